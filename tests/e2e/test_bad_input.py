@@ -8,26 +8,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from support.problems import assert_problem
 from support.waiting import until
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
 MAIL = {"to": ["a@example.com"], "subject": "s", "text": "t"}
-
-
-def assert_problem(
-    answer: httpx.Response, status: int, code: str, pointer: str | None = None
-) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem: dict[str, Any] = answer.json()
-    assert problem["type"] == f"/problems/{code}"
-    assert problem["status"] == status
-    assert problem["instance"] == answer.headers["x-request-id"]
-    assert problem["detail"]
-    if pointer is not None:
-        assert pointer in [error["pointer"] for error in problem["errors"]]
-    return problem
 
 
 @pytest.mark.parametrize("path", ["/v1/emails", "/v1/batches", "/v1/tasks", "/v1/users", "/send-email"])

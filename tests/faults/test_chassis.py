@@ -26,6 +26,7 @@ from contracts.batches import INTAKE, CancelBatch
 from contracts.topology import BATCH_PROCESSOR
 from faults import proxy as proxies
 from faults.proxy import FaultProxy
+from support.background import in_background
 from support.databases import FreshDatabase
 from support.waiting import until
 
@@ -189,13 +190,10 @@ async def test_a_link_survives_resets_while_it_is_set_up(broker: FaultProxy, bro
 async def watched(dsn: str) -> AsyncIterator[Postgres]:
     postgres = Postgres(dsn, size=4)
     await postgres.open()
-    watching = asyncio.create_task(postgres.watch())
     try:
-        yield postgres
-        assert not watching.done(), watching
+        async with in_background(postgres.watch()):
+            yield postgres
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
         await postgres.close()
 
 

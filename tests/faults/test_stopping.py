@@ -6,8 +6,6 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +17,7 @@ from chassis.broker.envelope import command
 from contracts.batches import INTAKE, CancelBatch
 from faults import proxy as proxies
 from support.databases import FreshDatabase
+from support.processes import running_module
 from support.waiting import until
 
 _GRACE_S = 8
@@ -33,12 +32,14 @@ async def test_an_open_stream_and_an_absent_database_are_waited_for_at_the_same_
     door = f"http://127.0.0.1:{unused_tcp_port}"
     async with proxies.running(postgres_server.ports.postgres) as proxy, httpx.AsyncClient() as client:
         environment = {
+            **os.environ,
             "RABBITMQ_URL": broker_url,
             "POSTGRES_DSN": str(dsn.with_port(proxy.port)),
             "SHUTDOWN_GRACE_S": str(_GRACE_S),
             "PORT": str(unused_tcp_port),
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
-        async with serving(environment) as service:
+        async with running_module("support.sample_service", environment) as service:
             await until(lambda: _is_ready(client, door))
             proxy.black_hole()
             await _publish(broker_url)
@@ -51,20 +52,6 @@ async def test_an_open_stream_and_an_absent_database_are_waited_for_at_the_same_
         assert service.returncode == 0
         assert time.monotonic() - started < _GRACE_S + _CLOSING_S
     assert await _count(broker_url) == 1, "the message is in its queue again"
-
-
-@asynccontextmanager
-async def serving(environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    service = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "support.sample_service", env={**os.environ, **paths, **environment}
-    )
-    try:
-        yield service
-    finally:
-        if service.returncode is None:
-            service.kill()
-            await service.wait()
 
 
 async def _is_ready(client: httpx.AsyncClient, door: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,6 +22,7 @@ from stock_data.instruments import InstrumentIndex
 from stock_data.replay.leadership import Term
 from stock_data.repository import Repository
 from support.alert_ticks import tick
+from support.background import in_background
 from support.waiting import until
 from support.waiting_messages import waiting_messages
 
@@ -104,18 +104,13 @@ async def watching(
     """Yield a watcher that knows all alerts that there are."""
     watcher = AlertWatcher(repository or AlertRepository(world.postgres), wake_relay=lambda: None)
     watcher.begin(Term(term, None))
-    task = asyncio.create_task(watcher.run())
-    [row] = await world.rows(
-        "SELECT count(*) FROM alerts WHERE deleted_at IS NULL AND NOT (once AND fired_count > 0)"
-        " AND (expires_at IS NULL OR expires_at > now())"
-    )
-    await until(lambda: len(watcher._index) >= row["count"])
-    try:
+    async with in_background(watcher.run()):
+        [row] = await world.rows(
+            "SELECT count(*) FROM alerts WHERE deleted_at IS NULL AND NOT (once AND fired_count > 0)"
+            " AND (expires_at IS NULL OR expires_at > now())"
+        )
+        await until(lambda: len(watcher._index) >= row["count"])
         yield watcher
-        assert not task.done(), task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def settled(*watchers: AlertWatcher) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.audit.inputs import Action
 from support.gateway_stack import House, Listener
+from support.pages import all_pages
 from support.problems import assert_problem
 
 
@@ -102,14 +103,8 @@ async def test_a_repeated_request_is_recorded_once(door: Listener) -> None:
 async def test_the_trail_comes_in_pages_and_can_be_narrowed(door: Listener) -> None:
     for name in ("One", "Two", "Three"):
         await door.new_user(name)
-    seen: list[int] = []
-    query: dict[str, Any] = {"limit": 2, "action": "user.created", "user_id": 1}
-    while True:
-        page = (await door.api.get("/v1/admin/audit", params=query)).json()
-        seen += [entry["id"] for entry in page["data"]]
-        if page["next_cursor"] is None:
-            break
-        query["cursor"] = page["next_cursor"]
+    entries = await all_pages(door.api, "/v1/admin/audit", limit=2, action="user.created", user_id=1)
+    seen = [entry["id"] for entry in entries]
     created = "SELECT count(*) FROM audit_entries WHERE action = 'user.created' AND user_id = 1"
     assert seen == sorted(set(seen), reverse=True)
     assert len(seen) == await door.database.fetchval(created)

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.identity import keys
 from support.gateway_stack import Connect, Listener
+from support.pages import all_pages
 from support.problems import assert_problem
 from support.waiting import until
 
@@ -158,14 +159,7 @@ async def test_rooms_are_made_once_and_listed_by_name(two: tuple[Any, Any], room
     )
     assert_problem(await first.api.post("/v1/rooms/nowhere/messages", json={"text": "x"}), 404, "not-found")
     assert_problem(await first.api.get("/v1/rooms/nowhere/messages"), 404, "not-found")
-    names: list[str] = []
-    cursor = ""
-    while True:
-        page = (await second.api.get("/v1/rooms", params={"limit": 2, "cursor": cursor})).json()
-        names += [found["name"] for found in page["data"]]
-        if page["next_cursor"] is None:
-            break
-        cursor = page["next_cursor"]
+    names = [found["name"] for found in await all_pages(second.api, "/v1/rooms", limit=2)]
     assert names == sorted(set(names))
     assert {"lobby", room} <= set(names)
 

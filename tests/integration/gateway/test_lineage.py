@@ -11,6 +11,7 @@ import pytest
 
 from gateway.identity import keys
 from support.gateway_stack import House, Listener
+from support.pages import all_pages
 from support.problems import assert_problem
 from support.waiting import until
 
@@ -189,16 +190,8 @@ async def test_keys_come_in_pages_that_follow_each_other(door: Listener) -> None
     made = [(await make(door.api, "quotes:read", user_id=user))["id"] for _ in range(5)]
     # Made in the same moment: the id decides.
     await door.database.execute("UPDATE api_keys SET created_at = now() WHERE user_id = $1", user)
-    seen: list[str] = []
-    query: dict[str, Any] = {"user_id": user, "limit": 2}
-    while True:
-        page = (await door.api.get("/v1/api-keys", params=query)).json()
-        assert len(page["data"]) <= 2
-        seen += [key["id"] for key in page["data"]]
-        if page["next_cursor"] is None:
-            break
-        query["cursor"] = page["next_cursor"]
-    assert seen == sorted(made)
+    found = await all_pages(door.api, "/v1/api-keys", limit=2, user_id=user)
+    assert [key["id"] for key in found] == sorted(made)
     for odd in ("x", "1-x", f"{'9' * 18}-{'0' * 16}", "-"):
         answer = await door.api.get("/v1/api-keys", params={"cursor": odd})
         assert_problem(answer, 422, "invalid-input", "/cursor")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from gateway.identity import keys
 from native.ports import Ports
 from support.gateway_stack import House
+from support.processes import running_module
 from support.waiting import until
 
 PEPPER = "a-pepper-that-nobody-may-see"
@@ -51,15 +51,8 @@ class Running:
 @asynccontextmanager
 async def started(environment: dict[str, str]) -> AsyncIterator[Process]:
     own = {**{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}, **environment}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", env=own, stdout=PIPE, stderr=PIPE
-    )
-    try:
+    async with running_module("gateway", own, stdout=PIPE, stderr=PIPE) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 @pytest.fixture

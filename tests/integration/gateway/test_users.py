@@ -14,6 +14,7 @@ from contracts.batches import INTAKE
 from contracts.scopes import FOR_MEMBERS, Scope
 from gateway.identity import keys
 from support.gateway_stack import House, Listener
+from support.pages import all_pages
 from support.problems import assert_problem
 
 ANY = {"if-match": "*"}
@@ -179,14 +180,7 @@ async def test_the_wrong_field_of_a_user_is_named(door: Listener, body: dict[str
 async def test_pages_follow_each_other_to_the_end(door: Listener) -> None:
     for _ in range(5):
         await door.new_user()
-    seen: list[int] = []
-    query: dict[str, Any] = {"limit": 2}
-    while True:
-        page = (await door.api.get("/v1/users", params=query)).json()
-        seen += [user["id"] for user in page["data"]]
-        if page["next_cursor"] is None:
-            break
-        query["cursor"] = page["next_cursor"]
+    seen = [user["id"] for user in await all_pages(door.api, "/v1/users", limit=2)]
     assert seen == sorted(set(seen))
     assert len(seen) == await door.database.fetchval("SELECT count(*) FROM users")
 

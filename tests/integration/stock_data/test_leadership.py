@@ -16,6 +16,7 @@ from contracts.stocks import Quote, StreamPosition
 from native.postgres import Postgres
 from stock_data.board import Board, ReplayPosition
 from stock_data.replay.leadership import Leadership, Term
+from support.background import in_background
 from support.databases import FreshDatabase
 from support.waiting import until
 
@@ -53,13 +54,8 @@ class Replica:
 
 @asynccontextmanager
 async def running(replica: Replica) -> AsyncIterator[None]:
-    task = asyncio.create_task(replica.leadership.run_while_leader(replica.work))
-    try:
+    async with in_background(replica.leadership.run_while_leader(replica.work)):
         yield
-        assert not task.done(), task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture

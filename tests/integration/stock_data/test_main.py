@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -14,24 +13,15 @@ import httpx
 
 from native.rabbitmq import RabbitMQ
 from support.databases import FreshDatabase
+from support.processes import running_module
 from support.waiting import until
 
 
 @asynccontextmanager
 async def process(environment: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    started = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "stock_data",
-        env={"PATH": os.environ["PATH"], **environment},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
+    own = {"PATH": os.environ["PATH"], **environment}
+    async with running_module("stock_data", own, stderr=asyncio.subprocess.PIPE) as started:
         yield started
-    finally:
-        if started.returncode is None:
-            started.kill()
-        await started.communicate()
 
 
 def free_port() -> int:

@@ -12,14 +12,7 @@ from chassis.deadlines import Deadline
 from gateway.administration.prometheus import Prometheus
 from gateway.errors import MonitoringUnavailable
 from native.ports import free_port
-from support.doubles import prometheus as doubles
 from support.doubles.prometheus import Double
-
-
-@pytest.fixture
-async def double() -> AsyncIterator[Double]:
-    async with doubles.start() as running:
-        yield running
 
 
 @pytest.fixture

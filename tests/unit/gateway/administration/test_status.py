@@ -16,7 +16,6 @@ from gateway.administration.prometheus import Prometheus
 from gateway.administration.signals import CHARTS, Window
 from gateway.administration.status import StatusService
 from gateway.errors import MonitoringNotConfigured
-from support.doubles import prometheus as doubles
 from support.doubles.prometheus import Double
 from support.waiting import until
 
@@ -30,12 +29,6 @@ def soon() -> Deadline:
 
 async def nothing_is_paused(_: Deadline) -> list[Pause]:
     return []
-
-
-@pytest.fixture
-async def double() -> AsyncIterator[Double]:
-    async with doubles.start() as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""A key ring on a table of keys in memory, whose time the test sets."""
+"""A key ring on a table of keys in memory, whose time the test sets, and an issuer of access tokens."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from gateway.identity import failures, keyring
 from gateway.identity.keyring import KeyRing
 from support.clocks import Clock
+from support.doubles import issuer as issuers
+from support.doubles.issuer import Issuer
 from support.doubles.key_table import PEPPER, Database
 
 
@@ -29,3 +32,9 @@ async def database() -> Database:
 async def ring(database: Database, clock: Clock) -> KeyRing:
     untyped: Any = database
     return KeyRing(untyped, untyped, PEPPER)
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    async with issuers.serving() as serving:
+        yield serving

@@ -16,16 +16,9 @@ from contracts.scopes import Scope
 from gateway.identity.access_tokens import AccessTokens, is_token
 from gateway.identity.issuer_keys import IssuerKeys
 from gateway.identity.scope_rules import read_rules
-from support.doubles import issuer as issuers
 from support.doubles.issuer import AUDIENCE, Issuer, ec_key, public_jwk, public_pem, rsa_key
 
 Forge = Callable[[Issuer], str]
-
-
-@pytest.fixture
-async def issuer() -> AsyncIterator[Issuer]:
-    async with issuers.serving() as serving:
-        yield serving
 
 
 @pytest.fixture

@@ -9,15 +9,8 @@ import pytest
 
 from chassis.errors import Unavailable
 from gateway.identity.issuer_keys import IssuerKeys, is_safe
-from support.doubles import issuer as issuers
 from support.doubles.issuer import Issuer, public_jwk, rsa_key
 from support.waiting import until
-
-
-@pytest.fixture
-async def issuer() -> AsyncIterator[Issuer]:
-    async with issuers.serving() as serving:
-        yield serving
 
 
 @pytest.fixture

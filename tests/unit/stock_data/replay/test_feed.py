@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -16,6 +16,7 @@ from stock_data.board import Board, ReplayPosition
 from stock_data.replay.feed import Feed
 from stock_data.replay.leadership import Term
 from stock_data.replay.ticks import ReplayBar, ReplaySpeed
+from support.background import in_background
 from support.doubles.stock_history import daily
 from support.measured import value_of
 from support.waiting import until
@@ -67,15 +68,8 @@ def board() -> Board:
     return Board(stale_after_s=10)
 
 
-@asynccontextmanager
-async def playing(feed: Feed, term: Term = Term(7, None)) -> AsyncIterator[None]:  # noqa: B008 - frozen
-    task = asyncio.create_task(feed.run(term))
-    try:
-        yield
-        assert not task.done(), task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+def playing(feed: Feed, term: Term = Term(7, None)) -> AbstractAsyncContextManager[None]:  # noqa: B008 - frozen
+    return in_background(feed.run(term))
 
 
 def feed_of(wire: Wire, board: Board, speed: ReplaySpeed = QUICK, *, start_day: date = START) -> Feed:
