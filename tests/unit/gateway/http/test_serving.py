@@ -3,144 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from datetime import datetime
-from typing import Annotated, Any
-from uuid import UUID
+from typing import Any
 
 import httpx
 import pytest
 from prometheus_client import REGISTRY
-from pydantic import BaseModel, ConfigDict, Field
 
-from chassis import shares
 from chassis.errors import DeadlineExceeded, Overloaded
-from contracts.scopes import Scope
 from gateway.http.calls import Call
 from gateway.http.endpoints import (
-    CONTENT_TAG,
     Answer,
-    Endpoint,
-    Precondition,
-    events,
     get,
     json,
-    lines,
-    patch,
-    post,
 )
 from gateway.http.principal import Principal
-from gateway.http.replies import EVENT_STREAM, NDJSON, Reply
+from gateway.http.replies import NDJSON
 from support.problems import assert_problem
 from support.served import authenticate, serving
-
-DECLARED: dict[str, Any] = {"summary": "Do", "tag": "T", "scope": Scope.QUOTES_READ}
-
-
-class Thing(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    name: str = Field(min_length=1)
-    size: int = Field(default=1, ge=1, le=10)
-    at: datetime | None = None
-
-
-class ThingQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    name: str = Field(min_length=1)
-    size: int = Field(default=1, ge=1, le=10)
-
-
-async def create(_: Call, body: Thing) -> dict[str, Any]:
-    return body.model_dump()
-
-
-async def search(_: Call, query: ThingQuery) -> dict[str, Any]:
-    return query.model_dump()
-
-
-async def find(_: Call, thing_id: UUID, part: Annotated[str, Field(max_length=3)]) -> dict[str, Any]:
-    return {"id": thing_id, "part": part}
-
-
-async def nothing(_: Call) -> dict[str, Any]:
-    return {}
-
-
-async def share(_: Call) -> dict[str, Any]:
-    return {"share": shares.current.get()}
-
-
-async def change(call: Call, body: Thing) -> Reply:
-    call.require_match('"2"')
-    return Reply(body.name.encode(), etag='"3"')
-
-
-async def tagged(_: Call) -> Reply:
-    return Reply(b"{}\n", etag='"a"')
-
-
-async def rows(call: Call) -> Reply:
-    async def each() -> AsyncIterator[bytes]:
-        yield b"1\n"
-        await asyncio.sleep(0)
-        yield b"2\n"
-
-    return Reply(each(), media_type=NDJSON) if call.media_type == NDJSON else Reply(b"[1,2]\n")
-
-
-async def stream(_: Call) -> Reply:
-    async def each() -> AsyncIterator[bytes]:
-        yield b"data: 1\n\n"
-
-    return Reply(each(), media_type=EVENT_STREAM)
-
-
-async def sleep(_: Call) -> None:
-    await asyncio.sleep(60)
-
-
-def endpoints() -> list[Endpoint]:
-    return [
-        post("/things", create, name="create", answers={201: json(Thing)}, **DECLARED),
-        get("/things", search, name="search", answers={200: json(Thing, headers=CONTENT_TAG)}, **DECLARED),
-        get("/things/<uuid:thing_id>/<part>", find, name="find", answers={200: json()}, **DECLARED),
-        patch(
-            "/thing",
-            change,
-            name="change",
-            answers={200: json()},
-            precondition=Precondition.REQUIRED,
-            **DECLARED,
-        ),
-        get("/secrets", nothing, name="secrets", answers={200: json()}, **{**DECLARED, "scope": Scope.ADMIN}),
-        get(
-            "/open",
-            nothing,
-            name="open",
-            answers={200: json()},
-            is_public=True,
-            **{**DECLARED, "scope": None},
-        ),
-        get("/share", share, name="share", answers={200: json()}, **DECLARED),
-        get(
-            "/share/of-nobody",
-            share,
-            name="shareOfNobody",
-            answers={200: json()},
-            is_public=True,
-            **{**DECLARED, "scope": None},
-        ),
-        get("/tagged", tagged, name="tagged", answers={200: json()}, cache="private", **DECLARED),
-        get("/rows", rows, name="rows", answers={200: lines(None, item=int)}, **DECLARED),
-        get("/stream", stream, name="stream", answers={200: events(item=int)}, **DECLARED),
-        get("/sleep", sleep, name="sleep", answers={200: json()}, **DECLARED),
-    ]
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(endpoints()) as client:
-        yield client
+from support.served_things import DECLARED, endpoints
 
 
 async def failing(error: Exception) -> httpx.Response:
@@ -214,147 +94,6 @@ async def test_an_answer_ends_with_a_newline_and_is_not_stored(client: httpx.Asy
     answer = await client.get("/things?name=x")
     assert answer.text.endswith("}\n")
     assert answer.headers["cache-control"] == "no-store"
-
-
-@pytest.mark.parametrize("content_type", ["text/plain", "application/jsonx", "", "multipart/form-data"])
-async def test_another_media_type_is_415(client: httpx.AsyncClient, content_type: str) -> None:
-    answer = await client.post("/things", content=b"{}", headers={"content-type": content_type})
-    assert_problem(answer, 415, "unsupported-media-type")
-
-
-async def test_a_content_coding_that_is_not_taken_is_415(client: httpx.AsyncClient) -> None:
-    headers = {"content-type": "application/json", "content-encoding": "gzip"}
-    answer = await client.post("/things", content=b'{"name":"x"}', headers=headers)
-    assert_problem(answer, 415, "unsupported-media-type")
-    assert answer.headers["accept-encoding"] == "identity"
-
-
-async def test_a_media_type_may_have_parameters(client: httpx.AsyncClient) -> None:
-    headers = {"content-type": "Application/JSON; charset=utf-8"}
-    assert (await client.post("/things", content=b'{"name":"x"}', headers=headers)).status_code == 201
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"name":NaN}', b'{"name":"\\ud800"}'])
-async def test_a_body_that_is_not_json_is_400(client: httpx.AsyncClient, body: bytes) -> None:
-    headers = {"content-type": "application/json"}
-    assert_problem(await client.post("/things", content=body, headers=headers), 400, "malformed-input")
-
-
-@pytest.mark.parametrize(
-    ("body", "pointer"),
-    [
-        (b'{"name":""}', "/name"),
-        (b'{"name":"x","size":11}', "/size"),
-        (b'{"name":"x","size":true}', "/size"),
-        (b'{"name":"x","size":"1"}', "/size"),
-        (b'{"name":"x","size":1.0}', "/size"),
-        (b'{"name":"x","at":1}', "/at"),
-        (b'{"name":"x","si/ze":1}', "/si~1ze"),
-        (b'{"name":"a\\u0000"}', "/name"),
-        (b'{"name":"a","name":"b"}', "/name"),
-        (b'{"name" :"a","name":"b"}', "/name"),
-        (b'{"name":"x","size":9007199254740993}', "/size"),
-        (b"[]", ""),
-    ],
-)
-async def test_a_body_that_does_not_fit_is_422_and_names_the_field(
-    client: httpx.AsyncClient, body: bytes, pointer: str
-) -> None:
-    headers = {"content-type": "application/json"}
-    answer = await client.post("/things", content=body, headers=headers)
-    assert_problem(answer, 422, "invalid-input", pointer)
-
-
-async def test_the_value_that_was_wrong_is_not_repeated(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/things", json={"name": "x", "size": "my secret"})
-    assert_problem(answer, 422, "invalid-input", "/size")
-    assert "my secret" not in answer.text
-
-
-async def test_a_body_over_the_limit_is_413(client: httpx.AsyncClient) -> None:
-    assert_problem(await client.post("/things", json={"name": "x" * 300}), 413, "payload-too-large")
-
-
-@pytest.mark.parametrize(
-    ("query", "pointer"),
-    [
-        ("", "/name"),
-        ("?name=x&size=0", "/size"),
-        ("?name=x&size=1_0", "/size"),
-        ("?name=x&size=%201", "/size"),
-        ("?name=x&size=1.0", "/size"),
-        ("?name=x&more=1", "/more"),
-        ("?name=%00", "/name"),
-        ("?name=a&name=b", "/name"),
-    ],
-)
-async def test_a_query_that_does_not_fit_is_422(client: httpx.AsyncClient, query: str, pointer: str) -> None:
-    assert_problem(await client.get(f"/things{query}"), 422, "invalid-input", pointer)
-
-
-async def test_a_parameter_of_a_route_without_parameters_is_422(client: httpx.AsyncClient) -> None:
-    assert_problem(await client.get("/tagged?x=1"), 422, "invalid-input", "/x")
-
-
-@pytest.mark.parametrize("query", ["?name=%FF", "?name=%", "?name=%e2%82", "?name=+&&&size=2"])
-async def test_odd_escapes_are_no_failure(client: httpx.AsyncClient, query: str) -> None:
-    assert (await client.get(f"/things{query}")).status_code == 200
-
-
-async def test_a_known_version_is_304_without_the_headers_of_a_body(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/tagged", headers={"if-none-match": '"a"'})
-    assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", '"a"')
-    assert answer.headers["cache-control"] == "private"
-    assert {"content-type", "content-length"}.isdisjoint(answer.headers)
-
-
-@pytest.mark.parametrize(
-    ("if_match", "status", "code"),
-    [
-        (None, 428, "precondition-required"),
-        ('"1"', 412, "precondition-failed"),
-        ('"2"', 200, ""),
-        ("*", 200, ""),
-    ],
-)
-async def test_a_change_wants_to_know_the_version_that_was_read(
-    client: httpx.AsyncClient, if_match: str | None, status: int, code: str
-) -> None:
-    headers = {} if if_match is None else {"if-match": if_match}
-    answer = await client.patch("/thing", json={"name": "new"}, headers=headers)
-    assert answer.status_code == status
-    assert status == 200 or answer.json()["type"] == f"/problems/{code}"
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "headers", "is_heeded"),
-    [
-        ("POST", "/things", {"if-match": '"1"'}, False),
-        ("POST", "/things", {"if-match": "*"}, True),
-        ("POST", "/things", {"if-none-match": "*"}, False),
-        ("PATCH", "/thing", {"if-match": '"2"', "if-none-match": "*"}, False),
-    ],
-)
-async def test_a_condition_that_a_change_would_ignore_is_refused(
-    client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str], is_heeded: bool
-) -> None:
-    answer = await client.request(method, path, json={"name": "new"}, headers=headers)
-    if is_heeded:
-        assert answer.is_success
-    else:
-        assert_problem(answer, 400, "precondition-not-supported")
-
-
-async def test_a_value_whose_answer_is_declared_with_a_tag_has_that_of_its_content(
-    client: httpx.AsyncClient,
-) -> None:
-    etag = (await client.get("/things?name=a")).headers["etag"]
-    known = await client.get("/things?name=a", headers={"if-none-match": etag})
-    assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", etag)
-    assert "content-length" not in known.headers
-    other = await client.get("/things?name=b", headers={"if-none-match": etag})
-    assert (other.status_code, other.json()["name"]) == (200, "b")
-    assert "etag" not in (await client.get("/open")).headers
 
 
 async def test_rows_come_in_the_media_type_that_is_accepted(client: httpx.AsyncClient) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 from aiormq.abc import DeliveredMessage
@@ -179,13 +180,11 @@ class RpcServer:
         at = headers.get(names.DEADLINE)
         deadline = Deadline.from_epoch_ms(at) if isinstance(at, int) else Deadline.after(_DEFAULT_DEADLINE_S)
         try:
-            async with asyncio.timeout(deadline.remaining_s()) as running:
+            async with asyncio.timeout(deadline.remaining_s()) as running, AsyncExitStack() as stack:
                 self._running.add(running)
-                try:
-                    async with self._turns.turn(share):
-                        return await answer(request, deadline)
-                finally:
-                    self._running.discard(running)
+                stack.callback(self._running.discard, running)
+                await stack.enter_async_context(self._turns.turn(share))
+                return await answer(request, deadline)
         except TimeoutError as error:
             if self._stopping and deadline.remaining_s():
                 raise Unavailable("The service is stopping; repeat the request.", retry_after_s=1) from error
