@@ -48,8 +48,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupSchedul
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest groups first, so that no worker is left with one at the end."""
-    order = {suite: number for number, suite in enumerate((*_TOGETHER, "integration"))}
-    items.sort(key=lambda item: order.get(item.path.relative_to(_TESTS).parts[0], len(order)))
+    order = {group: number for number, group in enumerate((*_TOGETHER, "integration", "unit/prometheus"))}
+
+    def place(item: pytest.Item) -> int:
+        suite, folder = item.path.relative_to(_TESTS).parts[:2]
+        return order.get(suite, order.get(f"{suite}/{folder}", len(order)))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
