@@ -238,6 +238,36 @@ async def test_a_client_that_reads_nothing_is_cut_off(brief_site: Site) -> None:
         await until(lambda: not brief_site.server.server_state.connections)
 
 
+async def test_a_client_that_trickles_an_answer_is_cut_off_and_leaves_nothing_in_the_system(
+    brief_site: Site,
+) -> None:
+    before = brief_site.recorded.sent_bytes
+    taken = [before]
+    with socket.create_connection(("127.0.0.1", brief_site.port)) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sendall(b"GET /pour HTTP/1.1\r\nHost: x\r\n\r\n")
+        await until(lambda: brief_site.recorded.sent_bytes > before)
+
+        async def is_cut_off() -> bool:
+            client.recv(10)
+            if brief_site.server.server_state.connections:
+                taken.append(brief_site.recorded.sent_bytes)
+                return False
+            return True
+
+        await until(is_cut_off)
+        assert taken[-1] - before < 1 << 20, "the system held megabytes of it"
+
+        async def is_reset() -> bool:
+            try:
+                assert client.recv(65_536), "the rest was kept for the client"
+            except ConnectionResetError:
+                return True
+            return False
+
+        await until(is_reset)
+
+
 async def test_a_connection_over_the_limit_gets_a_problem_document() -> None:
     async with serving(ConnectionLimits(most=3, per_address=2)) as found:
         first, second = await found.connect(), await found.connect()

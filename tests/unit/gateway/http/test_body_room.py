@@ -7,18 +7,18 @@ import asyncio
 import pytest
 
 from chassis.errors import Overloaded, TooManyAtOnce
-from gateway.http.bodies import BodyRoom
+from gateway.http.bodies import ByteRoom
 
 
 class Holder:
     """A body of an owner, held until `end`."""
 
-    def __init__(self, room: BodyRoom, owner_id: str, size: int, within_s: float = 20) -> None:
+    def __init__(self, room: ByteRoom, owner_id: str, size: int, within_s: float = 20) -> None:
         self.has_room = asyncio.Event()
         self._is_over = asyncio.Event()
         self.task = asyncio.create_task(self._hold(room, owner_id, size, within_s))
 
-    async def _hold(self, room: BodyRoom, owner_id: str, size: int, within_s: float) -> None:
+    async def _hold(self, room: ByteRoom, owner_id: str, size: int, within_s: float) -> None:
         async with room.hold(owner_id, size, within_s=within_s):
             self.has_room.set()
             await self._is_over.wait()
@@ -36,7 +36,7 @@ async def settled(*holders: Holder) -> list[bool]:
 
 
 async def test_an_owner_has_its_share_and_the_rest_is_there_for_others() -> None:
-    room = BodyRoom(most=100, of_owner=30)
+    room = ByteRoom("large bodies", most=100, of_owner=30)
     mine = [Holder(room, "1", 10) for _ in range(5)]
     theirs = Holder(room, "2", 30)
     assert await settled(*mine, theirs) == [True, True, True, False, False, True]
@@ -47,7 +47,7 @@ async def test_an_owner_has_its_share_and_the_rest_is_there_for_others() -> None
 
 
 async def test_all_owners_together_have_no_more_than_there_is() -> None:
-    room = BodyRoom(most=50, of_owner=30)
+    room = ByteRoom("large bodies", most=50, of_owner=30)
     first, second, third = (Holder(room, owner, 25) for owner in "123")
     assert await settled(first, second, third) == [True, True, False]
     await second.end()
@@ -57,7 +57,7 @@ async def test_all_owners_together_have_no_more_than_there_is() -> None:
 
 
 async def test_a_request_without_room_in_time_is_refused_and_a_cancelled_one_frees_its_room() -> None:
-    room = BodyRoom(most=100, of_owner=30)
+    room = ByteRoom("large bodies", most=100, of_owner=30)
     holder = Holder(room, "1", 30)
     await settled(holder)
     with pytest.raises(TooManyAtOnce):
@@ -85,7 +85,7 @@ async def test_a_request_without_room_in_time_is_refused_and_a_cancelled_one_fre
 
 
 async def test_a_body_that_is_larger_than_the_share_has_it_alone() -> None:
-    room = BodyRoom(most=100, of_owner=30)
+    room = ByteRoom("large bodies", most=100, of_owner=30)
     large, next_one = Holder(room, "1", 200), Holder(room, "1", 1)
     assert await settled(large, next_one) == [True, False]
     await large.end()

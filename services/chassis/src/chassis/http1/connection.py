@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +19,7 @@ from chassis.http1 import refusals
 from chassis.http1.admission import PLACE, Admission, Place
 from chassis.http1.exchange import Exchange
 from chassis.http1.head import RequestHead
-from chassis.http1.limits import LINGER_BYTES, UNREAD_BYTES
+from chassis.http1.limits import LINGER_BYTES, UNREAD_BYTES, UNSENT_BYTES
 from chassis.http1.reader import RequestReader
 from chassis.http1.refusals import RequestRefused, RequestTimedOut
 from chassis.http1.scope import Ends, http_scope, websocket_head
@@ -77,6 +79,8 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a place for the connection, or refuse it."""
         self._transport = transport  # type: ignore[assignment]  # of a TCP connection
+        self._socket: socket.socket = transport.get_extra_info("socket")
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         client, scheme = get_remote_addr(self._transport), "https" if is_ssl(self._transport) else "http"
         self._ends = Ends(get_local_addr(self._transport), client, scheme)
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own classes
@@ -176,6 +180,8 @@ class HttpConnection(asyncio.Protocol):
         is_awaited = exchange is not None and exchange.is_waiting and self._reader.is_in_body
         if self._write_stall.is_over(now, unwritten if is_to_be_taken else 0):
             metrics.HTTP_REFUSED.labels("write_stall").inc()
+            # What the system has taken of the answer goes, too: it would wait for the client, for minutes.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._transport.abort()
         elif now < self._deadline:
             if self._body_rate.is_too_slow(now, self._received, is_awaited=is_awaited):

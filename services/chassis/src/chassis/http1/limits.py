@@ -25,6 +25,9 @@ TRAILER_BYTES = 8 * 1024
 CHUNKS_A_TURN = 500
 # Bytes that wait for the application, or for the answer before theirs, until reading pauses.
 UNREAD_BYTES = 64 * 1024
+# Of an answer that the system takes and has not sent, where it would take megabytes: a client that does not
+# read is noticed by what is left here.
+UNSENT_BYTES = 64 * 1024
 # Of heads that have begun and not ended, in all; a head of usual size is always taken.
 UNFINISHED_HEADS_BYTES = 16 * 1024 * 1024
 USUAL_HEAD_BYTES = 8 * 1024

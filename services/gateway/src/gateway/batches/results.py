@@ -108,14 +108,17 @@ class ResultReader:
             yield tables.written([_COLUMNS])
         while True:
             lines, cursor = split_page(page)
+            rows = lines.count(b"\n")
             part = tables.written(map(cells_of, lines.splitlines())) if call.media_type == CSV else lines
+            # A client that is slow holds this part and the page that comes, and no copies of them.
+            del page, lines
             if cursor is None:
                 yield part
                 return
             # Small results come many at a time; of large ones no more are looked at than fit into a page.
             # Rows of a table are read here, one by one: not more of them at a time.
             most = _PAGE if call.media_type == CSV else _MOST_ROWS
-            limit = min(most, max(_PAGE, 2 * lines.count(b"\n")))
+            limit = min(most, max(_PAGE, 2 * rows))
             following = query.model_copy(update={"cursor": cursor, "limit": limit})
             deadline = Deadline.after(_PAGE_S)
             # The next page is made while this one is on its way.

@@ -21,13 +21,14 @@ LARGE_BYTES = 64 * 1024
 _BUFFERED_BYTES = 1 << 20
 
 
-class BodyRoom:
-    """A bound on large bodies that are held until their requests are answered, in total and per owner.
+class ByteRoom:
+    """A bound on the bytes of `what` that are held at a time (in the plural), in total and per owner.
 
-    A body reserves its room before it is read: two half-read bodies would wait for each other.
+    The body of a request reserves its room before it is read: two half-read ones would wait for each other.
     """
 
-    def __init__(self, *, most: int = MOST_BYTES, of_owner: int = MOST_BYTES_OF_OWNER) -> None:
+    def __init__(self, what: str, *, most: int, of_owner: int) -> None:
+        self._what = what
         self._most = most
         self._of_owner = of_owner
         self._taken: Counter[str] = Counter()
@@ -62,12 +63,12 @@ class BodyRoom:
     def _refusal(self, owner_id: str, size: int) -> ServiceError:
         if self._is_over_share(owner_id, size):
             return TooManyAtOnce(
-                f"The large bodies of your requests may have {self._of_owner} bytes at a time; wait until "
-                "some of them have been answered.",
+                f"The {self._what} of your requests may have {self._of_owner} bytes at a time; wait until "
+                "some of them have ended.",
                 retry_after_s=1,
             )
         return Overloaded(
-            f"The large bodies of all requests may have {self._most} bytes at a time; try again in a moment.",
+            f"The {self._what} of all requests may have {self._most} bytes at a time; try again in a moment.",
             retry_after_s=1,
         )
 

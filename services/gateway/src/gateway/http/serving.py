@@ -11,7 +11,6 @@ import asyncio
 import re
 import time
 from collections.abc import (
-    AsyncGenerator,
     Awaitable,
     Callable,
     Coroutine,
@@ -35,11 +34,12 @@ from chassis.errors import MethodNotAllowed as MethodNotAllowedProblem
 from chassis.http1.admission import mark_authenticated
 from gateway.errors import NotImplementedMethod
 from gateway.http import problems, reading, replies
-from gateway.http.bodies import BodyRoom
+from gateway.http.bodies import MOST_BYTES, MOST_BYTES_OF_OWNER, ByteRoom
 from gateway.http.calls import Call, Incoming, RawBody
 from gateway.http.endpoints import Endpoint, Idempotency
 from gateway.http.principal import Principal
-from gateway.http.replies import CSV, JSON, Reply
+from gateway.http.replies import JSON, Reply
+from gateway.http.sending import Send, Sending
 from gateway.http.stepping import Finished, begin
 
 log = logging.get(__name__)
@@ -59,15 +59,10 @@ _MOST_FOR_THE_ANSWER_S = 0.25
 _MOST_FOR_ROOM_S = 5.0
 # An upload has limits of its own: it may take as long as its parts keep coming.
 _UNLIMITED = Deadline(float("inf"))
-_CONTENT_TYPES = {
-    JSON: b"application/json",
-    **{kind: f"{kind}; charset=utf-8".encode() for kind in (CSV, "text/html", "text/css", "text/javascript")},
-}
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 # Of a credential, and of the address that it came from.
 Authenticate = Callable[[str | None, str | None], Awaitable[Principal]]
 Effect = Callable[[], Coroutine[Any, Any, Reply]]
@@ -125,7 +120,8 @@ class Server:
         self._routes = routes
         self._timeout_s = timeout_s
         self._upload_limit = upload_limit
-        self._room = BodyRoom()
+        self._room = ByteRoom("large bodies", most=MOST_BYTES, of_owner=MOST_BYTES_OF_OWNER)
+        self.sending = Sending()
         self._bound: dict[str, Bound] = {}
         self.endpoints: list[Endpoint] = []
 
@@ -336,32 +332,5 @@ class EndpointConnection:
 
     async def _serve(self, request: Incoming, send: Send) -> None:
         reply = await self._server.reply(request)
-        body = reply.body
-        await send({"type": "http.response.start", "status": reply.status, "headers": _wire_headers(reply)})
-        if body is None or isinstance(body, bytes):
-            sent = b"" if body is None or request.scope["method"] == "HEAD" else body
-            await send({"type": "http.response.body", "body": sent})
-            return
-        try:
-            if request.scope["method"] != "HEAD":
-                async for part in body:
-                    await send({"type": "http.response.body", "body": part, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        finally:
-            if isinstance(body, AsyncGenerator):
-                await body.aclose()
-
-
-def _wire_headers(reply: Reply) -> list[tuple[bytes, bytes]]:
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items()]
-    if reply.cache:
-        headers.append((b"cache-control", reply.cache.encode("latin-1")))
-    if reply.etag:
-        headers.append((b"etag", reply.etag.encode("latin-1")))
-    if reply.status in (204, 304):
-        return headers
-    if isinstance(reply.body, bytes) or reply.body is None:
-        headers.append((b"content-length", str(len(reply.body or b"")).encode()))
-    if reply.body is not None:
-        headers.append((b"content-type", _CONTENT_TYPES.get(reply.media_type) or reply.media_type.encode()))
-    return headers
+        owner_id, is_head = shares.current.get(), request.scope["method"] == "HEAD"
+        await self._server.sending.send(reply, send, owner_id=owner_id, is_head=is_head)

@@ -1,0 +1,94 @@
+"""Sending answers: in pieces, no faster than the client takes them, and not more than there is room for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from chassis.errors import ServiceError
+from chassis.places import Places
+from gateway.http import problems
+from gateway.http.bodies import LARGE_BYTES, ByteRoom
+from gateway.http.replies import CSV, EVENT_STREAM, JSON, Reply
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+# Of answers over `LARGE_BYTES` that their clients have not taken yet.
+MOST_BYTES = 32 * 1024 * 1024
+MOST_BYTES_OF_OWNER = 8 * 1024 * 1024
+# A stream has up to two pages in hand, each of up to a megabyte: the one that is sent, and the next one.
+MOST_STREAMS = 24
+MOST_STREAMS_OF_OWNER = 8
+_CONTENT_TYPES = {
+    JSON: b"application/json",
+    **{kind: f"{kind}; charset=utf-8".encode() for kind in (CSV, "text/html", "text/css", "text/javascript")},
+}
+
+
+class Sending:
+    """Sends the answers of one gateway, and bounds what those to slow clients hold, per owner and in all."""
+
+    def __init__(self) -> None:
+        self._large = ByteRoom("large answers", most=MOST_BYTES, of_owner=MOST_BYTES_OF_OWNER)
+        self._streams = Places("answers that are streamed", of_owner=MOST_STREAMS_OF_OWNER, most=MOST_STREAMS)
+
+    async def send(self, reply: Reply, send: Send, *, owner_id: str, is_head: bool) -> None:
+        """Send an answer to a request of an owner; to one that `is_head` without its body.
+
+        An answer for which there is no room is replaced by the problem that says so. What is for nobody in
+        particular is the same for all, and event streams have a limit of their own.
+        """
+        body = reply.body
+        is_small = body is None or (isinstance(body, bytes) and len(body) <= LARGE_BYTES)
+        is_free = is_small or is_head or not owner_id or reply.media_type == EVENT_STREAM
+        async with AsyncExitStack() as stack:
+            try:
+                if isinstance(body, bytes) and not is_free:
+                    await stack.enter_async_context(self._large.hold(owner_id, len(body), within_s=0))
+                elif not is_free:
+                    stack.enter_context(self._streams.hold(owner_id))
+            except ServiceError as refusal:
+                reply = problems.reply(refusal)
+            if isinstance(body, AsyncGenerator):
+                stack.push_async_callback(body.aclose)
+            await _write(reply, send, is_head=is_head)
+
+
+async def _write(reply: Reply, send: Send, *, is_head: bool) -> None:
+    body = reply.body
+    await send({"type": "http.response.start", "status": reply.status, "headers": _wire_headers(reply)})
+    if is_head or body is None:
+        await send({"type": "http.response.body", "body": b""})
+    elif isinstance(body, bytes):
+        await _write_part(body, send, has_more=False)
+    else:
+        async for part in body:
+            await _write_part(part, send, has_more=True)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _write_part(part: bytes, send: Send, *, has_more: bool) -> None:
+    # What is written and not taken is held by the connection: no more of it than a piece.
+    last = max(0, len(part) - 1) // LARGE_BYTES * LARGE_BYTES
+    for start in range(0, last, LARGE_BYTES):
+        piece = part[start : start + LARGE_BYTES]
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    rest = part[last:] if last else part
+    await send({"type": "http.response.body", "body": rest, "more_body": has_more})
+
+
+def _wire_headers(reply: Reply) -> list[tuple[bytes, bytes]]:
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items()]
+    if reply.cache:
+        headers.append((b"cache-control", reply.cache.encode("latin-1")))
+    if reply.etag:
+        headers.append((b"etag", reply.etag.encode("latin-1")))
+    if reply.status in (204, 304):
+        return headers
+    if isinstance(reply.body, bytes) or reply.body is None:
+        headers.append((b"content-length", str(len(reply.body or b"")).encode()))
+    if reply.body is not None:
+        headers.append((b"content-type", _CONTENT_TYPES.get(reply.media_type) or reply.media_type.encode()))
+    return headers

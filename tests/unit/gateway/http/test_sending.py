@@ -1,0 +1,129 @@
+"""Answers are sent in pieces, and those that clients do not take hold only the share of their owner."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import orjson
+import pytest
+
+from gateway.http import sending
+from gateway.http.bodies import LARGE_BYTES
+from gateway.http.replies import EVENT_STREAM, NDJSON, Reply
+from gateway.http.sending import Message, Sending
+
+PAGE = b"x" * (1 << 20)
+
+
+class Client:
+    """Takes the head and, once it `is_reading`, the body of an answer."""
+
+    def __init__(self, rooms: Sending, reply: Reply, owner_id: str, *, is_head: bool = False) -> None:
+        self.messages: list[Message] = []
+        self.is_reading = asyncio.Event()
+        self.task = asyncio.create_task(rooms.send(reply, self._take, owner_id=owner_id, is_head=is_head))
+
+    async def _take(self, message: Message) -> None:
+        self.messages.append(message)
+        if message["type"] == "http.response.body":
+            await self.is_reading.wait()
+
+    async def read(self) -> bytes:
+        self.is_reading.set()
+        await self.task
+        return b"".join(message["body"] for message in self.messages[1:])
+
+    @property
+    def status(self) -> int:
+        return int(self.messages[0]["status"])
+
+
+async def rows(ended: list[str] | None = None) -> AsyncIterator[bytes]:
+    try:
+        yield b"1\n"
+        yield b"2\n" * LARGE_BYTES
+    finally:
+        if ended is not None:
+            ended.append("ended")
+
+
+def stream(ended: list[str] | None = None) -> Reply:
+    return Reply(rows(ended), 200, NDJSON)
+
+
+@pytest.fixture
+def rooms() -> Sending:
+    return Sending()
+
+
+async def begun(*clients: Client) -> list[int]:
+    """Return the statuses of the answers, once the loop has run."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return [client.status for client in clients]
+
+
+async def test_readers_that_take_nothing_leave_streams_and_bytes_for_others(rooms: Sending) -> None:
+    ended: list[str] = []
+    streams = [Client(rooms, stream(), "guest") for _ in range(sending.MOST_STREAMS_OF_OWNER)]
+    pages = [
+        Client(rooms, Reply(PAGE, 200), "guest") for _ in range(sending.MOST_BYTES_OF_OWNER // len(PAGE))
+    ]
+    refused = [Client(rooms, stream(ended), "guest"), Client(rooms, Reply(PAGE, 200), "guest")]
+    neighbour = [Client(rooms, stream(), "neighbour"), Client(rooms, Reply(PAGE, 200), "neighbour")]
+    assert set(await begun(*streams, *pages)) == {200}
+    assert await begun(*refused) == [429, 429]
+    for client in refused:
+        assert orjson.loads(await client.read())["type"] == "/problems/too-many-at-once"
+    assert ended == [], "it has never begun"
+    assert await begun(*neighbour) == [200, 200]
+    assert [len(await client.read()) for client in neighbour] == [2 + 2 * LARGE_BYTES, len(PAGE)]
+    for client in (*streams, *pages):
+        await client.read()
+    again = [Client(rooms, stream(), "guest"), Client(rooms, Reply(PAGE, 200), "guest")]
+    assert await begun(*again) == [200, 200]
+    for client in again:
+        await client.read()
+
+
+async def test_all_owners_together_have_a_bounded_number_of_streams_and_bytes(rooms: Sending) -> None:
+    streams = [Client(rooms, stream(), str(n)) for n in range(sending.MOST_STREAMS)]
+    pages = [Client(rooms, Reply(PAGE, 200), str(n)) for n in range(sending.MOST_BYTES // len(PAGE))]
+    refused = [Client(rooms, stream(), "late"), Client(rooms, Reply(PAGE, 200), "late")]
+    assert set(await begun(*streams, *pages)) == {200}
+    assert await begun(*refused) == [503, 503]
+    for client in (*streams, *pages, *refused):
+        await client.read()
+
+
+async def test_small_answers_event_streams_and_what_is_for_all_need_no_room(rooms: Sending) -> None:
+    events = Reply(rows(), 200, EVENT_STREAM)
+    for owner_id, reply in (("", Reply(PAGE, 200)), ("1", Reply(b"{}\n", 200)), ("1", events)):
+        clients = [Client(rooms, reply, owner_id) for _ in range(50)]
+        assert set(await begun(*clients)) == {200}
+        for client in clients:
+            client.task.cancel()
+        await asyncio.gather(*(client.task for client in clients), return_exceptions=True)
+
+
+async def test_a_client_that_goes_away_ends_the_stream_and_gives_its_place_back(rooms: Sending) -> None:
+    ended: list[str] = []
+    for _ in range(sending.MOST_STREAMS_OF_OWNER + 1):
+        client = Client(rooms, stream(ended), "guest")
+        assert await begun(client) == [200]
+        client.task.cancel()
+        await asyncio.gather(client.task, return_exceptions=True)
+    assert len(ended) == sending.MOST_STREAMS_OF_OWNER + 1
+
+
+async def test_a_body_goes_out_in_pieces_and_a_head_without_one(rooms: Sending) -> None:
+    for size in (0, 1, LARGE_BYTES, LARGE_BYTES + 1, 3 * LARGE_BYTES):
+        client = Client(rooms, Reply(b"x" * size, 200), "1")
+        assert await client.read() == b"x" * size
+        assert max(len(message["body"]) for message in client.messages[1:]) <= LARGE_BYTES
+        assert [message.get("more_body", False) for message in client.messages[1:]][-1] is False
+        assert (b"content-length", b"%d" % size) in client.messages[0]["headers"]
+    client = Client(rooms, Reply(PAGE, 200), "1", is_head=True)
+    assert await client.read() == b""
+    assert (b"content-length", b"%d" % len(PAGE)) in client.messages[0]["headers"]
