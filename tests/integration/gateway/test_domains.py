@@ -138,6 +138,7 @@ async def test_a_repeated_request_makes_one_domain(strict: Listener, registry: R
     assert [answer.status_code for answer in answers] == [201, 201]
     assert answers[0].json() == answers[1].json()
     assert answers[1].headers["idempotent-replayed"] == "true"
+    assert answers[1].headers["etag"] == answers[0].headers["etag"]
     assert len(registry.domains) == before + 1
 
 

@@ -261,7 +261,9 @@ async def test_an_effect_in_the_database_happens_once_for_a_key(
     again = await door.api.post(path, json=body, headers=headers)
     assert (first.status_code, again.status_code) == (status, status), first.text
     assert again.content == first.content
-    assert again.headers.get("location") == first.headers.get("location")
+    for name in ("location", "etag"):
+        assert again.headers.get(name) == first.headers.get(name)
+    assert ("etag" in first.headers) is (path == "/v1/users")
     assert (first.headers.get("idempotent-replayed"), again.headers["idempotent-replayed"]) == (None, "true")
     other = await door.api.post(path, json={**body, "name": "other", "text": "other"}, headers=headers)
     assert other.status_code == 422

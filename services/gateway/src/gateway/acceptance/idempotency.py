@@ -29,6 +29,7 @@ class Answered:
     status: int | None
     answer: bytes
     location: str | None
+    etag: str | None
 
 
 def replay(answered: Answered | None, key: IdempotencyKey) -> Reply:
@@ -41,7 +42,9 @@ def replay(answered: Answered | None, key: IdempotencyKey) -> Reply:
     if answered.body_hash != key.body_hash:
         raise IdempotencyMismatch("This Idempotency-Key was used within 24 hours for another request.")
     metrics.IDEMPOTENT_REPLAYS.inc()
-    return Reply(answered.answer, answered.status, location=answered.location, is_replay=True)
+    return Reply(
+        answered.answer, answered.status, location=answered.location, etag=answered.etag, is_replay=True
+    )
 
 
 class Once:
@@ -127,11 +130,11 @@ async def _write(connection: Connection, call: Call) -> None:
         await write(connection)
 
 
-def _recorded(reply: Reply, endpoint: Endpoint) -> tuple[int, bytes, str | None]:
-    """Return what is kept of a reply: its status, its body and its location."""
+def _recorded(reply: Reply, endpoint: Endpoint) -> tuple[int, bytes, str | None, str | None]:
+    """Return what is kept of a reply: its status, its body, its location and its entity tag."""
     body = reply.recorded if reply.recorded is not None else reply.body
     assert body is None or isinstance(body, bytes), "a stream cannot be given again"
-    return reply.status or endpoint.status, body or b"", reply.location
+    return reply.status or endpoint.status, body or b"", reply.location, reply.etag
 
 
 async def find_answer(
@@ -139,4 +142,4 @@ async def find_answer(
 ) -> Answered | None:
     """Return what was answered to `key` within the last 24 hours."""
     row = await connection.fetchrow(queries["find_idempotency"], owner_id, key)
-    return Answered(row["body_hash"], row["status"], row["answer"], row["location"]) if row else None
+    return Answered(**row) if row else None

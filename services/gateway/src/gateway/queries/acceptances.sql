@@ -32,7 +32,7 @@ WITH asked AS (
     ORDER BY owner_id, key
     ON CONFLICT (owner_id, key) DO UPDATE
     SET body_hash = excluded.body_hash, status = excluded.status, answer = excluded.answer,
-        location = excluded.location, created_at = now()
+        location = excluded.location, etag = NULL, created_at = now()
     WHERE idempotency.created_at < now() - interval '24 hours'
         OR (idempotency.status IS NULL AND idempotency.body_hash IN (SELECT claim FROM asked))
     RETURNING owner_id, key
@@ -75,15 +75,16 @@ SELECT id FROM accepted
 -- Claims a key within the transaction of its effect; another transaction with the same key waits here.
 INSERT INTO idempotency (owner_id, key, body_hash) VALUES ($1, $2, $3)
 ON CONFLICT (owner_id, key) DO UPDATE
-SET body_hash = excluded.body_hash, status = NULL, answer = NULL, location = NULL, created_at = now()
+SET body_hash = excluded.body_hash, status = NULL, answer = NULL, location = NULL, etag = NULL,
+    created_at = now()
 WHERE idempotency.created_at < now() - interval '24 hours'
 RETURNING key
 
 -- name: record_idempotency
-UPDATE idempotency SET status = $3, answer = $4, location = $5 WHERE owner_id = $1 AND key = $2
+UPDATE idempotency SET status = $3, answer = $4, location = $5, etag = $6 WHERE owner_id = $1 AND key = $2
 
 -- name: find_idempotency
-SELECT body_hash, status, answer, location FROM idempotency
+SELECT body_hash, status, answer, location, etag FROM idempotency
 WHERE owner_id = $1 AND key = $2 AND created_at >= now() - interval '24 hours'
 
 -- name: begin_idempotency
@@ -93,7 +94,7 @@ WHERE owner_id = $1 AND key = $2 AND created_at >= now() - interval '24 hours'
 INSERT INTO idempotency (owner_id, key, body_hash, created_at)
 VALUES ($1, $2, $3, now() - interval '5 minutes' + make_interval(secs => $4))
 ON CONFLICT (owner_id, key) DO UPDATE
-SET body_hash = excluded.body_hash, status = NULL, answer = NULL, location = NULL,
+SET body_hash = excluded.body_hash, status = NULL, answer = NULL, location = NULL, etag = NULL,
     created_at = excluded.created_at
 WHERE idempotency.created_at < now() - interval '24 hours'
     OR (idempotency.status IS NULL AND idempotency.created_at < now() - interval '5 minutes')
@@ -105,7 +106,7 @@ WHERE owner_id = $1 AND key = $2 AND status IS NULL AND body_hash = $3
 
 -- name: settle_idempotency
 -- Records the answer of the request that holds a claim; no row when the claim is another one's by now.
-UPDATE idempotency SET body_hash = $4, status = $5, answer = $6, location = $7, created_at = now()
+UPDATE idempotency SET body_hash = $4, status = $5, answer = $6, location = $7, etag = $8, created_at = now()
 WHERE owner_id = $1 AND key = $2 AND status IS NULL AND body_hash = $3
 RETURNING key
 

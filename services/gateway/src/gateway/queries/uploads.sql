@@ -3,7 +3,7 @@ INSERT INTO uploads (id, owner_id, size_bytes, sha256, created_at, expires_at) V
 
 -- name: answer_claim
 -- Records the answer of a request that has claimed its idempotency key.
-UPDATE idempotency SET body_hash = $4, status = 201, answer = $5, location = $6, created_at = now()
+UPDATE idempotency SET body_hash = $4, status = 201, answer = $5, location = $6, etag = $7, created_at = now()
 WHERE owner_id = $1 AND key = $2 AND status IS NULL AND body_hash = $3
 RETURNING key
 

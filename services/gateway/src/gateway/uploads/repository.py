@@ -32,10 +32,13 @@ class UploadRepository:
         claim: bytes,
         answer: bytes,
         location: str,
+        etag: str,
     ) -> bool:
         """Record the answer to the request that holds `key` with `claim`; False when it no longer does."""
         query = self._queries["answer_claim"]
-        held = await connection.fetchval(query, owner_id, key.key, claim, key.body_hash, answer, location)
+        held = await connection.fetchval(
+            query, owner_id, key.key, claim, key.body_hash, answer, location, etag
+        )
         return held is not None
 
     async def release(self, connection: Connection, key: str, *, owner_id: str, claim: bytes) -> None:

@@ -140,7 +140,7 @@ class UploadService:
             created_at=datetime.now(UTC),
             expires_at=stored.expires_at,
         )
-        answer, location = document(view), f"/v1/uploads/{upload_id}"
+        answer, location, etag = document(view), f"/v1/uploads/{upload_id}", _etag(view)
         async with self._postgres.transaction() as connection:
             await self._repository.insert(connection, view, owner_id=owner_id)
             if key and not await self._repository.answer(
@@ -150,9 +150,10 @@ class UploadService:
                 claim=upload_id.bytes,
                 answer=answer,
                 location=location,
+                etag=etag,
             ):
                 raise IdempotencyConflict("Another request holds the Idempotency-Key.", retry_after_s=2)
-        return Reply(answer, location=location, etag=_etag(view))
+        return Reply(answer, location=location, etag=etag)
 
     async def _parts(
         self, call: Call, upload_id: UUID, body: Upload, digest: hashlib._Hash
