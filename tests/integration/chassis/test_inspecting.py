@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -113,16 +114,23 @@ async def test_settings_that_are_wrong_are_told_in_place_of_a_report(run: Run) -
     assert "EMAIL_SMTP_TLS" in output
 
 
-async def test_a_log_keeps_its_warnings_and_errors_without_their_secrets(run: Run) -> None:
+async def test_a_report_keeps_the_warnings_and_errors_of_processes_without_their_secrets(run: Run) -> None:
     lines = (
+        "of nobody: an ERROR before any name",
+        "== email",
         '{"level": "info", "event": "started"}',
         f'{{"level": "error", "event": "refused {PASSWORD}"}}',
+        "== postgres",
         "2026-11-27 [1] FATAL:  no room, key tw_live_0123456789abcdef_ThisIsTheSecretPart",
+        "== prometheus\n",
     )
-    code, output = await run("log", "emailer", text="\n".join(lines))
+    code, output = await run("report", "emailer", text="\n".join(lines))
     assert code == 0
-    assert len(output.splitlines()) == 2
-    assert "FATAL" in output
+    _, email, postgres, prometheus = re.split(r"^== .*\n", output, flags=re.MULTILINE)
+    assert [one.count("\n") for one in (email, postgres, prometheus)] == [1, 1, 0]
+    assert "refused" in email
+    assert "FATAL" in postgres
+    assert "of nobody" not in output
     assert PASSWORD not in output
     assert "ThisIsTheSecretPart" not in output
 

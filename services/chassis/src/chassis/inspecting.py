@@ -4,9 +4,10 @@ Run inside the service's own container, which has its settings and secrets; `dep
 in all of them. What it prints holds no secret.
 
 `report` prints as JSON: versions, settings with where they come from, readiness, alerts, the database and the
-metrics. `log` prints the warnings and errors among the lines that it reads. `upgrade` reads the names of the
-migrations of another release (`<package>/<name>`, one a line) and prints what that release would apply and
-what prevents it; the exit code is 1 when something does.
+metrics. It reads the logs of processes, each below a line `== <process>`, and prints the warnings and errors
+among them below the same lines. `upgrade` reads the names of the migrations of another release
+(`<package>/<name>`, one a line) and prints what that release would apply and what prevents it; the exit code
+is 1 when something does.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _BACKUP_S = 24 * 3600
 _BAD = re.compile(
     r'"level": ?"(warning|error|critical)"|\b(WARNING|ERROR|FATAL|PANIC|CRITICAL)\b', re.IGNORECASE
 )
+_MARK = re.compile(r"^== ([a-z-]+)\n", re.MULTILINE)
 _BACKUP = re.compile(r"^tickwire_last_backup_timestamp_seconds (\S+)", re.MULTILINE)
 _UNREADABLE = (OSError, asyncpg.PostgresError, TimeoutError)
 _SECRET = re.compile(r"PASSWORD|SECRET|PEPPER|KEY|TOKEN|DSN|RABBITMQ_URL", re.IGNORECASE)
@@ -50,7 +52,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def main(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
     """Do what the command line says; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m chassis.inspecting", description=__doc__)
-    parser.add_argument("verb", choices=("report", "log", "upgrade"))
+    parser.add_argument("verb", choices=("report", "upgrade"))
     parser.add_argument("package", help="gateway, stock_data, emailer or batch_processor")
     parser.add_argument("--asks-backup", action="store_true", help="upgrade: only with a backup of today")
     options = parser.parse_args(arguments)
@@ -61,13 +63,13 @@ def main(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
         sys.stderr.write(f"{redaction.text(str(error))}\n")
         return 1
     redaction.remember(settings.secrets(loaded))
-    if options.verb == "log":
-        lines = bad_lines(sys.stdin)
-        sys.stdout.write("".join(f"{redaction.text(line)}\n" for line in lines))
-        return 0
     if options.verb == "report":
         found = asyncio.run(_report(loaded, environ))
         sys.stdout.write(f"{json.dumps(_without_secrets(found), indent=1)}\n")
+        _, *parts = _MARK.split("" if sys.stdin.isatty() else sys.stdin.read())
+        for process, lines in zip(parts[::2], parts[1::2], strict=True):
+            bad = (f"{redaction.text(line)}\n" for line in bad_lines(lines.splitlines()))
+            sys.stdout.write(f"== {process}\n{''.join(bad)}")
         return 0
     wanted = sys.stdin.read().split()
     notes, problems = asyncio.run(check_upgrade(loaded, wanted, asks_backup=options.asks_backup))
@@ -127,7 +129,8 @@ async def check_upgrade(
     if backup and time.time() - float(backup[1]) > _BACKUP_S:
         problems.append("there is no backup of the last 24 hours: make backup")
     try:
-        applied, parked = await _migrations_and_parked(loaded)
+        async with _connected(loaded) as connection:
+            applied, parked = await _migrations_and_parked(connection)
     except _UNREADABLE as error:
         return [], [*problems, f"the database cannot be read: {redaction.safe_message(error)}"]
     pending = [name for name in wanted if name not in applied]
@@ -153,6 +156,13 @@ async def _report(loaded: Settings, environ: Mapping[str, str]) -> dict[str, Any
     # A setting of the gateway alone; the address may hold a password.
     prometheus = getattr(loaded, "prometheus_url", None)
     alerts = f"{prometheus.get_secret_value().rstrip('/')}/api/v1/alerts" if prometheus else ""
+    # At once: what does not answer is waited for once.
+    readiness, firing, metrics, database = await asyncio.gather(
+        asyncio.to_thread(_ask, _ops_url(loaded, "/readyz")),
+        asyncio.to_thread(_ask, alerts),
+        asyncio.to_thread(_metrics, loaded),
+        _database(loaded),
+    )
     return {
         "versions": {
             "machine": platform.platform(),
@@ -160,17 +170,17 @@ async def _report(loaded: Settings, environ: Mapping[str, str]) -> dict[str, Any
             "packages": {one.metadata["Name"]: one.version for one in metadata.distributions()},
         },
         "settings": describe(type(loaded), environ),
-        "readiness": _ask(_ops_url(loaded, "/readyz")),
-        "alerts": _ask(alerts) if alerts else "asked by the gateway",
-        "database": await _database(loaded),
-        "metrics": _metrics(loaded).splitlines(),
+        "readiness": readiness,
+        "alerts": firing if alerts else "asked by the gateway",
+        "database": database,
+        "metrics": metrics.splitlines(),
     }
 
 
 async def _database(loaded: Settings) -> dict[str, Any] | str:
     try:
-        applied, parked = await _migrations_and_parked(loaded)
         async with _connected(loaded) as connection:
+            applied, parked = await _migrations_and_parked(connection)
             version = await connection.fetchval("SHOW server_version")
             tables = [dict(row) for row in await connection.fetch(_SQL["size_tables"])]
     except _UNREADABLE as error:
@@ -178,16 +188,18 @@ async def _database(loaded: Settings) -> dict[str, Any] | str:
     return {"postgresql": version, "migrations": applied, "parked": parked, "tables": tables}
 
 
-async def _migrations_and_parked(loaded: Settings) -> tuple[list[str], int]:
-    async with _connected(loaded) as connection:
-        rows = await connection.fetch(_SQL["list_applied"])
-        parked = int(await connection.fetchval(_SQL["count_all_parked"]))
+async def _migrations_and_parked(
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> tuple[list[str], int]:
+    rows = await connection.fetch(_SQL["list_applied"])
+    parked = int(await connection.fetchval(_SQL["count_all_parked"]))
     return [f"{row['package']}/{row['name']}" for row in rows], parked
 
 
 @asynccontextmanager
 async def _connected(loaded: Settings) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    connection = await asyncpg.connect(loaded.postgres_dsn.get_secret_value(), timeout=_TIMEOUT_S)
+    dsn = loaded.postgres_dsn.get_secret_value()
+    connection = await asyncpg.connect(dsn, timeout=_TIMEOUT_S, command_timeout=_TIMEOUT_S)
     try:
         yield connection
     finally:
