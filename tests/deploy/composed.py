@@ -29,7 +29,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Composed:
-    """One running stack; `services` are those that could be started here, `up_s` how long that took."""
+    """One running stack; `services` are those that could be started here.
+
+    `up_s` is how long `make up` took, and `card` what it printed.
+    """
 
     engine: Engine
     project: str
@@ -40,6 +43,7 @@ class Composed:
     secrets: Path
     services: tuple[str, ...]
     up_s: float = 0
+    card: str = ""
 
     @property
     def api(self) -> httpx.Client:
@@ -75,10 +79,10 @@ class Composed:
         """Return what `docker compose <arguments>` prints."""
         return self.engine.docker("compose", *arguments, timeout_s=timeout_s)
 
-    def up(self) -> None:
-        """Start what does not run, and wait until all is healthy; a failure shows the logs."""
+    def up(self) -> str:
+        """Start what does not run, wait until all is healthy, and return the card; show logs on failure."""
         try:
-            self.make("up")
+            return self.make("up")
         except subprocess.CalledProcessError:
             sys.stderr.write(self.compose("logs", "--tail", "30"))
             raise
@@ -155,8 +159,8 @@ def start(engine: Engine, folder: Path) -> Iterator[Composed]:
     stack = Composed(own, project, f"test-{mark}", port, tls_port, mailbox_port, secrets, services)
     began = time.monotonic()
     try:
-        stack.up()
-        yield replace(stack, up_s=time.monotonic() - began)
+        card = stack.up()
+        yield replace(stack, up_s=time.monotonic() - began, card=card)
     finally:
         stack.compose("down", "--volumes", "--remove-orphans", "--timeout", "10")
         made = engine.docker(

@@ -24,6 +24,7 @@ import httpx
 
 from deploy.composed import until
 from deploy.engine import Engine
+from deploy.exits import Exits
 from deploy.manifests import Manifest, kind, variables
 
 _EMPTY_MODE = 0o2777
@@ -85,6 +86,10 @@ class Node:
         self._images = images
         self._hurry = hurry
         self._network = f"tickwire-node-{os.getpid()}"
+        self._exits = Exits(engine)
+        # One for all: each new client reads the authorities of the machine. No connection is kept.
+        self._probing = httpx.Client(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+        self._asking = ThreadPoolExecutor(16)
         self._closing = threading.Event()
         self._watches: list[threading.Thread] = []
         self._count = 0
@@ -107,6 +112,9 @@ class Node:
         if ids:
             self._engine.docker("rm", "--force", *ids)
         self._engine.docker("network", "rm", self._network)
+        self._exits.close()
+        self._asking.shutdown()
+        self._probing.close()
 
     def of(self, owner: str) -> list[Pod]:
         """Return the pods of a workload, those included that are leaving."""
@@ -199,7 +207,7 @@ class Node:
 
     def _watch(self, pod: Pod, workload: Manifest) -> None:
         while not (self._closing.wait(0.2) or pod.leaving):
-            code = self._exit_code(pod)
+            code = self._exits.code(pod.container)
             if code == 0 and pod.spec.get("restartPolicy") == "Never":
                 pod.ended = True
                 return
@@ -215,10 +223,12 @@ class Node:
             if verdict is False:
                 self._restart(pod, workload)
             return
-        ready = self._ask(pod, "readinessProbe")
-        if ready is not None:
+        # At once, as a node does: one that hangs is waited for by both.
+        readiness = self._asking.submit(self._ask, pod, "readinessProbe")
+        alive = self._ask(pod, "livenessProbe")
+        if (ready := readiness.result()) is not None:
             pod.ready = ready
-        if self._ask(pod, "livenessProbe") is False:
+        if alive is False:
             self._restart(pod, workload)
 
     def _ask(self, pod: Pod, name: str) -> bool | None:
@@ -237,7 +247,8 @@ class Node:
         return False if pod.failures[name] >= probe.get("failureThreshold", 3) else None
 
     def _succeeds(self, pod: Pod, probe: Mapping[str, Any]) -> bool:
-        timeout_s = probe.get("timeoutSeconds", 1)
+        # Shortened less than the periods are: on a busy machine a healthy one answers late.
+        timeout_s = max(1, probe.get("timeoutSeconds", 1) / min(self._hurry, 2))
         try:
             if "exec" in probe:
                 return self._runs_well(pod, probe["exec"]["command"], timeout_s)
@@ -247,7 +258,7 @@ class Node:
                 return True
             asked = probe["httpGet"]
             url = f"http://{pod.address}:{pod.port(asked['port'])}{asked['path']}"
-            return 200 <= httpx.get(url, timeout=timeout_s, trust_env=False).status_code < 400
+            return 200 <= self._probing.get(url, timeout=timeout_s).status_code < 400
         except (OSError, httpx.HTTPError, subprocess.SubprocessError):
             return False
 
@@ -255,13 +266,6 @@ class Node:
         words = ["docker", "exec", pod.container, *command]
         done = subprocess.run(words, env=self._engine.environment, capture_output=True, timeout=timeout_s)
         return done.returncode == 0
-
-    def _exit_code(self, pod: Pod) -> int | None:
-        state = self._engine.docker(
-            "inspect", "--format", "{{.State.Running}} {{.State.ExitCode}}", pod.container
-        )
-        running, code = state.split()
-        return None if running == "true" else int(code)
 
     def _restart(self, pod: Pod, workload: Manifest) -> None:
         pod.ready = False

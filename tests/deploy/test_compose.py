@@ -39,6 +39,25 @@ def test_up_returns_when_everything_is_healthy(stack: Composed) -> None:
     )
 
 
+def test_the_card_names_what_can_be_opened_and_logs_in_once(stack: Composed) -> None:
+    # Early: its login address opens for ten minutes.
+    card = stack.card
+    with stack.telling(*SERVICES), httpx.Client(timeout=20, trust_env=False) as browser:
+        for address in re.findall(r"http://127\.0\.0\.1:\d+[^\s,']*", card):
+            assert browser.get(address, follow_redirects=True).status_code in (200, 401), address
+        assert stack.key in card
+        assert "refuses it" not in card, card
+        assert "does not answer" not in card, card
+        # The address of the card opens the console once; `make login` makes another one.
+        for said in (card, stack.make("login")):
+            found = re.search(r"/console/login#(tw_login_\S+)", said)
+            assert found, said
+            sessions = f"http://127.0.0.1:{stack.port}/v1/console/sessions"
+            used = [browser.post(sessions, json={"token": found[1]}) for _ in range(2)]
+            assert [answer.status_code for answer in used] == [200, 401], [one.text for one in used]
+            assert "make login" in used[1].json()["detail"]
+
+
 def test_no_container_may_do_more_than_it_must(stack: Composed) -> None:
     for service in stack.services:
         host = stack.inspect(service)["HostConfig"]
@@ -209,24 +228,6 @@ def test_the_lines_of_the_readme_run_as_they_are_pasted(stack: Composed, tmp_pat
             pasted.run(block, tmp_path, key=stack.key, addresses=addresses)
 
 
-def test_the_card_names_what_can_be_opened_and_logs_in_once(stack: Composed) -> None:
-    with stack.telling(*SERVICES), httpx.Client(timeout=20, trust_env=False) as browser:
-        card = stack.make("up")
-        for address in re.findall(r"http://127\.0\.0\.1:\d+[^\s,']*", card):
-            assert browser.get(address, follow_redirects=True).status_code in (200, 401), address
-        assert stack.key in card
-        assert "refuses it" not in card, card
-        assert "does not answer" not in card, card
-        # The address of the card opens the console once; `make login` makes another one.
-        for said in (card, stack.make("login")):
-            found = re.search(r"/console/login#(tw_login_\S+)", said)
-            assert found, said
-            sessions = f"http://127.0.0.1:{stack.port}/v1/console/sessions"
-            used = [browser.post(sessions, json={"token": found[1]}) for _ in range(2)]
-            assert [answer.status_code for answer in used] == [200, 401], [one.text for one in used]
-            assert "make login" in used[1].json()["detail"]
-
-
 def test_a_support_bundle_of_containers_has_what_helps_and_no_secret(
     stack: Composed, upkeep: ComposeStack, tmp_path: Path
 ) -> None:
@@ -237,15 +238,6 @@ def test_a_support_bundle_of_containers_has_what_helps_and_no_secret(
     secrets = [upkeep.secret(name) for name in ("api-key", "pepper", "postgres-emailer", "rabbitmq-gateway")]
     assert all(secrets)
     assert not any(secret in whole for secret in secrets)
-
-
-def test_a_support_bundle_is_made_of_what_still_answers(stack: Composed, tmp_path: Path) -> None:
-    stack.compose("stop", "email")
-    texts = told.bundle("containers", tmp_path, environment=stack.engine.environment)
-    stack.up()
-    assert "not running" in texts["email.json"]
-    assert "does not run" in texts["errors/email.log"]
-    assert json.loads(texts["gateway.json"])["readiness"].startswith("200 ")
 
 
 def test_the_upgrade_check_of_containers_counts_pending_migrations(stack: Composed) -> None:
@@ -316,3 +308,12 @@ def test_only_the_proxy_may_name_the_address_of_a_client(stack: Composed) -> Non
             codes.append(api.get("/v1/me", headers=headers).status_code)
     assert codes[0] == 401
     assert codes[-1] == 429
+
+
+def test_a_support_bundle_is_made_of_what_still_answers(stack: Composed, tmp_path: Path) -> None:
+    stack.compose("stop", "email")
+    texts = told.bundle("containers", tmp_path, environment=stack.engine.environment)
+    stack.compose("start", "email")
+    assert "not running" in texts["email.json"]
+    assert "does not run" in texts["errors/email.log"]
+    assert json.loads(texts["gateway.json"])["readiness"].startswith("200 ")
