@@ -1,4 +1,4 @@
-"""What belongs to one owner is not found by another: every declared route that names something."""
+"""Every declared route that names something: no other owner finds it, and its owner changes what was read."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from contracts.scopes import FOR_MEMBERS
 from gateway.http.endpoints import Endpoint, Precondition
 from native.stack import Stack
 from support import declared_gateway
+from support.waiting import until
 
 # Names of what is everybody's, or the administrators' alone: `test_rights.py` tries those.
 SHARED = {"symbol", "service", "number"}
@@ -73,19 +74,24 @@ async def other(stack: Stack, api: httpx.AsyncClient) -> AsyncIterator[httpx.Asy
         yield client
 
 
-async def status_of(client: httpx.AsyncClient, endpoint: Endpoint, owned: Mapping[str, str]) -> int:
+def path_of(endpoint: Endpoint, owned: Mapping[str, str]) -> str:
+    return endpoint.template.format(**{part: owned[part] for part in endpoint.path_parameters})
+
+
+async def status_of(
+    client: httpx.AsyncClient, endpoint: Endpoint, owned: Mapping[str, str], *, if_match: str = "*"
+) -> int:
     """Return the status of a request that is right but for its caller; a stream is not read."""
     request: dict[str, Any] = {}
     if endpoint.precondition is not Precondition.NONE:
-        request["headers"] = {"if-match": "*"}
+        request["headers"] = {"if-match": if_match}
     bodies = [body for name, body in endpoint.examples.items() if name not in endpoint.path_parameters]
     if bodies:
         request["json"] = bodies[0]
     elif endpoint.upload is not None:
         request |= {"content": b'{"payload":1}\n', "params": {"offset": "0"}}
         request["headers"] = {"content-type": endpoint.upload}
-    path = endpoint.template.format(**{part: owned[part] for part in endpoint.path_parameters})
-    async with client.stream(endpoint.method, path, **request) as answer:
+    async with client.stream(endpoint.method, path_of(endpoint, owned), **request) as answer:
         return answer.status_code
 
 
@@ -101,3 +107,33 @@ async def test_the_owner_finds_all_of_it(api: httpx.AsyncClient, owned: Mapping[
     read = [endpoint for endpoint in NAMED if endpoint.method == "GET"]
     statuses = {endpoint.name: await status_of(api, endpoint, owned) for endpoint in read}
     assert [name for name, status in statuses.items() if status in (401, 403, 404)] == []
+
+
+COMPARED = [endpoint for endpoint in NAMED if endpoint.precondition is not Precondition.NONE]
+TAGGED = [endpoint for endpoint in NAMED if endpoint.method == "GET" and endpoint.is_tagged]
+
+
+@pytest.mark.parametrize("endpoint", COMPARED, ids=lambda endpoint: endpoint.name)
+async def test_a_change_of_another_version_than_the_present_one_is_refused(
+    api: httpx.AsyncClient, owned: Mapping[str, str], endpoint: Endpoint
+) -> None:
+    async def is_refused() -> bool:
+        # What was accepted a moment ago is 404 or 409 until its service has it.
+        return await status_of(api, endpoint, owned, if_match='"another"') == 412
+
+    await until(is_refused)
+
+
+@pytest.mark.parametrize("endpoint", TAGGED, ids=lambda endpoint: endpoint.name)
+async def test_what_has_not_changed_is_not_sent_again(
+    api: httpx.AsyncClient, owned: Mapping[str, str], endpoint: Endpoint
+) -> None:
+    path = path_of(endpoint, owned)
+
+    async def is_known() -> bool:
+        # It may change between the two: a mail leaves, a key is used.
+        etag = (await api.get(path)).headers.get("etag", "")
+        answer = await api.get(path, headers={"if-none-match": etag})
+        return answer.status_code == 304 and not answer.content and answer.headers["etag"] == etag
+
+    await until(is_known)
