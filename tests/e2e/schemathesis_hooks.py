@@ -43,7 +43,7 @@ BEYOND_A_SCHEMA = re.compile(
     "is not an administrator|the channels are|does not name a |"
     "must be five fields|is not a cron expression|must name a time that comes|in the IANA database|"
     "or payload and priority for a task|options are those of a batch|with overlap skip|is used twice|"
-    "each run sets its own|give count, percent or both|"
+    "each run sets its own|must have count, percent or both|"
     "The upload has no items|There is no user |The user .* is disabled"
 )
 

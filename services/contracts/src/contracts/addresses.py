@@ -1,6 +1,6 @@
-"""E-mail addresses: one parser for everything that takes one, so that every interface decides alike.
+"""E-mail addresses: one parser for every interface, so that all of them accept the same addresses.
 
-The syntax alone decides; no name is looked up. Domains that are reserved for tests and private networks
+Only the syntax is checked; no name is looked up in DNS. Domains reserved for tests and private networks
 (`.test`, `.example`, `.local`, `.internal`) are addresses like any other, because a relay may serve them.
 `.arpa`, `.invalid`, `.localhost` and `.onion`, which no relay serves, are refused unless a setting says
 otherwise (`REFUSED_MAIL_DOMAINS`), and so are domains without a dot.
@@ -28,8 +28,8 @@ MOST_NAME_OCTETS = 320
 _NAMED = re.compile(r'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^<>]*))\s*<(?P<address>[^<>]*)>')
 _ESCAPED = re.compile(r"\\(.)")
 
-# The most usual form of an address, about whose local part nothing is left to be judged. With parts of such
-# lengths it has at most the 254 octets that it may have; a domain with `--` may be longer when it is decoded.
+# The most common form of an address, whose local part needs no further check. Parts of these lengths stay
+# within the limit of 254 octets; a domain with `--` is excluded, because it may be longer once it is decoded.
 _PLAIN = re.compile(
     r"(?P<local>(?=.{1,64}@)[A-Za-z0-9]+(?:[._+-][A-Za-z0-9]+)*+)@(?P<domain>(?!.*--)[A-Za-z0-9.-]{1,180})"
 )
@@ -40,7 +40,7 @@ REFUSED_DOMAINS = ("arpa", "invalid", "localhost", "onion")
 
 def refuse_domains(names: Iterable[str]) -> None:
     """Refuse addresses in and below these domains from now on; called once, when a process starts."""
-    # The library's documented way to choose.
+    # The library documents this list as its setting.
     email_validator.SPECIAL_USE_DOMAIN_NAMES[:] = [name.strip().lower() for name in names if name.strip()]
     parse.cache_clear()
     _domain.cache_clear()
@@ -65,18 +65,18 @@ class ParsedAddress:
 
     @property
     def written(self) -> str:
-        """The address as people write it, for a reader; a header needs more care."""
+        """The address as people write it, to be shown to them; a header needs further encoding."""
         return f"{self.name} <{self.address}>" if self.name else self.address
 
     @property
     def needs_utf8(self) -> bool:
-        """Whether this address needs a relay with SMTPUTF8."""
+        """Return whether this address needs a relay with SMTPUTF8."""
         return not self.address.isascii()
 
 
 @lru_cache(maxsize=4096)
 def parse(text: str) -> ParsedAddress:
-    """Parse `Name <address>` or a bare address. Raises `ValueError` with what is wrong.
+    """Parse `Name <address>` or a bare address. Raise `ValueError` with the reason.
 
     The name may be written without the quotes that RFC 5322 requires around dots, commas and non-ASCII
     letters; a quoted name may contain anything. IDNA 2008 turns the domain into ASCII.
@@ -89,7 +89,7 @@ def parse(text: str) -> ParsedAddress:
     if named:
         plain = named["plain"]
         if plain is not None and "@" in plain and ("," in plain or ";" in plain):
-            raise ValueError("must be one address; give several as several elements of the list")
+            raise ValueError("must be one address; pass several addresses as separate elements of the list")
         name = _ESCAPED.sub(r"\1", named["quoted"]) if plain is None else plain.strip()
     if len(name.encode()) > MOST_NAME_OCTETS:
         raise ValueError(f"must have a name of at most {MOST_NAME_OCTETS} octets in UTF-8")
@@ -100,10 +100,10 @@ def parse(text: str) -> ParsedAddress:
 
 
 def _validated(address: str) -> str:
-    """Return `address` in ASCII, or normalised. Raises `EmailNotValidError`."""
+    """Return `address` in ASCII, or normalised. Raise `EmailNotValidError`."""
     plain = _PLAIN.fullmatch(address)
     if plain and plain["local"].lower() not in CASE_INSENSITIVE_MAILBOX_NAMES:
-        # Many addresses share a domain, and nearly all the work is to judge that.
+        # Many addresses share a domain, and validating the domain is nearly all the work.
         return f"{plain['local']}@{_domain(plain['domain'])}"
     found = email_validator.validate_email(address, check_deliverability=False)
     return found.ascii_email or found.normalized
@@ -117,7 +117,7 @@ def _domain(name: str) -> str:
 
 
 def comparable(address: str) -> str:
-    """Return the form of a parsed address for comparisons, which ignore upper and lower case."""
+    """Return the form of a parsed address for comparisons, which ignore case."""
     return address.lower()
 
 

@@ -20,7 +20,7 @@ MOST_NOTIFIED = 5
 
 
 def _number(value: object) -> Decimal:
-    # As it is written: the binary fraction of a float would not come back.
+    # Through its text: `Decimal` of a float has digits that nobody wrote.
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ValueError("must be a number")
     return Decimal(str(value))
@@ -38,14 +38,14 @@ PercentThreshold = Annotated[
     BeforeValidator(_number, json_schema_input_type=Annotated[float, Field(gt=-100, lt=100_000)]),
     AS_NUMBER,
 ]
-# Null is not a way to leave one out, and what was left out is not written: it comes back as it was sent.
+# Null does not stand for an absent field, and absent fields are not written: a condition is returned as sent.
 _NOT_GIVEN: Any = Field(default_factory=lambda: None, exclude_if=lambda value: value is None)
 
 
 class Condition(BaseModel):
     """When an alert fires: exactly one of these. A crossing counts, not a price beyond the threshold.
 
-    `above`: the price rises over the threshold; `below`: it falls under it; `crosses`: either of both;
+    `above`: the price rises above the threshold; `below`: it falls below it; `crosses`: either of the two;
     `change_percent`: the change since the previous close passes the threshold, away from zero.
     """
 
@@ -64,7 +64,7 @@ class Condition(BaseModel):
         if len(given) != 1:
             raise ValueError(f"must have exactly one of {', '.join(CONDITION_KINDS)}")
         if self.change_percent == 0:
-            raise ValueError("change_percent must not be 0, which is where each day begins")
+            raise ValueError("change_percent must not be 0, the value at the start of each day")
         return self
 
     @property
@@ -80,7 +80,7 @@ class Condition(BaseModel):
 
 
 class EmailTarget(BaseModel):
-    """An address that gets a mail when the alert fires. There are no other ways of notifying yet."""
+    """An address that receives an e-mail when the alert fires; no other kind of target exists yet."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -103,7 +103,7 @@ class Firing(Contract):
 
 
 class Alert(Reply):
-    """A price alert. One with `once` ends with its first firing; another fires on every crossing.
+    """A price alert. With `once` it ends with its first firing; otherwise it fires on every crossing.
 
     `armed` alerts are watched; `fired` and `expired` ones are over.
     """
@@ -122,7 +122,7 @@ class Alert(Reply):
 
 
 class CreateAlert(Request):
-    """Store an alert of `owner_id`, made with the credential `made_by`.
+    """Store an alert of `owner_id`, created with the credential `made_by`.
 
     A repeated `request_key` of an owner returns the first alert.
     """
@@ -192,7 +192,7 @@ class Firings(Reply):
 
 
 class ListFirings(Request):
-    """Ask for firings of `owner_id` between two offsets, both excluded; without bounds for all."""
+    """Ask for firings of `owner_id` between two offsets, both excluded; without bounds, for all."""
 
     message_type: ClassVar[str] = "alerts.list-firings.v1"
     reply: ClassVar[type[Reply]] = Firings
@@ -205,7 +205,7 @@ class ListFirings(Request):
 
 
 class AlertFired(Event):
-    """An alert has fired (exchange `events`). `made_by` is the credential that the alert was made with.
+    """An alert has fired (exchange `events`). `made_by` is the credential that created the alert.
 
     `epoch` and the offset of `firing` are its place among the firings of its owner.
     """

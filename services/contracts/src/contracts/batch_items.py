@@ -13,7 +13,7 @@ from contracts.topology import BATCH_PROCESSOR
 
 
 class Attempt(Contract):
-    """An attempt at an item that failed and was followed by another."""
+    """A failed attempt at an item that was followed by another attempt."""
 
     code: str
     detail: str
@@ -21,7 +21,7 @@ class Attempt(Contract):
 
 
 class BatchItem(Contract):
-    """An item with its payload, its state, and the attempts at it that failed."""
+    """An item with its payload, its state, and its failed attempts."""
 
     position: int
     custom_id: str | None = None

@@ -1,4 +1,4 @@
-"""The options of a batch, which every interface takes and checks at its entry."""
+"""The options of a batch, checked by every interface that accepts batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Priority = Literal["low", "normal", "high"]
 
 
 class ToleratedFailure(BaseModel):
-    """How many items may fail before the batch is stopped: a number, a percentage, or the lower of both."""
+    """The failed items that a batch tolerates: a count, a percentage, or the lower of both."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     count: int | None = Field(default=None, ge=0, le=2**31 - 1, strict=True)
@@ -22,7 +22,7 @@ class ToleratedFailure(BaseModel):
     @model_validator(mode="after")
     def _something_is_given(self) -> Self:
         if self.count is None and self.percent is None:
-            raise ValueError("give count, percent or both")
+            raise ValueError("must have count, percent or both")
         return self
 
     def allows(self, failed: int, *, total: int) -> bool:
@@ -32,7 +32,7 @@ class ToleratedFailure(BaseModel):
 
 
 class RateLimit(BaseModel):
-    """How many items may begin within any `per_s` seconds. Each attempt at an item counts."""
+    """The number of items that may start within any `per_s` seconds. Each attempt at an item counts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     items: int = Field(ge=1, le=1_000_000, strict=True)
@@ -43,8 +43,8 @@ class BatchOptions(BaseModel):
     """The options of a batch.
 
     Among the chunks of one owner, those of batches with higher `priority` run first; it has no effect between
-    owners. A batch in which more than `tolerated_failure` has failed begins no more items and is `failed`.
-    Over all workers no more than `max_concurrency` of its items are at work at a time, and no more begin than
+    owners. Once more items than `tolerated_failure` have failed, no more items start and the batch is
+    `failed`. At most `max_concurrency` of its items run at once over all workers, and no more start than
     `rate_limit` allows.
     """
 
@@ -63,8 +63,7 @@ class BatchOptions(BaseModel):
 def read(sent: Mapping[str, Json]) -> BatchOptions:
     """Return the options that a message carries.
 
-    An unknown or unreadable option is ignored: its sender was of another release, and accepted work must
-    run.
+    An unknown or invalid option is ignored: it comes from another release, and accepted work must run.
     """
     known: dict[str, Json] = {}
     for name in BatchOptions.model_fields.keys() & sent.keys():

@@ -24,30 +24,30 @@ BatchStatus = Literal[
     "cancelled",
     "expired",
 ]
-# In these nothing changes any more.
+# Final: a batch in one of these states does not change again.
 FINISHED: frozenset[BatchStatus] = frozenset({"completed", "failed", "cancelled", "expired"})
 ItemStatus = Literal["pending", "running", "succeeded", "failed", "cancelled", "skipped"]
 Kind = Literal["batch", "task"]
 
 INTAKE = "batch-processor.intake"
-# Accepted work is stored by batch-processor, the custom ids of an upload are compared, and its first item is
-# begun within these times (seconds).
+# The times (in seconds) within which batch-processor stores accepted work, compares the custom ids of an
+# upload, and starts its first item.
 STORED_WITHIN_S = 60
 VALIDATED_WITHIN_S = 600
 BEGUN_WITHIN_S = 600
 
 
 class FollowUp(Contract):
-    """The task that is made when a batch has ended; `payload` is JSON text, kept as its sender wrote it."""
+    """The task that is created when a batch has ended; `payload` is JSON text, exactly as it was sent."""
 
     operation: str
     payload: str = "null"
 
 
 class BatchDescription(Command):
-    """The description of a batch: its owner, its operation, its rights, and what follows its end.
+    """The description of a batch: its owner, its operation, its rights, and the task that follows its end.
 
-    Its `options` are those of `contracts.batch_options`, checked before.
+    Its `options` are those of `contracts.batch_options`, already checked.
     """
 
     senders: ClassVar[tuple[str, ...]] = ("gateway", BATCH_PROCESSOR)
@@ -61,7 +61,7 @@ class BatchDescription(Command):
     options: dict[str, Json] = Field(default_factory=dict)
     scopes: list[str] | None = Field(
         default=None,
-        description="effective scopes of the owner at acceptance; null from a sender that does not tell them",
+        description="effective scopes of the owner at acceptance; null if the sender does not report them",
     )
     metadata: dict[str, str] = Field(default_factory=dict)
     expires_at: Moment | None = None
@@ -79,7 +79,7 @@ class Source(Contract):
 
 
 class CreateBatch(BatchDescription):
-    """Open a batch. With `items` it is sealed at once; otherwise items follow and `SealBatch` ends them.
+    """Open a batch. With `items` it is sealed at once; otherwise the items follow, and `SealBatch` closes it.
 
     With a `source` its items are taken from another batch that has ended.
     """
@@ -92,11 +92,12 @@ class CreateBatch(BatchDescription):
 
 
 class AppendItems(Command):
-    """A run of items of an open batch; `offset` is the position of the first.
+    """Append consecutive items to an open batch; `offset` is the position of the first.
 
-    `lines` are the lines of the items in the upload, from 1, if empty lines make them differ from the
-    positions. `payloads_at` are where each payload begins and ends, in bytes behind the bracket that opens
-    `items`, with spaces around it: who needs the texts as they were written need not look for them.
+    `lines` are the line numbers of the items in the upload, from 1; they are present only if empty lines make
+    them differ from the positions. `payloads_at` has the start and the end of each payload, including spaces
+    around it, in bytes after the opening bracket of `items`: a reader finds the original texts without
+    parsing.
     """
 
     message_type: ClassVar[str] = "batch.append.v1"
@@ -110,9 +111,9 @@ class AppendItems(Command):
 
 
 class SealBatch(BatchDescription):
-    """All `total` items were sent.
+    """Seal a batch: all `total` items were sent.
 
-    It repeats the description of the batch, so that any order of arrival works.
+    It repeats the description of the batch, so that it may arrive before the items.
     """
 
     message_type: ClassVar[str] = "batch.seal.v1"
@@ -120,7 +121,7 @@ class SealBatch(BatchDescription):
 
 
 class AbandonBatch(Command):
-    """The upload failed: remove what has arrived of the batch."""
+    """Remove what has arrived of a batch whose upload failed."""
 
     message_type: ClassVar[str] = "batch.abandon.v1"
     queue: ClassVar[str] = INTAKE
@@ -129,7 +130,7 @@ class AbandonBatch(Command):
 
 
 class CancelBatch(Command):
-    """Cancel a batch or task: no more items begin, and unfinished ones are cancelled."""
+    """Cancel a batch or task: no more items start, and unfinished ones are cancelled."""
 
     message_type: ClassVar[str] = "batch.cancel.v1"
     queue: ClassVar[str] = INTAKE
@@ -138,7 +139,7 @@ class CancelBatch(Command):
 
 
 class PauseBatch(Command):
-    """Pause a batch: no more items begin until it is resumed."""
+    """Pause a batch: no more items start until it is resumed."""
 
     message_type: ClassVar[str] = "batch.pause.v1"
     queue: ClassVar[str] = INTAKE
@@ -158,8 +159,7 @@ class ResumeBatch(Command):
 class RetryBatch(Command):
     """Retry failed items of a batch that has ended: all, or those with one of the error `codes`.
 
-    The follow-up of a retried batch has the rights `scopes` of the caller who retries it, where they are
-    given.
+    `scopes`, where they are present, are the rights of the caller who retries: the follow-up gets them.
     """
 
     message_type: ClassVar[str] = "batch.retry.v1"
@@ -171,7 +171,7 @@ class RetryBatch(Command):
 
 
 class MoveBatch(Command):
-    """Reschedule a batch or task that has not begun."""
+    """Reschedule a batch or task that has not started."""
 
     message_type: ClassVar[str] = "batch.move.v1"
     queue: ClassVar[str] = INTAKE
@@ -181,9 +181,9 @@ class MoveBatch(Command):
 
 
 class LimitOwner(Command):
-    """The owner of these batches has only `scopes` from now on: work that needs more ends.
+    """Limit the batches of an owner who has only `scopes` from now on: work that needs more is ended.
 
-    Follow-ups of the others have at most these rights.
+    Follow-ups of the remaining batches have at most these rights.
     """
 
     message_type: ClassVar[str] = "batch.limit-owner.v1"
@@ -194,7 +194,7 @@ class LimitOwner(Command):
 
 
 class Counts(Contract):
-    """Items by state; they sum up to `total`."""
+    """The number of items by state; the sum is `total`."""
 
     total: int = 0
     pending: int = 0
@@ -206,10 +206,10 @@ class Counts(Contract):
 
 
 class Limit(Contract):
-    """A limit on the items of a batch; `key` is `batch` for its own, else one that counts over all owners.
+    """A limit on the items of a batch; `key` is `batch` for its own limit, else one shared by all owners.
 
-    No more than `max_concurrency` of the items that count are at work at a time, and no more begin than
-    `rate_limit` allows.
+    At most `max_concurrency` of the items with the key run at once, and no more start than `rate_limit`
+    allows.
     """
 
     key: str
@@ -252,9 +252,9 @@ class GetBatch(Request):
 
 
 class BatchFilter(Contract):
-    """A choice of batches or tasks; an empty list and None choose all. Both times are excluded.
+    """A filter of batches or tasks; an empty list and None match all. Both times are exclusive.
 
-    `with_failures` chooses those of which an item has failed, `failure_codes` those with one of these errors.
+    `with_failures` matches those with a failed item, and `failure_codes` those with one of these errors.
     """
 
     statuses: list[BatchStatus] = Field(default_factory=list)
@@ -273,7 +273,7 @@ class Batches(Reply):
 
 
 class ListBatches(Request):
-    """Ask for a page of `owner_id`'s batches that fit `wanted`, newest first."""
+    """Ask for a page of `owner_id`'s batches that match `wanted`, newest first."""
 
     message_type: ClassVar[str] = "batch.list.v1"
     reply: ClassVar[type[Reply]] = Batches
@@ -304,8 +304,8 @@ class Result(Contract):
 
 
 class Results(Reply):
-    """A page of results. While the batch runs, `complete` is false: results behind the first unfinished
-    item follow later, and `next_cursor` is null where they begin."""
+    """A page of results. While the batch runs, `complete` is false: results after the first unfinished
+    item follow later, and `next_cursor` is null on the page that ends before it."""
 
     data: list[Result]
     next_cursor: str | None = None
@@ -315,8 +315,8 @@ class Results(Reply):
 class ListResults(Request):
     """Ask for a page of results in input order, all or of one status.
 
-    With `lines` each row stands on a line of its own, ended by a comma but for the last, and the answer has
-    no other line breaks than those around its rows: it is cut into lines without being parsed.
+    With `lines` each row is on a line of its own, and each but the last ends with a comma; the reply has no
+    other line breaks than those around its rows, so it can be split into lines without being parsed.
     """
 
     message_type: ClassVar[str] = "batch.results.v1"

@@ -1,4 +1,4 @@
-"""Messages about sender domains: who may send from which domain, and the DNS records that prove it."""
+"""Messages about sender domains: their owners, and the DNS records that prove the ownership."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RecordState = Literal["unchecked", "found", "missing", "different", "unavailable
 KeyAlgorithm = Literal["rsa", "ed25519"]
 KeyState = Literal["pending", "active", "retiring"]
 
-# The word of ALLOWED_SENDER_DOMAINS for "no domain beside the verified ones".
+# The value of ALLOWED_SENDER_DOMAINS that allows verified domains only.
 _NO_OTHERS = "none"
 
 
@@ -46,33 +46,33 @@ DomainName = Annotated[str, Field(max_length=MOST_CHARACTERS), AfterValidator(do
 
 @dataclass(frozen=True, slots=True)
 class AllowedSenders:
-    """The domains from which the operator allows everybody to send; None: all."""
+    """The domains from which the operator allows every owner to send; None allows all domains."""
 
     domains: frozenset[str] | None = None
 
     @classmethod
     def read(cls, text: str) -> AllowedSenders:
-        """Read `ALLOWED_SENDER_DOMAINS`: nothing (all), `none`, or a list. Raise `ValueError`."""
+        """Parse `ALLOWED_SENDER_DOMAINS`: empty (all), `none`, or a list. Raise `ValueError`."""
         entries = [entry.strip() for entry in text.split(",") if entry.strip()]
         if not entries:
             return cls()
         return cls(frozenset(domain_name(entry) for entry in entries if entry.lower() != _NO_OTHERS))
 
     def allows(self, domain: str) -> bool:
-        """Return whether anybody may send from `domain`."""
+        """Return whether every owner may send from `domain`."""
         return self.domains is None or domain.lower() in self.domains
 
     def named(self, domains: Iterable[str]) -> list[str]:
-        """Return those of `domains` that the operator has named: their keys sign for everybody."""
+        """Return those of `domains` that the operator lists: their keys sign the mails of every owner."""
         return [domain for domain in domains if self.domains is not None and domain in self.domains]
 
 
 class DnsRecord(Contract):
-    """A record to set, and the result of its last check.
+    """A DNS record to set, and the result of its last check.
 
-    `found` are the values in DNS. Only the one with `required` decides whether the domain is
-    verified; a mail from a domain without the others is more likely to be taken for spam. A domain without a
-    DMARC record of its own has that of a domain above it, found at `inherited_from`.
+    `found` are the values in DNS. Only the record with `required` decides whether the domain is verified;
+    without the others, mail from the domain is more likely to be classified as spam. A domain without a DMARC
+    record of its own uses that of a parent domain, named by `inherited_from`.
     """
 
     purpose: RecordPurpose
@@ -104,8 +104,8 @@ class DkimKey(Contract):
 class Domain(Reply):
     """A domain from which its owner may send once it is verified.
 
-    `lost`: the record that shows the ownership was gone for too long. `return_path_host` is the domain that
-    bounces go to.
+    `lost`: the record that proves the ownership was missing for too long. `return_path_host` is the domain
+    that receives bounces.
     """
 
     id: UUID
@@ -157,9 +157,9 @@ class VerifyDomain(Request):
 
 
 class RotateDkim(Request):
-    """Make new DKIM keys for a domain; the old ones sign until the records of the new ones are found.
+    """Create new DKIM keys for a domain; the old ones sign until the records of the new ones are found.
 
-    With `version` only that one is changed. The same `request_key` makes keys once.
+    With `version` only that version is changed. A repeated `request_key` creates no second set of keys.
     """
 
     message_type: ClassVar[str] = "domains.rotate-dkim.v1"

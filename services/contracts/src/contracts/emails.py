@@ -1,4 +1,4 @@
-"""Messages of email: the command to send, its state per recipient, and what happened to it."""
+"""Messages of email: the command to send a mail, its state per recipient, and its history."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from contracts.mail import Mail, Stream
 from contracts.message import Command, Contract, Event, Json, Moment, Next, Reply, Request
 from contracts.topology import EMAIL
 
-# An ambiguous recipient, whose mail the relay may have taken, is tried again; a held one waits for somebody
-# to decide about it.
+# An `ambiguous` recipient, whose mail the relay may have accepted, is tried again; a `held` one waits for a
+# decision by an operator.
 RecipientStatus = Literal[
     "queued", "sending", "delivered", "deferred", "held", "failed", "suppressed", "expired", "cancelled",
     "ambiguous",
@@ -24,7 +24,7 @@ EmailStatus = Literal[
 ]  # fmt: skip
 EventKind = Literal["accepted", "attempt", "expired", "cancelled", "retried", "rescheduled", "bounced"]
 RecipientKind = Literal["to", "cc", "bcc"]
-# `sending` passes by itself and is not stored: such a mail is listed with the status that it had before.
+# `sending` is transient and not stored: such a mail is listed with its previous status.
 StoredStatus = Literal[
     "queued", "delivered", "partially_delivered", "deferred", "held", "failed", "suppressed", "cancelled",
     "expired",
@@ -33,7 +33,7 @@ STORED_STATUSES: tuple[StoredStatus, ...] = get_args(StoredStatus)
 
 
 class ParcelPart(Contract):
-    """The bytes of an attachment within a parcel, which went ahead of its mail."""
+    """The bytes of an attachment within a parcel, which was sent ahead of its mail."""
 
     parcel_id: UUID
     start: int
@@ -52,7 +52,7 @@ class Attachment(Contract):
 
 
 class UsedTemplate(Contract):
-    """The template that a mail is made of, the newest version when none is named."""
+    """The template that a mail is rendered from, in its newest version unless one is named."""
 
     name: str
     version: int | None = None
@@ -60,14 +60,14 @@ class UsedTemplate(Contract):
 
 
 class MadeOf(Contract):
-    """The version of a template that a mail is made of, even if the template was deleted later."""
+    """The version of a template that a mail is rendered from, even if the template was deleted later."""
 
     name: str
     version: int
 
 
 class SendEmail(Command):
-    """Send one mail. Addresses are bare or `Name <address>`; `text`, `html` or both, or `template`, is given.
+    """Send one mail. Addresses are bare or `Name <address>`; It has `text`, `html` or both, or `template`.
 
     The fields are those of `Mail`, unchecked: an accepted mail that cannot be sent is recorded as
     failed with the reason, not parked.
@@ -82,7 +82,7 @@ class SendEmail(Command):
     to: list[str] = Field(default_factory=list)
     cc: list[str] = Field(default_factory=list)
     bcc: list[str] = Field(default_factory=list)
-    # Several only where there are several: the release before reads one address.
+    # A list only for several addresses: the previous release reads a single one.
     reply_to: str | list[str] | None = None
     subject: str = ""
     message_id: str | None = None
@@ -93,7 +93,7 @@ class SendEmail(Command):
     attachments: list[Attachment] = Field(default_factory=list)
     tags: list[str] = Field(default_factory=list)
     metadata: dict[str, Json] = Field(default_factory=dict)
-    # As the caller has written them; None from senders that have read them only.
+    # As the caller wrote them; None from senders that kept only the parsed values.
     metadata_text: str | None = None
     stream: Stream = "transactional"
     accepted_at: Moment
@@ -124,9 +124,9 @@ class SendEmail(Command):
 
 
 class SendPackedEmail(SendEmail):
-    """Send one mail whose attachments went ahead in a parcel.
+    """Send one mail whose attachments were sent ahead in a parcel.
 
-    The type is one of its own: a release that knows no parcels must not take it for a mail without content.
+    It is a separate type, because a release without parcels must not read it as a mail without content.
     """
 
     message_type: ClassVar[str] = "email.send-packed.v1"
@@ -181,7 +181,7 @@ class Email(Reply):
     send_at: Moment | None = None
     expires_at: Moment | None = None
     next: Next | None = None
-    # Until it was removed, a mail's content can be read and sent again.
+    # A mail's content can be read and sent again until it is removed.
     content_available: bool = True
     recipients: list[Recipient]
     timeline: list[TimelineEvent] = Field(default_factory=list)
@@ -200,7 +200,7 @@ class ResendEmail(Command):
 
 
 class EmailFilter(Contract):
-    """A choice of an owner's mails: those that fit every given field."""
+    """A filter of an owner's mails: those that match every given field."""
 
     status: list[StoredStatus] = Field(default_factory=list)
     created_after: Moment | None = None
@@ -232,7 +232,7 @@ class Emails(Reply):
 
 
 class EmailsChanged(Reply):
-    """How many mails fitted and how many were changed; if `complete` is false there are more to change."""
+    """How many mails matched and how many were changed; if `complete` is false, there are more to change."""
 
     matched: int
     changed: int
@@ -252,7 +252,7 @@ class ListEmails(Request):
 
 
 class CancelEmails(Request):
-    """Cancel the mails of `owner_id` that fit, except recipients already handed to the relay."""
+    """Cancel the mails of `owner_id` that match, except recipients already handed to the relay."""
 
     message_type: ClassVar[str] = "email.cancel.v1"
     reply: ClassVar[type[Reply]] = EmailsChanged
@@ -263,7 +263,7 @@ class CancelEmails(Request):
 
 
 class RetryEmails(Request):
-    """Retry the mails of `owner_id` that fit at once: those deferred, held, failed or expired."""
+    """Retry at once the mails of `owner_id` that match: those deferred, held, failed or expired."""
 
     message_type: ClassVar[str] = "email.retry.v1"
     reply: ClassVar[type[Reply]] = EmailsChanged
@@ -274,9 +274,10 @@ class RetryEmails(Request):
 
 
 class RescheduleEmail(Request):
-    """Reschedule a mail of `owner_id` of which no attempt has begun; the answer is the `Email`.
+    """Reschedule a mail of `owner_id` before its first attempt; the reply is the `Email`.
 
-    With `seen_send_at` its times must be those that the caller has read: `precondition-failed` otherwise.
+    With `seen_send_at` its times must be those that the caller has read, else the reply is
+    `precondition-failed`.
     """
 
     message_type: ClassVar[str] = "email.reschedule.v1"
@@ -301,7 +302,7 @@ class GetEmail(Request):
 
 
 class RawEmail(Reply):
-    """A part of a mail as it is handed to the relay: `content` in base64, `size` in bytes of all."""
+    """A part of a mail as it is handed to the relay: `content` in base64, `size` of the whole in bytes."""
 
     content: str
     size: int

@@ -9,7 +9,7 @@ from pydantic import Field
 from contracts.message import Contract, Json
 
 MOST_ITEMS = 5_000_000
-# What fits into one JSON document that is checked as a whole.
+# The limit of one JSON document, which is checked as a whole.
 MOST_ITEMS_OF_DOCUMENT = 100_000
 MOST_LINE_BYTES = 256 * 1024
 MOST_CUSTOM_ID = 255
@@ -33,7 +33,7 @@ def require_custom_id(value: object) -> str | None:
         return None
     if isinstance(value, str) and 1 <= len(value) <= MOST_CUSTOM_ID:
         return value
-    raise ValueError(f"custom_id must be a text of 1 to {MOST_CUSTOM_ID} characters")
+    raise ValueError(f"custom_id must be a string of 1 to {MOST_CUSTOM_ID} characters")
 
 
 def is_wrapped(value: Json) -> bool:
@@ -42,7 +42,7 @@ def is_wrapped(value: Json) -> bool:
 
 
 def item_of(value: Json) -> Item:
-    """Return the item in `value`: a complete one, or one of the payload alone. Raise `ValueError`."""
+    """Return the item in `value`, which is a complete item or only a payload. Raise `ValueError`."""
     if not is_wrapped(value):
         return Item(payload=value)
     return Item(custom_id=require_custom_id(value.get("custom_id")), payload=value["payload"])

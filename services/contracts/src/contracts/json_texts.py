@@ -1,7 +1,7 @@
-"""JSON as it was written: the texts of values within a document, for values that are returned byte for byte.
+"""JSON as it was written: the source text of values within a document, to return them byte for byte.
 
-`1.10` and `1.1` are the same number to every parser, but not the same text. These functions take documents
-that are known to be valid JSON: they find where values begin and end, and check nothing.
+`1.10` and `1.1` are the same number to every parser, but not the same text. These functions require valid
+JSON: they locate the start and the end of values, and check nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def elements(document: str) -> Iterator[str]:
 def member(document: bytes, name: str, compact: bytes) -> bytes:
     """Return the text of the value of `name` in an object.
 
-    `compact` is the value without spaces: if the document contains that text, as usual, nothing is parsed.
+    `compact` is the value without spaces: if the document contains that text, as it usually does, nothing is
+    parsed.
     """
     begin = document.find(b'"%s":' % name.encode()) + len(name) + 3
     end = begin + len(compact)
@@ -67,7 +68,7 @@ def payloads(command: bytes, compact: Sequence[bytes]) -> list[str]:
 def payloads_at(command: bytes, places: Sequence[int]) -> list[str]:
     """Return the texts of the payloads of the items in `command`.
 
-    `places` are where each begins and ends, in bytes behind the bracket that opens the items.
+    `places` has the start and the end of each, in bytes after the opening bracket of the items.
     """
     items = command[command.index(b'"items":[') + len(b'"items":[') :]
     ranges = zip(places[::2], places[1::2], strict=True)
@@ -79,11 +80,11 @@ def payloads_at(command: bytes, places: Sequence[int]) -> list[str]:
 
 def _skip(document: str, place: int) -> int:
     found = _SPACE.match(document, place)
-    assert found is not None, "no space is a match, too"
+    assert found is not None, "the pattern also matches the empty string"
     return found.end()
 
 
 def _next(document: str, end: int) -> int:
-    """Return where the next value or name begins behind a value, or where its container ends."""
+    """Return the start of the next value or name after a value, or the end of its container."""
     place = _skip(document, end)
     return _skip(document, place + 1) if document[place] == "," else place

@@ -1,4 +1,4 @@
-"""The JSON that every service and database returns exactly: limits of its depth and its numbers."""
+"""The JSON that every service and database returns exactly: limits on its depth and its numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.message import Json
 DEEPEST = 64
 LARGEST_INTEGER = 2**53
 
-# The parser's own limit: with so many levels around it, a document of DEEPEST levels just fits.
+# The parser accepts 200 levels: a document within so many others is accepted up to DEEPEST levels.
 _AROUND = 200 - DEEPEST
 # More digits than any double needs: longer literals are not worth the time that exact arithmetic takes.
 _MOST_DIGITS = 800
@@ -32,7 +32,7 @@ def is_too_deep(document: bytes) -> bool:
 def is_exact_number(literal: str) -> bool:
     """Return whether every reader keeps a number, given as in a JSON document, exactly.
 
-    Integers within ±2^53 are kept; fractions and powers are when a double has enough digits for them.
+    Integers within ±2^53 are kept; fractions and exponents are kept if a double has enough digits for them.
     """
     if len(literal) > _MOST_DIGITS:
         return False
@@ -45,7 +45,7 @@ def is_exact_number(literal: str) -> bool:
 def exact(value: Json) -> Json:
     """Return `value`, which was read from JSON, if it can be stored and read back exactly.
 
-    Raises `ValueError` for nesting beyond `DEEPEST`, integers beyond ±2^53, U+0000 and what is not JSON.
+    Raise `ValueError` for nesting beyond `DEEPEST`, integers beyond ±2^53, U+0000, and what is not JSON.
     """
     pending: list[tuple[Json, int]] = [(value, 1)]
     while pending:

@@ -1,4 +1,4 @@
-"""The one description of a mail: every interface that takes one, and the email service, validate with it.
+"""The only definition of a mail: every interface that accepts mails, and the email service, validate with it.
 
 Fields are named as in the public API; `from` is `sender` in Python. The times are separate (`Mail`), because
 they are checked against the clock at the time of the request.
@@ -32,15 +32,15 @@ from contracts.times import Instant
 MOST_RECIPIENTS = 50
 MOST_REPLY_TO = 10
 MOST_ATTACHMENTS = 20
-# Of one upload, and of all uploads that a mail attaches.
+# The limits of one upload, and of all uploads that a mail attaches.
 MOST_UPLOAD_BYTES = 20 << 20
 MOST_TAGS = 20
 MOST_METADATA = 50
-# A time further away than this is a mistake.
+# A later time is considered a mistake.
 FURTHEST = timedelta(days=366)
 
 _TYPE_NAME = "[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,60}"
-# Parameters such as `method=REQUEST` of a calendar; the name of a file is given apart.
+# Parameters such as `method=REQUEST` of a calendar; the name of a file is a separate field.
 _PARAMETER = "; ?[A-Za-z][A-Za-z-]{0,30}=[A-Za-z0-9!#$&^_.+-]{1,60}"
 _CONTENT_TYPE = rf"^{_TYPE_NAME}/{_TYPE_NAME}(?:{_PARAMETER}){{0,5}}$"
 _ATTACHED_MAIL = "message/rfc822"
@@ -57,10 +57,10 @@ def _without_nul(value: str) -> str:
 def _single_part(value: str) -> str:
     lower = value.lower()
     if lower.startswith(("multipart/", "message/")) and lower != _ATTACHED_MAIL:
-        raise ValueError(f"must be the media type of a single part, or {_ATTACHED_MAIL}")
+        raise ValueError(f"must be the media type of a single part or {_ATTACHED_MAIL}")
     names = [parameter.partition("=")[0].strip() for parameter in lower.split(";")[1:]]
     if len(set(names)) < len(names) or {"name", "boundary"} & set(names):
-        raise ValueError("must have each parameter once, and neither name nor boundary")
+        raise ValueError("must not repeat a parameter, or have the parameters name or boundary")
     return value
 
 
@@ -72,7 +72,7 @@ def _message_id(value: str) -> str:
 
 
 def _base64(value: str) -> str:
-    # Many programs wrap base64 into lines.
+    # Many programs wrap base64 at a fixed line length.
     joined = "".join(value.split())
     try:
         base64.b64decode(joined, validate=True)
@@ -118,22 +118,22 @@ Subject = OneLine
 Body = Annotated[str, AfterValidator(_without_nul)]
 Tag = Annotated[str, Field(max_length=64), AfterValidator(one_line)]
 Metadata = Annotated[dict[str, Json], Field(max_length=MOST_METADATA), AfterValidator(exact)]
-# Transactional mail answers what somebody has just done and is waited for; bulk mail is not.
+# Transactional mail responds to an action of a user, who waits for it; bulk mail does not.
 Stream = Literal["transactional", "bulk"]
-# With the brackets, whether they were given or not.
+# Always with its angle brackets, which the caller may omit.
 MessageId = Annotated[str, AfterValidator(_message_id)]
 PlannedTime = Annotated[Instant, AfterValidator(_within_a_year)]
 
 
-# Null is not a way to leave one out, and what was left out is not written.
+# Null does not stand for an absent field, and absent fields are not written.
 _NOT_GIVEN: Any = Field(default_factory=lambda: None, exclude_if=lambda value: value is None)
 
 
-_CONTENT = "In base64. `/v1/emails` answers such mails 503 while the email service or the broker is away."
+_CONTENT = "In base64. Without the email service or the broker, `/v1/emails` answers such mails with 503."
 
 
 class MailAttachment(BaseModel):
-    """A file: either its `content` in base64, or the `upload_id` of one that was uploaded before.
+    """A file: either its `content` in base64, or the `upload_id` of a file that was uploaded before.
 
     With `content_id` it is shown inline.
     """
@@ -158,7 +158,7 @@ class MailAttachment(BaseModel):
             raise ValueError("must have either content or upload_id")
         if self.content_type.lower() == _ATTACHED_MAIL:
             if self.content is None:
-                raise ValueError(f"{_ATTACHED_MAIL} must be given as content, not as an upload")
+                raise ValueError(f"{_ATTACHED_MAIL} must be passed as content, not as an upload")
             require_mail(base64.b64decode(self.content))
         return self
 
@@ -189,14 +189,14 @@ class MailContent(BaseModel):
             raise ValueError(f"to, cc and bcc together must name 1 to {MOST_RECIPIENTS} recipients")
         if self.template is not None:
             if self.subject or self.text is not None or self.html is not None:
-                raise ValueError("subject, text and html must not be given with a template, which makes them")
+                raise ValueError("subject, text and html must not be combined with a template")
         elif self.text is None and self.html is None:
             raise ValueError("text, html or both must be given, or a template")
         return self
 
 
 class Mail(MailContent):
-    """A mail as a caller requests it: its content, and when it is sent and given up.
+    """A mail as a caller requests it: its content, when to send it, and when to give up.
 
     Bulk mail never delays transactional mail.
     """

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-# With the longest name, the colon and a space this stays below the 998 octets that a line may have.
+# With the longest name, the colon and a space this stays below the limit of 998 octets a line.
 MOST_VALUE = 900
 MOST_HEADERS = 50
 
@@ -40,12 +40,12 @@ def one_line(value: str) -> str:
 
 
 def replace_unsafe(value: str, *, most: int = MOST_VALUE) -> str:
-    """Return `value` safe to store and show: unsafe characters become U+FFFD, long texts are cut."""
+    """Return `value` safe to store and show: unsafe characters become U+FFFD, long values are truncated."""
     return _UNSAFE.sub("\ufffd", value[:most])
 
 
 def sender_headers(headers: dict[str, str]) -> dict[str, str]:
-    """Return `headers` if a sender may set each of them, each once whatever its case."""
+    """Return `headers` if a sender may set each of them, and none is repeated in another case."""
     seen: set[str] = set()
     for name, value in headers.items():
         lower = name.lower()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
-# Exact for market prices: a decimal of up to 15 significant digits survives the float's shortest form.
+# Exact for market prices: a decimal of up to 15 significant digits is the same after conversion to a float.
 Price = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
 # Whole numbers as integers, all others as floats.
 AS_NUMBER = PlainSerializer(
@@ -35,7 +35,7 @@ class Message(Contract):
 
 
 class Command(Message):
-    """Accepted work: durable, at least once, handled idempotently by the owner of the queue.
+    """Accepted work: durable, delivered at least once, and handled idempotently by the owner of the queue.
 
     `senders` are the services that send it.
     """
@@ -45,7 +45,7 @@ class Command(Message):
 
 
 class Event(Message):
-    """Something that happened. Goes through the outbox to every service that bound the routing key."""
+    """Something that happened. It goes through the outbox to every service that has bound the routing key."""
 
     routing_key: ClassVar[str]
 
@@ -62,14 +62,14 @@ class Request(Message):
 
 
 class Next(Contract):
-    """The next step, and the time by which it happens; without `by` it waits for something without a time."""
+    """The next step, and the time by which it happens; without `by` there is no deadline."""
 
     what: str
     by: Moment | None
 
 
 class FieldError(Contract):
-    """An error in one part of an input: a JSON pointer (RFC 6901) and a sentence."""
+    """An error in one part of an input: a JSON pointer (RFC 6901) and a message."""
 
     pointer: str
     detail: str

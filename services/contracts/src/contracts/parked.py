@@ -1,4 +1,4 @@
-"""Messages about parked messages: each service answers for its own; an administrator decides."""
+"""Messages about parked messages: each service handles its own, and an administrator decides about them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ParkedState = Literal["parked", "replayed", "discarded"]
 
 
 class ParkedFilter(Contract):
-    """A choice of parked messages: those of `ids`, or all that fit the given fields (at least one)."""
+    """A filter of parked messages: those of `ids`, or all that match the given fields (at least one)."""
 
     ids: list[int] = Field(default_factory=list, max_length=10_000)
     queue: str | None = None
@@ -22,7 +22,7 @@ class ParkedFilter(Contract):
 
     @property
     def is_empty(self) -> bool:
-        """Whether no field is given, which would choose everything."""
+        """Return whether no field is given, which would match everything."""
         return not (self.ids or self.queue or self.message_type or self.reason)
 
 
@@ -64,7 +64,7 @@ class ListParked(Request):
 
 
 class ParkedDetail(Reply):
-    """A complete parked message; `body` is its JSON, or its text where it is not JSON."""
+    """A complete parked message; `body` is its JSON, or its text if it is not JSON."""
 
     message: ParkedMessage
     headers: dict[str, Json]
@@ -87,7 +87,7 @@ class ParkedCount(Reply):
 
 
 class CountParked(Request):
-    """Ask how many messages wait for a decision, without making one."""
+    """Ask how many messages wait for a decision; nothing is changed."""
 
     message_type: ClassVar[str] = "parked.count.v1"
     reply: ClassVar[type[Reply]] = ParkedCount
@@ -97,7 +97,7 @@ class CountParked(Request):
 class ParkedDecided(Reply):
     """The number of messages that were replayed or discarded; `skipped` ones have no valid id.
 
-    `remaining` are those that were left because there were more than `most`.
+    `remaining` is the number left over because more than `most` matched.
     """
 
     count: int

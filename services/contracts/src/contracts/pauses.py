@@ -11,7 +11,7 @@ PauseKind = Literal["operation", "owner"]
 
 
 class Pause(Contract):
-    """An operation or owner (`name`, of an owner the id of the user) of which nothing begins."""
+    """A paused operation or owner, of which no work starts; `name` of an owner is the id of the user."""
 
     kind: PauseKind
     name: str
@@ -35,7 +35,7 @@ class ListPauses(Request):
 
 
 class PauseWork(Request):
-    """Begin nothing more of an operation or an owner; a pause that is there stays as it is."""
+    """Pause the work of an operation or an owner; an existing pause is not changed."""
 
     message_type: ClassVar[str] = "pauses.pause.v1"
     reply: ClassVar[type[Reply]] = Pauses
@@ -47,7 +47,7 @@ class PauseWork(Request):
 
 
 class ResumeWork(Request):
-    """Let the work of an operation or an owner go on; without a pause nothing changes."""
+    """Resume the work of an operation or an owner; without a pause nothing changes."""
 
     message_type: ClassVar[str] = "pauses.resume.v1"
     reply: ClassVar[type[Reply]] = Pauses

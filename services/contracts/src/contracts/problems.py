@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class ProblemType(BaseModel):
-    """One kind of error: its HTTP status, its meaning, and what the caller does about it."""
+    """One kind of error: its HTTP status, its meaning, and what the caller should do."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,7 +29,7 @@ CATALOGUE: Mapping[str, ProblemType] = {
 
 
 def of(code: str) -> ProblemType:
-    """Return the problem type of `code`. Raise `LookupError` when the catalogue does not have it."""
+    """Return the problem type of `code`. Raise `LookupError` if it is not in the catalogue."""
     found = CATALOGUE.get(code)
     if found is None:
         raise LookupError(f"The problem type {code!r} is not in contracts/problems.toml; describe it there.")

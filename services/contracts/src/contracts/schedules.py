@@ -17,8 +17,8 @@ Missed = Literal["skip", "once", "all"]
 Trigger = Literal["due", "catch-up", "manual"]
 RunStatus = Literal["waiting", "fired", "accepted", "ended", "refused", "skipped", "missed"]
 
-# What an access token granted when it made something. Nobody can look it up when the token has ended; the
-# scopes of an API key are looked up when they count, and are None here.
+# The scopes that an access token had when it created something: they cannot be looked up once the token has
+# expired. Those of an API key are looked up when they are needed, and are None here.
 TokenScopes = Annotated[
     list[str] | None, Field(description="of the access token `made_by`; null for an API key")
 ]
@@ -32,14 +32,14 @@ MOST_JITTER_S = 3600
 LEAST_CATCH_UP_WINDOW_S = 60
 MOST_CATCH_UP_WINDOW_S = 31 * 86_400
 MOST_NEXT_RUNS = 100
-# A due time is on time, and a run that has fired is accepted, within so many seconds.
+# A run that fires, and a fired run that is accepted, within so many seconds is on time.
 ON_TIME_S = 60
-# A run that the gateway has not accepted by then is given up on both sides.
+# Both services give up a run that the gateway has not accepted by then.
 GIVEN_UP_AFTER_S = 86_400
 
 
 class ScheduleRun(Contract):
-    """One run of a schedule. Its id is that of the batch or task that it makes, whose state is `outcome`."""
+    """One run of a schedule. It has the id of its batch or task, whose state is `outcome`."""
 
     id: UUID
     schedule_id: UUID
@@ -56,7 +56,7 @@ class ScheduleRun(Contract):
 
 
 class Schedule(Reply):
-    """A schedule as its owner sees it; `template` is JSON text, kept as its owner wrote it.
+    """A schedule as its owner sees it; `template` is JSON text, exactly as the owner wrote it.
 
     `revision` counts its changes. `next_runs` are due times, without their jitter.
     """
@@ -83,7 +83,7 @@ class Schedule(Reply):
 
 
 class CreateSchedule(Request):
-    """Store a schedule of `owner_id`, made with the credential `made_by`.
+    """Store a schedule of `owner_id`, created with the credential `made_by`.
 
     A repeated `request_key` of an owner returns the first schedule.
     """
@@ -111,7 +111,7 @@ class CreateSchedule(Request):
 class ChangeSchedule(Request):
     """Change the given fields of a schedule, which then runs with the rights of `made_by`.
 
-    It must still have the `revision` that is given.
+    It must still have the given `revision`.
     """
 
     message_type: ClassVar[str] = "schedules.change.v1"
@@ -190,7 +190,7 @@ class ListSchedules(Request):
 
 
 class RunReply(Reply):
-    """A run that was asked for."""
+    """A run that was requested."""
 
     run: ScheduleRun
 
@@ -235,10 +235,10 @@ class ListScheduleRuns(Request):
 
 
 class ScheduleFired(Event):
-    """A run of a schedule has begun (exchange `events`): the gateway makes its batch or task from `template`.
+    """A schedule has fired (exchange `events`): the gateway creates its batch or task from `template`.
 
-    `made_by` is the credential whose present rights count when the event is handled, within the `scopes` of
-    an access token.
+    `made_by` is the credential whose rights are checked when the event is handled; those of an access token
+    are limited to `scopes`.
     """
 
     message_type: ClassVar[str] = "schedule.fired.v1"
@@ -255,7 +255,7 @@ class ScheduleFired(Event):
 
 
 class RefuseRun(Command):
-    """A run that has fired was not accepted, because of `code` and `detail`: it makes no batch or task."""
+    """Refuse a run that has fired, because of `code` and `detail`: it creates no batch or task."""
 
     message_type: ClassVar[str] = "schedules.refuse-run.v1"
     queue: ClassVar[str] = INTAKE

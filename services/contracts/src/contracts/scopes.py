@@ -38,15 +38,15 @@ MEANINGS: Mapping[Scope, str] = {
     Scope.ALERTS_WRITE: "Create and delete your own price alerts.",
     Scope.EMAILS_SEND: "Send e-mails.",
     Scope.EMAILS_READ: "Read your own e-mails and their delivery, and your sender domains.",
-    Scope.BOUNCES_WRITE: "Hand in mails that came back; for the mail server. Only for administrators.",
+    Scope.BOUNCES_WRITE: "Submit mails that bounced; for the mail server. Only for administrators.",
     Scope.TEMPLATES_READ: "Read and preview your own mail templates.",
     Scope.TEMPLATES_WRITE: "Create, change and delete your own mail templates.",
     Scope.DOMAINS_WRITE: "Add, verify and remove sender domains, and rotate their DKIM keys.",
     Scope.BATCHES_READ: "Read your own batches and tasks, and the list of operations.",
     Scope.BATCHES_WRITE: "Create and cancel batches and tasks.",
     Scope.SCHEDULES_READ: "Read your own schedules and their runs.",
-    Scope.SCHEDULES_WRITE: "Create, change, run and delete your own schedules; to make or run one needs "
-    "batches:write and the scopes of its operation, too.",
+    Scope.SCHEDULES_WRITE: "Create, change, run and delete your own schedules; creating or running one also "
+    "needs batches:write and the scopes of its operation.",
     Scope.CHAT_READ: "Read chat rooms, their messages and who is present.",
     Scope.CHAT_WRITE: "Create chat rooms and post messages.",
     Scope.WEBHOOKS_WRITE: "Create and change webhooks.",
@@ -57,7 +57,7 @@ MEANINGS: Mapping[Scope, str] = {
     Scope.ADMIN: "Administer the installation: everything, for every owner. Only for administrators.",
 }
 
-# A member can hold these; the rest is for administrators, whatever the key says.
+# The scopes that a member can have; the others are reserved for administrators, whatever scopes the key has.
 FOR_MEMBERS: frozenset[Scope] = frozenset(Scope) - {
     Scope.ADMIN,
     Scope.BOUNCES_WRITE,
@@ -67,7 +67,7 @@ FOR_MEMBERS: frozenset[Scope] = frozenset(Scope) - {
 
 
 def allowed(scopes: frozenset[Scope], *, is_administrator: bool) -> frozenset[Scope]:
-    """Return the effective rights of a key: its scopes within what the role of its user allows now."""
+    """Return the effective rights of a key: those of its scopes that the current role of its user allows."""
     if not is_administrator:
         return scopes & FOR_MEMBERS
     return frozenset(Scope) if Scope.ADMIN in scopes else scopes

@@ -40,12 +40,12 @@ def _day(value: object) -> date:
     raise ValueError("must be a date (2005-02-25) or an RFC 3339 time (2005-02-25T14:30:00Z)")
 
 
-# A number of shares, possibly a fraction. A whole number is written as an integer, so that a reader of the
-# release before, which knows integers only, reads it.
+# A number of shares, possibly fractional. A whole number is written as an integer, because the previous
+# release reads integers only.
 Volume = Annotated[Decimal, AS_NUMBER]
 
 # A day, also taken from an RFC 3339 time: its day in UTC, because daily bars start at midnight UTC. Numbers
-# are refused: nobody who sends one means seconds since 1970.
+# are refused, because pydantic would read them as seconds since 1970.
 Day = Annotated[date, BeforeValidator(_day)]
 
 SYMBOL = r"^[A-Za-z0-9.^=-]{1,15}$"
@@ -54,7 +54,7 @@ Symbol = Annotated[
     str,
     Field(
         pattern=SYMBOL,
-        description="a ticker symbol: 1 to 15 letters, digits or the signs . ^ = -",
+        description="a ticker symbol: 1 to 15 letters, digits or the characters . ^ = -",
         examples=["AAPL"],
     ),
     AfterValidator(str.upper),
@@ -81,8 +81,8 @@ def epoch_number(epoch: str) -> int | None:
 def is_later(epoch: str, offset: int, *, than_epoch: str, than_offset: int) -> bool:
     """Return whether a position of a symbol follows a known one, so that its quote replaces the known quote.
 
-    A late tick of an old leader has a lower epoch and never does. Epochs that are not numbers come from a
-    release that did not order them: any other epoch counts as later.
+    A late tick of a former leader has a lower epoch, so it never does. Epochs that are not numbers come from
+    a release that did not order them: then any different epoch counts as later.
     """
     if epoch == than_epoch:
         return offset > than_offset
@@ -91,7 +91,7 @@ def is_later(epoch: str, offset: int, *, than_epoch: str, than_offset: int) -> b
 
 
 class Freshness(NamedTuple):
-    """The age and the delay of a quote in seconds, and whether it is stale, at the moment of the answer."""
+    """The age and the delay of a quote in seconds, and whether it is stale, at the time of the response."""
 
     age_s: float
     delayed_by_s: float
@@ -99,11 +99,11 @@ class Freshness(NamedTuple):
 
 
 def freshness(as_of: datetime, *, now: datetime, stale_after_s: float, delay_s: float = 0.0) -> Freshness:
-    """Return the freshness at `now` of a feed's quote; compute it at each answer, and never store it.
+    """Return the freshness of a feed's quote at `now`; compute it for each response, and never store it.
 
     Up to `stale_after_s` seconds the quote has the usual delay of its source (`delay_s`, 0 for a live feed).
     An older one is stale and delayed by its whole age. The age is never negative, even if this clock is
-    behind the sender's.
+    behind that of the sender.
     """
     age_s = max(0.0, round((now - as_of).total_seconds(), 3))
     if age_s <= stale_after_s:
@@ -112,11 +112,11 @@ def freshness(as_of: datetime, *, now: datetime, stale_after_s: float, delay_s: 
 
 
 class Quote(Contract):
-    """The newest price of a symbol, where it comes from and how old it is.
+    """The newest price of a symbol, with its source and its age.
 
-    `previous_close` is the close of the session before the day of the last trade, in the shares of that day,
-    and `change` is counted from it. `open`, `high`, `low` and `volume` belong to the day of the last trade.
-    Fields that are not known for exactly these days are null.
+    `previous_close` is the close of the session before the day of the last trade, adjusted to the shares of
+    that day, and `change` is measured from it. `open`, `high`, `low` and `volume` belong to the day of the
+    last trade. Fields that are not known for exactly these days are null.
     """
 
     symbol: str
@@ -138,13 +138,13 @@ class Quote(Contract):
     simulated: bool = False
     session: Session = "closed"
     stream: StreamPosition | None = None
-    # The moment in history that a replay shows at `as_of`.
+    # The historical time that a replay shows at `as_of`.
     replayed: Moment | None = None
     warnings: list[str] = Field(default_factory=list)
 
 
 class SymbolError(Contract):
-    """The reason why one symbol of several has no answer: `code` is the problem type's last word.
+    """The reason why one of several symbols failed: `code` is the last part of the problem type.
 
     `suggestions` are known symbols with a spelling close to an unknown one.
     """
@@ -194,9 +194,10 @@ class Coverage(Contract):
 class Bars(Reply):
     """A page of bars; `next_cursor` asks for the following page and is null on the last one.
 
-    Each bar's `factor` is what its raw prices were multiplied with (1 for raw). `repeated` are the times of
-    bars whose four raw prices all equal those of the bar before, which is rare and may be a gap in the data.
-    `coverage` tells why a range is empty or ends early; a page without bars also says so in `warnings`.
+    Each bar's `factor` is the number by which its raw prices were multiplied (1 for raw). `repeated` are the
+    times of bars whose four raw prices all equal those of the bar before, which is rare and may be a gap in
+    the data. `coverage` shows why a range is empty or ends early; a page without bars also says so in
+    `warnings`.
     """
 
     symbol: str
@@ -229,10 +230,10 @@ class GetBars(Request):
 
 
 class Backfilled(Reply):
-    """The raw bars of a symbol that are kept after a backfill: all days from `first` to `last`.
+    """The raw bars of a symbol that are stored after a backfill: all days from `first` to `last`.
 
-    `bars` are those of the range that was asked for, `written` those that were not kept before. Nothing is
-    written for the shipped history.
+    `bars` counts those of the requested range, `written` those that were not stored before. Nothing is
+    written for the bundled history.
     """
 
     symbol: str
@@ -312,12 +313,12 @@ class QuotesTicked(Message):
 
 
 class LiveBar(Contract):
-    """A one-minute bar of the feed as of now; `t` is the start of the minute.
+    """The current state of a one-minute bar of the feed; `t` is the start of the minute.
 
     `v` is the volume within it, null where the feed reports none. A `closed` bar no longer changes. A
-    `partial` one began before the feed that built it: its open, extremes and volume cover only the seen part.
-    `as_of` is the time of its newest tick, and `replayed` the moment in history that this tick shows. Offsets
-    of `stream` count the publications of a symbol's bars from 1.
+    `partial` one began before the feed that built it: its open, high, low and volume cover only the observed
+    part. `as_of` is the time of its newest tick, and `replayed` the historical time that this tick shows.
+    Offsets of `stream` count the publications of a symbol's bars from 1.
     """
 
     symbol: str

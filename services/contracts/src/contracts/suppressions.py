@@ -11,14 +11,14 @@ from contracts.mail_headers import one_line
 from contracts.message import Contract, Moment, Reply, Request
 from contracts.topology import EMAIL
 
-# The stream of the mails that do not go to the address; `all` is every stream.
+# The stream whose mails are not sent to the address; `all` is every stream.
 SuppressedStream = Literal["transactional", "bulk", "all"]
-# A bounce came back, the relay refused the address, somebody added it, or it was imported.
+# A bounce, a refusal by the relay, an addition by hand, or an import.
 SuppressionOrigin = Literal["bounce", "reply", "manual", "import"]
 AddedOrigin = Literal["manual", "import"]
 
 MOST_REASON = 500
-# Addresses of one message; an import sends several.
+# The most addresses of one message; an import sends several messages.
 MOST_ADDED = 1000
 
 Reason = Annotated[str, Field(max_length=MOST_REASON), AfterValidator(one_line)]
@@ -27,7 +27,7 @@ Reason = Annotated[str, Field(max_length=MOST_REASON), AfterValidator(one_line)]
 class Suppression(Reply):
     """An address to which its owner's mails are not sent. Addresses are compared case-insensitively.
 
-    `email_id` is the mail whose failure caused it; without `expires_at` it has no end.
+    `email_id` is the mail whose failure caused it; without `expires_at` it does not expire.
     """
 
     id: UUID
@@ -50,14 +50,14 @@ class SuppressionEntry(Contract):
 
 
 class SuppressionsAdded(Reply):
-    """The suppressions as they are now, in the order of the request; `added` of them are new."""
+    """The resulting suppressions, in the order of the request; `added` of them are new."""
 
     data: list[Suppression]
     added: int
 
 
 class AddSuppressions(Request):
-    """Suppress addresses for `owner_id`, all or none; reason and end replace earlier ones."""
+    """Suppress addresses for `owner_id`, all or none; the reason and the expiry replace earlier ones."""
 
     message_type: ClassVar[str] = "suppressions.add.v1"
     reply: ClassVar[type[Reply]] = SuppressionsAdded
@@ -68,7 +68,7 @@ class AddSuppressions(Request):
 
 
 class SuppressionFilter(Contract):
-    """A choice of an owner's suppressions: those that fit every given field."""
+    """A filter of an owner's suppressions: those that match every given field."""
 
     address: str | None = None
     stream: list[SuppressedStream] = Field(default_factory=list)
@@ -85,7 +85,7 @@ class Suppressions(Reply):
 
 
 class ListSuppressions(Request):
-    """Ask for suppressions of `owner_id` that hold now, newest first, those before the id `before`."""
+    """Ask for active suppressions of `owner_id`, newest first, those before the id `before`."""
 
     message_type: ClassVar[str] = "suppressions.list.v1"
     reply: ClassVar[type[Reply]] = Suppressions
@@ -97,7 +97,7 @@ class ListSuppressions(Request):
 
 
 class GetSuppression(Request):
-    """Ask for a suppression of `owner_id` that holds now; another owner's is not found."""
+    """Ask for an active suppression of `owner_id`; another owner's is not found."""
 
     message_type: ClassVar[str] = "suppressions.get.v1"
     reply: ClassVar[type[Reply]] = Suppression
@@ -107,7 +107,7 @@ class GetSuppression(Request):
 
 
 class LiftSuppression(Request):
-    """End a suppression of `owner_id` and forget the failures of its address; answers with its last state."""
+    """End a suppression of `owner_id` and forget the failures of its address; the reply is its last state."""
 
     message_type: ClassVar[str] = "suppressions.lift.v1"
     reply: ClassVar[type[Reply]] = Suppression
@@ -117,7 +117,7 @@ class LiftSuppression(Request):
 
 
 class SuppressionsLifted(Reply):
-    """How many suppressions fitted and how many ended; if `complete` is false there are more to lift."""
+    """How many suppressions matched and how many ended; if `complete` is false, there are more to lift."""
 
     matched: int
     changed: int
@@ -125,7 +125,7 @@ class SuppressionsLifted(Reply):
 
 
 class LiftSuppressions(Request):
-    """End the suppressions of `owner_id` that fit, and forget the failures of their addresses."""
+    """End the suppressions of `owner_id` that match, and forget the failures of their addresses."""
 
     message_type: ClassVar[str] = "suppressions.lift-matching.v1"
     reply: ClassVar[type[Reply]] = SuppressionsLifted

@@ -1,4 +1,4 @@
-"""Templates of mails: their content, how a mail names one, and the requests about them."""
+"""Templates of mails: their content, the reference from a mail, and the requests about them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TemplateData = Annotated[
 
 
 class TemplateUse(BaseModel):
-    """The template that a mail is made of, and its data; the newest version when none is named."""
+    """The template that a mail is rendered from, and its data; the newest version unless one is named."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,7 +51,7 @@ class TemplateUse(BaseModel):
 
 
 class TemplateSource(BaseModel):
-    """A template in Jinja2: the subject, and `text`, `html` or `mjml`; of the last two only one."""
+    """A template in Jinja2: the subject, and `text`, `html` or `mjml`; not both `html` and `mjml`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -68,7 +68,7 @@ class TemplateSource(BaseModel):
             raise ValueError("html and mjml must not be given together")
         size = sum(len((part or "").encode()) for part in (self.subject, self.text, self.html, self.mjml))
         if size > MOST_SOURCE:
-            raise ValueError(f"subject, text, html and mjml must have at most {MOST_SOURCE} bytes together")
+            raise ValueError(f"subject, text, html and mjml together must have at most {MOST_SOURCE} bytes")
         return self
 
 
@@ -106,13 +106,13 @@ class TemplateVersions(Reply):
 
 
 class TemplateDeleted(Reply):
-    """A template is gone: new mails cannot name it. Its last version was `newest`."""
+    """A deleted template, which new mails cannot name. Its last version was `newest`."""
 
     newest: int | None = None
 
 
 class RenderedTemplate(Reply):
-    """The mail that a template makes; `text` is derived from the HTML where the template has none."""
+    """The mail that a template renders; `text` is derived from the HTML if the template has none."""
 
     subject: str
     text: str
@@ -120,10 +120,10 @@ class RenderedTemplate(Reply):
 
 
 class SaveTemplate(Request):
-    """Store a version of a template of `owner_id`: the first, or the next after one of `expected`, if any.
+    """Store a version of a template of `owner_id`: the first one, or the next if the newest is in `expected`.
 
-    Without `expected` it must not exist; an empty list fits every version. A repeated
-    `request_key` of an owner returns the first version.
+    With None the template must not exist; an empty list allows every version. A repeated `request_key` of an
+    owner returns the version that was stored first.
     """
 
     message_type: ClassVar[str] = "templates.save.v1"

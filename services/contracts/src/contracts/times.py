@@ -8,18 +8,18 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, TypeAdapter, ValidationError
 
-# pydantic would take numbers, also as text, for seconds since 1970.
+# pydantic would read numbers, even as strings, as seconds since 1970.
 _RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 _TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 
 
 def timestamp(value: object) -> datetime:
-    """Return an RFC 3339 timestamp as a moment. Raise `ValueError` for anything else."""
+    """Return an RFC 3339 timestamp as a `datetime`. Raise `ValueError` for anything else."""
     if isinstance(value, datetime):
         return value
     if isinstance(value, str) and _RFC_3339.match(value):
         try:
-            # Read here: a document that is read strictly would take no text after a function.
+            # Parsed here: in strict mode pydantic would not accept a string from a validator.
             return _TIME.validate_python(value)
         except ValidationError:
             pass
@@ -27,22 +27,22 @@ def timestamp(value: object) -> datetime:
 
 
 def in_utc(moment: datetime) -> datetime:
-    """Return `moment` in UTC. Raise `ValueError` when the calendar does not have it there.
+    """Return `moment` in UTC. Raise `ValueError` if it is outside the range of `datetime` there.
 
-    The last day is refused as well: the driver of the database stores its last microsecond as infinity, and
-    reads that without a time zone.
+    The last day is refused as well: the database driver stores its last microsecond as infinity, and reads
+    that back without a time zone.
     """
     try:
         found = moment.astimezone(UTC)
     except OverflowError:
-        raise ValueError("must be a time that UTC has") from None
+        raise ValueError("must be within the years 1 to 9999 in UTC") from None
     if found.date() == date.max:
         raise ValueError(f"must be before {date.max}")
     return found
 
 
 def require_future(moment: datetime) -> datetime:
-    """Return `moment`. Raise `ValueError` when it is over."""
+    """Return `moment`. Raise `ValueError` if it is in the past."""
     if moment <= datetime.now(UTC):
         raise ValueError("must be in the future")
     return moment

@@ -1,7 +1,7 @@
-"""The broker's exchanges and queues as data: their owners, who may publish where, and the retry ladder.
+"""The broker's exchanges and queues as data: their owners, the rights to publish, and the retry ladder.
 
-Every service has an exchange of its own name, which routes to all of its durable queues by their names:
-retries and replayed messages come back through it. No other service publishes to it.
+Every service has an exchange of the same name, which routes to its durable queues by their names: retries
+and replayed messages come back through it. No other service publishes to it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Queue:
-    """A durable queue, the exchange that feeds it and the routing keys it is bound with.
+    """A durable queue, the exchange that feeds it, and the routing keys of its bindings.
 
     `auto_delete` queues are classic and vanish with their last consumer: a request to a service that is
     down fails at once instead of waiting for its deadline.
@@ -46,7 +46,7 @@ class Queue:
 
     @property
     def arguments(self) -> dict[str, str | bool]:
-        """The arguments given in code; limits and dead-lettering come as policies."""
+        """The arguments that the code sets; limits and dead-lettering are set by policies."""
         if self.auto_delete:
             return {"x-queue-type": "classic"}
         arguments: dict[str, str | bool] = {"x-queue-type": "quorum"}
@@ -76,7 +76,7 @@ class Binding:
 
 @dataclass(frozen=True)
 class Topology:
-    """The queues and exchanges of one service, and the shared exchanges that it may write to.
+    """The queues and exchanges of one service, and the shared exchanges that it may publish to.
 
     `events` are the first words of the routing keys under which it may publish events.
     """
@@ -89,7 +89,7 @@ class Topology:
 
     @property
     def exchanges(self) -> tuple[Exchange, ...]:
-        """The exchanges that nobody else may write to."""
+        """The exchanges that no other service may publish to."""
         own = Exchange(own_exchange(self.service), "direct")
         return (own, Exchange(retry_exchange(self.service), "direct")) if self.rungs else (own,)
 
@@ -113,7 +113,7 @@ class Topology:
         )
 
 
-# Shared: declared by the definitions, as no service may configure what the others need.
+# Shared: created by the broker's definitions, because no service may configure what others depend on.
 SHARED_EXCHANGES = (
     Exchange(RPC, "direct"),
     Exchange(COMMANDS, "direct"),
@@ -152,7 +152,7 @@ def rpc_queue(service: str) -> str:
 
 
 def parked_queue(service: str) -> str:
-    """Return the queue that keeps what `service` could not handle."""
+    """Return the queue of the messages that `service` could not handle."""
     return f"{service}.parked"
 
 

@@ -1,6 +1,6 @@
 """Uploads: files that mails attach.
 
-Their bytes bypass the broker, over HTTP; the permission is requested by a message.
+Their bytes are sent over HTTP and bypass the broker; a message requests the permission.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class OpenedUpload(Reply):
 
 
 class OpenUpload(Request):
-    """Reserve room for an upload of `owner_id`, and permit it."""
+    """Reserve storage for an upload of `owner_id`, and permit it."""
 
     message_type: ClassVar[str] = "uploads.open.v1"
     reply: ClassVar[type[Reply]] = OpenedUpload
@@ -29,9 +29,9 @@ class OpenUpload(Request):
 
 
 class OpenParcel(Request):
-    """Reserve room for the attachments of mails that are accepted next, in one piece, and permit to send it.
+    """Reserve storage for a parcel of the attachments of mails about to be accepted, and permit sending it.
 
-    Each of `mail_count` mails names its part; email removes the parcel with the last of them.
+    Each of `mail_count` mails refers to its part; email removes the parcel with the last of them.
     """
 
     message_type: ClassVar[str] = "uploads.open-parcel.v1"
