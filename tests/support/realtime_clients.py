@@ -92,7 +92,8 @@ class PythonClient:
         class Events(handlers.SubscriptionEventHandler):  # type: ignore[misc]
             async def on_publication(self, ctx: Any) -> None:
                 pub = {"offset": ctx.pub.offset, "data": ctx.pub.data, "tags": ctx.pub.tags}
-                told.append({"event": "publication", "channel": channel, **pub})
+                sender = None if ctx.pub.info is None else ctx.pub.info.client
+                told.append({"event": "publication", "channel": channel, **pub, "sender": sender})
 
             async def on_subscribed(self, ctx: Any) -> None:
                 recovery = {"recovered": ctx.recovered, "was_recovering": ctx.was_recovering}
@@ -133,7 +134,10 @@ class PythonClient:
     ) -> dict[str, Any]:
         position = centrifuge.StreamPosition(since["offset"], since["epoch"]) if since else None
         found = await self._client.history(channel, limit=limit, since=position, reverse=reverse)
-        publications = [{"offset": pub.offset, "data": pub.data} for pub in found.publications]
+        publications = [
+            {"offset": pub.offset, "data": pub.data, "info": pub.info and {"client": pub.info.client}}
+            for pub in found.publications
+        ]
         return {"publications": publications, "epoch": found.epoch, "offset": found.offset}
 
     async def _presence(self, channel: str) -> dict[str, Any]:

@@ -159,6 +159,11 @@ def texts(client: RealtimeClient, channel: str) -> list[str]:
     ]
 
 
+async def _lists_all(client: RealtimeClient, channel: str, connections: set[str]) -> bool:
+    present = await client.call("presence", channel=channel)
+    return set(present["clients"]) == connections
+
+
 async def test_a_post_of_one_client_is_heard_on_the_other_gateway(two: Two, open_client: Open) -> None:
     channel = f"chat:{await two.new_room()}"
     ann, bob = await open_client(two.direct(0), two.key), await open_client(two.direct(1), two.key)
@@ -170,8 +175,15 @@ async def test_a_post_of_one_client_is_heard_on_the_other_gateway(two: Two, open
     for client in (ann, bob):
         await wait_for(client, is_event("publication"), 20)
         assert texts(client, channel) == [str(number) for number in range(20)]
-        offsets = [event["offset"] for event in client.events if event["event"] == "publication"]
-        assert offsets == list(range(1, 21))
+        heard = [event for event in client.events if event["event"] == "publication"]
+        assert [event["offset"] for event in heard] == list(range(1, 21))
+        assert len(senders := {event["sender"] for event in heard[::2]}) == 1
+        assert len(senders | {event["sender"] for event in heard[1::2]}) == 2
+    await until(lambda: _lists_all(ann, channel, {event["sender"] for event in heard}))
+    newest = await bob.call("history", channel=channel, limit=2, reverse=True)
+    assert [one["info"]["client"] for one in newest["publications"]] == [
+        event["sender"] for event in (heard[-1], heard[-2])
+    ]
 
 
 async def test_history_goes_forwards_from_a_position_and_backwards(two: Two, open_client: Open) -> None:

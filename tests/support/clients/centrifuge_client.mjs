@@ -25,7 +25,8 @@ function open({ url, token, refreshed }) {
 function subscribe({ channel, data, join_leave: joinLeave }) {
   const subscription = client.newSubscription(channel, { data, recoverable: true, joinLeave });
   subscriptions.set(channel, subscription);
-  subscription.on("publication", ({ offset, data, tags }) => say({ event: "publication", channel, offset, data, tags }));
+  subscription.on("publication", ({ offset, data, tags, info }) =>
+    say({ event: "publication", channel, offset, data, tags, sender: info?.client }));
   subscription.on("subscribed", ({ recovered, wasRecovering }) => say({ event: "subscribed", channel, recovered, was_recovering: wasRecovering }));
   subscription.on("unsubscribed", ({ code }) => say({ event: "unsubscribed", channel, code }));
   for (const event of ["join", "leave"])

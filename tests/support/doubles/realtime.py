@@ -72,7 +72,15 @@ class Rooms:
         return {room: {str(user_id) for user_id in self.members[room]} for room in rooms}
 
     async def add(
-        self, _: Any, room: str, user_id: str, user_name: str, data: Any, *, sender_id: str | None = None
+        self,
+        _: Any,
+        room: str,
+        user_id: str,
+        user_name: str,
+        data: Any,
+        *,
+        sender_id: str | None = None,
+        client: str | None = None,
     ) -> ChatMessage | None:
         found = await self.find(None, room, int(user_id))
         if found is None or found.role == "reader":
@@ -81,7 +89,7 @@ class Rooms:
             names = (known.room, known.user_id, known.data.get("id"))
             if sender_id is not None and names == (room, user_id, sender_id):
                 return known
-        message = ChatMessage(room, self._last(room) + 1, user_id, user_name, data, NOW)
+        message = ChatMessage(room, self._last(room) + 1, user_id, user_name, data, NOW, client)
         self.messages.append(message)
         return message
 

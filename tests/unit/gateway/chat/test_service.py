@@ -40,6 +40,18 @@ async def test_a_message_is_shown_here_and_on_the_other_gateway_once(
     assert here == there == [(1, "one"), (2, "two"), (3, "three")]
 
 
+async def test_who_has_published_is_told_everywhere_and_over_http_it_is_the_user(
+    gateway: Gateway, other_gateway: Gateway
+) -> None:
+    heard: list[Any] = []
+    for one in (gateway, other_gateway):
+        await one.chat.follow("lobby", ANN)
+        one.hub.listen("chat:lobby", lambda p: heard.append(p.document()["info"]))
+    await gateway.chat.post("lobby", ANN, {"text": "one", "info": "mine"}, client="c1")
+    await say(gateway, "two")
+    assert heard == [{"user": "7", "client": "c1"}] * 2 + [{"user": "7"}] * 2
+
+
 async def test_a_room_that_nobody_follows_here_is_not_shown(gateway: Gateway, other_gateway: Gateway) -> None:
     there = listen(other_gateway)
     await say(gateway, "one")

@@ -42,7 +42,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message of a room."""
+    """One message of a room; `client` is the connection that has published it, None over HTTP."""
 
     room: str
     offset: int
@@ -50,6 +50,7 @@ class ChatMessage:
     user_name: str
     data: Any
     created_at: datetime
+    client: str | None = None
 
 
 class RoomRepository:
@@ -131,12 +132,13 @@ class RoomRepository:
         data: Any,
         *,
         sender_id: str | None = None,
+        client: str | None = None,
     ) -> ChatMessage | None:
         """Append a message and give it its offset; return None when the user may not post to the room.
 
         A message that the same user has sent under the same `sender_id` before is returned instead.
         """
-        arguments = (room, user_id, user_name, orjson.dumps(data).decode(), sender_id)
+        arguments = (room, user_id, user_name, orjson.dumps(data).decode(), sender_id, client)
         statement = self._queries["insert_message"]
         try:
             # In a transaction of its own, so that the caller's can go on when it fails.
@@ -160,5 +162,11 @@ class RoomRepository:
 
 def _message(room: str, row: asyncpg.Record) -> ChatMessage:
     return ChatMessage(
-        room, row["offset"], row["user_id"], row["user_name"], orjson.loads(row["data"]), row["created_at"]
+        room,
+        row["offset"],
+        row["user_id"],
+        row["user_name"],
+        orjson.loads(row["data"]),
+        row["created_at"],
+        row["client"],
     )

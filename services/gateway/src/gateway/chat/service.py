@@ -76,17 +76,28 @@ class ChatService:
             raise NotFound(f"There is no room {name[:100]!r}; make it with POST /v1/rooms.")
         return found
 
-    async def post(self, room: str, principal: Principal, data: Any) -> ChatMessage:
+    async def post(
+        self, room: str, principal: Principal, data: Any, *, client: str | None = None
+    ) -> ChatMessage:
         """Append to a room and publish the message. Raise `NotFound`, `Forbidden` or `InvalidInput`.
 
         `data.id` is the sender's own name for the message: posting it again returns the first message.
+        `client` is the connection that publishes it.
         """
         async with self._postgres.transaction() as connection:
-            message = await self.append(connection, room, principal, data)
+            message = await self.append(connection, room, principal, data, client=client)
         await self.announce(message)
         return message
 
-    async def append(self, connection: Connection, room: str, principal: Principal, data: Any) -> ChatMessage:
+    async def append(
+        self,
+        connection: Connection,
+        room: str,
+        principal: Principal,
+        data: Any,
+        *,
+        client: str | None = None,
+    ) -> ChatMessage:
         """Store a message in the caller's transaction; `announce` it once that has committed."""
         principal.require(Scope.CHAT_WRITE)
         if not isinstance(data, dict) or not isinstance(data.get("text"), str) or not data["text"].strip():
@@ -105,7 +116,13 @@ class ChatService:
         # A name that no room can have may hold what the database does not take.
         if is_room(room):
             message = await self._rooms.add(
-                connection, room, principal.owner_id, principal.user_name, data, sender_id=sender_id
+                connection,
+                room,
+                principal.owner_id,
+                principal.user_name,
+                data,
+                sender_id=sender_id,
+                client=client,
             )
         if message is None:
             await self.find(connection, room, principal)
@@ -123,6 +140,7 @@ class ChatService:
                 "user_name": message.user_name,
                 "data": message.data,
                 "created_at": message.created_at,
+                "client": message.client,
             }
         )
 
@@ -168,7 +186,14 @@ class ChatService:
             return
         created_at = datetime.fromisoformat(news["created_at"])
         message = ChatMessage(
-            news["room"], news["offset"], news["user_id"], news["user_name"], news["data"], created_at
+            news["room"],
+            news["offset"],
+            news["user_id"],
+            news["user_name"],
+            news["data"],
+            created_at,
+            # The release before does not know it.
+            news.get("client"),
         )
         await self._try_to_show(message.room, message)
 
@@ -245,4 +270,7 @@ def publication(message: ChatMessage, epoch: str) -> Publication:
     written = message.data if isinstance(message.data, dict) else {"text": message.data}
     data = {**written, "user_id": message.user_id, "user": message.user_name}
     time_ms = int(message.created_at.timestamp() * 1000)
-    return Publication(f"chat:{message.room}", Position(epoch, message.offset), data, time_ms=time_ms)
+    info = {"user": message.user_id} | ({"client": message.client} if message.client else {})
+    return Publication(
+        f"chat:{message.room}", Position(epoch, message.offset), data, time_ms=time_ms, info=info
+    )

@@ -17,10 +17,10 @@ class Publication:
 
     `is_state` marks a change of the channel's state (its feed stopped): it stands at the position of the
     last publication and is sent although that position was sent before. Where publications are conflated, one
-    replaces another with the same `replaces`.
+    replaces another with the same `replaces`. `info` names who has published it, its `user` and `client`.
     """
 
-    __slots__ = ("_frame", "_head", "channel", "data", "is_state", "position", "replaces", "time_ms")
+    __slots__ = ("_frame", "_head", "channel", "data", "info", "is_state", "position", "replaces", "time_ms")
 
     def __init__(
         self,
@@ -31,6 +31,7 @@ class Publication:
         time_ms: int | None = None,
         is_state: bool = False,
         replaces: str = "",
+        info: Mapping[str, str] | None = None,
     ) -> None:
         self.channel = channel
         self.position = position
@@ -38,12 +39,14 @@ class Publication:
         self.time_ms = int(time.time() * 1000) if time_ms is None else time_ms
         self.is_state = is_state
         self.replaces = replaces
+        self.info = info
         self._head: bytes | None = None
         self._frame: bytes | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the publication as replies show it."""
-        return {"data": self.data, "offset": self.position.offset, "time": self.time_ms}
+        document = {"data": self.data, "offset": self.position.offset, "time": self.time_ms}
+        return document if self.info is None else {**document, "info": self.info}
 
     def frame(self) -> bytes:
         """Return the push as a frame; every subscriber gets the same bytes."""

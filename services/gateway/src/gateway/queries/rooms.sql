@@ -60,23 +60,23 @@ WITH writable AS (
         )
     )
 ), known AS (
-    SELECT "offset", user_id, user_name, coalesce(written::text, data::text) AS data, created_at
+    SELECT "offset", user_id, user_name, coalesce(written::text, data::text) AS data, created_at, client
     FROM chat_messages WHERE room = (SELECT name FROM writable) AND user_id = $2 AND sender_id = $5
 ), next AS (
     UPDATE rooms SET last_offset = last_offset + 1
     WHERE name = (SELECT name FROM writable) AND NOT EXISTS (SELECT FROM known)
     RETURNING name, last_offset
 ), inserted AS (
-    INSERT INTO chat_messages (room, "offset", user_id, user_name, data, written, sender_id)
-    SELECT name, last_offset, $2, $3, $4::text::jsonb, $4::text::json, $5 FROM next
-    RETURNING "offset", user_id, user_name, written::text AS data, created_at
+    INSERT INTO chat_messages (room, "offset", user_id, user_name, data, written, sender_id, client)
+    SELECT name, last_offset, $2, $3, $4::text::jsonb, $4::text::json, $5, $6 FROM next
+    RETURNING "offset", user_id, user_name, written::text AS data, created_at, client
 )
 SELECT * FROM inserted UNION ALL SELECT * FROM known
 
 -- name: list_messages_after
-SELECT "offset", user_id, user_name, coalesce(written::text, data::text) AS data, created_at
+SELECT "offset", user_id, user_name, coalesce(written::text, data::text) AS data, created_at, client
 FROM chat_messages WHERE room = $1 AND "offset" > $2 ORDER BY "offset" LIMIT $3
 
 -- name: list_messages_before
-SELECT "offset", user_id, user_name, coalesce(written::text, data::text) AS data, created_at
+SELECT "offset", user_id, user_name, coalesce(written::text, data::text) AS data, created_at, client
 FROM chat_messages WHERE room = $1 AND "offset" < $2 ORDER BY "offset" DESC LIMIT $3

@@ -181,15 +181,20 @@ class Channels:
         position = Position(channel.name, 0)
         return Joined(position, [Publication(str(channel), position, work)])
 
-    async def publish(self, access: Access, channel: Channel, data: Any) -> ChatMessage:
-        """Post `data` to a chat room. Raises `Forbidden`, `NotFound` or `InvalidInput`."""
+    async def publish(
+        self, access: Access, channel: Channel, data: Any, *, client: str | None = None
+    ) -> ChatMessage:
+        """Post `data` of the connection `client` to a chat room.
+
+        Raises `Forbidden`, `NotFound` or `InvalidInput`.
+        """
         if channel.kind.write is None:
             raise CommandError(
                 ErrorCode.PERMISSION_DENIED,
                 f"{channel} takes no publications from clients.",
             )
         access.require(channel.kind.write, str(channel))
-        return await self._chat.post(channel.name, access.principal, data)
+        return await self._chat.post(channel.name, access.principal, data, client=client)
 
     async def history(
         self, access: Access, channel: Channel, *, limit: int, since: Position | None, reverse: bool

@@ -105,12 +105,20 @@ class RpcArguments(Arguments):
     data: Any = None
 
 
+class PublisherInfo(Answer):
+    """Who has published: the user, and the connection if it was one of these."""
+
+    user: str
+    client: str | None = None
+
+
 class PublicationAnswer(Answer):
-    """A publication in an answer."""
+    """A publication in an answer; `info` is that of chat messages."""
 
     data: Any
     offset: int
     time: int | None = None
+    info: PublisherInfo | None = None
 
 
 class SubscribeAnswer(Answer):

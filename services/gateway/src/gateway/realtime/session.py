@@ -299,7 +299,8 @@ class ClientSession:
 
     async def publish(self, arguments: commands.PublishArguments) -> Outcome:
         """Post to a channel that accepts publications of clients."""
-        await self._realtime.channels.publish(self.caller, channel_of(arguments.channel), arguments.data)
+        channel = channel_of(arguments.channel)
+        await self._realtime.channels.publish(self.caller, channel, arguments.data, client=self.id)
         return Outcome()
 
     async def presence(self, arguments: commands.ChannelArguments) -> Outcome:

@@ -196,6 +196,12 @@ def _push(kind: ChannelKind) -> Message:
                 "offset": {"type": "integer"},
                 "epoch": {"type": "string"},
                 "time": {"type": "integer", "description": "Unix time in milliseconds."},
+                "info": {
+                    "type": "object",
+                    "description": "Who has published, as chat messages say it; no client over HTTP.",
+                    "required": ["user"],
+                    "properties": {"user": {"type": "string"}, "client": {"type": "string"}},
+                },
                 "tags": {
                     "type": "object",
                     "properties": {
