@@ -119,7 +119,7 @@ def test_the_first_20_bad_lines_are_listed() -> None:
         cut_all(Cutter(), body)
     errors = refused.value.errors
     assert [error.pointer for error in errors] == [f"/{n}/custom_id" for n in range(0, 40, 2)]
-    assert errors[7].detail.startswith("Line 15 is not accepted: custom_id must be a text")
+    assert errors[7].detail.startswith("Line 15 is not accepted: custom_id must be a string of")
 
 
 def test_fewer_bad_lines_are_all_listed_and_no_item_is_cut_behind_the_first() -> None:
