@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from batch_processor import results
 from batch_processor.execution.running_chunk import Failure, Outcomes
 from batch_processor.execution.settlement import Report
+from batch_processor.results import Entry
 from chassis.broker.envelope import new_id
 from contracts.batches import CreateBatch, RetryBatch
 from contracts.items import Item
@@ -46,3 +48,35 @@ async def test_a_chunk_whose_worker_died_after_its_last_result_is_gone_and_a_ret
     await engine.coordinator.redrive()
     claimed = await engine.claim(most=4, for_any=4)
     assert [item.position for each in claimed for item in each.items] == [0, 1, 2]
+
+
+async def test_a_result_that_is_stored_already_stays_as_it_is_and_counts_once(
+    engine: Engine,
+) -> None:
+    batch_id = new_id()
+    async with engine.postgres.transaction() as connection:
+        first = await results.store(connection, [Entry(batch_id, 1, Outcomes([1], ["1"]))])
+        again = await results.store(connection, [Entry(batch_id, 2, Outcomes([0, 1, 2], ["0", "9", "2"]))])
+    assert (first[batch_id].succeeded, again[batch_id].succeeded) == (1, 2)
+    rows = await engine.fetch("SELECT result, attempts FROM results ORDER BY position")
+    assert [tuple(row) for row in rows] == [("0", 2), ("1", 1), ("2", 2)]
+
+
+async def test_a_claim_has_the_items_without_a_result_and_what_does_not_fit_into_memory_goes_on_apart(
+    engine: Engine,
+) -> None:
+    items = [Item(payload="x" * 2_500_000) for _ in range(3)]
+    creation = CreateBatch(
+        batch_id=new_id(), owner_id="ann", operation="echo", accepted_at=datetime.now(UTC), items=items
+    )
+    await engine.handle(creation)
+    [first] = await engine.claim(most=1, for_any=1)
+    assert [item.position for item in first.items] == [0, 1]
+    assert first.beyond is not None
+    assert (first.beyond.first_position, first.beyond.last_position, first.beyond.items) == (2, 2, 1)
+    await engine.store([Report(first.claim, "ready", Outcomes([2], ["0"]))])
+    [second] = await engine.claim(most=1, for_any=1)
+    assert ([item.position for item in second.items], second.beyond) == ([0, 1], None)
+    await engine.store([Report(second.claim, "ready", Outcomes([0], ["0"]))])
+    [third] = await engine.claim(most=1, for_any=1)
+    assert [item.position for item in third.items] == [1]
