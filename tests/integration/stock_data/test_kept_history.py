@@ -189,7 +189,7 @@ async def test_two_at_a_time_leave_every_bar_once(history: KeptHistory, postgres
 async def test_no_more_bars_are_kept_than_are_allowed(postgres: Postgres, history: KeptHistory) -> None:
     await fill(history, "2024-01-01", "2024-01-31")
     full = KeptHistory(Exchange(), KeptBars(postgres, most=23), clock=lambda: NOW)
-    with pytest.raises(HistoryFull, match="23 bars are stored already"):
+    with pytest.raises(HistoryFull, match="23 bars are already stored"):
         await fill(full, "2024-01-01", "2024-02-29", owner_id="8")
     assert (await fill(full, "2024-01-01", "2024-01-31")).bars == 23
 

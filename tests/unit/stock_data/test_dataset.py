@@ -86,5 +86,5 @@ def test_where_the_data_comes_from_is_beside_it() -> None:
 
 def test_a_damaged_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "_SHA256", "0" * 64)
-    with pytest.raises(dataset.DamagedDataset, match="install the service again"):
+    with pytest.raises(dataset.DamagedDataset, match="reinstall the service"):
         dataset.read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chassis import lean
 
-# structlog and httpx would load them where they are installed, 4 MiB for what no service draws.
+# structlog and httpx import these where they are installed: 4 MiB for output that no service renders.
 with lean.without("pygments", "rich"):
     from chassis import asgi, logging
     from chassis.settings import load_or_exit

@@ -9,11 +9,11 @@ from decimal import Decimal
 
 @dataclass(frozen=True, slots=True)
 class DailyBar:
-    """One day's prices as traded, in the instrument's currency, and the number of shares, possibly a
-    fraction.
+    """The prices of one day as traded, in the instrument's currency, and the volume in shares, which may be
+    fractional.
 
     `adjusted_close` is the source's own close after all splits and dividends, where it has one. `is_repeated`
-    says that all four prices equal those of the bar before.
+    is true when all four prices equal those of the bar before.
     """
 
     day: date

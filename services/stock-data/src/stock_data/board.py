@@ -20,7 +20,7 @@ class ReplayPosition:
 class Board:
     """The latest quote by symbol, in the order of the feed; stale when older than `stale_after_s` seconds.
 
-    `epoch` is that of the latest leader whose quotes were taken, and `position` how far its replay has come.
+    `epoch` is the epoch of the latest leader whose quotes were stored, `position` that of its replay.
     """
 
     def __init__(self, *, stale_after_s: float) -> None:

@@ -12,7 +12,7 @@ from stock_data.errors import InvalidCursor
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The last day of a page, its symbol and adjustment, and its provider, so that none are mixed."""
+    """The last day of a page with its symbol, adjustment and provider, so that series are never mixed."""
 
     provider: str
     symbol: str
@@ -26,7 +26,7 @@ class Cursor:
 
 
 def decode(text: str, *, symbol: str, adjustment: str) -> Cursor:
-    """Parse a cursor. Raise `InvalidCursor` when `text` is not one of this request."""
+    """Parse a cursor. Raise `InvalidCursor` when `text` is not a cursor of this request."""
     try:
         padded = text + "=" * (-len(text) % 4)
         raw = base64.b64decode(padded.encode(), altchars=b"-_", validate=True).decode()

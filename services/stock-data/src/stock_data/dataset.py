@@ -14,7 +14,7 @@ from stock_data.bars import Split
 NAME = "quandl-wiki-2013"
 SOURCE = "embedded"
 
-# The file's columns in their order, by the names of the table.
+# The columns of the file in their order, under the names that the table uses.
 COLUMNS = ("symbol", "day", "open", "high", "low", "close", "volume", "adjusted_close")
 
 _FILE = "stocks.csv.gz"
@@ -57,10 +57,10 @@ class Dataset:
 
 
 def read() -> Dataset:
-    """Return the shipped bars. Raise `DamagedDataset` when the file is not the one that is shipped."""
+    """Return the shipped bars. Raise `DamagedDataset` when the file was changed or damaged."""
     packed = resources.files("stock_data").joinpath("data", _FILE).read_bytes()
     text = gzip.decompress(packed)
     digest = hashlib.sha256(text).hexdigest()
     if digest != _SHA256:
-        raise DamagedDataset(f"{_FILE} has SHA-256 {digest}, not {_SHA256}: install the service again")
+        raise DamagedDataset(f"{_FILE} has SHA-256 {digest}, not {_SHA256}; reinstall the service")
     return Dataset(text, digest)

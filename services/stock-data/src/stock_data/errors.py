@@ -1,4 +1,4 @@
-"""Errors of market data: invalid input, and failures of providers, named alike for all of them."""
+"""Errors of market data: invalid input, and failures that have the same names for all providers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class InvalidRange(InvalidInput):
 
 
 class UnknownSymbol(NotFound):
-    """The provider does not know the symbol. The next one is not asked: the answer is final."""
+    """The provider does not know the symbol. This is final: the next provider is not asked."""
 
     code = "unknown-symbol"
     kind: ClassVar[Kind] = "not_found"
@@ -103,7 +103,7 @@ class BadData(ProviderFailure):
 
 
 class NoLiveFeed(ServiceError):
-    """Alerts need ticks, and this installation has no feed that makes them."""
+    """Alerts need ticks, and this installation has no feed that produces them."""
 
     code = "no-live-feed"
 
@@ -112,21 +112,21 @@ class NoLiveFeed(ServiceError):
 
 
 class TooManyAlerts(ServiceError):
-    """The owner has as many alerts that can fire as it may have."""
+    """The owner has reached its limit of alerts that can fire."""
 
     code = "too-many-alerts"
 
     def __init__(self, most: int) -> None:
-        super().__init__(f"There are {most} alerts that can fire already; delete one first.")
+        super().__init__(f"You already have {most} alerts that can fire, the most allowed; delete one first.")
 
 
 class HistoryFull(ServiceError):
-    """The limit of stored bars is reached, in all or for one owner."""
+    """The limit on stored bars is reached, for all owners together or for one of them."""
 
     code = "history-full"
 
     def __init__(self, kept: int, of_owner: int) -> None:
         super().__init__(
-            f"{kept} bars are stored already, {of_owner} of them for you; STOCK_DATA_KEPT_BARS is the bound"
-            " of all, and half of it that of one owner."
+            f"{kept} bars are already stored, {of_owner} of them for you. STOCK_DATA_KEPT_BARS limits the"
+            " total, and one owner may have half of it."
         )

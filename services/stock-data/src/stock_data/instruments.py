@@ -19,7 +19,7 @@ class InstrumentIndex:
         self._by_spelling: dict[str, list[str]] = {}
 
     def fill(self, listings: Iterable[Listing]) -> None:
-        """Replace everything by `listings`."""
+        """Replace all listings with `listings`."""
         self._listings = {each.symbol: each for each in sorted(listings, key=lambda each: each.symbol)}
         by_spelling: defaultdict[str, list[str]] = defaultdict(list)
         for symbol in self._listings:
@@ -32,8 +32,7 @@ class InstrumentIndex:
         return self._listings.get(symbol)
 
     def similar(self, symbol: str) -> list[str]:
-        """Return up to three known symbols that differ from `symbol` in one letter, or in two that changed
-        places.
+        """Return up to three known symbols that differ from `symbol` by one letter or by two swapped letters.
 
         The cost does not grow with the number of instruments: a request may ask for many unknown symbols.
         """

@@ -18,7 +18,7 @@ _COLUMNS = ("source", "symbol", "day", "open", "high", "low", "close", "volume",
 _COPY_TIMEOUT_S = 30
 _AS_TRADED = Decimal(1)
 _ONE_DAY = timedelta(days=1)
-# One owner may fill half of the room.
+# One owner may have the limit divided by this.
 _SHARE = 2
 
 
@@ -26,7 +26,7 @@ _SHARE = 2
 class KeptRange:
     """The first and the last stored day of a symbol, with or without trading, and its currency.
 
-    After the newest bar only days without trading are included.
+    After the newest bar, only days without trading count as stored.
     """
 
     currency: str
@@ -35,12 +35,12 @@ class KeptRange:
     bars: int
 
     def covers(self, start: date, end: date) -> bool:
-        """Return whether all days from `start` to `end` are kept."""
+        """Return whether all days from `start` to `end` are stored."""
         return self.first <= start and end <= self.last
 
 
 def missing(kept: KeptRange | None, start: date, end: date) -> list[tuple[date, date]]:
-    """Return the ranges of days that are missing between the stored ones and `start` to `end`."""
+    """Return the ranges of days from `start` to `end` that are missing from the stored range."""
     if kept is None:
         return [(start, end)]
     before = [(start, kept.first - _ONE_DAY)] if start < kept.first else []
@@ -48,26 +48,26 @@ def missing(kept: KeptRange | None, start: date, end: date) -> list[tuple[date, 
 
 
 class KeptBars:
-    """The store of kept bars, of at most `most` of them. Every method may raise `DatabaseUnavailable`."""
+    """Stores up to `most` raw bars of upstreams. Every method may raise `DatabaseUnavailable`."""
 
     def __init__(self, postgres: Postgres, *, most: int) -> None:
         self._postgres = postgres
         self._most = most
 
     async def range_of(self, source: str, symbol: str) -> KeptRange | None:
-        """Return the days that are kept of a symbol of `source`."""
+        """Return the range of days stored for a symbol of `source`."""
         async with self._postgres.connection() as connection:
             row = await connection.fetchrow(_SQL["find_kept_range"], source, symbol)
         if row is None:
             return None
-        # A day of trading after the newest bar may have been asked for before the upstream had its bar.
+        # A trading day after the newest bar may have been requested before the upstream had its bar.
         settled = sessions.session_from(row["newest"] + _ONE_DAY) - _ONE_DAY
         return KeptRange(row["currency"], row["first_day"], min(row["last_day"], settled), row["bars"])
 
     async def bars(
         self, source: str, symbol: str, start: date, end: date, *, limit: int
     ) -> list[tuple[Bar, bool]]:
-        """Return the first `limit` bars of the days, and whether the prices of each repeat the one before."""
+        """Return the first `limit` bars, each with whether its prices repeat those of the bar before."""
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(_SQL["select_kept_bars"], source, symbol, start, end, limit)
         return [
@@ -76,13 +76,13 @@ class KeptBars:
         ]
 
     async def count(self, source: str, symbol: str, start: date, end: date) -> int:
-        """Return how many bars of the days are kept."""
+        """Return the number of bars stored from `start` to `end`."""
         async with self._postgres.connection() as connection:
             found: int = await connection.fetchval(_SQL["count_kept_bars"], source, symbol, start, end)
         return found
 
     async def require_room(self, owner_id: str) -> None:
-        """Raise `HistoryFull` when the limit of stored bars is reached, in all or for the owner."""
+        """Raise `HistoryFull` when the limit on stored bars is reached, for all owners or for this one."""
         async with self._postgres.connection() as connection:
             kept = await connection.fetchval(_SQL["sum_kept_bars"])
             of_owner = await connection.fetchval(_SQL["count_bars_of_owner"], owner_id) or 0
@@ -100,9 +100,9 @@ class KeptBars:
         repeated: Collection[date],
         owner_id: str = "",
     ) -> int:
-        """Store all `bars` of the first to the last of `days`; return their number.
+        """Store `bars`, all those from the first to the last of `days`; return their number.
 
-        Nothing is stored when the days do not adjoin the stored ones.
+        Store nothing and return 0 when the days do not adjoin the stored range.
         """
         records = [
             (source, symbol, bar.t.date(), bar.o, bar.h, bar.l, bar.c, bar.v, bar.t.date() in repeated)

@@ -1,4 +1,4 @@
-"""Answers to the requests of other services, from the providers, as contracts."""
+"""Answers to the requests of other services, from the data of the providers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from stock_data.providers.failover import Failover
 from stock_data.providers.kept import KeptHistory
 from stock_data.providers.provider import BarsQuery
 
-# The shipped history of one symbol has fewer.
+# More than the shipped history has of any symbol.
 _SHIPPED_BARS = 10_000
 
 
@@ -98,7 +98,7 @@ class Market:
     async def backfill(self, request: BackfillBars, deadline: Deadline) -> Backfilled:
         """Store the raw bars of a range, fetched from the first upstream that can provide them.
 
-        Without an upstream return the part of the range that the shipped history has. Raise an
+        Without an upstream, store nothing and report what the shipped history has of the range. Raise an
         `InvalidInput`, `UnknownSymbol`, `HistoryFull` or the first `ProviderFailure`.
         """
         symbol, start, end = symbols.parse(request.symbol), request.start, request.end or date.max
@@ -158,7 +158,7 @@ def _symbol_error(symbol: str, error: ServiceError) -> SymbolError:
 
 
 def _no_bars(query: BarsQuery, first: date | None, last: date | None) -> str:
-    """Return the warning of an empty page: its range lies outside of the history, or has no trading day."""
+    """Return the warning for an empty page: its range is outside the history or has no trading day."""
     if first and query.end < first:
         return f"There are no bars of {query.symbol} before {first}: the history begins there."
     if last and query.start > last:

@@ -29,7 +29,7 @@ class _Minute:
 class MinuteBars:
     """Builds the bar of the current minute of each symbol, in one epoch that begins at `since`.
 
-    Minutes are those of the clock by which ticks are made (`as_of`), even while a replay runs faster.
+    Minutes follow `as_of`, the time at which a tick was made, even while a replay runs faster.
     """
 
     def __init__(self, epoch: str, *, since: datetime) -> None:
@@ -41,10 +41,10 @@ class MinuteBars:
         self._changed: dict[str, _Minute] = {}
 
     def add(self, quote: Quote) -> None:
-        """Add a tick. One that is older than the bar of its symbol is ignored."""
+        """Add a tick; ignore one that is older than the current bar of its symbol."""
         minute = self._minutes.get(quote.symbol)
         if minute is None or quote.as_of >= minute.t + _MINUTE:
-            # What was traded before the first tick of all is not known.
+            # The volume traded before the very first tick is unknown.
             last = quote
             if minute is not None:
                 self._close(minute)
@@ -58,7 +58,7 @@ class MinuteBars:
         minute.high, minute.low = max(minute.high, quote.price), min(minute.low, quote.price)
         before, traded = minute.last.volume, None
         if before is not None and quote.volume is not None:
-            # Volumes count from the start of their days.
+            # Volumes count from the start of the trading day.
             is_same_day = quote.volume >= before and _day(quote) == _day(minute.last)
             traded = quote.volume - before if is_same_day else quote.volume
         minute.volume = None if minute.volume is None or traded is None else minute.volume + traded

@@ -1,4 +1,4 @@
-"""Figures of quotes that are computed alike for every provider: previous close, change and freshness."""
+"""Figures of quotes, computed in the same way for every provider: previous close, change and freshness."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def previous_close(
 ) -> Decimal | None:
     """Return the close of the session before `traded_on`, in the shares of `traded_on`.
 
-    `closes` are raw closes by day. Return None when the close of exactly that session is not among them: an
-    older one would make a change of two days look like one of a day.
+    `closes` are raw closes by day. Return None when the close of exactly that session is not among them: with
+    an older close, the change of two days would look like the change of one.
     """
     before = sessions.session_before(traded_on)
     close = closes.get(before)
@@ -33,7 +33,7 @@ def previous_close(
 
 
 def change(price: Decimal, before: Decimal | None) -> tuple[Decimal | None, Decimal | None]:
-    """Return the change since `before`, exact, and the same in percent to four places."""
+    """Return the exact change since `before`, and the change in percent, rounded to four places."""
     if not before:
         return None, None
     difference = price - before
@@ -41,7 +41,7 @@ def change(price: Decimal, before: Decimal | None) -> tuple[Decimal | None, Deci
 
 
 def is_stale(as_of: datetime, now: datetime) -> bool:
-    """Return whether a whole day of trading has passed without a newer price than the one of `as_of`."""
+    """Return whether a whole trading day has passed since `as_of` without a newer price."""
     return sessions.trading_day(as_of) < sessions.session_before(sessions.trading_day(now))
 
 

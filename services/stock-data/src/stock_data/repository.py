@@ -60,7 +60,7 @@ class Repository:
         return found
 
     async def days(self, day: date, count: int) -> list[list[ReplayBar]]:
-        """Return the bars of the first `count` trading days from `day` on, each day by symbol."""
+        """Return the bars of the first `count` trading days from `day` on, one list a day, by symbol."""
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(SQL["select_days"], day, count)
             splits = await _splits(connection)

@@ -57,7 +57,7 @@ class Resources:
         ]
         embedded = EmbeddedProvider(index=self.index, board=self.board, history=self.repository.bars)
         available: dict[str, Provider] = {embedded.name: embedded}
-        # All replicas have this secret, and nobody else.
+        # All replicas of this service have this secret, and nothing else has it.
         self._cache = Cache(
             settings.memcached_address, name="quotes", secret=settings.postgres_dsn.get_secret_value()
         )
@@ -110,7 +110,7 @@ class Resources:
         async with AsyncExitStack() as stack:
             stack.callback(self._cache.close)
             for upstream in self._upstreams:
-                # Closed last: the runtime ends the feed and the answers, which ask it.
+                # Closed last: until the runtime has ended the answers, they may call the upstream.
                 stack.push_async_callback(upstream.close)
             await stack.enter_async_context(self.runtime)
             if self._settings.replays:
@@ -130,7 +130,7 @@ class Resources:
 
     async def _replay(self) -> None:
         await self._filled.wait()
-        # A broker that is there a moment after the database must not cost the first day its opening.
+        # The first day must not lose its opening when the broker starts a moment after the database.
         await self.runtime.messaging.publisher.wait_connected(_BROKER_PATIENCE_S)
         leadership = Leadership(
             self._settings.postgres_dsn.get_secret_value(),
@@ -140,7 +140,7 @@ class Resources:
         await leadership.run_while_leader(self._lead)
 
     async def _lead(self, term: Term) -> None:
-        """Run the feed in `term`, and everything that depends on its ticks, for as long as it lasts."""
+        """Run the feed in `term`, and everything that depends on its ticks, for as long as the term lasts."""
         self.live_bars.begin(term)
         self.alerts.begin(term)
         async with asyncio.TaskGroup() as group:
@@ -171,5 +171,5 @@ def _secret(value: SecretStr | None) -> str:
     return value.get_secret_value() if value is not None else ""
 
 
-# A new upstream is one line here.
+# A new upstream needs one line here.
 _UPSTREAMS: Mapping[ProviderName, Callable[[StockDataSettings], Upstream]] = {"alpaca": _alpaca}

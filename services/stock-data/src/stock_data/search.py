@@ -9,7 +9,11 @@ from stock_data.bars import Listing
 
 
 def best(listings: Iterable[Listing], q: str, *, limit: int) -> list[Listing]:
-    """Return the listings that match `q`, best first: ticker, start of the ticker, name, part of either."""
+    """Return the listings that match `q`, best first.
+
+    The ranks are: the ticker, the name, the start of the ticker, the start of the name, the start of a word
+    of the name, a part of either.
+    """
     wanted = " ".join(q.casefold().split())
     if not wanted:
         return []

@@ -1,6 +1,6 @@
 """The calendar of the US exchanges: trading days, holidays, early closes, and the session at a time.
 
-A day of trading lasts from 20:00 of the evening before to 20:00 (New York), so that overnight and extended
+A trading day lasts from 20:00 of the previous evening to 20:00 (New York), so that overnight and extended
 hours belong to the regular session that they surround.
 """
 
@@ -18,8 +18,8 @@ _PRE, _OPEN, _EARLY_CLOSE, _CLOSE, _POST = time(4), time(9, 30), time(13), time(
 _SATURDAY = 5
 _ONE_DAY = timedelta(days=1)
 
-# The closed and the short weekdays from 1950 to 2100, written from the library `holidays`, which would load
-# the calendars of all countries (18 MiB); a test compares the two.
+# The weekdays from 1950 to 2100 without trading or with an early close, generated with the library
+# `holidays`, which would load the calendars of all countries (18 MiB); a test compares the two.
 CALENDAR = Path(__file__).with_name("data") / "calendar.txt"
 
 
@@ -55,7 +55,7 @@ def session_from(day: date) -> date:
 
 
 def trading_day(moment: datetime) -> date:
-    """Return the trading day that a trade at `moment` belongs to: on a Sunday that is Monday's."""
+    """Return the trading day that a trade at `moment` belongs to: on a Sunday, that is Monday."""
     local = moment.astimezone(_NEW_YORK)
     return session_from(local.date() + _ONE_DAY if local.time() >= _POST else local.date())
 

@@ -14,11 +14,11 @@ ProviderName = Literal["embedded", "alpaca"]
 
 
 def _needed_by(provider: ProviderName) -> AfterValidator:
-    """Require a value when `provider` is one of the providers, which must be declared before."""
+    """Require a value when `provider` is one of `providers`, a field that must be declared before."""
 
     def require(value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is None and provider in info.data.get("providers", ()):
-            raise ValueError(f"is not set, but {provider} is one of the providers")
+            raise ValueError(f"must be set, because {provider} is one of the providers")
         return value
 
     return AfterValidator(require)
@@ -108,5 +108,5 @@ class StockDataSettings(Settings):
 
     @property
     def replays(self) -> bool:
-        """Whether the feed runs: simulated ticks never cover a real upstream unless that is configured."""
+        """Whether the feed runs; simulated ticks never replace a real upstream unless that is configured."""
         return self.providers[0] == "embedded" if self.replay_enabled is None else self.replay_enabled

@@ -1,1 +1,1 @@
-"""Price alerts: stored for their owners, and watched by the replica that feeds."""
+"""Price alerts: stored for their owners, and watched by the replica that leads the feed."""

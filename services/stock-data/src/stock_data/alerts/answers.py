@@ -1,4 +1,4 @@
-"""Answers to requests about alerts: each owner sees and ends only its own."""
+"""Answers to requests about alerts: each owner sees and deletes only its own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NO_EPOCH = "none"
 
 
 class AlertAnswers:
-    """Makes, shows and ends alerts. Another owner's alert is not found, like one that does not exist."""
+    """Creates, returns and deletes alerts. Another owner's alert is reported as not found."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class AlertAnswers:
         return found
 
     async def delete(self, request: DeleteAlert, _: Deadline) -> Alert:
-        """End an alert, and return what it was. Raise `NotFound`."""
+        """Delete an alert, and return its last state. Raise `NotFound`."""
         async with self._postgres.connection() as connection:
             found = await repository.delete(connection, request.alert_id, request.owner_id)
         if found is None:
@@ -110,7 +110,7 @@ class AlertAnswers:
                 connection,
                 request.owner_id,
                 after=0 if request.after is None else request.after,
-                # What is newer than the position is not of this answer.
+                # Firings newer than the position are not part of this answer.
                 before=offset + 1 if request.before is None else min(request.before, offset + 1),
                 newest_first=request.newest_first,
                 limit=request.limit,

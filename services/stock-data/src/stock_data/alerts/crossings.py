@@ -1,4 +1,4 @@
-"""Crossings: an alert's value has passed its threshold, and the tick that did it."""
+"""Crossings: an alert whose value has passed its threshold, and the tick that caused it."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ class Crossing:
 
     @property
     def fires(self) -> bool:
-        """Whether the alert fires: not when the crossing only arms it again, or no value was known."""
+        """Whether the alert fires; false when the crossing only arms it again, or no value was known."""
         return self.alert.side != UNKNOWN and self.alert.fires_on(self.side)

@@ -13,7 +13,7 @@ from contracts.stocks import Quote
 from stock_data import sessions
 from stock_data.alerts.watched import OVER, UNKNOWN, WatchedAlert
 
-# A threshold, and 1 where it must be passed, 0 where it is enough to be at it; then the order of adding.
+# The threshold, with 1 where it must be passed, 0 where reaching it is enough; then the order of insertion.
 _Entry = tuple[tuple[Decimal, int], int, WatchedAlert]
 
 _FEWEST_GONE = 64
@@ -34,11 +34,11 @@ class Meter:
         self._gone = 0
 
     def add(self, alert: WatchedAlert) -> None:
-        """Watch `alert` until it is reached."""
+        """Watch `alert` until a value changes its side."""
         if alert.side == UNKNOWN:
             self._undecided.append(alert)
             return
-        # Who fires on the other side must pass the threshold; who is armed again must only come to it.
+        # An alert that fires on the other side must pass the threshold; to be armed again, it must reach it.
         strict = int(alert.fires_on(-alert.side))
         heap, threshold = (
             (self._falling, -alert.threshold) if alert.side == OVER else (self._rising, alert.threshold)
@@ -68,7 +68,7 @@ class Meter:
 
 
 class _Symbol:
-    """The alerts of one symbol: watched ones, and those that rest or are being written."""
+    """The alerts of one symbol: those that are watched, and those that rest or are being written."""
 
     def __init__(self) -> None:
         self.known: dict[UUID, WatchedAlert] = {}

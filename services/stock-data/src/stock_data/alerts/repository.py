@@ -31,7 +31,7 @@ SQL = queries.load("stock_data")
 _NOBODY = UUID(int=0)
 _PAGE = 5_000
 _KEEP_DAYS = 30
-# Short transactions, as many as it takes.
+# Rows that one transaction removes, so that each is short.
 _STEP = 1_000
 
 
@@ -53,7 +53,7 @@ class AlertRepository:
         found: list[WatchedAlert] = []
         async with self._postgres.connection() as connection:
             asked = await connection.fetchrow(SQL["alert_horizon"])
-            assert asked is not None, "it is always one row"
+            assert asked is not None, "the query always returns one row"
             horizon = Horizon(asked["xid"], asked["at"])
             last, is_more = _NOBODY, True
             while is_more:
@@ -63,7 +63,7 @@ class AlertRepository:
         return horizon, found
 
     async def changed(self, horizon: Horizon) -> tuple[Horizon, list[WatchedAlert], list[UUID]]:
-        """Return the next horizon, and the alerts made and the ids of those ended since the last one."""
+        """Return the next horizon, the alerts created since `horizon`, and the ids of those ended since."""
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(SQL["select_changed_alerts"], horizon.xid, horizon.at)
         following = Horizon(rows[0]["xid"], rows[0]["at"])
@@ -78,8 +78,8 @@ class AlertRepository:
     async def record(self, term: int, crossings: Sequence[Crossing]) -> set[UUID] | None:
         """Write the new sides, the firings and their events in one transaction.
 
-        Return the ids of the changed alerts, without those that were changed by others, have ended or expired
-        before. Return None, and write nothing, when a term later than `term` has begun.
+        Return the ids of the changed alerts, except those that others had changed before, or that had ended
+        or expired. Return None, and write nothing, when a term later than `term` has begun.
         """
         async with self._postgres.transaction() as connection:
             if not await connection.fetchval(SQL["hold_term"], term):
@@ -122,12 +122,12 @@ class AlertRepository:
 
 
 async def lock_owner(connection: Connection, owner_id: str) -> None:
-    """Lock the owner, so that only the caller's transaction makes alerts of it."""
+    """Lock the owner, so that only the caller's transaction creates alerts for it."""
     await connection.execute(SQL["lock_alert_owner"], owner_id)
 
 
 async def find_of_request(connection: Connection, owner_id: str, request_key: str) -> Alert | None:
-    """Return the alert that a request with the same key has made."""
+    """Return the alert that a request with the same key has created."""
     row = await connection.fetchrow(SQL["find_alert_of_request"], owner_id, request_key)
     return None if row is None else _alert(row)
 
@@ -165,7 +165,7 @@ async def get(connection: Connection, alert_id: UUID, owner_id: str) -> Alert | 
 
 
 async def delete(connection: Connection, alert_id: UUID, owner_id: str) -> Alert | None:
-    """End an alert of the owner; return what it was."""
+    """Mark an alert of the owner as deleted; return its last state."""
     row = await connection.fetchrow(SQL["delete_alert"], alert_id, owner_id)
     return None if row is None else _alert(row)
 

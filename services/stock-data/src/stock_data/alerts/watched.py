@@ -15,9 +15,9 @@ OVER, UNDER, UNKNOWN = 1, -1, 0
 
 @dataclass(slots=True, eq=False)
 class WatchedAlert:
-    """An alert that can fire. `side` and `version` are those that the database has.
+    """An alert that can fire. `side` and `version` are those in the database.
 
-    `is_gone` marks one that is no longer watched; places where it is still listed skip it.
+    `is_gone` marks an alert that is no longer watched; indexes that still list it skip it.
     """
 
     id: UUID
@@ -33,7 +33,7 @@ class WatchedAlert:
     is_gone: bool = False
 
     def fires_on(self, side: int) -> bool:
-        """Return whether the alert fires when the value comes to `side` from the other one."""
+        """Return whether the alert fires when the value moves to `side` from the other one."""
         return fires_on(self.kind, self.threshold, side)
 
     def side_of(self, value: Decimal) -> int:
@@ -45,13 +45,13 @@ class WatchedAlert:
         return value_of(self.kind, quote)
 
     def begin_day(self, day: date) -> None:
-        """Begin a trading day: its change starts at zero, so an alert on it may fire again."""
+        """Begin a trading day: its change starts at zero, so an alert on the change may fire again."""
         if self.kind == "change_percent" and self.day != day and self.fires_on(self.side):
             self.side = -self.side
 
 
 def fires_on(kind: ConditionKind, threshold: Decimal, side: int) -> bool:
-    """Return whether a condition fires when its value comes to `side` from the other one."""
+    """Return whether a condition fires when its value moves to `side` from the other one."""
     if kind == "crosses":
         return side != UNKNOWN
     rises = kind == "above" or (kind == "change_percent" and threshold > 0)

@@ -1,8 +1,8 @@
-"""Watches the alerts while this replica feeds: every tick is compared, every crossing is written once.
+"""Watches the alerts while this replica leads: every tick is compared, every crossing is written once.
 
 The database decides: a crossing counts when it changes the version of the alert that was read, in the latest
 term. So an alert fires once for each crossing, whatever happens in between: a restart, a failover or two
-leaders at a time. Crossings during an interruption are found by the stored side of each alert.
+leaders at once. Crossings during an interruption are found by the stored side of each alert.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _COMPARED_AT_ONCE = 1_000
 class AlertWatcher:
     """Compares ticks with the alerts, and writes the crossings without delaying the feed.
 
-    An alert that has crossed is compared again once that is written: while the database is down there is at
-    most one crossing of each alert in memory.
+    An alert that has crossed is compared again once its crossing is written: while the database is down,
+    there is at most one crossing of each alert in memory.
     """
 
     def __init__(self, repository: AlertRepository, *, wake_relay: Callable[[], None]) -> None:
@@ -103,7 +103,7 @@ class AlertWatcher:
                 self._begin(alert)
                 if number % _COMPARED_AT_ONCE == 0:
                     await asyncio.sleep(0)
-            log.info("alerts are watched", alerts=len(alerts))
+            log.info("watching alerts", alerts=len(alerts))
             return horizon
 
     def _begin(self, alert: WatchedAlert) -> None:
@@ -149,14 +149,16 @@ class AlertWatcher:
             try:
                 changed = await self._repository.record(self._term, crossings)
                 if changed is None:
-                    # The feed hears of its successor, too, and ends this term.
-                    log.warning("another replica has become the watcher of alerts", term=self._term)
+                    # The feed notices its successor, too, and ends this term.
+                    log.warning("another replica watches the alerts now", term=self._term)
                     await asyncio.sleep(_PAUSE_S)
                     continue
                 others = [one.alert.id for one in crossings if one.alert.id not in changed]
                 current = await self._repository.read(others) if others else []
             except DATABASE_FAILURES as error:
-                log.warning("alerts wait for the database", reason=redaction.safe_message(error))
+                log.warning(
+                    "crossings of alerts cannot be stored, retrying", reason=redaction.safe_message(error)
+                )
                 await asyncio.sleep(_PAUSE_S)
                 continue
             for crossing in crossings:

@@ -21,11 +21,11 @@ from stock_data.providers.transport import RequestRejected, Transport
 
 _MOST_BARS = 10_000
 _MOST_PAGES = 100
-# Of an answer, for each symbol that was asked for; Alpaca's own takes 0.6 KiB.
+# Limit of an answer for each requested symbol; Alpaca's snapshots take 0.6 KiB each.
 _SNAPSHOT_BYTES = 8 * 1024
-# Alpaca has nothing before; a start is required or it means today.
+# Alpaca has no earlier bars. A start is always sent, because without one Alpaca starts today.
 _FIRST_DAY = date(2016, 1, 1)
-# No symbol of Alpaca has these: they stand for indices, currencies and classes of shares elsewhere.
+# No Alpaca symbol contains these; elsewhere they mark indices, currencies and classes of shares.
 _FOREIGN_SIGNS = frozenset("^=-")
 _MOST_HALVINGS = 4
 _INVALID_SYMBOL = "invalid symbol"
@@ -59,9 +59,9 @@ class AlpacaProvider:
         return await self._by_halves(possible, deadline, halvings=_MOST_HALVINGS)
 
     async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
-        """Return a page of bars, put together from Alpaca's own pages."""
+        """Return a page of bars, assembled from Alpaca's own pages."""
         if query.end < _FIRST_DAY:
-            # Its symbols are those of now: whether one was traded then is for the next provider to say.
+            # Alpaca knows today's symbols only: the next provider decides whether this one was traded then.
             return BarsPage([], has_more=False, as_of=datetime.now(UTC), coverage=Coverage(first=_FIRST_DAY))
         try:
             found, has_more = await self._collect(query, deadline)
@@ -74,7 +74,7 @@ class AlpacaProvider:
             if _INVALID_SYMBOL in error.detail:
                 raise UnknownSymbol(query.symbol) from error
             raise
-        # In a thread: thousands of bars take longer than others should wait for the loop.
+        # In a thread: converting thousands of bars would block the event loop for too long.
         data, repeated = await asyncio.to_thread(_days, found)
         return BarsPage(data=data, has_more=has_more, as_of=datetime.now(UTC), repeated=repeated)
 
@@ -85,7 +85,7 @@ class AlpacaProvider:
     async def _by_halves(self, symbols: Sequence[str], deadline: Deadline, *, halvings: int) -> FoundQuotes:
         """Return the snapshots; halve a request that Alpaca rejects for one invalid symbol.
 
-        The calls are bounded, because they count towards the quota of all callers.
+        The number of calls is bounded, because they count towards the quota of all callers.
         """
         if not symbols:
             return FoundQuotes()
@@ -135,7 +135,7 @@ class AlpacaProvider:
         """Return up to `query.limit` bars, and whether there are more."""
         found: list[AlpacaBar] = []
         if query.start > sessions.day_of(datetime.now(UTC)):
-            # Alpaca refuses a start behind its own end, which is now.
+            # Alpaca rejects a start after its own end, which is now.
             return found, False
         parameters = {
             "timeframe": "1Day",
@@ -160,7 +160,7 @@ class AlpacaProvider:
 
 
 def _days(found: Sequence[AlpacaBar]) -> tuple[list[Bar], list[datetime]]:
-    """Return bars in the form of this service, and the days that are said to be just like the one before."""
+    """Return the bars as this service represents them, and the days whose prices repeat the day before."""
     days = [sessions.day_of(bar.t) for bar in found]
     if any(later <= earlier for earlier, later in itertools.pairwise(days)):
         raise BadData("Alpaca's bars are not in the order of their days.")

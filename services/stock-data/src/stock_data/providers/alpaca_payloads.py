@@ -12,7 +12,7 @@ from stock_data.providers.payloads import Malformed, NotNegative, Payload, Posit
 
 
 class AlpacaBar(Payload):
-    """A bar: start time, open, high, low, close, volume. One that contradicts itself is invalid."""
+    """A bar: start time, open, high, low, close, volume. A bar that contradicts itself is invalid."""
 
     t: Time
     o: Positive
@@ -68,12 +68,12 @@ class AlpacaSplit(Payload):
     old_rate: Positive
 
 
-# The validator stands for every type of the union, so the members beside the payload are for readers only.
+# The validator replaces that of the whole union, so the members beside the payload are for readers only.
 JudgedSplit = Annotated[AlpacaSplit | Malformed, judged()]
 
 
 class AlpacaActions(Payload):
-    """The splits of a page of corporate actions; other kinds are not asked for."""
+    """The splits of a page of corporate actions; other kinds are not requested."""
 
     forward_splits: list[JudgedSplit] = Field(default_factory=list)
     reverse_splits: list[JudgedSplit] = Field(default_factory=list)

@@ -19,12 +19,12 @@ from stock_data.providers.transport import Transport
 
 log = logging.get(__name__)
 
-# A split may be entered on its own day only.
+# Alpaca may enter a split only on the day on which it takes effect.
 _KEPT_S = 3600.0
 _PAUSE_AFTER_FAILURE_S = 30.0
 _MOST_SYMBOLS = 20_000
 _MOST_PAGES = 10
-# Of a page of up to 1,000 splits, which take 0.2 KiB each.
+# Limit of a page of up to 1,000 splits, which take 0.2 KiB each.
 _PAGE_BYTES = 1 << 20
 _SHARE_OF_DEADLINE = 0.5
 
@@ -37,7 +37,7 @@ class _Kept:
 
 
 class AlpacaSplits:
-    """Splits by symbol and day of trading, each asked once an hour at most."""
+    """Splits by symbol and trading day, each requested at most once an hour."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport

@@ -20,7 +20,7 @@ _MOST_SYMBOLS = 5_000
 
 
 class CachedQuotes:
-    """`provider` with its quotes kept for `ttl_s` seconds; callers at the same moment share one call.
+    """Caches the quotes of `provider` for `ttl_s` seconds; concurrent callers share one call.
 
     With `shared`, a quote that another replica has fetched within that time replaces a call.
     """
@@ -48,7 +48,7 @@ class CachedQuotes:
         return self._provider.name
 
     async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
-        """Return the quotes that were fetched a moment ago, and the provider's for the rest."""
+        """Return cached quotes where they are recent enough, and the provider's quotes for the rest."""
         now = self._clock()
         found: dict[str, Quote] = {}
         for symbol in symbols:

@@ -15,8 +15,8 @@ _PAUSES_S = {"auth": 60.0, "blocked": 60.0, "quota": 60.0}
 class Circuit:
     """Opens after a failure for a pause in which the provider is not called.
 
-    A used-up quota opens it until the provider's own reset (a minute at most), a rejected key or a block
-    page for a minute, and `threshold` outages in a row for five seconds.
+    An exhausted quota opens it until the provider's own reset (a minute at most), a rejected key or a block
+    page for a minute, and `threshold` consecutive outages for five seconds.
     """
 
     def __init__(self, *, threshold: int = 3, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,7 +27,7 @@ class Circuit:
         self._error: ProviderFailure | None = None
 
     def require_closed(self) -> None:
-        """Raise the failure that opened the circuit while its pause lasts."""
+        """Raise the failure that opened the circuit, as long as the circuit is open."""
         left_s = self._until - self._clock()
         if self._error is not None and left_s > 0:
             raise type(self._error)(self._error.detail, retry_after_s=left_s)

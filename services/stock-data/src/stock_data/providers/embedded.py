@@ -19,7 +19,7 @@ from stock_data.instruments import InstrumentIndex
 from stock_data.providers.calls import counted
 from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes
 
-# A long page takes tens of milliseconds to make, in which the loop would stand still.
+# Converting a long page takes tens of milliseconds, which would block the event loop.
 _INLINE_ROWS = 500
 
 

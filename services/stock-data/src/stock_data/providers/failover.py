@@ -32,7 +32,7 @@ class Failover:
     """Asks the first provider that can answer.
 
     Every failure but an unknown symbol leads to the next provider. That includes rejected credentials and
-    missing entitlement: callers get an answer with a warning, and the log tells the operator.
+    missing entitlement: callers get an answer with a warning, and the failure is logged for the operator.
     """
 
     def __init__(self, providers: Sequence[Provider]) -> None:
@@ -71,8 +71,8 @@ class Failover:
     ) -> Answered[BarsPage]:
         """Return a page of bars; with `provider`, only from that one, so that a series has one source.
 
-        A provider whose history has no bars in the range is passed over for one that has some. Its empty page
-        is the answer when there is none.
+        A provider whose history has no bars in the range is skipped in favour of one that has some. If there
+        is none, the first empty page is returned.
         """
         return await self._ask(
             lambda of, until: of.bars(query, until),

@@ -20,7 +20,7 @@ A = TypeVar("A")
 
 
 class Guarded:
-    """`provider`, not called while its circuit is open, and never awaited past the deadline."""
+    """Calls `provider` only while its circuit is closed, and never waits past the deadline."""
 
     def __init__(self, provider: Provider, *, circuit: Circuit | None = None) -> None:
         self._provider = provider

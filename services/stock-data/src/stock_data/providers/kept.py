@@ -19,8 +19,8 @@ from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes, Prov
 log = logging.get(__name__)
 
 _PAGE = 10_000
-# Symbols that are brought side by side, and those of one owner among them: quotes and bars of others want the
-# upstream, too.
+# Backfills that run concurrently, in total and of one owner: the quotes and bars of others need the upstream,
+# too.
 _SIDE_BY_SIDE = 3
 _OF_OWNER = 2
 _MOST_WAITING = 100
@@ -28,7 +28,7 @@ _ONE_DAY = timedelta(days=1)
 
 
 class KeptHistory:
-    """`provider`, with raw bars from the database where all requested days are stored."""
+    """Returns raw bars from the database where it has all requested days; asks `provider` for the rest."""
 
     def __init__(
         self, provider: Provider, kept: KeptBars, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -53,7 +53,9 @@ class KeptHistory:
             try:
                 page = await self._page(query)
             except (DatabaseUnavailable, TimeoutError) as error:
-                log.warning("kept bars cannot be read", reason=redaction.safe_message(error))
+                log.warning(
+                    "stored bars cannot be read, asking the provider", reason=redaction.safe_message(error)
+                )
                 page = None
             if page is not None:
                 return page
@@ -69,8 +71,8 @@ class KeptHistory:
         """Fetch and store the past days that are not stored yet.
 
         Owners take turns. Days after the newest bar are requested again, because the upstream may have been
-        late. Raise a `ProviderFailure`, `UnknownSymbol`, `HistoryFull` or `DeadlineExceeded`; what was
-        fetched until then stays.
+        late. Raise a `ProviderFailure`, `UnknownSymbol`, `HistoryFull` or `DeadlineExceeded`; ranges that
+        were stored before the error stay stored.
         """
         try:
             async with asyncio.timeout(deadline.remaining_s()), self._turns.turn(owner_id):
@@ -83,7 +85,7 @@ class KeptHistory:
     async def _backfill(
         self, symbol: str, start: date, end: date, deadline: Deadline, owner_id: str
     ) -> Backfilled:
-        # The bar of a day that is not over would change.
+        # The bar of an unfinished day would still change.
         end = min(end, sessions.day_of(self._clock()) - _ONE_DAY)
         kept, written, currency = await self._kept.range_of(self.name, symbol), 0, "USD"
         for first, last in kept_bars.missing(kept, start, end) if start <= end else ():
@@ -123,7 +125,7 @@ class KeptHistory:
                 return bars, repeated, page.currency
             following = page.data[-1].t.date() + _ONE_DAY
             if following <= first:
-                raise BadData(f"{self.name} answered {symbol} with days before those that were asked for.")
+                raise BadData(f"{self.name} answered with days of {symbol} before the requested range.")
             first = following
 
     async def _page(self, query: BarsQuery) -> BarsPage | None:

@@ -18,7 +18,7 @@ P = TypeVar("P")
 # About 2 ms of processor time.
 _READ_AT_ONCE_BYTES = 32 * 1024
 
-# More than a price or a volume has: `"1e999999"` would overflow, or fill a megabyte when it is written.
+# More digits than a price or a volume has: `"1e999999"` would overflow, or fill a megabyte as text.
 _MOST_DIGITS, _MOST_PLACES = 40, 20
 Positive = Annotated[
     Decimal, Field(gt=0, allow_inf_nan=False, max_digits=_MOST_DIGITS, decimal_places=_MOST_PLACES)
@@ -26,7 +26,7 @@ Positive = Annotated[
 NotNegative = Annotated[
     Decimal, Field(ge=0, allow_inf_nan=False, max_digits=_MOST_DIGITS, decimal_places=_MOST_PLACES)
 ]
-# Far from the ends of what a date can be, so that days before and after can be computed.
+# Well inside the range of `date`, so that days before and after can be computed.
 Time = Annotated[
     AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(2200, 1, 1, tzinfo=UTC))
 ]
@@ -40,7 +40,7 @@ class Payload(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """An element of an answer without the documented shape: what is wrong, and the symbol that it names."""
+    """An element of an answer that does not have the documented shape: the reason, and its symbol."""
 
     reason: str
     symbol: str | None = None
@@ -65,7 +65,7 @@ def judged(*, by: str = "symbol") -> WrapValidator:
 async def read(adapter: TypeAdapter[P], body: bytes) -> P:
     """Return the answer in `body`, as `parse` does; a long one is read in a thread.
 
-    10,000 bars take 80 ms, a megabyte of elements that are all broken half a second.
+    10,000 bars take 80 ms, a megabyte of malformed elements takes half a second.
     """
     if len(body) <= _READ_AT_ONCE_BYTES:
         return parse(adapter, body)

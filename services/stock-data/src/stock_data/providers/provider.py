@@ -25,10 +25,10 @@ class BarsQuery:
 
 @dataclass(frozen=True, slots=True)
 class BarsPage:
-    """The bars found; `has_more` when the days after the last one hold further bars of the range.
+    """The bars found; `has_more` is true when the range has further bars after the last one.
 
-    `as_of` is how far the provider's history goes; `stale` when the range asks for days after that.
-    `repeated` are the times of bars whose prices equal those of the one before.
+    `as_of` is the end of the provider's history; `stale` is true when the range goes beyond it.
+    `repeated` are the times of bars whose prices equal those of the bar before.
     """
 
     data: list[Bar]
@@ -44,7 +44,7 @@ class BarsPage:
 class FoundQuotes:
     """Quotes by symbol, and the failure of each symbol whose part of the answer could not be used.
 
-    A symbol that was asked for and is in neither is not known to the provider.
+    A requested symbol that is in neither is unknown to the provider.
     """
 
     quotes: Mapping[str, Quote] = field(default_factory=dict)

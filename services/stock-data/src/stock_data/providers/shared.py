@@ -1,4 +1,4 @@
-"""Quotes that replicas share: a quote that one has fetched from an upstream costs the others no call."""
+"""Quotes that replicas share: once one has fetched a quote from an upstream, the others need no call."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class _Response:
         except (ValueError, RecursionError):
             return f"status {self.status}"
         text = found.get("message") or found.get("error") if isinstance(found, dict) else None
-        # Some repeat the key that they reject.
+        # Some upstreams repeat the key that they reject.
         return redaction.text(str(text or f"status {self.status}"))[:_TEXT_LENGTH]
 
     @property
@@ -68,7 +68,7 @@ class _Response:
         return max(1.0, left_s) if math.isfinite(left_s) else _DEFAULT_RESET_S
 
     def require_success(self, name: str) -> None:
-        """Raise the `ProviderFailure` that any status but 200 and any body but JSON stands for."""
+        """Raise the matching `ProviderFailure` unless the status is 200 and the body can be JSON."""
         if self.status >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise UpstreamDown(f"{name} fails with status {self.status}.")
         is_page = "html" in self.headers.get("content-type", "") or self.body.lstrip()[:1] == b"<"
@@ -97,7 +97,7 @@ class Transport:
             headers={**headers, "accept": "application/json"},
             timeout=httpx.Timeout(timeout_s, connect=min(2.0, timeout_s)),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-            # Proxies and certificates of the environment count, a ~/.netrc with other credentials does not.
+            # Proxies and certificates of the environment are used, credentials of a ~/.netrc are not.
             auth=httpx.Auth(),
         )
 
@@ -110,7 +110,7 @@ class Transport:
     ) -> bytes:
         """Return the body of a successful answer of up to `most_bytes`.
 
-        Raise a `ProviderFailure`; one of the kind `upstream_down` comes after up to three attempts.
+        Raise a `ProviderFailure`; an `UpstreamDown` is raised after up to three attempts.
         """
         attempts = stamina.retry_context(
             on=UpstreamDown,
@@ -147,7 +147,7 @@ class Transport:
             async for part in response.aiter_bytes():
                 body += part
                 if len(body) > most_bytes:
-                    # The error remembers this frame, for as long as the collector takes to find it.
+                    # The traceback keeps this frame, and so the body, until it is garbage-collected.
                     body.clear()
                     raise BadData(f"The answer of {self._name} is longer than {most_bytes} bytes.")
         remaining = response.headers.get("x-ratelimit-remaining", "")

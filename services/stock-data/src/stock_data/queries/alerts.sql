@@ -1,5 +1,5 @@
 -- name: lock_alert_owner
--- The owner's row, locked until the transaction ends: alerts of one owner are made one after the other.
+-- The owner's row, locked until the transaction ends: alerts of one owner are created one after the other.
 INSERT INTO alert_owners (owner_id) VALUES ($1)
 ON CONFLICT (owner_id) DO UPDATE SET owner_id = excluded.owner_id
 RETURNING epoch, last_offset
@@ -22,7 +22,7 @@ RETURNING *
 SELECT * FROM alerts WHERE id = $1 AND owner_id = $2 AND deleted_at IS NULL
 
 -- name: list_alerts
--- A page of an owner's alerts, newest first; a filter that is NULL lets everything through.
+-- A page of an owner's alerts, newest first; a filter that is NULL matches everything.
 SELECT alerts.* FROM alerts
 CROSS JOIN LATERAL (
     SELECT CASE WHEN once AND fired_count > 0 THEN 'fired' WHEN expires_at <= now() THEN 'expired'
@@ -59,9 +59,9 @@ WHERE id > $1 AND deleted_at IS NULL AND NOT (once AND fired_count > 0)
 ORDER BY id LIMIT $2
 
 -- name: select_changed_alerts
--- The next horizon, with the alerts that were made or deleted by a transaction which had not committed at the last
--- one, and those that have expired since; without any, the horizon alone. `is_over` says that one cannot fire any
--- more. Rows of a restored database may have numbers of transactions that are still to come.
+-- The next horizon, with the alerts created or deleted by transactions that had not committed at the last one, and
+-- those that have expired since; without any, the horizon alone. `is_over`: the alert cannot fire any more. Rows
+-- of a restored database may have transaction numbers that are still to come.
 SELECT horizon.xid, horizon.at, changed.*
 FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xid, now() AS at) AS horizon
 LEFT JOIN (
@@ -78,11 +78,11 @@ SELECT id, symbol, kind, threshold, once, side, day, version, expires_at, fired_
 FROM alerts WHERE id = ANY($1::uuid[])
 
 -- name: hold_term
--- No later term begins before this transaction has ended; nothing when one has begun.
+-- No row when a later term has begun; otherwise none can begin before this transaction has ended.
 SELECT true FROM replay WHERE term = $1 FOR SHARE
 
 -- name: change_sides
--- Each change once: of the version that was seen, and of an alert that can still fire.
+-- Each change is made once: to the version that was read, and to an alert that can still fire.
 UPDATE alerts SET side = c.side, day = c.day, version = alerts.version + 1,
     fired_count = alerts.fired_count + c.fires::int,
     fired_at = CASE WHEN c.fires THEN c.as_of ELSE alerts.fired_at END,
@@ -111,7 +111,7 @@ SELECT * FROM unnest(
 )
 
 -- name: clean_alerts
--- Deleted alerts soon, ended ones after a while; what somebody holds is passed over.
+-- Deleted alerts after five minutes, ended ones after $1 days; locked rows are skipped.
 DELETE FROM alerts WHERE id IN (
     SELECT id FROM alerts
     WHERE coalesce(deleted_at, expires_at, fired_at) < now() - interval '5 minutes'
@@ -130,7 +130,7 @@ DELETE FROM alert_firings WHERE id IN (
 )
 
 -- name: forget_alert_requests
--- A key of a request counts for a day.
+-- A request key is valid for a day.
 UPDATE alerts SET request_key = NULL WHERE id IN (
     SELECT id FROM alerts WHERE request_key IS NOT NULL AND created_at < now() - interval '25 hours'
     LIMIT $1 FOR UPDATE SKIP LOCKED

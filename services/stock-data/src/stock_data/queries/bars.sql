@@ -1,5 +1,5 @@
 -- name: select_bars
--- A page of one symbol's bars after a day, oldest first, each with whether its prices repeat the one before.
+-- One symbol's bars of a range of days, oldest first, each with whether its prices repeat those of the bar before.
 SELECT * FROM (
     SELECT day, open, high, low, close, volume + volume_fraction AS volume, adjusted_close,
         (open, high, low, close) IS NOT DISTINCT FROM (

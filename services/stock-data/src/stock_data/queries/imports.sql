@@ -1,5 +1,5 @@
 -- name: lock_imports
--- One replica imports, the others wait and then find it done.
+-- One replica imports; the others wait and then find the import done.
 SELECT pg_advisory_xact_lock(7214803553);
 
 -- name: is_imported

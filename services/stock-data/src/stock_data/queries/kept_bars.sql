@@ -1,5 +1,5 @@
 -- name: find_kept_range
--- With the day of the newest bar; a range without any has nothing that would be final.
+-- The range with the day of its newest bar; no row for a range without bars, in which no day is final.
 SELECT r.currency, r.first_day, r.last_day, r.bars, newest.day AS newest
 FROM kept_ranges AS r CROSS JOIN LATERAL (
     SELECT day FROM kept_bars WHERE source = r.source AND symbol = r.symbol ORDER BY day DESC LIMIT 1
@@ -25,15 +25,15 @@ INSERT INTO kept_owners AS o (owner_id, bars) VALUES ($1, $2)
 ON CONFLICT (owner_id) DO UPDATE SET bars = o.bars + excluded.bars
 
 -- name: lock_kept_symbol
--- Two that keep the same symbol do so one after the other.
+-- Writers of the same symbol take turns.
 SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0))
 
 -- name: drop_kept_days
--- What is left of another, which has not got as far as its range.
+-- Bars of these days that another writer has stored meanwhile, or that do not adjoin the range.
 DELETE FROM kept_bars WHERE source = $1 AND symbol = $2 AND day BETWEEN $3 AND $4
 
 -- name: extend_kept_range
--- Nothing when the days do not adjoin those that are kept: then there would be a hole.
+-- No row when the days do not adjoin the stored range, which must have no gap.
 INSERT INTO kept_ranges AS r (source, symbol, currency, first_day, last_day, bars)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (source, symbol) DO UPDATE SET

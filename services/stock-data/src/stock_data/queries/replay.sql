@@ -2,7 +2,7 @@
 SELECT pg_try_advisory_lock($1);
 
 -- name: claim_term
--- Begin the next term: later than all before, than one that was heard, and, after a restore, than the lost ones.
+-- Begin the next term: later than all stored ones, than the one seen in ticks and, after a restore, than lost ones.
 INSERT INTO replay AS r (term, start_day)
 VALUES (greatest($1::bigint + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint), $2::date)
 ON CONFLICT (is_only) DO UPDATE SET
@@ -14,7 +14,7 @@ ON CONFLICT (is_only) DO UPDATE SET
 RETURNING term, replayed, shown_at, is_same_replay;
 
 -- name: save_position
--- How far the leader of a term has come; nothing when a later term has begun.
+-- Save the position of the leader of a term; no row when a later term has begun.
 UPDATE replay SET replayed = coalesce($2, replayed), shown_at = coalesce($3, shown_at) WHERE term = $1
 RETURNING true;
 

@@ -13,7 +13,7 @@ from stock_data.replay.ticks import ReplayBar
 
 log = logging.get(__name__)
 
-# The first days of trading from a date on, as many as the number, in their order; empty after the last one.
+# Returns up to the given number of trading days from a date on, in order; none after the last one.
 ReadDays = Callable[[date, int], Awaitable[Sequence[Sequence[ReplayBar]]]]
 
 _READ_AT_ONCE = 40

@@ -20,11 +20,11 @@ log = logging.get(__name__)
 # Called with the ticks of this process in their order, before they are published.
 OnTicks = Callable[[Sequence[Quote]], None]
 
-# Steps that follow each other faster are played together: timers below this only burn the processor.
+# Steps that are closer together are played at once: shorter timers only waste processor time.
 _SHORTEST_SLEEP_S = 0.01
 _MOST_BEHIND_S = 1.0
 _MESSAGE_QUOTES = 500
-# To find the place in a day with more steps before it would take too long: the rest of that day is left out.
+# Skipping more steps than this would take too long: the rest of that day is left out instead.
 _MOST_SKIPPED = 100_000
 
 
@@ -119,7 +119,7 @@ class Feed:
                 if await self._outlet.publish(ticked):
                     metrics.TICKS.inc(len(ticked.quotes))
             gathered = []
-            # After a standstill the feed goes on from here instead of rushing through what it missed.
+            # After a stall the feed continues from now instead of rushing through the steps it missed.
             due = max(due, loop.time() - _MOST_BEHIND_S)
             await asyncio.sleep(max(0.0, due - loop.time()))
         return True

@@ -1,4 +1,4 @@
-"""Each replica listens to the ticks of the one that feeds, so that each can answer from memory."""
+"""Every replica listens to the ticks of the leader, so that it can answer from memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Follower:
         await channel.basic_consume(queue, self._take, no_ack=True)
 
     async def _take(self, message: DeliveredMessage) -> None:
-        # All quotes of a message have one epoch. Looked for in the text, because parsing what this process
+        # All quotes of a message have one epoch. The text is searched, because parsing what this process
         # has just sent would cost as much as sending it.
         if self._feed.epoch is not None and f'"epoch":"{self._feed.epoch}"'.encode() in message.body:
             return

@@ -1,9 +1,9 @@
-"""The election of the one replica that feeds, and the state that outlives it: fencing number and position.
+"""The election of the one replica that runs the feed, and the state that outlives it: term and position.
 
 An advisory lock elects the leader. The winner raises the number of the term in the database; that number is
-the epoch of its ticks, so that late ticks of an old leader can be told from those of its successor. A leader
-that loses its connection goes on: it is deposed only by a later term, which it finds in the database or
-hears in the ticks of its successor.
+the epoch of its ticks, so that late ticks of an old leader can be distinguished from those of its successor.
+A leader that loses its connection continues: it is deposed only by a later term, which it finds in the
+database or in the ticks of its successor.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SQL = queries.load("stock_data")
 
 _Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-# Any number that all replicas share.
+# The key of the advisory lock: any number that all replicas share.
 LOCK = 7_214_803_552
 _TIMEOUT_S = 3
 # The server must notice a leader whose machine vanished, or nobody could take over.
@@ -43,7 +43,7 @@ _LOST = (*AWAY, asyncpg.PostgresError, DatabaseUnavailable, TimeoutError)
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """The time of one leader: its number, higher than that of all before, and how far the replay had come."""
+    """The term of one leader: its number, higher than all before, and where the replay was when it began."""
 
     number: int
     position: ReplayPosition | None
@@ -62,7 +62,7 @@ class Leadership:
         self._is_away = False
 
     async def run_while_leader(self, work: Callable[[Term], Coroutine[Any, Any, None]]) -> None:
-        """Compete until cancelled; run `work` from each election until a later term begins or it ends."""
+        """Compete until cancelled; after each election run `work` until it ends or a later term begins."""
         try:
             while True:
                 term = await self._try_win()

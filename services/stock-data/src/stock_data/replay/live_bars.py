@@ -1,4 +1,4 @@
-"""The bars of the feed's current minute, published by the replica that feeds."""
+"""The bars of the feed's current minute, published by the replica that leads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stock_data.minute_bars import MinuteBars
 from stock_data.replay.leadership import Term
 from stock_data.replay.outlet import Outlet, Send
 
-# However fast the ticks come, a bar is published no more often.
+# A bar is published at most this often, however fast the ticks arrive.
 _EVERY_S = 0.25
 _MESSAGE_BARS = 500
 
@@ -24,11 +24,11 @@ class LiveBars:
         self._bars: MinuteBars | None = None
 
     def begin(self, term: Term) -> None:
-        """Build in the epoch of `term` from now on; a minute that has already begun is partial."""
+        """Build bars in the epoch of `term` from now on; the bar of a minute that has begun is partial."""
         self._bars = MinuteBars(str(term.number), since=datetime.now(UTC))
 
     def take(self, quotes: Sequence[Quote]) -> None:
-        """Take the ticks that the feed has just made."""
+        """Add the ticks that the feed has just made."""
         assert self._bars is not None, "a term has begun"
         for quote in quotes:
             self._bars.add(quote)

@@ -1,4 +1,4 @@
-"""The publishing of live messages: never awaited, and dropped when they cannot be sent now."""
+"""Publishing of live messages: without confirms, and dropped when they cannot be sent now."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Outlet:
         self._is_dropping = False
 
     async def publish(self, message: Message) -> bool:
-        """Publish without waiting for a confirm; return whether the message left."""
+        """Publish without waiting for a confirm; return whether the message was sent."""
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 await self._send(envelope.live(message, self._routing_key))

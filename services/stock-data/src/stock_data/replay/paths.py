@@ -1,4 +1,4 @@
-"""Intraday paths: simulated ticks of a day inside its real bar, always the same ones for the same day."""
+"""Intraday paths: simulated ticks of a day inside its real bar, always the same for the same day."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def path(symbol: str, bar: DailyBar, count: int) -> Iterator[Tick]:
     places = max(_CENT_PLACES, *(-int(price.normalize().as_tuple().exponent) for price in prices))
     opening, high, low, close = (int(price.scaleb(places)) for price in prices)
     first, second = sorted(chance.sample(range(1, count - 1), 2))
-    # A day that rises mostly sees its low before its high.
+    # On a day that rises, the low mostly comes before the high.
     low_first = chance.random() < (0.8 if close >= opening else 0.2)
     extremes = (low, high) if low_first else (high, low)
     numbers = (0, first, second, count - 1)
@@ -80,7 +80,7 @@ def _walk(chance: random.Random, anchors: list[_Anchor], low: int, high: int) ->
         for left in range(end.at - start.at, 1, -1):
             noise = chance.gauss(0, roughness) * math.sqrt((left - 1) / left)
             at = at + (end.units - at) / left + noise
-            # Thrown back from the bounds: held there, the path would stick to them.
+            # Reflected at the bounds: if it were only clamped, the path would stick to them.
             at = 2 * high - at if at > high else at
             at = 2 * low - at if at < low else at
             at = min(high, max(low, at))

@@ -52,12 +52,12 @@ class ReplayedDay:
         self._ticks = zip(*(path(each.symbol, each.bar, self.count) for each in bars), strict=True)
 
     def steps_until(self, moment: datetime) -> int:
-        """Return how many steps of this day do not come after `moment`."""
+        """Return the number of steps of this day up to `moment`."""
         part = (moment - self._opening) / self._length
         return max(0, min(self.count, round(part * (self.count - 1)) + 1))
 
     async def skip(self, steps: int) -> None:
-        """Skip the next `steps` steps, off the loop: each takes some microseconds for each symbol."""
+        """Skip the next `steps` steps in a thread: each takes some microseconds for each symbol."""
         until = self.left - steps
         while self.left > until:
             part = min(self.left - until, _SKIPPED_AT_ONCE)
