@@ -321,7 +321,7 @@ async def test_the_command_line_does_all_of_it_without_a_gateway(
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["discard"], 1, "Choose the messages by"),
+        (["discard"], 1, "Select the messages by"),
         (["inspect", "999999999999"], 1, "There is no parked message"),
         (["list", "--limit", "1000"], 2, "limit: input should be less than or equal to 200"),
         (["replay", "--rate", "0", "--id", "1"], 2, "rate_per_s: input should be greater than 0"),

@@ -15,7 +15,7 @@ def test_an_owner_over_its_share_is_told_so_and_others_still_have_room() -> None
     with ExitStack() as held:
         for _ in range(2):
             held.enter_context(places.hold("ann"))
-        with pytest.raises(TooManyAtOnce, match="2 uploads at a time") as refused:
+        with pytest.raises(TooManyAtOnce, match="2 uploads at once") as refused:
             held.enter_context(places.hold("ann"))
         assert (refused.value.status, refused.value.retry_after_s) == (429, 2)
         held.enter_context(places.hold("bob"))

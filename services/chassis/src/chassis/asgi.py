@@ -52,7 +52,7 @@ class Listener:
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers: `serve` decides when each listener closes.
 
-    It hears of that by an event, where uvicorn would look ten times a second.
+    An event wakes it for that, where uvicorn would poll ten times a second.
     """
 
     def __init__(self, config: uvicorn.Config) -> None:
@@ -61,7 +61,7 @@ class _Server(uvicorn.Server):
 
     @property
     def should_exit(self) -> bool:
-        """Whether the listener is to close."""
+        """Whether the listener must close."""
         return self._exiting.is_set()
 
     @should_exit.setter
@@ -72,8 +72,8 @@ class _Server(uvicorn.Server):
             self._exiting.clear()
 
     async def main_loop(self) -> None:
-        """Wait until the listener is to close."""
-        # Makes the headers that every answer has.
+        """Wait until the listener must close."""
+        # Prepares the headers that every response has.
         await self.on_tick(0)
         await self._exiting.wait()
 
@@ -85,8 +85,8 @@ class _Server(uvicorn.Server):
 def serve(listeners: Sequence[Listener], *, health: Health, delay_s: float, grace_s: float) -> None:
     """Serve until SIGTERM or SIGINT; return when everything is closed.
 
-    Raise `SystemExit` when the process fails its liveness: not every supervisor asks `/livez`, but every one
-    restarts a process that has ended.
+    Raise `SystemExit` when a liveness check of the process fails: not every supervisor polls `/livez`, but
+    every one restarts a process that has exited.
     """
     import uvloop
 
@@ -99,8 +99,8 @@ def serve(listeners: Sequence[Listener], *, health: Health, delay_s: float, grac
 async def _serve(
     listeners: Sequence[Listener], *, health: Health, delay_s: float, grace_s: float
 ) -> Mapping[str, str]:
-    # What the start has made lives as long as the process: looking at it again for every few hundred new
-    # objects, which a few requests make, costs a quarter of each request.
+    # Objects made at the start live as long as the process: examining them again whenever a few requests have
+    # made some hundred new ones would cost a quarter of each request.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -117,7 +117,7 @@ async def _serve(
     stopping = asyncio.create_task(stop.wait())
     failing = asyncio.create_task(health.failed())
     await asyncio.wait([*running, stopping, failing], return_when=asyncio.FIRST_COMPLETED)
-    # Load balancers look at readiness: let them turn away before the listeners close.
+    # Load balancers follow readiness: let them stop sending requests before the listeners close.
     health.draining = True
     failures = failing.result() if failing.done() else {}
     log.info("stopping", **({"failures": failures} if failures else {}))
@@ -125,7 +125,7 @@ async def _serve(
     deadline = health.stop(grace_s)
     # The public listener first, with the service behind it; the ops listener reports on it until the end.
     for server, task in zip(servers, running, strict=True):
-        # A stream that stays open to the end must leave the service time to put down what it has in hand.
+        # A stream that stays open to the end must leave the service time to settle its work.
         server.config.timeout_graceful_shutdown = max(1, int(deadline.remaining_s() * _FOR_REQUESTS))
         server.should_exit = True
         await task
@@ -135,8 +135,8 @@ async def _serve(
 
 
 def _raise_file_limit() -> None:
-    # 1,024 files are usual, for programs that still use select(). A connection over the limit of files would
-    # be neither accepted nor refused.
+    # The usual limit is 1,024 files, for programs that still use select(). A connection beyond it would be
+    # neither accepted nor refused.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -163,7 +163,7 @@ def create_server(listener: Listener, *, lifespan: bool, grace_s: float) -> uvic
             timeout_graceful_shutdown=int(grace_s) or 1,
             ws=listener.websockets or "none",
             ws_max_size=_LARGEST_FRAME,
-            # A small compressed frame can unpack into hundreds of megabytes before any limit is looked at.
+            # A small compressed frame can unpack into hundreds of megabytes before any limit is checked.
             ws_per_message_deflate=False,
         )
     )

@@ -16,7 +16,7 @@ async def following(every_s: float) -> None:
 
 def due_in_s(every_s: float) -> float:
     """Return the seconds until the next tick; never 0."""
-    # In the milliseconds that the loop counts: fractions of seconds would miss each other by one.
+    # In whole milliseconds, as the loop counts them: fractions of seconds would differ by rounding.
     every_ms = round(every_s * 1000)
     now_ms = round(asyncio.get_running_loop().time() * 1000)
     return (every_ms - now_ms % every_ms) / 1000

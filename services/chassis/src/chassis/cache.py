@@ -23,8 +23,8 @@ _SIGNATURE_BYTES = 32
 class Cache:
     """Signed values by key under one name. After a failure the server is not asked for `pause_s` seconds.
 
-    memcached has no users: whoever reaches it can write into it. Values that were not signed with `secret`,
-    or were signed for another key, are ignored.
+    memcached has no authentication: whoever can reach it can write to it. Values that were not signed with
+    `secret`, or were signed for another key, are ignored.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ _RETRY_AFTER_S = 2.0
 
 
 class ServiceError(Exception):
-    """An error with a meaning for the caller; `detail` says which thing, what was wrong and what to do."""
+    """An error with a meaning for the caller; `detail` says what happened, to which thing and what to do."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
@@ -21,7 +21,7 @@ class ServiceError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
-        """Take status, title and whether a repetition can help from the problem type of the class."""
+        """Take `status`, `title` and `retryable` from the problem type of the class."""
         super().__init_subclass__()
         if own := {"status", "title", "retryable"} & vars(cls).keys():
             raise TypeError(
@@ -38,7 +38,7 @@ class ServiceError(Exception):
         retry_after_s: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        # Fit to be answered, logged and stored, whatever input it quotes.
+        # Safe to return, log and store, whatever input it quotes.
         self.detail = plain.text(detail or self.title)
         super().__init__(self.detail)
         self.errors = list(errors)
@@ -71,19 +71,19 @@ class MalformedInput(ServiceError):
 
 
 class Unauthenticated(ServiceError):
-    """No key, or one that is not known, expired or revoked."""
+    """There is no key, or it is unknown, expired or revoked."""
 
     code = "unauthenticated"
 
 
 class Forbidden(ServiceError):
-    """The key is good but lacks a scope."""
+    """The key is valid but lacks a scope."""
 
     code = "forbidden"
 
 
 class NotFound(ServiceError):
-    """No such object, or it belongs to another owner."""
+    """There is no such object, or it belongs to another owner."""
 
     code = "not-found"
 
@@ -143,7 +143,7 @@ class Overloaded(Unavailable):
 
 
 class TooManyAtOnce(ServiceError):
-    """The caller has as much of this at work as it may have, however much room there is."""
+    """The caller has reached its own limit of concurrent work, even if there is room for others."""
 
     code = "too-many-at-once"
 

@@ -15,7 +15,7 @@ def of_trace(trace: Trace | None) -> dict[str, str] | None:
 
 
 def of_messages(*traceparents: str | None) -> dict[str, str] | None:
-    """Return the label of work for several messages: the first trace among them that is sampled."""
+    """Return the label of work for several messages: the first sampled trace among them."""
     for traceparent in traceparents:
         if traceparent is not None and not traceparent.endswith("-00"):
             found = of_trace(tracing.read(traceparent))

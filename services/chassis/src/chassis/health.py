@@ -11,7 +11,7 @@ from chassis.deadlines import Deadline
 Check = Callable[[], str | None]
 
 _LOOK_EVERY_S = 1.0
-# A process that stood still for a while finds everything late at its first look.
+# After a process was suspended, its first look finds everything late.
 _FAILED_LOOKS = 3
 
 
@@ -51,7 +51,7 @@ class Health:
         return self._stop_by
 
     async def failed(self) -> dict[str, str]:
-        """Wait until the process fails its own liveness; return why, by check."""
+        """Wait until the process fails its own liveness checks; return the reasons, by check."""
         failed_looks, failures = 0, self.failures()
         while failed_looks < _FAILED_LOOKS:
             await beats.following(_LOOK_EVERY_S)
@@ -76,7 +76,7 @@ def _reasons(checks: Mapping[str, Check]) -> dict[str, str]:
     for name, check in checks.items():
         try:
             reason = check()
-        except Exception as error:  # a check that fails says nothing good, and keeps no other from speaking
+        except Exception as error:  # a broken check counts as a failure, and does not stop the others
             reason = f"the check failed: {redaction.safe_message(error)}"
         if reason is not None:
             found[name] = plain.text(reason)

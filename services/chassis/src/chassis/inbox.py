@@ -15,13 +15,13 @@ _STEP = 1000
 
 async def claim(connection: Connection, consumer: str, message_ids: Sequence[UUID]) -> set[UUID]:
     """Remember `message_ids` as handled by `consumer`; return those that were new."""
-    # Sorted, so that two groups with common messages wait for each other instead of locking crosswise.
+    # Sorted, so that two groups with common messages wait for each other instead of deadlocking.
     rows = await connection.fetch(_SQL["claim_messages"], sorted(set(message_ids)), consumer)
     return {row["message_id"] for row in rows}
 
 
 async def clean(postgres: Postgres, *, keep_days: int = KEEP_DAYS) -> int:
-    """Remove rows older than any retry or outage can be, a thousand a step; return their number."""
+    """Remove rows older than any retry or outage can be, a thousand per step; return their number."""
     removed = 0
     while True:
         async with postgres.connection() as connection:

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, or pretty lines on a terminal, with the ids of the work at hand."""
+"""Logs: one JSON object a line, or pretty lines on a terminal, with the ids of the request or message."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import structlog
 
 from chassis import plain, redaction, tracing
 
-# These report each lost connection of their own; the broker's link already says it once.
+# These log every lost connection; the broker's link already logs each once.
 _NOISY = ("aio_pika", "aiormq", "httpx", "httpcore")
-# These tell at DEBUG what goes over their wires, word by word.
+# At DEBUG these log all that goes over the wire.
 _TALKATIVE = ("uvicorn", "websockets", "urllib3", "asyncpg", "hpack")
-# A traceback of several causes; what is longer tells nothing more.
+# Enough for a traceback with several causes; more would add nothing.
 _LONGEST_TEXT = 100_000
 
 
 class _Lines(structlog.PrintLogger):
-    """Writes lines, and survives the end of the stream's reader."""
+    """Writes lines, and ignores that nothing reads the stream any more."""
 
     def msg(self, message: str) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -98,7 +98,7 @@ def configure(*, service: str, level: str, style: Literal["auto", "json", "prett
 
 
 def _log_end(kind: type[BaseException], error: BaseException, trace_back: TracebackType | None) -> None:
-    # Python's own report of what ends the process shows everything that the error quotes.
+    # Python's own report of a fatal error would show everything that the error quotes.
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace_back)
         return
@@ -118,7 +118,7 @@ def _add_context(service: str) -> structlog.types.Processor:
 
 
 def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    # What begins with an underscore is the logging library's own.
+    # Names that begin with an underscore belong to the logging library.
     return {
         name if name.isidentifier() else plain.text(name): (
             found if name.startswith("_") else redaction.named(name, found)
@@ -129,7 +129,7 @@ def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[
 
 def _render_json(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
     try:
-        # What has gone through `_redact` is plain and bounded already.
+        # The values from `_redact` are already plain and bounded.
         return orjson.dumps(event).decode()
     except TypeError:
         return plain.json(event, most_characters=_LONGEST_TEXT)

@@ -1,7 +1,7 @@
 """Applies a service's schema changes and exits: `python -m chassis.migrating <package>`.
 
-A step of its own before a roll-out. `POSTGRES_DSN` (or `POSTGRES_DSN_FILE`) is all it needs. A database
-that cannot be reached for longer than `--wait` seconds ends it with exit code 1, wrong arguments with 2.
+This is a separate step before a roll-out and needs `POSTGRES_DSN` (or `POSTGRES_DSN_FILE`) only. The exit
+code is 1 when the database cannot be reached for longer than `--wait` seconds, 2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
         type=float,
         default=0,
         metavar="SECONDS",
-        help="wait at most so many seconds for a database that cannot be reached (0)",
+        help="wait at most this many seconds for a database that cannot be reached (0)",
     )
     options = parser.parse_args(arguments)
     logging.configure(service="migrating", level=environ.get("LOG_LEVEL", "INFO"), style="json")
@@ -62,7 +62,7 @@ async def migrate(dsn: str, package: str, *, wait_s: float = 0) -> list[str]:
         try:
             connection = await asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_S)
             break
-        # A role or a database that is not there yet is being made.
+        # A role or a database that does not exist yet is being created.
         except (*AWAY, asyncpg.InvalidCatalogNameError, asyncpg.InvalidPasswordError) as error:
             if time.monotonic() > deadline:
                 raise

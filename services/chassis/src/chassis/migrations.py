@@ -36,7 +36,7 @@ def collect(package: str, folder: str = "migrations") -> list[Migration]:
 
 
 async def migrate(connection: Connection, package: str) -> list[str]:
-    """Bring the database up to date for the chassis and `package`; return the names of those applied."""
+    """Bring the database up to date for the chassis and `package`; return the migrations applied."""
     async with connection.transaction():
         await connection.execute(_SQL["lock_ledger"], _LOCK)
         await connection.execute(_SQL["create_ledger"])

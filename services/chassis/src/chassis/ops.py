@@ -1,4 +1,4 @@
-"""What a service tells proxies, orchestrators and Prometheus, on its ops port."""
+"""The routes for proxies, orchestrators and Prometheus on the ops port of a service."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def ops_routes(health: Health) -> list[Route]:
     """Return `/livez` (the process runs), `/readyz` (it can work; if not, why) and `/metrics`.
 
     `/readyz/shutdown` is the one check that a proxy should follow: 503 from the moment that a stop begins.
-    While a dependency is away every replica is not ready, and what still works would be refused, too.
+    While a dependency is down no replica is ready, and a proxy that followed `/readyz` would refuse the
+    requests that still work, too.
     """
 
     async def livez(_: Request) -> Response:

@@ -1,4 +1,4 @@
-"""The outbox: messages written in the business transaction, brought to the broker by a relay."""
+"""The outbox: messages written in the business transaction, and published by a relay."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from contracts import headers as names
 log = logging.get(__name__)
 
 _SQL = queries.load("chassis")
-# What has failed is published each alone: one that hangs holds up few others.
+# Messages that have failed are published each alone: one that hangs holds up few others.
 _FAILED_STEP = 10
-# Less than the second between two looks, which may come a little early.
+# Less than the second between two measurements, the second of which may come a little early.
 _MEASURED_FOR_S = 0.9
 _PUBLISH_TIMEOUT_S = 10
-# Tries, the first among others, of a message that the broker refuses or that cannot be encoded.
+# Attempts for a message that the broker rejects or that cannot be encoded; the first is made with others.
 _MOST_REFUSALS = 5
-# Tries of a message that no queue takes, half a minute apart: about an hour.
+# Attempts for a message that no queue accepts, half a minute apart: about an hour.
 _MOST_RETURNS = 120
 
-# While an old snapshot is held the rows of all that was sent stay: no look passes them that begins where the
-# rows that are left begin. What takes longer to be committed than this is found by the whole look.
+# While an old snapshot is held, the rows of sent messages stay in the table. A measurement that begins where
+# the remaining rows begin skips them; rows that took longer to commit than this need a complete measurement.
 _COMMITTED_WITHIN_S = 10
 _WHOLE_LOOK_EVERY_S = 30
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -50,7 +50,7 @@ async def add(connection: Connection, messages: Sequence[Outgoing]) -> None:
 
 
 def columns(messages: Sequence[Outgoing]) -> tuple[list[object], ...]:
-    """Return `messages` as six arrays, one per column of the outbox, for statements that do more at once."""
+    """Return `messages` as six arrays, one per column of the outbox, for statements on many rows."""
     return (
         [UUID(message.message_id) for message in messages],
         [message.exchange for message in messages],
@@ -62,12 +62,12 @@ def columns(messages: Sequence[Outgoing]) -> tuple[list[object], ...]:
 
 
 class OutboxRelay:
-    """Publishes what is in the outbox, oldest first, and deletes what the broker has confirmed.
+    """Publishes the messages of the outbox, oldest first, and deletes those that the broker has confirmed.
 
-    It is woken by the process that wrote (`wake`). Messages that another replica left behind, or that failed
-    before, are published as long as the measurement of each second finds something in the outbox. Rows are
+    The process that wrote messages wakes it (`wake`). Messages that another replica left behind, or that
+    failed before, are published when the measurement of each second finds messages in the outbox. Rows are
     locked while they are published, so replicas never overlap. A row that has failed is published over a
-    connection of its own from then on, and at last handed to `park` with its reason, so that it does not hold
+    separate connection from then on, and finally passed to `park` with the reason, so that it does not hold
     up others.
     """
 
@@ -90,12 +90,12 @@ class OutboxRelay:
         self._wake = asyncio.Event()
         self._depth = 0
         self._measured_at = 0.0
-        # Nothing that is left is due before.
+        # No remaining row is due before this time.
         self.due_from = _EPOCH
         self._look_whole_at = 0.0
 
     def wake(self) -> None:
-        """Publish what was just committed, at once."""
+        """Publish the messages that were just committed, at once."""
         self._wake.set()
 
     def require_room(self) -> None:
@@ -114,7 +114,7 @@ class OutboxRelay:
             await until_set(self._wake, beats.due_in_s(self._poll_s))
 
     async def run_failed(self) -> None:
-        """Publish messages that have failed before, one at a time, until cancelled."""
+        """Publish messages that have failed before, each alone, until cancelled."""
         while True:
             await self._run_once(self._drain_failed)
             await beats.following(self._poll_s)
@@ -133,10 +133,10 @@ class OutboxRelay:
                 for message, error in zip(messages, outcomes, strict=True):
                     _tell(message, error, started_ns=started_ns)
                 await _settle(connection, rows, outcomes)
-            # While the broker takes nothing the next step would be in vain. Messages that cannot be encoded
-            # are out of the way now, and those behind them must not wait.
+            # While the broker accepts nothing, the next step would be in vain. Messages that cannot be
+            # encoded are out of the way now, and those behind them must not wait.
             is_more = len(rows) == self._step and any(map(_is_no_fault_of_the_broker, outcomes))
-            # Under a load that never lets up this is the only place that sees how much waits.
+            # Under a constant load, nothing else measures how many messages wait.
             await self._measure()
 
     async def _run_once(self, drain: Callable[[], Awaitable[None]], *, has_work: bool = False) -> None:
@@ -154,7 +154,7 @@ class OutboxRelay:
         try:
             async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
                 await self._publisher.publish_alone(message)
-        except Exception as error:  # whatever it is, the neighbours of the message go on
+        except Exception as error:  # whatever it is, the other messages must be published
             _tell(message, error, started_ns=started_ns)
             return error
         _tell(message, None, started_ns=started_ns)
@@ -176,7 +176,7 @@ class OutboxRelay:
             is_more = len(rows) == _FAILED_STEP
 
     async def _postpone_or_park(self, connection: Connection, row: Waiting, error: Exception) -> None:
-        # A message that there was no broker for, or a full queue, has not failed by itself.
+        # Without a broker, or with a full queue, the message itself is not to blame.
         is_counted = isinstance(error, ConnectionBroken) or not isinstance(
             error, (TimeoutError, Overloaded, BrokerUnavailable)
         )
@@ -191,7 +191,7 @@ class OutboxRelay:
             log.error("message parked", type=message.message_type, reason=reason)
 
     def look_whole(self) -> None:
-        """Begin the next measurement with the oldest message again."""
+        """Make the next measurement complete: begin with the oldest message."""
         self._look_whole_at = 0.0
 
     async def _measure(self) -> None:
@@ -216,14 +216,14 @@ class OutboxRelay:
 
 async def _take(connection: Connection, statement: str, *arguments: object) -> list[Waiting]:
     records = await connection.fetch(_SQL[statement], *arguments)
-    # What has failed is published as it is.
+    # Rows that have failed are published unopened.
     return [outbox_rows.read(record, opened=statement == "take_fresh") for record in records]
 
 
 async def _settle(
     connection: Connection, rows: Sequence[Waiting], outcomes: Sequence[Exception | None]
 ) -> None:
-    """Remove what was sent, and leave what failed for those that publish each message alone."""
+    """Delete what was sent, and leave what failed for `run_failed`, which publishes each message alone."""
     sent: list[int] = []
     suspect: list[int] = []
     failed: list[int] = []
@@ -243,7 +243,7 @@ async def _settle(
             suspect.append(row.id)
         else:
             failed.append(row.id)
-    # Nearly always all was sent: two questions less for each step.
+    # Nearly always everything was sent, which saves two statements.
     if sent:
         await connection.execute(_SQL["delete_sent"], sent)
     if suspect:
@@ -257,7 +257,7 @@ def _is_no_fault_of_the_broker(error: Exception | None) -> bool:
 
 
 def _has_failed(error: Exception) -> bool:
-    """Return whether a message was tried; there may have been no broker, or none that takes messages."""
+    """Return whether a message was attempted; without a broker that accepts messages it was not."""
     return type(error) is not BrokerUnavailable
 
 

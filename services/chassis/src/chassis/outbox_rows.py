@@ -1,8 +1,8 @@
 """The rows of the outbox: a message each, or several to one destination that were written together.
 
-A row costs the database more than what is in it: its place in two indexes, a lock, and its removal. So
-messages of one transaction that could travel in a bundle wait as one. Each of them is published, logged and
-traced by itself; of a bundle that was not sent as a whole, what is left becomes rows of one message.
+A row costs the database more than its content: its place in two indexes, a lock, and its removal. So messages
+of one transaction that could travel in a bundle share a row. Each of them is published, logged and traced by
+itself; when only a part of them was sent, each of the others gets a row of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Waiting:
 
 
 def pack(messages: Sequence[Outgoing]) -> list[tuple[Outgoing, int]]:
-    """Return what is written for `messages`, each row with the number of messages in it."""
+    """Return the rows to write for `messages`, each with the number of messages in it."""
     packed = []
     for group in bundles.group(messages):
         row = bundles.wrap([messages[index] for index in group])
@@ -50,7 +50,7 @@ def numbers(messages: Sequence[Outgoing]) -> list[int | None]:
 def bundle_headers() -> Mapping[str, Any]:
     """Return the headers of a bundle that waits.
 
-    Their flag makes a relay of the release before, which does not open bundles, publish it alone.
+    Their flag makes a relay of the previous release, which does not open bundles, publish it alone.
     """
     return {**stamp(), names.BUNDLE: True}
 
@@ -70,7 +70,7 @@ def read(record: Row, *, opened: bool) -> Waiting:
         try:
             parts = bundles.unwrap(message.body)
         except BrokenBundle:
-            # Whoever consumes it parks it.
+            # Its consumer parks it.
             parts = []
         messages = [
             Outgoing(message.exchange, message.routing_key, p.body, p.message_type, p.message_id, p.headers)

@@ -1,4 +1,4 @@
-"""Places for what is at work at a time: a few for each owner, and more in all."""
+"""Places for concurrent work: a few for each owner, and more in total."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RETRY_AFTER_S = 2
 
 
 class Places:
-    """`of_owner` places for each owner, and `most` in all; `what` says in the plural what takes them."""
+    """`of_owner` places for each owner, and `most` in total; `what` names in the plural what takes them."""
 
     def __init__(self, what: str, *, of_owner: int, most: int | None = None) -> None:
         self._what = what
@@ -33,16 +33,16 @@ class Places:
     def hold(self, owner_id: str) -> Iterator[None]:
         """Hold a place of the owner during the block.
 
-        Raise `TooManyAtOnce` when the owner has as many as it may have, `Overloaded` when all are taken.
+        Raise `TooManyAtOnce` when all places of the owner are taken, `Overloaded` when all of them are.
         """
         if self._taken[owner_id] >= self._of_owner:
             raise TooManyAtOnce(
-                f"You may have {self._of_owner} {self._what} at a time; wait for one to end.",
+                f"You may have {self._of_owner} {self._what} at once; wait for one to end.",
                 retry_after_s=_RETRY_AFTER_S,
             )
         if self._most is not None and self.taken >= self._most:
             raise Overloaded(
-                f"All owners together may have {self._most} {self._what} at a time; try again in a moment.",
+                f"All owners together may have {self._most} {self._what} at once; try again in a moment.",
                 retry_after_s=_RETRY_AFTER_S,
             )
         self._taken[owner_id] += 1

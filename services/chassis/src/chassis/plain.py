@@ -14,7 +14,7 @@ _LEFT_OUT = "…"
 
 
 def text(found: object, *, most: int = _MOST_CHARACTERS) -> str:
-    """Return `str(found)`, cut to `most` characters, without what UTF-8 or PostgreSQL refuse.
+    """Return `str(found)`, cut to `most` characters, without those that UTF-8 or PostgreSQL reject.
 
     A lone surrogate is written as its escape, NUL as U+FFFD. A value whose `str` fails is named by its type.
     """
@@ -36,14 +36,14 @@ def data(
 ) -> object:
     """Return `found` as dicts, lists, text, numbers and None, with bounds on depth, parts and lengths.
 
-    `words` makes the text of everything else. Integers of more than 64 bits become text, as JSON readers
+    `words` turns everything else into text. Integers of more than 64 bits become text, because JSON readers
     would round them.
     """
     return _Copier(most_parts, most_characters, words).copy(found, deepest)
 
 
 def json(found: object, *, most_characters: int = _MOST_CHARACTERS) -> str:
-    """Return `found` as JSON that `orjson` and `jsonb` take."""
+    """Return `found` as JSON that `orjson` and `jsonb` accept."""
     return orjson.dumps(data(found, most_characters=most_characters)).decode()
 
 
@@ -90,6 +90,6 @@ class _Copier:
 
     def _text(self, found: object) -> str:
         words = text(found, most=self._most_characters)
-        # Long texts use the bound on parts up, so that it bounds the whole.
+        # A long text counts as several parts, so that the bound on parts bounds the whole.
         self._parts -= len(words) // 100
         return words

@@ -1,4 +1,4 @@
-"""The service's own PostgreSQL database: a bounded pool that survives the server."""
+"""The service's own PostgreSQL database: a bounded pool that survives outages of the server."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ log = logging.get(__name__)
 Row: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
-# What a server that is away, starting, stopping or full of connections looks like from here. A statement's
-# time-out (TimeoutError) is an OSError.
+# The errors of a server that is unreachable, starting, stopping or out of connections. A statement's time-out
+# (TimeoutError) is an OSError.
 AWAY = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -35,23 +35,23 @@ AWAY = (
     asyncpg.TooManyConnectionsError,
     asyncpg.CannotConnectNowError,
 )
-# The database ended a transaction that stood in the way of another one, as in a deadlock: it may be repeated.
+# The database aborted a transaction that conflicted with another, as in a deadlock: it may be repeated.
 TRANSACTION_CONFLICTS = (asyncpg.TransactionRollbackError,)
-# What a unit of work ends with that the database did not take: it is away, it refuses, or it is late.
+# The errors of a unit of work for which the database is unreachable, rejects a statement, or is late.
 DATABASE_FAILURES = (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError)
-# What a server that can be read only looks like: a standby after a failover, or one without room left.
+# The errors of a server that accepts no writes: a standby after a failover, or one without space left.
 _UNWRITABLE = (asyncpg.ReadOnlySQLTransactionError, asyncpg.InsufficientResourcesError)
 _PROBE_BYTES = 64 * 1024
 _PAUSE_S = (0.1, 0.2, 0.5, 1.0, 2.0)
-# What a client held that vanished without a word is free again when the server notices. The longest that a
-# transaction rightly does nothing is the relay's wait for confirms, 5 s.
+# The locks of a client that has vanished are held until the server notices. The longest time for which a
+# transaction is rightly idle is the relay's wait for confirms, 5 s.
 _FOR_LOST_CLIENTS = {
     "idle_in_transaction_session_timeout": "15000",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
-# A process of the server holds some MiB for each connection; another one is there in milliseconds.
+# The server holds some MiB for each connection; opening a new one takes milliseconds.
 _KEPT_IDLE_S = 60
 _PING_TIMEOUT_S = 2
 _LATE_S = 0.5
@@ -59,11 +59,11 @@ _CLEAN_UP_TIMEOUT_S = 1
 
 
 class _Session(asyncpg.Connection):
-    """A connection that knows whether its last statement was parsed and not executed.
+    """A connection that knows whether its last statement was parsed but not executed.
 
-    Asyncpg parses a new statement, waits for the types of its arguments, and executes it then. The server
-    opens a transaction for the first of these and says nothing about it until the second. Between them a
-    deadline can pass, or an argument turn out not to fit.
+    Asyncpg parses a new statement, waits for the types of its arguments, and then executes it. The server
+    opens a transaction to parse it, and does not report that until it executes it. In between, a deadline
+    can pass, or an argument can turn out not to fit.
     """
 
     _protocol: Any
@@ -84,8 +84,8 @@ class _Session(asyncpg.Connection):
 class Postgres:
     """A pool of at most `size` connections; every acquire and every statement has a time-out in seconds.
 
-    A connection of its own, outside the pool, asks every second whether the server is there. While it
-    is down, nothing waits for it: `connection` fails at once, and waiting statements end.
+    A separate connection, outside the pool, checks every second whether the server answers. While it is
+    down, nothing waits for it: `connection` fails at once, and waiting statements end.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Postgres:
                 return
 
     async def renew(self) -> None:
-        """Let each connection that is open now be replaced before its next use."""
+        """Replace each connection that is open now before its next use."""
         if self._pool is not None:
             await self._pool.expire_connections()
 
@@ -176,7 +176,7 @@ class Postgres:
         try:
             yield connection
         except AWAY as error:
-            # Asyncpg calls an argument that does not fit its column an InterfaceError, too.
+            # Asyncpg also raises an InterfaceError for an argument that does not fit its column.
             if isinstance(error, ValueError) or (isinstance(error, OSError) and not _is_from_driver(error)):
                 raise
             self._fail(error)
@@ -184,7 +184,7 @@ class Postgres:
                 "The database did not answer; try again in a few seconds.", retry_after_s=2
             ) from error
         except _UNWRITABLE as error:
-            # From now on a ping is a write: an answer to a question says nothing here.
+            # From now on a ping writes: a successful read would prove nothing.
             self._must_write = True
             self._fail(error)
             raise DatabaseUnavailable(
@@ -196,7 +196,7 @@ class Postgres:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Lend a connection inside a transaction that commits when the block ends well."""
+        """Lend a connection inside a transaction that commits when the block succeeds."""
         async with self.connection() as connection:
             transaction = connection.transaction()
             # Entered rather than started: asyncpg reports an error when it rolls back a BEGIN that was
@@ -221,7 +221,7 @@ class Postgres:
                     await self._probe.execute("SELECT 1")
                     await self._write(self._probe)
             except _UNWRITABLE as error:
-                # What can be read goes on. The next probe asks whichever server is the right one then.
+                # Reads continue. The next probe connects to whichever server is the right one by then.
                 self._forget_probe()
                 self._fail(error)
                 return False
@@ -235,7 +235,7 @@ class Postgres:
                     self._cut_busy()
                 return not self._missed
             if self._missed:
-                # It answers again, on a new connection: those from before may be dead without a word.
+                # It answers again, on a new connection: older ones may be dead without having said so.
                 self._missed = 0
                 self._cut_busy()
                 if self._pool is not None:
@@ -264,11 +264,11 @@ class Postgres:
         await transaction.rollback()
         self._must_write = False
         if self._pool is not None:
-            # The others may be connected to a server that takes no writes any more.
+            # The others may be connected to a server that no longer accepts writes.
             await self._pool.expire_connections()
 
     def _cut_busy(self) -> None:
-        # What waits for an answer on these would wait for the whole of its time-out.
+        # Statements that wait for an answer on these would wait until their time-out.
         while self._busy:
             _cut(self._busy.pop())
 
@@ -283,7 +283,7 @@ class Postgres:
         try:
             await pool.release(connection, timeout=_CLEAN_UP_TIMEOUT_S)
         except AWAY as error:
-            # The pool has cut what it could not reset: the caller's own outcome stands all the same.
+            # The pool has aborted the connection that it could not reset; the caller's own outcome stands.
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
@@ -291,13 +291,13 @@ class Postgres:
 
 
 def affected_rows(tag: str) -> int:
-    """Return how many rows a statement has written, from the tag that the database answers it with."""
+    """Return the number of rows that a statement has written, from its command tag."""
     return int(tag.rsplit(" ", 1)[-1])
 
 
 def _is_from_driver(error: BaseException) -> bool:
-    # The block does more than ask the database: a file that is missing or a deadline of its own says nothing
-    # of the connection.
+    # The block may do more than query the database: a missing file, or a deadline of its own, says nothing
+    # about the connection.
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__", "").startswith("asyncpg.") for frame, _ in frames)
 
@@ -305,9 +305,9 @@ def _is_from_driver(error: BaseException) -> bool:
 async def _end_unfinished(session: Connection) -> None:
     """Release a connection without a query to the server, which would double the round trips.
 
-    The pool has rolled back what the server said is open. Whatever else the statements of the services set or
-    lock ends with their transaction. Only the transaction of a statement that was parsed and not executed is
-    still open, with its locks, and no time-out of the server ends it: a statement does.
+    The pool has rolled back what the server reported as open. Whatever else the statements of the services
+    set or lock ends with their transaction. Only the transaction of a statement that was parsed but not
+    executed is still open, with its locks. No time-out of the server ends it, but a statement does.
     """
     if cast(_Session, session).is_unfinished():
         await session.execute("SELECT 1")
@@ -324,6 +324,6 @@ async def _roll_back(transaction: Transaction, connection: Connection, because: 
 
 
 def _cut(connection: Connection) -> None:
-    # A connection that broke has left the pool already, and says so.
+    # A broken connection has left the pool already, and raises this.
     with contextlib.suppress(asyncpg.InterfaceError):
         connection.terminate()

@@ -10,7 +10,7 @@ from chassis.errors import ServiceError
 from contracts.message import FieldError
 
 PROBLEM = "application/problem+json"
-# On every answer that is no page, also on those that the server gives before the application.
+# On every response that is not a page, including those that the server sends before the application runs.
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",

@@ -12,7 +12,7 @@ _NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
 
 @cache
 def load(package: str) -> Mapping[str, str]:
-    """Return the statements of `package` by name; a name given twice is an error."""
+    """Return the statements of `package` by name. Raise `ValueError` when a name is defined twice."""
     found: dict[str, str] = {}
     for file in sorted(resources.files(package).joinpath("queries").iterdir(), key=lambda f: f.name):
         if not file.name.endswith(".sql"):

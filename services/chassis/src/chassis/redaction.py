@@ -22,7 +22,7 @@ _MOST_PARTS = 1_000
 _MOST_PROBLEMS = 20
 _MOST_FRAMES = 30
 _MOST_CAUSES = 8
-# What is shorter is found inside words that mean nothing.
+# Shorter secrets would be found inside ordinary words.
 _SHORTEST = 6
 
 _NAME = re.compile(r"(password|secret|token|authorization|pepper|api[_-]?key|dsn|cookie)", re.IGNORECASE)
@@ -36,14 +36,14 @@ _VALUE = re.compile(
     """,
     re.VERBOSE,
 )
-# Without any of these there is nothing in a text that `_VALUE` finds; most texts are short and plain.
+# A text without any of these has nothing that `_VALUE` matches; most texts are short and plain.
 _MARK = re.compile(r"[:='\"]|tw_(?:live|rt|login)_")
-# Classes of PostgreSQL's errors whose words quote rows and arguments: data, integrity, raised by a trigger.
+# Classes of PostgreSQL's errors with messages that quote rows and arguments: data, integrity, triggers.
 _QUOTING = ("22", "23", "P0")
 _ABOUT = ("table_name", "column_name", "constraint_name")
 
 
-# What cannot hold a secret, nor fail when it is written.
+# Types that can neither hold a secret nor fail to be written.
 _SAFE = (bool, float)
 _EXACT = 2**63
 
@@ -90,17 +90,17 @@ def value(found: object, *, deepest: int = _DEEPEST) -> object:
 
 
 def named(name: object, found: object, *, deepest: int = _DEEPEST) -> object:
-    """Return `found` without secrets, or redacted whole when its `name` says that it is one."""
+    """Return `found` without secrets, or `REDACTED` when its `name` says that all of it is secret."""
     if found is not None and _is_secret(name if type(name) is str else plain.text(name)):
         return REDACTED
     return value(found, deepest=deepest)
 
 
 def safe_message(error: BaseException) -> str:
-    """Return `error` in one text for logs, spans, answers and tables, whatever the error is.
+    """Return `error` as one text for logs, spans, answers and tables, whatever the error is.
 
-    The text of a database or validation error quotes rows and input, which may be private: of
-    those only the kind and the place are returned.
+    The text of a database or validation error quotes rows and input, which may be private: only the kind and
+    the place of such an error are returned.
     """
     try:
         name = type(error).__name__
@@ -156,7 +156,7 @@ def _redacted(found: Any) -> object:
     if not isinstance(found, list):
         return found
     if len(found) == 2 and isinstance(found[0], str):
-        # A header, as most libraries keep it.
+        # A header as a pair, as most libraries hold it.
         return [text(found[0]), _redacted_as(found[0], found[1])]
     return [_redacted(part) for part in found]
 

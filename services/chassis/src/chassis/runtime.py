@@ -42,7 +42,7 @@ _MOMENT_S = 1
 class ServiceRuntime:
     """The parts shared by all services. `package` names the folder of migrations.
 
-    Opening never waits: a service without its database or broker is alive, not ready, and says why.
+    Opening never waits: a service without its database or broker is alive but not ready, and reports why.
     """
 
     def __init__(self, settings: Settings, *, service: str, package: str) -> None:
@@ -67,16 +67,16 @@ class ServiceRuntime:
         self.repeat("parked messages", self.parked.measure_and_clean, every_s=_LOOK_EVERY_S)
 
     def on_database(self, hook: Callable[[], Awaitable[None]]) -> None:
-        """Run `hook` once the database is there and migrated, before any message is consumed.
+        """Run `hook` once the database is available and migrated, before any message is consumed.
 
-        A hook that finds no database is run again; hooks that have succeeded before it are not.
+        A hook that fails because the database is unavailable is run again; those that succeeded are not.
         """
         self._on_database.append(hook)
 
     def repeat(self, name: str, work: Work, *, every_s: float) -> None:
-        """Do `work` again and again, `every_s` seconds apart, once the database is there; before `open`.
+        """Repeat `work` every `every_s` seconds once the database is available; call this before `open`.
 
-        Work that finds no database is done the next time.
+        Work that fails because the database is unavailable is tried again the next time.
         """
         self._repeated.append((name, work, every_s))
 
@@ -89,7 +89,7 @@ class ServiceRuntime:
         prefetch: int = 200,
         deadline_s: float = 60,
     ) -> None:
-        """Handle the messages of `queue`; before `open`."""
+        """Handle the messages of `queue`; call this before `open`."""
         self.parked.expect(queue)
         self.messaging.consume(
             Consumer(
@@ -105,7 +105,7 @@ class ServiceRuntime:
         )
 
     def answer(self, handlers: Mapping[type[Request], Answer]) -> None:
-        """Answer requests to this service; before `open`."""
+        """Answer requests to this service; call this before `open`."""
         name = rpc_queue(self.service)
         queue = next(queue for queue in self.messaging.topology.queues if queue.name == name)
         self.messaging.answer(
@@ -116,7 +116,7 @@ class ServiceRuntime:
         """Start everything in the background."""
 
         async def drain_at_stop() -> None:
-            # Beside the requests that are still being answered: the listeners close only after them.
+            # While requests are still being answered: the listeners close only after them.
             await self.messaging.drain(await self.health.stopping())
 
         spans.configure(
@@ -133,8 +133,8 @@ class ServiceRuntime:
     async def close(self) -> None:
         """Report not ready, stop consuming, settle the messages at work, empty the outbox, close.
 
-        All steps share one grace period, which began when the process was asked to stop; each of the last
-        ones gets a second even when it is over. A step that fails keeps none of the others from running.
+        All steps share one grace period, which began when the process was asked to stop; the last ones get
+        at least a second each, even after it. A step that fails does not keep the others from running.
         """
         deadline = self.health.stop(self.settings.shutdown_grace_s)
         async with AsyncExitStack() as last_first:
@@ -167,7 +167,7 @@ class ServiceRuntime:
                 self._starting = f"preparing the database: {redaction.safe_message(error)}"
                 log.warning("waiting for the database", reason=redaction.safe_message(error))
                 await asyncio.sleep(1)
-        # The server remembers for each connection what it has ever used, and migrations use much once.
+        # The server caches for each connection all that it has used, and migrations use much only once.
         await self.postgres.renew()
         self.tasks.supervise("database watch", self.postgres.watch)
         self.tasks.supervise("outbox relay", self.relay.run)
@@ -183,7 +183,7 @@ class ServiceRuntime:
             async with asyncio.timeout(_at_most(_CLOSE_S, deadline)):
                 await self.relay.flush()
         except DATABASE_FAILURES as error:
-            # The rows are committed: the next start, or another replica, brings them to the broker.
+            # The rows are committed: the next start, or another replica, publishes them.
             log.warning("the outbox was not emptied", reason=redaction.safe_message(error))
 
 

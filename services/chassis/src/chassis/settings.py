@@ -21,7 +21,7 @@ from contracts import addresses, domains
 S = TypeVar("S", bound="Settings")
 T = TypeVar("T")
 
-# How much of two names must be the same, from 0 to 1.
+# How similar two names must be, from 0 to 1.
 _ALIKE = 0.8
 _ALMOST_EQUAL = 0.9
 _OF_A_CLUSTER = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_[0-9]+_")
@@ -32,10 +32,10 @@ class InvalidSettings(Exception):
 
 
 def require_address(value: SecretStr, *, schemes: Sequence[str]) -> SecretStr:
-    """Return `value` if it is an address that every library reads alike; else raise, without repeating it.
+    """Return `value` if every library reads it as the same address. Raise `ValueError` without repeating it.
 
-    A password with a `/` or `#` of its own ends the address early: the rest would be read as a
-    port, and be shown as an invalid one.
+    A `/` or `#` in a password ends the address early: the rest would be read as a port, and be shown as an
+    invalid one.
     """
     try:
         parts = urlsplit(value.get_secret_value())
@@ -50,7 +50,7 @@ def require_address(value: SecretStr, *, schemes: Sequence[str]) -> SecretStr:
 
 
 def readable_by(reader: Callable[[Any], object]) -> AfterValidator:
-    """Return a validator that `reader` can parse a value; the value itself stays unparsed."""
+    """Return a validator which requires that `reader` can parse a value; the value itself stays unparsed."""
 
     def check(value: T) -> T:
         reader(value)
@@ -95,7 +95,7 @@ class Settings(BaseModel):
     log_format: Literal["auto", "json", "pretty"] = Field(
         default="auto",
         alias="LOG_FORMAT",
-        description="json lines, or pretty for a terminal; auto looks whether there is one",
+        description="json lines, or pretty for a terminal; auto: pretty where there is one",
         examples=["json"],
     )
     otlp_endpoint: str | None = Field(
@@ -131,7 +131,7 @@ class Settings(BaseModel):
         ge=0,
         le=300,
         alias="SHUTDOWN_DELAY_S",
-        description="seconds between not being ready and the end of listening, for load balancers to notice",
+        description="seconds from reporting not ready to the end of listening, for load balancers to notice",
         examples=["5"],
     )
     shutdown_grace_s: float = Field(
@@ -139,7 +139,7 @@ class Settings(BaseModel):
         gt=0,
         le=300,
         alias="SHUTDOWN_GRACE_S",
-        description="seconds that running requests and messages get to finish at a stop",
+        description="seconds that running requests and messages have to finish at shutdown",
         examples=["20"],
     )
     postgres_pool_size: int = Field(
@@ -153,7 +153,7 @@ class Settings(BaseModel):
     message_bundles: bool = Field(
         default=True,
         alias="MESSAGE_BUNDLES",
-        description="whether messages travel in bundles; off beside replicas of a release that reads none",
+        description="whether messages travel in bundles; off while a release that reads none runs beside",
         examples=["off"],
     )
 
@@ -164,7 +164,7 @@ def variable(model: type[Settings], name: str, field: FieldInfo) -> str:
 
 
 def read(environ: Mapping[str, str], key: str) -> str | None:
-    """Return the value of the variable `key`, or what the file holds that `<key>_FILE` names."""
+    """Return the value of the variable `key`, or the content of the file that `<key>_FILE` names."""
     if environ.get(f"{key}_FILE"):
         # An empty file is a secret that nobody has filled in.
         return Path(environ[f"{key}_FILE"]).read_text(encoding="utf-8").strip() or None
@@ -172,7 +172,7 @@ def read(environ: Mapping[str, str], key: str) -> str | None:
 
 
 def load(model: type[S], environ: Mapping[str, str] | None = None) -> S:
-    """Read `model` from the environment; a variable `X_FILE` gives the path of a file that holds X."""
+    """Read `model` from the environment; a variable `X_FILE` names a file that holds X."""
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     problems: list[str] = []
@@ -202,9 +202,9 @@ def load(model: type[S], environ: Mapping[str, str] | None = None) -> S:
 def unknown(models: Iterable[type[Settings]], environ: Mapping[str, str]) -> dict[str, str | None]:
     """Return the variables of `environ` that look like settings of `models` but are unknown.
 
-    They begin with a model's prefix, or almost match a shared setting; with each comes the known
-    variable that is spelt most like it. What a cluster sets for its services (`GATEWAY_SERVICE_HOST`,
-    `GATEWAY_PORT_8080_TCP`) is passed over.
+    They begin with a model's prefix, or almost match a shared setting. The value of each is the known
+    variable with the most similar spelling, if there is one. Variables that a cluster sets for its services
+    (`GATEWAY_SERVICE_HOST`, `GATEWAY_PORT_8080_TCP`) are ignored.
     """
     models = tuple(models)
     known = {variable(model, n, field) for model in models for n, field in model.model_fields.items()}
@@ -222,7 +222,7 @@ def unknown(models: Iterable[type[Settings]], environ: Mapping[str, str]) -> dic
 
 
 def load_or_exit(model: type[S]) -> S:
-    """Load the settings of a process; an invalid one ends the process with a message and exit code 2.
+    """Load the settings of a process; invalid ones end the process with a message and exit code 2.
 
     From now on its secrets are redacted from logs.
     """

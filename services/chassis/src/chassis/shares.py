@@ -1,8 +1,8 @@
-"""The share of an answering service that requests take: that of the owner for whom they are made."""
+"""The owner for whom requests are made, so that the service that answers counts them in its share."""
 
 from __future__ import annotations
 
 from contextvars import ContextVar
 
-# Empty for what a service asks for itself, which takes no owner's share.
+# Empty for requests that a service makes for itself, which take no owner's share.
 current: ContextVar[str] = ContextVar("share", default="")

@@ -32,7 +32,7 @@ def start(*, service: str, endpoint: str, timeout_s: int) -> TracerProvider:
 
 
 class _OurIds(IdGenerator):
-    """Gives a root span the trace id that its request already has in logs and answers."""
+    """Assigns to a root span the trace id that its request already has in logs and answers."""
 
     def __init__(self) -> None:
         self._random = RandomIdGenerator()

@@ -51,7 +51,7 @@ def configure(*, service: str, endpoint: str | None, ratio: float) -> None:
 
 
 def close() -> None:
-    """Send what is recorded and stop; waits 5 seconds at most. Blocks: call it off the loop."""
+    """Send the recorded spans and stop; block for up to 5 seconds, so call it in a thread."""
     provider, SpanRecorder.provider, SpanRecorder.tracer = SpanRecorder.provider, None, None
     Sampling.ratio = 0.0
     if provider is not None:

@@ -13,7 +13,7 @@ log = logging.get(__name__)
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
-# Who ran for so long begins with the short pause again.
+# A task that ran for this long begins with the short pause again.
 _STABLE_AFTER_S = 60.0
 # Long enough for what a task does at its end, rolling back for example.
 _CANCEL_AGAIN_AFTER_S = 2.0
@@ -38,7 +38,7 @@ class Tasks:
         def ended(task: asyncio.Task[None]) -> None:
             if self._closing:
                 return
-            # A task that was cancelled by a library is dead too, and would be so without a sign.
+            # A task that was cancelled by a library is dead, too, and nothing else would report it.
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             if error is None:
                 return
@@ -77,7 +77,7 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
             task.cancel()
         ended, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_AFTER_S)
         for task in ended:
-            # An error that nobody asks for would be logged when the task is collected.
+            # An error that nothing retrieves would be logged when the task is collected.
             task.cancelled() or task.exception()
     for task in pending:
         log.error("task does not end when it is cancelled", task=task.get_name())

@@ -21,9 +21,9 @@ QUIET: dict[str, Any] = {"record_exception": False, "set_status_on_exception": F
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One hop of a trace: the whole's id, this hop's id and the sampling flags, all lower-case hex.
+    """One hop of a trace: the trace's id, this hop's id and the sampling flags, all lower-case hex.
 
-    `parent_id` is the hop before, None at the root. `is_span` tells that `span_id` is a recorded span's.
+    `parent_id` is the hop before, None at the root. `is_span` is true when `span_id` is a recorded span's.
     """
 
     trace_id: str

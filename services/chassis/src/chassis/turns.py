@@ -1,4 +1,4 @@
-"""Turns of owners: a limited number at a time, fewer per owner, and waiting owners take turns."""
+"""Turns of owners: a limited number at once, fewer per owner, and waiting owners take turns."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from chassis.errors import TooManyAtOnce
 
 
 class OwnerTurns:
-    """Admits `most` at a time, `of_owner` of one owner; the owner with the fewest at work is next.
+    """Admits `most` at once, `of_owner` of one owner; the owner with the fewest admitted is next.
 
-    Of one owner `most_waiting` may wait.
+    `most_waiting` of one owner may wait.
     """
 
     def __init__(self, *, most: int, of_owner: int, most_waiting: int) -> None:
@@ -29,7 +29,7 @@ class OwnerTurns:
 
     @property
     def waiting(self) -> int:
-        """The number of those who wait for a turn now."""
+        """The number of callers that wait for a turn now."""
         return sum(map(len, self._waiting.values()))
 
     @asynccontextmanager

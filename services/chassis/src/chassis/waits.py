@@ -1,4 +1,4 @@
-"""Waits for an event that have an end."""
+"""Waits for an event, with a limit."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def test_an_owner_has_its_share_of_an_address_and_of_all_and_leaves_the_rest_to_
         held.append(admission.take("192.0.2.1"))
         held[-1].authenticated("ann")
     over = admission.take("192.0.2.1", Connection())
-    with pytest.raises(TooManyConnections, match="one owner may have"):
+    with pytest.raises(TooManyConnections, match="limit of open connections of one owner"):
         over.authenticated("ann")
     assert not over.is_authenticated
     # Another owner behind the same address comes in, and so does a third over what the first holds too much.

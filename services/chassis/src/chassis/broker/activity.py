@@ -1,4 +1,4 @@
-"""The activity of a consumer's workers, by which a worker that hangs is found."""
+"""The activity of a consumer's workers, which shows a worker that hangs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class Activity:
-    """Records since when each worker of a consumer has been busy, so that one that hangs is seen."""
+    """Records since when each worker of a consumer has been busy, so that one that hangs is found."""
 
     def __init__(self) -> None:
         self._since: dict[asyncio.Task[object] | None, float] = {}
@@ -20,7 +20,7 @@ class Activity:
         return not self._since
 
     def longest_s(self) -> float:
-        """Return for how many seconds the slowest worker has made no progress; 0 when all are idle."""
+        """Return the seconds for which the slowest worker has made no progress; 0 when all are idle."""
         return time.monotonic() - min(self._since.values()) if self._since else 0.0
 
     def made(self) -> None:

@@ -1,4 +1,4 @@
-"""A circuit breaker: after several failures in a row calls fail at once, with a probe now and then."""
+"""A circuit breaker: after several consecutive failures, calls fail at once, except for probes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class Breaker:
-    """Opens after `threshold` failures in a row; every `pause_s` seconds one call may probe."""
+    """Opens after `threshold` consecutive failures; then one call may probe every `pause_s` seconds."""
 
     def __init__(self, *, threshold: int = 10, pause_s: float = 2) -> None:
         self._threshold = threshold

@@ -1,9 +1,9 @@
 """Bundles: messages to one destination that wait together travel as one message of the broker.
 
-A message costs the broker, and both sides that frame it, more than most handlers do. What waits in the
-outbox under load goes to few destinations: the publisher puts it together and the consumer takes it apart.
-Each part keeps its id, headers and body, and is handled, retried and parked by itself; the broker confirms
-and forgets the bundle as a whole.
+A message costs the broker, and both sides that frame it, more than most handlers cost. Under load, the
+messages in the outbox go to few destinations: the publisher puts them together and the consumer takes them
+apart. Each part keeps its id, headers and body, and is handled, retried and parked by itself; the broker
+confirms and forgets the bundle as a whole.
 
 The body of a bundle is a line of JSON with type, id, headers and length of each part, and then the bodies.
 """
@@ -22,12 +22,12 @@ from chassis.errors import ServiceError
 
 MESSAGE_TYPE = "bundle.v1"
 
-# Fewer messages cost little, and are easier to look at one by one.
+# Fewer messages cost little, and are easier to inspect one by one.
 _FEWEST = 4
 _MOST = 64
-# A release to come may make larger ones; a part that is wrong is parked by itself, which takes its time.
+# A later release may make larger bundles; bounded, because each malformed part is parked by itself.
 _MOST_READ = 256
-# A consumer that prefetches bundles holds no more than as many large messages would take.
+# So a consumer that prefetches bundles holds no more bytes than with as many large messages.
 _MOST_BYTES = 64 * 1024
 _LARGE_BYTES = 16 * 1024
 _MOST_HEADERS = 20
@@ -36,7 +36,7 @@ _LARGEST_NUMBER = 1 << 53
 
 
 class BrokenBundle(ServiceError):
-    """The body of a bundle is none."""
+    """The body of the bundle is malformed."""
 
     code = "undecodable"
 
@@ -54,7 +54,7 @@ class Part:
 class Travel:
     """How messages travel in this process."""
 
-    # Not beside replicas of a release that cannot read bundles.
+    # False while replicas of a release run that cannot read bundles.
     together = True
 
 
@@ -66,7 +66,7 @@ def group(messages: Sequence[Outgoing]) -> list[list[int]]:
     if not Travel.together:
         return [[index] for index in range(len(messages))]
     groups: list[list[int]] = []
-    # Of each destination the group that still has room, and its bytes.
+    # The group of each destination that still has room, and its bytes.
     rooms: dict[tuple[str, str, bool], tuple[list[int], int]] = {}
     for index, message in enumerate(messages):
         destination = (message.exchange, message.routing_key, message.persistent)
@@ -102,7 +102,7 @@ def wrap(messages: Sequence[Outgoing], *, routing_key: str | None = None) -> Out
 
 
 def unwrap(body: bytes) -> list[Part]:
-    """Return the parts of a bundle. Raise `BrokenBundle`, without quoting the body, when it is none."""
+    """Return the parts of a bundle. Raise `BrokenBundle`, without quoting a malformed body."""
     line, _, bodies = body.partition(b"\n")
     parts: list[Part] = []
     start = 0
@@ -130,7 +130,7 @@ def parts_of_parked(message: Part) -> list[Part]:
 
 
 def _is_plain(message: Outgoing) -> bool:
-    """Return whether nothing about the message could trouble the others: what is unusual travels alone."""
+    """Return whether the message cannot harm the others in a bundle: unusual messages travel alone."""
     return (
         (message.correlation_id, message.reply_to, message.expiration_ms) == (None, None, None)
         and len(message.body) <= _LARGE_BYTES
@@ -149,9 +149,9 @@ def _contents(line: bytes) -> Iterable[Any]:
     try:
         contents = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise BrokenBundle("The first line of the bundle is no JSON.") from error
+        raise BrokenBundle("The first line of the bundle is not JSON.") from error
     if not isinstance(contents, list):
-        raise BrokenBundle("The first line of the bundle is no list.")
+        raise BrokenBundle("The first line of the bundle is not a list.")
     if len(contents) > _MOST_READ:
-        raise BrokenBundle(f"The bundle has {len(contents)} messages; it may have {_MOST_READ}.")
+        raise BrokenBundle(f"The bundle has {len(contents)} messages; it may have at most {_MOST_READ}.")
     return contents

@@ -24,8 +24,8 @@ _WRITE_BYTES = 128 * 1024
 class Burst:
     """Messages that are published over one channel with confirms, and the broker's answer to each.
 
-    `Channel.basic_publish` writes one message, and waits until it is written before the next may begin. The
-    bookkeeping that it does for one message is done here for each, under the same lock.
+    `Channel.basic_publish` writes one message, and waits until it is written before the next may begin. This
+    class does the same bookkeeping for each message, under the same lock.
     """
 
     def __init__(self, messages: Sequence[Outgoing]) -> None:
@@ -40,7 +40,7 @@ class Burst:
             for index, message in enumerate(self._messages):
                 try:
                     written.append((index, _encode(channel, message)))
-                except Exception as error:  # whatever is wrong with it, its neighbours go
+                except Exception as error:  # whatever is wrong with it, the others are published
                     self._words[index] = error
                     continue
                 size += len(written[-1][1])
@@ -56,8 +56,8 @@ class Burst:
     def errors(self, otherwise: Exception, *, unwritten: Exception) -> list[Exception | None]:
         """Return the error of each message, or None when it is confirmed.
 
-        `otherwise` is the error of those that the broker has not answered, `unwritten` of those that it was
-        never sent.
+        `otherwise` is the error of those that the broker has not answered, `unwritten` that of those that
+        were never sent.
         """
         return [unwritten if word is None else _error(word, otherwise) for word in self._words]
 
@@ -100,7 +100,7 @@ def _expect(channel: Channel, message_id: str) -> asyncio.Future[object]:
 async def hand_over(channel: Channel, messages: Sequence[Outgoing]) -> list[Outgoing]:
     """Write transient messages without waiting for confirms; return those that were written.
 
-    A message that cannot be encoded is dropped alone.
+    A message that cannot be encoded is dropped; the others are written.
     """
     written: list[Outgoing] = []
     octets = bytearray()
@@ -108,7 +108,7 @@ async def hand_over(channel: Channel, messages: Sequence[Outgoing]) -> list[Outg
         for message in messages:
             try:
                 octets += _encode(channel, message, mandatory=False)
-            except Exception as error:  # whatever is wrong with it, its neighbours go
+            except Exception as error:  # whatever is wrong with it, the others are written
                 reason = redaction.safe_message(error)
                 log.warning("message cannot be encoded", type=message.message_type, reason=reason)
                 continue

@@ -1,4 +1,4 @@
-"""Coalescing: equal questions in flight are asked once, and questions close in time share one message."""
+"""Coalescing: equal requests in flight are made once, and requests close in time share one message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ V = TypeVar("V")
 
 
 class Coalescer(Generic[V]):
-    """Looks keys up through `fetch`, which answers many at once; a value may be an error to raise."""
+    """Looks up keys through `fetch`, which takes many at once; a value may be an error to raise."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Coalescer(Generic[V]):
         else:
             loop = asyncio.get_running_loop()
             future = self._in_flight[key] = loop.create_future()
-            # Read once even if every caller has given up, so that no error goes unretrieved.
+            # The result is read even if every caller has given up, so that no error goes unretrieved.
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._waiting.append(key)
             if len(self._waiting) >= self._most:
@@ -68,7 +68,7 @@ class Coalescer(Generic[V]):
     async def _answer(self, keys: list[str]) -> None:
         try:
             found = await self._fetch(keys)
-        except Exception as error:  # every caller gets it
+        except Exception as error:  # it is raised in every caller
             found = dict.fromkeys(keys, error)
         for key in keys:
             future = self._in_flight.pop(key)

@@ -36,18 +36,18 @@ _ERROR_LENGTH = 500
 _MOST_DOUBTS = 3
 _DOUBT_PAUSE_S = 0.5
 _PING_EVERY_S = 0.5
-# One count can be older than the consumer.
+# A single count can be older than the consumer.
 _MOST_MISSED_COUNTS = 2
-# A message that is being handled takes several times its bytes.
+# A message that is being handled takes several times its bytes of memory.
 _GROUP_BYTES = 4 << 20
 # The bytes of a group that are read before others have their turn of the loop; about a millisecond.
 _READ_AT_ONCE_BYTES = 16 * 1024
 
 
 class Consumer:
-    """Takes messages of one queue and settles each: acked, retried on the ladder, or parked.
+    """Consumes one queue and settles each message: acknowledged, retried on the ladder, or parked.
 
-    `concurrency` groups are handled side by side, each within `deadline_s` seconds. While the database is
+    `concurrency` groups are handled concurrently, each within `deadline_s` seconds. While the database is
     down, messages are kept and not failed: nothing is wrong with them. At a stop they are returned.
     """
 
@@ -88,7 +88,7 @@ class Consumer:
             return
         channel = await link.channel(confirms=False)
         await channel.basic_qos(prefetch_count=self._prefetch)
-        # What an earlier connection brought will be delivered again: forget it.
+        # Messages of an earlier connection will be delivered again: forget them.
         while not self._arrived.empty():
             self._arrived.get_nowait()
         self._link, self._channel, self._missed_counts = link, channel, 0
@@ -136,7 +136,7 @@ class Consumer:
                 for _ in range(self._concurrency):
                     workers.create_task(self._work())
         except Exception:
-            # What the workers had in hand is settled by nobody: over a new connection it comes again.
+            # Nothing settles the messages that the workers were handling: a new connection redelivers them.
             self._link.interrupt()
             raise
 
@@ -170,7 +170,7 @@ class Consumer:
         while True:
             group = [await self._arrived.get()]
             found, size = self._handlers.get(group[0].message_type), len(group[0].body)
-            # Handled with it: what has arrived meanwhile, up to the group's size and a number of bytes.
+            # Messages that have arrived meanwhile are handled with it, up to a number and a size.
             while found and len(group) < found[1].group and size < _GROUP_BYTES and not self._arrived.empty():
                 group.append(self._arrived.get_nowait())
                 size += len(group[-1].body)
@@ -204,13 +204,13 @@ class Consumer:
             exemplar = exemplars.of_messages(*(incoming.traceparent for incoming in group))
             metrics.HANDLE_SECONDS.labels(self.queue, group[0].message_type).observe(elapsed_s, exemplar)
         elif len(group) > 1:
-            # One bad message must not take its neighbours along: handle them one by one.
+            # One bad message must not fail the others: handle them one by one.
             for incoming in group:
                 self._record(incoming, started_ns, error)
                 await self._handle(handler, [incoming])
             return
         if error is None and not logging.Verbosity.is_debug:
-            # Nearly always, and nothing is logged of a message by itself.
+            # The usual case, in which nothing is logged for a single message.
             for incoming in group:
                 self._record(incoming, started_ns, None)
                 await self._settler.acknowledge(incoming)
@@ -236,14 +236,14 @@ class Consumer:
             try:
                 yield
             except Exception:
-                # Its neighbours go on; the broker parks what comes back too often.
+                # The others are handled; the broker parks a message that comes back too often.
                 log.exception("failed message could not be moved", queue=self.queue)
                 await self._settler.give_back(incoming, has_failed=True)
 
     def _record(self, incoming: Incoming, started_ns: int, error: BaseException | None) -> None:
         if spans.SpanRecorder.tracer is None:
             return
-        # The link to where the message was made survives retries, parking and replay, like the header.
+        # The link to the trace that made the message survives retries, parking and replay, like the header.
         spans.record(
             f"process {incoming.message_type}",
             "consumer",
@@ -263,12 +263,12 @@ class Consumer:
     async def _try(self, handler: Handler, group: list[Incoming]) -> BaseException | None:
         """Call the handler; return why it failed.
 
-        An outage of the database is waited for, until a stop. A handler that reports an outage several times
-        in a row while the database answers has failed: its statement may be the cause.
+        Wait for the end of an outage of the database, until a stop. A handler that reports an outage several
+        times running while the database answers has failed: its statement may be the cause.
         """
         doubts, deliveries = 0, [m.delivery for m in group if m.delivery is not None]
         while True:
-            # In a task of its own: a handler that cancels itself, or the like, ends alone.
+            # In a separate task: a handler that cancels itself, or the like, ends only that.
             error = await failure_of(partial(self._call, handler, deliveries), timeout_s=self._deadline_s)
             self._activity.made()
             if not isinstance(error, DatabaseUnavailable):
@@ -301,14 +301,14 @@ class Consumer:
         was_away = False
         while not self._stopping.is_set() and not await self._postgres.ping():
             was_away = True
-            # Waiting for the database is not being stuck.
+            # A worker that waits for the database is not stuck.
             self._activity.made()
             await until_set(self._stopping, _PING_EVERY_S)
         metrics.CONSUMER_PAUSED.labels(self.queue).set(0)
         return was_away
 
     async def _fail(self, incoming: Incoming, error: BaseException) -> None:
-        """Put the message on the rung where it waits for its next try, or park it when none can help."""
+        """Put the message on the rung where it waits for its next attempt; park it when none is left."""
         is_permanent = isinstance(error, asyncpg.DataError) or (
             isinstance(error, ServiceError) and not error.retryable
         )
@@ -316,7 +316,7 @@ class Consumer:
         rung = None if is_permanent else retries.rung_after(incoming.attempt, self._rungs)
         if isinstance(error, UnknownType | Undecodable):
             reason = error.code
-        # One without any type is not known to a newer replica either.
+        # A newer replica cannot know a message without a type either.
         if (is_unknown := isinstance(error, UnknownType)) and incoming.message_type:
             rung = retries.rung_of_unknown(incoming.unknown_waits, self._rungs)
         message = redaction.safe_message(error)[:_ERROR_LENGTH]

@@ -1,4 +1,4 @@
-"""The envelope of a message's body: properties and headers, out and in."""
+"""The envelope of a message's body: the properties and headers of messages sent and received."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ M = TypeVar("M", bound=Message)
 
 
 def new_id() -> UUID:
-    """Return a UUIDv7: the id of a message, of its row, and the one that a client polls."""
+    """Return a UUIDv7: the id of a message and of its row, by which a client can poll."""
     return uuid7()
 
 
@@ -61,7 +61,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Delivery(Generic[M]):
-    """A message that arrived and is valid by its contract, and the `body` that it was read from.
+    """A received message that is valid by its contract, and the `body` that it was read from.
 
     `attempt` counts from 1.
     """
@@ -85,7 +85,7 @@ def event(message: Event, *, message_id: UUID | None = None, tenant: str = "") -
 
 
 def live(message: Message, routing_key: str) -> Outgoing:
-    """Return a transient message for screens; it may be lost."""
+    """Return a transient message with live data; it may be lost."""
     return Outgoing(
         exchange=topology.LIVE,
         routing_key=routing_key,

@@ -1,4 +1,4 @@
-"""How the effect of a message is committed: with its inbox row, or by the handler itself."""
+"""Kinds of handlers: the effect of a message is committed with its inbox row, or by the handler itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chassis.postgres import Connection
 
 @dataclass(frozen=True, slots=True)
 class InTransaction:
-    """A handler whose effect, inbox rows and outbox rows commit together; it gets up to `group` messages.
+    """A handler whose effect, inbox rows and outbox rows commit together; it takes up to `group` messages.
 
     `committed` is called after each commit: the place to wake the relay.
     """

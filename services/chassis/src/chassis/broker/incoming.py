@@ -1,4 +1,4 @@
-"""A message as it came from a queue, and its validation by the contract."""
+"""A message as it was delivered, and its validation by the contract."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class UnknownType(ServiceError):
 
     def __init__(self, message_type: str) -> None:
         super().__init__(
-            f"Messages of type {message_type!r:.200} are not known to this release: is a rolling upgrade"
-            " in progress?"
+            f"This release does not know messages of type {message_type!r:.200}: is a rolling upgrade in"
+            " progress?"
         )
 
 
 @dataclass(slots=True, eq=False)
 class Bundled:
-    """What the parts of a bundle share: how many are not settled, and whether one must come again."""
+    """The common state of a bundle's parts: how many are not settled, and whether to redeliver them."""
 
     unsettled: int
     comes_again: bool = False
@@ -52,7 +52,7 @@ class Bundled:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A message as it came, and the channel on which it must be settled, with others of its bundle if any."""
+    """A message as it was delivered, the channel on which to settle it, and its bundle's state if any."""
 
     channel: AbstractChannel
     tag: int
@@ -78,9 +78,9 @@ class Incoming:
         )
 
     def parts(self) -> list[Incoming]:
-        """Return the messages of this bundle, each to be settled, or this message, which is none.
+        """Return the messages of this bundle, each of which must be settled, or else this message.
 
-        Raise `Undecodable` for one that cannot be read.
+        Raise `Undecodable` for a bundle that cannot be read.
         """
         if self.message_type != bundles.MESSAGE_TYPE:
             return [self]
@@ -95,14 +95,14 @@ class Incoming:
         ]
 
     def alone(self, service: str, queue: str) -> Outgoing:
-        """Return this message for `queue` of `service` once more, in no bundle."""
+        """Return a copy of this message for `queue` of `service`, outside of any bundle."""
         return Outgoing(
             own_exchange(service), queue, self.body, self.message_type, self.message_id, self.headers
         )
 
     @property
     def attempt(self) -> int:
-        """Return the number of this try, from 1."""
+        """Return the number of this attempt, from 1."""
         value = self.headers.get(names.ATTEMPT, 1)
         return value if isinstance(value, int) and value >= 1 else 1
 
@@ -124,7 +124,7 @@ class Incoming:
     def observe_age(self, queue: str) -> None:
         """Measure how long the message has waited in `queue`."""
         sent_at = self.headers.get(names.SENT_AT)
-        # A retry is as old as the ladder made it: that says nothing about the queue.
+        # The age of a retry comes from its wait on the ladder and says nothing about the queue.
         is_first = self.headers.get(names.ATTEMPT, 1) == 1 and not self.unknown_waits
         if isinstance(sent_at, int) and is_first:
             age_s = max(0.0, time.time() - sent_at / 1000)

@@ -1,4 +1,4 @@
-"""A service's connections to the broker: one publishes, one consumes, with all that uses them."""
+"""A service's connections to the broker, one to publish and one to consume, and everything that uses them."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ class Messaging:
         self._is_counting = True
 
     def consume(self, consumer: Consumer) -> None:
-        """Add a consumer; before `start`."""
+        """Add a consumer; call this before `start`."""
         self._consumers.append(consumer)
         self._listeners.append(consumer)
 
     def answer(self, server: RpcServer) -> None:
-        """Add an answering side; before `start`."""
+        """Add a server for requests; call this before `start`."""
         self._servers.append(server)
         self._listeners.append(server)
 
     def listen(self, attach: Callable[[Link], Awaitable[None]]) -> None:
-        """Add anything else that must be set up after each connect; before `start`."""
+        """Add anything else that must be set up after each connect; call this before `start`."""
         self._listeners.append(_Hook(attach))
 
     def start(self, tasks: Tasks, health: Health) -> None:
@@ -79,8 +79,8 @@ class Messaging:
         tasks.supervise("link consume", self.link.run)
 
     async def drain(self, deadline: Deadline) -> None:
-        """Take no more messages and requests; settle and answer those at work."""
-        # A request queue leaves with its consumer: counting it would break the link that acknowledges.
+        """Take no more messages and requests; settle and answer those in progress."""
+        # A request queue is deleted with its consumer: counting it would break the link that acknowledges.
         self._is_counting = False
         settling = [consumer.drain(deadline) for consumer in self._consumers]
         answering = [server.drain(deadline) for server in self._servers]
@@ -100,7 +100,7 @@ class Messaging:
         await declaring.declare(channel, self.topology)
         for listener in self._listeners:
             await listener.attach(link)
-        # Last: counting a queue that is not declared yet would close the channel.
+        # Set last: counting a queue that is not declared yet would close the channel.
         self._statistics = channel
 
     async def _count_queues(self) -> None:
@@ -108,7 +108,7 @@ class Messaging:
         while True:
             await asyncio.sleep(_COUNT_EVERY_S)
             await self.publisher.probe(own_exchange(self.topology.service))
-            # A request queue is there only while somebody answers.
+            # A request queue exists only while a consumer answers.
             for queue in self.topology.queues if self._servers else self.topology.durable_queues:
                 await self._count(queue.name)
 
@@ -117,7 +117,7 @@ class Messaging:
         if channel is None or not self._is_counting:
             return
         try:
-            # aiormq's own time-outs lose a cancellation that comes together with the answer.
+            # aiormq's own time-outs lose a cancellation that arrives together with the answer.
             with rejections_as_errors():
                 async with asyncio.timeout(_COUNT_WITHIN_S):
                     found = await channel.queue_declare(queue, passive=True)

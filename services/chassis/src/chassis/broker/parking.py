@@ -12,7 +12,7 @@ from contracts.topology import own_exchange, parked_queue
 
 
 def copy_for(incoming: Incoming, service: str, *, queue: str, reason: str, error: str) -> Outgoing:
-    """Return the parked copy of a message: the same id and body, and why, when and where it failed."""
+    """Return the parked copy of a message: the same id and body, with the reason, time and queue."""
     return Outgoing(
         exchange=own_exchange(service),
         routing_key=parked_queue(service),

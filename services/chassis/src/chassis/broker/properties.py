@@ -1,4 +1,4 @@
-"""Reading of the properties of messages, those included that their publisher has written wrongly."""
+"""Reading of the properties of messages, even if their publisher has encoded them wrongly."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _read = commands.Basic.Properties.unmarshal
 
 
 def read_leniently() -> None:
-    """Let a message come without the properties that cannot be read: it is parked, and its neighbours go on.
+    """Deliver messages without the properties that cannot be read, so that they are parked alone.
 
-    An error of pamqp, about a text that is not UTF-8 or a time that does not exist, ends the connection. The
-    broker would deliver the message again, and break each connection that follows.
+    Otherwise an error of pamqp, about a text that is not UTF-8 or a time that does not exist, would end the
+    connection. The broker would deliver the message again, and so break every later connection.
     """
     commands.Basic.Properties.unmarshal = _read_what_can_be_read  # type: ignore[assignment, method-assign]
 
@@ -23,5 +23,5 @@ def read_leniently() -> None:
 def _read_what_can_be_read(properties: base.BasicProperties, flags: int, data: bytes) -> None:
     try:
         _read(properties, flags, data)
-    except Exception as error:  # pamqp raises what its decoders meet
+    except Exception as error:  # pamqp raises whatever its decoders raise
         log.warning("properties of a message cannot be read", reason=redaction.safe_message(error))

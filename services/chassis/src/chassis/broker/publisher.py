@@ -30,11 +30,11 @@ _UNCONFIRMED = "The message broker did not confirm the message in time."
 
 
 class Unconfirmed(BrokerUnavailable):
-    """The broker did not answer a message in time; the message may have arrived."""
+    """The broker did not confirm a message in time; the message may have arrived."""
 
 
 class ConnectionBroken(BrokerUnavailable):
-    """The connection or channel broke under a message, which may be the cause, and may have arrived."""
+    """The connection or channel broke with a message, which may be the cause, and may have arrived."""
 
 
 class Publisher:
@@ -52,16 +52,16 @@ class Publisher:
         self.on_unusable: Callable[[BrokerUnavailable], None] = lambda _: None
 
     async def wait_connected(self, timeout_s: float) -> bool:
-        """Wait until publishing is possible; False when it is not after `timeout_s`, or is blocked."""
+        """Wait until publishing is possible; return False when it is not after `timeout_s`, or is blocked."""
         return await self.link.wait_connected(timeout_s) and not self.link.is_blocked
 
     async def publish(self, message: Outgoing, *, timeout_s: float | None = None) -> None:
         """Publish and wait for the broker's confirm.
 
-        Raises `Unavailable` when no queue takes it, `Overloaded` when the queue is full, and
-        `BrokerUnavailable` when there is no broker, it takes no messages, or it says nothing in time. In the
-        last case the message may have arrived: publishing it again with the same id is harmless, the inbox
-        drops the second.
+        Raise `Unavailable` when no queue accepts the message, `Overloaded` when the queue is full, and
+        `BrokerUnavailable` when there is no broker, it accepts no messages, or it does not confirm in time.
+        In the last case the message may have arrived: publishing it again with the same id is harmless,
+        because the inbox drops the second one.
         """
         started = time.perf_counter()
         self._require_unblocked(message)
@@ -80,10 +80,10 @@ class Publisher:
         metrics.PUBLISH_SECONDS.labels(message.exchange).observe(time.perf_counter() - started)
 
     async def publish_together(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
-        """Publish messages with one write and wait once; return for each what `publish` would raise, or None.
+        """Publish messages with one write and one wait; return for each the error of `publish`, or None.
 
         Those to one destination travel in bundles and share their confirm. The caller bounds their number:
-        all of them wait at a time.
+        all of them wait at once.
         """
         started = time.perf_counter()
         groups = bundles.group(messages)
@@ -110,7 +110,7 @@ class Publisher:
             metrics.UNCONFIRMED.dec(len(messages))
             self._waiting.discard(waiting)
         took_s = time.perf_counter() - started
-        # What was never sent has not failed, unless there is a reason of its own.
+        # A message that was never sent has not failed by itself.
         unwritten = (
             silence
             if type(silence) is BrokerUnavailable
@@ -128,13 +128,13 @@ class Publisher:
         return outcomes
 
     async def send(self, message: Outgoing) -> None:
-        """Hand a transient message over without waiting for a confirm; it may be lost without a sign."""
+        """Hand over a transient message without waiting for a confirm; it may be lost silently."""
         self._require_unblocked(message)
         await self._hand_over(message)
         metrics.PUBLISHED.labels(message.exchange, "sent").inc()
 
     async def send_together(self, messages: Sequence[Outgoing]) -> None:
-        """Hand transient messages over like `send`, with one write for many of them."""
+        """Hand over transient messages like `send`, with one write for many of them."""
         for message in messages[:1]:
             self._require_unblocked(message)
         async with self._over_transient() as channel:
@@ -143,7 +143,7 @@ class Publisher:
             metrics.PUBLISHED.labels(message.exchange, "sent").inc()
 
     async def probe(self, exchange: str) -> None:
-        """Publish a message that no queue takes: the broker reports an alarm only to publishers."""
+        """Publish a message that reaches no queue: the broker reports an alarm only to publishers."""
         if self.link.is_connected and not self.link.is_blocked:
             with suppress(Unavailable):
                 await self._hand_over(Outgoing(exchange, "probe", b"", "probe", "", persistent=False))
@@ -165,7 +165,7 @@ class Publisher:
             raise BrokerUnavailable(_NOT_REACHED, retry_after_s=2)
         try:
             with rejections_as_errors():
-                # Behind a dead connection there is a short queue, from which nothing is taken.
+                # With a dead connection the short write queue fills up and is never emptied.
                 async with asyncio.timeout(self._timeout_s):
                     yield self._transient
         except AWAY as error:
@@ -174,7 +174,7 @@ class Publisher:
             ) from error
 
     async def publish_alone(self, message: Outgoing) -> None:
-        """Publish over a connection made for this message: it can break no other.
+        """Publish over a connection made for this message, so that it cannot break any other.
 
         Raise what `publish` raises; the caller limits the time.
         """
@@ -224,7 +224,7 @@ class Publisher:
         )
 
     def _blocked(self) -> None:
-        # What waits for its confirm would wait for the whole of its time-out.
+        # Publishes that wait for their confirm would otherwise wait until their time-out.
         now = asyncio.get_running_loop().time()
         for waiting in self._waiting:
             if not waiting.expired():
@@ -250,7 +250,7 @@ def _failure(message: Outgoing, error: Exception) -> Exception:
     if isinstance(error, Unconfirmed):
         metrics.PUBLISHED.labels(message.exchange, "timeout").inc()
         return error
-    # What waits on a channel that closes is rejected with a bare Exception.
+    # Waiters on a channel that closes are rejected with a bare Exception.
     if isinstance(error, AWAY) or type(error) is Exception:
         metrics.PUBLISHED.labels(message.exchange, "lost").inc()
         reason = redaction.safe_message(error)

@@ -18,13 +18,13 @@ from chassis.waits import until_set
 
 log = logging.get(__name__)
 
-# A peer without a word is given up after three of these, a process without a word after two.
+# This process gives up a silent broker after three of these, the broker a silent process after two.
 HEARTBEAT_S = 5
 CONNECT_TIMEOUT_S = 5
-# Some thirty declarations, one after the other: a broker that is far away is no broker that is away.
+# For some thirty declarations, one after the other: a distant broker is not an unavailable one.
 _SET_UP_TIMEOUT_S = 30
 _CLOSE_TIMEOUT_S = 2
-# How late a process that only waits for confirms hears of an alarm; one that publishes hears at once.
+# How late a process that only waits for confirms notices an alarm; one that publishes sees it at once.
 _LOOK_EVERY_S = 0.5
 BLOCKED = "RabbitMQ accepts no messages: its memory or disk alarm is active"
 
@@ -42,10 +42,10 @@ Opened = Callable[["Link"], Awaitable[None]]
 
 @contextmanager
 def rejections_as_errors() -> Iterator[None]:
-    """Raise `ConnectionError` for what was waiting on a channel that closed.
+    """Raise `ConnectionError` when the block was waiting on a channel that closed.
 
-    aiormq rejects it with CancelledError, or with a bare Exception: a task that nobody has cancelled would
-    end silently, and for good. An end of the stream in the middle of a handshake is StopAsyncIteration.
+    aiormq raises CancelledError, or a bare Exception: a task that nobody has cancelled would end silently,
+    and for good. When the stream ends in the middle of a handshake, it raises StopAsyncIteration.
     """
     try:
         yield
@@ -61,7 +61,7 @@ def rejections_as_errors() -> Iterator[None]:
 
 
 async def cancel_consumer(channel: Channel | None, tag: str | None) -> None:
-    """Cancel the consumer `tag`; when its connection is gone it has ended anyway."""
+    """Cancel the consumer `tag`, unless its connection is gone and has ended it."""
     if channel is None or tag is None:
         return
     try:
@@ -69,14 +69,14 @@ async def cancel_consumer(channel: Channel | None, tag: str | None) -> None:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await channel.basic_cancel(tag)
     except AWAY as error:
-        log.debug("cancelling a consumer", reason=redaction.safe_message(error))
+        log.debug("consumer could not be cancelled", reason=redaction.safe_message(error))
 
 
 class Link:
-    """One connection to the broker that is reopened, with all its channels, whenever a part of it breaks.
+    """A connection to the broker that is reopened, with all its channels, whenever a part of it breaks.
 
-    `on_open` sets the channels up after each connect; `on_lost` runs after each loss. A channel that the
-    broker closes takes the whole link with it: one way to recover is enough, and it is always exercised.
+    `on_open` sets up the channels after each connect; `on_lost` runs after each loss. A channel that the
+    broker closes breaks the whole link: one way to recover is enough, and it is always exercised.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Link:
         self._broken = asyncio.Event()
         self._connected = asyncio.Event()
         self._reason: str | None = "not connected yet"
-        # From the start: a link that is never lost or blocked would have no series.
+        # Set at the start, because a link that is never lost or blocked would have no series.
         metrics.BROKER_CONNECTED.labels(name).set(0)
         metrics.BROKER_BLOCKED.labels(name).set(0)
 
@@ -113,7 +113,7 @@ class Link:
         transport = self._connection.transport if self._connection is not None else None
         if transport is None or not self.is_connected:
             return False
-        # `ready` waits while the connection is blocked: it either ends with its first step or would wait.
+        # `ready` waits while the connection is blocked: it either returns at its first step or would wait.
         asking = transport.connection.ready()
         try:
             asking.send(None)
@@ -123,7 +123,7 @@ class Link:
         return True
 
     async def wait_connected(self, timeout_s: float) -> bool:
-        """Wait until the link is up; False when it is not after `timeout_s` seconds."""
+        """Wait until the link is up; return False when it is not after `timeout_s` seconds."""
         return self.is_connected or await until_set(self._connected, timeout_s)
 
     def check(self) -> str | None:
@@ -149,7 +149,7 @@ class Link:
                 await self._drop()
                 raise
             await self._drop()
-            # Jitter: the processes of a cluster must not come back in one wave.
+            # Jitter: the processes of a cluster must not reconnect in one wave.
             await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311 - not a secret
 
     async def _hold(self) -> None:
@@ -210,7 +210,7 @@ class Link:
         if self._connection is None:
             return
         connection, self._connection = self._connection, None
-        # Left alone after a moment: it writes a farewell, which a network that is cut takes very late.
+        # Not awaited for long: closing writes a last frame, which takes very long when the network is cut.
         closing = asyncio.ensure_future(close_quietly(connection))
         await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT_S)
 
@@ -218,8 +218,8 @@ class Link:
 async def connect(url: URL) -> aio_pika.Connection:
     """Open a connection, within `CONNECT_TIMEOUT_S`.
 
-    One that does not come about is closed all the same: aio-pika would do so when it is collected, in
-    whatever loop runs by then, or in none.
+    Close one that fails to open: aio-pika would otherwise do so when it is garbage-collected, in whatever
+    loop runs by then, or in none.
     """
     properties.read_leniently()
     connection = aio_pika.Connection(url)

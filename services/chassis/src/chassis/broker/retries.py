@@ -17,20 +17,20 @@ _ON_UNKNOWN = (1, 3)
 def rung_of_unknown(waits: int, rungs: Sequence[Rung]) -> Rung | None:
     """Return the next rung of a message of an unknown type after `waits` waits; None after the last.
 
-    While releases run side by side, a replica of the newer one may take it the next time.
+    During a rolling upgrade, a replica of the newer release may receive it the next time.
     """
     return rungs[_ON_UNKNOWN[waits]] if waits < len(_ON_UNKNOWN) else None
 
 
 def rung_after(attempt: int, rungs: Sequence[Rung]) -> Rung | None:
-    """Return the rung for a message whose `attempt`-th try failed; None when it has used all rungs."""
+    """Return the rung for a message whose attempt number `attempt` failed; None after the last rung."""
     return rungs[attempt - 1] if attempt <= len(rungs) else None
 
 
 def copy_for(incoming: Incoming, rung: Rung, *, queue: str, error: str, is_unknown: bool) -> Outgoing:
     """Return the message as it is put on `rung`.
 
-    A try of a replica that does not know its type does not count: the ladder is there for those that do.
+    An attempt of a replica that does not know its type does not count: the ladder is for those that do.
 
     The CC header carries the name of `queue`: when the rung's time is over, the broker dead-letters with
     the original routing keys through the service's own exchange, where only that name leads to a queue.
@@ -54,6 +54,6 @@ def copy_for(incoming: Incoming, rung: Rung, *, queue: str, error: str, is_unkno
 
 
 def without_broker_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the service's own headers: the broker adds its history again on each hop."""
+    """Return `headers` without those of the broker, which adds its history again on each hop."""
     theirs = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "CC")
     return {name: value for name, value in headers.items() if not name.startswith(theirs)}

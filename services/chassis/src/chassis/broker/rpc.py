@@ -36,7 +36,7 @@ log = logging.get(__name__)
 R = TypeVar("R", bound=BaseModel)
 
 MOST_IN_FLIGHT = 512
-# The quarter that is left is there for others, also while the service does not answer.
+# The other quarter remains for other owners, even while the service does not answer.
 SHARE_OF_OWNER = 0.75
 
 
@@ -50,15 +50,15 @@ class _Target:
     breaker: Breaker = field(default_factory=Breaker)
 
     def begin(self, share: str, most: int) -> None:
-        """Count a call that begins, if it is for somebody in their `share`.
+        """Count a call that begins, in the `share` of its owner if it has one.
 
         Raise `TooManyAtOnce` at the owner's part of `most` calls, `Overloaded` at `most`, and `Unavailable`
         while the breaker is open.
         """
         if share and self.of_owner[share] >= most * SHARE_OF_OWNER:
             raise TooManyAtOnce(
-                f"{self.of_owner[share]} of your requests are waiting for {self.service}; wait for some of "
-                "them to end.",
+                f"{self.of_owner[share]} of your requests are waiting for {self.service}, the most allowed; "
+                "wait for some of them to end.",
                 retry_after_s=1,
             )
         if self.in_flight >= most:
@@ -72,7 +72,7 @@ class _Target:
         metrics.RPC_IN_FLIGHT.labels(self.service).set(self.in_flight)
 
     def finish(self, share: str, outcome: str) -> None:
-        """Count a call that ends; only one without an answer in time is a failure of the service."""
+        """Count a call that ends; only a call without an answer in time is a failure of the service."""
         self.in_flight -= 1
         self.of_owner[share] -= 1
         if not self.of_owner[share]:
@@ -105,7 +105,7 @@ class RpcClient:
         """Open the reply queue over a new connection."""
         channel = await link.channel(confirms=False)
         declared = await channel.queue_declare("", exclusive=True, auto_delete=True)
-        # Not through the default exchange, which leads to every queue: nobody but `admin` may write to it.
+        # Not through the default exchange, which leads to every queue: only `admin` may write to that.
         await channel.queue_bind(declared.queue or "", REPLIES, routing_key=declared.queue or "")
         channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
 
@@ -129,7 +129,7 @@ class RpcClient:
         )
 
     def _fail_pending(self, error: BrokerUnavailable) -> None:
-        # Every question fails now, not at its deadline.
+        # Every pending request fails now, not at its deadline.
         for future in list(self._pending.values()):
             _fail(future, error)
 
@@ -150,7 +150,7 @@ class RpcClient:
         return await self.forward(request.message_type, body, deadline, service=service or request.service)
 
     async def forward(self, message_type: str, body: bytes, deadline: Deadline, *, service: str) -> bytes:
-        """Do `ask` with a request that is serialized already, for another process."""
+        """Do the same as `ask` with a serialized request, for another process."""
         target = self._targets.setdefault(service, _Target(service))
         share = shares.current.get()
         target.begin(share, self._max_in_flight)
@@ -190,7 +190,7 @@ class RpcClient:
                 persistent=False,
                 correlation_id=number,
                 reply_to=self._reply_queue,
-                # The broker drops what nobody waits for any more.
+                # The broker drops a request that nobody waits for any more.
                 expiration_ms=max(1, int(remaining_s * 1000)),
             )
             self._publish(message, future, remaining_s)
@@ -213,7 +213,7 @@ class RpcClient:
             try:
                 await self._publisher.publish(message, timeout_s=timeout_s)
             except ServiceError as error:
-                # Returned, because the service's queue went with its last consumer: it is away.
+                # For example returned, because the service's queue was deleted with its last consumer.
                 _fail(future, error)
 
         task = asyncio.create_task(publish())

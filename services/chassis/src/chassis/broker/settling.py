@@ -18,18 +18,18 @@ from chassis.waits import until_set
 
 log = logging.get(__name__)
 
-# Behind a dead connection there is a short queue, from which nothing is taken.
+# With a dead connection the short write queue fills up and is never emptied.
 _ACK_TIMEOUT_S = 5
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
 
 
 class Settler:
-    """Settles the messages of one queue over its present channel.
+    """Settles the messages of one queue over its current channel.
 
-    A message whose copy the broker does not confirm stays unacknowledged until it does. Returned, it would be
-    redelivered at once, and the broker parks what it has delivered too often. `types` are those that may be
-    labels of metrics.
+    A message whose copy the broker does not confirm stays unacknowledged until it does. If it were returned,
+    the broker would redeliver it at once, and park it after too many deliveries. `types` are the message
+    types that may be labels of metrics.
     """
 
     def __init__(self, queue: str, publisher: Publisher, *, service: str, types: Collection[str]) -> None:
@@ -60,10 +60,10 @@ class Settler:
         self._stopping.set()
 
     async def open(self, incoming: Incoming, *, is_again: bool) -> list[Incoming]:
-        """Return the messages to be handled: the parts of a bundle, or the one that came.
+        """Return the messages to handle: the parts of a bundle, or the message itself.
 
-        A bundle that came before may have ended this process with one of its parts: it is replaced by them,
-        each alone. Raise `Undecodable` for a bundle that cannot be read.
+        One part of a redelivered bundle may have crashed the process: replace the bundle by its parts, each
+        alone, and return none. Raise `Undecodable` for a bundle that cannot be read.
         """
         parts = incoming.parts()
         if parts == [incoming] or not is_again:
@@ -77,7 +77,7 @@ class Settler:
         try:
             await self._settle(incoming)
         except AWAY as error:
-            # The broker will deliver it again, and the inbox knows it.
+            # The broker will deliver it again, and the inbox will drop it.
             log.debug(
                 "message could not be acknowledged", queue=self._queue, reason=redaction.safe_message(error)
             )
@@ -88,7 +88,7 @@ class Settler:
             metrics.MESSAGE_ATTEMPTS.labels(self._queue).observe(incoming.attempt)
 
     async def move(self, incoming: Incoming, copies: Sequence[Outgoing], outcome: str) -> None:
-        """Acknowledge when the broker has confirmed `copies`; returns while that is still waited for."""
+        """Acknowledge once the broker has confirmed `copies`; return without waiting if that takes longer."""
         if await self._is_published(copies):
             await self.acknowledge(incoming, outcome)
             return
@@ -101,7 +101,7 @@ class Settler:
                 if self._link is not None:
                     self._link.interrupt()
 
-        # Beside the worker: its other messages need not wait.
+        # In the background, so that the worker's other messages need not wait.
         task = asyncio.create_task(self._move_later(incoming, copies, outcome))
         self._moving.add(task)
         task.add_done_callback(moved)
@@ -137,9 +137,9 @@ class Settler:
     async def _settle(
         self, incoming: Incoming, *, comes_again: bool = False, has_failed: bool = False
     ) -> None:
-        """Tell the broker what has become of the message, or of its bundle with the last part of it.
+        """Settle the message at the broker, or its bundle once the last part is settled.
 
-        When a part comes again all of them do: the inbox knows those that have ended.
+        When one part must be redelivered, all are: the inbox drops those that were handled.
         """
         if incoming.bundled is not None:
             bundled = incoming.bundled
@@ -173,6 +173,6 @@ class Settler:
         metrics.CONSUMED.labels(self._queue, known, outcome).inc()
 
     def _break(self, incoming: Incoming) -> None:
-        """Reconnect when a message of the present channel cannot be settled, since it would stay there."""
+        """Reconnect when a message of the current channel cannot be settled, since it would stay there."""
         if self._link is not None and incoming.channel is self._channel:
             self._link.interrupt()

@@ -1,4 +1,4 @@
-"""Declares what a service owns at the broker by `contracts.topology`, and checks what it shares."""
+"""Declares the queues and exchanges of a service by `contracts.topology`, and checks the shared ones."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from contracts.topology import SHARED_EXCHANGES, Queue, Topology
 
 
 async def declare(channel: AbstractChannel, topology: Topology) -> None:
-    """Declare all that `topology` owns; repeating it changes nothing.
+    """Declare everything that `topology` owns; a repetition changes nothing.
 
-    A missing shared exchange closes the channel with its name: the broker's definitions have not been loaded.
+    A missing shared exchange closes the channel with an error that names it: the broker's definitions have
+    not been loaded.
     """
     for exchange in SHARED_EXCHANGES:
         await channel.exchange_declare(exchange.name, passive=True)

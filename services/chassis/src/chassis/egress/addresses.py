@@ -1,4 +1,4 @@
-"""Public IP addresses: all but those that the registries keep for special purposes."""
+"""Public IP addresses: all except those that the registries reserve for special purposes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
 # IANA's registry of special-purpose addresses, and some that belong to clouds and networks themselves.
-# `is_global` of the standard library is not asked: it has changed between releases of Python.
+# `is_global` of the standard library is not used: it has changed between releases of Python.
 _NOT_PUBLIC_4 = tuple(
     map(
         IPv4Network,
@@ -51,7 +51,7 @@ _NOT_PUBLIC_6 = tuple(
         ),
     )
 )
-# Where there is IPv6 only, DNS64 gives IPv4 servers such addresses: the IPv4 address inside decides.
+# In networks with IPv6 only, DNS64 returns such addresses for IPv4 servers: the IPv4 address inside decides.
 _NAT64 = IPv6Network("64:ff9b::/96")
 _IPV4_BITS = 0xFFFF_FFFF
 

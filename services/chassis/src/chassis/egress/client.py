@@ -25,7 +25,7 @@ MOST_ANSWER_BYTES = 128 * 1024
 _CONNECT_S = 5.0
 _IPV4 = 4
 _ANY_PORT = 9
-# Of a name with more addresses only these are tried, but all of them are checked.
+# Only so many addresses of a name are tried, but all of them are checked.
 _MOST_TRIED = 4
 _MOST_CHARACTERS = 200
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -41,7 +41,7 @@ class DestinationUnreachable(ServiceError):
 
 
 class AnswerTooLarge(ServiceError):
-    """The server's answer has more bytes than are kept."""
+    """The server's answer is larger than the limit."""
 
     code = "answer-too-large"
 
@@ -75,7 +75,7 @@ async def resolve(host: str, port: int) -> Sequence[Address]:
 def is_own(address: Address) -> bool:
     """Return whether `address` belongs to this machine: packets to it are sent from that address itself.
 
-    Nothing is sent to find out.
+    No packet is sent to find out.
     """
     family = socket.AF_INET if address.version == _IPV4 else socket.AF_INET6
     try:
@@ -89,11 +89,11 @@ def is_own(address: Address) -> bool:
 class GuardedClient:
     """Sends requests to public servers, and to the internal targets that are allowed.
 
-    A name is resolved once; all of its addresses must be allowed, and only they are connected to, so that
-    another answer of the DNS a moment later changes nothing. Addresses of this machine are not public,
-    whatever their range. `Host` and the name in TLS are those of the URL. Redirects are answers like others:
-    nothing is followed. Proxies of the environment are not used, as they would resolve the name again. No
-    connection is kept.
+    A name is resolved once; all of its addresses must be allowed, and connections are made only to them, so
+    that a later answer of the DNS changes nothing. Addresses of this machine are not public, whatever their
+    range. `Host` and the name in TLS are those of the URL. Redirects are returned like other answers, not
+    followed. Proxies of the environment are not used, as they would resolve the name again. No connection is
+    kept.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class GuardedClient:
 
 
 class _Pinned(httpcore.AsyncNetworkBackend):
-    """Connects to the addresses that were checked, whatever host is asked for."""
+    """Connects to the addresses that were checked, whatever host is requested."""
 
     def __init__(self, addresses: Sequence[Address]) -> None:
         self._addresses = addresses
@@ -201,7 +201,7 @@ class _Pinned(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Return a connection to the first address that takes one."""
+        """Return a connection to the first address that accepts one."""
         *before, last = self._addresses[:_MOST_TRIED]
         for address in before:
             try:

@@ -13,7 +13,7 @@ from chassis.errors import ServiceError
 
 _MOST_CHARACTERS = 2048
 _PORTS = {"http": 80, "https": 443}
-# Lower ports, but for 80 and 443, are those of mail, name and file servers and the like, which are kept safe.
+# Lower ports, except 80 and 443, belong to mail, name and file servers and the like, which are protected.
 _FIRST_FREE_PORT = 1024
 _MOST_PORT = 65_535
 _URL = re.compile(
@@ -24,12 +24,12 @@ _URL = re.compile(
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
 _NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
-# What some readers take for an IPv4 address: a last part that is a number, also in octal or hexadecimal.
+# Some parsers read a host as an IPv4 address when its last part is a number, also octal or hexadecimal.
 _LIKE_A_NUMBER = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)$")
 
 
 class DestinationRefused(ServiceError):
-    """The destination is not one that a request may go to."""
+    """The destination is not allowed for requests."""
 
     code = "destination-refused"
 
@@ -52,7 +52,7 @@ class Destination:
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """Return the destination of `url`. Raise `DestinationRefused` for what could be read in two ways."""
+        """Return the destination of `url`. Raise `DestinationRefused` if parsers may differ on it."""
         if len(url) > _MOST_CHARACTERS or not _PRINTABLE.fullmatch(url):
             raise DestinationRefused(
                 f"The URL must have 1 to {_MOST_CHARACTERS} ASCII characters without spaces; "
@@ -67,9 +67,7 @@ class Destination:
         host, address = _host_of(found["host"].lower())
         port = int(found["port"] or _PORTS[scheme])
         if port not in _PORTS.values() and not _FIRST_FREE_PORT <= port <= _MOST_PORT:
-            raise DestinationRefused(
-                f"Port {port} is refused: use 80, 443, or one from {_FIRST_FREE_PORT} on."
-            )
+            raise DestinationRefused(f"Port {port} is refused: use 80, 443, or {_FIRST_FREE_PORT} and above.")
         target = found["target"]
         return cls(scheme, host, port, target if target.startswith("/") else f"/{target}", address)
 
@@ -84,7 +82,7 @@ class InternalTargets:
     def parse(cls, text: str) -> Self:
         """Return the targets in `text`, separated by commas: `10.1.2.3:8080`, `10.1.0.0/16`, `[fd00::1]:80`.
 
-        Raise `ValueError` for anything else; names are not taken, as anybody may change what they lead to.
+        Raise `ValueError` for anything else; names are not accepted, as anybody may change their addresses.
         """
         return cls(tuple(_target(part.strip()) for part in text.split(",") if part.strip()))
 
@@ -101,7 +99,7 @@ class InternalTargets:
                 for network, port in self.targets
             )
             if not is_allowed:
-                # Not which address: whoever asks is not to learn what is inside.
+                # The address is left out: callers must not learn about the internal network.
                 raise DestinationRefused(f"{destination.host} leads to an address that is not public.")
 
 
@@ -121,7 +119,7 @@ def _host_of(text: str) -> tuple[str, Address | None]:
         if text.startswith("["):
             six = IPv6Address(text[1:-1])
             return str(six), six
-        # One dot at the end means the root, and nothing else.
+        # One dot at the end stands for the root and changes nothing.
         name = text[:-1] if text.endswith(".") else text
         if _LIKE_A_NUMBER.match(name.rpartition(".")[2]):
             four = IPv4Address(text)
@@ -131,5 +129,5 @@ def _host_of(text: str) -> tuple[str, Address | None]:
             "The server's address must be four decimal numbers (192.0.2.1) or an IPv6 address in [ ]."
         ) from None
     if not _NAME.fullmatch(name):
-        raise DestinationRefused("The name of the server is not one that the DNS knows.")
+        raise DestinationRefused("The name of the server is not a valid DNS name.")
     return name, None

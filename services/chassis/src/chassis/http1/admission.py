@@ -17,10 +17,10 @@ from chassis.http1.refusals import ListenerFull, TooManyConnections
 # Where an application finds the place of its connection: in the scope of a request, and in the `state` of
 # the scope of a WebSocket.
 PLACE = "tickwire.connection"
-# A household or a server has at least this part of IPv6 addresses for itself.
+# A household or a server has at least an IPv6 network of this prefix length for itself.
 _IPV6_PREFIX = 64
 _RETRY_AFTER_S = 5.0
-# How many connections are asked to give way to one.
+# How many connections are asked to give way to a new one.
 _MOST_ASKED = 8
 
 
@@ -29,7 +29,7 @@ def mark_authenticated(scope: Any, owner_id: str) -> None:
 
     It then no longer takes one of the few places for unauthenticated connections, and stays open longer
     between requests. Raise `TooManyConnections` when the owner has its share of the places already; the
-    connection then goes on among those without a key. Under another server than this one, nothing happens.
+    connection then stays among those without a key. Under any other server, nothing happens.
     """
     place = scope.get(PLACE) or scope.get("state", {}).get(PLACE)
     if place is not None:
@@ -55,7 +55,7 @@ class Place:
         self._admission = admission
         self._is_released = False
         self.address = address
-        # Who has sent the first valid key over the connection.
+        # The owner of the first valid key that was sent over the connection.
         self.owner_id: str | None = None
 
     @property
@@ -117,7 +117,7 @@ class Admission:
         self._connections: set[Guarded] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._unfinished_bytes = 0
-        # Of all answers of this second.
+        # The `Date` field line of all responses of this second.
         self.date_line = b""
 
     def open(self, connection: Guarded, loop: asyncio.AbstractEventLoop) -> None:
@@ -184,14 +184,14 @@ class Admission:
         ):
             raise TooManyConnections(
                 "owner",
-                "You have as many open connections as one owner may have; close some, or use one for several "
-                "requests.",
+                "You have reached the limit of open connections of one owner; close some, or use one for "
+                "several requests.",
                 retry_after_s=_RETRY_AFTER_S,
             )
         self._owners[owner_id].add_one(address)
 
     def take_from(self, owner_id: str, address: str) -> None:
-        """Count a connection of `address` no longer as one of the owner."""
+        """Stop counting a connection of `address` as one of the owner."""
         owned = self._owners[owner_id]
         owned.subtract_one(address)
         if not owned.total:
@@ -241,7 +241,7 @@ class Admission:
     def _end_second(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         if self._connections:
-            # First the next timer: whatever happens below, deadlines are looked at again.
+            # The next timer comes first: whatever happens below, deadlines are checked again.
             self._begin_second(loop)
         now = loop.time()
         for connection in tuple(self._connections):
@@ -273,7 +273,7 @@ def address_of(host: str) -> str:
 def _unmapped(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    # How a listener on all addresses sees IPv4 clients.
+    # A listener on all addresses sees IPv4 clients in this form.
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address

@@ -1,4 +1,4 @@
-"""The end of a request's body: after a known number of bytes, or by chunks."""
+"""Decoders of a request's body, which ends after a known number of bytes or with its last chunk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chassis.http1.limits import (
 from chassis.http1.refusals import RequestRefused
 
 _CRLF = b"\r\n"
-# RFC 9112, 7.1.1, without its spaces before an extension, which some parsers take and others do not.
+# RFC 9112, 7.1.1, without its spaces before an extension, which only some parsers accept.
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d})(?:;[\t\x20-\x7e\x80-\xff]*)?" % CHUNK_SIZE_DIGITS)
 _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 
@@ -62,7 +62,7 @@ class ChunkedBody:
             return self._take_data(buffer, parts)
         end = buffer.find(_CRLF, 0, CHUNK_LINE_BYTES)
         if end < 0:
-            # A bare LF would otherwise be waited on as a part of a line.
+            # Otherwise a bare LF would pass as a part of a line that is still arriving.
             if len(buffer) >= CHUNK_LINE_BYTES or b"\n" in buffer:
                 raise RequestRefused("chunk", "A chunk's line is too long, or does not end with CRLF.")
             return False

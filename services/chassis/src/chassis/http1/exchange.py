@@ -44,7 +44,7 @@ class Wire(Protocol):
         """Return whether the request has arrived to its end."""
 
     def on_body_read(self) -> None:
-        """Go on reading: the application has taken what was there."""
+        """Continue reading: the application has taken what had arrived."""
 
     def on_response_complete(self) -> None:
         """Begin the next request, or close."""
@@ -177,23 +177,23 @@ class Exchange:
                 self.keep_alive = False
                 continue
             elif name in (b"transfer-encoding", b"connection"):
-                # The framing of the answer is this server's alone.
+                # Only this server decides on the framing of the answer.
                 continue
             parts += (name, b": ", value, b"\r\n")
         block = b"".join(parts)
-        # One look at all lines together: each has the two control characters of its end, and no others.
+        # One check of all lines together: each has the two control characters of its end, and no others.
         if len(block) - len(block.translate(None, _CONTROL)) != (len(parts) + 3) // 2:
             raise RuntimeError("A header of the response holds a control character.")
         self._has_no_body = self._has_no_body or status in _BODILESS
         self.response_started = True
         self._is_chunked = self._remaining is None and not self._has_no_body and self._is_http_1_1
         framing = b"transfer-encoding: chunked\r\n" if self._is_chunked else b""
-        # A client may not send its next request before the rest of this one, which nobody wants.
+        # The client would have to send the rest of this request before its next one, and nothing reads it.
         self.keep_alive = self.keep_alive and self._wire.has_whole_body()
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
         self._held = b"".join((block, self._wire.date_line(), framing, end))
         if self._remaining is None:
-            # The first part of a stream may be far away.
+            # The first part of a stream may come much later.
             self._flush()
 
     def _flush(self, data: bytes = b"") -> None:

@@ -46,7 +46,7 @@ _OWN = frozenset(
     ]
 )
 _KEY_BYTES = 16
-# As clients write the usual names: looking one up costs less than to check it and to fold its case.
+# The usual names as clients write them: looking one up costs less than checking it and folding its case.
 _USUAL = {
     spelling + b":": name
     for name in (
@@ -103,7 +103,7 @@ def parse_request_line(line: bytes) -> tuple[str, bytes, str]:
         raise VersionNotSupported("version", "This server speaks HTTP/1.1 and HTTP/1.0.")
     method = _METHODS.get(name)
     if method is None:
-        raise NotImplementedHere("method", f"The method must be one of  {', '.join(_METHODS.values())}.")
+        raise NotImplementedHere("method", f"The method must be one of {', '.join(_METHODS.values())}.")
     return method, target, version.decode()
 
 
@@ -140,8 +140,8 @@ def _parse_fields(block: bytes) -> tuple[Fields, dict[bytes, list[bytes]]]:
         raise HeadTooLarge(
             "header_count", f"A request may have at most {FIELDS} header fields; it has {len(lines)}."
         )
-    # What is left of the block without proper characters must be the ends of its lines: in one step for
-    # all, this finds bare CR and LF, NUL and other control characters.
+    # Without its valid characters, only the ends of its lines may be left of the block: this one check finds
+    # bare CR and LF, NUL and other control characters.
     if lines and block.translate(None, _VALUE) != _CRLF * (len(lines) - 1):
         raise RequestRefused("malformed", "The header holds a control character, or a line without CRLF.")
     fields: list[tuple[bytes, bytes]] = []
@@ -179,7 +179,7 @@ def _origin_form(target: bytes, method: str, own: dict[bytes, list[bytes]], *, i
     return rest if rest.startswith(b"/") else b"/" + rest
 
 
-# Clients of one server name it alike.
+# Clients of one server usually send the same name.
 @lru_cache(maxsize=64)
 def _require_host(value: bytes) -> None:
     match = _HOST.fullmatch(value)

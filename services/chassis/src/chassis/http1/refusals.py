@@ -12,7 +12,7 @@ from chassis.problems import SECURITY_HEADERS, problem, problem_headers
 
 
 class RequestRefused(ServiceError):
-    """A request that is refused before it reaches the application; the connection is closed.
+    """The request is refused before it reaches the application; the connection is closed.
 
     `reason` is the value of the metric's label.
     """
@@ -53,7 +53,7 @@ class UpgradeNotPossible(RequestRefused):
 
 
 class TooManyConnections(RequestRefused):
-    """The address of the client, or the owner of its key, has as many connections as it may have."""
+    """The address of the client, or the owner of its key, has reached its limit of connections."""
 
     code = "too-many-connections"
 

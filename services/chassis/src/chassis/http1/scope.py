@@ -1,4 +1,4 @@
-"""A request as ASGI describes it."""
+"""The ASGI scope of a request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Ends:
 
 
 def http_scope(head: RequestHead, ends: Ends, state: Mapping[str, Any], place: object) -> Scope:
-    """Return the scope of an HTTP request; `place` is what its connection holds of the limits."""
+    """Return the scope of an HTTP request; `place` is the place that its connection holds in the limits."""
     raw_path, _, query = head.target.partition(b"?")
     return {
         "type": "http",
@@ -55,7 +55,7 @@ def keep_slashes(path: bytes) -> bytes:
 
 
 def websocket_head(head: RequestHead) -> bytes:
-    """Return the head of a WebSocket's upgrade, for the protocol that takes the connection over."""
+    """Return the head of a WebSocket upgrade, for the protocol that takes over the connection."""
     path, mark, query = head.target.partition(b"?")
     lines = [b"GET %b%b%b HTTP/1.1\r\n" % (keep_slashes(path), mark, query)]
     lines += [b"%b: %b\r\n" % field for field in head.fields]

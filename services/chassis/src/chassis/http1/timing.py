@@ -14,7 +14,7 @@ class WriteStall:
         self._unwritten = 0
 
     def is_over(self, now: float, unwritten: int) -> bool:
-        """Return whether `unwritten` bytes, more than none, have not decreased for too long."""
+        """Return whether `unwritten` bytes, if there are any, have not decreased for too long."""
         if unwritten == 0:
             self._ends = math.inf
         elif unwritten < self._unwritten or self._ends == math.inf:
@@ -26,7 +26,7 @@ class WriteStall:
 class BodyRate:
     """Notices a body that arrives too slowly while the application waits for it.
 
-    A window is `window_s` seconds in which the application only waited for the body. Waiting time is added
+    A window is `window_s` seconds in which the application only waited for the body. Its waits are added
     up: a client that keeps the application busy with tiny parts does not restart the window.
     """
 
@@ -38,7 +38,7 @@ class BodyRate:
         self._received = 0
 
     def begin(self, received: int) -> None:
-        """Begin a body, with its first window, behind the `received` bytes of its connection."""
+        """Begin a body, and its first window, after the `received` bytes of its connection."""
         self._looked_at = None
         self._waited_s = 0.0
         self._received = received

@@ -19,7 +19,7 @@ from chassis.parked.messages import Parked
 from chassis.postgres import Postgres
 from contracts.parked import DiscardParked, InspectParked, ListParked, ParkedFilter, ReplayParked
 
-_EPILOG = "POSTGRES_DSN (or POSTGRES_DSN_FILE) is the database of the service whose messages are meant."
+_EPILOG = "POSTGRES_DSN (or POSTGRES_DSN_FILE) is the database of the service that parked the messages."
 _TIMEOUT_S = 30
 _AWAY = "The database does not answer; check POSTGRES_DSN, and that PostgreSQL is running."
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if dsn is None:
         sys.stderr.write(f"POSTGRES_DSN is not set. {_EPILOG}\n")
         raise SystemExit(2)
-    # To standard error: what is asked for goes to standard output, and to a program that reads it.
+    # To standard error: the result goes to standard output, which a program may read.
     logging.configure(service="parked", level="WARNING", style="auto")
     try:
         sys.stdout.write(asyncio.run(_run(options, dsn)) + "\n")
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, what in (
         ("list", "list messages, oldest first"),
         ("replay", "send messages to their queues again"),
-        ("discard", "give messages up"),
+        ("discard", "discard messages"),
     ):
         command = commands.add_parser(name, help=what, description=what)
         command.add_argument(
@@ -61,12 +61,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--queue", help="only messages of this queue")
         command.add_argument("--type", dest="message_type", help="only messages of this type")
         command.add_argument("--reason", help="only messages parked for this reason")
-    commands.choices["list"].add_argument("--limit", type=int, default=50, help="at most so many (50)")
+    commands.choices["list"].add_argument("--limit", type=int, default=50, help="at most this many (50)")
     commands.choices["list"].add_argument(
         "--state", default="parked", choices=["parked", "replayed", "discarded"]
     )
     commands.choices["replay"].add_argument("--rate", type=float, default=50, help="messages a second (50)")
-    inspect = commands.add_parser("inspect", help="show one message whole")
+    inspect = commands.add_parser("inspect", help="show one message with its headers and body")
     inspect.add_argument("id", type=int)
     return parser
 

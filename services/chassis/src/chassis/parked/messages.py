@@ -48,15 +48,15 @@ _PAUSE_S = 1
 _DELIVERY_LIMIT = "delivery-limit"
 _DIED = "the consumer died with this message each time"
 _MOST_ATTEMPTS = 1_000_000
-# What AMQP allows for a name; a longer one would not fit into an index.
+# The limit of AMQP for names; a longer one would not fit into an index.
 _LONGEST_NAME = 255
 _LONGEST_HEADER = 1_000_000
 _LATEST_MS = 253_402_300_800_000
 
 _SQL = queries.load("chassis")
 _UNPUBLISHABLE = "unpublishable"
-# What only the parking said. A message that kept it would be taken for the same parking when its consumer
-# dies with it: the broker parks what it gets.
+# Headers that parking added. If a replayed message kept them and crashed its consumer, the broker would park
+# it with them, and it would be taken for the same parking.
 _OF_PARKING = [
     names.PARKED_AT,
     names.REASON,
@@ -70,7 +70,7 @@ _OF_PARKING = [
 async def park_unpublishable(connection: Connection, row_id: int, error: str) -> None:
     """Move a message that cannot be published from the outbox to the parked ones, in this transaction."""
     row = await connection.fetchrow(_SQL["park_unpublishable"], row_id, _UNPUBLISHABLE, error)
-    # News of news that nobody can take would be parked news again.
+    # An event about an event that cannot be published would be parked in turn.
     if row is not None and row["message_type"] != ParkedChanged.message_type:
         await news.tell(connection, "parked", [row["message_id"]], reason=_UNPUBLISHABLE)
 
@@ -98,7 +98,7 @@ class Parked:
         }
 
     async def store(self, message: DeliveredMessage) -> None:
-        """Keep a message that came out of the parked queue; of a bundle each part by itself."""
+        """Store a message from the parked queue; store each part of a bundle by itself."""
         properties = message.header.properties
         whole = Part(
             properties.message_type or "", properties.message_id or "", properties.headers or {}, message.body
@@ -125,7 +125,7 @@ class Parked:
             _moment(headers.get(names.SENT_AT)),
             _moment(headers.get(names.PARKED_AT)) or datetime.now(UTC),
         )
-        # News of news that nobody can take would be parked news again.
+        # An event about an event that cannot be handled would be parked in turn.
         if stored == "INSERT 0 1" and message.message_type != ParkedChanged.message_type:
             await news.tell(connection, "parked", [message.message_id], reason=reason)
 
@@ -143,7 +143,7 @@ class Parked:
         return ParkedPage(data=page, next_after=page[-1].id if len(rows) > request.limit else None)
 
     async def inspect(self, request: InspectParked, _: Deadline) -> ParkedDetail:
-        """Return one parked message whole, or raise `NotFound`."""
+        """Return one parked message with its headers and body. Raise `NotFound`."""
         async with self._postgres.connection() as connection:
             row = await connection.fetchrow(_SQL["get_parked"], request.id)
         if row is None:
@@ -199,7 +199,7 @@ class Parked:
         return decided
 
     async def measure_and_clean(self) -> None:
-        """Set the gauge of what is parked, and forget decided messages after 30 days."""
+        """Set the gauge of parked messages, and delete decided ones after 30 days."""
         async with self._postgres.connection() as connection:
             counts = await connection.fetch(_SQL["count_parked"])
             await connection.execute(_SQL["clean_parked"])
@@ -235,7 +235,7 @@ class ParkedKeeper:
                 log.warning("parked message stays in its queue", reason=redaction.safe_message(error))
                 await asyncio.sleep(_PAUSE_S)
             except Exception:
-                # Its neighbours are stored beside it; without this it would wait for the next connection.
+                # Other messages are stored meanwhile; without a retry it would wait for the next connection.
                 log.exception("parked message cannot be stored, retrying")
                 await asyncio.sleep(_PAUSE_S)
         try:
@@ -246,7 +246,7 @@ class ParkedKeeper:
 
 def _require_choice(wanted: ParkedFilter) -> None:
     if wanted.is_empty:
-        raise InvalidInput("Choose the messages by ids, queue, message_type or reason.")
+        raise InvalidInput("Select the messages by ids, queue, message_type or reason.")
 
 
 def _decision(request: ReplayParked | DiscardParked, state: str) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Events about parked messages: accepted work has the id of its command, so clients can read its state."""
+"""Events about parked messages: accepted work has the id of its command, so clients can see its state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_IDS = 1000
 async def tell(
     connection: Connection, state: ParkedState, message_ids: Iterable[str], *, reason: str | None = None
 ) -> None:
-    """Write events into the outbox, in the transaction that changed the state of these messages."""
+    """Write events to the outbox, in the transaction that changed the state of these messages."""
     ids: list[UUID] = []
     for text in message_ids:
         with suppress(ValueError):

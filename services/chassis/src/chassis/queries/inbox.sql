@@ -1,5 +1,5 @@
 -- name: claim_messages
--- Gives the ids that this consumer has not handled before.
+-- Returns the ids that this consumer has not handled before.
 INSERT INTO inbox (message_id, consumer)
 SELECT message_id, $2 FROM unnest($1::uuid[]) AS message_id
 ON CONFLICT DO NOTHING

@@ -3,12 +3,12 @@ INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, bo
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::bytea[], $7::int[])
 
 -- name: take_fresh
--- What is due, from $2 on, and has not failed yet, locked. Nothing while a backup holds the lock 84251.
+-- Rows that are due, from $2 on, and have not failed yet, locked. No rows while a backup holds the lock 84251.
 SELECT id, message_id, exchange, routing_key, message_type, headers, body, attempts
 FROM outbox WHERE (SELECT pg_try_advisory_xact_lock_shared(84251)) AND due_at BETWEEN $2 AND now() AND attempts = 0 ORDER BY due_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
 
 -- name: take_failed
--- What is due and has failed before, locked. Nothing while a backup holds the lock 84251.
+-- Rows that are due and have failed before, locked. No rows while a backup holds the lock 84251.
 SELECT id, message_id, exchange, routing_key, message_type, headers, body, attempts
 FROM outbox WHERE (SELECT pg_try_advisory_xact_lock_shared(84251)) AND due_at <= now() AND attempts > 0 ORDER BY due_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
 
@@ -20,7 +20,7 @@ DELETE FROM outbox WHERE id = ANY($1::bigint[])
 UPDATE outbox SET attempts = 1 WHERE id = ANY($1::bigint[])
 
 -- name: split_bundle
--- Replaces a row by those of its messages that are left; what has been tried is published alone from now on.
+-- Replaces a row by rows of its unsent messages; those with an attempt are published alone from now on.
 WITH whole AS (DELETE FROM outbox WHERE id = $1 RETURNING created_at)
 INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body, attempts, created_at)
 SELECT part.*, whole.created_at
@@ -34,13 +34,14 @@ UPDATE outbox SET attempts = attempts + $2,
 WHERE id = ANY($1::bigint[])
 
 -- name: measure_outbox
--- Of what is due from $2 on up to $1 rows, and the time from which on a look finds all that is committed within $3 seconds.
+-- Measures up to $1 rows due from $2 on. `due_from`: where the next measurement may begin and still find every
+-- row that was committed within $3 seconds.
 SELECT
     coalesce(sum(messages), 0) AS depth, greatest(0, extract(epoch FROM now() - min(created_at)))::float8 AS oldest_s,
     least(min(due_at), now() - make_interval(secs => $3)) AS due_from
 FROM (SELECT messages, created_at, due_at FROM outbox WHERE due_at >= $2 ORDER BY due_at, id LIMIT $1) AS head
 
 -- name: probe_write
--- Rolled back. Its body is too big for the room that a page has left, so that a full disk shows.
+-- Rolled back. The body is too large for the free space of a page, so that a full disk raises an error.
 INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body)
 VALUES (gen_random_uuid(), '', '', 'probe', '{}', $1)

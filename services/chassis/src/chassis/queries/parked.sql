@@ -39,9 +39,9 @@ WHERE (cardinality($1::bigint[]) = 0 OR id = ANY($1)) AND ($2::text IS NULL OR q
     AND state = 'parked'
 
 -- name: replay_parked
--- What has no proper id is undecodable wherever it goes: it is counted and stays. The rate is kept by due
--- times, and the age of a message counts from there: one that is not due is not late. A service's
--- own exchange, which has its name, leads to each of its queues.
+-- A message without a valid id is undecodable everywhere: it is counted and stays. Due times keep the rate, and
+-- the age of a message counts from its due time: before that it is not late. A service's own exchange, which has
+-- the service's name, leads to each of its queues.
 WITH matching AS (
     SELECT id, message_id ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' AS is_replayable FROM parked
     WHERE (cardinality($1::bigint[]) = 0 OR id = ANY($1)) AND ($2::text IS NULL OR queue = $2)
@@ -91,5 +91,5 @@ DELETE FROM parked WHERE id IN (
 )
 
 -- name: read_clock
--- The clock of the database, which has seen all that was decided about a message before.
+-- The clock of the database orders this event after all earlier decisions about a message.
 SELECT clock_timestamp()
