@@ -91,7 +91,7 @@ async def test_a_mail_with_parts_that_are_not_there_fails_and_says_so(post_offic
         failed = await post_office.read(command)
         assert failed.status == "failed"
         assert (
-            "the bytes of the attachment 'a.txt' are not there" in failed.recipients[0].attempts[0].smtp_reply
+            "the content of the attachment 'a.txt' is missing" in failed.recipients[0].attempts[0].smtp_reply
         )
 
 

@@ -217,7 +217,7 @@ async def test_deleted_names_are_bounded_too_until_they_are_removed(
     for number in range(6):
         await answers.save(saving(name=f"t{number}"), SOON)
         await answers.delete(DeleteTemplate(owner_id=OWNER, name=f"t{number}"), SOON)
-    with pytest.raises(TooManyTemplates, match="6 of your templates were deleted"):
+    with pytest.raises(TooManyTemplates, match="6 deleted templates are still stored"):
         await answers.save(saving(name="t7"), SOON)
     assert (await answers.save(saving(name="t3"), SOON)).version == 2
     assert await removed(post_office, days=1) == 5

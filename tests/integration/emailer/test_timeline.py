@@ -135,5 +135,5 @@ async def test_the_message_handed_over_can_be_read_byte_by_byte(post_office: Pos
     with pytest.raises(NotFound, match="There is no e-mail"):
         await raw(post_office, command, owner_id="somebody else")
     await retention.remove(post_office.postgres, Retention())
-    with pytest.raises(NotFound, match="content of e-mail"):
+    with pytest.raises(NotFound, match="has no content"):
         await raw(post_office, command)

@@ -1,1 +1,1 @@
-"""The email service: accepts mails, delivers them by SMTP, and keeps what happened to each recipient."""
+"""The email service: accepts mails, delivers them by SMTP, and records what happened to each recipient."""

@@ -1,10 +1,10 @@
-"""Runs email: `python -m emailer`."""
+"""Run the email service: `python -m emailer`."""
 
 from __future__ import annotations
 
 from chassis import lean
 
-# structlog and httpx would load them where they are installed, 4 MiB for what no service draws.
+# structlog and httpx load these two if they are installed: 4 MiB for terminal output that no service uses.
 with lean.without("pygments", "rich"):
     from chassis import asgi, logging
     from chassis.settings import load_or_exit

@@ -11,7 +11,7 @@ from emailer.settings import EmailSettings
 
 
 def create_app(settings: EmailSettings) -> Application:
-    """Return the service, wired; its lifespan opens and closes it."""
+    """Return the wired application; its lifespan opens and closes the resources."""
     resources = Resources(settings)
     health = resources.runtime.health
     app = create_service_app(health, title=EMAIL, lifespan=resources.open)

@@ -50,7 +50,7 @@ GROUP = 60
 
 def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[type[Message], Handler]:
     """Return the handlers of queue `email.send`; `committed` runs once their effects are committed."""
-    # A thread of its own: a connection is held meanwhile, and must not wait for what else needs threads.
+    # A thread of its own: a connection is held meanwhile, and must not wait for the shared thread pool.
     reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
 
     async def store(connection: Connection, deliveries: Sequence[Delivery[SendEmail]]) -> None:
@@ -60,7 +60,7 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
             await uploads.read_parcels(connection, intake.parcels_of(commands)),
             await templates.resolve(connection, intake.templates_of(commands)),
         )
-        # In a thread: addresses, attachments and HTML of a whole group are read.
+        # In a thread: the addresses, attachments and HTML of a whole group are parsed.
         accept = partial(
             intake.accept_all,
             commands,
@@ -90,7 +90,7 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
             trace = (text(delivery.headers, names.TRACEPARENT), text(delivery.headers, names.REQUEST_ID))
             command = delivery.message
             if not await choosing.copy(connection, command, life_s=settings.expires_after_s, trace=trace):
-                raise NotFound(f"There is no e-mail {command.source_id} that can be sent again.")
+                raise NotFound(f"E-mail {command.source_id} does not exist, or can no longer be sent again.")
 
     return {
         SendEmail: InTransaction(store, group=GROUP, committed=committed),

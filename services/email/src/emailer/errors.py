@@ -1,4 +1,4 @@
-"""Errors of the email service beside the chassis' tree."""
+"""Errors of the email service, in addition to those of the chassis."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ from chassis.errors import ServiceError
 
 
 class TooManyUploads(ServiceError):
-    """The uploads of an owner take as many bytes as those of one owner may."""
+    """The owner's uploads take up all the bytes that one owner may use."""
 
     code = "too-many-uploads"
 
 
 class TooManySuppressions(ServiceError):
-    """The owner would have more suppressed addresses than it may have."""
+    """The owner would exceed its limit of suppressed addresses."""
 
     code = "too-many-suppressions"
 
     def __init__(self, most: int) -> None:
         super().__init__(
-            f"An owner may suppress at most {most} addresses, and nothing was added; lift some first."
+            f"An owner may suppress at most {most} addresses, so none was added; lift suppressions first."
         )
 
 
 class UnsendableMail(ValueError):
-    """A mail cannot be sent as it is; the text says why."""
+    """A mail cannot be sent as it is; the message says why."""
 
 
 class TooManyTemplates(ServiceError):
-    """An owner has as many templates, or a template as many versions, as there may be."""
+    """An owner has the most templates allowed, or a template has the most versions allowed."""
 
     code = "too-many-templates"
 
 
 class TemplateChanged(ServiceError):
-    """A template has another version than its writer has seen."""
+    """The template's newest version is not the one that the caller expected."""
 
     code = "precondition-failed"
 
 
 class TemplateFailed(Exception):
-    """A template cannot be rendered: a code, the part, its line (from 1) and what is wrong."""
+    """A template cannot be rendered; has a code, the part, its line (from 1) and a description."""
 
     def __init__(self, code: str, detail: str, *, part: str = "", line: int | None = None) -> None:
         super().__init__(detail)
@@ -50,12 +50,12 @@ class TemplateFailed(Exception):
 
     @property
     def described(self) -> str:
-        """The reason, behind the part that it is about."""
+        """The part that failed, followed by the reason."""
         return f"{self.part}: {self.reason}" if self.part else self.reason
 
 
 class SmtpError(Exception):
-    """The conversation with the relay failed; the text is fit for the record."""
+    """The conversation with the relay failed; the message may be shown in the mail's record."""
 
 
 class RelayUnreachable(SmtpError):
@@ -71,13 +71,13 @@ class AuthenticationRefused(SmtpError):
 
 
 class TooLate(SmtpError):
-    """The time of a mail was over before it was begun."""
+    """The mail expired before its attempt began."""
 
 
 class ConnectionLost(SmtpError):
-    """The connection broke, or an answer did not come in time.
+    """The connection broke, or the relay did not answer in time.
 
-    `after_dot` tells whether the whole mail had been sent: then the relay may have it, or not. `tls` tells
+    `after_dot` says whether the whole mail had been sent, so that the relay may have accepted it. `tls` says
     whether the connection was encrypted, `host` names the relay.
     """
 
@@ -89,11 +89,11 @@ class ConnectionLost(SmtpError):
 
 
 class UnreadableKey(Exception):
-    """A private key is sealed under a secret that this process was not given."""
+    """A private key is encrypted with a secret that this process does not have."""
 
 
 class TooManyDomains(ServiceError):
-    """The owner has as many domains as one owner may have."""
+    """The owner has the most domains that one owner may have."""
 
     code = "too-many-domains"
 
@@ -105,7 +105,7 @@ class DomainExists(ServiceError):
 
 
 class NoSecretsKey(ServiceError):
-    """The service was not given the secret that private keys are sealed under."""
+    """The secret that encrypts private keys is not configured."""
 
     code = "no-secrets-key"
 

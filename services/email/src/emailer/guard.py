@@ -1,4 +1,4 @@
-"""The staging guard: a system that is no production sends to those who were named, to nobody else."""
+"""The staging guard: a system that is not in production sends only to the recipients on a list."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _ENTRY = re.compile(r"(?:[^@\s]+@|@)?[^@\s]+\.[^@\s]+")
 
 @dataclass(frozen=True, slots=True)
 class RecipientGuard:
-    """The addresses and domains that may get mail; without any, all may."""
+    """The addresses and domains that may receive mail; if the list is empty, all may."""
 
     allowed: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, text: str | None) -> RecipientGuard:
-        """Return the guard of a list such as `me@example.com, @example.org`. Raise `ValueError`."""
+        """Return the guard for a list such as `me@example.com, @example.org`. Raise `ValueError`."""
         entries = [entry.strip().lower() for entry in (text or "").split(",") if entry.strip()]
         for entry in entries:
             if not _ENTRY.fullmatch(entry):
@@ -24,7 +24,7 @@ class RecipientGuard:
         return cls(frozenset(entry if "@" in entry else f"@{entry}" for entry in entries))
 
     def refusal_of(self, address: str) -> str | None:
-        """Return the reason, as the attempt records it, if no mail may be sent to `address`."""
+        """Return the reason to record in the attempt if no mail may be sent to `address`, else None."""
         if self.allows(address):
             return None
         return "not sent: the recipient is not in EMAIL_ALLOWED_RECIPIENTS of this system"

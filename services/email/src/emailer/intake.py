@@ -1,4 +1,4 @@
-"""Intake of `SendEmail` commands: a letter with its recipients, or the reason why it cannot be sent."""
+"""Intake of `SendEmail` commands: each becomes a letter with recipients, or the reason for sending none."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from emailer.writing.letters import Addressee, Letter
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The uploads (bytes, by id and owner) and the versions of templates that mails name, if they exist.
+    """Those uploads (sizes, by id and owner) and template versions named by mails that exist.
 
-    `parcels` are the bytes of attachments that went ahead, by id and owner.
+    `parcels` holds the bytes of attachments that were sent ahead of their mails, by id and owner.
     """
 
     uploads: Mapping[tuple[UUID, str], int] = field(default_factory=dict)
@@ -38,9 +38,9 @@ _NOTHING = Known()
 
 @dataclass(frozen=True, slots=True)
 class PreparedMail:
-    """A command as it is stored. Without `letter` nothing is sent, and `refusal` says why.
+    """A command as it is stored. If `letter` is None nothing is sent, and `refusal` says why.
 
-    `suppressed` says why nothing is sent to a recipient, by its address.
+    `suppressed` maps the address of a suppressed recipient to the reason why nothing is sent to it.
     """
 
     command: SendEmail
@@ -53,14 +53,14 @@ class PreparedMail:
 
     @property
     def status(self) -> EmailStatus:
-        """The mail's status at the start: queued, or failed or suppressed when nobody can get it."""
+        """The mail's initial status: queued, or failed or suppressed when it can be sent to nobody."""
         return states.summed_up([self.status_of(addressee) for addressee in self.addressees])
 
     @property
     def metadata_text(self) -> str:
-        """The caller's metadata as they were written, as JSON.
+        """The caller's metadata as JSON, exactly as written.
 
-        None are kept when they could not be returned as they are (then the mail is refused).
+        Metadata that could not be returned unchanged is dropped (the mail is refused then).
         """
         metadata, text = self.command.metadata, self.command.metadata_text
         try:
@@ -80,20 +80,20 @@ class PreparedMail:
         return command.message_id or rendering.message_id(command.email_id, domain=self.letter.sender.domain)
 
     def status_of(self, addressee: Addressee) -> RecipientStatus:
-        """Return the recipient's status at the start."""
+        """Return the recipient's initial status."""
         if self.refusal or addressee.refusal:
             return "failed"
         return "suppressed" if addressee.shown in self.suppressed else "queued"
 
     def refusal_of(self, addressee: Addressee) -> str | None:
-        """Return why nothing will be sent to this recipient."""
+        """Return the reason why nothing will be sent to this recipient, or None."""
         return self.refusal or addressee.refusal or self.suppressed.get(addressee.shown)
 
 
 def accept_all(
     commands: Sequence[SendEmail], *, default_sender: str, expires_after_s: float, there: Known
 ) -> list[PreparedMail]:
-    """Return each of `commands` as it is stored; `there` holds the uploads and templates that they name."""
+    """Return each of `commands` as it is stored; `there` holds the uploads and templates they name."""
     return [
         accept(command, default_sender=default_sender, expires_after_s=expires_after_s, there=there)
         for command in commands
@@ -120,7 +120,7 @@ def uploads_of(commands: Iterable[SendEmail]) -> set[tuple[UUID, str]]:
 
 
 def parcels_of(commands: Iterable[SendEmail]) -> set[tuple[UUID, str]]:
-    """Return the parcels in which attachments of `commands` are, each with its owner."""
+    """Return the parcels that hold attachments of `commands`, each with its owner."""
     return {
         (attachment.part.parcel_id, command.owner_id)
         for command in commands
@@ -132,10 +132,10 @@ def parcels_of(commands: Iterable[SendEmail]) -> set[tuple[UUID, str]]:
 def accept(
     command: SendEmail, *, default_sender: str, expires_after_s: float, there: Known = _NOTHING
 ) -> PreparedMail:
-    """Return `command` as it is stored; never raises for what a command says.
+    """Return `command` as it is stored; whatever the command contains, nothing is raised.
 
-    A mail that was answered with 202 must not vanish into the parked messages: what cannot be sent is
-    stored as failed, with the reason as each recipient's only attempt, so that asking for it tells the truth.
+    A mail that was answered with 202 must not vanish into the parked messages: one that cannot be sent is
+    stored as failed, with the reason as each recipient's only attempt, so that its owner can see it.
     """
     recipients = letters.addressees(command)
     due_at = max(command.accepted_at, command.send_at or command.accepted_at)
@@ -164,7 +164,7 @@ def accept(
 
 
 def _unpacked(command: SendEmail, parcels: Mapping[tuple[UUID, str], bytes]) -> SendEmail:
-    """Return `command` with the attachments that went ahead. Raise `UnsendableMail` when one is missing."""
+    """Return `command` with the attachments sent ahead of it. Raise `UnsendableMail` when one is missing."""
     if not any(attachment.part for attachment in command.attachments):
         return command
     attachments = []
@@ -175,7 +175,7 @@ def _unpacked(command: SendEmail, parcels: Mapping[tuple[UUID, str], bytes]) -> 
             continue
         content = parcels.get((part.parcel_id, command.owner_id))
         if content is None or part.start + part.size > len(content):
-            raise UnsendableMail(f"the bytes of the attachment {attachment.filename!r} are not there")
+            raise UnsendableMail(f"the content of the attachment {attachment.filename!r} is missing")
         text = base64.b64encode(content[part.start : part.start + part.size]).decode()
         attachments.append(attachment.model_copy(update={"content": text, "part": None}))
     return command.model_copy(update={"attachments": attachments})

@@ -1,4 +1,4 @@
-"""A mail as it is handed over, for its owner to look at: written again from what is stored, in parts."""
+"""A mail as it is handed to the relay, for its owner to inspect: written again from the tables, in parts."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from emailer.writing.preparing import MailPreparation
 
 _PART_BYTES = 256 * 1024
 _KEPT_S = 30.0
-# The newest is kept however large it is.
+# The newest mail is kept however large it is.
 _MOST_KEPT_BYTES = 32 * 1024 * 1024
-# Requests of one owner: one is being answered, the others wait.
+# Of one owner at a time: one request is being answered, the others wait.
 MOST_OF_OWNER = 4
 _TURN_WITHIN_S = 10.0
 
@@ -39,28 +39,28 @@ class _Kept:
 
 
 class RawMails:
-    """Answers with parts of a mail; an owner's last one is kept for half a minute, for those that follow.
+    """Returns a mail part by part; an owner's last mail is kept for half a minute, for the parts that follow.
 
     An owner's requests are answered one after the other. Templates are rendered before a mail waits for its
-    turn to be written: what an owner has to wait for is never a template of another.
+    turn to be written, so no owner waits for another owner's template.
     """
 
     def __init__(self, postgres: Postgres, senders: Senders, preparation: MailPreparation) -> None:
         self._postgres = postgres
         self._preparation = preparation
         self._senders = senders
-        # By owner; the one that was asked for the longest ago comes first.
+        # By owner; the least recently requested comes first.
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._places = Places("mails that are written for display", of_owner=MOST_OF_OWNER)
         self._owners: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._writing = asyncio.Lock()
 
     async def part(self, request: GetRawEmail, _: Deadline | None = None) -> RawEmail:
-        """Return the wanted part.
+        """Return the requested part.
 
-        Raise `NotFound` for another owner's mail, or one without content, `Conflict` for one that its
-        template cannot make, `TooManyAtOnce` when its owner has asked for several already, and `Overloaded`
-        when the turn of the owner does not come soon.
+        Raise `NotFound` for another owner's mail, or one without content, `Conflict` when its template cannot
+        be rendered, `TooManyAtOnce` when its owner has several requests open already, and `Overloaded` when
+        the owner's turn does not come soon.
         """
         async with self._turn_of(request.owner_id):
             await self._require_content(request)
@@ -89,10 +89,10 @@ class RawMails:
         if found is None:
             raise NotFound(f"There is no e-mail {request.email_id}.")
         if not found.content_available:
-            raise NotFound(f"The content of e-mail {request.email_id} was removed, or could not be sent.")
+            raise NotFound(f"E-mail {request.email_id} has no content: it was removed, or could not be sent.")
 
     async def _fill(self, request: GetRawEmail) -> None:
-        """Have what the template of the mail says stored with it."""
+        """Render the mail's template, and store the result with the mail."""
         async with self._postgres.connection() as connection:
             mails = await repository.read_mails(connection, [request.email_id], with_files=False)
         try:
@@ -104,13 +104,13 @@ class RawMails:
             ) from None
 
     async def _written(self, request: GetRawEmail) -> bytes:
-        # One after the other: there may be 27 MB to each.
+        # One after the other: each may have 27 MB.
         async with _within_turn(self._writing):
             async with self._postgres.connection() as connection:
                 mails = await repository.read_mails(connection, [request.email_id])
                 mail = (await self._senders.identify(connection, mails))[request.email_id]
             if mail.letter is None:
-                raise NotFound(f"The content of e-mail {mail.id} was stored by a newer release.")
+                raise NotFound(f"This release cannot read e-mail {mail.id}, which a newer one stored.")
             return await self._preparation.writer.write(await self._preparation.attach(mail))
 
     def _keep(self, request: GetRawEmail, content: bytes) -> None:
@@ -127,7 +127,7 @@ class RawMails:
 
 @asynccontextmanager
 async def _within_turn(lock: asyncio.Lock) -> AsyncIterator[None]:
-    """Hold `lock`. Raise `Overloaded` where that takes too long."""
+    """Hold `lock`. Raise `Overloaded` when it cannot be acquired in time."""
     try:
         async with asyncio.timeout(_TURN_WITHIN_S):
             await lock.acquire()

@@ -31,7 +31,7 @@ SQL = queries.load("emailer")
 
 Key = tuple[UUID, int]
 
-# Attempts that are shown of a mail, in equal shares of its recipients: one that is deferred for months, and
+# Attempts shown for a mail, divided equally among its recipients: one that is deferred for months, and
 # retried by hand, has thousands.
 MOST_ATTEMPTS = 500
 _LEAST_ATTEMPTS = 10
@@ -64,14 +64,14 @@ async def store(
 
 
 async def renew(connection: Connection, keys: Sequence[Key], *, holder: UUID, lease_s: float) -> None:
-    """Keep the recipients `keys` in hand for another `lease_s` seconds."""
+    """Extend the leases on the recipients `keys` to `lease_s` seconds from now."""
     await connection.execute(SQL["renew_leases"], holder, *_columns(sorted(keys), 2), lease_s)
 
 
 async def read_mails(
     connection: Connection, ids: Sequence[UUID], *, with_files: bool = True
 ) -> dict[UUID, StoredMail]:
-    """Return the mails `ids` with bodies and attachments, by id; uploads are named, not read."""
+    """Return the mails `ids` with bodies and attachments, by id; the bytes of uploads are not read."""
     rows = await connection.fetch(SQL["read_mails"], ids) if ids else []
     wanted = [row["id"] for row in rows if row["attachment_count"] and with_files]
     files: dict[UUID, list[File]] = {}
@@ -103,7 +103,7 @@ def jobs(claimed: Iterable[asyncpg.Record], mails: dict[UUID, StoredMail]) -> li
 
 
 async def keep_text(connection: Connection, email_id: UUID, text: str) -> None:
-    """Keep the text of a mail that came with HTML only."""
+    """Store the text part made for a mail that came with HTML only."""
     await connection.execute(SQL["keep_text"], email_id, text)
 
 
@@ -114,7 +114,7 @@ async def count_held(connection: Connection) -> int:
 
 
 async def record(connection: Connection, outcomes: Sequence[Outcome], *, holder: UUID) -> list[StatusChange]:
-    """Write outcomes and attempts; return the changes of the mails' summed-up statuses."""
+    """Write outcomes and attempts; return the changes of the mails' overall statuses."""
     # In one order, like the renewal of leases.
     rows = sorted(
         ((*o.job.key, o.status, o.due_at, o.tries, o.doubts) for o in outcomes), key=lambda row: row[:2]
@@ -133,20 +133,20 @@ async def record(connection: Connection, outcomes: Sequence[Outcome], *, holder:
 
 
 async def expires_in_s(connection: Connection) -> float:
-    """Return in how many seconds the first waiting recipient expires; infinity where none waits."""
+    """Return the seconds until the first waiting recipient expires; infinity when none waits."""
     found = await connection.fetchval(SQL["expires_in_s"])
     return math.inf if found is None else float(found)
 
 
 async def expire(connection: Connection, *, most: int) -> tuple[int, list[StatusChange]]:
-    """Give up recipients whose time is over; return how many, and the changes of their mails."""
+    """Expire recipients whose deadline has passed; return their number, and the changes of their mails."""
     rows = await connection.fetch(SQL["expire_recipients"], most)
     await note(connection, "expired", [(row["email_id"], row["position"]) for row in rows])
     return len(rows), await sum_up(connection, {row["email_id"] for row in rows})
 
 
 async def note(connection: Connection, kind: EventKind, keys: Sequence[tuple[UUID, int | None]]) -> None:
-    """Write down for the timeline what happened to these recipients, or to mails as a whole."""
+    """Add an event to the timeline of these recipients, or of mails as a whole (position None)."""
     if keys:
         await connection.execute(SQL["note_events"], *_columns(keys, 2), kind)
 
@@ -158,11 +158,11 @@ async def sum_up(
     sums = dict(known)
     shared = sorted(set(ids) - sums.keys())
     if shared:
-        # Another process may record another recipient of the same mail: one after the other.
+        # Another process may be recording another recipient of the same mail: take turns.
         await connection.execute(SQL["lock_emails"], shared)
         for row in await connection.fetch(SQL["read_states"], shared):
             sums[row["email_id"]] = states.summed_up(row["statuses"])
-    # "sending" passes by itself, and nobody is notified of it.
+    # "sending" is transient, and is not announced.
     changed = {key: status for key, status in sums.items() if status not in ("queued", "sending")}
     if not changed:
         return []
@@ -171,16 +171,16 @@ async def sum_up(
 
 
 def snapshot(connection: Connection) -> AbstractAsyncContextManager[object]:
-    """Open a transaction in which several statements see one moment: a status and the attempts behind it."""
+    """Open a transaction whose statements all see the same snapshot: a status and the attempts behind it."""
     return connection.transaction(isolation="repeatable_read", readonly=True)
 
 
 async def find(
     connection: Connection, email_id: UUID, *, owner_id: str, limits: DomainLimits = UNLIMITED
 ) -> Email | None:
-    """Return a mail of `owner_id` with recipients and attempts, or None; within a `snapshot`.
+    """Return a mail of `owner_id` with recipients and attempts, or None; call it within a `snapshot`.
 
-    What happens next to a recipient depends on the `limits` of its domain.
+    The next step shown for a recipient depends on the `limits` of its domain.
     """
     row = await connection.fetchrow(SQL["read_email"], email_id, owner_id)
     if row is None:
@@ -216,7 +216,7 @@ async def find(
 
 
 async def count(connection: Connection, *, owner_id: str) -> EmailCounts:
-    """Return the number of mails of `owner_id` in each status, as of their last recorded outcome."""
+    """Return the number of mails of `owner_id` in each status, as last recorded."""
     rows = await connection.fetch(SQL["count_emails"], owner_id)
     return EmailCounts(counts={row["status"]: row["count"] for row in rows})
 

@@ -35,8 +35,8 @@ from emailer.uploads.service import UploadLimits, UploadService
 from emailer.writing.preparing import MailPreparation
 from emailer.writing.writer import MailWriter
 
-# Messages that are here or being stored. A mail may have more than a megabyte, and the broker counts messages
-# only: what a process holds is bounded by this.
+# Messages received and not yet stored. A mail may have more than a megabyte, and the broker counts messages
+# only, so this number bounds the memory that a process needs for them.
 _PREFETCH = 60
 
 
@@ -135,10 +135,10 @@ class Resources:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Start everything in the background; close it in reverse order when the block ends.
+        """Start all background tasks; close everything in reverse order when the block ends.
 
-        The relay is no part of readiness: mails are accepted and kept while it is away. Its state is in the
-        metrics `tickwire_email_route_paused` and `tickwire_email_due_recipients`.
+        The relay is not part of readiness: mails are accepted and kept while it is unavailable. Its state is
+        in the metrics `tickwire_email_route_paused` and `tickwire_email_due_recipients`.
         """
         async with AsyncExitStack() as stack:
             stack.callback(self.route.close)
@@ -148,7 +148,7 @@ class Resources:
             try:
                 yield
             finally:
-                # First at a stop: the runtime's database must still be there to record what was delivered.
+                # Drained first: the database must still be open to record what was delivered.
                 deadline = self.runtime.health.stop(self._grace_s)
                 await self.dispatcher.drain(deadline.remaining_s())
 
@@ -164,7 +164,7 @@ class Resources:
 
     def _stored(self) -> None:
         self.dispatcher.wake()
-        # A refused mail has an event already.
+        # A mail that was refused at once has written an event into the outbox.
         self.runtime.relay.wake()
 
 

@@ -1,8 +1,8 @@
-"""What is kept of mails that have ended, and for how long: attachments, content, and then the record itself.
+"""Retention of mails that have ended: removes first attachments, then content, and last the record itself.
 
-Templates that were deleted are kept for the mails that are still to be made of them.
+Deleted templates are kept for as long as accepted mails must still be rendered from them.
 
-A mail that has not ended is never touched. Removal goes in steps of a bounded size, as many as it takes.
+A mail that has not ended is never touched. Removal takes as many steps of a bounded size as it needs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Retention:
 
     @property
     def steps(self) -> tuple[tuple[str, str, tuple[float, ...]], ...]:
-        """What is removed, the statement that removes it, and its parameters beside the number."""
+        """For each step: the kind removed, the statement, and the statement's parameters after the limit."""
         return (
             ("", "sum_up_anew", ()),
             ("", "note_ends", ()),
@@ -48,7 +48,7 @@ class Retention:
 
 
 async def remove(postgres: Postgres, retention: Retention) -> dict[str, int]:
-    """Remove everything whose time is over; return of how many mails, by what was removed."""
+    """Remove everything past its retention; return the numbers removed, by kind."""
     removed: dict[str, int] = {}
     for what, statement, parameters in retention.steps:
         count = _STEP
@@ -62,7 +62,7 @@ async def remove(postgres: Postgres, retention: Retention) -> dict[str, int]:
 
 
 async def keep_removing(postgres: Postgres, retention: Retention) -> None:
-    """Remove rows past their retention, and measure the delay, for ever."""
+    """Remove rows past their retention, and measure the delay, until cancelled."""
     while True:
         try:
             await remove(postgres, retention)
@@ -75,7 +75,7 @@ async def keep_removing(postgres: Postgres, retention: Retention) -> None:
 
 
 async def keep_counting(postgres: Postgres) -> None:
-    """Add the changes of the counts up, for ever, so that few are left to be added when somebody asks."""
+    """Fold changes into the stored counts until cancelled, so that a query has few left to add."""
     while True:
         count = 0
         try:

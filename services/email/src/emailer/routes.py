@@ -1,4 +1,4 @@
-"""The HTTP edge: uploads, which are too large for messages and so come past the broker."""
+"""The HTTP edge: uploads, which are too large for messages and so bypass the broker."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from emailer.uploads.service import UploadService
 
 
 def add_routes(app: FastAPI, uploads: UploadService) -> None:
-    """Add `PUT /uploads/{id}`, for whoever was given the permission over the broker."""
+    """Add `PUT /uploads/{id}`, for callers that got a token by `OpenUpload` over the broker."""
 
     @app.put("/uploads/{upload_id}")
     async def put(upload_id: UUID, request: Request) -> Response:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not token:
-            raise Unauthenticated("An upload needs the token that OpenUpload was answered with.")
+            raise Unauthenticated("The Authorization header must have the token that OpenUpload returned.")
         try:
             stored = await uploads.store(upload_id, token, request.stream())
         except ClientDisconnect:
-            # Nobody reads this answer.
+            # The client is gone: nobody reads this response.
             return Response(status_code=400)
         return Response(stored.model_dump_json(), media_type="application/json")

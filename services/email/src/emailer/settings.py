@@ -21,7 +21,7 @@ OnAmbiguous = Literal["retry", "hold"]
 
 
 class EmailSettings(Settings):
-    """The settings of email, beside the shared ones: listener, relay and patience."""
+    """The settings of the email service, in addition to the shared ones."""
 
     prefix: ClassVar[str] = "EMAIL_"
 
@@ -38,7 +38,7 @@ class EmailSettings(Settings):
     )
     smtp_host: Annotated[str, readable_by(hosts.read)] = Field(
         default="127.0.0.1",
-        description="host of the SMTP relay; or several, each with a port if it has its own: tried in order",
+        description="host of the SMTP relay; or several, each as host or host:port, which are tried in order",
         examples=["smtp.example.com", "smtp-1.example.com, smtp-2.example.com:2525"],
     )
     smtp_port: int = Field(
@@ -51,12 +51,12 @@ class EmailSettings(Settings):
     )
     smtp_ca_file: str | None = Field(
         default=None,
-        description="file of the authorities that may have signed the relay's certificate; else the system's",
+        description="file of the CA certificates that the relay's is verified with; none: the system's",
         examples=["/etc/ssl/relay.pem"],
     )
     smtp_username: str | None = Field(
         default=None,
-        description="user name at the relay; none means no authentication",
+        description="user name at the relay; none: no authentication",
         examples=["tickwire"],
     )
     smtp_password: SecretStr | None = Field(
@@ -65,11 +65,11 @@ class EmailSettings(Settings):
     smtp_hello: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9.:\[\]-]+$",
-        description="name this host introduces itself with; else its own host name",
+        description="host name that is sent in EHLO; none: the name of this host",
         examples=["mail.example.com"],
     )
     smtp_connections: int = Field(
-        default=8, ge=1, le=200, description="most connections to the relay of one process", examples=["8"]
+        default=8, ge=1, le=200, description="most connections of one process to the relay", examples=["8"]
     )
     smtp_deliveries_per_connection: int = Field(
         default=100, ge=1, description="mails after which a connection is replaced", examples=["100"]
@@ -77,7 +77,7 @@ class EmailSettings(Settings):
     domain_limits: Annotated[str, readable_by(DomainLimits.read)] = Field(
         default="",
         description="limits of destination domains, separated by commas: a domain, or * for every other one, "
-        "with how many connections a process may use for it, or with how many attempts of all processes may "
+        "then how many connections one process may use for it, or how many attempts of all processes may "
         "begin in how many seconds",
         examples=["gmail.com=4,gmail.com=100/60,*=20/1"],
     )
@@ -88,7 +88,7 @@ class EmailSettings(Settings):
         default=60,
         gt=0,
         le=600,
-        description="seconds to wait for an answer of the relay, or for progress of an upload",
+        description="seconds to wait for a reply of the relay, or for it to accept more of a mail",
         examples=["60"],
     )
     route_pause_s: float = Field(
@@ -100,14 +100,14 @@ class EmailSettings(Settings):
     authentication_pause_s: float = Field(
         default=60,
         gt=0,
-        description="pause in seconds when the relay refuses the login or limits what it takes",
+        description="pause in seconds when the relay refuses the login, or reports a sending limit",
         examples=["60"],
     )
     refusals_before_pause: int = Field(
         default=20,
         ge=2,
         le=10_000,
-        description="refusals to many domains within a minute after which nothing is sent for a while",
+        description="refusals of mails to many domains within a minute after which sending is paused",
         examples=["20"],
     )
     retry_scale: float = Field(
@@ -119,60 +119,60 @@ class EmailSettings(Settings):
     expires_after_s: float = Field(
         default=86_400,
         gt=0,
-        description="seconds after which a mail without expires_at is given up",
+        description="seconds after which a mail without expires_at expires",
         examples=["86400"],
     )
     on_ambiguous: OnAmbiguous = Field(
         default="retry",
-        description="when the relay may have a mail or not: retry twice with the same Message-ID, or hold",
+        description="if the relay may have the mail: retry twice with the same Message-ID, or hold it",
         examples=["hold"],
     )
     reply_rules: Annotated[str, readable_by(own_rules.read)] = Field(
         default="",
-        description="rules of your own about the relay's replies, as JSON; they come before the shipped ones",
+        description="your own rules for the relay's replies, as JSON; they precede the built-in ones",
         examples=['[{"name": "greylisted", "codes": ["550"], "says": "greylist", "then": "defer"}]'],
     )
     content_days: float = Field(
         default=7,
         ge=0,
         le=3650,
-        description="days for which bodies are kept after a mail's end, and attachments of one that failed",
+        description="days for which bodies, and attachments of failed mails, are kept after a mail's end",
         examples=["7"],
     )
     record_days: float = Field(
         default=90,
         ge=0,
         le=3650,
-        description="days for which the record of a mail is kept after its end; at least as long as bodies",
+        description="days for which a mail's record is kept after its end; at least as long as bodies",
         examples=["90"],
     )
     secrets_key: SecretStr | None = Field(
         default=None,
         min_length=16,
-        description="secret that private DKIM keys are encrypted with; without it no keys are made",
+        description="secret that encrypts private DKIM keys; without it no keys are made",
         examples=["(32 random bytes in hex)"],
     )
     previous_secrets_key: SecretStr | None = Field(
         default=None,
         min_length=16,
-        description="that secret before a rotation: keys encrypted with it are re-encrypted at the start",
+        description="previous secret, during a rotation: keys encrypted with it are re-encrypted at start",
         examples=["(32 random bytes in hex)"],
     )
     dns_servers: Annotated[str, readable_by(read_servers)] = Field(
         default="",
-        description="DNS servers that are asked for the records of sender domains; none: the system's",
+        description="DNS servers to query for the records of sender domains; none: the system's",
         examples=["9.9.9.9, 127.0.0.1:5353"],
     )
     spf_mechanisms: str | None = Field(
         default=None,
         pattern=r"^[a-zA-Z0-9+?~:./_%{}= -]+$",
-        description="what SPF records of sender domains must contain for your relay; none: it is not shown",
+        description="SPF mechanisms of your relay that sender domains must have; none: no record is shown",
         examples=["include:spf.example.com"],
     )
     return_path_target: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9.-]+$",
-        description="host that receives bounces, to which bounces.<domain> must point; none: it is not shown",
+        description="host that receives bounces: target of bounces.<domain>; none: no record is shown",
         examples=["bounces.example.com"],
     )
     domains_per_owner: int = Field(
@@ -187,12 +187,12 @@ class EmailSettings(Settings):
     domain_grace_s: float = Field(
         default=259_200.0,
         ge=0,
-        description="seconds for which a verified domain may lack the record that shows its ownership",
+        description="seconds for which a verified domain may lack its ownership record",
         examples=["259200"],
     )
     allowed_recipients: Annotated[str | None, readable_by(RecipientGuard.read)] = Field(
         default=None,
-        description="addresses and domains that may get mail, for staging; without it all may",
+        description="addresses and domains that may receive mail, for staging; none: all may",
         examples=["me@example.com, @example.org"],
     )
     bounce_domain: str | None = Field(
@@ -206,7 +206,7 @@ class EmailSettings(Settings):
         default=90,
         gt=0,
         le=3650,
-        description="days for which an address that failed gets no mail, and for which a failure counts",
+        description="days for which an address that failed stays suppressed, and for which a failure counts",
         examples=["90"],
     )
     most_suppressions: int = Field(
@@ -219,7 +219,7 @@ class EmailSettings(Settings):
     lease_s: float = Field(
         default=60,
         gt=0,
-        description="seconds after which the mails of a process that was killed are taken over",
+        description="seconds after which another process takes over the mails of one that was killed",
         examples=["60"],
     )
     window: int = Field(
@@ -232,7 +232,7 @@ class EmailSettings(Settings):
     window_bytes: int = Field(
         default=32 << 20,
         ge=1,
-        description="most bytes of mails that one process holds at a time, as stored and as sent",
+        description="most bytes of mails that one process holds at a time, counted as stored plus as sent",
         examples=["33554432"],
     )
 
@@ -250,20 +250,20 @@ class EmailSettings(Settings):
         default=2,
         ge=1,
         le=64,
-        description="processes of low priority that write large mails and read long HTML",
+        description="processes of low priority that build large mails and convert long HTML to text",
         examples=["2"],
     )
     upload_life_s: float = Field(
         default=86_400,
         ge=60,
         le=30 * 86_400,
-        description="seconds for which mails may name an upload; it is removed a day later, if none needs it",
+        description="seconds for which mails may name an upload; removed a day later unless a mail needs it",
         examples=["86400"],
     )
     uploads_owner_bytes: int = Field(
         default=500 << 20,
         ge=MOST_UPLOAD_BYTES,
-        description="most bytes of uploads of one owner, those included that come in at the moment",
+        description="most bytes of uploads of one owner, including those in progress",
         examples=["524288000"],
     )
     uploads_total_bytes: int = Field(
@@ -275,7 +275,7 @@ class EmailSettings(Settings):
 
     @property
     def key_safe(self) -> KeySafe | None:
-        """What private keys are encrypted with; None when there is no secret for it."""
+        """The safe that encrypts private keys; None when no secret is configured."""
         if self.secrets_key is None:
             return None
         previous = self.previous_secrets_key
@@ -285,7 +285,7 @@ class EmailSettings(Settings):
 
     @property
     def check_schedule(self) -> CheckSchedule:
-        """When the records of domains are looked at."""
+        """How often the records of domains are checked."""
         return CheckSchedule(timedelta(seconds=self.domain_check_s), timedelta(seconds=self.domain_grace_s))
 
     @field_validator(
@@ -303,7 +303,7 @@ class EmailSettings(Settings):
     @field_validator("bounce_domain")
     @classmethod
     def _can_be_signed(cls, value: str | None, info: ValidationInfo) -> str | None:
-        # A secret that is itself wrong is named already.
+        # If the secret itself is invalid, that error is reported already.
         if value is not None and info.data.get("secrets_key", "") is None:
-            raise ValueError("needs EMAIL_SECRETS_KEY, which signs the return paths")
+            raise ValueError("needs EMAIL_SECRETS_KEY, from which the key that signs return paths is derived")
         return value

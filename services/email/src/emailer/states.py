@@ -1,4 +1,4 @@
-"""The states of a recipient, and how a mail's status sums its recipients up."""
+"""The states of a recipient, and how they make up a mail's status."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Literal, get_args
 
 from contracts.emails import EmailStatus, RecipientStatus
 
-# Nothing more happens to a recipient in one of these.
+# No further attempt is made at a recipient in one of these states.
 FINAL: frozenset[RecipientStatus] = frozenset(("delivered", "failed", "suppressed", "expired", "cancelled"))
 ALL: tuple[RecipientStatus, ...] = get_args(RecipientStatus)
 
-# A recipient may have failed before anything was sent: its address was none.
+# A recipient may fail before anything is sent: its address was invalid.
 _NOT_BEGUN: frozenset[RecipientStatus] = frozenset(("queued", "failed", "suppressed"))
-# Why nobody got a mail: the worst comes first.
+# The reasons why nobody got a mail; the worst comes first.
 _UNDELIVERED: tuple[Literal["failed", "expired", "cancelled", "suppressed"], ...] = (
     *("failed", "expired"),
     *("cancelled", "suppressed"),

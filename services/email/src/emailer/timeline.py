@@ -8,7 +8,7 @@ from datetime import datetime
 from chassis.postgres import Row
 from contracts.emails import Recipient, TimelineEvent
 
-# A mail to fifty that is deferred for days has thousands.
+# A mail to fifty recipients that is deferred for days has thousands.
 MOST_EVENTS = 500
 
 

@@ -1,1 +1,1 @@
-"""Bounces: mails that come back, matched to their recipient by the return path, read, and recorded."""
+"""Bounces: each is matched to its recipient by the return path, parsed, and recorded."""

@@ -1,4 +1,4 @@
-"""Answers to bounces that are handed in: each finds its recipient by the signature, and nothing else."""
+"""Answers to submitted bounces: only the signature in the return path identifies the recipient."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from emailer.suppression.rules import Failure, SuppressionTerms
 
 log = logging.get(__name__)
 
-# Bounces in memory at a time: a flood of them leaves room for the other requests.
+# Bounces in memory at a time, so that a flood of them leaves room for the other requests.
 MOST_UNDER_WAY = 16
 
 
 class BounceAnswers:
-    """Reads bounces off the event loop, and records what they say about their recipients."""
+    """Parses bounces off the event loop, and records what they say about their recipients."""
 
     def __init__(
         self,
@@ -47,20 +47,19 @@ class BounceAnswers:
         self._under_way = 0
 
     async def record(self, request: RecordBounce, _: Deadline) -> BounceRecorded:
-        """Record a bounce; the same one again has no effect.
+        """Record a bounce; submitting the same one again has no effect.
 
-        Raise `NotFound` for what was not signed, `Overloaded` when others wait: the mail server keeps it.
+        Raise `NotFound` unless the return path is signed, and `Overloaded` when too many bounces wait: the
+        mail server then retries later.
         """
         key = self._return_path.read(request.recipient)
         if key is None:
             metrics.EMAIL_BOUNCES.labels("unsigned").inc()
             raise NotFound(
-                "The recipient is not a return path that was signed here, or its key has been removed."
+                "The recipient is not a return path of this system, or the key that signed it was removed."
             )
         if self._under_way >= MOST_UNDER_WAY:
-            raise Overloaded(
-                "Too many bounces are being read; hand it in again in a moment.", retry_after_s=5
-            )
+            raise Overloaded("Too many bounces are being read; submit this one again later.", retry_after_s=5)
         self._under_way += 1
         try:
             return await self._record(key, base64.b64decode(request.content))
@@ -73,16 +72,16 @@ class BounceAnswers:
             seen = await bounces.look(connection, *key, digest=digest)
         if seen is None:
             metrics.EMAIL_BOUNCES.labels("late").inc()
-            raise NotFound("The bounced mail is not known any more: its record was removed.")
+            raise NotFound("The record of the bounced mail has been removed.")
         if seen.known is not None or seen.are_enough:
-            # Anybody who got a mail can write to its return path: reading takes a processor for a while.
+            # Anybody who got a mail can write to its return path, and parsing takes CPU time.
             return BounceRecorded(kind=seen.known or "other", is_new=False)
         async with self._reading:
             bounce = await asyncio.to_thread(reading.read, content)
         async with self._postgres.transaction() as connection:
             recipient = await bounces.find(connection, *key)
             if recipient is None:
-                raise NotFound("The record of the bounced mail was removed at this moment.")
+                raise NotFound("The record of the bounced mail has just been removed.")
             is_new = await bounces.note(connection, recipient, bounce, digest=digest)
             if is_new:
                 if await bounces.settle(connection, recipient, bounce.kind):

@@ -1,4 +1,4 @@
-"""Destination domains as labels of metrics: the busy ones by name, in a bounded number."""
+"""Destination domains as metric labels: only busy domains get their own, and their number is bounded."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections import Counter
 OTHER = "other"
 MOST_LABELS = 50
 MOST_COUNTED = 10_000
-# A rate of fewer mails says nothing.
+# A rate of fewer mails means nothing.
 _BUSY = 20
 
 
 class DomainLabels:
-    """Gives a domain a label of its own once it was seen twenty times, as long as there are labels left."""
+    """Gives a domain a label of its own once it was seen twenty times, until all labels are used."""
 
     def __init__(self) -> None:
         self._labels: set[str] = set()
         self._seen: Counter[str] = Counter()
 
     def label(self, domain: str) -> str:
-        """Return the label of `domain`, which was seen once more."""
+        """Count another mail of `domain`, and return the domain's label."""
         if domain in self._labels:
             return domain
         if len(self._labels) >= MOST_LABELS:
@@ -34,5 +34,5 @@ class DomainLabels:
         return domain
 
 
-# One for deliveries and bounces: a rate needs both under one name.
+# Shared by deliveries and bounces: a bounce rate needs both under the same label.
 LABELS = DomainLabels()

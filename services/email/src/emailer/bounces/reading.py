@@ -1,6 +1,6 @@
-"""Reading a bounce: a delivery status notification (RFC 3464), or one of the older formats.
+"""Parsing of a bounce: a delivery status notification (RFC 3464), or one of the older formats.
 
-A bounce is what somebody outside wrote. Its size, its parts and its lines are bounded before it is parsed,
+A bounce is untrusted input. Its size and the numbers of its parts and lines are bounded before parsing,
 so that no message takes long, and every message has a result.
 """
 
@@ -20,23 +20,23 @@ from contracts.emails import BounceKind
 from emailer.suppression import faults
 from emailer.suppression.faults import Fault
 
-# It reports at length which of its formats a message is not.
+# It logs every format that a message does not match.
 logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)
 
 # A failure is `hard` (no such address, or it refused the mail for good), `soft` (given up: away, or the
 # mailbox is full) or `refused` (policy or content). `delayed` is not the end, `delivered` is no failure.
-# `other` is an answer of a person or a program, or nothing that could be understood.
+# `other` is a reply by a person or a program, or a message that could not be understood.
 
 # The report comes before the mail that is returned with it.
 MOST_BYTES = 256 * 1024
 _MOST_PARTS = 40
 _MOST_PARTS_OF_OLD = 10
-# The report begins within so many bytes, and the blocks about its recipients take no more than so many.
+# The report must begin within the first of these, and its blocks about recipients fit into the second.
 _MOST_BEFORE_REPORT = 64 * 1024
 _MOST_REPORT_BYTES = 32 * 1024
-# The parser takes quadratic time for the parameters of a content type.
+# The parser takes quadratic time for a content type's parameters.
 _LONGEST_CONTENT_TYPE = 4 * 1024
-# The beginning of a message in which the older formats are looked for, line by line.
+# The older formats are searched for, line by line, in this much of a message's beginning.
 _MOST_HEURISTIC_BYTES = 64 * 1024
 _LONGEST_LINE = 998
 _LONGEST_TEXT = 1000
@@ -62,9 +62,9 @@ OTHER = Bounce("other")
 
 
 def read(content: bytes) -> Bounce:
-    """Return the bounce that a message to a return path reports; never raises."""
+    """Return the bounce that a message to a return path reports, `OTHER` if none; nothing is raised."""
     content = content[:MOST_BYTES]
-    # Parsing costs parts times lines; no report has that many.
+    # Parsing takes time in proportion to parts times lines; no real report has that many.
     parts = len(_PART.findall(content))
     if parts > _MOST_PARTS:
         return OTHER
@@ -77,13 +77,13 @@ def read(content: bytes) -> Bounce:
             message = email.message_from_bytes(content[: begin.end() + _MOST_REPORT_BYTES], policy=compat32)
             reports = [_judged(block) for block in _blocks(message)]
         except Exception:
-            # The parser raises many things for messages that are none.
+            # The parser raises many kinds of exceptions for malformed messages.
             reports = []
     if reports:
-        # Of several, as from a list, the worst counts.
+        # Of several reports, as from a mailing list, the worst counts.
         order: tuple[BounceKind, ...] = ("hard", "refused", "soft", "delayed", "delivered", "other")
         return min(reports, key=lambda report: order.index(report.kind))
-    # Those of older formats have few parts, and no report.
+    # Bounces in older formats have few parts, and no report.
     return OTHER if begin is not None or parts > _MOST_PARTS_OF_OLD else _read_old(content)
 
 
@@ -112,7 +112,7 @@ def _judged(block: Message) -> Bounce:
     if action != "failed":
         return OTHER
     code = _CODE.search(diagnostic)
-    # The words of the server that refused it say more than the class that another one gave it.
+    # The status in the refusing server's text is more precise than the one a reporting server chose.
     said = faults.status_in(diagnostic) or status
     fault = faults.judge(int(code[1]) if code else None, diagnostic, status=said, at_recipient=True)
     return Bounce(_KINDS[fault], fault, detail)
@@ -141,6 +141,6 @@ def _read_old(content: bytes) -> Bounce:
 
 
 def _plain(text: str) -> str:
-    """Return text as it can be stored and shown: one line, no control character, of a bounded length."""
+    """Return `text` fit to be stored and shown: one line of bounded length without control characters."""
     printable = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(printable.encode("utf-8", "replace").decode().split())[:_LONGEST_TEXT]

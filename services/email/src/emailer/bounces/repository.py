@@ -15,8 +15,8 @@ from emailer.suppression.rules import Target
 
 SQL = queries.load("emailer")
 
-# Bounces of one recipient, and beyond them the first of each kind: anybody can write to a return path, and
-# notices of absence must not hide that the address is gone.
+# Bounces kept for one recipient; beyond them only the first of each kind: anybody can write to a return path,
+# and out-of-office replies must not hide that the address is gone.
 MOST_BOUNCES = 20
 
 
@@ -32,7 +32,7 @@ class BouncedRecipient:
 
     @property
     def target(self) -> Target:
-        """The address, owner and stream that a suppression would be of."""
+        """The address, owner and stream that a suppression would apply to."""
         return Target(self.owner_id, self.stream, addresses.comparable(self.address))
 
     @property
@@ -43,7 +43,7 @@ class BouncedRecipient:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The bounces of a recipient so far, and the kind of the present one if it was handed in before."""
+    """The bounces of a recipient so far, and the kind of this bounce if it was submitted before."""
 
     count: int
     has_hard: bool
@@ -56,19 +56,19 @@ class Seen:
 
 
 async def look(connection: Connection, email_id: UUID, position: int, *, digest: bytes) -> Seen | None:
-    """Return what is known of a recipient's bounces; None for an unknown recipient."""
+    """Return the summary of a recipient's earlier bounces; None for an unknown recipient."""
     row = await connection.fetchrow(SQL["look_at_bounces"], email_id, position, digest)
     return None if row is None else Seen(**dict(row))
 
 
 async def find(connection: Connection, email_id: UUID, position: int) -> BouncedRecipient | None:
-    """Return a recipient, with its mail locked until the transaction ends."""
+    """Return a recipient, locked until the transaction ends."""
     row = await connection.fetchrow(SQL["find_bounced"], email_id, position)
     return None if row is None else BouncedRecipient(**dict(row))
 
 
 async def note(connection: Connection, recipient: BouncedRecipient, bounce: Bounce, *, digest: bytes) -> bool:
-    """Write a bounce down for the timeline; return whether it is new, and not one too many of its kind."""
+    """Store a bounce for the timeline; return False if it is a duplicate, or one too many of its kind."""
     noted = await connection.fetchval(
         SQL["note_bounce"],
         *(recipient.email_id, recipient.position, digest, bounce.kind, bounce.detail, MOST_BOUNCES),
@@ -77,9 +77,9 @@ async def note(connection: Connection, recipient: BouncedRecipient, bounce: Boun
 
 
 async def settle(connection: Connection, recipient: BouncedRecipient, kind: BounceKind) -> bool:
-    """Set the status of the recipient as the bounce says; return whether it changed."""
+    """Set the recipient's status to match the bounce; return whether it changed."""
     if kind in ("hard", "soft", "refused"):
-        # What is being sent, or waits to be sent, was sent before: that attempt decides.
+        # If it is being sent again, or waits to be, the bounce is of an earlier attempt: the new one decides.
         statement = "fail_bounced"
     elif kind == "delivered":
         statement = "deliver_reported"

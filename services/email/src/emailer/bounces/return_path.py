@@ -15,21 +15,21 @@ from emailer.settings import EmailSettings
 _PREFIX = "b+"
 _POSITION_BYTES = 2
 _ID_BYTES = 16
-# Half of the digest, as RFC 2104 advises; with these the local part has 58 of the 64 octets it may have.
+# Half of the digest, as RFC 2104 advises; the local part then has 58 of the 64 octets allowed.
 _SIGNATURE_BYTES = 16
 _LENGTH = _ID_BYTES + _POSITION_BYTES + _SIGNATURE_BYTES
 _PURPOSE = b"tickwire return path 1\n"
-# Mail servers may change upper and lower case, so it is written in base32.
+# Mail servers may change the case of letters, hence base32.
 _WRITTEN = re.compile(r"b\+(?P<token>[a-z2-7]{55})@[a-z0-9.-]{1,253}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class ReturnPath:
-    """Makes and reads return paths. Without a domain mails keep their own sender as the envelope's.
+    """Makes and reads return paths. Without a domain, a mail's own sender is the envelope sender.
 
-    `domain` is that of mails whose sender's domain has no return path of its own.
+    `domain` is used for mails whose sender's domain has no return path of its own.
 
-    The first key signs, all of them are valid: the key before is kept while its bounces may come.
+    The first key signs, and all of them verify: the previous key is kept while bounces to it may arrive.
     """
 
     domain: str | None = None
@@ -37,9 +37,9 @@ class ReturnPath:
 
     @classmethod
     def of(cls, settings: EmailSettings) -> ReturnPath:
-        """Return what `settings` describe."""
+        """Return the return path that `settings` describe."""
         secrets = (settings.secrets_key, settings.previous_secrets_key)
-        # The secret also encrypts, with a key of its own.
+        # The secret encrypts, too, so each purpose derives a key of its own.
         keys = tuple(
             hmac.digest(secret.get_secret_value().encode(), _PURPOSE, hashlib.sha256)
             for secret in secrets
@@ -50,7 +50,7 @@ class ReturnPath:
     def address(self, email_id: UUID, position: int, *, sender: str, host: str | None = None) -> str:
         """Return the envelope sender of a mail to one recipient; `sender` is that of the mail itself.
 
-        `host` is the one of the sender's domain, if it leads bounces here.
+        `host` is that of the sender's domain, if bounces to it arrive here.
         """
         domain = host or self.domain
         if domain is None or not self.keys:
@@ -60,10 +60,10 @@ class ReturnPath:
         return f"{_PREFIX}{token}@{domain}"
 
     def read(self, address: str) -> tuple[UUID, int] | None:
-        """Return the mail and the position of the recipient that a return path names.
+        """Return the mail and the position of the recipient that a return path identifies.
 
-        Return None for what was not signed with one of the keys. The domain is not looked at: it may have
-        been another when the mail left.
+        Return None unless it is signed with one of the keys. The domain is ignored: it may have been
+        different when the mail was sent.
         """
         found = _WRITTEN.fullmatch(address.strip())
         if found is None:
@@ -73,7 +73,7 @@ class ReturnPath:
         except binascii.Error:
             return None
         named, signature = token[: _LENGTH - _SIGNATURE_BYTES], token[_LENGTH - _SIGNATURE_BYTES :]
-        # Every key is tried, so that the time does not say which one fitted.
+        # Every key is tried, so that the time taken does not reveal which one matched.
         fits = [hmac.compare_digest(_sign(key, named), signature) for key in self.keys]
         if not any(fits):
             return None

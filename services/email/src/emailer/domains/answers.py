@@ -36,17 +36,17 @@ from emailer.domains.stored import Finding, StoredDomain
 from emailer.errors import DomainChangedMeanwhile, DomainExists, NoSecretsKey, TooManyDomains
 
 MOST_KEYS = 10
-# A domain with its records and what was found of them has up to 20 KB.
+# A domain with its records and their findings has up to 20 KB.
 MOST_ON_PAGE = 50
 _ALGORITHMS: tuple[KeyAlgorithm, ...] = ("rsa", "ed25519")
 _FIRST_CHECK = timedelta(minutes=1)
-# Whoever asks again at once gets what was found a moment ago.
+# A check that was made within this time is not repeated.
 _FRESH = timedelta(seconds=3)
 _CHECK_WITHIN = timedelta(minutes=5)
 
 
 class DomainAnswers:
-    """Makes, shows, checks and removes domains. Another owner's domain is not found."""
+    """Creates, shows, checks and removes domains. Another owner's domain is not found."""
 
     def __init__(
         self,
@@ -64,12 +64,12 @@ class DomainAnswers:
         self._settings = settings
         self._most_of_owner = most_of_owner
         self._announced = announced
-        # Each takes a processor for a tenth of a second.
+        # Making keys takes 100 ms of CPU time.
         self._making = asyncio.Semaphore(1)
 
     @property
     def table(self) -> dict[type[Request], Answer]:
-        """The requests, each with its answer."""
+        """The handler of each request."""
         return {
             CreateDomain: self.create,
             GetDomain: self.get,
@@ -86,7 +86,7 @@ class DomainAnswers:
         """
         wanted = request.model_copy(update={"name": domain_name(request.name)})
         async with self._postgres.connection() as connection:
-            # Looked up first, so that no keys are made in vain.
+            # Looked up first, to avoid making keys in vain.
             known = await self._known(connection, wanted)
         if known is not None:
             return self._shown(known)
@@ -107,11 +107,11 @@ class DomainAnswers:
         return self._shown(domain)
 
     async def get(self, request: GetDomain, _: Deadline) -> Domain:
-        """Return a domain as the last look found it."""
+        """Return a domain as its last check found it."""
         return self._shown(await self._find(request.domain_id, request.owner_id))
 
     async def list(self, request: ListDomains, _: Deadline) -> Domains:
-        """Return a page of the owner's domains, newest first, with at most 50 of them."""
+        """Return a page of at most 50 of the owner's domains, newest first."""
         limit = min(request.limit, MOST_ON_PAGE)
         async with self._postgres.connection() as connection:
             found = await repository.page(connection, request, limit=limit + 1)
@@ -120,7 +120,7 @@ class DomainAnswers:
         return Domains(data=[self._shown(domain) for domain in page], next_cursor=following)
 
     async def verify(self, request: VerifyDomain, _: Deadline) -> Domain:
-        """Look at the records now, and return the domain as it is then."""
+        """Check the records now, and return the updated domain."""
         domain = await self._find(request.domain_id, request.owner_id)
         if domain.checked_at is not None and datetime.now(UTC) - domain.checked_at < _FRESH:
             return self._shown(domain)
@@ -130,7 +130,7 @@ class DomainAnswers:
         return self._shown(checked)
 
     async def rotate(self, request: RotateDkim, _: Deadline) -> Domain:
-        """Make new keys; they sign once their records are found, and the old ones retire then.
+        """Make new keys; once their records are found they sign, and the old ones retire.
 
         New keys whose records were never found are replaced. Raise `NoSecretsKey`, `Conflict`.
         """
@@ -138,7 +138,7 @@ class DomainAnswers:
             raise NoSecretsKey(
                 "This installation keeps no DKIM keys: its operator has not set EMAIL_SECRETS_KEY."
             )
-        # Looked at first, so that no keys are made in vain, and again when it is locked.
+        # Checked first, to avoid making keys in vain, and again once the domain is locked.
         seen = await self._find(request.domain_id, request.owner_id)
         if _is_done(seen, request):
             return self._shown(seen)
@@ -161,7 +161,7 @@ class DomainAnswers:
         return self._shown(await self._find(request.domain_id, request.owner_id))
 
     async def delete(self, request: DeleteDomain, _: Deadline) -> Domain:
-        """Remove a domain, and return what it was."""
+        """Remove a domain, and return it as it was."""
         async with self._postgres.transaction() as connection:
             domain = await self._lock(connection, request.domain_id, request.owner_id)
             _require(domain, request.version)
@@ -172,15 +172,15 @@ class DomainAnswers:
         return self._shown(domain)
 
     async def _known(self, connection: Connection, wanted: CreateDomain) -> StoredDomain | None:
-        """Return the domain that the same request has made. Raise when there may be no other one."""
+        """Return the domain if this request has created it already. Raise when no domain may be created."""
         if wanted.request_key is not None:
             known = await repository.find_of_request(connection, wanted.owner_id, wanted.request_key)
             if known is not None:
                 return known
         if await repository.find_named(connection, wanted.owner_id, wanted.name) is not None:
-            raise DomainExists(f"You have this domain already: GET /v1/domains?name={wanted.name}.")
+            raise DomainExists(f"You already have this domain; see GET /v1/domains?name={wanted.name}.")
         if await repository.count_of_owner(connection, wanted.owner_id) >= self._most_of_owner:
-            raise TooManyDomains(f"One owner may have {self._most_of_owner} domains.")
+            raise TooManyDomains(f"One owner may have {self._most_of_owner} domains; remove one first.")
         return None
 
     async def _find(self, domain_id: UUID, owner_id: str) -> StoredDomain:
@@ -241,7 +241,7 @@ def _record(record: records.Expected, finding: Finding) -> DnsRecord:
         value=record.value,
         required=record.is_required,
         state=finding.state,
-        # Cut again, as the release before has stored more of them.
+        # Cut again: the previous release stored more values.
         found=list(stored.shown(finding.values)),
         last_found_at=finding.last_found_at,
         inherited_from=finding.inherited_from,
@@ -249,20 +249,20 @@ def _record(record: records.Expected, finding: Finding) -> DnsRecord:
 
 
 def _is_done(domain: StoredDomain, request: RotateDkim) -> bool:
-    """Return whether the same request has made the keys. Raise when it may not make any."""
+    """Return whether this request has made keys already. Raise when it may not make any."""
     if request.request_key is not None and request.request_key == domain.rotation_key:
         return True
     _require(domain, request.version)
     kept = sum(key.state != "pending" for key in domain.keys)
     if kept + len(_ALGORITHMS) > MOST_KEYS:
-        raise Conflict(f"The domain has {kept} keys that sign or are retiring; wait until one is removed.")
+        raise Conflict(f"The domain has {kept} keys that are active or retiring; wait until one is removed.")
     return False
 
 
 def _require(domain: StoredDomain, version: int | None) -> None:
     if version is not None and version != domain.version:
         raise DomainChangedMeanwhile(
-            f"The domain {domain.name} has changed since version {version}; read it again and repeat."
+            f"The domain {domain.name} has changed since version {version}; read it again and retry."
         )
 
 

@@ -1,4 +1,4 @@
-"""Looks at the records of domains: when their owner asks for it, and from time to time."""
+"""Checks of domains' records: when their owner asks for one, and periodically."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from emailer.domains.stored import StoredDomain
 
 log = logging.get(__name__)
 
-# Looks that one owner may have under way: a domain whose servers are silent takes its time.
+# Checks of one owner at a time: one of a domain whose DNS servers do not answer takes long.
 MOST_OF_OWNER = 2
 MOST_AT_A_TIME = 20
 _LEASE_S = 60.0
@@ -27,7 +27,7 @@ _STATES = ("pending", "verified", "losing", "lost")
 
 
 class DomainChecks:
-    """Asks DNS, and writes down what follows for the domain."""
+    """Queries DNS, and stores the resulting state of the domain."""
 
     def __init__(
         self,
@@ -46,9 +46,9 @@ class DomainChecks:
         self._places = Places("checks of sender domains", of_owner=MOST_OF_OWNER)
 
     async def check(self, domain: StoredDomain) -> StoredDomain | None:
-        """Look at the records of `domain`; return what it is now, or None when it was removed meanwhile.
+        """Check the records of `domain`; return it updated, or None when it was removed meanwhile.
 
-        Raise `TooManyAtOnce` when its owner has too many looks under way.
+        Raise `TooManyAtOnce` when its owner has too many checks running.
         """
         owner_id = domain.owner_id
         with self._places.hold(owner_id):
@@ -77,7 +77,7 @@ class DomainChecks:
         return after
 
     async def _ask(self, record: Expected, owner_id: str) -> DnsAnswer:
-        """Return what DNS says of a record; where it is missing, of the one that it is inherited from."""
+        """Return the DNS answer for a record; if it is missing, that of the name it may be inherited from."""
         own = await self._lookups.values(record.name, record.type, owner_id=owner_id)
         above = records.inheritable(record) if records.judge(record, own) == "missing" else []
         found = await asyncio.gather(
@@ -89,7 +89,7 @@ class DomainChecks:
         return own
 
     async def watch(self) -> None:
-        """Look at what is due, and measure, for ever."""
+        """Check domains that are due, and update the metrics, until cancelled."""
         while True:
             count = 0
             try:
@@ -105,13 +105,13 @@ class DomainChecks:
                 await asyncio.sleep(_LOOK_EVERY_S)
 
     async def look(self) -> int:
-        """Look once at the domains that are due, one of each owner; return how many."""
+        """Check the domains that are due, one of each owner; return how many."""
         async with self._postgres.connection() as connection:
             due = await repository.take_due(connection, most=MOST_AT_A_TIME, lease_s=_LEASE_S)
         results = await asyncio.gather(*(self.check(domain) for domain in due), return_exceptions=True)
         for domain, result in zip(due, results, strict=True):
             if isinstance(result, BaseException):
-                # It comes back when its lease is over; the others are done.
+                # It is due again when its lease ends; the others are done.
                 log.warning(
                     "domain could not be checked", domain=domain.name, reason=redaction.safe_message(result)
                 )

@@ -1,4 +1,4 @@
-"""DKIM keys: made here, and kept sealed, so that a copy of the database signs nothing."""
+"""DKIM keys: generated here, and stored encrypted, so that nobody can sign with a copy of the database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PURPOSE = b"tickwire dkim keys"
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key as it is stored: the private part sealed, the public part as its record says it."""
+    """A key as it is stored: the private part encrypted, the public part as its DNS record has it."""
 
     selector: str
     algorithm: KeyAlgorithm
@@ -31,7 +31,7 @@ class NewKey:
 
 
 class KeySafe:
-    """Seals private keys under a secret; those sealed under the secret before it can still be opened."""
+    """Encrypts private keys with a secret; keys encrypted with the previous secret can still be decrypted."""
 
     def __init__(self, secret: str, previous: str | None = None) -> None:
         self._present = _fernet(secret)
@@ -43,14 +43,14 @@ class KeySafe:
         return self._ring.encrypt(private)
 
     def open(self, sealed: bytes) -> bytes:
-        """Return what was sealed. Raise `UnreadableKey` when neither secret fits."""
+        """Return the decrypted key. Raise `UnreadableKey` when neither secret fits."""
         try:
             return self._ring.decrypt(sealed)
         except InvalidToken:
-            raise UnreadableKey("the DKIM key cannot be opened with EMAIL_SECRETS_KEY") from None
+            raise UnreadableKey("the DKIM key cannot be decrypted with EMAIL_SECRETS_KEY") from None
 
     def renewed(self, sealed: bytes) -> bytes | None:
-        """Return the same key sealed under the present secret; None when it already is."""
+        """Return the key encrypted with the current secret; None when it already is."""
         try:
             self._present.decrypt(sealed)
         except InvalidToken:
@@ -59,7 +59,7 @@ class KeySafe:
 
 
 def make(safe: KeySafe, algorithm: KeyAlgorithm, *, at: datetime) -> NewKey:
-    """Make a key with a selector of its own; an RSA key takes about 100 ms of a processor."""
+    """Make a key with a selector of its own; an RSA key takes about 100 ms of CPU time."""
     private = (
         rsa.generate_private_key(_EXPONENT, _RSA_BITS)
         if algorithm == "rsa"
@@ -69,7 +69,7 @@ def make(safe: KeySafe, algorithm: KeyAlgorithm, *, at: datetime) -> NewKey:
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     public = private.public_key()
-    # RFC 8463: the bare key; RFC 6376: with the name of its algorithm around it.
+    # RFC 8463 publishes the raw key, RFC 6376 a structure that names the algorithm.
     shown = (
         public.public_bytes_raw()
         if isinstance(public, ed25519.Ed25519PublicKey)
@@ -84,6 +84,6 @@ def make(safe: KeySafe, algorithm: KeyAlgorithm, *, at: datetime) -> NewKey:
 
 
 def _fernet(secret: str) -> Fernet:
-    # The secret is random, so nothing slow is needed: this derives a key of the right length for one purpose.
+    # The secret is random, so a fast derivation is enough: a key of the right length for one purpose.
     derived = HKDF(hashes.SHA256(), 32, salt=None, info=_PURPOSE).derive(secret.encode())
     return Fernet(base64.urlsafe_b64encode(derived))

@@ -1,4 +1,4 @@
-"""Questions to DNS: asynchronous, with a deadline, and no more of an answer than is looked at."""
+"""DNS queries: asynchronous, with a deadline, and with only as much of an answer as is used."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ log = logging.get(__name__)
 DEADLINE_S = 3.0
 MOST_VALUES = 50
 MOST_CHARACTERS = 2048
-# Questions that are open at a time, in all and of one owner: a domain whose servers are silent has each open
-# until the deadline. All owners that one look at what is due takes together fit.
+# Open queries, in all and of one owner: for a domain whose servers do not answer, each stays open
+# until the deadline. The queries of all owners in one round of due checks fit.
 MOST_AT_ONCE = 300
 MOST_OF_OWNER = 10
 _PORT = 53
@@ -31,7 +31,7 @@ Server = tuple[str, int]
 
 
 def read_servers(text: str) -> tuple[Server, ...]:
-    """Return the servers of a list such as `9.9.9.9, 127.0.0.1:5353, [::1]:5353`. Raise `ValueError`."""
+    """Return the servers in a list such as `9.9.9.9, 127.0.0.1:5353, [::1]:5353`. Raise `ValueError`."""
     found = []
     for entry in (part.strip() for part in text.split(",") if part.strip()):
         host, port = entry, str(_PORT)
@@ -46,7 +46,7 @@ def read_servers(text: str) -> tuple[Server, ...]:
 
 
 class DnsLookups:
-    """Asks the DNS servers that are set, or those of the system."""
+    """Queries the configured DNS servers, or those of the system."""
 
     def __init__(self, servers: Sequence[Server] = (), *, deadline_s: float = DEADLINE_S) -> None:
         self._servers = servers
@@ -56,15 +56,15 @@ class DnsLookups:
         self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def values(self, name: str, type_: RecordType, *, owner_id: str) -> DnsAnswer:
-        """Return what stands under `name`; never raises for what DNS says, or does not say.
+        """Return the records of `name`; whatever DNS answers, nothing is raised.
 
-        An owner with ten open questions waits for an answer to one of them; the others' go on.
+        An owner with ten open queries waits until one of them is answered; other owners are not held up.
         """
         share = self._shares.get(owner_id)
         if share is None:
             share = self._shares[owner_id] = asyncio.Semaphore(MOST_OF_OWNER)
         try:
-            # The own share first: who waits for it holds no room.
+            # The owner's share first: a query that waits for it occupies no place of the others.
             async with asyncio.timeout(self._deadline_s), share, self._room:
                 answer = await self._resolved().resolve(name, type_, search=False, lifetime=self._deadline_s)
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
@@ -75,7 +75,7 @@ class DnsLookups:
         return DnsAnswer(tuple(_text(record) for record in list(answer)[:MOST_VALUES]))
 
     def _resolved(self) -> dns.asyncresolver.Resolver:
-        # The system's servers are read when they are first needed, not when the process starts.
+        # The system's configuration is read at the first query, not when the process starts.
         if self._resolver is None:
             self._resolver = dns.asyncresolver.Resolver(configure=not self._servers)
             if self._servers:
@@ -87,7 +87,7 @@ class DnsLookups:
 
 
 def _text(record: object) -> str:
-    """Return a TXT record's strings as one text, or the name that a CNAME record leads to."""
+    """Return a TXT record's strings as one text, or the target of a CNAME record."""
     strings = getattr(record, "strings", None)
     if strings is None:
         return str(getattr(record, "target", record)).rstrip(".")

@@ -1,4 +1,4 @@
-"""The state of a domain after a look at its records: its status, the keys that sign, and the next look."""
+"""The state of a domain after a check of its records: its status, the active keys, and the next check."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from emailer.domains import records, stored
 from emailer.domains.records import DnsAnswer, Expected
 from emailer.domains.stored import Finding, StoredDomain, StoredKey
 
-# Mails signed with a key may be under way, or be checked again, for this long.
+# Mails signed with a replaced key may still be in transit, or be verified again, for this long.
 OVERLAP = timedelta(days=7)
 _ALGORITHMS: tuple[KeyAlgorithm, ...] = ("rsa", "ed25519")
 _SOONEST = timedelta(minutes=1)
 _WORRIED = timedelta(minutes=30)
-# After this time without its records a domain is not looked at any more.
+# A domain that has lacked its records for this long is not checked any more.
 _GIVEN_UP = timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckSchedule:
-    """How often a verified domain is looked at, and for how long it may lack the proof of its ownership."""
+    """The interval between checks of a verified domain, and how long its ownership record may be missing."""
 
     every: timedelta = timedelta(hours=6)
     grace: timedelta = timedelta(hours=72)
@@ -36,9 +36,9 @@ def after_check(
     now: datetime,
     schedule: CheckSchedule,
 ) -> StoredDomain:
-    """Return `domain` as it is after a look at its records.
+    """Return `domain` as it is after a check of its records.
 
-    When DNS does not answer, nothing is taken away; a missing proof of ownership counts after the grace.
+    If DNS does not answer, the domain keeps its state; a missing ownership record counts after the grace.
     """
     findings = {record.key: _finding(domain, record, answers.get(record.key), now) for record in expected}
     ownership = next(findings[record.key] for record in expected if record.is_required)
@@ -62,7 +62,7 @@ def after_check(
 
 
 def lost_records(domain: StoredDomain) -> int:
-    """Return how many records of a verified domain were right once and are not any more."""
+    """Return how many records of a verified domain were correct once and no longer are."""
     return sum(finding.is_lost for finding in domain.findings.values()) if domain.status == "verified" else 0
 
 
@@ -77,7 +77,7 @@ def _finding(domain: StoredDomain, record: Expected, answer: DnsAnswer | None, n
 
 
 def _keys(domain: StoredDomain, findings: Mapping[str, Finding], now: datetime) -> tuple[StoredKey, ...]:
-    """Return the keys: of each algorithm the newest whose record is found signs, older ones retire."""
+    """Return the keys: for each algorithm the newest with a record found signs, and older ones retire."""
     found = {
         name.partition(".")[0]
         for purpose, _, name in (key.partition(" ") for key, one in findings.items() if one.state == "found")
@@ -99,7 +99,7 @@ def _in_turn(newest_first: Iterable[StoredKey], found: Set[str], now: datetime) 
                 yield key
         elif not is_replaced:
             is_confirmed = key.state == "pending" and key.selector in found
-            # The record of an active key may be gone for a moment: it goes on signing.
+            # The record of an active key may be missing briefly: the key goes on signing.
             is_replaced = key.state == "active" or is_confirmed
             yield replace(key, state="active", active_at=now) if is_confirmed else key
         elif key.state == "active":
@@ -113,5 +113,5 @@ def _next_check(domain: StoredDomain, now: datetime, schedule: CheckSchedule) ->
     since = domain.missing_since or domain.created_at
     if now - since > _GIVEN_UP + schedule.grace:
         return None
-    # Soon at first, when somebody is about to set them, and ever more seldom.
+    # Often at first, while the owner is setting up the records, then more and more rarely.
     return now + min(schedule.every, max(_SOONEST, (now - since) / 4))

@@ -1,4 +1,4 @@
-"""The DNS records that a domain should have, and the judgement of what DNS says."""
+"""The DNS records that a domain should have, and the comparison with DNS's answers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ RecordType = Literal["TXT", "CNAME"]
 _OWNERSHIP = "tickwire-domain-verification"
 _SPF = "v=spf1"
 _DMARC = "v=dmarc1"
-# Of a longer name those nearest to the root are asked.
+# For a longer name, those nearest to the root are queried.
 _MOST_ABOVE = 5
 _DMARC_POLICY = re.compile(r"\bp\s*=\s*(none|quarantine|reject)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordSettings:
-    """The values of the operator's relay in the records; without one, its record is not shown."""
+    """The operator's values in the records; without a value, its record is not shown."""
 
     spf_mechanisms: str | None = None
     return_path_target: str | None = None
@@ -30,7 +30,7 @@ class RecordSettings:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A record that the owner is asked to set."""
+    """A record that the owner should publish."""
 
     purpose: RecordPurpose
     type: RecordType
@@ -44,15 +44,15 @@ class Expected:
 
     @property
     def is_required(self) -> bool:
-        """Whether the domain is verified only with it."""
+        """Whether the domain cannot be verified without it."""
         return self.purpose == "ownership"
 
 
 @dataclass(frozen=True, slots=True)
 class DnsAnswer:
-    """The answer of DNS for a name: its values, none, or no answer at all.
+    """DNS's answer for a name: its values, none, or no answer at all.
 
-    `inherited_from` is the name that it is about, where that is not the one that was asked for first.
+    `inherited_from` is the name that was found, if it is not the one that was asked for first.
     """
 
     values: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ class DnsAnswer:
 
 
 def expected(domain: StoredDomain, settings: RecordSettings) -> list[Expected]:
-    """Return the records that `domain` should have; that of a key that retires is looked at no more."""
+    """Return the records that `domain` should have; those of retiring keys are not checked any more."""
     name = domain.name
     found = [Expected("ownership", "TXT", f"_tickwire.{name}", f"{_OWNERSHIP}={domain.token}")]
     found += [
@@ -78,10 +78,10 @@ def expected(domain: StoredDomain, settings: RecordSettings) -> list[Expected]:
 
 
 def inheritable(record: Expected) -> list[str]:
-    """Return the names above that a record which is missing may be inherited from, the nearest first.
+    """Return the parent names that a missing record may be inherited from, the nearest first.
 
-    A domain without a policy of its own has that of its organizational domain (RFC 7489 6.6.3). To know which
-    that is needs a list of the suffixes under which people register, so all names above are asked instead.
+    A domain without a policy of its own has that of its organizational domain (RFC 7489 6.6.3). Finding that
+    domain would need the public suffix list, so all parent names are queried instead.
     """
     if record.purpose != "dmarc":
         return []
@@ -91,7 +91,7 @@ def inheritable(record: Expected) -> list[str]:
 
 
 def judge(record: Expected, answer: DnsAnswer) -> RecordState:
-    """Return what `answer` means for `record`. Values that others have set beside it do no harm."""
+    """Return the state of `record` according to `answer`. Unrelated values under its name do no harm."""
     if not answer.is_available:
         return "unavailable"
     values = relevant(record, answer.values)
@@ -101,14 +101,14 @@ def judge(record: Expected, answer: DnsAnswer) -> RecordState:
 
 
 def relevant(record: Expected, values: Sequence[str]) -> list[str]:
-    """Return those of `values` that are meant for the purpose of `record`."""
+    """Return those of `values` that serve the same purpose as `record`."""
     starts = {"ownership": f"{_OWNERSHIP}=", "spf": _SPF, "dmarc": _DMARC}.get(record.purpose, "")
     return [value for value in values if value.strip().lower().startswith(starts)]
 
 
 def _fits(record: Expected, values: Sequence[str]) -> bool:
     if record.purpose == "ownership":
-        # Several owners, or installations, may have one each.
+        # Other owners or installations may have published values of their own.
         return record.value in (value.strip() for value in values)
     if len(values) != 1:
         # More than one is an error (RFC 7208 4.5, RFC 7489 6.6.3), or undefined (RFC 6376 3.6.2).
@@ -119,7 +119,7 @@ def _fits(record: Expected, values: Sequence[str]) -> bool:
         given = {"k": "rsa"} | _tags(found)
         return (given.get("p"), given["k"]) == (wanted["p"], wanted["k"])
     if record.purpose == "spf":
-        # The owner may let other senders in, too, and end it as they like.
+        # The owner may allow other senders, too, and choose another `all`.
         return set(record.value.lower().split()[1:-1]) <= set(found.lower().split())
     if record.purpose == "dmarc":
         return _DMARC_POLICY.search(found) is not None
@@ -127,6 +127,6 @@ def _fits(record: Expected, values: Sequence[str]) -> bool:
 
 
 def _tags(text: str) -> dict[str, str]:
-    """Return the tags of a DKIM record (RFC 6376 3.2), without the white space that may stand anywhere."""
+    """Return the tags of a DKIM record (RFC 6376 3.2), without the white space that is allowed anywhere."""
     pairs = (part.partition("=") for part in text.split(";") if "=" in part)
     return {name.strip(): "".join(value.split()) for name, _, value in pairs}

@@ -25,12 +25,12 @@ _FINDINGS = TypeAdapter(dict[str, Finding])
 
 
 async def lock_owner(connection: Connection, owner_id: str) -> None:
-    """Lock the owner, so that only the caller's transaction makes domains of it."""
+    """Lock the owner, so that no other transaction creates domains for it."""
     await connection.execute(SQL["lock_domain_owner"], owner_id)
 
 
 async def find_of_request(connection: Connection, owner_id: str, request_key: str) -> StoredDomain | None:
-    """Return the domain that a request with the same key has made."""
+    """Return the domain that a request with the same key has created."""
     return await _one(
         connection, await connection.fetchrow(SQL["find_domain_of_request"], owner_id, request_key)
     )
@@ -42,7 +42,7 @@ async def find_named(connection: Connection, owner_id: str, name: str) -> Stored
 
 
 async def count_of_owner(connection: Connection, owner_id: str) -> int:
-    """Return how many domains the owner has."""
+    """Return the number of the owner's domains."""
     return int(await connection.fetchval(SQL["count_domains_of_owner"], owner_id))
 
 
@@ -56,7 +56,7 @@ async def insert(
     check_at: datetime,
     keys: Sequence[NewKey],
 ) -> StoredDomain:
-    """Store a domain with its keys; the owner is locked, and does not have it yet."""
+    """Store a domain with its keys; the caller has locked the owner, and checked that it is new."""
     row = await connection.fetchrow(
         SQL["insert_domain"],
         wanted.domain_id,
@@ -93,7 +93,7 @@ async def find(connection: Connection, domain_id: UUID, owner_id: str) -> Stored
 
 
 async def lock(connection: Connection, domain_id: UUID) -> StoredDomain | None:
-    """Return a domain that nobody else changes until the transaction ends."""
+    """Return a domain, locked until the transaction ends."""
     return await _one(connection, await connection.fetchrow(SQL["lock_domain"], domain_id))
 
 
@@ -113,12 +113,12 @@ async def page(connection: Connection, wanted: ListDomains, *, limit: int) -> li
 
 
 async def take_due(connection: Connection, *, most: int, lease_s: float) -> list[StoredDomain]:
-    """Return domains whose records are to be looked at, which nobody else takes for `lease_s` seconds."""
+    """Return domains due for a check; no other process takes them for `lease_s` seconds."""
     return await _all(connection, await connection.fetch(SQL["take_due_domains"], most, lease_s))
 
 
 async def save(connection: Connection, domain: StoredDomain) -> None:
-    """Write what may change of a domain, and of its keys."""
+    """Store the changeable columns of a domain and of its keys."""
     await connection.execute(
         SQL["save_domain"],
         domain.id,
@@ -151,7 +151,7 @@ async def delete(connection: Connection, domain_id: UUID) -> None:
 
 
 async def announce(connection: Connection, domain: StoredDomain, *, is_verified: bool) -> None:
-    """Write into the outbox whether its owner may send from `domain` now; the caller wakes the outbox."""
+    """Announce in the outbox whether the owner may now send from `domain`; the caller wakes the outbox."""
     event = DomainChanged(
         domain_id=domain.id,
         owner_id=domain.owner_id,
@@ -163,7 +163,7 @@ async def announce(connection: Connection, domain: StoredDomain, *, is_verified:
 
 
 async def measure(connection: Connection) -> tuple[dict[str, int], float]:
-    """Return how many domains there are by state, and for how many seconds the next look has been due."""
+    """Return the number of domains by state, and for how many seconds the next check has been overdue."""
     rows = await connection.fetch(SQL["count_domains"])
     late_s: float = await connection.fetchval(SQL["oldest_domain_check"])
     return {row["state"]: row["count"] for row in rows}, max(0.0, late_s)
@@ -172,9 +172,9 @@ async def measure(connection: Connection) -> tuple[dict[str, int], float]:
 async def find_senders(
     connection: Connection, wanted: Collection[tuple[str, str]], *, of_anybody: Collection[str]
 ) -> list[Row]:
-    """Return the verified ones of `wanted` (owner, domain) with their sealed keys, a row for each key.
+    """Return those of `wanted` (owner, domain) that are verified, with a row for each encrypted key.
 
-    Of the domains `of_anybody` those of every owner are returned, the oldest first.
+    Domains in `of_anybody` are returned whoever owns them, the oldest first.
     """
     owners = [owner_id for owner_id, _ in wanted]
     names = [name for _, name in wanted]
@@ -183,13 +183,13 @@ async def find_senders(
 
 
 async def sealed_keys(connection: Connection, *, after: tuple[UUID, str], limit: int) -> list[Row]:
-    """Return a page of the sealed keys of all domains."""
+    """Return a page of the encrypted keys of all domains."""
     rows: list[Row] = await connection.fetch(SQL["list_sealed_keys"], *after, limit)
     return rows
 
 
 async def change_sealed(connection: Connection, key: tuple[UUID, str], sealed: bytes) -> None:
-    """Store a key sealed anew."""
+    """Store a re-encrypted key."""
     await connection.execute(SQL["change_sealed_key"], *key, sealed)
 
 

@@ -1,4 +1,4 @@
-"""Sealing all keys under the present secret, after a rotation of EMAIL_SECRETS_KEY."""
+"""Re-encryption of all keys with the current secret, after a rotation of EMAIL_SECRETS_KEY."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PAUSE_S = 5.0
 
 
 async def renew(postgres: Postgres, safe: KeySafe) -> None:
-    """Seal every key under the present secret, once; a database that is away is waited for."""
+    """Re-encrypt every key with the current secret, once; wait for a database that is unavailable."""
     after: Place | None = _FIRST
     while after is not None:
         try:
@@ -33,7 +33,7 @@ async def renew(postgres: Postgres, safe: KeySafe) -> None:
 
 
 async def _renew_page(connection: Connection, safe: KeySafe, after: Place) -> Place | None:
-    """Seal a page of the keys behind `after`; return where the next page begins, if there is one."""
+    """Re-encrypt a page of the keys that follow `after`; return where the next page begins, if any."""
     rows = await repository.sealed_keys(connection, after=after, limit=_PAGE)
     for row in rows:
         place = row["domain_id"], row["selector"]

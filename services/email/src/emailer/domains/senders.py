@@ -1,4 +1,4 @@
-"""Judging senders right before a mail leaves: whether its owner may send from the domain, and the keys."""
+"""The check of senders right before a mail is sent: the owner's right to the domain, and the signing keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from emailer.writing.dkim import Signer
 
 log = logging.get(__name__)
 
-# Seconds for which an answer of the database is believed.
+# Seconds for which a positive answer is cached.
 _FRESH_S = 5.0
 _MOST_KNOWN = 10_000
 
@@ -29,10 +29,10 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """The right of an owner to a domain: whether it is verified, and the keys that sign its mails.
+    """An owner's right to send from a domain: whether it is verified, and the keys that sign its mails.
 
-    Of a domain that is not the owner's own the keys are those of another owner. `flaw` says why mails cannot
-    be signed, although they should be. `return_path_host` is the host of the domain that leads bounces here.
+    For a domain that the owner does not have, the keys are another owner's. `flaw` says why mails cannot
+    be signed although they should be. Bounces to `return_path_host`, a host of the domain, arrive here.
     """
 
     is_verified: bool = False
@@ -42,7 +42,7 @@ class Authority:
 
 
 class Senders:
-    """Says who may send from a domain; recent answers are remembered."""
+    """Decides who may send from a domain; positive answers are cached briefly."""
 
     def __init__(self, allowed: AllowedSenders, *, default_sender: str, safe: KeySafe | None) -> None:
         self._allowed = allowed
@@ -53,7 +53,7 @@ class Senders:
     async def identify(
         self, connection: Connection, mails: Mapping[UUID, StoredMail]
     ) -> dict[UUID, StoredMail]:
-        """Return `mails` with their signers, or with the reason why their owner may not send them."""
+        """Return `mails`, each with its signers, or with the reason why its owner may not send it."""
         wanted = {_key(mail) for mail in mails.values() if mail.letter is not None}
         await self._learn(connection, wanted)
         return {mail_id: self._identified(mail) for mail_id, mail in mails.items()}
@@ -75,7 +75,7 @@ class Senders:
                 flaw=authority.flaw,
                 return_path_host=authority.return_path_host,
             )
-        # Where everybody may send as anybody, that is no reason to sign for somebody else.
+        # Where anybody may send as anybody, a mail is still not signed with another owner's keys.
         return mail
 
     async def _learn(self, connection: Connection, wanted: Collection[Key]) -> None:
@@ -85,7 +85,7 @@ class Senders:
             return
         if len(self._known) + len(unknown) > _MOST_KNOWN:
             self._known = {key: known for key, known in self._known.items() if key in wanted}
-        # The keys of a domain that the operator has named sign for everybody who may send from it.
+        # The keys of a domain that the operator has allowed by name sign for everybody who may send from it.
         names = {name for _, name in unknown}
         shared = set(self._allowed.named(names)) | (names & {self._default.domain.lower()})
         rows = await repository.find_senders(connection, unknown, of_anybody=shared)
@@ -102,7 +102,7 @@ class Senders:
             for row in used:
                 if row["selector"] is not None:
                     authority = self._with(authority, name, row)
-            # That somebody may not send is final for a mail, so it is looked up for each.
+            # A refusal is final for a mail, so it is never cached.
             is_sure = authority.is_verified or self._allowed.allows(name)
             self._known[owner_id, name] = now + _FRESH_S if is_sure else now, authority
 

@@ -1,4 +1,4 @@
-"""A domain as it is stored: what was found of each record, and its keys."""
+"""A domain as it is stored: the finding about each record, and its keys."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from uuid import UUID
 
 from contracts.domains import DomainStatus, KeyAlgorithm, KeyState, RecordState
 
-# Enough to see what is wrong. Whoever sets a record decides what stands there, and a page shows hundreds.
+# Enough to see what is wrong; a DNS record can have any length, and a page shows hundreds.
 MOST_SHOWN_VALUES = 3
 MOST_SHOWN_OCTETS = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the last look at a record found, and when it was last right.
+    """What the last check of a record found, and when it was last correct.
 
-    `inherited_from` is the name of a domain above at which it stands.
+    `inherited_from` is the parent name at which it was found, if any.
     """
 
     state: RecordState
@@ -29,7 +29,7 @@ class Finding:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the record was right once, and is not any more."""
+        """Whether the record was correct once and no longer is."""
         return self.last_found_at is not None and self.state in ("missing", "different")
 
 
@@ -56,7 +56,7 @@ class StoredKey:
 
 @dataclass(frozen=True, slots=True)
 class StoredDomain:
-    """A sender domain. `missing_since`: the ownership record is gone; `check_at`: the next look, if any."""
+    """A sender domain. `missing_since`: when the ownership record was first gone; `check_at`: next check."""
 
     id: UUID
     owner_id: str

@@ -5,8 +5,8 @@ WHERE recipients.email_id = $1 AND position = $2
 FOR NO KEY UPDATE OF recipients
 
 -- name: look_at_bounces
--- How many there are of a recipient, whether one is for good, and the kind of the one with this digest; no row for an
--- unknown recipient.
+-- The number of a recipient's bounces, whether one is permanent, and the kind of the one with this digest; no row for
+-- an unknown recipient.
 SELECT
     count(bounces.digest) AS count,
     coalesce(bool_or(bounces.kind = 'hard'), false) AS has_hard,
@@ -16,7 +16,7 @@ WHERE recipients.email_id = $1 AND recipients.position = $2
 GROUP BY recipients.email_id
 
 -- name: note_bounce
--- Beyond $6 the first of each kind.
+-- Stores up to $6 bounces of a recipient, and beyond them the first of each kind.
 INSERT INTO bounces (email_id, position, digest, kind, detail)
 SELECT $1, $2, $3, $4, $5
 WHERE (SELECT count(*) FROM bounces WHERE email_id = $1 AND position = $2) < $6
@@ -25,7 +25,7 @@ ON CONFLICT (email_id, position, digest) DO NOTHING
 RETURNING position
 
 -- name: fail_bounced
--- That the relay took it was true, and not the end.
+-- The relay did accept the mail, but it was refused later.
 UPDATE recipients SET status = 'failed', due_at = NULL, ready = false, holder = NULL
 WHERE email_id = $1 AND position = $2 AND status = ANY('{delivered,ambiguous,held}')
 RETURNING position

@@ -1,5 +1,5 @@
 -- name: list_emails
--- For each status apart, so that a page costs the same however many mails there are.
+-- Each status is read separately, so that a page costs the same however many mails there are.
 SELECT found.id, found.status, found.sender, found.subject, found.tags, found.accepted_at, found.send_at,
     found.expires_at, found.recipient_count
 FROM unnest($2::text[]) AS wanted (status)
@@ -33,8 +33,8 @@ WHERE owner_id = $1 AND status = ANY($2::text[])
 
 -- name: find_changeable
 -- Mails in a status of $2, and with a recipient in one of $8 that, with $9, is not due already. Those in hand
--- are not among them: the relay may be reading them. What was refused here, before any relay was asked, would
--- be refused again, unless it was for a domain that may be verified by now.
+-- are excluded: the relay may be reading them. So are recipients refused here, before any relay was asked: they would
+-- be refused again, unless the reason was a sender domain, which may be verified by now.
 SELECT id FROM emails
 WHERE owner_id = $1 AND status = ANY($2::text[])
     AND ($3::timestamptz IS NULL OR accepted_at > $3)
@@ -73,7 +73,7 @@ RETURNING recipients.email_id, recipients.position
 
 -- name: retry_recipients
 -- As if it had just been accepted: the schedule begins anew, and so does the count of doubts. The caller has locked
--- the mails, so that their content stays. What has no owner yet, of an older release, gets into line when it is due.
+-- the mails, so that their content stays. Rows of an older release, which have no owner yet, become ready when due.
 WITH open AS (
     SELECT email_id, position FROM recipients
     WHERE email_id = ANY($1::uuid[]) AND status = ANY('{deferred,ambiguous,held,failed,expired,suppressed}')
@@ -98,11 +98,11 @@ RETURNING recipients.email_id, recipients.position
 UPDATE emails SET expires_at = greatest(expires_at, now() + $2 * interval '1 second') WHERE id = ANY($1::uuid[])
 
 -- name: lock_recipients
--- Before the mail, as everywhere: whoever has the mail first would wait crosswise with the recording of outcomes.
+-- Recipients are locked before their mail, as everywhere: the other order could deadlock with recording of outcomes.
 SELECT FROM recipients WHERE email_id = ANY($1::uuid[]) ORDER BY email_id, position FOR NO KEY UPDATE
 
 -- name: lock_untried
--- A mail none of whose recipients was tried or is in hand.
+-- Locks a mail if none of its recipients was tried or is in hand.
 SELECT coalesce(send_at, accepted_at) AS planned, expires_at FROM emails
 WHERE id = $1 AND owner_id = $2
     AND EXISTS (SELECT FROM recipients WHERE email_id = $1 AND status = 'queued')
@@ -122,7 +122,7 @@ UPDATE emails SET send_at = $2, expires_at = $3 WHERE id = $1
 
 -- name: copy_email
 -- The copy has the trace of the request that asked for it, and a Message-ID of its own. The source is locked, so that
--- its files are there until they are copied.
+-- its attachments exist until they are copied.
 INSERT INTO emails (
     id, owner_id, status, sender, subject, letter, text_body, html_body, attachment_count, recipient_count,
     tags, metadata, accepted_at, send_at, expires_at, traceparent, request_id, stream, message_id,
@@ -139,7 +139,7 @@ ON CONFLICT (id) DO NOTHING
 RETURNING id
 
 -- name: copy_recipients
--- An address that was refused here stays refused, unless it was for the sender.
+-- An address that was refused here stays refused, unless the sender was the reason.
 INSERT INTO recipients (
     email_id, position, kind, address, status, due_at, size_bytes, expires_at, stream, owner_id, domain, ready
 )

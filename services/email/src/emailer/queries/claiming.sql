@@ -1,5 +1,5 @@
 -- name: make_ready
--- What waited for its time, and what a process let fall, gets into line.
+-- Marks recipients as ready that have become due, or whose lease has run out.
 WITH due AS (
     SELECT email_id, position
     FROM recipients
@@ -22,13 +22,13 @@ FROM due
 WHERE recipients.email_id = due.email_id AND recipients.position = due.position
 
 -- name: next_due
--- In how many seconds the first recipient is due that is in no lane yet, from $1 on and within a few seconds.
+-- The seconds until the first recipient that is in no lane yet is due, from $1 on and within a few seconds.
 SELECT extract(epoch FROM min(due_at) - now())::float8 AS due_in_s, now() AS at FROM recipients
 WHERE due_at IS NOT NULL AND NOT ready AND due_at >= $1 AND due_at < now() + interval '5 seconds'
 
 -- name: find_arrivals
--- What got into line since a snapshot that ended at $1 while $2 were at work, by lanes, looking at $3; and the
--- snapshot that this look saw.
+-- The recipients that became ready since a snapshot with xmax $1 and running transactions $2, by lane, at most $3
+-- of each; and the snapshot of this statement.
 SELECT
     pg_snapshot_xmax(seen)::text::bigint AS ends_at, ARRAY(SELECT pg_snapshot_xip(seen)::text::bigint) AS at_work,
     found.*
@@ -56,7 +56,7 @@ SELECT
     OR EXISTS (SELECT FROM recipients WHERE ready AND stamp = ANY($2::bigint[]))
 
 -- name: find_owners
--- The next owners in the round who have something ready: one probe of the index each, however much it is.
+-- The next owners in the round that have ready recipients: one index probe each, however many they are.
 WITH RECURSIVE owners AS (
     (
         SELECT owner_id, 1 AS number FROM recipients
@@ -76,7 +76,7 @@ WITH RECURSIVE owners AS (
 SELECT owner_id FROM owners
 
 -- name: find_lanes
--- The next domains in the rounds of these owners, likewise.
+-- The next domains in the rounds of these owners, with one index probe each.
 SELECT owners.owner_id, domains.domain
 FROM unnest($2::text[], $3::text[]) AS owners (owner_id, after)
 CROSS JOIN LATERAL (
@@ -101,10 +101,10 @@ CROSS JOIN LATERAL (
 ) AS domains
 
 -- name: claim_lanes
--- Takes from each lane what has been ready longest, but no more than `$8` bytes of mails in all and those in `$10` of
--- an owner (and at least one recipient). The recipients of a mail share its bytes. What an owner has no bytes left
--- for takes none from the others. Nothing in a lane is due before its time in `$9`;
--- all that stands there is due, also what got into line after this transaction began, which `now()` would leave out.
+-- Takes from each lane the recipients that have been ready longest, up to `$8` bytes of mails in all and the bytes in
+-- `$10` for each owner, but at least one recipient. The recipients of a mail share its bytes, and a recipient that does
+-- not fit its owner's bytes takes none from other owners. Nothing in a lane is due before its time in `$9`; everything
+-- in it is due, including recipients that became ready after this transaction began, which `now()` would exclude.
 WITH due AS (
     SELECT taken.*
     FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $9::timestamptz[], $10::bigint[])
@@ -155,7 +155,7 @@ RETURNING
     recipients.stream, recipients.owner_id, recipients.domain, recipients.size_bytes, fit.was, fit.was_due_at
 
 -- name: measure_ready
--- Counts in these lanes, up to `$5`. Nothing in a lane is due before its time in `$4`.
+-- Counts the recipients in these lanes, up to `$5`. Nothing in a lane is due before its time in `$4`.
 SELECT count(*)
 FROM (
     SELECT
@@ -180,8 +180,8 @@ CROSS JOIN LATERAL (
 ) AS first
 
 -- name: measure_domains
--- What was charged to domains within the last $2 seconds of each, and in how many seconds the first of it counts no
--- more.
+-- The attempts charged to each domain within its last $2 seconds, and the seconds until the first of them no longer
+-- counts.
 SELECT
     wanted.domain,
     coalesce(sum(domain_charges.attempts), 0)::int AS charged,
@@ -195,7 +195,7 @@ GROUP BY wanted.domain, wanted.window_s
 SELECT pg_advisory_xact_lock(hashtextextended('emailer.domain ' || $1, 0))
 
 -- name: charge_domain
--- Charges one attempt to the domain $1, unless it has $2 within $3 seconds; in a slot of $4 seconds.
+-- Charges an attempt to the domain $1, unless it has $2 within $3 seconds, in a slot of $4 seconds.
 INSERT INTO domain_charges (domain, at, attempts)
 SELECT $1, to_timestamp(floor(extract(epoch FROM clock_timestamp()) / $4::float8) * $4::float8), 1
 WHERE $2::int > (

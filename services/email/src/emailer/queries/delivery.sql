@@ -27,8 +27,8 @@ UPDATE emails SET text_body = $2 WHERE id = $1 AND text_body IS NULL AND html_bo
 SELECT count(*) FROM recipients WHERE status = 'held'
 
 -- name: expires_in_s
--- In how many seconds the first recipient expires that waits, unless that is later than in a few seconds: while an
--- old snapshot is held, the rows of all that was delivered stand before those.
+-- The seconds until the first waiting recipient expires, or NULL if it is more than a few: while an old snapshot is
+-- held, the dead rows of everything delivered stay in front of the later ones.
 SELECT extract(epoch FROM min(expires_at) - now())::float8 FROM recipients
 WHERE due_at IS NOT NULL AND status <> 'sending' AND expires_at < now() + interval '5 seconds'
 
@@ -51,8 +51,8 @@ RETURNING recipients.email_id, recipients.position
 INSERT INTO email_events (email_id, position, kind) SELECT *, $3 FROM unnest($1::uuid[], $2::smallint[])
 
 -- name: record_outcomes
--- Only the holder may write; but a delivery is a fact, whoever holds the recipient meanwhile, and whatever
--- was believed of it.
+-- Only the holder may write; but a delivery is a fact, whoever holds the recipient meanwhile, and whatever its
+-- status says.
 UPDATE recipients
 SET status = outcome.status, due_at = outcome.due_at, ready = coalesce(outcome.due_at <= now(), false),
     tries = outcome.tries, doubts = outcome.doubts, holder = NULL
@@ -69,7 +69,7 @@ SELECT * FROM unnest(
 )
 
 -- name: lock_emails
--- In one order, so that two processes never wait for each other crosswise.
+-- In a fixed order, so that two processes cannot deadlock.
 SELECT id FROM emails WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
 
 -- name: read_states

@@ -1,5 +1,5 @@
 -- name: lock_domain_owner
--- Until the transaction ends, domains of one owner are made one after the other.
+-- Until the transaction ends, no other one creates domains of this owner.
 SELECT pg_advisory_xact_lock(hashtextextended('domains of ' || $1, 0))
 
 -- name: find_domain_of_request
@@ -43,8 +43,8 @@ ORDER BY created_at DESC, selector
 DELETE FROM domains WHERE id = $1
 
 -- name: take_due_domains
--- One of each owner, so that nobody's many domains keep those of others waiting. Until `$2` seconds are over no
--- other process looks at them.
+-- One of each owner, so that an owner with many domains does not keep others waiting. No other process takes them
+-- for `$2` seconds.
 UPDATE domains SET check_at = now() + $2 * interval '1 second'
 WHERE check_at <= now() AND id IN (
     SELECT id FROM (
@@ -63,7 +63,7 @@ SET status = $2, version = $3, verified_at = $4, checked_at = $5, missing_since 
 WHERE id = $1
 
 -- name: remove_domain_keys
--- All but those that are kept.
+-- Removes all keys but those that are kept.
 DELETE FROM domain_keys WHERE domain_id = $1 AND selector <> ALL($2::text[])
 
 -- name: change_domain_keys
@@ -76,12 +76,12 @@ WHERE domain_keys.domain_id = $1 AND domain_keys.selector = changed.selector
 SELECT CASE WHEN lost_records > 0 THEN 'losing' ELSE status END AS state, count(*) FROM domains GROUP BY 1
 
 -- name: oldest_domain_check
--- For how many seconds the look that comes next has been due.
+-- For how many seconds the next check has been overdue.
 SELECT coalesce(extract(epoch FROM now() - min(check_at)), 0)::float8 FROM domains WHERE check_at IS NOT NULL
 
 -- name: find_senders
--- The verified domains among these (owner, domain), and of `$3` those of any owner; each with the keys that sign,
--- and its return path while that leads here: it was found, and not missed since.
+-- The verified domains among these (owner, domain), and those in `$3` of any owner; each with its active keys, and
+-- with its return path host while that record points here: it was found, and not missed since.
 SELECT domains.owner_id, domains.name, domain_keys.selector, domain_keys.algorithm, domain_keys.sealed_key,
     CASE WHEN found ->> 'last_found_at' IS NOT NULL AND found ->> 'state' NOT IN ('missing', 'different')
         THEN return_path_host

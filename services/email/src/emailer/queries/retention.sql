@@ -22,7 +22,7 @@ GROUP BY status
 HAVING sum(count) > 0
 
 -- name: sum_up_anew
--- Mails that the release before has summed up as failed though no recipient has failed, as `states.summed_up` does it.
+-- Corrects mails that the previous release marked as failed though no recipient failed, as `states.summed_up` does.
 WITH due AS (
     DELETE FROM emails_to_sum_up
     WHERE email_id = ANY(ARRAY(SELECT email_id FROM emails_to_sum_up LIMIT $1 FOR UPDATE SKIP LOCKED))
@@ -40,7 +40,7 @@ FROM sums
 WHERE emails.id = sums.email_id AND emails.status = 'failed' AND statuses <@ '{expired,cancelled,suppressed}'::text[]
 
 -- name: note_ends
--- Of mails that the release before has brought to their end: their time begins now.
+-- For mails that ended under the previous release: their retention begins now.
 WITH ended AS (
     SELECT id FROM emails
     WHERE ended_at IS NULL AND status = ANY('{delivered,partially_delivered,failed,suppressed,cancelled,expired}')
@@ -50,7 +50,7 @@ WITH ended AS (
 UPDATE emails SET ended_at = now() FROM ended WHERE emails.id = ended.id
 
 -- name: remove_attachments
--- Of mails that were delivered or given up. Where something was refused, somebody may send it again.
+-- Of mails that were delivered or cancelled. A mail that failed may be sent again, so it keeps them.
 WITH done AS (
     SELECT id FROM emails
     WHERE stripped = 0 AND attachment_count > 0 AND status = ANY('{delivered,cancelled}') AND ended_at <= now()
@@ -87,11 +87,11 @@ WITH old AS (
 )
 DELETE FROM emails
 WHERE id = ANY(ARRAY(SELECT DISTINCT old.id FROM old LEFT JOIN locked ON locked.email_id = old.id))
-    -- Unless something has happened to it while its recipients were waited for.
+    -- Unless it has changed while this statement waited for the locks on its recipients.
     AND stripped = 2 AND ended_at <= now() - $2 * interval '1 second'
 
 -- name: oldest_content
--- How many seconds ago the mail ended whose content is to be removed next.
+-- The seconds since the end of the mail whose content is to be removed next.
 SELECT coalesce(extract(epoch FROM now() - min(ended_at)), 0)::float8 FROM (
     SELECT ended_at FROM emails WHERE stripped < 2 AND ended_at IS NOT NULL ORDER BY ended_at LIMIT 1
 ) AS first

@@ -1,5 +1,5 @@
 -- name: find_suppressed
--- One probe of the index for each address that is asked about.
+-- One index probe for each address.
 SELECT asked.owner_id, asked.stream, asked.address, found.origin, found.reason, found.created_at
 FROM unnest($1::text[], $2::text[], $3::text[]) AS asked (owner_id, stream, address)
 CROSS JOIN LATERAL (
@@ -15,7 +15,7 @@ CROSS JOIN LATERAL (
 SELECT pg_advisory_xact_lock(hashtextextended('suppressions:' || $1, 0))
 
 -- name: count_suppressions
--- Counts up to $2, those that are over and not removed yet among them.
+-- Counts up to $2, including those that have ended and are not yet removed.
 SELECT count(*) FROM (SELECT FROM suppressions WHERE owner_id = $1 LIMIT $2) AS counted
 
 -- name: count_known
@@ -26,7 +26,7 @@ WHERE EXISTS (
 )
 
 -- name: add_suppressions
--- What somebody says replaces what was there; one that was over begins anew.
+-- An entry replaces an existing one; an ended one begins anew.
 INSERT INTO suppressions AS earlier (id, owner_id, address, stream, origin, reason, expires_at)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
 ON CONFLICT (owner_id, address, stream) DO UPDATE SET
@@ -36,7 +36,7 @@ ON CONFLICT (owner_id, address, stream) DO UPDATE SET
 RETURNING id, address, stream, origin, reason, email_id, created_at, expires_at
 
 -- name: suppress
--- What failures bring about replaces nothing that holds.
+-- A suppression by failures does not replace a current one.
 INSERT INTO suppressions AS earlier (id, owner_id, address, stream, origin, reason, email_id, expires_at)
 SELECT * FROM unnest(
     $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[], $8::timestamptz[]
@@ -75,7 +75,7 @@ FROM suppressions
 WHERE id = $1 AND owner_id = $2 AND (expires_at IS NULL OR expires_at > now())
 
 -- name: lift_suppressions
--- With the failures that would bring them back at the next one.
+-- The failures are removed, too: with them, the next failure would suppress the address again.
 WITH lifted AS (
     DELETE FROM suppressions WHERE id = ANY($1::uuid[]) AND owner_id = $2
     RETURNING address, stream
@@ -87,7 +87,7 @@ WITH lifted AS (
 SELECT count(*) FROM lifted
 
 -- name: note_failures
--- A mail that failed for a while, and then for good, counts as the latter.
+-- A mail that failed temporarily, and then permanently, counts as the latter.
 INSERT INTO address_failures AS earlier (owner_id, address, stream, email_id, kind, origin)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[])
 ON CONFLICT (owner_id, address, stream, email_id) DO UPDATE
@@ -107,7 +107,7 @@ CROSS JOIN LATERAL (
 ) AS counted
 
 -- name: find_forgivable
--- Of addresses that the relay took a mail for: those whose suppression or failures rest on its own word.
+-- Of addresses for which a mail was accepted: those with suppressions or failures of the given origins.
 SELECT asked.owner_id, asked.stream, asked.address
 FROM unnest($1::text[], $2::text[], $3::text[]) AS asked (owner_id, stream, address)
 WHERE EXISTS (

@@ -7,13 +7,13 @@ WHERE owner_id = $1 AND name = $2
 FOR UPDATE
 
 -- name: count_templates
--- Those that can be named, all that are stored, and their versions.
+-- The numbers of usable templates, of all stored ones, and of their versions.
 SELECT count(*) FILTER (WHERE deleted_at IS NULL) AS usable, count(*) AS stored,
     (SELECT count(*) FROM template_versions WHERE owner_id = $1) AS versions
 FROM templates WHERE owner_id = $1
 
 -- name: put_template
--- One that was deleted goes on with its numbers, as a new one.
+-- A deleted template of the same name becomes a new one, whose version numbers continue.
 INSERT INTO templates (owner_id, name, newest) VALUES ($1, $2, 1)
 ON CONFLICT (owner_id, name) DO UPDATE
 SET newest = templates.newest + 1, changed_at = now(), deleted_at = NULL,
@@ -52,7 +52,7 @@ ORDER BY v.version DESC LIMIT $4
 UPDATE templates SET deleted_at = now(), changed_at = now() WHERE owner_id = $1 AND name = $2
 
 -- name: resolve_templates
--- For each (owner, name, version or null) the version that it means, where there is one.
+-- The version that each (owner, name, version or null) resolves to, if it exists.
 SELECT asked.owner_id, asked.name, asked.version AS asked_version, v.version
 FROM unnest($1::text[], $2::text[], $3::int[]) AS asked (owner_id, name, version)
 JOIN templates AS t ON t.owner_id = asked.owner_id AND t.name = asked.name AND t.deleted_at IS NULL
@@ -68,8 +68,8 @@ UPDATE emails SET subject = $2, text_body = $3, html_body = $4, template_data = 
 WHERE id = $1 AND template_data IS NOT NULL
 
 -- name: remove_template_versions
--- Of templates that were deleted a day ago, when no mail is still to be made of them. A day: a mail that named one
--- right before may be being stored.
+-- Of templates that were deleted a day ago, if no mail still needs them. The day is for mails that named one right
+-- before its deletion, and are not stored yet.
 WITH gone AS (
     SELECT v.owner_id, v.name, v.version
     FROM templates AS t JOIN template_versions AS v USING (owner_id, name)
@@ -78,14 +78,14 @@ WITH gone AS (
         WHERE emails.owner_id = t.owner_id AND emails.template_name = t.name AND emails.template_data IS NOT NULL
     )
     LIMIT $1
-    -- One that is stored again meanwhile is passed over.
+    -- A template that has been stored again meanwhile is skipped.
     FOR UPDATE OF t SKIP LOCKED
 )
 DELETE FROM template_versions AS v USING gone
 WHERE v.owner_id = gone.owner_id AND v.name = gone.name AND v.version = gone.version
 
 -- name: remove_templates
--- Those whose versions are gone.
+-- Removes templates that have no versions left.
 DELETE FROM templates
 WHERE (owner_id, name) IN (
     SELECT owner_id, name FROM templates AS t

@@ -1,9 +1,9 @@
 -- name: lock_room_for_uploads
--- One after the other: each must see what those before it have taken.
+-- Taken one after the other, because each must see the room that earlier ones have taken.
 SELECT pg_advisory_xact_lock(hashtext('emailer.uploads'))
 
 -- name: measure_uploads
--- What an owner has and what all have; a small one counts $2 bytes, which bounds the number, too.
+-- The bytes of an owner's uploads and of all; a small one counts as $2 bytes, which bounds the number, too.
 SELECT
     coalesce(sum(greatest(size_bytes, $2)) FILTER (WHERE owner_id = $1), 0)::bigint AS own,
     coalesce(sum(greatest(size_bytes, $2)), 0)::bigint AS total
@@ -14,7 +14,7 @@ INSERT INTO uploads (id, owner_id, token_hash, size_bytes, expires_at, mails_lef
 VALUES ($1, $2, $3, $4, now() + $5 * interval '1 second', $6)
 
 -- name: begin_upload
--- A permission is good for one try.
+-- A token is valid for one attempt.
 UPDATE uploads SET token_hash = NULL
 WHERE id = $1 AND token_hash = $2 AND expires_at > now()
 RETURNING CASE WHEN mails_left IS NULL THEN 'upload' ELSE 'parcel' END
@@ -32,7 +32,7 @@ RETURNING expires_at
 DELETE FROM uploads WHERE id = $1 AND completed_at IS NULL
 
 -- name: find_uploads
--- Those of these that are there and belong to who names them; no removal gets between this and their use.
+-- Those that exist and belong to the given owner, locked so that they cannot be removed before they are used.
 SELECT id, owner_id, size_bytes FROM uploads
 WHERE completed_at IS NOT NULL AND mails_left IS NULL
     AND (id, owner_id) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))
@@ -49,8 +49,8 @@ WHERE upload_id = ANY($1::uuid[])
 GROUP BY upload_id
 
 -- name: remove_uploads
--- Up to $1 whose time is over: complete ones $2 seconds later, because a mail that was accepted in time may
--- still be on its way, and not before every mail that names them is done.
+-- Removes up to $1 expired uploads: complete ones $2 seconds later, because a mail that was accepted in time may
+-- not be stored yet, and not before every mail that names them has ended.
 WITH gone AS (
     SELECT id FROM uploads
     WHERE expires_at <= now() - CASE WHEN completed_at IS NULL THEN 0 ELSE $2 END * interval '1 second'
@@ -76,7 +76,7 @@ WHERE completed_at IS NOT NULL AND mails_left IS NOT NULL
     AND (id, owner_id) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))
 
 -- name: lock_parcels
--- In one order, as mails of one parcel may be stored by two processes.
+-- In a fixed order, because two processes may store mails of one parcel.
 SELECT id FROM uploads WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 
 -- name: empty_parcels

@@ -1,1 +1,1 @@
-"""Sending mails: whose turn it is, the connections to relays, what replies mean, and what is recorded."""
+"""Sending of mails: the order of recipients, connections to relays, the meaning of replies, and recording."""

@@ -1,4 +1,4 @@
-"""From one attempt to the recipient's next state: the job, the relay's answer, and the outcome."""
+"""The job of sending to one recipient, and the next state that follows from each attempt."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from emailer.suppression.rules import Target
 from emailer.writing.dkim import Signer
 from emailer.writing.letters import Letter
 
-# So often a mail is sent again that the relay may have taken.
+# How often a mail is sent again that the relay may have accepted.
 MOST_REPEATS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMail:
-    """A stored mail as the delivery needs it. `recipient_count` counts the envelope.
+    """A stored mail as delivery needs it. `recipient_count` is the number of envelope recipients.
 
-    Without `letter` it is stored in a form that cannot be read, and `flaw` says why; with a letter `flaw`
-    says why it cannot be signed now. `refusal` says why its owner may not send it. `return_path_host` is the
-    host of its sender's domain that leads bounces here.
+    Without `letter` the mail is stored in a form that cannot be read, and `flaw` says why; with one, `flaw`
+    says why it cannot be signed now. `refusal` says why its owner may not send it. Bounces to
+    `return_path_host`, a host of its sender's domain, arrive here.
     """
 
     id: UUID
@@ -51,7 +51,7 @@ class StoredMail:
 
     @property
     def dated(self) -> datetime:
-        """The time in its Date header: the moment at which it was meant to go."""
+        """The time in its Date header: when it was due to be sent."""
         return max(self.accepted_at, self.send_at or self.accepted_at)
 
 
@@ -59,7 +59,7 @@ class StoredMail:
 class Job:
     """A claimed recipient. `was` is its state before the claim; `sending` means that another process lost it.
 
-    `doubts` counts the attempts after which the relay may have had the mail; `due_at` is when it was due,
+    `doubts` counts attempts after which the relay may have accepted the mail; `due_at` is when it was due,
     `taken_at` when it was claimed, by the monotonic clock.
     """
 
@@ -75,17 +75,17 @@ class Job:
 
     @property
     def target(self) -> Target:
-        """The address, owner and stream that a suppression would be of."""
+        """The address, owner and stream that a suppression would apply to."""
         return Target(self.mail.owner_id, self.stream, addresses.comparable(self.address))
 
     @property
     def lane(self) -> Lane:
-        """The line in which it stands."""
+        """The lane in which it waits."""
         return Lane(self.stream, self.mail.owner_id, self.domain)
 
     @property
     def sender(self) -> tuple[str, str]:
-        """The owner, and the domain that the mail is from."""
+        """The owner, and the domain of the mail's sender."""
         return self.mail.owner_id, self.mail.letter.sender.domain if self.mail.letter else ""
 
     @property
@@ -95,12 +95,12 @@ class Job:
 
     @property
     def needs_rendering(self) -> bool:
-        """Whether the mail is still to be made of its template."""
+        """Whether the mail's template has not been rendered yet."""
         return self.mail.letter is not None and self.mail.letter.template is not None
 
     @property
     def has_uploads(self) -> bool:
-        """Whether the bytes of uploads are still to be read."""
+        """Whether the mail attaches uploads, whose bytes are read before sending."""
         return self.mail.letter is not None and bool(self.mail.letter.upload_ids)
 
     @property
@@ -111,7 +111,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The record of one try."""
+    """The record of one attempt."""
 
     at: datetime
     host: str
@@ -123,9 +123,9 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The recipient's next state; `due_at` is null when nothing more is to be done.
+    """The recipient's next state; `due_at` is None when no further attempt follows.
 
-    `fault` is what a refusal for good says about the address.
+    `fault` is what a permanent refusal says about the address.
     """
 
     job: Job
@@ -139,9 +139,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """The patience of the service: a factor on all waits, and the choice when the relay may have the mail.
+    """The retry policy: a factor on all waits, and what to do when the relay may have accepted the mail.
 
-    `rules` say what the relay's replies mean.
+    `rules` define the meaning of the relay's replies.
     """
 
     scale: float = 1
@@ -152,9 +152,9 @@ class Patience:
 def answered(
     job: Job, answer: SmtpAnswer, *, draft: Attempt, patience: Patience, is_final: bool = True
 ) -> Outcome:
-    """Return what follows from an answer that concerns this mail or this recipient.
+    """Return the outcome of an answer that concerns this mail or this recipient.
 
-    Unless `is_final`, a refusal is taken as "not now": the relay seems to refuse everything.
+    Unless `is_final`, a refusal counts as temporary: the relay seems to refuse everything.
     """
     reply, verdict = answer.reply, outcomes.rule_of(answer, patience.rules).verdict
     if verdict == "delivered" or (verdict == "failed" and is_final):
@@ -166,7 +166,7 @@ def answered(
 
 
 def interrupted(job: Job, reason: str, *, after_dot: bool, draft: Attempt, patience: Patience) -> Outcome:
-    """Return the next step after a broken connection; before the final dot nothing was sent."""
+    """Return the outcome of a broken connection; before the final dot the mail was not sent."""
     if after_dot:
         return ambiguous(job, reason, draft=draft, patience=patience)
     noted = replace(draft, outcome="deferred", text=reason)
@@ -174,9 +174,9 @@ def interrupted(job: Job, reason: str, *, after_dot: bool, draft: Attempt, patie
 
 
 def ambiguous(job: Job, reason: str, *, draft: Attempt, patience: Patience) -> Outcome:
-    """Return the next step when the relay may have the mail: another try, or a wait for a decision.
+    """Return the outcome when the relay may have the mail: another attempt, or held for a decision.
 
-    It is sent again at most twice: a relay that never answers would bring a reader the same mail for ever.
+    It is sent again at most twice: with a relay that never answers, the recipient might get it endlessly.
     """
     noted = replace(draft, outcome="ambiguous", text=reason)
     doubts = job.doubts + 1
@@ -187,10 +187,10 @@ def ambiguous(job: Job, reason: str, *, draft: Attempt, patience: Patience) -> O
 
 
 def fallen(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
-    """Return the next step when the process that was sending ended before it recorded the answer.
+    """Return the outcome when the sending process ended before it recorded the relay's answer.
 
-    It waits for no schedule: the relay said nothing against the mail. A mail that keeps bringing processes
-    down is held soon.
+    It is retried at once: the relay did not refuse the mail. A mail that keeps crashing processes is held
+    after a few attempts.
     """
     reason = "the sending process ended before the answer was recorded"
     found = ambiguous(job, reason, draft=draft, patience=patience)
@@ -198,14 +198,14 @@ def fallen(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
 
 
 def unreadable(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
-    """Return the next step for a letter that cannot be read here; a newer release, which wrote it, may."""
+    """Return the outcome for a letter that this release cannot read; the newer one that wrote it can."""
     draft = replace(draft, host="")
     reason = "the mail is stored in a form that this release cannot read"
     return interrupted(job, reason, after_dot=False, draft=draft, patience=patience)
 
 
 def unsigned(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
-    """Return the next step for a mail whose DKIM key cannot be read: it waits for the operator."""
+    """Return the outcome for a mail whose DKIM key cannot be decrypted: retried until the operator acts."""
     draft = replace(draft, host="")
     return interrupted(job, f"not sent: {job.mail.flaw}", after_dot=False, draft=draft, patience=patience)
 
@@ -217,49 +217,49 @@ def refused(job: Job, *, draft: Attempt) -> Outcome:
 
 
 def sender_refused(job: Job, *, noted: Attempt, wait_s: float) -> Outcome:
-    """Return the next step for a mail whose sender the relay refuses by policy: it waits.
+    """Return the outcome for a mail whose sender the relay refuses by policy: deferred.
 
-    That is its owner's trouble: no attempt is counted.
+    The cause lies with its owner, not the recipient: no attempt is counted.
     """
     due_at = min(noted.at + timedelta(seconds=wait_s), job.mail.expires_at)
     return Outcome(job, "deferred", due_at, job.tries, noted, job.doubts)
 
 
 def expired(job: Job) -> Outcome:
-    """Return the outcome of a mail whose time is over: no attempt is made."""
+    """Return the outcome for a mail that has expired: no attempt is made."""
     return Outcome(job, "expired", None, job.tries, doubts=job.doubts)
 
 
 def suppressed(job: Job, reason: str, *, draft: Attempt) -> Outcome:
-    """Return the outcome for a recipient to whom nothing is sent, for the reason that is given."""
+    """Return the outcome for a suppressed recipient: nothing is sent, for the given reason."""
     noted = replace(draft, outcome="suppressed", host="", text=reason)
     return Outcome(job, "suppressed", None, job.tries, noted, job.doubts)
 
 
 def unrendered(job: Job, reason: str, *, draft: Attempt) -> Outcome:
-    """Return the outcome of a mail that its template cannot make; it would fail in the same way again."""
+    """Return the outcome for a mail whose template cannot be rendered; a retry would fail in the same way."""
     noted = replace(draft, outcome="failed", host="", text=replace_unsafe(f"not sent: template: {reason}"))
     return Outcome(job, "failed", None, job.tries, noted, job.doubts)
 
 
 def given_back(job: Job, *, at: datetime) -> Outcome:
-    """Return the outcome of a job that was not tried after all: as due as before, no attempt counted."""
+    """Return the outcome for a job that was not attempted after all: due as before, no attempt counted."""
     return Outcome(job, job.was, job.due_at or at, job.tries, doubts=job.doubts)
 
 
 def put_off(job: Job, *, until: datetime) -> Outcome:
-    """Return the outcome of a job that could not be tried now: due again at `until`, no attempt counted."""
+    """Return the outcome for a job that cannot be attempted now: due at `until`, no attempt counted."""
     return Outcome(job, job.was, until, job.tries, doubts=job.doubts)
 
 
 def _fault(answer: SmtpAnswer) -> Fault:
     if answer.stage not in ("recipient", "content"):
-        # It is about the sender, or about the session.
+        # The refusal is about the sender or the session.
         return "refused"
     return faults.judge(answer.reply.code, answer.reply.text, at_recipient=answer.stage == "recipient")
 
 
 def _again(job: Job, attempt: Attempt, seconds: float) -> Outcome:
-    # At its end a mail is looked at once more, and is expired then.
+    # A mail is due once more at its expiry, and is marked as expired then.
     due_at = min(attempt.at + timedelta(seconds=seconds), job.mail.expires_at)
     return Outcome(job, attempt.outcome, due_at, job.tries + 1, attempt, job.doubts)

@@ -1,4 +1,4 @@
-"""A breaker for a relay that refuses mail after mail: a wrong setting must not fail a million of them."""
+"""A circuit breaker for a relay that refuses all mails: a wrong setting must not fail a million of them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-# Refusals count together when they come within this time.
+# Only refusals within this time are counted together.
 _SPAN_S = 60.0
-# So many of the answers must be refusals: a list with bad addresses is delivered in part.
+# This share of the answers must be refusals: of a list with bad addresses, some mails are accepted.
 _SHARE = 0.9
-# After a pause so many refusals, again to different domains, are enough for the next one.
+# After a pause, this many refusals, again to different domains, cause the next one.
 _MOST_AFTER_PAUSE = 3
 
 
 class RefusalBreaker:
-    """Counts refusals by one relay, and says when it refuses mails to many domains and takes hardly any.
+    """Counts refusals by one relay, and detects when it refuses mails to many domains and accepts hardly any.
 
-    Addresses that do not exist are no refusals in this sense. After a burst the relay is distrusted until
-    it takes a mail: what it refuses meanwhile is no mail's final outcome.
+    Refusals because an address does not exist do not count. After a burst the relay is distrusted until
+    it accepts a mail: until then no refusal is final.
     """
 
     def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,14 +28,14 @@ class RefusalBreaker:
         self.is_tripped = False
 
     def note_taken(self) -> None:
-        """Note that the relay took a mail."""
+        """Note that the relay accepted a mail."""
         if self.is_tripped:
             self._answers.clear()
             self.is_tripped = False
         self._answers.append((self._clock(), None))
 
     def note_refused(self, domain: str) -> bool:
-        """Note a refused mail to `domain`; return whether the relay should be left alone for a while."""
+        """Note a refused mail to `domain`; return whether sending to the relay should pause."""
         now = self._clock()
         self._answers.append((now, domain))
         while self._answers[0][0] < now - _SPAN_S:

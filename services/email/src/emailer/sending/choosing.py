@@ -31,15 +31,15 @@ from emailer.errors import EmailChanged
 
 SQL = queries.load("emailer")
 
-# Mails that one call changes.
+# Mails changed by one call.
 MOST_CHANGED = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What can be decided about: mails in one of `statuses`, and their recipients in one of `recipients`.
+    """What a decision applies to: mails in one of `statuses`, and their recipients in one of `recipients`.
 
-    A recipient that is due already cannot be hurried any more, which `skips_due` says.
+    With `skips_due`, recipients that are already due are left alone: a retry could not hurry them.
     """
 
     query: str
@@ -79,9 +79,9 @@ async def list_emails(connection: Connection, request: ListEmails) -> Emails:
 async def decide(
     connection: Connection, request: CancelEmails | RetryEmails, decision: Decision, *, life_s: float
 ) -> EmailsChanged:
-    """Cancel or retry the mails that `request` chooses, at most 1,000 of them, and announce the changes.
+    """Cancel or retry the mails that `request` selects, at most 1,000 of them, and announce the changes.
 
-    What is tried again has at least `life_s` seconds to succeed.
+    A mail that is retried has at least `life_s` seconds before it expires.
     """
     owner_id, statuses, *others = _chosen(request.owner_id, request.wanted)
     matched: int = await connection.fetchval(SQL["count_matching"], owner_id, statuses, *others)
@@ -100,11 +100,11 @@ async def decide(
         parameters: list[Any] = [ids]
         if decision is RETRY:
             parameters.append(life_s)
-            # Recipients before their mails, and these in one order, as everywhere.
+            # Recipients are locked before their mails, in a fixed order, as everywhere.
             await connection.execute(SQL["lock_recipients"], ids)
             await connection.execute(SQL["lock_emails"], ids)
         changed = await connection.fetch(SQL[decision.query], *parameters)
-        # Meanwhile some of them may have been taken in hand, or have lost their content.
+        # In the meantime some of them may have been claimed, or have lost their content.
         ids = list({row["email_id"] for row in changed})
         if decision is RETRY:
             await connection.execute(SQL["prolong_emails"], ids, life_s)
@@ -115,10 +115,10 @@ async def decide(
 
 
 async def reschedule(connection: Connection, request: RescheduleEmail) -> None:
-    """Change the time of a mail of which nothing was tried yet.
+    """Change the time of a mail of which no attempt has begun.
 
-    Without an end of its own it keeps as long a life as it had. Raise `NotFound`, `Conflict`, or
-    `EmailChanged` when its times are not those that the caller has read.
+    Without a new `expires_at` the time that it has before it expires stays the same. Raise `NotFound`,
+    `Conflict`, or `EmailChanged` when its times differ from those that the caller has read.
     """
     found = await repository.find(connection, request.email_id, owner_id=request.owner_id)
     if found is None:
@@ -132,7 +132,7 @@ async def reschedule(connection: Connection, request: RescheduleEmail) -> None:
         )
     seen = request.seen_send_at, request.seen_expires_at
     if request.seen_send_at is not None and seen != (row["planned"], row["expires_at"]):
-        raise EmailChanged(f"E-mail {request.email_id} was rescheduled meanwhile: read it again.")
+        raise EmailChanged(f"E-mail {request.email_id} was rescheduled meanwhile: read it again and retry.")
     expires_at = request.expires_at or request.send_at + (row["expires_at"] - row["planned"])
     if expires_at <= request.send_at:
         raise InvalidInput("expires_at must be later than send_at")
@@ -154,7 +154,7 @@ async def copy(
 ) -> bool:
     """Store a copy of a mail under a new id, due at once; return whether there was something to copy.
 
-    Where all its recipients are refused it has ended, which is announced.
+    If all its recipients are refused, the mail ends at once, which is announced.
     """
     at: datetime = command.accepted_at
     source = command.source_id
@@ -171,7 +171,7 @@ async def copy(
 
 
 def _chosen(owner_id: str, wanted: EmailFilter) -> list[Any]:
-    """Return the parameters that choose mails, in the order in which the statements take them."""
+    """Return the parameters that select mails, in the order that the statements expect."""
     return [
         owner_id,
         list(wanted.status or STORED_STATUSES),

@@ -1,4 +1,4 @@
-"""One attempt at a recipient: the rendered mail over a kept session, and what follows from the answer."""
+"""One attempt at a recipient: the rendered mail is sent over a kept session, and the reply decides."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from emailer.writing.rendered import RenderedMails
 
 log = logging.get(__name__)
 
-# What cannot be written now is tried again so much later, unless the error says when.
+# A mail that cannot be built now is tried again this much later, unless the error says when.
 _A_WHILE_S = 1.0
 
 
 class Delivery:
-    """Makes attempts. Trouble of the route pauses it, and gives the recipient back without an attempt."""
+    """Makes attempts. A failure of the route pauses it, and returns the recipient with no attempt counted."""
 
     def __init__(
         self,
@@ -51,9 +51,9 @@ class Delivery:
         self._refused = RefusedSenders(scale=patience.scale)
 
     async def attempt(self, job: Job, *, ready: Callable[[], Awaitable[Outcome | None]]) -> Outcome:
-        """Try to hand the mail over for one recipient, and return what follows.
+        """Try to hand the mail over for one recipient, and return the outcome.
 
-        `ready` is called when there is the content of the mail; where it returns an outcome, that is it.
+        `ready` is called once the mail's content is available; if it returns an outcome, nothing is sent.
         """
         started_ns = time.time_ns()
         if (waiting := self._refused.of(job.sender)) is not None:
@@ -81,12 +81,12 @@ class Delivery:
         return outcome
 
     def draft(self, *, host: str | None = None, tls: bool = False) -> Attempt:
-        """Return an attempt that is made now, whose outcome is still open."""
+        """Return an attempt that is made now; its outcome is filled in later."""
         return Attempt(datetime.now(UTC), host or self._route.host, "deferred", None, "", tls)
 
     async def _deliver(self, job: Job, content: bytes) -> Outcome:
         letter = job.mail.letter
-        assert letter is not None  # without one it was put aside when it was claimed
+        assert letter is not None  # mails without one are not attempted
         sender = self._return_path.address(
             *(job.mail.id, job.position), sender=letter.sender.address, host=job.mail.return_path_host
         )
@@ -122,9 +122,9 @@ class Delivery:
         return attempts.answered(job, answer, draft=draft, patience=self._patience, is_final=is_final)
 
     async def _hand_over(self, envelope: Envelope, *, until: datetime) -> tuple[SmtpSession, SmtpAnswer]:
-        """Hand a mail over; where a kept session turns out to be over, at once again on a new one.
+        """Hand a mail over; if a kept session turns out to be closed, retry at once on a new one.
 
-        Raises `TooLate` when the time of the mail is over before it is begun.
+        Raise `TooLate` when the mail expires before it is begun.
         """
         session = await self._route.take()
         is_kept = session.deliveries > 0
@@ -141,13 +141,13 @@ class Delivery:
 
     async def _converse(self, session: SmtpSession, envelope: Envelope, until: datetime) -> SmtpAnswer:
         if datetime.now(UTC) >= until:
-            # It waited for a connection meanwhile.
+            # The mail has expired while it waited for a connection.
             self._route.give_back(session)
             raise TooLate
         try:
             answer = await session.deliver(envelope)
         except BaseException as error:
-            # Cancelled or broken, its next reply would belong to this mail.
+            # After a cancellation or an error, the session's next reply would belong to this mail.
             self._route.drop(session)
             if isinstance(error, ConnectionLost):
                 error.tls, error.host = session.tls, session.relay.name
@@ -177,7 +177,7 @@ def _report(outcome: Outcome, attempt: Attempt, started_ns: int) -> None:
         failed=None if attempt.outcome == "delivered" else attempt.text or attempt.outcome,
         is_linked=True,
     )
-    # Of deliveries there may be a thousand a second; that somebody gets no mail is worth a line.
+    # There may be a thousand deliveries a second; only undelivered mails are worth a log line.
     say = log.info if outcome.status in ("failed", "ambiguous", "held") else log.debug
     say(
         "mail " + outcome.status,

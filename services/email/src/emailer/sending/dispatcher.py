@@ -1,4 +1,4 @@
-"""The loop from due rows to recorded outcomes: claim mails, have them delivered, keep their leases."""
+"""The loop from due rows to recorded outcomes: claim recipients, deliver to them, renew their leases."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ from emailer.writing.rendered import RenderedMails
 log = logging.get(__name__)
 
 _MEASURE_S = 5
-# Between two claims while there is nothing in hand and no word of something.
+# Between two claims while nothing is in hand and nothing has woken the dispatcher.
 _IDLE_S = 5
 _MOST_READY = 1000
 
 
 class Dispatcher:
-    """Keeps at most `window` recipients in hand, claimed under a lease that is renewed while they are.
+    """Keeps at most `window` recipients in hand, claimed under a lease that is renewed meanwhile.
 
-    It is woken when mails were stored, and when one is due that waited for its time. What another replica has
-    stored or left behind it finds within twice `poll_s` seconds.
+    It is woken when mails are stored, and when a waiting one becomes due. Mails that another replica has
+    stored or left behind are found within twice `poll_s` seconds.
 
-    Every recipient in hand ends as an outcome at the recorder; a process that is killed leaves leases that
-    run out, and what it had in hand is taken over as ambiguous.
+    Every recipient in hand ends as an outcome at the recorder. If a process is killed, its leases run out,
+    and another process takes its recipients over as ambiguous.
     """
 
     def __init__(
@@ -112,12 +112,12 @@ class Dispatcher:
         return self._route.is_paused
 
     def wake(self) -> None:
-        """Say that something may be due now, or at another time than before."""
+        """Note that a recipient may be due now, or that a due time has changed."""
         self._wake.set()
         self._changed.set()
 
     async def run(self) -> None:
-        """Deliver for ever."""
+        """Deliver until cancelled."""
         parts = {
             "claiming of mails": self._claim_forever,
             "lining up of mails": self._make_ready,
@@ -132,7 +132,7 @@ class Dispatcher:
                 tasks.create_task(keep_going("delivery of mails", self._work))
 
     async def drain(self, grace_s: float) -> None:
-        """Take nothing more, give back what was not begun, and wait until all in hand is written down."""
+        """Claim nothing more, give back what has not begun, and wait until all outcomes are recorded."""
         self._stopping = True
         for job in self._turns.take_all():
             self._give_back(job)
@@ -141,19 +141,19 @@ class Dispatcher:
             await asyncio.sleep(0.02)
 
     async def _make_ready(self) -> None:
-        """Put recipients that have become due into their lanes, and have them claimed, for ever."""
+        """Put recipients that become due into their lanes, and have them claimed, until cancelled."""
         while True:
             self._changed.clear()
             due_in_s, count = self._poll_s, 0
             with contextlib.suppress(*DATABASE_FAILURES):
                 due_in_s, count = await self._line_up()
             if count < _MOST_READY:
-                # However much is stored and recorded, the database is not asked more often than this.
+                # However much is stored and recorded, the database is not queried more often than this.
                 await asyncio.sleep(pause_s := self._poll_s / 4)
                 await until_set(self._changed, min(2 * self._poll_s, max(0, due_in_s)) - pause_s)
 
     async def _line_up(self) -> tuple[float, int]:
-        """Return in how many seconds a mail is due, and how many were due and are in their lanes now."""
+        """Return the seconds until a mail is due, and the number of due recipients put into their lanes."""
         async with self._postgres.connection() as connection:
             due_in_s, count = await self._waiting.line_up(connection, most=_MOST_READY)
             if count or await self._rounds.has_any(connection):
@@ -165,32 +165,32 @@ class Dispatcher:
             await self._route.wait_open()
             await self.recorder.wait_writable()
             room = self._window.room
-            # Small bites cost as much as big ones: wait until there is room for a good one.
+            # A small claim costs as much as a large one: wait until there is room for a large one.
             bite = max(1, self._window.size // 4)
             is_full = room < bite or self._rendered.held_bytes.total() >= self._window.most_bytes
             if not self._stopping and not is_full:
                 self._wake.clear()
                 if await self._claim(room):
                     continue
-            # With so few in hand there is room again for a good bite.
+            # Once no more than this many are in hand, there is room for a large claim again.
             self._resume_at = self._window.size - bite if room < bite else len(self._window) - bite // 2
             pause_s = self._poll_s if self._window else _IDLE_S
             await until_set(self._wake, min(pause_s, self._rates.opens_in_s))
             self._wake.clear()
 
     async def _claim(self, room: int) -> bool:
-        """Take recipients from their lanes, each stream, owner and domain its share.
+        """Claim recipients from their lanes, a fair share for each stream, owner and domain.
 
-        Return whether it is worth to go on: most of what could be taken was there.
+        Return whether another claim is worthwhile: most of the recipients asked for were found.
         """
         leased_until = time.monotonic() + self._lease_s
         is_taken = False
         try:
-            # One transaction: a claim without its mails would lie there until its lease is over.
+            # One transaction: a claim without its mails would block them until its lease ends.
             async with self._rounds.lock, self._postgres.transaction() as connection:
                 claimed, wanted = await self._take_shares(connection, room)
                 # After an outage a lease of our own may have run out: that recipient is in hand already. One
-                # that was due again by its outcome is in hand until the recorder says that this is written.
+                # whose outcome makes it due again stays in hand until the recorder has written that outcome.
                 fresh = [
                     row
                     for row in claimed
@@ -207,7 +207,7 @@ class Dispatcher:
             return False
         finally:
             if not is_taken:
-                # What was claimed stands in its lane again.
+                # The claim was rolled back: its recipients are in their lanes again.
                 self._rounds.forget()
         self._leased_until = min(leased_until, self._leased_until) if self._window else leased_until
         for job in jobs:
@@ -215,7 +215,7 @@ class Dispatcher:
         return 0 < wanted <= 2 * len(claimed)
 
     async def _take_shares(self, connection: Connection, room: int) -> tuple[list[Row], int]:
-        """Take each stream's share of `room`; return what was there, and how many were looked for."""
+        """Claim each stream's share of `room`; return the rows, and how many were asked for."""
         claimed: list[Row] = []
         wanted = 0
         held = Counter(self._rendered.held_bytes)
@@ -278,7 +278,7 @@ class Dispatcher:
                 if self._stopping or self._route.is_paused:
                     self._give_back(job)
                 elif time.monotonic() >= self._leased_until:
-                    # Somebody else may have it by now; it comes back as fallen.
+                    # Another process may hold it by now; it comes back when its lease has ended.
                     self._let_go(job)
                 else:
                     self.recorder.add(await self._attempt(job))
@@ -300,7 +300,7 @@ class Dispatcher:
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             self._let_go(outcome.job)
-        # Those to be tried again are due at a time of their own.
+        # Deferred recipients have a new due time.
         self._changed.set()
         if len(self._window) <= self._resume_at:
             self._wake.set()
@@ -312,7 +312,7 @@ class Dispatcher:
             self._turns.let_go(job.mail.id)
 
     async def _maintain(self) -> None:
-        """Renew the leases, close idle sessions, count what is due; each in its time."""
+        """Renew the leases, close idle sessions and measure what is due, each at its own interval."""
         measured_at = renewed_at = time.monotonic()
         while True:
             await asyncio.sleep(min(1.0, self._lease_s / 6))

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from contracts import addresses
 
 EVERY_OTHER = "*"
-# A rate is counted in so many slots: what begins within any period is never more than the rate allows, and in
-# the long run less by up to one part in as many.
+# A rate's period is divided into this many slots: attempts within any period never exceed the rate, and in
+# the long run fall short of it by at most one part in as many.
 _SLOTS = 100
 _SHORTEST_SLOT_S = 0.01
 _LONGEST_PERIOD_S = 86_400
@@ -26,18 +26,18 @@ class Rate:
 
     @property
     def slot_s(self) -> float:
-        """Return the length in seconds of a slot in which attempts are counted."""
+        """The length in seconds of a slot in which attempts are counted."""
         return max(_SHORTEST_SLOT_S, self.per_s / _SLOTS)
 
     @property
     def window_s(self) -> float:
-        """Return how long an attempt counts, in seconds from the beginning of its slot."""
+        """How long an attempt counts, in seconds from the beginning of its slot."""
         return self.per_s + self.slot_s
 
 
 @dataclass(frozen=True, slots=True)
 class DomainLimit:
-    """The connections of one process to a domain, and the rate of all processes; None: no limit."""
+    """The connections of one process to a domain, and the rate of all processes together; None: no limit."""
 
     connections: int | None = None
     rate: Rate | None = None
@@ -47,7 +47,7 @@ _NONE = DomainLimit()
 
 
 class DomainLimits:
-    """The limits by destination domain; `*` has those of each domain that is not named."""
+    """The limits by destination domain; `*` stands for every domain that is not named."""
 
     def __init__(self, by_domain: Mapping[str, DomainLimit]) -> None:
         self._by_domain = by_domain
@@ -58,8 +58,7 @@ class DomainLimits:
         """Return the limits of a setting: `gmail.com=4,gmail.com=100/60,*=20/1`.
 
         A number is how many connections one process may use for a domain; `100/60` is how many attempts may
-        begin within 60 seconds. A domain may have both. Raise `ValueError` that names the part which cannot
-        be read.
+        begin within 60 seconds. A domain may have both. Raise `ValueError` naming the part that is invalid.
         """
         found: dict[str, DomainLimit] = {}
         for part in filter(None, (part.strip() for part in text.split(","))):
@@ -67,8 +66,8 @@ class DomainLimits:
             rule, domain = _RULE.fullmatch(value), key if key == EVERY_OTHER else _read_domain(key)
             if rule is None or domain is None or int(rule["per_s"] or 1) > _LONGEST_PERIOD_S:
                 raise ValueError(
-                    f"{part!r} is no limit: write example.com=100/60 for 100 attempts in 60 seconds (at most "
-                    "a day), example.com=4 for 4 connections, or * in place of the domain for every other one"
+                    f"{part!r} is not a limit: write example.com=100/60 for 100 attempts in 60 seconds (at "
+                    "most a day), example.com=4 for 4 connections, or * as the domain for all others"
                 )
             limit, count = found.get(domain, _NONE), int(rule["count"])
             if (limit.connections if rule["per_s"] is None else limit.rate) is not None:
@@ -89,9 +88,9 @@ UNLIMITED = DomainLimits({})
 
 
 def in_ascii(domain: str) -> str:
-    """Return a destination domain under one name.
+    """Return the ASCII form of a destination domain.
 
-    In addresses whose local part is not ASCII, domains are not in ASCII either.
+    If an address's local part is not ASCII, its domain is stored as Unicode, too.
     """
     return domain if domain.isascii() else _read_domain(domain) or domain
 

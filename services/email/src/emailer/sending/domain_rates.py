@@ -1,4 +1,4 @@
-"""The rates of destination domains: who may begin an attempt now, over all processes."""
+"""The rates of destination domains, shared by all processes: whether an attempt may begin now."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from emailer.sending.lanes import Lane
 
 SQL = queries.load("emailer")
 
-# A domain whose rate was used up within so many seconds: what waits for it waits for its rate.
+# If a domain's rate was used up within this many seconds, mails that wait for the domain wait for its rate.
 _LATELY_S = 60.0
 _CLEAN_EVERY_S = 600.0
 _MOST_REMEMBERED = 10_000
 
 
 class DomainRates:
-    """Claims are cut to what the rates have room for; each attempt is charged when it begins.
+    """Limits claims to what the rates allow, and charges each attempt when it begins.
 
-    So what is over the rate waits in its lane, where it can be cancelled, and is in nobody's way. The charge
-    is what counts: when two processes claim for the same room, one of them gives back what is too much.
+    So mails beyond the rate wait in their lane, where they can be cancelled and block nobody. Only the charge
+    is authoritative: when two processes claim for the same room, one of them gives the excess back.
     """
 
     def __init__(
@@ -35,17 +35,17 @@ class DomainRates:
         self._postgres = postgres
         self._limits = limits
         self._clock = clock
-        # Until when the rate of a domain is used up.
+        # The time until which a domain's rate is used up.
         self._closed: dict[str, float] = {}
-        # The domains of jobs in hand that have not begun, by the identity of the job.
+        # The domains of jobs in hand whose attempts have not begun, by the identity of the job.
         self._unbegun: dict[int, str] = {}
-        # Who got room last comes last: the number of the last turn, by owner and domain.
+        # The number of the last turn, by owner and domain; the most recent comes last.
         self._turns: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._turn = 0
         self._clean_at = 0.0
 
     def is_closed(self, domain: str) -> bool:
-        """Return whether the rate of a domain is used up at the moment, as far as this process knows."""
+        """Return whether the rate of a domain is used up now, as far as this process knows."""
         return bool(self._closed) and self._closed.get(in_ascii(domain), 0.0) > self._clock()
 
     def is_limiting(self, domain: str) -> bool:
@@ -54,7 +54,7 @@ class DomainRates:
 
     @property
     def opens_in_s(self) -> float:
-        """The seconds until one of the rates that are used up has room again; infinity without any."""
+        """The seconds until a rate that is used up has room again; infinity when none is used up."""
         now = self._clock()
         for domain in [domain for domain, until in self._closed.items() if until <= now - _LATELY_S]:
             del self._closed[domain]
@@ -64,9 +64,9 @@ class DomainRates:
     async def cut(
         self, connection: Connection, divided: Mapping[Lane, int], *, claimed: Iterable[str]
     ) -> dict[Lane, int]:
-        """Return the shares `divided` with no more for a domain than its rate has room for now.
+        """Return the shares `divided`, cut to what the rate of each domain has room for now.
 
-        `claimed` has the domains of what is claimed already and not in hand yet.
+        `claimed` has the domains of recipients that are claimed already and not in hand yet.
         """
         rates = {
             in_ascii(lane.domain): rate for lane in divided if (rate := self._limits.of(lane.domain).rate)
@@ -86,16 +86,16 @@ class DomainRates:
         return free | self._shared(limited, rooms)
 
     def hold(self, job: Job) -> None:
-        """Note that a claimed job will begin: there is less room until it has."""
+        """Reserve room for a claimed job whose attempt will begin."""
         if self._limits.of(job.domain).rate is not None:
             self._unbegun[id(job)] = in_ascii(job.domain)
 
     def release(self, job: Job) -> None:
-        """Note that a job has begun, or never will."""
+        """Release the reservation of a job whose attempt has begun, or never will."""
         self._unbegun.pop(id(job), None)
 
     async def begin(self, job: Job) -> Outcome | None:
-        """Charge the attempt that begins now; return the outcome of a job that may not begin."""
+        """Charge the attempt that begins now; return None, or the outcome of a job that may not begin."""
         rate = self._limits.of(job.domain).rate
         if rate is None:
             return None
@@ -107,24 +107,24 @@ class DomainRates:
         return None if is_charged else attempts.given_back(job, at=datetime.now(UTC))
 
     def count_closed(self) -> int:
-        """Return of how many domains the rate is used up at the moment."""
+        """Return the number of domains whose rate is used up now."""
         return sum(map(self.is_closed, self._closed))
 
     async def remove_old(self, connection: Connection) -> None:
-        """Remove charges that no rate looks at any more, now and then."""
+        """Remove charges that no longer count for any rate, every ten minutes."""
         if (now := self._clock()) >= self._clean_at:
             self._clean_at = now + _CLEAN_EVERY_S
             await connection.execute(SQL["remove_domain_charges"])
 
     async def _charge(self, domain: str, rate: Rate) -> bool:
         async with self._postgres.transaction() as connection:
-            # A statement of its own: the next one must see what those before it have charged.
+            # A separate statement, so that the next one sees what earlier transactions have charged.
             await connection.execute(SQL["lock_domain_rate"], domain)
             arguments = domain, rate.attempts, rate.window_s, rate.slot_s
             return await connection.fetchval(SQL["charge_domain"], *arguments) is not None
 
     def _shared(self, limited: Mapping[Lane, int], rooms: dict[str, int]) -> dict[Lane, int]:
-        """Hand out the room of each domain one by one: first to who has waited longest for some."""
+        """Hand out the room of each domain one by one, first to the owner that has waited longest."""
         given: Counter[Lane] = Counter()
         waiting = sorted(limited, key=lambda lane: self._turns.get((lane.owner_id, lane.domain), 0))
         while waiting:

@@ -1,4 +1,4 @@
-"""The hosts of relays as an operator writes them: `relay-1.example.com, relay-2.example.com:587`."""
+"""The relay hosts as an operator writes them: `relay-1.example.com, relay-2.example.com:587`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _LARGEST_PORT = 65_535
 
 
 def read(text: str) -> list[tuple[str, int | None]]:
-    """Return the hosts that `text` names in their order, each with its port, if it has one of its own.
+    """Return the hosts in `text`, in order, each with its port or None.
 
-    An IPv6 address with a port is written in brackets. Raise `ValueError` for what is none, or twice there.
+    An IPv6 address with a port is written in brackets. Raise `ValueError` for an invalid or repeated host.
     """
     found = [_read_one(part.strip()) for part in text.split(",")]
     if len(set(found)) < len(found):
-        raise ValueError("a relay stands there twice")
+        raise ValueError("the same relay is listed twice")
     return found
 
 
@@ -28,7 +28,7 @@ def _read_one(text: str) -> tuple[str, int | None]:
     else:
         host, _, port = text.partition(":")
         if not _HOST.fullmatch(host) or (":" in text and not port.isdecimal()):
-            raise ValueError(f"{text!r} is no host of a relay; write host or host:port, separated by commas")
+            raise ValueError(f"{text!r} is not a relay host; write host or host:port, separated by commas")
     if port and not 1 <= int(port) <= _LARGEST_PORT:
         raise ValueError(f"the port of {text!r} must be 1 to {_LARGEST_PORT}")
     return host, int(port) if port else None

@@ -1,6 +1,6 @@
-"""Claims in turn: what is ready stands in lanes by stream, owner and domain, and each gets its share.
+"""Fair claims: recipients that are ready wait in lanes by stream, owner and domain, and each gets its share.
 
-A claim costs as many probes of the index as it takes lanes, however many mails stand in them.
+A claim costs one index probe for each lane that it takes from, however many mails wait in them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from contracts.mail import Stream
 SQL = queries.load("emailer")
 STREAMS: tuple[Stream, ...] = get_args(Stream)
 
-# While an old snapshot is held the rows of all that was claimed stay, with the ends of their leases: no look
-# passes them that begins where the one before has ended. What takes longer to be committed than this is found
-# by the whole look.
+# While an old snapshot is held, dead rows of claimed recipients stay in the index, at the ends of their
+# leases. A look begins where the previous one ended, so it skips them. Rows that take longer than this to be
+# committed are found by the next full look.
 _COMMITTED_WITHIN = timedelta(seconds=10)
 _WHOLE_LOOK_EVERY_S = 30.0
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -39,7 +39,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Who claims, for how long, and how many bytes of mails at most: in all, and of owners with a share."""
+    """The terms of a claim: its holder, its lease, and the most bytes of mails, in all and by owner."""
 
     holder: UUID
     lease_s: float
@@ -48,7 +48,7 @@ class Terms:
 
 
 def shares(lanes: Iterable[Lane], *, most: int, allowed: Callable[[Lane], int]) -> dict[Lane, int]:
-    """Divide `most` among the owners of `lanes`, and what an owner gets among their lanes, as `allowed`."""
+    """Divide `most` among the owners of `lanes`, and each owner's part among its lanes, up to `allowed`."""
     by_owner: dict[str, list[tuple[Lane, int]]] = {}
     for lane in lanes:
         if (limit := allowed(lane)) > 0:
@@ -68,9 +68,9 @@ async def claim(
     most: int,
     terms: Terms,
 ) -> list[Row]:
-    """Take what has been ready longest in each lane, as many as its share; `was` is the status a row had.
+    """Claim the recipients ready longest in each lane, up to its share; `was` is a row's status before.
 
-    What was due first comes first. Nothing in a lane is due before its `due_from`.
+    They are returned by due time. Nothing in a lane is due before its `due_from`.
     """
     rows = await connection.fetch(
         SQL["claim_lanes"],
@@ -85,22 +85,22 @@ async def claim(
         [due_from[lane] for lane in divided],
         [terms.bytes_of.get(lane.owner_id, terms.most_bytes) for lane in divided],
     )
-    # An UPDATE returns its rows in the order of its plan, which the statistics of the day decide.
+    # The order in which an UPDATE returns rows depends on its plan.
     return sorted(rows, key=lambda row: (row["was_due_at"], row["email_id"], row["position"]))
 
 
 class Waiting:
-    """What is in no lane yet: its time has not come, or the process that had it may be lost."""
+    """The recipients that are in no lane yet: not due, or held by a process that may have died."""
 
     def __init__(self) -> None:
-        # Nothing that waits is due before, unless it was committed late.
+        # No waiting recipient is due before this, unless it was committed late.
         self.due_from = _EPOCH
         self._look_whole_at = 0.0
 
     async def line_up(self, connection: Connection, *, most: int) -> tuple[float, int]:
-        """Put into their lanes what is due, up to `most`.
+        """Put due recipients into their lanes, up to `most`.
 
-        Return in how many seconds another is due (infinity for more than a few), and how many were.
+        Return the seconds until another is due (infinity for more than a few), and how many were put there.
         """
         if (now := time.monotonic()) >= self._look_whole_at:
             self._look_whole_at, self.due_from = now + _WHOLE_LOOK_EVERY_S, _EPOCH

@@ -1,4 +1,4 @@
-"""The measurement of what waits: recipients that are due, and those that wait for a decision."""
+"""The metrics of waiting recipients: those that are due, and those that wait for a decision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from emailer.sending.rounds import Rounds
 
 
 async def measure(postgres: Postgres, rounds: Rounds, rates: DomainRates) -> None:
-    """Set the gauges of recipients that are due or held, and of domains whose rate is used up."""
+    """Update the gauges of recipients that are due or held, and of domains whose rate is used up."""
     async with rounds.lock, postgres.connection() as connection:
         count, waits = await rounds.measure(connection, is_limiting=rates.is_limiting)
         await rates.remove_old(connection)

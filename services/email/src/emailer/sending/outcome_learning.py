@@ -1,4 +1,4 @@
-"""Learning about addresses from the outcomes of attempts."""
+"""Updating of suppressions from the outcomes of attempts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from emailer.suppression.rules import Failure, SuppressionTerms
 
 
 async def learn(connection: Connection, outcomes: Sequence[Outcome], *, terms: SuppressionTerms) -> None:
-    """Suppress addresses that were refused, and lift suppressions that rest on the relay's own replies."""
+    """Suppress refused addresses; lift suppressions that rest on earlier replies once a mail is accepted."""
     taken = {outcome.job.target for outcome in outcomes if outcome.status == "delivered"}
     failures = [
         Failure(

@@ -1,4 +1,4 @@
-"""The meaning of SMTP replies: a table of rules which say whose trouble it is, and when to try again."""
+"""The meaning of SMTP replies: a table of rules that say what a reply is about, and what follows from it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 MINUTE_S = 60.0
 HOUR_S = 3600.0
 
-# Suits transactional mail: soon at first, then patient; the last wait repeats until the mail expires.
+# Waits that suit transactional mail: short at first, then longer; the last repeats until the mail expires.
 SCHEDULE_S = (MINUTE_S, 5 * MINUTE_S, 15 * MINUTE_S, HOUR_S, 4 * HOUR_S, 8 * HOUR_S)
 # A full mailbox is not emptied within a minute.
 MAILBOX_FULL_S = HOUR_S
@@ -26,16 +26,16 @@ _TRY_AGAIN = re.compile(
 _UNIT_S = {"s": 1.0, "m": MINUTE_S, "h": HOUR_S}
 
 Stage = Literal["greeting", "hello", "starttls", "login", "mail", "recipient", "data", "content"]
-# The first three are the recipient's; a new session is tried at once; the last three pause the route. Only
-# the recipient's count as attempts.
+# The first three are about the recipient, and only they count as attempts; a new session is tried at once;
+# the last three pause the route.
 Verdict = Literal["delivered", "deferred", "failed", "new-session", "unreachable", "login-refused", "limited"]
-# Whom a reply is about. Refusals that are a mail's own are watched for bursts: a wrong setting looks so.
+# What a reply is about. Refusals of a mail are watched for bursts, which a wrong setting would cause.
 Whose = Literal["recipient", "mail", "owner", "session", "route"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An SMTP server's words: a code of three digits and its text, lines joined by a newline."""
+    """An SMTP server's reply: a three-digit code and its text, with lines joined by a newline."""
 
     code: int
     text: str
@@ -46,10 +46,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class SmtpAnswer:
-    """The reply that decided, and where in the conversation it came.
+    """The decisive reply, and the stage of the conversation at which it came.
 
-    `content` is the stage after the final dot. `logged_in` and `reused` tell whether the session was logged
-    in, and whether mails had been handed over on it before.
+    `content` is the stage after the final dot. `logged_in` says whether the session was logged in, `reused`
+    whether mails had been handed over on it before.
     """
 
     reply: Reply
@@ -60,7 +60,7 @@ class SmtpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The meaning of an answer whose stage, code and text match; conditions that are None always do."""
+    """The meaning of an answer whose stage, code and text match; a condition that is None always matches."""
 
     name: str
     stages: tuple[Stage, ...]
@@ -72,7 +72,7 @@ class Rule:
     reused: bool | None = None
 
     def matches(self, answer: SmtpAnswer) -> bool:
-        """Return whether this rule is about `answer`."""
+        """Return whether this rule applies to `answer`."""
         return (
             answer.stage in self.stages
             and self.codes.fullmatch(str(answer.reply.code)) is not None
@@ -102,7 +102,7 @@ _LIMIT = re.compile(
 _NO_ADDRESS = re.compile(r"(^|\s)5\.1\.(1|2|3|6|10)\b")
 _POLICY = re.compile(r"(^|\s)[45]\.7\.\d+\b")
 
-# The first that matches counts. What concerns one recipient or one mail is never the route's trouble.
+# The first that matches counts. A reply about one recipient or one mail never pauses the route.
 RULES = (
     # Nearly every answer is this one.
     Rule("a mail that is taken", ("content",), re.compile(r"2\d\d"), "mail", "delivered"),
@@ -120,9 +120,9 @@ RULES = (
         "new-session",
         reused=True,
     ),
-    # Who may send as whom is often mended within the life of a mail.
+    # Permission to send as a sender is often corrected before the mail expires.
     Rule("a sender that policy refuses", ("mail",), _PERMANENT, "owner", "deferred", says=_POLICY),
-    # Without a login at all, this may well be a wrong setting: it must not fail every mail for good.
+    # Without any login this may well be a wrong setting, which must not fail every mail permanently.
     Rule("a recipient that needs a login", _OF_MAIL, _LOGIN, "mail", "deferred", logged_in=False),
     Rule(
         "an address that does not exist",
@@ -133,28 +133,28 @@ RULES = (
         says=_NO_ADDRESS,
     ),
     Rule("a mail or a recipient that is refused", _OF_MAIL, _PERMANENT, "mail", "failed"),
-    # Anything that is no answer to what we said is taken as "not now", never as delivered.
+    # Any unexpected reply counts as a temporary refusal, never as a delivery.
     Rule("not now", _OF_MAIL, _ANY, "recipient", "deferred"),
 )
 
 
 def with_own(own: Sequence[Rule]) -> tuple[Rule, ...]:
-    """Return all rules with those of the operator before the others; what is taken stays delivered."""
+    """Return all rules, the operator's own first; an accepted mail is always delivered."""
     return (RULES[0], *own, *RULES[1:])
 
 
 def judge(answer: SmtpAnswer) -> Verdict:
-    """Return the verdict of the shipped rules on `answer`: whose trouble it is."""
+    """Return the verdict of the built-in rules on `answer`."""
     return rule_of(answer).verdict
 
 
 def rule_of(answer: SmtpAnswer, rules: Sequence[Rule] | None = None) -> Rule:
-    """Return which of `rules`, by default the shipped ones, decides; there is one for every answer."""
+    """Return which of `rules`, by default the built-in ones, applies; there is one for every answer."""
     return next(rule for rule in rules or RULES if rule.matches(answer))
 
 
 def wait_s(tries: int, *, reply: Reply | None = None, scale: float = 1) -> float:
-    """Seconds until the next attempt after `tries` (at least 1); the relay's own wish comes first."""
+    """Return the seconds until the attempt after `tries` (at least 1); the relay's request comes first."""
     wished = None if reply is None else wished_wait_s(reply.text)
     if wished is not None:
         return wished * scale
@@ -165,7 +165,7 @@ def wait_s(tries: int, *, reply: Reply | None = None, scale: float = 1) -> float
 
 
 def wished_wait_s(text: str) -> float | None:
-    """Return the seconds a reply asks to wait ("try again in 5 minutes"), between 1 second and 24 hours."""
+    """Return the seconds that a reply asks to wait ("try again in 5 minutes"), from 1 second to 24 hours."""
     match = _TRY_AGAIN.search(text)
     if match is None:
         return None

@@ -1,4 +1,4 @@
-"""Rules about a relay's replies that an operator adds by a setting."""
+"""Rules for a relay's replies that an operator adds in a setting."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _RULES = TypeAdapter(list[_OwnRule])
 
 
 def read(text: str) -> tuple[Rule, ...]:
-    """Return the rules that `text` holds as JSON; an empty text has none.
+    """Return the rules in `text`, a JSON list; an empty text has none.
 
-    Raise `ValueError` with the place of what is no rule.
+    Raise `ValueError` with the position of an invalid rule.
     """
     if not text.strip():
         return ()
@@ -55,5 +55,5 @@ def _rule(number: int, given: _OwnRule) -> Rule:
     try:
         says = None if given.says is None else re.compile(given.says, re.IGNORECASE)
     except re.error as error:
-        raise ValueError(f"{number}.says: is no regular expression: {error}") from None
+        raise ValueError(f"{number}.says: is not a regular expression: {error}") from None
     return Rule(given.name, tuple(given.stages), re.compile(codes), whose, verdict, says=says)

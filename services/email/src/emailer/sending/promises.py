@@ -1,4 +1,4 @@
-"""What happens next to a recipient or a mail, and by when: a promise whose breach is measured."""
+"""The next step of a recipient or a mail, and its deadline: a promise, and its breaches are measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from contracts.emails import RecipientStatus
 from contracts.message import Next
 
-# An attempt may wait so long for its turn; the alert on overdue mails says the same.
+# The longest that an attempt may wait for its turn; the alert on overdue mails uses the same.
 LATEST = timedelta(seconds=300)
 
 _ORDINALS = (
@@ -28,7 +28,7 @@ def of_recipient(
     """Return the next step of a recipient; None when there is none.
 
     `due_at` is the time of the next attempt, or, while it is being sent, the end of the lease. `is_rated`
-    says that the attempts at its domain in a period are limited: it may wait for its turn until it expires.
+    says that its domain has a rate limit: it may have to wait for its turn until it expires.
     """
     if status == "held":
         return Next(what="your decision: retry or cancel it", by=None)
@@ -45,7 +45,7 @@ def of_recipient(
 
 
 def of_mail(recipients: Iterable[Next | None]) -> Next | None:
-    """Return the first of what happens next to a mail's recipients; decisions come last."""
+    """Return the earliest next step of a mail's recipients; decisions come last."""
     open_ones = [found for found in recipients if found is not None]
     dated = [(found.by, found) for found in open_ones if found.by is not None]
     if dated:

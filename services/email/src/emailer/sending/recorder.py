@@ -1,4 +1,4 @@
-"""Recording of outcomes: those of many recipients in one transaction, with the events that they cause."""
+"""Recording of outcomes: many recipients in one transaction, together with the events that they cause."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ log = logging.get(__name__)
 
 _GROUP = 200
 _GATHER_S = 0.01
-# When so many have come within that time, there are more to come: twice as many cost one commit then.
+# If this many arrive within that time, more will follow: waiting twice as long halves the commits.
 _MANY = 8
 _PAUSE_S = 0.5
 _MOST_EXPIRED = 1000
-# The longest pause between two looks: recipients that are stored meanwhile may expire before its end.
+# The longest pause between two checks: recipients that are stored meanwhile may expire before its end.
 _EXPIRE_EVERY_S = 0.8
-# Between two tries at recipients that another process has locked.
+# The pause before recipients that another process has locked are tried again.
 _LOCKED_PAUSE_S = 0.05
 _DATA = (
     asyncpg.DataError,
@@ -40,10 +40,10 @@ _DATA = (
 
 
 class OutcomeRecorder:
-    """Takes outcomes as they come and writes them in groups: up to 200, or what came within 10 to 20 ms.
+    """Collects outcomes and writes them in groups: up to 200, or those that arrive within 10 to 20 ms.
 
-    `recorded` is called with the outcomes that are written, or given up: those that no database would take.
-    While it is away, or refuses them for a reason that passes, they are kept.
+    `recorded` is called with outcomes that are written, or dropped because their data can never be stored.
+    While the database is unavailable, or fails for a temporary reason, outcomes are kept.
     """
 
     def __init__(
@@ -66,20 +66,20 @@ class OutcomeRecorder:
         self._writable.set()
 
     def add(self, outcome: Outcome) -> None:
-        """Have `outcome` written soon."""
+        """Queue `outcome` to be written."""
         self._waiting.append(outcome)
         self._arrived.set()
 
     async def wait_writable(self) -> None:
-        """Wait while outcomes cannot be written: nothing more should be sent then."""
+        """Wait until outcomes can be written: nothing should be sent before that."""
         await self._writable.wait()
 
     async def run(self) -> None:
-        """Write for ever."""
+        """Write queued outcomes until cancelled."""
         while True:
             await self._arrived.wait()
             await self._gather()
-            # Taken out only when written: a cancelled writing loses nothing.
+            # Removed only once written: cancellation loses nothing.
             group = self._waiting[:_GROUP]
             await self._write_patiently(group)
             del self._waiting[: len(group)]
@@ -107,11 +107,11 @@ class OutcomeRecorder:
             error = await self._try(group)
         self._writable.set()
         if error is not None and len(group) > 1:
-            # One that cannot be written must not take the others along.
+            # One outcome that cannot be written must not prevent the others.
             for outcome in group:
                 await self._write_patiently([outcome])
         elif error is not None:
-            # Its lease will end, and it counts as ambiguous then.
+            # When its lease ends, it is recorded as ambiguous.
             log.error("outcome could not be written", email_id=str(group[0].job.mail.id), exc_info=error)
 
     async def _try(self, group: list[Outcome]) -> Exception | None:
@@ -122,9 +122,9 @@ class OutcomeRecorder:
         return None
 
     async def expire_late(self) -> None:
-        """Give up what waits though its time is over, for ever.
+        """Expire waiting recipients whose deadline has passed, until cancelled.
 
-        Apart from the delivery: while the route is paused, or a backlog is long, nothing is claimed.
+        This does not depend on claims, which stop while the route is paused and lag behind in a long backlog.
         """
         while True:
             wait_s = _EXPIRE_EVERY_S
@@ -137,7 +137,7 @@ class OutcomeRecorder:
             await asyncio.sleep(wait_s)
 
     async def _expire(self) -> int:
-        """Give up recipients whose time is over; return how many."""
+        """Expire recipients whose deadline has passed; return their number."""
         async with self._postgres.transaction() as connection:
             count, changes = await repository.expire(connection, most=_MOST_EXPIRED)
             await announcing.announce(connection, changes)
@@ -158,7 +158,7 @@ class OutcomeRecorder:
 
 
 def _count(group: Sequence[Outcome]) -> None:
-    """Count outcomes that are written; those of a kind at once."""
+    """Count written outcomes in the metrics, one increment per kind."""
     kinds, domains = Counter[str](), Counter[str]()
     for outcome in group:
         if outcome.attempt is not None:
@@ -176,7 +176,7 @@ def _count(group: Sequence[Outcome]) -> None:
 
 
 def _lies_in_data(error: Exception) -> bool:
-    """Return whether the error comes back at every try; a deadlock, a full disk, a read-only server pass."""
+    """Return whether a retry would fail, too; a deadlock, a full disk or a read-only server is temporary."""
     if isinstance(error, asyncpg.PostgresError):
         return isinstance(error, _DATA)
     return not isinstance(error, Unavailable | TimeoutError)

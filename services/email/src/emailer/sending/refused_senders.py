@@ -1,4 +1,4 @@
-"""Senders whom the relay refused by policy: their mails wait together, and one of them asks again."""
+"""Senders that the relay refused by policy: their mails wait together, until one of them is tried again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The relay's words about a sender, how often it has said such, and how long its mails wait."""
+    """The relay's reply about a sender, the number of such refusals, and how long the sender's mails wait."""
 
     words: str
     count: int
@@ -24,9 +24,9 @@ class Refusal:
 
 
 class RefusedSenders:
-    """Knows until when mails of a sender need not be tried; each refusal makes that later, by the schedule.
+    """Remembers until when a sender's mails are not tried; each refusal lengthens the wait, by the schedule.
 
-    When the time is over the next mails ask again. What is known ends with the process.
+    After that time the next mails are tried. The state is lost when the process ends.
     """
 
     def __init__(self, *, scale: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,7 +35,7 @@ class RefusedSenders:
         self._refusals: dict[Sender, Refusal] = {}
 
     def of(self, sender: Sender) -> tuple[float, str] | None:
-        """Return for how many seconds mails of `sender` wait, and why; None when they may be tried."""
+        """Return for how many seconds mails of `sender` wait, and the reason; None when they may be tried."""
         known = self._refusals.get(sender)
         left_s = known.until - self._clock() if known else 0
         return (left_s, known.words) if known and left_s > 0 else None
@@ -52,10 +52,10 @@ class RefusedSenders:
         wait_s = outcomes.wait_s(count, scale=self._scale)
         self._refusals[sender] = Refusal(words, count, self._clock() + wait_s)
         if len(self._refusals) > MOST:
-            # The one whose last refusal is longest ago asks again.
+            # The sender refused the longest ago is forgotten, and so tried again.
             del self._refusals[next(iter(self._refusals))]
         return wait_s
 
     def note_taken(self, sender: Sender) -> None:
-        """Note that the relay takes mails of `sender`."""
+        """Note that the relay accepts mails of `sender`."""
         self._refusals.pop(sender, None)

@@ -1,4 +1,4 @@
-"""The relays of a route in the order in which they are wanted, and those that are passed over for a while."""
+"""The relays of a route in order of preference, and those that are skipped for a while."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def of(settings: EmailSettings) -> list[SmtpRelay]:
 
 
 class Relays:
-    """The relays that mails can be handed to; they know which of them turned us away, and until when.
+    """The relays that mails can be handed to; tracks which of them failed, and until when they are skipped.
 
-    One that is passed over comes last, not never. When its time is over, one connection tries it, while the
-    others go on without it.
+    A skipped relay is tried last, not never. When its time is over, one connection tries it, while the others
+    go on without it.
     """
 
     def __init__(
         self, relays: Sequence[SmtpRelay], *, pause_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         if not relays:
-            raise ValueError("a route has at least one relay")
+            raise ValueError("a route needs at least one relay")
         self.all = tuple(relays)
         self._pause_s = pause_s
         self._clock = clock
@@ -56,21 +56,21 @@ class Relays:
 
     @property
     def are_all_away(self) -> bool:
-        """Whether each relay has turned us away, and none has let us in since."""
+        """Whether each relay has failed, and none has accepted a connection since."""
         return len(self._failures) == len(self.all)
 
     def in_order(self) -> list[SmtpRelay]:
-        """Return all relays, those that are passed over at the end."""
+        """Return all relays, those that are skipped at the end."""
         now = self._clock()
         away = {relay for relay, until in self._until.items() if until > now}
         for relay in self._until.keys() - away:
-            # Whoever asked tries it; the next one need not wait for the same silence.
+            # The present caller tries it; others do not wait for the same silent relay.
             self._until[relay] = now + self._wait_s(relay)
             self._tried.add(relay)
         return sorted(self.all, key=lambda relay: relay in away)
 
     def set_aside(self, relay: SmtpRelay, reason: str, *, least_s: float = 0) -> None:
-        """Pass `relay` over for a while, longer each time, at least for `least_s` seconds.
+        """Skip `relay` for a while, longer each time, at least for `least_s` seconds.
 
         Many failures at the same time count once.
         """
@@ -86,7 +86,7 @@ class Relays:
             log.warning("relay passed over", relay=relay.name, reason=reason, seconds=wait_s)
 
     def note_open(self, relay: SmtpRelay) -> None:
-        """Note that `relay` has let us in."""
+        """Note that `relay` has accepted a connection."""
         if self._failures.pop(relay, 0):
             del self._until[relay]
             self._tried.discard(relay)
@@ -98,5 +98,5 @@ class Relays:
         return self._pause_s * min(2.0 ** self._failures.get(relay, 0), _LONGEST_PAUSE)
 
     def _show(self) -> None:
-        # Of a route with one relay only, the pause says the same.
+        # With only one relay, the metric of the paused route shows the same.
         metrics.EMAIL_RELAYS_AWAY.set(len(self._failures) if len(self.all) > 1 else 0)

@@ -1,4 +1,4 @@
-"""The room for the bytes of uploads: a few mails have them in memory at a time."""
+"""Memory for the bytes of uploads: only a few mails have theirs in memory at a time."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-# Mails with uploads whose bytes are in memory at a time; an owner has one of them.
+# Mails that have the bytes of their uploads in memory at a time; at most one per owner.
 MOST_WITH_UPLOADS = 3
 
 
 @dataclass(slots=True)
 class _Room:
-    """The mail of an owner, and how many attempts to each destination domain use its bytes now."""
+    """A mail's owner, and the number of running attempts by destination domain that use its bytes."""
 
     owner_id: str
     used_by: Counter[str] = field(default_factory=Counter)
 
 
 class UploadRooms:
-    """Gives room to mails with uploads: one to an owner, one to a domain that is slow or not known yet.
+    """Gives rooms to mails with uploads: one per owner, and one per domain that is slow or not yet known.
 
-    The last room is for domains that answer quickly, so that those that never do cannot hold all. A room is
-    kept between two attempts at a mail, unless another mail wants it.
+    The last room is reserved for domains that answer quickly, so that silent ones cannot take all rooms.
+    A mail keeps its room between attempts, unless another mail needs it.
     """
 
     def __init__(self, *, is_quick: Callable[[str], bool], left: Callable[[UUID], None]) -> None:
@@ -42,10 +42,10 @@ class UploadRooms:
         return len(doubtful) < MOST_WITH_UPLOADS - 1 and not any(domain in room.used_by for room in doubtful)
 
     def enter(self, mail_id: UUID, *, owner_id: str, domain: str) -> None:
-        """Note that an attempt begins; a mail that only kept its room leaves it, where there is no other."""
+        """Note that an attempt begins; if no room is free, a mail with no running attempt loses its own."""
         if mail_id not in self._rooms:
             unused = [key for key, room in self._rooms.items() if not room.used_by]
-            # An owner's two mails never have a room each.
+            # Two mails of one owner never have a room each.
             unneeded = [key for key in unused if self._rooms[key].owner_id == owner_id]
             if not unneeded and len(self._rooms) >= MOST_WITH_UPLOADS:
                 unneeded = unused[:1]

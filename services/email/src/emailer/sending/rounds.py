@@ -1,9 +1,9 @@
-"""Whose lanes come next, and where each begins: no look passes the rows of what has left its lane.
+"""The order of lanes, and where each begins, so that no query has to skip rows that have left their lane.
 
-While an old snapshot is held, by a backup for example, the rows of all recipients that were claimed stay in
-the index, in front of those that wait. So a process remembers the lanes that have something, and where it
-left each of them. It remembers its last snapshot, too: what got into line since has a stamp that was not
-known then, wherever its place is.
+While an old snapshot is held, by a backup for example, the dead rows of all claimed recipients stay in the
+index, in front of those that wait. So a process remembers the lanes that have recipients, and where it left
+each of them. It remembers its last snapshot, too: recipients that became ready since then have a transaction
+id that was not visible in it, wherever they are in the index.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SQL = queries.load("emailer")
 
 OWNERS = 20
 DOMAINS = 10
-# A walk through all lanes finds what another process had locked and has let go.
+# A walk through all lanes finds recipients that another process had locked and released.
 WALK_EVERY_S = 30.0
 _MOST_KNOWN = 10_000
 _MOST_OF_OWNER = 1_000
@@ -35,31 +35,31 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Round:
-    """The round of one stream: its lanes take turns by owner, and those of an owner by domain."""
+    """The round of one stream: owners take turns, and so do the domains of an owner."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        # By owner and domain the time before which nothing is due; those whose turn was last come last.
+        # By owner and domain, the time before which nothing is due; the lanes whose turn was last come last.
         self._known: dict[str, dict[str, datetime]] = {}
         self._count = 0
-        # The walk: the owner behind which others are still to be found, and for owners the domain likewise.
+        # The walk: the owner, and by owner the domain, after which there are more to be found.
         self._owner: str | None = ""
         self._domains: dict[str, str] = {}
         self._has_left_out = False
 
     def __len__(self) -> int:
-        """Return the number of lanes that are known to have something."""
+        """Return the number of lanes that are known to have recipients."""
         return self._count
 
     def begin_walk(self) -> None:
-        """Walk through all lanes once more, some at each look, unless a walk is not over yet."""
+        """Begin another walk through all lanes, some at each look, unless a walk is under way."""
         if self._owner is None and not self._domains:
             self._owner, self._has_left_out = "", False
 
     def learn(self, owner_id: str, domain: str, due_from: datetime) -> None:
-        """Note that there is something in a lane, which is due at `due_from` or later.
+        """Note that a lane has recipients, due at `due_from` or later.
 
-        An owner has a thousand lanes at most. Its others, which a walk finds, follow when it has fewer.
+        At most a thousand lanes of an owner are known at a time. A walk finds the others later.
         """
         domains = self._known.get(owner_id, {})
         if domain in domains:
@@ -71,7 +71,7 @@ class Round:
             self._count += 1
 
     async def walk(self, connection: Connection) -> None:
-        """Find the next owners, and the next domains of those that were found, unless all are known."""
+        """Find the next owners, and the next domains of owners already found, unless all are known."""
         if self._owner is None and not self._domains:
             return
         if self._owner is not None:
@@ -86,13 +86,13 @@ class Round:
             self.learn(owner, domain, EPOCH)
             counts[owner] += 1
             if counts[owner] == DOMAINS:
-                # It comes to its other domains behind those of the other owners.
+                # The owner's other domains follow after those of the other owners.
                 self._domains[owner] = domain
         if self._has_left_out:
             self.begin_walk()
 
     def lanes(self, most: int) -> dict[Lane, datetime]:
-        """Return lanes that are known to have something, each with the time before which nothing is due."""
+        """Return lanes that are known to have recipients, each with the time before which none is due."""
         found = (
             (Lane(self.stream, owner, domain), due_from)
             for owner, domains in self._known.items()
@@ -101,7 +101,7 @@ class Round:
         return dict(islice(found, most))
 
     def next(self, is_closed: Callable[[str], bool] = lambda _: False) -> list[Lane]:
-        """Return the lanes whose turn it is: of up to 20 owners up to 10 domains that are not closed."""
+        """Return the lanes whose turn it is: for up to 20 owners, up to 10 domains that are not closed."""
         turns = (
             (owner, tuple(islice((domain for domain in domains if not is_closed(domain)), DOMAINS)))
             for owner, domains in self._known.items()
@@ -117,7 +117,7 @@ class Round:
     async def claim(
         self, connection: Connection, divided: Mapping[Lane, int], *, most: int, terms: Terms
     ) -> list[Row]:
-        """Take what has been ready longest in lanes of this round, as many as each is to give."""
+        """Claim the recipients that have been ready longest, from each lane as many as `divided` says."""
         due_from = {lane: self._known[lane.owner_id][lane.domain] for lane in divided}
         rows = await lanes.claim(connection, divided, due_from=due_from, most=most, terms=terms)
         taken: dict[Lane, list[datetime]] = {lane: [] for lane in divided}
@@ -145,21 +145,21 @@ class Rounds:
     """The rounds of all streams, as one process knows them."""
 
     def __init__(self) -> None:
-        # Held by those who look and claim.
+        # Held during a look and the claim that follows.
         self.lock = asyncio.Lock()
         self.forget()
 
     def forget(self) -> None:
-        """Know nothing, as at the start: what was read last may not be what is stored."""
+        """Forget everything, as at the start: what was read last may have been rolled back."""
         self.streams = [Round(stream) for stream in STREAMS]
-        # The end of the last snapshot, and the transactions that were at work then.
+        # The end of the last snapshot, and the transactions that were running then.
         self.seen: tuple[int, Sequence[int]] | None = None
         self._walk_at = 0.0
 
     async def look(self, connection: Connection) -> None:
-        """Learn in which lanes something got into line since the last look, and walk on.
+        """Learn which lanes have got recipients since the last look, and continue the walk.
 
-        Between a look and the claim that follows there must be no other look.
+        There must be no other look between a look and its claim.
         """
         now = time.monotonic()
         rows = await connection.fetch(SQL["find_arrivals"], *(self.seen or (None, [])), _MOST_ARRIVALS)
@@ -170,14 +170,14 @@ class Rounds:
                 turn.begin_walk()
         by_stream = {turn.stream: turn for turn in self.streams}
         for row in rows:
-            # Streams of a newer release are its own.
+            # Streams that only a newer release knows are left to it.
             if row["owner_id"] and row["stream"] in by_stream:
                 by_stream[row["stream"]].learn(row["owner_id"], row["domain"], row["due_from"])
         for turn in self.streams:
             await turn.walk(connection)
 
     async def has_any(self, connection: Connection) -> bool:
-        """Return whether a lane is known to have something, or got something since the last look."""
+        """Return whether a lane is known to have recipients, or has got some since the last look."""
         if self.seen is None or any(len(turn) for turn in self.streams):
             return True
         return bool(await connection.fetchval(SQL["has_arrivals"], *self.seen))
@@ -187,7 +187,7 @@ class Rounds:
     ) -> tuple[int, dict[Stream, float]]:
         """Return how many recipients are ready, up to 10,000, and each stream's longest wait in seconds.
 
-        The longest wait is that of 200 lanes, without those whose domain `is_limiting` what is sent there.
+        The longest wait is taken over 200 lanes, without those of domains for which `is_limiting` is true.
         """
         await self.look(connection)
         known = [lane for turn in self.streams for lane in turn.lanes(_MOST_COUNTED).items()]

@@ -1,4 +1,4 @@
-"""The way to the relays: sessions that are kept, and the pause when none of them can be used."""
+"""The route to the relays: a pool of sessions, and a pause when no relay can be used."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _LONGEST_PAUSE = 30
 
 
 class Route:
-    """Sessions to relays, the last used first, so that a trickle of mails keeps one connection busy.
+    """Sessions to relays; the last used is taken first, so that a trickle of mails uses one connection.
 
-    How many are open at a time is up to the callers. A relay that turns us away is passed over for the next
-    one. Trouble with all of them pauses the whole route: it says nothing about any mail. A pause ends with a
-    connection made, without a mail at stake.
+    The callers bound the number of open sessions. A relay that cannot be used is skipped for the next one. If
+    none can be used, the whole route is paused, and no mail fails because of it. The pause ends once a
+    connection is made, before any mail is risked.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class Route:
 
     @property
     def host(self) -> str:
-        """The name of the first relay for the record: `host:port`."""
+        """The name of the first relay, as attempts record it: `host:port`."""
         return self._relays.all[0].name
 
     @property
     def is_paused(self) -> bool:
-        """Whether nothing may be sent at the moment."""
+        """Whether nothing may be sent now."""
         return self._paused_until is not None
 
     async def take(self) -> SmtpSession:
-        """Return a session for one delivery, a kept one if there is one. Raises what `connect` raises."""
+        """Return a session for one delivery, a kept one if there is one. Raise what `connect` raises."""
         while self._idle:
             session = self._idle.pop()
             if session.is_usable:
@@ -66,7 +66,7 @@ class Route:
         return await self.connect()
 
     async def connect(self) -> SmtpSession:
-        """Return a new session with the first relay that lets us in.
+        """Return a new session with the first relay that accepts one.
 
         When none does, pause the route and raise what `smtp.connect` raises.
         """
@@ -89,7 +89,7 @@ class Route:
         raise failed
 
     def set_aside(self, relay: SmtpRelay, reason: Reason, detail: str) -> None:
-        """Send nothing to `relay` for a while, and nothing at all where no other one is left."""
+        """Skip `relay` for a while; pause the route when no other one is left."""
         self._relays.set_aside(relay, detail, least_s=self._authentication_pause_s)
         for session in [session for session in self._idle if session.relay == relay]:
             self._idle.remove(session)
@@ -98,22 +98,22 @@ class Route:
             self.pause(reason, detail)
 
     def give_back(self, session: SmtpSession) -> None:
-        """Keep a session for the next delivery, unless it is worn out."""
+        """Keep a session for the next delivery, unless it is broken or has had enough deliveries."""
         if session.is_usable and session.deliveries < self._deliveries:
             self._idle.append(session)
         else:
             self._close(session)
 
     def drop(self, session: SmtpSession) -> None:
-        """Forget a session in the middle of something."""
+        """Abort a session whose conversation was not finished."""
         session.abort()
         metrics.SMTP_CONNECTIONS.dec()
 
     def pause(self, reason: Reason, detail: str) -> None:
-        """Send nothing for a while; many failures at the same time count once."""
+        """Pause the route; failures while it is paused are ignored."""
         if self._paused_until is not None:
             return
-        # What ends the pause is a new connection, not one of those that brought it about.
+        # Only a new connection may end the pause, not one of the sessions that caused it.
         self.close()
         seconds = self._authentication_pause_s
         if reason == "unreachable":
@@ -130,7 +130,7 @@ class Route:
         )
 
     async def wait_open(self) -> None:
-        """Wait until a paused route is usable again, which a connection proves."""
+        """Wait until a paused route is usable again: until a connection to a relay is made."""
         while self._paused_until is not None:
             await asyncio.sleep(self._paused_until - asyncio.get_running_loop().time())
             self._paused_until = None
@@ -142,7 +142,7 @@ class Route:
             log.info("route resumed")
 
     def close_idle(self) -> None:
-        """Close the sessions that were not used for a while."""
+        """Close the sessions that have been idle too long."""
         oldest = asyncio.get_running_loop().time() - self._idle_s
         for session in [session for session in self._idle if session.used_at < oldest]:
             self._idle.remove(session)

@@ -1,6 +1,6 @@
-"""A thin SMTP client: one session to the relay, its mails handed over with pipelining where it is offered.
+"""A thin SMTP client: one session to the relay, which uses pipelining where the relay offers it.
 
-aiosmtplib needs four round trips a mail and does not tell whether a connection broke before or after the
+aiosmtplib needs four round trips per mail, and does not say whether a connection broke before or after the
 final dot; both matter here.
 """
 
@@ -21,7 +21,7 @@ from emailer.sending.outcomes import Reply, SmtpAnswer, Stage
 from emailer.sending.wire import Wire
 from emailer.settings import TlsPolicy
 
-# The answers of a server to a command that it does not know.
+# The codes with which a server rejects a command that it does not know.
 _NO_EXTENSIONS = (500, 501, 502, 504)
 _PART_BYTES = 256 * 1024
 _UNSAFE = re.compile(r"[\x00-\x20\x7f<>]")
@@ -29,10 +29,10 @@ _UNSAFE = re.compile(r"[\x00-\x20\x7f<>]")
 
 @dataclass(frozen=True)
 class SmtpRelay:
-    """The relay that mails are handed to, and its terms.
+    """A relay that mails are handed to, and its settings.
 
-    `timeout_s` is for each answer, and for each step of an upload; `dot_timeout_s` for the answer to the
-    final dot, after which a relay may check a mail for minutes (RFC 5321 has ten).
+    `timeout_s` bounds each reply, and each step of sending a mail; `dot_timeout_s` bounds the reply to the
+    final dot, before which a relay may check a mail for minutes (RFC 5321 allows ten).
     """
 
     host: str
@@ -47,12 +47,12 @@ class SmtpRelay:
 
     @property
     def name(self) -> str:
-        """Its name for the record: `host:port`."""
+        """The relay's name, as attempts record it: `host:port`."""
         return f"{self.host}:{self.port}"
 
     @cached_property
     def tls_context(self) -> ssl.SSLContext:
-        """The TLS terms: the certificate is checked unless TLS is only taken where it is offered."""
+        """The TLS context: it verifies the certificate, except with opportunistic TLS."""
         context = ssl.create_default_context(cafile=self.ca_file)
         if self.tls == "opportunistic" and self.ca_file is None:
             context.check_hostname = False
@@ -62,7 +62,7 @@ class SmtpRelay:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A mail for one recipient, as it goes over the wire. `content` has CRLF line ends."""
+    """A mail for one recipient, as it goes over the wire. The lines of `content` end with CRLF."""
 
     sender: str
     recipient: str
@@ -71,7 +71,7 @@ class Envelope:
 
 
 class SmtpSession:
-    """An open connection to the relay: greeted, encrypted and logged in as the terms say."""
+    """An open connection to the relay: greeted, encrypted and logged in as its settings say."""
 
     def __init__(self, wire: Wire, relay: SmtpRelay) -> None:
         self._wire = wire
@@ -85,11 +85,11 @@ class SmtpSession:
 
     @property
     def is_usable(self) -> bool:
-        """Whether another mail can be handed over on it."""
+        """Whether another mail can be handed over on this session."""
         return self._wire.is_quiet
 
     async def introduce(self, *, encrypt: bool) -> None:
-        """Greeting, EHLO, STARTTLS, login. Raises `RelayUnreachable` or `AuthenticationRefused`."""
+        """Greet, say EHLO, start TLS and log in. Raise `RelayUnreachable` or `AuthenticationRefused`."""
         greeting = (await self._wire.replies(1, timeout_s=self.relay.timeout_s))[0]
         _require(greeting, 220, "greeting")
         await self._hello()
@@ -97,12 +97,12 @@ class SmtpSession:
             await self._start_tls()
         if self.relay.username is not None:
             if not self.tls and self.relay.tls != "off":
-                raise RelayUnreachable("no TLS, and a password is not sent in the clear unless TLS is off")
+                raise RelayUnreachable("no TLS, and a password is sent in the clear only if TLS is off")
             _require(await self._authenticate(self.relay.username, self.relay.password), 235, "login")
             self._logged_in = True
 
     async def deliver(self, envelope: Envelope) -> SmtpAnswer:
-        """Hand a mail over and return the answer that decided. Raises `ConnectionLost`."""
+        """Hand a mail over and return the decisive answer. Raise `ConnectionLost`."""
         if envelope.needs_utf8 and "SMTPUTF8" not in self._extensions:
             missing = Reply(550, "5.6.7 The relay does not offer SMTPUTF8, which this address needs")
             return SmtpAnswer(missing, "recipient", logged_in=self._logged_in)
@@ -118,7 +118,7 @@ class SmtpSession:
             reply, stage = refused
         else:
             for part in _with_dots_doubled(envelope.content):
-                # One part after the other: what a transport cannot send at once it copies.
+                # Part by part, because a transport copies what it cannot send at once.
                 self._wire.write(part)
                 await self._wire.drained(timeout_s=self.relay.timeout_s)
             stage = "content"
@@ -138,7 +138,7 @@ class SmtpSession:
         self._wire.abort()
 
     async def _address(self, envelope: Envelope) -> tuple[Reply, Stage] | None:
-        """Say everything up to DATA; return what refused it, or None when the content may follow."""
+        """Send the commands up to DATA; return a refusal and its stage, or None if the content may follow."""
         for address in (envelope.sender, envelope.recipient):
             if _UNSAFE.search(address):
                 raise ValueError("an address with a separator must never come this far")
@@ -153,7 +153,7 @@ class SmtpSession:
         if self._unfinished:
             commands.insert(0, ("mail", b"RSET\r\n"))
             self._unfinished = False
-        # What may be said before the answer to the line before it is known.
+        # The commands that may be sent before the reply to the first is known.
         at_once = len(commands) if "PIPELINING" in self._extensions else 1
         replies: list[Reply] = []
         while len(replies) < len(commands) and (not replies or 200 <= replies[-1].code < 400):
@@ -166,10 +166,10 @@ class SmtpSession:
         answers = zip(replies, (stage for stage, _ in commands), strict=False)
         refused = next((answer for answer in answers if not 200 <= answer[0].code < 400), None)
         if replies[-1].code == 354 and refused is not None:
-            # It waits for a mail without a recipient; nothing may be sent that it could take for one.
+            # The relay waits for a mail without a recipient: anything sent now would be taken for that mail.
             self.abort()
         if refused is None and replies[-1].code != 354:
-            # Either it left in the middle, or it said something else than "go on".
+            # Either the relay closed the connection, or its reply to DATA was not a go-ahead.
             self.abort()
             raise ConnectionLost(f"unexpected answer: {replies[-1]}", after_dot=False)
         return refused
@@ -181,11 +181,11 @@ class SmtpSession:
     async def _hello(self) -> None:
         reply = await self._say(f"EHLO {self.relay.hello}")
         if reply.code in _NO_EXTENSIONS:
-            # A relay that knows no extensions is greeted as before there were any.
+            # A relay without extensions is greeted with HELO.
             reply = await self._say(f"HELO {self.relay.hello}")
             reply = Reply(reply.code, reply.text.partition("\n")[0])
         _require(reply, 250, "hello")
-        # Some old servers write AUTH=LOGIN, beside AUTH LOGIN or in its place.
+        # Some old servers write AUTH=LOGIN, in addition to AUTH LOGIN or instead of it.
         lines = (line.replace("AUTH=", "AUTH ", 1) for line in reply.text.split("\n")[1:])
         self._extensions = {}
         for name, _, rest in (line.partition(" ") for line in lines):
@@ -195,7 +195,7 @@ class SmtpSession:
     async def _start_tls(self) -> None:
         if "STARTTLS" not in self._extensions:
             if self.relay.tls == "required":
-                raise RelayUnreachable("TLS is required, and the relay does not offer it")
+                raise RelayUnreachable("TLS is required, but the relay does not offer STARTTLS")
             return
         reply = await self._say("STARTTLS")
         if reply.code != 220 and self.relay.tls == "opportunistic":
@@ -216,7 +216,7 @@ class SmtpSession:
         assert transport is not None
         self._wire.connection_made(transport)
         self.tls = True
-        # What was offered in the clear counts for nothing now.
+        # The extensions that were offered before TLS must be discarded (RFC 3207).
         await self._hello()
 
     async def _authenticate(self, username: str, password: str) -> Reply:
@@ -234,13 +234,13 @@ class SmtpSession:
 
 
 async def connect(relay: SmtpRelay) -> SmtpSession:
-    """Open a session. Raises `RelayUnreachable` or `AuthenticationRefused`; everything has a deadline."""
+    """Open a session. Raise `RelayUnreachable` or `AuthenticationRefused`; each step has a deadline."""
     if relay.tls != "opportunistic":
         return await _connect(relay, encrypt=relay.tls == "required")
     try:
         return await _connect(relay, encrypt=True)
     except TlsFailed:
-        # Encryption was only wished for: a relay whose TLS is broken still gets its mail, in the clear.
+        # TLS is opportunistic: a relay whose TLS is broken still gets its mail, in the clear.
         return await _connect(relay, encrypt=False)
 
 
@@ -270,7 +270,7 @@ async def _connect(relay: SmtpRelay, *, encrypt: bool) -> SmtpSession:
 
 
 def _without(reply: Reply, *secrets: str) -> Reply:
-    """Return `reply` without `secrets`, for the record: some relays repeat what was said to them."""
+    """Return `reply` without `secrets`, as it is recorded: some relays echo the command."""
     text = reply.text
     for secret in filter(None, secrets):
         text = text.replace(secret, REDACTED)
@@ -278,7 +278,7 @@ def _without(reply: Reply, *secrets: str) -> Reply:
 
 
 def _with_dots_doubled(content: bytes) -> Iterable[bytes]:
-    """Yield `content` for DATA, with the final dot, in parts: what is large is never copied as a whole."""
+    """Yield `content` for DATA, with the final dot, in parts: a large mail is never copied as a whole."""
     end = b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n"
     for start in range(0, len(content) or 1, _PART_BYTES):
         part = content[start : start + _PART_BYTES].replace(b"\n.", b"\n..")

@@ -1,4 +1,4 @@
-"""The last look at suppressions before a mail leaves."""
+"""The last check of suppressions before a mail is sent."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from emailer.sending import attempts
 from emailer.sending.attempts import Attempt, Job, Outcome
 from emailer.suppression import repository
 
-# A claim looks suppressions up; a recipient claimed longer ago than this is looked up again.
+# A claim checks suppressions; a recipient claimed longer ago than this is checked again.
 LOOK_AGAIN_S = 2.0
 
 
 async def look_again(postgres: Postgres, job: Job, *, draft: Attempt) -> Outcome | None:
-    """Return the outcome of a recipient that waited for a connection, if nothing may be sent to it now."""
+    """Return the outcome for a recipient that was suppressed while it waited for a connection, or None."""
     if time.monotonic() - job.taken_at <= LOOK_AGAIN_S:
         return None
     try:

@@ -30,11 +30,11 @@ def email_row(one: PreparedMail, traceparent: str | None, request_id: str | None
     names = ("sender", "to", "cc", "reply_to", "headers")
     parts: dict[str, Any] = {name: getattr(letter, name) for name in names} if letter else {}
     if letter and len(letter.reply_to) < 2:
-        # As the release before writes and reads it.
+        # In the form that the previous release writes and reads.
         parts["reply_to"] = letter.reply_to[0] if letter.reply_to else None
     template = letter.template if letter else None
     if letter and (letter.upload_ids or template):
-        # The release before must leave it alone: it would send empty files, or nothing at all.
+        # The previous release must not send this mail: it would send empty files, or nothing at all.
         parts = {_NEWER: parts}
     return (
         command.email_id,
@@ -84,7 +84,7 @@ def recipient_rows(accepted: Iterable[PreparedMail]) -> list[tuple[Any, ...]]:
 
 
 def refusal_rows(accepted: Iterable[PreparedMail]) -> list[tuple[Any, ...]]:
-    """Return the rows of `attempts` for recipients that are refused here, without any attempt."""
+    """Return the rows of `attempts` for recipients that are refused here, before any relay is asked."""
     return [
         (
             one.command.email_id,
@@ -116,7 +116,7 @@ def file_rows(accepted: Iterable[PreparedMail]) -> list[tuple[Any, ...]]:
 
 
 def attempt_row(attempt: Attempt) -> tuple[Any, ...]:
-    """Return the columns of `attempts` beside its key."""
+    """Return the columns of `attempts` other than the key."""
     return attempt.at, attempt.host, attempt.outcome, attempt.code, attempt.text[:_LONGEST_REPLY], attempt.tls
 
 
@@ -125,12 +125,12 @@ def _json(value: object) -> str:
 
 
 def stored_mail(row: Row, files: Sequence[File]) -> StoredMail:
-    """Return a row of `emails` as the delivery needs it."""
+    """Return a row of `emails` as delivery needs it."""
     letter, flaw = None, ""
     try:
         letter = _letter(row, files)
     except Exception as error:
-        # One that cannot be read must not keep the others from leaving.
+        # A mail that cannot be read must not block the others.
         flaw = repr(error)
     return StoredMail(
         id=row["id"],

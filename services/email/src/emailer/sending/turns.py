@@ -1,4 +1,4 @@
-"""Whose turn it is at the connections: the recipients in hand take turns by stream, owner and domain."""
+"""The order in which recipients in hand get connections: they take turns by stream, owner and domain."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _MOST_REMEMBERED = 1000
 _MOST_RENDERING = 2
 
 Key = TypeVar("Key", bound=Hashable)
-# Recipients of plain mails do not stand behind those that wait for a template or for room.
+# Recipients of plain mails do not queue behind those that wait for a template or for a room.
 _Line = tuple[Lane, bool, bool]
 
 
 class Turns:
-    """Hands out the recipients in hand to a number of connections.
+    """Distributes the recipients in hand among a number of connections.
 
-    A quarter of the connections is never given to bulk mail, nor to a single domain, nor to the doubtful
-    domains in all: those that have not answered yet, or are slow. One of these gets half of the connections
-    at most, and so do those of one owner, and those of bulk mail; a slow one of several gets as many as there
-    are for each while others wait. A domain is slow, too, while an attempt that is under way takes long.
+    Doubtful domains are those that have not answered yet, or are slow; a domain also counts as slow while a
+    running attempt takes long. Bulk mail, a single domain, and all doubtful domains together each get at most
+    three quarters of the connections; bulk mail to doubtful domains, the doubtful domains of one owner, and a
+    single doubtful domain get at most half. While many domains wait, a slow one gets just an equal share.
 
-    An owner that has half of the connections gets another one only when nobody else can use it. Templates are
-    rendered at half of the connections, two of an owner as long as there is a place for another owner; mails
-    with uploads begin when there is room. No domain gets more connections than `most_of_domain` says.
+    An owner with half of the connections gets another one only when nobody else can use it. At most half of
+    the connections render templates, at most two of them for one owner, and the last only for an owner that
+    has none; mails with uploads begin when there is a room. No domain gets more than `most_of_domain`.
     """
 
     def __init__(
@@ -58,19 +58,19 @@ class Turns:
             stream: OrderedDict() for stream in STREAMS
         }
         self._waiting_domains: Counter[str] = Counter()
-        # The connections that are in use, by owner and domain, by each of them, and by bulk mail.
+        # The connections in use: by owner and domain, by owner, by domain, and by bulk mail.
         self._busy: Counter[tuple[str, str]] = Counter()
         self._busy_owners: Counter[str] = Counter()
         self._busy_domains: Counter[str] = Counter()
         self._busy_bulk = 0
-        # The owners of those whose template is not rendered yet, by the identity of the job: a recipient that
+        # The owners of jobs whose template is being rendered, by the identity of the job: a recipient that
         # was lost to another process, and came back, can be there twice.
         self._rendering: dict[int, str] = {}
-        # When the others began, by domain, the oldest first.
+        # When the other running attempts began, by domain, the oldest first.
         self._under_way: dict[str, dict[int, float]] = {}
         self._seconds: OrderedDict[str, float] = OrderedDict()
         self._streams = deque(STREAMS)
-        # One wait for each connection that has nothing to do.
+        # One future for each idle connection.
         self._idle: deque[asyncio.Future[None]] = deque()
 
     def put(self, job: Job) -> None:
@@ -83,7 +83,7 @@ class Turns:
     async def take(self) -> Job:
         """Return the next job whose turn it is.
 
-        `ready` must be called when there is the content of its mail, and `done` when it is over.
+        Call `ready` once the content of its mail is available, and `done` when the attempt is over.
         """
         while (job := self._pick()) is None:
             waiter = asyncio.get_running_loop().create_future()
@@ -94,7 +94,7 @@ class Turns:
                 if not waiter.cancelled():
                     self._wake()
                 raise
-        # A change may have let several begin: each that does wakes the next.
+        # A change may allow several jobs to begin: each that does wakes the next.
         self._wake()
         self._count(job, 1)
         if job.needs_rendering:
@@ -104,7 +104,7 @@ class Turns:
         return job
 
     def ready(self, job: Job) -> None:
-        """Note that the content of the mail is there: from now on it is the domain that takes time."""
+        """Note that the mail's content is available: the time from now on is attributed to the domain."""
         self._rendering.pop(id(job), None)
         self._under_way.setdefault(job.domain, {})[id(job)] = self._clock()
         self._wake()
@@ -133,7 +133,7 @@ class Turns:
         self._wake()
 
     def take_all(self) -> list[Job]:
-        """Return everything that waits, which is not waiting any more."""
+        """Remove and return all waiting jobs."""
         jobs = [job for lines in self._waiting.values() for jobs in lines.values() for job in jobs]
         for lines in self._waiting.values():
             lines.clear()
@@ -152,7 +152,7 @@ class Turns:
         return domain in self._seconds and not self.is_slow(domain)
 
     def _wake(self) -> None:
-        """Let one that waits look again: what it finds nothing in has nothing for the others either."""
+        """Wake one idle connection; if it finds no job, neither would the others."""
         while self._idle:
             waiter = self._idle.popleft()
             if not waiter.done():
@@ -160,7 +160,7 @@ class Turns:
                 return
 
     def _pick(self) -> Job | None:
-        """Return the next job that may begin; one of an owner that has its share already comes last."""
+        """Return the next job that may begin; jobs of owners that have their share already come last."""
         for most, stream in product((self._half, self._connections), tuple(self._streams)):
             self._streams.rotate(-1)
             if stream == "bulk" and self._busy_bulk >= self._connections - self._reserved:
@@ -169,7 +169,7 @@ class Turns:
             for number, (line, jobs) in enumerate(lines.items(), start=1):
                 if self._busy_owners[jobs[0].mail.owner_id] >= most or not self._may_begin(jobs[0]):
                     continue
-                # Those that were passed over come behind those that were not looked at.
+                # Lines that were skipped move behind those that were not examined.
                 for passed in tuple(islice(lines, number)):
                     lines.move_to_end(passed)
                 return self._taken_from(lines, line)
@@ -190,7 +190,7 @@ class Turns:
             doubtful = [(owner, count) for (owner, of), count in self._busy.items() if not self.is_quick(of)]
             if sum(count for owner, count in doubtful if owner == owner_id) >= self._half:
                 return False
-            # Bulk mail leaves a part of these to transactional mail, as it does of all connections.
+            # Bulk mail leaves a part of these, too, to transactional mail.
             reserved = self._reserved * (2 if job.stream == "bulk" else 1)
             if sum(count for _, count in doubtful) >= max(1, self._connections - reserved):
                 return False

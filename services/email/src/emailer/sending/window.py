@@ -1,4 +1,4 @@
-"""The recipients in hand: how many there may be, in all, of a domain and of an owner."""
+"""The recipients in hand, and the bounds on their number: in all, per domain and per owner."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from emailer.sending.lanes import Lane
 
 Key = tuple[UUID, int]
 
-# A mail in hand takes its bytes as it is stored and as it is sent.
+# A mail in hand takes its bytes twice: as it is stored and as it is sent.
 COPIES = 2
 
-# Of a domain with few connections so many recipients for each of them: the others wait in their lane.
+# Recipients in hand per connection, for a domain with few connections; the others wait in their lane.
 _EACH_IN_HAND = 10
 
 
 class Window:
-    """Holds at most `size` recipients, of which no domain, owner or stream has all the room.
+    """Holds at most `size` recipients, and never gives all the room to one domain, owner or stream.
 
-    Their mails have `most_bytes` together. Those of an owner have half of them at most, and a quarter is kept
-    for the first mail of an owner that has none in hand.
+    Their mails may have `most_bytes` together, those of one owner at most half of that. A quarter is reserved
+    for the first mails of owners that have none in hand.
     """
 
     def __init__(self, size: int, *, most_bytes: int) -> None:
@@ -53,7 +53,7 @@ class Window:
         return min(self.room, self.size // 2 - self._bulk)
 
     def room_of(self, lane: Lane, *, is_quick: bool, connections: int | None) -> int:
-        """Return how many more of a lane may be in hand: those of a slow or a narrow domain get less."""
+        """Return how many more recipients of a lane may be held: fewer for a slow or a limited domain."""
         part = self.size // (2 if is_quick else 4) or 1
         part = min(part, _EACH_IN_HAND * (connections or part))
         held = self._of_domain[lane.domain]
@@ -61,7 +61,7 @@ class Window:
         return 0 if held and room < part // 4 else room
 
     def bytes_of(self, owner_id: str, held: Counter[str], *, owners: int = 1) -> int:
-        """Return how many stored bytes one of `owners` may still take, beside those that are `held`."""
+        """Return how many stored bytes one of `owners` may still take, in addition to the bytes `held`."""
         total = held.total()
         room = min(self.most_bytes // 2 - held[owner_id], (self.most_bytes * 3 // 4 - total) // owners)
         is_first = not held[owner_id] and total < self.most_bytes
@@ -75,7 +75,7 @@ class Window:
         self._bulk += job.stream == "bulk"
 
     def let_go(self, job: Job) -> None:
-        """Make room again: the outcome of a recipient is written, or it is left to somebody else."""
+        """Free the room of a recipient: its outcome is written, or it is left to another process."""
         if self._jobs.get(job.key) is job:
             del self._jobs[job.key]
         for counts, key in ((self._of_domain, job.domain), (self._of_owner, job.mail.owner_id)):

@@ -1,4 +1,4 @@
-"""The lines of an SMTP connection: what is written goes out at once, replies come back in order."""
+"""The lines of an SMTP connection: commands are sent at once, replies are returned in order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REPLY_LINE = re.compile(r"[0-9]{3}([ -]|$)")
 
 
 class Wire(asyncio.Protocol):
-    """Parses replies as they arrive, several to one write: what pipelining needs."""
+    """Parses replies as they arrive, several to one write, as pipelining needs."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -37,25 +37,25 @@ class Wire(asyncio.Protocol):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the connection is up and nothing has come in that nobody asked for (a farewell, say)."""
+        """Whether the connection is open, and nothing unrequested has arrived (such as a 421)."""
         return self._lost is None and not self._replies and not self._buffer and not self._lines
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport; after STARTTLS once more, with the encrypted one."""
-        # uvloop's transports are none by class.
+        """Take the transport; called again after STARTTLS, with the encrypted one."""
+        # uvloop's transports are not subclasses of `asyncio.Transport`.
         self._transport = cast(asyncio.Transport, transport)
-        # Every byte that the system has not taken counts as unsent.
+        # Every byte that the kernel has not accepted counts as unsent.
         self._transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the relay."""
         self._buffer += data
         if len(self._buffer) + sum(map(len, self._lines)) > _LONGEST_REPLY:
-            self._break("the relay sent a reply without end")
+            self._break("the relay sent an overlong reply")
             return
         *lines, self._buffer = self._buffer.split(b"\n")
         for line in lines:
-            # No database takes a NUL, and the reply is to be kept.
+            # PostgreSQL cannot store NUL, and the reply will be recorded.
             text = line.rstrip(b"\r").decode("utf-8", "replace").replace("\0", "\ufffd")
             if not _REPLY_LINE.match(text):
                 self._break(f"the relay does not speak SMTP: {text[:80]!r}")
@@ -67,7 +67,7 @@ class Wire(asyncio.Protocol):
         self._tell()
 
     def eof_received(self) -> None:
-        """Note that the relay sends no more; the transport closes then."""
+        """Note that the relay has closed its side; the transport then closes."""
         self._end("the relay closed the connection")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -75,18 +75,18 @@ class Wire(asyncio.Protocol):
         self._end(f"the connection broke: {exc}" if exc else "the relay closed the connection")
 
     def pause_writing(self) -> None:
-        """Note that not all that was written has left."""
+        """Note that some written bytes are still unsent."""
         self._is_drained = False
 
     def resume_writing(self) -> None:
-        """Note that all that was written has left."""
+        """Note that all written bytes were sent."""
         self._is_drained = True
         self._moved.set()
 
     async def drained(self, *, timeout_s: float) -> None:
-        """Wait until all that was written has left, or a reply has come before that.
+        """Wait until all written bytes were sent, or a reply has arrived before that.
 
-        Raises `ConnectionLost` when the connection ends, or nothing leaves for `timeout_s`.
+        Raise `ConnectionLost` when the connection ends, or no byte is sent for `timeout_s`.
         """
         while not self._is_drained and not self._replies:
             if self._lost is not None:
@@ -101,15 +101,15 @@ class Wire(asyncio.Protocol):
                     self._break(f"the relay accepted no data for {timeout_s:g} s")
 
     def write(self, data: bytes) -> None:
-        """Send `data`; a broken connection shows when the reply is awaited."""
+        """Send `data`; a broken connection is reported when the reply is awaited."""
         if self._lost is None:
             self.transport.write(data)
 
     async def replies(self, count: int, *, timeout_s: float, after_dot: bool = False) -> list[Reply]:
         """Return the next `count` replies, or fewer (at least one) when the connection ends after them.
 
-        Raises `ConnectionLost` when not even one is left or not all came in time; the time-out breaks the
-        connection: what comes later would be taken for the answer to something else.
+        Raise `ConnectionLost` when none arrives, or not all arrive in time. A time-out breaks the connection,
+        because a late reply would be taken for the answer to another command.
         """
         if len(self._replies) < count and self._lost is None:
             self._wanted = count
@@ -129,7 +129,7 @@ class Wire(asyncio.Protocol):
         return found
 
     def abort(self) -> None:
-        """Drop the connection without a word."""
+        """Drop the connection without sending QUIT."""
         self._break("closed by us")
 
     def _tell(self) -> None:

@@ -1,1 +1,1 @@
-"""Suppression: addresses that get no mail of an owner, and what brings that about."""
+"""Suppression: addresses to which an owner's mails are not sent, and the rules that add them."""

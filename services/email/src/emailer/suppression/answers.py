@@ -25,12 +25,12 @@ from contracts.suppressions import (
 from emailer.errors import TooManySuppressions
 from emailer.suppression import repository
 
-# Suppressions that one call lifts.
+# Suppressions lifted by one call.
 MOST_LIFTED = 1000
 
 
 class SuppressionAnswers:
-    """Adds, shows and lifts suppressions. Another owner's is not found, like one that does not exist."""
+    """Adds, shows and lifts suppressions. Another owner's suppression is not found."""
 
     def __init__(self, postgres: Postgres, *, most_of_owner: int) -> None:
         self._postgres = postgres
@@ -38,7 +38,7 @@ class SuppressionAnswers:
 
     @property
     def table(self) -> dict[type[Request], Answer]:
-        """The answers by request."""
+        """The handler of each request."""
         return {
             AddSuppressions: self.add,
             ListSuppressions: self.list,
@@ -86,7 +86,7 @@ class SuppressionAnswers:
         return found
 
     async def lift(self, request: LiftSuppression, _: Deadline) -> Suppression:
-        """End a suppression; return what it was. Raise `NotFound`."""
+        """Lift a suppression; return it as it was. Raise `NotFound`."""
         async with self._postgres.transaction() as connection:
             found = await repository.get(connection, request.owner_id, request.suppression_id)
             if found is None:
@@ -96,7 +96,7 @@ class SuppressionAnswers:
         return found
 
     async def lift_matching(self, request: LiftSuppressions, _: Deadline) -> SuppressionsLifted:
-        """End the suppressions that fit, at most 1,000 of them."""
+        """Lift the suppressions that match, at most 1,000 of them."""
         wanted = _comparable(request.wanted)
         async with self._postgres.transaction() as connection:
             matched = await repository.count_matching(connection, request.owner_id, wanted)

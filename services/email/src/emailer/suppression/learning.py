@@ -1,4 +1,4 @@
-"""Learning about addresses from outcomes and bounces, in the transaction that records these."""
+"""Updating of suppressions from outcomes and bounces, in the transaction that records these."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ async def learn(
     origins: Sequence[FailureOrigin],
     terms: SuppressionTerms,
 ) -> None:
-    """Lift suppressions that a success with `taken` contradicts, and count `failures`; some suppress.
+    """Lift suppressions of addresses in `taken`; count `failures`, and suppress addresses with too many.
 
-    `origins` are those that a success is evidence against: that the relay took a mail does not contradict a
-    bounce, which comes later.
+    Only suppressions with one of these `origins` are lifted: that the relay accepted a mail does not
+    contradict a bounce, which comes later.
     """
     counting = [failure for failure in failures if failure.fault != "refused"]
     forgivable = await repository.forgivable(connection, taken, origins=origins)

@@ -1,4 +1,4 @@
-"""Suppressed recipients of mails that are being stored, looked up in the same transaction."""
+"""The marking of suppressed recipients of mails, in the transaction that stores the mails."""
 
 from __future__ import annotations
 

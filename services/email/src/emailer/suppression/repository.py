@@ -24,7 +24,7 @@ SQL = queries.load("emailer")
 
 
 async def reasons(connection: Connection, targets: Collection[Target]) -> dict[Target, str]:
-    """Return for each of `targets` that is suppressed now the reason, as the attempt records it."""
+    """Return, for each of `targets` that is suppressed now, the reason to record in the attempt."""
     if not targets:
         return {}
     rows = await connection.fetch(SQL["find_suppressed"], *_columns([t.columns for t in targets], 3))
@@ -38,10 +38,10 @@ async def reasons(connection: Connection, targets: Collection[Target]) -> dict[T
 
 
 async def lock(connection: Connection, owner_ids: Iterable[str]) -> None:
-    """Keep others from changing suppressions and failures of these owners until the transaction ends.
+    """Lock the suppressions and failures of these owners until the transaction ends.
 
-    Whatever changes them does this once, before anything else of theirs is locked: so nobody has a row that
-    another one waits for, in whichever order they come to them.
+    Every transaction that changes them calls this once, before it locks anything else of these owners, so the
+    order in which it comes to the rows cannot cause a deadlock.
     """
     for owner_id in sorted(set(owner_ids)):
         await connection.execute(SQL["lock_suppressions"], owner_id)
@@ -55,12 +55,12 @@ async def add(
     origin: AddedOrigin,
     most: int,
 ) -> tuple[list[Suppression], int] | None:
-    """Suppress addresses, given as they are compared; return them, and how many are new.
+    """Suppress addresses, given in their normalized form; return them, and the number of new ones.
 
-    Return None when the owner would have more than `most`; then nothing is added.
+    Return None, and add nothing, when the owner would have more than `most`.
     """
     await lock(connection, [owner_id])
-    # The same address twice: the last one counts, in its place.
+    # If an address is given twice, the last entry counts, at the place of the first.
     wanted = {(entry.address, entry.stream): entry for entry in entries}
     keys = _columns(list(wanted), 2)
     known = await connection.fetchval(SQL["count_known"], owner_id, *keys)
@@ -79,25 +79,25 @@ async def add(
 async def page(
     connection: Connection, owner_id: str, wanted: SuppressionFilter, *, before: UUID | None, limit: int
 ) -> list[Suppression]:
-    """Return suppressions of an owner that hold now, newest first."""
+    """Return a page of an owner's current suppressions, newest first."""
     rows = await connection.fetch(SQL["list_suppressions"], *_chosen(owner_id, wanted), before, limit)
     return [Suppression(**dict(row)) for row in rows]
 
 
 async def count_matching(connection: Connection, owner_id: str, wanted: SuppressionFilter) -> int:
-    """Return how many suppressions of an owner fit."""
+    """Return the number of an owner's suppressions that match."""
     count: int = await connection.fetchval(SQL["count_matching_suppressions"], *_chosen(owner_id, wanted))
     return count
 
 
 async def get(connection: Connection, owner_id: str, suppression_id: UUID) -> Suppression | None:
-    """Return a suppression of an owner that holds now."""
+    """Return a current suppression of an owner, or None."""
     row = await connection.fetchrow(SQL["get_suppression"], suppression_id, owner_id)
     return None if row is None else Suppression(**dict(row))
 
 
 async def lift(connection: Connection, owner_id: str, ids: Sequence[UUID]) -> int:
-    """End suppressions of an owner, and forget the failures of their addresses; return how many ended."""
+    """Lift suppressions of an owner, and delete the failures of their addresses; return how many."""
     await lock(connection, [owner_id])
     count: int = await connection.fetchval(SQL["lift_suppressions"], ids, owner_id)
     return count
@@ -106,8 +106,8 @@ async def lift(connection: Connection, owner_id: str, ids: Sequence[UUID]) -> in
 async def note_failures(
     connection: Connection, failures: Sequence[Failure], *, terms: SuppressionTerms
 ) -> dict[Target, FailureCounts]:
-    """Write failures down that count; return how many each of their addresses has."""
-    # In one order, so that two processes cannot deadlock.
+    """Store failures that count; return the number that each of their addresses has."""
+    # In a fixed order, so that two processes cannot deadlock.
     rows = sorted(
         {
             (failure.target, failure.email_id): (
@@ -141,9 +141,9 @@ async def has_room(connection: Connection, owner_id: str, *, most: int) -> bool:
 async def suppress(
     connection: Connection, failures: Iterable[Failure], *, terms: SuppressionTerms
 ) -> list[FailureOrigin]:
-    """Suppress those addresses of `failures` that are not yet; return the origins of the new ones."""
+    """Suppress the addresses of `failures` that are not yet suppressed; return the new ones' origins."""
     now = datetime.now(UTC)
-    # Of several failures of an address the first is the reason; sorted as above.
+    # The first of several failures of an address is the reason; sorted as above.
     first = {failure.target: failure for failure in reversed(list(failures))}
     rows = [
         (
@@ -164,7 +164,7 @@ async def suppress(
 async def forgivable(
     connection: Connection, targets: Collection[Target], *, origins: Sequence[FailureOrigin]
 ) -> set[Target]:
-    """Return those of `targets` of which something rests on failures of these origins."""
+    """Return those of `targets` that have failures, or a suppression, of these origins."""
     if not targets:
         return set()
     asked = sorted({target.columns for target in targets})
@@ -175,7 +175,7 @@ async def forgivable(
 async def forgive(
     connection: Connection, targets: Collection[Target], *, origins: Sequence[FailureOrigin]
 ) -> int:
-    """Lift suppressions by failures of these origins, and forget these; return how many were lifted."""
+    """Lift suppressions caused by failures of these origins, and delete the failures; return how many."""
     keys = sorted({target.columns for target in targets})
     count: int = await connection.fetchval(SQL["forgive"], *_columns(keys, 3), origins)
     return count

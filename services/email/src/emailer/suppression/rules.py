@@ -1,4 +1,4 @@
-"""When failures suppress an address, and for how long."""
+"""The rules by which failures suppress an address, and for how long."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contracts.mail import Stream
 from contracts.suppressions import MOST_REASON
 from emailer.suppression.faults import Fault
 
-# As many mails refused for good suppress their address.
+# An address is suppressed after this many mails were refused permanently.
 HARD_FAILURES = 2
 
 FailureOrigin = Literal["reply", "bounce"]
@@ -19,7 +19,7 @@ FailureOrigin = Literal["reply", "bounce"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An address as it is compared, for the mails of one owner in one stream."""
+    """A normalized address, for the mails of one owner in one stream."""
 
     owner_id: str
     stream: Stream
@@ -27,7 +27,7 @@ class Target:
 
     @property
     def columns(self) -> tuple[str, str, str]:
-        """The columns of statements that ask about targets."""
+        """The target as parameters of statements."""
         return self.owner_id, self.stream, self.address
 
 
@@ -44,7 +44,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class FailureCounts:
-    """How many mails to an address failed, within the time that each kind is remembered."""
+    """The numbers of failed mails to an address, within the time for which each kind counts."""
 
     hard: int = 0
     soft: int = 0
@@ -52,9 +52,9 @@ class FailureCounts:
 
 @dataclass(frozen=True, slots=True)
 class SuppressionTerms:
-    """The terms of suppression: how long it holds and failures count, and how many an owner may have.
+    """The settings of suppression: how long it lasts and failures count, and how many an owner may have.
 
-    `soft_failures` within `soft_days` suppress, too.
+    An address is also suppressed after `soft_failures` within `soft_days`.
     """
 
     days: float = 90
@@ -63,7 +63,7 @@ class SuppressionTerms:
     most_of_owner: int = 100_000
 
     def suppresses(self, failure: Failure, counts: FailureCounts) -> bool:
-        """Return whether the address of `failure`, counted among `counts`, gets no more mail."""
+        """Return whether `failure`, which `counts` includes, suppresses its address."""
         if failure.fault == "gone":
             return True
         if failure.fault == "hard":
@@ -71,10 +71,10 @@ class SuppressionTerms:
         return failure.fault == "soft" and counts.soft >= self.soft_failures
 
     def ends_at(self, now: datetime) -> datetime:
-        """Return when a suppression that begins now ends."""
+        """Return the end of a suppression that begins at `now`."""
         return now + timedelta(days=self.days)
 
 
 def reason_of(failure: Failure) -> str:
-    """Return the reason of a suppression, for its owner."""
+    """Return the reason for a suppression, as its owner sees it."""
     return " ".join(failure.text.split())[:MOST_REASON]

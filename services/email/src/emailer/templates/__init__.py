@@ -1,1 +1,1 @@
-"""Templates of mails: kept in versions that never change, rendered in processes of their own."""
+"""Mail templates: stored as immutable versions, rendered in separate processes."""

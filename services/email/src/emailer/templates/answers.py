@@ -25,10 +25,10 @@ from emailer.templates import repository
 from emailer.templates.rendering import TemplateRenderer
 from emailer.templates.repository import Stored
 
-# Versions of a template, and of all templates of an owner, the deleted ones that mails still need included.
+# Versions of one template, and of all templates of an owner, including deleted ones that mails still need.
 MOST_VERSIONS = 1_000
 MOST_VERSIONS_OF_OWNER = 5_000
-# Characters that fit a message, although some need more than a byte.
+# Characters that fit into a message, although some take more than one byte.
 _MOST_SHOWN = 500_000
 
 
@@ -41,7 +41,7 @@ class TemplateAnswers:
         self._most = most_of_owner
 
     def table(self) -> dict[type[Request], Answer]:
-        """Return the answers by request."""
+        """Return the handler of each request."""
         return {
             SaveTemplate: self.save,
             GetTemplate: self.get,
@@ -52,7 +52,7 @@ class TemplateAnswers:
         }
 
     async def save(self, request: SaveTemplate, _: Deadline) -> Template:
-        """Store a template, or its next version, once each of its parts can be read as a template."""
+        """Store a template, or its next version, after checking that each of its parts is valid."""
         owner_id, name, key = request.owner_id, request.name, request.request_key
         if key is not None and (earlier := await self._find_by_key(owner_id, key)) is not None:
             return earlier
@@ -61,13 +61,13 @@ class TemplateAnswers:
         except TemplateFailed as error:
             raise _invalid(error, "") from None
         async with self._postgres.transaction() as connection:
-            # Two of one name, or two at the limit: there may be no row yet that could be locked.
+            # For two new templates of one name, or two at the limit, there is no row that could be locked.
             await repository.take_turn(connection, owner_id)
             locked = await repository.lock(connection, owner_id, name)
             is_there = locked is not None and not locked.is_deleted
             if request.expected is None:
                 if is_there:
-                    raise Conflict(f"A template {name} exists: change it with PUT.")
+                    raise Conflict(f"The template {name} already exists; change it with PUT.")
             elif locked is None or not is_there:
                 raise _missing(name)
             else:
@@ -111,7 +111,7 @@ class TemplateAnswers:
         )
 
     async def delete(self, request: DeleteTemplate, _: Deadline) -> TemplateDeleted:
-        """Delete a template; mails that were accepted are still made of it."""
+        """Delete a template; mails that were accepted before are still rendered from it."""
         async with self._postgres.transaction() as connection:
             locked = await repository.lock(connection, request.owner_id, request.name)
             if locked is None or locked.is_deleted:
@@ -121,7 +121,7 @@ class TemplateAnswers:
         return TemplateDeleted(newest=locked.newest)
 
     async def preview(self, request: PreviewTemplate, deadline: Deadline) -> RenderedTemplate:
-        """Return what a mail of a template would say."""
+        """Return the content that a mail with this template would have."""
         source, place = request.source, "/source"
         if source is None:
             wanted = GetTemplate(owner_id=request.owner_id, name=request.name or "", version=request.version)
@@ -131,23 +131,23 @@ class TemplateAnswers:
         except TemplateFailed as error:
             raise _invalid(error, place) from None
         if len(found.model_dump_json()) > _MOST_SHOWN:
-            raise InvalidInput("The mail is too long to be shown here.")
+            raise InvalidInput("The rendered mail is too long for a preview.")
         return found
 
     def _require_room(self, stored: Stored, *, is_new: bool, is_usable: bool) -> None:
         """Raise `TooManyTemplates` when the owner may not store another version, of a new name or not."""
         if not is_usable and stored.usable >= self._most:
             raise TooManyTemplates(f"You have {self._most} templates; delete one first.")
-        # As many again may be deleted ones.
+        # There may be as many deleted ones.
         if is_new and stored.stored >= 2 * self._most:
             raise TooManyTemplates(
-                f"{stored.stored - stored.usable} of your templates were deleted within the last day, or "
-                "mails are still to be made of them; use one of their names, or wait until they are removed."
+                f"{stored.stored - stored.usable} deleted templates are still stored, for a day or until no "
+                "mail needs them; use one of their names, or wait until they are removed."
             )
         if stored.versions >= MOST_VERSIONS_OF_OWNER:
             raise TooManyTemplates(
                 f"Your templates have {MOST_VERSIONS_OF_OWNER} versions; delete templates, whose versions "
-                "are removed a day later unless mails are still to be made of them."
+                "are removed a day later unless mails still need them."
             )
 
     async def _find_by_key(self, owner_id: str, key: str) -> Template | None:
@@ -169,5 +169,5 @@ def _missing(name: str, version: int | None = None) -> NotFound:
 def _require_expected(name: str, newest: int, expected: list[int]) -> None:
     if expected and newest not in expected:
         raise TemplateChanged(
-            f"The newest version of template {name} is {newest}; read it again and repeat the change."
+            f"The newest version of template {name} is {newest}; read it again and retry the change."
         )

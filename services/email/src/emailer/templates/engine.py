@@ -1,4 +1,4 @@
-"""Rendering a template: Jinja2 in its immutable sandbox, MJML, CSS inlined. Runs in processes of its own."""
+"""Rendering of a template, in separate processes: Jinja2 in its immutable sandbox, MJML, CSS inlining."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from contracts.mail_headers import MOST_VALUE, one_line
 from emailer.writing import plain_text
 
-# Of each part, in characters.
+# The longest output of each part, in characters.
 MOST_OUTPUT = 200_000
 
 Part = Literal["subject", "text", "html", "mjml"]
 PARTS: tuple[Part, ...] = ("subject", "text", "html", "mjml")
 
-# No remote or local style sheet is ever read.
+# Style sheets are never loaded, neither from files nor over the network.
 _INLINER = css_inline.CSSInliner(load_remote_stylesheets=False, keep_style_tags=True, keep_at_rules=True)
 _CACHED = 64
-# Neither the database nor a mail takes these.
+# Neither the database nor a mail can have these characters.
 _UNKEEPABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -45,7 +45,7 @@ def _environment(*, is_markup: bool) -> ImmutableSandboxedEnvironment:
     found = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, autoescape=is_markup, keep_trailing_newline=True
     )
-    # It generates text of any length that a template asks for.
+    # `lipsum` generates text of any length.
     del found.globals["lipsum"]
     return found
 
@@ -54,7 +54,7 @@ _ENVIRONMENTS = {True: _environment(is_markup=True), False: _environment(is_mark
 
 
 def check(source: Mapping[str, str | None]) -> None:
-    """Raise `TemplateError` for the first part that is no template."""
+    """Raise `TemplateError` for the first part that is not a valid template."""
     for part in PARTS:
         text = source.get(part)
         if text is not None:
@@ -62,7 +62,7 @@ def check(source: Mapping[str, str | None]) -> None:
 
 
 def render(source: Mapping[str, str | None], data: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return subject, text and HTML of a template that is filled with `data`. Raise `TemplateError`."""
+    """Return the subject, text and HTML of a template rendered with `data`. Raise `TemplateError`."""
     check(source)
     filled = {part: _filled(part, text, data) for part in PARTS if (text := source.get(part)) is not None}
     html = filled.get("html")

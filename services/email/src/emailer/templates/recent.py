@@ -1,4 +1,4 @@
-"""A memory of what happened lately, by key: bounded in number and in age."""
+"""Counts of recent events by key, bounded in number and in age."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class RecentCounts:
         self._most = most
         self._age_s = age_s
         self._clock = clock
-        # The one whose last event is the longest ago comes first.
+        # The key whose last event was the longest ago comes first.
         self._counts: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -22,12 +22,12 @@ class RecentCounts:
         return len(self._counts)
 
     def count(self, key: bytes) -> int:
-        """Return how many events of `key` are remembered."""
+        """Return the number of remembered events of `key`."""
         self._forget_old()
         return self._counts.get(key, (0, 0.0))[0]
 
     def note(self, key: bytes) -> int:
-        """Count another event of `key`; return how many there are now."""
+        """Count another event of `key`; return the new number."""
         count = self.count(key) + 1
         self._counts[key] = count, self._clock()
         self._counts.move_to_end(key)
@@ -36,7 +36,7 @@ class RecentCounts:
         return count
 
     def forget(self, key: bytes) -> None:
-        """Begin the count of `key` anew."""
+        """Reset the count of `key`."""
         self._counts.pop(key, None)
 
     def _forget_old(self) -> None:

@@ -1,4 +1,4 @@
-"""Rendering off the event loop: a few processes, each with one template at a time, and one for an owner."""
+"""Rendering off the event loop: a few processes, each with one template at a time, at most one per owner."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from emailer.workers.processes import FrameTooLarge, ProcessEnded, WorkerProcess
 
 log = logging.get(__name__)
 
-# Of processor time, for one template.
+# CPU time for one template.
 CPU_S = 2.0
 
-# A process ends a template itself once it has had its CPU time: without an answer by now it was not given it.
+# A process ends a template itself once its CPU time is used up; if there is no answer by now, it was starved.
 _ANSWER_WITHIN_S = 10.0
 _TURN_WITHIN_S = 20.0
-# A template that was too slow so often with the same data is not tried with them for a while.
+# A template that was too slow this often with the same data is not tried with it again for a while.
 MOST_TOO_SLOW = 3
 _NOT_TRIED_S = 600.0
 _MOST_NOTED = 1000
-# What was interrupted again and again is tried at longer and longer intervals.
+# A template that is interrupted repeatedly is tried at longer and longer intervals.
 _LONGEST_WAIT_S = 300.0
 _MOST_FRAME = 8 << 20
 
 
 class _InterruptedError(Exception):
-    """The machine did not let a process finish; the text says how."""
+    """A process could not finish for a reason outside the template, which the message states."""
 
 
 class TemplateRenderer:
     """Renders templates in at most `size` processes, which start when they are first needed.
 
-    Each template has `cpu_s` seconds of CPU time.
+    Each template may use `cpu_s` seconds of CPU time.
     """
 
     def __init__(self, *, size: int = 2, cpu_s: float = CPU_S) -> None:
@@ -50,36 +50,36 @@ class TemplateRenderer:
         self._owners: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._too_slow = RecentCounts(most=_MOST_NOTED, age_s=_NOT_TRIED_S)
         self._interrupted = RecentCounts(most=_MOST_NOTED, age_s=2 * _LONGEST_WAIT_S)
-        # What alerts ask for is there from the start: of a series that begins with 1, no rate is seen.
+        # Series that alerts use must exist from the start: `rate` does not see a series that begins at 1.
         for outcome in ("rendered", "interrupted", "template-too-slow", "template-too-large"):
             metrics.EMAIL_TEMPLATES.labels(outcome)
 
     @property
     def processes(self) -> tuple[asyncio.subprocess.Process, ...]:
-        """The processes that there are now."""
+        """The processes that are running now."""
         return self._processes.processes
 
     async def check(self, source: TemplateSource, *, owner_id: str) -> None:
-        """Raise `TemplateFailed` unless each part of `source` is a template."""
+        """Raise `TemplateFailed` unless each part of `source` is a valid template."""
         await self._ask(source, None, owner_id=owner_id)
 
     async def preview(
         self, source: TemplateSource, data: Mapping[str, Any], *, owner_id: str
     ) -> RenderedTemplate:
-        """Return what `render` would return, and remember nothing that has an effect on mails."""
+        """Return what `render` would return, without any effect on later mails."""
         return RenderedTemplate.model_validate((await self._ask(source, data, owner_id=owner_id))["rendered"])
 
     async def render(
         self, source: TemplateSource, data: Mapping[str, Any], *, owner_id: str
     ) -> RenderedTemplate:
-        """Return `source` filled with `data`.
+        """Return `source` rendered with `data`.
 
-        Raise `TemplateFailed` when that cannot be done, and `Overloaded` when it could not be done now.
+        Raise `TemplateFailed` when it cannot be rendered, and `Overloaded` when it cannot be rendered now.
         """
         key = await asyncio.to_thread(_digest, source, data, owner_id)
         count = self._too_slow.count(key)
         if count >= MOST_TOO_SLOW:
-            detail = f"it was too slow {count} times and is not tried again for a while"
+            detail = f"it was too slow {count} times, and is not tried again for a while"
             raise TemplateFailed("template-too-slow", detail)
         try:
             answer = await self._ask(source, data, owner_id=owner_id, key=key)

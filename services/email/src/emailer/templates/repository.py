@@ -15,14 +15,14 @@ SQL = queries.load("emailer")
 
 
 class Locked(NamedTuple):
-    """A template that nobody else changes until the transaction ends."""
+    """A template, locked until the transaction ends."""
 
     newest: int
     is_deleted: bool
 
 
 class Stored(NamedTuple):
-    """The templates of an owner: those that can be named, all with the deleted ones, and their versions."""
+    """The numbers of an owner's usable templates, of all including deleted ones, and of their versions."""
 
     usable: int
     stored: int
@@ -30,18 +30,18 @@ class Stored(NamedTuple):
 
 
 async def take_turn(connection: Connection, owner_id: str) -> None:
-    """Wait until no other transaction changes templates of the owner."""
+    """Lock the templates of the owner until the transaction ends."""
     await connection.execute(SQL["take_turn_of_templates"], owner_id)
 
 
 async def lock(connection: Connection, owner_id: str, name: str) -> Locked | None:
-    """Keep others from changing a template; None when there never was one."""
+    """Lock a template and return it; return None when there never was one."""
     row = await connection.fetchrow(SQL["lock_template"], owner_id, name)
     return Locked(row["newest"], row["is_deleted"]) if row else None
 
 
 async def count(connection: Connection, owner_id: str) -> Stored:
-    """Return how much of an owner is stored."""
+    """Return the numbers of an owner's stored templates and versions."""
     row = await connection.fetchrow(SQL["count_templates"], owner_id)
     assert row is not None
     return Stored(**dict(row))
@@ -61,19 +61,19 @@ async def put(
 
 
 async def find_by_key(connection: Connection, owner_id: str, request_key: str) -> Template | None:
-    """Return the version that a request with this key has stored within the last 24 hours."""
+    """Return the version that a request with this key stored within the last 24 hours."""
     row = await connection.fetchrow(SQL["find_template_by_key"], owner_id, request_key)
     return _template(row) if row else None
 
 
 async def find(connection: Connection, owner_id: str, name: str, version: int | None) -> Template | None:
-    """Return a version of a template, or the newest."""
+    """Return a version of a template, by default the newest."""
     row = await connection.fetchrow(SQL["find_template"], owner_id, name, version)
     return _template(row) if row else None
 
 
 async def page(connection: Connection, owner_id: str, *, after: str, limit: int) -> list[TemplateLine]:
-    """Return templates of an owner whose names are behind `after`, by name."""
+    """Return a page of an owner's templates by name, those that follow `after`."""
     rows = await connection.fetch(SQL["list_templates"], owner_id, after, limit)
     return [TemplateLine.model_validate(dict(row)) for row in rows]
 
@@ -81,7 +81,7 @@ async def page(connection: Connection, owner_id: str, *, after: str, limit: int)
 async def versions(
     connection: Connection, owner_id: str, name: str, *, before: int | None, limit: int
 ) -> list[Template]:
-    """Return versions of a template, newest first."""
+    """Return a page of the versions of a template, newest first."""
     rows = await connection.fetch(SQL["list_template_versions"], owner_id, name, before, limit)
     return [_template(row) for row in rows]
 
@@ -92,7 +92,7 @@ async def delete(connection: Connection, owner_id: str, name: str) -> None:
 
 
 async def resolve(connection: Connection, wanted: Collection[Wanted]) -> Versions:
-    """Return the versions that mails mean."""
+    """Return the version that each of `wanted` resolves to."""
     if not wanted:
         return {}
     rows = await connection.fetch(
@@ -107,13 +107,13 @@ async def resolve(connection: Connection, wanted: Collection[Wanted]) -> Version
 async def read_source(
     connection: Connection, owner_id: str, name: str, version: int
 ) -> TemplateSource | None:
-    """Return what a version says, whether or not its template was deleted."""
+    """Return the source of a version, even if its template was deleted."""
     source = await connection.fetchval(SQL["read_template_source"], owner_id, name, version)
     return TemplateSource.model_validate_json(source) if source is not None else None
 
 
 async def keep_rendered(connection: Connection, email_id: UUID, rendered: RenderedTemplate) -> None:
-    """Keep what a mail says, in place of what its template was filled with."""
+    """Store the rendered content of a mail, in place of its template's data."""
     await connection.execute(SQL["keep_rendered"], email_id, rendered.subject, rendered.text, rendered.html)
 
 

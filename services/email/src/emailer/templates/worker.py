@@ -1,6 +1,6 @@
-"""A process that renders templates: `python -m emailer.templates.worker`. Frames of JSON come in and go out.
+"""A process that renders templates: `python -m emailer.templates.worker`. It reads and writes JSON frames.
 
-Its memory and its time are limited, and it keeps nothing: its parent ends it when it hangs.
+Its memory and its time are limited, and it is stateless: its parent ends it when it hangs.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from emailer.templates.engine import TemplateError
 from emailer.workers import frames
 
 MEMORY_BYTES = 256 << 20
-# Python hears of the end of the time only between two calls; a call that never returns has so much more.
+# Python handles the timer's signal only between bytecodes; a C call that does not return gets this much more.
 _IN_ONE_CALL_S = 1.0
-# Ends a process whose parent has died while it was at work.
+# Ends a process whose parent died while it was working.
 _ALONE_S = 30
 
 
 class _TooSlowError(BaseException):
-    """The time of a template is over. No template can catch it."""
+    """The CPU time of a template is used up. Templates cannot catch this."""
 
 
 def main() -> None:
-    """Answer until the input ends."""
+    """Answer frames until the input ends."""
     signal.signal(signal.SIGPROF, _stop)
     frames.serve(_answer, memory_bytes=MEMORY_BYTES)
 
@@ -38,7 +38,7 @@ def _answer(frame: bytes) -> list[bytes]:
     cpu_s: float = asked["cpu_s"]
     _limit_cpu(cpu_s + _IN_ONE_CALL_S)
     try:
-        # What is raised while the timer is stopped ends the template, too, and not the process.
+        # A signal that arrives while the timer is being stopped must end the template, too, not the process.
         signal.setitimer(signal.ITIMER_PROF, cpu_s)
         try:
             answer = json.dumps(_rendered(asked))
@@ -54,7 +54,7 @@ def _answer(frame: bytes) -> list[bytes]:
 
 
 def _limit_cpu(seconds: float | None) -> None:
-    """Have the kernel end this process by `SIGXCPU` when it uses more CPU time than `seconds` from now on."""
+    """Have the kernel end this process by `SIGXCPU` once it uses `seconds` more of CPU time."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     end = resource.RLIM_INFINITY
     if seconds is not None:
@@ -75,7 +75,7 @@ def _rendered(asked: dict[str, Any]) -> dict[str, Any]:
     except (MemoryError, _TooSlowError):
         raise
     except BaseException as error:
-        # A library in Rust that gives up raises what is no `Exception`; it would do so again.
+        # A Rust library that panics raises what is not an `Exception`; it would panic again.
         return _failure("template-failed", f"{type(error).__name__}: {error}"[:500])
 
 

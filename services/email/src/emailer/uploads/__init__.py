@@ -1,1 +1,1 @@
-"""Files that mails attach by an id: taken over HTTP, kept in parts, removed when nobody needs them."""
+"""Files that mails attach by id: received over HTTP, stored in parts, removed when no mail needs them."""

@@ -13,7 +13,7 @@ from chassis.postgres import Connection
 
 SQL = queries.load("emailer")
 
-# The bytes that a small upload counts for, so that the bound on bytes bounds the number, too.
+# A smaller upload counts as this many bytes, so that the bound on bytes bounds the number, too.
 LEAST_COUNTED_BYTES = 64 * 1024
 
 # The bytes of uploads, by id and owner.
@@ -21,14 +21,14 @@ Sizes = Mapping[tuple[UUID, str], int]
 
 
 async def measure(connection: Connection, owner_id: str = "") -> tuple[int, int]:
-    """Return the bytes that uploads take: those of `owner_id`, and those of all."""
+    """Return the bytes of uploads: those of `owner_id`, and those of all owners."""
     row = await connection.fetchrow(SQL["measure_uploads"], owner_id, LEAST_COUNTED_BYTES)
     assert row is not None
     return row["own"], row["total"]
 
 
 async def measure_parcels(connection: Connection, owner_id: str) -> tuple[int, int]:
-    """Return the bytes of parcels whose mails are not stored yet: those of `owner_id`, and those of all."""
+    """Return the bytes of parcels whose mails are not all stored: those of `owner_id`, and of all owners."""
     row = await connection.fetchrow(SQL["measure_parcels"], owner_id)
     assert row is not None
     return row["own"], row["total"]
@@ -37,7 +37,7 @@ async def measure_parcels(connection: Connection, owner_id: str) -> tuple[int, i
 async def read_parcels(
     connection: Connection, wanted: Collection[tuple[UUID, str]]
 ) -> dict[tuple[UUID, str], bytes]:
-    """Return the bytes of those parcels that are there, each asked for with its owner."""
+    """Return the contents of those parcels that exist, each asked for with its owner."""
     if not wanted:
         return {}
     ids, owners = [id_ for id_, _ in wanted], [owner_id for _, owner_id in wanted]
@@ -46,7 +46,7 @@ async def read_parcels(
 
 
 async def empty_parcels(connection: Connection, mail_counts: Mapping[UUID, int]) -> None:
-    """Note how many mails of each parcel have been stored; remove those of which all have."""
+    """Subtract stored mails from the counts of their parcels; remove parcels with none left."""
     if mail_counts:
         ids = sorted(mail_counts)
         await connection.execute(SQL["lock_parcels"], ids)
@@ -55,7 +55,7 @@ async def empty_parcels(connection: Connection, mail_counts: Mapping[UUID, int])
 
 
 async def lock_room(connection: Connection) -> None:
-    """Wait until nobody else makes room for an upload, and keep others from it until the transaction ends."""
+    """Lock the allocation of room for uploads until the transaction ends."""
     await connection.execute(SQL["lock_room_for_uploads"])
 
 
@@ -69,9 +69,9 @@ async def insert(
     life_s: float,
     mail_count: int | None = None,
 ) -> None:
-    """Keep room for an upload of up to `most_bytes` that must be complete within `life_s` seconds.
+    """Reserve room for an upload of up to `most_bytes` that must be complete within `life_s` seconds.
 
-    With `mail_count` it is a parcel, which so many mails share.
+    With `mail_count` it is a parcel, shared by that many mails.
     """
     await connection.execute(
         SQL["insert_upload"], upload_id, owner_id, token_hash, most_bytes, life_s, mail_count
@@ -79,16 +79,16 @@ async def insert(
 
 
 async def begin(connection: Connection, upload_id: UUID, *, token_hash: bytes) -> str | None:
-    """Use up the permission to send the bytes; return `upload` or `parcel`.
+    """Use up the token for sending the bytes; return `upload` or `parcel`.
 
-    Return None when the permission is not valid, or was used.
+    Return None when the token is invalid or was used before.
     """
     kind: str | None = await connection.fetchval(SQL["begin_upload"], upload_id, token_hash)
     return kind
 
 
 async def append(connection: Connection, upload_id: UUID, position: int, content: bytes) -> bool:
-    """Store the next part; False when the upload was removed meanwhile."""
+    """Store the next part; return False when the upload was removed meanwhile."""
     try:
         await connection.execute(SQL["append_to_upload"], upload_id, position, content)
     except asyncpg.ForeignKeyViolationError:
@@ -99,7 +99,7 @@ async def append(connection: Connection, upload_id: UUID, position: int, content
 async def complete(
     connection: Connection, upload_id: UUID, *, size_bytes: int, sha256: bytes, life_s: float
 ) -> datetime | None:
-    """Note that all of an upload is there; return until when it may be used, or None when it was removed."""
+    """Mark an upload as complete; return until when it may be used, or None when it was removed."""
     found: datetime | None = await connection.fetchval(
         SQL["complete_upload"], upload_id, size_bytes, sha256, life_s
     )
@@ -112,7 +112,7 @@ async def drop(connection: Connection, upload_id: UUID) -> None:
 
 
 async def find(connection: Connection, wanted: Collection[tuple[UUID, str]]) -> Sizes:
-    """Return the sizes of those uploads that are there, each asked for with its owner."""
+    """Return the sizes of those uploads that exist, each asked for with its owner."""
     if not wanted:
         return {}
     ids, owners = [id_ for id_, _ in wanted], [owner_id for _, owner_id in wanted]
@@ -127,11 +127,11 @@ async def note_used(connection: Connection, ids: Collection[UUID]) -> None:
 
 
 async def read(connection: Connection, ids: Collection[UUID]) -> dict[UUID, bytes]:
-    """Return the bytes of uploads; none for an empty one."""
+    """Return the contents of uploads; an empty upload has no entry."""
     rows = await connection.fetch(SQL["read_uploads"], list(ids))
     return {row["upload_id"]: row["content"] for row in rows}
 
 
 async def remove(connection: Connection, *, most: int, grace_s: float) -> list[str]:
-    """Remove up to `most` uploads whose time is over; return what each was: used, unused or incomplete."""
+    """Remove up to `most` expired uploads; return for each whether it was used, unused or incomplete."""
     return [row["kind"] for row in await connection.fetch(SQL["remove_uploads"], most, grace_s)]

@@ -1,4 +1,4 @@
-"""Uploads: room made for each, its bytes stored as they come, and its end."""
+"""Uploads: room is reserved for each, its bytes are stored as they arrive, and it is removed in the end."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from emailer.uploads import repository
 log = logging.get(__name__)
 
 _PART_BYTES = 256 * 1024
-# Seconds in which all bytes must come.
+# Seconds within which all bytes must arrive.
 _COMING_S = 900.0
 # Seconds that an upload is kept after `expires_at`: a mail accepted in time may still be on its way.
 GRACE_S = 86_400.0
-# A parcel goes with the last of its mails, whose commands may wait for the broker, or be parked, for days.
+# A parcel is removed with the last of its mails, whose commands may wait in the broker or be parked for days.
 _PARCEL_LIFE_S = 30 * 86_400.0
 _STEP = 1000
 _REMOVE_EVERY_S = 10.0
@@ -34,7 +34,7 @@ _REMOVE_EVERY_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """The bytes that uploads may take, of one owner and in all, and for how long each may be used."""
+    """The most bytes of uploads, of one owner and in all, and for how long each upload may be used."""
 
     owner_bytes: int = 500 << 20
     total_bytes: int = 10 << 30
@@ -42,16 +42,16 @@ class UploadLimits:
 
 
 class UploadService:
-    """Takes uploads. The parts of one that breaks off are removed at once."""
+    """Receives uploads. If one is interrupted, its parts are removed at once."""
 
     def __init__(self, postgres: Postgres, limits: UploadLimits) -> None:
         self._postgres = postgres
         self._limits = limits
 
     async def open(self, request: OpenUpload, _: Deadline) -> OpenedUpload:
-        """Keep room for the largest upload, and return the permission to send one.
+        """Reserve room for an upload of the largest size, and return the token for sending it.
 
-        Raise `TooManyUploads` when its owner has no room left, `Overloaded` when there is none at all.
+        Raise `TooManyUploads` when its owner has no room left, `Overloaded` when there is no room at all.
         """
         token = secrets.token_urlsafe(32)
         async with self._postgres.transaction() as connection:
@@ -59,11 +59,11 @@ class UploadService:
             own, total = await repository.measure(connection, request.owner_id)
             if own + MOST_UPLOAD_BYTES > self._limits.owner_bytes:
                 raise TooManyUploads(
-                    f"Your uploads take {own} of {self._limits.owner_bytes} bytes, and the next may need "
-                    f"{MOST_UPLOAD_BYTES}; an upload is removed a day after it has expired."
+                    f"Your uploads take {own} of {self._limits.owner_bytes} bytes, and the next one may need "
+                    f"{MOST_UPLOAD_BYTES}; uploads are removed a day after they expire."
                 )
             if total + MOST_UPLOAD_BYTES > self._limits.total_bytes:
-                raise Overloaded("There is no room for uploads at the moment.", retry_after_s=60)
+                raise Overloaded("There is no room for uploads now; try again later.", retry_after_s=60)
             await repository.insert(
                 connection,
                 request.upload_id,
@@ -75,9 +75,9 @@ class UploadService:
         return OpenedUpload(token=token)
 
     async def open_parcel(self, request: OpenParcel, _: Deadline) -> OpenedUpload:
-        """Keep room for the attachments of mails, and return the permission to send them.
+        """Reserve room for the attachments of mails, and return the token for sending them.
 
-        Raise `Overloaded` while too many bytes wait for their mails.
+        Raise `Overloaded` while the bytes of too many attachments wait for their mails.
         """
         token = secrets.token_urlsafe(32)
         async with self._postgres.transaction() as connection:
@@ -86,7 +86,7 @@ class UploadService:
                 own + request.size_bytes > self._limits.owner_bytes
                 or total + request.size_bytes > self._limits.total_bytes
             ):
-                raise Overloaded("Too many attachments wait until their mails are stored.", retry_after_s=10)
+                raise Overloaded("Too many attachments wait for their mails; try again.", retry_after_s=10)
             await repository.insert(
                 connection,
                 request.parcel_id,
@@ -99,11 +99,11 @@ class UploadService:
         return OpenedUpload(token=token)
 
     async def store(self, upload_id: UUID, token: str, content: AsyncIterator[bytes]) -> StoredUpload:
-        """Store the bytes of an upload as they come. Raise `NotFound` when the permission is not valid."""
+        """Store the bytes of an upload as they arrive. Raise `NotFound` when the token is not valid."""
         async with self._postgres.connection() as connection:
             kind = await repository.begin(connection, upload_id, token_hash=_hash(token))
             if kind is None:
-                raise NotFound(f"There is no upload {upload_id} that waits for its content.")
+                raise NotFound(f"There is no upload {upload_id} that waits for content with this token.")
         try:
             life_s = _PARCEL_LIFE_S if kind == "parcel" else self._limits.life_s
             stored = await self._take(upload_id, content, life_s=life_s)
@@ -113,7 +113,7 @@ class UploadService:
                 async with self._postgres.connection() as connection:
                     await repository.drop(connection, upload_id)
             except DATABASE_FAILURES as error:
-                # It is removed when its time is over.
+                # It will be removed when it expires.
                 reason = redaction.safe_message(error)
                 log.warning("upload could not be removed", upload_id=str(upload_id), reason=reason)
             raise
@@ -121,7 +121,7 @@ class UploadService:
         return stored
 
     async def keep_removing(self) -> None:
-        """Remove uploads whose time is over, and measure what they take, for ever."""
+        """Remove expired uploads, and update the metrics of their size, until cancelled."""
         metrics.EMAIL_UPLOADS_MOST_BYTES.set(self._limits.total_bytes)
         while True:
             try:
@@ -134,7 +134,7 @@ class UploadService:
             await asyncio.sleep(_REMOVE_EVERY_S)
 
     async def remove(self) -> None:
-        """Remove uploads whose time is over, in steps of a bounded size."""
+        """Remove expired uploads in steps of a bounded size."""
         count = _STEP
         while count == _STEP:
             async with self._postgres.connection() as connection:
@@ -145,7 +145,7 @@ class UploadService:
 
     async def _take(self, upload_id: UUID, content: AsyncIterator[bytes], *, life_s: float) -> StoredUpload:
         digest, size_bytes, position = hashlib.sha256(), 0, 0
-        # A connection for each part: a slow client must hold none of the pool's.
+        # Each part takes its own connection, so that a slow client does not hold one of the pool.
         async for part in _cut(content):
             size_bytes += len(part)
             if size_bytes > MOST_UPLOAD_BYTES:
@@ -169,7 +169,7 @@ class UploadService:
 
 
 async def _cut(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield `content` in parts of one size; the last has the rest."""
+    """Yield `content` in parts of equal size; the last may be smaller."""
     held = bytearray()
     async for part in content:
         held += part

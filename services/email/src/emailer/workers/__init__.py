@@ -1,1 +1,1 @@
-"""Processes of low priority for work whose cost a tenant decides."""
+"""Low-priority processes for work whose cost is decided by tenants."""

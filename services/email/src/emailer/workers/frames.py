@@ -1,4 +1,4 @@
-"""The inside of a worker process: frames come in and go out, a length and that many bytes each."""
+"""The worker process's side: it reads and writes frames, each a length and that many bytes."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 LENGTH = struct.Struct(">I")
-# What a tenant can make large must not take the processor from the services beside it.
+# Work that a tenant can make large must not take CPU time from the services on the same machine.
 NICENESS = 10
-# A transport copies what it cannot write at once.
+# Written in pieces, because a transport copies what it cannot write at once.
 _PIECE_BYTES = 256 * 1024
 
 
 def pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield `parts` in pieces that are written one after the other."""
+    """Yield `parts` in pieces, each to be written by itself."""
     for part in parts:
         for start in range(0, len(part), _PIECE_BYTES):
             yield part[start : start + _PIECE_BYTES]
 
 
 def serve(answer: Callable[[bytes], Iterable[bytes]], *, memory_bytes: int) -> None:
-    """Answer each frame with the parts of another one, with little memory, until the input ends."""
+    """Answer each frame with another one, within `memory_bytes`, until the input ends."""
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    # Ctrl-C in a terminal is meant for the service, whose end ends this process.
+    # Ctrl-C in a terminal is meant for the service; this process ends with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
     while (frame := _read(incoming)) is not None:

@@ -1,4 +1,4 @@
-"""Processes for work whose cost a tenant decides: each takes a frame, answers it, and takes the next one."""
+"""Processes for work whose cost is decided by tenants; each answers one frame after the other."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from emailer.workers.frames import LENGTH, pieces
 
-# How work itself can bring its process down, beside its CPU time: by memory that it does not get, or by a
-# crash. Any other end comes from outside, such as from the kernel when the machine's memory is used up.
+# Signals by which the work itself ends its process, apart from its CPU time: a failed allocation or a crash.
+# Any other signal comes from outside, such as from the kernel when the machine runs out of memory.
 _CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGTRAP)
-# A process that nobody has needed for so long gives its memory back.
+# A process that has been idle for this long ends, which frees its memory.
 _IDLE_S = 60.0
 
 
@@ -27,51 +27,50 @@ class ProcessEnded(Exception):
 
     @property
     def used_its_time_up(self) -> bool:
-        """Whether the kernel ended it, because of its CPU time."""
+        """Whether the kernel ended it because its CPU time was used up."""
         return self._signal == signal.SIGXCPU
 
     @property
     def crashed(self) -> bool:
-        """Whether the work itself brought it down in another way."""
+        """Whether the work crashed it in another way."""
         return self._signal in _CRASHES
 
 
 class FrameTooLarge(Exception):
-    """The answer is larger than anybody wants."""
+    """The answer is larger than the caller accepts."""
 
 
 class WorkerProcesses:
-    """Processes that run `module`; each starts when it is needed, and ends when it is idle for a minute.
+    """Processes that run `module`; each starts when it is needed, and ends after a minute without work.
 
-    How many there are at a time is up to the callers. They do not get the environment of the service, which
-    holds secrets.
+    The callers bound their number. They do not inherit the service's environment, which holds secrets.
     """
 
     def __init__(self, module: str) -> None:
         self._module = module
         self._idle: list[asyncio.subprocess.Process] = []
-        # When those that are idle end.
+        # The timers that end idle processes.
         self._timers: dict[asyncio.subprocess.Process, asyncio.TimerHandle] = {}
         self._all: set[asyncio.subprocess.Process] = set()
         self._is_closed = False
 
     @property
     def processes(self) -> tuple[asyncio.subprocess.Process, ...]:
-        """The processes that there are now."""
+        """The processes that are running now."""
         return tuple(self._all)
 
     async def ask(self, *parts: bytes, within_s: float, most_bytes: int) -> bytes:
-        """Return the answer of a process to a frame that is made of `parts`.
+        """Send a frame made of `parts` to a process, and return its answer.
 
-        Raise `ProcessEnded`, `TimeoutError`, `FrameTooLarge`, or `OSError` where none can be started. The
-        process is ended then.
+        Raise `ProcessEnded`, `TimeoutError`, `FrameTooLarge`, or `OSError` when no process can be started. In
+        each case the process is ended.
         """
         try:
             return await self._ask(await self._take(), parts, within_s, most_bytes)
         except ProcessEnded as error:
             if error.crashed or error.used_its_time_up:
                 raise
-        # One that was idle may have been ended long ago: the end of a new one counts.
+        # An idle process may have ended before it was asked: retry with a new one.
         return await self._ask(await self._start(), parts, within_s, most_bytes)
 
     async def close(self) -> None:
@@ -112,7 +111,7 @@ class WorkerProcesses:
 
     async def _take(self) -> asyncio.subprocess.Process:
         while self._idle:
-            # The one that was used last, so that those that are not needed end.
+            # The most recently used one, so that surplus processes become idle and end.
             process = self._idle.pop()
             self._timers.pop(process).cancel()
             if process.returncode is None:
@@ -126,7 +125,7 @@ class WorkerProcesses:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            # The same code, wherever it is found, and nothing else.
+            # Only what is needed to find the same code.
             env={name: value for name, value in os.environ.items() if name == "PYTHONPATH"},
         )
         self._all.add(process)

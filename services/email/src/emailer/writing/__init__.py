@@ -1,1 +1,1 @@
-"""Writing mails: from the stored mail to the bytes that a relay takes."""
+"""Writing of mails: from the stored mail to the bytes that are sent to a relay."""

@@ -17,14 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from contracts.domains import KeyAlgorithm
 
-# Headers that a reader sees, or a mail program acts on; those that the mail does not have are left out.
+# Headers that a reader sees, or that a mail program acts on; those that a mail lacks are left out.
 SIGNED = (
     *("From", "Reply-To", "To", "Cc", "Subject", "Date", "Message-ID", "In-Reply-To", "References"),
     *("MIME-Version", "Content-Type", "Content-Transfer-Encoding", "Auto-Submitted"),
     *("List-Unsubscribe", "List-Unsubscribe-Post", "List-Help", "List-Archive", "List-Owner", "List-Post"),
     *("List-Subscribe", "Feedback-ID", "Precedence"),
 )
-# Named once more than they occur: a second one that somebody adds breaks the signature.
+# Listed once more than they occur, so that adding a second one breaks the signature.
 OVERSIGNED = ("From", "Subject")
 
 _LINE = 76
@@ -50,14 +50,14 @@ def body_digest(message: bytes) -> bytes:
 
 
 def sign(message: bytes, signers: Sequence[Signer], *, at: datetime, body_digest: bytes) -> bytes:
-    """Return `message` (its lines ended by CRLF) with a signature of each signer in front, dated `at`.
+    """Return `message` (with CRLF line ends) with a signature by each signer in front, dated `at`.
 
-    `body_digest` is that of its body. The same message, keys and time make the same bytes.
+    `body_digest` is that of its body. The same message, keys and time produce the same bytes.
     """
     if not signers:
         return message
     head = message[: message.find(b"\r\n\r\n")]
-    # Each header stands once in a mail that is written here.
+    # In a mail that is written here, each header occurs once.
     pairs = (line.partition(b":") for line in _FOLD.sub(b"", head + b"\r\n").split(b"\r\n") if line)
     headers = {name.lower(): value for name, _, value in pairs}
     signed = [name for name in SIGNED if name.lower().encode() in headers]
@@ -82,7 +82,7 @@ def sign(message: bytes, signers: Sequence[Signer], *, at: datetime, body_digest
 
 
 def _unsigned(signer: Signer, names: Sequence[str], body_hash: str, at: datetime) -> str:
-    """Return the value of the header, up to where the signature begins."""
+    """Return the value of the header up to where the signature begins."""
     lines = [f" h={names[0]}"]
     for name in names[1:]:
         lines[-1] += ":"
@@ -113,7 +113,7 @@ def _relaxed_body(body: bytes) -> bytes:
 
 @lru_cache(maxsize=_MOST_KEYS_READ)
 def _read(private: bytes) -> RSAPrivateKey | Ed25519PrivateKey:
-    # They were made and sealed here: to prove their primes again would take as long as a hundred signatures.
+    # The keys were made and encrypted here; checking their primes would take as long as a hundred signatures.
     key = serialization.load_der_private_key(private, None, unsafe_skip_rsa_key_validation=True)
     assert isinstance(key, RSAPrivateKey | Ed25519PrivateKey)
     return key

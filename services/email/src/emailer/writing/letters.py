@@ -1,4 +1,4 @@
-"""A mail as it will be written: addresses, text and files. Frozen, checked, and free of any transport."""
+"""A mail as it will be written: addresses, text and files. Immutable, validated, independent of transport."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _MOST_SHOWN = 320
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An attachment's bytes and how they are shown; `content_id` (without <>) makes it inline.
+    """An attachment: its bytes, name and type; `content_id` (without <>) makes it inline.
 
-    One with `upload_id` has the bytes of that upload, which are read right before it is sent.
+    With `upload_id` its bytes are those of that upload, which are read right before it is sent.
     """
 
     filename: str
@@ -46,7 +46,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class FilledTemplate:
-    """What a mail's subject, text and HTML are made of right before it is sent; `data` is JSON."""
+    """A template and its data (JSON), from which a mail's content is rendered right before it is sent."""
 
     name: str
     version: int
@@ -55,7 +55,7 @@ class FilledTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A mail as its readers see it, so without `bcc`."""
+    """A mail as its readers see it, and therefore without `bcc`."""
 
     sender: ParsedAddress
     subject: str
@@ -70,18 +70,18 @@ class Letter:
 
     @property
     def needs_utf8(self) -> bool:
-        """Whether one of the addresses in the headers can only be written as UTF-8 (SMTPUTF8)."""
+        """Whether an address in the headers must be written in UTF-8 (SMTPUTF8)."""
         written = (self.sender, *self.to, *self.cc, *self.reply_to)
         return any(address.needs_utf8 for address in written)
 
     @property
     def upload_ids(self) -> frozenset[UUID]:
-        """The uploads whose bytes are attached."""
+        """The ids of the attached uploads."""
         return frozenset(file.upload_id for file in self.files if file.upload_id)
 
     @property
     def size_bytes(self) -> int:
-        """About how many bytes this takes in memory, without those of uploads that were not read."""
+        """The approximate number of bytes in memory, without those of uploads that were not read."""
         data = len(self.template.data) if self.template else 0
         files = sum(len(file.content) for file in self.files)
         return len(self.text or "") + len(self.html or "") + data + files + 500
@@ -89,7 +89,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Addressee:
-    """An envelope recipient as it was asked for; `refusal` says why it cannot be one."""
+    """An envelope recipient as requested; `refusal` says why nothing can be sent to it."""
 
     kind: RecipientKind
     asked: str
@@ -98,14 +98,14 @@ class Addressee:
 
     @property
     def shown(self) -> str:
-        """The address for the record: as understood, or as asked when it was not."""
+        """The address for the record: as parsed, or as requested if it could not be parsed."""
         return self.parsed.address if self.parsed else replace_unsafe(self.asked, most=_MOST_SHOWN)
 
 
 def addressees(command: SendEmail) -> list[Addressee]:
     """Return the envelope recipients of `command`, each address once: to before cc, cc before bcc.
 
-    Of more than a mail may have, some are kept for the record; the mail is refused then.
+    If there are more than a mail may have, only some are kept for the record, and the mail is refused.
     """
     lists: dict[RecipientKind, list[str]] = {"to": command.to, "cc": command.cc, "bcc": command.bcc}
     asked = [(kind, text) for kind, texts in lists.items() for text in texts]
@@ -127,10 +127,10 @@ def write(
     uploads: Mapping[tuple[UUID, str], int] = MappingProxyType({}),
     versions: Versions = MappingProxyType({}),
 ) -> Letter:
-    """Return the letter that `command` asks for. Raises `UnsendableMail` when it cannot be sent.
+    """Return the letter that `command` asks for. Raise `UnsendableMail` when it cannot be sent.
 
-    `recipients` are its addressees; those whose address is wrong fail alone and are left out here. `uploads`
-    are the sizes of those that are there, by id and owner, and `versions` what its template means.
+    `recipients` are its addressees; those with an invalid address fail by themselves and are left out here.
+    `uploads` has the sizes of existing uploads, by id and owner, `versions` the version of its template.
     """
     if len(command.to) + len(command.cc) + len(command.bcc) > MOST_RECIPIENTS:
         raise UnsendableMail(f"the mail has more than {MOST_RECIPIENTS} recipients")
@@ -150,7 +150,7 @@ def write(
     _require_uploads(content.attachments, command.owner_id, uploads)
     text = content.text
     if text is None and content.html is not None and len(content.html) <= plain_text.LIGHT_CHARACTERS:
-        # That of a longer document is read when the mail is first sent, where it harms nobody.
+        # The text of a longer document is made when the mail is first sent, in a process of its own.
         text = plain_text.from_html(content.html)
     return Letter(
         sender=addresses.parse(content.sender or default_sender),
@@ -192,13 +192,11 @@ def _require_uploads(
             continue
         if (attachment.upload_id, owner_id) not in uploads:
             raise UnsendableMail(
-                f"attachments.{number}.upload_id: there is no upload {attachment.upload_id}, or no longer"
+                f"attachments.{number}.upload_id: there is no upload {attachment.upload_id}, or it expired"
             )
         total += uploads[attachment.upload_id, owner_id]
     if total > MOST_UPLOAD_BYTES:
-        raise UnsendableMail(
-            f"the uploads that are attached have {total} bytes, more than {MOST_UPLOAD_BYTES}"
-        )
+        raise UnsendableMail(f"the attached uploads have {total} bytes, more than {MOST_UPLOAD_BYTES}")
 
 
 def _visible(recipients: Sequence[Addressee], kind: RecipientKind) -> tuple[ParsedAddress, ...]:

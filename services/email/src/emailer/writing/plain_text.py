@@ -1,8 +1,8 @@
 """The text part of a mail that came with HTML only.
 
-A scanner of its own, because every parser that was tried builds a tree first, and takes quadratic time for
-some inputs: `html.parser` for `<!--`, lexbor for nested `<div>` and for many attributes. Here every character
-belongs to one token, and is read a constant number of times.
+This is a scanner of our own, because every parser that was tried takes quadratic time for some inputs:
+`html.parser` for `<!--`, lexbor for nested `<div>` and for many attributes. Here every character belongs to
+one token, and is read a constant number of times.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-# The text part serves readers who cannot show HTML: beyond these it is cut off.
+# The text part is for mail programs that cannot show HTML; it is cut off at this length.
 MOST_CHARACTERS = 256 * 1024
 MOST_TOKENS = 100_000
-# A document up to this length is read in a few milliseconds at most, whatever it is.
+# A document up to this length is converted in a few milliseconds at most, whatever it contains.
 LIGHT_CHARACTERS = 8 * 1024
 
 _UNSEEN = frozenset(("head", "script", "style", "title", "template"))
-# Nothing inside is markup, up to the end tag.
+# Nothing inside these is markup, up to the end tag.
 _RAW = frozenset(("script", "style", "title", "textarea", "xmp", "iframe", "noembed", "noframes"))
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _PARAGRAPHS = frozenset((*_HEADINGS, "blockquote", "ol", "p", "pre", "table", "ul"))
@@ -33,7 +33,7 @@ _LINES = frozenset(
 )
 _LINKS = ("http://", "https://", "mailto:")
 
-# All quantifiers are possessive: no match gives back what it has read.
+# All quantifiers are possessive, so that no match backtracks.
 _TEXT = re.compile(r"[^<]++")
 _NAME = re.compile(r"</?+([a-zA-Z][^\s/>]*+)")
 _REST_OF_TAG = re.compile(r"""(?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+>""")
@@ -41,13 +41,13 @@ _ATTRIBUTE = re.compile(r"""([^\s=>/]++)\s*+(?:=\s*+(?:"([^"]*+)"|'([^']*+)'|([^
 _COMMENT_END = re.compile(r"--!?>")
 _RAW_END = {name: re.compile(rf"(?=</{name}[\s/>])", re.IGNORECASE) for name in _RAW}
 _SPACE = re.compile(r"[ \t\r\n\f]++")
-# Python refuses to read integers of thousands of digits, and none of these is a character.
+# Python refuses to parse integers of thousands of digits, and none of these is a character.
 _LONG_REFERENCE = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{7,});?")
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of HTML from `start` to `end`; `name` is a tag's, in lower case."""
+    """A piece of HTML from `start` to `end`; `name` is the tag's name in lower case."""
 
     kind: Literal["text", "start", "end", "raw", "comment"]
     start: int
@@ -56,7 +56,7 @@ class Token:
 
 
 def from_html(document: str) -> str:
-    """Return the visible text of `document`: paragraphs, items with a dash, links with their address."""
+    """Return the visible text of `document`: paragraphs, list items with a dash, links with their address."""
     reader = _Reader(document)
     for token in islice(tokens(document), MOST_TOKENS):
         reader.read(token)
@@ -66,7 +66,7 @@ def from_html(document: str) -> str:
 
 
 def tokens(document: str) -> Iterator[Token]:
-    """Cut `document` into tokens, without a gap. What is never closed reaches to the end, as in browsers."""
+    """Split `document` into tokens without gaps. An unclosed token extends to the end, as in browsers."""
     at, raw = 0, ""
     while at < len(document):
         if raw:
@@ -96,7 +96,7 @@ def _token(document: str, at: int) -> Token:
 
 
 class _Reader:
-    """Collects the text of tokens, with white space and line breaks as they are shown."""
+    """Collects the text of tokens, with white space and line breaks as a browser shows them."""
 
     def __init__(self, document: str) -> None:
         self._document = document
@@ -154,7 +154,7 @@ class _Reader:
 
     def _close_link(self) -> None:
         address, self._link = self._link.removeprefix("mailto:"), ""
-        # Links do not contain each other: what is joined here is joined once.
+        # Links are not nested, so each part is joined only once.
         if address and address not in "".join(self._parts[self._link_start :]):
             self._space = True
             self._show(f"({address})")

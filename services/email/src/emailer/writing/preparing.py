@@ -1,4 +1,4 @@
-"""A stored mail made ready to be written: its template rendered, its HTML and its uploads read."""
+"""Preparation of a stored mail for writing: renders its template, converts its HTML, reads its uploads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from emailer.writing.writer import MailWriter
 
 
 class MailPreparation:
-    """Adds what is not stored with a mail: what its template says, its text, and the bytes of its uploads."""
+    """Completes a stored mail with its rendered template, its text part, and the bytes of its uploads."""
 
     def __init__(self, postgres: Postgres, renderer: TemplateRenderer, writer: MailWriter) -> None:
         self._postgres = postgres
@@ -26,7 +26,7 @@ class MailPreparation:
         self.writer = writer
 
     async def fill(self, mail: StoredMail) -> StoredMail:
-        """Return `mail` with what its template says, or its HTML, which is kept: both are done once.
+        """Return `mail` with its template rendered, or its text made from HTML, and store the result.
 
         Raise `Unavailable` or `TemplateFailed`.
         """
@@ -38,7 +38,7 @@ class MailPreparation:
         async with self._postgres.connection() as connection:
             source = await templates.read_source(connection, mail.owner_id, template.name, template.version)
         if source is None:
-            # Removed between the copying of a mail that was to be sent again and the end of the earlier one.
+            # The template was removed after the earlier mail had ended, and before its copy was stored.
             raise TemplateFailed("template-not-found", f"template {template.name} was deleted")
         rendered = await self._renderer.render(source, from_json(template.data), owner_id=mail.owner_id)
         async with self._postgres.connection() as connection:

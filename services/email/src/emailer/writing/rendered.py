@@ -1,4 +1,4 @@
-"""The bytes of the mails in hand: each mail is rendered once, for all its recipients, off the event loop."""
+"""The bytes of the mails in hand: each mail is built once for all its recipients, off the event loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emailer.sending.attempts import StoredMail
 from emailer.sending.window import COPIES
 from emailer.writing.writer import is_light
 
-# While a mail is written there are several copies of it: the large ones are written one after the other.
+# While a mail is written there are several copies of it, so large ones are written one after the other.
 _LARGE_BYTES = 1024 * 1024
 
 Prepare = Callable[[StoredMail], Awaitable[StoredMail]]
@@ -21,12 +21,12 @@ Write = Callable[[StoredMail], Awaitable[bytes]]
 
 
 class RenderedMails:
-    """Keeps the bytes of a mail while a recipient of it is in hand, and counts the bytes that mails take.
+    """Keeps the bytes of a mail while a recipient of it is in hand, and tracks the memory that mails take.
 
-    `held_bytes` is about how many those of each owner take, as they are stored and as they are sent. The few
-    with uploads count without these: their room is kept apart, so that others need not wait.
+    `held_bytes` is the approximate memory of each owner's mails, as they are stored and as they are sent. It
+    excludes uploads, whose room is separate, so that other mails need not wait.
 
-    `fill` renders the template of a mail, `attach` brings the bytes of its uploads, and `write` writes it.
+    `fill` renders the template of a mail, `attach` reads the bytes of its uploads, and `write` builds it.
     """
 
     def __init__(self, fill: Prepare, attach: Prepare, write: Write) -> None:
@@ -45,7 +45,7 @@ class RenderedMails:
         self._weigh(mail)
 
     def release(self, mail: StoredMail) -> bool:
-        """Note that a recipient of `mail` is done with; return whether it was the last one in hand."""
+        """Note that a recipient of `mail` is finished; return whether it was the last one in hand."""
         self._recipients[mail.id] -= 1
         if self._recipients[mail.id] > 0:
             return False
@@ -57,13 +57,13 @@ class RenderedMails:
         return True
 
     def forget(self, mail_id: UUID) -> None:
-        """Drop the bytes of the mail; whoever asks for them next has them rendered anew."""
+        """Drop the bytes of the mail; they are rendered again when they are next needed."""
         self._rendered.pop(mail_id, None)
 
     def sign_ahead(self, mail: StoredMail) -> None:
-        """Have a light mail in hand written before it is its turn, if it is to be signed.
+        """Start writing a light mail before its turn comes, if it is to be signed.
 
-        While others are being sent it is signed beside them, together with those that wait as well.
+        It is signed while other mails are being sent, together with others that wait.
         """
         letter = mail.letter
         if not mail.signers or letter is None or letter.template or not is_light(letter):
@@ -72,21 +72,21 @@ class RenderedMails:
             self._rendered[mail.id] = asyncio.create_task(self._render(mail))
 
     async def content(self, mail: StoredMail) -> bytes:
-        """Return `mail` as it goes over the wire. Whoever asks first has it rendered."""
+        """Return `mail` as it goes over the wire; the first call renders it."""
         task = self._rendered.get(mail.id)
         if task is None:
             if mail.recipient_count == 1:
-                # Nobody shares it, so a task of its own would only take time.
+                # Nobody else needs it, so a task would only cost time.
                 return await self._render(mail)
             task = self._rendered[mail.id] = asyncio.create_task(self._render(mail))
         try:
-            # A caller that is cancelled must not take the rendering from the others.
+            # The cancellation of one caller must not cancel the rendering for the others.
             return await asyncio.shield(task)
         except TemplateFailed:
-            # Its other recipients learn the same without another try.
+            # The failure is kept, so that other recipients get the same result without another try.
             raise
         except Exception:
-            # Another try begins anew.
+            # The failure is not kept, so that another try starts afresh.
             if self._rendered.get(mail.id) is task:
                 self.forget(mail.id)
             raise
@@ -94,9 +94,9 @@ class RenderedMails:
     async def _render(self, mail: StoredMail) -> bytes:
         metrics.EMAIL_SIGNED.labels("signed" if mail.signers else "unsigned").inc()
         filled = await self._fill(mail)
-        assert filled.letter is not None  # without one it was put aside when it was claimed
+        assert filled.letter is not None  # mails without one are not attempted
         if mail.id in self._sizes:
-            # What a template has made of it counts from now on.
+            # From now on the size of the rendered template counts.
             self._weigh(filled)
         if filled.letter.size_bytes < _LARGE_BYTES and not filled.letter.upload_ids:
             return await self._write(filled)

@@ -1,4 +1,4 @@
-"""Letters as bytes: RFC 5322 headers and MIME parts, lines ended by CRLF, everything in seven bits."""
+"""Letters as bytes: RFC 5322 headers and MIME parts, with CRLF line ends and only 7-bit characters."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from emailer.writing import plain_text
 from emailer.writing.letters import File, Letter
 
 _LINE = 78
-# What a display name may be made of without quotes (RFC 5322 atoms and spaces).
+# A display name that needs no quotes (RFC 5322 atoms and spaces).
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
-# What is longer is encoded, because only encoded text can be cut into lines anywhere.
+# Longer text is encoded, because only encoded text can be broken anywhere.
 _LONGEST_PLAIN = 60
-# So many octets make a line of 76 characters.
+# This many octets make a base64 line of 76 characters.
 _LINE_OF_BASE64 = 57
 _ENCODED_AT_ONCE = 4096 * _LINE_OF_BASE64
 _PLAIN_OCTETS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
 class _WrittenHeaders(EmailPolicy):
-    """The standard SMTP policy for headers that are encoded already.
+    """The standard SMTP policy, for headers that are already encoded.
 
-    The standard one parses and folds every header again: 800 µs a mail, seven times all the rest.
+    The standard policy parses and folds every header again: 800 µs per mail, seven times all the rest.
     """
 
     def header_max_count(self, name: str) -> int | None:  # noqa: ARG002 - the policy's signature
-        # Which headers may stand twice was settled before.
+        # Duplicate headers have been ruled out before.
         return None
 
     def header_store_parse(self, name: str, value: Any) -> tuple[str, Any]:
@@ -54,27 +54,27 @@ class _WrittenHeaders(EmailPolicy):
 
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
-# Of a mail that is one text of short lines in ASCII.
+# The MIME headers of a mail that is a single text of short ASCII lines.
 _PLAIN_HEADERS = (
     ("Content-Type", 'text/plain; charset="utf-8"'),
     ("Content-Transfer-Encoding", "7bit"),
     ("MIME-Version", "1.0"),
 )
-# Seven bits pass every relay, with or without 8BITMIME.
+# 7-bit content passes every relay, with or without 8BITMIME.
 _POLICY = _WrittenHeaders(linesep="\r\n", cte_type="7bit")
 
 
 def message_id(email_id: UUID, *, domain: str) -> str:
-    """Return the Message-ID of all copies of a mail, at every attempt, which tells a repetition."""
+    """Return a mail's Message-ID, the same for all recipients and attempts, so that repeats are detected."""
     return f"<{email_id}@{domain}>"
 
 
 def render(letter: Letter, *, identity: str, at: datetime) -> bytes:
-    """Return `letter` ready for DATA (dots not yet doubled). `identity` is its Message-ID, `at` its Date."""
+    """Return `letter` ready for DATA (without dot-stuffing). `identity` is its Message-ID, `at` its Date."""
     headers = _headers(letter, identity=identity, at=at)
     lines = _plain_lines(letter)
     if lines is not None:
-        # What the generator would write, in a quarter of its time.
+        # The same bytes as the generator writes, in a quarter of the time.
         written = [f"{name}: {value}" for name, value in (*headers, *_PLAIN_HEADERS)]
         return "\r\n".join([*written, "", *lines, ""]).encode()
     message = EmailMessage(policy=_POLICY)
@@ -108,7 +108,7 @@ def _headers(letter: Letter, *, identity: str, at: datetime) -> list[tuple[str, 
 
 
 def _plain_lines(letter: Letter) -> list[str] | None:
-    """Return the lines of a mail that has one part and needs no encoding, or None for another one."""
+    """Return the lines of a mail that has one part and needs no encoding; None for any other mail."""
     if letter.html is not None or letter.files or letter.text is None or not letter.text.isascii():
         return None
     lines = _LINE_END.split(letter.text)
@@ -118,7 +118,7 @@ def _plain_lines(letter: Letter) -> list[str] | None:
 
 
 def _unstructured(value: str, *, used: int) -> str:
-    """Return free text; what is not plain ASCII, or could be taken for it, is encoded (RFC 2047)."""
+    """Return free text, encoded (RFC 2047) unless it is plain ASCII that does not look encoded."""
     if value.isascii() and "=?" not in value:
         return _folded(value, used=used)
     name = "x" * (used - 2) if used < _LINE // 2 else ""
@@ -155,7 +155,7 @@ def _address(parsed: ParsedAddress) -> str:
     name = parsed.name
     if not name:
         return parsed.address
-    # A reader decodes an encoded word in a name, quoted or not: one that was given is encoded as data.
+    # Mail programs decode encoded words even in quotes, so a name that contains "=?" is itself encoded.
     if not name.isascii() or len(name) > _LONGEST_PLAIN or "=?" in name:
         encoded = Header(name, "utf-8", maxlinelen=_LINE - 2).encode(linesep="\r\n")
         return f"{encoded} <{parsed.address}>"
@@ -164,7 +164,7 @@ def _address(parsed: ParsedAddress) -> str:
 
 
 def _add_parts(message: EmailMessage, letter: Letter, mark: str) -> None:
-    # Mails that an older release has stored may have no text.
+    # Mails stored by an older release may have no text.
     message.set_content(plain_text.from_html(letter.html or "") if letter.text is None else letter.text)
     inline = [file for file in letter.files if file.content_id and letter.html is not None]
     invitations = [file for file in letter.files if file.is_invitation and file not in inline]
@@ -179,7 +179,7 @@ def _add_parts(message: EmailMessage, letter: Letter, mark: str) -> None:
     if invitations and letter.html is None:
         message.make_alternative()
     for file in invitations:
-        # Readers offer to accept it only where it stands beside the text.
+        # Mail programs offer to accept an invitation only if it is an alternative to the text.
         message.attach(_part(file, "inline", f"{mark}-{letter.files.index(file)}"))
     attached = [file for file in letter.files if file not in inline and file not in invitations]
     if attached:
@@ -189,12 +189,12 @@ def _add_parts(message: EmailMessage, letter: Letter, mark: str) -> None:
 
 
 def _part(file: File, disposition: str, place: str) -> EmailMessage:
-    """Return a part for `file`, with `place` where its content belongs unless that is not encoded."""
+    """Return a part for `file`, with the placeholder `place` as its content unless that stays unencoded."""
     part = EmailMessage(policy=_POLICY)
     kind, *parameters = file.content_type.split(";")
     main, _, sub = kind.partition("/")
     if main.lower() == "message":
-        # Never encoded (RFC 2046); that it has seven bits was settled before.
+        # Must not be encoded (RFC 2046); it has been checked to be 7-bit.
         part.set_content(b"\r\n".join(file.content.splitlines()), maintype=main, subtype=sub, cte="7bit")
     else:
         part.set_content(b"", maintype=main, subtype=sub)
@@ -207,7 +207,7 @@ def _part(file: File, disposition: str, place: str) -> EmailMessage:
 
 
 def _mark(letter: Letter, identity: str) -> str:
-    """Return a boundary that no part can contain, the hash of all; so each writing of a mail is the same."""
+    """Return a boundary that no part can contain: a hash of the mail, so that each writing is the same."""
     digest = hashlib.blake2b(identity.encode(), digest_size=16)
     for text in (letter.text, letter.html):
         digest.update((text or "").encode())
@@ -217,13 +217,13 @@ def _mark(letter: Letter, identity: str) -> str:
 
 
 def _with_files(written: bytes, files: Sequence[File], mark: str) -> bytes:
-    """Return `written` with the files at their places; the generator would write each line by itself."""
+    """Return `written` with the files in place of their placeholders, faster than line by line."""
     pieces: list[bytes | bytearray] = [written]
     if files:
         pieces = [*re.split(rb"(%s-\d+)" % re.escape(mark.encode()), written)]
     for place in range(1, len(pieces), 2):
         content = files[int(pieces[place].rpartition(b"-")[2])].content
-        # As lines of base64, the last one without its end, with few copies at a time.
+        # As lines of base64, the last one without its line end, with few copies at a time.
         encoded = bytearray()
         for start in range(0, len(content), _ENCODED_AT_ONCE):
             lines = base64.encodebytes(content[start : start + _ENCODED_AT_ONCE])
@@ -234,8 +234,8 @@ def _with_files(written: bytes, files: Sequence[File], mark: str) -> bytes:
 
 
 def _filename(name: str) -> str:
-    """Return the parameter `filename`: quoted, or encoded and cut into lines (RFC 2231)."""
-    # Readers disagree about some characters in quotes.
+    """Return the parameter `filename`: quoted, or encoded and split into lines (RFC 2231)."""
+    # Mail programs disagree about some characters in quotes.
     if name.isascii() and "=?" not in name and len(name) <= _LONGEST_PLAIN and not set('"\\;') & set(name):
         return f'filename="{name}"'
     pieces = [""]
@@ -243,7 +243,7 @@ def _filename(name: str) -> str:
         written = "".join(
             chr(octet) if octet in _PLAIN_OCTETS else f"%{octet:02X}" for octet in character.encode()
         )
-        # Some readers decode each piece by itself, so no character is cut.
+        # Some mail programs decode each piece by itself, so no character is split.
         if len(pieces[-1]) + len(written) > _LONGEST_PLAIN:
             pieces.append("")
         pieces[-1] += written

@@ -1,4 +1,4 @@
-"""Signing in a thread beside the event loop: what waits together goes there and back at once."""
+"""Signing in a thread beside the event loop, in groups of the mails that wait at the same time."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from functools import partial
 from emailer.writing import dkim
 from emailer.writing.dkim import Signer
 
-# So many signatures take about 10 ms: the first of them need not wait for many others.
+# This many signatures take about 10 ms, so the first does not wait long for the others.
 _GROUP = 16
 
 _Signing = Callable[[], bytes]
 
 
 class MailSigner:
-    """Signs mails in one thread, which leaves the interpreter to others while it computes.
+    """Signs mails in one thread, which releases the GIL while it computes.
 
-    The way to a thread and back costs the loop as much as the rest of a light mail, and each way waits for
-    the interpreter: so a thread takes up to 16 mails at a time, in the order in which they came.
+    A round trip to a thread costs the loop as much as the rest of a light mail, and waits twice for the GIL.
+    So the thread takes up to 16 mails at a time, in the order in which they came.
     """
 
     def __init__(self) -> None:
@@ -60,11 +60,11 @@ class MailSigner:
 
 
 def _made(signings: Iterable[_Signing]) -> list[bytes | Exception]:
-    """Return what each of `signings` makes, or why it does not."""
+    """Return the result of each of `signings`, or its exception."""
     made: list[bytes | Exception] = []
     for signing in signings:
         try:
             made.append(signing())
-        except Exception as error:  # whatever it is, the others are signed
+        except Exception as error:  # one failure must not stop the others
             made.append(error)
     return made

@@ -1,7 +1,7 @@
-"""A process that writes mails and reads HTML: `python -m emailer.writing.worker`.
+"""A process that builds mails and converts HTML: `python -m emailer.writing.worker`.
 
-A frame begins with a line of JSON: `{"html": …}` is answered with its text as JSON, and a letter, behind
-which the contents of its files follow, with the mail, behind the digest of its body where that is asked for.
+A frame begins with a line of JSON. `{"html": …}` is answered with its text as JSON. A letter, followed by the
+contents of its files, is answered with the mail, preceded by the digest of its body if that is asked for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from emailer.workers import frames
 from emailer.writing import dkim, plain_text, rendering
 from emailer.writing.letters import File, Letter
 
-# Of a mail with 20 MB of files there are a few copies.
+# Enough for a few copies of a mail with 20 MB of files.
 MEMORY_BYTES = 384 << 20
 
 _LETTER = TypeAdapter(Letter)

@@ -1,4 +1,4 @@
-"""Writing mails, and reading their HTML, where it harms nobody: light ones here, others in processes."""
+"""Building of mails and conversion of their HTML: light ones in this process, others in separate ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.get(__name__)
 
 # Below this, writing a mail takes less time (0.02 to 1 ms) than handing it to a process and back.
 LIGHT_BYTES = 16 * 1024
-# A process of low priority waits for those of the services, and large mails for one another.
+# Generous, because the processes have low priority, and large mails wait for one another.
 _ANSWER_WITHIN_S = 30.0
 _TURN_WITHIN_S = 60.0
 _MOST_FRAME = 64 << 20
@@ -31,7 +31,7 @@ def is_light(letter: Letter) -> bool:
 
 
 class MailWriter:
-    """Writes mails and reads HTML in at most `size` processes, which start when they are first needed."""
+    """Builds mails and converts HTML in at most `size` processes, which start when they are first needed."""
 
     def __init__(self, *, size: int = 2) -> None:
         self._turns = asyncio.Semaphore(size)
@@ -44,17 +44,17 @@ class MailWriter:
         return self._processes.processes
 
     async def text_of(self, html: str) -> str:
-        """Return what a reader sees of `html`, as text. Raise `Overloaded` when it could not be read now."""
+        """Return the visible text of `html`. Raise `Overloaded` when it cannot be converted now."""
         return str(json.loads(await self._ask(worker.request_to_read(html))))
 
     async def write(self, mail: StoredMail) -> bytes:
-        """Return `mail` as it goes over the wire. Raise `Overloaded` when it could not be written now.
+        """Return `mail` as it goes over the wire. Raise `Overloaded` when it cannot be built now.
 
         The keys that sign never leave this process.
         """
         letter = mail.letter
-        assert letter is not None  # without one it was put aside when it was claimed
-        # Rows of the release before have none.
+        assert letter is not None  # mails without one are not attempted
+        # Rows stored by the previous release have none.
         identity = mail.message_id or rendering.message_id(mail.id, domain=letter.sender.domain)
         if is_light(letter):
             content = rendering.render(letter, identity=identity, at=mail.dated)
