@@ -25,11 +25,13 @@ class Backlog:
     """Chunks that wait, up to 10,000 (and for how many seconds the first of them), and chunks at the workers.
 
     No chunk that waits has a stamp before `ready_from`, and none at the workers one before `in_flight_from`.
+    `is_leased` says whether there is any at the workers, also at those of the release before.
     """
 
     ready: int = 0
     oldest_ready_s: float = 0
     in_flight: int = 0
+    is_leased: bool = False
     ready_from: int = 0
     in_flight_from: int = 0
 

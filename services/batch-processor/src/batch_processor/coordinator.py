@@ -159,8 +159,8 @@ class Coordinator:
         async with self._postgres.connection() as connection:
             if self._backlog.is_unknown:
                 await coordination.restamp(connection)
-            is_due = time.monotonic() >= self._sweep_from
             backlog = await coordination.measure(connection, self._backlog)
+            is_due = backlog.is_leased and time.monotonic() >= self._sweep_from
             lost = (
                 await coordination.sweep(connection, in_flight_from=backlog.in_flight_from) if is_due else 0
             )

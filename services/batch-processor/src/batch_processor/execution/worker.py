@@ -160,8 +160,9 @@ class Worker:
             claimed: list[Claim] = []
             try:
                 async with self._postgres.connection() as connection:
-                    paused = await self._paused.refresh(connection)
                     lanes = await self._lanes.look(connection, most=_OWNERS)
+                    # Without work nobody needs to know what is paused.
+                    paused = await self._paused.refresh(connection) if lanes else self._paused.now
                     claimed = await claims.claim(
                         connection,
                         [lane for lane in lanes if lane.owner_id not in paused.owners],

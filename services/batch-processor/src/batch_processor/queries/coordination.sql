@@ -59,7 +59,8 @@ WHERE NOT judged.is_over AND c.batch_id = judged.batch_id AND c.number = judged.
 -- which there are none of either, now or later.
 SELECT
     ready.chunks AS ready, coalesce(extract(epoch FROM now() - ready.due_at), 0)::float8 AS oldest_ready_s,
-    running.chunks AS in_flight, least(ready.stamp, xmin) AS ready_from, least(running.stamp, xmin) AS in_flight_from
+    running.chunks AS in_flight, running.stamp IS NOT NULL AS is_leased,
+    least(ready.stamp, xmin) AS ready_from, least(running.stamp, xmin) AS in_flight_from
 FROM
     (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin) AS snapshot,
     (
