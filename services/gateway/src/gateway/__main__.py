@@ -1,10 +1,10 @@
-"""Runs the gateway: `python -m gateway`."""
+"""Run the gateway: `python -m gateway`."""
 
 from __future__ import annotations
 
 from chassis import lean
 
-# structlog and httpx would load them where they are installed, 4 MiB for what no service draws.
+# structlog and httpx import these if they are installed: 4 MiB for output that no service produces.
 with lean.without("pygments", "rich"):
     from chassis import asgi, logging
     from chassis.ops import ops_app

@@ -45,14 +45,14 @@ from gateway.uploads import routes as upload_routes
 
 
 class GatewayApp(Quart):
-    """Quart, with the gateway's own way to serve a request; see `gateway.http.serving`."""
+    """Quart, with the gateway's own request handling; see `gateway.http.serving`."""
 
     asgi_http_class = cast(Any, EndpointConnection)
     server: Server
 
 
 def create_app(settings: GatewaySettings, resources: Resources | None = None) -> Application:
-    """Return the gateway, wired; its lifespan opens and closes it."""
+    """Return the wired gateway; its lifespan opens and closes it."""
     resources = resources or Resources(settings)
     sockets = Sockets(
         realtime=resources.realtime,
@@ -60,7 +60,7 @@ def create_app(settings: GatewaySettings, resources: Resources | None = None) ->
         limit=resources.connection_limit,
         origins=settings.origins,
     )
-    # Inside the edge, so that a preflight request has its ids and is counted, too.
+    # Inside the edge, so that a preflight request also has ids and is counted.
     asgi = Edge(
         with_cors(cast(Any, create_quart(settings, resources)), settings.origins),
         body_limit=settings.body_limit_bytes,
@@ -84,7 +84,7 @@ def create_quart(settings: GatewaySettings, resources: Resources) -> GatewayApp:
         authenticate_stream=resources.tokens.authenticate_stream,
     )
     app.server.register(app, endpoints(resources))
-    # It describes all that are registered, itself among them.
+    # It describes all registered endpoints, including its own.
     reference = ReferenceService(app.server.endpoints, COMMANDS.values())
     app.server.register(app, reference_routes.endpoints(reference))
     resources.operations.offer(app.server.endpoints)

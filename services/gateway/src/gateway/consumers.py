@@ -57,13 +57,13 @@ _AGES = {
         CHAT_POSTED,
     )
 }
-# Of one queue that a gateway does not read: a bundle counts as one message.
+# The most messages in a queue that a gateway does not read; a bundle counts as one message.
 _MOST_LIVE_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class _LiveQueue:
-    """A transient queue: what is bound to it, and how many messages it keeps; the oldest go first."""
+    """A transient queue: its bindings, and its capacity; the oldest messages are dropped first."""
 
     bindings: tuple[tuple[str, str], ...]
     most: int
@@ -87,9 +87,9 @@ def events(
     *,
     committed: Callable[[], None],
 ) -> Mapping[type[Message], Handler]:
-    """Durable events: each is handled by one gateway, whose effect is in the database all of them share.
+    """Return the handlers of durable events: one gateway handles each, in the database that all share.
 
-    `committed` is called after a commit that left messages in the outbox.
+    `committed` is called after each commit that added messages to the outbox.
     """
 
     async def emails_changed(
@@ -127,9 +127,9 @@ def events(
 
 
 class LiveFeed:
-    """Transient messages: every gateway gets all of them, on queues of its own that end with it.
+    """Transient messages: every gateway receives all of them, on queues of its own that end with it.
 
-    Ticks, bars, chat, progress and alerts have a queue each: a flood in one never displaces another.
+    Ticks, bars, chat, progress and alerts have a queue each: a flood of one kind never displaces another.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class LiveFeed:
         self._presence = presence
 
     async def attach(self, link: Link) -> None:
-        """Listen over a fresh connection."""
+        """Declare the queues and consume them over a new connection."""
         for queue in _LIVE_QUEUES:
             channel = await link.channel(confirms=False)
             declared = await channel.queue_declare(
@@ -194,7 +194,7 @@ class LiveFeed:
             elif message_type == BatchProgressed.message_type:
                 progress = orjson.loads(body)
                 batch = progress["batch"]
-                # Revisions are counted with the batch itself: they go on over every restart.
+                # Revisions are stored with the batch, so they continue after every restart.
                 position = Position(batch["id"], progress["offset"])
                 self._hub.publish(Publication(f"{batch['kind']}:{batch['id']}", position, batch))
             elif message_type == EmailStatusChanged.message_type:
@@ -209,7 +209,7 @@ class LiveFeed:
                 await self._chat.heard(body)
             elif message_type == PRESENCE:
                 await self._presence.heard(body)
-        except Exception as error:  # whatever it is, what comes behind it is heard
+        except Exception as error:  # any error: the following messages must still be handled
             log.warning(
                 "live message cannot be decoded", type=message_type, reason=redaction.safe_message(error)
             )
@@ -220,7 +220,7 @@ class LiveFeed:
 
 
 def _push_each(push: Callable[[Sequence[Any]], None], elements: Sequence[Any]) -> None:
-    """Push each element by itself: a broken one takes no other along."""
+    """Push each element by itself, so that a broken one does not affect the others."""
     for element in elements:
         try:
             push([element])

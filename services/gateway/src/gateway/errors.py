@@ -1,4 +1,4 @@
-"""Errors that only the gateway has."""
+"""Errors that are specific to the gateway."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class IdempotencyMismatch(ServiceError):
 
 
 class UniqueKeyInUse(ServiceError):
-    """The unique key is that of a task with another operation or payload."""
+    """The unique key belongs to a task with another operation or payload."""
 
     code = "unique-key-in-use"
 
@@ -42,7 +42,7 @@ class UploadStalled(ServiceError):
 
 
 class UploadOffsetMismatch(ServiceError):
-    """The offset of an append is not the end of the upload; `Upload-Offset` is."""
+    """The offset of an append is not the end of the upload, which is in `Upload-Offset`."""
 
     code = "upload-offset-mismatch"
 
@@ -54,7 +54,7 @@ class UnknownOperation(ServiceError):
 
 
 class MonitoringNotConfigured(ServiceError):
-    """The address of Prometheus is not configured."""
+    """The URL of Prometheus is not configured."""
 
     code = "monitoring-not-configured"
 
@@ -84,7 +84,7 @@ class PreconditionRequired(ServiceError):
 
 
 class PreconditionNotSupported(ServiceError):
-    """The route compares no versions, so it would ignore the condition that the caller makes."""
+    """The route does not compare versions, so it would ignore the caller's condition."""
 
     code = "precondition-not-supported"
 
@@ -96,18 +96,18 @@ class NotImplementedMethod(ServiceError):
 
 
 class UpgradeRequired(ServiceError):
-    """The address is that of a WebSocket, and the request does not ask for one."""
+    """The path serves WebSockets only, and the request is not an upgrade."""
 
     code = "upgrade-required"
 
 
 class TooManyFailures(ServiceError):
-    """Too many keys from one address were invalid; for a while no further ones are looked up."""
+    """Too many invalid keys came from one address; for a while no unknown key is looked up."""
 
     code = "too-many-failures"
 
 
 class HeaderTooLong(ServiceError):
-    """A header field that is taken apart is longer than that may cost."""
+    """A header field is too long to be parsed."""
 
     code = "request-header-fields-too-large"

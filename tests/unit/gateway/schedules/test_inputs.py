@@ -83,8 +83,8 @@ def test_a_field_beyond_its_bound_is_refused_when_made_and_when_changed(field: s
         ScheduleChange.model_validate({field: value})
 
 
-def test_nothing_of_a_schedule_can_be_taken_away() -> None:
+def test_no_field_of_a_schedule_can_be_removed() -> None:
     for field in ScheduleChange.model_fields:
-        with pytest.raises(ValidationError, match="must be left out or have a value"):
+        with pytest.raises(ValidationError, match="must be omitted or have a value"):
             ScheduleChange.model_validate({field: None})
     assert "null" not in str(ScheduleChange.model_json_schema()["properties"])

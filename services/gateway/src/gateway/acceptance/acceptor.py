@@ -1,4 +1,4 @@
-"""Accepting work: one transaction in the gateway's own database, and a stored answer for repetitions."""
+"""Acceptance of work: one transaction in the gateway's own database, and a stored answer for repetitions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gateway.http.calls import Call
 from gateway.http.principal import Principal
 from gateway.http.replies import Reply, document
 
-# Short transactions, as many as it takes: what comes in a minute must go in a minute.
+# The rows of one transaction; there are as many transactions as needed, so that removal keeps up.
 _MOST_REMOVED = 1000
 
 
@@ -54,8 +54,8 @@ class Acceptor:
     ) -> Reply:
         """Promise `messages`, or return the stored answer to the same key or the same id.
 
-        The answer has the id, the status and `details`. `claim` is the token with which this request has
-        claimed its key. Raise `UniqueKeyMoved` when the key of `unique` has changed hands, `Overloaded` when
+        The answer has the id, the status and `details`. `claim` is the token with which this request claimed
+        its key. Raise `UniqueKeyMoved` when the key of `unique` has another holder by now, `Overloaded` when
         the outbox is full, `IdempotencyMismatch` for a key used with another request, `IdempotencyConflict`
         while the first request with it still runs.
         """
@@ -78,10 +78,10 @@ class Acceptor:
             return await self._repository.accept(connection, group)
 
     async def find_earlier(self, call: Call, acceptance: Acceptance) -> Acceptance | None:
-        """Return the work that was accepted before under the id of `acceptance`, which its caller has chosen.
+        """Return the work that was accepted earlier under the id of `acceptance`, which the caller chose.
 
-        Return None when the request's idempotency key has an answer, which goes before. Raise
-        `UniqueKeyInUse` when the work is another one.
+        Return None when the request's idempotency key already has an answer, which takes precedence. Raise
+        `UniqueKeyInUse` when the earlier work is different.
         """
         key = call.idempotency_key
         if key is not None and await self.find_answer(acceptance.owner_id, key.key) is not None:
@@ -93,21 +93,21 @@ class Acceptor:
         return known
 
     async def find_unique(self, owner_id: str, key: str) -> Acceptance | None:
-        """Return the work that has a unique key, however it ended."""
+        """Return the work that holds or held a unique key, whatever its status."""
         async with self._postgres.connection() as connection:
             return await self._repository.find_unique(connection, owner_id, key)
 
     def require_same(self, known: Acceptance, acceptance: Acceptance) -> None:
-        """Raise `UniqueKeyInUse` when `acceptance` is other work than what has its unique key."""
+        """Raise `UniqueKeyInUse` when `acceptance` differs from the work that has its unique key."""
         if known.operation != acceptance.operation:
             raise UniqueKeyInUse(
-                f"The unique key is that of task {known.id}, which runs the operation {known.operation!r}."
+                f"The unique key belongs to task {known.id}, which runs the operation {known.operation!r}."
             )
         if known.payload_hash not in (None, acceptance.payload_hash):
-            raise UniqueKeyInUse(f"The unique key is that of task {known.id}, which has another payload.")
+            raise UniqueKeyInUse(f"The unique key belongs to task {known.id}, which has another payload.")
 
     def accept_all(self, call: Call, works: Sequence[Work]) -> None:
-        """Promise several pieces of work with the writes of `call`, all of them or none."""
+        """Promise several pieces of work in the transaction of `call`, all or none."""
         self._relay.require_room()
 
         async def accept(connection: Connection) -> None:
@@ -119,13 +119,13 @@ class Acceptor:
         call.after_commit.append(self._wake)
 
     async def promise(self, connection: Connection, call: Call, messages: Sequence[Outgoing]) -> None:
-        """Bring `messages` to the broker once the transaction of `call` has committed."""
+        """Put `messages` into the outbox, and deliver them once the transaction of `call` has committed."""
         self._relay.require_room()
         await outbox.add(connection, messages)
         call.after_commit.append(self._wake)
 
     async def find_own(self, id: UUID, principal: Principal, kind: str) -> Acceptance | None:  # noqa: A002
-        """Return the caller's own acceptance, or None when none was made; another's is not found."""
+        """Return the caller's acceptance, or None if there is none. Raise `NotFound` for another owner's."""
         async with self._postgres.connection() as connection:
             found = await self._repository.find(connection, id)
         if found is not None and (found.owner_id != principal.owner_id or found.kind != kind):
@@ -133,12 +133,12 @@ class Acceptor:
         return found
 
     async def find_answer(self, owner_id: str, key: str) -> Answered | None:
-        """Return what was answered to a key within the last 24 hours."""
+        """Return the answer to an idempotency key of the last 24 hours."""
         async with self._postgres.connection() as connection:
             return await self._repository.find_answer(connection, owner_id, key)
 
     async def begin(self, owner_id: str, key: str, claim: bytes) -> bool:
-        """Claim an idempotency key for a request that takes longer; return False when it is taken."""
+        """Claim an idempotency key for a long request; return False when it is taken."""
         async with self._postgres.connection() as connection:
             return await self._repository.begin(connection, owner_id, key, claim)
 
@@ -150,7 +150,7 @@ class Acceptor:
     async def abandon(
         self, acceptance: Acceptance, key: str | None, claim: bytes, messages: Sequence[Outgoing]
     ) -> None:
-        """Withdraw what was begun with `claim`, however full the outbox is."""
+        """Withdraw the request with this `claim`, even when the outbox is full."""
         async with self._postgres.connection() as connection:
             await self._repository.abandon(connection, acceptance, key, claim, messages)
         self._relay.wake()

@@ -1,4 +1,4 @@
-"""Group commit: acceptances that arrive together share one transaction, and so one flush of the disk."""
+"""Group commit: acceptances that arrive together share one transaction, and so one disk flush."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class GroupCommit:
     """Hands work to `accept` in groups.
 
     The first caller commits at once; those that arrive during a commit wait for the next one, which takes
-    all of them. Under load a group grows with the time that a commit takes; without load nobody waits.
+    all of them. Under load a group grows with the time that a commit takes; without load no caller waits.
     """
 
     def __init__(self, accept: Accept) -> None:
@@ -47,7 +47,7 @@ class GroupCommit:
             if len(group) == 1:
                 _settle(group, error)
                 return
-            # One of them cannot be stored: the others must not fail with it.
+            # One of them could not be stored; the others must not fail because of it.
             for one in group:
                 await self._commit([one])
         except BaseException as error:
@@ -66,7 +66,7 @@ class GroupCommit:
         names: set[object] = set()
         for work, done in self._waiting:
             if done.done():
-                # Its caller has given up before it was begun.
+                # Its caller gave up before the commit started.
                 continue
             own: set[object] = {work.acceptance.id}
             if work.key is not None:

@@ -15,7 +15,7 @@ from gateway.http.calls import Call, IdempotencyKey
 from gateway.http.endpoints import Endpoint, Idempotency
 from gateway.http.replies import Reply
 
-# After the deadline of the request: for its answer and its writes.
+# The time that a claim lasts beyond the deadline of its request, for the answer and the writes.
 _MARGIN_S = 5
 _FREED_WITHIN_S = 2
 _RUNS = "A request with this Idempotency-Key is still running."
@@ -23,7 +23,7 @@ _RUNS = "A request with this Idempotency-Key is still running."
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The answer that a request with this key got; `status` is None while the request still runs."""
+    """The answer to the request with this key; `status` is None while the request is running."""
 
     body_hash: bytes
     status: int | None
@@ -35,7 +35,8 @@ class Answered:
 def replay(answered: Answered | None, key: IdempotencyKey) -> Reply:
     """Return the stored answer.
 
-    Raise `IdempotencyConflict` while there is none, `IdempotencyMismatch` when it belongs to another request.
+    Raise `IdempotencyConflict` while there is none, and `IdempotencyMismatch` if it belongs to another
+    request.
     """
     if answered is None or answered.status is None:
         raise IdempotencyConflict(_RUNS, retry_after_s=2)
@@ -55,7 +56,7 @@ class Once:
         self._queries = queries
 
     async def __call__(self, call: Call, endpoint: Endpoint, effect: Callable[[], Awaitable[Reply]]) -> Reply:
-        """Return the answer of `effect`, or the one that the same request got before."""
+        """Return the answer of `effect`, or the stored one if the same request was answered before."""
         if endpoint.idempotency is Idempotency.TRANSACTION:
             reply = await self._in_transaction(call, endpoint, effect)
         elif call.idempotency_key is None:
@@ -79,7 +80,7 @@ class Once:
             key, owner_id = call.idempotency_key, call.principal.owner_id
             if key is None:
                 return await effect()
-            # A request with the same key that runs now makes this one wait here until it has ended.
+            # Waits here while another request with the same key is running.
             claim = await connection.fetchval(
                 self._queries["claim_idempotency"], owner_id, key.key, key.body_hash
             )
@@ -96,7 +97,7 @@ class Once:
     ) -> Reply:
         """Run `effect` without a connection. Raise `IdempotencyConflict` while the first request runs.
 
-        Another service recognises the repetition of a request that failed here by its `request_key`.
+        If the request fails here, the other service recognises its repetition by the `request_key`.
         """
         owner_id, claim = call.principal.owner_id, os.urandom(16)
         claimed_for_s = max(call.deadline.remaining_s(), 0) + _MARGIN_S
@@ -114,10 +115,10 @@ class Once:
                     *(owner_id, key.key, claim, key.body_hash, *_recorded(reply, endpoint)),
                 )
                 if settled is None:
-                    # Its time is over, and somebody has claimed the key anew.
+                    # The claim has expired, and another request has claimed the key.
                     raise IdempotencyConflict(_RUNS, retry_after_s=2)
         except BaseException:
-            # Where this does not work, or a gateway dies, the claim ends with the time of its request.
+            # If this fails, or the gateway dies, the claim expires with the deadline of its request.
             with suppress(*DATABASE_FAILURES):
                 async with asyncio.timeout(_FREED_WITHIN_S), self._postgres.connection() as connection:
                     await connection.execute(self._queries["free_idempotency"], owner_id, key.key, claim)
@@ -131,15 +132,15 @@ async def _write(connection: Connection, call: Call) -> None:
 
 
 def _recorded(reply: Reply, endpoint: Endpoint) -> tuple[int, bytes, str | None, str | None]:
-    """Return what is kept of a reply: its status, its body, its location and its entity tag."""
+    """Return the stored parts of a reply: its status, its body, its location and its entity tag."""
     body = reply.recorded if reply.recorded is not None else reply.body
-    assert body is None or isinstance(body, bytes), "a stream cannot be given again"
+    assert body is None or isinstance(body, bytes), "a stream cannot be replayed"
     return reply.status or endpoint.status, body or b"", reply.location, reply.etag
 
 
 async def find_answer(
     connection: Connection, queries: Mapping[str, str], owner_id: str, key: str
 ) -> Answered | None:
-    """Return what was answered to `key` within the last 24 hours."""
+    """Return the answer to `key` of the last 24 hours."""
     row = await connection.fetchrow(queries["find_idempotency"], owner_id, key)
     return Answered(**row) if row else None

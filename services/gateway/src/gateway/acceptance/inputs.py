@@ -21,6 +21,6 @@ class AcceptedWork(BaseModel):
 
 ACCEPTED = json(
     AcceptedWork,
-    description="Accepted: it will be done once, whatever happens to the services behind the gateway.",
-    headers={"Location": "where to read its state"},
+    description="Accepted: the work will be done once, even if services behind the gateway fail.",
+    headers={"Location": "the path of its state"},
 )

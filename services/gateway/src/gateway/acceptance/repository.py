@@ -17,7 +17,7 @@ from contracts.parked import ParkedChanged, ParkedState
 from gateway.acceptance.idempotency import Answered, find_answer
 from gateway.http.calls import IdempotencyKey
 
-# Of an upload, which renews its claim meanwhile.
+# The time that the claim of an upload lasts; the upload renews it.
 _CLAIMED_FOR_S = 300
 _STATUS_OF_PARKED: Mapping[ParkedState, str] = {
     "parked": "parked",
@@ -30,7 +30,7 @@ _STATUS_OF_PARKED: Mapping[ParkedState, str] = {
 class Acceptance:
     """Accepted work: its owner, its kind and the last status that was reported.
 
-    `reason` says why its command is parked, or was given up. `payload_hash` is there for a unique key.
+    `reason` says why its command is parked or was given up. `payload_hash` is set for work with a unique key.
     """
 
     id: UUID
@@ -45,7 +45,7 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class UniqueClaim:
-    """A key that only one piece of work may hold, and its present holder; None when it has none."""
+    """A key that only one piece of work may hold, and its current holder, if any."""
 
     key: str
     replaces: UUID | None
@@ -53,9 +53,9 @@ class UniqueClaim:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A piece of work to be accepted: its record, its messages, and the answer that its caller gets.
+    """A piece of work to be accepted: its record, its messages, and the answer to its caller.
 
-    `claim` is the token with which a long request has claimed its idempotency key.
+    `claim` is the token with which a long request claimed its idempotency key.
     """
 
     acceptance: Acceptance
@@ -68,7 +68,7 @@ class Work:
 
 
 class AcceptanceRepository:
-    """Runs its statements on the caller's connection; the caller decides what is one transaction."""
+    """Runs its statements on the caller's connection; the caller controls the transaction."""
 
     def __init__(self, queries: Mapping[str, str]) -> None:
         self._queries = queries
@@ -106,16 +106,16 @@ class AcceptanceRepository:
         return Acceptance(**row) if row else None
 
     async def find_unique(self, connection: Connection, owner_id: str, key: str) -> Acceptance | None:
-        """Return the work that has a unique key, however it ended."""
+        """Return the work that holds or held a unique key, whatever its status."""
         row = await connection.fetchrow(self._queries["find_unique"], owner_id, key)
         return Acceptance(**row) if row else None
 
     async def find_answer(self, connection: Connection, owner_id: str, key: str) -> Answered | None:
-        """Return what was answered to a key within the last 24 hours."""
+        """Return the answer to an idempotency key of the last 24 hours."""
         return await find_answer(connection, self._queries, owner_id, key)
 
     async def begin(self, connection: Connection, owner_id: str, key: str, claim: bytes) -> bool:
-        """Claim an idempotency key for a request that takes longer; return False when it is taken."""
+        """Claim an idempotency key for a long request; return False when it is taken."""
         query = self._queries["begin_idempotency"]
         return await connection.fetchval(query, owner_id, key, claim, _CLAIMED_FOR_S) is not None
 
@@ -154,7 +154,7 @@ class AcceptanceRepository:
     async def change_statuses(
         self, connection: Connection, changes: Sequence[tuple[UUID, str, datetime]]
     ) -> None:
-        """Note newer statuses; the last of each id counts."""
+        """Record newer statuses; the last one for each id counts."""
         newest = {id_: (status, at) for id_, status, at in sorted(changes, key=lambda change: change[2])}
         await connection.execute(
             self._queries["change_statuses"],
@@ -164,7 +164,7 @@ class AcceptanceRepository:
         )
 
     async def note_parked(self, connection: Connection, changed: ParkedChanged) -> None:
-        """Note what became of the parked commands of accepted work."""
+        """Record the decisions about parked commands of accepted work."""
         status = _STATUS_OF_PARKED[changed.state]
         reason = "discarded" if changed.state == "discarded" else changed.reason
         await connection.execute(

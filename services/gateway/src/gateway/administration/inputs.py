@@ -15,7 +15,7 @@ Service = Literal["gateway", "stock-data", "email", "batch-processor"]
 
 
 class ParkedChoice(Filter):
-    """A choice of parked messages; an id belongs to one service."""
+    """A filter of parked messages; ids are unique only within one service."""
 
     ids: Several[Id] | None = Field(default=None, examples=["1,2"])
     queue: str | None = Field(default=None, max_length=255)
@@ -23,12 +23,12 @@ class ParkedChoice(Filter):
     reason: str | None = Field(default=None, max_length=255)
 
     def wanted(self) -> ParkedFilter:
-        """Return the choice as the contract has it."""
+        """Return the filter as the model of the contract."""
         return ParkedFilter(ids=self.ids or [], queue=self.queue, message_type=self.type, reason=self.reason)
 
 
 class ParkedQuery(ParkedChoice, PageById):
-    """The query of `GET /v1/admin/parked`; pages follow each other within one service."""
+    """The query of `GET /v1/admin/parked`; a cursor continues the list of one service."""
 
     service: Service | None = Field(default=None, examples=["email"])
     state: ParkedState = "parked"
@@ -36,11 +36,11 @@ class ParkedQuery(ParkedChoice, PageById):
     @model_validator(mode="after")
     def _one_service_is_named(self) -> ParkedQuery:
         if (self.cursor or self.ids) and self.service is None:
-            raise ValueError("ids and a cursor belong to one service: give the parameter service too")
+            raise ValueError("ids and a cursor belong to one service: add the parameter service")
         return self
 
     def request(self) -> ListParked:
-        """Return the question for one service."""
+        """Return the request to one service."""
         return ListParked(state=self.state, wanted=self.wanted(), limit=self.limit, after=self.cursor or 0)
 
 
@@ -81,7 +81,7 @@ class ParkedList(BaseModel):
 
 
 class ParkedDetailView(ParkedView):
-    """A complete parked message; `body` is its JSON, or its text where it is not JSON."""
+    """A complete parked message; `body` is its JSON, or its text if it is not JSON."""
 
     headers: dict[str, Any]
     body: Any
@@ -95,7 +95,7 @@ class PauseInput(BaseModel):
 
 
 class PauseList(BaseModel):
-    """The operations and owners of which nothing begins."""
+    """The paused operations and owners."""
 
     data: list[Pause]
     next_cursor: None = None

@@ -1,4 +1,4 @@
-"""The answers of Prometheus: series, samples, alerts. A value can be NaN or infinite."""
+"""The responses of Prometheus: series, samples, alerts. A value can be NaN or infinite."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Series(BaseModel):
 
 
 class Alert(BaseModel):
-    """One alert that Prometheus knows."""
+    """One alert that Prometheus reports."""
 
     labels: dict[str, str]
     annotations: dict[str, str] = Field(default_factory=dict)

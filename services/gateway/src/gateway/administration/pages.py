@@ -1,6 +1,6 @@
 """The pages of the console. They contain no data: `/console/status` fetches it with a key.
 
-`/console/login` gets such a key for the token of a login address.
+`/console/login` exchanges the token of a login address for such a key.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from gateway.http.endpoints import Endpoint
 
 _ASSETS = Path(__file__).parent / "assets"
 _FILES = {
-    "/console/status": ("status.html", "showStatusPage", "Show the status page; it draws /v1/admin/status"),
-    "/console/login": ("login.html", "showLoginPage", "Sign in to the console by a login address"),
+    "/console/status": ("status.html", "showStatusPage", "Show the status page of /v1/admin/status"),
+    "/console/login": ("login.html", "showLoginPage", "Sign in to the console with a login address"),
     "/console/login.js": ("login.js", "getLoginScript", "Read the script of the login page"),
     "/console/status.css": ("status.css", "getStatusStyle", "Read the style of the status page"),
     "/console/status.js": ("status.js", "getStatusScript", "Read the script of the status page"),

@@ -32,12 +32,12 @@ from gateway.http.principal import Principal
 
 R = TypeVar("R", bound=BaseModel)
 
-# Messages that one call decides about.
+# The most messages that one call decides about.
 _MOST = 10_000
 
 
 class ParkedService:
-    """Asks each service for its own parked messages; the gateway reads its own directly."""
+    """Asks each service for its parked messages; the gateway reads its own directly."""
 
     def __init__(self, own: Parked, rpc: RpcClient, audit: AuditTrail) -> None:
         self._own = own
@@ -45,9 +45,9 @@ class ParkedService:
         self._audit = audit
 
     async def list(self, call: Call, query: ParkedQuery) -> dict[str, Any]:
-        """Return a page of one service's messages, or the first of every service.
+        """Return a page of one service's messages, or the first page of every service.
 
-        A service that does not answer is named in `errors`, unless it is the only one that was asked.
+        A service that does not answer is listed in `errors`, unless it is the only one that was asked.
         """
         request = query.request()
         if query.service is not None:
@@ -65,7 +65,7 @@ class ParkedService:
         return {"data": data, "next_cursor": None, "errors": errors}
 
     async def get(self, call: Call, service: str, number: int) -> dict[str, Any]:
-        """Return one message whole."""
+        """Return one complete message."""
         if service not in SERVICES or number >= 2**63:
             raise NotFound(f"There is no parked message {service}/{number}.")
         detail = await self._ask(service, InspectParked(id=number), ParkedDetail, call.deadline)
@@ -73,7 +73,7 @@ class ParkedService:
         return {"service": service, **document.pop("message"), **document}
 
     async def replay(self, call: Call, query: ReplayQuery) -> BulkResult:
-        """Send the oldest messages that fit to their original queue again; those without a proper id stay."""
+        """Send the oldest matching messages to their original queues; those without a valid id stay."""
         if query.dry_run:
             found = await self._count(query, call.deadline)
             return _would_change(found.matching, found.replayable)
@@ -84,7 +84,7 @@ class ParkedService:
         return self._changed(call, Action.PARKED_REPLAYED, query, decided)
 
     async def discard(self, call: Call, query: DiscardQuery) -> BulkResult:
-        """Discard the oldest messages that fit; they are never handled."""
+        """Discard the oldest matching messages; they are never handled."""
         if query.dry_run:
             found = await self._count(query, call.deadline)
             return _would_change(found.matching, found.matching)
@@ -99,7 +99,7 @@ class ParkedService:
         self, call: Call, action: Action, query: ReplayQuery | DiscardQuery, decided: ParkedDecided
     ) -> BulkResult:
         """Record a decision and return it as the answer of a bulk action."""
-        # The service has decided in a transaction of its own, and keeps the actor of each message, too.
+        # The service has committed the decision already, and also stores the actor with each message.
         after = {"wanted": query.wanted().model_dump(mode="json"), "count": decided.count}
         self._audit.record_with(call, action, f"parked:{query.service}", after=after)
         return BulkResult(
@@ -110,7 +110,7 @@ class ParkedService:
         )
 
     async def _ask(self, service: str, request: Request, reply: type[R], deadline: Deadline) -> R:
-        """Ask a service about its parked messages; the gateway's own need no message."""
+        """Ask a service about its parked messages; for the gateway's own no message is sent."""
         if service != GATEWAY:
             return await self._rpc.call(request, reply, deadline, service=service)
         answer = await self._own.answers()[type(request)](request, deadline)

@@ -1,4 +1,4 @@
-"""`/v1/admin/pauses`: nothing of an operation, or of an owner, begins until it is resumed."""
+"""`/v1/admin/pauses`: no work of a paused operation or owner starts until it is resumed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.identity.user_service import UserService
 
 
 class PauseService:
-    """Passes pauses on to batch-processor, which keeps them, and records them in the audit trail."""
+    """Forwards pauses to batch-processor, which stores them, and records them in the audit trail."""
 
     def __init__(
         self, rpc: RpcClient, catalogue: OperationCatalogue, users: UserService, audit: AuditTrail
@@ -36,23 +36,23 @@ class PauseService:
         return (await self._rpc.call(ListPauses(), Pauses, deadline)).data
 
     async def pause_operation(self, call: Call, name: str, body: PauseInput) -> Pause:
-        """Begin nothing more of an operation, whoever it is for. Raise `NotFound` when there is none."""
+        """Pause an operation for all owners. Raise `NotFound` if it does not exist."""
         known = [operation["name"] for operation in await self._catalogue.all()]
         if name not in known:
-            raise NotFound(f"There is no operation {name!r}; there are {', '.join(sorted(known))}.")
+            raise NotFound(f"There is no operation {name!r}; the operations are {', '.join(sorted(known))}.")
         return await self._pause(call, "operation", name, body.reason)
 
     async def pause_owner(self, call: Call, user_id: int, body: PauseInput) -> Pause:
-        """Begin nothing more of a user's batches and tasks. Raise `NotFound` without such a user."""
+        """Pause a user's batches and tasks. Raise `NotFound` if the user does not exist."""
         await self._users.get(call, user_id)
         return await self._pause(call, "owner", str(user_id), body.reason)
 
     async def resume_operation(self, call: Call, name: str) -> None:
-        """Let an operation go on."""
+        """Resume an operation."""
         await self._resume(call, "operation", name)
 
     async def resume_owner(self, call: Call, user_id: int) -> None:
-        """Let a user's batches and tasks go on."""
+        """Resume a user's batches and tasks."""
         await self._resume(call, "owner", str(user_id))
 
     async def _pause(self, call: Call, kind: PauseKind, name: str, reason: str) -> Pause:

@@ -1,4 +1,4 @@
-"""Prometheus' HTTP API (https://prometheus.io/docs/prometheus/latest/querying/api/), with bounds."""
+"""A bounded client of Prometheus' HTTP API (https://prometheus.io/docs/prometheus/latest/querying/api/)."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ class _Refusal(BaseModel):
 
 
 class Prometheus:
-    """Asks one Prometheus, four questions at a time. All methods raise `MonitoringUnavailable`."""
+    """Queries one Prometheus, at most four requests at once. All methods raise `MonitoringUnavailable`."""
 
     def __init__(self, url: str) -> None:
         self._client = httpx.AsyncClient(
             base_url=url,
             headers={"accept": "application/json"},
             limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
-            # The deadline of each question is the limit that counts.
+            # The deadline of each query is the effective limit.
             timeout=_LONGEST_S,
-            # It is a neighbour: the way to it leads through no proxy of the environment.
+            # It is on the same network: the proxies of the environment are not used.
             trust_env=False,
             verify=ssl.create_default_context() if url.startswith("https:") else False,
         )
@@ -83,7 +83,7 @@ class Prometheus:
     async def over(
         self, query: str, *, start: int, end: int, step_s: int, deadline: Deadline
     ) -> list[Series]:
-        """Return the series of `query` from `start` to `end` (Unix time), one sample each `step_s`."""
+        """Return the series of `query` from `start` to `end` (Unix time), a sample every `step_s`."""
         asked = {"query": query, "start": str(start), "end": str(end), "step": str(step_s)}
         answer = await self._get("/api/v1/query_range", asked, _MatrixAnswer, deadline)
         return answer.data.result
@@ -102,7 +102,7 @@ class Prometheus:
             ):
                 body = await read_within(response, _MOST_BYTES)
         except ValueError:
-            raise MonitoringUnavailable(f"Prometheus answers with more than {_MOST_BYTES} bytes.") from None
+            raise MonitoringUnavailable(f"Prometheus sent more than {_MOST_BYTES} bytes.") from None
         except TimeoutError:
             raise MonitoringUnavailable("Prometheus did not answer in time.") from None
         except httpx.ConnectError:
@@ -116,7 +116,7 @@ class Prometheus:
                 said = f": {redaction.text(_Refusal.model_validate_json(body).error)[:_SHOWN]}"
             except ValidationError:
                 said = "."
-            raise MonitoringUnavailable(f"Prometheus answers with status {response.status_code}{said}")
+            raise MonitoringUnavailable(f"Prometheus answered with status {response.status_code}{said}")
         try:
             return model.model_validate_json(body)
         except ValidationError:

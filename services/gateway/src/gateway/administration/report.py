@@ -1,4 +1,4 @@
-"""From the answers of Prometheus to the status of each service: lines over time, a state and its reasons."""
+"""The status of each service from the responses of Prometheus: lines over time, a state and its reasons."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DIGITS = 6
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The answers of Prometheus, and what is paused; each part may be the error that replaced it.
+    """The responses of Prometheus, and the pauses; a part that failed is replaced by its error.
 
     `lines` has the series of every line of every chart, by (chart, line).
     """
@@ -83,7 +83,7 @@ def _process(found: Findings, instance: str) -> dict[str, Any]:
 
 
 def _processes(targets: list[dict[str, Any]], now: float) -> str:
-    """Return in words what runs: versions, the age of the youngest process, restarts of all within a day."""
+    """Return a summary of the processes: versions, the age of the youngest, and all restarts within a day."""
     known = [target for target in targets if target["started_at"]]
     if not known:
         return ""
@@ -147,7 +147,7 @@ def _service(
 
 
 def _line_of(pause: Pause) -> str:
-    """Return in words what is paused, since when and why."""
+    """Return a sentence about a pause: its object, its start and its reason."""
     name = f"user {pause.name}" if pause.kind == "owner" else pause.name
     what = "the batches and tasks of" if pause.kind == "owner" else "the operation"
     since = pause.paused_at.isoformat(timespec="minutes").replace("+00:00", "Z")
@@ -163,7 +163,7 @@ def _state(targets: list[dict[str, Any]], *, is_ready: bool, reasons: list[str])
 
 
 def _values(chart: Chart, line: Line, service: str, found: Findings) -> Values | None:
-    """Return the line's value at each moment; None for a moment without one, and None for no value at all."""
+    """Return the line's value (or None) at each moment; return None if the line has no value at all."""
     series = next((s for s in _good(found.lines[chart.key, line.name]) if _is_of(s, service)), None)
     if series is None:
         return None
@@ -171,7 +171,7 @@ def _values(chart: Chart, line: Line, service: str, found: Findings) -> Values |
     for moment, value in series.values:
         at = found.index.get(int(moment))
         if at is not None and math.isfinite(value):
-            # With the digits that a chart can show: a third of the bytes.
+            # Rounded to the digits that a chart can show, which takes a third of the bytes.
             values[at] = float(f"{value:.{_DIGITS}g}")
     return values if any(value is not None for value in values) else None
 
@@ -193,7 +193,7 @@ def _firing(alerts: Sequence[Alert]) -> list[dict[str, Any]]:
 
 
 def _errors(found: Findings) -> list[dict[str, str]]:
-    """Return each part that is missing, once; a chart counts as one part."""
+    """Return each missing part once; a chart counts as one part."""
     parts: dict[str, Sequence[Any] | ServiceError] = {"targets": found.up, "ready": found.ready}
     parts |= {"alerts": found.alerts, "versions": found.versions, "pauses": found.pauses}
     parts |= {"started": found.started, "restarts": found.restarts}

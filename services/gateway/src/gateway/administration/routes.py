@@ -39,7 +39,7 @@ def endpoints(
     )
 
     async def healthz(_: Call) -> Reply:
-        # The reasons are on the ops port, for nobody outside.
+        # The reasons are only on the ops port, which is not public.
         is_ready = not health.reasons()
         body = document({"status": "ok" if is_ready else "unavailable"})
         return Reply(body, 200 if is_ready else 503)
@@ -63,7 +63,7 @@ def _pauses(pauses: PauseService) -> Iterator[Endpoint]:
         "/v1/admin/pauses",
         pauses.list,
         name="listPauses",
-        summary="List the operations and owners of which nothing begins",
+        summary="List the paused operations and owners",
         answers={200: json(PauseList)},
         errors=(Unavailable,),
         **about,
@@ -77,7 +77,7 @@ def _pauses(pauses: PauseService) -> Iterator[Endpoint]:
             f"/v1/admin/pauses/{path}",
             pause,
             name=f"pause{what}",
-            summary=f"Begin nothing more of {whose}",
+            summary=f"Pause {whose}",
             answers={200: json(Pause)},
             errors=(NotFound, Unavailable),
             examples={**example, "outage": {"reason": "the provider is down"}},
@@ -87,7 +87,7 @@ def _pauses(pauses: PauseService) -> Iterator[Endpoint]:
             f"/v1/admin/pauses/{path}",
             resume,
             name=f"resume{what}",
-            summary=f"Let {whose} go on",
+            summary=f"Resume {whose}",
             answers={204: nothing()},
             errors=(Unavailable,),
             examples=example,
@@ -110,7 +110,7 @@ def _parked(parked: ParkedService) -> Iterator[Endpoint]:
         "/v1/admin/parked/<service>/<int:number>",
         parked.get,
         name="getParked",
-        summary="Read one parked message with its headers and body",
+        summary="Read a parked message with its headers and body",
         tag="Administration",
         scope=Scope.ADMIN,
         answers={200: json(ParkedDetailView)},
@@ -132,7 +132,7 @@ def _parked(parked: ParkedService) -> Iterator[Endpoint]:
         "/v1/admin/parked/discard",
         parked.discard,
         name="discardParked",
-        summary="Give parked messages up for good",
+        summary="Discard parked messages permanently",
         tag="Administration",
         scope=Scope.ADMIN,
         answers={200: json(BulkResult)},

@@ -1,7 +1,7 @@
-"""The golden signals: what is drawn of each service, in which unit, and how Prometheus is asked for it.
+"""The golden signals: the charts of each service, their units, and their queries to Prometheus.
 
-Every query answers for all services at once, each series with its label `service`: the count of queries
-does not grow with the count of services.
+Every query covers all services, each series with its label `service`: the number of queries does not grow
+with the number of services.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ WindowName = Literal["5m", "15m", "1h", "6h", "24h"]
 
 _SECONDS: dict[WindowName, int] = {"5m": 300, "15m": 900, "1h": 3600, "6h": 21_600, "24h": 86_400}
 _STEPS = 60
-# A rate needs two samples: this is enough at the usual pauses of up to 30 s between them.
+# A rate needs two samples: this is enough for the usual scrape intervals of up to 30 s.
 _LEAST_RANGE_S = 60
 _RANGE = "$range"
 _NOT_STREAMS = 'route!~".*/events"'
@@ -22,7 +22,7 @@ _NOT_STREAMS = 'route!~".*/events"'
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of time up to now, and how finely it is drawn."""
+    """A period of time up to now, and its resolution."""
 
     name: WindowName
 
@@ -33,22 +33,22 @@ class Window:
 
     @property
     def step_s(self) -> int:
-        """Seconds from one point to the next."""
+        """The seconds from one point to the next."""
         return self.seconds // _STEPS
 
     def times(self, now: float) -> list[int]:
-        """Return the moments that are drawn, in seconds since 1970; the last one is now."""
+        """Return the moments of the points, in seconds since 1970; the last one is now."""
         end = int(now)
         return list(range(end - self.seconds, end + 1, self.step_s))
 
     def expression(self, query: str) -> str:
-        """Return `query` with the range of its rates, no shorter than a step, so that no event is missed."""
+        """Return `query` with the range of its rates, at least a step, so that no event is missed."""
         return query.replace(_RANGE, f"{max(self.step_s, _LEAST_RANGE_S)}s")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a chart: its name, its query in PromQL, and the value from which it is worth a warning."""
+    """One line of a chart: its name, its query in PromQL, and the value above which it is a warning."""
 
     name: str
     query: str
@@ -57,7 +57,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Lines of one unit that are drawn together; `key` names the chart in the answer and in errors."""
+    """Lines of one unit that share a chart; `key` names the chart in the answer and in errors."""
 
     key: str
     signal: Literal["traffic", "errors", "latency", "saturation"]
@@ -71,7 +71,7 @@ def _rate(metric: str, where: str = "") -> str:
 
 
 def _failed(metric: str, where: str) -> str:
-    """Return the share of a counter's events; nothing while nothing happens, 0 while nothing fails."""
+    """Return the query of a counter's failed share: empty without events, 0 without failures."""
     some, whole = _rate(metric, where), _rate(metric)
     return f"({some} or {whole} * 0) / ({whole} > 0)"
 
@@ -168,7 +168,7 @@ CHARTS = (
         "saturation",
         "Queues ready",
         "count",
-        # Every process tells of the same queues.
+        # Every process reports the same queues.
         (
             Line(
                 "messages",
@@ -181,7 +181,7 @@ CHARTS = (
 
 UP = "up"
 READY = "max by (service) (tickwire_ready)"
-# Of each process: what it is, since when it runs, how often it began anew within a day.
+# For each process: its version, its start, and its restarts within a day.
 VERSION = "tickwire_build_info"
 STARTED = "process_start_time_seconds"
 RESTARTS = "changes(process_start_time_seconds[1d])"

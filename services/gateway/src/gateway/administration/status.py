@@ -1,4 +1,4 @@
-"""`/v1/admin/status`: the golden signals of every service, gathered from Prometheus, and what is paused."""
+"""`/v1/admin/status`: the golden signals of every service, gathered from Prometheus, and the pauses."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ T = TypeVar("T")
 
 _EVERY_S = 5.0
 _USABLE_S = 15.0
-# Below the default deadline of a request: a slow Prometheus gives a report with gaps, not none.
+# Below the default deadline of a request: with a slow Prometheus the report has gaps, but there is one.
 _GATHER_S = 4.0
-# Only batch-processor knows what is paused. It is asked for less long: the rest does not wait for it.
+# Only batch-processor knows the pauses. Its time-out is shorter, so that the rest does not wait for it.
 _PAUSES_S = 1.0
 
-# Returns what is paused.
+# Returns all pauses.
 AskPauses: TypeAlias = Callable[[Deadline], Awaitable[Sequence[Pause]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report as JSON, and when it was made on the monotonic clock, in seconds."""
+    """A report as JSON, and the time of its creation in seconds of the monotonic clock."""
 
     body: bytes
     made_at: float
@@ -52,8 +52,8 @@ class StatusService:
     """Keeps one report for each window, shared by all callers.
 
     A request that finds it older than 5 seconds starts a new one and does not wait for it: the page that
-    watches the gateway must not slow it down. Only a request that finds none, or one that nobody has asked
-    for in a while, waits.
+    monitors the gateway must not slow it down. Only a request that finds no report, or one that has not been
+    requested for a while, waits.
     """
 
     def __init__(self, prometheus: Prometheus | None, *, pauses: AskPauses) -> None:
@@ -72,7 +72,7 @@ class StatusService:
         if self._prometheus is None:
             raise MonitoringNotConfigured(
                 "No Prometheus is configured: set GATEWAY_PROMETHEUS_URL to its address, "
-                "for example http://127.0.0.1:9090, and start the gateway again."
+                "for example http://127.0.0.1:9090, and restart the gateway."
             )
         making = self._makings.get(window.name)
         if making is None or making.is_due():
@@ -82,20 +82,20 @@ class StatusService:
         if kept is not None and kept.age_s <= _USABLE_S:
             return kept
         try:
-            # Shielded: one reader that goes away must not take the report from the others.
+            # Shielded: a reader that disconnects must not cancel the report of the others.
             async with asyncio.timeout(deadline.remaining_s()):
                 return await asyncio.shield(making.task)
         except TimeoutError:
-            raise DeadlineExceeded("The status report was not ready in time.") from None
+            raise DeadlineExceeded("The status report was not ready in time; repeat the request.") from None
 
     async def close(self) -> None:
-        """Cancel the reports that are being made and close the connections."""
+        """Cancel the reports in progress and close the connections."""
         await supervision.end(making.task for making in self._makings.values())
         if self._prometheus is not None:
             await self._prometheus.close()
 
     async def _make(self, prometheus: Prometheus, window: Window) -> Report:
-        """Ask everything at once and keep the report; a part that failed is named in it."""
+        """Run all queries at once and store the report, which names the parts that failed."""
         deadline = Deadline.after(_GATHER_S)
         times = window.times(time.time())
 
@@ -140,7 +140,7 @@ class _Making:
     started_at: float
 
     def is_due(self) -> bool:
-        """Return whether it is time for the next one."""
+        """Return whether the next report is due."""
         return self.task.done() and time.monotonic() - self.started_at > _EVERY_S
 
 

@@ -29,7 +29,7 @@ _CATCH_UP_EVERY_S = 5.0
 
 @dataclass
 class _Shown:
-    """The position up to which an owner's firings were published here, and whether there may be more."""
+    """The position up to which an owner's firings were published here, and whether newer ones may exist."""
 
     at: Position
     is_behind: bool = False
@@ -37,10 +37,10 @@ class _Shown:
 
 
 class AlertFeed:
-    """Publishes the firings of each owner that listens here: every offset once, in order.
+    """Publishes the firings of each owner with a listener here: every offset once, in order.
 
-    Events may arrive late, twice or not at all: a gap, and what was missed during an outage of the broker, is
-    filled from stock-data, which stores them.
+    Events may arrive late, twice or not at all: gaps, including those of an outage of the broker, are filled
+    from stock-data, which stores the firings.
     """
 
     def __init__(self, hub: Hub, rpc: RpcClient) -> None:
@@ -68,7 +68,7 @@ class AlertFeed:
         newest_first: bool = False,
         limit: int = MOST_FIRINGS,
     ) -> tuple[Position, list[Publication]]:
-        """Return firings of the caller between two offsets, and the position of the newest there is."""
+        """Return firings of the caller between two offsets, and the position of the newest."""
         question = ListFirings(
             owner_id=principal.owner_id, after=after, before=before, newest_first=newest_first, limit=limit
         )
@@ -76,7 +76,7 @@ class AlertFeed:
         return Position(found.epoch, found.offset), _publications(found)
 
     async def heard(self, body: bytes) -> None:
-        """Take the event that an alert has fired."""
+        """Handle the event that an alert has fired."""
         fired = orjson.loads(body)
         owner_id, firing = fired["owner_id"], fired["firing"]
         shown = self._shown.get(owner_id)
@@ -97,13 +97,13 @@ class AlertFeed:
             shown.is_behind = True
 
     async def catch_up(self) -> None:
-        """Publish what was missed, as soon as it can be read, until cancelled."""
+        """Publish missed firings as soon as they can be read, until cancelled."""
         while True:
             await asyncio.sleep(_CATCH_UP_EVERY_S)
             await self.look()
 
     async def look(self) -> None:
-        """Publish once what was missed, and forget the owners who no longer listen."""
+        """Publish missed firings once, and forget the owners without listeners."""
         for owner_id, shown in list(self._shown.items()):
             if not self._hub.has_listeners(topic(owner_id)):
                 self._shown.pop(owner_id, None)
@@ -118,15 +118,15 @@ class AlertFeed:
             log.warning("alert firings could not be read", reason=error.detail)
 
     async def _fill(self, owner_id: str, shown: _Shown) -> None:
-        """Publish what follows the last firing that was published here."""
+        """Publish the firings after the last one that was published here."""
         async with shown.lock:
-            # First: what is missed while this reads is looked for again.
+            # Cleared first: a firing that is missed while this reads sets it again.
             shown.is_behind = False
             is_more = True
             while is_more:
                 found = await self._ask(ListFirings(owner_id=owner_id, after=shown.at.offset))
                 if found.epoch != shown.at.epoch:
-                    # An owner's first firing, or another database: offsets begin anew.
+                    # The owner's first firing, or a new database: offsets start again.
                     shown.at = Position(found.epoch, 0)
                     continue
                 for publication in _publications(found):
@@ -142,7 +142,7 @@ class AlertFeed:
 
 
 def topic(owner_id: str) -> str:
-    """Return the name under which the hub knows an owner's channel, which all of them call `alerts`."""
+    """Return the hub's name of an owner's channel, which every owner knows as `alerts`."""
     return f"{CHANNEL}:{owner_id}"
 
 

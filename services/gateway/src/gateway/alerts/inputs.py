@@ -23,10 +23,10 @@ class AlertInput(BaseModel):
     notify: list[EmailTarget] = Field(
         default_factory=list,
         max_length=MOST_NOTIFIED,
-        description="who gets an e-mail, which needs the scope emails:send; webhooks do not exist yet",
+        description="recipient of an e-mail, which needs the scope emails:send; there are no webhooks yet",
     )
     once: bool = Field(
-        default=True, description="end with the first firing, instead of firing on every crossing"
+        default=True, description="end with the first firing instead of firing on every crossing"
     )
     expires_at: Annotated[PlannedTime, AfterValidator(require_future)] | None = None
 

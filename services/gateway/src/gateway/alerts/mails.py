@@ -1,4 +1,4 @@
-"""Mails of alerts that have fired: accepted like any mail of their owner, if the owner may still send."""
+"""Mails of fired alerts: accepted like any other mail of the owner, if the owner may still send mail."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class AlertMails:
         self._authority = authority
 
     async def promise(self, connection: Connection, deliveries: Sequence[Delivery[AlertFired]]) -> None:
-        """Promise the mails of owners who may send mail now; those of others are dropped and counted."""
+        """Promise the mails of owners who may send mail now; drop and count the others."""
         notifying = [delivery.message for delivery in deliveries if delivery.message.notify]
         makers = {_maker(fired) for fired in notifying}
         holders = await self._authority.holders(connection, Scope.EMAILS_SEND, makers) if makers else set()
@@ -55,7 +55,7 @@ class AlertMails:
 
 
 def _maker(fired: AlertFired) -> Maker:
-    # An access token that could not send mail has made no alert that does.
+    # An access token without the right to send mail cannot have created an alert with an e-mail target.
     return Maker(fired.owner_id, fired.made_by, frozenset({Scope.EMAILS_SEND}))
 
 
@@ -64,7 +64,7 @@ def _mails(fired: AlertFired) -> Iterator[Work]:
     accepted_at = datetime.now(UTC)
     for number, target in enumerate(fired.notify):
         mail = Mail(to=[target.email], subject=_headline(firing), text=_text(firing), tags=["alert"])
-        # The same id however often the event is handled: the mail is accepted once.
+        # The id is the same each time the event is handled, so that the mail is accepted once.
         email_id = uuid5(firing.id, str(number))
         command = SendEmail.of(mail, email_id=email_id, owner_id=fired.owner_id, accepted_at=accepted_at)
         acceptance = Acceptance(email_id, fired.owner_id, "email", "queued", None, accepted_at)

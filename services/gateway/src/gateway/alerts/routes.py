@@ -57,7 +57,7 @@ def _one(service: AlertService) -> Iterator[Endpoint]:
         "/v1/alerts/<uuid:alert_id>",
         service.get,
         name="getAlert",
-        summary="Read a price alert, and when it fired last",
+        summary="Read a price alert and its last firing",
         tag="Alerts",
         scope=Scope.ALERTS_READ,
         answers={200: json(Alert, headers=CONTENT_TAG)},

@@ -1,4 +1,4 @@
-"""Alerts at the gateway: made, shown and ended here, stored and watched by stock-data."""
+"""Alerts at the gateway: requests about them, which stock-data stores and evaluates."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class AlertService:
         return AlertList(data=page.data, next_cursor=page.next_cursor)
 
     async def delete(self, call: Call, alert_id: UUID) -> None:
-        """End an alert of the caller: once this is answered it does not fire any more."""
+        """End an alert of the caller: it does not fire any more once this has returned."""
         request = DeleteAlert(alert_id=alert_id, owner_id=call.principal.owner_id)
         ended = await self._rpc.call(request, Alert, call.deadline)
         await self._audit.record_now(call, Action.ALERT_DELETED, f"alert:{alert_id}", before=_audited(ended))

@@ -1,4 +1,4 @@
-"""The inputs and answers of the short routes."""
+"""The request and response models of the short routes."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from gateway.stocks.service import StockService
 _accept = partial(
     post,
     tag="Short routes",
-    answers={202: json(Taken, headers={"Location": "where to read its state"})},
+    answers={202: json(Taken, headers={"Location": "the path of its state"})},
     errors=(
         Overloaded, DatabaseUnavailable, IdempotencyConflict, IdempotencyMismatch, PayloadTooLarge,
         UnknownOperation,
@@ -56,7 +56,7 @@ def endpoints(service: AliasService, stocks: StockService) -> Iterator[Endpoint]
         "/process-batch",
         service.process_batch,
         name="processBatchShort",
-        summary="Accept a batch whose items come back as they are",
+        summary="Accept a batch whose items are returned unchanged",
         scope=Scope.BATCHES_WRITE,
         examples={"two items": {"batches": [1, 2]}},
     )
@@ -64,7 +64,7 @@ def endpoints(service: AliasService, stocks: StockService) -> Iterator[Endpoint]
         "/process-data",
         service.process_data,
         name="processDataShort",
-        summary="Accept a batch whose items come back as they are",
+        summary="Accept a batch whose items are returned unchanged",
         scope=Scope.BATCHES_WRITE,
         examples={"two items": {"items": [1, 2]}},
     )
@@ -72,7 +72,7 @@ def endpoints(service: AliasService, stocks: StockService) -> Iterator[Endpoint]
         "/enqueue-task",
         service.enqueue_task,
         name="enqueueTaskShort",
-        summary="Accept any JSON as a task that comes back as it is",
+        summary="Accept any JSON as a task that returns it unchanged",
         scope=Scope.BATCHES_WRITE,
         examples={"a task": {"greeting": "hello"}},
     )

@@ -47,7 +47,7 @@ class Action(StrEnum):
 
 
 class Actor(BaseModel):
-    """The maker of a change; `user_id` and `key_id` are null for a command on the host."""
+    """The author of a change; `user_id` and `key_id` are null for a command on the host."""
 
     user_id: int | None
     name: str | None
@@ -55,7 +55,7 @@ class Actor(BaseModel):
 
 
 class AuditEntry(BaseModel):
-    """One change. `before` and `after` hold the fields that changed; secrets are never among them."""
+    """One change. `before` and `after` have the changed fields, never a secret."""
 
     id: int
     at: datetime
@@ -75,11 +75,11 @@ class AuditPage(BaseModel):
 
 
 class AuditFilter(CreatedWithin):
-    """A choice of changes."""
+    """A filter of changes."""
 
     user_id: int | None = Field(default=None, ge=1, le=MOST_ID, description="the user who made the change")
     key_id: str | None = Field(
-        default=None, max_length=64, description="the key that the change was made with"
+        default=None, max_length=64, description="the key with which the change was made"
     )
     action: Several[Action] | None = None
     target: str | None = Field(default=None, max_length=255, examples=["user:7"])

@@ -32,7 +32,7 @@ class AuditRepository:
         after: Mapping[str, Any] | None,
         request_id: str | None,
     ) -> None:
-        """Append an entry, without secrets that may have been typed into a name or an address."""
+        """Append an entry, with secrets redacted that a user may have typed into a name or an address."""
         documents: list[str | None] = []
         for fields in (before, after):
             plain = orjson.loads(orjson.dumps(fields and dict(fields), option=orjson.OPT_UTC_Z))
@@ -49,7 +49,7 @@ class AuditRepository:
         )
 
     async def page(self, connection: Connection, query: AuditQuery) -> list[Row]:
-        """Return a page of entries, the newest first, and one more if there is one."""
+        """Return a page of entries, newest first, plus one more entry if there is one."""
         return await connection.fetch(
             self._queries["list_audit_entries"],
             query.cursor,

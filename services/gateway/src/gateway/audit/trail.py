@@ -1,4 +1,4 @@
-"""The audit trail: appended in the transaction of the change that it records."""
+"""The audit trail: each entry is written in the transaction of the change that it records."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class AuditTrail:
     ) -> None:
         """Append a change to the trail, in the transaction that makes the change.
 
-        `principal` makes the change; None for a command on the host. `target` names the thing as `kind:id`.
+        `principal` is the author of the change; None for a command on the host. `target` is the object as
+        `kind:id`.
         """
         trace = tracing.current()
         actor = Actor(user_id=None, name="host", key_id=None)
@@ -60,7 +61,7 @@ class AuditTrail:
         before: Mapping[str, Any] | None = None,
         after: Mapping[str, Any] | None = None,
     ) -> None:
-        """Append a change that another service has made to the trail, with the other writes of `call`."""
+        """Append a change made by another service to the trail, with the other writes of `call`."""
         call.writes.append(
             lambda connection: self.record(
                 connection, call.principal, action, target, before=before, after=after
@@ -76,7 +77,7 @@ class AuditTrail:
         before: Mapping[str, Any] | None = None,
         after: Mapping[str, Any] | None = None,
     ) -> None:
-        """Append a change that another service has made to the trail, even if the call fails later."""
+        """Append a change made by another service to the trail, even if the call fails later."""
         async with self._postgres.transaction() as connection:
             await self.record(connection, call.principal, action, target, before=before, after=after)
 

@@ -1,4 +1,4 @@
-"""Actions on batches and tasks, on one of them or on all that fit a filter: the declared endpoints."""
+"""Actions on one batch or task, or on all that match a filter: the declared endpoints."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _BATCH, _TASK = "/v1/batches/<uuid:batch_id>", "/v1/tasks/<uuid:task_id>"
 
 def endpoints(actions: BatchActions) -> Iterator[Endpoint]:
     """Yield the endpoints of actions on batches and tasks."""
-    yield _one(f"{_BATCH}/cancel", actions.cancel, "cancelBatch", "Cancel a batch before its next item")
-    yield _one(f"{_BATCH}/pause", actions.pause, "pauseBatch", "Pause a batch: no more of its items begin")
+    yield _one(f"{_BATCH}/cancel", actions.cancel, "cancelBatch", "Cancel a batch: no more items start")
+    yield _one(f"{_BATCH}/pause", actions.pause, "pauseBatch", "Pause a batch: no more of its items start")
     yield _one(f"{_BATCH}/resume", actions.resume, "resumeBatch", "Resume a paused batch")
     yield _retry(f"{_BATCH}/retry", actions.retry, "retryBatch", "Retry the failed items of a batch")
     yield _one(f"{_TASK}/cancel", actions.cancel_task, "cancelTask", "Cancel a task that has not ended")
@@ -31,7 +31,7 @@ def endpoints(actions: BatchActions) -> Iterator[Endpoint]:
         f"{_TASK}/pause",
         actions.pause_task,
         "pauseTask",
-        "Pause a task: it does not begin until it is resumed",
+        "Pause a task: it does not start until it is resumed",
     )
     yield _one(f"{_TASK}/resume", actions.resume_task, "resumeTask", "Resume a paused task")
     yield _retry(f"{_TASK}/retry", actions.retry_task, "retryTask", "Retry a failed task")
@@ -39,7 +39,7 @@ def endpoints(actions: BatchActions) -> Iterator[Endpoint]:
         _TASK,
         actions.move_task,
         name="moveTask",
-        summary="Reschedule a task that has not begun",
+        summary="Reschedule a task that has not started",
         answers={202: json(BatchView)},
         errors=(*_ONE, Conflict, PreconditionFailed),
         precondition=Precondition.OPTIONAL,
@@ -47,19 +47,37 @@ def endpoints(actions: BatchActions) -> Iterator[Endpoint]:
         examples={"tomorrow": {"run_at": "2026-11-28T08:00:00Z"}},
         **_about(_TASK),
     )
-    yield _all("/v1/batches/cancel", actions.cancel_batches, "cancelBatches", "Cancel all batches that fit")
-    yield _all("/v1/batches/pause", actions.pause_batches, "pauseBatches", "Pause all batches that fit")
-    yield _all("/v1/batches/resume", actions.resume_batches, "resumeBatches", "Resume all batches that fit")
+    yield _all(
+        "/v1/batches/cancel",
+        actions.cancel_batches,
+        "cancelBatches",
+        "Cancel all batches that match a filter",
+    )
+    yield _all(
+        "/v1/batches/pause", actions.pause_batches, "pauseBatches", "Pause all batches that match a filter"
+    )
+    yield _all(
+        "/v1/batches/resume",
+        actions.resume_batches,
+        "resumeBatches",
+        "Resume all batches that match a filter",
+    )
     yield _all(
         "/v1/batches/retry",
         actions.retry_batches,
         "retryBatches",
-        "Retry the failed items of all batches that fit",
+        "Retry the failed items of all batches that match a filter",
     )
-    yield _all("/v1/tasks/cancel", actions.cancel_tasks, "cancelTasks", "Cancel all tasks that fit")
-    yield _all("/v1/tasks/pause", actions.pause_tasks, "pauseTasks", "Pause all tasks that fit")
-    yield _all("/v1/tasks/resume", actions.resume_tasks, "resumeTasks", "Resume all tasks that fit")
-    yield _all("/v1/tasks/retry", actions.retry_tasks, "retryTasks", "Retry all failed tasks that fit")
+    yield _all(
+        "/v1/tasks/cancel", actions.cancel_tasks, "cancelTasks", "Cancel all tasks that match a filter"
+    )
+    yield _all("/v1/tasks/pause", actions.pause_tasks, "pauseTasks", "Pause all tasks that match a filter")
+    yield _all(
+        "/v1/tasks/resume", actions.resume_tasks, "resumeTasks", "Resume all tasks that match a filter"
+    )
+    yield _all(
+        "/v1/tasks/retry", actions.retry_tasks, "retryTasks", "Retry all failed tasks that match a filter"
+    )
 
 
 def _one(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
@@ -76,7 +94,7 @@ def _one(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
 
 
 def _retry(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
-    answers = {200: json(BulkResult, description="Items that failed, and those of them that run again.")}
+    answers = {200: json(BulkResult, description="The number of failed items and of retried ones.")}
     return post(
         path,
         handler,

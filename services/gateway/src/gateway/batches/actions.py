@@ -1,4 +1,4 @@
-"""Actions on batches and tasks: cancel, pause, resume, retry, move; on one of them or on all that fit."""
+"""Actions on batches and tasks: cancel, pause, resume, retry, reschedule; on one or on many."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gateway.batches.operations import OperationCatalogue
 from gateway.http.calls import Call
 from gateway.http.filters import BulkResult
 
-# One call changes so many, a page of them at a time.
+# The most that one call changes, page by page.
 _MOST_CHANGED = 1000
 _PAGE = 200
 
@@ -31,7 +31,7 @@ _PAGE = 200
 class Action:
     """An action on batches: its command, the states in which it applies, and the state that follows.
 
-    In one of the states `done` the action has no effect.
+    In the states `done` the action has no effect.
     """
 
     name: str
@@ -72,15 +72,15 @@ class BatchActions:
         return await self._act(call, batch_id, "batch", CANCEL)
 
     async def cancel_task(self, call: Call, task_id: UUID) -> dict[str, Any]:
-        """Cancel a task that has not finished, also one that waits for its time."""
+        """Cancel a task that has not finished, including one that is scheduled for later."""
         return await self._act(call, task_id, "task", CANCEL)
 
     async def pause(self, call: Call, batch_id: UUID) -> dict[str, Any]:
-        """Pause a batch: no more of its items begin; those that run finish."""
+        """Pause a batch: no more of its items start; running ones finish."""
         return await self._act(call, batch_id, "batch", PAUSE)
 
     async def pause_task(self, call: Call, task_id: UUID) -> dict[str, Any]:
-        """Pause a task: it does not begin until it is resumed."""
+        """Pause a task: it does not start until it is resumed."""
         return await self._act(call, task_id, "task", PAUSE)
 
     async def resume(self, call: Call, batch_id: UUID) -> dict[str, Any]:
@@ -100,10 +100,12 @@ class BatchActions:
         return await self._retry(call, task_id, "task", query)
 
     async def move_task(self, call: Call, task_id: UUID, body: Moving) -> dict[str, Any]:
-        """Reschedule a task that has not begun."""
+        """Reschedule a task that has not started."""
         task = await self._lookup.find(call.principal, task_id, "task", call.deadline)
         if task["status"] not in ("queued", "paused") or task.get("started_at") or task["counts"] is None:
-            raise Conflict(f"Task {task_id} is {task['status']}: only a task that waits can be rescheduled.")
+            raise Conflict(
+                f"Task {task_id} is {task['status']}: only a stored task that has not started can move."
+            )
         call.require_revision(revision_of(task), etag=f'"{revision_of(task)}"')
         owner_id = call.principal.owner_id
         command = contract.MoveBatch(batch_id=task_id, owner_id=owner_id, not_before=body.run_at)
@@ -111,46 +113,46 @@ class BatchActions:
         return {**task, "run_at": body.run_at, "next": None}
 
     async def cancel_batches(self, call: Call, query: CancelQuery) -> BulkResult:
-        """Cancel all batches that fit."""
+        """Cancel all batches that match."""
         return await self._act_on_all(call, query, "batch", CANCEL)
 
     async def cancel_tasks(self, call: Call, query: CancelQuery) -> BulkResult:
-        """Cancel all tasks that fit."""
+        """Cancel all tasks that match."""
         return await self._act_on_all(call, query, "task", CANCEL)
 
     async def pause_batches(self, call: Call, query: CancelQuery) -> BulkResult:
-        """Pause all batches that fit."""
+        """Pause all batches that match."""
         return await self._act_on_all(call, query, "batch", PAUSE)
 
     async def pause_tasks(self, call: Call, query: CancelQuery) -> BulkResult:
-        """Pause all tasks that fit."""
+        """Pause all tasks that match."""
         return await self._act_on_all(call, query, "task", PAUSE)
 
     async def resume_batches(self, call: Call, query: CancelQuery) -> BulkResult:
-        """Resume all paused batches that fit."""
+        """Resume all paused batches that match."""
         return await self._act_on_all(call, query, "batch", RESUME)
 
     async def resume_tasks(self, call: Call, query: CancelQuery) -> BulkResult:
-        """Resume all paused tasks that fit."""
+        """Resume all paused tasks that match."""
         return await self._act_on_all(call, query, "task", RESUME)
 
     async def retry_batches(self, call: Call, query: RetryAllQuery) -> BulkResult:
-        """Retry the failed items of all batches that fit: all of them, or those with certain errors."""
+        """Retry the failed items of all batches that match: all of them, or those with certain errors."""
         return await self._act_on_all(call, query, "batch", _retry_of(query.code, call))
 
     async def retry_tasks(self, call: Call, query: RetryAllQuery) -> BulkResult:
-        """Retry all failed tasks that fit."""
+        """Retry all failed tasks that match."""
         return await self._act_on_all(call, query, "task", _retry_of(query.code, call))
 
     async def _act(self, call: Call, id_: UUID, kind: contract.Kind, action: Action) -> dict[str, Any]:
         call.principal.require(Scope.BATCHES_WRITE)
         batch = await self._lookup.find(call.principal, id_, kind, call.deadline)
-        # A cancel may overtake its batch: it is remembered there until the batch has come.
+        # A cancel may arrive before its batch: batch-processor remembers it.
         is_stored = batch["counts"] is not None or action is CANCEL
         if not is_stored or batch["status"] not in (*action.possible, *action.done):
             raise _refusal(id_, kind, batch, action)
         if batch["status"] not in contract.FINISHED:
-            # Also where nothing seems to be left to do: what was asked for before may not have happened yet.
+            # Also when the state is reached already: an earlier action may still be on its way.
             self._promise(call, [action.command(batch_id=id_, owner_id=call.principal.owner_id)])
         if batch["status"] in action.possible:
             return {**batch, "status": action.follows, "next": None}
@@ -160,7 +162,8 @@ class BatchActions:
         batch = await self._lookup.find(call.principal, id_, kind, call.deadline)
         if batch["counts"] is None or batch["status"] not in RETRY.possible:
             raise _refusal(id_, kind, batch, RETRY)
-        # To retry is to run: it needs the rights that the operation needs, whoever made the batch.
+        # A retry runs the operation, so the caller needs its scopes, even for a batch that somebody else
+        # accepted.
         await self._catalogue.require(batch["operation"], call.principal)
         failed = batch["errors"] or {}
         codes = query.code or []
@@ -182,7 +185,7 @@ class BatchActions:
             question = question.model_copy(update={"wanted": wanted})
             counts = (await self._rpc.call(question, contract.BatchCounts, call.deadline)).counts
         statuses = [status for status in action.possible if counts.get(status)]
-        # A dry run looks at the same pages: it is refused, or incomplete, where the real one would be.
+        # A dry run reads the same pages: it is refused or incomplete in the same cases.
         ids: list[UUID] = []
         page = contract.ListBatches(
             owner_id=owner_id,
@@ -212,7 +215,7 @@ class BatchActions:
 
 
 def _retry_of(codes: Sequence[str] | None, call: Call) -> Action:
-    """Return the retry by the caller of the items that failed with one of `codes`; without any, of all."""
+    """Return the retry of items that failed with one of `codes`, or of all failed items without `codes`."""
     scopes = sorted(map(str, call.principal.scopes))
     return replace(RETRY, command=partial(contract.RetryBatch, codes=list(codes or ()), scopes=scopes))
 

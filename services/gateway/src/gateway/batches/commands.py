@@ -1,4 +1,4 @@
-"""The commands that batches and tasks become, with payloads as their callers have written them."""
+"""The commands of batches and tasks, with payloads exactly as their callers wrote them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RUN_ITEMS = 1000
 def of_batch(
     acceptance: Acceptance, batch: BatchInput, principal: Principal, *, document: bytes, name: str
 ) -> list[Outgoing]:
-    """Return a small batch as one message, a larger one as runs of a thousand items followed by a seal."""
+    """Return a small batch as one message, and a larger one as messages of a thousand items and a seal."""
     if batch.source is not None:
         create = contract.CreateBatch(
             **description(acceptance, batch, principal, document),
@@ -98,7 +98,7 @@ def follow_up(wanted: FollowUpInput | None, document: bytes) -> contract.FollowU
 
 
 def with_items(command: Outgoing, items: bytes) -> Outgoing:
-    """Return a command without items extended by these items, byte for byte as the caller wrote them."""
+    """Return a command with `items` added, byte for byte as the caller wrote them."""
     return Outgoing(
         command.exchange,
         command.routing_key,

@@ -1,4 +1,4 @@
-"""Cutting an upload into runs of items: lines are checked while they arrive, and none is kept."""
+"""Splits an upload into runs of items: lines are checked as they arrive, and are not kept."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gateway.batches.payload_checks import PayloadCheck
 CHUNK_ITEMS = 500
 _CHUNK_BYTES = 512 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# So many bad lines are listed, as far as they come within so many lines behind the first of them.
+# The most invalid lines that are listed, and how many lines after the first of them are checked.
 MOST_BAD_LINES = 20
 LINES_LOOKED_AT = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Items in JSON, the position of the first, and the line of each unless that is its position + 1.
+    """Consecutive items in JSON, the position of the first, and their lines unless those are position + 1.
 
-    `end` is the number of bytes of the upload up to the end of the last line, `last_line` its number.
-    `places` are where each payload begins and ends in the items, joined by commas; None when it is not known.
+    `end` is the number of bytes of the upload up to the end of the last line, whose number is `last_line`.
+    `places` are the start and the end of each payload in the items joined by commas; None if not known.
     """
 
     offset: int
@@ -38,16 +38,16 @@ class Run:
 class Cutter:
     """Turns the bytes of an upload into runs of items.
 
-    `feed` takes what arrives and returns the runs that are complete; `flush` returns what is left of whole
-    lines, `finish` also the line that has no end. `check` compares the payloads with the operation's schema.
-    The other fields are where an upload that is resumed goes on.
-    Raise `InvalidInput` with the first bad lines, `PayloadTooLarge` for a line or an upload that is too long.
+    `feed` takes bytes and returns the runs that are complete; `flush` returns the remaining complete lines,
+    and `finish` also the last line without an end. `check` validates the payloads against the operation's
+    schema. The other fields are the state from which a resumed upload continues. Raise `InvalidInput` with
+    the first invalid lines, `PayloadTooLarge` for a line or an upload that is too long.
     """
 
     total: int = 0
     line_number: int = 0
     rest: bytes = b""
-    # Of the whole lines that were fed.
+    # The bytes of the complete lines so far.
     end: int = 0
     check: PayloadCheck | None = field(default=None, kw_only=True)
     _items: list[bytes] = field(default_factory=list)
@@ -76,13 +76,13 @@ class Cutter:
         return runs
 
     def flush(self) -> list[Run]:
-        """Return the items of whole lines that no run has yet. Raise `InvalidInput` when lines were bad."""
+        """Return the remaining items of complete lines. Raise `InvalidInput` if lines were invalid."""
         if self._bad:
             raise self._refusal()
         return [self._cut()] if self._items else []
 
     def finish(self) -> list[Run]:
-        """Return the last run, if any. Raise `InvalidInput` when lines were bad, or there was no item."""
+        """Return the last run, if any. Raise `InvalidInput` if lines were invalid or there was no item."""
         if self.rest:
             self._take(self.rest)
             self.end += len(self.rest)
@@ -97,7 +97,7 @@ class Cutter:
         return len(self._items) >= CHUNK_ITEMS or self._size >= _CHUNK_BYTES
 
     def _take_together(self, lines: list[bytes]) -> bool:
-        """Take lines that are items beyond doubt, at a fraction of the cost; return whether they are."""
+        """Take lines that are certainly valid items at a fraction of the cost; return False for others."""
         if self._bad or self.total + len(lines) > MOST_ITEMS:
             return False
         items = read_together(lines, self.check)
@@ -137,7 +137,7 @@ class Cutter:
             if len(self._bad) == MOST_BAD_LINES:
                 raise self._refusal()
         if self._bad:
-            # Nothing of the upload will count: only the other bad lines are looked for.
+            # The upload will be refused: the remaining lines are read only to report their errors.
             if self.line_number - self._first_bad >= LINES_LOOKED_AT:
                 raise self._refusal()
             return
@@ -158,7 +158,7 @@ class Cutter:
     def _cut(self) -> Run:
         items, numbers = self._items, self._numbers
         offset = self.total - len(items)
-        # Without empty lines before them the lines are the positions, counted from 1.
+        # Without empty lines, the line number is the position, counted from 1.
         lines = None if numbers[-1] == self.total else numbers
         places = self._places
         self._items, self._numbers, self._places, self._size = [], [], [], 0

@@ -1,4 +1,4 @@
-"""Compressed uploads: gzip is unpacked while it arrives, a bounded piece at a time."""
+"""Compressed uploads: gzip is unpacked as it arrives, in pieces of bounded size."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import AsyncIterable, AsyncIterator
 
 from chassis.errors import InvalidInput, PayloadTooLarge
 
-# What is unpacked before others have their turn.
+# The bytes that are unpacked before other tasks may run.
 _PIECE_BYTES = 64 * 1024
-# Text of one kind packs to a tenth or less; a thousandth is made to fill memory or time.
+# Uniform text compresses to a tenth or less; a thousandth is an attack on memory or time.
 MOST_RATIO = 200
-# A short upload of equal lines packs better than that, and harms nobody.
+# A short upload of equal lines compresses better than that, and is harmless.
 FREE_BYTES = 1 << 20
 _GZIP = 16 + zlib.MAX_WBITS
 
@@ -19,8 +19,8 @@ _GZIP = 16 + zlib.MAX_WBITS
 async def inflated(parts: AsyncIterable[bytes], *, limit: int) -> AsyncIterator[bytes]:
     """Yield the unpacked bytes of a gzip stream of one or more members, at most `limit` bytes in all.
 
-    Raise `InvalidInput` for what is not gzip or ends too early, `PayloadTooLarge` over the limit or when more
-    than 1 MiB is unpacked from less than a 200th of it.
+    Raise `InvalidInput` for data that is not gzip or is truncated, and `PayloadTooLarge` over the limit or
+    when more than 1 MiB is unpacked from less than a 200th of it.
     """
     unpacker = zlib.decompressobj(_GZIP)
     packed = unpacked = 0
@@ -33,7 +33,7 @@ async def inflated(parts: AsyncIterable[bytes], *, limit: int) -> AsyncIterator[
                 piece = unpacker.decompress(part, _PIECE_BYTES)
             except zlib.error:
                 raise InvalidInput(
-                    f"The upload is not gzip after {unpacked} unpacked bytes: send it again, or uncompressed."
+                    f"The upload is not valid gzip after {unpacked} unpacked bytes: send it again."
                 ) from None
             left = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
             packed += len(part) - len(left)
@@ -47,4 +47,4 @@ async def inflated(parts: AsyncIterable[bytes], *, limit: int) -> AsyncIterator[
                 )
             yield piece
     if is_within_member:
-        raise InvalidInput("The gzip stream of the upload ends too early: send it again.")
+        raise InvalidInput("The gzip stream of the upload is truncated: send it again.")

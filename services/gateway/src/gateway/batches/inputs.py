@@ -17,18 +17,18 @@ from contracts.message import Moment, Next
 from contracts.times import Instant
 from gateway.http.filters import Bulk, CreatedWithin, Filter, Page, Several, YesOrNo
 
-# The code of an item's error, as results have it.
+# The error code of an item, as in results.
 ErrorCode = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
-# The caller's own notes: names and texts.
+# The caller's metadata: names and strings.
 Metadata = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=40)], Annotated[str, Field(max_length=500)]],
     Field(max_length=20, examples=[{"order": "4711"}]),
 ]
-_EXPIRES = "what has not ended by then is stopped, and the batch or task is `expired`"
+_EXPIRES = "items that have not ended by then are stopped, and the batch or task is `expired`"
 
 
 class FollowUpInput(BaseModel):
-    """The task that is made when a batch or task has ended, however it did; it has the same rights."""
+    """The task that is created when a batch or task has ended in any state; it has the same rights."""
 
     model_config = ConfigDict(extra="forbid")
     operation: OperationName
@@ -36,10 +36,10 @@ class FollowUpInput(BaseModel):
 
 
 class SourceInput(BaseModel):
-    """Another batch of yours that has ended, whose items become those of this one, `custom_id` and all.
+    """Another batch of yours that has ended; this batch gets its items, including their `custom_id`.
 
-    Of items that `succeeded` the results become payloads; those that `failed` or were `cancelled` are taken
-    as they were sent.
+    The results of items that `succeeded` become payloads; items that `failed` or were `cancelled` are sent
+    again unchanged.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -48,7 +48,7 @@ class SourceInput(BaseModel):
 
 
 class BatchTerms(BaseModel):
-    """All that is said of a batch beside its items, the same for every way in which these come."""
+    """The fields of a batch besides its items, common to all ways of sending them."""
 
     model_config = ConfigDict(extra="forbid")
     operation: OperationName
@@ -61,12 +61,12 @@ class BatchTerms(BaseModel):
 class BatchInput(BatchTerms):
     """The body of `POST /v1/batches`: an item is the payload itself, or `{custom_id, payload}`.
 
-    With a `source` it has no `items`, and neither with `open=true`: then the items follow.
+    With a `source` it has no `items`; with `open=true` it has none either, and the items follow.
     """
 
     items: list[Any] = Field(default_factory=list, min_length=1, max_length=MOST_ITEMS_OF_DOCUMENT)
     source: SourceInput | None = None
-    # Made once: a hundred thousand of them take a fifth of a second.
+    # Built once: a hundred thousand items take a fifth of a second.
     _contract_items: list[Item] = PrivateAttr(default_factory=list)
 
     @model_validator(mode="after")
@@ -81,17 +81,17 @@ class BatchInput(BatchTerms):
         return self
 
     def contract_items(self) -> list[Item]:
-        """Return the items as the contract has them."""
+        """Return the items as models of the contract."""
         return self._contract_items
 
     def payloads(self, name: str) -> Iterator[tuple[str, Any]]:
-        """Yield the payloads, each behind its pointer in a document whose member `name` the items are."""
+        """Yield the payloads with their JSON pointers in a document with the items in its member `name`."""
         for index, (written, item) in enumerate(zip(self.items, self._contract_items, strict=True)):
             yield f"/{name}/{index}/payload" if is_wrapped(written) else f"/{name}/{index}", item.payload
 
 
 def payload_texts(items: list[Any], written: bytes) -> Iterator[bytes]:
-    """Yield the payloads of `items` as the array `written` has them."""
+    """Yield the payloads of `items` as they are written in the array `written`."""
     if written == orjson.dumps(items):
         yield from (orjson.dumps(item["payload"] if is_wrapped(item) else item) for item in items)
         return
@@ -100,11 +100,12 @@ def payload_texts(items: list[Any], written: bytes) -> Iterator[bytes]:
 
 
 class Unique(BaseModel):
-    """The key that only one task of a caller holds at a time.
+    """A key that only one task of a caller holds at any time.
 
-    It holds it while it is `queued`, until it has ended (`running`), or for `period_s` seconds from its
-    acceptance. Then another task with the key is not made but the first one `return`ed, or the request is
-    refused (`reject`), or the first one is cancelled and the new one takes its place (`replace`).
+    `while` says how long a task holds it: while it is `queued`, until it has ended (`running`), or for
+    `period_s` seconds from its acceptance (`period`). On a request for another task with the key, the first
+    task is returned (`return`), the request is refused (`reject`), or the first task is cancelled and the
+    new one takes its place (`replace`).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -127,7 +128,7 @@ class TaskInput(BaseModel):
     operation: OperationName
     payload: Any = None
     delay_s: float = Field(default=0, ge=0, le=30 * 86_400)
-    run_at: Instant | None = Field(default=None, description="not before this time; instead of `delay_s`")
+    run_at: Instant | None = Field(default=None, description="earliest time to run; instead of `delay_s`")
     expires_at: Instant | None = Field(default=None, description=_EXPIRES)
     priority: int = Field(default=5, ge=0, le=9)
     unique_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None
@@ -148,18 +149,18 @@ class Moving(BaseModel):
     """The body of `PATCH /v1/tasks/{id}`."""
 
     model_config = ConfigDict(extra="forbid")
-    run_at: Instant = Field(description="a time that has passed means at once")
+    run_at: Instant = Field(description="a time in the past means at once")
 
 
 class AcceptedBatch(BaseModel):
-    """A batch that is accepted, or open for its items: its id, under which its state can be read at once."""
+    """A batch that is accepted or open: its id, under which its state can be read at once."""
 
     id: UUID
     status: Literal["queued", "open"]
 
 
 class Checked(BaseModel):
-    """A batch that would be accepted. The custom ids of an upload are compared only when it is sealed."""
+    """A batch that would be accepted. Repeated custom ids of an upload are found only once it is sealed."""
 
     operation: str
     items: int
@@ -167,13 +168,13 @@ class Checked(BaseModel):
 
 
 class BatchChoice(CreatedWithin):
-    """A choice of batches or tasks; the times are those of acceptance."""
+    """A filter of batches or tasks; the times are those of acceptance."""
 
     status: Several[BatchStatus] | None = Field(default=None, examples=["queued,running"])
     operation: Several[OperationName] | None = Field(default=None, examples=["echo"])
 
     def wanted(self) -> BatchFilter:
-        """Return the choice as the contract has it."""
+        """Return the filter as the model of the contract."""
         return BatchFilter(
             statuses=self.status or [],
             operations=self.operation or [],
@@ -187,7 +188,7 @@ class BatchesQuery(BatchChoice, Page):
 
 
 class CancelQuery(BatchChoice, Bulk):
-    """The query of the actions on all batches or tasks that fit."""
+    """The query of the actions on all batches or tasks that match."""
 
 
 class RetryAllQuery(BatchChoice, Bulk):
@@ -195,12 +196,12 @@ class RetryAllQuery(BatchChoice, Bulk):
 
     code: Several[ErrorCode] | None = Field(
         default=None,
-        description="only those of which items failed with one of these errors, and only these items",
+        description="only items that failed with one of these errors, and only batches with such items",
         examples=["timeout"],
     )
 
     def wanted(self) -> BatchFilter:
-        """Return the choice as the contract has it."""
+        """Return the filter as the model of the contract."""
         return super().wanted().model_copy(update={"failure_codes": self.code or []})
 
 
@@ -231,7 +232,7 @@ class ResultsQuery(BaseModel):
 
 
 class AcceptedTask(BaseModel):
-    """A task that is accepted. Its status is `queued`, unless its `unique_key` is that of an earlier one."""
+    """A task that is accepted. Its status is `queued`, unless an earlier task has its `unique_key`."""
 
     id: UUID
     status: BatchStatus | Literal["parked"]
@@ -241,7 +242,7 @@ class BatchView(BaseModel):
     """A batch or task as its owner sees it. A task also has its only result.
 
     Until batch-processor has stored it, or while batch-processor cannot be reached, it has only the fields
-    that the gateway knows.
+    known to the gateway.
     """
 
     id: UUID

@@ -1,4 +1,4 @@
-"""The lines of an upload: read together while nothing speaks against it, and alone where something does."""
+"""The lines of an upload: parsed together in the common case, and one by one where a line may be invalid."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from contracts.json_values import DEEPEST, is_too_deep
 from gateway.batches.payload_checks import PayloadCheck
 from gateway.http import strict_json as documents
 
-# Stands between two lines that are read together. No caller can know it, so none can write lines that are no
-# items each, and are read as some together. Without digits: it must not look like a number.
+# Separates lines that are parsed together. It is random, so that no caller can write lines that are invalid
+# alone but valid together. It has no digits, so that it does not look like a number.
 _MARK = "".join(secrets.choice("ghijklmnopqrstuv") for _ in range(32))
 _BETWEEN = b',"%s",' % _MARK.encode()
 _MOST_BYTES = 64 * 1024
 
 _PAYLOAD_FIRST = b'{"payload":'
 _BEGIN = len(_PAYLOAD_FIRST)
-# What a writer of JSON puts behind a comma and a colon: nothing, or a space.
+# JSON writers put nothing or a space after a comma and a colon.
 _SPACES = (b"", b" ")
 
 
 def read_together(lines: Sequence[bytes], check: PayloadCheck | None) -> list[dict[str, Any]] | None:
-    """Return the items of some lines; None when a line may be refused, so that each has to be read alone."""
+    """Return the items of some lines; None if a line may be invalid and each must be parsed by itself."""
     document = b"[" + _BETWEEN.join(lines) + b"]"
     if len(document) > _MOST_BYTES or b"\\u0000" in document:
         return None
@@ -36,7 +36,7 @@ def read_together(lines: Sequence[bytes], check: PayloadCheck | None) -> list[di
         return None
     items: list[dict[str, Any]] = found[::2]
     marks = found[1::2]
-    # With fewer marks an item begins on one line and ends on another.
+    # With fewer separators an item starts on one line and ends on another.
     if len(items) != len(lines) or marks.count(_MARK) != len(lines) - 1:
         return None
     if any(is_too_deep(line) for line in lines if len(line) > DEEPEST):
@@ -78,9 +78,9 @@ def why_refused(line: bytes, check: PayloadCheck | None) -> tuple[str, str] | No
 def places_of_payloads(
     lines: Sequence[bytes], items: Sequence[dict[str, Any]], *, start: int
 ) -> list[int] | None:
-    """Return where each payload begins and ends when commas join the lines behind `start` other bytes.
+    """Return the start and end of each payload in `lines` joined by commas, which follow `start` other bytes.
 
-    Spaces around a payload may be counted to it. Return None when a line is written in an unusual way.
+    Spaces around a payload may be included. Return None if a line is written in an unusual way.
     """
     places: list[int] = []
     for line, item in zip(lines, items, strict=True):

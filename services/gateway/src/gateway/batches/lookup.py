@@ -1,4 +1,4 @@
-"""Finding a caller's batch or task: as batch-processor reports it, or with its last known status."""
+"""Looking up a caller's batch or task: as batch-processor reports it, or with its last known status."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class BatchLookup:
     async def read(
         self, principal: Principal, id_: UUID, kind: contract.Kind, deadline: Deadline
     ) -> bytes | dict[str, Any]:
-        """Return a batch or task of `principal` as batch-processor has written it.
+        """Return a batch or task of `principal` as batch-processor returned it.
 
         It is `queued` until batch-processor has stored it, `parked` if batch-processor could not handle its
         command.
@@ -55,7 +55,7 @@ class BatchLookup:
 
 
 def revision_of(task: bytes | Mapping[str, Any]) -> str:
-    """Return what requests can change about a task, the time when it runs, as a word."""
+    """Return the part of a task that requests can change, its scheduled time, as a short string."""
     run_at = (orjson.loads(task) if isinstance(task, bytes) else task).get("run_at")
     return hashlib.sha256(str(run_at).encode()).hexdigest()[:8]
 

@@ -28,12 +28,12 @@ from gateway.http.replies import Reply, document
 
 log = logging.get(__name__)
 
-# How often the place that was reached is remembered, from which a cut upload goes on.
+# How often the offset is saved from which an interrupted upload continues.
 _SAVE_EVERY_S = 1.0
 
 
 class OpenUploads:
-    """Appends to open batches. Bytes before the reported offset never have to be sent again."""
+    """Appends to open batches. Bytes before the reported offset never need to be sent again."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class OpenUploads:
     async def open(self, call: Call, acceptance: Acceptance, create: contract.CreateBatch) -> Reply:
         """Promise a batch whose items follow."""
         seal = contract.SealBatch(total=0, **create.model_dump(exclude={"not_before", "priority", "items"}))
-        # Before the promise: what is opened and not accepted is found by nobody, and removed in time.
+        # Before the acceptance: an upload without one cannot be found by anybody, and is removed in time.
         async with self._postgres.connection() as connection:
             await self._repository.create(
                 connection, acceptance.id, acceptance.owner_id, seal.model_dump_json()
@@ -99,7 +99,7 @@ class OpenUploads:
                 body.require_within_limit()
                 if run.end > body.limit:
                     raise PayloadTooLarge(f"An upload may have at most {body.limit} bytes in all.")
-                # Waiting for the broker's confirm is what slows a client that is faster than the broker.
+                # Back-pressure: a client that is faster than the broker waits for its confirms.
                 await self._publisher.publish(uploads.append(batch_id, owner_id, run))
                 state = UploadState(run.end, run.offset + len(run.items), run.last_line)
                 if time.monotonic() - saved_at > _SAVE_EVERY_S:
@@ -110,7 +110,7 @@ class OpenUploads:
                 await self._publisher.publish(uploads.append(batch_id, owner_id, run))
             state = UploadState(cutter.end + len(cutter.rest), cutter.total, cutter.line_number, cutter.rest)
         finally:
-            # Also of what was cut off: the next request goes on behind the last run that has left.
+            # Also after an interruption: the next request continues after the last published run.
             await self._save(batch_id, writer, state, goes_on=False)
         return _progress(batch_id, state)
 
@@ -140,7 +140,7 @@ class OpenUploads:
         if accepted is None:
             raise NotFound(f"There is no batch {batch_id}.")
         if accepted.status in contract.FINISHED:
-            raise Conflict(f"Batch {batch_id} is {accepted.status}: open another one.")
+            raise Conflict(f"Batch {batch_id} is {accepted.status} and cannot be appended to.")
         return accepted.operation or ""
 
     async def _refuse(self, batch_id: UUID, owner_id: str, offset: int) -> NoReturn:
@@ -152,7 +152,7 @@ class OpenUploads:
         if is_written:
             raise _written(batch_id)
         raise UploadOffsetMismatch(
-            f"The upload has {state.size} bytes, not {offset}: go on from there.",
+            f"The upload has {state.size} bytes, not {offset}: continue from there.",
             headers={"upload-offset": str(state.size)},
         )
 
@@ -161,7 +161,7 @@ class OpenUploads:
             async with self._postgres.connection() as connection:
                 await self._repository.save(connection, batch_id, writer, state, goes_on=goes_on)
         except DatabaseUnavailable as error:
-            # What was stored twice counts once; the claim ends by itself.
+            # Items that are sent twice count once, and the claim expires by itself.
             log.warning("upload offset could not be saved", batch_id=str(batch_id), reason=error.detail)
             if not goes_on:
                 raise

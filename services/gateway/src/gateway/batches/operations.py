@@ -1,4 +1,4 @@
-"""The operations that batches and tasks may name, as batch-processor has announced them."""
+"""The operations that batches and tasks may name, as announced by batch-processor."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from gateway.http.problems import invalid
 
 log = logging.get(__name__)
 
-# Returns payloads, each behind its pointer in the document in which they came.
+# Returns payloads, each with its JSON pointer in the document that contained it.
 Payloads: TypeAlias = Callable[[], Iterable[tuple[str, Any]]]
 
 
 class OperationCatalogue:
-    """The last announcement, read from the database, so that it holds while batch-processor is away."""
+    """The last announcement, read from the database, so that it is available without batch-processor."""
 
     def __init__(self, postgres: Postgres, repository: OperationRepository) -> None:
         self._lend: Callable[[], AbstractAsyncContextManager[Connection]] = postgres.connection
@@ -53,9 +53,7 @@ class OperationCatalogue:
         *,
         following: FollowUpInput | None = None,
     ) -> None:
-        """Raise the error that keeps `principal` from running `name` on its payloads, or the one that
-        follows on its own.
-        """
+        """Raise an error unless `principal` may run `name` on the payloads, and the follow-up on its own."""
         principal.require(Scope.BATCHES_WRITE)
         await self.require(name, principal)
         if following is not None:
@@ -77,9 +75,9 @@ class OperationCatalogue:
             if not self._operations:
                 return
             known = ", ".join(sorted(self._operations))
-            detail = f"There is no operation {name!r}; there are {known}."
+            detail = f"There is no operation {name!r}; the operations are {known}."
             raise UnknownOperation(detail, errors=invalid(pointer, detail).errors)
-        # They are compared as texts: a scope that this gateway does not know yet is one that nobody has.
+        # Compared as strings: no key has a scope that this gateway does not know yet.
         missing = [scope for scope in operation["required_scopes"] if scope not in principal.scopes]
         if missing:
             needed = " ".join(missing)
@@ -90,12 +88,12 @@ class OperationCatalogue:
             )
 
     async def check_of(self, name: str) -> PayloadCheck | None:
-        """Return what compares payloads with the newest schema of an operation; None when all of them fit."""
+        """Return the check of payloads against an operation's newest schema; None if all are valid."""
         await self._refresh()
         return self._checks.get(name)
 
     async def _require_fit(self, name: str, payloads: Payloads) -> None:
-        """Raise `InvalidInput` when payloads do not fit the schema of the operation `name`."""
+        """Raise `InvalidInput` if payloads do not match the schema of the operation `name`."""
         check = self._checks.get(name)
         if check is None or not await payload_checks.find_all(check, payloads()):
             return
@@ -113,7 +111,7 @@ class OperationCatalogue:
         async with self._lend() as connection:
             rows = await self._repository.list(connection)
         checks = {row["name"]: self._compiled(row) for row in rows}
-        # In place: `on` shares them.
+        # Updated in place, because the copies made by `on` share them.
         self._checks.clear()
         self._checks.update(checks)
         self._operations.clear()
@@ -126,7 +124,7 @@ class OperationCatalogue:
         try:
             return PayloadCheck(schema)
         except ValueError as error:
-            # Its items are still read by the operation itself.
+            # The operation itself still validates its items.
             log.warning(
                 "item schema of an operation cannot be compiled",
                 operation=row["name"],

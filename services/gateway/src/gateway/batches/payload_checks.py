@@ -1,4 +1,4 @@
-"""Payloads compared with the JSON Schema of their operation, before anything is promised."""
+"""Validation of payloads against the JSON Schema of their operation, before anything is accepted."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from contracts.message import FieldError
 from gateway.http.strict_json import escaped
 
 MOST_ERRORS = 20
-# Payloads that are compared before others have their turn: some tenths of a millisecond.
+# The payloads that are validated before other tasks may run: some tenths of a millisecond.
 _TURN = 200
 _MOST_CHARACTERS = 300
 _MOST_VALUES = 2_000
 
 
 class PayloadCheck:
-    """Compares payloads with one JSON Schema. Raise `ValueError` for a schema that cannot be compiled.
+    """Validates payloads against one JSON Schema. Raise `ValueError` for a schema that cannot be compiled.
 
-    Formats are annotations, as the standard has it; references of a schema are not fetched, and patterns
-    match in linear time.
+    Formats are annotations, as in the standard; references of a schema are not fetched, and patterns match in
+    linear time.
     """
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self.schema = schema
-        # A value may be secret or huge, so it is not repeated.
+        # A value may be secret or huge, so messages do not contain it.
         self._validator = jsonschema_rs.validator_for(
             schema, offline=True, mask="the value", pattern_options=RegexOptions()
         )
 
     def find(self, payload: Any) -> FieldError | None:
-        """Return the first misfit of `payload`, with the pointer of its place in it; None when it fits."""
+        """Return the first error of `payload` with its JSON pointer; None if the payload is valid."""
         if self._validator.is_valid(payload):
             return None
-        # To say where, the library makes an error of each misfit that an alternative has.
+        # To locate an error, the library collects all errors of every alternative.
         if _has_more_values(payload, _MOST_VALUES):
-            return FieldError(pointer="", detail="does not fit; there is too much in it to say where")
+            return FieldError(pointer="", detail="does not fit; it has too many values to say which is wrong")
         try:
             self._validator.validate(payload)
         except ValidationError as first:
@@ -52,7 +52,7 @@ class PayloadCheck:
 
 
 async def find_all(check: PayloadCheck, payloads: Iterable[tuple[str, Any]]) -> list[FieldError]:
-    """Return the first misfits of payloads, each of which comes with its own pointer."""
+    """Return the first errors of payloads, each of which comes with its own pointer."""
     found: list[FieldError] = []
     for number, (pointer, payload) in enumerate(payloads, start=1):
         error = check.find(payload)
@@ -76,7 +76,7 @@ def _has_more_values(payload: Any, most: int) -> bool:
 
 
 def _most_telling(error: ValidationError) -> ValidationError:
-    """Return the error of the alternative that was probably meant: the only one of the value's type."""
+    """Return the error of the alternative that was probably intended: the only one of the value's type."""
     while error.kind.name in ("anyOf", "oneOf"):
         branches = [branch[0] for branch in getattr(error.kind, "context", ()) if branch]
         meant = [branch for branch in branches if branch.kind.name != "type"]

@@ -1,4 +1,4 @@
-"""The catalogue of operations, and uploads that come in several requests, in PostgreSQL."""
+"""The catalogue of operations, and uploads of several requests, in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class OpenUploadRepository:
         self._queries = queries
 
     async def create(self, connection: Connection, batch_id: UUID, owner_id: str, about: str) -> None:
-        """Begin an empty upload; `about` is the command that will seal it, as JSON."""
+        """Create an empty upload; `about` is the command that will seal it, as JSON."""
         await connection.execute(self._queries["create_open_upload"], batch_id, owner_id, about)
 
     async def find(
         self, connection: Connection, batch_id: UUID, owner_id: str
     ) -> tuple[UploadState, bool] | None:
-        """Return the progress of an upload, and whether a request appends to it; None when it is not open."""
+        """Return the progress of an open upload, and whether it has a writer; None if it is not open."""
         row = await connection.fetchrow(self._queries["find_open_upload"], batch_id, owner_id)
         if row is None:
             return None
@@ -70,7 +70,7 @@ class OpenUploadRepository:
     async def claim(
         self, connection: Connection, batch_id: UUID, owner_id: str, *, offset: int, writer: UUID
     ) -> UploadState | None:
-        """Let `writer` append at `offset`; None when the upload does not end there, or has a writer."""
+        """Let `writer` append at `offset`; return None if it does not end there or has a writer."""
         row = await connection.fetchrow(
             self._queries["claim_open_upload"], batch_id, owner_id, offset, writer
         )
@@ -79,7 +79,7 @@ class OpenUploadRepository:
     async def save(
         self, connection: Connection, batch_id: UUID, writer: UUID, state: UploadState, *, goes_on: bool
     ) -> None:
-        """Store the progress of `writer`, and whether it `goes_on`."""
+        """Store the progress of `writer`, which keeps the claim if it `goes_on`."""
         await connection.execute(
             self._queries["save_open_upload"],
             batch_id,
@@ -94,7 +94,7 @@ class OpenUploadRepository:
     async def take(
         self, connection: Connection, batch_id: UUID, owner_id: str
     ) -> tuple[str, UploadState] | None:
-        """Remove an upload to which no request appends; return its sealing command and its progress."""
+        """Remove an upload without a writer; return its sealing command and its progress."""
         row = await connection.fetchrow(self._queries["take_open_upload"], batch_id, owner_id)
         if row is None:
             return None

@@ -1,4 +1,4 @@
-"""Reading the outcome of items: results as pages, lines or a table, the items, and their errors."""
+"""The outcome of items: results as pages, lines or a table, the items themselves, and their errors."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from gateway.http.principal import Principal
 from gateway.http.replies import CSV, JSON, Reply
 
 _PAGE = 1000
-# Of small results; a page in all is no larger than its message.
+# The rows of a page of small results; the size of a page is bounded by that of its message.
 _MOST_ROWS = 4000
 _PAGE_S = 15
-# Around the rows of a page that stand one a line; see `contracts.batches.ListResults`.
+# Around the rows of a page with one row per line; see `contracts.batches.ListResults`.
 _LINES_BEGIN, _LINES_END = b'{"data":[\n', b"\n],"
 _COLUMNS = ("position", "custom_id", "status", "attempts", "error_code", "error_detail", "result")
 
@@ -44,7 +44,7 @@ class ResultReader:
         if call.media_type == JSON:
             return Reply(await self._page(call.principal, batch_id, query, call.deadline) + b"\n")
         await self._lookup.find(call.principal, batch_id, "batch", call.deadline)
-        # The first page comes before the status: what is wrong with the cursor is still said as a problem.
+        # The first page is read before the status is sent, so that an invalid cursor still becomes a problem.
         first = query.model_copy(update={"limit": _PAGE})
         page = await self._page(call.principal, batch_id, first, call.deadline, lines=True)
         return Reply(self._export(call, batch_id, query, page), media_type=call.media_type)
@@ -60,7 +60,7 @@ class ResultReader:
         return await self._ask(call.principal, question, call.deadline, b'{"data":[],"next_cursor":null}')
 
     async def errors(self, call: Call, batch_id: UUID) -> bytes:
-        """Return the errors of a batch by their codes, with samples."""
+        """Return the errors of a batch by code, with samples."""
         question = batch_items.ListErrors(batch_id=batch_id, owner_id=call.principal.owner_id)
         return await self._ask(call.principal, question, call.deadline, b'{"data":[],"next_cursor":null}')
 
@@ -91,7 +91,7 @@ class ResultReader:
         deadline: Deadline,
         nothing: bytes,
     ) -> bytes:
-        """Return the answer to `question`, and `nothing` while batch-processor has not seen the batch."""
+        """Return the answer to `question`, or `nothing` while batch-processor has not received the batch."""
         try:
             return await self._rpc.ask(question, deadline)
         except ServiceError as error:
@@ -110,18 +110,18 @@ class ResultReader:
             lines, cursor = split_page(page)
             rows = lines.count(b"\n")
             part = tables.written(map(cells_of, lines.splitlines())) if call.media_type == CSV else lines
-            # A client that is slow holds this part and the page that comes, and no copies of them.
+            # A slow client keeps only this part and the next page in memory, without copies.
             del page, lines
             if cursor is None:
                 yield part
                 return
-            # Small results come many at a time; of large ones no more are looked at than fit into a page.
-            # Rows of a table are read here, one by one: not more of them at a time.
+            # A page has many small results, but no more large ones than fit into a message. Rows of a table
+            # are parsed here, one by one, so their pages stay short.
             most = _PAGE if call.media_type == CSV else _MOST_ROWS
             limit = min(most, max(_PAGE, 2 * rows))
             following = query.model_copy(update={"cursor": cursor, "limit": limit})
             deadline = Deadline.after(_PAGE_S)
-            # The next page is made while this one is on its way.
+            # The next page is requested while this one is being sent.
             coming = asyncio.create_task(
                 self._page(call.principal, batch_id, following, deadline, lines=True)
             )
@@ -134,15 +134,15 @@ class ResultReader:
 
 
 def _forget_error(page: asyncio.Task[bytes]) -> None:
-    """Mark the error of a page as seen when its reader has stopped waiting for it."""
+    """Mark the error of a page as retrieved after its reader has stopped waiting for it."""
     if not page.cancelled():
         page.exception()
 
 
 def split_page(page: bytes) -> tuple[bytes, str | None]:
-    """Return the rows of a page one per line, as batch-processor wrote them, and the cursor of the next.
+    """Return the rows of a page one per line, as batch-processor wrote them, and the cursor of the next page.
 
-    A page with rows that is not in lines comes from a batch-processor of the previous release.
+    A page that is not in lines comes from a batch-processor of the previous release.
     """
     if page.startswith(_LINES_BEGIN):
         rows, _, rest = page[len(_LINES_BEGIN) :].rpartition(_LINES_END)
@@ -155,7 +155,7 @@ def split_page(page: bytes) -> tuple[bytes, str | None]:
 def cells_of(line: bytes) -> list[str]:
     """Return a result as the cells of a table; its value is JSON text, as it was stored.
 
-    A cell that a spreadsheet would take for a formula begins with an apostrophe.
+    A cell that a spreadsheet would evaluate as a formula gets a leading apostrophe.
     """
     row = orjson.loads(line)
     result = ""

@@ -36,7 +36,7 @@ from gateway.http.problems import invalid
 from gateway.http.replies import Reply, document, entity_tag
 from gateway.publishing.hub import Hub
 
-# What is written out in a thread: the loop has other requests to serve.
+# Above this number of items, messages are built in a thread, so that the loop can serve other requests.
 _LARGE_BYTES = 64 * 1024
 
 
@@ -64,10 +64,10 @@ class BatchService:
         self.tasks = TaskService(acceptor, catalogue, self.lookup, hub)
 
     async def create(self, call: Call, query: UploadQuery, body: BatchInput | Upload) -> Reply:
-        """Accept a batch, sent as one JSON document, streamed line by line, or still to be sent."""
+        """Accept a batch that is sent as one JSON document, streamed line by line, or sent later."""
         if query.only_check and (query.open or call.idempotency_key):
             raise invalid(
-                "/validate", "A dry run stores nothing that could be opened or repeated: leave this out."
+                "/validate", "A dry run stores nothing, so it cannot be opened or repeated: leave this out."
             )
         if isinstance(body, Upload):
             if query.operation is None or query.open:
@@ -102,11 +102,11 @@ class BatchService:
             raise invalid("/source/batch_id", error.detail) from None
         if found["status"] not in contract.FINISHED:
             raise Conflict(
-                f"Batch {source.batch_id} is {found['status']}: wait for its end.", retry_after_s=5
+                f"Batch {source.batch_id} is {found['status']}: wait until it has ended.", retry_after_s=5
             )
 
     async def accept(self, call: Call, batch: BatchInput, *, name: str = "items") -> Reply:
-        """Accept a batch that was sent as one document, whose items are its member `name`."""
+        """Accept a batch that was sent as one document with the items in its member `name`."""
         await self._permit(call.principal, batch, name)
         acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", batch.operation)
         make = partial(
@@ -125,7 +125,7 @@ class BatchService:
         """Return the caller's task, its result as it was stored."""
         found = await self.lookup.read(call.principal, task_id, "task", call.deadline)
         body = document(found)
-        # One that is not stored yet has no version.
+        # A task that is not stored yet has no version.
         return Reply(body, etag=entity_tag(body, revision_of(found)) if isinstance(found, bytes) else None)
 
     async def find(

@@ -1,4 +1,4 @@
-"""Tasks at the gateway: accepted one by one, unique where their caller says so, and waited for."""
+"""Tasks at the gateway: their acceptance, their unique keys, and waiting for their results."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from gateway.publishing.hub import Hub
 from gateway.publishing.publications import Publication
 
 _UNIQUE = UUID("5f0c6a55-8f63-4f3b-9d0a-0d4a6f0a2b11")
-# The state of a task that is known is asked for so long; then the last one heard of is shown.
+# The time-out of the query for the state of a known task; after it the last reported state is used.
 _STATE_S = 1
-# Between two looks at a task that its caller waits for; each look asks the database and batch-processor.
+# The pauses between polls of a task that its caller waits for; a poll asks the database and batch-processor.
 _FIRST_LOOK_S = 0.02
 _LONGEST_PAUSE_S = 4.0
-# What is left of a caller's time when the waiting ends.
+# The part of the caller's time that is reserved for the answer.
 _TO_ANSWER_S = 0.1
-# Of requests with one unique key that come at the same moment all but one find its holder the next time.
+# Of concurrent requests with one unique key, all but one find its holder at the next try.
 _MOST_TRIES = 5
 
 
@@ -56,7 +56,7 @@ class TaskService:
         self._hub = hub
 
     async def create(self, call: Call, body: TaskInput) -> Reply:
-        """Accept one item, and wait for its result when the caller prefers to."""
+        """Accept one item, and wait for its result if the caller prefers that."""
         payload = member(call.document, "payload", orjson.dumps(body.payload))
         reply = await self.accept(call, body, payload)
         return await self._wait_for_end(call, reply) if call.prefers_wait else reply
@@ -64,9 +64,10 @@ class TaskService:
     async def accept(
         self, call: Call, body: TaskInput, payload: bytes, *, pointer: str = "/payload"
     ) -> Reply:
-        """Accept one item, whose `payload` is kept byte for byte and stands at `pointer`.
+        """Accept one item with `payload`, which is kept byte for byte; `pointer` is its place in the body.
 
-        Raise `UniqueKeyInUse` when another task holds its unique key, or the caller refuses to join it.
+        Raise `UniqueKeyInUse` if a different task holds its unique key, or if the caller rejects any
+        conflict.
         """
         await self._catalogue.permit(
             call.principal, body.operation, lambda: [(pointer, body.payload)], following=body.on_finished
@@ -82,17 +83,17 @@ class TaskService:
             try:
                 return await attempt()
             except UniqueKeyMoved:
-                # Another request has taken the key since: look at its task.
+                # Another request has taken the key meanwhile: try again with its task.
                 continue
         raise Conflict("Several requests use this unique key at the same time; try again.", retry_after_s=1)
 
     async def _accept_once(self, call: Call, body: TaskInput, key: str, payload: bytes) -> Reply:
-        """Accept a task whose id is derived from its key: the same id as long as the task is kept."""
+        """Accept a task whose id is derived from its key: the id is the same while the task is stored."""
         id_ = uuid5(_UNIQUE, f"{call.principal.owner_id}:{key}")
         acceptance = new_acceptance(id_, call.principal, "task", body.operation)
         acceptance = replace(acceptance, payload_hash=_hash(body))
         if await self._acceptor.find_earlier(call, acceptance) is None:
-            # The claim is what keeps a request that came at the same moment from an answer of its own.
+            # The claim prevents a concurrent request with the same key from a result of its own.
             claim = UniqueClaim(str(id_), replaces=None)
             return await self._promise(call, body, acceptance, payload, claim=claim)
         known = await self._lookup.find(call.principal, id_, "task", Deadline.after(_STATE_S))
@@ -121,7 +122,7 @@ class TaskService:
         return await self._promise(call, body, acceptance, payload, claim=claim, first=first)
 
     async def _status_of_holder(self, call: Call, holder: Acceptance, unique: Unique) -> str | None:
-        """Return the status of a task that still holds its key; None for one that has released it."""
+        """Return the status of a task that still holds its key; None if the task has released it."""
         try:
             task = await self._lookup.find(call.principal, holder.id, "task", Deadline.after(_STATE_S))
         except NotFound:
@@ -152,10 +153,10 @@ class TaskService:
         )
 
     async def _wait_for_end(self, call: Call, accepted: Reply) -> Reply:
-        """Return the task when it ends in time, else the answer to its acceptance.
+        """Return the task if it ends in time, else the answer to its acceptance.
 
-        Its end is pushed. As a push can be lost the task is looked at too, more and more seldom: a caller may
-        wait for hundreds.
+        The end is pushed. Because a push can be lost, the task is also polled, at growing intervals: a caller
+        may wait for hundreds of tasks.
         """
         assert isinstance(accepted.body, bytes)
         task_id = UUID(orjson.loads(accepted.body)["id"])
@@ -180,7 +181,7 @@ class TaskService:
             async with asyncio.timeout(call.deadline.remaining_s() - _TO_ANSWER_S):
                 ended = await end()
         except (TimeoutError, ServiceError):
-            # It is accepted, whatever became of the looks.
+            # It has been accepted, even if the polls failed.
             return accepted
         finally:
             stop()

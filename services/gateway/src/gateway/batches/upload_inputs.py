@@ -1,4 +1,4 @@
-"""The inputs and answers of uploads: their bodies are items, and all else about them is in the query."""
+"""The request and response models of uploads: the body has the items, and the query has all other fields."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gateway.http.filters import YesOrNo
 from gateway.http.problems import invalid, misfit
 
 _TERMS = TypeAdapter(BatchTerms)
-# Members of a JSON body that an upload names in its query: texts, and those that are JSON.
+# Members of a JSON body that an upload has in its query: strings, and those written as JSON.
 _TEXTS = ("operation", "expires_at")
 _DOCUMENTS = ("options", "metadata", "on_finished")
 
 
 class UploadQuery(BaseModel):
-    """The query of `POST /v1/batches`: an NDJSON upload has here what a JSON body has beside its items."""
+    """The query of `POST /v1/batches`: for an NDJSON upload, the members of a JSON body besides its items."""
 
     model_config = ConfigDict(extra="forbid")
     operation: OperationName | None = Field(default=None, examples=["echo"])
@@ -41,12 +41,10 @@ class UploadQuery(BaseModel):
         description="the member `on_finished`, as JSON",
         examples=['{"operation":"echo","payload":"done"}'],
     )
-    priority: Priority | None = Field(
-        default=None, description="short for `options` with this priority alone"
-    )
-    open: YesOrNo = Field(default=False, description="the items follow in requests of their own")
+    priority: Priority | None = Field(default=None, description="short for `options` with only this priority")
+    open: YesOrNo = Field(default=False, description="the items follow in separate requests")
     only_check: Literal["only"] | None = Field(
-        default=None, alias="validate", description="check everything, but accept nothing"
+        default=None, alias="validate", description="validate the request without accepting it"
     )
 
     def require_nothing_of_uploads(self) -> None:
@@ -56,7 +54,7 @@ class UploadQuery(BaseModel):
                 raise invalid(f"/{name}", f"A JSON body contains its {name}: leave the parameter out.")
 
     def read_terms(self) -> tuple[BatchTerms, bytes]:
-        """Return what is said of the upload, and the JSON body that would say the same.
+        """Return the terms of the upload, and the equivalent JSON body.
 
         Raise `InvalidInput` as for that body.
         """
@@ -91,7 +89,7 @@ class AppendQuery(BaseModel):
 
 
 class UploadProgress(BaseModel):
-    """The progress of an upload: the next byte goes to `offset`; `items` are those of whole lines."""
+    """The progress of an upload: `offset` of the next byte, and the `items` of complete lines."""
 
     id: UUID
     offset: int

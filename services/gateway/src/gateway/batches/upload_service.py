@@ -1,4 +1,4 @@
-"""Accepting a streamed batch: its items are sent on while they arrive, and count only once all are there."""
+"""Acceptance of a streamed batch: items are forwarded as they arrive, and count once all have arrived."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _RENEW_EVERY_S = 60.0
 
 @dataclass(frozen=True)
 class _Arriving:
-    """An arriving upload: the batch that it becomes, its idempotency key, and the source of its bytes."""
+    """An arriving upload: its batch, its idempotency key, and the source of its bytes."""
 
     call: Call
     acceptance: Acceptance
@@ -43,7 +43,7 @@ class _Arriving:
 
     @property
     def claim(self) -> bytes:
-        """The token that tells this request's claim of the key from another's."""
+        """The token that distinguishes this request's claim of the key from others."""
         return self.acceptance.id.bytes
 
     def hash_what_was_read(self) -> None:
@@ -53,7 +53,7 @@ class _Arriving:
 
 
 class UploadService:
-    """Takes NDJSON uploads: their items are sent on while they arrive, and count once all are there."""
+    """Accepts NDJSON uploads: items are forwarded as they arrive, and take effect once all have arrived."""
 
     def __init__(self, acceptor: Acceptor, publisher: Publisher, turns: UploadTurns) -> None:
         self._acceptor = acceptor
@@ -68,7 +68,7 @@ class UploadService:
         written: bytes,
         check: PayloadCheck | None = None,
     ) -> Reply:
-        """Accept a batch of the lines in `body`; nothing of it is left when the upload fails.
+        """Accept a batch of the lines in `body`; if the upload fails, all of it is removed.
 
         `written` is the JSON document from which `terms` were read.
         """
@@ -86,7 +86,7 @@ class UploadService:
                 raise
 
     async def check(self, call: Call, body: Upload, check: PayloadCheck | None = None) -> int:
-        """Return the number of items in `body`; nothing is stored. Raise what `accept` would raise for it."""
+        """Return the number of items in `body`; nothing is stored. Raise the same errors as `accept`."""
         cutter, owner_id = Cutter(check=check), call.principal.owner_id
         source = uploads.unpacked(uploads.Source(body.parts, body.has_read, body.digest), body)
         with self._turns.room(owner_id):
@@ -99,7 +99,7 @@ class UploadService:
     async def _replay(self, upload: _Arriving, key: str) -> Reply:
         answered = await self._acceptor.find_answer(upload.acceptance.owner_id, key)
         if answered is not None and answered.status is not None:
-            # Only all of the body tells whether it is the same.
+            # The whole body must be read to compare it with the first request.
             async for _ in upload.source:
                 upload.body.require_within_limit()
         upload.hash_what_was_read()
@@ -111,7 +111,7 @@ class UploadService:
         renewed_at = time.monotonic()
         async for run in _runs(upload, cutter, self._turns):
             upload.body.require_within_limit()
-            # Waiting for the broker's confirm here is what slows a client that is faster than the broker.
+            # Back-pressure: a client that is faster than the broker waits for its confirms.
             await self._publisher.publish(uploads.append(id_, owner, run))
             if upload.key and time.monotonic() - renewed_at > _RENEW_EVERY_S:
                 renewed_at = time.monotonic()

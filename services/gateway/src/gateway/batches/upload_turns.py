@@ -1,4 +1,4 @@
-"""NDJSON uploads that come in at a time: how many, and whose bytes are looked at next."""
+"""Concurrent NDJSON uploads: their number, and the order in which their bytes are processed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from chassis.places import Places
 
-# Each holds up to some two megabytes: a run of items that the broker has not confirmed, and the next one.
+# Each holds up to about two megabytes: an unconfirmed run of items, and the next one.
 MOST_AT_ONCE = 48
 MOST_OF_AN_OWNER = 12
 
@@ -24,7 +24,7 @@ class UploadTurns:
 
     @property
     def at_work(self) -> int:
-        """The number of uploads that come in now."""
+        """The number of uploads in progress."""
         return self._places.taken
 
     @contextmanager
@@ -39,7 +39,7 @@ class UploadTurns:
 
     @asynccontextmanager
     async def turn(self, owner_id: str) -> AsyncIterator[None]:
-        """Look at some bytes of an upload of the owner during the block, while no other upload does."""
-        # One upload of each owner waits at the second lock, which is taken in the order of coming.
+        """Process some bytes of an upload of the owner during the block, exclusively."""
+        # At most one upload of each owner waits for the second lock, which is first come, first served.
         async with self._of_owner[owner_id], self._turn:
             yield

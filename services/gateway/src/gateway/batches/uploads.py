@@ -1,4 +1,4 @@
-"""NDJSON uploads: their bytes as they arrive, and the messages that they become."""
+"""NDJSON uploads: their bytes as they arrive, and the messages made of them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from gateway.batches.upload_turns import UploadTurns
 from gateway.errors import UploadStalled
 from gateway.http.calls import Upload
 
-# What is read before others have their turn: some 200 short lines, a millisecond. It is several on a machine
-# whose processors are all busy, and a request waits for a few of such turns.
+# The bytes that are read before other tasks may run: some 200 short lines, a millisecond. On a busy machine
+# it is several, and a request waits for a few of such turns.
 _TURN_BYTES = 8 * 1024
 
 
 def message(
     batch_id: UUID, owner_id: str, offset: int, items: Sequence[bytes], **more: Sequence[int] | None
 ) -> Outgoing:
-    """Return an `AppendItems` command built around items that are JSON already; `more` are further fields."""
+    """Return an `AppendItems` command with `items`, which are JSON already; `more` are further fields."""
     about = {"batch_id": str(batch_id), "owner_id": owner_id, "offset": offset}
     head = orjson.dumps(about | {name: value for name, value in more.items() if value is not None})
     return Outgoing(
@@ -54,8 +54,8 @@ def unpacked(source: Source, body: Upload) -> AsyncIterator[bytes]:
 class Source:
     """The parts of an upload as they come from the network, each within `patience_s` seconds.
 
-    `has_read` is called with the number of bytes handled, which lets more arrive; `digest` sees all of them.
-    Raises `UploadStalled` when no part arrives.
+    `has_read` is called with the number of bytes handled, which lets more arrive; `digest` is updated with
+    all bytes. Raise `UploadStalled` when no part arrives in time.
     """
 
     parts: AsyncIterator[bytes]
@@ -82,13 +82,14 @@ class Source:
 async def cut(
     source: AsyncIterable[bytes], cutter: Cutter, turns: UploadTurns, *, owner_id: str
 ) -> AsyncIterator[Run]:
-    """Yield the runs of an upload of the owner as they are complete.
+    """Yield the runs of an upload of the owner as they become complete.
 
-    What `cutter` holds at the end is left to it. All uploads share `turns`.
+    Items left over at the end remain in `cutter`. All uploads share `turns`.
     """
     async for part in source:
         for start in range(0, len(part), _TURN_BYTES):
-            # One turn in each round of the loop: many fast clients keep others waiting no longer than one.
+            # One turn per iteration of the event loop: many fast clients delay other requests no more than
+            # one does.
             async with turns.turn(owner_id):
                 runs = cutter.feed(part[start : start + _TURN_BYTES])
                 await asyncio.sleep(0)

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.emails import BounceKind
 
-# The report comes before the mail that is returned with it; the rest is not passed on.
+# The report precedes the returned mail; the rest is not forwarded.
 MOST_BYTES = 256 * 1024
 EXAMPLE_RECIPIENT = "b+aghwg3tkpbyg5pzqaeaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@bounces.example.com"
 
@@ -18,17 +18,17 @@ class BounceQuery(BaseModel):
     recipient: str = Field(
         min_length=3,
         max_length=320,
-        description="the address that the mail came to: a return path that was signed here",
+        description="the address that received the mail: a return path that this installation signed",
         examples=[EXAMPLE_RECIPIENT],
     )
 
 
 class RecordedBounce(BaseModel):
-    """What the mail said about the recipient that its return path names.
+    """The report about the recipient that the return path of the mail names.
 
-    A failure is `hard` (no such address, or refused for good), `soft` (given up, for now or as the mailbox
-    is full) or `refused` (policy or content). `delayed` and `delivered` are reports; `other` is none. A mail
-    that was handed in before has no effect again: `is_new` is false.
+    A failure is `hard` (no such address, or a permanent refusal), `soft` (a temporary failure, or a full
+    mailbox) or `refused` (policy or content). `delayed` and `delivered` are reports without a failure, and
+    `other` is no report. A mail that was submitted before has no second effect: `is_new` is false.
     """
 
     kind: BounceKind

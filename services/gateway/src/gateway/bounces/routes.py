@@ -13,12 +13,12 @@ from gateway.http.replies import MAIL
 
 
 def endpoints(service: BounceService) -> Iterator[Endpoint]:
-    """Yield the endpoint that takes bounces."""
+    """Yield the endpoint that accepts bounces."""
     yield post(
         "/v1/inbound/bounces",
         service.record,
         name="recordBounce",
-        summary="Hand in a mail that came back, for the mail server",
+        summary="Submit a bounced mail; for the mail server",
         tag="E-mail",
         scope=Scope.BOUNCES_WRITE,
         takes=(MAIL,),

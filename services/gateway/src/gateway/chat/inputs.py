@@ -14,16 +14,18 @@ from gateway.http.strict_json import MOST_ID
 RoomName = Annotated[
     str,
     Field(
-        pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="1 to 64 of a-z, 0-9, _ and -", examples=["lobby"]
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$",
+        description="1 to 64 characters of a-z, 0-9, _ and -",
+        examples=["lobby"],
     ),
 ]
 
-# Of a member of a private room: a writer may do what a reader may, and a manager what a writer may.
+# The role of a member of a private room; each includes the rights of the one before.
 Role = Literal["reader", "writer", "manager"]
 
 
 class RoomInput(BaseModel):
-    """The body of `POST /v1/rooms`. A private room has members, of whom its maker is the first manager."""
+    """The body of `POST /v1/rooms`. A private room has members; its creator is the first manager."""
 
     model_config = ConfigDict(extra="forbid")
     name: RoomName
@@ -34,11 +36,11 @@ class MemberInput(BaseModel):
     """The body of `POST /v1/rooms/{room}/members`."""
 
     model_config = ConfigDict(extra="forbid")
-    user_id: int = Field(ge=1, le=MOST_ID, description="who may enter")
+    user_id: int = Field(ge=1, le=MOST_ID, description="the user who may enter")
     role: Role = Field(
         default="writer",
-        description="a reader reads, listens and sees who is present; a writer also posts; "
-        "a manager also chooses the members",
+        description="a reader reads, subscribes and sees who is present; a writer also posts; "
+        "a manager also manages the members",
     )
 
 
@@ -74,7 +76,7 @@ class MessageInput(BaseModel):
 
 
 class RoomView(BaseModel):
-    """A room; offsets of its messages count from 1 within `epoch`. `role` is the caller's, as a member."""
+    """A room; offsets of its messages count from 1 within `epoch`. `role` is the caller's, if a member."""
 
     name: str
     epoch: str
@@ -108,7 +110,7 @@ class MemberList(BaseModel):
 
 
 class MessageView(BaseModel):
-    """A message, who wrote it, and where it stands in its room."""
+    """A message, its author, and its offset in the room."""
 
     model_config = ConfigDict(extra="allow")
     text: str
@@ -126,7 +128,7 @@ class MessageList(BaseModel):
 
 
 def message_view(message: Any) -> dict[str, Any]:
-    """Return a stored message as callers see it; what the sender wrote cannot change who the sender is."""
+    """Return a stored message as callers see it; fields written by the sender cannot replace its author."""
     return {
         **message.data,
         "offset": message.offset,

@@ -19,7 +19,7 @@ from gateway.http.problems import invalid
 class Room:
     """A chat room; offsets of its messages count from 1 within `epoch`.
 
-    `role` is that of the user who asked for the room, None when it is no member.
+    `role` is that of the user who requested the room, None for a user who is not a member.
     """
 
     name: str
@@ -54,7 +54,7 @@ class ChatMessage:
 
 
 class RoomRepository:
-    """Every method is one statement."""
+    """Runs one statement per method."""
 
     def __init__(self, queries: Mapping[str, str]) -> None:
         self._queries = queries
@@ -62,12 +62,12 @@ class RoomRepository:
     async def create(
         self, connection: Connection, name: str, *, created_by: int, is_private: bool
     ) -> Room | None:
-        """Make a room, a private one with its maker as manager; return None when the name is taken."""
+        """Create a room, a private one with its creator as manager; return None if the name is taken."""
         row = await connection.fetchrow(self._queries["insert_room"], name, created_by, is_private)
         return Room(**row) if row else None
 
     async def find(self, connection: Connection, name: str, user_id: int) -> Room | None:
-        """Return a room that `user_id` may see: a public one, or one that the user is a member of."""
+        """Return a room that `user_id` may see: a public one, or a private one with the user as a member."""
         row = await connection.fetchrow(self._queries["get_room"], name, user_id)
         return Room(**row) if row else None
 
@@ -90,7 +90,7 @@ class RoomRepository:
     async def count_members(self, connection: Connection, room: str) -> tuple[int, int]:
         """Return how many members a room has, and how many of them are managers."""
         row = await connection.fetchrow(self._queries["count_members"], room)
-        assert row is not None, "a count is one row"
+        assert row is not None, "a count returns one row"
         return row["members"], row["managers"]
 
     async def put_member(self, connection: Connection, room: str, user_id: int, role: Role) -> Member:
@@ -99,7 +99,7 @@ class RoomRepository:
             row = await connection.fetchrow(self._queries["put_member"], room, user_id, role)
         except asyncpg.ForeignKeyViolationError:
             raise invalid("/user_id", f"There is no user {user_id}.") from None
-        assert row is not None, "a member that was put is there"
+        assert row is not None, "an upsert returns its row"
         return Member(**row)
 
     async def member(self, connection: Connection, room: str, user_id: int) -> Member | None:
@@ -117,7 +117,7 @@ class RoomRepository:
         return [Member(**row) for row in rows]
 
     async def members_of(self, connection: Connection, rooms: Sequence[str]) -> dict[str, set[str]]:
-        """Return the ids of the users that are members of each of `rooms`."""
+        """Return the ids of the members of each of `rooms`."""
         found: dict[str, set[str]] = {room: set() for room in rooms}
         for row in await connection.fetch(self._queries["list_members_of_rooms"], list(rooms)):
             found[row["room"]].add(str(row["user_id"]))
@@ -134,18 +134,18 @@ class RoomRepository:
         sender_id: str | None = None,
         client: str | None = None,
     ) -> ChatMessage | None:
-        """Append a message and give it its offset; return None when the user may not post to the room.
+        """Append a message and assign its offset; return None if the user may not post to the room.
 
-        A message that the same user has sent under the same `sender_id` before is returned instead.
+        If the same user has already sent a message with this `sender_id`, that one is returned instead.
         """
         arguments = (room, user_id, user_name, orjson.dumps(data).decode(), sender_id, client)
         statement = self._queries["insert_message"]
         try:
-            # In a transaction of its own, so that the caller's can go on when it fails.
+            # In a savepoint, so that the caller's transaction can continue if it fails.
             async with connection.transaction():
                 row = await connection.fetchrow(statement, *arguments)
         except asyncpg.UniqueViolationError:
-            # The same message came twice at the same time: now the first one is there to be found.
+            # The same message was sent twice concurrently: the first one has been stored by now.
             row = await connection.fetchrow(statement, *arguments)
         return _message(room, row) if row else None
 

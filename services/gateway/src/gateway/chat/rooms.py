@@ -1,4 +1,4 @@
-"""Chat rooms over HTTP: list, make, read, post, and the members of private ones."""
+"""Chat rooms over HTTP: list, create, read, post, and manage the members of private rooms."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST_MEMBERS = 1000
 
 
 class RoomService:
-    """Serves chat rooms to those who may read or write in them."""
+    """Serves chat rooms to callers who may read or post in them."""
 
     def __init__(
         self, postgres: Postgres, rooms: RoomRepository, chat: ChatService, audit: AuditTrail
@@ -41,7 +41,7 @@ class RoomService:
         self._audit = audit
 
     async def list(self, call: Call, query: RoomsQuery) -> dict[str, Any]:
-        """Return a page of the rooms that are public or have the caller as a member, by name."""
+        """Return a page of the public rooms and of those with the caller as a member, by name."""
         call.principal.require(Scope.CHAT_READ)
         async with self._postgres.connection() as connection:
             rooms = await self._rooms.page(connection, query, call.principal.user_id)
@@ -50,12 +50,12 @@ class RoomService:
         return {"data": [_room(room) for room in page], "next_cursor": following}
 
     async def get(self, call: Call, room: str) -> dict[str, Any]:
-        """Return a room, and what the caller is in it."""
+        """Return a room, and the caller's role in it."""
         call.principal.require(Scope.CHAT_READ)
         return _room(await self._chat.room(room, call.principal))
 
     async def create(self, call: Call, body: RoomInput) -> Reply:
-        """Make a room. Raise `Conflict` when the name is taken."""
+        """Create a room. Raise `Conflict` when the name is taken."""
         call.principal.require(Scope.CHAT_WRITE)
         room = await self._rooms.create(
             call.connection, body.name, created_by=call.principal.user_id, is_private=body.private
@@ -81,7 +81,7 @@ class RoomService:
         return Reply(document(message_view(message)))
 
     async def members(self, call: Call, room: str, query: MembersQuery) -> dict[str, Any]:
-        """Return a page of the members of a private room; a public one has none."""
+        """Return a page of the members of a private room; a public room has none."""
         call.principal.require(Scope.CHAT_READ)
         await self._chat.room(room, call.principal)
         async with self._postgres.connection() as connection:
@@ -106,7 +106,7 @@ class RoomService:
         call.principal.require(Scope.CHAT_WRITE)
         found = await self._locked(call.connection, call, room)
         if found.role != "manager":
-            raise Forbidden(f"Only a manager of the room {room} may let users in.")
+            raise Forbidden(f"Only a manager of the room {room} may add members.")
         return await self._set_role(call.connection, call, room, body.user_id, body.role)
 
     async def change_member(self, call: Call, room: str, user_id: int, body: MemberChange) -> Member:

@@ -1,4 +1,4 @@
-"""Chat: a message is in PostgreSQL before anybody sees it, and every gateway shows all of them in order."""
+"""Chat: a message is stored in PostgreSQL before it is published, and every gateway publishes in order."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _ROOM = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 @dataclass
 class _Shown:
-    """The position up to which a room was published here, and the lock that keeps its messages in order."""
+    """The position up to which a room was published here, and the lock that preserves the order."""
 
     epoch: str
     offset: int
@@ -48,12 +48,11 @@ class _Shown:
 
 
 class ChatService:
-    """Posts to rooms and publishes what is posted, here or through another gateway.
+    """Posts to rooms, and publishes the messages that are posted here or through another gateway.
 
-    The broker only announces that there is something new. Messages are published in the order of their
-    offsets; a gap, or silence, is filled from the database. A private room does not exist for users who are
-    not members; a member that was removed loses its subscriptions at once, and without the broker within
-    seconds.
+    The broker only announces new messages. They are published in the order of their offsets; a gap, or the
+    loss of an announcement, is filled from the database. For users who are not members a private room does
+    not exist; a removed member loses its subscriptions at once, or within seconds if the broker is down.
     """
 
     def __init__(self, postgres: Postgres, rooms: RoomRepository, hub: Hub, publisher: Publisher) -> None:
@@ -65,7 +64,7 @@ class ChatService:
         self._shown: dict[str, _Shown] = {}
 
     async def room(self, name: str, principal: Principal) -> Room:
-        """Return a room as the caller knows it. Raise `NotFound`, also for a private one of others."""
+        """Return a room as the caller sees it. Raise `NotFound`, also for a private room of others."""
         async with self._postgres.connection() as connection:
             return await self.find(connection, name, principal)
 
@@ -73,7 +72,7 @@ class ChatService:
         """Return a room, read in the caller's transaction. Raise `NotFound` as `room` does."""
         found = await self._rooms.find(connection, name, principal.user_id) if is_room(name) else None
         if found is None:
-            raise NotFound(f"There is no room {name[:100]!r}; make it with POST /v1/rooms.")
+            raise NotFound(f"There is no room {name[:100]!r}; create it with POST /v1/rooms.")
         return found
 
     async def post(
@@ -81,8 +80,8 @@ class ChatService:
     ) -> ChatMessage:
         """Append to a room and publish the message. Raise `NotFound`, `Forbidden` or `InvalidInput`.
 
-        `data.id` is the sender's own name for the message: posting it again returns the first message.
-        `client` is the connection that publishes it.
+        `data.id` is chosen by the sender: posting the same id again returns the first message. `client` is
+        the connection that publishes it.
         """
         async with self._postgres.transaction() as connection:
             message = await self.append(connection, room, principal, data, client=client)
@@ -101,7 +100,7 @@ class ChatService:
         """Store a message in the caller's transaction; `announce` it once that has committed."""
         principal.require(Scope.CHAT_WRITE)
         if not isinstance(data, dict) or not isinstance(data.get("text"), str) or not data["text"].strip():
-            raise InvalidInput("A chat message must be an object with a 'text' that is not empty.")
+            raise InvalidInput("A chat message must be an object with a non-empty 'text'.")
         encoded = orjson.dumps(data)
         if len(data["text"]) > _LONGEST_TEXT or len(encoded) > _LARGEST_DATA:
             raise InvalidInput(
@@ -110,10 +109,12 @@ class ChatService:
             )
         sender_id = data.get("id")
         if sender_id is not None and not (isinstance(sender_id, str) and 1 <= len(sender_id) <= _LONGEST_ID):
-            raise InvalidInput(f"The 'id' of a chat message must be a text of 1 to {_LONGEST_ID} characters.")
+            raise InvalidInput(
+                f"The 'id' of a chat message must be a string of 1 to {_LONGEST_ID} characters."
+            )
         strict_json.require_keepable(encoded, data)
         message = None
-        # A name that no room can have may hold what the database does not take.
+        # An invalid name may contain characters that the database rejects.
         if is_room(room):
             message = await self._rooms.add(
                 connection,
@@ -126,7 +127,7 @@ class ChatService:
             )
         if message is None:
             await self.find(connection, room, principal)
-            raise Forbidden(f"You may read the room {room}, but not write to it; ask one of its managers.")
+            raise Forbidden(f"You may read the room {room} but not post to it; ask one of its managers.")
         return message
 
     async def announce(self, message: ChatMessage) -> None:
@@ -153,7 +154,7 @@ class ChatService:
         """Begin to publish a room here; return the position up to which it was published.
 
         A client that has seen the offset `at_least` on another gateway may be ahead of this one:
-        then the database is asked. Raise `NotFound`, also for a private room of others.
+        then the database is queried. Raise `NotFound`, also for a private room of others.
         """
         shown = self._shown.get(room)
         if shown is None or shown.is_private:
@@ -166,13 +167,13 @@ class ChatService:
     async def after(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
         """Return messages with higher offsets, oldest first.
 
-        The caller has checked the access to the room.
+        The caller must have checked the access to the room.
         """
         async with self._postgres.connection() as connection:
             return await self._rooms.after(connection, room, offset, limit)
 
     async def before(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
-        """Return messages with lower offsets, newest first. The caller has checked the access to the room."""
+        """Return messages with lower offsets, newest first. The caller must have checked the access."""
         async with self._postgres.connection() as connection:
             return await self._rooms.before(connection, room, offset, limit)
 
@@ -198,13 +199,13 @@ class ChatService:
         await self._try_to_show(message.room, message)
 
     async def catch_up(self) -> None:
-        """Look every few seconds for messages and members whose announcement was lost, until cancelled."""
+        """Check every few seconds for messages and members whose announcement was lost, until cancelled."""
         while True:
             await asyncio.sleep(_CATCH_UP_EVERY_S)
             await self.look()
 
     async def look(self) -> None:
-        """Read once the new messages and the members of the rooms that have listeners here."""
+        """Read the new messages and the members of the rooms with listeners here, once."""
         for room in list(self._shown):
             if not self._hub.has_listeners(f"chat:{room}"):
                 del self._shown[room]
@@ -229,7 +230,7 @@ class ChatService:
         try:
             await self._show(room, news)
         except DatabaseUnavailable as error:
-            # What is posted is stored: it is shown when the room is caught up.
+            # The message is stored: it is published when the room catches up.
             log.warning("missed messages of a room could not be read", room=room, reason=error.detail)
 
     async def _show(self, room: str, news: ChatMessage | None) -> None:
@@ -253,7 +254,7 @@ class ChatService:
                 self._hub.publish(publication(message, shown.epoch))
 
     async def _tell_others(self, news: Mapping[str, Any]) -> None:
-        # What is lost on the way is stored: the other gateways find it when they catch up.
+        # A lost announcement does no harm: the other gateways find the message when they catch up.
         await announce(
             self._publisher, news, gateway=self._gateway, routing_key="chat", message_type=MESSAGE_TYPE
         )
@@ -265,8 +266,8 @@ def is_room(name: str) -> bool:
 
 
 def publication(message: ChatMessage, epoch: str) -> Publication:
-    """Return a message as its channel shows it."""
-    # What the sender wrote comes first: it cannot change who the sender is.
+    """Return a message as a publication of its channel."""
+    # The sender's fields come first, so that they cannot replace those of the gateway.
     written = message.data if isinstance(message.data, dict) else {"text": message.data}
     data = {**written, "user_id": message.user_id, "user": message.user_name}
     time_ms = int(message.created_at.timestamp() * 1000)

@@ -11,16 +11,16 @@ from gateway.http.filters import CreatedWithin, Page, Several
 
 
 class DomainInput(BaseModel):
-    """The body of `POST /v1/domains`. A subdomain is a domain of its own."""
+    """The body of `POST /v1/domains`. A subdomain is a separate domain."""
 
     model_config = ConfigDict(extra="forbid")
-    name: DomainName = Field(description="the part behind the @, such as `example.com`")
+    name: DomainName = Field(description="the part after the @, such as `example.com`")
 
 
 class DomainsQuery(CreatedWithin, Page):
     """The query of `GET /v1/domains`: newest first; the cursor is the last id seen."""
 
-    # A domain has a dozen records, each with what was found.
+    # A domain has a dozen records, each with the values found in DNS.
     limit: int = Field(default=50, ge=1, le=50)
     status: Several[DomainStatus] | None = None
     name: DomainName | None = None

@@ -63,7 +63,7 @@ def _one(service: DomainService) -> Iterator[Endpoint]:
         "/v1/domains/<uuid:domain_id>",
         service.get,
         name="getDomain",
-        summary="Read a sender domain: its records, what was found of each, and its DKIM keys",
+        summary="Read a sender domain: its records with the values in DNS, and its DKIM keys",
         tag="Sender domains",
         scope=Scope.EMAILS_READ,
         answers={200: json(Domain, headers=_ETAG)},
@@ -79,7 +79,7 @@ def _one(service: DomainService) -> Iterator[Endpoint]:
         scope=Scope.DOMAINS_WRITE,
         answers={200: json(Domain, headers=_ETAG)},
         errors=(NotFound, TooManyAtOnce, DatabaseUnavailable, Unavailable),
-        # However often it is asked, what is found is what counts.
+        # Repeating the check is harmless: only the current records count.
         idempotency=Idempotency.NONE,
         examples={"domain_id": EXAMPLE_ID},
     )
@@ -87,7 +87,7 @@ def _one(service: DomainService) -> Iterator[Endpoint]:
         "/v1/domains/<uuid:domain_id>/dkim/rotate",
         service.rotate,
         name="rotateDkim",
-        summary="Make new DKIM keys, which sign once their records are found",
+        summary="Create new DKIM keys, which sign once their records are found",
         tag="Sender domains",
         scope=Scope.DOMAINS_WRITE,
         answers={200: json(Domain, headers=_ETAG)},

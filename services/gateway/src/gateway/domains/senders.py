@@ -12,7 +12,7 @@ from contracts import addresses
 from contracts.domains import AllowedSenders, DomainChanged
 from gateway.domains.repository import SenderDomainRepository
 
-# A domain that was verified a moment ago is not looked up again; one that was not is, each time.
+# Verified domains are cached for a moment; domains that are not verified are looked up each time.
 _FRESH_S = 5.0
 _MOST_KNOWN = 10_000
 
@@ -31,7 +31,7 @@ class VerifiedSenders:
     async def refusals(self, owner_id: str, senders: Iterable[str | None]) -> dict[str, str]:
         """Return why the owner may not send as some of `senders`, by sender.
 
-        A mail without a sender gets the operator's default sender.
+        A mail without a sender uses the operator's default sender.
         """
         domains = {sender: addresses.parse(sender).domain.lower() for sender in senders if sender}
         doubtful = {domain for domain in domains.values() if not self._allowed.allows(domain)}
@@ -60,12 +60,12 @@ class VerifiedSenders:
             await self._repository.note(connection, delivery.message)
 
     async def store(self, change: DomainChanged, also: Callable[[Connection], Awaitable[None]]) -> None:
-        """Store a domain as email has returned it, in one transaction with the writes of `also`."""
+        """Store a domain as returned by email, in one transaction with the writes of `also`."""
         async with self._postgres.transaction() as connection:
             await self._repository.note(connection, change)
             await also(connection)
         self.forget(change.owner_id, change.name)
 
     def forget(self, owner_id: str, name: str) -> None:
-        """Forget that a domain is verified: the next mail from it is checked against the database."""
+        """Remove a domain from the cache: the next mail from it is checked against the database."""
         self._known.pop((owner_id, name), None)

@@ -48,7 +48,7 @@ class DomainService:
         return _reply(domain, location=f"/v1/domains/{domain.id}")
 
     async def get(self, call: Call, domain_id: UUID) -> Reply:
-        """Return a domain of the caller as the last check of its records found it."""
+        """Return a domain of the caller with the results of its last check."""
         return _reply(await self._find(call, domain_id))
 
     async def list(self, call: Call, query: DomainsQuery) -> DomainList:
@@ -66,9 +66,9 @@ class DomainService:
         return DomainList(data=page.data, next_cursor=page.next_cursor)
 
     async def verify(self, call: Call, domain_id: UUID) -> Reply:
-        """Check the records now; mails that are sent after the answer are judged by the result.
+        """Check the records now; the result applies to all mails that are sent after the answer.
 
-        No transaction is open meanwhile: DNS may take seconds.
+        No transaction is open during the check, because DNS may take seconds.
         """
         request = VerifyDomain(domain_id=domain_id, owner_id=call.principal.owner_id)
         domain = await self._rpc.call(request, Domain, call.deadline)
@@ -79,7 +79,7 @@ class DomainService:
         return _reply(domain)
 
     async def rotate(self, call: Call, domain_id: UUID) -> Reply:
-        """Make new DKIM keys for a domain whose version the caller has seen."""
+        """Create new DKIM keys for a domain at the version that the caller has read."""
         seen = await self._seen(call, domain_id)
         request = RotateDkim(
             domain_id=domain_id,
@@ -92,7 +92,7 @@ class DomainService:
         return _reply(domain)
 
     async def delete(self, call: Call, domain_id: UUID) -> None:
-        """Remove a domain whose version the caller has seen: no mail is sent from it any more."""
+        """Remove a domain at the version that the caller has read: no mail is sent from it any more."""
         seen = await self._seen(call, domain_id)
         request = DeleteDomain(domain_id=domain_id, owner_id=call.principal.owner_id, version=seen)
         domain = await self._rpc.call(request, Domain, call.deadline)
@@ -103,7 +103,7 @@ class DomainService:
         )
 
     async def _seen(self, call: Call, domain_id: UUID) -> int | None:
-        """Return the version that the caller wants to change, which must be the current one; None for any."""
+        """Return the version that the caller names, which must be the current one; None for any."""
         if call.if_match is None or call.if_match.star_tag:
             return None
         domain = await self._find(call, domain_id)
@@ -132,7 +132,7 @@ def _audited(domain: Domain) -> dict[str, Any]:
 
 
 def _change(call: Call, domain: Domain, *, is_verified: bool) -> DomainChanged:
-    """Return an answer of email as the event that email also sends, as the answer may come first."""
+    """Return the reply of email as the event that email also publishes: the reply may arrive first."""
     return DomainChanged(
         domain_id=domain.id,
         owner_id=call.principal.owner_id,

@@ -22,8 +22,8 @@ MOST_EMAILS = 500
 class EmailView(BaseModel):
     """A mail as its sender sees it. `status` sums up the recipients.
 
-    Until email has stored the mail, or while email cannot be reached, it has only the fields that the gateway
-    knows.
+    Until email has stored the mail, or while email cannot be reached, it has only the fields known to the
+    gateway.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -54,7 +54,7 @@ class AcceptedEmail(AcceptedWork):
 
 
 class EmailsInput(BaseModel):
-    """Up to 500 mails. `strict` accepts all of them or none, `permissive` those that are valid."""
+    """Up to 500 mails. `strict` accepts all or none of them, `permissive` the valid ones."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,7 +63,7 @@ class EmailsInput(BaseModel):
 
 
 class EmailResult(BaseModel):
-    """The outcome of one mail of several; `index` is its place among them."""
+    """The outcome of one of several mails; `index` is its position among them."""
 
     index: int
     status: Literal["queued", "refused"]
@@ -84,7 +84,7 @@ ACCEPTED_EMAIL = json(AcceptedEmail, description=ACCEPTED.description, headers=A
 
 
 class EmailChoice(CreatedWithin):
-    """A choice of mails."""
+    """A filter of mails."""
 
     status: Several[StoredStatus] | None = None
     tag: str | None = Field(default=None, max_length=64)
@@ -134,7 +134,7 @@ class EmailList(BaseModel):
 
 
 class Rescheduling(BaseModel):
-    """The new time of a mail, and, if that changes too, the time at which it is given up."""
+    """The new time of a mail and, optionally, the time at which the service gives up sending it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

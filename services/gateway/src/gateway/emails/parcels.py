@@ -1,4 +1,4 @@
-"""Attachments of mails that go ahead of their commands: over HTTP, past the broker."""
+"""Attachments of mails, sent ahead of their commands over HTTP, without the broker."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from contracts.emails import ParcelPart, SendEmail, SendPackedEmail
 from contracts.uploads import OpenedUpload, OpenParcel
 from gateway.uploads.transfer import Transfer
 
-# Requests whose attachments are on their way at a time; others wait for one of them.
+# The most requests whose attachments are sent concurrently; others wait for their turn.
 MOST_AT_ONCE = 16
 
 
 class Parcels:
-    """Sends the attachments of a request in one piece. What no mail claims then is removed by email."""
+    """Sends the attachments of a request as one parcel; email removes the parts that no mail claims."""
 
     def __init__(self, rpc: RpcClient, transfer: Transfer) -> None:
         self._rpc = rpc
         self._transfer = transfer
 
     async def send_ahead(self, commands: Sequence[SendEmail], deadline: Deadline) -> list[SendEmail]:
-        """Return `commands` of one owner with attachments that name their bytes, which email has now.
+        """Send the attachments of one owner's `commands`; return the commands with references to them.
 
-        Raise `Unavailable` when email does not take them: nothing is accepted then.
+        Raise `Unavailable` if email does not accept them: then no mail is accepted.
         """
         count = sum(any(file.content is not None for file in each.attachments) for each in commands)
         if not count:
@@ -46,14 +46,18 @@ class Parcels:
         try:
             stored = await self._transfer.put(parcel_id, opened.token, _once(content))
         except NotFound as error:
-            raise Unavailable("The email service did not take the attachments in time.") from error
+            raise Unavailable(
+                "The email service did not store the attachments in time; repeat the request."
+            ) from error
         if stored.sha256 != hashlib.sha256(content).hexdigest():
-            raise Unavailable("The stored attachments differ from those that were sent.", retry_after_s=2)
+            raise Unavailable(
+                "The stored attachments differ from the sent ones; repeat the request.", retry_after_s=2
+            )
         return packed
 
 
 def _pack(commands: Sequence[SendEmail]) -> tuple[list[SendEmail], bytes]:
-    """Return `commands` that name the places of their attachments in a parcel, and its bytes."""
+    """Return `commands` with references to their attachments in a parcel, and the bytes of the parcel."""
     parcel_id, content = new_id(), bytearray()
     packed: list[SendEmail] = []
     for command in commands:
@@ -68,7 +72,7 @@ def _pack(commands: Sequence[SendEmail]) -> tuple[list[SendEmail], bytes]:
                 part = ParcelPart(parcel_id=parcel_id, start=start, size=len(content) - start)
                 file = file.model_copy(update={"content": None, "part": part})
             files.append(file)
-        # Its fields are those of `command`, which were checked.
+        # No validation: the fields are those of `command`, which were validated.
         packed.append(SendPackedEmail.model_construct(**(dict(command) | {"attachments": files})))
     return packed, bytes(content)
 

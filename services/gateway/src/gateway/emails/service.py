@@ -57,7 +57,7 @@ from gateway.http.principal import Principal
 from gateway.http.replies import MAIL, Reply, document, entity_tag
 from gateway.uploads.service import UploadService
 
-# A command may wait so long until email has taken it; the alert on late messages says the same.
+# The time within which email stores a command; the alert on late messages uses the same.
 _TAKEN_WITHIN = timedelta(minutes=5)
 _PART_WITHIN_S = 10
 _MAIL: TypeAdapter[Mail] = TypeAdapter(Mail)
@@ -84,11 +84,11 @@ class EmailService:
         self._message_id_domain = message_id_domain
 
     async def send(self, call: Call, body: Mail) -> Reply:
-        """Accept a mail; the answer has its id and the address of its state."""
+        """Accept a mail; the answer has its id and the path of its state."""
         call.principal.require(Scope.EMAILS_SEND)
         for refusal in (await self._senders.refusals(call.principal.owner_id, [body.sender])).values():
             key, owner_id = call.idempotency_key, call.principal.owner_id
-            # A repeated request is answered as it was, whatever became of the domain meanwhile.
+            # A repeated request gets its first answer, even if the domain has been removed since.
             if key is None or await self._acceptor.find_answer(owner_id, key.key) is None:
                 error = FieldError(pointer="/from", detail=refusal)
                 raise InvalidInput(f"from: {refusal}", errors=[error])
@@ -100,7 +100,7 @@ class EmailService:
         if body.attachments and (key := call.idempotency_key) is not None:
             answered = await self._acceptor.find_answer(acceptance.owner_id, key.key)
             if answered is not None:
-                # The attachments of a repeated request need not be sent again.
+                # The attachments of a repeated request are not sent again.
                 return replay(answered, key)
         [command] = await self._parcels.send_ahead([command], call.deadline)
         return await self._promise(call, acceptance, command, command.message_id)
@@ -114,7 +114,7 @@ class EmailService:
         read = await self._without_misfits(call, given)
         errors = [error for found in read if isinstance(found, EmailResult) for error in found.errors]
         if errors and body.mode == "strict":
-            raise InvalidInput("Some of the mails do not fit their description; see errors.", errors=errors)
+            raise InvalidInput("Some of the mails are invalid; see errors.", errors=errors)
         texts = await asyncio.to_thread(_metadata_texts, call.document, read)
         results: list[EmailResult] = []
         accepted: list[tuple[Acceptance, SendEmail]] = []
@@ -147,7 +147,7 @@ class EmailService:
         source = await self._ask(question, call.deadline)
         if not source["content_available"]:
             raise Conflict(
-                f"E-mail {email_id} cannot be sent again: its content was removed, or could not be sent."
+                f"E-mail {email_id} cannot be sent again: its content was removed or is not valid."
             )
         acceptance = new_acceptance(envelope.new_id(), call.principal, "email")
         domain = (source["message_id"] or "").rpartition("@")[2].rstrip(">") or self._message_id_domain
@@ -166,16 +166,16 @@ class EmailService:
         return _reply(await self._read(call.principal, email_id, call.deadline))
 
     async def find(self, principal: Principal, email_id: UUID, deadline: Deadline) -> dict[str, Any]:
-        """Return a mail of `principal` for a push, without the line breaks that a caller may have written."""
+        """Return a mail of `principal` for a push, without the line breaks that a caller may have sent."""
         found = await self._read(principal, email_id, deadline)
         document: dict[str, Any] = orjson.loads(orjson.dumps(found, option=orjson.OPT_UTC_Z))
         return document
 
     async def _read(self, principal: Principal, email_id: UUID, deadline: Deadline) -> dict[str, Any]:
-        """Return a mail of `principal`, its metadata as they are written; `queued` until email has stored it.
+        """Return a mail of `principal` with its metadata as written; `queued` until email has stored it.
 
-        A mail whose command email could not handle is `parked`, with the reason, until an administrator
-        decides.
+        A mail whose command email could not handle is `parked`, with the reason, until an administrator has
+        decided.
         """
         principal.require(Scope.EMAILS_READ)
         accepted = await self._acceptor.find_own(email_id, principal, "email")
@@ -184,7 +184,7 @@ class EmailService:
         except ServiceError as error:
             if accepted is None or not (isinstance(error, Unavailable) or error.status in (404, 504)):
                 raise
-            # Accepted here, not known or not reachable there: what was heard last is the truth so far.
+            # Accepted here, but email does not know it or cannot be reached: the last reported status holds.
             by = accepted.accepted_at + _TAKEN_WITHIN if accepted.status == "queued" else None
             what = {
                 "queued": "acceptance by the email service",
@@ -212,7 +212,7 @@ class EmailService:
         return {**page, "data": [{"from": line.pop("sender"), **line} for line in page["data"]]}
 
     async def cancel(self, call: Call, query: EmailsBulk) -> BulkResult:
-        """Cancel the caller's mails that fit, except recipients already handed to the relay."""
+        """Cancel the caller's mails that match, except recipients already handed to the relay."""
         question = CancelEmails(
             owner_id=call.principal.owner_id, wanted=query.wanted(), dry_run=query.dry_run
         )
@@ -220,7 +220,7 @@ class EmailService:
         return BulkResult(**found.model_dump(), dry_run=query.dry_run)
 
     async def retry(self, call: Call, query: EmailsBulk) -> BulkResult:
-        """Try the caller's mails that fit again at once."""
+        """Retry at once the caller's mails that match."""
         question = RetryEmails(owner_id=call.principal.owner_id, wanted=query.wanted(), dry_run=query.dry_run)
         found = await self._rpc.call(question, EmailsChanged, call.deadline)
         return BulkResult(**found.model_dump(), dry_run=query.dry_run)
@@ -232,11 +232,13 @@ class EmailService:
         changed = await self._rpc.call(question, EmailsChanged, call.deadline)
         found = await self._ask(GetEmail(email_id=email_id, owner_id=owner_id), call.deadline)
         if not changed.changed:
-            raise Conflict(f"E-mail {email_id} is {found['status']}: nothing of it can be cancelled now.")
+            raise Conflict(
+                f"E-mail {email_id} is {found['status']}: none of its recipients can be cancelled."
+            )
         return found
 
     async def reschedule(self, call: Call, email_id: UUID, body: Rescheduling) -> Reply:
-        """Send a mail at another time, as long as no attempt has begun."""
+        """Reschedule a mail before its first attempt."""
         question = RescheduleEmail(
             email_id=email_id,
             owner_id=call.principal.owner_id,
@@ -256,7 +258,7 @@ class EmailService:
         return _reply(await self._ask(question, call.deadline))
 
     async def raw(self, call: Call, email_id: UUID) -> Reply:
-        """Return a mail as it is handed to the relay, byte by byte."""
+        """Return a mail as it is handed to the relay, byte for byte."""
         owner_id = call.principal.owner_id
         question = GetRawEmail(email_id=email_id, owner_id=owner_id)
         first = await self._rpc.call(question, RawEmail, call.deadline)
@@ -336,7 +338,7 @@ class EmailService:
 
 
 def _revision(found: Mapping[str, Any]) -> str:
-    """Return what requests can change about a mail, its times, as a word."""
+    """Return the parts of a mail that requests can change, its times, as a short string."""
     times = f"{found['send_at'] or found['accepted_at']} {found['expires_at']}"
     return hashlib.sha256(times.encode()).hexdigest()[:8]
 
@@ -348,7 +350,7 @@ def _reply(found: Mapping[str, Any]) -> Reply:
 
 
 def _metadata_texts(document: bytes, read: Sequence[Mail | EmailResult]) -> list[str | None]:
-    """Return the metadata of each of several mails as they are written in `document`."""
+    """Return the metadata of each mail as written in `document`."""
     if not any(isinstance(mail, Mail) and mail.metadata for mail in read):
         return [None] * len(read)
     written = elements(members(document.decode())["emails"])
@@ -359,7 +361,7 @@ def _metadata_texts(document: bytes, read: Sequence[Mail | EmailResult]) -> list
 
 
 def _read(index: int, given: Any) -> Mail | EmailResult:
-    """Return one mail of several, read as strictly as a single one, or the reason why it is refused."""
+    """Return one of several mails, validated as strictly as a single one, or the reason for its refusal."""
     try:
         return _MAIL.validate_json(orjson.dumps(given), strict=True)
     except ValidationError as error:

@@ -8,7 +8,7 @@ from gateway.http.calls import Call
 from gateway.http.endpoints import Answer, Endpoint, get
 from gateway.http.replies import Reply, entity_tag
 
-# Only what this gateway serves itself, and nothing written into the page.
+# Only files that this gateway serves, and nothing inline.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -17,7 +17,7 @@ _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".
 
 
 def page(path: str, file: Path, *, name: str, summary: str) -> Endpoint:
-    """Declare a page, or a file that belongs to one; browsers ask each time whether it has changed."""
+    """Declare a page or a file of one; browsers revalidate it at each use."""
     body, media_type = file.read_bytes(), _TYPES[file.suffix]
     reply = Reply(
         body,

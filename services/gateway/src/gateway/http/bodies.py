@@ -13,8 +13,8 @@ from chassis.errors import Overloaded, PayloadTooLarge, ServiceError, TooManyAtO
 Message = MutableMapping[str, Any]
 
 BODY = "tickwire.body"
-# Bodies above `LARGE_BYTES` that are held whole, in all and of one owner. Smaller ones are bounded by the
-# number of connections.
+# The limits of memory for bodies above `LARGE_BYTES`, in total and per owner. Smaller ones are bounded by
+# the number of connections.
 MOST_BYTES = 64 * 1024 * 1024
 MOST_BYTES_OF_OWNER = 2 * 1024 * 1024
 LARGE_BYTES = 64 * 1024
@@ -22,9 +22,9 @@ _BUFFERED_BYTES = 1 << 20
 
 
 class ByteRoom:
-    """A bound on the bytes of `what` that are held at a time (in the plural), in total and per owner.
+    """A limit on the bytes of `what` (a plural noun) that are held at once, in total and per owner.
 
-    The body of a request reserves its room before it is read: two half-read ones would wait for each other.
+    The body of a request reserves its room before it is read: two half-read bodies could wait for each other.
     """
 
     def __init__(self, what: str, *, most: int, of_owner: int) -> None:
@@ -38,7 +38,7 @@ class ByteRoom:
     async def hold(self, owner_id: str, size: int, *, within_s: float) -> AsyncIterator[None]:
         """Hold `size` bytes during the block.
 
-        When there is no room within the time, raise `TooManyAtOnce` if it is that of the owner, else
+        If no room becomes free within the time, raise `TooManyAtOnce` when the owner's share is used up, else
         `Overloaded`.
         """
         if not self._take(owner_id, size):
@@ -63,17 +63,17 @@ class ByteRoom:
     def _refusal(self, owner_id: str, size: int) -> ServiceError:
         if self._is_over_share(owner_id, size):
             return TooManyAtOnce(
-                f"The {self._what} of your requests may have {self._of_owner} bytes at a time; wait until "
+                f"The {self._what} of your requests may have {self._of_owner} bytes together; wait until "
                 "some of them have ended.",
                 retry_after_s=1,
             )
         return Overloaded(
-            f"The {self._what} of all requests may have {self._most} bytes at a time; try again in a moment.",
+            f"The {self._what} of all requests may have {self._most} bytes together; try again in a moment.",
             retry_after_s=1,
         )
 
     def _is_over_share(self, owner_id: str, size: int) -> bool:
-        # One that is larger than its share has it alone.
+        # A body larger than the share is admitted if it is the owner's only one.
         own = self._taken[owner_id]
         return own > 0 and own + size > self._of_owner
 
@@ -88,7 +88,7 @@ class ByteRoom:
         self._taken[owner_id] -= size
         if not self._taken[owner_id]:
             del self._taken[owner_id]
-        # In order of arrival; one whose owner has used its share up is in nobody's way.
+        # In order of arrival, except for bodies of owners who have used up their share.
         for waiter in list(self._waiting):
             if not waiter[2].done() and self._take(waiter[0], waiter[1]):
                 self._waiting.remove(waiter)
@@ -101,8 +101,8 @@ class Body:
     `limit` is the most bytes in all. When a handler has opened the body as a stream, the next part is
     read from the client only while less than 1 MiB waits for the handler: that is the back-pressure.
 
-    Parts can arrive before the handler has opened it, while the key is still looked up. Of a body that
-    `may_be_stream`, what exceeds the normal limit waits until then.
+    Parts can arrive before the handler opens the body, while the key is looked up. If the body
+    `may_be_stream`, parts beyond the normal limit wait until then.
     """
 
     def __init__(self, limit: int, *, may_be_stream: bool = False) -> None:
@@ -128,7 +128,7 @@ class Body:
         self._update()
 
     async def take(self, message: Message) -> None:
-        """Count a part that arrived, and wait while too much is unread. Raises `PayloadTooLarge`."""
+        """Count a part that arrived, and wait while too much is unread. Raise `PayloadTooLarge`."""
         self.received += len(message.get("body", b""))
         self._update()
         if self._may_be_stream and self.received > self.limit:
@@ -137,12 +137,12 @@ class Body:
             await self._room.wait()
 
     def require_within(self, declared: str | None) -> None:
-        """Raise `PayloadTooLarge` when the declared or received length is over the limit."""
+        """Raise `PayloadTooLarge` if the declared or received length exceeds the limit."""
         self._is_wanted.set()
         length = int(declared) if declared is not None and declared.isdecimal() else 0
         if max(length, self.received) > self.limit:
             raise PayloadTooLarge(
-                f"The body may have at most {self.limit} bytes; send less, or many items as NDJSON."
+                f"The body may have at most {self.limit} bytes; send less, or send many items as NDJSON."
             )
 
     def _update(self) -> None:

@@ -1,4 +1,4 @@
-"""One call of an endpoint: the request as it comes in, and the typed values that its handler sees."""
+"""One call of an endpoint: the request as received, and the typed values for its handler."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Receive = Callable[[], Awaitable[Message]]
 Write = Callable[[Connection], Awaitable[object]]
 AfterCommit = Callable[[], Awaitable[None]]
 
-# Of a list of media types or versions, or a media type: 64 KiB took 50 ms of the loop.
+# The longest header that is parsed: 64 KiB of media types or versions took 50 ms of the event loop.
 _TAKEN_APART_BYTES = 4 * 1024
 
 
 class Incoming:
-    """A request as the server handed it over: its ASGI scope, and the body still to come."""
+    """A request as received from the server: its ASGI scope, and the body that follows."""
 
     __slots__ = ("headers", "is_abandoned", "is_complete", "receive", "scope")
 
@@ -37,7 +37,7 @@ class Incoming:
         for name, value in scope["headers"]:
             headers[name] = headers[name] + b", " + value if name in headers else value
         self.headers = headers
-        # Set when all of the body has come, which is at once where none is announced.
+        # Set once the whole body has arrived; immediately if the request announces none.
         self.is_complete = asyncio.Event()
         self.is_abandoned = False
         if b"content-length" not in headers and b"transfer-encoding" not in headers:
@@ -49,13 +49,13 @@ class Incoming:
         return None if value is None else value.decode("latin-1")
 
     def short_header(self, name: bytes) -> str | None:
-        """Return a header that is taken apart: some microseconds for each of its parts.
+        """Return a header that is to be parsed, which takes some microseconds for each of its parts.
 
-        Raise `HeaderTooLong` when it has more than `_TAKEN_APART_BYTES`.
+        Raise `HeaderTooLong` if it has more than `_TAKEN_APART_BYTES`.
         """
         value = self.headers.get(name)
         if value is not None and len(value) > _TAKEN_APART_BYTES:
-            raise HeaderTooLong(f"{name.decode().title()} may have {_TAKEN_APART_BYTES} bytes.")
+            raise HeaderTooLong(f"{name.decode().title()} may have at most {_TAKEN_APART_BYTES} bytes.")
         return self.header(name)
 
 
@@ -73,10 +73,10 @@ class IdempotencyKey:
 
 @dataclass(slots=True)
 class Upload:
-    """A body that is taken as a stream, no faster than it is read.
+    """A body that is received as a stream, no faster than it is read.
 
     `has_read` is called with the number of bytes handled, which lets more arrive. `digest` starts with the
-    method and the path and sees every byte, so that a repeated upload can be recognised. A body that
+    method and the path and covers every byte, so that a repeated upload can be recognised. A body that
     `is_gzip` may have up to `limit` bytes unpacked, too.
     """
 
@@ -90,7 +90,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class RawBody:
-    """A body that is passed on whole and unparsed, in one of the media types that its route `takes`."""
+    """A whole unparsed body, in one of the media types that its route `takes`."""
 
     content: bytes
     media_type: str
@@ -100,8 +100,8 @@ class RawBody:
 class Call:
     """The context of one call: its caller, its deadline, and what its headers ask for.
 
-    `document` is the JSON body byte for byte, for values of the caller that are kept as they were written.
-    `prefers_wait` says that the caller prefers to wait for the outcome, until `deadline` (RFC 7240).
+    `document` is the JSON body byte for byte, for values that are stored exactly as the caller wrote them.
+    `prefers_wait` is true if the caller prefers to wait for the outcome, until `deadline` (RFC 7240).
     `writes` are done in one transaction once the handler has returned: the handler holds no connection while
     it waits for other services.
     """
@@ -120,13 +120,13 @@ class Call:
 
     @property
     def connection(self) -> Connection:
-        """The transaction that the server has opened for this call; only where the route declares it."""
+        """The transaction that the server opened for this call, available only if the route declares it."""
         assert self.transaction is not None, "the route does not declare a transaction"
         return self.transaction
 
     @property
     def request_key(self) -> str | None:
-        """The name by which another service recognises a repetition of this request; None without a key.
+        """The key by which another service recognises a repetition of this request; None without a key.
 
         It contains the hash of the body, because the `Idempotency-Key` may name another request tomorrow.
         """
@@ -135,13 +135,13 @@ class Call:
 
     @property
     def names_versions(self) -> bool:
-        """Whether `If-Match` names versions, one of which must be the current one."""
+        """Return whether `If-Match` names versions, one of which must be the current one."""
         return self.if_match is not None and not self.if_match.star_tag
 
     def require_revision(self, revision: object, *, etag: str) -> None:
-        """Raise `PreconditionFailed` when `If-Match` names other revisions, the first part of entity tags.
+        """Raise `PreconditionFailed` if `If-Match` names other revisions, the first part of entity tags.
 
-        What happens to the object by itself changes its entity tag, `etag`, and no revision.
+        Changes that no request made alter the entity tag `etag`, but not the revision.
         """
         if self.if_match is None or self.if_match.star_tag:
             return
@@ -149,7 +149,7 @@ class Call:
             self.require_match(etag)
 
     def require_match(self, etag: str) -> None:
-        """Raise `PreconditionFailed` when `If-Match` names other versions than `etag` (quoted)."""
+        """Raise `PreconditionFailed` if `If-Match` names versions but not `etag` (quoted)."""
         if self.if_match is None or self.if_match.star_tag or self.if_match.contains(etag.strip('"')):
             return
         raise PreconditionFailed(

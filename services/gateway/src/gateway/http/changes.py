@@ -1,4 +1,4 @@
-"""The bodies of PATCH: fields that are given are changed, and no field can be removed."""
+"""The bodies of PATCH: the given fields are changed, and no field can be removed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic_core import CoreSchema
 
 
 class Change(BaseModel):
-    """A change of a `thing`: each field is None when it is absent, and null itself is refused."""
+    """A change of a `thing`: an absent field is None, and null is refused."""
 
     model_config = ConfigDict(extra="forbid")
     thing: ClassVar[str]
@@ -18,14 +18,14 @@ class Change(BaseModel):
     @classmethod
     def _require_value(cls, value: object) -> object:
         if value is None:
-            raise ValueError(f"must be left out or have a value: nothing of a {cls.thing} can be taken away")
+            raise ValueError(f"must be omitted or have a value: no field of a {cls.thing} can be removed")
         return value
 
     @classmethod
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """Describe the fields without the null that is their default."""
+        """Describe the fields without null, which is only their default."""
         found = handler(core_schema)
         for field in handler.resolve_ref_schema(found).get("properties", {}).values():
             [kind] = [one for one in field.pop("anyOf") if one != {"type": "null"}]

@@ -1,4 +1,4 @@
-"""The outermost layer, in pure ASGI: ids, metrics, security headers and the limit on bodies."""
+"""The outermost layer, in pure ASGI: ids, metrics, security headers and the limits on bodies."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _SECURITY = [
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 ]
-# For answers that are no pages; a page comes with a policy of its own.
+# For responses other than pages, which have a policy of their own.
 _NO_PAGE = [*_SECURITY, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")]
-# What may be larger than a JSON body, because it is read as it comes.
+# Bodies that may be larger than a JSON body, because they are read as they arrive.
 _STREAMED = (b"ndjson", b"application/octet-stream")
 _READING = ("GET", "HEAD", "OPTIONS")
 _BUFFERED_ANSWER_BYTES = 32 * 1024
 _PATIENCE_S = 60.0
-# As nginx counts a client that went away before its answer: nothing failed here.
+# The status of nginx for a client that disconnected before its response: nothing failed here.
 _GONE = 499
 
 
@@ -73,7 +73,7 @@ class Edge:
             await self._sockets(scope, _with_text(receive), _with_headers(send, trace))
             return
         with spans.span(scope["method"], "server") as span:
-            # Inside the span, whose id the next hop and the answer get.
+            # Inside the span, whose id goes to the next hop and into the response.
             await self._serve(scope, receive, send, tracing.current() or trace)
             if span is not None:
                 route = scope.get(ROUTE, "unmatched")
@@ -107,7 +107,7 @@ class Edge:
         finally:
             self._in_flight -= 1
             scope[STATUS] = status
-            # A caller that is in a hurry fails by its own choice: it must not spend the error budget of all.
+            # A time-out that the caller shortened must not count against the error budget.
             status = _GONE if scope.get(HURRIED) else status
             _record(scope, status, time.perf_counter() - started, trace)
 
@@ -126,7 +126,7 @@ class Edge:
             if message["type"] == "http.request":
                 await body.take(message)
                 if body.received > body.limit:
-                    # The rest is not wanted: the handler answers 413 and the server closes the connection.
+                    # The rest is not read: the handler answers 413 and the server closes the connection.
                     return {"type": "http.request", "body": b"", "more_body": False}
             return message
 
@@ -134,7 +134,7 @@ class Edge:
 
 
 def _with_headers(send: Send, trace: tracing.Trace) -> Send:
-    """Return a `send` that adds ids and security headers to an answer, or to the refusal of a WebSocket."""
+    """Return a `send` that adds ids and security headers to a response or to the refusal of a WebSocket."""
     ids = [(b"x-request-id", trace.request_id.encode()), (b"traceparent", trace.traceparent.encode())]
 
     async def send_with_headers(message: Message) -> None:
@@ -148,13 +148,13 @@ def _with_headers(send: Send, trace: tracing.Trace) -> Send:
 
 
 def _patient(send: Send, patience_s: float) -> Send:
-    """Return a `send` that drops a client which has read nothing of a long answer for `patience_s`."""
+    """Return a `send` that disconnects a client that has not read from a long response for `patience_s`."""
     is_long = False
 
     async def send_patiently(message: Message) -> None:
         nonlocal is_long
         if message["type"] == "http.response.start":
-            # A stream has no length; what is short goes into the connection's buffer and never waits.
+            # A stream has no length; a short body goes into the connection's buffer without waiting.
             lengths = (int(value) for name, value in message["headers"] if name == b"content-length")
             is_long = next(lengths, _BUFFERED_ANSWER_BYTES + 1) > _BUFFERED_ANSWER_BYTES
         if not is_long:
@@ -186,7 +186,7 @@ def _record(scope: Scope, status: int, elapsed_s: float, trace: tracing.Trace) -
     method = method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "OTHER"
     children = _CHILDREN.get((method, route, status))
     if children is None:
-        # `labels` is slower than all the rest of the counting together.
+        # `labels` takes longer than the rest of the counting.
         children = _CHILDREN[method, route, status] = (
             metrics.HTTP_REQUESTS.labels(method, route, str(status)),
             metrics.HTTP_SECONDS.labels(method, route),

@@ -1,4 +1,4 @@
-"""Declarations of endpoints: everything that callers, documents, tests and limits need to know about a route.
+"""Declarations of endpoints: all facts about a route that callers, documents, tests and limits need.
 
 The types of a handler's parameters are part of the declaration: `query` and `body` are models, the other
 parameters after the `Call` are parts of the path.
@@ -24,7 +24,7 @@ from gateway.http.replies import CSV, EVENT_STREAM, JSON, NDJSON, Reply
 Handler = Callable[..., Awaitable[Any]]
 AfterReplay = Callable[[Call, Reply], Reply]
 
-# Of an answer whose handler returns a value: the server makes its tag.
+# For an answer whose handler returns a value; the server computes the tag.
 CONTENT_TAG = {"ETag": "a hash of the answer, for If-None-Match"}
 
 _PART = re.compile(r"<(?:(?P<converter>\w+):)?(?P<name>\w+)>")
@@ -33,9 +33,9 @@ _PART = re.compile(r"<(?:(?P<converter>\w+):)?(?P<name>\w+)>")
 class Idempotency(StrEnum):
     """The way in which a repeated request with the same `Idempotency-Key` gets the same answer."""
 
-    NONE = "none"  # there is nothing to repeat: the header is refused
-    CLAIM = "claim"  # the key is claimed; what the handler leaves to write is one transaction with its answer
-    TRANSACTION = "transaction"  # the whole effect is one: for handlers that ask nobody but the database
+    NONE = "none"  # repeating is harmless; the header is refused
+    CLAIM = "claim"  # the key is claimed; the handler's deferred writes share a transaction with its answer
+    TRANSACTION = "transaction"  # one transaction for the whole effect, if it uses only the database
     ACCEPTANCE = "acceptance"  # the handler records the answer together with the accepted work
 
 
@@ -80,7 +80,7 @@ class Endpoint:
     errors: tuple[type[ServiceError] | ProblemType, ...] = ()
     is_public: bool = False
     upload: str | None = None
-    # The most bytes of it, where that is not the limit of all.
+    # The limit of its size, if it differs from the general one.
     upload_limit: int | None = None
     takes: tuple[str, ...] = ()
     idempotency: Idempotency = Idempotency.NONE
@@ -98,7 +98,7 @@ class Endpoint:
     # The status of a successful answer, and its media types, the default first.
     status: int = field(init=False)
     media_types: tuple[str, ...] = field(init=False)
-    # Whether the answer has an entity tag, by which a caller asks for changes only.
+    # Whether the answer has an entity tag, so that a caller can make conditional requests.
     is_tagged: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -123,7 +123,7 @@ class Endpoint:
 
     @property
     def body(self) -> Any:
-        """The type of a JSON body, or None where the route takes none."""
+        """The type of a JSON body, or None for a route without one."""
         declared = self.parameters.get("body")
         if declared in (Upload, RawBody):
             return None
@@ -132,12 +132,12 @@ class Endpoint:
 
     @property
     def takes_body(self) -> bool:
-        """Whether a request carries a body."""
+        """Return whether a request has a body."""
         return "body" in self.parameters
 
     @property
     def path_parameters(self) -> Mapping[str, tuple[str | None, TypeAdapter[Any]]]:
-        """The parts of the path by name: the router's converter, and the type that the handler takes."""
+        """The parts of the path by name: the router's converter, and the type of the handler's parameter."""
         return {
             part["name"]: (part["converter"], TypeAdapter(self.parameters[part["name"]]))
             for part in _PART.finditer(self.path)
@@ -145,7 +145,7 @@ class Endpoint:
 
     @property
     def is_stream(self) -> bool:
-        """Whether the answer is a stream without a known end."""
+        """Return whether the answer is a stream without a known end."""
         return self.answers[self.status].item is not None and self.media_types == (EVENT_STREAM,)
 
 
@@ -190,7 +190,7 @@ def post(path: str, handler: Handler, **declared: Any) -> Endpoint:
 
 
 def put(path: str, handler: Handler, **declared: Any) -> Endpoint:
-    """Declare a route that sets something to what is sent; repeating it changes nothing more."""
+    """Declare a route that sets something to the value in the body; it is idempotent."""
     return Endpoint(method="PUT", path=path, handler=handler, **{"rate": "write", **declared})
 
 

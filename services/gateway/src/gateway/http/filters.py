@@ -1,7 +1,7 @@
 """The grammar of filters: the same query parameters narrow a list and choose what a bulk action changes.
 
-A feature declares once what its things can be chosen by, as a `Filter`, and makes of it the query of the
-list and the query of each bulk action:
+A feature declares the criteria of its objects once, as a `Filter`, and derives from it the query of the list
+and the query of each bulk action:
 
     class EmailFilter(CreatedWithin):
         status: Several[EmailStatus] | None = None
@@ -26,7 +26,7 @@ _MOST_VALUES = 100
 
 
 def written_as(pattern: str, what: str) -> BeforeValidator:
-    """Return a check of how a parameter is written: pydantic would also accept ` 1`, `1_0` and `yes`."""
+    """Return a check of the spelling of a parameter: pydantic would also accept ` 1`, `1_0` and `yes`."""
 
     def check(value: object) -> object:
         if isinstance(value, str) and not re.fullmatch(pattern, value):
@@ -36,13 +36,13 @@ def written_as(pattern: str, what: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-# Values separated by commas, of which a thing must have one. An empty value fits no type and is refused.
+# Values separated by commas, of which an object must have one. An empty value is refused.
 Several = Annotated[
     list[T],
     BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value),
     Field(min_length=1, max_length=_MOST_VALUES),
 ]
-# The id of a thing, as one of several.
+# The id of an object, as one of several.
 Id = Annotated[int, Field(ge=1, le=MOST_ID), written_as("[0-9]{1,19}", "a whole number in decimal digits")]
 
 
@@ -50,33 +50,31 @@ YesOrNo = Annotated[bool, written_as("true|false", "true or false")]
 
 
 class Filter(BaseModel):
-    """A choice of objects: an object is chosen when it fits every parameter that is given.
+    """A filter of objects: an object is selected if it matches every given parameter.
 
-    The parameters that choose are those whose default is None. A parameter with another default, or
-    without one, means something else: how fast, or in which service.
+    The criteria are the parameters whose default is None. A parameter with another default, or without one,
+    has another purpose, for instance a rate or the name of a service.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
     def names(cls) -> list[str]:
-        """Return the parameters that choose."""
+        """Return the names of the criteria."""
         fields = cls.model_fields.items()
         return [name for name, field in fields if field.default is None and name != "cursor"]
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """The parameters that choose and were given, by name."""
+        """The given criteria by name."""
         return {name: value for name in self.names() if (value := getattr(self, name)) is not None}
 
 
 class CreatedWithin(Filter):
-    """A filter by the time of creation; both ends are excluded."""
+    """A filter by the time of creation; both limits are exclusive."""
 
-    created_after: Instant | None = Field(default=None, description="only what was created later than this")
-    created_before: Instant | None = Field(
-        default=None, description="only what was created earlier than this"
-    )
+    created_after: Instant | None = Field(default=None, description="only objects created after this time")
+    created_before: Instant | None = Field(default=None, description="only objects created before this time")
 
 
 class Page(Filter):
@@ -94,7 +92,7 @@ class PageById(Filter):
 
 
 class Bulk(Filter):
-    """The parameters of a bulk action beside its filter; a request that chooses nothing is refused."""
+    """The parameters of a bulk action besides its filter; a request without criteria is refused."""
 
     dry_run: YesOrNo = Field(default=False, description="report what would be changed, and change nothing")
 
@@ -110,8 +108,8 @@ class Bulk(Filter):
 class BulkResult(BaseModel):
     """The effect of a bulk action or, with `dry_run`, the effect that it would have.
 
-    `matched` objects fitted the filter and `changed` of them were changed; the others are in a state in
-    which the action means nothing. One call changes a bounded number: call again until `complete` is true.
+    `matched` objects matched the filter and `changed` of them were changed; the others are in a state in
+    which the action has no effect. A call changes a limited number: repeat it until `complete` is true.
     """
 
     matched: int

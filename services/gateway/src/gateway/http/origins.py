@@ -1,7 +1,7 @@
-"""Pages of other origins (RFC 6454): which may call the API from a browser, by HTTP, SSE and WebSocket.
+"""The origins (RFC 6454) whose pages may call the API from a browser, by HTTP, SSE and WebSocket.
 
-Browsers never send credentials by themselves here (there are no cookies), so CORS only decides which pages
-may read answers; the check of a WebSocket's `Origin` applies the same rule.
+Browsers never send credentials on their own here (there are no cookies), so CORS only decides which pages may
+read responses; the check of a WebSocket's `Origin` applies the same rule.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from chassis.errors import Forbidden
 from gateway.http.calls import Incoming
 
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-# A browser leaves the usual port out.
+# Browsers omit the default port.
 _USUAL_PORT = re.compile(r"http:.*:80|https:.*:443")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-# What a caller may send beside the few headers that a page may always send.
+# The headers that a page may send besides the CORS-safelisted ones.
 _REQUEST_HEADERS = (
     "Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID",
     "Prefer", "Request-Timeout", "Traceparent", "X-API-Key", "X-Request-Id",
@@ -27,7 +27,7 @@ _REQUEST_HEADERS = (
 _ANSWER_HEADERS = (
     "Location", "ETag", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id", "Idempotent-Replayed",
 )  # fmt: skip
-# For so long a browser asks no second time; no browser believes more than a day.
+# How long browsers may cache a preflight response; none accepts more than a day.
 _PREFLIGHT_S = 3600
 
 
@@ -37,14 +37,14 @@ def read_origins(text: str) -> tuple[str, ...]:
     for origin in origins:
         if not _ORIGIN.fullmatch(origin) or _USUAL_PORT.fullmatch(origin):
             raise ValueError(
-                f"{origin!r} is not an origin as browsers send it: scheme and host in lower case, port only "
-                "where it is not the default one; no path and no *"
+                f"{origin!r} is not an origin as browsers send it: scheme and host in lower case, the port "
+                "only if it is not the default, no path and no *"
             )
     return origins
 
 
 def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """Return `app` wrapped so that preflight requests of `origins` are answered, without credentials."""
+    """Return `app` with CORS for `origins`, without credentials."""
     if not origins:
         return app
     return CORSMiddleware(
@@ -58,9 +58,9 @@ def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
 
 
 def require_origin(request: Incoming, origins: Collection[str]) -> None:
-    """Raise `Forbidden` for a WebSocket that a page of a foreign origin opens.
+    """Raise `Forbidden` for a WebSocket opened by a page of a foreign origin.
 
-    Clients outside browsers send no `Origin`. The gateway's own pages have its host; behind a proxy the
+    Clients other than browsers send no `Origin`. The gateway's own pages have its host; behind a proxy the
     scheme may differ.
     """
     origin = request.header(b"origin")

@@ -1,4 +1,4 @@
-"""One answer that is put together from parts, of which some may fail."""
+"""An answer that is assembled from parts, some of which may fail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 async def gather(parts: Mapping[str, Awaitable[T]]) -> tuple[dict[str, T], dict[str, ServiceError]]:
-    """Wait for all parts; return those that came, and the errors of the others. Raise any other error."""
+    """Wait for all parts; return the successful ones and the `ServiceError`s. Raise any other error."""
     came: dict[str, T] = {}
     failed: dict[str, ServiceError] = {}
     found = await asyncio.gather(*parts.values(), return_exceptions=True)

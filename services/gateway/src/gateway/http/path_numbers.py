@@ -1,4 +1,4 @@
-"""Whole numbers in paths: each has one way to be written."""
+"""Whole numbers in paths, each with a single spelling."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from werkzeug.routing import IntegerConverter
 class PathNumber(IntegerConverter):
     """The parts of paths that are declared as `<int:…>`.
 
-    Werkzeug's own takes leading zeros and the digits of every script: the path rules of a proxy in front
-    would not know them for the same number.
+    Werkzeug's own converter accepts leading zeros and the digits of every script, which the path rules of a
+    proxy in front would not recognise as the same number.
     """
 
     regex = "(?:0|[1-9][0-9]{0,18})"

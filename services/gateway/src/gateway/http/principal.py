@@ -15,7 +15,7 @@ TOKEN_PREFIX = "jwt:"  # noqa: S105 - the beginning of an id
 class Principal:
     """A caller with its effective rights: the scopes of the key within what the user's role allows now.
 
-    `granted` are the scopes that the key was made with; `expires_at` is when the credential stops working.
+    `granted` are the scopes that the key was created with; `expires_at` is the expiry of the credential.
     `key_id` names the credential; an access token of an issuer has an id with the prefix `TOKEN_PREFIX`.
     """
 
@@ -26,18 +26,19 @@ class Principal:
     scopes: frozenset[Scope]
     expires_at: datetime | None = None
     granted: frozenset[Scope] = frozenset()
-    # The only channels that a short-lived token opens; and the end of a token in Unix time, None for a key.
+    # The only channels that a short-lived token opens, and the expiry of a token in Unix time; None for a
+    # key.
     channels: frozenset[str] | None = None
     ends_at: float | None = None
 
     @property
     def has_key(self) -> bool:
-        """Whether the caller came with an API key, not with an access token."""
+        """Return whether the caller has an API key, not an access token."""
         return not self.key_id.startswith(TOKEN_PREFIX)
 
     @property
     def token_scopes(self) -> list[str] | None:
-        """The scopes of an access token, which are stored with what it makes; None for a key."""
+        """The scopes of an access token, which are stored with what it creates; None for a key."""
         return None if self.has_key else sorted(self.granted)
 
     @property
@@ -47,7 +48,7 @@ class Principal:
 
     @property
     def is_admin(self) -> bool:
-        """Whether the caller may administer the installation."""
+        """Return whether the caller may administer the installation."""
         return Scope.ADMIN in self.scopes
 
     def may(self, scope: Scope) -> bool:
@@ -61,7 +62,7 @@ class Principal:
             return
         needed = " ".join(missing)
         raise Forbidden(
-            f"This needs the scope {needed}; the key, or the role of its user, does not have it.",
+            f"This needs the scope {needed}, which the key or the role of its user lacks.",
             headers={
                 "www-authenticate": f'Bearer realm="tickwire", error="insufficient_scope", scope="{needed}"'
             },

@@ -29,11 +29,11 @@ def invalid(pointer: str, detail: str) -> InvalidInput:
 
 
 def build(model: type[M], **values: Any) -> M:
-    """Return `model` built from parsed parts. Raise `InvalidInput` when they do not fit it."""
+    """Return `model` built from parsed parts. Raise `InvalidInput` if they are invalid."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise misfit("The body does not fit its description; see errors.", error) from None
+        raise misfit("The body does not match its schema; see errors.", error) from None
 
 
 def misfit(detail: str, error: ValidationError) -> InvalidInput:

@@ -1,4 +1,4 @@
-"""Reading a request strictly: headers, query, path and body become the typed values of a declaration."""
+"""Strict parsing of a request: headers, query, path and body become the typed values of a declaration."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from gateway.http.replies import CSV, JSON, NDJSON
 from gateway.http.stepping import Finished, begin
 
 _LEAST_S, _MOST_S = 0.05, 30.0
-# How long an upload may keep its place: what the largest takes at this rate, and some. Only the time counts
-# in which nothing was there to be read.
+# How long an upload may take: the time of the largest one at this rate, plus a base. Only the time during
+# which nothing was available to read counts.
 UPLOAD_BASE_S = 300.0
 UPLOAD_BYTES_A_SECOND = 300 * 1024
 _LONGEST_KEY = 255
 _QUOTED_KEY = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _BARE_KEY = re.compile(r"[\x21\x23-\x7e]+")
-# Of an API key, which lives too long for a place where it is recorded.
+# The prefix of API keys, which live too long to appear in a URL, where they are recorded.
 _KEY_PREFIX = "tw_live_"
-# RFC 7240: a preference that is not understood, or not well-formed, is passed over.
+# RFC 7240: an unknown or malformed preference is ignored.
 _WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,9}(?:\.\d{1,9})?)"?\s*(?:[,;]|$)', re.IGNORECASE)
 _WHOLE = re.compile(r"-?[0-9]{1,20}")
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
@@ -60,7 +60,7 @@ def token(request: Incoming) -> str | None:
 
 
 def address(request: Incoming) -> str | None:
-    """Return the address that a request came from, as the server knows it."""
+    """Return the client address of a request, as determined by the server."""
     client = request.scope.get("client")
     return client[0] if client else None
 
@@ -68,7 +68,7 @@ def address(request: Incoming) -> str | None:
 def credential(endpoint: Endpoint, request: Incoming) -> str | None:
     """Return the credential of a request; that of a stream may be the parameter `token`.
 
-    A browser's EventSource sends no headers. Raise `Unauthenticated` for an API key in the address.
+    A browser's EventSource sends no headers. Raise `Unauthenticated` for an API key in the URL.
     """
     found = token(request)
     if found is not None or not endpoint.is_stream:
@@ -78,16 +78,16 @@ def credential(endpoint: Endpoint, request: Incoming) -> str | None:
     if found is not None and found.startswith(_KEY_PREFIX):
         raise Unauthenticated(
             "Proxies and browsers record URLs, so an API key must not be in one: "
-            "make a token with POST /v1/realtime/tokens.",
+            "create a token with POST /v1/realtime/tokens.",
             headers={"www-authenticate": "Bearer"},
         )
     return found
 
 
 def deadline(request: Incoming, default_s: float, *, since: float) -> Deadline:
-    """Return until when the caller waits: `Request-Timeout` or `Prefer: wait=`, in seconds since it came.
+    """Return the deadline of a request: `Request-Timeout` or `Prefer: wait=`, in seconds from its arrival.
 
-    `since` is a time of the monotonic clock.
+    `since` is the arrival in seconds of the monotonic clock.
     """
     asked = request.header(b"request-timeout")
     if asked is None:
@@ -113,7 +113,7 @@ def is_hurried(request: Incoming, default_s: float) -> bool:
 
 
 def query(endpoint: Endpoint, request: Incoming) -> Any:
-    """Return the query string as the model that is declared; every parameter at most once, and known."""
+    """Return the query string as the declared model; unknown and repeated parameters are refused."""
     text = request.scope["query_string"].decode("ascii", "replace")
     model = endpoint.query
     if model is None and not text:
@@ -121,23 +121,23 @@ def query(endpoint: Endpoint, request: Incoming) -> Any:
     values: dict[str, str] = {}
     for name, value in parse_qsl(text, keep_blank_values=True, errors="replace"):
         if name in values:
-            raise invalid(f"/{strict_json.escaped(name)}", "The parameter may be given once.")
+            raise invalid(f"/{strict_json.escaped(name)}", "The parameter must not be repeated.")
         if "\0" in value:
             raise invalid(f"/{strict_json.escaped(name)}", "The character U+0000 is not allowed.")
         values[name] = value
     if model is None:
         if values:
             name = next(iter(values))
-            raise invalid(f"/{strict_json.escaped(name)}", "This route takes no parameters.")
+            raise invalid(f"/{strict_json.escaped(name)}", "This route has no query parameters.")
         return None
     for name in _whole_numbers(model) & values.keys():
-        # pydantic would take `1_0`, ` 1` and `1.0` too.
+        # pydantic would also accept `1_0`, ` 1` and `1.0`.
         if not _WHOLE.fullmatch(values[name]):
             raise invalid(f"/{name}", "must be a whole number in decimal digits")
     try:
         return model.model_validate_strings(values)
     except ValidationError as error:
-        raise misfit("The query does not fit its description; see errors.", error) from None
+        raise misfit("The query does not match its schema; see errors.", error) from None
 
 
 @lru_cache
@@ -147,7 +147,7 @@ def _whole_numbers(model: type[BaseModel]) -> frozenset[str]:
 
 
 def path(adapters: Mapping[str, TypeAdapter[Any]], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts of the path as the handler takes them."""
+    """Return the parts of the path with the types that the handler declares."""
     values = dict(found)
     for name, adapter in adapters.items():
         try:
@@ -158,7 +158,7 @@ def path(adapters: Mapping[str, TypeAdapter[Any]], found: Mapping[str, Any]) -> 
 
 
 def media_type(endpoint: Endpoint, request: Incoming, query: Any) -> str:
-    """Return the media type of the answer: by `format=`, else by `Accept`. Raise `NotAcceptable`."""
+    """Return the media type of the response: by `format=`, else by `Accept`. Raise `NotAcceptable`."""
     offered = endpoint.media_types
     if len(offered) > 1 and (wanted := getattr(query, "format", None)) is not None:
         return _FORMATS[wanted]
@@ -169,7 +169,7 @@ def media_type(endpoint: Endpoint, request: Incoming, query: Any) -> str:
         return offered[0]
     best = _negotiate(accept, offered)
     if best is None:
-        raise NotAcceptable(f"The answer is available as {', '.join(offered)}.")
+        raise NotAcceptable(f"The response is available as {', '.join(offered)}; correct Accept.")
     return best
 
 
@@ -179,13 +179,13 @@ def _negotiate(accept: str, offered: tuple[str, ...]) -> str | None:
 
 
 def idempotency_key(endpoint: Endpoint, request: Incoming) -> str | None:
-    """Return the key of a request, unquoted. Raise when it is malformed or the route does not honour it."""
+    """Return the key of a request, unquoted. Raise if it is malformed or the route does not support it."""
     header = request.header(b"idempotency-key")
     if header is None:
         return None
     if endpoint.idempotency is Idempotency.NONE:
         raise IdempotencyNotSupported(
-            f"{endpoint.method} {endpoint.template} is idempotent: leave Idempotency-Key out."
+            f"{endpoint.method} {endpoint.template} is idempotent: omit Idempotency-Key."
         )
     quoted = _QUOTED_KEY.fullmatch(header.strip())
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else header.strip()
@@ -208,8 +208,8 @@ def request_digest(request: Incoming) -> hashlib._Hash:
 def if_match(endpoint: Endpoint, request: Incoming) -> ETags | None:
     """Return the versions that the caller has read.
 
-    Raise `PreconditionRequired` when it must name them, and `PreconditionNotSupported` for a condition of a
-    change that would be ignored. `If-Match: *` holds for everything that is there to be changed.
+    Raise `PreconditionRequired` if the route requires the header, and `PreconditionNotSupported` for a
+    condition that would be ignored. `If-Match: *` matches every existing object.
     """
     header = request.short_header(b"if-match")
     is_compared = endpoint.precondition is not Precondition.NONE or header in (None, "*")
@@ -220,7 +220,7 @@ def if_match(endpoint: Endpoint, request: Incoming) -> ETags | None:
         )
     if header is None and endpoint.precondition is Precondition.REQUIRED:
         raise PreconditionRequired(
-            "Several people may edit this: send the ETag that you read as If-Match; * overwrites."
+            "Several people may edit this: send the ETag that you read as If-Match, or * to overwrite."
         )
     return None if header is None else parse_etags(header)
 
@@ -232,10 +232,10 @@ def knows(request: Incoming, etag: str) -> bool:
 
 
 async def json_body(adapter: TypeAdapter[Any], request: Incoming, until: Deadline) -> tuple[Any, bytes]:
-    """Return the body as the declared type, and its bytes. Raise the error that says what is wrong."""
+    """Return the body as the declared type, and its bytes. Raise an error that names what is wrong."""
     require_media_type(request, JSON)
     data = await read_all(request, until)
-    # Large documents are parsed in a thread: the loop has other requests to serve.
+    # Large documents are parsed in a thread, so that the event loop can serve other requests.
     if len(data) < LARGE_BYTES:
         return parse(adapter, data), data
     return await asyncio.to_thread(parse, adapter, data), data
@@ -247,11 +247,11 @@ def parse(adapter: TypeAdapter[Any], data: bytes) -> Any:
     try:
         return adapter.validate_json(data, strict=True)
     except ValidationError as error:
-        raise misfit("The body does not fit its description; see errors.", error) from None
+        raise misfit("The body does not match its schema; see errors.", error) from None
 
 
 def require_media_type(request: Incoming, *accepted: str, stream: str | None = None) -> str:
-    """Return the media type of the body. Raise `UnsupportedMediaType` when it is none of `accepted`.
+    """Return the media type of the body. Raise `UnsupportedMediaType` if it is not among `accepted`.
 
     A body of the media type `stream` may be compressed with gzip.
     """
@@ -280,7 +280,7 @@ async def require_no_body(request: Incoming) -> None:
     """Raise `InvalidInput` for a body that the route would ignore."""
     if request.is_complete.is_set():
         return
-    refusal = InvalidInput("This route takes no body; it would be ignored.")
+    refusal = InvalidInput("This route does not accept a body; send the request without one.")
     if request.header(b"content-length") not in (None, "0"):
         raise refusal
     async for _ in arriving(request):
@@ -292,7 +292,7 @@ def _coding(request: Incoming) -> str:
 
 
 def size_in_hand(request: Incoming) -> int:
-    """Return the bytes that the whole body may take when it is large, 0 for others. Raise as `read_all`."""
+    """Return the largest possible size of a large body, and 0 for other bodies. Raise as `read_all`."""
     if request.is_complete.is_set():
         return 0
     limits: Body = request.scope[BODY]
@@ -305,7 +305,7 @@ def size_in_hand(request: Incoming) -> int:
 async def read_all(request: Incoming, until: Deadline) -> bytes:
     """Return the whole body.
 
-    Raise `PayloadTooLarge` without reading on when it is over the limit, `BodyTooSlow` when it has not
+    Raise `PayloadTooLarge` without reading on if it is over the limit, and `BodyTooSlow` if it has not
     arrived by `until`.
     """
     limits: Body = request.scope[BODY]
@@ -325,7 +325,9 @@ async def read_all(request: Incoming, until: Deadline) -> bytes:
         except TimeoutError:
             if not waiting.expired():
                 raise
-            raise BodyTooSlow("The body did not arrive within the time that the request allows.") from None
+            raise BodyTooSlow(
+                "The body did not arrive within the time that the request allows; send it again."
+            ) from None
     limits.require_within(None)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -333,8 +335,8 @@ async def read_all(request: Incoming, until: Deadline) -> bytes:
 async def arriving(request: Incoming, *, within_s: float = math.inf) -> AsyncIterator[bytes]:
     """Yield the parts of the body as they arrive.
 
-    Raise `MalformedInput` when the client goes away first, `UploadStalled` when it was waited for longer than
-    `within_s` seconds in all.
+    Raise `MalformedInput` if the client disconnects, and `UploadStalled` after waiting for it longer than
+    `within_s` seconds in total.
     """
     waited_s = 0.0
     while not request.is_complete.is_set():
@@ -371,7 +373,7 @@ def upload(request: Incoming, limit: int) -> Upload:
 
 
 def key_of(request: Incoming, key: str | None, data: bytes) -> IdempotencyKey | None:
-    """Return the key together with the hash of the whole request."""
+    """Return the idempotency key together with the hash of the whole request."""
     if key is None:
         return None
     digest = request_digest(request)

@@ -17,7 +17,7 @@ EVENT_STREAM = "text/event-stream"
 MAIL = "message/rfc822"
 OCTETS = "application/octet-stream"
 
-# Of a model within plain data.
+# Serializes a model within plain data.
 _PLAIN = methodcaller("model_dump", mode="json", by_alias=True)
 
 Body = bytes | AsyncIterator[bytes] | None
@@ -25,10 +25,10 @@ Body = bytes | AsyncIterator[bytes] | None
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: a body ready to be sent, and what is not the same for every answer of the route.
+    """An answer: a body ready to be sent, and the parts that differ between answers of the route.
 
     `etag` is quoted. `cache` replaces the route's own `Cache-Control`. `recorded` is stored for
-    repetitions instead of a body that contains a secret.
+    repetitions in place of a body that contains a secret.
     """
 
     body: Body
@@ -52,13 +52,13 @@ def document(value: object) -> bytes:
 
 
 def entity_tag(body: bytes, revision: object = None) -> str:
-    """Return the quoted tag of an answer: a hash, behind what requests can change about its object."""
+    """Return the quoted entity tag of an answer: the revision of its object, if any, and a hash."""
     prefix = "" if revision is None else f"{revision}."
     return f'"{prefix}{hashlib.sha256(body).hexdigest()[:16]}"'
 
 
 def of(value: object, *, is_tagged: bool = False) -> Reply:
-    """Return the `value` of a handler as a reply; one that `is_tagged` has an entity tag of its content."""
+    """Return the `value` of a handler as a reply, with an entity tag of its content if `is_tagged`."""
     if isinstance(value, Reply):
         return value
     body = None if value is None else document(value)

@@ -1,8 +1,8 @@
 """Serving declared endpoints: from an ASGI request to the handler's typed values, and back.
 
-Quart offers `asgi_http_class` as the place to decide how a request is served. Here it is served in the task
-that the server made for it, without the framework's request and response objects: they cost more than all
-the rest of a short answer. Quart still routes, opens and closes the application and serves the WebSockets.
+Quart's `asgi_http_class` decides how a request is served. Here that happens in the task that the server
+created, without the framework's request and response objects, which cost more than the rest of a short
+answer. Quart still routes, opens and closes the application, and serves the WebSockets.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ from gateway.http.stepping import Finished, begin
 log = logging.get(__name__)
 
 ROUTE = "tickwire.route"
-# Set where a deadline has passed that the caller made shorter than the gateway's own.
+# Set when a deadline has passed that the caller made shorter than the default.
 HURRIED = "tickwire.hurried"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-# Known, and served nowhere.
+# Known methods that no route serves.
 _NEVER = ("TRACE", "CONNECT")
-# What is left of the caller's time for a handler that has to answer without what it asked for.
+# The share of the caller's time that is reserved for an answer without the reply that was waited for.
 _SHARE_FOR_THE_ANSWER = 0.1
-# What is never encoded (RFC 3986, section 2.3), and the slash, which would divide the path.
+# Characters that need no encoding (RFC 3986, section 2.3), and the slash, which would divide the path.
 _DISGUISED = re.compile(rb"%(?:2[DEF]|3\d|[46][1-9A-F]|5[\dAF]|7[\dAE])", re.IGNORECASE)
 _MOST_FOR_THE_ANSWER_S = 0.25
-# What a large body waits for others to be answered.
+# How long a large body waits for room until others have been answered.
 _MOST_FOR_ROOM_S = 5.0
-# An upload has limits of its own: it may take as long as its parts keep coming.
+# An upload has separate limits: it may continue for as long as its parts keep arriving.
 _UNLIMITED = Deadline(float("inf"))
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
-# Of a credential, and of the address that it came from.
+# Takes a credential and the client address.
 Authenticate = Callable[[str | None, str | None], Awaitable[Principal]]
 Effect = Callable[[], Coroutine[Any, Any, Reply]]
 Once = Callable[[Call, Endpoint, Effect], Coroutine[Any, Any, Reply]]
@@ -100,8 +100,8 @@ class Bound:
 class Server:
     """Serves declared endpoints to callers with the required scopes.
 
-    `once` runs an effect with its transaction and makes repetitions harmless; `routes` finds the rule for a
-    path; `timeout_s` is the default time that a caller waits.
+    `once` runs an effect in its transaction and makes repetitions harmless; `routes` matches paths to rules;
+    `timeout_s` is the default time-out of a request.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Server:
                 # `*` stands for the server as a whole.
                 allowed = set(_METHODS) if path == "*" else set(self._routes.allowed_methods(path))
                 if not allowed:
-                    raise NotFound("There is nothing at this address.")
+                    raise NotFound("There is nothing at this path; /docs lists all routes.")
                 return Reply(None, 204, headers={"allow": ", ".join(sorted(allowed | {"OPTIONS"}))})
             rule, found = _match(request.scope, self._routes)
             return await self._call(self._bound[rule], request, found)
@@ -158,7 +158,7 @@ class Server:
     async def _call(self, bound: Bound, request: Incoming, found: dict[str, Any]) -> Reply:
         endpoint, arrived_at = bound.endpoint, time.monotonic()
         request.scope[ROUTE] = endpoint.template
-        # Who it is comes first: nothing of the request is looked at, or held, for somebody without a key.
+        # Authentication comes first: no part of the request is parsed or stored for a caller without a key.
         principal = NOBODY
         if not endpoint.is_public:
             identify = self._authenticate_stream if endpoint.is_stream else self._authenticate
@@ -175,7 +175,8 @@ class Server:
         until = for_handler = _UNLIMITED
         if endpoint.has_deadline:
             until = reading.deadline(request, self._timeout_s, since=arrived_at)
-            # A little earlier for what the handler waits for, so that it can answer without it.
+            # Replies that the handler waits for have a slightly earlier deadline, so that it can answer
+            # without them.
             margin_s = min(_MOST_FOR_THE_ANSWER_S, until.remaining_s() * _SHARE_FOR_THE_ANSWER)
             for_handler = Deadline(until.at - margin_s)
         call = Call(
@@ -198,7 +199,7 @@ class Server:
         arguments: dict[str, Any],
         until: Deadline,
     ) -> Reply:
-        """Read the body as the route takes it, and run the handler."""
+        """Read the body as the route declares it, and run the handler."""
         endpoint = bound.endpoint
         if not endpoint.takes_body:
             await reading.require_no_body(request)
@@ -212,7 +213,7 @@ class Server:
             return await self._run(endpoint, call, arguments, _UNLIMITED)
         size = reading.size_in_hand(request)
         within_s = min(until.remaining_s(), _MOST_FOR_ROOM_S)
-        # Until the answer: the handler has the document in its hands while it waits for others.
+        # Until the answer: the handler keeps the document in memory while it waits.
         async with (
             self._room.hold(call.principal.owner_id, size, within_s=within_s) if size else nullcontext()
         ):
@@ -246,7 +247,7 @@ class Server:
             if not waiting.expired():
                 raise
             detail = (
-                "The answer was not ready within the time that the request allows."
+                "The response was not ready within the time that the request allows; allow more time."
                 if endpoint.idempotency is Idempotency.NONE
                 else "The request did not finish in time; repeat it with the same Idempotency-Key to learn "
                 "its outcome."
@@ -275,9 +276,9 @@ class Server:
 
 
 def _match(scope: Scope, routes: MapAdapter) -> tuple[str, dict[str, Any]]:
-    """Return the rule that fits a request, and the parts of its path."""
+    """Return the rule that matches a request, and the parts of its path."""
     method = scope["method"]
-    # A proxy in front sees another path than the router would: what it forbids must not come by here.
+    # A proxy in front might read such a path differently, and let a forbidden request pass.
     if _DISGUISED.search(scope.get("raw_path", b"")) or scope["path"].startswith("//"):
         raise NotFound(
             "A path must not begin with two slashes, or encode a slash, a letter, a digit or one of '-._~'."
@@ -290,10 +291,10 @@ def _match(scope: Scope, routes: MapAdapter) -> tuple[str, dict[str, Any]]:
     except MethodNotAllowed as error:
         allow = ", ".join(sorted(error.valid_methods or ()))
         raise MethodNotAllowedProblem(
-            f"This address does not support {method[:20]}; use one of: {allow}.", headers={"allow": allow}
+            f"This path does not support {method[:20]}; use one of: {allow}.", headers={"allow": allow}
         ) from None
     except HTTPException:
-        raise NotFound("There is nothing at this address.") from None
+        raise NotFound("There is nothing at this path; /docs lists all routes.") from None
     return str(rule), dict(found)
 
 
@@ -305,7 +306,7 @@ class EndpointConnection:
         self._scope = scope
 
     async def __call__(self, receive: Receive, send: Send) -> None:
-        """Serve the request. A client that goes away cancels it."""
+        """Serve the request; cancel it if the client disconnects."""
         request = Incoming(self._scope, receive)
         try:
             rest = begin(self._serve(request, send))

@@ -1,4 +1,4 @@
-"""Coroutines begun by hand: work that waits for nothing needs no task, no watcher and no timer."""
+"""Coroutines started by hand: work that never waits needs no task, no watcher and no timer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Finished(Exception, Generic[T]):
-    """The work ended in its first step, with `value`."""
+    """The work finished in its first step with `value`."""
 
     def __init__(self, value: T) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class Finished(Exception, Generic[T]):
 
 
 def begin(work: Coroutine[Any, Any, T]) -> Rest[T]:
-    """Run `work` up to its first wait and return the rest of it. Raise `Finished` when there is none."""
+    """Run `work` up to its first wait and return the rest of it. Raise `Finished` if it never waits."""
     try:
         return Rest(work, work.send(None))
     except StopIteration as end:

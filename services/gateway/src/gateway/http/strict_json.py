@@ -1,4 +1,4 @@
-"""Strict JSON: RFC 8259 to the letter, and nothing that a database or another service would refuse."""
+"""Strict JSON: exactly RFC 8259, without values that a database or another service would refuse."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def read(data: bytes) -> Any:
 
 
 def require_keepable(data: bytes, document: Any) -> None:
-    """Raise `InvalidInput` when `document`, read from `data`, cannot be stored.
+    """Raise `InvalidInput` if `document`, parsed from `data`, cannot be stored.
 
-    PostgreSQL stores no U+0000, and every reader has its own limit of nesting: it is better refused here
-    than accepted and stuck later.
+    PostgreSQL does not store U+0000, and every parser has a limit of nesting: such a document is refused
+    here, because it would fail later if it were accepted.
     """
     refused = refusal(data, document)
     if refused is not None:
@@ -51,7 +51,7 @@ def require_keepable(data: bytes, document: Any) -> None:
 
 
 def refusal(data: bytes, document: Any) -> FieldError | None:
-    """Return why `document`, read from `data`, cannot be stored or returned exactly; None when it can."""
+    """Return why `document`, parsed from `data`, cannot be stored or returned exactly; None if it can."""
     if is_too_deep(data):
         return FieldError(pointer="", detail=f"JSON may be nested {DEEPEST} levels deep at most.")
     if b"\\u0000" in data and _NUL.search(data):
@@ -64,18 +64,18 @@ def refusal(data: bytes, document: Any) -> FieldError | None:
 
 
 def is_as_written(data: bytes, document: Any) -> bool:
-    """Return whether `document`, read from `data`, has all names and exact numbers of it, beyond doubt.
+    """Return whether `document`, parsed from `data`, certainly has all its names and exact numbers.
 
-    It is cheap, and never wrongly True.
+    The check is cheap. True is always right; False may be wrong.
     """
     written = orjson.dumps(document)
     # The same text, but for what most writers put behind commas and colons. A name that occurs twice would be
     # missing, and a number that has changed would be another.
     if written == data or _without_spaces(written) == _without_spaces(data):
-        # Digits alone are looked for first: that takes a twentieth of the time of the expression.
+        # Searching for digits first takes a twentieth of the time of the whole expression.
         return _LONG_RUN not in data.translate(_DIGITS) or _LONG_INTEGER.search(data) is None
-    # Written in another way: a name may occur twice only where there are more of them than in the document,
-    # and only a long number can be inexact.
+    # Formatted differently: a name is repeated only if the text has more names than the document, and only a
+    # long number can be inexact.
     return not (
         _LONG_NUMBER.search(data)
         or _SPACE_BEFORE_COLON.search(data)
@@ -97,7 +97,7 @@ def _count_names(value: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Marker:
-    """Marks a value in a parsed document that could not be returned as it was sent."""
+    """Marks a value in a parsed document that could not be returned as sent."""
 
     detail: str
 

@@ -7,13 +7,13 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
-# What a spreadsheet takes for a formula; a negative number is none.
+# Cells that a spreadsheet evaluates as a formula; a negative number is not one.
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
 def guarded(cell: str) -> str:
-    """Return `cell` with an apostrophe before it if a spreadsheet would take it for a formula."""
+    """Return `cell`, with a leading apostrophe if a spreadsheet would evaluate it as a formula."""
     return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 

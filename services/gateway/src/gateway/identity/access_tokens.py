@@ -18,7 +18,7 @@ from gateway.identity.refusals import Expired, RefusedAtSight, refusal
 from gateway.identity.scope_rules import ScopeRule, granted
 
 LONGEST = 8192
-# Signatures that the issuer alone can make: never `none`, and no algorithm with a shared secret.
+# Signatures that only the issuer can create: never `none`, and no algorithm with a shared secret.
 ALGORITHMS = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip
@@ -39,16 +39,16 @@ _REASONS: Mapping[type[Exception], tuple[str, str]] = {
         f"The access token must have the claims {', '.join(_REQUIRED)}.",
     ),
 }
-# Only who sends a wrong signature, or a key that is none, may be guessing.
+# Only a wrong signature or an invalid key counts as guessing; these errors do not.
 _at_sight = partial(refusal, kind=RefusedAtSight)
 _WRONG_CLAIM = ("token-claims", "A claim of the access token has the wrong type.")
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """The claims of a valid token: its subject, what it grants, and its expiry in Unix time.
+    """The claims of a valid token: its subject, its scopes, and its expiry in Unix time.
 
-    `email` is there only when the issuer has verified it.
+    `email` is present only if the issuer has verified it.
     """
 
     issuer: str
@@ -85,7 +85,7 @@ class AccessTokens:
     async def verify(self, text: str) -> Claims:
         """Return the claims of the token `text`.
 
-        Raise `Unauthenticated` when it is invalid, `Unavailable` when the issuer's keys cannot be fetched.
+        Raise `Unauthenticated` if it is invalid, and `Unavailable` if the issuer's keys cannot be fetched.
         """
         try:
             header = jwt.get_unverified_header(text)
@@ -123,7 +123,7 @@ class AccessTokens:
         except (ValueError, TypeError, OverflowError, RecursionError):
             raise _at_sight(*_WRONG_CLAIM) from None
         if ends_at <= time.time():
-            # What differing clocks excuse is a token that comes early, not one that is over.
+            # The leeway for differing clocks applies to early tokens, not to expired ones.
             raise refusal(*_EXPIRED, kind=Expired)
         subject = claims["sub"]
         if not subject or len(subject) > _LONGEST_SUBJECT or "\0" in subject:

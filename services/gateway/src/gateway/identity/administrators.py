@@ -1,4 +1,4 @@
-"""The rule that somebody can always administer the installation."""
+"""The rule that the installation always has an administrator."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from chassis.postgres import Connection
 
 
 class Administrators:
-    """Guards changes that could take the last administrator away.
+    """Guards changes that could remove the last administrator.
 
-    A working administrator is an active user with the role admin and a usable key with the scope admin. A
-    key that will expire does not keep the installation administrable for ever, so where there is a key
-    without an expiry, one must remain.
+    A working administrator is an active user with the role admin and a usable key with the scope admin. If
+    there is a key without an expiry, one must remain, because the installation could not be administered
+    once the others have expired.
     """
 
     def __init__(self, queries: Mapping[str, str]) -> None:
@@ -22,10 +22,10 @@ class Administrators:
 
     @asynccontextmanager
     async def kept(self, connection: Connection) -> AsyncIterator[None]:
-        """Raise `Conflict` after the block when its changes removed the last working administrator.
+        """Raise `Conflict` after the block if its changes removed the last working administrator.
 
-        The changes are made in a transaction, which the error rolls back. Such changes run one after the
-        other: two administrators who revoke each other at the same time cannot both succeed.
+        The error rolls back the transaction of the changes. Such changes are serialized, so two
+        administrators who revoke each other at the same time cannot both succeed.
         """
         await connection.execute(self._queries["lock_administrators"])
         before = await connection.fetchrow(self._queries["count_administrators"])
@@ -35,11 +35,11 @@ class Administrators:
         assert after is not None
         if before["working"] and not after["working"]:
             raise Conflict(
-                "This would end the last key that administers the installation, with all keys that it made. "
-                "Give another active administrator a key of its own first (python -m gateway.identity.reset)."
+                "This would end the last key that administers the installation, and the keys it created. "
+                "Give another active administrator a separate key first (python -m gateway.identity.reset)."
             )
         if before["lasting"] and not after["lasting"]:
             raise Conflict(
-                "This would leave only administrators' keys that expire. Make one without an expiry first "
+                "This would leave only administrators' keys that expire. Create one without an expiry first "
                 "(python -m gateway.identity.reset)."
             )

@@ -1,4 +1,4 @@
-"""The present rights of stored requests: what was allowed when a request was stored may no longer be."""
+"""The current rights of stored requests, which may be fewer than when the request was stored."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gateway.identity.repository import KeyRepository, UserRepository
 
 
 class Maker(NamedTuple):
-    """The user who stored a request, and the id of the credential that it was made with.
+    """The user who stored a request, and the id of the credential that was used.
 
-    `scopes` are what an access token granted then; a key's are looked up.
+    `scopes` are those of an access token at that time; the scopes of a key are looked up.
     """
 
     owner_id: str
@@ -23,11 +23,11 @@ class Maker(NamedTuple):
 
 
 class Authority:
-    """Looks up what the makers of stored requests (schedules, alerts) may do now.
+    """Looks up the current rights of the makers of stored requests (schedules, alerts).
 
-    A request of an API key has the rights that this key has now: none once it is revoked, has expired or its
-    user is disabled. An access token has long expired: its requests have the scopes that it granted when
-    they were made, within what their user may do now.
+    A request made with an API key has the current rights of the key: none once it is revoked or expired, or
+    its user is disabled. An access token has expired long since, so its requests have the scopes that it had
+    when they were made, limited to the current rights of their user.
     """
 
     def __init__(self, users: UserRepository, keys: KeyRepository) -> None:
@@ -35,12 +35,12 @@ class Authority:
         self._keys = keys
 
     async def holders(self, connection: Connection, scope: Scope, makers: Collection[Maker]) -> set[Maker]:
-        """Return those of `makers` who have `scope` now, read in the caller's transaction."""
+        """Return the `makers` who have `scope` now, read in the caller's transaction."""
         found = await self.principals(connection, makers)
         return {maker for maker, principal in found.items() if principal.may(scope)}
 
     async def principals(self, connection: Connection, makers: Collection[Maker]) -> dict[Maker, Principal]:
-        """Return `makers` with the rights that they have now, without those who have none any more."""
+        """Return the current rights of `makers`, without those who have none any more."""
         found: dict[Maker, Principal] = {}
         of_keys = {maker for maker in makers if not maker.key_id.startswith(TOKEN_PREFIX)}
         usable = await self._keys.find_usable(connection, {maker.key_id for maker in of_keys})
