@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
+
+import pytest
 
 from batch_processor import results
 from batch_processor.execution.running_chunk import Failure, Outcomes
 from batch_processor.execution.settlement import Report
 from batch_processor.results import Entry
 from chassis.broker.envelope import new_id
-from contracts.batches import CreateBatch, RetryBatch
+from contracts.batches import CancelBatch, CreateBatch, RetryBatch
 from contracts.items import Item
 from support.batch_engine import Engine
 
@@ -80,3 +83,34 @@ async def test_a_claim_has_the_items_without_a_result_and_what_does_not_fit_into
     await engine.store([Report(second.claim, "ready", Outcomes([0], ["0"]))])
     [third] = await engine.claim(most=1, for_any=1)
     assert [item.position for item in third.items] == [1]
+
+
+async def test_a_cancel_does_not_wait_for_the_lease_of_a_worker_that_is_silent(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_id, now = new_id(), datetime.now(UTC)
+    items = [Item(payload=number) for number in range(6)]
+    creation = CreateBatch(batch_id=batch_id, owner_id="ann", operation="echo", accepted_at=now, items=items)
+    await engine.handle(creation)
+    silent, alive = await engine.claim(most=2, for_any=2)
+    await engine.store([Report(silent.claim, "running", Outcomes(positions=[0], results=["0"]))])
+    # Three seconds after its last sign of life, and twelve before the end of its lease.
+    lease = "UPDATE chunks SET leased_until = now() + make_interval(secs => $2) WHERE number = $1"
+    await engine.execute(lease, silent.claim.number, 12)
+    await engine.execute(lease, alive.claim.number, 15)
+    await engine.handle(CancelBatch(batch_id=batch_id, owner_id="ann"))
+    # After an outage of the database nobody knows who lives.
+    with monkeypatch.context() as outage:
+        outage.setattr(engine.coordinator, "_sweep_from", math.inf)
+        await engine.coordinator.cancel()
+    assert len(await engine.fetch("SELECT * FROM chunks")) == 2
+    await engine.coordinator.cancel()
+    [left] = await engine.fetch("SELECT number FROM chunks")
+    assert left["number"] == alive.claim.number
+    # Silent as it was it may live: it has lost its chunk, and stores nothing more of it.
+    late = Report(silent.claim, "done", Outcomes(positions=[1, 2], results=["1", "2"]))
+    assert await engine.store([late]) == {}
+    await engine.store([Report(alive.claim, "done", cancelled=[3, 4, 5])])
+    batch = await engine.get(batch_id)
+    assert batch is not None
+    assert (batch.status, batch.succeeded, batch.cancelled) == ("cancelled", 1, 5)

@@ -102,9 +102,14 @@ async def cancelling(connection: Connection, *, but: Collection[UUID]) -> list[U
     return [row["id"] for row in await connection.fetch(_SQL["next_cancelling"], but)]
 
 
-async def take_cancelled(connection: Connection, batch_id: UUID, *, most: int) -> list[Range]:
-    """Remove chunks that no worker has begun; return the runs of positions they held, ends included."""
-    rows = await connection.fetch(_SQL["take_cancelled_chunks"], batch_id, most)
+async def take_cancelled(
+    connection: Connection, batch_id: UUID, *, most: int, ends_within_s: float | None
+) -> list[Range]:
+    """Remove chunks that no worker has; return the runs of positions they held, ends included.
+
+    A worker whose lease ends within `ends_within_s` seconds counts as dead; without that time none does.
+    """
+    rows = await connection.fetch(_SQL["take_cancelled_chunks"], batch_id, most, ends_within_s)
     found: list[Range] = []
     for first, last, positions in rows:
         found += [(first, last)] if positions is None else [(p, p) for p in positions]

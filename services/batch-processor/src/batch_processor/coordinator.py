@@ -40,6 +40,8 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 # Workers begin nothing of an operation or owner that is paused; what they pass by is put aside so often.
 _HOLD_EVERY_S = 2.0
 _CANCEL_STEP = 20
+# A worker says each second that it lives. Of a silent one, a batch to cancel does not wait for its lease.
+_SILENT_S = 2.0
 # An order that fails unexpectedly is tried again after so long, and then after twice as long each time.
 _ASIDE_S = (1.0, 60.0)
 # Chunks, and failed items, that one transaction moves.
@@ -99,6 +101,11 @@ class Coordinator:
         """Look soon for chunks to hold or release: what is paused has changed."""
         self._hold_at = 0.0
         self._wake.set()
+
+    @property
+    def _knows_the_dead(self) -> bool:
+        # Not right after an outage of the database, in which no worker could say that it lives.
+        return time.monotonic() >= self._sweep_from
 
     async def promote_forever(self) -> None:
         """Make chunks ready whose time has come, for ever."""
@@ -160,10 +167,9 @@ class Coordinator:
             if self._backlog.is_unknown:
                 await coordination.restamp(connection)
             backlog = await coordination.measure(connection, self._backlog)
-            is_due = backlog.is_leased and time.monotonic() >= self._sweep_from
-            lost = (
-                await coordination.sweep(connection, in_flight_from=backlog.in_flight_from) if is_due else 0
-            )
+            lost = 0
+            if backlog.is_leased and self._knows_the_dead:
+                lost = await coordination.sweep(connection, in_flight_from=backlog.in_flight_from)
         self._backlog = backlog
         metrics.BATCH_READY_CHUNKS.set(backlog.ready)
         metrics.BATCH_OLDEST_READY.set(backlog.oldest_ready_s)
@@ -189,7 +195,7 @@ class Coordinator:
         metrics.BATCH_OLDEST_VALIDATING.set(oldest_upload_s)
 
     async def cancel(self) -> None:
-        """Cancel what no worker has begun of the batches to cancel, some chunks a transaction."""
+        """Cancel what no worker has of the batches to cancel, some chunks a transaction."""
         async with self._postgres.connection() as connection:
             left = await coordination.cancelling(connection, but=self._uncancelled.ids())
         await _take_apart(left, self._cancel_some, self._uncancelled)
@@ -197,7 +203,12 @@ class Coordinator:
     async def _cancel_some(self, batch_id: UUID) -> bool:
         """Cancel some chunks of a batch; return whether there may be more."""
         async with self._postgres.transaction() as connection:
-            ranges = await coordination.take_cancelled(connection, batch_id, most=_CANCEL_STEP)
+            ranges = await coordination.take_cancelled(
+                connection,
+                batch_id,
+                most=_CANCEL_STEP,
+                ends_within_s=self._windows.lease_s - _SILENT_S if self._knows_the_dead else None,
+            )
             if not ranges:
                 return False
             cancelled = await coordination.cancel_ranges(connection, batch_id, ranges)

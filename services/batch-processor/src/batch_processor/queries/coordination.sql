@@ -103,9 +103,12 @@ SELECT
 SELECT id FROM batches WHERE status = 'cancelling' AND id <> ALL ($1::uuid[]) ORDER BY id LIMIT 100
 
 -- name: take_cancelled_chunks
+-- Also those at work whose lease ends within $3 seconds: their worker gave no sign of life for a while. One that lives
+-- loses its chunk with that, and stores nothing more of it.
 DELETE FROM chunks AS c USING (
     SELECT batch_id, number FROM chunks
-    WHERE batch_id = $1 AND state <> 'running' ORDER BY number LIMIT $2 FOR UPDATE SKIP LOCKED
+    WHERE batch_id = $1 AND (state <> 'running' OR leased_until < now() + make_interval(secs => $3))
+    ORDER BY number LIMIT $2 FOR UPDATE SKIP LOCKED
 ) AS old
 WHERE c.batch_id = old.batch_id AND c.number = old.number
 RETURNING c.first_position, c.last_position, c.positions
