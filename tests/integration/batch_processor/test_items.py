@@ -40,6 +40,18 @@ async def test_items_come_back_as_sent_with_the_error_of_every_attempt(service: 
     assert rest.next_cursor is None
 
 
+async def test_a_task_says_which_attempts_failed_in_its_answer_and_at_its_end(
+    service: Any, caller: Caller
+) -> None:
+    ends = {await caller.submit("flaky", [n], kind="task"): ("completed", "failed")[n > 2] for n in (2, 5)}
+    for task_id, status in ends.items():
+        task = await caller.reach(task_id)
+        assert task.status == status
+        assert [one.detail for one in task.failed_attempts] == ["attempt 1", "attempt 2"]
+    told = {event.batch.id: event.batch.failed_attempts for event in await caller.finished_events()}
+    assert [len(told[task_id]) for task_id in ends] == [2, 2]
+
+
 async def test_errors_are_summed_up_by_code_with_the_first_items(service: Any, caller: Caller) -> None:
     batch_id = await caller.submit("grumpy", list(range(20)))
     await caller.reach(batch_id)

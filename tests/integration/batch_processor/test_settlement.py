@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from batch_processor import results
+from batch_processor import repository, results
+from batch_processor.execution.claims import Rest
 from batch_processor.execution.running_chunk import Failure, Outcomes
 from batch_processor.execution.settlement import Report
 from batch_processor.results import Entry
@@ -114,3 +115,20 @@ async def test_a_cancel_does_not_wait_for_the_lease_of_a_worker_that_is_silent(
     batch = await engine.get(batch_id)
     assert batch is not None
     assert (batch.status, batch.succeeded, batch.cancelled) == ("cancelled", 1, 5)
+
+
+async def test_a_task_that_waits_for_another_attempt_says_so(engine: Engine) -> None:
+    task_id, now = new_id(), datetime.now(UTC)
+    creation = CreateBatch(batch_id=task_id, owner_id="ann", operation="echo", accepted_at=now, kind="task")
+    await engine.handle(creation.model_copy(update={"items": [Item(payload=1)]}))
+    [loaded] = await engine.claim(most=1, for_any=1)
+    outcomes = Outcomes(setbacks=[Failure(0, "timeout", "it took too long")])
+    rests = [Rest.of([0], 2, delay_s=30)]
+    await engine.store([Report(loaded.claim, "done", outcomes, rests=rests)])
+    batch = await engine.get(task_id)
+    assert batch is not None
+    async with engine.postgres.connection() as connection:
+        around = (await repository.surroundings(connection, [batch]))[task_id]
+    assert [one.code for one in around.failed_attempts] == ["timeout"]
+    [row] = await engine.fetch("SELECT due_at FROM chunks")
+    assert (around.next_attempt, around.next_attempt_at) == (2, row["due_at"])

@@ -59,5 +59,11 @@ def test_each_unfinished_batch_says_what_happens_next() -> None:
     compared = show(replace(waiting, status="validating", validating_since=since), Surroundings()).next
     assert compared is not None
     assert (compared.what, compared.by) == ("the comparison of its custom ids", START + timedelta(minutes=11))
+    again = show(
+        replace(waiting, status="running", started_at=START),
+        Surroundings(next_attempt=2, next_attempt_at=START + timedelta(minutes=1)),
+    ).next
+    assert again is not None
+    assert (again.what, again.by) == ("attempt 2", START + timedelta(minutes=11))
     for status in ("open", "running", "cancelling"):
         assert show(replace(waiting, status=status), Surroundings()).next is not None

@@ -21,7 +21,7 @@ from chassis import queries
 from chassis.broker.envelope import Delivery, text
 from chassis.postgres import Connection, affected_rows
 from contracts import headers
-from contracts.batches import BatchFilter, CreateBatch, ItemError, SealBatch
+from contracts.batches import Attempt, BatchFilter, CreateBatch, ItemError, SealBatch
 
 _SQL = queries.load("batch_processor")
 _ITEM_COLUMNS = ("batch_id", "position", "custom_id", "payload", "line")
@@ -301,6 +301,8 @@ async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict
     at_work = await _by_batch(connection, "work_of", active)
     failures = await _by_batch(connection, "failures_of", failed)
     results = await _by_batch(connection, "only_results", tasks)
+    begun = [b.id for b in batches if b.kind == "task" and b.started_at is not None]
+    attempts = await _by_batch(connection, "attempts_of", begun)
     around = {}
     for batch in batches:
         only = results[batch.id][0] if batch.id in results else None
@@ -311,6 +313,9 @@ async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict
             running=at_work[batch.id][0]["running"] if batch.id in at_work else 0,
             is_limited=batch.id in at_work and at_work[batch.id][0]["is_limited"],
             paused=at_work[batch.id][0]["paused"] if batch.id in at_work else None,
+            next_attempt=at_work[batch.id][0]["attempt"] if batch.id in at_work else None,
+            next_attempt_at=at_work[batch.id][0]["due_at"] if batch.id in at_work else None,
+            failed_attempts=[Attempt.model_validate(dict(row)) for row in attempts.get(batch.id, ())],
             failures={row["code"]: row["items"] for row in failures.get(batch.id, ())},
             result=from_json(only["result"]) if only and only["result"] is not None else None,
             result_text=only["result"] if only else None,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import orjson
 
 from batch_processor import batches
-from contracts.batches import BEGUN_WITHIN_S, VALIDATED_WITHIN_S, Batch, ItemError
+from contracts.batches import BEGUN_WITHIN_S, VALIDATED_WITHIN_S, Attempt, Batch, ItemError
 from contracts.message import Json, Next
 from contracts.pauses import PauseKind
 
@@ -23,6 +24,9 @@ class Surroundings:
     result_text: str | None = None
     error: ItemError | None = None
     is_limited: bool = False
+    failed_attempts: Sequence[Attempt] = ()
+    next_attempt: int | None = None
+    next_attempt_at: datetime | None = None
     paused: PauseKind | None = None
 
 
@@ -55,6 +59,7 @@ def show(batch: batches.Batch, around: Surroundings) -> Batch:
         next=_next(batch, around, None if eta_s is None else now + timedelta(seconds=eta_s)),
         errors=around.failures,
         metadata=orjson.loads(batch.metadata),
+        failed_attempts=list(around.failed_attempts),
         result=around.result,
         error=error,
     )
@@ -77,6 +82,9 @@ def _next(batch: batches.Batch, around: Surroundings, ends_at: datetime | None) 
         return Next(what=f"an administrator resumes {paused}", by=None)
     if around.is_limited and not around.running:
         return Next(what="its limits let more items begin", by=None)
+    if around.next_attempt_at is not None:
+        by = around.next_attempt_at + timedelta(seconds=BEGUN_WITHIN_S)
+        return Next(what=f"attempt {around.next_attempt}", by=by)
     if batch.status == "queued" and batch.accepted_at is not None:
         due_at = max(batch.accepted_at, batch.not_before or batch.accepted_at)
         return Next(what="its first item", by=due_at + timedelta(seconds=BEGUN_WITHIN_S))

@@ -7,17 +7,9 @@ from uuid import UUID
 
 from pydantic import Field
 
-from contracts.batches import ItemError, ItemStatus
-from contracts.message import Contract, Json, Moment, Reply, Request
+from contracts.batches import Attempt, ItemError, ItemStatus
+from contracts.message import Contract, Json, Reply, Request
 from contracts.topology import BATCH_PROCESSOR
-
-
-class Attempt(Contract):
-    """A failed attempt at an item that was followed by another attempt."""
-
-    code: str
-    detail: str
-    failed_at: Moment
 
 
 class BatchItem(Contract):

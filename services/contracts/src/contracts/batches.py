@@ -217,8 +217,16 @@ class Limit(Contract):
     rate_limit: RateLimit | None = None
 
 
+class Attempt(Contract):
+    """A failed attempt at an item that was followed by another attempt."""
+
+    code: str
+    detail: str
+    failed_at: Moment
+
+
 class Batch(Reply):
-    """The state of a batch. A task also has its only result."""
+    """The state of a batch. A task also has its only result, and the attempts that failed before."""
 
     id: UUID
     kind: Kind
@@ -236,6 +244,7 @@ class Batch(Reply):
     errors: dict[str, int] = Field(default_factory=dict)
     metadata: dict[str, str] = Field(default_factory=dict)
     limits: list[Limit] = Field(default_factory=list)
+    failed_attempts: list[Attempt] = Field(default_factory=list)
     result: Json = None
     error: Json = None
 

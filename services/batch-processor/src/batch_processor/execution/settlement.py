@@ -82,12 +82,17 @@ class Settlement:
                 counted = batches.record(begun, tallies[batch_id], now=now)
                 after.append(await self._create_rests(connection, counted, of_batch))
             await repository.save_progress(connection, after)
-            # Of a task that has succeeded all is known; asking again would be two statements of nine.
+            # Of a task that has succeeded at once all is known; asking again would be two statements of nine.
             views = await announce_finished(
                 connection,
                 # A chunk that is done may have been the last one before it said so.
                 [batch for batch in after if not found[batch.id].is_finished],
-                results={r.claim.batch_id: text for r in kept for text in r.outcomes.results[:1]},
+                results={
+                    r.claim.batch_id: text
+                    for r in kept
+                    if r.claim.attempt == 1
+                    for text in r.outcomes.results[:1]
+                },
                 traces={r.claim.batch_id: (r.claim.traceparent, r.claim.request_id) for r in kept},
             )
         if commands or views:

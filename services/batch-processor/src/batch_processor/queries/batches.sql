@@ -99,7 +99,8 @@ GROUP BY status
 
 -- name: work_of
 -- Of each batch the items at work, whether others wait for its limits while none is about to begin, and what an
--- administrator has paused that keeps it from going on.
+-- administrator has paused that keeps it from going on; and of a task the attempt that is due next, after one that
+-- failed.
 SELECT
     b.id AS batch_id,
     coalesce((SELECT sum(remaining) FROM chunks WHERE batch_id = b.id AND state = 'running'), 0)::int AS running,
@@ -109,8 +110,13 @@ SELECT
         SELECT kind FROM pauses AS p
         WHERE (p.kind = 'owner' AND p.name = b.owner_id) OR (p.kind = 'operation' AND p.name = b.operation)
         ORDER BY kind LIMIT 1
-    ) AS paused
-FROM batches AS b WHERE b.id = ANY($1::uuid[])
+    ) AS paused, again.attempt, again.due_at
+FROM batches AS b
+LEFT JOIN LATERAL (
+    SELECT attempt, due_at FROM chunks
+    WHERE b.kind = 'task' AND batch_id = b.id AND attempt > 1 AND state <> 'running' LIMIT 1
+) AS again ON true
+WHERE b.id = ANY($1::uuid[])
 
 -- name: failures_of
 SELECT batch_id, code, items FROM failures WHERE batch_id = ANY($1::uuid[]) AND items > 0 ORDER BY items DESC
@@ -118,6 +124,9 @@ SELECT batch_id, code, items FROM failures WHERE batch_id = ANY($1::uuid[]) AND 
 -- name: only_results
 SELECT batch_id, result, error_code, error_detail FROM results
 WHERE batch_id = ANY($1::uuid[]) AND position = 0
+
+-- name: attempts_of
+SELECT batch_id, code, detail, failed_at FROM attempts WHERE batch_id = ANY($1::uuid[]) AND position = 0 ORDER BY nth
 
 -- name: add_tasks
 -- Tasks of which there is no row yet, each written once. The scopes of a task come as one text, separated by spaces.

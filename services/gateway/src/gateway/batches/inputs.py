@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from contracts import json_texts
 from contracts.batch_options import BatchOptions
-from contracts.batches import BatchFilter, BatchStatus, Counts, ItemStatus, Kind, Limit, Operation
+from contracts.batches import Attempt, BatchFilter, BatchStatus, Counts, ItemStatus, Kind, Limit, Operation
 from contracts.items import MOST_ITEMS_OF_DOCUMENT, Item, OperationName, is_wrapped, item_of
 from contracts.message import Moment, Next
 from contracts.times import Instant
@@ -239,7 +239,7 @@ class AcceptedTask(BaseModel):
 
 
 class BatchView(BaseModel):
-    """A batch or task as its owner sees it. A task also has its only result.
+    """A batch or task as its owner sees it. A task also has its only result and its failed attempts.
 
     Until batch-processor has stored it, or while batch-processor cannot be reached, it has only the fields
     known to the gateway.
@@ -261,6 +261,7 @@ class BatchView(BaseModel):
     errors: dict[str, int] | None = None
     metadata: dict[str, str] | None = None
     limits: list[Limit] | None = None
+    failed_attempts: list[Attempt] | None = None
     result: Any = None
     error: Any = None
     detail_available: bool | None = None
