@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import product
 from uuid import UUID
 
 import pytest
@@ -142,4 +143,33 @@ async def test_a_mail_leaves_while_large_ones_of_others_wait_for_a_relay_that_ta
         assert len(in_hand) == owners
         assert all(row["bytes"] < window_bytes // 2 + row["largest"] for row in in_hand)
         assert sum(row["bytes"] for row in in_hand) < window_bytes
+        await post_office.server.stop()
+
+
+@pytest.mark.parametrize(
+    ("owners", "domains", "streams"),
+    [
+        (1, 10, ["transactional"]),
+        (1, 1, ["transactional", "bulk"]),
+        (4, 1, ["transactional"]),
+        (4, 4, ["bulk"]),
+    ],
+)
+async def test_a_mail_leaves_while_others_have_very_many_to_domains_that_never_answer(
+    post_office: PostOffice, owners: int, domains: int, streams: list[str]
+) -> None:
+    stuck = [
+        mail(owner_id=f"press-{owner}", to=[f"r{number}@tarpit-{domain}.example"], stream=stream)
+        for stream, owner, domain, number in product(streams, range(owners), range(domains), range(40))
+    ]
+    for command in stuck:
+        post_office.server.script(command.to[0], Step("rcpt", SAY_NOTHING))
+    await post_office.accept(*stuck)
+    async with post_office.delivering(Terms(connections=8, window=40, timeout_s=60)):
+        await until(lambda: post_office.server.attempts)
+        for number in range(3):
+            other = mail(owner_id="shop", to=[f"reader-{number}@example.com"])
+            await post_office.accept(other)
+            await post_office.reaches(other, "delivered")
+        # Nobody need wait for its answers any more.
         await post_office.server.stop()

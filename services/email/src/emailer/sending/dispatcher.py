@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 
 from chassis import logging, metrics, redaction, tracing
 from chassis.broker.envelope import new_id
@@ -26,12 +24,12 @@ from emailer.sending.breaker import RefusalBreaker
 from emailer.sending.delivery import Delivery
 from emailer.sending.domain_limits import DomainLimits
 from emailer.sending.domain_rates import DomainRates
-from emailer.sending.lanes import Lane, Terms, Waiting, shares
+from emailer.sending.lanes import Terms, Waiting
 from emailer.sending.recorder import OutcomeRecorder
 from emailer.sending.rounds import Rounds
 from emailer.sending.route import Route
 from emailer.sending.turns import Turns
-from emailer.sending.window import COPIES, Window
+from emailer.sending.window import Window
 from emailer.suppression import repository as suppressions
 from emailer.suppression.rules import SuppressionTerms
 from emailer.writing.preparing import MailPreparation
@@ -104,6 +102,8 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._resume_at = window
+        # Whether the last claim left out lanes because their owners are at their share.
+        self._has_left = False
         self._stopping = False
 
     @property
@@ -165,15 +165,17 @@ class Dispatcher:
             await self._route.wait_open()
             await self.recorder.wait_writable()
             room = self._window.room
-            # A small claim costs as much as a large one: wait until there is room for a large one.
-            bite = max(1, self._window.size // 4)
-            is_full = room < bite or self._rendered.held_bytes.total() >= self._window.most_bytes
+            is_full = room < 1 or self._rendered.held_bytes.total() >= self._window.most_bytes
             if not self._stopping and not is_full:
                 self._wake.clear()
                 if await self._claim(room):
                     continue
-            # Once no more than this many are in hand, there is room for a large claim again.
-            self._resume_at = self._window.size - bite if room < bite else len(self._window) - bite // 2
+            # Once this few are in hand, there is room for a large claim again: a small one costs as much.
+            count, bite = len(self._window), max(1, self._window.size // 4)
+            self._resume_at = count - max(bite // 2, min(bite, count // 2))
+            if self._has_left:
+                # Owners at their share get nothing until some of it is done: do not look at each stored mail.
+                await asyncio.sleep(self._poll_s / 20)
             pause_s = self._poll_s if self._window else _IDLE_S
             await until_set(self._wake, min(pause_s, self._rates.opens_in_s))
             self._wake.clear()
@@ -218,35 +220,28 @@ class Dispatcher:
         """Claim each stream's share of `room`; return the rows, and how many were asked for."""
         claimed: list[Row] = []
         wanted = 0
-        held = Counter(self._rendered.held_bytes)
+        self._has_left = False
+        shares = self._window.shares(self._rendered.held_bytes)
         await self._rounds.look(connection)
         for turn in self._rounds.streams:
-            most = room - len(claimed)
-            if turn.stream == "bulk":
-                most = min(most, self._window.bulk_room)
+            most = min(room - len(claimed), shares.room(turn.stream))
             found = turn.next(self._rates.is_closed) if most > 0 else ()
-            divided = shares(found, most=most, allowed=partial(self._allowed, held=held))
+            divided = shares.divide(found, most_of_domain=self._most_of_domain, is_quick=self._turns.is_quick)
+            self._has_left |= len(divided) < len(found)
             domains = [row["domain"] for row in claimed]
             divided = await self._rates.cut(connection, divided, claimed=domains)
             if divided:
                 wanted += min(most, sum(divided.values()))
-                owners = {lane.owner_id for lane in divided}
-                bytes_of = {owner: self._window.bytes_of(owner, held, owners=len(owners)) for owner in owners}
-                free = self._window.most_bytes - held.total()
-                terms = Terms(self._holder, self._lease_s, max(1, free // COPIES), bytes_of)
+                most_bytes, bytes_of = shares.bytes_for({lane.owner_id for lane in divided})
+                terms = Terms(self._holder, self._lease_s, most_bytes, bytes_of)
                 rows = await turn.claim(connection, divided, most=most, terms=terms)
-                for row in {row["email_id"]: row for row in rows}.values():
-                    held[row["owner_id"]] += COPIES * row["size_bytes"]
+                shares.note(rows)
                 claimed += rows
         return claimed, wanted
 
-    def _allowed(self, lane: Lane, *, held: Counter[str]) -> int:
-        if not self._window.bytes_of(lane.owner_id, held):
-            return 0
-        return self._window.room_of(
-            lane,
-            is_quick=self._turns.is_quick(lane.domain),
-            connections=self._limits.of(lane.domain).connections,
+    def _most_of_domain(self, domain: str) -> int:
+        return self._window.most_of_domain(
+            is_quick=self._turns.is_quick(domain), connections=self._limits.of(domain).connections
         )
 
     def _begin(self, job: Job, *, suppressed: str | None) -> None:

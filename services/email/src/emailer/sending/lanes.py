@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import get_args
@@ -45,19 +45,6 @@ class Terms:
     lease_s: float
     most_bytes: int
     bytes_of: Mapping[str, int] = field(default_factory=dict)
-
-
-def shares(lanes: Iterable[Lane], *, most: int, allowed: Callable[[Lane], int]) -> dict[Lane, int]:
-    """Divide `most` among the owners of `lanes`, and each owner's part among its lanes, up to `allowed`."""
-    by_owner: dict[str, list[tuple[Lane, int]]] = {}
-    for lane in lanes:
-        if (limit := allowed(lane)) > 0:
-            by_owner.setdefault(lane.owner_id, []).append((lane, limit))
-    divided: dict[Lane, int] = {}
-    for own in by_owner.values():
-        part = -(-most // (len(by_owner) * len(own)))
-        divided |= {lane: min(part, limit) for lane, limit in own}
-    return divided
 
 
 async def claim(

@@ -10,7 +10,7 @@ from uuid import UUID
 from chassis import metrics
 from emailer.errors import TemplateFailed
 from emailer.sending.attempts import StoredMail
-from emailer.sending.window import COPIES
+from emailer.sending.shares import COPIES
 from emailer.writing.writer import is_light
 
 # While a mail is written there are several copies of it, so large ones are written one after the other.
