@@ -10,7 +10,7 @@ import uvicorn
 
 from native.mailbox import api, receiver
 from native.mailbox.keeping import Folder
-from native.mailbox.messages import MOST_MESSAGES, Store
+from native.mailbox.messages import MOST_BYTES, MOST_MESSAGES, Store
 from native.ports import HOST
 
 
@@ -18,11 +18,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Run until SIGTERM or Ctrl-C."""
     options = _parser().parse_args(arguments)
     if options.directory is None:
-        store = Store(most=options.keep)
+        store = Store(most=options.keep, most_bytes=options.keep_bytes)
         incoming = receiver.Receiver(store, scripted=not options.no_script)
     else:
         folder = Folder(options.directory)
-        store = Store(most=options.keep, forgotten=folder.remove)
+        store = Store(most=options.keep, most_bytes=options.keep_bytes, forgotten=folder.remove)
         for message in folder.load():
             store.add(message)
         incoming = receiver.Receiver(store, scripted=not options.no_script, keep=folder.write)
@@ -78,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--http-port", type=int, default=8025, help="default 8025")
     parser.add_argument(
         "--keep", type=int, default=MOST_MESSAGES, help=f"newest messages to keep ({MOST_MESSAGES})"
+    )
+    parser.add_argument(
+        "--keep-bytes", type=int, default=MOST_BYTES, help=f"bytes of the messages to keep ({MOST_BYTES})"
     )
     parser.add_argument(
         "--directory", type=Path, help="folder in which messages are kept over a restart (default: none)"

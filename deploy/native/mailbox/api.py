@@ -25,6 +25,7 @@ from native.mailbox.scripts import Scripts
 _PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
 _MOST_LISTED = 1000
 _MOST_DIGITS = 18
+MOST_BODY_BYTES = 1024 * 1024
 
 
 def create_app(store: Store, receiver: Receiver, *, smtp_host: str, smtp_port: int) -> Starlette:
@@ -196,8 +197,13 @@ def _number(text: str, default: int) -> int:
 
 
 async def _document(request: Request) -> Any:
-    """Return the body as JSON. Raise `HTTPException` for one that is none, or is nested too deep."""
+    """Return the body as JSON. Raise `HTTPException` for one that is none, is too long or nested too deep."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_BODY_BYTES:
+            raise HTTPException(413, f"the body has more than {MOST_BODY_BYTES} bytes")
     try:
-        return json.loads(await request.body() or b"{}")
+        return json.loads(body or b"{}")
     except (ValueError, RecursionError) as error:
         raise HTTPException(400, f"the body is not JSON: {error}") from None

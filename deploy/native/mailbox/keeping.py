@@ -11,6 +11,7 @@ from pathlib import Path
 from native.mailbox.messages import Received
 
 _END = ".mail"
+_UNFINISHED = ".part"
 
 
 class Folder:
@@ -19,6 +20,9 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self._path = path
         path.mkdir(parents=True, exist_ok=True)
+        # Of a mailbox that was killed while it wrote them.
+        for unfinished in path.glob(f"*{_UNFINISHED}"):
+            unfinished.unlink(missing_ok=True)
 
     def load(self) -> list[Received]:
         """Return the messages, oldest first."""
@@ -46,7 +50,7 @@ class Folder:
             "created": message.created.isoformat(),
         }
         file = self._file(message)
-        unfinished = file.with_suffix(".part")
+        unfinished = file.with_suffix(_UNFINISHED)
         unfinished.write_bytes(json.dumps(facts).encode() + b"\n" + message.raw)
         unfinished.rename(file)
 

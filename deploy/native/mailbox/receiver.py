@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -34,17 +36,40 @@ _LARGEST_MESSAGE = 35 * 1024 * 1024
 _LONGEST_WAIT_S = 60
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How much comes in at most: each thing that a client can make grow has its bound.
+
+    A message that comes in while there are as many as there may be waits up to `wait_s` seconds.
+    """
+
+    recipients: int = 100
+    connections: int = 500
+    messages_at_once: int = 16
+    wait_s: float = 10
+    greylisted: int = 10_000
+
+
 class Receiver:
     """Puts accepted messages into the store; `scripted` switches the table above on."""
 
     def __init__(
-        self, store: Store, *, scripted: bool = True, keep: Callable[[Received], None] = lambda _: None
+        self,
+        store: Store,
+        *,
+        scripted: bool = True,
+        keep: Callable[[Received], None] = lambda _: None,
+        limits: Limits = Limits(),
     ) -> None:
         self._store = store
         self._scripted = scripted
         self._keep = keep
         self.scripts = Scripts()
-        self._seen: set[tuple[str, str]] = set()
+        self.limits = limits
+        self.connections = 0
+        self.places = asyncio.Semaphore(limits.messages_at_once)
+        # The senders and recipients that are not put off again, the oldest first.
+        self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def protocol(self) -> SMTP:
         """Return the protocol of one connection."""
@@ -62,6 +87,8 @@ class Receiver:
         self, server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         """Answer RCPT TO."""
+        if len(envelope.rcpt_tos) >= self.limits.recipients:
+            return f"452 4.5.3 Too many recipients: a message has {self.limits.recipients} at most"
         script = self.scripts.take(address)
         if script is not None:
             if script.action == "slow":
@@ -79,7 +106,9 @@ class Receiver:
             return _reply(number)
         attempt = (envelope.mail_from or "", address)
         if action == "greylist" and attempt not in self._seen:
-            self._seen.add(attempt)
+            self._seen[attempt] = None
+            if len(self._seen) > self.limits.greylisted:
+                self._seen.popitem(last=False)
             return "451 4.7.1 Greylisted, try again in 1 seconds"
         envelope.rcpt_tos.append(address)
         envelope.rcpt_options.extend(options)
@@ -118,12 +147,32 @@ class _Connection(SMTP):
         super().__init__(receiver, **settings)
         self._receiver = receiver
 
+    async def _handle_client(self) -> None:
+        if self._receiver.connections >= self._receiver.limits.connections:
+            await self.push("421 4.3.2 Too many connections; try again later")
+            self._writer.close()
+            return
+        self._receiver.connections += 1
+        try:
+            await super()._handle_client()
+        finally:
+            self._receiver.connections -= 1
+
     async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
         recipients = self.envelope.rcpt_tos if self.envelope else []
         if any(self._receiver.script(address)[0] == "dropbefore" for address in recipients):
             _cut(self)
             return
-        await super().smtp_DATA(arg)
+        try:
+            async with asyncio.timeout(self._receiver.limits.wait_s):
+                await self._receiver.places.acquire()
+        except TimeoutError:
+            await self.push("452 4.3.1 Too many messages are coming in; try again later")
+            return
+        try:
+            await super().smtp_DATA(arg)
+        finally:
+            self._receiver.places.release()
 
 
 def _cut(connection: SMTP) -> None:

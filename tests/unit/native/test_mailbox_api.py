@@ -110,3 +110,9 @@ async def test_the_page_runs_no_script_but_its_own_and_fetches_nothing(client: h
     assert "default-src 'none'" in policy
     assert "script-src 'sha256-" in policy
     assert "http" not in answer.text.replace("HTTP", "")
+
+
+async def test_a_body_of_any_length_is_not_read_to_its_end(client: httpx.AsyncClient) -> None:
+    body = b" " * (api.MOST_BODY_BYTES + 1)
+    assert (await client.put("/api/v1/scripts", content=body)).status_code == 413
+    assert (await client.request("DELETE", "/api/v1/messages", content=body)).status_code == 413

@@ -78,6 +78,8 @@ def test_messages_are_restored_in_order_without_those_that_were_deleted(tmp_path
         store.add(message)
     store.remove([list(store)[1].id])
     (tmp_path / "broken.mail").write_bytes(b"not JSON\n")
+    (tmp_path / "1-killed.part").write_bytes(b"half of a message")
     found = Folder(tmp_path).load()
+    assert list(tmp_path.glob("*.part")) == []
     assert [message.raw for message in found] == [raws[2], raws[4]]
     assert found[1] == next(iter(store))
