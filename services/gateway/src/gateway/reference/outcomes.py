@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import groupby
 
 from contracts import problems
@@ -66,8 +66,3 @@ def by_status(endpoint: Endpoint) -> Mapping[int, list[ProblemType]]:
     return {
         status: list(found) for status, found in groupby(of(endpoint), key=lambda problem: problem.status)
     }
-
-
-def operations(code: str, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
-    """Return those of `endpoints` that can answer with the problem type `code`."""
-    return [endpoint for endpoint in endpoints if code in {problem.code for problem in of(endpoint)}]

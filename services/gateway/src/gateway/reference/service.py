@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from importlib.metadata import version
 
 import orjson
@@ -43,6 +45,7 @@ class ReferenceService:
         self._commands = commands
         self._runbooks = Runbooks()
         self._documents: dict[str, Reply] = {}
+        self._building = asyncio.Lock()
 
     async def root(self, call: Call) -> Reply:
         """Return the links to everything else; redirect a browser to the console."""
@@ -52,18 +55,18 @@ class ReferenceService:
 
     async def openapi(self, _: Call) -> Reply:
         """Return the OpenAPI document."""
-        return await self._built("openapi", lambda: openapi.build(self._endpoints))
+        return await self._built("openapi", lambda: _json(openapi.build(self._endpoints)))
 
     async def asyncapi(self, _: Call) -> Reply:
         """Return the AsyncAPI document."""
-        return await self._built("asyncapi", lambda: asyncapi.build(self._endpoints, self._commands))
+        return await self._built("asyncapi", lambda: _json(asyncapi.build(self._endpoints, self._commands)))
 
     async def list_problems(self, call: Call) -> Reply:
         """Return all problem types."""
         if call.media_type == HTML:
-            return _page(pages.problem_index(problems.CATALOGUE.values()))
-        views = [self._view(problem) for problem in problems.CATALOGUE.values()]
-        return Reply(document(ProblemList(data=views)))
+            known = problems.CATALOGUE.values()
+            return await self._built("problems as HTML", lambda: _page(pages.problem_index(known)))
+        return await self._built("problems", self._problem_list)
 
     async def problem(self, call: Call, code: str) -> Reply:
         """Return the description of a problem type. Raise `NotFound`."""
@@ -71,8 +74,10 @@ class ReferenceService:
         if problem is None:
             raise NotFound("There is no such problem type; /problems lists all.")
         if call.media_type == HTML:
-            return _page(pages.problem_page(problem, outcomes.operations(code, self._endpoints)))
-        return Reply(document(self._view(problem)))
+            return await self._built(
+                f"{code} as HTML", lambda: _page(pages.problem_page(problem, self._operations.get(code, [])))
+            )
+        return await self._built(code, lambda: _json(self._view(problem).model_dump(mode="json")))
 
     async def runbooks(self, _: Call) -> Reply:
         """Return the list of runbooks."""
@@ -85,13 +90,26 @@ class ReferenceService:
             raise NotFound("There is no runbook of this name; /docs/runbooks lists all.")
         return _page(page)
 
-    async def _built(self, name: str, build: Callable[[], Json]) -> Reply:
-        if name not in self._documents:
-            # The first caller has it built, which takes longer than a request may hold the loop.
-            content = await asyncio.to_thread(build)
-            body = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
-            self._documents[name] = Reply(body, etag=entity_tag(body))
+    async def _built(self, name: str, build: Callable[[], Reply]) -> Reply:
+        """Return what `build` makes, which is made once: nobody needs a key to ask for it."""
+        async with self._building:
+            if name not in self._documents:
+                # It takes longer than a request may hold the loop.
+                self._documents[name] = await asyncio.to_thread(build)
         return self._documents[name]
+
+    @cached_property
+    def _operations(self) -> Mapping[str, Sequence[Endpoint]]:
+        """The endpoints that can answer with a problem type, by its code."""
+        found = defaultdict(list)
+        for endpoint in self._endpoints:
+            for code in {problem.code for problem in outcomes.of(endpoint)}:
+                found[code].append(endpoint)
+        return found
+
+    def _problem_list(self) -> Reply:
+        views = [self._view(problem) for problem in problems.CATALOGUE.values()]
+        return _json(ProblemList(data=views).model_dump(mode="json"))
 
     def _view(self, problem: ProblemType) -> ProblemView:
         return ProblemView(
@@ -101,8 +119,13 @@ class ReferenceService:
             meaning=problem.meaning,
             action=problem.action,
             retryable=problem.retryable,
-            operations=[endpoint.name for endpoint in outcomes.operations(problem.code, self._endpoints)],
+            operations=[endpoint.name for endpoint in self._operations.get(problem.code, [])],
         )
+
+
+def _json(content: Json) -> Reply:
+    body = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+    return Reply(body, etag=entity_tag(body))
 
 
 def _page(body: bytes) -> Reply:
