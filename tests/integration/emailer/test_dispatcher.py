@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
@@ -281,6 +282,50 @@ async def test_a_mail_that_waited_for_its_connection_too_long_is_not_begun(post_
         email = await post_office.reaches(command, "expired")
     assert email.recipients[0].attempts == []
     assert not any(line.startswith("MAIL") for line in post_office.server.commands)
+
+
+async def test_no_mail_begins_a_second_after_its_time_and_none_expires_before_it(post_office: PostOffice) -> None:
+    begun: dict[str, datetime] = {}
+
+    class Commands(list[str]):
+        """The commands of the relay's clients; it notes when each recipient was named first."""
+
+        def append(self, line: str) -> None:
+            begun.setdefault(line, datetime.now(UTC))
+            super().append(line)
+
+    post_office.server.commands = Commands()
+    # One connection, at which each mail waits for those before it: of every second one the time is over soon.
+    post_office.server.delay_s = 0.1
+    start = datetime.now(UTC)
+    commands = [
+        mail(
+            to=[f"r{number}@example.com"],
+            expires_at=start + timedelta(seconds=20 if number % 2 else 0.2 + number / 5),
+        )
+        for number in range(10)
+    ]
+    await post_office.accept(*commands)
+    ended: dict[UUID, datetime] = {}
+
+    async def all_ended() -> bool:
+        async with post_office.postgres.connection() as connection:
+            rows = await connection.fetch("SELECT id, ended_at FROM emails WHERE ended_at IS NOT NULL")
+        ended.update({row["id"]: row["ended_at"] for row in rows})
+        return len(ended) == len(commands)
+
+    async with post_office.delivering(Terms(connections=1)):
+        await until(all_ended)
+    emails = [await post_office.read(command) for command in commands]
+    assert {email.status for email in emails} == {"delivered", "expired"}
+    for email in emails:
+        at = begun.get(f"RCPT TO:<{email.recipients[0].address}>")
+        if email.status == "expired":
+            assert at is None
+            assert ended[email.id] >= email.expires_at
+        else:
+            assert at is not None
+            assert at < email.expires_at + timedelta(seconds=1)
 
 
 async def test_a_mail_expires_while_the_route_is_paused(post_office: PostOffice) -> None:
