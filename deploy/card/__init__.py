@@ -1,1 +1,1 @@
-"""The card that every way of running ends with. It imports nothing but the standard library."""
+"""The summary card printed when a stack has started. It imports only the standard library."""

@@ -12,14 +12,18 @@ from card.text import Card
 def main(arguments: list[str] | None = None) -> int:
     """Print the card of the stack that the arguments describe."""
     parser = argparse.ArgumentParser(prog="python -m card", description=__doc__)
-    parser.add_argument("--gateway", required=True, help="its address, with the scheme")
+    parser.add_argument("--gateway", required=True, help="the gateway's address, with the scheme")
     parser.add_argument("--key-file", required=True, type=Path)
     parser.add_argument("--recover", required=True, help="the command that makes an administrator's key")
     parser.add_argument("--login", default="make login", help="the command that makes a login address")
     parser.add_argument("--proxy", default="", help="the address of the proxy in front, if there is one")
     parser.add_argument("--senders", default="", help="ALLOWED_SENDER_DOMAINS of the services")
-    parser.add_argument("--patience", type=float, default=20, help="seconds for it to answer at all (20)")
-    parser.add_argument("--page", action="append", default=[], help="name=address, and what is said about it")
+    parser.add_argument(
+        "--patience", type=float, default=20, help="seconds to wait for its first answer (20)"
+    )
+    parser.add_argument(
+        "--page", action="append", default=[], help="name=address, optionally followed by a note"
+    )
     parser.add_argument("--hint", action="append", default=[], help="name=command")
     options = parser.parse_args(arguments)
     card = Card(

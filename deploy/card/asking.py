@@ -1,4 +1,4 @@
-"""Small questions to the gateway of a running stack, and to the pages beside it."""
+"""Requests to the gateway of a running stack, and to the other web pages of the stack."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import urllib.request
 
 LOGIN_MINUTES = 10
 _ONE_ANSWER_S = 10.0
-# The servers are neighbours: no proxy of the environment is used to reach them.
+# The servers are local: proxies in the environment are not used.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class NoAnswer(Exception):
-    """The gateway did not answer as it should; the text says why."""
+    """The gateway did not answer as expected; the message says why."""
 
 
 def why_key_fails(url: str, key: str, *, patience_s: float = 0) -> str | None:
-    """Return why the gateway refuses an API key, or None when it takes it; wait a while for an answer."""
+    """Return why the gateway refuses an API key, or None; wait up to `patience_s` for its first answer."""
     deadline = time.monotonic() + patience_s
     while True:
         try:
@@ -35,7 +35,7 @@ def why_key_fails(url: str, key: str, *, patience_s: float = 0) -> str | None:
 
 
 def login_address(url: str, key: str) -> str:
-    """Return an address that logs a browser into the console once. Raise `NoAnswer` where there is none."""
+    """Return an address that logs a browser into the console once. Raise `NoAnswer` if it cannot be made."""
     try:
         answer = _ask(f"{url}/v1/console/logins", key, {"ttl_s": LOGIN_MINUTES * 60})
     except urllib.error.HTTPError as error:
@@ -47,7 +47,7 @@ def login_address(url: str, key: str) -> str:
 
 
 def answers(url: str) -> bool:
-    """Return whether a server answers at an address, even if it only asks for credentials."""
+    """Return whether a server answers at an address, even with a request for credentials."""
     try:
         with _OPENER.open(url, timeout=_ONE_ANSWER_S):
             return True

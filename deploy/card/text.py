@@ -1,4 +1,4 @@
-"""The card of a running stack: addresses that were tried, the key, a login address, and commands to try."""
+"""The card of a running stack: its addresses after trying them, the key, a login address, and commands."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ _WIDTH = 14
 
 @dataclass(frozen=True)
 class Card:
-    """The values that the card of one way of running shows; an empty value has no line.
+    """The values that the card shows; an empty value has no line.
 
     `recover` is the command that makes a new administrator's key, `login` the one that makes another login
-    address; `patience_s` is how long the gateway may take to answer at all. `pages` are further addresses and
-    `hints` commands, by the word that stands before them. `senders` is ALLOWED_SENDER_DOMAINS, as it was told
-    to the services.
+    address; `patience_s` is how long to wait for the gateway's first answer. `pages` are further addresses
+    and `hints` commands, by their labels. `senders` is the services' value of ALLOWED_SENDER_DOMAINS.
     """
 
     gateway: str
@@ -72,6 +71,6 @@ class Card:
 
 
 def _tried(shown: str) -> str:
-    """Return an address with its note, and with a mark where no server answers."""
+    """Return an address with its note, and with a mark if no server answers."""
     address = shown.split()[0]
     return shown if asking.answers(address) else f"{shown}    (does not answer)"

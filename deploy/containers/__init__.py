@@ -1,1 +1,1 @@
-"""The tools with which the images are built, and the files that the stack in containers needs."""
+"""The tools that build the images, and the files that the stack in containers needs."""

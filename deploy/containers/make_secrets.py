@@ -1,24 +1,25 @@
 """Makes every secret of a stack in containers, as files: `make-secrets [folder] [--key-file file]`.
 
-What is there is kept, so a second call changes nothing. Compose mounts a folder for each container, and
-kustomize makes Secrets of their files (`k8s/README.md`). A folder, unlike a file, shows what is replaced in
-it: a secret that `make rotate` changes is there at the next start of the process. Runs on a server that has
-only Python, and as the job `secrets` of compose.yaml, hence the standard library and nothing of ours.
+Existing secrets are kept, so a second call changes nothing. Compose mounts a folder for each container, and
+kustomize makes Secrets from their files (`k8s/README.md`). In a mounted folder, unlike a mounted file,
+replaced files are visible: after `make rotate`, the next start of a process reads the new secret. This runs
+on a server that has only Python, and as the job `secrets` of compose.yaml, hence only the standard library
+is used.
 
 | file | what it holds |
 |---|---|
-| `gateway-key-pepper` | what API keys are hashed with |
-| `gateway-previous-key-pepper` | what they were hashed with before a rotation; empty otherwise |
-| `email-secrets-key` | what DKIM keys are encrypted with |
-| `email-previous-secrets-key` | what they were encrypted with before a rotation; empty otherwise |
+| `gateway-key-pepper` | the secret that API keys are hashed with |
+| `gateway-previous-key-pepper` | the previous one during a rotation; empty otherwise |
+| `email-secrets-key` | the secret that DKIM keys are encrypted with |
+| `email-previous-secrets-key` | the previous one during a rotation; empty otherwise |
 | `postgres-password-<role>` | one per service, `postgres` (superuser) and `metrics` (reads statistics) |
 | `rabbitmq-password-<user>` | one per service, and `admin` for people |
 | `grafana-password` | of Grafana's `admin` |
-| `smtp-password`, `alpaca-secret-key` | what others gave you: empty, for you to fill in |
+| `smtp-password`, `alpaca-secret-key` | passwords of other systems: empty, for you to fill in |
 | the key file (`api-key`) | the first administrator's API key |
-| `<container>/…` | what a container sees, written anew from those above: addresses, passwords, users |
+| `<container>/…` | the files of a container, rewritten from those above: addresses, passwords, users |
 
-What a variable holds (`EMAIL_SMTP_PASSWORD` and the others of `FROM_VARIABLES`) replaces the file's text.
+A set variable (`EMAIL_SMTP_PASSWORD` and the others in `FROM_VARIABLES`) replaces the content of its file.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ ROLES = {
     "email": "emailer",
     "batch-processor": "batch_processor",
 }
-# At the SMTP relay and at the data provider; empty as long as there is none.
+# For the SMTP relay and the data provider; empty until they are needed.
 OF_OTHERS = ("smtp-password", "alpaca-secret-key")
 FROM_VARIABLES = {
     "GATEWAY_KEY_PEPPER": "gateway-key-pepper",
@@ -59,17 +60,17 @@ ADMIN = "admin"
 
 @dataclass(frozen=True)
 class SecretFolder:
-    """A folder of one secret a file; only its owner may enter it."""
+    """A folder with one secret per file; only its owner may enter it."""
 
     path: Path
 
     def write(self, name: str, text: str) -> None:
-        """Put `text` in its place at once, readable by the users inside the containers."""
+        """Write `text` atomically, readable by the users inside the containers."""
         place = self.path / name
         place.parent.mkdir(mode=0o755, exist_ok=True)
         draft = place.with_name(f".{place.name}.new")
         draft.write_text(text, encoding="utf-8")
-        # The folder keeps other people out; a container sees its own, as a user this machine has not.
+        # The folder keeps other users out; a container reads its files as a user unknown to the host.
         draft.chmod(0o444)
         draft.replace(place)
 
@@ -83,26 +84,26 @@ class SecretFolder:
 
 @dataclass(frozen=True)
 class Servers:
-    """Where the servers are; `tls` asks for verified certificates, signed by authorities of the system."""
+    """The addresses of the servers; with `tls`, their certificates are verified with the system's CAs."""
 
     postgres: str = "postgres:5432"
     rabbitmq: str = "rabbitmq:5672"
     tls: bool = False
 
     def dsn(self, role: str, password: str) -> str:
-        """Return the address of a role's database."""
+        """Return the URL of a role's database."""
         options = "?sslmode=verify-full" if self.tls else ""
         return f"postgresql://{role}:{password}@{self.postgres}/{role}{options}"
 
     def url(self, user: str, password: str) -> str:
-        """Return the broker's address for a user."""
+        """Return the broker's URL for a user."""
         return f"amqp{'s' if self.tls else ''}://{user}:{password}@{self.rabbitmq}/{VHOST}"
 
 
 def make(
     folder: Path, key_file: Path, variables: Mapping[str, str], *, servers: Servers | None = None
 ) -> None:
-    """Make in `folder` what is missing, the API key in `key_file`, and what each container sees anew."""
+    """Make missing secrets in `folder`, the API key in `key_file`, and rewrite the containers' files."""
     servers = servers or Servers()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -116,7 +117,7 @@ def make(
     kept.write("grafana/grafana-password", kept.kept("grafana-password", secrets.token_urlsafe(18)))
     others = {name: kept.kept(name, "") for name in OF_OTHERS}
     for name in OF_OTHERS:
-        # For people to write into.
+        # Writable, for people to fill in.
         (folder / name).chmod(0o644)
     roles = {
         role: kept.kept(f"postgres-password-{role}", secrets.token_urlsafe(24))
@@ -131,7 +132,7 @@ def make(
     for role, password in roles.items():
         kept.write(f"postgres/postgres-password-{role}", password)
     kept.write("postgres-exporter/postgres-password-metrics", roles["metrics"])
-    # For a server that is there already: `psql -f`.
+    # For an existing server: `psql -f`.
     kept.write("postgres/roles.sql", "".join(_role(role, roles[role]) for role in ROLES.values()))
     kept.write("gateway/api-key", api_key)
     kept.write("gateway/gateway-key-pepper", pepper)
@@ -142,7 +143,7 @@ def make(
     kept.write("stock-data/alpaca-secret-key", others["alpaca-secret-key"])
     definitions = with_users(json.loads(DEFINITIONS.read_text(encoding="utf-8")), users)
     kept.write("rabbitmq/rabbitmq-definitions.json", json.dumps(definitions, indent=1))
-    # The proxy keeps its certificates there, as a user of its own; other people do not get this far.
+    # The proxy keeps its certificates there, as its own user; other users cannot enter the outer folder.
     (folder / "proxy").mkdir(exist_ok=True)
     (folder / "proxy").chmod(0o777)
 
@@ -156,7 +157,7 @@ def _role(role: str, password: str) -> str:
 
 
 def _kept_key(folder: Path, key_file: Path, given: str | None) -> str:
-    """Return the API key that is given, that of `key_file`, that of an earlier release, or a new one."""
+    """Return the given API key, else that of `key_file`, else that of an earlier release, else a new one."""
     earlier = folder / "api-key"
     found = given or next((f.read_text(encoding="utf-8") for f in (key_file, earlier) if f.exists()), "")
     key = found.strip() or new_api_key()
@@ -169,7 +170,7 @@ def _kept_key(folder: Path, key_file: Path, given: str | None) -> str:
 
 
 def hand_over(folder: Path, key_file: Path) -> None:
-    """Hand the files that root has made over to the owner of this repository: the job runs as root."""
+    """Change the owner of files made by root to that of this repository: the job runs as root."""
     if os.geteuid() != 0:
         return
     owner = Path(__file__).stat()
@@ -179,14 +180,14 @@ def hand_over(folder: Path, key_file: Path) -> None:
         *(path for path in folder.rglob("*") if path.parts[len(folder.parts)] != "proxy"),
     ]
     if {*key_file.parent.iterdir()} <= {folder, key_file, key_file.parent / "compose-secrets"}:
-        # It was made a moment ago, for this alone.
+        # It was created just now, only for the key file.
         made.append(key_file.parent)
     for path in made:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def with_users(definitions: dict[str, Any], passwords: dict[str, str]) -> dict[str, Any]:
-    """Return `definitions` with these users; what a service may do is in them, `admin` may do everything."""
+    """Return `definitions` with these users; they define each service's permissions, `admin` has all."""
     everything = {"user": ADMIN, "vhost": VHOST, "configure": ".*", "write": ".*", "read": ".*"}
     return {
         **definitions,
@@ -196,7 +197,7 @@ def with_users(definitions: dict[str, Any], passwords: dict[str, str]) -> dict[s
 
 
 def user(name: str, password: str) -> dict[str, Any]:
-    """Return a user as RabbitMQ imports it: salted SHA-256; the salt is derived, so it stays."""
+    """Return a user as RabbitMQ imports it: salted SHA-256; the salt is derived, so the hash is stable."""
     salt = hashlib.sha256(f"{name}:{password}".encode()).digest()[:4]
     digest = hashlib.sha256(salt + password.encode()).digest()
     return {
@@ -208,7 +209,7 @@ def user(name: str, password: str) -> dict[str, Any]:
 
 
 def new_api_key() -> str:
-    """Return a new API key: `tw_live_<16 hex digits>_<43 random digits><checksum of what is before it>`."""
+    """Return a new API key: `tw_live_<16 hex digits>_<43 random digits><checksum of all before>`."""
     text = f"tw_live_{secrets.token_hex(8)}_{base62(secrets.randbits(256), 43)}"
     return text + base62(zlib.crc32(text.encode()), 6)
 
@@ -223,7 +224,7 @@ def base62(number: int, digits: int) -> str:
 
 
 def main() -> None:
-    """Make the secrets of the folder that the command line names."""
+    """Make the secrets in the folder that the command line names."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--key-file", type=Path, help="file of the API key (default: <folder>/api-key)")

@@ -1,8 +1,8 @@
-"""Cuts the lock file down to what one service needs: `python narrow.py requirements.lock tickwire-email`.
+"""Reduces the lock file to what one service needs: `python narrow.py requirements.lock tickwire-email`.
 
-The lock names after `# via` who wants each package. Following those names down from the roots keeps an
-image free of the other services' packages, with the same versions and hashes. Runs in the build stage,
-before anything is installed: standard library only.
+After `# via` the lock names the packages that require each package. Following these names from the roots
+keeps other services' packages out of an image, with the same versions and hashes. Runs in the build stage,
+before anything is installed, hence only with the standard library.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class Pin:
-    """One package of the lock: its name, the names of those who want it, its lines."""
+    """One package of the lock: its name, the names of the packages that require it, its lines."""
 
     name: str
     wanted_by: frozenset[str]
@@ -40,7 +40,7 @@ def read(lock: str) -> list[Pin]:
 
 
 def needed(pins: Iterable[Pin], roots: Iterable[str]) -> list[Pin]:
-    """Return the pins of `roots` and of all that they need, in the order of the lock."""
+    """Return the pins of `roots` and of all their dependencies, in the order of the lock."""
     pins, names = list(pins), set(roots)
     while grown := {pin.name for pin in pins if pin.wanted_by & names} - names:
         names |= grown

@@ -1,7 +1,7 @@
-"""Exit code 0 when this container's service is ready: the image's HEALTHCHECK, without a shell or a client.
+"""The image's HEALTHCHECK, without a shell or an HTTP client: exit code 0 when the service is ready.
 
-Bare sockets on purpose: an HTTP client would cost five times the start-up, every few seconds, in every
-container.
+It uses bare sockets: with an HTTP client its start-up would take five times as long, every few seconds, in
+every container.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _DEFAULT_PORTS = {"gateway": "8090", "stock-data": "8081", "email": "8082", "bat
 
 
 def ops_port(environ: dict[str, str]) -> int:
-    """Return the port of `/readyz`: the gateway has one for it, the others their only one."""
+    """Return the port of `/readyz`: the gateway's separate ops port, the only port of other services."""
     service = environ["TICKWIRE_SERVICE"]
     prefix = service.replace("-", "_").upper()
     name = f"{prefix}_OPS_PORT" if service == "gateway" else f"{prefix}_PORT"
@@ -31,7 +31,7 @@ def answer(port: int) -> bytes:
 
 
 def main() -> int:
-    """Print what the service answers, which `docker inspect` shows; 0 when it is ready."""
+    """Print the service's answer, which `docker inspect` shows; return 0 when it is ready."""
     try:
         found = answer(ops_port(dict(os.environ)))
     except OSError as error:

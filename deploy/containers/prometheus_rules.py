@@ -1,7 +1,7 @@
-"""Writes the alert rules as the Prometheus operator wants them: `python -m containers.prometheus_rules`.
+"""Writes the alert rules for the Prometheus operator: `python -m containers.prometheus_rules`.
 
-One PrometheusRule for each file of `deploy/prometheus/rules`, the text indented and otherwise untouched, so
-that a rule stands in one place. Run it after a change of the rules; a test holds the two equal.
+It writes one PrometheusRule for each file of `deploy/prometheus/rules`, with the text only indented, so that
+each rule has one source. Run it after a change of the rules; a test compares the two.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ spec:
 
 
 def render() -> str:
-    """Return the file's text."""
+    """Return the text of the file."""
     files = sorted(RULES.glob("*.yml"))
     rules = [
         _HEAD.format(name=file.stem) + textwrap.indent(file.read_text(encoding="utf-8"), "  ")

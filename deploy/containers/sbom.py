@@ -1,4 +1,4 @@
-"""Prints what an image holds as a CycloneDX 1.6 bill of materials.
+"""Prints the contents of an image as a CycloneDX 1.6 bill of materials.
 
 `python sbom.py <service> <version> <status>`: `<status>` is the base image's list of Debian's packages, as
 dpkg writes it.
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def bill(service: str, version: str, status: str) -> dict[str, Any]:
-    """Return the bill of this Python environment on that base, as the software of one service."""
+    """Return the bill of materials of one service: this Python environment on the base image."""
     found = {"pkg:generic/python": _library("python", platform.python_version(), "pkg:generic/python")}
     for distribution in metadata.distributions():
         name = distribution.metadata["Name"].lower().replace("_", "-")

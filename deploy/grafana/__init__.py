@@ -1,1 +1,1 @@
-"""The dashboards: built from Python, committed as JSON, read by Grafana as they are."""
+"""The dashboards: built from Python, committed as JSON, loaded by Grafana unchanged."""

@@ -1,4 +1,4 @@
-"""Writes the dashboards and the reference of the metrics: `PYTHONPATH=deploy python -m grafana.build`."""
+"""Writes the dashboards and the metrics reference: `PYTHONPATH=deploy python -m grafana.build`."""
 
 from __future__ import annotations
 

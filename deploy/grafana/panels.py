@@ -12,7 +12,7 @@ Unit = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A PromQL expression and how each of its series is called, for example `{{service}}`."""
+    """A PromQL expression and the legend of its series, for example `{{service}}`."""
 
     expr: str
     legend: str
@@ -20,7 +20,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A graph over time. `stacked` adds the series up; `most` fixes the upper end of the axis."""
+    """A graph over time. `stacked` stacks the series; `most` is the upper end of the axis."""
 
     title: str
     description: str
@@ -47,10 +47,10 @@ def panel(title: str, description: str, unit: Unit, *queries: Query) -> Panel:
 
 
 def stack(title: str, description: str, unit: Unit, *queries: Query) -> Panel:
-    """Return a panel whose series add up to something."""
+    """Return a panel whose series are stacked, because their sum is meaningful."""
     return Panel(title, description, unit, queries, stacked=True)
 
 
 def share(title: str, description: str, *queries: Query) -> Panel:
-    """Return a panel of parts of one, from 0 to 100 %."""
+    """Return a panel of ratios, from 0 to 100 %."""
     return Panel(title, description, "percentunit", queries, most=1)

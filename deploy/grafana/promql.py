@@ -1,4 +1,4 @@
-"""The few shapes of query that most panels have; `$__rate_interval` is Grafana's."""
+"""The few query shapes that most panels use; `$__rate_interval` is Grafana's."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from grafana.panels import Query
 
 
 def rate(metric: str, *by: str, where: str = "") -> Query:
-    """Return the rate of a counter a second, by labels."""
+    """Return the rate of a counter per second, by labels."""
     return Query(f"sum{_by(by)}(rate({metric}{_where(where)}[$__rate_interval]))", _legend(by, "all"))
 
 
 def total(metric: str, *by: str, where: str = "") -> Query:
-    """Return a gauge added up over processes."""
+    """Return the sum of a gauge over all processes."""
     return Query(f"sum{_by(by)}({metric}{_where(where)})", _legend(by, "all"))
 
 
 def highest(metric: str, *by: str, where: str = "") -> Query:
-    """Return a gauge that every process tells of the same thing, so that adding up would be wrong."""
+    """Return the maximum of a gauge that each process reports for the same thing, where a sum is wrong."""
     return Query(f"max{_by(by)}({metric}{_where(where)})", _legend(by, "highest"))
 
 
 def lowest(metric: str, *by: str, where: str = "") -> Query:
-    """Return a gauge whose smallest value counts."""
+    """Return the minimum of a gauge."""
     return Query(f"min{_by(by)}({metric}{_where(where)})", _legend(by, "lowest"))
 
 
@@ -34,12 +34,12 @@ def quantile(q: float, metric: str, *by: str, where: str = "") -> Query:
 
 
 def quantiles(metric: str, *by: str, where: str = "") -> tuple[Query, Query]:
-    """Return the middle and the slow end of a histogram."""
+    """Return the median and a high quantile of a histogram."""
     return quantile(0.5, metric, *by, where=where), quantile(0.99, metric, *by, where=where)
 
 
 def part(some: str, whole: str, *by: str) -> Query:
-    """Return the part that `some` (a selector of a counter) is of `whole`; nothing while nothing happens."""
+    """Return the ratio of `some` (a counter's selector) to `whole`; without events there is no value."""
     rates = [f"sum{_by(by)}(rate({selector}[$__rate_interval]))" for selector in (some, whole)]
     return Query(f"{rates[0]} / {rates[1]}", _legend(by, "part"))
 

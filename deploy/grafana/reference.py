@@ -1,4 +1,4 @@
-"""`docs/metrics.md`: every metric of the services, as the registry declares it, and where it is looked at."""
+"""`docs/metrics.md`: every metric of the services, as the registry declares it, and where it is used."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ RULES = Path(__file__).resolve().parents[1] / "prometheus" / "rules"
 _KINDS: dict[type[MetricWrapperBase], str] = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
 _HEAD = """# Metrics
 
-Every service answers `/metrics` on its ops port: OpenMetrics (with exemplars) for a scraper that accepts
+Every service serves `/metrics` on its ops port: OpenMetrics (with exemplars) for a scraper that accepts
 it, else Prometheus' text format. All names begin with `tickwire_`; times are in seconds, sizes in bytes. The
 label `service` comes from the scrape. RabbitMQ, PostgreSQL and memcached are scraped from their own plugins
-and exporters under their own names. Beside these there are the client's own `process_*` and `python_*`.
+and exporters under their own names. The Prometheus client adds its own `process_*` and `python_*` metrics.
 
-This page is generated (`PYTHONPATH=deploy .venv/bin/python -m grafana.build`); a test holds it equal to the
+This page is generated (`PYTHONPATH=deploy .venv/bin/python -m grafana.build`); a test compares it with the
 registry in `services/chassis/src/chassis/metrics.py`. Counters carry `_total`, histograms `_bucket`, `_sum`
 and `_count`.
 
-| metric | kind | labels | meaning | looked at in |
+| metric | kind | labels | meaning | used in |
 |---|---|---|---|---|
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A metric of the registry. `attribute` is its name in `chassis.metrics`; `traced`: it has exemplars."""
+    """A metric in the registry. `attribute` is its name in `chassis.metrics`; `traced`: it has exemplars."""
 
     attribute: str
     name: str
@@ -45,12 +45,12 @@ class Declared:
 
     @property
     def pattern(self) -> re.Pattern[str]:
-        """Matches the metric's series in a query."""
+        """The pattern that matches the metric's series in a query."""
         return re.compile(rf"\b{self.name}(_bucket|_sum|_count)?\b")
 
 
 def declared() -> list[Declared]:
-    """Return the registry, by name."""
+    """Return the metrics in the registry, by name."""
     found = []
     for attribute, metric in vars(metrics).items():
         if not isinstance(metric, MetricWrapperBase):
@@ -58,7 +58,7 @@ def declared() -> list[Declared]:
         (described,) = metric.describe()
         kind = _KINDS[type(metric)]
         name = f"{described.name}_total" if kind == "counter" else described.name
-        labels = metric._labelnames  # noqa: SLF001 - the library has no other place for them
+        labels = metric._labelnames  # noqa: SLF001 - the library has no public attribute for them
         traced = metric in metrics.TRACED
         found.append(Declared(attribute, name, kind, labels, described.documentation, traced))
     return sorted(found, key=lambda metric: metric.name)
@@ -70,7 +70,7 @@ def traced() -> set[str]:
 
 
 def text() -> str:
-    """Return the whole page."""
+    """Return the text of the page."""
     rows = []
     for metric in declared():
         labels = ", ".join(f"`{label}`" for label in metric.labels) or "none"
@@ -80,6 +80,6 @@ def text() -> str:
             if any(metric.pattern.search(query.expr) for panel in board.panels for query in panel.queries)
         ]
         rules = [file.name for file in sorted(RULES.glob("*.yml")) if metric.pattern.search(file.read_text())]
-        where = ", ".join([*boards, *rules]) or "nowhere yet: for a closer look"
+        where = ", ".join([*boards, *rules]) or "no dashboard or alert"
         rows.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.meaning} | {where} |\n")
     return _HEAD + "".join(rows)

@@ -1,4 +1,4 @@
-"""Boards as Grafana's JSON: fixed ids, a grid of three columns, nothing that a person could edit away."""
+"""Boards as Grafana's JSON: fixed ids, a grid of three columns, not editable."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _panel(panel: Panel, number: int) -> dict[str, Any]:
                 "displayMode": "table",
                 "placement": "bottom",
                 "showLegend": True,
-                # What is gone has no value now: with the last one that it had it would look alive.
+                # "last" shows no value for a series that is gone; "lastNotNull" would show an old one.
                 "calcs": ["last", "max"],
             },
             "tooltip": {"mode": "multi", "sort": "desc"},

@@ -1,1 +1,1 @@
-"""The whole stack as local processes: private servers, the services, a runner, and the same for tests."""
+"""The whole stack as local processes: private servers, the services and a runner. Tests use it, too."""

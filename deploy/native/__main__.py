@@ -29,7 +29,7 @@ _STOP_PATIENCE_S = 90.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command of the command line; return the exit code."""
+    """Run the command given on the command line; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Start everything, print the card, stay until a signal."""
+    """Start everything, print the card, and run until a signal."""
     settings = Settings.load(os.environ, _REPOSITORY / ".env")
     progress = Progress(Console())
     asyncio.run(runner.run(options.run_dir, settings, progress))
@@ -57,13 +57,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
-    """Print the state of every process; the exit code says whether all is ready."""
+    """Print the state of every process; return 0 when everything is ready."""
     directory = RunDirectory(options.run_dir.resolve())
     pid = runner.owner(directory)
     if pid is None:
         print(f"Nothing runs from {directory.root}.")
         return 1
-    print(f"The runner is process {pid}, the run directory {directory.root}.")
+    print(f"The runner is process {pid}; the run directory is {directory.root}.")
     for name, entry in runner.state(directory).items():
         words = {"ready": "ready after ", "starting": "waits for: "}.get(entry["state"], "")
         print(f"  {name:<16} {entry['state']:<9} process {entry['pid'] or '-':<8} {words}{entry['detail']}")
@@ -71,7 +71,7 @@ def status(options: argparse.Namespace) -> int:
 
 
 def stop(options: argparse.Namespace) -> int:
-    """Ask the runner to stop everything and wait until it has."""
+    """Ask the runner to stop everything, and wait until it has ended."""
     directory = RunDirectory(options.run_dir.resolve())
     pid = runner.owner(directory)
     if pid is None:
@@ -97,7 +97,7 @@ def tour(options: argparse.Namespace) -> int:
             f"Nothing runs from {directory.root}: start the stack with `make run` in another terminal, "
             "or name another one: make demo ARGS='--url <address> --mailbox <address> --key <API key>'."
         )
-    # Its clients are large: the runner does without them.
+    # Imported here, because its HTTP clients are large, and the runner does not need them.
     from native import demo
 
     ports = ports or Ports()
@@ -113,7 +113,7 @@ def tour(options: argparse.Namespace) -> int:
 
 
 def keys_reset(options: argparse.Namespace) -> int:
-    """Make a new administrator's key for the running stack; it takes the place of the one in the file."""
+    """Make a new administrator's key for the running stack, and put it into the key file."""
     directory = RunDirectory(options.run_dir.resolve())
     if runner.owner(directory) is None:
         raise NativeError(f"Nothing runs from {directory.root}: start the stack with `make run` first.")
@@ -128,7 +128,7 @@ def keys_reset(options: argparse.Namespace) -> int:
         text=True,
     )
     if made.returncode != 0:
-        raise NativeError("No key was made; the reason is above.")
+        raise NativeError("No key was made; see the reason above.")
     key = made.stdout.split()[-1]
     write_private(directory.api_key, key)
     print(f"{key}\nIt is also in {directory.api_key}.")
@@ -136,7 +136,7 @@ def keys_reset(options: argparse.Namespace) -> int:
 
 
 def costs(options: argparse.Namespace) -> int:
-    """Measure memory and processor time of every process of the running stack."""
+    """Measure memory and CPU time of every process of the running stack."""
     directory = RunDirectory(options.run_dir.resolve())
     pid = runner.owner(directory)
     if pid is None:
@@ -146,7 +146,7 @@ def costs(options: argparse.Namespace) -> int:
 
 
 def reset(options: argparse.Namespace) -> int:
-    """Forget the data, the logs and the secrets of the stopped stack."""
+    """Remove the data, the logs and the secrets of the stopped stack."""
     directory = RunDirectory.at(options.run_dir)
     with runner.ownership(directory):
         Cluster(directory).remove()
@@ -166,16 +166,18 @@ def _parser() -> argparse.ArgumentParser:
     text = keys_reset.__doc__
     keys = commands.add_parser("keys-reset", help=text, description=text)
     keys.add_argument(
-        "--revoke-others", action="store_true", help="end the administrator's other keys and what they made"
+        "--revoke-others",
+        action="store_true",
+        help="revoke the administrator's other keys and the keys made with them",
     )
     keys.set_defaults(command=keys_reset)
     text = costs.__doc__
     measured = commands.add_parser("footprint", help=text, description=text)
-    measured.add_argument("--seconds", type=float, default=30.0, help="how long to look (30)")
+    measured.add_argument("--seconds", type=float, default=30.0, help="how long to measure (30)")
     measured.set_defaults(command=costs)
     walk = commands.add_parser("demo", help=tour.__doc__, description=tour.__doc__)
-    walk.add_argument("--url", help="public address of the gateway (default: of `make run`)")
-    walk.add_argument("--mailbox", help="address of the mailbox (default: of `make run`)")
+    walk.add_argument("--url", help="public address of the gateway (default: that of `make run`)")
+    walk.add_argument("--mailbox", help="address of the mailbox (default: that of `make run`)")
     walk.add_argument("--key", help="API key (default: from .run/api-key)")
     walk.set_defaults(command=tour)
     return parser

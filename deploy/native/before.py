@@ -1,4 +1,4 @@
-"""What can stop a start, told before anything is installed: `python3 -m native.before`. Needs no package."""
+"""Checks before anything is installed: `python3 -m native.before`. Needs only the standard library."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
-    """Look at the settings and the ports; return the exit code.
+    """Check the settings and the ports; return the exit code.
 
-    Ports of the stack itself are no obstacle, nor are those of what outlived a runner that was killed: the
-    next runner ends that before it looks at the ports.
+    Ports used by this stack itself are no problem, nor are those of processes that outlived a killed runner:
+    the next runner ends these before it checks the ports.
     """
     root = Path(os.environ.get("NATIVE_RUN_DIR") or _REPOSITORY / ".run")
     try:
@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def _runs(lock: Path) -> bool:
-    """Return whether a runner has the run directory: it says itself what to do then."""
+    """Return whether a runner holds the run directory; the new runner reports that by itself."""
     try:
         with lock.open("r+") as held:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,7 +45,7 @@ def _runs(lock: Path) -> bool:
 
 
 def _has_leftovers(root: Path) -> bool:
-    """Return whether a process of a former runner of this run directory lives or is still ending."""
+    """Return whether a process of an earlier runner of this run directory is still alive or ending."""
     mark = f"{MARKER}={root.resolve()}".encode()
     for environment in Path("/proc").glob("[0-9]*/environ"):
         try:

@@ -1,4 +1,4 @@
-"""The card of the native run: the same as that of containers and pods, made by `python -m card`."""
+"""The card of the native run, made by `python -m card` as for containers and pods."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _PATIENCE_S = 60.0
 
 
 async def text(stack: Stack) -> str:
-    """Return the card of a running stack, whose addresses were tried.
+    """Return the card of a running stack, after its addresses were tried.
 
-    A program of its own makes it, so that the runner, which stays, need not hold a client for HTTP.
+    A separate process makes it, so that the long-running runner does not load an HTTP client.
     """
     environment = {**os.environ, "PYTHONPATH": str(_DEPLOY)}
     process = await asyncio.create_subprocess_exec(
@@ -45,14 +45,14 @@ def arguments(stack: Stack) -> list[str]:
     hints = {
         "the tour": "make demo",
         "break it": f"kill -9 {stack.pids.get('email', '<process>')}      "
-        "this is the email service: watch it come back, and lose nothing",
+        "kills the email service: watch it come back without losing a mail",
         "look inside": f"make status · tail -f {gateway_log}",
-        "stop": "Ctrl-C, or make stop: the data stays for the next start",
+        "stop": "Ctrl-C, or make stop: the data is kept for the next start",
     }
     return [
         *("--gateway", stack.url, "--key-file", str(run.api_key), "--recover", "make keys-reset"),
         f"--senders={stack.blueprint.variables.get('ALLOWED_SENDER_DOMAINS', '')}",
-        # It was ready a moment ago.
+        # The gateway was ready a moment ago.
         "--patience=1",
         *(f"--page={name}={address}" for name, address in pages.items()),
         *(f"--hint={name}={command}" for name, command in hints.items()),

@@ -1,7 +1,7 @@
 """The settings of all services, checked before anything starts.
 
-A program of its own does it (`python -m native.checking`), which loads what the services load: the runner,
-which stays, need not.
+A separate process does it (`python -m native.checking`): it imports the services' settings, which the
+long-running runner need not load.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _PATIENCE_S = 60
 
 
 async def check(backing: Backing, ports: Ports, *, say: Callable[[str], None]) -> None:
-    """Say which variables look like settings and are known to no service.
+    """Report variables that look like settings but that no service knows.
 
-    Raise `SettingError` with everything that is wrong in the settings of any service.
+    Raise `SettingError` with all errors in the settings of all services.
     """
     asked = {
         "variables": dict(backing.variables),
@@ -73,7 +73,7 @@ def problems(environments: Mapping[str, Mapping[str, str]]) -> list[str]:
 
 
 def notes(variables: Mapping[str, str]) -> list[str]:
-    """Return a line for each of `variables` that looks like a setting and that no service knows."""
+    """Return a line for each of `variables` that looks like a setting but that no service knows."""
     from chassis.settings import unknown
 
     found = unknown([model(service) for service in SERVICES], variables)
@@ -91,7 +91,7 @@ def model(service: Service) -> type[Settings]:
 
 
 def main() -> None:
-    """Check what stands in the standard input, and print what was found."""
+    """Check the settings read from the standard input, and print the findings."""
     asked = json.load(sys.stdin)
     print(json.dumps({"notes": notes(asked["variables"]), "problems": problems(asked["environments"])}))
 

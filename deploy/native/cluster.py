@@ -1,4 +1,4 @@
-"""The files of a PostgreSQL cluster: where they may live, who owns them, how they are made and repaired."""
+"""The files of a PostgreSQL cluster: their place, their owner, their creation and repair."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _ACCESS = "host all all 127.0.0.1/32 scram-sha-256\n"
 
 @dataclass(frozen=True)
 class Cluster:
-    """The files of one cluster; PostgreSQL refuses root, so as root another user owns and runs it."""
+    """The files of one cluster. PostgreSQL refuses root, so for root another user owns and runs it."""
 
     run: RunDirectory
     temporary: bool = False
 
     @cached_property
     def user(self) -> str | None:
-        """The user who runs the server; None means the present one."""
+        """The user who runs the server; None means the current one."""
         if os.geteuid() != 0:
             return None
         known = {entry.pw_name for entry in pwd.getpwall()}
@@ -40,7 +40,7 @@ class Cluster:
 
     @cached_property
     def home(self) -> Path:
-        """The folder of the cluster: below the run directory, or elsewhere when its user cannot get there."""
+        """The folder of the cluster: below the run directory, or elsewhere if its user has no access."""
         wanted = self.run.data / "postgres"
         may_enter = ("test", "-x", str(wanted.parent))
         if self.user is None or subprocess.run(self._as_user(*may_enter)).returncode == 0:
@@ -54,12 +54,12 @@ class Cluster:
 
     @property
     def moved(self) -> bool:
-        """Return whether the cluster lives outside the run directory."""
+        """Whether the cluster is outside the run directory."""
         return self.home == self._elsewhere
 
     @cached_property
     def binaries(self) -> Path:
-        """The folder of the server's programs: of the version that made the data, else the newest."""
+        """The folder of the server's programs: of the version that created the data, else the newest."""
         version = self.data / "PG_VERSION"
         made_by = version.read_text().strip() if version.exists() else ""
         folders = sorted(
@@ -69,12 +69,12 @@ class Cluster:
             return folders[0]
         if made_by:
             raise MissingProgramError(
-                f"{self.data} needs PostgreSQL {made_by}: install it, or remove that folder"
+                f"{self.data} was created by PostgreSQL {made_by}: install that version, or remove the folder"
             )
-        raise MissingProgramError("postgresql is missing: run `make setup`")
+        raise MissingProgramError("postgresql is not installed: run `make setup`")
 
     def create(self, *, superuser: str, password: str) -> None:
-        """Make the cluster unless it exists; a half-made one from a killed start is made anew."""
+        """Create the cluster unless it exists; one left incomplete by a killed start is created again."""
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._hand_over(self.home)
         if (self.data / "PG_VERSION").exists():
@@ -91,7 +91,7 @@ class Cluster:
     def configure(self, settings: dict[str, str]) -> None:
         """Write the server's settings and its access rule: passwords only, from this machine only.
 
-        They come after what initdb found out about the machine, such as a shared memory that works.
+        They are appended to what initdb has determined for the machine, such as the type of shared memory.
         """
         lines = (f"{name} = '{value}'\n" for name, value in settings.items())
         (self.data / "tickwire.conf").write_text("".join(lines))
@@ -101,7 +101,7 @@ class Cluster:
             main.write_text(main.read_text() + _INCLUDE)
 
     def drop_stale_lock(self) -> None:
-        """Remove `postmaster.pid` when its process is gone, or the id now belongs to something else."""
+        """Remove `postmaster.pid` if its process is gone, or its id now belongs to another program."""
         lock = self.data / "postmaster.pid"
         if not lock.exists():
             return
@@ -112,7 +112,7 @@ class Cluster:
         lock.unlink()
 
     def remove(self) -> None:
-        """Remove the cluster when it lives outside the run directory."""
+        """Remove the cluster if it is outside the run directory."""
         if self.moved:
             shutil.rmtree(self.home, ignore_errors=True)
 
@@ -141,7 +141,7 @@ class Cluster:
             command, cwd=self.home, env=self.run.environment(), capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise NativeError(f"initdb could not make {draft}:\n{done.stdout}{done.stderr}")
+            raise NativeError(f"initdb could not create {draft}:\n{done.stdout}{done.stderr}")
 
     def _as_user(self, *command: str) -> list[str]:
         if self.user is None:

@@ -1,14 +1,14 @@
-"""The errors that can stop a local start, as one tree; each text says what to do next."""
+"""The errors that can stop a local start, as one tree; each message says what to do next."""
 
 from __future__ import annotations
 
 
 class NativeError(Exception):
-    """The local stack cannot do what was asked; the text is shown to the person as it is."""
+    """The local stack cannot do what was asked; the message is shown to the user as it is."""
 
 
 class SettingError(NativeError):
-    """A variable holds something unusable."""
+    """A variable has an invalid value."""
 
 
 class PortTakenError(NativeError):
@@ -28,7 +28,7 @@ class ProcessFailedError(NativeError):
 
 
 class NotReadyError(NativeError):
-    """A readiness check that has not passed yet; the text is the reason."""
+    """A readiness check has not passed yet; the message is the reason."""
 
 
 class DemoError(NativeError):

@@ -1,4 +1,4 @@
-"""What the running stack costs: memory of each program (PSS: shared pages in shares) and processor time."""
+"""The resources of the running stack: each program's memory (PSS: shared pages are divided) and CPU time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def measure(root: Path, runner: int, *, seconds: float) -> list[Cost]:
 
 
 def table(costs: list[Cost]) -> str:
-    """Return the costs as lines, the sum last."""
+    """Return the costs as lines, with the total last."""
     whole = Cost("all", sum(c.memory_mib for c in costs), sum(c.cpu_percent for c in costs))
     return "\n".join(
         f"  {cost.name:<28} {cost.memory_mib:7.1f} MiB {cost.cpu_percent:6.2f} % of a core"
@@ -51,7 +51,7 @@ def table(costs: list[Cost]) -> str:
 
 
 def _all(tops: dict[int, psutil.Process]) -> dict[int, psutil.Process]:
-    """Return the processes and all that they started: PostgreSQL overwrites what its own are known by."""
+    """Return the processes and all their descendants: PostgreSQL overwrites the marker in its children."""
     found = dict(tops)
     for process in tops.values():
         try:

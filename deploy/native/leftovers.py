@@ -23,7 +23,7 @@ def find(root: Path) -> list[psutil.Process]:
 
 
 async def stop(root: Path, *, patience_s: float) -> list[str]:
-    """End every leftover of `root`, politely for `patience_s`; return `name (pid)` of each."""
+    """End every leftover of `root`: SIGTERM, and SIGKILL after `patience_s`; return `name (pid)` of each."""
     found = find(root)
     labels = []
     for process in found:

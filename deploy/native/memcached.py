@@ -19,7 +19,7 @@ _MEMORY_MIB = 64
 
 @dataclass(frozen=True)
 class Memcached:
-    """One memcached of 64 MiB; it keeps nothing on disk."""
+    """One memcached of 64 MiB; it stores nothing on disk."""
 
     run: RunDirectory
     ports: Ports = field(default_factory=Ports.free)
@@ -37,7 +37,7 @@ class Memcached:
     def _server(self) -> Program:
         binary = shutil.which("memcached")
         if binary is None:
-            raise MissingProgramError("memcached is missing: run `make setup`")
+            raise MissingProgramError("memcached is not installed: run `make setup`")
         port = str(self.ports.memcached)
         return Program(
             name="memcached",

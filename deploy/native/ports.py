@@ -32,10 +32,10 @@ VARIABLES = {
     "postgres_exporter": "NATIVE_POSTGRES_EXPORTER_PORT",
 }
 
-# Below the kernel's ephemeral range, so that no outgoing connection takes one between choice and use.
+# Below the kernel's ephemeral range, so that no outgoing connection takes a port between its choice and use.
 _FREE_RANGE = range(18000, 32000)
-# Descriptors of sockets that are bound to the newest ports given out, and do not listen. A server can take
-# such a port, as it sets SO_REUSEADDR; another search for free ports cannot, also before the server listens.
+# Descriptors of sockets bound to the ports that were last given out; they do not listen. A server can take
+# such a port, because it sets SO_REUSEADDR; another search for free ports cannot, even before it listens.
 _given_out: deque[int] = deque()
 _MOST_HELD = 256
 
@@ -62,9 +62,9 @@ class Ports:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Ports:
-        """Return the defaults, moved by `PORT_OFFSET`, with the overrides of `environment`.
+        """Return the defaults, shifted by `PORT_OFFSET`, with the overrides from `environment`.
 
-        Raise `SettingError` when one is unusable.
+        Raise `SettingError` when a port is invalid.
         """
         offset = _offset(environment)
         moved = {name: number + offset for name, number in cls().numbered().items()}
@@ -75,13 +75,13 @@ class Ports:
             if uses > 1:
                 variables = ", ".join(VARIABLES[name] for name in numbered if numbered[name] == number)
                 raise SettingError(
-                    f"Port {number} is given to more than one process: change one of {variables}"
+                    f"Port {number} is assigned to more than one process: change one of {variables}"
                 )
         return ports
 
     @classmethod
     def free(cls) -> Ports:
-        """Return ports that nobody uses at this moment."""
+        """Return ports that are free now."""
         return cls(**dict(zip(names(), free_ports(len(names())), strict=True)))
 
     def numbered(self) -> dict[str, int]:
@@ -95,8 +95,8 @@ def names() -> list[str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return `count` different ports on 127.0.0.1 that can be bound, and that no other search gives out."""
-    # A test that runs beside `make run` keeps off its ports.
+    """Return `count` different ports on 127.0.0.1 that can be bound, and that no other search returns."""
+    # A test that runs beside `make run` must not use its ports.
     reserved = set(Ports().numbered().values())
     found: list[int] = []
     while len(found) < count:
@@ -143,7 +143,7 @@ def _complaint(ports: Ports, name: str, problem: str) -> str:
 
 def _holder(number: int) -> str:
     try:
-        # Not there before the first installation, when ports are looked at already.
+        # psutil is not installed yet when ports are checked before the first installation.
         import psutil
     except ImportError:
         return ""

@@ -54,7 +54,7 @@ _FAST = {
 
 @dataclass(frozen=True)
 class Postgres:
-    """One cluster; `fast` trades safety at power loss for speed and is for tests."""
+    """One cluster; `fast`, for tests, trades durability at power loss for speed."""
 
     run: RunDirectory
     ports: Ports = field(default_factory=Ports.free)
@@ -66,7 +66,7 @@ class Postgres:
         return self._url(SUPERUSER, "postgres")
 
     def dsn(self, database: str) -> str:
-        """Return the URL of a database for the role that owns it; both carry the same name."""
+        """Return the URL of a database for the role that owns it; both have the same name."""
         return self._url(database, database)
 
     @cached_property
@@ -80,9 +80,9 @@ class Postgres:
         return [[self._server()]]
 
     async def create_database(self, name: str) -> str:
-        """Make a database and the role that owns it, unless they exist; return the URL."""
+        """Create a database and the role that owns it, unless they exist; return the URL."""
         if not name.isidentifier():
-            raise SettingError(f"{name!r} cannot be a database name: letters, digits and _ only")
+            raise SettingError(f"{name!r} is not a valid database name: use only letters, digits and _")
         connection = await asyncpg.connect(self.url)
         try:
             await self._create(connection, name)
@@ -107,7 +107,7 @@ class Postgres:
             probe=Probe(f"databases {', '.join(DATABASES)} on {HOST}:{self.ports.postgres}", self._provision),
             prepare=self._prepare,
             user=cluster.user,
-            # "Fast shutdown": SIGTERM would wait until every client has gone.
+            # "Fast shutdown": SIGTERM would wait until every client has disconnected.
             stop_signal=signal.SIGINT,
         )
 
@@ -128,20 +128,20 @@ class Postgres:
             for name in DATABASES:
                 await self._create(connection, name)
             await self._create_role(connection, METRICS)
-            # Reads statistics, for the exporter.
+            # Role of the exporter, which may only read statistics.
             await connection.execute(f"GRANT pg_monitor TO {METRICS}")
             await connection.execute(f"GRANT CONNECT ON DATABASE postgres TO {METRICS}")
         finally:
             await connection.close()
 
     async def _create_role(self, connection: asyncpg.Connection[asyncpg.Record], name: str) -> None:
-        """Bring role and password to the wanted state; names and passwords hold no quotes."""
+        """Create the role if missing, and set its password; names and passwords contain no quotes."""
         if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", name):
             await connection.execute(f'CREATE ROLE "{name}"')
         await connection.execute(f"ALTER ROLE \"{name}\" LOGIN PASSWORD '{self._password(name)}'")
 
     async def _create(self, connection: asyncpg.Connection[asyncpg.Record], name: str) -> None:
-        """Bring role, password and database to the wanted state."""
+        """Create the role and its database if missing, and set the password."""
         await self._create_role(connection, name)
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
             await connection.execute(f'CREATE DATABASE "{name}" OWNER "{name}"')

@@ -1,4 +1,4 @@
-"""What PostgreSQL says of itself, for Prometheus: the exporter that containers and clusters run, too."""
+"""The exporter of PostgreSQL's metrics for Prometheus, the same as in containers and clusters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PostgresExporter:
     def _server(self) -> Program:
         binary = shutil.which("prometheus-postgres-exporter")
         if binary is None:
-            raise MissingProgramError("prometheus-postgres-exporter is missing: run `make setup`")
+            raise MissingProgramError("prometheus-postgres-exporter is not installed: run `make setup`")
         port = self.ports.postgres_exporter
         self.run.secret(f"postgres-{METRICS}")
         login = {

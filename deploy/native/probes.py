@@ -1,4 +1,4 @@
-"""Readiness checks: small questions to a starting process, and the words to describe them."""
+"""Readiness checks of starting processes, each with a description for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ONE_CHECK_S = 5.0
 
 @dataclass(frozen=True)
 class Probe:
-    """A question to a server: `what` says it for people, `check` raises while the answer is no."""
+    """A readiness check: `what` describes it for people, `check` raises while it does not pass."""
 
     what: str
     check: Callable[[], Awaitable[None]]
@@ -48,7 +48,7 @@ def http(port: int, path: str) -> Probe:
 
 
 def tcp(port: int, *, send: bytes = b"", expect: bytes = b"", what: str = "") -> Probe:
-    """Return a probe that connects, sends `send` and wants an answer that starts with `expect`."""
+    """Return a probe that connects, sends `send` and expects an answer that starts with `expect`."""
 
     async def check() -> None:
         answer = await _exchange(port, send, wanted=len(expect))
@@ -59,7 +59,7 @@ def tcp(port: int, *, send: bytes = b"", expect: bytes = b"", what: str = "") ->
 
 
 async def http_get(port: int, path: str, *, key: str | None = None) -> tuple[int, str]:
-    """Return status and body of a plain GET; no HTTP client is worth its import time at start."""
+    """Return status and body of a plain GET, without an HTTP client, whose import would slow the start."""
     authorization = "" if key is None else f"Authorization: Bearer {key}\r\n"
     request = f"GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n{authorization}\r\n"
     answer = (await _exchange(port, request.encode(), wanted=-1)).decode(errors="replace")

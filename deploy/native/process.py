@@ -1,4 +1,4 @@
-"""One operating system process: how it is described, started and stopped without leaving anything behind."""
+"""One operating system process: its description, and its start and stop, which leave nothing behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def _nothing() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """A program to run, and the probe that tells when it is ready.
+    """A program to run, and the probe that detects when it is ready.
 
     `prepare` runs before every start; `before_stop` runs before the stop signal, and may fail.
     """
@@ -63,7 +63,7 @@ class Process:
 
     @property
     def ending(self) -> str:
-        """Return how it ended, in words; empty while it runs."""
+        """How the process ended, in words; empty while it runs."""
         code = self._child.returncode if self._child else None
         if code is None:
             return ""
@@ -85,12 +85,12 @@ class Process:
             )
 
     async def wait(self) -> None:
-        """Return when the process has ended."""
+        """Wait until the process has ended."""
         if self._child:
             await self._child.wait()
 
     async def stop(self) -> None:
-        """Ask it to end, wait for its deadline, then kill what is left of its tree."""
+        """Ask the process to end, wait until its deadline, then kill what is left of its tree."""
         if self._child is None:
             return
         family: list[psutil.Process] = []
@@ -119,14 +119,14 @@ class Process:
 
 
 async def end_tree(pid: int) -> None:
-    """End a process at once, with all that it has started."""
+    """Kill a process and all its descendants at once."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         await kill([process, *process.children(recursive=True)])
 
 
 async def kill(processes: Iterable[psutil.Process], *, patience_s: float = 0.0) -> None:
-    """End these processes: SIGTERM and `patience_s` of waiting first when asked for, then SIGKILL."""
+    """End these processes: with `patience_s` by SIGTERM first, and in any case by SIGKILL."""
     alive = [process for process in processes if _is_alive(process)]
     if patience_s:
         _send(alive, signal.SIGTERM)
@@ -145,7 +145,7 @@ async def _still_alive(processes: list[psutil.Process], timeout_s: float) -> lis
 
 
 def _is_alive(process: psutil.Process) -> bool:
-    # A zombie has ended; in a container without an init nobody may ever collect it.
+    # A zombie has ended; in a container without an init process it may never be reaped.
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
@@ -170,8 +170,8 @@ def _open_log(program: Program) -> BinaryIO:
 def _guarded(program: Program) -> tuple[str, ...]:
     setpriv = shutil.which("setpriv")
     if setpriv is None:
-        raise MissingProgramError("setpriv is missing: install the package util-linux")
-    # The kernel asks the process to stop when the runner dies without a word (kill -9).
+        raise MissingProgramError("setpriv is not installed: install the package util-linux")
+    # The kernel stops the process if the runner dies without stopping it (kill -9).
     death = program.stop_signal.name.removeprefix("SIG")
     identity: tuple[str, ...] = ()
     if program.user is not None and os.geteuid() == 0:

@@ -12,7 +12,7 @@ from native.supervisor import Event
 
 
 class Progress:
-    """Turns events into lines; on a terminal one more line says what is still waited for."""
+    """Turns events into lines; on a terminal, a status line names what has not started yet."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -39,7 +39,7 @@ class Progress:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Show, on a terminal, what is waited for during the block."""
+        """Show on a terminal, during the block, what has not started yet."""
         if not self._console.is_terminal:
             yield
             return

@@ -53,7 +53,7 @@ class Prometheus:
             "global": {
                 "scrape_interval": interval,
                 "evaluation_interval": interval,
-                # Alerts lead to their runbooks, which the gateway shows.
+                # Alerts link to their runbooks, which the gateway serves.
                 "external_labels": {"gateway_url": f"http://{HOST}:{self.ports.gateway}"},
             },
             "rule_files": [str(self.rules / "*.yml")],
@@ -70,7 +70,7 @@ class Prometheus:
     def _server(self) -> Program:
         binary = shutil.which("prometheus")
         if binary is None:
-            raise MissingProgramError("prometheus is missing: run `make setup`")
+            raise MissingProgramError("prometheus is not installed: run `make setup`")
         return Program(
             name="prometheus",
             command=(
@@ -82,7 +82,7 @@ class Prometheus:
                 "--enable-feature=exemplar-storage",
                 f"--web.listen-address={HOST}:{self.ports.prometheus}",
             ),
-            # A heap half as large for a little more collecting: it holds few series.
+            # Halves the heap for a little more garbage collection; there are few series.
             environment=self.run.environment() | {"GOMAXPROCS": "2", "GOGC": "40"},
             directory=self.run.root,
             log=self.run.log("prometheus"),
@@ -96,7 +96,7 @@ class Prometheus:
 
     async def _prepare(self) -> None:
         self._home.mkdir(parents=True, exist_ok=True)
-        # JSON is YAML too, and needs no quoting rules of our own.
+        # JSON is valid YAML, and needs no quoting rules.
         (self._home / "prometheus.json").write_text(json.dumps(self.configuration(), indent=2))
 
 

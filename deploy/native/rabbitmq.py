@@ -1,4 +1,4 @@
-"""RabbitMQ as a private node: own name, ports, cookie, data and port mapper (epmd)."""
+"""RabbitMQ as a private node, with its own name, ports, cookie, data and port mapper (epmd)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _INSTALLED = ("/usr/lib/rabbitmq/lib", "/usr/local/lib/rabbitmq/lib", "/opt/rabb
 _ALL = ".*"
 
 _PIPE_ENDS_S = 5.0
-# As often as Prometheus asks: nobody reads what connections, channels and queues tell in between.
+# As often as Prometheus scrapes: statistics in between would not be read.
 _STATISTICS_EVERY_MS = 15_000
 
 
@@ -48,7 +48,7 @@ class RabbitMQ:
 
     @property
     def metrics_url(self) -> str:
-        """Return where the node answers Prometheus."""
+        """The address that Prometheus scrapes."""
         return f"http://{HOST}:{self.ports.rabbitmq_metrics}/metrics"
 
     def url_of(self, user: str) -> str:
@@ -57,7 +57,7 @@ class RabbitMQ:
 
     @property
     def stages(self) -> list[list[Program]]:
-        """The programs to run; the port mapper outlives the node, which would start one of its own."""
+        """The programs to run; the port mapper outlives the node, which would otherwise start its own."""
         return [[self._port_mapper()], [self._node()]]
 
     @property
@@ -79,7 +79,7 @@ class RabbitMQ:
         try:
             output = (await child.communicate())[0].decode(errors="replace")
         except asyncio.CancelledError:
-            # Its deadline has passed: nothing of the script and its programs stays behind, nor their pipe.
+            # On a time-out, neither the script nor its children may stay behind, nor their pipe.
             await end_tree(child.pid)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PIPE_ENDS_S):
@@ -99,7 +99,7 @@ class RabbitMQ:
     def _port_mapper(self) -> Program:
         binary = shutil.which("epmd")
         if binary is None:
-            raise MissingProgramError("epmd (Erlang) is missing: run `make setup`")
+            raise MissingProgramError("epmd (Erlang) is not installed: run `make setup`")
         port = self.ports.epmd
         return Program(
             name="epmd",
@@ -127,7 +127,7 @@ class RabbitMQ:
         )
 
     async def _unhook_statistics(self) -> None:
-        # On its way out this handler calls a process that is waiting for it, and both sit there for 5 s.
+        # At shutdown this handler calls a process that waits for it, and both block for 5 s.
         await self.control("eval", "gen_event:delete_handler(rabbit_event, rabbit_mgmt_db_handler, []).")
 
     async def _prepare(self) -> None:
@@ -141,7 +141,7 @@ class RabbitMQ:
         defined = json.loads(self.definitions.read_text()) if self.definitions.exists() else {}
         merged = with_users(defined, passwords)
         (self._home / "definitions.json").write_text(json.dumps(merged, indent=2))
-        # The node starts a daemon of its own, which nobody would stop, when it finds no port mapper.
+        # If the node finds no port mapper, it starts its own as a daemon, which nobody would stop.
         await probes.tcp(self.ports.epmd).passed(timeout_s=10.0)
 
     def _configuration(self) -> str:
@@ -152,7 +152,7 @@ class RabbitMQ:
             "load_definitions": self._home / "definitions.json",
             "vm_memory_high_watermark.absolute": "1GB",
             "disk_free_limit.absolute": "256MB",
-            # The default log of 512 MiB stays in memory until it rolls over: too much for a laptop.
+            # The log stays in memory until it rolls over; its default of 512 MiB is too much for a laptop.
             "raft.wal_max_size_bytes": 64 * 1024 * 1024,
             "management_agent.disable_metrics_collector": "true",
             "collect_statistics_interval": _STATISTICS_EVERY_MS,
@@ -168,22 +168,22 @@ class RabbitMQ:
             "HOME": home,
             "ERL_EPMD_PORT": str(self.ports.epmd),
             "ERL_EPMD_ADDRESS": HOST,
-            # The data belongs to this name for ever; a private port mapper lets every stack use it.
+            # The data is tied to the node's name; with a private port mapper, every stack can use the same.
             "RABBITMQ_NODENAME": "tickwire@localhost",
             "RABBITMQ_DIST_PORT": str(self.ports.rabbitmq_distribution),
             "RABBITMQ_MNESIA_BASE": f"{home}/data",
             "RABBITMQ_MNESIA_DIR": f"{home}/data/node",
             "RABBITMQ_LOG_BASE": f"{home}/log",
             "RABBITMQ_LOGS": "-",
-            # Erlang would write it into the folder that the stack was started from.
+            # By default Erlang writes it into the current folder.
             "ERL_CRASH_DUMP": f"{home}/log/erl_crash.dump",
             "RABBITMQ_CONFIG_FILE": f"{home}/rabbitmq.conf",
             "RABBITMQ_CONF_ENV_FILE": f"{home}/rabbitmq-env.conf",
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{home}/enabled_plugins",
             "RABBITMQ_PID_FILE": f"{home}/node.pid",
-            # A table of a million processes, its default, takes 12 MiB; a stack has some hundreds.
+            # The default table of a million processes takes 12 MiB; a stack has a few hundred processes.
             "RABBITMQ_MAX_NUMBER_OF_PROCESSES": "65536",
-            # Without this a shell stays between us and the node: signals and exit code would be the shell's.
+            # Without this a shell stays between us and the node, and takes the signals and the exit code.
             "RABBITMQ_ALLOW_INPUT": "1",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
                 "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
@@ -204,9 +204,9 @@ async def start(
 
 
 def with_users(definitions: Mapping[str, Any], passwords: Mapping[str, str]) -> dict[str, Any]:
-    """Return `definitions` with these users (and nobody else) and what they may do.
+    """Return `definitions` with exactly these users and their permissions.
 
-    A service user without a permission in the definitions gets the whole vhost; `admin` always does.
+    A service user that has no permissions in the definitions gets the whole vhost; so does `admin`.
     """
     allowed = [entry for entry in definitions.get("permissions", []) if entry["user"] in passwords]
     missing = passwords.keys() - {entry["user"] for entry in allowed}
@@ -232,8 +232,8 @@ def _user(name: str, password: str) -> dict[str, Any]:
 
 
 def _scripts() -> Path:
-    """Return the folder of the real start scripts; Debian's `rabbitmqctl` on the PATH changes the user."""
+    """Return the folder of the original scripts; Debian's `rabbitmqctl` on the PATH switches the user."""
     for base in _INSTALLED:
         for folder in sorted(Path(base).glob("rabbitmq_server-*/sbin"), reverse=True):
             return folder
-    raise MissingProgramError("rabbitmq-server is missing: run `make setup`")
+    raise MissingProgramError("rabbitmq-server is not installed: run `make setup`")

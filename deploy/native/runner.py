@@ -50,7 +50,7 @@ async def run(root: Path, settings: Settings, progress: Progress) -> None:
 
 @contextmanager
 def ownership(run: RunDirectory) -> Iterator[None]:
-    """Hold the run directory's lock; the kernel drops it with the process, however that ends."""
+    """Hold the run directory's lock; the kernel releases it when the process ends, however that happens."""
     with (run.root / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,7 +66,7 @@ def ownership(run: RunDirectory) -> Iterator[None]:
 
 
 def owner(run: RunDirectory) -> int | None:
-    """Return the process id of the runner that owns the run directory, if one does."""
+    """Return the process id of the runner that owns the run directory, or None."""
     with suppress(FileNotFoundError, ValueError), (run.root / "lock").open("r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -76,14 +76,14 @@ def owner(run: RunDirectory) -> int | None:
 
 
 def state(run: RunDirectory) -> dict[str, dict[str, str]]:
-    """Return the last state of each process that the runner wrote: `state`, `detail` and `pid`."""
+    """Return each process's last state as the runner wrote it: `state`, `detail` and `pid`."""
     with suppress(FileNotFoundError):
         return dict(json.loads((run.root / "state.json").read_text()))
     return {}
 
 
 def ports(run: RunDirectory) -> Ports | None:
-    """Return the ports of the stack that runs from `run`, or None when none does."""
+    """Return the ports of the stack that runs from `run`, or None when none runs."""
     if owner(run) is None or not run.ports.exists():
         return None
     return Ports(**json.loads(run.ports.read_text()))
@@ -108,7 +108,7 @@ async def _run(blueprint: Blueprint, progress: Progress) -> None:
 
 
 class _Diary:
-    """Hands events on and writes the present state of each process down for `native status`."""
+    """Forwards events, and writes the current state of each process to a file for `native status`."""
 
     def __init__(self, run: RunDirectory, progress: Progress) -> None:
         self._run = run
@@ -128,7 +128,7 @@ class _Diary:
 
     def _write(self) -> None:
         pids = self._stack.pids if self._stack else {}
-        # The process of a program that starts anew is the one that has ended, until it is ready.
+        # While a program is restarting, its process id is still that of the ended process.
         states = {
             name: entry | {"pid": str(pids.get(name, "")) if entry["state"] == "ready" else ""}
             for name, entry in self._states.items()

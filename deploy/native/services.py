@@ -22,7 +22,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Service:
-    """One service: its name everywhere, its import name, and the database role of the same word."""
+    """One service: its name, its import name, and its database and role, which share one name."""
 
     name: str
     package: str
@@ -50,7 +50,7 @@ NAMES = tuple(service.name for service in SERVICES)
 
 @dataclass(frozen=True, kw_only=True)
 class Backing:
-    """The servers that the services of one stack use, and the variables that a person set."""
+    """The servers that the services of one stack use, and the variables that the user set."""
 
     rabbitmq: RabbitMQ
     postgres: Postgres
@@ -58,7 +58,7 @@ class Backing:
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def program(self, service: Service, ports: Ports | None = None) -> Program:
-        """Return the program of `service`; other `ports` than the stack's make a further replica."""
+        """Return the program of `service`; with other `ports` than the stack's, of another replica."""
         run, used = self.rabbitmq.run, ports or self.rabbitmq.ports
         port = service.ops_port(used)
         name = service.name if ports is None else f"{service.name}-{port}"
@@ -73,7 +73,7 @@ class Backing:
         )
 
     def environment(self, service: Service, ports: Ports) -> dict[str, str]:
-        """Return the environment of `service`: ours, then what the person set, then what nobody may set."""
+        """Return the environment of `service`: defaults, then the user's variables, then fixed ones."""
         self.write_addresses()
         own = {
             "RABBITMQ_URL_FILE": str(self._address(service, "rabbitmq-url")),
@@ -81,7 +81,7 @@ class Backing:
             "MEMCACHED_ADDRESS": self.memcached.address,
             MARKER: str(self.rabbitmq.run.root),
         }
-        # A secret that the person has set counts, not the file that there would be else.
+        # A secret that the user has set takes precedence over the generated file.
         defaults = {
             name: value
             for name, value in self._defaults(service).items()
@@ -94,9 +94,9 @@ class Backing:
         return defaults | dict(self.variables) | own
 
     def write_addresses(self) -> None:
-        """Write the addresses of the servers, which hold passwords, where each service reads its own.
+        """Write the addresses of the servers, which contain passwords, to files that the services read.
 
-        Files, because a service that starts again must see a password that was changed meanwhile.
+        They are files because a restarted service must see a password that was changed meanwhile.
         """
         for service in SERVICES:
             write_private(self._address(service, "rabbitmq-url"), self.rabbitmq.url_of(service.name))
@@ -109,7 +109,7 @@ class Backing:
         defaults = {"LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
         if service.name == "gateway":
             defaults |= self._gateway_secrets()
-            # In place whether or not Prometheus runs: without it the status page says that it is away.
+            # Set whether or not Prometheus runs: without it the status page reports that it is unavailable.
             defaults["GATEWAY_PROMETHEUS_URL"] = f"http://{HOST}:{self.rabbitmq.ports.prometheus}"
             defaults["GATEWAY_EMAIL_URL"] = f"http://{HOST}:{self.rabbitmq.ports.email}"
         if service.name == "email":

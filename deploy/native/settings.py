@@ -1,4 +1,4 @@
-"""Settings of the native run: environment variables, and a `.env` file below those."""
+"""Settings of the native run: environment variables, and a `.env` file, over which they take precedence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from native.errors import SettingError
 from native.ports import Ports
 
-# The runner starts these servers itself, with a login for each service: one value for all cannot be right.
+# The runner starts these servers itself, with a login for each service: one value for all would be wrong.
 OWN_VARIABLES = ("RABBITMQ_URL", "POSTGRES_DSN", "MEMCACHED_ADDRESS")
 
 _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
@@ -18,14 +18,14 @@ _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Ports, and the variables that are handed on to the services."""
+    """Ports, and the variables that are passed to the services."""
 
     ports: Ports = field(default_factory=Ports)
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, environment: Mapping[str, str], dotenv: Path) -> Settings:
-        """Return the settings; a variable of the environment wins over the same one in the file."""
+        """Return the settings; an environment variable takes precedence over the same one in the file."""
         from_file = parse(dotenv.read_text(encoding="utf-8"), dotenv) if dotenv.is_file() else {}
         variables = from_file | dict(environment)
         handed_on = {name: value for name, value in variables.items() if name not in OWN_VARIABLES}
@@ -45,7 +45,7 @@ def parse(text: str, source: Path) -> dict[str, str]:
 def _assignment(line: str, place: str) -> tuple[str, str]:
     match = _LINE.fullmatch(line)
     if match is None:
-        # The line is not repeated: it may hold a secret.
+        # The line is not shown: it may contain a secret.
         raise SettingError(f"{place} is not NAME=value, for example GATEWAY_PORT=8080")
     name, value = match.groups()
     quote = value[:1]
@@ -54,5 +54,5 @@ def _assignment(line: str, place: str) -> tuple[str, str]:
     end = value.rfind(quote)
     rest = value[end + 1 :].strip()
     if end == 0 or (rest and not rest.startswith("#")):
-        raise SettingError(f"{place}: the quote {quote} is opened and not closed")
+        raise SettingError(f"{place}: the opening quote {quote} is not closed")
     return name, value[1:end]

@@ -52,7 +52,7 @@ class Blueprint:
 
     @property
     def mailbox(self) -> MailboxServer:
-        """Return where the mail of the stack arrives."""
+        """The mailbox that receives the stack's mail."""
         return MailboxServer(self.run, self.ports)
 
     @property
@@ -62,21 +62,21 @@ class Blueprint:
 
     @property
     def postgres_exporter(self) -> PostgresExporter:
-        """Return what PostgreSQL says of itself, for the metrics store."""
+        """The exporter of PostgreSQL's metrics."""
         return PostgresExporter(self.run, self.ports)
 
     @property
     def backing(self) -> Backing:
-        """The servers as the services see them: through the ports of `via`, where a test put a proxy."""
+        """The servers as the services see them: on the ports of `via`, if a test has put a proxy there."""
         seen = replace(self, ports=replace(self.ports, **self.via))
         return Backing(
             rabbitmq=seen.rabbitmq, postgres=seen.postgres, memcached=seen.memcached, variables=self.variables
         )
 
     def stages(self) -> list[list[Program]]:
-        """Return the programs in the order of their start; they stop the other way round.
+        """Return the programs in the order of their start; they stop in the reverse order.
 
-        Services stop first, while everything they need is there; the broker's port mapper stops last.
+        Services stop first, while everything that they need is still up; the broker's port mapper stops last.
         """
         port_mapper, broker = self.rabbitmq.stages
         servers = [*broker, *self.postgres.stages[0], *self.memcached.stages[0]]
@@ -90,7 +90,7 @@ class Blueprint:
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack: addresses, and a hand on each of its processes."""
+    """A running stack: its addresses, and control over each of its processes."""
 
     blueprint: Blueprint
     supervisor: Supervisor
@@ -107,7 +107,7 @@ class Stack:
 
     @property
     def api_key(self) -> str:
-        """A key that may do everything."""
+        """The administrator's API key."""
         return self.blueprint.run.api_key.read_text().strip()
 
     @property
@@ -141,7 +141,7 @@ class Stack:
         return self.blueprint.prometheus
 
     def ops_url(self, service: str) -> str:
-        """Return where a service answers `/livez`, `/readyz` and `/metrics`."""
+        """Return the address at which a service serves `/livez`, `/readyz` and `/metrics`."""
         return f"http://{HOST}:{_service(service).ops_port(self.ports)}"
 
     def log(self, name: str) -> str:
@@ -149,11 +149,11 @@ class Stack:
         return self.blueprint.run.log(name).read_text(errors="replace")
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal; a process that ends by it is started again after a moment."""
+        """Send a signal; if the process ends, it is restarted after a moment."""
         os.kill(self._keeper(name).process.pid, number)
 
     async def stop(self, name: str) -> None:
-        """Stop a process in good order and keep it stopped."""
+        """Stop a process gracefully and keep it stopped."""
         await self._keeper(name).stop()
 
     async def start(self, name: str) -> None:
@@ -161,12 +161,12 @@ class Stack:
         await self._keeper(name).start()
 
     async def restart(self, name: str) -> None:
-        """Stop a process in good order, start it again, return when it is ready."""
+        """Stop a process gracefully, start it again, and return when it is ready."""
         await self.stop(name)
         await self.start(name)
 
     async def ready(self, name: str, *, timeout_s: float = 60.0) -> None:
-        """Return when a process is ready (again)."""
+        """Wait until a process is ready (again)."""
         await self._keeper(name).ready(timeout_s=timeout_s)
 
     async def add_replica(self, service: str) -> tuple[str, Ports]:
@@ -194,7 +194,7 @@ def _service(name: str) -> Service:
 
 @asynccontextmanager
 async def running(blueprint: Blueprint, *, report: Report = ignore) -> AsyncIterator[Stack]:
-    """Run what the blueprint says for the length of the block."""
+    """Run the stack of the blueprint for the length of the block."""
     async with supervisor.running(blueprint.run.root, blueprint.stages(), report=report) as started:
         yield Stack(blueprint, started)
 
@@ -209,9 +209,9 @@ async def start(
     variables: Mapping[str, str] | None = None,
     via: Mapping[str, int] | None = None,
 ) -> AsyncIterator[Stack]:
-    """Run a private stack in `directory` on free ports for the length of the block; nothing stays behind.
+    """Run a private stack in `directory` on free ports for the length of the block; leave nothing behind.
 
-    `services` chooses services, `without` leaves out servers (`prometheus`, `mailbox`), `variables` are
+    `services` selects services, `without` omits servers (`prometheus`, `mailbox`), `variables` are
     environment variables for all services, and `via` names ports (`rabbitmq`, `postgres`, `memcached`,
     `mailbox_smtp`) that the services use in place of the servers' own, for a proxy in between.
     """

@@ -35,7 +35,7 @@ def ignore(_event: Event) -> None:
 
 
 class Keeper:
-    """Keeps one program running until it is told to stop."""
+    """Keeps one program running until `stop` is called."""
 
     def __init__(self, program: Program, report: Report) -> None:
         self.program = program
@@ -58,7 +58,7 @@ class Keeper:
             self._task.result()
 
     async def ready(self, *, timeout_s: float = 60.0) -> None:
-        """Return when the program is ready (again)."""
+        """Wait until the program is ready (again)."""
         async with asyncio.timeout(timeout_s):
             await self._ready.wait()
 
@@ -67,7 +67,7 @@ class Keeper:
         if self._task is None:
             return
         self._report(Event(self.program.name, "stopping"))
-        # First the restarts end, or the stop would only start it anew.
+        # Restarts must end first, or the program would be started again.
         self._task.cancel()
         with suppress(asyncio.CancelledError, ProcessFailedError):
             await self._task
@@ -107,7 +107,7 @@ class Keeper:
         return clock() - began
 
     async def _announce_ready(self, began: float) -> None:
-        # Only the first start has a deadline: later a process may rightly wait for others to come back.
+        # Only the first start has a deadline: later a process may have to wait until others are back.
         timeout_s = float("inf") if self._ever_ready else self.program.ready_timeout_s
         try:
             await self.program.probe.passed(timeout_s=timeout_s)
@@ -141,13 +141,13 @@ class Supervisor:
         return {keeper.program.name: keeper for stage in self._stages for keeper in stage}
 
     def add(self, program: Program) -> Keeper:
-        """Take one more program into the last stage; the caller starts it."""
+        """Add a program to the last stage; the caller starts it."""
         keeper = Keeper(program, self._report)
         self._stages[-1].append(keeper)
         return keeper
 
     async def start(self) -> None:
-        """Start everything and return when all is ready; the first failure ends the wait."""
+        """Start everything, and return when all is ready; raise the first failure."""
         tasks = [asyncio.create_task(keeper.start()) for keeper in self.keepers.values()]
         try:
             await asyncio.gather(*tasks)
@@ -157,7 +157,7 @@ class Supervisor:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def stop(self) -> None:
-        """Stop the stages one after the other, the last one first; each stage stops in parallel."""
+        """Stop the stages one after the other, the last first; the programs of a stage stop in parallel."""
         for stage in reversed(self._stages):
             await asyncio.gather(*(keeper.stop() for keeper in stage))
 

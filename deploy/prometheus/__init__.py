@@ -1,1 +1,1 @@
-"""Objectives and alerts: objectives are built from Python into `rules/objectives.yml`, causes are written."""
+"""Objectives and alerts: `rules/objectives.yml` is built from Python, `rules/causes.yml` is hand-written."""

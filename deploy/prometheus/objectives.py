@@ -1,6 +1,6 @@
-"""The promises to users, as parts of events that go well, and the rules that watch each promise.
+"""The service level objectives, as shares of good events, and the rules that monitor each objective.
 
-The recorded series have the names that Sloth gives them, so its dashboards and tools work with them.
+The recorded series have the names that Sloth uses, so its dashboards and tools work with them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 
 @dataclass(frozen=True, slots=True)
 class Burn:
-    """A budget that burns `factor` times too fast, over a short and a long window."""
+    """An error budget that burns `factor` times too fast, over a short and a long window."""
 
     short: str
     long: str
@@ -25,7 +25,7 @@ class Burn:
 
 @dataclass(frozen=True, slots=True)
 class Urgency:
-    """A severity of alert, the burn rates that fire it, and the window in which enough must have happened."""
+    """An alert severity, the burn rates that fire it, and the window that must have enough events."""
 
     severity: str
     burns: tuple[Burn, Burn]
@@ -34,10 +34,10 @@ class Urgency:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """A promise. `bad` and `all` count events a second; `{window}` stands for the window they look at.
+    """An objective. `bad` and `all` are rates of events; `{window}` stands for the window of the rate.
 
-    `fewest` events must fall into the hour (for a ticket: six hours) before anybody is told: at low traffic
-    a single failure would be a large part.
+    An alert needs at least `fewest` events within the hour (for a ticket: six hours): at low traffic a single
+    failure would be a large share.
     """
 
     service: str
@@ -52,7 +52,7 @@ class Objective:
 
     @property
     def id(self) -> str:
-        """Return what identifies it among all objectives."""
+        """The identity of the objective."""
         return f"{self.service}-{self.name}"
 
 
@@ -63,14 +63,14 @@ URGENCIES = (
 
 
 def _within(metric: str, seconds: str, where: str = "") -> tuple[str, str]:
-    """Return the selectors of a histogram's events that took longer than a bucket's bound, and of all."""
+    """Return the rates of a histogram's events that took longer than a bucket's bound, and of all events."""
     joined = f"{where}, " if where else ""
     all_events = f"sum(rate({metric}_count{{{where}}}[{{window}}]))"
     in_time = f'sum(rate({metric}_bucket{{{joined}le="{seconds}"}}[{{window}}]))'
     return f"{all_events} - {in_time}", all_events
 
 
-# Streams and transfers last as long as the client likes.
+# The duration of streams and transfers depends on the client.
 _ANSWERS = 'route!~".*/(events|results)|/v1/batches"'
 _SLOW_REQUESTS, _REQUESTS = _within("tickwire_http_request_seconds", "0.25", _ANSWERS)
 _LATE_MAILS, _MAILS = _within("tickwire_email_accept_to_delivered_seconds", "60.0")
@@ -165,7 +165,7 @@ def _group(name: str, entries: Iterator[str]) -> str:
 def _indicators(objective: Objective) -> Iterator[str]:
     for window in WINDOWS:
         bad, whole = _over(objective.bad, window), _over(objective.all, window)
-        # Without events there is no ratio: neither good nor bad.
+        # Without events there is no ratio.
         expr = f"(({bad}) or vector(0)) / ({whole} > 0)"
         yield _record(f"slo:sli_error:ratio_rate{window}", expr, objective, window)
     five = f"slo:sli_error:ratio_rate5m{_selector(objective)}[{PERIOD_DAYS}d]"

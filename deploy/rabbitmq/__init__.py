@@ -1,1 +1,1 @@
-"""The definitions that the broker gets before the services connect."""
+"""The definitions that the broker imports before the services connect."""

@@ -1,7 +1,7 @@
-"""Writes `definitions.json`: what a broker needs before the services come, made from `contracts.topology`.
+"""Writes `definitions.json`: what the broker needs before services connect, made from `contracts.topology`.
 
-Run `python -m rabbitmq.definitions` after a change of the topology; a test holds the two equal. Users are
-not in it: each way of running adds the four of them with passwords of its own.
+Run `python -m rabbitmq.definitions` after a change of the topology; a test compares the two. Users are not
+included: each way of running adds them with its own passwords.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FILE = Path(__file__).with_name("definitions.json")
 
 _MOST_MESSAGES = 1_000_000
 _MOST_BYTES = 2 * 1024**3
-# How often a message is brought again to a consumer that dies with it.
+# How often a message is redelivered when its consumer dies.
 DELIVERY_LIMIT = 20
 
 
@@ -60,13 +60,13 @@ def build() -> dict[str, Any]:
 
 
 def render() -> str:
-    """Return the file's text."""
+    """Return the text of the file."""
     return json.dumps(build(), indent=2) + "\n"
 
 
 def _permissions(topology: Topology) -> dict[str, str]:
-    # A service configures, reads and writes what is its own, and server-named queues, which are exclusive.
-    # It never writes to the default exchange, which leads to every queue: replies have an exchange.
+    # A service configures, reads and writes its own objects, and server-named queues, which are exclusive.
+    # It never writes to the default exchange, which routes to every queue: replies have their own exchange.
     names = f"{re.escape(topology.service)}|{re.escape(retry_exchange(topology.service))}"
     own = rf"({names})(\..+)?|amq\.gen.*"
     writes = "|".join(map(re.escape, topology.writes))
@@ -81,7 +81,7 @@ def _permissions(topology: Topology) -> dict[str, str]:
 
 
 def _topic_permissions(topology: Topology) -> dict[str, str]:
-    # Nobody tells events in the name of another service.
+    # A service cannot publish events in the name of another one.
     words = "|".join(map(re.escape, topology.events))
     return {
         "user": topology.service,
@@ -123,7 +123,7 @@ def _policy(name: str, pattern: str, definition: dict[str, Any]) -> dict[str, An
 
 
 def _rung_policy(topology: Topology, rung: Rung) -> dict[str, Any]:
-    # The CC header of each copy names its queue, which the service's own exchange leads to by that name.
+    # The CC header of each copy names its queue, to which the service's own exchange routes it by that name.
     return _policy(
         rung.queue,
         f"^{re.escape(rung.queue)}$",
@@ -146,7 +146,7 @@ def _queue_policies() -> list[dict[str, Any]]:
         names = [q.name for q in TOPOLOGIES[service].durable_queues if q.name != parked]
         if not names:
             continue
-        # Only a message that kills its consumer again and again gets here: the consumer parks the rest.
+        # Only a message that repeatedly kills its consumer gets here: the consumer parks all others.
         limited = {
             **limits,
             "delivery-limit": DELIVERY_LIMIT,

@@ -1,1 +1,1 @@
-"""Life after the first day: rotate secrets, back up, restore, check an upgrade, bundle what support needs."""
+"""Operations on an installation: rotation of secrets, backup, restore, upgrade check, support bundle."""

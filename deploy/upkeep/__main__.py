@@ -1,4 +1,4 @@
-"""`python -m upkeep`: the life of an installation after its first day."""
+"""`python -m upkeep`: operations on a running or stopped installation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command of the command line; return the exit code."""
+    """Run the command given on the command line; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(_installation(options), options))
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def rotate(installation: Installation, options: argparse.Namespace) -> int:
-    """Change a secret in server, file and process together; the old one stops working."""
+    """Change a secret in the server, its file and the processes together; the old one stops working."""
     if options.secret is None:
         print("SECRET is one of: " + ", ".join(rotation.names(installation)), file=sys.stderr)
         return 2
@@ -50,7 +50,7 @@ def rotate(installation: Installation, options: argparse.Namespace) -> int:
 
 
 def backup(installation: Installation, options: argparse.Namespace) -> int:
-    """Write the four databases at one moment, and what goes with them, into one checked file."""
+    """Write a consistent state of the four databases, and what belongs to it, into one file."""
     file = backups.back_up(
         installation,
         options.folder or installation.backups,
@@ -63,7 +63,7 @@ def backup(installation: Installation, options: argparse.Namespace) -> int:
 
 
 def restore(installation: Installation, options: argparse.Namespace) -> int:
-    """Put the installation into the state of a backup; what it has now is gone."""
+    """Restore the state of a backup; the current data of the installation is lost."""
     if options.file is None:
         print("FILE is missing: make restore FILE=backups/tickwire-….tar", file=sys.stderr)
         return 2
@@ -74,10 +74,10 @@ def restore(installation: Installation, options: argparse.Namespace) -> int:
 
 
 def support_bundle(installation: Installation, options: argparse.Namespace) -> int:
-    """Gather versions, settings, readiness, queues and the last errors into one file without secrets."""
+    """Collect versions, settings, readiness, queues and the last errors in one file without secrets."""
     if not isinstance(installation, NativeStack):
         return _inside_containers("support-bundle", SUPPORT_FOLDER=str(options.folder))
-    # One of a stack that stopped tells why: it need not run.
+    # The stack need not run: a bundle may show why it has stopped.
     if not installation.run.secrets.exists():
         raise UpkeepError("Nothing has run here: start the stack first (`make run` or `make up`).")
     dotenv = _REPOSITORY / ".env"
@@ -90,18 +90,18 @@ def login(installation: Installation, options: argparse.Namespace) -> int:
     """Print an address that logs a browser into the console, once."""
     url = options.url.rstrip("/") if options.url else installation.gateway_url
     if not options.url and not installation.is_running:
-        raise UpkeepError("No stack runs here: start it with make run or make up, or name one with --url.")
+        raise UpkeepError("No stack runs here: start it (`make run` or `make up`), or name one with --url.")
     key = options.key_file.read_text(encoding="utf-8").strip() if options.key_file else ""
     try:
         print(asking.login_address(url, key or installation.secret("api-key")))
     except asking.NoAnswer as error:
-        raise UpkeepError(f"No login address was made at {url}: {error}") from error
+        raise UpkeepError(f"The gateway at {url} made no login address: {error}") from error
     print(f"It opens the console once, within {asking.LOGIN_MINUTES} minutes.", file=sys.stderr)
     return 0
 
 
 def upgrade_check(installation: Installation, options: argparse.Namespace) -> int:
-    """Say what an upgrade to this release would do, and what speaks against it now."""
+    """Print what an upgrade to this release would do, and the problems that prevent it now."""
     if not isinstance(installation, NativeStack):
         return _inside_containers("upgrade-check")
     notes, problems = upgrades.check(installation, _REPOSITORY)
@@ -113,13 +113,13 @@ def upgrade_check(installation: Installation, options: argparse.Namespace) -> in
 
 
 def _inside_containers(verb: str, **variables: str) -> int:
-    """Let the services say it themselves, as they do where there is no Python on the host."""
+    """Run the verb by the shell script for containers, as on a host without Python."""
     script = _REPOSITORY / "deploy/containers/upkeep"
     return subprocess.call((script, verb), env={**os.environ, **variables})
 
 
 def _installation(options: argparse.Namespace) -> Installation:
-    """Return the installation that is meant: the one named, else the one that runs, else the native one."""
+    """Return the named installation, else the one that runs, else the native one."""
     settings = Settings.load(os.environ, _REPOSITORY / ".env")
     native = NativeStack(RunDirectory(options.run_dir.resolve()), settings)
     if options.way == "native" or (options.way is None and native.is_running):
@@ -145,17 +145,17 @@ def _parser() -> argparse.ArgumentParser:
         name = command.__name__.replace("_", "-")
         made[name] = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         made[name].set_defaults(command=command)
-    made["rotate"].add_argument("secret", nargs="?", help="which one; none: they are listed")
-    finish = "end the overlap of a pepper, or of what return paths are signed with"
+    made["rotate"].add_argument("secret", nargs="?", help="its name; without it, all names are listed")
+    finish = "end the overlap in which the old pepper, or the old e-mail secrets key, is valid, too"
     made["rotate"].add_argument("--finish", action="store_true", help=finish)
     made["rotate"].add_argument("--now", action="store_true", help="with --finish: before its time")
     made["backup"].add_argument(
-        "--folder", type=Path, help="where to (default: backups beside the run directory)"
+        "--folder", type=Path, help="folder to write to (default: backups, beside the run directory)"
     )
-    made["backup"].add_argument("--keep", type=int, default=7, help="newest backups that stay (7)")
+    made["backup"].add_argument("--keep", type=int, default=7, help="number of newest backups to keep (7)")
     made["restore"].add_argument("file", nargs="?", type=Path, help="the backup")
-    made["login"].add_argument("--url", help="the gateway's address (default: of the stack that runs)")
-    made["login"].add_argument("--key-file", type=Path, help="with an administrator's key (.run/api-key)")
+    made["login"].add_argument("--url", help="the gateway's address (default: that of the running stack)")
+    made["login"].add_argument("--key-file", type=Path, help="file of an administrator's key (.run/api-key)")
     made["support-bundle"].add_argument("--folder", type=Path, default=_REPOSITORY / ".run/support")
     return parser
 

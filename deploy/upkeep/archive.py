@@ -1,4 +1,4 @@
-"""A backup as a file: a tar with a manifest that holds the checksum of every other file in it."""
+"""A backup as a file: a tar archive with a manifest that has the checksum of every other file in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATTERN = "tickwire-*.tar*"
 
 
 def pack(work: Path, folder: Path, *, began: datetime, schema: Mapping[str, list[str]]) -> Path:
-    """Put the files of `work` into an archive in `folder` and return it."""
+    """Pack the files of `work` into an archive in `folder`, and return its path."""
     files = sorted(file for file in work.iterdir() if file.is_file())
     manifest = {
         "format": _FORMAT,
@@ -38,18 +38,18 @@ def pack(work: Path, folder: Path, *, began: datetime, schema: Mapping[str, list
 
 
 def unpack(file: Path, work: Path) -> dict[str, Any]:
-    """Put what an archive holds into `work` and return its manifest. Raise `UpkeepError` when damaged."""
+    """Unpack an archive into `work` and return its manifest. Raise `UpkeepError` if it is damaged."""
     try:
         with tarfile.open(file) as found:
             found.extractall(work, filter="data")
         manifest: dict[str, Any] = json.loads((work / _MANIFEST).read_text())
     except (tarfile.TarError, OSError, ValueError) as error:
-        raise UpkeepError(f"{file} is no backup, or damaged: {error}") from error
+        raise UpkeepError(f"{file} is not a backup, or is damaged: {error}") from error
     if manifest["format"] != _FORMAT:
-        raise UpkeepError(f"{file} was made by another release (format {manifest['format']}).")
+        raise UpkeepError(f"{file} was made by another release, in the unknown format {manifest['format']}.")
     for name, about in manifest["files"].items():
         if not (work / name).exists() or _digest(work / name) != about["sha256"]:
-            raise UpkeepError(f"{file} is damaged: the checksum of {name} is wrong. Take an older backup.")
+            raise UpkeepError(f"{file} is damaged: the checksum of {name} is wrong. Use another backup.")
     return manifest
 
 

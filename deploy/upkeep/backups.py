@@ -1,9 +1,9 @@
-"""Backing up and restoring: one archive that holds the four databases at one moment, and what goes with them.
+"""Backup and restore: one archive with a consistent state of the four databases, and what belongs to it.
 
-The moment is one in which nothing is on its way between the services: their outboxes are held (requests are
-accepted meanwhile), what the broker has is handed over, and then all databases are looked at. What waits in
-the broker for a later try is copied. The archive also holds the pepper, without which no API key works again,
-and the secret without which no DKIM key does.
+The state is taken when no message is in transit between the services: their outboxes are held (requests are
+still accepted), the broker's queues drain, and then a snapshot of each database is opened. Messages that wait
+in the broker for a retry are copied. The archive also has the pepper, without which no API key works, and the
+secret without which no DKIM key can be decrypted.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from upkeep.installation import DATABASES, Installation, query, session
 
 Say = Callable[[str], None]
 
-# The lock that relays ask for before they publish (chassis/queries/outbox.sql).
+# The advisory lock that outbox relays take before they publish (chassis/queries/outbox.sql).
 HOLD = 84251
-# The broker counts messages of quorum queues every 5 seconds.
+# The broker updates the message counts of quorum queues every 5 seconds.
 _COUNTED_S = 6.0
 _DRAINED_WITHIN_S = 120.0
 _KEPT = ("pepper", "previous-pepper", "email-secrets-key", "email-previous-secrets-key", "api-key")
@@ -51,7 +51,7 @@ def back_up(installation: Installation, folder: Path, *, passphrase: str | None,
             with _quiet(installation, sessions):
                 snapshots = {database: _snapshot(one) for database, one in sessions.items()}
                 (work / "messages.ndjson").write_text(_ask_broker(installation, messages=None))
-            say("databases and messages are looked at; work goes on")
+            say("snapshots of databases and messages are taken; publishing resumes")
             for database, snapshot in snapshots.items():
                 options = ("--format=custom", f"--snapshot={snapshot}", "--no-owner", "--no-privileges")
                 installation.postgres("pg_dump", *options, database=database).write(work / f"{database}.dump")
@@ -75,12 +75,12 @@ def back_up(installation: Installation, folder: Path, *, passphrase: str | None,
     )
     for old in archive.listed(folder)[keep:]:
         old.unlink()
-        say(f"removed {old.name}, which is older than the newest {keep}")
+        say(f"removed {old.name}; the newest {keep} backups are kept")
     return made
 
 
 def restore(installation: Installation, file: Path, *, passphrase: str | None, say: Say) -> None:
-    """Put the installation into the state that a backup holds; whatever it has now is gone.
+    """Restore the state that a backup holds; the current data of the installation is lost.
 
     The services must not run natively; in containers they are stopped and started again.
     """
@@ -88,7 +88,7 @@ def restore(installation: Installation, file: Path, *, passphrase: str | None, s
         work = Path(name)
         clear = _opened(file, work, passphrase)
         manifest = archive.unpack(clear, work)
-        say(f"backup of {manifest['made_at']}: all checksums are right")
+        say(f"backup of {manifest['made_at']}: all checksums match")
         secrets = json.loads((work / "secrets.json").read_text())
         with installation.servers_only():
             for database in DATABASES.values():
@@ -96,7 +96,7 @@ def restore(installation: Installation, file: Path, *, passphrase: str | None, s
                 say(f"{database}: restored")
             lines = (work / "messages.ndjson").read_text().splitlines()
             _ask_broker(installation, messages=[json.loads(line) for line in lines])
-            say(f"messages that waited for a later try: {len(lines)}")
+            say(f"messages that waited for a retry: {len(lines)}")
             for secret, text in secrets.items():
                 installation.put(secret, text)
 
@@ -107,7 +107,7 @@ def _opened(file: Path, work: Path, passphrase: str | None) -> Path:
     if not sealing.is_sealed(file):
         return file
     if not passphrase:
-        raise UpkeepError(f"{file} is sealed: BACKUP_KEY (or BACKUP_KEY_FILE) must be what it was made with.")
+        raise UpkeepError(f"{file} is encrypted: set BACKUP_KEY (or BACKUP_KEY_FILE) to its passphrase.")
     clear = work / "backup.tar"
     sealing.open_sealed(file, clear, passphrase)
     return clear
@@ -136,7 +136,7 @@ def _restore_database(installation: Installation, database: str, dump: Path) -> 
 def _quiet(installation: Installation, sessions: Mapping[str, Session]) -> Iterator[None]:
     """Hold all outboxes until the broker's queues are empty, and for the length of the block."""
     for one in sessions.values():
-        # Waits for what a relay is publishing just now.
+        # The lock waits for a relay that is publishing.
         one.ask("SET lock_timeout = '30s'")
         one.ask(f"SELECT pg_advisory_lock({HOLD})")
     try:
@@ -145,7 +145,7 @@ def _quiet(installation: Installation, sessions: Mapping[str, Session]) -> Itera
         while waiting := _waiting(installation):
             if time.monotonic() - held_at > _DRAINED_WITHIN_S:
                 raise UpkeepError(
-                    f"Messages wait for {_DRAINED_WITHIN_S:.0f} s ({waiting}): is every service ready?"
+                    f"Messages are left after {_DRAINED_WITHIN_S:.0f} s ({waiting}): is every service ready?"
                 )
             time.sleep(1)
         yield
@@ -155,7 +155,7 @@ def _quiet(installation: Installation, sessions: Mapping[str, Session]) -> Itera
 
 
 def _waiting(installation: Installation) -> str:
-    """Return the queues that services have not emptied, with the number of their messages."""
+    """Return the queues that are not empty, with the number of their messages."""
     listed = installation.rabbitmqctl(
         "--quiet", "list_queues", "--vhost", _VHOST, "--no-table-headers", "name", "messages"
     ).run()

@@ -1,8 +1,8 @@
-"""Reads the messages of queues without taking them, or brings them back; runs where the broker is in reach.
+"""Reads the messages of queues without removing them, or restores them; runs where the broker is reachable.
 
-Reads one JSON line: `{"url", "queues", "messages"}`. Without messages it prints those of the queues, one a
-line; with messages it empties the queues and publishes these. The services' packages are not needed but for
-the broker's client.
+The standard input is one JSON line: `{"url", "queues", "messages"}`. Without messages, those of the queues
+are printed, one per line; with messages, the queues are emptied and these are published. Of the services'
+packages only the AMQP client is needed.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import aiormq
 
 
 async def main() -> None:
-    """Run the command in the line on the standard input."""
+    """Run the command read from the standard input."""
     asked = json.loads(sys.stdin.readline())
     connection = await aiormq.connect(asked["url"])
     channel = await connection.channel(publisher_confirms=True)
@@ -27,7 +27,7 @@ async def main() -> None:
             await channel.queue_purge(queue)
         for message in asked["messages"]:
             await publish(channel, message)
-    # What was read and not acknowledged goes back into its queue now.
+    # Messages that were read and not acknowledged return to their queue now.
     await connection.close()
 
 
@@ -48,7 +48,7 @@ async def show(channel: Any, queue: str) -> None:
 
 
 async def publish(channel: Any, message: dict[str, Any]) -> None:
-    """Publish a message as it was published before: the same way leads to the queue that it was in."""
+    """Publish a message as it was published originally, so that it is routed to the same queue."""
     kept = (
         "content_type",
         "headers",

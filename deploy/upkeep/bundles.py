@@ -1,4 +1,4 @@
-"""A support bundle: what somebody who helps needs to see, and nothing that is secret."""
+"""A support bundle: the information needed for support, without secrets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SERVERS = ("postgres", "rabbitmq", "prometheus")
 
 
 def bundle(installation: NativeStack, folder: Path, *, dotenv: Mapping[str, str], repository: Path) -> Path:
-    """Write a bundle into `folder` and return its file; every text in it is redacted."""
+    """Write a bundle into `folder`, with every text redacted, and return its path."""
     redaction.remember(_secrets(installation))
     settings = {
         name: inspecting.describe(
@@ -97,4 +97,4 @@ def _tried(ask: Any) -> str:
     try:
         return str(ask())
     except (UpkeepError, OSError, subprocess.SubprocessError) as error:
-        return f"not known: {error}"
+        return f"unavailable: {error}"

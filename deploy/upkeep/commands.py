@@ -1,4 +1,4 @@
-"""Programs that are run for the installation: here, or inside one of its containers."""
+"""Programs that are run for the installation, on this machine or inside one of its containers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 from upkeep.errors import UpkeepError
 
 _SHOWN = 1500
-# The installation is a neighbour: the way to it leads through no proxy of the environment.
+# The installation is local: proxies in the environment are not used.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
 class Command:
-    """A program with its arguments and its whole environment."""
+    """A program with its arguments and its complete environment."""
 
     words: tuple[str, ...]
     environment: Mapping[str, str]
@@ -35,7 +35,7 @@ class Command:
         return done.stdout
 
     def attempt(self, text: str = "", *, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run the program to its end, whatever that is."""
+        """Run the program to its end, and return the result whatever the exit code."""
         return subprocess.run(
             self.words,
             env=dict(self.environment),
@@ -57,7 +57,7 @@ class Command:
             raise UpkeepError(f"{self.words[0]} failed ({done.returncode}): {said}")
 
     def read(self, file: Path) -> None:
-        """Give the program what `file` holds."""
+        """Run the program with `file` as its input."""
         with file.open("rb") as source:
             done = subprocess.run(
                 self.words, env=dict(self.environment), stdin=source, capture_output=True, check=False
@@ -68,7 +68,7 @@ class Command:
 
 
 class Session:
-    """One connection to PostgreSQL that stays open: a `psql` that reads statements as they come."""
+    """One connection to PostgreSQL that stays open: a `psql` that is sent one statement after the other."""
 
     _MARK = "-- end of the answer"
 
@@ -88,11 +88,11 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the connection, which ends its transaction and gives its locks back."""
+        """Close the connection, which ends its transaction and releases its locks."""
         self._process.communicate()
 
     def ask(self, statement: str) -> str:
-        """Return the rows of a statement, one a line, columns parted by `|`."""
+        """Return the rows of a statement, one per line, with columns separated by `|`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{statement};\n\\echo '{self._MARK}'\n")
@@ -103,11 +103,11 @@ class Session:
                 return "".join(lines).strip()
             lines.append(line)
         said = self._process.stderr.read() if self._process.stderr else ""
-        raise UpkeepError(f"PostgreSQL refuses a statement: {said.strip()[-_SHOWN:]}")
+        raise UpkeepError(f"PostgreSQL rejected a statement: {said.strip()[-_SHOWN:]}")
 
 
 def request(url: str, *, key: str | None = None, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
-    """Return status and JSON answer of a GET, or of a POST with `body`. Raise `UpkeepError` without one."""
+    """Return status and JSON of a GET, or of a POST with `body`. Raise `UpkeepError` without an answer."""
     headers = {"accept": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
     data = None if body is None else json.dumps(body).encode()
     if data is not None:

@@ -1,4 +1,4 @@
-"""The stack in containers (`make up`) as the verbs see it."""
+"""The stack in containers (`make up`), as the commands use it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _READY_S = "120"
 
 @dataclass(frozen=True)
 class ComposeStack:
-    """The stack of compose.yaml in `repository`; `secrets` is the folder that its containers see parts of."""
+    """The stack of compose.yaml in `repository`; its containers mount parts of the folder `secrets`."""
 
     repository: Path
     secrets: Path
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     kind = "containers"
-    # As the containers know it.
+    # The broker's address inside the network of the containers.
     broker_host = "rabbitmq:5672"
 
     @property
@@ -45,7 +45,7 @@ class ComposeStack:
 
     @property
     def is_running(self) -> bool:
-        """Return whether a gateway runs."""
+        """Whether a gateway runs."""
         found = self.compose("ps", "--quiet", "--status=running", "gateway").attempt()
         return found.returncode == 0 and bool(found.stdout.strip())
 
@@ -56,21 +56,21 @@ class ComposeStack:
 
     @property
     def broker_url(self) -> str:
-        """The broker's address inside, as the user who may do everything."""
+        """The broker's internal address, with the login of the administrator."""
         return f"amqp://{make_secrets.ADMIN}:{self.secret('rabbitmq-admin')}@{self.broker_host}/{make_secrets.VHOST}"
 
     def compose(self, *arguments: str) -> Command:
-        """Return a call of `docker compose`."""
+        """Return a command that calls `docker compose`."""
         words = ("docker", "compose", "--project-directory", str(self.repository), *arguments)
         return Command(words, self.environment)
 
     def secret(self, name: str) -> str:
-        """Return a secret; an empty text when there is none."""
+        """Return a secret, or an empty text when there is none."""
         file = self._file(name)
         return file.read_text(encoding="utf-8").strip() if file.exists() else ""
 
     def put(self, name: str, text: str) -> None:
-        """Keep a secret, and write anew what each container sees of it."""
+        """Store a secret, and rewrite the files of the containers that use it."""
         file = self._file(name)
         draft = file.with_name(f".{file.name}.new")
         draft.touch(mode=0o600)
@@ -83,37 +83,37 @@ class ComposeStack:
         return self._file(name).stat().st_mtime
 
     def restart(self, service: str) -> None:
-        """Let the containers of a service drain and end, and return when they are ready again."""
+        """Restart the containers of a service gracefully, and return when they are ready again."""
         others = [service, "gateway-2"] if service == "gateway" and self._has("gateway-2") else [service]
-        # One after the other: behind the proxy, the other one answers meanwhile.
+        # One after the other: behind the proxy, the others answer meanwhile.
         for one in others:
             self.compose("restart", one).run()
             self.compose("up", "--no-deps", "--no-recreate", "--wait", "--wait-timeout", _READY_S, one).run()
 
     def postgres(self, program: str, *arguments: str, database: str) -> Command:
-        """Return a program of PostgreSQL inside its container, as the superuser."""
+        """Return a command that runs a PostgreSQL program inside its container, as the superuser."""
         login = ("--username=postgres", f"--dbname={database}")
         return self.compose("exec", "-T", "postgres", program, *login, *arguments)
 
     def login(self, role: str, password: str) -> Command:
-        """Return a program that fails unless `role` may log in with `password`."""
+        """Return a command that fails unless `role` can log in with `password`."""
         database = "postgres" if role == "metrics" else role
         words = ("psql", "--no-psqlrc", "--host=127.0.0.1", f"--username={role}", f"--dbname={database}")
         exec_ = ("exec", "-T", "--env", "PGPASSWORD", "postgres", *words, "--command=SELECT 1")
         return Command(self.compose(*exec_).words, {**self.environment, "PGPASSWORD": password})
 
     def rabbitmqctl(self, *arguments: str) -> Command:
-        """Return a call of `rabbitmqctl` inside the broker's container."""
+        """Return a command that calls `rabbitmqctl` inside the broker's container."""
         return self.compose("exec", "-T", "rabbitmq", "rabbitmqctl", *arguments)
 
     def python(self, source: str) -> Command:
-        """Return a Python program in a container of the gateway's image, on the inner network."""
+        """Return a command that runs Python in a container of the gateway's image on the internal network."""
         entry = ("--entrypoint", "/opt/tickwire/bin/python")
         return self.compose("run", "--rm", "-T", "--no-deps", *entry, "gateway", "-c", source)
 
     @contextmanager
     def servers_only(self) -> Iterator[None]:
-        """Stop the services, keep or start the servers, and start all again after the block."""
+        """Stop the services and keep or start the servers during the block; start everything after it."""
         services = [name for name in (*SERVICES, "gateway-2") if self._has(name)]
         self.compose("up", "--wait", "postgres", "rabbitmq").run()
         if services:
@@ -122,7 +122,7 @@ class ComposeStack:
         self.compose("up", "--wait", *(services or SERVICES)).run(timeout_s=300)
 
     def settings(self) -> Mapping[str, Mapping[str, str]]:
-        """Return the variables of each service; secrets are in files."""
+        """Return the environment variables of each service; secrets are in files."""
         found = json.loads(self.compose("config", "--format", "json").run())["services"]
         return {
             name: {key: str(value) for key, value in found[name]["environment"].items() if value is not None}
@@ -155,5 +155,5 @@ def at(repository: Path, environment: Mapping[str, str]) -> ComposeStack:
     """Return the stack of compose.yaml. Raise `UpkeepError` where its secrets cannot be read."""
     secrets = repository / environment.get("TICKWIRE_SECRETS", ".run/compose-secrets")
     if secrets.exists() and not os.access(secrets, os.R_OK | os.W_OK | os.X_OK):
-        raise UpkeepError(f"{secrets} cannot be read: call this as the user who owns it.")
+        raise UpkeepError(f"{secrets} cannot be read: run this as the user who owns it.")
     return ComposeStack(repository, secrets, environment)

@@ -1,7 +1,7 @@
-"""What can stop a verb; the text says what happened, to which thing, and what to do."""
+"""The error that ends a command; the message says what happened, to what, and what to do."""
 
 from __future__ import annotations
 
 
 class UpkeepError(Exception):
-    """A verb cannot do what was asked; the text is shown to the person as it is."""
+    """A command cannot do what was asked; the message is shown to the user as it is."""

@@ -1,4 +1,4 @@
-"""What an image holds, read from the archive that `docker save` writes; nothing of the image is run."""
+"""The contents of an image, read from the archive that `docker save` writes; nothing in the image is run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _GZIP = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Image:
-    """An image: its name, SHA-256 of its configuration (which covers each layer), its bill of materials."""
+    """An image: its name, the SHA-256 of its configuration (which covers each layer), its SBOM."""
 
     name: str
     digest: str
@@ -38,7 +38,7 @@ def names(repository: Path) -> list[str]:
 
 
 def found(name: str) -> Image:
-    """Return an image that the engine has; nothing is pulled."""
+    """Return an image that the local engine has; nothing is pulled."""
     with TemporaryDirectory(prefix="tickwire-image-") as folder:
         archive = Path(folder, "image.tar")
         _docker("image", "save", "--output", str(archive), name)
@@ -46,7 +46,7 @@ def found(name: str) -> Image:
 
 
 def read(file: Path, name: str) -> Image:
-    """Return the one image of an archive. Raise `UpkeepError` when its layers are not those that it names."""
+    """Return the only image in an archive. Raise `UpkeepError` if a layer does not match its digest."""
     try:
         with tarfile.open(file) as archive:
             (entry,) = json.load(_member(archive, "manifest.json"))
@@ -58,14 +58,14 @@ def read(file: Path, name: str) -> Image:
     except (KeyError, TypeError, ValueError, EOFError, OSError, tarfile.TarError) as error:
         raise UpkeepError(f"{name}: its archive cannot be read: {error}") from error
     if strays:
-        raise UpkeepError(f"{name}: the layer {strays[0]} is not the one that its configuration names.")
+        raise UpkeepError(f"{name}: the layer {strays[0]} does not match its configuration.")
     if bill is None:
-        raise UpkeepError(f"{name}: it has no bill of materials (/{_BILL}).")
+        raise UpkeepError(f"{name}: the image has no bill of materials (/{_BILL}).")
     return Image(name, hashlib.sha256(configuration).hexdigest(), bill)
 
 
 def _bill(archive: tarfile.TarFile, layers: Sequence[str]) -> Mapping[str, Any] | None:
-    """Return the bill that a container would see: that of the uppermost layer which has one."""
+    """Return the bill that a container would see: that of the topmost layer that has one."""
     for layer in reversed(layers):
         with tarfile.open(fileobj=_layer(archive, layer)) as files:
             found = [file for file in files if file.isfile() and file.name.removeprefix("./") == _BILL]
@@ -75,7 +75,7 @@ def _bill(archive: tarfile.TarFile, layers: Sequence[str]) -> Mapping[str, Any] 
 
 
 def _layer(archive: tarfile.TarFile, name: str) -> IO[bytes]:
-    """Return a layer's files as a tar archive, which some engines write compressed."""
+    """Return a layer as an uncompressed tar archive; some engines compress it."""
     stored = _member(archive, name)
     is_compressed = stored.read(2) == _GZIP
     stored.seek(0)
@@ -85,7 +85,7 @@ def _layer(archive: tarfile.TarFile, name: str) -> IO[bytes]:
 def _member(archive: tarfile.TarFile, name: str | tarfile.TarInfo) -> IO[bytes]:
     content = archive.extractfile(name)
     if content is None:
-        raise ValueError(f"{name} is no file")
+        raise ValueError(f"{name} is not a file")
     return content
 
 

@@ -1,4 +1,4 @@
-"""What an installation is to the verbs, and which one is meant."""
+"""The interface of an installation, as the commands use it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 from upkeep.commands import Command, Session
 
 SERVICES = ("gateway", "stock-data", "email", "batch-processor")
-# The database and role of each service; both carry the same name.
+# The database and role of each service; both have the same name.
 DATABASES = {
     "gateway": "gateway",
     "stock-data": "stock_data",
@@ -20,15 +20,15 @@ DATABASES = {
 
 
 class Installation(Protocol):
-    """An installation on this machine: its servers' programs, its secrets, its processes.
+    """An installation on this machine: the programs of its servers, its secrets and its processes.
 
-    Secrets go by these names in every way of running: `api-key`, `pepper`, `previous-pepper`,
+    Secrets have these names in every way of running: `api-key`, `pepper`, `previous-pepper`,
     `email-secrets-key`, `email-previous-secrets-key`, `smtp-password`, `postgres-<role>`, `rabbitmq-<user>`.
     """
 
     @property
     def kind(self) -> str:
-        """Return how it runs, in words."""
+        """The way in which it runs, in words."""
 
     @property
     def gateway_url(self) -> str:
@@ -40,41 +40,41 @@ class Installation(Protocol):
 
     @property
     def is_running(self) -> bool:
-        """Return whether its services run."""
+        """Whether its services run."""
 
     def secret(self, name: str) -> str:
-        """Return a secret; an empty text when there is none."""
+        """Return a secret, or an empty text when there is none."""
 
     def put(self, name: str, text: str) -> None:
-        """Keep a secret, and what is made of it: the next start of a process reads it."""
+        """Store a secret and the files derived from it, which processes read at their next start."""
 
     def changed_at(self, name: str) -> float:
         """Return when a secret was last written, in seconds since 1970."""
 
     def restart(self, service: str) -> None:
-        """Let a service drain and end, and return when it is ready again."""
+        """Restart a service gracefully, and return when it is ready again."""
 
     def postgres(self, program: str, *arguments: str, database: str) -> Command:
-        """Return a program of PostgreSQL (`psql`, `pg_dump`, …), logged in as the superuser."""
+        """Return a command that runs a PostgreSQL program (`psql`, `pg_dump`, …) as the superuser."""
 
     def login(self, role: str, password: str) -> Command:
-        """Return a program that fails unless `role` may log in with `password`."""
+        """Return a command that fails unless `role` can log in with `password`."""
 
     def rabbitmqctl(self, *arguments: str) -> Command:
-        """Return a call of `rabbitmqctl`."""
+        """Return a command that calls `rabbitmqctl`."""
 
     def python(self, source: str) -> Command:
-        """Return a Python program that can reach the broker and imports what the services have."""
+        """Return a command that runs Python where the broker and the services' packages are available."""
 
     @property
     def broker_url(self) -> str:
-        """The broker's address for that program, as the user who may do everything."""
+        """The broker's address for that command, with the login of the administrator."""
 
     def servers_only(self) -> AbstractContextManager[None]:
-        """Run PostgreSQL and RabbitMQ without any service, for the length of the block."""
+        """Run PostgreSQL and RabbitMQ without any service for the length of the block."""
 
     def settings(self) -> Mapping[str, Mapping[str, str]]:
-        """Return the variables of each service, secrets included."""
+        """Return the environment variables of each service, including secrets."""
 
     @property
     def backups(self) -> Path:
@@ -82,12 +82,12 @@ class Installation(Protocol):
 
 
 def session(installation: Installation, database: str) -> Session:
-    """Return a connection as the superuser that stays open; a refused statement ends it."""
+    """Return a connection as the superuser that stays open; a rejected statement ends it."""
     options = ("--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--file=-")
     return Session(installation.postgres("psql", *options, database=database))
 
 
 def query(installation: Installation, database: str, statements: str) -> str:
-    """Return the rows of `statements`, run as the superuser; they are read from the standard input."""
+    """Run `statements` as the superuser, by the standard input, and return their rows."""
     options = ("--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--file=-")
     return installation.postgres("psql", *options, database=database).run(statements).strip()

@@ -1,4 +1,4 @@
-"""The native run (`make run`) as the verbs see it."""
+"""The native run (`make run`), as the commands use it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class NativeStack:
 
     @cached_property
     def blueprint(self) -> Blueprint:
-        """The stack as it runs, or as it would."""
+        """The blueprint of the stack as it runs, or as it would run."""
         ports = runner.ports(self.run) or self.variables.ports
         return Blueprint(self.run, ports, variables=self.variables.variables)
 
@@ -60,7 +60,7 @@ class NativeStack:
 
     @property
     def is_running(self) -> bool:
-        """Return whether its services run."""
+        """Whether its services run."""
         return runner.owner(self.run) is not None
 
     @property
@@ -70,20 +70,20 @@ class NativeStack:
 
     @property
     def broker_url(self) -> str:
-        """The broker's address, as the user who may do everything."""
+        """The broker's address, with the login of the administrator."""
         return self.blueprint.rabbitmq.url_of(ADMIN)
 
     def secret(self, name: str) -> str:
-        """Return a secret; an empty text when there is none."""
+        """Return a secret, or an empty text when there is none."""
         file = self._file(name)
         return file.read_text().strip() if file.exists() else ""
 
     def put(self, name: str, text: str) -> None:
-        """Keep a secret, and write the addresses that hold it anew."""
+        """Store a secret, and rewrite the addresses that contain it."""
         variable = _SET_BY_HAND.get(name)
         if variable in self.variables.variables:
             raise UpkeepError(
-                f"{variable} is set in .env or in the environment, which counts: change it there, "
+                f"{variable} is set in .env or in the environment, which takes precedence: change it there, "
                 "or remove it there and start the stack again before `make rotate`."
             )
         write_private(self._file(name), text)
@@ -94,10 +94,10 @@ class NativeStack:
         return self._file(name).stat().st_mtime
 
     def restart(self, service: str) -> None:
-        """Ask the process to drain and end; the runner starts it again. Return when it is ready."""
+        """Restart a service gracefully (the runner starts it again), and return when it is ready."""
         before = runner.state(self.run).get(service, {}).get("pid", "")
         if not before:
-            raise UpkeepError(f"{service} is not ready: see `make status`, and try again.")
+            raise UpkeepError(f"{service} is not ready: see `make status`, then try again.")
         os.kill(int(before), signal.SIGTERM)
         deadline = time.monotonic() + _RESTART_S
         while time.monotonic() < deadline:
@@ -108,30 +108,30 @@ class NativeStack:
         raise UpkeepError(f"{service} is not ready after {_RESTART_S:.0f} s: less +G {self.run.log(service)}")
 
     def postgres(self, program: str, *arguments: str, database: str) -> Command:
-        """Return a program of PostgreSQL, logged in as the superuser."""
+        """Return a command that runs a PostgreSQL program as the superuser."""
         environment = self._login_environment(SUPERUSER, self.secret(f"postgres-{SUPERUSER}"))
         binary = str(self.blueprint.postgres.cluster.binaries / program)
         return Command((binary, f"--dbname={database}", *arguments), environment)
 
     def login(self, role: str, password: str) -> Command:
-        """Return a program that fails unless `role` may log in with `password`."""
+        """Return a command that fails unless `role` can log in with `password`."""
         binary = str(self.blueprint.postgres.cluster.binaries / "psql")
         database = "postgres" if role == METRICS else role
         words = (binary, "--no-psqlrc", f"--dbname={database}", "--command=SELECT 1")
         return Command(words, self._login_environment(role, password))
 
     def rabbitmqctl(self, *arguments: str) -> Command:
-        """Return a call of `rabbitmqctl`."""
+        """Return a command that calls `rabbitmqctl`."""
         program, environment = self.blueprint.rabbitmq.control_program
         return Command((program, *arguments), environment)
 
     def python(self, source: str) -> Command:
-        """Return a Python program."""
+        """Return a command that runs Python."""
         return Command((sys.executable, "-c", source), dict(os.environ))
 
     @contextmanager
     def servers_only(self) -> Iterator[None]:
-        """Run PostgreSQL and RabbitMQ without any service, for the length of the block."""
+        """Run PostgreSQL and RabbitMQ without any service for the length of the block."""
         RunDirectory.at(self.run.root)
         blueprint = Blueprint(
             self.run, self.blueprint.ports, services=(), without=("prometheus", "mailbox", "memcached")
@@ -147,17 +147,17 @@ class NativeStack:
                 loop.close()
 
     def settings(self) -> Mapping[str, Mapping[str, str]]:
-        """Return the variables of each service, secrets included."""
+        """Return the environment variables of each service, including secrets."""
         backing, ports = self.blueprint.backing, self.blueprint.ports
         return {service.name: backing.environment(service, ports) for service in SERVICES}
 
     def log(self, name: str, lines: int) -> str:
-        """Return the last lines that a process wrote."""
+        """Return the last lines that a process logged."""
         file = self.run.log(name)
         return "\n".join(file.read_text(errors="replace").splitlines()[-lines:]) if file.exists() else ""
 
     def readiness(self, service: str) -> str:
-        """Return the answer of `/readyz` of a service, or why there is none."""
+        """Return a service's answer to `/readyz`, or the reason why there is none."""
         (found,) = (one for one in SERVICES if one.name == service)
         try:
             status, body = asyncio.run(probes.http_get(found.ops_port(self.blueprint.ports), "/readyz"))

@@ -1,4 +1,4 @@
-"""Rotating secrets: server, file and process change together, and the old one is shown to be dead."""
+"""Rotation of secrets: server, file and process change together, and the old secret is proved invalid."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Say = Callable[[str], None]
 
 BROKER_USERS = (*SERVICES, "admin")
 _GROUPS = ("postgres", "rabbitmq")
-# A gateway remembers for 5 s what the database said of a key, and writes every 30 s when keys were used.
+# A gateway caches the database's answer about a key for 5 s, and writes every 30 s when keys were used.
 _FORGOTTEN_S = 10
 _SEALED_WITHIN_S = 60
 _SECRETS_KEY, _BEFORE = "email-secrets-key", "email-previous-secrets-key"
-# Servers give up a mail after five days at most (RFC 5321 4.5.4.1), and then it comes back.
+# Mail servers give up after five days at most (RFC 5321 4.5.4.1), and then the mail bounces.
 _BOUNCES_FOR = timedelta(days=5)
 _REFUSED = "The gateway refuses the bootstrap key under the new pepper."
 
 
 def names(installation: Installation) -> list[str]:
-    """Return the names of the secrets that can be rotated; a group stands for all of its secrets."""
+    """Return the names of the secrets that can be rotated; the name of a group rotates all its secrets."""
     roles = [f"postgres-{role}" for role in installation.roles]
     users = [f"rabbitmq-{user}" for user in BROKER_USERS]
     return ["api-key", "pepper", _SECRETS_KEY, "smtp-password", *_GROUPS, *roles, *users]
@@ -42,9 +42,9 @@ def rotate(
     say: Say,
     now: bool = False,
 ) -> None:
-    """Rotate the secret `name`; `new` is one that others have given.
+    """Rotate the secret `name`; `new` is the new value, if somebody else chooses it.
 
-    `finish` ends an overlap in which the old one is valid, too; `now` ends it before its time.
+    `finish` ends the overlap in which the old one is valid, too; `now` allows that before its time.
     """
     if not installation.is_running:
         raise UpkeepError("Nothing runs: start the stack first (`make run` or `make up`).")
@@ -59,16 +59,16 @@ def rotate(
             _rotate_secrets_key(installation, say)
     elif name == "smtp-password":
         if not new:
-            raise UpkeepError("The relay gives the password: NEW_SECRET=… make rotate SECRET=smtp-password")
+            raise UpkeepError("The relay sets this password: NEW_SECRET=… make rotate SECRET=smtp-password")
         installation.put("smtp-password", new)
         installation.restart("email")
-        say("smtp-password: the service email logs in at the relay with it from now on.")
+        say("smtp-password: the email service logs in at the relay with the new one from now on.")
     elif name in names(installation):
         for one in names(installation):
             if one not in _GROUPS and (one == name or (name in _GROUPS and one.startswith(f"{name}-"))):
                 _rotate_login(installation, one, say)
     else:
-        raise UpkeepError(f"There is no secret {name!r}: {', '.join(names(installation))}.")
+        raise UpkeepError(f"There is no secret {name!r}; the secrets are: {', '.join(names(installation))}.")
 
 
 def _rotate_api_key(installation: Installation, say: Say) -> None:
@@ -78,20 +78,20 @@ def _rotate_api_key(installation: Installation, say: Say) -> None:
     if status != 200:
         raise UpkeepError(
             f"The gateway does not rotate the bootstrap key (HTTP {status}: {answer.get('detail', answer)}). "
-            "When it works no more, make another one: make keys-reset."
+            "If it no longer works, make another one: make keys-reset."
         )
     installation.put("api-key", answer["key"])
-    # The gateway reads the key at its start: it says so when that one has stopped working.
+    # The gateway reads the key at its start, and reports one that does not work.
     installation.restart("gateway")
     _require(_key_status(installation, answer["key"]) == 200, "The gateway refuses the new key.")
-    _require(_key_status(installation, old) == 401, "The old key still works.")
-    say("api-key: a new one is in its file and works; the old one gets 401.")
+    _require(_key_status(installation, old) == 401, "The gateway still accepts the old key.")
+    say("api-key: the new one is in its file and works; the old one gets 401.")
 
 
 def _rotate_pepper(installation: Installation, say: Say) -> None:
     if installation.secret("previous-pepper"):
         raise UpkeepError(
-            "A rotation of the pepper is under way: end it with `make rotate SECRET=pepper ARGS=--finish`."
+            "The pepper is being rotated already: end that with `make rotate SECRET=pepper ARGS=--finish`."
         )
     key = installation.secret("api-key")
     installation.put("previous-pepper", installation.secret("pepper"))
@@ -99,14 +99,14 @@ def _rotate_pepper(installation: Installation, say: Say) -> None:
     installation.restart("gateway")
     _require(_key_status(installation, key) == 200, _REFUSED)
     say(
-        "pepper: a new one is in force. Keys that are used from now on are stored under it; then end the "
-        "overlap with `make rotate SECRET=pepper ARGS=--finish`, which names those that were not used."
+        "pepper: the new one is in force. Each key is hashed with it when it is next used. Later, end the "
+        "overlap with `make rotate SECRET=pepper ARGS=--finish`, which lists the keys that were not used."
     )
 
 
 def _finish_pepper(installation: Installation, say: Say) -> None:
     if not installation.secret("previous-pepper"):
-        raise UpkeepError("No rotation of the pepper is under way.")
+        raise UpkeepError("The pepper is not being rotated.")
     began = datetime.fromtimestamp(installation.changed_at("pepper"), UTC).isoformat()
     # Use is written every 30 seconds.
     time.sleep(max(0.0, installation.changed_at("pepper") + 35 - time.time()))
@@ -121,9 +121,9 @@ def _finish_pepper(installation: Installation, say: Say) -> None:
     installation.restart("gateway")
     key = installation.secret("api-key")
     _require(_key_status(installation, key) == 200, _REFUSED)
-    say("pepper: the old one is gone.")
+    say("pepper: the old one is removed.")
     if unused:
-        say("These keys were not used meanwhile and work no more; rotate or revoke them:\n  " + unused)
+        say("These keys were not used meanwhile and no longer work; rotate or revoke them:\n  " + unused)
 
 
 def _rotate_secrets_key(installation: Installation, say: Say) -> None:
@@ -131,23 +131,23 @@ def _rotate_secrets_key(installation: Installation, say: Say) -> None:
     is_under_way = previous not in ("", present)
     if is_under_way and not _sealed_otherwise(installation):
         raise UpkeepError(
-            f"A rotation of {_SECRETS_KEY} is under way: end it with "
+            f"{_SECRETS_KEY} is being rotated already: end that with "
             f"`make rotate SECRET={_SECRETS_KEY} ARGS=--finish`."
         )
     if not is_under_way:
-        # Otherwise one was broken off: its second half is done again.
+        # Otherwise a rotation was interrupted: its second half is repeated.
         installation.put(_BEFORE, present)
         installation.put(_SECRETS_KEY, secrets.token_urlsafe(32))
     installation.restart("email")
     deadline = time.monotonic() + _SEALED_WITHIN_S
     while left := _sealed_otherwise(installation):
-        _require(time.monotonic() < deadline, f"{left} DKIM keys are not encrypted anew yet.")
+        _require(time.monotonic() < deadline, f"{left} DKIM keys are not re-encrypted yet.")
         time.sleep(0.5)
-    say(f"{_SECRETS_KEY}: a new one is in force, and all DKIM keys are encrypted with it.")
+    say(f"{_SECRETS_KEY}: the new one is in force, and all DKIM keys are encrypted with it.")
     if _may_bounce(installation):
         say(
-            "Mails that left before have return paths that the old one signed, and may come back until "
-            f"{_bounced_until(installation):%Y-%m-%d %H:%M} UTC: then forget the old one with "
+            "Mails sent before have return paths signed with the old one, and may bounce until "
+            f"{_bounced_until(installation):%Y-%m-%d %H:%M} UTC: after that, remove the old one with "
             f"`make rotate SECRET={_SECRETS_KEY} ARGS=--finish`."
         )
     else:
@@ -156,14 +156,14 @@ def _rotate_secrets_key(installation: Installation, say: Say) -> None:
 
 def _finish_secrets_key(installation: Installation, say: Say, *, now: bool) -> None:
     if not installation.secret(_BEFORE):
-        raise UpkeepError(f"No rotation of {_SECRETS_KEY} is under way.")
+        raise UpkeepError(f"{_SECRETS_KEY} is not being rotated.")
     left = _sealed_otherwise(installation)
     _require(not left, f"{left} DKIM keys need the old one: `make rotate SECRET={_SECRETS_KEY}` first.")
     until = _bounced_until(installation)
     if _may_bounce(installation) and datetime.now(UTC) < until and not now:
         raise UpkeepError(
-            f"Mails that left before the rotation may come back until {until:%Y-%m-%d %H:%M} UTC, and are "
-            "refused without the old one. Wait, or, where it has leaked, end it at once: "
+            f"Mails sent before the rotation may bounce until {until:%Y-%m-%d %H:%M} UTC, and these bounces "
+            "are refused without the old one. Wait, or, if it has leaked, end the overlap at once: "
             f"make rotate SECRET={_SECRETS_KEY} ARGS='--finish --now'."
         )
     _forget_secrets_key(installation, say)
@@ -172,11 +172,11 @@ def _finish_secrets_key(installation: Installation, say: Say, *, now: bool) -> N
 def _forget_secrets_key(installation: Installation, say: Say) -> None:
     installation.put(_BEFORE, "")
     installation.restart("email")
-    say(f"{_SECRETS_KEY}: the old one is gone: no DKIM key needs it, no return path of it is valid.")
+    say(f"{_SECRETS_KEY}: the old one is removed: no DKIM key needs it, and its return paths are invalid.")
 
 
 def _may_bounce(installation: Installation) -> bool:
-    """Return whether mails leave with signed return paths."""
+    """Return whether mails are sent with signed return paths."""
     settings = installation.settings()["email"]
     return bool(settings.get("EMAIL_BOUNCE_DOMAIN") or settings.get("EMAIL_RETURN_PATH_TARGET"))
 
@@ -186,7 +186,7 @@ def _bounced_until(installation: Installation) -> datetime:
 
 
 def _sealed_otherwise(installation: Installation) -> int:
-    """Return how many DKIM keys are encrypted with another secret than the present one."""
+    """Return the number of DKIM keys that are encrypted with another secret than the current one."""
     # As `emailer.domains.keys` derives it (HKDF, RFC 5869); the first half of a Fernet key signs.
     extracted = hmac.digest(bytes(32), installation.secret(_SECRETS_KEY).encode(), "sha256")
     signing_key = hmac.digest(extracted, b"tickwire dkim keys\x01", "sha256")[:16]
@@ -206,7 +206,7 @@ def _rotate_login(installation: Installation, name: str, say: Say) -> None:
     else:
         installation.rabbitmqctl("change_password", user).run(new + "\n")
         process = user if user in SERVICES else None
-    # The server first: what a file says must be true for a process that starts just now.
+    # Only now: a process that starts at this moment must find a password that the server accepts.
     installation.put(name, new)
     if process is not None:
         installation.restart(process)
@@ -214,9 +214,9 @@ def _rotate_login(installation: Installation, name: str, say: Say) -> None:
         installation.restart("postgres-exporter")
     _require(_may_log_in(installation, kind, user, new), f"{kind} refuses the new password of {user}.")
     _require(
-        not _may_log_in(installation, kind, user, old), f"{kind} still takes the old password of {user}."
+        not _may_log_in(installation, kind, user, old), f"{kind} still accepts the old password of {user}."
     )
-    say(f"{name}: changed{'' if process is None else f', {process} started anew'}; the old one is refused.")
+    say(f"{name}: changed{'' if process is None else f', {process} restarted'}; the old one is refused.")
 
 
 def _may_log_in(installation: Installation, kind: str, user: str, password: str) -> bool:
@@ -237,5 +237,5 @@ def _key_status(installation: Installation, key: str) -> int:
 def _require(holds: bool, otherwise: str) -> None:
     if not holds:
         raise UpkeepError(
-            f"{otherwise} Nothing was taken back: call the same again, or see the service's log."
+            f"{otherwise} Nothing was rolled back: run the same command again, or see the service's log."
         )

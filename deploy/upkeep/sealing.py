@@ -1,7 +1,7 @@
-"""Files that only the holder of a passphrase can read: AES-256-GCM in chunks, none of which can be moved.
+"""Files encrypted with a passphrase: AES-256-GCM in chunks whose order is authenticated.
 
-A file begins with a mark and the salt of the key (scrypt). Each chunk is sealed under its number and whether
-it is the last one, so that chunks cannot be changed, swapped, repeated or left out.
+A file begins with a magic number and the salt of the key (scrypt). The nonce of each chunk has its number and
+whether it is the last one, so that chunks cannot be changed, swapped, repeated or left out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHORTEST = 16
 
 
 def seal(source: Path, target: Path, passphrase: str) -> None:
-    """Write `source` to `target` so that only `passphrase` opens it. Raise `UpkeepError` for a weak one."""
+    """Encrypt `source` into `target` with `passphrase`. Raise `UpkeepError` if it is too short."""
     if len(passphrase) < _SHORTEST:
         raise UpkeepError(f"BACKUP_KEY must have at least {_SHORTEST} characters.")
     salt = secrets.token_bytes(_SALT_BYTES)
@@ -41,19 +41,19 @@ def open_sealed(source: Path, target: Path, passphrase: str) -> None:
     """Decrypt `source` into `target`. Raise `UpkeepError` for a wrong passphrase or a changed file."""
     with source.open("rb") as sealed, target.open("wb") as clear:
         if sealed.read(len(_MARK)) != _MARK:
-            raise UpkeepError(f"{source} is not a sealed backup.")
+            raise UpkeepError(f"{source} is not an encrypted backup.")
         cipher = _cipher(passphrase, sealed.read(_SALT_BYTES))
         try:
             for number, is_last, chunk in _chunks(sealed, _CHUNK_BYTES + _TAG_BYTES):
                 clear.write(cipher.decrypt(_nonce(number, is_last=is_last), chunk, None))
         except InvalidTag:
             raise UpkeepError(
-                f"{source} cannot be opened: BACKUP_KEY is another one, or the file was changed."
+                f"{source} cannot be decrypted: BACKUP_KEY is wrong, or the file was changed."
             ) from None
 
 
 def is_sealed(file: Path) -> bool:
-    """Return whether `file` needs a passphrase."""
+    """Return whether `file` is encrypted."""
     with file.open("rb") as found:
         return found.read(len(_MARK)) == _MARK
 

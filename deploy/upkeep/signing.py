@@ -40,7 +40,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class NotVerified(UpkeepError):
-    """Why an image is not what somebody has signed."""
+    """An image does not match a valid signature; the message says why."""
 
 
 def sign(image: Image, key: bytes) -> dict[str, Any]:
@@ -64,12 +64,12 @@ def sign(image: Image, key: bytes) -> dict[str, Any]:
 
 
 def verify(image: Image, envelope: Mapping[str, Any], key: bytes) -> str:
-    """Raise `NotVerified` unless the holder of `key` has signed this very image; return the id of the key.
+    """Return the id of `key` if its holder has signed exactly this image, else raise `NotVerified`.
 
     `key` is a public key in PEM.
 
-    The registry in the name does not matter: images move to others. Service and version do, so an older
-    image with its own signature is not taken for a newer one.
+    The registry in the name is ignored, because images are copied to others. Service and version must match,
+    so that an older image with its own signature is not accepted as a newer one.
     """
     public = load_pem_public_key(key)
     if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
@@ -81,17 +81,17 @@ def verify(image: Image, envelope: Mapping[str, Any], key: bytes) -> str:
     except (KeyError, TypeError, ValueError) as error:
         raise NotVerified(f"{image.name}: the signature cannot be read.") from error
     if not is_statement or not any(_fits(public, signature, payload) for signature in signatures):
-        raise NotVerified(f"{image.name}: no signature is of this key.")
+        raise NotVerified(f"{image.name}: there is no signature by this key.")
     statement = json.loads(payload)
     (subject,) = statement["subject"]
     if _short(subject["name"]) != _short(image.name):
-        raise NotVerified(f"{image.name}: the signature is of {subject['name']}.")
+        raise NotVerified(f"{image.name}: the signature is for {subject['name']}.")
     if subject["digest"]["sha256"] != image.digest:
         raise NotVerified(
-            f"{image.name}: it is {image.digest}, and {subject['digest']['sha256']} was signed."
+            f"{image.name}: the image is {image.digest}, but {subject['digest']['sha256']} was signed."
         )
     if (statement["predicateType"], statement["predicate"]) != (_BILL, image.bill):
-        raise NotVerified(f"{image.name}: its bill of materials is not the one that was signed.")
+        raise NotVerified(f"{image.name}: the bill of materials is not the one that was signed.")
     return _key_id(public)
 
 
@@ -100,8 +100,8 @@ def main(arguments: Sequence[str] | None = None, *, look: Callable[[str], Image]
     parser = argparse.ArgumentParser(prog="python -m upkeep.signing", description=__doc__)
     parser.add_argument("verb", choices=("sign", "verify"))
     parser.add_argument("--key", type=Path, required=True, help="private (sign) or public (verify), in PEM")
-    parser.add_argument("--folder", type=Path, default=Path("signatures"), help="of the signatures")
-    parser.add_argument("images", nargs="*", help="names of images that this machine has")
+    parser.add_argument("--folder", type=Path, default=Path("signatures"), help="folder of the signatures")
+    parser.add_argument("images", nargs="*", help="names of local images")
     options = parser.parse_intermixed_args(arguments)
     try:
         key = options.key.read_bytes()
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None, *, look: Callable[[str], Image]
 
 
 def _short(name: str) -> str:
-    """Return service and version of an image: its name without registry and folder."""
+    """Return service and version of an image: its name without registry and path."""
     return name.rpartition("/")[2]
 
 

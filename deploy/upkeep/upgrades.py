@@ -1,4 +1,4 @@
-"""Whether this release can take the place of the one that runs, said before anything is replaced."""
+"""The check, before anything is replaced, whether this release can replace the one that runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check(installation: NativeStack, repository: Path) -> tuple[list[str], list[
         )
         notes += [f"{service}: {text}" for name, text in _attention(repository) if name in pending]
         if later:
-            # The release that runs is newer: this one works with its schema, if it is the one before.
+            # The running release is newer. This one works with its schema if it is the previous release.
             notes.append(f"{service}: this is a way back, its schema stays as it is: {' '.join(later)}")
         ready = installation.readiness(service)
         if not ready.startswith("200 "):
@@ -50,9 +50,9 @@ def check(installation: NativeStack, repository: Path) -> tuple[list[str], list[
 
 
 def _attention(repository: Path) -> Iterator[tuple[str, str]]:
-    """Return what an upgrade has to heed that applies a migration, by its name.
+    """Yield the name of a migration, and what to heed in an upgrade that applies it.
 
-    A file of its own, because the script for containers reads it as well.
+    They are in a separate file, because the script for containers reads it, too.
     """
     for line in (repository / "deploy/upkeep/attention.txt").read_text(encoding="utf-8").splitlines():
         name, _, text = line.partition("|")
@@ -60,7 +60,7 @@ def _attention(repository: Path) -> Iterator[tuple[str, str]]:
 
 
 def migrations(repository: Path, package: str) -> Iterator[str]:
-    """Return the migrations that this release brings for a service, in their order."""
+    """Return the migrations of a service in this release, in order."""
     folders = {"chassis": repository / "services/chassis/src/chassis/schema"}
     (own,) = repository.glob(f"services/*/src/{package}/migrations")
     folders[package] = own

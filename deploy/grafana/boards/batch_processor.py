@@ -12,7 +12,7 @@ BOARD = Board(
     panels=(
         stack(
             "Items",
-            "Items finished a second, by operation and outcome.",
+            "Items finished per second, by operation and outcome.",
             "ops",
             rate("tickwire_batch_items_total", "operation", "outcome"),
         ),
@@ -24,7 +24,7 @@ BOARD = Board(
         ),
         panel(
             "Completion",
-            "From acceptance (or the time asked for) to the last item.",
+            "From acceptance (or the requested time) to the last item.",
             "s",
             *quantiles("tickwire_batch_completion_seconds", "kind"),
         ),
@@ -36,7 +36,7 @@ BOARD = Board(
         ),
         panel(
             "Wait of owners",
-            "How long the first chunk of an owner with nothing at work waited; the objective is 1 s.",
+            "How long the first chunk of an owner with no chunk running waited; the objective is 1 s.",
             "s",
             *quantiles("tickwire_batch_owner_wait_seconds"),
         ),
@@ -48,7 +48,7 @@ BOARD = Board(
         ),
         panel(
             "Uploads in validation",
-            "Uploads whose custom ids are compared, or wait for it.",
+            "Uploads whose custom ids are being compared, or wait for that.",
             "short",
             highest("tickwire_batches_validating", "service"),
         ),
@@ -66,13 +66,13 @@ BOARD = Board(
         ),
         panel(
             "Chunks behind limits",
-            "Chunks that wait until their limits let them begin; they delay nobody else.",
+            "Chunks that wait until their limits allow them to begin; they delay no others.",
             "short",
             highest("tickwire_batch_limited_chunks", "service"),
         ),
         panel(
             "Paused",
-            "Operations and owners of which an administrator lets nothing begin.",
+            "Operations and owners that an administrator has paused.",
             "short",
             highest("tickwire_batch_paused", "kind"),
         ),
@@ -96,13 +96,13 @@ BOARD = Board(
         ),
         panel(
             "Processes of items",
-            "Processes in which operations run; one is kept when there is nothing to do.",
+            "Processes that run operations; one is kept when all are idle.",
             "short",
             highest("tickwire_batch_processes", "service"),
         ),
         panel(
             "Deaths of processes",
-            "Processes a second that ended while an operation was at work, or were killed at its deadline.",
+            "Processes per second that ended while an operation was running, or were killed at its deadline.",
             "ops",
             rate("tickwire_batch_process_deaths_total", "operation", "reason"),
         ),
@@ -114,7 +114,7 @@ BOARD = Board(
         ),
         panel(
             "Runs of schedules",
-            "Runs a second by what became of them; a run that fired is accepted or refused next.",
+            "Runs per second by outcome; a run that fired is then accepted or refused.",
             "ops",
             rate("tickwire_schedule_runs_total", "outcome"),
         ),
@@ -144,7 +144,7 @@ BOARD = Board(
         ),
         panel(
             "Time to handle",
-            "Time to handle a group of messages, 99 of 100.",
+            "Time to handle a group of messages, 99th percentile.",
             "s",
             quantile(
                 0.99, "tickwire_message_handle_seconds", "queue", "type", where='service="batch-processor"'
@@ -158,7 +158,7 @@ BOARD = Board(
         ),
         panel(
             "Time to answer",
-            "Requests for states and results, 99 of 100.",
+            "Requests for states and results, 99th percentile.",
             "s",
             quantile(0.99, "tickwire_rpc_server_seconds", "type", where='service="batch-processor"'),
         ),

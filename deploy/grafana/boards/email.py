@@ -18,7 +18,7 @@ BOARD = Board(
         ),
         share(
             "Delivered",
-            "Part of the attempts that the relay took.",
+            "Share of the attempts that the relay accepted.",
             Query(
                 '(sum(rate(tickwire_email_attempts_total{outcome="delivered"}[$__rate_interval]))'
                 " or vector(0)) / sum(rate(tickwire_email_attempts_total[$__rate_interval]))",
@@ -27,25 +27,25 @@ BOARD = Board(
         ),
         panel(
             "Accepted to delivered",
-            "From the 202 (or the time asked for) to the relay's 250.",
+            "From the 202 (or the requested time) to the relay's 250.",
             "s",
             *quantiles("tickwire_email_accept_to_delivered_seconds"),
         ),
         panel(
             "Due recipients",
-            "Recipients whose next attempt is due and who wait.",
+            "Recipients that wait although their next attempt is due.",
             "short",
             highest("tickwire_email_due_recipients", "service"),
         ),
         panel(
             "Longest wait",
-            "For how long the first of the due recipients has been due.",
+            "For how long the first of these recipients has been due.",
             "s",
             highest("tickwire_email_oldest_due_seconds", "stream"),
         ),
         panel(
             "Domains at their rate",
-            "Domains that get no mail at the moment, as EMAIL_DOMAIN_LIMITS allows no more in this period.",
+            "Domains that are sent no mail now, because EMAIL_DOMAIN_LIMITS allows no more in this period.",
             "short",
             highest("tickwire_email_limited_domains", "service"),
         ),
@@ -57,51 +57,51 @@ BOARD = Board(
         ),
         stack(
             "Removed",
-            "Mails of which attachments, content or record were removed because their time was over; ended "
-            "suppressions, and failures of addresses that count no more.",
+            "Mails whose attachments, content or record were removed after their retention; ended "
+            "suppressions, and failures of addresses that no longer count.",
             "ops",
             rate("tickwire_email_removed_total", "kind"),
         ),
         panel(
             "Removal behind",
-            "For how long the next content to be removed has been past its retention.",
+            "How long the content that is removed next has been past its retention.",
             "s",
             highest("tickwire_email_removal_late_seconds", "service"),
         ),
         stack(
             "Templates",
-            "Templates checked or rendered, by what became of them; a failure is the template's own.",
+            "Templates checked or rendered, by outcome; a failure is caused by the template itself.",
             "ops",
             rate("tickwire_email_templates_total", "outcome"),
         ),
         stack(
             "Written",
-            "Mails written: light ones in the service, heavy ones in processes; interrupted ones wait.",
+            "Mails built: light ones in the service, heavy ones in processes; interrupted ones wait.",
             "ops",
             rate("tickwire_email_written_total", "kind"),
         ),
         stack(
             "Uploads",
-            "Files uploaded for mails, by what became of them.",
+            "Files uploaded for mails, by outcome.",
             "ops",
             rate("tickwire_email_uploads_total", "outcome"),
         ),
         stack(
             "Uploads removed",
-            "Uploads removed after they expired; many unused ones: clients upload what no mail attaches.",
+            "Uploads removed after they expired; unused ones are files that no mail has attached.",
             "ops",
             rate("tickwire_email_uploads_removed_total", "kind"),
         ),
         panel(
             "Uploads stored",
-            "Bytes that uploads take; at EMAIL_UPLOADS_TOTAL_BYTES (most) no more are taken.",
+            "Bytes of all uploads; at EMAIL_UPLOADS_TOTAL_BYTES (most) no more are accepted.",
             "bytes",
             highest("tickwire_email_uploads_bytes", "service"),
             Query("max(tickwire_email_uploads_most_bytes)", "most"),
         ),
         stack(
             "Sender domains",
-            "Domains by state; losing: verified, and a DNS record is gone that was there.",
+            "Domains by state; losing: verified, but a DNS record has disappeared.",
             "short",
             highest("tickwire_email_domains", "state"),
         ),
@@ -113,31 +113,31 @@ BOARD = Board(
         ),
         panel(
             "Looks behind",
-            "For how long the next check of the records of a domain has been due.",
+            "How long the next check of a domain's records has been overdue.",
             "s",
             highest("tickwire_email_domain_check_late_seconds", "service"),
         ),
         stack(
             "Signed",
-            "Mails written for the relay, with and without a DKIM signature.",
+            "Mails built for the relay, with and without a DKIM signature.",
             "ops",
             rate("tickwire_email_signed_total", "outcome"),
         ),
         stack(
             "Senders refused",
-            "Mails whose owner may not send from that domain: at the gateway, or before they would leave.",
+            "Mails whose owner may not send from their domain: refused at the gateway, or before sending.",
             "ops",
             rate("tickwire_email_senders_refused_total", "source"),
         ),
         stack(
             "Bounces",
-            "Bounces, by what they say.",
+            "Bounces, by kind.",
             "ops",
             rate("tickwire_email_bounces_total", "kind"),
         ),
         panel(
             "Bounces by domain",
-            "Part of the accepted mails that bounced.",
+            "Share of the accepted mails that bounced.",
             "percentunit",
             Query(
                 "sum by (domain) (increase(tickwire_email_domain_bounces_total[$__rate_interval]))"
@@ -147,8 +147,8 @@ BOARD = Board(
         ),
         stack(
             "Suppressions",
-            "Addresses suppressed (bounce, reply, manual, import), not suppressed as their owner has no room "
-            "for more (no-room), and not any more (success, lifted).",
+            "Addresses suppressed (bounce, reply, manual, import), not suppressed because their owner has "
+            "reached the limit (no-room), and no longer suppressed (success, lifted).",
             "ops",
             rate("tickwire_email_suppressions_total", "kind"),
         ),
@@ -160,7 +160,7 @@ BOARD = Board(
         ),
         panel(
             "Relays passed over",
-            "Relays that turned us away and are passed over for the next one; none where there is only one.",
+            "Relays that cannot be used and are skipped for the next one; empty if there is only one.",
             "short",
             highest("tickwire_email_relays_away", "instance"),
         ),
@@ -196,7 +196,7 @@ BOARD = Board(
         ),
         panel(
             "Time to answer",
-            "Requests for a mail's state, 99 of 100.",
+            "Requests for a mail's state, 99th percentile.",
             "s",
             quantile(0.99, "tickwire_rpc_server_seconds", "type", where='service="email"'),
         ),

@@ -10,17 +10,17 @@ _STREAMS = 'route!~".*/events"'
 BOARD = Board(
     uid="gateway",
     title="Gateway",
-    description="HTTP by route, authentication, acceptance, and the calls to the services behind.",
+    description="HTTP by route, authentication, acceptance, and the calls to the other services.",
     panels=(
         stack(
             "Requests by route",
-            "HTTP requests a second, by route template.",
+            "HTTP requests per second, by route template.",
             "reqps",
             rate("tickwire_http_requests_total", "route", "method"),
         ),
         stack(
             "Requests by status",
-            "HTTP requests a second, by status.",
+            "HTTP requests per second, by status.",
             "reqps",
             rate("tickwire_http_requests_total", "status"),
         ),
@@ -32,13 +32,13 @@ BOARD = Board(
         ),
         panel(
             "Latency by route",
-            "99 of 100 requests are answered within this time; dots are exemplars with their trace.",
+            "99 of 100 requests are answered within this time; dots are exemplars that link to a trace.",
             "s",
             quantile(0.99, "tickwire_http_request_seconds", "route", where=_STREAMS),
         ),
         panel(
             "Latency",
-            "The middle, the slow end, and the slowest of a thousand.",
+            "Median, 99th percentile, and 99.9th percentile.",
             "s",
             *quantiles("tickwire_http_request_seconds", where=_STREAMS),
             quantile(0.999, "tickwire_http_request_seconds", where=_STREAMS),
@@ -69,30 +69,30 @@ BOARD = Board(
         ),
         panel(
             "Idempotent replays",
-            "Requests that were answered from the stored answer of an earlier one.",
+            "Requests that were answered with the stored answer of an earlier one.",
             "ops",
             rate("tickwire_idempotent_replays_total"),
         ),
         stack(
             "Quotes answered",
-            "Quotes a second: from the push, or by a request to stock-data.",
+            "Quotes per second: from pushed quotes, or by a request to stock-data.",
             "ops",
             rate("tickwire_quotes_answered_total", "origin"),
         ),
         share(
             "Quotes answered from the push",
-            "The higher, the fewer requests go to stock-data.",
+            "The higher the share, the fewer requests go to stock-data.",
             part('tickwire_quotes_answered_total{origin="push"}', "tickwire_quotes_answered_total"),
         ),
         panel(
             "Coalesced requests",
-            "Questions that shared another's call instead of making their own.",
+            "Requests that shared the call of another one instead of making their own.",
             "ops",
             rate("tickwire_coalesced_requests_total", "call"),
         ),
         stack(
             "Calls to services",
-            "Requests to other services a second, by outcome.",
+            "Requests to other services per second, by outcome.",
             "reqps",
             rate("tickwire_rpc_client_calls_total", "target", "outcome", where='service="gateway"'),
         ),

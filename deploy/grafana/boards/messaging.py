@@ -20,19 +20,19 @@ BOARD = Board(
         ),
         panel(
             "Broker blocked",
-            "1 while the broker accepts no messages from a process, because of an alarm of memory or disk.",
+            "1 while the broker accepts no messages from a process because of a memory or disk alarm.",
             "short",
             highest("tickwire_broker_blocked", "service", "link"),
         ),
         stack(
             "Published",
-            "Messages a second, by exchange and confirm outcome.",
+            "Messages per second, by exchange and outcome of the confirm.",
             "ops",
             rate("tickwire_messages_published_total", "exchange", "outcome"),
         ),
         panel(
             "Publish to confirm",
-            "Time until the broker has a message for good, 99 of 100.",
+            "Time until the broker has confirmed a message, 99th percentile.",
             "s",
             quantile(0.99, "tickwire_publish_confirm_seconds", "exchange"),
         ),
@@ -56,32 +56,32 @@ BOARD = Board(
         ),
         stack(
             "Settled",
-            "Messages a second, by queue and outcome.",
+            "Messages per second, by queue and outcome.",
             "ops",
             rate("tickwire_messages_consumed_total", "queue", "outcome"),
         ),
         stack(
             "Unknown types",
-            "Messages a second of types that the replica does not know; they wait, then they are parked."
-            " There are none outside of a rolling upgrade.",
+            "Messages per second of types that the replica does not know; they wait, then they are parked."
+            " There should be none except during a rolling upgrade.",
             "ops",
             rate("tickwire_messages_consumed_total", "queue", "outcome", where='type="unknown"'),
         ),
         panel(
             "Age when taken",
-            "How long messages wait before they are taken first, 99 of 100.",
+            "How long messages wait until they are first taken, 99th percentile.",
             "s",
             quantile(0.99, "tickwire_message_age_seconds", "queue"),
         ),
         panel(
             "Attempts",
-            "Attempts that messages took to their end, 99 of 100.",
+            "Attempts per finished message, 99th percentile.",
             "none",
             quantile(0.99, "tickwire_message_attempts", "queue"),
         ),
         panel(
             "Time to handle",
-            "Time to handle a group of messages, 99 of 100.",
+            "Time to handle a group of messages, 99th percentile.",
             "s",
             quantile(0.99, "tickwire_message_handle_seconds", "queue", "type"),
         ),
@@ -105,7 +105,7 @@ BOARD = Board(
         ),
         panel(
             "Ready in queues",
-            "Messages ready, as RabbitMQ counts them.",
+            "Ready messages, as RabbitMQ counts them.",
             "short",
             highest("rabbitmq_detailed_queue_messages_ready", "queue", where=_OWN),
         ),
@@ -123,7 +123,7 @@ BOARD = Board(
         ),
         panel(
             "Consumers as seen by the services",
-            "Consumers and ready messages by the services' own statistics, and how many should consume.",
+            "Consumers and ready messages by the services' own statistics, and the expected consumers.",
             "short",
             highest("tickwire_queue_consumers", "queue"),
             Query("sum by (queue) (tickwire_queue_consumers_expected)", "{{queue}} expected"),
@@ -131,7 +131,7 @@ BOARD = Board(
         ),
         panel(
             "Retry ladder",
-            "Messages that wait on each rung.",
+            "Messages that wait on each rung of the retry ladder.",
             "short",
             highest("rabbitmq_detailed_queue_messages_ready", "queue", where='queue=~"retry[.].+"'),
         ),
@@ -143,19 +143,19 @@ BOARD = Board(
         ),
         panel(
             "Requests that wait their turn",
-            "An owner has a few requests answered at a time by each process; its others wait for them.",
+            "Each process answers a few requests of an owner at a time; the owner's other requests wait.",
             "short",
             total("tickwire_rpc_server_waiting", "service"),
         ),
         panel(
             "Time to answer",
-            "Time to answer a request, 99 of 100.",
+            "Time to answer a request, 99th percentile.",
             "s",
             quantile(0.99, "tickwire_rpc_server_seconds", "type"),
         ),
         panel(
             "RabbitMQ: messages",
-            "Messages a second, in and out.",
+            "Messages per second, in and out.",
             "ops",
             Query(rate("rabbitmq_global_messages_received_total").expr, "received"),
             Query(rate("rabbitmq_global_messages_delivered_total").expr, "delivered"),
@@ -163,7 +163,7 @@ BOARD = Board(
         ),
         panel(
             "RabbitMQ: dead letters",
-            "Messages dead-lettered a second: expired ones are the retry ladder at work.",
+            "Messages dead-lettered per second; expired ones are retries at the end of their delay.",
             "ops",
             Query(rate("rabbitmq_global_messages_dead_lettered_expired_total").expr, "expired"),
             Query(rate("rabbitmq_global_messages_dead_lettered_delivery_limit_total").expr, "delivery limit"),

@@ -21,7 +21,7 @@ BOARD = Board(
         ),
         panel(
             "Error budget left",
-            "What is left of the 30 days' error budget, or of what metrics are kept; at 0 it is spent.",
+            "Remaining error budget of 30 days, or of the time for which metrics are kept; at 0 it is spent.",
             "percentunit",
             Query(
                 "slo:period_error_budget_remaining:ratio",
@@ -30,19 +30,19 @@ BOARD = Board(
         ),
         panel(
             "Burn rate",
-            "How fast each budget burns: at 1 it lasts exactly 30 days, at 14.4 somebody is called.",
+            "How fast each budget burns: at 1 it lasts exactly 30 days, at 14.4 an alert pages.",
             "short",
             Query("slo:current_burn_rate:ratio", "{{sloth_slo}} {{sloth_service}}"),
         ),
         stack(
             "Requests",
-            "HTTP requests a second at the gateway, by status.",
+            "HTTP requests per second at the gateway, by status.",
             "reqps",
             rate("tickwire_http_requests_total", "status"),
         ),
         share(
             "Failed requests",
-            "Part of the HTTP requests that the gateway answered with 5xx.",
+            "Share of the HTTP requests that the gateway answered with 5xx.",
             Query(
                 '(sum(rate(tickwire_http_requests_total{status=~"5.."}[$__rate_interval])) or vector(0))'
                 " / sum(rate(tickwire_http_requests_total[$__rate_interval]))",
@@ -51,7 +51,7 @@ BOARD = Board(
         ),
         panel(
             "Latency",
-            "Time to answer an HTTP request; streams count at their end and are left out.",
+            "Time to answer an HTTP request, without streams.",
             "s",
             *quantiles("tickwire_http_request_seconds", where='route!~".*/events"'),
         ),
@@ -87,7 +87,7 @@ BOARD = Board(
         ),
         panel(
             "Parked messages",
-            "Messages that nobody could handle and that wait for a decision.",
+            "Messages that could not be handled and wait for a decision.",
             "short",
             highest("tickwire_parked_messages", "service", "queue"),
         ),
@@ -99,7 +99,7 @@ BOARD = Board(
         ),
         panel(
             "Ready processes",
-            "Processes that report that they can work; a service without a value does not answer.",
+            "Processes that report that they are ready; a service without a value does not answer.",
             "short",
             total("tickwire_ready", "service"),
         ),
@@ -111,7 +111,7 @@ BOARD = Board(
         ),
         share(
             "Quotes answered from the push",
-            "Part of the quotes that needed no request to stock-data.",
+            "Share of the quotes that needed no request to stock-data.",
             part('tickwire_quotes_answered_total{origin="push"}', "tickwire_quotes_answered_total"),
         ),
         panel(

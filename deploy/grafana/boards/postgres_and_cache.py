@@ -23,14 +23,14 @@ BOARD = Board(
         ),
         panel(
             "Connections",
-            "Connections by database, and the most there may be.",
+            "Connections by database, and the limit.",
             "short",
             Query(f"sum by (datname) (pg_stat_database_numbackends{{{_DATABASES}}})", "{{datname}}"),
             Query("max(pg_settings_max_connections)", "most"),
         ),
         panel(
             "Transactions",
-            "Commits and rollbacks a second.",
+            "Commits and rollbacks per second.",
             "ops",
             Query(
                 rate("pg_stat_database_xact_commit", "datname", where=_DATABASES).expr, "{{datname}} commit"
@@ -42,7 +42,7 @@ BOARD = Board(
         ),
         share(
             "Buffer hits",
-            "Part of the pages that were found in memory.",
+            "Share of the pages that were found in memory.",
             Query(
                 f"{_HIT.expr} / ({_HIT.expr} + {_READ.expr})",
                 "{{datname}}",
@@ -50,7 +50,7 @@ BOARD = Board(
         ),
         panel(
             "Deadlocks",
-            "Deadlocks a second.",
+            "Deadlocks per second.",
             "ops",
             rate("pg_stat_database_deadlocks", "datname", where=_DATABASES),
         ),
@@ -62,25 +62,25 @@ BOARD = Board(
         ),
         panel(
             "Age of the last backup",
-            "Time since the last complete backup began; empty when there is none.",
+            "Time since the last complete backup began; empty if there is none.",
             "s",
             Query("max(time() - (tickwire_last_backup_timestamp_seconds > 0))", "age"),
         ),
         panel(
             "Wait for a connection",
-            "Time to get a connection from the services' pools, 99 of 100.",
+            "Time to get a connection from the services' pools, 99th percentile.",
             "s",
             quantile(0.99, "tickwire_postgres_acquire_seconds", "service"),
         ),
         panel(
             "Cache look-ups",
-            "Look-ups of the services a second, by outcome.",
+            "Look-ups by the services per second, by outcome.",
             "ops",
             rate("tickwire_cache_reads_total", "service", "cache", "outcome"),
         ),
         share(
             "Cache hits",
-            "Part of the look-ups that found something.",
+            "Share of the look-ups that found a value.",
             part('tickwire_cache_reads_total{outcome="hit"}', "tickwire_cache_reads_total", "cache"),
         ),
         panel(
@@ -91,21 +91,21 @@ BOARD = Board(
         ),
         panel(
             "memcached: memory",
-            "Bytes of items, and the most there may be.",
+            "Bytes of items, and the limit.",
             "bytes",
             Query("sum(memcached_current_bytes)", "items"),
             Query("sum(memcached_limit_bytes)", "most"),
         ),
         panel(
             "memcached: items",
-            "Items kept, and items evicted a second to make room.",
+            "Stored items, and items evicted per second to make room.",
             "short",
             Query("sum(memcached_current_items)", "items"),
             Query(rate("memcached_items_evicted_total").expr, "evicted"),
         ),
         panel(
             "memcached: commands",
-            "Commands a second.",
+            "Commands per second.",
             "ops",
             rate("memcached_commands_total", "command", "status"),
         ),

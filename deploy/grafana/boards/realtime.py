@@ -1,4 +1,4 @@
-"""Pushed things: connections, publications, conflation, recovery."""
+"""Realtime: connections, publications, conflation, recovery."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ BOARD = Board(
         ),
         panel(
             "Closed by the gateway",
-            "Connections a second that the gateway closed, by code (3008: too slow).",
+            "Connections per second that the gateway closed, by code (3008: too slow).",
             "ops",
             rate("tickwire_realtime_closed_total", "code"),
         ),
         panel(
             "Refused",
-            "WebSockets a second that were refused, by the problem's code.",
+            "WebSockets refused per second, by the code of the problem.",
             "ops",
             rate("tickwire_realtime_refused_total", "code"),
         ),
         panel(
             "Publications",
-            "Publications a second that reached connections, by kind.",
+            "Publications per second that reached connections, by kind.",
             "ops",
             rate("tickwire_realtime_publications_total", "kind"),
         ),
         panel(
             "Conflated",
-            "Publications a second that a newer one overwrote before they left.",
+            "Publications per second that were replaced by a newer one before they were sent.",
             "ops",
             rate("tickwire_realtime_conflated_total"),
         ),
         panel(
             "Recoveries",
-            "Subscriptions that asked for what they missed, by outcome.",
+            "Subscriptions that asked for missed publications, by outcome.",
             "ops",
             rate("tickwire_realtime_recoveries_total", "outcome"),
         ),
         panel(
             "Publish to listener",
-            "Age of live messages when the gateway has handed them on, 99 of 100.",
+            "Age of live messages when the gateway has handed them to its listeners, 99th percentile.",
             "s",
             quantile(0.99, "tickwire_live_message_age_seconds", "type"),
         ),
@@ -66,7 +66,7 @@ BOARD = Board(
         ),
         panel(
             "Live messages",
-            "Transient messages published a second, by service and outcome.",
+            "Transient messages published per second, by service and outcome.",
             "ops",
             rate("tickwire_messages_published_total", "service", "outcome", where='exchange="live"'),
         ),

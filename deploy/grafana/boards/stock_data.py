@@ -15,25 +15,25 @@ BOARD = Board(
     panels=(
         panel(
             "Ticks published",
-            "Quotes that the feed publishes a second.",
+            "Quotes that the feed publishes per second.",
             "ops",
             rate("tickwire_ticks_published_total", "instance"),
         ),
         panel(
             "Bars published",
-            "Bars of the current minute that the feed publishes a second.",
+            "Bars of the current minute that the feed publishes per second.",
             "ops",
             rate("tickwire_live_bars_published_total", "instance"),
         ),
         panel(
             "Last tick",
-            "Time since each gateway received a pushed quote; empty before the first since its start.",
+            "Time since each gateway last received a pushed quote; empty until the first after its start.",
             "s",
             Query("time() - (tickwire_quotes_last_push_timestamp_seconds > 0)", "{{instance}}"),
         ),
         panel(
             "Feeds running",
-            "Processes that play the feed: one, when history is replayed; and those that are set up to.",
+            "Processes that run the feed (one, if history is replayed), and those that are configured to.",
             "short",
             Query('sum(tickwire_feed_running{service="stock-data"})', "running"),
             Query('sum(tickwire_feed_expected{service="stock-data"})', "set up to"),
@@ -52,19 +52,19 @@ BOARD = Board(
         ),
         panel(
             "Price alerts armed",
-            "Alerts that the replica that feeds watches.",
+            "Alerts watched by the replica that runs the feed.",
             "short",
             highest("tickwire_alerts_armed", "service"),
         ),
         panel(
             "Price alerts fired",
-            "Firings that were stored a second.",
+            "Firings stored per second.",
             "ops",
             rate("tickwire_alerts_fired_total"),
         ),
         panel(
             "Price alerts late",
-            "From the tick that fires an alert to its stored firing; and the age of the oldest that waits.",
+            "From the tick that fires an alert to its stored firing, and the age of the oldest that waits.",
             "s",
             *quantiles("tickwire_alert_fire_seconds"),
             highest("tickwire_alerts_oldest_crossing_seconds", "service"),
@@ -77,13 +77,13 @@ BOARD = Board(
         ),
         stack(
             "Provider calls",
-            "Calls to providers a second, by outcome.",
+            "Calls to providers per second, by outcome.",
             "ops",
             rate("tickwire_provider_calls_total", "provider", "outcome"),
         ),
         share(
             "Provider failures",
-            "Part of the calls that failed; an unknown symbol is an answer.",
+            "Share of the calls that failed; an unknown symbol is not a failure.",
             Query(
                 f"1 - sum by (provider) (rate({_CALLS}{{{_ANSWERED}}}[$__rate_interval]))"
                 f" / sum by (provider) (rate({_CALLS}[$__rate_interval]))",
@@ -92,7 +92,7 @@ BOARD = Board(
         ),
         panel(
             "Quota left",
-            "Calls that each provider still allows until its reset, as its own answers say.",
+            "Calls that each provider still allows until its reset, according to its answers.",
             "short",
             lowest("tickwire_provider_quota_remaining", "provider"),
         ),
@@ -116,7 +116,7 @@ BOARD = Board(
         ),
         share(
             "Cache hits",
-            "Part of the look-ups in memcached that found something.",
+            "Share of the look-ups in memcached that found a value.",
             part('tickwire_cache_reads_total{outcome="hit"}', "tickwire_cache_reads_total", "cache"),
         ),
         panel(
@@ -127,7 +127,7 @@ BOARD = Board(
         ),
         panel(
             "Ticks that could not leave",
-            "Live messages dropped because the broker took none.",
+            "Live messages dropped because the broker did not accept them.",
             "ops",
             rate(
                 "tickwire_messages_published_total", "outcome", where='service="stock-data", exchange="live"'

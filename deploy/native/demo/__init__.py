@@ -42,7 +42,7 @@ STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
 
 
 async def walk(*, url: str, mailbox_url: str, key: str, console: Console) -> int:
-    """Do every step; return how many failed."""
+    """Run every step; return how many failed."""
     headers = {"Authorization": f"Bearer {key}"}
     async with (
         httpx.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_S, trust_env=False) as api,

@@ -8,7 +8,7 @@ from native.demo.tour import Tour, frame
 
 
 async def lobby(tour: Tour) -> None:
-    """One connection speaks, another hears it, in order."""
+    """One connection sends messages, another receives them in order."""
     async with tour.socket() as hearer, tour.socket() as speaker:
         await hearer.send(json.dumps({"id": 2, "subscribe": {"channel": "chat:lobby"}}))
         await frame(hearer, "subscribe")
@@ -21,7 +21,7 @@ async def lobby(tour: Tour) -> None:
 
 
 async def private_room(tour: Tour) -> None:
-    """A room that only its members find; who is there is seen by all of them."""
+    """A room that is visible only to its members; all of them see who is present."""
     name = f"tour-{tour.run}"
     await tour.post("/v1/rooms", {"name": name, "private": True})
     channel = {"channel": f"chat:{name}"}

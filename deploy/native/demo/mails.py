@@ -28,7 +28,7 @@ Diagnostic-Code: smtp; 550 5.1.1 no such user
 
 
 async def mail(tour: Tour) -> None:
-    """A mail is accepted at once, delivered behind the queue, and its way can be read."""
+    """A mail is accepted at once and delivered from the queue; its timeline shows each step."""
     address = f"you+{tour.run}@example.org"
     body = {
         "from": "tour@example.org",
@@ -64,7 +64,7 @@ async def upload(tour: Tour) -> None:
 
 
 async def domain(tour: Tour) -> None:
-    """A domain to send from: the DNS records that show whose it is, and what a look at them finds."""
+    """A domain to send from: the DNS records that prove its ownership, and the result of a check."""
     made = await tour.post("/v1/domains", {"name": f"tour-{tour.run}.example"})
     looked = await tour.post(f"/v1/domains/{made['id']}/verify")
     table = Table("purpose", "record", "value", "found", box=None, padding=(0, 2, 0, 3))
@@ -74,9 +74,9 @@ async def domain(tour: Tour) -> None:
         table.add_row(record["purpose"], place, shown, record["state"])
     tour.console.print(table)
     if looked["status"] != "pending":
-        raise DemoError(f"nobody has set these records, and the domain is {looked['status']}")
+        raise DemoError(f"the domain is {looked['status']}, although nobody has published its records")
     tour.say(
-        "not verified: nobody owns it. Mails of one that is are signed, with keys that are kept encrypted"
+        "not verified: nobody has published its records. Mails from a verified domain are signed with DKIM"
     )
     removed = await tour.api.delete(f"/v1/domains/{made['id']}", headers={"If-Match": "*"})
     if removed.status_code != 204:
@@ -84,7 +84,7 @@ async def domain(tour: Tour) -> None:
 
 
 async def suppression(tour: Tour) -> None:
-    """An address that gets no mail: the mail says why it was not sent, until the suppression is lifted."""
+    """No mail is sent to a suppressed address, and the mail says why, until the suppression is lifted."""
     address = f"gone+{tour.run}@example.org"
     made = await tour.post("/v1/suppressions", {"address": address, "reason": "asked on the phone"})
     wish = {"to": [address], "subject": f"A word, {tour.run}", "text": "Nobody shall read this yet."}
@@ -103,7 +103,7 @@ async def suppression(tour: Tour) -> None:
 
 
 async def template(tour: Tour) -> None:
-    """A template is stored and previewed, and a mail is made of it."""
+    """A template is stored and previewed, and a mail is rendered from it."""
     name, address = f"tour-{tour.run}", f"template+{tour.run}@example.org"
     source = {
         "subject": "{{ name }}, your watch list",
@@ -118,11 +118,11 @@ async def template(tour: Tour) -> None:
     accepted = await tour.post("/v1/emails", {"to": [address], "template": {"name": name, "data": data}})
     await arrived(tour, address, began, identifier=accepted["id"])
     made_of = (await tour.get(f"/v1/emails/{accepted['id']}"))["template"]
-    tour.say(f"made of version {made_of['version']} of {made_of['name']}")
+    tour.say(f"rendered from version {made_of['version']} of {made_of['name']}")
 
 
 async def bounce(tour: Tour) -> None:
-    """A mail comes back hours later: its return path names the recipient, who gets no more mail."""
+    """A mail bounces hours later: its return path identifies the recipient, who is then suppressed."""
     address = f"bounced+{tour.run}@example.org"
     began = time.monotonic()
     accepted = await tour.post("/v1/emails", {"to": [address], "subject": f"A try {tour.run}", "text": "?"})
@@ -131,7 +131,7 @@ async def bounce(tour: Tour) -> None:
     message = (await tour.mailbox.get(f"/api/v1/message/{found['messages'][0]['ID']}")).json()
     path = message["ReturnPath"].strip("<>")
     if not path.startswith("b+"):
-        tour.say("off here: set EMAIL_BOUNCE_DOMAIN to have mails leave with a return path of their own")
+        tour.say("off here: set EMAIL_BOUNCE_DOMAIN to send mails with a return path of their own")
         return
     report = _REPORT.format(address=address).encode()
     headers = {"Content-Type": "message/rfc822"}
@@ -147,7 +147,7 @@ async def bounce(tour: Tour) -> None:
 
 
 async def limit(tour: Tour) -> None:
-    """Three mails to a domain that is sent one in three seconds: those over its rate wait for their turn."""
+    """Three mails to a domain whose rate is one in three seconds: those beyond it wait for their turn."""
     began, accepted = time.monotonic(), {}
     for number in range(3):
         address = f"reader-{number}+{tour.run}@slow.tickwire.example"
@@ -161,15 +161,15 @@ async def limit(tour: Tour) -> None:
     *_, last = accepted.values()
     following = (await until(stored))["next"] or {"what": "nothing"}
     if "rate" not in following["what"]:
-        tour.say("off here: set EMAIL_DOMAIN_LIMITS=slow.tickwire.example=1/3 to send no more than that")
+        tour.say("off here: set EMAIL_DOMAIN_LIMITS=slow.tickwire.example=1/3 to limit the domain's rate")
         return
-    tour.say(f"what the last one waits for: {following['what']}")
+    tour.say(f"next step of the last one: {following['what']}")
     for address, identifier in accepted.items():
         await arrived(tour, address, began, identifier=identifier)
 
 
 async def arrived(tour: Tour, address: str, began: float, *, identifier: str = "") -> None:
-    """Wait until a mail for `address` is in the mailbox, and say how long it took; raise when it failed."""
+    """Wait until a mail for `address` is in the mailbox, and print how long it took; raise if it failed."""
 
     async def look() -> Json | None:
         state: Json = await tour.get(f"/v1/emails/{identifier}") if identifier else {"status": ""}

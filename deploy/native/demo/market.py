@@ -19,7 +19,7 @@ _STREAM_S = 5.0
 
 
 async def quotes(tour: Tour) -> None:
-    """One call, several symbols: each price says where it comes from and how old it is."""
+    """One call for several symbols: each price has its source and its age."""
     answer = await tour.get("/v1/stocks", symbols=",".join(SYMBOLS))
     table = Table("symbol", "price", "change", "source", "as of", box=None, padding=(0, 2, 0, 3))
     for quote in answer["quotes"]:
@@ -71,7 +71,7 @@ async def live_bars(tour: Tour) -> None:
 
 
 async def alert(tour: Tour) -> None:
-    """Two price alerts, one over and one under the price of now: the next move fires one of them."""
+    """Two price alerts, one above and one below the current price: the next move fires one of them."""
     address = f"alerts+{tour.run}@example.org"
     price = (await tour.get("/v1/stocks/AAPL"))["price"]
     async with tour.socket() as connection:
@@ -99,7 +99,7 @@ async def overview(tour: Tour) -> None:
 
 
 def sparkline(values: list[float], *, width: int) -> str:
-    """Return the course of `values` as a line of blocks of at most `width` characters."""
+    """Return `values` as a sparkline of at most `width` characters."""
     step = max(1, len(values) // width)
     shown = values[::step][:width]
     low, spread = min(shown), (max(shown) - min(shown)) or 1.0

@@ -1,4 +1,4 @@
-"""The tools of every step of the tour: the stack, the console, and functions that wait."""
+"""What every step of the tour uses: the stack, the console, and functions that wait."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Tour:
     mailbox: httpx.AsyncClient
     key: str
     console: Console
-    # Every run has its own addresses and rooms, so that what it sees is its own.
+    # Every run uses its own addresses and rooms, so that it sees only its own data.
     run: str = field(default_factory=lambda: secrets.token_hex(3))
 
     def say(self, text: str) -> None:
@@ -88,7 +88,7 @@ async def frame(connection: websockets.ClientConnection, kind: str) -> Json:
 
 
 def answer(response: httpx.Response) -> Json:
-    """Return the JSON of a response; raise `DemoError` with its problem when it is an error."""
+    """Return the JSON of a response; raise `DemoError` with its problem details if it is an error."""
     if response.is_success:
         return dict(response.json())
     problem = response.json() if "json" in response.headers.get("content-type", "") else {}

@@ -20,7 +20,7 @@ async def task(tour: Tour) -> None:
 
 
 async def steering(tour: Tour) -> None:
-    """A task for later: joined by its key, paused, moved to now, resumed, and followed by another."""
+    """A task for later: found by its unique key, paused, moved to now, resumed, and followed by another."""
     body = {
         "operation": "echo",
         "payload": {"say": "later"},
@@ -30,7 +30,7 @@ async def steering(tour: Tour) -> None:
     }
     first, second = [await tour.post("/v1/tasks", body) for _ in range(2)]
     if first["id"] != second["id"]:
-        raise DemoError("two tasks hold one unique key")
+        raise DemoError("two tasks have the same unique key")
     path = f"/v1/tasks/{first['id']}"
 
     async def in_state(status: str) -> Json | None:
@@ -55,7 +55,7 @@ async def steering(tour: Tour) -> None:
 
 
 async def bulk(tour: Tour) -> None:
-    """Three tasks for later, counted and then cancelled by one call with the filter that finds them."""
+    """Three tasks for later, counted and then cancelled by one call with the same filter."""
     began = datetime.now(UTC).isoformat()
     later = [{"operation": "echo", "payload": number, "delay_s": 3600} for number in range(3)]
     made = [(await tour.post("/v1/tasks", body))["id"] for body in later]
@@ -68,7 +68,7 @@ async def bulk(tour: Tour) -> None:
 
     counted = await until(known)
     done = answer(await tour.api.post("/v1/tasks/cancel", params=chosen))
-    tour.say(f"{counted['matched']} would be cancelled, {done['changed']} were")
+    tour.say(f"{counted['matched']} matched the filter, {done['changed']} were cancelled")
     for task_id in made:
         await until(partial(_ended, tour, f"/v1/tasks/{task_id}"))
 
@@ -91,7 +91,7 @@ async def batch(tour: Tour) -> None:
 
 
 async def limited(tour: Tour) -> None:
-    """Thirty items, of which no more than ten begin within a second, whatever else is free."""
+    """Thirty items with a limit: no more than ten begin within a second, however much capacity is free."""
     limit = {"items": 10, "per_s": 1}
     body = {"operation": "echo", "items": list(range(30)), "options": {"rate_limit": limit}}
     began = time.monotonic()
@@ -101,7 +101,7 @@ async def limited(tour: Tour) -> None:
 
 
 async def indicators(tour: Tour) -> None:
-    """Moving average and relative strength, computed on thirteen years of closes in other processes."""
+    """Moving average and relative strength, computed on thirteen years of closes in separate processes."""
     items = [{"symbol": symbol, "indicators": ["sma:20", "rsi:14"]} for symbol in ("AAPL", "IBM", "MSFT")]
     accepted = await tour.post("/v1/batches", {"operation": "stock.indicators", "items": items})
     await until(lambda: _ended(tour, f"/v1/batches/{accepted['id']}"))
@@ -111,7 +111,7 @@ async def indicators(tour: Tour) -> None:
 
 
 async def valuation(tour: Tour) -> None:
-    """A portfolio over a split of its shares: each day at its real close, to the cent."""
+    """A portfolio across a stock split: each day is valued at its actual close, to the cent."""
     days = (("2005-02-25", "100"), ("2005-02-28", "200"))
     ibm = {"symbol": "IBM", "quantity": "12.5"}
     items = [

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
             host=options.host,
             port=options.http_port,
             log_level="warning",
-            # It would stand still: the server looks at nothing while it waits for its end.
+            # The loop that updates this header is replaced below, so it would show the time of the start.
             date_header=False,
             # A page with open keep-alive connections must not hold up the stop.
             timeout_graceful_shutdown=1,
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that hears of its end by an event, where it would look ten times a second."""
+    """uvicorn that waits for an event to stop, instead of polling ten times a second."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         self._exiting = asyncio.Event()
@@ -51,7 +51,7 @@ class _Server(uvicorn.Server):
 
     @property
     def should_exit(self) -> bool:
-        """Return whether the server is to stop."""
+        """Whether the server should stop."""
         return self._exiting.is_set()
 
     @should_exit.setter
@@ -60,8 +60,8 @@ class _Server(uvicorn.Server):
             self._exiting.set()
 
     async def main_loop(self) -> None:
-        """Wait until the server is to stop."""
-        # Makes the headers that every answer has.
+        """Wait until the server should stop."""
+        # Makes the default headers of responses.
         await self.on_tick(0)
         await self._exiting.wait()
 
@@ -69,7 +69,7 @@ class _Server(uvicorn.Server):
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m native.mailbox",
-        description="Takes mail by SMTP, delivers none of it, shows it on a web page and over Mailpit's API.",
+        description="Accept mail by SMTP, deliver none, and show it on a web page and over Mailpit's API.",
         epilog=receiver.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -77,16 +77,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--smtp-port", type=int, default=1025, help="default 1025")
     parser.add_argument("--http-port", type=int, default=8025, help="default 8025")
     parser.add_argument(
-        "--keep", type=int, default=MOST_MESSAGES, help=f"newest messages to keep ({MOST_MESSAGES})"
+        "--keep", type=int, default=MOST_MESSAGES, help=f"number of newest messages to keep ({MOST_MESSAGES})"
     )
     parser.add_argument(
         "--keep-bytes", type=int, default=MOST_BYTES, help=f"bytes of the messages to keep ({MOST_BYTES})"
     )
     parser.add_argument(
-        "--directory", type=Path, help="folder in which messages are kept over a restart (default: none)"
+        "--directory", type=Path, help="folder in which messages survive a restart (default: none)"
     )
     parser.add_argument(
-        "--no-script", action="store_true", help="take every message, whatever the recipient's name"
+        "--no-script", action="store_true", help="accept every message, whatever the recipient's name"
     )
     return parser
 

@@ -77,38 +77,38 @@ def _routes(store: Store, scripts: Scripts) -> list[Route]:
 
 
 class Api:
-    """Mailpit's answers from the store."""
+    """The endpoints of Mailpit's API, answered from the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def info(self, _request: Request) -> Response:
-        """Answer what this is."""
+        """Answer with the mailbox's name and its number of messages."""
         return JSONResponse({"Version": "tickwire-mailbox", "Messages": len(self._store)})
 
     def messages(self, request: Request) -> Response:
-        """Answer a page of the newest messages."""
+        """Answer with a page of the newest messages."""
         return self._listing(request, list(self._store))
 
     def search(self, request: Request) -> Response:
-        """Answer a page of what matches `query`."""
+        """Answer with a page of the messages that match `query`."""
         return self._listing(request, self._store.search(_query(request)))
 
     async def message(self, request: Request) -> Response:
-        """Answer one message."""
-        # Reading a mail may take long, and needs nothing of the store.
+        """Answer with one message."""
+        # In a thread: parsing a mail may take long, and does not touch the store.
         return JSONResponse(await asyncio.to_thread(self._wanted(request).detail))
 
     async def headers(self, request: Request) -> Response:
-        """Answer the headers of one message."""
+        """Answer with the headers of one message."""
         return JSONResponse(await asyncio.to_thread(self._wanted(request).headers))
 
     def raw(self, request: Request) -> Response:
-        """Answer one message as it came in."""
+        """Answer with one message as it was received."""
         return Response(self._wanted(request).raw, media_type="text/plain; charset=utf-8", headers=_INERT)
 
     async def part(self, request: Request) -> Response:
-        """Answer one attachment or inline part, with its original bytes."""
+        """Answer with one attachment or inline part, with its original bytes."""
         number = _number(request.path_params["part"], -1)
         found = await asyncio.to_thread(self._wanted(request).file, number)
         if found is None:
@@ -117,7 +117,7 @@ class Api:
         return Response(found.content, media_type=found.content_type, headers=headers)
 
     async def delete(self, request: Request) -> Response:
-        """Forget the messages named in the body, or all without a body."""
+        """Delete the messages named in the body; without a body, delete all."""
         document = await _document(request)
         if not isinstance(document, dict) or not isinstance(document.get("IDs"), list | None):
             raise HTTPException(400, 'expected {"IDs": […]}')
@@ -126,7 +126,7 @@ class Api:
         return PlainTextResponse("ok")
 
     def delete_found(self, request: Request) -> Response:
-        """Forget the messages that match `query`."""
+        """Delete the messages that match `query`."""
         self._store.remove([message.id for message in self._store.search(_query(request))])
         return PlainTextResponse("ok")
 
@@ -154,7 +154,7 @@ class Api:
 
 
 def page(_request: Request) -> Response:
-    """Answer the web page."""
+    """Answer with the web page."""
     return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _policy(_PAGE), **_INERT})
 
 
@@ -167,7 +167,7 @@ _INERT = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
 def _policy(html: str) -> str:
-    # Mail is shown in a frame that inherits this policy: nothing is fetched, no script but ours runs.
+    # Mail is shown in a frame that inherits this policy: nothing is fetched, and only our own scripts run.
     scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     hashes = " ".join(f"'sha256-{digest}'" for digest in digests)
@@ -197,7 +197,7 @@ def _number(text: str, default: int) -> int:
 
 
 async def _document(request: Request) -> Any:
-    """Return the body as JSON. Raise `HTTPException` for one that is none, is too long or nested too deep."""
+    """Return the body as JSON. Raise `HTTPException` if it is invalid, too long or nested too deeply."""
     body = bytearray()
     async for part in request.stream():
         body += part

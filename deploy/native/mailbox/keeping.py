@@ -1,4 +1,4 @@
-"""Messages on disk, so that they are there after a restart: one file each, facts in its first line."""
+"""Messages on disk, so that they survive a restart: one file each, with metadata in its first line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNFINISHED = ".part"
 
 
 class Folder:
-    """The folder of the messages. A file that cannot be read is left alone, and its message is not shown."""
+    """The folder of the messages. A file that cannot be read is left there, and its message is not shown."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -43,7 +43,7 @@ class Folder:
         return found
 
     def write(self, message: Received) -> None:
-        """Keep a message; what was written in part is no message."""
+        """Store a message atomically: a file that was not finished is not loaded."""
         facts = {
             "sender": message.sender,
             "recipients": message.recipients,

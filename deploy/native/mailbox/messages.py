@@ -22,7 +22,7 @@ _SNIPPET_LENGTH = 250
 
 @dataclass(frozen=True)
 class Received:
-    """One message as it came in; `recipients` is the envelope, not the headers."""
+    """One message as it was received; `recipients` are those of the envelope, not of the headers."""
 
     raw: bytes
     sender: str
@@ -32,7 +32,7 @@ class Received:
 
     @cached_property
     def summary(self) -> Json:
-        """The entry of the list, as Mailpit's `MessageSummary`."""
+        """The list entry, as Mailpit's `MessageSummary`."""
         mail = ReadMail(self.raw)
         return self._heads(mail) | {
             "Read": False,
@@ -112,7 +112,7 @@ class Store:
         return reversed(self._messages.values())
 
     def add(self, message: Received) -> None:
-        """Keep a message; the oldest ones make room."""
+        """Add a message; remove the oldest ones to make room."""
         self._messages[message.id] = message
         self._bytes += len(message.raw)
         most, most_bytes = self._bounds
@@ -120,11 +120,11 @@ class Store:
             self.remove([next(iter(self._messages))])
 
     def get(self, identifier: str) -> Received | None:
-        """Return one message; `latest` is the newest."""
+        """Return one message; the identifier `latest` stands for the newest."""
         return next(iter(self), None) if identifier == "latest" else self._messages.get(identifier)
 
     def remove(self, identifiers: Iterable[str]) -> None:
-        """Forget these messages; unknown ones are ignored."""
+        """Remove these messages; ignore unknown ones."""
         known = [self._messages.pop(one) for one in identifiers if one in self._messages]
         self._bytes -= sum(len(message.raw) for message in known)
         self._forgotten(known)
@@ -134,7 +134,7 @@ class Store:
         self.remove(list(self._messages))
 
     def search(self, query: str) -> list[Received]:
-        """Return messages with every word: `to:`, `from:`, `cc:`, `subject:`, `message-id:` or any text."""
+        """Return messages that match every word: `to:`, `from:`, `cc:`, `subject:`, `message-id:` or text."""
         try:
             words = [word.lower() for word in shlex.split(query)]
         except ValueError:  # an open quote: take the words as they are
@@ -169,7 +169,7 @@ def _people(mail: ReadMail, header: str) -> list[dict[str, str]]:
 
 
 def _shown(address: str) -> str:
-    # The SMTP server hands undecodable octets over as surrogates, which JSON cannot carry.
+    # The SMTP server passes undecodable octets as surrogates, which JSON cannot contain.
     return decoded(address.encode("utf-8", "surrogateescape"))
 
 

@@ -1,4 +1,4 @@
-"""Mails read as far as they can be: each question is guarded by itself, and its fallback is the raw text.
+"""Tolerant parsing of mails: each accessor catches its own failures and falls back to the raw text.
 
 The older half of the standard library's parser (`compat32`) is used, because it keeps what it does not
 understand; the newer one raises on short broken headers, and takes quadratic time for long ones.
@@ -19,7 +19,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# What is longer is not read but shown as it is.
+# A longer header is not parsed but shown as it is.
 _LONGEST_HEADER = 16 * 1024
 # The parser compares every line with every boundary that is open.
 _MOST_COMPARISONS = 3_000_000
@@ -30,13 +30,13 @@ _ENCODED_WORD = re.compile(r"=\?([^?\s]+)\?([bBqQ])\?([^?\s]*)\?=")
 _BETWEEN_WORDS = re.compile(r"(\?=)\s+(?==\?)")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _CONTENT_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*")
-# Codecs of Python that are no character sets of mails: quadratic, or made to fail.
+# Python codecs that are not character sets of mails: they take quadratic time, or always fail.
 _NO_CHARSETS = frozenset(("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"))
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A part that is not shown as the body; `number` is its place among the parts."""
+    """A part that is not shown as the body; `number` is its position among the parts."""
 
     number: int
     filename: str
@@ -47,7 +47,7 @@ class File:
 
 
 class ReadMail:
-    """A mail as read from `raw`. No method raises, whatever the bytes are."""
+    """A mail parsed from `raw`. No method raises, whatever the bytes are."""
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
@@ -74,7 +74,7 @@ class ReadMail:
         return found
 
     def people(self, name: str) -> list[tuple[str, str]]:
-        """Return the (name, address) pairs of an address header; what is none is an address as it stands."""
+        """Return the (name, address) pairs of an address header; an invalid entry is kept as an address."""
         return [person for value in self._raw_headers(name) for person in _people(value)]
 
     def date(self) -> datetime | None:
@@ -82,7 +82,7 @@ class ReadMail:
         return attempted(lambda: parsedate_to_datetime(self.header("date")), None)
 
     def text(self) -> str:
-        """Return the plain text; of a mail that cannot be read, all of it."""
+        """Return the plain text, or the whole mail if it cannot be parsed."""
         if not self.is_readable:
             return decoded(self._raw)
         return "" if self._text is None else _text(self._text)
@@ -126,7 +126,7 @@ def attempted(function: Callable[[], T], fallback: T) -> T:
 
 
 def decoded(octets: bytes, charset: str = "") -> str:
-    """Return `octets` as text that JSON can carry: by `charset` if it is one, else as UTF-8 or Latin-1."""
+    """Return `octets` as text that JSON can contain: by `charset` if valid, else as UTF-8 or Latin-1."""
     text = attempted(lambda: _decode(octets, charset), None) if charset else None
     if text is None:
         text = attempted(octets.decode, None)
@@ -164,7 +164,7 @@ def _parse(raw: bytes) -> Message:
 
 
 def _leaves(mail: Message | None) -> Iterator[Message]:
-    """Yield the parts that contain no others, in their order; an attached mail is a part of its own."""
+    """Yield the parts that contain no others, in order; an attached mail is one part."""
     pending = [(mail, 0)] if mail is not None else []
     count = 0
     while pending and count < _MOST_PARTS:

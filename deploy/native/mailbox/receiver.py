@@ -1,17 +1,17 @@
-"""The SMTP side: takes every message, except where a script or the recipient's name asks for trouble.
+"""The SMTP side: accepts every message, unless a script or the recipient's name asks for a failure.
 
-Scripts are set on the page, or with `PUT /api/v1/scripts`; they go before names.
+Scripts are set on the page, or with `PUT /api/v1/scripts`; they take precedence over names.
 
-A test or a curious person gets any outcome by the recipient's local part (`+anything` may follow):
+The recipient's local part (`+anything` may follow) selects an outcome:
 
 | local part | what happens |
 |---|---|
 | `reject550`, `defer451` | RCPT is answered with that code |
-| `datareject554`, `datadefer451` | the message is answered with that code and not kept |
-| `greylist` | 451 for the first try of this sender and recipient, then taken |
+| `datareject554`, `datadefer451` | the message is answered with that code and not stored |
+| `greylist` | 451 for the first attempt of this sender and recipient, then accepted |
 | `slow3` | the answer to RCPT takes 3 s (60 at most) |
 | `dropbefore` | the connection is cut at DATA, before the message |
-| `dropafter` | the message is kept, and the connection cut instead of the answer |
+| `dropafter` | the message is stored, and the connection is cut instead of the answer |
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Limits:
 
 
 class Receiver:
-    """Puts accepted messages into the store; `scripted` switches the table above on."""
+    """Puts accepted messages into the store; `scripted` enables the table above."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Receiver:
                 return _reply(asked[action])
         content = envelope.original_content or b""
         message = Received(content, envelope.mail_from or "", tuple(envelope.rcpt_tos))
-        # Read and kept now, in a thread, so that the list has nothing left to do.
+        # Parsed and stored now, in a thread, so that listing messages is quick.
         await asyncio.to_thread(lambda: (message.summary, self._keep(message)))
         self._store.add(message)
         if "dropafter" in asked or planned:
@@ -137,7 +137,7 @@ class Receiver:
 
 
 def _planned(envelope: Envelope) -> dict[str, Script]:
-    """Return the scripts for the message itself, by recipient, which the library's envelope carries."""
+    """Return the scripts for the message itself, by recipient; the library's envelope carries them."""
     found: dict[str, Script] = envelope.__dict__.setdefault("planned", {})
     return found
 

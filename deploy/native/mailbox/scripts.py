@@ -1,4 +1,4 @@
-"""Scripts: what the mailbox answers to chosen recipients, set from its page or over its API."""
+"""Scripts: the mailbox's answers to selected recipients, set on its page or over its API."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _CODES = {"fail": range(500, 600), "defer": range(400, 500)}
 class Script:
     """An answer to recipients that match `to` (`*` and `?` stand for anything), for the next `times` mails.
 
-    `fail` and `defer` answer `code` and `text`, `drop` cuts the connection, each at `stage`: at RCPT, or for
-    the message (`drop` keeps it then). `slow` answers RCPT after `seconds`.
+    `fail` and `defer` answer with `code` and `text`, `drop` cuts the connection, each at `stage`: at RCPT, or
+    after the message (which `drop` still stores). `slow` answers RCPT after `seconds`.
     """
 
     to: str
@@ -57,36 +57,36 @@ class Script:
 
     @property
     def reply(self) -> str:
-        """The line that is answered."""
+        """The reply line."""
         return f"{self.code} {self.text}"
 
 
 def _is_line(found: Any, longest: int) -> bool:
-    # No part of a surrogate pair is printable: it could neither be answered nor shown.
+    # This also excludes lone surrogates, which could neither be sent nor shown: they are not printable.
     return isinstance(found, str) and len(found) <= longest and found.isprintable()
 
 
 @dataclass
 class Scripts:
-    """All scripts; the first that matches counts, and is gone after its last time."""
+    """All scripts; the first that matches applies, and is removed after its last use."""
 
     items: list[Script] = field(default_factory=list)
 
     def replace(self, documents: Any) -> None:
-        """Put the scripts that `documents` describe in place of the others. Raise `ValueError`."""
+        """Replace all scripts by those that `documents` describe. Raise `ValueError`."""
         if not isinstance(documents, list) or len(documents) > MOST_SCRIPTS:
             raise ValueError(f"expected a list of at most {MOST_SCRIPTS} scripts")
         try:
             self.items = [Script(**document) for document in documents]
         except TypeError as error:
-            raise ValueError(f"a script has to, action, stage, code, text, seconds, times: {error}") from None
+            raise ValueError(f"fields are to, action, stage, code, text, seconds, times: {error}") from None
 
     def documents(self) -> list[dict[str, Any]]:
-        """Return the scripts as they are shown."""
+        """Return the scripts as JSON objects."""
         return [asdict(script) for script in self.items]
 
     def take(self, address: str) -> Script | None:
-        """Return the script for one mail to `address`, and count it."""
+        """Return the script for one mail to `address`, and count its use."""
         matching = (one for one in self.items if fnmatchcase(address.lower(), one.to.lower()))
         script = next(matching, None)
         if script is None or script.times is None:

@@ -18,7 +18,7 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class MailboxServer:
-    """One mailbox; it keeps mail over a restart, in the folder of the stack's data."""
+    """One mailbox; its mail survives a restart, in the stack's data folder."""
 
     run: RunDirectory
     ports: Ports = field(default_factory=Ports.free)
@@ -30,7 +30,7 @@ class MailboxServer:
 
     @property
     def smtp(self) -> tuple[str, int]:
-        """Host and port that take mail."""
+        """Host and port of the SMTP server."""
         return HOST, self.ports.mailbox_smtp
 
     @property

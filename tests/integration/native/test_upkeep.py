@@ -211,20 +211,24 @@ def test_a_mail_that_left_before_a_rotation_may_come_back_until_the_overlap_ends
 
         assert client.post("/v1/domains", json={"name": "rotated.example"}).status_code == 201
         before = return_path_of_a_mail(native, client, "before the rotation")
-        assert "may come back until" in native.upkeep("rotate", name)
-        assert "is under way" in native.upkeep("rotate", name, code=1)
+        assert "may bounce until" in native.upkeep("rotate", name)
+        assert "is being rotated already" in native.upkeep("rotate", name, code=1)
         assert "--finish --now" in native.upkeep("rotate", name, "--finish", code=1)
         after = return_path_of_a_mail(native, client, "after the rotation")
         assert [bounced(before), bounced(after)] == [200, 200]
-        assert "the old one is gone" in native.upkeep("rotate", name, "--finish", "--now")
+        assert "the old one is removed" in native.upkeep("rotate", name, "--finish", "--now")
         assert [bounced(before), bounced(after)] == [404, 200]
 
 
 def test_a_verb_says_what_is_wrong(native: Native, tmp_path: Path) -> None:
-    assert "There is no secret 'nonsense': api-key" in native.upkeep("rotate", "nonsense", code=1)
+    assert "There is no secret 'nonsense'; the secrets are: api-key" in native.upkeep(
+        "rotate", "nonsense", code=1
+    )
     assert "NEW_SECRET=" in native.upkeep("rotate", "smtp-password", code=1)
-    assert "No rotation of the pepper" in native.upkeep("rotate", "pepper", "--finish", code=1)
-    assert "No rotation of email" in native.upkeep("rotate", "email-secrets-key", "--finish", code=1)
+    assert "The pepper is not being rotated" in native.upkeep("rotate", "pepper", "--finish", code=1)
+    assert "email-secrets-key is not being rotated" in native.upkeep(
+        "rotate", "email-secrets-key", "--finish", code=1
+    )
     nobody = Native(tmp_path / ".run", native.ports)
     assert "start the stack first" in nobody.upkeep("rotate", "api-key", code=1)
     assert "start the stack first" in nobody.upkeep("support-bundle", code=1)
@@ -275,7 +279,7 @@ def test_after_a_backup_under_load_everything_is_destroyed_and_restored(
 
     native.stop()
     native.native("reset")
-    assert "is sealed" in native.upkeep("restore", str(file), code=1)
+    assert "is encrypted" in native.upkeep("restore", str(file), code=1)
     native.upkeep("restore", str(file), BACKUP_KEY_FILE=sealed)
     native.start()
     assert settled(native, [path for at, path in load.accepted if at < began]) == {}

@@ -52,8 +52,8 @@ def test_a_script_is_gone_after_its_last_time() -> None:
         ({"to": "*", "action": "fail", "code": 550.0}, "whole numbers"),
         ({"to": "a\ud800", "action": "fail"}, "to must be"),
         ({"to": "*a" * 200, "action": "fail"}, "to must be"),
-        ({"to": "*", "action": "fail", "wrong": 1}, "a script has to, action"),
-        ({"action": "fail"}, "a script has to, action"),
+        ({"to": "*", "action": "fail", "wrong": 1}, "fields are to, action"),
+        ({"action": "fail"}, "fields are to, action"),
     ],
 )
 def test_an_invalid_script_is_refused_and_the_others_stay(document: Any, reason: str) -> None:

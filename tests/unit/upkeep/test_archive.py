@@ -45,7 +45,7 @@ def test_a_changed_part_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_backup_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.tar").write_bytes(b"nothing of the kind")
-    with pytest.raises(UpkeepError, match="is no backup"):
+    with pytest.raises(UpkeepError, match="is not a backup"):
         archive.unpack(tmp_path / "other.tar", tmp_path)
 
 

@@ -47,7 +47,7 @@ def test_a_changed_file_does_not_open(tmp_path: Path, harm: str) -> None:
     }[harm]
     sealed.write_bytes(head + b"".join(harmed))
     word = PASSPHRASE if harm != "another passphrase" else "another passphrase"
-    with pytest.raises(UpkeepError, match="cannot be opened"):
+    with pytest.raises(UpkeepError, match="cannot be decrypted"):
         sealing.open_sealed(sealed, tmp_path / "opened", word)
 
 

@@ -32,8 +32,8 @@ def test_an_image_that_was_signed_is_verified(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("image", "reason"),
     [
-        (replace(IMAGE, digest="cd" * 32), "it is cdcd.*, and abab.* was signed"),
-        (replace(IMAGE, name="localhost/tickwire/email:0.2.0"), "is of localhost/tickwire/email:0.1.0"),
+        (replace(IMAGE, digest="cd" * 32), "the image is cdcd.*, but abab.* was signed"),
+        (replace(IMAGE, name="localhost/tickwire/email:0.2.0"), "is for localhost/tickwire/email:0.1.0"),
         (replace(IMAGE, bill={"components": []}), "bill of materials"),
     ],
 )
@@ -47,11 +47,11 @@ def test_a_signature_of_another_key_and_a_changed_statement_are_refused(tmp_path
     private, public = release_key(tmp_path)
     envelope = sign(IMAGE, private.read_bytes())
     _, other = release_key(tmp_path, "other")
-    with pytest.raises(NotVerified, match="no signature is of this key"):
+    with pytest.raises(NotVerified, match="there is no signature by this key"):
         verify(IMAGE, envelope, other.read_bytes())
     statement = base64.b64decode(envelope["payload"]).replace(b"abab", b"cdcd")
     changed = {**envelope, "payload": base64.b64encode(statement).decode()}
-    with pytest.raises(NotVerified, match="no signature is of this key"):
+    with pytest.raises(NotVerified, match="there is no signature by this key"):
         verify(replace(IMAGE, digest="cd" * 32), changed, public.read_bytes())
     with pytest.raises(NotVerified, match="cannot be read"):
         verify(IMAGE, {"payload": "?"}, public.read_bytes())
@@ -130,7 +130,7 @@ def test_an_image_is_read_from_its_archive(tmp_path: Path, zipped: bool) -> None
 def test_an_archive_with_another_layer_than_its_configuration_names_is_refused(tmp_path: Path) -> None:
     changed = [LAYERS[0], packed({"opt/tickwire/sbom.cdx.json": b'{"components": [], "x": 1}'})]
     file = archive(tmp_path / "image.tar", layers=changed, names=LAYERS)
-    with pytest.raises(UpkeepError, match="the layer 1 is not the one"):
+    with pytest.raises(UpkeepError, match="the layer 1 does not match"):
         read(file, IMAGE.name)
 
 
