@@ -54,6 +54,18 @@ async def test_a_chunk_whose_worker_died_after_its_last_result_is_gone_and_a_ret
     assert [item.position for each in claimed for item in each.items] == [0, 1, 2]
 
 
+async def test_a_chunk_of_a_lost_worker_of_the_release_before_is_ready_again(engine: Engine) -> None:
+    items = [Item(payload=1)]
+    creation = CreateBatch(
+        batch_id=new_id(), owner_id="ann", operation="echo", accepted_at=datetime.now(UTC), items=items
+    )
+    await engine.handle(creation)
+    await engine.claim(most=1, for_any=1)
+    await engine.execute("UPDATE chunks SET state = 'dispatched', leased_until = now() - interval '1 s'")
+    await engine.coordinator.sweep()
+    assert [tuple(row) for row in await engine.fetch("SELECT state FROM chunks")] == [("ready",)]
+
+
 async def test_a_result_that_is_stored_already_stays_as_it_is_and_counts_once(
     engine: Engine,
 ) -> None:
