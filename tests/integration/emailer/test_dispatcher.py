@@ -284,7 +284,9 @@ async def test_a_mail_that_waited_for_its_connection_too_long_is_not_begun(post_
     assert not any(line.startswith("MAIL") for line in post_office.server.commands)
 
 
-async def test_no_mail_begins_a_second_after_its_time_and_none_expires_before_it(post_office: PostOffice) -> None:
+async def test_no_mail_begins_a_second_after_its_time_and_none_expires_before_it(
+    post_office: PostOffice,
+) -> None:
     begun: dict[str, datetime] = {}
 
     class Commands(list[str]):
@@ -318,14 +320,16 @@ async def test_no_mail_begins_a_second_after_its_time_and_none_expires_before_it
         await until(all_ended)
     emails = [await post_office.read(command) for command in commands]
     assert {email.status for email in emails} == {"delivered", "expired"}
-    for email in emails:
+    for email, command in zip(emails, commands, strict=True):
+        end = command.expires_at
+        assert end is not None
         at = begun.get(f"RCPT TO:<{email.recipients[0].address}>")
         if email.status == "expired":
             assert at is None
-            assert ended[email.id] >= email.expires_at
+            assert ended[email.id] >= end
         else:
             assert at is not None
-            assert at < email.expires_at + timedelta(seconds=1)
+            assert at < end + timedelta(seconds=1)
 
 
 async def test_a_mail_expires_while_the_route_is_paused(post_office: PostOffice) -> None:
