@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what `make run` needs: servers from Debian's packages, Python packages by locked hashes.
-# A second run with nothing changed only looks. See --help.
+# A second run with nothing changed only checks. See --help.
 set -eu
 
 usage() {
@@ -79,7 +79,7 @@ take_back() {
     if [ $made_choice = yes ]; then rm -f "$cluster_choice"; fi
 }
 
-# The stack runs its own servers: apt must not start the distribution's daemons beside them.
+# The stack runs its own servers: apt must not start the distribution's daemons as well.
 keep_daemons_off() {
     trap take_back EXIT
     trap 'exit 130' INT TERM HUP
@@ -165,14 +165,14 @@ Next: clone Tickwire into a folder that this user may write to, and call this th
         rm -rf "$venv"
         "$python" -m venv "$venv"
     }
-    # Taken before the work: a file that changes meanwhile must be seen by the next call.
+    # Computed before the work, so that the next call notices a file that changes meanwhile.
     installed=$(fingerprint "$lock")
     say "Installing the Python packages of $lock (hashes checked)"
     pip install --require-hashes -r "$lock"
     set --
     for project in $projects; do set -- "$@" -e "services/$project"; done
     pip install --no-deps --no-build-isolation "$@"
-    # The development lock holds everything of the other one too.
+    # The development lock includes everything in the other one.
     rm -f "$venv"/.tickwire-*
     printf '%s\n' "$installed" >"$venv/.tickwire-$stamp"
     say "Ready to run."

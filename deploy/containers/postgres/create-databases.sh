@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs once, when the data is made: a role and a database of the same name for each service, closed to the
-# others, and the role `metrics` that may read statistics only. Passwords come from files.
+# Runs once, when the data directory is created: makes a role and a database of the same name for each service, closed
+# to the others, and the role `metrics`, which may only read statistics. Passwords come from files.
 set -eu
 
 secret() { cat "/run/secrets/postgres-password-$1"; }
