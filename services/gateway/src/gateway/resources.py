@@ -1,4 +1,4 @@
-"""The parts of the gateway: made once, opened and closed in order."""
+"""The parts of the gateway: created once, opened and closed in order."""
 
 from __future__ import annotations
 

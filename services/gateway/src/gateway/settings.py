@@ -16,9 +16,9 @@ from gateway.identity.access_tokens import ALGORITHMS
 from gateway.identity.issuer_keys import is_safe
 from gateway.identity.scope_rules import read_rules
 
-# What is held for somebody without a key is held for few.
+# The share of connections that clients without a valid key may have.
 _UNAUTHENTICATED_SHARE = 0.25
-# The quarter that is left is there for others, also behind the same address.
+# The remaining quarter is for other owners, including those behind the same address.
 _OWNER_SHARE = 0.75
 _ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
@@ -31,7 +31,7 @@ def _networks(text: str) -> tuple[Network, ...]:
 
 
 class GatewaySettings(Settings):
-    """The gateway's own settings, beside the shared ones."""
+    """The gateway's own settings, in addition to the shared ones."""
 
     prefix: ClassVar[str] = "GATEWAY_"
 
@@ -46,13 +46,13 @@ class GatewaySettings(Settings):
     )
     key_pepper: SecretStr = Field(
         min_length=16,
-        description="secret that API keys are hashed with; losing it makes every key invalid",
+        description="secret for the hashes of API keys; without it every key is invalid",
         examples=["(32 random bytes in hex)"],
     )
     previous_key_pepper: SecretStr | None = Field(
         default=None,
         min_length=16,
-        description="pepper before a rotation: keys hashed with it work, and get the present one when used",
+        description="previous pepper: keys hashed with it work, and are rehashed with the new one when used",
         examples=["(32 random bytes in hex)"],
     )
     bootstrap_key: SecretStr | None = Field(
@@ -63,7 +63,7 @@ class GatewaySettings(Settings):
     quote_fresh_s: float = Field(
         default=5,
         gt=0,
-        description="seconds for which a pushed quote is answered without asking stock-data",
+        description="seconds for which a pushed quote is returned without a request to stock-data",
         examples=["5"],
     )
     body_limit_bytes: int = Field(
@@ -74,43 +74,43 @@ class GatewaySettings(Settings):
     )
     email_url: str = Field(
         default="http://127.0.0.1:8082",
-        description="address of the email service, which takes the bytes of uploads past the broker",
+        description="URL of the email service, which receives the bytes of uploads without the broker",
         examples=["http://email:8082"],
     )
     message_id_domain: str = Field(
         default="tickwire.example",
         pattern=r"^[A-Za-z0-9.-]+$",
-        description="domain in the Message-ID of mails that name no sender",
+        description="domain in the Message-ID of mails without a sender",
         examples=["example.com"],
     )
     request_timeout_s: float = Field(
-        default=5, gt=0, le=30, description="seconds that a request may take by default", examples=["5"]
+        default=5, gt=0, le=30, description="default time-out of a request in seconds", examples=["5"]
     )
     socket_buffer_bytes: int = Field(
         default=1 << 20,
         ge=65536,
-        description="most bytes that wait for one slow WebSocket before it is closed",
+        description="most bytes queued for a slow WebSocket before it is closed",
         examples=["1048576"],
     )
     most_sockets: int = Field(
-        default=5000, ge=1, description="most WebSocket and SSE connections at a time", examples=["5000"]
+        default=5000, ge=1, description="most concurrent WebSocket and SSE connections", examples=["5000"]
     )
 
     most_connections: int = Field(
         default=6000,
         ge=8,
-        description="most connections at a time; a quarter of them may be without a valid key",
+        description="most concurrent connections; a quarter of them may be without a valid key",
         examples=["6000"],
     )
     connections_per_address: int = Field(
         default=500,
         ge=4,
-        description="most connections of one address (IPv6: of one /64); a quarter without a valid key",
+        description="most connections of one address (IPv6: one /64); a quarter of them without a valid key",
         examples=["500"],
     )
     trusted_proxies: Annotated[str, readable_by(_networks)] = Field(
         default="",
-        description="networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed",
+        description="networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted",
         examples=["10.0.0.0/8,fd00::/8"],
     )
 
@@ -122,7 +122,7 @@ class GatewaySettings(Settings):
 
     oidc_issuer: str | None = Field(
         default=None,
-        description="issuer of access tokens (OpenID Connect) that sign people in; none: API keys only",
+        description="issuer of access tokens (OpenID Connect) for signing in; none: API keys only",
         examples=["https://id.example.com"],
     )
     oidc_audience: str | None = Field(
@@ -134,29 +134,29 @@ class GatewaySettings(Settings):
     )
     oidc_jwks_url: str | None = Field(
         default=None,
-        description="address of the issuer's keys; none: as its discovery document says",
+        description="URL of the issuer's keys; none: that of its discovery document",
         examples=["https://id.example.com/keys"],
     )
     oidc_algorithms: str = Field(
         default="RS256,PS256,ES256,EdDSA",
-        description="signatures that are accepted, none with a shared secret",
+        description="accepted signature algorithms, none with a shared secret",
         examples=["RS256,ES256"],
     )
     oidc_users: Literal["existing", "create"] = Field(
         default="existing",
-        description="a subject is the user with its verified address; create: or becomes a member",
+        description="link a subject to the user with its verified address; create: else create a member",
         examples=["create"],
     )
     oidc_scope_rules: Annotated[str, readable_by(read_rules)] = Field(
         default="scope[*]=*",
-        description="which scopes a claim grants: <claim>[<value>]=<scope>,<scope>; …",
+        description="scopes that claims grant: <claim>[<value>]=<scope>,<scope>; …",
         examples=["scope[*]=*;groups[ops]=admin"],
     )
 
     retention_days: int = Field(
         default=90,
         ge=1,
-        description="days after its end that the gateway keeps accepted work and a task's unique_key",
+        description="days for which the gateway keeps ended work and a task's unique_key",
         examples=["90"],
     )
     audit_retention_days: int = Field(
@@ -167,13 +167,13 @@ class GatewaySettings(Settings):
     )
     prometheus_url: SecretStr | None = Field(
         default=None,
-        description="address of the Prometheus that /console/status draws from; none: the page says so",
+        description="URL of the Prometheus server for /console/status; none: the page says so",
         examples=["http://127.0.0.1:9090"],
     )
 
     @property
     def connection_limits(self) -> ConnectionLimits:
-        """The limits of the public listener."""
+        """The connection limits of the public listener."""
         return ConnectionLimits(
             most=self.most_connections,
             per_address=self.connections_per_address,
@@ -203,7 +203,7 @@ class GatewaySettings(Settings):
 
     @property
     def rotated_pepper(self) -> str | None:
-        """The pepper before a rotation, which stays configured while what was made under it is valid."""
+        """The previous pepper, which stays configured while keys and tokens made with it are valid."""
         previous = self.previous_key_pepper
         return None if previous is None else previous.get_secret_value()
 

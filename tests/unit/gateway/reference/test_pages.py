@@ -50,7 +50,7 @@ def test_the_page_of_a_problem_says_what_to_do_and_names_its_operations() -> Non
 
 
 def test_the_page_of_a_problem_that_no_operation_has_says_so() -> None:
-    assert b"No single operation" in pages.problem_page(problems.of("method-not-allowed"), [])
+    assert b"None in particular" in pages.problem_page(problems.of("method-not-allowed"), [])
 
 
 def test_the_list_of_problems_leads_to_every_one() -> None:

@@ -38,7 +38,7 @@ def test_a_template_makes_a_task_or_a_batch(template: dict[str, Any], kind: str)
         ({"items": [1] * 1001}, "at most 1000"),
         ({"items": [{"custom_id": "a", "payload": 1}] * 2}, "is used twice"),
         ({"items": [1], "options": {"speed": 1}}, "Extra inputs"),
-        ({"metadata": {"due_at": "now"}}, "each run sets its own due_at; leave them out"),
+        ({"metadata": {"due_at": "now"}}, "each run sets its own due_at; omit them"),
         ({"metadata": {str(number): "" for number in range(19)}}, "at most 18"),
         ({"expires_in_s": 0}, "greater than 0"),
     ],

@@ -91,7 +91,7 @@ class EmailChoice(CreatedWithin):
     to: BareAddress | None = Field(default=None, description="only mails with this recipient")
 
     def wanted(self) -> EmailFilter:
-        """Return the choice as the contract has it."""
+        """Return the filter as the model of the contract."""
         return EmailFilter(
             status=self.status or [],
             created_after=self.created_after,

@@ -20,7 +20,7 @@ ADMINISTRATOR = "admin@localhost"
 
 
 class BootstrapKey:
-    """Stores the bootstrap key, once, and reports whether it still administers the installation."""
+    """Stores the bootstrap key once, and reports whether it can still administer the installation."""
 
     def __init__(
         self,
@@ -43,12 +43,12 @@ class BootstrapKey:
         self._reason: str | None = None
 
     async def make_known(self) -> None:
-        """Give the first administrator this key, unless it is stored already; a revoked key stays revoked."""
+        """Store this key for the first administrator unless it is stored; a revoked key stays revoked."""
         async with self._postgres.transaction() as connection:
             is_known = await self._keys.find_secret(connection, self._key.id) is not None
             if not is_known:
                 user_id = await self._users.ensure_administrator(connection, ADMINISTRATOR)
-                # Another replica that starts now has waited for that user, and finds the key here.
+                # Another replica that starts now waits for that user, and then finds the key here.
                 is_known = await self._keys.find_secret(connection, self._key.id) is not None
             if not is_known:
                 about: dict[str, Any] = {"user_id": user_id, "name": "bootstrap", "scopes": [Scope.ADMIN]}
@@ -65,7 +65,7 @@ class BootstrapKey:
         metrics.BOOTSTRAP_KEY_REFUSED.set(reason is not None)
         if reason is not None and reason != self._reason:
             log.error(
-                "the bootstrap key does not work; make an administrator's key with "
+                "the bootstrap key does not work; create an administrator's key with "
                 "python -m gateway.identity.reset and configure it as GATEWAY_BOOTSTRAP_KEY",
                 key_id=self._key.id,
                 reason=reason,
@@ -78,7 +78,7 @@ class BootstrapKey:
             secret = await self._keys.find_secret(connection, self._key.id)
             usable = (await self._keys.find_usable(connection, [self._key.id])).get(self._key.id)
         if secret is None:
-            return "the database does not know it"
+            return "it is not in the database"
         if not hmac.compare_digest(secret["digest"], self._digest):
             return "it was rotated, or GATEWAY_KEY_PEPPER or the secret of the key has changed"
         if usable is None:

@@ -1,4 +1,4 @@
-"""A limit on failed authentication, by the address that it comes from."""
+"""A limit on failed authentication by client address."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 _MOST_ADDRESSES = 10_000
-# One subscriber of IPv6 has a network of this size, and all of its addresses.
+# An IPv6 subscriber controls all addresses of a network of this size.
 _IPV6_NETWORK_BITS = 64
 
 

@@ -19,19 +19,19 @@ from gateway.http.strict_json import MOST_ID
 LONGEST_OVERLAP_S = 7 * 24 * 3600
 LONGEST_LOGIN_S = 3600
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# The place after which a page of keys begins: when a key was made, in microseconds, and its id.
+# The place after which a page of keys begins: the creation of a key in microseconds, and its id.
 _PLACE = r"^[0-9]{1,17}-[0-9a-f]{16}$"
 
 
 def in_future(moment: datetime) -> datetime:
-    """Return `moment`, if it is still to come."""
+    """Return `moment` if it is in the future. Raise `ValueError` otherwise."""
     if moment <= datetime.now(UTC):
         raise ValueError("must be in the future")
     return moment
 
 
 def each_once(scopes: list[Scope]) -> list[Scope]:
-    """Return `scopes`, if none of them is named twice."""
+    """Return `scopes` if none of them is repeated. Raise `ValueError` otherwise."""
     if len(set(scopes)) < len(scopes):
         raise ValueError("must name each scope once")
     return scopes
@@ -54,7 +54,7 @@ class UserInput(BaseModel):
 
 
 class UserChange(Change):
-    """The body of `PATCH /v1/users/{id}`: what is given is changed. A disabled user can do nothing."""
+    """The body of `PATCH /v1/users/{id}`: the given fields are changed. A disabled user has no rights."""
 
     thing = "user"
     name: Name | None = None
@@ -76,7 +76,7 @@ class UserView(BaseModel):
 
 
 class UserFilter(CreatedWithin):
-    """A choice of users."""
+    """A filter of users."""
 
     role: Several[Role] | None = None
     status: Several[UserStatus] | None = None
@@ -94,7 +94,7 @@ class UserPage(BaseModel):
 
 
 class KeyInput(BaseModel):
-    """The body of `POST /v1/api-keys`. Without `expires_at` the key ends with the key that makes it."""
+    """The body of `POST /v1/api-keys`. Without `expires_at` the key expires with the key that creates it."""
 
     model_config = ConfigDict(extra="forbid")
     name: Name
@@ -107,7 +107,7 @@ class KeyInput(BaseModel):
         default=None,
         ge=1,
         le=MOST_ID,
-        description="the owner; for another user than yourself users:write is needed",
+        description="the owner; creating a key for another user needs users:write",
     )
     expires_at: Expiry | None = None
 
@@ -120,7 +120,7 @@ class RotationInput(BaseModel):
 
 
 class KeyFilter(CreatedWithin):
-    """A choice of keys; another user's keys need the scope users:read."""
+    """A filter of keys; another user's keys need the scope users:read."""
 
     user_id: int | None = Field(default=None, ge=1, le=MOST_ID)
     status: Several[KeyStatus] | None = None
@@ -161,7 +161,7 @@ class KeyView(BaseModel):
 
 
 class NewKey(KeyView):
-    """An API key with its text, which is shown once."""
+    """An API key with its secret text, which is shown once."""
 
     key: str = Field(examples=["tw_live_0123456789abcdef_(43 characters)(6 of a checksum)"])
 
@@ -182,7 +182,7 @@ class Myself(BaseModel):
 
 
 class MyKey(BaseModel):
-    """The calling key: the scopes that it was made with, and those that it has now."""
+    """The calling key: the scopes that it was created with, and those that it has now."""
 
     id: str
     scopes: list[Scope]
@@ -205,21 +205,21 @@ class LoginInput(BaseModel):
 
 
 class LoginView(BaseModel):
-    """A login address: it opens the console once. It is shown once and stored nowhere."""
+    """A login address, which opens the console once. It is shown once and never stored."""
 
     path: str = Field(examples=["/console/login#tw_login_…"])
     expires_at: Moment
 
 
 class SessionInput(BaseModel):
-    """The body of `POST /v1/console/sessions`: the part behind the `#` of a login address."""
+    """The body of `POST /v1/console/sessions`: the part after the `#` of a login address."""
 
     model_config = ConfigDict(extra="forbid")
     token: str = Field(min_length=1, max_length=1024)
 
 
 class SessionView(BaseModel):
-    """The API key that a browser uses after a login address, and when it ends."""
+    """The API key that a browser gets for a login address, and its expiry."""
 
     key: str = Field(examples=["tw_live_0123456789abcdef_(43 characters)(6 of a checksum)"])
     key_id: str

@@ -1,4 +1,4 @@
-"""The public keys of the issuer of access tokens (RFC 7517), fetched over HTTP with bounds."""
+"""The public keys of the issuer of access tokens (RFC 7517), fetched over HTTP with limits."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _KINDS = ("RSA", "EC", "OKP")
 
 
 def is_safe(url: str) -> bool:
-    """Return whether keys may be fetched from `url`: nobody on the way can change the answer."""
+    """Return whether keys may be fetched from `url`: nobody on the network path can change the response."""
     return url.startswith("https://") or _LOOPBACK.fullmatch(url) is not None
 
 
 class IssuerKeys:
-    """Remembers the issuer's keys for ten minutes, and for a day while the issuer cannot be reached.
+    """Caches the issuer's keys for ten minutes, and for a day while the issuer cannot be reached.
 
-    An unknown key may be new: then all are fetched again, at most once in `cooldown_s`, however many tokens
-    name keys that do not exist.
+    An unknown key may be new: then all keys are fetched again, at most once in `cooldown_s` seconds, however
+    many tokens name keys that do not exist.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class IssuerKeys:
         self._fetched_at = self._tried_at = -_USABLE_S
         self._fetching = asyncio.Lock()
         self._waiting = 0
-        # A neighbour on this machine is reached without the proxy of the environment.
+        # An issuer on this machine is reached without the proxy of the environment.
         self._client = httpx.AsyncClient(
             headers={"accept": "application/json"}, timeout=fetch_s, trust_env=issuer.startswith("https://")
         )
@@ -70,7 +70,7 @@ class IssuerKeys:
         await self._client.aclose()
 
     async def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
-        """Return the key `key_id` for `algorithm`, or None when the issuer has none.
+        """Return the key `key_id` for `algorithm`, or None if the issuer has none.
 
         A token without a key id is checked with the issuer's only key. Raise `Unavailable` when the issuer
         cannot be reached and its keys are not known.
@@ -92,7 +92,7 @@ class IssuerKeys:
             try:
                 known = self._keys[key_id, algorithm] = jwt.PyJWK(document, algorithm)
             except jwt.PyJWTError:
-                # A key of another kind than the algorithm: no signature of this token can be right.
+                # The key is of another type than the algorithm, so no signature of this token can be valid.
                 return None
         return known
 
@@ -102,9 +102,11 @@ class IssuerKeys:
         return self._documents.get(key_id)
 
     async def _refresh(self) -> None:
-        """Fetch the keys, unless another task has just done so. After a failure the known keys stay."""
+        """Fetch the keys, unless another task has just done so. After a failure the cached keys stay."""
         if self._waiting >= _MOST_WAITING:
-            raise Unavailable("Too many access tokens wait for the keys of their issuer.", retry_after_s=1)
+            raise Unavailable(
+                "Too many access tokens wait for the keys of their issuer; try again.", retry_after_s=1
+            )
         asked_at = time.monotonic()
         self._waiting += 1
         try:
@@ -120,17 +122,17 @@ class IssuerKeys:
             self._waiting -= 1
 
     async def _fetch_keys(self) -> dict[str | None, dict[str, Any]]:
-        """Return the issuer's keys for signatures by id. Raise `ValueError` for anything unexpected."""
+        """Return the issuer's signing keys by id. Raise `ValueError` for anything unexpected."""
         url = self._jwks_url
         if url is None:
             about = await self._get(self._issuer.rstrip("/") + _DISCOVERY)
             url = about.get("jwks_uri")
             if about.get("issuer") != self._issuer or not isinstance(url, str) or not is_safe(url):
-                raise ValueError("the discovery document is another issuer's, or names no safe jwks_uri")
+                raise ValueError("the discovery document is of another issuer, or has no safe jwks_uri")
         given = (await self._get(url)).get("keys")
         if not isinstance(given, list) or len(given) > _MOST_KEYS:
             raise ValueError(f"the key set has no list of at most {_MOST_KEYS} keys")
-        # Symmetric keys have no place in a public document: with one of them anybody could sign.
+        # Symmetric keys are ignored: anybody could sign with one from a public document.
         usable = (
             key
             for key in given
@@ -141,9 +143,9 @@ class IssuerKeys:
     async def _get(self, url: str) -> dict[str, Any]:
         async with self._client.stream("GET", url) as response:
             if response.status_code != httpx.codes.OK:
-                raise ValueError(f"the issuer answers with status {response.status_code}")
+                raise ValueError(f"the issuer answered with status {response.status_code}")
             body = await read_within(response, _MOST_BYTES)
         document = orjson.loads(body)
         if not isinstance(document, dict):
-            raise ValueError("the issuer's answer is not a JSON object")
+            raise ValueError("the issuer's response is not a JSON object")
         return document

@@ -1,4 +1,4 @@
-"""API keys: made, listed, rotated and revoked, each change with a row of the audit trail."""
+"""API keys: creation, listing, rotation and revocation; each change is audited."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _MOST_KEYS = 1000
 
 
 class KeyService:
-    """Makes keys that never outlive or outrank their maker; the last administrator's key stays."""
+    """Creates keys that never outlive or outrank their parent, and protects the last administrator's key."""
 
     def __init__(
         self,
@@ -85,11 +85,11 @@ class KeyService:
             return _reply(await self._find(connection, call.principal, key_id, Scope.USERS_READ))
 
     async def create(self, call: Call, body: KeyInput) -> Reply:
-        """Make a key below the caller's: within its scopes, and with no later expiry."""
+        """Create a child of the caller's key: within its scopes, and with no later expiry."""
         caller, connection = call.principal, call.connection
         if not caller.has_key:
-            # A key ends with the one that made it, and a token ends in minutes.
-            raise Forbidden("API keys are made with an API key; ask an administrator for your first one.")
+            # A key ends with its parent, and a token expires within minutes.
+            raise Forbidden("Only an API key can create API keys; ask an administrator for your first one.")
         caller.require(*body.scopes)
         if caller.expires_at and body.expires_at and body.expires_at > caller.expires_at:
             raise invalid("/expires_at", f"Must not be after the end of your own key, {caller.expires_at}.")
@@ -119,9 +119,9 @@ class KeyService:
         scopes: Sequence[Scope],
         expires_at: datetime | None,
     ) -> KeyView:
-        """Store `key` below the key of `parent`, whose rights the caller has compared, and audit it.
+        """Store `key` as a child of the key of `parent`, and audit it; the caller has checked the rights.
 
-        Raise `Conflict` when its user has too many keys or it would be too far below the first one.
+        Raise `Conflict` if its user has too many keys or it would have too many ancestors.
         """
         await self._require_owner(connection, user_id, scopes)
         about = await self._keys.get(connection, parent.key_id)
@@ -129,7 +129,7 @@ class KeyService:
             raise unknown_key()
         if about["ancestors"] >= _MOST_ANCESTORS:
             raise Conflict(
-                f"The key is {_MOST_ANCESTORS} generations away from the first one: make keys with one of "
+                f"The key is {_MOST_ANCESTORS} generations away from the first one: create keys with one of "
                 "its ancestors."
             )
         await self._keys.insert(
@@ -150,20 +150,20 @@ class KeyService:
     async def rotate(self, call: Call, key_id: str, body: RotationInput) -> Reply:
         """Give a key a new secret; the previous one works for `overlap_s` more seconds.
 
-        A key may rotate itself and the keys that it made: rotating another key would grant its rights.
+        A key may rotate itself and the keys that it created: rotating another key would grant its rights.
         """
         caller, connection = call.principal, call.connection
         row = await self._find_locked(connection, caller, key_id)
         if key_id != caller.key_id:
             caller.require(Scope.KEYS_WRITE)
             if not await self._keys.has_ancestor(connection, key_id, caller.key_id):
-                raise Forbidden("Only the key itself, or a key that made it, can rotate a key.")
+                raise Forbidden("A key can be rotated only by itself or by one of its ancestors.")
         if caller.expires_at and (row["expires_at"] is None or row["expires_at"] > caller.expires_at):
-            # Only a secret that was rotated away ends before its own key, and those that the key made.
+            # Only a previous secret expires before its own key, and before the keys created with it.
             raise Forbidden("The secret that you use was rotated: use the new one.")
         call.require_revision(_revision(row), etag=_reply(row).etag or "")
         if row["status"] != "active":
-            raise Conflict(f"The key is {row['status']}: it cannot be rotated. Make another one.")
+            raise Conflict(f"The key is {row['status']}: it cannot be rotated. Create another one.")
         now = datetime.now(UTC)
         key = ApiKey(key_id, self._secret(call, key_id, now.isoformat()))
         await self._keys.rotate(
@@ -180,9 +180,9 @@ class KeyService:
         return self._show(key, rotated, caller)
 
     async def revoke(self, call: Call, key_id: str) -> None:
-        """End a key and all keys that it made.
+        """Revoke a key and all keys that it created.
 
-        A key may always revoke itself, unless nobody could administer the installation afterwards.
+        A key may always revoke itself, unless the installation would be left without an administrator.
         """
         caller = call.principal
         if key_id != caller.key_id:
@@ -206,21 +206,21 @@ class KeyService:
         await self._keyring.forget()
 
     def show_again(self, call: Call, reply: Reply) -> Reply:
-        """Return the answer of `create` or `rotate` again; the secret is not stored but derived again.
+        """Return the answer of `create` or `rotate` again, with the secret derived anew instead of stored.
 
-        Only the key that asked first gets it: another one of the same user may have fewer rights. Raise
-        `Conflict` when the pepper that it was derived from is gone.
+        Only the key that made the first request gets it: another key of the same user may have fewer rights.
+        Raise `Conflict` if the pepper of the derivation is no longer configured.
         """
         assert isinstance(reply.body, bytes)
         recorded = orjson.loads(reply.body)
         if recorded["by"] != call.principal.key_id:
             raise IdempotencyMismatch("This Idempotency-Key was used within 24 hours with another API key.")
-        # What the release before has recorded does not name its pepper.
+        # Answers recorded by the previous release do not name their pepper.
         pepper = self._peppers.get(recorded.get("pepper", keys.fingerprint(self._pepper)))
         if pepper is None:
             raise Conflict(
-                "The key was made, but cannot be shown again: the pepper that it was derived from is gone. "
-                "Rotate the key, or revoke it and make another one."
+                "The key was created but cannot be shown again: its pepper is no longer configured. "
+                "Rotate the key, or revoke it and create another one."
             )
         view = KeyView.model_validate(recorded["key"])
         rotation = recorded["key"]["rotated_at"]
@@ -230,7 +230,7 @@ class KeyService:
         return Reply(body, reply.status, location=reply.location, is_replay=True)
 
     def _secret(self, call: Call, key_id: str, *context: str, pepper: str | None = None) -> str:
-        """Return a secret: random, or derived where the answer may have to be repeated."""
+        """Return a secret: random, or derived if the answer may have to be repeated."""
         if call.idempotency_key is None:
             return keys.new_secret()
         caller = call.principal
@@ -240,7 +240,7 @@ class KeyService:
         )
 
     def _show(self, key: ApiKey, view: KeyView, caller: Principal, *, location: str | None = None) -> Reply:
-        """Return the only answer that contains the text of a key; its recorded copy does not."""
+        """Return the only answer that contains the text of a key; the recorded copy does not."""
         body = replies.document(NewKey(**view.model_dump(), key=str(key)))
         recorded = {"by": caller.key_id, "key": view, "pepper": keys.fingerprint(self._pepper)}
         return Reply(body, recorded=replies.document(recorded), location=location)
@@ -255,12 +255,12 @@ class KeyService:
         """Return a key of the caller, or of any user for a caller with the scope `foreign`."""
         row = await self._keys.get(connection, key_id) if keys.is_id(key_id) else None
         if row is None or (row["user_id"] != caller.user_id and not caller.may(foreign)):
-            # The id is not repeated: it may be a whole key.
+            # The message does not contain the id, which may be a whole key.
             raise NotFound("There is no API key with this id.")
         return row
 
     async def _require_owner(self, connection: Connection, user_id: int, scopes: Sequence[Scope]) -> None:
-        """Raise an error when there is no such user, or the user may not have such a key."""
+        """Raise an error if the user does not exist or may not have a key with these scopes."""
         owner = await self._users.get(connection, user_id)
         if owner is None:
             raise invalid("/user_id", f"There is no user {user_id}.")
@@ -285,7 +285,7 @@ def _view(row: Row) -> KeyView:
 
 
 def _revision(row: Row) -> int:
-    """Return when a request has last changed a key, in microseconds; its use is no change."""
+    """Return the time of the last change of a key by a request, in microseconds; its use is not a change."""
     times = [row[name] for name in ("created_at", "rotated_at", "revoked_at")]
     changed_at: datetime = max(time for time in times if time is not None)
     return (changed_at - EPOCH) // timedelta(microseconds=1)

@@ -1,4 +1,4 @@
-"""Authentication: from the text of a key or token to the caller, without a query for each request."""
+"""Authentication: from the text of a key or token to the caller, without a query per request."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _MOST_REFUSED = 1000
 _LONGEST = 128
 _TOUCH_EVERY_S = 30.0
 _PAUSE_S = 2.0
-# What a caller waits for the database: with a key that is known here, and with another one.
+# How long a request waits for the database: with a cached key, and with any other one.
 _REFRESHED_WITHIN_S = 0.5
 _FOUND_WITHIN_S = 5.0
-# Keys that were not seen lately: how many are looked up at a time, and how many wait for that. The
-# connections of the pool are for those who have said who they are.
+# The limits of concurrent look-ups of keys that are not cached, and of requests that wait for one. Most
+# connections of the pool are reserved for authenticated callers.
 _STRANGERS = 3
 _MOST_WAITING = 1000
 _FAILURES, _FAILURE_EVERY_S = 20, 3.0
@@ -58,12 +58,12 @@ class _Known:
 
 
 class KeyRing:
-    """Caches the state of each key for 5 seconds, which is how long a change may take to have effect.
+    """Caches the state of each key for 5 seconds, within which every change takes effect.
 
     While the database is down or slow, a key that was valid within the last 15 minutes stays valid: reads of
-    pushed quotes must neither fail nor wait because of it. Invalid keys are cached apart, so that no number
-    of them displaces a valid one. The same holds for the access tokens of an issuer, where `tokens` verifies
-    them and `subjects` finds their users.
+    pushed quotes must neither fail nor wait because of it. Invalid keys have a separate cache, so that they
+    never displace valid ones. Access tokens of an issuer are treated alike: `tokens` verifies them, and
+    `subjects` finds their users.
     """
 
     def __init__(
@@ -82,22 +82,22 @@ class KeyRing:
         self._subjects = subjects
         self._pepper = pepper
         self._previous_pepper = previous_pepper
-        # Keyed by a hash: the memory of this process holds no usable key.
+        # Keyed by a hash, so that the memory of this process contains no usable key.
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._refused: OrderedDict[bytes, float] = OrderedDict()
         self._failures = FailureLimit(burst=_FAILURES, refill_s=_FAILURE_EVERY_S)
         self._strangers = asyncio.Semaphore(_STRANGERS)
         self._waiting = 0
         self._used: dict[str, datetime] = {}
-        # While the database is away: when it is asked again, by one request and not by all.
+        # While the database is down: the time of the next query, which only one request makes.
         self._ask_at = 0.0
         self._refreshes = Refreshes[_Known]()
 
     async def authenticate(self, text: str | None, address: str | None = None) -> Principal:
-        """Return the owner of the key `text`, which came from `address`.
+        """Return the owner of the key `text`, sent from `address`.
 
-        Raise `Unauthenticated` when it is missing, malformed or invalid, `TooManyFailures` when it is not
-        cached here and too many keys from the address were invalid.
+        Raise `Unauthenticated` if it is missing, malformed or invalid, and `TooManyFailures` if it is not
+        cached and too many keys from the address were invalid.
         """
         if not text:
             raise refusal("missing", "Send your API key as 'Authorization: Bearer tw_live_…'.", error=False)
@@ -114,10 +114,10 @@ class KeyRing:
         return known.principal
 
     async def current(self, key_ids: Collection[str]) -> dict[str, Principal]:
-        """Return the present rights of those keys that may still be used, in one query for all of them.
+        """Return the current rights of the usable keys among `key_ids`, with one query for all.
 
-        For connections that outlive a request: a key that is missing from the answer has been revoked, has
-        expired, or belongs to a disabled user. Raise `DatabaseUnavailable` when the rights are unknown.
+        Use it for connections that outlive a request: a key missing from the result was revoked, has expired,
+        or belongs to a disabled user. Raise `DatabaseUnavailable` when the rights are unknown.
         """
         async with self._postgres.connection() as connection:
             found = await self._repository.find_usable(connection, key_ids)
@@ -126,19 +126,19 @@ class KeyRing:
         return {key_id: usable.principal for key_id, usable in found.items()}
 
     async def find_principal(self, key_id: str) -> Principal | None:
-        """Return the owner of a key with its present rights; None when it can no longer be used."""
+        """Return the owner of a key with its current rights; None if the key can no longer be used."""
         return (await self.current([key_id])).get(key_id)
 
     async def renew(self, principal: Principal) -> Principal | None:
-        """Return a caller with its present rights; None when its key or user has been revoked or disabled."""
+        """Return a caller with its current rights; None if its key was revoked or its user disabled."""
         if principal.has_key:
             return await self.find_principal(principal.key_id)
-        assert self._subjects is not None, "there was an access token"
+        assert self._subjects is not None, "a caller with an access token exists"
         async with self._postgres.connection() as connection:
             return await self._subjects.renew(connection, principal)
 
     async def forget(self) -> None:
-        """Drop the cache after a change of keys or users on this gateway, so that each is read again."""
+        """Clear the cache after a change of keys or users on this gateway."""
         self._known.clear()
         self._refused.clear()
 
@@ -160,7 +160,7 @@ class KeyRing:
             await self._repository.touch(connection, used)
 
     async def _read(self, text: str, fingerprint: bytes, last: _Known | None, address: str | None) -> _Known:
-        """Return the credential's state in the database, or the cached one while that is away or slow."""
+        """Return the credential's state in the database, or the cached one while that is down or slow."""
         if last is None or time.monotonic() - last.read_at > _USABLE_S:
             try:
                 async with asyncio.timeout(_FOUND_WITHIN_S):
@@ -174,7 +174,7 @@ class KeyRing:
         if now < self._ask_at:
             return last
         if self._ask_at:
-            # One question in a while shows whether the database is there again.
+            # An occasional query shows whether the database is available again.
             self._ask_at = now + _PAUSE_S
         question = partial(self._ask_again, text, fingerprint, last)
         answer = await self._refreshes.ask(fingerprint, question, within_s=_REFRESHED_WITHIN_S)
@@ -205,10 +205,10 @@ class KeyRing:
         self._waiting += 1
         try:
             self._require_few_failures(address)
-            # Its issuer may be slow: that must not hold up those who come with a key.
+            # Its issuer may be slow, which must not delay callers with a key.
             credential = await self._verified(text)
             async with self._strangers:
-                # Again: those in front of this one may have used up what the address may try.
+                # Checked again: requests before this one may have used up the failures of the address.
                 self._require_few_failures(address)
                 return await self._look_up(credential, fingerprint)
         except RefusedAtSight:
@@ -225,7 +225,7 @@ class KeyRing:
         if self._tokens is not None and is_token(text):
             return await self._tokens.verify(text)
         key = keys.parse(text)
-        assert key is not None, "what is no key is refused before"
+        assert key is not None, "other texts are refused before"
         return key
 
     def _require_few_failures(self, address: str | None) -> None:
@@ -233,7 +233,7 @@ class KeyRing:
         if wait_s:
             metrics.AUTH_FAILURES.labels("limited").inc()
             raise TooManyFailures(
-                "Too many invalid API keys came from this address; keys that were used lately go on working.",
+                "Too many invalid API keys came from this address; only recently used keys work from it now.",
                 retry_after_s=wait_s,
             )
 
@@ -242,7 +242,7 @@ class KeyRing:
         asked_at = time.monotonic()
         known: _Known | None
         if isinstance(credential, Claims):
-            assert self._subjects is not None, "there are access tokens"
+            assert self._subjects is not None, "access tokens are configured"
             async with self._postgres.transaction() as connection:
                 principal = await self._subjects.find(connection, credential, fingerprint)
             known = _Known(principal, asked_at)
@@ -263,7 +263,7 @@ class KeyRing:
         return known
 
     async def _rehashed(self, connection: Connection, key: ApiKey, usable: UsableKey) -> UsableKey:
-        """Return a key with its digest under the current pepper; replace one that is stored under the old."""
+        """Return a key with its digest under the current pepper; replace a digest under the previous one."""
         assert self._previous_pepper is not None
         before, now = keys.digest(self._previous_pepper, key), keys.digest(self._pepper, key)
         is_current = hmac.compare_digest(usable.digest, before)
@@ -278,9 +278,9 @@ class KeyRing:
         )
 
     def _proven(self, key: ApiKey, usable: UsableKey, asked_at: float) -> _Known | None:
-        """Return the owner of a key whose secret is right: the current one, or the one before a rotation.
+        """Return the owner of a key if its secret is the current one, or the previous one during the overlap.
 
-        The rights of the previous secret end with the overlap, and so do the keys that it makes.
+        The rights of the previous secret end with the overlap, and so do the keys that it creates.
         """
         digest, principal = keys.digest(self._pepper, key), usable.principal
         if hmac.compare_digest(digest, usable.digest):

@@ -1,8 +1,8 @@
 """API keys: `tw_live_<id>_<secret><checksum>`; only a keyed hash of the secret is ever stored.
 
-The checksum is the CRC-32 of everything before it: it lets a secret scanner, and the gateway before any
-look-up, tell a key from a text that only looks like one. Keys of the form without a checksum, which earlier
-releases made, work until they are rotated.
+The checksum is the CRC-32 of everything before it. With it a secret scanner, and the gateway before any
+look-up, can distinguish a key from a similar text. Keys without a checksum, which earlier releases created,
+work until they are rotated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WITHOUT_CHECKSUM = re.compile(rf"tw_live_({_ID})_([A-Za-z0-9_-]{{43}})")
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key in its parts: the id finds it, the secret proves it."""
+    """A key in its parts: the id for the look-up, and the secret as the proof."""
 
     id: str
     secret: str
@@ -81,7 +81,7 @@ def is_id(text: str) -> bool:
 
 
 def digest(pepper: str, key: ApiKey) -> bytes:
-    """Return the digest that is stored of a key: HMAC-SHA-256 of its secret with the pepper."""
+    """Return the stored digest of a key: the HMAC-SHA-256 of its secret with the pepper."""
     return hmac.new(pepper.encode(), f"{key.id}:{key.secret}".encode(), hashlib.sha256).digest()
 
 

@@ -1,8 +1,8 @@
 """Login addresses: each signs one browser in to the console, once, with a key that expires by itself.
 
-The address has a signed token behind its `#`, which browsers never send: it is in no log and no Referer. The
-page at the address sends the token in a body and gets a key that lasts half a day, made below the key that
-asked for the address: it is listed, audited and revoked like any other, and ends with its parent.
+The address has a signed token after its `#`, which browsers never send, so it is in no log and no Referer.
+The page at the address sends the token in a body and gets a key that lasts half a day. It is a child of the
+key that requested the address: it is listed, audited and revoked like any other, and ends with its parent.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from gateway.identity.repository import KeyRepository
 PREFIX = "tw_login_"
 PAGE = "/console/login"
 SESSION_LASTS = timedelta(hours=12)
-_ANOTHER = "Print a new one where the gateway runs: make login"
+_ANOTHER = "Print a new one on the host of the gateway: make login"
 
 
 class LoginService:
-    """Makes login addresses, and signs in the first browser that uses each."""
+    """Creates login addresses, and signs in the first browser that uses each."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class LoginService:
         """Return a login address for the caller, an administrator with an API key; nothing is stored."""
         caller = call.principal
         if not caller.has_key:
-            raise Forbidden("Login addresses are made with an API key; an access token signs in by itself.")
+            raise Forbidden("Only an API key can create login addresses; an access token signs in directly.")
         expires_at = int(time.time()) + body.ttl_s
         document: dict[str, Any] = {
             "id": secrets.token_urlsafe(16),
@@ -62,7 +62,7 @@ class LoginService:
             "until": expires_at,
         }
         if caller.expires_at is not None:
-            # This may be a secret that was rotated away and still works for a while: its logins end with it.
+            # The secret may be a previous one that works for a while; its logins end with it.
             document["end"] = int(caller.expires_at.timestamp())
         token = PREFIX + signed_texts.sign(self._signing_keys[0], document)
         return LoginView(path=f"{PAGE}#{token}", expires_at=datetime.fromtimestamp(expires_at, UTC))
@@ -70,7 +70,7 @@ class LoginService:
     async def exchange(self, _: Call, body: SessionInput) -> SessionView:
         """Return a key that lasts half a day at most, for an unused token.
 
-        Raise `Unauthenticated` when the token is not valid, has expired, was used, or its key has ended.
+        Raise `Unauthenticated` if the token is invalid, expired or used, or if its key has ended.
         """
         login = signed_texts.read(self._signing_keys, body.token.removeprefix(PREFIX))
         if login is None or not body.token.startswith(PREFIX):
@@ -94,14 +94,14 @@ class LoginService:
         return SessionView(key=str(key), key_id=key.id, expires_at=ends_at)
 
     async def _use(self, connection: Connection, login: Mapping[str, Any]) -> Principal:
-        """Mark a login as used and return the owner of the key that made it, with its present rights."""
+        """Mark a login as used and return the owner of the key that made it, with its current rights."""
         until = datetime.fromtimestamp(login["until"], UTC)
         if await connection.fetchval(self._queries["use_login"], login["id"], until) is None:
             raise _refused("This login address was used before; each opens the console once.")
         await connection.execute(self._queries["forget_old_logins"])
         usable = (await self._repository.find_usable(connection, [login["key"]])).get(login["key"])
         if usable is None or not usable.principal.may(Scope.ADMIN):
-            raise _refused("The API key that made this login address has ended, or lacks the scope admin.")
+            raise _refused("The API key that created this login address has ended or lacks the scope admin.")
         principal, end = usable.principal, login.get("end")
         if end is None:
             return principal

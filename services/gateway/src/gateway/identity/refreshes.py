@@ -1,4 +1,4 @@
-"""Reading again what is known already: one question at a time for each thing, with a short wait."""
+"""Refreshing cached values: at most one query at a time for each, with a short wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 class Refreshes(Generic[V]):
-    """The questions that are under way. Their answers count also when nobody waits for them any more."""
+    """The running queries. A query continues even if its callers have stopped waiting."""
 
     def __init__(self) -> None:
         self._asking: dict[bytes, asyncio.Task[V]] = {}
@@ -19,7 +19,7 @@ class Refreshes(Generic[V]):
     async def ask(
         self, name: bytes, question: Callable[[], Coroutine[Any, Any, V]], *, within_s: float
     ) -> V | None:
-        """Return the answer, or raise its error; return None when it takes longer than `within_s` seconds."""
+        """Return the result or raise its error; return None if it takes longer than `within_s` seconds."""
         asking = self._asking.get(name)
         if asking is None:
             asking = self._asking[name] = asyncio.create_task(question())
@@ -30,5 +30,5 @@ class Refreshes(Generic[V]):
     def _ended(self, name: bytes, asking: asyncio.Task[V]) -> None:
         del self._asking[name]
         if not asking.cancelled():
-            # Taken here, so that an error is not reported as one that nobody has seen.
+            # Retrieved here, so that asyncio does not report the error as never retrieved.
             asking.exception()

@@ -9,22 +9,22 @@ _REALM = 'Bearer realm="tickwire"'
 
 
 class RefusedAtSight(Unauthenticated):
-    """A credential is refused for what it contains: sending it again is not guessing."""
+    """A credential is refused because of its content, which does not count as guessing."""
 
 
 class Expired(RefusedAtSight):
-    """The time of a credential is over: its owner can get another one."""
+    """A credential has expired; its owner can get a new one."""
 
 
 def refusal(
     reason: str, detail: str, *, error: bool = True, kind: type[Unauthenticated] = Unauthenticated
 ) -> Unauthenticated:
-    """Return the error with the challenge of RFC 6750, which names no error where no credential was sent."""
+    """Return the error with the challenge of RFC 6750, which names no error if no credential was sent."""
     metrics.AUTH_FAILURES.labels(reason).inc()
     cause = f', error="invalid_token", error_description="{detail}"' if error else ""
     return kind(detail, headers={"www-authenticate": _REALM + cause})
 
 
 def unknown_key() -> Unauthenticated:
-    """Return the error of a key that may not be used."""
+    """Return the error for a key that may not be used."""
     return refusal("unknown", "The API key is not known, has expired or was revoked.")

@@ -38,10 +38,10 @@ class UserRepository:
         self._queries = queries
 
     async def insert(self, connection: Connection, *, name: str, email: str, role: str) -> Row:
-        """Store a user. Raise `Conflict` when the address is taken."""
+        """Store a user. Raise `Conflict` if the address is taken."""
         row = await connection.fetchrow(self._queries["insert_user"], name, email, role)
         if row is None:
-            raise Conflict(f"A user with the address {email} exists already.")
+            raise Conflict(f"A user with the address {email} already exists.")
         return row
 
     async def get(self, connection: Connection, user_id: int) -> Row | None:
@@ -49,7 +49,7 @@ class UserRepository:
         return await connection.fetchrow(self._queries["get_user"], user_id)
 
     async def find_by_address(self, connection: Connection, email: str) -> Row | None:
-        """Return the user with this address, whatever its case."""
+        """Return the user with this address, ignoring case."""
         return await connection.fetchrow(self._queries["find_user_by_address"], email)
 
     async def find_by_subject(self, connection: Connection, issuer: str, subject: str) -> Row | None:
@@ -74,12 +74,12 @@ class UserRepository:
         try:
             row = await connection.fetchrow(self._queries["update_user"], user_id, *values)
         except asyncpg.UniqueViolationError:
-            raise Conflict(f"A user with the address {changes['email']} exists already.") from None
-        assert row is not None, "a locked user does not go away"
+            raise Conflict(f"A user with the address {changes['email']} already exists.") from None
+        assert row is not None, "a locked user cannot be deleted"
         return row
 
     async def page(self, connection: Connection, query: UsersQuery) -> list[Row]:
-        """Return a page of users in the order of their ids, and one more if there is one."""
+        """Return a page of users in the order of their ids, plus one more user if there is one."""
         return await connection.fetch(
             self._queries["list_users"],
             query.cursor or 0,
@@ -102,7 +102,7 @@ class KeyRepository:
         self._queries = queries
 
     async def find_usable(self, connection: Connection, key_ids: Collection[str]) -> dict[str, UsableKey]:
-        """Return those of the keys that may be used now, by id."""
+        """Return the usable keys among `key_ids`, by id."""
         usable = {}
         for row in await connection.fetch(self._queries["find_usable_keys"], list(key_ids)):
             granted = known_scopes(row["scopes"])
@@ -158,7 +158,7 @@ class KeyRepository:
         await connection.execute(self._queries["lock_key"], key_id)
 
     async def page(self, connection: Connection, user_id: int, query: KeysQuery) -> list[Row]:
-        """Return a page of the keys of a user in the order of their making, and one more if there is one."""
+        """Return a page of the keys of a user in the order of creation, plus one more key if there is one."""
         return await connection.fetch(
             self._queries["list_keys"],
             user_id,
@@ -170,7 +170,7 @@ class KeyRepository:
         )
 
     async def has_ancestor(self, connection: Connection, key_id: str, ancestor_id: str) -> bool:
-        """Return whether `ancestor_id` made the key, directly or through keys that it made."""
+        """Return whether `ancestor_id` created the key, directly or through keys that it created."""
         return bool(await connection.fetchval(self._queries["has_ancestor"], key_id, ancestor_id))
 
     async def rotate(
@@ -182,11 +182,11 @@ class KeyRepository:
         rotated_at: datetime,
         previous_until: datetime | None,
     ) -> None:
-        """Give a key another secret; the one before works until `previous_until`."""
+        """Give a key a new secret; the previous one works until `previous_until`."""
         await connection.execute(self._queries["rotate_key"], key_id, digest, rotated_at, previous_until)
 
     async def rehash(self, connection: Connection, key_id: str, before: bytes, after: bytes) -> None:
-        """Replace a digest of one of a key's secrets by that of the same secret under a new pepper."""
+        """Replace the digest of one of a key's secrets by its digest under a new pepper."""
         await connection.execute(self._queries["rehash_key"], key_id, before, after)
 
     async def revoke(self, connection: Connection, key_id: str) -> bool:
@@ -200,5 +200,5 @@ class KeyRepository:
 
 
 def known_scopes(names: Collection[str]) -> frozenset[Scope]:
-    """Return those of the stored `names` that are still scopes."""
+    """Return the stored `names` that are still scopes."""
     return frozenset(Scope(name) for name in names if name in _SCOPES)

@@ -1,6 +1,6 @@
-"""`python -m gateway.identity.reset`: a new key for an administrator, made on the host.
+"""`python -m gateway.identity.reset`: a new key for an administrator, created on the host.
 
-For use when no administrator's key is left: it needs the gateway's settings (database and pepper) and no key.
+Use it when no administrator's key is left: it needs the gateway's settings (database and pepper), but no key.
 It prints the new key as the last line. Natively: `make keys-reset`; in containers: `docker compose exec
 gateway python -m gateway.identity.reset`, or the same with `kubectl exec`.
 """
@@ -33,7 +33,7 @@ _PATIENCE_S = 15
 
 
 async def reset(settings: GatewaySettings, *, email: str, revoke_others: bool) -> tuple[ApiKey, list[str]]:
-    """Make `email` an active administrator with a new key; return the key and the ids of those it revoked."""
+    """Make `email` an active administrator with a new key; return the key and the ids of the revoked ones."""
     postgres = Postgres(settings.postgres_dsn.get_secret_value(), size=1)
     statements = queries.load("gateway")
     users, repository = UserRepository(statements), KeyRepository(statements)
@@ -64,7 +64,7 @@ async def reset(settings: GatewaySettings, *, email: str, revoke_others: bool) -
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the key and print it; return the exit code."""
+    """Create and print the key; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m gateway.identity.reset", description=__doc__)
     parser.add_argument(
         "--email", default=ADMINISTRATOR, help="address of the administrator (default: %(default)s)"
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--revoke-others",
         action="store_true",
-        help="revoke the administrator's other keys, and with them all keys that those made",
+        help="revoke the administrator's other keys, and all keys that those created",
     )
     options = parser.parse_args(arguments)
     settings = load_or_exit(GatewaySettings)
@@ -83,11 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("The database cannot be reached: start it, and check POSTGRES_DSN.\n")
         return 1
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
-        sys.stderr.write("The database has no tables of this release: start the gateway once.\n")
+        sys.stderr.write("The database does not have the tables of this release: start the gateway once.\n")
         return 1
     if revoked:
-        sys.stderr.write(f"Revoked: {', '.join(revoked)}, and the keys that they made.\n")
-    sys.stderr.write(f"A new key of {options.email}, which is shown once and works at once:\n")
+        sys.stderr.write(f"Revoked: {', '.join(revoked)}, and the keys that they created.\n")
+    sys.stderr.write(f"A new key of {options.email}, which is shown only once and works immediately:\n")
     sys.stdout.write(f"{key}\n")
     return 0
 

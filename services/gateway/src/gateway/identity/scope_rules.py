@@ -15,7 +15,7 @@ _ANY = "*"
 
 @dataclass(frozen=True, slots=True)
 class ScopeRule:
-    """Grants `scopes` to tokens with `value` in `claim`; without scopes the scope named `value`."""
+    """Grants `scopes` to tokens with `value` in `claim`; without scopes, the scope that `value` names."""
 
     claim: str
     value: str
@@ -28,13 +28,13 @@ def read_rules(text: str) -> tuple[ScopeRule, ...]:
     for part in filter(None, map(str.strip, text.split(";"))):
         found = _RULE.fullmatch(part)
         if found is None:
-            raise ValueError(f"{part!r} is no rule: <claim>[<value>]=<scope>,<scope>, or <claim>[*]=*")
+            raise ValueError(f"{part!r} is not a rule: <claim>[<value>]=<scope>,<scope>, or <claim>[*]=*")
         if found["scopes"] == _ANY and found["value"] != _ANY:
             raise ValueError(f"{part!r} would grant everything: name the scopes, or write [*]=*")
         names = [] if found["scopes"] == _ANY else found["scopes"].split(",")
         unknown = [name for name in names if name not in frozenset(map(str, Scope))]
         if unknown:
-            raise ValueError(f"{unknown[0]!r} is no scope; the scopes are {', '.join(Scope)}")
+            raise ValueError(f"{unknown[0]!r} is not a scope; the scopes are {', '.join(Scope)}")
         rules.append(ScopeRule(found["claim"], found["value"], frozenset(map(Scope, names))))
     return tuple(rules)
 
@@ -52,9 +52,9 @@ def granted(rules: Sequence[ScopeRule], claims: Mapping[str, Any]) -> frozenset[
 
 
 def _values(claims: Mapping[str, Any], name: str) -> Iterator[str]:
-    """Yield the values of a claim: the parts of a text, or the texts of a list.
+    """Yield the values of a claim: the words of a string, or the strings of a list.
 
-    `realm_access.roles` is a claim of that name, or the claim `roles` within `realm_access`.
+    `realm_access.roles` is a claim of that name, or else the claim `roles` within `realm_access`.
     """
     found: Any = claims.get(name)
     if found is None:

@@ -1,4 +1,4 @@
-"""Signed texts that carry a small document: verified by their signature, stored nowhere."""
+"""Signed texts that contain a small document: verified by their signature, and never stored."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def signing_key(pepper: str, purpose: str) -> bytes:
 
 
 def signing_keys(pepper: str, previous: str | None, purpose: str) -> tuple[bytes, ...]:
-    """Return the signing key, and that of the pepper before a rotation, whose texts are still valid."""
+    """Return the signing key, and that of the previous pepper, whose texts are still valid."""
     return tuple(signing_key(one, purpose) for one in (pepper, previous) if one is not None)
 
 
 def sign(key: bytes, document: Mapping[str, Any]) -> str:
-    """Return `document` as `<payload>.<signature>`, of letters, digits, `-`, `_` and one `.`."""
+    """Return `document` as `<payload>.<signature>`, which has letters, digits, `-`, `_` and one `.`."""
     payload = _encoded(orjson.dumps(document))
     return f"{payload}.{_signature(key, payload)}"
 
@@ -31,7 +31,7 @@ def sign(key: bytes, document: Mapping[str, Any]) -> str:
 def read(keys: Sequence[bytes], text: str) -> dict[str, Any] | None:
     """Return the document in `text`, or None when none of `keys` has signed it."""
     payload, _, signature = text.partition(".")
-    # A lone surrogate, which JSON may carry, cannot even be compared.
+    # A lone surrogate, which JSON may contain, cannot be encoded for the comparison.
     if not text.isascii():
         return None
     if not any(hmac.compare_digest(signature, _signature(key, payload)) for key in keys):

@@ -1,4 +1,4 @@
-"""The user of an access token: the subject of an issuer is found, linked to a user, or made one."""
+"""The user of an access token: its subject is found, linked to a user, or becomes a new user."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _SHOWN_BYTES = 8
 class Subjects:
     """Finds users by the issuer and subject of their tokens.
 
-    A new subject is linked to the user with its verified e-mail address. Where there is none, it becomes a
-    new user with the role member, if `creates_users`.
+    A new subject is linked to the user with its verified e-mail address. Without such a user it becomes a new
+    user with the role member, if `creates_users`.
     """
 
     def __init__(self, users: UserRepository, *, audit: AuditTrail, creates_users: bool) -> None:
@@ -34,12 +34,12 @@ class Subjects:
         self._creates_users = creates_users
 
     async def find(self, connection: Connection, claims: Claims, fingerprint: bytes) -> Principal:
-        """Return the user of a token with its present rights. Raise `Unauthenticated` when there is none."""
+        """Return the user of a token with its current rights. Raise `Unauthenticated` if there is none."""
         known = (claims.issuer, claims.subject)
         token_id = f"{TOKEN_PREFIX}{fingerprint[:_SHOWN_BYTES].hex()}"
         user = await self._users.find_by_subject(connection, *known)
         if user is None:
-            # One request at a time makes the user of a subject; the others find it here.
+            # One request creates the user of a subject; concurrent ones wait and find it here.
             await self._users.lock_subject(connection, *known)
             user = await self._users.find_by_subject(connection, *known)
         if user is None:
@@ -50,7 +50,7 @@ class Subjects:
         return principal
 
     async def renew(self, connection: Connection, principal: Principal) -> Principal | None:
-        """Return the caller of a token with the present rights of its user; None when it has none."""
+        """Return the caller of a token with the current rights of its user; None if the user has none."""
         user = await self._users.get(connection, principal.user_id)
         if user is None or principal.ends_at is None:
             return None
@@ -72,7 +72,7 @@ class Subjects:
             try:
                 address = _ADDRESS.validate_python(claims.email)
             except ValidationError:
-                # Nobody can be reached under it (RFC 2606); an administrator can set another one.
+                # A reserved address that receives no mail (RFC 2606); an administrator can change it.
                 digest = hashlib.sha256(f"{claims.issuer}\n{claims.subject}".encode()).hexdigest()
                 address = f"{digest[:32]}@signed-in.invalid"
             name = claims.name or claims.subject[:200]

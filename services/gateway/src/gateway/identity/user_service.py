@@ -1,4 +1,4 @@
-"""Users: made, read and changed, each change with a row of the audit trail."""
+"""Users: creation, reading and changes; each change is audited."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from gateway.identity.repository import Row, UserRepository
 
 
 class UserService:
-    """Reads users from the database at each request, and changes them; the last administrator stays."""
+    """Reads and changes users in the database, and protects the last administrator."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class UserService:
         return _reply(user)
 
     async def me(self, call: Call) -> Me:
-        """Return the caller, and the rights of the caller's key now."""
+        """Return the caller, and the current rights of the caller's key."""
         caller = call.principal
         return Me(
             user=Myself.model_validate({"id": caller.user_id, "name": caller.user_name, "role": caller.role}),
@@ -82,7 +82,7 @@ class UserService:
         return UserPage(data=found, next_cursor=str(found[-1].id) if len(rows) > query.limit else None)
 
     async def create(self, call: Call, body: UserInput) -> Reply:
-        """Store a new user. Raise `Conflict` when the address is taken."""
+        """Store a new user. Raise `Conflict` if the address is taken."""
         if body.role == "admin":
             call.principal.require(Scope.ADMIN)
         user = await self._users.insert(call.connection, name=body.name, email=body.email, role=body.role)
@@ -98,7 +98,7 @@ class UserService:
     async def change(self, call: Call, user_id: int, body: UserChange) -> Reply:
         """Change a user at the version that the caller has read.
 
-        Raise `Conflict` when the new address is another's, or when the change would leave no administrator.
+        Raise `Conflict` if the new address is taken, or if the change would leave no administrator.
         """
         async with self._postgres.transaction() as connection:
             user = None if user_id > MOST_ID else await self._users.lock(connection, user_id)
@@ -111,7 +111,7 @@ class UserService:
                 if value != user[name]
             }
             if user["role"] == "admin" or "role" in changes:
-                # Who could promote somebody, or take over an administrator, would be one.
+                # Otherwise a caller could become an administrator by promoting a user or taking one over.
                 call.principal.require(Scope.ADMIN)
             if not changes:
                 return _reply(user)
@@ -133,7 +133,7 @@ class UserService:
 
 
 def _limit(user: Row) -> Outgoing:
-    """Return the command that cancels a user's accepted work that exceeds the user's present rights."""
+    """Return the command that cancels a user's accepted work that exceeds the user's current rights."""
     allowed_now = allowed(frozenset(Scope), is_administrator=user["role"] == "admin")
     scopes = sorted(map(str, allowed_now)) if user["status"] == "active" else []
     return envelope.command(LimitOwner(owner_id=str(user["id"]), scopes=scopes), tenant=str(user["id"]))

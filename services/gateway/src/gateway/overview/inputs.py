@@ -23,7 +23,7 @@ class PartProblem(BaseModel):
 
 
 class Overview(BaseModel):
-    """The parts that the caller may see; a part that failed is null and named in `errors`."""
+    """The parts that the caller may see; a part that failed is null and listed in `errors`."""
 
     stocks: QuoteList | None = None
     batches: dict[str, int] | None = None

@@ -19,7 +19,7 @@ from gateway.stocks.service import StockService
 
 
 class OverviewService:
-    """Gathers what the caller may see; a part that failed is named in `errors`, the others are returned."""
+    """Gathers the parts that the caller may see; a part that failed is listed in `errors`."""
 
     def __init__(self, stocks: StockService, rpc: RpcClient) -> None:
         self._stocks = stocks

@@ -19,7 +19,7 @@ log = logging.get(__name__)
 async def announce(
     publisher: Publisher, news: Mapping[str, Any], *, gateway: str, routing_key: str, message_type: str
 ) -> bool:
-    """Publish the news of `gateway` without a guarantee; return whether the broker was there to take it."""
+    """Publish the news of `gateway` without a guarantee; return whether the broker was available."""
     outgoing = Outgoing(
         exchange=LIVE,
         routing_key=routing_key,

@@ -23,7 +23,7 @@ class Hub:
     def listen(
         self, channel: str, listener: Listener, *, on_signal: SignalListener | None = None
     ) -> Callable[[], None]:
-        """Call `listener` for each publication on `channel`; return the function that ends it.
+        """Call `listener` for each publication on `channel`; return the function that ends this.
 
         `on_signal` is called for other events of the channel.
         """
@@ -43,7 +43,7 @@ class Hub:
         return stop
 
     def has_listeners(self, channel: str) -> bool:
-        """Return whether anybody here listens to `channel`."""
+        """Return whether `channel` has listeners here."""
         return channel in self._listeners
 
     def channels(self, prefix: str) -> Iterator[str]:
@@ -51,7 +51,7 @@ class Hub:
         return (channel for channel in list(self._listeners) if channel.startswith(prefix))
 
     def publish(self, publication: Publication, *, topic: str | None = None) -> None:
-        """Hand `publication` to every listener of its channel; of `topic` where one name means several."""
+        """Hand `publication` to every listener of its channel, or of `topic` if channels share a name."""
         listeners = self._listeners.get(topic or publication.channel)
         if listeners:
             kind = publication.channel.partition(":")[0]
@@ -60,7 +60,7 @@ class Hub:
                 listener(publication)
 
     def signal(self, signal: Signal) -> None:
-        """Hand `signal` to every listener of its channel that wants signals."""
+        """Hand `signal` to every listener of its channel that accepts signals."""
         for listener in tuple(self._signal_listeners.get(signal.channel, {}).values()):
             listener(signal)
 

@@ -22,7 +22,7 @@ class Positioned(Protocol):
 
     @property
     def position(self) -> Position:
-        """The place in its channel."""
+        """The position in its channel."""
 
 
 P = TypeVar("P", bound=Positioned)
@@ -46,7 +46,7 @@ class Progression:
         self._left: tuple[str, ...] = ()
 
     def advance(self, position: Position) -> bool:
-        """Move to `position` and return True if it is newer than all that were seen."""
+        """Move to `position` and return True if it is newer than all positions seen so far."""
         if position.epoch in self._left:
             return False
         if not is_later(*position, than_epoch=self.at.epoch, than_offset=self.at.offset):
@@ -64,9 +64,9 @@ class Progression:
 class Handover(Generic[P]):
     """Passes the publications of one channel to one subscriber: each position exactly once, in order.
 
-    The source publishes along one line of positions, and the state that a subscriber begins with is a point
-    of that line. Listening starts before the state is read; until `begin`, publications are held. Of those,
-    `begin` returns the ones behind the state's position: they are sent before anything that comes later.
+    The source publishes along one sequence of positions, and the initial state of a subscriber has a position
+    of that sequence. Listening starts before the state is read, and publications are held until `begin`,
+    which returns those after the position of the state: they are sent before any later publication.
     """
 
     __slots__ = ("_held", "_is_ordered", "_most_held", "_progression")
@@ -79,7 +79,7 @@ class Handover(Generic[P]):
 
     @property
     def position(self) -> Position | None:
-        """The position up to which the subscriber has everything; None before `begin`."""
+        """The position up to which the subscriber has received everything; None before `begin`."""
         return self._progression.at if self._progression else None
 
     def offer(self, publication: P) -> bool:
@@ -94,7 +94,7 @@ class Handover(Generic[P]):
         return False
 
     def begin(self, position: Position) -> list[P]:
-        """Begin behind `position`; return what was held and follows it. Raises `HandoverOverflow`."""
+        """Begin after `position`; return the held publications that follow it. Raise `HandoverOverflow`."""
         assert self._held is not None
         held, self._held = list(self._held), None
         if len(held) > self._most_held:
@@ -102,7 +102,7 @@ class Handover(Generic[P]):
         self._progression = Progression(position)
         same = [index for index, one in enumerate(held) if one.position.epoch == position.epoch]
         if same:
-            # What came before the state's epoch began is older than the state.
+            # Publications from before the state's epoch are older than the state.
             for older in held[: same[0]]:
                 self._progression.leave(older.position.epoch)
             held = held[same[0] :]

@@ -15,8 +15,8 @@ from gateway.publishing.text_frames import text_frame
 class Publication:
     """Data published on a channel at a position; `time_ms` is Unix time in milliseconds.
 
-    `is_state` marks a change of the channel's state (its feed stopped): it stands at the position of the
-    last publication and is sent although that position was sent before. Where publications are conflated, one
+    `is_state` marks a change of the channel's state (its feed stopped): it has the position of the last
+    publication, and is sent although that position was sent before. When publications are conflated, one
     replaces another with the same `replaces`. `info` names who has published it, its `user` and `client`.
     """
 
@@ -44,7 +44,7 @@ class Publication:
         self._frame: bytes | None = None
 
     def document(self) -> dict[str, Any]:
-        """Return the publication as replies show it."""
+        """Return the publication as it appears in replies."""
         document = {"data": self.data, "offset": self.position.offset, "time": self.time_ms}
         return document if self.info is None else {**document, "info": self.info}
 
@@ -61,7 +61,7 @@ class Publication:
         return text_frame(self._encoded() + b',"tags":{"skipped":"%d"}}}}' % skipped)
 
     def _encoded(self) -> bytes:
-        # All but the closing braces, so that a subscriber's own tags can follow.
+        # Without the closing braces, so that a subscriber's own tags can follow.
         if self._head is None:
             document = {**self.document(), "epoch": self.position.epoch}
             push = {"push": {"channel": self.channel, "pub": document}}

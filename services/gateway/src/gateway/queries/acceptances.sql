@@ -1,9 +1,8 @@
 -- name: accept
--- Everything that makes pieces of work accepted, in one statement and so in one transaction: for each the
--- idempotency record with its answer, the acceptance and its messages in the outbox. A piece gives no row when
--- its idempotency key was used within the last 24 hours (other than for its own claim), or when there is an
--- acceptance of its id, or when another task than the one it names has its unique key. No two pieces of one call
--- may share a key or an id.
+-- Accepts pieces of work in one statement, and so in one transaction: stores for each the idempotency record with
+-- its answer, the acceptance, and its messages in the outbox. Returns no row for a piece whose idempotency key was
+-- used within the last 24 hours (other than for its own claim), whose id already has an acceptance, or whose unique
+-- key belongs to another task than the one it names. No two pieces of one call may share a key or an id.
 WITH asked AS (
     SELECT * FROM unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::text[],
@@ -13,7 +12,7 @@ WITH asked AS (
         unique_key, replaces
     )
 ), held AS (
-    -- Only from the task that its caller has looked at.
+    -- Only from the task that the caller has read.
     INSERT INTO unique_keys (owner_id, key, task_id, replaced_id)
     SELECT owner_id, unique_key, id, replaces FROM asked
     WHERE unique_key IS NOT NULL AND NOT EXISTS (
@@ -51,7 +50,7 @@ WITH asked AS (
     )
     JOIN accepted ON accepted.id = m.work_id
 ), sent AS (
-    -- Those of a bundle wait in one row, as chassis.outbox_rows writes it.
+    -- The messages of a bundle share one row, in the format of chassis.outbox_rows.
     INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body, messages)
     SELECT message_id, exchange, routing_key, message_type, headers, body, messages FROM (
         SELECT message_id, exchange, routing_key, message_type, headers, body, 1 AS messages, place
@@ -88,9 +87,9 @@ SELECT body_hash, status, answer, location, etag FROM idempotency
 WHERE owner_id = $1 AND key = $2 AND created_at >= now() - interval '24 hours'
 
 -- name: begin_idempotency
--- Claims a key for $4 seconds, for a request that takes longer than one statement; instead of the body's hash,
--- which may not be known yet, the record holds what tells this claim from others. A claim that is older than
--- five minutes by its record is of a gateway that died.
+-- Claims a key for $4 seconds, for a request that takes longer than one statement; in place of the hash of the body,
+-- which may not be known yet, the record has the token of this claim. A claim whose record is older than five
+-- minutes belongs to a gateway that died.
 INSERT INTO idempotency (owner_id, key, body_hash, created_at)
 VALUES ($1, $2, $3, now() - interval '5 minutes' + make_interval(secs => $4))
 ON CONFLICT (owner_id, key) DO UPDATE
@@ -105,18 +104,18 @@ UPDATE idempotency SET created_at = now()
 WHERE owner_id = $1 AND key = $2 AND status IS NULL AND body_hash = $3
 
 -- name: settle_idempotency
--- Records the answer of the request that holds a claim; no row when the claim is another one's by now.
+-- Records the answer of the request that holds a claim; no row if another request holds the claim by now.
 UPDATE idempotency SET body_hash = $4, status = $5, answer = $6, location = $7, etag = $8, created_at = now()
 WHERE owner_id = $1 AND key = $2 AND status IS NULL AND body_hash = $3
 RETURNING key
 
 -- name: free_idempotency
--- Gives a claimed key back, as nothing was answered to it.
+-- Releases a claimed key that has no answer.
 DELETE FROM idempotency WHERE owner_id = $1 AND key = $2 AND status IS NULL AND body_hash = $3
 
 -- name: abandon
--- Takes an upload back, unless it was accepted after all: its key is free again, and who has got items of it
--- is told.
+-- Withdraws an upload unless it was accepted after all: releases its key, and notifies the service that has
+-- received items of it.
 WITH freed AS (
     DELETE FROM idempotency WHERE owner_id = $2 AND key = $3 AND status IS NULL AND body_hash = $4
 )
@@ -125,14 +124,14 @@ SELECT m.* FROM unnest($5::uuid[], $6::text[], $7::text[], $8::text[], $9::jsonb
 WHERE NOT EXISTS (SELECT FROM acceptances WHERE id = $1)
 
 -- name: clean_idempotency
--- What somebody holds is passed over: another gateway removes it, or it is being used anew.
+-- Locked rows are skipped: another gateway is removing them, or they are in use again.
 DELETE FROM idempotency WHERE (owner_id, key) IN (
     SELECT owner_id, key FROM idempotency WHERE created_at < now() - interval '24 hours'
     LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 
 -- name: clean_acceptances
--- What nobody has heard of yet stays, however old: it is all that is known of it.
+-- Acceptances without a reported status stay, however old: nothing else is known of their work.
 DELETE FROM acceptances WHERE id IN (
     SELECT id FROM acceptances WHERE changed_at < now() - make_interval(days => $1) AND status NOT IN ('queued', 'parked')
     LIMIT $2 FOR UPDATE SKIP LOCKED
@@ -152,7 +151,7 @@ WHERE acceptances.id = news.id
     AND (acceptances.status IN ('queued', 'parked') OR acceptances.changed_at <= news.at)
 
 -- name: note_parked
--- Only of what its owner has said nothing of: whose command is parked was not begun.
+-- Only for work without a reported status: work whose command is parked has not started.
 WITH known AS (
     SELECT id FROM acceptances WHERE id = ANY($1::uuid[]) AND status IN ('queued', 'parked')
     ORDER BY id FOR NO KEY UPDATE
@@ -163,7 +162,7 @@ WHERE acceptances.id = known.id
     AND (acceptances.parked_changed_at IS NULL OR acceptances.parked_changed_at <= $4)
 
 -- name: put_operations
--- The scopes of an operation come as one text, separated by spaces.
+-- The scopes of an operation are passed as one text, separated by spaces.
 INSERT INTO operations (name, description, item_schema, required_scopes)
 SELECT name, description, item_schema, string_to_array(scopes, ' ')
 FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::text[]) AS announced (name, description, item_schema, scopes)

@@ -3,7 +3,7 @@ INSERT INTO audit_entries (user_id, user_name, key_id, action, target, before, a
 VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8)
 
 -- name: list_audit_entries
--- The newest first; a filter that is NULL lets everything through.
+-- Newest first; a NULL filter matches everything.
 SELECT id, at, user_id, user_name, key_id, action, target, before, after, request_id FROM audit_entries
 WHERE ($1::bigint IS NULL OR id < $1)
     AND ($2::bigint IS NULL OR user_id = $2)

@@ -1,5 +1,5 @@
 -- name: note_sender_domain
--- News come late, twice, or in another order: the highest version counts.
+-- Events may arrive late, twice, or out of order: the highest version counts.
 INSERT INTO sender_domains (domain_id, owner_id, name, is_verified, version) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (domain_id) DO UPDATE
 SET is_verified = excluded.is_verified, version = excluded.version, changed_at = now()

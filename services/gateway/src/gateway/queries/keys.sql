@@ -7,11 +7,11 @@ WHERE k.id = ANY($1::text[]) AND u.status = 'active' AND NOT life.is_revoked
     AND (life.ends_at IS NULL OR life.ends_at > now())
 
 -- name: find_secret
--- What is stored of a key's secret, whatever became of the key.
+-- The stored digests of a key's secrets, whatever the state of the key.
 SELECT digest, previous_digest, previous_until FROM api_keys WHERE id = $1
 
 -- name: touch_keys
--- Locked in one order, so that two gateways never wait for each other crosswise.
+-- Locked in a fixed order, so that two gateways cannot deadlock.
 WITH known AS (
     SELECT id FROM api_keys WHERE id = ANY($1::text[]) ORDER BY id FOR NO KEY UPDATE
 )
@@ -41,7 +41,7 @@ WHERE k.id = $1
 SELECT FROM api_keys WHERE id = $1 FOR NO KEY UPDATE
 
 -- name: list_keys
--- The keys of a user after a place in the order of their making; a filter that is NULL lets everything through.
+-- The keys of a user after a place in the order of creation; a NULL filter matches everything.
 SELECT k.id, k.user_id, k.name, k.scopes, k.parent_id, k.created_at, k.rotated_at, k.previous_until,
     k.revoked_at, k.last_used_at, life.ends_at AS expires_at, life.ancestors, u.role, now_is.status
 FROM api_keys AS k JOIN users AS u ON u.id = k.user_id CROSS JOIN LATERAL key_life(k.id) AS life
@@ -56,7 +56,7 @@ WHERE k.user_id = $1 AND (k.created_at, k.id) > ($2, $3)
 ORDER BY k.created_at, k.id LIMIT $4
 
 -- name: has_ancestor
--- Whether a key was made by another one, or by a key that the other one made.
+-- Whether a key descends from another key, directly or through keys in between.
 WITH RECURSIVE line AS (
     SELECT parent_id FROM api_keys WHERE id = $1
     UNION ALL
@@ -65,13 +65,13 @@ WITH RECURSIVE line AS (
 SELECT EXISTS (SELECT FROM line WHERE parent_id = $2)
 
 -- name: rotate_key
--- The secret before this one works until $4, or not at all where that is NULL.
+-- The previous secret works until $4, or not at all if that is NULL.
 UPDATE api_keys
 SET digest = $2, rotated_at = $3, previous_until = $4, previous_digest = CASE WHEN $4::timestamptz IS NOT NULL THEN digest END
 WHERE id = $1
 
 -- name: rehash_key
--- The same secret under another pepper, wherever it stands.
+-- The same secret under another pepper, whether it is the current or the previous one.
 UPDATE api_keys SET digest = CASE WHEN digest = $2 THEN $3 ELSE digest END,
     previous_digest = CASE WHEN previous_digest = $2 THEN $3 ELSE previous_digest END
 WHERE id = $1 AND $2 IN (digest, previous_digest)
@@ -80,5 +80,5 @@ WHERE id = $1 AND $2 IN (digest, previous_digest)
 UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING id
 
 -- name: revoke_other_keys
--- All keys of a user but one.
+-- All keys of a user except one.
 UPDATE api_keys SET revoked_at = now() WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL RETURNING id

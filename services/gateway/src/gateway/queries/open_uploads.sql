@@ -1,5 +1,5 @@
 -- name: create_open_upload
--- What nobody has appended to for so long has expired with its batch, or was never accepted.
+-- Also removes uploads without a recent append: they have expired with their batches, or were never accepted.
 WITH old AS (
     DELETE FROM open_uploads WHERE batch_id IN (
         SELECT batch_id FROM open_uploads WHERE appended_at < now() - interval '32 days' LIMIT 100
@@ -12,14 +12,14 @@ SELECT bytes, items, lines, rest, writer IS NOT NULL AND appended_at > now() - i
 FROM open_uploads WHERE batch_id = $1 AND owner_id = $2
 
 -- name: claim_open_upload
--- For one request that appends at this place. A writer that was not heard of for 90 s is of a gateway that died.
+-- For one request that appends at this offset. A writer without a sign of life for 90 s belongs to a dead gateway.
 UPDATE open_uploads SET writer = $4, appended_at = now()
 WHERE batch_id = $1 AND owner_id = $2 AND bytes = $3
     AND (writer IS NULL OR appended_at < now() - interval '90 s')
 RETURNING bytes, items, lines, rest
 
 -- name: save_open_upload
--- How far the writer $2 has come; $7 says that it goes on.
+-- The progress of the writer $2; $7 is true while it continues.
 UPDATE open_uploads SET
     bytes = $3, items = $4, lines = $5, rest = $6, appended_at = now(),
     writer = CASE WHEN $7 THEN writer END

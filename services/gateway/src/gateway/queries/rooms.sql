@@ -1,5 +1,5 @@
 -- name: insert_room
--- Whoever makes a private room is its first manager.
+-- The creator of a private room is its first manager.
 WITH made AS (
     INSERT INTO rooms (name, created_by, is_private) VALUES ($1, $2::bigint::text, $3)
     ON CONFLICT (name) DO NOTHING
@@ -10,7 +10,7 @@ WITH made AS (
 SELECT *, CASE WHEN is_private THEN 'manager' END AS role FROM made
 
 -- name: get_room
--- A private room is there for its members alone.
+-- A private room is visible to its members only.
 SELECT r.name, r.epoch::text, r.last_offset, r.created_by, r.created_at, r.is_private, m.role
 FROM rooms r LEFT JOIN room_members m ON m.room = r.name AND m.user_id = $2
 WHERE r.name = $1 AND (NOT r.is_private OR m.role IS NOT NULL)
@@ -48,8 +48,8 @@ WHERE room = $1 AND user_id > $2 ORDER BY user_id LIMIT $3
 SELECT room, user_id FROM room_members WHERE room = ANY($1::text[])
 
 -- name: insert_message
--- The room's row gives the next offset and, being locked, the order of the messages. A message that the
--- user has sent under this id before is returned as it is. A private room takes none from readers.
+-- The row of the room has the next offset, and its lock orders the messages. A message that the user has sent
+-- before with this id is returned unchanged. Readers cannot post to a private room.
 WITH writable AS (
     SELECT r.name FROM rooms r
     WHERE r.name = $1 AND (

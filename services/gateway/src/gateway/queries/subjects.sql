@@ -4,7 +4,7 @@ FROM user_subjects AS s JOIN users AS u ON u.id = s.user_id
 WHERE s.issuer = $1 AND s.subject = $2
 
 -- name: lock_subject
--- Until the transaction ends.
+-- Holds the lock until the transaction ends.
 SELECT pg_advisory_xact_lock(hashtextextended($1, 7214803553))
 
 -- name: insert_subject

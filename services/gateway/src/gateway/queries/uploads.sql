@@ -11,7 +11,7 @@ RETURNING key
 DELETE FROM idempotency WHERE owner_id = $1 AND key = $2 AND status IS NULL AND body_hash = $3
 
 -- name: find_usable_uploads
--- Those of an owner that a mail may name now.
+-- The uploads of an owner that a mail may attach now.
 SELECT id, size_bytes, sha256, created_at, expires_at FROM uploads
 WHERE id = ANY($1::uuid[]) AND owner_id = $2 AND expires_at > now()
 

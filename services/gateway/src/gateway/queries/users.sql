@@ -10,11 +10,11 @@ SELECT id, name, email, role, status, created_at, updated_at FROM users WHERE id
 SELECT id, name, email, role, status, created_at, updated_at FROM users WHERE lower(email) = lower($1)
 
 -- name: lock_user
--- The user as it is, until the transaction ends.
+-- Locks the user until the transaction ends.
 SELECT id, name, email, role, status, created_at, updated_at FROM users WHERE id = $1 FOR NO KEY UPDATE
 
 -- name: update_user
--- No two versions of a user have the same `updated_at`: it is what the entity tag is made of.
+-- No two versions of a user have the same `updated_at`, from which the entity tag is made.
 UPDATE users
 SET name = coalesce($2, name), email = coalesce($3, email), role = coalesce($4, role),
     status = coalesce($5, status),
@@ -23,7 +23,7 @@ WHERE id = $1
 RETURNING id, name, email, role, status, created_at, updated_at
 
 -- name: list_users
--- In the order of their ids; a filter that is NULL lets everything through.
+-- In the order of their ids; a NULL filter matches everything.
 SELECT id, name, email, role, status, created_at, updated_at FROM users
 WHERE id > $1
     AND ($3::text[] IS NULL OR role = ANY($3))
@@ -33,7 +33,7 @@ WHERE id > $1
 ORDER BY id LIMIT $2
 
 -- name: ensure_administrator
--- The first user, or the one with this address: an active administrator again, whatever became of it.
+-- The first user, or the one with this address: makes it an active administrator again, whatever its state.
 INSERT INTO users (name, email, role) VALUES ('Administrator', $1, 'admin')
 ON CONFLICT (lower(email)) DO UPDATE
 SET role = 'admin', status = 'active',
@@ -41,11 +41,11 @@ SET role = 'admin', status = 'active',
 RETURNING id
 
 -- name: lock_administrators
--- One change at a time that may take an administrator away; until the transaction ends.
+-- Serializes changes that may remove an administrator, until the transaction ends.
 SELECT pg_advisory_xact_lock(7214803552)
 
 -- name: count_administrators
--- Keys that administer now, and those of them that no date will end.
+-- The number of usable keys of administrators, and of those without an expiry.
 SELECT count(*) AS working, count(*) FILTER (WHERE life.ends_at IS NULL) AS lasting
 FROM api_keys AS k JOIN users AS u ON u.id = k.user_id CROSS JOIN LATERAL key_life(k.id) AS life
 WHERE u.role = 'admin' AND u.status = 'active' AND 'admin' = ANY(k.scopes) AND k.revoked_at IS NULL

@@ -1,4 +1,4 @@
-"""The rights of a connection: those of the caller, narrowed by the token that it came with."""
+"""The rights of a connection: those of the caller, limited by the token that was presented."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from gateway.http.principal import Principal
 class Access:
     """A caller on a connection.
 
-    `scopes` and `channels` are the bounds of a short-lived token (None: no bounds beside the key's own), and
-    `expires_at` is its end in Unix time.
+    `scopes` and `channels` are the limits of a short-lived token (None: only those of the key), and
+    `expires_at` is its expiry in Unix time.
     """
 
     principal: Principal
@@ -34,12 +34,12 @@ class Access:
     def require(self, scope: Scope, channel: str) -> None:
         """Raise `Forbidden` unless the caller has the right `scope` on `channel`."""
         if not self.may(scope, channel):
-            raise Forbidden(f"{channel} needs the scope {scope}, which this key or token does not carry.")
+            raise Forbidden(f"{channel} needs the scope {scope}, which this key or token does not have.")
 
 
-# Of a key or token, and of the address that it came from.
+# Takes a key or token, and the client address.
 Authenticate = Callable[[str | None, str | None], Awaitable[Access]]
-# The owner of a key with the rights of now, or None when the key may not be used any more.
+# Returns the owner of a key with current rights, or None if the key can no longer be used.
 FindPrincipal = Callable[[str], Awaitable[Principal | None]]
-# A caller with the rights of now, or None when it may not go on.
+# Returns a caller with current rights, or None if the connection must end.
 RenewPrincipal = Callable[[Principal], Awaitable[Principal | None]]

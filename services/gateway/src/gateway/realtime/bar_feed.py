@@ -1,4 +1,4 @@
-"""The channels `bars:<symbol>`: pushed bars of the current minute, with the present state of the feed."""
+"""The channels `bars:<symbol>`: pushed bars of the current minute, with the current state of the feed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MOST_SYMBOLS = 20_000
 class BarFeed:
     """Keeps the newest bar of each symbol, publishes each that is newer, and reports when the feed is silent.
 
-    `data.state` of a bar is `live`, `stale` (no bar has come for `silent_after_s`; nothing is expected of a
-    closed market) or `restarted` (the first bar of a new epoch). Bars of one minute replace each other while
-    they wait; the last one of a minute is not replaced by the next minute.
+    `data.state` of a bar is `live`, `stale` (no bar has arrived for `silent_after_s`, while the market is
+    open) or `restarted` (the first bar of a new epoch). Bars of one minute replace each other while they
+    wait; the last one of a minute is not replaced by the next minute.
     """
 
     def __init__(self, hub: Hub, *, silent_after_s: float) -> None:
@@ -29,7 +29,7 @@ class BarFeed:
         self.silence = Silence(hub, prefix=_PREFIX, after_s=silent_after_s, state=self._state)
 
     def push(self, bars: Sequence[Mapping[str, Any]]) -> None:
-        """Take bars from the feed; a bar older than the stored one is ignored."""
+        """Handle bars from the feed; a bar older than the stored one is ignored."""
         for bar in bars:
             symbol, at = bar["symbol"], Position(bar["stream"]["epoch"], bar["stream"]["offset"])
             known = self._bars.get(symbol)
@@ -47,12 +47,12 @@ class BarFeed:
                 self._hub.publish(_publication(bar, state))
 
     def now(self, symbol: str) -> Publication | None:
-        """Return the newest bar of `symbol` with its present state; None when none was pushed."""
+        """Return the newest bar of `symbol` with its current state; None if none was pushed."""
         bar = self._bars.get(symbol)
         return None if bar is None else self._current(bar)
 
     def refreshed(self, publication: Publication) -> Publication:
-        """Return a publication that has waited, with its present state."""
+        """Return a publication that has waited, with its current state."""
         if publication.data["state"] != "live" or not self.silence.lasts():
             return publication
         return self._current(publication.data)

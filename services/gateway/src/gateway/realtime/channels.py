@@ -1,4 +1,4 @@
-"""The channels, the scope that each needs, and the state with which a subscriber begins."""
+"""The channels, the scope that each needs, and the initial state for a subscriber."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ FindQuote = Callable[[str, Deadline], Awaitable[bytes]]
 
 @dataclass(frozen=True)
 class ChannelKind:
-    """A family of channels, `<name>:<argument>`, and the scopes that it needs.
+    """A family of channels, `<name>:<argument>`, and its required scopes.
 
     Publications of an ordered kind are never dropped and can be recovered; of other kinds only the newest
-    matters. Subscribers of a kind that `has_moves` can be notified of who joins and leaves.
+    matters. Subscribers of a kind that `has_moves` can be notified of joins and leaves.
     """
 
     name: str
@@ -52,7 +52,7 @@ class ChannelKind:
 
     @property
     def form(self) -> str:
-        """The pattern of its channels' names, as documents show it."""
+        """The pattern of the channels' names for documents."""
         return f"{self.name}:<{self.argument}>" if self.argument else self.name
 
 
@@ -89,13 +89,13 @@ class Channel:
         return f"{self.kind.name}:{self.name}" if self.name else self.kind.name
 
     def topic(self, owner_id: str) -> str:
-        """Return its name among the channels of all owners: `alerts` is a different channel for each."""
+        """Return a name that is unique over all owners: `alerts` is a different channel for each."""
         return str(self) if self.name else alert_feed.topic(owner_id)
 
 
 @dataclass(frozen=True)
 class Joined:
-    """The state of a channel at the moment of subscribing: its position and what the subscriber gets."""
+    """The state of a channel at the time of subscribing: its position and the initial publications."""
 
     position: Position
     publications: list[Publication] = field(default_factory=list)
@@ -103,7 +103,7 @@ class Joined:
 
 
 def channel_of(text: str) -> Channel:
-    """Return the channel named `text`. Raises `CommandError` when there is no such channel."""
+    """Return the channel named `text`. Raise `CommandError` if there is no such channel."""
     name, _, argument = text.partition(":")
     kind = KINDS.get(name)
     if kind is None or bool(kind.argument) != bool(argument) or text.endswith(":"):
@@ -120,7 +120,7 @@ def channel_of(text: str) -> Channel:
 def _spelled(kind: ChannelKind, argument: str) -> str:
     if not kind.argument:
         return ""
-    # A batch has one channel, however its id is written.
+    # A batch has one channel for all spellings of its id.
     if kind.argument == "symbol":
         return symbol_of(argument)
     if kind.name != "chat":
@@ -131,7 +131,7 @@ def _spelled(kind: ChannelKind, argument: str) -> str:
 
 
 class Channels:
-    """Gives subscribers the state of a channel, and takes publications of clients, for every interface."""
+    """Reads the initial state for subscribers, and accepts publications of clients, for every interface."""
 
     def __init__(
         self,
@@ -153,21 +153,21 @@ class Channels:
         self._find_quote = find_quote
 
     async def join(self, access: Access, channel: Channel, since: Position | None) -> Joined:
-        """Return the state that a new subscriber gets at once; `since` is the last position that it has seen.
+        """Return the initial state for a new subscriber; `since` is the last position that it has seen.
 
-        Raises `Forbidden`, `NotFound` or what reading the state raises.
+        Raise `Forbidden`, `NotFound`, or an error of reading the state.
         """
         access.require(channel.kind.read, str(channel))
         if channel.kind.name == "quotes":
             now = self.feed.now(channel.name)
             if now is None:
-                # Nothing was pushed yet: the answer to a request also tells whether there is such a symbol.
+                # Nothing was pushed yet: a request also shows whether the symbol exists.
                 quote = orjson.loads(await self._find_quote(channel.name, Deadline.after(_STATE_S)))
                 now = self.feed.now(channel.name) or self.feed.publication(quote)
             return Joined(now.position, [now])
         if channel.kind.name == "bars":
             if self.bars.now(channel.name) is None:
-                # Nothing was pushed yet: the quote tells whether there is such a symbol.
+                # Nothing was pushed yet: the quote shows whether the symbol exists.
                 await self._find_quote(channel.name, Deadline.after(_STATE_S))
             now = self.bars.now(channel.name)
             return Joined(Position(NO_EPOCH, 0)) if now is None else Joined(now.position, [now])
@@ -186,12 +186,12 @@ class Channels:
     ) -> ChatMessage:
         """Post `data` of the connection `client` to a chat room.
 
-        Raises `Forbidden`, `NotFound` or `InvalidInput`.
+        Raise `Forbidden`, `NotFound` or `InvalidInput`.
         """
         if channel.kind.write is None:
             raise CommandError(
                 ErrorCode.PERMISSION_DENIED,
-                f"{channel} takes no publications from clients.",
+                f"{channel} does not accept publications from clients.",
             )
         access.require(channel.kind.write, str(channel))
         return await self._chat.post(channel.name, access.principal, data, client=client)
@@ -199,13 +199,13 @@ class Channels:
     async def history(
         self, access: Access, channel: Channel, *, limit: int, since: Position | None, reverse: bool
     ) -> Joined:
-        """Return at most `limit` publications behind `since`, or before it in `reverse`.
+        """Return at most `limit` publications after `since`, or before it in `reverse`.
 
-        Without `since` they begin at the oldest, in `reverse` at the newest; -1 is as many as there may be.
+        Without `since` start at the oldest, or in `reverse` at the newest; -1 means as many as are allowed.
         """
         access.require(channel.kind.read, str(channel))
         if not channel.kind.is_ordered:
-            raise CommandError(ErrorCode.NOT_AVAILABLE, f"{channel} keeps no history.")
+            raise CommandError(ErrorCode.NOT_AVAILABLE, f"{channel} has no history.")
         most = MOST_HISTORY if limit < 0 else min(limit, MOST_HISTORY)
         if channel.kind.name == "alerts":
             offset = since.offset if since else None
@@ -242,9 +242,9 @@ class Channels:
             return Joined(position)
         if not since.offset <= position.offset <= since.offset + MOST_RECOVERED:
             return Joined(position)
-        # What is newer than the position comes as a push: it must not come twice.
+        # Newer publications are pushed, and must not be sent twice.
         _, missed = await self._alerts.read(principal, after=since.offset, before=position.offset + 1)
-        # Firings are kept for a month: of an older position not all is there.
+        # Firings are kept for a month: an older position cannot be recovered completely.
         is_whole = len(missed) == position.offset - since.offset
         return Joined(position, missed, is_recovered=True) if is_whole else Joined(position)
 
@@ -255,7 +255,7 @@ class Channels:
         if not since.offset <= position.offset <= since.offset + MOST_RECOVERED:
             return Joined(position)
         missed = await self._chat.after(room, since.offset, MOST_RECOVERED)
-        # What is newer than the position comes as a push: it must not come twice.
+        # Newer publications are pushed, and must not be sent twice.
         publications = [
             publication(message, position.epoch) for message in missed if message.offset <= position.offset
         ]

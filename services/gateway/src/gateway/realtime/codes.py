@@ -1,4 +1,4 @@
-"""The error codes of replies and the close codes of connections, as Centrifugo's clients know them."""
+"""The error codes of replies and the close codes of connections of Centrifugo's protocol."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from chassis.errors import Overloaded, ServiceError
 
 
 class ErrorCode(IntEnum):
-    """The reason of a failed command; clients decide by it and by `temporary` whether to retry."""
+    """The reason for a failed command, which with `temporary` tells clients whether to retry."""
 
     INTERNAL = 100
     UNAUTHORIZED = 101
@@ -25,9 +25,9 @@ class ErrorCode(IntEnum):
 
 
 class CloseCode(IntEnum):
-    """The reason of a close by the gateway: a client reconnects after 3000 to 3499, not after 3500 to 3999.
+    """The reason for a close by the gateway: a client reconnects after 3000 to 3499, not after 3500 to 3999.
 
-    The codes below 3000 are RFC 6455's own.
+    The codes below 3000 are those of RFC 6455.
     """
 
     PROTOCOL_ERROR = 1002
@@ -47,22 +47,22 @@ class CloseCode(IntEnum):
 
 
 class UnsubscribeCode(IntEnum):
-    """The reason of an unsubscribe by the gateway: a client subscribes again from 2500 on, not below."""
+    """The reason for an unsubscribe by the gateway: a client subscribes again from 2500 on, not below."""
 
     RIGHT_LOST = 2000
     STATE_LOST = 2500
 
 
 CLOSE_REASONS = {
-    CloseCode.PROTOCOL_ERROR: "The length of a frame takes more bytes than it needs.",
+    CloseCode.PROTOCOL_ERROR: "The length of a frame is encoded in more bytes than necessary.",
     CloseCode.INVALID_TEXT: "A text frame is not valid UTF-8.",
     CloseCode.POLICY_VIOLATION: "Too many frames came in a short time.",
-    CloseCode.MESSAGE_TOO_BIG: "A message has at most 64 KiB.",
+    CloseCode.MESSAGE_TOO_BIG: "A message may have at most 64 KiB.",
     CloseCode.INTERNAL_ERROR: "The gateway failed; its log has the reason.",
     CloseCode.EXPIRED: "The token has expired; connect again with a new one.",
     CloseCode.SLOW: "The client reads too slowly; connect again and recover.",
     CloseCode.NO_PONG: "The client did not answer a ping.",
-    CloseCode.TOO_MANY_REQUESTS: "Commands arrive too fast.",
+    CloseCode.TOO_MANY_REQUESTS: "Too many commands came in a short time.",
     CloseCode.TOO_MANY_CONNECTIONS: "The owner of this key has too many connections.",
     CloseCode.INVALID_TOKEN: "The key or token is not valid, has expired or was revoked.",
     CloseCode.BAD_REQUEST: "A frame is not a command of the protocol.",
@@ -119,17 +119,17 @@ class CommandError(Exception):
             return cls(ErrorCode.TOO_MANY_REQUESTS, error.detail)
         if error.retryable:
             return cls(ErrorCode.INTERNAL, error.detail, is_temporary=True)
-        # A reply has one sentence: the first part that is wrong says more than that some part is.
+        # A reply has one sentence: the first error is more specific than the summary.
         detail = f"{error.errors[0].pointer}: {error.errors[0].detail}" if error.errors else error.detail
         return cls(_BY_STATUS.get(error.status, ErrorCode.INTERNAL), detail)
 
     def document(self) -> dict[str, object]:
-        """Return the error as a reply shows it."""
+        """Return the error as it appears in a reply."""
         return {"code": int(self.code), "message": self.message, "temporary": self.is_temporary}
 
 
 class CloseConnection(Exception):
-    """The connection is to be closed with this code and reason."""
+    """The connection must be closed with this code and reason."""
 
     def __init__(self, code: CloseCode, reason: str = "") -> None:
         super().__init__(reason or CLOSE_REASONS[code])

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from gateway.realtime.codes import CloseCode, CloseConnection, CommandError, ErrorCode
 
 _COMMANDS_PER_S = 50.0
-# A client that comes back subscribes to all its channels at once.
+# A client that reconnects subscribes to all its channels at once.
 _BURST = 400.0
 
 
 class CommandRate:
     """Allows `_BURST` commands at once and `_COMMANDS_PER_S` per second on average.
 
-    Commands over the rate are refused and can be sent again later; a client that keeps the pace is closed.
+    Commands over the rate are refused and can be sent again later; a client that continues is disconnected.
     """
 
     __slots__ = ("_at", "_clock", "_left")
@@ -25,7 +25,7 @@ class CommandRate:
         self._left = _BURST
 
     def count(self) -> None:
-        """Count one more command. Raises `CommandError` over the rate, then `CloseConnection`."""
+        """Count one more command. Raise `CommandError` over the rate, and later `CloseConnection`."""
         now = self._clock()
         self._left = min(_BURST, self._left + (now - self._at) * _COMMANDS_PER_S) - 1
         self._at = now

@@ -20,7 +20,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
         ),
         SocketCommand(
             "subscribe",
-            "Listen to a channel, from a position that was seen or from now on.",
+            "Subscribe to a channel, from a known position or from now on.",
             commands.SubscribeArguments,
             commands.SubscribeAnswer,
             Right.READ,
@@ -28,7 +28,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
         ),
         SocketCommand(
             "unsubscribe",
-            "Stop listening to a channel.",
+            "Unsubscribe from a channel.",
             commands.ChannelArguments,
             commands.EmptyAnswer,
             Right.NONE,
@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
         ),
         SocketCommand(
             "presence",
-            "List the connections that listen to a channel, on all gateways.",
+            "List the subscribed connections of a channel, on all gateways.",
             commands.ChannelArguments,
             commands.PresenceAnswer,
             Right.READ,
@@ -52,7 +52,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
         ),
         SocketCommand(
             "presence_stats",
-            "Count the connections and users that listen to a channel, on all gateways.",
+            "Count the subscribed connections and users of a channel, on all gateways.",
             commands.ChannelArguments,
             commands.PresenceStatsAnswer,
             Right.READ,
@@ -60,7 +60,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
         ),
         SocketCommand(
             "history",
-            "Read the messages of a chat room, forwards from a position or backwards.",
+            "Read the messages of a chat room, forwards or backwards from a position.",
             commands.HistoryArguments,
             commands.HistoryAnswer,
             Right.READ,

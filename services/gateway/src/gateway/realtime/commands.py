@@ -1,6 +1,6 @@
 """The commands of `/v1/realtime` as data: their arguments and answers, for the gateway and for documents.
 
-Unknown fields, which newer clients may send, are ignored, as the protocol requires.
+As the protocol requires, unknown fields are ignored, because newer clients may send them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gateway.http.strict_json import MOST_ID
 
 MOST_HISTORY = 300
 MOST_CONFLATE_MS = 60_000
-# Of a token that is limited to as many channels as it may be, with the longest names.
+# The length of a token that is limited to the most channels with the longest names.
 LONGEST_TOKEN = 24_000
 
 Channel = Annotated[str, Field(min_length=1, max_length=255)]
@@ -22,13 +22,13 @@ Epoch = Annotated[str, Field(max_length=64)]
 
 
 class Arguments(BaseModel):
-    """The arguments of a command; types are taken strictly, unknown fields are ignored."""
+    """The arguments of a command; types are strict, and unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
 class Answer(BaseModel):
-    """The content of a reply, which stands under the command's name."""
+    """The content of a reply, which is its member with the command's name."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,7 +44,7 @@ class SubscribeOptions(Arguments):
     """The `data` of a subscription."""
 
     conflate_ms: int = Field(
-        default=0, ge=0, le=MOST_CONFLATE_MS, description="least time between two quotes, in milliseconds"
+        default=0, ge=0, le=MOST_CONFLATE_MS, description="minimum time between two quotes, in milliseconds"
     )
 
 
@@ -54,7 +54,7 @@ class RecoverArguments(Arguments):
     recover: bool = False
     epoch: Epoch = ""
     offset: Offset = 0
-    join_leave: bool = Field(default=False, description="push who joins and leaves; chat rooms only")
+    join_leave: bool = Field(default=False, description="push joins and leaves; chat rooms only")
     flag: int = 0
     data: SubscribeOptions | None = None
 
@@ -67,13 +67,13 @@ class ConnectArguments(Arguments):
 
 
 class SubscribeArguments(RecoverArguments):
-    """Listen to a channel."""
+    """Subscribe to a channel."""
 
     channel: Channel
 
 
 class ChannelArguments(Arguments):
-    """A command that needs the channel only."""
+    """A command whose only argument is the channel."""
 
     channel: Channel
 
@@ -85,7 +85,7 @@ class PublishArguments(ChannelArguments):
 
 
 class HistoryArguments(ChannelArguments):
-    """Read publications; without `limit` only the position is answered."""
+    """Read publications; without `limit` the reply has only the position."""
 
     limit: int = Field(default=0, ge=-1)
     since: Since | None = None
@@ -122,7 +122,7 @@ class PublicationAnswer(Answer):
 
 
 class SubscribeAnswer(Answer):
-    """The channel's position, and what was missed."""
+    """The channel's position, and the missed publications."""
 
     recoverable: bool
     positioned: bool
@@ -134,7 +134,7 @@ class SubscribeAnswer(Answer):
 
 
 class ConnectAnswer(Answer):
-    """The connection, how often it is pinged, and when its token expires."""
+    """The connection, its ping interval, and the expiry of its token."""
 
     client: str
     version: str
@@ -148,25 +148,25 @@ class ConnectAnswer(Answer):
 
 
 class EmptyAnswer(Answer):
-    """Nothing: it is done."""
+    """An empty reply: the command succeeded."""
 
 
 class PresentClient(Answer):
-    """A connection that listens."""
+    """A subscribed connection."""
 
     user: str
     client: str
 
 
 class PresenceAnswer(Answer):
-    """The connections that listen to the channel, over all gateways; `partial` when one is missing."""
+    """The subscribed connections of the channel on all gateways; `partial` if a gateway did not answer."""
 
     presence: dict[str, PresentClient]
     partial: bool | None = None
 
 
 class PresenceStatsAnswer(Answer):
-    """The number of connections and users that listen to the channel, over all gateways."""
+    """The number of subscribed connections and users of the channel, on all gateways."""
 
     num_clients: int
     num_users: int

@@ -1,6 +1,6 @@
-"""The limit on the WebSocket and SSE connections of known callers: in all, and of each owner.
+"""The limit on the WebSocket and SSE connections of authenticated callers: in total, and per owner.
 
-Connections that are not yet authenticated count among the server's unauthenticated ones instead; see
+Connections that are not authenticated yet count towards the server's unauthenticated ones instead; see
 `chassis.http1.admission`.
 """
 
@@ -23,7 +23,7 @@ class ConnectionLimit:
         self.owners: Counter[str] = Counter()
 
     def take(self, owner: str) -> Callable[[], None]:
-        """Take a place; return the function that gives it back. Raises `Overloaded`."""
+        """Take a place; return the function that releases it. Raise `Overloaded`."""
         self.require_room(owner)
         self.owners[owner] += 1
 
@@ -35,7 +35,7 @@ class ConnectionLimit:
         return give_back
 
     def require_room(self, owner: str) -> None:
-        """Raise `Overloaded` when there is no place for another connection of `owner`."""
+        """Raise `Overloaded` if there is no place for another connection of `owner`."""
         if self.owners.total() >= self._total:
             raise Overloaded(
                 "This gateway is at its limit of connections; try again later.",
@@ -43,6 +43,6 @@ class ConnectionLimit:
             )
         if self.owners[owner] >= self._per_owner:
             raise Overloaded(
-                f"One owner may hold {self._per_owner} connections to a gateway; close one.",
+                f"One owner may have {self._per_owner} connections to a gateway; close one.",
                 retry_after_s=_RETRY_AFTER_S,
             )

@@ -1,4 +1,4 @@
-"""All open connections of this gateway: one clock for their pings, one check of each key for all."""
+"""All open connections of this gateway: one clock for their pings, and one check per key."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _CHECKS_AT_ONCE = 8
 
 
 class Connection(Protocol):
-    """A connection that `Connections` maintains."""
+    """A connection maintained by `Connections`."""
 
     access: Access | None
 
     def tick(self, now: float) -> None:
-        """Do the work that is due at `now` (monotonic)."""
+        """Do the work due at `now` (monotonic clock)."""
 
     def change_access(self, access: Access | None) -> None:
-        """Apply the present rights; None closes the connection."""
+        """Apply the current rights; None closes the connection."""
 
 
 class Connections:
-    """Keeps the open connections; a key or user that lost a right loses it here within 30 seconds."""
+    """Maintains the open connections; lost rights of a key or user take effect here within 30 seconds."""
 
     def __init__(self, renew: RenewPrincipal) -> None:
         self._renew = renew
@@ -51,7 +51,7 @@ class Connections:
         self._open.discard(connection)
 
     async def keep_time(self) -> None:
-        """Let each connection do its due work, every second, until cancelled."""
+        """Call `tick` of each connection every second, until cancelled."""
         while True:
             await beats.following(_TICK_S)
             now = time.monotonic()
@@ -65,7 +65,7 @@ class Connections:
             await self.check_keys()
 
     async def check_keys(self) -> None:
-        """Check each distinct key once, and apply its present rights to its connections."""
+        """Check each distinct key once, and apply its current rights to its connections."""
         by_key: dict[str, list[Connection]] = defaultdict(list)
         principals: dict[str, Principal] = {}
         for connection in self._open:
@@ -81,7 +81,7 @@ class Connections:
                 try:
                     principal = await self._renew(caller)
                 except (DatabaseUnavailable, TimeoutError) as error:
-                    # Nothing is known of the key now: the connections live on until it is.
+                    # The rights are unknown for now: the connections continue until they are known.
                     log.debug("key could not be checked", key_id=caller.key_id, reason=str(error))
                     continue
                 for connection in by_key[caller.key_id]:

@@ -1,4 +1,4 @@
-"""Server-sent events of channels: the newest publication of each, as fast as the client reads."""
+"""Server-sent events of channels: the newest publication of each channel, as fast as the client reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
 
 _SILENCE_S = 15.0
-# What is looked at may have changed between the first look and the first push that was heard.
+# The state may have changed between the first read and the first push.
 _FIRST_SILENCE_S = 0.5
 _COMMENT = b": still here\n\n"
 
@@ -29,7 +29,7 @@ LookAgain = Callable[[], Awaitable[Sequence[Publication]]]
 
 
 class EventStream:
-    """One reader of `channels`, from their state `first` until one of them `is_last` or a right is lost."""
+    """One reader of `channels`, from their `first` state until a publication `is_last` or a right is lost."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class EventStream:
                 self._is_filled.set()
 
     def change_access(self, access: Access | None) -> None:
-        """Apply the present rights; without one that it needs the stream ends."""
+        """Apply the current rights; if a required one is missing, end the stream."""
         self.access = access
         if access is None or not all(access.may(one.kind.read, str(one)) for one in self._channels):
             self._is_over = True
@@ -72,11 +72,11 @@ class EventStream:
     async def events(
         self, hub: Hub, connections: Connections, limit: ConnectionLimit
     ) -> AsyncGenerator[bytes, None]:
-        """Yield nothing once the stream has a place among the connections, and then its events.
+        """Yield an empty part once the stream has a place among the connections, and then its events.
 
-        Their id is the position, `<epoch>:<offset>`; the last that was seen is left out. Pushes are
-        transient: after a silence the stored state is read again. Without a place the first step raises
-        `Overloaded`.
+        The id of an event is its position, `<epoch>:<offset>`; the last seen event is omitted. Pushes are
+        transient, so the stored state is read again after a silence. Raise `Overloaded` in the first step if
+        there is no place.
         """
         async with AsyncExitStack() as stack:
             stack.callback(limit.take(self._owner))

@@ -1,22 +1,22 @@
-"""WebSocket frames (RFC 6455) of a client, counted before they are parsed."""
+"""WebSocket frames (RFC 6455) of a client, which are counted before they are parsed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 _MASKED = 0x80
-# Of a length that takes two bytes, and of one that takes eight.
+# The markers of a length in two bytes, and of one in eight.
 _LEAST_LENGTHS = {126: 126, 127: 65_536}
 _FRAMES_PER_S = 100.0
 _BURST = 500.0
 
 
 class FrameBudget:
-    """Counts the frames that a client sends, of every kind, by their headers alone.
+    """Counts the frames of every kind that a client sends, using only their headers.
 
     A connection may send `_BURST` frames at once and `_FRAMES_PER_S` per second on average. Counting stops at
-    the end of the budget: a flood costs no more than its first frames. `is_padded` says that the length of
-    a frame took more bytes than it needs, which RFC 6455 forbids.
+    the end of the budget, so a flood costs no more than its first frames. `is_padded` is true if the length
+    of a frame was encoded in more bytes than necessary, which RFC 6455 forbids.
     """
 
     __slots__ = ("_at", "_clock", "_head", "_left", "_skip", "is_padded")

@@ -13,7 +13,7 @@ from gateway.stocks.inputs import Symbols
 
 StreamToken = Annotated[
     str | None,
-    # With the path and the rest of the query it has to fit a request line.
+    # Together with the path and the rest of the query it must fit into a request line.
     Field(
         max_length=7000,
         description="a token of POST /v1/realtime/tokens, for clients that cannot send headers",
@@ -35,14 +35,14 @@ class QuoteStreamQuery(StreamQuery):
 
 
 class TokenInput(BaseModel):
-    """The body of `POST /v1/realtime/tokens`: its lifetime, and limits beside those of the key."""
+    """The body of `POST /v1/realtime/tokens`: its lifetime, and limits in addition to those of the key."""
 
     model_config = ConfigDict(extra="forbid")
     ttl_s: int = Field(default=300, ge=SHORTEST_S, le=LONGEST_S, description="seconds until it expires")
     scopes: list[Scope] | None = Field(
         default=None,
         max_length=len(Scope),
-        description="the scopes that it is limited to; null: those of the key",
+        description="the scopes that it is limited to; null: all scopes of the key",
     )
     channels: list[Annotated[str, Field(min_length=1, max_length=255)]] | None = Field(
         default=None,
@@ -52,7 +52,7 @@ class TokenInput(BaseModel):
 
 
 class TokenView(BaseModel):
-    """A token, which is shown once and stored nowhere."""
+    """A token, which is shown once and never stored."""
 
     token: str
     expires_at: datetime

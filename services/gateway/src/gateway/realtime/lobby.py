@@ -1,4 +1,4 @@
-"""One connection of `/ws`: a chat line in, `Message received: <line>` out, to everybody in the lobby."""
+"""One connection of `/ws`: each line of chat goes to everybody in the lobby as `Message received: <line>`."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class LobbySession:
         )
 
     async def open(self) -> None:
-        """Begin to listen to the lobby.
+        """Subscribe to the lobby.
 
-        Raises `Forbidden` without the right to read it, and `Overloaded` when too much is posted meanwhile.
+        Raise `Forbidden` without the right to read it, and `Overloaded` if too much is posted meanwhile.
         """
 
         def show(publication: Publication) -> None:
@@ -67,7 +67,7 @@ class LobbySession:
             self._say(publication)
 
     async def receive(self, frame: str | bytes) -> None:
-        """Post one line; what is wrong with it comes back as `Error: <reason>`."""
+        """Post one line; reply to an invalid one with `Error: <reason>`."""
         text = frame if isinstance(frame, str) else frame.decode("utf-8", "replace")
         try:
             self._rate.count()
@@ -80,13 +80,13 @@ class LobbySession:
             self.queue.put(text_frame(f"Error: {error.detail}".encode()))
 
     def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol of `Connections`
-        """Close when the token has expired."""
+        """Close the connection if the token has expired."""
         expires_at = self._caller.expires_at
         if expires_at is not None and time.time() >= expires_at:
             self.close(CloseCode.EXPIRED)
 
     def change_access(self, access: Access | None) -> None:
-        """Apply the present rights; without the right to read the lobby the connection closes."""
+        """Apply the current rights; close the connection without the right to read the lobby."""
         if access is None:
             self.close(CloseCode.INVALID_TOKEN)
         elif not access.may(_LOBBY.kind.read, str(_LOBBY)):

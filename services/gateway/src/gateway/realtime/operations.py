@@ -1,4 +1,4 @@
-"""The operations of the HTTP API that a socket may call: read-only ones that answer in JSON."""
+"""The operations of the HTTP API that a socket may call: read-only ones with JSON answers."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from gateway.realtime.codes import CommandError, ErrorCode
 
 
 class ReadingOperations:
-    """Calls the handlers of declared endpoints, by their names, with the rights that they declare."""
+    """Calls the handlers of declared endpoints by name, after checking the rights that they declare."""
 
     def __init__(self, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self.offered: dict[str, Endpoint] = {}
 
     def offer(self, endpoints: Iterable[Endpoint]) -> None:
-        """Offer the read-only ones of `endpoints` that need a caller."""
+        """Offer those of `endpoints` that are read-only and need a caller."""
         for endpoint in endpoints:
             is_reading = endpoint.method == "GET" and JSON in endpoint.media_types
             if is_reading and not endpoint.is_public and not endpoint.is_alias:
                 self.offered[endpoint.name] = endpoint
 
     async def call(self, principal: Principal, name: str, params: Any) -> Any:
-        """Return the answer of the operation. Raises `CommandError` or `ServiceError`."""
+        """Return the answer of the operation. Raise `CommandError` or `ServiceError`."""
         endpoint = self.offered.get(name)
         if endpoint is None:
             raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"There is no read-only operation {name!r}.")
@@ -42,15 +42,15 @@ class ReadingOperations:
         call = Call(principal, Deadline.after(self._timeout_s), JSON)
         reply = replies.of(await endpoint.handler(call, **_arguments(endpoint, params)))
         if not isinstance(reply.body, bytes):
-            raise CommandError(ErrorCode.NOT_AVAILABLE, f"{name} does not answer with one document.")
+            raise CommandError(ErrorCode.NOT_AVAILABLE, f"{name} does not answer with a single document.")
         return orjson.loads(reply.body)
 
 
 def _arguments(endpoint: Endpoint, params: Any) -> dict[str, Any]:
-    """Split one object of parameters into the parts of the path and the query; return both."""
+    """Split an object of parameters into parts of the path and the query; return both."""
     if params is not None and not isinstance(params, dict):
         raise CommandError(ErrorCode.BAD_REQUEST, "data must be an object with the parameters.")
-    # As in a query string, whose strictness and error texts hold here, too.
+    # Written as in a query string, so that validation and errors are the same.
     given = {name: _as_parameter(value) for name, value in (params or {}).items()}
     arguments: dict[str, Any] = {}
     try:
@@ -60,14 +60,14 @@ def _arguments(endpoint: Endpoint, params: Any) -> dict[str, Any]:
             arguments["query"] = endpoint.query.model_validate_strings(given)
             given = {}
     except ValidationError as error:
-        raise misfit("The parameters do not fit the operation; see errors.", error) from None
+        raise misfit("The parameters are not valid for the operation; see errors.", error) from None
     if given:
         raise CommandError(ErrorCode.BAD_REQUEST, f"{endpoint.name} has no parameter {next(iter(given))!r}.")
     return arguments
 
 
 def _as_parameter(value: Any) -> str:
-    """Return `value` as a query string has it: a list is separated by commas."""
+    """Return `value` as in a query string, with lists separated by commas."""
     if isinstance(value, list):
         return ",".join(map(_as_parameter, value))
     return value if isinstance(value, str) else orjson.dumps(value).decode()

@@ -1,4 +1,4 @@
-"""Presence: the listeners of a channel on all gateways, collected at each query and never stored."""
+"""Presence: the subscribers of a channel on all gateways, collected for each query and never stored."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _MOST_MOVES = 1000
 
 @dataclass(frozen=True)
 class Present:
-    """The connections that listen to a channel, by id, with their users and their number.
+    """The subscribed connections of a channel by id, with their users and their number.
 
-    At most `MOST_LISTED` are listed per gateway; the counts are of all. `is_partial` says that a gateway
+    At most `MOST_LISTED` are listed per gateway; the counts include all. `is_partial` is true if a gateway
     did not answer.
     """
 
@@ -55,7 +55,7 @@ class _Question:
     complete: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self, gateway: str, answer: dict[str, Any]) -> None:
-        """Take the answer of `gateway`, if one is expected."""
+        """Record the answer of `gateway` if one is expected."""
         if gateway in self.waiting_for:
             self.waiting_for.discard(gateway)
             self.answers.append(answer)
@@ -64,10 +64,10 @@ class _Question:
 
 
 class Presence:
-    """Knows the listeners of this gateway, and asks the others over the `live` exchange.
+    """Tracks the subscribers on this gateway, and queries the other gateways over the `live` exchange.
 
-    Gateways announce themselves every few seconds, so that a question knows which answers to wait for. A
-    question costs one message per gateway; questions about the same channel at the same time share one.
+    Gateways announce themselves every few seconds, so that a query knows which answers to expect. A query
+    costs one message per gateway; concurrent queries for the same channel share one.
     """
 
     def __init__(self, publisher: Publisher, hub: Hub) -> None:
@@ -78,21 +78,22 @@ class Presence:
         self._alive_at: dict[str, float] = {}
         self._questions: dict[str, _Question] = {}
         self._asking: dict[str, asyncio.Future[Present]] = {}
-        # Of a wave that is larger the oldest are dropped: a question tells who is there, moves are a hint.
+        # If there are more, the oldest are dropped: moves are only a hint, and a query returns the current
+        # state.
         self._moves: deque[tuple[str, str, str, bool]] = deque(maxlen=_MOST_MOVES)
         self._has_moved = asyncio.Event()
 
     def join(self, channel: str, client: str, user: str, *, is_told: bool = False) -> None:
-        """Note that the connection `client` of `user` listens to `channel` here.
+        """Record that the connection `client` of `user` has subscribed to `channel` here.
 
-        With `is_told`, listeners that asked for joins and leaves are notified, here and on other gateways.
+        With `is_told`, subscribers that requested joins and leaves are notified, here and on other gateways.
         """
         self._here.setdefault(channel, {})[client] = user
         if is_told:
             self._move(channel, client, user, is_join=True)
 
     def leave(self, channel: str, client: str, *, is_told: bool = False) -> None:
-        """Note that a connection no longer listens, if it did."""
+        """Record that a connection has unsubscribed, if it was subscribed."""
         clients = self._here.get(channel, {})
         user = clients.pop(client, None)
         if user is None:
@@ -108,7 +109,7 @@ class Presence:
         self._has_moved.set()
 
     async def tell_moves(self) -> None:
-        """Tell the other gateways who has joined and left since the last time."""
+        """Send the joins and leaves since the last time to the other gateways."""
         self._has_moved.clear()
         moves = list(self._moves)
         self._moves.clear()
@@ -116,13 +117,13 @@ class Presence:
             await self._send({"moves": moves})
 
     async def keep_telling_moves(self) -> None:
-        """Tell the other gateways who joins and leaves, several moves in one message, until cancelled."""
+        """Send joins and leaves to the other gateways, several in one message, until cancelled."""
         while True:
             await self._has_moved.wait()
             await self.tell_moves()
 
     async def of(self, channel: str) -> Present:
-        """Return the users who listen to `channel` now, on all gateways."""
+        """Return the current subscribers of `channel` on all gateways."""
         asking = self._asking.get(channel)
         if asking is None:
             asking = asyncio.ensure_future(self._ask(channel))
@@ -141,7 +142,7 @@ class Presence:
         return await self._send({"alive": True})
 
     async def heard(self, body: bytes) -> None:
-        """Handle a message of another gateway: a sign of life, a question, or an answer."""
+        """Handle a message of another gateway: an announcement, a query, or an answer."""
         news = orjson.loads(body)
         gateway = news["gateway"]
         if gateway == self.gateway:
@@ -149,7 +150,7 @@ class Presence:
         is_new = gateway not in self._alive_at
         self._alive_at[gateway] = time.monotonic()
         if is_new:
-            # A gateway that has just started must not wait to learn of this one.
+            # A gateway that has just started must learn of this one at once.
             await self.greet()
         if "moves" in news:
             for channel, client, user, is_join in news["moves"]:

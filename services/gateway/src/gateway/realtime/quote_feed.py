@@ -1,4 +1,4 @@
-"""The channels `quotes:<symbol>`: pushed quotes with their freshness at the moment of sending."""
+"""The channels `quotes:<symbol>`: pushed quotes with their freshness at the time of sending."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.stocks.book import Entry, QuoteBook
 
 _PREFIX = "quotes:"
 
-# The epoch of what was asked for and never pushed.
+# The epoch of quotes that were requested but never pushed.
 NO_EPOCH = "unpublished"
 
 
@@ -23,7 +23,7 @@ class QuoteFeed:
     """Publishes the quotes of the book, and reports when the feed falls silent, resumes or restarts.
 
     `data.state` of each quote is `live`, `stale` (the feed is silent for `silent_after_s`) or `restarted`
-    (the first quote of a new epoch). A quote of a closed market is not stale: nothing is expected then.
+    (the first quote of a new epoch). The quotes of a closed market are not stale.
     """
 
     def __init__(self, book: QuoteBook, hub: Hub, *, silent_after_s: float) -> None:
@@ -34,7 +34,7 @@ class QuoteFeed:
         book.on_quote(self._pushed)
 
     def now(self, symbol: str) -> Publication | None:
-        """Return the newest quote of `symbol` with its present freshness; None when none was pushed."""
+        """Return the newest quote of `symbol` with its current freshness; None if none was pushed."""
         entry = self._book.last(symbol)
         if entry is None:
             return None
@@ -43,7 +43,7 @@ class QuoteFeed:
     def publication(
         self, quote: Mapping[str, Any], *, is_pushed: bool = False, is_state: bool = False
     ) -> Publication:
-        """Return `quote`, pushed or requested, as its channel shows it now."""
+        """Return a pushed or requested `quote` as a publication of its channel with its current freshness."""
         stream = quote.get("stream")
         position = Position(stream["epoch"], stream["offset"]) if stream else Position(NO_EPOCH, 0)
         data = dict(quote)
@@ -59,7 +59,7 @@ class QuoteFeed:
         return Publication(_PREFIX + quote["symbol"], position, data, is_state=is_state)
 
     def refreshed(self, publication: Publication) -> Publication:
-        """Return a publication that has waited, with its present freshness."""
+        """Return a publication that has waited, with its current freshness."""
         if not publication.channel.startswith(_PREFIX) or not self.silence.lasts():
             return publication
         entry = self._book.last(publication.data["symbol"])

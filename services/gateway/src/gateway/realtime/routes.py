@@ -56,7 +56,7 @@ class EventStreams:
         return await self._follow(call, [channel_of(f"email:{email_id}")])
 
     async def stream_quotes(self, call: Call, query: QuoteStreamQuery) -> Reply:
-        """Stream the quotes of some symbols."""
+        """Stream the quotes of the requested symbols."""
         return await self._follow(call, [channel_of(f"quotes:{symbol}") for symbol in query.symbols])
 
     async def _follow(self, call: Call, channels: Sequence[Channel]) -> Reply:
@@ -73,7 +73,7 @@ class EventStreams:
             try:
                 return await look()
             except ServiceError as error:
-                # The stream lives on with what it has: the next look may tell more.
+                # The stream continues with the known state; the next read may succeed.
                 log.debug("channel state could not be read", channel=str(channels[0]), reason=error.detail)
                 return []
 
@@ -87,19 +87,20 @@ class EventStreams:
             is_last=lambda data: kind != "quotes" and data["status"] in _ENDED,
         )
         events = stream.events(self._channels.hub, self._connections, self._limit)
-        # Others may have taken the last place meanwhile: then the answer says so, where a stream would break.
+        # Another client may have taken the last place: now that is an error response, later it would be a
+        # broken stream.
         await anext(events)
         return Reply(events, media_type=EVENT_STREAM, headers={"x-accel-buffering": "no"})
 
 
 class TokenEndpoint:
-    """Makes tokens for browsers."""
+    """Creates tokens for browsers."""
 
     def __init__(self, tokens: TokenService) -> None:
         self._tokens = tokens
 
     async def create(self, call: Call, body: TokenInput) -> TokenView:
-        """Return a new token of the caller's key."""
+        """Return a new token for the caller's key."""
         try:
             channels = None if body.channels is None else {str(channel_of(text)) for text in body.channels}
         except CommandError as error:
@@ -160,7 +161,7 @@ def _tokens(tokens: TokenEndpoint) -> Iterator[Endpoint]:
         "/v1/realtime/tokens",
         tokens.create,
         name="createRealtimeToken",
-        summary="Make a short-lived token for a browser",
+        summary="Create a short-lived token for a browser",
         tag="Realtime",
         scope=None,
         answers={200: json(TokenView)},

@@ -1,4 +1,4 @@
-"""The frames that wait for one connection: bounded, in order, and of conflated channels only the newest."""
+"""The frames that wait for one connection: bounded, ordered, and conflated where a channel allows it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class _Latest:
 
 
 class SendQueue:
-    """Writes frames at once while the client reads, and keeps them while it does not.
+    """Writes frames at once while the client reads, and queues them while it does not.
 
     Ordered frames (replies, chat) are never dropped: when more than `limit_bytes` of them wait,
     `on_overflow` is called and further frames are ignored. A conflated channel has one place; a newer
-    publication takes it, with the number of those that it replaced in its tags. So ticks never displace chat.
-    Where the newer one does not replace the older (it is of the next minute), both wait in order; of more
-    than `_MOST_PLACES` the oldest is dropped.
+    publication takes it, with the number of replaced ones in its tags, so ticks never displace chat. If the
+    newer publication does not replace the older one (a bar of the next minute), both wait in order; beyond
+    `_MOST_PLACES` the oldest is dropped.
     """
 
     __slots__ = (
@@ -60,7 +60,7 @@ class SendQueue:
         self._write = write
         self._limit_bytes = limit_bytes
         self._on_overflow = on_overflow
-        # What has waited may have become stale: its freshness is computed when it is sent.
+        # A publication may become stale while it waits, so its freshness is computed when it is sent.
         self._refresh = refresh
         self._loop = loop or asyncio.get_running_loop()
         self._is_paused = False
@@ -73,7 +73,7 @@ class SendQueue:
         self._timer: asyncio.TimerHandle | None = None
 
     def put(self, frame: bytes) -> None:
-        """Send an ordered frame, behind those that wait."""
+        """Send an ordered frame after those that wait."""
         if not self._is_paused and not self._ordered:
             if not self._is_closed:
                 self._write(frame)
@@ -120,11 +120,11 @@ class SendQueue:
         self._schedule()
 
     def pause(self) -> None:
-        """Keep further frames: the client reads more slowly than the gateway writes."""
+        """Queue further frames: the client reads more slowly than the gateway writes."""
         self._is_paused = True
 
     def resume(self) -> None:
-        """Send the frames that were kept: the client reads again."""
+        """Send the queued frames: the client reads again."""
         self._is_paused = False
         if self._ordered:
             metrics.QUEUE_SECONDS.observe(max(0.0, self._loop.time() - self._waiting_since))
@@ -136,12 +136,12 @@ class SendQueue:
         self._send_due()
 
     def forget(self, channel: str) -> None:
-        """Drop what waits of a conflated channel."""
+        """Drop the queued publications of a conflated channel."""
         self._latest.pop(channel, None)
         self._sent_at.pop(channel, None)
 
     def close(self) -> None:
-        """Accept no more frames and drop those that wait: the connection has ended."""
+        """Accept no more frames and drop the queued ones: the connection has ended."""
         self._is_closed = True
         self._ordered.clear()
         metrics.QUEUED_BYTES.dec(self._bytes)

@@ -1,4 +1,4 @@
-"""One connection of `/v1/realtime`: commands in, replies and pushes out. No socket is needed for it."""
+"""One connection of `/v1/realtime`, independent of its socket: commands in, replies and pushes out."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ CallOperation = Callable[[Principal, str, Any], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answer to a command, and the subscriptions that begin behind it."""
+    """The answer to a command, and the subscriptions that begin after it."""
 
     answer: Mapping[str, Any] = field(default_factory=dict)
     opened: Sequence[Opened] = ()
 
 
 class Right(StrEnum):
-    """The right that a command needs beside a connection, as text for documents."""
+    """The right that a command needs in addition to a connection, as text for documents."""
 
     NONE = ""
     READ = "the read scope of the channel"
@@ -61,7 +61,7 @@ class Right(StrEnum):
 
 @dataclass(frozen=True)
 class SocketCommand:
-    """One command of the protocol: everything that a client or a document must know, and its handler."""
+    """One command of the protocol: its declaration for clients and documents, and its handler."""
 
     name: str
     summary: str
@@ -86,9 +86,9 @@ class Realtime:
 class ClientSession:
     """The client protocol of Centrifugo, version 2, in JSON.
 
-    `receive` takes a frame, which may hold several commands, one per line; `queue` sends what comes back.
-    `close_connection` is called with a code and a reason when the connection must end, and `admit` when the
-    client has authenticated.
+    `receive` handles a frame, which may have several commands, one per line; `queue` sends replies and
+    pushes. `close_connection` is called with a code and a reason when the connection must end, and `admit`
+    once the client has authenticated.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class ClientSession:
         self.id = uuid4().hex
         self.access: Access | None = None
         self._realtime = realtime
-        # Who has come with the upgrade counts as connected once `connect` was sent.
+        # A client that authenticated with the upgrade counts as connected only after `connect`.
         self._offered = offered
         self._close_connection = close_connection
         self._admit = admit
@@ -112,7 +112,7 @@ class ClientSession:
         self._is_closed = False
         self._rate = CommandRate(time.monotonic)
         self._opened_at = time.monotonic()
-        # Connections that came in one wave are not pinged in one.
+        # Spreads the pings of connections that were opened at the same time.
         self._ping_at = self._opened_at + random.uniform(PING_S / 3, PING_S)  # noqa: S311 - not a secret
         self._pinged_at: float | None = None
         self.queue = SendQueue(
@@ -124,11 +124,11 @@ class ClientSession:
         self.subscriptions = Subscriptions(realtime.channels, realtime.presence, self.queue, client=self.id)
 
     async def receive(self, frame: str | bytes) -> None:
-        """Run the commands of one frame; a frame that is not of the protocol closes the connection."""
+        """Run the commands of one frame; close the connection if the frame violates the protocol."""
         try:
             given = _parse(frame)
             while given and not self._is_closed:
-                # Subscriptions that stand together are made side by side: each may wait for a service.
+                # Consecutive subscriptions are made concurrently, because each may wait for a service.
                 count = (
                     next((n for n, (_, one) in enumerate(given) if "subscribe" not in one), len(given)) or 1
                 )
@@ -138,7 +138,7 @@ class ClientSession:
             self.close(closing.code, closing.reason)
 
     def tick(self, now: float) -> None:
-        """Do the work due at `now` (monotonic): ping, or close for a missing connect, pong or token."""
+        """Do the work due at `now` (monotonic clock): ping, or close for a missing connect, pong or token."""
         if self.access is None:
             if now - self._opened_at > CONNECT_WITHIN_S:
                 self.close(CloseCode.STALE)
@@ -152,7 +152,7 @@ class ClientSession:
             self.queue.put(_PING)
 
     def change_access(self, access: Access | None) -> None:
-        """Apply the present rights: end the subscriptions beyond them; None closes the connection."""
+        """Apply the current rights: end the subscriptions beyond them; None closes the connection."""
         if access is None:
             self.close(CloseCode.INVALID_TOKEN)
         else:
@@ -160,20 +160,20 @@ class ClientSession:
             self.subscriptions.keep_within(access)
 
     def close(self, code: CloseCode, reason: str = "") -> None:
-        """Close the connection with `code`; the reason is that of the code unless it is given."""
+        """Close the connection with `code` and `reason`, which defaults to that of the code."""
         if not self._is_closed:
             closing = CloseConnection(code, reason)
             self.release()
             self._close_connection(closing.code, closing.reason)
 
     def release(self) -> None:
-        """End all subscriptions: the connection is at its end."""
+        """End all subscriptions: the connection has ended."""
         self._is_closed = True
         self.subscriptions.end_all()
         self.queue.close()
 
     async def _run(self, line: bytes, command: dict[str, Any]) -> None:
-        """Run one command and queue its reply. Raises `CloseConnection`."""
+        """Run one command and queue its reply. Raise `CloseConnection`."""
         if self._is_closed:
             return
         if not command:
@@ -204,7 +204,7 @@ class ClientSession:
                 self.subscriptions.begin(opened)
 
     def _read(self, command: Mapping[str, Any]) -> tuple[SocketCommand, Any]:
-        """Return the declared command and its arguments. Raises `CommandError` or `CloseConnection`."""
+        """Return the declared command and its arguments. Raise `CommandError` or `CloseConnection`."""
         known = [name for name in command if name in self._realtime.commands]
         if len(known) > 1:
             raise CommandError(
@@ -244,7 +244,7 @@ class ClientSession:
                 else self._offered
             )
         except Expired as error:
-            # Closed for good, a client that comes back after a sleep would never ask for a new one.
+            # After a permanent close, a client that wakes from sleep would never get a new token.
             raise CommandError(ErrorCode.TOKEN_EXPIRED, error.detail) from None
         except Unauthenticated as error:
             raise CloseConnection(CloseCode.INVALID_TOKEN, error.detail) from None
@@ -259,7 +259,7 @@ class ClientSession:
         shares.current.set(access.principal.owner_id)
         joining = [self._open(name, wanted) for name, wanted in arguments.subs.items()]
         joined = await asyncio.gather(*joining, return_exceptions=True)
-        # A channel that cannot be subscribed to is missing in the answer, as in Centrifugo's.
+        # As in Centrifugo, a channel that cannot be subscribed to is omitted from the answer.
         opened = [one for one in joined if isinstance(one, Opened)]
         answer = {
             "client": self.id,
@@ -283,17 +283,17 @@ class ClientSession:
             code = ErrorCode.TOKEN_EXPIRED if is_expired else ErrorCode.UNAUTHORIZED
             raise CommandError(code, error.detail) from None
         if access.principal.user_id != self.caller.principal.user_id:
-            raise CommandError(ErrorCode.PERMISSION_DENIED, "The token is of another user.")
+            raise CommandError(ErrorCode.PERMISSION_DENIED, "The token belongs to another user.")
         self.change_access(access)
         return Outcome({"client": self.id, "version": VERSION, **_expiry(access)})
 
     async def subscribe(self, arguments: commands.SubscribeArguments) -> Outcome:
-        """Listen to a channel."""
+        """Subscribe to a channel."""
         opened = await self._open(arguments.channel, arguments)
         return Outcome(opened.answer, [opened])
 
     async def unsubscribe(self, arguments: commands.ChannelArguments) -> Outcome:
-        """Stop listening to a channel."""
+        """Unsubscribe from a channel."""
         self.subscriptions.end(str(channel_of(arguments.channel)))
         return Outcome()
 
@@ -304,13 +304,13 @@ class ClientSession:
         return Outcome()
 
     async def presence(self, arguments: commands.ChannelArguments) -> Outcome:
-        """List who listens to a channel."""
+        """List the subscribers of a channel."""
         present = await self._present(arguments.channel)
         listed = {client: {"user": user, "client": client} for client, user in present.users.items()}
         return Outcome({"presence": listed, **_partial(present)})
 
     async def presence_stats(self, arguments: commands.ChannelArguments) -> Outcome:
-        """Count who listens to a channel."""
+        """Count the subscribers of a channel."""
         present = await self._present(arguments.channel)
         counts = {"num_clients": present.num_clients, "num_users": present.num_users}
         return Outcome({**counts, **_partial(present)})
@@ -327,7 +327,7 @@ class ClientSession:
         )
         documents_found = [one.document() for one in found.publications]
         answer = {
-            # Fewer than asked for when they are long: `since` gets the rest.
+            # Long publications may be fewer than requested: `since` requests the rest.
             "publications": _fitting(documents_found, self._realtime.buffer_bytes // 2),
             "epoch": found.position.epoch,
             "offset": found.position.offset,
@@ -350,7 +350,7 @@ class ClientSession:
 
     async def _present(self, name: str) -> Present:
         channel = channel_of(name)
-        # Whoever may not see the channel may not see who is there: of another owner's work neither.
+        # Presence needs the right to the channel, so it is not shown for another owner's work.
         await self._realtime.channels.join(self.caller, channel, None)
         return await self._realtime.presence.of(channel.topic(self.caller.principal.owner_id))
 
@@ -360,11 +360,11 @@ class ClientSession:
 
 
 def _parse(frame: str | bytes) -> list[tuple[bytes, dict[str, Any]]]:
-    """Return the lines of a frame with their commands. Raises `CloseConnection` for what is none."""
+    """Return the lines of a frame with their commands. Raise `CloseConnection` if one is not a command."""
     data = frame.encode() if isinstance(frame, str) else frame
     lines = data.strip().split(b"\n", _MOST_COMMANDS)
     if len(lines) > _MOST_COMMANDS:
-        raise CloseConnection(CloseCode.BAD_REQUEST, f"A frame has at most {_MOST_COMMANDS} commands.")
+        raise CloseConnection(CloseCode.BAD_REQUEST, f"A frame may have at most {_MOST_COMMANDS} commands.")
     try:
         found = [(line, strict_json.read(line)) for line in lines]
     except MalformedInput as error:
@@ -385,7 +385,7 @@ def _partial(present: Present) -> dict[str, bool]:
 
 
 def _fitting(found: list[dict[str, Any]], most_bytes: int) -> list[dict[str, Any]]:
-    """Return the first of `found`, as many as fit into one reply."""
+    """Return the first elements of `found`, as many as fit into one reply."""
     size = 0
     for count, document in enumerate(found):
         size += len(orjson.dumps(document, option=orjson.OPT_UTC_Z)) + 1

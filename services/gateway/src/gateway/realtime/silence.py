@@ -1,4 +1,4 @@
-"""The silence of a feed: noticed once, and published to the subscribers of all its channels."""
+"""The silence of a feed: detected once, and published to the subscribers of all its channels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _LOOK_EVERY_S = 1.0
 class Silence:
     """Tracks when a feed was last active, and publishes the state of its channels once it has fallen silent.
 
-    `prefix` names the channels of the feed; `state` returns what is to be published on the channel of a
-    symbol, or None when nothing has arrived for it.
+    `prefix` is that of the feed's channels; `state` returns the publication for the channel of a symbol, or
+    None if nothing has arrived for it.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Silence:
         self._is_told = False
 
     def end(self, at: float | None = None) -> None:
-        """Note that the feed was active, now or `at` a time of the monotonic clock."""
+        """Record that the feed was active, now or `at` a time of the monotonic clock."""
         self._heard_at = time.monotonic() if at is None else at
         self._is_told = False
 
@@ -39,13 +39,13 @@ class Silence:
         return time.monotonic() - self._heard_at > self.after_s
 
     async def watch(self) -> None:
-        """Tell subscribers once whenever the feed has fallen silent, until cancelled."""
+        """Notify subscribers once each time the feed falls silent, until cancelled."""
         while True:
             await beats.following(_LOOK_EVERY_S)
             self.look()
 
     def look(self) -> None:
-        """Publish the state of every channel with listeners, if the feed has just fallen silent."""
+        """Publish the state of every channel with listeners if the feed has just fallen silent."""
         lasts = self.lasts()
         if lasts and not self._is_told:
             for channel in self._hub.channels(self._prefix):

@@ -35,7 +35,7 @@ PATHS = ("/v1/realtime", _LOBBY)
 _PROTOCOL = "centrifuge-json"
 _KEY_PROTOCOL = "tickwire.key."
 _UPGRADE = UpgradeRequired(
-    "This address speaks WebSocket: send an upgrade, or use a client library of the protocol.",
+    "This path serves WebSockets only: send an upgrade, or use a client library of the protocol.",
     headers={"upgrade": "websocket", "connection": "upgrade"},
 )
 
@@ -72,9 +72,9 @@ class Sockets:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, stack: ExitStack) -> None:
         path = scope["path"]
-        # Spelled as it is declared: what a proxy forbids must not come by here in another spelling.
+        # Only the declared spelling is accepted, so that no other spelling evades a rule of a proxy.
         if path not in PATHS or scope["raw_path"] != path.encode():
-            raise NotFound("There is no WebSocket at this address; connect to /v1/realtime.")
+            raise NotFound("There is no WebSocket at this path; connect to /v1/realtime.")
         scope[ROUTE] = path
         require_origin(Incoming(scope), self._origins)
 
@@ -90,7 +90,7 @@ class Sockets:
         if access is not None:
             admit(access)
         elif path == _LOBBY:
-            raise Unauthenticated("Send your API key with the upgrade.")
+            raise Unauthenticated("The upgrade has no API key or token: send one in its headers.")
         wire: WebSocketWire = scope["extensions"][EXTENSION]
 
         def close(code: CloseCode, reason: str) -> None:
@@ -107,7 +107,7 @@ class Sockets:
                 offered=access,
                 write=wire.write_frame,
                 close_connection=close,
-                # Who has come with the upgrade has a place already.
+                # A client that authenticated with the upgrade already has a place.
                 admit=admit if access is None else lambda _: None,
                 address=address,
             )

@@ -1,4 +1,4 @@
-"""The channels that one connection listens to: first the state, then held publications, then new ones."""
+"""The subscriptions of one connection: first the state, then held publications, then new ones."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Subscription:
 
 @dataclass(frozen=True)
 class Opened:
-    """A subscription whose `answer` must go out before its publications: then `Subscriptions.begin`."""
+    """A subscription whose `answer` must be sent before its publications; then call `Subscriptions.begin`."""
 
     subscription: Subscription
     position: Position
@@ -51,7 +51,7 @@ class Opened:
 
 
 class Subscriptions:
-    """Subscribes, passes publications to the queue, and ends subscriptions that the rights do not cover."""
+    """Subscribes, passes publications to the queue, and ends subscriptions beyond the current rights."""
 
     def __init__(self, channels: Channels, presence: Presence, queue: SendQueue, *, client: str) -> None:
         self._channels = channels
@@ -64,9 +64,9 @@ class Subscriptions:
         return name in self._open
 
     async def open(self, access: Access, name: str, wanted: RecoverArguments, *, most_bytes: int) -> Opened:
-        """Hold the publications of a channel, then read its state.
+        """Hold the publications of a channel, and read its state.
 
-        Raises `CommandError` or `ServiceError`.
+        Raise `CommandError` or `ServiceError`.
         """
         channel = channel_of(name)
         name = str(channel)
@@ -74,7 +74,7 @@ class Subscriptions:
             raise CommandError(ErrorCode.ALREADY_SUBSCRIBED, name)
         if len(self._open) >= MOST_CHANNELS:
             raise CommandError(
-                ErrorCode.LIMIT_EXCEEDED, f"A connection has at most {MOST_CHANNELS} channels."
+                ErrorCode.LIMIT_EXCEEDED, f"A connection may have at most {MOST_CHANNELS} channels."
             )
         interval_s = wanted.data.conflate_ms / 1000 if wanted.data else 0.0
         subscription = Subscription(
@@ -102,7 +102,7 @@ class Subscriptions:
         return Opened(subscription, joined.position, answer)
 
     def begin(self, opened: Opened) -> None:
-        """Send the held publications behind the answer, and new ones from now on."""
+        """Send the held publications after the answer, and new ones from now on."""
         subscription = opened.subscription
         name = str(subscription.channel)
         if self._open.get(name) is not subscription:
@@ -121,7 +121,7 @@ class Subscriptions:
         )
 
     def end(self, name: str) -> None:
-        """Stop listening to a channel."""
+        """Unsubscribe from a channel."""
         subscription = self._open.pop(name, None)
         if subscription is not None:
             subscription.stop()
@@ -131,12 +131,12 @@ class Subscriptions:
             )
 
     def end_all(self) -> None:
-        """Stop listening to all channels."""
+        """Unsubscribe from all channels."""
         for name in list(self._open):
             self.end(name)
 
     def keep_within(self, access: Access) -> None:
-        """End the subscriptions that `access` does not cover, and tell the client of each."""
+        """End the subscriptions that `access` does not cover, and notify the client of each."""
         for name, subscription in list(self._open.items()):
             if not access.may(subscription.channel.kind.read, name):
                 self._take_away(name, UnsubscribeCode.RIGHT_LOST, f"The right to {name} was lost.")
@@ -158,7 +158,7 @@ class Subscriptions:
     def _take(self, subscription: Subscription, signal: Signal) -> None:
         if isinstance(signal, MembersChanged):
             if subscription.user not in signal.members:
-                reason = f"You are not a member of {signal.channel} any more."
+                reason = f"You are no longer a member of {signal.channel}."
                 self._take_away(signal.channel, UnsubscribeCode.RIGHT_LOST, reason)
         elif subscription.is_told_of_moves and subscription.handover.position is not None:
             self._queue.put(signal.frame)
@@ -174,7 +174,7 @@ def _answer(channel: Channel, joined: Joined, wanted: RecoverArguments, *, most_
     publications = [one.document() for one in joined.publications]
     is_recovered = joined.is_recovered
     if is_recovered and len(orjson.dumps(publications)) > most_bytes:
-        # An answer must find a place beside what waits already.
+        # The answer must fit into the queue in addition to the frames that wait.
         publications, is_recovered = [], False
     if wanted.recover and channel.kind.is_ordered:
         metrics.RECOVERIES.labels("recovered" if is_recovered else "lost").inc()

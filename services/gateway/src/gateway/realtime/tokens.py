@@ -1,4 +1,4 @@
-"""Short-lived tokens for browsers: signed, never stored, and never with more rights than their key."""
+"""Short-lived tokens for browsers: signed, never stored, and never with more rights than the key."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Grant:
 
 
 def signing_keys(pepper: str, previous: str | None = None) -> tuple[bytes, ...]:
-    """Return the keys of tokens, which serve no other purpose: the first signs, all verify."""
+    """Return the signing keys of tokens, which have no other purpose: the first signs, all verify."""
     return signed_texts.signing_keys(pepper, previous, "tickwire realtime token")
 
 
@@ -49,11 +49,11 @@ def sign(key: bytes, grant: Grant) -> str:
 def read(keys: Sequence[bytes], token: str, *, now: float) -> Grant:
     """Return the rights that `token` grants.
 
-    Raises `Unauthenticated` when it is forged, damaged or expired.
+    Raise `Unauthenticated` if it is forged, damaged or expired.
     """
     document = signed_texts.read(keys, token.removeprefix(PREFIX))
     if document is None:
-        raise _refused("The token is not valid.")
+        raise _refused("The token is not valid; get a new one with POST /v1/realtime/tokens.")
     if document["e"] <= now:
         raise Expired(
             "The token has expired; get a new one with POST /v1/realtime/tokens.", headers=_CHALLENGE
@@ -68,7 +68,7 @@ def read(keys: Sequence[bytes], token: str, *, now: float) -> Grant:
 
 
 class TokenService:
-    """Makes tokens, and authenticates callers with a key or a token."""
+    """Creates tokens, and authenticates callers with a key or a token."""
 
     def __init__(
         self,
@@ -90,17 +90,17 @@ class TokenService:
         scopes: Collection[Scope] | None = None,
         channels: Collection[str] | None = None,
     ) -> tuple[str, int]:
-        """Return a token of `principal` and its end in Unix time. Raises `Forbidden` for a right it lacks."""
+        """Return a token of `principal` and its expiry (Unix time). Raise `Forbidden` for a missing right."""
         if not principal.has_key:
             raise Forbidden(
-                "An access token opens sockets and streams directly; only API keys make realtime tokens."
+                "An access token opens sockets and streams directly; only API keys create realtime tokens."
             )
         missing = sorted(scope for scope in scopes or () if not principal.may(scope))
         if missing:
             raise Forbidden(f"The key does not have the scope {missing[0]}; a token cannot have it either.")
         expires_at = int(time.time()) + ttl_s
         if principal.expires_at is not None:
-            # Of the key, or of a secret that was rotated away: a token does not outlive it.
+            # The expiry of the key or of its previous secret, which a token does not outlive.
             expires_at = min(expires_at, int(principal.expires_at.timestamp()))
         grant = Grant(
             principal.key_id,
@@ -111,7 +111,7 @@ class TokenService:
         return sign(self._signing_keys[0], grant), expires_at
 
     async def authenticate(self, text: str | None, address: str | None = None) -> Access:
-        """Return the owner of the key or token `text`, sent from `address`. Raises `Unauthenticated`."""
+        """Return the owner of the key or token `text`, sent from `address`. Raise `Unauthenticated`."""
         if text is None or not text.startswith(PREFIX):
             caller = await self._authenticate(text, address)
             return Access(caller, expires_at=caller.ends_at)
@@ -122,7 +122,7 @@ class TokenService:
         return Access(principal, grant.scopes, grant.channels, float(grant.expires_at))
 
     async def authenticate_stream(self, text: str | None, address: str | None = None) -> Principal:
-        """Return the owner of a stream of events, with the rights of the key or token."""
+        """Return the caller of an event stream, with the rights of the key or token."""
         access = await self.authenticate(text, address)
         principal = access.principal
         if access.expires_at is None:

@@ -1,4 +1,4 @@
-"""The WebSocket server protocol under uvicorn, with the limits that it does not have by itself."""
+"""The WebSocket server protocol under uvicorn, with limits that uvicorn does not have."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LONGEST_REASON = 120
 
 
 class _Handshake(ServerProtocol):
-    """Answers a handshake that is not valid with a problem document."""
+    """Answers an invalid handshake with a problem document."""
 
     def reject(self, status: StatusLike, text: str) -> Response:
         is_version = "Sec-WebSocket-Version" in text
@@ -52,8 +52,8 @@ class _Handshake(ServerProtocol):
 class WebSocketWire(WebSocketsSansIOProtocol):
     """One WebSocket: frames are counted before they are parsed, and a client that does not read is cut off.
 
-    The application gets the wire in the scope's extensions and writes ready frames to it: no task and no
-    queue stands between a publication and the socket. `on_pause` and `on_resume` report when the client
+    The application gets the wire in the scope's extensions and writes encoded frames to it, without a task or
+    queue between a publication and the socket. `on_pause` and `on_resume` report when the client
     reads more slowly than the gateway writes.
     """
 
@@ -72,11 +72,11 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         """Send a message of the application."""
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
-            # A refused handshake is over: uvicorn would log an error for it, as for one without an answer.
+            # A refused handshake is complete: uvicorn would log it as an error, as if it had no response.
             self.handshake_complete = True
 
     def write_frame(self, frame: bytes) -> None:
-        """Write an encoded frame; after a close, nothing."""
+        """Write an encoded frame; do nothing after a close."""
         if not self.close_sent and not self.disconnected:
             self.transport.write(frame)
 
@@ -95,7 +95,7 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the network while their frames are within the budget."""
+        """Handle bytes from the network while their frames are within the budget."""
         if self._is_lingering:
             return
         if self.handshake_initiated and not self._budget.allows(data):
@@ -114,7 +114,7 @@ class WebSocketWire(WebSocketsSansIOProtocol):
             extensions[EXTENSION] = self
 
     def handle_cont(self, event: Frame) -> None:
-        """Keep a fragment; an empty one keeps nothing."""
+        """Store a fragment; ignore an empty one."""
         if event.data or event.fin:
             super().handle_cont(event)
 
@@ -141,13 +141,13 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         self._linger()
 
     def pause_writing(self) -> None:
-        """Tell the application to keep its frames; cut the connection when the client reads none for long."""
+        """Call `on_pause`; close the connection if the client does not read for too long."""
         super().pause_writing()
         self._stalled = self.loop.call_later(self.patience_s, self.transport.abort)
         self.on_pause()
 
     def resume_writing(self) -> None:
-        """Tell the application that the client has read enough."""
+        """Call `on_resume`: the client has read enough."""
         self._forget_stall()
         super().resume_writing()
         self.on_resume()
@@ -162,8 +162,8 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         self.handle_parser_exception()
 
     def _linger(self) -> None:
-        # A socket that is closed with unread bytes is reset, and the peer would not see the close frame: it
-        # gets a moment to read it. What it sends meanwhile is left to the network and costs nothing.
+        # A socket that is closed with unread bytes is reset, and the peer would not see the close frame, so
+        # it gets a moment to read it. What it sends meanwhile is not read, and costs nothing.
         self._is_lingering = True
         if not self.read_paused:
             self.transport.pause_reading()

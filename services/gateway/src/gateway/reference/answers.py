@@ -1,4 +1,4 @@
-"""The answers of an operation: its successes with their headers, and its problem documents by status."""
+"""The responses of an operation: successes with their headers, and problem documents by status."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _EXAMPLE_REQUEST = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 PROBLEM_SCHEMA: Json = {
     "type": "object",
-    "description": "An error (RFC 9457). `type` is an address on this server, with its meaning and remedy.",
+    "description": "An error (RFC 9457). `type` is a path on this server with its meaning and remedy.",
     "required": ["type", "title", "status", "detail"],
     "additionalProperties": False,
     "properties": {
         "type": {"type": "string", "format": "uri-reference"},
         "title": {"type": "string"},
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": {"type": "string", "description": "What happened, to which thing, and what to do."},
+        "detail": {"type": "string", "description": "What happened, to which object, and what to do."},
         "instance": {"type": "string", "description": "The id of the request, as in `X-Request-Id`."},
         "errors": {
             "type": "array",
-            "description": "The parts of the input that are wrong.",
+            "description": "The invalid parts of the input.",
             "items": {
                 "type": "object",
                 "required": ["pointer", "detail"],
@@ -42,7 +42,7 @@ PROBLEM_SCHEMA: Json = {
     },
 }
 
-# Headers that many answers share, by their name in the document's components.
+# Headers that many responses share, by their name in the document's components.
 HEADERS: Mapping[str, Json] = {
     "X-Request-Id": {
         "description": "The id of the request; logs and messages carry it too.",
@@ -50,15 +50,15 @@ HEADERS: Mapping[str, Json] = {
         "schema": {"type": "string"},
     },
     "traceparent": {
-        "description": "The trace of the request (W3C Trace Context), unless it was refused unread.",
+        "description": "The trace of the request (W3C Trace Context), unless the request was refused unread.",
         "schema": {"type": "string"},
     },
     "Idempotent-Replayed": {
-        "description": "`true` when an earlier request with the same `Idempotency-Key` got this answer.",
+        "description": "`true` if this is the answer to an earlier request with the same `Idempotency-Key`.",
         "schema": {"type": "string", "const": "true"},
     },
     "Retry-After": {
-        "description": "After how many seconds the request can be repeated.",
+        "description": "The number of seconds after which the request can be repeated.",
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
     },
     "WWW-Authenticate": {
@@ -75,7 +75,7 @@ HEADERS: Mapping[str, Json] = {
 
 
 def of(endpoint: Endpoint, schemas: Schemas) -> Json:
-    """Return the answers of an operation by status."""
+    """Return the responses of an operation by status."""
     answers = {
         str(status): _success(endpoint, status, answer, schemas)
         for status, answer in endpoint.answers.items()
@@ -95,7 +95,7 @@ def of(endpoint: Endpoint, schemas: Schemas) -> Json:
 
 
 def problem_responses(endpoints: Iterable[Endpoint]) -> dict[str, Json]:
-    """Return every answer with a problem document that any operation has, by its name in the components."""
+    """Return all responses with problem documents, by their names in the components."""
     found = {
         _name(status, types): _problem_response(status, types)
         for endpoint in endpoints

@@ -24,7 +24,7 @@ _SERVERS: Json = {
         "host": "{host}",
         "protocol": "amqp",
         "protocolVersion": "0-9-1",
-        "description": "RabbitMQ, between the services; never reached from outside.",
+        "description": "RabbitMQ, between the services; not accessible from outside.",
         "variables": {"host": {"default": "localhost:5672"}},
     },
 }
@@ -34,17 +34,17 @@ _BROKER_TRAIT: Json = {
         "properties": {
             name: {"type": kind, "description": description}
             for name, kind, description in (
-                (headers.SENT_AT, "integer", "When the message was sent, in Unix milliseconds."),
-                (headers.ATTEMPT, "integer", "Which try this is, from 1."),
-                (headers.TENANT, "string", "The owner whose work it is."),
+                (headers.SENT_AT, "integer", "The time at which the message was sent, in Unix milliseconds."),
+                (headers.ATTEMPT, "integer", "The number of this attempt, from 1."),
+                (headers.TENANT, "string", "The owner of the work."),
                 (
                     headers.DEADLINE,
                     "integer",
-                    "Until when the sender of a request waits, in Unix milliseconds.",
+                    "The deadline of a request, in Unix milliseconds.",
                 ),
-                (headers.SHARE, "string", "Whose share of the answering service a request takes."),
-                (headers.REQUEST_ID, "string", "The id of the HTTP request that caused it."),
-                (headers.TRACEPARENT, "string", "The trace that it belongs to (W3C Trace Context)."),
+                (headers.SHARE, "string", "The owner whose share of the service a request uses."),
+                (headers.REQUEST_ID, "string", "The id of the HTTP request that caused the message."),
+                (headers.TRACEPARENT, "string", "The trace of the message (W3C Trace Context)."),
             )
         },
     }
@@ -52,7 +52,7 @@ _BROKER_TRAIT: Json = {
 
 
 def build(endpoints: Sequence[Endpoint], commands: Iterable[sockets.Command]) -> Json:
-    """Return the document of sockets with `commands`, of the streams among `endpoints`, and of the broker."""
+    """Return the document of the sockets with `commands`, the streams among `endpoints`, and the broker."""
     operations = list(
         chain(
             sockets.operations(commands),

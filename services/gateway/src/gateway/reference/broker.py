@@ -17,7 +17,7 @@ from gateway.reference.channels import Channel, Message, Operation
 
 SERVER = "rabbitmq"
 BINDING_VERSION = "0.3.0"
-_PARKED = "Messages that could not be handled, as they came, with the reason in their headers."
+_PARKED = "Messages that could not be handled, unchanged, with the reason in their headers."
 
 
 def operations() -> Iterator[Operation]:
@@ -33,7 +33,7 @@ def operations() -> Iterator[Operation]:
                     name=f"{service}.receive.parked",
                     action="receive",
                     channel=_queue_channel(queue, (), _PARKED),
-                    summary=f"{service} stores what was parked, for an administrator to decide.",
+                    summary=f"{service} stores parked messages until an administrator decides.",
                     messages=(),
                 )
 
@@ -48,7 +48,7 @@ def messages() -> tuple[type[kinds.Message], ...]:
         for module in modules
         for _, kind in inspect.getmembers(module, inspect.isclass)
         if kind.__module__ == module.__name__
-        # The base of several messages has no type of its own.
+        # A base class of several messages has no message type.
         if issubclass(kind, kinds.Message) and hasattr(kind, "message_type")
     )
 
@@ -86,7 +86,7 @@ def _queue_channel(queue: Queue, found: Sequence[type[Contract]], description: s
 def _commands(service: str, queue: Queue) -> Iterator[Operation]:
     found = [kind for kind in messages() if issubclass(kind, Command) and kind.queue == queue.name]
     channel = _queue_channel(
-        queue, found, "Work that was promised: durable, at least once, tried again by the retry ladder."
+        queue, found, "Accepted work: durable, delivered at least once, and retried by the retry ladder."
     )
     yield Operation(
         name=f"{service}.receive.{queue.name}",
@@ -100,19 +100,19 @@ def _commands(service: str, queue: Queue) -> Iterator[Operation]:
             name=f"{sender}.send.{queue.name}",
             action="send",
             channel=channel,
-            summary=f"{sender} promises work to {queue.name}.",
+            summary=f"{sender} sends accepted work to {queue.name}.",
             messages=tuple(message(kind) for kind in found if sender in kind.senders),
         )
 
 
 def _requests(service: str, queue: Queue) -> Iterator[Operation]:
-    # A request that names no service is for any of them: each is asked about its own parked messages.
+    # A request without a service goes to any of them: each is asked about its own parked messages.
     found = [
         kind
         for kind in messages()
         if issubclass(kind, Request) and getattr(kind, "service", service) == service
     ]
-    channel = _queue_channel(queue, found, "Questions whose sender waits: at most once, with a deadline.")
+    channel = _queue_channel(queue, found, "Requests with a deadline, delivered at most once.")
     replies: list[type[Contract]] = [*dict.fromkeys(kind.reply for kind in found), Failure]
     answers = Channel(
         name=f"{service}.replies",

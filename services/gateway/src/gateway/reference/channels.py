@@ -1,4 +1,4 @@
-"""Channels, messages and operations as AsyncAPI knows them, before they are written as a document."""
+"""Channels, messages and operations in the terms of AsyncAPI, which become parts of a document."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Message:
     traits: tuple[str, ...] = ()
 
     def document(self, schema: Json) -> Json:
-        """Return the message as a document describes it; `schema` is that of its kind."""
+        """Return the message as a part of a document; `schema` is that of its kind."""
         return {
             "name": self.name,
             "summary": self.summary,
@@ -34,7 +34,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """A place where messages pass; an address of None is made for each use, such as a reply queue."""
+    """A place where messages pass; without an address it is created for each use, such as a reply queue."""
 
     name: str
     address: str | None
@@ -45,7 +45,7 @@ class Channel:
     bindings: Mapping[str, Json] = field(default_factory=dict)
 
     def document(self) -> Json:
-        """Return the channel as a document describes it."""
+        """Return the channel as a part of a document."""
         return {
             "address": self.address,
             "description": self.description,
@@ -58,7 +58,7 @@ class Channel:
         }
 
     def references(self, messages: Iterable[Message]) -> list[Json]:
-        """Return `messages` as an operation on this channel names them."""
+        """Return references to `messages` for an operation on this channel."""
         return [{"$ref": f"#/channels/{self.name}/messages/{message.name}"} for message in messages]
 
 
@@ -76,7 +76,7 @@ class Operation:
     bindings: Mapping[str, Json] = field(default_factory=dict)
 
     def document(self) -> Json:
-        """Return the operation as a document describes it."""
+        """Return the operation as a part of a document."""
         found: Json = {
             "action": self.action,
             "channel": {"$ref": f"#/channels/{self.channel.name}"},

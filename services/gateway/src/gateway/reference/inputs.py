@@ -1,4 +1,4 @@
-"""The answers of the reference, and models of pushes that no feature describes."""
+"""The response models of the reference, and models of pushes that no feature defines."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class EmailNews(BaseModel):
 class BarNews(LiveBar):
     """A publication of the bars of a symbol. `state` is that of the feed when the bar is sent.
 
-    `stale`: no bar has come for some seconds, and none closed; `restarted`: the first bar of a new epoch.
+    `stale`: no bar has been pushed or closed for some seconds; `restarted`: the first bar of a new epoch.
     """
 
     state: Literal["live", "stale", "restarted"]
 
 
 class ProblemView(BaseModel):
-    """A problem type: what it means, what to do, and the operations that can answer with it."""
+    """A problem type: its meaning, the action to take, and the operations that can answer with it."""
 
     type: str = Field(
         description="The value of `type` in problem documents.", examples=["/problems/not-found"]
@@ -71,7 +71,7 @@ class ProblemView(BaseModel):
     meaning: str
     action: str = Field(description="What the caller should do.")
     retryable: bool = Field(description="Whether the same request can succeed later without a change.")
-    operations: list[str] = Field(description="Ids of operations.", examples=[["getQuote"]])
+    operations: list[str] = Field(description="The ids of the operations.", examples=[["getQuote"]])
 
 
 class ProblemList(BaseModel):

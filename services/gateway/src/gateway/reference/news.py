@@ -1,4 +1,4 @@
-"""The announcements of services over the broker: events, and transient updates for screens."""
+"""The announcements of services over the broker: events, and transient updates for user interfaces."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from gateway.reference import broker
 from gateway.reference.channels import Channel, Operation
 
 _EVENT = "Something that happened; durable, through the outbox."
-_LIVE = "Live updates for screens; transient, and lost when nobody listens."
+_LIVE = "Live updates for user interfaces; transient, and lost if no gateway listens."
 
 
 def operations() -> Iterator[Operation]:
-    """Yield the events that each service announces, and those that it takes from the others."""
+    """Yield the events that each service announces, and those that it consumes from the others."""
     for kind in broker.messages():
         if issubclass(kind, Event):
             yield from _of_event(kind)
         elif not issubclass(kind, Command | Request):
             key = getattr(kind, "routing_key", kind.message_type)
             channel = _channel(topology.LIVE, key, kind, _LIVE)
-            yield _use(topology.GATEWAY, "receive", channel, "Each gateway shows it to its sockets.")
+            yield _use(topology.GATEWAY, "receive", channel, "Each gateway pushes it to its sockets.")
 
 
 def _of_event(kind: type[Event]) -> Iterator[Operation]:
@@ -32,7 +32,7 @@ def _of_event(kind: type[Event]) -> Iterator[Operation]:
         for queue in owned.queues:
             is_bound = any(binds(pattern, key) for pattern in queue.keys)
             if queue.exchange == topology.EVENTS and is_bound:
-                summary = f"{service} takes {key} from its queue {queue.name}."
+                summary = f"{service} consumes {key} from its queue {queue.name}."
                 yield _use(service, "receive", channel, summary)
         if key.partition(".")[0] in owned.events:
             yield _use(service, "send", channel, f"{service} announces {key}.")
@@ -66,7 +66,7 @@ def _use(service: str, action: Literal["send", "receive"], channel: Channel, sum
 
 
 def binds(pattern: str, key: str) -> bool:
-    """Return whether a binding with `pattern`, whose `*` stands for one word, gets messages of `key`."""
+    """Return whether a binding with `pattern`, in which `*` stands for one word, matches `key`."""
     words, wanted = key.split("."), pattern.split(".")
     return len(words) == len(wanted) and all(
         want in ("*", word) for word, want in zip(words, wanted, strict=True)

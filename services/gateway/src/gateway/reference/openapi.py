@@ -16,11 +16,11 @@ _DESCRIPTION = """\
 One authenticated HTTP and WebSocket API over stock quotes and history, e-mail, batches, tasks and chat. \
 Sockets, event streams and messages are described at `/asyncapi.json`.
 
-- Every error is a problem document (RFC 9457); its `type` is an address on this server with the meaning and \
-what to do.
-- `HEAD` is served wherever `GET` is; `OPTIONS` lists the methods of an address in `Allow`.
+- Every error is a problem document (RFC 9457); its `type` is a path on this server with the meaning and \
+the remedy.
+- `HEAD` is served wherever `GET` is; `OPTIONS` lists the methods of a path in `Allow`.
 - Unknown parameters and fields are refused, and so are repeated ones.
-- A request that no operation describes is answered with one of: {outside}.
+- A request that matches no operation is answered with one of: {outside}.
 """
 
 
@@ -96,7 +96,7 @@ def _operation(endpoint: Endpoint, found: Schemas) -> Json:
         for kind in endpoint.takes:
             content[kind] = {"schema": {"type": "string", "contentMediaType": kind}}
         if endpoint.takes and (examples := body_examples(endpoint)):
-            # Of the first of them; a text is written as it is sent.
+            # The example of the first media type; a string is written as it is sent.
             content[endpoint.takes[0]]["examples"] = {
                 name: {"value": value} for name, value in examples.items()
             }
@@ -104,9 +104,7 @@ def _operation(endpoint: Endpoint, found: Schemas) -> Json:
     if endpoint.is_public:
         return {**operation, "security": []}
     scopes = [] if endpoint.scope is None else [endpoint.scope.value]
-    needs = (
-        [f"Needs the scope `{endpoint.scope}`."] if endpoint.scope else ["Needs a key, whatever its scopes."]
-    )
+    needs = [f"Needs the scope `{endpoint.scope}`."] if endpoint.scope else ["Needs a key with any scopes."]
     return {
         **operation,
         "description": needs[0],
@@ -116,7 +114,7 @@ def _operation(endpoint: Endpoint, found: Schemas) -> Json:
 
 
 def _links(maker: Endpoint, endpoints: Iterable[Endpoint], found: Schemas) -> Json:
-    """Return the operations below the path of `maker`, which take the id of what it makes."""
+    """Return links to the operations below the path of `maker`, which take the id of the created object."""
     answer = maker.answers[maker.status]
     if maker.method != "POST" or answer.model is None:
         return {}
@@ -130,6 +128,6 @@ def _links(maker: Endpoint, endpoints: Iterable[Endpoint], found: Schemas) -> Js
 
 
 def body_examples(endpoint: Endpoint) -> Json:
-    """Return the examples of a body; the others of the declaration are of parameters."""
+    """Return the examples of a body; the other declared examples are those of parameters."""
     known = {*endpoint.path_parameters, *(endpoint.query.model_fields if endpoint.query else ())}
     return {name: value for name, value in endpoint.examples.items() if name not in known}

@@ -1,4 +1,4 @@
-"""The problem types that an operation can answer with: declared ones, and those that follow from them."""
+"""The problem types that an operation can answer with: those declared, and those implied."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contracts import problems
 from contracts.problems import ProblemType
 from gateway.http.endpoints import Endpoint, Idempotency, Precondition
 
-# Any request can end like this, before its operation is known.
+# Every request can fail with these, before its operation is known.
 EVERYWHERE = (
     "malformed-request",
     "request-timeout",
@@ -20,7 +20,7 @@ EVERYWHERE = (
     "invalid-input",
     "internal",
 )
-# Only requests that no operation describes end like this.
+# Only requests that match no operation fail with these.
 OUTSIDE = (
     "method-not-allowed",
     "expectation-failed",

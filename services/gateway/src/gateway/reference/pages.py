@@ -1,4 +1,4 @@
-"""Pages of text: Markdown rendered as HTML in the frame that all of them share."""
+"""Pages of text: Markdown rendered as HTML in a common frame."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from contracts.problems import ProblemType
 from gateway.http.endpoints import Endpoint
 
 _PACKAGED = Path(__file__).parent / "runbooks"
-# A checkout installs no copy of the runbooks: they are read where they are written.
+# A checkout has no installed copy of the runbooks, so they are read from docs.
 _RUNBOOKS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[5] / "docs" / "runbooks"
 _FRAME = Template((Path(__file__).parent / "assets" / "page.html").read_text(encoding="utf-8"))
-# Raw HTML in the text stays text.
+# Raw HTML is escaped.
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
-# Braces and underscores of a path are no Markdown.
+# Braces and underscores of a path must not be read as Markdown.
 _MARKS = re.compile(r"([_*{}])")
 _LINK_TO_PAGE = re.compile(r'href="(\w+)\.md"')
 
 
 def page(title: str, markdown: str) -> bytes:
-    """Return `markdown` as a page; its links to `<name>.md` lead to the runbook of that name."""
+    """Return `markdown` as a page; links to `<name>.md` become links to the runbook of that name."""
     content = _LINK_TO_PAGE.sub(r'href="/docs/runbooks/\1"', _MARKDOWN.render(markdown))
     return _FRAME.substitute(title=html.escape(title), content=content).encode()
 
@@ -44,12 +44,12 @@ class Runbooks:
 
     @cached_property
     def index(self) -> bytes:
-        """The list of all runbooks, and where to look."""
+        """The page that lists all runbooks."""
         return page("Runbooks", (_RUNBOOKS / "README.md").read_text(encoding="utf-8"))
 
 
 def problem_page(problem: ProblemType, operations: Iterable[Endpoint]) -> bytes:
-    """Return the page of a problem type: what it means, what to do, and which operations answer it."""
+    """Return the page of a problem type: its meaning, the remedy, and the operations that answer with it."""
     again = "can" if problem.retryable else "does not"
     listed = [
         f"- [{endpoint.method} {path}](/docs#{endpoint.name}): {endpoint.summary}"
@@ -68,8 +68,8 @@ def problem_page(problem: ProblemType, operations: Iterable[Endpoint]) -> bytes:
                 problem.action,
                 "",
                 f"The same request {again} succeed later without a change.",
-                "## Operations that answer it",
-                *(listed or ["No single operation: it ends requests before their operation is known."]),
+                "## Operations that answer with it",
+                *(listed or ["None in particular: requests fail with it before their operation is known."]),
             ]
         ),
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from gateway.http.endpoints import Endpoint, Idempotency, Precondition
 from gateway.reference.schemas import Json, Schemas, without_null
 
-# Examples of parts of a path that say nothing themselves.
+# Examples of path parameters without an example of their own.
 _USUAL: Mapping[str, object] = {"uuid": "0197b1f0-5a1c-7c3e-9f0e-2f5b1c9d7a11", "integer": 1}
 
 
@@ -26,7 +26,7 @@ def _header(name: str, description: str, schema: Json, example: str, *, required
 SHARED: Mapping[str, Json] = {
     "Idempotency-Key": _header(
         "Idempotency-Key",
-        "Names this request, so that a repetition within 24 hours gets the same answer and has no second "
+        "Identifies this request: a repetition within 24 hours gets the same answer and has no second "
         "effect. Send a random value with each new request.",
         {
             "type": "string",
@@ -36,13 +36,13 @@ SHARED: Mapping[str, Json] = {
     ),
     "If-Match": _header(
         "If-Match",
-        "Makes the change only if the object still has this `ETag`; otherwise the answer is 412.",
+        "Make the change only if the object still has this `ETag`; otherwise the answer is 412.",
         {"type": "string"},
         '"3"',
     ),
     "If-Match-Required": _header(
         "If-Match",
-        "Makes the change only if the object still has this `ETag`; otherwise the answer is 412. "
+        "Make the change only if the object still has this `ETag`; otherwise the answer is 412. "
         "`*` overwrites any version.",
         {"type": "string"},
         '"3"',
@@ -50,31 +50,31 @@ SHARED: Mapping[str, Json] = {
     ),
     "If-None-Match": _header(
         "If-None-Match",
-        "The `ETag` of an answer that you have; while it is still current, the answer is 304 without a body.",
+        "The `ETag` of a cached answer; while it is still current, the answer is 304 without a body.",
         {"type": "string"},
         '"3"',
     ),
     "Request-Timeout": _header(
         "Request-Timeout",
-        "How many seconds you wait for the answer, at least 0.05; over 30 counts as 30. The default is 5.",
+        "The seconds to wait for the answer, from 0.05; more than 30 count as 30. The default is 5.",
         {"type": "string", "pattern": r"^(0\.(0[5-9]|[1-9])[0-9]{0,7}|[1-9][0-9]{0,8}(\.[0-9]{1,9})?)$"},
         "2.5",
     ),
     "Prefer": _header(
         "Prefer",
-        "`wait=<seconds>` is another way to say how long you wait (RFC 7240).",
+        "`wait=<seconds>` is an alternative to `Request-Timeout` (RFC 7240).",
         {"type": "string"},
         "wait=10",
     ),
     "traceparent": _header(
         "traceparent",
-        "Your trace (W3C Trace Context); it is continued through all services. An invalid one is ignored.",
+        "Your trace (W3C Trace Context), which all services continue. An invalid one is ignored.",
         {"type": "string"},
         "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     ),
     "X-Request-Id": _header(
         "X-Request-Id",
-        "Your own id of the request, for logs, messages and answers. An invalid one is replaced.",
+        "Your own id for the request, used in logs, messages and answers. An invalid one is replaced.",
         {"type": "string"},
         "order-4711",
     ),
@@ -96,7 +96,7 @@ def of(endpoint: Endpoint, schemas: Schemas) -> list[Json]:
         place = {"name": name, "in": "query", "required": name in required}
         single = without_null(schema)
         if single.get("type") == "array":
-            # A parameter may be given once: a list is separated by commas.
+            # A parameter must not be repeated: lists are separated by commas.
             place |= {"style": "form", "explode": False}
         found.append(_described(place, single, endpoint))
     means_something = {
@@ -114,7 +114,7 @@ def of(endpoint: Endpoint, schemas: Schemas) -> list[Json]:
 
 
 def _described(parameter: Json, schema: Json, endpoint: Endpoint) -> Json:
-    """Return a parameter with its description and example beside its schema, where readers look for them."""
+    """Return a parameter with its description and example beside its schema, where readers expect them."""
     schema = dict(schema)
     if description := schema.pop("description", None):
         parameter["description"] = description
@@ -128,5 +128,5 @@ def _described(parameter: Json, schema: Json, endpoint: Endpoint) -> Json:
 
 
 def has_entity_tag(endpoint: Endpoint) -> bool:
-    """Return whether a read is answered with an `ETag`, so that a caller can ask for changes only."""
+    """Return whether the answer to a read has an `ETag`, so that a caller can make conditional requests."""
     return endpoint.method == "GET" and endpoint.is_tagged

@@ -19,7 +19,7 @@ _REFERENCE = "#/components/schemas/"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place of the document that has a schema: its name, what stands there, and in which direction."""
+    """A place in the document that has a schema: its name, its type, and its direction."""
 
     name: str
     kind: Any
@@ -28,13 +28,13 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Schemas:
-    """The schema of each place, and the models that they refer to."""
+    """The schema of each place, and the models that these refer to."""
 
     by_place: Mapping[str, Json]
     models: Mapping[str, Json]
 
     def properties(self, place: str) -> tuple[Mapping[str, Json], frozenset[str]]:
-        """Return the fields of the model at `place`, and the names of those that are required."""
+        """Return the fields of the model at `place`, and the names of the required ones."""
         schema = self.by_place[place]
         if "$ref" in schema:
             schema = self.models[schema["$ref"].removeprefix(_REFERENCE)]
@@ -42,7 +42,7 @@ class Schemas:
 
 
 class _Untitled(GenerateJsonSchema):
-    """JSON Schemas without a title for each field, which would only repeat its name."""
+    """JSON Schemas without titles of fields, which would only repeat the names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic calls it
         return False
@@ -50,7 +50,7 @@ class _Untitled(GenerateJsonSchema):
     def model_schema(self, schema: core_schema.ModelSchema) -> Json:
         found = super().model_schema(schema)
         if "description" in found:
-            # Docstrings are wrapped for the source; a reader's page wraps its own lines.
+            # Docstrings are wrapped for the source; the page wraps lines itself.
             found["description"] = re.sub(r"(?<!\n)\n(?!\n)", " ", found["description"])
         return found
 
@@ -68,7 +68,7 @@ def of(places: Iterable[Place]) -> Schemas:
 
 
 def referenced(document: Json, models: Mapping[str, Json]) -> dict[str, Json]:
-    """Return those of `models` that `document` refers to, also through each other, by name."""
+    """Return the `models` by name to which `document` refers, directly or through other models."""
     found: dict[str, Json] = {}
     waiting = _references(document)
     while waiting:
@@ -80,7 +80,7 @@ def referenced(document: Json, models: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def without_null(schema: Json) -> Json:
-    """Return `schema` without the alternative null, which a parameter cannot have."""
+    """Return `schema` without the alternative null, which a parameter cannot be."""
     rest = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
     if not rest:
         return schema

@@ -1,4 +1,4 @@
-"""The documents of this gateway, its problem types, its runbooks, and the root that leads to them."""
+"""The documents of this gateway, its problem types, its runbooks, and the root that links to them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class ReferenceService:
         """Return the description of a problem type. Raise `NotFound`."""
         problem = problems.CATALOGUE.get(code)
         if problem is None:
-            raise NotFound("There is no such problem type; /problems lists all.")
+            raise NotFound("This problem type does not exist; /problems lists all of them.")
         if call.media_type == HTML:
             return await self._built(
                 f"{code} as HTML", lambda: _page(pages.problem_page(problem, self._operations.get(code, [])))
@@ -87,14 +87,14 @@ class ReferenceService:
         """Return the runbook of an alert. Raise `NotFound`."""
         page = self._runbooks.pages.get(alert)
         if page is None:
-            raise NotFound("There is no runbook of this name; /docs/runbooks lists all.")
+            raise NotFound("There is no runbook of this name; /docs/runbooks lists all of them.")
         return _page(page)
 
     async def _built(self, name: str, build: Callable[[], Reply]) -> Reply:
-        """Return what `build` makes, which is made once: nobody needs a key to ask for it."""
+        """Return the result of `build`, which is cached, because these routes need no key."""
         async with self._building:
             if name not in self._documents:
-                # It takes longer than a request may hold the loop.
+                # Built in a thread: it takes longer than a request may block the event loop.
                 self._documents[name] = await asyncio.to_thread(build)
         return self._documents[name]
 

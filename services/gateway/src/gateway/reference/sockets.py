@@ -27,7 +27,7 @@ from gateway.reference.schemas import Json, Mode
 
 SERVER = "gateway"
 
-# What the channels of a kind carry, as `data` of their publications.
+# The models of the `data` of publications, by kind of channel.
 _PUBLISHED: Mapping[str, Any] = {
     "quotes": Quote,
     "bars": BarNews,
@@ -39,9 +39,9 @@ _PUBLISHED: Mapping[str, Any] = {
 }
 
 _REALTIME = """\
-Centrifugo's client protocol, version 2, in JSON, so that its client libraries work. A frame holds one or \
-more commands, one per line. An empty object is a ping, and so is its answer. A browser cannot set \
-headers: it sends its key or token with `connect`.
+Centrifugo's client protocol, version 2, in JSON, so that its client libraries work. A frame has one or \
+more commands, one per line. An empty object is a ping, and so is its answer. A browser, which cannot set \
+headers, sends its key or token with `connect`.
 
 {channels}
 
@@ -61,7 +61,7 @@ class Command(Protocol):
 
     @property
     def summary(self) -> str:
-        """One sentence on the command."""
+        """A sentence about the command."""
 
     @property
     def arguments(self) -> type[BaseModel]:
@@ -73,7 +73,7 @@ class Command(Protocol):
 
     @property
     def scope(self) -> str:
-        """The right that the caller needs, in words; empty for none."""
+        """The right that the caller needs, in words; empty if none."""
 
 
 def operations(commands: Iterable[Command]) -> Iterator[Operation]:
@@ -154,7 +154,7 @@ def event_streams(endpoints: Iterable[Endpoint]) -> Iterator[Operation]:
 
 
 def lobby() -> Iterator[Operation]:
-    """Yield the operations of the short route to the lobby."""
+    """Yield the operations of the lobby."""
     line = Message(name="lobby.line", summary="A line of chat.", kind=str, content_type="text/plain")
     shown = Message(
         name="lobby.shown", summary="A line that somebody wrote.", kind=str, content_type="text/plain"
@@ -174,7 +174,7 @@ def lobby() -> Iterator[Operation]:
 def _numbered(
     command: Command, role: str, summary: str, kind: type[BaseModel], mode: Mode = "serialization"
 ) -> Message:
-    """Return a command or its reply: its number, and its content under the name of the command."""
+    """Return the message of a command or its reply: a number, and the content under the command's name."""
 
     def wrap(schema: Json) -> Json:
         return {
@@ -207,7 +207,7 @@ def _push(kind: ChannelKind) -> Message:
                     "properties": {
                         "skipped": {
                             "type": "string",
-                            "description": "How many publications this one replaced.",
+                            "description": "The number of publications that this one replaced.",
                         }
                     },
                 },
@@ -260,7 +260,7 @@ _SIGNALS = (
     _fixed("leave", "A connection has left the channel.", _pushed("^chat:", {"leave": _CLIENT})),
     _fixed(
         "unsubscribed",
-        "The gateway ended the subscription; from code 2500 on the client subscribes again.",
+        "The gateway ended the subscription; from code 2500 on, the client subscribes again.",
         _pushed(".", {"unsubscribe": _UNSUBSCRIBED}),
     ),
     _fixed(

@@ -33,7 +33,7 @@ from gateway.batches.inputs import BatchInput, FollowUpInput, TaskInput
 from gateway.http.changes import Change
 from gateway.http.filters import CreatedWithin, Filter, Page, Several
 
-# Each run adds two names of its own to what its owner has noted.
+# Each run adds two names to the metadata of the owner.
 _MOST_METADATA = 18
 _OWN_METADATA = ("schedule_id", "due_at")
 
@@ -61,7 +61,7 @@ Window = Annotated[
     Field(
         ge=LEAST_CATCH_UP_WINDOW_S,
         le=MOST_CATCH_UP_WINDOW_S,
-        description="missed due times that are older are not caught up",
+        description="missed due times older than this are not caught up",
     ),
 ]
 Jitter = Annotated[
@@ -69,16 +69,16 @@ Jitter = Annotated[
     Field(
         ge=0,
         le=MOST_JITTER_S,
-        description="a run begins up to so many seconds late, always before the next due time",
+        description="the most seconds by which a run is delayed at random, always before the next due time",
     ),
 ]
 
 
 class TemplateInput(BaseModel):
-    """What each run makes: a task of one `payload`, or a batch of `items`.
+    """The template of each run: a task with one `payload`, or a batch of `items`.
 
-    Its metadata also get `schedule_id` and `due_at`. What has not ended `expires_in_s` seconds after the run
-    began is cancelled.
+    Its metadata also get `schedule_id` and `due_at`. Work that has not ended `expires_in_s` seconds after the
+    start of the run is cancelled.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -101,25 +101,25 @@ class TemplateInput(BaseModel):
         if "options" in self.model_fields_set and not self.items:
             raise ValueError("options are those of a batch: give its items")
         if taken := set(_OWN_METADATA) & self.metadata.keys():
-            raise ValueError(f"each run sets its own {' and '.join(sorted(taken))}; leave them out")
+            raise ValueError(f"each run sets its own {' and '.join(sorted(taken))}; omit them")
         if self.items:
-            # The rules of a batch hold for its items.
+            # Its items must also be valid as those of a batch.
             BatchInput(operation=self.operation, items=self.items)
         return self
 
     @property
     def kind(self) -> Kind:
-        """What a run makes."""
+        """The kind of work that a run creates."""
         return "batch" if self.items else "task"
 
     def payloads(self) -> Iterable[tuple[str, Any]]:
-        """Return the payloads, each behind its pointer in the template."""
+        """Return the payloads, each with its JSON pointer in the template."""
         if not self.items:
             return [("/payload", self.payload)]
         return BatchInput(operation=self.operation, items=self.items).payloads("items")
 
     def batch(self, *, metadata: dict[str, str], begun_at: datetime) -> BatchInput:
-        """Return the batch of a run that begins now."""
+        """Return the batch of a run that starts at `begun_at`."""
         return BatchInput(
             operation=self.operation,
             items=self.items,
@@ -130,7 +130,7 @@ class TemplateInput(BaseModel):
         )
 
     def task(self, *, metadata: dict[str, str], begun_at: datetime) -> TaskInput:
-        """Return the task of a run that begins now."""
+        """Return the task of a run that starts at `begun_at`."""
         return TaskInput(
             operation=self.operation,
             payload=self.payload,
@@ -147,9 +147,9 @@ class TemplateInput(BaseModel):
 class ScheduleInput(BaseModel):
     """The body of `POST /v1/schedules`.
 
-    `overlap` says what happens at a due time while the previous run has not ended: the due time is skipped,
-    waits in a queue, or runs at the same time. `missed` says which missed due times are run later: none, the
-    last one `once`, or `all`, at most the newest 100.
+    `overlap` defines what happens at a due time while the previous run has not ended: the due time is
+    skipped, waits in a queue, or runs at the same time. `missed` defines which missed due times are run
+    later: none, the last one `once`, or `all` (at most the newest 100).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -164,7 +164,7 @@ class ScheduleInput(BaseModel):
 
 
 class ScheduleChange(Change):
-    """The body of `PATCH /v1/schedules/{id}`: what is given is changed, the template as a whole.
+    """The body of `PATCH /v1/schedules/{id}`: the given fields are changed, the template as a whole.
 
     The schedule runs with the rights of the key that changes it from then on.
     """
@@ -183,8 +183,8 @@ class ScheduleChange(Change):
 class ScheduleView(BaseModel):
     """A schedule. `next_runs` are its next due times, in UTC and without jitter; none while it is paused.
 
-    Its `ETag` names this answer; `If-Match` compares only what is changed by requests, so that a run in
-    between does not count as a change.
+    Its `ETag` identifies this answer, but `If-Match` compares only the fields that requests change, so that
+    an intermediate run does not count as a change.
     """
 
     id: UUID
@@ -230,7 +230,7 @@ class RunsQuery(CreatedWithin, Page):
 
 
 class RunPage(BaseModel):
-    """A page of runs, newest first. The batch or task that a run made has the id of the run."""
+    """A page of runs, newest first. The batch or task of a run has the id of the run."""
 
     data: list[ScheduleRun]
     next_cursor: UUID | None
@@ -243,7 +243,7 @@ class NextRunsQuery(Filter):
 
 
 class NextRuns(BaseModel):
-    """The next due times of a schedule, in UTC and without jitter; those of the next five years at most."""
+    """The next due times of a schedule, in UTC and without jitter, within the next five years."""
 
     data: list[Moment]
     next_cursor: None = None

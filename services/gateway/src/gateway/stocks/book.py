@@ -1,4 +1,4 @@
-"""The book of pushed quotes: the last value of each symbol, ready as JSON."""
+"""The book of pushed quotes: the last value of each symbol, already serialized as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_SYMBOLS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A pushed quote, its time of arrival (monotonic clock, seconds), and its answer, which is made once."""
+    """A pushed quote, its time of arrival (monotonic clock, seconds), and its answer, which is built once."""
 
     quote: Mapping[str, Any]
     received_at: float
@@ -25,7 +25,7 @@ class Entry:
 
 
 class QuoteBook:
-    """Keeps the newest quote of each symbol and passes each newer one to listeners."""
+    """Stores the newest quote of each symbol, and passes each new one to listeners."""
 
     def __init__(self, *, fresh_s: float) -> None:
         self._fresh_s = fresh_s
@@ -37,7 +37,7 @@ class QuoteBook:
         self._listeners.append(listener)
 
     def push(self, quotes: Sequence[Mapping[str, Any]]) -> None:
-        """Take quotes from the feed; a quote older than the stored one is ignored."""
+        """Handle quotes from the feed; a quote older than the stored one is ignored."""
         now = time.monotonic()
         for quote in quotes:
             symbol = quote["symbol"]

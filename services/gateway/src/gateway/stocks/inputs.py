@@ -68,7 +68,7 @@ class SymbolProblem(BaseModel):
 
 
 class QuoteList(BaseModel):
-    """Quotes in the order asked for, and the symbols that have none."""
+    """Quotes in the requested order, and the symbols without one."""
 
     quotes: list[Quote]
     errors: list[SymbolProblem]
@@ -77,5 +77,5 @@ class QuoteList(BaseModel):
 def symbol_of(text: str) -> str:
     """Return `text` as a symbol in upper case. Raise `InvalidInput`."""
     if not re.fullmatch(SYMBOL, text):
-        raise InvalidInput("A symbol has 1 to 15 letters, digits or the signs . ^ = -")
+        raise InvalidInput("A symbol must have 1 to 15 letters, digits or the characters . ^ = -")
     return text.upper()

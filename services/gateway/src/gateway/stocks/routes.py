@@ -12,7 +12,7 @@ from gateway.http.endpoints import Endpoint, get, json, rows
 from gateway.stocks.inputs import QuoteList
 from gateway.stocks.service import StockService
 
-# What stock-data answers on behalf of its providers.
+# Errors of providers, which stock-data passes on.
 _PROVIDERS = tuple(
     problems.of(f"provider-{kind}")
     for kind in ("auth", "quota", "entitlement", "refused", "blocked", "down", "bad-data")

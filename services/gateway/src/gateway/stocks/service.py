@@ -1,4 +1,4 @@
-"""Quotes from the book when fresh, else from stock-data; bars and search always from stock-data."""
+"""Quotes from the book if fresh, else from stock-data; bars and search always from stock-data."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _PUSHED = metrics.QUOTES_ANSWERED.labels("push")
 
 
 class StockService:
-    """Answers questions about stocks."""
+    """Serves quotes, bars and search."""
 
     def __init__(self, book: QuoteBook, rpc: RpcClient) -> None:
         self._book = book
         self._rpc = rpc
-        # Questions of one owner travel together: nobody waits in the share of another.
+        # Requests are combined per owner, so that no owner uses another's share of stock-data.
         self._misses: WeakValueDictionary[str, Coalescer[bytes]] = WeakValueDictionary()
 
     async def get(self, call: Call, symbol: Symbol) -> Reply:
-        """Return the quote of one symbol: the pushed one with an entity tag when fresh, else stock-data's.
+        """Return the quote of one symbol: the pushed one with an entity tag if fresh, else stock-data's.
 
         While stock-data cannot answer, the last quote that was pushed is returned, marked as stale.
         """
@@ -54,13 +54,13 @@ class StockService:
                 raise
             metrics.QUOTES_ANSWERED.labels("last known").inc()
             as_of = datetime.fromisoformat(known.quote["as_of"])
-            # However young it is: nobody can say now that there is no newer one.
+            # However recent it is: a newer one may exist, which cannot be known now.
             found = freshness(as_of, now=datetime.now(UTC), stale_after_s=-1)
             shown = {**known.quote, "stale": found.stale, "delayed_by_s": found.delayed_by_s}
             return Reply(document(shown))
 
     async def list(self, call: Call, query: QuotesQuery) -> dict[str, Any]:
-        """Return quotes in the order asked for, and an error for each symbol that has none."""
+        """Return quotes in the requested order, and an error for each symbol without one."""
         call.principal.require(Scope.QUOTES_READ)
         return await self.quotes(query.symbols, call.deadline)
 
@@ -86,7 +86,7 @@ class StockService:
         return await misses.get(symbol, deadline.remaining_s())
 
     async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> dict[str, Any]:
-        """Return the quotes of `symbols`; those that were pushed need no request."""
+        """Return the quotes of `symbols`; pushed ones need no request."""
         found: dict[str, Any] = {}
         for symbol in symbols:
             entry = self._book.fresh(symbol)
@@ -117,6 +117,6 @@ class StockService:
             code="not-found",
             status=404,
             title="Not found",
-            detail="No provider has answered for this symbol.",
+            detail="No provider returned a quote for this symbol.",
         )
         return {symbol: found.get(symbol) or RemoteFailure(missing) for symbol in symbols}

@@ -1,4 +1,4 @@
-"""Bars as JSON, as CSV, or as one JSON document a line."""
+"""Bars as JSON, as CSV, or as one JSON document per line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLUMNS = ("t", "o", "h", "l", "c", "v", "factor")
 
 
 def reply(media_type: str, page: bytes) -> Reply:
-    """Return a page of bars, given as JSON, in `media_type`; there the next cursor is a header."""
+    """Return a page of bars, which is JSON, in `media_type`; in other formats the next cursor is a header."""
     tag = hashlib.blake2b(media_type.encode() + page, digest_size=12).hexdigest()
     if media_type == JSON:
         return Reply(page + b"\n", etag=f'"{tag}"')

@@ -20,31 +20,31 @@ from contracts.suppressions import (
 from contracts.times import Instant, require_future
 from gateway.http.filters import Bulk, CreatedWithin, Page, Several
 
-# Lines of one import; its bytes are those of a body.
+# The most lines of one import; its bytes are limited like those of any body.
 MOST_LINES = 10_000
 MOST_ERRORS = 20
 
 
 class SuppressionInput(BaseModel):
-    """The body of `POST /v1/suppressions`: an address that gets no more mail."""
+    """The body of `POST /v1/suppressions`: an address that receives no more mail."""
 
     model_config = ConfigDict(extra="forbid")
     address: BareAddress
     stream: SuppressedStream = Field(
-        default="all", description="which mail is suppressed: transactional, bulk, or both"
+        default="all", description="the suppressed mail: transactional, bulk, or both"
     )
     reason: Reason = ""
     expires_at: Annotated[Instant, AfterValidator(require_future)] | None = None
 
     def entry(self) -> SuppressionEntry:
-        """Return the input as the contract has it."""
+        """Return the input as the model of the contract."""
         return SuppressionEntry(
             address=self.address, stream=self.stream, reason=self.reason, expires_at=self.expires_at
         )
 
 
 class SuppressionLine(BaseModel):
-    """A line of an import. Further columns of an export are ignored.
+    """A line of an import. The other columns of an export are ignored.
 
     A suppression that has expired is skipped.
     """
@@ -60,7 +60,7 @@ class SuppressionLine(BaseModel):
     created_at: str | None = None
 
     def entry(self) -> SuppressionEntry:
-        """Return the line as the contract has it."""
+        """Return the line as the model of the contract."""
         return SuppressionEntry(
             address=self.address, stream=self.stream, reason=self.reason, expires_at=self.expires_at
         )
@@ -71,7 +71,7 @@ LINE_COLUMNS = frozenset(SuppressionLine.model_fields)
 
 
 class SuppressionChoice(CreatedWithin):
-    """A choice of suppressions."""
+    """A filter of suppressions."""
 
     address: BareAddress | None = Field(default=None, description="only the suppression of this address")
     stream: Several[SuppressedStream] | None = None
@@ -80,7 +80,7 @@ class SuppressionChoice(CreatedWithin):
     )
 
     def wanted(self) -> SuppressionFilter:
-        """Return the choice as the contract has it."""
+        """Return the filter as the model of the contract."""
         return SuppressionFilter(
             address=self.address,
             stream=self.stream or [],
@@ -109,16 +109,16 @@ class SuppressionList(BaseModel):
 
 
 class ImportQuery(BaseModel):
-    """The query of an import: `strict` accepts all lines or none, `permissive` those that are valid."""
+    """The query of an import: `strict` accepts all lines or none, `permissive` the valid ones."""
 
     model_config = ConfigDict(extra="forbid")
     mode: Literal["strict", "permissive"] = "strict"
 
 
 class ImportResult(BaseModel):
-    """The outcome of an import: `added` are new, `changed` existed before, `skipped` have expired already.
+    """The outcome of an import: `added` are new, `changed` existed before, and `skipped` had already expired.
 
-    `errors` has the first 20 of the lines that were refused, each by its number.
+    `errors` has the first 20 of the refused lines, each by its number.
     """
 
     added: int

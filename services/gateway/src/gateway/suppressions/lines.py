@@ -1,4 +1,4 @@
-"""Reading an import of suppressions: one JSON document per line, or a table with a header line."""
+"""The lines of an import of suppressions: one JSON document per line, or a table with a header line."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from gateway.http.replies import CSV
 from gateway.suppressions.inputs import LINE_COLUMNS, MOST_ERRORS, MOST_LINES, SuppressionLine
 
 _LINE: TypeAdapter[SuppressionLine] = TypeAdapter(SuppressionLine)
-# Longer than any cell that is in order.
+# Longer than any valid cell.
 _LONGEST_CELL = 8192
 
 
 @dataclass(slots=True)
 class ReadLines:
-    """The lines of an import: the valid ones, how many have expired or are invalid, and the errors."""
+    """The lines of an import: the valid ones, the number of expired and of invalid ones, and the errors."""
 
     entries: list[SuppressionEntry] = field(default_factory=list)
     skipped: int = 0
@@ -36,14 +36,14 @@ class ReadLines:
     errors: list[FieldError] = field(default_factory=list)
 
     def refuse(self, number: int, errors: list[FieldError]) -> None:
-        """Note that the line with this number, counted from 1, is wrong."""
+        """Record that the line with this number, counted from 1, is invalid."""
         self.refused += 1
         for error in errors[: MOST_ERRORS - len(self.errors)]:
             self.errors.append(FieldError(pointer=f"/{number}{error.pointer}", detail=error.detail))
 
 
 def read(body: RawBody) -> ReadLines:
-    """Return the lines of an import. Raise `InvalidInput` or `PayloadTooLarge` for it as a whole."""
+    """Return the lines of an import. Raise `InvalidInput` or `PayloadTooLarge` if all of it is refused."""
     found = ReadLines()
     now = datetime.now(UTC)
     lines = _cells(body.content) if body.media_type == CSV else _documents(body.content)
@@ -108,8 +108,8 @@ def _head(row: list[str]) -> list[str]:
 
 def _row(head: list[str], row: list[str]) -> dict[str, str] | str:
     if len(row) != len(head):
-        return f"must have {len(head)} cells, as the first line has"
+        return f"must have {len(head)} cells like the first line"
     if any(len(cell) > _LONGEST_CELL or "\0" in cell for cell in row):
         return f"must have cells of at most {_LONGEST_CELL} characters, without U+0000"
-    # An empty cell stands for what is not given.
+    # An empty cell stands for an absent field.
     return {name: tables.unguarded(cell) for name, cell in zip(head, row, strict=True) if cell}

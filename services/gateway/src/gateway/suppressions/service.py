@@ -1,4 +1,4 @@
-"""Suppressions at the gateway: changed here with an audit entry, stored and applied in email."""
+"""Suppressions at the gateway: changes are audited here; email stores and applies them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from gateway.suppressions.inputs import (
     SuppressionsQuery,
 )
 
-# Beside a method of the name `list`.
+# An alias, because the method `list` hides the type.
 
 _PAGE = 1000
 _PAGE_S = 15
@@ -67,13 +67,11 @@ class SuppressionService:
     async def import_lines(self, call: Call, body: RawBody, query: ImportQuery) -> ImportResult:
         """Suppress the addresses of a list: all of them or only the valid ones.
 
-        They are added in groups: when there is no room for all, the groups before stay, and are audited.
+        They are added in groups: if the limit is reached, the earlier groups remain and are audited.
         """
         read = await asyncio.to_thread(lines.read, body)
         if read.errors and query.mode == "strict":
-            raise InvalidInput(
-                f"{read.refused} lines do not fit their description; see errors.", errors=read.errors
-            )
+            raise InvalidInput(f"{read.refused} lines are invalid; see errors.", errors=read.errors)
         added = 0
         for start in range(0, len(read.entries), MOST_ADDED):
             group = read.entries[start : start + MOST_ADDED]
@@ -94,7 +92,7 @@ class SuppressionService:
         if call.media_type == JSON:
             found = await self._page(call, query, query.cursor, query.limit, call.deadline)
             return SuppressionList(data=found.data, next_cursor=found.next_cursor)
-        # The first page comes before the status: what is wrong is still said as a problem.
+        # The first page is read before the status is sent, so that an error still becomes a problem.
         first = await self._page(call, query, query.cursor, _PAGE, call.deadline)
         return Reply(self._export(call, query, first), media_type=call.media_type)
 
@@ -111,7 +109,7 @@ class SuppressionService:
         await self._audit.record_now(call, Action.SUPPRESSION_LIFTED, target, before=before)
 
     async def lift_matching(self, call: Call, query: SuppressionsBulk) -> BulkResult:
-        """End the suppressions of the caller that fit."""
+        """End the suppressions of the caller that match."""
         request = LiftSuppressions(
             owner_id=call.principal.owner_id, wanted=query.wanted(), dry_run=query.dry_run
         )

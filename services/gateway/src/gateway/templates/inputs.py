@@ -42,7 +42,7 @@ class TemplateQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: int | None = Field(default=None, ge=1, le=1_000_000, description="the newest if left out")
+    version: int | None = Field(default=None, ge=1, le=1_000_000, description="the newest if omitted")
 
 
 class TemplatesQuery(Page):
@@ -56,7 +56,7 @@ class VersionsQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    # A version may be so large that more of them do not fit a message.
+    # Versions may be so large that more of them do not fit into a message.
     limit: int = Field(default=2, ge=1, le=2)
     cursor: int | None = Field(
         default=None, ge=1, le=1_000_000, description="`next_cursor` of the page before"
@@ -64,7 +64,7 @@ class VersionsQuery(BaseModel):
 
 
 class TemplateView(BaseModel):
-    """A version of a template. Versions never change; `newest` is the one of mails that name no version."""
+    """A version of a template. Versions never change; mails without a version use the `newest`."""
 
     name: str
     version: int
@@ -100,7 +100,7 @@ class VersionList(BaseModel):
 
 
 def view(found: Any) -> TemplateView:
-    """Return a version as its owner sees it."""
+    """Return a version as the model for its owner."""
     return TemplateView(
         name=found.name,
         version=found.version,

@@ -55,7 +55,7 @@ class TemplateService:
         return _reply(found, location=f"/v1/templates/{found.name}")
 
     async def change(self, call: Call, name: Name, body: TemplateSource) -> Reply:
-        """Store the next version of a template, unless it has changed meanwhile."""
+        """Store the next version of a template, if the caller has read its newest version."""
         request = SaveTemplate(
             owner_id=call.principal.owner_id, name=name, expected=_expected(call), source=body
         )
@@ -88,7 +88,7 @@ class TemplateService:
         return VersionList(data=[view(each) for each in page.data], next_cursor=page.next_cursor)
 
     async def delete(self, call: Call, name: Name) -> None:
-        """Delete a template; mails that were accepted are still made of it."""
+        """Delete a template; mails already accepted still use it."""
         request = DeleteTemplate(owner_id=call.principal.owner_id, name=name, expected=_expected(call))
         deleted = await self._rpc.call(request, TemplateDeleted, call.deadline)
         before = {"version": deleted.newest}
@@ -102,7 +102,7 @@ class TemplateService:
         return await self._rpc.call(request, RenderedTemplate, call.deadline)
 
     async def preview_source(self, call: Call, body: SourcePreview) -> RenderedTemplate:
-        """Return the mail that a template would make which is not stored."""
+        """Return the mail that a template in the request would make."""
         request = PreviewTemplate(owner_id=call.principal.owner_id, source=body.source, data=body.data)
         return await self._rpc.call(request, RenderedTemplate, call.deadline)
 
@@ -113,7 +113,7 @@ def _expected(call: Call) -> list[int]:
     if tags is None or tags.star_tag:
         return []
     found = [int(tag) for tag in tags.as_set() if tag.isascii() and tag.isdecimal() and len(tag) < 10]
-    # No version has the number 0: an unknown tag fits none.
+    # No version has the number 0, so an unknown tag matches none.
     return found or [0]
 
 

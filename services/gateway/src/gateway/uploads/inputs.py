@@ -10,7 +10,7 @@ from contracts.message import Moment
 
 
 class UploadView(BaseModel):
-    """A file that mails may attach by its id until `expires_at`; `sha256` is in hex, as in the entity tag."""
+    """A file that mails may attach by its id until `expires_at`; `sha256` is in hex, like the entity tag."""
 
     id: UUID
     size_bytes: int

@@ -1,4 +1,4 @@
-"""Uploads in PostgreSQL, and the idempotency keys of those that are arriving."""
+"""Uploads in PostgreSQL, and the idempotency keys of those in progress."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class UploadRepository:
         self._queries = queries
 
     async def insert(self, connection: Connection, upload: UploadView, *, owner_id: str) -> None:
-        """Store an upload that is complete."""
+        """Store a complete upload."""
         await connection.execute(
             self._queries["insert_upload"],
             *(upload.id, owner_id, upload.size_bytes, upload.sha256, upload.created_at, upload.expires_at),
@@ -34,7 +34,7 @@ class UploadRepository:
         location: str,
         etag: str,
     ) -> bool:
-        """Record the answer to the request that holds `key` with `claim`; False when it no longer does."""
+        """Record the answer to the request that holds `key` with `claim`; return False if none does."""
         query = self._queries["answer_claim"]
         held = await connection.fetchval(
             query, owner_id, key.key, claim, key.body_hash, answer, location, etag
@@ -48,7 +48,7 @@ class UploadRepository:
     async def find(
         self, connection: Connection, ids: Collection[UUID], *, owner_id: str
     ) -> dict[UUID, UploadView]:
-        """Return those uploads of `owner_id` that a mail may name now."""
+        """Return the uploads of `owner_id` that a mail may attach now."""
         rows = await connection.fetch(self._queries["find_usable_uploads"], list(ids), owner_id)
         return {row["id"]: UploadView.model_validate(dict(row)) for row in rows}
 

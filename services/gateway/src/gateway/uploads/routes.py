@@ -53,7 +53,7 @@ def endpoints(service: UploadService) -> Iterator[Endpoint]:
         "/v1/uploads/<uuid:upload_id>",
         service.get,
         name="getFileUpload",
-        summary="Read the size, the checksum and the end of an upload",
+        summary="Read the size, the checksum and the expiry of an upload",
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
         answers={200: json(UploadView, headers={"ETag": "its SHA-256 in hex"})},

@@ -1,4 +1,4 @@
-"""Files for mails: forwarded to email while they arrive, and usable once complete."""
+"""Files for mails: forwarded to email as they arrive, and usable once complete."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from gateway.uploads.transfer import Transfer
 
 log = logging.get(__name__)
 
-# Uploads that arrive at the same time: of all owners, and of one.
+# The most concurrent uploads, of all owners and of one.
 MOST_AT_ONCE = 32
 MOST_OF_AN_OWNER = 4
 _PATIENCE_S = 60.0
@@ -46,7 +46,7 @@ _STEP = 1000
 
 
 class UploadService:
-    """Takes files for mails, and checks which of them a mail may attach."""
+    """Stores files for mails, and checks which of them a mail may attach."""
 
     def __init__(
         self,
@@ -65,11 +65,11 @@ class UploadService:
 
     @property
     def at_work(self) -> int:
-        """The number of uploads that come in now."""
+        """The number of uploads in progress."""
         return self._places.taken
 
     async def create(self, call: Call, body: Upload) -> Reply:
-        """Store a file; nothing of it is left when the upload fails."""
+        """Store a file; if the upload fails, all of it is removed."""
         if body.is_gzip:
             raise UnsupportedMediaType("Send the file without a content coding: none is supported here.")
         upload_id, owner_id = envelope.new_id(), call.principal.owner_id
@@ -93,7 +93,7 @@ class UploadService:
         return Reply(document(found[upload_id]), etag=_etag(found[upload_id]))
 
     async def misfits(self, call: Call, mails: Iterable[Mail]) -> list[list[FieldError]]:
-        """Return for each mail what is wrong with the uploads that it names."""
+        """Return the errors of the uploads that each mail names."""
         named = [
             [(number, file.upload_id) for number, file in enumerate(mail.attachments) if file.upload_id]
             for mail in mails
@@ -106,9 +106,9 @@ class UploadService:
         return [list(_misfits(of_mail, found)) for of_mail in named]
 
     async def require(self, call: Call, mail: Mail) -> None:
-        """Raise `InvalidInput` when a mail names an upload that its sender does not have, or an expired one.
+        """Raise `InvalidInput` if a mail names an upload that has expired or is not its sender's.
 
-        A repeated request gets its first answer, whatever has expired meanwhile.
+        A repeated request gets its first answer, even if an upload has expired since.
         """
         [errors] = await self.misfits(call, [mail])
         key, owner_id = call.idempotency_key, call.principal.owner_id
@@ -131,7 +131,7 @@ class UploadService:
         body.require_within_limit()
         if stored.sha256 != digest.hexdigest():
             raise Unavailable(
-                "The stored bytes differ from those that were sent; send the upload again.", retry_after_s=2
+                "The stored bytes differ from the sent bytes; send the upload again.", retry_after_s=2
             )
         view = UploadView(
             id=upload_id,
@@ -152,7 +152,9 @@ class UploadService:
                 location=location,
                 etag=etag,
             ):
-                raise IdempotencyConflict("Another request holds the Idempotency-Key.", retry_after_s=2)
+                raise IdempotencyConflict(
+                    "Another request is using this Idempotency-Key; try again.", retry_after_s=2
+                )
         return Reply(answer, location=location, etag=etag)
 
     async def _parts(
@@ -171,7 +173,7 @@ class UploadService:
     async def _replay(self, call: Call, key: str, body: Upload) -> Reply:
         answered = await self._acceptor.find_answer(call.principal.owner_id, key)
         if answered is not None and answered.status is not None:
-            # Only all of the body tells whether it is the same.
+            # The whole body must be read to compare it with the first request.
             async for _ in _arriving(body):
                 body.require_within_limit()
         return replay(answered, IdempotencyKey(key, body.digest.digest()))
@@ -181,7 +183,7 @@ class UploadService:
             async with self._postgres.connection() as connection:
                 await self._repository.release(connection, key, owner_id=owner_id, claim=claim)
         except DatabaseUnavailable as error:
-            # The claim ends by itself.
+            # The claim expires by itself.
             log.warning("idempotency key could not be released", reason=error.detail)
 
 

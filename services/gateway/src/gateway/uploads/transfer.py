@@ -1,4 +1,4 @@
-"""The transfer of an upload's bytes to email: one HTTP request past the broker, as fast as both ends can."""
+"""The transfer of an upload's bytes to email: one HTTP request without the broker, at the pace of both."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Transfer:
             base_url=url,
             limits=httpx.Limits(max_connections=most, max_keepalive_connections=2),
             timeout=_PATIENCE_S,
-            # The service is a neighbour: no proxy of the environment is used to reach it.
+            # The service is on the same network: the proxies of the environment are not used.
             trust_env=False,
             verify=ssl.create_default_context() if url.startswith("https:") else False,
         )
@@ -38,9 +38,9 @@ class Transfer:
         await self._client.aclose()
 
     async def put(self, upload_id: UUID, token: str, content: AsyncIterator[bytes]) -> StoredUpload:
-        """Send `content`, and return what email has stored.
+        """Send `content`, and return the stored upload.
 
-        Raise `Unavailable` when email does not accept it.
+        Raise `Unavailable` if email does not accept it.
         """
         try:
             async with self._client.stream(

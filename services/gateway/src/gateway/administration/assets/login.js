@@ -1,5 +1,5 @@
-// Exchanges the token behind the # of a login address for a key, once, and opens the status page with it. What is
-// behind the # goes to no server by itself; it is taken out of the address before anything else is done.
+// Exchanges the token after the # of a login address for a key, once, and opens the status page with it. Browsers do
+// not send the part after the #; it is removed from the address before anything else is done.
 
 const PATIENCE_MS = 10_000;
 const [TRIES, PAUSE_MS] = [5, 1_000];
@@ -19,7 +19,7 @@ const ask = (token) => fetch("/v1/console/sessions", {
 
 async function exchange(token) {
   let answer = await ask(token);
-  // The database is away for a moment: the token is not used up.
+  // The database is unavailable for a moment: the token has not been used.
   for (let tries = 1; answer.status === 503 && tries < TRIES; tries += 1) {
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     answer = await ask(token);
@@ -33,7 +33,7 @@ async function exchange(token) {
 async function begin() {
   const token = location.hash.slice(1);
   history.replaceState(null, "", location.pathname);
-  if (!token) return fail("A login address has a token behind its #. Print one where the gateway runs: make login");
+  if (!token) return fail("A login address has a token after its #. Print one on the host of the gateway: make login");
   try {
     await exchange(token);
   } catch {
@@ -42,6 +42,6 @@ async function begin() {
 }
 
 window.addEventListener("hashchange", begin);
-// A browser may load a page before anybody wants to see it: that must not use the address up.
+// A browser may prerender a page before anybody opens it: that must not use the address.
 if (document.prerendering) document.addEventListener("prerenderingchange", begin, { once: true });
 else begin();

@@ -197,7 +197,7 @@ function drawAll(report) {
 }
 
 function show(report) {
-  // What was seen last says more than a board without a line.
+  // The last known values are more useful than an empty board.
   const isBlind = report.services.every((service) => service.charts.every((chart) => !chart.lines.length));
   const keepsLast = isBlind && report.errors.length > 0 && !$("board").hidden;
   if (!keepsLast) drawAll(report);
@@ -243,8 +243,8 @@ async function refused(answer) {
   const problem = await answer.json().catch(() => ({}));
   const detail = problem.detail ?? `The gateway answered with status ${answer.status}.`;
   if (answer.status === 401) return askForKey("The gateway does not know this key, or it has expired or been revoked.");
-  if (answer.status === 403) return askForKey("This key is good, but it lacks the scope admin that the figures need.");
-  // Nothing changes by itself here: somebody has to set it, and then loads the page again.
+  if (answer.status === 403) return askForKey("This key is valid, but it lacks the scope admin that the figures need.");
+  // No retry: an operator must set it first, and then load the page again.
   if (problem.type === "/problems/monitoring-not-configured") return note(detail, "warn");
   return failed(problem.instance ? `${detail} (request ${problem.instance})` : detail);
 }
@@ -269,7 +269,7 @@ async function refresh() {
   try {
     await load(asking.signal);
   } catch (error) {
-    // A newer question has taken this one's place: its answer counts.
+    // Only the answer to the newest request counts.
     if (view.asking === asking) failed(error.name === "AbortError" ? "The gateway did not answer in time." : "The gateway cannot be reached.");
   } finally {
     clearTimeout(patience);
