@@ -40,7 +40,7 @@ async def test_a_function_with_types_and_a_docstring_becomes_an_operation(world:
 
 
 def test_a_text_in_place_of_a_set_of_scopes_is_refused() -> None:
-    with pytest.raises(TypeError, match="a set of scopes, not the text 'admin'"):
+    with pytest.raises(TypeError, match="a collection of scopes, not the text 'admin'"):
         operation("any", required_scopes="admin")  # type: ignore[arg-type]  # as an author may write it
 
 
@@ -76,7 +76,7 @@ async def untyped(payload: str, _: Context) -> Json:
 @pytest.mark.parametrize(
     ("function", "why"),
     [
-        (no_docstring, "no_docstring needs a docstring"),
+        (no_docstring, "no_docstring must have a docstring"),
         (plain, "plain must be async, or have the resource class cpu"),
         (three, "three must take two arguments"),
         (untyped, "payload of untyped must have a pydantic model as its type"),

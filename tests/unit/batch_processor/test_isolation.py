@@ -163,7 +163,7 @@ async def test_texts_that_kill_their_process_are_found_one_by_one(bench: Bench) 
     assert [(failure.position, failure.code) for failure in bench.failures.values()] == [
         (POISON, "worker-died")
     ]
-    assert bench.failures[POISON].detail.startswith("3 of its processes died")
+    assert bench.failures[POISON].detail.startswith("3 processes died")
     assert bench.results == {n: str(n) for n in range(200) if n != POISON}
 
 

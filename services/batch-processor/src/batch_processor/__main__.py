@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chassis import lean
 
-# structlog and httpx would load them where they are installed, 4 MiB for what no service draws.
+# structlog and httpx import these where they are installed: 4 MiB for output that no service renders.
 with lean.without("pygments", "rich"):
     from batch_processor.app import create_app
     from batch_processor.settings import BatchProcessorSettings

@@ -22,11 +22,11 @@ from contracts.batches import (
     ListResults,
 )
 
-_FOREIGN_CURSOR = "The cursor is not from a page of this list; leave it out to start from the first page."
+_FOREIGN_CURSOR = "The cursor does not belong to this list; leave it out to start from the first page."
 
 
 class Answers:
-    """The answering side. Another owner's batch is not found, like one that does not exist."""
+    """Answers requests about batches. Another owner's batch is reported as not found."""
 
     def __init__(self, postgres: Postgres, limits: LimitBook) -> None:
         self._postgres = postgres
@@ -69,7 +69,7 @@ class Answers:
         async with self._postgres.connection() as connection:
             batch = await _own(connection, request.batch_id, request.owner_id)
             if batch.kind != "batch":
-                raise BatchNotFound(f"{batch.id} is a task: its result comes with it.")
+                raise BatchNotFound(f"{batch.id} is a task: read its result from the task itself.")
             if status == "pending" or status == "running":
                 page = await results.list_unfinished(
                     connection, batch, status=status, after=after, limit=limit, lines=request.lines

@@ -1,4 +1,4 @@
-"""What a background pass failed at is left aside for a while: it holds up nobody else."""
+"""Batches or schedules on which a background pass failed are set aside for a while, and delay no others."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _MOST_KNOWN = 10_000
 
 
 class Aside:
-    """The batches, or schedules, that one pass has failed at; each is tried again after a pause.
+    """The batches, or schedules, on which one pass has failed; each is tried again after a pause.
 
-    The pause grows from `first_s` to `most_s` seconds with each failure in a row.
+    The pause grows from `first_s` to `most_s` seconds with each consecutive failure.
     """
 
     def __init__(self, postgres: Postgres, what: str, *, first_s: float, most_s: float) -> None:
@@ -29,29 +29,29 @@ class Aside:
         self._until: dict[UUID, float] = {}
 
     def ids(self) -> list[UUID]:
-        """Return what is aside now."""
+        """Return the ids that are set aside now."""
         now = time.monotonic()
         self._until = {id_: until for id_, until in self._until.items() if until > now}
         return list(self._until)
 
     def tries(self, id_: UUID) -> int:
-        """Return how often the pass has failed at this since it last succeeded."""
+        """Return how often the pass has failed on `id_` since it last succeeded."""
         return self._tries.get(id_, 0)
 
     def succeeded(self, id_: UUID) -> None:
-        """Forget the failures of one."""
+        """Forget the failures on `id_`."""
         self._tries.pop(id_, None)
         self._until.pop(id_, None)
 
     async def is_outage(self, error: Exception) -> bool:
-        """Return whether the database is away: then nothing is to blame by itself."""
+        """Return whether the database is unavailable, so that no single batch or schedule is to blame."""
         return isinstance(error, DatabaseUnavailable) and not await self._postgres.ping()
 
     async def failed(self, id_: UUID | None, error: Exception) -> None:
-        """Leave one aside. Raise `error` when nothing is to blame by itself."""
+        """Set `id_` aside. Raise `error` when no single batch or schedule is to blame."""
         if id_ is None or await self.is_outage(error):
             raise error
-        # The last one comes last: what was removed meanwhile is forgotten some day.
+        # The newest failure comes last, so that the oldest is forgotten first.
         tries = self._tries[id_] = self._tries.pop(id_, 0) + 1
         if len(self._tries) > _MOST_KNOWN:
             del self._tries[next(iter(self._tries))]
@@ -59,7 +59,7 @@ class Aside:
         self._until[id_] = time.monotonic() + pause_s
         metrics.TASK_FAILURES.labels(self._what).inc()
         log.error(
-            "one could not be handled, retrying it later",
+            "background step failed, retrying it later",
             what=self._what,
             id=str(id_),
             tries=tries,

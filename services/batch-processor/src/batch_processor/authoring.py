@@ -44,17 +44,17 @@ def operation(
 ) -> Callable[[Callable[[P, Context], Awaitable[Json] | Json]], Operation]:
     """Return a decorator that turns a function of a payload and a `Context` into the operation `name`.
 
-    The type of the payload is a pydantic model, which becomes the schema of an item, or `Json` where every
-    value fits. The first line of the docstring becomes the description. A function that waits is `async`; a
-    plain one computes and has the resource class `cpu`. Raise `TypeError` for any other function.
+    The type of the payload is a pydantic model, which becomes the schema of an item, or `Json` to accept
+    every value. The first line of the docstring becomes the description. A function that waits is `async`; a
+    plain function computes and has the resource class `cpu`. Raise `TypeError` for any other function.
     """
     if isinstance(required_scopes, str):
-        raise TypeError(f"required_scopes must be a set of scopes, not the text {required_scopes!r}.")
+        raise TypeError(f"required_scopes must be a collection of scopes, not the text {required_scopes!r}.")
 
     def make(function: Callable[[P, Context], Awaitable[Json] | Json]) -> Operation:
         description, _, _ = (inspect.getdoc(function) or "").partition("\n")
         if not description:
-            raise TypeError(f"{function.__name__} needs a docstring: callers read its first line.")
+            raise TypeError(f"{function.__name__} must have a docstring: callers read its first line.")
         is_async = inspect.iscoroutinefunction(function)
         if not is_async and resource != "cpu":
             raise TypeError(f"{function.__name__} must be async, or have the resource class cpu.")
@@ -83,7 +83,7 @@ def operation(
 
 
 def _payload_of(function: Callable[..., Any]) -> type[BaseModel] | None:
-    """Return the model of the payload that `function` takes; None where it takes every value."""
+    """Return the model of the payload of `function`; None where it accepts every value."""
     parameters = list(inspect.signature(function).parameters)
     if len(parameters) != 2:
         raise TypeError(f"{function.__name__} must take two arguments: the payload and the context.")

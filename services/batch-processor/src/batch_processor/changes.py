@@ -1,4 +1,4 @@
-"""Changes that messages make: the items they bring, and the step in their batch's life."""
+"""Changes that messages make: the items in them, and the transition of their batch."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _PRIORITIES: Mapping[Priority, int] = {"low": 2, "normal": 5, "high": 8}
 
 
 class Transition(Protocol):
-    """A step in a batch's life."""
+    """A transition in the life cycle of a batch."""
 
     def __call__(self, batch: Batch, /, *, now: datetime) -> Batch:
-        """Return the batch that follows."""
+        """Return the batch after the transition."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The effect of one message: items to store, as `body` writes them, and a step in the batch's life."""
+    """The effect of one message: items to store, as written in `body`, and a transition of the batch."""
 
     batch_id: UUID
     owner_id: str
@@ -47,7 +47,7 @@ class Change:
 
 
 def opening(message: CreateBatch | SealBatch, body: bytes = b"") -> Change:
-    """Return the change of a message that describes its batch, and may say how many items it has."""
+    """Return the change of a message that describes its batch, and may set its number of items."""
     if isinstance(message, SealBatch):
         step = partial(_described, description=describing(message), total=message.total)
         return Change(message.batch_id, message.owner_id, step)
@@ -57,7 +57,7 @@ def opening(message: CreateBatch | SealBatch, body: bytes = b"") -> Change:
 
 
 def describing(message: CreateBatch | SealBatch) -> Description:
-    """Return what a message says of its batch."""
+    """Return the description of a batch in `message`."""
     options = batch_options.read(message.options)
     creation = message if isinstance(message, CreateBatch) else None
     source = None if creation is None else creation.source
@@ -85,7 +85,7 @@ def rows_of(change: Change) -> list[ItemRow]:
     """Return the items of `change` as they are stored."""
     # PostgreSQL's text cannot hold a NUL.
     names = [item.custom_id and item.custom_id.replace("\x00", "\ufffd") for item in change.items]
-    # As the caller has written it: `1.10` is not to come back as `1.1`.
+    # As the caller has written it: `1.10` must not come back as `1.1`.
     if change.payloads_at is not None and len(change.payloads_at) == 2 * len(change.items):
         texts = payloads_at(change.body, change.payloads_at)
     else:

@@ -1,4 +1,4 @@
-"""The coordinator's statements: promoting, sweeping, cancelling, expiring, removing."""
+"""The coordinator's SQL statements: promote, sweep, cancel, expire and remove."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Range: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Chunks that wait, up to 10,000 (and for how many seconds the first of them), and chunks at the workers.
+    """Chunks that are ready, up to 10,000, the age of the oldest in seconds, and chunks in flight.
 
-    No chunk that waits has a stamp before `ready_from`, and none at the workers one before `in_flight_from`.
-    `is_leased` says whether there is any at the workers, also at those of the release before.
+    No ready chunk has a stamp before `ready_from`, and no chunk in flight one before `in_flight_from`.
+    `is_leased` says whether any chunk is in flight, including those of the previous release.
     """
 
     ready: int = 0
@@ -37,7 +37,7 @@ class Backlog:
 
     @property
     def is_unknown(self) -> bool:
-        """Return whether nothing was measured yet on the server that is asked now."""
+        """Return whether nothing was measured yet on the present database server."""
         return not self.ready_from
 
 
@@ -47,38 +47,38 @@ async def promote(connection: Connection, *, due_from: datetime) -> int:
 
 
 async def next_due_in_s(connection: Connection, *, due_from: datetime) -> float:
-    """Return in how many seconds the next delayed chunk behind `due_from` is due; infinity without any."""
+    """Return the seconds until the next delayed chunk after `due_from` is due; infinity without one."""
     due_in_s = await connection.fetchval(_SQL["next_due_in_s"], due_from)
     return math.inf if due_in_s is None else float(due_in_s)
 
 
 async def has_orders(connection: Connection) -> bool:
-    """Return whether a batch is to be paused, resumed, retried or cancelled."""
+    """Return whether any batch must be paused, resumed, retried or cancelled."""
     return bool(await connection.fetchval(_SQL["has_orders"]))
 
 
 async def has_expired(connection: Connection, *, after_s: float) -> bool:
-    """Return whether an upload is open for longer than `after_s` seconds, or a batch past its deadline."""
+    """Return whether an upload has been open for over `after_s` seconds, or a batch is past its deadline."""
     return bool(await connection.fetchval(_SQL["has_expired"], after_s))
 
 
 async def adopt(connection: Connection) -> None:
-    """Give chunks that the release before this one has made their owner."""
+    """Set the owner of chunks that the previous release has created."""
     await connection.execute(_SQL["adopt_chunks"])
 
 
 async def restamp(connection: Connection) -> None:
-    """Give the stamp of now to chunks that are ready and have one which this server has not given yet."""
+    """Set the current stamp on ready chunks whose stamp this server has not issued yet."""
     await connection.execute(_SQL["restamp_chunks"])
 
 
 async def sweep(connection: Connection, *, in_flight_from: int) -> int:
-    """Make chunks ready again whose worker gave no sign of life; return how many."""
+    """Make chunks ready again whose leases have expired; return how many."""
     return affected_rows(await connection.execute(_SQL["sweep_chunks"], in_flight_from))
 
 
 async def measure(connection: Connection, before: Backlog) -> Backlog:
-    """Return what waits and what is at the workers now; `before` says where to begin."""
+    """Return the present backlog; `before` is the last one, which says where to begin."""
     arguments = before.ready_from, before.in_flight_from, _MOST_COUNTED
     row = await connection.fetchrow(_SQL["measure_chunks"], *arguments)
     assert row is not None
@@ -86,26 +86,26 @@ async def measure(connection: Connection, before: Backlog) -> Backlog:
 
 
 async def measure_validation(connection: Connection) -> tuple[int, float]:
-    """Return how many uploads wait for the check of their custom ids, and for how many seconds the first."""
+    """Return how many uploads wait for the check of their custom ids, and the age of the oldest (seconds)."""
     row = await connection.fetchrow(_SQL["measure_validation"])
     assert row is not None
     return row["uploads"], row["oldest_s"]
 
 
 async def count_overdue(connection: Connection, *, begun_within_s: float, validated_within_s: float) -> int:
-    """Return how many batches are past what was promised, or at work with nothing left to do for them."""
+    """Return how many batches are past a promised time, or still running with nothing left to do."""
     return int(await connection.fetchval(_SQL["count_overdue"], begun_within_s, validated_within_s))
 
 
 async def cancelling(connection: Connection, *, but: Collection[UUID]) -> list[UUID]:
-    """Return the batches with items to cancel, without those in `but`."""
+    """Return the batches with items to cancel, except those in `but`."""
     return [row["id"] for row in await connection.fetch(_SQL["next_cancelling"], but)]
 
 
 async def take_cancelled(
     connection: Connection, batch_id: UUID, *, most: int, ends_within_s: float | None
 ) -> list[Range]:
-    """Remove chunks that no worker has; return the runs of positions they held, ends included.
+    """Remove chunks that no worker has; return their ranges of positions, both ends included.
 
     A worker whose lease ends within `ends_within_s` seconds counts as dead; without that time none does.
     """
@@ -125,7 +125,7 @@ async def cancel_ranges(connection: Connection, batch_id: UUID, ranges: Sequence
 async def expired_uploads(
     connection: Connection, *, after_s: float, but: Collection[UUID]
 ) -> Mapping[UUID, str]:
-    """Return the batches that are open for more than `after_s` seconds, with their owners, but not `but`."""
+    """Return the batches open for over `after_s` seconds, with their owners, except those in `but`."""
     rows = await connection.fetch(_SQL["find_expired_uploads"], after_s, but)
     return {row["id"]: row["owner_id"] for row in rows}
 
@@ -141,25 +141,25 @@ async def release(connection: Connection, *, most: int) -> int:
 
 
 async def retrying(connection: Connection, *, but: Collection[UUID]) -> list[UUID]:
-    """Return the batches with failed items to be taken for a retry, without those in `but`."""
+    """Return the batches with failed items to queue for a retry, except those in `but`."""
     return [row["id"] for row in await connection.fetch(_SQL["next_retrying"], but)]
 
 
 async def lock_failures(connection: Connection, batch_id: UUID) -> None:
-    """Lock the counts of a batch's errors; to be called before the batch is locked."""
+    """Lock the counts of a batch's errors; call this before the batch is locked."""
     await connection.execute(_SQL["lock_failures"], batch_id)
 
 
 async def take_failed(
     connection: Connection, batch_id: UUID, *, after: int, codes: Sequence[str], most: int
 ) -> list[int]:
-    """Take back the results of up to `most` failed items behind `after`; return their positions."""
+    """Remove the results of up to `most` failed items after `after`; return their positions."""
     rows = await connection.fetch(_SQL["take_failed"], batch_id, after, codes, most)
     return [row["position"] for row in rows]
 
 
 async def lapsed(connection: Connection, *, but: Collection[UUID]) -> Mapping[UUID, str]:
-    """Return batches that have not ended by their deadline, with their owners, but not those in `but`."""
+    """Return batches that have not ended by their deadline, with their owners, except those in `but`."""
     return {row["id"]: row["owner_id"] for row in await connection.fetch(_SQL["find_lapsed"], but)}
 
 
@@ -169,7 +169,7 @@ async def lock_removal(connection: Connection) -> bool:
 
 
 async def unused(connection: Connection, *, most: int) -> list[UUID]:
-    """Return batches that never ran and whose items are still there."""
+    """Return batches that never ran and whose items are still stored."""
     return [row["id"] for row in await connection.fetch(_SQL["find_unused"], most)]
 
 
@@ -188,7 +188,7 @@ async def remove_rows(connection: Connection, ids: Sequence[UUID], *, most: int)
 
 
 async def mark_purged(connection: Connection, ids: Sequence[UUID]) -> None:
-    """Remember that the batches' items are gone."""
+    """Record that the batches' items were removed."""
     await connection.execute(_SQL["mark_purged"], ids)
 
 

@@ -1,4 +1,4 @@
-"""The coordinator: makes chunks ready in time, brings back lost ones, cancels, expires, removes."""
+"""The coordinator: makes chunks ready on time, recovers lost ones, cancels, expires, removes."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from contracts.batches import BEGUN_WITHIN_S, VALIDATED_WITHIN_S
 
 log = logging.get(__name__)
 
-# The longest pause between two looks for chunks whose time has come. A chunk that this process knows of is on
-# time; one that another process has delayed by less than this may be late by as much.
+# The longest pause between two searches for due chunks. A chunk that this process knows of is on time; one
+# that another process has delayed by less than this may be late by as much.
 _PROMOTE_EVERY_S = 0.5
-# Between two such looks, also at chunks that another coordinator has locked.
+# The shortest pause between two such searches, even if another coordinator has locked due chunks.
 _LEAST_PAUSE_S = 0.05
 _SWEEP_EVERY_S = 1.0
 _SURVEY_EVERY_S = 5.0
-# Chunks that were due longer ago than this are looked for now and then only: their rows are mostly dead ones
-# that an old snapshot keeps. A chunk comes later than that only when its transaction takes that long.
+# Chunks that were due longer ago than this are searched for only now and then: most such rows are dead ones
+# that an old snapshot keeps. A chunk appears so late only if its transaction took that long.
 _DUE_MARGIN = timedelta(seconds=60)
 _EPOCH = datetime.fromtimestamp(0, UTC)
-# Workers begin nothing of an operation or owner that is paused; what they pass by is put aside so often.
+# How often ready chunks of paused operations and owners, which workers skip, are taken out of the queue.
 _HOLD_EVERY_S = 2.0
 _CANCEL_STEP = 20
-# A worker says each second that it lives. Of a silent one, a batch to cancel does not wait for its lease.
+# A worker renews its leases each second. A batch to cancel does not wait for the lease of a silent worker.
 _SILENT_S = 2.0
-# An order that fails unexpectedly is tried again after so long, and then after twice as long each time.
+# The first and the longest pause after an unexpected failure; it doubles each time.
 _ASIDE_S = (1.0, 60.0)
-# Chunks, and failed items, that one transaction moves.
+# Chunks and failed items that one transaction moves.
 _STEER_STEP = 1000
 _REDRIVE_STEP = 5_000
-# What one transaction removes: short enough to stay out of everybody's way.
+# What one transaction removes: little enough not to block others for long.
 _REMOVE_BATCHES = 500
 REMOVE_ROWS = 5_000
 _REMOVE_EVERY_S = 60
@@ -55,7 +55,7 @@ _REMOVE_EVERY_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """The lease of a chunk, and the times for which things are kept (seconds, days)."""
+    """The lease of a chunk, and how long uploads and finished batches are kept (seconds, days)."""
 
     lease_s: float = 15
     upload_expires_s: float = 86_400
@@ -63,7 +63,7 @@ class Windows:
 
 
 class Coordinator:
-    """Several may run side by side. `ready` is called when chunks became ready."""
+    """Moves batches and chunks on; several may run at once. `ready` is called when chunks became ready."""
 
     def __init__(
         self,
@@ -93,12 +93,12 @@ class Coordinator:
         self._hold_at = 0.0
 
     def wake(self) -> None:
-        """Look soon for batches to cancel, and for when the next delayed chunk is due."""
+        """Look soon for batches to cancel, and for the next delayed chunk."""
         self._wake.set()
         self._stored.set()
 
     def wake_for_pauses(self) -> None:
-        """Look soon for chunks to hold or release: what is paused has changed."""
+        """Look soon for chunks to hold or release, because the pauses have changed."""
         self._hold_at = 0.0
         self._wake.set()
 
@@ -108,22 +108,22 @@ class Coordinator:
         return time.monotonic() >= self._sweep_from
 
     async def promote_forever(self) -> None:
-        """Make chunks ready whose time has come, for ever."""
+        """Make due chunks ready, until cancelled."""
         while True:
             await rounds.attempt("promote", self.promote)
             wait_s = min(_PROMOTE_EVERY_S, max(_LEAST_PAUSE_S, self._next_due_in_s))
             await rounds.wait(self._stored, most_s=wait_s, least_s=_LEAST_PAUSE_S)
 
     async def maintain_forever(self) -> None:
-        """Sweep and expire every second, and carry out what was ordered soon, for ever."""
+        """Sweep and expire every second, and carry out orders soon, until cancelled."""
         next_sweep_at = next_survey_at = 0.0
         while True:
             if time.monotonic() >= next_sweep_at:
                 next_sweep_at = time.monotonic() + _SWEEP_EVERY_S
                 if not await rounds.attempt("sweep", self.sweep):
-                    # While the database was away no worker could say that it lives.
+                    # While the database was down, no worker could renew a lease.
                     self._sweep_from = time.monotonic() + self._windows.lease_s
-                    # Another server may have taken over: its stamps are not those of the one before.
+                    # Another server may have taken over, with stamps that are not comparable.
                     self._backlog = Backlog()
                 await rounds.attempt("expire", self.expire)
             if time.monotonic() >= next_survey_at:
@@ -133,7 +133,7 @@ class Coordinator:
             await rounds.wait(self._wake, most_s=max(0.0, next_sweep_at - time.monotonic()))
 
     async def carry_out_orders(self) -> None:
-        """Pause, resume, retry and cancel the batches for which somebody has asked it, if there are any."""
+        """Pause, resume, retry and cancel batches as ordered, if there are orders."""
         async with self._postgres.connection() as connection:
             has_orders = await coordination.has_orders(connection)
         if has_orders:
@@ -142,13 +142,13 @@ class Coordinator:
             await rounds.attempt("cancel", self.cancel)
 
     async def remove_forever(self) -> None:
-        """Remove what is past its retention, for ever."""
+        """Remove what is past its retention, until cancelled."""
         while True:
             await rounds.attempt("remove", self.remove)
             await asyncio.sleep(_REMOVE_EVERY_S)
 
     async def promote(self) -> None:
-        """Make chunks ready whose time has come, and note when the next one is due."""
+        """Make due chunks ready, and note when the next one is due."""
         now = datetime.now(UTC)
         is_whole = now >= self._look_whole_at
         due_from = _EPOCH if is_whole else now - _DUE_MARGIN
@@ -162,7 +162,7 @@ class Coordinator:
             self._look_whole_at = now + _DUE_MARGIN / 2
 
     async def sweep(self) -> None:
-        """Make chunks of lost workers ready again, and measure what waits."""
+        """Make chunks of lost workers ready again, and measure the backlog."""
         async with self._postgres.connection() as connection:
             if self._backlog.is_unknown:
                 await coordination.restamp(connection)
@@ -179,7 +179,7 @@ class Coordinator:
             self._ready()
 
     async def survey(self) -> None:
-        """Measure what is late or paused, and give an owner to chunks of the release before this one."""
+        """Measure what is late or paused, and set the owner of chunks of the previous release."""
         async with self._postgres.connection() as connection:
             await coordination.adopt(connection)
             uploads, oldest_upload_s = await coordination.measure_validation(connection)
@@ -195,7 +195,7 @@ class Coordinator:
         metrics.BATCH_OLDEST_VALIDATING.set(oldest_upload_s)
 
     async def cancel(self) -> None:
-        """Cancel what no worker has of the batches to cancel, some chunks a transaction."""
+        """Cancel the items of cancelled batches that no worker has, some chunks per transaction."""
         async with self._postgres.connection() as connection:
             left = await coordination.cancelling(connection, but=self._uncancelled.ids())
         await _take_apart(left, self._cancel_some, self._uncancelled)
@@ -222,7 +222,7 @@ class Coordinator:
         return not batch.is_finished
 
     async def expire(self) -> None:
-        """End uploads that stayed open for too long, and batches that are past their deadline."""
+        """End uploads that were open for too long, and batches that are past their deadline."""
         async with self._postgres.connection() as connection:
             if not await coordination.has_expired(connection, after_s=self._windows.upload_expires_s):
                 return
@@ -243,11 +243,11 @@ class Coordinator:
         if open_ones or late_ones:
             log.info("batches expired", uploads=len(open_ones), deadlines=len(late_ones))
             self._relay.wake()
-            # What is at work of them is stopped, what waits is cancelled.
+            # Their running items must be stopped, and their waiting ones cancelled.
             self._wake.set()
 
     async def steer(self) -> None:
-        """Hold the chunks of what is paused, and release those of what was resumed, some at a time."""
+        """Hold the chunks of paused work, and release those of resumed work, in steps."""
         actions = [coordination.hold, coordination.release]
         if time.monotonic() >= self._hold_at:
             self._hold_at = time.monotonic() + _HOLD_EVERY_S
@@ -261,7 +261,7 @@ class Coordinator:
                     self._ready()
 
     async def redrive(self) -> None:
-        """Queue the failed items of batches that are retried, some at a time."""
+        """Queue the failed items of retried batches, in steps."""
         async with self._postgres.connection() as connection:
             left = await coordination.retrying(connection, but=self._unretried.ids())
         await _take_apart(left, self._redrive_some, self._unretried)
@@ -296,7 +296,7 @@ class Coordinator:
         return redriven.retry_codes is not None
 
     async def remove(self) -> None:
-        """Remove all that is due, in transactions of bounded size, unless another coordinator does."""
+        """Remove everything that is due, in transactions of bounded size, unless another coordinator does."""
         days = self._windows.retention_days
         is_more = True
         while is_more:
@@ -312,7 +312,7 @@ class Coordinator:
 
 
 async def _take_apart(left: list[UUID], step: Callable[[UUID], Awaitable[bool]], aside: Aside) -> None:
-    """Take steps with the batches in `left` while there are any to take; leave aside those that fail."""
+    """Call `step` for each batch in `left` as long as it returns True; set aside batches that fail."""
     while left:
         batch_id = left.pop()
         try:

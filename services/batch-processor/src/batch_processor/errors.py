@@ -1,4 +1,4 @@
-"""The errors that are batch-processor's own."""
+"""The errors of batch-processor."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from chassis.errors import Conflict, NotFound, ServiceError, Unavailable
 
 
 class BatchNotFound(NotFound):
-    """No such batch or task, or it belongs to another owner."""
+    """There is no such batch or task, or it belongs to another owner."""
 
     code = "batch-not-found"
 
 
 class InvalidCursor(ServiceError):
-    """The cursor was not given out by this service."""
+    """The cursor was not issued by this service."""
 
     code = "invalid-cursor"
 
@@ -30,38 +30,38 @@ class BadResult(ServiceError):
 
 
 class ResultTooLarge(ServiceError):
-    """An item's result does not fit into a message with which it could be asked for."""
+    """An item's result does not fit into the message that would return it."""
 
     code = "result-too-large"
 
 
 class OperationNotHere(Unavailable):
-    """This replica lacks the operation; one of a newer release may have it, while both run side by side."""
+    """This replica lacks the operation; during a rolling upgrade, one of a newer release may have it."""
 
 
 class ProcessDied(Unavailable):
-    """The process that computed for an item died; another is started for the next attempt."""
+    """The process that ran an item died; another is started for the next attempt."""
 
     code = "worker-died"
 
 
 class ScheduleNotFound(NotFound):
-    """No such schedule, or it belongs to another owner."""
+    """There is no such schedule, or it belongs to another owner."""
 
     code = "schedule-not-found"
 
 
 class TooManySchedules(Conflict):
-    """The owner has as many schedules as it may have."""
+    """The owner has reached its limit of schedules."""
 
     code = "too-many-schedules"
 
     def __init__(self, most: int) -> None:
-        super().__init__(f"You have {most} schedules, which is the most; delete one that is not needed.")
+        super().__init__(f"You already have {most} schedules, the most allowed; delete one first.")
 
 
 class ScheduleBusy(Conflict):
-    """The schedule cannot run now beside the runs that have not ended."""
+    """The schedule cannot run now, because earlier runs have not ended."""
 
     code = "schedule-busy"
 
@@ -72,4 +72,4 @@ class ScheduleMoved(ServiceError):
     code = "precondition-failed"
 
     def __init__(self) -> None:
-        super().__init__("The schedule has changed meanwhile; read it again and repeat the change.")
+        super().__init__("The schedule has changed since it was read; read it again and repeat the change.")

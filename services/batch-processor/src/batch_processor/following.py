@@ -14,7 +14,7 @@ _FOLLOWING = UUID("0b3f6d1e-5f0a-4c84-9a52-9e0d5a6f7c21")
 
 
 def follow_up(batch: Batch, wanted: FollowUp) -> Outgoing:
-    """Return the command that makes the task; its id is the same for the same end of the batch."""
+    """Return the command that creates the task; its id is the same for the same end of the batch."""
     id_ = uuid5(_FOLLOWING, f"{batch.id}:{batch.revision}")
     create = CreateBatch(
         batch_id=id_,

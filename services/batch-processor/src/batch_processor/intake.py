@@ -46,13 +46,13 @@ from contracts.batches import Batch as View
 
 log = logging.get(__name__)
 
-# The custom ids of so few items are compared in some milliseconds; those of more are not compared here, where
-# the batches of others arrive.
+# The custom ids of up to so many items are compared here, in some milliseconds; those of larger batches are
+# compared elsewhere, because they would delay the batches of others.
 _CHECKED_AT_ONCE = 2_000
 _STORED_AT_ONCE = 100
-# Of an owner with more batches the next ones are limited by a message of their own.
+# Batches of an owner that one message limits; a further message limits the next ones.
 _LIMITED_AT_ONCE = 500
-# Of the group that is handled: each has a context of its own.
+# A property of the group that is handled: each group has a context of its own.
 _HAS_ONLY_QUEUED: ContextVar[bool] = ContextVar("has_only_queued", default=False)
 
 
@@ -68,17 +68,17 @@ class Intake:
         self._changed: list[Batch] = []
 
     def take_changed(self) -> list[Batch]:
-        """Return the batches that left `open` since the last call, for the screens; called after a commit."""
+        """Return the batches that left `open` since the last call, for live progress; call after a commit."""
         taken, self._changed = self._changed, []
         return taken
 
     @property
     def has_only_queued(self) -> bool:
-        """Whether the messages that were just handled made tasks that can begin, and did nothing else."""
+        """Whether the messages that were just handled only created tasks that can begin at once."""
         return _HAS_ONLY_QUEUED.get()
 
     async def create(self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]) -> None:
-        """Open batches; those that bring their items are sealed at once."""
+        """Open batches; seal those that come with their items at once."""
         others = await self._queue_tasks(connection, deliveries)
         is_due = all(delivery.message.not_before is None for delivery in deliveries)
         _HAS_ONLY_QUEUED.set(is_due and not others)
@@ -104,7 +104,7 @@ class Intake:
         await self._apply(connection, changes, attempt=_least_attempt(deliveries))
 
     async def seal(self, connection: Connection, deliveries: Sequence[Delivery[SealBatch]]) -> None:
-        """Learn how many items the batches have."""
+        """Set the numbers of items of batches."""
         changes = [opening(delivery.message) for delivery in deliveries]
         await self._apply(connection, changes, attempt=_least_attempt(deliveries))
         await repository.note_traces(connection, deliveries)
@@ -115,22 +115,22 @@ class Intake:
         await self._apply(connection, changes)
 
     async def cancel(self, connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
-        """Stop batches."""
+        """Cancel batches."""
         changes = [Change(m.batch_id, m.owner_id, batches.cancel) for m in (d.message for d in deliveries)]
         await self._apply(connection, changes)
 
     async def pause(self, connection: Connection, deliveries: Sequence[Delivery[PauseBatch]]) -> None:
-        """Begin no more items of batches."""
+        """Pause batches: no more of their items begin."""
         changes = [Change(m.batch_id, m.owner_id, steering.pause) for m in (d.message for d in deliveries)]
         await self._apply(connection, changes)
 
     async def resume(self, connection: Connection, deliveries: Sequence[Delivery[ResumeBatch]]) -> None:
-        """Go on with batches."""
+        """Resume batches."""
         changes = [Change(m.batch_id, m.owner_id, steering.resume) for m in (d.message for d in deliveries)]
         await self._apply(connection, changes)
 
     async def retry(self, connection: Connection, deliveries: Sequence[Delivery[RetryBatch]]) -> None:
-        """Queue batches that have ended once more, for their failed items."""
+        """Queue the failed items of ended batches again."""
         changes = [
             Change(m.batch_id, m.owner_id, partial(steering.retry, codes=m.codes, scopes=m.scopes))
             for m in (d.message for d in deliveries)
@@ -146,7 +146,7 @@ class Intake:
         await self._apply(connection, changes)
 
     async def limit(self, connection: Connection, deliveries: Sequence[Delivery[LimitOwner]]) -> None:
-        """Stop what owners may not do any more, and take the rights that they have lost from the rest."""
+        """Cancel batches that their owners may no longer run, and remove lost rights from the others."""
         for message in (delivery.message for delivery in deliveries):
             beyond = await repository.list_beyond(
                 connection, message.owner_id, message.scopes, most=_LIMITED_AT_ONCE
@@ -157,15 +157,15 @@ class Intake:
                 await outbox.add(connection, [command(message, tenant=message.owner_id)])
 
     async def expire(self, connection: Connection, owners: Mapping[UUID, str], step: Transition) -> None:
-        """End what was not finished in time, by `step`."""
+        """End batches that were not finished in time, by `step`."""
         await self._apply(connection, [Change(id_, owner, step) for id_, owner in owners.items()])
 
     async def _apply(
         self, connection: Connection, changes: Sequence[Change], *, attempt: int | None = None
     ) -> None:
-        """Make changes, and start what is complete.
+        """Apply changes, and start batches that are complete.
 
-        Raise `OperationNotHere` while other replicas may start it: at an early `attempt` at its messages.
+        Raise `OperationNotHere` while another replica may start one: at an early `attempt` of its messages.
         """
         known = await repository.ensure_rows(connection, {c.batch_id: c.owner_id for c in changes})
         for change in changes:
@@ -177,12 +177,12 @@ class Intake:
             if batches.takes_items(at.status, at.chunk_count):
                 rows += rows_of(change)
                 if len(change.items) > _STORED_AT_ONCE:
-                    # Others have the loop in between: eight runs of an upload take some milliseconds.
+                    # Let others use the loop in between: eight parts of an upload take some milliseconds.
                     await asyncio.sleep(0)
             else:
                 count = len(change.items)
                 log.info("late items dropped", batch_id=str(change.batch_id), items=count, status=at.status)
-        # Before the lock: a batch that is large is stored by several groups at a time.
+        # Before the lock, because several groups store a large batch at once.
         stored = await repository.add_items(connection, rows)
         found = await repository.lock_batches(connection, sorted(known))
         now = datetime.now(UTC)
@@ -200,9 +200,9 @@ class Intake:
     async def _queue_tasks(
         self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]
     ) -> list[Delivery[CreateBatch]]:
-        """Store tasks of which nothing was heard before as they are when they are queued.
+        """Store tasks that were unknown before in their queued state.
 
-        Each is a row in three tables, written once. Return the deliveries of all that is not such a task.
+        Each is a row in three tables, written once. Return the deliveries of everything else.
         """
         now = datetime.now(UTC)
         found: dict[UUID, tuple[Delivery[CreateBatch], Batch]] = {}
@@ -228,7 +228,7 @@ class Intake:
         return [delivery for delivery in deliveries if delivery.message_id not in stored]
 
     async def begin(self, connection: Connection, batch_id: UUID, problem: Problem | None) -> None:
-        """Start a batch whose custom ids were compared, or fail it with the problem that was found."""
+        """Start a batch whose custom ids were compared, or fail it with `problem`."""
         found = await repository.lock_batches(connection, [batch_id])
         now = datetime.now(UTC)
         begun = []
@@ -241,14 +241,14 @@ class Intake:
         await self._keep(connection, found, begun)
 
     async def advance(self, connection: Connection, before: Batch, after: Batch) -> None:
-        """Store what has become of a batch that is locked, and start it if it is complete."""
+        """Store the new state of a locked batch, and start it if it is complete."""
         started = await self._start(connection, after, datetime.now(UTC))
         await self._keep(connection, {before.id: before}, [started])
 
     async def _keep(
         self, connection: Connection, found: Mapping[UUID, Batch], after: Sequence[Batch]
     ) -> None:
-        """Store what has become of the batches `found`, make the chunks of those that start, tell of ends."""
+        """Store the new states of the batches `found`, create chunks for those that start, announce ends."""
         changed = [batch for batch in after if batch != found[batch.id]]
         await repository.save_batches(connection, changed)
         starts = [
@@ -282,24 +282,24 @@ class Intake:
         return batches.start(batch, chunk_size=self.size_of_chunks(batch), now=now)
 
     def _find_refusal(self, batch: Batch) -> Problem | None:
-        """Return why no item of the batch may run, whatever they are."""
+        """Return the reason why no item of the batch may run, whatever its items; None if there is none."""
         operation = self._operations.get(batch.operation or "")
         if operation is None:
             return "unknown-operation", f"There is no operation named {batch.operation!r}."
         missing = batches.missing_scopes(batch, operation.required_scopes)
         if missing:
-            detail = f"The operation {batch.operation!r} needs {', '.join(missing)}, which its owner lacks."
+            detail = f"The operation {batch.operation!r} needs {', '.join(missing)}, which the owner lacks."
             return "insufficient-scope", detail
         return None
 
     def _limited(self, batch: Batch, *, now: datetime, scopes: Sequence[str]) -> Batch:
-        """Return the batch within `scopes`, stopped when its operation needs more."""
+        """Return the batch limited to `scopes`, cancelled when its operation needs more."""
         left = scopes if batch.scopes is None else [scope for scope in batch.scopes if scope in scopes]
         limited = replace(batch, scopes=tuple(left))
         operation = self._operations.get(batch.operation or "")
         if operation is None or not (missing := batches.missing_scopes(limited, operation.required_scopes)):
             return limited
-        detail = f"Its owner may not do what needs {', '.join(missing)} any more: the role has changed."
+        detail = f"Its owner no longer has {', '.join(missing)}, which it needs: the role has changed."
         stopped = batches.cancel(limited, now=now)
         return replace(stopped, error_code="insufficient-scope", error_detail=detail)
 
@@ -310,14 +310,16 @@ class Intake:
             return refusal
         last = await repository.last_position(connection, batch.id)
         if batch.received != batch.total or last + 1 != batch.total:
-            detail = f"{batch.received} items came, the last at position {last}; {batch.total} were sealed."
+            detail = (
+                f"{batch.received} items arrived, the last at position {last}, but {batch.total} were sealed."
+            )
             return "inconsistent-upload", detail
         if not 2 <= batch.received <= _CHECKED_AT_ONCE:
             return None
         return validation.describe(await repository.find_duplicates(connection, batch.id))
 
     def size_of_chunks(self, batch: Batch) -> int:
-        """Return how many items a chunk of the batch has at most; of one whose operation is not here, too."""
+        """Return the most items of a chunk of the batch, even if this replica lacks its operation."""
         operation = self._operations.get(batch.operation or "")
         return min(self._chunk_size, operation.chunk_size) if operation is not None else self._chunk_size
 
@@ -333,9 +335,9 @@ async def announce_finished(
     results: Mapping[UUID, str] = MappingProxyType({}),
     traces: Mapping[UUID, Trace] = MappingProxyType({}),
 ) -> dict[UUID, View]:
-    """Put `BatchFinished` of those that are finished into the outbox, and return how they are shown.
+    """Write a `BatchFinished` to the outbox for each finished batch, and return their views.
 
-    Abandoned ones have no listener. `results` of tasks and `traces` that the caller knows are not asked for.
+    Abandoned batches have no listener. `results` of tasks and `traces` that the caller knows are not queried.
     """
     finished = [batch for batch in candidates if batch.is_finished and batch.status != "abandoned"]
     if not finished:
@@ -351,7 +353,7 @@ async def announce_finished(
         traces = await repository.traces_of(connection, list(views))
     messages: list[Outgoing] = []
     for batch in finished:
-        # In the trace of the request that brought the batch, whoever's message ended it.
+        # In the trace of the request that created the batch, whichever message ended it.
         with tracing.during(*traces[batch.id]) if traces[batch.id][0] else nullcontext():
             ended = BatchFinished(batch=views[batch.id], owner_id=batch.owner_id)
             messages.append(event(ended, tenant=batch.owner_id))

@@ -17,9 +17,9 @@ _MOST_PROBLEMS = 10
 
 
 def read_payload(model: type[BaseModel] | None, text: str) -> Any:
-    """Return the payload as `model`, or without one as plain data. Raise `InvalidItem`, naming the fields."""
+    """Return the payload as `model`, or without one as plain data. Raise `InvalidItem` with the fields."""
     if model is None:
-        # Not a parser that makes doubles of large integers.
+        # Not with a parser that turns large integers into doubles.
         return from_json(text)
     try:
         return model.model_validate_json(text)

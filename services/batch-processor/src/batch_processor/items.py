@@ -1,4 +1,4 @@
-"""The items of a batch as their owner sees them: what was sent, how far each is, and what went wrong."""
+"""The items of a batch as their owner sees them: payloads, states and errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_CODES = 100
 
 
 async def list_items(connection: Connection, batch: Batch, *, after: int, limit: int) -> bytes:
-    """Return up to `limit` items behind the position `after` as the JSON of `contracts.batch_items.Items`."""
+    """Return up to `limit` items after the position `after` as the JSON of `contracts.batch_items.Items`."""
     rows = await connection.fetch(_SQL["list_items"], batch.id, after, after + limit, _PAGE_BYTES)
     without_result = "pending"
     if batch.is_finished:

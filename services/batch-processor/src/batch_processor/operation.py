@@ -17,18 +17,18 @@ from contracts.items import OPERATION_NAME
 from contracts.message import Command, Json, Request
 from contracts.scopes import Scope
 
-# The name of what several operations have in common, for instance a provider: a kind and a name.
+# A key that several operations share, for example a provider: a kind and a name.
 LIMIT_KEY = r"[a-z][a-z0-9-]{0,39}:[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _MOST_ATTEMPTS = 1000
 _LONGEST_WAIT_S = 30 * 86_400
 _LARGEST_POWER = 40
 
-# While two releases run side by side, a replica of the newer one may have an operation that this one lacks:
-# so long (seconds), and for so many tries at a message, its work is left to that one. A roll-out takes less.
+# During a rolling upgrade, a replica of the newer release may have an operation that this one lacks: for so
+# many seconds, and for so many attempts of a message, the work is left to it. A roll-out takes less.
 LEFT_TO_OTHERS_S = 300.0
 TRIES_LEFT_TO_OTHERS = 4
 
-# Items of the class `io` wait most of their time, those of `cpu` compute.
+# Items of the class `io` spend most of their time waiting, those of `cpu` computing.
 Resource = Literal["io", "cpu"]
 
 R = TypeVar("R", bound=BaseModel)
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Asks(Protocol):
-    """Asks another service a question."""
+    """Sends a request to another service."""
 
     async def __call__(self, request: Request, reply: type[R], *, timeout_s: float) -> R:
         """Return the answer. Raise a `ServiceError` that says whether trying again can help."""
@@ -50,7 +50,7 @@ class Computes(Protocol):
 
 
 class Fetches(Protocol):
-    """Sends an HTTP request to a public server, or to an internal target that the operator has opened."""
+    """Sends an HTTP request to a public server, or to an internal target that the operator allows."""
 
     async def __call__(self, request: HttpRequest, *, timeout_s: float) -> HttpAnswer:
         """Return the answer, whatever its status; redirects are not followed.
@@ -60,17 +60,17 @@ class Fetches(Protocol):
 
 
 class Shares(Protocol):
-    """Remembers what the items of one chunk have in common."""
+    """Caches values that the items of one chunk share."""
 
     async def __call__(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
-        """Return the value of `key`: made by the first item that asks, awaited by the others."""
+        """Return the value of `key`: the first item that needs it makes it, the others await it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The item that an operation runs on, and the means that it may use.
+    """The item that an operation runs on, and the tools that the operation may use.
 
-    `payload_text` is the item's payload as it was written, for what must arrive byte for byte.
+    `payload_text` is the item's payload as it was written, for data that must arrive byte for byte.
     `send` takes a command and an id, which must be the same whenever the item runs: it goes into the outbox
     in the transaction that stores the item's result.
     """
@@ -98,7 +98,7 @@ class RetryPolicy:
     most_s: float = 300
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for a policy that would repeat for ever, or wait for a time that is none."""
+        """Raise `ValueError` for a policy that would repeat for ever, or has an invalid wait."""
         if not 1 <= self.max_attempts <= _MOST_ATTEMPTS:
             raise ValueError(f"max_attempts is {self.max_attempts}; it must be 1 to {_MOST_ATTEMPTS}")
         waits = {"first_s": self.first_s, "factor": self.factor, "most_s": self.most_s}
@@ -119,13 +119,13 @@ class Operation:
     """A named function on an item. `run` takes a validated `payload` and returns a JSON value.
 
     The owner of a batch needs all of `required_scopes`. An item that is not done after `timeout_s` fails
-    and is tried again. Up to `concurrency` items of a chunk are at work at a time; those of the resource
-    class `cpu` run one at a time, and may hold the loop of their process until their deadline. `run_texts`
-    is for functions that cost next to nothing: it takes the payloads of a whole chunk, or of several tasks of
-    one owner, as JSON texts, unread, and returns the results as JSON texts in the same order.
+    and is tried again. Up to `concurrency` items of a chunk run at once; those of the resource class `cpu`
+    run one at a time, and may block the loop of their process until their deadline. `run_texts` is for
+    functions that cost next to nothing: it takes the payloads of a whole chunk, or of several tasks of one
+    owner, as unparsed JSON texts, and returns the results as JSON texts in the same order.
 
-    Over all owners and workers no more than `max_concurrency` items are at work at a time, and no more begin
-    than `rate_limit` allows. The operation also counts under `limit_key`, whose limits the operator sets.
+    Over all owners and workers, at most `max_concurrency` items run at once, and no more begin than
+    `rate_limit` allows. The operation also counts under `limit_key`, for which the operator sets limits.
     """
 
     name: str
@@ -144,9 +144,9 @@ class Operation:
     limit_key: str | None = None
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for a name that no caller could send, or limits with which no item could run."""
+        """Raise `ValueError` for a name that callers cannot send, or limits under which no item can run."""
         if not re.fullmatch(OPERATION_NAME, self.name):
-            raise ValueError(f"an operation cannot be named {self.name!r}: it must match {OPERATION_NAME}")
+            raise ValueError(f"the name of an operation is {self.name!r}; it must match {OPERATION_NAME}")
         if unknown := sorted(set(self.required_scopes) - set(Scope)):
             raise ValueError(
                 f"required_scopes of the operation {self.name!r} has {', '.join(map(repr, unknown))}; "
@@ -169,12 +169,12 @@ class Operation:
 
     @property
     def lanes(self) -> int:
-        """Return how many items of a chunk are at work at a time."""
+        """Return how many items of a chunk run at once."""
         return 1 if self.resource == "cpu" else self.concurrency
 
     @property
     def piece(self) -> int:
-        """Return how many items limits let through together: as many as a chunk has at work at a time."""
+        """Return how many items the limits let through together: as many as a chunk runs at once."""
         return self.chunk_size if self.run_texts is not None else self.lanes
 
     @property

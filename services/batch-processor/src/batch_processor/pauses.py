@@ -1,4 +1,4 @@
-"""Pauses of operations and owners: an administrator stops what begins, and lets it go on."""
+"""Pauses of operations and owners: an administrator stops new items from beginning, and resumes them."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from contracts.pauses import ListPauses, Pause, Pauses, PauseWork, ResumeWork
 log = logging.get(__name__)
 
 _SQL = queries.load("batch_processor")
-# A worker begins nothing of what was paused longer ago than this.
+# A worker follows a pause within this time.
 _KNOWN_FOR_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The operations and the owners of which nothing begins."""
+    """The operations and the owners that are paused."""
 
     operations: frozenset[str] = frozenset()
     owners: frozenset[str] = frozenset()
 
     def holds(self, *, owner_id: str, operation: str) -> bool:
-        """Return whether nothing of the owner's work on the operation begins."""
+        """Return whether the owner's work on the operation is paused."""
         return owner_id in self.owners or operation in self.operations
 
 
 class PausedWork:
-    """What a worker knows to be paused, read again twice a second."""
+    """The pauses as a worker knows them, read again twice a second."""
 
     def __init__(self) -> None:
         self.now = Paused()
         self._read_at = 0.0
 
     async def refresh(self, connection: Connection) -> Paused:
-        """Return what is paused, at most half a second old."""
+        """Return the pauses, at most half a second old."""
         if time.monotonic() >= self._read_at:
             rows = await connection.fetch(_SQL["list_pauses"])
             names: dict[str, set[str]] = {"operation": set(), "owner": set()}
@@ -50,7 +50,7 @@ class PausedWork:
 
 
 class PauseAnswers:
-    """Stores pauses and tells of them. `changed` is called after each change."""
+    """Stores, lists and ends pauses. `changed` is called after each change."""
 
     def __init__(self, postgres: Postgres, *, changed: Callable[[], None]) -> None:
         self._postgres = postgres
@@ -62,22 +62,22 @@ class PauseAnswers:
             return await _all(connection)
 
     async def pause(self, request: PauseWork, _: Deadline) -> Pauses:
-        """Let nothing of an operation or an owner begin; return all pauses. One that is there stays."""
+        """Pause an operation or an owner; return all pauses. An existing pause stays as it is."""
         async with self._postgres.transaction() as connection:
             await connection.execute(
                 _SQL["add_pause"], request.kind, request.name, request.reason, request.paused_by
             )
             found = await _all(connection)
-        log.info("work is paused", kind=request.kind, name=request.name)
+        log.info("work paused", kind=request.kind, name=request.name)
         self._changed()
         return found
 
     async def resume(self, request: ResumeWork, _: Deadline) -> Pauses:
-        """Let the work of an operation or an owner go on; return the pauses that are left."""
+        """Resume an operation or an owner; return the pauses that are left."""
         async with self._postgres.transaction() as connection:
             gone = await connection.fetchval(_SQL["remove_pause"], request.kind, request.name)
             found = await _all(connection)
-        log.info("work goes on", kind=request.kind, name=request.name, was_paused=gone is not None)
+        log.info("work resumed", kind=request.kind, name=request.name, was_paused=gone is not None)
         self._changed()
         return found
 
@@ -88,7 +88,7 @@ async def _all(connection: Connection) -> Pauses:
 
 
 async def measure(connection: Connection) -> tuple[int, int, float]:
-    """Return how many operations and owners are paused, and since how many seconds the first of them."""
+    """Return how many operations and owners are paused, and the age of the oldest pause in seconds."""
     row = await connection.fetchrow(_SQL["measure_pauses"])
     assert row is not None
     return row["operations"], row["owners"], row["longest_s"]

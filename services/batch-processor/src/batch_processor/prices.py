@@ -1,4 +1,4 @@
-"""Prices for operations, asked from stock-data: the newest ones, and closes of the history."""
+"""Prices for operations, requested from stock-data: the newest ones, and closes of the history."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.message import Failure
 from contracts.stocks import Bar, Bars, GetBars, GetQuotes, Quote, Quotes
 
 ASK_S = 10
-# A market that is closed for longer has no price of the day: the longest pause of New York had 12 days.
+# A market that was closed for longer has no price of the day; New York's longest closure lasted 12 days.
 _DAYS_BEFORE = 14
 
 
@@ -23,7 +23,7 @@ class NoPrice(NotFound):
 
 
 async def quotes(symbols: Sequence[str], context: Context) -> Mapping[str, Quote | ServiceError]:
-    """Return the newest quote of each symbol, or the error that it has instead of one."""
+    """Return the newest quote of each symbol, or its error."""
     reply = await context.ask(GetQuotes(symbols=list(symbols)), Quotes, timeout_s=ASK_S)
     found: dict[str, Quote | ServiceError] = {quote.symbol: quote for quote in reply.quotes}
     for error in reply.errors:

@@ -1,4 +1,4 @@
-"""Progress for screens: pushed as it happens, at most once per interval and batch, and once at the end."""
+"""Live progress: pushed as it happens, at most once per interval and batch, and once at the end."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from contracts.batches import BatchProgressed
 log = logging.get(__name__)
 
 _REMEMBERED = 10_000
-# What ends within this time, under load, is pushed with one write.
+# Under load, changes within this time are pushed with one write.
 _TOGETHER_S = 0.01
 _MOST_BUNDLED = 64
-# Every gateway hears of all batches; which of them have a listener is known there only.
+# Every gateway receives all batches, and alone knows which of them have a listener.
 _BUNDLED_KEY = "batch.several"
 
 
 class ProgressPublisher:
-    """Takes every change of a batch (`note`) and pushes the newest, not more often than `interval_s`.
+    """Accepts every change of a batch (`note`), and pushes the newest at most every `interval_s` seconds.
 
-    `offset` of a push is the batch's revision: it rises by itself, whichever process pushes.
+    The `offset` of a push is the batch's revision, which rises whichever process pushes.
     """
 
     def __init__(self, postgres: Postgres, publisher: Publisher, *, interval_s: float = 0.25) -> None:
@@ -45,18 +45,18 @@ class ProgressPublisher:
         self._wake = asyncio.Event()
 
     def note(self, batch: Batch, view: View | None = None) -> None:
-        """Push a batch soon, after a commit; without its `view` it is looked up when it is pushed."""
+        """Push a batch soon; call this after a commit. Without `view`, its data is read when it is pushed."""
         known = self._changed.get(batch.id)
         if known is None or known[0].revision < batch.revision:
             self._changed[batch.id] = (batch, view)
         if batch.kind == "task" and not batch.is_finished:
-            # Its acceptance has said that it waits; most have ended before there is anything else to tell.
+            # The client knows from the acceptance that it waits, and most tasks end before anything else.
             self._pushed_at.setdefault(batch.id, time.monotonic())
         self._wake.set()
 
     async def run(self) -> None:
-        """Push for ever."""
-        # What was noted before an error that ended the last run waits for no further note.
+        """Push changes, until cancelled."""
+        # Changes that an error has left over are pushed without waiting for the next one.
         self._wake.set()
         while True:
             await self._wake.wait()
@@ -103,5 +103,5 @@ class ProgressPublisher:
                 ]
             )
         except (*DATABASE_FAILURES, Unavailable) as error:
-            # For screens only: whoever reconnects asks for the batch itself.
+            # Progress may be lost: a client that reconnects requests the batch itself.
             log.debug("progress dropped", batches=len(due), reason=str(error))

@@ -25,7 +25,7 @@ from contracts.batches import Attempt, BatchFilter, CreateBatch, ItemError, Seal
 
 _SQL = queries.load("batch_processor")
 _ITEM_COLUMNS = ("batch_id", "position", "custom_id", "payload", "line")
-# Rows that are written before others have their turn of the loop; about a millisecond.
+# Rows that are written before others may use the loop; about a millisecond.
 _COPIED_AT_ONCE = 500
 # Five million custom ids take some ten seconds on two cores.
 COMPARED_WITHIN_S = 240
@@ -42,7 +42,7 @@ _PROGRESS_OF = attrgetter(
     "error_code",
     "error_detail",
 )
-# The columns in which a task that is queued may differ from a new row, but for its scopes.
+# The columns, beside `scopes`, in which a queued task may differ from a new row.
 _TASK_VALUES = attrgetter(
     "id",
     "owner_id",
@@ -64,7 +64,7 @@ _TASK_VALUES = attrgetter(
 )
 _BATCH_FIELDS = tuple(field.name for field in fields(Batch))
 
-# The trace and the request that brought a batch.
+# The trace and the request that created a batch.
 Trace: TypeAlias = tuple[str | None, str | None]
 ItemRow: TypeAlias = tuple[UUID, int, str | None, str, int | None]
 
@@ -80,7 +80,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A batch whose chunks are made; with `due_at` they wait until then, with a `gate` for its limits."""
+    """A batch to cut into chunks, which wait until `due_at` if set, and at `gate`, if set, for its limits."""
 
     batch_id: UUID
     total: int
@@ -106,7 +106,7 @@ class Duplicate:
 
 
 async def ensure_rows(connection: Connection, owners: Mapping[UUID, str]) -> dict[UUID, Known]:
-    """Make a row for each batch that has none; return what is known of all, not locked."""
+    """Insert a row for each batch that has none; return the state of all, without locking them."""
     ids = sorted(owners)
     await connection.execute(_SQL["ensure_rows"], ids, [owners[id_] for id_ in ids])
     rows = await connection.fetch(_SQL["peek_batches"], ids)
@@ -123,7 +123,7 @@ async def add_items(connection: Connection, rows: Sequence[ItemRow]) -> Counter[
             await connection.copy_records_to_table("items", records=records, columns=_ITEM_COLUMNS)
         return Counter(row[0] for row in rows)
     except asyncpg.UniqueViolationError:
-        # Some were here before: slower, row by row, but only what is new.
+        # Some rows exist already: insert only the new ones, which is slower.
         columns = (list(column) for column in zip(*rows, strict=True))
         found = await connection.fetch(_SQL["add_items"], *columns)
         return Counter({row["batch_id"]: row["items"] for row in found})
@@ -135,7 +135,7 @@ async def add_successes(
     """Store results of a batch's items; return how many were new."""
     arguments = (batch_id, attempt, positions, results)
     try:
-        # Nearly always all are, and to look for each before it is stored costs as much again.
+        # Nearly always all are new, and looking for each before it is stored would double the cost.
         async with connection.transaction():
             return affected_rows(await connection.execute(_SQL["store_new_successes"], *arguments))
     except asyncpg.UniqueViolationError:
@@ -143,7 +143,7 @@ async def add_successes(
 
 
 async def _in_steps(rows: Sequence[ItemRow]) -> AsyncIterator[ItemRow]:
-    """Yield rows, with a turn of the loop for others now and then: the driver takes none by itself."""
+    """Yield rows, and let others use the loop now and then: the driver does not yield by itself."""
     for start in range(0, len(rows), _COPIED_AT_ONCE):
         for row in rows[start : start + _COPIED_AT_ONCE]:
             yield row
@@ -169,7 +169,7 @@ async def find_duplicates(connection: Connection, batch_id: UUID) -> list[Duplic
     try:
         async with connection.transaction():
             await connection.execute(_SQL["allow_time"], str(COMPARED_WITHIN_S * 1000))
-            # The server gives up first: then the connection is still good.
+            # The server gives up first, which leaves the connection usable.
             rows = await connection.fetch(_SQL["find_duplicates"], batch_id, timeout=COMPARED_WITHIN_S + 5)
     except asyncpg.QueryCanceledError:
         return None
@@ -184,14 +184,14 @@ async def lock_batches(connection: Connection, ids: Sequence[UUID]) -> dict[UUID
 async def save_batches(connection: Connection, batches: Sequence[Batch]) -> None:
     """Write all of these batches' rows back."""
     if batches:
-        # `default`: the driver gives ids of a type of its own.
+        # `default`: the driver returns ids of a type of its own.
         await connection.execute(_SQL["save_batches"], orjson.dumps(batches, default=str).decode())
 
 
 async def add_tasks(
     connection: Connection, tasks: Sequence[tuple[Delivery[CreateBatch], Batch]]
 ) -> list[UUID]:
-    """Store tasks that nobody has heard of, with the traces that brought them; return which these were."""
+    """Store tasks that are not stored yet, with the traces that created them; return their ids."""
     if not tasks:
         return []
     columns = map(list, zip(*(_TASK_VALUES(task) for _, task in tasks), strict=True))
@@ -204,14 +204,14 @@ async def add_tasks(
 async def note_traces(
     connection: Connection, deliveries: Sequence[Delivery[CreateBatch] | Delivery[SealBatch]]
 ) -> None:
-    """Remember which traces and requests brought these batches."""
+    """Store the traces and requests that created these batches."""
     await connection.execute(_SQL["note_traces"], *_traces(deliveries))
 
 
 def _traces(
     deliveries: Sequence[Delivery[CreateBatch] | Delivery[SealBatch]],
 ) -> tuple[list[UUID], list[str | None], list[str | None]]:
-    """Return the ids of batches, and the traces and the requests that brought them."""
+    """Return the ids of batches, and the traces and the requests that created them."""
     return (
         [delivery.message.batch_id for delivery in deliveries],
         [text(delivery.headers, headers.TRACEPARENT) for delivery in deliveries],
@@ -220,13 +220,13 @@ def _traces(
 
 
 async def traces_of(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Trace]:
-    """Return the trace and the request that brought each of these batches."""
+    """Return the trace and the request that created each of these batches."""
     rows = await connection.fetch(_SQL["traces_of"], ids)
     return {row["id"]: (row["traceparent"], row["request_id"]) for row in rows}
 
 
 async def save_progress(connection: Connection, batches: Sequence[Batch]) -> None:
-    """Write back what running changes: status, counters, times."""
+    """Write back the columns that running changes: status, counters, times."""
     columns = zip(*map(_PROGRESS_OF, batches), strict=True)
     await connection.execute(_SQL["save_progress"], *map(list, columns))
 
@@ -244,7 +244,7 @@ async def create_chunks(connection: Connection, starts: Sequence[Start]) -> None
 
 
 async def move_chunks(connection: Connection, batches: Sequence[Batch]) -> None:
-    """Let the chunks of batches that have not begun wait until their new time."""
+    """Make the chunks of batches that have not begun wait until their new time."""
     await connection.execute(
         _SQL["move_chunks"], [batch.id for batch in batches], [batch.not_before for batch in batches]
     )
@@ -294,7 +294,7 @@ def _choice(wanted: BatchFilter) -> tuple[object, ...]:
 
 
 async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict[UUID, Surroundings]:
-    """Return the data of these batches beside their rows; asks only for data that can exist."""
+    """Return the data of these batches that is not in their rows; query only data that can exist."""
     active = [b.id for b in batches if b.status in ("queued", "running", "cancelling")]
     failed = [b.id for b in batches if b.failed]
     tasks = [b.id for b in batches if b.kind == "task" and b.succeeded + b.failed]

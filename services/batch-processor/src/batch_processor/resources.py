@@ -40,9 +40,9 @@ from chassis.runtime import ServiceRuntime
 from contracts import batches
 from contracts.topology import BATCH_PROCESSOR
 
-# Transactions that store results side by side.
+# Transactions that store results concurrently.
 _REPORTERS = 2
-# A service that cannot start a process says so in its log and metrics, and does not hang.
+# A service that cannot start a process reports that in its log and metrics, and does not hang.
 _FIRST_PROCESS_S = 20
 
 
@@ -114,9 +114,9 @@ class Resources:
             self.runtime.tasks.supervise("progress", self.progress.run)
             if self._has_processes:
                 self.runtime.tasks.supervise("items", self.item_processes.watch_forever)
-                # The server that processes are forked from takes a second to start; no item waits for it.
+                # The server that processes are forked from takes a second to start; no item must wait for it.
                 await self.item_processes.wait_for_first(_FIRST_PROCESS_S)
-            # First at a stop: begin no more chunks and give back those in hand.
+            # The first step of a stop: begin no more chunks and return the claimed ones.
             stack.push_async_callback(self.worker.close, self.settings.shutdown_grace_s / 2)
             stack.callback(self.runtime.health.stop, self.settings.shutdown_grace_s)
             yield
@@ -218,7 +218,7 @@ class Resources:
                 self.admission.wake()
         self.worker.wake()
         if self.intake.has_only_queued:
-            # Each of the others would look at the database, many times a second, for nothing.
+            # Each of the parts below would query the database many times a second for nothing.
             return
         self.runtime.relay.wake()
         self.coordinator.wake()

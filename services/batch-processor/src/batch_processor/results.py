@@ -1,4 +1,4 @@
-"""Results of items: stored once, and listed in input order in pages that cost the same everywhere."""
+"""Results of items: stored once, and listed in input order in pages that all cost the same."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from chassis.postgres import Connection, Row, affected_rows
 _SQL = queries.load("batch_processor")
 # A reply is one message, and no message is larger than 1 MiB.
 _PAGE_BYTES = 700_000
-# Positions that are looked at for results of one status, at a time and for one page.
+# Positions that one statement searches for results of one status, and such statements for one page.
 _SPAN = 50_000
 _MOST_SPANS = 20
 
-# Results of one chunk that are worth a statement of their own.
+# Results of one chunk that are worth a separate statement.
 _MANY = 20
 
 EndStatus = Literal["succeeded", "failed", "cancelled", "skipped"]
@@ -29,9 +29,9 @@ UnfinishedStatus = Literal["pending", "running"]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some results as JSON. The next page begins behind `last_position`; None when there is nothing more now.
+    """Some results as JSON. The next page begins after `last_position`; None when there is no more now.
 
-    `complete` is false while the batch runs: the results of items behind one that has not ended are not
+    `complete` is false while the batch runs: the results of items after one that has not ended are not
     listed yet, so that no page skips them.
     """
 
@@ -40,7 +40,7 @@ class Page:
     complete: bool
 
     def to_json(self, *, lines: bool) -> bytes:
-        """Return the page as a `contracts.batches.Results`; with `lines` each row stands on its own line."""
+        """Return the page as a `contracts.batches.Results`; with `lines`, each row on its own line."""
         cursor = "null" if self.last_position is None else f'"{self.last_position}"'
         rows = self.rows or ""
         data = f"\n{rows}\n" if lines and rows else rows
@@ -50,7 +50,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a chunk brought to its end in its `attempt`: outcomes, and positions that were cancelled."""
+    """The items that a chunk ended in its `attempt`: outcomes, and positions that were cancelled."""
 
     batch_id: UUID
     attempt: int
@@ -61,11 +61,11 @@ class Entry:
 async def list_ended(
     connection: Connection, batch: Batch, *, status: EndStatus | None, after: int, limit: int, lines: bool
 ) -> Page:
-    """Return results behind the position `after`, at most `limit` of them, fewer when they are large.
+    """Return up to `limit` results after the position `after`, fewer when they are large.
 
-    Each statement reads a bounded run of positions, whatever the planner believes about the tables.
+    Each statement reads a bounded range of positions, whatever the planner assumes about the tables.
     """
-    # Without chunks nothing was run: the items of a batch that was refused have no results.
+    # Without chunks nothing was run: the items of a refused batch have no results.
     last = (batch.total or 0) - 1 if batch.chunk_count else -1
     span = limit if status is None else _SPAN
     found: Row | None = None
@@ -85,7 +85,7 @@ async def list_ended(
 async def list_unfinished(
     connection: Connection, batch: Batch, *, status: UnfinishedStatus, after: int, limit: int, lines: bool
 ) -> Page:
-    """Return the items that wait or run behind the position `after`; they have no result yet."""
+    """Return the items after the position `after` that wait or run; they have no result yet."""
     if batch.is_finished:
         return Page(None, None, complete=True)
     arguments = (batch.id, after, limit, _PAGE_BYTES, lines)
@@ -93,9 +93,9 @@ async def list_unfinished(
 
 
 async def store(connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Tally]:
-    """Store results of chunks; return how many of each batch were new: what is stored is not counted again.
+    """Store results of chunks; return the number of new ones of each batch.
 
-    Many results of one chunk take a statement of their own, few of many chunks share one.
+    Many results of one chunk have a statement of their own, few results of several chunks share one.
     """
     tallies: dict[UUID, Tally] = {entry.batch_id: Tally() for entry in entries}
     few = [entry for entry in entries if 0 < len(entry.outcomes.positions) < _MANY]

@@ -35,41 +35,41 @@ class BatchProcessorSettings(Settings):
         examples=["coordinator,worker"],
     )
     intake_concurrency: int = Field(
-        default=2, ge=1, le=32, description="groups of incoming messages stored side by side", examples=["2"]
+        default=2, ge=1, le=32, description="groups of incoming messages stored at once", examples=["2"]
     )
     worker_concurrency: int = Field(
         default=16,
         ge=1,
         le=64,
-        description="chunks that run side by side, each in a process of its own while it lasts; a quarter is "
-        "kept for owners with none",
+        description="chunks that run at once, each in a process of its own; a quarter is reserved for owners "
+        "without running chunks",
         examples=["16"],
     )
     item_memory_mb: int = Field(
         default=256,
         ge=64,
         le=65_536,
-        description="MiB of memory that a process of items may have; an item that needs more fails",
+        description="MiB of memory for a process that runs items; an item that needs more fails",
         examples=["256"],
     )
     internal_targets: Annotated[str, readable_by(InternalTargets.parse)] = Field(
         default="",
-        description="addresses that are not public and that items of http.request may reach all the same, "
-        "separated by commas: an address, an address:port or a network; none: only public ones",
+        description="non-public addresses that items of http.request may reach nevertheless, separated by "
+        "commas: an address, an address:port or a network; none: only public ones",
         examples=["10.1.2.3:8080,10.2.0.0/16"],
     )
     limits: Annotated[str, readable_by(rules.parse)] = Field(
         default="",
-        description="limits over all owners and workers, separated by commas: a key with how many items may "
-        "be at work, or with how many may begin in how many seconds; a key is operation:NAME, or one that "
-        "operations count under, like provider:alpaca",
+        description="limits over all owners and workers, separated by commas: KEY=ITEMS for items that may "
+        "run at once, KEY=ITEMS/SECONDS for those that may begin in that time; a key is operation:NAME, or "
+        "one that operations declare, like provider:alpaca",
         examples=["provider:alpaca=200/60,operation:http.request=5"],
     )
     process_pool_size: int = Field(
         default=1,
         ge=1,
         le=64,
-        description="processes for operations that compute; started when first needed",
+        description="processes for operations that compute, started when first needed",
         examples=["2"],
     )
     chunk_size: int = Field(
@@ -83,7 +83,7 @@ class BatchProcessorSettings(Settings):
         default=15,
         ge=5,
         le=3600,
-        description="seconds without a sign of life after which a chunk is given to another worker",
+        description="seconds without a renewed lease after which another worker may claim a chunk",
         examples=["15"],
     )
     upload_expires_s: float = Field(
@@ -103,7 +103,7 @@ class BatchProcessorSettings(Settings):
         default=500,
         ge=1,
         le=10_000,
-        description="runs of a schedule that its history keeps, none longer than finished batches",
+        description="runs that the history of a schedule keeps, none for longer than finished batches",
         examples=["500"],
     )
 

@@ -1,4 +1,4 @@
-"""Batches whose items are those of another batch: taken from it some thousand at a time."""
+"""Batches whose items are copied from another batch, some thousand at a time."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from contracts.batches import Source
 
 _SQL = queries.load("batch_processor")
 _STEP = 5_000
-# For what another process has left: this one is woken by its own.
+# For work that another process has left; this process wakes itself for its own.
 _IDLE_S = 3.0
-# A batch that cannot be filled is tried again after so long, and so often.
+# A batch that cannot be filled is tried again after this pause, up to so many times.
 _ASIDE_S = 5.0
 _MOST_TRIES = 3
 
 
 class Sources:
-    """Fills and seals batches that have a source; several may run side by side.
+    """Fills and seals batches that have a source; several may run at once.
 
-    `begun` is called when a batch has left `open`. Batches of an operation that is not one of `operations`
-    are left for a while to a replica that has it.
+    `begun` is called when a batch has left `open`. Batches of an operation that is not in `operations` are
+    left for a while to a replica that has it.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Sources:
         self._wake.set()
 
     async def copy_forever(self) -> None:
-        """Fill batches, for ever."""
+        """Fill batches, until cancelled."""
 
         async def copy_all() -> None:
             while await self.copy():
@@ -61,9 +61,9 @@ class Sources:
             await rounds.wait(self._wake, most_s=_IDLE_S)
 
     async def copy(self) -> bool:
-        """Take the next items of one of the batches that wait for some; return whether there was one.
+        """Copy the next items of a batch that waits for them; return whether there was one.
 
-        They have turns. One that cannot be filled is left aside for a while, and fails after some tries.
+        Batches take turns. One that cannot be filled is set aside for a while, and fails after some attempts.
         """
         batch_id: UUID | None = None
         try:
@@ -79,7 +79,7 @@ class Sources:
                     after = await _fill(connection, batch)
                 else:
                     detail = (
-                        "Its items could not be taken from the other batch: ask the operators for the log."
+                        "Its items could not be copied from the source batch; ask an operator for the log."
                     )
                     after = batches.fail(
                         batch, code="source-not-usable", detail=detail, now=datetime.now(UTC)
@@ -93,11 +93,11 @@ class Sources:
 
 
 async def _fill(connection: Connection, batch: Batch) -> Batch:
-    """Give a batch that is locked the next items of its source; return what has become of it."""
+    """Copy the next items of its source to a locked batch; return the batch as it is then."""
     now, source = datetime.now(UTC), Source.model_validate_json(batch.source or "")
     other = await repository.get_batch(connection, source.batch_id)
     if other is None or other.owner_id != batch.owner_id or not other.is_finished:
-        detail = f"The batch {source.batch_id} does not exist, or has not ended: its items cannot be taken."
+        detail = f"The batch {source.batch_id} does not exist or has not ended: its items cannot be copied."
         return batches.fail(batch, code="source-not-usable", detail=detail, now=now)
     row = await connection.fetchrow(
         _SQL["copy_items"],

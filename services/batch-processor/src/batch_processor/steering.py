@@ -1,4 +1,4 @@
-"""What owners do to a batch that is queued or has ended: pause, resume, move, retry; and its deadline."""
+"""Commands of owners for queued and ended batches: pause, resume, move and retry; and their deadlines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 from batch_processor import batches
 from batch_processor.batches import Batch
 
-# Of what has expired there is no time left for another try.
+# An expired batch has no time left for another attempt.
 _RETRIED = ("completed", "failed", "cancelled")
 
 
@@ -26,22 +26,22 @@ def resume(batch: Batch, *, now: datetime) -> Batch:
         return batch
     if batch.started_at is not None:
         return replace(batch, status="running", revision=batch.revision + 1)
-    # The time in which its first item is to begin counts from now.
+    # The time within which its first item must begin counts from now.
     not_before = max(now, batch.not_before or now)
     return replace(batch, status="queued", not_before=not_before, revision=batch.revision + 1)
 
 
 def move(batch: Batch, *, now: datetime, not_before: datetime) -> Batch:  # noqa: ARG001 - a transition
-    """Begin a batch that has not begun at another time."""
+    """Set another start time for a batch that has not begun."""
     if batch.status not in ("queued", "paused") or batch.started_at is not None:
         return batch
     return replace(batch, not_before=not_before, revision=batch.revision + 1)
 
 
 def retry(batch: Batch, *, now: datetime, codes: Sequence[str], scopes: Sequence[str] | None = None) -> Batch:
-    """Queue a batch that has ended once more, for its failed items with one of `codes` (without any: all).
+    """Queue the failed items of an ended batch again: those with one of `codes`, or all without any.
 
-    From now on it has the rights `scopes`, where they are known.
+    From now on the batch has the rights `scopes`, if they are given.
     """
     if batch.status not in _RETRIED or not batch.failed:
         return batch
@@ -60,7 +60,7 @@ def retry(batch: Batch, *, now: datetime, codes: Sequence[str], scopes: Sequence
 
 
 def redrive(batch: Batch, positions: Sequence[int], *, chunks: int, is_last: bool, now: datetime) -> Batch:
-    """Count failed items at `positions` as waiting again, in `chunks`; after the last the batch may end."""
+    """Count failed items at `positions` as waiting again, in `chunks`; after the last, the batch may end."""
     redriven = replace(
         batch,
         failed=batch.failed - len(positions),
@@ -73,10 +73,10 @@ def redrive(batch: Batch, positions: Sequence[int], *, chunks: int, is_last: boo
 
 
 def lapse(batch: Batch, *, now: datetime) -> Batch:
-    """Stop a batch that has not ended by its deadline; what has ended of it stays."""
+    """Stop a batch that has not ended by its deadline; results of ended items stay."""
     if batch.is_finished or batch.status == "cancelling":
         return batch
-    detail = "It had not ended by the time at which it expires."
+    detail = "It had not ended by its expiry time (expires_at)."
     late = replace(batch, error_code=batches.DEADLINE_EXCEEDED, error_detail=detail)
     if batch.status in ("open", "validating"):
         total = batch.received if batch.total is None else batch.total

@@ -1,4 +1,4 @@
-"""A worker for tests: items run in processes of their own, as in the service, without servers."""
+"""A worker for tests: items run in separate processes, as in the service, without servers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Outcome:
 
 
 class Answers:
-    """Stands in for the other services: a function for each type of request that operations ask."""
+    """Stands in for the other services: a function for each type of request that operations send."""
 
     def __init__(self, answers: Mapping[type[Request], Answer]) -> None:
         self._answers = {request.message_type: (request, answer) for request, answer in answers.items()}
@@ -60,15 +60,17 @@ class Answers:
         )
 
     async def forward(self, message_type: str, body: bytes, deadline: Deadline, *, service: str) -> bytes:  # noqa: ARG002
-        """Return the answer to a request that is written, as it is written."""
+        """Return the serialized answer to a serialized request."""
         if message_type not in self._answers:
-            raise Unavailable(f"No answer to {message_type} was given to the worker of this test.")
+            raise Unavailable(
+                f"The worker of this test has no answer to {message_type}; add one to `answers`."
+            )
         request, answer = self._answers[message_type]
         return answer(request.model_validate_json(body)).model_dump_json().encode()
 
 
 class OperationWorker:
-    """Runs items of installed operations; `sent` are the commands that those which succeeded have sent."""
+    """Runs items of installed operations; `sent` are the commands that succeeded items have sent."""
 
     def __init__(self, pool: ProcessPool, calls: ServiceCalls) -> None:
         self.sent: list[Outgoing] = []
@@ -76,7 +78,7 @@ class OperationWorker:
         self._calls = calls
 
     async def run(self, name: str, *payloads: Json) -> list[Outcome]:
-        """Return the outcomes of one chunk of items, in their order; retries come at once."""
+        """Run `payloads` as one chunk, and return their outcomes in order; retries follow at once."""
         operation = operations.load(name)
         items = [Item(n, None, orjson.dumps(payload).decode()) for n, payload in enumerate(payloads)]
         waiting = deque([Rest.of(range(len(items)), attempt=1)])
@@ -119,7 +121,7 @@ async def running_worker(
 ) -> AsyncIterator[OperationWorker]:
     """Start a worker and stop it at the end of the block.
 
-    `answers` stand in for the other services. `internal_targets` are those of the setting
+    `answers` stand in for the other services. `internal_targets` is the value of the setting
     `BATCH_PROCESSOR_INTERNAL_TARGETS`, for servers that the test runs on loopback.
     """
     options = Options("tests", "WARNING", "pretty", memory_mb << 20, internal_targets)

@@ -1,4 +1,4 @@
-"""The check of sealed uploads, apart from the intake: no two items of a batch share a custom id."""
+"""The check of sealed uploads, outside the intake: no two items of a batch may share a custom id."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from chassis import queries
 from chassis.postgres import Connection, Postgres
 
 _SQL = queries.load("batch_processor")
-# For what another process has left: this one is woken by its own.
+# For work that another process has left; this process wakes itself for its own.
 _IDLE_S = 3.0
-# A check that fails unexpectedly is repeated after so long, and then after twice as long each time.
+# The first and the longest pause after an unexpected failure; it doubles each time.
 _ASIDE_S = (5.0, 60.0)
 
-# In the lane of the smallest a short upload passes the longest; in that of the oldest none waits for ever.
+# With `smallest`, a short upload overtakes long ones; with `oldest`, no upload waits for ever.
 Order: TypeAlias = Literal["oldest", "smallest"]
 ORDERS: tuple[Order, ...] = ("oldest", "smallest")
-# The code and the detail of what keeps a batch from starting.
+# The code and the detail of the problem that keeps a batch from starting.
 Problem: TypeAlias = tuple[str, str]
 # Starts a batch that has passed, or fails it with the problem, in the transaction of the check.
 Begin: TypeAlias = Callable[[Connection, UUID, Problem | None], Awaitable[None]]
@@ -43,10 +43,10 @@ def describe(duplicates: Sequence[Duplicate] | None) -> Problem | None:
 
 
 class Validation:
-    """Compares the custom ids of sealed uploads, and hands each with what was found to `begin`.
+    """Compares the custom ids of sealed uploads, and calls `begin` for each with the problem, if any.
 
-    Several may run side by side. `begun` is called when batches have left `validating`. Uploads of an
-    operation that is not one of `operations` are left for a while to a replica that has it.
+    Several may run at once. `begun` is called when batches have left `validating`. Uploads of an operation
+    that is not in `operations` are left for a while to a replica that has it.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Validation:
             event.set()
 
     async def check_forever(self, order: Order) -> None:
-        """Check uploads in `order`, for ever."""
+        """Check uploads in `order`, until cancelled."""
 
         async def check_all() -> None:
             while await self.check(order):
@@ -83,7 +83,7 @@ class Validation:
     async def check(self, order: Order) -> bool:
         """Check the next upload that no other lane checks; return whether there was one.
 
-        Only an advisory lock is held meanwhile: a cancel finds the batch's row free.
+        Only an advisory lock is held meanwhile, so that a cancel can lock the batch's row.
         """
         batch_id: UUID | None = None
         try:

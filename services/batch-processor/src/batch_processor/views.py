@@ -1,4 +1,4 @@
-"""A batch as the world sees it: the row, what runs now, failures by code, and a task's only result."""
+"""A batch as callers see it: its row, running items, failures by code, and a task's only result."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _next(batch: batches.Batch, around: Surroundings, ends_at: datetime | None) 
     if batch.status == "paused":
         return Next(what="its owner resumes it", by=None)
     if batch.status == "cancelling":
-        return Next(what="the end of the items at work", by=None)
+        return Next(what="the end of its running items", by=None)
     if around.paused is not None and batch.status in ("queued", "running"):
         paused = f"the operation {batch.operation}" if around.paused == "operation" else "its owner's work"
         return Next(what=f"an administrator resumes {paused}", by=None)
@@ -89,5 +89,5 @@ def _next(batch: batches.Batch, around: Surroundings, ends_at: datetime | None) 
         due_at = max(batch.accepted_at, batch.not_before or batch.accepted_at)
         return Next(what="its first item", by=due_at + timedelta(seconds=BEGUN_WITHIN_S))
     if batch.status == "running":
-        return Next(what="its last item, as far as can be told", by=ends_at)
+        return Next(what="its last item (an estimate)", by=ends_at)
     return None

@@ -153,6 +153,6 @@ def test_the_number_of_positions_is_limited() -> None:
 
 async def test_a_day_that_has_not_come_has_no_value(world: World) -> None:
     held = of(("AAPL", 1), date="9999-12-30")
-    with pytest.raises(InvalidItem, match="lies in the future"):
+    with pytest.raises(InvalidItem, match="is in the future"):
         await OPERATION.run(held, world.context())
     assert world.asked == []

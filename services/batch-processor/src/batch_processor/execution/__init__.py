@@ -1,1 +1,1 @@
-"""Running items: claims on chunks, the processes that operations run in, and what comes of them."""
+"""Running items: claims on chunks, the processes in which operations run, and their reports."""

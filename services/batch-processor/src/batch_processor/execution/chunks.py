@@ -1,4 +1,4 @@
-"""Running the items of one chunk: side by side, each with its deadline, each outcome kept apart."""
+"""Running the items of one chunk: concurrently, each with its own deadline and outcome."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from chassis.errors import ServiceError
 
 log = logging.get(__name__)
 
-# For an item that was cancelled to leave its `finally` blocks; after that nobody waits for it.
+# The time that a cancelled item has for its `finally` blocks; after that nothing waits for it.
 _UNWIND_S = 1
 
 Texts = Callable[[Sequence[str]], Sequence[str]]
@@ -28,13 +28,13 @@ Post = Callable[[Outgoing], None]
 
 
 class Watch:
-    """Learns which items are at work; here it does nothing with that."""
+    """Receives which items begin and end; this one ignores them."""
 
     def begun(self, indexes: Sequence[int], deadline: ItemDeadline) -> None:
-        """Learn that the items at `indexes` of the chunk begin, with a deadline for all of them."""
+        """Note that the items at `indexes` of the chunk begin, with one deadline for all of them."""
 
     def ended(self, indexes: Sequence[int], *, size: int = 0, has_failed: bool = False) -> None:
-        """Learn that outcomes of items are there to be taken; `size` is that of their results."""
+        """Note that outcomes of items can be taken; `size` is that of their results."""
 
 
 class ChunkRun(RunningChunk):
@@ -42,8 +42,8 @@ class ChunkRun(RunningChunk):
 
     `context` makes an item's context from its position, the place where its commands are collected, and its
     payload as a JSON text.
-    Whatever an item raises, returns or cancels is that item's failure; `execute` itself does not raise.
-    With `one_by_one` an item begins when the one before has ended.
+    Whatever an item raises, returns or cancels affects only that item; `execute` itself does not raise.
+    With `one_by_one`, an item begins when the one before has ended.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class ChunkRun(RunningChunk):
         self._logged: set[str] = set()
 
     def stop_beginning(self) -> None:
-        """Begin no more items; `execute` ends with those at work."""
+        """Begin no more items; `execute` returns once the running ones have ended."""
         self.not_begun += [item.position for _, item in self._waiting]
 
     async def execute(self) -> None:
-        """Run all items; cancelling this stops them, and what has ended stays to be taken."""
+        """Run all items; cancelling this stops them, but keeps the outcomes of those that have ended."""
         run_texts = self._operation.run_texts
         if run_texts is None:
 
@@ -91,7 +91,7 @@ class ChunkRun(RunningChunk):
         deadline = ItemDeadline(self._operation.timeout_s)
         self._watch.begun([index for index, _ in items], deadline)
         try:
-            # One more than can be right shows that there are too many, however many there are.
+            # One result too many shows that there are too many, even if there is no end of them.
             payloads = [item.payload for _, item in items]
             results = list(islice(run_texts(payloads), len(items) + 1))
             if len(results) != len(items):
@@ -100,7 +100,7 @@ class ChunkRun(RunningChunk):
             if len(items) == 1:
                 self._end(*items[0], self._explain(error))
                 return
-            # One of them may be to blame: run alone, each answers for itself.
+            # One of them may be to blame: when each runs alone, only that one fails.
             for indexed in items:
                 self._run_texts(run_texts, [indexed])
             return
@@ -113,7 +113,7 @@ class ChunkRun(RunningChunk):
             for outcome in outcomes:
                 self._end(*outcome)
             return
-        # Nearly always, and then at once: a call for each would cost more than the operation.
+        # The usual case, in one step: a call for each would cost more than the operation.
         positions = [item.position for _, item, _ in outcomes]
         self._outcomes.positions += positions
         self._outcomes.results += texts
@@ -129,7 +129,7 @@ class ChunkRun(RunningChunk):
             return cause_of(error)
 
     async def _run(self, index: int, item: Item) -> None:
-        """Run `item` in a task of its own, which it may cancel, leave hanging or make deaf to cancelling."""
+        """Run `item` in a separate task, which it may cancel, leave hanging or make ignore cancellation."""
         commands: list[Outgoing] = []
         deadline = ItemDeadline(self._operation.timeout_s)
         self._watch.begun((index,), deadline)
@@ -157,14 +157,14 @@ class ChunkRun(RunningChunk):
             result = await self._operation.run(payload, context)
             return item_values.write_result(result)
         except BaseException as error:
-            # Also SystemExit, which would end the process, and a CancelledError of the item's own.
+            # This includes SystemExit, which would end the process, and the item's own CancelledError.
             return self._explain(error)
 
     def _explain(self, error: BaseException) -> Cause:
         cause = cause_of(error)
         if cause.code == "operation-failed" and type(error).__name__ not in self._logged:
-            # Once a chunk, for what goes wrong for one item often does for all; and without the exception's
-            # own text, which only `cause` holds in a form that can be written.
+            # Once per chunk, because an error of one item is often that of all; and without the exception's
+            # own text, which is safe to write only in `cause`.
             self._logged.add(type(error).__name__)
             frames = "".join(traceback.format_tb(error.__traceback__))
             log.warning("operation failed", operation=self._operation.name, error=cause.detail, frames=frames)

@@ -1,4 +1,4 @@
-"""Chunks in the hands of a worker: claimed owner by owner, renewed, finished or given back."""
+"""Chunks that a worker has claimed, owner by owner: renewed, finished or returned."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from chassis import queries
 from chassis.postgres import Connection
 
 _SQL = queries.load("batch_processor")
-# Of one chunk in memory; the items beyond are loaded when the chunk is claimed again.
+# The most bytes of one chunk in memory; further items are loaded when the chunk is claimed again.
 _MOST_BYTES = 4 * 1024 * 1024
-# Tasks that ride in the slot of another one: their results share its transaction.
+# The most tasks that share the slot of another one, and the transaction of its result.
 MOST_RIDERS = 100
 
 ChunkKey: TypeAlias = tuple[UUID, int]
@@ -24,12 +24,11 @@ ChunkKey: TypeAlias = tuple[UUID, int]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A chunk that this worker may run; `run` is what lets it store results.
+    """A chunk that this worker may run; only the claim with the latest `run` may store results.
 
-    `lost` counts the claims before this one whose workers were not heard of again, or whose process died; the
-    items of a `suspect` chunk were at work in it. `is_first` tells that its owner had no other chunk at work,
-    `rides` that it shares the slot of another one. `gate` names the limits that let it through; None when it
-    has none.
+    `lost` counts earlier claims whose worker was lost or whose process died; the items of a `suspect` chunk
+    were running in such a process. `is_first` is true when its owner had no other running chunk, `rides` when
+    it shares the slot of another one. `gate` names the limits that let it through; None when it has none.
     """
 
     batch_id: UUID
@@ -60,21 +59,21 @@ class Claim:
 
     @property
     def is_new(self) -> bool:
-        """Return whether no item of the chunk was at work before."""
+        """Return whether no item of the chunk has run before."""
         return self.run == 1 and self.lost == 0 and self.gate is None
 
     @property
     def origin(self) -> Origin:
-        """Return the facts of the batch that the chunk's items see."""
+        """Return the batch and attempt as the chunk's items see them."""
         return Origin(self.batch_id, self.owner_id, self.accepted_at, self.attempt)
 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Items of a claimed chunk that go on in a chunk of their own; without `positions` a whole run.
+    """Items of a claimed chunk that continue in a new chunk; without `positions`, a whole range.
 
-    `lost` and `suspect` are those of the new chunk's claims. With a `run` it goes ahead of chunks that were
-    never at work, as the claimed one has been.
+    `lost` and `suspect` are those of the new chunk's claims. With a `run` it is claimed before chunks that
+    have never run, because the claimed one has.
     """
 
     first_position: int
@@ -98,7 +97,7 @@ class Rest:
         suspect: bool = False,
         run: int = 0,
     ) -> Self:
-        """Return the rest that consists of `positions`."""
+        """Return a rest of the items at `positions`."""
         first, last, items = min(positions), max(positions), len(positions)
         return cls(first, last, positions, items, attempt, delay_s, lost, suspect, run)
 
@@ -126,10 +125,10 @@ async def claim(
     light: Collection[str] = (),
     paused: Collection[str] = (),
 ) -> list[Claim]:
-    """Claim up to `most` chunks of `lanes` in fair turns; `for_any` of them for owners already at work.
+    """Claim up to `most` chunks of `lanes` in fair turns; `for_any` of them for owners with running chunks.
 
-    No chunk at work has a stamp before `in_flight_from`. Tasks of the operations `light` bring others along.
-    Of the operations `paused` nothing is claimed.
+    No running chunk has a stamp before `in_flight_from`. Tasks of the operations `light` bring others along.
+    No chunk of the operations `paused` is claimed.
     """
     if not lanes:
         return []
@@ -159,7 +158,7 @@ async def load(connection: Connection, claims: Sequence[Claim]) -> list[Loaded]:
             continue
         items, beyond = found[claim.key], None
         if items and items[-1].position < claim.last_position:
-            # Items that did not fit, or that have ended: nearly every chunk is loaded to its end.
+            # The other items did not fit, or have ended; nearly every chunk is loaded to its end.
             after, last = items[-1].position, claim.last_position
             left = await connection.fetchval(_SQL["count_left"], claim.batch_id, after, last)
             run = 0 if claim.is_new else claim.run
@@ -182,7 +181,7 @@ async def renew(
     done: Sequence[int],
     lease_s: float,
 ) -> dict[ChunkKey, str]:
-    """Say that the chunks are alive or `ready` again; return the batch's status of those still ours."""
+    """Renew the leases of chunks, or make them `ready` again; return the status of the batch of each kept."""
     if not claims:
         return {}
     rows = await connection.fetch(_SQL["renew_chunks"], *_columns(claims), states, done, lease_s)
@@ -190,19 +189,19 @@ async def renew(
 
 
 async def shrink(connection: Connection, claim: Claim, positions: Sequence[int]) -> None:
-    """Leave the chunk these positions; others have the rest of it."""
+    """Reduce the chunk to these positions; other chunks have the rest."""
     await connection.execute(_SQL["shrink_chunk"], claim.batch_id, claim.number, claim.run, positions)
 
 
 async def give_back(connection: Connection, claims: Collection[Claim], *, lost: int = 0) -> None:
-    """Give chunks back that were claimed here; `lost` counts what their worker could not bring to an end."""
+    """Return chunks that were claimed here; `lost` is added to their counts of lost claims."""
     await connection.execute(_SQL["return_chunks"], *_columns(claims), lost)
 
 
 async def create_chunk(
     connection: Connection, batch_id: UUID, number: int, rest: Rest, *, gate: str | None = None
 ) -> None:
-    """Make a chunk of some items of a claimed one; with a `gate` it waits for its limits."""
+    """Create a chunk of some items of a claimed one; with a `gate`, it waits for its limits."""
     await connection.execute(
         _SQL["create_chunk"],
         batch_id,

@@ -1,4 +1,4 @@
-"""The context in which operations run: questions to other services, processes, values of their chunk."""
+"""The context in which operations run: requests to other services, processes, shared values of a chunk."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 
 class SharedValues:
-    """Values that the items of one chunk share; each is made once, also when many ask at a time."""
+    """Values that the items of one chunk share; each is made once, even when many need it at once."""
 
     def __init__(self) -> None:
         self._made: dict[Hashable, asyncio.Future[Any]] = {}
 
     async def share(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
-        """Return the value of `key`. An error reaches all who wait, and whoever asks later makes it anew."""
+        """Return the value of `key`. All waiting callers get its error; the next call makes it anew."""
         made = self._made.get(key)
         if made is None:
             made = self._made[key] = asyncio.ensure_future(make())
@@ -39,7 +39,7 @@ class SharedValues:
 
 
 class ContextFactory:
-    """Makes the contexts of items, which ask other services, compute and fetch by the functions given."""
+    """Makes the contexts of items, which use the given functions to ask other services, compute and fetch."""
 
     def __init__(self, ask: Asks, compute: Computes, fetch: Fetches) -> None:
         self._ask = ask
@@ -52,7 +52,7 @@ class ContextFactory:
 
         def make(position: int, post: Post, payload_text: str) -> Context:
             def send(message: Command, message_id: UUID) -> None:
-                # Written here, so that a command that cannot be is the failure of its item alone.
+                # Serialized here, so that a command that cannot be serialized fails its item only.
                 post(command(message, message_id=message_id, tenant=origin.owner_id))
 
             return Context(

@@ -1,4 +1,4 @@
-"""The deadline of an item, which stands still while the item waits for its turn behind others."""
+"""The deadline of an item, which is suspended while the item waits for its turn behind others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ItemDeadline:
         self._since: float | None = time.monotonic()
 
     def left_s(self) -> float:
-        """Return the seconds left; none or fewer when the item is late."""
+        """Return the seconds left; 0 or less when the item is late."""
         return self._left_s if self._since is None else self._left_s - (time.monotonic() - self._since)
 
     @contextmanager
@@ -34,7 +34,7 @@ CURRENT: ContextVar[ItemDeadline | None] = ContextVar("item_deadline", default=N
 
 @contextmanager
 def stopped() -> Iterator[None]:
-    """Do not count the seconds of the block against the item at work, if there is one."""
+    """Do not count the seconds of the block against the running item, if there is one."""
     deadline = CURRENT.get()
     if deadline is None:
         yield

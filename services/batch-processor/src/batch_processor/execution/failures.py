@@ -13,7 +13,7 @@ _MOST_DETAIL = 1000
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The cause of an item's failure, in words that can be stored, and whether another attempt may help."""
+    """The cause of an item's failure, as text that can be stored, and whether another attempt may help."""
 
     code: str
     detail: str
@@ -21,7 +21,7 @@ class Cause:
 
 
 def cause_of(error: BaseException) -> Cause:
-    """Return why an item failed. No exception, whatever its text and its attributes do, makes this raise."""
+    """Return why an item failed. This never raises, whatever the text and attributes of `error` do."""
     name = type(error).__name__
     try:
         if isinstance(error, ServiceError):
@@ -36,5 +36,5 @@ def cause_of(error: BaseException) -> Cause:
     text = plain.text(error, most=_MOST_DETAIL)
     code = "timeout" if isinstance(error, TimeoutError) else "operation-failed"
     if isinstance(error, MemoryError):
-        return Cause("out-of-memory", "The item needs more memory than its process may have.")
+        return Cause("out-of-memory", "The item needs more memory than its process may use.")
     return Cause(code, f"{name}: {text}" if text else name, isinstance(error, TimeoutError))

@@ -9,7 +9,7 @@ _PRELOADED = ["batch_processor.execution.preloaded"]
 
 
 def context() -> ForkServerContext:
-    """Return how such processes are started: in some milliseconds, without a file or socket of this one."""
+    """Return the context that starts such processes: in milliseconds, without our files and sockets."""
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(_PRELOADED)
     return found

@@ -1,6 +1,6 @@
-"""The frames between the service and the processes of items: a length, then a JSON list whose head is a word.
+"""The frames between the service and item processes: a length, then a JSON list that begins with its kind.
 
-JSON, and not pickle: whatever a process sends, reading it runs nothing.
+JSON rather than pickle: whatever a process sends, reading it runs no code.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from batch_processor.execution.running_chunk import Failure, Outcomes
 from batch_processor.item_values import MOST_RESULT_BYTES
 from chassis.broker.envelope import Outgoing
 
-# A chunk in memory is at most 4 MiB, each byte of which may be written as six.
+# A chunk in memory has at most 4 MiB, each byte of which may be written as six.
 _MOST_FRAME = 32 * 1024 * 1024
 
 
 def write(*parts: object) -> bytes:
-    """Return a frame of `parts`, the first of which is its word."""
+    """Return a frame of `parts`, the first of which is its kind."""
     data = orjson.dumps(parts)
     return len(data).to_bytes(4) + data
 
 
 async def read(reader: StreamReader) -> list[Any]:
-    """Return the parts of the next frame. Raise `ProcessDied` when none comes any more, or something else."""
+    """Return the parts of the next frame. Raise `ProcessDied` at the end, or for anything but a frame."""
     try:
         size = int.from_bytes(await reader.readexactly(4))
         if size > _MOST_FRAME:
-            raise ProcessDied(f"The process sent {size} bytes at a time.")
+            raise ProcessDied(f"The process sent a frame of {size} bytes; at most {_MOST_FRAME} are allowed.")
         parts: list[Any] = orjson.loads(await reader.readexactly(size))
     except (IncompleteReadError, OSError) as error:
         raise ProcessDied("The process ended.") from error
     except ValueError as error:
-        raise ProcessDied("The process sent what is no frame.") from error
+        raise ProcessDied("The process sent data that is not a frame.") from error
     if not isinstance(parts, list) or not parts:
         raise ProcessDied("The process sent an empty frame.")
     return parts
@@ -54,7 +54,7 @@ def read_binary(text: str) -> bytes:
 
 
 def write_outcomes(outcomes: Outcomes) -> bytes:
-    """Return one frame of `outcomes`: no item is done whose commands were lost with their process."""
+    """Return `outcomes` in a single frame, so that no item is done without its commands."""
     failures, setbacks = (
         [(failure.position, failure.code, failure.detail) for failure in troubles]
         for troubles in (outcomes.failures, outcomes.setbacks)
@@ -74,7 +74,7 @@ def write_outcomes(outcomes: Outcomes) -> bytes:
 
 
 def read_outcomes(parts: Sequence[Any], allowed: set[int]) -> Outcomes:
-    """Return outcomes as they were reported, of items at `allowed` positions alone.
+    """Return the reported outcomes, which must be of items at `allowed` positions.
 
     Raise `ProcessDied` for anything that cannot be stored.
     """
@@ -102,5 +102,5 @@ def read_outcomes(parts: Sequence[Any], allowed: set[int]) -> Outcomes:
     except (TypeError, ValueError, AttributeError) as error:
         raise ProcessDied("The process reported outcomes that cannot be read.") from error
     if not is_sound:
-        raise ProcessDied("The process reported outcomes that cannot be its own.")
+        raise ProcessDied("The process reported invalid outcomes, or outcomes of items that it did not run.")
     return outcomes

@@ -1,4 +1,4 @@
-"""Running the items of a chunk in a process of items, whatever they do to it."""
+"""Running the items of a chunk in an item process, whatever they do to it."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ log = logging.get(__name__)
 
 R = TypeVar("R", bound=BaseModel)
 
-# Processes that may end before they have begun an item, one after the other.
+# How many consecutive processes may end before they have begun an item.
 _MOST_STARTS = 3
-# For the operation to be loaded.
+# The time for the operation to be loaded.
 _LOAD_S = 30
-# For items that are cancelled to leave, and for the process to tell of it.
+# The time for cancelled items to end, and for the process to report that.
 _STOP_S = 1.5
 _LONGEST_ASK_S = 600
 
 
 class Rpc(Protocol):
-    """Asks other services: the client of the broker, or what stands in for the services in a test."""
+    """Sends requests to other services: the client of the broker, or a stand-in in tests."""
 
     async def call(self, request: Request, reply: type[R], deadline: Deadline) -> R:
         """Return the answer to `request`, read as `reply`."""
 
     async def forward(self, message_type: str, body: bytes, deadline: Deadline, *, service: str) -> bytes:
-        """Return the answer to a request that is written, as it is written."""
+        """Return the serialized answer to a serialized request."""
 
 
 def count_deaths_of(operations: Iterable[str]) -> None:
-    """Begin to count the deaths of processes at zero: the first of a series that appears is no increase."""
+    """Start the counters of dead processes at zero: the first sample of a series counts as no increase."""
     for operation in operations:
         for reason in ("deadline", "ended"):
             metrics.BATCH_PROCESS_DEATHS.labels(operation, reason)
 
 
 class ServiceCalls:
-    """Does for items what only the service can: it asks other services, and has functions computed."""
+    """Does for items what only the service can do: ask other services, and have functions computed."""
 
     def __init__(self, rpc: Rpc, processes: Processes) -> None:
         self._rpc = rpc
@@ -63,7 +63,7 @@ class ServiceCalls:
         return await self._rpc.call(request, reply, Deadline.after(timeout_s))
 
     async def answer(self, parts: Sequence[Any], *, begun: Callable[[], None]) -> str:
-        """Return the answer to a call as text; `begun` is called when the turn of a function has come."""
+        """Return the answer to a call as text; `begun` is called when a function begins."""
         match parts:
             case ["ask", int(), str(service), str(message_type), str(body), int() | float() as timeout_s]:
                 deadline = Deadline.after(min(timeout_s, _LONGEST_ASK_S))
@@ -77,10 +77,10 @@ class ServiceCalls:
 
 
 class IsolatedRun(RunningChunk):
-    """Runs the items of a chunk in a process of `pool`, which no other chunk has meanwhile.
+    """Runs the items of a chunk in a process of `pool`, which no other chunk uses meanwhile.
 
-    When the process dies, or is killed because an item does not end, `death` names the items at work. With
-    `one_by_one` that is the one to blame.
+    When the process dies, or is killed because an item does not end, `death` names the running items. With
+    `one_by_one`, that is the one to blame.
     """
 
     def __init__(
@@ -107,20 +107,20 @@ class IsolatedRun(RunningChunk):
         self._answering: dict[int, asyncio.Task[None]] = {}
 
     def let_go(self, positions: Iterable[int]) -> None:
-        """Forget items that have not begun: the process may tell of them no more."""
+        """Forget items that have not begun: the process may no longer report them."""
         super().let_go(positions)
         self._left -= self._let_go
 
     def stop_beginning(self) -> None:
-        """Begin no more items; `execute` ends with those at work."""
+        """Begin no more items; `execute` returns once the running ones have ended."""
         if not self._is_closing and self._process is not None:
             self._process.send(frames.write("stop"))
         self._is_closing = True
 
     async def execute(self) -> None:
-        """Run all items; cancelling this stops them, and what has ended stays to be taken.
+        """Run all items; cancelling this stops them, but keeps the outcomes of those that have ended.
 
-        Raise `ProcessDied` when processes ended one after the other before they had begun an item.
+        Raise `ProcessDied` when several consecutive processes ended before they had begun an item.
         """
         trace, died = tracing.current(), None
         order = frames.write(
@@ -144,7 +144,7 @@ class IsolatedRun(RunningChunk):
             raise died
 
     async def _execute_in(self, process: ItemProcess, order: bytes) -> ProcessDied | None:
-        """Run the items in `process`; return how it died, if it did."""
+        """Run the items in `process`; return its error if it died."""
         self._process, self.not_begun = process, []
         process.marks.clear(len(self._items))
         process.marks.due = time.monotonic() + _LOAD_S
@@ -156,7 +156,7 @@ class IsolatedRun(RunningChunk):
         try:
             await asyncio.wait((listening,))
         finally:
-            # Shielded: a process must be given back or killed, also when this is cancelled again.
+            # Shielded: a process must be returned or killed, even when this is cancelled again.
             died = await asyncio.shield(asyncio.create_task(self._leave(process, listening)))
         return died
 
@@ -183,7 +183,7 @@ class IsolatedRun(RunningChunk):
             raise error
         metrics.BATCH_PROCESS_DEATHS.labels(self._operation.name, "deadline" if is_late else "ended").inc()
         log.warning(
-            "a process of items died at work",
+            "item process died while it ran items",
             operation=self._operation.name,
             batch_id=str(self._origin.batch_id),
             how=how,
@@ -195,7 +195,7 @@ class IsolatedRun(RunningChunk):
         return ProcessDied(f"The process {how}.")
 
     async def _listen(self, process: ItemProcess) -> bool:
-        """Keep the outcomes from the process until the chunk is done; return whether it can run another."""
+        """Collect outcomes from the process until the chunk is done; return whether it can run another."""
         while True:
             match parts := await process.receive():
                 case ["outcomes", *_]:
@@ -220,13 +220,13 @@ class IsolatedRun(RunningChunk):
                     self.not_begun = [item.position for item in tail if item.position in self._left]
                 case ["done", bool() as is_clean]:
                     if self._left and not self._is_closing and not self._is_cancelled:
-                        raise ProcessDied("The process ended the chunk before its items.")
+                        raise ProcessDied("The process ended the chunk before all of its items.")
                     return is_clean
                 case _:
-                    raise ProcessDied("The process sent a frame that is unknown.")
+                    raise ProcessDied("The process sent a frame of an unknown kind.")
 
     async def _answer(self, process: ItemProcess, number: int, parts: Sequence[Any]) -> None:
-        # Beside the share of what the owner asks itself, so that its own batches do not keep it waiting.
+        # Not in the share of the owner's own requests, so that its batches do not keep it waiting.
         shares.current.set(f"{self._origin.owner_id}/{self._operation.name}")
         try:
             text = await self._calls.answer(parts, begun=lambda: process.send(frames.write("begun", number)))

@@ -1,4 +1,4 @@
-"""The process in which operations run: chunk after chunk, with a socket to the service and nothing else."""
+"""The item process, in which operations run: chunk after chunk, with only a socket to the service."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ from contracts.message import Request
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
 
-# Between two reports of a chunk that goes on, and between two signs of life.
+# Seconds between two reports of a running chunk, and between two signs of life.
 _REPORT_S = 0.02
 _SIGN_S = 0.2
-# What a process may do between two items, or to leave the last of them.
+# Seconds that a process may take between two items, or to leave the last of them.
 _BETWEEN_S = 5
-# After the last deadline: the kernel ends the process if the service, which should have, has died before it.
+# Seconds after the last deadline when the kernel ends the process, if the service has died and cannot.
 _ALONE_S = 5
-# Results that are reported at once.
+# Results of more bytes are reported immediately.
 _MOST_RESULTS = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the process writes its log, the bytes of memory that it may have, and the targets that are not
-    public and that its items may send requests to, as `InternalTargets` reads them.
+    """The log settings of the process, the bytes of memory that it may use, and the non-public targets that
+    its items may send requests to, as `InternalTargets` parses them.
     """
 
     service: str
@@ -67,12 +67,12 @@ class Options:
 def serve(connection: socket.socket, options: Options) -> None:
     """Run chunks until the service closes the connection or dies."""
     try:
-        # A group of its own: what an operation starts ends with it.
+        # A process group of its own, so that processes that an operation starts end with it.
         os.setsid()
         os.nice(5)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        # numpy sets 40 MiB aside for each further thread, before it computes anything.
+        # numpy reserves 40 MiB for each further thread, before it computes anything.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         resource.setrlimit(resource.RLIMIT_DATA, (options.memory_bytes, options.memory_bytes))
         logging.configure(service=options.service, level=options.log_level, style=options.log_format)
@@ -82,7 +82,7 @@ def serve(connection: socket.socket, options: Options) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(connection, marks, options))
     finally:
-        # Threads that an operation has left do not hold the process.
+        # Threads that an operation has left behind do not keep the process alive.
         os._exit(1)
 
 
@@ -98,7 +98,7 @@ async def _serve(connection: socket.socket, marks: Marks, options: Options) -> N
 
 
 class _Chunks:
-    """Runs the chunks that the service orders, one at a time, and tells what comes of them."""
+    """Runs the chunks that the service sends, one at a time, and reports their outcomes."""
 
     def __init__(self, writer: StreamWriter, marks: Marks, client: GuardedClient) -> None:
         self._writer = writer
@@ -171,13 +171,13 @@ class _Chunks:
                 watch.close()
                 self._run = None
         watch.report()
-        # What an item has left behind must not meet the next chunk.
+        # Tasks that an item has left behind must not run beside the next chunk.
         is_clean = asyncio.all_tasks() <= before | {asyncio.current_task()}
         self._writer.write(frames.write("done", is_clean))
 
 
 class _Watch(Watch):
-    """Marks what is at work, and tells what has ended: soon, or with `is_prompt` at once."""
+    """Marks running items, and reports ended ones: soon, or at once with `is_prompt`."""
 
     run: ChunkRun
 
@@ -198,7 +198,7 @@ class _Watch(Watch):
         self._marks.begin(indexes)
 
     def ended(self, indexes: Sequence[int], *, size: int = 0, has_failed: bool = False) -> None:
-        """Tell of the outcomes soon; at once of an item that may do harm while it leaves."""
+        """Report the outcomes soon, or at once if an item may still do harm while it ends."""
         for index in indexes:
             self._deadlines.pop(index, None)
         self._results += size
@@ -209,7 +209,7 @@ class _Watch(Watch):
             self._next_report = asyncio.get_running_loop().call_later(_REPORT_S, self.report)
 
     def look(self) -> None:
-        """Say by when this process must have moved on, now and until it is closed."""
+        """Set the time by which this process must have made progress, now and until it is closed."""
         left = [deadline.left_s() for deadline in self._deadlines.values()] or [_BETWEEN_S]
         self._marks.due = time.monotonic() + max(min(left), _SIGN_S)
         signal.setitimer(signal.ITIMER_REAL, max(*left, _BETWEEN_S) + _ALONE_S)
@@ -225,7 +225,7 @@ class _Watch(Watch):
             self._writer.write(frames.write_outcomes(outcomes))
 
     def close(self) -> None:
-        """Look no more; from here on nothing can be late."""
+        """Stop looking; from now on nothing can be late."""
         if self._next_look is not None:
             self._next_look.cancel()
         self._marks.due = math.inf
@@ -234,14 +234,14 @@ class _Watch(Watch):
 
 @dataclass(slots=True)
 class _Call:
-    """A question to the service, or a function to compute, that has no answer yet."""
+    """A request to another service, or a function to compute, that has no answer yet."""
 
     answer: asyncio.Future[str]
     begun: Callable[[], None] | None = None
 
 
 class _Calls:
-    """What items ask of the service: a question to another one, or a function to compute."""
+    """The calls of items to the service: requests to other services, and functions to compute."""
 
     def __init__(self, writer: StreamWriter) -> None:
         self._writer = writer
@@ -249,7 +249,7 @@ class _Calls:
         self._last = 0
 
     async def ask(self, request: Request, reply: type[R], *, timeout_s: float) -> R:
-        """Return another service's answer. Raise `RemoteFailure` with the error that came instead."""
+        """Return another service's answer. Raise `RemoteFailure` with its error."""
         body = request.model_dump_json(exclude_none=True)
         text = await self._call("ask", request.service, request.message_type, body, timeout_s)
         return reply.model_validate_json(text)
@@ -258,20 +258,20 @@ class _Calls:
         """Return the result of `function` from a process for computing."""
         call = frames.write_binary(processes.write_call(function, *arguments))
         with ExitStack() as waiting:
-            # Waiting behind the functions of others is not the item's own time.
+            # The time behind the functions of others does not count for the item.
             waiting.enter_context(deadlines.stopped())
             answer = await self._call("compute", call, begun=waiting.close)
         result: T = processes.read_answer(frames.read_binary(answer))
         return result
 
     def begin(self, number: int) -> None:
-        """Learn that the turn of a function has come."""
+        """Note that a function begins."""
         call = self._waiting.get(number)
         if call is not None and call.begun is not None:
             call.begun()
 
     def answer(self, number: int, text: str, *, is_good: bool) -> None:
-        """Learn the answer to a call: what was asked for, or a `Failure`."""
+        """Set the answer to a call: its result, or a `Failure`."""
         call = self._waiting.get(number)
         if call is None or call.answer.done():
             return

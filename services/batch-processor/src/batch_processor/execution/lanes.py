@@ -1,8 +1,8 @@
-"""The lanes in which chunks are ready, and where each begins: no look passes the dead rows before.
+"""The lanes of ready chunks, and where each begins, so that no search passes the dead rows before.
 
-A lane holds the chunks of an owner that have one priority and were, or were not, at work before.
-A transaction that a snapshot did not see was at work when it was taken, or began later, so that the stamps of
-its chunks are known. A worker that remembers its last snapshot learns of every chunk that became ready since,
+A lane holds the chunks of an owner that have one priority and have, or have not, run before.
+A transaction that a snapshot did not see was active when it was taken, or began later, so that the stamps of
+its chunks are known. A worker that remembers its last snapshot finds every chunk that became ready since,
 wherever its lane begins.
 """
 
@@ -20,7 +20,7 @@ from chassis.postgres import Connection
 
 _SQL = queries.load("batch_processor")
 
-# A server that took over from a lost one may give a stamp once more: now and then everything is looked at.
+# A server that took over from a lost one may repeat a stamp: now and then everything is searched.
 _FIND_EVERY_S = 60
 _ADVANCE_EVERY_S = 1
 
@@ -30,7 +30,7 @@ Place: TypeAlias = tuple[int, UUID, int]
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Chunks of an owner that are ready; none comes before this `stamp`, `batch_id` and `number`."""
+    """Ready chunks of an owner; none comes before this `stamp`, `batch_id` and `number`."""
 
     owner_id: str
     lane: int
@@ -40,16 +40,16 @@ class Lane:
 
 
 class Lanes:
-    """The lanes that one worker knows of, by their owners, whose turn comes one after the other."""
+    """The lanes that one worker knows, by owner; owners take turns."""
 
     def __init__(self) -> None:
-        # An owner that was looked at goes to the end.
+        # An owner that had its turn moves to the end.
         self._owners: dict[str, dict[int, Place]] = {}
-        # The end of the last snapshot, and the transactions that were at work then.
+        # The end of the last snapshot, and the transactions that were active then.
         self.seen: tuple[int, Sequence[int]] = (0, ())
         self._find_at = 0.0
         self._advance_at = 0.0
-        # No chunk at work has an earlier stamp.
+        # No running chunk has an earlier stamp.
         self.in_flight_from = 0
 
     def __len__(self) -> int:
@@ -57,11 +57,11 @@ class Lanes:
         return len(self._owners)
 
     def forget(self) -> None:
-        """Look at everything the next time: what was read last may not be what is stored."""
+        """Search everything the next time: the last answer may not be what is stored."""
         self._find_at = 0.0
 
     async def look(self, connection: Connection, *, most: int) -> list[Lane]:
-        """Return the lanes with a chunk that is ready, of about `most` owners whose turn it is."""
+        """Return the lanes with a ready chunk, of the about `most` owners whose turn it is."""
         now = time.monotonic()
         if now >= self._find_at:
             self._owners.clear()
@@ -81,7 +81,7 @@ class Lanes:
         found = []
         for owner in turn:
             if owner in fresh:
-                # Behind those whose turn comes later.
+                # Moved behind the owners that have not had their turn.
                 lanes = self._owners[owner] = self._owners.pop(owner)
                 found += [Lane(owner, lane, *place) for lane, place in lanes.items()]
         if found and now >= self._advance_at:

@@ -1,4 +1,4 @@
-"""What a process at work shows to the one that watches it: memory of both, which outlives the process."""
+"""Marks of an item process for the service that watches it, in shared memory, which outlives the process."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _DUE_BYTES = 8
 
 
 class Marks:
-    """One byte an item (begun, ended), and the time by which its process must have moved on.
+    """One byte per item (begun, ended), and the time by which its process must have made progress.
 
     `due` is in seconds of the monotonic clock, which the processes of a machine share.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._memory = mmap.mmap(descriptor, _DUE_BYTES + MOST_ITEMS)
-        # Written at once, where `struct` would show a zero in between.
+        # Written atomically, where `struct` would show a zero in between.
         self._due = memoryview(self._memory)[:_DUE_BYTES].cast("d")
         self._states = memoryview(self._memory)[_DUE_BYTES:]
 
     @property
     def due(self) -> float:
-        """Return the time by which the process must have moved on."""
+        """Return the time by which the process must have made progress."""
         return self._due[0]
 
     @due.setter
@@ -41,7 +41,7 @@ class Marks:
         self._states[:items] = bytes(items)
 
     def begin(self, indexes: Iterable[int]) -> None:
-        """Mark items as being at work."""
+        """Mark items as running."""
         for index in indexes:
             self._states[index] = _AT_WORK
 
@@ -55,14 +55,14 @@ class Marks:
         return [index for index in range(items) if self._states[index] == _AT_WORK]
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self._due.release()
         self._states.release()
         self._memory.close()
 
 
 def create() -> tuple[Marks, int]:
-    """Return new marks, of a process that has nothing to do, and the descriptor that opens them elsewhere."""
+    """Return new marks of an idle process, and the descriptor that opens them in that process."""
     with tempfile.TemporaryFile() as file:
         file.truncate(_DUE_BYTES + MOST_ITEMS)
         marks = Marks(file.fileno())

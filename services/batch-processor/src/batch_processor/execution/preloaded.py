@@ -1,4 +1,4 @@
-"""What the server has loaded from which processes of items are forked; nothing else imports this module."""
+"""The modules of the server from which item processes are forked; nothing else imports this one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ with lean.without("pygments", "rich"):
 
 __all__ = ["item_process"]
 
-# Looking through what is installed takes longer than the fork. The operations themselves are not loaded: some
-# start threads, which no fork has.
+# Searching the installed packages takes longer than the fork. The operations themselves are not loaded: some
+# start threads, which a fork does not inherit.
 operations.installed()
-# What is here is not looked at by the collectors of the forks, and so stays one memory for all of them.
+# The garbage collectors of the forks leave these objects alone, so all forks share their memory.
 gc.collect()
 gc.freeze()

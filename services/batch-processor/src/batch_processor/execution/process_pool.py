@@ -23,21 +23,21 @@ from chassis import beats, logging, metrics, redaction
 
 log = logging.get(__name__)
 
-# A chunk that waits for longer gets a process of its own; shorter ones share a few.
+# A chunk that waits for longer gets a new process; short chunks share a few.
 _GROW_AFTER_S = 0.1
-# A process that nobody needed for so long is ended, but for one.
+# A process that was idle for this long is ended, except the last one.
 _IDLE_S = 10
 _LOOK_S = 0.1
-# While no process has work and no chunk waits.
+# The pause between looks while no process is busy and no chunk waits.
 _IDLE_LOOK_S = 0.5
-# Looks in a row beyond the deadline: for a process to end the item by itself, also after both stood still.
+# Consecutive looks after the deadline: so a process can end the item itself, even after both were suspended.
 _LATE_LOOKS = 4
 _PAUSE_S = 1
 _EXIT_S = 5
 
 
 class ItemProcess:
-    """A process of items: the way to it, and the marks that it makes."""
+    """An item process: the connection to it, and the marks that it makes."""
 
     def __init__(
         self, process: ForkServerProcess, own: Marks, reader: StreamReader, writer: StreamWriter
@@ -80,7 +80,7 @@ class ItemProcess:
 
     @property
     def is_late(self) -> bool:
-        """Return whether the process has not moved on when it had to."""
+        """Return whether the process has not made progress in time."""
         return self.late_looks >= _LATE_LOOKS
 
     @property
@@ -89,7 +89,7 @@ class ItemProcess:
         return self._reader.at_eof() or self._writer.is_closing()
 
     def send(self, frame: bytes) -> None:
-        """Send a frame; to a process that has died it is lost."""
+        """Send a frame; it is lost if the process has died."""
         if not self._writer.is_closing():
             self._writer.write(frame)
 
@@ -98,14 +98,14 @@ class ItemProcess:
         return await frames.read(self._reader)
 
     def kill(self) -> None:
-        """End the process and what it has started, whatever they do."""
+        """Kill the process and those that it has started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        # Before it has made a group of its own.
+        # In case it has not made a process group of its own yet.
         self._process.kill()
 
     def bury(self) -> str:
-        """Wait until the process is gone, and return how it ended. Blocks: call it off the loop."""
+        """Wait until the process is gone, and return how it ended. This blocks: call it in a thread."""
         self._process.join(_EXIT_S)
         code = self._process.exitcode
         self.marks.close()
@@ -122,7 +122,7 @@ class ItemProcess:
 
 @dataclass(order=True, slots=True)
 class _Wait:
-    """A chunk that waits for a process: in the order of these fields."""
+    """A chunk that waits for a process, ordered by these fields."""
 
     is_later: bool
     since: float
@@ -135,7 +135,7 @@ class ProcessPool:
     def __init__(self, most: int, options: Options) -> None:
         self._most = most
         self._options = options
-        # The one that was used last is taken first.
+        # The one that was used last is reused first.
         self._idle: list[ItemProcess] = []
         self._all: set[ItemProcess] = set()
         self._busy: set[ItemProcess] = set()
@@ -146,9 +146,9 @@ class ProcessPool:
         self._is_closed = False
 
     async def take(self, *, is_first: bool = False) -> ItemProcess:
-        """Return a process that nobody else has; it must be given back or discarded.
+        """Return a process for exclusive use; it must be given back or discarded.
 
-        The chunk of an owner who has nothing else at work is the first in the line.
+        The chunk of an owner without other running chunks is first in line.
         """
         while True:
             process = self._idle.pop() if self._idle else await self._next_free(is_first=is_first)
@@ -158,7 +158,7 @@ class ProcessPool:
             await self.discard(process)
 
     async def _next_free(self, *, is_first: bool) -> ItemProcess:
-        """Wait in the line for a process that is given back, or for one more."""
+        """Wait in line for a process that is given back, or for a new one."""
         loop = asyncio.get_running_loop()
         wait = _Wait(not is_first, time.monotonic(), loop.create_future())
         bisect.insort(self._waiting, wait)
@@ -185,7 +185,7 @@ class ProcessPool:
         self._idle.append(process)
 
     async def discard(self, process: ItemProcess) -> str:
-        """Kill a process; return how it had ended."""
+        """Kill a process; return how it ended."""
         self._busy.discard(process)
         self._all.discard(process)
         if process in self._idle:
@@ -210,14 +210,14 @@ class ProcessPool:
                 self.give_back(await self.take())
 
     async def watch_forever(self) -> None:
-        """Kill late processes, end idle ones, and measure, for ever."""
+        """Kill late processes, end idle ones, and measure, until cancelled."""
         while True:
             now = time.monotonic()
             for process in self._busy:
                 process.late_looks = process.late_looks + 1 if now > process.marks.due else 0
                 if process.is_late:
                     process.kill()
-            # But for the one that was used last.
+            # Except the one that was used last.
             for process in self._idle[:-1]:
                 if now - process.idle_since > _IDLE_S:
                     self._idle.remove(process)
@@ -240,7 +240,9 @@ class ProcessPool:
                 try:
                     process = await ItemProcess.start(self._options, self._threads)
                 except Exception as error:
-                    log.error("a process for items cannot be started", reason=redaction.safe_message(error))
+                    log.error(
+                        "item process cannot be started, retrying", reason=redaction.safe_message(error)
+                    )
                     await asyncio.sleep(_PAUSE_S)
                     continue
                 self._all.add(process)

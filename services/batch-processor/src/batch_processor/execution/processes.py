@@ -1,4 +1,4 @@
-"""Processes for functions that compute: one call at a time in each, killed when the call must end."""
+"""Processes for functions that compute: one call at a time in each; killed when a call must end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EXIT_S = 5
 
 
 def write_call(function: Callable[..., Any], *arguments: Any) -> bytes:
-    """Return a call that `Processes.answer` takes."""
+    """Return a call that `Processes.answer` accepts."""
     return pickle.dumps((function, arguments))
 
 
@@ -49,16 +49,16 @@ class Processes:
         self._idle: list[_Child] = []
         self._children: set[_Child] = set()
         self._is_closed = False
-        # Each waits for one process; what is cancelled here goes on until that process is gone.
+        # Each thread waits for one process; a cancelled wait continues until that process is gone.
         self._threads = ThreadPoolExecutor(2 * size, thread_name_prefix="compute")
 
     async def compute(self, function: Callable[..., T], *arguments: Any) -> T:
         """Return the result of `function`; it, `arguments` and the result must be picklable.
 
-        A cancelled call kills its process, so that a function that never ends does not keep it. Raises
-        `ProcessDied` when the process ended during the call; nobody else's call was in it.
+        A cancelled call kills its process, so that a function that never ends does not keep it. Raise
+        `ProcessDied` when the process ended during the call; no other call was running in it.
         """
-        # Waiting behind the functions of others is not the item's own time.
+        # The time behind the functions of others does not count for the item.
         with contextlib.ExitStack() as waiting:
             waiting.enter_context(deadlines.stopped())
             answer = await self.answer(write_call(function, *arguments), begun=waiting.close)
@@ -66,9 +66,9 @@ class Processes:
         return result
 
     async def answer(self, call: bytes, *, begun: Callable[[], None]) -> bytes:
-        """Do `compute` with a call that is written, and is not read here; return the answer as it came.
+        """Do the same as `compute` with a serialized call; return the serialized answer.
 
-        `begun` is called when the turn of the call has come.
+        `begun` is called when the call begins.
         """
         await self._turns.acquire()
         try:
@@ -89,7 +89,7 @@ class Processes:
     async def close(self) -> None:
         """Kill the processes; what they compute now is lost."""
         self._is_closed = True
-        # A call that ends meanwhile takes its process out of the set.
+        # A copy, because a call that ends meanwhile removes its process from the set.
         children = list(self._children)
         for child in children:
             child.kill()
@@ -100,7 +100,7 @@ class Processes:
         self._idle.clear()
 
     async def _start(self) -> _Child:
-        """Start a process; when nobody waits for it any more, keep it for the next call."""
+        """Start a process; if the caller is cancelled meanwhile, keep it for the next call."""
         starting = asyncio.get_running_loop().run_in_executor(self._threads, _Child)
         starting.add_done_callback(self._started)
         try:
@@ -122,13 +122,13 @@ class Processes:
 
 
 class _Child:
-    """A process and the way to it. Making one waits until the process has started, which takes seconds."""
+    """A process and the connection to it. The constructor waits until it has started, which takes seconds."""
 
     def __init__(self) -> None:
         self._connection, theirs = _FORKS.Pipe()
         self._process = _FORKS.Process(target=_serve, args=(theirs,), daemon=True)
         self._process.start()
-        # With the only other end in the process, its death ends every wait for it.
+        # The only other end is in the process, so its death ends every wait for it.
         theirs.close()
         if not self._connection.poll(_START_S):
             self.kill()
@@ -136,7 +136,7 @@ class _Child:
 
     def call(self, call: bytes) -> bytes:
         """Send a call and wait for its answer."""
-        # A process that has died shows by the answer that does not come.
+        # If the process has died, receiving the answer fails.
         with contextlib.suppress(OSError):
             self._connection.send_bytes(call)
         return self._receive()
@@ -149,7 +149,7 @@ class _Child:
             raise ProcessDied(f"The computing process ended with {self._process.exitcode}.") from error
 
     def kill(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process."""
         self._process.kill()
 
     def wait(self) -> None:
@@ -161,7 +161,7 @@ def _serve(connection: Connection) -> None:
     """Answer calls until the parent closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Let the process that answers and acknowledges go first.
+    # The process that answers and acknowledges has priority.
     os.nice(5)
     connection.send_bytes(b"started")
     while True:
@@ -186,13 +186,13 @@ def _pickled_error(error: BaseException) -> bytes:
         answer = pickle.dumps((False, error))
         pickle.loads(answer)  # noqa: S301 - made in the line above
     except BaseException:
-        # Of an exception that cannot travel, its words can.
+        # An exception that cannot be pickled is replaced by its text.
         return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {plain.text(error)}")))
     return answer
 
 
 def _end_with_parent() -> None:
-    """Do not outlive the parent, which may have been killed while a function computes."""
+    """End this process with its parent, which may be killed while a function computes."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

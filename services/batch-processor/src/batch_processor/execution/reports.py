@@ -1,4 +1,4 @@
-"""What a worker has to tell of a chunk: what ended, and in which chunks the rest of it goes on."""
+"""A worker's reports on its chunks: the items that ended, and the chunks in which the others continue."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from chassis import logging
 
 log = logging.get(__name__)
 
-# So often may an item that is alone be at work when its process dies.
+# An item that runs alone fails when so many processes have died with it.
 _MOST_LOST = 3
-# Chunks into which the items that were at work in a process that died are spread, and those that are left
-# of a chunk after its turn.
+# The number of chunks over which the items of a dead process are spread, and those that are left of a chunk
+# after its turn.
 _SPREAD = 16
 
 
 def of_lost(chunk: Loaded) -> Report | None:
-    """Return how a chunk goes on whose workers were lost: in halves, and a single item at last not at all.
+    """Return the report of a chunk whose workers were lost: split it in halves, and fail a single item.
 
-    Return None for a chunk that is to be run: the items of a suspect one run one at a time.
+    Return None for a chunk that must be run; the items of a suspect chunk run one at a time.
     """
     claim, positions = chunk.claim, [item.position for item in chunk.items]
     is_hopeless = claim.lost >= _MOST_LOST
@@ -40,10 +40,10 @@ def of_lost(chunk: Loaded) -> Report | None:
 def of_running(
     claim: Claim, run: RunningChunk, beyond: Rest | None, *, begins: bool, has_had_turn: bool
 ) -> Report:
-    """Return the report of a chunk that is at work.
+    """Return the report of a running chunk.
 
-    Of one that `has_had_turn` the items that have not begun go on by themselves: those at work take long, as
-    they have not ended since.
+    If it `has_had_turn`, its items that have not begun continue in other chunks: the running ones take long,
+    as they have not ended since.
     """
     outcomes, left = run.take(), run.not_begun if has_had_turn else []
     keeps = sorted(set(run.unfinished).difference(left))
@@ -61,9 +61,9 @@ def of_ended(
     is_cancelled: bool = False,
     has_had_turn: bool = False,
 ) -> Report:
-    """Return the last report of a chunk that is at work no more; `beyond` did not fit into memory.
+    """Return the last report of a chunk that no longer runs; `beyond` did not fit into memory.
 
-    One that `has_had_turn` was too large for the time that its items take: what is left of it goes on in
+    A chunk that `has_had_turn` was too large for the time that its items take: its other items continue in
     chunks of as many items as it has begun in its turn, so that free slots share them.
     """
     outcomes, rests = run.take(), [beyond] if beyond else []
@@ -80,8 +80,8 @@ def of_ended(
     if run.retries and run.retry_delay_s is not None:
         rests.append(Rest.of(run.retries, claim.attempt + 1, delay_s=run.retry_delay_s))
     if left:
-        # Not begun: those of a suspect chunk stay suspect. They keep their place ahead of the owner's other
-        # chunks, but not when a process died: as much again may come, and the others must not wait for that.
+        # These have not begun; those of a suspect chunk stay suspect. They keep their place ahead of the
+        # owner's other chunks, unless a process died: that may happen again, and others must not wait for it.
         place = claim.run if run.death is None else 0
         rests += _spread(claim, left, begun=begun if is_too_large else len(left), run=place)
     return Report(claim, "done", outcomes, rests=rests)
@@ -98,7 +98,7 @@ def _spread(claim: Claim, left: Sequence[int], *, begun: int, run: int) -> list[
 
 
 def _after_death(claim: Claim, run: RunningChunk, death: Death, outcomes: Outcomes) -> list[Rest]:
-    """Return how the items that were at work go on: one at a time. One that is to blame may fail."""
+    """Return the chunks in which the items that were running continue, one at a time; fail a culprit."""
     lost, suspects = claim.lost + 1, death.suspects
     if len(suspects) > 1 or death.is_shared:
         parts = [suspects[first::_SPREAD] for first in range(min(_SPREAD, len(suspects)))]
@@ -121,4 +121,4 @@ def _after_death(claim: Claim, run: RunningChunk, death: Death, outcomes: Outcom
 
 
 def _died(position: int, lost: int, detail: str) -> Failure:
-    return Failure(position, "worker-died", f"{lost} of its processes died while they ran this item.{detail}")
+    return Failure(position, "worker-died", f"{lost} processes died while they ran this item.{detail}")

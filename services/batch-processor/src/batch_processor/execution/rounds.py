@@ -1,4 +1,4 @@
-"""Rounds of the background loops, which outlive the database's absence."""
+"""Rounds of the background loops, which survive outages of the database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TOGETHER_S = 0.1
 
 
 async def attempt(what: str, action: Callable[[], Awaitable[None]]) -> bool:
-    """Do `action` and return whether it was done; what the database refuses is left to the next round."""
+    """Run `action` and return whether it succeeded; a failure of the database is left to the next round."""
     try:
         await action()
     except DATABASE_FAILURES as error:
@@ -30,10 +30,10 @@ async def attempt(what: str, action: Callable[[], Awaitable[None]]) -> bool:
 async def wait(wake: asyncio.Event, *, most_s: float, least_s: float = _TOGETHER_S) -> None:
     """Wait until `wake` is set, but no longer than `most_s`; then clear it.
 
-    The wait is no shorter than `least_s`: what wakes a loop again and again under load is looked at together.
+    The wait takes at least `least_s`, so that repeated wake-ups under load are handled together.
     """
     began = time.monotonic()
-    # In this order a loop that nothing wakes wakes once.
+    # In this order, a loop without wake-ups sleeps only once per round.
     await until_set(wake, most_s)
     await asyncio.sleep(max(0.0, began + least_s - time.monotonic()))
     wake.clear()

@@ -1,4 +1,4 @@
-"""A claimed chunk at work: its items, what has ended of it, and what is to be tried again."""
+"""A claimed chunk that runs: its items, those that have ended, and those to retry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chassis.broker.envelope import Outgoing
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The batch that a chunk belongs to, and the chunk's attempt, as its items are told of them."""
+    """The batch that a chunk belongs to, and the chunk's attempt, as its items see them."""
 
     batch_id: UUID
     owner_id: str
@@ -33,7 +33,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An item that failed, and why."""
+    """An item that failed, and the reason."""
 
     position: int
     code: str
@@ -42,9 +42,9 @@ class Failure:
 
 @dataclass(slots=True)
 class Outcomes:
-    """Items that reached their end, and the commands that must leave with them. Results are JSON texts.
+    """Items that have ended, and the commands to send with them. Results are JSON texts.
 
-    `setbacks` are failed attempts at items that are tried again.
+    `setbacks` are failed attempts at items that will be retried.
     """
 
     positions: list[int] = field(default_factory=list)
@@ -67,10 +67,10 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """The end of the process in which a chunk was at work; one of the items at `suspects` caused it.
+    """The end of the process in which a chunk was running; one of the items at `suspects` caused it.
 
-    `is_late` tells that the process was killed because it did not end an item at its deadline, `is_shared`
-    that items of other chunks were at work beside these.
+    `is_late` is true when the process was killed because it did not end an item at its deadline, `is_shared`
+    when items of other chunks were running beside these.
     """
 
     detail: str
@@ -80,10 +80,10 @@ class Death:
 
 
 class RunningChunk(ABC):
-    """One claim of a chunk at work. `take` returns what has ended since it was last called.
+    """A claimed chunk that runs. `take` returns the outcomes since the last call.
 
-    `retries` are the positions to be tried again after `retry_delay_s`; `death` tells that the chunk ended
-    with its process. `not_begun` are known once `stop_beginning` was obeyed, and begin here no more.
+    `retries` are the positions to retry after `retry_delay_s`; `death` is set when the chunk ended with its
+    process. `not_begun` is set once `stop_beginning` has taken effect; these items no longer begin here.
     """
 
     def __init__(self, operation: Operation, items: Sequence[Item], *, attempt: int) -> None:
@@ -99,12 +99,12 @@ class RunningChunk(ABC):
 
     @property
     def size(self) -> int:
-        """Return how many items the claim has."""
+        """Return the number of items of the claim."""
         return len(self._items)
 
     @property
     def unfinished(self) -> list[int]:
-        """Return the positions of the items without an end, those to be tried again included."""
+        """Return the positions of the items that have not ended, including those to retry."""
         gone = self._ended | self._let_go
         return [item.position for item in self._items if item.position not in gone]
 
@@ -114,19 +114,19 @@ class RunningChunk(ABC):
         return taken
 
     def put_back(self, taken: Outcomes) -> None:
-        """Take back what could not be stored, for the next `take`."""
+        """Take back outcomes that could not be stored, for the next `take`."""
         taken.extend(self._outcomes)
         self._outcomes = taken
 
     def let_go(self, positions: Iterable[int]) -> None:
-        """Forget items that have not begun: they go on in other chunks."""
+        """Forget items that have not begun: they continue in other chunks."""
         self._let_go.update(positions)
         self.not_begun = []
 
     @abstractmethod
     def stop_beginning(self) -> None:
-        """Begin no more items; `execute` ends with those at work."""
+        """Begin no more items; `execute` returns once the running ones have ended."""
 
     @abstractmethod
     async def execute(self) -> None:
-        """Run all items; cancelling this stops them, and what has ended stays to be taken."""
+        """Run all items; cancelling this stops them, but keeps the outcomes of those that have ended."""

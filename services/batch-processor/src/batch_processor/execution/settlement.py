@@ -1,4 +1,4 @@
-"""Storing what chunks have come to: one transaction for all that report at a time."""
+"""Storing the reports on chunks: one transaction for all that report at once."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Fate: TypeAlias = Literal["done", "running", "ready", "delayed"]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a worker has to tell of a chunk that it claimed.
+    """A worker's report on a chunk that it claimed.
 
-    `begins` tells that a chunk which goes on is at work for the first time; `rests` go on by themselves, and
-    the chunk with the positions in `keeps`, if any are named.
+    `begins` is true when a chunk that continues reports for the first time; `rests` continue in new chunks,
+    and the chunk itself with the positions in `keeps`, if there are any.
     """
 
     claim: Claim
@@ -41,7 +41,7 @@ class Report:
 
     @property
     def changes_batch(self) -> bool:
-        """Return whether the batch's row has to know."""
+        """Return whether the batch's row must be updated."""
         has_news = self.outcomes or self.outcomes.setbacks or self.cancelled or self.rests
         return self.fate == "done" or self.begins or bool(has_news)
 
@@ -58,9 +58,9 @@ class Settlement:
         self._lease_s = lease_s
 
     async def store(self, reports: Sequence[Report]) -> dict[ChunkKey, str]:
-        """Store all of the reports or none; return the chunks that were still ours and the batch's status.
+        """Store all of the reports or none; return the chunks that were still ours with their batch's status.
 
-        Of a chunk that is done the status is `done`.
+        The status of a chunk that is done is `done`.
         """
         async with self._postgres.transaction() as connection:
             ours = await self._settle_chunks(connection, reports)
@@ -82,10 +82,10 @@ class Settlement:
                 counted = batches.record(begun, tallies[batch_id], now=now)
                 after.append(await self._create_rests(connection, counted, of_batch))
             await repository.save_progress(connection, after)
-            # Of a task that has succeeded at once all is known; asking again would be two statements of nine.
+            # All is known of a task that succeeded at once; reading it would be two of nine statements.
             views = await announce_finished(
                 connection,
-                # A chunk that is done may have been the last one before it said so.
+                # A batch may have finished before the last report of one of its chunks.
                 [batch for batch in after if not found[batch.id].is_finished],
                 results={
                     r.claim.batch_id: text

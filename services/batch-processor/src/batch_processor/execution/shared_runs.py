@@ -17,24 +17,24 @@ from batch_processor.execution.running_chunk import Death, Failure, Item, Runnin
 from batch_processor.operation import Operation
 from chassis import tracing
 
-# Of one payload: those of all parts are read by their process at a time.
+# The most bytes of one payload, because the process reads those of all parts at once.
 _MOST_BYTES = 64 * 1024
 
-# Makes the run of some items as if they were a chunk of the claim's.
+# Makes the run of items as if they were the claimed chunk.
 Start: TypeAlias = Callable[[Claim, Operation, Sequence[Item]], RunningChunk]
 
 
 class SharedRuns:
-    """Puts chunks together that begin in the same turn of the loop; `start` makes the run of all of them."""
+    """Combines chunks that begin in the same turn of the loop; `start` makes the run of all of them."""
 
     def __init__(self, start: Start) -> None:
         self._start = start
         self._open: dict[tuple[str, str, int], _Together] = {}
 
     def join(self, claim: Claim, operation: Operation, items: Sequence[Item]) -> RunningChunk | None:
-        """Return the chunk as a part of a run, or None for one that has to run by itself.
+        """Return the chunk as a part of a run, or None for one that must run alone.
 
-        What a process has died of runs alone, so that nothing else is to blame the next time.
+        A chunk with which a process has died runs alone, so that the next death shows who is to blame.
         """
         is_alone = operation.run_texts is None or len(items) != 1 or claim.lost or claim.suspect
         if is_alone or len(items[0].payload) > _MOST_BYTES:
@@ -42,9 +42,9 @@ class SharedRuns:
         return _Part(self, claim, operation, items)
 
     async def execute(self, part: _Part) -> None:
-        """Run `part` with the others that come before this turn of the loop has ended.
+        """Run `part` with the others that join before this turn of the loop has ended.
 
-        One that is cancelled leaves the others alone; with the last of them the run is cancelled.
+        Cancelling one does not affect the others; the run is cancelled with the last of them.
         """
         claim = part.claim
         key = (claim.owner_id, claim.operation, claim.attempt)
@@ -70,7 +70,7 @@ class SharedRuns:
         items = [Item(index, None, part.item.payload) for index, part in enumerate(parts)]
         run = self._start(first, operation, items)
         try:
-            # It works for all of them, so in the trace of none.
+            # It runs for all of them, and so in the trace of none.
             with tracing.none():
                 await run.execute()
         finally:
@@ -79,7 +79,7 @@ class SharedRuns:
 
 @dataclass(slots=True)
 class _Together:
-    """Chunks that run together, and what runs them."""
+    """Chunks that run together, and the task that runs them."""
 
     parts: list[_Part] = field(default_factory=list)
     running: asyncio.Task[None] | None = None
@@ -100,17 +100,17 @@ class _Part(RunningChunk):
         """Do nothing: the item begins with the run."""
 
     async def execute(self) -> None:
-        """Run the item with those of others; when this is cancelled, its outcome is not waited for."""
+        """Run the item with those of others; cancelling this gives up its outcome."""
         await self._shared.execute(self)
 
     def succeed(self, result: str) -> None:
-        """Take the item's result."""
+        """Store the item's result."""
         self._ended.add(self.item.position)
         self._outcomes.positions.append(self.item.position)
         self._outcomes.results.append(result)
 
     def fail(self, failure: Failure, *, is_last: bool) -> None:
-        """Take a failed attempt at the item, which is its last or is followed by another."""
+        """Store a failed attempt at the item, which is the last or will be followed by another."""
         own = replace(failure, position=self.item.position)
         if is_last:
             self._ended.add(own.position)
@@ -120,12 +120,12 @@ class _Part(RunningChunk):
             self._outcomes.setbacks.append(own)
 
     def die(self, death: Death, *, is_to_blame: bool) -> None:
-        """Learn that the item was at work when the process died, alone or beside others."""
+        """Note that the item was running when the process died, alone or beside others."""
         self.death = replace(death, suspects=[self.item.position], is_shared=not is_to_blame)
 
 
 def _hand_out(run: RunningChunk, parts: Sequence[_Part]) -> None:
-    """Give each part that waits what has become of its item, whose index is its position in `run`."""
+    """Pass each waiting part the outcome of its item, whose index is its position in `run`."""
     outcomes, death = run.take(), run.death
     waiting = {index: part for index, part in enumerate(parts) if not part.has_left}
     for index, result in zip(outcomes.positions, outcomes.results, strict=True):

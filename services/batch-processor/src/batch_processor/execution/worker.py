@@ -23,25 +23,25 @@ from chassis.postgres import TRANSACTION_CONFLICTS, Postgres
 
 log = logging.get(__name__)
 
-# Owners that one look considers; the next look begins behind them.
+# Owners that one search considers; the next one begins after them.
 _OWNERS = 64
-# Chunks whose results share a transaction: those that ran together, and what else has ended.
+# The most chunks whose results share a transaction: those that ran together, and others that have ended.
 _GROUP = 128
-# Another process stores work without a word to this one.
+# Another process stores work without notice to this one.
 _POLL_S = 0.5
 _PAUSE_S = 1.0
 # Slots that become free, and chunks that end, within this time share a statement.
 _TOGETHER_S = 0.005
 
-# Makes the run of a chunk: its items by the operation.
+# Makes the run of a chunk: of its items by the operation.
 Runs: TypeAlias = Callable[[Claim, Operation, Sequence[Item]], RunningChunk]
-# `gone`: the chunk is no longer ours, and nothing of it may be stored.
+# `gone`: the chunk is no longer ours, and none of its outcomes may be stored.
 Ending: TypeAlias = Literal["done", "cancelled", "interrupted", "gone"]
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkTiming:
-    """The lease of a chunk, the pause between its signs of life, and the length of its turn (seconds)."""
+    """The lease of a chunk, the pause between its renewals, and the length of its turn (seconds)."""
 
     lease_s: float = 15
     checkpoint_s: float = 1
@@ -50,15 +50,15 @@ class ChunkTiming:
 
 @dataclass(eq=False, slots=True)
 class _Work:
-    """A chunk at work. `beyond` are its items that did not fit into memory."""
+    """A running chunk. `beyond` are its items that did not fit into memory."""
 
     claim: Claim
     run: RunningChunk
     beyond: Rest | None
     turn_ends_at: float
-    # The first chunk starts the batch: with its results, or when it takes longer than a checkpoint.
+    # Whether the batch was started: by the first chunk's results, or when it takes longer than a checkpoint.
     has_begun: bool
-    # Its turn has ended before all of its items had begun.
+    # Whether its turn has ended before all of its items had begun.
     has_had_turn: bool = False
     ending: Ending = "done"
     # Held while it reports, so that its last report comes after the one on its way.
@@ -66,14 +66,14 @@ class _Work:
     task: asyncio.Task[None] | None = None
 
     def end(self, ending: Ending) -> None:
-        """Stop the items at work."""
+        """Stop the running items."""
         self.ending = ending
         if self.task is not None:
             self.task.cancel()
 
 
 class Worker:
-    """Runs chunks in `slots`, a quarter of which are kept for owners that have nothing at work."""
+    """Runs chunks in `slots`, a quarter of which are reserved for owners without running chunks."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Worker:
         self._paused = PausedWork()
         # None for a chunk that is reported without being run.
         self._works: dict[ChunkKey, _Work | None] = {}
-        # Of these the ones that have no slot of their own.
+        # Those of `_works` that have no slot of their own.
         self._riding: set[ChunkKey] = set()
         self._light = [name for name, operation in operations.items() if operation.run_texts is not None]
         self._reports: asyncio.Queue[Report] = asyncio.Queue()
@@ -114,14 +114,14 @@ class Worker:
         self._wake.set()
 
     async def close(self, timeout_s: float) -> None:
-        """Begin nothing more, stop what runs and give back what is not done, within `timeout_s` seconds."""
+        """Begin no more chunks, stop running ones and return unfinished ones, within `timeout_s` seconds."""
         self._is_stopping = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._stop_all()
 
     async def _stop_all(self) -> None:
-        # What is being claimed is in hand before it can be stopped.
+        # A claim in progress must be complete before its chunks can be stopped.
         async with self._claiming:
             for work in filter(None, list(self._works.values())):
                 work.end("interrupted")
@@ -130,13 +130,13 @@ class Worker:
             await self._freed.wait()
 
     async def pull_forever(self) -> None:
-        """Claim chunks for free slots, for ever."""
+        """Claim chunks for free slots, until cancelled."""
         while True:
             await rounds.attempt("pull", self.pull)
             await rounds.wait(self._wake, most_s=_POLL_S, least_s=_TOGETHER_S)
 
     async def report_forever(self) -> None:
-        """Store what has ended, for ever: together what ended at a time."""
+        """Store the reports of ended chunks, several at once, until cancelled."""
         while True:
             reports = [await self._reports.get()]
             if len(self._works) > 1:
@@ -146,7 +146,7 @@ class Worker:
             await self._store(reports)
 
     async def keep_forever(self) -> None:
-        """Renew the leases of what runs, store what has ended of it, and learn of cancellations, for ever."""
+        """Renew leases of running chunks, store their outcomes and notice cancellations, until cancelled."""
         while True:
             await asyncio.sleep(self._timing.checkpoint_s)
             await rounds.attempt("renew", self.checkpoint)
@@ -193,7 +193,7 @@ class Worker:
         if self._is_stopping:
             self._reports.put_nowait(Report(claim, "ready"))
         elif operation is None:
-            log.warning("this worker lacks an operation", operation=claim.operation)
+            log.warning("chunk postponed: this worker lacks the operation", operation=claim.operation)
             self._reports.put_nowait(Report(claim, "delayed"))
         elif (report := reports.of_lost(chunk)) is not None:
             self._reports.put_nowait(report)
@@ -237,7 +237,7 @@ class Worker:
         metrics.BATCH_CHUNK_SECONDS.labels(claim.operation).observe(time.perf_counter() - started)
 
     async def checkpoint(self) -> None:
-        """Report on everything at work, and stop what was cancelled, has had its turn, or is ours no more."""
+        """Report on running chunks; stop those that were cancelled, had their turn, or are no longer ours."""
         if self._not_run:
             async with self._postgres.connection() as connection:
                 await claims.give_back(connection, self._not_run)
@@ -289,14 +289,14 @@ class Worker:
                     work.run.stop_beginning()
 
     async def _store(self, reports: Sequence[Report]) -> None:
-        """Store reports; what cannot be stored with others is stored, or given up, alone."""
+        """Store reports; if that fails, store each alone, and give up those that cannot be stored."""
         while True:
             try:
                 await self._settlement.store(reports)
                 break
             except (DatabaseUnavailable, TimeoutError, *TRANSACTION_CONFLICTS) as error:
                 # None of the chunks is to blame.
-                log.warning("results wait for the database", reason=redaction.safe_message(error))
+                log.warning("results cannot be stored, retrying", reason=redaction.safe_message(error))
                 await asyncio.sleep(_PAUSE_S)
             except Exception as error:
                 if len(reports) == 1:
@@ -312,10 +312,8 @@ class Worker:
         self._wake.set()
 
     async def _give_up(self, claim: Claim, error: Exception) -> None:
-        """Treat the chunk as that of a lost worker: the next ones cut it up until the culprit is alone."""
-        log.error(
-            "results cannot be stored", batch_id=str(claim.batch_id), chunk=claim.number, exc_info=error
-        )
+        """Treat the chunk as that of a lost worker, so that it is split until the culprit is alone."""
+        log.error("chunk given up", batch_id=str(claim.batch_id), chunk=claim.number, exc_info=error)
 
         async def give_back() -> None:
             async with self._postgres.connection() as connection:

@@ -1,1 +1,1 @@
-"""Limits: how many items may be at work, and how many may begin in a time, over all workers."""
+"""Limits over all workers: how many items may run at once, and how many may begin in a given time."""

@@ -15,26 +15,26 @@ from batch_processor.operation import Operation
 from chassis import metrics
 from chassis.postgres import Postgres
 
-# Between two looks while something waits, and while nothing does. Another process ends items without a word.
+# Pauses between two passes, with and without waiting chunks. Another process ends items without notice.
 _EVERY_S = 0.1
 _IDLE_S = 1.0
 _LEAST_S = 0.01
-# Queues that one look considers, the first chunks of them all, and the pieces that pass in one transaction.
+# Queues that one pass considers, their first chunks in total, and the pieces that pass in one transaction.
 _QUEUES = 100
 _CHUNKS = 1600
 _PIECES = 200
 _GATED_STEP = 1000
 _MEASURE_EVERY_S = 5.0
 _CLEAN_EVERY_S = 600.0
-# A server that took over from a lost one may give a stamp once more: now and then everything is looked at.
+# A server that took over from a lost one may repeat a stamp: now and then everything is measured.
 _LOOK_WHOLE_EVERY_S = 60.0
 _FIRST: Pair = ("", "")
 
 
 class Admission:
-    """One at a time, whichever coordinator it is in. `ready` is called when chunks became ready.
+    """Lets chunks through, in one coordinator at a time. `ready` is called when chunks became ready.
 
-    What waits is not in the lanes of the workers: a limit that is used up delays only what counts under it.
+    Waiting chunks are not in the lanes of the workers: an exhausted limit delays only what counts under it.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Admission:
         self._look_whole_at = self._measure_at = self._clean_at = 0.0
 
     def wake(self) -> None:
-        """Look soon: something waits that did not, or there is more room."""
+        """Run a pass soon: more chunks wait, or there is more room."""
         self._wake.set()
 
     async def admit_forever(self) -> None:
-        """Let through what the limits allow, for ever."""
+        """Let through what the limits allow, until cancelled."""
         while True:
             await rounds.attempt("admit", self.admit)
             await rounds.wait(self._wake, most_s=_EVERY_S if self._has_waiting else _IDLE_S, least_s=_LEAST_S)
@@ -108,7 +108,7 @@ class Admission:
         return self._limits.of_batch(batch_id, operation, options), known.piece if known else 1
 
     async def _maintain(self) -> None:
-        """Count what waits, gate what was made before there were limits, and remove old charges."""
+        """Count waiting chunks, gate those that are older than the limits, and remove old charges."""
         now = time.monotonic()
         if now < self._measure_at:
             return

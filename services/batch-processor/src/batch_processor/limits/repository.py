@@ -21,15 +21,15 @@ _MOST_COUNTED = 10_000
 
 # A gate and an owner.
 Pair: TypeAlias = tuple[str, str]
-# Returns the limits of a batch of an operation with options, and how many of its items begin together.
+# Returns the limits of a batch, by its id, operation and options, and how many of its items begin together.
 Rules: TypeAlias = Callable[[UUID, str, str], tuple[tuple[Limit, ...], int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What is used under each key: items in hand, those of them that nobody has claimed, and charges.
+    """The usage of each key: items in hand, those of them that no worker has claimed, and charges.
 
-    Nothing that was let through and is not done has a stamp before `passed_from`.
+    No chunk that was let through and is not done has a stamp before `passed_from`.
     """
 
     of_keys: Mapping[str, tuple[int, int, int]]
@@ -42,14 +42,14 @@ async def lock(connection: Connection) -> bool:
 
 
 async def has_waiting(connection: Connection) -> bool:
-    """Return whether anything waits for its limits."""
+    """Return whether any chunk waits for its limits."""
     return bool(await connection.fetchval(_SQL["has_waiting"]))
 
 
 async def find_waiting(
     connection: Connection, after: Pair, rules: Rules, *, most: int, chunks: int
 ) -> tuple[list[Queue], Pair | None]:
-    """Return up to `most` queues behind `after`, with their first `chunks`, and the last of the pairs."""
+    """Return up to `most` queues after `after`, each with its first `chunks`, and the last pair."""
     rows = await connection.fetch(_SQL["find_waiting"], *after, most, chunks)
     found: list[Queue] = []
     last: Pair | None = None
@@ -63,7 +63,7 @@ async def find_waiting(
                 first_position=row["first_position"],
                 last_position=row["last_position"],
                 positions=row["left_positions"],
-                # One of which nothing is left ends when a worker has taken it.
+                # A chunk without items left ends when a worker has claimed it.
                 items=len(row["left_positions"]) or 1
                 if row["left_positions"] is not None
                 else row["remaining"],
@@ -76,7 +76,7 @@ async def find_waiting(
 
 
 async def measure(connection: Connection, limits: Iterable[Limit], *, passed_from: int) -> Usage:
-    """Return what is used under all keys."""
+    """Return the usage of all keys."""
     rated = [limit for limit in limits if limit.rate is not None]
     keys, windows = [limit.key for limit in rated], [limit.window_s for limit in rated]
     rows = await connection.fetch(_SQL["measure_keys"], passed_from, keys, windows)
@@ -85,9 +85,9 @@ async def measure(connection: Connection, limits: Iterable[Limit], *, passed_fro
 
 
 async def let_through(connection: Connection, passages: Sequence[Passage]) -> int:
-    """Make what passes ready, cut from what goes on waiting; return how many items passed.
+    """Make the passing pieces ready, cut from chunks that keep waiting; return how many items passed.
 
-    A chunk that somebody else holds or cancels meanwhile stays as it is.
+    A chunk that another transaction has locked or cancelled meanwhile stays as it is.
     """
     wanted = {(passage.chunk.batch_id, passage.chunk.number): passage for passage in passages}
     rows = await connection.fetch(_SQL["lock_waiting"], *map(list, zip(*wanted, strict=True)))
@@ -124,7 +124,7 @@ async def _cut(connection: Connection, passages: Sequence[Passage]) -> None:
         if p.items < p.chunk.items
     ]
     await connection.execute(_SQL["shrink_waiting"], _json(rests))
-    # Of the others nothing is left: they would wait for room, and have no use for it.
+    # Nothing is left of the other chunks, which would wait for room that they do not need.
     emptied = [(p.chunk.batch_id, p.chunk.number) for p in passages if p.items == p.chunk.items]
     if emptied:
         await connection.execute(_SQL["remove_emptied"], *map(list, zip(*emptied, strict=True)))
@@ -140,12 +140,12 @@ def _marked(passage: Passage, *, number: int) -> dict[str, object]:
 
 
 def _json(rows: Sequence[Mapping[str, object]]) -> str:
-    # `default`: the driver gives ids of a type of its own.
+    # `default`: the driver returns ids of a type of its own.
     return orjson.dumps(rows, default=str).decode()
 
 
 async def gate_chunks(connection: Connection, operations: Sequence[str], *, most: int) -> int:
-    """Let chunks of `operations` wait that were made before these had limits; return how many."""
+    """Make chunks of `operations` wait that were created before these had limits; return how many."""
     tag = await connection.execute(_SQL["gate_chunks"], operations, most)
     return affected_rows(tag)
 
@@ -156,5 +156,5 @@ async def count_waiting(connection: Connection) -> int:
 
 
 async def remove_charges(connection: Connection) -> None:
-    """Remove charges that no rate looks at any more."""
+    """Remove charges that no longer count for any rate."""
     await connection.execute(_SQL["remove_charges"])

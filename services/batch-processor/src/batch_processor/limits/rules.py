@@ -1,4 +1,4 @@
-"""Which limits hold for a batch: its own, those of its operation, and those of the key that this names."""
+"""The limits of a batch: its own, those of its operation, and those of the operation's limit key."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ log = logging.get(__name__)
 
 OPERATION = "operation:"
 BATCH = "batch:"
-# A rate is counted in so many slots: what begins within any period is never more than the rate allows, and in
-# the long run less by up to one part in as many.
+# A rate is counted in so many slots: no more items begin within any period than the rate allows, and in the
+# long run fewer by up to one part in this number.
 _SLOTS = 100
 _SHORTEST_SLOT_S = 0.01
 _RULE = re.compile(r"(?P<items>[1-9]\d{0,6})(?:/(?P<per_s>[1-9]\d{0,4}))?")
@@ -28,7 +28,7 @@ _RULE = re.compile(r"(?P<items>[1-9]\d{0,6})(?:/(?P<per_s>[1-9]\d{0,4}))?")
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Under `key`, up to `max_concurrency` items may be at work, and as many may begin as `rate` allows."""
+    """Under `key`, up to `max_concurrency` items may run at once, and as many may begin as `rate` allows."""
 
     key: str
     max_concurrency: int | None = None
@@ -36,19 +36,19 @@ class Limit:
 
     @property
     def slot_s(self) -> float | None:
-        """Return the length in seconds of a slot in which what begins is counted; None without a rate."""
+        """Return the length in seconds of a slot of the rate; None without a rate."""
         return None if self.rate is None else max(_SHORTEST_SLOT_S, self.rate.per_s / _SLOTS)
 
     @property
     def window_s(self) -> float:
-        """Return how long what has begun counts, in seconds from the beginning of its slot."""
+        """Return how long an item that has begun counts, in seconds from the start of its slot."""
         return 0.0 if self.rate is None else self.rate.per_s + (self.slot_s or 0)
 
     def room(self, *, in_hand: int, unclaimed: int, charged: int) -> int:
-        """Return how many items more may be let through.
+        """Return how many more items may be let through.
 
-        `in_hand` were let through and are not done, `unclaimed` of them no worker has claimed yet, and
-        `charged` were claimed within the window.
+        `in_hand` items were let through and are not done, `unclaimed` of them were not claimed by a worker
+        yet, and `charged` items were claimed within the window.
         """
         rooms = [] if self.max_concurrency is None else [self.max_concurrency - in_hand]
         if self.rate is not None:
@@ -64,8 +64,8 @@ class Limit:
 def parse(text: str) -> dict[str, Limit]:
     """Return the limits of a setting by their keys: `provider:alpaca=200/60,operation:http.request=5`.
 
-    A number is how many items may be at work; `200/60` is how many may begin within 60 seconds. A key may
-    have both. Raise `ValueError` that names the part which cannot be read.
+    A number is the items that may run at once; `200/60` means that 200 may begin within 60 seconds. A key may
+    have both. Raise `ValueError` with the part that cannot be read.
     """
     found: dict[str, Limit] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -73,8 +73,8 @@ def parse(text: str) -> dict[str, Limit]:
         rule = _RULE.fullmatch(value)
         if not re.fullmatch(LIMIT_KEY, key) or key.startswith(BATCH) or rule is None:
             raise ValueError(
-                f"{part!r} is no limit: write provider:alpaca=200/60 for 200 items in 60 seconds, or "
-                "operation:http.request=5 for 5 items at work"
+                f"{part!r} is not a limit: write provider:alpaca=200/60 for 200 items in 60 seconds, or "
+                "operation:http.request=5 for 5 items at once"
             )
         limit, items = found.get(key, Limit(key)), int(rule["items"])
         given = limit.max_concurrency if rule["per_s"] is None else limit.rate
@@ -113,11 +113,11 @@ class LimitBook:
             unused.pop(key, None)
             unused.pop(operation.limit_key or "", None)
         for key in unused:
-            log.warning("no operation counts under the key of a limit", key=key)
+            log.warning("limit is unused: no operation counts under its key", key=key)
 
     @property
     def limited_operations(self) -> list[str]:
-        """Return the operations of which every batch has limits."""
+        """Return the operations whose batches all have limits."""
         return list(self._of_operation)
 
     def of_operation(self, name: str) -> tuple[Limit, ...]:
@@ -138,7 +138,7 @@ class LimitBook:
 
 
 def rooms(limits: Iterable[Limit], used: Mapping[str, tuple[int, int, int]]) -> dict[str, int]:
-    """Return how many items more each key lets through; `used` has `in_hand`, `unclaimed` and `charged`."""
+    """Return how many more items each key lets through; `used` has `in_hand`, `unclaimed` and `charged`."""
     found = {}
     for limit in limits:
         in_hand, unclaimed, charged = used.get(limit.key, (0, 0, 0))
@@ -147,7 +147,7 @@ def rooms(limits: Iterable[Limit], used: Mapping[str, tuple[int, int, int]]) -> 
 
 
 def _own(batch_id: UUID, options: str) -> tuple[Limit, ...]:
-    # Of most batches, without being read.
+    # Most batches have no limits of their own; their options need not be parsed.
     if "max_concurrency" not in options and "rate_limit" not in options:
         return ()
     given = batch_options.read(json.loads(options))

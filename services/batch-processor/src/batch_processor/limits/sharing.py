@@ -1,4 +1,4 @@
-"""Who passes first where limits leave little room: owners in turn, then priority, then age."""
+"""The order in which items pass where limits leave little room: by owner in turn, priority, and age."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batch_processor.limits.rules import Limit
 
 @dataclass(frozen=True, slots=True)
 class WaitingChunk:
-    """A chunk that waits for its limits; without `positions` it is a whole run of them."""
+    """A chunk that waits for its limits; without `positions` it has all from the first to the last."""
 
     batch_id: UUID
     number: int
@@ -22,7 +22,7 @@ class WaitingChunk:
     items: int
 
     def part(self, start: int, items: int) -> dict[str, object]:
-        """Return the columns of a chunk that has `items` of this one's, from the one at `start` on."""
+        """Return the columns of a chunk with `items` items of this one, from index `start` on."""
         listed = None if self.positions is None else list(self.positions[start : start + items])
         first = self.first_position + start if listed is None else listed[0]
         last = first + items - 1 if listed is None else listed[-1]
@@ -61,10 +61,10 @@ class Passage:
 def share(
     queues: Sequence[Queue], rooms: Mapping[str, int], *, order: Iterable[str], most: int
 ) -> tuple[list[Passage], list[str]]:
-    """Return what passes, in up to `most` pieces, and the owners in the order of the next time.
+    """Return the passages, in up to `most` pieces, and the owners in their order for the next call.
 
     Each owner in turn lets a piece pass, from the first of its queues that has room under all of its limits.
-    `order` is that of the last time: whoever has passed stands behind those who have not.
+    `order` is that of the last call: owners that were served follow those that were not.
     """
     left = dict(rooms)
     lines: dict[str, list[_Line]] = {}
@@ -80,7 +80,7 @@ def share(
             served[owner] = pieces
             pieces += 1
     passed = [passage for of_owner in lines.values() for line in of_owner for passage in line.passed]
-    # In a stable order, so that those who have got nothing keep theirs.
+    # The sort is stable, so that owners that were not served keep their order.
     return passed, sorted(owners, key=served.__getitem__)
 
 
@@ -93,7 +93,7 @@ class _Line:
         self._behind = iter(queue.chunks)
 
     def let_pass(self, left: dict[str, int]) -> bool:
-        """Let a piece pass and take it from what is `left` under its keys; return whether there was room."""
+        """Let a piece pass and subtract it from what is `left` of its keys; return whether there was room."""
         # Without a limit, as after a change of the settings, there is room for all.
         room = min((left[limit.key] for limit in self._queue.limits), default=self._queue.piece)
         if room <= 0:

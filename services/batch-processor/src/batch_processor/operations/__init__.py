@@ -1,4 +1,4 @@
-"""The operations on offer, found by the entry point group `tickwire.operations`."""
+"""The installed operations, found by the entry point group `tickwire.operations`."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ GROUP = "tickwire.operations"
 
 
 class InvalidOperation(Exception):
-    """An entry point of the group does not lead to an `Operation` of its own name."""
+    """An entry point of the group does not lead to an `Operation` of the same name."""
 
 
 @functools.cache
 def installed() -> Mapping[str, EntryPoint]:
-    """Return the entry points of the installed operations by name; they are looked for once."""
+    """Return the entry points of the installed operations by name; search for them only once."""
     return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
 
 
 def load(name: str) -> Operation:
-    """Return the installed operation `name`. Raise `InvalidOperation` when there is none that works."""
+    """Return the installed operation `name`. Raise `InvalidOperation` when it is missing or broken."""
     if name not in installed():
         installed.cache_clear()
     entry = installed().get(name)
     if entry is None:
         raise InvalidOperation(
             f"No operation {name!r} is installed; there are {', '.join(installed())}. "
-            "After a change of the entry point in pyproject.toml, install the package again."
+            "After a change of the entry point in pyproject.toml, reinstall the package."
         )
     package = entry.dist.name if entry.dist is not None else "an unknown package"
     try:
@@ -37,7 +37,7 @@ def load(name: str) -> Operation:
     except Exception as error:
         raise InvalidOperation(
             f"The operation {name!r} of the package {package} cannot be imported from {entry.value}: "
-            f"{error!r}. Mend the package, or uninstall it: pip uninstall {package}"
+            f"{error!r}. Fix the package, or uninstall it: pip uninstall {package}"
         ) from error
     if not isinstance(operation, Operation):
         raise InvalidOperation(
@@ -54,6 +54,6 @@ def load(name: str) -> Operation:
 def discover() -> Mapping[str, Operation]:
     """Return all installed operations by name.
 
-    One that cannot be imported ends the start: a service that silently lacks it would fail batches.
+    Raise `InvalidOperation` for one that cannot be imported: a service that lacked it would fail batches.
     """
     return {name: load(name) for name in installed()}

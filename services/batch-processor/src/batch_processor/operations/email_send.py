@@ -13,8 +13,8 @@ from contracts.scopes import Scope
 
 
 async def run(mail: Mail, context: Context) -> Json:
-    """Put the mail on its way and return its id."""
-    # The same id whenever the item runs: the mail service takes it once.
+    """Send the command for the mail and return the mail's id."""
+    # The same id whenever the item runs, so that the mail service accepts the mail once.
     email_id = uuid5(context.batch_id, str(context.position))
     command = SendEmail.of(
         mail,

@@ -22,7 +22,7 @@ MOST_HEADERS = 50
 MOST_TIMEOUT_S = 30
 _MOST_HEADER_BYTES = 16 * 1024
 _MOST_TOLD = 200
-# Headers of the connection, and those that tell a server who asks: set here, or not at all.
+# Headers of the connection, and those that identify the client to a server: set here, or not at all.
 _REFUSED_HEADERS = re.compile(
     r"(?:host|content-length|transfer-encoding|connection|keep-alive|upgrade|te|trailer|expect|via|forwarded"
     r"|accept-encoding|proxy-.*|x-forwarded-.*|x-real-ip|x-aws-ec2-metadata-.*|metadata(-flavor)?)",
@@ -32,7 +32,7 @@ _MAY_PASS = frozenset({408, 425, 429})
 
 
 class HttpClientError(ServiceError):
-    """The server answered with a status that a repetition does not change."""
+    """The server answered with a status that a retry will not change."""
 
     code = "http-client-error"
 
@@ -44,9 +44,9 @@ class HttpServerError(ServiceError):
 
 
 def _own(name: str) -> str:
-    # Many servers do not tell `_` from `-` in a name.
+    # Many servers treat `_` and `-` in a name as the same.
     if _REFUSED_HEADERS.fullmatch(name.replace("_", "-")):
-        raise ValueError("this header is set by the connection, or not sent")
+        raise ValueError("must not be set: the service sets this header itself, or does not send it")
     return name
 
 
@@ -57,7 +57,7 @@ HeaderValue = Annotated[str, Field(pattern=r"^[\x20-\x7e]{0,4096}$")]
 class Wish(BaseModel):
     """A request to a public server: with a `body` of text, with `content` that is sent as JSON, or neither.
 
-    Headers are stored with the item for as long as the batch is kept: give secrets that can be revoked.
+    Headers are stored with the item as long as the batch is kept: use only secrets that can be revoked.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -75,27 +75,27 @@ class Wish(BaseModel):
     @model_validator(mode="after")
     def _is_bounded(self) -> Wish:
         if self.body is not None and self.content is not None:
-            raise ValueError("give body or content, not both")
+            raise ValueError("must have body or content, not both")
         if len(self.sent()) > MOST_BODY:
-            raise ValueError(f"what is sent may have {MOST_BODY} bytes")
+            raise ValueError(f"the body that is sent may have at most {MOST_BODY} bytes")
         if len({name.lower() for name in self.headers}) < len(self.headers):
-            raise ValueError("a header is given twice: its name has no case")
+            raise ValueError("headers must not have the same name twice; case does not matter")
         if sum(len(name) + len(value) for name, value in self.headers.items()) > _MOST_HEADER_BYTES:
-            raise ValueError(f"the headers may have {_MOST_HEADER_BYTES} bytes in all")
+            raise ValueError(f"the headers may have at most {_MOST_HEADER_BYTES} bytes in total")
         return self
 
     def sent(self) -> bytes:
-        """Return the body of the request. Raise `ValueError` for content that JSON cannot say."""
+        """Return the body of the request. Raise `ValueError` for content that JSON cannot express."""
         if self.content is None:
             return (self.body or "").encode()
-        # Numbers of any size as they are: another writer of JSON would refuse integers beyond 64 bits.
+        # Keeps numbers of any size: `orjson` would reject integers beyond 64 bits.
         return json.dumps(self.content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 async def run(wish: Wish, context: Context) -> Json:
     """Return the answer's status, headers and body. Raise an error for a status that is not 2xx.
 
-    An attempt has the same `Idempotency-Key` as the one before it, so that a server can tell a repetition.
+    All attempts have the same `Idempotency-Key`, so that a server can recognise a repetition.
     """
     headers = {name.lower(): value for name, value in wish.headers.items()}
     headers.setdefault("idempotency-key", f'"{uuid5(context.batch_id, str(context.position))}"')

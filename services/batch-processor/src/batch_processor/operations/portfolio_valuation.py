@@ -24,19 +24,19 @@ from contracts.scopes import Scope
 from contracts.stocks import Day, Symbol
 
 MOST_POSITIONS = 200
-# Closes that are asked for side by side.
+# Closes that are requested at once.
 _SIDE_BY_SIDE = 8
 _FIRST_ZONE = timedelta(hours=14)
 _TOO_MANY = 10**12
 _NUMBER = r"^-?[0-9]{1,12}(\.[0-9]{1,8})?$"
-# Symbols without a price whose reasons the error tells.
+# Symbols without a price whose reasons are in the error.
 _MOST_REASONS = 10
 # Products of a price and a quantity, and sums of 200 of them, have fewer digits: nothing is rounded.
 _EXACT = Arithmetic(prec=80, traps=[Inexact])
 
 
 def _quantity(value: object) -> Decimal:
-    # A number as it is written: the binary fraction of a float would not come back.
+    # From the text of a number, because a float's binary fraction has other digits.
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _TOO_MANY
     text = format(Decimal(str(value)), "f") if is_number else value
     if not isinstance(text, str) or not re.fullmatch(_NUMBER, text):
@@ -65,7 +65,7 @@ class Position(BaseModel):
 
 
 class Portfolio(BaseModel):
-    """The positions of a portfolio, and the day on which they are valued; without one it is now.
+    """The positions of a portfolio, and the day on which they are valued; without a day, now.
 
     On a `date` the quantities are the shares of that day: prices are raw closes, before any later split.
     """
@@ -89,11 +89,11 @@ async def run(portfolio: Portfolio, context: Context) -> Json:
     """Return the value of each position and the totals by currency, all of them exact, as texts.
 
     Raise an error that names the symbols without a price: a total without them would be wrong. Raise
-    `InvalidItem` for a day that has not come.
+    `InvalidItem` for a day in the future.
     """
-    # Somewhere on earth the day has begun, or it lies in the future everywhere.
+    # A day is in the future only if it has not begun anywhere on earth.
     if portfolio.date is not None and portfolio.date > (datetime.now(UTC) + _FIRST_ZONE).date():
-        raise InvalidItem(f"date: {portfolio.date} lies in the future, and has no closes yet")
+        raise InvalidItem(f"date: {portfolio.date} is in the future and has no closes yet")
     symbols = list(dict.fromkeys(position.symbol for position in portfolio.positions))
     if portfolio.date is None:
         found = await _newest(symbols, context)

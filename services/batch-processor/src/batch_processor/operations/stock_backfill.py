@@ -1,4 +1,4 @@
-"""`stock.backfill`: keeps the raw daily bars of one symbol per item, so that no provider is asked again."""
+"""`stock.backfill`: stores the raw daily bars of one symbol per item, so that no provider is asked again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ASK_S = 60
 
 
 class Wish(BaseModel):
-    """The symbol and the days whose bars are to be kept; without an `end` up to yesterday."""
+    """The symbol and the days whose bars to store; without an `end`, up to yesterday."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -31,7 +31,7 @@ class Wish(BaseModel):
 
 
 async def run(wish: Wish, context: Context) -> Json:
-    """Return the kept range of the symbol and the number of bars written. Raise stock-data's error."""
+    """Return the stored range of the symbol and the number of bars written. Raise stock-data's error."""
     question = BackfillBars(owner_id=context.owner_id, symbol=wish.symbol, start=wish.start, end=wish.end)
     kept = await context.ask(question, Backfilled, timeout_s=_ASK_S)
     return kept.model_dump(mode="json")

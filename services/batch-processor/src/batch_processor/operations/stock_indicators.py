@@ -1,4 +1,4 @@
-"""`stock.indicators`: moving averages and relative strength of one symbol per item, computed off the loop."""
+"""`stock.indicators`: moving averages and relative strength of one symbol per item, in another process."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class Wish(BaseModel):
 
 
 async def run(wish: Wish, context: Context) -> Json:
-    """Return the last values of the indicators with their days and, on wish, their series."""
+    """Return the last values of the indicators with their days and, on request, their series."""
     since = None
     if wish.start is not None:
-        # Earlier trading days, 5 in 7 days, warm the averages up.
+        # The averages need earlier trading days, 5 in 7 days.
         days_before = max(indicators.lookback(name) for name in wish.indicators) * 7 // 5 + 14
         most = (wish.start - date.min).days
         since = max(date(1900, 1, 1), wish.start - timedelta(days=min(days_before, most)))

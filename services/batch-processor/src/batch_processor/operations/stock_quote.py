@@ -1,4 +1,4 @@
-"""`stock.quote`: the newest quote of one symbol per item. Items that are at work together ask together."""
+"""`stock.quote`: the newest quote of one symbol per item. Items that run together share a request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAME = "stock.quote"
 
 
 class Wish(BaseModel):
-    """The symbol whose quote is wanted."""
+    """The symbol to quote."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -98,9 +98,8 @@ WHERE owner_id = $1 AND operation IS NOT NULL AND status <> 'abandoned'
 GROUP BY status
 
 -- name: work_of
--- Of each batch the items at work, whether others wait for its limits while none is about to begin, and what an
--- administrator has paused that keeps it from going on; and of a task the attempt that is due next, after one that
--- failed.
+-- The running items of each batch, whether others wait for its limits while none is about to begin, and the kind of
+-- pause by an administrator that stops it; and for a task the attempt that is due next, after one that failed.
 SELECT
     b.id AS batch_id,
     coalesce((SELECT sum(remaining) FROM chunks WHERE batch_id = b.id AND state = 'running'), 0)::int AS running,
@@ -129,7 +128,7 @@ WHERE batch_id = ANY($1::uuid[]) AND position = 0
 SELECT batch_id, code, detail, failed_at FROM attempts WHERE batch_id = ANY($1::uuid[]) AND position = 0 ORDER BY nth
 
 -- name: add_tasks
--- Tasks of which there is no row yet, each written once. The scopes of a task come as one text, separated by spaces.
+-- Inserts tasks that have no row yet. The scopes of a task are one text, separated by spaces.
 INSERT INTO batches (
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received, chunk_count,
     revision, appended_at, metadata, expires_at, on_finished, scopes, traceparent, request_id

@@ -1,10 +1,10 @@
 -- name: claim_chunks
 -- $1 owners, $2 lanes, $3, $4 and $5 where they begin, $6 chunks to claim, $7 of them for any owner: the others are
--- for owners with none at work; no chunk at work has a stamp before $9. An owner's turn is what it has at work;
--- priority and age decide among its own chunks. Tasks of an operation of $10 take up to $11 tasks along that come
--- next in their lane: they run together, so those ride in a slot that has its turn. Nothing of the operations $12 is
--- claimed. The commit need not wait for the disk: a claim that a crash takes back only lets the chunk run again. What
--- counts under a key with a rate is charged here, when it begins.
+-- for owners without running chunks; no running chunk has a stamp before $9. The number of an owner's running chunks
+-- decides on its turn; priority and age decide among its own chunks. Tasks of an operation in $10 bring along up to
+-- $11 tasks that come next in their lane: they run together in one slot. No chunk of the operations $12 is claimed.
+-- The commit need not wait for the disk: if a crash undoes a claim, the chunk only runs again. Items under a key with
+-- a rate are charged here, when they begin.
 WITH busy AS MATERIALIZED (
     SELECT owner_id, count(*)::int AS chunks FROM chunks
     WHERE state = 'running' AND stamp >= $9 AND owner_id = ANY($1::text[]) GROUP BY owner_id
@@ -29,7 +29,7 @@ WITH busy AS MATERIALIZED (
     ) AS ranked
     WHERE place <= $7 OR (turn = 1 AND place <= $6)
 ), hosts AS MATERIALIZED (
-    -- Of each lane the last that is claimed, when it is such a task.
+    -- The last claimed chunk of each lane, if it is such a task.
     SELECT last.*, b.operation FROM (
         SELECT DISTINCT ON (owner_id, lane) owner_id, lane, stamp, batch_id, number FROM chosen
         WHERE cardinality($10::text[]) > 0
@@ -75,8 +75,8 @@ WITH busy AS MATERIALIZED (
 SELECT * FROM claimed
 
 -- name: load_items
--- Of each chunk the items without a result, in input order, as far as they fit into $5 bytes; `nth` is the
--- chunk's place in the arrays. Of a chunk that was never claimed before ($4) no item has a result.
+-- The items of each chunk without a result, in input order, as far as they fit into $5 bytes; `nth` is the
+-- chunk's place in the arrays. No item of a chunk that was never claimed before ($4) has a result.
 SELECT c.nth, i.position, i.custom_id, i.payload
 FROM unnest($1::uuid[], $2::int[], $3::int[], $4::bool[]) WITH ORDINALITY AS c (batch_id, low, high, is_new, nth)
 CROSS JOIN LATERAL (
@@ -114,8 +114,8 @@ WHERE c.batch_id = old.batch_id AND c.number = old.number AND c.run = old.run
 RETURNING c.batch_id, c.number
 
 -- name: renew_chunks
--- `delayed` is a chunk that this worker cannot run: another one has some seconds to take it. One that would be ready
--- again and counts under limits waits for them, as each beginning is charged.
+-- `delayed` is a chunk that this worker cannot run: it becomes ready again after some seconds, for another worker.
+-- A chunk under limits that would be ready again waits for them, as each start of an item is charged.
 UPDATE chunks AS c SET
     state = CASE WHEN new.state = 'ready' AND c.gate IS NOT NULL THEN 'waiting' ELSE new.state END,
     remaining = c.remaining - new.done, leased_until = now() + make_interval(secs => $6),

@@ -10,8 +10,8 @@ WHERE c.batch_id = due.batch_id AND c.number = due.number
 SELECT extract(epoch FROM min(due_at) - now())::float8 FROM chunks WHERE state = 'delayed' AND due_at >= $1
 
 -- name: has_orders
--- Whether a batch waits for its chunks to be held, released, made anew or cancelled. That its codes are rarely there
--- the planner knows only from statistics: the order leads it to the index of those that are retried.
+-- Whether the chunks of a batch must be held, released, created again or cancelled. The planner knows only from
+-- statistics that `retry_codes` is rarely set: the ORDER BY makes it use the index of retried batches.
 SELECT EXISTS (SELECT FROM batches WHERE status = 'cancelling')
     OR (SELECT true FROM batches WHERE retry_codes IS NOT NULL ORDER BY id LIMIT 1) IS NOT NULL
     OR EXISTS (SELECT FROM batches WHERE status = 'paused')
@@ -28,15 +28,15 @@ UPDATE chunks AS c SET owner_id = b.owner_id, priority = b.priority
 FROM batches AS b WHERE c.owner_id IS NULL AND b.id = c.batch_id
 
 -- name: restamp_chunks
--- Chunks that were restored from a backup of another server, whose transactions had higher numbers: they would
--- come behind everything new.
+-- Chunks restored from a backup of another server, whose transactions had higher numbers: without this they would
+-- follow all new chunks.
 UPDATE chunks SET stamp = pg_current_xact_id()::text::bigint
 WHERE state = 'ready' AND stamp > pg_current_xact_id()::text::bigint
 
 -- name: sweep_chunks
--- `dispatched` is a state of the release before this one. What counts under limits waits for them: its items were
--- charged when they began, and are once more when they begin again. A worker that died between the last result of a
--- batch and the end of its chunk leaves one that nobody needs: it would have a place in the lane of its owner for ever.
+-- `dispatched` is a state of an earlier release. Chunks under limits wait for them: their items were charged when they
+-- began, and are charged again when they begin again. A worker that died between the last result of a batch and the
+-- end of its chunk leaves a useless chunk, which is deleted: it would keep a place in its owner's lane for ever.
 WITH stale AS (
     SELECT batch_id, number FROM chunks
     WHERE state IN ('dispatched', 'running') AND leased_until < now() AND stamp >= $1 ORDER BY stamp
@@ -55,8 +55,8 @@ FROM judged
 WHERE NOT judged.is_over AND c.batch_id = judged.batch_id AND c.number = judged.number
 
 -- name: measure_chunks
--- Up to $3 of the chunks that are ready, with stamps from $1 on, and those at work, from $2 on; and the stamps before
--- which there are none of either, now or later.
+-- Up to $3 ready chunks with stamps from $1 on, and the running ones from $2 on; and the stamps before which there
+-- are none of either, now or later.
 SELECT
     ready.chunks AS ready, coalesce(extract(epoch FROM now() - ready.due_at), 0)::float8 AS oldest_ready_s,
     running.chunks AS in_flight, running.stamp IS NOT NULL AS is_leased,
@@ -82,7 +82,7 @@ FROM batches WHERE status = 'validating'
 
 -- name: count_overdue
 -- Batches whose first item should have begun $1 seconds after it was due, uploads whose custom ids should have
--- been compared within $2 seconds, and batches at work without a chunk. What limits or a pause keep waiting is not.
+-- been compared within $2 seconds, and running batches without a chunk. Waits for limits or pauses do not count.
 SELECT
     (
         SELECT count(*) FROM batches

@@ -1,6 +1,6 @@
 -- name: find_lanes
--- The lanes with a chunk that is ready, the first chunk of each, and the snapshot that was seen; one probe of the
--- index for each.
+-- The lanes with a ready chunk, the first chunk of each, and the snapshot of this statement; one index probe for
+-- each lane.
 WITH RECURSIVE found (owner_id, lane, stamp, batch_id, number) AS (
     (
         SELECT owner_id, lane_of(priority, run), stamp, batch_id, number FROM chunks
@@ -21,8 +21,8 @@ FROM (SELECT pg_current_snapshot() AS seen) AS snapshot LEFT JOIN found ON true
 
 -- name: follow_lanes
 -- The first chunk of each lane of $1 and $2, from the stamps $3 and the chunks $4 and $5 on; the lanes in which
--- chunks became ready since the snapshot before, which ended at $6 while $7 were at work, with a place that is not
--- behind their first chunk; and the snapshot that was seen.
+-- chunks became ready since the previous snapshot, which ended at $6 while $7 were active, with a place that is not
+-- after their first chunk; and the snapshot of this statement.
 WITH RECURSIVE later (stamp, owner_id, lane) AS (
     (
         SELECT stamp, owner_id, lane_of(priority, run) FROM chunks
@@ -58,7 +58,7 @@ SELECT
 FROM (SELECT pg_current_snapshot() AS seen) AS snapshot LEFT JOIN found ON true
 
 -- name: first_in_flight
--- The stamp, from $1 on, before which no chunk is at work, now or later.
+-- The stamp, from $1 on, before which no chunk is running, now or later.
 SELECT least(
     (SELECT min(stamp) FROM chunks WHERE state IN ('dispatched', 'running') AND stamp >= $1),
     pg_snapshot_xmin(pg_current_snapshot())::text::bigint

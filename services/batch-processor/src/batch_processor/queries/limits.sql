@@ -5,8 +5,8 @@ SELECT pg_try_advisory_xact_lock(5840130411728)
 SELECT EXISTS (SELECT FROM chunks WHERE state = 'waiting')
 
 -- name: find_waiting
--- Up to $3 pairs of a gate and an owner with chunks that wait, behind the pair $1 and $2, and the first $4 chunks of
--- each: by priority, then by age. Of chunks that were at work before only the items without a result are listed.
+-- Up to $3 pairs of a gate and an owner with waiting chunks, after the pair $1 and $2, and the first $4 chunks of
+-- each: by priority, then by age. For chunks that ran before, only the items without a result are listed.
 WITH RECURSIVE found (gate, owner_id) AS (
     (
         SELECT gate, owner_id FROM chunks WHERE state = 'waiting' AND (gate, owner_id) > ($1, $2)
@@ -45,9 +45,9 @@ JOIN batches AS b ON b.id = head.batch_id AND b.status IN ('queued', 'running')
 ORDER BY head.gate, head.owner_id, head.priority DESC, head.due_at, head.batch_id, head.number
 
 -- name: measure_keys
--- By key the items that were let through and are not done, those of them that no worker has claimed yet, and
--- the charges of $2 within the last $3 seconds; and the stamp before which nothing is let through, now or later.
--- No chunk that is has a stamp before $1. One statement, so that a chunk which is claimed meanwhile counts once.
+-- By key the items that were let through and are not done, those of them that no worker has claimed yet, and the
+-- charges of the keys $2 within the last $3 seconds; and the stamp before which no such chunk exists, now or later.
+-- None of them has a stamp before $1. One statement, so that a chunk that is claimed meanwhile counts once.
 WITH passed AS MATERIALIZED (
     SELECT keys, state, remaining, stamp FROM chunks
     WHERE gate IS NOT NULL AND state IN ('ready', 'running') AND stamp >= $1
@@ -74,7 +74,7 @@ WHERE state = 'waiting'
 ORDER BY batch_id, number FOR UPDATE SKIP LOCKED
 
 -- name: let_through
--- Whole chunks become ready. What waited for its limits waits for its turn from now.
+-- Whole chunks become ready; their wait for a turn begins now.
 UPDATE chunks AS c SET
     state = 'ready', due_at = now(),
     keys = ARRAY(SELECT jsonb_array_elements_text(new.keys)),
@@ -98,7 +98,7 @@ DELETE FROM chunks AS c USING unnest($1::uuid[], $2::int[]) AS gone (batch_id, n
 WHERE c.batch_id = gone.batch_id AND c.number = gone.number
 
 -- name: number_chunks
--- Numbers for $2 more chunks of each batch; returns the first of each.
+-- Reserves numbers for $2 more chunks of each batch; returns the first of each.
 UPDATE batches AS b SET chunk_count = b.chunk_count + more.chunks
 FROM (
     SELECT locked.id, wanted.chunks
@@ -109,7 +109,7 @@ WHERE b.id = more.id
 RETURNING b.id, b.chunk_count - more.chunks AS first
 
 -- name: add_pieces
--- Pieces of chunks that wait: like the chunk $1 names, but ready, with the items and keys that are given.
+-- Adds pieces of waiting chunks: like the chunk named in $1, but ready, with the given items and keys.
 INSERT INTO chunks (
     batch_id, number, state, attempt, first_position, last_position, positions, remaining, due_at, owner_id,
     priority, lost, suspect, gate, keys, slots_s
@@ -129,7 +129,7 @@ FROM jsonb_to_recordset($1::jsonb) AS new (
 JOIN chunks AS whole ON whole.batch_id = new.batch_id AND whole.number = new.whole
 
 -- name: gate_chunks
--- Chunks that were made before their operation had limits wait like those that are made now.
+-- Makes chunks wait that were created before their operation had limits.
 UPDATE chunks AS c SET
     gate = 'operation:' || found.operation, state = CASE c.state WHEN 'ready' THEN 'waiting' ELSE c.state END
 FROM (

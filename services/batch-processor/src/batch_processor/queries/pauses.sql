@@ -2,7 +2,7 @@
 SELECT kind, name, reason, paused_by, paused_at FROM pauses ORDER BY kind, name
 
 -- name: add_pause
--- One that is there stays as it is: its time is when the work stopped.
+-- An existing pause stays as it is, with the time at which the work stopped.
 INSERT INTO pauses (kind, name, reason, paused_by) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
 
 -- name: remove_pause
@@ -15,8 +15,8 @@ SELECT
 FROM pauses
 
 -- name: hold_paused
--- Takes chunks out of the queue whose operation or owner is paused. Workers claim none of them meanwhile; but they
--- would stand in the way of the other work of their owners.
+-- Takes chunks of paused operations and owners out of the queue. Workers do not claim them anyway, but they would
+-- block the other work of their owners.
 WITH paused AS MATERIALIZED (
     SELECT b.id FROM batches AS b
     WHERE b.status = 'queued' AND EXISTS (

@@ -1,5 +1,5 @@
 -- name: last_gapless
--- The last position behind $2, up to $3, before which every item has ended.
+-- The last position after $2, up to $3, up to which every item has ended.
 SELECT coalesce(max(position), $2::int) FROM (
     SELECT position, row_number() OVER (ORDER BY position) AS nth FROM results
     WHERE batch_id = $1 AND position > $2::int AND position <= $3
@@ -7,10 +7,10 @@ SELECT coalesce(max(position), $2::int) FROM (
 WHERE position = $2::int + nth
 
 -- name: list_results
--- A page as JSON, made here: each of a million rows would cost more in any other place. With $7 each row has a
--- line of its own, and no other line breaks. Both tables are bounded by position: no statistics, however old,
--- lead to a plan that reads more. A page ends with its rows ($5) or with its size in bytes ($6), but never
--- before its first row. The rows come to the aggregate in order, so it sorts nothing.
+-- A page as JSON, made here because that costs least for a million rows. With $7, each row is on its own line, and
+-- there are no other line breaks. Both tables are bounded by position, so that no statistics, however old, lead to
+-- a plan that reads more. A page ends at its number of rows ($5) or its size in bytes ($6), but never before its
+-- first row. The rows reach the aggregate in order, so it sorts nothing.
 WITH page AS (
     SELECT
         r.position, i.custom_id, r.status::text AS status, r.result, r.error_code, r.error_detail, r.attempts,
@@ -45,7 +45,7 @@ SELECT
 FROM sized
 
 -- name: list_pending
--- Items before the first chunk that is left have ended.
+-- Items before the first remaining chunk have ended.
 WITH page AS (
     SELECT i.position, i.custom_id, 200 + coalesce(octet_length(i.custom_id), 0) AS size
     FROM items AS i
@@ -76,7 +76,7 @@ SELECT
 FROM sized WHERE before < $4 AND nth <= $3
 
 -- name: list_running
--- From the chunks at work, of which there are few, to their items.
+-- From the running chunks, of which there are few, to their items.
 WITH page AS (
     SELECT i.position, i.custom_id, 200 + coalesce(octet_length(i.custom_id), 0) AS size
     FROM chunks AS c
@@ -153,7 +153,7 @@ SELECT
 FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[]) AS new (batch_id, position, code, detail)
 
 -- name: list_items
--- Both tables are bounded by position; a page ends with its size in bytes ($4), but not before its first row.
+-- Both tables are bounded by position; a page ends at its size in bytes ($4), but not before its first row.
 SELECT
     i.position, i.custom_id, i.payload, r.status::text AS status, r.error_code, r.error_detail,
     r.position IS NULL AND EXISTS (

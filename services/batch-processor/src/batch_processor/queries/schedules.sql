@@ -1,5 +1,5 @@
 -- name: lock_schedule_owner
--- The owner's row, locked until the transaction ends: schedules of one owner are made one after the other.
+-- The owner's row, locked until the transaction ends: schedules of one owner are created one after the other.
 INSERT INTO schedule_owners (owner_id) VALUES ($1)
 ON CONFLICT (owner_id) DO UPDATE SET owner_id = excluded.owner_id
 
@@ -23,7 +23,7 @@ SELECT * FROM schedules WHERE id = $1 AND owner_id = $2
 SELECT * FROM schedules WHERE id = $1 AND owner_id = $2 FOR UPDATE
 
 -- name: list_schedules
--- A page of an owner's schedules, newest first; a filter that is NULL lets everything through.
+-- A page of an owner's schedules, newest first; a filter that is NULL matches everything.
 SELECT * FROM schedules
 WHERE owner_id = $1 AND ($2::uuid IS NULL OR id < $2)
     AND ($3::text[] IS NULL OR CASE WHEN is_paused THEN 'paused' ELSE 'active' END = ANY($3))
@@ -48,7 +48,7 @@ SELECT EXISTS (SELECT FROM schedules WHERE fire_at <= now())
     OR EXISTS (SELECT FROM schedule_runs WHERE status = 'waiting')
 
 -- name: list_due_schedules
--- Schedules whose time has come but those in $1: the first of each owner, then the second of each, and so on.
+-- Due schedules except those in $1: the first of each owner, then the second of each, and so on.
 SELECT id FROM (
     SELECT id, fire_at, row_number() OVER (PARTITION BY owner_id ORDER BY fire_at, id) AS turn
     FROM schedules WHERE fire_at <= now() AND id <> ALL($1::uuid[])
@@ -56,19 +56,19 @@ SELECT id FROM (
 ORDER BY turn, fire_at LIMIT $2
 
 -- name: lock_due_schedules
--- Those of the schedules whose time has come and was not dealt with, each for one coordinator only.
+-- Those of the schedules that are still due, each for one coordinator only.
 SELECT * FROM schedules WHERE id = ANY($1::uuid[]) AND fire_at <= $2 FOR UPDATE SKIP LOCKED
 
 -- name: move_schedules
--- What comes next of schedules whose due times were dealt with; without a time they are paused.
+-- Sets the next due times of schedules; without one they are paused.
 UPDATE schedules SET
     due_at = moved.due_at, fire_at = moved.fire_at, is_paused = moved.fire_at IS NULL, paused_reason = moved.reason
 FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[]) AS moved (id, due_at, fire_at, reason)
 WHERE schedules.id = moved.id
 
 -- name: count_active_runs
--- Runs at work and runs that wait, of each schedule that has some. One that fired is at work until what it
--- has made has ended, also while that has yet to come.
+-- Active and waiting runs of each schedule that has some. A fired run is active until its batch or task has ended,
+-- even before that exists.
 SELECT
     r.schedule_id,
     count(*) FILTER (WHERE r.status = 'fired' AND b.finished_at IS NULL) AS at_work,
@@ -93,7 +93,7 @@ ON CONFLICT DO NOTHING
 RETURNING id
 
 -- name: trim_runs
--- The history of a schedule is its newest runs; what is still to end stays.
+-- The history of a schedule is its newest runs; runs that have not ended stay.
 DELETE FROM schedule_runs AS old
 USING unnest($1::uuid[]) AS trimmed (schedule_id)
 WHERE old.schedule_id = trimmed.schedule_id AND old.status NOT IN ('waiting', 'fired') AND old.id < (
@@ -111,7 +111,7 @@ FROM (
 WHERE r.id = ended.id
 
 -- name: give_up_runs
--- Runs that fired long ago, and were never accepted.
+-- Runs that fired long ago and were never accepted.
 UPDATE schedule_runs AS r SET status = 'refused', ended_at = now(), code = 'not-accepted', detail = $2
 WHERE r.id IN (
     SELECT id FROM schedule_runs AS late
@@ -121,7 +121,7 @@ WHERE r.id IN (
 )
 
 -- name: list_next_waiting
--- Schedules but those in $1 with a waiting run and nothing at work: the first of each owner, then the second of
+-- Schedules with a waiting run and no active one, except those in $1: the first of each owner, then the second of
 -- each, and so on.
 SELECT schedule_id AS id FROM (
     SELECT schedule_id, id, row_number() OVER (PARTITION BY owner_id ORDER BY id) AS turn
@@ -137,7 +137,7 @@ SELECT schedule_id AS id FROM (
 ORDER BY turn, id LIMIT $2
 
 -- name: lock_next_waiting
--- The oldest waiting run of each of the schedules that has nothing at work, with the schedule.
+-- The oldest waiting run of each of the schedules without an active one, with the schedule.
 SELECT s.*, first.id AS run_id, first.due_at AS run_due_at
 FROM schedules AS s
 CROSS JOIN LATERAL (
@@ -151,7 +151,7 @@ WHERE s.id = ANY($1::uuid[])
 FOR UPDATE OF s SKIP LOCKED
 
 -- name: fire_waiting
--- The runs that begin now, those of them that still waited.
+-- Fires runs; returns those that were still waiting.
 UPDATE schedule_runs SET status = 'fired', fired_at = $2
 WHERE id = ANY($1::uuid[]) AND status = 'waiting'
 RETURNING id
@@ -165,8 +165,8 @@ WHERE r.id = refused.id AND r.owner_id = refused.owner_id AND r.status = 'fired'
 SELECT id FROM schedule_runs WHERE schedule_id = $1 AND request_key = $2
 
 -- name: list_runs
--- The newest runs of each schedule, with what became of the batch or task that they made; a filter that is NULL
--- lets everything through.
+-- The newest runs of each schedule, with the status of their batch or task; a filter that is NULL matches
+-- everything.
 SELECT run.* FROM unnest($1::uuid[]) AS wanted (schedule_id)
 CROSS JOIN LATERAL (
     SELECT r.*, b.status AS batch_status, now_is.status AS shown_status
@@ -188,7 +188,7 @@ CROSS JOIN LATERAL (
 ORDER BY run.id DESC
 
 -- name: count_late
--- Schedules that are past their time, and runs that fired and have no batch or task yet.
+-- Schedules that are past their time, and fired runs without a batch or task.
 SELECT
     (SELECT count(*) FROM schedules WHERE fire_at < now() - make_interval(secs => $1)) + (
         SELECT count(*) FROM schedule_runs AS r
@@ -197,7 +197,7 @@ SELECT
     )
 
 -- name: forget_schedule_requests
--- A key of a request counts for a day.
+-- A request key is valid for a day.
 UPDATE schedules SET request_key = NULL WHERE id IN (
     SELECT id FROM schedules WHERE request_key IS NOT NULL AND created_at < now() - interval '25 hours'
     LIMIT $1 FOR UPDATE SKIP LOCKED

@@ -1,13 +1,13 @@
 -- name: next_copying
--- The first batch behind $1 that waits for items, in a circle, but none of $2, and for $4 seconds only of the
--- operations $3.
+-- The next batch after $1, in a circle, that waits for items, except those in $2; batches of operations that are not
+-- in $3 only after $4 seconds.
 SELECT id FROM batches
 WHERE status = 'open' AND source IS NOT NULL AND id <> ALL ($2::uuid[])
     AND (operation = ANY ($3::text[]) OR accepted_at < now() - make_interval(secs => $4))
 ORDER BY id <= $1, id LIMIT 1 FOR UPDATE SKIP LOCKED
 
 -- name: copy_items
--- Takes items of the batch $2 that ended with $3, those behind the position $4, $5 at a time, to the positions of
+-- Copies up to $5 items of the batch $2 that ended with the status $3, after the position $4, to the positions of
 -- $1 from $6 on.
 WITH taken AS (
     SELECT r.position, i.custom_id, CASE WHEN r.status = 'succeeded' THEN r.result ELSE i.payload END AS payload

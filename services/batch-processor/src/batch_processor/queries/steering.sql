@@ -1,5 +1,5 @@
 -- name: hold_chunks
--- Takes chunks of paused batches out of the queue; those at work come back to it, or wait for their time.
+-- Takes chunks of paused batches out of the queue; running ones come back to it, or wait for their time.
 UPDATE chunks AS c SET state = 'held'
 FROM (
     SELECT queued.batch_id, queued.number FROM batches AS b
@@ -19,8 +19,8 @@ FROM (
 WHERE c.batch_id = found.batch_id AND c.number = found.number
 
 -- name: release_chunks
--- Puts chunks of what was resumed back into the queue; one probe of the index for each batch. What waited meanwhile
--- waits from now.
+-- Puts chunks of resumed batches back into the queue; one index probe for each batch. The wait of chunks that became
+-- due meanwhile begins now.
 WITH RECURSIVE paused (batch_id) AS (
     (SELECT batch_id FROM chunks WHERE state = 'held' ORDER BY batch_id LIMIT 1)
     UNION ALL
@@ -65,11 +65,11 @@ WHERE c.batch_id = moved.batch_id AND c.number = moved.number
 SELECT id FROM batches WHERE retry_codes IS NOT NULL AND id <> ALL ($1::uuid[]) ORDER BY id LIMIT 100
 
 -- name: lock_failures
--- Before the batch, as those do that store results: they count what has failed and lock the batch last.
+-- Locked before the batch, as when results are stored: those transactions count failures and lock the batch last.
 SELECT FROM failures WHERE batch_id = $1 ORDER BY code FOR UPDATE
 
 -- name: take_failed
--- Takes back the results of failed items behind the position $2, $4 at a time; the error of each is kept.
+-- Removes the results of up to $4 failed items after the position $2; the error of each is kept.
 WITH failed AS (
     SELECT position FROM results
     WHERE batch_id = $1 AND status = 'failed' AND position > $2
@@ -98,7 +98,7 @@ WHERE finished_at IS NULL AND expires_at < now() AND status <> 'cancelling' AND 
 ORDER BY expires_at LIMIT 100
 
 -- name: list_beyond
--- Batches and tasks that have not ended and may do more than $2. Those known by name only have no rights yet.
+-- Batches and tasks that have not ended and have scopes beyond $2. Those that were not described yet have none.
 SELECT id FROM batches
 WHERE owner_id = $1 AND kind IN ('batch', 'task') AND finished_at IS NULL AND operation IS NOT NULL
     AND status IN ('open', 'validating', 'queued', 'running', 'paused', 'cancelling')

@@ -1,5 +1,5 @@
 -- name: next_validating_oldest
--- None of $1, and for $3 seconds only of the operations $2.
+-- Not those in $1; uploads of operations that are not in $2 only after $3 seconds.
 SELECT id FROM batches
 WHERE status = 'validating' AND id <> ALL ($1::uuid[])
     AND (
@@ -24,8 +24,8 @@ SELECT pg_try_advisory_xact_lock(hashtextextended('validation ' || $1::uuid, 0))
 SELECT set_config('statement_timeout', $1::text, true), set_config('work_mem', '64MB', true)
 
 -- name: find_duplicates
--- The custom ids that several items of a batch share, the first ten by their first item, with the lines of
--- the first and the last of these items.
+-- The custom ids that several items of a batch share: ten of them, in the order of their first item, with the lines
+-- of the first and the last of these items.
 SELECT custom_id, first.line AS first_line, last.line AS last_line, items
 FROM (
     SELECT custom_id, min(position) AS first, max(position) AS last, count(*)::int AS items FROM items

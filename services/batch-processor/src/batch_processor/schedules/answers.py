@@ -1,4 +1,4 @@
-"""Answers to requests about schedules: each owner makes, sees, changes and ends its own only."""
+"""Answers to requests about schedules: each owner creates, sees, changes and deletes only its own."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from contracts.schedules import (
     Schedules,
 )
 
-# Bytes of the templates on a page: a message has at most a megabyte.
+# Bytes of the templates on a page: a message may have at most a megabyte.
 MOST_PAGE_BYTES = 256 * 1024
 _NEXT_RUNS = 5
-# At a schedule that moves on while its change is computed.
+# Attempts at a schedule that changes while its update is computed.
 _MOST_LOOKS = 5
 _NEXT_RUNS_IN_LIST = 1
 _CHANGEABLE = (
@@ -51,9 +51,9 @@ _CHANGEABLE = (
 
 
 class ScheduleAnswers:
-    """Another owner's schedule is not found, like one that does not exist.
+    """Answers requests about schedules. Another owner's schedule is reported as not found.
 
-    Due times are computed in a thread: some crons are searched for years ahead.
+    Due times are computed in a thread: some cron expressions are searched years ahead.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ScheduleAnswers:
         self._fired = fired
 
     async def create(self, request: CreateSchedule, _: Deadline) -> contract.Schedule:
-        """Store a schedule, which is due after now. Raise `InvalidInput` or `TooManySchedules`."""
+        """Store a schedule; its first due time is after now. Raise `InvalidInput` or `TooManySchedules`."""
         now = datetime.now(UTC)
         wanted = Schedule(
             id=request.schedule_id,
@@ -103,7 +103,7 @@ class ScheduleAnswers:
         async with self._postgres.connection() as connection:
             found = await repository.page(connection, request, limit=request.limit + 1)
             sizes = itertools.accumulate(len(one.template.encode()) for one in found)
-            # A template is at most a fraction of it, so every page has some.
+            # A template has only a fraction of these bytes, so every page has some.
             fitting = sum(size <= MOST_PAGE_BYTES for size in sizes)
             page = found[: min(request.limit, fitting)]
             last = await repository.last_runs(connection, page)
@@ -129,7 +129,7 @@ class ScheduleAnswers:
         return await self._update(request, change)
 
     async def pause(self, request: PauseSchedule, _: Deadline) -> contract.Schedule:
-        """Pause a schedule, or resume it: what was due meanwhile is not caught up."""
+        """Pause or resume a schedule; runs that were due meanwhile are not made up for."""
 
         def pause_or_resume(found: Schedule) -> Schedule:
             if found.is_paused == request.paused:
@@ -142,7 +142,7 @@ class ScheduleAnswers:
         return await self._update(request, pause_or_resume)
 
     async def delete(self, request: DeleteSchedule, _: Deadline) -> contract.Schedule:
-        """End a schedule with its runs that wait, and return what it was."""
+        """Delete a schedule with its waiting runs, and return its last state."""
         async with self._postgres.transaction() as connection:
             found = await _own(connection, request.schedule_id, request.owner_id, lock=True)
             _require_revision(found, request.revision)
@@ -150,7 +150,7 @@ class ScheduleAnswers:
         return await self._show(found, None)
 
     async def run(self, request: RunSchedule, _: Deadline) -> RunReply:
-        """Run a schedule now, also one that is paused. Raise `ScheduleBusy` when `overlap` forbids it."""
+        """Run a schedule now, even if it is paused. Raise `ScheduleBusy` when `overlap` forbids it."""
         now = datetime.now(UTC)
         async with self._postgres.transaction() as connection:
             found = await _own(connection, request.schedule_id, request.owner_id, lock=True)
@@ -176,10 +176,10 @@ class ScheduleAnswers:
     async def _update(
         self, request: ChangeSchedule | PauseSchedule, change: Callable[[Schedule], Schedule]
     ) -> contract.Schedule:
-        """Store what `change` makes of a schedule.
+        """Store the result of `change` for a schedule.
 
-        It runs in a thread, and meanwhile nothing is locked and no connection is held: others keep the
-        threads busy, too. A schedule that has fired or was changed meanwhile is looked at anew.
+        It runs in a thread, and meanwhile nothing is locked and no connection is held, because the threads
+        may be busy with others. If the schedule has fired or was changed meanwhile, it is computed again.
         """
         for _ in range(_MOST_LOOKS):
             async with self._postgres.connection() as connection:
@@ -226,7 +226,7 @@ def _require_revision(schedule: Schedule, revision: int | None) -> None:
 
 
 def _require_valid(schedule: Schedule) -> DueTimes:
-    """Return the due times of a schedule. Raise `InvalidInput` for what could not run."""
+    """Return the due times of a schedule. Raise `InvalidInput` for a schedule that could not run."""
     if schedule.missed == "all" and schedule.overlap == "skip":
         raise _invalid("/missed", "must be skip or once with overlap skip, which lets only one of them run")
     try:
@@ -241,12 +241,12 @@ def _activated(schedule: Schedule, *, now: datetime) -> Schedule:
     """Return a schedule that waits for its first due time after `now`. Raise `InvalidInput`."""
     waiting = planning.wait_for(schedule, _require_valid(schedule), after=now)
     if waiting.due_at is None:
-        raise _invalid("/cron", "must name a time that comes: there is none within 50 years")
+        raise _invalid("/cron", "must match a future time: there is none within 50 years")
     return waiting
 
 
 def _rescheduled(schedule: Schedule, *, before: Schedule, now: datetime) -> Schedule:
-    """Return a changed schedule, whose next due time stays unless its cron or time zone is another."""
+    """Return a changed schedule; its next due time stays unless its cron or time zone has changed."""
     due_times = _require_valid(schedule)
     is_same = (before.cron, before.time_zone) == (schedule.cron, schedule.time_zone)
     if is_same and before.due_at is not None:
@@ -262,7 +262,7 @@ def _view(schedule: Schedule, last: ScheduleRun | None, *, most: int) -> contrac
     upcoming: Sequence[datetime] = ()
     following = Next(what="its owner resumes it", by=None)
     if schedule.due_at is not None and schedule.fire_at is not None:
-        # A zone may be gone from the installed database; the coordinator then pauses the schedule.
+        # A zone may be missing from the installed database; the coordinator then pauses the schedule.
         with contextlib.suppress(InvalidCron, UnknownTimeZone):
             due_times = DueTimes.of(schedule.cron, schedule.time_zone)
             upcoming = [schedule.due_at, *due_times.following(schedule.due_at, most=most - 1)]

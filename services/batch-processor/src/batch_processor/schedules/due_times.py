@@ -1,8 +1,8 @@
-"""Due times: five fields of cron in an IANA time zone, with stated rules for the days when clocks change.
+"""Due times: five fields of cron in an IANA time zone, with fixed rules for the days when clocks change.
 
-A cron whose minute and hour fields do not begin with `*` names times of the day: one that a day lacks is
-due at the first minute after the gap, and one that a day has twice is due the first time. Any other cron
-follows the time that elapses: what falls into a gap is left out, and an hour that comes twice counts twice.
+A cron expression whose minute and hour fields do not begin with `*` names times of the day: a time that a day
+lacks is due at the first minute after the gap, and one that a day has twice is due the first time. Any other
+expression follows elapsed time: times in a gap are left out, and an hour that occurs twice counts twice.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _NOTHING = timedelta()
 _AHEAD = timedelta(hours=26)
 _FIRST_SPAN = timedelta(hours=2)
 _SPAN_FACTOR = 8
-# To find each due time of a cron that comes every 28 years takes some milliseconds.
+# Finding each due time of a cron that matches every 28 years takes some milliseconds.
 _LISTED = timedelta(days=5 * 366)
-# Files that systems keep beside the zones: what they mean depends on the machine.
+# Files that systems store beside the zones; their meaning depends on the machine.
 _NO_ZONES = {"localtime", "posixrules", "Factory"}
 
 
 class InvalidCron(ValueError):
-    """The text is not five fields of cron, or names a time that never comes."""
+    """The text is not five fields of cron, or names a time that never occurs."""
 
 
 class UnknownTimeZone(ValueError):
@@ -45,7 +45,7 @@ def time_zones() -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class DueTimes:
-    """The due times of `cron` in `time_zone`, in UTC. Made by `of`, which checks both."""
+    """The due times of `cron` in `zone`, in UTC. Use `of`, which checks both."""
 
     cron: str
     zone: ZoneInfo
@@ -71,12 +71,12 @@ class DueTimes:
         if self._names_times_of_day():
             for found in CronSim(self.cron, clock):
                 due_at = self._moment_of(found, fold=0) or self._end_of_gap(found)
-                # The first passage of this hour may be over, and several times of a gap come at its end.
+                # The first passage of this hour may be over, and several times in a gap are due at its end.
                 if due_at > moment:
                     return due_at
             return None
         second_passage: datetime | None = None
-        # Clocks that are about to go back will show times again that lie before what they show now.
+        # Clocks that are about to go back will again show times before the present one.
         for found in CronSim(self.cron, clock - self._setback(moment)):
             first = self._moment_of(found, fold=0)
             if first is not None and first > moment:
@@ -107,7 +107,7 @@ class DueTimes:
                 found.append(last)
             if len(found) == most or start == since:
                 return list(found)
-            # Few due times: look further back, at no more of them than some hundred each time.
+            # There are few due times: search further back, over no more than some hundred of them each time.
             span *= _SPAN_FACTOR
 
     def _names_times_of_day(self) -> bool:
@@ -115,7 +115,7 @@ class DueTimes:
         return not (minute.startswith("*") or hour.startswith("*"))
 
     def _setback(self, moment: datetime) -> timedelta:
-        """Return by how much clocks go back within a day or so after `moment`."""
+        """Return the time by which clocks go back within about a day after `moment`."""
         now, later = moment.astimezone(self.zone), (moment + _AHEAD).astimezone(self.zone)
         return max((now.utcoffset() or _NOTHING) - (later.utcoffset() or _NOTHING), _NOTHING)
 
@@ -126,7 +126,7 @@ class DueTimes:
 
     def _end_of_gap(self, clock: datetime) -> datetime:
         """Return the first minute after the gap that `clock` falls into."""
-        # Read with the offset of after the gap it lies before the change, and the other way round.
+        # With the offset after the gap, `clock` is before the change; with the offset before it, after.
         before = clock.replace(tzinfo=self.zone, fold=1).astimezone(UTC)
         after = clock.replace(tzinfo=self.zone, fold=0).astimezone(UTC)
         old_offset = before.astimezone(self.zone).utcoffset()

@@ -1,4 +1,4 @@
-"""Firing: due times become runs, each once, and a run becomes an event that leaves with its transaction."""
+"""Firing: due times become runs, each once, and a run becomes an event that is sent after its transaction."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ log = logging.get(__name__)
 
 _LOOK_EVERY_S = 1.0
 _CLEAN_EVERY_S = 60
-# Runs that one transaction stores at most, of several schedules: their templates may be large.
+# The most runs that one transaction stores, of several schedules: their templates may be large.
 _MOST_RUNS = 100
 
 
 class Firing:
-    """Fires what is due, as one of any number of coordinators. `fired` is called when an event was stored."""
+    """Fires due schedules, in any number of coordinators. `fired` is called when an event was stored."""
 
     def __init__(
         self, postgres: Postgres, *, runs_kept: int, retention_days: int, fired: Callable[[], None]
@@ -41,12 +41,12 @@ class Firing:
         self._retention_days = retention_days
         self._due = Turns(postgres, "due times", done=fired)
         self._waiting = Turns(postgres, "waiting runs", done=fired)
-        # A thread of its own: what is due is locked meanwhile, and must not wait for requests of owners.
+        # A separate thread: due schedules are locked meanwhile, and must not wait for requests of owners.
         self._planner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="planner")
         self.is_busy = True
 
     async def fire_forever(self) -> None:
-        """Fire what is due, for ever."""
+        """Fire due schedules, until cancelled."""
         while True:
             await rounds.attempt("look at schedules", self.look)
             if self.is_busy:
@@ -54,27 +54,27 @@ class Firing:
             await beats.following(_LOOK_EVERY_S)
 
     async def follow_forever(self) -> None:
-        """Let waiting runs follow, and measure what is late, for ever; also while much is due."""
+        """Fire waiting runs and measure what is late, until cancelled, even while many schedules are due."""
         while True:
             if self.is_busy:
                 await rounds.attempt("runs of schedules", self.follow)
             await beats.following(_LOOK_EVERY_S)
 
     async def clean_forever(self) -> None:
-        """Remove runs that are past their retention, for ever."""
+        """Remove runs that are past their retention, until cancelled."""
         while True:
             await rounds.attempt("removal of runs", self.clean)
             await asyncio.sleep(_CLEAN_EVERY_S)
 
     async def look(self) -> None:
-        """Find out with one statement whether anything is due, at work or waiting."""
+        """Find out with one statement whether a schedule is due, or a run is active or waiting."""
         async with self._postgres.connection() as connection:
             self.is_busy = await repository.is_busy(connection)
         if not self.is_busy:
             metrics.SCHEDULES_LATE.set(0)
 
     async def fire(self) -> None:
-        """Fire all that is due: the first schedule of each owner, then the second of each, and so on."""
+        """Fire all due schedules: the first of each owner, then the second of each, and so on."""
 
         async def fire_some(connection: Connection, ids: Sequence[UUID]) -> int:
             return await self.fire_some(connection, ids, now=datetime.now(UTC))
@@ -84,8 +84,8 @@ class Firing:
     async def fire_some(self, connection: Connection, ids: Sequence[UUID], *, now: datetime) -> int:
         """Fire some schedules in the caller's transaction; return how many.
 
-        What another coordinator has locked or fired is passed over, and what would make too many runs at once
-        is left for later.
+        Schedules that another coordinator has locked or fired are skipped, and those that would make too many
+        runs at once are left for later.
         """
         due = await repository.lock_due(connection, ids, now=now)
         if not due:
@@ -107,7 +107,7 @@ class Firing:
         return len(due)
 
     async def follow(self) -> None:
-        """Note what has ended, fire the runs that waited for it, and count what is late."""
+        """Record runs that have ended, fire the runs that waited for them, and count late ones."""
         async with self._postgres.connection() as connection:
             await repository.settle(connection)
         await self._waiting.take(repository.list_next_waiting, _fire_waiting)
@@ -115,11 +115,11 @@ class Firing:
             metrics.SCHEDULES_LATE.set(await repository.count_late(connection))
 
     async def clean(self) -> None:
-        """Give up runs that were never accepted, and remove what is past its retention."""
+        """Give up runs that were never accepted, and remove runs that are past their retention."""
         async with self._postgres.connection() as connection:
             given_up = await repository.give_up(connection)
         if given_up:
-            log.warning("runs of schedules were never accepted", runs=given_up)
+            log.warning("runs of schedules given up: the gateway never accepted them", runs=given_up)
             metrics.SCHEDULE_RUNS.labels("refused").inc(given_up)
         is_more = True
         while is_more:
@@ -127,13 +127,13 @@ class Firing:
                 is_more = await repository.clean(connection, days=self._retention_days)
 
     async def refuse(self, connection: Connection, deliveries: Sequence[Delivery[RefuseRun]]) -> None:
-        """Note why runs that had fired were not accepted."""
+        """Store the reasons why runs that had fired were not accepted."""
         await repository.refuse(connection, [delivery.message for delivery in deliveries])
         metrics.SCHEDULE_RUNS.labels("refused").inc(len(deliveries))
 
 
 async def store_runs(connection: Connection, runs: Sequence[NewRun], *, now: datetime) -> set[UUID]:
-    """Store runs, and the events of those that fire; return the ids of what is new."""
+    """Store runs, and the events of those that fire; return the ids of the new ones."""
     new = await repository.insert_runs(connection, runs, now=now) if runs else set()
     fired = [run for run in runs if run.id in new and run.planned.status == "fired"]
     await _announce(connection, [(run.schedule, run.id, run.planned.due_at) for run in fired], now=now)
@@ -141,7 +141,7 @@ async def store_runs(connection: Connection, runs: Sequence[NewRun], *, now: dat
 
 
 async def _fire_waiting(connection: Connection, ids: Sequence[UUID]) -> int:
-    """Let the oldest waiting run of each of these schedules begin; return how many did."""
+    """Fire the oldest waiting run of each of these schedules; return how many were fired."""
     now = datetime.now(UTC)
     waiting = await repository.lock_next_waiting(connection, ids)
     fired = await repository.fire_waiting(connection, [run_id for _, run_id, _ in waiting], now=now)
@@ -153,7 +153,7 @@ async def _fire_waiting(connection: Connection, ids: Sequence[UUID]) -> int:
 async def _announce(
     connection: Connection, fired: Sequence[tuple[Schedule, UUID, datetime]], *, now: datetime
 ) -> None:
-    """Put the events of runs that begin into the outbox: they have the ids of the runs."""
+    """Write the events of runs that begin to the outbox, with the ids of the runs."""
     messages = [
         event(
             ScheduleFired(
@@ -177,7 +177,7 @@ async def _announce(
 
 
 def _plan(schedule: Schedule, load: Load, *, now: datetime) -> Plan:
-    """Return the plan of a schedule; one that cannot be planned any more is paused, alone."""
+    """Return the plan of a schedule; pause one that can no longer be planned, without harm to others."""
     try:
         made = planning.plan(schedule, load, now=now)
     except (InvalidCron, UnknownTimeZone) as error:

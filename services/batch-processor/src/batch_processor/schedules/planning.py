@@ -13,7 +13,7 @@ from batch_processor.schedules.due_times import DueTimes
 from contracts.batches import Kind
 from contracts.schedules import ON_TIME_S, Missed, Overlap, Trigger
 
-# Bounds of one schedule: missed due times caught up at a time, runs that wait, and runs at work.
+# Limits of one schedule: missed due times that run later at once, waiting runs, and active runs.
 MOST_CAUGHT_UP = 100
 MOST_WAITING = 100
 MOST_AT_WORK = 100
@@ -24,7 +24,7 @@ _CAUGHT_UP: dict[Missed, int] = {"skip": 0, "once": 1, "all": MOST_CAUGHT_UP}
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A schedule as its row says. `due_at` and `fire_at` are None while it is paused."""
+    """A schedule as its row describes it. `due_at` and `fire_at` are None while it is paused."""
 
     id: UUID
     owner_id: str
@@ -51,7 +51,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The runs of a schedule that are at work, and those that wait for them."""
+    """The numbers of active runs of a schedule, and of runs that wait for them."""
 
     at_work: int = 0
     waiting: int = 0
@@ -59,7 +59,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """A run as it is stored: fired now, waiting, or left out for the reason in `code` and `detail`."""
+    """A run to store: fired now, waiting, or left out for the reason in `code` and `detail`."""
 
     due_at: datetime
     trigger: Trigger
@@ -70,7 +70,7 @@ class PlannedRun:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The runs of the due times that have come, and the schedule with its next due time."""
+    """The runs for the due times that have passed, and the schedule with its next due time."""
 
     schedule: Schedule
     runs: Sequence[PlannedRun] = field(default_factory=tuple)
@@ -94,10 +94,10 @@ def wait_for(schedule: Schedule, due_times: DueTimes, *, after: datetime) -> Sch
 
 
 def plan(schedule: Schedule, load: Load, *, now: datetime) -> Plan:
-    """Return what to do with the due times of a schedule that have come.
+    """Return the plan for the due times of a schedule that have passed.
 
     One that is on time runs, others only as `missed` says. Raise `UnknownTimeZone` or `InvalidCron` for a
-    schedule that the installed time zones or cron do not know any more.
+    schedule that the installed time zones or cron parser no longer support.
     """
     due_at, at = schedule.due_at, schedule.fire_at
     if due_at is None or at is None or at > now:
@@ -106,7 +106,7 @@ def plan(schedule: Schedule, load: Load, *, now: datetime) -> Plan:
     if at >= now - _ON_TIME:
         following = wait_for(schedule, due_times, after=due_at)
         return Plan(following, [admit(schedule, load, due_at, "due")])
-    # The first due time that is not missed: the next round runs it, if it has come.
+    # The first due time that is not missed: the next round runs it, if it has passed.
     after = max(due_at, now - _ON_TIME - timedelta(seconds=schedule.jitter_s + 1))
     following = wait_for(schedule, due_times, after=after)
     while following.fire_at is not None and following.fire_at < now - _ON_TIME:
@@ -125,27 +125,29 @@ def plan(schedule: Schedule, load: Load, *, now: datetime) -> Plan:
 
 
 def admit(schedule: Schedule, load: Load, due_at: datetime, trigger: Trigger) -> PlannedRun:
-    """Return the run of a due time, as `overlap` says beside the runs that have not ended."""
+    """Return the run of a due time, as `overlap` says in view of the runs that have not ended."""
     if schedule.overlap == "allow":
         if load.at_work < MOST_AT_WORK:
             return PlannedRun(due_at, trigger, "fired")
-        return PlannedRun(due_at, trigger, "skipped", "too-many-runs", f"{load.at_work} runs are at work.")
+        return PlannedRun(due_at, trigger, "skipped", "too-many-runs", f"{load.at_work} runs have not ended.")
     if not (load.at_work or load.waiting):
         return PlannedRun(due_at, trigger, "fired")
     if schedule.overlap == "skip":
-        return PlannedRun(due_at, trigger, "skipped", "overlap", "The run before has not ended.")
+        return PlannedRun(due_at, trigger, "skipped", "overlap", "The previous run has not ended.")
     if load.waiting < MOST_WAITING:
         return PlannedRun(due_at, trigger, "waiting")
-    return PlannedRun(due_at, trigger, "skipped", "too-many-runs", f"{load.waiting} runs wait already.")
+    return PlannedRun(
+        due_at, trigger, "skipped", "too-many-runs", f"{load.waiting} runs are already waiting."
+    )
 
 
 def _catch_up(
     schedule: Schedule, due_times: DueTimes, *, until: datetime | None, now: datetime
 ) -> list[datetime]:
-    """Return the missed due times that run after all, in their order."""
+    """Return the missed due times that run after all, in order."""
     most = _CAUGHT_UP[schedule.missed]
-    assert schedule.due_at is not None, "it has come"
-    # The due time itself is among them, when it is within the window.
+    assert schedule.due_at is not None, "it has passed"
+    # The due time itself is among them, if it is within the window.
     first = schedule.due_at - timedelta(seconds=1)
     since = max(first, now - timedelta(seconds=schedule.catch_up_window_s))
     last = now if until is None else min(now, until - timedelta(seconds=1))
@@ -154,5 +156,5 @@ def _catch_up(
 
 def _missed(due_at: datetime, until: datetime | None) -> PlannedRun:
     others = "" if until is None else f", and every other before {until:%Y-%m-%dT%H:%M:%SZ},"
-    detail = f"This due time{others} was missed: no coordinator was at work, or the database was away."
+    detail = f"This due time{others} was missed: no coordinator was running, or the database was down."
     return PlannedRun(due_at, "due", "missed", "missed", detail)

@@ -27,14 +27,14 @@ from contracts.schedules import (
 
 _SQL = queries.load("batch_processor")
 _FIELDS = tuple(field.name for field in fields(Schedule))
-# What one transaction changes at most: short enough to stay out of everybody's way.
+# The most rows that one transaction changes: few enough not to block others for long.
 _STEP = 1_000
 _GIVEN_UP = "The gateway did not accept the run within a day."
 
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to be stored, with its id and the key of the request that asked for it."""
+    """A run to store, with its id and the key of the request that caused it."""
 
     id: UUID
     schedule: Schedule
@@ -48,12 +48,12 @@ class NewRun:
 
 
 async def lock_owner(connection: Connection, owner_id: str) -> None:
-    """Lock the owner, so that only the caller's transaction makes schedules of it."""
+    """Lock the owner, so that only the caller's transaction creates schedules for it."""
     await connection.execute(_SQL["lock_schedule_owner"], owner_id)
 
 
 async def find_of_request(connection: Connection, owner_id: str, request_key: str) -> Schedule | None:
-    """Return the schedule that a request with the same key has made."""
+    """Return the schedule that a request with the same key has created."""
     row = await connection.fetchrow(_SQL["find_schedule_of_request"], owner_id, request_key)
     return None if row is None else _schedule(row)
 
@@ -66,7 +66,7 @@ async def count(connection: Connection, owner_id: str) -> int:
 async def insert(
     connection: Connection, wanted: CreateSchedule, *, due_at: datetime | None, fire_at: datetime | None
 ) -> Schedule:
-    """Store a schedule that is due at `due_at` first."""
+    """Store a schedule whose first due time is `due_at`."""
     row = await connection.fetchrow(
         _SQL["insert_schedule"],
         wanted.schedule_id,
@@ -94,7 +94,7 @@ async def insert(
 async def get(
     connection: Connection, schedule_id: UUID, owner_id: str, *, lock: bool = False
 ) -> Schedule | None:
-    """Return a schedule of the owner; with `lock` nobody else changes or fires it meanwhile."""
+    """Return a schedule of the owner; with `lock`, no other transaction changes or fires it meanwhile."""
     row = await connection.fetchrow(_SQL["lock_schedule" if lock else "get_schedule"], schedule_id, owner_id)
     return None if row is None else _schedule(row)
 
@@ -115,7 +115,7 @@ async def page(connection: Connection, wanted: ListSchedules, *, limit: int) -> 
 
 
 async def update(connection: Connection, schedule: Schedule) -> Schedule:
-    """Write what the owner has changed, as a new revision."""
+    """Store the owner's changes as a new revision."""
     row = await connection.fetchrow(
         _SQL["update_schedule"],
         schedule.id,
@@ -136,22 +136,22 @@ async def update(connection: Connection, schedule: Schedule) -> Schedule:
         schedule.fire_at,
         schedule.scopes,
     )
-    assert row is not None, "a locked schedule does not go away"
+    assert row is not None, "a locked schedule cannot be deleted"
     return _schedule(row)
 
 
 async def delete(connection: Connection, schedule_id: UUID) -> None:
-    """Remove a schedule with its runs; what they have made stays."""
+    """Remove a schedule with its runs; their batches and tasks stay."""
     await connection.execute(_SQL["delete_schedule"], schedule_id)
 
 
 async def is_busy(connection: Connection) -> bool:
-    """Return whether a schedule is due, or a run of one at work or waiting."""
+    """Return whether a schedule is due, or a run is active or waiting."""
     return bool(await connection.fetchval(_SQL["has_schedules_at_work"]))
 
 
 async def list_due(connection: Connection, but: Collection[UUID], most: int) -> list[UUID]:
-    """Return schedules whose time has come, without those in `but`: the owners in turn."""
+    """Return due schedules, except those in `but`, by owner in turn."""
     return [row["id"] for row in await connection.fetch(_SQL["list_due_schedules"], list(but), most)]
 
 
@@ -161,7 +161,7 @@ async def lock_due(connection: Connection, ids: Sequence[UUID], *, now: datetime
 
 
 async def move(connection: Connection, schedules: Sequence[Schedule]) -> None:
-    """Write when these schedules are due next."""
+    """Store the next due times of these schedules."""
     await connection.execute(
         _SQL["move_schedules"],
         [schedule.id for schedule in schedules],
@@ -172,13 +172,13 @@ async def move(connection: Connection, schedules: Sequence[Schedule]) -> None:
 
 
 async def loads(connection: Connection, schedules: Sequence[Schedule]) -> dict[UUID, Load]:
-    """Return the runs at work and the waiting runs of those of the schedules that have some."""
+    """Return the numbers of active and waiting runs of each schedule that has some."""
     rows = await connection.fetch(_SQL["count_active_runs"], [schedule.id for schedule in schedules])
     return {row["schedule_id"]: Load(row["at_work"], row["waiting"]) for row in rows}
 
 
 async def insert_runs(connection: Connection, runs: Sequence[NewRun], *, now: datetime) -> set[UUID]:
-    """Store runs; return the ids of those that were new: of a due time there is one run."""
+    """Store runs; return the ids of the new ones, because a due time has only one run."""
     rows = await connection.fetch(
         _SQL["insert_runs"],
         [run.id for run in runs],
@@ -201,7 +201,7 @@ async def trim_runs(connection: Connection, schedule_ids: Sequence[UUID], *, kee
 
 
 async def settle(connection: Connection) -> int:
-    """Note the ends of what runs have made, some at a time; return how many."""
+    """Record the ends of runs whose batches or tasks have ended, up to a number; return how many."""
     return affected_rows(await connection.execute(_SQL["settle_runs"], _STEP))
 
 
@@ -211,28 +211,26 @@ async def give_up(connection: Connection) -> int:
 
 
 async def list_next_waiting(connection: Connection, but: Collection[UUID], most: int) -> list[UUID]:
-    """Return schedules with a waiting run and nothing at work, without those in `but`: the owners in turn."""
+    """Return schedules with a waiting run and no active one, except those in `but`, by owner in turn."""
     return [row["id"] for row in await connection.fetch(_SQL["list_next_waiting"], list(but), most)]
 
 
 async def lock_next_waiting(
     connection: Connection, ids: Sequence[UUID]
 ) -> list[tuple[Schedule, UUID, datetime]]:
-    """Return the oldest waiting run of those of the schedules that have nothing at work: the schedule, its id
-    and due time.
-    """
+    """Return the oldest waiting run of each schedule without an active one: schedule, run id and due time."""
     rows = await connection.fetch(_SQL["lock_next_waiting"], list(ids))
     return [(_schedule(row), row["run_id"], row["run_due_at"]) for row in rows]
 
 
 async def fire_waiting(connection: Connection, run_ids: Sequence[UUID], *, now: datetime) -> set[UUID]:
-    """Let waiting runs begin; return the ids of those that still waited."""
+    """Fire waiting runs; return the ids of those that were still waiting."""
     rows = await connection.fetch(_SQL["fire_waiting"], list(run_ids), now)
     return {row["id"] for row in rows}
 
 
 async def refuse(connection: Connection, refused: Sequence[RefuseRun]) -> None:
-    """Note why runs that had fired were not accepted."""
+    """Store the reasons why runs that had fired were not accepted."""
     await connection.execute(
         _SQL["refuse_runs"],
         [run.run_id for run in refused],
@@ -243,13 +241,13 @@ async def refuse(connection: Connection, refused: Sequence[RefuseRun]) -> None:
 
 
 async def find_run_of_request(connection: Connection, schedule_id: UUID, request_key: str) -> UUID | None:
-    """Return the id of the run that a request with the same key has asked for."""
+    """Return the id of the run that a request with the same key has created."""
     found: UUID | None = await connection.fetchval(_SQL["find_run_of_request"], schedule_id, request_key)
     return found
 
 
 async def get_run(connection: Connection, schedule_id: UUID, run_id: UUID) -> ScheduleRun:
-    """Return a run of the schedule that is there."""
+    """Return an existing run of the schedule."""
     [row] = await connection.fetch(_SQL["list_runs"], [schedule_id], 1, run_id, *[None] * 5)
     return _run(row)
 
@@ -271,7 +269,7 @@ async def list_runs(connection: Connection, wanted: ListScheduleRuns, *, limit: 
 
 
 async def last_runs(connection: Connection, schedules: Sequence[Schedule]) -> Mapping[UUID, ScheduleRun]:
-    """Return the newest run of those of the schedules that have some."""
+    """Return the newest run of each schedule that has one."""
     ids = [schedule.id for schedule in schedules]
     rows = await connection.fetch(_SQL["list_runs"], ids, 1, *[None] * 6)
     return {row["schedule_id"]: _run(row) for row in rows}
@@ -283,7 +281,7 @@ async def count_late(connection: Connection) -> int:
 
 
 async def clean(connection: Connection, *, days: int) -> bool:
-    """Remove what is no longer kept, some at a time; return whether there may be more."""
+    """Remove old runs and request keys, up to a number; return whether there may be more."""
     removed = max(
         affected_rows(await connection.execute(_SQL["remove_old_runs"], _STEP, days)),
         affected_rows(await connection.execute(_SQL["forget_schedule_requests"], _STEP)),
@@ -307,7 +305,7 @@ def _run(row: asyncpg.Record) -> ScheduleRun:
         created_at=row["created_at"],
         fired_at=row["fired_at"],
         ended_at=row["ended_at"],
-        # A batch that was retried may have ended otherwise since.
+        # A retried batch may have ended with another status since.
         outcome=row["batch_status"] or row["outcome"],
         code=row["code"],
         detail=row["detail"],
@@ -317,7 +315,7 @@ def _run(row: asyncpg.Record) -> ScheduleRun:
 
 def _next_of(status: RunStatus, fired_at: datetime | None) -> Next | None:
     if status == "waiting":
-        return Next(what="the end of the run before it", by=None)
+        return Next(what="the end of the previous run", by=None)
     if status == "fired" and fired_at is not None:
         return Next(what="its batch or task is accepted", by=fired_at + timedelta(seconds=ON_TIME_S))
     if status == "accepted":

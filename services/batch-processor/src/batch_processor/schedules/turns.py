@@ -1,4 +1,4 @@
-"""Turns: what has come is handled by owners in turn, little at a time, and what fails is handled alone."""
+"""Turns: due schedules are handled by owner in turn, in small groups; those that fail are handled alone."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from uuid import UUID
 from batch_processor.aside import Aside
 from chassis.postgres import Connection, Postgres
 
-# What one transaction handles at most: it is short, and what fails takes few neighbours along.
+# The most schedules that one transaction handles: it is short, and a failure affects few others.
 TOGETHER = 20
-# The turns are looked up anew after so many: what comes meanwhile does not wait for the end of a long list.
+# Turns are looked up again after so many, so that new ones do not wait for the end of a long list.
 _LISTED = 500
-# What has failed alone is tried again after so long.
+# A schedule that has failed alone is tried again after this time.
 _ASIDE_S = 60.0
 
-# Returns at most `most` ids but those in `but`: the first of each owner, then the second of each, and so on.
+# Returns up to `most` ids, except those in `but`: the first of each owner, then the second, and so on.
 Find = Callable[[Connection, Collection[UUID], int], Awaitable[Sequence[UUID]]]
-# Handles some of them in the caller's transaction; returns how many were still there to be handled.
+# Handles schedules in the caller's transaction; returns how many still had to be handled.
 Handle = Callable[[Connection, Sequence[UUID]], Awaitable[int]]
 
 
 class Turns:
-    """Handles schedules; `what` is said of those that fail, and `done` is called after each commit."""
+    """Handles schedules; `what` names those that fail in the log, and `done` is called after each commit."""
 
     def __init__(self, postgres: Postgres, what: str, *, done: Callable[[], None]) -> None:
         self._postgres = postgres
@@ -31,7 +31,7 @@ class Turns:
         self._aside = Aside(postgres, what, first_s=_ASIDE_S, most_s=_ASIDE_S)
 
     async def take(self, find: Find, handle: Handle) -> None:
-        """Handle all that `find` finds. Raise `DatabaseUnavailable` when the database is away."""
+        """Handle everything that `find` returns. Raise `DatabaseUnavailable` when the database is down."""
         handled = -1
         while handled:
             async with self._postgres.connection() as connection:
@@ -51,6 +51,6 @@ class Turns:
             return 0
         if handled:
             self._done()
-        # Whoever else waits for the loop or a connection gets it in between.
+        # Let others use the loop or a connection in between.
         await asyncio.sleep(0)
         return handled
