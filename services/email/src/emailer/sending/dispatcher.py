@@ -101,9 +101,7 @@ class Dispatcher:
         self._leased_until = 0.0
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
-        self._resume_at = window
-        # Whether the last claim left out lanes because their owners are at their share.
-        self._has_left = False
+        self._resume_at, self._has_left = window, False
         self._stopping = False
 
     @property
@@ -220,6 +218,7 @@ class Dispatcher:
         """Claim each stream's share of `room`; return the rows, and how many were asked for."""
         claimed: list[Row] = []
         wanted = 0
+        # Whether lanes are left out because their owners are at their share.
         self._has_left = False
         shares = self._window.shares(self._rendered.held_bytes)
         await self._rounds.look(connection)
