@@ -78,7 +78,7 @@ BOARD = Board(
         ),
         panel(
             "Longest pause",
-            "For how long the first of these pauses has lasted.",
+            "Age of the oldest of these pauses.",
             "s",
             highest("tickwire_batch_longest_pause_seconds", "service"),
         ),

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics, exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 
-# A second series for each counter, which says what `up` and resets say already.
+# They would add a series to each counter that says no more than `up` and resets do.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # their stub
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -74,7 +74,7 @@ HANDLE_SECONDS = Histogram(
     "tickwire_message_handle_seconds", "Time to handle a group of messages.", ("queue", "type"), buckets=_FAST
 )
 MESSAGE_AGE = Histogram(
-    "tickwire_message_age_seconds", "Age of a message when it is first taken.", ("queue",), buckets=_SLOW
+    "tickwire_message_age_seconds", "Age of a message when it is first consumed.", ("queue",), buckets=_SLOW
 )
 MESSAGE_ATTEMPTS = Histogram(
     "tickwire_message_attempts",
@@ -112,7 +112,7 @@ QUEUE_MESSAGES = Gauge("tickwire_queue_ready_messages", "Messages ready in a que
 
 TASK_FAILURES = Counter(
     "tickwire_background_task_failures",
-    "Restarts of a background task, and what it left aside.",
+    "Restarts of a background task, and work that it set aside after a failure.",
     ("task",),
 )
 LOOP_STALLS = Counter(
@@ -174,7 +174,7 @@ PROVIDER_SECONDS = Histogram(
 )
 PROVIDER_QUOTA = Gauge(
     "tickwire_provider_quota_remaining",
-    "Calls that a provider still allows, as its own answers say.",
+    "Calls that a provider still allows, according to its answers.",
     ("provider",),
 )
 FEED_EXPECTED = Gauge("tickwire_feed_expected", "1 in a process that is configured to push quotes.")
@@ -212,7 +212,7 @@ EMAIL_LIMITED_DOMAINS = Gauge(
     "Destination domains whose rate (EMAIL_DOMAIN_LIMITS) is used up at the moment.",
 )
 EMAIL_HELD = Gauge(
-    "tickwire_email_held_recipients", "Recipients held until somebody decides whether to send again."
+    "tickwire_email_held_recipients", "Recipients held until an operator decides whether to send again."
 )
 EMAIL_REMOVED = Counter(
     "tickwire_email_removed",
@@ -310,14 +310,14 @@ BATCH_SECONDS = Histogram(
 )
 BATCH_OWNER_WAIT = Histogram(
     "tickwire_batch_owner_wait_seconds",
-    "For how long the first chunk of an owner with nothing at work was ready before a worker took it.",
+    "Time for which the first chunk of an owner without running chunks was ready before it was claimed.",
     buckets=_SLOW,
 )
 BATCHES_OVERDUE = Gauge(
     "tickwire_batches_overdue", "Batches and tasks that are past the time of their next step."
 )
 BATCHES_VALIDATING = Gauge(
-    "tickwire_batches_validating", "Uploads whose custom ids are compared, or wait for it."
+    "tickwire_batches_validating", "Uploads whose custom ids are being compared or wait to be."
 )
 BATCH_OLDEST_VALIDATING = Gauge(
     "tickwire_batch_oldest_validating_seconds", "For how long the oldest validating upload has been complete."
@@ -326,17 +326,15 @@ BATCH_READY_CHUNKS = Gauge(
     "tickwire_batch_ready_chunks", "Chunks that wait for a worker, counted up to 10,000."
 )
 BATCH_OLDEST_READY = Gauge(
-    "tickwire_batch_oldest_ready_chunk_seconds", "For how long the first of the ready chunks has been ready."
+    "tickwire_batch_oldest_ready_chunk_seconds", "Time for which the oldest ready chunk has been ready."
 )
 BATCH_LIMITED_CHUNKS = Gauge(
     "tickwire_batch_limited_chunks", "Chunks waiting until their limits let them begin, counted up to 10,000."
 )
 BATCH_PAUSED = Gauge(
-    "tickwire_batch_paused", "Operations and owners of which an administrator lets nothing begin.", ("kind",)
+    "tickwire_batch_paused", "Operations and owners that an administrator has paused.", ("kind",)
 )
-BATCH_LONGEST_PAUSE = Gauge(
-    "tickwire_batch_longest_pause_seconds", "For how long the first of these pauses has lasted."
-)
+BATCH_LONGEST_PAUSE = Gauge("tickwire_batch_longest_pause_seconds", "Age of the oldest of these pauses.")
 BATCH_IN_FLIGHT = Gauge("tickwire_batch_chunks_in_flight", "Chunks that workers have claimed.")
 BATCH_NOT_BEGUN = Gauge(
     "tickwire_batch_not_begun_seconds",
@@ -358,12 +356,12 @@ SCHEDULES_LATE = Gauge(
     "tickwire_schedules_late", "Schedules and their runs that are past the time of their next step."
 )
 
-# What has exemplars: panels of these show dots that lead to traces.
+# Metrics with exemplars: their panels show dots that lead to traces.
 TRACED = (HTTP_SECONDS, RPC_CALL_SECONDS, RPC_SERVED_SECONDS, HANDLE_SECONDS, MESSAGE_AGE)
 
 
 def describe_build(distribution: str) -> None:
-    """Say in `tickwire_build_info` which version of `distribution` runs."""
+    """Set `tickwire_build_info` to the running version of `distribution`."""
     try:
         found = version(distribution)
     except PackageNotFoundError:
