@@ -30,7 +30,7 @@ log = logging.get(__name__)
 Answer = Callable[[Any, Deadline], Awaitable[BaseModel | bytes]]
 
 MOST_AT_WORK = 256
-# Less than a service has connections to its database; those that are left are there for others.
+# Fewer than a service's connections to its database; the others remain for other owners.
 MOST_OF_OWNER = 6
 MOST_WAITING_OF_OWNER = 512
 MOST_IN_HAND = 2048
@@ -39,10 +39,10 @@ _LAST_WORDS_S = 1
 
 
 class RpcServer:
-    """Answers the requests of one queue, so many at a time, and fewer of one owner.
+    """Answers the requests of one queue: a limited number at once, and fewer of one owner.
 
     Further ones wait until their deadline, and owners take turns; beyond `most_in_hand` they are refused. A
-    request that is for no owner is in nobody's share.
+    request without an owner counts in no owner's share.
     """
 
     def __init__(
@@ -90,9 +90,9 @@ class RpcServer:
         return self._reason
 
     async def drain(self, deadline: Deadline) -> None:
-        """Take no more requests and finish the running ones; at the deadline answer them with `Unavailable`.
+        """Take no more requests and finish the running ones; at the deadline, answer them with `Unavailable`.
 
-        The broker no longer has these requests: a caller without an answer would wait for its own deadline.
+        The broker no longer has these requests: a caller without an answer would wait until its deadline.
         """
         self._stopping, self._reason = True, "stopping"
         tag, self._tag = self._tag, None
@@ -135,7 +135,7 @@ class RpcServer:
                 )
                 await self._publisher.send(reply)
         except Unavailable as error:
-            # The caller has been told by its own connection, or will reach its deadline.
+            # The caller notices by its own connection, or at its deadline.
             log.debug("reply not sent", reason=error.detail)
         finally:
             self._busy -= 1
@@ -146,9 +146,9 @@ class RpcServer:
         try:
             answer = await self._call(message_type, body, headers)
             if isinstance(answer, bytes):
-                # JSON already: what was stored as JSON is passed on unread.
+                # Already JSON: stored JSON is passed on without being parsed.
                 return names.REPLY_OK, answer, "ok"
-            # Here, as what was stored may have a value that JSON cannot say.
+            # Serialized here, because a stored value may be one that JSON cannot express.
             return names.REPLY_OK, answer.model_dump_json(by_alias=True).encode(), "ok"
         except ServiceError as error:
             failed = error

@@ -1,4 +1,4 @@
-"""One TCP connection: passes its requests to the application, and closes when something takes too long."""
+"""A TCP connection: passes its requests to the application, and closes when something takes too long."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from chassis.http1.timing import BodyRate, WriteStall
 class HttpConnection(asyncio.Protocol):
     """A connection of uvicorn's server (`uvicorn.Config(http=…)`), from its first byte to its last.
 
-    One request is in the application at a time; what follows it waits as bytes. After a request that is
+    The application has one request at a time; later ones wait as bytes. After a request that is
     refused, or whose body is not read to its end, the connection closes: nobody can tell where the next
     request begins.
     """
@@ -187,7 +187,7 @@ class HttpConnection(asyncio.Protocol):
             if self._body_rate.is_too_slow(now, self._received, is_awaited=is_awaited):
                 self._refuse(RequestTimedOut("body_timeout", "The body of the request arrived too slowly."))
         elif self._is_closing:
-            # The client has its time from when the last byte of the answer has gone.
+            # The client's time begins when the last byte of the answer has been sent.
             self._deadline = now + self._limits.linger_s
             if not unwritten:
                 self._transport.abort()
@@ -299,7 +299,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport.abort()
 
     def on_body_read(self) -> None:
-        """Go on reading: the application has taken what was there."""
+        """Continue reading: the application has taken what had arrived."""
         self._pace_reading()
 
     def on_response_complete(self) -> None:
