@@ -56,7 +56,7 @@ async def test_a_service_is_wired_to_an_application_without_opening_anything(ser
     ],
     ids=SERVICES,
 )
-def test_what_a_service_opens_is_one_context_manager_on_an_exit_stack(resources: Any) -> None:
+def test_everything_that_a_service_opens_is_on_one_exit_stack(resources: Any) -> None:
     opening = inspect.unwrap(resources.open)
     assert inspect.isasyncgenfunction(opening), "decorated with asynccontextmanager"
     assert list(inspect.signature(opening).parameters) == ["self"]

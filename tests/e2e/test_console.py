@@ -67,7 +67,7 @@ async def test_an_unknown_key_is_reported(page: Page) -> None:
     assert await page.run("sessionStorage.length") == 0
 
 
-async def test_a_key_without_the_scope_is_told_which_scope_it_lacks(
+async def test_the_refusal_of_a_key_names_the_scope_that_it_lacks(
     page: Page, reader: httpx.AsyncClient
 ) -> None:
     await enter(page, reader.headers["authorization"].removeprefix("Bearer "))

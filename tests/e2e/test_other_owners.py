@@ -125,7 +125,7 @@ async def test_a_change_of_another_version_than_the_present_one_is_refused(
 
 
 @pytest.mark.parametrize("endpoint", TAGGED, ids=lambda endpoint: endpoint.name)
-async def test_what_has_not_changed_is_not_sent_again(
+async def test_unchanged_values_are_not_sent_again(
     api: httpx.AsyncClient, owned: Mapping[str, str], endpoint: Endpoint
 ) -> None:
     path = path_of(endpoint, owned)

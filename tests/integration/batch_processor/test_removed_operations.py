@@ -123,7 +123,7 @@ async def test_an_operation_that_no_replica_has_fails_what_was_left_to_others_fo
 
 
 @pytest.mark.parametrize("kind", ["batch", "upload, its items last"])
-async def test_what_is_cancelled_does_not_wait_for_its_operation(engine: Engine, kind: str) -> None:
+async def test_a_cancelled_item_does_not_wait_for_its_operation(engine: Engine, kind: str) -> None:
     id_ = new_id()
     *others, last = messages_of(kind, id_)
     for message in others:

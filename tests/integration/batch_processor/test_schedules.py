@@ -358,7 +358,7 @@ async def test_a_coordinator_is_busy_while_something_is_due_at_work_or_waiting(w
     assert not await is_busy()
 
 
-async def test_a_schedule_that_is_deleted_runs_no_more(world: World) -> None:
+async def test_a_deleted_schedule_does_not_run_again(world: World) -> None:
     schedule = await world.create(overlap="queue")
     await world.run(schedule)
     await world.run(schedule)

@@ -36,7 +36,9 @@ async def test_a_program_ends_with_all_that_it_has_started(tmp_path: Path) -> No
     assert not any(map(_runs, family))
 
 
-async def test_what_a_program_said_is_shown_when_the_block_fails(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_the_output_of_a_program_is_shown_when_the_block_fails(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     code = "print('the port is taken', flush=True); import time; time.sleep(60)"
 
     async def fail() -> None:

@@ -100,7 +100,7 @@ async def test_a_stop_gives_back_what_waits_for_its_copy(bench: Bench, broker_ur
     await until(lambda: has_effects(successor, 1))
 
 
-async def test_a_database_that_takes_no_writes_is_waited_for(bench: Bench) -> None:
+async def test_a_read_only_database_is_waited_for(bench: Bench) -> None:
     attempts: list[int] = []
 
     async def note(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:

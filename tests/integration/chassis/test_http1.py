@@ -179,7 +179,7 @@ async def test_a_head_that_is_sent_slowly_has_one_deadline(
     assert problem_of(b"HTTP/1.1 " + last)["status"] in (400, 408)
 
 
-async def test_a_body_that_is_sent_slowly_is_408_and_the_application_is_told(brief_site: Site) -> None:
+async def test_a_body_that_is_sent_slowly_is_408_and_the_application_is_notified(brief_site: Site) -> None:
     brief_site.recorded.ends.clear()
     reader, writer = await brief_site.connect()
     writer.write(CHUNKED)

@@ -108,7 +108,7 @@ async def test_a_report_of_a_service_without_its_servers_says_what_is_missing(ru
     assert "secret-of-a" not in output
 
 
-async def test_settings_that_are_wrong_are_told_in_place_of_a_report(run: Run) -> None:
+async def test_wrong_settings_are_reported_in_place_of_the_report(run: Run) -> None:
     code, output = await run("report", "emailer", EMAIL_SMTP_TLS="perhaps")
     assert code == 1
     assert "EMAIL_SMTP_TLS" in output

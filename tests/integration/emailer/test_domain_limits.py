@@ -51,7 +51,7 @@ async def test_a_period_has_no_more_attempts_than_the_rate_over_all_processes(
     assert all(later - first > timedelta(seconds=1) for first, later in zip(slots, slots[3:], strict=False))
 
 
-async def test_what_is_over_the_rate_waits_in_its_lane_and_nothing_else_does(post_office: PostOffice) -> None:
+async def test_only_mail_over_the_rate_waits_in_its_lane(post_office: PostOffice) -> None:
     limited, free = to("slow.example", 40), to("quick.example", 60)
     await post_office.accept(*limited)
     async with post_office.delivering(Terms(domain_limits="slow.example=2/3600")):

@@ -169,7 +169,7 @@ async def test_mails_of_a_domain_with_a_return_path_come_back_by_it(registrar: R
     assert await came_by("a@acme.example") == "bounces.relay.example"
 
 
-async def test_due_domains_are_checked_one_of_each_owner_at_a_time(registrar: Registrar) -> None:
+async def test_due_domains_are_checked_one_per_owner_at_once(registrar: Registrar) -> None:
     mine = [await registrar.create(f"d{number}.example") for number in range(3)]
     theirs = await registrar.create(owner_id="2")
     registrar.dns.follow(theirs.records)

@@ -161,7 +161,7 @@ async def test_a_start_with_a_bootstrap_key_that_is_revoked_says_so(house: House
         ("DELETE FROM api_keys", "does not know it"),
     ],
 )
-async def test_the_reason_why_the_bootstrap_key_does_not_work_is_told(
+async def test_the_reason_why_the_bootstrap_key_does_not_work_is_reported(
     house: House, statement: str, reason: str
 ) -> None:
     door = await house.open()

@@ -131,7 +131,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing_and_frees_its_key(
     assert await site.count() == before + 1
 
 
-async def test_only_so_many_uploads_of_an_owner_come_in_at_a_time(door: Listener, site: UploadSite) -> None:
+async def test_the_concurrent_uploads_of_an_owner_are_limited(door: Listener, site: UploadSite) -> None:
     go_on = asyncio.Event()
 
     async def slow() -> AsyncIterator[bytes]:

@@ -99,7 +99,9 @@ async def test_an_upload_whose_last_line_is_bad_or_that_is_empty_is_not_sealed(d
     assert (await door.api.post(f"{path}/seal")).status_code == 202
 
 
-async def test_a_connection_that_is_cut_loses_nothing_that_was_told(door: Listener, house: House) -> None:
+async def test_a_connection_that_is_cut_loses_nothing_that_was_acknowledged(
+    door: Listener, house: House
+) -> None:
     path, body = await opened(door), lines(2000)
     host, port = door.url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))

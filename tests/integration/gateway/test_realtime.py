@@ -186,7 +186,9 @@ async def test_invalid_live_messages_are_skipped(door: Listener, house: House, t
     await until(lambda: door.gateway.resources.book.last(symbol))
 
 
-async def test_a_broken_element_of_a_live_message_takes_no_other_along(door: Listener, house: House) -> None:
+async def test_a_broken_element_of_a_live_message_does_not_affect_the_others(
+    door: Listener, house: House
+) -> None:
     symbol = f"Y{uuid4().hex[:6].upper()}"
     for message, name in ((ticks(symbol, 1), "quotes"), (bars(symbol, 1), "bars")):
         broken: list[Any] = [None, 5, {}, {"symbol": []}, {"symbol": symbol, "stream": {"epoch": "e"}}]

@@ -105,7 +105,7 @@ async def test_a_service_that_does_not_answer_prometheus_is_down(watched: Any) -
     assert "does not answer Prometheus" in found["email"]["reasons"][0]
 
 
-async def test_what_is_paused_is_told_with_its_reason(watched: Any) -> None:
+async def test_a_pause_is_reported_with_its_reason(watched: Any) -> None:
     found = await report(watched)
     assert [(one["kind"], one["name"], one["reason"]) for one in found["pauses"]] == [
         ("operation", "echo", "for repair")

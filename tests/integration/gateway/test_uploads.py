@@ -97,7 +97,7 @@ async def test_an_upload_takes_in_its_query_all_that_a_json_body_takes_beside_it
         ("rate_limit", "200/60", "/rate_limit"),
     ],
 )
-async def test_what_is_wrong_in_the_query_of_an_upload_is_named(
+async def test_errors_in_the_query_of_an_upload_are_named(
     door: Listener, house: House, name: str, value: str, pointer: str
 ) -> None:
     params = {"operation": "echo", name: value}
@@ -294,7 +294,7 @@ async def test_a_large_upload_flows_without_being_held(door: Listener, house: Ho
     assert (seal["total"], sum(len(append["items"]) for append in appends)) == (count, count)
 
 
-async def test_only_so_many_uploads_of_an_owner_come_in_at_a_time(door: Listener) -> None:
+async def test_the_concurrent_uploads_of_an_owner_are_limited(door: Listener) -> None:
     go_on, turns = asyncio.Event(), door.gateway.resources.upload_turns
 
     async def slow() -> AsyncIterator[bytes]:

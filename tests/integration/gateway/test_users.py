@@ -193,7 +193,7 @@ async def test_an_invalid_page_is_422(door: Listener, query: str) -> None:
     assert_problem(answer, 422, "invalid-input", f"/{query.split('=')[0]}")
 
 
-async def test_what_was_accepted_of_a_user_is_limited_to_the_rights_of_now(house: House) -> None:
+async def test_accepted_work_of_a_user_is_limited_to_the_current_rights(house: House) -> None:
     door = await house.open()
     await house.purge(INTAKE)
     user = await door.new_user()

@@ -134,7 +134,7 @@ def test_items_that_a_cancel_has_overtaken_are_counted_as_cancelled() -> None:
     assert (sealed.received, sealed.total, sealed.cancelled) == (3, 5, 5)
 
 
-def test_a_batch_that_was_cancelled_in_its_chunks_takes_no_more_items() -> None:
+def test_a_batch_that_was_cancelled_in_its_chunks_accepts_no_more_items() -> None:
     done = batches.record(batches.cancel(started(2), now=NOW), Tally(cancelled=2), now=NOW)
     assert done.status == "cancelled"
     assert batches.receive(done, 3, now=NOW) == done

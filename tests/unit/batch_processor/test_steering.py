@@ -73,7 +73,7 @@ def test_a_batch_that_has_begun_is_not_moved() -> None:
     assert steering.move(begun, now=NOW, not_before=LATER) == begun
 
 
-def test_what_follows_a_retry_has_the_rights_of_whoever_retried() -> None:
+def test_the_follow_up_of_a_retry_has_the_rights_of_the_caller_who_retried() -> None:
     ended = replace(ENDED, scopes=("batches:write", "emails:send"))
     assert steering.retry(ended, now=LATER, codes=(), scopes=["batches:write"]).scopes == ("batches:write",)
     # A gateway of an earlier release does not tell.

@@ -52,7 +52,7 @@ async def test_a_peer_that_hangs_is_given_up() -> None:
     assert await attempt(hanging(), timeout_s=0.01) == Failed("TimeoutError")
 
 
-async def test_what_was_measured_is_returned_as_it_is() -> None:
+async def test_measurements_are_returned_unchanged() -> None:
     assert await attempt(measured(Load(3, 4)), timeout_s=5) == Load(3, 4)
 
 

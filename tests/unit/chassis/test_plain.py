@@ -148,7 +148,7 @@ def test_a_record_that_cannot_be_formatted_is_named_without_its_arguments(
     assert "log record cannot be written" in said
 
 
-def test_a_reader_of_the_log_that_has_gone_is_nobodys_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_reader_of_the_log_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class Gone:
         def write(self, _: str) -> int:
             raise BrokenPipeError

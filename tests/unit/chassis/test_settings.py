@@ -92,5 +92,5 @@ def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one(name: str, 
 @pytest.mark.parametrize(
     "name", ["GATEWAY_PORT_FILE", "GATEWAY_SERVICE_HOST", "GATEWAY_PORT_8080_TCP_ADDR", "HOME", "LANG"]
 )
-def test_other_variables_are_nobodys_mistake(name: str) -> None:
+def test_other_variables_are_not_errors(name: str) -> None:
     assert unknown([OfAService], {**GOOD, name: "1"}) == {}

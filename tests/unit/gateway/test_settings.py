@@ -20,7 +20,7 @@ def test_three_variables_are_enough() -> None:
     assert (settings.port, settings.ops_port, settings.bootstrap_key) == (8080, 8090, None)
 
 
-def test_an_empty_bootstrap_key_is_none() -> None:
+def test_an_empty_bootstrap_key_counts_as_not_configured() -> None:
     assert load(GatewaySettings, {**BARE, "GATEWAY_BOOTSTRAP_KEY": ""}).bootstrap_key is None
 
 

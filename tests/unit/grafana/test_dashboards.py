@@ -91,7 +91,7 @@ def test_every_rate_looks_at_as_much_as_the_scrapes_need(dashboard: Any) -> None
             assert len(ranges) == len(re.findall(r"\b(?:rate|increase|irate|delta)\(", target["expr"]))
 
 
-def test_every_series_of_a_panel_can_be_told_apart(dashboard: Any) -> None:
+def test_every_series_of_a_panel_can_be_distinguished(dashboard: Any) -> None:
     for panel in dashboard["panels"]:
         legends = [target["legendFormat"] for target in panel["targets"]]
         assert len(set(legends)) == len(legends), panel["title"]

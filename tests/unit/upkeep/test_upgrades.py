@@ -42,7 +42,7 @@ def noted(monkeypatch: pytest.MonkeyPatch, *, without: str) -> list[str]:
     return notes
 
 
-def test_an_upgrade_from_a_release_without_bundles_is_told_to_turn_them_off(
+def test_an_upgrade_from_a_release_without_bundles_requires_them_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     notes = noted(monkeypatch, without="emailer/0015_stamp_recipients")

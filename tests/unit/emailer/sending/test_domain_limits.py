@@ -28,7 +28,7 @@ def test_a_domain_has_the_same_limits_however_it_is_written() -> None:
         "gmail.com=10000000",
     ],
 )
-def test_what_is_no_limit_is_refused_by_its_part(text: str) -> None:
+def test_an_invalid_limit_is_refused_with_its_part(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a limit|a second time"):
         DomainLimits.read(text)
 

@@ -123,7 +123,7 @@ async def test_a_domain_that_never_answers_is_slow_while_it_is_waited_for() -> N
     assert turns.is_slow("tarpit.example")
 
 
-async def test_a_domain_that_recovers_is_slow_no_more() -> None:
+async def test_a_domain_that_recovers_is_no_longer_slow() -> None:
     turns = Turns(8, clock=(clock := Clock(0.0)))
     for took_s in (5, 0.01, 0.01, 0.01, 0.01, 0.01):
         await answered(turns, clock, "example.com", took_s=took_s)

@@ -89,7 +89,7 @@ async def test_html_without_a_text_is_never_read_in_the_service(
 
 
 @pytest.mark.parametrize("text", ["Hello", "y" * 2 * LIGHT_BYTES])
-async def test_what_is_signed_is_verified_by_another_program(writer: MailWriter, text: str) -> None:
+async def test_another_program_verifies_the_signatures(writer: MailWriter, text: str) -> None:
     content = await writer.write(mail(text=text, signers=(SIGNER,)))
     public = KEY.public_key().public_bytes_raw()
 
@@ -102,7 +102,7 @@ async def test_what_is_signed_is_verified_by_another_program(writer: MailWriter,
     assert bool(writer.processes) is (len(text) > LIGHT_BYTES)
 
 
-async def test_at_most_two_processes_write_at_a_time(writer: MailWriter) -> None:
+async def test_at_most_two_processes_write_at_once(writer: MailWriter) -> None:
     heavy = [mail(text="Hello", html=HEAVY) for _ in range(8)]
     found = await asyncio.gather(*(writer.write(each) for each in heavy))
     assert found == [written_here(each) for each in heavy]

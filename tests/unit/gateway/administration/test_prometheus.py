@@ -116,7 +116,7 @@ async def test_an_endless_answer_is_broken_off(prometheus: Prometheus, double: D
         await prometheus.now("up", soon())
 
 
-async def test_four_questions_are_asked_at_a_time(prometheus: Prometheus, double: Double) -> None:
+async def test_at_most_four_queries_run_at_once(prometheus: Prometheus, double: Double) -> None:
     await asyncio.gather(*(prometheus.now("up", soon()) for _ in range(20)))
     assert len(double.asked) == 20
     assert double.most_busy <= 4

@@ -73,7 +73,7 @@ def test_services_that_answer_and_are_ready_are_ok() -> None:
     assert document["as_of"] == "2023-11-14T22:13:20Z"
 
 
-def test_what_is_paused_is_a_reason_why_batch_processor_is_not_all_well() -> None:
+def test_a_pause_is_a_reason_why_batch_processor_is_not_ok() -> None:
     about: dict[str, Any] = {"paused_by": "key", "paused_at": "2026-11-27T10:30:12Z"}
     found = findings(
         pauses=[

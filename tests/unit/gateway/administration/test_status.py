@@ -121,7 +121,7 @@ async def test_closing_does_not_wait_for_prometheus(double: Double) -> None:
         await waiting
 
 
-async def test_a_batch_processor_that_does_not_answer_leaves_a_gap_and_no_more(double: Double) -> None:
+async def test_a_batch_processor_that_does_not_answer_leaves_only_a_gap(double: Double) -> None:
     async def nobody_answers(_: Deadline) -> list[Pause]:
         raise Unavailable("batch-processor does not answer.")
 

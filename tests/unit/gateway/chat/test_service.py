@@ -40,7 +40,7 @@ async def test_a_message_is_shown_here_and_on_the_other_gateway_once(
     assert here == there == [(1, "one"), (2, "two"), (3, "three")]
 
 
-async def test_who_has_published_is_told_everywhere_and_over_http_it_is_the_user(
+async def test_every_publication_names_its_publisher_and_over_http_that_is_the_user(
     gateway: Gateway, other_gateway: Gateway
 ) -> None:
     heard: list[Any] = []

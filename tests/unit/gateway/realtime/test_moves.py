@@ -31,7 +31,7 @@ def moves(client: Client) -> list[Any]:
     ]
 
 
-async def test_a_subscriber_who_asks_hears_who_joins_and_leaves_on_any_gateway(
+async def test_a_subscriber_can_be_notified_of_joins_and_leaves_on_any_gateway(
     gateway: Gateway, other_gateway: Gateway, ann: Access
 ) -> None:
     here = await listening(gateway, ann, user_id=1)

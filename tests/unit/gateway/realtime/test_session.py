@@ -57,7 +57,7 @@ async def test_a_wrong_or_missing_token_closes_for_good(gateway: Gateway, argume
     assert client.frames == []
 
 
-async def test_a_connection_over_the_limit_is_told_to_try_again(gateway: Gateway, ann: Access) -> None:
+async def test_a_connection_over_the_limit_is_asked_to_try_again(gateway: Gateway, ann: Access) -> None:
     def refuse(_: Access) -> None:
         raise Overloaded("full")
 

@@ -18,7 +18,7 @@ from gateway.realtime.codes import CloseCode
 from support.doubles.realtime import Client, Gateway, connected, quote, say
 
 
-async def test_two_hundred_channels_may_be_subscribed_to_at_once_and_no_more(
+async def test_at_most_two_hundred_channels_may_be_subscribed_to_at_once(
     gateway: Gateway, client: Client
 ) -> None:
     gateway.book.push([quote(f"S{number}", 1) for number in range(201)])
@@ -136,7 +136,7 @@ async def test_a_right_that_is_lost_while_it_subscribes_is_an_error(
     assert (await gateway.presence.of("chat:lobby")).num_clients == 0
 
 
-async def test_a_subscriber_that_cannot_be_told_everything_is_told_to_come_back(
+async def test_a_subscriber_that_would_miss_publications_is_asked_to_subscribe_again(
     gateway: Gateway, client: Client
 ) -> None:
     asking = asyncio.create_task(client.ask(subscribe={"channel": "chat:lobby"}))

@@ -66,7 +66,7 @@ def test_a_failure_of_one_question_says_nothing_of_the_next(circuit: Circuit, er
     assert not is_open(circuit)
 
 
-def test_three_outages_in_a_row_close_the_way_for_five_seconds(circuit: Circuit, clock: Clock) -> None:
+def test_three_consecutive_outages_open_the_circuit_for_five_seconds(circuit: Circuit, clock: Clock) -> None:
     circuit.failed(UpstreamDown())
     circuit.failed(UpstreamDown())
     assert not is_open(circuit)
