@@ -19,6 +19,7 @@ import pytest
 
 from deploy.accepted import ended, letter, post, subjects
 from deploy.composed import REPOSITORY, SERVICES, Composed, until
+from support import release_before
 from upkeep import backups, rotation
 from upkeep.compose_stack import ComposeStack
 
@@ -46,6 +47,15 @@ async def main():
     await channel.queue_delete(queue)
     await connection.close()
 asyncio.run(main())
+"""
+
+PREVIOUS = """
+FROM {image}
+COPY services /opt/previous/services
+COPY docs/runbooks /opt/previous/docs/runbooks
+ENV PYTHONPATH="/opt/previous/services/chassis/src:/opt/previous/services/contracts/src:\
+/opt/previous/services/gateway/src:/opt/previous/services/stock-data/src:\
+/opt/previous/services/email/src:/opt/previous/services/batch-processor/src"
 """
 
 
@@ -109,26 +119,44 @@ def test_a_backup_puts_back_what_was_accepted_before_it(
         assert api.get(later).status_code == 404
 
 
-def test_an_upgrade_and_the_way_back_are_not_noticed_behind_the_proxy(stack: Composed) -> None:
-    release = {**stack.engine.environment, "TICKWIRE_TAG": f"{stack.tag}-next"}
-    upgraded = replace(stack, engine=replace(stack.engine, environment=release))
+def test_a_way_back_and_an_upgrade_are_not_noticed_behind_the_proxy(
+    stack: Composed, previous: dict[str, str]
+) -> None:
     with load(stack) as told:
         before = {service: stack.container(service) for service in (*SERVICES, "gateway-2", "proxy")}
-        upgraded.up()
-        after = {service: stack.container(service) for service in before}
         subprocess.run(
             [REPOSITORY / "deploy/containers/replace"],
-            env=stack.engine.environment,
+            env=previous,
             capture_output=True,
             timeout=300,
             check=True,
         )
-    stack.engine.docker("rmi", *(f"localhost/tickwire/{service}:{stack.tag}-next" for service in SERVICES))
-    assert {service for service in before if before[service] == after[service]} == {"proxy"}
+        meanwhile = {service: stack.container(service) for service in before}
+        where = "import chassis; print(chassis.__file__)"
+        assert {stack.python(service, where).split("/")[2] for service in SERVICES} == {"previous"}
+        stack.up()
+    assert {service for service in before if before[service] == meanwhile[service]} == {"proxy"}
+    assert stack.python("gateway", where).startswith("/opt/tickwire/")
     assert len(told.paths) > 100
     assert told.failures == []
     with stack.secure as api:
         assert {ended(api, path)["status"] for path in told.paths} == {"delivered", "completed"}
+
+
+@pytest.fixture
+def previous(stack: Composed, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Yield the environment in which compose takes images with the code of the release before."""
+    tag = f"{stack.tag}-previous"
+    images = {service: f"localhost/tickwire/{service}:{stack.tag}" for service in SERVICES}
+    with release_before.checkout(tmp_path / "checkout") as folder:
+        # Its packages are those of now. The build then takes a second, and the code is really the older one.
+        recipe = tmp_path / "Dockerfile"
+        for image in images.values():
+            recipe.write_text(PREVIOUS.format(image=image))
+            name = f"{image}-previous"
+            stack.engine.docker("build", "--quiet", "--file", str(recipe), "--tag", name, str(folder))
+        yield {**stack.engine.environment, "TICKWIRE_TAG": tag}
+    stack.engine.docker("rmi", "--force", *(f"{image}-previous" for image in images.values()))
 
 
 def test_a_stopped_service_drains_and_ends_well(stack: Composed) -> None:

@@ -1,7 +1,6 @@
 """The release before runs on this one's schema: it takes over under load and gives back, and nothing is lost.
 
-"The release before" is the code from before the newest migration, which does not know all of the schema. It
-runs from a checkout of its own; UPGRADE_FROM names another commit.
+"The release before" runs from a checkout of its own (`support/release_before.py`).
 """
 
 from __future__ import annotations
@@ -11,11 +10,9 @@ import itertools
 import os
 import subprocess
 import sys
-import tomllib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import httpx
 import pytest
@@ -24,11 +21,10 @@ from native import stack as native_stack
 from native.ports import Ports
 from native.services import SERVICES
 from native.stack import Stack
+from support import release_before
 from support.waiting import until
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 ENDED = ("delivered", "completed")
-MIGRATIONS = ("services/chassis/src/chassis/schema/*.sql", "services/*/src/*/migrations/*.sql")
 OF_SERVICES = ("gateway", "gateway_ops", "stock_data", "email", "batch_processor")
 
 pytestmark = pytest.mark.timeout(300)
@@ -37,49 +33,14 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(scope="module")
 def previous(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yield the folders of the sources of the release before, for PYTHONPATH."""
-    folder = tmp_path_factory.mktemp("previous") / "checkout"
-    git = ["git", "-C", str(REPOSITORY)]
-    words = [*git, "log", "-1", "--diff-filter=A", "--format=%H~1", "--", *MIGRATIONS]
-    newest = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-    before = os.environ.get("UPGRADE_FROM", newest)
-    git += ["worktree"]
-    added = subprocess.run(
-        [*git, "add", "--detach", str(folder), before], capture_output=True, text=True, check=False
-    )
-    if added.returncode:
-        if os.environ.get("CI"):
-            pytest.fail(f"the history of the repository is needed: {added.stderr}")
-        pytest.skip(f"{before} is not known here: {added.stderr}")
-    for project in folder.glob("services/*/pyproject.toml"):
-        install_beside(project)
-    if before == newest:
-        assert migrations(folder) < migrations(REPOSITORY)
-    sources = ":".join(str(found) for found in sorted(folder.glob("services/*/src")))
-    for package in ("chassis", "contracts", *(service.package for service in SERVICES)):
-        words = [sys.executable, "-c", f"import {package}; print({package}.__file__)"]
-        given = {**os.environ, "PYTHONPATH": sources}
-        imported = subprocess.run(words, env=given, capture_output=True, text=True, check=True).stdout
-        assert imported.startswith(f"{folder}/services/"), imported
-    yield sources
-    subprocess.run([*git, "remove", "--force", str(folder)], check=True, capture_output=True)
-
-
-def migrations(checkout: Path) -> set[Path]:
-    """Return the migrations that a release knows."""
-    return {file.relative_to(checkout) for pattern in MIGRATIONS for file in checkout.glob(pattern)}
-
-
-def install_beside(project: Path) -> None:
-    """Write what an installation says of a package beside its sources: with operations of its own."""
-    described = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
-    name, version = described["name"], described["version"]
-    about = project.parent / "src" / f"{name.replace('-', '_')}-{version}.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    lines = []
-    for group, found in described.get("entry-points", {}).items():
-        lines += [f"[{group}]", *(f"{key} = {value}" for key, value in found.items())]
-    (about / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    with release_before.checkout(tmp_path_factory.mktemp("previous") / "checkout") as folder:
+        sources = ":".join(str(found) for found in sorted(folder.glob("services/*/src")))
+        for package in ("chassis", "contracts", *(service.package for service in SERVICES)):
+            words = [sys.executable, "-c", f"import {package}; print({package}.__file__)"]
+            given = {**os.environ, "PYTHONPATH": sources}
+            imported = subprocess.run(words, env=given, capture_output=True, text=True, check=True).stdout
+            assert imported.startswith(f"{folder}/services/"), imported
+        yield sources
 
 
 @pytest.fixture(scope="module")
