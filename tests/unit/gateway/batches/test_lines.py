@@ -61,6 +61,8 @@ def cut(*parts: bytes) -> list[Run]:
 @given(
     st.lists(st.builds(lambda item, write: write(item), ITEMS, WRITERS) | FRAGMENTS, min_size=1, max_size=9)
 )
+@example([b'{"payload":1},{"payload":2}'])
+@example([b'{"payload":0}', b'{"payload":1},{"payload":2}'])
 @example([b'{"payload":1},{"payload":2}', b'{"payload":[1', b"2]}"])
 @example([b'{"payload":1},{"payload":2}', b'{"payload":[{}', b"{}]}"])
 def test_lines_are_taken_together_only_if_each_would_be_taken_alone(lines: list[bytes]) -> None:

@@ -37,7 +37,7 @@ def read_together(lines: Sequence[bytes], check: PayloadCheck | None) -> list[di
     items: list[dict[str, Any]] = found[::2]
     marks = found[1::2]
     # With fewer separators an item starts on one line and ends on another.
-    if len(items) != len(lines) or marks.count(_MARK) != len(lines) - 1:
+    if len(found) != 2 * len(lines) - 1 or marks.count(_MARK) != len(marks):
         return None
     if any(is_too_deep(line) for line in lines if len(line) > DEEPEST):
         return None
