@@ -32,6 +32,7 @@ def remembered() -> Iterator[str]:
         ("cannot reach redis://:hunter2@cache", "hunter2"),
         ("< Authorization: Bearer hunter2", "hunter2"),
         ("('authorization', 'Basic aHVudGVyMg')", "aHVudGVyMg"),
+        ("Authorization, Bearer hunter2", "hunter2"),
         ("[(b'authorization', b'hunter2')]", "hunter2"),
         ('{"connect":{"token":"hunter2"}}', "hunter2"),
         ("GET /v1/emails?api_key=hunter2&limit=1", "hunter2"),

@@ -37,7 +37,7 @@ _VALUE = re.compile(
     re.VERBOSE,
 )
 # A text without any of these has nothing that `_VALUE` matches; most texts are short and plain.
-_MARK = re.compile(r"[:='\"]|tw_(?:live|rt|login)_")
+_MARK = re.compile(r"[:='\"]|(?i:authorization)|tw_(?:live|rt|login)_")
 # Classes of PostgreSQL's errors with messages that quote rows and arguments: data, integrity, triggers.
 _QUOTING = ("22", "23", "P0")
 _ABOUT = ("table_name", "column_name", "constraint_name")
