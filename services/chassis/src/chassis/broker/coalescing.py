@@ -72,7 +72,7 @@ class Coalescer(Generic[V]):
             found = dict.fromkeys(keys, error)
         for key in keys:
             future = self._in_flight.pop(key)
-            value = found[key]
+            value = found[key] if key in found else RuntimeError(f"{self._name} has no answer for {key!r}")
             if isinstance(value, Exception):
                 future.set_exception(value)
             else:

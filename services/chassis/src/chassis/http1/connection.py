@@ -79,8 +79,9 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a place for the connection, or refuse it."""
         self._transport = transport  # type: ignore[assignment]  # of a TCP connection
-        self._socket: socket.socket = transport.get_extra_info("socket")
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        self._socket: socket.socket | None = transport.get_extra_info("socket")
+        if self._socket is not None:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         client, scheme = get_remote_addr(self._transport), "https" if is_ssl(self._transport) else "http"
         self._ends = Ends(get_local_addr(self._transport), client, scheme)
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own classes
@@ -181,7 +182,8 @@ class HttpConnection(asyncio.Protocol):
         if self._write_stall.is_over(now, unwritten if is_to_be_taken else 0):
             metrics.HTTP_REFUSED.labels("write_stall").inc()
             # What the system has taken of the answer goes, too: it would wait for the client, for minutes.
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if self._socket is not None:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._transport.abort()
         elif now < self._deadline:
             if self._body_rate.is_too_slow(now, self._received, is_awaited=is_awaited):
