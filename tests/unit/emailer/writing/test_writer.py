@@ -19,6 +19,7 @@ from chassis.errors import Overloaded
 from contracts.addresses import ParsedAddress
 from emailer.sending.attempts import StoredMail
 from emailer.workers.frames import NICENESS
+from emailer.workers.processes import WorkerProcesses
 from emailer.writing import plain_text, rendering
 from emailer.writing.dkim import Signer
 from emailer.writing.letters import File, Letter
@@ -84,7 +85,7 @@ async def test_html_without_a_text_is_never_read_in_the_service(
         raise AssertionError("this is read in the service")
 
     monkeypatch.setattr(plain_text, "from_html", fail)
-    assert await writer.text_of(HEAVY) == expected
+    assert await writer.text_of(HEAVY, owner_id="o") == expected
     assert b"Content-Type: text/html" in await writer.write(mail(html="<!--" * 1000))
 
 
@@ -107,6 +108,27 @@ async def test_at_most_two_processes_write_at_once(writer: MailWriter) -> None:
     found = await asyncio.gather(*(writer.write(each) for each in heavy))
     assert found == [written_here(each) for each in heavy]
     assert 1 <= len(writer.processes) <= 2
+
+
+async def test_one_owner_does_not_keep_both_processes_from_others(
+    writer: MailWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, begun = asyncio.Event(), asyncio.Event()
+    ask = WorkerProcesses.ask
+
+    async def hold(self: WorkerProcesses, *parts: bytes, within_s: float, most_bytes: int) -> bytes:
+        begun.set()
+        if any(b"held" in part for part in parts):
+            await held.wait()
+        return await ask(self, *parts, within_s=within_s, most_bytes=most_bytes)
+
+    monkeypatch.setattr(WorkerProcesses, "ask", hold)
+    greedy = [asyncio.create_task(writer.text_of(HEAVY + "held", owner_id="greedy")) for _ in range(4)]
+    await begun.wait()
+    assert await writer.text_of(HEAVY, owner_id="neighbour") == plain_text.from_html(HEAVY)
+    assert not any(task.done() for task in greedy)
+    held.set()
+    assert len(set(await asyncio.gather(*greedy))) == 1
 
 
 async def test_a_mail_whose_process_is_killed_is_written_by_another_one(writer: MailWriter) -> None:

@@ -26,7 +26,7 @@ SQL = queries.load("emailer")
 OWNERS = 20
 DOMAINS = 10
 # A walk through all lanes finds recipients that another process had locked and released.
-WALK_EVERY_S = 30.0
+WALK_EVERY_S = 10.0
 _MOST_KNOWN = 10_000
 _MOST_OF_OWNER = 1_000
 _MOST_ARRIVALS = 10_000

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from chassis import metrics
+from chassis.turns import OwnerTurns
 from emailer.errors import TemplateFailed
 from emailer.sending.attempts import StoredMail
 from emailer.sending.shares import COPIES
 from emailer.writing.writer import is_light
 
-# While a mail is written there are several copies of it, so large ones are written one after the other.
+# While a mail is written there are several copies of it, so large ones are written one after the other, and
+# owners take turns.
 _LARGE_BYTES = 1024 * 1024
 
 Prepare = Callable[[StoredMail], Awaitable[StoredMail]]
@@ -37,7 +40,7 @@ class RenderedMails:
         self._sizes: dict[UUID, int] = {}
         self.held_bytes: Counter[str] = Counter()
         self._rendered: dict[UUID, asyncio.Task[bytes]] = {}
-        self._large = asyncio.Lock()
+        self._large = OwnerTurns(most=1, of_owner=1, most_waiting=sys.maxsize)
 
     def hold(self, mail: StoredMail) -> None:
         """Note that a recipient of `mail` is in hand."""
@@ -100,7 +103,7 @@ class RenderedMails:
             self._weigh(filled)
         if filled.letter.size_bytes < _LARGE_BYTES and not filled.letter.upload_ids:
             return await self._write(filled)
-        async with self._large:
+        async with self._large.turn(mail.owner_id):
             return await self._write(await self._attach(filled))
 
     def _weigh(self, mail: StoredMail) -> None:

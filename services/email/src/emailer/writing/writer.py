@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from collections.abc import Iterable
 
 from chassis import logging, metrics
 from chassis.errors import Overloaded
+from chassis.turns import OwnerTurns
 from emailer.sending.attempts import StoredMail
 from emailer.workers.processes import ProcessEnded, WorkerProcesses
 from emailer.writing import dkim, rendering, worker
@@ -34,7 +36,9 @@ class MailWriter:
     """Builds mails and converts HTML in at most `size` processes, which start when they are first needed."""
 
     def __init__(self, *, size: int = 2) -> None:
-        self._turns = asyncio.Semaphore(size)
+        # One process is left to the others, whatever one owner's mails take. Those that wait are in hand, so
+        # they are bounded already.
+        self._turns = OwnerTurns(most=size, of_owner=max(1, size - 1), most_waiting=sys.maxsize)
         self._signer = MailSigner()
         self._processes = WorkerProcesses("emailer.writing.worker")
 
@@ -43,9 +47,9 @@ class MailWriter:
         """The processes that there are now."""
         return self._processes.processes
 
-    async def text_of(self, html: str) -> str:
+    async def text_of(self, html: str, *, owner_id: str) -> str:
         """Return the visible text of `html`. Raise `Overloaded` when it cannot be converted now."""
-        return str(json.loads(await self._ask(worker.request_to_read(html))))
+        return str(json.loads(await self._ask(worker.request_to_read(html), owner_id=owner_id)))
 
     async def write(self, mail: StoredMail) -> bytes:
         """Return `mail` as it goes over the wire. Raise `Overloaded` when it cannot be built now.
@@ -64,9 +68,8 @@ class MailWriter:
             digest = dkim.body_digest(content)
         else:
             signs = bool(mail.signers)
-            content = await self._ask(
-                worker.request_to_write(letter, identity=identity, at=mail.dated, with_digest=signs)
-            )
+            request = worker.request_to_write(letter, identity=identity, at=mail.dated, with_digest=signs)
+            content = await self._ask(request, owner_id=mail.owner_id)
             metrics.EMAIL_WRITTEN.labels("heavy").inc()
             if not signs:
                 return content
@@ -78,10 +81,10 @@ class MailWriter:
         self._signer.close()
         await self._processes.close()
 
-    async def _ask(self, parts: Iterable[bytes]) -> bytes:
+    async def _ask(self, parts: Iterable[bytes], *, owner_id: str) -> bytes:
         reason = "other mails are being written"
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_TURN_WITHIN_S) as waiting, self._turns:
+            async with asyncio.timeout(_TURN_WITHIN_S) as waiting, self._turns.turn(owner_id):
                 waiting.reschedule(None)
                 try:
                     # In a thread: a letter may have a megabyte of HTML.
