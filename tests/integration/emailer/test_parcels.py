@@ -142,3 +142,45 @@ async def test_the_permission_for_a_parcel_is_good_for_one_try(post_office: Post
     await service.store(parcel_id, opened.token, once(TEXT))
     with pytest.raises(NotFound):
         await service.store(parcel_id, opened.token, once(TEXT))
+
+
+async def test_a_parcel_that_is_opened_again_begins_anew_and_one_that_is_there_is_left_alone(
+    post_office: PostOffice,
+) -> None:
+    service, parcel_id = UploadService(post_office.postgres, UploadLimits(owner_bytes=len(PDF))), new_id()
+    request = OpenParcel(parcel_id=parcel_id, owner_id=OWNER, size_bytes=len(PDF), mail_count=1)
+    first, again = [await service.open_parcel(request, Deadline.after(30)) for _ in range(2)]
+    with pytest.raises(NotFound):
+        await service.store(parcel_id, first.token, once(PDF))
+    stored = await service.store(parcel_id, again.token, once(PDF))
+    for _ in range(2):
+        opened = await service.open_parcel(request, Deadline.after(30))
+        assert opened.stored is not None
+        assert (opened.stored.sha256, opened.stored.size_bytes) == (stored.sha256, len(PDF))
+        with pytest.raises(NotFound):
+            await service.store(parcel_id, opened.token, once(PDF))
+    command = with_parts(parcel_id, ("a.pdf", "application/pdf", 0, len(PDF)))
+    await post_office.accept(command)
+    assert (await post_office.read(command)).status == "queued"
+    assert await count(post_office, "uploads") == 0
+
+
+async def test_who_sent_a_parcel_before_it_was_opened_again_cannot_complete_it_without_its_beginning(
+    post_office: PostOffice,
+) -> None:
+    service, parcel_id = UploadService(post_office.postgres, UploadLimits()), new_id()
+    request = OpenParcel(parcel_id=parcel_id, owner_id=OWNER, size_bytes=len(PDF), mail_count=1)
+
+    async def interrupted() -> AsyncIterator[bytes]:
+        yield PDF[: 300 * 1024]
+        # The first part is stored.
+        assert await count(post_office, "upload_parts") == 1
+        await service.open_parcel(request, Deadline.after(30))
+        yield PDF[300 * 1024 :]
+
+    opened = await service.open_parcel(request, Deadline.after(30))
+    with pytest.raises(NotFound):
+        await service.store(parcel_id, opened.token, interrupted())
+    opened = await service.open_parcel(request, Deadline.after(30))
+    assert opened.stored is None
+    assert (await service.store(parcel_id, opened.token, once(PDF))).size_bytes == len(PDF)

@@ -12,10 +12,22 @@ from contracts.message import Contract, Moment, Reply, Request
 from contracts.topology import EMAIL
 
 
+class StoredUpload(Contract):
+    """An upload that is complete: its bytes, their SHA-256 in hex, and the time until mails may name it."""
+
+    size_bytes: int
+    sha256: str
+    expires_at: Moment
+
+
 class OpenedUpload(Reply):
-    """The permission to send the bytes of an upload, once, to `PUT /uploads/{id}` of the email service."""
+    """The permission to send the bytes of an upload, once, to `PUT /uploads/{id}` of the email service.
+
+    With `stored` they are there already, and the token permits nothing.
+    """
 
     token: str
+    stored: StoredUpload | None = None
 
 
 class OpenUpload(Request):
@@ -31,7 +43,8 @@ class OpenUpload(Request):
 class OpenParcel(Request):
     """Reserve storage for a parcel of the attachments of mails about to be accepted, and permit sending it.
 
-    Each of `mail_count` mails refers to its part; email removes the parcel with the last of them.
+    Each of `mail_count` mails refers to its part; email removes the parcel with the last of them. A parcel may
+    be opened again until it is stored, always with the same bytes; the token of before is void then.
     """
 
     message_type: ClassVar[str] = "uploads.open-parcel.v1"
@@ -41,11 +54,3 @@ class OpenParcel(Request):
     owner_id: str
     size_bytes: int
     mail_count: int
-
-
-class StoredUpload(Contract):
-    """An upload that is complete: its bytes, their SHA-256 in hex, and the time until mails may name it."""
-
-    size_bytes: int
-    sha256: str
-    expires_at: Moment

@@ -13,6 +13,18 @@ FROM uploads
 INSERT INTO uploads (id, owner_id, token_hash, size_bytes, expires_at, mails_left)
 VALUES ($1, $2, $3, $4, now() + $5 * interval '1 second', $6)
 
+-- name: reopen_parcel
+-- Who sent it before did not hear what became of it. The token is a new one, unless all of it is there: then it is
+-- kept for $5 seconds from now on.
+UPDATE uploads SET
+    token_hash = CASE WHEN completed_at IS NULL THEN $3::bytea END,
+    expires_at = now() + CASE WHEN completed_at IS NULL THEN $4::float8 ELSE $5 END * interval '1 second'
+WHERE id = $1 AND owner_id = $2 AND mails_left IS NOT NULL
+RETURNING size_bytes, sha256, completed_at, expires_at
+
+-- name: clear_upload
+DELETE FROM upload_parts WHERE upload_id = $1
+
 -- name: begin_upload
 -- A token is valid for one attempt.
 UPDATE uploads SET token_hash = NULL
@@ -22,10 +34,15 @@ RETURNING CASE WHEN mails_left IS NULL THEN 'upload' ELSE 'parcel' END
 -- name: append_to_upload
 INSERT INTO upload_parts (upload_id, position, content) VALUES ($1, $2, $3)
 
+-- name: lock_upload
+SELECT FROM uploads WHERE id = $1 FOR NO KEY UPDATE
+
 -- name: complete_upload
+-- Not when parts are missing: a parcel that was opened again begins anew.
 UPDATE uploads
 SET size_bytes = $2, sha256 = $3, completed_at = now(), expires_at = now() + $4 * interval '1 second'
 WHERE id = $1 AND completed_at IS NULL
+    AND $2 = (SELECT coalesce(sum(octet_length(content)), 0) FROM upload_parts WHERE upload_id = $1)
 RETURNING expires_at
 
 -- name: drop_upload

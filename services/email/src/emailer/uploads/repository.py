@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis import queries
-from chassis.postgres import Connection
+from chassis.postgres import Connection, Row
 
 SQL = queries.load("emailer")
 
@@ -78,6 +78,26 @@ async def insert(
     )
 
 
+async def reopen_parcel(
+    connection: Connection,
+    parcel_id: UUID,
+    owner_id: str,
+    *,
+    token_hash: bytes,
+    life_s: float,
+    stored_life_s: float,
+) -> Row | None:
+    """Begin a parcel anew; leave one that is complete as it is. Return it, or None when there is none.
+
+    It then has `life_s` seconds for its bytes, and a complete one `stored_life_s` for its mails.
+    """
+    arguments = parcel_id, owner_id, token_hash, life_s, stored_life_s
+    found: Row | None = await connection.fetchrow(SQL["reopen_parcel"], *arguments)
+    if found is not None and found["completed_at"] is None:
+        await connection.execute(SQL["clear_upload"], parcel_id)
+    return found
+
+
 async def begin(connection: Connection, upload_id: UUID, *, token_hash: bytes) -> str | None:
     """Use up the token for sending the bytes; return `upload` or `parcel`.
 
@@ -88,10 +108,10 @@ async def begin(connection: Connection, upload_id: UUID, *, token_hash: bytes) -
 
 
 async def append(connection: Connection, upload_id: UUID, position: int, content: bytes) -> bool:
-    """Store the next part; return False when the upload was removed meanwhile."""
+    """Store the next part; return False when the upload was removed, or opened and sent again, meanwhile."""
     try:
         await connection.execute(SQL["append_to_upload"], upload_id, position, content)
-    except asyncpg.ForeignKeyViolationError:
+    except (asyncpg.ForeignKeyViolationError, asyncpg.UniqueViolationError):
         return False
     return True
 
@@ -99,7 +119,12 @@ async def append(connection: Connection, upload_id: UUID, position: int, content
 async def complete(
     connection: Connection, upload_id: UUID, *, size_bytes: int, sha256: bytes, life_s: float
 ) -> datetime | None:
-    """Mark an upload as complete; return until when it may be used, or None when it was removed."""
+    """Mark an upload as complete; return until when it may be used.
+
+    Return None when it was removed, or opened again, meanwhile. Within a transaction.
+    """
+    # The count of what is there must not be older than a parcel that is opened again just now.
+    await connection.execute(SQL["lock_upload"], upload_id)
     found: datetime | None = await connection.fetchval(
         SQL["complete_upload"], upload_id, size_bytes, sha256, life_s
     )

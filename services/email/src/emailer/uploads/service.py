@@ -75,12 +75,29 @@ class UploadService:
         return OpenedUpload(token=token)
 
     async def open_parcel(self, request: OpenParcel, _: Deadline) -> OpenedUpload:
-        """Reserve room for the attachments of mails, and return the token for sending them.
+        """Reserve room for the attachments of mails, and return the token for sending them, or what is stored.
 
         Raise `Overloaded` while the bytes of too many attachments wait for their mails.
         """
         token = secrets.token_urlsafe(32)
         async with self._postgres.transaction() as connection:
+            known = await repository.reopen_parcel(
+                connection,
+                request.parcel_id,
+                request.owner_id,
+                token_hash=_hash(token),
+                life_s=_COMING_S,
+                stored_life_s=_PARCEL_LIFE_S,
+            )
+            if known is not None and known["completed_at"] is None:
+                return OpenedUpload(token=token)
+            if known is not None:
+                stored = StoredUpload(
+                    size_bytes=known["size_bytes"],
+                    sha256=known["sha256"].hex(),
+                    expires_at=known["expires_at"],
+                )
+                return OpenedUpload(token="", stored=stored)
             own, total = await repository.measure_parcels(connection, request.owner_id)
             if (
                 own + request.size_bytes > self._limits.owner_bytes
@@ -155,7 +172,7 @@ class UploadService:
                 if not await repository.append(connection, upload_id, position, part):
                     raise _too_slow(upload_id)
             position += 1
-        async with self._postgres.connection() as connection:
+        async with self._postgres.transaction() as connection:
             expires_at = await repository.complete(
                 connection,
                 upload_id,
