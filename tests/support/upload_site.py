@@ -30,6 +30,11 @@ class UploadSite:
     url: str
     postgres: Postgres
 
+    @property
+    def port(self) -> int:
+        """The port of the way in, for a gate."""
+        return int(self.url.rpartition(":")[2])
+
     async def count(self, table: str = "uploads") -> int:
         """Return the number of rows of a table."""
         async with self.postgres.connection() as connection:

@@ -100,6 +100,25 @@ BOARD = Board(
             Query("max(tickwire_email_uploads_most_bytes)", "most"),
         ),
         stack(
+            "Attachments that wait for email",
+            "Attachments that email did not take before their mails were accepted: kept, sent, or failed.",
+            "ops",
+            rate("tickwire_parcels_total", "outcome"),
+        ),
+        panel(
+            "Mails that wait for email with their attachments",
+            "Their bytes at the gateway; at GATEWAY_PARCELS_TOTAL_BYTES (most) no more are accepted.",
+            "bytes",
+            Query("max(tickwire_parcels_bytes)", "bytes"),
+            Query("max(tickwire_parcels_most_bytes)", "most"),
+        ),
+        panel(
+            "Attachments that wait for email: oldest",
+            "Age of the oldest accepted mail whose attachments the gateway could not send to email yet.",
+            "s",
+            Query("max(tickwire_parcels_oldest_seconds)", "oldest"),
+        ),
+        stack(
             "Sender domains",
             "Domains by state; losing: verified, but a DNS record has disappeared.",
             "short",

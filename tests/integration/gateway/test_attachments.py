@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -78,24 +79,80 @@ async def test_a_repeated_request_sends_its_attachments_once(door: Listener, sit
     assert_problem(other, 422, "idempotency-mismatch")
 
 
-async def test_while_email_is_away_mails_with_attachments_are_503_and_nothing_of_them_is_accepted(
-    house: House,
-) -> None:
-    door = await house.open(email_url="http://127.0.0.1:1", request_timeout_s=1)
-    key = {"idempotency-key": f"a-{uuid4()}"}
-    assert (await door.api.post("/v1/emails", json=attaching(TEXT), headers=key)).status_code in (503, 504)
-    assert await door.database.fetchval("SELECT count(*) FROM acceptances WHERE kind = 'email'") == 0
-    # Others are accepted as ever; the key is free.
-    assert (await door.api.post("/v1/emails", json=attaching(), headers=key)).status_code == 202
-
-
-async def test_without_the_broker_mails_with_attachments_are_503_and_others_accepted(
+async def test_while_email_is_away_mails_with_attachments_are_accepted_and_leave_once_it_is_back(
     house: House, site: UploadSite
 ) -> None:
+    await house.purge("email.send")
+    gate = await house.gate("127.0.0.1", site.port)
+    door = await house.open(email_url=f"http://127.0.0.1:{gate.port}")
+    await gate.shut()
+    before, key = await site.count(), {"idempotency-key": f"a-{uuid4()}"}
+    first, again = [await door.api.post("/v1/emails", json=attaching(PDF), headers=key) for _ in range(2)]
+    assert (first.status_code, first.json()) == (202, again.json()), first.text
+    mails = [attaching(TEXT), {"to": ["bob@example.com"], "text": "without"}, attaching(TEXT, PDF)]
+    several = await door.api.post("/v1/emails/batch", json={"emails": mails})
+    assert several.json()["accepted"] == 3, several.text
+    # Nothing leaves before its bytes but what has none.
+    [plain] = await house.take("email.send")
+    assert plain["email_id"] == several.json()["results"][1]["id"]
+    assert await door.database.fetchval("SELECT count(*) FROM waiting_parcels") == 2
+    assert await house.depth("email.send") == 0
+    await gate.open()
+    commands = await house.take("email.send", 3)
+    accepted = {first.json()["id"], *(several.json()["results"][index]["id"] for index in (0, 2))}
+    assert {command["email_id"] for command in commands} == accepted
+    found = [await bytes_of(site, file["part"]) for each in commands for file in each["attachments"]]
+    assert sorted(found) == sorted([PDF, TEXT, TEXT, PDF])
+    assert await site.count() == before + 2
+    assert await door.database.fetchval("SELECT count(*) FROM waiting_parcels") == 0
+    assert await house.depth("email.send") == 0
+
+
+async def test_without_the_broker_mails_with_attachments_are_accepted_too_and_leave_once_it_is_back(
+    house: House, site: UploadSite
+) -> None:
+    await house.purge("email.send")
     gate = await house.gate(*house.broker_place)
     door = await house.open(rabbitmq_url=house.broker_url_by(gate), email_url=site.url)
-    assert (await door.api.post("/v1/emails", json=attaching(TEXT))).status_code == 202
     await gate.shut()
-    assert (await door.api.post("/v1/emails", json=attaching(TEXT))).status_code in (503, 504)
+    accepted = await door.api.post("/v1/emails", json=attaching(PDF))
+    assert accepted.status_code == 202, accepted.text
+    seen = (await door.api.get(f"/v1/emails/{accepted.json()['id']}")).json()
+    assert (seen["status"], seen["next"]["what"]) == ("queued", "acceptance by the email service")
+    await gate.open()
+    [command] = await house.take("email.send")
+    assert command["email_id"] == accepted.json()["id"]
+    assert [await bytes_of(site, file["part"]) for file in command["attachments"]] == [PDF]
+    assert await house.depth("email.send") == 0
+
+
+async def test_an_email_service_that_does_not_answer_keeps_no_mail_from_being_accepted(
+    house: House,
+) -> None:
+    # Connections are taken, and nothing more.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        door = await house.open(email_url=f"http://127.0.0.1:{silent.getsockname()[1]}", request_timeout_s=2)
+        assert (await door.api.post("/v1/emails", json=attaching(TEXT))).status_code == 202
+        answer = await door.api.post("/v1/emails/batch", json={"emails": [attaching(TEXT)]})
+        assert answer.json()["accepted"] == 1, answer.text
+    assert await door.database.fetchval("SELECT count(*) FROM waiting_parcels") == 2
+
+
+async def test_when_too_many_attachments_of_an_owner_wait_its_next_mail_is_503_and_others_are_accepted(
+    house: House,
+) -> None:
+    door = await house.open(email_url="http://127.0.0.1:1", parcels_owner_bytes=1 << 20)
+    large, key = attaching(bytes(700_000)), {"idempotency-key": f"a-{uuid4()}"}
+    assert (await door.api.post("/v1/emails", json=large)).status_code == 202
+    refused = [
+        await door.api.post("/v1/emails", json=large, headers=key),
+        await door.api.post("/v1/emails/batch", json={"emails": [large]}, headers=key),
+    ]
+    for answer in refused:
+        assert_problem(answer, 503, "overloaded")
+        assert int(answer.headers["retry-after"]) > 0
     assert await door.database.fetchval("SELECT count(*) FROM acceptances WHERE kind = 'email'") == 1
-    assert (await door.api.post("/v1/emails", json=attaching())).status_code == 202
+    # The key is free, and mails that fit are accepted, as are those of others.
+    assert (await door.api.post("/v1/emails", json=attaching(TEXT), headers=key)).status_code == 202
+    async with door.client(await door.new_key("emails:send")) as other:
+        assert (await other.post("/v1/emails", json=large)).status_code == 202

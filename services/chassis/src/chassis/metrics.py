@@ -256,6 +256,20 @@ EMAIL_WRITTEN = Counter(
     "work that was put off, because its process did not finish it (interrupted).",
     ("kind",),
 )
+PARCELS = Counter(
+    "tickwire_parcels",
+    "Attachments that email did not take ahead of their mails: kept here, sent, or tried in vain (failed).",
+    ("outcome",),
+)
+PARCELS_MOST_BYTES = Gauge(
+    "tickwire_parcels_most_bytes", "Bytes that mails may take whose attachments wait at the gateway."
+)
+PARCELS_BYTES = Gauge(
+    "tickwire_parcels_bytes", "Bytes that mails take whose attachments wait at the gateway."
+)
+PARCELS_OLDEST = Gauge(
+    "tickwire_parcels_oldest_seconds", "Age of the oldest mail whose attachments wait at the gateway."
+)
 EMAIL_UPLOADS = Counter(
     "tickwire_email_uploads", "Uploads for mails, by what became of them: stored or broken-off.", ("outcome",)
 )

@@ -43,8 +43,8 @@ class OpenUpload(Request):
 class OpenParcel(Request):
     """Reserve storage for a parcel of the attachments of mails about to be accepted, and permit sending it.
 
-    Each of `mail_count` mails refers to its part; email removes the parcel with the last of them. A parcel may
-    be opened again until it is stored, always with the same bytes; the token of before is void then.
+    Each of `mail_count` mails refers to its part; email removes the parcel with the last of them. Until it is
+    stored a parcel may be opened again, always with the same bytes; the earlier token is void then.
     """
 
     message_type: ClassVar[str] = "uploads.open-parcel.v1"

@@ -37,7 +37,9 @@ from gateway.domains.senders import VerifiedSenders
 from gateway.domains.service import DomainService
 from gateway.emails.parcels import MOST_AT_ONCE as MOST_PARCELS
 from gateway.emails.parcels import Parcels
+from gateway.emails.repository import ParcelRepository
 from gateway.emails.service import EmailService
+from gateway.emails.waiting_parcels import ParcelLimits, WaitingParcels
 from gateway.identity import keys
 from gateway.identity.access_tokens import AccessTokens
 from gateway.identity.administrators import Administrators
@@ -80,6 +82,7 @@ _REMOVE_EVERY_S = 60
 _REMOVE_AUDIT_EVERY_S = 600
 _LOOK_FOR_BACKUP_EVERY_S = 60
 _LOOK_AT_KEY_EVERY_S = 30
+_MEASURE_PARCELS_EVERY_S = 10
 
 
 class Resources:
@@ -130,6 +133,7 @@ class Resources:
         repeat("removal of old acceptances", self.acceptor.remove_old, every_s=_REMOVE_EVERY_S)
         repeat("removal of old uploads", self.uploads.remove_expired, every_s=_REMOVE_EVERY_S)
         repeat("removal of old audit entries", self.audit.remove_old, every_s=_REMOVE_AUDIT_EVERY_S)
+        repeat("size of waiting parcels", self.waiting_parcels.measure, every_s=_MEASURE_PARCELS_EVERY_S)
         repeat("age of the last backup", self.backups.look, every_s=_LOOK_FOR_BACKUP_EVERY_S)
         if self.bootstrap is not None:
             self.runtime.on_database(self.bootstrap.make_known)
@@ -168,11 +172,20 @@ class Resources:
         )
         self.domains = DomainService(self.rpc, self.senders, self.audit)
         self.parcel_transfer = Transfer(settings.email_url, most=MOST_PARCELS)
+        parcels = Parcels(self.rpc, self.parcel_transfer)
+        self.waiting_parcels = WaitingParcels(
+            postgres,
+            ParcelRepository(statements),
+            parcels,
+            self.runtime.relay,
+            ParcelLimits(settings.parcels_owner_bytes, settings.parcels_total_bytes),
+        )
         self.emails = EmailService(
             self.acceptor,
             self.rpc,
             self.uploads,
-            Parcels(self.rpc, self.parcel_transfer),
+            parcels,
+            self.waiting_parcels,
             self.senders,
             message_id_domain=settings.message_id_domain,
         )
@@ -239,6 +252,7 @@ class Resources:
             await stack.enter_async_context(self.runtime)
             tasks = self.runtime.tasks
             tasks.supervise("last use of keys", self.keyring.note_use)
+            tasks.supervise("waiting parcels", self.waiting_parcels.run)
             tasks.supervise("chat catch-up", self.chat.catch_up)
             tasks.supervise("freshness of quotes", self.feed.silence.watch)
             tasks.supervise("freshness of bars", self.bar_feed.silence.watch)

@@ -77,6 +77,18 @@ class GatewaySettings(Settings):
         description="URL of the email service, which receives the bytes of uploads without the broker",
         examples=["http://email:8082"],
     )
+    parcels_owner_bytes: int = Field(
+        default=256 << 20,
+        ge=1 << 20,
+        description="most bytes of mails of one owner whose attachments wait here for the email service",
+        examples=["268435456"],
+    )
+    parcels_total_bytes: int = Field(
+        default=1 << 30,
+        ge=1 << 20,
+        description="most bytes of such mails of all owners",
+        examples=["1073741824"],
+    )
     message_id_domain: str = Field(
         default="tickwire.example",
         pattern=r"^[A-Za-z0-9.-]+$",

@@ -75,7 +75,7 @@ class UploadService:
         return OpenedUpload(token=token)
 
     async def open_parcel(self, request: OpenParcel, _: Deadline) -> OpenedUpload:
-        """Reserve room for the attachments of mails, and return the token for sending them, or what is stored.
+        """Reserve room for the attachments of mails; return the token for sending them, or what is stored.
 
         Raise `Overloaded` while the bytes of too many attachments wait for their mails.
         """

@@ -16,7 +16,7 @@ from gateway.acceptance.commits import GroupCommit
 from gateway.acceptance.idempotency import Answered, replay
 from gateway.acceptance.repository import Acceptance, AcceptanceRepository, UniqueClaim, Work
 from gateway.errors import UniqueKeyInUse, UniqueKeyMoved
-from gateway.http.calls import Call
+from gateway.http.calls import Call, Write
 from gateway.http.principal import Principal
 from gateway.http.replies import Reply, document
 
@@ -51,11 +51,13 @@ class Acceptor:
         claim: bytes | None = None,
         unique: UniqueClaim | None = None,
         details: Mapping[str, str] = MappingProxyType({}),
+        along: Write | None = None,
     ) -> Reply:
         """Promise `messages`, or return the stored answer to the same key or the same id.
 
         The answer has the id, the status and `details`. `claim` is the token with which this request claimed
-        its key. Raise `UniqueKeyMoved` when the key of `unique` has another holder by now, `Overloaded` when
+        its key. `along` writes what else must be there with new work, in one transaction with it.
+        Raise `UniqueKeyMoved` when the key of `unique` has another holder by now, `Overloaded` when
         the outbox is full, `IdempotencyMismatch` for a key used with another request, `IdempotencyConflict`
         while the first request with it still runs.
         """
@@ -63,7 +65,15 @@ class Acceptor:
         key = call.idempotency_key
         answer = document({"id": str(acceptance.id), "status": acceptance.status, **details})
         work = Work(acceptance, messages, answer, location, key, claim, unique)
-        if await self._commits.add(work):
+        if along is None:
+            is_new = await self._commits.add(work)
+        else:
+            # By itself: what fails in `along` must not take others with it.
+            async with self._postgres.transaction() as connection:
+                is_new = acceptance.id in await self._repository.accept(connection, [work])
+                if is_new:
+                    await along(connection)
+        if is_new:
             self._relay.wake()
             metrics.ACCEPTED.labels(acceptance.kind).inc()
             return Reply(answer, location=location)

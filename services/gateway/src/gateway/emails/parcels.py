@@ -6,17 +6,34 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from uuid import UUID
 
+from chassis import logging
 from chassis.broker.envelope import new_id
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
-from chassis.errors import NotFound, Unavailable
+from chassis.errors import DeadlineExceeded, NotFound, ServiceError, TooManyAtOnce, Unavailable
 from contracts.emails import ParcelPart, SendEmail, SendPackedEmail
 from contracts.uploads import OpenedUpload, OpenParcel
 from gateway.uploads.transfer import Transfer
 
+log = logging.get(__name__)
+
 # The most requests whose attachments are sent concurrently; others wait for their turn.
 MOST_AT_ONCE = 16
+# The rest of its time is for accepting the request, should email not answer.
+_AHEAD_WITHIN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """The attachments of a request in one piece, which `mail_count` mails share."""
+
+    id: UUID
+    owner_id: str
+    mail_count: int
+    content: bytes
 
 
 class Parcels:
@@ -26,38 +43,55 @@ class Parcels:
         self._rpc = rpc
         self._transfer = transfer
 
-    async def send_ahead(self, commands: Sequence[SendEmail], deadline: Deadline) -> list[SendEmail]:
+    async def send_ahead(
+        self, commands: Sequence[SendEmail], deadline: Deadline
+    ) -> tuple[list[SendEmail], Parcel | None]:
         """Send the attachments of one owner's `commands`; return the commands with references to them.
 
-        Raise `Unavailable` if email does not accept them: then no mail is accepted.
+        Email has the bytes now, unless a parcel is returned, too: email did not take it in time, and it must
+        be sent before the commands that name it (`SendPackedEmail`) leave.
         """
-        count = sum(any(file.content is not None for file in each.attachments) for each in commands)
-        if not count:
-            return list(commands)
-        packed, content = await asyncio.to_thread(_pack, commands)
-        [parcel_id] = {file.part.parcel_id for each in packed for file in each.attachments if file.part}
-        question = OpenParcel(
-            parcel_id=parcel_id,
-            owner_id=commands[0].owner_id,
-            size_bytes=len(content),
-            mail_count=count,
-        )
-        opened = await self._rpc.call(question, OpenedUpload, deadline)
+        if all(file.content is None for each in commands for file in each.attachments):
+            return list(commands), None
+        packed, parcel = await asyncio.to_thread(_pack, commands)
         try:
-            stored = await self._transfer.put(parcel_id, opened.token, _once(content))
+            await self.send(parcel, within_s=min(_AHEAD_WITHIN_S, deadline.remaining_s() / 2))
+        except ServiceError as error:
+            if not error.retryable or isinstance(error, TooManyAtOnce):
+                raise
+            log.warning("attachments could not be sent ahead", parcel_id=str(parcel.id), reason=error.detail)
+            return packed, parcel
+        return packed, None
+
+    async def send(self, parcel: Parcel, *, within_s: float) -> None:
+        """Bring a parcel to email; what is there already is not sent again.
+
+        Raise `Unavailable` when email does not take it, `DeadlineExceeded` when it takes too long.
+        """
+        question = OpenParcel(
+            parcel_id=parcel.id,
+            owner_id=parcel.owner_id,
+            size_bytes=len(parcel.content),
+            mail_count=parcel.mail_count,
+        )
+        try:
+            async with asyncio.timeout(within_s):
+                opened = await self._rpc.call(question, OpenedUpload, Deadline.after(within_s))
+                stored = opened.stored or await self._transfer.put(
+                    parcel.id, opened.token, _once(parcel.content)
+                )
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"The email service did not take the attachments within {within_s:.1f} s."
+            ) from None
         except NotFound as error:
-            raise Unavailable(
-                "The email service did not store the attachments in time; repeat the request."
-            ) from error
-        if stored.sha256 != hashlib.sha256(content).hexdigest():
-            raise Unavailable(
-                "The stored attachments differ from the sent ones; repeat the request.", retry_after_s=2
-            )
-        return packed
+            raise Unavailable("The email service did not take the attachments in time.") from error
+        if stored.sha256 != hashlib.sha256(parcel.content).hexdigest():
+            raise Unavailable("The stored attachments differ from those that were sent.", retry_after_s=2)
 
 
-def _pack(commands: Sequence[SendEmail]) -> tuple[list[SendEmail], bytes]:
-    """Return `commands` with references to their attachments in a parcel, and the bytes of the parcel."""
+def _pack(commands: Sequence[SendEmail]) -> tuple[list[SendEmail], Parcel]:
+    """Return `commands` with references to their attachments in a parcel, and the parcel."""
     parcel_id, content = new_id(), bytearray()
     packed: list[SendEmail] = []
     for command in commands:
@@ -74,7 +108,8 @@ def _pack(commands: Sequence[SendEmail]) -> tuple[list[SendEmail], bytes]:
             files.append(file)
         # No validation: the fields are those of `command`, which were validated.
         packed.append(SendPackedEmail.model_construct(**(dict(command) | {"attachments": files})))
-    return packed, bytes(content)
+    count = sum(isinstance(command, SendPackedEmail) for command in packed)
+    return packed, Parcel(parcel_id, commands[0].owner_id, count, bytes(content))
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

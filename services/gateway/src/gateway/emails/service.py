@@ -7,6 +7,7 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from chassis.broker import envelope
+from chassis.broker.envelope import Outgoing
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import Conflict, InvalidInput, NotFound, ServiceError, Unavailable
@@ -33,6 +35,7 @@ from contracts.emails import (
     ResendEmail,
     RetryEmails,
     SendEmail,
+    SendPackedEmail,
 )
 from contracts.json_texts import elements, member, members
 from contracts.mail import Mail
@@ -50,7 +53,8 @@ from gateway.emails.inputs import (
     EmailsQuery,
     Rescheduling,
 )
-from gateway.emails.parcels import Parcels
+from gateway.emails.parcels import Parcel, Parcels
+from gateway.emails.waiting_parcels import WaitingParcels
 from gateway.http.calls import Call
 from gateway.http.filters import BulkResult
 from gateway.http.principal import Principal
@@ -72,6 +76,7 @@ class EmailService:
         rpc: RpcClient,
         uploads: UploadService,
         parcels: Parcels,
+        waiting: WaitingParcels,
         senders: VerifiedSenders,
         *,
         message_id_domain: str,
@@ -79,6 +84,7 @@ class EmailService:
         self._acceptor = acceptor
         self._uploads = uploads
         self._parcels = parcels
+        self._waiting = waiting
         self._rpc = rpc
         self._senders = senders
         self._message_id_domain = message_id_domain
@@ -102,8 +108,8 @@ class EmailService:
             if answered is not None:
                 # The attachments of a repeated request are not sent again.
                 return replay(answered, key)
-        [command] = await self._parcels.send_ahead([command], call.deadline)
-        return await self._promise(call, acceptance, command, command.message_id)
+        [command], left = await self._parcels.send_ahead([command], call.deadline)
+        return await self._promise(call, acceptance, command, command.message_id, left)
 
     async def send_several(self, call: Call, body: EmailsInput) -> EmailResults:
         """Accept several mails: all of them or, in permissive mode, those that are valid."""
@@ -127,17 +133,18 @@ class EmailService:
             results.append(
                 EmailResult(index=index, status="queued", id=acceptance.id, message_id=command.message_id)
             )
-        commands = await self._parcels.send_ahead([command for _, command in accepted], call.deadline)
-        works = [
-            Work(
-                acceptance,
-                [envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id)],
-                b"",
-                f"/v1/emails/{acceptance.id}",
-            )
-            for (acceptance, _), command in zip(accepted, commands, strict=True)
-        ]
+        commands, left = await self._parcels.send_ahead([command for _, command in accepted], call.deadline)
+        works: list[Work] = []
+        waiting: list[Outgoing] = []
+        for (acceptance, _), command in zip(accepted, commands, strict=True):
+            message = envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id)
+            must_wait = left is not None and isinstance(command, SendPackedEmail)
+            waiting += [message] if must_wait else []
+            messages = [] if must_wait else [message]
+            works.append(Work(acceptance, messages, b"", f"/v1/emails/{acceptance.id}"))
         self._acceptor.accept_all(call, works)
+        if left is not None:
+            call.writes.append(partial(self._waiting.keep, parcel=left, messages=waiting))
         return EmailResults(accepted=len(works), refused=len(results) - len(works), results=results)
 
     async def resend(self, call: Call, email_id: UUID) -> Reply:
@@ -312,15 +319,22 @@ class EmailService:
         return found
 
     async def _promise(
-        self, call: Call, acceptance: Acceptance, command: Command, message_id: str | None
+        self,
+        call: Call,
+        acceptance: Acceptance,
+        command: Command,
+        message_id: str | None,
+        left: Parcel | None = None,
     ) -> Reply:
+        """Accept a mail, whose command waits for the parcel that is `left` to be sent."""
         message = envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id)
         return await self._acceptor.accept(
             call,
             acceptance,
-            [message],
+            [message] if left is None else [],
             location=f"/v1/emails/{acceptance.id}",
             details={"message_id": message_id or ""},
+            along=None if left is None else partial(self._waiting.keep, parcel=left, messages=[message]),
         )
 
     async def _ask(self, question: GetEmail | RescheduleEmail, deadline: Deadline) -> dict[str, Any]:

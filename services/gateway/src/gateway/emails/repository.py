@@ -1,0 +1,68 @@
+"""Parcels that wait in PostgreSQL until email takes them: functions on the caller's connection."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from chassis import outbox, outbox_rows
+from chassis.broker.envelope import Outgoing
+from chassis.postgres import Connection, affected_rows
+from gateway.emails.parcels import Parcel
+
+# The bytes that a small parcel counts for, so that the bound on bytes bounds the number, too.
+LEAST_COUNTED_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ParcelLoad:
+    """The bytes that parcels of one owner and of all take, and the age of the oldest in seconds."""
+
+    own: int
+    total: int
+    oldest_s: float
+
+
+class ParcelRepository:
+    """Runs its statements on the caller's connection."""
+
+    def __init__(self, queries: Mapping[str, str]) -> None:
+        self._queries = queries
+
+    async def measure(self, connection: Connection, owner_id: str = "") -> ParcelLoad:
+        """Return what the parcels of `owner_id` and of all take."""
+        row = await connection.fetchrow(self._queries["measure_parcels"], owner_id, LEAST_COUNTED_BYTES)
+        assert row is not None
+        return ParcelLoad(**row)
+
+    async def keep(
+        self, connection: Connection, parcel: Parcel, messages: Sequence[Outgoing], *, size_bytes: int
+    ) -> None:
+        """Store a parcel, and the messages that must not leave before it."""
+        packed = outbox_rows.pack(messages)
+        await connection.execute(
+            self._queries["keep_parcel"],
+            *(parcel.id, parcel.owner_id, parcel.mail_count, parcel.content, size_bytes),
+            *outbox.columns([row for row, _ in packed]),
+            [count for _, count in packed],
+        )
+
+    async def claim(
+        self, connection: Connection, *, after: str, of_owner: int, most: int, lease_s: float
+    ) -> list[Parcel]:
+        """Return up to `most` parcels that are due, up to `of_owner` of each owner, beginning behind `after`.
+
+        Nobody else gets them for `lease_s` seconds.
+        """
+        rows = await connection.fetch(self._queries["claim_parcels"], after, of_owner, most, lease_s)
+        return [Parcel(**row) for row in rows]
+
+    async def postpone(self, connection: Connection, ids: Collection[UUID]) -> None:
+        """Let parcels wait for their next try, each time longer, up to half a minute."""
+        await connection.execute(self._queries["postpone_parcels"], list(ids))
+
+    async def release(self, connection: Connection, parcel_id: UUID) -> bool:
+        """Let the messages of a parcel leave, and remove it; False when it is gone, or must stay for now."""
+        tag = await connection.execute(self._queries["release_parcel"], parcel_id)
+        return affected_rows(tag) > 0

@@ -1,0 +1,137 @@
+"""Parcels that email could not take when their mails were accepted: kept here, and sent as soon as it can."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chassis import beats, logging, metrics, redaction, shares
+from chassis.broker.envelope import Outgoing
+from chassis.errors import Overloaded, PayloadTooLarge
+from chassis.outbox import OutboxRelay
+from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
+from contracts.mail import MOST_UPLOAD_BYTES
+from gateway.emails.parcels import Parcel, Parcels
+from gateway.emails.repository import ParcelRepository
+
+log = logging.get(__name__)
+
+_LOOK_EVERY_S = 1.0
+# Sent side by side: of all owners, and of one.
+MOST_AT_ONCE = 8
+MOST_OF_AN_OWNER = 2
+_SEND_WITHIN_S = 30.0
+# Longer than all that is done with a parcel: it is sent by one gateway at a time.
+_LEASE_S = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class ParcelLimits:
+    """The bytes that waiting parcels may take with their messages: of one owner, and in all."""
+
+    owner_bytes: int
+    total_bytes: int
+
+
+class WaitingParcels:
+    """Keeps parcels with the acceptance of their mails, whose messages leave once email has the bytes.
+
+    Every step may be repeated: email takes a parcel once, and the removal from here and the way of the
+    messages into the outbox are one transaction. So a gateway may die between any two steps.
+    """
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        repository: ParcelRepository,
+        parcels: Parcels,
+        relay: OutboxRelay,
+        limits: ParcelLimits,
+    ) -> None:
+        self._postgres = postgres
+        self._repository = repository
+        self._parcels = parcels
+        self._relay = relay
+        self._limits = limits
+        self._after = ""
+
+    async def keep(self, connection: Connection, parcel: Parcel, messages: Sequence[Outgoing]) -> None:
+        """Keep a parcel and the messages that name it, in the transaction that accepts their work.
+
+        Raise `Overloaded` while too many bytes wait. Requests that come together may exceed that by what
+        they bring.
+        """
+        if len(parcel.content) > MOST_UPLOAD_BYTES:
+            raise PayloadTooLarge(f"Attachments may have at most {MOST_UPLOAD_BYTES} bytes.")
+        size_bytes = len(parcel.content) + sum(len(message.body) for message in messages)
+        waiting = await self._repository.measure(connection, parcel.owner_id)
+        if (
+            waiting.own + size_bytes > self._limits.owner_bytes
+            or waiting.total + size_bytes > self._limits.total_bytes
+        ):
+            raise Overloaded(
+                "Too many attachments wait for the email service; try again later.", retry_after_s=10
+            )
+        await self._repository.keep(connection, parcel, messages, size_bytes=size_bytes)
+        metrics.PARCELS.labels("kept").inc()
+
+    async def run(self) -> None:
+        """Send what waits, for ever."""
+        while True:
+            await beats.following(_LOOK_EVERY_S)
+            try:
+                await self.send_due()
+            except (Overloaded, *DATABASE_FAILURES) as error:
+                log.warning("waiting attachments could not be sent", reason=redaction.safe_message(error))
+
+    async def send_due(self) -> None:
+        """Send what is due, in turns of the owners, as long as email takes any of it."""
+        is_more = True
+        while is_more:
+            self._relay.require_room()
+            async with self._postgres.connection() as connection:
+                due = await self._repository.claim(
+                    connection,
+                    after=self._after,
+                    of_owner=MOST_OF_AN_OWNER,
+                    most=MOST_AT_ONCE,
+                    lease_s=_LEASE_S,
+                )
+            if not due:
+                return
+            self._after = max((parcel.owner_id <= self._after, parcel.owner_id) for parcel in due)[1]
+            reasons = await asyncio.gather(*(self.send(parcel) for parcel in due))
+            left = [parcel.id for parcel, reason in zip(due, reasons, strict=True) if reason is not None]
+            if left:
+                reason = next(filter(None, reasons))
+                log.warning("attachments wait for the email service", parcels=len(left), reason=reason)
+                async with self._postgres.connection() as connection:
+                    await self._repository.postpone(connection, left)
+            # While email takes nothing the next step would be in vain.
+            is_more = len(left) < len(due)
+
+    async def send(self, parcel: Parcel) -> str | None:
+        """Send a parcel and let its messages leave; return why that must be tried again."""
+        # Email answers owners in turn.
+        shares.current.set(parcel.owner_id)
+        try:
+            await self._parcels.send(parcel, within_s=_SEND_WITHIN_S)
+            async with self._postgres.transaction() as connection:
+                is_released = await self._repository.release(connection, parcel.id)
+        except Exception as error:  # whatever it is, the neighbours of the parcel go on
+            metrics.PARCELS.labels("failed").inc()
+            return redaction.safe_message(error)
+        if not is_released:
+            return "a backup is being made, or another gateway was faster"
+        self._relay.wake()
+        metrics.PARCELS.labels("sent").inc()
+        return None
+
+    async def measure(self) -> None:
+        """Measure what waits, for the metrics."""
+        async with self._postgres.connection() as connection:
+            waiting = await self._repository.measure(connection)
+        metrics.PARCELS_BYTES.set(waiting.total)
+        metrics.PARCELS_MOST_BYTES.set(self._limits.total_bytes)
+        metrics.PARCELS_OLDEST.set(waiting.oldest_s)

@@ -1,0 +1,57 @@
+-- name: measure_parcels
+-- What an owner has and what all have; a small one counts $2 bytes, which bounds the number, too.
+SELECT
+    coalesce(sum(greatest(size_bytes, $2)) FILTER (WHERE owner_id = $1), 0)::bigint AS own,
+    coalesce(sum(greatest(size_bytes, $2)), 0)::bigint AS total,
+    coalesce(greatest(0, extract(epoch FROM now() - min(created_at))), 0)::float8 AS oldest_s
+FROM waiting_parcels
+
+-- name: keep_parcel
+WITH parcel AS (
+    INSERT INTO waiting_parcels (id, owner_id, mail_count, content, size_bytes) VALUES ($1, $2, $3, $4, $5)
+    RETURNING id
+)
+INSERT INTO waiting_parcel_messages (
+    parcel_id, position, message_id, exchange, routing_key, message_type, headers, body, messages
+)
+SELECT id, place, message_id, exchange, routing_key, message_type, headers, body, messages
+FROM parcel CROSS JOIN unnest(
+    $6::uuid[], $7::text[], $8::text[], $9::text[], $10::jsonb[], $11::bytea[], $12::int[]
+) WITH ORDINALITY AS given (message_id, exchange, routing_key, message_type, headers, body, messages, place)
+
+-- name: claim_parcels
+-- Up to $3 that are due, up to $2 of each owner, owners in turn from $1 on; they are due again when the lease of $4
+-- seconds ends. Owners are found one by one: of one of them there may be very many.
+WITH RECURSIVE owners AS (
+    SELECT min(owner_id) AS owner_id FROM waiting_parcels
+    UNION ALL
+    SELECT (SELECT min(owner_id) FROM waiting_parcels WHERE owner_id > owners.owner_id)
+    FROM owners WHERE owner_id IS NOT NULL
+), chosen AS (
+    SELECT due.id
+    FROM (SELECT owner_id FROM owners WHERE owner_id IS NOT NULL ORDER BY owner_id <= $1, owner_id) AS turn
+    CROSS JOIN LATERAL (
+        SELECT id FROM waiting_parcels
+        WHERE waiting_parcels.owner_id = turn.owner_id AND due_at <= now()
+        ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ) AS due
+    LIMIT $3
+)
+UPDATE waiting_parcels SET due_at = now() + make_interval(secs => $4), attempts = attempts + 1
+FROM chosen WHERE waiting_parcels.id = chosen.id
+RETURNING waiting_parcels.id, owner_id, mail_count, content
+
+-- name: postpone_parcels
+UPDATE waiting_parcels SET due_at = now() + least(30, 0.5 * 2 ^ least(attempts, 6)) * interval '1 s'
+WHERE id = ANY($1::uuid[])
+
+-- name: release_parcel
+-- Its messages leave, and nothing of it stays; of a repetition there is nothing left to do. Not while a backup holds the
+-- lock 84251: it may have looked at email before the bytes came there.
+WITH gone AS (
+    DELETE FROM waiting_parcels WHERE id = $1 AND (SELECT pg_try_advisory_xact_lock_shared(84251)) RETURNING id
+)
+INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body, messages)
+SELECT message_id, exchange, routing_key, message_type, headers, body, messages
+FROM waiting_parcel_messages JOIN gone ON gone.id = parcel_id
+ORDER BY position

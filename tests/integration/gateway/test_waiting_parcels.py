@@ -1,0 +1,268 @@
+"""Attachments that waited for email: each goes there once, whatever ends in between; owners take turns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from chassis import migrations, queries
+from chassis.broker import envelope
+from chassis.broker.envelope import Outgoing, new_id
+from chassis.broker.publisher import Publisher
+from chassis.deadlines import Deadline
+from chassis.errors import Overloaded, PayloadTooLarge
+from chassis.outbox import OutboxRelay
+from chassis.parked import park_unpublishable
+from chassis.postgres import Connection, Postgres
+from contracts.emails import SendEmail
+from contracts.mail import MOST_UPLOAD_BYTES
+from contracts.uploads import OpenedUpload, OpenParcel, StoredUpload
+from emailer.uploads.service import UploadLimits, UploadService
+from gateway.emails.parcels import Parcel, Parcels
+from gateway.emails.repository import LEAST_COUNTED_BYTES, ParcelRepository
+from gateway.emails.waiting_parcels import ParcelLimits, WaitingParcels
+from gateway.uploads.transfer import Transfer
+from support.gateway_stack import House
+from support.upload_site import UploadSite
+from support.waiting import until
+from support.waiting_messages import waiting_messages
+
+# Two parts of an upload.
+LARGE, SMALL = bytes(range(256)) * 1_500, b"Hello\n"
+STEPS = 8
+
+
+class Killed(BaseException):
+    """What a gateway ends with that is killed: nothing of it is caught."""
+
+
+@dataclass
+class Fate:
+    """Ends a gateway at the step `at`; 0 lets it live."""
+
+    at: int = 0
+    done: int = 0
+    owners: list[str] = field(default_factory=list)
+    refused_owner: str = ""
+
+    def step(self) -> None:
+        self.done += 1
+        if self.done == self.at:
+            raise Killed
+
+
+class Asking:
+    """Asks the email service's own answers."""
+
+    def __init__(self, site: UploadSite, fate: Fate) -> None:
+        self._email, self._fate = UploadService(site.postgres, UploadLimits()), fate
+
+    async def call(self, question: OpenParcel, _: type[OpenedUpload], deadline: Deadline) -> OpenedUpload:
+        self._fate.step()
+        self._fate.owners.append(question.owner_id)
+        if question.owner_id == self._fate.refused_owner:
+            raise Overloaded("Too many attachments wait until their mails are stored.")
+        opened = await self._email.open_parcel(question, deadline)
+        self._fate.step()
+        return opened
+
+
+class Carrier(Transfer):
+    """Sends to the email service, in two pieces."""
+
+    def __init__(self, url: str, fate: Fate) -> None:
+        super().__init__(url, most=8)
+        self._fate = fate
+
+    async def put(self, upload_id: UUID, token: str, content: AsyncIterator[bytes]) -> StoredUpload:
+        async def halves() -> AsyncIterator[bytes]:
+            async for whole in content:
+                yield whole[:300_000]
+                self._fate.step()
+                yield whole[300_000:]
+
+        self._fate.step()
+        stored = await super().put(upload_id, token, halves())
+        self._fate.step()
+        return stored
+
+
+class Repository(ParcelRepository):
+    """Ends before or after the last statement."""
+
+    def __init__(self, fate: Fate) -> None:
+        super().__init__(queries.load("gateway"))
+        self._fate = fate
+
+    async def release(self, connection: Connection, parcel_id: UUID) -> bool:
+        self._fate.step()
+        is_released = await super().release(connection, parcel_id)
+        self._fate.step()
+        return is_released
+
+
+class Relay(OutboxRelay):
+    """Is woken after the commit."""
+
+    def __init__(self, postgres: Postgres, fate: Fate) -> None:
+        super().__init__(postgres, Publisher("amqp://127.0.0.1:1/"), park=park_unpublishable)
+        self._fate = fate
+
+    def wake(self) -> None:
+        self._fate.step()
+
+
+class Room:
+    """A gateway's database, in which parcels wait."""
+
+    def __init__(self, postgres: Postgres, site: UploadSite) -> None:
+        self.postgres, self.site = postgres, site
+        self._carriers: list[Carrier] = []
+
+    def gateway(
+        self, fate: Fate | None = None, *, owner_bytes: int = 1 << 30, total_bytes: int = 1 << 30
+    ) -> WaitingParcels:
+        """Return the part of a gateway that has just been started."""
+        fate = fate or Fate()
+        self._carriers.append(carrier := Carrier(self.site.url, fate))
+        asking: Any = Asking(self.site, fate)
+        parcels, relay = Parcels(asking, carrier), Relay(self.postgres, fate)
+        limits = ParcelLimits(owner_bytes, total_bytes)
+        return WaitingParcels(self.postgres, Repository(fate), parcels, relay, limits)
+
+    async def keep(
+        self, content: bytes = SMALL, owner: str = "a", *, by: WaitingParcels | None = None
+    ) -> Parcel:
+        """Keep a parcel and a message that names it."""
+        parcel = Parcel(new_id(), owner, 1, content)
+        async with self.postgres.transaction() as connection:
+            await (by or self.gateway()).keep(connection, parcel, [naming(parcel)])
+        return parcel
+
+    async def left(self) -> int:
+        async with self.postgres.connection() as connection:
+            # As if all leases had ended.
+            await connection.execute("UPDATE waiting_parcels SET due_at = now()")
+            return int(await connection.fetchval("SELECT count(*) FROM waiting_parcels"))
+
+    async def outbox(self) -> list[UUID]:
+        async with self.postgres.connection() as connection:
+            return [UUID(message.message_id) for message in await waiting_messages(connection)]
+
+    async def sent_all(self) -> bool:
+        """Let another gateway go on; return whether nothing is left."""
+        await self.gateway().send_due()
+        return await self.left() == 0
+
+    async def close(self) -> None:
+        for carrier in self._carriers:
+            await carrier.close()
+
+
+def naming(parcel: Parcel) -> Outgoing:
+    """Return a command with the id of the parcel that it names."""
+    command = SendEmail(email_id=parcel.id, owner_id=parcel.owner_id, accepted_at=datetime.now(UTC))
+    return envelope.command(command, message_id=parcel.id, tenant=parcel.owner_id)
+
+
+@pytest.fixture
+async def room(house: House, site: UploadSite) -> AsyncIterator[Room]:
+    dsn = await house.database()
+    connection = await asyncpg.connect(dsn)
+    await migrations.migrate(connection, "gateway")
+    await connection.close()
+    postgres = Postgres(dsn)
+    await postgres.open()
+    room = Room(postgres, site)
+    yield room
+    await room.close()
+    await postgres.close()
+
+
+async def test_a_gateway_that_is_killed_at_any_step_loses_nothing_and_doubles_nothing(room: Room) -> None:
+    for at in range(1, STEPS + 1):
+        parcel = await room.keep(LARGE)
+        with suppress(Killed):
+            await room.gateway(fate := Fate(at)).send_due()
+        assert fate.done == at
+        assert (await room.left() == 0) == (at == STEPS), f"step {at}"
+        await until(room.sent_all)
+        assert (await room.outbox()).count(parcel.id) == 1, f"step {at}"
+        assert await room.site.content_of(parcel.id) == LARGE, f"step {at}"
+    await room.keep(LARGE)
+    await room.gateway(fate := Fate()).send_due()
+    assert fate.done == STEPS
+    assert await room.site.is_idle()
+
+
+async def test_gateways_side_by_side_send_each_parcel_once(room: Room) -> None:
+    parcels = [await room.keep(owner=owner) for owner in "abc" for _ in range(4)]
+    fates = [Fate(), Fate()]
+    await asyncio.gather(*(room.gateway(fate).send_due() for fate in fates))
+    assert sorted(await room.outbox()) == sorted(parcel.id for parcel in parcels)
+    assert sum(len(fate.owners) for fate in fates) == len(parcels)
+
+
+async def test_owners_take_turns_however_many_parcels_one_has_and_whether_or_not_email_takes_them(
+    room: Room,
+) -> None:
+    for _ in range(12):
+        await room.keep(owner="a")
+    others = [await room.keep(owner=owner) for owner in "bc"]
+    await room.gateway(fate := Fate()).send_due()
+    assert {"b", "c"} <= set(fate.owners[:4])
+    refused = [await room.keep(owner="a") for _ in range(12)]
+    others += [await room.keep(owner=owner) for owner in "bc"]
+    await room.gateway(Fate(refused_owner="a")).send_due()
+    left = await room.outbox()
+    assert {parcel.id for parcel in others} <= set(left)
+    assert not {parcel.id for parcel in refused} & set(left)
+    await until(room.sent_all)
+    assert {parcel.id for parcel in refused} <= set(await room.outbox())
+
+
+async def test_while_a_backup_looks_at_the_databases_no_message_leaves_before_its_bytes(room: Room) -> None:
+    parcel = await room.keep()
+    async with room.postgres.connection() as backup:
+        await backup.execute("SELECT pg_advisory_lock(84251)")
+        assert not await room.sent_all()
+        assert await room.outbox() == []
+        await backup.execute("SELECT pg_advisory_unlock(84251)")
+    await until(room.sent_all)
+    assert await room.outbox() == [parcel.id]
+
+
+async def test_the_bytes_that_wait_are_bounded_by_owner_and_in_all_and_small_ones_count_too(
+    room: Room,
+) -> None:
+    least = LEAST_COUNTED_BYTES
+    gateway = room.gateway(owner_bytes=2 * least, total_bytes=3 * least)
+    for _ in range(2):
+        await room.keep(by=gateway)
+    with pytest.raises(Overloaded):
+        await room.keep(by=gateway)
+    await room.keep(owner="b", by=gateway)
+    with pytest.raises(Overloaded):
+        await room.keep(owner="c", by=gateway)
+    with pytest.raises(PayloadTooLarge):
+        await room.keep(bytes(MOST_UPLOAD_BYTES + 1))
+    assert await room.left() == 3
+
+
+async def test_a_bundle_of_messages_leaves_as_it_was_kept(room: Room) -> None:
+    parcel = Parcel(new_id(), "a", 3, SMALL)
+    messages: Sequence[Outgoing] = [naming(Parcel(new_id(), "a", 1, b"")) for _ in range(3)]
+    async with room.postgres.transaction() as connection:
+        await room.gateway().keep(connection, parcel, messages)
+    await until(room.sent_all)
+    assert await room.outbox() == [UUID(message.message_id) for message in messages]
+    async with room.postgres.connection() as connection:
+        assert await connection.fetchval("SELECT sum(messages) FROM outbox") == 3
