@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from chassis.broker import envelope
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, NotFound
 from contracts import batches, emails, stocks
+from contracts.message import Request
 from contracts.topology import BATCH_PROCESSOR, EMAIL, STOCK_DATA
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
@@ -252,6 +253,36 @@ async def test_accepted_work_is_queued_until_its_service_knows_it_and_then_what_
     assert (found["status"], found["from"]) == ("delivered", "a@example.com")
     assert "sender" not in found
     assert_problem(await door.api.get(f"/v1/emails/{ID}"), 404, "not-found")
+
+
+async def test_a_mail_that_was_accepted_and_is_not_stored_yet_is_not_said_to_be_unknown(
+    door: Listener, house: House
+) -> None:
+    mail = {"to": ["ann@example.com"], "subject": "Hello", "text": "x"}
+    id_ = (await door.api.post("/v1/emails", json=mail)).json()["id"]
+
+    async def has_none(*_: object) -> emails.Email:
+        raise NotFound("No such mail.")
+
+    async def changes_none(*_: object) -> emails.EmailsChanged:
+        return emails.EmailsChanged(matched=0, changed=0, complete=True)
+
+    answers: dict[type[Request], Any] = {
+        emails.GetEmail: has_none,
+        emails.RescheduleEmail: has_none,
+        emails.CancelEmails: changes_none,
+    }
+    await house.double(EMAIL, answers)
+    later = {"send_at": (datetime.now(UTC) + timedelta(days=1)).isoformat()}
+    for id_asked, status, code in ((id_, 409, "conflict"), (str(ID), 404, "not-found")):
+        path = f"/v1/emails/{id_asked}"
+        for answer in (
+            await door.api.delete(path),
+            await door.api.patch(path, json=later),
+            await door.api.post(f"{path}/resend"),
+        ):
+            assert_problem(answer, status, code)
+            assert ("retry-after" in answer.headers) is (status == 409)
 
 
 class Batches:

@@ -151,7 +151,7 @@ class EmailService:
         """Accept a new mail with the content and the recipients of an earlier one."""
         call.principal.require(Scope.EMAILS_SEND)
         question = GetEmail(email_id=email_id, owner_id=call.principal.owner_id)
-        source = await self._ask(question, call.deadline)
+        source = await self._ask_of_stored(question, call)
         if not source["content_available"]:
             raise Conflict(
                 f"E-mail {email_id} cannot be sent again: its content was removed or is not valid."
@@ -237,7 +237,7 @@ class EmailService:
         owner_id = call.principal.owner_id
         question = CancelEmails(owner_id=owner_id, wanted=EmailFilter(ids=[email_id]))
         changed = await self._rpc.call(question, EmailsChanged, call.deadline)
-        found = await self._ask(GetEmail(email_id=email_id, owner_id=owner_id), call.deadline)
+        found = await self._ask_of_stored(GetEmail(email_id=email_id, owner_id=owner_id), call)
         if not changed.changed:
             raise Conflict(
                 f"E-mail {email_id} is {found['status']}: none of its recipients can be cancelled."
@@ -253,7 +253,7 @@ class EmailService:
             expires_at=body.expires_at,
         )
         if call.names_versions:
-            seen = await self._ask(GetEmail(email_id=email_id, owner_id=question.owner_id), call.deadline)
+            seen = await self._ask_of_stored(GetEmail(email_id=email_id, owner_id=question.owner_id), call)
             call.require_revision(_revision(seen), etag=_reply(seen).etag or "")
             planned = seen["send_at"] or seen["accepted_at"]
             question = question.model_copy(
@@ -262,7 +262,7 @@ class EmailService:
                     "seen_expires_at": datetime.fromisoformat(seen["expires_at"]),
                 }
             )
-        return _reply(await self._ask(question, call.deadline))
+        return _reply(await self._ask_of_stored(question, call))
 
     async def raw(self, call: Call, email_id: UUID) -> Reply:
         """Return a mail as it is handed to the relay, byte for byte."""
@@ -336,6 +336,20 @@ class EmailService:
             details={"message_id": message_id or ""},
             along=None if left is None else partial(self._waiting.keep, parcel=left, messages=[message]),
         )
+
+    async def _ask_of_stored(self, question: GetEmail | RescheduleEmail, call: Call) -> dict[str, Any]:
+        """Do `_ask`. Raise `Conflict` for a mail that was accepted and has not reached email yet."""
+        try:
+            return await self._ask(question, call.deadline)
+        except NotFound:
+            accepted = await self._acceptor.find_own(question.email_id, call.principal, "email")
+            if accepted is None or accepted.status != "queued":
+                raise
+            raise Conflict(
+                f"E-mail {question.email_id} was accepted and is on its way to the email service; "
+                "try again in a moment.",
+                retry_after_s=2,
+            ) from None
 
     async def _ask(self, question: GetEmail | RescheduleEmail, deadline: Deadline) -> dict[str, Any]:
         try:
