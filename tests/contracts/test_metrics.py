@@ -54,12 +54,12 @@ def test_a_metric_has_a_name_by_the_convention_and_bounded_labels(metric: Declar
         assert metric.name.endswith(("_seconds", "_attempts"))
 
 
-def test_every_metric_is_looked_at_somewhere() -> None:
+def test_every_metric_is_used_in_a_dashboard_or_an_alert() -> None:
     queries = " ".join(asked_for().values())
     assert [metric.name for metric in DECLARED if not metric.pattern.search(queries)] == []
 
 
-def test_the_reference_is_what_the_registry_says() -> None:
+def test_the_reference_lists_the_metrics_of_the_registry() -> None:
     assert REFERENCE.read_text() == reference.text(), "run PYTHONPATH=deploy python -m grafana.build"
 
 

@@ -67,7 +67,7 @@ def template(rule: str) -> str:
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
 
 
-def test_nothing_is_served_that_is_not_declared_and_nothing_is_declared_that_is_not_served() -> None:
+def test_every_route_that_is_served_is_declared_and_every_declared_one_is_served() -> None:
     served = {
         (method, template(rule.rule))
         for rule in APP.url_map.iter_rules()
@@ -76,7 +76,7 @@ def test_nothing_is_served_that_is_not_declared_and_nothing_is_declared_that_is_
     assert served == {(endpoint.method, endpoint.template) for endpoint in ENDPOINTS}
 
 
-def test_the_document_describes_what_is_declared_and_nothing_else() -> None:
+def test_the_document_describes_the_declared_endpoints_and_no_others() -> None:
     documented = {(method, path, operation["operationId"]) for method, path, operation in operations()}
     assert documented == {(endpoint.method, endpoint.template, endpoint.name) for endpoint in ENDPOINTS}
     assert len(documented) == len(ENDPOINTS)
@@ -118,7 +118,7 @@ def test_every_post_honours_an_idempotency_key_unless_it_leaves_nothing_behind()
     assert refusing == HARMLESS.keys()
 
 
-def test_what_is_read_and_changed_has_an_entity_tag_and_its_changes_compare_it() -> None:
+def test_every_resource_that_is_read_and_changed_has_an_entity_tag_and_its_changes_compare_it() -> None:
     read = {endpoint.template: endpoint for endpoint in ENDPOINTS if endpoint.method == "GET"}
     untagged, uncompared = set(), set()
     for change in (endpoint for endpoint in ENDPOINTS if endpoint.method != "GET"):

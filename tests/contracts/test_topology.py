@@ -94,7 +94,7 @@ def test_a_service_configures_nothing_that_is_shared_and_never_writes_to_the_def
 
 
 @pytest.mark.parametrize("service", ["stock-data", "email"])
-def test_a_service_that_only_answers_commands_nobody_and_asks_nobody(service: str) -> None:
+def test_a_service_that_only_answers_sends_no_commands_and_no_requests(service: str) -> None:
     assert not {COMMANDS, RPC} & set(TOPOLOGIES[service].writes)
 
 

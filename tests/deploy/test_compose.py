@@ -39,7 +39,7 @@ def test_up_returns_when_everything_is_healthy(stack: Composed) -> None:
     )
 
 
-def test_the_card_names_what_can_be_opened_and_logs_in_once(stack: Composed) -> None:
+def test_the_card_names_addresses_that_open_and_its_login_address_works_once(stack: Composed) -> None:
     # Early: its login address opens for ten minutes.
     card = stack.card
     with stack.telling(*SERVICES), httpx.Client(timeout=20, trust_env=False) as browser:
@@ -58,7 +58,7 @@ def test_the_card_names_what_can_be_opened_and_logs_in_once(stack: Composed) -> 
             assert "make login" in used[1].json()["detail"]
 
 
-def test_no_container_may_do_more_than_it_must(stack: Composed) -> None:
+def test_no_container_has_more_privileges_than_it_needs(stack: Composed) -> None:
     for service in stack.services:
         host = stack.inspect(service)["HostConfig"]
         assert host["ReadonlyRootfs"], service
@@ -106,7 +106,7 @@ def test_servers_have_no_way_out(stack: Composed) -> None:
         assert [name.removeprefix(f"{stack.project}_") for name in networks] == ["inside"], service
 
 
-def test_images_are_small_and_say_what_is_in_them(stack: Composed) -> None:
+def test_images_are_small_and_contain_a_bill_of_materials(stack: Composed) -> None:
     base = json.loads(stack.engine.docker("inspect", "python:3.13.7-slim"))[0]["Size"]
     for service in SERVICES:
         image = json.loads(stack.engine.docker("inspect", f"localhost/tickwire/{service}:{stack.tag}"))[0]
@@ -140,7 +140,7 @@ def test_no_secret_is_in_an_environment_or_an_image(stack: Composed) -> None:
         assert not any(value in known for value in values), service
 
 
-def test_a_quote_a_mail_a_batch_and_a_line_of_chat(stack: Composed) -> None:
+def test_a_quote_a_mail_a_batch_and_a_line_of_chat_pass_through_the_stack(stack: Composed) -> None:
     with stack.api as api:
         assert api.get("/v1/stocks/AAPL").json()["symbol"] == "AAPL"
         subject = f"from containers {uuid4()}"
@@ -228,7 +228,7 @@ def test_the_lines_of_the_readme_run_as_they_are_pasted(stack: Composed, tmp_pat
             pasted.run(block, tmp_path, key=stack.key, addresses=addresses)
 
 
-def test_a_support_bundle_of_containers_has_what_helps_and_no_secret(
+def test_a_support_bundle_of_containers_contains_diagnostics_and_no_secret(
     stack: Composed, upkeep: ComposeStack, tmp_path: Path
 ) -> None:
     texts = told.bundle("containers", tmp_path, environment=stack.engine.environment)
@@ -285,7 +285,7 @@ def test_the_proxy_waits_for_no_head_longer_than_ten_seconds(stack: Composed) ->
         assert 8 < time.monotonic() - began < 20
 
 
-def test_behind_the_proxy_a_gateway_that_is_replaced_is_not_noticed(stack: Composed) -> None:
+def test_clients_of_the_proxy_do_not_notice_that_a_gateway_is_replaced(stack: Composed) -> None:
     codes: list[int] = []
     with stack.secure as api, ThreadPoolExecutor(1) as pool:
         restart = pool.submit(stack.compose, "restart", "gateway")
@@ -310,7 +310,9 @@ def test_only_the_proxy_may_name_the_address_of_a_client(stack: Composed) -> Non
     assert codes[-1] == 429
 
 
-def test_a_support_bundle_is_made_of_what_still_answers(stack: Composed, tmp_path: Path) -> None:
+def test_a_support_bundle_is_made_from_the_services_that_still_answer(
+    stack: Composed, tmp_path: Path
+) -> None:
     stack.compose("stop", "email")
     texts = told.bundle("containers", tmp_path, environment=stack.engine.environment)
     stack.compose("start", "email")

@@ -104,7 +104,7 @@ def test_secrets_are_rotated_in_server_file_and_container(stack: Composed, upkee
 
 
 @pytest.mark.long
-def test_a_backup_puts_back_what_was_accepted_before_it(
+def test_a_restored_backup_contains_the_work_accepted_before_it(
     stack: Composed, upkeep: ComposeStack, tmp_path: Path
 ) -> None:
     with stack.api as api:
@@ -119,7 +119,7 @@ def test_a_backup_puts_back_what_was_accepted_before_it(
         assert api.get(later).status_code == 404
 
 
-def test_a_way_back_and_an_upgrade_are_not_noticed_behind_the_proxy(
+def test_clients_of_the_proxy_do_not_notice_a_rollback_and_an_upgrade(
     stack: Composed, previous: dict[str, str]
 ) -> None:
     with load(stack) as told:
@@ -159,14 +159,14 @@ def previous(stack: Composed, tmp_path: Path) -> Iterator[dict[str, str]]:
     stack.engine.docker("rmi", "--force", *(f"{image}-previous" for image in images.values()))
 
 
-def test_a_stopped_service_drains_and_ends_well(stack: Composed) -> None:
+def test_a_stopped_service_drains_and_exits_cleanly(stack: Composed) -> None:
     stack.compose("stop", *SERVICES)
     codes = {service: stack.inspect(service)["State"]["ExitCode"] for service in SERVICES}
     stack.up()
     assert codes == dict.fromkeys(SERVICES, 0)
 
 
-def test_up_says_so_when_a_service_cannot_become_ready(stack: Composed) -> None:
+def test_up_reports_a_service_that_cannot_become_ready(stack: Composed) -> None:
     broken = replace(stack.engine, environment={**stack.engine.environment, "EMAIL_SMTP_TLS": "perhaps"})
     with pytest.raises(subprocess.CalledProcessError):
         broken.docker("compose", "up", "--wait", "--wait-timeout", "60", "--no-deps", "email")
@@ -174,7 +174,7 @@ def test_up_says_so_when_a_service_cannot_become_ready(stack: Composed) -> None:
     stack.up()
 
 
-def test_the_data_is_there_again_after_down_and_up(stack: Composed) -> None:
+def test_the_data_survives_down_and_up(stack: Composed) -> None:
     with stack.api as api:
         path = f"/v1/emails/{post(api, '/v1/emails', letter('kept'))['id']}"
         assert ended(api, path)["status"] == "delivered"

@@ -77,7 +77,7 @@ def test_the_bill_of_materials_names_what_the_image_holds(builds: list[str], on_
     assert not any(package.endswith("/binutils") for package in named)
 
 
-def test_a_signature_is_of_one_image_and_verified_without_a_network(
+def test_a_signature_covers_one_image_and_is_verified_without_a_network(
     engine: Engine, builds: list[str], tmp_path: Path, on_the_engine: None
 ) -> None:
     private, public = release_key(tmp_path)

@@ -63,7 +63,7 @@ def test_every_combination_of_components_builds_and_is_valid(k8s: Path) -> None:
         ("external", ("ingress",)),
     ],
 )
-def test_an_overlay_takes_more_components(k8s: Path, overlay: str, components: tuple[str, ...]) -> None:
+def test_an_overlay_can_include_more_components(k8s: Path, overlay: str, components: tuple[str, ...]) -> None:
     found = manifests.combine(k8s, components, on=f"overlays/{overlay}")
     for manifest in found:
         manifests.check(manifest)
@@ -169,7 +169,7 @@ def test_a_deployment_that_an_autoscaler_scales_has_no_replica_count(
 
 
 @pytest.mark.parametrize("way_in", ["gateway-api", "ingress"])
-def test_behind_a_proxy_limits_by_address_count_clients_and_not_the_proxy(k8s: Path, way_in: str) -> None:
+def test_behind_a_proxy_limits_per_address_count_clients_and_not_the_proxy(k8s: Path, way_in: str) -> None:
     found = manifests.environment(manifests.combine(k8s, (way_in,)), "gateway")
     networks = found["GATEWAY_TRUSTED_PROXIES"].split(",")
     limits = ConnectionLimits(trusted_proxies=tuple(map(ipaddress.ip_network, networks)))
@@ -178,7 +178,7 @@ def test_behind_a_proxy_limits_by_address_count_clients_and_not_the_proxy(k8s: P
     assert not admission.is_trusted("203.0.113.7")
 
 
-def test_the_overlay_for_production_trusts_the_proxy_in_front_of_it_and_others_nobody(
+def test_the_production_overlay_trusts_the_proxy_in_front_of_it_and_other_overlays_trust_nobody(
     overlays: dict[str, list[Manifest]], base: list[Manifest]
 ) -> None:
     assert manifests.environment(overlays["production"], "gateway")["GATEWAY_TRUSTED_PROXIES"]
@@ -199,7 +199,7 @@ def test_scalers_watch_queues_and_tables_that_exist(overlays: dict[str, list[Man
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_no_traffic_passes_that_no_network_policy_names(
+def test_only_traffic_that_a_network_policy_names_passes(
     overlays: dict[str, list[Manifest]], overlay: str
 ) -> None:
     policies = kind(overlays[overlay], "NetworkPolicy")
@@ -292,7 +292,7 @@ def test_in_production_only_its_own_role_may_enter_a_database_as_in_compose(
     assert spec["postgresql"]["synchronous"]["dataDurability"] == "required"
 
 
-def test_every_dashboard_is_there_for_grafana(overlays: dict[str, list[Manifest]]) -> None:
+def test_every_dashboard_is_in_a_config_map_for_grafana(overlays: dict[str, list[Manifest]]) -> None:
     maps = kind(overlays["production"], "ConfigMap").values()
     marked = [found for found in maps if found["metadata"].get("labels", {}).get("grafana_dashboard") == "1"]
     carried = {name: text for found in marked for name, text in found["data"].items()}
@@ -302,7 +302,7 @@ def test_every_dashboard_is_there_for_grafana(overlays: dict[str, list[Manifest]
     assert all(len(text) < 200_000 for text in carried.values())
 
 
-def test_alert_rules_are_those_of_every_other_run() -> None:
+def test_alert_rules_are_generated_from_those_of_prometheus() -> None:
     assert prometheus_rules.FILE.read_text() == prometheus_rules.render(), (
         "run: PYTHONPATH=deploy .venv/bin/python -m containers.prometheus_rules"
     )

@@ -164,7 +164,9 @@ def test_secrets_are_the_same_files(
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_ports_are_those_that_the_service_listens_on(local: list[Manifest], service: str) -> None:
+def test_the_published_ports_are_those_that_the_service_listens_on(
+    local: list[Manifest], service: str
+) -> None:
     environment = manifests.environment(local, service)
     numbers = {int(value) for name, value in environment.items() if re.search(r"(?<!SMTP)_PORT$", name)}
     ports = {entry["name"]: entry["containerPort"] for entry in container(local, service)["ports"]}
@@ -271,7 +273,7 @@ def test_drains_end_before_the_engine_kills(compose: dict[str, Any]) -> None:
         assert int(compose["services"][service]["stop_grace_period"].removesuffix("s")) >= drain_s + 12
 
 
-def test_every_image_of_others_has_a_full_version(compose: dict[str, Any]) -> None:
+def test_every_third_party_image_has_a_full_version(compose: dict[str, Any]) -> None:
     images = {service["image"] for service in compose["services"].values()}
     others = {image for image in images if "localhost/tickwire" not in image}
     assert len(others) == 12
@@ -280,7 +282,7 @@ def test_every_image_of_others_has_a_full_version(compose: dict[str, Any]) -> No
     assert [image for image in sorted(others) if not full.search(image)] == []
 
 
-def test_limits_of_memory_are_what_the_vendors_ask_for(compose: dict[str, Any]) -> None:
+def test_memory_limits_are_what_the_vendors_ask_for(compose: dict[str, Any]) -> None:
     services = compose["services"]
     limits = {name: services[name]["mem_limit"] for name in ("grafana", "rabbitmq", "postgres")}
     assert limits == {"grafana": "512m", "rabbitmq": "1g", "postgres": "768m"}

@@ -87,7 +87,7 @@ def test_everything_starts_at_once_and_nothing_is_started_twice(pods: Pods) -> N
     assert {pod.name: pod.restarts for pod in pods.node.pods if pod.restarts} == {}
 
 
-def test_pods_are_as_small_as_they_say(pods: Pods) -> None:
+def test_pods_run_with_the_restrictions_and_memory_limits_of_their_manifests(pods: Pods) -> None:
     for service in SERVICES:
         for pod in pods.node.of(service):
             found = pods.inspect(pod)
@@ -100,7 +100,7 @@ def test_pods_are_as_small_as_they_say(pods: Pods) -> None:
             assert 0 < found["HostConfig"]["Memory"] <= 512 * MIB, service
 
 
-def test_a_quote_a_mail_and_a_batch(pods: Pods) -> None:
+def test_a_quote_a_mail_and_a_batch_pass_through_the_cluster(pods: Pods) -> None:
     subject = f"from pods {uuid4()}"
     with pods.api() as api:
         assert api.get("/v1/stocks/AAPL").json()["symbol"] == "AAPL"
@@ -124,7 +124,7 @@ def test_the_upgrade_check_of_pods_counts_pending_migrations(pods: Pods) -> None
     assert (code, said.splitlines()[-1]) == (0, "Go ahead: docs/guides/upgrade.md")
 
 
-def test_a_support_bundle_of_pods_has_what_helps_and_no_secret(pods: Pods, tmp_path: Path) -> None:
+def test_a_support_bundle_of_pods_contains_diagnostics_and_no_secret(pods: Pods, tmp_path: Path) -> None:
     with kubectl.on_path(pods.node, pods.engine.environment) as environment:
         texts = told.bundle("kubernetes", tmp_path, environment=environment)
     told.check_helps(texts)
@@ -144,7 +144,7 @@ def test_a_rolled_out_release_fails_no_request_and_loses_no_mail(pods: Pods) -> 
     assert sorted(arrived) == sorted(load.subjects)
 
 
-def test_a_broker_that_is_replaced_keeps_what_waited(pods: Pods) -> None:
+def test_a_broker_that_is_replaced_keeps_the_messages_that_waited(pods: Pods) -> None:
     (email,) = pods.node.of("email")
     (broker,) = pods.node.of("rabbitmq")
     others = {pod.name: pod.restarts for pod in pods.node.pods if pod is not broker}
@@ -158,7 +158,7 @@ def test_a_broker_that_is_replaced_keeps_what_waited(pods: Pods) -> None:
     assert {pod.name: pod.restarts for pod in pods.node.pods if pod is not new} == others
 
 
-def test_a_process_that_hangs_leaves_the_service_and_is_started_again(pods: Pods) -> None:
+def test_a_process_that_hangs_gets_no_more_requests_and_is_restarted(pods: Pods) -> None:
     hung, healthy = pods.node.of("gateway")
     # Not by `docker pause`: the engine would need long to end what it has paused itself.
     os.kill(pods.inspect(hung)["State"]["Pid"], signal.SIGSTOP)

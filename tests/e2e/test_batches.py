@@ -117,7 +117,7 @@ async def test_a_portfolio_is_valued_at_the_real_closes_of_a_day(api: httpx.Asyn
     assert rows[2]["error"]["code"] == "unknown-symbol"
 
 
-async def test_items_that_do_not_fit_their_operation_are_refused_at_every_way_in(
+async def test_items_that_do_not_fit_their_operation_are_refused_by_every_interface(
     api: httpx.AsyncClient,
 ) -> None:
     bad, good = {"symbol": "IBM", "indicators": []}, {"symbol": "IBM", "indicators": ["sma:2"]}

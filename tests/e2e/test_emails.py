@@ -29,7 +29,7 @@ async def received(mailbox: httpx.AsyncClient, subject: str) -> list[dict[str, A
     return [message for message in messages if message["Subject"] == subject]
 
 
-async def test_a_mail_arrives_as_text_and_html_and_its_state_tells_the_reply(
+async def test_a_mail_arrives_as_text_and_html_and_its_state_quotes_the_reply(
     api: httpx.AsyncClient, mailbox: httpx.AsyncClient
 ) -> None:
     subject = f"Grüße {uuid4()}"

@@ -51,7 +51,9 @@ async def test_a_task_is_paused_moved_and_resumed(api: httpx.AsyncClient) -> Non
     assert_problem(await api.patch(path, json={"run_at": due}), 409, "conflict")
 
 
-async def test_what_waits_is_rescheduled_only_by_who_has_read_its_time(api: httpx.AsyncClient) -> None:
+async def test_waiting_work_is_rescheduled_only_by_a_caller_that_has_read_its_time(
+    api: httpx.AsyncClient,
+) -> None:
     soon, later = ((datetime.now(UTC) + timedelta(hours=hours)).isoformat() for hours in (2, 3))
     letter = {"to": ["reader@example.com"], "subject": "s", "text": "t", "send_at": soon}
     email = f"/v1/emails/{(await api.post('/v1/emails', json=letter)).json()['id']}"

@@ -105,7 +105,7 @@ async def test_chat_crosses_gateways_in_order_and_is_recovered(stack: Stack, api
     await stack.stop(name)
 
 
-async def test_a_batch_tells_its_progress(stack: Stack, api: httpx.AsyncClient) -> None:
+async def test_a_batch_pushes_its_progress(stack: Stack, api: httpx.AsyncClient) -> None:
     wanted = {"operation": "echo", "items": [1, 2, 3]}
     batch_id = (await api.post("/v1/batches", json=wanted)).json()["id"]
     async with talk(stack) as client:

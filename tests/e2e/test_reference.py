@@ -78,7 +78,7 @@ async def test_every_part_of_every_operation_can_be_opened(page: Page) -> None:
 
 
 @needs_browser
-async def test_the_search_narrows_what_is_shown(page: Page) -> None:
+async def test_the_search_narrows_the_operations_that_are_shown(page: Page) -> None:
     await page.call("Input.dispatchKeyEvent", type="keyDown", text="/", key="/")
     assert await page.run("document.activeElement.id") == "search"
     await page.call("Input.insertText", text="listBars")

@@ -361,7 +361,7 @@ async def _start(world: World, name: str, changes: dict[str, str], *, until_said
 
 
 @pytest.mark.parametrize("service", NAMES)
-async def test_no_log_tells_a_secret_or_a_letter(world: World, service: str) -> None:
+async def test_no_log_contains_a_secret_or_the_content_of_a_mail(world: World, service: str) -> None:
     said = world.rig.stack.log(service)
     assert '"level":"debug"' in said or service == "stock-data"
     assert [(line, found) for line in said.splitlines() if (found := world.planted.found_in(line))] == []
@@ -373,17 +373,17 @@ async def test_no_server_logs_a_password(world: World) -> None:
         assert set(world.planted.found_in(file.read_bytes())) <= letters, file.name
 
 
-async def test_neither_readiness_nor_metrics_tell_a_secret(world: World) -> None:
+async def test_neither_readiness_nor_metrics_contain_a_secret(world: World) -> None:
     assert any("not ready" in page for page in world.exposed)
     assert [found for page in world.exposed if (found := world.planted.found_in(page))] == []
 
 
-async def test_no_answer_repeats_a_secret_or_a_letter(world: World) -> None:
+async def test_no_answer_repeats_a_secret_or_the_content_of_a_mail(world: World) -> None:
     assert {answer[:3] for answer in world.answers} >= {"200", "202", "400", "401", "404", "422", "503"}
     assert [(answer, found) for answer in world.answers if (found := world.planted.found_in(answer))] == []
 
 
-async def test_no_span_tells_a_secret_or_a_letter(world: World) -> None:
+async def test_no_span_contains_a_secret_or_the_content_of_a_mail(world: World) -> None:
     assert {span.service for span in world.collector.spans if span.failed} >= {"email", "gateway"}
     assert [found for sent in world.collector.sent if (found := world.planted.found_in(sent))] == []
 

@@ -12,7 +12,7 @@ from native.stack import Stack
 from support.waiting import until
 
 
-async def test_me_is_the_administrator(api: httpx.AsyncClient) -> None:
+async def test_the_route_me_returns_the_administrator(api: httpx.AsyncClient) -> None:
     me = (await api.get("/v1/me")).json()
     assert me["user"]["role"] == "admin"
     assert me["key"]["scopes"] == ["admin"]

@@ -43,7 +43,7 @@ async def test_a_process_that_starts_meanwhile_is_not_niced() -> None:
     assert (int(output), os.getpriority(os.PRIO_PROCESS, 0)) == (own, own)
 
 
-async def test_a_thread_that_is_busy_there_delays_nobody_here() -> None:
+async def test_a_loop_that_stands_still_in_the_other_thread_does_not_delay_this_one() -> None:
     @asynccontextmanager
     async def sleeping() -> AsyncIterator[asyncio.Task[None]]:
         async def stand_still() -> None:
@@ -59,7 +59,7 @@ async def test_a_thread_that_is_busy_there_delays_nobody_here() -> None:
     assert took_s < 0.4
 
 
-async def test_errors_of_entering_or_leaving_are_raised_here() -> None:
+async def test_errors_of_entering_or_leaving_are_raised_in_the_calling_thread() -> None:
     @asynccontextmanager
     async def broken(*, at_once: bool) -> AsyncIterator[None]:
         if at_once:

@@ -32,7 +32,7 @@ def test_a_promise_without_an_end_is_lost() -> None:
     assert "came to no end" in ledger.balance().complaints[0]
 
 
-def test_done_without_an_effect_is_lost() -> None:
+def test_work_that_is_done_without_an_effect_is_lost() -> None:
     ledger = one(effects=2)
     ledger.accept("a", "1")
     ledger.end("1", "completed")
@@ -40,7 +40,7 @@ def test_done_without_an_effect_is_lost() -> None:
     assert ledger.balance().lost == 1
 
 
-def test_given_up_is_not_lost() -> None:
+def test_work_that_is_given_up_is_not_lost() -> None:
     ledger = one()
     ledger.accept("a", "1")
     ledger.end("1", "failed")
@@ -59,7 +59,7 @@ def test_a_second_copy_is_a_complaint_unless_a_doubt_explains_it() -> None:
     assert (balance.duplicates, balance.explained, balance.complaints) == (1, 1, ())
 
 
-def test_two_messages_for_one_promise_are_no_copies_of_each_other() -> None:
+def test_two_messages_for_one_promise_are_not_copies_of_each_other() -> None:
     ledger = one()
     ledger.accept("a", "1")
     ledger.end("1", "delivered", doubts=5)

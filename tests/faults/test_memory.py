@@ -69,7 +69,7 @@ async def send(publisher: Publisher, count: int) -> None:
 
 
 @pytest.mark.timeout(900)
-async def test_many_commands_leave_no_memory_behind(broker_url: str, fresh_database: FreshDatabase) -> None:
+async def test_many_commands_leak_no_memory(broker_url: str, fresh_database: FreshDatabase) -> None:
     dsn = await fresh_database()
     publisher = Publisher(broker_url)
     link = asyncio.create_task(publisher.link.run())
@@ -126,7 +126,7 @@ class _Handled:
 
 
 @pytest.mark.timeout(180)
-async def test_slow_readers_cost_the_gateway_nothing(rig: Rig) -> None:
+async def test_slow_readers_cost_the_gateway_no_memory(rig: Rig) -> None:
     pid = rig.stack.pids["gateway"]
     lines = b"".join(b'{"payload": "%d-%s"}\n' % (n, b"x" * 200) for n in range(20_000))
     async with rig.client() as client:

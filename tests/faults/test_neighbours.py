@@ -50,7 +50,7 @@ def test_a_neighbour_who_noticed_nothing_complains_of_nothing() -> None:
     assert good_row().complaints == ()
 
 
-def test_everything_that_is_promised_is_complained_of() -> None:
+def test_every_broken_promise_is_complained_of() -> None:
     row = good_row()
     row.diary.latencies_s = [0.01] * 98 + [0.3, 0.3]
     row.diary.heard = ["a"]
@@ -70,7 +70,7 @@ def test_everything_that_is_promised_is_complained_of() -> None:
     assert maybe == {"p99", "batch", "trouble", "stall"}
 
 
-def test_a_line_that_is_heard_twice_or_out_of_order_counts_as_lost() -> None:
+def test_a_line_that_arrives_twice_or_out_of_order_counts_as_lost() -> None:
     assert Diary(said=["a", "b"], heard=["a", "a", "b"]).lost == ["a"]
     assert Diary(said=["a", "b"], heard=["b", "a"]).lost == ["the order"]
 

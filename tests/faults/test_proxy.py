@@ -208,7 +208,7 @@ async def test_a_flapping_proxy_refuses_and_answers_in_turn(proxy: FaultProxy) -
     assert await ask(await connect(proxy), b"x") == b"x"
 
 
-async def test_nothing_is_kept_of_closed_connections(proxy: FaultProxy) -> None:
+async def test_closed_connections_leave_nothing_behind(proxy: FaultProxy) -> None:
     for _ in range(5):
         peer = await connect(proxy)
         await ask(peer, b"x")

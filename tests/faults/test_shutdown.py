@@ -70,7 +70,7 @@ async def test_a_stop_cuts_no_request_that_is_being_answered(rig: Rig) -> None:
 
 
 @pytest.mark.timeout(180)
-async def test_a_start_without_any_server_waits_says_why_and_gets_there(tmp_path: Path) -> None:
+async def test_a_start_without_any_server_waits_says_why_and_succeeds_in_the_end(tmp_path: Path) -> None:
     async with rigs.waiting_for(tmp_path) as rig:
         for service in NAMES:
             await until(lambda s=service: _tells(rig, s, "database"), timeout_s=40)

@@ -29,7 +29,7 @@ def test_a_broken_promise_stands_out() -> None:
     assert "**1**, 1 complaints" in table.render([row(lost=1, complaints=("lost",))])
 
 
-def test_only_what_is_between_the_markers_changes() -> None:
+def test_only_the_text_between_the_markers_changes() -> None:
     text = f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n"
     assert table.insert(text, "new\n") == f"before\n{table.BEGIN}\nnew\n{table.END}\nafter\n"
 

@@ -53,7 +53,7 @@ async def is_handled(engine: Engine, what: str, batch_id: UUID) -> bool:
 
 @pytest.mark.parametrize("what", PASSES)
 @pytest.mark.parametrize("is_first", [True, False], ids=["before", "behind"])
-async def test_a_pass_leaves_aside_a_batch_that_it_fails_at(
+async def test_a_pass_skips_a_batch_that_it_fails_at(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, what: str, is_first: bool
 ) -> None:
     validation = Validation(engine.postgres, engine.intake.begin, operations=["echo"], begun=lambda: None)

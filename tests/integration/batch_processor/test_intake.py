@@ -84,14 +84,14 @@ async def test_a_batch_whose_owner_lacks_a_scope_of_the_operation_fails_and_runs
 
 
 @pytest.mark.parametrize("scopes", [["batches:write", "quotes:read"], None])
-async def test_a_batch_runs_with_the_scope_of_its_operation_or_from_a_sender_that_tells_none(
+async def test_a_batch_runs_with_the_scope_of_its_operation_or_from_a_sender_that_names_none(
     service: Any, caller: Caller, scopes: list[str] | None
 ) -> None:
     batch = await caller.reach(await caller.submit("guarded", [1], scopes=scopes))
     assert (batch.status, batch.counts.succeeded) == ("completed", 1)
 
 
-async def test_an_upload_is_refused_by_the_scopes_that_its_seal_tells(service: Any, caller: Caller) -> None:
+async def test_an_upload_is_refused_by_the_scopes_that_its_seal_carries(service: Any, caller: Caller) -> None:
     id_ = new_id()
     await caller.send(caller.append(id_, 0, [1, 2]))
     seal = caller.seal(id_, 2, operation="guarded").model_copy(update={"scopes": ["batches:write"]})
@@ -110,7 +110,7 @@ async def test_two_items_with_the_same_custom_id_fail_the_batch(service: Any, ca
     assert "'a' on lines 1 and 2" in batch.error["detail"]
 
 
-async def test_a_large_upload_is_checked_apart_and_names_the_first_ten_repetitions(
+async def test_a_large_upload_is_checked_after_its_intake_and_names_the_first_ten_repetitions(
     service: Any, caller: Caller
 ) -> None:
     """Seven thousand items, of which twelve ids come twice and one three times, below an empty line."""

@@ -126,7 +126,7 @@ async def test_no_chunk_is_missed_in_whatever_order_transactions_are_committed(w
         world.at_work.clear()
 
 
-async def test_a_chunk_that_was_restored_from_another_server_does_not_wait_for_what_is_new(
+async def test_a_chunk_that_was_restored_from_another_server_does_not_wait_for_newer_ones(
     engine: Engine, world: World
 ) -> None:
     await world.worker.execute(_ADD, "a", 1, "ready", 5)

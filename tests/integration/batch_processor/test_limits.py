@@ -95,7 +95,7 @@ async def test_an_operation_and_a_named_key_are_limited_over_all_batches_and_own
     assert started[1]["started_at"] < started[0]["finished_at"]
 
 
-async def test_a_limit_that_is_used_up_delays_nobody_else_and_says_what_it_waits_for(
+async def test_a_limit_that_is_used_up_delays_nobody_else_and_is_named_as_the_reason_to_wait(
     house: House, caller: Caller, stage: Stage
 ) -> None:
     await house.start(worker_concurrency=2)
@@ -141,7 +141,7 @@ async def test_work_that_waits_when_its_operation_gets_a_limit_is_limited_too(
     assert stage.most_at_work[early] == 2
 
 
-async def test_what_is_left_of_a_chunk_that_came_back_counts_item_by_item(engine: Engine) -> None:
+async def test_the_rest_of_a_chunk_that_came_back_counts_item_by_item(engine: Engine) -> None:
     """Two chunks, of three and two items: the first comes back with two left when the next period begins."""
     rate = {"rate_limit": {"items": 3, "per_s": PERIOD_S}}
     items = [Item(payload=n) for n in range(5)]

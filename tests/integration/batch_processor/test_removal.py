@@ -39,7 +39,7 @@ async def test_batches_that_finished_long_ago_are_removed_and_newer_ones_are_kep
     assert await caller.database.fetchval("SELECT array_agg(id) FROM batches") == [new]
 
 
-async def test_one_pass_removes_all_that_is_due_however_many_batches(house: House, caller: Caller) -> None:
+async def test_one_pass_removes_all_due_batches_however_many(house: House, caller: Caller) -> None:
     service = await house.start(roles=("worker",))
     await _fill(caller, tasks=3_000, items=1)
     await service.coordinator.remove()

@@ -104,7 +104,7 @@ def messages_of(kind: str, id_: UUID) -> list[Command]:
 
 
 @pytest.mark.parametrize("kind", ["batch", "task", "upload, its seal last", "upload, its items last"])
-async def test_an_operation_that_no_replica_has_fails_what_was_left_to_others_for_a_while(
+async def test_work_that_was_left_to_others_for_a_while_fails_when_no_replica_has_its_operation(
     engine: Engine, kind: str
 ) -> None:
     *others, last = messages_of(kind, new_id())

@@ -47,7 +47,9 @@ async def test_tasks_come_along_and_every_owner_has_its_turn(engine: Engine) -> 
     assert not await engine.claim(most=4, for_any=3, light=["echo"])
 
 
-async def test_no_more_come_along_than_may_and_the_next_claim_takes_the_rest(engine: Engine) -> None:
+async def test_no_more_tasks_come_along_than_the_limit_and_the_next_claim_takes_the_rest(
+    engine: Engine,
+) -> None:
     await give(engine, "ann", MOST_RIDERS + 10)
     assert told(await engine.claim(most=1, for_any=1, light=["echo"])) == {
         ("ann", False): 1,

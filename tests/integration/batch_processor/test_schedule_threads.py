@@ -29,7 +29,7 @@ async def test_a_due_time_does_not_wait_for_the_threads_of_requests(world: World
 
 
 @pytest.mark.parametrize("is_resumed", [False, True], ids=["change", "resume"])
-async def test_a_change_that_waits_for_a_thread_locks_nothing_and_is_made_of_what_is_there_then(
+async def test_a_change_that_waits_for_a_thread_locks_nothing_and_applies_to_the_row_as_it_is_then(
     world: World, *, is_resumed: bool
 ) -> None:
     schedule = await world.create()

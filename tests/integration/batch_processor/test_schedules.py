@@ -74,7 +74,7 @@ async def test_a_coordinator_that_is_killed_while_it_fires_leaves_the_due_time_t
     assert world.woken
 
 
-async def test_runs_tell_what_became_of_what_they_made(world: World) -> None:
+async def test_runs_report_the_outcome_of_the_work_that_they_made(world: World) -> None:
     schedule = await world.create()
     run = await world.fire(schedule)
     assert run.next is not None

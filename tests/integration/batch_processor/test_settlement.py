@@ -78,7 +78,7 @@ async def test_a_result_that_is_stored_already_stays_as_it_is_and_counts_once(
     assert [tuple(row) for row in rows] == [("0", 2), ("1", 1), ("2", 2)]
 
 
-async def test_a_claim_has_the_items_without_a_result_and_what_does_not_fit_into_memory_goes_on_apart(
+async def test_a_claim_has_the_items_without_a_result_and_leaves_those_that_do_not_fit_into_memory(
     engine: Engine,
 ) -> None:
     items = [Item(payload="x" * 2_500_000) for _ in range(3)]

@@ -94,7 +94,7 @@ async def started(spawn: Spawn, tmp_path: Path) -> None:
     await spawn(PYTHONPATH=path)
 
 
-async def test_ten_items_do_not_wait_for_long_items_or_thousands_of_tasks_of_another(
+async def test_ten_items_do_not_wait_for_long_items_or_thousands_of_tasks_of_another_owner(
     started: None, caller: Caller
 ) -> None:
     await plant(caller, "sleepy", "6", batches=16, items=10)
@@ -108,14 +108,16 @@ async def test_ten_items_do_not_wait_for_long_items_or_thousands_of_tasks_of_ano
     assert not await has_ended(caller, 5_000)
 
 
-async def test_ten_items_do_not_wait_for_a_million_of_another(started: None, caller: Caller) -> None:
+async def test_ten_items_do_not_wait_for_a_million_items_of_another_owner(
+    started: None, caller: Caller
+) -> None:
     await plant(caller, "echo", "1", items=1_000_000, chunk=500)
     await until(lambda: has_ended(caller, 1))
     await begin_and_end(caller, "a batch of 1,000,000 items")
     assert not await has_ended(caller, 1_000_000)
 
 
-async def test_ten_items_do_not_wait_for_items_of_another_that_kill_their_processes(
+async def test_ten_items_do_not_wait_for_items_of_another_owner_that_kill_their_processes(
     started: None, caller: Caller
 ) -> None:
     await plant(caller, "sleepy", "-1", batches=4, items=500, chunk=100)

@@ -19,9 +19,7 @@ async def service(house: House, monkeypatch: pytest.MonkeyPatch) -> Any:
     return await house.start()
 
 
-async def test_results_become_payloads_and_failed_items_come_as_they_were(
-    service: Any, caller: Caller
-) -> None:
+async def test_results_become_payloads_and_failed_items_keep_theirs(service: Any, caller: Caller) -> None:
     items = [Item(custom_id=f"item-{n}", payload=n) for n in range(45)]
     first = caller.creation("grumpy", None).model_copy(update={"items": items})
     await caller.send(first)

@@ -126,7 +126,7 @@ async def test_a_task_that_waits_for_its_time_is_moved(service: Any, caller: Cal
     assert (task.status, task.result) == ("completed", 7)
 
 
-async def test_a_task_begins_at_its_time_and_not_at_the_next_look(
+async def test_a_task_begins_at_its_time_and_not_at_the_next_poll(
     house: House, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("batch_processor.coordinator._PROMOTE_EVERY_S", 3600)
@@ -138,7 +138,7 @@ async def test_a_task_begins_at_its_time_and_not_at_the_next_look(
     assert datetime.now(UTC) > soon + timedelta(seconds=0.3)
 
 
-async def test_a_batch_past_its_deadline_expires_with_the_results_it_has(
+async def test_a_batch_past_its_deadline_expires_with_the_results_that_it_has(
     service: Any, caller: Caller, stage: Stage
 ) -> None:
     stage.free = 3
@@ -167,7 +167,7 @@ async def test_a_task_follows_the_end_of_a_batch_with_its_rights(service: Any, c
     assert payload == '{"n": 1.10}'
 
 
-async def test_a_task_without_the_rights_that_it_needs_does_not_follow_in_secret(
+async def test_a_follow_up_task_without_the_scopes_that_it_needs_fails_visibly(
     service: Any, caller: Caller
 ) -> None:
     wanted = FollowUp(operation="guarded")

@@ -81,7 +81,7 @@ async def test_a_message_whose_copy_is_not_confirmed_stays_unacknowledged(
     assert (attempts, await effects(worker)) == ([1, 2], ["neighbour", "again"])
 
 
-async def test_a_stop_gives_back_what_waits_for_its_copy(bench: Bench, broker_url: str) -> None:
+async def test_a_stop_gives_back_messages_that_wait_for_their_copy(bench: Bench, broker_url: str) -> None:
     async def fail(_: Connection, __: Sequence[Delivery[CancelBatch]]) -> None:
         raise Unavailable("the relay is away")
 

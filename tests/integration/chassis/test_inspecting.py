@@ -80,7 +80,7 @@ def names(*, but: int = 0) -> str:
     return "\n".join([*shared, *own[: len(own) - but]])
 
 
-async def test_a_report_has_what_helps_and_no_secret(run: Run, dsn: str) -> None:
+async def test_a_report_contains_diagnostics_and_no_secret(run: Run, dsn: str) -> None:
     async with ops("503 Service Unavailable", "tickwire_outbox_depth 7\n") as port:
         code, output = await run("report", "emailer", port=port)
     assert code == 0, output
@@ -99,7 +99,7 @@ async def test_a_report_has_what_helps_and_no_secret(run: Run, dsn: str) -> None
         assert secret not in output
 
 
-async def test_a_report_of_a_service_without_its_servers_says_what_is_missing(run: Run) -> None:
+async def test_a_report_of_a_service_without_its_servers_names_the_missing_ones(run: Run) -> None:
     code, output = await run("report", "emailer", POSTGRES_DSN="postgresql://a:secret-of-a@127.0.0.1:9/a")
     assert code == 0, output
     found = json.loads(output)

@@ -89,7 +89,7 @@ async def hear(worker: ServiceRuntime, broker_url: str) -> AsyncIterator[Hear]:
     await connection.close()
 
 
-async def test_a_parked_message_tells_why_and_where_from(worker: ServiceRuntime) -> None:
+async def test_a_parked_message_carries_its_reason_and_origin(worker: ServiceRuntime) -> None:
     (message,) = await park(worker, "ann")
     assert (message.queue, message.reason, message.attempts) == (QUEUE, "permanent", 1)
     assert "the handler is broken" in message.last_error
@@ -182,7 +182,7 @@ async def test_messages_of_the_same_filter_are_replayed_beside_one_without_a_pro
     assert replayed.id == message.id
 
 
-async def test_a_replayed_message_with_which_its_consumers_die_is_parked_again(
+async def test_a_replayed_message_that_kills_its_consumers_is_parked_again(
     bench: Bench, broker_url: str, picky: Picky
 ) -> None:
     """The broker's own delivery limit, twice: nothing of an earlier parking may make the next a duplicate."""
@@ -286,7 +286,9 @@ async def test_an_action_without_a_filter_is_refused_rather_than_applied_to_all(
         await worker.parked.inspect(InspectParked(id=10**12), SOON)
 
 
-async def test_another_service_can_ask_over_the_broker(worker: ServiceRuntime, bench: Bench) -> None:
+async def test_another_service_can_list_and_discard_parked_messages_over_the_broker(
+    worker: ServiceRuntime, bench: Bench
+) -> None:
     (message,) = await park(worker, "ann")
     gateway = await bench.run(await bench.build(GATEWAY))
     page = await gateway.messaging.rpc.call(
@@ -300,7 +302,7 @@ async def test_another_service_can_ask_over_the_broker(worker: ServiceRuntime, b
     assert decided.count == 1
 
 
-async def test_the_command_line_does_all_of_it_without_a_gateway(
+async def test_the_command_line_does_every_action_without_a_gateway(
     worker: ServiceRuntime, picky: Picky
 ) -> None:
     kept, given_up = await park(worker, "ann", "bob")

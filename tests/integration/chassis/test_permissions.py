@@ -104,7 +104,7 @@ async def test_a_user_cannot_publish_to_exchanges_that_are_not_its_own(
 
 
 @pytest.mark.parametrize("user", SERVICES)
-async def test_a_user_cannot_take_or_delete_what_is_not_its_own(
+async def test_a_user_cannot_read_or_delete_queues_that_are_not_its_own(
     rabbitmq_server: RabbitMQ, broker_url: str, user: str
 ) -> None:
     connection = await aiormq.connect(rabbitmq_server.url_of(user))

@@ -107,7 +107,7 @@ async def test_a_slow_answer_ends_at_the_deadline(asker: Any, answerer: Any) -> 
     assert caught.value.status == 504
 
 
-async def test_a_service_that_is_away_is_known_at_once(asker: Any) -> None:
+async def test_a_service_that_is_away_is_noticed_at_once(asker: Any) -> None:
     loop = asyncio.get_running_loop()
     started = loop.time()
     with pytest.raises(Unavailable) as caught:
@@ -116,7 +116,7 @@ async def test_a_service_that_is_away_is_known_at_once(asker: Any) -> None:
     assert loop.time() - started < 10, "it must not wait for the deadline"
 
 
-async def test_a_lost_connection_fails_what_waits(asker: Any, answerer: Any) -> None:
+async def test_a_lost_connection_fails_the_requests_that_wait(asker: Any, answerer: Any) -> None:
     waiting = asyncio.create_task(asker.messaging.rpc.ask(SearchSymbols(q="slow"), Deadline.after(25)))
     await until(lambda: asker.messaging.rpc._pending)
     asker.messaging.publisher.link.interrupt()
@@ -177,7 +177,7 @@ async def test_an_owner_with_ten_times_its_share_outstanding_keeps_nobody_waitin
     assert waiting() == 0
 
 
-async def test_one_owner_cannot_have_all_the_questions_that_may_wait_for_a_service(
+async def test_one_owner_cannot_have_all_the_requests_that_may_wait_for_a_service(
     asker: Any, answerer: Any
 ) -> None:
     rpc = RpcClient(asker.messaging.publisher, max_in_flight=4)

@@ -183,7 +183,7 @@ async def test_a_soft_bounce_followed_by_a_hard_one_counts_as_hard(
     ]
 
 
-async def test_no_bounce_is_read_that_could_have_no_effect(post_office: PostOffice) -> None:
+async def test_a_bounce_that_could_have_no_effect_is_not_read(post_office: PostOffice) -> None:
     command = await delivered(post_office)
     await bounce(post_office, command, "550 5.1.1 no such user")
     answers = BounceAnswers(post_office.postgres, PATHS, terms=SuppressionTerms(), changed=lambda: None)

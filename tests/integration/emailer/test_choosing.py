@@ -86,7 +86,7 @@ async def test_mails_are_listed_newest_first_in_pages(post_office: PostOffice) -
     assert third.next_cursor is None
 
 
-async def test_a_list_is_narrowed_by_everything_that_is_given(post_office: PostOffice) -> None:
+async def test_a_list_is_narrowed_by_every_filter_that_is_given(post_office: PostOffice) -> None:
     tagged = mail(tags=["invoice", "may"], to=["ann@example.com"])
     bad = mail(to=["nobody"])
     await post_office.accept(tagged, bad, mail())
@@ -128,7 +128,7 @@ async def test_a_mail_that_is_being_delivered_is_not_cancelled(post_office: Post
     assert (await cancel(post_office, ids=[command.email_id])).changed == 0
 
 
-async def test_a_call_changes_a_bounded_number(
+async def test_a_call_changes_a_bounded_number_of_mails(
     post_office: PostOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choosing, "MOST_CHANGED", 3)
@@ -137,7 +137,7 @@ async def test_a_call_changes_a_bounded_number(
     assert await cancel(post_office, status=["queued"]) == EmailsChanged(matched=1, changed=1, complete=True)
 
 
-async def test_a_failed_mail_is_tried_again_with_a_life_of_its_own(post_office: PostOffice) -> None:
+async def test_a_failed_mail_is_tried_again_with_a_new_lifetime(post_office: PostOffice) -> None:
     post_office.server.script("reader@example.com", Step("rcpt", "550 5.7.1 not from you"))
     command = mail()
     await post_office.accept(command)
@@ -166,7 +166,7 @@ async def test_a_mail_that_no_relay_was_asked_about_is_not_tried_again(post_offi
     assert await retry(post_office, status=["failed"]) == EmailsChanged(matched=2, changed=0, complete=True)
 
 
-async def test_an_expired_mail_lives_again(post_office: PostOffice) -> None:
+async def test_an_expired_mail_is_tried_again_with_a_new_lifetime(post_office: PostOffice) -> None:
     command = mail(expires_at=datetime.now(UTC) - timedelta(seconds=1))
     await post_office.accept(command)
     async with post_office.delivering():
@@ -177,7 +177,7 @@ async def test_an_expired_mail_lives_again(post_office: PostOffice) -> None:
     assert email.expires_at > datetime.now(UTC)
 
 
-async def test_a_mail_is_rescheduled_and_keeps_the_length_of_its_life(post_office: PostOffice) -> None:
+async def test_a_mail_is_rescheduled_and_keeps_the_length_of_its_lifetime(post_office: PostOffice) -> None:
     command = mail(send_at=LATER, expires_at=LATER + timedelta(minutes=10))
     await post_office.accept(command)
     sooner = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=5)

@@ -142,7 +142,7 @@ async def test_an_answer_lost_after_the_final_dot_is_ambiguous_and_repeated_with
     assert identities == {f"<{command.email_id}@tickwire.example>"}
 
 
-async def test_an_ambiguous_mail_is_held_when_so_wished(post_office: PostOffice) -> None:
+async def test_an_ambiguous_mail_is_held_when_the_settings_say_so(post_office: PostOffice) -> None:
     post_office.server.script(READER, Step("content", HANG_UP))
     command = mail()
     await post_office.accept(command)
@@ -259,7 +259,7 @@ async def test_a_mail_whose_time_is_over_expires_without_another_attempt(post_of
     assert [event["status"] for event in await post_office.events()] == ["deferred", "expired"]
 
 
-async def test_a_stop_gives_back_what_was_not_begun(post_office: PostOffice) -> None:
+async def test_a_stop_gives_back_mails_that_were_not_begun(post_office: PostOffice) -> None:
     post_office.server.delay_s = 0.05
     commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(40)]
     await post_office.accept(*commands)
@@ -352,7 +352,7 @@ async def test_a_mail_of_hostile_html_to_many_costs_its_neighbours_nothing(post_
     assert len(set(copies)) == 1
 
 
-async def test_a_system_for_staging_sends_to_nobody_else(post_office: PostOffice) -> None:
+async def test_a_staging_system_sends_only_to_the_recipients_that_it_lists(post_office: PostOffice) -> None:
     mixed = mail(to=["me@example.com", "customer@example.net"])
     other = mail(to=["customer@example.net"])
     await post_office.accept(mixed, other)

@@ -43,7 +43,9 @@ async def test_a_mail_leaves_with_two_signatures_that_receivers_take(registrar: 
     assert all(message.verify(idx=number, dnsfunc=registrar.dns.text) for number in range(2))
 
 
-async def test_the_keys_of_a_domain_that_ops_have_named_sign_for_everybody(registrar: Registrar) -> None:
+async def test_the_keys_of_a_domain_that_the_operator_has_named_sign_for_everybody(
+    registrar: Registrar,
+) -> None:
     await registrar.verified(owner_id="operator")
     command = mail(sender=FROM_ACME)
     await registrar.office.accept(command)
@@ -102,7 +104,7 @@ class NoKeys(KeySafe):
         raise AssertionError("keys were made")
 
 
-async def test_no_keys_are_made_for_what_may_not_be_rotated(registrar: Registrar) -> None:
+async def test_no_keys_are_made_for_a_domain_that_may_not_be_rotated(registrar: Registrar) -> None:
     domain = await registrar.create()
     strict = registrar_of(registrar.office, registrar.dns, safe=NoKeys("a secret for the tests")).answers
     with pytest.raises(NotFound):

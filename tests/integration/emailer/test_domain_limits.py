@@ -68,7 +68,7 @@ async def test_only_mail_over_the_rate_waits_in_its_lane(post_office: PostOffice
     assert reached(post_office, "slow.example") == 2
 
 
-async def test_each_of_the_other_domains_has_the_rate_of_the_star_for_itself(post_office: PostOffice) -> None:
+async def test_each_of_the_other_domains_has_the_wildcard_rate_for_itself(post_office: PostOffice) -> None:
     domains = [f"d{number}.example" for number in range(25)]
     await post_office.accept(*(command for domain in domains for command in to(domain, 3)))
     async with post_office.delivering(Terms(domain_limits="*=1/3600,d0.example=3/3600")):
@@ -132,7 +132,9 @@ async def test_a_domain_gets_no_more_connections_than_its_limit(post_office: Pos
         await post_office.server.stop()
 
 
-async def test_a_rate_that_is_used_up_is_no_delay_but_is_shown(post_office: PostOffice) -> None:
+async def test_mails_that_wait_for_a_rate_do_not_count_as_late_but_their_domain_is_measured(
+    post_office: PostOffice,
+) -> None:
     long_ago = datetime.now(UTC) - timedelta(hours=1)
     await post_office.accept(*to("slow.example", 3, accepted_at=long_ago))
     async with post_office.delivering(Terms(domain_limits="slow.example=1/3600", lease_s=6)):

@@ -49,7 +49,7 @@ async def test_a_domain_is_verified_once_its_records_are_found(registrar: Regist
     assert registrar.announced == [True]
 
 
-async def test_each_owner_sees_and_proves_their_own(registrar: Registrar) -> None:
+async def test_each_owner_sees_and_verifies_only_its_own_domains(registrar: Registrar) -> None:
     mine = await registrar.verified()
     theirs = await registrar.create(owner_id="2")
     # What shows my ownership does not show theirs.

@@ -317,7 +317,9 @@ async def test_an_owner_with_more_domains_than_are_remembered_gets_to_all_of_the
     assert len(taken) == len(set(taken)) == 30
 
 
-async def test_what_is_due_after_the_claim_began_is_not_left_behind(post_office: PostOffice) -> None:
+async def test_a_mail_that_becomes_due_after_the_claim_began_is_not_left_behind(
+    post_office: PostOffice,
+) -> None:
     rounds = Rounds()
     turn, terms = rounds.streams[0], lanes.Terms(new_id(), 60, 1 << 20)
     async with post_office.postgres.transaction() as connection:

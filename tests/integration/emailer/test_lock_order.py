@@ -93,7 +93,9 @@ CHANGES: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-async def test_what_waits_for_a_recipient_has_not_locked_its_mail(post_office: PostOffice, name: str) -> None:
+async def test_a_change_that_waits_for_a_recipient_has_not_locked_its_mail(
+    post_office: PostOffice, name: str
+) -> None:
     change, status = CHANGES[name]
     command = mail(send_at=LATER)
     await post_office.accept(command)

@@ -111,7 +111,7 @@ async def test_a_parcel_that_no_mail_claims_is_removed_when_its_time_is_over(pos
     assert await count(post_office, "uploads") == 0
 
 
-async def test_parcels_that_wait_for_their_mails_are_bounded_by_owner_and_in_all(
+async def test_parcels_that_wait_for_their_mails_are_bounded_by_owner_and_in_total(
     post_office: PostOffice,
 ) -> None:
     service = UploadService(post_office.postgres, UploadLimits(owner_bytes=100, total_bytes=150))
@@ -128,14 +128,14 @@ async def test_parcels_that_wait_for_their_mails_are_bounded_by_owner_and_in_all
         await open_("c", 60)
 
 
-async def test_a_parcel_is_no_upload_that_mails_may_name(post_office: PostOffice) -> None:
+async def test_mails_may_not_name_a_parcel_as_an_upload(post_office: PostOffice) -> None:
     parcel_id = await sent_ahead(post_office, TEXT, mail_count=1)
     command = mail(attachments=[{"filename": "a.txt", "upload_id": parcel_id}])
     await post_office.accept(command)
     assert (await post_office.read(command)).status == "failed"
 
 
-async def test_the_permission_for_a_parcel_is_good_for_one_try(post_office: PostOffice) -> None:
+async def test_the_permission_for_a_parcel_is_valid_for_one_attempt(post_office: PostOffice) -> None:
     service, parcel_id = UploadService(post_office.postgres, UploadLimits()), new_id()
     request = OpenParcel(parcel_id=parcel_id, owner_id=OWNER, size_bytes=6, mail_count=1)
     opened = await service.open_parcel(request, Deadline.after(30))
@@ -144,7 +144,7 @@ async def test_the_permission_for_a_parcel_is_good_for_one_try(post_office: Post
         await service.store(parcel_id, opened.token, once(TEXT))
 
 
-async def test_a_parcel_that_is_opened_again_begins_anew_and_one_that_is_there_is_left_alone(
+async def test_a_parcel_that_is_opened_again_begins_anew_and_a_stored_one_stays_as_it_is(
     post_office: PostOffice,
 ) -> None:
     service, parcel_id = UploadService(post_office.postgres, UploadLimits(owner_bytes=len(PDF))), new_id()
@@ -165,7 +165,7 @@ async def test_a_parcel_that_is_opened_again_begins_anew_and_one_that_is_there_i
     assert await count(post_office, "uploads") == 0
 
 
-async def test_who_sent_a_parcel_before_it_was_opened_again_cannot_complete_it_without_its_beginning(
+async def test_a_sender_from_before_a_parcel_was_opened_again_cannot_complete_it_without_its_beginning(
     post_office: PostOffice,
 ) -> None:
     service, parcel_id = UploadService(post_office.postgres, UploadLimits()), new_id()

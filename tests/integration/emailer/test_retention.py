@@ -72,7 +72,9 @@ async def test_counts_follow_every_change_before_and_after_they_are_added_up(pos
     assert await counts(post_office, "other") == {"queued": 1}
 
 
-async def test_attachments_go_with_the_delivery_and_stay_where_it_failed(post_office: PostOffice) -> None:
+async def test_attachments_are_removed_with_the_delivery_and_stay_where_it_failed(
+    post_office: PostOffice,
+) -> None:
     post_office.server.script("refused@example.com", Step("rcpt", "550 5.7.1 not from you"))
     taken = mail(attachments=[FILE])
     refused = mail(to=["refused@example.com"], attachments=[FILE])
@@ -94,7 +96,7 @@ async def test_attachments_go_with_the_delivery_and_stay_where_it_failed(post_of
     assert await rows(post_office, "attachments") == 2
 
 
-async def test_content_and_record_go_in_their_time_and_what_is_not_sent_stays(
+async def test_content_and_record_are_removed_in_their_time_and_unsent_mails_stay(
     post_office: PostOffice,
 ) -> None:
     taken, waiting = mail(), mail(send_at=LATER, attachments=[FILE])

@@ -143,7 +143,7 @@ async def _empty(dsn: str) -> None:
     await connection.close()
 
 
-async def test_a_command_becomes_a_mail_and_the_answer_has_the_relays_words(
+async def test_a_command_becomes_a_mail_and_the_answer_quotes_the_reply_of_the_relay(
     stack: Stack, server: SmtpServer
 ) -> None:
     written = '{"order" : 9007199254740992, "ratio":0.50}'

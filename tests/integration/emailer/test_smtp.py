@@ -157,7 +157,7 @@ async def test_required_tls_never_falls_back_to_the_clear(server: SmtpServer) ->
         await smtp.connect(relay(server, tls="required"))
 
 
-async def test_required_tls_refuses_a_certificate_nobody_vouches_for(tls_server: SmtpServer) -> None:
+async def test_required_tls_refuses_a_certificate_that_no_authority_signed(tls_server: SmtpServer) -> None:
     with pytest.raises(RelayUnreachable, match="TLS with localhost"):
         await smtp.connect(relay(tls_server, tls="required"))
 
@@ -192,7 +192,7 @@ async def test_a_password_is_not_sent_in_the_clear_unless_tls_is_off(server: Smt
 
 
 @pytest.mark.parametrize("mechanisms", ["PLAIN LOGIN", "LOGIN"])
-async def test_a_login_is_made_with_what_is_offered(server: SmtpServer, mechanisms: str) -> None:
+async def test_a_login_uses_a_mechanism_that_the_relay_offers(server: SmtpServer, mechanisms: str) -> None:
     server.login, server.mechanisms = ("user", "pässword"), mechanisms
     session = await smtp.connect(relay(server, username="user", password="pässword"))
     await session.deliver(ENVELOPE)
@@ -275,7 +275,7 @@ async def test_a_relay_that_knows_no_extensions_is_greeted_with_helo(server: Smt
     assert server.commands[2] == "MAIL FROM:<a@example.com>"
 
 
-async def test_a_login_in_the_old_spelling_is_understood(server: SmtpServer) -> None:
+async def test_the_old_spelling_of_the_login_extension_is_understood(server: SmtpServer) -> None:
     server.extensions = ["AUTH=LOGIN", "PIPELINING"]
     server.login, server.mechanisms = ("user", "secret"), "CRAM-MD5"
     session = await smtp.connect(relay(server, username="user", password="secret"))

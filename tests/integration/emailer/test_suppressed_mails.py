@@ -113,7 +113,7 @@ async def test_a_cancelled_mail_one_of_whose_addresses_is_suppressed_is_cancelle
     assert await told(post_office, command) == {"cancelled"}
 
 
-async def test_mails_that_the_previous_release_summed_up_as_failed_are_mended(
+async def test_mails_that_the_previous_release_recorded_as_failed_are_corrected(
     post_office: PostOffice,
 ) -> None:
     found = [["suppressed"], ["suppressed", "expired"], ["cancelled", "suppressed"], ["failed", "suppressed"]]

@@ -79,7 +79,7 @@ async def test_an_address_that_is_gone_is_suppressed_at_its_first_failure(post_o
     assert told.smtp_reply.endswith("(reply): 550 5.1.1 no such user")
 
 
-async def test_two_mails_that_are_refused_for_good_suppress(post_office: PostOffice) -> None:
+async def test_two_permanent_refusals_suppress_an_address(post_office: PostOffice) -> None:
     refusing(post_office, "550 mailbox unavailable", times=2)
     async with post_office.delivering():
         for number in (1, 2):
@@ -110,7 +110,9 @@ async def test_a_success_forgets_the_failures_before_it(post_office: PostOffice)
     assert await listed(post_office) == []
 
 
-async def test_a_success_lifts_what_the_relay_said_and_nothing_else(post_office: PostOffice) -> None:
+async def test_a_delivery_lifts_suppressions_learned_from_the_relay_and_no_others(
+    post_office: PostOffice,
+) -> None:
     post_office.server.delay_s = 0.2
     mails = [mail(), mail(to=["other@example.com"])]
     await post_office.accept(*mails)
@@ -130,7 +132,7 @@ async def test_a_success_lifts_what_the_relay_said_and_nothing_else(post_office:
     assert left == [("all", "manual"), ("bulk", "reply")]
 
 
-async def test_a_suppression_that_comes_while_a_mail_waits_counts(post_office: PostOffice) -> None:
+async def test_a_suppression_that_is_added_while_a_mail_waits_applies_to_it(post_office: PostOffice) -> None:
     command = mail(send_at=datetime.now(UTC) + timedelta(seconds=1))
     await post_office.accept(command)
     await add(post_office, SuppressionEntry(address=READER, reason="asked on the phone"))
@@ -141,7 +143,7 @@ async def test_a_suppression_that_comes_while_a_mail_waits_counts(post_office: P
     assert post_office.server.received == []
 
 
-async def test_a_suppression_that_comes_while_a_mail_waits_for_a_connection_counts(
+async def test_a_suppression_that_is_added_while_a_mail_waits_for_a_connection_applies_to_it(
     post_office: PostOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suppressing, "LOOK_AGAIN_S", 0.1)
@@ -169,7 +171,7 @@ async def test_a_lifted_suppression_lets_the_mail_be_retried(post_office: PostOf
         await post_office.reaches(command, "delivered")
 
 
-async def test_streams_and_owners_are_apart(post_office: PostOffice) -> None:
+async def test_suppressions_apply_to_one_stream_of_one_owner(post_office: PostOffice) -> None:
     await add(post_office, SuppressionEntry(address=READER, stream="bulk"))
     bulk, transactional, others = mail(stream="bulk"), mail(), mail(stream="bulk", owner_id="another")
     await post_office.accept(bulk, transactional, others)

@@ -78,7 +78,7 @@ async def test_a_mail_says_what_its_version_says_though_the_template_was_changed
     assert {text.get_content() for text in texts if text} == {"Hello <Ann>\r\n"}
 
 
-async def test_a_mail_is_rendered_once_and_its_data_is_gone_then(
+async def test_a_mail_is_rendered_once_and_its_data_is_removed_then(
     post_office: PostOffice, answers: TemplateAnswers
 ) -> None:
     await answers.save(saving(), SOON)
@@ -156,7 +156,9 @@ async def test_versions_never_change_and_a_writer_must_have_seen_the_newest(answ
         await answers.get(GetTemplate(owner_id="other", name="welcome"), SOON)
 
 
-async def test_a_name_that_was_deleted_goes_on_with_its_numbers(answers: TemplateAnswers) -> None:
+async def test_a_template_that_is_made_again_continues_the_version_numbers_of_its_name(
+    answers: TemplateAnswers,
+) -> None:
     await answers.save(saving(), SOON)
     with pytest.raises(TemplateChanged):
         await answers.delete(DeleteTemplate(owner_id=OWNER, name="welcome", expected=[2]), SOON)

@@ -157,7 +157,7 @@ async def test_an_upload_that_breaks_off_or_is_too_large_leaves_nothing(
     assert (await count(post_office), await count(post_office, "upload_parts")) == (0, 0)
 
 
-async def test_a_permission_is_good_once_and_for_its_upload_only(service: UploadService) -> None:
+async def test_a_permission_is_valid_once_and_for_its_upload_only(service: UploadService) -> None:
     upload_id, other_id = new_id(), new_id()
     opened = await service.open(OpenUpload(upload_id=upload_id, owner_id=OWNER), SOON)
     await service.open(OpenUpload(upload_id=other_id, owner_id=OWNER), SOON)
@@ -169,7 +169,7 @@ async def test_a_permission_is_good_once_and_for_its_upload_only(service: Upload
         await service.store(upload_id, opened.token, parts(b"y"))
 
 
-async def test_uploads_are_bounded_by_owner_and_in_all_also_when_they_come_together(
+async def test_uploads_are_bounded_by_owner_and_in_total_even_when_they_come_together(
     post_office: PostOffice, service: UploadService
 ) -> None:
     narrow = UploadService(
@@ -187,7 +187,7 @@ async def test_uploads_are_bounded_by_owner_and_in_all_also_when_they_come_toget
         await opening("c")
 
 
-async def test_a_small_upload_counts_enough_to_bound_their_number(
+async def test_a_small_upload_counts_as_a_minimum_number_of_bytes(
     post_office: PostOffice, service: UploadService
 ) -> None:
     await upload(service, b"")
@@ -195,7 +195,7 @@ async def test_a_small_upload_counts_enough_to_bound_their_number(
         assert await repository.measure(connection, OWNER) == (repository.LEAST_COUNTED_BYTES,) * 2
 
 
-async def test_the_bytes_that_uploads_take_and_may_take_are_measured(service: UploadService) -> None:
+async def test_the_bytes_of_uploads_and_their_limit_are_measured(service: UploadService) -> None:
     await upload(service)
     measuring = asyncio.create_task(service.keep_removing())
 

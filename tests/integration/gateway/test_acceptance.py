@@ -96,7 +96,7 @@ async def test_a_large_json_batch_leaves_in_runs_with_a_seal(door: Listener, hou
     assert (seal["total"], seal["operation"]) == (2500, "echo")
 
 
-async def test_while_everything_else_is_away_what_was_accepted_is_queued(door: Listener) -> None:
+async def test_while_everything_else_is_away_accepted_work_is_reported_as_queued(door: Listener) -> None:
     mail = (await door.api.post("/v1/emails", json=MAIL)).json()["id"]
     batch = (await door.api.post("/v1/batches", json=BATCH)).json()["id"]
     task = (await door.api.post("/v1/tasks", json=TASK)).json()["id"]
@@ -302,7 +302,7 @@ async def test_an_operation_that_was_not_announced_is_unknown(door: Listener, ho
     await door.database.execute("DELETE FROM operations")
 
 
-async def test_events_change_what_is_said_of_accepted_work(door: Listener, house: House) -> None:
+async def test_events_change_the_reported_state_of_accepted_work(door: Listener, house: House) -> None:
     ids = [(await door.api.post("/v1/emails", json=MAIL)).json()["id"] for _ in range(2)]
     now = datetime.now(UTC)
     news = [
@@ -324,7 +324,7 @@ PATHS = {"email": "/v1/emails", "batch": "/v1/batches", "task": "/v1/tasks"}
 
 
 @pytest.mark.parametrize(("kind", "body"), [("email", MAIL), ("batch", BATCH), ("task", TASK)])
-async def test_work_whose_command_is_parked_says_so_until_it_is_decided_about(
+async def test_work_whose_command_is_parked_is_reported_as_parked_until_a_decision(
     door: Listener, house: House, kind: str, body: Any
 ) -> None:
     ids = [(await door.api.post(PATHS[kind], json=body)).json()["id"] for _ in range(2)]
@@ -336,7 +336,7 @@ async def test_work_whose_command_is_parked_says_so_until_it_is_decided_about(
     await until(lambda: _says(door, kind, ids[1], "failed", "discarded"))
 
 
-async def test_late_news_of_parked_work_changes_nothing(door: Listener, house: House) -> None:
+async def test_late_events_of_parked_work_change_nothing(door: Listener, house: House) -> None:
     mail, other, last = [(await door.api.post("/v1/emails", json=MAIL)).json()["id"] for _ in range(3)]
     delivered = EmailStatusChanged(
         email_id=mail, owner_id="1", status="delivered", at=datetime.now(UTC) - timedelta(seconds=60)

@@ -27,7 +27,7 @@ def commands(*works: Work) -> list[Outgoing]:
     return [message for work in works for message in work.messages]
 
 
-async def test_commands_of_a_group_wait_in_one_row_and_what_is_not_new_sends_none(
+async def test_commands_of_a_group_wait_in_one_row_and_repeated_work_sends_none(
     fresh_database: FreshDatabase,
 ) -> None:
     connection = await asyncpg.connect(await fresh_database())

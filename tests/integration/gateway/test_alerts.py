@@ -105,7 +105,7 @@ async def test_an_alert_that_could_not_fire_is_refused(
     assert pointer is None or pointer in [error["pointer"] for error in answer.json()["errors"]]
 
 
-async def test_the_same_key_makes_one_alert_also_where_the_gateway_lost_its_answer(alerts: Listener) -> None:
+async def test_the_same_key_makes_one_alert_even_where_the_gateway_lost_its_answer(alerts: Listener) -> None:
     key = {"idempotency-key": uuid4().hex}
     first = await created(alerts, ABOVE_ALL, **key)
     again = await alerts.api.post("/v1/alerts", json=ABOVE_ALL, headers=key)
@@ -124,7 +124,7 @@ async def test_a_mail_needs_the_right_to_send_it_when_the_alert_is_made(alerts: 
         assert (await client.post("/v1/alerts", json=ABOVE_ALL)).status_code == 201
 
 
-async def test_an_alert_that_fires_is_heard_by_its_owner_and_mailed_once(
+async def test_an_alert_that_fires_is_pushed_to_its_owner_and_mailed_once(
     alerts: Listener, alerts_house: House
 ) -> None:
     await alerts_house.purge("email.send")

@@ -18,7 +18,7 @@ async def trail(door: Listener, **filters: Any) -> list[dict[str, Any]]:
     return list(answer.json()["data"])
 
 
-async def test_changes_of_users_are_recorded_with_what_was_before(door: Listener) -> None:
+async def test_changes_of_users_are_recorded_with_the_values_before(door: Listener) -> None:
     request = {"x-request-id": "who-made-this"}
     body = {"name": "Ann", "email": "ann.audit@example.com"}
     made = await door.api.post("/v1/users", json=body, headers=request)
@@ -78,7 +78,7 @@ async def test_a_dry_run_is_no_decision(door: Listener) -> None:
     assert await door.database.fetchval(count) == 0
 
 
-async def test_parked_messages_are_not_decided_about_without_a_choice(door: Listener) -> None:
+async def test_an_action_on_parked_messages_without_a_filter_is_refused(door: Listener) -> None:
     for query in ({"service": "gateway"}, {"service": "gateway", "rate_per_s": "5"}, {"queue": "email.send"}):
         answer = await door.api.post("/v1/admin/parked/replay", params=query)
         assert_problem(answer, 422, "invalid-input")
@@ -132,7 +132,7 @@ async def test_old_entries_are_removed_after_their_time_and_no_sooner(house: Hou
     assert await door.database.fetchval(left) == 1
 
 
-def test_the_actions_are_named_after_a_thing_and_what_became_of_it() -> None:
+def test_an_action_is_named_by_a_thing_and_a_past_participle() -> None:
     for action in Action:
         thing, _, change = action.partition(".")
         assert thing.isalpha()

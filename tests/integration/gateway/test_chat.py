@@ -64,7 +64,7 @@ async def test_a_message_is_heard_on_both_gateways_once_and_in_order(
     assert len({push["data"]["text"] for push in heard_here}) == 40
 
 
-async def test_a_client_that_comes_back_to_another_gateway_recovers_what_it_missed(
+async def test_a_client_that_comes_back_to_another_gateway_recovers_the_messages_that_it_missed(
     two: tuple[Any, Any], room: str, talk: Any
 ) -> None:
     first, second = two
@@ -128,7 +128,7 @@ async def test_the_history_is_the_same_on_both_gateways(two: tuple[Any, Any], ro
     assert ([m["offset"] for m in last["data"]], last["next_cursor"]) == ([3, 2, 1], None)
 
 
-async def test_the_history_has_what_was_said_in_the_order_in_which_it_was_written(
+async def test_the_history_has_every_message_in_the_order_in_which_it_was_written(
     two: tuple[Any, Any], room: str, talk: Any
 ) -> None:
     first, _ = two
@@ -141,7 +141,9 @@ async def test_the_history_has_what_was_said_in_the_order_in_which_it_was_writte
     assert json.dumps(heard) == json.dumps(said)
 
 
-async def test_a_sender_is_who_the_key_says(two: tuple[Any, Any], room: str, talk: Any) -> None:
+async def test_the_sender_of_a_message_is_the_user_of_the_key(
+    two: tuple[Any, Any], room: str, talk: Any
+) -> None:
     first, _ = two
     user = await first.new_user("Mallory")
     async with talk(first, await first.new_key("chat:write", user_id=user)) as client:

@@ -220,7 +220,7 @@ async def test_bars_are_pushed_to_clients_of_both_gateways_and_conflated_by_minu
         assert sorted(bar["stream"]["offset"] for bar in heard) == [bar["stream"]["offset"] for bar in heard]
 
 
-async def test_presence_is_of_all_gateways(two: Two, open_client: Open) -> None:
+async def test_presence_covers_all_gateways(two: Two, open_client: Open) -> None:
     channel = f"chat:{await two.new_room()}"
     clients = [await open_client(two.direct(index), two.key) for index in (0, 0, 1)]
     for client in clients:
@@ -286,7 +286,7 @@ async def test_two_hundred_channels_are_subscribed_to_in_one_batch(two: Two, ope
     await wait_for(client, is_event("publication", channel=rooms[0]))
 
 
-async def test_a_wrong_key_is_refused_for_good_and_a_missing_right_only_there(
+async def test_a_wrong_key_ends_the_connection_and_a_missing_right_only_fails_its_command(
     two: Two, open_client: Open
 ) -> None:
     stranger = await open_client(two.direct(0), "tw_live_nonsense")

@@ -46,9 +46,7 @@ async def test_the_events_of_a_task_come_until_it_ends(door: Listener, house: Ho
         assert (await stranger.get(f"/v1/tasks/{id_}/events")).status_code == 404
 
 
-async def test_a_batch_that_ended_before_anybody_listened_ends_the_stream(
-    door: Listener, house: House
-) -> None:
+async def test_a_batch_that_has_already_ended_ends_the_stream(door: Listener, house: House) -> None:
     id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     statuses = ["running"]
 

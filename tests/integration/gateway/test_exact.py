@@ -37,7 +37,7 @@ async def payloads(house: House) -> list[str]:
         ("/enqueue-task", EXACT, 1),
     ],
 )
-async def test_payloads_are_promised_as_they_are_written(
+async def test_payloads_are_accepted_as_they_are_written(
     house: House, door: Listener, path: str, body: str, count: int
 ) -> None:
     answer = await door.api.post(path, content=body, headers=JSON)
@@ -45,14 +45,14 @@ async def test_payloads_are_promised_as_they_are_written(
     assert await payloads(house) == [EXACT] * count
 
 
-async def test_compact_documents_are_promised_as_they_are_written(house: House, door: Listener) -> None:
+async def test_compact_documents_are_accepted_as_they_are_written(house: House, door: Listener) -> None:
     values: list[Any] = [{"a": 1.5, "b": "é"}, 1e16, [], None]
     body = orjson.dumps({"operation": "echo", "items": [*values, {"custom_id": "x", "payload": 2.5}]})
     assert (await door.api.post("/v1/batches", content=body, headers=JSON)).status_code == 202
     assert await payloads(house) == [orjson.dumps(value).decode() for value in [*values, 2.5]]
 
 
-async def test_a_large_document_is_promised_as_it_is_written(house: House, door: Listener) -> None:
+async def test_a_large_document_is_accepted_as_it_is_written(house: House, door: Listener) -> None:
     body = f'{{"operation":"echo","items":[{",".join([EXACT] * 2500)}]}}'
     assert (await door.api.post("/v1/batches", content=body, headers=JSON)).status_code == 202
     messages = await house.take("batch-processor.intake", 4)
@@ -83,7 +83,7 @@ async def test_results_come_as_lines_as_they_are_written(house: House, door: Lis
     assert lines == [line, '{"result":2}']
 
 
-async def test_metadata_of_mails_are_promised_as_they_are_written(house: House, door: Listener) -> None:
+async def test_metadata_of_mails_are_accepted_as_they_are_written(house: House, door: Listener) -> None:
     mail = f'{{"to":["ann@example.com"],"text":"Hi","metadata" : {EXACT} }}'
     plain, refused = '{"to":["bob@example.com"],"text":"Hi"}', '[{"metadata":1}]'
     assert (await door.api.post("/v1/emails", content=mail, headers=JSON)).status_code == 202

@@ -30,7 +30,7 @@ def attaching(*ids: str) -> dict[str, Any]:
     return {**TO, "attachments": [{"filename": "a.bin", "upload_id": each} for each in ids]}
 
 
-async def test_an_upload_tells_its_checksum_and_is_attached_by_its_id(
+async def test_an_upload_is_answered_with_its_checksum_and_attached_by_its_id(
     door: Listener, site: UploadSite, module_house: House
 ) -> None:
     answer = await uploaded(door.api, CONTENT)
@@ -62,7 +62,7 @@ async def test_a_repeated_upload_gets_the_same_answer_and_another_one_with_its_k
     assert await site.count() == before + 1
 
 
-async def test_uploads_of_others_expired_ones_and_too_many_bytes_are_refused_where_they_stand(
+async def test_uploads_of_others_expired_ones_and_too_many_bytes_are_refused_with_a_pointer(
     door: Listener,
 ) -> None:
     halves = [await uploaded(door.api, bytes(MOST_UPLOAD_BYTES // 2 + 1)) for _ in range(2)]

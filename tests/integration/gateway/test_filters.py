@@ -36,7 +36,7 @@ async def test_users_are_listed_by_role_and_status_and_when_they_were_made(door:
     assert [user["id"] for user in before] == [gone]
 
 
-async def test_keys_are_listed_by_what_may_be_done_with_them_now(door: Listener) -> None:
+async def test_keys_are_listed_by_their_present_status(door: Listener) -> None:
     user = await door.new_user()
     ended, working = [(await door.new_key("quotes:read", user_id=user))[8:24] for _ in range(2)]
     assert (await door.api.delete(f"/v1/api-keys/{ended}")).status_code == 204

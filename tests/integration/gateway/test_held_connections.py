@@ -218,7 +218,7 @@ async def test_a_key_is_claimed_while_another_service_is_asked_and_free_when_it_
     assert known == []
 
 
-async def test_the_answer_and_what_is_written_with_it_are_there_together_and_once(
+async def test_an_answer_and_the_rows_written_with_it_are_committed_together_and_once(
     door: Listener, asked: Asked
 ) -> None:
     async def lift(request: Request) -> suppressions.SuppressionsLifted:

@@ -128,7 +128,7 @@ async def test_json_that_says_it_is_utf_8_is_taken(door: Listener) -> None:
     assert answer.status_code == 201
 
 
-async def test_a_large_body_that_nobody_reads_is_no_trouble(door: Listener) -> None:
+async def test_a_large_body_that_is_not_read_does_not_hide_the_refusal(door: Listener) -> None:
     async with httpx.AsyncClient(base_url=door.url) as client:
         answer = await client.post("/v1/emails", content=b"x" * (1 << 20), headers=JSON)
     assert_problem(answer, 401, "unauthenticated")
@@ -159,7 +159,7 @@ async def test_nothing_depends_on_the_host_header(door: Listener, host: bytes) -
         (b"GET /" + b"x" * 60_000, (414,)),
     ],
 )
-async def test_odd_request_lines_are_answered_by_name(
+async def test_an_odd_request_line_gets_the_status_that_names_its_fault(
     door: Listener, line: bytes, statuses: tuple[int, ...]
 ) -> None:
     answer = await raw(door, head(door, line, b"host: x"))
@@ -195,7 +195,7 @@ async def test_a_value_that_no_store_could_keep_is_invalid_input(
 
 
 @pytest.mark.parametrize("body", [b'1,"x":2', b'1}{"x":2', b"NaN", b"Infinity", b"'a'"])
-async def test_any_json_is_json_and_nothing_else(door: Listener, body: bytes) -> None:
+async def test_a_body_that_is_not_strict_json_is_refused(door: Listener, body: bytes) -> None:
     answer = await door.api.post("/enqueue-task", content=body, headers=JSON)
     assert_problem(answer, 400, "malformed-input")
 
@@ -295,7 +295,7 @@ HEADERS = st.dictionaries(
     body=BODIES,
     headers=HEADERS,
 )
-async def test_no_request_is_a_500(
+async def test_no_request_is_answered_with_a_500(
     door: Listener,
     route: tuple[str, str],
     part: str,

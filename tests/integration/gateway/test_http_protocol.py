@@ -128,7 +128,7 @@ async def test_a_path_has_one_spelling_only(door: Listener, path: bytes) -> None
         ("PATCH", "Content-Type"),
     ],
 )
-async def test_a_header_that_is_taken_apart_may_not_be_long(door: Listener, method: str, name: str) -> None:
+async def test_a_header_that_is_parsed_has_a_length_limit(door: Listener, method: str, name: str) -> None:
     body = b"{}" if method == "PATCH" else b""
     answers = [
         await door.api.request(

@@ -208,7 +208,7 @@ async def test_a_failed_upload_gives_its_key_back(door: Listener) -> None:
     assert (again.status_code, again.headers.get("idempotent-replayed")) == (202, None)
 
 
-async def test_while_an_upload_runs_its_key_is_409_and_nobody_elses(door: Listener) -> None:
+async def test_while_an_upload_runs_its_key_is_409_and_other_keys_are_free(door: Listener) -> None:
     headers, go = {**NDJSON, **key("running")}, asyncio.Event()
 
     async def slowly() -> Any:

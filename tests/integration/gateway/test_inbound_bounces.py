@@ -68,7 +68,7 @@ async def test_a_bounce_is_handed_in_with_a_scope_of_its_own(
     assert_problem(await shared_door.api.post("/v1/api-keys", json=wanted), 422, "invalid-input")
 
 
-async def test_the_program_for_postfix_ends_with_what_postfix_shall_do(
+async def test_the_program_for_postfix_exits_with_the_status_that_postfix_acts_on(
     shared_door: Listener, recorder: Recorder, tmp_path: Path
 ) -> None:
     (tmp_path / "header").write_text(f"Authorization: Bearer {shared_door.admin_key}\n")

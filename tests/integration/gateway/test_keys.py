@@ -172,7 +172,7 @@ async def test_an_address_that_tries_many_keys_waits_and_those_who_are_known_do_
     assert (await door.api.get("/v1/me")).status_code == 200
 
 
-async def test_headers_that_name_a_user_are_believed_of_nobody(door: Listener) -> None:
+async def test_headers_that_name_a_user_are_trusted_from_nobody(door: Listener) -> None:
     claims = {"x-user-id": "1", "x-forwarded-user": "1", "x-remote-user": "1", "x-user-role": "admin"}
     async with httpx.AsyncClient(base_url=door.url, headers=claims) as stranger:
         assert_problem(await stranger.get("/v1/me"), 401, "unauthenticated")

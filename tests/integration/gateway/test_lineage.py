@@ -29,7 +29,7 @@ async def status_of(door: Listener, key: str) -> int:
         return (await client.get("/v1/me")).status_code
 
 
-async def test_a_child_gets_the_end_of_its_parent_and_cannot_ask_for_more(door: Listener) -> None:
+async def test_a_child_key_gets_the_expiry_of_its_parent_and_cannot_ask_for_more(door: Listener) -> None:
     ends = datetime.now(UTC) + HOUR
     parent = await make(door.api, "quotes:read", "keys:write", expires_at=ends.isoformat())
     async with door.client(parent["key"]) as client:
@@ -96,7 +96,7 @@ async def test_a_new_key_has_no_scope_that_its_maker_lacks(door: Listener) -> No
         ({"surprise": 1}, "/surprise"),
     ],
 )
-async def test_the_wrong_field_of_a_key_is_named(
+async def test_an_invalid_field_of_a_key_is_named(
     door: Listener, change: dict[str, Any], pointer: str
 ) -> None:
     wanted = {"name": "x", "scopes": ["quotes:read"], **change}

@@ -55,7 +55,7 @@ async def test_a_login_gives_a_key_of_half_a_day_below_the_one_that_made_it(
         assert seconds == pytest.approx(logins.SESSION_LASTS.total_seconds(), abs=5)
 
 
-async def test_only_one_of_many_with_one_login_address_gets_in_on_two_gateways(
+async def test_a_login_address_lets_one_of_many_in_on_two_gateways(
     two: tuple[Listener, Listener],
 ) -> None:
     token = await login(two[0])

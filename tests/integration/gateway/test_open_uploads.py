@@ -80,7 +80,9 @@ async def test_the_offset_to_continue_from_is_returned_and_no_other_is_taken(doo
         assert refused.headers["upload-offset"] == str(len(body))
 
 
-async def test_a_bad_line_leaves_what_came_before_and_the_upload_open(door: Listener, house: House) -> None:
+async def test_a_bad_line_keeps_the_lines_before_it_and_leaves_the_upload_open(
+    door: Listener, house: House
+) -> None:
     path = await opened(door)
     good = lines(500)
     problem = assert_problem(await append(door, path, 0, good + b"{broken\n"), 422, "invalid-input", "/500")
@@ -151,7 +153,9 @@ async def test_all_parts_together_have_the_limit_of_an_upload(house: House) -> N
     assert_problem(await append(door, path, len(body), lines(1000, 1000)), 413, "payload-too-large")
 
 
-async def test_a_check_tells_what_would_be_accepted_and_leaves_nothing(door: Listener, house: House) -> None:
+async def test_a_validation_counts_the_items_that_would_be_accepted_and_stores_nothing(
+    door: Listener, house: House
+) -> None:
     await house.purge(INTAKE)
     document = {"operation": "echo", "items": [1, {"custom_id": "a", "payload": 2}]}
     checked = await door.api.post("/v1/batches?validate=only", json=document)

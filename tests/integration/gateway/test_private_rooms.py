@@ -116,7 +116,7 @@ async def test_a_private_room_is_not_found_by_a_stranger_over_the_socket(
             assert called["code"] == 102
 
 
-async def test_each_role_may_do_what_it_says(people: People, room: str) -> None:
+async def test_each_role_has_its_rights_and_no_others(people: People, room: str) -> None:
     path = f"/v1/rooms/{room}"
     posted = {
         name: (await getattr(people, name).api.post(f"{path}/messages", json={"text": name})).status_code
@@ -139,7 +139,9 @@ async def test_each_role_may_do_what_it_says(people: People, room: str) -> None:
     }
 
 
-async def test_a_member_is_changed_or_removed_by_who_has_read_the_role(people: People, room: str) -> None:
+async def test_a_member_is_changed_or_removed_only_by_a_caller_that_has_read_the_role(
+    people: People, room: str
+) -> None:
     path, manager = f"/v1/rooms/{room}/members/{people.writer.id}", people.manager.api
     seen = await people.reader.api.get(path)
     assert (seen.json()["user_id"], seen.json()["role"]) == (people.writer.id, "writer")

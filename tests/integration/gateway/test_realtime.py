@@ -29,7 +29,7 @@ async def new_room(door: Listener) -> str:
     return name
 
 
-async def test_quotes_are_conflated_and_chat_never(door: Listener, house: House, talk: Any) -> None:
+async def test_quotes_are_conflated_and_chat_is_not(door: Listener, house: House, talk: Any) -> None:
     room, symbol = await new_room(door), f"Q{uuid4().hex[:6].upper()}"
     await house.publish([ticks(symbol, 1)])
     await until(lambda: door.gateway.resources.book.last(symbol))

@@ -72,7 +72,7 @@ async def test_a_refused_upgrade_is_a_problem_and_neither_an_error_nor_a_stack_t
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-async def test_no_more_connections_than_fit(house: House, connect: Connect) -> None:
+async def test_no_more_connections_than_the_limit_are_opened(house: House, connect: Connect) -> None:
     door = await house.open(most_sockets=1)
     known = {"authorization": f"Bearer {door.admin_key}"}
     async with connect(door, "/v1/realtime"):
@@ -98,7 +98,7 @@ async def test_connections_without_a_key_never_keep_out_those_with_one(
             assert limit.owners == {"1": 1}
 
 
-async def test_a_token_comes_with_the_upgrade_with_connect_or_as_a_subprotocol(
+async def test_a_token_is_taken_with_the_upgrade_with_connect_or_as_a_subprotocol(
     door: Listener, connect: Connect, talk: Any
 ) -> None:
     async with talk(door) as client:
@@ -141,7 +141,7 @@ async def test_a_frame_that_is_no_command_closes_without_reconnect(
         assert (await closing(socket))[0] == 3501
 
 
-async def test_a_revoked_key_and_a_lost_right_end_in_open_connections(
+async def test_a_revoked_key_and_a_lost_right_take_effect_in_open_connections(
     house: House, connect: Connect, talk: Any
 ) -> None:
     door = await house.open()
@@ -173,7 +173,7 @@ async def test_a_revoked_key_and_a_lost_right_end_in_open_connections(
         assert (await second.ask(subscribe={"channel": "chat:lobby"}))["code"] == 103
 
 
-async def test_a_token_opens_what_it_is_bound_to_and_nothing_else(
+async def test_a_token_opens_the_channels_that_it_is_bound_to_and_no_others(
     door: Listener, house: House, talk: Any, connect: Connect
 ) -> None:
     symbol, other = (f"T{uuid4().hex[:6].upper()}" for _ in range(2))

@@ -40,13 +40,13 @@ async def line_with(text: str, command: Sequence[str], folder: Path) -> str:
         await process.wait()
 
 
-async def test_the_first_socket_in_python_hears_what_it_says(door: Listener, tmp_path: Path) -> None:
+async def test_the_first_socket_in_python_receives_its_own_message(door: Listener, tmp_path: Path) -> None:
     (tmp_path / "first.py").write_text(example("python", door))
     line = await line_with("good morning", [sys.executable, "-u", "first.py"], tmp_path)
     assert line.split(maxsplit=1)[1].strip() == "Administrator good morning"
 
 
-async def test_the_first_socket_in_javascript_hears_what_it_says(
+async def test_the_first_socket_in_javascript_receives_its_own_message(
     door: Listener, modules: Path, node: str
 ) -> None:
     # Node has a WebSocket of its own from version 22 on, as browsers have.

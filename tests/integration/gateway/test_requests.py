@@ -193,7 +193,7 @@ async def test_an_answer_that_does_not_come_in_time_is_504(
     assert time.monotonic() - started >= 0.27
 
 
-async def test_a_client_that_goes_away_ends_its_question(door: Listener, house: House) -> None:
+async def test_a_client_that_goes_away_cancels_its_request(door: Listener, house: House) -> None:
     asked = asyncio.Event()
 
     async def never(request: emails.GetEmail, _: Deadline) -> emails.Email:
@@ -226,7 +226,7 @@ async def test_the_deadline_travels_to_the_service(door: Listener, house: House)
     assert 3 < seen[1] <= 5.1
 
 
-async def test_accepted_work_is_queued_until_its_service_knows_it_and_then_what_it_says(
+async def test_accepted_work_is_queued_until_its_service_reports_its_state(
     door: Listener, house: House
 ) -> None:
     mail = {"to": ["ann@example.com"], "subject": "Hello", "text": "x"}

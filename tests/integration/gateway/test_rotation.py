@@ -138,7 +138,9 @@ async def test_a_repeated_rotation_gets_the_same_secret_again(door: Listener) ->
     assert first["key"] != key
 
 
-async def test_a_key_is_rotated_or_revoked_by_who_has_read_its_last_rotation(door: Listener) -> None:
+async def test_a_key_is_rotated_or_revoked_only_by_a_caller_that_has_read_its_last_rotation(
+    door: Listener,
+) -> None:
     path = f"/v1/api-keys/{(await door.new_key('quotes:read'))[8:24]}"
     first = (await door.api.get(path)).headers["etag"]
     assert (await door.api.get(path, headers={"if-none-match": first})).status_code == 304

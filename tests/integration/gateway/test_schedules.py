@@ -141,7 +141,7 @@ async def test_a_change_names_the_version_that_was_seen(site: Site) -> None:
     ]
 
 
-async def test_an_answer_that_is_known_is_not_sent_again_until_something_of_it_changes(site: Site) -> None:
+async def test_an_answer_that_is_known_is_not_sent_again_until_it_changes(site: Site) -> None:
     made = await site.create()
     path, known = made.headers["location"], {"if-none-match": made.headers["etag"]}
     assert (await site.door.api.get(path, headers=known)).status_code == 304
@@ -175,7 +175,7 @@ async def test_the_rights_of_the_runs_are_needed_to_make_change_resume_and_run(s
     assert (await site.door.api.post(f"{path}/resume")).json()["status"] == "active"
 
 
-async def test_the_same_key_makes_one_schedule_and_one_run_also_where_an_answer_was_lost(
+async def test_the_same_key_makes_one_schedule_and_one_run_even_where_an_answer_was_lost(
     site: Site,
 ) -> None:
     key = {"idempotency-key": uuid4().hex}

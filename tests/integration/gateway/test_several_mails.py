@@ -70,7 +70,7 @@ async def test_five_hundred_mails_are_the_most(door: Listener, house: House) -> 
     await house.purge("email.send")
 
 
-async def test_a_raw_mail_comes_whole_in_parts(door: Listener, house: House) -> None:
+async def test_a_raw_mail_is_fetched_in_parts_and_answered_whole(door: Listener, house: House) -> None:
     content = b"Subject: x\r\n\r\n" + b"0123456789abcde\n" * 60_000
 
     async def part(request: GetRawEmail, _: Deadline) -> RawEmail:

@@ -123,7 +123,7 @@ async def test_an_open_upload_whose_writer_trickles_goes_on_with_another_writer(
         ("PUT", "open", LINES),
     ],
 )
-async def test_an_upload_that_keeps_its_rate_has_a_time_in_all(
+async def test_an_upload_that_keeps_its_rate_has_a_total_time_limit(
     usual_door: Listener,
     site: UploadSite,
     monkeypatch: pytest.MonkeyPatch,

@@ -61,7 +61,7 @@ async def test_the_task_that_holds_a_key_is_returned_with_its_state(
     assert_problem(await send(door, {**unique, "on_conflict": "reject"}), 409, "unique-key-in-use")
 
 
-async def test_a_key_is_free_when_its_task_has_ended_or_begun_as_it_was_said(
+async def test_a_key_is_free_when_its_task_has_ended_or_begun_as_the_request_chose(
     door: Listener, processor: Processor
 ) -> None:
     unique = {"key": str(uuid4()), "while": "queued"}
@@ -83,7 +83,7 @@ async def test_a_key_is_free_when_its_task_has_ended_or_begun_as_it_was_said(
     assert (await send(door, short)).json()["id"] != third
 
 
-async def test_a_task_that_is_replaced_is_cancelled_with_the_promise_of_the_other(
+async def test_a_task_that_is_replaced_is_cancelled_when_the_other_is_accepted(
     door: Listener, processor: Processor, module_house: House
 ) -> None:
     await module_house.purge(INTAKE)

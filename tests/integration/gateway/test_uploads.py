@@ -56,7 +56,7 @@ async def test_an_upload_becomes_runs_of_items_and_a_seal(door: Listener, house:
     assert items[777] == {"custom_id": "777", "payload": 777}
 
 
-async def test_an_upload_takes_in_its_query_all_that_a_json_body_takes_beside_its_items(
+async def test_the_query_of_an_upload_takes_every_field_that_a_json_body_has_beside_its_items(
     door: Listener, house: House
 ) -> None:
     """What follows the end has its payload byte for byte, as in a body."""
@@ -106,7 +106,7 @@ async def test_errors_in_the_query_of_an_upload_are_named(
     assert await house.depth(INTAKE) == 0
 
 
-async def test_an_upload_has_its_priority_in_one_place(door: Listener) -> None:
+async def test_the_priority_of_an_upload_is_refused_when_it_is_given_twice(door: Listener) -> None:
     params = {"operation": "echo", "priority": "low", "options": "{}"}
     answer = await door.api.post("/v1/batches", params=params, content=lines(3), headers=NDJSON)
     assert_problem(answer, 422, "invalid-input", "/priority")
@@ -281,7 +281,7 @@ async def _is_sent(door: Listener) -> bool:
     return bool(await door.database.fetchval("SELECT count(*) FROM outbox") == 0)
 
 
-async def test_a_large_upload_flows_without_being_held(door: Listener, house: House) -> None:
+async def test_a_large_upload_is_passed_on_without_being_held_in_memory(door: Listener, house: House) -> None:
     count = 60_000
 
     async def body() -> Any:

@@ -81,7 +81,7 @@ async def test_one_of_two_changes_of_one_version_at_the_same_time_is_refused(doo
     assert sorted(answer.status_code for answer in answers) == [200, 412, 412]
 
 
-async def test_a_change_that_changes_nothing_is_the_same_version(door: Listener) -> None:
+async def test_a_change_that_changes_nothing_keeps_the_version(door: Listener) -> None:
     path = f"/v1/users/{await door.new_user('Same')}"
     before = await door.api.get(path)
     for body in ({}, {"name": "Same"}):
@@ -90,7 +90,7 @@ async def test_a_change_that_changes_nothing_is_the_same_version(door: Listener)
 
 
 @pytest.mark.parametrize("field", ["name", "email", "role", "status"])
-async def test_nothing_of_a_user_can_be_taken_away(door: Listener, field: str) -> None:
+async def test_no_field_of_a_user_can_be_removed(door: Listener, field: str) -> None:
     path = f"/v1/users/{await door.new_user('Whole')}"
     answer = await door.api.patch(path, json={field: None}, headers={"if-match": "*"})
     assert_problem(answer, 422, "invalid-input")
@@ -173,7 +173,9 @@ async def test_an_invalid_user_id_is_not_found(door: Listener, id_: str) -> None
         ({"surprise": 1}, "/surprise"),
     ],
 )
-async def test_the_wrong_field_of_a_user_is_named(door: Listener, body: dict[str, Any], pointer: str) -> None:
+async def test_an_invalid_field_of_a_user_is_named(
+    door: Listener, body: dict[str, Any], pointer: str
+) -> None:
     assert_problem(await door.api.post("/v1/users", json=person(**body)), 422, "invalid-input", pointer)
 
 

@@ -39,7 +39,7 @@ async def work(house: House) -> Work:
     return found
 
 
-async def test_a_task_that_ends_is_answered_at_its_push(
+async def test_a_caller_is_answered_when_the_end_of_its_task_is_pushed(
     door: Listener, house: House, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "_FIRST_LOOK_S", 60.0)
@@ -61,13 +61,13 @@ async def test_a_task_whose_push_was_lost_is_found(door: Listener, work: Work) -
     assert (answer.status_code, answer.json()["status"]) == (200, "completed")
 
 
-async def test_a_caller_that_waits_costs_few_questions(door: Listener, work: Work) -> None:
+async def test_a_caller_that_waits_costs_few_requests(door: Listener, work: Work) -> None:
     answer = await door.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=3"})
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")
     assert 1 <= len(work.asked) <= 5
 
 
-async def test_a_task_that_is_accepted_is_never_a_time_out(door: Listener, work: Work) -> None:
+async def test_an_accepted_task_is_answered_as_queued_when_the_wait_ends(door: Listener, work: Work) -> None:
     work.is_silent = True
     answer = await door.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=1"})
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")

@@ -105,7 +105,7 @@ async def test_every_target_answers(busy: Watcher) -> None:
     assert set(targets.values()) == {"up"}
 
 
-async def test_a_healthy_stack_is_silent_but_for_what_happened_to_it(busy: Watcher) -> None:
+async def test_a_healthy_stack_fires_no_alert_but_those_of_its_traffic(busy: Watcher) -> None:
     async def settled() -> bool:
         return ("TickwireDeadMan", "") in await busy.firing()
 

@@ -126,7 +126,7 @@ async def _round_trip(url: str) -> None:
     await connection.close()
 
 
-async def test_the_mailbox_shows_what_smtp_brought(tmp_path: Path) -> None:
+async def test_the_mailbox_shows_mails_that_came_by_smtp(tmp_path: Path) -> None:
     async with mailbox.start(tmp_path) as box, httpx.AsyncClient(base_url=box.url) as client:
         await asyncio.to_thread(_send, box.smtp, "bob@example.org")
         newest = (await client.get("/api/v1/message/latest")).json()

@@ -122,7 +122,7 @@ async def under_load(load: Load) -> AsyncIterator[None]:
         assert (await client.get(load.urls[0] + "/v1/admin/parked")).json()["data"] == []
 
 
-async def test_a_mail_and_a_task_go_through_the_release_before_on_this_ones_schema(
+async def test_a_mail_and_a_task_pass_through_the_previous_release_on_the_schema_of_this_one(
     stack: Stack, previous: str
 ) -> None:
     old, _ = await start_previous(stack, previous, "email", "batch-processor")
@@ -135,7 +135,7 @@ async def test_a_mail_and_a_task_go_through_the_release_before_on_this_ones_sche
 
 
 @pytest.mark.long
-async def test_the_release_before_takes_over_under_load_and_gives_back(stack: Stack, previous: str) -> None:
+async def test_the_previous_release_takes_over_under_load_and_hands_back(stack: Stack, previous: str) -> None:
     names = [service.name for service in SERVICES]
     load = Load([stack.url], stack.api_key)
     async with under_load(load):

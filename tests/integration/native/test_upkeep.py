@@ -220,7 +220,7 @@ def test_a_mail_that_left_before_a_rotation_may_come_back_until_the_overlap_ends
         assert [bounced(before), bounced(after)] == [404, 200]
 
 
-def test_a_verb_says_what_is_wrong(native: Native, tmp_path: Path) -> None:
+def test_a_command_with_a_wrong_argument_says_what_is_wrong(native: Native, tmp_path: Path) -> None:
     assert "There is no secret 'nonsense'; the secrets are: api-key" in native.upkeep(
         "rotate", "nonsense", code=1
     )
@@ -243,7 +243,7 @@ def test_the_footprint_names_every_program_and_the_sum(native: Native) -> None:
     assert found.pop("all") == pytest.approx(sum(found.values()), abs=1)
 
 
-def test_a_support_bundle_has_what_helps_and_no_secret(native: Native, tmp_path: Path) -> None:
+def test_a_support_bundle_contains_diagnostics_and_no_secret(native: Native, tmp_path: Path) -> None:
     file = native.upkeep("support-bundle", "--folder", str(tmp_path)).strip()
     with tarfile.open(file) as found:
         parts = {one.name: found.extractfile(one) for one in found.getmembers()}
@@ -260,7 +260,7 @@ def test_a_support_bundle_has_what_helps_and_no_secret(native: Native, tmp_path:
     assert not any(secret in whole for secret in secrets if secret)
 
 
-def test_after_a_backup_under_load_everything_is_destroyed_and_restored(
+def test_a_backup_that_was_made_under_load_restores_everything_after_its_destruction(
     native: Native, tmp_path: Path
 ) -> None:
     key_file = tmp_path / "backup-key"

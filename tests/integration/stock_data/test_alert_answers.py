@@ -70,7 +70,7 @@ async def test_an_alert_that_could_never_fire_is_refused(world: World) -> None:
         await world.create(above=1)
 
 
-async def test_firings_are_read_from_a_place_on_and_backwards(world: World) -> None:
+async def test_firings_are_read_forwards_from_a_position_and_backwards(world: World) -> None:
     assert (await world.answers.firings(ListFirings(owner_id="7"), SOON)).offset == 0
     world.show(9)
     for threshold in range(10, 15):

@@ -63,7 +63,7 @@ async def test_a_price_that_was_already_past_the_level_does_not_fire(world: Worl
     assert await world.firings() == [(1, 11)]
 
 
-async def test_a_crossing_while_nobody_watched_is_found_by_the_next_and_only_once(world: World) -> None:
+async def test_a_crossing_while_nobody_watched_is_found_once_by_the_next_watcher(world: World) -> None:
     world.show(9)
     await world.create(above=10, once=False)
     for _ in range(2):

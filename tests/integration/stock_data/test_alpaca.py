@@ -53,7 +53,7 @@ async def test_a_symbol_that_alpaca_does_not_have_is_left_out(provider: AlpacaPr
     assert set((await provider.quotes(["NOPE", "AAPL"], soon())).quotes) == {"AAPL"}
 
 
-async def test_a_symbol_that_alpaca_refuses_does_not_take_the_others_along(provider: AlpacaProvider) -> None:
+async def test_a_symbol_that_alpaca_refuses_does_not_fail_the_others(provider: AlpacaProvider) -> None:
     found = await provider.quotes(["AAPL", "^GSPC", "IBM", "EURUSD=X"], soon())
     assert set(found.quotes) == {"AAPL", "IBM"}
 
@@ -119,7 +119,7 @@ async def test_bars_come_at_midnight_of_their_day(provider: AlpacaProvider, upst
     }
 
 
-async def test_alpacas_pages_are_put_together(provider: AlpacaProvider, upstream: AlpacaDouble) -> None:
+async def test_the_pages_of_alpaca_are_joined(provider: AlpacaProvider, upstream: AlpacaDouble) -> None:
     upstream.page_size = 3
     page = await provider.bars(QUERY, soon())
     assert [bar.v for bar in page.data] == list(range(2, 12))

@@ -89,7 +89,7 @@ async def test_a_bar_that_equals_the_one_before_is_marked(
     assert page.repeated == [datetime(2024, 1, 4, tzinfo=UTC)]
 
 
-async def test_an_answer_is_not_longer_than_its_question_needs(
+async def test_an_answer_longer_than_its_request_needs_is_refused(
     provider: AlpacaProvider, upstream: AlpacaDouble
 ) -> None:
     upstream.always = answer_json({f"S{number}": double.snapshot(11) for number in range(100)})

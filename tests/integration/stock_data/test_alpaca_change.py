@@ -91,7 +91,7 @@ async def test_without_the_splits_a_quote_has_no_change_and_says_why(
         ({"new_rate": 2}, set()),
     ],
 )
-async def test_a_split_that_cannot_be_read_costs_the_change_of_its_symbol(
+async def test_a_split_that_cannot_be_read_leaves_only_its_symbol_without_a_change(
     provider: AlpacaProvider, upstream: AlpacaDouble, broken: dict[str, Any], known: set[str]
 ) -> None:
     splits = [broken, double.split("AAPL", "2024-01-03", 2)]

@@ -160,7 +160,7 @@ async def test_a_refused_connection_is_an_outage() -> None:
 
 
 @pytest.mark.parametrize(("said", "shown"), [("187", 187), ("many", 187), ("0", 0)])
-async def test_the_quota_that_is_left_is_shown_by_the_upstreams_own_word(
+async def test_the_remaining_quota_is_measured_as_the_upstream_reports_it(
     provider: AlpacaProvider, upstream: AlpacaDouble, said: str, shown: int
 ) -> None:
     upstream.script.append(answer_json({"AAPL": double.snapshot(11)}, x_ratelimit_remaining=said))

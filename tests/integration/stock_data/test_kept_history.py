@@ -138,7 +138,7 @@ async def test_bars_that_were_fetched_are_answered_from_the_database_unchanged(
         ("2024-01-02", "2024-01-05", "split"),
     ],
 )
-async def test_a_range_that_is_not_kept_as_a_whole_is_asked_for(
+async def test_a_range_that_is_not_stored_as_a_whole_is_fetched(
     history: KeptHistory, exchange: Exchange, start: str, end: str, adjustment: Adjustment
 ) -> None:
     await fill(history, "2024-01-01", "2024-01-31")
@@ -147,7 +147,7 @@ async def test_a_range_that_is_not_kept_as_a_whole_is_asked_for(
     assert exchange.asked == [(start, end)]
 
 
-async def test_only_the_days_that_are_missing_are_brought_and_no_hole_is_left(
+async def test_only_the_missing_days_are_fetched_and_no_gap_is_left(
     history: KeptHistory, exchange: Exchange
 ) -> None:
     await fill(history, "2024-01-10", "2024-01-20")
@@ -178,7 +178,9 @@ async def test_a_day_that_is_not_over_is_not_kept(history: KeptHistory) -> None:
     assert (nothing.bars, nothing.written) == (0, 0)
 
 
-async def test_two_at_a_time_leave_every_bar_once(history: KeptHistory, postgres: Postgres) -> None:
+async def test_two_fetches_at_the_same_time_store_every_bar_once(
+    history: KeptHistory, postgres: Postgres
+) -> None:
     filled = await asyncio.gather(*(fill(history, "2024-01-01", "2024-02-15") for _ in range(4)))
     assert {kept.bars for kept in filled} == {34}
     async with postgres.connection() as connection:

@@ -102,7 +102,7 @@ async def test_each_term_has_a_higher_number(dsn: str) -> None:
     assert numbers == sorted(set(numbers))
 
 
-async def test_a_term_follows_what_was_heard_also_after_the_loss_of_the_database(
+async def test_a_term_follows_the_quotes_received_even_after_the_loss_of_the_database(
     dsn: str, admin: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     future = int(datetime.now(UTC).timestamp() * 1000) + 10**9
@@ -154,7 +154,9 @@ async def test_the_next_leader_goes_on_from_the_newer_of_heard_and_saved_positio
     assert replica.terms[0].position == replica.board.position
 
 
-async def test_another_start_day_begins_anew(dsn: str, admin: asyncpg.Connection[asyncpg.Record]) -> None:
+async def test_a_replay_with_another_start_day_begins_anew(
+    dsn: str, admin: asyncpg.Connection[asyncpg.Record]
+) -> None:
     await admin.execute(
         "INSERT INTO replay (term, start_day, replayed, shown_at) VALUES (1, $1, $2, now())", START, NOON
     )
@@ -219,7 +221,7 @@ async def test_work_that_ends_is_begun_again_in_another_term(dsn: str) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_mistake_in_the_work_is_not_hidden(dsn: str) -> None:
+async def test_a_bug_in_the_work_is_not_hidden(dsn: str) -> None:
     replica = Replica(dsn)
     replica.error = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):

@@ -132,7 +132,7 @@ async def test_a_replayed_day_knows_the_close_before_in_its_own_shares(repositor
     assert {each.previous_close for each in first} == {None}
 
 
-async def test_after_the_last_day_there_is_none(repository: Repository) -> None:
+async def test_no_day_follows_the_last_day_of_the_history(repository: Repository) -> None:
     assert await repository.days(date(2013, 3, 2), 40) == []
 
 

@@ -90,7 +90,7 @@ async def test_bars_can_be_had_raw_and_in_the_shares_after_a_split(bench: StockS
     assert (adjusted.source, adjusted.adjustment, adjusted.next_cursor) == ("embedded", "split", None)
 
 
-async def test_fully_adjusted_closes_move_as_the_sources_own(bench: StockStack) -> None:
+async def test_fully_adjusted_closes_move_like_those_of_the_source(bench: StockStack) -> None:
     await bench.run()
     page = await (await bench.client()).bars(
         "MSFT", adjustment="all", start=date(2003, 2, 14), end=date(2003, 2, 18)
@@ -113,7 +113,7 @@ async def test_errors_keep_their_code_and_status(bench: StockStack) -> None:
         assert (failure.code, failure.status) == (code, 404 if code == "unknown-symbol" else 422)
 
 
-async def test_the_feed_is_heard_and_answered_from(bench: StockStack, ticks: list[Quote]) -> None:
+async def test_quotes_are_answered_from_the_feed(bench: StockStack, ticks: list[Quote]) -> None:
     await bench.run(replay_enabled=True, **DAYS_OF_A_SECOND)
     client = await bench.client()
     await until(lambda: len({quote.symbol for quote in ticks}) == 5)
@@ -217,7 +217,7 @@ async def test_a_restart_goes_on_from_the_position_that_was_saved(
     assert timedelta(days=-4) <= replayed_moment(ticks[0]) - last <= timedelta(days=4)
 
 
-async def test_a_restarted_service_tells_the_last_quotes_of_the_replay_before_its_first_tick(
+async def test_a_restarted_service_answers_with_the_last_quotes_of_the_replay_before_its_first_tick(
     bench: StockStack, ticks: list[Quote]
 ) -> None:
     async with bench.running(replay_enabled=True, **DAYS_OF_A_SECOND):
@@ -302,7 +302,7 @@ async def test_further_pages_stay_with_their_provider(bench: StockStack) -> None
         assert (failure.code, failure.status, failure.retryable) == ("provider-down", 503, True)
 
 
-async def test_the_application_tells_its_health(bench: StockStack) -> None:
+async def test_the_application_reports_its_health(bench: StockStack) -> None:
     app = create_app(bench.settings(replay_enabled=True)).asgi
     transport = httpx.ASGITransport(app=app)
     async with (

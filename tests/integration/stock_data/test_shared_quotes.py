@@ -99,7 +99,9 @@ async def test_sharing_a_quote_does_not_extend_its_lifetime(
     assert provider.asked == [["A"], ["A"]]
 
 
-async def test_a_failure_of_the_provider_leaves_what_is_shared(replica: Replica, provider: Counting) -> None:
+async def test_a_failure_of_the_provider_keeps_the_shared_quotes(
+    replica: Replica, provider: Counting
+) -> None:
     await prices(replica(), "A")
     provider.error = provider.outage
     found = await replica().quotes(["A", "B"], Deadline.after(5))

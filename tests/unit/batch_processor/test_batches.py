@@ -43,7 +43,7 @@ def test_a_complete_batch_is_cut_into_chunks_of_the_size() -> None:
     assert (queued.status, queued.chunk_count) == ("queued", 3)
 
 
-def test_a_task_that_is_queued_at_once_is_what_its_messages_would_have_made_of_it() -> None:
+def test_a_task_that_is_queued_at_once_equals_one_made_by_its_messages() -> None:
     description = Description(
         kind="task", operation="echo", accepted_at=NOW, not_before=NOW + timedelta(hours=1), priority=7,
         options='{"priority":"high"}', scopes=("quotes:read",), metadata='{"a":1}', expires_at=NOW,
@@ -192,7 +192,7 @@ def test_scopes_are_missing_when_those_that_were_sent_do_not_cover_the_operation
     assert batches.missing_scopes(batch, {"emails:send"}) == missing
 
 
-def test_running_items_are_never_more_than_what_is_left() -> None:
+def test_running_items_are_never_more_than_the_remaining_ones() -> None:
     batch = batches.record(started(10), Tally(succeeded=8), now=NOW)
     counts = batches.counts(batch, running=5)
     assert (counts.pending, counts.running, counts.succeeded) == (0, 2, 8)

@@ -143,7 +143,7 @@ async def test_an_item_that_cancels_its_own_task_fails_alone(world: World) -> No
     assert sorted(outcomes.positions) == [0, 1, 3, 4]
 
 
-async def test_an_item_that_is_deaf_to_cancelling_frees_its_place_after_the_deadline(world: World) -> None:
+async def test_an_item_that_ignores_its_cancellation_frees_its_place_after_the_deadline(world: World) -> None:
     end = asyncio.Event()
 
     async def deaf() -> None:

@@ -85,7 +85,7 @@ async def test_a_task_that_waits_is_pushed_after_the_interval() -> None:
     assert [push.batch.status for push in heard] == ["queued"]
 
 
-async def test_what_ends_together_is_pushed_with_one_write() -> None:
+async def test_tasks_that_end_together_are_pushed_with_one_write() -> None:
     heard = _Heard()
     publisher = _publisher(heard, interval_s=0.02)
     for n in range(1, 101):

@@ -21,7 +21,7 @@ RUNNING = replace(NEW, status="running", started_at=NOW, succeeded=2)
 ENDED = replace(NEW, status="completed", started_at=NOW, finished_at=NOW, succeeded=7, failed=3)
 
 
-def test_a_batch_is_paused_and_goes_on_as_what_it_was() -> None:
+def test_a_batch_that_is_resumed_has_the_state_from_before_its_pause() -> None:
     for before, status in ((QUEUED, "queued"), (RUNNING, "running")):
         paused = steering.pause(before, now=NOW)
         assert (paused.status, paused.revision) == ("paused", before.revision + 1)
@@ -111,7 +111,7 @@ def test_a_retry_that_is_cancelled_before_its_first_item_ends_at_once() -> None:
     assert (batch.status, batch.retry_codes, batch.failed) == ("completed", None, 3)
 
 
-def test_a_batch_past_its_deadline_stops_and_is_expired_with_what_it_has() -> None:
+def test_a_batch_past_its_deadline_stops_and_expires_with_the_results_that_it_has() -> None:
     late = steering.lapse(RUNNING, now=LATER)
     assert (late.status, late.error_code) == ("cancelling", "deadline-exceeded")
     ended = batches.record(late, Tally(succeeded=1, cancelled=7), now=LATER)

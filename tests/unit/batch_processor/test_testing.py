@@ -41,7 +41,7 @@ async def worker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Oper
             yield worker
 
 
-async def test_questions_to_other_services_are_answered_by_the_functions_given(
+async def test_requests_to_other_services_are_answered_by_the_functions_given(
     worker: OperationWorker,
 ) -> None:
     positions = [{"symbol": "AAPL", "quantity": 2}]
@@ -53,7 +53,7 @@ async def test_questions_to_other_services_are_answered_by_the_functions_given(
     assert "No bars of AAPL" in failed.detail
 
 
-async def test_a_question_without_an_answer_is_tried_again_and_fails(worker: OperationWorker) -> None:
+async def test_a_request_without_an_answer_is_tried_again_and_fails(worker: OperationWorker) -> None:
     async with running_worker() as lonely:
         [outcome] = await lonely.run("stock.quote", {"symbol": "AAPL"})
     assert (outcome.code, outcome.attempts) == ("service-unavailable", 4)

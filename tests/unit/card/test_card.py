@@ -60,7 +60,7 @@ def card(capsys: pytest.CaptureFixture[str], file: Path, key: str, *arguments: s
     return capsys.readouterr().out
 
 
-def test_the_card_shows_what_it_has_tried(
+def test_the_card_shows_which_addresses_answered(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pages = ("--page", f"mailbox={url}/", "--page", f"Grafana={url}/broken    (admin)", "--page", "other=")

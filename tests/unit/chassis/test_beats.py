@@ -10,7 +10,7 @@ from chassis import beats
 
 
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_what_waits_for_a_beat_wakes_together_whenever_it_began(
+def test_tasks_that_wait_for_a_beat_wake_together_whenever_they_began(
     loop_factory: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
     async def wake_up(begins_in_s: float) -> int:
@@ -27,7 +27,7 @@ def test_what_waits_for_a_beat_wakes_together_whenever_it_began(
         assert len(set(runner.run(wake_all()))) == 1
 
 
-async def test_the_next_beat_is_never_now() -> None:
+async def test_the_next_beat_is_always_in_the_future() -> None:
     for _ in range(3):
         assert 0 < beats.due_in_s(0.05) <= 0.05
         await beats.following(0.05)

@@ -86,6 +86,6 @@ def test_an_exception_of_a_library_is_logged_without_secrets(lines: Lines) -> No
     assert "ValueError: password=[redacted]" in lines.getvalue()
 
 
-def test_libraries_do_not_tell_what_goes_over_their_wires(lines: Lines) -> None:
+def test_libraries_do_not_log_the_bytes_that_they_send_and_receive(lines: Lines) -> None:
     stdlib.getLogger("websockets.server").debug("< TEXT 'dear diary'")
     assert "diary" not in lines.getvalue()

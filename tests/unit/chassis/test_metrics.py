@@ -43,7 +43,7 @@ async def test_any_other_scraper_gets_plain_text() -> None:
     assert "# TYPE tickwire_http_requests_total counter" in response.text
 
 
-async def test_nothing_is_said_twice_about_a_counter() -> None:
+async def test_a_counter_is_described_once() -> None:
     metrics.ACCEPTED.labels("email").inc()
     assert "_created" not in (await scrape(OPENMETRICS)).text
 
@@ -92,6 +92,6 @@ async def test_a_queue_of_which_nothing_is_parked_counts_as_none_and_not_as_unkn
 
 
 @pytest.mark.parametrize("queue", ["a.b", "c.d"])
-def test_a_consumer_that_was_never_paused_says_so(queue: str) -> None:
+def test_a_consumer_that_was_never_paused_is_measured_as_running(queue: str) -> None:
     Consumer(queue, {}, service="a", postgres=None, publisher=None)  # type: ignore[arg-type]  # not opened
     assert value("tickwire_consumer_paused", queue=queue) == 0

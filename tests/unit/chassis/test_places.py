@@ -10,7 +10,7 @@ from chassis.errors import Overloaded, TooManyAtOnce
 from chassis.places import Places
 
 
-def test_an_owner_over_its_share_is_told_so_and_others_still_have_room() -> None:
+def test_an_owner_over_its_share_is_refused_and_others_still_have_room() -> None:
     places = Places("uploads", of_owner=2, most=3)
     with ExitStack() as held:
         for _ in range(2):

@@ -78,7 +78,7 @@ def test_secrets_are_found_however_deep_they_are_nested() -> None:
     assert "k" * 43 not in str(found)
 
 
-def test_a_pair_is_one_when_its_name_says_so() -> None:
+def test_a_pair_holds_a_secret_when_its_name_says_so() -> None:
     assert redaction.value([("authorization", "hunter2")]) == [["authorization", REDACTED]]
 
 

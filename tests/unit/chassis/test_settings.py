@@ -40,7 +40,7 @@ def test_the_passwords_in_addresses_are_secrets_as_they_are_written_and_as_they_
     assert secrets(load(Settings, GOOD)) >= {"p%40ssword", "p@ssword", "letmein", GOOD["RABBITMQ_URL"]}
 
 
-def test_a_process_that_was_started_with_a_secret_does_not_say_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_was_started_with_a_secret_does_not_reveal_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Known, "values", frozenset())
     monkeypatch.setattr(Known, "pattern", None)
     for name, text in GOOD.items():

@@ -51,7 +51,7 @@ def test_a_condition_has_one_kind_and_comes_back_as_it_was_written(
     ],
     ids=str,
 )
-def test_anything_else_is_no_condition(given: dict[str, Any]) -> None:
+def test_a_value_of_another_form_is_no_condition(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Condition.model_validate(given)
 

@@ -28,7 +28,7 @@ def test_a_domain_is_kept_as_dns_has_it(text: str, name: str) -> None:
         "x." * MOST_CHARACTERS + "example",
     ],
 )
-def test_anything_else_is_no_domain(text: str) -> None:
+def test_a_text_of_another_form_is_no_domain(text: str) -> None:
     with pytest.raises(ValueError, match="must"):
         domain_name(text)
 
@@ -39,14 +39,14 @@ def test_an_empty_list_lets_everybody_send_from_anywhere() -> None:
     assert everybody.named(["acme.example"]) == []
 
 
-def test_a_list_lets_everybody_send_from_what_it_names() -> None:
+def test_a_list_lets_everybody_send_from_the_domains_that_it_names() -> None:
     some = AllowedSenders.read("none, Acme.example,news.acme.example")
     assert some.allows("ACME.example")
     assert not some.allows("x.acme.example")
     assert some.named(["acme.example", "other.example"]) == ["acme.example"]
 
 
-def test_none_lets_nobody_send_from_elsewhere() -> None:
+def test_the_setting_none_lets_nobody_send_from_other_domains() -> None:
     assert not AllowedSenders.read("none").allows("acme.example")
 
 

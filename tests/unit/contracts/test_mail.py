@@ -179,7 +179,7 @@ def test_a_message_id_is_one_word_in_two_parts(wrong: str) -> None:
     assert refused_at(message_id=wrong) == ["message_id"]
 
 
-def test_a_mail_needs_somebody_and_something() -> None:
+def test_a_mail_needs_a_recipient_and_a_content() -> None:
     assert refused_at(to=[]) == [""]
     assert refused_at(text=None) == [""]
     assert mail(text=None, html="<p>x</p>").html == "<p>x</p>"

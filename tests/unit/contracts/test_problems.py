@@ -71,7 +71,7 @@ def test_a_problem_type_says_in_sentences_what_happened_and_what_to_do(problem: 
     assert not problem.title.endswith(".")
 
 
-def test_a_problem_that_passes_is_retryable() -> None:
+def test_a_problem_that_is_transient_is_retryable() -> None:
     # What stands between stock-data and its provider does not go away by itself.
     lasting = {"provider-blocked"}
     unavailable = {code for code, problem in problems.CATALOGUE.items() if problem.status in (503, 504)}

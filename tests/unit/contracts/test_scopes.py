@@ -14,7 +14,7 @@ def test_every_scope_has_a_meaning_in_words() -> None:
 
 
 @pytest.mark.parametrize("scope", [Scope.ADMIN, Scope.BOUNCES_WRITE, Scope.USERS_READ, Scope.USERS_WRITE])
-def test_a_member_cannot_use_what_is_for_administrators(scope: Scope) -> None:
+def test_a_member_cannot_use_the_scopes_of_administrators(scope: Scope) -> None:
     assert scopes.allowed(frozenset({scope, Scope.CHAT_READ}), is_administrator=False) == {Scope.CHAT_READ}
 
 

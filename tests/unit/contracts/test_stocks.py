@@ -98,7 +98,7 @@ def test_a_day_is_also_taken_from_an_rfc_3339_time(text: str, day: date) -> None
         "",
     ],
 )
-def test_anything_else_is_no_day(value: Any) -> None:
+def test_a_text_of_another_form_is_no_day(value: Any) -> None:
     with pytest.raises(ValidationError, match="start"):
         GetBars(symbol="A", start=value)
 

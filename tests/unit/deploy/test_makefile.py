@@ -51,7 +51,7 @@ def test_a_command_without_a_stack_says_so_in_one_line(tmp_path: Path, target: s
 
 @pytest.mark.parametrize("target", INSIDE_CONTAINERS)
 @pytest.mark.parametrize("docker_code", [0, 1])
-def test_what_asks_containers_says_in_one_line_that_there_are_none(
+def test_a_command_for_containers_says_in_one_line_that_there_are_none(
     tmp_path: Path, target: str, docker_code: int
 ) -> None:
     code, lines = make(tmp_path, target, docker_code=docker_code)

@@ -31,7 +31,7 @@ def names(pins: list[narrow.Pin]) -> list[str]:
     return [pin.name for pin in pins]
 
 
-def test_the_needs_of_a_root_are_followed_down() -> None:
+def test_the_dependencies_of_a_root_are_followed_down() -> None:
     assert names(narrow.needed(narrow.read(LOCK), ["tickwire-email"])) == ["alpha", "beta", "gamma"]
 
 
@@ -51,7 +51,7 @@ def test_both_versions_of_a_package_that_differs_by_python_are_kept() -> None:
     assert names(pins).count("numpy") == 2
 
 
-def test_no_service_carries_what_only_another_or_the_native_run_wants() -> None:
+def test_no_service_carries_packages_that_only_another_or_the_native_run_needs() -> None:
     pins = narrow.read(_lock())
     assert "numpy" not in names(
         narrow.needed(pins, ["tickwire-contracts", "tickwire-chassis", "tickwire-gateway"])
@@ -66,7 +66,7 @@ def test_no_service_carries_what_only_another_or_the_native_run_wants() -> None:
         assert kept.isdisjoint({"aiosmtpd", "honcho", "rich", "hatchling"}), service
 
 
-def test_the_lock_knows_every_direct_need_of_each_service() -> None:
+def test_the_lock_has_every_direct_dependency_of_each_service() -> None:
     # Fails when a pyproject.toml has grown since `make lock`: an image would lack that package.
     pins = narrow.read(_lock())
     for project in REPOSITORY.glob("services/*/pyproject.toml"):

@@ -33,7 +33,7 @@ def replaced(folder: Path, running: str, broken: str = "nothing") -> tuple[int, 
     return done.returncode, [up.split()[-1] for up in ups]
 
 
-def test_those_that_receive_are_replaced_before_those_that_send(tmp_path: Path) -> None:
+def test_services_that_receive_are_replaced_before_those_that_send(tmp_path: Path) -> None:
     running = "gateway gateway-2 email stock-data batch-processor postgres"
     code, services = replaced(tmp_path, running)
     assert (code, services) == (0, ["stock-data", "email", "batch-processor", "gateway", "gateway-2"])

@@ -43,7 +43,9 @@ from emailer import states
         (["cancelled"], "cancelled"),
     ],
 )
-def test_recipients_are_summed_up(recipients: list[RecipientStatus], status: EmailStatus) -> None:
+def test_the_status_of_a_mail_sums_up_its_recipients(
+    recipients: list[RecipientStatus], status: EmailStatus
+) -> None:
     assert states.summed_up(recipients) == status
 
 
@@ -58,7 +60,7 @@ def test_a_mail_has_failed_only_where_a_recipient_has(recipients: list[Recipient
     assert states.summed_up(recipients) != "failed" or "failed" in recipients
 
 
-def test_what_can_be_stored_of_a_mail_is_what_its_recipients_can_sum_up_to() -> None:
+def test_every_status_of_a_mail_is_one_that_its_recipients_can_sum_up_to() -> None:
     sums = {states.summed_up(found) for size in (1, 2) for found in combinations(states.ALL, size)}
     assert sums == set(get_args(EmailStatus))
     assert sums - {"sending"} == set(STORED_STATUSES)

@@ -52,12 +52,12 @@ def test_every_panel_is_a_graph_over_time_that_says_what_it_shows(dashboard: Any
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
 
 
-def test_a_legend_does_not_go_on_with_the_last_value_of_what_is_gone(dashboard: Any) -> None:
+def test_a_legend_does_not_keep_the_last_value_of_a_series_that_ended(dashboard: Any) -> None:
     for panel in dashboard["panels"]:
         assert panel["options"]["legend"]["calcs"] == ["last", "max"]
 
 
-def test_panels_do_not_lie_on_each_other(dashboard: Any) -> None:
+def test_panels_do_not_overlap(dashboard: Any) -> None:
     places = [panel["gridPos"] for panel in dashboard["panels"]]
     cells = [
         (x, y)
@@ -82,7 +82,7 @@ def test_every_query_goes_to_the_chosen_datasource_and_names_its_series(dashboar
             assert set(re.findall(r"\$(\w+)", target["expr"])) <= {*variables, "__rate_interval"}
 
 
-def test_every_rate_looks_at_as_much_as_the_scrapes_need(dashboard: Any) -> None:
+def test_every_rate_has_the_interval_that_the_scrapes_need(dashboard: Any) -> None:
     for panel in dashboard["panels"]:
         for target in panel["targets"]:
             expr = re.sub(r'"[^"]*"', "", target["expr"])

@@ -41,7 +41,7 @@ def test_a_wrong_port_is_named(tmp_path: Path) -> None:
     assert (code, "GATEWAY_PORT is 'eighty'" in said) == (2, True)
 
 
-def test_ports_of_what_outlived_a_killed_runner_are_no_obstacle(tmp_path: Path) -> None:
+def test_ports_of_processes_that_outlived_a_killed_runner_are_no_obstacle(tmp_path: Path) -> None:
     ports = Ports.free()
     with socket.create_server((HOST, ports.prometheus)):
         leftover = subprocess.Popen(["sleep", "60"], env={**os.environ, MARKER: str(tmp_path)})

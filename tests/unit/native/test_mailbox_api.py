@@ -76,7 +76,7 @@ async def test_a_page_is_shown_however_long_its_numbers_are(client: httpx.AsyncC
     assert (answer.status_code, answer.json()["total"]) == (200, 3)
 
 
-async def test_a_part_has_a_number(client: httpx.AsyncClient) -> None:
+async def test_a_part_that_has_no_valid_number_is_not_found(client: httpx.AsyncClient) -> None:
     for number in ("9" * 5000, "-1", "x"):
         assert (await client.get(f"/api/v1/message/latest/part/{number}")).status_code == 404
 

@@ -85,7 +85,7 @@ async def test_a_message_has_a_bounded_number_of_recipients() -> None:
     assert [message.recipients for message in store] == [("r0@example.org", "r1@example.org")]
 
 
-async def test_the_oldest_that_was_put_off_is_forgotten_first() -> None:
+async def test_the_oldest_greylisted_recipient_is_forgotten_first() -> None:
     receiver = Receiver(Store(), limits=Limits(greylisted=2))
     names = [f"RCPT TO:<greylist+{number}@example.org>" for number in range(3)]
     async with listening(receiver) as port, connected(port) as client:
@@ -99,7 +99,7 @@ async def test_the_oldest_that_was_put_off_is_forgotten_first() -> None:
         ]
 
 
-async def test_connections_beyond_the_bound_are_told_so_and_a_place_is_free_again_at_an_end() -> None:
+async def test_connections_beyond_the_bound_get_a_reply_and_a_place_is_free_again_at_an_end() -> None:
     receiver = Receiver(Store(), limits=Limits(connections=1))
     async with listening(receiver) as port, connected(port) as first:
         assert (await first.reply()).startswith("220")
@@ -124,7 +124,7 @@ async def test_messages_that_come_in_together_are_bounded() -> None:
         assert (await second.say("DATA"))[0].startswith("354")
 
 
-async def test_a_message_that_is_too_large_is_refused_in_words() -> None:
+async def test_a_message_that_is_too_large_is_refused_with_the_reason() -> None:
     async with listening(Receiver(Store())) as port, connected(port) as client:
         await client.reply()
         [_, refused] = await client.say("EHLO me", "MAIL FROM:<ada@example.org> SIZE=99999999")

@@ -27,7 +27,7 @@ def test_without_a_terminal_each_event_is_a_plain_line(output: io.StringIO) -> N
     ]
 
 
-def test_on_a_terminal_what_is_waited_for_is_named(output: io.StringIO) -> None:
+def test_on_a_terminal_the_server_that_is_waited_for_is_named(output: io.StringIO) -> None:
     progress = Progress(Console(file=output, force_terminal=True))
     with progress.waiting():
         progress(Event("postgres", "starting", "the databases"))

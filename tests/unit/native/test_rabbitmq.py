@@ -21,7 +21,7 @@ def test_each_user_gets_a_salted_hash_and_no_password() -> None:
     assert "one" not in json.dumps(merged)
 
 
-def test_only_the_administrator_is_one() -> None:
+def test_only_the_administrator_has_the_administrator_tag() -> None:
     tags = {user["name"]: user["tags"] for user in rabbitmq.with_users({}, PASSWORDS)["users"]}
     assert tags == {"gateway": "", "admin": "administrator"}
 

@@ -45,13 +45,13 @@ def test_a_setting_wins_over_a_default(tmp_path: Path) -> None:
     assert (found["EMAIL_SMTP_HOST"], found["LOG_FORMAT"]) == ("relay.example.org", "pretty")
 
 
-def test_a_secret_that_somebody_sets_counts_and_not_the_file_there_would_be(tmp_path: Path) -> None:
+def test_a_secret_that_is_set_takes_the_place_of_its_file(tmp_path: Path) -> None:
     found = environment(tmp_path, "email", variables={"EMAIL_SMTP_PASSWORD": "mine"})
     assert found["EMAIL_SMTP_PASSWORD"] == "mine"
     assert "EMAIL_SMTP_PASSWORD_FILE" not in found
 
 
-def test_a_proxy_in_between_is_what_the_services_see(tmp_path: Path) -> None:
+def test_services_connect_to_a_proxy_that_is_put_in_between(tmp_path: Path) -> None:
     found = environment(tmp_path, "email", via={"postgres": 20001, "mailbox_smtp": 20002})
     assert ":20001/emailer" in Path(found["POSTGRES_DSN_FILE"]).read_text()
     assert found["EMAIL_SMTP_PORT"] == "20002"

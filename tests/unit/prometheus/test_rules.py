@@ -65,7 +65,7 @@ def test_every_runbook_belongs_to_an_alert_and_is_in_the_list() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_runbook_has_its_four_parts_and_names_only_what_exists(page: Path) -> None:
+def test_a_runbook_has_its_four_parts_and_names_only_alerts_settings_and_files_that_exist(page: Path) -> None:
     text = page.read_text()
     assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == ["Meaning", "Impact", "Diagnosis", "Mitigation"]
     assert set(re.findall(r"\bTickwire[A-Z]\w+", text)) <= set(NAMES)

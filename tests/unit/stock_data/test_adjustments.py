@@ -27,13 +27,13 @@ def test_a_split_halves_the_price_before_it(acme: Listing) -> None:
     assert factor(daily("2012-05-02", "50")) == 1
 
 
-def test_all_is_the_adjusted_close_relative_to_the_newest_bar(acme: Listing) -> None:
+def test_the_full_factor_is_the_adjusted_close_relative_to_the_newest_bar(acme: Listing) -> None:
     factor = adjustments.factor_for("all", acme)
     assert factor(daily("2012-05-01", "100", adjusted="22.5")) == Decimal("0.45")
     assert factor(acme.newest) == 1
 
 
-def test_dividend_is_what_remains_of_all_without_the_splits(acme: Listing) -> None:
+def test_the_dividend_factor_is_the_full_factor_without_the_splits(acme: Listing) -> None:
     factor = adjustments.factor_for("dividend", acme)
     assert factor(daily("2012-05-01", "100", adjusted="22.5")) == Decimal("0.9")
     assert factor(daily("2012-05-02", "50", adjusted="22.5")) == Decimal("0.9")
@@ -58,7 +58,7 @@ def test_a_dividend_leaves_the_volume_alone() -> None:
 
 
 @given(st.lists(st.integers(2, 20), max_size=5), st.integers(0, 5))
-def test_the_split_factor_is_the_product_of_what_comes_later(ratios: list[int], passed: int) -> None:
+def test_the_split_factor_is_the_product_of_later_splits(ratios: list[int], passed: int) -> None:
     splits = tuple(split(f"2012-05-{number + 2:02}", str(ratio)) for number, ratio in enumerate(ratios))
     day = daily(f"2012-05-{passed + 1:02}").day
     factor = adjustments.split_factor(day, splits)

@@ -14,7 +14,7 @@ from stock_data.errors import InvalidCursor
 @given(
     st.dates(), st.sampled_from(["embedded", "alpaca"]), st.from_regex(r"[A-Z0-9.^=-]{1,15}", fullmatch=True)
 )
-def test_a_cursor_comes_back_as_it_went(day: date, provider: str, symbol: str) -> None:
+def test_a_cursor_is_read_back_unchanged(day: date, provider: str, symbol: str) -> None:
     cursor = Cursor(provider, symbol, "split", day)
     assert cursors.decode(cursor.encode(), symbol=symbol, adjustment="split") == cursor
 
@@ -25,14 +25,14 @@ def test_a_cursor_is_safe_in_a_url() -> None:
 
 
 @pytest.mark.parametrize(("symbol", "adjustment"), [("IBM", "raw"), ("AAPL", "split")])
-def test_a_cursor_of_another_question_is_refused(symbol: str, adjustment: str) -> None:
+def test_a_cursor_of_another_request_is_refused(symbol: str, adjustment: str) -> None:
     text = Cursor("embedded", "AAPL", "raw", date(2012, 5, 21)).encode()
     with pytest.raises(InvalidCursor):
         cursors.decode(text, symbol=symbol, adjustment=adjustment)
 
 
 @given(st.text(max_size=60))
-def test_any_other_text_is_refused_and_nothing_worse(text: str) -> None:
+def test_any_other_text_is_refused_and_raises_no_other_error(text: str) -> None:
     with pytest.raises(InvalidCursor) as caught:
         cursors.decode(text, symbol="AAPL", adjustment="raw")
     assert caught.value.errors[0].pointer == "/cursor"

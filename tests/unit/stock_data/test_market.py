@@ -125,7 +125,7 @@ async def test_a_symbol_that_only_the_broken_provider_may_know_is_not_called_unk
     assert [(error.code, error.status) for error in reply.errors] == [("provider-down", 503)]
 
 
-async def test_pages_make_up_the_whole(market: Market) -> None:
+async def test_the_pages_together_are_the_whole_range(market: Market) -> None:
     volumes: list[Decimal] = []
     cursor, pages = None, 0
     while pages == 0 or cursor:

@@ -59,7 +59,7 @@ def test_a_bar_without_another_tick_closes_when_its_minute_is_over() -> None:
     assert bars.take(NOON + timedelta(seconds=61)) == []
 
 
-def test_only_what_has_changed_is_taken_and_positions_count_what_is_taken() -> None:
+def test_only_changed_bars_are_taken_and_positions_count_the_bars_taken() -> None:
     bars = MinuteBars("7", since=NOON)
     taken = []
     for second, symbol in ((1, "A"), (2, "B"), (3, "A")):

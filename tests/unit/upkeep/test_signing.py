@@ -37,7 +37,7 @@ def test_an_image_that_was_signed_is_verified(tmp_path: Path) -> None:
         (replace(IMAGE, bill={"components": []}), "bill of materials"),
     ],
 )
-def test_another_image_is_not(tmp_path: Path, image: Image, reason: str) -> None:
+def test_an_image_that_was_not_signed_is_not_verified(tmp_path: Path, image: Image, reason: str) -> None:
     private, public = release_key(tmp_path)
     with pytest.raises(NotVerified, match=reason):
         verify(image, sign(IMAGE, private.read_bytes()), public.read_bytes())
@@ -138,7 +138,9 @@ def test_an_archive_with_another_layer_than_its_configuration_names_is_refused(t
     ("content", "reason"),
     [(b"no archive", "cannot be read"), (packed({"manifest.json": b"[]"}), "cannot be read")],
 )
-def test_what_is_no_archive_of_one_image_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_a_file_that_is_no_archive_of_one_image_is_refused(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
     file = tmp_path / "image.tar"
     file.write_bytes(content)
     with pytest.raises(UpkeepError, match=reason):

@@ -49,5 +49,5 @@ def test_an_upgrade_from_a_release_without_bundles_requires_them_off(
     assert [note for note in notes if "MESSAGE_BUNDLES=off" in note and note.startswith("email: ")]
 
 
-def test_nothing_is_to_be_heeded_with_the_same_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upgrade_with_the_same_migrations_has_no_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [note for note in noted(monkeypatch, without="") if "MESSAGE_BUNDLES" in note] == []

@@ -38,7 +38,7 @@ class Stopped(RunningChunk):
 @pytest.mark.parametrize(
     ("ended", "sizes"), [(20, [20] * 4), (30, [24, 24, 22]), (1, [7] * 14 + [1]), (49, [26, 25])]
 )
-def test_what_is_left_goes_on_in_chunks_of_what_began_in_a_turn(ended: int, sizes: list[int]) -> None:
+def test_the_rest_of_a_chunk_goes_on_in_chunks_as_large_as_a_turn_began(ended: int, sizes: list[int]) -> None:
     report = reports.of_ended(CLAIM, Stopped(ended), None, has_had_turn=True)
     assert (report.fate, [rest.items for rest in report.rests]) == ("done", sizes)
     listed = [position for rest in report.rests for position in rest.positions or ()]
@@ -48,12 +48,12 @@ def test_what_is_left_goes_on_in_chunks_of_what_began_in_a_turn(ended: int, size
 
 
 @pytest.mark.parametrize("ended", [0, 50, 99])
-def test_a_chunk_that_another_turn_ends_or_of_which_nothing_began_stays_one(ended: int) -> None:
+def test_a_chunk_that_one_more_turn_would_finish_or_that_began_nothing_stays_whole(ended: int) -> None:
     report = reports.of_ended(CLAIM, Stopped(ended), None, has_had_turn=True)
     assert (report.fate, report.rests) == ("ready", ())
 
 
-def test_what_has_not_begun_in_a_turn_does_not_wait_for_what_is_at_work() -> None:
+def test_items_that_have_not_begun_in_a_turn_do_not_wait_for_those_at_work() -> None:
     run, beyond = Stopped(10), Rest(100, 149, None, 50, 2)
     run.not_begun = list(range(30, 100))
     report = reports.of_running(CLAIM, run, beyond, begins=True, has_had_turn=True)
@@ -81,12 +81,12 @@ def test_a_chunk_at_work_stays_whole_otherwise(claim: Claim, ended: int, has_had
     assert (report.fate, report.rests, report.keeps) == ("running", (), ())
 
 
-def test_a_chunk_that_was_stopped_before_its_turn_was_over_stays_one() -> None:
+def test_a_chunk_that_was_stopped_before_its_turn_was_over_stays_whole() -> None:
     report = reports.of_ended(CLAIM, Stopped(20), None)
     assert (report.fate, report.rests) == ("ready", ())
 
 
-def test_items_that_are_tried_again_are_no_part_of_what_is_left() -> None:
+def test_items_that_are_tried_again_are_not_part_of_the_rest() -> None:
     run = Stopped(10)
     run.retries = list(range(10, 20))
     run.take().setbacks.extend(Failure(n, "unavailable", "") for n in run.retries)
@@ -96,7 +96,7 @@ def test_items_that_are_tried_again_are_no_part_of_what_is_left() -> None:
     assert [(rest.items, rest.attempt) for rest in parts] == [(20, 2)] * 4
 
 
-def test_what_is_left_of_a_chunk_whose_process_died_gives_up_its_place() -> None:
+def test_the_rest_of_a_chunk_whose_process_died_gives_up_its_place() -> None:
     run = Stopped(10)
     run.death = Death(suspects=[10], detail="")
     report = reports.of_ended(CLAIM, run, None)

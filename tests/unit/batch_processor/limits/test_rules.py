@@ -28,7 +28,7 @@ def made(name: str, **changes: object) -> Operation:
     return Operation(name=name, description="for tests", payload=None, run=_run, **changes)  # type: ignore[arg-type]
 
 
-def test_a_setting_limits_what_is_at_work_and_what_begins() -> None:
+def test_a_setting_limits_items_at_work_and_items_begun_per_second() -> None:
     assert rules.parse(" provider:alpaca=200/60, provider:alpaca=8 ,operation:http.request=5") == {
         "provider:alpaca": Limit("provider:alpaca", 8, RateLimit(items=200, per_s=60)),
         "operation:http.request": Limit("operation:http.request", 5),

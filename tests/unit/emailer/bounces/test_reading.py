@@ -54,7 +54,7 @@ def report(*fields: str, extra: str = "") -> bytes:
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_a_report_says_what_became_of_the_mail(
+def test_a_report_tells_the_outcome_of_the_mail(
     fields: tuple[str, ...], kind: BounceKind, fault: str | None
 ) -> None:
     found = reading.read(report(*fields))
@@ -118,7 +118,7 @@ def test_a_bounce_without_a_report_is_recognized_by_its_form(content: bytes, kin
         ),
     )
 )
-def test_no_message_breaks_the_reading(content: bytes) -> None:
+def test_any_message_is_read_without_an_error(content: bytes) -> None:
     found = reading.read(content)
     assert isinstance(found, Bounce)
     assert found.detail == " ".join(found.detail.split())
@@ -161,7 +161,7 @@ def test_no_message_breaks_the_reading(content: bytes) -> None:
         "lines in parts in parts",
     ],
 )
-def test_nothing_that_comes_back_costs_much_time(content: bytes) -> None:
+def test_no_message_that_comes_back_takes_long_to_read(content: bytes) -> None:
     began = time.process_time()
     reading.read(content)
     assert time.process_time() - began < 0.5

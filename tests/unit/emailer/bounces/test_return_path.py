@@ -25,7 +25,7 @@ def test_a_return_path_comes_back_whatever_case_it_is_written_in(mail: UUID, pos
 
 
 @given(st.integers(2, 56), st.sampled_from("abcdefghijklmnopqrstuvwxyz234567"))
-def test_another_character_anywhere_is_no_return_path(place: int, char: str) -> None:
+def test_a_return_path_with_another_character_anywhere_is_refused(place: int, char: str) -> None:
     address = SIGNED.address(MAIL, 3, sender=SENDER)
     changed = address[:place] + char + address[place + 1 :]
     # The last character has three bits that mean nothing.
@@ -41,7 +41,7 @@ def test_an_unsigned_address_is_no_return_path(address: str) -> None:
 
 
 @given(st.text(max_size=300))
-def test_no_text_breaks_the_reading(address: str) -> None:
+def test_any_text_is_read_without_an_error(address: str) -> None:
     assert SIGNED.read(address) is None
 
 

@@ -39,7 +39,7 @@ async def test_a_long_text_comes_whole_over_tcp(server: DnsServer) -> None:
     )
 
 
-async def test_a_name_leads_to_another(server: DnsServer) -> None:
+async def test_an_alias_is_looked_up(server: DnsServer) -> None:
     server.put("bounces.acme.example", "CNAME", "bounces.relay.example")
     assert await lookups(server).values("bounces.acme.example", "CNAME", owner_id="1") == DnsAnswer(
         ("bounces.relay.example",)

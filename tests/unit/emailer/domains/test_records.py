@@ -33,7 +33,7 @@ def expected(purpose: str) -> Expected:
     return next(record for record in records.expected(DOMAIN, RELAY) if record.purpose == purpose)
 
 
-def test_the_records_name_what_is_to_be_set_where() -> None:
+def test_the_records_say_which_value_to_set_at_which_name() -> None:
     assert [(r.type, r.name, r.value) for r in records.expected(DOMAIN, RELAY)] == [
         ("TXT", "_tickwire.acme.example", "tickwire-domain-verification=t0k3n"),
         ("TXT", "sel._domainkey.acme.example", "v=DKIM1; k=rsa; p=AAAA"),

@@ -84,7 +84,7 @@ def test_an_ambiguous_mail_is_repeated_twice_and_then_held() -> None:
     assert found[-1].due_at is None
 
 
-def test_other_attempts_keep_the_count_of_doubts() -> None:
+def test_other_attempts_keep_the_count_of_ambiguous_ones() -> None:
     answer = SmtpAnswer(Reply(451, "later"), "recipient")
     assert attempts.answered(job(doubts=2), answer, draft=DRAFT, patience=PATIENCE).doubts == 2
     assert attempts.given_back(job(doubts=2), at=NOW).doubts == 2

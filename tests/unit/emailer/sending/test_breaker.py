@@ -15,19 +15,19 @@ def test_refusals_to_many_domains_open_the_breaker() -> None:
     assert breaker.is_tripped
 
 
-def test_refusals_by_one_domain_do_not() -> None:
+def test_refusals_by_one_domain_do_not_open_the_breaker() -> None:
     breaker = RefusalBreaker(10)
     assert not any(breaker.note_refused("one.example") for _ in range(100))
 
 
-def test_refusals_among_mails_that_are_taken_do_not() -> None:
+def test_refusals_among_mails_that_are_taken_do_not_open_the_breaker() -> None:
     breaker = RefusalBreaker(10)
     for number in range(100):
         breaker.note_taken()
         assert not breaker.note_refused(f"{number}.example")
 
 
-def test_refusals_over_a_long_time_do_not() -> None:
+def test_refusals_over_a_long_time_do_not_open_the_breaker() -> None:
     clock = Clock()
     breaker = RefusalBreaker(10, clock=clock)
     for number in range(100):

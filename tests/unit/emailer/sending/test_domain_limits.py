@@ -7,7 +7,7 @@ import pytest
 from emailer.sending.domain_limits import DomainLimit, DomainLimits, Rate
 
 
-def test_a_domain_has_its_own_limits_and_every_other_one_those_of_the_star() -> None:
+def test_a_domain_has_its_own_limits_and_every_other_one_those_of_the_wildcard() -> None:
     limits = DomainLimits.read("gmail.com=4, gmail.com=100/60,*=20/1")
     assert limits.of("gmail.com") == DomainLimit(4, Rate(100, 60))
     assert limits.of("example.com") == DomainLimit(None, Rate(20, 1))
@@ -33,7 +33,7 @@ def test_an_invalid_limit_is_refused_with_its_part(text: str) -> None:
         DomainLimits.read(text)
 
 
-def test_what_has_begun_counts_for_at_least_the_period() -> None:
+def test_an_attempt_counts_for_at_least_the_period_of_its_rate() -> None:
     rate = Rate(100, 60)
     assert rate.window_s - rate.slot_s == 60
     assert Rate(1, 1).slot_s == 0.01

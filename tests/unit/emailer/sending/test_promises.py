@@ -40,7 +40,7 @@ def test_nothing_follows_a_final_state(status: RecipientStatus) -> None:
     assert promises.of_recipient(status, due_at=None, tries=1, expires_at=END) is None
 
 
-def test_a_mail_says_what_comes_first() -> None:
+def test_the_next_step_of_a_mail_is_the_earliest_of_its_recipients() -> None:
     soon, later, held = (
         Next(what="soon", by=NOW),
         Next(what="later", by=END),

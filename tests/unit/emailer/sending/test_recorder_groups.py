@@ -54,7 +54,9 @@ class NotingRecorder(OutcomeRecorder):
             self.all_written.set()
 
 
-async def test_what_comes_while_others_are_written_is_gathered_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_outcomes_that_arrive_while_others_are_written_are_gathered_into_one_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(recorder, "_GATHER_S", 0.2)
     noting = NotingRecorder()
     running = asyncio.create_task(noting.run())

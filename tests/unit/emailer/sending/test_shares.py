@@ -61,7 +61,7 @@ def test_a_domain_is_shared_by_the_owners_that_send_to_it() -> None:
 
 
 @pytest.mark.parametrize("stream", ["transactional", "bulk"])
-def test_whoever_comes_finds_room_beside_many_owners_whose_mails_do_not_end(stream: Stream) -> None:
+def test_a_new_owner_finds_room_beside_many_owners_whose_mails_do_not_end(stream: Stream) -> None:
     stuck: list[Lane] = []
     for number in range(20):
         for _ in range(10):
@@ -75,26 +75,26 @@ def test_whoever_comes_finds_room_beside_many_owners_whose_mails_do_not_end(stre
     assert divide(shares(stuck), Lane(stream, "new", "other.example"))["new"] > 0
 
 
-def test_what_one_claim_has_taken_of_a_stream_counts_for_the_next_stream() -> None:
+def test_mails_that_one_claim_has_taken_of_a_stream_count_for_the_next_stream() -> None:
     found = shares()
     found.note([claimed(lane) for lane in lanes("press", 10) for _ in range(20)])
     assert divide(found, *lanes("press", 10, stream="bulk")) == {}
     assert found.room("bulk") == SIZE // 2
 
 
-def test_the_domain_with_the_fewest_in_hand_comes_first() -> None:
+def test_the_domain_with_the_fewest_mails_in_hand_comes_first() -> None:
     busy, idle = lanes("press", 2)
     found = shares([busy] * 60)
     given = found.divide([busy, idle], most_of_domain=lambda _: 400, is_quick=lambda _: False)
     assert given[idle] > given[busy] > 0
 
 
-def test_an_owner_takes_no_more_in_small_bites() -> None:
+def test_an_owner_takes_no_more_by_many_small_claims() -> None:
     assert divide(shares(lanes("press", 10) * 13), *lanes("press", 10)) == {}
     assert divide(shares(lanes("press", 10) * 10), *lanes("press", 10))["press"] == 75
 
 
-def test_bytes_are_shared_as_they_count_in_hand_and_each_mail_counts_once() -> None:
+def test_bytes_are_shared_by_the_bytes_in_hand_and_each_mail_counts_once() -> None:
     found = shares(held_bytes={"press": 6 << 20})
     assert found.bytes_for(["press"]) == ((26 << 20) // COPIES, {"press": (8 << 20) // COPIES})
     row = claimed(lanes("press", 1)[0], size_bytes=4 << 20)

@@ -155,7 +155,7 @@ async def test_waiting_jobs_can_be_given_back() -> None:
     assert await taken(turns) == []
 
 
-async def test_a_free_connection_wakes_who_waits() -> None:
+async def test_a_free_connection_wakes_a_waiting_job() -> None:
     turns = Turns(1)
     turns.put(job())
     turns.put(job())
@@ -263,7 +263,7 @@ async def test_a_mail_with_uploads_begins_when_there_is_room_and_others_do_not_s
     assert left == [first.mail.id]
 
 
-async def test_bulk_mail_leaves_some_of_what_doubtful_domains_may_have_to_transactional_mail() -> None:
+async def test_bulk_mail_leaves_some_connections_for_doubtful_domains_to_transactional_mail() -> None:
     turns = Turns(8)
     for number in range(8):
         turns.put(job(f"{number}.example", owner=f"{number}", stream="bulk"))

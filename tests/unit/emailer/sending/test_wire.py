@@ -44,7 +44,7 @@ async def test_replies_are_waited_for() -> None:
     assert await waiting == [Reply(250, "one"), Reply(251, "two")]
 
 
-async def test_an_early_end_gives_what_has_come_and_then_fails() -> None:
+async def test_a_connection_that_ends_early_returns_the_replies_so_far_and_then_fails() -> None:
     wire = Wire()
     waiting = asyncio.create_task(wire.replies(3, timeout_s=5))
     await asyncio.sleep(0)

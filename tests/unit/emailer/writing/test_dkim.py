@@ -91,7 +91,7 @@ def test_any_text_is_signed_as_receivers_read_it(subject: str, text: str) -> Non
         (b"Subject:", b"Subject: Other\r\nSubject:"),
     ],
 )
-def test_a_change_of_what_readers_see_breaks_them(before: bytes, after: bytes) -> None:
+def test_a_change_that_readers_see_breaks_both_signatures(before: bytes, after: bytes) -> None:
     message = written(Letter(SENDER, "Hello", (READER,), text="Hi", headers=ONE_CLICK))
     # Behind the signatures: they name the fields, and their letters are those of chance.
     signed = message.index(b"\r\nFrom:")
@@ -108,13 +108,13 @@ def _verdict_of_each(message: bytes) -> list[bool]:
         return [False]
 
 
-def test_white_space_that_relays_change_does_not() -> None:
+def test_white_space_that_relays_change_breaks_no_signature() -> None:
     message = written(Letter(SENDER, "Hello", (READER,), text="Hi there"))
     assert verdicts(message.replace(b"Subject: Hello", b"SUBJECT:  Hello ")) == [True, True]
     assert verdicts(message.replace(b"Hi there", b"Hi   there  ") + b"\r\n\r\n") == [True, True]
 
 
-def test_the_signature_covers_what_decides_what_a_mail_is() -> None:
+def test_the_signature_covers_the_headers_that_identify_a_mail() -> None:
     message = written(Letter(SENDER, "Hello", (READER,), text="Hi", headers=ONE_CLICK))
     unfolded = re.sub(rb"\r\n[ \t]+", b"", message)
     found = re.search(rb" ?h=([^;]+);", unfolded)

@@ -35,7 +35,7 @@ def test_a_plain_command_is_due_at_once_and_ends_in_time() -> None:
     assert accepted.letter.sender.address == "no-reply@example.com"
 
 
-def test_a_time_of_its_own_moves_both_ends() -> None:
+def test_a_time_to_send_at_moves_the_due_time_and_the_expiry() -> None:
     accepted = accept(send_at=NOW + timedelta(days=2))
     assert accepted.due_at == NOW + timedelta(days=2)
     assert accepted.expires_at == NOW + timedelta(days=2, hours=1)

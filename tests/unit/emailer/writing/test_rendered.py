@@ -90,7 +90,7 @@ async def test_a_mail_that_is_to_be_signed_is_written_before_its_turn() -> None:
 
 
 @pytest.mark.parametrize("recipients", [1, 20])
-async def test_what_could_not_be_signed_ahead_is_written_anew_at_its_turn(recipients: int) -> None:
+async def test_a_mail_that_could_not_be_signed_ahead_is_written_anew_at_its_turn(recipients: int) -> None:
     fails = [True]
 
     async def once(mail: StoredMail) -> bytes:
@@ -137,7 +137,7 @@ async def test_a_caller_that_is_cancelled_leaves_the_rendering_to_the_others() -
     assert b"Subject: Hello" in await second
 
 
-async def test_bytes_that_are_forgotten_are_brought_again() -> None:
+async def test_bytes_that_are_forgotten_are_fetched_again() -> None:
     rendered, one = RenderedMails(as_it_is, as_it_is, written), with_upload()
     rendered.hold(one)
     first = await rendered.content(one)

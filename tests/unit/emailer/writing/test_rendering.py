@@ -68,14 +68,14 @@ def test_the_usual_headers_are_there() -> None:
     assert content(message) == "Hi\n"
 
 
-def test_replies_may_go_to_several() -> None:
+def test_replies_may_go_to_several_addresses() -> None:
     letter = Letter(
         SENDER, "Hello", (READER,), reply_to=(READER, ParsedAddress("B", "b@example.com")), text="Hi"
     )
     assert read(letter)["reply-to"] == "reader@example.com, B <b@example.com>"
 
 
-def test_a_mail_to_hidden_readers_says_so() -> None:
+def test_a_mail_to_hidden_recipients_is_addressed_to_undisclosed_recipients() -> None:
     assert read(Letter(SENDER, "Hello", text="Hi"))["to"] == "undisclosed-recipients:;"
 
 
@@ -131,7 +131,7 @@ def test_an_inline_file_without_html_is_an_ordinary_attachment() -> None:
     assert [part.get_filename() for part in message.iter_attachments()] == ["a.txt"]
 
 
-def test_a_long_list_of_readers_is_folded_and_complete() -> None:
+def test_a_long_list_of_recipients_is_folded_and_complete() -> None:
     readers = tuple(ParsedAddress(f"Reader {n}", f"reader-{n}@example.com") for n in range(300))
     message = read(Letter(SENDER, "Hello", readers, text="Hi"))
     found = message["to"].addresses

@@ -30,7 +30,7 @@ async def text(client: httpx.AsyncClient, path: str) -> str:
 
 
 @pytest.mark.parametrize(("path", "content_type"), PATHS.items())
-async def test_every_file_is_served_to_everybody_and_known_again(
+async def test_every_file_is_served_without_a_key_and_is_304_when_known(
     client: httpx.AsyncClient, path: str, content_type: str
 ) -> None:
     first = await client.get(path, headers={"authorization": ""})

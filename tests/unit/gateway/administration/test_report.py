@@ -177,7 +177,7 @@ def test_a_line_above_its_limit_is_a_reason_and_only_at_this_moment() -> None:
     assert of("email", before)["state"] == "ok"
 
 
-def test_other_targets_are_neighbours() -> None:
+def test_targets_that_are_no_services_are_listed_as_neighbours() -> None:
     targets = [up("rabbitmq", job="rabbitmq"), up("rabbitmq", 0, job="rabbitmq-detailed"), up("prometheus")]
     neighbours = report.document(findings(up=targets))["neighbours"]
     assert {one["service"]: one["state"] for one in neighbours} == {"rabbitmq": "warn", "prometheus": "ok"}

@@ -22,7 +22,7 @@ async def listening(gateway: Gateway, who: Access, **options: object) -> Client:
     return client
 
 
-async def test_each_owner_hears_its_own_firings_on_a_channel_of_the_same_name(
+async def test_each_owner_receives_its_own_firings_on_a_channel_of_the_same_name(
     gateway: Gateway, ann: Access, bob: Access
 ) -> None:
     of_ann, of_bob = await listening(gateway, ann), await listening(gateway, bob)
@@ -111,7 +111,9 @@ async def test_a_gap_is_shown_when_stock_data_is_back(gateway: Gateway, ann: Acc
     assert gateway.firings.reads == reads
 
 
-async def test_after_an_interruption_what_was_not_heard_is_looked_for(gateway: Gateway, ann: Access) -> None:
+async def test_firings_that_were_missed_during_an_interruption_are_fetched(
+    gateway: Gateway, ann: Access
+) -> None:
     client = await listening(gateway, ann)
     gateway.firings.fire(ann.principal.owner_id)
     await gateway.alerts.look()
@@ -121,7 +123,7 @@ async def test_after_an_interruption_what_was_not_heard_is_looked_for(gateway: G
     assert client.offsets() == [1]
 
 
-async def test_without_listeners_nothing_is_asked_for(gateway: Gateway, ann: Access) -> None:
+async def test_without_listeners_no_firings_are_fetched(gateway: Gateway, ann: Access) -> None:
     client, owner = await listening(gateway, ann), ann.principal.owner_id
     await client.ask(unsubscribe={"channel": "alerts"})
     reads = gateway.firings.reads

@@ -48,7 +48,7 @@ def test_items_are_a_list_of_at_least_one(items: Any) -> None:
     "change",
     [{"delay_s": -1}, {"delay_s": 31 * 86_400}, {"priority": 10}, {"unique_key": ""}, {"surprise": 1}],
 )
-def test_a_task_refuses_what_is_out_of_bounds(change: dict[str, Any]) -> None:
+def test_a_task_refuses_values_that_are_out_of_bounds(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         TaskInput.model_validate({"operation": "echo", **change})
 

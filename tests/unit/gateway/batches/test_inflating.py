@@ -43,7 +43,7 @@ async def test_a_body_that_is_not_gzip_to_its_end_is_refused(broken: bytes) -> N
         await unpacked([broken])
 
 
-async def test_the_limit_holds_for_what_is_unpacked() -> None:
+async def test_the_limit_applies_to_the_unpacked_bytes() -> None:
     assert await unpacked([gzip.compress(LINES)], limit=len(LINES)) == LINES
     with pytest.raises(PayloadTooLarge, match="when it is unpacked"):
         await unpacked([gzip.compress(LINES)], limit=len(LINES) - 1)

@@ -136,7 +136,7 @@ async def test_a_payload_that_does_not_fit_is_refused_before_anything_is_promise
     assert [error.pointer for error in refused.value.errors] == ["/payload/n"]
 
 
-async def test_the_payload_of_the_task_that_follows_is_compared_too() -> None:
+async def test_the_payload_of_the_task_that_follows_is_validated_too() -> None:
     catalogue = Announced().catalogue()
     following = FollowUpInput(operation="checked", payload={"n": 0})
     with pytest.raises(InvalidInput) as refused:

@@ -151,7 +151,7 @@ def test_an_upload_goes_on_where_an_earlier_part_of_it_ended() -> None:
 
 
 @pytest.mark.parametrize("nothing", [b"", b"\n", b" \n\r\n"])
-def test_an_upload_of_nothing_is_refused(nothing: bytes) -> None:
+def test_an_empty_upload_is_refused(nothing: bytes) -> None:
     with pytest.raises(InvalidInput, match="no items"):
         cut_all(Cutter(), nothing)
 
@@ -192,7 +192,7 @@ async def test_the_event_loop_is_not_held_up_by_large_parts_of_many_uploads(toge
     assert rounds >= 80 * together
 
 
-def test_a_message_is_what_the_contract_says() -> None:
+def test_a_message_fits_its_contract() -> None:
     outgoing = uploads.message(
         UUID(int=5), "7", 1000, [b'{"custom_id":"a","payload":[1]}', b'{"payload":null}']
     )

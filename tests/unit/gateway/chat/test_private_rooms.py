@@ -64,7 +64,7 @@ async def test_the_right_to_post_is_that_of_the_member(gateway: Gateway) -> None
     assert (await gateway.chat.post("board", MANAGER, {"text": "x"})).offset == 1
 
 
-async def test_a_removed_member_is_notified_and_hears_nothing_more_on_any_gateway(
+async def test_a_removed_member_is_notified_and_receives_nothing_more_on_any_gateway(
     gateway: Gateway, other_gateway: Gateway, rooms: Rooms
 ) -> None:
     stays, goes = await client_of(gateway, WRITER), await client_of(other_gateway, READER)
@@ -80,7 +80,7 @@ async def test_a_removed_member_is_notified_and_hears_nothing_more_on_any_gatewa
     assert (await goes.ask(subscribe={"channel": "chat:board"}))["code"] == 102
 
 
-async def test_a_removal_that_was_not_heard_ends_the_subscription_at_the_next_look(
+async def test_a_removal_whose_announcement_was_lost_ends_the_subscription_at_the_next_check(
     gateway: Gateway, other_gateway: Gateway, exchange: Exchange, rooms: Rooms
 ) -> None:
     goes = await client_of(other_gateway, READER)

@@ -102,7 +102,7 @@ async def test_posts_at_the_same_time_are_shown_in_the_order_of_their_offsets(ga
     assert [offset for offset, _ in heard] == list(range(1, 51))
 
 
-async def test_following_begins_where_the_room_stands(gateway: Gateway) -> None:
+async def test_a_follower_begins_at_the_present_offset_of_the_room(gateway: Gateway) -> None:
     await say(gateway, "old")
     heard = listen(gateway)
     assert await gateway.chat.follow("lobby", ANN) == Position("epoch-1", 1)
@@ -140,7 +140,7 @@ async def test_without_the_broker_a_message_is_stored_and_shown_here(
     assert len(rooms.messages) == 1
 
 
-async def test_an_announcement_is_no_failure_while_the_database_is_away(
+async def test_an_announcement_raises_no_error_while_the_database_is_away(
     gateway: Gateway, other_gateway: Gateway, exchange: Exchange, rooms: Rooms
 ) -> None:
     there = listen(other_gateway)
@@ -190,7 +190,7 @@ async def test_a_message_sent_again_under_its_id_is_the_same_message(gateway: Ga
         {"text": "x", "id": "i" * 65},
     ],
 )
-async def test_a_message_is_an_object_with_a_text_of_some_length(gateway: Gateway, data: Any) -> None:
+async def test_a_message_is_an_object_with_a_text_of_bounded_length(gateway: Gateway, data: Any) -> None:
     with pytest.raises(InvalidInput):
         await gateway.chat.post("lobby", ANN, data)
 

@@ -24,7 +24,7 @@ async def test_a_known_version_is_304_without_the_headers_of_a_body(client: http
         ("*", 200, ""),
     ],
 )
-async def test_a_change_wants_to_know_the_version_that_was_read(
+async def test_a_change_must_name_the_version_that_was_read(
     client: httpx.AsyncClient, if_match: str | None, status: int, code: str
 ) -> None:
     headers = {} if if_match is None else {"if-match": if_match}
@@ -52,7 +52,7 @@ async def test_a_condition_that_a_change_would_ignore_is_refused(
         assert_problem(answer, 400, "precondition-not-supported")
 
 
-async def test_a_value_whose_answer_is_declared_with_a_tag_has_that_of_its_content(
+async def test_an_answer_that_is_declared_with_a_tag_has_the_tag_of_its_content(
     client: httpx.AsyncClient,
 ) -> None:
     etag = (await client.get("/things?name=a")).headers["etag"]

@@ -25,6 +25,6 @@ async def test_a_part_that_failed_is_named_and_the_others_come() -> None:
     assert (came, failed) == ({"a": 1, "c": 1}, {"b": away})
 
 
-async def test_a_fault_of_ours_is_no_missing_part() -> None:
+async def test_a_bug_is_not_reported_as_a_missing_part() -> None:
     with pytest.raises(KeyError):
         await gather({"a": answer(), "b": fail(KeyError("x"))})

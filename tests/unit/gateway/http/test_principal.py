@@ -11,7 +11,7 @@ from gateway.http.principal import Principal
 MEMBER = Principal(2, "Ann", "member", "k", frozenset({Scope.QUOTES_READ}))
 
 
-def test_a_caller_may_do_what_its_rights_say_and_nothing_else() -> None:
+def test_a_caller_may_do_only_what_its_rights_allow() -> None:
     assert MEMBER.may(Scope.QUOTES_READ)
     assert not MEMBER.may(Scope.EMAILS_SEND)
     assert (MEMBER.owner_id, MEMBER.is_admin) == ("2", False)

@@ -79,7 +79,9 @@ def test_the_credential_is_a_bearer_token_or_an_api_key(
         ({"request-timeout": "2", "prefer": "wait=9"}, 1.9, 2),
     ],
 )
-def test_the_deadline_is_what_the_caller_asks_for(headers: dict[str, str], low: float, high: float) -> None:
+def test_the_deadline_is_the_time_that_the_caller_asks_for(
+    headers: dict[str, str], low: float, high: float
+) -> None:
     assert low <= reading.deadline(request(headers), 5, since=100).at - 100 <= high
 
 

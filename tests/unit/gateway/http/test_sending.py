@@ -97,7 +97,7 @@ async def test_all_owners_together_have_a_bounded_number_of_streams_and_bytes(ro
         await client.read()
 
 
-async def test_small_answers_event_streams_and_what_is_for_all_need_no_room(rooms: Sending) -> None:
+async def test_small_answers_event_streams_and_public_answers_need_no_room(rooms: Sending) -> None:
     events = Reply(rows(), 200, EVENT_STREAM)
     for owner_id, reply in (("", Reply(PAGE, 200)), ("1", Reply(b"{}\n", 200)), ("1", events)):
         clients = [Client(rooms, reply, owner_id) for _ in range(50)]

@@ -62,7 +62,7 @@ async def test_a_method_that_nobody_knows_is_501(client: httpx.AsyncClient) -> N
     assert_problem(await client.request("FOO", "/things"), 501, "method-not-implemented")
 
 
-async def test_options_tell_the_methods_of_a_path(client: httpx.AsyncClient) -> None:
+async def test_options_lists_the_methods_of_a_path(client: httpx.AsyncClient) -> None:
     answer = await client.options("/things")
     assert (answer.status_code, answer.content) == (204, b"")
     assert {"GET", "HEAD", "POST", "OPTIONS"} <= set(answer.headers["allow"].split(", "))
@@ -150,7 +150,7 @@ async def test_a_deadline_that_was_over_elsewhere_is_504() -> None:
     assert_problem(await failing(DeadlineExceeded("Too late.")), 504, "deadline-exceeded")
 
 
-async def test_an_unexpected_error_is_500_and_tells_nothing_of_it() -> None:
+async def test_an_unexpected_error_is_500_and_reveals_no_detail() -> None:
     answer = await failing(RuntimeError("the password is swordfish"))
     assert_problem(answer, 500, "internal")
     assert "swordfish" not in answer.text

@@ -103,7 +103,7 @@ async def test_a_bad_token_is_refused_with_the_reason(
     assert 'error="invalid_token"' in refused.value.headers["www-authenticate"]
 
 
-async def test_a_good_token_says_who_it_is_and_what_it_grants(tokens: AccessTokens, issuer: Issuer) -> None:
+async def test_a_valid_token_tells_its_subject_and_its_scopes(tokens: AccessTokens, issuer: Issuer) -> None:
     claims = await tokens.verify(
         issuer.token("ann", scope="quotes:read openid", groups=["ops", "all"], name="Ann", lasts_s=300)
     )

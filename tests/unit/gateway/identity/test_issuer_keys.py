@@ -41,7 +41,7 @@ async def test_a_new_key_is_found_when_the_first_token_names_it(eager: IssuerKey
     assert await eager.find("one", "RS256") is None, "the issuer has withdrawn it"
 
 
-async def test_no_number_of_keys_that_do_not_exist_makes_many_questions(
+async def test_any_number_of_keys_that_do_not_exist_makes_few_requests(
     keys: IssuerKeys, issuer: Issuer
 ) -> None:
     assert await keys.find("one", "RS256") is not None
@@ -49,7 +49,7 @@ async def test_no_number_of_keys_that_do_not_exist_makes_many_questions(
     assert issuer.asked == 1
 
 
-async def test_tokens_that_come_together_share_one_question(keys: IssuerKeys, issuer: Issuer) -> None:
+async def test_tokens_that_come_together_share_one_request(keys: IssuerKeys, issuer: Issuer) -> None:
     issuer.may_answer.clear()
     waiting = [asyncio.create_task(keys.find("one", "RS256")) for _ in range(50)]
     await asyncio.sleep(0)
@@ -65,7 +65,7 @@ async def test_while_the_issuer_is_away_its_keys_stay_good(eager: IssuerKeys, is
     assert await eager.find("one", "RS256") is not None
 
 
-async def test_a_key_without_an_id_is_meant_by_tokens_without_one(eager: IssuerKeys, issuer: Issuer) -> None:
+async def test_a_key_without_an_id_is_used_for_tokens_without_one(eager: IssuerKeys, issuer: Issuer) -> None:
     issuer.keys = [public_jwk(rsa_key("one"))]
     assert await eager.find(None, "RS256") is not None
     issuer.keys = [public_jwk(rsa_key("one"), kid="a"), public_jwk(rsa_key("two"), kid="b")]
@@ -99,7 +99,7 @@ async def test_keys_for_other_uses_or_with_a_secret_are_not_used(keys: IssuerKey
         {"discovered": {"jwks_uri": None}},
     ],
 )
-async def test_without_keys_from_the_issuer_nothing_is_said_of_a_token(
+async def test_without_keys_from_the_issuer_a_token_is_neither_accepted_nor_refused(
     keys: IssuerKeys, issuer: Issuer, broken: dict[str, object]
 ) -> None:
     for name, value in broken.items():
@@ -146,5 +146,5 @@ async def _asked(issuer: Issuer) -> bool:
         ("ftp://127.0.0.1", False),
     ],
 )
-def test_keys_are_fetched_where_nobody_can_change_them_on_the_way(url: str, expected: bool) -> None:
+def test_keys_are_fetched_only_where_nobody_can_change_them_on_the_way(url: str, expected: bool) -> None:
     assert is_safe(url) is expected

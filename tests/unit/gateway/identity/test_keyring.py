@@ -17,7 +17,7 @@ from support.doubles.key_table import PEPPER, Database
 from support.waiting import until
 
 
-async def test_a_good_key_is_its_owner(ring: KeyRing, database: Database) -> None:
+async def test_a_valid_key_identifies_its_owner(ring: KeyRing, database: Database) -> None:
     key = keys.new_key()
     principal = database.add(key)
     assert await ring.authenticate(str(key)) == principal

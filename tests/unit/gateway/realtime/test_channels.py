@@ -105,7 +105,7 @@ async def test_work_is_seen_by_its_owner_only(gateway: Gateway, ann: Access, kin
 
 
 @pytest.mark.parametrize("kind", KINDS.values())
-async def test_each_kind_is_guarded_by_its_scope(gateway: Gateway, nobody: Access, kind: Any) -> None:
+async def test_each_kind_of_channel_needs_its_scope(gateway: Gateway, nobody: Access, kind: Any) -> None:
     argument = {"symbol": ":AAPL", "room": ":lobby", "id": f":{uuid4()}", "": ""}[kind.argument]
     with pytest.raises(Forbidden) as error:
         await gateway.channels.join(nobody, channel_of(kind.name + argument), None)

@@ -8,7 +8,7 @@ from chassis.errors import Overloaded
 from gateway.realtime.connection_limit import ConnectionLimit
 
 
-def test_no_more_connections_than_fit_and_one_owner_has_a_share() -> None:
+def test_connections_are_limited_in_total_and_by_owner() -> None:
     limit = ConnectionLimit(total=4, per_owner=3)
     places = [limit.take("1") for _ in range(3)]
     with pytest.raises(Overloaded) as refused:

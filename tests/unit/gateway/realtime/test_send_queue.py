@@ -159,7 +159,7 @@ def test_quotes_never_overflow(peer: Peer) -> None:
     assert peer.overflows == 0
 
 
-def test_nothing_comes_of_a_forgotten_channel(peer: Peer) -> None:
+def test_a_forgotten_channel_sends_nothing_more(peer: Peer) -> None:
     peer.tick(1, interval_s=9)
     peer.tick(2, interval_s=9)
     peer.queue.forget("q")

@@ -23,7 +23,7 @@ from gateway.realtime.session import CONNECT_WITHIN_S, PING_S
 from support.doubles.realtime import Client, Exchange, Gateway, Rooms, connected, say
 
 
-async def test_connect_tells_who_the_connection_is_and_how_often_it_is_pinged(
+async def test_the_reply_to_connect_names_the_connection_and_how_often_it_is_pinged(
     gateway: Gateway, ann: Access
 ) -> None:
     gateway.callers["good"] = ann
@@ -245,7 +245,7 @@ async def test_a_bounded_token_cannot_call_operations(gateway: Gateway, ann: Acc
     assert (await client.ask(rpc={"method": "getMe"}))["code"] == 103
 
 
-async def test_an_operation_is_called_as_the_caller(gateway: Gateway, ann: Access) -> None:
+async def test_an_operation_is_called_with_the_rights_of_the_caller(gateway: Gateway, ann: Access) -> None:
     async def call(principal: Principal, name: str, params: Any) -> Any:
         return [principal.user_name, name, params, shares.current.get()]
 
@@ -255,7 +255,7 @@ async def test_an_operation_is_called_as_the_caller(gateway: Gateway, ann: Acces
     assert answer == {"data": ["Ann", "getQuote", {"symbol": "A"}, ann.principal.owner_id]}
 
 
-async def test_a_connection_that_does_not_say_who_it_is_is_closed(gateway: Gateway) -> None:
+async def test_a_connection_that_does_not_authenticate_is_closed(gateway: Gateway) -> None:
     client = Client(gateway, None)
     client.session.tick(time.monotonic() + CONNECT_WITHIN_S - 1)
     assert client.closed == []
@@ -291,7 +291,7 @@ async def test_while_the_database_is_away_a_command_is_a_temporary_error(
     assert await client.ask(publish={"channel": "chat:lobby", "data": {"text": "x"}}) == {}
 
 
-def test_every_command_is_declared_once_with_what_a_document_needs() -> None:
+def test_every_command_is_declared_once_with_all_that_its_documentation_needs() -> None:
     for name, command in COMMANDS.items():
         assert (command.name, command.summary[-1]) == (name, ".")
         assert command.arguments.model_json_schema()

@@ -31,7 +31,7 @@ async def test_at_most_two_hundred_channels_may_be_subscribed_to_at_once(
     assert gateway.hub.counts() == {}
 
 
-async def test_a_subscriber_gets_the_position_and_what_is_published_afterwards(client: Client) -> None:
+async def test_a_subscriber_gets_the_position_and_all_later_publications(client: Client) -> None:
     assert await client.ask(subscribe={"channel": "chat:lobby"}) == {
         "recoverable": True,
         "positioned": True,

@@ -49,7 +49,7 @@ NAMES = st.none() | st.frozensets(st.text(max_size=20), max_size=4)
 
 
 @given(st.builds(Grant, st.text(max_size=20), st.integers(2, 2**40), NAMES, NAMES))
-def test_a_token_says_what_was_signed(grant: Grant) -> None:
+def test_a_token_is_read_back_as_it_was_signed(grant: Grant) -> None:
     assert tokens.read(KEYS, tokens.sign(KEYS[0], grant), now=1) == grant
 
 

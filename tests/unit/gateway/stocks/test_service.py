@@ -132,7 +132,9 @@ async def test_a_caller_that_gives_up_does_not_take_the_answer_from_the_others(
     assert len(rpc.questions) == 1
 
 
-async def test_only_what_is_not_fresh_is_asked_for(service: StockService, book: QuoteBook, rpc: Rpc) -> None:
+async def test_only_quotes_that_are_not_fresh_are_requested(
+    service: StockService, book: QuoteBook, rpc: Rpc
+) -> None:
     book.push([quote("AAPL", 9)])
     found = await service.quotes(["MSFT", "AAPL", "NOPE"], Deadline.after(5))
     assert rpc.questions == [["MSFT", "NOPE"]]

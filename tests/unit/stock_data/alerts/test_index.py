@@ -140,7 +140,7 @@ class Counted(Decimal):
     __hash__ = Decimal.__hash__
 
 
-def test_a_tick_costs_what_it_reaches_and_not_what_is_watched() -> None:
+def test_a_tick_costs_time_for_alerts_that_it_reaches_and_not_for_all_that_are_watched() -> None:
     costs = []
     for size in (10, 10_000):
         index = index_of(

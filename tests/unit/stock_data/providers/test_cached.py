@@ -25,7 +25,7 @@ def cached(provider: Counting, clock: Clock) -> CachedQuotes:
     return CachedQuotes(provider, ttl_s=2, timeout_s=5, clock=clock)
 
 
-async def test_a_quote_is_asked_once_while_it_is_fresh(
+async def test_a_quote_is_requested_once_while_it_is_fresh(
     cached: CachedQuotes, provider: Counting, clock: Clock
 ) -> None:
     for _ in range(3):
@@ -36,7 +36,7 @@ async def test_a_quote_is_asked_once_while_it_is_fresh(
     assert provider.asked == [["A", "B"], ["A"]]
 
 
-async def test_only_what_is_missing_is_asked(cached: CachedQuotes, provider: Counting) -> None:
+async def test_only_missing_symbols_are_requested(cached: CachedQuotes, provider: Counting) -> None:
     await cached.quotes(["A"], Deadline.after(5))
     found = await cached.quotes(["A", "B"], Deadline.after(5))
     assert provider.asked == [["A"], ["B"]]

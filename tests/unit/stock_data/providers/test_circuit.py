@@ -61,7 +61,7 @@ def test_a_refused_key_or_a_block_page_closes_the_way_for_a_minute(
 
 
 @pytest.mark.parametrize("error", [NotEntitled(), BadData()])
-def test_a_failure_of_one_question_says_nothing_of_the_next(circuit: Circuit, error: ProviderFailure) -> None:
+def test_a_failure_of_one_request_does_not_open_the_circuit(circuit: Circuit, error: ProviderFailure) -> None:
     circuit.failed(error)
     assert not is_open(circuit)
 

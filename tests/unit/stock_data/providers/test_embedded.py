@@ -60,7 +60,7 @@ def bench() -> Bench:
     return Bench()
 
 
-async def test_the_feeds_last_value_is_the_quote(bench: Bench) -> None:
+async def test_the_last_value_of_the_feed_is_the_quote(bench: Bench) -> None:
     tick = Quote(
         symbol="ACME",
         price=Decimal("10.50"),

@@ -81,7 +81,7 @@ async def test_an_unknown_symbol_is_an_answer() -> None:
     assert provider.asked == 2
 
 
-async def test_only_what_somebody_can_mend_is_logged_as_an_error() -> None:
+async def test_only_failures_that_an_operator_can_fix_are_logged_as_errors() -> None:
     with structlog.testing.capture_logs() as logs:
         for error in (AuthFailed("wrong key"), UpstreamDown("no line"), NotOffered("no search")):
             with pytest.raises(type(error)):

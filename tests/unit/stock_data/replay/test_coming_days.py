@@ -62,7 +62,7 @@ async def test_twenty_days_go_on_without_a_database(harm: str, monkeypatch: pyte
     await days.close()
 
 
-async def test_an_outage_longer_than_that_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_replay_waits_for_a_database_that_is_away_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coming_days, "_PAUSE_S", 0.01)
     history = History(200)
     history.is_away = True

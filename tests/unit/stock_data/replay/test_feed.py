@@ -92,7 +92,7 @@ async def test_days_are_played_over_and_over(wire: Wire, board: Board) -> None:
     assert replayed_days(wire)[:5] == [21, 22, 23, 21, 22]
 
 
-async def test_a_tick_is_as_of_the_moment_it_is_sent(wire: Wire, board: Board) -> None:
+async def test_a_tick_has_the_time_at_which_it_is_sent(wire: Wire, board: Board) -> None:
     async with playing(feed_of(wire, board, ReplaySpeed(23_400, ticks_per_s=10))):
         await until(lambda: len(wire.messages) >= 3)
     for before, quote in zip(wire.sent_at, wire.quotes[1:], strict=False):
@@ -208,7 +208,7 @@ async def test_a_place_that_takes_too_long_to_find_is_left_for_the_next_day(
     assert replayed_days(wire)[0] == 22
 
 
-async def test_the_feed_ends_when_it_hears_a_later_leader(wire: Wire, board: Board) -> None:
+async def test_the_feed_ends_when_it_receives_ticks_of_a_later_leader(wire: Wire, board: Board) -> None:
     feed = feed_of(wire, board)
     task = asyncio.create_task(feed.run(Term(7, None)))
     await until(lambda: wire.quotes)

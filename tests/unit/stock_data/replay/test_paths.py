@@ -28,7 +28,7 @@ def days(draw: st.DrawFn) -> DailyBar:
 
 @given(days(), st.integers(FEWEST_TICKS, 300))
 @settings(max_examples=200)
-def test_a_path_is_its_day(bar: DailyBar, count: int) -> None:
+def test_a_path_has_the_prices_and_the_volume_of_its_day(bar: DailyBar, count: int) -> None:
     ticks = list(path("ACME", bar, count))
     prices = [tick.price for tick in ticks]
     assert len(ticks) == count
@@ -54,7 +54,7 @@ def test_a_path_is_the_same_every_time(bar: DailyBar, count: int) -> None:
     assert list(path("ACME", bar, count)) == list(path("ACME", bar, count))
 
 
-def test_the_path_of_another_symbol_is_another() -> None:
+def test_the_path_of_another_symbol_is_different() -> None:
     assert _prices(path("AAPL", BAR, 100)) != _prices(path("MSFT", BAR, 100))
 
 
