@@ -179,14 +179,17 @@ class Walk:
         return answer
 
     def address(self, path: str, operation: dict[str, Any]) -> str:
-        """Return `path` with the id of what was made before, or with the examples of its parameters."""
-        location = self.location(path)
-        if location is not None:
-            return location + path.partition("}")[2]
+        """Return `path` with the examples of its parameters, the first replaced by what was made."""
+        named = path
         for parameter in operation["parameters"]:
             if parameter.get("in") == "path":
-                path = path.replace(f"{{{parameter['name']}}}", str(parameter["example"]))
-        return path
+                named = named.replace(f"{{{parameter['name']}}}", str(parameter["example"]))
+        location = self.location(path)
+        if location is None or any(f"{named}/".startswith(f"{made}/") for made in self.made):
+            return named
+        # The first id of the path is another one, the others stay.
+        _, slash, rest = named.removeprefix(path.partition("{")[0]).partition("/")
+        return location + slash + rest
 
     def location(self, path: str) -> str | None:
         """Return the address of something that was made and that `path` leads to, or below."""
