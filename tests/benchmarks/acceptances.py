@@ -1,4 +1,4 @@
-"""Acceptance: mails and tasks accepted a second while they are worked off, and how fast all of it is done.
+"""Measure how many mails and tasks are accepted a second while they are processed, and how fast they end.
 
 Beside it runs the same gateway with a commit for each request. Tasks are measured beside Celery, too.
 """

@@ -1,4 +1,4 @@
-"""How many items a second a batch goes from the upload's first message to completed, beside peers.
+"""Measure how many items a second a batch processes from its first message to completion, beside peers.
 
 All run on the same broker, one after the other. Here every item ends with a durable result in PostgreSQL
 (with fsync); the peers keep none.

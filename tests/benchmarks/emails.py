@@ -1,4 +1,4 @@
-"""How many mails a second go from an accepted command in RabbitMQ to a durable outcome in PostgreSQL."""
+"""Measure how many mails a second go from an accepted command to a durable outcome in PostgreSQL."""
 
 from __future__ import annotations
 

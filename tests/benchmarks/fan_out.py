@@ -1,4 +1,4 @@
-"""How fast a publication reaches many sockets, and what an idle socket costs.
+"""Measure how fast a publication reaches many sockets, and what an idle socket costs.
 
 Run `python -m benchmarks.fan_out` for what an idle socket costs as well. The gateway's sockets run without
 database and broker, beside `websockets.broadcast` with the same payload; the clients are a process of their

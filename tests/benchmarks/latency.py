@@ -1,4 +1,4 @@
-"""A way to a server that takes time: a TCP proxy that holds everything back, in each direction.
+"""A TCP proxy that adds latency in each direction.
 
 `python -m benchmarks.latency PORT TARGET_PORT DELAY_MS` serves it. A connection is accepted at once, so what
 the handshake would have cost is waited for before the first octet: three ways until the server has it.

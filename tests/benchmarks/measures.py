@@ -1,4 +1,4 @@
-"""What a measurement found: a rate, or why there is none, beside that of a named peer."""
+"""The result of a measurement: a rate, or the reason why there is none, beside that of a named peer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page `docs/performance.md`: what was found, and how it was measured."""
+"""The page `docs/performance.md`: the results, and how they were measured."""
 
 from __future__ import annotations
 

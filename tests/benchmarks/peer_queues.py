@@ -1,4 +1,4 @@
-"""The peers that work off queues: Dramatiq, Celery and Taskiq, each a worker process and a sender of its own.
+"""The peers that consume queues: Dramatiq, Celery and Taskiq, each a worker process and a separate sender.
 
 All have durable classic queues and persistent messages on the same broker, acknowledge an item when it is
 done, have at most 128 on their way to the worker, and keep no result. Dramatiq and Celery have eight threads

@@ -1,4 +1,4 @@
-"""Programs that run for the length of a block, and leave nothing behind however it ends."""
+"""Programs that run for the length of a block and leave no process behind, however the block ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many result rows a second the gateway streams, for a large batch and for one a fifth of its size."""
+"""Measure how many result rows a second the gateway streams, for a large batch and a fifth of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The servers that a benchmark needs, as they are in production: what is committed is on the disk."""
+"""The servers that a benchmark needs, configured as in production: each commit is written to the disk."""
 
 from __future__ import annotations
 

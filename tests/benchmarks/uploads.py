@@ -1,4 +1,4 @@
-"""How many lines a second an upload brings from HTTP to durable results, and the memory that it takes."""
+"""Measure how many lines a second an upload brings from HTTP to durable results, and the memory it takes."""
 
 from __future__ import annotations
 

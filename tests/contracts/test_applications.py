@@ -1,4 +1,4 @@
-"""All services are wired alike: settings in, an application out, and nothing is opened on the way."""
+"""Each service builds its application from settings alone, and opens nothing on the way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of bounds says what the settings and the code say, and names tests that exist."""
+"""The table of bounds agrees with the settings and the code, and names tests that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shape of every message is written down; a change of shape is a decision, not an accident."""
+"""The schema of each message equals its snapshot: a change of schema is a decision, not an accident."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured is looked at, and what is looked at is measured."""
+"""Every metric that is measured is used, and every metric that is used is measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migrations leave the release before them working: they run first, and its pods go on meanwhile."""
+"""Migrations leave the previous release working: they run first, while its pods still run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A statement that code asks for by name is there: a missing one shows only when the line runs."""
+"""Every named SQL statement exists: a missing one would be noticed only when its line runs."""
 
 from __future__ import annotations
 

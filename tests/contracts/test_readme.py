@@ -1,4 +1,4 @@
-"""The files that the README names for the ways through the code are there."""
+"""The files that the README names along the paths through the code exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guide to realtime names the channels, rights and codes that there are."""
+"""The guide to realtime names exactly the channels, scopes and codes that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the gateway serves, what it declares and what its documents describe are the same."""
+"""The routes that the gateway serves, its declarations and its documents agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log lines that documents tell people to look for: services write them."""
+"""The log lines that documents tell people to search for are written by services."""
 
 from __future__ import annotations
 

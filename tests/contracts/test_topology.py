@@ -1,4 +1,4 @@
-"""The broker's definitions, the topology and the messages say the same."""
+"""The broker's definitions, the topology and the messages agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work that the tests of the containers have accepted, and how it ends."""
+"""Work that the container tests have accepted, and how it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Docker engine for the tests of what is deployed, and the real compose file on it."""
+"""A Docker engine for the deployment tests, and the real compose file on it."""
 
 from __future__ import annotations
 

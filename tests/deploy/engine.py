@@ -1,4 +1,4 @@
-"""A Docker engine for the tests: the machine's own where it can pull images, else a private one.
+"""A Docker engine for the tests: the machine's own where it can pull images, otherwise a private one.
 
 The private engine has its own socket, data and process id file, so the images tagged there with official
 names (`stand_ins.py`) never get among anybody's own. It needs root; what it is made of comes from Debian's

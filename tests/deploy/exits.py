@@ -1,4 +1,4 @@
-"""The exit codes of containers, as the engine tells them."""
+"""The exit codes of containers, as the engine reports them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stand-in for kubectl without a cluster: what is asked of pods is done with the containers of a node.
+"""A stand-in for kubectl without a cluster: requests about pods are answered by the containers of a node.
 
 It knows the calls of `deploy/containers/upkeep` and refuses every other one.
 """

@@ -1,8 +1,8 @@
-"""The manifests of k8s/ run without a cluster: what a node does with a pod, done with a Docker engine.
+"""The manifests of k8s/ run without a cluster: a Docker engine does what a node does with a pod.
 
-The same images, commands, environments, files, users, limits, probes, pauses and grace periods. A Service is
-a name on one network; `endpoints` are the pods that it would lead to now. Not here, because there is only one
-node: scheduling, network policies, autoscaling.
+It keeps their images, commands, environments, files, users, limits, probes, pauses and grace periods. A
+Service is a name on one network; `endpoints` are the pods that it would lead to now. Scheduling, network
+policies and autoscaling are missing, because there is only one node.
 """
 
 from __future__ import annotations

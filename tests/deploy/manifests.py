@@ -1,4 +1,4 @@
-"""Kubernetes manifests as kustomize builds them, and what they are checked with; no cluster is needed."""
+"""Kubernetes manifests as kustomize builds them, and the checks on them; no cluster is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images of ours: two builds are equal, and a signature is of one image, verified without a network."""
+"""Images of the services: two builds are equal, and a signature covers one image and needs no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kubernetes manifests: every combination builds, every field is known, the promises hold in all."""
+"""Kubernetes manifests: every combination builds, every field is known, and the guarantees hold in all."""
 
 from __future__ import annotations
 

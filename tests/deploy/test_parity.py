@@ -1,4 +1,4 @@
-"""Compose and Kubernetes run the same thing: the same images, settings, ports, probes and secrets."""
+"""Compose and Kubernetes run the same images, settings, ports, probes and secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pods of the local overlay, really run: they start in any order, answer, drain, and are healed."""
+"""The pods of the local overlay, really run: they start in any order, answer, drain, and are restarted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs that ask a stack inside its containers, called as on a host that has no Python packages."""
+"""The commands that query a stack inside its containers, run as on a host that has no Python packages."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A real stack, tried through its public door."""
+"""A real stack, tested through its public interface."""

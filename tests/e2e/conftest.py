@@ -1,4 +1,4 @@
-"""The whole stack, as `make run` starts it, on ports of its own; or one that runs already (`make e2e`)."""
+"""The whole stack, as `make run` starts it, on ports of its own; or one that already runs (`make e2e`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stack that runs already, wherever it was deployed: `make e2e URL=… KEY=… MAILBOX=…`."""
+"""A stack that already runs, wherever it was deployed: `make e2e URL=… KEY=… MAILBOX=…`."""
 
 from __future__ import annotations
 

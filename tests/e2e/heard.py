@@ -1,4 +1,4 @@
-"""A running product with planted secrets, and all that it was heard to say."""
+"""A running product with planted secrets, and everything that it has written, exposed or answered."""
 
 from __future__ import annotations
 

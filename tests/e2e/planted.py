@@ -1,4 +1,4 @@
-"""Secrets that were put somewhere on purpose, and the search for them elsewhere."""
+"""Secrets that are planted on purpose, and the search for them in places where they must not be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Schemathesis cannot read from the document: rules over several fields, and headers of one use."""
+"""Rules that Schemathesis cannot read from the document: over several fields, and for headers of one use."""
 
 from __future__ import annotations
 

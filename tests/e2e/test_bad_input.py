@@ -1,4 +1,4 @@
-"""Whatever comes in wrong goes out as a problem document that names the field; nothing is left behind."""
+"""Invalid input is answered with a problem document that names the field, and nothing is left behind."""
 
 from __future__ import annotations
 

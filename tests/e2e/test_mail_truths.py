@@ -1,4 +1,4 @@
-"""What a mail says of itself, through the whole stack: a suppressed one, and one that a batch has made."""
+"""The state that a mail reports through the whole stack: a suppressed one, and one that a batch has made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every declared route that names something: no other owner finds it, and its owner changes what was read."""
+"""Every declared route to an object: no other owner finds it, and its owner changes the version it read."""
 
 from __future__ import annotations
 

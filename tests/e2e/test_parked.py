@@ -1,4 +1,4 @@
-"""What a service could not handle is found, looked into and decided about through the gateway."""
+"""A message that a service could not handle is found, inspected, and replayed or discarded by the gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pushed things: quotes, chat and batch progress over a real WebSocket."""
+"""Quotes, chat and batch progress that are pushed over a real WebSocket."""
 
 from __future__ import annotations
 

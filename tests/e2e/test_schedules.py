@@ -1,4 +1,4 @@
-"""A schedule from HTTP to the result of its run, and a run that its maker may not make any more."""
+"""A schedule from HTTP to the result of its run, and a run that its maker has lost the right to make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thousands of requests made from the document, right and wrong ones, alone and one after the other."""
+"""Thousands of requests generated from the document, valid and invalid ones, alone and in sequences."""
 
 from __future__ import annotations
 

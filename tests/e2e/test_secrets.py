@@ -1,4 +1,4 @@
-"""No secret and no letter is said: not in logs, metrics, readiness, answers, spans or what is parked."""
+"""No secret and no mail content is in logs, metrics, readiness, answers, spans or parked messages."""
 
 from __future__ import annotations
 

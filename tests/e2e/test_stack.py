@@ -1,4 +1,4 @@
-"""The gateway's own pages, short routes, ids, and what happens when a part is away."""
+"""The gateway's own pages, short routes, ids, and its answers while a part is away."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Real stacks whose servers fail, and guests who send too much: what was accepted is not lost."""
+"""Real stacks whose servers fail, and guests that send too much: accepted work is not lost."""

@@ -1,4 +1,4 @@
-"""`python -m faults`: break the product in every way, and print how it came through."""
+"""`python -m faults`: break the product in every way, and print the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit: asks the API how everything ended, and the far end what has arrived."""
+"""The audit: asks the API for the end of all work, and the relay for the mails that arrived."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One rig for all tests of this folder; every test leaves it well."""
+"""One rig for all tests of this folder; every test leaves it working."""
 
 from __future__ import annotations
 

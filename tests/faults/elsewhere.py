@@ -1,4 +1,4 @@
-"""What stands for another machine, or only looks on: it runs in a niced thread with a loop of its own.
+"""A niced thread with a loop of its own, for everything that stands for another machine or only observes.
 
 The relay, the provider and whoever watches the processes take no time away from the product's processors
 then, and what keeps one of them busy delays no other.

@@ -1,4 +1,4 @@
-"""An operation whose items go wrong in the way that their payload names."""
+"""An operation whose items fail in the way that their payload names."""
 
 from __future__ import annotations
 

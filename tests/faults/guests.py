@@ -1,4 +1,4 @@
-"""The guests: one of each kind, what of theirs is limited, and what they do to get ten times as much."""
+"""The guests: one of each kind, the limit on it, and how it tries to get ten times as much."""
 
 from __future__ import annotations
 

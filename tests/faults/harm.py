@@ -1,4 +1,4 @@
-"""Everything that is done to the running product, each from its beginning to its end."""
+"""Every fault that is inflicted on the running product, each from its beginning to its end."""
 
 from __future__ import annotations
 

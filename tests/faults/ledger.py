@@ -1,4 +1,4 @@
-"""The books: what was accepted, how each of it ended, and what arrived at the far end, how often."""
+"""The books: what was accepted, how each of it ended, and how often it arrived at its destination."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The load: people who send mails, tasks and batches, and who try again until they are told 202."""
+"""The load: clients that send mails, tasks and batches, and that try again until they get 202."""
 
 from __future__ import annotations
 

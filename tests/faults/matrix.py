@@ -1,4 +1,4 @@
-"""What the gateway answers while something it depends on is away, slow, silent, or comes and goes."""
+"""The answers of the gateway while a dependency is away, slow, silent, or comes and goes."""
 
 from __future__ import annotations
 

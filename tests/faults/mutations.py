@@ -1,4 +1,4 @@
-"""Guards, the guest that each of them is for, and what is noticed while the guard is off."""
+"""Guards, the guest that each of them is for, and the complaints that come while the guard is off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guests who send ten times what they may, and what a neighbour of another owner notices of it."""
+"""Guests that send ten times what they may, and how that affects a neighbour of another owner."""
 
 from __future__ import annotations
 

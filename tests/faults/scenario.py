@@ -1,4 +1,4 @@
-"""A scenario: what is done to the product under which load, and how it came through."""
+"""A scenario: a fault under a load, and its result."""
 
 from __future__ import annotations
 

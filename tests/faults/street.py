@@ -1,4 +1,4 @@
-"""Where neighbour and guests meet: the whole product, a scripted relay and provider, and a mailbox."""
+"""The stage for neighbour and guests: the whole product, a scripted relay and provider, and a mailbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the chassis does when a server goes without a word: it ends in time, tells, and comes back."""
+"""The chassis while a server is silent: each call ends in time, the fault is reported, and work goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands for another machine is niced, and what starts here meanwhile is not niced with it."""
+"""Code that stands for another machine is niced, and processes that start meanwhile are not."""
 
 from __future__ import annotations
 

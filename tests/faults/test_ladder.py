@@ -1,4 +1,4 @@
-"""A message that fails at every try climbs all rungs, and is parked with its whole story."""
+"""A message that fails at every attempt climbs all rungs, and is parked with its whole history."""
 
 from __future__ import annotations
 

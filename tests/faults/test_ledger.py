@@ -1,4 +1,4 @@
-"""The books notice everything that must never be said of the product."""
+"""The books notice every loss, copy and contradiction that must never happen."""
 
 from __future__ import annotations
 

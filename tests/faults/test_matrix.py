@@ -1,4 +1,4 @@
-"""Each cell of the table in docs/reliability.md is what the gateway really does."""
+"""Each cell of the table in docs/reliability.md is what the gateway really answers."""
 
 from __future__ import annotations
 

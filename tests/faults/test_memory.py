@@ -1,4 +1,4 @@
-"""Memory stays flat: under many commands, behind slow readers, and tables are cleaned without a stop."""
+"""Memory stays flat under many commands and behind slow readers, and tables are cleaned without a pause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The harness notices a guard that is off: without that it would prove nothing."""
+"""The harness notices a guard that is off: otherwise it would prove nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a neighbour notices of guests, by the criteria that no noise of the machine can break."""
+"""The criteria by which a neighbour complains of guests: noise of the machine cannot break them."""
 
 from __future__ import annotations
 

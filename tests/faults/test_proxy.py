@@ -1,4 +1,4 @@
-"""The proxy does to connections what it says."""
+"""The proxy does to connections what its documentation says."""
 
 from __future__ import annotations
 

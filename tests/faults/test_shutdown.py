@@ -1,4 +1,4 @@
-"""A stop in good order loses nothing and cuts nobody off; a start waits, says why, and gets there."""
+"""An orderly stop loses nothing and cuts nobody off; a start waits, says why, and succeeds in the end."""
 
 from __future__ import annotations
 

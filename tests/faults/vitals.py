@@ -1,4 +1,4 @@
-"""The vital signs of the processes while something goes on: memory, readiness, and stalls of their loops."""
+"""The vital signs of the processes over time: memory, readiness, and stalls of their loops."""
 
 from __future__ import annotations
 

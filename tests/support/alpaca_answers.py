@@ -1,4 +1,4 @@
-"""The Alpaca provider on a double of its API: what the tests of its answers share."""
+"""The Alpaca provider on a double of its API: the parts that the tests of its answers share."""
 
 from __future__ import annotations
 

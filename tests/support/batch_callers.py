@@ -1,4 +1,4 @@
-"""What callers do with batches and tasks: the rules of a state machine, each with what a model says of it."""
+"""Callers of batches and tasks: the rules of a state machine, each checked against a model."""
 
 from __future__ import annotations
 

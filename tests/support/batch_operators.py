@@ -1,4 +1,4 @@
-"""What operators do with batches: pauses of operations and owners, and limits; with what holds of both."""
+"""Operators of batches: pauses of operations and owners, and limits; with the invariants of both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real batch-processor on real servers, and somebody who sends it work."""
+"""A real batch-processor on real servers, and a caller that sends it work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small service of two: one end consumes and answers, the other publishes and asks."""
+"""A small system of two services: one consumes and answers, the other publishes and asks."""
 
 from __future__ import annotations
 

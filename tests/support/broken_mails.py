@@ -1,4 +1,4 @@
-"""Mails that are broken in the ways that mails are broken; a reader must show each of them."""
+"""Mails that are malformed in every usual way; a reader must show each of them."""
 
 from __future__ import annotations
 

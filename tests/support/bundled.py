@@ -1,4 +1,4 @@
-"""What a test takes from a queue by itself: messages, those of a bundle each by itself."""
+"""Messages that a test takes from a queue, those of a bundle each by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The threads that everybody shares, all of them taken."""
+"""The threads of the shared pool, all of them busy."""
 
 from __future__ import annotations
 

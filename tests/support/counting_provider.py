@@ -1,4 +1,4 @@
-"""A provider that counts what it is asked, and a clock that a test moves."""
+"""A provider that counts its calls, and a clock that a test moves."""
 
 from __future__ import annotations
 

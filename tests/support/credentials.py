@@ -1,4 +1,4 @@
-"""Every kind of credential that a door is tried with: good ones by their scopes, and useless ones."""
+"""Every kind of credential that an interface is tested with: valid ones by their scopes, and invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The effects of handled messages, which are rows in a table, and what is parked of the others."""
+"""The effects of handled messages, which are rows in a table, and the messages that are parked instead."""
 
 from __future__ import annotations
 

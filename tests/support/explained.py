@@ -1,4 +1,4 @@
-"""What a statement reads, as PostgreSQL explains it."""
+"""The rows and pages that a statement reads, as PostgreSQL explains it."""
 
 from __future__ import annotations
 

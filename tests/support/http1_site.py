@@ -1,4 +1,4 @@
-"""A server on loopback, whose application answers, reads, waits, pours and fails as its paths say."""
+"""A server on loopback, whose application answers, reads, waits, streams and fails as its paths say."""
 
 from __future__ import annotations
 

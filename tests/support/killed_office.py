@@ -1,4 +1,4 @@
-"""A process of the post office that kills itself at one of the boundaries of what it writes.
+"""A process of the post office that kills itself at the boundary of one of its writes.
 
 A boundary is the moment before a transaction that has written is committed, or after it, or after a statement
 of its own that has changed something. `run` is the target of a process.

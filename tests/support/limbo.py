@@ -1,4 +1,4 @@
-"""The search for mails in limbo: recipients of whom nothing more would ever be heard."""
+"""The search for mails in limbo: recipients that would never reach an end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What watches the system, read from its files: rules, tests of rules, and the queries of the panels."""
+"""The monitoring of the system, read from its files: rules, tests of rules, and the queries of the panels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The world as an operation sees it, without servers."""
+"""The context of an operation, without servers."""
 
 from __future__ import annotations
 

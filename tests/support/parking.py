@@ -1,4 +1,4 @@
-"""A worker whose messages are parked: what parks them, and what is parked."""
+"""A worker whose messages are parked: why they are parked, and the parked messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prometheus' own judge of rules, configurations and expositions."""
+"""Promtool, Prometheus' own checker of rules, configurations and expositions."""
 
 from __future__ import annotations
 

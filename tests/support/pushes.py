@@ -1,4 +1,4 @@
-"""What the services behind push to gateways, as messages."""
+"""The messages that the services behind push to gateways."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The release before, for tests of upgrades: the code from before the newest migration.
+"""The previous release, for tests of upgrades: the code from before the newest migration.
 
 It does not know all of the schema. UPGRADE_FROM names another commit.
 """

@@ -1,4 +1,4 @@
-"""Declared endpoints of every kind, for tests of what is made from declarations."""
+"""Declared endpoints of every kind, for tests of the documents that are made from declarations."""
 
 from __future__ import annotations
 

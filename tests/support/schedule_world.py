@@ -1,4 +1,4 @@
-"""Schedules on a real PostgreSQL, whose due times come when a test says so."""
+"""Schedules on a real PostgreSQL, whose due times come when a test moves them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Endpoints of every kind, whose handlers need nothing."""
+"""Endpoints of every kind, whose handlers need no servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Something of everything that clients do, so that every metric has something to tell."""
+"""Traffic of every kind that clients make, so that every metric has a value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The email service's way in for uploads, beside a gateway: the real one, on a database of its own."""
+"""The email service's endpoint for uploads, beside a gateway: the real one, on a database of its own."""
 
 from __future__ import annotations
 

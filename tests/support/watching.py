@@ -1,4 +1,4 @@
-"""Asking a live Prometheus."""
+"""Queries to a live Prometheus."""
 
 from __future__ import annotations
 

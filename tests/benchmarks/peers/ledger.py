@@ -1,4 +1,4 @@
-"""What the peers write down in the folder `LEDGER`: what was sent and done, and when."""
+"""The record that peers write in the folder `LEDGER`: what was sent and done, and when."""
 
 from __future__ import annotations
 

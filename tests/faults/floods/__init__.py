@@ -1,1 +1,1 @@
-"""What the guests send. A flood goes on until its time is up, and returns what it has sent."""
+"""The floods that guests send. Each goes on until its time is up, and returns what it has sent."""

@@ -1,4 +1,4 @@
-"""What every flood needs: where to send it and for how long, raw exchanges, and many of them side by side."""
+"""The parts that every flood needs: its target and duration, raw exchanges, and many of them side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A flood of mails that readers stumble over, into the development mailbox."""
+"""A flood of mails that are hard to parse, into the development mailbox."""
 
 from __future__ import annotations
 

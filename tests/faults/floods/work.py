@@ -1,4 +1,4 @@
-"""Floods of accepted work: mails that cost, mails that a relay answers badly, items that go wrong, quotes."""
+"""Floods of accepted work: costly mails, mails that a relay refuses, items that fail, quotes."""
 
 from __future__ import annotations
 

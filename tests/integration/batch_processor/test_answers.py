@@ -1,4 +1,4 @@
-"""Questions about batches, each answered to the owner only."""
+"""Requests about batches are answered to their owner only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a claim reads of the tables: with some chunks, with 100,000, and while old rows must stay."""
+"""The rows that a claim reads: with some chunks, with 100,000, and while old rows must stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks that come together are stored together, each row once; what is unusual about one stays its own."""
+"""Tasks that come together are stored together, each row once; an unusual one is handled by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that begins its looks where the chunks begin misses none, in whatever order they are committed."""
+"""A worker that begins its scan where the chunks begin misses none, in whatever order they are committed."""
 
 from __future__ import annotations
 

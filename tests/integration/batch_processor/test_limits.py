@@ -1,4 +1,4 @@
-"""Limits on what is at work and on what begins: over two workers, on real servers."""
+"""Limits on running items and on items begun per second: over two workers, on real servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an owner may not do any more is stopped, also when it was accepted before, and nothing else."""
+"""Work that its owner has lost the right to is stopped, even when accepted before, and nothing else is."""
 
 from __future__ import annotations
 

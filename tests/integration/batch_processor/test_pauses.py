@@ -1,4 +1,4 @@
-"""Operations and owners are paused: what is at work ends, nothing begins, nothing is lost."""
+"""Operations and owners are paused: running work ends, no other begins, and none is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An operation is not here, or not any more: its batches wait for it or fail, and nobody else notices."""
+"""Batches of an operation that no replica has, or has any more, wait for it or fail, and delay no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks that cost next to nothing come along with one whose turn it is, and take nobody's turn."""
+"""Light tasks come along with a chunk whose turn it is, and take nobody's turn."""
 
 from __future__ import annotations
 

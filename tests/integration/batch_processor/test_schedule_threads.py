@@ -1,4 +1,4 @@
-"""Due times are computed in threads: what is locked or held does not wait for those of others."""
+"""Due times are computed in threads: whoever holds a lock does not wait for the threads of requests."""
 
 from __future__ import annotations
 

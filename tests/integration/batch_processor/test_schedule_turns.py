@@ -1,4 +1,4 @@
-"""Due times of many schedules at once: owners take turns, transactions are small, what fails fails alone."""
+"""Many schedules are due at once: owners take turns, transactions are small, and each failure stays alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What workers report is stored, and told, once."""
+"""The reports of workers are stored once and announced once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ten items of one owner beside whatever another owner has at work: they begin and end at once."""
+"""Ten items of one owner begin and end at once, whatever another owner has at work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The peers of the benchmark on a real broker, at a small scale: that they do what they are measured by."""
+"""The peers of the benchmark do, on a real broker at a small scale, the work that they are measured by."""
 
 from __future__ import annotations
 

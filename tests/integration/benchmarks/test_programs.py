@@ -1,4 +1,4 @@
-"""What the benchmark starts: that it ends with the benchmark, and that a way takes the time it is said to."""
+"""Programs that the benchmark starts end with it, and its proxy delays bytes as long as it says."""
 
 from __future__ import annotations
 

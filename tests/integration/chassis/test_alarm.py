@@ -1,4 +1,4 @@
-"""A broker that takes no messages, for an alarm of memory, shows at once and holds nobody up."""
+"""A broker that blocks publishers for a memory alarm is reported at once and delays nobody."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A slow bucket leads to a trace: what was measured for a sampled request tells which one it was."""
+"""A slow bucket leads to a trace: the measurement of a sampled request carries its trace id."""
 
 from __future__ import annotations
 

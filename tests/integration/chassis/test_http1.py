@@ -1,4 +1,4 @@
-"""The HTTP server over real sockets: what clients send, leave out, or never take."""
+"""The HTTP server over real sockets: requests that are complete, cut short, slow, or never read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is logged while a message is handled carries that message's ids, and nobody else's."""
+"""Lines that are logged while a message is handled carry the ids of that message and of no other."""
 
 from __future__ import annotations
 

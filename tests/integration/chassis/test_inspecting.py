@@ -1,4 +1,4 @@
-"""What a service says of itself for support and upgrades, asked as it is asked inside its container."""
+"""The reports of a service for support and upgrades, requested as they are inside its container."""
 
 from __future__ import annotations
 

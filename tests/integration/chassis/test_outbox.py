@@ -1,4 +1,4 @@
-"""What waits in the outbox is measured while it is being sent, and only what is late counts as late."""
+"""Messages in the outbox are measured while they are sent, and only late ones count as late."""
 
 from __future__ import annotations
 

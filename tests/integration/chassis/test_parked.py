@@ -1,4 +1,4 @@
-"""Parked messages are kept with their reason, and can be looked into, replayed and given up."""
+"""Parked messages are kept with their reason, and can be inspected, replayed and discarded."""
 
 from __future__ import annotations
 

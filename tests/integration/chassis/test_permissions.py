@@ -1,4 +1,4 @@
-"""A service's user of the broker reaches its own queues and what it is meant to, and nothing else."""
+"""A service's user of the broker reaches its own queues and its exchanges, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A database without room is away, in other words, and is back when a write works."""
+"""A database without disk space counts as unavailable, and as available when a write works again."""
 
 from __future__ import annotations
 

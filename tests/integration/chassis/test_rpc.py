@@ -1,4 +1,4 @@
-"""Requests are answered, refused, or fail before their deadline, never hang."""
+"""Requests are answered, are refused, or fail before their deadline; they never hang."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a service stands on is closed whole, whatever happens on the way."""
+"""The resources of a service are all closed, whatever fails on the way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Consumers that die or hang in silence are noticed, and mended where that is possible."""
+"""Consumers that die or hang silently are noticed, and restarted where that is possible."""
 
 from __future__ import annotations
 

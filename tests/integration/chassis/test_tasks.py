@@ -1,4 +1,4 @@
-"""Long-lived tasks outlive errors that nobody expects; what does die all the same ends the process."""
+"""Long-lived tasks survive unexpected errors; one that dies all the same ends the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounces on a real database: they find their recipient, and what they say is recorded once."""
+"""Bounces on a real database: they find their recipient, and their report is recorded once."""
 
 from __future__ import annotations
 

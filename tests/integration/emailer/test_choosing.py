@@ -1,4 +1,4 @@
-"""Lists of an owner's mails, and what an owner decides about them, on a real database."""
+"""An owner lists, cancels, retries and reschedules its mails on a real database."""
 
 from __future__ import annotations
 

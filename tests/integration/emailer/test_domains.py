@@ -1,4 +1,4 @@
-"""Sender domains on a real database and DNS server: proof, keys, signed mails, refused mails."""
+"""Sender domains on a real database and DNS server: verification, keys, signed mails, refused mails."""
 
 from __future__ import annotations
 

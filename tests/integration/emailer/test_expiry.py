@@ -1,4 +1,4 @@
-"""No mail is begun when its time is over, wherever it has waited until then."""
+"""No mail is begun after its expiry, wherever it has waited until then."""
 
 from __future__ import annotations
 

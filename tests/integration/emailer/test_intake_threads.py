@@ -1,4 +1,4 @@
-"""Mails are read in a thread: what is held meanwhile does not wait for the threads of others."""
+"""Mails are read in threads of their own: storing them never waits for the threads that all share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that is killed at any boundary of what it writes leaves no mail in limbo: all come to an end."""
+"""A process that is killed at the boundary of any write leaves no mail in limbo: all reach an end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A broker that goes away at any boundary of what the service writes leaves no mail in limbo, none twice."""
+"""A broker that goes away at the boundary of any write leaves no mail in limbo and sends none twice."""
 
 from __future__ import annotations
 

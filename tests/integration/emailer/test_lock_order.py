@@ -1,4 +1,4 @@
-"""Whatever changes a mail locks its recipients before the mail itself, so that no two wait crosswise."""
+"""Every change of a mail locks its recipients before the mail itself, so that no two deadlock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each rule of the outcome table, said by a real SMTP server; and whose trouble it turns out to be."""
+"""Each rule of the outcome table, tried by a real SMTP server; and whether it concerns mail or route."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attachments that went ahead of their mails: they arrive whole, and nothing of them stays behind."""
+"""Attachments that are sent ahead of their mails arrive whole, and are removed completely."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real Postfix takes whatever is written, and hands it on octet by octet as it was."""
+"""Real Postfix takes every mail that is written, and relays it unchanged, octet by octet."""
 
 from __future__ import annotations
 

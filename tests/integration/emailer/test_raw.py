@@ -1,4 +1,4 @@
-"""A mail as it is handed over, shown to its owner: if not it says why, and nobody waits for others."""
+"""The owner sees a mail as it is handed over, or the reason why not, and nobody waits for others."""
 
 from __future__ import annotations
 

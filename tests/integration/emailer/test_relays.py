@@ -1,4 +1,4 @@
-"""Several relays: what one of them refuses or misses goes to the next, and costs no attempt."""
+"""A mail that one of several relays refuses or misses goes to the next, and this costs no attempt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has ended is removed in time, what has not is never touched, and counts always cost the same."""
+"""Ended mails are removed in time, others are never touched, and counts always cost the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one owner's mails take, templates that compute and uploads, is never what another one waits for."""
+"""No owner waits for the mails, the slow templates or the uploads of another."""
 
 from __future__ import annotations
 

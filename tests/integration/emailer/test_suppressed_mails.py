@@ -1,4 +1,4 @@
-"""Mails to suppressed addresses: what they sum up to is told alike by the mail, lists, counts and events."""
+"""The mail, lists, counts and events report the same state of a mail to suppressed addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Suppression on a real database: what brings it about, what it stops, and what lifts it."""
+"""Suppressions on a real database: how they are made, which mails they stop, and how they are lifted."""
 
 from __future__ import annotations
 

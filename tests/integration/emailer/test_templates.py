@@ -1,4 +1,4 @@
-"""Mails of templates: the version is settled when a mail is stored, and the mail is made once."""
+"""Mails of templates: the version is chosen when a mail is stored, and the mail is rendered once."""
 
 from __future__ import annotations
 

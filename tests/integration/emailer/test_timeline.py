@@ -1,4 +1,4 @@
-"""What happened to a mail is told in order, and what was handed over can be read again."""
+"""The events of a mail are listed in order, and the message that was handed over can be read again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mail that somebody waits for leaves within a second, whatever is queued and however a domain behaves."""
+"""Transactional mail leaves within a second, whatever is queued and however a domain behaves."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A gateway in this process on real servers, tried over real sockets."""
+"""A gateway in this process on real servers, tested over real sockets."""

@@ -1,4 +1,4 @@
-"""Work is accepted with nothing but the gateway's own database, and comes to the broker sooner or later."""
+"""Work is accepted with nothing but the gateway's own database, and reaches the broker in the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Works that are accepted together: their commands share a row, and what is not new sends none."""
+"""Work that is accepted together: its commands share a row, and repeated work sends none."""
 
 from __future__ import annotations
 

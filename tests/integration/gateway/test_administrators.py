@@ -1,4 +1,4 @@
-"""Somebody can always administer the installation, and the host can always make somebody who does."""
+"""An installation always has an administrator, and the host can always make one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every change of users, keys and parked messages: who made it, with which key, and what it was."""
+"""Every change of users, keys and parked messages is recorded: its author, the key, and the values before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is the caller's own goes on and comes back as it is written, byte for byte."""
+"""The caller's own data is passed on and returned as it was written, byte for byte."""
 
 from __future__ import annotations
 

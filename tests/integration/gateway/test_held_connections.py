@@ -1,4 +1,4 @@
-"""No call holds a connection of the database while another service is asked: a slow one is slow alone."""
+"""No call holds a database connection while another service is asked: a slow service slows no other call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP as it should be, and whatever else comes over a connection: nothing of it is a 500."""
+"""Valid HTTP, and whatever else comes over a connection: none of it is answered with a 500."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What raw sockets can do to the gateway: it is refused by name, and nobody else notices."""
+"""Raw bytes that are no valid HTTP are refused with a named problem, and affect nobody else."""
 
 from __future__ import annotations
 

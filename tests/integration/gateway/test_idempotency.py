@@ -1,4 +1,4 @@
-"""The same key and body give the same answer, once; anything else is told apart."""
+"""The same key and body give the same answer, once; anything else is refused or counts as new."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounces over HTTP: handed in by a mail server with a key of its own, also by the program for Postfix."""
+"""Bounces that a mail server submits over HTTP with a key of its own, also by the program for Postfix."""
 
 from __future__ import annotations
 

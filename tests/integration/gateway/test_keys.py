@@ -1,4 +1,4 @@
-"""API keys: made, used, limited, revoked; and the secret is nowhere but with its owner."""
+"""API keys are made, used, limited and revoked; only their owner has the secret."""
 
 from __future__ import annotations
 

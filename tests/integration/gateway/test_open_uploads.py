@@ -1,4 +1,4 @@
-"""Uploads in several requests: each goes on where the last one ended, however that was."""
+"""Uploads in several requests: each continues where the last one ended, however that ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may run which operation: the scopes that operations require, at every way in, by every credential."""
+"""The scopes that operations require are checked by every interface, for every credential."""
 
 from __future__ import annotations
 

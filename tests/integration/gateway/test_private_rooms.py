@@ -1,4 +1,4 @@
-"""Private rooms over two gateways on one database: every door keeps strangers out and former members too."""
+"""Private rooms over two gateways on one database: no interface lets strangers or former members in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway as a process of its own: what it logs, how it stops, and what it says of wrong settings."""
+"""The gateway as a process of its own: its log, its stop, and its report of wrong settings."""
 
 from __future__ import annotations
 

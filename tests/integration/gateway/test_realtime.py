@@ -1,4 +1,4 @@
-"""`/v1/realtime` over real WebSockets: what is pushed, to slow readers too, and how a connection ends."""
+"""`/v1/realtime` over real WebSockets: pushes, slow readers, and how a connection ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions to other services: their answers, their errors, their absence, and how long one waits."""
+"""Requests to other services: their answers, their errors, their absence, and how long a caller waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""New secrets for old keys, and answers that can be given again without a secret being stored."""
+"""New secrets for old keys, and answers that can be repeated without a stored secret."""
 
 from __future__ import annotations
 

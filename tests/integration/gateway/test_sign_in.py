@@ -1,4 +1,4 @@
-"""Signing in with access tokens of an issuer: who it is, what it may do, and until when."""
+"""Signing in with access tokens of an issuer: the user, its rights, and their expiry."""
 
 from __future__ import annotations
 

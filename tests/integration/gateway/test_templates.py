@@ -1,4 +1,4 @@
-"""Templates over HTTP, kept by the email service's own answers."""
+"""Templates over HTTP, answered by the email service's own code."""
 
 from __future__ import annotations
 

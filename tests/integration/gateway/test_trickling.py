@@ -1,4 +1,4 @@
-"""Uploads that trickle: their clients get 408 and are cut off, and what they held is given back."""
+"""Uploads that trickle: their clients get 408 and are cut off, and the resources they held are released."""
 
 from __future__ import annotations
 

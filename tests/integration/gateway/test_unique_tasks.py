@@ -1,4 +1,4 @@
-"""Unique keys of tasks: who holds one, for how long, and what becomes of the next."""
+"""Unique keys of tasks: who holds one, for how long, and what happens to the next task."""
 
 from __future__ import annotations
 

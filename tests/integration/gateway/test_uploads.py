@@ -1,4 +1,4 @@
-"""NDJSON uploads over real connections: all of it or nothing, however they end."""
+"""NDJSON uploads over real connections: each is stored whole or not at all, however it ends."""
 
 from __future__ import annotations
 

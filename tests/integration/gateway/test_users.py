@@ -1,4 +1,4 @@
-"""Users: true at each moment, changed by those who have seen what they change."""
+"""Users are always up to date, and are changed only by callers that have seen the version they change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Prefer: wait`: the answer is the task's end, told by a push or found, or that it is accepted."""
+"""`Prefer: wait` is answered with the task's end, pushed or looked up, or with its acceptance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attachments that waited for email: each goes there once, whatever ends in between; owners take turns."""
+"""Attachments that wait for email are sent once each, whatever process ends meanwhile; owners take turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client may do to the wire: every abuse closes with its code, and nobody else waits for it."""
+"""Abuse of the WebSocket protocol closes the connection with its code, and nobody else waits for it."""
 
 from __future__ import annotations
 

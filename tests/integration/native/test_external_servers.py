@@ -1,4 +1,4 @@
-"""Servers that are there already take what `make-secrets` writes for them, as k8s/README.md says."""
+"""Existing servers accept what `make-secrets` writes for them, as k8s/README.md says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make keys-reset`: back in, when no administrator's key works any more."""
+"""`make keys-reset` makes a new administrator's key when none works any more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The release before runs on this one's schema: it takes over under load and gives back, and nothing is lost.
+"""The previous release runs on this one's schema: it takes over under load, hands back, and loses nothing.
 
 "The release before" runs from a checkout of its own (`support/release_before.py`).
 """

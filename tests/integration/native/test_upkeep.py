@@ -1,4 +1,4 @@
-"""The life after the first day, on a stack as `make run` starts it: rotate, back up, lose all, restore."""
+"""Daily operations on a stack as `make run` starts it: rotate, back up, lose everything, restore."""
 
 from __future__ import annotations
 

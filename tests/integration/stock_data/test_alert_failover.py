@@ -1,4 +1,4 @@
-"""Alerts of two running replicas: whoever feeds, each alert fires once and is heard of once."""
+"""Alerts of two running replicas: whichever feeds, each alert fires once and is announced once."""
 
 from __future__ import annotations
 

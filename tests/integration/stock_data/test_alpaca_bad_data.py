@@ -1,4 +1,4 @@
-"""Answers of Alpaca that are not what was asked for, judged element by element."""
+"""Answers of Alpaca that do not fit the request, judged element by element."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Raw bars of an upstream that are kept: brought once, without a hole, and answered from the database."""
+"""Raw bars of an upstream that are stored: fetched once, without a gap, and answered from the database."""
 
 from __future__ import annotations
 

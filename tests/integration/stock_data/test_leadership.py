@@ -1,4 +1,4 @@
-"""The election of the one feed on a real PostgreSQL, and what a leader leaves to the next one."""
+"""The election of the one feed on a real PostgreSQL, and the position that a leader hands to the next one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole service on real servers: asked over the broker, heard on the live exchange, seen over HTTP."""
+"""The whole service on real servers: requests over the broker, ticks on the live exchange, ops over HTTP."""
 
 from __future__ import annotations
 

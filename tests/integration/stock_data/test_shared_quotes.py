@@ -1,4 +1,4 @@
-"""Quotes that replicas share through memcached, which nobody has to believe or to wait for."""
+"""Quotes that replicas share through memcached, which nobody has to trust or to wait for."""
 
 from __future__ import annotations
 

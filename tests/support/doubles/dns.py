@@ -1,4 +1,4 @@
-"""A DNS server on the loopback that says what a test lets it say, over UDP and, for long answers, TCP."""
+"""A DNS server on the loopback with the answers that a test sets, over UDP and, for long answers, TCP."""
 
 from __future__ import annotations
 

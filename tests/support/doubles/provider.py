@@ -1,4 +1,4 @@
-"""A provider of market data that answers, fails or hangs as it is told."""
+"""A provider of market data that answers, fails or hangs as a test sets it."""
 
 from __future__ import annotations
 

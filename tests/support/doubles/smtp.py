@@ -1,4 +1,4 @@
-"""A real SMTP server that does what it is told: refuses, defers, hangs up around the dot, is slow."""
+"""A real SMTP server that a test scripts: it refuses, defers, hangs up around the dot, or is slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small histories for the tests of stock-data: bars and listings with few words."""
+"""Small histories for the tests of stock-data: bars and listings in few words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The double of an upstream's HTTP API over real sockets, and every way for one to fail."""
+"""The double of an upstream's HTTP API over real sockets, with every way in which one can fail."""
 
 from __future__ import annotations
 

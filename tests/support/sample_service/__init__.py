@@ -1,1 +1,1 @@
-"""A service of the tests: one table of effects."""
+"""A service for the tests: one table of effects."""

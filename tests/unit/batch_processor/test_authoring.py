@@ -1,4 +1,4 @@
-"""Operations made of functions, and the template of a package with one."""
+"""Operations made from functions, and the template of a package with one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items that raise, return or do the worst that an operation can: each fails alone, its neighbours go on."""
+"""Items that raise, return or do the worst that an operation can each fail alone; their neighbours go on."""
 
 from __future__ import annotations
 

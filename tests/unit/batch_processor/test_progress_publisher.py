@@ -1,4 +1,4 @@
-"""What is pushed of batches and tasks, and what is left out."""
+"""The updates of batches and tasks that are pushed, and those that are left out."""
 
 from __future__ import annotations
 

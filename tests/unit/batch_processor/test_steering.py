@@ -1,4 +1,4 @@
-"""Pausing, moving, retrying and expiring: which states they are for, and what they leave alone."""
+"""Pausing, moving, retrying and expiring: the states they apply to, and what they leave unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker for tests: items run as in the service, and the outcomes say what became of them."""
+"""The worker for tests: items run as in the service, and their outcomes are returned."""
 
 from __future__ import annotations
 

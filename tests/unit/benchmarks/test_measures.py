@@ -1,4 +1,4 @@
-"""The table of the benchmark: what a line says of a rate, and of one that there is none of."""
+"""The table of the benchmark: a line for each rate, and for each that could not be measured."""
 
 from __future__ import annotations
 

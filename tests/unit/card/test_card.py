@@ -1,4 +1,4 @@
-"""The card of every way of running, against a gateway of a few lines."""
+"""The card that every way of running prints, against a gateway of a few lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a service does without is not loaded: it would take memory in each of four processes."""
+"""A service does not import what it does not use: that would take memory in each of four processes."""
 
 from __future__ import annotations
 

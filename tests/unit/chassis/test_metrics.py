@@ -1,4 +1,4 @@
-"""What a scraper is given: in the format that it takes, with what runs, without needless series."""
+"""The exposition for a scraper: in the format that it takes, with the version, without needless series."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ops listener tells proxies and orchestrators."""
+"""The ops listener's answers to proxies and orchestrators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places for what is at work: of each owner, and in all."""
+"""Limits on work at a time: of each owner, and in total."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said contains no secret, wherever it was put and whatever quotes it."""
+"""No log line or report contains a secret, wherever it was put and whatever quotes it."""
 
 from __future__ import annotations
 

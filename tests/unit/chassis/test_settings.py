@@ -1,4 +1,4 @@
-"""Addresses with passwords: refused where they would be cut, and known as secrets where they are good."""
+"""Addresses with passwords: refused where they would be cut, and known as secrets where they are valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owners take turns, and nothing is lost by those who stop waiting."""
+"""Owners take turns, and a caller that stops waiting costs the others nothing."""
 
 from __future__ import annotations
 

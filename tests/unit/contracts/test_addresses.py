@@ -1,4 +1,4 @@
-"""Addresses are understood as people write them, and every door has the same verdict."""
+"""Addresses are understood as people write them, and every interface gives the same verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conditions of alerts as callers write them, and what an alert is at a moment."""
+"""Conditions of alerts as callers write them, and the status of an alert at a moment."""
 
 from __future__ import annotations
 

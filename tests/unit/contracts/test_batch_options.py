@@ -1,4 +1,4 @@
-"""The options of batches: what is taken, what is refused where, and how other releases are understood."""
+"""The options of batches: valid ones, refused ones with their place, and those of other releases."""
 
 from __future__ import annotations
 

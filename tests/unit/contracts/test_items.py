@@ -1,4 +1,4 @@
-"""What every door takes for an item of a batch."""
+"""The forms of a batch item that every interface takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one description of a mail: what every door takes, and the email service can send."""
+"""The one description of a mail: every interface takes it, and the email service can send it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing that could break out of a header gets through."""
+"""No character that could break out of a header gets through."""
 
 from __future__ import annotations
 

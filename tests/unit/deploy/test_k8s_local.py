@@ -1,4 +1,4 @@
-"""`make k8s-local`: the steps, in their order, with programs that only note how they were called."""
+"""The steps of `make k8s-local` in their order, with programs that only record how they were called."""
 
 from __future__ import annotations
 

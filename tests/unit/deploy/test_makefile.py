@@ -1,4 +1,4 @@
-"""The targets of the Makefile where nothing was started yet, seen by a stand-in for docker."""
+"""The targets of the Makefile where nothing was started yet, with a stand-in for docker."""
 
 from __future__ import annotations
 

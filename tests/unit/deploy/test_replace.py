@@ -1,4 +1,4 @@
-"""Services in containers are replaced one after the other, seen by a stand-in for docker."""
+"""Services in containers are replaced one after the other, with a stand-in for docker."""
 
 from __future__ import annotations
 

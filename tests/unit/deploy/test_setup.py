@@ -1,4 +1,4 @@
-"""What the setup says where it can do nothing."""
+"""The message of the setup where it cannot write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A system that is no production sends to those it was told to, whatever their address is written like."""
+"""A system that is not production sends only to listed recipients, however their addresses are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What leaves is read alike by a parser that shares no code with the writer, and is clean octet by octet."""
+"""Written mails are read alike by a parser that shares no code with the writer, and have clean octets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that are wrong stop the service with a sentence."""
+"""Wrong settings stop the service with a sentence that names them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway's settings: what is wrong is named before anything starts."""
+"""The gateway's settings: an error is named before anything starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where Grafana is not to be had, its own typed model of a dashboard is: it knows every field of ours."""
+"""Grafana's own typed model of a dashboard, where Grafana is not available, knows every field of ours."""
 
 from __future__ import annotations
 

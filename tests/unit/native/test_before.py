@@ -1,4 +1,4 @@
-"""Busy ports and wrong settings are told before anything is installed."""
+"""Busy ports and wrong settings are reported before anything is installed."""
 
 from __future__ import annotations
 

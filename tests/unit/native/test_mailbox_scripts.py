@@ -1,4 +1,4 @@
-"""A script answers those it is for, as often as it says, and a wrong one is refused in words."""
+"""A script answers the mails it is for, as often as it says; an invalid one is refused with the reason."""
 
 from __future__ import annotations
 

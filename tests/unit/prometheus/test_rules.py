@@ -1,4 +1,4 @@
-"""The rules that every alert and its runbook keep, and what promtool says of them."""
+"""The rules that every alert and its runbook keep, and the verdict of promtool on them."""
 
 from __future__ import annotations
 

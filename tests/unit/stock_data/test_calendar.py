@@ -1,4 +1,4 @@
-"""The stored calendar is the one of the library `holidays`. Run as a program, this writes it anew."""
+"""The stored calendar equals that of the library `holidays`. Run as a program, this writes it anew."""
 
 from __future__ import annotations
 

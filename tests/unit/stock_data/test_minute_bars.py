@@ -1,4 +1,4 @@
-"""Bars of one minute from ticks: what is in them, when they close, and which were not seen from the start."""
+"""Bars of one minute from ticks: their values, when they close, and which were not seen from the start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A signature of an image is of one key and one image, and is verified by openssl as well."""
+"""A signature of an image covers one key and one image, and openssl verifies it as well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Before an upgrade is said what it has to heed."""
+"""The notes for an upgrade name what must be done before it."""
 
 from __future__ import annotations
 

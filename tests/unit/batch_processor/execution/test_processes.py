@@ -1,4 +1,4 @@
-"""Computing processes: each call has one to itself, and whatever it does there ends with its deadline."""
+"""Computing processes: each call has one to itself, and is ended at its deadline whatever it does there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a chunk goes on that has had its turn: in chunks of the size that its items have shown to be right."""
+"""The rest of a chunk after its turn goes on in chunks of the size that its items have shown to be right."""
 
 from __future__ import annotations
 

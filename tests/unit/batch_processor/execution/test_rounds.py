@@ -1,4 +1,4 @@
-"""Background loops are woken, and look together at what wakes them again and again."""
+"""Background loops are woken, and handle together the wakes that come while they wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who passes where limits leave little room: owners in turn, nothing beyond the room, every item once."""
+"""Items pass where limits leave little room: owners in turn, nothing beyond the room, every item once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of due times: on time, missed, caught up, beside other runs, with jitter."""
+"""The plan for due times: on time, missed, caught up, beside other runs, with jitter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a connection costs the loop that it shares."""
+"""The turns of the shared loop that a connection takes."""
 
 from __future__ import annotations
 

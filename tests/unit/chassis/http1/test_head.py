@@ -1,4 +1,4 @@
-"""One head has one meaning; what could have two is refused."""
+"""Each head has one meaning; one that could have two is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Least rates in both directions."""
+"""Minimum rates in both directions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever comes back is read in a short time, and says what became of the mail."""
+"""Any message that comes back is read in a short time, and its report tells the outcome of the mail."""
 
 from __future__ import annotations
 

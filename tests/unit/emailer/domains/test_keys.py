@@ -1,4 +1,4 @@
-"""Private keys are sealed, can be read after a rotation of the secret, and never show themselves."""
+"""Private keys are sealed, can be read after a rotation of the secret, and are never shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions to a DNS server: whole answers, none, and no word at all, each in bounded time and size."""
+"""Lookups at a DNS server that answers, has no record or is silent, each in bounded time and size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a look at the records makes of a domain: when it is verified, when it is lost, and which keys sign."""
+"""The status of a domain after a check of its records: verified, lost, and which keys sign."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a domain should have in DNS, and what counts as having it."""
+"""The records that a domain should have in DNS, and which answers count as having them."""
 
 from __future__ import annotations
 

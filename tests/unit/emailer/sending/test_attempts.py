@@ -1,4 +1,4 @@
-"""What follows from an attempt."""
+"""The next state of a recipient after an attempt."""
 
 from __future__ import annotations
 

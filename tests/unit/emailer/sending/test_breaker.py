@@ -1,4 +1,4 @@
-"""A burst of refusals opens the breaker; what a list of bad addresses causes does not."""
+"""A burst of refusals opens the breaker; refusals that a list of bad addresses causes do not."""
 
 from __future__ import annotations
 

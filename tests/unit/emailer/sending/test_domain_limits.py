@@ -1,4 +1,4 @@
-"""The setting that limits destination domains: what it means, and what is refused."""
+"""The setting that limits destination domains: its meaning, and the values that are refused."""
 
 from __future__ import annotations
 

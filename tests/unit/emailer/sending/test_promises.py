@@ -1,4 +1,4 @@
-"""What happens next, and by when; what is past it is told of."""
+"""The next step of a mail and its time, and the alert on mails that are overdue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outcomes that keep coming are written together, also those that come while others are being written."""
+"""Outcomes that keep coming are written together, even those that come while others are being written."""
 
 from __future__ import annotations
 

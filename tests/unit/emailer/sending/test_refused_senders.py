@@ -1,4 +1,4 @@
-"""Senders whom the relay refuses by policy."""
+"""Senders that the relay refuses by policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who gets a connection: streams in turn, no domain all of them, a slow one its share."""
+"""Connections are shared: streams take turns, no domain gets all of them, a slow one gets its share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replies are put together from whatever pieces the network brings."""
+"""Replies are put together from whatever pieces the network delivers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a refusal says about the address that it names."""
+"""The judgement of a refusal about the address that it names."""
 
 from __future__ import annotations
 

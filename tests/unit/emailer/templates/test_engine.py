@@ -1,4 +1,4 @@
-"""A template becomes a mail, or an error that says which part and line is wrong; nothing else is reached."""
+"""A template becomes a mail, or an error that names the part and line; it reaches no file or address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened lately is remembered by key, for a while, and not without end."""
+"""Recent events are remembered by key, for a while, and in a bounded number."""
 
 from __future__ import annotations
 

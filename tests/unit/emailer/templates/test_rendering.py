@@ -1,4 +1,4 @@
-"""Templates are rendered in processes of their own: what loops, explodes or ends one hurts nobody else."""
+"""Templates are rendered in separate processes: one that loops, grows or crashes harms no other."""
 
 from __future__ import annotations
 

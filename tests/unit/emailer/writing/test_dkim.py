@@ -1,4 +1,4 @@
-"""Signatures, judged by dkimpy: what it takes is what receivers take."""
+"""Signatures, verified by dkimpy: receivers accept what it accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text part made from HTML: what a reader sees, at a cost that grows with the size and no faster."""
+"""The text part that is made from HTML: what a reader sees, at a cost that is linear in the size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written is what the reader's program understands, in lines that every relay takes."""
+"""The program of a reader understands every mail that is written, in lines that every relay takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mails that wait for their signatures get them together, and each for itself."""
+"""Mails that wait for their signatures are signed together, and each fails by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Group commit: those who come together share a transaction, and nobody fails for another."""
+"""Group commit: requests that come together share a transaction, and none fails for another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking Prometheus: what is asked, and every way in which no good answer comes."""
+"""Queries to Prometheus: how they are sent, and every way in which no valid answer comes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is drawn of a service, and the queries behind it."""
+"""The charts of a service, and the queries behind them."""
 
 from __future__ import annotations
 

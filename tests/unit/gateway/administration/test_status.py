@@ -1,4 +1,4 @@
-"""The service of reports: many who look cost one set of questions."""
+"""The service of reports: many viewers at the same time cost one set of queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches and tasks as JSON: what is an item, and what is refused."""
+"""Batches and tasks as JSON: valid items, and the documents that are refused."""
 
 from __future__ import annotations
 

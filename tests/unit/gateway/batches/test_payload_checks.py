@@ -1,4 +1,4 @@
-"""Payloads compared with schemas: what is wrong is told with its place, and without the value."""
+"""Payloads compared with schemas: an error names its place, and does not contain the value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploads at a time: how many of them, and in which order they are looked at."""
+"""The number of uploads at a time, and the order in which their items are checked."""
 
 from __future__ import annotations
 

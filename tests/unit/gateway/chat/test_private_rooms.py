@@ -1,4 +1,4 @@
-"""Private rooms: for whoever is no member they do not exist, and former members hear nothing more."""
+"""Private rooms do not exist for anybody who is no member, and former members receive nothing more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outermost layer: ids, headers, metrics, and how much body may come."""
+"""The outermost layer: ids, headers, metrics, and the limits on bodies."""
 
 from __future__ import annotations
 

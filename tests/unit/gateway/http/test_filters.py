@@ -1,4 +1,4 @@
-"""The grammar of filters: what a list and a bulk action take, and what is refused."""
+"""The grammar of filters: what a list and a bulk action accept, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers from parts: what came, what failed, and what is no failure of a part."""
+"""Answers made of parts: those that came, those that failed, and errors that are no failure of a part."""
 
 from __future__ import annotations
 

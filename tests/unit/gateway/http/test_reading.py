@@ -1,4 +1,4 @@
-"""Headers, read strictly: the credential, the deadline, the key of a repetition, what is known."""
+"""Headers, read strictly: the credential, the deadline, the idempotency key, the known versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers are sent in pieces, and those that clients do not take hold only the share of their owner."""
+"""Answers are sent in pieces, and those that clients do not read occupy only the share of their owner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON that may come in: strict, keepable, and never a surprise for those behind."""
+"""JSON that is accepted: strict, storable, and safe for the services behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Access tokens of an issuer: what is good, and everything that is not."""
+"""Access tokens of an issuer: valid ones, and every kind of invalid one."""
 
 from __future__ import annotations
 

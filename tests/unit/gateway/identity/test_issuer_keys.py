@@ -1,4 +1,4 @@
-"""The keys of an issuer: fetched when they are needed, seldom, and within bounds."""
+"""The keys of an issuer: fetched when they are needed, rarely, and within bounds."""
 
 from __future__ import annotations
 

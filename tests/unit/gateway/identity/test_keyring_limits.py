@@ -1,4 +1,4 @@
-"""What the key ring remembers of good and bad keys, and how many wait for the database."""
+"""The bounds of the key ring: the keys that it remembers, and the requests that wait for the database."""
 
 from __future__ import annotations
 

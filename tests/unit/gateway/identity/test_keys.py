@@ -1,4 +1,4 @@
-"""API keys as text: made, taken apart, hashed."""
+"""API keys as text: made, parsed, hashed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A publication is encoded once, and is what the protocol calls a push."""
+"""A publication is encoded once, in the form that the protocol calls a push."""
 
 from __future__ import annotations
 

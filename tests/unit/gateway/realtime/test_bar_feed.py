@@ -1,4 +1,4 @@
-"""Bars on their channels: state, positions, and what a slow reader gets of each minute."""
+"""Bars on their channels: state, positions, and the bars of each minute that a slow reader gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be subscribed to, by whom, and what a subscriber gets at once."""
+"""The channels that may be subscribed to, by whom, and the state that a subscriber gets at once."""
 
 from __future__ import annotations
 

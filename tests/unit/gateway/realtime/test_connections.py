@@ -1,4 +1,4 @@
-"""All open connections: one clock, and one look at each key for all of its connections."""
+"""All open connections share one clock, and one check of each key for all of its connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/ws`: a chat line in, what was received out, guarded like every other way into the lobby."""
+"""`/ws` takes chat lines, sends those of everybody, and is guarded like any interface of the lobby."""
 
 from __future__ import annotations
 

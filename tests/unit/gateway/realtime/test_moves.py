@@ -1,4 +1,4 @@
-"""Pushes of who joins a channel and who leaves it, over all gateways."""
+"""Pushes of joins and leaves of a channel, over all gateways."""
 
 from __future__ import annotations
 

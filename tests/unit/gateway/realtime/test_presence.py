@@ -1,4 +1,4 @@
-"""Who is present, over all gateways: asked for at the moment of telling, and bounded."""
+"""Presence over all gateways: asked for at the time of the answer, and bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quotes say how fresh they are at the moment of telling, and subscribers hear when the feed stops."""
+"""Quotes say how fresh they are when they are sent, and subscribers hear when the feed stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits for one connection: chat in order and whole, quotes conflated, never too much of either."""
+"""The queue of one connection: chat in order and whole, quotes conflated, and a bound on both."""
 
 from __future__ import annotations
 

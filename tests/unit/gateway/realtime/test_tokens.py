@@ -1,4 +1,4 @@
-"""Short-lived tokens: signed, bounded, and worth no more than their key at the moment of use."""
+"""Short-lived tokens: signed, bounded, and with no more rights than their key has when they are used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What anybody may read without a key is built once, whoever asks and however often."""
+"""Public documents are built once, whoever asks for them and however often."""
 
 from __future__ import annotations
 

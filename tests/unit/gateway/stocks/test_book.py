@@ -1,4 +1,4 @@
-"""The book of pushed quotes: newest wins, listeners hear of it, old values stop being fresh."""
+"""The book of pushed quotes: the newest wins, listeners are notified, and old quotes stop being fresh."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quotes from the book when fresh, else one question for many who ask at the same time."""
+"""Quotes come from the book when fresh, else from one request for all callers at the same time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which alerts a tick reaches: against the plain definition, and at a cost that only they have."""
+"""The alerts that a tick reaches: compared with the plain definition, at a cost that grows only with them."""
 
 from __future__ import annotations
 
