@@ -12,11 +12,11 @@ from batch_processor.authoring import Context, Json, operation
 class Text(BaseModel):
     """The payload of an item."""
 
-    # An unknown name is a typing error of the caller: it is refused before anything runs.
+    # An unknown field is a mistake of the caller: it is refused before anything runs.
     model_config = ConfigDict(extra="forbid")
 
     text: str = Field(max_length=100_000, examples=["to be or not to be"])
-    most: int = Field(default=3, ge=0, le=100, description="the most frequent words to be named")
+    most: int = Field(default=3, ge=0, le=100, description="how many of the most frequent words are returned")
 
 
 @operation("text.words", timeout_s=5)
