@@ -75,7 +75,7 @@ def test_a_secret_can_come_from_a_file(tmp_path: Path) -> None:
     assert settings.postgres_dsn.get_secret_value() == "postgresql://u:p@h/db"
 
 
-def test_a_secret_file_that_is_not_there_is_named() -> None:
+def test_a_secret_file_that_is_missing_is_named() -> None:
     with pytest.raises(InvalidSettings) as caught:
         load(Settings, {"RABBITMQ_URL": "amqp://h", "POSTGRES_DSN_FILE": "/nowhere/dsn"})
     assert "POSTGRES_DSN_FILE" in str(caught.value)

@@ -176,7 +176,7 @@ async def test_an_unsupported_media_type_is_refused(api: httpx.AsyncClient) -> N
     assert_problem(answer, 406, "not-acceptable")
 
 
-async def test_an_address_that_is_not_there_is_a_problem_too(api: httpx.AsyncClient) -> None:
+async def test_an_unknown_address_gets_a_problem_document_too(api: httpx.AsyncClient) -> None:
     for path in ("/nope", "/v1/emails/not-a-uuid", "/v1/users/99999999999999999999", "/v1/users/12345"):
         assert_problem(await api.get(path), 404, "not-found")
 

@@ -172,7 +172,7 @@ async def test_the_same_unique_key_is_the_same_task(api: httpx.AsyncClient) -> N
     assert len(ids) == 1
 
 
-async def test_a_used_unique_key_tells_the_state_of_its_task(api: httpx.AsyncClient) -> None:
+async def test_a_used_unique_key_returns_the_state_of_its_task(api: httpx.AsyncClient) -> None:
     wanted = {"operation": "echo", "payload": {"b": 1, "a": 2}, "unique_key": str(uuid4())}
     first = (await api.post("/v1/tasks", json=wanted)).json()
     await ended(api, first["id"], folder="tasks")

@@ -36,7 +36,7 @@ async def poison(stack: Stack, api: httpx.AsyncClient) -> dict[str, Any]:
     return row
 
 
-async def test_a_parked_message_is_listed_and_looked_into(
+async def test_a_parked_message_is_listed_and_inspected(
     api: httpx.AsyncClient, poison: dict[str, Any]
 ) -> None:
     assert (poison["reason"], poison["queue"], poison["state"]) == ("undecodable", "email.send", "parked")

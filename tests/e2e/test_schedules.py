@@ -35,7 +35,7 @@ async def path(api: httpx.AsyncClient) -> AsyncIterator[str]:
     await api.delete(made.headers["location"], headers={"if-match": "*"})
 
 
-async def test_a_run_makes_a_task_whose_end_its_history_tells(api: httpx.AsyncClient, path: str) -> None:
+async def test_a_run_makes_a_task_and_its_history_reports_the_end(api: httpx.AsyncClient, path: str) -> None:
     begun = await api.post(f"{path}/run")
     assert begun.status_code == 202, begun.text
     # At once, whatever the way of the run is.

@@ -67,7 +67,7 @@ def test_two_messages_for_one_promise_are_not_copies_of_each_other() -> None:
     assert "2 different effects instead of 1" in ledger.balance().complaints[0]
 
 
-def test_two_ends_are_a_complaint() -> None:
+def test_two_ends_of_one_promise_are_a_complaint() -> None:
     ledger = one()
     ledger.accept("a", "1")
     ledger.end("1", "delivered")

@@ -178,7 +178,7 @@ async def test_a_slow_close_reaches_the_peer_late(proxy: FaultProxy) -> None:
     assert time.monotonic() - started >= 0.4
 
 
-async def test_one_connection_may_suffer_alone(proxy: FaultProxy) -> None:
+async def test_one_connection_can_fail_alone(proxy: FaultProxy) -> None:
     first = await connect(proxy)
     await ask(first, b"x")
     (wire,) = proxy.wires

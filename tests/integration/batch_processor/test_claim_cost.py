@@ -85,7 +85,7 @@ async def test_a_claim_reads_no_more_with_ten_thousand_batches_than_with_a_hundr
     assert max(stale, many) < 3 * few
 
 
-async def test_a_look_for_orders_reads_no_more_with_ten_thousand_batches_whatever_the_planner_knows(
+async def test_a_query_for_orders_reads_no_more_with_ten_thousand_batches_whatever_the_planner_knows(
     database: asyncpg.Connection,
 ) -> None:
     await database.execute("ALTER TABLE batches SET (autovacuum_enabled = false)")

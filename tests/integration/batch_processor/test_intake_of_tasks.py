@@ -42,7 +42,7 @@ async def test_a_new_task_is_one_row_in_three_tables_and_no_update(engine: Engin
     assert len(await engine.claim(most=64, for_any=64)) == 50
 
 
-async def test_only_tasks_that_are_new_and_due_concern_nobody_but_workers(engine: Engine) -> None:
+async def test_only_tasks_that_are_new_and_due_leave_the_coordinator_nothing_to_do(engine: Engine) -> None:
     async def has_only_queued(*deliveries: Delivery[CreateBatch]) -> bool:
         async with engine.postgres.transaction() as connection:
             await engine.intake.create(connection, deliveries)

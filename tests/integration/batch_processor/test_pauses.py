@@ -31,7 +31,7 @@ async def waits_for(caller: Caller, batch_id: UUID, what: str) -> Batch:
     return await caller.get(batch_id)
 
 
-async def test_a_paused_operation_starts_nothing_and_all_else_goes_on_until_it_is_resumed(
+async def test_a_paused_operation_starts_nothing_until_it_is_resumed_and_other_work_goes_on(
     house: House, caller: Caller, stage: Stage
 ) -> None:
     """Sixty items in six chunks, two items of which are at work when the operation is paused."""

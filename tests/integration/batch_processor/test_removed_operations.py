@@ -50,7 +50,9 @@ async def test_a_retry_of_an_operation_that_is_not_here_waits_for_it_and_holds_u
         assert (await caller.reach(batch_id)).counts.failed == 1
 
 
-async def test_an_upload_that_is_checked_when_its_operation_is_gone_fails_and_says_so(engine: Engine) -> None:
+async def test_an_upload_that_is_checked_when_its_operation_is_gone_fails_with_the_reason(
+    engine: Engine,
+) -> None:
     """The operation was there when the upload was sealed."""
     batch_id = new_id()
     await engine.handle(

@@ -61,7 +61,7 @@ async def test_no_more_tasks_come_along_than_the_limit_and_the_next_claim_takes_
     }
 
 
-async def test_only_light_tasks_come_along_that_no_process_has_died_of(engine: Engine) -> None:
+async def test_only_light_tasks_that_have_killed_no_process_come_along(engine: Engine) -> None:
     first, lost, suspect, cancelled, last = await give(engine, "ann", 5)
     await give(engine, "ann", 3, kind="batch", items=1)
     await engine.execute("UPDATE chunks SET lost = 1 WHERE batch_id = $1", lost)

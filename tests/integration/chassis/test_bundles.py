@@ -117,7 +117,7 @@ async def test_a_part_that_cannot_even_be_moved_does_not_affect_its_neighbours(
     assert await waiting(broker_url) == 0
 
 
-async def test_a_bundle_that_comes_again_is_taken_apart(bench: Bench) -> None:
+async def test_a_bundle_that_is_redelivered_is_taken_apart(bench: Bench) -> None:
     sizes: list[int] = []
     tries: Counter[str] = Counter()
     is_hanging = asyncio.Event()

@@ -126,7 +126,7 @@ async def test_an_application_that_fails_is_a_problem_document(site: Site, path:
     assert problem_of(answer)["type"] == "/problems/internal"
 
 
-async def test_an_answer_that_fails_in_its_middle_does_not_look_whole(site: Site) -> None:
+async def test_an_answer_that_fails_in_its_middle_does_not_look_complete(site: Site) -> None:
     with contextlib.suppress(ConnectionError):
         answer = await site.exchange(b"GET /fail-late HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"0\r\n\r\n" not in answer

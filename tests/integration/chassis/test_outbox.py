@@ -122,7 +122,7 @@ async def test_a_message_that_cannot_be_published_is_parked_and_its_neighbours_g
     await until(lambda: worker.health.reasons() == {})
 
 
-async def test_one_pass_goes_by_all_messages_that_cannot_be_published(
+async def test_one_pass_skips_all_messages_that_cannot_be_published(
     bench: Bench, fresh_database: FreshDatabase
 ) -> None:
     worker = await bench.run(await bench.build(BATCH_PROCESSOR))

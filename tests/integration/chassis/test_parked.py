@@ -99,7 +99,7 @@ async def test_a_parked_message_carries_its_reason_and_origin(worker: ServiceRun
     assert detail.body["owner_id"] == "ann"
 
 
-async def test_a_body_that_is_no_json_can_be_looked_into(worker: ServiceRuntime) -> None:
+async def test_a_body_that_is_no_json_can_be_inspected(worker: ServiceRuntime) -> None:
     poison = Outgoing("commands", QUEUE, b"\xffno json", "batch.cancel.v1", str(new_id()), stamp())
     await worker.messaging.publisher.publish(poison)
 

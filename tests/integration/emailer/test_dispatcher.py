@@ -322,7 +322,7 @@ async def test_a_mail_that_this_release_cannot_read_waits_and_delays_no_other(
     assert len(post_office.server.received) == 3
 
 
-async def test_a_mail_that_nobody_could_read_expires(post_office: PostOffice) -> None:
+async def test_a_mail_that_no_release_could_read_expires(post_office: PostOffice) -> None:
     command = mail()
     await post_office.accept(command)
     await _change_letter(post_office, command, "'[]'")

@@ -99,7 +99,7 @@ async def test_transactional_mail_gets_the_room_of_a_domain_before_bulk_mail(pos
     assert reached(post_office, "slow.example") == 2
 
 
-async def test_two_processes_that_claim_for_the_same_room_send_no_more_than_there_is(
+async def test_two_processes_that_claim_for_the_same_room_send_no_more_than_it_holds(
     post_office: PostOffice,
 ) -> None:
     limits = DomainLimits.read("slow.example=5/3600")

@@ -212,7 +212,7 @@ async def test_a_sender_that_policy_takes_again_has_its_mails_delivered(post_off
             await post_office.reaches(command, "delivered")
 
 
-async def test_a_relay_that_refuses_everything_is_left_alone_before_every_mail_has_failed(
+async def test_a_route_whose_relay_refuses_everything_is_paused_before_every_mail_has_failed(
     post_office: PostOffice,
 ) -> None:
     server = post_office.server

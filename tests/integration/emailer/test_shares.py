@@ -90,7 +90,7 @@ async def with_upload(post_office: PostOffice, owner_id: str, recipient: str) ->
     return mail(owner_id=owner_id, to=[recipient], attachments=[file])
 
 
-async def test_files_leave_beside_domains_that_never_answer_and_wait_without_a_look_at_the_database(
+async def test_mails_with_files_leave_beside_domains_that_never_answer_and_wait_without_a_query(
     post_office: PostOffice,
 ) -> None:
     stuck = [

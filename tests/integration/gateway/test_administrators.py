@@ -51,7 +51,7 @@ async def test_the_last_administrator_stays(alone: Listener, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["revoke", "demote", "disable"])
-async def test_one_of_two_administrators_can_be_ended(
+async def test_the_access_of_one_of_two_administrators_can_be_ended(
     alone: Listener, second: httpx.AsyncClient, how: str
 ) -> None:
     answer = await try_to_end(second, how, *await id_of(alone.api))

@@ -42,7 +42,7 @@ async def say(door: Listener, room: str, *texts: str) -> None:
         assert answer.status_code == 201, answer.text
 
 
-async def test_a_message_is_heard_on_both_gateways_once_and_in_order(
+async def test_a_message_is_received_on_both_gateways_once_and_in_order(
     two: tuple[Any, Any], room: str, talk: Any
 ) -> None:
     first, second = two

@@ -164,7 +164,7 @@ async def _lists_all(client: RealtimeClient, channel: str, connections: set[str]
     return set(present["clients"]) == connections
 
 
-async def test_a_post_of_one_client_is_heard_on_the_other_gateway(two: Two, open_client: Open) -> None:
+async def test_a_post_of_one_client_is_received_on_the_other_gateway(two: Two, open_client: Open) -> None:
     channel = f"chat:{await two.new_room()}"
     ann, bob = await open_client(two.direct(0), two.key), await open_client(two.direct(1), two.key)
     for client in (ann, bob):
@@ -338,9 +338,7 @@ async def _nobody(*_: Any) -> Any:
     return None
 
 
-async def test_a_killed_gateway_costs_no_message_and_brings_none_twice(
-    house: House, open_client: Open
-) -> None:
+async def test_a_killed_gateway_loses_no_message_and_repeats_none(house: House, open_client: Open) -> None:
     async with gateways(house) as two:
         channel = f"chat:{await two.new_room()}"
         hearer = await open_client(two.url, two.key)

@@ -63,7 +63,7 @@ async def test_a_batch_that_has_already_ended_ends_the_stream(door: Listener, ho
         assert [line async for line in lines if line] == []
 
 
-async def test_a_reader_of_events_that_goes_away_leaves_nothing(door: Listener) -> None:
+async def test_a_reader_of_events_that_goes_away_leaves_nothing_behind(door: Listener) -> None:
     id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     hub = door.gateway.resources.hub
     async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:

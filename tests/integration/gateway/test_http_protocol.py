@@ -201,7 +201,9 @@ async def a_thousand_requests_at_once(reader: asyncio.StreamReader, writer: asyn
     ],
     ids=lambda attack: attack.__name__,
 )
-async def test_others_are_served_while_one_floods_its_connection(door: Listener, attack: Attack) -> None:
+async def test_other_clients_are_served_while_one_floods_its_connection(
+    door: Listener, attack: Attack
+) -> None:
     async with connected(door) as (reader, writer):
         attacking = asyncio.create_task(attack(reader, writer))
         served = 0

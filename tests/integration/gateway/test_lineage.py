@@ -42,7 +42,7 @@ async def test_a_child_key_gets_the_expiry_of_its_parent_and_cannot_ask_for_more
         assert_problem(await client.post("/v1/api-keys", json=later), 422, "invalid-input", "/expires_at")
 
 
-async def test_all_generations_end_with_the_first(door: Listener) -> None:
+async def test_all_generations_of_a_key_end_with_the_first(door: Listener) -> None:
     first = await make(door.api, "quotes:read", "keys:write")
     async with door.client(first["key"]) as client:
         second = await make(client, "quotes:read", "keys:write")

@@ -69,7 +69,7 @@ async def test_an_administrator_pauses_and_resumes_operations_and_owners(door: L
     ]
 
 
-async def test_only_administrators_may_pause_and_only_what_exists(door: Listener) -> None:
+async def test_only_administrators_may_pause_and_only_existing_operations_and_owners(door: Listener) -> None:
     assert_problem(await door.api.put("/v1/admin/pauses/operations/nope", json={}), 404, "not-found")
     assert (await door.api.put("/v1/admin/pauses/owners/999", json={})).status_code == 404
     refused = await door.api.put("/v1/admin/pauses/owners/1", json={"reason": 5})

@@ -128,7 +128,7 @@ async def of_administrator(door: Listener, kind: ChannelKind) -> str:
 
 
 @pytest.mark.parametrize("kind", OWNED, ids=lambda kind: kind.name)
-async def test_no_command_finds_what_belongs_to_another_owner(
+async def test_no_command_finds_an_object_of_another_owner(
     guarded_door: Listener, talk: OpenTalk, kind: ChannelKind
 ) -> None:
     channel = await of_administrator(guarded_door, kind)

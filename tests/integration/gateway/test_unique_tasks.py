@@ -100,7 +100,7 @@ async def test_a_task_that_is_replaced_is_cancelled_when_the_other_is_accepted(
     ]
 
 
-async def test_only_one_of_many_at_once_gets_the_key(
+async def test_only_one_of_many_simultaneous_requests_gets_the_key(
     door: Listener, processor: Processor, module_house: House
 ) -> None:
     processor.state = {"status": "queued", "started_at": None}

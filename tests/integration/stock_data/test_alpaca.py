@@ -91,7 +91,7 @@ async def test_without_a_trade_the_newest_close_counts(
     assert quote.as_of == datetime(2024, 1, 3, 21, tzinfo=UTC)
 
 
-async def test_no_bid_is_none_and_not_zero(provider: AlpacaProvider, upstream: AlpacaDouble) -> None:
+async def test_a_missing_bid_is_none_and_not_zero(provider: AlpacaProvider, upstream: AlpacaDouble) -> None:
     upstream.snapshots["AAPL"] = {**double.snapshot(11), "latestQuote": {"bp": 0, "ap": 11.5}}
     quote = (await provider.quotes(["AAPL"], soon())).quotes["AAPL"]
     assert (quote.bid, quote.ask) == (None, Decimal("11.5"))

@@ -235,7 +235,9 @@ async def test_a_weekend_after_the_newest_bar_is_final(history: KeptHistory, exc
     assert exchange.asked == []
 
 
-async def test_one_owner_does_not_hold_the_upstream(history: KeptHistory, exchange: Exchange) -> None:
+async def test_one_owner_does_not_keep_others_from_the_upstream(
+    history: KeptHistory, exchange: Exchange
+) -> None:
     exchange.hangs = True
     hanging = [asyncio.create_task(fill(history, "2024-01-01", "2024-01-31")) for _ in range(10)]
     while len(exchange.asked) < 2:

@@ -78,7 +78,7 @@ async def saved(admin: asyncpg.Connection[asyncpg.Record]) -> datetime | None:
     return await admin.fetchval("SELECT replayed FROM replay")  # type: ignore[no-any-return]
 
 
-async def test_one_of_two_leads_and_the_other_follows_when_it_ends(dsn: str) -> None:
+async def test_one_of_two_replicas_leads_and_the_other_takes_over_when_it_ends(dsn: str) -> None:
     first, second = Replica(dsn), Replica(dsn)
     async with running(second):
         async with running(first):
@@ -139,7 +139,7 @@ async def test_the_next_leader_learns_the_position_of_the_last_one(
     assert position == first.board.position
 
 
-async def test_the_next_leader_goes_on_from_the_newer_of_heard_and_saved_positions(
+async def test_the_next_leader_goes_on_from_the_newer_of_received_and_saved_positions(
     dsn: str, admin: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     await admin.execute(

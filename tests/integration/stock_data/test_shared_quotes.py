@@ -78,7 +78,7 @@ async def test_a_quote_that_one_replica_has_fetched_costs_the_other_no_call(
     assert provider.asked == [["A", "B"], ["C"]]
 
 
-async def test_a_shared_quote_tells_its_delay_since_it_was_fetched(replica: Replica, clock: Clock) -> None:
+async def test_a_shared_quote_has_the_delay_since_it_was_fetched(replica: Replica, clock: Clock) -> None:
     await prices(replica(), "A")
     clock.pass_s(4)
     second = replica()

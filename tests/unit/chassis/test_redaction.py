@@ -129,7 +129,7 @@ def test_a_validation_error_is_written_without_the_input() -> None:
     assert "diary" not in said
 
 
-def test_a_traceback_tells_causes_and_parts_without_what_they_quote() -> None:
+def test_a_traceback_contains_causes_and_parts_without_the_values_that_they_quote() -> None:
     letter = "dear " + "diary"
     try:
         try:

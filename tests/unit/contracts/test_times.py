@@ -35,6 +35,6 @@ def test_an_rfc_3339_timestamp_is_a_moment_in_utc(text: str, moment: datetime) -
      '"0001-01-01T00:00:00+10:00"', '"9999-12-31T23:59:59.999999999Z"',
      '"tomorrow"', '"2026-02-30T12:00:00Z"', "[]"],
 )  # fmt: skip
-def test_anything_else_is_refused(text: str) -> None:
+def test_a_time_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(ValidationError):
         ADAPTER.validate_json(text, strict=True)

@@ -60,7 +60,7 @@ def test_a_command_for_containers_says_in_one_line_that_there_are_none(
 
 
 @pytest.mark.parametrize("target", OF_EVERY_WAY)
-def test_beside_containers_a_verb_installs_packages_and_no_servers(tmp_path: Path, target: str) -> None:
+def test_beside_containers_a_command_installs_packages_and_no_servers(tmp_path: Path, target: str) -> None:
     assert make(tmp_path, target, containers="0123abcd") == (0, ["setup --packages"])
 
 

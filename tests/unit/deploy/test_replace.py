@@ -39,7 +39,7 @@ def test_services_that_receive_are_replaced_before_those_that_send(tmp_path: Pat
     assert (code, services) == (0, ["stock-data", "email", "batch-processor", "gateway", "gateway-2"])
 
 
-def test_where_nothing_runs_nothing_is_replaced(tmp_path: Path) -> None:
+def test_no_service_is_replaced_where_none_runs(tmp_path: Path) -> None:
     assert replaced(tmp_path, "") == (0, [])
 
 

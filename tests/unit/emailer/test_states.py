@@ -67,5 +67,5 @@ def test_every_status_of_a_mail_is_one_that_its_recipients_can_sum_up_to() -> No
 
 
 @given(st.permutations(["delivered", "failed", "deferred", "queued"]))
-def test_the_order_does_not_matter(recipients: list[RecipientStatus]) -> None:
+def test_the_order_of_recipients_does_not_matter(recipients: list[RecipientStatus]) -> None:
     assert states.summed_up(recipients) == "sending"

@@ -18,7 +18,7 @@ def test_a_sparkline_rises_with_its_values_and_keeps_its_width() -> None:
     assert sparkline([5, 5], width=10) == "▁▁"
 
 
-async def test_a_stack_that_is_not_there_fails_every_step_in_plain_words() -> None:
+async def test_a_stack_that_does_not_run_fails_every_step_in_plain_words() -> None:
     output = io.StringIO()
     failed = await demo.walk(
         url="http://127.0.0.1:1", mailbox_url="http://127.0.0.1:1", key="k", console=Console(file=output)

@@ -77,7 +77,7 @@ def test_the_adjusted_closes_jump_at_the_splits_and_nowhere_else(history: Histor
     assert jumps == sorted(named)
 
 
-def test_where_the_data_comes_from_is_beside_it() -> None:
+def test_the_source_of_the_data_is_documented_beside_it() -> None:
     notice = resources.files("stock_data").joinpath("data", "NOTICE").read_text(encoding="utf-8")
     assert "Public domain" in notice
     assert "Quandl WIKI" in notice

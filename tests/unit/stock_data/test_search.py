@@ -37,7 +37,7 @@ def test_an_unknown_or_empty_word_matches_nothing() -> None:
     assert found("   ") == []
 
 
-def test_the_limit_holds() -> None:
+def test_the_number_of_results_is_limited() -> None:
     assert len(found("corp", limit=1)) == 1
 
 

@@ -71,7 +71,7 @@ def test_the_parts_of_a_chunk_are_its_positions_in_their_order() -> None:
     own=st.integers(0, 10),
     most=st.integers(1, 30),
 )
-def test_nothing_passes_beyond_the_room_and_room_is_left_only_where_nothing_could_pass(
+def test_no_item_passes_beyond_the_room_and_room_is_left_only_where_none_could_pass(
     sizes: list[tuple[str, list[int], int, bool]], shared: int, own: int, most: int
 ) -> None:
     queues, rooms = [], {_SHARED.key: shared}

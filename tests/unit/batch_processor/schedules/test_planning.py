@@ -56,7 +56,7 @@ def planned(one: Schedule, *, late: timedelta, load: Load = Load()) -> list[tupl
     return [(f"{run.due_at:%H:%M}", run.trigger, run.status) for run in made.runs]
 
 
-def test_nothing_happens_before_its_time_or_while_paused() -> None:
+def test_no_run_begins_before_its_time_or_while_the_schedule_is_paused() -> None:
     early = planning.plan(schedule(), Load(), now=NOON - MINUTE)
     assert (early.runs, early.schedule.due_at) == ((), NOON)
     assert planning.plan(schedule(due_at=None, fire_at=None), Load(), now=NOON).runs == ()

@@ -95,7 +95,7 @@ async def test_an_answer_comes_with_its_status_and_headers() -> None:
     assert sum(header.startswith(b"host:") for header in headers) == 1
 
 
-async def test_a_name_that_leads_elsewhere_a_moment_later_is_looked_up_once() -> None:
+async def test_a_name_that_resolves_differently_a_moment_later_is_looked_up_once() -> None:
     async with serving(host="127.0.0.2") as good, serving(host="127.0.0.3", port=good.port) as other:
         names = Names([["127.0.0.2"], ["127.0.0.3"]])
         guarded = GuardedClient(InternalTargets.parse("127.0.0.2"), resolve=names.resolve)

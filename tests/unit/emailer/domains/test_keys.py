@@ -43,7 +43,7 @@ def test_keys_have_selectors_of_their_own_and_records_of_their_kind() -> None:
     assert len(ed25519.public_record) == len("v=DKIM1; k=ed25519; p=") + 44
 
 
-def test_no_private_part_is_shown() -> None:
+def test_no_private_part_of_a_key_is_shown() -> None:
     made = keys.make(KeySafe(NEW), "ed25519", at=AT)
     signer = Signer("acme.example", made.selector, "ed25519", KeySafe(NEW).open(made.sealed))
     assert "sealed" not in repr(made)

@@ -113,6 +113,6 @@ def test_servers_are_addresses_with_or_without_a_port(
 
 
 @pytest.mark.parametrize("text", ["dns.example", "9.9.9.9:0", "9.9.9.9:x", "[::1]:70000", "1.2.3"])
-def test_anything_else_is_refused(text: str) -> None:
+def test_a_server_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"9\.9\.9\.9"):
         read_servers(text)

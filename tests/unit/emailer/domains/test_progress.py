@@ -127,7 +127,7 @@ def test_checks_become_rarer_and_end_where_nobody_sets_the_records() -> None:
     assert at - AT < timedelta(days=18)
 
 
-def test_a_verified_domain_that_loses_a_record_is_looked_at_more_often() -> None:
+def test_a_verified_domain_that_loses_a_record_is_checked_more_often() -> None:
     verified = checked(domain(key("a", "pending")))
     assert verified.check_at == AT + SCHEDULE.every
     assert checked(verified, "a.").check_at == AT + timedelta(minutes=30)

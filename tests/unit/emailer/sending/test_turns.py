@@ -70,7 +70,7 @@ async def test_bulk_mail_leaves_connections_to_transactional_mail() -> None:
     assert [one.stream for one in await taken(turns)] == ["transactional"] * 2
 
 
-async def test_no_domain_gets_all_connections_and_a_new_one_half_until_it_has_answered() -> None:
+async def test_no_domain_gets_all_connections_and_a_new_one_gets_half_until_it_has_answered() -> None:
     turns = Turns(8, clock=(clock := Clock(0.0)))
     for _ in range(20):
         turns.put(job())
@@ -250,7 +250,7 @@ async def test_the_time_that_a_template_takes_is_not_that_of_the_domain() -> Non
     assert turns.is_quick("example.com")
 
 
-async def test_a_mail_with_uploads_begins_when_there_is_room_and_others_do_not_stand_behind_it() -> None:
+async def test_a_mail_with_uploads_begins_when_there_is_room_and_others_do_not_wait_behind_it() -> None:
     left: list[UUID] = []
     turns = Turns(8, clock=(clock := Clock(0.0)), room_left=left.append)
     await answered(turns, clock, "example.com")

@@ -29,7 +29,7 @@ def failure(fault: Fault, text: str = "550 no") -> Failure:
     ],
     ids=str,
 )
-def test_one_address_that_is_gone_two_hard_and_five_soft_failures_suppress(
+def test_one_gone_two_hard_or_five_soft_failures_suppress_an_address(
     fault: Fault, counts: FailureCounts, suppresses: bool
 ) -> None:
     assert SuppressionTerms().suppresses(failure(fault), counts) is suppresses

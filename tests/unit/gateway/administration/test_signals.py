@@ -39,7 +39,7 @@ def test_every_metric_of_a_query_is_in_the_registry(query: str) -> None:
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_every_query_tells_the_services_apart(query: str) -> None:
+def test_every_query_distinguishes_the_services(query: str) -> None:
     assert "by (service" in query
 
 
@@ -63,7 +63,7 @@ def test_a_window_is_drawn_by_sixty_steps_up_to_now(window: Window) -> None:
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_nothing_falls_between_two_points_of_a_rate(window: Window) -> None:
+def test_a_rate_covers_all_the_time_between_two_points(window: Window) -> None:
     seconds = re.fullmatch(r"rate\(x\[(\d+)s\]\)", window.expression("rate(x[$range])"))
     assert seconds is not None
     assert int(seconds[1]) >= max(window.step_s, 60)

@@ -38,9 +38,7 @@ async def service(double: Double) -> AsyncIterator[StatusService]:
     await made.close()
 
 
-async def test_many_who_look_at_the_same_time_share_one_report(
-    service: StatusService, double: Double
-) -> None:
+async def test_many_viewers_at_the_same_time_share_one_report(service: StatusService, double: Double) -> None:
     found = await asyncio.gather(*(service.report(WINDOW, soon()) for _ in range(30)))
     assert len({report.made_at for report in found}) == 1
     assert len(double.asked) == QUESTIONS

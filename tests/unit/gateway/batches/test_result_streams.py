@@ -65,7 +65,7 @@ async def test_all_rows_come_once_and_in_order_in_pages_that_grow() -> None:
     assert processor.limits == [1000, 2000, 4000, 4000, 4000]
 
 
-async def test_of_large_results_no_more_are_looked_at_than_before() -> None:
+async def test_pages_of_large_results_are_not_asked_for_with_a_larger_limit() -> None:
     processor = _Processor(100, most=10)
     lines = b"".join([part async for part in await _stream(processor)]).splitlines()
     assert len(lines) == 100

@@ -37,7 +37,7 @@ def test_the_last_page_has_no_cursor_and_maybe_no_rows() -> None:
     assert split_page(b'{"data":[],"next_cursor":"9","complete":false}') == (b"", "9")
 
 
-def test_a_page_of_the_previous_release_is_taken_apart_all_the_same() -> None:
+def test_a_page_of_the_previous_release_is_still_parsed() -> None:
     page = b'{"data":[' + line() + b"," + line() + b'],"next_cursor":null,"complete":true}'
     assert split_page(page) == ((line() + b"\n") * 2, None)
 

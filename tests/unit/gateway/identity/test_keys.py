@@ -29,7 +29,7 @@ def test_a_key_of_the_form_without_a_checksum_is_read_back_too() -> None:
 
 
 @given(st.integers(min_value=8, max_value=73), st.sampled_from("0aZ"))
-def test_one_wrong_character_is_found_without_a_look_up(place: int, character: str) -> None:
+def test_one_wrong_character_of_a_key_is_found_without_a_query(place: int, character: str) -> None:
     text = str(ApiKey("0123456789abcdef", "k" * 43))
     changed = text[:place] + character + text[place + 1 :]
     assert (keys.parse(changed) is None) is (changed != text)

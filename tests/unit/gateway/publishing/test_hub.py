@@ -20,7 +20,7 @@ def test_a_listener_hears_its_channel_in_order_and_no_other() -> None:
     assert heard == [3, 1, 2]
 
 
-def test_after_stopping_nothing_is_heard_and_nothing_is_left() -> None:
+def test_a_listener_that_stops_receives_nothing_and_leaves_nothing_behind() -> None:
     hub, heard = Hub(), list[int]()
     stop = hub.listen("a", lambda publication: heard.append(publication.position.offset))
     other = hub.listen("a", lambda publication: heard.append(-publication.position.offset))

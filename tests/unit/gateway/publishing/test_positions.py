@@ -52,7 +52,7 @@ def test_held_publications_of_an_earlier_epoch_are_older_than_the_state() -> Non
     assert not handover.offer(news(91, "a"))
 
 
-def test_more_than_can_be_held_is_an_error_where_all_of_it_counts() -> None:
+def test_more_publications_than_can_be_held_are_an_error_where_all_of_them_count() -> None:
     ordered: Handover[News] = Handover(is_ordered=True, most_held=2)
     newest: Handover[News] = Handover(is_ordered=False, most_held=2)
     for offset in (1, 2, 3):

@@ -43,7 +43,7 @@ class Keys:
         return self.found.get(caller.key_id)
 
 
-async def test_each_key_is_looked_at_once_for_all_its_connections() -> None:
+async def test_each_key_is_checked_once_for_all_its_connections() -> None:
     keys = Keys({"k1": principal("k1", Scope.CHAT_READ)})
     connections = Connections(keys.renew)
     bounded = Access(principal("k1"), channels=frozenset({"chat:lobby"}), expires_at=9.0)

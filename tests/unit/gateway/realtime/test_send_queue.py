@@ -142,7 +142,7 @@ def test_chat_does_not_wait_for_the_interval_of_a_quote(peer: Peer) -> None:
     assert peer.take() == [("q", 1, 0), b"chat"]
 
 
-def test_more_than_the_limit_overflows_once_and_nothing_comes_out_any_more(peer: Peer) -> None:
+def test_a_queue_over_its_limit_overflows_once_and_sends_nothing_more(peer: Peer) -> None:
     peer.queue.pause()
     peer.queue.put(b"x" * 600)
     peer.queue.put(b"x" * 401)

@@ -24,7 +24,7 @@ class Counted(list[Endpoint]):
 
 
 @pytest.mark.parametrize("media_type", ["application/json", HTML])
-async def test_problem_types_are_described_once_and_the_endpoints_gone_through_once(media_type: str) -> None:
+async def test_problem_types_are_described_once_and_the_endpoints_are_visited_once(media_type: str) -> None:
     endpoints = Counted()
     service = ReferenceService(endpoints, [])
     call: Any = SimpleNamespace(media_type=media_type)

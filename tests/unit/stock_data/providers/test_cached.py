@@ -73,7 +73,7 @@ async def test_a_bad_answer_of_one_symbol_leaves_the_others_alone(
     assert (set(found.quotes), found.errors) == ({"A"}, provider.bad)
 
 
-async def test_a_kept_quote_tells_its_delay_and_staleness_of_now(provider: Counting, clock: Clock) -> None:
+async def test_a_cached_quote_has_its_present_delay_and_staleness(provider: Counting, clock: Clock) -> None:
     cached = CachedQuotes(provider, ttl_s=10**6, timeout_s=5, clock=clock)
     first = (await cached.quotes(["A"], Deadline.after(5))).quotes["A"]
     clock.pass_s(7.5)

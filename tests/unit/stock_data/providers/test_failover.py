@@ -56,7 +56,7 @@ async def test_a_provider_without_bars_in_the_range_is_passed_over_for_one_that_
 
 
 @pytest.mark.parametrize("error", [UpstreamDown("x"), UnknownSymbol("ACME"), None])
-async def test_no_bars_anywhere_are_an_empty_page_of_the_first(
+async def test_when_no_provider_has_bars_the_answer_is_an_empty_page_of_the_first(
     error: ProviderFailure | UnknownSymbol | None,
 ) -> None:
     first, second = Scripted("first"), Scripted("second", error)
