@@ -1,3 +1,5 @@
+"""The history of bars on a real PostgreSQL: imported once, and read exactly."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""Tasks that wait for the next beat of a shared clock wake together."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""The metrics of a link to the broker, and connections that nobody holds any more."""
+
 from __future__ import annotations
 
 import asyncio

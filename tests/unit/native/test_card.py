@@ -1,3 +1,5 @@
+"""The card that the native run prints."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""The guided tour: its sparkline, and the messages of steps that fail."""
+
 from __future__ import annotations
 
 import io

@@ -1,3 +1,5 @@
+"""The folder of the native run: its secrets, and the environment of its servers."""
+
 from __future__ import annotations
 
 from pathlib import Path

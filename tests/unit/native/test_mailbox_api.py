@@ -1,3 +1,5 @@
+"""The HTTP API of the development mailbox."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

@@ -1,3 +1,5 @@
+"""The messages that the development mailbox stores, shows and finds."""
+
 from __future__ import annotations
 
 from email.message import EmailMessage

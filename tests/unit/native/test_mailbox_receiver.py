@@ -1,3 +1,5 @@
+"""The SMTP server of the development mailbox: its outcomes by local part, and its bounds."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""The ports of the native run: defaults, variables, offsets and conflicts."""
+
 from __future__ import annotations
 
 import re

@@ -1,3 +1,5 @@
+"""The progress of a start, with and without a terminal."""
+
 from __future__ import annotations
 
 import io

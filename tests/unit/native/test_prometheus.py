@@ -1,3 +1,5 @@
+"""The configuration of Prometheus in the native run."""
+
 from __future__ import annotations
 
 from pathlib import Path

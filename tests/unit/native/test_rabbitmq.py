@@ -1,3 +1,5 @@
+"""The definitions and the node of RabbitMQ in the native run."""
+
 from __future__ import annotations
 
 import base64

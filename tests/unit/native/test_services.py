@@ -1,3 +1,5 @@
+"""The environment and the order of the services in the native run."""
+
 from __future__ import annotations
 
 import re

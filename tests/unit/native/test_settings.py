@@ -1,3 +1,5 @@
+"""Reading `.env`, and the settings that are passed on."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Adjustment of prices and volumes for splits and dividends."""
+
 from __future__ import annotations
 
 from decimal import Decimal

@@ -1,3 +1,5 @@
+"""The board of the latest quote of each symbol."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta

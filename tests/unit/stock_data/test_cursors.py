@@ -1,3 +1,5 @@
+"""The cursors of pages of bars."""
+
 from __future__ import annotations
 
 from datetime import date

@@ -1,3 +1,5 @@
+"""The list of instruments, and suggestions for misspelt symbols."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Quotes, bars and search from all providers together."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

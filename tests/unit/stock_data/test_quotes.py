@@ -1,3 +1,5 @@
+"""Quotes that are made of daily bars: their age, previous close and change."""
+
 from __future__ import annotations
 
 from datetime import UTC, date, datetime

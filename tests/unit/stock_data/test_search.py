@@ -1,3 +1,5 @@
+"""The search for instruments by ticker and name."""
+
 from __future__ import annotations
 
 from hypothesis import given

@@ -1,3 +1,5 @@
+"""The sessions of the exchange: opening, closing, weekends and holidays."""
+
 from __future__ import annotations
 
 import csv

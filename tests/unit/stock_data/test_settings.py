@@ -1,3 +1,5 @@
+"""Settings of stock-data."""
+
 from __future__ import annotations
 
 from datetime import date

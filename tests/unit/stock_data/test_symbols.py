@@ -1,3 +1,5 @@
+"""Symbols as callers write them."""
+
 from __future__ import annotations
 
 import re

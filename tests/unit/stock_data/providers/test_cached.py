@@ -1,3 +1,5 @@
+"""Quotes of a provider are cached while they are fresh, and calls are shared."""
+
 from __future__ import annotations
 
 import asyncio

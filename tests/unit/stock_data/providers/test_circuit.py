@@ -1,3 +1,5 @@
+"""The circuit breaker of a provider: which failures open it, and for how long."""
+
 from __future__ import annotations
 
 import pytest

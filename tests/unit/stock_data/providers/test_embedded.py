@@ -1,3 +1,5 @@
+"""The embedded provider: quotes and bars of the shipped history."""
+
 from __future__ import annotations
 
 from dataclasses import replace

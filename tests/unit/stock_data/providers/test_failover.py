@@ -1,3 +1,5 @@
+"""Several providers: which one answers, and when the next is asked."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""A provider behind its circuit breaker and a deadline."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""The days that a replay reads ahead, so that it goes on without the database."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""The feed of the replay: its ticks, its position, and its end when another leads."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""The ticks of a replayed day."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
