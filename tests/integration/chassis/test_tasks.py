@@ -66,6 +66,8 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
             "freshness of bars",
             "alerts catch-up",
             "age of the last backup",
+            "waiting parcels",
+            "size of waiting parcels",
         },
     ),
     "stock-data": (

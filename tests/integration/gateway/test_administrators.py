@@ -158,7 +158,7 @@ async def test_a_start_with_a_bootstrap_key_that_is_revoked_says_so(house: House
         ("UPDATE users SET status = 'disabled'", "its user is disabled"),
         ("UPDATE api_keys SET digest = 'another'", "GATEWAY_KEY_PEPPER"),
         ("UPDATE api_keys SET expires_at = now()", "has expired"),
-        ("DELETE FROM api_keys", "does not know it"),
+        ("DELETE FROM api_keys", "not in the database"),
     ],
 )
 async def test_the_reason_why_the_bootstrap_key_does_not_work_is_reported(

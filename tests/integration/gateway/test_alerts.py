@@ -149,7 +149,7 @@ async def test_an_alert_that_fires_is_pushed_to_its_owner_and_mailed_once(
         found = (await alerts.api.get(f"/v1/alerts/{made['id']}")).json()
         assert (found["status"], found["fired_count"], found["last_price"]) == ("fired", 1, firing["price"])
         history = await owner.call("history", channel="alerts", limit=1, reverse=True)
-        assert history["publications"] == [{"offset": heard["offset"], "data": firing}]
+        assert history["publications"] == [{"offset": heard["offset"], "data": firing, "info": None}]
         assert not [event for event in stranger.events if event["event"] == "publication"]
         assert await alerts_house.depth("email.send") == 0
     finally:
