@@ -55,6 +55,9 @@ class WaitingParcels:
         self._relay = relay
         self._limits = limits
         self._after = ""
+        # From zero: the first of a series that appears is no increase.
+        for outcome in ("kept", "sent", "failed"):
+            metrics.PARCELS.labels(outcome)
 
     async def keep(self, connection: Connection, parcel: Parcel, messages: Sequence[Outgoing]) -> None:
         """Keep a parcel and the messages that name it, in the transaction that accepts their work.
