@@ -27,12 +27,7 @@ def endpoints(actions: BatchActions) -> Iterator[Endpoint]:
     yield _one(f"{_BATCH}/resume", actions.resume, "resumeBatch", "Resume a paused batch")
     yield _retry(f"{_BATCH}/retry", actions.retry, "retryBatch", "Retry the failed items of a batch")
     yield _one(f"{_TASK}/cancel", actions.cancel_task, "cancelTask", "Cancel a task that has not ended")
-    yield _one(
-        f"{_TASK}/pause",
-        actions.pause_task,
-        "pauseTask",
-        "Pause a task: it does not start until it is resumed",
-    )
+    yield _one(f"{_TASK}/pause", actions.pause_task, "pauseTask", "Pause a task until it is resumed")
     yield _one(f"{_TASK}/resume", actions.resume_task, "resumeTask", "Resume a paused task")
     yield _retry(f"{_TASK}/retry", actions.retry_task, "retryTask", "Retry a failed task")
     yield patch(
@@ -47,37 +42,19 @@ def endpoints(actions: BatchActions) -> Iterator[Endpoint]:
         examples={"tomorrow": {"run_at": "2026-11-28T08:00:00Z"}},
         **_about(_TASK),
     )
-    yield _all(
-        "/v1/batches/cancel",
-        actions.cancel_batches,
-        "cancelBatches",
-        "Cancel all batches that match a filter",
-    )
-    yield _all(
-        "/v1/batches/pause", actions.pause_batches, "pauseBatches", "Pause all batches that match a filter"
-    )
-    yield _all(
-        "/v1/batches/resume",
-        actions.resume_batches,
-        "resumeBatches",
-        "Resume all batches that match a filter",
-    )
+    yield _all("/v1/batches/cancel", actions.cancel_batches, "cancelBatches", "Cancel all matching batches")
+    yield _all("/v1/batches/pause", actions.pause_batches, "pauseBatches", "Pause all matching batches")
+    yield _all("/v1/batches/resume", actions.resume_batches, "resumeBatches", "Resume all matching batches")
     yield _all(
         "/v1/batches/retry",
         actions.retry_batches,
         "retryBatches",
-        "Retry the failed items of all batches that match a filter",
+        "Retry the failed items of all matching batches",
     )
-    yield _all(
-        "/v1/tasks/cancel", actions.cancel_tasks, "cancelTasks", "Cancel all tasks that match a filter"
-    )
-    yield _all("/v1/tasks/pause", actions.pause_tasks, "pauseTasks", "Pause all tasks that match a filter")
-    yield _all(
-        "/v1/tasks/resume", actions.resume_tasks, "resumeTasks", "Resume all tasks that match a filter"
-    )
-    yield _all(
-        "/v1/tasks/retry", actions.retry_tasks, "retryTasks", "Retry all failed tasks that match a filter"
-    )
+    yield _all("/v1/tasks/cancel", actions.cancel_tasks, "cancelTasks", "Cancel all matching tasks")
+    yield _all("/v1/tasks/pause", actions.pause_tasks, "pauseTasks", "Pause all matching tasks")
+    yield _all("/v1/tasks/resume", actions.resume_tasks, "resumeTasks", "Resume all matching tasks")
+    yield _all("/v1/tasks/retry", actions.retry_tasks, "retryTasks", "Retry all matching tasks that failed")
 
 
 def _one(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
