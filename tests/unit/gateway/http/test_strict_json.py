@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import orjson
@@ -98,3 +99,13 @@ def test_nesting_is_bounded_wherever_it_is(opening: bytes, depth: int) -> None:
 def test_brackets_in_texts_and_side_by_side_are_not_nesting() -> None:
     documents.load(b'["' + b"[" * 500 + b'"]')
     documents.load(b"[" + b",".join([b"[]"] * 500) + b"]")
+
+
+def test_a_name_that_is_repeated_at_the_end_of_a_large_object_is_found_at_once() -> None:
+    names = b",".join(b'"%d":1' % number for number in range(50_000))
+    started = time.process_time()
+    with pytest.raises(InvalidInput) as caught:
+        documents.load(b"{" + names + b',"49999":1}')
+    assert [error.pointer for error in caught.value.errors] == ["/49999"]
+    # Linear work is a fraction of a second; comparing each name with each took minutes of a thread.
+    assert time.process_time() - started < 20

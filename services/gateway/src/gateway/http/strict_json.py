@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +107,8 @@ def _mark_repeated_names(pairs: list[tuple[str, Any]]) -> Any:
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
-    repeated = next(name for name in found if sum(name == other for other, _ in pairs) > 1)
+    times = Counter(name for name, _ in pairs)
+    repeated = next(name for name in found if times[name] > 1)
     return {**found, repeated: _Marker("The name occurs twice in one object.")}
 
 
