@@ -68,4 +68,5 @@ def test_a_service_that_compose_would_leave_as_it_is_is_not_replaced(tmp_path: P
 
 
 def test_every_service_is_replaced_where_compose_cannot_tell_beforehand(tmp_path: Path) -> None:
-    assert replaced(tmp_path, "email gateway", unchanged="email gateway", dry_run=1)[1] == ["email", "gateway"]
+    code, services = replaced(tmp_path, "email gateway", unchanged="email gateway", dry_run=1)
+    assert (code, services) == (0, ["email", "gateway"])
