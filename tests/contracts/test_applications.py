@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -21,7 +21,10 @@ import stock_data.app
 import stock_data.resources
 import stock_data.settings
 from chassis.asgi import Application
+from chassis.runtime import ServiceRuntime
+from contracts.message import LiveMessage, Message
 from contracts.topology import SERVICES
+from gateway.reference import asyncapi, broker
 
 VALUES = {"rabbitmq_url": "amqp://u:p@127.0.0.1:1/tickwire", "postgres_dsn": "postgresql://u:p@127.0.0.1:1/d"}
 CREATE: Mapping[str, Callable[[], Application]] = {
@@ -44,6 +47,31 @@ async def test_a_service_is_wired_to_an_application_without_opening_anything(ser
     assert type(application) is Application
     assert callable(application.asgi)
     assert application.health.failures() == {}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_takes_the_messages_that_the_document_says_it_takes_and_no_others(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: set[type[Message]] = set()
+
+    def consume(_: ServiceRuntime, queue: str, handlers: Iterable[type[Message]], **__: Any) -> None:
+        taken.update(handlers)
+
+    def answer(runtime: ServiceRuntime, handlers: Iterable[type[Message]]) -> None:
+        taken.update(handlers, runtime.parked.answers())
+
+    monkeypatch.setattr(ServiceRuntime, "consume", consume)
+    monkeypatch.setattr(ServiceRuntime, "answer", answer)
+    CREATE[service]()
+    live = {kind.message_type for kind in broker.messages() if issubclass(kind, LiveMessage)}
+    documented = {
+        message["$ref"].rpartition("/messages/")[2]
+        for name, operation in asyncapi.build((), ())["operations"].items()
+        for message in operation["messages"]
+        if name.startswith(f"{service}.") and operation["action"] == "receive"
+    }
+    assert {kind.message_type for kind in taken} == documented - live
 
 
 @pytest.mark.parametrize(

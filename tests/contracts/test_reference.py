@@ -13,10 +13,12 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import TypeAdapter
 
+from contracts.message import Event, LiveMessage
+from contracts.topology import TOPOLOGIES
 from gateway.http.endpoints import Endpoint, Idempotency, Precondition
-from gateway.realtime import sockets
+from gateway.realtime import sockets as websockets
 from gateway.realtime.command_table import COMMANDS
-from gateway.reference import asyncapi, openapi
+from gateway.reference import asyncapi, broker, openapi, sockets
 from support import declared_gateway
 
 APP = declared_gateway.create()
@@ -67,6 +69,12 @@ def template(rule: str) -> str:
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
 
 
+def addresses(server: str) -> set[str | None]:
+    """Return the addresses of the channels of `server` in the AsyncAPI document."""
+    reference = {"$ref": f"#/servers/{server}"}
+    return {c["address"] for c in ASYNCAPI["channels"].values() if c["servers"] == [reference]}
+
+
 def test_every_route_that_is_served_is_declared_and_every_declared_one_is_served() -> None:
     served = {
         (method, template(rule.rule))
@@ -82,17 +90,27 @@ def test_the_document_describes_the_declared_endpoints_and_no_others() -> None:
     assert len(documented) == len(ENDPOINTS)
 
 
-def test_every_websocket_is_a_channel_and_every_command_of_the_protocol_an_operation() -> None:
-    channels = {channel["address"] for channel in ASYNCAPI["channels"].values()}
-    assert set(sockets.PATHS) <= channels
+def test_the_channels_of_the_gateway_are_the_websockets_and_event_streams_that_are_served() -> None:
     assert not any(rule.websocket for rule in APP.url_map.iter_rules())
-    assert {f"realtime.{name}" for name in COMMANDS} <= set(ASYNCAPI["operations"])
-
-
-def test_every_stream_of_events_is_a_channel() -> None:
     streams = {endpoint.template for endpoint in ENDPOINTS if endpoint.is_stream}
-    assert streams
-    assert streams <= {channel["address"] for channel in ASYNCAPI["channels"].values()}
+    assert addresses(sockets.SERVER) == {*websockets.PATHS, *streams}
+
+
+def test_the_operations_of_the_realtime_socket_are_the_commands_of_its_protocol() -> None:
+    received = {
+        name
+        for name, operation in ASYNCAPI["operations"].items()
+        if operation["channel"] == {"$ref": "#/channels/realtime"} and operation["action"] == "receive"
+    }
+    assert received == {f"realtime.{name}" for name in COMMANDS}
+
+
+def test_the_channels_of_the_broker_are_its_queues_and_the_routing_keys_of_the_contracts() -> None:
+    queues = {queue.name for owned in TOPOLOGIES.values() for queue in owned.queues}
+    keys = {kind.routing_key for kind in broker.messages() if issubclass(kind, Event | LiveMessage)}
+    # The queue of the gateway's events is described by the routing keys that are bound to it.
+    # The address of a reply is made for each connection: it is None.
+    assert addresses(broker.SERVER) == {*queues, *keys, None} - {"gateway.events"}
 
 
 def test_both_documents_are_valid() -> None:

@@ -16,10 +16,10 @@ from chassis.broker.envelope import Outgoing
 from chassis.deadlines import Deadline
 from chassis.errors import BrokerUnavailable, DatabaseUnavailable, NotFound, Unauthenticated, Unavailable
 from contracts.alerts import AlertFired, Firing, Firings, ListFirings
+from contracts.gateways import ChatPosted
 from gateway.alerts.feed import AlertFeed
 from gateway.chat.inputs import Role
 from gateway.chat.repository import ChatMessage, Room
-from gateway.chat.service import MESSAGE_TYPE as CHAT_POSTED
 from gateway.chat.service import ChatService
 from gateway.http.principal import Principal
 from gateway.publishing.hub import Hub
@@ -126,7 +126,7 @@ class Exchange:
         self.sent.append(message.body)
         if not self.loses:
             for gateway in self.gateways:
-                part = gateway.chat if message.message_type == CHAT_POSTED else gateway.presence
+                part = gateway.chat if message.message_type == ChatPosted.message_type else gateway.presence
                 await part.heard(message.body)
 
 

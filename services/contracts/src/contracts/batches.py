@@ -9,7 +9,7 @@ from pydantic import Field
 
 from contracts.batch_options import RateLimit
 from contracts.items import Item as Item
-from contracts.message import Command, Contract, Event, Json, Message, Moment, Next, Reply, Request
+from contracts.message import Command, Contract, Event, Json, LiveMessage, Moment, Next, Reply, Request
 from contracts.topology import BATCH_PROCESSOR
 
 BatchStatus = Literal[
@@ -356,10 +356,12 @@ class CountBatches(Request):
     wanted: BatchFilter = BatchFilter()
 
 
-class BatchProgressed(Message):
+class BatchProgressed(LiveMessage):
     """The progress of a batch (exchange `live`, routing key `batch.<id>`), at most every 250 ms."""
 
     message_type: ClassVar[str] = "batch.progressed.v1"
+    routing_key: ClassVar[str] = "batch.{batch_id}"
+    senders: ClassVar[tuple[str, ...]] = ("batch-processor",)
     batch: Batch
     owner_id: str
     offset: int

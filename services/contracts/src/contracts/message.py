@@ -50,6 +50,18 @@ class Event(Message):
     routing_key: ClassVar[str]
 
 
+class LiveMessage(Message):
+    """Transient news for user interfaces (exchange `live`), which may be lost.
+
+    `routing_key` may have a part in braces, which is different for each message. `senders` publish it, and
+    each replica of `receivers` gets it.
+    """
+
+    routing_key: ClassVar[str]
+    senders: ClassVar[tuple[str, ...]]
+    receivers: ClassVar[tuple[str, ...]] = ("gateway",)
+
+
 class Reply(Contract):
     """The answer to a request."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from contracts.message import AS_NUMBER, Contract, Message, Moment, Price, Reply, Request
+from contracts.message import AS_NUMBER, Contract, LiveMessage, Moment, Price, Reply, Request
 from contracts.topology import STOCK_DATA
 
 Adjustment = Literal["raw", "split", "dividend", "all"]
@@ -304,11 +304,13 @@ class ListInstruments(Request):
     cursor: str | None = None
 
 
-class QuotesTicked(Message):
+class QuotesTicked(LiveMessage):
     """New quotes of the feed, pushed to every gateway (exchange `live`, routing key `quotes`)."""
 
     message_type: ClassVar[str] = "stocks.ticked.v1"
     routing_key: ClassVar[str] = "quotes"
+    senders: ClassVar[tuple[str, ...]] = ("stock-data",)
+    receivers: ClassVar[tuple[str, ...]] = ("gateway", "stock-data")
     quotes: list[Quote]
 
 
@@ -340,11 +342,12 @@ class LiveBar(Contract):
     replayed: Moment | None = None
 
 
-class BarsTicked(Message):
+class BarsTicked(LiveMessage):
     """Bars of the current minute that have changed or closed (exchange `live`, routing key `bars`)."""
 
     message_type: ClassVar[str] = "stocks.bars-ticked.v1"
     routing_key: ClassVar[str] = "bars"
+    senders: ClassVar[tuple[str, ...]] = ("stock-data",)
     bars: list[LiveBar]
 
 

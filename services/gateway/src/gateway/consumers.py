@@ -24,6 +24,7 @@ from contracts.alerts import AlertFired
 from contracts.batches import BatchFinished, BatchProgressed, OperationsAnnounced
 from contracts.domains import DomainChanged
 from contracts.emails import EmailStatusChanged
+from contracts.gateways import ChatPosted, PresenceTold
 from contracts.message import Message
 from contracts.parked import ParkedChanged
 from contracts.schedules import ScheduleFired
@@ -33,14 +34,12 @@ from gateway.acceptance.repository import AcceptanceRepository
 from gateway.alerts.feed import AlertFeed
 from gateway.alerts.mails import AlertMails
 from gateway.batches.repository import OperationRepository
-from gateway.chat.service import MESSAGE_TYPE as CHAT_POSTED
 from gateway.chat.service import ChatService
 from gateway.domains.senders import VerifiedSenders
 from gateway.publishing.hub import Hub
 from gateway.publishing.positions import Position
 from gateway.publishing.publications import Publication
 from gateway.realtime.bar_feed import BarFeed
-from gateway.realtime.presence import MESSAGE_TYPE as PRESENCE
 from gateway.realtime.presence import Presence
 from gateway.schedules.runs import ScheduledRuns
 from gateway.stocks.book import QuoteBook
@@ -54,7 +53,7 @@ _AGES = {
         QuotesTicked.message_type,
         BarsTicked.message_type,
         BatchProgressed.message_type,
-        CHAT_POSTED,
+        ChatPosted.message_type,
     )
 }
 # The most messages in a queue that a gateway does not read; a bundle counts as one message.
@@ -72,7 +71,7 @@ class _LiveQueue:
 _LIVE_QUEUES = (
     _LiveQueue(((LIVE, QuotesTicked.routing_key),), 2_000),
     _LiveQueue(((LIVE, BarsTicked.routing_key),), 2_000),
-    _LiveQueue(((LIVE, "chat"), (LIVE, "presence")), 10_000),
+    _LiveQueue(((LIVE, ChatPosted.routing_key), (LIVE, PresenceTold.routing_key)), 10_000),
     _LiveQueue(((LIVE, "batch.*"), (topology.EVENTS, "email.*")), 10_000),
     _LiveQueue(((topology.EVENTS, "alert.*"),), 10_000),
 )
@@ -205,9 +204,9 @@ class LiveFeed:
                 self._hub.publish(Publication(f"email:{email_id}", position, data))
             elif message_type == AlertFired.message_type:
                 await self._alerts.heard(body)
-            elif message_type == CHAT_POSTED:
+            elif message_type == ChatPosted.message_type:
                 await self._chat.heard(body)
-            elif message_type == PRESENCE:
+            elif message_type == PresenceTold.message_type:
                 await self._presence.heard(body)
         except Exception as error:  # any error: the following messages must still be handled
             log.warning(

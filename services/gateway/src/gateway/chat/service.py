@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from chassis import logging
 from chassis.broker.publisher import Publisher
 from chassis.errors import DatabaseUnavailable, Forbidden, InvalidInput, NotFound
 from chassis.postgres import Connection, Postgres
+from contracts.gateways import ChatPosted
 from contracts.scopes import Scope
 from gateway.chat.repository import ChatMessage, Room, RoomRepository
 from gateway.http import strict_json
@@ -28,7 +29,6 @@ from gateway.publishing.signals import MembersChanged
 
 log = logging.get(__name__)
 
-MESSAGE_TYPE = "gateway.chat-posted.v1"
 _CATCH_UP = 300
 _CATCH_UP_EVERY_S = 5.0
 _LONGEST_TEXT = 4000
@@ -131,24 +131,29 @@ class ChatService:
         return message
 
     async def announce(self, message: ChatMessage) -> None:
-        """Publish a stored message, here and on the other gateways."""
+        """Publish a stored message, here and on the other gateways.
+
+        A lost announcement does no harm: the other gateways find the message when they catch up.
+        """
         await self._try_to_show(message.room, message)
-        await self._tell_others(
-            {
-                "room": message.room,
-                "offset": message.offset,
-                "user_id": message.user_id,
-                "user_name": message.user_name,
-                "data": message.data,
-                "created_at": message.created_at,
-                "client": message.client,
-            }
+        await announce(
+            self._publisher,
+            ChatPosted(
+                gateway=self._gateway,
+                room=message.room,
+                offset=message.offset,
+                user_id=message.user_id,
+                user_name=message.user_name,
+                data=message.data,
+                created_at=message.created_at,
+                client=message.client,
+            ),
         )
 
     async def announce_members(self, room: str) -> None:
         """End the subscriptions of former members of a private room, here and on the other gateways."""
         await self._end_for_former_members([room])
-        await self._tell_others({"room": room, "members": "changed"})
+        await announce(self._publisher, ChatPosted(gateway=self._gateway, room=room, members="changed"))
 
     async def follow(self, room: str, principal: Principal, *, at_least: int = 0) -> Position:
         """Begin to publish a room here; return the position up to which it was published.
@@ -252,12 +257,6 @@ class ChatService:
             if message.offset > shown.offset:
                 shown.offset = message.offset
                 self._hub.publish(publication(message, shown.epoch))
-
-    async def _tell_others(self, news: Mapping[str, Any]) -> None:
-        # A lost announcement does no harm: the other gateways find the message when they catch up.
-        await announce(
-            self._publisher, news, gateway=self._gateway, routing_key="chat", message_type=MESSAGE_TYPE
-        )
 
 
 def is_room(name: str) -> bool:

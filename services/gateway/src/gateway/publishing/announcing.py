@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-import orjson
-
 from chassis import logging
 from chassis.broker.envelope import Outgoing, new_id, stamp
 from chassis.broker.publisher import Publisher
 from chassis.errors import Unavailable
+from contracts.message import LiveMessage
 from contracts.topology import LIVE
 
 log = logging.get(__name__)
 
 
-async def announce(
-    publisher: Publisher, news: Mapping[str, Any], *, gateway: str, routing_key: str, message_type: str
-) -> bool:
-    """Publish the news of `gateway` without a guarantee; return whether the broker was available."""
+async def announce(publisher: Publisher, news: LiveMessage) -> bool:
+    """Publish `news` without a guarantee; return whether the broker was available."""
     outgoing = Outgoing(
         exchange=LIVE,
-        routing_key=routing_key,
-        body=orjson.dumps({"gateway": gateway, **news}),
-        message_type=message_type,
+        routing_key=news.routing_key,
+        body=news.model_dump_json(exclude_unset=True).encode(),
+        message_type=news.message_type,
         message_id=str(new_id()),
         headers=stamp(),
         persistent=False,

@@ -16,14 +16,13 @@ from chassis import logging
 from chassis.broker.envelope import new_id
 from chassis.broker.publisher import Publisher
 from chassis.waits import until_set
+from contracts.gateways import PresenceTold
 from gateway.publishing.announcing import announce
 from gateway.publishing.hub import Hub
 from gateway.publishing.signals import Moved
 
 log = logging.get(__name__)
 
-MESSAGE_TYPE = "gateway.presence.v1"
-ROUTING_KEY = "presence"
 MOST_LISTED = 1000
 _ALIVE_EVERY_S = 5.0
 _ALIVE_FOR_S = 16.0
@@ -114,7 +113,7 @@ class Presence:
         moves = list(self._moves)
         self._moves.clear()
         if moves:
-            await self._send({"moves": moves})
+            await announce(self._publisher, PresenceTold(gateway=self.gateway, moves=moves))
 
     async def keep_telling_moves(self) -> None:
         """Send joins and leaves to the other gateways, several in one message, until cancelled."""
@@ -139,7 +138,7 @@ class Presence:
 
     async def greet(self) -> bool:
         """Announce this gateway; return whether the message could be sent."""
-        return await self._send({"alive": True})
+        return await announce(self._publisher, PresenceTold(gateway=self.gateway, alive=True))
 
     async def heard(self, body: bytes) -> None:
         """Handle a message of another gateway: an announcement, a query, or an answer."""
@@ -156,7 +155,8 @@ class Presence:
             for channel, client, user, is_join in news["moves"]:
                 self._hub.signal(Moved(channel, client, user, bool(is_join)))
         elif "question" in news:
-            await self._send({"answer": news["question"], **self._local(news["channel"])})
+            answer = {"answer": news["question"], **self._local(news["channel"])}
+            await announce(self._publisher, PresenceTold(gateway=self.gateway, **answer))
         elif "answer" in news:
             question = self._questions.get(news["answer"])
             if question is not None:
@@ -171,7 +171,8 @@ class Presence:
         number = str(new_id())
         self._questions[number] = question
         try:
-            await self._send({"question": number, "channel": channel})
+            asked = PresenceTold(gateway=self.gateway, question=number, channel=channel)
+            await announce(self._publisher, asked)
             if not await until_set(question.complete, _ANSWER_WITHIN_S):
                 log.debug("presence is partial", channel=channel, missing=len(question.waiting_for))
         finally:
@@ -187,11 +188,6 @@ class Presence:
             "num_clients": len(clients),
             "users": sorted(set(clients.values()))[:MOST_LISTED],
         }
-
-    async def _send(self, news: Mapping[str, Any]) -> bool:
-        return await announce(
-            self._publisher, news, gateway=self.gateway, routing_key=ROUTING_KEY, message_type=MESSAGE_TYPE
-        )
 
 
 def _merged(answers: list[dict[str, Any]], *, is_partial: bool = False) -> Present:

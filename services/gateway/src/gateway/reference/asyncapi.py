@@ -24,7 +24,9 @@ _SERVERS: Json = {
         "host": "{host}",
         "protocol": "amqp",
         "protocolVersion": "0-9-1",
-        "description": "RabbitMQ, between the services; not accessible from outside.",
+        "description": "RabbitMQ, between the services; not accessible from outside. Messages that wait for "
+        "one destination travel together, as one message of the type `bundle.v1`: a line of JSON with the "
+        "type, id, headers and length of each, and then their bodies.",
         "variables": {"host": {"default": "localhost:5672"}},
     },
 }

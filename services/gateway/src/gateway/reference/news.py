@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Literal
 
 from contracts import topology
-from contracts.message import Command, Event, Message, Request
+from contracts.message import Event, LiveMessage, Message
 from gateway.reference import broker
 from gateway.reference.channels import Channel, Operation
 
@@ -19,10 +20,12 @@ def operations() -> Iterator[Operation]:
     for kind in broker.messages():
         if issubclass(kind, Event):
             yield from _of_event(kind)
-        elif not issubclass(kind, Command | Request):
-            key = getattr(kind, "routing_key", kind.message_type)
-            channel = _channel(topology.LIVE, key, kind, _LIVE)
-            yield _use(topology.GATEWAY, "receive", channel, "Each gateway pushes it to its sockets.")
+        elif issubclass(kind, LiveMessage):
+            channel = _channel(topology.LIVE, kind.routing_key, kind, _LIVE)
+            for service in kind.receivers:
+                yield _use(service, "receive", channel, f"Each replica of {service} gets it.")
+            for service in kind.senders:
+                yield _use(service, "send", channel, f"{service} publishes it.")
 
 
 def _of_event(kind: type[Event]) -> Iterator[Operation]:
@@ -39,12 +42,15 @@ def _of_event(kind: type[Event]) -> Iterator[Operation]:
 
 
 def _channel(exchange: str, key: str, kind: type[Message], description: str) -> Channel:
+    parts = re.findall(r"{(\w+)}", key)
     return Channel(
-        name=key,
+        # What is in braces is no part of a name, which is a part of references.
+        name=key.partition(".{")[0],
         address=key,
         server=broker.SERVER,
         description=description,
         messages=(broker.message(kind),),
+        parameters={name: f"The `{name}` of what the message is about." for name in parts},
         bindings={
             "amqp": {
                 "is": "routingKey",
