@@ -295,3 +295,28 @@ async def test_a_mail_announces_its_size_and_is_not_sent_where_it_is_too_big(ser
     assert (answer.reply.code, answer.stage) == (552, "content")
     assert str(answer.reply).startswith("552 5.3.4 The mail has 101 octets")
     assert len(server.received) == 1
+
+
+async def test_a_size_of_thousands_of_digits_is_no_limit(server: SmtpServer) -> None:
+    server.extensions = ["PIPELINING", "SIZE " + "9" * 5000]
+    session = await smtp.connect(relay(server))
+    answer = await session.deliver(ENVELOPE)
+    session.close()
+    assert answer.reply.code == 250
+
+
+async def test_an_acceptance_before_the_end_of_the_mail_is_not_believed(server: SmtpServer) -> None:
+    server.script("b@example.com", Step("data", "354 go on\r\n250 2.0.0 queued"))
+    session = await smtp.connect(relay(server))
+    with pytest.raises(ConnectionLost, match="before the end of the mail: 250") as caught:
+        await session.deliver(ENVELOPE)
+    assert not caught.value.after_dot
+    assert not session.is_usable
+
+
+async def test_a_refusal_before_the_end_of_the_mail_counts_and_ends_the_session(server: SmtpServer) -> None:
+    server.script("b@example.com", Step("data", "354 go on\r\n552 5.3.4 too big"))
+    session = await smtp.connect(relay(server))
+    answer = await session.deliver(ENVELOPE)
+    assert (answer.reply.code, answer.stage) == (552, "content")
+    assert not session.is_usable

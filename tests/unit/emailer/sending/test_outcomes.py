@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import get_args
 
 import pytest
@@ -86,3 +87,12 @@ def test_every_wait_is_scaled() -> None:
 def test_any_text_can_be_read(text: str) -> None:
     wished = outcomes.wished_wait_s(text)
     assert wished is None or 1 <= wished <= 24 * HOUR_S
+
+
+@pytest.mark.parametrize("repeated", ["defer", "greylist", "wait 1 ", "try again ", "retry 1    \n"])
+def test_the_longest_reply_is_read_at_once_whatever_it_repeats(repeated: str) -> None:
+    text = repeated * (65_536 // len(repeated))
+    started = time.process_time()
+    outcomes.wait_s(1, reply=Reply(451, text))
+    # A fraction of a second; every start of a word was compared with all that followed, for hours.
+    assert time.process_time() - started < 10

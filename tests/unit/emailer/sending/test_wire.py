@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -64,12 +65,28 @@ async def test_silence_ends_in_a_time_out_that_breaks_the_connection() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"hello\r\n", b"\r\n", b"25\r\n", b"250=x\r\n", "٢٥٠ ok\r\n".encode(), b"x" * 70_000]
+    "data",
+    [
+        *(b"hello\r\n", b"\r\n", b"25\r\n", b"250=x\r\n", "٢٥٠ ok\r\n".encode(), b"x" * 70_000),
+        *(b"250-\r\n" * 12_000, b"250-" + b"x" * 30_000 + b"\r\n250-" + b"x" * 40_000),
+    ],
+    ids=["words", "empty", "two digits", "no mark", "arabic", "no end", "lines without end", "long lines"],
 )
 async def test_a_reply_that_is_not_smtp_breaks_the_connection(data: bytes) -> None:
     wire = Wire()
     wire.data_received(data)
     with pytest.raises(ConnectionLost):
+        await wire.replies(1, timeout_s=1)
+
+
+@pytest.mark.parametrize("piece", [b"250-\r\n", b"250 \r\n", b"250-x\r\n250 x\r\n"])
+async def test_replies_without_end_break_the_connection_whatever_their_lines_hold(piece: bytes) -> None:
+    wire = Wire()
+    for _ in range(12):
+        wire.data_received(piece * 1000)
+    with suppress(ConnectionLost):
+        assert len(await wire.replies(50_000, timeout_s=1)) == 20
+    with pytest.raises(ConnectionLost, match=r"overlong reply|replies to no command"):
         await wire.replies(1, timeout_s=1)
 
 

@@ -16,9 +16,10 @@ SCHEDULE_S = (MINUTE_S, 5 * MINUTE_S, 15 * MINUTE_S, HOUR_S, 4 * HOUR_S, 8 * HOU
 MAILBOX_FULL_S = HOUR_S
 
 _MAILBOX_FULL = re.compile(r"(^|\s)4\.2\.2\b")
+# Every quantifier is bounded: a reply may repeat an invitation ten thousand times.
 _TRY_AGAIN = re.compile(
-    r"""(?:try\ again|retry|come\ back|wait|greylist\w*|defer\w*)  # an invitation
-    \D{0,40}?\b(\d{1,6})\s*                                     # a number, soon after it
+    r"""(?:try\ again|retry|come\ back|wait|greylist\w{0,10}+|defer\w{0,10}+)  # an invitation
+    \D{0,40}?\b(\d{1,6})\s{0,5}                                # a number, soon after it
     (s|m|h)(?:ec(?:ond)?s?|in(?:ute)?s?|(?:ou)?rs?)?\b           # and its unit
     """,
     re.IGNORECASE | re.VERBOSE,

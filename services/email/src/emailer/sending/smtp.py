@@ -24,6 +24,8 @@ from emailer.settings import TlsPolicy
 # The codes with which a server rejects a command that it does not know.
 _NO_EXTENSIONS = (500, 501, 502, 504)
 _PART_BYTES = 256 * 1024
+# RFC 1870: at most 20 digits. Python refuses to read thousands of them.
+_SIZE = re.compile("[0-9]{1,20}")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f<>]")
 
 
@@ -107,7 +109,7 @@ class SmtpSession:
             missing = Reply(550, "5.6.7 The relay does not offer SMTPUTF8, which this address needs")
             return SmtpAnswer(missing, "recipient", logged_in=self._logged_in)
         most = self._extensions.get("SIZE", "")
-        if most.isdecimal() and 0 < int(most) < len(envelope.content):
+        if _SIZE.fullmatch(most) and 0 < int(most) < len(envelope.content):
             too_big = Reply(552, f"5.3.4 The mail has {len(envelope.content)} octets, the relay takes {most}")
             return SmtpAnswer(too_big, "content", logged_in=self._logged_in)
         reused = self.deliveries > 0
@@ -117,12 +119,22 @@ class SmtpSession:
             self._unfinished = True
             reply, stage = refused
         else:
+            dot_was_sent = True
             for part in _with_dots_doubled(envelope.content):
                 # Part by part, because a transport copies what it cannot send at once.
+                dot_was_sent = self._wire.is_quiet
+                if not dot_was_sent:
+                    break
                 self._wire.write(part)
-                await self._wire.drained(timeout_s=self.relay.timeout_s)
+                dot_was_sent = await self._wire.drained(timeout_s=self.relay.timeout_s)
             stage = "content"
-            reply = (await self._wire.replies(1, timeout_s=self.relay.dot_timeout_s, after_dot=True))[0]
+            timeout_s = self.relay.dot_timeout_s if dot_was_sent else self.relay.timeout_s
+            reply = (await self._wire.replies(1, timeout_s=timeout_s, after_dot=dot_was_sent))[0]
+            if not dot_was_sent:
+                # The relay waits for the rest of the mail, so nothing else can be sent on this session.
+                self.abort()
+                if reply.code < 400:
+                    raise ConnectionLost(f"answer before the end of the mail: {reply}", after_dot=False)
             self.used_at = asyncio.get_running_loop().time()
         if reply.code == 421:
             self.abort()

@@ -10,8 +10,9 @@ from typing import cast
 from emailer.errors import ConnectionLost
 from emailer.sending.outcomes import Reply
 
-# A server that never ends a line, or a reply, must not fill the memory.
+# A server that never ends a line, or a reply, or that sends replies to no command, must not fill the memory.
 _LONGEST_REPLY = 64 * 1024
+_MOST_UNREAD = 20
 _REPLY_LINE = re.compile(r"[0-9]{3}([ -]|$)")
 
 
@@ -22,6 +23,8 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._lines: list[str] = []
+        # The octets of the reply that has begun.
+        self._size = 0
         self._replies: deque[Reply] = deque()
         self._wanted = 0
         self._arrived: asyncio.Future[None] | None = None
@@ -49,21 +52,27 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the relay."""
-        self._buffer += data
-        if len(self._buffer) + sum(map(len, self._lines)) > _LONGEST_REPLY:
-            self._break("the relay sent an overlong reply")
-            return
-        *lines, self._buffer = self._buffer.split(b"\n")
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
             # PostgreSQL cannot store NUL, and the reply will be recorded.
             text = line.rstrip(b"\r").decode("utf-8", "replace").replace("\0", "\ufffd")
             if not _REPLY_LINE.match(text):
                 self._break(f"the relay does not speak SMTP: {text[:80]!r}")
-                continue
+                return
+            # Lines without text count, too.
+            self._size += len(line) + 1
             self._lines.append(text[4:])
+            if self._size > _LONGEST_REPLY or len(self._replies) == _MOST_UNREAD:
+                break
             if text[3:4] != "-":
                 self._replies.append(Reply(int(text[:3]), "\n".join(self._lines)))
-                self._lines = []
+                self._lines, self._size = [], 0
+        if self._size + len(self._buffer) > _LONGEST_REPLY:
+            self._break("the relay sent an overlong reply")
+            return
+        if len(self._replies) == _MOST_UNREAD:
+            self._break("the relay sent replies to no command")
+            return
         self._tell()
 
     def eof_received(self) -> None:
@@ -83,8 +92,8 @@ class Wire(asyncio.Protocol):
         self._is_drained = True
         self._moved.set()
 
-    async def drained(self, *, timeout_s: float) -> None:
-        """Wait until all written bytes were sent, or a reply has arrived before that.
+    async def drained(self, *, timeout_s: float) -> bool:
+        """Wait until all written bytes were sent; return False when a reply has arrived before that.
 
         Raise `ConnectionLost` when the connection ends, or no byte is sent for `timeout_s`.
         """
@@ -99,6 +108,7 @@ class Wire(asyncio.Protocol):
             except TimeoutError:
                 if self.transport.get_write_buffer_size() >= unsent:
                     self._break(f"the relay accepted no data for {timeout_s:g} s")
+        return self._is_drained
 
     def write(self, data: bytes) -> None:
         """Send `data`; a broken connection is reported when the reply is awaited."""
