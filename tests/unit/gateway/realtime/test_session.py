@@ -85,6 +85,15 @@ async def test_before_connect_no_command_is_run(gateway: Gateway, command: str) 
     assert client.closed[0][0] == CloseCode.BAD_REQUEST
 
 
+async def test_before_connect_no_time_is_spent_on_the_content_of_a_command(gateway: Gateway) -> None:
+    client = Client(gateway, None)
+    numbers = b",".join([b"1e-400"] * 9000)
+    await client.session.receive(b'{"id":1,"subscribe":{"channel":"chat:lobby","x":[%b]}}' % numbers)
+    # Examining the numbers for 50 ms would have found them inexact, and answered so.
+    assert client.closed[0][0] == CloseCode.BAD_REQUEST
+    assert client.frames == []
+
+
 @pytest.mark.parametrize(
     "frame",
     [
@@ -226,6 +235,19 @@ async def test_more_commands_than_the_rate_are_refused_and_then_close(client: Cl
         await client.session.receive(b"\n".join([line] * 200))
     assert client.closed[0][0] == CloseCode.TOO_MANY_REQUESTS
     assert client.closed[0][0] < 3500
+
+
+async def test_a_long_command_counts_as_several_towards_the_rate(client: Client) -> None:
+    command = {"channel": "chat:lobby", "padding": "x" * 60_000}
+    line = orjson.dumps({"id": 1, "unsubscribe": command})
+    for _ in range(30):
+        await client.session.receive(line)
+    codes = [frame["error"]["code"] for frame in client.frames if "error" in frame]
+    assert set(codes) == {111}
+    assert len(codes) < 10
+    for _ in range(30):
+        await client.session.receive(line)
+    assert client.closed[0][0] == CloseCode.TOO_MANY_REQUESTS
 
 
 async def test_a_token_is_refreshed_for_its_own_user_only(gateway: Gateway, ann: Access) -> None:

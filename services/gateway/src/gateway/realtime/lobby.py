@@ -70,7 +70,7 @@ class LobbySession:
         """Post one line; reply to an invalid one with `Error: <reason>`."""
         text = frame if isinstance(frame, str) else frame.decode("utf-8", "replace")
         try:
-            self._rate.count()
+            self._rate.count(len(text))
             await self._realtime.channels.publish(self._caller, _LOBBY, {"text": text})
         except CloseConnection as closing:
             self.close(closing.code, closing.reason)

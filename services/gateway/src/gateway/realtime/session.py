@@ -183,9 +183,8 @@ class ClientSession:
         if type(number) is not int or not 0 < number <= strict_json.MOST_ID:
             raise CloseConnection(CloseCode.BAD_REQUEST, "A command needs an id: a whole number above 0.")
         try:
-            self._rate.count()
-            strict_json.require_keepable(line, command)
-            declared, arguments = self._read(command)
+            self._rate.count(len(line))
+            declared, arguments = self._read(line, command)
             if self.access is not None:
                 shares.current.set(self.access.principal.owner_id)
             outcome = await declared.handler(self, arguments)
@@ -203,8 +202,11 @@ class ClientSession:
             for opened in outcome.opened:
                 self.subscriptions.begin(opened)
 
-    def _read(self, command: Mapping[str, Any]) -> tuple[SocketCommand, Any]:
-        """Return the declared command and its arguments. Raise `CommandError` or `CloseConnection`."""
+    def _read(self, line: bytes, command: Mapping[str, Any]) -> tuple[SocketCommand, Any]:
+        """Return the declared command of a line and its arguments.
+
+        Raise `CommandError`, `ServiceError` or `CloseConnection`.
+        """
         known = [name for name in command if name in self._realtime.commands]
         if len(known) > 1:
             raise CommandError(
@@ -216,6 +218,9 @@ class ClientSession:
         declared = self._realtime.commands[known[0]]
         if self.access is None and declared.name != "connect":
             raise CloseConnection(CloseCode.BAD_REQUEST, "The first command must be connect.")
+        if self.access is not None:
+            # Nothing of a connect is stored, and a client that has not said who it is gets no more time.
+            strict_json.require_keepable(line, command)
         given = command[declared.name]
         try:
             return declared, declared.arguments.model_validate({} if given is None else given)
