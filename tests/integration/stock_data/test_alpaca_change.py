@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -108,6 +109,47 @@ async def test_a_close_that_is_not_of_the_session_before_is_not_compared_with(
     upstream.snapshots["AAPL"] = double.snapshot(101, at=MONDAY_BEFORE_OPEN) | bars
     quote = (await provider.quotes(["AAPL"], soon())).quotes["AAPL"]
     assert [quote.previous_close, quote.change, quote.change_percent] == [None] * 3
+
+
+@pytest.mark.parametrize("new_rate", [1e-20, 10**20 - 1, 1_000_001])
+async def test_an_impossible_split_leaves_only_its_symbol_without_a_change(
+    provider: AlpacaProvider, upstream: AlpacaDouble, new_rate: Any
+) -> None:
+    upstream.splits = [double.split("AAPL", "2024-01-03", new_rate)]
+    quotes = (await provider.quotes(["AAPL", "IBM"], soon())).quotes
+    assert [symbol for symbol, quote in quotes.items() if quote.change is None] == ["AAPL"]
+
+
+async def test_a_split_that_is_listed_twice_counts_once(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    upstream.snapshots["AAPL"] = double.snapshot(11, previous_close=20)
+    upstream.splits = [double.split("AAPL", "2024-01-03", 2)] * 2
+    quote = (await provider.quotes(["AAPL"], soon())).quotes["AAPL"]
+    assert [quote.previous_close, quote.change] == [10, 1]
+
+
+@pytest.mark.parametrize(
+    ("price", "before", "percent"),
+    [
+        (
+            "99999999999999999999",
+            "0.00000000000000000001",
+            Decimal("999999999999999999989999999999999999999900"),
+        ),
+        ("0.00000000000000000001", "99999999999999999999", -100),
+        ("1.00000000000000000001", "1", 0),
+    ],
+)
+async def test_prices_of_any_size_have_a_change_and_harm_no_other_symbol(
+    provider: AlpacaProvider, upstream: AlpacaDouble, price: str, before: str, percent: Decimal
+) -> None:
+    bars = {"dailyBar": None, "prevDailyBar": flat("2024-01-02", before)}
+    upstream.snapshots["AAPL"] = double.snapshot(price) | bars
+    quotes = (await provider.quotes(["AAPL", "IBM"], soon())).quotes
+    assert quotes["AAPL"].change_percent == percent
+    assert quotes["AAPL"].change == Fraction(price) - Fraction(before)
+    assert quotes["IBM"].change is not None
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import socket
+import tracemalloc
 
 import pytest
 from prometheus_client import REGISTRY
@@ -159,7 +162,7 @@ async def test_a_refused_connection_is_an_outage() -> None:
         await provider.close()
 
 
-@pytest.mark.parametrize(("said", "shown"), [("187", 187), ("many", 187), ("0", 0)])
+@pytest.mark.parametrize(("said", "shown"), [("187", 187), ("many", 187), ("0", 0), ("9" * 5000, 187)])
 async def test_the_remaining_quota_is_measured_as_the_upstream_reports_it(
     provider: AlpacaProvider, upstream: AlpacaDouble, said: str, shown: int
 ) -> None:
@@ -167,6 +170,40 @@ async def test_the_remaining_quota_is_measured_as_the_upstream_reports_it(
     metrics.PROVIDER_QUOTA.labels("alpaca").set(187)
     await provider.quotes(["AAPL"], soon())
     assert REGISTRY.get_sample_value("tickwire_provider_quota_remaining", {"provider": "alpaca"}) == shown
+
+
+def _packed(body: bytes, *, coding: str = "gzip", most: int | None = None) -> Answer:
+    headers = {"content-type": "application/json", "content-encoding": coding}
+    return Answer(gzip.compress(body)[:most], 200, headers)
+
+
+async def test_an_answer_may_be_packed(provider: AlpacaProvider, upstream: AlpacaDouble) -> None:
+    upstream.always = _packed(json.dumps({"AAPL": double.snapshot(11)}).encode())
+    upstream.actions_answer = _packed(b'{"corporate_actions":{}}')
+    assert (await provider.quotes(["AAPL"], soon())).quotes["AAPL"].price == 11
+    assert upstream.seen[0].headers["accept-encoding"] == "gzip"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _packed(b"[" + b" " * (64 << 20) + b"]"),
+        _packed(bars_of().body, most=-12),
+        _packed(bars_of().body, coding="br"),
+        Answer(bars_of().body, 200, {"content-type": "application/json", "content-encoding": "gzip"}),
+    ],
+    ids=["bomb", "cut", "unknown", "not packed"],
+)
+async def test_a_packed_answer_is_unpacked_no_further_than_an_answer_may_be_long(
+    provider: AlpacaProvider, upstream: AlpacaDouble, answer: Answer
+) -> None:
+    upstream.always = answer
+    tracemalloc.start()
+    with pytest.raises(BadData):
+        await provider.bars(QUERY, soon())
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 30 << 20
 
 
 async def test_an_answer_that_is_too_long_is_bad_data_and_not_read_to_its_end(

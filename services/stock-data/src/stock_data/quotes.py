@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 
 from contracts.stocks import Quote
 from stock_data import sessions
@@ -12,6 +12,8 @@ from stock_data.bars import Listing, Split
 
 _PERCENT_STEP = Decimal("0.0001")
 _PRICE_STEP = Decimal("1e-6")
+# Prices may have 40 digits, in any combination: a difference is exact, and every result has room.
+_WIDE = Context(prec=200)
 
 
 def previous_close(
@@ -28,7 +30,7 @@ def previous_close(
         return None
     for split in splits:
         if before < split.day <= traded_on:
-            close = (close / split.ratio).quantize(_PRICE_STEP)
+            close = _WIDE.quantize(_WIDE.divide(close, split.ratio), _PRICE_STEP)
     return close
 
 
@@ -36,8 +38,10 @@ def change(price: Decimal, before: Decimal | None) -> tuple[Decimal | None, Deci
     """Return the exact change since `before`, and the change in percent, rounded to four places."""
     if not before:
         return None, None
-    difference = price - before
-    return difference, (difference * 100 / before).quantize(_PERCENT_STEP)
+    difference = _WIDE.subtract(price, before)
+    return difference, _WIDE.quantize(
+        _WIDE.divide(_WIDE.multiply(difference, Decimal(100)), before), _PERCENT_STEP
+    )
 
 
 def is_stale(as_of: datetime, now: datetime) -> bool:

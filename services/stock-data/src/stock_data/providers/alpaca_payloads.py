@@ -10,6 +10,9 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from stock_data.providers.payloads import Malformed, NotNegative, Payload, Positive, Time, judged
 
+# More than any split that ever was; a rate beyond it is a mistake.
+_MOST_SHARES = Decimal(1_000_000)
+
 
 class AlpacaBar(Payload):
     """A bar: start time, open, high, low, close, volume. A bar that contradicts itself is invalid."""
@@ -66,6 +69,17 @@ class AlpacaSplit(Payload):
     ex_date: date
     new_rate: Positive
     old_rate: Positive
+
+    @model_validator(mode="after")
+    def _require_possible(self) -> Self:
+        if not 1 / _MOST_SHARES <= self.ratio <= _MOST_SHARES:
+            raise ValueError(f"a share must not become more than {_MOST_SHARES}, or a smaller part")
+        return self
+
+    @property
+    def ratio(self) -> Decimal:
+        """The number of shares for each one before."""
+        return self.new_rate / self.old_rate
 
 
 # The validator replaces that of the whole union, so the members beside the payload are for readers only.

@@ -93,8 +93,9 @@ class AlpacaSplits:
                 if isinstance(each, Malformed):
                     # A split that cannot be read leaves its symbol out.
                     found.pop(each.symbol, None)
-                elif each.symbol in found:
-                    found[each.symbol].append(Split(each.ex_date, each.new_rate / each.old_rate))
+                elif (split := Split(each.ex_date, each.ratio)) not in found.get(each.symbol, (split,)):
+                    # One that is listed twice, such as on two pages, counts once.
+                    found[each.symbol].append(split)
             if page.next_page_token is None:
                 return found
             query["page_token"] = page.next_page_token

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,6 +32,10 @@ _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 0.5
 _TEXT_LENGTH = 200
 _DEFAULT_RESET_S = 30.0
+# The format of `zlib` with the header of gzip.
+_GZIP = 31
+# Python refuses to read numbers of thousands of digits.
+_COUNT = re.compile("[0-9]{1,15}")
 
 
 class RequestRejected(BadData):
@@ -94,7 +100,7 @@ class Transport:
         self._timeout_s = timeout_s
         self._client = httpx.AsyncClient(
             base_url=base_url,
-            headers={**headers, "accept": "application/json"},
+            headers={**headers, "accept": "application/json", "accept-encoding": "gzip"},
             timeout=httpx.Timeout(timeout_s, connect=min(2.0, timeout_s)),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             # Proxies and certificates of the environment are used, credentials of a ~/.netrc are not.
@@ -136,6 +142,8 @@ class Transport:
                     return await self._fetch(path, query, most_bytes)
         except (TimeoutError, httpx.TimeoutException) as error:
             raise UpstreamDown(f"{self._name} did not answer in time.") from error
+        except zlib.error as error:
+            raise BadData(f"The answer of {self._name} cannot be unpacked: {error}.") from error
         except httpx.HTTPError as error:
             raise UpstreamDown(
                 f"{self._name} cannot be reached: {type(error).__name__} {error}"[:_TEXT_LENGTH]
@@ -144,13 +152,18 @@ class Transport:
     async def _fetch(self, path: str, query: Mapping[str, str], most_bytes: int) -> _Response:
         async with self._client.stream("GET", path, params=dict(query)) as response:
             body = bytearray()
-            async for part in response.aiter_bytes():
-                body += part
+            coding = response.headers.get("content-encoding", "identity").strip().lower()
+            # Not by `httpx`: it unpacks whatever arrives, a thousand times its length at once.
+            unpacker = zlib.decompressobj(wbits=_GZIP) if coding == "gzip" else None
+            async for part in response.aiter_raw():
+                body += unpacker.decompress(part, most_bytes + 1 - len(body)) if unpacker else part
                 if len(body) > most_bytes:
                     # The traceback keeps this frame, and so the body, until it is garbage-collected.
                     body.clear()
                     raise BadData(f"The answer of {self._name} is longer than {most_bytes} bytes.")
+        if coding not in ("gzip", "identity") or (unpacker and not unpacker.eof and body):
+            raise BadData(f"The answer of {self._name} is not complete, or has an unknown coding.")
         remaining = response.headers.get("x-ratelimit-remaining", "")
-        if remaining.isascii() and remaining.isdigit():
+        if _COUNT.fullmatch(remaining):
             metrics.PROVIDER_QUOTA.labels(self._name).set(int(remaining))
         return _Response(response.status_code, response.headers, bytes(body))
