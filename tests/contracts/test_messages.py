@@ -17,6 +17,7 @@ from contracts import (
     gateways,
     parked,
     pauses,
+    retention,
     schedules,
     stocks,
     suppressions,
@@ -27,6 +28,7 @@ from contracts.message import Contract, Message, Reply
 
 MODULES = (
     *(stocks, emails, batches, batch_items, parked, alerts, uploads, domains, suppressions, templates),
+    retention,
 )
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
@@ -46,6 +48,7 @@ def shapes() -> dict[str, type[Contract]]:
         suppressions,
         pauses,
         schedules,
+        retention,
         templates,
     ):
         for name, value in vars(module).items():

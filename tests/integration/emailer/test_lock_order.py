@@ -140,7 +140,7 @@ async def removal_under_way(
         await connection.execute("UPDATE emails SET status = 'failed', ended_at = now() - interval '8 days'")
     removal: asyncpg.Connection[Any] = await asyncpg.connect(post_office.dsn)
     await removal.execute("BEGIN")
-    await removal.execute(retention.SQL[statement], 1000, 7 * 86_400.0)
+    await removal.execute(retention.SQL[statement], 1000, *Retention().content)
     return removal
 
 

@@ -116,6 +116,12 @@ class EmailChanged(ServiceError):
     code = "precondition-failed"
 
 
+class RetentionChangedMeanwhile(ServiceError):
+    """The retention of an owner has changed since the caller read it."""
+
+    code = "precondition-failed"
+
+
 class DomainChangedMeanwhile(ServiceError):
     """The domain has changed since the caller read it."""
 

@@ -22,6 +22,7 @@ from emailer.domains.records import RecordSettings
 from emailer.domains.senders import Senders
 from emailer.guard import RecipientGuard
 from emailer.retention import Retention, keep_counting, keep_removing
+from emailer.retention_answers import RetentionAnswers
 from emailer.sending import outcomes, own_rules, relays
 from emailer.sending.attempts import Patience
 from emailer.sending.dispatcher import Dispatcher
@@ -45,7 +46,13 @@ class Resources:
 
     def __init__(self, settings: EmailSettings) -> None:
         self._grace_s = settings.shutdown_grace_s
-        self._retention = Retention(settings.content_days, settings.record_days, settings.suppression_days)
+        self._retention = Retention(
+            settings.content_days,
+            settings.record_days,
+            settings.suppression_days,
+            settings.most_content_days,
+            settings.most_record_days,
+        )
         self._suppression = SuppressionTerms(
             days=settings.suppression_days, most_of_owner=settings.most_suppressions
         )
@@ -81,6 +88,7 @@ class Resources:
                     settings, self.runtime.postgres, senders, preparation, changed=self._stored
                 ),
                 **domains.table,
+                **RetentionAnswers(self.runtime.postgres, self._retention).table,
                 OpenUpload: self.uploads.open,
                 OpenParcel: self.uploads.open_parcel,
                 **templates.table(),

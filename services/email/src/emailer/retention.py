@@ -25,11 +25,26 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Days for which content and record of a mail are kept after its end, and the failures of an address."""
+    """Days for which content and record of a mail are kept after its end, and the failures of an address.
+
+    An owner may choose other days for content and record, up to `most_…`, which the default may exceed.
+    """
 
     content_days: float = 7
     record_days: float = 90
     failure_days: float = 90
+    most_content_days: float = 90
+    most_record_days: float = 400
+
+    @property
+    def content(self) -> tuple[float, float]:
+        """The days for content: by default, and at most."""
+        return self.content_days, max(self.content_days, self.most_content_days)
+
+    @property
+    def record(self) -> tuple[float, float]:
+        """The days for records: by default, and at most."""
+        return self.record_days, max(self.record_days, self.most_record_days)
 
     @property
     def steps(self) -> tuple[tuple[str, str, tuple[float, ...]], ...]:
@@ -38,8 +53,8 @@ class Retention:
             ("", "sum_up_anew", ()),
             ("", "note_ends", ()),
             ("attachments", "remove_attachments", ()),
-            ("content", "remove_content", (self.content_days * _DAY_S,)),
-            ("record", "remove_emails", (max(self.content_days, self.record_days) * _DAY_S,)),
+            ("content", "remove_content", self.content),
+            ("record", "remove_emails", (*self.record, *self.content)),
             ("suppression", "remove_suppressions", ()),
             ("failure", "remove_failures", (self.failure_days,)),
             ("template", "remove_template_versions", ()),
@@ -67,8 +82,8 @@ async def keep_removing(postgres: Postgres, retention: Retention) -> None:
         try:
             await remove(postgres, retention)
             async with postgres.connection() as connection:
-                oldest_s = await connection.fetchval(SQL["oldest_content"])
-            metrics.EMAIL_REMOVAL_LATE.set(max(0.0, oldest_s - retention.content_days * _DAY_S))
+                days = await connection.fetchval(SQL["removal_delay"], *retention.content)
+            metrics.EMAIL_REMOVAL_LATE.set(max(0.0, days or 0.0) * _DAY_S)
         except DATABASE_FAILURES as error:
             log.warning("old mails could not be removed", reason=redaction.safe_message(error))
         await asyncio.sleep(_REMOVE_EVERY_S)

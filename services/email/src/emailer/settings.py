@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from chassis.settings import Settings, readable_by
 from contracts.mail import MOST_UPLOAD_BYTES
+from contracts.retention import MOST_DAYS
 from emailer.domains.keys import KeySafe
 from emailer.domains.lookups import read_servers
 from emailer.domains.progress import CheckSchedule
@@ -135,16 +136,30 @@ class EmailSettings(Settings):
     content_days: float = Field(
         default=7,
         ge=0,
-        le=3650,
+        le=MOST_DAYS,
         description="days for which bodies, and attachments of failed mails, are kept after a mail's end",
         examples=["7"],
     )
     record_days: float = Field(
         default=90,
         ge=0,
-        le=3650,
+        le=MOST_DAYS,
         description="days for which a mail's record is kept after its end; at least as long as bodies",
         examples=["90"],
+    )
+    most_content_days: float = Field(
+        default=90,
+        ge=0,
+        le=MOST_DAYS,
+        description="most days for which an owner may have bodies kept; at least the default",
+        examples=["90"],
+    )
+    most_record_days: float = Field(
+        default=400,
+        ge=0,
+        le=MOST_DAYS,
+        description="most days for which an owner may have records kept; at least the default",
+        examples=["400"],
     )
     secrets_key: SecretStr | None = Field(
         default=None,

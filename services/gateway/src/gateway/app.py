@@ -36,6 +36,7 @@ from gateway.realtime.sockets import PATHS, Sockets
 from gateway.reference import routes as reference_routes
 from gateway.reference.service import ReferenceService
 from gateway.resources import Resources
+from gateway.retention import routes as retention_routes
 from gateway.schedules import routes as schedule_routes
 from gateway.settings import GatewaySettings
 from gateway.stocks import routes as stock_routes
@@ -106,6 +107,7 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     yield from upload_routes.endpoints(resources.uploads)
     yield from domain_routes.endpoints(resources.domains)
     yield from suppression_routes.endpoints(resources.suppressions)
+    yield from retention_routes.endpoints(resources.retention)
     yield from bounce_routes.endpoints(BounceService(resources.rpc))
     yield from batch_routes.endpoints(resources.batches)
     yield from schedule_routes.endpoints(resources.schedules)

@@ -64,6 +64,7 @@ from gateway.realtime.presence import Presence
 from gateway.realtime.quote_feed import QuoteFeed
 from gateway.realtime.session import Realtime
 from gateway.realtime.tokens import TokenService
+from gateway.retention.service import RetentionService
 from gateway.schedules.runs import ScheduledRuns
 from gateway.schedules.service import ScheduleService
 from gateway.settings import GatewaySettings
@@ -190,6 +191,7 @@ class Resources:
             message_id_domain=settings.message_id_domain,
         )
         self.suppressions = SuppressionService(self.rpc, self.audit)
+        self.retention = RetentionService(self.rpc, self.users, self.audit)
 
     def _wire_realtime(self) -> None:
         publisher = self.runtime.messaging.publisher

@@ -62,12 +62,18 @@ WITH done AS (
 UPDATE emails SET stripped = 1 FROM done WHERE emails.id = done.id
 
 -- name: remove_content
--- Bodies, headers and attachments of mails that ended more than $2 seconds ago.
+-- Bodies, headers and attachments of mails that ended longer ago than their owners chose: $2 days by default, $3 at most.
 WITH done AS (
-    SELECT id FROM emails
-    WHERE stripped < 2 AND ended_at <= now() - $2 * interval '1 second'
-    ORDER BY ended_at LIMIT $1
-    FOR UPDATE SKIP LOCKED
+    SELECT due.id
+    FROM owners_of_emails AS owner LEFT JOIN retention_periods USING (owner_id)
+    CROSS JOIN LATERAL (
+        SELECT id FROM emails
+        WHERE emails.owner_id = owner.owner_id AND stripped < 2
+            AND ended_at <= now() - least(coalesce(content_days, $2), $3) * interval '1 day'
+        ORDER BY ended_at LIMIT $1
+        FOR UPDATE SKIP LOCKED
+    ) AS due
+    LIMIT $1
 ), removed AS (
     DELETE FROM attachments USING done WHERE attachments.email_id = done.id
 )
@@ -76,22 +82,38 @@ FROM done
 WHERE emails.id = done.id
 
 -- name: remove_emails
--- Mails that ended more than $2 seconds ago, with their recipients and attempts. Recipients are locked before their
--- mails, as everywhere: a bounce or an outcome has its recipient first.
+-- Mails that ended longer ago than their owners chose, with their recipients and attempts: $2 days by default, $3 at
+-- most, and never before their content ($4, $5). Recipients are locked before their mails, as everywhere: a bounce or
+-- an outcome has its recipient first.
 WITH old AS (
-    SELECT id FROM emails
-    WHERE stripped = 2 AND ended_at <= now() - $2 * interval '1 second'
-    ORDER BY ended_at LIMIT $1
+    SELECT due.id, due.ended_at
+    FROM owners_of_emails AS owner LEFT JOIN retention_periods USING (owner_id)
+    CROSS JOIN LATERAL (
+        SELECT id, ended_at FROM emails
+        WHERE emails.owner_id = owner.owner_id AND stripped = 2
+            AND ended_at <= now() - interval '1 day' * greatest(
+                least(coalesce(record_days, $2), $3), least(coalesce(content_days, $4), $5)
+            )
+        ORDER BY ended_at LIMIT $1
+    ) AS due
+    LIMIT $1
 ), locked AS (
     SELECT email_id FROM recipients WHERE email_id IN (SELECT id FROM old) ORDER BY email_id, position FOR UPDATE
 )
 DELETE FROM emails
 WHERE id = ANY(ARRAY(SELECT DISTINCT old.id FROM old LEFT JOIN locked ON locked.email_id = old.id))
     -- Unless it has changed while this statement waited for the locks on its recipients.
-    AND stripped = 2 AND ended_at <= now() - $2 * interval '1 second'
+    AND stripped = 2 AND ended_at <= (SELECT max(ended_at) FROM old)
 
--- name: oldest_content
--- The seconds since the end of the mail whose content is to be removed next.
-SELECT coalesce(extract(epoch FROM now() - min(ended_at)), 0)::float8 FROM (
-    SELECT ended_at FROM emails WHERE stripped < 2 AND ended_at IS NOT NULL ORDER BY ended_at LIMIT 1
+-- name: removal_delay
+-- The most days for which content that is to be removed next has been past its owner's period ($1 by default, $2 at
+-- most); negative: for which it still has time.
+SELECT max(
+    extract(epoch FROM now() - first.ended_at) / 86400 - least(coalesce(content_days, $1), $2)
+)::float8
+FROM owners_of_emails AS owner LEFT JOIN retention_periods USING (owner_id)
+CROSS JOIN LATERAL (
+    SELECT ended_at FROM emails
+    WHERE emails.owner_id = owner.owner_id AND stripped < 2 AND ended_at IS NOT NULL
+    ORDER BY ended_at LIMIT 1
 ) AS first

@@ -30,6 +30,7 @@ class Action(StrEnum):
     TEMPLATE_DELETED = "template.deleted"
     SUPPRESSION_ADDED = "suppression.added"
     SUPPRESSION_LIFTED = "suppression.lifted"
+    RETENTION_CHANGED = "retention.changed"
     ALERT_CREATED = "alert.created"
     ALERT_DELETED = "alert.deleted"
     ROOM_MEMBER_CHANGED = "room.member-changed"

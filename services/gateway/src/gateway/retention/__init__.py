@@ -1,0 +1,1 @@
+"""For how long an owner's mails are kept: read and changed here, applied by email."""
