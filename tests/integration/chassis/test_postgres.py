@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
+from chassis import shares
 from chassis.errors import DatabaseUnavailable
 from chassis.postgres import Postgres
 from contracts.topology import BATCH_PROCESSOR
@@ -98,6 +100,36 @@ async def test_a_hook_that_finds_no_database_does_not_run_the_others_again(bench
     async with worker:
         await until(lambda: worker.health.reasons() == {}, what=lambda: str(worker.health.reasons()))
     assert ran == ["first", "second", "second"]
+
+
+async def test_four_owners_with_slow_statements_leave_a_connection_for_a_fifth(
+    fresh_database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgres = Postgres(await fresh_database(), size=10, acquire_timeout_s=30)
+    await postgres.open()
+    holding: list[str] = []
+    is_over = asyncio.Event()
+
+    async def ask(owner_id: str) -> str:
+        shares.current.set(owner_id)
+        async with postgres.connection() as connection:
+            found = await connection.fetchval("SELECT $1", owner_id)
+            if owner_id in set("abcd"):
+                holding.append(owner_id)
+                await is_over.wait()
+        return str(found)
+
+    slow = [asyncio.create_task(ask(owner_id)) for owner_id in "abcd" for _ in range(10)]
+    await until(lambda: len(holding) == 9)
+    assert await asyncio.create_task(ask("quick")) == "quick"
+    assert await asyncio.create_task(ask("")) == ""
+    monkeypatch.setattr(postgres, "_acquire_timeout_s", 0.05)
+    with pytest.raises(DatabaseUnavailable, match="was free in time"):
+        await asyncio.create_task(ask("a"))
+    assert postgres.check() is None, "owners who wait for each other do not make the service unready"
+    is_over.set()
+    assert Counter(await asyncio.gather(*slow)) == dict.fromkeys("abcd", 10)
+    await postgres.close()
 
 
 async def _read_missing(folder: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter
 
 import pytest
 
@@ -82,6 +84,74 @@ async def test_an_owner_with_very_many_waiting_is_refused() -> None:
     await crowd.come("b")
     await crowd.end("a")
     assert crowd.begun == ["a", "b"]
+    for task in crowd.tasks:
+        task.cancel()
+    await asyncio.gather(*crowd.tasks, return_exceptions=True)
+
+
+async def test_a_caller_that_stops_waiting_does_not_send_its_owner_to_the_end() -> None:
+    crowd = Crowd(OwnerTurns(most=1, of_owner=1, most_waiting=100))
+    await crowd.come(*"abbc")
+    crowd.tasks[1].cancel()
+    await asyncio.gather(crowd.tasks[1], return_exceptions=True)
+    await crowd.end("a")
+    assert crowd.begun == ["a", "b"]
+    await crowd.end("b")
+    assert crowd.begun == ["a", "b", "c"]
+    await crowd.end("c")
+
+
+async def test_some_turns_are_left_for_another_owner_however_many_hold_some() -> None:
+    crowd = Crowd(OwnerTurns(most=10, of_owner=8, most_waiting=100, leaves_room=True))
+    await crowd.come(*"a" * 20)
+    assert crowd.begun == ["a"] * 5
+    for number, owner in enumerate("bcde", start=1):
+        await crowd.come(*owner * 20)
+        assert owner in crowd.begun, f"the first of {number} others finds a turn"
+    for _ in range(3):
+        await crowd.end("a")
+    assert crowd.begun[10:] == ["c"], "one of three that ended; two are left for owners that have none"
+    await crowd.come("f")
+    assert crowd.begun[-1] == "f"
+    for task in crowd.tasks:
+        task.cancel()
+    await asyncio.gather(*crowd.tasks, return_exceptions=True)
+
+
+async def test_the_order_is_that_of_a_search_through_all_owners() -> None:
+    chance = random.Random(7)
+    crowd = Crowd(OwnerTurns(most=5, of_owner=3, most_waiting=100))
+    waiting: list[str] = []
+    at_work: Counter[str] = Counter()
+    last: dict[str, int] = {}
+    expected: list[str] = []
+
+    def admit() -> None:
+        while at_work.total() < 5:
+            able = [owner for owner in waiting if at_work[owner] < 3]
+            if not able:
+                return
+            following = min(able, key=lambda owner: (at_work[owner], last.get(owner, -1)))
+            waiting.remove(following)
+            at_work[following] += 1
+            last[following] = len(expected)
+            expected.append(following)
+
+    for _ in range(2000):
+        held = list(at_work.elements())
+        if held and chance.random() < 0.5:
+            owner = chance.choice(held)
+            at_work[owner] -= 1
+            if not at_work[owner] and owner not in waiting:
+                last.pop(owner)
+            admit()
+            await crowd.end(owner)
+        else:
+            owner = chance.choice("abcdefgh")
+            waiting.append(owner)
+            admit()
+            await crowd.come(owner)
+        assert crowd.begun == expected
     for task in crowd.tasks:
         task.cancel()
     await asyncio.gather(*crowd.tasks, return_exceptions=True)

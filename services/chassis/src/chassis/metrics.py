@@ -95,7 +95,8 @@ POOL_WAIT_SECONDS = Histogram(
     "tickwire_postgres_acquire_seconds", "Time to get a connection from the pool.", buckets=_FAST
 )
 POOL_TIMEOUTS = Counter(
-    "tickwire_postgres_acquire_timeouts", "Times that no connection of the pool was free in time."
+    "tickwire_postgres_acquire_timeouts",
+    "Times that no connection was free in time for an owner that had none, or for the service itself.",
 )
 CACHE_READS = Counter("tickwire_cache_reads", "Cache look-ups.", ("cache", "outcome"))
 

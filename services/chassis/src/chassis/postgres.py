@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import time
 import traceback
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeAlias, cast
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 from asyncpg.transaction import Transaction
 
-from chassis import beats, logging, metrics, queries, redaction
+from chassis import beats, logging, metrics, queries, redaction, shares
 from chassis.errors import DatabaseUnavailable
+from chassis.turns import OwnerTurns
 
 log = logging.get(__name__)
 
@@ -56,6 +58,7 @@ _KEPT_IDLE_S = 60
 _PING_TIMEOUT_S = 2
 _LATE_S = 0.5
 _CLEAN_UP_TIMEOUT_S = 1
+MOST_WAITING_OF_OWNER = 512
 
 
 class _Session(asyncpg.Connection):
@@ -84,6 +87,9 @@ class _Session(asyncpg.Connection):
 class Postgres:
     """A pool of at most `size` connections; every acquire and every statement has a time-out in seconds.
 
+    The owner in `shares.current` has a share of them, and waiting owners take turns. What a service does for
+    itself counts in no owner's share.
+
     A separate connection, outside the pool, checks every second whether the server answers. While it is
     down, nothing waits for it: `connection` fails at once, and waiting statements end.
     """
@@ -101,6 +107,10 @@ class Postgres:
         self._asking = asyncio.Lock()
         self._missed = 0
         self._must_write = False
+        self._turns = OwnerTurns(
+            most=size, of_owner=size, most_waiting=MOST_WAITING_OF_OWNER, leaves_room=True
+        )
+        self._numbers = itertools.count()
         self._busy: set[PoolConnectionProxy[asyncpg.Record]] = set()
 
     async def open(self) -> None:
@@ -162,37 +172,46 @@ class Postgres:
                 "The database cannot be reached; try again in a few seconds.", retry_after_s=2
             )
         started = time.perf_counter()
-        try:
-            connection = await self._pool.acquire(timeout=self._acquire_timeout_s)
-        except AWAY as error:
-            if isinstance(error, TimeoutError):
-                metrics.POOL_TIMEOUTS.inc()
-            self._fail(error)
-            raise DatabaseUnavailable(
-                "No connection to the database was free in time; try again in a few seconds.", retry_after_s=2
-            ) from error
-        metrics.POOL_WAIT_SECONDS.observe(time.perf_counter() - started)
-        self._busy.add(connection)
-        try:
-            yield connection
-        except AWAY as error:
-            # Asyncpg also raises an InterfaceError for an argument that does not fit its column.
-            if isinstance(error, ValueError) or (isinstance(error, OSError) and not _is_from_driver(error)):
-                raise
-            self._fail(error)
-            raise DatabaseUnavailable(
-                "The database did not answer; try again in a few seconds.", retry_after_s=2
-            ) from error
-        except _UNWRITABLE as error:
-            # From now on a ping writes: a successful read would prove nothing.
-            self._must_write = True
-            self._fail(error)
-            raise DatabaseUnavailable(
-                "The database accepts no writes; try again in a few seconds.", retry_after_s=5
-            ) from error
-        finally:
-            self._busy.discard(connection)
-            await self._release(self._pool, connection)
+        async with AsyncExitStack() as stack:
+            share = shares.current.get() or f"#{next(self._numbers)}"
+            try:
+                async with asyncio.timeout(self._acquire_timeout_s):
+                    await stack.enter_async_context(self._turns.turn(share))
+            except TimeoutError as error:
+                # All are busy, which says nothing about the server: an owner cannot make the service unready,
+                # nor raise an alert with requests beyond its share.
+                if not self._turns.taken_by(share):
+                    metrics.POOL_TIMEOUTS.inc()
+                raise _none_free() from error
+            try:
+                connection = await self._pool.acquire(timeout=self._acquire_timeout_s)
+            except AWAY as error:
+                self._fail(error)
+                raise _none_free() from error
+            metrics.POOL_WAIT_SECONDS.observe(time.perf_counter() - started)
+            self._busy.add(connection)
+            try:
+                yield connection
+            except AWAY as error:
+                # Asyncpg also raises an InterfaceError for an argument that does not fit its column.
+                if isinstance(error, ValueError) or (
+                    isinstance(error, OSError) and not _is_from_driver(error)
+                ):
+                    raise
+                self._fail(error)
+                raise DatabaseUnavailable(
+                    "The database did not answer; try again in a few seconds.", retry_after_s=2
+                ) from error
+            except _UNWRITABLE as error:
+                # From now on a ping writes: a successful read would prove nothing.
+                self._must_write = True
+                self._fail(error)
+                raise DatabaseUnavailable(
+                    "The database accepts no writes; try again in a few seconds.", retry_after_s=5
+                ) from error
+            finally:
+                self._busy.discard(connection)
+                await self._release(self._pool, connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -288,6 +307,12 @@ class Postgres:
 
     def _fail(self, error: BaseException) -> None:
         self._reason = redaction.safe_message(error)
+
+
+def _none_free() -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        "No connection to the database was free in time; try again in a few seconds.", retry_after_s=2
+    )
 
 
 def affected_rows(tag: str) -> int:

@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import itertools
 from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 
+from chassis import shares
 from chassis.errors import TooManyAtOnce
+
+# How many turns the owner has now, when it got its last one, when it was put into the line, and its id.
+_Place: TypeAlias = tuple[int, int, int, str]
 
 
 class OwnerTurns:
     """Admits `most` at once, `of_owner` of one owner; the owner with the fewest admitted is next.
 
-    `most_waiting` of one owner may wait.
+    `most_waiting` of one owner may wait. If it `leaves_room`, an owner that has a turn gets another one only
+    while enough are free for other owners (`shares.has_room`). A turn costs the logarithm of the number of
+    owners that wait.
     """
 
-    def __init__(self, *, most: int, of_owner: int, most_waiting: int) -> None:
+    def __init__(self, *, most: int, of_owner: int, most_waiting: int, leaves_room: bool = False) -> None:
         self._most = most
         self._of_owner = of_owner
         self._most_waiting = most_waiting
+        self._leaves_room = leaves_room
         self._at_work: Counter[str] = Counter()
         self._taken = 0
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self._last: dict[str, int] = {}
         self._numbers = itertools.count()
+        # A heap of the owners that wait, with places that have been left since; `_places` has the valid ones.
+        self._line: list[_Place] = []
+        self._places: dict[str, _Place] = {}
 
     @property
     def waiting(self) -> int:
         """The number of callers that wait for a turn now."""
         return sum(map(len, self._waiting.values()))
+
+    def taken_by(self, owner_id: str) -> int:
+        """Return the number of turns that the owner has now."""
+        return self._at_work[owner_id]
 
     @asynccontextmanager
     async def turn(self, owner_id: str) -> AsyncIterator[None]:
@@ -46,6 +62,8 @@ class OwnerTurns:
             )
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         own.append(mine)
+        if len(own) == 1:
+            self._line_up(owner_id)
         self._admit()
         try:
             await mine
@@ -57,30 +75,48 @@ class OwnerTurns:
                 self._at_work[owner_id] -= 1
             elif mine in own:
                 own.remove(mine)
-            self._forget_idle(owner_id)
+            self._line_up(owner_id)
             self._admit()
 
     def _admit(self) -> None:
-        while self._taken < self._most:
-            following = min(
-                (id_ for id_ in self._waiting if self._at_work[id_] < self._of_owner),
-                key=lambda id_: (self._at_work[id_], self._last.get(id_, -1)),
-                default=None,
-            )
-            if following is None:
+        while self._line:
+            place = self._line[0]
+            owner_id = place[-1]
+            if self._places.get(owner_id) is not place:
+                heapq.heappop(self._line)
+                continue
+            # No other owner has fewer: if this one may not begin, none may.
+            if not self._may_begin(self._at_work[owner_id]):
                 break
-            first = self._waiting[following].popleft()
+            first = self._waiting[owner_id].popleft()
             if not first.cancelled():
                 self._taken += 1
-                self._at_work[following] += 1
-                self._last[following] = next(self._numbers)
+                self._at_work[owner_id] += 1
+                self._last[owner_id] = next(self._numbers)
                 first.set_result(None)
-            self._forget_idle(following)
+            self._line_up(owner_id)
 
-    def _forget_idle(self, owner_id: str) -> None:
-        if not self._waiting.get(owner_id, True):
-            del self._waiting[owner_id]
-        if not self._at_work[owner_id]:
+    def _may_begin(self, own: int) -> bool:
+        if self._leaves_room and not shares.has_room(own, held=self._taken, most=self._most):
+            return False
+        return self._taken < self._most and own < self._of_owner
+
+    def _line_up(self, owner_id: str) -> None:
+        """Put the owner where it belongs in the line, or forget it when nothing of it waits."""
+        at_work, last = self._at_work[owner_id], self._last.get(owner_id, -1)
+        if self._waiting.get(owner_id):
+            before = self._places.get(owner_id)
+            # A caller that stops waiting does not send its owner back.
+            if before is not None and before[:2] == (at_work, last):
+                return
+            place = (at_work, last, next(self._numbers), owner_id)
+            self._places[owner_id] = place
+            heapq.heappush(self._line, place)
+            if len(self._line) > 2 * len(self._places) + 100:
+                self._line = sorted(self._places.values())
+            return
+        self._waiting.pop(owner_id, None)
+        self._places.pop(owner_id, None)
+        if not at_work:
             del self._at_work[owner_id]
-            if owner_id not in self._waiting:
-                self._last.pop(owner_id, None)
+            self._last.pop(owner_id, None)

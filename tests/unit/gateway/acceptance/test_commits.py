@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from chassis import shares
 from chassis.errors import DatabaseUnavailable
 from gateway.acceptance.commits import GroupCommit
 from gateway.acceptance.repository import Acceptance, Work
@@ -123,3 +124,15 @@ async def test_a_caller_that_gives_up_in_time_is_not_committed(
     assert await first
     assert await staying
     assert database.groups == [[1], [3]]
+
+
+async def test_a_commit_is_for_all_who_wait_and_counts_in_the_share_of_none() -> None:
+    seen: list[str] = []
+
+    async def accept(group: Sequence[Work]) -> set[UUID]:
+        seen.append(shares.current.get())
+        return {one.acceptance.id for one in group}
+
+    shares.current.set("ann")
+    assert await GroupCommit(accept).add(work(1))
+    assert (seen, shares.current.get()) == ([""], "ann")

@@ -13,7 +13,7 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 from pydantic import BaseModel, ValidationError
 
-from chassis import exemplars, logging, metrics, redaction, spans, tracing
+from chassis import exemplars, logging, metrics, redaction, shares, spans, tracing
 from chassis.broker.envelope import Outgoing, text
 from chassis.broker.publisher import Publisher
 from chassis.broker.rabbitmq import Link, cancel_consumer
@@ -30,8 +30,8 @@ log = logging.get(__name__)
 Answer = Callable[[Any, Deadline], Awaitable[BaseModel | bytes]]
 
 MOST_AT_WORK = 256
-# Fewer than a service's connections to its database; the others remain for other owners.
-MOST_OF_OWNER = 6
+# As many as the connections to the database that an owner may have when no other one needs any.
+MOST_OF_OWNER = 5
 MOST_WAITING_OF_OWNER = 512
 MOST_IN_HAND = 2048
 _DEFAULT_DEADLINE_S = 30.0
@@ -176,7 +176,9 @@ class RpcServer:
             request = request_type.model_validate_json(body)
         except ValidationError as error:
             raise InvalidInput(f"{message_type}: {redaction.safe_message(error)}"[:500]) from error
-        share = text(headers, names.SHARE) or f"#{next(self._numbers)}"
+        owner_id = text(headers, names.SHARE) or ""
+        shares.current.set(owner_id)
+        share = owner_id or f"#{next(self._numbers)}"
         at = headers.get(names.DEADLINE)
         deadline = Deadline.from_epoch_ms(at) if isinstance(at, int) else Deadline.after(_DEFAULT_DEADLINE_S)
         try:

@@ -36,8 +36,10 @@ log = logging.get(__name__)
 R = TypeVar("R", bound=BaseModel)
 
 MOST_IN_FLIGHT = 512
-# The other quarter remains for other owners, even while the service does not answer.
-SHARE_OF_OWNER = 0.75
+# One divided by the part of them that an owner may have even when only the reserve is left, and how many
+# times what it leaves free an owner may have.
+FEW = 128
+WEIGHT = 3
 
 
 @dataclass
@@ -55,13 +57,15 @@ class _Target:
         Raise `TooManyAtOnce` at the owner's part of `most` calls, `Overloaded` at `most`, and `Unavailable`
         while the breaker is open.
         """
-        if share and self.of_owner[share] >= most * SHARE_OF_OWNER:
+        own, few = self.of_owner[share] if share else 0, max(1, most // FEW)
+        has_room = shares.has_room(own, held=self.in_flight, most=most, few=few, weight=WEIGHT)
+        if own >= few and not has_room:
             raise TooManyAtOnce(
-                f"{self.of_owner[share]} of your requests are waiting for {self.service}, the most allowed; "
-                "wait for some of them to end.",
+                f"{own} of your requests are waiting for {self.service}, the most allowed while others may"
+                " need it, too; wait for some of them to end.",
                 retry_after_s=1,
             )
-        if self.in_flight >= most:
+        if not has_room:
             raise Overloaded(
                 f"Too many requests are waiting for {self.service}; try again in a moment.", retry_after_s=1
             )

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
+from chassis import shares
 from gateway.acceptance.repository import Work
 
 _MOST_TOGETHER = 64
@@ -37,6 +38,8 @@ class GroupCommit:
         return await done
 
     async def _commit_all(self) -> None:
+        # For all who wait, and in the share of none.
+        shares.current.set("")
         while self._waiting:
             await self._commit(self._take())
 
