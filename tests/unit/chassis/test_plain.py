@@ -43,6 +43,21 @@ class Endless(Mapping[Any, Any]):
         return 2**60
 
 
+class Closed(ExceptionGroup[Exception]):
+    """None of its attributes can be read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise KeyError(name)
+
+
+def groups(*, deep: int, wide: int) -> Exception:
+    """Return a group of `wide` groups, and so on, `deep` levels deep."""
+    found: Exception = ValueError("leaf")
+    for _ in range(deep):
+        found = ExceptionGroup("several", [found] * wide)
+    return found
+
+
 def itself() -> list[Any]:
     found: list[Any] = ["begin"]
     found.append({"again": found})
@@ -99,6 +114,20 @@ def test_any_error_has_a_message_and_a_traceback(error: BaseException) -> None:
     for told in (redaction.safe_message(error), redaction.trace_back(error)):
         assert type(error).__name__ in told
         assert "\0" not in told.encode().decode()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(groups(deep=3000, wide=1), id="deep"),
+        pytest.param(groups(deep=12, wide=9), id="wide"),
+        pytest.param(Closed("closed", [ValueError("leaf")]), id="closed"),
+    ],
+)
+def test_the_traceback_of_a_group_of_any_shape_is_short(error: Exception) -> None:
+    told = redaction.trace_back(error)
+    assert type(error).__name__ in told
+    assert told.count("Traceback") < 10
 
 
 @given(errors, nested, texts)

@@ -30,7 +30,7 @@ _VALUE = re.compile(
     r"""
     (tw_live_[0-9a-f]+_)[A-Za-z0-9_-]+                                       # an API key
     | (tw_(?:rt|login)_)[A-Za-z0-9_.-]+                                      # a token of ours
-    | (://[^:/@\s]*:)[^@\s]+(?=@)                                            # a password in an address
+    | (://[^:/@\s]*:)[^@\s]{1,256}+(?=@)                                     # a password in an address
     | ((?i:authorization)['"]?\s*[:=,]\s*b?['"]?(?:[A-Za-z]+\s+)?)[^\s'",]+    # a header
     | ((?i:password|secret|pepper|token|api[_-]?key)['"]?\s*[:=]\s*b?['"]?)[^\s'",;&]+
     """,
@@ -127,7 +127,12 @@ def trace_back(error: BaseException) -> str:
     following: BaseException | None = error
     while following is not None and len(chain) < _MOST_CAUSES and all(following is not one for one in chain):
         chain.append(following)
-        following = following.__cause__ or (None if following.__suppress_context__ else following.__context__)
+        try:
+            following = following.__cause__ or (
+                None if following.__suppress_context__ else following.__context__
+            )
+        except BaseException:  # the error's own code has failed, as in `safe_message`
+            break
     return "\nwhich led to\n".join(_frames(one) for one in reversed(chain))
 
 
@@ -137,15 +142,19 @@ def _is_secret(name: str) -> bool:
 
 
 def _frames(error: BaseException) -> str:
-    try:
-        lines = plain.text("".join(traceback.format_tb(error.__traceback__)[-_MOST_FRAMES:]))
-    except BaseException as failure:  # a source file that cannot be read, for example
-        lines = f"  (no frames: {type(failure).__name__})\n"
-    found = f"Traceback (most recent call last):\n{lines}{safe_message(error)}"
-    if isinstance(error, BaseExceptionGroup):
-        parts = error.exceptions[:_MOST_CAUSES]
-        found += "".join(f"\nof which\n{_frames(part)}" for part in parts)
-    return found
+    told: list[str] = []
+    # Groups may be nested deeper than functions can call each other, and have any number of parts in all.
+    following = [error]
+    while following and len(told) <= _MOST_CAUSES:
+        one, *following = following
+        try:
+            lines = plain.text("".join(traceback.format_tb(one.__traceback__)[-_MOST_FRAMES:]))
+            if isinstance(one, BaseExceptionGroup):
+                following = [*one.exceptions[:_MOST_CAUSES], *following]
+        except BaseException as failure:  # a source file that cannot be read, for example
+            lines = f"  (no frames: {type(failure).__name__})\n"
+        told.append(f"Traceback (most recent call last):\n{lines}{safe_message(one)}")
+    return "\nof which\n".join(told)
 
 
 def _redacted(found: Any) -> object:
