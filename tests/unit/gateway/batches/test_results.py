@@ -42,7 +42,7 @@ def test_a_page_of_the_previous_release_is_still_parsed() -> None:
     assert split_page(page) == ((line() + b"\n") * 2, None)
 
 
-@pytest.mark.parametrize("formula", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1"])
+@pytest.mark.parametrize("formula", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1"])
 def test_a_cell_that_a_spreadsheet_would_run_is_guarded(formula: str) -> None:
     cells = cells_of(line(custom_id=formula, error={"code": formula, "detail": formula}))
     assert (cells[1], cells[4], cells[5]) == (f"'{formula}",) * 3

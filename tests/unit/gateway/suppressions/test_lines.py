@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chassis.errors import InvalidInput, PayloadTooLarge
 from gateway.http import tables
@@ -39,6 +41,13 @@ def test_an_export_can_be_imported() -> None:
         (entry,) = found.entries
         assert (found.errors, entry.address, entry.stream) == ([], "+ann@example.com", "bulk")
         assert (entry.reason, str(entry.expires_at)) == ("=no", "2099-01-01 00:00:00+00:00")
+
+
+@given(st.text() | st.text("'=+-@\uff1d\t\r\n1a"))
+def test_a_cell_is_read_back_as_it_was_and_never_a_formula(cell: str) -> None:
+    written = tables.guarded(cell)
+    assert tables.unguarded(written) == cell
+    assert written[:1] not in tuple("=+@\uff1d\uff0b\uff0d\uff20\t\r\n")
 
 
 def test_an_export_in_lines_says_null_for_what_is_not_there() -> None:

@@ -7,8 +7,9 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
-# Cells that a spreadsheet evaluates as a formula; a negative number is not one.
-_FORMULA = re.compile(r"[=+\-@\t\r]")
+# Cells that a spreadsheet evaluates as a formula, the last four in some languages; a negative number is not
+# one. Apostrophes before it are part of the cell, so that reading it back removes the one that was added.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
