@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import email_validator
@@ -175,3 +176,12 @@ def test_special_use_domains_are_refused_by_choice() -> None:
     assert addresses.parse("ann@shop.test").domain == "shop.test"
     with pytest.raises(ValueError, match="must be an e-mail address"):
         addresses.parse("ann@shop.onion")
+
+
+def test_many_long_texts_that_are_no_addresses_are_refused_at_once() -> None:
+    started = time.process_time()
+    for number in range(2000):
+        with pytest.raises(ValueError, match="must be an e-mail address"):
+            addresses.parse(f"a{number}" + " " * 980 + "a")
+    # 2 MB of them take a second; each space was compared with all that followed, for half a minute.
+    assert time.process_time() - started < 10

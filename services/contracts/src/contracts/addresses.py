@@ -25,7 +25,7 @@ MOST_CHARACTERS = 1000
 # Quoted, with every character escaped, and beside the longest address, it still fits a line of 998 octets.
 MOST_NAME_OCTETS = 320
 
-_NAMED = re.compile(r'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^<>]*))\s*<(?P<address>[^<>]*)>')
+_NAMED = re.compile(r'(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<plain>[^<>]*+))\s*<(?P<address>[^<>]*+)>')
 _ESCAPED = re.compile(r"\\(.)")
 
 # The most common form of an address, whose local part needs no further check. Parts of these lengths stay
