@@ -14,6 +14,7 @@ from chassis import shares
 from chassis.errors import DatabaseUnavailable
 from chassis.postgres import Postgres
 from contracts.topology import BATCH_PROCESSOR
+from support.background import in_background
 from support.bench import Bench
 from support.databases import FreshDatabase
 from support.waiting import until
@@ -41,6 +42,40 @@ async def test_an_error_of_the_block_itself_is_not_taken_for_the_database(
             async with postgres.connection():
                 await failing
         assert postgres.check() is None
+    await postgres.close()
+
+
+class Asked(Postgres):
+    """Counts how often the server was asked whether it answers."""
+
+    asked = 0
+
+    async def ping(self) -> bool:
+        self.asked += 1
+        return await super().ping()
+
+
+async def test_a_server_that_has_just_answered_is_asked_only_while_a_statement_waits(
+    fresh_database: FreshDatabase,
+) -> None:
+    postgres = Asked(await fresh_database())
+    await postgres.open()
+
+    async def look() -> int:
+        # The first look is at once, and only a look that asks waits for anything.
+        before = postgres.asked
+        async with in_background(postgres.watch()):
+            await asyncio.sleep(0)
+        return postgres.asked - before
+
+    async with postgres.connection() as connection:
+        await connection.execute("SELECT 1")
+    assert await look() == 0, "it has answered since"
+    assert await look() == 1, "nothing was asked since the last look"
+    async with postgres.connection() as connection:
+        await connection.execute("SELECT 1")
+    async with postgres.connection():
+        assert await look() == 1, "something is still in progress"
     await postgres.close()
 
 

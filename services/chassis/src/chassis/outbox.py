@@ -88,6 +88,7 @@ class OutboxRelay:
         self._step = step
         self._poll_s = poll_s
         self._wake = asyncio.Event()
+        self._has_messages = asyncio.Event()
         self._depth = 0
         self._measured_at = 0.0
         # No remaining row is due before this time.
@@ -116,6 +117,8 @@ class OutboxRelay:
     async def run_failed(self) -> None:
         """Publish messages that have failed before, each alone, until cancelled."""
         while True:
+            # Set by `run`, which measures for both.
+            await self._has_messages.wait()
             await self._run_once(self._drain_failed)
             await beats.following(self._poll_s)
 
@@ -127,6 +130,7 @@ class OutboxRelay:
                 rows = await _take(connection, "take_fresh", self._step, self.due_from)
                 if not rows:
                     break
+                self._has_messages.set()
                 started_ns = time.time_ns()
                 messages = [message for row in rows for message in row.messages]
                 outcomes = await self._publisher.publish_together(messages)
@@ -210,6 +214,10 @@ class OutboxRelay:
         assert row is not None
         self.due_from = row["due_from"]
         self._depth = row["depth"]
+        if self._depth:
+            self._has_messages.set()
+        else:
+            self._has_messages.clear()
         metrics.OUTBOX_DEPTH.set(row["depth"])
         metrics.OUTBOX_OLDEST.set(row["oldest_s"])
 

@@ -57,6 +57,8 @@ _FOR_LOST_CLIENTS = {
 _KEPT_IDLE_S = 60
 _PING_TIMEOUT_S = 2
 _LATE_S = 0.5
+# Periodic statements begin on the full second: one that still waits so much later is a reason to ask.
+_LOOK_BEHIND_S = 0.25
 _CLEAN_UP_TIMEOUT_S = 1
 MOST_WAITING_OF_OWNER = 512
 
@@ -90,8 +92,9 @@ class Postgres:
     The owner in `shares.current` has a share of them, and waiting owners take turns. What a service does for
     itself counts in no owner's share.
 
-    A separate connection, outside the pool, checks every second whether the server answers. While it is
-    down, nothing waits for it: `connection` fails at once, and waiting statements end.
+    Every second, unless statements were just answered and none waits, a separate connection outside the pool
+    checks whether the server answers. While it is down, nothing waits for it: `connection` fails at once, and
+    waiting statements end.
     """
 
     def __init__(
@@ -105,7 +108,10 @@ class Postgres:
         self._reason: str | None = "not connected yet"
         self._probe: asyncpg.Connection[asyncpg.Record] | None = None
         self._asking = asyncio.Lock()
+        self._asked_at = 0.0
         self._missed = 0
+        # Whether a statement of the pool was answered since the last look.
+        self._has_answered = False
         self._must_write = False
         self._turns = OwnerTurns(
             most=size, of_owner=size, most_waiting=MOST_WAITING_OF_OWNER, leaves_room=True
@@ -192,6 +198,7 @@ class Postgres:
             self._busy.add(connection)
             try:
                 yield connection
+                self._has_answered = True
             except AWAY as error:
                 # Asyncpg also raises an InterfaceError for an argument that does not fit its column.
                 if isinstance(error, ValueError) or (
@@ -231,7 +238,7 @@ class Postgres:
     async def ping(self) -> bool:
         """Return whether the database answers now; an answer clears the readiness reason of an outage."""
         async with self._asking:
-            asked_at = time.monotonic()
+            self._asked_at = asked_at = time.monotonic()
             if self._probe is not None and self._probe.is_closed():
                 self._forget_probe()
             try:
@@ -263,14 +270,19 @@ class Postgres:
             return True
 
     async def watch(self) -> None:
-        """Ping every second, so that readiness is current, and count the pool's connections."""
+        """Look every second whether the server answers, for readiness, and count the pool's connections."""
         while True:
-            await self.ping()
+            is_well = self._has_answered and not self._busy and self._reason is None
+            self._has_answered = False
+            if not is_well or self._missed:
+                await self.ping()
+            elif time.monotonic() - self._asked_at > _KEPT_IDLE_S:
+                self._forget_probe()
             if self._pool is not None:
                 metrics.POOL_SIZE.labels("most").set(self._size)
                 metrics.POOL_SIZE.labels("open").set(self._pool.get_size())
                 metrics.POOL_SIZE.labels("idle").set(self._pool.get_idle_size())
-            await beats.following(1)
+            await beats.following(1, behind_s=_LOOK_BEHIND_S)
 
     async def _write(self, probe: asyncpg.Connection[asyncpg.Record]) -> None:
         if not self._must_write:

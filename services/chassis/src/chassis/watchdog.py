@@ -41,8 +41,8 @@ class Watchdog:
             stopped.set()
 
     def _watch(self, stopped: threading.Event) -> None:
-        reported = False
-        while not stopped.wait(_BEAT_S):
+        reported, wait_s = False, _BEAT_S
+        while not stopped.wait(wait_s):
             self.stalled_for_s = max(0.0, time.monotonic() - self._last_beat - _BEAT_S)
             is_stalled = self.stalled_for_s > self._stall_s
             if is_stalled and not reported:
@@ -52,3 +52,5 @@ class Watchdog:
                 stalled_for_s = round(self.stalled_for_s, 2)
                 log.error("the event loop is blocked", stalled_for_s=stalled_for_s, stack=stack)
             reported = is_stalled
+            # No stall can be reported before this; each look costs a wake.
+            wait_s = max(_BEAT_S, self._last_beat + _BEAT_S + self._stall_s - time.monotonic())

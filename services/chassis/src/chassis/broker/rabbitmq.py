@@ -160,24 +160,31 @@ class Link:
             self._reason = f"cannot connect: {redaction.safe_message(error)}"
             log.warning("waiting for the broker", link=self._name, reason=self._reason)
             return
-        broken = asyncio.ensure_future(self._broken.wait())
+        self._look_later()
         try:
-            while not broken.done():
-                await asyncio.wait({broken}, timeout=beats.due_in_s(_LOOK_EVERY_S))
-                is_blocked = self.is_blocked
-                if is_blocked == self._was_blocked:
-                    continue
-                self._was_blocked = is_blocked
-                metrics.BROKER_BLOCKED.labels(self._name).set(is_blocked)
-                if is_blocked:
-                    log.warning("the broker has blocked publishing", link=self._name, reason=BLOCKED)
-                    self._on_blocked()
-                else:
-                    log.info("the broker accepts messages again", link=self._name)
+            await self._broken.wait()
         finally:
-            broken.cancel()
+            self._looking.cancel()
         self._reason = "connection lost, reconnecting"
         log.warning("connection to the broker lost", link=self._name)
+
+    def _look_later(self) -> None:
+        # Cheaper than a task that waits anew for the loss or the next look, whichever comes first.
+        self._looking = asyncio.get_running_loop().call_later(beats.due_in_s(_LOOK_EVERY_S), self._look)
+
+    def _look(self) -> None:
+        """Report whether the broker has begun or ceased to block, and look again later."""
+        self._look_later()
+        is_blocked = self.is_blocked
+        if is_blocked == self._was_blocked:
+            return
+        self._was_blocked = is_blocked
+        metrics.BROKER_BLOCKED.labels(self._name).set(is_blocked)
+        if is_blocked:
+            log.warning("the broker has blocked publishing", link=self._name, reason=BLOCKED)
+            self._on_blocked()
+        else:
+            log.info("the broker accepts messages again", link=self._name)
 
     def interrupt(self) -> None:
         """Break the link on purpose, so that it reconnects."""
