@@ -22,11 +22,11 @@ from benchmarks.programs import cpu_s, python
 from support.waiting import until
 
 _PREFETCH = 128
-_CELERY = "benchmarks.peers.celery_app"
+CELERY = "benchmarks.peers.celery_app"
 _DRAMATIQ = "benchmarks.peers.dramatiq_noop"
 _TASKIQ = "benchmarks.peers.taskiq_noop"
 # The senders of items that do nothing.
-SENDERS = {"Dramatiq": (_DRAMATIQ,), "Celery": (_CELERY, "items"), "Taskiq": (_TASKIQ,)}
+SENDERS = {"Dramatiq": (_DRAMATIQ,), "Celery": (CELERY, "items"), "Taskiq": (_TASKIQ,)}
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,12 @@ async def items_per_second(peer: str, broker_url: str, *, count: int) -> Load:
 
 async def celery_tasks(running: Worker, *, seconds: int) -> Load:
     """Return how fast tasks are done that 32 threads send one by one, each with the broker's confirmation."""
-    return await running.work_off(_CELERY, "tasks", str(seconds))
+    return await running.work_off(CELERY, "tasks", str(seconds))
 
 
 async def celery_mails(running: Worker, *, count: int, smtp_port: int) -> Load:
     """Return how fast Celery delivers mails, over a connection each."""
-    return await running.work_off(_CELERY, "mails", str(count), str(smtp_port), count=count)
+    return await running.work_off(CELERY, "mails", str(count), str(smtp_port), count=count)
 
 
 def _command(peer: str, threads: int) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ def _command(peer: str, threads: int) -> tuple[str, ...]:
         return ("dramatiq", _DRAMATIQ, "--processes", "1", "--threads", str(threads))
     if peer == "Celery":
         pool = ("--pool", "threads", "--concurrency", str(threads))
-        return ("celery", "--app", _CELERY, "worker", *pool, "--without-gossip", "--without-mingle")
+        return ("celery", "--app", CELERY, "worker", *pool, "--without-gossip", "--without-mingle")
     most = ("--workers", "1", "--max-async-tasks", str(_PREFETCH))
     return ("taskiq", "worker", f"{_TASKIQ}:broker", *most, "--log-level", "WARNING")
 

@@ -109,9 +109,9 @@ async def watching(
             "SELECT count(*) FROM alerts WHERE deleted_at IS NULL AND NOT (once AND fired_count > 0)"
             " AND (expires_at IS NULL OR expires_at > now())"
         )
-        await until(lambda: len(watcher._index) >= row["count"])
+        await until(lambda: watcher.armed >= row["count"])
         yield watcher
 
 
 async def settled(*watchers: AlertWatcher) -> None:
-    await until(lambda: not any(watcher._crossed for watcher in watchers))
+    await until(lambda: not any(watcher.unwritten for watcher in watchers))

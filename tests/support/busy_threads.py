@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
 def busy_threads() -> Iterator[Callable[[], int]]:
     """Keep the loop's own threads busy for the length of the block; its value says how many calls wait."""
-    pool, go_on = ThreadPoolExecutor(max_workers=1), threading.Event()
+    pool, go_on, waiting = ThreadPoolExecutor(max_workers=1), threading.Event(), 0
+
+    def submit(*call: Any, **more: Any) -> Future[Any]:
+        nonlocal waiting
+        waiting += 1
+        return submitted(*call, **more)
+
     asyncio.get_running_loop().set_default_executor(pool)
     pool.submit(go_on.wait)
+    submitted, pool.submit = pool.submit, submit  # type: ignore[method-assign]  # to count the calls
     try:
-        yield pool._work_queue.qsize
+        yield lambda: waiting
     finally:
         go_on.set()

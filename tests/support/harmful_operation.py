@@ -102,8 +102,11 @@ OPERATION = Operation(
 OF_TEXTS = Operation("harmful.texts", "for tests", payload=None, run=run, run_texts=run_texts, retry=_ONCE)
 
 
-async def sleep_or_exit(seconds: float, _: Context) -> float:
-    """Sleep for so long; a negative number of seconds ends the process."""
+async def sleep_or_exit(payload: float | dict[str, Any], context: Context) -> float:
+    """Sleep for so many seconds, after a note where the payload has a place for it; exit at less than 0."""
+    if isinstance(payload, dict):
+        _note(payload["notes"], context.position)
+    seconds: float = payload["seconds"] if isinstance(payload, dict) else payload
     if seconds < 0:
         os._exit(6)
     await asyncio.sleep(seconds)

@@ -6,5 +6,5 @@ from gateway.__main__ import main
 from gateway.acceptance import commits
 
 if __name__ == "__main__":
-    vars(commits)["_MOST_TOGETHER"] = 1
+    commits.MOST_TOGETHER = 1
     main()

@@ -56,7 +56,7 @@ async def test_accepted_work_that_needs_a_lost_right_ends_with_the_reason(
 async def test_an_owner_of_many_batches_is_limited_step_by_step(
     house: House, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "_LIMITED_AT_ONCE", 3)
+    monkeypatch.setattr(intake, "LIMITED_AT_ONCE", 3)
     await house.start()
     tasks = [delayed(caller, "guarded", BOTH) for _ in range(8)]
     for task in tasks:

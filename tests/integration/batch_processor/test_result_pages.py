@@ -28,7 +28,7 @@ async def page_of(caller: Caller, batch_id: UUID, **changes: Any) -> Results:
 async def running_batch(house: House, caller: Caller, stage: Stage, *, count: int) -> UUID:
     """Return a batch of which all items but two have ended: the one at position 3 and the last."""
     service = await house.start()
-    service.worker._timing = ChunkTiming(checkpoint_s=0.05)
+    service.worker.timing = ChunkTiming(checkpoint_s=0.05)
     stage.held |= {3, count - 1}
     batch_id = await caller.submit("held", list(range(count)))
     ended = "SELECT count(*) FROM results WHERE batch_id = $1"

@@ -55,7 +55,7 @@ async def test_owners_take_turns_twenty_schedules_a_transaction(world: World) ->
 async def test_a_schedule_that_becomes_due_meanwhile_does_not_wait_for_the_end_of_a_long_list(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "_LISTED", 40)
+    monkeypatch.setattr(turns, "LISTED", 40)
     original, late = await world.create(), await world.create("8")
     await copies(world, original, 200, owner_id="crowd")
     fire_some = world.firing.fire_some

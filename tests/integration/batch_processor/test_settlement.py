@@ -114,7 +114,7 @@ async def test_a_cancel_does_not_wait_for_the_lease_of_a_worker_that_is_silent(
     await engine.handle(CancelBatch(batch_id=batch_id, owner_id="ann"))
     # After an outage of the database nobody knows who lives.
     with monkeypatch.context() as outage:
-        outage.setattr(engine.coordinator, "_sweep_from", math.inf)
+        outage.setattr(engine.coordinator, "sweep_from", math.inf)
         await engine.coordinator.cancel()
     assert len(await engine.fetch("SELECT * FROM chunks")) == 2
     await engine.coordinator.cancel()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from batch_processor import sources
+from batch_processor import batches, sources
 from batch_processor.batches import Batch
 from chassis.broker.envelope import new_id
 from contracts.batches import Item, Source
@@ -15,7 +16,7 @@ from support.batch_stack import Caller, House
 
 @pytest.fixture
 async def service(house: House, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("batch_processor.sources._STEP", 10)
+    monkeypatch.setattr("batch_processor.sources.STEP", 10)
     return await house.start()
 
 
@@ -75,17 +76,17 @@ async def test_batches_are_filled_in_turns(service: Any, caller: Caller) -> None
 async def test_a_batch_that_cannot_be_filled_delays_no_other_and_fails_after_some_tries(
     service: Any, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "_ASIDE_S", 0.3)
-    fill, tries = sources._fill, 0
+    monkeypatch.setattr(sources, "ASIDE_S", 0.3)
+    receive, tries = batches.receive, 0
 
-    async def fill_most(connection: Any, batch: Batch) -> Batch:
+    def receive_most(batch: Batch, items: int, *, now: datetime) -> Batch:
         nonlocal tries
         if '"failed"' in (batch.source or ""):
             tries += 1
             raise ValueError("bad \ud800 items")
-        return await fill(connection, batch)
+        return receive(batch, items, now=now)
 
-    monkeypatch.setattr(sources, "_fill", fill_most)
+    monkeypatch.setattr(batches, "receive", receive_most)
     known = await caller.submit("echo", [1])
     await caller.reach(known)
     broken = await caller.submit_from("echo", Source(batch_id=known, status="failed"))

@@ -103,7 +103,7 @@ async def test_only_the_failed_items_run_again_and_their_errors_are_kept(
 async def test_a_large_retry_goes_in_steps_and_takes_each_failed_item_once(
     house: House, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batch_processor.coordinator._REDRIVE_STEP", 7)
+    monkeypatch.setattr("batch_processor.coordinator.REDRIVE_STEP", 7)
     await house.start()
     batch_id = await caller.submit("grumpy", list(range(100)))
     assert (await caller.reach(batch_id)).counts.failed == 34
@@ -129,7 +129,7 @@ async def test_a_task_that_waits_for_its_time_is_moved(service: Any, caller: Cal
 async def test_a_task_begins_at_its_time_and_not_at_the_next_poll(
     house: House, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batch_processor.coordinator._PROMOTE_EVERY_S", 3600)
+    monkeypatch.setattr("batch_processor.coordinator.PROMOTE_EVERY_S", 3600)
     await house.start()
     soon = datetime.now(UTC) + timedelta(seconds=0.5)
     later = await caller.submit("echo", [2], kind="task", not_before=soon + timedelta(seconds=0.3))

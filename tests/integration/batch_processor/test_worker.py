@@ -59,7 +59,7 @@ async def test_a_cancel_in_the_middle_stops_before_the_next_item(
     house: House, caller: Caller, stage: Stage
 ) -> None:
     service = await house.start(worker_concurrency=2)
-    service.worker._timing = ChunkTiming(checkpoint_s=0.05)
+    service.worker.timing = ChunkTiming(checkpoint_s=0.05)
     batch_id = await caller.submit("gated", list(range(1000)))
     await stage.begun.wait()
     await caller.send(CancelBatch(batch_id=batch_id, owner_id="ann"))
@@ -77,7 +77,7 @@ async def test_items_that_finished_before_the_cancel_are_kept(
     house: House, caller: Caller, stage: Stage
 ) -> None:
     service = await house.start(worker_concurrency=1)
-    service.worker._timing = ChunkTiming(checkpoint_s=0.05)
+    service.worker.timing = ChunkTiming(checkpoint_s=0.05)
     stage.free = 12
     batch_id = await caller.submit("gated", list(range(25)))
     await stage.begun.wait()
@@ -92,7 +92,7 @@ async def test_results_are_stored_while_a_chunk_still_runs(
     house: House, caller: Caller, stage: Stage
 ) -> None:
     service = await house.start()
-    service.worker._timing = ChunkTiming(checkpoint_s=0.05)
+    service.worker.timing = ChunkTiming(checkpoint_s=0.05)
     stage.free = 2
     batch_id = await caller.submit("gated", list(range(4)))
     await until(lambda: _results(caller, batch_id, 2))
@@ -175,7 +175,7 @@ async def test_a_claim_that_broke_off_in_a_living_worker_is_not_a_lost_one(
     house: House, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = await house.start()
-    service.worker._timing = ChunkTiming(checkpoint_s=0.05)
+    service.worker.timing = ChunkTiming(checkpoint_s=0.05)
     load, failures = claims.load, iter([DatabaseUnavailable("away")] * 4)
 
     async def fail_at_first(*arguments: Any) -> Any:

@@ -50,7 +50,7 @@ async def test_the_mail_of_celery_is_the_same_and_has_a_connection_of_its_own(br
 async def test_a_worker_that_ends_at_once_is_not_waited_for(
     broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peer_queues, "_CELERY", "benchmarks.peers.missing")
+    monkeypatch.setattr(peer_queues, "CELERY", "benchmarks.peers.missing")
     with pytest.raises(RuntimeError, match="the worker of Celery has ended"):
         async with peer_queues.worker("Celery", broker_url):
             pass

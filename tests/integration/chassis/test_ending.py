@@ -12,7 +12,7 @@ from chassis.supervision import Tasks
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervision, "_CANCEL_AGAIN_AFTER_S", 0.05)
+    monkeypatch.setattr(supervision, "CANCEL_AGAIN_AFTER_S", 0.05)
 
 
 async def deaf(cancellations: int) -> None:

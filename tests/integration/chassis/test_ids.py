@@ -37,7 +37,7 @@ async def refuse_bad(connection: Connection, deliveries: Sequence[Delivery[Cance
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(logging.Verbosity, "is_debug", True)
-    ids = [structlog.contextvars.merge_contextvars, logging._add_context("test")]
+    ids = [structlog.contextvars.merge_contextvars, logging.add_context("test")]
     with structlog.testing.capture_logs(processors=ids) as captured:
         yield captured
 

@@ -118,7 +118,7 @@ async def test_a_service_that_is_away_is_noticed_at_once(asker: Any) -> None:
 
 async def test_a_lost_connection_fails_the_requests_that_wait(asker: Any, answerer: Any) -> None:
     waiting = asyncio.create_task(asker.messaging.rpc.ask(SearchSymbols(q="slow"), Deadline.after(25)))
-    await until(lambda: asker.messaging.rpc._pending)
+    await until(lambda: asker.messaging.rpc.waiting)
     asker.messaging.publisher.link.interrupt()
     with pytest.raises(BrokerUnavailable):
         await waiting
@@ -131,7 +131,7 @@ async def test_a_full_bulkhead_refuses_at_once_and_lets_others_through(asker: An
     rpc = RpcClient(asker.messaging.publisher, max_in_flight=2)
     await rpc.attach(asker.messaging.link)
     waiting = [asyncio.create_task(rpc.ask(SearchSymbols(q="slow"), Deadline.after(1))) for _ in range(2)]
-    await until(lambda: len(rpc._pending) == 2)
+    await until(lambda: rpc.waiting == 2)
     with pytest.raises(Overloaded) as caught:
         await rpc.ask(SearchSymbols(q="one too many"), Deadline.after(5))
     assert (caught.value.status, caught.value.retryable) == (503, True)
@@ -184,7 +184,7 @@ async def test_one_owner_cannot_have_all_the_requests_that_may_wait_for_a_servic
     await rpc.attach(asker.messaging.link)
     shares.current.set("guest")
     waiting = [asyncio.create_task(rpc.ask(SearchSymbols(q="slow"), Deadline.after(25))) for _ in range(3)]
-    await until(lambda: len(rpc._pending) == 3)
+    await until(lambda: rpc.waiting == 3)
     with pytest.raises(TooManyAtOnce) as caught:
         await rpc.ask(SearchSymbols(q="one too many"), Deadline.after(5))
     assert (caught.value.status, caught.value.retry_after_s) == (429, 1)
@@ -266,7 +266,7 @@ async def test_a_service_over_its_limit_refuses_instead_of_queueing(asker: Any, 
     await bench.run(service)
     rpc = asker.messaging.rpc
     waiting = [asyncio.create_task(rpc.ask(SearchSymbols(q="slow"), Deadline.after(15))) for _ in range(2)]
-    await until(lambda: server._busy == 2)
+    await until(lambda: server.in_hand == 2)
     with pytest.raises(RemoteFailure) as caught:
         await rpc.ask(SearchSymbols(q="one too many"), Deadline.after(5))
     assert (caught.value.status, caught.value.code) == (503, "overloaded")

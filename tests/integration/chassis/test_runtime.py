@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
-from chassis.runtime import ServiceRuntime
+from chassis.errors import DatabaseUnavailable
 from contracts.topology import BATCH_PROCESSOR
 from support.bench import Bench, running
 from support.waiting import until
@@ -29,10 +27,11 @@ async def test_a_closing_step_that_fails_keeps_none_of_the_others_from_running(
 
     with pytest.raises(KeyError):
         await open_and_break()
-    assert runtime.postgres._pool is not None
-    assert runtime.postgres._pool.is_closing()
+    with pytest.raises(DatabaseUnavailable):
+        async with runtime.postgres.connection():
+            raise AssertionError("the pool is open")
     assert not runtime.messaging.link.is_connected
-    assert not _tasks_of(runtime)
+    assert runtime.tasks.unfinished == []
 
 
 async def test_a_block_that_fails_is_closed_like_one_that_ends_well(bench: Bench) -> None:
@@ -41,7 +40,7 @@ async def test_a_block_that_fails_is_closed_like_one_that_ends_well(bench: Bench
         async with running(runtime):
             raise ValueError("the block")
     assert runtime.health.reasons()["shutdown"] == "shutting down"
-    assert not _tasks_of(runtime)
+    assert runtime.tasks.unfinished == []
 
 
 async def test_the_connection_that_prepared_the_database_does_not_stay(bench: Bench) -> None:
@@ -62,7 +61,3 @@ async def test_the_connection_that_prepared_the_database_does_not_stay(bench: Be
     async with running(runtime):
         assert prepared_by
         await until(is_gone)
-
-
-def _tasks_of(runtime: ServiceRuntime) -> list[asyncio.Task[None]]:
-    return [task for task in runtime.tasks._tasks.values() if not task.done()]

@@ -6,10 +6,12 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 import aiormq
 import pytest
+from aiormq.channel import Channel
 from pamqp import commands as spec
 from prometheus_client import REGISTRY
 
@@ -58,19 +60,28 @@ async def test_the_statistics_count_the_consumers_that_the_broker_sees(bench: Be
     await until(lambda: consumers() == 1)
 
 
-async def test_a_consumer_that_only_the_broker_has_forgotten_comes_back(bench: Bench) -> None:
-    handled = asyncio.Event()
+async def test_a_consumer_that_only_the_broker_has_forgotten_comes_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handled, consuming = asyncio.Event(), dict[str, tuple[Channel, str]]()
+    consume = Channel.basic_consume
+
+    async def note(channel: Channel, queue: str, *arguments: Any, **more: Any) -> spec.Basic.ConsumeOk:
+        started = await consume(channel, queue, *arguments, **more)
+        consuming[queue] = channel, started.consumer_tag or ""
+        return started
 
     async def handle(_: Connection, __: Sequence[Delivery[CancelBatch]]) -> None:
         handled.set()
 
+    monkeypatch.setattr(Channel, "basic_consume", note)
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(QUEUE, {CancelBatch: InTransaction(handle)})
     await bench.run(worker)
-    (consumer,) = worker.messaging._consumers
+    await until(lambda: QUEUE in consuming)
+    channel, tag = consuming[QUEUE]
     # Without an answer from the broker the client does not know that it has no consumer any more.
-    assert consumer._channel is not None
-    await consumer._channel.rpc(spec.Basic.Cancel(consumer_tag=consumer._tag, nowait=True))
+    await channel.rpc(spec.Basic.Cancel(consumer_tag=tag, nowait=True))
     await worker.messaging.publisher.publish(command(CancelBatch(batch_id=uuid4(), owner_id="x")))
     assert worker.health.reasons() == {}
     await until(lambda: f"consumer-{QUEUE}" in worker.health.reasons(), timeout_s=30)

@@ -6,19 +6,23 @@ import asyncio
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
 from typing import Any
 
+import aio_pika
 import pytest
 from prometheus_client import REGISTRY
+from yarl import URL
 
 from batch_processor.operations import discover
 from batch_processor.resources import Resources as BatchProcessor
 from batch_processor.settings import BatchProcessorSettings
 from chassis import supervision
+from chassis.broker import rabbitmq
 from chassis.broker.envelope import Delivery, command, new_id
 from chassis.broker.handlers import Direct
+from chassis.broker.incoming import Incoming
 from chassis.broker.rabbitmq import Link
+from chassis.broker.settling import Settler
 from chassis.supervision import Tasks, keep_going
 from contracts.batches import INTAKE, CancelBatch
 from contracts.topology import BATCH_PROCESSOR
@@ -116,7 +120,7 @@ def failures(name: str) -> float:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervision, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(supervision, "FIRST_PAUSE_S", 0.01)
 
 
 def failing_once(loop: Loop, error: BaseException) -> Loop:
@@ -169,7 +173,7 @@ async def test_a_loop_that_ends_is_begun_again() -> None:
 
 
 async def test_the_pause_grows_with_each_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervision, "_LONGEST_PAUSE_S", 0.04)
+    monkeypatch.setattr(supervision, "LONGEST_PAUSE_S", 0.04)
     pauses: list[float] = []
     pause = asyncio.sleep
 
@@ -240,33 +244,24 @@ async def test_the_messages_of_a_failed_consumer_come_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[int] = []
-    entered, handled = asyncio.Event(), asyncio.Event()
+    settled = asyncio.Event()
+    acknowledge = Settler.acknowledge
 
     async def handle(_: Delivery[CancelBatch]) -> None:
         taken.append(1)
+
+    async def fail_first(settler: Settler, incoming: Incoming) -> None:
         if len(taken) == 1:
-            entered.set()
-            await asyncio.Event().wait()
-        handled.set()
+            raise KeyError("unexpected")
+        await acknowledge(settler, incoming)
+        settled.set()
 
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(INTAKE, {CancelBatch: Direct(handle)})
-    consumer = worker.messaging._consumers[0]
-    work = consumer._work
-
-    async def fail_in_hand() -> None:
-        monkeypatch.setattr(consumer, "_work", work)
-        working = asyncio.create_task(work())
-        await entered.wait()
-        working.cancel()
-        with suppress(asyncio.CancelledError):
-            await working
-        raise KeyError("unexpected")
-
-    monkeypatch.setattr(consumer, "_work", fail_in_hand)
+    monkeypatch.setattr(Settler, "acknowledge", fail_first)
     await bench.run(worker)
     await worker.messaging.publisher.publish(command(CancelBatch(batch_id=new_id(), owner_id="ann")))
-    await asyncio.wait_for(handled.wait(), 20)
+    await asyncio.wait_for(settled.wait(), 20)
     assert len(taken) == 2
 
 
@@ -293,14 +288,22 @@ async def test_a_link_takes_the_end_of_the_stream_during_its_set_up_for_a_broker
         await link.close()
 
 
-async def test_a_link_leaves_no_connection_behind_when_its_set_up_fails_unexpectedly(broker_url: str) -> None:
+async def test_a_link_leaves_no_connection_behind_when_its_set_up_fails_unexpectedly(
+    broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connections: list[Any] = []
+    connect = rabbitmq.connect
 
-    async def set_up(link: Link) -> None:
-        connections.append(link._connection)
+    async def note(url: URL) -> aio_pika.Connection:
+        made = await connect(url)
+        connections.append(made)
+        return made
+
+    async def set_up(_: Link) -> None:
         if len(connections) == 1:
             raise KeyError("unexpected")
 
+    monkeypatch.setattr(rabbitmq, "connect", note)
     link = Link(broker_url, name="test", on_open=set_up)
     tasks = Tasks()
     tasks.supervise("link", link.run)

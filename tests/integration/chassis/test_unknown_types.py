@@ -26,7 +26,7 @@ QUEUE = "batch-processor.intake"
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "_ON_UNKNOWN", (0, 0))
+    monkeypatch.setattr(retries, "ON_UNKNOWN", (0, 0))
 
 
 def seen(outcome: str) -> float:

@@ -195,7 +195,7 @@ async def test_a_bounce_that_could_have_no_effect_is_not_read(post_office: PostO
         return await answers.record(request, Deadline.after(30))
 
     # Nothing is read while somebody holds the turn.
-    async with answers._reading:
+    async with answers.turn:
         assert await asyncio.wait_for(again(said), 5) == BounceRecorded(kind="hard", is_new=False)
         waiting = [asyncio.create_task(again(b"%d" % number)) for number in range(MOST_UNDER_WAY)]
         await asyncio.sleep(0)
@@ -205,7 +205,7 @@ async def test_a_bounce_that_could_have_no_effect_is_not_read(post_office: PostO
     assert {(one.kind, one.is_new) for one in found} == {("other", True)}
     for number in range(MOST_BOUNCES):
         await again(b"more %d" % number)
-    async with answers._reading:
+    async with answers.turn:
         full = await asyncio.wait_for(again(said + b"x"), 5)
     assert (full.kind, full.is_new) == ("other", False)
 

@@ -303,7 +303,7 @@ async def test_mails_of_both_streams_are_delivered(post_office: PostOffice, stre
 async def test_an_owner_with_more_domains_than_are_remembered_gets_to_all_of_them(
     post_office: PostOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emailer.sending.rounds._MOST_OF_OWNER", 5)
+    monkeypatch.setattr("emailer.sending.rounds.MOST_OF_OWNER", 5)
     await post_office.accept(*(mail(to=[f"reader@{number:02}.example"]) for number in range(30)))
     rounds = Rounds()
     turn, taken = rounds.streams[0], list[str]()

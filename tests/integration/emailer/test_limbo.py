@@ -120,7 +120,7 @@ async def remove(office: PostOffice) -> None:
 async def expire(office: PostOffice) -> None:
     """Give up what is late."""
     dispatcher, _ = office.dispatcher(SLOW)
-    await dispatcher.recorder._expire()
+    await dispatcher.recorder.expire()
 
 
 Part = Callable[[PostOffice], Awaitable[None]]

@@ -110,11 +110,11 @@ def _anew(asked: Asked) -> Iterator[None]:
 
 
 def held(door: Listener) -> int:
-    return len(door.gateway.resources.runtime.postgres._busy)
+    return door.gateway.resources.runtime.postgres.in_use
 
 
 def waiting(door: Listener) -> int:
-    return len(door.gateway.resources.rpc._pending)
+    return door.gateway.resources.rpc.waiting
 
 
 def request_of(endpoint: Endpoint) -> dict[str, Any]:

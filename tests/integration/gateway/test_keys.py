@@ -263,8 +263,8 @@ async def test_two_gateways_that_note_the_same_keys_do_not_wait_for_each_other_c
 async def test_a_server_that_is_read_only_for_a_while_ends_no_background_task(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keyring, "_TOUCH_EVERY_S", 0.05)
-    monkeypatch.setattr(resources, "_REMOVE_EVERY_S", 0.05)
+    monkeypatch.setattr(keyring, "TOUCH_EVERY_S", 0.05)
+    monkeypatch.setattr(resources, "REMOVE_EVERY_S", 0.05)
     door = await house.open()
     await door.database.execute(
         "INSERT INTO idempotency (owner_id, key, body_hash, created_at) VALUES ('1', 'old', '', '2020-01-01')"

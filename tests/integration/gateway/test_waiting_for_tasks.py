@@ -42,7 +42,7 @@ async def work(house: House) -> Work:
 async def test_a_caller_is_answered_when_the_end_of_its_task_is_pushed(
     door: Listener, house: House, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "_FIRST_LOOK_S", 60.0)
+    monkeypatch.setattr(tasks, "FIRST_LOOK_S", 60.0)
     waiting = asyncio.create_task(door.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=15"}))
     [channel] = await until(lambda: list(door.gateway.resources.hub.channels("task:")))
     id_ = channel.removeprefix("task:")

@@ -17,7 +17,7 @@ from contracts.stocks import Quote
 from stock_data.alerts import watcher as module
 from stock_data.alerts.crossings import Crossing
 from stock_data.alerts.repository import AlertRepository
-from support.alert_ticks import MONDAY, tick, watched
+from support.alert_ticks import MONDAY, tick
 from support.alert_world import SOON, World, settled, watching
 from support.waiting import until
 
@@ -112,7 +112,7 @@ class LosesAnswers(AlertRepository):
 async def test_a_commit_whose_answer_was_lost_does_not_fire_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(module, "PAUSE_S", 0.01)
     world.show(9)
     await world.create(above=10, once=False)
     async with watching(world, repository=LosesAnswers(world.postgres)) as watcher:
@@ -120,14 +120,14 @@ async def test_a_commit_whose_answer_was_lost_does_not_fire_again(
         await settled(watcher)
         watcher.take([tick(12)])
         await settled(watcher)
-        assert len(watcher._index) == 1
+        assert watcher.armed == 1
     assert (await world.firings(), len(await world.events())) == ([(1, 11)], 1)
 
 
 async def test_an_alert_that_repeats_fires_on_the_next_crossing_after_its_cooldown(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.02)
     world.show(9)
     await world.create(crosses=10, once=False)
     async with watching(world) as watcher:
@@ -137,13 +137,15 @@ async def test_an_alert_that_repeats_fires_on_the_next_crossing_after_its_cooldo
             watcher.take([tick(price)])
         await settled(watcher)
         assert await world.firings() == [(1, 11)]
-        # However long all this took, it rests until now.
-        [(_, number, alert)] = watcher._resting
-        watcher._resting[:] = [(datetime.now(UTC), number, alert)]
-        await until(lambda: not watcher._resting)
-        watcher.take([tick(9)])
-        await settled(watcher)
-    assert await world.firings() == [(1, 11), (2, 9)]
+        now = datetime.now(UTC) + module.REST
+        monkeypatch.setattr(module, "datetime", type("Later", (datetime,), {"now": lambda _: now}))
+
+        async def fires() -> bool:
+            watcher.take([tick(9)])
+            await settled(watcher)
+            return await world.firings() == [(1, 11), (2, 9)]
+
+        await until(fires)
 
 
 async def test_an_alert_is_watched_soon_after_it_was_made_and_no_more_once_it_is_deleted(
@@ -152,13 +154,13 @@ async def test_an_alert_is_watched_soon_after_it_was_made_and_no_more_once_it_is
     world.show(9)
     async with watching(world) as watcher:
         made, deleted = await world.create(above=10), await world.create(above=10)
-        await until(lambda: len(watcher._index) == 2)
+        await until(lambda: watcher.armed == 2)
         ended = await world.answers.delete(DeleteAlert(alert_id=deleted.id, owner_id="7"), SOON)
         assert ended.status == "armed"
         # Also before the watcher has heard of it.
         watcher.take([tick(11)])
         await settled(watcher)
-        await until(lambda: len(watcher._index) == 0)
+        await until(lambda: watcher.armed == 0)
     assert [one.alert_id for one in (await world.answers.firings(ListFirings(owner_id="7"), SOON)).data] == [
         made.id
     ]
@@ -170,16 +172,14 @@ async def test_an_alert_that_has_expired_does_not_fire_and_says_so(world: World)
     world.show(9)
     alert = await world.create(above=10, expires_at=datetime.now(UTC) + timedelta(hours=1))
     assert (await world.get(alert)).status == "armed"
+    async with watching(world) as watcher:
+        watcher.take([tick(11, as_of=alert.expires_at)])
+        assert (watcher.armed, watcher.unwritten) == (0, 0)
     expires_at = datetime.now(UTC) + timedelta(seconds=0.6)
     await world.rows(f"UPDATE alerts SET expires_at = '{expires_at.isoformat()}'")
     async with watching(world) as watcher:
-        # Forgotten, also without a tick; and a tick that comes before that does not fire it.
-        await until(lambda: len(watcher._index) == 0)
-    async with watching(world) as watcher:
-        watcher._index.know(late := watched("above", 10, -1, id=alert.id, expires_at=expires_at))
-        watcher._index.watch(late)
-        watcher.take([tick(11)])
-        assert (len(watcher._index), watcher.oldest_crossing_s) == (0, 0)
+        # Forgotten, also without a tick.
+        await until(lambda: watcher.armed == 0)
     assert ((await world.get(alert)).status, await world.firings()) == ("expired", [])
     with pytest.raises(InvalidInput):
         await world.create(above=10, expires_at=expires_at)

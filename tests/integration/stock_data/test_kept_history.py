@@ -251,10 +251,12 @@ async def test_one_owner_does_not_keep_others_from_the_upstream(
     assert (await fill(history, "2024-01-01", "2024-01-31")).written == 0
 
 
-async def test_an_upstream_that_begins_anew_with_each_page_is_not_followed(history: KeptHistory) -> None:
+async def test_an_upstream_that_begins_anew_with_each_page_is_not_followed(
+    history: KeptHistory, postgres: Postgres
+) -> None:
     paged = Exchange(page=7)
     paged.repeats_itself = True
-    endless = KeptHistory(paged, history._kept, clock=lambda: NOW)
+    endless = KeptHistory(paged, KeptBars(postgres, most=1000), clock=lambda: NOW)
     with pytest.raises(BadData):
         await fill(endless, "2024-01-01", "2024-02-01")
     assert len(paged.asked) == 2

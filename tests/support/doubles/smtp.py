@@ -143,11 +143,14 @@ class _Conversation:
         self._refused = False
         self._taken = 0
         self._steps: dict[Stage, str] = {}
+        # The command that was read before its turn.
+        self._ahead = ""
 
     async def run(self) -> None:
         await self._say(self._server.greeting)
         while True:
-            line = (await self._reader.readuntil(b"\r\n")).decode().rstrip()
+            line = self._ahead or (await self._reader.readuntil(b"\r\n")).decode().rstrip()
+            self._ahead = ""
             self._server.commands.append(line)
             verb = line.split(" ")[0].split(":")[0].upper()
             if verb == "QUIT":
@@ -289,9 +292,8 @@ class _Conversation:
     async def _peek_recipient(self) -> str:
         if "PIPELINING" not in self._server.extensions:
             return ""
-        while b"\r\n" not in (buffered := bytes(self._reader._buffer)):  # type: ignore[attr-defined]  # no peek
-            await asyncio.sleep(0.001)
-        return _address(buffered.split(b"\r\n")[0].decode())
+        self._ahead = (await self._reader.readuntil(b"\r\n")).decode().rstrip()
+        return _address(self._ahead)
 
     def _next_steps(self, recipient: str) -> dict[Stage, str]:
         steps = self._server.scripts[recipient]

@@ -212,10 +212,13 @@ async def test_a_chunk_that_holds_its_process_is_stopped_when_its_run_is_cancell
     assert bench.results == {0: "1"}
 
 
-async def test_a_process_that_begins_no_more_says_which_items_have_not_begun(bench: Bench) -> None:
-    run = bench.run(SLEEPY, of(["1", "0", "0"]))
+async def test_a_process_that_begins_no_more_says_which_items_have_not_begun(
+    bench: Bench, tmp_path: Path
+) -> None:
+    first = json.dumps({"seconds": 1, "notes": str(tmp_path / "notes")})
+    run = bench.run(SLEEPY, of([first, "0", "0"]))
     executing = asyncio.create_task(run.execute())
-    await until(lambda: run._process is not None and run._process.marks.at_work(3) == [0])
+    await until((tmp_path / "notes").exists)
     run.stop_beginning()
     await until(lambda: run.not_begun == [1, 2])
     run.let_go(run.not_begun)

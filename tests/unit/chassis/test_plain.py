@@ -133,7 +133,7 @@ def test_the_traceback_of_a_group_of_any_shape_is_short(error: Exception) -> Non
 @given(errors, nested, texts)
 def test_any_error_and_value_can_be_logged(error: BaseException, found: object, name: str) -> None:
     event = {"event": "failed", "found": found, name: found, "error": error, "reason": str}
-    line = logging._render_json(None, "", logging._redact(None, "", event))
+    line = logging.render_json(None, "", logging.redact(None, "", event))
     assert {"event", "found", "error"} <= orjson.loads(line).keys()
 
 
@@ -185,5 +185,5 @@ def test_a_closed_reader_of_the_log_is_not_an_error(monkeypatch: pytest.MonkeyPa
         def flush(self) -> None:
             raise BrokenPipeError
 
-    lines: Any = logging._Lines(Gone())  # type: ignore[arg-type]  # as much of a stream as is used
+    lines: Any = logging.Lines(Gone())  # type: ignore[arg-type]  # as much of a stream as is used
     lines.info("nobody reads this")

@@ -90,5 +90,5 @@ def test_a_plain_mail_is_written_as_the_library_would(text: str) -> None:
     letter = Letter(sender, "Hello", (reader,), headers=(("X-A", "b"),), text=text)
     written = rendering.render(letter, identity="<1@example.com>", at=AT)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rendering, "_plain_lines", lambda _: None)
+        patch.setattr(rendering, "plain_lines", lambda _: None)
         assert rendering.render(letter, identity="<1@example.com>", at=AT) == written

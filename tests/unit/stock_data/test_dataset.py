@@ -85,6 +85,6 @@ def test_the_source_of_the_data_is_documented_beside_it() -> None:
 
 
 def test_a_damaged_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "_SHA256", "0" * 64)
+    monkeypatch.setattr(dataset, "SHA256", "0" * 64)
     with pytest.raises(dataset.DamagedDataset, match="reinstall the service"):
         dataset.read()

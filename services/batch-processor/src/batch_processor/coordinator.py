@@ -28,7 +28,7 @@ log = logging.get(__name__)
 
 # The longest pause between two searches for due chunks. A chunk that this process knows of is on time; one
 # that another process has delayed by less than this may be late by as much.
-_PROMOTE_EVERY_S = 0.5
+PROMOTE_EVERY_S = 0.5
 # The shortest pause between two such searches, even if another coordinator has locked due chunks.
 _LEAST_PAUSE_S = 0.05
 _SWEEP_EVERY_S = 1.0
@@ -46,7 +46,7 @@ _SILENT_S = 2.0
 _ASIDE_S = (1.0, 60.0)
 # Chunks and failed items that one transaction moves.
 _STEER_STEP = 1000
-_REDRIVE_STEP = 5_000
+REDRIVE_STEP = 5_000
 # What one transaction removes: little enough not to block others for long.
 _REMOVE_BATCHES = 500
 REMOVE_ROWS = 5_000
@@ -87,7 +87,7 @@ class Coordinator:
         self._wake = asyncio.Event()
         self._stored = asyncio.Event()
         self._next_due_in_s = 0.0
-        self._sweep_from = 0.0
+        self.sweep_from = 0.0
         self._look_whole_at = _EPOCH
         self._backlog = Backlog()
         self._hold_at = 0.0
@@ -105,13 +105,13 @@ class Coordinator:
     @property
     def _knows_the_dead(self) -> bool:
         # Not right after an outage of the database, in which no worker could say that it lives.
-        return time.monotonic() >= self._sweep_from
+        return time.monotonic() >= self.sweep_from
 
     async def promote_forever(self) -> None:
         """Make due chunks ready, until cancelled."""
         while True:
             await rounds.attempt("promote", self.promote)
-            wait_s = min(_PROMOTE_EVERY_S, max(_LEAST_PAUSE_S, self._next_due_in_s))
+            wait_s = min(PROMOTE_EVERY_S, max(_LEAST_PAUSE_S, self._next_due_in_s))
             await rounds.wait(self._stored, most_s=wait_s, least_s=_LEAST_PAUSE_S)
 
     async def maintain_forever(self) -> None:
@@ -122,7 +122,7 @@ class Coordinator:
                 next_sweep_at = time.monotonic() + _SWEEP_EVERY_S
                 if not await rounds.attempt("sweep", self.sweep):
                     # While the database was down, no worker could renew a lease.
-                    self._sweep_from = time.monotonic() + self._windows.lease_s
+                    self.sweep_from = time.monotonic() + self._windows.lease_s
                     # Another server may have taken over, with stamps that are not comparable.
                     self._backlog = Backlog()
                 await rounds.attempt("expire", self.expire)
@@ -275,7 +275,7 @@ class Coordinator:
             if batch.retry_codes is None:
                 return False
             positions = await coordination.take_failed(
-                connection, batch_id, after=batch.retry_after, codes=batch.retry_codes, most=_REDRIVE_STEP
+                connection, batch_id, after=batch.retry_after, codes=batch.retry_codes, most=REDRIVE_STEP
             )
             size = self._intake.size_of_chunks(batch)
             rests = [Rest.of(positions[n : n + size], 1) for n in range(0, len(positions), size)]
@@ -286,7 +286,7 @@ class Coordinator:
                 batch,
                 positions,
                 chunks=len(rests),
-                is_last=len(positions) < _REDRIVE_STEP,
+                is_last=len(positions) < REDRIVE_STEP,
                 now=datetime.now(UTC),
             )
             await repository.save_batches(connection, [redriven])

@@ -51,7 +51,7 @@ log = logging.get(__name__)
 _CHECKED_AT_ONCE = 2_000
 _STORED_AT_ONCE = 100
 # Batches of an owner that one message limits; a further message limits the next ones.
-_LIMITED_AT_ONCE = 500
+LIMITED_AT_ONCE = 500
 # A property of the group that is handled: each group has a context of its own.
 _HAS_ONLY_QUEUED: ContextVar[bool] = ContextVar("has_only_queued", default=False)
 
@@ -149,11 +149,11 @@ class Intake:
         """Cancel batches that their owners may no longer run, and remove lost rights from the others."""
         for message in (delivery.message for delivery in deliveries):
             beyond = await repository.list_beyond(
-                connection, message.owner_id, message.scopes, most=_LIMITED_AT_ONCE
+                connection, message.owner_id, message.scopes, most=LIMITED_AT_ONCE
             )
             step = partial(self._limited, scopes=message.scopes)
             await self._apply(connection, [Change(id_, message.owner_id, step) for id_ in beyond])
-            if len(beyond) == _LIMITED_AT_ONCE:
+            if len(beyond) == LIMITED_AT_ONCE:
                 await outbox.add(connection, [command(message, tenant=message.owner_id)])
 
     async def expire(self, connection: Connection, owners: Mapping[UUID, str], step: Transition) -> None:

@@ -19,11 +19,11 @@ from chassis.postgres import Connection, Postgres
 from contracts.batches import Source
 
 _SQL = queries.load("batch_processor")
-_STEP = 5_000
+STEP = 5_000
 # For work that another process has left; this process wakes itself for its own.
 _IDLE_S = 3.0
 # A batch that cannot be filled is tried again after this pause, up to so many times.
-_ASIDE_S = 5.0
+ASIDE_S = 5.0
 _MOST_TRIES = 3
 
 
@@ -42,7 +42,7 @@ class Sources:
         self._operations = list(operations)
         self._begun = begun
         self._last = UUID(int=0)
-        self._aside = Aside(postgres, "sources", first_s=_ASIDE_S, most_s=_ASIDE_S)
+        self._aside = Aside(postgres, "sources", first_s=ASIDE_S, most_s=ASIDE_S)
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -105,9 +105,9 @@ async def _fill(connection: Connection, batch: Batch) -> Batch:
         source.batch_id,
         source.status,
         batch.source_after,
-        _STEP,
+        STEP,
         batch.received,
     )
     assert row is not None
     after = batches.receive(replace(batch, source_after=row["last"]), row["items"], now=now)
-    return after if row["items"] == _STEP else batches.seal(after, after.received, now=now)
+    return after if row["items"] == STEP else batches.seal(after, after.received, now=now)

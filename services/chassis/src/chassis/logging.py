@@ -23,10 +23,11 @@ _TALKATIVE = ("uvicorn", "websockets", "urllib3", "asyncpg", "hpack")
 _LONGEST_TEXT = 100_000
 
 
-class _Lines(structlog.PrintLogger):
+class Lines(structlog.PrintLogger):
     """Writes lines, and ignores that nothing reads the stream any more."""
 
     def msg(self, message: str) -> None:
+        """Write a line."""
         with contextlib.suppress(OSError, ValueError):
             super().msg(message)
 
@@ -67,19 +68,19 @@ def configure(*, service: str, level: str, style: Literal["auto", "json", "prett
     pretty = style == "pretty" or (style == "auto" and output.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
-        _add_context(service),
+        add_context(service),
         structlog.processors.ExceptionRenderer(
             lambda raised: "" if raised[1] is None else redaction.trace_back(raised[1])
         ),
-        _redact,
+        redact,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: Any = structlog.dev.ConsoleRenderer() if pretty else _render_json
+    renderer: Any = structlog.dev.ConsoleRenderer() if pretty else render_json
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=lambda *_: _Lines(output),
+        logger_factory=lambda *_: Lines(output),
         cache_logger_on_first_use=True,
     )
     handler = _Handler(output)
@@ -105,7 +106,9 @@ def _log_end(kind: type[BaseException], error: BaseException, trace_back: Traceb
     get(__name__).critical("the process failed", exc_info=error)
 
 
-def _add_context(service: str) -> structlog.types.Processor:
+def add_context(service: str) -> structlog.types.Processor:
+    """Return a processor that adds the service, and the ids of the current trace."""
+
     def add(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event["service"] = service
         trace = tracing.current()
@@ -117,7 +120,8 @@ def _add_context(service: str) -> structlog.types.Processor:
     return add
 
 
-def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Return the event without secrets, every value plain and bounded (a processor)."""
     # Names that begin with an underscore belong to the logging library.
     return {
         name if name.isidentifier() else plain.text(name): (
@@ -127,9 +131,10 @@ def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[
     }
 
 
-def _render_json(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
+def render_json(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
+    """Return the event as a line of JSON (a processor)."""
     try:
-        # The values from `_redact` are already plain and bounded.
+        # The values from `redact` are already plain and bounded.
         return orjson.dumps(event).decode()
     except TypeError:
         return plain.json(event, most_characters=_LONGEST_TEXT)

@@ -166,6 +166,11 @@ class Postgres:
         except TimeoutError:
             self._pool.terminate()
 
+    @property
+    def in_use(self) -> int:
+        """The number of connections that are lent."""
+        return len(self._busy)
+
     def check(self) -> str | None:
         """Return why the database cannot be used now, for readiness."""
         return self._reason

@@ -11,12 +11,12 @@ from chassis import logging, metrics, redaction
 
 log = logging.get(__name__)
 
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
 # A task that ran for this long begins with the short pause again.
 _STABLE_AFTER_S = 60.0
 # Long enough for what a task does at its end, rolling back for example.
-_CANCEL_AGAIN_AFTER_S = 2.0
+CANCEL_AGAIN_AFTER_S = 2.0
 _MOST_CANCELLATIONS = 5
 
 
@@ -53,6 +53,11 @@ class Tasks:
         """Run `loop` until `close` is called, and restart it after errors."""
         self.start(name, keep_going(name, loop))
 
+    @property
+    def unfinished(self) -> list[str]:
+        """The names of the tasks that have not ended."""
+        return [name for name, task in self._tasks.items() if not task.done()]
+
     def check(self) -> str | None:
         """Return which task has died, and why, for liveness."""
         return "; ".join(f"{name} died: {why}" for name, why in self._died.items()) or None
@@ -75,7 +80,7 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
             return
         for task in pending:
             task.cancel()
-        ended, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_AFTER_S)
+        ended, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_AFTER_S)
         for task in ended:
             # An error that nothing retrieves would be logged when the task is collected.
             task.cancelled() or task.exception()
@@ -89,18 +94,18 @@ async def keep_going(name: str, loop: Callable[[], Awaitable[None]]) -> None:
     Each restart is logged and counted, and follows a longer pause, up to 30 s. State that must survive a
     restart belongs outside of `loop`. A cancellation of the task ends it.
     """
-    pause_s, failures = _FIRST_PAUSE_S, metrics.TASK_FAILURES.labels(name)
+    pause_s, failures = FIRST_PAUSE_S, metrics.TASK_FAILURES.labels(name)
     while True:
         began = time.monotonic()
         error = await failure_of(loop) or RuntimeError(
             "the loop has returned; it must run until it is cancelled"
         )
         if time.monotonic() - began > _STABLE_AFTER_S:
-            pause_s = _FIRST_PAUSE_S
+            pause_s = FIRST_PAUSE_S
         failures.inc()
         log.error("background task failed, restarting it", task=name, pause_s=pause_s, exc_info=error)
         await asyncio.sleep(pause_s)
-        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
 
 async def failure_of(

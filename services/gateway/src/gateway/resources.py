@@ -79,7 +79,7 @@ from gateway.uploads.transfer import Transfer
 
 log = logging.get(__name__)
 
-_REMOVE_EVERY_S = 60
+REMOVE_EVERY_S = 60
 _REMOVE_AUDIT_EVERY_S = 600
 _LOOK_FOR_BACKUP_EVERY_S = 60
 _LOOK_AT_KEY_EVERY_S = 30
@@ -131,8 +131,8 @@ class Resources:
 
     def _repeat_upkeep(self) -> None:
         repeat = self.runtime.repeat
-        repeat("removal of old acceptances", self.acceptor.remove_old, every_s=_REMOVE_EVERY_S)
-        repeat("removal of old uploads", self.uploads.remove_expired, every_s=_REMOVE_EVERY_S)
+        repeat("removal of old acceptances", self.acceptor.remove_old, every_s=REMOVE_EVERY_S)
+        repeat("removal of old uploads", self.uploads.remove_expired, every_s=REMOVE_EVERY_S)
         repeat("removal of old audit entries", self.audit.remove_old, every_s=_REMOVE_AUDIT_EVERY_S)
         repeat("size of waiting parcels", self.waiting_parcels.measure, every_s=_MEASURE_PARCELS_EVERY_S)
         repeat("age of the last backup", self.backups.look, every_s=_LOOK_FOR_BACKUP_EVERY_S)

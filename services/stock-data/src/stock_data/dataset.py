@@ -18,7 +18,7 @@ SOURCE = "embedded"
 COLUMNS = ("symbol", "day", "open", "high", "low", "close", "volume", "adjusted_close")
 
 _FILE = "stocks.csv.gz"
-_SHA256 = "e73fe05d106b7da1abe8f947264c514afd02cef5c9db4864b9437c84d6bd6069"
+SHA256 = "e73fe05d106b7da1abe8f947264c514afd02cef5c9db4864b9437c84d6bd6069"
 
 
 class DamagedDataset(Exception):
@@ -61,6 +61,6 @@ def read() -> Dataset:
     packed = resources.files("stock_data").joinpath("data", _FILE).read_bytes()
     text = gzip.decompress(packed)
     digest = hashlib.sha256(text).hexdigest()
-    if digest != _SHA256:
-        raise DamagedDataset(f"{_FILE} has SHA-256 {digest}, not {_SHA256}; reinstall the service")
+    if digest != SHA256:
+        raise DamagedDataset(f"{_FILE} has SHA-256 {digest}, not {SHA256}; reinstall the service")
     return Dataset(text, digest)

@@ -57,7 +57,7 @@ class NotingRecorder(OutcomeRecorder):
 async def test_outcomes_that_arrive_while_others_are_written_are_gathered_into_one_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recorder, "_GATHER_S", 0.2)
+    monkeypatch.setattr(recorder, "GATHER_S", 0.2)
     noting = NotingRecorder()
     running = asyncio.create_task(noting.run())
     noting.add(outcome())

@@ -132,7 +132,7 @@ async def test_a_process_that_gets_no_time_of_a_busy_machine_is_no_fault_of_the_
     renderer: TemplateRenderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await renderer.render(GOOD, {"name": "Ann"}, owner_id="a")
-    monkeypatch.setattr("emailer.templates.rendering._ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr("emailer.templates.rendering.ANSWER_WITHIN_S", 0.2)
     for process in renderer.processes:
         process.send_signal(signal.SIGSTOP)
     with pytest.raises(Overloaded, match="CPU time"):

@@ -146,7 +146,7 @@ async def test_a_mail_whose_process_does_not_answer_is_put_off_and_the_process_e
     await writer.write(heavy)
     for process in writer.processes:
         process.send_signal(signal.SIGSTOP)
-    monkeypatch.setattr("emailer.writing.writer._ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr("emailer.writing.writer.ANSWER_WITHIN_S", 0.2)
     with pytest.raises(Overloaded, match="did not answer"):
         await writer.write(heavy)
     assert writer.processes == ()
@@ -158,7 +158,7 @@ async def test_the_largest_mail_is_written_with_the_memory_of_a_process(writer: 
 
 
 async def test_a_process_that_nobody_needs_ends(writer: MailWriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emailer.workers.processes._IDLE_S", 0.05)
+    monkeypatch.setattr("emailer.workers.processes.IDLE_S", 0.05)
     await writer.write(mail(text="Hello", html=HEAVY))
     (process,) = writer.processes
     await until(lambda: not writer.processes and not psutil.pid_exists(process.pid))

@@ -202,7 +202,7 @@ async def test_only_one_request_in_two_seconds_asks_a_database_that_is_away(
 async def test_a_known_key_does_not_wait_for_a_slow_database_whose_answer_counts_when_it_comes(
     ring: KeyRing, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keyring, "_REFRESHED_WITHIN_S", 0.01)
+    monkeypatch.setattr(keyring, "REFRESHED_WITHIN_S", 0.01)
     key = keys.new_key()
     owner = database.add(key)
     await ring.authenticate(str(key))
@@ -229,7 +229,7 @@ async def test_a_known_key_does_not_wait_for_a_slow_database_whose_answer_counts
 async def test_a_key_that_is_not_known_waits_a_limited_time_for_the_database(
     ring: KeyRing, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keyring, "_FOUND_WITHIN_S", 0.01)
+    monkeypatch.setattr(keyring, "FOUND_WITHIN_S", 0.01)
     database.may_answer.clear()
     for _ in range(5):
         with pytest.raises(DatabaseUnavailable, match="could not be checked in time"):

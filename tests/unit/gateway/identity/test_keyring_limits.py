@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Iterable
+from contextlib import suppress
 
 import pytest
 
@@ -16,6 +17,15 @@ from support.clocks import Clock
 from support.doubles.key_table import Database
 
 ADDRESS = "192.0.2.1"
+
+
+async def questions(ring: KeyRing, database: Database, tried: Iterable[str]) -> int:
+    """Return how often the database is asked when these keys come again."""
+    before = database.questions
+    for key in tried:
+        with suppress(Unauthenticated):
+            await ring.authenticate(key)
+    return database.questions - before
 
 
 async def test_the_memory_holds_no_usable_key(ring: KeyRing, database: Database) -> None:
@@ -31,23 +41,25 @@ async def test_no_number_of_unknown_keys_pushes_a_good_one_out(
     good = keys.new_key()
     database.add(good)
     await ring.authenticate(str(good))
-    for number in range(10_050):
+    unknown = [str(ApiKey(f"{number:016x}", "k" * 43)) for number in range(10_050)]
+    for key in unknown:
         with pytest.raises(Unauthenticated):
-            await ring.authenticate(str(ApiKey(f"{number:016x}", "k" * 43)))
+            await ring.authenticate(key)
+    # The last 1,000 refusals are remembered, and none before them.
+    assert await questions(ring, database, unknown[-1_000:]) == 0
+    assert await questions(ring, database, unknown[-1_001:-1_000]) == 1
     database.is_away = True
     clock.now += 600
     assert await ring.authenticate(str(good))
-    remembered: Any = vars(ring)["_refused"]
-    assert len(remembered) == 1000
 
 
 async def test_ten_thousand_keys_are_remembered(ring: KeyRing, database: Database) -> None:
-    for number in range(10_050):
-        good = ApiKey(f"{number:016x}", "k" * 43)
-        database.add(good)
-        await ring.authenticate(str(good))
-    remembered: Any = vars(ring)["_known"]
-    assert len(remembered) == 10_000
+    known = [ApiKey(f"{number:016x}", "k" * 43) for number in range(10_050)]
+    for key in known:
+        database.add(key)
+        await ring.authenticate(str(key))
+    assert await questions(ring, database, [str(key) for key in known[-10_000:]]) == 0
+    assert await questions(ring, database, [str(known[-10_001])]) == 1
 
 
 async def test_an_unknown_key_is_asked_for_once_in_five_seconds(

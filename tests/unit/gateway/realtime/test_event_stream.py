@@ -96,7 +96,7 @@ async def test_an_event_that_the_reader_has_is_not_sent_again(
 
 
 async def test_after_a_silence_the_stored_state_is_read(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FIRST_SILENCE_S", 0.01)
+    monkeypatch.setattr(module, "FIRST_SILENCE_S", 0.01)
 
     async def look_again() -> list[Publication]:
         return [state(1, "completed")]

@@ -47,7 +47,7 @@ async def test_a_gateway_that_has_just_started_learns_of_the_others_at_once(
 async def test_a_gateway_that_does_not_answer_makes_the_answer_partial(
     gateway: Gateway, other_gateway: Gateway, exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_ANSWER_WITHIN_S", 0.01)
+    monkeypatch.setattr(module, "ANSWER_WITHIN_S", 0.01)
     await know_each_other(gateway, other_gateway)
     gateway.presence.join("chat:lobby", "c1", "7")
     exchange.loses = True
@@ -60,7 +60,7 @@ async def test_a_gateway_that_ended_is_not_waited_for(
 ) -> None:
     await know_each_other(gateway, other_gateway)
     exchange.loses = True
-    monkeypatch.setattr(module, "_ALIVE_FOR_S", 0)
+    monkeypatch.setattr(module, "ALIVE_FOR_S", 0)
     assert not (await gateway.presence.of("chat:lobby")).is_partial
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from contracts.alerts import CONDITION_KINDS, ConditionKind
 from stock_data.alerts.crossings import Crossing
-from stock_data.alerts.index import AlertIndex, day_of
+from stock_data.alerts.index import AlertIndex, Meter, day_of
 from stock_data.alerts.watched import WatchedAlert
 from support.alert_ticks import MONDAY, tick, watched
 
@@ -153,10 +153,10 @@ def test_a_tick_costs_time_for_alerts_that_it_reaches_and_not_for_all_that_are_w
 
 
 def test_forgotten_alerts_take_no_room_for_ever() -> None:
-    index = index_of(watched("above", 5, -1))
+    meter = Meter()
     for _ in range(2_000):
         alert = watched("above", 10, -1)
-        index.know(alert)
-        index.watch(alert)
-        index.forget(alert.id)
-    assert len(index._symbols["A"].price._rising) < 200
+        meter.add(alert)
+        alert.is_gone = True
+        meter.note_gone()
+    assert len(meter) < 200

@@ -98,7 +98,7 @@ async def test_a_shared_call_that_takes_too_long_is_an_outage(
 async def test_the_memory_is_bounded(
     cached: CachedQuotes, provider: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stock_data.providers.cached._MOST_SYMBOLS", 2)
+    monkeypatch.setattr("stock_data.providers.cached.MOST_SYMBOLS", 2)
     await cached.quotes(["A", "B", "C"], Deadline.after(5))
     await cached.quotes(["C"], Deadline.after(5))
     await cached.quotes(["A"], Deadline.after(5))

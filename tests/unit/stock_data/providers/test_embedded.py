@@ -139,7 +139,7 @@ async def test_history_is_stale_only_for_days_after_its_end(bench: Bench) -> Non
 
 async def test_a_long_page_is_the_same_as_a_short_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     short = await bench.provider.bars(BarsQuery("ACME", "all", 10), SOON)
-    monkeypatch.setattr("stock_data.providers.embedded._INLINE_ROWS", 1)
+    monkeypatch.setattr("stock_data.providers.embedded.INLINE_ROWS", 1)
     assert await bench.provider.bars(BarsQuery("ACME", "all", 10), SOON) == short
 
 

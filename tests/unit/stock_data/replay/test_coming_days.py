@@ -54,7 +54,7 @@ async def test_days_come_in_order_and_begin_again_after_the_last() -> None:
 
 @pytest.mark.parametrize("harm", ["is_away", "hangs"])
 async def test_twenty_days_go_on_without_a_database(harm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coming_days, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(coming_days, "PAUSE_S", 0.01)
     history = History(200)
     days = ComingDays(history, first=FIRST, start_day=FIRST)
     await take(days, 1)
@@ -65,7 +65,7 @@ async def test_twenty_days_go_on_without_a_database(harm: str, monkeypatch: pyte
 
 
 async def test_the_replay_waits_for_a_database_that_is_away_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coming_days, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(coming_days, "PAUSE_S", 0.01)
     history = History(200)
     history.is_away = True
     days = ComingDays(history, first=FIRST, start_day=FIRST)
@@ -79,7 +79,7 @@ async def test_the_replay_waits_for_a_database_that_is_away_longer(monkeypatch: 
 
 
 async def test_a_history_without_days_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coming_days, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(coming_days, "PAUSE_S", 0.01)
     history = History(0)
     days = ComingDays(history, first=FIRST, start_day=FIRST)
     waiting = asyncio.create_task(take(days, 1))

@@ -151,7 +151,7 @@ async def test_without_a_broker_ticks_are_dropped_and_counted_and_the_board_goes
 async def test_a_broker_that_takes_nothing_does_not_stop_the_feed(
     wire: Wire, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stock_data.replay.outlet._TIMEOUT_S", 0.01)
+    monkeypatch.setattr("stock_data.replay.outlet.TIMEOUT_S", 0.01)
     wire.hangs = True
     async with playing(feed_of(wire, board)):
         await until(
@@ -200,7 +200,7 @@ async def test_before_the_first_tick_the_last_quotes_are_answered(wire: Wire, bo
 async def test_a_place_that_takes_too_long_to_find_is_left_for_the_next_day(
     wire: Wire, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stock_data.replay.feed._MOST_SKIPPED", 3)
+    monkeypatch.setattr("stock_data.replay.feed.MOST_SKIPPED", 3)
     noon = ReplayPosition(datetime(2012, 5, 21, 16, tzinfo=UTC), datetime.now(UTC))
     feed = feed_of(wire, board)
     await feed.restore(Term(6, noon))

@@ -93,7 +93,7 @@ class Worker:
         self._runs = runs
         self._slots = slots
         self._reserved = slots // 4
-        self._timing = timing or ChunkTiming()
+        self.timing = timing or ChunkTiming()
         self._has_room = has_room
         self._lanes = Lanes()
         self._paused = PausedWork()
@@ -148,7 +148,7 @@ class Worker:
     async def keep_forever(self) -> None:
         """Renew leases of running chunks, store their outcomes and notice cancellations, until cancelled."""
         while True:
-            await asyncio.sleep(self._timing.checkpoint_s)
+            await asyncio.sleep(self.timing.checkpoint_s)
             await rounds.attempt("renew", self.checkpoint)
 
     async def pull(self) -> None:
@@ -168,7 +168,7 @@ class Worker:
                         [lane for lane in lanes if lane.owner_id not in paused.owners],
                         most=free,
                         for_any=max(0, free - self._reserved),
-                        lease_s=self._timing.lease_s,
+                        lease_s=self.timing.lease_s,
                         in_flight_from=self._lanes.in_flight_from,
                         light=self._light,
                         paused=paused.operations,
@@ -199,7 +199,7 @@ class Worker:
             self._reports.put_nowait(report)
         else:
             run = self._runs(claim, operation, chunk.items)
-            turn_ends_at = time.monotonic() + self._timing.turn_s
+            turn_ends_at = time.monotonic() + self.timing.turn_s
             work = _Work(claim, run, chunk.beyond, turn_ends_at, has_begun=claim.status != "queued")
             self._works[claim.key] = work
             work.task = asyncio.create_task(self._run(work))

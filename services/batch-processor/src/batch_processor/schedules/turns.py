@@ -12,7 +12,7 @@ from chassis.postgres import Connection, Postgres
 # The most schedules that one transaction handles: it is short, and a failure affects few others.
 TOGETHER = 20
 # Turns are looked up again after so many, so that new ones do not wait for the end of a long list.
-_LISTED = 500
+LISTED = 500
 # A schedule that has failed alone is tried again after this time.
 _ASIDE_S = 60.0
 
@@ -35,7 +35,7 @@ class Turns:
         handled = -1
         while handled:
             async with self._postgres.connection() as connection:
-                found = await find(connection, self._aside.ids(), _LISTED)
+                found = await find(connection, self._aside.ids(), LISTED)
             handled = 0
             for start in range(0, len(found), TOGETHER):
                 handled += await self._handle(found[start : start + TOGETHER], handle)

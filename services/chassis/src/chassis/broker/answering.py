@@ -80,6 +80,11 @@ class RpcServer:
         self._channel, self._tag = channel, started.consumer_tag
         self._reason = None
 
+    @property
+    def in_hand(self) -> int:
+        """The number of requests that were taken and are not answered yet."""
+        return self._busy
+
     def lost(self) -> None:
         """Forget the connection, which is gone."""
         self._channel = self._tag = None

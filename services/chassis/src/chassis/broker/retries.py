@@ -11,7 +11,7 @@ from contracts import headers as names
 from contracts.topology import Rung
 
 # The second wait is longer than a roll-out takes.
-_ON_UNKNOWN = (1, 3)
+ON_UNKNOWN = (1, 3)
 
 
 def rung_of_unknown(waits: int, rungs: Sequence[Rung]) -> Rung | None:
@@ -19,7 +19,7 @@ def rung_of_unknown(waits: int, rungs: Sequence[Rung]) -> Rung | None:
 
     During a rolling upgrade, a replica of the newer release may receive it the next time.
     """
-    return rungs[_ON_UNKNOWN[waits]] if waits < len(_ON_UNKNOWN) else None
+    return rungs[ON_UNKNOWN[waits]] if waits < len(ON_UNKNOWN) else None
 
 
 def rung_after(attempt: int, rungs: Sequence[Rung]) -> Rung | None:

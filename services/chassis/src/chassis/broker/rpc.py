@@ -123,6 +123,11 @@ class RpcClient:
         await channel.basic_consume(declared.queue or "", take, no_ack=True)
         self._reply_queue = declared.queue
 
+    @property
+    def waiting(self) -> int:
+        """The number of requests that wait for their replies."""
+        return len(self._pending)
+
     def lost(self) -> None:
         """Fail the waiting calls: the consuming connection is gone, and the reply queue with it."""
         self._reply_queue = None

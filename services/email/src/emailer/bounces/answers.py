@@ -43,7 +43,7 @@ class BounceAnswers:
         self._terms = terms
         self._changed = changed
         # One at a time: a flood of bounces takes one thread.
-        self._reading = asyncio.Lock()
+        self.turn = asyncio.Lock()
         self._under_way = 0
 
     async def record(self, request: RecordBounce, _: Deadline) -> BounceRecorded:
@@ -76,7 +76,7 @@ class BounceAnswers:
         if seen.known is not None or seen.are_enough:
             # Anybody who got a mail can write to its return path, and parsing takes CPU time.
             return BounceRecorded(kind=seen.known or "other", is_new=False)
-        async with self._reading:
+        async with self.turn:
             bounce = await asyncio.to_thread(reading.read, content)
         async with self._postgres.transaction() as connection:
             recipient = await bounces.find(connection, *key)

@@ -23,7 +23,7 @@ from emailer.suppression.rules import SuppressionTerms
 log = logging.get(__name__)
 
 _GROUP = 200
-_GATHER_S = 0.01
+GATHER_S = 0.01
 # If this many arrive within that time, more will follow: waiting twice as long halves the commits.
 _MANY = 8
 _PAUSE_S = 0.5
@@ -92,7 +92,7 @@ class OutcomeRecorder:
             before = len(self._waiting)
             if before >= _GROUP // 2:
                 return
-            await asyncio.sleep(_GATHER_S)
+            await asyncio.sleep(GATHER_S)
             if len(self._waiting) < before + _MANY:
                 return
 
@@ -131,12 +131,12 @@ class OutcomeRecorder:
             with suppress(Unavailable, asyncpg.PostgresError, TimeoutError):
                 async with self._postgres.connection() as connection:
                     expires_in_s = await repository.expires_in_s(connection)
-                if expires_in_s <= 0 and await self._expire() == _MOST_EXPIRED:
+                if expires_in_s <= 0 and await self.expire() == _MOST_EXPIRED:
                     continue
                 wait_s = min(wait_s, max(_LOCKED_PAUSE_S, expires_in_s))
             await asyncio.sleep(wait_s)
 
-    async def _expire(self) -> int:
+    async def expire(self) -> int:
         """Expire recipients whose deadline has passed; return their number."""
         async with self._postgres.transaction() as connection:
             count, changes = await repository.expire(connection, most=_MOST_EXPIRED)

@@ -28,7 +28,7 @@ DOMAINS = 10
 # A walk through all lanes finds recipients that another process had locked and released.
 WALK_EVERY_S = 10.0
 _MOST_KNOWN = 10_000
-_MOST_OF_OWNER = 1_000
+MOST_OF_OWNER = 1_000
 _MOST_ARRIVALS = 10_000
 _MOST_COUNTED = 10_000
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -64,7 +64,7 @@ class Round:
         domains = self._known.get(owner_id, {})
         if domain in domains:
             domains[domain] = min(due_from, domains[domain])
-        elif self._count >= _MOST_KNOWN or len(domains) >= _MOST_OF_OWNER:
+        elif self._count >= _MOST_KNOWN or len(domains) >= MOST_OF_OWNER:
             self._has_left_out = True
         else:
             self._known.setdefault(owner_id, domains)[domain] = due_from

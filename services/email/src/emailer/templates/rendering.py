@@ -22,7 +22,7 @@ log = logging.get(__name__)
 CPU_S = 2.0
 
 # A process ends a template itself once its CPU time is used up; if there is no answer by now, it was starved.
-_ANSWER_WITHIN_S = 10.0
+ANSWER_WITHIN_S = 10.0
 _TURN_WITHIN_S = 20.0
 # A template that was too slow this often with the same data is not tried with it again for a while.
 MOST_TOO_SLOW = 3
@@ -133,7 +133,7 @@ class TemplateRenderer:
     async def _answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         frame = await asyncio.to_thread(lambda: json.dumps(asked).encode())
         try:
-            found = await self._processes.ask(frame, within_s=_ANSWER_WITHIN_S, most_bytes=_MOST_FRAME)
+            found = await self._processes.ask(frame, within_s=ANSWER_WITHIN_S, most_bytes=_MOST_FRAME)
         except FrameTooLarge:
             return _failure("template-too-large", "it is too large")
         except TimeoutError:

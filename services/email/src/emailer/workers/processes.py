@@ -15,7 +15,7 @@ from emailer.workers.frames import LENGTH, pieces
 # Any other signal comes from outside, such as from the kernel when the machine runs out of memory.
 _CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGTRAP)
 # A process that has been idle for this long ends, which frees its memory.
-_IDLE_S = 60.0
+IDLE_S = 60.0
 
 
 class ProcessEnded(Exception):
@@ -105,7 +105,7 @@ class WorkerProcesses:
         finally:
             if is_whole and not self._is_closed:
                 self._idle.append(process)
-                self._timers[process] = asyncio.get_running_loop().call_later(_IDLE_S, self._dismiss, process)
+                self._timers[process] = asyncio.get_running_loop().call_later(IDLE_S, self._dismiss, process)
             else:
                 await self._end(process)
 

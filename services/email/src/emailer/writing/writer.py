@@ -22,7 +22,7 @@ log = logging.get(__name__)
 # Below this, writing a mail takes less time (0.02 to 1 ms) than handing it to a process and back.
 LIGHT_BYTES = 16 * 1024
 # Generous, because the processes have low priority, and large mails wait for one another.
-_ANSWER_WITHIN_S = 30.0
+ANSWER_WITHIN_S = 30.0
 _TURN_WITHIN_S = 60.0
 _MOST_FRAME = 64 << 20
 
@@ -90,7 +90,7 @@ class MailWriter:
                     # In a thread: a letter may have a megabyte of HTML.
                     pieces = await asyncio.to_thread(tuple, parts)
                     return await self._processes.ask(
-                        *pieces, within_s=_ANSWER_WITHIN_S, most_bytes=_MOST_FRAME
+                        *pieces, within_s=ANSWER_WITHIN_S, most_bytes=_MOST_FRAME
                     )
                 except (ProcessEnded, OSError) as error:
                     reason = str(error) or "its process did not answer in time"

@@ -11,7 +11,7 @@ import asyncpg
 from chassis import shares
 from gateway.acceptance.repository import Work
 
-_MOST_TOGETHER = 64
+MOST_TOGETHER = 64
 
 Waiting = tuple[Work, "asyncio.Future[bool]"]
 Accept = Callable[[Sequence[Work]], Awaitable[set[UUID]]]
@@ -76,7 +76,7 @@ class GroupCommit:
                 own.add((work.acceptance.owner_id, work.key.key))
             if work.unique is not None:
                 own.add((work.acceptance.owner_id, "unique", work.unique.key))
-            if len(group) == _MOST_TOGETHER or names & own:
+            if len(group) == MOST_TOGETHER or names & own:
                 later.append((work, done))
             else:
                 group.append((work, done))

@@ -24,10 +24,10 @@ from gateway.http.replies import Reply, document
 
 T = TypeVar("T")
 
-_EVERY_S = 5.0
-_USABLE_S = 15.0
+EVERY_S = 5.0
+USABLE_S = 15.0
 # Below the default deadline of a request: with a slow Prometheus the report has gaps, but there is one.
-_GATHER_S = 4.0
+GATHER_S = 4.0
 # Only batch-processor knows the pauses. Its time-out is shorter, so that the rest does not wait for it.
 _PAUSES_S = 1.0
 
@@ -79,7 +79,7 @@ class StatusService:
             making = _Making(asyncio.create_task(self._make(self._prometheus, window)), time.monotonic())
             self._makings[window.name] = making
         kept = self._reports.get(window.name)
-        if kept is not None and kept.age_s <= _USABLE_S:
+        if kept is not None and kept.age_s <= USABLE_S:
             return kept
         try:
             # Shielded: a reader that disconnects must not cancel the report of the others.
@@ -96,7 +96,7 @@ class StatusService:
 
     async def _make(self, prometheus: Prometheus, window: Window) -> Report:
         """Run all queries at once and store the report, which names the parts that failed."""
-        deadline = Deadline.after(_GATHER_S)
+        deadline = Deadline.after(GATHER_S)
         times = window.times(time.time())
 
         def over(query: str) -> Awaitable[list[Series]]:
@@ -141,7 +141,7 @@ class _Making:
 
     def is_due(self) -> bool:
         """Return whether the next report is due."""
-        return self.task.done() and time.monotonic() - self.started_at > _EVERY_S
+        return self.task.done() and time.monotonic() - self.started_at > EVERY_S
 
 
 async def _or_error(question: Awaitable[T]) -> T | ServiceError:

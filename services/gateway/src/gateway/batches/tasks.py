@@ -36,7 +36,7 @@ _UNIQUE = UUID("5f0c6a55-8f63-4f3b-9d0a-0d4a6f0a2b11")
 # The time-out of the query for the state of a known task; after it the last reported state is used.
 _STATE_S = 1
 # The pauses between polls of a task that its caller waits for; a poll asks the database and batch-processor.
-_FIRST_LOOK_S = 0.02
+FIRST_LOOK_S = 0.02
 _LONGEST_PAUSE_S = 4.0
 # The part of the caller's time that is reserved for the answer.
 _TO_ANSWER_S = 0.1
@@ -167,7 +167,7 @@ class TaskService:
                 has_ended.set()
 
         async def end() -> bytes:
-            pause_s = _FIRST_LOOK_S
+            pause_s = FIRST_LOOK_S
             while True:
                 await until_set(has_ended, pause_s)
                 has_ended.clear()

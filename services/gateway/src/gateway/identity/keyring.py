@@ -37,11 +37,11 @@ _USABLE_S = 900.0
 _MOST_KNOWN = 10_000
 _MOST_REFUSED = 1000
 _LONGEST = 128
-_TOUCH_EVERY_S = 30.0
+TOUCH_EVERY_S = 30.0
 _PAUSE_S = 2.0
 # How long a request waits for the database: with a cached key, and with any other one.
-_REFRESHED_WITHIN_S = 0.5
-_FOUND_WITHIN_S = 5.0
+REFRESHED_WITHIN_S = 0.5
+FOUND_WITHIN_S = 5.0
 # The limits of concurrent look-ups of keys that are not cached, and of requests that wait for one. Most
 # connections of the pool are reserved for authenticated callers.
 _STRANGERS = 3
@@ -145,7 +145,7 @@ class KeyRing:
     async def note_use(self) -> None:
         """Write when keys were last used, every 30 seconds, until cancelled."""
         while True:
-            await asyncio.sleep(_TOUCH_EVERY_S)
+            await asyncio.sleep(TOUCH_EVERY_S)
             used, self._used = self._used, {}
             if not used:
                 continue
@@ -163,7 +163,7 @@ class KeyRing:
         """Return the credential's state in the database, or the cached one while that is down or slow."""
         if last is None or time.monotonic() - last.read_at > _USABLE_S:
             try:
-                async with asyncio.timeout(_FOUND_WITHIN_S):
+                async with asyncio.timeout(FOUND_WITHIN_S):
                     return await self._read_unknown(text, fingerprint, address)
             except TimeoutError as error:
                 raise DatabaseUnavailable(
@@ -177,7 +177,7 @@ class KeyRing:
             # An occasional query shows whether the database is available again.
             self._ask_at = now + _PAUSE_S
         question = partial(self._ask_again, text, fingerprint, last)
-        answer = await self._refreshes.ask(fingerprint, question, within_s=_REFRESHED_WITHIN_S)
+        answer = await self._refreshes.ask(fingerprint, question, within_s=REFRESHED_WITHIN_S)
         if answer is None:
             self._ask_at = time.monotonic() + _PAUSE_S
         return answer or last

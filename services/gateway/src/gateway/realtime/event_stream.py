@@ -22,7 +22,7 @@ from gateway.realtime.connections import Connections
 
 _SILENCE_S = 15.0
 # The state may have changed between the first read and the first push.
-_FIRST_SILENCE_S = 0.5
+FIRST_SILENCE_S = 0.5
 _COMMENT = b": still here\n\n"
 
 LookAgain = Callable[[], Awaitable[Sequence[Publication]]]
@@ -89,7 +89,7 @@ class EventStream:
                 handover.begin(publication.position)
                 stack.callback(hub.listen(publication.channel, self._offer))
             yield b""
-            pending, silence_s = list(self._first), _FIRST_SILENCE_S
+            pending, silence_s = list(self._first), FIRST_SILENCE_S
             while not self._is_over:
                 unseen = [one for one in pending if event_id(one.position) != self._last_event_id]
                 for publication in unseen:

@@ -25,8 +25,8 @@ log = logging.get(__name__)
 
 MOST_LISTED = 1000
 _ALIVE_EVERY_S = 5.0
-_ALIVE_FOR_S = 16.0
-_ANSWER_WITHIN_S = 1.0
+ALIVE_FOR_S = 16.0
+ANSWER_WITHIN_S = 1.0
 _TRY_AGAIN_S = 0.5
 _MOST_MOVES = 1000
 
@@ -164,7 +164,7 @@ class Presence:
 
     async def _ask(self, channel: str) -> Present:
         now = time.monotonic()
-        self._alive_at = {name: at for name, at in self._alive_at.items() if now - at < _ALIVE_FOR_S}
+        self._alive_at = {name: at for name, at in self._alive_at.items() if now - at < ALIVE_FOR_S}
         question = _Question(set(self._alive_at))
         if not question.waiting_for:
             return _merged([self._local(channel)])
@@ -173,7 +173,7 @@ class Presence:
         try:
             asked = PresenceTold(gateway=self.gateway, question=number, channel=channel)
             await announce(self._publisher, asked)
-            if not await until_set(question.complete, _ANSWER_WITHIN_S):
+            if not await until_set(question.complete, ANSWER_WITHIN_S):
                 log.debug("presence is partial", channel=channel, missing=len(question.waiting_for))
         finally:
             del self._questions[number]

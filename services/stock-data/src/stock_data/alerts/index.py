@@ -33,6 +33,10 @@ class Meter:
         self._numbers = count()
         self._gone = 0
 
+    def __len__(self) -> int:
+        """Return the number of entries, those of ended alerts included."""
+        return len(self._rising) + len(self._falling) + len(self._undecided)
+
     def add(self, alert: WatchedAlert) -> None:
         """Watch `alert` until a value changes its side."""
         if alert.side == UNKNOWN:
@@ -58,8 +62,7 @@ class Meter:
     def note_gone(self) -> None:
         """Remove ended alerts once they are half of all entries."""
         self._gone += 1
-        size = len(self._rising) + len(self._falling)
-        if self._gone < max(_FEWEST_GONE, size // 2):
+        if self._gone < max(_FEWEST_GONE, len(self) // 2):
             return
         self._gone = 0
         for heap in (self._rising, self._falling):

@@ -28,8 +28,8 @@ log = logging.get(__name__)
 # An alert that fires on every crossing does so at most once in this time.
 REST = timedelta(seconds=60)
 
-_LOOK_EVERY_S = 0.5
-_PAUSE_S = 1.0
+LOOK_EVERY_S = 0.5
+PAUSE_S = 1.0
 _WRITTEN_AT_ONCE = 200
 _COMPARED_AT_ONCE = 1_000
 
@@ -48,6 +48,16 @@ class AlertWatcher:
         self._numbers = count()
         self._forget_all()
         metrics.ALERTS_OLDEST_CROSSING.set_function(lambda: self.oldest_crossing_s)
+
+    @property
+    def armed(self) -> int:
+        """The number of alerts that can fire."""
+        return len(self._index)
+
+    @property
+    def unwritten(self) -> int:
+        """The number of crossings that are not written yet."""
+        return len(self._crossed)
 
     @property
     def oldest_crossing_s(self) -> float:
@@ -97,7 +107,7 @@ class AlertWatcher:
                 horizon, alerts = await self._repository.watched()
             except DATABASE_FAILURES as error:
                 log.warning("the alerts cannot be read", reason=redaction.safe_message(error))
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(PAUSE_S)
                 continue
             for number, alert in enumerate(alerts, start=1):
                 self._begin(alert)
@@ -122,7 +132,7 @@ class AlertWatcher:
         """Read new and ended alerts periodically, until cancelled."""
         is_away = False
         while True:
-            await beats.following(_LOOK_EVERY_S)
+            await beats.following(LOOK_EVERY_S)
             try:
                 horizon, made, ended = await self._repository.changed(horizon)
             except DATABASE_FAILURES as error:
@@ -139,7 +149,7 @@ class AlertWatcher:
             now = datetime.now(UTC)
             while self._resting and self._resting[0][0] <= now:
                 self._index.watch(heapq.heappop(self._resting)[2])
-            metrics.ALERTS_ARMED.set(len(self._index))
+            metrics.ALERTS_ARMED.set(self.armed)
 
     async def _write(self) -> None:
         """Write the crossings in order, until a later term begins."""
@@ -151,7 +161,7 @@ class AlertWatcher:
                 if changed is None:
                     # The feed notices its successor, too, and ends this term.
                     log.warning("another replica watches the alerts now", term=self._term)
-                    await asyncio.sleep(_PAUSE_S)
+                    await asyncio.sleep(PAUSE_S)
                     continue
                 others = [one.alert.id for one in crossings if one.alert.id not in changed]
                 current = await self._repository.read(others) if others else []
@@ -159,7 +169,7 @@ class AlertWatcher:
                 log.warning(
                     "crossings of alerts cannot be stored, retrying", reason=redaction.safe_message(error)
                 )
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(PAUSE_S)
                 continue
             for crossing in crossings:
                 self._crossed.popleft()

@@ -16,7 +16,7 @@ from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes, Prov
 from stock_data.providers.shared import SharedQuotes
 from stock_data.quotes import retold
 
-_MOST_SYMBOLS = 5_000
+MOST_SYMBOLS = 5_000
 
 
 class CachedQuotes:
@@ -106,5 +106,5 @@ class CachedQuotes:
     def _keep(self, symbol: str, fetched_at: datetime, quote: Quote) -> None:
         self._kept[symbol] = (fetched_at, quote)
         self._kept.move_to_end(symbol)
-        while len(self._kept) > _MOST_SYMBOLS:
+        while len(self._kept) > MOST_SYMBOLS:
             self._kept.popitem(last=False)

@@ -20,7 +20,7 @@ from stock_data.providers.calls import counted
 from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes
 
 # Converting a long page takes tens of milliseconds, which would block the event loop.
-_INLINE_ROWS = 500
+INLINE_ROWS = 500
 
 
 class History(Protocol):
@@ -71,7 +71,7 @@ class EmbeddedProvider:
                 rows = await self._history(query.symbol, query.start, query.end, limit=query.limit + 1)
             except DatabaseUnavailable as error:
                 raise UpstreamDown(error.detail, retry_after_s=error.retry_after_s) from error
-        if len(rows) <= _INLINE_ROWS:
+        if len(rows) <= INLINE_ROWS:
             return self._page(listing, query, rows)
         return await asyncio.to_thread(self._page, listing, query, rows)
 

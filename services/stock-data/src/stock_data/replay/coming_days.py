@@ -18,7 +18,7 @@ ReadDays = Callable[[date, int], Awaitable[Sequence[Sequence[ReplayBar]]]]
 
 _READ_AT_ONCE = 40
 _FEWEST_AHEAD = 20
-_PAUSE_S = 1.0
+PAUSE_S = 1.0
 
 
 class ComingDays:
@@ -52,7 +52,7 @@ class ComingDays:
         except (DatabaseUnavailable, TimeoutError) as error:
             reason = redaction.safe_message(error)
             log.warning("the next days to replay cannot be read", days_left=len(self._ahead), reason=reason)
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(PAUSE_S)
             return
         if days:
             self._ahead.extend(days)
@@ -61,4 +61,4 @@ class ComingDays:
             self._wanted = self._start_day
         else:
             log.warning("the history has no days to replay", start_day=str(self._start_day))
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(PAUSE_S)

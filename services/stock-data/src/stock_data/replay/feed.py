@@ -25,7 +25,7 @@ _SHORTEST_SLEEP_S = 0.01
 _MOST_BEHIND_S = 1.0
 _MESSAGE_QUOTES = 500
 # Skipping more steps than this would take too long: the rest of that day is left out instead.
-_MOST_SKIPPED = 100_000
+MOST_SKIPPED = 100_000
 
 
 class Feed:
@@ -68,7 +68,7 @@ class Feed:
                 day = ReplayedDay(await days.next(), self._speed)
                 shown = day.steps_until(position.replayed) if position else 0
                 position = None
-                if shown <= _MOST_SKIPPED:
+                if shown <= MOST_SKIPPED:
                     await day.skip(shown)
                     leads = await self._play(day, offsets)
             log.warning("another replica has become the feed leader", epoch=self._board.epoch)
@@ -89,7 +89,7 @@ class Feed:
         days = await self._read_days(sessions.day_of(position.replayed), 1)
         day = ReplayedDay(days[0], self._speed) if days else None
         shown = day.steps_until(position.replayed) if day else 0
-        if day is None or not 0 < shown <= _MOST_SKIPPED:
+        if day is None or not 0 < shown <= MOST_SKIPPED:
             return
         await day.skip(shown - 1)
         update = {"as_of": position.shown_at, "stream": StreamPosition(epoch=str(term.number), offset=0)}

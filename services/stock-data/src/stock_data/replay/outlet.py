@@ -16,7 +16,7 @@ log = logging.get(__name__)
 
 Send = Callable[[Outgoing], Awaitable[None]]
 
-_TIMEOUT_S = 1.0
+TIMEOUT_S = 1.0
 
 
 class Outlet:
@@ -30,7 +30,7 @@ class Outlet:
     async def publish(self, message: Message) -> bool:
         """Publish without waiting for a confirm; return whether the message was sent."""
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 await self._send(envelope.live(message, self._routing_key))
         except (Unavailable, TimeoutError) as error:
             metrics.PUBLISHED.labels(topology.LIVE, "dropped").inc()

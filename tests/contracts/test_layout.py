@@ -1,0 +1,38 @@
+"""The rules about layout that no linter holds: the imports of contracts, and the seams that tests use."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__)
+REPOSITORY = HERE.parents[2]
+ALLOWED = {*sys.stdlib_module_names, "contracts", "email_validator", "pydantic", "pydantic_core"}
+# `setattr(module, "_name"`, `setattr("package.module._name"` and `vars(module)["_name"]`.
+PRIVATE = re.compile(r"""setattr\([^)]*["'.]_[A-Za-z]|vars\([^)]*\)\[["']_""")
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Yield the modules that a module imports."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_contracts_import_pydantic_and_email_validator_only() -> None:
+    files = list((REPOSITORY / "services" / "contracts" / "src").rglob("*.py"))
+    assert files
+    assert {name.partition(".")[0] for file in files for name in imported(file)} <= ALLOWED
+
+
+def test_no_test_changes_a_private_name_or_imports_a_conftest() -> None:
+    files = [file for file in (REPOSITORY / "tests").rglob("*.py") if file != HERE]
+    assert files
+    private = {file.name: PRIVATE.findall(file.read_text()) for file in files}
+    assert {name: found for name, found in private.items() if found} == {}
+    assert [file.name for file in files if any("conftest" in name for name in imported(file))] == []
