@@ -145,6 +145,12 @@ def test_any_message_is_read_without_an_error(content: bytes) -> None:
             for depth in range(39)
         )
         + b"x\r\n" * 60_000,
+        b"From: a\nSubject: x\n" + b"\n" * 260_000,
+        b"From: a\r\nSubject: x\r\n\r\n" + b"\r" * 250_000,
+        b"From: a\r\nSubject: x\r\n\r\n" + b" \r\n" * 80_000,
+        b"From: a\r\nSubject: x\r\n\r\n" + b"x\n" * 120_000,
+        report("Action: failed", "\n\nA" * 10_000),
+        report("Action: failed", "\r\rA" * 10_000),
     ],
     ids=[
         "parts",
@@ -159,6 +165,12 @@ def test_any_message_is_read_without_an_error(content: bytes) -> None:
         "empty blocks",
         "parameters",
         "lines in parts in parts",
+        "empty lines",
+        "carriage returns",
+        "lines of spaces",
+        "short lines",
+        "blocks",
+        "blocks of carriage returns",
     ],
 )
 def test_no_message_that_comes_back_takes_long_to_read(content: bytes) -> None:

@@ -31,19 +31,25 @@ logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)
 MOST_BYTES = 256 * 1024
 _MOST_PARTS = 40
 _MOST_PARTS_OF_OLD = 10
-# The report must begin within the first of these, and its blocks about recipients fit into the second.
+# The report must begin within the first of these, and its blocks about recipients fit into the second; the
+# parser makes a message of each block.
 _MOST_BEFORE_REPORT = 64 * 1024
 _MOST_REPORT_BYTES = 32 * 1024
+_MOST_BLOCKS = 100
 # The parser takes quadratic time for a content type's parameters.
 _LONGEST_CONTENT_TYPE = 4 * 1024
-# The older formats are searched for, line by line, in this much of a message's beginning.
+# The older formats are searched for in this much of a message's beginning: each line, also an empty one,
+# is compared with a hundred patterns.
 _MOST_HEURISTIC_BYTES = 64 * 1024
+_MOST_HEURISTIC_LINES = 1000
 _LONGEST_LINE = 998
 _LONGEST_TEXT = 1000
 
 _PART = re.compile(rb"boundary|message/(?:rfc822|delivery-status|partial|global)", re.IGNORECASE)
 _CONTENT_TYPE = re.compile(rb"^content-type:[^\n]*(?:\n[ \t][^\n]*)*", re.IGNORECASE | re.MULTILINE)
 _REPORT = re.compile(rb"^content-type:\s*message/(?:global-)?delivery-status", re.IGNORECASE | re.MULTILINE)
+_LINE_END = re.compile(rb"\r\n?")
+_EMPTY_LINES = re.compile(rb"\n(?:[ \t]*+\n)+")
 _CODE = re.compile(r"(?<![\d.])([245]\d\d)(?=[ -])")
 _DELIVERED = ("delivered", "relayed", "expanded")
 _KINDS: dict[Fault, BounceKind] = {"gone": "hard", "hard": "hard", "soft": "soft", "refused": "refused"}
@@ -63,7 +69,7 @@ OTHER = Bounce("other")
 
 def read(content: bytes) -> Bounce:
     """Return the bounce that a message to a return path reports, `OTHER` if none; nothing is raised."""
-    content = content[:MOST_BYTES]
+    content = _LINE_END.sub(b"\n", content[:MOST_BYTES])
     # Parsing takes time in proportion to parts times lines; no real report has that many.
     parts = len(_PART.findall(content))
     if parts > _MOST_PARTS:
@@ -74,7 +80,9 @@ def read(content: bytes) -> Bounce:
     begin = _REPORT.search(content, 0, _MOST_BEFORE_REPORT)
     if begin is not None:
         try:
-            message = email.message_from_bytes(content[: begin.end() + _MOST_REPORT_BYTES], policy=compat32)
+            blocks = _EMPTY_LINES.split(content[begin.end() : begin.end() + _MOST_REPORT_BYTES])
+            report = b"\n\n".join(blocks[:_MOST_BLOCKS])
+            message = email.message_from_bytes(content[: begin.end()] + report, policy=compat32)
             reports = [_judged(block) for block in _blocks(message)]
         except Exception:
             # The parser raises many kinds of exceptions for malformed messages.
@@ -120,8 +128,8 @@ def _judged(block: Message) -> Bounce:
 
 def _read_old(content: bytes) -> Bounce:
     """Return the bounce that a message in one of the many formats older than RFC 3464 reports."""
-    lines = content[:_MOST_HEURISTIC_BYTES].splitlines()
-    cut = b"\n".join(line[:_LONGEST_LINE] for line in lines)
+    lines = _EMPTY_LINES.sub(b"\n\n", content[:_MOST_HEURISTIC_BYTES]).split(b"\n")
+    cut = b"\n".join(line[:_LONGEST_LINE] for line in lines[:_MOST_HEURISTIC_LINES])
     try:
         message = email.message_from_bytes(cut, policy=compat32)
         temporary, permanent = all_failures(message)
