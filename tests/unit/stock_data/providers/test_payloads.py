@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import Annotated
+import time
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, TypeAdapter
+import pytest
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from stock_data.providers import payloads
+from stock_data.errors import BadData
+from stock_data.providers import alpaca_payloads, payloads
 
 
 async def test_a_long_answer_is_read_in_a_thread_and_a_short_one_at_once() -> None:
@@ -22,3 +25,28 @@ async def test_a_long_answer_is_read_in_a_thread_and_a_short_one_at_once() -> No
     assert await payloads.read(adapter, b"[1]") == [1]
     assert await payloads.read(adapter, b"[1" + b" " * 40_000 + b"]") == [1]
     assert [reader == here for reader in readers] == [True, False]
+
+
+NOTHING = b",".join([b"0"] * 200_000)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "body"),
+    [
+        (alpaca_payloads.BARS, b'{"symbol":"AAPL","bars":[%s]}' % NOTHING),
+        (alpaca_payloads.ACTIONS, b'{"corporate_actions":{"forward_splits":[%s]}}' % NOTHING),
+        (alpaca_payloads.ACTIONS, b'{"corporate_actions":{"reverse_splits":[%s]}}' % NOTHING),
+        (alpaca_payloads.SNAPSHOTS, b"{%s}" % b",".join(b'"%d":0' % number for number in range(200_000))),
+    ],
+    ids=["bars", "splits", "reverse splits", "snapshots"],
+)
+def test_more_malformed_elements_than_were_asked_for_are_refused_without_an_error_for_each(
+    adapter: TypeAdapter[Any], body: bytes
+) -> None:
+    started = time.process_time()
+    with pytest.raises(BadData) as caught:
+        payloads.parse(adapter, body)
+    assert isinstance(caught.value.__cause__, ValidationError)
+    assert caught.value.__cause__.error_count() == 1
+    # A fraction of a second; with an error for each it took 10 s and 200 MB.
+    assert time.process_time() - started < 3

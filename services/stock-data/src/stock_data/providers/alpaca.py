@@ -19,7 +19,6 @@ from stock_data.providers.payloads import Malformed
 from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes
 from stock_data.providers.transport import RequestRejected, Transport
 
-_MOST_BARS = 10_000
 _MOST_PAGES = 100
 # Limit of an answer for each requested symbol; Alpaca's snapshots take 0.6 KiB each.
 _SNAPSHOT_BYTES = 8 * 1024
@@ -145,7 +144,7 @@ class AlpacaProvider:
             **({"end": query.end.isoformat()} if query.end < date.max else {}),
         }
         for _ in range(_MOST_PAGES):
-            parameters["limit"] = str(min(query.limit - len(found), _MOST_BARS))
+            parameters["limit"] = str(min(query.limit - len(found), alpaca_payloads.MOST_BARS))
             body = await self._transport.get(f"/v2/stocks/{query.symbol}/bars", parameters, deadline)
             page = await payloads.read(alpaca_payloads.BARS, body)
             if page.symbol != query.symbol:

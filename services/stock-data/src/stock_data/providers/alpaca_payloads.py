@@ -10,6 +10,11 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from stock_data.providers.payloads import Malformed, NotNegative, Payload, Positive, Time, judged
 
+# The most elements that are asked for at once. A megabyte holds half a million that are none, and an error
+# for each of them would take a kilobyte and 40 µs.
+MOST_BARS = 10_000
+MOST_ACTIONS = 1_000
+_MOST_SNAPSHOTS = 1_000
 # More than any split that ever was; a rate beyond it is a mistake.
 _MOST_SHARES = Decimal(1_000_000)
 
@@ -57,7 +62,7 @@ class AlpacaSnapshot(Payload):
 class AlpacaBars(Payload):
     """A page of one symbol's bars; `bars` is null when there are none."""
 
-    bars: list[AlpacaBar] | None
+    bars: list[AlpacaBar] | None = Field(max_length=MOST_BARS, fail_fast=True)
     symbol: str
     next_page_token: str | None = None
 
@@ -89,8 +94,8 @@ JudgedSplit = Annotated[AlpacaSplit | Malformed, judged()]
 class AlpacaActions(Payload):
     """The splits of a page of corporate actions; other kinds are not requested."""
 
-    forward_splits: list[JudgedSplit] = Field(default_factory=list)
-    reverse_splits: list[JudgedSplit] = Field(default_factory=list)
+    forward_splits: list[JudgedSplit] = Field(default_factory=list, max_length=MOST_ACTIONS)
+    reverse_splits: list[JudgedSplit] = Field(default_factory=list, max_length=MOST_ACTIONS)
 
 
 class AlpacaActionsPage(Payload):
@@ -100,6 +105,7 @@ class AlpacaActionsPage(Payload):
     next_page_token: str | None = None
 
 
-SNAPSHOTS = TypeAdapter(dict[str, Annotated[AlpacaSnapshot | Malformed | None, judged()]])
+JudgedSnapshot = Annotated[AlpacaSnapshot | Malformed | None, judged()]
+SNAPSHOTS = TypeAdapter(Annotated[dict[str, JudgedSnapshot], Field(max_length=_MOST_SNAPSHOTS)])
 BARS = TypeAdapter(AlpacaBars)
 ACTIONS = TypeAdapter(AlpacaActionsPage)

@@ -80,7 +80,7 @@ class AlpacaSplits:
             "types": "forward_split,reverse_split",
             "start": sessions.session_before(min(days.values())).isoformat(),
             "end": max(days.values()).isoformat(),
-            "limit": "1000",
+            "limit": str(alpaca_payloads.MOST_ACTIONS),
         }
         found: dict[str, list[Split]] = {symbol: [] for symbol in days}
         for _ in range(_MOST_PAGES):
