@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from chassis.errors import InvalidInput, NotAcceptable
 from gateway.errors import IdempotencyNotSupported
@@ -192,3 +193,23 @@ def test_the_hash_of_a_request_covers_method_path_and_body(one: bytes, other: by
 
     assert (hashed("/v1/emails", one) == hashed("/v1/emails", other)) is (one == other)
     assert hashed("/v1/emails", one) != hashed("/v1/batches", one)
+
+
+@pytest.mark.parametrize(
+    ("count", "pointers", "detail"),
+    [
+        (2000, [f"/{number:04}" for number in range(20)], "Extra inputs are not permitted"),
+        (2001, [""], "There are 2001 errors, too many to name."),
+    ],
+)
+def test_so_many_errors_that_naming_them_would_stop_the_process_are_counted(
+    count: int, pointers: list[str], detail: str
+) -> None:
+    class Nothing(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+    names = b",".join(b'"%04d":1' % number for number in range(count))
+    with pytest.raises(InvalidInput) as caught:
+        reading.parse(TypeAdapter(Nothing), b"{%s}" % names)
+    assert [error.pointer for error in caught.value.errors] == pointers
+    assert {error.detail for error in caught.value.errors} == {detail}

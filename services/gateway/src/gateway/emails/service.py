@@ -19,7 +19,7 @@ from chassis.broker.envelope import Outgoing
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import Conflict, InvalidInput, NotFound, ServiceError, Unavailable
-from chassis.problems import field_errors
+from chassis.problems import errors_in, field_errors
 from contracts import addresses
 from contracts.emails import (
     CancelEmails,
@@ -393,7 +393,7 @@ def _read(index: int, given: Any) -> Mail | EmailResult:
     try:
         return _MAIL.validate_json(orjson.dumps(given), strict=True)
     except ValidationError as error:
-        found: list[Any] = error.errors(include_url=False, include_context=False, include_input=False)
+        found = errors_in(error)
         for each in found:
             each["loc"] = ("emails", index, *each["loc"])
         return EmailResult(index=index, status="refused", errors=field_errors(found))

@@ -8,7 +8,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from chassis.errors import InvalidInput, ServiceError
-from chassis.problems import PROBLEM, field_errors, problem, problem_headers
+from chassis.problems import PROBLEM, errors_in, field_errors, problem, problem_headers
 from contracts.message import FieldError
 from gateway.http.replies import Reply
 
@@ -38,5 +38,4 @@ def build(model: type[M], **values: Any) -> M:
 
 def misfit(detail: str, error: ValidationError) -> InvalidInput:
     """Return the errors that pydantic found, with a JSON pointer for each field."""
-    found: list[Any] = error.errors(include_url=False, include_context=False, include_input=False)
-    return InvalidInput(detail, errors=field_errors(found))
+    return InvalidInput(detail, errors=field_errors(errors_in(error)))

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from chassis.errors import InvalidInput, MalformedInput, PayloadTooLarge
-from chassis.problems import field_errors
+from chassis.problems import errors_in, field_errors
 from contracts.message import FieldError
 from contracts.suppressions import SuppressionEntry
 from gateway.http import strict_json, tables
@@ -56,7 +56,7 @@ def read(body: RawBody) -> ReadLines:
         try:
             entry = _LINE.validate_python(line).entry()
         except ValidationError as error:
-            found.refuse(number, field_errors(error.errors()))
+            found.refuse(number, field_errors(errors_in(error)))
             continue
         if entry.expires_at is not None and entry.expires_at <= now:
             found.skipped += 1
