@@ -85,15 +85,15 @@ async def test_a_claim_reads_no_more_with_ten_thousand_batches_than_with_a_hundr
     assert max(stale, many) < 3 * few
 
 
-async def test_a_query_for_orders_reads_no_more_with_ten_thousand_batches_whatever_the_planner_knows(
+async def test_a_look_for_work_reads_no_more_with_ten_thousand_batches_whatever_the_planner_knows(
     database: asyncpg.Connection,
 ) -> None:
     await database.execute("ALTER TABLE batches SET (autovacuum_enabled = false)")
     await plant(database, 0, 10_000)
-    stale = await explained.buffers(database, "has_orders")
+    stale = await explained.buffers(database, "look_for_work", 86_400)
     await database.execute("ANALYZE batches")
-    fresh = await explained.buffers(database, "has_orders")
-    print(f"buffers of a look for orders: {stale} before, {fresh} with statistics")
+    fresh = await explained.buffers(database, "look_for_work", 86_400)
+    print(f"buffers of a look for work: {stale} before, {fresh} with statistics")
     assert max(stale, fresh) < 30
 
 

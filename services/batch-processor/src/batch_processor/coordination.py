@@ -52,16 +52,6 @@ async def next_due_in_s(connection: Connection, *, due_from: datetime) -> float:
     return math.inf if due_in_s is None else float(due_in_s)
 
 
-async def has_orders(connection: Connection) -> bool:
-    """Return whether any batch must be paused, resumed, retried or cancelled."""
-    return bool(await connection.fetchval(_SQL["has_orders"]))
-
-
-async def has_expired(connection: Connection, *, after_s: float) -> bool:
-    """Return whether an upload has been open for over `after_s` seconds, or a batch is past its deadline."""
-    return bool(await connection.fetchval(_SQL["has_expired"], after_s))
-
-
 async def adopt(connection: Connection) -> None:
     """Set the owner of chunks that the previous release has created."""
     await connection.execute(_SQL["adopt_chunks"])

@@ -19,7 +19,7 @@ from batch_processor.execution import claims, rounds
 from batch_processor.execution.claims import Rest
 from batch_processor.intake import Intake, announce_finished
 from batch_processor.progress_publisher import ProgressPublisher
-from chassis import logging, metrics
+from chassis import beats, logging, metrics
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
 from contracts.batches import BEGUN_WITHIN_S, VALIDATED_WITHIN_S
@@ -91,16 +91,26 @@ class Coordinator:
         self._look_whole_at = _EPOCH
         self._backlog = Backlog()
         self._hold_at = 0.0
+        self._has_orders = self._has_expired = False
 
     def wake(self) -> None:
-        """Look soon for batches to cancel, and for the next delayed chunk."""
-        self._wake.set()
+        """Look soon for the next delayed chunk."""
         self._stored.set()
+
+    def wake_for_orders(self) -> None:
+        """Pause, resume, retry and cancel batches soon: there are orders."""
+        self._has_orders = True
+        self._wake.set()
+
+    def wake_for_expired(self) -> None:
+        """End uploads and batches soon: one is past its time."""
+        self._has_expired = True
+        self._wake.set()
 
     def wake_for_pauses(self) -> None:
         """Look soon for chunks to hold or release, because the pauses have changed."""
         self._hold_at = 0.0
-        self._wake.set()
+        self.wake_for_orders()
 
     @property
     def _knows_the_dead(self) -> bool:
@@ -111,35 +121,33 @@ class Coordinator:
         """Make due chunks ready, until cancelled."""
         while True:
             await rounds.attempt("promote", self.promote)
-            wait_s = min(PROMOTE_EVERY_S, max(_LEAST_PAUSE_S, self._next_due_in_s))
+            poll_s = beats.due_in_s(PROMOTE_EVERY_S, behind_s=rounds.BEHIND_S)
+            wait_s = min(poll_s, max(_LEAST_PAUSE_S, self._next_due_in_s))
             await rounds.wait(self._stored, most_s=wait_s, least_s=_LEAST_PAUSE_S)
 
     async def maintain_forever(self) -> None:
-        """Sweep and expire every second, and carry out orders soon, until cancelled."""
+        """Sweep every second, and expire batches and carry out orders soon, until cancelled."""
         next_sweep_at = next_survey_at = 0.0
         while True:
             if time.monotonic() >= next_sweep_at:
-                next_sweep_at = time.monotonic() + _SWEEP_EVERY_S
+                next_sweep_at = time.monotonic() + beats.due_in_s(_SWEEP_EVERY_S)
                 if not await rounds.attempt("sweep", self.sweep):
                     # While the database was down, no worker could renew a lease.
                     self.sweep_from = time.monotonic() + self._windows.lease_s
                     # Another server may have taken over, with stamps that are not comparable.
                     self._backlog = Backlog()
-                await rounds.attempt("expire", self.expire)
             if time.monotonic() >= next_survey_at:
                 next_survey_at = time.monotonic() + _SURVEY_EVERY_S
                 await rounds.attempt("survey", self.survey)
-            await rounds.attempt("orders", self.carry_out_orders)
+            if self._has_expired:
+                self._has_expired = False
+                await rounds.attempt("expire", self.expire)
+            if self._has_orders:
+                self._has_orders = False
+                await rounds.attempt("steer", self.steer)
+                await rounds.attempt("redrive", self.redrive)
+                await rounds.attempt("cancel", self.cancel)
             await rounds.wait(self._wake, most_s=max(0.0, next_sweep_at - time.monotonic()))
-
-    async def carry_out_orders(self) -> None:
-        """Pause, resume, retry and cancel batches as ordered, if there are orders."""
-        async with self._postgres.connection() as connection:
-            has_orders = await coordination.has_orders(connection)
-        if has_orders:
-            await rounds.attempt("steer", self.steer)
-            await rounds.attempt("redrive", self.redrive)
-            await rounds.attempt("cancel", self.cancel)
 
     async def remove_forever(self) -> None:
         """Remove what is past its retention, until cancelled."""
@@ -224,8 +232,6 @@ class Coordinator:
     async def expire(self) -> None:
         """End uploads that were open for too long, and batches that are past their deadline."""
         async with self._postgres.connection() as connection:
-            if not await coordination.has_expired(connection, after_s=self._windows.upload_expires_s):
-                return
             open_ones = await coordination.expired_uploads(
                 connection, after_s=self._windows.upload_expires_s, but=self._unexpired.ids()
             )
@@ -244,7 +250,7 @@ class Coordinator:
             log.info("batches expired", uploads=len(open_ones), deadlines=len(late_ones))
             self._relay.wake()
             # Their running items must be stopped, and their waiting ones cancelled.
-            self._wake.set()
+            self.wake_for_orders()
 
     async def steer(self) -> None:
         """Hold the chunks of paused work, and release those of resumed work, in steps."""

@@ -24,6 +24,7 @@ from batch_processor.intake import Intake
 from batch_processor.limits import rules
 from batch_processor.limits.admission import Admission
 from batch_processor.limits.rules import LimitBook
+from batch_processor.lookout import Lookout
 from batch_processor.operation import Operation
 from batch_processor.pauses import PauseAnswers
 from batch_processor.progress_publisher import ProgressPublisher
@@ -138,6 +139,18 @@ class Resources:
             runs_kept=runs_kept,
             fired=wake_relay,
         )
+        self.lookout = Lookout(
+            postgres,
+            upload_expires_s=self.settings.upload_expires_s,
+            found={
+                "orders": self.coordinator.wake_for_orders,
+                "expired": self.coordinator.wake_for_expired,
+                "limited": self.admission.wake,
+                "uploads": self.validation.wake,
+                "copies": self.sources.wake,
+                "schedules": self.firing.wake,
+            },
+        )
         pauses = PauseAnswers(self.runtime.postgres, changed=self.coordinator.wake_for_pauses)
         self.runtime.consume(
             batches.INTAKE,
@@ -150,6 +163,7 @@ class Resources:
 
     async def _start_coordinator(self) -> None:
         tasks = self.runtime.tasks
+        tasks.supervise("lookout", self.lookout.look_forever)
         tasks.supervise("promotion", self.coordinator.promote_forever)
         tasks.supervise("maintenance", self.coordinator.maintain_forever)
         tasks.supervise("admission", self.admission.admit_forever)
@@ -222,6 +236,7 @@ class Resources:
             return
         self.runtime.relay.wake()
         self.coordinator.wake()
+        self.lookout.wake()
         self.validation.wake()
         self.sources.wake()
 

@@ -20,8 +20,8 @@ from contracts.batches import Source
 
 _SQL = queries.load("batch_processor")
 STEP = 5_000
-# For work that another process has left; this process wakes itself for its own.
-_IDLE_S = 3.0
+# For work that neither this process nor its lookout has found.
+_IDLE_S = 30.0
 # A batch that cannot be filled is tried again after this pause, up to so many times.
 ASIDE_S = 5.0
 _MOST_TRIES = 3

@@ -16,8 +16,8 @@ from chassis import queries
 from chassis.postgres import Connection, Postgres
 
 _SQL = queries.load("batch_processor")
-# For work that another process has left; this process wakes itself for its own.
-_IDLE_S = 3.0
+# For work that neither this process nor its lookout has found.
+_IDLE_S = 30.0
 # The first and the longest pause after an unexpected failure; it doubles each time.
 _ASIDE_S = (5.0, 60.0)
 

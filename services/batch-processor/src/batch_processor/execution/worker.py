@@ -17,7 +17,7 @@ from batch_processor.execution.running_chunk import Item, RunningChunk
 from batch_processor.execution.settlement import Report, Settlement
 from batch_processor.operation import Operation
 from batch_processor.pauses import PausedWork
-from chassis import logging, metrics, redaction, spans, tracing
+from chassis import beats, logging, metrics, redaction, spans, tracing
 from chassis.errors import DatabaseUnavailable
 from chassis.postgres import TRANSACTION_CONFLICTS, Postgres
 
@@ -133,7 +133,8 @@ class Worker:
         """Claim chunks for free slots, until cancelled."""
         while True:
             await rounds.attempt("pull", self.pull)
-            await rounds.wait(self._wake, most_s=_POLL_S, least_s=_TOGETHER_S)
+            poll_s = beats.due_in_s(_POLL_S, behind_s=rounds.BEHIND_S)
+            await rounds.wait(self._wake, most_s=poll_s, least_s=_TOGETHER_S)
 
     async def report_forever(self) -> None:
         """Store the reports of ended chunks, several at once, until cancelled."""
@@ -148,7 +149,7 @@ class Worker:
     async def keep_forever(self) -> None:
         """Renew leases of running chunks, store their outcomes and notice cancellations, until cancelled."""
         while True:
-            await asyncio.sleep(self.timing.checkpoint_s)
+            await beats.following(self.timing.checkpoint_s)
             await rounds.attempt("renew", self.checkpoint)
 
     async def pull(self) -> None:

@@ -15,9 +15,10 @@ from batch_processor.operation import Operation
 from chassis import metrics
 from chassis.postgres import Postgres
 
-# Pauses between two passes, with and without waiting chunks. Another process ends items without notice.
+# Pauses between two passes, with and without waiting chunks. Another process ends items without notice. The
+# lookout finds the first chunk that waits.
 _EVERY_S = 0.1
-_IDLE_S = 1.0
+_IDLE_S = 5.0
 _LEAST_S = 0.01
 # Queues that one pass considers, their first chunks in total, and the pieces that pass in one transaction.
 _QUEUES = 100

@@ -9,19 +9,23 @@ WHERE c.batch_id = due.batch_id AND c.number = due.number
 -- name: next_due_in_s
 SELECT extract(epoch FROM min(due_at) - now())::float8 FROM chunks WHERE state = 'delayed' AND due_at >= $1
 
--- name: has_orders
--- Whether the chunks of a batch must be held, released, created again or cancelled. The planner knows only from
--- statistics that `retry_codes` is rarely set: the ORDER BY makes it use the index of retried batches.
-SELECT EXISTS (SELECT FROM batches WHERE status = 'cancelling')
+-- name: look_for_work
+-- Whether the chunks of a batch must be held, released, created again or cancelled (`orders`), and whether there may
+-- be an upload that was open for longer than $1 seconds, or a batch past its deadline (`expired`). The planner knows
+-- only from statistics that `retry_codes` is rarely set: the ORDER BY makes it use the index of retried batches.
+SELECT
+    EXISTS (SELECT FROM batches WHERE status = 'cancelling')
     OR (SELECT true FROM batches WHERE retry_codes IS NOT NULL ORDER BY id LIMIT 1) IS NOT NULL
     OR EXISTS (SELECT FROM batches WHERE status = 'paused')
     OR EXISTS (SELECT FROM chunks WHERE state = 'held')
-    OR EXISTS (SELECT FROM pauses)
-
--- name: has_expired
--- Whether there may be an upload that was open for longer than $1 seconds, or a batch past its deadline.
-SELECT EXISTS (SELECT FROM batches WHERE status = 'open' AND created_at < now() - make_interval(secs => $1))
-    OR EXISTS (SELECT FROM batches WHERE finished_at IS NULL AND expires_at < now())
+    OR EXISTS (SELECT FROM pauses) AS orders,
+    EXISTS (SELECT FROM batches WHERE status = 'open' AND created_at < now() - make_interval(secs => $1))
+    OR EXISTS (SELECT FROM batches WHERE finished_at IS NULL AND expires_at < now()) AS expired,
+    EXISTS (SELECT FROM chunks WHERE state = 'waiting') AS limited,
+    EXISTS (SELECT FROM batches WHERE status = 'validating') AS uploads,
+    EXISTS (SELECT FROM batches WHERE status = 'open' AND source IS NOT NULL) AS copies,
+    EXISTS (SELECT FROM schedules WHERE fire_at <= now())
+    OR EXISTS (SELECT FROM schedule_runs WHERE status IN ('fired', 'waiting')) AS schedules
 
 -- name: adopt_chunks
 UPDATE chunks AS c SET owner_id = b.owner_id, priority = b.priority

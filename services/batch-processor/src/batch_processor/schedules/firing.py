@@ -43,21 +43,34 @@ class Firing:
         self._waiting = Turns(postgres, "waiting runs", done=fired)
         # A separate thread: due schedules are locked meanwhile, and must not wait for requests of owners.
         self._planner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="planner")
-        self.is_busy = True
+        self._wake = asyncio.Event()
+        self._busy = asyncio.Event()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a schedule was due, or a run was active or waiting, at the last look."""
+        return self._busy.is_set()
+
+    def wake(self) -> None:
+        """Look at once: there is something to fire or to follow."""
+        self._wake.set()
 
     async def fire_forever(self) -> None:
         """Fire due schedules, until cancelled."""
         while True:
+            self._wake.clear()
             await rounds.attempt("look at schedules", self.look)
             if self.is_busy:
                 await rounds.attempt("schedules", self.fire)
-            await beats.following(_LOOK_EVERY_S)
+                await beats.following(_LOOK_EVERY_S)
+            else:
+                await self._wake.wait()
 
     async def follow_forever(self) -> None:
         """Fire waiting runs and measure what is late, until cancelled, even while many schedules are due."""
         while True:
-            if self.is_busy:
-                await rounds.attempt("runs of schedules", self.follow)
+            await self._busy.wait()
+            await rounds.attempt("runs of schedules", self.follow)
             await beats.following(_LOOK_EVERY_S)
 
     async def clean_forever(self) -> None:
@@ -69,8 +82,11 @@ class Firing:
     async def look(self) -> None:
         """Find out with one statement whether a schedule is due, or a run is active or waiting."""
         async with self._postgres.connection() as connection:
-            self.is_busy = await repository.is_busy(connection)
-        if not self.is_busy:
+            is_busy = await repository.is_busy(connection)
+        if is_busy:
+            self._busy.set()
+        else:
+            self._busy.clear()
             metrics.SCHEDULES_LATE.set(0)
 
     async def fire(self) -> None:

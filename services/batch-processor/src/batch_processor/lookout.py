@@ -1,0 +1,49 @@
+"""One query each second finds out, for all background loops, which of them have work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from batch_processor.execution import rounds
+from chassis import beats, queries
+from chassis.postgres import Postgres
+
+_SQL = queries.load("batch_processor")
+
+_EVERY_S = 1.0
+
+
+class Lookout:
+    """Calls `found[kind]` whenever there is work of that kind: `orders`, `expired`, `limited`, `uploads` …
+
+    An upload is `expired` when it was open for `upload_expires_s` seconds. Work that this process has stored
+    is found soon after `wake`; work that another process has left is found within a second.
+    """
+
+    def __init__(
+        self, postgres: Postgres, *, upload_expires_s: float, found: Mapping[str, Callable[[], None]]
+    ) -> None:
+        self._postgres = postgres
+        self._upload_expires_s = upload_expires_s
+        self._found = found
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look soon."""
+        self._wake.set()
+
+    async def look_forever(self) -> None:
+        """Look every second, and soon after each wake, until cancelled."""
+        while True:
+            await rounds.attempt("look for work", self.look)
+            await rounds.wait(self._wake, most_s=beats.due_in_s(_EVERY_S))
+
+    async def look(self) -> None:
+        """Find out which kinds of work there are, and tell those who do it."""
+        async with self._postgres.connection() as connection:
+            row = await connection.fetchrow(_SQL["look_for_work"], self._upload_expires_s)
+        assert row is not None
+        for kind, is_there in row.items():
+            if is_there:
+                self._found[kind]()
