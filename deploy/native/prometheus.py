@@ -63,7 +63,9 @@ class Prometheus:
                 _job("rabbitmq-detailed", {"rabbitmq": self.ports.rabbitmq_metrics})
                 | {"metrics_path": "/metrics/detailed", "params": {"family": list(_DETAILED)}},
                 _job("postgres", {"postgres": self.ports.postgres_exporter}),
-                _job("prometheus", {"prometheus": self.ports.prometheus}),
+                # Its own metrics are nearly as many as those of all services, and only `up` is read.
+                _job("prometheus", {"prometheus": self.ports.prometheus})
+                | {"scrape_interval": f"{4 * self.scrape_interval_s}s"},
             ],
         }
 
