@@ -76,7 +76,7 @@ class Bench:
     calls: ServiceCalls = field(default_factory=lambda: ServiceCalls(cast(RpcClient, None), Processes(1)))
 
     async def finish(self, operation: Operation, payloads: Sequence[str]) -> None:
-        items = [Item(position, None, payload) for position, payload in enumerate(payloads)]
+        items = [Item(position, payload) for position, payload in enumerate(payloads)]
         waiting = deque([Rest(0, len(items) - 1, range(len(items)), len(items), attempt=1)])
         while waiting:
             rest = waiting.popleft()
@@ -122,7 +122,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 def of(chunk: Sequence[str]) -> Loaded:
-    items = [Item(position, None, payload) for position, payload in enumerate(chunk)]
+    items = [Item(position, payload) for position, payload in enumerate(chunk)]
     return Loaded(claim(Rest(0, len(items) - 1, None, len(items), attempt=1)), items)
 
 
@@ -175,7 +175,7 @@ async def test_of_tasks_that_share_a_process_only_the_one_that_kills_it_fails(be
     results: dict[int, str] = {}
     failed: list[Failure] = []
     while waiting:
-        chunks = [Loaded(claim(rest), [Item(n := rest.first_position, None, texts[n])]) for rest in waiting]
+        chunks = [Loaded(claim(rest), [Item(n := rest.first_position, texts[n])]) for rest in waiting]
         told = [report for chunk in chunks if (report := reports.of_lost(chunk)) is not None]
         runs = [
             (chunk.claim, shared.join(chunk.claim, OF_TEXTS, chunk.items) or bench.run(OF_TEXTS, chunk))

@@ -38,7 +38,7 @@ class OddError(ServiceError):
 
 
 def items(count: int) -> list[Item]:
-    return [Item(position, None, str(position)) for position in range(count)]
+    return [Item(position, str(position)) for position in range(count)]
 
 
 async def outcomes_of(world: World, operation: Operation, *, count: int = 5) -> Outcomes:

@@ -80,7 +80,7 @@ class OperationWorker:
     async def run(self, name: str, *payloads: Json) -> list[Outcome]:
         """Run `payloads` as one chunk, and return their outcomes in order; retries follow at once."""
         operation = operations.load(name)
-        items = [Item(n, None, orjson.dumps(payload).decode()) for n, payload in enumerate(payloads)]
+        items = [Item(n, orjson.dumps(payload).decode()) for n, payload in enumerate(payloads)]
         waiting = deque([Rest.of(range(len(items)), attempt=1)])
         ended: dict[int, Outcome] = {}
         while waiting:

@@ -22,7 +22,7 @@ class Number(BaseModel):
 
 
 def items(*payloads: str) -> list[Item]:
-    return [Item(position, None, payload) for position, payload in enumerate(payloads)]
+    return [Item(position, payload) for position, payload in enumerate(payloads)]
 
 
 def operation(run: Any, **changes: Any) -> Operation:

@@ -120,7 +120,7 @@ async def test_only_the_items_to_blame_fail_and_their_neighbours_wait_without_be
     operation = Operation(
         "double", "for tests", payload=None, run=run, timeout_s=2, retry=RetryPolicy(max_attempts=1)
     )
-    items = [Item(n, None, str(n)) for n in range(8)]
+    items = [Item(n, str(n)) for n in range(8)]
     await processes.compute(len, "started")
     chunk = ChunkRun(operation, items, attempt=1, context=world.context)
     await chunk.execute()

@@ -25,7 +25,7 @@ class Stopped(RunningChunk):
     """Plays a chunk of a hundred items, the first of which have ended."""
 
     def __init__(self, ended: int) -> None:
-        super().__init__(ECHO, [Item(n, None, "1") for n in range(100)], attempt=2)
+        super().__init__(ECHO, [Item(n, "1") for n in range(100)], attempt=2)
         self._ended = set(range(ended))
 
     def stop_beginning(self) -> None:

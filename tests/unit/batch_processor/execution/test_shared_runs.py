@@ -92,7 +92,7 @@ class _House:
         return self.runs[-1]
 
     def join(self, number: int, payload: str, **changes: Any) -> RunningChunk:
-        part = self.shared.join(claim(number, **changes), echo.OPERATION, [Item(7, None, payload)])
+        part = self.shared.join(claim(number, **changes), echo.OPERATION, [Item(7, payload)])
         assert part is not None
         return part
 
@@ -184,11 +184,11 @@ async def test_the_only_item_at_work_in_a_process_that_died_is_to_blame() -> Non
 
 @pytest.mark.parametrize("changes", [{"lost": 1}, {"suspect": True}])
 def test_an_item_that_may_be_harmful_runs_alone(changes: dict[str, Any]) -> None:
-    assert _House().shared.join(claim(**changes), echo.OPERATION, [Item(7, None, "1")]) is None
+    assert _House().shared.join(claim(**changes), echo.OPERATION, [Item(7, "1")]) is None
 
 
 def test_only_small_items_of_light_functions_run_together() -> None:
     shared = _House().shared
-    assert shared.join(claim(), http_request.OPERATION, [Item(7, None, "1")]) is None
-    assert shared.join(claim(), echo.OPERATION, [Item(7, None, "1"), Item(8, None, "2")]) is None
-    assert shared.join(claim(), echo.OPERATION, [Item(7, None, '"' + 70_000 * "x" + '"')]) is None
+    assert shared.join(claim(), http_request.OPERATION, [Item(7, "1")]) is None
+    assert shared.join(claim(), echo.OPERATION, [Item(7, "1"), Item(8, "2")]) is None
+    assert shared.join(claim(), echo.OPERATION, [Item(7, '"' + 70_000 * "x" + '"')]) is None

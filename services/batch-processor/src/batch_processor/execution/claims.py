@@ -148,8 +148,8 @@ async def load(connection: Connection, claims: Sequence[Claim]) -> list[Loaded]:
             *((c.batch_id, c.first_position, c.last_position, c.is_new) for c in ranges), strict=True
         )
         rows = await connection.fetch(_SQL["load_items"], *map(list, columns), _MOST_BYTES)
-        for nth, *item in rows:
-            found[ranges[nth - 1].key].append(Item(*item))
+        for claim, (positions, payloads) in zip(ranges, rows, strict=True):
+            found[claim.key] += map(Item, positions, payloads)
     loaded = []
     for claim in claims:
         if claim.positions is not None:

@@ -137,7 +137,7 @@ class _Chunks:
         positions: list[int],
         payloads: list[str],
     ) -> None:
-        items = [Item(position, None, text) for position, text in zip(positions, payloads, strict=True)]
+        items = list(map(Item, positions, payloads))
         origin = Origin(UUID(batch_id), owner_id, datetime.fromisoformat(accepted_at), attempt)
         before = asyncio.all_tasks()
         with tracing.during(traceparent, request_id):

@@ -67,7 +67,7 @@ class SharedRuns:
         if not parts:
             return
         first = next((part.claim for part in parts if part.claim.is_first), parts[0].claim)
-        items = [Item(index, None, part.item.payload) for index, part in enumerate(parts)]
+        items = [Item(index, part.item.payload) for index, part in enumerate(parts)]
         run = self._start(first, operation, items)
         try:
             # It runs for all of them, and so in the trace of none.

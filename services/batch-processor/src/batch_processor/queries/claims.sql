@@ -75,24 +75,31 @@ WITH busy AS MATERIALIZED (
 SELECT * FROM claimed
 
 -- name: load_items
--- The items of each chunk without a result, in input order, as far as they fit into $5 bytes; `nth` is the
--- chunk's place in the arrays. No item of a chunk that was never claimed before ($4) has a result.
-SELECT c.nth, i.position, i.custom_id, i.payload
+-- A row for each chunk, in the order of the arguments, with its items that have no result, in input order, as far as
+-- they fit into $5 bytes. No item of a chunk that was never claimed before ($4) has a result. The items reach the
+-- aggregates in order. A row for each of them would take the client five times as long.
+SELECT i.positions, i.payloads
 FROM unnest($1::uuid[], $2::int[], $3::int[], $4::bool[]) WITH ORDINALITY AS c (batch_id, low, high, is_new, nth)
 CROSS JOIN LATERAL (
     SELECT
-        position, custom_id, payload,
-        sum(octet_length(payload)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - octet_length(payload) AS before
-    FROM items
-    WHERE batch_id = c.batch_id AND position BETWEEN c.low AND c.high
-        AND (c.is_new OR NOT EXISTS (
-            SELECT FROM results AS r
-            WHERE r.batch_id = c.batch_id AND r.position = items.position
-                AND r.position BETWEEN c.low AND c.high
-        ))
+        coalesce(array_agg(position), '{}') AS positions, coalesce(array_agg(payload), '{}') AS payloads
+    FROM (
+        SELECT
+            position, payload,
+            sum(octet_length(payload)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING)
+                - octet_length(payload) AS before
+        FROM items
+        WHERE batch_id = c.batch_id AND position BETWEEN c.low AND c.high
+            AND (c.is_new OR NOT EXISTS (
+                SELECT FROM results AS r
+                WHERE r.batch_id = c.batch_id AND r.position = items.position
+                    AND r.position BETWEEN c.low AND c.high
+            ))
+        ORDER BY position
+    ) AS sized
+    WHERE before < $5
 ) AS i
-WHERE i.before < $5
-ORDER BY c.nth, i.position
+ORDER BY c.nth
 
 -- name: count_left
 SELECT count(*)::int FROM items AS i
@@ -103,7 +110,7 @@ WHERE i.batch_id = $1 AND i.position > $2 AND i.position <= $3
     )
 
 -- name: load_listed
-SELECT i.position, i.custom_id, i.payload FROM items AS i
+SELECT i.position, i.payload FROM items AS i
 WHERE i.batch_id = $1 AND i.position = ANY($2::int[])
     AND NOT EXISTS (SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position)
 ORDER BY i.position
