@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from batch_processor import repository, results
+from batch_processor.binary_copy import ItemRun
 from batch_processor.execution.claims import Rest
 from batch_processor.execution.running_chunk import Failure, Outcomes
 from batch_processor.execution.settlement import Report
@@ -76,6 +77,40 @@ async def test_a_result_that_is_stored_already_stays_as_it_is_and_counts_once(
     assert (first[batch_id].succeeded, again[batch_id].succeeded) == (1, 2)
     rows = await engine.fetch("SELECT result, attempts FROM results ORDER BY position")
     assert [tuple(row) for row in rows] == [("0", 2), ("1", 1), ("2", 2)]
+
+
+async def test_many_results_are_stored_once_each_beside_those_that_are_there(engine: Engine) -> None:
+    batch_id, texts = new_id(), [f'"ü {place}"' for place in range(40)]
+    early = Outcomes(list(range(25)), texts[:25])
+    entries = [
+        Entry(batch_id, 2, Outcomes(list(range(20)), texts[:20])),
+        Entry(batch_id, 3, Outcomes(list(range(20, 40)), texts[20:])),
+    ]
+    async with engine.postgres.transaction() as connection:
+        first = await results.store(connection, [Entry(batch_id, 1, early)])
+        again = await results.store(connection, entries)
+    assert (first[batch_id].succeeded, again[batch_id].succeeded) == (25, 15)
+    rows = await engine.fetch("SELECT status, result, attempts FROM results ORDER BY position")
+    assert [tuple(row) for row in rows] == [
+        ("succeeded", text, 1 if place < 25 else 3) for place, text in enumerate(texts)
+    ]
+
+
+async def test_many_items_are_stored_once_each_with_their_names_and_lines(engine: Engine) -> None:
+    batch_id, other = new_id(), new_id()
+    names = [None if place % 3 else f"Ä {place}" for place in range(30)]
+    texts = [f'["☃",{place}.10]' for place in range(30)]
+    run = ItemRun(batch_id, 5, names, [text.encode() for text in texts], list(range(11, 41)))
+    rest = ItemRun(batch_id, 35, None, [b"1"], None)
+    async with engine.postgres.transaction() as connection:
+        assert await repository.add_items(connection, [run, rest]) == {batch_id: 31}
+        assert await repository.add_items(connection, [run, rest._replace(batch_id=other)]) == {other: 1}
+        assert await repository.add_items(connection, []) == {}
+    rows = await engine.fetch(
+        "SELECT position, custom_id, payload, line FROM items WHERE batch_id = $1 ORDER BY position", batch_id
+    )
+    stored = list(zip(range(5, 35), names, texts, range(11, 41), strict=True))
+    assert [tuple(row) for row in rows] == [*stored, (35, None, "1", None)]
 
 
 async def test_a_claim_has_the_items_without_a_result_and_leaves_those_that_do_not_fit_into_memory(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from itertools import repeat
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -15,7 +14,7 @@ import orjson
 
 from batch_processor import batches
 from batch_processor.batches import Batch, Description
-from batch_processor.repository import ItemRow
+from batch_processor.binary_copy import ItemRun
 from contracts import batch_options
 from contracts.batch_options import Priority
 from contracts.batches import CreateBatch, Item, SealBatch
@@ -23,6 +22,8 @@ from contracts.json_texts import payloads, payloads_at
 
 # The priorities of batches on the scale of those of tasks, which are 0 to 9.
 _PRIORITIES: Mapping[Priority, int] = {"low": 2, "normal": 5, "high": 8}
+# The items of a run: as many as an upload has in one.
+_RUN = 500
 
 
 class Transition(Protocol):
@@ -81,8 +82,8 @@ def _described(batch: Batch, *, now: datetime, description: Description, total: 
     return known if total is None else batches.seal(known, total, now=now)
 
 
-def rows_of(change: Change) -> list[ItemRow]:
-    """Return the items of `change` as they are stored."""
+def runs_of(change: Change) -> list[ItemRun]:
+    """Return the items of `change` as they are stored, in runs that are written at once."""
     # PostgreSQL's text cannot hold a NUL.
     names = [item.custom_id and item.custom_id.replace("\x00", "\ufffd") for item in change.items]
     # As the caller has written it: `1.10` must not come back as `1.1`.
@@ -90,10 +91,12 @@ def rows_of(change: Change) -> list[ItemRow]:
         texts = payloads_at(change.body, change.payloads_at)
     else:
         compact = [_compact(item.payload) for item in change.items]
-        texts = payloads(change.body, compact) if change.body else [text.decode() for text in compact]
-    positions = range(change.offset, change.offset + len(change.items))
-    lines: Iterable[int | None] = change.lines or repeat(None)
-    return list(zip(repeat(change.batch_id), positions, names, texts, lines, strict=False))
+        texts = payloads(change.body, compact) if change.body else compact
+    runs = []
+    for start in range(0, len(texts), _RUN):
+        some, lines = slice(start, start + _RUN), change.lines and change.lines[start : start + _RUN]
+        runs.append(ItemRun(change.batch_id, change.offset + start, names[some], texts[some], lines))
+    return runs
 
 
 def _compact(value: Any) -> bytes:

@@ -17,7 +17,8 @@ from pydantic_core import from_json
 
 from batch_processor import batches, repository, steering, validation
 from batch_processor.batches import Batch
-from batch_processor.changes import Change, Transition, describing, opening, rows_of
+from batch_processor.binary_copy import ItemRun
+from batch_processor.changes import Change, Transition, describing, opening, runs_of
 from batch_processor.errors import BatchNotFound, OperationNotHere
 from batch_processor.following import follow_up
 from batch_processor.limits.rules import LimitBook
@@ -171,11 +172,11 @@ class Intake:
         for change in changes:
             if known[change.batch_id].owner_id != change.owner_id:
                 raise BatchNotFound(f"Batch {change.batch_id} belongs to another owner.")
-        rows: list[repository.ItemRow] = []
+        runs: list[ItemRun] = []
         for change in (change for change in changes if change.items):
             at = known[change.batch_id]
             if batches.takes_items(at.status, at.chunk_count):
-                rows += rows_of(change)
+                runs += runs_of(change)
                 if len(change.items) > _STORED_AT_ONCE:
                     # Let others use the loop in between: eight parts of an upload take some milliseconds.
                     await asyncio.sleep(0)
@@ -183,7 +184,7 @@ class Intake:
                 count = len(change.items)
                 log.info("late items dropped", batch_id=str(change.batch_id), items=count, status=at.status)
         # Before the lock, because several groups store a large batch at once.
-        stored = await repository.add_items(connection, rows)
+        stored = await repository.add_items(connection, runs)
         found = await repository.lock_batches(connection, sorted(known))
         now = datetime.now(UTC)
         after = {id_: batches.receive(batch, stored[id_], now=now) for id_, batch in found.items()}
@@ -214,12 +215,12 @@ class Intake:
                     found.setdefault(task.id, (delivery, task))
         added = await repository.add_tasks(connection, [found[id_] for id_ in sorted(found)])
         if added:
-            rows = []
+            runs = []
             for id_ in added:
                 delivery, task = found[id_]
                 items = delivery.message.items or ()
-                rows += rows_of(Change(id_, task.owner_id, items=items, body=delivery.body))
-            await repository.add_items(connection, rows)
+                runs += runs_of(Change(id_, task.owner_id, items=items, body=delivery.body))
+            await repository.add_items(connection, runs)
             tasks = [found[id_][1] for id_ in added]
             starts = [Start(task.id, 1, 1, task.not_before, self.limits.gate_of(task)) for task in tasks]
             await repository.create_chunks(connection, starts)

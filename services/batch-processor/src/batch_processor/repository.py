@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from operator import attrgetter
@@ -15,7 +14,9 @@ import asyncpg
 import orjson
 from pydantic_core import from_json
 
+from batch_processor import binary_copy
 from batch_processor.batches import Batch, Status
+from batch_processor.binary_copy import ItemRun, Successes
 from batch_processor.views import Surroundings
 from chassis import queries
 from chassis.broker.envelope import Delivery, text
@@ -25,8 +26,9 @@ from contracts.batches import Attempt, BatchFilter, CreateBatch, ItemError, Seal
 
 _SQL = queries.load("batch_processor")
 _ITEM_COLUMNS = ("batch_id", "position", "custom_id", "payload", "line")
-# Rows that are written before others may use the loop; about a millisecond.
-_COPIED_AT_ONCE = 500
+_SUCCESS_COLUMNS = ("batch_id", "position", "status", "attempts", "result")
+# So many rows are copied, which takes more statements and less time for each row.
+MANY = 20
 # Five million custom ids take some ten seconds on two cores.
 COMPARED_WITHIN_S = 240
 _PROGRESS_OF = attrgetter(
@@ -66,7 +68,6 @@ _BATCH_FIELDS = tuple(field.name for field in fields(Batch))
 
 # The trace and the request that created a batch.
 Trace: TypeAlias = tuple[str | None, str | None]
-ItemRow: TypeAlias = tuple[UUID, int, str | None, str, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,41 +114,37 @@ async def ensure_rows(connection: Connection, owners: Mapping[UUID, str]) -> dic
     return {row["id"]: Known(row["owner_id"], row["status"], row["chunk_count"]) for row in rows}
 
 
-async def add_items(connection: Connection, rows: Sequence[ItemRow]) -> Counter[UUID]:
+async def add_items(connection: Connection, runs: Sequence[ItemRun]) -> Counter[UUID]:
     """Store items; return how many of each batch were new."""
-    if not rows:
-        return Counter()
-    try:
-        async with connection.transaction():
-            records = rows if len(rows) <= _COPIED_AT_ONCE else _in_steps(rows)
-            await connection.copy_records_to_table("items", records=records, columns=_ITEM_COLUMNS)
-        return Counter(row[0] for row in rows)
-    except asyncpg.UniqueViolationError:
-        # Some rows exist already: insert only the new ones, which is slower.
-        columns = (list(column) for column in zip(*rows, strict=True))
-        found = await connection.fetch(_SQL["add_items"], *columns)
-        return Counter({row["batch_id"]: row["items"] for row in found})
+    added: Counter[UUID] = Counter()
+    for run in runs:
+        added[run.batch_id] += len(run.payloads)
+    if added.total() >= MANY:
+        try:
+            async with connection.transaction():
+                await binary_copy.copy(connection, "items", _ITEM_COLUMNS, runs)
+            return added
+        except asyncpg.UniqueViolationError:
+            # Some rows exist already: insert only the new ones, which is slower.
+            pass
+    columns = map(list, zip(*(row for run in runs for row in run.rows()), strict=True))
+    found = await connection.fetch(_SQL["add_items"], *columns) if added else []
+    return Counter({row["batch_id"]: row["items"] for row in found})
 
 
-async def add_successes(
-    connection: Connection, batch_id: UUID, attempt: int, positions: Sequence[int], results: Sequence[str]
-) -> int:
-    """Store results of a batch's items; return how many were new."""
-    arguments = (batch_id, attempt, positions, results)
+async def add_successes(connection: Connection, runs: Sequence[Successes]) -> Counter[UUID]:
+    """Store results of items; return how many of each batch were new."""
+    added: Counter[UUID] = Counter()
     try:
         # Nearly always all are new, and looking for each before it is stored would double the cost.
         async with connection.transaction():
-            return affected_rows(await connection.execute(_SQL["store_new_successes"], *arguments))
+            await binary_copy.copy(connection, "results", _SUCCESS_COLUMNS, runs)
+        for run in runs:
+            added[run.batch_id] += len(run.positions)
     except asyncpg.UniqueViolationError:
-        return affected_rows(await connection.execute(_SQL["store_successes"], *arguments))
-
-
-async def _in_steps(rows: Sequence[ItemRow]) -> AsyncIterator[ItemRow]:
-    """Yield rows, and let others use the loop now and then: the driver does not yield by itself."""
-    for start in range(0, len(rows), _COPIED_AT_ONCE):
-        for row in rows[start : start + _COPIED_AT_ONCE]:
-            yield row
-        await asyncio.sleep(0)
+        for run in runs:
+            added[run.batch_id] += affected_rows(await connection.execute(_SQL["store_successes"], *run))
+    return added
 
 
 async def list_beyond(

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from batch_processor import repository
 from batch_processor.batches import Batch, Tally
+from batch_processor.binary_copy import Successes
 from batch_processor.execution.running_chunk import Outcomes
 from chassis import queries
 from chassis.postgres import Connection, Row, affected_rows
@@ -19,9 +20,6 @@ _PAGE_BYTES = 700_000
 # Positions that one statement searches for results of one status, and such statements for one page.
 _SPAN = 50_000
 _MOST_SPANS = 20
-
-# Results of one chunk that are worth a separate statement.
-_MANY = 20
 
 EndStatus = Literal["succeeded", "failed", "cancelled", "skipped"]
 UnfinishedStatus = Literal["pending", "running"]
@@ -95,18 +93,19 @@ async def list_unfinished(
 async def store(connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Tally]:
     """Store results of chunks; return the number of new ones of each batch.
 
-    Many results of one chunk have a statement of their own, few results of several chunks share one.
+    Chunks with many results are copied together, those with few share a statement.
     """
     tallies: dict[UUID, Tally] = {entry.batch_id: Tally() for entry in entries}
-    few = [entry for entry in entries if 0 < len(entry.outcomes.positions) < _MANY]
-    for entry in entries:
-        if len(entry.outcomes.positions) >= _MANY or few == [entry]:
-            done = entry.outcomes
-            succeeded = await repository.add_successes(
-                connection, entry.batch_id, entry.attempt, done.positions, done.results
-            )
-            tallies[entry.batch_id] += Tally(succeeded=succeeded)
-    if len(few) > 1:
+    many = [
+        Successes(entry.batch_id, entry.attempt, entry.outcomes.positions, entry.outcomes.results)
+        for entry in entries
+        if len(entry.outcomes.positions) >= repository.MANY
+    ]
+    if many:
+        for batch_id, succeeded in (await repository.add_successes(connection, many)).items():
+            tallies[batch_id] += Tally(succeeded=succeeded)
+    few = [entry for entry in entries if 0 < len(entry.outcomes.positions) < repository.MANY]
+    if few:
         columns = zip(
             *(
                 (entry.batch_id, position, entry.attempt, result)

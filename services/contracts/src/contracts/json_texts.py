@@ -50,7 +50,7 @@ def member(document: bytes, name: str, compact: bytes) -> bytes:
     return members(document.decode()).get(name, "null").encode()
 
 
-def payloads(command: bytes, compact: Sequence[bytes]) -> list[str]:
+def payloads(command: bytes, compact: Sequence[bytes]) -> list[bytes]:
     """Return the texts of the payloads of the items in `command`.
 
     `compact` are the payloads without spaces: if the document contains all of these texts, nothing is parsed.
@@ -61,21 +61,17 @@ def payloads(command: bytes, compact: Sequence[bytes]) -> list[str]:
         place = begin + len(text)
         if command[begin:place] != text or command[place : place + 1] not in (b",", b"}"):
             items = elements(members(command.decode())["items"])
-            return [members(item).get("payload", "null") for item in items]
-    return [text.decode() for text in compact]
+            return [members(item).get("payload", "null").encode() for item in items]
+    return list(compact)
 
 
-def payloads_at(command: bytes, places: Sequence[int]) -> list[str]:
+def payloads_at(command: bytes, places: Sequence[int]) -> list[bytes]:
     """Return the texts of the payloads of the items in `command`.
 
     `places` has the start and the end of each, in bytes after the opening bracket of the items.
     """
     items = command[command.index(b'"items":[') + len(b'"items":[') :]
-    ranges = zip(places[::2], places[1::2], strict=True)
-    if not items.isascii():
-        return [items[begin:end].strip().decode() for begin, end in ranges]
-    text = items.decode("ascii")
-    return [text[begin:end].strip() for begin, end in ranges]
+    return [items[begin:end].strip() for begin, end in zip(places[::2], places[1::2], strict=True)]
 
 
 def _skip(document: str, place: int) -> int:

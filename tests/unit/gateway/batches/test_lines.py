@@ -84,7 +84,7 @@ def test_the_places_of_payloads_lead_to_the_texts_that_were_written(lines: list[
     [run] = cut(b"\n".join(lines) + b"\n")
     if run.places is not None:
         body = uploads.append(new_id(), "owner", run).body
-        wanted = [members(line.strip().decode())["payload"] for line in lines]
+        wanted = [members(line.strip().decode())["payload"].encode() for line in lines]
         assert payloads_at(body, run.places) == wanted
 
 

@@ -104,10 +104,6 @@ SELECT
     count(*) < max(found) AS is_cut
 FROM sized WHERE before < $4 AND nth <= $3
 
--- name: store_new_successes
-INSERT INTO results (batch_id, position, status, attempts, result)
-SELECT $1, position, 'succeeded', $2, result FROM unnest($3::int[], $4::text[]) AS new (position, result)
-
 -- name: store_successes
 INSERT INTO results (batch_id, position, status, attempts, result)
 SELECT $1, position, 'succeeded', $2, result FROM unnest($3::int[], $4::text[]) AS new (position, result)
