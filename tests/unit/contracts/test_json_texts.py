@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from contracts.json_texts import elements, member, members, payloads
+from contracts.json_texts import elements, member, members, names_at, payloads
 
 VALUES = [
     "1.10",
@@ -62,3 +62,16 @@ def test_compact_payloads_are_taken_without_parsing() -> None:
     command = b'{"items":[{"payload":1.5},{"custom_id":"b","payload":{"payload":2}},{"payload":"x"}]}'
     compact = [b"1.5", b'{"payload":2}', b'"x"']
     assert payloads(command, compact) == compact
+
+
+def test_names_are_found_without_the_payloads_and_only_where_these_are() -> None:
+    first, second = b'{"payload":', b'},{"custom_id":"\\u00e4","payload":'
+    command = b'{"items":[' + first + b"[1]" + second + b' {"custom_id":7} }],"offset":3}'
+    begin = len(first) + 3 + len(second)
+    places = [len(first), len(first) + 3, begin, begin + 17]
+    assert names_at(command, places) == [None, "ä"]
+    for wrong in (places[:2], [*places[:3], begin + 18], [len(first) + 1, *places[1:]], places[:3]):
+        with pytest.raises(ValueError, match=r"payload|length|expected|zip"):
+            names_at(command, wrong)
+    assert names_at(b'{"items":[{"payload":1},{"payload":2}]}', [11, 12, 25, 26]) is None
+    assert names_at(b'{"items":[]}', []) == []

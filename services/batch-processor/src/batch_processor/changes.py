@@ -18,7 +18,7 @@ from batch_processor.binary_copy import ItemRun
 from contracts import batch_options
 from contracts.batch_options import Priority
 from contracts.batches import CreateBatch, Item, SealBatch
-from contracts.json_texts import payloads, payloads_at
+from contracts.json_texts import names_at, payloads, payloads_at
 
 # The priorities of batches on the scale of those of tasks, which are 0 to 9.
 _PRIORITIES: Mapping[Priority, int] = {"low": 2, "normal": 5, "high": 8}
@@ -35,7 +35,10 @@ class Transition(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The effect of one message: items to store, as written in `body`, and a transition of the batch."""
+    """The effect of one message: items to store, as written in `body`, and a transition of the batch.
+
+    Items that have their `payloads_at` in the body are not in `items`.
+    """
 
     batch_id: UUID
     owner_id: str
@@ -45,6 +48,11 @@ class Change:
     offset: int = 0
     lines: Sequence[int] | None = None
     payloads_at: Sequence[int] | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of items."""
+        return len(self.items) if self.payloads_at is None else len(self.payloads_at) // 2
 
 
 def opening(message: CreateBatch | SealBatch, body: bytes = b"") -> Change:
@@ -84,18 +92,21 @@ def _described(batch: Batch, *, now: datetime, description: Description, total: 
 
 def runs_of(change: Change) -> list[ItemRun]:
     """Return the items of `change` as they are stored, in runs that are written at once."""
-    # PostgreSQL's text cannot hold a NUL.
-    names = [item.custom_id and item.custom_id.replace("\x00", "\ufffd") for item in change.items]
+    names: Sequence[str | None] | None
     # As the caller has written it: `1.10` must not come back as `1.1`.
-    if change.payloads_at is not None and len(change.payloads_at) == 2 * len(change.items):
-        texts = payloads_at(change.body, change.payloads_at)
+    if change.payloads_at is not None:
+        names, texts = names_at(change.body, change.payloads_at), payloads_at(change.body, change.payloads_at)
     else:
+        names = [item.custom_id for item in change.items]
         compact = [_compact(item.payload) for item in change.items]
         texts = payloads(change.body, compact) if change.body else compact
+    # PostgreSQL's text cannot hold a NUL.
+    names = names and [name and name.replace("\x00", "\ufffd") for name in names]
     runs = []
     for start in range(0, len(texts), _RUN):
-        some, lines = slice(start, start + _RUN), change.lines and change.lines[start : start + _RUN]
-        runs.append(ItemRun(change.batch_id, change.offset + start, names[some], texts[some], lines))
+        of_run = slice(start, start + _RUN)
+        some_names, lines = names and names[of_run], change.lines and change.lines[of_run]
+        runs.append(ItemRun(change.batch_id, change.offset + start, some_names, texts[of_run], lines))
     return runs
 
 

@@ -173,16 +173,16 @@ class Intake:
             if known[change.batch_id].owner_id != change.owner_id:
                 raise BatchNotFound(f"Batch {change.batch_id} belongs to another owner.")
         runs: list[ItemRun] = []
-        for change in (change for change in changes if change.items):
+        for change in (change for change in changes if change.size):
             at = known[change.batch_id]
             if batches.takes_items(at.status, at.chunk_count):
                 runs += runs_of(change)
-                if len(change.items) > _STORED_AT_ONCE:
+                if change.size > _STORED_AT_ONCE:
                     # Let others use the loop in between: eight parts of an upload take some milliseconds.
                     await asyncio.sleep(0)
             else:
-                count = len(change.items)
-                log.info("late items dropped", batch_id=str(change.batch_id), items=count, status=at.status)
+                dropped = {"items": change.size, "status": at.status}
+                log.info("late items dropped", batch_id=str(change.batch_id), **dropped)
         # Before the lock, because several groups store a large batch at once.
         stored = await repository.add_items(connection, runs)
         found = await repository.lock_batches(connection, sorted(known))

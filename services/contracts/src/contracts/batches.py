@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 from uuid import UUID
 
 from pydantic import Field
@@ -106,6 +106,24 @@ class AppendItems(Command):
     owner_id: str
     offset: int
     items: list[Item]
+    lines: list[int] | None = None
+    payloads_at: list[int] | None = None
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        """Return the message, without `items` if they have places: making them would be most of the work."""
+        placed = _PlacedItems.model_validate_json(body)
+        if placed.payloads_at is None:
+            return cls.model_validate_json(body)
+        return cls.model_construct(items=[], **dict(placed))
+
+
+class _PlacedItems(Contract):
+    """What `AppendItems` says of its items."""
+
+    batch_id: UUID
+    owner_id: str
+    offset: int
     lines: list[int] | None = None
     payloads_at: list[int] | None = None
 

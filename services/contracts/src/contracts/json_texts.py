@@ -9,10 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from json import JSONDecoder
+from typing import Any
+
+from pydantic_core import from_json
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODE = JSONDecoder().raw_decode
 _PAYLOAD = b'"payload":'
+_ITEMS = b'"items":['
+# The first place of a payload without a name before it; a brace and a comma follow the payload.
+_ITEM_BEGIN = len(b'{"payload":')
 
 
 def members(document: str) -> dict[str, str]:
@@ -70,8 +76,29 @@ def payloads_at(command: bytes, places: Sequence[int]) -> list[bytes]:
 
     `places` has the start and the end of each, in bytes after the opening bracket of the items.
     """
-    items = command[command.index(b'"items":[') + len(b'"items":[') :]
+    items = command[command.index(_ITEMS) + len(_ITEMS) :]
     return [items[begin:end].strip() for begin, end in zip(places[::2], places[1::2], strict=True)]
+
+
+def names_at(command: bytes, places: Sequence[int]) -> list[str | None] | None:
+    """Return the custom ids of the items in `command`, whose payloads have these places; None without any.
+
+    Only what is around the payloads is parsed. Raise `ValueError` if the items do not have these places.
+    """
+    start = command.index(_ITEMS) + len(_ITEMS)
+    gaps = zip(places[1::2], places[2::2], strict=False)
+    if (
+        places[:1] == [_ITEM_BEGIN]
+        and all(begin - end == _ITEM_BEGIN + 2 for end, begin in gaps)
+        and command.startswith(b"}]", start + places[-1])
+    ):
+        return None
+    cuts = [0, *(start + place for place in places), len(command)]
+    around = [command[end:begin] for end, begin in zip(cuts[::2], cuts[1::2], strict=True)]
+    items: list[dict[str, Any]] = from_json(b"0".join(around))["items"]
+    if 2 * len(items) != len(places) or any(item.get("payload") != 0 for item in items):
+        raise ValueError("The payloads are not where the message says.")
+    return [item.get("custom_id") for item in items]
 
 
 def _skip(document: str, place: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -32,6 +32,11 @@ class Message(Contract):
     """Anything sent over the broker; `message_type` names its shape and version."""
 
     message_type: ClassVar[str]
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        """Return the message in the bytes that were delivered. Raise `ValidationError`."""
+        return cls.model_validate_json(body)
 
 
 class Command(Message):

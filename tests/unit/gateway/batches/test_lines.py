@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from chassis.broker.envelope import new_id
 from chassis.errors import InvalidInput
-from contracts.json_texts import members, payloads_at
+from contracts.batches import AppendItems
+from contracts.json_texts import members, names_at, payloads_at
 from gateway.batches import uploads
 from gateway.batches.cutting import Cutter, Run
 from gateway.batches.lines import read_together, why_refused
@@ -86,6 +87,10 @@ def test_the_places_of_payloads_lead_to_the_texts_that_were_written(lines: list[
         body = uploads.append(new_id(), "owner", run).body
         wanted = [members(line.strip().decode())["payload"].encode() for line in lines]
         assert payloads_at(body, run.places) == wanted
+        named = [orjson.loads(line).get("custom_id") for line in lines]
+        assert (names_at(body, run.places) or [None] * len(lines)) == named
+        read = AppendItems.read(body)
+        assert (read.items, read.payloads_at, read.lines) == ([], run.places, run.lines)
 
 
 def test_usual_lines_have_places() -> None:

@@ -138,7 +138,7 @@ class Incoming:
         if contract is None:
             raise UnknownType(self.message_type)
         try:
-            message = contract.model_validate_json(self.body)
+            message = contract.read(self.body)
             message_id = UUID(self.message_id)
         except Exception as error:  # a validator of the contract may raise anything
             raise Undecodable(
