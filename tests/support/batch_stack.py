@@ -150,8 +150,15 @@ class Caller:
         return batches.CreateBatch(operation=operation, items=items, **fields)
 
     def append(self, batch_id: UUID, offset: int, payloads: Sequence[Any]) -> batches.AppendItems:
+        """Return some items with the places of their payloads, as the gateway sends them."""
         items = [batches.Item(custom_id=f"item-{offset + i}", payload=p) for i, p in enumerate(payloads)]
-        return batches.AppendItems(batch_id=batch_id, owner_id=self.owner, offset=offset, items=items)
+        places, start = [], 0
+        for text in (item.model_dump_json().encode() for item in items):
+            places += [start + text.index(b'"payload":') + len(b'"payload":'), start + len(text) - 1]
+            start += len(text) + 1
+        return batches.AppendItems(
+            batch_id=batch_id, owner_id=self.owner, offset=offset, items=items, payloads_at=places
+        )
 
     def seal(self, batch_id: UUID, total: int, *, operation: str = "echo") -> batches.SealBatch:
         now = datetime.now(UTC)

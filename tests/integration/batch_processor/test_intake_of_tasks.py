@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from chassis.broker.envelope import Delivery, new_id
 from contracts import headers
-from contracts.batches import CancelBatch, CreateBatch, Item
+from contracts.batches import AppendItems, CancelBatch, CreateBatch, Item, SealBatch
 from support.batch_engine import Engine
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,17 +43,28 @@ async def test_a_new_task_is_one_row_in_three_tables_and_no_update(engine: Engin
 
 
 async def test_only_tasks_that_are_new_and_due_leave_the_coordinator_nothing_to_do(engine: Engine) -> None:
-    async def has_only_queued(*deliveries: Delivery[CreateBatch]) -> bool:
+    async def concern(*deliveries: Delivery[CreateBatch]) -> str:
         async with engine.postgres.transaction() as connection:
             await engine.intake.create(connection, deliveries)
-        return engine.intake.has_only_queued
+        return engine.intake.concern
 
     known, delayed = delivery(), delivery()
     later = delayed.message.model_copy(update={"not_before": datetime.now(UTC) + timedelta(hours=1)})
-    assert await has_only_queued(known, delivery())
-    assert not await has_only_queued(known, delivery())
-    assert not await has_only_queued(delivery(), replace(delayed, message=later))
-    assert not await has_only_queued(delivery("no.such", attempt=5))
+    assert await concern(known, delivery()) == "worker"
+    assert await concern(known, delivery()) == "all"
+    assert await concern(delivery(), replace(delayed, message=later)) == "all"
+    assert await concern(delivery("no.such", attempt=5)) == "all"
+
+
+async def test_items_concern_nobody_until_their_batch_is_complete(engine: Engine) -> None:
+    id_, items, concerns = new_id(), [Item(payload=1)], []
+    seal = SealBatch(batch_id=id_, owner_id="ann", operation="echo", accepted_at=NOW, total=2)
+    for offset in (0, 1):
+        await engine.handle(AppendItems(batch_id=id_, owner_id="ann", offset=offset, items=items))
+        concerns.append(engine.intake.concern)
+        await engine.handle(seal)
+    assert concerns == ["nobody", "all"]
+    assert len(await engine.claim(most=4, for_any=4)) == 1
 
 
 async def test_tasks_that_are_cancelled_refused_or_known_are_separated_from_new_ones(

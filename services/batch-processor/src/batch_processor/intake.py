@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic_core import from_json
@@ -53,8 +53,11 @@ _CHECKED_AT_ONCE = 2_000
 _STORED_AT_ONCE = 100
 # Batches of an owner that one message limits; a further message limits the next ones.
 LIMITED_AT_ONCE = 500
+# Whom stored messages concern: only the worker if they created tasks that can begin at once, and nobody
+# if they brought items of batches that are still open.
+Concern: TypeAlias = Literal["nobody", "worker", "all"]
 # A property of the group that is handled: each group has a context of its own.
-_HAS_ONLY_QUEUED: ContextVar[bool] = ContextVar("has_only_queued", default=False)
+_CONCERN: ContextVar[Concern] = ContextVar("concern", default="all")
 
 
 class Intake:
@@ -74,15 +77,15 @@ class Intake:
         return taken
 
     @property
-    def has_only_queued(self) -> bool:
-        """Whether the messages that were just handled only created tasks that can begin at once."""
-        return _HAS_ONLY_QUEUED.get()
+    def concern(self) -> Concern:
+        """Whom the messages concern that were just handled."""
+        return _CONCERN.get()
 
     async def create(self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]) -> None:
         """Open batches; seal those that come with their items at once."""
         others = await self._queue_tasks(connection, deliveries)
         is_due = all(delivery.message.not_before is None for delivery in deliveries)
-        _HAS_ONLY_QUEUED.set(is_due and not others)
+        _CONCERN.set("worker" if is_due and not others else "all")
         if others:
             attempt = _least_attempt(others)
             await self._apply(connection, [opening(d.message, d.body) for d in others], attempt=attempt)
@@ -102,7 +105,8 @@ class Intake:
             )
             for m, body in ((d.message, d.body) for d in deliveries)
         ]
-        await self._apply(connection, changes, attempt=_least_attempt(deliveries))
+        after = await self._apply(connection, changes, attempt=_least_attempt(deliveries))
+        _CONCERN.set("nobody" if all(batch.status == "open" for batch in after) else "all")
 
     async def seal(self, connection: Connection, deliveries: Sequence[Delivery[SealBatch]]) -> None:
         """Set the numbers of items of batches."""
@@ -163,8 +167,8 @@ class Intake:
 
     async def _apply(
         self, connection: Connection, changes: Sequence[Change], *, attempt: int | None = None
-    ) -> None:
-        """Apply changes, and start batches that are complete.
+    ) -> list[Batch]:
+        """Apply changes, and start batches that are complete; return the batches.
 
         Raise `OperationNotHere` while another replica may start one: at an early `attempt` of its messages.
         """
@@ -197,6 +201,7 @@ class Intake:
                     raise OperationNotHere(f"This replica has no operation named {batch.operation!r}.")
         started = [await self._start(connection, batch, now) for batch in after.values()]
         await self._keep(connection, found, started)
+        return started
 
     async def _queue_tasks(
         self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]

@@ -230,9 +230,12 @@ class Resources:
             self.progress.note(batch)
             if self.limits.gate_of(batch):
                 self.admission.wake()
+        # Each of the parts below would query the database many times a second for nothing.
+        concern = self.intake.concern
+        if concern == "nobody":
+            return
         self.worker.wake()
-        if self.intake.has_only_queued:
-            # Each of the parts below would query the database many times a second for nothing.
+        if concern == "worker":
             return
         self.runtime.relay.wake()
         self.coordinator.wake()
