@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 import socket
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
+from support.event_streams import status_in
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
 from support.upload_site import UploadSite
@@ -156,3 +158,37 @@ async def test_when_too_many_attachments_of_an_owner_wait_its_next_mail_is_503_a
     assert (await door.api.post("/v1/emails", json=attaching(TEXT), headers=key)).status_code == 202
     async with door.client(await door.new_key("emails:send")) as other:
         assert (await other.post("/v1/emails", json=large)).status_code == 202
+
+
+async def test_a_mail_that_waits_is_cancelled_and_rescheduled_without_email_and_everybody_is_told(
+    house: House,
+) -> None:
+    door = await house.open(email_url="http://127.0.0.1:1")
+    first, second = [(await door.api.post("/v1/emails", json=attaching(TEXT))).json() for _ in range(2)]
+    async with (
+        door.client(await door.new_key("emails:send")) as other,
+        door.api.stream("GET", f"/v1/emails/{first['id']}/events") as stream,
+    ):
+        assert stream.status_code == 200, await stream.aread()
+        events = stream.aiter_lines()
+        await status_in(events, "queued")
+        # Only email could know a mail of this one.
+        assert (await other.delete(f"/v1/emails/{first['id']}")).status_code == 503
+        cancelled = await door.api.delete(f"/v1/emails/{first['id']}")
+        assert cancelled.status_code == 200, cancelled.text
+        await status_in(events, "cancelled")
+    seen = (await door.api.get(f"/v1/emails/{first['id']}")).json()
+    for view in (cancelled.json(), seen):
+        assert (view["status"], view["reason"]) == (
+            "cancelled",
+            "cancelled before it reached the email service",
+        )
+        assert [event["kind"] for event in view["timeline"]] == ["accepted", "cancelled"]
+        assert view["next"] is None
+    path = f"/v1/emails/{second['id']}"
+    moved = await door.api.patch(path, json={"send_at": "2027-01-01T00:00:00Z"})
+    assert (moved.status_code, moved.json()["status"]) == (200, "queued"), moved.text
+    kept = await door.database.fetch("SELECT body FROM waiting_parcel_messages")
+    assert [json.loads(row["body"])["send_at"] for row in kept] == ["2027-01-01T00:00:00Z"]
+    assert (await door.api.delete(path)).status_code == 200
+    assert await door.database.fetchval("SELECT count(*) FROM waiting_parcels") == 0

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,16 +18,17 @@ from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing, new_id
 from chassis.broker.publisher import Publisher
 from chassis.deadlines import Deadline
-from chassis.errors import Overloaded, PayloadTooLarge
+from chassis.errors import InvalidInput, Overloaded, PayloadTooLarge, ServiceError
 from chassis.outbox import OutboxRelay
 from chassis.parked import park_unpublishable
 from chassis.postgres import Connection, Postgres
-from contracts.emails import SendEmail
+from contracts.emails import SendEmail, SendPackedEmail
 from contracts.mail import MOST_UPLOAD_BYTES
 from contracts.uploads import OpenedUpload, OpenParcel, StoredUpload
 from emailer.uploads.service import UploadLimits, UploadService
 from gateway.emails.parcels import Parcel, Parcels
 from gateway.emails.repository import LEAST_COUNTED_BYTES, ParcelRepository
+from gateway.emails.waiting_mails import WaitingMails
 from gateway.emails.waiting_parcels import ParcelLimits, WaitingParcels
 from gateway.uploads.transfer import Transfer
 from support.gateway_stack import House
@@ -52,6 +53,7 @@ class Fate:
     done: int = 0
     owners: list[str] = field(default_factory=list)
     refused_owner: str = ""
+    refusal: ServiceError = field(default_factory=lambda: Overloaded("Too many attachments wait."))
 
     def step(self) -> None:
         self.done += 1
@@ -69,7 +71,7 @@ class Asking:
         self._fate.step()
         self._fate.owners.append(question.owner_id)
         if question.owner_id == self._fate.refused_owner:
-            raise Overloaded("Too many attachments wait until their mails are stored.")
+            raise self._fate.refusal
         opened = await self._email.open_parcel(question, deadline)
         self._fate.step()
         return opened
@@ -136,7 +138,13 @@ class Room:
         asking: Any = Asking(self.site, fate)
         parcels, relay = Parcels(asking, carrier), Relay(self.postgres, fate)
         limits = ParcelLimits(owner_bytes, total_bytes)
-        return WaitingParcels(self.postgres, Repository(fate), parcels, relay, limits)
+        return WaitingParcels(self.postgres, Repository(fate), parcels, relay, self.mails, limits)
+
+    @property
+    def mails(self) -> WaitingMails:
+        """Who changes mails that wait."""
+        repository = ParcelRepository(queries.load("gateway"))
+        return WaitingMails(self.postgres, repository, Publisher("amqp://127.0.0.1:1/"))
 
     async def keep(
         self, content: bytes = SMALL, owner: str = "a", *, by: WaitingParcels | None = None
@@ -144,8 +152,20 @@ class Room:
         """Keep a parcel and a message that names it."""
         parcel = Parcel(new_id(), owner, 1, content)
         async with self.postgres.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO acceptances (id, owner_id, kind, status, accepted_at)"
+                " VALUES ($1, $2, 'email', 'queued', now())",
+                *(parcel.id, owner),
+            )
             await (by or self.gateway()).keep(connection, parcel, [naming(parcel)])
         return parcel
+
+    async def status(self, parcel: Parcel) -> tuple[str, str | None]:
+        """Return the status of the mail that a parcel was kept for, and the reason."""
+        async with self.postgres.connection() as connection:
+            query = "SELECT status, reason FROM acceptances WHERE id = $1"
+            status, reason = await connection.fetchrow(query, parcel.id) or ("", None)
+        return status, reason
 
     async def left(self) -> int:
         async with self.postgres.connection() as connection:
@@ -156,6 +176,11 @@ class Room:
     async def outbox(self) -> list[UUID]:
         async with self.postgres.connection() as connection:
             return [UUID(message.message_id) for message in await waiting_messages(connection)]
+
+    async def has_waiting_lock(self) -> bool:
+        async with self.postgres.connection() as connection:
+            query = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+            return bool(await connection.fetchval(query))
 
     async def sent_all(self) -> bool:
         """Let another gateway go on; return whether nothing is left."""
@@ -257,7 +282,7 @@ async def test_the_bytes_that_wait_are_bounded_by_owner_and_in_all_and_small_one
     assert await room.left() == 3
 
 
-async def test_a_bundle_of_messages_leaves_as_it_was_kept(room: Room) -> None:
+async def test_the_messages_of_a_parcel_leave_together_in_their_order(room: Room) -> None:
     parcel = Parcel(new_id(), "a", 3, SMALL)
     messages: Sequence[Outgoing] = [naming(Parcel(new_id(), "a", 1, b"")) for _ in range(3)]
     async with room.postgres.transaction() as connection:
@@ -266,3 +291,90 @@ async def test_a_bundle_of_messages_leaves_as_it_was_kept(room: Room) -> None:
     assert await room.outbox() == [UUID(message.message_id) for message in messages]
     async with room.postgres.connection() as connection:
         assert await connection.fetchval("SELECT sum(messages) FROM outbox") == 3
+
+
+async def test_requests_that_come_together_do_not_exceed_the_bytes_that_may_wait(room: Room) -> None:
+    gateways = [room.gateway(owner_bytes=3 * LEAST_COUNTED_BYTES) for _ in range(8)]
+    kept = await asyncio.gather(*(room.keep(by=each) for each in gateways), return_exceptions=True)
+    assert sorted(type(one).__name__ for one in kept) == ["Overloaded"] * 5 + ["Parcel"] * 3
+    assert await room.left() == 3
+
+
+async def test_a_parcel_that_email_refuses_for_good_ends_its_mails_and_others_go_on(room: Room) -> None:
+    refused, other = await room.keep(owner="a"), await room.keep(owner="b")
+    await room.gateway(Fate(refused_owner="a", refusal=InvalidInput("too many parts"))).send_due()
+    assert await room.status(refused) == ("failed", "too many parts")
+    assert (await room.outbox(), await room.left()) == ([other.id], 0)
+
+
+async def test_a_failure_of_email_itself_is_tried_again_and_ends_no_mail(room: Room) -> None:
+    parcel = await room.keep(owner="a")
+    for refusal in (ServiceError("a bug"), Overloaded("full")):
+        await room.gateway(Fate(refused_owner="a", refusal=refusal)).send_due()
+        assert (await room.status(parcel), await room.left()) == (("queued", None), 1)
+    await until(room.sent_all)
+
+
+async def test_of_a_parcel_with_two_mails_one_is_cancelled_and_the_other_leaves(room: Room) -> None:
+    parcel = Parcel(new_id(), "a", 2, SMALL)
+    first, second = (naming(Parcel(new_id(), "a", 1, b"")) for _ in range(2))
+    async with room.postgres.transaction() as connection:
+        await room.gateway().keep(connection, parcel, [first, second])
+    assert not await room.mails.cancel(UUID(first.message_id), owner_id="b")
+    assert await room.mails.cancel(UUID(first.message_id), owner_id="a")
+    assert not await room.mails.cancel(UUID(first.message_id), owner_id="a")
+    await until(room.sent_all)
+    assert await room.outbox() == [UUID(second.message_id)]
+    assert not await room.mails.cancel(UUID(second.message_id), owner_id="a")
+    async with room.site.postgres.connection() as connection:
+        assert await connection.fetchval("SELECT mails_left FROM uploads WHERE id = $1", parcel.id) == 1
+
+
+async def test_a_mail_is_either_cancelled_or_leaves_however_both_meet(room: Room) -> None:
+    repository = ParcelRepository(queries.load("gateway"))
+    for cancels_first in (True, False):
+        parcel = Parcel(new_id(), "a", 2, SMALL)
+        first, second = (naming(Parcel(new_id(), "a", 1, b"")) for _ in range(2))
+        async with room.postgres.transaction() as connection:
+            await room.gateway().keep(connection, parcel, [first, second])
+        email_id = UUID(first.message_id)
+
+        async def release(parcel_id: UUID = parcel.id) -> bool:
+            async with room.postgres.transaction() as connection:
+                return await repository.release(connection, parcel_id)
+
+        # Each begins while the other has done its work, and has not committed.
+        async with room.postgres.transaction() as connection:
+            if cancels_first:
+                assert await repository.lock_mail(connection, email_id, "a") == parcel.id
+                assert await repository.drop_mail(connection, parcel.id, email_id)
+                behind = asyncio.create_task(release())
+            else:
+                assert await repository.release(connection, parcel.id)
+                behind = asyncio.create_task(room.mails.cancel(email_id, owner_id="a"))
+            await until(room.has_waiting_lock)
+        assert await behind is cancels_first
+        left = (await room.outbox())[-2:]
+        assert (email_id in left) is not cancels_first
+        assert UUID(second.message_id) in left
+
+
+async def test_a_mail_that_waits_is_rescheduled_before_it_leaves(room: Room) -> None:
+    parcel = await room.keep(owner="a")
+    send_at = datetime(2199, 1, 1, tzinfo=UTC)
+    times: dict[str, Any] = {"send_at": send_at, "expires_at": None}
+    assert not await room.mails.reschedule(parcel.id, owner_id="b", **times)
+    assert await room.mails.reschedule(parcel.id, owner_id="a", **times)
+    with pytest.raises(InvalidInput):
+        await room.mails.reschedule(parcel.id, owner_id="a", send_at=send_at, expires_at=send_at)
+    until_ = send_at + timedelta(hours=2)
+    assert await room.mails.reschedule(parcel.id, owner_id="a", send_at=send_at, expires_at=until_)
+    # What it has left before it expires moves along.
+    later = send_at + timedelta(days=1)
+    assert await room.mails.reschedule(parcel.id, owner_id="a", send_at=later, expires_at=None)
+    await until(room.sent_all)
+    async with room.postgres.connection() as connection:
+        [message] = await waiting_messages(connection)
+    command = SendPackedEmail.model_validate_json(message.body)
+    assert (command.send_at, command.expires_at) == (later, until_ + timedelta(days=1))
+    assert not await room.mails.reschedule(parcel.id, owner_id="a", **times)

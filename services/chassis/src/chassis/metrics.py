@@ -259,7 +259,8 @@ EMAIL_WRITTEN = Counter(
 )
 PARCELS = Counter(
     "tickwire_parcels",
-    "Attachments that email did not take ahead of their mails: kept here, sent, or tried in vain (failed).",
+    "Attachments that email did not take ahead of their mails: kept here, sent, tried in vain (failed), or "
+    "refused for good.",
     ("outcome",),
 )
 PARCELS_MOST_BYTES = Gauge(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import ClassVar, Literal
+from uuid import UUID
 
 from contracts.message import Json, LiveMessage, Moment
 
@@ -25,6 +26,17 @@ class ChatPosted(LiveMessage):
     data: Json = None
     created_at: Moment | None = None
     client: str | None = None
+
+
+class WaitingEmailEnded(LiveMessage):
+    """A mail ended before it reached the email service (exchange `live`, routing key `mail`)."""
+
+    message_type: ClassVar[str] = "gateway.waiting-email-ended.v1"
+    routing_key: ClassVar[str] = "mail"
+    senders: ClassVar[tuple[str, ...]] = ("gateway",)
+    email_id: UUID
+    status: Literal["cancelled", "failed"]
+    at: Moment
 
 
 class PresenceTold(LiveMessage):

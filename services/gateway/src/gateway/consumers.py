@@ -24,7 +24,7 @@ from contracts.alerts import AlertFired
 from contracts.batches import BatchFinished, BatchProgressed, OperationsAnnounced
 from contracts.domains import DomainChanged
 from contracts.emails import EmailStatusChanged
-from contracts.gateways import ChatPosted, PresenceTold
+from contracts.gateways import ChatPosted, PresenceTold, WaitingEmailEnded
 from contracts.message import Message
 from contracts.parked import ParkedChanged
 from contracts.schedules import ScheduleFired
@@ -72,7 +72,9 @@ _LIVE_QUEUES = (
     _LiveQueue(((LIVE, QuotesTicked.routing_key),), 2_000),
     _LiveQueue(((LIVE, BarsTicked.routing_key),), 2_000),
     _LiveQueue(((LIVE, ChatPosted.routing_key), (LIVE, PresenceTold.routing_key)), 10_000),
-    _LiveQueue(((LIVE, "batch.*"), (topology.EVENTS, "email.*")), 10_000),
+    _LiveQueue(
+        ((LIVE, "batch.*"), (topology.EVENTS, "email.*"), (LIVE, WaitingEmailEnded.routing_key)), 10_000
+    ),
     _LiveQueue(((topology.EVENTS, "alert.*"),), 10_000),
 )
 
@@ -196,7 +198,7 @@ class LiveFeed:
                 # Revisions are stored with the batch, so they continue after every restart.
                 position = Position(batch["id"], progress["offset"])
                 self._hub.publish(Publication(f"{batch['kind']}:{batch['id']}", position, batch))
-            elif message_type == EmailStatusChanged.message_type:
+            elif message_type in (EmailStatusChanged.message_type, WaitingEmailEnded.message_type):
                 change = orjson.loads(body)
                 email_id, at = change["email_id"], change["at"]
                 position = Position(email_id, int(datetime.fromisoformat(at).timestamp() * 1_000_000))

@@ -39,6 +39,7 @@ from gateway.emails.parcels import MOST_AT_ONCE as MOST_PARCELS
 from gateway.emails.parcels import Parcels
 from gateway.emails.repository import ParcelRepository
 from gateway.emails.service import EmailService
+from gateway.emails.waiting_mails import WaitingMails
 from gateway.emails.waiting_parcels import ParcelLimits, WaitingParcels
 from gateway.identity import keys
 from gateway.identity.access_tokens import AccessTokens
@@ -174,11 +175,14 @@ class Resources:
         self.domains = DomainService(self.rpc, self.senders, self.audit)
         self.parcel_transfer = Transfer(settings.email_url, most=MOST_PARCELS)
         parcels = Parcels(self.rpc, self.parcel_transfer)
+        kept = ParcelRepository(statements)
+        waiting_mails = WaitingMails(postgres, kept, self.runtime.messaging.publisher)
         self.waiting_parcels = WaitingParcels(
             postgres,
-            ParcelRepository(statements),
+            kept,
             parcels,
             self.runtime.relay,
+            waiting_mails,
             ParcelLimits(settings.parcels_owner_bytes, settings.parcels_total_bytes),
         )
         self.emails = EmailService(
@@ -187,6 +191,7 @@ class Resources:
             self.uploads,
             parcels,
             self.waiting_parcels,
+            waiting_mails,
             self.senders,
             message_id_domain=settings.message_id_domain,
         )

@@ -41,6 +41,7 @@ class Acceptance:
     accepted_at: datetime
     reason: str | None = None
     payload_hash: bytes | None = None
+    changed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
-from chassis import outbox, outbox_rows
+from chassis import outbox
 from chassis.broker.envelope import Outgoing
 from chassis.postgres import Connection, affected_rows
 from gateway.emails.parcels import Parcel
@@ -30,6 +31,10 @@ class ParcelRepository:
     def __init__(self, queries: Mapping[str, str]) -> None:
         self._queries = queries
 
+    async def lock_room(self, connection: Connection) -> None:
+        """Let nobody else measure and keep before the end of this transaction."""
+        await connection.execute(self._queries["lock_parcels_room"])
+
     async def measure(self, connection: Connection, owner_id: str = "") -> ParcelLoad:
         """Return what the parcels of `owner_id` and of all take."""
         row = await connection.fetchrow(self._queries["measure_parcels"], owner_id, LEAST_COUNTED_BYTES)
@@ -39,13 +44,12 @@ class ParcelRepository:
     async def keep(
         self, connection: Connection, parcel: Parcel, messages: Sequence[Outgoing], *, size_bytes: int
     ) -> None:
-        """Store a parcel, and the messages that must not leave before it."""
-        packed = outbox_rows.pack(messages)
+        """Store a parcel, and the messages that must not leave before it, a row each."""
         await connection.execute(
             self._queries["keep_parcel"],
             *(parcel.id, parcel.owner_id, parcel.mail_count, parcel.content, size_bytes),
-            *outbox.columns([row for row, _ in packed]),
-            [count for _, count in packed],
+            *outbox.columns(messages),
+            [1] * len(messages),
         )
 
     async def claim(
@@ -64,5 +68,39 @@ class ParcelRepository:
 
     async def release(self, connection: Connection, parcel_id: UUID) -> bool:
         """Let the messages of a parcel leave, and remove it; False when it is gone, or must stay for now."""
+        await connection.execute(self._queries["lock_parcel"], parcel_id)
         tag = await connection.execute(self._queries["release_parcel"], parcel_id)
         return affected_rows(tag) > 0
+
+    async def drop(self, connection: Connection, parcel_id: UUID) -> list[UUID]:
+        """Remove a parcel with the mails that name it; return their ids."""
+        await connection.execute(self._queries["lock_parcel"], parcel_id)
+        return [row["message_id"] for row in await connection.fetch(self._queries["drop_parcel"], parcel_id)]
+
+    async def lock_mail(self, connection: Connection, email_id: UUID, owner_id: str) -> UUID | None:
+        """Return the parcel for which a mail of `owner_id` waits, locked; None when it does not wait."""
+        found: UUID | None = await connection.fetchval(
+            self._queries["lock_parcel_of_mail"], email_id, owner_id
+        )
+        return found
+
+    async def drop_mail(self, connection: Connection, parcel_id: UUID, email_id: UUID) -> bool:
+        """Remove a mail from its locked parcel; return whether it was there."""
+        return bool(await connection.fetchval(self._queries["drop_waiting_mail"], parcel_id, email_id))
+
+    async def read_mail(self, connection: Connection, parcel_id: UUID, email_id: UUID) -> bytes | None:
+        """Return the command of a mail that waits for a locked parcel."""
+        found: bytes | None = await connection.fetchval(
+            self._queries["read_waiting_mail"], parcel_id, email_id
+        )
+        return found
+
+    async def change_mail(self, connection: Connection, parcel_id: UUID, email_id: UUID, body: bytes) -> None:
+        """Replace the command of a mail that waits for a locked parcel."""
+        await connection.execute(self._queries["change_waiting_mail"], parcel_id, email_id, body)
+
+    async def end_mails(
+        self, connection: Connection, ids: Collection[UUID], *, status: str, reason: str, at: datetime
+    ) -> None:
+        """Record that mails have ended here, and why."""
+        await connection.execute(self._queries["end_waiting_mails"], list(ids), status, reason, at)

@@ -6,20 +6,18 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
 
 from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
-from chassis.errors import Conflict, InvalidInput, NotFound, ServiceError, Unavailable
-from chassis.problems import errors_in, field_errors
+from chassis.errors import Conflict, InvalidInput, NotFound, ServiceError
 from contracts import addresses
 from contracts.emails import (
     CancelEmails,
@@ -37,7 +35,7 @@ from contracts.emails import (
     SendEmail,
     SendPackedEmail,
 )
-from contracts.json_texts import elements, member, members
+from contracts.json_texts import member
 from contracts.mail import Mail
 from contracts.message import Command, FieldError
 from contracts.scopes import Scope
@@ -45,6 +43,7 @@ from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.acceptance.idempotency import replay
 from gateway.acceptance.repository import Acceptance, Work
 from gateway.domains.senders import VerifiedSenders
+from gateway.emails import accepted_mail, several
 from gateway.emails.inputs import (
     EmailResult,
     EmailResults,
@@ -54,6 +53,7 @@ from gateway.emails.inputs import (
     Rescheduling,
 )
 from gateway.emails.parcels import Parcel, Parcels
+from gateway.emails.waiting_mails import WaitingMails
 from gateway.emails.waiting_parcels import WaitingParcels
 from gateway.http.calls import Call
 from gateway.http.filters import BulkResult
@@ -61,10 +61,7 @@ from gateway.http.principal import Principal
 from gateway.http.replies import MAIL, Reply, document, entity_tag
 from gateway.uploads.service import UploadService
 
-# The time within which email stores a command; the alert on late messages uses the same.
-_TAKEN_WITHIN = timedelta(minutes=5)
 _PART_WITHIN_S = 10
-_MAIL: TypeAdapter[Mail] = TypeAdapter(Mail)
 
 
 class EmailService:
@@ -77,6 +74,7 @@ class EmailService:
         uploads: UploadService,
         parcels: Parcels,
         waiting: WaitingParcels,
+        waiting_mails: WaitingMails,
         senders: VerifiedSenders,
         *,
         message_id_domain: str,
@@ -85,6 +83,7 @@ class EmailService:
         self._uploads = uploads
         self._parcels = parcels
         self._waiting = waiting
+        self._waiting_mails = waiting_mails
         self._rpc = rpc
         self._senders = senders
         self._message_id_domain = message_id_domain
@@ -115,13 +114,13 @@ class EmailService:
         """Accept several mails: all of them or, in permissive mode, those that are valid."""
         call.principal.require(Scope.EMAILS_SEND)
         given = await asyncio.to_thread(
-            lambda: [_read(index, mail) for index, mail in enumerate(body.emails)]
+            lambda: [several.read(index, mail) for index, mail in enumerate(body.emails)]
         )
         read = await self._without_misfits(call, given)
         errors = [error for found in read if isinstance(found, EmailResult) for error in found.errors]
         if errors and body.mode == "strict":
             raise InvalidInput("Some of the mails are invalid; see errors.", errors=errors)
-        texts = await asyncio.to_thread(_metadata_texts, call.document, read)
+        texts = await asyncio.to_thread(several.metadata_texts, call.document, read)
         results: list[EmailResult] = []
         accepted: list[tuple[Acceptance, SendEmail]] = []
         for index, (found, text) in enumerate(zip(read, texts, strict=True)):
@@ -189,23 +188,10 @@ class EmailService:
         try:
             return await self._ask(GetEmail(email_id=email_id, owner_id=principal.owner_id), deadline)
         except ServiceError as error:
-            if accepted is None or not (isinstance(error, Unavailable) or error.status in (404, 504)):
+            if accepted is None or error.status not in (404, 503, 504):
                 raise
             # Accepted here, but email does not know it or cannot be reached: the last reported status holds.
-            by = accepted.accepted_at + _TAKEN_WITHIN if accepted.status == "queued" else None
-            what = {
-                "queued": "acceptance by the email service",
-                "parked": "an administrator's decision about its parked command",
-            }
-            return {
-                "id": str(accepted.id),
-                "status": accepted.status,
-                "accepted_at": accepted.accepted_at,
-                "recipients": [],
-                "next": {"what": what[accepted.status], "by": by} if accepted.status in what else None,
-                "detail_available": error.status == 404,
-                **({"reason": accepted.reason} if accepted.reason else {}),
-            }
+            return accepted_mail.shown(accepted) | {"detail_available": error.status == 404}
 
     async def list(self, call: Call, query: EmailsQuery) -> dict[str, Any]:
         """Return a page of the caller's mails, newest first."""
@@ -235,6 +221,8 @@ class EmailService:
     async def cancel_one(self, call: Call, email_id: UUID) -> dict[str, Any]:
         """Cancel a mail, except recipients already handed to the relay, and return its new state."""
         owner_id = call.principal.owner_id
+        if await self._waiting_mails.cancel(email_id, owner_id=owner_id):
+            return await self._as_accepted(call, email_id)
         question = CancelEmails(owner_id=owner_id, wanted=EmailFilter(ids=[email_id]))
         changed = await self._rpc.call(question, EmailsChanged, call.deadline)
         found = await self._ask_of_stored(GetEmail(email_id=email_id, owner_id=owner_id), call)
@@ -246,11 +234,16 @@ class EmailService:
 
     async def reschedule(self, call: Call, email_id: UUID, body: Rescheduling) -> Reply:
         """Reschedule a mail before its first attempt."""
+        times: dict[str, Any] = {"send_at": body.send_at, "expires_at": body.expires_at}
+        # One that waits here has no entity tag yet.
+        if not call.names_versions and await self._waiting_mails.reschedule(
+            email_id, owner_id=call.principal.owner_id, **times
+        ):
+            return _reply(await self._as_accepted(call, email_id))
         question = RescheduleEmail(
             email_id=email_id,
             owner_id=call.principal.owner_id,
-            send_at=body.send_at,
-            expires_at=body.expires_at,
+            **times,
         )
         if call.names_versions:
             seen = await self._ask_of_stored(GetEmail(email_id=email_id, owner_id=question.owner_id), call)
@@ -343,13 +336,22 @@ class EmailService:
             return await self._ask(question, call.deadline)
         except NotFound:
             accepted = await self._acceptor.find_own(question.email_id, call.principal, "email")
-            if accepted is None or accepted.status != "queued":
+            if accepted is None:
                 raise
+            if accepted.status != "queued":
+                raise Conflict(f"E-mail {question.email_id} is {accepted.status}.") from None
             raise Conflict(
                 f"E-mail {question.email_id} was accepted and is on its way to the email service; "
                 "try again in a moment.",
                 retry_after_s=2,
             ) from None
+
+    async def _as_accepted(self, call: Call, email_id: UUID) -> dict[str, Any]:
+        """Return the caller's mail as the gateway knows it."""
+        accepted = await self._acceptor.find_own(email_id, call.principal, "email")
+        if accepted is None:
+            raise NotFound(f"There is no e-mail {email_id}.")
+        return accepted_mail.shown(accepted)
 
     async def _ask(self, question: GetEmail | RescheduleEmail, deadline: Deadline) -> dict[str, Any]:
         try:
@@ -375,25 +377,3 @@ def _reply(found: Mapping[str, Any]) -> Reply:
     """Return a mail with its entity tag; one that email has not stored yet has none."""
     body = document(found)
     return Reply(body, etag=entity_tag(body, _revision(found)) if "expires_at" in found else None)
-
-
-def _metadata_texts(document: bytes, read: Sequence[Mail | EmailResult]) -> list[str | None]:
-    """Return the metadata of each mail as written in `document`."""
-    if not any(isinstance(mail, Mail) and mail.metadata for mail in read):
-        return [None] * len(read)
-    written = elements(members(document.decode())["emails"])
-    return [
-        members(text).get("metadata") if isinstance(mail, Mail) else None
-        for text, mail in zip(written, read, strict=True)
-    ]
-
-
-def _read(index: int, given: Any) -> Mail | EmailResult:
-    """Return one of several mails, validated as strictly as a single one, or the reason for its refusal."""
-    try:
-        return _MAIL.validate_json(orjson.dumps(given), strict=True)
-    except ValidationError as error:
-        found = errors_in(error)
-        for each in found:
-            each["loc"] = ("emails", index, *each["loc"])
-        return EmailResult(index=index, status="refused", errors=field_errors(found))

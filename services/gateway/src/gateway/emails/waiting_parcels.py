@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from chassis import beats, logging, metrics, redaction, shares
 from chassis.broker.envelope import Outgoing
-from chassis.errors import Overloaded, PayloadTooLarge
+from chassis.errors import Overloaded, PayloadTooLarge, ServiceError
 from chassis.outbox import OutboxRelay
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from contracts.mail import MOST_UPLOAD_BYTES
 from gateway.emails.parcels import Parcel, Parcels
-from gateway.emails.repository import ParcelRepository
+from gateway.emails.repository import LEAST_COUNTED_BYTES, ParcelRepository
+from gateway.emails.waiting_mails import WaitingMails
 
 log = logging.get(__name__)
 
@@ -47,31 +48,35 @@ class WaitingParcels:
         repository: ParcelRepository,
         parcels: Parcels,
         relay: OutboxRelay,
+        mails: WaitingMails,
         limits: ParcelLimits,
     ) -> None:
         self._postgres = postgres
         self._repository = repository
         self._parcels = parcels
         self._relay = relay
+        self._mails = mails
         self._limits = limits
         self._after = ""
         # From zero: the first of a series that appears is no increase.
-        for outcome in ("kept", "sent", "failed"):
+        for outcome in ("kept", "sent", "failed", "refused"):
             metrics.PARCELS.labels(outcome)
 
     async def keep(self, connection: Connection, parcel: Parcel, messages: Sequence[Outgoing]) -> None:
         """Keep a parcel and the messages that name it, in the transaction that accepts their work.
 
-        Raise `Overloaded` while too many bytes wait. Requests that come together may exceed that by what
-        they bring.
+        Raise `Overloaded` while too many bytes wait.
         """
         if len(parcel.content) > MOST_UPLOAD_BYTES:
             raise PayloadTooLarge(f"Attachments may have at most {MOST_UPLOAD_BYTES} bytes.")
         size_bytes = len(parcel.content) + sum(len(message.body) for message in messages)
+        counted = max(size_bytes, LEAST_COUNTED_BYTES)
+        # Until the commit, so that requests that come together are counted, too.
+        await self._repository.lock_room(connection)
         waiting = await self._repository.measure(connection, parcel.owner_id)
         if (
-            waiting.own + size_bytes > self._limits.owner_bytes
-            or waiting.total + size_bytes > self._limits.total_bytes
+            waiting.own + counted > self._limits.owner_bytes
+            or waiting.total + counted > self._limits.total_bytes
         ):
             raise Overloaded(
                 "Too many attachments wait for the email service; try again later.", retry_after_s=10
@@ -115,11 +120,21 @@ class WaitingParcels:
             is_more = len(left) < len(due)
 
     async def send(self, parcel: Parcel) -> str | None:
-        """Send a parcel and let its messages leave; return why that must be tried again."""
+        """Send a parcel and let its messages leave; return why that must be tried again.
+
+        If email refuses it for good, its mails have failed.
+        """
         # Email answers owners in turn.
         shares.current.set(parcel.owner_id)
         try:
-            await self._parcels.send(parcel, within_s=_SEND_WITHIN_S)
+            try:
+                await self._parcels.send(parcel, within_s=_SEND_WITHIN_S)
+            except ServiceError as error:
+                if error.retryable or error.status >= 500:
+                    raise
+                await self._mails.refuse(parcel.id, error.detail)
+                metrics.PARCELS.labels("refused").inc()
+                return None
             async with self._postgres.transaction() as connection:
                 is_released = await self._repository.release(connection, parcel.id)
         except Exception as error:  # whatever it is, the neighbours of the parcel go on

@@ -138,7 +138,8 @@ DELETE FROM acceptances WHERE id IN (
 )
 
 -- name: find_acceptance
-SELECT id, owner_id, kind, status, operation, accepted_at, reason, payload_hash FROM acceptances WHERE id = $1
+SELECT id, owner_id, kind, status, operation, accepted_at, reason, payload_hash, changed_at
+FROM acceptances WHERE id = $1
 
 -- name: find_unique
 SELECT a.id, a.owner_id, a.kind, a.status, a.operation, a.accepted_at, a.reason, a.payload_hash

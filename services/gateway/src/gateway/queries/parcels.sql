@@ -1,3 +1,7 @@
+-- name: lock_parcels_room
+-- One request at a time measures and keeps.
+SELECT pg_advisory_xact_lock(hashtext('gateway.parcels'))
+
 -- name: measure_parcels
 -- What an owner has and what all have; a small one counts $2 bytes, which bounds the number, too.
 SELECT
@@ -44,6 +48,44 @@ RETURNING waiting_parcels.id, owner_id, mail_count, content
 -- name: postpone_parcels
 UPDATE waiting_parcels SET due_at = now() + least(30, 0.5 * 2 ^ least(attempts, 6)) * interval '1 s'
 WHERE id = ANY($1::uuid[])
+
+-- name: lock_parcel
+-- First in every change of a parcel: the next statement sees what the one before has left.
+SELECT id FROM waiting_parcels WHERE id = $1 FOR UPDATE
+
+-- name: lock_parcel_of_mail
+SELECT id FROM waiting_parcels
+WHERE owner_id = $2 AND id = (SELECT parcel_id FROM waiting_parcel_messages WHERE message_id = $1)
+FOR UPDATE
+
+-- name: drop_waiting_mail
+-- The last mail takes its parcel along.
+WITH gone AS (
+    DELETE FROM waiting_parcel_messages WHERE parcel_id = $1 AND message_id = $2
+    RETURNING octet_length(body) AS size_bytes
+), smaller AS (
+    UPDATE waiting_parcels
+    SET mail_count = mail_count - 1, size_bytes = waiting_parcels.size_bytes - gone.size_bytes
+    FROM gone WHERE id = $1 AND mail_count > 1
+), empty AS (
+    DELETE FROM waiting_parcels USING gone WHERE id = $1 AND mail_count = 1
+)
+SELECT count(*) FROM gone
+
+-- name: read_waiting_mail
+SELECT body FROM waiting_parcel_messages WHERE parcel_id = $1 AND message_id = $2
+
+-- name: change_waiting_mail
+UPDATE waiting_parcel_messages SET body = $3 WHERE parcel_id = $1 AND message_id = $2
+
+-- name: drop_parcel
+WITH gone AS (
+    DELETE FROM waiting_parcels WHERE id = $1 RETURNING id
+)
+SELECT message_id FROM waiting_parcel_messages JOIN gone ON gone.id = parcel_id
+
+-- name: end_waiting_mails
+UPDATE acceptances SET status = $2, reason = $3, changed_at = $4 WHERE id = ANY($1::uuid[]) AND status = 'queued'
 
 -- name: release_parcel
 -- Its messages leave, and nothing of it stays; of a repetition there is nothing left to do. Not while a backup holds the

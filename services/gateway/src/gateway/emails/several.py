@@ -1,0 +1,38 @@
+"""The mails of a request with several: each is read by itself, as strictly as a single one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from chassis.problems import errors_in, field_errors
+from contracts.json_texts import elements, members
+from contracts.mail import Mail
+from gateway.emails.inputs import EmailResult
+
+_MAIL: TypeAdapter[Mail] = TypeAdapter(Mail)
+
+
+def read(index: int, given: Any) -> Mail | EmailResult:
+    """Return one of several mails, validated as strictly as a single one, or the reason for its refusal."""
+    try:
+        return _MAIL.validate_json(orjson.dumps(given), strict=True)
+    except ValidationError as error:
+        wrong = errors_in(error)
+        for each in wrong:
+            each["loc"] = ("emails", index, *each["loc"])
+        return EmailResult(index=index, status="refused", errors=field_errors(wrong))
+
+
+def metadata_texts(document: bytes, found: Sequence[Mail | EmailResult]) -> list[str | None]:
+    """Return the metadata of each mail as written in `document`."""
+    if not any(isinstance(mail, Mail) and mail.metadata for mail in found):
+        return [None] * len(found)
+    written = elements(members(document.decode())["emails"])
+    return [
+        members(text).get("metadata") if isinstance(mail, Mail) else None
+        for text, mail in zip(written, found, strict=True)
+    ]

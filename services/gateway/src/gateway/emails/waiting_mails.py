@@ -1,0 +1,80 @@
+"""Mails that email does not know yet, as their attachments wait here: cancelled, rescheduled, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Literal
+from uuid import UUID
+
+from chassis.broker.publisher import Publisher
+from chassis.errors import InvalidInput
+from chassis.postgres import Postgres
+from contracts.emails import SendPackedEmail
+from contracts.gateways import WaitingEmailEnded
+from gateway.emails.accepted_mail import CANCELLED
+from gateway.emails.repository import ParcelRepository
+from gateway.publishing.announcing import announce
+
+
+class WaitingMails:
+    """Changes mails whose parcels wait.
+
+    Each change locks the parcel first, as its release does: a mail is either still here, or on its way.
+    """
+
+    def __init__(self, postgres: Postgres, repository: ParcelRepository, publisher: Publisher) -> None:
+        self._postgres = postgres
+        self._repository = repository
+        self._publisher = publisher
+
+    async def cancel(self, email_id: UUID, *, owner_id: str) -> bool:
+        """Cancel a mail of `owner_id`; return False when it does not wait here."""
+        at = datetime.now(UTC)
+        async with self._postgres.transaction() as connection:
+            parcel_id = await self._repository.lock_mail(connection, email_id, owner_id)
+            if parcel_id is None or not await self._repository.drop_mail(connection, parcel_id, email_id):
+                return False
+            await self._repository.end_mails(
+                connection, [email_id], status="cancelled", reason=CANCELLED, at=at
+            )
+        await self._announce([email_id], "cancelled", at)
+        return True
+
+    async def refuse(self, parcel_id: UUID, reason: str) -> None:
+        """End all mails of a parcel that email will never take."""
+        at = datetime.now(UTC)
+        async with self._postgres.transaction() as connection:
+            ids = await self._repository.drop(connection, parcel_id)
+            await self._repository.end_mails(connection, ids, status="failed", reason=reason, at=at)
+        await self._announce(ids, "failed", at)
+
+    async def reschedule(
+        self, email_id: UUID, *, owner_id: str, send_at: datetime, expires_at: datetime | None
+    ) -> bool:
+        """Change the times of a mail of `owner_id`; return False when it does not wait here.
+
+        Without a new `expires_at` the time that it has before it expires stays the same.
+        """
+        async with self._postgres.transaction() as connection:
+            parcel_id = await self._repository.lock_mail(connection, email_id, owner_id)
+            if parcel_id is None:
+                return False
+            body = await self._repository.read_mail(connection, parcel_id, email_id)
+            if body is None:
+                return False
+            command = SendPackedEmail.model_validate_json(body)
+            if expires_at is None and command.expires_at is not None:
+                expires_at = send_at + (command.expires_at - (command.send_at or command.accepted_at))
+            if expires_at is not None and expires_at <= send_at:
+                raise InvalidInput("expires_at must be later than send_at")
+            moved = command.model_copy(update={"send_at": send_at, "expires_at": expires_at})
+            written = moved.model_dump_json().encode()
+            await self._repository.change_mail(connection, parcel_id, email_id, written)
+        return True
+
+    async def _announce(
+        self, ids: Sequence[UUID], status: Literal["cancelled", "failed"], at: datetime
+    ) -> None:
+        for email_id in ids:
+            await announce(self._publisher, WaitingEmailEnded(email_id=email_id, status=status, at=at))
