@@ -161,6 +161,7 @@ async def test_a_flood_of_frames_closes_with_1008_and_nobody_waits_for_it(
         ({"sec-websocket-key": "short"}, 400),
         ({"sec-websocket-version": "12"}, 426),
         ({"sec-websocket-version": None}, 426),
+        ({"x-longer-than-a-line-may-be": "x" * 9000}, 431),
     ],
 )
 async def test_a_handshake_that_is_not_valid_is_a_problem(

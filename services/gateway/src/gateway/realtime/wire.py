@@ -23,6 +23,12 @@ EXTENSION = "tickwire.wire"
 _LARGEST_MESSAGE = 64 * 1024
 _LINGER_S = 1.0
 _LONGEST_REASON = 120
+# The problem types of handshakes that are refused; others are malformed.
+_TYPES = {
+    HTTPStatus.REQUEST_URI_TOO_LONG: "uri-too-long",
+    HTTPStatus.UPGRADE_REQUIRED: "upgrade-required",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "request-header-fields-too-large",
+}
 
 
 class _Handshake(ServerProtocol):
@@ -33,7 +39,7 @@ class _Handshake(ServerProtocol):
         response = super().reject(HTTPStatus.UPGRADE_REQUIRED if is_version else status, text)
         request_id = str(uuid4())
         problem = {
-            "type": "/problems/upgrade-required" if is_version else "/problems/malformed-input",
+            "type": f"/problems/{_TYPES.get(HTTPStatus(response.status_code), 'malformed-input')}",
             "title": response.reason_phrase,
             "status": response.status_code,
             "detail": text.strip() or "The WebSocket handshake is not valid.",
@@ -105,6 +111,12 @@ class WebSocketWire(WebSocketsSansIOProtocol):
             self._fail(CloseCode.PROTOCOL_ERROR)
             return
         super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            # The parser's limits on lines are lower than the server's. uvicorn would leave its answer unsent,
+            # and the client waiting.
+            self.close_sent = True
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
 
     def handle_connect(self, event: Any) -> None:
         """Start the application, which finds this wire in its scope."""
