@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +17,10 @@ from gateway.publishing.positions import Position
 from gateway.publishing.publications import Publication
 from gateway.realtime import event_stream as module
 from gateway.realtime.access import Access
-from gateway.realtime.channels import channel_of
+from gateway.realtime.channels import KINDS, Channel
 from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
 from gateway.realtime.event_stream import EventStream
-
-BATCH = "018f0000-0000-7000-8000-000000000001"
 
 
 def state(offset: int, status: str = "running", channel: str = "batch:x") -> Publication:
@@ -50,12 +48,19 @@ def connections() -> Connections:
 @pytest.fixture
 def opened(hub: Hub, limit: ConnectionLimit, connections: Connections, ann: Access) -> Any:
     async def open_stream(
-        *first: Publication, access: Access = ann, **more: Any
+        *first: Publication,
+        access: Access = ann,
+        meanwhile: Callable[[], None] = lambda: None,
+        **more: Any,
     ) -> AsyncGenerator[bytes, None]:
+        async def look() -> Sequence[Publication]:
+            meanwhile()
+            return first
+
         stream = EventStream(
             access,
-            [channel_of(f"batch:{BATCH}")],
-            first,
+            [Channel(KINDS["batch"], one.channel.removeprefix("batch:")) for one in first],
+            look,
             name="batch",
             is_last=lambda data: data["status"] == "completed",
             **more,
@@ -86,6 +91,18 @@ async def test_the_state_comes_first_then_the_newest_until_the_end(
     assert read(await anext(stream)) == ("e:4", "completed")
     assert [event async for event in stream] == []
     assert (hub.counts(), limit.owners) == ({}, {})
+
+
+async def test_what_is_published_while_the_state_is_read_is_not_lost(hub: Hub, opened: Any) -> None:
+    def publish() -> None:
+        for offset in (4, 6, 7):
+            hub.publish(state(offset))
+
+    stream = await opened(state(5), state(8, channel="batch:y"), meanwhile=publish)
+    assert [read(await anext(stream))[0] for _ in range(2)] == ["e:7", "e:8"]
+    hub.publish(state(7))
+    hub.publish(state(9, "completed"))
+    assert read(await anext(stream)) == ("e:9", "completed")
 
 
 async def test_an_event_that_the_reader_has_is_not_sent_again(

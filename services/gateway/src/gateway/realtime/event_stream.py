@@ -25,27 +25,30 @@ _SILENCE_S = 15.0
 FIRST_SILENCE_S = 0.5
 _COMMENT = b": still here\n\n"
 
-LookAgain = Callable[[], Awaitable[Sequence[Publication]]]
+Look = Callable[[], Awaitable[Sequence[Publication]]]
 
 
 class EventStream:
-    """One reader of `channels`, from their `first` state until a publication `is_last` or a right is lost."""
+    """One reader of `channels`, from their state until a publication `is_last` or a right is lost.
+
+    `look` reads the state at the beginning, and `look_again` after a silence.
+    """
 
     def __init__(
         self,
         access: Access,
         channels: Sequence[Channel],
-        first: Sequence[Publication],
+        look: Look,
         *,
         name: str,
         last_event_id: str | None = None,
-        look_again: LookAgain | None = None,
+        look_again: Look | None = None,
         is_last: Callable[[Any], bool] = lambda _: False,
     ) -> None:
         self.access: Access | None = access
         self._owner = access.principal.owner_id
         self._channels = channels
-        self._first = first
+        self._look = look
         self._name = name
         self._last_event_id = last_event_id
         self._look_again = look_again
@@ -75,8 +78,8 @@ class EventStream:
         """Yield an empty part once the stream has a place among the connections, and then its events.
 
         The id of an event is its position, `<epoch>:<offset>`; the last seen event is omitted. Pushes are
-        transient, so the stored state is read again after a silence. Raise `Overloaded` in the first step if
-        there is no place.
+        transient, so the stored state is read again after a silence. Raise in the first step `Overloaded` if
+        there is no place, and what `look` raises.
         """
         async with AsyncExitStack() as stack:
             stack.callback(limit.take(self._owner))
@@ -84,12 +87,15 @@ class EventStream:
             stack.callback(metrics.SOCKETS.labels("sse").dec)
             connections.add(self)
             stack.callback(connections.remove, self)
-            for publication in self._first:
-                handover = self._handovers[publication.channel] = Handover(is_ordered=False)
-                handover.begin(publication.position)
-                stack.callback(hub.listen(publication.channel, self._offer))
+            for channel in map(str, self._channels):
+                self._handovers[channel] = Handover(is_ordered=False)
+                stack.callback(hub.listen(channel, self._offer))
+            newest: dict[str, Publication] = {}
+            for publication in await self._look():
+                held = self._handovers[publication.channel].begin(publication.position)
+                newest[publication.channel] = held[-1] if held else publication
             yield b""
-            pending, silence_s = list(self._first), FIRST_SILENCE_S
+            pending, silence_s = list(newest.values()), FIRST_SILENCE_S
             while not self._is_over:
                 unseen = [one for one in pending if event_id(one.position) != self._last_event_id]
                 for publication in unseen:
@@ -108,7 +114,10 @@ class EventStream:
                 silence_s = _SILENCE_S
 
     def _offer(self, publication: Publication) -> None:
-        if publication.is_state or self._handovers[publication.channel].offer(publication):
+        handover = self._handovers[publication.channel]
+        # The state that is being read will be the present one.
+        is_due = handover.position is not None if publication.is_state else handover.offer(publication)
+        if is_due:
             self._waiting[publication.channel] = publication
             self._is_filled.set()
 

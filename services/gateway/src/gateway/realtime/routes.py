@@ -80,15 +80,14 @@ class EventStreams:
         stream = EventStream(
             access,
             channels,
-            await look(),
+            look,
             name=kind.removesuffix("s"),
             last_event_id=call.last_event_id,
             look_again=None if kind == "quotes" else look_again,
             is_last=lambda data: kind != "quotes" and data["status"] in _ENDED,
         )
         events = stream.events(self._channels.hub, self._connections, self._limit)
-        # Another client may have taken the last place: now that is an error response, later it would be a
-        # broken stream.
+        # Nothing to read, or no place: now that is an error response, later it would be a broken stream.
         await anext(events)
         return Reply(events, media_type=EVENT_STREAM, headers={"x-accel-buffering": "no"})
 
