@@ -7,12 +7,16 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import pytest
 from websockets.frames import Frame, Opcode
 
+from gateway.publishing.text_frames import text_frame
+from gateway.realtime.session import ClientSession
 from support.gateway_stack import Listener
+from support.waiting import until
 
 UPGRADE = {
     "host": "x",
@@ -22,6 +26,7 @@ UPGRADE = {
     "sec-websocket-key": "MDEyMzQ1Njc4OWFiY2RlZg==",
 }
 CONNECT = b'{"id":1,"connect":{}}'
+IS_WAITED_FOR = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
 
 
 class RawSocket:
@@ -174,6 +179,31 @@ async def test_a_handshake_that_is_not_valid_is_a_problem(
         document = orjson.loads(await socket.reader.read())
     assert document["status"] == status
     assert f"x-request-id: {document['instance']}" in head
+
+
+async def test_a_client_that_closes_while_its_command_waits_can_be_closed_again(door: Listener) -> None:
+    connections = door.gateway.resources.connections
+    before, room = set(connections), f"room-{uuid4().hex[:8]}"
+    await door.api.post("/v1/rooms", json={"name": room})
+    post = orjson.dumps({"id": 2, "publish": {"channel": f"chat:{room}", "data": {"text": "x"}}})
+    async with (
+        opened(door, key=door.admin_key) as socket,
+        door.database.acquire() as connection,
+        connection.transaction(),
+    ):
+        await connection.execute("SELECT 1 FROM rooms WHERE name = $1 FOR UPDATE", room)
+        await socket.reader.readuntil(b"connect")
+        [session] = set(connections) - before
+        assert isinstance(session, ClientSession)
+        # The close frame cannot leave behind so much that the client does not read.
+        session.queue.put(text_frame(bytes(16 << 20)))
+        closing = Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True)
+        socket.writer.write(Frame(Opcode.TEXT, post).serialize(mask=True) + closing)
+        await until(lambda: connection.fetchval(IS_WAITED_FOR))
+        session.change_access(None)
+    async with asyncio.timeout(10):
+        while len(connections) > len(before):
+            await asyncio.sleep(0.01)
 
 
 async def test_a_client_that_is_cut_off_in_a_fragment_leaves_nothing(door: Listener) -> None:

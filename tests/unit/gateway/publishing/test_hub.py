@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.publishing.hub import Hub
 from gateway.publishing.positions import Position
 from gateway.publishing.publications import Publication
+from gateway.publishing.signals import Moved, Signal
 
 
 def news(channel: str, offset: int = 1) -> Publication:
@@ -31,6 +32,20 @@ def test_a_listener_that_stops_receives_nothing_and_leaves_nothing_behind() -> N
     other()
     assert not hub.has_listeners("a")
     assert hub.counts() == {}
+
+
+def test_a_listener_that_fails_keeps_nothing_from_the_others() -> None:
+    hub, heard, moves = Hub(), list[Publication](), list[Signal]()
+
+    def fail(_: object) -> None:
+        raise RuntimeError
+
+    hub.listen("a", fail, on_signal=fail)
+    hub.listen("a", heard.append, on_signal=moves.append)
+    published, moved = news("a"), Moved("a", "client", "7", is_join=True)
+    hub.publish(published)
+    hub.signal(moved)
+    assert (heard, moves) == ([published], [moved])
 
 
 def test_publishing_to_nobody_leaves_no_trace() -> None:

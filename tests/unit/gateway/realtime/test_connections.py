@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
+
+import pytest
 
 from chassis.errors import DatabaseUnavailable
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
+from gateway.realtime import connections as module
 from gateway.realtime.access import Access
 from gateway.realtime.connections import Connections
 
@@ -66,3 +70,49 @@ async def test_while_the_database_is_away_connections_live_on() -> None:
     connections.add(one)
     await connections.check_keys()
     assert (one.told, len(connections)) == ([], 1)
+
+
+class Broken(Open):
+    """A connection that fails at whatever it is asked to do."""
+
+    def tick(self, now: float) -> None:
+        raise RuntimeError
+
+    def change_access(self, access: Access | None) -> None:
+        raise RuntimeError
+
+
+@dataclass(eq=False)
+class Ticked(Open):
+    """A connection that notes when it is its turn."""
+
+    has_time: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tick(self, now: float) -> None:
+        self.has_time.set()
+
+
+async def test_a_connection_that_fails_takes_nothing_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TICK_S", 0.01)
+    connections = Connections(Keys().renew)
+    broken = [Broken(Access(principal("k1"))) for _ in range(20)]
+    others = [Ticked(Access(principal("k1"))) for _ in range(20)]
+    for one in [*broken, *others]:
+        connections.add(one)
+    ticking = asyncio.create_task(connections.keep_time())
+    await asyncio.gather(*(one.has_time.wait() for one in others))
+    ticking.cancel()
+    await connections.check_keys()
+    assert [one.told for one in others] == [[None]] * 20
+
+
+async def test_a_connection_with_a_new_token_is_not_judged_by_its_old_key() -> None:
+    one = Open(Access(principal("k1")))
+
+    async def refresh_meanwhile(caller: Principal) -> None:
+        one.access = Access(principal("k2"))
+
+    connections = Connections(refresh_meanwhile)
+    connections.add(one)
+    await connections.check_keys()
+    assert one.told == []

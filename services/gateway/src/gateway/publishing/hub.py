@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from chassis import metrics
+from chassis import logging, metrics
 from gateway.publishing.publications import Publication
 from gateway.publishing.signals import Signal
+
+log = logging.get(__name__)
 
 Listener = Callable[[Publication], None]
 SignalListener = Callable[[Signal], None]
 
 
 class Hub:
-    """Hands publications to listeners, in the order in which they are published here."""
+    """Hands publications to listeners, in the order in which they are published here.
+
+    A listener that fails is logged, and keeps nothing from the others.
+    """
 
     def __init__(self) -> None:
         self._listeners: dict[str, dict[int, Listener]] = {}
@@ -57,12 +62,18 @@ class Hub:
             kind = publication.channel.partition(":")[0]
             metrics.PUBLICATIONS.labels(kind).inc(len(listeners))
             for listener in tuple(listeners.values()):
-                listener(publication)
+                try:
+                    listener(publication)
+                except Exception as error:  # of one listener: the others have the same right to it
+                    log.error("listener failed", channel=publication.channel, exc_info=error)
 
     def signal(self, signal: Signal) -> None:
         """Hand `signal` to every listener of its channel that accepts signals."""
         for listener in tuple(self._signal_listeners.get(signal.channel, {}).values()):
-            listener(signal)
+            try:
+                listener(signal)
+            except Exception as error:  # as above
+                log.error("listener failed", channel=signal.channel, exc_info=error)
 
     def counts(self) -> Mapping[str, int]:
         """Return the number of listeners by channel."""

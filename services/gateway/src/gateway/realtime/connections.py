@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from gateway.realtime.access import Access, RenewPrincipal
 
 log = logging.get(__name__)
 
-_TICK_S = 1.0
+TICK_S = 1.0
 _CHECK_EVERY_S = 20.0
 _CHECKS_AT_ONCE = 8
 
@@ -42,6 +43,9 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(tuple(self._open))
+
     def add(self, connection: Connection) -> None:
         """Maintain `connection` from now on."""
         self._open.add(connection)
@@ -53,10 +57,13 @@ class Connections:
     async def keep_time(self) -> None:
         """Call `tick` of each connection every second, until cancelled."""
         while True:
-            await beats.following(_TICK_S)
+            await beats.following(TICK_S)
             now = time.monotonic()
-            for connection in tuple(self._open):
-                connection.tick(now)
+            for connection in self:
+                try:
+                    connection.tick(now)
+                except Exception as error:  # of one connection: the others have their time, too
+                    log.error("connection could not be maintained", exc_info=error)
 
     async def watch_keys(self) -> None:
         """Check every key in use again, every 20 seconds, until cancelled."""
@@ -68,7 +75,7 @@ class Connections:
         """Check each distinct key once, and apply its current rights to its connections."""
         by_key: dict[str, list[Connection]] = defaultdict(list)
         principals: dict[str, Principal] = {}
-        for connection in self._open:
+        for connection in self:
             if connection.access is not None:
                 principal = connection.access.principal
                 principals[principal.key_id] = principal
@@ -86,8 +93,13 @@ class Connections:
                     continue
                 for connection in by_key[caller.key_id]:
                     known = connection.access
-                    if known is not None:
-                        now = None if principal is None else replace(known, principal=principal)
+                    # It may have a token of another key by now.
+                    if known is None or known.principal.key_id != caller.key_id:
+                        continue
+                    now = None if principal is None else replace(known, principal=principal)
+                    try:
                         connection.change_access(now)
+                    except Exception as error:  # as above
+                        log.error("rights could not be applied", exc_info=error)
 
         await asyncio.gather(*(check() for _ in range(min(_CHECKS_AT_ONCE, len(waiting)))))

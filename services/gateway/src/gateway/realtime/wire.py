@@ -13,6 +13,7 @@ from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Response
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import StatusLike
 
@@ -88,7 +89,8 @@ class WebSocketWire(WebSocketsSansIOProtocol):
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake and end the application's `receive`."""
-        if self.close_sent or self.disconnected or not self.handshake_complete:
+        # A client that has begun the closing handshake itself has its answer: another close would raise.
+        if self.close_sent or self.disconnected or self.conn.state is not State.OPEN:
             return
         short = reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": short})
@@ -99,6 +101,14 @@ class WebSocketWire(WebSocketsSansIOProtocol):
             self.read_paused = False
             self.transport.resume_reading()
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+
+    def shutdown(self) -> None:
+        """Close for the stop of the server, whatever the state of the connection."""
+        if self.conn.state in (State.CONNECTING, State.OPEN):
+            super().shutdown()
+        else:
+            # The closing handshake is under way already: uvicorn would begin another, which raises.
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Handle bytes from the network while their frames are within the budget."""
