@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Annotated, Any
+
 import httpx
 import pytest
+from pydantic import AfterValidator, BaseModel
 
+from gateway.http.calls import Call
+from gateway.http.endpoints import json, post
 from support.problems import assert_problem
+from support.served import serving
+from support.served_things import DECLARED
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/jsonx", "", "multipart/form-data"])
@@ -91,3 +99,42 @@ async def test_a_parameter_of_a_route_without_parameters_is_422(client: httpx.As
 @pytest.mark.parametrize("query", ["?name=%FF", "?name=%", "?name=%e2%82", "?name=+&&&size=2"])
 async def test_odd_escapes_in_a_query_are_accepted(client: httpx.AsyncClient, query: str) -> None:
     assert (await client.get(f"/things{query}")).status_code == 200
+
+
+READERS: list[int] = []
+
+
+def note(name: str) -> str:
+    READERS.append(threading.get_ident())
+    return name
+
+
+class Noted(BaseModel):
+    name: Annotated[str, AfterValidator(note)]
+
+
+async def take(_: Call, body: Noted) -> dict[str, Any]:
+    return {"length": len(body.name)}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_aside"),
+    [
+        ("x" * 60_000, False),
+        ("x" * 70_000, True),
+        ("é" * 900, False),
+        ("é" * 1_100, True),
+        ("xn--" + "a" * 2_100, True),
+        ("XN--" + "a" * 2_100, True),
+        ("\\u00e9" * 400, True),
+    ],
+    ids=["plain", "large", "short", "letters", "punycode", "capitals", "escapes"],
+)
+async def test_a_body_that_may_take_long_to_check_is_checked_in_a_thread(text: str, is_aside: bool) -> None:
+    READERS.clear()
+    endpoint = post("/noted", take, name="note", answers={201: json()}, **DECLARED)
+    async with serving([endpoint], body_limit=100_000) as client:
+        headers = {"content-type": "application/json"}
+        body = b'{"name":"%s"}' % text.encode()
+        assert (await client.post("/noted", content=body, headers=headers)).status_code == 201
+    assert [reader != threading.get_ident() for reader in READERS] == [is_aside]
