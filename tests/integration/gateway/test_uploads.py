@@ -12,8 +12,10 @@ from uuid import uuid4
 
 import aiormq
 import pytest
+from aiormq.abc import DeliveredMessage
 
 from contracts.batches import INTAKE
+from gateway.batches.backlog import MOST_QUEUED
 from gateway.batches.upload_turns import MOST_OF_AN_OWNER
 from native.rabbitmq import VHOST, RabbitMQ
 from support.gateway_stack import House, Listener
@@ -224,6 +226,30 @@ async def test_without_the_broker_an_upload_is_503_and_leaves_nothing(house: Hou
     assert await door.database.fetchval("SELECT count(*) FROM idempotency") == 0
     outbox = await door.database.fetch("SELECT message_type FROM outbox")
     assert [row["message_type"] for row in outbox] == ["batch.abandon.v1"]
+
+
+async def test_an_upload_goes_no_faster_than_batch_processor_takes_its_items(
+    door: Listener, house: House
+) -> None:
+    await house.purge(INTAKE)
+    connection = await aiormq.connect(house.rabbitmq_url)
+    channel = await connection.channel()
+
+    async def take(message: DeliveredMessage) -> None:
+        await asyncio.sleep(0.01)
+        await channel.basic_ack(message.delivery_tag or 0)
+
+    await channel.basic_qos(prefetch_count=1)
+    await channel.basic_consume(INTAKE, take)
+    upload = asyncio.create_task(door.api.post(PATH, content=lines(50_000), headers=NDJSON))
+    depths = [0]
+    while not upload.done():
+        depths.append(await house.depth(INTAKE))
+    assert (await upload).status_code == 202
+    # One more for the seal, which waits for nothing.
+    assert 8 < max(depths) <= MOST_QUEUED + 2
+    await connection.close()
+    await house.purge(INTAKE)
 
 
 async def test_into_a_full_queue_an_upload_is_503_and_can_be_repeated(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from chassis import logging, queries
 from chassis.runtime import ServiceRuntime
+from contracts.batches import INTAKE
 from contracts.domains import AllowedSenders
 from contracts.topology import GATEWAY
 from gateway import consumers
@@ -24,6 +26,7 @@ from gateway.alerts.mails import AlertMails
 from gateway.alerts.service import AlertService
 from gateway.audit.repository import AuditRepository
 from gateway.audit.trail import AuditTrail
+from gateway.batches.backlog import Backlog
 from gateway.batches.open_uploads import OpenUploads
 from gateway.batches.operations import OperationCatalogue
 from gateway.batches.repository import OpenUploadRepository, OperationRepository
@@ -144,11 +147,12 @@ class Resources:
     def _wire_batches(self, statements: Mapping[str, str], catalogue: OperationCatalogue) -> None:
         publisher = self.runtime.messaging.publisher
         self.upload_turns = UploadTurns()
+        backlog = Backlog(partial(self.runtime.messaging.measure, INTAKE))
         self.batches = BatchService(
             self.acceptor,
             catalogue,
             self.rpc,
-            uploads=UploadService(self.acceptor, publisher, self.upload_turns),
+            uploads=UploadService(self.acceptor, publisher, self.upload_turns, backlog),
             open_uploads=OpenUploads(
                 self.runtime.postgres,
                 OpenUploadRepository(statements),
@@ -156,6 +160,7 @@ class Resources:
                 publisher,
                 catalogue=catalogue,
                 turns=self.upload_turns,
+                backlog=backlog,
             ),
             hub=self.hub,
         )

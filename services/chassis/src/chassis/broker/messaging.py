@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from aiormq.channel import Channel
@@ -34,6 +35,14 @@ class Attached(Protocol):
 
     def lost(self) -> None:
         """Forget the connection, which is gone."""
+
+
+@dataclass(frozen=True)
+class Depth:
+    """The messages of a queue that no consumer has taken yet, and the number of its consumers."""
+
+    messages: int
+    consumers: int
 
 
 class Messaging:
@@ -110,12 +119,20 @@ class Messaging:
             await self.publisher.probe(own_exchange(self.topology.service))
             # A request queue exists only while a consumer answers.
             for queue in self.topology.queues if self._servers else self.topology.durable_queues:
-                await self._count(queue.name)
+                depth = await self.measure(queue.name)
+                if depth is None:
+                    continue
+                metrics.QUEUE_CONSUMERS.labels(queue.name).set(depth.consumers)
+                metrics.QUEUE_MESSAGES.labels(queue.name).set(depth.messages)
+                for consumer in self._consumers:
+                    if consumer.queue == queue.name:
+                        consumer.on_consumer_count(depth.consumers)
 
-    async def _count(self, queue: str) -> None:
+    async def measure(self, queue: str) -> Depth | None:
+        """Return the depth of a queue that exists; None when the broker does not answer in time."""
         channel = self._statistics
         if channel is None or not self._is_counting:
-            return
+            return None
         try:
             # aiormq's own time-outs lose a cancellation that arrives together with the answer.
             with rejections_as_errors():
@@ -125,13 +142,8 @@ class Messaging:
             log.warning(
                 "queue statistics could not be read", queue=queue, reason=redaction.safe_message(error)
             )
-            return
-        consumers = found.consumer_count or 0
-        metrics.QUEUE_CONSUMERS.labels(queue).set(consumers)
-        for consumer in self._consumers:
-            if consumer.queue == queue:
-                consumer.on_consumer_count(consumers)
-        metrics.QUEUE_MESSAGES.labels(queue).set(found.message_count or 0)
+            return None
+        return Depth(found.message_count or 0, found.consumer_count or 0)
 
     def _lost(self) -> None:
         self._statistics = None

@@ -15,6 +15,7 @@ from contracts import batches as contract
 from gateway.acceptance.acceptor import Acceptor
 from gateway.acceptance.repository import Acceptance
 from gateway.batches import uploads
+from gateway.batches.backlog import Backlog
 from gateway.batches.cutting import Cutter
 from gateway.batches.operations import OperationCatalogue
 from gateway.batches.payload_checks import PayloadCheck
@@ -44,6 +45,7 @@ class OpenUploads:
         *,
         catalogue: OperationCatalogue,
         turns: UploadTurns,
+        backlog: Backlog,
     ) -> None:
         self._postgres = postgres
         self._repository = repository
@@ -51,6 +53,7 @@ class OpenUploads:
         self._publisher = publisher
         self._catalogue = catalogue
         self._turns = turns
+        self._backlog = backlog
 
     async def open(self, call: Call, acceptance: Acceptance, create: contract.CreateBatch) -> Reply:
         """Promise a batch whose items follow."""
@@ -99,7 +102,8 @@ class OpenUploads:
                 body.require_within_limit()
                 if run.end > body.limit:
                     raise PayloadTooLarge(f"An upload may have at most {body.limit} bytes in all.")
-                # Back-pressure: a client that is faster than the broker waits for its confirms.
+                # Back-pressure: a client that is faster than batch-processor or the broker waits for them.
+                await self._backlog.wait_for_room(owner_id)
                 await self._publisher.publish(uploads.append(batch_id, owner_id, run))
                 state = UploadState(run.end, run.offset + len(run.items), run.last_line)
                 if time.monotonic() - saved_at > _SAVE_EVERY_S:
@@ -107,6 +111,7 @@ class OpenUploads:
                     await self._save(batch_id, writer, state, goes_on=True)
             body.require_within_limit()
             for run in cutter.flush():
+                await self._backlog.wait_for_room(owner_id)
                 await self._publisher.publish(uploads.append(batch_id, owner_id, run))
             state = UploadState(cutter.end + len(cutter.rest), cutter.total, cutter.line_number, cutter.rest)
         finally:

@@ -15,6 +15,7 @@ from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.acceptance.idempotency import replay
 from gateway.acceptance.repository import Acceptance
 from gateway.batches import commands, uploads
+from gateway.batches.backlog import Backlog
 from gateway.batches.cutting import Cutter, Run
 from gateway.batches.inputs import BatchTerms
 from gateway.batches.payload_checks import PayloadCheck
@@ -55,10 +56,13 @@ class _Arriving:
 class UploadService:
     """Accepts NDJSON uploads: items are forwarded as they arrive, and take effect once all have arrived."""
 
-    def __init__(self, acceptor: Acceptor, publisher: Publisher, turns: UploadTurns) -> None:
+    def __init__(
+        self, acceptor: Acceptor, publisher: Publisher, turns: UploadTurns, backlog: Backlog
+    ) -> None:
         self._acceptor = acceptor
         self._publisher = publisher
         self._turns = turns
+        self._backlog = backlog
 
     async def accept(
         self,
@@ -111,7 +115,8 @@ class UploadService:
         renewed_at = time.monotonic()
         async for run in _runs(upload, cutter, self._turns):
             upload.body.require_within_limit()
-            # Back-pressure: a client that is faster than the broker waits for its confirms.
+            # Back-pressure: a client that is faster than batch-processor or the broker waits for them.
+            await self._backlog.wait_for_room(owner)
             await self._publisher.publish(uploads.append(id_, owner, run))
             if upload.key and time.monotonic() - renewed_at > _RENEW_EVERY_S:
                 renewed_at = time.monotonic()
