@@ -92,6 +92,7 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
         lambda values: BatchProcessor(BatchProcessorSettings.model_validate(values), discover()),
         {
             "admission",
+            "lookout",
             "consumer batch-processor.intake",
             "maintenance",
             "leases",
