@@ -93,20 +93,16 @@ def parse(text: str) -> ParsedAddress:
         name = _ESCAPED.sub(r"\1", named["quoted"]) if plain is None else plain.strip()
     if len(name.encode()) > MOST_NAME_OCTETS:
         raise ValueError(f"must have a name of at most {MOST_NAME_OCTETS} octets in UTF-8")
+    address = named["address"] if named else text.strip()
+    parts = _PLAIN.fullmatch(address)
     try:
-        return ParsedAddress(name, _validated(named["address"] if named else text.strip()))
+        if parts and parts["local"].lower() not in CASE_INSENSITIVE_MAILBOX_NAMES:
+            # Many addresses share a domain, and validating the domain is nearly all the work.
+            return ParsedAddress(name, f"{parts['local']}@{_domain(parts['domain'])}")
+        found = email_validator.validate_email(address, check_deliverability=False)
     except email_validator.EmailNotValidError as error:
         raise ValueError(f"must be an e-mail address: {error}") from None
-
-
-def _validated(address: str) -> str:
-    """Return `address` in ASCII, or normalised. Raise `EmailNotValidError`."""
-    plain = _PLAIN.fullmatch(address)
-    if plain and plain["local"].lower() not in CASE_INSENSITIVE_MAILBOX_NAMES:
-        # Many addresses share a domain, and validating the domain is nearly all the work.
-        return f"{plain['local']}@{_domain(plain['domain'])}"
-    found = email_validator.validate_email(address, check_deliverability=False)
-    return found.ascii_email or found.normalized
+    return ParsedAddress(name, found.ascii_email or found.normalized)
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -27,7 +27,7 @@ from contracts.json_values import exact
 from contracts.mail_headers import Headers, OneLine, one_line
 from contracts.message import Json
 from contracts.templates import TemplateUse
-from contracts.times import Instant
+from contracts.times import PlannedTime
 
 MOST_RECIPIENTS = 50
 MOST_REPLY_TO = 10
@@ -37,8 +37,6 @@ MOST_UPLOAD_BYTES = 20 << 20
 MOST_TAGS = 20
 MOST_METADATA = 50
 # A later time is considered a mistake.
-FURTHEST = timedelta(days=366)
-
 _TYPE_NAME = "[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,60}"
 # Parameters such as `method=REQUEST` of a calendar; the name of a file is a separate field.
 _PARAMETER = "; ?[A-Za-z][A-Za-z-]{0,30}=[A-Za-z0-9!#$&^_.+-]{1,60}"
@@ -46,12 +44,6 @@ _CONTENT_TYPE = rf"^{_TYPE_NAME}/{_TYPE_NAME}(?:{_PARAMETER}){{0,5}}$"
 _ATTACHED_MAIL = "message/rfc822"
 _LONGEST_LINE = 998
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,120}@[A-Za-z0-9.-]{1,120}")
-
-
-def _without_nul(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("must not contain U+0000")
-    return value
 
 
 def _single_part(value: str) -> str:
@@ -92,12 +84,6 @@ def require_mail(content: bytes) -> None:
         raise ValueError(f"an attached mail must have lines of at most {_LONGEST_LINE} octets")
 
 
-def _within_a_year(moment: datetime) -> datetime:
-    if moment - datetime.now(UTC) > FURTHEST:
-        raise ValueError(f"must be at most {FURTHEST.days} days ahead")
-    return moment
-
-
 _Addresses = Annotated[list[Address], Field(max_length=MOST_RECIPIENTS)]
 Recipients = Annotated[
     _Addresses,
@@ -115,14 +101,13 @@ ReplyTo = Annotated[
     ),
 ]
 Subject = OneLine
-Body = Annotated[str, AfterValidator(_without_nul)]
+Body = Annotated[str, AfterValidator(exact)]
 Tag = Annotated[str, Field(max_length=64), AfterValidator(one_line)]
 Metadata = Annotated[dict[str, Json], Field(max_length=MOST_METADATA), AfterValidator(exact)]
 # Transactional mail responds to an action of a user, who waits for it; bulk mail does not.
 Stream = Literal["transactional", "bulk"]
 # Always with its angle brackets, which the caller may omit.
 MessageId = Annotated[str, AfterValidator(_message_id)]
-PlannedTime = Annotated[Instant, AfterValidator(_within_a_year)]
 
 
 # Null does not stand for an absent field, and absent fields are not written.

@@ -3,50 +3,27 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
 from contracts.message import AS_NUMBER, Contract, LiveMessage, Moment, Price, Reply, Request
+from contracts.times import Day
 from contracts.topology import STOCK_DATA
 
 Adjustment = Literal["raw", "split", "dividend", "all"]
 Timeframe = Literal["1d"]
 Session = Literal["pre", "regular", "post", "closed"]
 
-_DATE_LENGTH = 10
-_DAY = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"([Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2}))?"
-)
 # No more digits than a bigint of PostgreSQL always holds.
 _EPOCH_NUMBER = re.compile(r"[0-9]{1,18}")
-
-
-def _day(value: object) -> date:
-    try:
-        if isinstance(value, str) and _DAY.fullmatch(value):
-            if len(value) == _DATE_LENGTH:
-                return date.fromisoformat(value)
-            value = datetime.fromisoformat(value.upper())
-        if isinstance(value, datetime) and value.tzinfo is not None:
-            return value.astimezone(UTC).date()
-    except OverflowError as error:
-        raise ValueError("must lie between the years 1 and 9999") from error
-    if isinstance(value, date) and not isinstance(value, datetime):
-        return value
-    raise ValueError("must be a date (2005-02-25) or an RFC 3339 time (2005-02-25T14:30:00Z)")
 
 
 # A number of shares, possibly fractional. A whole number is written as an integer, because the previous
 # release reads integers only.
 Volume = Annotated[Decimal, AS_NUMBER]
-
-# A day, also taken from an RFC 3339 time: its day in UTC, because daily bars start at midnight UTC. Numbers
-# are refused, because pydantic would read them as seconds since 1970.
-Day = Annotated[date, BeforeValidator(_day)]
 
 SYMBOL = r"^[A-Za-z0-9.^=-]{1,15}$"
 # A symbol as a caller writes it, in the spelling that all services use.

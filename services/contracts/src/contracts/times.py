@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, TypeAdapter, ValidationError
 
+FURTHEST = timedelta(days=366)
+
+_DATE_LENGTH = len("2005-02-25")
+_DAY = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2}))?"
+)
 # pydantic would read numbers, even as strings, as seconds since 1970.
 _RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 _TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
@@ -48,4 +55,32 @@ def require_future(moment: datetime) -> datetime:
     return moment
 
 
+def within_a_year(moment: datetime) -> datetime:
+    """Return `moment`. Raise `ValueError` if it is more than `FURTHEST` ahead."""
+    if moment - datetime.now(UTC) > FURTHEST:
+        raise ValueError(f"must be at most {FURTHEST.days} days ahead")
+    return moment
+
+
+def day(value: object) -> date:
+    """Return a date, or the day in UTC of an RFC 3339 time. Raise `ValueError` for anything else."""
+    try:
+        if isinstance(value, str) and _DAY.fullmatch(value):
+            if len(value) == _DATE_LENGTH:
+                return date.fromisoformat(value)
+            value = datetime.fromisoformat(value.upper())
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            return value.astimezone(UTC).date()
+    except OverflowError as error:
+        raise ValueError("must lie between the years 1 and 9999") from error
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    raise ValueError("must be a date (2005-02-25) or an RFC 3339 time (2005-02-25T14:30:00Z)")
+
+
 Instant = Annotated[AwareDatetime, BeforeValidator(timestamp), AfterValidator(in_utc)]
+# A time for which work is planned.
+PlannedTime = Annotated[Instant, AfterValidator(within_a_year)]
+# A day, also taken from an RFC 3339 time: its day in UTC, because daily bars start at midnight UTC. Numbers
+# are refused, because pydantic would read them as seconds since 1970.
+Day = Annotated[date, BeforeValidator(day)]

@@ -12,8 +12,8 @@ from pydantic_core import from_json, to_json
 
 from contracts import json_values
 from contracts.emails import EmailStatus, RecipientStatus, SendEmail
-from contracts.mail import FURTHEST
 from contracts.mail_headers import replace_unsafe
+from contracts.times import FURTHEST
 from emailer import states
 from emailer.errors import UnsendableMail
 from emailer.templates.wanted import Versions, Wanted

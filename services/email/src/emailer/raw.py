@@ -70,7 +70,13 @@ class RawMails:
             else:
                 await self._fill(request)
                 content = await self._written(request)
-            self._keep(request, content)
+            self._kept[request.owner_id] = _Kept(request.email_id, time.monotonic() + _KEPT_S, content)
+            self._kept.move_to_end(request.owner_id)
+            sizes = [len(one.content) for one in self._kept.values()]
+            while len(sizes) > 1 and sum(sizes) > _MOST_KEPT_BYTES:
+                self._kept.popitem(last=False)
+                sizes.pop(0)
+            asyncio.get_running_loop().call_later(_KEPT_S + 1, self._forget_old)
         part = content[request.offset : request.offset + _PART_BYTES]
         return RawEmail(content=base64.b64encode(part).decode(), size=len(content))
 
@@ -113,13 +119,6 @@ class RawMails:
                 raise NotFound(f"This release cannot read e-mail {mail.id}, which a newer one stored.")
             return await self._preparation.writer.write(await self._preparation.attach(mail))
 
-    def _keep(self, request: GetRawEmail, content: bytes) -> None:
-        self._kept[request.owner_id] = _Kept(request.email_id, time.monotonic() + _KEPT_S, content)
-        self._kept.move_to_end(request.owner_id)
-        while len(self._kept) > 1 and sum(len(one.content) for one in self._kept.values()) > _MOST_KEPT_BYTES:
-            self._kept.popitem(last=False)
-        asyncio.get_running_loop().call_later(_KEPT_S + 1, self._forget_old)
-
     def _forget_old(self) -> None:
         now = time.monotonic()
         self._kept = OrderedDict((owner, kept) for owner, kept in self._kept.items() if kept.until >= now)
@@ -132,12 +131,10 @@ async def _within_turn(lock: asyncio.Lock) -> AsyncIterator[None]:
         async with asyncio.timeout(_TURN_WITHIN_S):
             await lock.acquire()
     except TimeoutError:
-        raise _busy() from None
+        raise Overloaded(
+            "Too many mails are being written for display; try again.", retry_after_s=2
+        ) from None
     try:
         yield
     finally:
         lock.release()
-
-
-def _busy() -> Overloaded:
-    return Overloaded("Too many mails are being written for display; try again.", retry_after_s=2)

@@ -73,7 +73,9 @@ class DomainChecks:
         if before.status != after.status:
             log.info("domain changed", status=after.status, domain=after.name, domain_id=str(after.id))
             self._announced()
-        metrics.EMAIL_DOMAIN_CHECKS.labels(_outcome(after)).inc()
+        states = {finding.state for finding in after.findings.values()}
+        outcome = "complete" if states == {"found"} else "incomplete"
+        metrics.EMAIL_DOMAIN_CHECKS.labels("unavailable" if "unavailable" in states else outcome).inc()
         return after
 
     async def _ask(self, record: Expected, owner_id: str) -> DnsAnswer:
@@ -116,10 +118,3 @@ class DomainChecks:
                     "domain could not be checked", domain=domain.name, reason=redaction.safe_message(result)
                 )
         return len(due)
-
-
-def _outcome(domain: StoredDomain) -> str:
-    states = {finding.state for finding in domain.findings.values()}
-    if "unavailable" in states:
-        return "unavailable"
-    return "complete" if states == {"found"} else "incomplete"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +12,7 @@ from chassis import queries
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from emailer.sending import attempts
 from emailer.sending.attempts import Job, Outcome
-from emailer.sending.domain_limits import DomainLimits, Rate, in_ascii
+from emailer.sending.domain_limits import DomainLimits, in_ascii
 from emailer.sending.lanes import Lane
 
 SQL = queries.load("emailer")
@@ -99,10 +100,14 @@ class DomainRates:
         rate = self._limits.of(job.domain).rate
         if rate is None:
             return None
-        try:
-            is_charged = await self._charge(in_ascii(job.domain), rate)
-        except DATABASE_FAILURES:
-            is_charged = False
+        domain, is_charged = in_ascii(job.domain), False
+        with contextlib.suppress(*DATABASE_FAILURES):
+            async with self._postgres.transaction() as connection:
+                # A separate statement, so that the next one sees what earlier transactions have charged.
+                await connection.execute(SQL["lock_domain_rate"], domain)
+                arguments = domain, rate.attempts, rate.window_s, rate.slot_s
+                charged = await connection.fetchval(SQL["charge_domain"], *arguments)
+            is_charged = charged is not None
         self.release(job)
         return None if is_charged else attempts.given_back(job, at=datetime.now(UTC))
 
@@ -115,13 +120,6 @@ class DomainRates:
         if (now := self._clock()) >= self._clean_at:
             self._clean_at = now + _CLEAN_EVERY_S
             await connection.execute(SQL["remove_domain_charges"])
-
-    async def _charge(self, domain: str, rate: Rate) -> bool:
-        async with self._postgres.transaction() as connection:
-            # A separate statement, so that the next one sees what earlier transactions have charged.
-            await connection.execute(SQL["lock_domain_rate"], domain)
-            arguments = domain, rate.attempts, rate.window_s, rate.slot_s
-            return await connection.fetchval(SQL["charge_domain"], *arguments) is not None
 
     def _shared(self, limited: Mapping[Lane, int], rooms: dict[str, int]) -> dict[Lane, int]:
         """Hand out the room of each domain one by one, first to the owner that has waited longest."""

@@ -130,15 +130,13 @@ class Round:
         for lane, due in taken.items():
             if due:
                 self._known[lane.owner_id][lane.domain] = max(due)
-            if len(due) < divided[lane] and not is_cut:
-                self._forget(lane)
+            if len(due) >= divided[lane] or is_cut:
+                continue
+            del self._known[lane.owner_id][lane.domain]
+            self._count -= 1
+            if not self._known[lane.owner_id]:
+                del self._known[lane.owner_id]
         return rows
-
-    def _forget(self, lane: Lane) -> None:
-        del self._known[lane.owner_id][lane.domain]
-        self._count -= 1
-        if not self._known[lane.owner_id]:
-            del self._known[lane.owner_id]
 
 
 class Rounds:

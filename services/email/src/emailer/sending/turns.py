@@ -172,15 +172,12 @@ class Turns:
                 # Lines that were skipped move behind those that were not examined.
                 for passed in tuple(islice(lines, number)):
                     lines.move_to_end(passed)
-                return self._taken_from(lines, line)
+                job = jobs.popleft()
+                if not jobs:
+                    del lines[line]
+                _add(self._waiting_domains, job.domain, -1)
+                return job
         return None
-
-    def _taken_from(self, lines: OrderedDict[_Line, deque[Job]], line: _Line) -> Job:
-        job = lines[line].popleft()
-        if not lines[line]:
-            del lines[line]
-        _add(self._waiting_domains, job.domain, -1)
-        return job
 
     def _may_begin(self, job: Job) -> bool:
         owner_id, domain = job.mail.owner_id, job.domain
@@ -194,14 +191,12 @@ class Turns:
             reserved = self._reserved * (2 if job.stream == "bulk" else 1)
             if sum(count for _, count in doubtful) >= max(1, self._connections - reserved):
                 return False
-        if job.needs_rendering and not self._may_render(owner_id):
-            return False
+        if job.needs_rendering:
+            own = list(self._rendering.values()).count(owner_id)
+            # The last place is for an owner that has none.
+            if own >= _MOST_RENDERING or len(self._rendering) >= self._rendering_places - (own > 0):
+                return False
         return not job.has_uploads or self._rooms.has_room(job.mail.id, owner_id=owner_id, domain=domain)
-
-    def _may_render(self, owner_id: str) -> bool:
-        own = list(self._rendering.values()).count(owner_id)
-        # The last place is for an owner that has none.
-        return own < _MOST_RENDERING and len(self._rendering) < self._rendering_places - (own > 0)
 
     def _limit(self, domain: str) -> int:
         if self.is_slow(domain):

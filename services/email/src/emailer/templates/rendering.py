@@ -76,7 +76,9 @@ class TemplateRenderer:
 
         Raise `TemplateFailed` when it cannot be rendered, and `Overloaded` when it cannot be rendered now.
         """
-        key = await asyncio.to_thread(_digest, source, data, owner_id)
+        key = await asyncio.to_thread(
+            lambda: hashlib.sha256(json.dumps([owner_id, source.model_dump(), data]).encode()).digest()
+        )
         count = self._too_slow.count(key)
         if count >= MOST_TOO_SLOW:
             detail = f"it was too slow {count} times, and is not tried again for a while"
@@ -149,10 +151,6 @@ class TemplateRenderer:
             raise _InterruptedError(f"no process could be started: {error}") from None
         answer: dict[str, Any] = json.loads(found)
         return answer
-
-
-def _digest(source: TemplateSource, data: Mapping[str, Any], owner_id: str) -> bytes:
-    return hashlib.sha256(json.dumps([owner_id, source.model_dump(), data]).encode()).digest()
 
 
 def _failure(code: str, detail: str) -> dict[str, Any]:

@@ -28,7 +28,11 @@ class _TooSlowError(BaseException):
 
 def main() -> None:
     """Answer frames until the input ends."""
-    signal.signal(signal.SIGPROF, _stop)
+
+    def stop(*_: object) -> None:
+        raise _TooSlowError
+
+    signal.signal(signal.SIGPROF, stop)
     frames.serve(_answer, memory_bytes=MEMORY_BYTES)
 
 
@@ -81,10 +85,6 @@ def _rendered(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _failure(code: str, detail: str, *, part: str = "", line: int | None = None) -> dict[str, Any]:
     return {"code": code, "detail": detail, "part": part, "line": line}
-
-
-def _stop(*_: object) -> None:
-    raise _TooSlowError
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import signal
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO
 
 LENGTH = struct.Struct(">I")
 # Work that a tenant can make large must not take CPU time from the services on the same machine.
@@ -32,14 +31,10 @@ def serve(answer: Callable[[bytes], Iterable[bytes]], *, memory_bytes: int) -> N
     # Ctrl-C in a terminal is meant for the service; this process ends with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
-    while (frame := _read(incoming)) is not None:
-        parts = list(answer(frame))
+    while len(head := incoming.read(LENGTH.size)) == LENGTH.size:
+        [length] = LENGTH.unpack(head)
+        parts = list(answer(incoming.read(length)))
         outgoing.write(LENGTH.pack(sum(map(len, parts))))
         for part in parts:
             outgoing.write(part)
         outgoing.flush()
-
-
-def _read(incoming: BinaryIO) -> bytes | None:
-    head = incoming.read(LENGTH.size)
-    return None if len(head) < LENGTH.size else incoming.read(LENGTH.unpack(head)[0])

@@ -45,8 +45,11 @@ class Signer:
 
 
 def body_digest(message: bytes) -> bytes:
-    """Return the SHA-256 digest of the body of `message`, which signatures cover."""
-    return hashlib.sha256(_relaxed_body(message.partition(b"\r\n\r\n")[2])).digest()
+    """Return the SHA-256 digest of the body of `message` in its relaxed form, which signatures cover."""
+    body = message.partition(b"\r\n\r\n")[2]
+    ended = body if body.endswith(b"\r\n") else body + b"\r\n"
+    kept = _SPACES.sub(b" ", ended).replace(b" \r\n", b"\r\n").rstrip(b"\r\n")
+    return hashlib.sha256(kept + b"\r\n" if kept else b"").digest()
 
 
 def sign(message: bytes, signers: Sequence[Signer], *, at: datetime, body_digest: bytes) -> bytes:
@@ -103,12 +106,6 @@ def _unsigned(signer: Signer, names: Sequence[str], body_hash: str, at: datetime
 
 def _relaxed(name: bytes, value: bytes) -> bytes:
     return name + b":" + _SPACES.sub(b" ", _FOLD.sub(b"", value)).strip(b" ")
-
-
-def _relaxed_body(body: bytes) -> bytes:
-    ended = body if body.endswith(b"\r\n") else body + b"\r\n"
-    kept = _SPACES.sub(b" ", ended).replace(b" \r\n", b"\r\n").rstrip(b"\r\n")
-    return kept + b"\r\n" if kept else b""
 
 
 @lru_cache(maxsize=_MOST_KEYS_READ)

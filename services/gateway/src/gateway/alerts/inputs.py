@@ -8,9 +8,8 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from contracts.alerts import MOST_NOTIFIED, Alert, AlertStatus, Condition, EmailTarget
-from contracts.mail import PlannedTime
 from contracts.stocks import Symbol
-from contracts.times import require_future
+from contracts.times import PlannedTime, require_future
 from gateway.http.filters import CreatedWithin, Page, Several
 
 

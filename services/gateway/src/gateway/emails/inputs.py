@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, SkipValidation, model_validat
 
 from contracts.addresses import BareAddress
 from contracts.emails import EmailFilter, EmailStatus, MadeOf, Recipient, StoredStatus, TimelineEvent
-from contracts.mail import Mail, PlannedTime, Stream
+from contracts.mail import Mail, Stream
 from contracts.message import FieldError, Moment, Next
+from contracts.times import PlannedTime
 from gateway.acceptance.inputs import ACCEPTED, AcceptedWork
 from gateway.http.endpoints import json
 from gateway.http.filters import Bulk, CreatedWithin, Page, Several
