@@ -23,9 +23,15 @@ T = TypeVar("T")
 _LONGEST_HEADER = 16 * 1024
 # The parser compares every line with every boundary that is open.
 _MOST_COMPARISONS = 3_000_000
+# The time that the parser takes for the parameters of a header grows with the square of its length: this
+# many are read in half a second.
+_MOST_SQUARES = 2**31
 _MOST_PARTS = 1000
 _DEEPEST = 100
 
+_WITH_PARAMETERS = re.compile(
+    rb"(?:^|\r)content-(?:type|disposition):[^\n]*+(?:\n[ \t][^\n]*+)*+", re.IGNORECASE | re.MULTILINE
+)
 _ENCODED_WORD = re.compile(r"=\?([^?\s]+)\?([bBqQ])\?([^?\s]*)\?=")
 _BETWEEN_WORDS = re.compile(r"(\?=)\s+(?==\?)")
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -159,6 +165,8 @@ def _decode(octets: bytes, charset: str) -> str:
 def _parse(raw: bytes) -> Message:
     if raw.lower().count(b"multipart/") * raw.count(b"\n") > _MOST_COMPARISONS:
         raise ValueError("too many parts in too many lines")
+    if sum(len(found[0]) ** 2 for found in _WITH_PARAMETERS.finditer(raw)) > _MOST_SQUARES:
+        raise ValueError("headers with too many parameters")
     mail: Message = message_from_bytes(raw, policy=compat32)
     return mail
 

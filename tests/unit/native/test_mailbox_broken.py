@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import quopri
+import time
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from native.mailbox import api
 from native.mailbox.messages import Received, Store
+from native.mailbox.reading import ReadMail
 from native.mailbox.receiver import Receiver
 from support.broken_mails import BROKEN_MAILS
 
@@ -189,6 +191,17 @@ async def test_a_recipient_is_shown_as_far_as_it_can_be_read(line: bytes, shown:
 async def test_a_mail_that_cannot_be_parsed_is_shown_as_its_raw_text() -> None:
     detail = await looked_at(BROKEN_MAILS["two thousand nested parts"])
     assert "Content-Type: multipart/mixed; boundary=" in detail["Text"]
+
+
+@pytest.mark.parametrize("name", [b"Content-Type: multipart/mixed", b"Content-Disposition: attachment"])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+def test_a_header_of_very_many_parameters_is_not_parsed(name: bytes, line_end: bytes) -> None:
+    raw = b"Subject: x" + line_end + name + (b";" + line_end + b" a=b") * 60_000 + line_end * 2 + b"Hello"
+    started = time.process_time()
+    mail = ReadMail(raw)
+    assert (mail.is_readable, mail.text(), list(mail.files())) == (False, raw.decode(), [])
+    # A fraction of a second; each parameter was searched to the end of the header, for minutes.
+    assert time.process_time() - started < 5
 
 
 async def test_an_inline_image_is_listed_apart_from_the_attachments() -> None:
