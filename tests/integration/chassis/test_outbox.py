@@ -187,8 +187,12 @@ async def test_of_messages_in_one_row_that_cannot_be_published_each_is_parked_by
 async def test_a_message_that_no_queue_takes_is_parked_in_the_end_and_can_be_replayed(bench: Bench) -> None:
     worker = await bench.run(await bench.build(BATCH_PROCESSOR))
     nowhere = replace(cancel(), routing_key="nobody.takes.it")
-    await send(worker, nowhere, attempts=119)
+    # Twice, as after a replay of a message that was parked twice.
+    await send(worker, nowhere, nowhere, attempts=119)
     (message,) = await until(lambda: _parked(worker))
+    async with worker.postgres.connection() as connection:
+        waiting = "SELECT count(*) FROM outbox WHERE message_id = $1"
+        assert await connection.fetchval(waiting, UUID(nowhere.message_id)) == 0
     assert (message.message_id, message.attempts) == (nowhere.message_id, 120)
     assert message.reason == "unpublishable"
     replay = ReplayParked(wanted=ParkedFilter(ids=[message.id]), actor="test")

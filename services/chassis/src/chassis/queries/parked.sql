@@ -5,7 +5,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT DO NOTHING
 
 -- name: park_unpublishable
--- Moves a message from the outbox; a replay publishes it again to the same exchange.
+-- Moves a message from the outbox; a replay publishes it again to the same exchange. One that waited there twice
+-- is stored once.
 WITH taken AS (
     DELETE FROM outbox WHERE id = $1 RETURNING *
 )
@@ -14,6 +15,7 @@ INSERT INTO parked (message_id, message_type, exchange, queue, reason, attempts,
 SELECT message_id, message_type, exchange, routing_key, $2, attempts + 1, $3, $3, headers, body, created_at,
     now()
 FROM taken
+ON CONFLICT DO NOTHING
 RETURNING message_id, message_type
 
 -- name: list_parked
