@@ -17,8 +17,6 @@ OPERATION_NAME = r"^[a-z][a-z0-9_.-]{0,99}$"
 
 OperationName = Annotated[str, Field(pattern=OPERATION_NAME)]
 
-_FIELDS = frozenset({"custom_id", "payload"})
-
 
 class Item(Contract):
     """One unit of work: the payload for the operation, and the caller's own name for it."""
@@ -38,7 +36,12 @@ def require_custom_id(value: object) -> str | None:
 
 def is_wrapped(value: Json) -> bool:
     """Return whether `value` is a complete item: an object with `payload` and optionally `custom_id`."""
-    return isinstance(value, dict) and "payload" in value and value.keys() <= _FIELDS
+    # Not by comparing sets, which takes three times as long; an upload has a million items.
+    return (
+        isinstance(value, dict)
+        and "payload" in value
+        and (len(value) == 1 or (len(value) == 2 and "custom_id" in value))
+    )
 
 
 def item_of(value: Json) -> Item:

@@ -95,10 +95,11 @@ def test_the_places_of_payloads_lead_to_the_texts_that_were_written(lines: list[
 
 def test_usual_lines_have_places() -> None:
     items = [{"payload": {"n": 1.5}}, {"custom_id": "Ä", "payload": "ß"}, {"payload": [], "custom_id": "z"}]
+    items.append({"custom_id": 'a "quoted" \\ name', "payload": 1})
     for lines in ([orjson.dumps(item) for item in items], [json.dumps(items[0]).encode()] * 3):
         [run] = cut(b"\n".join(lines) + b"\n")
         assert run.places is not None
-        assert len(run.places) == 6
+        assert len(run.places) == 2 * len(lines)
 
 
 def test_a_payload_that_does_not_fit_its_operation_is_refused_by_its_own_line() -> None:
