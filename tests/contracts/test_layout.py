@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__)
 REPOSITORY = HERE.parents[2]
 ALLOWED = {*sys.stdlib_module_names, "contracts", "email_validator", "pydantic", "pydantic_core"}
@@ -36,3 +38,14 @@ def test_no_test_changes_a_private_name_or_imports_a_conftest() -> None:
     private = {file.name: PRIVATE.findall(file.read_text()) for file in files}
     assert {name: found for name, found in private.items() if found} == {}
     assert [file.name for file in files if any("conftest" in name for name in imported(file))] == []
+
+
+@pytest.mark.parametrize("folder", ["unit", "integration", "contracts", "e2e"])
+def test_the_helpers_of_tests_are_in_one_place(folder: str) -> None:
+    others = {
+        str(file.relative_to(REPOSITORY))
+        for file in (REPOSITORY / "tests" / folder).rglob("*.py")
+        if not re.fullmatch(r"test_\w+|conftest|__init__", file.stem)
+    }
+    # A plug-in of Schemathesis, beside its configuration.
+    assert others <= {"tests/e2e/schemathesis_hooks.py"}

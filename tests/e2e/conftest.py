@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from e2e import deployed
-from e2e.deployed import Deployed
 from native import stack as native_stack
 from native.stack import Stack
-from support import browser
+from support import browser, deployed
 from support.browser import Page
+from support.deployed import Deployed
 from support.doubles import dns
 from support.doubles.dns import DnsServer
 

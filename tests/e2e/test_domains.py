@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from contracts.domains import Domain
-from e2e.deployed import Deployed
 from native.stack import Stack
+from support.deployed import Deployed
 from support.doubles.dns import DnsServer
 from support.waiting import until
 

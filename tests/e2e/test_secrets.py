@@ -18,17 +18,25 @@ import pytest
 import websockets
 from pamqp.commands import Basic
 
-from e2e import heard
-from e2e.heard import IDEMPOTENCY_KEY, LETTER, PROMETHEUS_PASSWORD, SMTP_PASSWORD, WRONG_PASSWORD, World, mail
-from e2e.planted import Planted
 from faults import rig as rigs
 from faults.rig import Rig
 from gateway.identity import keys
 from native.ports import Ports
 from native.services import NAMES, SERVICES
+from support import heard
 from support.doubles import alpaca, prometheus, upstream
 from support.doubles.collector import collecting
 from support.doubles.smtp import Step
+from support.heard import (
+    IDEMPOTENCY_KEY,
+    LETTER,
+    PROMETHEUS_PASSWORD,
+    SMTP_PASSWORD,
+    WRONG_PASSWORD,
+    World,
+    mail,
+)
+from support.planted import Planted
 from support.waiting import until
 
 pytestmark = pytest.mark.timeout(300)

@@ -158,7 +158,7 @@ async def test_four_owners_with_slow_statements_leave_a_connection_for_a_fifth(
     await until(lambda: len(holding) == 9)
     assert await asyncio.create_task(ask("quick")) == "quick"
     assert await asyncio.create_task(ask("")) == ""
-    monkeypatch.setattr(postgres, "_acquire_timeout_s", 0.05)
+    monkeypatch.setattr(postgres, "acquire_timeout_s", 0.05)
     with pytest.raises(DatabaseUnavailable, match="was free in time"):
         await asyncio.create_task(ask("a"))
     assert postgres.check() is None, "owners who wait for each other do not make the service unready"

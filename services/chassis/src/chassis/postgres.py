@@ -102,7 +102,7 @@ class Postgres:
     ) -> None:
         self._dsn = dsn
         self._size = size
-        self._acquire_timeout_s = acquire_timeout_s
+        self.acquire_timeout_s = acquire_timeout_s
         self._statement_timeout_s = statement_timeout_s
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._reason: str | None = "not connected yet"
@@ -186,7 +186,7 @@ class Postgres:
         async with AsyncExitStack() as stack:
             share = shares.current.get() or f"#{next(self._numbers)}"
             try:
-                async with asyncio.timeout(self._acquire_timeout_s):
+                async with asyncio.timeout(self.acquire_timeout_s):
                     await stack.enter_async_context(self._turns.turn(share))
             except TimeoutError as error:
                 # All are busy, which says nothing about the server: an owner cannot make the service unready,
@@ -195,7 +195,7 @@ class Postgres:
                     metrics.POOL_TIMEOUTS.inc()
                 raise _none_free() from error
             try:
-                connection = await self._pool.acquire(timeout=self._acquire_timeout_s)
+                connection = await self._pool.acquire(timeout=self.acquire_timeout_s)
             except AWAY as error:
                 self._fail(error)
                 raise _none_free() from error

@@ -33,7 +33,7 @@ class Queue:
 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.batches.backlog._LOOK_EVERY_S", 0)
+    monkeypatch.setattr("gateway.batches.backlog.LOOK_EVERY_S", 0)
 
 
 async def test_a_large_upload_never_fills_the_queue_beyond_its_bound() -> None:

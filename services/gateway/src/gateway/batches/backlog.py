@@ -12,7 +12,7 @@ from gateway.batches.upload_turns import MOST_OF_AN_OWNER
 # Messages in the queue, each with up to 500 items: half a second of work, for which the commands of other
 # owners wait.
 MOST_QUEUED = 32
-_LOOK_EVERY_S = 0.05
+LOOK_EVERY_S = 0.05
 
 
 class Backlog:
@@ -45,5 +45,5 @@ class Backlog:
                 elif depth.messages < MOST_QUEUED:
                     self._room = MOST_QUEUED - depth.messages
                 else:
-                    await asyncio.sleep(_LOOK_EVERY_S)
+                    await asyncio.sleep(LOOK_EVERY_S)
             self._room -= 1

@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 
-from e2e.planted import Planted
 from faults.rig import Rig
 from native.services import NAMES
 from support.doubles.alpaca import AlpacaDouble
 from support.doubles.collector import Collector
 from support.doubles.prometheus import Double
+from support.planted import Planted
 from support.waiting import until
 
 LETTER = "PLANTEDLETTERdearDiaryIamSoSad"
