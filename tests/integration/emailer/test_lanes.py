@@ -115,7 +115,7 @@ async def test_a_claim_reads_little_however_much_is_queued(post_office: PostOffi
         await rounds.look(connection)
         found += await buffers_of_claim(connection, rounds)
         found += await explained(connection, "make_ready", 1000, EPOCH)
-        found += await explained(connection, "next_due", EPOCH)
+        found += await explained(connection, "look_for_recipients", EPOCH, None, [])
         assert found < MOST_BUFFERS
         while len(rounds.streams[1]) < DOMAINS:
             await rounds.look(connection)
@@ -152,11 +152,9 @@ async def test_nothing_reads_more_while_a_held_snapshot_keeps_the_rows_of_claime
             during = await buffers_of_claim(connection, rounds)
             assert rounds.seen is not None
             looks = {
-                "has_arrivals": rounds.seen,
                 "measure_ready": (*columns_of(rounds), 100),
                 "oldest_of_lanes": columns_of(rounds),
-                "next_due": (waiting.due_from,),
-                "expires_in_s": (),
+                "look_for_recipients": (waiting.due_from, *rounds.seen),
             }
             read = {name: await explained(connection, name, *looks[name]) for name in looks}
             everything = await explained(connection, "find_lanes", "bulk", ["flood"], [""], 10)
@@ -194,7 +192,8 @@ async def test_a_mail_that_is_queued_behind_the_scan_position_is_claimed_next(
         )
         late = mail(accepted_at=datetime.now(UTC) - timedelta(hours=2))
         await post_office.accept(late)
-        assert await rounds.has_any(connection)
+        look = await Waiting().line_up(connection, most=10, seen=rounds.seen)
+        assert (look.lined_up, look.has_arrivals) == (0, True)
         assert await claim(connection, 5) == [late.email_id, first]
 
 
@@ -215,7 +214,8 @@ async def test_mails_of_a_transaction_that_is_open_during_a_claim_are_found_by_t
         await connection.execute("UPDATE emails SET subject = 'x'")
         await rounds.look(connection)
         await transaction.commit()
-        assert await rounds.has_any(connection)
+        look = await Waiting().line_up(connection, most=10, seen=rounds.seen)
+        assert (look.lined_up, look.has_arrivals) == (0, True)
         await rounds.look(connection)
         (lane,) = rounds.streams[0].next()
     await writer.close()
@@ -247,7 +247,7 @@ async def test_mails_of_an_older_release_are_queued(post_office: PostOffice) -> 
         rounds = Rounds()
         await rounds.look(connection)
         assert rounds.streams[0].next() == []
-        assert (await Waiting().line_up(connection, most=10))[1] == 1
+        assert (await Waiting().line_up(connection, most=10)).lined_up == 1
         await rounds.look(connection)
         assert rounds.streams[0].next() == [Lane("transactional", command.owner_id, "example.com")]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -130,12 +129,6 @@ async def record(connection: Connection, outcomes: Sequence[Outcome], *, holder:
     await note(connection, "expired", [o.job.key for o in own if o.status == "expired"])
     sums = {o.job.mail.id: states.summed_up([o.status]) for o in own if o.job.mail.recipient_count == 1}
     return await sum_up(connection, {o.job.mail.id for o in own}, known=sums)
-
-
-async def expires_in_s(connection: Connection) -> float:
-    """Return the seconds until the first waiting recipient expires; infinity when none waits."""
-    found = await connection.fetchval(SQL["expires_in_s"])
-    return math.inf if found is None else float(found)
 
 
 async def expire(connection: Connection, *, most: int) -> tuple[int, list[StatusChange]]:

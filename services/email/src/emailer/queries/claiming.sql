@@ -21,10 +21,22 @@ SET ready = true,
 FROM due
 WHERE recipients.email_id = due.email_id AND recipients.position = due.position
 
--- name: next_due
--- The seconds until the first recipient that is in no lane yet is due, from $1 on and within a few seconds.
-SELECT extract(epoch FROM min(due_at) - now())::float8 AS due_in_s, now() AS at FROM recipients
-WHERE due_at IS NOT NULL AND NOT ready AND due_at >= $1 AND due_at < now() + interval '5 seconds'
+-- name: look_for_recipients
+-- The seconds until the first recipient that is in no lane yet is due, from $1 on, and until the first waiting one
+-- expires, each NULL if it is more than a few: while an old snapshot is held, the dead rows of everything delivered
+-- stay in front of the later ones. Whether a lane got recipients since a snapshot that ended at $2 while $3 ran.
+SELECT
+    now() AS at,
+    (
+        SELECT extract(epoch FROM min(due_at) - now())::float8 FROM recipients
+        WHERE due_at IS NOT NULL AND NOT ready AND due_at >= $1 AND due_at < now() + interval '5 seconds'
+    ) AS due_in_s,
+    (
+        SELECT extract(epoch FROM min(expires_at) - now())::float8 FROM recipients
+        WHERE due_at IS NOT NULL AND status <> 'sending' AND expires_at < now() + interval '5 seconds'
+    ) AS expires_in_s,
+    EXISTS (SELECT FROM recipients WHERE ready AND stamp >= $2 ORDER BY stamp LIMIT 1)
+    OR EXISTS (SELECT FROM recipients WHERE ready AND stamp = ANY($3::bigint[])) AS has_arrivals
 
 -- name: find_arrivals
 -- The recipients that became ready since a snapshot with xmax $1 and running transactions $2, by lane, at most $3
@@ -49,11 +61,6 @@ LEFT JOIN LATERAL (
     ) AS arrived
     GROUP BY stream, owner_id, domain
 ) AS found ON true
-
--- name: has_arrivals
-SELECT
-    EXISTS (SELECT FROM recipients WHERE ready AND stamp >= $1 ORDER BY stamp LIMIT 1)
-    OR EXISTS (SELECT FROM recipients WHERE ready AND stamp = ANY($2::bigint[]))
 
 -- name: find_owners
 -- The next owners in the round that have ready recipients: one index probe each, however many they are.

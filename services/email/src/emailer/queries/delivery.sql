@@ -26,12 +26,6 @@ UPDATE emails SET text_body = $2 WHERE id = $1 AND text_body IS NULL AND html_bo
 -- name: count_held
 SELECT count(*) FROM recipients WHERE status = 'held'
 
--- name: expires_in_s
--- The seconds until the first waiting recipient expires, or NULL if it is more than a few: while an old snapshot is
--- held, the dead rows of everything delivered stay in front of the later ones.
-SELECT extract(epoch FROM min(expires_at) - now())::float8 FROM recipients
-WHERE due_at IS NOT NULL AND status <> 'sending' AND expires_at < now() + interval '5 seconds'
-
 -- name: expire_recipients
 WITH late AS (
     SELECT email_id, position

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from chassis import logging, metrics, redaction, tracing
+from chassis import beats, logging, metrics, redaction, tracing
 from chassis.broker.envelope import new_id
 from chassis.outbox import OutboxRelay
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres, Row
@@ -139,24 +139,23 @@ class Dispatcher:
             await asyncio.sleep(0.02)
 
     async def _make_ready(self) -> None:
-        """Put recipients that become due into their lanes, and have them claimed, until cancelled."""
+        """Have recipients that become due claimed, and those that expire ended, until cancelled."""
         while True:
             self._changed.clear()
-            due_in_s, count = self._poll_s, 0
+            began, next_s, is_more = time.monotonic(), beats.due_in_s(2 * self._poll_s), False
             with contextlib.suppress(*DATABASE_FAILURES):
-                due_in_s, count = await self._line_up()
-            if count < _MOST_READY:
+                async with self._postgres.connection() as connection:
+                    look = await self._waiting.line_up(connection, most=_MOST_READY, seen=self._rounds.seen)
+                if look.has_arrivals or self._rounds.has_any:
+                    self._wake.set()
+                if look.expires_in_s <= 0:
+                    self.recorder.wake_for_late()
+                next_s = max(0, min(next_s, look.due_in_s, look.expires_in_s))
+                is_more = look.lined_up == _MOST_READY
+            if not is_more:
+                await until_set(self._changed, next_s)
                 # However much is stored and recorded, the database is not queried more often than this.
-                await asyncio.sleep(pause_s := self._poll_s / 4)
-                await until_set(self._changed, min(2 * self._poll_s, max(0, due_in_s)) - pause_s)
-
-    async def _line_up(self) -> tuple[float, int]:
-        """Return the seconds until a mail is due, and the number of due recipients put into their lanes."""
-        async with self._postgres.connection() as connection:
-            due_in_s, count = await self._waiting.line_up(connection, most=_MOST_READY)
-            if count or await self._rounds.has_any(connection):
-                self._wake.set()
-        return due_in_s, count
+                await asyncio.sleep(max(0.0, began + self._poll_s / 4 - time.monotonic()))
 
     async def _claim_forever(self) -> None:
         while True:

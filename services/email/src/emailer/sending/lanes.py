@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import get_args
@@ -76,6 +76,19 @@ async def claim(
     return sorted(rows, key=lambda row: (row["was_due_at"], row["email_id"], row["position"]))
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The seconds until a recipient is due, and until one expires; infinity for more than a few.
+
+    `lined_up` were put into their lanes. `has_arrivals` says whether lanes have got recipients.
+    """
+
+    due_in_s: float
+    expires_in_s: float
+    lined_up: int
+    has_arrivals: bool
+
+
 class Waiting:
     """The recipients that are in no lane yet: not due, or held by a process that may have died."""
 
@@ -84,18 +97,20 @@ class Waiting:
         self.due_from = _EPOCH
         self._look_whole_at = 0.0
 
-    async def line_up(self, connection: Connection, *, most: int) -> tuple[float, int]:
-        """Put due recipients into their lanes, up to `most`.
-
-        Return the seconds until another is due (infinity for more than a few), and how many were put there.
-        """
+    async def line_up(
+        self, connection: Connection, *, most: int, seen: tuple[int, Sequence[int]] | None = None
+    ) -> Look:
+        """Put due recipients into their lanes, up to `most`; `seen` is the last snapshot of the lanes."""
         if (now := time.monotonic()) >= self._look_whole_at:
             self._look_whole_at, self.due_from = now + _WHOLE_LOOK_EVERY_S, _EPOCH
-        row = await connection.fetchrow(SQL["next_due"], self.due_from)
+        row = await connection.fetchrow(SQL["look_for_recipients"], self.due_from, *(seen or (None, [])))
         assert row is not None
-        due_in_s, count = math.inf if row["due_in_s"] is None else row["due_in_s"], 0
+        due_in_s, expires_in_s = (
+            math.inf if row[name] is None else row[name] for name in ("due_in_s", "expires_in_s")
+        )
+        count = 0
         if due_in_s <= 0:
             count = affected_rows(await connection.execute(SQL["make_ready"], most, self.due_from))
         if count < most:
             self.due_from = row["at"] - _COMMITTED_WITHIN
-        return due_in_s, count
+        return Look(due_in_s, expires_in_s, lined_up=count, has_arrivals=row["has_arrivals"] or count > 0)

@@ -28,10 +28,6 @@ GATHER_S = 0.01
 _MANY = 8
 _PAUSE_S = 0.5
 _MOST_EXPIRED = 1000
-# The longest pause between two checks: recipients that are stored meanwhile may expire before its end.
-_EXPIRE_EVERY_S = 0.8
-# The pause before recipients that another process has locked are tried again.
-_LOCKED_PAUSE_S = 0.05
 _DATA = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
@@ -62,6 +58,7 @@ class OutcomeRecorder:
         self._recorded = recorded
         self._waiting: list[Outcome] = []
         self._arrived = asyncio.Event()
+        self._late = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -121,20 +118,21 @@ class OutcomeRecorder:
             return error
         return None
 
+    def wake_for_late(self) -> None:
+        """Expire waiting recipients soon: the deadline of some has passed."""
+        self._late.set()
+
     async def expire_late(self) -> None:
         """Expire waiting recipients whose deadline has passed, until cancelled.
 
         This does not depend on claims, which stop while the route is paused and lag behind in a long backlog.
         """
         while True:
-            wait_s = _EXPIRE_EVERY_S
+            await self._late.wait()
+            self._late.clear()
             with suppress(Unavailable, asyncpg.PostgresError, TimeoutError):
-                async with self._postgres.connection() as connection:
-                    expires_in_s = await repository.expires_in_s(connection)
-                if expires_in_s <= 0 and await self.expire() == _MOST_EXPIRED:
-                    continue
-                wait_s = min(wait_s, max(_LOCKED_PAUSE_S, expires_in_s))
-            await asyncio.sleep(wait_s)
+                while await self.expire() == _MOST_EXPIRED:
+                    pass
 
     async def expire(self) -> int:
         """Expire recipients whose deadline has passed; return their number."""

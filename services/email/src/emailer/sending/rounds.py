@@ -174,11 +174,10 @@ class Rounds:
         for turn in self.streams:
             await turn.walk(connection)
 
-    async def has_any(self, connection: Connection) -> bool:
-        """Return whether a lane is known to have recipients, or has got some since the last look."""
-        if self.seen is None or any(len(turn) for turn in self.streams):
-            return True
-        return bool(await connection.fetchval(SQL["has_arrivals"], *self.seen))
+    @property
+    def has_any(self) -> bool:
+        """Whether a lane is known to have recipients, or nothing is known."""
+        return self.seen is None or any(len(turn) for turn in self.streams)
 
     async def measure(
         self, connection: Connection, *, is_limiting: Callable[[str], bool] = lambda _: False
