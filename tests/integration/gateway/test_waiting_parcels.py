@@ -31,6 +31,7 @@ from gateway.emails.repository import LEAST_COUNTED_BYTES, ParcelRepository
 from gateway.emails.waiting_mails import WaitingMails
 from gateway.emails.waiting_parcels import ParcelLimits, WaitingParcels
 from gateway.uploads.transfer import Transfer
+from support.background import in_background
 from support.gateway_stack import House
 from support.upload_site import UploadSite
 from support.waiting import until
@@ -226,6 +227,18 @@ async def test_a_gateway_that_is_killed_at_any_step_loses_nothing_and_doubles_no
     await room.gateway(fate := Fate()).send_due()
     assert fate.done == STEPS
     assert await room.site.is_idle()
+
+
+async def test_a_gateway_finds_what_another_has_kept_when_it_measures_what_waits(room: Room) -> None:
+    parcel = await room.keep()
+    other = room.gateway()
+
+    async def sent() -> bool:
+        return await room.outbox() == [parcel.id]
+
+    async with in_background(other.run()):
+        await other.measure()
+        await until(sent)
 
 
 async def test_gateways_side_by_side_send_each_parcel_once(room: Room) -> None:

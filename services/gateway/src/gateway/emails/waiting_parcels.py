@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from gateway.emails.waiting_mails import WaitingMails
 log = logging.get(__name__)
 
 _LOOK_EVERY_S = 1.0
+# A transaction that keeps a parcel has ended by then.
+_COMMITTED_WITHIN_S = 60.0
 # Sent side by side: of all owners, and of one.
 MOST_AT_ONCE = 8
 MOST_OF_AN_OWNER = 2
@@ -58,6 +61,8 @@ class WaitingParcels:
         self._mails = mails
         self._limits = limits
         self._after = ""
+        self._some_wait = asyncio.Event()
+        self._kept_at = 0.0
         # From zero: the first of a series that appears is no increase.
         for outcome in ("kept", "sent", "failed", "refused"):
             metrics.PARCELS.labels(outcome)
@@ -82,11 +87,14 @@ class WaitingParcels:
                 "Too many attachments wait for the email service; try again later.", retry_after_s=10
             )
         await self._repository.keep(connection, parcel, messages, size_bytes=size_bytes)
+        self._kept_at = time.monotonic()
+        self._some_wait.set()
         metrics.PARCELS.labels("kept").inc()
 
     async def run(self) -> None:
-        """Send what waits, for ever."""
+        """Send what waits, for ever; what another gateway has kept is found by `measure`."""
         while True:
+            await self._some_wait.wait()
             await beats.following(_LOOK_EVERY_S)
             try:
                 await self.send_due()
@@ -147,9 +155,13 @@ class WaitingParcels:
         return None
 
     async def measure(self) -> None:
-        """Measure what waits, for the metrics."""
+        """Measure what waits, for the metrics and for `run`."""
         async with self._postgres.connection() as connection:
             waiting = await self._repository.measure(connection)
+        if waiting.total:
+            self._some_wait.set()
+        elif time.monotonic() - self._kept_at > _COMMITTED_WITHIN_S:
+            self._some_wait.clear()
         metrics.PARCELS_BYTES.set(waiting.total)
         metrics.PARCELS_MOST_BYTES.set(self._limits.total_bytes)
         metrics.PARCELS_OLDEST.set(waiting.oldest_s)
