@@ -250,7 +250,7 @@ async def test_a_message_that_the_broker_parks_twice_is_stored_once(worker: Serv
     assert {m.parked_at for m in page.data} == {died["time"]}
 
 
-async def test_a_discarded_message_stays_on_record(worker: ServiceRuntime) -> None:
+async def test_a_discarded_message_stays_on_record_for_thirty_days(worker: ServiceRuntime) -> None:
     (message,) = await park(worker, "ann")
     wanted = ParkedFilter(message_type="batch.cancel.v1")
     assert (await worker.parked.discard(DiscardParked(wanted=wanted, actor="test"), SOON)).count == 1
@@ -258,6 +258,12 @@ async def test_a_discarded_message_stays_on_record(worker: ServiceRuntime) -> No
     (decided,) = (await worker.parked.page(ListParked(state="discarded"), SOON)).data
     assert decided.id == message.id
     assert await effects(worker) == []
+    await worker.parked.clean()
+    assert len((await worker.parked.page(ListParked(state="discarded"), SOON)).data) == 1
+    async with worker.postgres.connection() as connection:
+        await connection.execute("UPDATE parked SET decided_at = decided_at - interval '30 days'")
+    await worker.parked.clean()
+    assert (await worker.parked.page(ListParked(state="discarded"), SOON)).data == []
 
 
 async def test_an_unreadable_message_is_parked_and_kept(

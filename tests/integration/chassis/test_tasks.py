@@ -51,6 +51,7 @@ _SHARED = {
     "outbox retries",
     "parked messages",
     "queue statistics",
+    "removal of parked messages",
 }
 SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
     "gateway": (

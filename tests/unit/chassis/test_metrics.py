@@ -75,19 +75,16 @@ class _Rows:
     async def fetch(self, _: str) -> list[dict[str, Any]]:
         return [{"queue": queue, "count": count} for queue, count in self.counts.items()]
 
-    async def execute(self, _: str) -> None:
-        return None
-
 
 async def test_a_queue_of_which_nothing_is_parked_counts_as_none_and_not_as_unknown() -> None:
     rows = _Rows(surprise=2)
-    parked = Parked(rows)  # type: ignore[arg-type]  # two statements are all it needs
+    parked = Parked(rows)  # type: ignore[arg-type]  # one statement is all it needs
     parked.expect("expected")
-    await parked.measure_and_clean()
+    await parked.measure()
     assert value("tickwire_parked_messages", queue="expected") == 0
     assert value("tickwire_parked_messages", queue="surprise") == 2
     rows.counts = {}
-    await parked.measure_and_clean()
+    await parked.measure()
     assert value("tickwire_parked_messages", queue="surprise") == 0
 
 

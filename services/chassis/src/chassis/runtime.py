@@ -64,7 +64,8 @@ class ServiceRuntime:
         self._on_database: list[Callable[[], Awaitable[None]]] = []
         self._repeated: list[tuple[str, Work, float]] = []
         self.repeat("inbox cleaning", partial(inbox.clean, self.postgres), every_s=_CLEAN_EVERY_S)
-        self.repeat("parked messages", self.parked.measure_and_clean, every_s=_LOOK_EVERY_S)
+        self.repeat("parked messages", self.parked.measure, every_s=_LOOK_EVERY_S)
+        self.repeat("removal of parked messages", self.parked.clean, every_s=_CLEAN_EVERY_S)
 
     def on_database(self, hook: Callable[[], Awaitable[None]]) -> None:
         """Run `hook` once the database is available and migrated, before any message is consumed.

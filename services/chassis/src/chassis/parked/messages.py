@@ -23,7 +23,7 @@ from chassis.broker.retries import without_broker_headers
 from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable, InvalidInput, NotFound
 from chassis.parked import news
-from chassis.postgres import Connection, Postgres
+from chassis.postgres import Connection, Postgres, affected_rows
 from contracts import headers as names
 from contracts.message import Request
 from contracts.parked import (
@@ -48,6 +48,7 @@ _PAUSE_S = 1
 _DELIVERY_LIMIT = "delivery-limit"
 _DIED = "the consumer died with this message each time"
 _MOST_ATTEMPTS = 1_000_000
+_CLEAN_STEP = 1000
 # The limit of AMQP for names; a longer one would not fit into an index.
 _LONGEST_NAME = 255
 _LONGEST_HEADER = 1_000_000
@@ -198,15 +199,21 @@ class Parked:
         )
         return decided
 
-    async def measure_and_clean(self) -> None:
-        """Set the gauge of parked messages, and delete decided ones after 30 days."""
+    async def measure(self) -> None:
+        """Set the gauge of parked messages."""
         async with self._postgres.connection() as connection:
             counts = await connection.fetch(_SQL["count_parked"])
-            await connection.execute(_SQL["clean_parked"])
         found = {row["queue"]: row["count"] for row in counts}
         self._queues |= found.keys()
         for queue in self._queues:
             metrics.PARKED.labels(queue).set(found.get(queue, 0))
+
+    async def clean(self) -> None:
+        """Delete messages that were decided 30 days ago, a thousand per step."""
+        removed = _CLEAN_STEP
+        while removed == _CLEAN_STEP:
+            async with self._postgres.connection() as connection:
+                removed = affected_rows(await connection.execute(_SQL["clean_parked"], _CLEAN_STEP))
 
 
 class ParkedKeeper:

@@ -89,7 +89,7 @@ SELECT queue, count(*) AS count FROM parked WHERE state = 'parked' GROUP BY queu
 
 -- name: clean_parked
 DELETE FROM parked WHERE id IN (
-    SELECT id FROM parked WHERE state <> 'parked' AND decided_at < now() - interval '30 days' LIMIT 1000
+    SELECT id FROM parked WHERE state <> 'parked' AND decided_at < now() - interval '30 days' LIMIT $1
 )
 
 -- name: read_clock
