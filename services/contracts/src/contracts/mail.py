@@ -114,7 +114,7 @@ MessageId = Annotated[str, AfterValidator(_message_id)]
 _NOT_GIVEN: Any = Field(default_factory=lambda: None, exclude_if=lambda value: value is None)
 
 
-_CONTENT = "In base64. Without the email service or the broker, `/v1/emails` answers such mails with 503."
+_CONTENT = "In base64, within the limit of the request; larger files are uploaded and named by `upload_id`."
 
 
 class MailAttachment(BaseModel):

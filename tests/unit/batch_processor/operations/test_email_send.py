@@ -63,3 +63,16 @@ async def test_a_mail_without_metadata_is_not_read_again(world: World) -> None:
     mail = Mail.model_validate({"to": ["ann@example.org"], "text": "hi"})
     await OPERATION.run(mail, world.context(payload_text="never read"))
     assert world.sent[0][0].metadata_text is None
+
+
+async def test_an_attachment_in_base64_goes_with_the_command_as_it_was_given(world: World) -> None:
+    file = {"filename": "a.txt", "content": "aGVsbG8=", "content_type": "text/plain", "content_id": "a"}
+    mail = Mail.model_validate({"to": ["ann@example.org"], "text": "hi", "attachments": [file]})
+    await OPERATION.run(mail, world.context())
+    (command, _) = world.sent[0]
+    [attached] = command.attachments
+    assert attached.model_dump(exclude_none=True) == file
+    with pytest.raises(ValidationError, match="content"):
+        OPERATION.payload.model_validate(
+            {"to": ["ann@example.org"], "text": "hi", "attachments": [{**file, "content": "no base64!"}]}
+        )
