@@ -15,6 +15,7 @@ from contracts import (
     domains,
     emails,
     gateways,
+    operations,
     parked,
     pauses,
     retention,
@@ -27,8 +28,8 @@ from contracts import (
 from contracts.message import Contract, Message, Reply
 
 MODULES = (
-    *(stocks, emails, batches, batch_items, parked, alerts, uploads, domains, suppressions, templates),
-    retention,
+    *(stocks, emails, batches, batch_items, operations, parked, alerts, uploads, domains, suppressions),
+    *(templates, retention),
 )
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
@@ -40,6 +41,7 @@ def shapes() -> dict[str, type[Contract]]:
         emails,
         batches,
         batch_items,
+        operations,
         parked,
         alerts,
         uploads,

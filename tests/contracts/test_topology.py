@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from contracts import batch_items, batches, domains, emails, message, parked, stocks
+from contracts import batch_items, batches, domains, emails, message, operations, parked, stocks
 from contracts.topology import (
     COMMANDS,
     EVENTS,
@@ -19,7 +19,7 @@ from contracts.topology import (
 )
 from rabbitmq import definitions
 
-MODULES = (batch_items, batches, domains, emails, parked, stocks)
+MODULES = (batch_items, batches, domains, emails, operations, parked, stocks)
 
 
 def messages() -> list[type[message.Message]]:

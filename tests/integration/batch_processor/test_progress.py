@@ -8,7 +8,8 @@ from typing import Any
 import aiormq
 import pytest
 
-from contracts.batches import BatchProgressed, OperationsAnnounced
+from contracts.batches import BatchProgressed
+from contracts.operations import OperationsAnnounced
 from contracts.topology import LIVE
 from support.batch_stack import Caller, House
 from support.bundled import messages_in

@@ -13,8 +13,8 @@ import pytest
 from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
 from contracts import headers as names
-from contracts.batches import Operation, OperationsAnnounced
 from contracts.emails import EmailStatusChanged
+from contracts.operations import Operation, OperationsAnnounced
 from contracts.parked import ParkedChanged, ParkedState
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem

@@ -39,6 +39,8 @@ from chassis.egress.client import GuardedClient
 from chassis.egress.destinations import InternalTargets
 from chassis.runtime import ServiceRuntime
 from contracts import batches
+from contracts.operations import Operation as OfferedOperation
+from contracts.operations import OperationsAnnounced
 from contracts.topology import BATCH_PROCESSOR
 
 # Transactions that store results concurrently.
@@ -207,7 +209,7 @@ class Resources:
 
     async def _announce(self) -> None:
         offered = [
-            batches.Operation(
+            OfferedOperation(
                 name=o.name,
                 description=o.description,
                 item_schema=o.item_schema,
@@ -216,7 +218,7 @@ class Resources:
             for o in self.operations.values()
         ]
         async with self.runtime.postgres.transaction() as connection:
-            await outbox.add(connection, [event(batches.OperationsAnnounced(operations=offered))])
+            await outbox.add(connection, [event(OperationsAnnounced(operations=offered))])
 
     def _wake_worker(self) -> None:
         self.worker.wake()

@@ -57,9 +57,10 @@ class Resources:
             days=settings.suppression_days, most_of_owner=settings.most_suppressions
         )
         self.runtime = ServiceRuntime(settings, service=EMAIL, package="emailer")
+        postgres = self.runtime.postgres
         self.route = _route(settings)
         self.uploads = UploadService(
-            self.runtime.postgres,
+            postgres,
             UploadLimits(settings.uploads_owner_bytes, settings.uploads_total_bytes, settings.upload_life_s),
         )
         self._safe = settings.key_safe
@@ -71,12 +72,10 @@ class Resources:
         )
         self.renderer = TemplateRenderer(size=settings.template_processes)
         self.writer = MailWriter(size=settings.writing_processes)
-        preparation = MailPreparation(self.runtime.postgres, self.renderer, self.writer)
-        templates = TemplateAnswers(
-            self.runtime.postgres, self.renderer, most_of_owner=settings.templates_per_owner
-        )
+        preparation = MailPreparation(postgres, self.renderer, self.writer)
+        templates = TemplateAnswers(postgres, self.renderer, most_of_owner=settings.templates_per_owner)
         bounces = BounceAnswers(
-            *(self.runtime.postgres, ReturnPath.of(settings)), terms=self._suppression, changed=self._stored
+            postgres, ReturnPath.of(settings), terms=self._suppression, changed=self._stored
         )
         self.dispatcher = self._dispatcher(settings, senders, preparation)
         self.runtime.consume(
@@ -84,11 +83,9 @@ class Resources:
         )
         self.runtime.answer(
             {
-                **consumers.answers(
-                    settings, self.runtime.postgres, senders, preparation, changed=self._stored
-                ),
+                **consumers.answers(settings, postgres, senders, preparation, changed=self._stored),
                 **domains.table,
-                **RetentionAnswers(self.runtime.postgres, self._retention).table,
+                **RetentionAnswers(postgres, self._retention).table,
                 OpenUpload: self.uploads.open,
                 OpenParcel: self.uploads.open_parcel,
                 **templates.table(),

@@ -21,11 +21,12 @@ from chassis.postgres import Connection
 from contracts import headers as names
 from contracts import topology
 from contracts.alerts import AlertFired
-from contracts.batches import BatchFinished, BatchProgressed, OperationsAnnounced
+from contracts.batches import BatchFinished, BatchProgressed
 from contracts.domains import DomainChanged
 from contracts.emails import EmailStatusChanged
 from contracts.gateways import ChatPosted, PresenceTold, WaitingEmailEnded
 from contracts.message import Message
+from contracts.operations import OperationsAnnounced
 from contracts.parked import ParkedChanged
 from contracts.schedules import ScheduleFired
 from contracts.stocks import BarsTicked, QuotesTicked

@@ -124,9 +124,8 @@ class Messaging:
                     continue
                 metrics.QUEUE_CONSUMERS.labels(queue.name).set(depth.consumers)
                 metrics.QUEUE_MESSAGES.labels(queue.name).set(depth.messages)
-                for consumer in self._consumers:
-                    if consumer.queue == queue.name:
-                        consumer.on_consumer_count(depth.consumers)
+                for consumer in (c for c in self._consumers if c.queue == queue.name):
+                    consumer.on_consumer_count(depth.consumers)
 
     async def measure(self, queue: str) -> Depth | None:
         """Return the depth of a queue that exists; None when the broker does not answer in time."""

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from contracts import json_texts
 from contracts.batch_options import BatchOptions
-from contracts.batches import Attempt, BatchFilter, BatchStatus, Counts, ItemStatus, Kind, Limit, Operation
+from contracts.batches import Attempt, BatchFilter, BatchStatus, Counts, ItemStatus, Kind, Limit
 from contracts.items import MOST_ITEMS_OF_DOCUMENT, Item, OperationName, is_wrapped, item_of
 from contracts.message import Moment, Next
+from contracts.operations import Operation
 from contracts.times import Instant
 from gateway.http.filters import Bulk, CreatedWithin, Filter, Page, Several, YesOrNo
 

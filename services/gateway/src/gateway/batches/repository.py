@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 
 from chassis.postgres import Connection
-from contracts.batches import Operation
+from contracts.operations import Operation
 
 
 @dataclass(frozen=True, slots=True)
