@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -319,4 +320,29 @@ async def test_a_refusal_before_the_end_of_the_mail_counts_and_ends_the_session(
     session = await smtp.connect(relay(server))
     answer = await session.deliver(ENVELOPE)
     assert (answer.reply.code, answer.stage) == (552, "content")
+    assert not session.is_usable
+
+
+@pytest.mark.parametrize("extensions", [["PIPELINING"], []], ids=["pipelining", "one by one"])
+async def test_a_refusal_to_forget_the_mail_before_is_not_one_of_the_next_mail(
+    server: SmtpServer, extensions: list[str]
+) -> None:
+    server.extensions, server.reset_refusal = extensions, "502 5.5.1 not implemented"
+    server.script("no@example.com", Step("rcpt", "550 5.1.1 no such user"))
+    session = await smtp.connect(relay(server))
+    refused = await session.deliver(replace(ENVELOPE, recipient="no@example.com"))
+    assert refused.stage == "recipient"
+    with pytest.raises(ConnectionLost, match=r"RSET refused: 502 5\.5\.1") as caught:
+        await session.deliver(ENVELOPE)
+    assert not caught.value.after_dot
+    assert not session.is_usable
+
+
+@pytest.mark.parametrize("answer", ["354 more", "199 what", "600 no"])
+async def test_a_session_ends_when_the_relay_may_still_wait_for_the_mail(
+    server: SmtpServer, answer: str
+) -> None:
+    server.script("b@example.com", Step("content", answer))
+    session = await smtp.connect(relay(server))
+    assert (await session.deliver(ENVELOPE)).stage == "content"
     assert not session.is_usable

@@ -57,6 +57,7 @@ class SmtpServer:
     hello_refusal: str | None = None
     tls_refusal: str | None = None
     login_refusal: str | None = None
+    reset_refusal: str | None = None
     # After so many mails a connection is closed, with these words or without any.
     mails_a_connection: int | None = None
     farewell: str | None = None
@@ -226,7 +227,7 @@ class _Conversation:
 
     async def _on_rset(self, line: str) -> None:
         self._recipient = ""
-        await self._say("250 forgotten")
+        await self._say(self._server.reset_refusal or "250 forgotten")
 
     async def _on_mail(self, line: str) -> None:
         if self._taken == self._server.mails_a_connection:

@@ -136,7 +136,8 @@ class SmtpSession:
                 if reply.code < 400:
                     raise ConnectionLost(f"answer before the end of the mail: {reply}", after_dot=False)
             self.used_at = asyncio.get_running_loop().time()
-        if reply.code == 421:
+        if reply.code == 421 or reply.code // 100 not in (2, 4, 5):
+            # With any other answer, the relay may still wait for more of this mail.
             self.abort()
         return SmtpAnswer(reply, stage, logged_in=self._logged_in, reused=reused)
 
@@ -162,9 +163,9 @@ class SmtpSession:
             ("recipient", f"RCPT TO:<{envelope.recipient}>\r\n".encode()),
             ("data", b"DATA\r\n"),
         ]
-        if self._unfinished:
+        is_reset, self._unfinished = self._unfinished, False
+        if is_reset:
             commands.insert(0, ("mail", b"RSET\r\n"))
-            self._unfinished = False
         # The commands that may be sent before the reply to the first is known.
         at_once = len(commands) if "PIPELINING" in self._extensions else 1
         replies: list[Reply] = []
@@ -175,6 +176,10 @@ class SmtpSession:
             if len(replies) % at_once:
                 # The connection ended in the middle of the answers.
                 break
+        if is_reset and replies[0].code // 100 != 2:
+            # A refusal to forget the mail before says nothing about this one.
+            self.abort()
+            raise ConnectionLost(f"RSET refused: {replies[0]}", after_dot=False)
         answers = zip(replies, (stage for stage, _ in commands), strict=False)
         refused = next((answer for answer in answers if not 200 <= answer[0].code < 400), None)
         if replies[-1].code == 354 and refused is not None:
