@@ -1,4 +1,4 @@
-"""Real servers for the tests, started once a run on private ports, and left clean for each test."""
+"""Start real servers for the tests once a run, on private ports, and leave them clean for each test."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ structlog.configure(
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
-    """Gives what belongs together to one worker: a suite, else a package, else the tests of a folder."""
+    """Gives each group of tests to one worker: a suite, else a package, else the tests of a folder."""
 
     def _split_scope(self, nodeid: str) -> str:
         _, suite, *folders = nodeid.partition("::")[0].split("/")[:-1]
@@ -42,7 +42,7 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # the library
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
-    """Return how a run in several workers shares the tests out."""
+    """Return the scheduler that divides the tests among several workers."""
     return GroupScheduling(config, log)
 
 
@@ -77,7 +77,7 @@ async def memcached_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
 
 @pytest.fixture
 async def broker_url(rabbitmq_server: rabbitmq.RabbitMQ) -> str:
-    """Return the broker's address, for a user who may do everything; its queues are empty at first."""
+    """Return the broker's address with its administrator's credentials; the queues are empty at first."""
     await brokers.empty(rabbitmq_server.url)
     return rabbitmq_server.url
 

@@ -27,7 +27,7 @@ _LOOK_S = 0.1
 
 @dataclass(frozen=True)
 class Kind:
-    """What is accepted at `path`, and how many of it the `service` has done: `done` asks `database`."""
+    """Work that is accepted at `path`; the query `done` counts in `database` what `service` has done."""
 
     path: str
     body: dict[str, object]
@@ -87,7 +87,7 @@ async def compare(
 async def _turn(
     stack: Stack, kind: Kind, counts: _Counts, *, url: str, seconds: int
 ) -> tuple[Load, Load, Load]:
-    """Return what was accepted a second, what was done a second meanwhile, and the rate of all of it."""
+    """Return the rates of acceptance, of the work done meanwhile, and of all work until the end."""
     headers = {"Authorization": f"Bearer {stack.api_key}", "Content-Type": "application/json"}
     pids = [stack.pids[name] for name in ("gateway", kind.service)]
     before, cpu_before, started = await counts.done(), cpu_s(pids), time.perf_counter()
@@ -103,7 +103,7 @@ async def _turn(
 
 @dataclass(frozen=True)
 class _Counts:
-    """How much was accepted, and how much of it was done, as the databases know it."""
+    """The numbers of accepted and finished pieces of work in the databases."""
 
     kind: Kind
     gateway: asyncpg.Connection[asyncpg.Record]

@@ -109,7 +109,7 @@ def _command(number: int, domain: str) -> envelope.Outgoing:
 
 
 async def add_domain(dsn: str) -> None:
-    """Have the domain `SIGNED` verified, with keys for two DKIM signatures: RSA-2048 and Ed25519."""
+    """Make the domain `SIGNED` verified, with keys for two DKIM signatures: RSA-2048 and Ed25519."""
     now, domain_id = datetime.now(UTC), envelope.new_id()
     wanted = CreateDomain(domain_id=domain_id, owner_id="bench", name=SIGNED)
     made = [keys.make(KeySafe(_SECRET), algorithm, at=now) for algorithm in ("rsa", "ed25519")]

@@ -123,7 +123,7 @@ def _serve(run: Callable[[Connection], Any], control: Connection) -> None:
 
 @contextmanager
 def serving(run: Callable[[Connection], Any]) -> Iterator[tuple[Connection, int]]:
-    """Run a server in a process of its own; the way to it and its port."""
+    """Run a server in a separate process; yield the connection to it and its port."""
     ours, theirs = multiprocessing.Pipe()
     # A daemon ends with this process.
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(run, theirs), daemon=True)

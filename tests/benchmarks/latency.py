@@ -76,7 +76,7 @@ class _FromClient(_Way):
 
 
 async def serve(port: int, target: int, delay_s: float) -> None:
-    """Serve for ever."""
+    """Serve until cancelled."""
     server = await asyncio.get_running_loop().create_server(lambda: _FromClient(target, delay_s), HOST, port)
     await server.serve_forever()
 

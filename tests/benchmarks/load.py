@@ -15,7 +15,7 @@ import psutil
 
 @dataclass(frozen=True)
 class Load:
-    """What something gave under load: units a second, and the CPU time of its processes for each, in µs."""
+    """The result of a load: units per second, and the CPU time of the processes for each, in µs."""
 
     per_second: float
     cpu_us: float | None = None

@@ -23,7 +23,7 @@ both: look at the ratios. Where there are turns it is the median of them. What c
 
 
 def write(measures: Sequence[Measure], *, scale: float, load_before: float, page: Path = PAGE) -> None:
-    """Write what was found to the page; its further chapters stay as they are."""
+    """Write the results to the page; its other chapters stay unchanged."""
     _, heading, rest = page.read_text(encoding="utf-8").partition("\n## ")
     preface = _PREFACE.format(
         scale=scale,

@@ -23,7 +23,7 @@ from native.stack import Stack
 
 @dataclass(frozen=True)
 class Report:
-    """Takes what a part finds as soon as it is found, and what it does next, for whoever waits."""
+    """Takes the results of a part as soon as there are any, and the name of its next step."""
 
     add: Callable[[Measure], None]
     say: Callable[[str], None]

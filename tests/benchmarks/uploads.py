@@ -37,7 +37,7 @@ class Upload:
 
 
 async def compare(stack: Stack, *, lines: int) -> tuple[Upload, Upload]:
-    """Return an upload of `lines` lines and one of a fifth of them, after one that nobody counts."""
+    """Return an upload of `lines` lines and one of a fifth of them, after one to warm up."""
     connection = await asyncpg.connect(stack.postgres.dsn("batch_processor"))
     headers = {"Authorization": f"Bearer {stack.api_key}", "Content-Type": "application/x-ndjson"}
     try:

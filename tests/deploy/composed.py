@@ -118,7 +118,7 @@ class Composed:
         return found[0]
 
     def address(self, service: str) -> str:
-        """Return where the container of `service` can be reached from this machine, which nobody else can."""
+        """Return the address of the container of `service`, which only this machine can reach."""
         networks = self.inspect(service)["NetworkSettings"]["Networks"]
         return str(networks[f"{self.project}_inside"]["IPAddress"])
 

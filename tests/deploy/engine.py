@@ -166,7 +166,7 @@ def _daemon() -> Iterator[Engine]:
 
 
 def _end_left_over() -> None:
-    """End the engine of a run that was killed: two cannot share the data, and it is nobody's now."""
+    """End the engine that a killed run has left: two engines cannot share the data."""
     pid_file = _STATE / "docker.pid"
     if not pid_file.exists():
         return

@@ -31,7 +31,7 @@ def on_path(node: Node, environment: dict[str, str]) -> Iterator[dict[str, str]]
 
 
 def main(words: list[str]) -> int:
-    """Do what is asked; return the exit code."""
+    """Run the command; return its exit code."""
     pods = [tuple(entry.split("=")) for entry in os.environ[_PODS].split()]
     match words:
         case ["-n", "tickwire", "get", _, "-o", "wide"]:

@@ -187,7 +187,7 @@ def test_the_data_survives_down_and_up(stack: Composed) -> None:
 
 @dataclass
 class Told:
-    """What callers behind the proxy were told: paths of what was accepted, and every answer that failed."""
+    """The answers to callers behind the proxy: the paths of accepted work, and every failed answer."""
 
     paths: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)

@@ -44,7 +44,7 @@ def builds(engine: Engine) -> Iterator[list[str]]:
 
 @pytest.fixture
 def on_the_engine(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let what the test calls talk to the engine of these tests."""
+    """Direct the programs that the test calls to the engine of these tests."""
     for name, value in engine.environment.items():
         monkeypatch.setenv(name, value)
 

@@ -14,7 +14,7 @@ PROGRAM = REPOSITORY / "deploy/containers/upkeep"
 
 
 def call(*words: str, environment: Mapping[str, str]) -> tuple[int, str]:
-    """Return exit code and output of the program."""
+    """Return the exit code and the output of the program."""
     done = subprocess.run(
         [str(PROGRAM), *words],
         env=dict(environment),

@@ -47,7 +47,7 @@ async def api(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def resumed(api: httpx.AsyncClient) -> AsyncIterator[None]:
-    """Resume, after the test, what it has paused: other tests use the same stack."""
+    """Resume after the test whatever it has paused, because other tests use the same stack."""
     yield
     for pause in (await api.get("/v1/admin/pauses")).json()["data"]:
         answer = await api.delete(f"/v1/admin/pauses/{pause['kind']}s/{pause['name']}")

@@ -75,7 +75,7 @@ WAITING = json.loads(os.environ["TICKWIRE_WAITING_IDS"])
 def before_call(
     context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]
 ) -> None:
-    """Give valid headers the values that their one use wants; what is generated to be wrong stays wrong."""
+    """Replace values in valid headers by usable ones; intentionally invalid headers stay unchanged."""
     for name, own in OWN.items():
         # The key and the user with which all of this is done must not end.
         if case.method != "GET" and str(case.path_parameters.get(name)) == own:

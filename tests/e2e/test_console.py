@@ -35,7 +35,7 @@ WITH_ALERT = """{
 
 @pytest.fixture
 async def page(tab: Page, stack: Stack) -> AsyncIterator[Page]:
-    """Yield the status page as somebody sees it who comes for the first time."""
+    """Yield the status page as a first visitor sees it."""
     await tab.look_as(width=1440, height=1000)
     await tab.visit(f"{stack.url}/console/status")
     yield tab
@@ -45,7 +45,7 @@ async def page(tab: Page, stack: Stack) -> AsyncIterator[Page]:
 
 @pytest.fixture(scope="module")
 async def store(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prometheus]:
-    """Yield the Prometheus of the stack, which was told of it; it runs for these tests only."""
+    """Yield the Prometheus that the stack is configured with; it runs for these tests only."""
     async with prometheus.start(tmp_path_factory.mktemp("prometheus"), stack.ports) as running:
         yield running
 

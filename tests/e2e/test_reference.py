@@ -38,7 +38,7 @@ async def document(api: httpx.AsyncClient) -> dict[str, Any]:
 
 @pytest.fixture
 async def page(tab: Page, stack: Stack) -> AsyncIterator[Page]:
-    """Yield the reference as somebody sees it who comes for the first time."""
+    """Yield the reference as a first visitor sees it."""
     await tab.look_as(width=1440, height=1000)
     await tab.visit(f"{stack.url}/docs")
     await tab.until(DRAWN)
@@ -179,7 +179,7 @@ class Walk:
         return answer
 
     def address(self, path: str, operation: dict[str, Any]) -> str:
-        """Return `path` with the examples of its parameters, the first replaced by what was made."""
+        """Return `path` with the examples of its parameters, the first replaced by a created id."""
         named = path
         for parameter in operation["parameters"]:
             if parameter.get("in") == "path":

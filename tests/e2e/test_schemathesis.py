@@ -60,7 +60,7 @@ async def test_the_gateway_does_what_its_document_says_and_nothing_else(
 
 
 async def make_what_the_examples_name(api: httpx.AsyncClient) -> None:
-    """Make the private room of the examples, with a member beside its manager."""
+    """Create the private room of the examples, with a member beside its manager."""
     await api.post("/v1/users", json={"name": "Bob", "email": "bob-of-the-board@example.com"})
     await api.post("/v1/rooms", json={"name": "board", "private": True})
     answer = await api.post("/v1/rooms/board/members", json={"user_id": 2, "role": "writer"})
@@ -68,7 +68,7 @@ async def make_what_the_examples_name(api: httpx.AsyncClient) -> None:
 
 
 async def make_what_still_waits(api: httpx.AsyncClient) -> dict[str, str]:
-    """Return, by operation, the id of something that can still be changed: most of what is made here ends."""
+    """Return, by operation, the id of a thing that can still be changed: most created things end."""
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     mail = {"to": ["waits@example.com"], "subject": "later", "text": "later", "send_at": later}
     task = {"operation": "echo", "payload": 1, "run_at": later}

@@ -113,7 +113,7 @@ async def _make_user(world: World) -> None:
 
 
 async def use(world: World) -> None:
-    """Use the API as it is meant."""
+    """Use the API correctly."""
     async with world.client() as client, world.client(world.rig.stack.api_key) as admin:
 
         async def are_announced() -> bool:
@@ -200,7 +200,7 @@ async def _say_nonsense(world: World, request: str) -> None:
 
 
 async def without_relay(world: World) -> None:
-    """Let the relay refuse and echo the login, and then take the login and refuse mails."""
+    """Let the relay refuse and echo the login, then accept the login and refuse mails."""
     relay = world.rig.relay
     relay.login, relay.repeats_login = ("tickwire", "another"), True
     await relay.stop()

@@ -165,7 +165,7 @@ async def test_the_link_to_where_a_message_was_made_survives_parking_and_replay(
 
 @asynccontextmanager
 async def refusing_database(stack: Stack) -> AsyncIterator[None]:
-    """Let the email service's database refuse mails as invalid data, which no retry mends."""
+    """Let the email service's database refuse mails as invalid data, for which no retry helps."""
     connection = await asyncpg.connect(stack.postgres.dsn("emailer"))
     try:
         await connection.execute(

@@ -51,7 +51,7 @@ def _run_scenarios(options: argparse.Namespace) -> bool:
 
 
 def _run_guests(options: argparse.Namespace) -> bool:
-    """Let the chosen guests in; return whether no neighbour noticed any of them."""
+    """Run the chosen guests; return whether no neighbour noticed any of them."""
     names = options.only or guests.BY_NAME
     chosen = [one for one in guests.GUESTS if one.name in names and (one.is_quick or not options.quick)]
     if not chosen:

@@ -30,7 +30,7 @@ async def shared_rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 @pytest.fixture
 async def rig(shared_rig: Rig) -> AsyncIterator[Rig]:
-    """Yield the running product; after the test every fault is over and it has recovered."""
+    """Yield the running product; after the test, end all faults and wait until it has recovered."""
     try:
         yield shared_rig
     finally:

@@ -32,12 +32,12 @@ class Entry:
 
     @property
     def is_accepted(self) -> bool:
-        """Return whether somebody was told that it will happen."""
+        """Return whether a caller was promised the work."""
         return bool(self.ids)
 
     @property
     def is_lost(self) -> bool:
-        """Return whether it was promised and came to no end, or is said to be done and did not happen."""
+        """Return whether promised work has not ended, or is reported as done and had no effect."""
         missing = self.effects - len(self.copies)
         return self.is_accepted and (not self.ends or (self.ends[-1] in DONE and missing > 0))
 
@@ -47,7 +47,7 @@ class Entry:
         return self.copies.total() - len(self.copies)
 
     def complaints(self) -> list[str]:
-        """Return what is wrong in the books; nothing, when all is well."""
+        """Return the errors in the ledger; an empty list when every promise was kept."""
         found = []
         if len(set(self.ids)) > 1:
             found.append(f"accepted under {len(set(self.ids))} ids")

@@ -52,7 +52,7 @@ class Counts:
 
 @dataclass
 class Answers:
-    """What the API said: how often each answer, and the slowest in seconds."""
+    """The answers of the API: how often each came, and the slowest in seconds."""
 
     counts: Counter[str] = field(default_factory=Counter)
     slowest_s: float = 0

@@ -68,7 +68,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a probe was answered, after how many seconds."""
+    """The answer to a probe, and after how many seconds it came."""
 
     probe: str
     answer: str
@@ -203,7 +203,7 @@ async def _ask(client: httpx.AsyncClient, probe: str, names: Mapping[str, str]) 
 
 
 def complaints(cell: Cell, seen: list[Seen]) -> list[str]:
-    """Return what was not as it is promised."""
+    """Return the answers that break a promise."""
     found = []
     for one in seen:
         if one.answer not in cell.allowed(one.probe):

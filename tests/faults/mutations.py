@@ -59,7 +59,7 @@ MUTATIONS = (
 
 
 async def unguarded(folder: Path, mutation: Mutation) -> Row:
-    """Let a guest in whose guard is off, and return what came of it."""
+    """Run a guest whose guard is switched off, and return the result."""
     variables = {"PYTHONPATH": str(_UNGUARDED), **mutation.variables}
     async with streets.running(folder, variables=variables) as street:
         return await neighbours.visit(street, replace(BY_NAME[mutation.guest], seconds=mutation.seconds))

@@ -66,13 +66,13 @@ class Diary:
 
     @property
     def waited_for(self) -> Counter[str]:
-        """Return what was asked by the slowest of 100 requests, and how often."""
+        """Return what the slowest of 100 requests asked for, and how often."""
         slowest = sorted(zip(self.latencies_s, self.asked, strict=False), reverse=True)
         return Counter(asked for _, asked in slowest[: -(-len(slowest) // 100)])
 
     @property
     def lost(self) -> list[str]:
-        """Return what was said and not heard exactly once, in its order."""
+        """Return the messages that were sent and not received exactly once and in order."""
         if self.heard == self.said:
             return []
         heard = Counter(self.heard)
@@ -85,7 +85,7 @@ class Diary:
 
 @dataclass(frozen=True)
 class Home:
-    """Where a neighbour lives: the gateway and its own key, and the two ends of the development mailbox."""
+    """The addresses of a neighbour: the gateway with its key, and both ends of the development mailbox."""
 
     url: str
     key: str
@@ -97,7 +97,7 @@ _HOME, _DIARY = TypeAdapter(Home), TypeAdapter(Diary)
 
 
 class Neighbour:
-    """Lives on the street until it is told to go; what happens to it is in `diary`."""
+    """Uses the product until it is told to stop, and records in `diary` what happens to it."""
 
     def __init__(self, home: Home) -> None:
         self.diary = Diary()
@@ -107,7 +107,7 @@ class Neighbour:
         self._is_listening = asyncio.Event()
 
     async def live(self, until: asyncio.Event) -> Diary:
-        """Do everything again and again until `until` is set, and then finish what was begun."""
+        """Repeat every kind of work until `until` is set, and then finish what was begun."""
         async with self.new_client() as client:
             answer = await client.post("/v1/rooms", json={"name": self._room})
             assert answer.status_code == 201, answer.text
@@ -301,7 +301,7 @@ def _mail(subject: str) -> EmailMessage:
 
 @asynccontextmanager
 async def living(street: Street) -> AsyncIterator[asyncio.Future[Diary]]:
-    """Let a neighbour live on `street` for the length of the block; its diary is there at the end."""
+    """Run a neighbour on `street` during the block; its diary is complete at the end."""
     home = Home(street.url, street.keys["neighbour"], street.mailbox.smtp, street.mailbox.url)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "faults.neighbour", _HOME.dump_json(home).decode()),

@@ -30,7 +30,7 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Complaint:
-    """What should not have happened; `is_certain` where no noise of the machine can be the cause."""
+    """A broken promise; `is_certain` if noise of the machine cannot be its cause."""
 
     what: str
     text: str
@@ -39,7 +39,7 @@ class Complaint:
 
 @dataclass(frozen=True)
 class Row:
-    """What came of a guest: what it sent, what the neighbour noticed, and how the processes were."""
+    """The result of a guest: what it sent, what the neighbour noticed, and the state of the processes."""
 
     guest: Guest
     sent: str
@@ -55,7 +55,7 @@ class Row:
 
 
 async def visit(street: Street, guest: Guest) -> Row:
-    """Let the guest in while the neighbour lives, and return what came of it."""
+    """Run the guest beside the neighbour, and return the result."""
     streets.calm(street)
     try:
         async with (
@@ -148,7 +148,7 @@ def report(row: Row) -> str:
 
 
 async def run_all(folder: Path, guests: Sequence[Guest]) -> list[Row]:
-    """Let the guests in one after the other, on one street, and print what comes of each."""
+    """Run the guests one after the other on one street, and print the result of each."""
     rows = []
     async with streets.running(folder) as street:
         for number, guest in enumerate(guests, start=1):

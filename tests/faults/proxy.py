@@ -52,7 +52,7 @@ class Wire:
                 _abort(writer)
 
     def black_hole(self) -> None:
-        """Let this connection swallow bytes for ever, while others live."""
+        """Discard all bytes of the present connection for ever, while others work."""
         self.conditions = Conditions(swallows=True)
 
 

@@ -108,7 +108,7 @@ class Rig:
         return {name: count for name, count in found.items() if count}
 
     async def forget_parked(self) -> None:
-        """Forget what is parked."""
+        """Discard all parked messages."""
         for database in DATABASES:
             await self._kept(database, "DELETE FROM parked")
 

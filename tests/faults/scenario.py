@@ -97,7 +97,7 @@ async def run(rig: Rig, scenario: Scenario, *, seed: int) -> Row:
 
 
 def _unpromised(scenario: Scenario, answers: Answers) -> list[str]:
-    """Return the answers that nobody should have got: others than promised, or later."""
+    """Return the answers that no caller should get: other ones than promised, or later."""
     allowed = {"202", *scenario.answers}
     found = [
         f"answered {what}, {count} times" for what, count in answers.counts.items() if what not in allowed

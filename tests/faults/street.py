@@ -115,7 +115,7 @@ async def running(directory: Path, *, variables: Mapping[str, str] | None = None
 
 
 def calm(street: Street) -> None:
-    """End what the guests have told the relay and the provider to do."""
+    """End the faults that the guests have set up at the relay and the provider."""
     street.relay.scripts.clear()
     street.relay.received.clear()
     street.relay.commands.clear()

@@ -104,7 +104,7 @@ async def _declared(publisher: Publisher) -> None:
 
 
 class _Handled:
-    """How many commands the consumer remembers."""
+    """The number of commands that the consumer remembers."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn

@@ -23,7 +23,7 @@ _LOOK_EVERY_S = 0.2
 
 @dataclass
 class Vitals:
-    """What was seen of one process: most bytes of memory, longest wait for an answer, and why not ready."""
+    """The extremes of one process: its memory, its longest wait for an answer, and why it was not ready."""
 
     limit_bytes: int
     peak_bytes: int = 0
@@ -52,7 +52,7 @@ async def watching(stack: Stack, limits: Mapping[str, int]) -> AsyncIterator[dic
 
 
 class Watch:
-    """Looks at every service of a stack until it is told to stop."""
+    """Observes every service of a stack until it is told to stop."""
 
     def __init__(self, stack: Stack, limits: Mapping[str, int]) -> None:
         self._stack = stack

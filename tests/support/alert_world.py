@@ -70,12 +70,12 @@ class World:
             return await connection.fetch(statement, *arguments)
 
     async def firings(self, owner_id: str = "7") -> list[tuple[int, int]]:
-        """Return offset and price of each firing."""
+        """Return the offset and the price of each firing."""
         found = await self.answers.firings(ListFirings(owner_id=owner_id), SOON)
         return [(firing.offset, int(firing.price)) for firing in found.data]
 
     async def events(self) -> list[AlertFired]:
-        """Return what waits in the outbox."""
+        """Return the messages that wait in the outbox."""
         async with self.postgres.connection() as connection:
             messages = await waiting_messages(connection)
         assert {message.message_type for message in messages} <= {AlertFired.message_type}

@@ -29,5 +29,5 @@ def provider_of(url: str, **changes: Any) -> AlpacaProvider:
 
 
 def soon() -> Deadline:
-    """Return a deadline that no answer of the double needs."""
+    """Return a deadline that no answer of the double reaches."""
     return Deadline.after(10)

@@ -1,4 +1,4 @@
-"""Work that goes on beside a test."""
+"""Work that runs while a test does something else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @asynccontextmanager
 async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Let `work` go on during the block, at whose end it must not have ended; then cancel it."""
+    """Run `work` during the block, at whose end it must still be running; then cancel it."""
     task = asyncio.create_task(work)
     try:
         yield

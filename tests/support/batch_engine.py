@@ -1,4 +1,4 @@
-"""The engine of batches on a real database, step by step: no broker, no loops, and workers made of paper."""
+"""The engine of batches on a real database, step by step: without a broker, loops or real workers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ KEY = "provider:test"
 
 
 class Quiet:
-    """Stands for the relay and for the screens, which have nothing to do here."""
+    """Stands in for the relay and for the pushes to user interfaces, and does nothing."""
 
     def wake(self) -> None:
         """Do nothing."""
@@ -54,7 +54,7 @@ class Quiet:
 
 
 class Engine:
-    """Intake, coordinator and settlement of a batch-processor, to be called one after the other."""
+    """The intake, coordinator and settlement of a batch-processor, called one after the other by a test."""
 
     def __init__(self, dsn: str, *, chunk_size: int = 3) -> None:
         quiet: Any = Quiet()
@@ -85,7 +85,7 @@ class Engine:
         }
 
     async def open(self) -> None:
-        """Connect, and make the tables."""
+        """Connect, and create the tables."""
         await self.postgres.open()
         async with self.postgres.connection() as connection:
             await migrations.migrate(connection, "batch_processor")
@@ -100,18 +100,18 @@ class Engine:
             await connection.execute(statement, *arguments)
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
-        """Return the rows of a question of the test."""
+        """Return the rows of a query of the test."""
         async with self.postgres.connection() as connection:
             return list(await connection.fetch(statement, *arguments))
 
     async def handle(self, message: Command, *, attempt: int = 1) -> None:
-        """Take in a message as the consumer does."""
+        """Handle a message as the consumer does."""
         delivery = Delivery(message, message_id=new_id(), attempt=attempt, tenant="", headers={})
         async with self.postgres.transaction() as connection:
             await self._handlers[type(message)](connection, [delivery])
 
     async def get(self, batch_id: UUID) -> Batch | None:
-        """Return a batch as its row says."""
+        """Return the stored batch."""
         async with self.postgres.connection() as connection:
             return await repository.get_batch(connection, batch_id)
 
@@ -136,5 +136,5 @@ class Engine:
             return await claims.load(connection, claimed)
 
     async def store(self, reports: Sequence[Report]) -> dict[ChunkKey, str]:
-        """Store what a worker tells."""
+        """Store a worker's report."""
         return await self.settlement.store(reports)

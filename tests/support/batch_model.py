@@ -1,4 +1,4 @@
-"""A batch as it should be: a model that knows items and wishes, and nothing of tables, chunks or claims."""
+"""A model of a batch: it knows items and requests, and nothing of tables, chunks or claims."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class BatchModel:
 
     @property
     def status(self) -> str:
-        """Return the status that its row has."""
+        """Return the status that the stored batch must have."""
         return self.status_at_end if self.phase == "over" else self.phase
 
     @property
@@ -62,34 +62,34 @@ class BatchModel:
         return set(range(self.size)) - self.ended.keys()
 
     def count(self, ended: Ended) -> int:
-        """Return how many items have ended so."""
+        """Return the number of items that ended with this outcome."""
         return Counter(self.ended.values())[ended]
 
     def describe(self) -> None:
-        """Learn what the batch is."""
+        """Note that the batch was described."""
         if not self.is_described:
             self.is_described = True
             if self.is_cancelled_early:
                 self.cancel()
 
     def seal(self) -> None:
-        """Learn that no more items come."""
+        """Note that the upload is sealed: no more items arrive."""
         self.is_sealed |= self.phase == "open" or self.is_cut_short
         self.queue_if_complete()
 
     def store(self, count: int) -> None:
-        """Get items; what has expired takes none."""
+        """Add items, unless the batch has expired."""
         if self.phase == "open" or self.is_cut_short:
             self.stored += count
         self.queue_if_complete()
 
     def queue_if_complete(self) -> None:
-        """Queue what has arrived."""
+        """Queue the batch if all of its items have arrived."""
         if self.phase == "open" and self.is_described and self.is_sealed and self.stored == self.size:
             self.phase = "queued"
 
     def cancel(self) -> None:
-        """Stop."""
+        """Cancel the batch."""
         if self.phase == "open" and not self.is_described:
             self.is_cancelled_early = True
         elif self.phase == "open":
@@ -100,7 +100,7 @@ class BatchModel:
             self.end_if_done()
 
     def lapse(self) -> None:
-        """Reach the deadline of the whole."""
+        """Let the deadline of the batch pass."""
         if self.phase == "open":
             self.is_skipped = True
             self.end("expired")
@@ -109,29 +109,29 @@ class BatchModel:
             self.cancel()
 
     def expire_upload(self) -> None:
-        """Be left alone for too long while items arrive."""
+        """Let the time limit of the upload pass."""
         if self.phase == "open":
             self.is_skipped = True
             self.end("expired")
 
     def pause(self) -> None:
-        """Begin nothing more."""
+        """Pause the batch."""
         if self.phase in ("queued", "running"):
             self.phase = "paused"
 
     def resume(self) -> None:
-        """Go on."""
+        """Resume the batch."""
         if self.phase == "paused":
             self.phase = "running" if self.has_started else "queued"
 
     def retry(self, codes: tuple[str, ...]) -> None:
-        """Run failed items once more."""
+        """Retry failed items."""
         if self.status in ("completed", "failed", "cancelled") and self.count("failed"):
             self.phase, self.retrying = "queued", codes
             self.is_lapsed = self.has_failed_too_often = False
 
     def redrive(self) -> None:
-        """Take the failed items of a retry."""
+        """Queue the failed items of a retry."""
         if self.retrying is None:
             return
         taken = [n for n, code in self.codes.items() if not self.retrying or code in self.retrying]
@@ -142,7 +142,7 @@ class BatchModel:
         self.end_if_done()
 
     def record(self, ended: dict[int, Ended], codes: dict[int, str], *, changes: bool) -> None:
-        """Learn what a worker has stored."""
+        """Note the outcomes that a worker has stored."""
         if changes and self.phase == "queued":
             self.phase, self.has_started = "running", True
         self.ended |= ended
@@ -156,7 +156,7 @@ class BatchModel:
             self.end_if_done()
 
     def end_if_done(self) -> None:
-        """End when all items have."""
+        """End the batch if all of its items have ended."""
         if self.phase in ("open", "over") or self.pending or self.retrying is not None:
             return
         if self.has_failed_too_often:
@@ -167,6 +167,6 @@ class BatchModel:
             self.end("failed" if self.kind == "task" and self.count("failed") else "completed")
 
     def end(self, status: str) -> None:
-        """Reach an end, and say so."""
+        """End the batch, and note its event."""
         self.phase, self.status_at_end = "over", status
         self.endings += 1

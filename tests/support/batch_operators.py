@@ -56,7 +56,7 @@ class BatchOperators(BatchCallers):
         self.wait(self.engine.admission.admit())
 
     def let_the_period_pass(self) -> None:
-        """Let what has begun count no more under the rates."""
+        """Let the period of every rate pass, so that earlier items no longer count."""
         self.wait(self.engine.execute("DELETE FROM charges"))
         self.begun.clear()
 
@@ -82,7 +82,7 @@ class BatchOperators(BatchCallers):
                 assert self.begun[str(model.id)] <= model.rate, model
 
     def assert_all_that_is_paused_is_aside(self) -> None:
-        """Check that none of it stands in the queues, in the way of other work."""
+        """Assert that paused chunks are not in the queues, where they would delay other work."""
         queued = "SELECT DISTINCT batch_id FROM chunks WHERE state IN ('ready', 'waiting')"
         for row in self.wait(self.engine.fetch(queued)):
             model = self.model_of(row["batch_id"])

@@ -1,4 +1,4 @@
-"""batch-processor as processes of their own, as they run outside of tests."""
+"""batch-processor as separate processes, as in production."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ ALL = UUID(int=0)
 
 @dataclass
 class Stage:
-    """Operations for tests but those in `removed`, and what happened to their items."""
+    """The operations of the tests without those in `removed`, and a record of their items."""
 
     runs: Counter[tuple[UUID, int]] = field(default_factory=Counter)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
@@ -126,7 +126,7 @@ class Stage:
 
 
 class Caller:
-    """Plays the gateway: publishes commands, asks, and looks at what came out."""
+    """Plays the gateway: publishes commands, sends requests, and reads the results."""
 
     def __init__(self, messaging: Messaging, database: asyncpg.Pool[asyncpg.Record], broker_url: str) -> None:
         self._messaging = messaging
@@ -141,7 +141,7 @@ class Caller:
         return await self._messaging.rpc.call(request, reply, Deadline.after(5))
 
     async def ask_for_bytes(self, request: Any) -> bytes:
-        """Return the answer as it was written."""
+        """Return the answer as the bytes that were sent."""
         return await self._messaging.rpc.ask(request, Deadline.after(5))
 
     def creation(self, operation: str, payloads: Sequence[Any] | None, **changes: Any) -> batches.CreateBatch:
@@ -173,7 +173,7 @@ class Caller:
         return creation.batch_id
 
     async def submit_from(self, operation: str, source: batches.Source) -> UUID:
-        """Create a batch of the items of another one."""
+        """Create a batch from the items of another one."""
         creation = self.creation(operation, None, source=source)
         await self.send(creation)
         return creation.batch_id

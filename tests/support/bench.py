@@ -20,7 +20,7 @@ async def running(runtime: ServiceRuntime) -> AsyncIterator[ServiceRuntime]:
 
 
 class Bench:
-    """Builds runtimes on the test's servers and closes them in the end."""
+    """Builds runtimes on the test's servers and closes them at the end."""
 
     def __init__(self, broker_url: str, fresh_database: FreshDatabase, stack: AsyncExitStack) -> None:
         self._broker_url = broker_url

@@ -1,4 +1,4 @@
-"""Mails that are malformed in every usual way; a reader must show each of them."""
+"""Mails that are malformed in every common way; a reader must show each of them."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from contracts.topology import TOPOLOGIES
 
 
 async def empty(url: str) -> None:
-    """Empty all durable queues, so that nothing of other tests is consumed."""
+    """Empty all durable queues, so that no test consumes the messages of another."""
     connection = await aiormq.connect(url)
     try:
         channel = await connection.channel()

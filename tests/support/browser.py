@@ -39,7 +39,7 @@ _LEFT = ("navigated or closed", "context was destroyed", "Cannot find context")
 
 
 class PageLeft(Exception):
-    """The page went to another address before it could answer."""
+    """The page navigated to another address before it could answer."""
 
 
 class Page:
@@ -78,7 +78,7 @@ class Page:
         await self.until(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
 
     async def visit(self, url: str) -> None:
-        """Open an address as on a first visit: nothing is stored for this tab."""
+        """Open an address as on a first visit, with empty storage for this tab."""
         await self.go(url)
         await self.run("sessionStorage.clear()")
         await self.go("about:blank")
@@ -93,7 +93,7 @@ class Page:
         return found["result"].get("value")
 
     async def until(self, script: str, *, timeout_s: float = 30) -> Any:
-        """Wait until an expression in the page, or in one that it leads to, is true; return its value."""
+        """Wait until an expression is true in the page, or in one that it navigates to; return its value."""
 
         async def found() -> Any:
             try:
@@ -150,7 +150,7 @@ async def open_page(directory: Path) -> AsyncIterator[Page]:
 
 
 async def _address(directory: Path) -> str:
-    """Return where the tab listens; the browser writes its port into its profile."""
+    """Return the address of the tab's debugger, whose port the browser writes into its profile."""
     note = directory / "DevToolsActivePort"
     await until(lambda: note.exists() and "\n" in note.read_text(), what=lambda: "the browser is up")
     port = note.read_text().split()[0]

@@ -1,4 +1,4 @@
-"""The threads of the shared pool, all of them busy."""
+"""A thread pool of the loop whose threads are all busy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @contextmanager
 def busy_threads() -> Iterator[Callable[[], int]]:
-    """Keep the loop's own threads busy for the length of the block; its value says how many calls wait."""
+    """Keep the loop's threads busy during the block; yield a function that counts the calls that wait."""
     pool, go_on, waiting = ThreadPoolExecutor(max_workers=1), threading.Event(), 0
 
     def submit(*call: Any, **more: Any) -> Future[Any]:

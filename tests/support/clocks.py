@@ -1,4 +1,4 @@
-"""A clock that is moved by hand."""
+"""A clock that a test moves."""
 
 from __future__ import annotations
 

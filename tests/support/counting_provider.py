@@ -16,7 +16,7 @@ NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
 
 
 class Counting:
-    """A provider that notes what it is asked; it knows every symbol but NOPE."""
+    """A provider that records its calls; it knows every symbol but NOPE."""
 
     name = "counting"
     outage = UpstreamDown("away")

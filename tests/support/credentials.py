@@ -1,4 +1,4 @@
-"""Every kind of credential that an interface is tested with: valid ones by their scopes, and invalid ones."""
+"""Every kind of credential that interfaces are tested with: valid ones by their scopes, and invalid ones."""
 
 from __future__ import annotations
 

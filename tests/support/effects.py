@@ -27,14 +27,14 @@ async def store(connection: Connection, deliveries: Sequence[Delivery[CancelBatc
 
 
 async def store_unless_bad(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
-    """Store the owners, or refuse all of them where one is `bad`."""
+    """Store the owners, or refuse all of them if one is `bad`."""
     if any(d.message.owner_id == "bad" for d in deliveries):
         raise InvalidInput("bad owner")
     await store(connection, deliveries)
 
 
 async def effects(runtime: ServiceRuntime) -> list[str]:
-    """Return the owners of the messages that had their effect, in its order."""
+    """Return the owners of the handled messages, in their order."""
     async with runtime.postgres.connection() as connection:
         return [row["name"] for row in await connection.fetch("SELECT name FROM effects ORDER BY id")]
 

@@ -16,7 +16,7 @@ async def status_in(lines: Any, status: str) -> None:
 
 
 async def events_of(stream: Any, count: int) -> list[tuple[str, dict[str, Any]]]:
-    """Return the next events: their ids and their data."""
+    """Return the next events with their ids and data."""
     found: list[tuple[str, dict[str, Any]]] = []
     id_ = ""
     async for line in stream.aiter_lines():

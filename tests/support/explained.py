@@ -11,7 +11,7 @@ from chassis.postgres import Connection
 async def buffers(
     connection: Connection, name: str, *arguments: object, package: str = "batch_processor"
 ) -> int:
-    """Return the buffers that the statement `name` of `package` reads; what it does is taken back."""
+    """Return how many buffers the statement `name` of `package` reads; its changes are rolled back."""
     statement = queries.load(package)[name]
     transaction = connection.transaction()
     await transaction.start()

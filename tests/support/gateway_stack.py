@@ -42,7 +42,7 @@ PEPPER = "a pepper for the tests"
 
 
 class Gate:
-    """A TCP way to a server that can be shut, so that the server is away, and opened again."""
+    """A TCP proxy to a server; it can be shut, so that the server is unavailable, and opened again."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -56,11 +56,11 @@ class Gate:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def lead_to(self, host: str, port: int) -> None:
-        """Lead what comes from now on to another server."""
+        """Forward new connections to another server."""
         self._target = (host, port)
 
     async def shut(self) -> None:
-        """Refuse what comes and cut what is there."""
+        """Refuse new connections and cut the open ones."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -147,13 +147,13 @@ class Listener:
             yield client
 
     async def ready(self, *, but: Set[str] = frozenset()) -> None:
-        """Wait until nothing is missing but what is named."""
+        """Wait until the gateway is ready except for the named parts."""
         health = self.gateway.resources.runtime.health
         await until(lambda: set(health.reasons()) <= but, what=lambda: str(health.reasons()))
 
 
 class House:
-    """Opens gateways and doubles on the test's servers and closes them in the end."""
+    """Opens gateways and doubles on the test's servers and closes them at the end."""
 
     def __init__(
         self, rabbitmq: RabbitMQ, postgres: Postgres, memcached: Memcached, stack: AsyncExitStack
@@ -165,7 +165,7 @@ class House:
 
     @property
     def broker_place(self) -> tuple[str, int]:
-        """Host and port of the broker, for a gate."""
+        """The host and port of the broker, for a gate."""
         url = URL(self.rabbitmq_url)
         assert url.host is not None
         assert url.port is not None
@@ -185,7 +185,7 @@ class House:
         return str(URL(dsn).with_host("127.0.0.1").with_port(gate.port))
 
     async def database(self) -> str:
-        """Return an empty database, gone in the end."""
+        """Return an empty database, which is dropped at the end."""
         name = f"gateway_{uuid.uuid4().hex}"
         await self._administer(f"CREATE DATABASE {name}")
         self._stack.push_async_callback(self._administer, f"DROP DATABASE {name} WITH (FORCE)")
@@ -223,7 +223,7 @@ class House:
         return await self._stack.enter_async_context(running(settings, admin_key, wait=wait, limits=limits))
 
     async def double(self, service: str, answers: Mapping[type[Request], Answer]) -> Messaging:
-        """Return something that answers the requests to `service`, until the end of the test."""
+        """Return a double that answers the requests to `service`, until the end of the test."""
         return await self._stack.enter_async_context(answering(self.rabbitmq_url, service, answers))
 
     async def take(self, queue: str, count: int = 1) -> list[dict[str, Any]]:
@@ -327,7 +327,7 @@ async def _stop(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
 async def answering(
     url: str, service: str, answers: Mapping[type[Request], Answer]
 ) -> AsyncIterator[Messaging]:
-    """Yield a service of nothing but answers."""
+    """Yield a service that only answers requests."""
     messaging = Messaging(url, TOPOLOGIES[service])
     tasks, health = Tasks(), Health()
     if answers:
@@ -356,7 +356,7 @@ class Talk:
         self._pushes: list[dict[str, Any]] = []
 
     async def ask(self, **command: Any) -> Any:
-        """Return what is under the command's name in its reply, or its error."""
+        """Return the part of the reply under the command's name, or its error."""
         self._number += 1
         await self.socket.send(orjson.dumps({"id": self._number, **command}).decode())
         while (frame := await self._frame()).get("id") != self._number:

@@ -1,4 +1,4 @@
-"""An operation whose items harm the process that they run in, in the way that their payload names."""
+"""An operation whose items harm their process in the way that their payload names."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ WAYS: dict[str, Callable[[], Any]] = {
 
 
 async def run(payload: dict[str, str], context: Context) -> Any:
-    """Note the run, and do what the payload says."""
+    """Record the run, and do the harm that the payload names."""
     _note(payload["notes"], context.position)
     await asyncio.sleep(0.02)
     if "way" in payload:
@@ -84,7 +84,7 @@ async def run(payload: dict[str, str], context: Context) -> Any:
 
 
 def run_texts(payloads: Sequence[str]) -> Sequence[str]:
-    """Return the payloads, unless one of them tells to exit."""
+    """Return the payloads, unless one of them asks the process to exit."""
     if '"exit"' in payloads:
         os._exit(5)
     return payloads
@@ -103,7 +103,7 @@ OF_TEXTS = Operation("harmful.texts", "for tests", payload=None, run=run, run_te
 
 
 async def sleep_or_exit(payload: float | dict[str, Any], context: Context) -> float:
-    """Sleep for so many seconds, after a note where the payload has a place for it; exit at less than 0."""
+    """Sleep for the seconds of the payload, after a note if it names a file; exit at less than 0."""
     if isinstance(payload, dict):
         _note(payload["notes"], context.position)
     seconds: float = payload["seconds"] if isinstance(payload, dict) else payload
@@ -122,7 +122,7 @@ sleepy = support.harmful_operation:SLEEPY
 
 
 def install(folder: Path) -> Path:
-    """Make the operations known to who has `folder` on its path, as an installed package would be."""
+    """Make the operations discoverable with `folder` on the path, as an installed package would be."""
     installed = folder / "harmful-1.0.dist-info"
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: harmful\nVersion: 1.0\n")

@@ -1,4 +1,4 @@
-"""A server on loopback, whose application answers, reads, waits, streams and fails as its paths say."""
+"""A server on loopback whose application answers, reads, waits, streams and fails as its paths say."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.waiting import until
 
 @dataclass
 class Recorded:
-    """What the application saw."""
+    """The requests and events that the application received."""
 
     scopes: list[Any] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
@@ -25,7 +25,7 @@ class Recorded:
 
 @dataclass
 class Site:
-    """A server on loopback, and what its application saw."""
+    """A server on loopback, and a record of what its application received."""
 
     port: int
     recorded: Recorded
@@ -35,7 +35,7 @@ class Site:
         return await asyncio.open_connection("127.0.0.1", self.port)
 
     async def exchange(self, *segments: bytes) -> bytes:
-        """Return everything that comes back to `segments`, until the server closes."""
+        """Return all bytes that the server sends in answer to `segments`, until it closes."""
         reader, writer = await self.connect()
         try:
             for segment in segments:

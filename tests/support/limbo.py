@@ -49,7 +49,7 @@ _OVER = ("delivered", "partially_delivered", "failed", "suppressed", "cancelled"
 
 
 class _Looked(Exception):
-    """Ends the transaction in which time was let pass."""
+    """Rolls back the transaction in which time was moved."""
 
 
 async def strays(post_office: PostOffice) -> list[str]:
@@ -89,10 +89,10 @@ async def _not_found_by_a_claim(connection: Connection) -> list[str]:
 
 
 async def pass_time(connection: Connection) -> None:
-    """Let everything be due that has a time: the next attempt, the end of a lease."""
+    """Make everything due that has a time: the next attempt, the end of a lease."""
     await connection.execute("UPDATE recipients SET due_at = now() WHERE due_at > now()")
 
 
 def is_settled(email: Email) -> bool:
-    """Return whether nothing more happens to a mail by itself."""
+    """Return whether nothing more happens to a mail without a request."""
     return email.status in (*_OVER, "held")

@@ -75,7 +75,7 @@ def panel_queries() -> dict[str, str]:
 
 
 def names(expr: str) -> set[str]:
-    """Return the metrics that `expr` asks for."""
+    """Return the metrics that `expr` queries."""
     bare = _NOT_NAMES.sub(" ", expr)
     return {name for name in _NAME.findall(bare) if name not in _WORDS}
 

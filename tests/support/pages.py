@@ -8,7 +8,7 @@ import httpx
 
 
 async def all_pages(api: httpx.AsyncClient, path: str, *, limit: int, **query: Any) -> list[dict[str, Any]]:
-    """Return what stands on all pages of `limit`, in the order of the pages."""
+    """Return the elements of all pages of `limit`, in the order of the pages."""
     found: list[dict[str, Any]] = []
     cursor: dict[str, Any] = {}
     while True:

@@ -1,4 +1,4 @@
-"""A worker whose messages are parked: why they are parked, and the parked messages."""
+"""A worker whose messages are parked, and the parked messages with their reasons."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SOON = Deadline.after(3600)
 
 
 class Picky:
-    """A handler that refuses until it is mended."""
+    """A handler that refuses messages until it is repaired."""
 
     def __init__(self) -> None:
         self.is_mended = False
@@ -70,7 +70,7 @@ async def header(worker: ServiceRuntime, number: int, name: str) -> object:
 
 
 async def die_with_it_until_the_limit(broker_url: str) -> None:
-    """Take the only message of the queue and vanish, as often as the broker allows."""
+    """Take the only message of the queue and disconnect, as often as the broker allows."""
     connection = await aiormq.connect(broker_url)
     for _ in range(DELIVERY_LIMIT + 1):
         channel = await connection.channel()

@@ -1,4 +1,4 @@
-"""The shell blocks of a page, run as somebody pastes them: line after line, nothing edited."""
+"""The shell blocks of a page, run line by line as somebody would paste them."""
 
 from __future__ import annotations
 

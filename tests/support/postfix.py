@@ -1,4 +1,4 @@
-"""A Postfix of the tests' own, which takes any mail by SMTP and relays it to a server of the test."""
+"""A Postfix for the tests, which accepts any mail by SMTP and relays it to a server of the test."""
 
 from __future__ import annotations
 

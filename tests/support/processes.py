@@ -1,4 +1,4 @@
-"""Modules that run as processes of their own."""
+"""Modules that run as separate processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 async def running_module(
     module: str, environment: Mapping[str, str], *, stdout: int | None = None, stderr: int | None = None
 ) -> AsyncIterator[Process]:
-    """Yield the process of `module`, which is killed where the block has not ended it."""
+    """Yield the process of `module`; kill it if the block has not ended it."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, env=environment, stdout=stdout, stderr=stderr
     )

@@ -1,4 +1,4 @@
-"""The messages that the services behind push to gateways."""
+"""The live messages that services push to gateways."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class ClientError(Exception):
 
 
 class RealtimeClient(Protocol):
-    """A client as the tests use it; what happens to it is in `events`, in order."""
+    """A client as the tests use it; `events` records in order what happens to it."""
 
     events: list[Event]
 
@@ -38,7 +38,7 @@ class RealtimeClient(Protocol):
 
 
 async def wait_for(client: RealtimeClient, seen: Callable[[Event], bool], count: int = 1) -> list[Event]:
-    """Wait until `count` events fit, and return them."""
+    """Wait until `count` events match, and return them."""
     async with asyncio.timeout(30):
         while len(found := [event for event in client.events if seen(event)]) < count:
             await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Schedules on a real PostgreSQL, whose due times come when a test moves them."""
+"""Schedules on a real PostgreSQL, whose due times a test moves."""
 
 from __future__ import annotations
 

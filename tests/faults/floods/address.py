@@ -30,7 +30,7 @@ class Address:
 
     @property
     def is_late(self) -> bool:
-        """Return whether five times of it are up: for what is to be sent in full, on a slow machine, too."""
+        """Return whether five times the period is over, the limit for input that is sent in full."""
         return time.monotonic() > self.began_at + 5 * self.seconds
 
     def anew(self) -> Address:

@@ -77,7 +77,7 @@ class World:
             await claims.give_back(self.worker, [self.at_work.pop()])
 
     async def promote(self) -> None:
-        """Make ready, with the place of an hour ago, what was delayed."""
+        """Make delayed chunks ready, with the place of an hour ago."""
         await self.worker.execute("UPDATE chunks SET state = 'ready' WHERE state = 'delayed'")
 
     async def raise_priority(self) -> None:

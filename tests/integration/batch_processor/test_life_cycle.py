@@ -152,7 +152,7 @@ class LifeCycle(BatchOperators):
     @precondition(lambda self: self.live)
     @rule(which=WHICH, fates=FATES, count=st.integers(0, 3), goes_on=st.booleans())
     def report_some(self, which: int, fates: list[str], count: int, goes_on: bool) -> None:
-        """Report the first items, and go on, or give the rest back."""
+        """Report the first items, and continue, or return the rest."""
         place = which % len(self.live)
         loaded = self.live[place]
         # With its last item a worker tells that the chunk is done.
@@ -298,7 +298,7 @@ class LifeCycle(BatchOperators):
         assert times == {model.id: model.endings for model in self.models if model.endings}
 
     def teardown(self) -> None:
-        """Let everything go on undisturbed: whatever was complete comes to its end, and soon."""
+        """Let all work continue undisturbed, and check that complete batches end soon."""
         for model in self.models:
             if model.is_described and not model.is_sealed and model.appended == model.size:
                 self.seal(self.models.index(model))

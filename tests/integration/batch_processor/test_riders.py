@@ -34,7 +34,7 @@ async def give(engine: Engine, owner: str, count: int, *, kind: str = "task", it
 
 
 def told(claimed: Sequence[Loaded]) -> Counter[tuple[str, bool]]:
-    """Return how many chunks of each owner have a slot, and how many ride."""
+    """Return the number of chunks of each owner that have a slot, and of those that ride."""
     return Counter((loaded.claim.owner_id, loaded.claim.rides) for loaded in claimed)
 
 

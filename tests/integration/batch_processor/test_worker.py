@@ -231,7 +231,7 @@ async def test_a_mail_merge_puts_one_command_per_item_into_the_mail_queue(
 
 
 async def _lose_worker(coordinator: Any, caller: Caller) -> None:
-    """Let the chunk be claimed by a worker that dies, and its lease end."""
+    """Let a worker that dies claim the chunk, and let its lease end."""
     await until(lambda: _ready_chunks(caller, 1))
     lost = await caller.database.fetchval("SELECT lost FROM chunks")
     await caller.database.execute(

@@ -16,7 +16,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def deaf(cancellations: int) -> None:
-    """Go on after so many cancellations, as a library does that takes one for its own."""
+    """Continue after the given number of cancellations, as a library does that swallows them."""
     for _ in range(cancellations):
         try:
             await asyncio.Event().wait()

@@ -58,7 +58,7 @@ def with_event(lines: list[Any], event: str) -> list[dict[str, Any]]:
 
 
 async def waiting(bench: Bench, messages: Sequence[Outgoing]) -> None:
-    """Put messages into the queue before anybody consumes, so that they arrive together."""
+    """Put messages into the queue before there is a consumer, so that they arrive together."""
     gateway: ServiceRuntime = await bench.run(await bench.build(GATEWAY))
     for message in messages:
         await gateway.messaging.publisher.publish(message)

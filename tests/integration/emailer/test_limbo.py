@@ -71,7 +71,7 @@ async def _is_waiting(office: PostOffice) -> bool:
 
 
 async def pause(office: PostOffice) -> None:
-    """Meet a relay that limits what is sent, whose pause gives everything back."""
+    """Use a relay that limits mails, so that a pause returns all claimed ones."""
     async with office.delivering(SLOW) as dispatcher:
         await until(lambda: dispatcher.is_route_paused)
 
@@ -118,7 +118,7 @@ async def remove(office: PostOffice) -> None:
 
 
 async def expire(office: PostOffice) -> None:
-    """Give up what is late."""
+    """Expire recipients whose deadline has passed."""
     dispatcher, _ = office.dispatcher(SLOW)
     await dispatcher.recorder.expire()
 
@@ -222,7 +222,7 @@ async def test_a_process_that_is_killed_at_any_commit_leaves_no_mail_in_limbo(
 
 
 async def _end_all(office: PostOffice) -> None:
-    """Let all time pass, and a process without faults do its work."""
+    """Let all deadlines pass, and a process without faults do its work."""
     office.server.scripts.clear()
 
     async def is_settled() -> bool:

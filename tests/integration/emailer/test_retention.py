@@ -34,7 +34,7 @@ async def fold(post_office: PostOffice) -> None:
 
 
 async def age(post_office: PostOffice, days: float) -> None:
-    """Let all that has ended have ended so many days earlier."""
+    """Move the end of every ended mail so many days into the past."""
     async with post_office.postgres.connection() as connection:
         await connection.execute("UPDATE emails SET ended_at = ended_at - $1::interval", timedelta(days=days))
 

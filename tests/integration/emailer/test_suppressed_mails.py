@@ -32,7 +32,7 @@ async def suppress(post_office: PostOffice, *addresses: str) -> None:
 
 
 async def told(post_office: PostOffice, command: SendEmail) -> set[str]:
-    """Return the status of the only mail, as everything that tells it does."""
+    """Return the status of the only mail, which every answer that shows it must agree on."""
     wanted = EmailFilter(status=[(await post_office.read(command)).status])  # type: ignore[list-item]
     async with post_office.postgres.connection() as connection:
         request = ListEmails(owner_id=OWNER, wanted=wanted, before=None, limit=50)

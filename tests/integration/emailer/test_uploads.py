@@ -57,7 +57,7 @@ async def count(post_office: PostOffice, table: str = "uploads") -> int:
 
 
 async def age(post_office: PostOffice) -> None:
-    """Let the time of every upload, and the grace after it, be over."""
+    """Let the time limit of every upload, and the grace period after it, pass."""
     async with post_office.postgres.connection() as connection:
         await connection.execute("UPDATE uploads SET expires_at = now() - interval '2 days'")
 

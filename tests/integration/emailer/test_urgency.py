@@ -17,7 +17,7 @@ _EVERY_S = 0.02
 
 
 async def note_arrivals(post_office: PostOffice, arrived: dict[str, float]) -> None:
-    """Note when each recipient's mail was there, for ever."""
+    """Record the arrival of each recipient's mail, until cancelled."""
     seen = 0
     while True:
         received = post_office.server.received

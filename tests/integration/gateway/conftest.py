@@ -76,7 +76,7 @@ async def house(
 
 @pytest.fixture(scope="package")
 async def shared_door(shared_house: House) -> Listener:
-    """Return a gateway for all tests that leave it as it was."""
+    """Return a gateway for all tests that do not change it."""
     return await shared_house.open()
 
 
@@ -123,7 +123,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def node(modules: Path) -> str:
-    """Return the program that runs JavaScript, where the modules are there."""
+    """Return the program that runs JavaScript; without it skip the test."""
     found = shutil.which("node")
     assert found is not None, modules
     return found

@@ -18,7 +18,7 @@ from support.problems import assert_problem
 
 @pytest.fixture
 async def alone(house: House) -> Listener:
-    """Return a gateway whose administrators nobody else changes."""
+    """Return a gateway whose administrators no other test changes."""
     return await house.open()
 
 

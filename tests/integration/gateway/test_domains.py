@@ -33,7 +33,7 @@ MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hi"}
 
 @dataclass
 class Registry:
-    """Keeps domains as email would; each is verified when somebody asks, as long as `status` says so."""
+    """Keeps domains as email does; a check verifies a domain while `status` says so."""
 
     domains: dict[UUID, Domain] = field(default_factory=dict)
     asked: list[Any] = field(default_factory=list)

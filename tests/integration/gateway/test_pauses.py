@@ -14,7 +14,7 @@ from support.problems import assert_problem
 
 
 class Kept:
-    """Stands for batch-processor, which keeps the pauses."""
+    """Stands in for batch-processor, which keeps the pauses."""
 
     def __init__(self) -> None:
         self.pauses: dict[tuple[str, str], Pause] = {}

@@ -311,7 +311,7 @@ async def test_runs_are_accepted_like_tasks_and_batches_with_the_rights_of_now(s
 
 
 async def nothing(door: Listener, key_id: str, user: int) -> None:
-    """Leave the key as it is: it has never had the scope of the operation."""
+    """Leave the key unchanged: it has never had the scope of the operation."""
 
 
 async def without_right(door: Listener, key_id: str, user: int) -> None:

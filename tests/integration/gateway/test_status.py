@@ -55,7 +55,7 @@ async def tell_what_is_paused(_: ListPauses, __: Deadline) -> Pauses:
 
 @pytest.fixture(scope="module")
 async def watched(shared_house: House, store: Prometheus) -> AsyncIterator[Any]:
-    """Yield a gateway that was told where Prometheus is; batch-processor tells it of a pause."""
+    """Yield a gateway with the address of Prometheus; batch-processor reports a pause."""
     async with answering(shared_house.rabbitmq_url, BATCH_PROCESSOR, {ListPauses: tell_what_is_paused}):
         yield await shared_house.open(prometheus_url=store.url)
 

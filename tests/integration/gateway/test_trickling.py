@@ -25,7 +25,7 @@ async def door(module_house: House, site: UploadSite) -> Listener:
 
 @pytest.fixture(scope="module")
 async def usual_door(module_house: House, site: UploadSite) -> Listener:
-    """Return a gateway with the usual limits, by which nobody here is too slow."""
+    """Return a gateway with the default limits, for which no test here is too slow."""
     return await module_house.open(email_url=site.url)
 
 

@@ -18,7 +18,7 @@ TASK = {"operation": "echo", "payload": 1}
 
 
 class Work:
-    """batch-processor as far as it is asked about one task."""
+    """Answers for batch-processor about one task."""
 
     def __init__(self) -> None:
         self.status = "running"

@@ -43,7 +43,7 @@ STEPS = 8
 
 
 class Killed(BaseException):
-    """What a gateway ends with that is killed: nothing of it is caught."""
+    """Ends a gateway as a kill would: nothing catches it."""
 
 
 @dataclass
@@ -184,7 +184,7 @@ class Room:
             return bool(await connection.fetchval(query))
 
     async def sent_all(self) -> bool:
-        """Let another gateway go on; return whether nothing is left."""
+        """Let another gateway continue; return whether nothing is left."""
         await self.gateway().send_due()
         return await self.left() == 0
 

@@ -75,7 +75,7 @@ async def test_a_second_start_finds_the_data_of_the_first(tmp_path: Path) -> Non
 
 
 async def _write_and_die(server: Postgres) -> None:
-    """Leave the cluster as after a power cut: its lock file names a process id that is somebody else's."""
+    """Leave the cluster as after a power failure: its lock file has the process id of another program."""
     async with supervisor.running(server.run.root, server.stages):
         connection = await asyncpg.connect(server.dsn("emailer"))
         await connection.execute("CREATE TABLE kept AS SELECT 1")

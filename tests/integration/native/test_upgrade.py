@@ -67,7 +67,7 @@ async def start_previous(stack: Stack, sources: str, *names: str) -> tuple[list[
 
 @dataclass
 class Load:
-    """Somebody who sends mails and tasks to gateways in turn, and asks the next one when nobody listens."""
+    """Sends mails and tasks to gateways in turn, and tries the next one when a gateway does not listen."""
 
     urls: list[str]
     key: str

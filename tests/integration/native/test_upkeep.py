@@ -90,7 +90,7 @@ class Native:
 
 @dataclass
 class Load:
-    """Somebody who sends mails and tasks all the time, and remembers what was accepted, and when."""
+    """Sends mails and tasks all the time, and records what was accepted, and when."""
 
     native: Native
     accepted: list[tuple[float, str]] = field(default_factory=list)
@@ -139,7 +139,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Native]:
 
 
 def settled(native: Native, paths: list[str]) -> dict[str, str]:
-    """Return the statuses of what was accepted, when all has ended or a minute has passed."""
+    """Return the statuses of all accepted work, once all has ended or a minute has passed."""
     found: dict[str, str] = {}
     deadline = time.monotonic() + 60
     with httpx.Client(base_url=native.url, headers={"Authorization": f"Bearer {native.key}"}) as client:

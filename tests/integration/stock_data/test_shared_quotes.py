@@ -44,7 +44,7 @@ async def raw(memcached_server: Memcached) -> AsyncIterator[memcachio.Client[byt
 async def replica(
     memcached_server: Memcached, provider: Counting, clock: Clock, raw: memcachio.Client[bytes]
 ) -> AsyncIterator[Replica]:
-    """Make a replica with a memory of its own, which shares what it fetches."""
+    """Create a replica with its own memory, which shares the quotes that it fetches."""
     caches: list[Cache] = []
 
     def make(*, address: str = memcached_server.address, secret: str = SECRET) -> CachedQuotes:

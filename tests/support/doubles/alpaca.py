@@ -70,7 +70,7 @@ class AlpacaDouble(Upstream):
     """Answers `/v2/stocks/{symbol}/bars`, `/v2/stocks/snapshots`, `/v1/corporate-actions` from its fields."""
 
     def forget(self) -> None:
-        """Be as new: no data, no script, nothing seen."""
+        """Reset: no data, no script, no recorded requests."""
         super().forget()
         self.bars: dict[str, list[dict[str, Any]]] = {}
         self.snapshots: dict[str, dict[str, Any] | None] = {}

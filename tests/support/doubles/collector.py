@@ -36,14 +36,14 @@ class Seen:
 
 @dataclass
 class Collector:
-    """Where the spans end."""
+    """Receives the spans."""
 
     url: str
     spans: list[Seen] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
 
     def of(self, trace_id: str) -> list[Seen]:
-        """Return the spans of one trace, in the order in which they began, whenever they came."""
+        """Return the spans of one trace in the order of their start, in whatever order they arrived."""
         found = [span for span in self.spans if span.trace_id == trace_id]
         return sorted(found, key=lambda span: span.started_ns)
 

@@ -25,7 +25,7 @@ _LONGEST_BY_UDP = 512
 
 @dataclass
 class DnsServer:
-    """Records by (name, type); `broken` names get SERVFAIL, and of `silent` ones nothing is ever heard."""
+    """Holds records by (name, type); `broken` names get SERVFAIL, and queries for `silent` ones no answer."""
 
     port: int = 0
     records: dict[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -39,21 +39,21 @@ class DnsServer:
         return f"127.0.0.1:{self.port}"
 
     def put(self, name: str, type_: str, *values: str) -> None:
-        """Have `values` stand under `name`, in place of what stood there."""
+        """Replace the records of `name` by `values`."""
         self.records[name.lower(), type_] = list(values)
 
     def follow(self, records: list[DnsRecord]) -> None:
-        """Set what the owner of a domain is asked to set."""
+        """Set the records that the owner of a domain is asked to set."""
         for record in records:
             self.put(record.name, record.type, record.value)
 
     def text(self, name: bytes, timeout: float = 5) -> bytes | None:
-        """Return the TXT record of a name, without the way over the network."""
+        """Return the TXT record of a name, without using the network."""
         found = self.records.get((name.decode().rstrip(".").lower(), "TXT"))
         return found[0].encode() if found else None
 
     def answer(self, question: bytes) -> bytes | None:
-        """Return the answer to a message; None for silence."""
+        """Return the answer to a query, or None to send none."""
         asked = dns.message.from_wire(question)
         name = asked.question[0].name
         type_ = dns.rdatatype.to_text(asked.question[0].rdtype)

@@ -168,7 +168,7 @@ class PostOffice:
         return bool(found)
 
     async def cut_database_connections(self) -> None:
-        """Break every connection to the database but the one that asks for it."""
+        """Break every connection to the database except the one that runs this."""
         connection = await asyncpg.connect(self.dsn)
         try:
             await connection.execute(

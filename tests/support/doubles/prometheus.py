@@ -1,4 +1,4 @@
-"""A double of Prometheus' HTTP API over real sockets, for the ways in which a real one does not misbehave."""
+"""A double of Prometheus' HTTP API over real sockets, for failures that a real one does not produce."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EMPTY = {"resultType": "matrix", "result": [], "alerts": []}
 
 @dataclass
 class Double:
-    """Answers every question alike: with `data`, or with `body` as it stands; keeps what it was asked."""
+    """Answers every query with `data`, or with `body` unchanged, and records the queries."""
 
     url: str = ""
     status: int = 200

@@ -1,4 +1,4 @@
-"""The gateway's realtime parts without servers: rooms in memory, a broker that may lose what it gets."""
+"""The gateway's realtime parts without servers: rooms in memory, and a broker that may lose messages."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Rooms:
 
 @dataclass
 class Exchange:
-    """The broker: every gateway hears what any of them sends, unless it is lost on the way."""
+    """The broker: every gateway receives the messages of all others, unless they are lost."""
 
     gateways: list[Gateway] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
@@ -132,7 +132,7 @@ class Exchange:
 
 @dataclass
 class FiringStore:
-    """stock-data as it stores the firings of each owner; it can be away."""
+    """Stores the firings of each owner, as stock-data does; it can be unavailable."""
 
     epoch: str = "epoch-a"
     of: dict[str, list[Firing]] = field(default_factory=dict)
@@ -238,13 +238,13 @@ class Gateway:
 
 
 def payload(frame: bytes) -> bytes:
-    """Return what an unmasked text frame carries."""
+    """Return the payload of an unmasked text frame."""
     length = frame[1]
     return frame[2:] if length < 126 else frame[4:] if length == 126 else frame[10:]
 
 
 class Client:
-    """A connection: what it says, and what comes back."""
+    """A connection: it sends commands, and records the frames that it receives."""
 
     def __init__(
         self,
@@ -266,7 +266,7 @@ class Client:
         self._number = 0
 
     async def ask(self, **command: Any) -> Any:
-        """Return what is under the command's name in its reply, or the error."""
+        """Return the part of the reply under the command's name, or the error."""
         self._number += 1
         await self.session.receive(orjson.dumps({"id": self._number, **command}))
         [reply] = [frame for frame in self.frames if frame.get("id") == self._number]

@@ -25,7 +25,7 @@ FROM_ACME = "Acme <orders@acme.example>"
 
 @dataclass
 class Registrar:
-    """Makes and looks at domains as their owner does."""
+    """Creates and reads domains as their owner does."""
 
     office: PostOffice
     dns: DnsServer

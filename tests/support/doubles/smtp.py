@@ -23,7 +23,7 @@ STOP_READING = "stop reading"
 
 @dataclass(frozen=True)
 class Step:
-    """What to answer to one attempt at a recipient: a reply line, `HANG_UP` or `SAY_NOTHING`, at `stage`."""
+    """The answer to one attempt at a recipient: a reply line, `HANG_UP` or `SAY_NOTHING`, at `stage`."""
 
     stage: Stage
     answer: str
@@ -31,7 +31,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Received:
-    """A mail that came in completely, whether or not the sender was told so."""
+    """A mail that arrived completely, whether or not the sender got an answer."""
 
     sender: str
     recipient: str
@@ -42,7 +42,7 @@ class Received:
 
     @property
     def message(self) -> EmailMessage:
-        """The mail as its reader's program understands it."""
+        """The mail as a mail program reads it."""
         parsed = message_from_bytes(self.content, policy=policy.default)
         assert isinstance(parsed, EmailMessage)
         return parsed
@@ -50,7 +50,7 @@ class Received:
 
 @dataclass
 class SmtpServer:
-    """Scripts are by recipient, one step an attempt; after the last step mails are taken."""
+    """Has a script for each recipient, with one step per attempt; after the last step it accepts mails."""
 
     extensions: list[str] = field(default_factory=lambda: ["PIPELINING", "8BITMIME", "SMTPUTF8"])
     greeting: str = "220 double ESMTP"
@@ -88,11 +88,11 @@ class SmtpServer:
         self.scripts[recipient].extend(steps)
 
     def received_by(self, recipient: str) -> list[Received]:
-        """Return what has come in for `recipient`."""
+        """Return the mails that arrived for `recipient`."""
         return [mail for mail in self.received if mail.recipient == recipient]
 
     async def start(self) -> None:
-        """Listen; on the same port as before after a stop."""
+        """Listen; after a stop, on the same port as before."""
         context = self.tls if self.implicit_tls else None
         self._server = await asyncio.start_server(
             self._serve, "127.0.0.1", self.port, ssl=context, limit=self.buffer_bytes
@@ -100,7 +100,7 @@ class SmtpServer:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Refuse connections and cut those that are open."""
+        """Refuse new connections and cut the open ones."""
         assert self._server is not None
         self._server.close()
         for task in self._tasks:
@@ -166,7 +166,7 @@ class _Conversation:
         await self._writer.drain()
 
     async def _act(self, stage: Stage, usual: str) -> bool:
-        """Do what the script says at `stage`, else the usual; whether it was the usual."""
+        """Answer as the script says at `stage`, or as usual; return whether the answer was the usual one."""
         answer = self._steps.pop(stage, usual)
         if answer == HANG_UP:
             raise _HungUp

@@ -1,4 +1,4 @@
-"""Small histories for the tests of stock-data: bars and listings in few words."""
+"""Small histories for the tests of stock-data, written in few words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def daily(
     volume: Decimal | int = 1000,
     adjusted: str | None = None,
 ) -> DailyBar:
-    """Return a bar; what is not given makes a day without movement."""
+    """Return a daily bar; fields that are not given describe a day without movement."""
     opening = Decimal(open or close)
     return DailyBar(
         date.fromisoformat(day),

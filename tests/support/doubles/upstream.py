@@ -71,7 +71,7 @@ class Upstream:
         self.forget()
 
     def forget(self) -> None:
-        """Be as new: no data, no script, nothing seen."""
+        """Reset: no data, no script, no recorded requests."""
         self.script: deque[Answer] = deque()
         self.always: Answer | None = None
         self.answers: dict[str, Answer] = {}
@@ -83,7 +83,7 @@ class Upstream:
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port of the server."""
         return int(self.url.rsplit(":", 1)[1])
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -1,4 +1,4 @@
-"""A service in a process of its own: stores the batches that it is asked to cancel, and streams for ever."""
+"""A service in a separate process: it stores the batches that it is asked to cancel, and streams for ever."""
 
 from __future__ import annotations
 

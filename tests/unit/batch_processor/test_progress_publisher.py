@@ -36,7 +36,7 @@ DONE = replace(QUEUED, status="completed", succeeded=1, revision=2, started_at=S
 
 
 class _Heard(list[BatchProgressed]):
-    """Stands in for the broker: what was pushed, and with how many writes."""
+    """Stands in for the broker: records the pushes, and the number of writes."""
 
     writes = 0
 

@@ -18,7 +18,7 @@ from chassis.problems import problem
 
 
 class Mute(Exception):
-    """Its text cannot be made, for a reason of its own."""
+    """An error whose text cannot be made."""
 
     def __init__(self, failure: BaseException) -> None:
         self._failure = failure

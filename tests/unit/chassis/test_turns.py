@@ -13,7 +13,7 @@ from chassis.turns import OwnerTurns
 
 
 class Crowd:
-    """Requests that hold their turns until they are told to end."""
+    """Requests that keep their turns until they are told to end."""
 
     def __init__(self, turns: OwnerTurns) -> None:
         self._turns = turns

@@ -13,7 +13,7 @@ from gateway.identity import keys
 
 
 def make(folder: Path, **variables: str) -> dict[str, str]:
-    """Return what is in `folder` after a call, by path."""
+    """Return the content of `folder` after a call, by path."""
     make_secrets.make(folder, folder / "api-key", variables)
     return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
 

@@ -62,7 +62,7 @@ async def serving(
 
 @dataclass
 class Names:
-    """A DNS of its own: each look-up of a name takes the next answer."""
+    """A resolver in which each look-up of a name takes the next answer."""
 
     answers: list[Sequence[str]]
     asked: list[str] = field(default_factory=list)

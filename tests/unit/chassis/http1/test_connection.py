@@ -14,7 +14,7 @@ from chassis.http1.limits import CHUNKS_A_TURN, ConnectionLimits
 
 
 class RecordingLoop:
-    """The running loop, which counts what is scheduled on it."""
+    """The running loop, with a count of the calls that are scheduled on it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -17,7 +17,7 @@ class Rooms(UploadRooms):
         super().__init__(is_quick=QUICK.__contains__, left=self.gone.append)
 
     def let_in(self, mail_id: UUID, owner_id: str, domain: str) -> bool:
-        """Have an attempt begin if it may."""
+        """Begin an attempt if it is allowed."""
         found = self.has_room(mail_id, owner_id=owner_id, domain=domain)
         if found:
             self.enter(mail_id, owner_id=owner_id, domain=domain)

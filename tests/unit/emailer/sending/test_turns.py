@@ -37,7 +37,7 @@ def with_upload(owner: str = "o", domain: str = "example.com") -> Job:
 
 
 async def answered(turns: Turns, clock: Clock, *domains: str, took_s: float = 0.01) -> None:
-    """Have an attempt at each of `domains` take so long."""
+    """Let an attempt at each of `domains` take the given time."""
     for domain in domains:
         turns.put(job(domain, owner=domain))
         one = await turns.take()

@@ -21,7 +21,7 @@ def principal(key_id: str, *scopes: Scope) -> Principal:
 
 @dataclass(eq=False)
 class Open:
-    """A connection that notes what it is told."""
+    """A connection that records its calls."""
 
     access: Access | None
     told: list[Access | None] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Open:
 
 @dataclass
 class Keys:
-    """What the database says of keys; `asked` are the keys that were looked at."""
+    """The database's answers about keys; `asked` are the keys that were checked."""
 
     found: dict[str, Principal] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)

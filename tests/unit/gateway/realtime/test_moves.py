@@ -22,7 +22,7 @@ async def listening(gateway: Gateway, access: Access, *, user_id: int, join_leav
 
 
 def moves(client: Client) -> list[Any]:
-    """Return what was pushed of joins and leaves since the last look: the kind and the user."""
+    """Return the joins and leaves that were pushed since the last call: the kind and the user."""
     return [
         (kind, push[kind]["info"]["user"])
         for push in client.pushes()

@@ -46,7 +46,7 @@ class Timer:
 
 
 class Peer:
-    """A queue, its clock, and what was written: offsets of pushes, and ordered frames as they are."""
+    """A queue, its clock, and the written frames: offsets of pushes, and ordered frames unchanged."""
 
     def __init__(self) -> None:
         self.timer = Timer()
