@@ -10,17 +10,23 @@ from typing import Any
 import orjson
 import pytest
 
+from chassis.deadlines import Deadline
 from chassis.errors import Overloaded
+from gateway.http.calls import Call
 from gateway.http.principal import Principal
+from gateway.http.replies import EVENT_STREAM
 from gateway.publishing.hub import Hub
 from gateway.publishing.positions import Position
 from gateway.publishing.publications import Publication
 from gateway.realtime import event_stream as module
 from gateway.realtime.access import Access
-from gateway.realtime.channels import KINDS, Channel
+from gateway.realtime.channels import KINDS, Channel, Channels
 from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
 from gateway.realtime.event_stream import EventStream
+from gateway.realtime.inputs import QuoteStreamQuery
+from gateway.realtime.routes import EventStreams
+from support.doubles.realtime import Gateway
 
 
 def state(offset: int, status: str = "running", channel: str = "batch:x") -> Publication:
@@ -151,3 +157,34 @@ async def test_a_stream_ends_with_its_token(opened: Any, ann: Access, connection
     ticking = asyncio.create_task(connections.keep_time())
     assert [event async for event in stream if not event.startswith(b":")] == []
     ticking.cancel()
+
+
+async def test_the_states_of_all_symbols_are_read_at_the_same_time(
+    gateway: Gateway, ann: Access, connections: Connections, limit: ConnectionLimit
+) -> None:
+    symbols = [f"S{number}" for number in range(50)]
+    all_asked = asyncio.Barrier(len(symbols))
+
+    async def find_quote(symbol: str, _: Deadline) -> bytes:
+        await all_asked.wait()
+        return orjson.dumps({"symbol": symbol, "price": 1})
+
+    channels = Channels(
+        hub=gateway.hub,
+        feed=gateway.feed,
+        bars=gateway.bars,
+        chat=gateway.chat,
+        alerts=gateway.alerts,
+        find={},
+        find_quote=find_quote,
+    )
+    call = Call(ann.principal, Deadline.after(5), EVENT_STREAM)
+    streams = EventStreams(channels, connections, limit)
+    async with asyncio.timeout(10):
+        reply = await streams.stream_quotes(
+            call, QuoteStreamQuery.model_validate({"symbols": ",".join(symbols)})
+        )
+    assert isinstance(reply.body, AsyncGenerator)
+    first = [await anext(reply.body) for _ in symbols]
+    assert all(symbol in event.decode() for symbol, event in zip(symbols, first, strict=True))
+    await reply.body.aclose()

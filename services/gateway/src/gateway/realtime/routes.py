@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -66,7 +67,8 @@ class EventStreams:
         kind = channels[0].kind.name
 
         async def look() -> list[Publication]:
-            joined = [await self._channels.join(access, channel, None) for channel in channels]
+            # Each may wait for a service: two hundred symbols, one after the other, could take minutes.
+            joined = await asyncio.gather(*(self._channels.join(access, one, None) for one in channels))
             return [publication for one in joined for publication in one.publications]
 
         async def look_again() -> list[Publication]:
