@@ -72,6 +72,16 @@ async def test_bars_of_another_symbol_than_asked_for_are_bad_data(
         await provider.bars(QUERY, soon())
 
 
+@pytest.mark.parametrize("day", ["2023-12-29", "2024-02-01"])
+async def test_bars_of_other_days_than_asked_for_are_bad_data(
+    provider: AlpacaProvider, upstream: AlpacaDouble, day: str
+) -> None:
+    days = sorted([day, "2024-01-02"])
+    upstream.always = answer_json({"bars": [double.bar(each) for each in days], "symbol": "AAPL"})
+    with pytest.raises(BadData, match="beyond the requested days"):
+        await provider.bars(QUERY, soon())
+
+
 async def test_volumes_keep_their_fractions(provider: AlpacaProvider, upstream: AlpacaDouble) -> None:
     upstream.bars["AAPL"] = [double.bar("2024-01-02", v=1000.125)]
     upstream.snapshots["AAPL"] = {**double.snapshot(11), "dailyBar": double.bar("2024-01-03", v=0.5)}

@@ -104,25 +104,23 @@ class ChunkRun(RunningChunk):
             for indexed in items:
                 self._run_texts(run_texts, [indexed])
             return
-        self._keep([(*indexed, result) for indexed, result in zip(items, results, strict=True)])
-
-    def _keep(self, ended: Sequence[tuple[int, Item, object]]) -> None:
-        outcomes = [(index, item, self._checked(item, result)) for index, item, result in ended]
-        texts = [outcome for _, _, outcome in outcomes if isinstance(outcome, str)]
+        outcomes = [
+            item.payload if result is item.payload else self._checked(result)
+            for (_, item), result in zip(items, results, strict=True)
+        ]
+        texts = [outcome for outcome in outcomes if isinstance(outcome, str)]
         if len(texts) < len(outcomes):
-            for outcome in outcomes:
-                self._end(*outcome)
+            for indexed, outcome in zip(items, outcomes, strict=True):
+                self._end(*indexed, outcome)
             return
         # The usual case, in one step: a call for each would cost more than the operation.
-        positions = [item.position for _, item, _ in outcomes]
+        positions = [item.position for _, item in items]
         self._outcomes.positions += positions
         self._outcomes.results += texts
         self._ended.update(positions)
-        self._watch.ended([index for index, _, _ in outcomes], size=sum(map(len, texts)))
+        self._watch.ended([index for index, _ in items], size=sum(map(len, texts)))
 
-    def _checked(self, item: Item, result: object) -> str | Cause:
-        if result is item.payload:
-            return item.payload
+    def _checked(self, result: object) -> str | Cause:
         try:
             return item_values.require_json_text(result)
         except ServiceError as error:

@@ -6,7 +6,7 @@ import math
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 # More than a chunk may have, whatever the setting says.
 MOST_ITEMS = 8_192 - 8
@@ -40,19 +40,25 @@ class Marks:
         """Forget the marks of the first `items`."""
         self._states[:items] = bytes(items)
 
-    def begin(self, indexes: Iterable[int]) -> None:
+    def begin(self, indexes: Sequence[int]) -> None:
         """Mark items as running."""
-        for index in indexes:
-            self._states[index] = _AT_WORK
+        self._mark(indexes, _AT_WORK)
 
-    def end(self, indexes: Iterable[int]) -> None:
+    def end(self, indexes: Sequence[int]) -> None:
         """Mark items as ended."""
-        for index in indexes:
-            self._states[index] = _ENDED
+        self._mark(indexes, _ENDED)
 
     def at_work(self, items: int) -> list[int]:
         """Return which of the first `items` have begun and not ended."""
         return [index for index in range(items) if self._states[index] == _AT_WORK]
+
+    def _mark(self, indexes: Sequence[int], state: int) -> None:
+        if len(indexes) > 1 and list(indexes) == list(range(indexes[0], indexes[0] + len(indexes))):
+            # Those of a whole chunk, in one step.
+            self._states[indexes[0] : indexes[0] + len(indexes)] = bytes((state,)) * len(indexes)
+            return
+        for index in indexes:
+            self._states[index] = state
 
     def close(self) -> None:
         """Release the memory."""
