@@ -307,7 +307,7 @@ async def _is_sent(door: Listener) -> bool:
     return bool(await door.database.fetchval("SELECT count(*) FROM outbox") == 0)
 
 
-async def test_a_large_upload_is_passed_on_without_being_held_in_memory(door: Listener, house: House) -> None:
+async def test_every_item_of_a_large_upload_is_passed_on(door: Listener, house: House) -> None:
     count = 60_000
 
     async def body() -> Any:

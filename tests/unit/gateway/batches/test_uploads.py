@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import tracemalloc
 from collections.abc import AsyncIterator
+from itertools import count, islice
 from typing import Any
 from uuid import UUID
 
@@ -53,6 +55,20 @@ def test_any_split_of_the_bytes_gives_the_same_items(
 def test_runs_have_500_items_and_the_last_has_the_rest() -> None:
     runs = cut_all(Cutter(), b"".join(line(number) for number in range(1234)))
     assert [len(run.items) for run in runs] == [500, 500, 234]
+
+
+def test_the_memory_of_an_upload_with_an_id_in_every_line_does_not_grow() -> None:
+    cutter, numbers = Cutter(), count()
+    cutter.feed(b"".join(map(line, islice(numbers, 1000))))
+    tracemalloc.start()
+    try:
+        for _ in range(30):
+            cutter.feed(b"".join(map(line, islice(numbers, 1000))))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The ids alone would be more than 3 MB.
+    assert (cutter.total, held < 250_000) == (31_000, True)
 
 
 def test_long_lines_make_shorter_runs() -> None:
