@@ -2,7 +2,9 @@
 
 PYTHON := .venv/bin/python
 NATIVE := PYTHONPATH=deploy $(PYTHON) -m native
-UPKEEP := PYTHONPATH=deploy $(PYTHON) -m upkeep
+# WAY=kubernetes leads to the stack of `make k8s-local`; without it, to the one that runs on this machine.
+UPKEEP = PYTHONPATH=deploy $(PYTHON) -m upkeep $(if $(WAY),--way $(WAY))
+SIGNING := PYTHONPATH=deploy $(PYTHON) -m upkeep.signing
 SETUP := deploy/native/setup.sh
 PYPROJECTS := $(wildcard services/*/pyproject.toml)
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
@@ -24,7 +26,7 @@ run: ## Start the whole stack on this machine without Docker; Ctrl-C stops it
 
 # Where there is no virtual environment, no `make run` was here. The verbs of containers and clusters need its packages.
 $(PYTHON):
-	@[ -n "$(ARGS)" ] || docker compose ps --all --quiet 2>/dev/null | grep -q . || \
+	@[ -n "$(ARGS)$(WAY)" ] || docker compose ps --all --quiet 2>/dev/null | grep -q . || \
 		{ echo "Nothing has been started here: make run, or make up." >&2; exit 1; }
 	@$(SETUP) --packages
 
@@ -46,7 +48,7 @@ login: ## Print an address that logs a browser into the console once (ARGS=--url
 	@$(UPKEEP) login $(ARGS)
 
 keys-reset: ## Make a new administrator's key for the running stack (ARGS=--revoke-others ends the old ones)
-	@$(NATIVE) keys-reset $(ARGS)
+	@$(UPKEEP) keys-reset $(ARGS)
 
 rotate: ## Change a secret everywhere at once: make rotate SECRET=api-key (none: they are listed)
 	@$(UPKEEP) rotate $(SECRET) $(ARGS)
@@ -58,10 +60,10 @@ restore: ## Put back a backup: make restore FILE=backups/tickwire-….tar
 	@$(UPKEEP) restore $(FILE) $(ARGS)
 
 support-bundle: ## Gather what somebody who helps needs to see, without secrets
-	@if [ -x $(PYTHON) ]; then $(UPKEEP) support-bundle $(ARGS); else deploy/containers/upkeep support-bundle; fi
+	@if [ -x $(PYTHON) ]; then $(UPKEEP) support-bundle $(ARGS); else deploy/containers/upkeep support-bundle $(WAY); fi
 
 upgrade-check: ## Say what an upgrade to this release would do, and what speaks against it
-	@if [ -x $(PYTHON) ]; then $(UPKEEP) upgrade-check $(ARGS); else deploy/containers/upkeep upgrade-check; fi
+	@if [ -x $(PYTHON) ]; then $(UPKEEP) upgrade-check $(ARGS); else deploy/containers/upkeep upgrade-check $(WAY); fi
 
 reset: ## Forget all data of the stopped stack
 	@$(NATIVE) reset
@@ -117,12 +119,12 @@ images: ## Build the four images
 images-sign: ## Sign the four images: make images-sign KEY=release.pem (docs/guides/images.md)
 	$(if $(KEY),,$(error KEY is missing: make images-sign KEY=release.pem))
 	@$(SETUP)
-	@$(UPKEEP).signing sign --key $(KEY) $(IMAGES)
+	@$(SIGNING) sign --key $(KEY) $(IMAGES)
 
 images-verify: ## Verify the four images without a network: make images-verify KEY=release.pub
 	$(if $(KEY),,$(error KEY is missing: make images-verify KEY=release.pub))
 	@$(SETUP)
-	@$(UPKEEP).signing verify --key $(KEY) $(IMAGES)
+	@$(SIGNING) verify --key $(KEY) $(IMAGES)
 
 k8s-local: ## Everything on the small cluster that kubectl points at (kind, minikube, k3d …)
 	@deploy/containers/k8s-local

@@ -7,7 +7,6 @@ import asyncio
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,13 +15,11 @@ from rich.console import Console
 
 from native import footprint, runner
 from native.cluster import Cluster
-from native.directories import RunDirectory, write_private
+from native.directories import RunDirectory
 from native.errors import NativeError, SettingError
 from native.ports import HOST, Ports
 from native.progress import Progress
-from native.services import GATEWAY
 from native.settings import Settings
-from native.stack import Blueprint
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _STOP_PATIENCE_S = 90.0
@@ -112,29 +109,6 @@ def tour(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def keys_reset(options: argparse.Namespace) -> int:
-    """Make a new administrator's key for the running stack, and put it into the key file."""
-    directory = RunDirectory(options.run_dir.resolve())
-    if runner.owner(directory) is None:
-        raise NativeError(f"Nothing runs from {directory.root}: start the stack with `make run` first.")
-    settings = Settings.load(os.environ, _REPOSITORY / ".env")
-    ports = runner.ports(directory) or settings.ports
-    blueprint = Blueprint(directory, ports, variables=settings.variables)
-    others = ["--revoke-others"] if options.revoke_others else []
-    made = subprocess.run(
-        [sys.executable, "-m", "gateway.identity.reset", *others],
-        env=blueprint.backing.environment(GATEWAY, ports),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    if made.returncode != 0:
-        raise NativeError("No key was made; see the reason above.")
-    key = made.stdout.split()[-1]
-    write_private(directory.api_key, key)
-    print(f"{key}\nIt is also in {directory.api_key}.")
-    return 0
-
-
 def costs(options: argparse.Namespace) -> int:
     """Measure memory and CPU time of every process of the running stack."""
     directory = RunDirectory(options.run_dir.resolve())
@@ -163,14 +137,6 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, status, stop, reset):
         text = command.__doc__
         commands.add_parser(command.__name__, help=text, description=text).set_defaults(command=command)
-    text = keys_reset.__doc__
-    keys = commands.add_parser("keys-reset", help=text, description=text)
-    keys.add_argument(
-        "--revoke-others",
-        action="store_true",
-        help="revoke the administrator's other keys and the keys made with them",
-    )
-    keys.set_defaults(command=keys_reset)
     text = costs.__doc__
     measured = commands.add_parser("footprint", help=text, description=text)
     measured.add_argument("--seconds", type=float, default=30.0, help="how long to measure (30)")

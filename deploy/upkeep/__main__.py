@@ -12,11 +12,12 @@ from card import asking
 from native.directories import RunDirectory
 from native.errors import NativeError
 from native.settings import Settings, parse
-from upkeep import backups, bundles, compose_stack, rotation, upgrades
-from upkeep.errors import UpkeepError
+from upkeep import backups, bundles, compose_stack, kubernetes_stack, rotation, upgrades
+from upkeep.errors import NOTHING_RUNS, UpkeepError
 from upkeep.installation import Installation
 from upkeep.native_stack import NativeStack
 
+_WAYS = ("native", "compose", "kubernetes")
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -76,7 +77,7 @@ def restore(installation: Installation, options: argparse.Namespace) -> int:
 def support_bundle(installation: Installation, options: argparse.Namespace) -> int:
     """Collect versions, settings, readiness, queues and the last errors in one file without secrets."""
     if not isinstance(installation, NativeStack):
-        return _inside_containers("support-bundle", SUPPORT_FOLDER=str(options.folder))
+        return _inside_containers("support-bundle", options, SUPPORT_FOLDER=str(options.folder))
     # The stack need not run: a bundle may show why it has stopped.
     if not installation.run.secrets.exists():
         raise UpkeepError("Nothing has run here: start the stack first (`make run` or `make up`).")
@@ -103,7 +104,7 @@ def login(installation: Installation, options: argparse.Namespace) -> int:
 def upgrade_check(installation: Installation, options: argparse.Namespace) -> int:
     """Print what an upgrade to this release would do, and the problems that prevent it now."""
     if not isinstance(installation, NativeStack):
-        return _inside_containers("upgrade-check")
+        return _inside_containers("upgrade-check", options)
     notes, problems = upgrades.check(installation, _REPOSITORY)
     print("\n".join(notes))
     for problem in problems:
@@ -112,14 +113,32 @@ def upgrade_check(installation: Installation, options: argparse.Namespace) -> in
     return 1 if problems else 0
 
 
-def _inside_containers(verb: str, **variables: str) -> int:
+def keys_reset(installation: Installation, options: argparse.Namespace) -> int:
+    """Make a new administrator's key for the running stack, and put it into the key file."""
+    if not installation.is_running:
+        raise UpkeepError(NOTHING_RUNS)
+    others = ("--revoke-others",) if options.revoke_others else ()
+    made = installation.gateway_program("-m", "gateway.identity.reset", *others).attempt()
+    print(made.stderr, end="", file=sys.stderr)
+    if made.returncode:
+        raise UpkeepError("No key was made; see the reason above.")
+    key = made.stdout.split()[-1]
+    installation.put("api-key", key)
+    print(f"{key}\nIt is also in {installation.key_file}.")
+    return 0
+
+
+def _inside_containers(verb: str, options: argparse.Namespace, **variables: str) -> int:
     """Run the verb by the shell script for containers, as on a host without Python."""
     script = _REPOSITORY / "deploy/containers/upkeep"
-    return subprocess.call((script, verb), env={**os.environ, **variables})
+    way = ("kubernetes",) if options.way == "kubernetes" else ()
+    return subprocess.call((script, verb, *way), env={**os.environ, **variables})
 
 
 def _installation(options: argparse.Namespace) -> Installation:
-    """Return the named installation, else the one that runs, else the native one."""
+    """Return the named installation, else the one that runs on this machine, else the native one."""
+    if options.way == "kubernetes":
+        return kubernetes_stack.at(_REPOSITORY, os.environ)
     settings = Settings.load(os.environ, _REPOSITORY / ".env")
     native = NativeStack(RunDirectory(options.run_dir.resolve()), settings)
     if options.way == "native" or (options.way is None and native.is_running):
@@ -138,10 +157,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m upkeep", description=__doc__)
     run_dir = Path(os.environ.get("NATIVE_RUN_DIR") or _REPOSITORY / ".run")
     parser.add_argument("--run-dir", type=Path, default=run_dir, help="of the native run (default: .run)")
-    parser.add_argument("--way", choices=("native", "compose"), help="default: the one that runs")
+    parser.add_argument("--way", choices=_WAYS, help="default: native or compose, what runs here")
     commands = parser.add_subparsers(required=True, metavar="verb")
     made = {}
-    for command in (rotate, backup, restore, support_bundle, login, upgrade_check):
+    for command in (rotate, backup, restore, support_bundle, login, keys_reset, upgrade_check):
         name = command.__name__.replace("_", "-")
         made[name] = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         made[name].set_defaults(command=command)
@@ -156,6 +175,8 @@ def _parser() -> argparse.ArgumentParser:
     made["restore"].add_argument("file", nargs="?", type=Path, help="the backup")
     made["login"].add_argument("--url", help="the gateway's address (default: that of the running stack)")
     made["login"].add_argument("--key-file", type=Path, help="file of an administrator's key (.run/api-key)")
+    others = "revoke the administrator's other keys and the keys made with them"
+    made["keys-reset"].add_argument("--revoke-others", action="store_true", help=others)
     made["support-bundle"].add_argument("--folder", type=Path, default=_REPOSITORY / ".run/support")
     return parser
 

@@ -20,7 +20,7 @@ from typing import Any
 from contracts.topology import TOPOLOGIES
 from upkeep import archive, sealing
 from upkeep.commands import Session
-from upkeep.errors import UpkeepError
+from upkeep.errors import NOTHING_RUNS, UpkeepError
 from upkeep.installation import DATABASES, Installation, query, session
 
 Say = Callable[[str], None]
@@ -38,7 +38,7 @@ _VHOST = "tickwire"
 def back_up(installation: Installation, folder: Path, *, passphrase: str | None, keep: int, say: Say) -> Path:
     """Write a backup into `folder`, remove all but the newest `keep`, and return its file."""
     if not installation.is_running:
-        raise UpkeepError("Nothing runs: start the stack first (`make run` or `make up`).")
+        raise UpkeepError(NOTHING_RUNS)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     began = datetime.now(UTC)
     with TemporaryDirectory(prefix=".making-", dir=folder) as name:

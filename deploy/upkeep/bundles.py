@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from chassis import inspecting, redaction
-from upkeep.commands import request
 from upkeep.errors import UpkeepError
 from upkeep.installation import DATABASES, SERVICES, query
 from upkeep.native_stack import NativeStack
@@ -42,7 +41,7 @@ def bundle(installation: NativeStack, folder: Path, *, dotenv: Mapping[str, str]
         "database.txt": _tried(lambda: _tables(installation)),
         "alerts.json": _tried(
             lambda: json.dumps(
-                request(f"{installation.gateway_url}/v1/admin/status", key=installation.secret("api-key"))[1],
+                installation.ask("/v1/admin/status", key=installation.secret("api-key"))[1],
                 indent=1,
             )
         ),

@@ -21,10 +21,11 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True)
 class Command:
-    """A program with its arguments and its complete environment."""
+    """A program with its arguments, its complete environment, and its input where none is given."""
 
     words: tuple[str, ...]
     environment: Mapping[str, str]
+    typed: str = ""
 
     def run(self, text: str = "", *, timeout_s: float = 120) -> str:
         """Return the output of the program for the input `text`. Raise `UpkeepError` when it fails."""
@@ -39,7 +40,7 @@ class Command:
         return subprocess.run(
             self.words,
             env=dict(self.environment),
-            input=text,
+            input=text or self.typed,
             capture_output=True,
             text=True,
             timeout=timeout_s,

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from containers import make_secrets
-from upkeep.commands import Command
+from upkeep.commands import Command, request
 from upkeep.errors import UpkeepError
 from upkeep.installation import SERVICES
+from upkeep.secret_files import SecretFiles
 
-_PLACES = {"pepper": "gateway-key-pepper", "previous-pepper": "gateway-previous-key-pepper"}
+_PYTHON = "/opt/tickwire/bin/python"
 _READY_S = "120"
 
 
@@ -64,23 +66,26 @@ class ComposeStack:
         words = ("docker", "compose", "--project-directory", str(self.repository), *arguments)
         return Command(words, self.environment)
 
+    @property
+    def key_file(self) -> Path:
+        """The file of the administrator's API key."""
+        return self.secrets.parent / "api-key"
+
     def secret(self, name: str) -> str:
         """Return a secret, or an empty text when there is none."""
-        file = self._file(name)
-        return file.read_text(encoding="utf-8").strip() if file.exists() else ""
+        return self._files.read(name)
 
     def put(self, name: str, text: str) -> None:
         """Store a secret, and rewrite the files of the containers that use it."""
-        file = self._file(name)
-        draft = file.with_name(f".{file.name}.new")
-        draft.touch(mode=0o600)
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(file)
-        make_secrets.make(self.secrets, self._file("api-key"), {})
+        self._files.write(name, text)
 
     def changed_at(self, name: str) -> float:
         """Return when a secret was last written, in seconds since 1970."""
-        return self._file(name).stat().st_mtime
+        return self._files.changed_at(name)
+
+    def ask(self, path: str, *, key: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
+        """Return status and JSON of the gateway's answer to a GET, or to a POST with `body`."""
+        return request(f"{self.gateway_url}{path}", key=key, body=body)
 
     def restart(self, service: str) -> None:
         """Restart the containers of a service gracefully, and return when they are ready again."""
@@ -106,9 +111,13 @@ class ComposeStack:
         """Return a command that calls `rabbitmqctl` inside the broker's container."""
         return self.compose("exec", "-T", "rabbitmq", "rabbitmqctl", *arguments)
 
+    def gateway_program(self, *words: str) -> Command:
+        """Return a command that runs Python with the gateway's settings, inside its container."""
+        return self.compose("exec", "-T", "gateway", _PYTHON, *words)
+
     def python(self, source: str) -> Command:
         """Return a command that runs Python in a container of the gateway's image on the internal network."""
-        entry = ("--entrypoint", "/opt/tickwire/bin/python")
+        entry = ("--entrypoint", _PYTHON)
         return self.compose("run", "--rm", "-T", "--no-deps", *entry, "gateway", "-c", source)
 
     @contextmanager
@@ -132,13 +141,9 @@ class ComposeStack:
     def _has(self, name: str) -> bool:
         return bool(self.compose("ps", "--all", "--quiet", name).attempt().stdout.strip())
 
-    def _file(self, name: str) -> Path:
-        if name == "api-key":
-            return self.secrets.parent / "api-key"
-        kind, _, role = name.partition("-")
-        if kind in ("postgres", "rabbitmq"):
-            return self.secrets / f"{kind}-password-{role}"
-        return self.secrets / _PLACES.get(name, name)
+    @property
+    def _files(self) -> SecretFiles:
+        return SecretFiles(self.secrets, self.key_file)
 
 
 def has_containers(repository: Path) -> bool:

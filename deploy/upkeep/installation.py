@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from upkeep.commands import Command, Session
 
@@ -42,6 +42,10 @@ class Installation(Protocol):
     def is_running(self) -> bool:
         """Whether its services run."""
 
+    @property
+    def key_file(self) -> Path:
+        """The file of the administrator's API key."""
+
     def secret(self, name: str) -> str:
         """Return a secret, or an empty text when there is none."""
 
@@ -50,6 +54,9 @@ class Installation(Protocol):
 
     def changed_at(self, name: str) -> float:
         """Return when a secret was last written, in seconds since 1970."""
+
+    def ask(self, path: str, *, key: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
+        """Return status and JSON of the gateway's answer to a GET, or to a POST with `body`."""
 
     def restart(self, service: str) -> None:
         """Restart a service gracefully, and return when it is ready again."""
@@ -62,6 +69,9 @@ class Installation(Protocol):
 
     def rabbitmqctl(self, *arguments: str) -> Command:
         """Return a command that calls `rabbitmqctl`."""
+
+    def gateway_program(self, *words: str) -> Command:
+        """Return a command that runs Python with the gateway's settings."""
 
     def python(self, source: str) -> Command:
         """Return a command that runs Python where the broker and the services' packages are available."""

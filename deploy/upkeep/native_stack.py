@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from native import probes, runner, stack
 from native.directories import RunDirectory, write_private
@@ -22,7 +23,7 @@ from native.rabbitmq import ADMIN
 from native.services import SERVICES
 from native.settings import Settings
 from native.stack import Blueprint
-from upkeep.commands import Command
+from upkeep.commands import Command, request
 from upkeep.errors import UpkeepError
 
 _RESTART_S = 90.0
@@ -73,6 +74,11 @@ class NativeStack:
         """The broker's address, with the login of the administrator."""
         return self.blueprint.rabbitmq.url_of(ADMIN)
 
+    @property
+    def key_file(self) -> Path:
+        """The file of the administrator's API key."""
+        return self.run.api_key
+
     def secret(self, name: str) -> str:
         """Return a secret, or an empty text when there is none."""
         file = self._file(name)
@@ -92,6 +98,10 @@ class NativeStack:
     def changed_at(self, name: str) -> float:
         """Return when a secret was last written, in seconds since 1970."""
         return self._file(name).stat().st_mtime
+
+    def ask(self, path: str, *, key: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
+        """Return status and JSON of the gateway's answer to a GET, or to a POST with `body`."""
+        return request(f"{self.gateway_url}{path}", key=key, body=body)
 
     def restart(self, service: str) -> None:
         """Restart a service gracefully (the runner starts it again), and return when it is ready."""
@@ -124,6 +134,10 @@ class NativeStack:
         """Return a command that calls `rabbitmqctl`."""
         program, environment = self.blueprint.rabbitmq.control_program
         return Command((program, *arguments), environment)
+
+    def gateway_program(self, *words: str) -> Command:
+        """Return a command that runs Python with the gateway's settings."""
+        return Command((sys.executable, *words), self.settings()["gateway"])
 
     def python(self, source: str) -> Command:
         """Return a command that runs Python."""
@@ -167,7 +181,7 @@ class NativeStack:
 
     def _file(self, name: str) -> Path:
         places = {
-            "api-key": self.run.api_key,
+            "api-key": self.key_file,
             "pepper": self.run.secrets / "gateway-pepper",
             "previous-pepper": self.run.secrets / "gateway-previous-pepper",
         }

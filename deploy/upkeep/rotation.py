@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from upkeep.commands import request
-from upkeep.errors import UpkeepError
+from upkeep.errors import NOTHING_RUNS, UpkeepError
 from upkeep.installation import DATABASES, SERVICES, Installation, query
 
 Say = Callable[[str], None]
@@ -47,7 +46,7 @@ def rotate(
     `finish` ends the overlap in which the old one is valid, too; `now` allows that before its time.
     """
     if not installation.is_running:
-        raise UpkeepError("Nothing runs: start the stack first (`make run` or `make up`).")
+        raise UpkeepError(NOTHING_RUNS)
     if name == "api-key":
         _rotate_api_key(installation, say)
     elif name == "pepper":
@@ -73,8 +72,7 @@ def rotate(
 
 def _rotate_api_key(installation: Installation, say: Say) -> None:
     old = installation.secret("api-key")
-    url = f"{installation.gateway_url}/v1/api-keys/{old[8:24]}/rotate"
-    status, answer = request(url, key=old, body={"overlap_s": 0})
+    status, answer = installation.ask(f"/v1/api-keys/{old[8:24]}/rotate", key=old, body={"overlap_s": 0})
     if status != 200:
         raise UpkeepError(
             f"The gateway does not rotate the bootstrap key (HTTP {status}: {answer.get('detail', answer)}). "
@@ -228,7 +226,7 @@ def _may_log_in(installation: Installation, kind: str, user: str, password: str)
 def _key_status(installation: Installation, key: str) -> int:
     deadline = time.monotonic() + _FORGOTTEN_S
     while True:
-        status, _ = request(f"{installation.gateway_url}/v1/me", key=key)
+        status, _ = installation.ask("/v1/me", key=key)
         if status in (200, 401) or time.monotonic() > deadline:
             return status
         time.sleep(0.2)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from upkeep.errors import UpkeepError
+from upkeep.errors import NOTHING_RUNS, UpkeepError
 from upkeep.installation import DATABASES, query
 from upkeep.native_stack import NativeStack
 
@@ -16,7 +16,7 @@ _BACKUP_S = 24 * 3600
 def check(installation: NativeStack, repository: Path) -> tuple[list[str], list[str]]:
     """Return notes to read before an upgrade, and the problems that prevent it now."""
     if not installation.is_running:
-        raise UpkeepError("Nothing runs: start the stack first (`make run` or `make up`).")
+        raise UpkeepError(NOTHING_RUNS)
     notes, problems = [], []
     for service, database in DATABASES.items():
         here = dict.fromkeys(migrations(repository, database))

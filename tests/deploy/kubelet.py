@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +92,8 @@ class Node:
         self._asking = ThreadPoolExecutor(16)
         self._closing = threading.Event()
         self._watches: list[threading.Thread] = []
+        self._work = ThreadPoolExecutor(8)
+        self._under_way: dict[str, Future[Any]] = {}
         self._count = 0
         self.pods: list[Pod] = []
 
@@ -113,12 +115,19 @@ class Node:
             self._engine.docker("rm", "--force", *ids)
         self._engine.docker("network", "rm", self._network)
         self._exits.close()
+        self._work.shutdown()
         self._asking.shutdown()
         self._probing.close()
 
     def of(self, owner: str) -> list[Pod]:
         """Return the pods of a workload, those included that are leaving."""
         return [pod for pod in self.pods if pod.owner == owner]
+
+    def workload(self, deployment: str) -> Manifest:
+        """Return a Deployment with the number of pods that it has now."""
+        found = kind(self._manifests, "Deployment")[deployment]
+        staying = [pod for pod in self.of(deployment) if not pod.leaving]
+        return {**found, "spec": {**found["spec"], "replicas": len(staying)}}
 
     def endpoints(self, service: str, port: str) -> list[str]:
         """Return the addresses, `host:port`, that the Service leads to now: pods that are ready and stay."""
@@ -147,8 +156,8 @@ class Node:
         owner = workload["metadata"]["name"]
         self._count += 1
         # The pods of a StatefulSet keep their names, and with them their data.
-        stable = workload["kind"] == "StatefulSet"
-        name = f"{owner}-0" if stable else f"{owner}-{self._count}"
+        names = {"StatefulSet": f"{owner}-0", "Pod": owner}
+        name = names.get(workload["kind"], f"{owner}-{self._count}")
         pod = Pod(self._count, name, owner, workload["spec"]["template"])
         self.pods.append(pod)
         self._run(pod, workload)
@@ -179,6 +188,33 @@ class Node:
             codes.append(self.delete(old))
         return codes
 
+    def apply(self, secrets: list[Manifest]) -> None:
+        """Change Secrets; pods that are there see it in their files, as a node sees to in time."""
+        self._volumes.change(kind(secrets, "Secret"), self.pods)
+
+    def restart(self, deployment: str) -> None:
+        """Begin to replace the pods of a Deployment; `finish` waits for the end."""
+        self._under_way[deployment] = self._work.submit(self.roll, deployment)
+
+    def scale(self, deployment: str, replicas: int) -> None:
+        """Begin to add or to delete pods of a Deployment."""
+        workload = kind(self._manifests, "Deployment")[deployment]
+        there = self.of(deployment)
+        for pod in there[replicas:]:
+            pod.leaving = True
+            self._work.submit(self.delete, pod)
+        for _ in range(replicas - len(there)):
+            self.add(workload)
+
+    def finish(self, deployment: str, *, timeout_s: float) -> None:
+        """Wait until a roll-out is over and all pods of the workload are ready."""
+        if (roll := self._under_way.pop(deployment, None)) is not None:
+            roll.result(timeout=timeout_s)
+        until(
+            lambda: True if all(pod.ready for pod in self.of(deployment)) else None,
+            timeout_s=timeout_s,
+        )
+
     def replace(self, pod: Pod) -> Pod:
         """Delete the pod of a StatefulSet; its next one has the same name and data."""
         (workload,) = (found for found in self._manifests if _named(found, "StatefulSet", pod.owner))
@@ -189,7 +225,8 @@ class Node:
         services = kind(self._manifests, "Service").items()
         labels = pod.template["metadata"]["labels"].items()
         names = [name for name, found in services if found["spec"].get("selector", {}).items() <= labels]
-        command = ["run", "--detach", "--network", self._network, "--hostname", pod.name]
+        # A node asks by the probes of the manifest; it does not know the image's own check.
+        command = ["run", "--detach", "--no-healthcheck", "--network", self._network, "--hostname", pod.name]
         command += [word for name in names for word in ("--network-alias", name)]
         command += _limits(pod)
         found = variables(self._manifests, pod.main)
@@ -297,6 +334,14 @@ class Volumes:
                 _make_folder(source, pod)
             yield source, mount["mountPath"], mount.get("readOnly", False)
 
+    def change(self, secrets: Mapping[str, Manifest], pods: Iterable[Pod]) -> None:
+        """Replace Secrets, and the files that pods have of them."""
+        self._secrets = {**self._secrets, **secrets}
+        for pod in pods:
+            for volume in pod.spec.get("volumes", []):
+                if volume.get("secret", {}).get("secretName") in secrets:
+                    self._fill(pod, volume)
+
     def _claim(self, pod: Pod, name: str) -> Path:
         folder = self._folder / "claims" / f"{name}-{pod.name}"
         if not folder.exists():
@@ -305,16 +350,21 @@ class Volumes:
 
     def _make(self, pod: Pod, volume: Manifest) -> Path:
         # A container that is started again finds what its predecessor left.
-        folder = self._folder / str(pod.number) / str(volume["name"])
-        if folder.exists():
-            return folder
-        _make_folder(folder, pod)
+        folder = self._place(pod, volume)
+        if not folder.exists():
+            _make_folder(folder, pod)
+            self._fill(pod, volume)
+        return folder
+
+    def _fill(self, pod: Pod, volume: Manifest) -> None:
         for name, (content, mode) in self._files(volume).items():
-            file = folder / name
+            file = self._place(pod, volume) / name
             file.write_bytes(content)
             file.chmod(mode)
             os.chown(file, 0, _group(pod))
-        return folder
+
+    def _place(self, pod: Pod, volume: Manifest) -> Path:
+        return self._folder / str(pod.number) / str(volume["name"])
 
     def _files(self, volume: Mapping[str, Any]) -> dict[str, tuple[bytes, int]]:
         if "emptyDir" in volume:

@@ -58,6 +58,7 @@ def test_every_combination_of_components_builds_and_is_valid(k8s: Path) -> None:
         ("local", ("ingress",)),
         ("production", ("ingress",)),
         ("production", ("backup",)),
+        ("production", ("backup", "recovery")),
         ("production", ("http-requests",)),
         ("external", ("gateway-api",)),
         ("external", ("ingress",)),
@@ -68,6 +69,27 @@ def test_an_overlay_can_include_more_components(k8s: Path, overlay: str, compone
     for manifest in found:
         manifests.check(manifest)
     assert_nothing_is_missing(found)
+
+
+def test_a_recovered_database_cluster_reads_the_archive_of_the_lost_one_and_writes_another(k8s: Path) -> None:
+    found = manifests.combine(k8s, ("backup", "recovery"), on="overlays/production")
+    spec = kind(found, "Cluster")["postgres"]["spec"]
+    (lost,) = spec["externalClusters"]
+    (archiver,) = spec["plugins"]
+    store = kind(found, "ObjectStore")["backups"]["metadata"]["name"]
+    assert lost["plugin"]["parameters"] == {"barmanObjectName": store, "serverName": "postgres"}
+    assert spec["bootstrap"]["recovery"]["source"] == lost["name"]
+    # An archive that is not empty would be refused.
+    assert archiver["parameters"] == {"barmanObjectName": store, "serverName": "postgres-2"}
+    assert archiver["isWALArchiver"]
+
+
+def test_a_backup_by_hand_is_made_as_the_scheduled_ones_are(k8s: Path) -> None:
+    by_hand = yaml.safe_load((k8s / "components/backup/now.yaml").read_text())
+    manifests.check(by_hand)
+    found = manifests.combine(k8s, ("backup",), on="overlays/production")
+    scheduled = kind(found, "ScheduledBackup")["nightly"]["spec"]
+    assert by_hand["spec"] == {name: scheduled[name] for name in by_hand["spec"]}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -23,6 +23,8 @@ from deploy.engine import Engine
 from deploy.kubelet import Node, Pod, node
 from deploy.manifests import Manifest, kind
 from support import pasted
+from upkeep import backups, kubernetes_stack, rotation
+from upkeep.kubernetes_stack import KubernetesStack
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(480)]
 
@@ -38,7 +40,12 @@ class Pods:
     node: Node
     manifests: list[Manifest]
     engine: Engine
-    key: str
+    folder: Path
+
+    @property
+    def key(self) -> str:
+        """The administrator's key, as it was last mounted."""
+        return (self.folder / "k8s/overlays/local/secrets/gateway/api-key").read_text()
 
     def api(self) -> httpx.Client:
         """Return a client of one gateway that is an endpoint now."""
@@ -73,10 +80,9 @@ def pods(engine: Engine) -> Iterator[Pods]:
             f"localhost/tickwire/{service}:0.1.0": f"localhost/tickwire/{service}:{tag}"
             for service in SERVICES
         }
-        key = (folder / "k8s/overlays/local/secrets/api-key").read_text()
         with node(own, local, folder / "volumes", images=images, hurry=HURRY) as running:
             running.wait(timeout_s=180)
-            yield Pods(running, local, own, key)
+            yield Pods(running, local, own, folder)
     own.docker("rmi", "--force", *images.values())
 
 
@@ -118,17 +124,75 @@ def test_the_lines_of_the_readme_run_as_they_are_pasted(pods: Pods, tmp_path: Pa
 
 
 def test_the_upgrade_check_of_pods_counts_pending_migrations(pods: Pods) -> None:
-    with kubectl.on_path(pods.node, pods.engine.environment) as environment:
+    with kubectl.on_path(pods.node, pods.engine) as environment:
         code, said = told.call("upgrade-check", "kubernetes", environment=environment)
     assert said.count(" 0 pending\n") == 4, said
     assert (code, said.splitlines()[-1]) == (0, "Go ahead: docs/guides/upgrade.md")
 
 
 def test_a_support_bundle_of_pods_contains_diagnostics_and_no_secret(pods: Pods, tmp_path: Path) -> None:
-    with kubectl.on_path(pods.node, pods.engine.environment) as environment:
+    with kubectl.on_path(pods.node, pods.engine) as environment:
         texts = told.bundle("kubernetes", tmp_path, environment=environment)
     told.check_helps(texts)
     assert pods.key not in "".join(texts.values())
+
+
+@pytest.fixture
+def upkeep(pods: Pods) -> Iterator[KubernetesStack]:
+    overlay = pods.folder / "k8s/overlays/local"
+    with kubectl.on_path(pods.node, pods.engine) as environment:
+        yield kubernetes_stack.at(REPOSITORY, {**environment, "KUBE_OVERLAY": str(overlay)})
+
+
+def test_a_login_of_pods_is_rotated_in_server_secret_and_pod(pods: Pods, upkeep: KubernetesStack) -> None:
+    old, before = upkeep.secret("rabbitmq-email"), {pod.name for pod in pods.node.pods}
+    rotation.rotate(upkeep, "rabbitmq-email", new=None, finish=False, say=print)
+    assert may_log_in(upkeep, "rabbitmq-email", upkeep.secret("rabbitmq-email"))
+    assert not may_log_in(upkeep, "rabbitmq-email", old)
+    assert {pod.owner for pod in pods.node.pods if pod.name not in before} == {"email"}
+    with pods.api() as api:
+        assert ended(api, accepted(api, "/v1/emails", letter("rotated")))["status"] == "delivered"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_every_secret_of_pods_is_rotated_under_load_and_no_mail_is_lost(
+    pods: Pods, upkeep: KubernetesStack
+) -> None:
+    names = set(rotation.names(upkeep)) - {"postgres", "rabbitmq"}
+    old = {name: upkeep.secret(name) for name in names}
+    rotation.rotate(upkeep, "api-key", new=None, finish=False, say=print)
+    with pods.api() as api:
+        api.headers["authorization"] = f"Bearer {old['api-key']}"
+        assert api.get("/v1/me").status_code == 401
+    with Load(pods) as load:
+        for name in ("pepper", "email-secrets-key", "smtp-password", "postgres", "rabbitmq"):
+            rotation.rotate(upkeep, name, new="of the relay", finish=False, say=print)
+        rotation.rotate(upkeep, "pepper", new=None, finish=True, say=print)
+    assert {name for name in names if upkeep.secret(name) == old[name]} == set()
+    logins = [name for name in names if name.startswith(("postgres-", "rabbitmq-"))]
+    assert [name for name in logins if may_log_in(upkeep, name, old[name])] == []
+    assert [name for name in logins if not may_log_in(upkeep, name, upkeep.secret(name))] == []
+    assert len(load.paths) > 20
+    with pods.api() as api:
+        assert {ended(api, path)["status"] for path in load.paths} == {"delivered"}
+    arrived = [subject for subject in pods.subjects() if subject.startswith(load.mark)]
+    assert set(load.subjects) <= set(arrived)
+
+
+@pytest.mark.long
+def test_a_restored_backup_of_pods_has_what_was_accepted_before_it(
+    pods: Pods, upkeep: KubernetesStack, tmp_path: Path
+) -> None:
+    with pods.api() as api:
+        before = accepted(api, "/v1/emails", letter("backed up"))
+        file = backups.back_up(upkeep, tmp_path, passphrase=None, keep=2, say=print)
+        later = accepted(api, "/v1/emails", letter("later"))
+        assert ended(api, later)["status"] == "delivered"
+    backups.restore(upkeep, file, passphrase=None, say=print)
+    with pods.api() as api:
+        assert ended(api, before)["status"] == "delivered"
+        assert api.get(later).status_code == 404
 
 
 def test_a_rolled_out_release_fails_no_request_and_loses_no_mail(pods: Pods) -> None:
@@ -222,3 +286,11 @@ def ended(api: httpx.Client, path: str) -> dict[str, Any]:
         return found if found["status"] in ("delivered", "failed", "completed", "cancelled") else None
 
     return until(look, timeout_s=120)
+
+
+def may_log_in(upkeep: KubernetesStack, name: str, password: str) -> bool:
+    """Return whether the server itself accepts a password, `postgres-<role>` or `rabbitmq-<user>`."""
+    kind, _, user = name.partition("-")
+    if kind == "postgres":
+        return upkeep.login(user, password).attempt().returncode == 0
+    return upkeep.rabbitmqctl("authenticate_user", user).attempt(password + "\n").returncode == 0

@@ -21,8 +21,8 @@ DEPLOY = str(Path(__file__).resolve().parents[3] / "deploy")
 async def keys_reset(running: Stack, *arguments: str) -> tuple[int | None, str]:
     ports = {VARIABLES[name]: str(number) for name, number in running.ports.numbered().items()}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "native", "--run-dir", str(running.blueprint.run.root), "keys-reset"),
-        *arguments,
+        *(sys.executable, "-m", "upkeep", "--way", "native"),
+        *("--run-dir", str(running.blueprint.run.root), "keys-reset", *arguments),
         env=os.environ | ports | {"PYTHONPATH": DEPLOY},
         stdout=PIPE,
         stderr=STDOUT,
@@ -40,7 +40,7 @@ async def test_a_new_key_takes_the_place_of_one_that_does_not_work(tmp_path: Pat
     async with stack.start(tmp_path / ".run", **servers) as running:  # type: ignore[arg-type]
         lost = running.api_key
         code, output = await keys_reset(running)
-        assert (code, "start the stack with `make run` first" in output) == (1, True)
+        assert (code, "start the stack first (`make run`" in output) == (1, True)
         with runner.ownership(running.blueprint.run):
             connection = await asyncpg.connect(running.postgres.dsn("gateway"))
             await connection.execute("UPDATE api_keys SET revoked_at = now()")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-OF_THE_NATIVE_RUN = ("stop", "status", "footprint", "demo", "keys-reset", "reset")
-OF_EVERY_WAY = ("login", "rotate", "backup", "restore")
+OF_THE_NATIVE_RUN = ("stop", "status", "footprint", "demo", "reset")
+OF_EVERY_WAY = ("login", "keys-reset", "rotate", "backup", "restore")
 INSIDE_CONTAINERS = ("support-bundle", "upgrade-check")
 SETUP = """\
 #!/bin/sh
@@ -62,6 +62,11 @@ def test_a_command_for_containers_says_in_one_line_that_there_are_none(
 @pytest.mark.parametrize("target", OF_EVERY_WAY)
 def test_beside_containers_a_command_installs_packages_and_no_servers(tmp_path: Path, target: str) -> None:
     assert make(tmp_path, target, containers="0123abcd") == (0, ["setup --packages"])
+
+
+@pytest.mark.parametrize("target", OF_EVERY_WAY)
+def test_a_command_for_a_cluster_installs_packages_and_no_servers(tmp_path: Path, target: str) -> None:
+    assert make(tmp_path, target, "WAY=kubernetes", docker_code=1) == (0, ["setup --packages"])
 
 
 def test_the_tour_of_a_stack_that_is_named_installs_its_packages(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """`python -m gateway.identity.reset`: a new key for an administrator, created on the host.
 
 Use it when no administrator's key is left: it needs the gateway's settings (database and pepper), but no key.
-It prints the new key as the last line. Natively: `make keys-reset`; in containers: `docker compose exec
-gateway python -m gateway.identity.reset`, or the same with `kubectl exec`.
+It prints the new key as the last line. `make keys-reset` also puts it into the key file; without `make`, use
+`docker compose exec gateway python -m gateway.identity.reset`, or the same with `kubectl exec`.
 """
 
 from __future__ import annotations
