@@ -72,6 +72,7 @@ async def test_an_attachment_in_base64_goes_with_the_command_as_it_was_given(wor
     (command, _) = world.sent[0]
     [attached] = command.attachments
     assert attached.model_dump(exclude_none=True) == file
+    assert OPERATION.payload is not None
     with pytest.raises(ValidationError, match="content"):
         OPERATION.payload.model_validate(
             {"to": ["ann@example.org"], "text": "hi", "attachments": [{**file, "content": "no base64!"}]}
