@@ -75,7 +75,8 @@ test: lint ## Check and test everything (narrow the tests: make test ARGS="tests
 test-long: ## Everything that `make test` leaves out because it takes minutes: the whole fault table, long drills
 	@$(SETUP) --test
 	FAULTS_LONG=1 $(PYTHON) -m pytest -o faulthandler_timeout=0 tests/faults tests/integration/native \
-		tests/integration/batch_processor/test_life_cycle.py tests/deploy/test_compose_recovery.py $(ARGS)
+		tests/integration/batch_processor/test_life_cycle.py tests/deploy/test_compose_recovery.py \
+		tests/deploy/test_pods.py $(ARGS)
 
 lint: ## Check style, types and the imports between packages
 	@$(SETUP) --test
