@@ -21,7 +21,7 @@ from emailer.domains.lookups import DnsLookups, read_servers
 from emailer.domains.records import RecordSettings
 from emailer.domains.senders import Senders
 from emailer.guard import RecipientGuard
-from emailer.retention import Retention, keep_counting, keep_removing
+from emailer.retention import keep_counting, keep_removing
 from emailer.retention_answers import RetentionAnswers
 from emailer.sending import outcomes, own_rules, relays
 from emailer.sending.attempts import Patience
@@ -46,13 +46,7 @@ class Resources:
 
     def __init__(self, settings: EmailSettings) -> None:
         self._grace_s = settings.shutdown_grace_s
-        self._retention = Retention(
-            settings.content_days,
-            settings.record_days,
-            settings.suppression_days,
-            settings.most_content_days,
-            settings.most_record_days,
-        )
+        self._retention = settings.retention
         self._suppression = SuppressionTerms(
             days=settings.suppression_days, most_of_owner=settings.most_suppressions
         )

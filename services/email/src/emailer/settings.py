@@ -14,6 +14,7 @@ from emailer.domains.keys import KeySafe
 from emailer.domains.lookups import read_servers
 from emailer.domains.progress import CheckSchedule
 from emailer.guard import RecipientGuard
+from emailer.retention import Retention
 from emailer.sending import hosts, own_rules
 from emailer.sending.domain_limits import DomainLimits
 
@@ -296,6 +297,17 @@ class EmailSettings(Settings):
         previous = self.previous_secrets_key
         return KeySafe(
             self.secrets_key.get_secret_value(), None if previous is None else previous.get_secret_value()
+        )
+
+    @property
+    def retention(self) -> Retention:
+        """For how long the mails of an owner are kept by default and at most."""
+        return Retention(
+            self.content_days,
+            self.record_days,
+            self.suppression_days,
+            self.most_content_days,
+            self.most_record_days,
         )
 
     @property
