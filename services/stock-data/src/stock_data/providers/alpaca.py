@@ -74,7 +74,7 @@ class AlpacaProvider:
                 raise UnknownSymbol(query.symbol) from error
             raise
         # In a thread: converting thousands of bars would block the event loop for too long.
-        data, repeated = await asyncio.to_thread(_days, found)
+        data, repeated = await asyncio.to_thread(_days, found, query)
         return BarsPage(data=data, has_more=has_more, as_of=datetime.now(UTC), repeated=repeated)
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:  # noqa: ARG002
@@ -158,11 +158,13 @@ class AlpacaProvider:
         raise BadData("Alpaca's pages of bars do not end.")
 
 
-def _days(found: Sequence[AlpacaBar]) -> tuple[list[Bar], list[datetime]]:
+def _days(found: Sequence[AlpacaBar], query: BarsQuery) -> tuple[list[Bar], list[datetime]]:
     """Return the bars as this service represents them, and the days whose prices repeat the day before."""
     days = [sessions.day_of(bar.t) for bar in found]
     if any(later <= earlier for earlier, later in itertools.pairwise(days)):
         raise BadData("Alpaca's bars are not in the order of their days.")
+    if days and not query.start <= days[0] <= days[-1] <= query.end:
+        raise BadData(f"Alpaca answers with bars from {days[0]} to {days[-1]}, beyond the requested days.")
     data: list[Bar] = []
     repeated: list[datetime] = []
     for before, bar, day in zip((None, *found), found, days, strict=False):
