@@ -231,6 +231,9 @@ class HttpConnection(asyncio.Protocol):
                 self._schedule_turn()
             return is_complete
         if self._exchange is not None or self._is_closing or self._websocket is not None:
+            if not self._is_closing:
+                # Requests behind the one that is being answered wait as the bytes of heads.
+                self._hold_head(len(self._reader.buffer))
             return False
         head = self._reader.read_head()
         if head is None:

@@ -28,7 +28,8 @@ UNREAD_BYTES = 64 * 1024
 # Unsent bytes of an answer that the system may buffer, where it would buffer megabytes: what is left in this
 # process shows a client that does not read.
 UNSENT_BYTES = 64 * 1024
-# Bytes of all heads that have begun and not ended; a head of usual size is always accepted.
+# Bytes of all heads that have begun and not ended, and of requests that wait for the answer before theirs.
+# A head of usual size is always accepted.
 UNFINISHED_HEADS_BYTES = 16 * 1024 * 1024
 USUAL_HEAD_BYTES = 8 * 1024
 # Bytes that a client may still send after its answer before the connection is reset: one that does not read
