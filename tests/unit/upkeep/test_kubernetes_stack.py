@@ -1,0 +1,46 @@
+"""Which cluster the commands may change, with a stand-in for kubectl."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from upkeep import kubernetes_stack
+from upkeep.errors import UpkeepError
+
+
+def environment(folder: Path, said: str) -> dict[str, str]:
+    """Return an environment in which kubectl prints `said`, whatever it is asked."""
+    program = folder / "kubectl"
+    program.write_text(f"#!/bin/sh\necho '{said}'\n")
+    program.chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def keys(repository: Path, *, mounted: str, usual: str) -> None:
+    """Store the key that pods have, and the one in `.run`, which may be that of another stack."""
+    for place, key in (("k8s/overlays/local/secrets/gateway", mounted), (".run", usual)):
+        (repository / place).mkdir(parents=True)
+        (repository / place / "api-key").write_text(key)
+
+
+def test_a_cluster_whose_servers_operators_run_is_not_changed(tmp_path: Path) -> None:
+    with pytest.raises(UpkeepError, match=r"k8s/README\.md says what to do"):
+        kubernetes_stack.at(tmp_path, environment(tmp_path, ""))
+
+
+def test_a_checkout_without_the_files_of_the_secrets_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UpkeepError, match="run this in the checkout"):
+        kubernetes_stack.at(tmp_path, environment(tmp_path, "statefulset.apps/postgres"))
+
+
+@pytest.mark.parametrize(
+    ("usual", "place"), [("ours", ".run/api-key"), ("other", "k8s/overlays/local/secrets/gateway/api-key")]
+)
+def test_the_key_file_is_the_one_with_the_key_of_the_pods(tmp_path: Path, usual: str, place: str) -> None:
+    keys(tmp_path, mounted="ours", usual=usual)
+    stack = kubernetes_stack.at(tmp_path, environment(tmp_path, "statefulset.apps/postgres"))
+    assert stack.key_file == tmp_path / place
+    assert stack.secret("api-key") == "ours"
