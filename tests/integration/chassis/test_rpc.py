@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 
 from chassis import shares
 from chassis.broker import answering
+from chassis.broker import rpc as asking
 from chassis.broker.answering import RpcServer
 from chassis.broker.breaker import Breaker
 from chassis.broker.coalescing import Coalescer
@@ -198,8 +199,9 @@ async def test_one_owner_cannot_have_all_the_requests_that_may_wait_for_a_servic
 
 
 async def test_a_service_that_never_answers_is_asked_by_a_probe_only_until_it_does(
-    asker: Any, bench: Bench
+    asker: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(asking, "LEAST_WAIT_S", 0.2)
     asked: list[str] = []
     is_mended = asyncio.Event()
 
@@ -235,6 +237,28 @@ async def test_a_service_that_never_answers_is_asked_by_a_probe_only_until_it_do
     await until(is_let_through)
     assert asked[before:] == ["probe"]
     assert is_told_open() == 0
+
+
+async def test_requests_without_time_do_not_make_a_service_unavailable_for_others(
+    asker: Any, answerer: Any
+) -> None:
+    rpc = asker.messaging.rpc
+    hurried = [rpc.ask(SearchSymbols(q="slow"), Deadline.after(0.05)) for _ in range(20)]
+    errors = await asyncio.gather(*hurried, return_exceptions=True)
+    assert {type(error) for error in errors} <= {DeadlineExceeded, RemoteFailure}
+    assert await rpc.ask(SearchSymbols(q="another's"), Deadline.after(5))
+
+
+async def test_a_service_that_answers_others_is_available_while_an_owners_requests_are_late(
+    asker: Any, answerer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "LEAST_WAIT_S", 0.2)
+    rpc = asker.messaging.rpc
+    late = [asyncio.create_task(rpc.ask(SearchSymbols(q="slow"), Deadline.after(0.5))) for _ in range(20)]
+    await until(lambda: len(rpc._pending) == 20)
+    assert await rpc.ask(SearchSymbols(q="another's"), Deadline.after(5))
+    await asyncio.gather(*late, return_exceptions=True)
+    assert await rpc.ask(SearchSymbols(q="another's"), Deadline.after(5))
 
 
 def test_an_open_breaker_lets_one_probe_through_per_pause() -> None:

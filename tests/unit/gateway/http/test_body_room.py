@@ -38,11 +38,22 @@ async def settled(*holders: Holder) -> list[bool]:
 async def test_an_owner_has_its_share_and_the_rest_is_there_for_others() -> None:
     room = ByteRoom("large bodies", most=100, of_owner=30)
     mine = [Holder(room, "1", 10) for _ in range(5)]
-    theirs = Holder(room, "2", 30)
+    theirs = Holder(room, "2", 20)
     assert await settled(*mine, theirs) == [True, True, True, False, False, True]
     await mine[0].end()
     assert await settled(*mine[1:]) == [True, True, True, False]
     for holder in (*mine[1:], theirs):
+        await holder.end()
+
+
+async def test_owners_that_hold_all_they_get_leave_room_for_the_next_one() -> None:
+    room = ByteRoom("large bodies", most=100, of_owner=30)
+    greedy = [Holder(room, owner, 5) for owner in "1234" for _ in range(6)]
+    held = await settled(*greedy)
+    assert [sum(held[start : start + 6]) for start in range(0, 24, 6)] == [6, 5, 3, 1]
+    fifth, sixth = Holder(room, "5", 20), Holder(room, "6", 5)
+    assert await settled(fifth, sixth) == [True, True]
+    for holder in (*greedy, fifth, sixth):
         await holder.end()
 
 

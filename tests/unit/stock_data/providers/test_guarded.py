@@ -10,6 +10,7 @@ import structlog
 from chassis import metrics
 from chassis.deadlines import Deadline
 from stock_data.errors import AuthFailed, NotOffered, QuotaExceeded, UnknownSymbol, UpstreamDown
+from stock_data.providers import guarded as guarding
 from stock_data.providers.circuit import Circuit
 from stock_data.providers.guarded import Guarded
 from stock_data.providers.provider import BarsQuery
@@ -51,13 +52,24 @@ async def test_a_call_waits_no_longer_than_the_deadline() -> None:
         await Guarded(Scripted("guarded", hangs=True)).bars(QUERY, Deadline.after(0.02))
 
 
-async def test_slowness_opens_the_circuit_too() -> None:
+async def test_slowness_opens_the_circuit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarding, "LEAST_TIME_S", 0.01)
     provider = Scripted("guarded", hangs=True)
     guarded = Guarded(provider, circuit=Circuit(threshold=2))
     for _ in range(3):
         with pytest.raises(UpstreamDown):
             await guarded.bars(QUERY, Deadline.after(0.02))
     assert provider.asked == 2
+
+
+async def test_callers_without_time_do_not_open_the_circuit_for_others() -> None:
+    provider = Scripted("guarded", hangs=True)
+    guarded = Guarded(provider, circuit=Circuit(threshold=2))
+    for _ in range(3):
+        with pytest.raises(UpstreamDown):
+            await guarded.bars(QUERY, Deadline.after(0.02))
+    provider.hangs = False
+    assert (await guarded.bars(QUERY, soon())).data == []
 
 
 async def test_a_caller_that_gives_up_is_no_failure_of_the_provider() -> None:

@@ -40,6 +40,8 @@ MOST_IN_FLIGHT = 512
 # times what it leaves free an owner may have.
 FEW = 128
 WEIGHT = 3
+# A call that was given less says nothing about the service: its caller was in a hurry.
+LEAST_WAIT_S = 1.0
 
 
 @dataclass
@@ -48,6 +50,7 @@ class _Target:
 
     service: str
     in_flight: int = 0
+    answered_at: float = 0.0
     of_owner: Counter[str] = field(default_factory=Counter)
     breaker: Breaker = field(default_factory=Breaker)
 
@@ -75,15 +78,22 @@ class _Target:
         self.of_owner[share] += 1
         metrics.RPC_IN_FLIGHT.labels(self.service).set(self.in_flight)
 
-    def finish(self, share: str, outcome: str) -> None:
-        """Count a call that ends; only a call without an answer in time is a failure of the service."""
+    def finish(self, share: str, outcome: str, *, began_at: float, given_s: float) -> None:
+        """Count a call that ends.
+
+        A call without an answer in time is a failure of the service only if it was given a while, in which
+        the service answered no other call either. Else an owner whose requests wait for each other, or that
+        allows them no time, would make the service unavailable for others.
+        """
         self.in_flight -= 1
         self.of_owner[share] -= 1
         if not self.of_owner[share]:
             del self.of_owner[share]
         if outcome == DeadlineExceeded.code:
-            self.breaker.failed()
+            if given_s >= LEAST_WAIT_S and self.answered_at < began_at:
+                self.breaker.failed()
         elif outcome != "cancelled":
+            self.answered_at = time.perf_counter()
             self.breaker.succeeded()
         metrics.RPC_BREAKER_OPEN.labels(self.service).set(self.breaker.is_open)
         metrics.RPC_IN_FLIGHT.labels(self.service).set(self.in_flight)
@@ -163,7 +173,7 @@ class RpcClient:
         target = self._targets.setdefault(service, _Target(service))
         share = shares.current.get()
         target.begin(share, self._max_in_flight)
-        started = time.perf_counter()
+        started, given_s = time.perf_counter(), deadline.remaining_s()
         outcome = "cancelled"
         try:
             with spans.span(f"ask {message_type}", "client", {"tickwire.service": service}):
@@ -174,7 +184,7 @@ class RpcClient:
             outcome = error.code
             raise
         finally:
-            target.finish(share, outcome)
+            target.finish(share, outcome, began_at=started, given_s=given_s)
             metrics.RPC_CALLS.labels(service, message_type, outcome).inc()
             histogram = metrics.RPC_CALL_SECONDS.labels(service, message_type)
             histogram.observe(time.perf_counter() - started, exemplars.of_trace(tracing.current()))

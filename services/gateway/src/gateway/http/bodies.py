@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+from chassis import shares
 from chassis.errors import Overloaded, PayloadTooLarge, ServiceError, TooManyAtOnce
 
 Message = MutableMapping[str, Any]
@@ -23,6 +24,8 @@ _BUFFERED_BYTES = 1 << 20
 
 class ByteRoom:
     """A limit on the bytes of `what` (a plural noun) that are held at once, in total and per owner.
+
+    Owners that hold some leave room for those that hold none (`shares.has_room`).
 
     The body of a request reserves its room before it is read: two half-read bodies could wait for each other.
     """
@@ -63,8 +66,8 @@ class ByteRoom:
     def _refusal(self, owner_id: str, size: int) -> ServiceError:
         if self._is_over_share(owner_id, size):
             return TooManyAtOnce(
-                f"The {self._what} of your requests may have {self._of_owner} bytes together; wait until "
-                "some of them have ended.",
+                f"The {self._what} of your requests may have {self._of_owner} bytes together, and fewer while"
+                " those of others need room; wait until some of them have ended.",
                 retry_after_s=1,
             )
         return Overloaded(
@@ -75,11 +78,14 @@ class ByteRoom:
     def _is_over_share(self, owner_id: str, size: int) -> bool:
         # A body larger than the share is admitted if it is the owner's only one.
         own = self._taken[owner_id]
-        return own > 0 and own + size > self._of_owner
+        if not own:
+            return False
+        held = self._taken.total() + size
+        return own + size > self._of_owner or not shares.has_room(own + size - 1, held=held, most=self._most)
 
     def _take(self, owner_id: str, size: int) -> bool:
         total = self._taken.total()
-        if self._is_over_share(owner_id, size) or (total and total + size > self._most):
+        if (total and total + size > self._most) or self._is_over_share(owner_id, size):
             return False
         self._taken[owner_id] += size
         return True

@@ -18,6 +18,9 @@ log = logging.get(__name__)
 
 A = TypeVar("A")
 
+# A call that was given less says nothing about the provider: its caller was in a hurry.
+LEAST_TIME_S = 1.0
+
 
 class Guarded:
     """Calls `provider` only while its circuit is closed, and never waits past the deadline."""
@@ -58,6 +61,7 @@ class Guarded:
         except ProviderFailure:
             metrics.PROVIDER_CALLS.labels(self.name, call, "skipped").inc()
             raise
+        given_s = deadline.remaining_s()
         try:
             with counted(self.name, call):
                 value = await self._ask_in_time(ask, deadline)
@@ -65,7 +69,8 @@ class Guarded:
             self._circuit.succeeded()
             raise
         except ProviderFailure as error:
-            self._circuit.failed(error)
+            if given_s >= LEAST_TIME_S or not isinstance(error, UpstreamDown):
+                self._circuit.failed(error)
             if not isinstance(error, NotOffered):
                 # An operator has to correct the key or the plan; the other failures pass by themselves.
                 say = log.error if error.kind in ("auth", "entitlement") else log.warning
