@@ -85,6 +85,18 @@ GUESTS = (
     Guest("crowd", "anonymous connection", "crowd", "4,000 connections of 100 addresses", seconds=12),
     Guest("keys", "anonymous connection", "keys", "keys that do not exist"),
     Guest("bodies", "key holder", "bodies", "JSON of 10 MiB, and nested 100,000 deep"),
+    Guest(
+        "heavy-questions",
+        "key holder",
+        "heavy_questions",
+        "150 questions at a time: long pages, all bars of a symbol, lists with filters",
+    ),
+    Guest(
+        "slow-downloads",
+        "key holder",
+        "slow_downloads",
+        "80 streamed results, 80 pages of 1 MiB and 300 event streams, read at a byte a second or not at all",
+    ),
     Guest("frames", "socket", "frames", "empty fragments and pings", is_quick=True),
     Guest("commands", "socket", "commands", "4,000 subscriptions at once"),
     Guest("slow-readers", "socket", "slow_readers", "questions for 30 MiB, reading nothing"),

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 
-from faults.floods import requests, sockets, stored, work
+from faults.floods import reading, requests, sockets, stored, work
 from faults.floods.address import Address
 
 FLOODS: dict[str, Callable[[Address], Awaitable[str]]] = {
@@ -20,7 +20,7 @@ FLOODS: dict[str, Callable[[Address], Awaitable[str]]] = {
         *(requests.heads, requests.connections, requests.crowd, requests.bodies, requests.keys),
         *(requests.uploads, sockets.frames, sockets.commands, sockets.slow_readers),
         *(work.html, work.attachments, work.refusals, work.silence, work.items, work.provider),
-        stored.mails,
+        *(reading.heavy_questions, reading.slow_downloads, stored.mails),
     )
 }
 

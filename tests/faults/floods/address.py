@@ -8,6 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+import httpx
+
 from native.ports import HOST
 
 _MIB = 1 << 20
@@ -42,6 +44,13 @@ class Address:
         """Return how much of the guest's time is left."""
         return max(0.0, self.began_at + self.seconds - time.monotonic())
 
+    def client(self) -> httpx.AsyncClient:
+        """Return a client of the gateway with the guest's key, and with as many connections as are used."""
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        headers = {"Authorization": f"Bearer {self.key}"}
+        url = f"http://{HOST}:{self.gateway}"
+        return httpx.AsyncClient(base_url=url, headers=headers, timeout=30, limits=limits)
+
     def head(self, line: str, *fields: str) -> bytes:
         """Return the head of a request with the guest's key."""
         own = (f"{line} HTTP/1.1", "Host: gateway", f"Authorization: Bearer {self.key}", *fields)
@@ -51,7 +60,7 @@ class Address:
 async def exchange(
     at: Address, parts: Iterable[bytes], *, port: int = 0, source: str = "127.0.0.2", wait_s: float = 10
 ) -> bytes:
-    """Send `parts` from `source` until the other side has enough; return what it answers until it closes."""
+    """Send `parts` from `source` until the other side has enough; return the beginning of what it answers."""
     reader, writer = await asyncio.open_connection(HOST, port or at.gateway, local_addr=(source, 0))
     try:
         with contextlib.suppress(ConnectionError):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +16,6 @@ from faults.floods.address import Address, side_by_side
 from faults.guests import DEFERRED, ENDLESS, REFUSED, SILENT
 from faults.street import SYMBOLS
 from gateway.http.bodies import MOST_BYTES_OF_OWNER
-from native.ports import HOST
 
 # 20 mails of each kind are ten times what one of them could take of the loop without being seen.
 _DOCUMENTS = (
@@ -33,7 +30,7 @@ _DOCUMENTS = (
 async def html(at: Address) -> str:
     """Send HTML that parsers take quadratic time for, to twenty recipients each, however slow this is."""
     sent, most = 0, 20 * len(_DOCUMENTS)
-    async with _client(at) as client:
+    async with at.client() as client:
         for number in range(most):
             to = [f"{uuid4().hex}@guest.example" for _ in range(20)]
             sent += await _send(client, {"to": to, "subject": "s", "html": _DOCUMENTS[number % 5]})
@@ -58,7 +55,7 @@ async def attachments(at: Address) -> str:
             accepted = await _send(client, body)
             sent += accepted
 
-    async with _client(at) as client:
+    async with at.client() as client:
         await asyncio.gather(*(lane() for _ in range(10 * in_hand)))
     return f"{sent} of {offered} mails accepted"
 
@@ -83,7 +80,7 @@ async def _mails(at: Address, *recipients: str) -> str:
         sent += accepted
         await asyncio.sleep(0.05)
 
-    async with _client(at) as client:
+    async with at.client() as client:
         await side_by_side(at, 4, once)
     return f"{sent} mails"
 
@@ -102,7 +99,7 @@ async def items(at: Address) -> str:
         sent += answer.status_code == 202
         await asyncio.sleep(0.5)
 
-    async with _client(at) as client:
+    async with at.client() as client:
         await side_by_side(at, 2, once)
     return f"{sent} batches of 100 such items"
 
@@ -117,17 +114,8 @@ async def provider(at: Address) -> str:
             await client.get("/v1/stocks", params={"symbols": ",".join((*SYMBOLS[1:], f"X{number}"))})
             await asyncio.sleep(0.1)
 
-    async with _client(at) as client:
+    async with at.client() as client:
         return f"{await side_by_side(at, 4, once)} questions"
-
-
-@asynccontextmanager
-async def _client(at: Address) -> AsyncIterator[httpx.AsyncClient]:
-    headers = {"Authorization": f"Bearer {at.key}"}
-    url = f"http://{HOST}:{at.gateway}"
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30, limits=limits) as client:
-        yield client
 
 
 async def _send(client: httpx.AsyncClient, body: dict[str, Any] | bytes) -> bool:

@@ -1,0 +1,119 @@
+"""Floods of reading: questions that are slow to answer, and long answers that are not read."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from contextlib import closing
+from itertools import cycle, islice
+
+import httpx
+import orjson
+
+from chassis.broker.answering import MOST_OF_OWNER
+from faults.faulty_operation import FAULTY
+from faults.floods.address import Address, side_by_side
+from gateway.http import sending
+from native.ports import HOST
+
+_NDJSON = {"Content-Type": "application/x-ndjson"}
+_ITEMS = 2000
+_FAILING = 100
+_EVENT_STREAMS = 300
+_PAGE_BYTES = 1 << 20
+# Fewer than an address may have, so that it is the bounds of answers that are met.
+_OF_AN_ADDRESS = 160
+
+
+async def heavy_questions(at: Address) -> str:
+    """Ask each service ten times the questions that it answers at a time, each for as much as one may."""
+    async with at.client() as client:
+        results = await _batch(client, at, "echo", [b'{"payload":"%b"}' % (b"x" * 1000)] * _ITEMS)
+        failed = await _batch(client, at, FAULTY, [b'{"payload":"no JSON"}'] * _FAILING)
+        mail = {"to": ["friend@guest.example"], "subject": "s", "text": "t", "tags": ["many"]}
+        await client.post("/v1/emails/batch", json={"emails": [mail] * 500})
+        questions = (
+            f"{results}/results?limit=5000",
+            "/v1/stocks/AAPL/bars?start=1970-01-01&limit=10000&adjustment=all",
+            "/v1/emails?limit=200&tag=many&to=friend@guest.example&status=delivered,failed",
+            f"{failed}/errors",
+            "/v1/stocks/search?q=a&limit=100",
+            "/v1/emails?limit=200&to=nobody@guest.example",
+            f"{results}/items?limit=1000",
+            "/v1/batches?limit=200&operation=echo&status=completed",
+        )
+    # On a slow machine what is asked for can take as long as the guest stays.
+    at = at.anew()
+    statuses: Counter[bytes] = Counter()
+
+    async def once(number: int) -> None:
+        line = f"GET {questions[number % len(questions)]}"
+        reader, writer = await asyncio.open_connection(HOST, at.gateway, local_addr=("127.0.0.2", 0))
+        try:
+            writer.write(at.head(line, "Connection: close"))
+            async with asyncio.timeout(10):
+                answer = await reader.read()
+        finally:
+            writer.transport.abort()
+        statuses[answer[9:12]] += 1
+        if answer[9:12] != b"200":
+            await asyncio.sleep(0.2)
+
+    await side_by_side(at, 3 * 10 * MOST_OF_OWNER, once)
+    return f"{statuses.total()} questions, {statuses[b'200']} answered"
+
+
+async def slow_downloads(at: Address) -> str:
+    """Ask for ten times the streams and large pages that an owner may have; read next to nothing of them."""
+    async with at.client() as client:
+        results = await _batch(client, at, "echo", [b'{"payload":"%b"}' % (b"x" * 1000)] * _ITEMS)
+    at = at.anew()
+    streams = (f"{results}/results?format=ndjson", f"{results}/results?format=csv")
+    paths = [
+        *islice(cycle(streams), 10 * sending.MOST_STREAMS_OF_OWNER),
+        *[f"{results}/results?limit=5000"] * (10 * sending.MOST_BYTES_OF_OWNER // _PAGE_BYTES),
+        *["/v1/stocks/stream?symbols=AAPL"] * _EVENT_STREAMS,
+    ]
+    statuses: Counter[bytes] = Counter()
+    loop = asyncio.get_running_loop()
+
+    async def once(number: int) -> None:
+        with closing(_slow_socket(f"127.0.0.{2 + number // _OF_AN_ADDRESS}")) as reader:
+            await loop.sock_connect(reader, (HOST, at.gateway))
+            await loop.sock_sendall(reader, at.head(f"GET {paths[number]}"))
+            async with asyncio.timeout(10):
+                status = (await loop.sock_recv(reader, 12))[-3:]
+            statuses[status] += 1
+            while status == b"200" and not at.is_over:
+                await asyncio.sleep(min(1.0, at.left_s))
+                # Every other one reads nothing at all.
+                if number % 2 and not await loop.sock_recv(reader, 1):
+                    break
+        await asyncio.sleep(min(0.5, at.left_s))
+
+    await side_by_side(at, len(paths), once)
+    begun = statuses[b"200"]
+    return f"{statuses.total()} answers, {begun} begun, {statuses.total() - begun} refused"
+
+
+def _slow_socket(source: str) -> socket.socket:
+    reader = socket.socket()
+    # The system would read for the guest.
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    reader.setblocking(False)
+    reader.bind((source, 0))
+    return reader
+
+
+async def _batch(client: httpx.AsyncClient, at: Address, operation: str, lines: list[bytes]) -> str:
+    """Run a batch to its end; return its path."""
+    body = b"\n".join(lines)
+    accepted = await client.post(f"/v1/batches?operation={operation}", content=body, headers=_NDJSON)
+    path = accepted.raise_for_status().headers["location"]
+    while not at.is_late:
+        found = orjson.loads((await client.get(path)).content)
+        if found["status"] in ("completed", "failed"):
+            break
+        await asyncio.sleep(0.2)
+    return str(path)
