@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -38,6 +39,12 @@ def write_result(result: Json) -> str:
         data = orjson.dumps(result)
     except TypeError as error:
         raise BadResult(f"The result is not JSON: {error}.") from error
+    if b"null" in data:
+        # orjson writes NaN and the infinities as null, which no caller can tell from None.
+        try:
+            json.dumps(result, allow_nan=False, default=str)
+        except ValueError as error:
+            raise BadResult(f"The result is not JSON: {error}.") from error
     _require_keepable(data)
     return data.decode()
 
