@@ -99,6 +99,8 @@ _ONCE = RetryPolicy(max_attempts=1)
 OPERATION = Operation(
     "harmful", "for tests", payload=None, run=run, retry=_ONCE, timeout_s=TIMEOUT_S, concurrency=5
 )
+# For what must not end by the deadline of its item.
+PATIENT = Operation("harmful.patient", "for tests", payload=None, run=run, retry=_ONCE)
 OF_TEXTS = Operation("harmful.texts", "for tests", payload=None, run=run, run_texts=run_texts, retry=_ONCE)
 
 
@@ -116,6 +118,7 @@ async def sleep_or_exit(payload: float | dict[str, Any], context: Context) -> fl
 SLEEPY = Operation("sleepy", "for tests", payload=None, run=sleep_or_exit, retry=_ONCE, concurrency=1)
 ENTRY_POINTS = """[tickwire.operations]
 harmful = support.harmful_operation:OPERATION
+harmful.patient = support.harmful_operation:PATIENT
 harmful.texts = support.harmful_operation:OF_TEXTS
 sleepy = support.harmful_operation:SLEEPY
 """

@@ -35,7 +35,7 @@ from chassis import shares
 from chassis.broker.rpc import RpcClient
 from chassis.errors import Unavailable
 from support import harmful_operation
-from support.harmful_operation import OF_TEXTS, OPERATION, SLEEPY, WAYS
+from support.harmful_operation import OF_TEXTS, OPERATION, PATIENT, SLEEPY, WAYS
 from support.waiting import until
 
 POISON = 7
@@ -195,7 +195,7 @@ async def test_of_tasks_that_share_a_process_only_the_one_that_kills_it_fails(be
 async def test_a_chunk_that_holds_its_process_is_stopped_when_its_run_is_cancelled(
     bench: Bench, tmp_path: Path
 ) -> None:
-    run = bench.run(OPERATION, of([json.dumps({"notes": str(tmp_path / "notes"), "way": "loop"})]))
+    run = bench.run(PATIENT, of([json.dumps({"notes": str(tmp_path / "notes"), "way": "loop"})]))
     executing = asyncio.create_task(run.execute())
     while not (tmp_path / "notes").exists():
         await asyncio.sleep(0.01)
