@@ -20,6 +20,6 @@ def test_a_number_that_json_does_not_have_is_no_null(number: float, wrap: Any) -
 
 
 def test_none_is_null_also_beside_values_that_are_not_plain() -> None:
-    assert write_result({"a": None, "at": datetime(2026, 1, 2, tzinfo=UTC)}) == (  # type: ignore[dict-item]
+    assert write_result({"a": None, "at": datetime(2026, 1, 2, tzinfo=UTC)}) == (
         '{"a":null,"at":"2026-01-02T00:00:00+00:00"}'
     )
