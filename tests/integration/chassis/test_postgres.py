@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -77,6 +78,45 @@ async def test_a_server_that_has_just_answered_is_asked_only_while_a_statement_w
     async with postgres.connection():
         assert await look() == 1, "something is still in progress"
     await postgres.close()
+
+
+async def test_a_server_that_answers_statements_is_not_away_because_a_new_connection_is_late(
+    fresh_database: FreshDatabase,
+) -> None:
+    dsn = await fresh_database()
+    place, only_the_first = urlsplit(dsn), asyncio.Semaphore(1)
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with only_the_first:
+            server_reader, server_writer = await asyncio.open_connection(place.hostname, place.port)
+            await asyncio.gather(_copy(reader, server_writer), _copy(server_reader, writer))
+
+    async with await asyncio.start_server(forward, "127.0.0.1") as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        postgres = Postgres(dsn.replace(f":{place.port}/", f":{port}/"))
+        await postgres.open()
+        async with in_background(_ask(postgres)):
+            assert await postgres.ping()
+            async with postgres.connection() as connection:
+                assert await connection.fetchval("SELECT 1") == 1
+        assert not await postgres.ping(), "nothing was answered this time"
+        with pytest.raises(DatabaseUnavailable):
+            async with postgres.connection():
+                pass
+        await postgres.close()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.close()
+
+
+async def _ask(postgres: Postgres) -> None:
+    while True:
+        async with postgres.connection() as connection:
+            await connection.execute("SELECT 1")
+        await asyncio.sleep(0.05)
 
 
 async def test_a_connection_goes_back_without_a_query_and_without_a_transaction(

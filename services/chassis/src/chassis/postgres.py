@@ -110,8 +110,8 @@ class Postgres:
         self._asking = asyncio.Lock()
         self._asked_at = 0.0
         self._missed = 0
-        # Whether a statement of the pool was answered since the last look.
-        self._has_answered = False
+        # When a statement of the pool was last answered, and when that was last looked at.
+        self._answered_at = self._looked_at = 0.0
         self._must_write = False
         self._turns = OwnerTurns(
             most=size, of_owner=size, most_waiting=MOST_WAITING_OF_OWNER, leaves_room=True
@@ -203,7 +203,7 @@ class Postgres:
             self._busy.add(connection)
             try:
                 yield connection
-                self._has_answered = True
+                self._answered_at = time.monotonic()
             except AWAY as error:
                 # Asyncpg also raises an InterfaceError for an argument that does not fit its column.
                 if isinstance(error, ValueError) or (
@@ -258,6 +258,9 @@ class Postgres:
                 return False
             except (*AWAY, asyncpg.PostgresError) as error:
                 self._forget_probe()
+                if self._answered_at > asked_at:
+                    # On a busy machine a new connection may be late while statements are answered.
+                    return not self._missed
                 if time.monotonic() - asked_at < _PING_TIMEOUT_S + _LATE_S:
                     self._fail(error)
                     self._missed += 1
@@ -277,8 +280,9 @@ class Postgres:
     async def watch(self) -> None:
         """Look every second whether the server answers, for readiness, and count the pool's connections."""
         while True:
-            is_well = self._has_answered and not self._busy and self._reason is None
-            self._has_answered = False
+            has_answered = self._answered_at > self._looked_at
+            is_well = has_answered and not self._busy and self._reason is None
+            self._looked_at = time.monotonic()
             if not is_well or self._missed:
                 await self.ping()
             elif time.monotonic() - self._asked_at > _KEPT_IDLE_S:
