@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import os
 import time
 import traceback
@@ -117,7 +118,9 @@ class Postgres:
             most=size, of_owner=size, most_waiting=MOST_WAITING_OF_OWNER, leaves_room=True
         )
         self._numbers = itertools.count()
-        self._busy: set[PoolConnectionProxy[asyncpg.Record]] = set()
+        # The connections that are lent, and since when.
+        self._busy: dict[PoolConnectionProxy[asyncpg.Record], float] = {}
+        self._doubted_at: float | None = None
 
     async def open(self) -> None:
         """Connect; wait for a server that cannot be reached, however long it takes."""
@@ -200,7 +203,7 @@ class Postgres:
                 self._fail(error)
                 raise _none_free() from error
             metrics.POOL_WAIT_SECONDS.observe(time.perf_counter() - started)
-            self._busy.add(connection)
+            self._busy[connection] = time.monotonic()
             try:
                 yield connection
                 self._answered_at = time.monotonic()
@@ -222,7 +225,7 @@ class Postgres:
                     "The database accepts no writes; try again in a few seconds.", retry_after_s=5
                 ) from error
             finally:
-                self._busy.discard(connection)
+                self._busy.pop(connection, None)
                 await self._release(self._pool, connection)
 
     @asynccontextmanager
@@ -246,6 +249,7 @@ class Postgres:
             self._asked_at = asked_at = time.monotonic()
             if self._probe is not None and self._probe.is_closed():
                 self._forget_probe()
+            is_new = self._probe is None
             try:
                 async with asyncio.timeout(_PING_TIMEOUT_S):
                     self._probe = self._probe or await asyncpg.connect(self._dsn, timeout=_PING_TIMEOUT_S)
@@ -258,8 +262,9 @@ class Postgres:
                 return False
             except (*AWAY, asyncpg.PostgresError) as error:
                 self._forget_probe()
-                if self._answered_at > asked_at:
+                if is_new and self._answered_at > asked_at:
                     # On a busy machine a new connection may be late while statements are answered.
+                    self._doubted_at = time.monotonic()
                     return not self._missed
                 if time.monotonic() - asked_at < _PING_TIMEOUT_S + _LATE_S:
                     self._fail(error)
@@ -274,7 +279,10 @@ class Postgres:
                 self._cut_busy()
                 if self._pool is not None:
                     await self._pool.expire_connections()
-            self._reason = None
+            elif self._doubted_at is not None:
+                # It answers, but not those that have waited since before.
+                self._cut_busy(before=self._doubted_at)
+            self._reason = self._doubted_at = None
             return True
 
     async def watch(self) -> None:
@@ -307,10 +315,11 @@ class Postgres:
             # The others may be connected to a server that no longer accepts writes.
             await self._pool.expire_connections()
 
-    def _cut_busy(self) -> None:
+    def _cut_busy(self, *, before: float = math.inf) -> None:
         # Statements that wait for an answer on these would wait until their time-out.
-        while self._busy:
-            _cut(self._busy.pop())
+        for connection in [connection for connection, since in self._busy.items() if since < before]:
+            del self._busy[connection]
+            _cut(connection)
 
     def _forget_probe(self) -> None:
         if self._probe is not None:
