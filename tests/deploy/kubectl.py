@@ -23,7 +23,8 @@ from typing import Any
 from deploy import manifests
 from deploy.composed import until
 from deploy.engine import Engine
-from deploy.kubelet import Node, Pod
+from deploy.kubelet import Node
+from deploy.pods import Pod
 
 _CLIENT = Path(__file__).with_name("kubectl_client.py")
 _NAME = "app.kubernetes.io/name="

@@ -20,8 +20,9 @@ import pytest
 from deploy import kubectl, manifests, told
 from deploy.composed import REPOSITORY, SERVICES, until
 from deploy.engine import Engine
-from deploy.kubelet import Node, Pod, node
+from deploy.kubelet import Node, node
 from deploy.manifests import Manifest, kind
+from deploy.pods import Pod
 from support import pasted
 from upkeep import backups, kubernetes_stack, rotation
 from upkeep.kubernetes_stack import KubernetesStack
