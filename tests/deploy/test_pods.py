@@ -62,8 +62,14 @@ class Pods:
     def subjects(self) -> list[str]:
         """Return the subjects of all mails that arrived."""
         (address,) = self.node.endpoints("mailpit", "web")
-        answer = httpx.get(f"http://{address}/api/v1/messages?limit=500", timeout=20, trust_env=False)
-        return [message["Subject"] for message in answer.json()["messages"]]
+        found: list[str] = []
+        while True:
+            query = {"start": len(found), "limit": 500}
+            answer = httpx.get(f"http://{address}/api/v1/messages", params=query, timeout=20, trust_env=False)
+            page = answer.json()["messages"]
+            found += [message["Subject"] for message in page]
+            if len(page) < 500:
+                return found
 
 
 @pytest.fixture(scope="module")
