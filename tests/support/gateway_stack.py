@@ -162,6 +162,7 @@ class House:
         self.postgres_url = postgres.url
         self.memcached_address = memcached.address
         self._stack = stack
+        self._opened: list[Listener] = []
 
     @property
     def broker_place(self) -> tuple[str, int]:
@@ -220,7 +221,9 @@ class House:
                 **changes,
             }
         )
-        return await self._stack.enter_async_context(running(settings, admin_key, wait=wait, limits=limits))
+        opened = await self._stack.enter_async_context(running(settings, admin_key, wait=wait, limits=limits))
+        self._opened.append(opened)
+        return opened
 
     async def double(self, service: str, answers: Mapping[type[Request], Answer]) -> Messaging:
         """Return a double that answers the requests to `service`, until the end of the test."""
@@ -260,6 +263,13 @@ class House:
             await connection.close()
 
     async def purge(self, *queues: str) -> None:
+        """Empty queues, once the open gateways have published all that they accepted before."""
+
+        async def published() -> bool:
+            counts = [await door.database.fetchval("SELECT count(*) FROM outbox") for door in self._opened]
+            return not any(counts)
+
+        await until(published, what=lambda: "nothing in the outboxes")
         connection = await aiormq.connect(self.rabbitmq_url)
         try:
             channel = await connection.channel()
