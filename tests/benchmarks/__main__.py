@@ -11,13 +11,14 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import psutil
 import structlog
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import page
+from benchmarks import pace, page
 from benchmarks.measures import HEADINGS, Measure, failed, has_failed
 from benchmarks.parts import PARTS, Report
 from native.process import kill
@@ -58,13 +59,17 @@ async def run(parts: Sequence[str], scale: float) -> list[Measure]:
 
     async def measure(part: str, where: str, progress: Progress) -> None:
         progress.show(where)
-        report = Report(found.append, lambda text: progress.show(f"{where}: {text}"))
+        lines: list[Measure] = []
+        report = Report(lines.append, lambda text: progress.show(f"{where}: {text}"))
+        before = await pace.measure()
         try:
             async with asyncio.timeout(_START_S + _PART_S * scale):
                 await PARTS[part](scale, report)
         except Exception as error:
             traceback.print_exception(error)
-            found.append(Measure(part, failed(error), "", failed(error)))
+            lines.append(Measure(part, failed(error), "", failed(error)))
+        meanwhile = (before + await pace.measure()) / 2
+        found.extend(replace(line, pace=meanwhile) for line in lines)
 
     with Progress(Console(stderr=True)) as progress:
         for number, part in enumerate(parts, start=1):

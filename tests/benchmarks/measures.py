@@ -42,7 +42,8 @@ def failed(error: BaseException) -> Failed:
 class Measure:
     """One line of the table: what was measured, what it is measured against, and what is expected.
 
-    `at_least` is a multiple of the peer's rate; `floor` a rate that is asked of a quiet machine.
+    `at_least` is a multiple of the peer's rate; `floor` a rate that is asked of the machine on which it was
+    set. `pace` is how fast this machine was beside that one while it was measured.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Measure:
     theirs: Load | Failed
     at_least: float | None = None
     floor: float | None = None
+    pace: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -63,9 +65,11 @@ class Measure:
     def verdicts(self) -> str:
         """Each expectation, and whether this run has met it; why something was not measured."""
         rate = None if isinstance(self.ours, Failed) else self.ours.per_second
+        here = None if self.floor is None or self.pace is None else self.floor * self.pace
         asked = [
             (f"≥ {self.at_least or 0:g} x", self.ratio, self.at_least),
             (f"≥ {self.floor or 0:,.0f}/s", rate, self.floor),
+            (f"at a pace of {self.pace or 0:.2f} ≥ {here or 0:,.0f}/s", rate, here),
         ]
         told = []
         for words, found, least in asked:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks import pace
 from benchmarks.measures import Measure, table
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
@@ -18,6 +19,9 @@ a load average of {before:.1f} before and {after:.1f} at the end.
 
 Every figure stands beside a peer that was measured in the same run, so that the noise of the machine falls on
 both: look at the ratios. Where there are turns it is the median of them. What could not be measured says why.
+A rate that is asked for as such was set on a machine on which a bare Quart route gives {there:,.0f}/s. That
+route is measured before and after each part; its rate beside the one there is the pace, and the wanted rate
+is named at that pace, too (docs/decisions/0036-rates-at-the-pace-of-the-machine.md).
 
 """
 
@@ -32,5 +36,6 @@ def write(measures: Sequence[Measure], *, scale: float, load_before: float, page
         python=platform.python_version(),
         before=load_before,
         after=os.getloadavg()[0],
+        there=pace.THERE,
     )
     page.write_text(preface + table(measures) + heading + rest, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The peer of the quote path: a Quart route that does nothing but answer, on the same server."""
+"""The peer of the quote path: a Quart route that does nothing but answer, read by httptools."""
 
 from __future__ import annotations
 
@@ -23,4 +23,11 @@ async def quote(symbol: str) -> Response:
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=False, log_level="warning")
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+    )

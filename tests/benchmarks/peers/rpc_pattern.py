@@ -50,4 +50,11 @@ if __name__ == "__main__":
     if sys.argv[1] == "work":
         asyncio.run(work(sys.argv[2]))
     state["url"] = sys.argv[3]
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), access_log=False, log_level="warning")
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[2]),
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+    )

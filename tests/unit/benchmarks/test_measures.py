@@ -35,6 +35,11 @@ def test_a_line_gives_both_rates_their_cost_and_the_ratio() -> None:
     )
 
 
+def test_a_wanted_rate_is_named_at_the_pace_of_the_machine_too() -> None:
+    one = Measure("mails", Load(950), "Celery", Load(500), floor=1_800, pace=0.5)
+    assert one.verdicts == "≥ 1,800/s MISSED, at a pace of 0.50 ≥ 900/s met"
+
+
 def test_a_line_without_an_expectation_says_so() -> None:
     assert Measure("rows", Load(1), "COPY", Load(2)).verdicts == "none"
 
