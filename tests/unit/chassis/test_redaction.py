@@ -152,3 +152,27 @@ def test_a_text_of_half_addresses_is_read_in_linear_time() -> None:
     # Each of them was searched to the end of the text for the @ of an address, 0.2 s for a text.
     assert time.process_time() - began < 1.5
     assert redaction.text(f"{half} amqp://ann:word@host") == f"{half} amqp://ann:{REDACTED}@host"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"event": "said", "token": "plain"},
+        {"event": "AUTHORIZATION, Bearer hunter2"},
+        {"event": "tw_live_0123_hunter2"},
+        {"event": "a", "reason": "password=hunter2"},
+        {"event": "a", "reason": "\0"},
+        {"event": "a", "reason": "long" * 5_000},
+        {"event": "a", "count": 2**70},
+        {"event": "a", "nested": {"password": "hunter2"}},
+        {"a b": "c"},
+    ],
+)
+def test_a_line_is_harmless_only_if_redaction_would_leave_it_as_it_is(found: dict[str, object]) -> None:
+    assert not redaction.is_harmless(found)
+
+
+def test_a_line_of_plain_values_is_harmless_until_it_has_a_secret_of_the_environment(remembered: str) -> None:
+    line = {"event": "request", "status": 202, "elapsed_s": 0.1, "route": "/v1/emails", "reason": None}
+    assert redaction.is_harmless(line)
+    assert not redaction.is_harmless({**line, "reason": f"about {remembered}"})

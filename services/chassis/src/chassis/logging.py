@@ -23,7 +23,7 @@ _TALKATIVE = ("uvicorn", "websockets", "urllib3", "asyncpg", "hpack")
 _LONGEST_TEXT = 100_000
 
 
-class Lines(structlog.PrintLogger):
+class Lines(structlog.WriteLogger):
     """Writes lines, and ignores that nothing reads the stream any more."""
 
     def msg(self, message: str) -> None:
@@ -122,6 +122,8 @@ def add_context(service: str) -> structlog.types.Processor:
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Return the event without secrets, every value plain and bounded (a processor)."""
+    if redaction.is_harmless(event):
+        return event
     # Names that begin with an underscore belong to the logging library.
     return {
         name if name.isidentifier() else plain.text(name): (
