@@ -128,29 +128,33 @@ async def test_a_refused_batch_of_many_items_has_one_empty_page(
 async def large(house: House, caller: Caller) -> UUID:
     """Return a finished batch of many items, loaded without a word to the planner's statistics."""
     await house.start(roles=("coordinator",))
-    batch_id = new_id()
     async with caller.database.acquire() as connection:
-        for table in ("items", "results", "batches"):
-            await connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
-        await connection.execute(
-            "INSERT INTO batches (id, owner_id, operation, status, total, received, succeeded, failed, "
-            "chunk_count, finished_at) "
-            "VALUES ($1, 'ann', 'echo', 'completed', $2, $2, $2 - 2, 2, 400, now())",
-            batch_id,
-            LINES,
-        )
-        await connection.execute(
-            "INSERT INTO items SELECT $1, n, 'item-' || n, n::text FROM generate_series(0, $2 - 1) AS n",
-            batch_id,
-            LINES,
-        )
-        await connection.execute(
-            "INSERT INTO results (batch_id, position, status, attempts, result) "
-            "SELECT $1, n, (CASE WHEN n IN (7, $2 - 7) THEN 'failed' ELSE 'succeeded' END)::item_status, 1, "
-            "n::text FROM generate_series(0, $2 - 1) AS n",
-            batch_id,
-            LINES,
-        )
+        return await _load(connection, LINES)
+
+
+async def _load(connection: Any, count: int) -> UUID:
+    batch_id = new_id()
+    for table in ("items", "results", "batches"):
+        await connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
+    await connection.execute(
+        "INSERT INTO batches (id, owner_id, operation, status, total, received, succeeded, failed, "
+        "chunk_count, finished_at) "
+        "VALUES ($1, 'ann', 'echo', 'completed', $2, $2, $2 - 2, 2, 400, now())",
+        batch_id,
+        count,
+    )
+    await connection.execute(
+        "INSERT INTO items SELECT $1, n, 'item-' || n, n::text FROM generate_series(0, $2 - 1) AS n",
+        batch_id,
+        count,
+    )
+    await connection.execute(
+        "INSERT INTO results (batch_id, position, status, attempts, result) "
+        "SELECT $1, n, (CASE WHEN n IN (7, $2 - 7) THEN 'failed' ELSE 'succeeded' END)::item_status, 1, "
+        "n::text FROM generate_series(0, $2 - 1) AS n",
+        batch_id,
+        count,
+    )
     return batch_id
 
 
@@ -166,6 +170,22 @@ async def test_every_page_of_a_large_batch_reads_as_much_as_the_first(
     assert max(read) < 2 * min(read)
 
 
+@pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
+async def test_the_first_batch_of_a_database_is_read_row_by_row(
+    house: House, caller: Caller, plans: str
+) -> None:
+    await house.start(roles=("coordinator",))
+    async with caller.database.acquire() as connection:
+        # The statistics are those of tables that were empty.
+        await connection.execute("ANALYZE items, results")
+        batch_id = await _load(connection, 1_000)
+        await connection.execute(f"SET plan_cache_mode = {plans}")
+        assert await _pages_read(connection, batch_id, -1) < 5 * 1_000
+        statement = queries.load("batch_processor")["list_items"]
+        await connection.execute(f"PREPARE items_of (uuid, int, int, int) AS {statement}")
+        assert await _blocks(connection, f"EXECUTE items_of ('{batch_id}', -1, 999, 700000)") < 8 * 1_000
+
+
 async def _pages_read(connection: Any, batch_id: UUID, after: int) -> int:
     statement = queries.load("batch_processor")["list_results"]
     types = "uuid, int, int, text, int, int, boolean"
@@ -174,10 +194,13 @@ async def _pages_read(connection: Any, batch_id: UUID, after: int) -> int:
     execute = f"EXECUTE {name} ('{batch_id}', {after}, {after + 1000}, NULL, 1000, 700000, true)"
     page = await connection.fetchval(execute)
     assert len(page.splitlines()) == 1000
-    plan = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {execute}"))[0][
-        "Plan"
-    ]
-    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+    return await _blocks(connection, execute)
+
+
+async def _blocks(connection: Any, execute: str) -> int:
+    plan = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {execute}")
+    whole = json.loads(plan)[0]["Plan"]
+    return int(whole["Shared Hit Blocks"] + whole["Shared Read Blocks"])
 
 
 async def test_the_few_failures_of_a_large_batch_are_found_in_one_page_each(

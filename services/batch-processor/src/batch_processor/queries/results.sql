@@ -8,17 +8,19 @@ WHERE position = $2::int + nth
 
 -- name: list_results
 -- A page as JSON, made here because that costs least for a million rows. With $7, each row is on its own line, and
--- there are no other line breaks. Both tables are bounded by position, so that no statistics, however old, lead to
--- a plan that reads more. A page ends at its number of rows ($5) or its size in bytes ($6), but never before its
+-- there are no other line breaks. Results are bounded by position and each item is looked up alone (`OFFSET 0`
+-- keeps the planner from joining the tables), so that no statistics, however old, lead to a plan that reads more:
+-- with a join of two ranges each result of a new batch was compared with each item. A page ends at its number of rows ($5) or its size in bytes ($6), but never before its
 -- first row. The rows reach the aggregate in order, so it sorts nothing.
 WITH page AS (
     SELECT
         r.position, i.custom_id, r.status::text AS status, r.result, r.error_code, r.error_detail, r.attempts,
         150 + coalesce(octet_length(r.result), 0) + coalesce(octet_length(r.error_detail), 0)
             + coalesce(octet_length(i.custom_id), 0) AS size
-    FROM results AS r JOIN items AS i ON i.batch_id = r.batch_id AND i.position = r.position
+    FROM results AS r CROSS JOIN LATERAL (
+        SELECT custom_id FROM items WHERE batch_id = $1 AND position = r.position OFFSET 0
+    ) AS i
     WHERE r.batch_id = $1 AND r.position > $2 AND r.position <= $3
-        AND i.batch_id = $1 AND i.position > $2 AND i.position <= $3
         AND ($4::text IS NULL OR r.status = $4::item_status)
     ORDER BY r.position LIMIT $5 + 1
 ), sized AS (
@@ -149,7 +151,8 @@ SELECT
 FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[]) AS new (batch_id, position, code, detail)
 
 -- name: list_items
--- Both tables are bounded by position; a page ends at its size in bytes ($4), but not before its first row.
+-- A page ends at its size in bytes ($4), but not before its first row; the result of each of its items is looked up
+-- alone, as in list_results.
 SELECT
     i.position, i.custom_id, i.payload, r.status::text AS status, r.error_code, r.error_detail,
     r.position IS NULL AND EXISTS (
@@ -170,8 +173,10 @@ FROM (
         sum(octet_length(payload)) OVER (ORDER BY position) - octet_length(payload) AS before
     FROM items WHERE batch_id = $1 AND position > $2 AND position <= $3
 ) AS i
-LEFT JOIN results AS r
-    ON r.batch_id = $1 AND r.position = i.position AND r.position > $2 AND r.position <= $3
+LEFT JOIN LATERAL (
+    SELECT position, status, error_code, error_detail FROM results
+    WHERE batch_id = $1 AND position = i.position OFFSET 0
+) AS r ON true
 WHERE i.before < $4
 ORDER BY i.position
 
