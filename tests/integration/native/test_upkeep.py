@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,10 @@ import pytest
 
 from native.directories import RunDirectory
 from native.ports import VARIABLES, Ports
+from native.settings import Settings
 from support import pasted
+from upkeep.installation import query, session
+from upkeep.native_stack import NativeStack
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -260,13 +265,32 @@ def test_a_support_bundle_contains_diagnostics_and_no_secret(native: Native, tmp
     assert not any(secret in whole for secret in secrets if secret)
 
 
+@contextmanager
+def attachments_waiting(native: Native) -> Iterator[str]:
+    """Yield the path of a mail whose attachment email cannot take during the block."""
+    installation = NativeStack(native.run, Settings())
+    mail = {"to": ["ann@example.com"], "subject": "waits with its attachment", "text": "x"}
+    file = {"filename": "a.txt", "content": base64.b64encode(b"It waited.\n").decode()}
+    headers = {"Authorization": f"Bearer {native.key}"}
+    with session(installation, "emailer") as locked:
+        locked.ask("BEGIN")
+        # Others may read it, the backup as well.
+        locked.ask("LOCK TABLE uploads IN SHARE MODE")
+        body = {**mail, "attachments": [file]}
+        answer = httpx.post(f"{native.url}/v1/emails", json=body, headers=headers, timeout=20)
+        assert answer.status_code == 202, answer.text
+        yield f"/v1/emails/{answer.json()['id']}"
+        # It was still there when the backup had been made.
+        assert query(installation, "gateway", "SELECT count(*) FROM waiting_parcels;") == "1"
+
+
 def test_a_backup_that_was_made_under_load_restores_everything_after_its_destruction(
     native: Native, tmp_path: Path
 ) -> None:
     key_file = tmp_path / "backup-key"
     key_file.write_text("a passphrase of the tests\n")
     sealed = str(key_file)
-    with Load(native) as load:
+    with Load(native) as load, attachments_waiting(native) as waiting:
         time.sleep(1)
         began = time.time()
         native.upkeep("backup", "--folder", str(tmp_path), BACKUP_KEY_FILE=sealed)
@@ -282,4 +306,8 @@ def test_a_backup_that_was_made_under_load_restores_everything_after_its_destruc
     assert "is encrypted" in native.upkeep("restore", str(file), code=1)
     native.upkeep("restore", str(file), BACKUP_KEY_FILE=sealed)
     native.start()
-    assert settled(native, [path for at, path in load.accepted if at < began]) == {}
+    assert settled(native, [waiting, *(path for at, path in load.accepted if at < began)]) == {}
+    mailbox = f"http://127.0.0.1:{native.ports.mailbox_http}/api/v1"
+    subject = {"query": 'subject:"waits with its attachment"'}
+    (arrived,) = httpx.get(f"{mailbox}/search", params=subject).json()["messages"]
+    assert arrived["Attachments"] == 1
