@@ -76,7 +76,7 @@ test-long: ## Everything that `make test` leaves out because it takes minutes: t
 	@$(SETUP) --test
 	FAULTS_LONG=1 $(PYTHON) -m pytest -o faulthandler_timeout=0 tests/faults tests/integration/native \
 		tests/integration/batch_processor/test_life_cycle.py tests/deploy/test_compose_recovery.py \
-		tests/deploy/test_pods.py $(ARGS)
+		tests/deploy/test_pods_recovery.py $(ARGS)
 
 lint: ## Check style, types and the imports between packages
 	@$(SETUP) --test

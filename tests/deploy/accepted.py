@@ -19,6 +19,13 @@ def post(api: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
     return dict(answer.json())
 
 
+def accept(api: httpx.Client, path: str, body: dict[str, Any]) -> str:
+    """Return the path of the work that `path` has accepted."""
+    answer = api.post(path, json=body)
+    assert answer.status_code == 202, answer.text
+    return f"{path}/{answer.json()['id']}"
+
+
 def ended(api: httpx.Client, path: str) -> dict[str, Any]:
     """Return what `path` shows in the end; on the way a service may be away for a moment."""
 

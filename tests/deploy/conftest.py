@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import pytest
 
@@ -30,6 +32,21 @@ def engine() -> Iterator[Engine]:
                 raise
             pytest.skip(f"no Docker: {reason}")
         yield found
+
+
+@pytest.fixture(scope="package")
+def images(engine: Engine) -> Iterator[dict[str, str]]:
+    """Yield the names of the images of this checkout by those in the manifests."""
+    tag = f"test-{uuid4().hex[:8]}"
+    variables = {"TICKWIRE_TAG": tag, "COMPOSE_FILE": str(composed.REPOSITORY / "compose.yaml")}
+    own = replace(engine, environment={**engine.environment, **variables})
+    own.docker("compose", "build", *composed.SERVICES, timeout_s=400)
+    found = {
+        f"localhost/tickwire/{service}:0.1.0": f"localhost/tickwire/{service}:{tag}"
+        for service in composed.SERVICES
+    }
+    yield found
+    engine.docker("rmi", "--force", *found.values())
 
 
 @pytest.fixture(scope="module")

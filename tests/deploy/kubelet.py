@@ -7,7 +7,6 @@ policies and autoscaling are missing, because there is only one node.
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import threading
@@ -17,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
@@ -30,7 +30,10 @@ _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 
 class Node:
-    """Runs what `manifests` say; `images` renames images, `hurry` divides the periods after the start."""
+    """Runs what `manifests` say; `images` renames images, `hurry` divides the periods after the start.
+
+    Pods that start later run what `images` names by then.
+    """
 
     def __init__(
         self,
@@ -44,9 +47,9 @@ class Node:
         self._engine = engine
         self._manifests = manifests
         self._volumes = Volumes(manifests, folder)
-        self._images = images
+        self.images = images
         self._hurry = hurry
-        self._network = f"tickwire-node-{os.getpid()}"
+        self._network = f"tickwire-node-{uuid4().hex[:8]}"
         self._exits = Exits(engine)
         # One for all: each new client reads the authorities of the machine. No connection is kept.
         self._probing = httpx.Client(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
@@ -198,7 +201,7 @@ class Node:
         if "command" in pod.main:
             command += ["--entrypoint", words.pop(0)]
         image = pod.main["image"]
-        pod.container = self._engine.docker(*command, self._images.get(image, image), *words).strip()
+        pod.container = self._engine.docker(*command, self.images.get(image, image), *words).strip()
         address = f"{{{{(index .NetworkSettings.Networks {self._network!r}).IPAddress}}}}".replace("'", '"')
         pod.address = self._engine.docker("inspect", "--format", address, pod.container).strip()
         pod.started = False

@@ -17,9 +17,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from deploy import previous_images
 from deploy.accepted import ended, letter, post, subjects
 from deploy.composed import REPOSITORY, SERVICES, Composed, until
-from support import release_before
 from upkeep import backups, rotation
 from upkeep.compose_stack import ComposeStack
 
@@ -47,15 +47,6 @@ async def main():
     await channel.queue_delete(queue)
     await connection.close()
 asyncio.run(main())
-"""
-
-PREVIOUS = """
-FROM {image}
-COPY services /opt/previous/services
-COPY docs/runbooks /opt/previous/docs/runbooks
-ENV PYTHONPATH="/opt/previous/services/chassis/src:/opt/previous/services/contracts/src:\
-/opt/previous/services/gateway/src:/opt/previous/services/stock-data/src:\
-/opt/previous/services/email/src:/opt/previous/services/batch-processor/src"
 """
 
 
@@ -132,11 +123,11 @@ def test_clients_of_the_proxy_do_not_notice_a_rollback_and_an_upgrade(
             check=True,
         )
         meanwhile = {service: stack.container(service) for service in before}
-        where = "import chassis; print(chassis.__file__)"
-        assert {stack.python(service, where).split("/")[2] for service in SERVICES} == {"previous"}
+        sources = [stack.python(service, previous_images.WHERE) for service in SERVICES]
         stack.up()
+    assert all(source.startswith(previous_images.FOLDER) for source in sources), sources
     assert {service for service in before if before[service] == meanwhile[service]} == {"proxy"}
-    assert stack.python("gateway", where).startswith("/opt/tickwire/")
+    assert stack.python("gateway", previous_images.WHERE).startswith("/opt/tickwire/")
     assert len(told.paths) > 100
     assert told.failures == []
     with stack.secure as api:
@@ -146,17 +137,9 @@ def test_clients_of_the_proxy_do_not_notice_a_rollback_and_an_upgrade(
 @pytest.fixture
 def previous(stack: Composed, tmp_path: Path) -> Iterator[dict[str, str]]:
     """Yield the environment in which compose takes images with the code of the release before."""
-    tag = f"{stack.tag}-previous"
-    images = {service: f"localhost/tickwire/{service}:{stack.tag}" for service in SERVICES}
-    with release_before.checkout(tmp_path / "checkout") as folder:
-        # Its packages are those of now. The build then takes a second, and the code is really the older one.
-        recipe = tmp_path / "Dockerfile"
-        for image in images.values():
-            recipe.write_text(PREVIOUS.format(image=image))
-            name = f"{image}-previous"
-            stack.engine.docker("build", "--quiet", "--file", str(recipe), "--tag", name, str(folder))
-        yield {**stack.engine.environment, "TICKWIRE_TAG": tag}
-    stack.engine.docker("rmi", "--force", *(f"{image}-previous" for image in images.values()))
+    images = [f"localhost/tickwire/{service}:{stack.tag}" for service in SERVICES]
+    with previous_images.built(stack.engine, images, tmp_path):
+        yield {**stack.engine.environment, "TICKWIRE_TAG": f"{stack.tag}-previous"}
 
 
 def test_a_stopped_service_drains_and_exits_cleanly(stack: Composed) -> None:

@@ -1,0 +1,90 @@
+"""The pods of the local overlay under load: secrets rotate, releases change, all is lost and restored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy import cluster, previous_images
+from deploy.accepted import accept, ended, letter
+from deploy.cluster import Load, Pods, may_log_in
+from deploy.composed import SERVICES, until
+from deploy.engine import Engine
+from upkeep import backups, rotation
+
+pytestmark = [pytest.mark.docker, pytest.mark.long, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def pods(engine: Engine, images: dict[str, str]) -> Iterator[Pods]:
+    with cluster.running(engine, images) as found:
+        yield found
+
+
+def check_delivered(pods: Pods, load: Load) -> None:
+    """Assert that all accepted work was done, and that each mail arrived."""
+    assert len(load.paths) > 40
+    with pods.api() as api:
+        assert {ended(api, path)["status"] for path in load.paths} == {"delivered", "completed"}
+    assert set(load.subjects) <= set(pods.subjects())
+
+
+def test_every_secret_of_pods_is_rotated_under_load_and_no_mail_is_lost(pods: Pods) -> None:
+    with pods.upkeep() as upkeep:
+        names = set(rotation.names(upkeep)) - {"postgres", "rabbitmq"}
+        old = {name: upkeep.secret(name) for name in names}
+        rotation.rotate(upkeep, "api-key", new=None, finish=False, say=print)
+        with pods.api() as api:
+            api.headers["authorization"] = f"Bearer {old['api-key']}"
+            assert api.get("/v1/me").status_code == 401
+        with Load(pods) as load:
+            for name in ("pepper", "email-secrets-key", "smtp-password", "postgres", "rabbitmq"):
+                rotation.rotate(upkeep, name, new="of the relay", finish=False, say=print)
+            rotation.rotate(upkeep, "pepper", new=None, finish=True, say=print)
+        assert {name for name in names if upkeep.secret(name) == old[name]} == set()
+        logins = [name for name in names if name.startswith(("postgres-", "rabbitmq-"))]
+        assert [name for name in logins if may_log_in(upkeep, name, old[name])] == []
+        assert [name for name in logins if not may_log_in(upkeep, name, upkeep.secret(name))] == []
+    check_delivered(pods, load)
+
+
+def test_the_release_before_takes_over_the_pods_under_load_and_hands_back(
+    pods: Pods, engine: Engine, images: dict[str, str], tmp_path: Path
+) -> None:
+    with previous_images.built(engine, list(images.values()), tmp_path) as before, Load(pods) as load:
+        pods.node.images = dict(zip(images, before, strict=True))
+        codes = [code for service in SERVICES for code in pods.node.roll(service)]
+        sources = pods.sources()
+        pods.node.images = images
+        # Those that receive before the one that sends, as the guide says.
+        codes += [code for service in reversed(SERVICES) for code in pods.node.roll(service)]
+    assert {source.startswith(previous_images.FOLDER) for source in sources} == {True}
+    assert {source.startswith(previous_images.FOLDER) for source in pods.sources()} == {False}
+    assert set(codes) == {0}
+    assert load.failures == []
+    check_delivered(pods, load)
+
+
+def test_a_backup_made_under_load_restores_all_that_was_accepted_into_a_new_cluster(
+    engine: Engine, images: dict[str, str], tmp_path: Path
+) -> None:
+    with cluster.running(engine, images) as lost, Load(lost) as load, lost.upkeep() as upkeep:
+        until(lambda: True if len(load.paths) > 20 else None)
+        before = list(load.paths)
+        file = backups.back_up(upkeep, tmp_path, passphrase=None, keep=2, say=print)
+        # Work was accepted all the time.
+        assert len(load.paths) > len(before) + 20
+        assert load.failures == []
+    with cluster.running(engine, images) as empty:
+        with empty.api() as api:
+            replaced = accept(api, "/v1/emails", letter("of the new cluster"))
+            assert ended(api, replaced)["status"] == "delivered"
+        key = empty.key
+        with empty.upkeep() as upkeep:
+            backups.restore(upkeep, file, passphrase=None, say=print)
+        assert empty.key != key
+        with empty.api() as api:
+            assert {ended(api, path)["status"] for path in before} == {"delivered", "completed"}
+            assert api.get(replaced).status_code == 404
