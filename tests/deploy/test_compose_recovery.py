@@ -17,8 +17,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from deploy import previous_images
-from deploy.accepted import ended, letter, post, subjects
+from deploy import previous_images, verbs
+from deploy.accepted import accept, ended, letter, post, subjects
 from deploy.composed import REPOSITORY, SERVICES, Composed, until
 from upkeep import backups, rotation
 from upkeep.compose_stack import ComposeStack
@@ -94,20 +94,35 @@ def test_secrets_are_rotated_in_server_file_and_container(stack: Composed, upkee
         assert ended(api, f"/v1/emails/{mail['id']}")["status"] == "delivered"
 
 
+def test_a_lost_administrators_key_is_replaced_in_containers(stack: Composed) -> None:
+    lost = stack.key
+    said = verbs.call("compose", "keys-reset", environment=stack.engine.environment)
+    assert stack.key != lost
+    assert stack.key in said
+    with stack.api as api:
+        assert api.get("/v1/me").status_code == 200
+
+
 @pytest.mark.long
-def test_a_restored_backup_contains_the_work_accepted_before_it(
+def test_a_backup_made_under_load_restores_all_that_was_accepted_after_all_volumes_are_lost(
     stack: Composed, upkeep: ComposeStack, tmp_path: Path
 ) -> None:
-    with stack.api as api:
-        path = f"/v1/emails/{post(api, '/v1/emails', letter('backed up'))['id']}"
-        ended(api, path)
+    with load(stack) as told:
+        until(lambda: True if len(told.paths) > 20 else None)
+        before = list(told.paths)
         file = backups.back_up(upkeep, tmp_path, passphrase=None, keep=2, say=print)
-        later = f"/v1/emails/{post(api, '/v1/emails', letter('later'))['id']}"
-        ended(api, later)
+        # Work was accepted all the time.
+        assert len(told.paths) > len(before) + 20
+    assert told.failures == []
+    stack.compose("down", "--volumes")
+    stack.up()
+    with stack.api as api:
+        replaced = accept(api, "/v1/emails", letter("of the new databases"))
+        assert ended(api, replaced)["status"] == "delivered"
         backups.restore(upkeep, file, passphrase=None, say=print)
-        until(lambda: True if api.get(path).status_code == 200 else None)
-        assert api.get(path).json()["status"] == "delivered"
-        assert api.get(later).status_code == 404
+    with stack.api as api:
+        assert {ended(api, path)["status"] for path in before} == {"delivered", "completed"}
+        assert api.get(replaced).status_code == 404
 
 
 def test_clients_of_the_proxy_do_not_notice_a_rollback_and_an_upgrade(
