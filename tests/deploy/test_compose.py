@@ -218,7 +218,13 @@ def empty(stack: Composed, queries: dict[str, str]) -> list[str]:
 
 def test_the_status_page_finds_prometheus(stack: Composed) -> None:
     with stack.api as api:
-        until(lambda: True if api.get("/v1/admin/status").status_code == 200 else None)
+
+        def shown() -> bool | None:
+            status = api.get("/v1/admin/status").json()
+            targets = [target for service in status["services"] for target in service["targets"]]
+            return True if status["errors"] == [] and len(targets) >= len(SERVICES) else None
+
+        until(shown)
 
 
 def test_the_lines_of_the_readme_run_as_they_are_pasted(stack: Composed, tmp_path: Path) -> None:
