@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from deploy import cluster, kubectl, told
+from deploy import cluster, kubectl, told, verbs
 from deploy.accepted import accept, ended, letter
 from deploy.cluster import Load, Pods, may_log_in
 from deploy.composed import SERVICES, until
@@ -96,6 +96,15 @@ def test_a_login_of_pods_is_rotated_in_server_secret_and_pod(pods: Pods, upkeep:
     assert {pod.owner for pod in pods.node.pods if pod.name not in before} == {"email"}
     with pods.api() as api:
         assert ended(api, accept(api, "/v1/emails", letter("rotated")))["status"] == "delivered"
+
+
+def test_a_lost_administrators_key_is_replaced_on_a_cluster(pods: Pods, upkeep: KubernetesStack) -> None:
+    lost = pods.key
+    said = verbs.call("kubernetes", "keys-reset", environment=upkeep.kubectl.environment)
+    assert pods.key != lost
+    assert pods.key in said
+    with pods.api() as api:
+        assert api.get("/v1/me").status_code == 200
 
 
 def test_a_rolled_out_release_fails_no_request_and_loses_no_mail(pods: Pods) -> None:
