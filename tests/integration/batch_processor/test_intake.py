@@ -11,11 +11,21 @@ from uuid import UUID
 import pytest
 from prometheus_client import REGISTRY
 
+from batch_processor import coordination
 from batch_processor.intake import Intake
 from chassis import queries
 from chassis.broker.envelope import Delivery, new_id
 from chassis.errors import RemoteFailure
-from contracts.batches import INTAKE, AbandonBatch, AppendItems, CancelBatch, CreateBatch, Item
+from contracts.batches import (
+    INTAKE,
+    AbandonBatch,
+    AppendItems,
+    Batches,
+    CancelBatch,
+    CreateBatch,
+    Item,
+    ListBatches,
+)
 from support.batch_stack import Caller, House, Stage
 from support.turns_of_the_loop import turns_of_the_loop
 from support.waiting import until
@@ -203,6 +213,45 @@ async def test_an_upload_that_is_never_sealed_expires(house: House, caller: Call
     batch = await caller.reach(creation.batch_id, "expired")
     assert (batch.counts.total, batch.counts.skipped) == (2, 2)
     assert [event.batch.status for event in await caller.finished_events()] == ["expired"]
+
+
+async def test_an_upload_says_when_it_expires_and_is_overdue_after_that(house: House, caller: Caller) -> None:
+    await house.start()
+    creation = caller.creation("echo", None)
+    id_, statement = creation.batch_id, "SELECT appended_at FROM batches WHERE id = $1"
+    await caller.send(creation)
+    opened = await caller.reach(id_, "open")
+    begun = await caller.database.fetchval(statement, id_)
+    await caller.send(caller.append(id_, 0, [0, 1]))
+
+    async def is_stored() -> bool:
+        return (await caller.get(id_)).counts.total == 2
+
+    await until(is_stored)
+    appended = await caller.database.fetchval(statement, id_)
+    shown = await caller.get(id_)
+    listed = (await caller.ask(ListBatches(owner_id="ann"), Batches)).data[0]
+    for view, since in ((opened, begun), (shown, appended), (listed, appended)):
+        assert view.next is not None
+        assert view.next.by == since + timedelta(days=1)
+    assert appended > begun
+    async with caller.database.acquire() as connection:
+        # Never committed, so the coordinator ends nothing in between.
+        transaction = connection.transaction()
+        await transaction.start()
+        for column, age, late in (
+            ("appended_at", 82_800, 0),
+            ("appended_at", 90_000, 1),
+            ("expires_at", 1, 1),
+        ):
+            await connection.execute(
+                f"UPDATE batches SET created_at = now() - interval '2 days',"
+                f" {column} = now() - make_interval(secs => {age})"
+            )
+            assert late == await coordination.count_overdue(
+                connection, begun_within_s=600, validated_within_s=600, upload_expires_s=86_400
+            )
+        await transaction.rollback()
 
 
 async def test_an_upload_that_is_never_sealed_is_kept_while_it_grows(house: House, caller: Caller) -> None:

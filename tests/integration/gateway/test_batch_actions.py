@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from uuid import UUID
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
 
 import httpx
 
@@ -131,3 +131,29 @@ async def test_a_dry_run_is_as_incomplete_as_the_real_one_would_be(house: House)
     done = await door.api.post("/v1/batches/cancel?operation=echo")
     assert done.json() == {"matched": 1500, "changed": 1000, "dry_run": False, "complete": False}
     assert len(await house.take(INTAKE, 1000)) == 1000
+
+
+async def test_an_action_says_what_happens_next_and_by_when(house: House) -> None:
+    async def running(request: GetBatch, _: Deadline) -> Batch:
+        return Batch(
+            id=request.batch_id,
+            kind=request.kind,
+            operation="echo",
+            status="queued",
+            counts=Counts(total=1),
+            accepted_at=datetime.now(UTC) - timedelta(days=1),
+        )
+
+    await house.double(BATCH_PROCESSOR, {GetBatch: running})
+    door = await house.open()
+    before, task = datetime.now(UTC), f"/v1/tasks/{uuid4()}"
+    later = {"run_at": (before + timedelta(days=1)).isoformat()}
+    for answer in (
+        await door.api.post(f"/v1/batches/{uuid4()}/cancel"),
+        await door.api.post(f"/v1/batches/{uuid4()}/pause"),
+        await door.api.patch(task, json=later),
+    ):
+        follows = answer.json()["next"]
+        by = datetime.fromisoformat(follows["by"])
+        assert follows["what"] == "batch-processor takes it over"
+        assert before + timedelta(seconds=60) <= by <= datetime.now(UTC) + timedelta(seconds=60)

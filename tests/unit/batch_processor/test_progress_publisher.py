@@ -50,7 +50,7 @@ class _Heard(list[BatchProgressed]):
 
 def _publisher(heard: _Heard, *, interval_s: float) -> ProgressPublisher:
     nowhere = Postgres("postgresql://127.0.0.1:1/")
-    return ProgressPublisher(nowhere, cast(Publisher, heard), interval_s=interval_s)
+    return ProgressPublisher(nowhere, cast(Publisher, heard), upload_expires_s=60, interval_s=interval_s)
 
 
 @asynccontextmanager

@@ -65,5 +65,34 @@ def test_each_unfinished_batch_says_what_happens_next() -> None:
     ).next
     assert again is not None
     assert (again.what, again.by) == ("attempt 2", START + timedelta(minutes=11))
-    for status in ("open", "running", "cancelling"):
+    for status in ("running", "cancelling"):
         assert show(replace(waiting, status=status), Surroundings()).next is not None
+
+
+def test_an_open_upload_says_when_it_expires() -> None:
+    upload = replace(DONE, status="open", started_at=None, finished_at=None)
+    appended, day = START + timedelta(hours=2), 86_400.0
+    for appended_at, expires_at, by in (
+        (None, None, START + timedelta(days=1)),
+        (appended, None, appended + timedelta(days=1)),
+        (appended, START + timedelta(hours=9), START + timedelta(hours=9)),
+        (appended, START + timedelta(days=9), appended + timedelta(days=1)),
+    ):
+        batch = replace(upload, appended_at=appended_at, expires_at=expires_at)
+        expected = show(batch, Surroundings(), upload_expires_s=day).next
+        assert expected is not None
+        assert (expected.what, expected.by) == ("the rest of its items, or it expires", by)
+
+
+def test_a_wait_for_others_ends_when_the_batch_expires() -> None:
+    waiting = replace(DONE, status="queued", started_at=None, finished_at=None)
+    expires = START + timedelta(hours=9)
+    for batch, around in (
+        (replace(waiting, status="paused"), Surroundings()),
+        (waiting, Surroundings(paused="owner")),
+        (waiting, Surroundings(is_limited=True)),
+    ):
+        for expires_at in (None, expires):
+            waits = show(replace(batch, expires_at=expires_at), around).next
+            assert waits is not None
+            assert waits.by == expires_at

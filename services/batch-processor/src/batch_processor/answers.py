@@ -28,9 +28,10 @@ _FOREIGN_CURSOR = "The cursor does not belong to this list; leave it out to star
 class Answers:
     """Answers requests about batches. Another owner's batch is reported as not found."""
 
-    def __init__(self, postgres: Postgres, limits: LimitBook) -> None:
+    def __init__(self, postgres: Postgres, limits: LimitBook, *, upload_expires_s: float) -> None:
         self._postgres = postgres
         self._limits = limits
+        self._upload_expires_s = upload_expires_s
 
     async def get(self, request: GetBatch, _: Deadline) -> bytes:
         """Return a batch or task as the JSON of `Batch`; the result of a task as it was stored."""
@@ -104,7 +105,8 @@ class Answers:
     def _show(self, batch: batches.Batch, around: Surroundings) -> Batch:
         limits = self._limits.of_batch(batch.id, batch.operation or "", batch.options)
         shown = [limit.to_contract() for limit in limits]
-        return show(batch, around).model_copy(update={"limits": shown})
+        view = show(batch, around, upload_expires_s=self._upload_expires_s)
+        return view.model_copy(update={"limits": shown})
 
 
 def _position(cursor: str | None) -> int:

@@ -161,6 +161,7 @@ def describe(batch: Batch, description: Description, *, now: datetime) -> Batch:
         expires_at=description.expires_at,
         on_finished=description.on_finished,
         source=description.source,
+        appended_at=batch.appended_at or now,
     )
     return cancel(described, now=now) if batch.cancel_requested else described
 

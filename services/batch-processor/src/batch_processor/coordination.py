@@ -82,9 +82,12 @@ async def measure_validation(connection: Connection) -> tuple[int, float]:
     return row["uploads"], row["oldest_s"]
 
 
-async def count_overdue(connection: Connection, *, begun_within_s: float, validated_within_s: float) -> int:
+async def count_overdue(
+    connection: Connection, *, begun_within_s: float, validated_within_s: float, upload_expires_s: float
+) -> int:
     """Return how many batches are past a promised time, or still running with nothing left to do."""
-    return int(await connection.fetchval(_SQL["count_overdue"], begun_within_s, validated_within_s))
+    promises = begun_within_s, validated_within_s, upload_expires_s
+    return int(await connection.fetchval(_SQL["count_overdue"], *promises))
 
 
 async def cancelling(connection: Connection, *, but: Collection[UUID]) -> list[UUID]:

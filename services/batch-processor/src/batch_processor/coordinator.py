@@ -192,7 +192,10 @@ class Coordinator:
             await coordination.adopt(connection)
             uploads, oldest_upload_s = await coordination.measure_validation(connection)
             overdue = await coordination.count_overdue(
-                connection, begun_within_s=BEGUN_WITHIN_S, validated_within_s=VALIDATED_WITHIN_S
+                connection,
+                begun_within_s=BEGUN_WITHIN_S,
+                validated_within_s=VALIDATED_WITHIN_S,
+                upload_expires_s=self._windows.upload_expires_s,
             )
             paused_operations, paused_owners, longest_pause_s = await pauses.measure(connection)
         metrics.BATCH_PAUSED.labels("operation").set(paused_operations)

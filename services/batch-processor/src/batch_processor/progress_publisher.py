@@ -36,9 +36,17 @@ class ProgressPublisher:
     The `offset` of a push is the batch's revision, which rises whichever process pushes.
     """
 
-    def __init__(self, postgres: Postgres, publisher: Publisher, *, interval_s: float = 0.25) -> None:
+    def __init__(
+        self,
+        postgres: Postgres,
+        publisher: Publisher,
+        *,
+        upload_expires_s: float,
+        interval_s: float = 0.25,
+    ) -> None:
         self._postgres = postgres
         self._publisher = publisher
+        self._upload_expires_s = upload_expires_s
         self._interval_s = interval_s
         self._changed: dict[UUID, tuple[Batch, View | None]] = {}
         self._pushed_at: OrderedDict[UUID, float] = OrderedDict()
@@ -88,7 +96,10 @@ class ProgressPublisher:
             if unknown:
                 async with self._postgres.connection() as connection:
                     around = await repository.surroundings(connection, unknown)
-                views |= {batch.id: show(batch, around[batch.id]) for batch in unknown}
+                views |= {
+                    batch.id: show(batch, around[batch.id], upload_expires_s=self._upload_expires_s)
+                    for batch in unknown
+                }
             pushes = [
                 live(
                     BatchProgressed(batch=views[batch.id], owner_id=batch.owner_id, offset=batch.revision),

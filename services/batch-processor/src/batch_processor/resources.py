@@ -73,13 +73,14 @@ class Resources:
         )
         self._shared_runs = SharedRuns(self._run_alone)
         relay, lease_s, postgres = self.runtime.relay, settings.lease_s, self.runtime.postgres
-        self.progress = ProgressPublisher(postgres, self.runtime.messaging.publisher)
+        upload_expires_s, publisher = settings.upload_expires_s, self.runtime.messaging.publisher
+        self.progress = ProgressPublisher(postgres, publisher, upload_expires_s=upload_expires_s)
         self.limits = LimitBook(operations, rules.parse(settings.limits))
         self.intake = Intake(self.operations, chunk_size=settings.chunk_size, limits=self.limits)
         self.admission = Admission(postgres, operations, self.limits, ready=self._wake_worker)
         settlement = Settlement(postgres, relay, self.progress, lease_s=lease_s)
         self.worker = Worker(
-            self.runtime.postgres,
+            postgres,
             settlement,
             operations,
             runs=self._run_isolated if isolated else self._run_here,
@@ -94,7 +95,7 @@ class Resources:
             progress=self.progress,
             windows=Windows(
                 lease_s=lease_s,
-                upload_expires_s=settings.upload_expires_s,
+                upload_expires_s=upload_expires_s,
                 retention_days=settings.retention_days,
             ),
             ready=self._promoted,
@@ -160,7 +161,8 @@ class Resources:
             concurrency=self.settings.intake_concurrency,
             prefetch=32,
         )
-        self.runtime.answer(consumers.answers(Answers(self.runtime.postgres, self.limits), schedules, pauses))
+        answers = Answers(postgres, self.limits, upload_expires_s=self.settings.upload_expires_s)
+        self.runtime.answer(consumers.answers(answers, schedules, pauses))
         self.runtime.on_database(self._start_coordinator)
 
     async def _start_coordinator(self) -> None:

@@ -30,8 +30,11 @@ class Surroundings:
     paused: PauseKind | None = None
 
 
-def show(batch: batches.Batch, around: Surroundings) -> Batch:
-    """Return `batch` as an answer, an event or a push."""
+def show(batch: batches.Batch, around: Surroundings, *, upload_expires_s: float = 0) -> Batch:
+    """Return `batch` as an answer, an event or a push.
+
+    One that has not ended needs `upload_expires_s`, for how long an upload waits for its next items.
+    """
     counts = batches.counts(batch, running=around.running)
     now, rate, eta_s = datetime.now(UTC), None, None
     if batch.started_at is not None and batch.done:
@@ -56,7 +59,12 @@ def show(batch: batches.Batch, around: Surroundings) -> Batch:
         finished_at=batch.finished_at,
         rate_per_s=rate,
         eta_s=eta_s,
-        next=_next(batch, around, None if eta_s is None else now + timedelta(seconds=eta_s)),
+        next=_next(
+            batch,
+            around,
+            ends_at=None if eta_s is None else now + timedelta(seconds=eta_s),
+            upload_expires_s=upload_expires_s,
+        ),
         errors=around.failures,
         metadata=orjson.loads(batch.metadata),
         failed_attempts=list(around.failed_attempts),
@@ -65,23 +73,31 @@ def show(batch: batches.Batch, around: Surroundings) -> Batch:
     )
 
 
-def _next(batch: batches.Batch, around: Surroundings, ends_at: datetime | None) -> Next | None:
-    """Return the next step of the batch; steps past their time show in `tickwire_batches_overdue`."""
+def _next(
+    batch: batches.Batch, around: Surroundings, *, ends_at: datetime | None, upload_expires_s: float
+) -> Next | None:
+    """Return the next step of the batch; steps past their time show in `tickwire_batches_overdue`.
+
+    A wait for people or limits ends when the batch expires, if it ever does.
+    """
     if batch.status == "open":
-        return Next(what="the rest of its items", by=None)
+        since = batch.appended_at or batch.accepted_at
+        ends = [] if since is None else [since + timedelta(seconds=upload_expires_s)]
+        ends += [] if batch.expires_at is None else [batch.expires_at]
+        return Next(what="the rest of its items, or it expires", by=min(ends, default=None))
     if batch.status == "validating":
         since = batch.validating_since
         by = None if since is None else since + timedelta(seconds=VALIDATED_WITHIN_S)
         return Next(what="the comparison of its custom ids", by=by)
     if batch.status == "paused":
-        return Next(what="its owner resumes it", by=None)
+        return Next(what="its owner resumes it", by=batch.expires_at)
     if batch.status == "cancelling":
         return Next(what="the end of its running items", by=None)
     if around.paused is not None and batch.status in ("queued", "running"):
         paused = f"the operation {batch.operation}" if around.paused == "operation" else "its owner's work"
-        return Next(what=f"an administrator resumes {paused}", by=None)
+        return Next(what=f"an administrator resumes {paused}", by=batch.expires_at)
     if around.is_limited and not around.running:
-        return Next(what="its limits let more items begin", by=None)
+        return Next(what="its limits let more items begin", by=batch.expires_at)
     if around.next_attempt_at is not None:
         by = around.next_attempt_at + timedelta(seconds=BEGUN_WITHIN_S)
         return Next(what=f"attempt {around.next_attempt}", by=by)

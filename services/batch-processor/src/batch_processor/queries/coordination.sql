@@ -86,7 +86,8 @@ FROM batches WHERE status = 'validating'
 
 -- name: count_overdue
 -- Batches whose first item should have begun $1 seconds after it was due, uploads whose custom ids should have
--- been compared within $2 seconds, and running batches without a chunk. Waits for limits or pauses do not count.
+-- been compared within $2 seconds, uploads to which nothing was appended for $3 seconds, batches past their deadline,
+-- and running batches without a chunk. Waits for limits or pauses do not count before that deadline.
 SELECT
     (
         SELECT count(*) FROM batches
@@ -95,6 +96,14 @@ SELECT
     ) + (
         SELECT count(*) FROM batches
         WHERE status = 'validating' AND validating_since < now() - make_interval(secs => $2)
+    ) + (
+        SELECT count(*) FROM batches
+        WHERE status = 'open' AND created_at < now() - make_interval(secs => $3)
+            AND (appended_at IS NULL OR appended_at < now() - make_interval(secs => $3))
+            AND (expires_at IS NULL OR expires_at >= now())
+    ) + (
+        SELECT count(*) FROM batches
+        WHERE finished_at IS NULL AND expires_at < now() AND status <> 'cancelling'
     ) + (
         SELECT count(*) FROM (
             SELECT FROM batches AS b

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,7 @@ from contracts.message import Command
 from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor
 from gateway.batches.inputs import CancelQuery, Moving, RetryAllQuery, RetryQuery
-from gateway.batches.lookup import BatchLookup, revision_of
+from gateway.batches.lookup import BatchLookup, revision_of, taken_over
 from gateway.batches.operations import OperationCatalogue
 from gateway.http.calls import Call
 from gateway.http.filters import BulkResult
@@ -110,7 +111,7 @@ class BatchActions:
         owner_id = call.principal.owner_id
         command = contract.MoveBatch(batch_id=task_id, owner_id=owner_id, not_before=body.run_at)
         self._promise(call, [command])
-        return {**task, "run_at": body.run_at, "next": None}
+        return {**task, "run_at": body.run_at, "next": taken_over(since=datetime.now(UTC))}
 
     async def cancel_batches(self, call: Call, query: CancelQuery) -> BulkResult:
         """Cancel all batches that match."""
@@ -155,7 +156,7 @@ class BatchActions:
             # Also when the state is reached already: an earlier action may still be on its way.
             self._promise(call, [action.command(batch_id=id_, owner_id=call.principal.owner_id)])
         if batch["status"] in action.possible:
-            return {**batch, "status": action.follows, "next": None}
+            return {**batch, "status": action.follows, "next": taken_over(since=datetime.now(UTC))}
         return batch
 
     async def _retry(self, call: Call, id_: UUID, kind: contract.Kind, query: RetryQuery) -> BulkResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound, ServiceError, Unavailable
 from contracts import batches as contract
+from contracts.message import Next
 from gateway.acceptance.acceptor import Acceptor
 from gateway.acceptance.repository import Acceptance
 from gateway.http.principal import Principal
@@ -60,13 +61,17 @@ def revision_of(task: bytes | Mapping[str, Any]) -> str:
     return hashlib.sha256(str(run_at).encode()).hexdigest()[:8]
 
 
+def taken_over(*, since: datetime) -> Next:
+    """Return the next step of a command that was promised to batch-processor at `since`."""
+    return Next(what="batch-processor takes it over", by=since + timedelta(seconds=contract.STORED_WITHIN_S))
+
+
 def _summary(accepted: Acceptance) -> dict[str, Any]:
-    following = None
+    following: Next | None = None
     if accepted.status == "queued":
-        by = accepted.accepted_at + timedelta(seconds=contract.STORED_WITHIN_S)
-        following = {"what": "batch-processor takes it over", "by": by}
+        following = taken_over(since=accepted.accepted_at)
     elif accepted.status == "parked":
-        following = {"what": "an administrator decides", "by": None}
+        following = Next(what="an administrator decides", by=None)
     return {
         "id": str(accepted.id),
         "kind": accepted.kind,
