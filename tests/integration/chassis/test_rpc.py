@@ -143,9 +143,11 @@ async def test_a_full_bulkhead_refuses_at_once_and_lets_others_through(asker: An
 
 
 async def test_an_owner_with_ten_times_its_share_outstanding_keeps_nobody_waiting(
-    asker: Any, bench: Bench
+    asker: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each question holds one of the ten connections to the database until it is let go."""
+    # As many as several gateways send together.
+    monkeypatch.setattr(asking, "MOST_SENT_OF_OWNER", 10 * answering.MOST_OF_OWNER)
     at_work: list[str] = []
     is_over = asyncio.Event()
     service = await bench.build(STOCK_DATA)
@@ -176,6 +178,50 @@ async def test_an_owner_with_ten_times_its_share_outstanding_keeps_nobody_waitin
     is_over.set()
     assert len(await asyncio.gather(*outstanding)) == 10 * answering.MOST_OF_OWNER
     assert waiting() == 0
+
+
+async def test_few_questions_of_an_owner_are_sent_before_others_are_answered(
+    asker: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All replies come over one connection: what an owner has not been sent is in nobody's way."""
+    monkeypatch.setattr(answering, "MOST_OF_OWNER", 1000)
+    arrived: list[str] = []
+    is_over = asyncio.Event()
+    service = await bench.build(STOCK_DATA)
+
+    async def answer(request: SearchSymbols, _: Deadline) -> Instruments:
+        arrived.append(request.q)
+        if request.q == "slow":
+            await is_over.wait()
+        return Instruments(data=[])
+
+    service.answer({SearchSymbols: answer})
+    await bench.run(service)
+    rpc = asker.messaging.rpc
+    shares.current.set("guest")
+    questions = [SearchSymbols(q="slow")] * 10 * asking.MOST_SENT_OF_OWNER
+    outstanding = [asyncio.create_task(rpc.ask(one, Deadline.after(25))) for one in questions]
+    await until(lambda: len(arrived) == asking.MOST_SENT_OF_OWNER)
+    with pytest.raises(DeadlineExceeded):
+        await rpc.ask(SearchSymbols(q="late"), Deadline.after(0.2))
+    shares.current.set("neighbour")
+    assert await rpc.ask(SearchSymbols(q="quick"), Deadline.after(25))
+    assert arrived == [*["slow"] * asking.MOST_SENT_OF_OWNER, "quick"]
+    is_over.set()
+    assert len(await asyncio.gather(*outstanding)) == len(questions)
+
+
+async def test_questions_that_wait_for_their_turn_fail_with_the_connection(asker: Any, answerer: Any) -> None:
+    rpc = asker.messaging.rpc
+    shares.current.set("guest")
+    asked = [
+        rpc.ask(SearchSymbols(q="slow"), Deadline.after(25)) for _ in range(3 * asking.MOST_SENT_OF_OWNER)
+    ]
+    outstanding = [asyncio.create_task(one) for one in asked]
+    await until(lambda: rpc.waiting == asking.MOST_SENT_OF_OWNER)
+    asker.messaging.link.interrupt()
+    errors = await asyncio.gather(*outstanding, return_exceptions=True)
+    assert {type(error) for error in errors} == {BrokerUnavailable}
 
 
 async def test_one_owner_cannot_have_all_the_requests_that_may_wait_for_a_service(

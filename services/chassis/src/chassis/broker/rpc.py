@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from chassis.errors import (
     TooManyAtOnce,
     Unavailable,
 )
+from chassis.turns import OwnerTurns
 from contracts import headers as names
 from contracts.message import Failure, Request
 from contracts.topology import REPLIES, RPC, rpc_queue
@@ -40,6 +42,9 @@ MOST_IN_FLIGHT = 512
 # times what it leaves free an owner may have.
 FEW = 128
 WEIGHT = 3
+# So many of an owner are sent to one service at a time. All replies come over one connection, in order, and
+# may have 1 MiB each: with more, the small reply to another owner would wait behind them.
+MOST_SENT_OF_OWNER = 8
 # A call that was given less says nothing about the service: its caller was in a hurry.
 LEAST_WAIT_S = 1.0
 
@@ -52,6 +57,11 @@ class _Target:
     in_flight: int = 0
     answered_at: float = 0.0
     of_owner: Counter[str] = field(default_factory=Counter)
+    turns: OwnerTurns = field(
+        default_factory=lambda: OwnerTurns(
+            most=sys.maxsize, of_owner=MOST_SENT_OF_OWNER, most_waiting=MOST_IN_FLIGHT
+        )
+    )
     breaker: Breaker = field(default_factory=Breaker)
 
     def begin(self, share: str, most: int) -> None:
@@ -102,7 +112,8 @@ class _Target:
 class RpcClient:
     """Sends requests to other services. At most `max_in_flight` wait for one service (its bulkhead).
 
-    A request is for the owner in `shares.current`, who may have a part of them.
+    A request is for the owner in `shares.current`, who may have a part of them, of which only some are sent
+    before others are answered.
     """
 
     def __init__(self, publisher: Publisher, *, max_in_flight: int = MOST_IN_FLIGHT) -> None:
@@ -193,32 +204,34 @@ class RpcClient:
         remaining_s = deadline.remaining_s()
         if remaining_s <= 0:
             raise DeadlineExceeded("The deadline passed before the request could be sent.")
-        if self._reply_queue is None:
-            raise BrokerUnavailable("The message broker cannot be reached.", retry_after_s=2)
         number = str(next(self._numbers))
+        share = shares.current.get() or f"#{number}"
         future: asyncio.Future[tuple[str, bytes]] = asyncio.get_running_loop().create_future()
-        self._pending[number] = future
         try:
-            message = Outgoing(
-                exchange=RPC,
-                routing_key=rpc_queue(target.service),
-                body=body,
-                message_type=message_type,
-                message_id=number,
-                headers=stamp(deadline=deadline),
-                persistent=False,
-                correlation_id=number,
-                reply_to=self._reply_queue,
-                # The broker drops a request that nobody waits for any more.
-                expiration_ms=max(1, int(remaining_s * 1000)),
-            )
-            self._publish(message, future, remaining_s)
-            async with asyncio.timeout(remaining_s):
+            async with asyncio.timeout(remaining_s), target.turns.turn(share):
+                if self._reply_queue is None:
+                    raise BrokerUnavailable("The message broker cannot be reached.", retry_after_s=2)
+                self._pending[number] = future
+                left_s = deadline.remaining_s()
+                message = Outgoing(
+                    exchange=RPC,
+                    routing_key=rpc_queue(target.service),
+                    body=body,
+                    message_type=message_type,
+                    message_id=number,
+                    headers=stamp(deadline=deadline),
+                    persistent=False,
+                    correlation_id=number,
+                    reply_to=self._reply_queue,
+                    # The broker drops a request that nobody waits for any more.
+                    expiration_ms=max(1, int(left_s * 1000)),
+                )
+                self._publish(message, future, left_s)
                 status, answer = await future
         except TimeoutError:
             raise DeadlineExceeded(f"{target.service} did not answer in {remaining_s:.1f} s.") from None
         finally:
-            del self._pending[number]
+            self._pending.pop(number, None)
         if status == names.REPLY_OK:
             return answer
         raise RemoteFailure(Failure.model_validate_json(answer))
