@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from batch_processor import coordinator
+from batch_processor import coordination, coordinator
+from support import explained
 from support.batch_stack import Caller, House
 
 _TASKS = """
@@ -16,10 +17,12 @@ _TASKS = """
 _ITEMS = """
     INSERT INTO items (batch_id, position, payload)
     SELECT id, n, '1' FROM batches, generate_series(0, $1 - 1) AS n
+    WHERE NOT EXISTS (SELECT FROM items WHERE batch_id = id)
 """
 _RESULTS = """
     INSERT INTO results (batch_id, position, status, attempts, result)
     SELECT batch_id, position, 'succeeded', 1, '1' FROM items
+    ON CONFLICT DO NOTHING
 """
 
 
@@ -58,6 +61,33 @@ async def test_two_coordinators_remove_side_by_side(house: House, caller: Caller
     await _fill(caller, tasks=2_000, items=1)
     await asyncio.gather(*(service.coordinator.remove() for service in services))
     assert await _rows(caller) == {"batches": 0, "items": 0, "results": 0}
+
+
+async def test_a_step_of_removal_reads_no_more_with_twenty_times_as_much_that_stays(
+    house: House, caller: Caller
+) -> None:
+    await house.start(roles=("worker",))
+    read = []
+    for stays in (500, 10_000):
+        await _fill(caller, tasks=stays, items=1)
+        await caller.database.execute("UPDATE batches SET finished_at = now()")
+        await _fill(caller, tasks=500, items=1)
+        await caller.database.execute("ANALYZE batches, items, results")
+        async with caller.database.acquire() as connection:
+            ids = await coordination.outdated(connection, days=30, most=500)
+            assert len(ids) == 500
+            read.append(
+                await explained.buffers(connection, "find_unused", 500)
+                + await explained.buffers(connection, "find_outdated", 500, 30)
+                + await explained.buffers(connection, "remove_items", ids, 5_000)
+                + await explained.buffers(connection, "remove_results", ids, 5_000)
+                + await explained.buffers(connection, "remove_batches", ids)
+            )
+    print(
+        f"buffers of a step that removes 500 tasks: {read[0]} beside 500 that stay, {read[1]} beside 10,500"
+    )
+    # The indexes are a level higher.
+    assert read[1] < 2 * read[0]
 
 
 async def _fill(caller: Caller, *, tasks: int, items: int) -> None:
