@@ -19,6 +19,7 @@ from uuid import UUID
 
 import psutil
 import pytest
+from prometheus_client import REGISTRY
 
 from batch_processor.execution import reports
 from batch_processor.execution.claims import Claim, Loaded, Rest
@@ -263,6 +264,25 @@ async def test_the_first_chunk_of_an_owner_is_the_first_in_the_line_for_a_proces
     others[0].cancel()
     bench.pool.give_back(taken[1])
     assert (await others[1]).pid == taken[1].pid
+    for process in taken:
+        bench.pool.give_back(process)
+
+
+async def test_how_long_the_chunk_at_the_head_of_the_line_waits_to_begin_is_measured(bench: Bench) -> None:
+    def waited_s() -> float:
+        return REGISTRY.get_sample_value("tickwire_batch_not_begun_seconds") or 0.0
+
+    taken = [await bench.pool.take() for _ in range(3)]
+    await until(lambda: waited_s() == 0)
+    head, last = [asyncio.create_task(bench.pool.take()) for _ in range(2)]
+    await until(lambda: waited_s() > 0)
+    seen = waited_s()
+    # It grows as long as nothing begins, which the alert relies on.
+    await until(lambda: waited_s() > 2 * seen)
+    bench.pool.give_back(taken[0])
+    bench.pool.give_back(taken[1])
+    await asyncio.gather(head, last)
+    await until(lambda: waited_s() == 0)
     for process in taken:
         bench.pool.give_back(process)
 
