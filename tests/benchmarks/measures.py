@@ -43,7 +43,8 @@ class Measure:
     """One line of the table: what was measured, what it is measured against, and what is expected.
 
     `at_least` is a multiple of the peer's rate; `floor` a rate that is asked of the machine on which it was
-    set. `pace` is how fast this machine was beside that one while it was measured.
+    set. `pace` is how fast this machine was beside that one while it was measured. `most_mib` is the memory
+    that no process may exceed, and `mib` what the largest one had.
     """
 
     name: str
@@ -53,6 +54,8 @@ class Measure:
     at_least: float | None = None
     floor: float | None = None
     pace: float | None = None
+    mib: int | None = None
+    most_mib: int | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -76,6 +79,9 @@ class Measure:
             if least is not None:
                 verdict = "NOT MEASURED" if found is None else "met" if found >= least else "MISSED"
                 told.append(f"{words} {verdict}")
+        if self.most_mib is not None:
+            is_met = self.mib is not None and self.mib < self.most_mib
+            told.append(f"< {self.most_mib} MiB {'met' if is_met else 'MISSED'}")
         reasons = {side.reason for side in (self.ours, self.theirs) if isinstance(side, Failed)}
         return ", ".join([*told, *sorted(reasons)]) or "none"
 

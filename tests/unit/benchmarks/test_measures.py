@@ -40,6 +40,13 @@ def test_a_wanted_rate_is_named_at_the_pace_of_the_machine_too() -> None:
     assert one.verdicts == "≥ 1,800/s MISSED, at a pace of 0.50 ≥ 900/s met"
 
 
+def test_a_bound_of_memory_is_met_below_it() -> None:
+    verdicts = [
+        Measure("lines", Load(1), "fewer", Load(1), mib=mib, most_mib=200).verdicts for mib in (199, 200)
+    ]
+    assert verdicts == ["< 200 MiB met", "< 200 MiB MISSED"]
+
+
 def test_a_line_without_an_expectation_says_so() -> None:
     assert Measure("rows", Load(1), "COPY", Load(2)).verdicts == "none"
 
