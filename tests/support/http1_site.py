@@ -11,6 +11,7 @@ from typing import Any
 from chassis import asgi
 from chassis.http1.admission import mark_authenticated
 from chassis.http1.limits import ConnectionLimits
+from chassis.http1.refusals import AnswerCut
 from support.waiting import until
 
 
@@ -129,6 +130,12 @@ async def fail_late(scope: Any, receive: Any, send: Any, recorded: Recorded) -> 
     raise ValueError("by design")
 
 
+async def cut(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+    raise AnswerCut("slow_reader", "Others wait.")
+
+
 async def inject(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b\r\nc: d")]})
 
@@ -147,6 +154,7 @@ ROUTES: dict[str, Callable[..., Awaitable[None]]] = {
     "/stream": stream,
     "/fail": fail,
     "/fail-late": fail_late,
+    "/cut": cut,
     "/inject": inject,
     "/silent": silent,
     "/a%2Fb c": index,

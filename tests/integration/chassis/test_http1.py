@@ -7,10 +7,12 @@ import contextlib
 import ipaddress
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import orjson
 import pytest
+from prometheus_client import REGISTRY
 
 from chassis.http1 import admission
 from chassis.http1.limits import ConnectionLimits
@@ -148,6 +150,15 @@ async def test_an_answer_that_fails_in_its_middle_does_not_look_complete(site: S
     with contextlib.suppress(ConnectionError):
         answer = await site.exchange(b"GET /fail-late HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"0\r\n\r\n" not in answer
+
+
+async def test_an_answer_that_is_cut_is_counted_and_does_not_look_complete(site: Site) -> None:
+    cuts = partial(REGISTRY.get_sample_value, "tickwire_http_refused_total", {"reason": "slow_reader"})
+    before = cuts() or 0
+    with contextlib.suppress(ConnectionError):
+        answer = await site.exchange(b"GET /cut HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"0\r\n\r\n" not in answer
+    assert cuts() == before + 1
 
 
 async def test_the_application_learns_that_a_client_has_gone_away(site: Site) -> None:

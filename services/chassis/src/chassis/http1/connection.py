@@ -181,10 +181,7 @@ class HttpConnection(asyncio.Protocol):
         is_awaited = exchange is not None and exchange.is_waiting and self._reader.is_in_body
         if self._write_stall.is_over(now, unwritten if is_to_be_taken else 0):
             metrics.HTTP_REFUSED.labels("write_stall").inc()
-            # What the system has taken of the answer goes, too: it would wait for the client, for minutes.
-            if self._socket is not None:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._transport.abort()
+            self.abort()
         elif now < self._deadline:
             if self._body_rate.is_too_slow(now, self._received, is_awaited=is_awaited):
                 self._refuse(RequestTimedOut("body_timeout", "The body of the request arrived too slowly."))
@@ -301,6 +298,9 @@ class HttpConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Abort the connection, so that the client sees that the answer is incomplete."""
+        # What the system has taken of the answer goes, too: it would wait for the client, for minutes.
+        if self._socket is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
     def on_body_read(self) -> None:

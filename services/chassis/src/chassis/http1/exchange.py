@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from chassis import logging
+from chassis import logging, metrics
 from chassis.errors import ServiceError, Unavailable
 from chassis.http1 import refusals
 from chassis.http1.head import RequestHead
@@ -105,6 +105,10 @@ class Exchange:
         except asyncio.CancelledError:
             self._fail(Unavailable("The server is stopping; send the request again.", retry_after_s=1))
             raise
+        except refusals.AnswerCut as cut:
+            log.warning("an answer was cut", path=self.scope["path"], reason=cut.reason, detail=cut.detail)
+            metrics.HTTP_REFUSED.labels(cut.reason).inc()
+            self._fail(cut)
         except Exception as error:
             log.error("unhandled error in a request", path=self.scope["path"], exc_info=error)
             self._fail(ServiceError("The request failed; the log has the error."))

@@ -82,6 +82,12 @@ class VersionNotSupported(RequestRefused):
     code = "http-version-not-supported"
 
 
+class AnswerCut(RequestRefused):
+    """The application ends an answer that has begun, and the client sees that it is incomplete."""
+
+    code = "overloaded"
+
+
 def response(error: ServiceError, *, with_body: bool = True, fields: bytes = b"") -> bytes:
     """Return `error` as the last response of a connection: a problem document with an id of its own.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from chassis import shares
@@ -58,6 +58,16 @@ class ByteRoom:
                 if not isinstance(error, TimeoutError):
                     raise
                 raise self._refusal(owner_id, size) from None
+        try:
+            yield
+        finally:
+            self._give_back(owner_id, size)
+
+    @contextmanager
+    def hold_now(self, owner_id: str, size: int) -> Iterator[None]:
+        """Hold `size` bytes during the block; raise as `hold` does when there is no room at once."""
+        if not self._take(owner_id, size):
+            raise self._refusal(owner_id, size)
         try:
             yield
         finally:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from functools import partial
 
 from chassis.errors import ServiceError
 from chassis.places import Places
 from gateway.http import problems
 from gateway.http.bodies import LARGE_BYTES, ByteRoom
+from gateway.http.readers import Readers, Send
 from gateway.http.replies import CSV, EVENT_STREAM, JSON, Reply
-
-Message = MutableMapping[str, Any]
-Send = Callable[[Message], Awaitable[None]]
 
 # Of answers over `LARGE_BYTES` that their clients have not taken yet.
 MOST_BYTES = 32 * 1024 * 1024
@@ -30,15 +29,18 @@ _CONTENT_TYPES = {
 class Sending:
     """Sends the answers of one gateway, and bounds what those to slow clients hold, per owner and in all."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._large = ByteRoom("large answers", most=MOST_BYTES, of_owner=MOST_BYTES_OF_OWNER)
+        self._large_readers = Readers(clock=clock)
         self._streams = Places("answers that are streamed", of_owner=MOST_STREAMS_OF_OWNER, most=MOST_STREAMS)
+        self._stream_readers = Readers(clock=clock)
 
     async def send(self, reply: Reply, send: Send, *, owner_id: str, is_head: bool) -> None:
         """Send an answer to a request of an owner; to one that `is_head` without its body.
 
-        An answer for which there is no room is replaced by the problem that says so. What is for nobody in
-        particular is the same for all, and event streams have a limit of their own.
+        An answer for which there is no room is replaced by the problem that says so, and one that has to
+        give way to another owner's raises `AnswerCut`. What is for nobody in particular is the same for all,
+        and event streams have a limit of their own.
         """
         body = reply.body
         is_small = body is None or (isinstance(body, bytes) and len(body) <= LARGE_BYTES)
@@ -46,9 +48,11 @@ class Sending:
         async with AsyncExitStack() as stack:
             try:
                 if isinstance(body, bytes) and not is_free:
-                    await stack.enter_async_context(self._large.hold(owner_id, len(body), within_s=0))
+                    hold = partial(self._large.hold_now, owner_id, len(body))
+                    send = await stack.enter_async_context(self._large_readers.reading(owner_id, send, hold))
                 elif not is_free:
-                    stack.enter_context(self._streams.hold(owner_id))
+                    hold = partial(self._streams.hold, owner_id)
+                    send = await stack.enter_async_context(self._stream_readers.reading(owner_id, send, hold))
             except ServiceError as refusal:
                 reply = problems.reply(refusal)
             if isinstance(body, AsyncGenerator):

@@ -38,8 +38,9 @@ from gateway.http.bodies import MOST_BYTES, MOST_BYTES_OF_OWNER, ByteRoom
 from gateway.http.calls import Call, Incoming, RawBody
 from gateway.http.endpoints import Endpoint, Idempotency
 from gateway.http.principal import Principal
+from gateway.http.readers import Send
 from gateway.http.replies import JSON, Reply
-from gateway.http.sending import Send, Sending
+from gateway.http.sending import Sending
 from gateway.http.stepping import Finished, begin
 
 log = logging.get(__name__)
