@@ -1,4 +1,4 @@
-"""The rules about layout that no linter holds: the imports of contracts, and the seams that tests use."""
+"""The rules about layout that no linter holds: imports of contracts, seams that tests use, long modules."""
 
 from __future__ import annotations
 
@@ -49,3 +49,10 @@ def test_the_helpers_of_tests_are_in_one_place(folder: str) -> None:
     }
     # A plug-in of Schemathesis, beside its configuration.
     assert others <= {"tests/e2e/schemathesis_hooks.py"}
+
+
+def test_no_module_has_more_than_400_lines() -> None:
+    files = [file for folder in ("services", "tests") for file in (REPOSITORY / folder).rglob("*.py")]
+    assert files
+    lines = {str(file.relative_to(REPOSITORY)): len(file.read_text().splitlines()) for file in files}
+    assert {name: count for name, count in lines.items() if count > 400} == {}
