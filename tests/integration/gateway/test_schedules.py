@@ -58,7 +58,8 @@ class Site:
 async def site(module_house: House) -> AsyncIterator[Site]:
     async with schedule_world.opened(await module_house.database()) as world:
         pauses = PauseAnswers(world.postgres, changed=lambda: None)
-        answers = batch_consumers.answers(Answers(world.postgres, LimitBook({}, {})), world.answers, pauses)
+        batches = Answers(world.postgres, LimitBook({}, {}), upload_expires_s=60)
+        answers = batch_consumers.answers(batches, world.answers, pauses)
         await module_house.double("batch-processor", answers)
         door = await module_house.open()
         await door.database.execute(
