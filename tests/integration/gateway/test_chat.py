@@ -128,6 +128,30 @@ async def test_the_history_is_the_same_on_both_gateways(two: tuple[Any, Any], ro
     assert ([m["offset"] for m in last["data"]], last["next_cursor"]) == ([3, 2, 1], None)
 
 
+async def test_reading_many_large_messages_is_bounded_in_bytes(
+    two: tuple[Any, Any], room: str, talk: Any
+) -> None:
+    first, _ = two
+    async with talk(first) as client:
+        before = await client.ask(subscribe={"channel": f"chat:{room}"})
+        await client.ask(unsubscribe={"channel": f"chat:{room}"})
+        await say(first, room, *["\N{GRINNING FACE}" * 4000] * 40)
+        channel = f"chat:{room}"
+        oldest = await client.ask(history={"channel": channel, "limit": 300})
+        newest = await client.ask(history={"channel": channel, "limit": 300, "reverse": True})
+        missed = {"channel": channel, "recover": True, "epoch": before["epoch"], "offset": 0}
+        joined = await client.ask(subscribe=missed)
+    offsets = [one["offset"] for one in oldest["publications"]]
+    assert offsets == list(range(1, 1 + len(offsets)))
+    assert 20 < len(offsets) < 40
+    assert [one["offset"] for one in newest["publications"]] == list(range(40, 40 - len(offsets), -1))
+    assert not joined.get("recovered"), "the client reads the history in parts"
+    page = (await first.api.get(f"/v1/rooms/{room}/messages?limit=300")).json()
+    assert len(page["data"]) == len(offsets)
+    read = await all_pages(first.api, f"/v1/rooms/{room}/messages", limit=300)
+    assert [message["offset"] for message in read] == list(range(40, 0, -1))
+
+
 async def test_the_history_has_every_message_in_the_order_in_which_it_was_written(
     two: tuple[Any, Any], room: str, talk: Any
 ) -> None:

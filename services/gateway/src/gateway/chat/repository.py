@@ -14,6 +14,9 @@ from chassis.postgres import Connection
 from gateway.chat.inputs import MembersQuery, Role, RoomsQuery
 from gateway.http.problems import invalid
 
+# Of the messages that are read at once: at least 30, as the largest has 16 KiB.
+MOST_BYTES = 512 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -150,13 +153,13 @@ class RoomRepository:
         return _message(room, row) if row else None
 
     async def after(self, connection: Connection, room: str, offset: int, limit: int) -> list[ChatMessage]:
-        """Return messages with higher offsets, oldest first."""
-        rows = await connection.fetch(self._queries["list_messages_after"], room, offset, limit)
+        """Return messages with higher offsets, oldest first: at most `limit`, and `MOST_BYTES` together."""
+        rows = await connection.fetch(self._queries["list_messages_after"], room, offset, limit, MOST_BYTES)
         return [_message(room, row) for row in rows]
 
     async def before(self, connection: Connection, room: str, offset: int, limit: int) -> list[ChatMessage]:
-        """Return messages with lower offsets, newest first."""
-        rows = await connection.fetch(self._queries["list_messages_before"], room, offset, limit)
+        """Return messages with lower offsets, newest first: at most `limit`, and `MOST_BYTES` together."""
+        rows = await connection.fetch(self._queries["list_messages_before"], room, offset, limit, MOST_BYTES)
         return [_message(room, row) for row in rows]
 
 

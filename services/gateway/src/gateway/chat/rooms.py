@@ -68,9 +68,9 @@ class RoomService:
         """Return a page of messages, newest first."""
         call.principal.require(Scope.CHAT_READ)
         await self._chat.room(room, call.principal)
-        newest = await self._chat.before(room, query.cursor, query.limit + 1)
-        page = newest[: query.limit]
-        following = str(page[-1].offset) if len(newest) > query.limit else None
+        page = await self._chat.before(room, query.cursor, query.limit)
+        # Offsets have no gaps and begin at 1, also where the page ends earlier because of its bytes.
+        following = str(page[-1].offset) if page and page[-1].offset > 1 else None
         return {"data": [message_view(message) for message in page], "next_cursor": following}
 
     async def post(self, call: Call, room: str, body: MessageInput) -> Reply:

@@ -247,8 +247,7 @@ class ChatService:
                 page = await self.after(room, shown.offset, _CATCH_UP)
                 while page:
                     self._publish(shown, page)
-                    is_last = len(page) < _CATCH_UP
-                    page = [] if is_last else await self.after(room, shown.offset, _CATCH_UP)
+                    page = await self.after(room, shown.offset, _CATCH_UP)
             if news is not None:
                 self._publish(shown, [news])
 

@@ -74,9 +74,19 @@ WITH writable AS (
 SELECT * FROM inserted UNION ALL SELECT * FROM known
 
 -- name: list_messages_after
-SELECT "offset", user_id, user_name, coalesce(written::text, data::text) AS data, created_at, client
-FROM chat_messages WHERE room = $1 AND "offset" > $2 ORDER BY "offset" LIMIT $3
+-- As many of the first $3 as have $4 bytes together.
+SELECT "offset", user_id, user_name, data, created_at, client FROM (
+    SELECT *, sum(octet_length(data)) OVER (ORDER BY "offset") AS bytes FROM (
+        SELECT "offset", user_id, user_name, coalesce(written::text, data::text) AS data, created_at, client
+        FROM chat_messages WHERE room = $1 AND "offset" > $2 ORDER BY "offset" LIMIT $3
+    ) AS found
+) AS counted WHERE bytes <= $4 ORDER BY "offset"
 
 -- name: list_messages_before
-SELECT "offset", user_id, user_name, coalesce(written::text, data::text) AS data, created_at, client
-FROM chat_messages WHERE room = $1 AND "offset" < $2 ORDER BY "offset" DESC LIMIT $3
+-- As many of the first $3 as have $4 bytes together.
+SELECT "offset", user_id, user_name, data, created_at, client FROM (
+    SELECT *, sum(octet_length(data)) OVER (ORDER BY "offset" DESC) AS bytes FROM (
+        SELECT "offset", user_id, user_name, coalesce(written::text, data::text) AS data, created_at, client
+        FROM chat_messages WHERE room = $1 AND "offset" < $2 ORDER BY "offset" DESC LIMIT $3
+    ) AS found
+) AS counted WHERE bytes <= $4 ORDER BY "offset" DESC

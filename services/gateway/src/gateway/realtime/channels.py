@@ -255,6 +255,9 @@ class Channels:
         if not since.offset <= position.offset <= since.offset + MOST_RECOVERED:
             return Joined(position)
         missed = await self._chat.after(room, since.offset, MOST_RECOVERED)
+        # Messages that are too large together cannot be recovered completely.
+        if missed and missed[-1].offset < position.offset:
+            return Joined(position)
         # Newer publications are pushed, and must not be sent twice.
         publications = [
             publication(message, position.epoch) for message in missed if message.offset <= position.offset
