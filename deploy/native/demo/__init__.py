@@ -20,6 +20,7 @@ STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
     ("A stream", market.stream),
     ("A bar", market.live_bars),
     ("A mail", mails.mail),
+    ("An attachment", mails.attachment),
     ("A large attachment", mails.upload),
     ("A template", mails.template),
     ("A sender domain", mails.domain),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import secrets
 import time
 
@@ -60,7 +62,19 @@ async def upload(tour: Tour) -> None:
     body = {"to": [address], "subject": f"Figures {tour.run}", "text": "Attached.", "attachments": [file]}
     began = time.monotonic()
     accepted = await tour.post("/v1/emails", body)
-    await arrived(tour, address, began, identifier=accepted["id"])
+    message = await arrived(tour, address, began, identifier=accepted["id"])
+    await compare_attachment(tour, message, made["sha256"])
+
+
+async def attachment(tour: Tour) -> None:
+    """A mail carries a small file in base64; what arrives is compared with what was sent."""
+    address, content = f"note+{tour.run}@example.org", secrets.token_bytes(20_000)
+    file = {"filename": "note.bin", "content": base64.b64encode(content).decode()}
+    body = {"to": [address], "subject": f"A note {tour.run}", "text": "Attached.", "attachments": [file]}
+    began = time.monotonic()
+    accepted = await tour.post("/v1/emails", body)
+    message = await arrived(tour, address, began, identifier=accepted["id"])
+    await compare_attachment(tour, message, hashlib.sha256(content).hexdigest())
 
 
 async def domain(tour: Tour) -> None:
@@ -168,8 +182,18 @@ async def limit(tour: Tour) -> None:
         await arrived(tour, address, began, identifier=identifier)
 
 
-async def arrived(tour: Tour, address: str, began: float, *, identifier: str = "") -> None:
-    """Wait until a mail for `address` is in the mailbox, and print how long it took; raise if it failed."""
+async def compare_attachment(tour: Tour, message: Json, sha256: str) -> None:
+    """Raise unless the only attachment of a message in the mailbox has the checksum `sha256`."""
+    path = f"/api/v1/message/{message['ID']}"
+    (file,) = (await tour.mailbox.get(path)).json()["Attachments"]
+    content = (await tour.mailbox.get(f"{path}/part/{file['PartID']}")).content
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DemoError(f"{file['FileName']} has arrived with other bytes than it was sent with")
+    tour.say(f"{file['FileName']} has arrived byte for byte: {len(content):,} bytes, SHA-256 {sha256[:16]}…")
+
+
+async def arrived(tour: Tour, address: str, began: float, *, identifier: str = "") -> Json:
+    """Wait for a mail for `address`, print how long it took and return it; raise if it failed."""
 
     async def look() -> Json | None:
         state: Json = await tour.get(f"/v1/emails/{identifier}") if identifier else {"status": ""}
@@ -183,3 +207,4 @@ async def arrived(tour: Tour, address: str, began: float, *, identifier: str = "
     tour.say(
         f"arrived after {(time.monotonic() - began) * 1000:.0f} ms: “{message['Subject']}” for {address}"
     )
+    return message

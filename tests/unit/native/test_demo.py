@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+from email.message import EmailMessage
 
 import httpx
 import pytest
 from rich.console import Console
 
 from native import demo
+from native.demo.mails import compare_attachment
 from native.demo.market import sparkline
 from native.demo.tour import Tour
 from native.errors import DemoError
+from native.mailbox import api
+from native.mailbox.messages import Received, Store
+from native.mailbox.receiver import Receiver
 
 
 def test_a_sparkline_rises_with_its_values_and_keeps_its_width() -> None:
@@ -37,3 +43,19 @@ async def test_a_problem_of_the_api_is_shown_with_its_detail() -> None:
         tour = Tour(api=client, mailbox=client, key="k", console=Console(file=io.StringIO()))
         with pytest.raises(DemoError, match="GET /v1/stocks: HTTP 503 stock-data does not answer"):
             await tour.get("/v1/stocks")
+
+
+async def test_an_attachment_that_arrived_is_compared_with_what_was_sent() -> None:
+    content, mail, store = bytes(range(256)), EmailMessage(), Store()
+    mail.set_content("Attached.")
+    mail.add_attachment(content, maintype="application", subtype="octet-stream", filename="note.bin")
+    store.add(Received(mail.as_bytes(), "a@example.org", ("b@example.org",)))
+    app = api.create_app(store, Receiver(store), smtp_host="127.0.0.1", smtp_port=0)
+    output = io.StringIO()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://box") as mailbox:
+        tour = Tour(api=mailbox, mailbox=mailbox, key="k", console=Console(file=output))
+        [message] = (await mailbox.get("/api/v1/messages")).json()["messages"]
+        await compare_attachment(tour, message, hashlib.sha256(content).hexdigest())
+        assert "note.bin has arrived byte for byte: 256 bytes" in output.getvalue()
+        with pytest.raises(DemoError, match=r"note\.bin has arrived with other bytes"):
+            await compare_attachment(tour, message, hashlib.sha256(b"other").hexdigest())
