@@ -190,5 +190,8 @@ async def test_a_mail_that_waits_is_cancelled_and_rescheduled_without_email_and_
     assert (moved.status_code, moved.json()["status"]) == (200, "queued"), moved.text
     kept = await door.database.fetch("SELECT body FROM waiting_parcel_messages")
     assert [json.loads(row["body"])["send_at"] for row in kept] == ["2027-01-01T00:00:00Z"]
+    again = await door.api.post(f"{path}/resend")
+    assert_problem(again, 409, "conflict")
+    assert "has not been sent yet" in again.json()["detail"]
     assert (await door.api.delete(path)).status_code == 200
     assert await door.database.fetchval("SELECT count(*) FROM waiting_parcels") == 0

@@ -95,6 +95,13 @@ class ParcelRepository:
         )
         return found
 
+    async def read_mails(
+        self, connection: Connection, owner_id: str, *, after: UUID, limit: int
+    ) -> list[bytes]:
+        """Return the commands of up to `limit` mails of an owner that wait, by id, those behind `after`."""
+        rows = await connection.fetch(self._queries["read_waiting_mails"], owner_id, after, limit)
+        return [row["body"] for row in rows]
+
     async def change_mail(self, connection: Connection, parcel_id: UUID, email_id: UUID, body: bytes) -> None:
         """Replace the command of a mail that waits for a locked parcel."""
         await connection.execute(self._queries["change_waiting_mail"], parcel_id, email_id, body)

@@ -150,6 +150,11 @@ class EmailService:
         """Accept a new mail with the content and the recipients of an earlier one."""
         call.principal.require(Scope.EMAILS_SEND)
         question = GetEmail(email_id=email_id, owner_id=call.principal.owner_id)
+        if await self._waiting_mails.waits(email_id, owner_id=question.owner_id):
+            raise Conflict(
+                f"E-mail {email_id} has not been sent yet: it waits at the gateway until the email service "
+                "takes its attachments."
+            )
         source = await self._ask_of_stored(question, call)
         if not source["content_available"]:
             raise Conflict(
@@ -206,11 +211,17 @@ class EmailService:
 
     async def cancel(self, call: Call, query: EmailsBulk) -> BulkResult:
         """Cancel the caller's mails that match, except recipients already handed to the relay."""
-        question = CancelEmails(
-            owner_id=call.principal.owner_id, wanted=query.wanted(), dry_run=query.dry_run
+        owner_id, wanted, dry_run = call.principal.owner_id, query.wanted(), query.dry_run
+        # First, as mails leave from here to email.
+        waiting = await self._waiting_mails.cancel_matching(wanted, owner_id=owner_id, dry_run=dry_run)
+        question = CancelEmails(owner_id=owner_id, wanted=wanted, dry_run=dry_run)
+        stored = await self._rpc.call(question, EmailsChanged, call.deadline)
+        return BulkResult(
+            matched=waiting.matched + stored.matched,
+            changed=waiting.changed + stored.changed,
+            complete=waiting.complete and stored.complete,
+            dry_run=dry_run,
         )
-        found = await self._rpc.call(question, EmailsChanged, call.deadline)
-        return BulkResult(**found.model_dump(), dry_run=query.dry_run)
 
     async def retry(self, call: Call, query: EmailsBulk) -> BulkResult:
         """Retry at once the caller's mails that match."""

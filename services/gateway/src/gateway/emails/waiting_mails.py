@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
@@ -10,11 +11,29 @@ from uuid import UUID
 from chassis.broker.publisher import Publisher
 from chassis.errors import InvalidInput
 from chassis.postgres import Postgres
-from contracts.emails import SendPackedEmail
+from contracts import addresses
+from contracts.emails import EmailFilter, EmailsChanged, SendPackedEmail
 from contracts.gateways import WaitingEmailEnded
 from gateway.emails.accepted_mail import CANCELLED
 from gateway.emails.repository import ParcelRepository
 from gateway.publishing.announcing import announce
+
+# Each takes a transaction.
+MOST_CHANGED = 200
+# Read at a time: each has the text of a mail.
+PAGE = 50
+
+
+def matches(mail: SendPackedEmail, wanted: EmailFilter) -> bool:
+    """Return whether a mail matches a filter, apart from the status."""
+    recipients = (addresses.parse(address).address for address in (*mail.to, *mail.cc, *mail.bcc))
+    return (
+        (wanted.created_after is None or mail.accepted_at > wanted.created_after)
+        and (wanted.created_before is None or mail.accepted_at < wanted.created_before)
+        and (wanted.tag is None or wanted.tag in mail.tags)
+        and (wanted.ids is None or mail.email_id in wanted.ids)
+        and (wanted.to is None or wanted.to in recipients)
+    )
 
 
 class WaitingMails:
@@ -40,6 +59,34 @@ class WaitingMails:
             )
         await self._announce([email_id], "cancelled", at)
         return True
+
+    async def cancel_matching(self, wanted: EmailFilter, *, owner_id: str, dry_run: bool) -> EmailsChanged:
+        """Cancel the mails of `owner_id` that match; with `dry_run` only count them.
+
+        It is not complete when it has cancelled `MOST_CHANGED`, or when one of them has just left for email.
+        """
+        matched, changed, after = 0, 0, UUID(int=0)
+        if wanted.status and "queued" not in wanted.status:
+            return EmailsChanged(matched=0, changed=0, complete=True)
+        while changed < MOST_CHANGED:
+            async with self._postgres.connection() as connection:
+                page = await self._repository.read_mails(connection, owner_id, after=after, limit=PAGE)
+            if not page:
+                return EmailsChanged(matched=matched, changed=changed, complete=changed == matched)
+            mails = await asyncio.to_thread(
+                lambda bodies: [SendPackedEmail.model_validate_json(body) for body in bodies], page
+            )
+            after = mails[-1].email_id
+            chosen = [mail.email_id for mail in mails if matches(mail, wanted)]
+            matched += len(chosen)
+            for email_id in chosen:
+                changed += dry_run or await self.cancel(email_id, owner_id=owner_id)
+        return EmailsChanged(matched=matched, changed=changed, complete=False)
+
+    async def waits(self, email_id: UUID, *, owner_id: str) -> bool:
+        """Return whether a mail of `owner_id` waits here."""
+        async with self._postgres.transaction() as connection:
+            return await self._repository.lock_mail(connection, email_id, owner_id) is not None
 
     async def refuse(self, parcel_id: UUID, reason: str) -> None:
         """End all mails of a parcel that email will never take."""

@@ -75,6 +75,13 @@ SELECT count(*) FROM gone
 -- name: read_waiting_mail
 SELECT body FROM waiting_parcel_messages WHERE parcel_id = $1 AND message_id = $2
 
+-- name: read_waiting_mails
+-- The id of a message is that of its mail.
+SELECT body
+FROM waiting_parcels JOIN waiting_parcel_messages ON parcel_id = id
+WHERE owner_id = $1 AND message_id > $2
+ORDER BY message_id LIMIT $3
+
 -- name: change_waiting_mail
 UPDATE waiting_parcel_messages SET body = $3 WHERE parcel_id = $1 AND message_id = $2
 

@@ -1,0 +1,68 @@
+"""Mails that wait at the gateway are cancelled by filter, beside those that email has."""
+
+from __future__ import annotations
+
+import pytest
+
+from chassis.deadlines import Deadline
+from chassis.errors import Overloaded
+from contracts.emails import CancelEmails, EmailsChanged
+from contracts.uploads import OpenedUpload, OpenParcel
+from gateway.emails import waiting_mails
+from support.gateway_stack import House
+
+MAIL = {
+    "text": "Attached.",
+    "attachments": [{"filename": "note.txt", "content": "SGVsbG8="}],
+}
+MAILS = [
+    {**MAIL, "to": ["Ann <ann@example.com>"]},
+    {**MAIL, "to": ["cid@example.com"], "bcc": ["bob@example.com"], "tags": ["x"]},
+    {**MAIL, "to": ["cid@example.com"]},
+]
+
+
+async def refuse(_: OpenParcel, __: Deadline) -> OpenedUpload:
+    raise Overloaded("not yet")
+
+
+async def test_mails_that_wait_match_as_those_of_email_do_and_both_are_counted(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[CancelEmails] = []
+
+    async def cancel(question: CancelEmails, _: Deadline) -> EmailsChanged:
+        asked.append(question)
+        return EmailsChanged(matched=5, changed=4, complete=True)
+
+    monkeypatch.setattr(waiting_mails, "PAGE", 1)
+    door = await house.open(email_url="http://127.0.0.1:1")
+    await house.double("email", {CancelEmails: cancel, OpenParcel: refuse})
+    ids = [(await door.api.post("/v1/emails", json=mail)).json()["id"] for mail in MAILS]
+
+    async def cancelled(**query: str) -> tuple[int, int, bool]:
+        answer = await door.api.post("/v1/emails/cancel", params=query)
+        found = answer.json()
+        assert answer.status_code == 200, answer.text
+        return found["matched"] - 5, found["changed"] - 4, found["complete"]
+
+    for nothing in (
+        {"status": "failed"},
+        {"to": "ann@example.org"},
+        {"tag": "y"},
+        {"created_before": "2026-01-01T00:00:00Z"},
+    ):
+        assert await cancelled(**nothing) == (0, 0, True), nothing
+    assert await cancelled(created_after="2026-01-01T00:00:00Z", dry_run="true") == (3, 3, True)
+    async with door.client(await door.new_key("emails:send")) as other:
+        answer = await other.post("/v1/emails/cancel", params={"status": "queued"})
+        assert answer.json()["matched"] == 5, answer.text
+    assert await cancelled(to="ann@example.com") == (1, 1, True)
+    monkeypatch.setattr(waiting_mails, "MOST_CHANGED", 1)
+    assert await cancelled(to="bob@example.com", tag="x", status="queued,held") == (1, 1, False)
+    assert (await door.api.get(f"/v1/emails/{ids[2]}")).json()["status"] == "queued"
+    assert await cancelled(status="queued") == (1, 1, False)
+    assert await cancelled(status="queued") == (0, 0, True)
+    for identifier in ids:
+        assert (await door.api.get(f"/v1/emails/{identifier}")).json()["status"] == "cancelled"
+    assert asked[-1].wanted.status == ["queued"]
