@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chassis.settings import InvalidSettings, load
+from emailer.sending import relays
 from emailer.settings import EmailSettings
 
 NEEDED = {"RABBITMQ_URL": "amqp://localhost/", "POSTGRES_DSN": "postgresql://localhost/emailer"}
@@ -13,6 +14,13 @@ NEEDED = {"RABBITMQ_URL": "amqp://localhost/", "POSTGRES_DSN": "postgresql://loc
 def test_two_variables_are_enough() -> None:
     settings = load(EmailSettings, NEEDED)
     assert (settings.port, settings.smtp_tls, settings.on_ambiguous) == (8082, "opportunistic", "retry")
+
+
+def test_a_relay_has_a_minute_for_a_command_and_ten_for_the_final_dot_unless_it_is_set() -> None:
+    [usual] = relays.of(load(EmailSettings, NEEDED))
+    assert (usual.timeout_s, usual.dot_timeout_s) == (60, 600)
+    [patient] = relays.of(load(EmailSettings, NEEDED | {"EMAIL_SMTP_TIMEOUT_S": "90"}))
+    assert (patient.timeout_s, patient.dot_timeout_s) == (90, 600)
 
 
 def test_every_setting_is_described_with_an_example() -> None:
