@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 import httpx
+import pytest
 
 from support.batch_process import Spawn
 from support.batch_stack import Caller
@@ -42,6 +43,28 @@ async def test_a_killed_service_loses_and_doubles_nothing(spawn: Spawn, caller: 
     rows = await caller.database.fetch("SELECT position, result FROM results ORDER BY position")
     assert [(row["position"], row["result"]) for row in rows] == [(n, str(n)) for n in range(total)]
     assert len(await caller.finished_events()) == 1
+
+
+@pytest.mark.long
+async def test_a_killed_worker_and_a_killed_coordinator_lose_and_double_nothing(
+    spawn: Spawn, caller: Caller
+) -> None:
+    total, roles = 10_000, ("coordinator", "worker")
+    settings = {"BATCH_PROCESSOR_LEASE_S": "5"}
+    children = {role: (await spawn(BATCH_PROCESSOR_ROLES=role, **settings))[0] for role in roles}
+    for role in reversed(roles):
+        id_ = await caller.submit("echo", list(range(total)))
+        await until(lambda: _stored(caller, id_))  # noqa: B023 - awaited before the next round
+        # The other one goes on meanwhile, and its successor takes over.
+        children[role].kill()
+        await children[role].wait()
+        await spawn(BATCH_PROCESSOR_ROLES=role, **settings)
+        batch = await caller.reach(id_, timeout_s=40)
+        assert (batch.status, batch.counts.succeeded, batch.counts.total) == ("completed", total, total)
+        results = "SELECT position, result FROM results WHERE batch_id = $1 ORDER BY position"
+        rows = await caller.database.fetch(results, id_)
+        assert [(row["position"], row["result"]) for row in rows] == [(n, str(n)) for n in range(total)]
+    assert len(await caller.finished_events()) == 2
 
 
 async def test_a_stop_is_prompt_and_clean(spawn: Spawn, caller: Caller) -> None:
