@@ -161,7 +161,7 @@ async def test_a_mail_whose_answer_is_lost_again_and_again_goes_out_three_times_
     async with post_office.delivering():
         email = await post_office.reaches(command, "held")
     assert outcomes(email) == ["ambiguous"] * 3
-    assert len(post_office.server.received) == 3
+    assert [copy.message["message-id"] for copy in post_office.server.received] == [email.message_id] * 3
     assert [event["status"] for event in await post_office.events()] == ["deferred", "held"]
 
 
@@ -231,6 +231,7 @@ async def test_one_refused_recipient_never_hides_another(post_office: PostOffice
     ]
     to_c = post_office.server.received_by("c@example.com")[0].message
     assert (to_c["to"], to_c["cc"], to_c["bcc"]) == ("a@example.com", "B <b@example.com>", None)
+    assert {copy.message["message-id"] for copy in post_office.server.received} == {email.message_id}
     assert [event["status"] for event in await post_office.events()] == ["partially_delivered"]
 
 
