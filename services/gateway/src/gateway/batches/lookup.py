@@ -14,7 +14,6 @@ from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound, ServiceError, Unavailable
 from contracts import batches as contract
-from contracts.message import Next
 from gateway.acceptance.acceptor import Acceptor
 from gateway.acceptance.repository import Acceptance
 from gateway.http.principal import Principal
@@ -61,17 +60,18 @@ def revision_of(task: bytes | Mapping[str, Any]) -> str:
     return hashlib.sha256(str(run_at).encode()).hexdigest()[:8]
 
 
-def taken_over(*, since: datetime) -> Next:
-    """Return the next step of a command that was promised to batch-processor at `since`."""
-    return Next(what="batch-processor takes it over", by=since + timedelta(seconds=contract.STORED_WITHIN_S))
+def taken_over(*, since: datetime) -> dict[str, Any]:
+    """Return the next step of a command that was promised to batch-processor at `since`, as plain data."""
+    by = since + timedelta(seconds=contract.STORED_WITHIN_S)
+    return {"what": "batch-processor takes it over", "by": by}
 
 
 def _summary(accepted: Acceptance) -> dict[str, Any]:
-    following: Next | None = None
+    following = None
     if accepted.status == "queued":
         following = taken_over(since=accepted.accepted_at)
     elif accepted.status == "parked":
-        following = Next(what="an administrator decides", by=None)
+        following = {"what": "an administrator decides", "by": None}
     return {
         "id": str(accepted.id),
         "kind": accepted.kind,
