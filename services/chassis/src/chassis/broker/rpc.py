@@ -146,8 +146,8 @@ class RpcClient:
 
     @property
     def waiting(self) -> int:
-        """The number of requests that wait for their replies."""
-        return len(self._pending)
+        """The number of requests that wait for their turn or their reply."""
+        return sum(target.in_flight for target in self._targets.values())
 
     def lost(self) -> None:
         """Fail the waiting calls: the consuming connection is gone, and the reply queue with it."""
