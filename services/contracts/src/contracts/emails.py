@@ -108,10 +108,15 @@ class SendEmail(Command):
         email_id: UUID,
         owner_id: str,
         accepted_at: datetime,
+        message_id: str | None = None,
         metadata_text: str | None = None,
     ) -> Self:
-        """Return the command to send `mail`, whose metadata are written as `metadata_text`."""
+        """Return the command to send `mail`, whose metadata are written as `metadata_text`.
+
+        `message_id` is for a mail that has none.
+        """
         fields = mail.model_dump()
+        fields["message_id"] = mail.message_id or message_id
         if len(mail.reply_to) < 2:
             fields["reply_to"] = mail.reply_to[0] if mail.reply_to else None
         return cls(

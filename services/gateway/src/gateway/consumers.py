@@ -202,9 +202,11 @@ class LiveFeed:
             elif message_type in (EmailStatusChanged.message_type, WaitingEmailEnded.message_type):
                 change = orjson.loads(body)
                 email_id, at = change["email_id"], change["at"]
-                position = Position(email_id, int(datetime.fromisoformat(at).timestamp() * 1_000_000))
-                data = {"id": email_id, "status": change["status"], "at": at}
-                self._hub.publish(Publication(f"email:{email_id}", position, data))
+                # Of most mails, nobody follows the states.
+                if self._hub.has_listeners(f"email:{email_id}"):
+                    position = Position(email_id, int(datetime.fromisoformat(at).timestamp() * 1_000_000))
+                    data = {"id": email_id, "status": change["status"], "at": at}
+                    self._hub.publish(Publication(f"email:{email_id}", position, data))
             elif message_type == AlertFired.message_type:
                 await self._alerts.heard(body)
             elif message_type == ChatPosted.message_type:

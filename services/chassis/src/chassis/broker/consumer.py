@@ -78,6 +78,7 @@ class Consumer:
         self._activity = Activity()
         self._stopping = asyncio.Event()
         self._missed_counts = 0
+        self._ages = metrics.MESSAGE_AGE.labels(queue)
         self._reason: str | None = "not consuming yet"
         metrics.QUEUE_CONSUMERS_EXPECTED.labels(queue).set(1)
         metrics.CONSUMER_PAUSED.labels(queue).set(0)
@@ -161,7 +162,7 @@ class Consumer:
         async with self._settling(incoming):
             try:
                 for part in await self._settler.open(incoming, is_again=bool(message.redelivered)):
-                    part.observe_age(self.queue)
+                    part.observe_age(self._ages)
                     self._arrived.put_nowait(part)
             except Undecodable as error:
                 await self._fail(incoming, error)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
+from prometheus_client import Histogram
 
-from chassis import exemplars, logging, metrics, redaction, tracing
+from chassis import exemplars, logging, redaction, tracing
 from chassis.broker import bundles
 from chassis.broker.bundles import BrokenBundle
 from chassis.broker.envelope import Delivery, Outgoing, message_context, text
@@ -121,14 +122,14 @@ class Incoming:
         waits = self.headers.get(names.UNKNOWN_WAITS)
         return waits if isinstance(waits, int) and waits > 0 else 0
 
-    def observe_age(self, queue: str) -> None:
-        """Measure how long the message has waited in `queue`."""
+    def observe_age(self, ages: Histogram) -> None:
+        """Measure in `ages` how long the message has waited in its queue."""
         sent_at = self.headers.get(names.SENT_AT)
         # The age of a retry comes from its wait on the ladder and says nothing about the queue.
         is_first = self.headers.get(names.ATTEMPT, 1) == 1 and not self.unknown_waits
         if isinstance(sent_at, int) and is_first:
             age_s = max(0.0, time.time() - sent_at / 1000)
-            metrics.MESSAGE_AGE.labels(queue).observe(age_s, exemplars.of_messages(self.traceparent))
+            ages.observe(age_s, exemplars.of_messages(self.traceparent))
 
     def fit(self, contract: type[Message] | None) -> Incoming:
         """Return this message validated, with its delivery.
@@ -146,7 +147,17 @@ class Incoming:
             ) from error
         tenant = str(self.headers.get(names.TENANT, ""))
         delivery = Delivery(message, message_id, self.attempt, tenant, self.headers, self.body)
-        return replace(self, delivery=delivery)
+        # Like `replace`, which takes as long as the validation.
+        return Incoming(
+            self.channel,
+            self.tag,
+            self.body,
+            self.message_type,
+            self.message_id,
+            self.headers,
+            delivery,
+            self.bundled,
+        )
 
 
 def context_of(group: Sequence[Incoming]) -> AbstractContextManager[object]:

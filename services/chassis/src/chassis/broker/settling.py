@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 
 from aiormq.channel import Channel
+from prometheus_client import Counter
 
 from chassis import logging, metrics, redaction
 from chassis.broker import bundles
@@ -40,6 +41,8 @@ class Settler:
         self._link: Link | None = None
         self._channel: Channel | None = None
         self._moving: set[asyncio.Task[None]] = set()
+        self._attempts = metrics.MESSAGE_ATTEMPTS.labels(queue)
+        self._counters: dict[tuple[str, str], Counter] = {}
         self._stopping = asyncio.Event()
 
     def attach(self, link: Link, channel: Channel) -> None:
@@ -85,7 +88,7 @@ class Settler:
             self._break(incoming)
         self._count(incoming, outcome)
         if outcome in ("ack", "park"):
-            metrics.MESSAGE_ATTEMPTS.labels(self._queue).observe(incoming.attempt)
+            self._attempts.observe(incoming.attempt)
 
     async def move(self, incoming: Incoming, copies: Sequence[Outgoing], outcome: str) -> None:
         """Acknowledge once the broker has confirmed `copies`; return without waiting if that takes longer."""
@@ -170,7 +173,12 @@ class Settler:
 
     def _count(self, incoming: Incoming, outcome: str) -> None:
         known = incoming.message_type if incoming.message_type in self._types else "unknown"
-        metrics.CONSUMED.labels(self._queue, known, outcome).inc()
+        counter = self._counters.get((known, outcome))
+        if counter is None:
+            # `labels` takes longer than the counting.
+            counter = metrics.CONSUMED.labels(self._queue, known, outcome)
+            self._counters[known, outcome] = counter
+        counter.inc()
 
     def _break(self, incoming: Incoming) -> None:
         """Reconnect when a message of the current channel cannot be settled, since it would stay there."""

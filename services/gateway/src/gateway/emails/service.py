@@ -291,12 +291,12 @@ class EmailService:
     def _command(self, call: Call, mail: Mail, metadata_text: str | None) -> tuple[Acceptance, SendEmail]:
         acceptance = new_acceptance(envelope.new_id(), call.principal, "email")
         domain = addresses.parse(mail.sender).domain if mail.sender else self._message_id_domain
-        message_id = mail.message_id or f"<{acceptance.id}@{domain}>"
         command = SendEmail.of(
-            mail.model_copy(update={"message_id": message_id}),
+            mail,
             email_id=acceptance.id,
             owner_id=acceptance.owner_id,
             accepted_at=acceptance.accepted_at,
+            message_id=f"<{acceptance.id}@{domain}>",
             metadata_text=metadata_text,
         )
         return acceptance, command

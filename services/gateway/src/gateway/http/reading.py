@@ -8,6 +8,7 @@ import math
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, get_args
 from urllib.parse import parse_qsl
@@ -237,7 +238,6 @@ def knows(request: Incoming, etag: str) -> bool:
 
 async def json_body(adapter: TypeAdapter[Any], request: Incoming, until: Deadline) -> tuple[Any, bytes]:
     """Return the body as the declared type, and its bytes. Raise an error that names what is wrong."""
-    require_media_type(request, JSON)
     data = await read_all(request, until)
     # Large documents are parsed in a thread, so that the event loop can serve other requests.
     is_plain = len(data) < _LIGHT_BYTES or not _BEYOND_ASCII.search(data)
@@ -347,7 +347,7 @@ async def arriving(request: Incoming, *, within_s: float = math.inf) -> AsyncIte
     while not request.is_complete.is_set():
         began = time.monotonic()
         try:
-            async with asyncio.timeout(None if within_s == math.inf else within_s - waited_s):
+            async with nullcontext() if within_s == math.inf else asyncio.timeout(within_s - waited_s):
                 message = await request.receive()
         except TimeoutError:
             raise UploadStalled(

@@ -44,7 +44,10 @@ class Sending:
         """
         body = reply.body
         is_small = body is None or (isinstance(body, bytes) and len(body) <= LARGE_BYTES)
-        is_free = is_small or is_head or not owner_id or reply.media_type == EVENT_STREAM
+        if is_small:
+            await _write(reply, send, is_head=is_head)
+            return
+        is_free = is_head or not owner_id or reply.media_type == EVENT_STREAM
         async with AsyncExitStack() as stack:
             try:
                 if isinstance(body, bytes) and not is_free:

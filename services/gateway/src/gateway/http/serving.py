@@ -58,6 +58,8 @@ _DISGUISED = re.compile(rb"%(?:2[DEF]|3\d|[46][1-9A-F]|5[\dAF]|7[\dAE])", re.IGN
 _MOST_FOR_THE_ANSWER_S = 0.25
 # How long a large body waits for room until others have been answered.
 _MOST_FOR_ROOM_S = 5.0
+# Most answers are there sooner: a task that watches the client of each of them would cost more than a query.
+_UNWATCHED_S = 0.05
 # An upload has separate limits: it may continue for as long as its parts keep arriving.
 _UNLIMITED = Deadline(float("inf"))
 
@@ -124,6 +126,7 @@ class Server:
         self._room = ByteRoom("large bodies", most=MOST_BYTES, of_owner=MOST_BYTES_OF_OWNER)
         self.sending = Sending()
         self._bound: dict[str, Bound] = {}
+        self._fixed: dict[tuple[str, str], str] = {}
         self.endpoints: list[Endpoint] = []
 
     def register(self, app: Quart, endpoints: Iterable[Endpoint]) -> None:
@@ -144,7 +147,7 @@ class Server:
                 if not allowed:
                     raise NotFound("There is nothing at this path; /docs lists all routes.")
                 return Reply(None, 204, headers={"allow": ", ".join(sorted(allowed | {"OPTIONS"}))})
-            rule, found = _match(request.scope, self._routes)
+            rule, found = self._match(request.scope)
             return await self._call(self._bound[rule], request, found)
         except ServiceError as error:
             if error.status == 504 and reading.is_hurried(request, self._timeout_s):
@@ -255,6 +258,35 @@ class Server:
             )
             raise DeadlineExceeded(detail, retry_after_s=2) from error
 
+    def _match(self, scope: Scope) -> tuple[str, dict[str, Any]]:
+        """Return the rule that matches a request, and the parts of its path."""
+        method = scope["method"]
+        # A proxy in front might read such a path differently, and let a forbidden request pass.
+        if _DISGUISED.search(scope.get("raw_path", b"")) or scope["path"].startswith("//"):
+            raise NotFound(
+                "A path must not begin with two slashes, or encode a slash, a letter, a digit or one of "
+                "'-._~'."
+            )
+        fixed = self._fixed.get((method, scope["path"]))
+        if fixed is not None:
+            return fixed, {}
+        if method not in (*_METHODS, *_NEVER):
+            known = ", ".join(_METHODS)
+            raise NotImplementedMethod(f"The method {method[:20]!r} is not supported; use one of {known}.")
+        try:
+            rule, found = self._routes.match(scope["path"], method)
+        except MethodNotAllowed as error:
+            allow = ", ".join(sorted(error.valid_methods or ()))
+            raise MethodNotAllowedProblem(
+                f"This path does not support {method[:20]}; use one of: {allow}.", headers={"allow": allow}
+            ) from None
+        except HTTPException:
+            raise NotFound("There is nothing at this path; /docs lists all routes.") from None
+        if not found:
+            # A path without parts that vary: there are only as many as routes.
+            self._fixed[method, scope["path"]] = str(rule)
+        return str(rule), dict(found)
+
     def _finished(self, endpoint: Endpoint, request: Incoming, reply: Reply) -> Reply:
         headers = dict(reply.headers)
         if len(endpoint.media_types) > 1:
@@ -274,29 +306,6 @@ class Server:
             cache=cache,
             headers=headers,
         )
-
-
-def _match(scope: Scope, routes: MapAdapter) -> tuple[str, dict[str, Any]]:
-    """Return the rule that matches a request, and the parts of its path."""
-    method = scope["method"]
-    # A proxy in front might read such a path differently, and let a forbidden request pass.
-    if _DISGUISED.search(scope.get("raw_path", b"")) or scope["path"].startswith("//"):
-        raise NotFound(
-            "A path must not begin with two slashes, or encode a slash, a letter, a digit or one of '-._~'."
-        )
-    if method not in (*_METHODS, *_NEVER):
-        known = ", ".join(_METHODS)
-        raise NotImplementedMethod(f"The method {method[:20]!r} is not supported; use one of {known}.")
-    try:
-        rule, found = routes.match(scope["path"], method)
-    except MethodNotAllowed as error:
-        allow = ", ".join(sorted(error.valid_methods or ()))
-        raise MethodNotAllowedProblem(
-            f"This path does not support {method[:20]}; use one of: {allow}.", headers={"allow": allow}
-        ) from None
-    except HTTPException:
-        raise NotFound("There is nothing at this path; /docs lists all routes.") from None
-    return str(rule), dict(found)
 
 
 class EndpointConnection:
@@ -323,14 +332,19 @@ class EndpointConnection:
             request.is_abandoned = True
             task.cancel()
 
-        watcher = asyncio.create_task(watch())
+        watchers: list[asyncio.Task[None]] = []
+        starting = asyncio.get_running_loop().call_later(
+            _UNWATCHED_S, lambda: watchers.append(asyncio.create_task(watch()))
+        )
         try:
             await rest
         except asyncio.CancelledError:
             if not request.is_abandoned or task.uncancel() > 0:
                 raise
         finally:
-            watcher.cancel()
+            starting.cancel()
+            for watcher in watchers:
+                watcher.cancel()
 
     async def _serve(self, request: Incoming, send: Send) -> None:
         reply = await self._server.reply(request)

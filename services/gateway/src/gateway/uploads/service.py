@@ -110,6 +110,8 @@ class UploadService:
 
         A repeated request gets its first answer, even if an upload has expired since.
         """
+        if not mail.attachments:
+            return
         [errors] = await self.misfits(call, [mail])
         key, owner_id = call.idempotency_key, call.principal.owner_id
         if errors and (key is None or await self._acceptor.find_answer(owner_id, key.key) is None):
