@@ -40,7 +40,7 @@ def test_no_test_changes_a_private_name_or_imports_a_conftest() -> None:
     assert [file.name for file in files if any("conftest" in name for name in imported(file))] == []
 
 
-@pytest.mark.parametrize("folder", ["unit", "integration", "contracts", "e2e"])
+@pytest.mark.parametrize("folder", ["unit", "integration", "contracts", "deploy", "e2e"])
 def test_the_helpers_of_tests_are_in_one_place(folder: str) -> None:
     others = {
         str(file.relative_to(REPOSITORY))

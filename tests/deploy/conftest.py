@@ -12,8 +12,8 @@ from uuid import uuid4
 
 import pytest
 
-from deploy import composed, stand_ins
-from deploy.engine import Engine, NoEngine, running
+from support.deployment import composed, stand_ins
+from support.deployment.engine import Engine, NoEngine, running
 from upkeep.compose_stack import ComposeStack
 
 

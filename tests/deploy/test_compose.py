@@ -18,10 +18,10 @@ import pytest
 import websockets.sync.client
 
 from containers import make_secrets
-from deploy import told
-from deploy.accepted import ended, letter, post, subjects
-from deploy.composed import REPOSITORY, SERVICES, Composed, until
 from support import monitored, pasted
+from support.deployment import told
+from support.deployment.accepted import ended, letter, post, subjects
+from support.deployment.composed import REPOSITORY, SERVICES, Composed, until
 from upkeep.compose_stack import ComposeStack
 
 # Cold, the first of them waits for images that are made from nothing.

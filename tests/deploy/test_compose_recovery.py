@@ -17,9 +17,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from deploy import previous_images, verbs
-from deploy.accepted import accept, ended, letter, post, subjects
-from deploy.composed import REPOSITORY, SERVICES, Composed, until
+from support.deployment import previous_images, verbs
+from support.deployment.accepted import accept, ended, letter, post, subjects
+from support.deployment.composed import REPOSITORY, SERVICES, Composed, until
 from upkeep import backups, rotation
 from upkeep.compose_stack import ComposeStack
 

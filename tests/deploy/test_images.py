@@ -13,8 +13,8 @@ from uuid import uuid4
 
 import pytest
 
-from deploy.composed import REPOSITORY
-from deploy.engine import Engine
+from support.deployment.composed import REPOSITORY
+from support.deployment.engine import Engine
 from support.keys import release_key
 from upkeep import images, signing
 

@@ -15,9 +15,9 @@ from chassis.http1.admission import Admission
 from chassis.http1.limits import ConnectionLimits
 from containers import prometheus_rules
 from contracts.topology import TOPOLOGIES
-from deploy import manifests
-from deploy.composed import REPOSITORY, SERVICES
-from deploy.manifests import COMPONENTS, SETS, Manifest, kind, pods
+from support.deployment import manifests
+from support.deployment.composed import REPOSITORY, SERVICES
+from support.deployment.manifests import COMPONENTS, SETS, Manifest, kind, pods
 
 OVERLAYS = ("local", "external", "production")
 

@@ -13,9 +13,6 @@ import yaml
 from batch_processor.settings import BatchProcessorSettings
 from chassis.settings import Settings, variable
 from containers import probe
-from deploy import manifests
-from deploy.composed import REPOSITORY, SERVICES
-from deploy.manifests import Manifest, kind
 from emailer.settings import EmailSettings
 from gateway.settings import GatewaySettings
 from native.directories import RunDirectory
@@ -24,6 +21,9 @@ from native.prometheus import Prometheus
 from native.services import SERVICES as NATIVE
 from native.stack import Blueprint
 from stock_data.settings import StockDataSettings
+from support.deployment import manifests
+from support.deployment.composed import REPOSITORY, SERVICES
+from support.deployment.manifests import Manifest, kind
 
 SETTINGS: dict[str, type[Settings]] = {
     "gateway": GatewaySettings,

@@ -10,13 +10,13 @@ from uuid import uuid4
 
 import pytest
 
-from deploy import cluster, kubectl, told, verbs
-from deploy.accepted import accept, ended, letter
-from deploy.cluster import Load, Pods, may_log_in
-from deploy.composed import SERVICES, until
-from deploy.engine import Engine
-from deploy.manifests import kind
 from support import pasted
+from support.deployment import cluster, kubectl, told, verbs
+from support.deployment.accepted import accept, ended, letter
+from support.deployment.cluster import Load, Pods, may_log_in
+from support.deployment.composed import SERVICES, until
+from support.deployment.engine import Engine
+from support.deployment.manifests import kind
 from upkeep import rotation
 from upkeep.kubernetes_stack import KubernetesStack
 

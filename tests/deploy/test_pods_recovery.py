@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy import cluster, previous_images
-from deploy.accepted import accept, ended, letter
-from deploy.cluster import Load, Pods, may_log_in
-from deploy.composed import SERVICES, until
-from deploy.engine import Engine
+from support.deployment import cluster, previous_images
+from support.deployment.accepted import accept, ended, letter
+from support.deployment.cluster import Load, Pods, may_log_in
+from support.deployment.composed import SERVICES, until
+from support.deployment.engine import Engine
 from upkeep import backups, rotation
 
 pytestmark = [pytest.mark.docker, pytest.mark.long, pytest.mark.timeout(900)]

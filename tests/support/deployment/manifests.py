@@ -16,7 +16,7 @@ import jsonschema
 import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
 import yaml
 
-from deploy.composed import REPOSITORY
+from support.deployment.composed import REPOSITORY
 
 Manifest: TypeAlias = dict[str, Any]
 

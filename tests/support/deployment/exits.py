@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-from deploy.engine import Engine
+from support.deployment.engine import Engine
 
 _SHOWN = '{{.Actor.ID}} {{index .Actor.Attributes "exitCode"}}'
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from deploy.composed import REPOSITORY
+from support.deployment.composed import REPOSITORY
 
 
 def call(way: str, *words: str, environment: Mapping[str, str]) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.engine import Engine
 from support import release_before
+from support.deployment.engine import Engine
 
 # How the modules of an image say whose code they are.
 WHERE = "import chassis; print(chassis.__file__)"

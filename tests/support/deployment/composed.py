@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 import httpx
 
-from deploy import stand_ins
-from deploy.engine import Engine
+from support.deployment import stand_ins
+from support.deployment.engine import Engine
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 SERVICES = ("gateway", "stock-data", "email", "batch-processor")
 # They do their work at the start, and end.
 JOBS = {"secrets"}

@@ -20,11 +20,11 @@ from uuid import uuid4
 
 import httpx
 
-from deploy.composed import until
-from deploy.engine import Engine
-from deploy.exits import Exits
-from deploy.manifests import Manifest, kind, variables
-from deploy.pods import Pod, Volumes
+from support.deployment.composed import until
+from support.deployment.engine import Engine
+from support.deployment.exits import Exits
+from support.deployment.manifests import Manifest, kind, variables
+from support.deployment.pods import Pod, Volumes
 
 _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 

@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.composed import REPOSITORY, SERVICES
+from support.deployment.composed import REPOSITORY, SERVICES
 
 PROGRAM = REPOSITORY / "deploy/containers/upkeep"
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deploy import manifests
-from deploy.composed import until
-from deploy.engine import Engine
-from deploy.kubelet import Node
-from deploy.pods import Pod
+from support.deployment import manifests
+from support.deployment.composed import until
+from support.deployment.engine import Engine
+from support.deployment.kubelet import Node
+from support.deployment.pods import Pod
 
 _CLIENT = Path(__file__).with_name("kubectl_client.py")
 _NAME = "app.kubernetes.io/name="

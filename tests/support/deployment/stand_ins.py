@@ -1,4 +1,4 @@
-"""Makes the stand-in images of `stand_ins/Dockerfile`: by hand `python -m deploy.stand_ins` (as root).
+"""Makes the stand-in images of `stand_ins/Dockerfile`: `python -m support.deployment.stand_ins`, as root.
 
 They let the real compose.yaml run where no registry can be reached. Debian 13 has the same major versions of
 Python, RabbitMQ, PostgreSQL, memcached; what it has not (Grafana, the memcached exporter, Tempo) has no
@@ -10,9 +10,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from deploy.engine import CACHE, Engine, NoEngine, running
+from support.deployment.engine import CACHE, Engine, NoEngine, running
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 DOCKERFILE = Path(__file__).with_name("stand_ins") / "Dockerfile"
 
 # The stage of the Dockerfile for each name that compose.yaml or a build uses.

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from deploy.composed import Composed, until
+from support.deployment.composed import Composed, until
 
 
 def letter(subject: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.manifests import Manifest, kind
+from support.deployment.manifests import Manifest, kind
 
 _EMPTY_MODE = 0o2777
 

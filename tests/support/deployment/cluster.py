@@ -16,13 +16,13 @@ from uuid import uuid4
 
 import httpx
 
-from deploy import kubectl, manifests, previous_images
-from deploy.accepted import accept, letter
-from deploy.composed import REPOSITORY, SERVICES
-from deploy.engine import Engine
-from deploy.kubelet import Node, node
-from deploy.manifests import Manifest
-from deploy.pods import Pod
+from support.deployment import kubectl, manifests, previous_images
+from support.deployment.accepted import accept, letter
+from support.deployment.composed import REPOSITORY, SERVICES
+from support.deployment.engine import Engine
+from support.deployment.kubelet import Node, node
+from support.deployment.manifests import Manifest
+from support.deployment.pods import Pod
 from upkeep import kubernetes_stack
 from upkeep.kubernetes_stack import KubernetesStack
 
