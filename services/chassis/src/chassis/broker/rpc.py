@@ -44,7 +44,7 @@ FEW = 128
 WEIGHT = 3
 # So many of an owner are sent to one service at a time. All replies come over one connection, in order, and
 # may have 1 MiB each: with more, the small reply to another owner would wait behind them.
-MOST_SENT_OF_OWNER = 8
+MOST_SENT_OF_OWNER = 4
 # A call that was given less says nothing about the service: its caller was in a hurry.
 LEAST_WAIT_S = 1.0
 
