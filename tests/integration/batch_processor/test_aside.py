@@ -33,7 +33,8 @@ async def prepared(engine: Engine, what: str) -> UUID:
     elif what == "retry":
         await engine.execute("UPDATE batches SET retry_codes = '{}' WHERE id = $1", id_)
     elif what == "expire":
-        await engine.execute("UPDATE batches SET created_at = now() - interval '9 d' WHERE id = $1", id_)
+        long_ago = "created_at = now() - interval '9 d', appended_at = now() - interval '9 d'"
+        await engine.execute(f"UPDATE batches SET {long_ago} WHERE id = $1", id_)
     else:
         change = "UPDATE batches SET status = 'validating', total = 3, received = 3 WHERE id = $1"
         await engine.execute(change, id_)
