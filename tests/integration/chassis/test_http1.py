@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY
 
 from chassis.http1 import admission
 from chassis.http1.limits import ConnectionLimits
+from contracts.mail import MOST_UPLOAD_BYTES
 from support.http1_site import (
     Site,
     serving,
@@ -31,6 +32,7 @@ BRIEF = ConnectionLimits(
     body_window_s=0.5,
     write_stall_s=1,
     linger_s=0.5,
+    most_linger_s=1,
 )
 
 
@@ -240,6 +242,18 @@ async def test_a_body_without_end_after_its_refusal_is_cut(brief_site: Site, bod
         assert b"connection: close\r\n" in answer
         await sending
     writer.close()
+
+
+async def test_a_client_that_writes_a_whole_upload_before_it_reads_gets_its_refusal(site: Site) -> None:
+    head = b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % MOST_UPLOAD_BYTES
+
+    def answer_of_a_client_that_only_writes() -> bytes:
+        with socket.create_connection(("127.0.0.1", site.port), timeout=20) as client:
+            client.sendall(head)
+            client.sendall(bytes(MOST_UPLOAD_BYTES))
+            return client.recv(65_536)
+
+    assert (await asyncio.to_thread(answer_of_a_client_that_only_writes)).startswith(b"HTTP/1.1 401 ")
 
 
 async def test_a_flood_after_the_answer_is_cut_before_its_time(site: Site) -> None:

@@ -62,7 +62,7 @@ class HttpConnection(asyncio.Protocol):
         self._held_bytes = 0
         self._received = 0
         self._discarded = 0
-        self._deadline = math.inf
+        self._deadline = self._lingers_until = math.inf
         self._body_rate = BodyRate(window_s=limits.body_window_s, least_rate=limits.body_rate)
         self._write_stall = WriteStall(limits.write_stall_s)
         # Between two requests. A new connection has its time for a whole head from the beginning.
@@ -106,6 +106,7 @@ class HttpConnection(asyncio.Protocol):
             self._discarded += len(data)
             if self._discarded > LINGER_BYTES:
                 self._transport.abort()
+            self._deadline = min(self._loop.time() + self._limits.linger_s, self._lingers_until)
         else:
             if self._is_idle:
                 self._is_idle = False
@@ -371,6 +372,7 @@ class HttpConnection(asyncio.Protocol):
             return
         # RFC 9112, 9.6: closed at once, the unread rest of the request would reset the connection, and the
         # client could lose the answer.
-        self._deadline = self._loop.time() + self._limits.linger_s
+        now = self._loop.time()
+        self._deadline, self._lingers_until = now + self._limits.linger_s, now + self._limits.most_linger_s
         self._transport.write_eof()
         self._pace_reading()

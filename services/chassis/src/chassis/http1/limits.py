@@ -33,8 +33,8 @@ UNSENT_BYTES = 64 * 1024
 UNFINISHED_HEADS_BYTES = 16 * 1024 * 1024
 USUAL_HEAD_BYTES = 8 * 1024
 # Bytes that a client may still send after its answer before the connection is reset: one that does not read
-# while it writes must finish writing to see its answer. More than ten times the largest document.
-LINGER_BYTES = 16 * 1024 * 1024
+# while it writes must finish writing to see its answer. Three times the largest upload, of 20 MiB.
+LINGER_BYTES = 64 * 1024 * 1024
 # How often deadlines are checked: one timer for all connections costs a request nothing.
 LOOK_EVERY_S = 1.0
 
@@ -64,8 +64,10 @@ class ConnectionLimits:
     body_rate: int = 1024
     # How long a client may read nothing of what is written to it.
     write_stall_s: float = 30.0
-    # How long a client may take to read its last answer and close.
+    # How long a client may take to read its last answer and close. One that still sends has as long again
+    # after each part, and `most_linger_s` in all.
     linger_s: float = 5.0
+    most_linger_s: float = 30.0
 
 
 # For listeners that only the internal network reaches: no client sends a key there.
