@@ -11,13 +11,18 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from chassis import shares
+from chassis import outbox, shares
+from chassis.broker.handlers import InTransaction
+from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable
-from chassis.postgres import Postgres
-from contracts.topology import BATCH_PROCESSOR
+from chassis.postgres import RESERVED, Postgres
+from contracts.batches import INTAKE, CancelBatch
+from contracts.stocks import Instruments, SearchSymbols
+from contracts.topology import BATCH_PROCESSOR, GATEWAY
 from support.background import in_background
 from support.bench import Bench
 from support.databases import FreshDatabase
+from support.effects import cancel, has_effects, store
 from support.waiting import until
 
 
@@ -180,7 +185,7 @@ async def test_a_hook_that_finds_no_database_does_not_run_the_others_again(bench
 async def test_four_owners_with_slow_statements_leave_a_connection_for_a_fifth(
     fresh_database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    postgres = Postgres(await fresh_database(), size=10, acquire_timeout_s=30)
+    postgres = Postgres(await fresh_database(), size=12, acquire_timeout_s=30)
     await postgres.open()
     holding: list[str] = []
     is_over = asyncio.Event()
@@ -205,6 +210,45 @@ async def test_four_owners_with_slow_statements_leave_a_connection_for_a_fifth(
     is_over.set()
     assert Counter(await asyncio.gather(*slow)) == dict.fromkeys("abcd", 10)
     await postgres.close()
+
+
+async def test_thirteen_owners_with_slow_questions_leave_connections_for_the_service_itself(
+    bench: Bench, fresh_database: FreshDatabase
+) -> None:
+    worker = await bench.build(BATCH_PROCESSOR, dsn=(dsn := await fresh_database()))
+    worker.postgres.acquire_timeout_s = 30
+
+    async def answer(request: SearchSymbols, _: Deadline) -> Instruments:
+        async with worker.postgres.transaction() as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock_shared(1)")
+        return Instruments(data=[])
+
+    worker.answer({SearchSymbols: answer})
+    worker.consume(INTAKE, {CancelBatch: InTransaction(store, group=50)})
+    await bench.run(worker)
+    asker = await bench.run(await bench.build(GATEWAY))
+    slow = await asyncpg.connect(dsn)
+    await slow.execute("SELECT pg_advisory_lock(1)")
+
+    async def ask(owner_id: str) -> bytes:
+        shares.current.set(owner_id)
+        question = SearchSymbols(q=owner_id)
+        return await asker.messaging.rpc.ask(question, Deadline.after(25), service=BATCH_PROCESSOR)
+
+    async def at_the_server() -> int:
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'"
+        return int(await slow.fetchval(f"{waiting} AND datname = current_database()"))
+
+    questions = [asyncio.create_task(ask(f"owner {number}")) for number in range(13)]
+    await until(lambda: worker.postgres.in_use == 12 - RESERVED)
+    async with worker.postgres.transaction() as connection:
+        await outbox.add(connection, [cancel(str(number)) for number in range(5)])
+    worker.relay.wake()
+    await until(lambda: has_effects(worker, 5))
+    assert worker.health.reasons() == {}
+    assert await at_the_server() == 12 - RESERVED
+    await slow.close()
+    assert len(await asyncio.gather(*questions)) == 13
 
 
 async def _read_missing(folder: Path) -> None:

@@ -145,7 +145,7 @@ async def test_a_full_bulkhead_refuses_at_once_and_lets_others_through(asker: An
 async def test_an_owner_with_ten_times_its_share_outstanding_keeps_nobody_waiting(
     asker: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each question holds one of the ten connections to the database until it is let go."""
+    """Each question holds one of the ten connections to the database that owners may have."""
     # As many as several gateways send together.
     monkeypatch.setattr(asking, "MOST_SENT_OF_OWNER", 10 * answering.MOST_OF_OWNER)
     at_work: list[str] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import math
 import os
 import time
@@ -62,6 +61,8 @@ _LATE_S = 0.5
 _LOOK_BEHIND_S = 0.25
 _CLEAN_UP_TIMEOUT_S = 1
 MOST_WAITING_OF_OWNER = 512
+# So many connections of a pool are never lent to owners, however many of them ask at once.
+RESERVED = 2
 
 
 class _Session(asyncpg.Connection):
@@ -90,8 +91,9 @@ class _Session(asyncpg.Connection):
 class Postgres:
     """A pool of at most `size` connections; every acquire and every statement has a time-out in seconds.
 
-    The owner in `shares.current` has a share of them, and waiting owners take turns. What a service does for
-    itself counts in no owner's share.
+    Owners have all but `RESERVED` of them together (a pool of two or three lends them one). The owner in
+    `shares.current` has a share of these, and waiting owners take turns. What a service does for itself
+    counts in no owner's share.
 
     Every second, unless statements were just answered and none waits, a separate connection outside the pool
     checks whether the server answers. While it is down, nothing waits for it: `connection` fails at once, and
@@ -99,7 +101,7 @@ class Postgres:
     """
 
     def __init__(
-        self, dsn: str, *, size: int = 10, acquire_timeout_s: float = 3, statement_timeout_s: float = 15
+        self, dsn: str, *, size: int = 12, acquire_timeout_s: float = 3, statement_timeout_s: float = 15
     ) -> None:
         self._dsn = dsn
         self._size = size
@@ -114,10 +116,12 @@ class Postgres:
         # When a statement of the pool was last answered, and when that was last looked at.
         self._answered_at = self._looked_at = 0.0
         self._must_write = False
+        for_owners = max(1, size - RESERVED)
         self._turns = OwnerTurns(
-            most=size, of_owner=size, most_waiting=MOST_WAITING_OF_OWNER, leaves_room=True
+            most=for_owners, of_owner=for_owners, most_waiting=MOST_WAITING_OF_OWNER, leaves_room=True
         )
-        self._numbers = itertools.count()
+        # Waited for in the order of arrival, by owners with a turn and by the service itself.
+        self._free = asyncio.Semaphore(size)
         # The connections that are lent, and since when.
         self._busy: dict[PoolConnectionProxy[asyncpg.Record], float] = {}
         self._doubted_at: float | None = None
@@ -187,10 +191,12 @@ class Postgres:
             )
         started = time.perf_counter()
         async with AsyncExitStack() as stack:
-            share = shares.current.get() or f"#{next(self._numbers)}"
+            share = shares.current.get()
             try:
                 async with asyncio.timeout(self.acquire_timeout_s):
-                    await stack.enter_async_context(self._turns.turn(share))
+                    if share:
+                        await stack.enter_async_context(self._turns.turn(share))
+                    await stack.enter_async_context(self._free)
             except TimeoutError as error:
                 # All are busy, which says nothing about the server: an owner cannot make the service unready,
                 # nor raise an alert with requests beyond its share.

@@ -143,12 +143,12 @@ class Settings(BaseModel):
         examples=["20"],
     )
     postgres_pool_size: int = Field(
-        default=10,
+        default=12,
         ge=2,
         le=200,
         alias="POSTGRES_POOL_SIZE",
-        description="most connections to PostgreSQL of one process",
-        examples=["10"],
+        description="most connections to PostgreSQL of one process; two of them are for its own work",
+        examples=["12"],
     )
     message_bundles: bool = Field(
         default=True,
