@@ -192,10 +192,10 @@ class Postgres:
         started = time.perf_counter()
         async with AsyncExitStack() as stack:
             share = shares.current.get()
+            turn = self._turns.turn(share) if share else contextlib.nullcontext()
             try:
                 async with asyncio.timeout(self.acquire_timeout_s):
-                    if share:
-                        await stack.enter_async_context(self._turns.turn(share))
+                    await stack.enter_async_context(turn)
                     await stack.enter_async_context(self._free)
             except TimeoutError as error:
                 # All are busy, which says nothing about the server: an owner cannot make the service unready,
