@@ -110,7 +110,7 @@ BOARD = Board(
         ),
         panel(
             "Open circuits",
-            "1 while the circuit breaker is open: calls to the service fail at once.",
+            "1 while the circuit breaker is open for an owner, whose calls to the service fail at once.",
             "short",
             highest("tickwire_rpc_breaker_open", "target", where='service="gateway"'),
         ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from chassis import shares
 from chassis.broker import answering
 from chassis.broker import rpc as asking
 from chassis.broker.answering import RpcServer
-from chassis.broker.breaker import Breaker
 from chassis.broker.coalescing import Coalescer
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
@@ -308,18 +306,29 @@ async def test_a_service_that_answers_others_is_available_while_an_owners_reques
     assert await rpc.ask(SearchSymbols(q="another's"), Deadline.after(5))
 
 
-def test_an_open_breaker_lets_one_probe_through_per_pause() -> None:
-    breaker = Breaker(threshold=2, pause_s=0.05)
-    for _ in range(2):
-        assert breaker.allows()
-        breaker.failed()
-    assert (breaker.is_open, breaker.allows()) == (True, False)
-    time.sleep(0.06)
-    assert [breaker.allows() for _ in range(3)] == [True, False, False]
-    breaker.failed()
-    assert breaker.is_open, "the probe was not answered either"
-    breaker.succeeded()
-    assert (breaker.is_open, breaker.allows()) == (False, True)
+async def test_two_owners_with_late_questions_make_a_service_unavailable_for_nobody_else(
+    asker: Any, answerer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "LEAST_WAIT_S", 0.2)
+
+    async def ask(owner: str, q: str, within_s: float) -> bytes:
+        shares.current.set(owner)
+        found: bytes = await asker.messaging.rpc.ask(SearchSymbols(q=q), Deadline.after(within_s))
+        return found
+
+    async def ask_together(*owners: str, q: str, within_s: float) -> list[Any]:
+        asks = [asyncio.create_task(ask(owner, q, within_s)) for owner in owners]
+        return await asyncio.gather(*asks, return_exceptions=True)
+
+    guests = ("ann", "eve")
+    late = await ask_together(*guests * 20, q="slow", within_s=0.3)
+    assert {type(error) for error in late} <= {DeadlineExceeded, RemoteFailure}
+    refused = await ask_together(*guests, q="one more", within_s=5)
+    assert [type(error) for error in refused] == [Unavailable] * 2
+    answers = await ask_together(*["neighbour"] * 10, q="quick", within_s=5)
+    assert all(isinstance(answer, bytes) for answer in answers)
+    # Their own are answered again, too, as the service is seen to answer.
+    assert all(isinstance(answer, bytes) for answer in await ask_together(*guests, q="quick", within_s=5))
 
 
 async def test_a_service_over_its_limit_refuses_instead_of_queueing(asker: Any, bench: Bench) -> None:

@@ -41,7 +41,7 @@ RPC_CALL_SECONDS = Histogram(
 RPC_IN_FLIGHT = Gauge("tickwire_rpc_client_in_flight", "Requests waiting for a reply.", ("target",))
 RPC_BREAKER_OPEN = Gauge(
     "tickwire_rpc_breaker_open",
-    "1 while the circuit breaker is open and calls to the service fail at once.",
+    "1 while the circuit breaker is open for an owner, whose calls to the service fail at once.",
     ("target",),
 )
 RPC_SERVED = Counter("tickwire_rpc_server_requests", "Requests answered.", ("type", "outcome"))

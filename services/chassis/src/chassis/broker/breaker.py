@@ -1,40 +1,64 @@
-"""A circuit breaker: after several consecutive failures, calls fail at once, except for probes."""
+"""A circuit breaker: after several calls without an answer, calls fail at once, except for probes."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Callable
 
 
 class Breaker:
-    """Opens after `threshold` consecutive failures; then one call may probe every `pause_s` seconds."""
+    """Opens for an owner after `threshold` of its calls in a row were not answered; any answer closes it.
 
-    def __init__(self, *, threshold: int = 10, pause_s: float = 2) -> None:
+    When calls of `owners` owners were not answered, and `threshold` in all, one call without an answer is
+    enough. A call never fails at once because of other owners' calls alone: slow requests of a few do not
+    show that the service is down. An owner whose calls fail at once may probe every `pause_s` seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        threshold: int = 10,
+        owners: int = 3,
+        pause_s: float = 2,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._threshold = threshold
+        self._owners = owners
         self._pause_s = pause_s
-        self._failures = 0
-        self._probe_at = 0.0
+        self._clock = clock
+        # Since the last answer.
+        self._unanswered: Counter[str] = Counter()
+        self._probe_at: dict[str, float] = {}
 
     @property
     def is_open(self) -> bool:
-        """Return whether calls fail at once now."""
-        return self._failures >= self._threshold
+        """Return whether calls of an owner fail at once now."""
+        return bool(self._probe_at)
 
-    def allows(self) -> bool:
-        """Return whether a call may be made now; an open breaker allows one probe each pause."""
-        if not self.is_open:
+    def allows(self, owner_id: str) -> bool:
+        """Return whether a call of the owner may be made now; an open breaker allows a probe each pause."""
+        if not self._is_open_for(owner_id):
             return True
-        now = time.monotonic()
-        if now < self._probe_at:
+        now = self._clock()
+        if now < self._probe_at.get(owner_id, now):
             return False
-        self._probe_at = now + self._pause_s
+        self._probe_at[owner_id] = now + self._pause_s
         return True
 
     def succeeded(self) -> None:
         """Note a call that was answered."""
-        self._failures = 0
+        self._unanswered.clear()
+        self._probe_at.clear()
 
-    def failed(self) -> None:
-        """Note a call that was not answered in time."""
-        self._failures += 1
-        if self._failures == self._threshold:
-            self._probe_at = time.monotonic() + self._pause_s
+    def failed(self, owner_id: str) -> None:
+        """Note a call of the owner that was not answered in time."""
+        self._unanswered[owner_id] += 1
+        if self._is_open_for(owner_id):
+            self._probe_at.setdefault(owner_id, self._clock() + self._pause_s)
+
+    def _is_open_for(self, owner_id: str) -> bool:
+        own = self._unanswered[owner_id]
+        if not own or own >= self._threshold:
+            return own > 0
+        return len(self._unanswered) >= self._owners and self._unanswered.total() >= self._threshold

@@ -68,7 +68,7 @@ class _Target:
         """Count a call that begins, in the `share` of its owner if it has one.
 
         Raise `TooManyAtOnce` at the owner's part of `most` calls, `Overloaded` at `most`, and `Unavailable`
-        while the breaker is open.
+        while the breaker is open for the owner.
         """
         own, few = self.of_owner[share] if share else 0, max(1, most // FEW)
         has_room = shares.has_room(own, held=self.in_flight, most=most, few=few, weight=WEIGHT)
@@ -82,7 +82,7 @@ class _Target:
             raise Overloaded(
                 f"Too many requests are waiting for {self.service}; try again in a moment.", retry_after_s=1
             )
-        if not self.breaker.allows():
+        if not self.breaker.allows(share):
             raise Unavailable(f"{self.service} is not responding; try again later.", retry_after_s=2)
         self.in_flight += 1
         self.of_owner[share] += 1
@@ -101,7 +101,7 @@ class _Target:
             del self.of_owner[share]
         if outcome == DeadlineExceeded.code:
             if given_s >= LEAST_WAIT_S and self.answered_at < began_at:
-                self.breaker.failed()
+                self.breaker.failed(share)
         elif outcome != "cancelled":
             self.answered_at = time.perf_counter()
             self.breaker.succeeded()
