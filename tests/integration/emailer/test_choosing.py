@@ -84,6 +84,8 @@ async def test_mails_are_listed_newest_first_in_pages(post_office: PostOffice) -
     shown = [line.subject for page in (first, second, third) for line in page.data]
     assert shown == ["4", "3", "2", "1", "0"]
     assert third.next_cursor is None
+    full = await listed(post_office, limit=5)
+    assert (len(full.data), full.next_cursor) == (5, None)
 
 
 async def test_a_list_is_narrowed_by_every_filter_that_is_given(post_office: PostOffice) -> None:

@@ -10,6 +10,7 @@ from batch_processor.errors import BatchNotFound, InvalidCursor
 from batch_processor.limits.rules import LimitBook
 from batch_processor.views import Surroundings, show
 from chassis.deadlines import Deadline
+from chassis.paging import page_of
 from chassis.postgres import Connection, Postgres
 from contracts.batch_items import ErrorSummaries, ListErrors, ListItems
 from contracts.batches import (
@@ -58,10 +59,9 @@ class Answers:
                 before=before,
                 limit=request.limit + 1,
             )
-            page = found[: request.limit]
+            page, following = page_of(found, request.limit, lambda batch: str(batch.id))
             around = await repository.surroundings(connection, page)
-        cursor = str(page[-1].id) if len(found) > request.limit else None
-        return Batches(data=[self._show(batch, around[batch.id]) for batch in page], next_cursor=cursor)
+        return Batches(data=[self._show(batch, around[batch.id]) for batch in page], next_cursor=following)
 
     async def results(self, request: ListResults, _: Deadline) -> bytes:
         """Return a page of results in input order, as the JSON of `Results`."""

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 
 from chassis.deadlines import Deadline
 from chassis.errors import ServiceError
+from chassis.paging import page_of
 from contracts.stocks import (
     BackfillBars,
     Backfilled,
@@ -143,8 +144,8 @@ class Market:
             except InvalidSymbol as error:
                 raise InvalidCursor from error
         found = self._index.page(after=after, limit=request.limit + 1)
-        page = [instruments.describe(listing) for listing in found[: request.limit]]
-        return InstrumentsPage(data=page, next_cursor=page[-1].symbol if len(found) > len(page) else None)
+        page, following = page_of(found, request.limit, lambda listing: listing.symbol)
+        return InstrumentsPage(data=list(map(instruments.describe, page)), next_cursor=following)
 
     def _unknown(self, symbol: str) -> UnknownSymbol:
         return UnknownSymbol(symbol, suggestions=self._index.similar(symbol))

@@ -19,6 +19,7 @@ from batch_processor.schedules.repository import NewRun
 from chassis import metrics
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput
+from chassis.paging import page_of
 from chassis.postgres import Connection, Postgres
 from contracts import schedules as contract
 from contracts.message import FieldError, Next
@@ -105,12 +106,12 @@ class ScheduleAnswers:
             sizes = itertools.accumulate(len(one.template.encode()) for one in found)
             # A template has only a fraction of these bytes, so every page has some.
             fitting = sum(size <= MOST_PAGE_BYTES for size in sizes)
-            page = found[: min(request.limit, fitting)]
+            page, following = page_of(found, min(request.limit, fitting), lambda one: one.id)
             last = await repository.last_runs(connection, page)
         shown = await asyncio.to_thread(
             lambda: [_view(one, last.get(one.id), most=_NEXT_RUNS_IN_LIST) for one in page]
         )
-        return Schedules(data=shown, next_cursor=page[-1].id if len(found) > len(page) else None)
+        return Schedules(data=shown, next_cursor=following)
 
     async def change(self, request: ChangeSchedule, _: Deadline) -> contract.Schedule:
         """Change a schedule, which keeps its next due time unless its cron or time zone changes.
@@ -170,8 +171,8 @@ class ScheduleAnswers:
         async with self._postgres.connection() as connection:
             await _own(connection, request.schedule_id, request.owner_id)
             found = await repository.list_runs(connection, request, limit=request.limit + 1)
-        page = found[: request.limit]
-        return ScheduleRuns(data=page, next_cursor=page[-1].id if len(found) > len(page) else None)
+        page, following = page_of(found, request.limit, lambda run: run.id)
+        return ScheduleRuns(data=page, next_cursor=following)
 
     async def _update(
         self, request: ChangeSchedule | PauseSchedule, change: Callable[[Schedule], Schedule]

@@ -22,6 +22,7 @@ from chassis.broker.rabbitmq import AWAY, Link
 from chassis.broker.retries import without_broker_headers
 from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable, InvalidInput, NotFound
+from chassis.paging import page_of
 from chassis.parked import news
 from chassis.postgres import Connection, Postgres, affected_rows
 from contracts import headers as names
@@ -140,8 +141,8 @@ class Parked:
                 request.after,
                 request.limit + 1,
             )
-        page = [_message(row) for row in rows[: request.limit]]
-        return ParkedPage(data=page, next_after=page[-1].id if len(rows) > request.limit else None)
+        page, following = page_of(rows, request.limit, lambda row: row["id"])
+        return ParkedPage(data=list(map(_message, page)), next_after=following)
 
     async def inspect(self, request: InspectParked, _: Deadline) -> ParkedDetail:
         """Return one parked message with its headers and body. Raise `NotFound`."""

@@ -12,6 +12,7 @@ from uuid import UUID
 from chassis.broker.answering import Answer
 from chassis.deadlines import Deadline
 from chassis.errors import Conflict, NotFound
+from chassis.paging import page_of
 from chassis.postgres import Connection, Postgres
 from contracts.domains import (
     CreateDomain,
@@ -115,8 +116,7 @@ class DomainAnswers:
         limit = min(request.limit, MOST_ON_PAGE)
         async with self._postgres.connection() as connection:
             found = await repository.page(connection, request, limit=limit + 1)
-        page = found[:limit]
-        following = page[-1].id if len(found) > len(page) else None
+        page, following = page_of(found, limit, lambda domain: domain.id)
         return Domains(data=[self._shown(domain) for domain in page], next_cursor=following)
 
     async def verify(self, request: VerifyDomain, _: Deadline) -> Domain:

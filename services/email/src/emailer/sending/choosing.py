@@ -12,6 +12,7 @@ from pydantic_core import from_json
 
 from chassis import queries
 from chassis.errors import Conflict, InvalidInput, NotFound
+from chassis.paging import page_of
 from chassis.postgres import Connection
 from contracts.emails import (
     STORED_STATUSES,
@@ -67,12 +68,12 @@ RETRY = Decision(
 
 async def list_emails(connection: Connection, request: ListEmails) -> Emails:
     """Return a page of an owner's mails, newest first."""
-    rows = await connection.fetch(
-        SQL["list_emails"], *_chosen(request.owner_id, request.wanted), request.before, request.limit
+    found = await connection.fetch(
+        SQL["list_emails"], *_chosen(request.owner_id, request.wanted), request.before, request.limit + 1
     )
+    rows, following = page_of(found, request.limit, lambda row: row["id"])
     return Emails(
-        data=[EmailLine(**{**row, "tags": from_json(row["tags"])}) for row in rows],
-        next_cursor=rows[-1]["id"] if len(rows) == request.limit else None,
+        data=[EmailLine(**{**row, "tags": from_json(row["tags"])}) for row in rows], next_cursor=following
     )
 
 

@@ -6,6 +6,7 @@ from chassis import metrics
 from chassis.broker.answering import Answer
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, NotFound
+from chassis.paging import page_of
 from chassis.postgres import Postgres
 from contracts import addresses
 from contracts.message import FieldError, Request
@@ -74,8 +75,8 @@ class SuppressionAnswers:
             found = await repository.page(
                 connection, request.owner_id, wanted, before=request.before, limit=request.limit + 1
             )
-        shown = found[: request.limit]
-        return Suppressions(data=shown, next_cursor=shown[-1].id if len(found) > len(shown) else None)
+        page, following = page_of(found, request.limit, lambda suppression: suppression.id)
+        return Suppressions(data=page, next_cursor=following)
 
     async def get(self, request: GetSuppression, _: Deadline) -> Suppression:
         """Return a suppression. Raise `NotFound`."""

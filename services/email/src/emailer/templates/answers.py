@@ -5,6 +5,7 @@ from __future__ import annotations
 from chassis.broker.answering import Answer
 from chassis.deadlines import Deadline
 from chassis.errors import Conflict, InvalidInput, NotFound
+from chassis.paging import page_of
 from chassis.postgres import Postgres
 from contracts.message import FieldError, Request
 from contracts.templates import (
@@ -94,8 +95,8 @@ class TemplateAnswers:
             found = await repository.page(
                 connection, request.owner_id, after=request.after, limit=request.limit + 1
             )
-        page = found[: request.limit]
-        return Templates(data=page, next_cursor=page[-1].name if len(found) > request.limit else None)
+        page, following = page_of(found, request.limit, lambda line: line.name)
+        return Templates(data=page, next_cursor=following)
 
     async def versions(self, request: ListTemplateVersions, deadline: Deadline) -> TemplateVersions:
         """Return a page of the versions of a template, newest first."""
@@ -105,10 +106,8 @@ class TemplateAnswers:
             )
         if not found:
             await self.get(GetTemplate(owner_id=request.owner_id, name=request.name), deadline)
-        page = found[: request.limit]
-        return TemplateVersions(
-            data=page, next_cursor=page[-1].version if len(found) > request.limit else None
-        )
+        page, following = page_of(found, request.limit, lambda line: line.version)
+        return TemplateVersions(data=page, next_cursor=following)
 
     async def delete(self, request: DeleteTemplate, _: Deadline) -> TemplateDeleted:
         """Delete a template; mails that were accepted before are still rendered from it."""

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from chassis import logging, tracing
+from chassis.paging import page_of
 from chassis.postgres import Connection, Postgres
 from gateway.audit.inputs import Action, Actor, AuditEntry, AuditPage, AuditQuery
 from gateway.audit.repository import AuditRepository
@@ -84,7 +85,8 @@ class AuditTrail:
     async def page(self, _: Call, query: AuditQuery) -> AuditPage:
         """Return a page of changes, the newest first."""
         async with self._postgres.connection() as connection:
-            rows = await self._entries.page(connection, query)
+            found = await self._entries.page(connection, query)
+        page, following = page_of(found, query.limit, lambda row: str(row["id"]))
         entries = [
             AuditEntry(
                 id=row["id"],
@@ -96,9 +98,9 @@ class AuditTrail:
                 after=orjson.loads(row["after"]) if row["after"] else None,
                 request_id=row["request_id"],
             )
-            for row in rows[: query.limit]
+            for row in page
         ]
-        return AuditPage(data=entries, next_cursor=str(entries[-1].id) if len(rows) > query.limit else None)
+        return AuditPage(data=entries, next_cursor=following)
 
     async def remove_old(self) -> None:
         """Remove entries that are older than the retention, in short transactions."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chassis.errors import Conflict, Forbidden, NotFound
+from chassis.paging import page_of
 from chassis.postgres import Connection, Postgres
 from contracts.scopes import Scope
 from gateway.audit.inputs import Action
@@ -45,8 +46,7 @@ class RoomService:
         call.principal.require(Scope.CHAT_READ)
         async with self._postgres.connection() as connection:
             rooms = await self._rooms.page(connection, query, call.principal.user_id)
-        page = rooms[: query.limit]
-        following = page[-1].name if len(rooms) > query.limit else None
+        page, following = page_of(rooms, query.limit, lambda room: room.name)
         return {"data": [_room(room) for room in page], "next_cursor": following}
 
     async def get(self, call: Call, room: str) -> dict[str, Any]:
@@ -86,8 +86,7 @@ class RoomService:
         await self._chat.room(room, call.principal)
         async with self._postgres.connection() as connection:
             found = await self._rooms.members(connection, room, query)
-        page = found[: query.limit]
-        following = str(page[-1].user_id) if len(found) > query.limit else None
+        page, following = page_of(found, query.limit, lambda member: str(member.user_id))
         return {"data": page, "next_cursor": following}
 
     async def member(self, call: Call, room: str, user_id: int) -> Member:

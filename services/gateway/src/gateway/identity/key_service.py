@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from chassis.errors import Conflict, Forbidden, NotFound
+from chassis.paging import page_of
 from chassis.postgres import Connection, Postgres
 from contracts.scopes import FOR_MEMBERS, Scope, allowed
 from gateway.audit.inputs import Action
@@ -69,13 +70,13 @@ class KeyService:
         if user_id != call.principal.user_id:
             call.principal.require(Scope.USERS_READ)
         async with self._postgres.connection() as connection:
-            rows = await self._keys.page(connection, user_id, query)
-        found = [_view(row) for row in rows[: query.limit]]
-        following = None
-        if len(rows) > query.limit:
-            last = found[-1]
-            following = f"{(last.created_at - EPOCH) // timedelta(microseconds=1)}-{last.id}"
-        return KeyPage(data=found, next_cursor=following)
+            found = await self._keys.page(connection, user_id, query)
+        page, following = page_of(
+            found,
+            query.limit,
+            lambda row: f"{(row['created_at'] - EPOCH) // timedelta(microseconds=1)}-{row['id']}",
+        )
+        return KeyPage(data=list(map(_view, page)), next_cursor=following)
 
     async def get(self, call: Call, key_id: str) -> Reply:
         """Return a key: the caller's, or another user's for a caller with `users:read`."""

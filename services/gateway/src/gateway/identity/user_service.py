@@ -8,6 +8,7 @@ from chassis import outbox
 from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
 from chassis.errors import NotFound
+from chassis.paging import page_of
 from chassis.postgres import Postgres
 from contracts.batches import LimitOwner
 from contracts.scopes import Scope, allowed
@@ -77,9 +78,9 @@ class UserService:
     async def page(self, _: Call, query: UsersQuery) -> UserPage:
         """Return a page of users by id."""
         async with self._postgres.connection() as connection:
-            rows = await self._users.page(connection, query)
-        found = [UserView.model_validate(dict(row)) for row in rows[: query.limit]]
-        return UserPage(data=found, next_cursor=str(found[-1].id) if len(rows) > query.limit else None)
+            found = await self._users.page(connection, query)
+        page, following = page_of(found, query.limit, lambda row: str(row["id"]))
+        return UserPage(data=[UserView.model_validate(dict(row)) for row in page], next_cursor=following)
 
     async def create(self, call: Call, body: UserInput) -> Reply:
         """Store a new user. Raise `Conflict` if the address is taken."""

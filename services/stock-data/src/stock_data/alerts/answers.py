@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, NotFound
+from chassis.paging import page_of
 from chassis.postgres import Postgres
 from contracts.alerts import (
     Alert,
@@ -96,8 +97,8 @@ class AlertAnswers:
         """Return a page of the owner's alerts, newest first."""
         async with self._postgres.connection() as connection:
             found = await repository.page(connection, request, limit=request.limit + 1)
-        page = found[: request.limit]
-        return Alerts(data=page, next_cursor=page[-1].id if len(found) > len(page) else None)
+        page, following = page_of(found, request.limit, lambda alert: alert.id)
+        return Alerts(data=page, next_cursor=following)
 
     async def firings(self, request: ListFirings, _: Deadline) -> Firings:
         """Return firings of the owner, and the position of the newest."""
