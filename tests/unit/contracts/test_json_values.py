@@ -61,6 +61,7 @@ def test_numbers_that_a_program_writes_are_exact(number: Any) -> None:
 )
 def test_a_document_may_have_so_many_levels(levels: int, too_deep: bool) -> None:
     assert is_too_deep(b"[" * levels + b"1" + b"]" * levels) is too_deep
+    assert is_too_deep(b"[" * (levels - 1) + b"{ }" + b"]" * (levels - 1)) is too_deep
 
 
 def test_a_wide_document_is_not_deep() -> None:

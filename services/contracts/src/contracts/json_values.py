@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from decimal import Decimal
 
 from pydantic_core import from_json
@@ -16,14 +17,19 @@ LARGEST_INTEGER = 2**53
 _AROUND = 200 - DEEPEST
 # More digits than any double needs: longer literals are not worth the time that exact arithmetic takes.
 _MOST_DIGITS = 800
+# A double keeps every decimal number of so many digits, unless its exponent is out of the usual range.
+_KEPT_DIGITS = sys.float_info.dig
+_LEAST_USUAL = 1e-300
 
 
 def is_too_deep(document: bytes) -> bool:
     """Return whether a JSON document is nested deeper than `DEEPEST` levels."""
     if document.count(b"[") + document.count(b"{") <= DEEPEST:
         return False
+    # The parser does not count an empty list or object. In a text, only its characters change.
+    filled = document.translate(None, b" \t\r\n").replace(b"[]", b"[0]").replace(b"{}", b"[0]")
     try:
-        from_json(b"[" * _AROUND + document + b"]" * _AROUND)
+        from_json(b"[" * _AROUND + filled + b"]" * _AROUND)
     except ValueError:
         return True
     return False
@@ -39,6 +45,8 @@ def is_exact_number(literal: str) -> bool:
     if literal.lstrip("-").isdecimal():
         return abs(int(literal)) <= LARGEST_INTEGER
     number = float(literal)
+    if len(literal) <= _KEPT_DIGITS and _LEAST_USUAL < abs(number) < math.inf:
+        return True
     return math.isfinite(number) and Decimal(literal) == Decimal(repr(number))
 
 

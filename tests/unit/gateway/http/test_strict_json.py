@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
+from decimal import Decimal
+from random import Random
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.errors import InvalidInput, MalformedInput
@@ -94,6 +98,79 @@ def test_nesting_is_bounded_wherever_it_is(opening: bytes, depth: int) -> None:
     else:
         with pytest.raises(InvalidInput, match="nested"):
             documents.load(data)
+
+
+_NUMBERS = [
+    *("0", "-0.50", "1e5", "1E+99", "1e291", "3.141592653589793", "0.12345678901234567890", "2e-320"),
+    *("1e-400", "1.0e0000000000000001", "9007199254740992", "9007199254740993", "123456789012345678"),
+]
+_STRINGS = ['""', '"a"', r'"\"[{"', r'"\\"', r'"\":"', r'"\u0022:"', '"[]"', '"1e300"', '"%s"' % ("1234" * 5)]
+
+
+def written(chance: Random) -> str:
+    """Return a JSON document as somebody may write it, often nested about as deep as is allowed."""
+    text = chance.choice([*_NUMBERS, *_STRINGS, "true", "[]", "{}"])
+    levels = chance.choice([0, 1, 3, DEEPEST - 1, DEEPEST, DEEPEST + 1])
+    for _ in range(levels):
+        one, two, three = chance.choices(["", " ", "\n\t"], weights=[8, 1, 1], k=3)
+        name = "" if chance.random() < 0.5 else f"{chance.choice(_STRINGS)}{one}:"
+        sibling = chance.choice(["", "", "1", f'"{chance.random()}"', chance.choice(_NUMBERS)])
+        if sibling:
+            sibling = f",{two}{chance.choice(_STRINGS) + ':' if name else ''}{three}{sibling}"
+        text = f"{{{name}{three}{text}{sibling}}}" if name else f"[{one}{text}{two}{sibling}]"
+    return text
+
+
+def naive_depth(text: str) -> int:
+    """Return the levels of a JSON document, read character by character."""
+    level = deepest = 0
+    is_text = is_escaped = False
+    for character in text:
+        if is_text:
+            is_text = character != '"' or is_escaped
+            is_escaped = character == "\\" and not is_escaped
+            continue
+        is_text = character == '"'
+        level += (character in "[{") - (character in "]}")
+        deepest = max(deepest, level)
+    return deepest
+
+
+def naive_reason(text: str) -> str | None:
+    """Return a word of the reason why a document is refused, found without any shortcut."""
+    if naive_depth(text) > DEEPEST:
+        return "nested"
+    reasons: list[str] = []
+
+    def read_names(pairs: list[tuple[str, Any]]) -> None:
+        if len({name for name, _ in pairs}) < len(pairs):
+            reasons.append("twice")
+
+    def read_number(literal: str) -> None:
+        number = Decimal(literal)
+        is_integer = literal.lstrip("-").isdecimal()
+        if abs(number) > 2**53 if is_integer else Decimal(repr(float(literal))) != number:
+            reasons.append("double")
+
+    json.loads(text, object_pairs_hook=read_names, parse_int=read_number, parse_float=read_number)
+    return "|".join(reasons) or None
+
+
+@settings(max_examples=300)
+@given(st.randoms(use_true_random=True))
+def test_a_document_is_refused_for_what_a_reader_without_shortcuts_finds(chance: Random) -> None:
+    text = written(chance)
+    found, expected = documents.refusal(text.encode(), orjson.loads(text)), naive_reason(text)
+    assert (found is None) == (expected is None), text
+    if found is not None:
+        assert re.search(str(expected), found.detail)
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_nesting_under_a_name_that_is_repeated_counts(opening: str) -> None:
+    deep = opening * 100 + "1" + ("]" if opening == "[" else "}") * 100
+    with pytest.raises(InvalidInput, match="nested"):
+        documents.load(f'{{"a":{deep},"a":1}}'.encode())
 
 
 def test_brackets_in_texts_and_side_by_side_are_not_nesting() -> None:

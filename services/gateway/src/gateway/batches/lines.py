@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from contracts.items import is_wrapped, require_custom_id
-from contracts.json_values import DEEPEST, is_too_deep
+from contracts.json_values import DEEPEST
 from gateway.batches.payload_checks import PayloadCheck
 from gateway.http import strict_json as documents
 
@@ -39,9 +39,8 @@ def read_together(lines: Sequence[bytes], check: PayloadCheck | None) -> list[di
     # With fewer separators an item starts on one line and ends on another.
     if len(found) != 2 * len(lines) - 1 or marks.count(_MARK) != len(marks):
         return None
-    if any(is_too_deep(line) for line in lines if len(line) > DEEPEST):
-        return None
-    if not documents.is_as_written(document, found) or not all(map(is_wrapped, items)):
+    # The list around the items is one more level.
+    if not documents.is_as_written(document, found, levels=DEEPEST + 1) or not all(map(is_wrapped, items)):
         return None
     try:
         for item in items:

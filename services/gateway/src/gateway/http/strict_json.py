@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,14 @@ _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _LONG_INTEGER = re.compile(rb"(?<![.0-9])[0-9]{16}")
 _DIGITS = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
 _LONG_RUN = b"0" * 16
-_LONG_NUMBER = re.compile(rb"[0-9.]{16}|[0-9][eE]")
+# Digits and points become zeros, both signs one, and both letters of exponents one.
+_NUMBERS = bytes.maketrans(b"123456789.-E", b"0000000000+e")
+_LONG_NUMBERS = (_LONG_RUN, b"0e000", b"0e+000")
+# The writer accepts so many levels.
+_MOST_WRITTEN = 254
 _SPACE_BEFORE_COLON = re.compile(rb'"[ \t\r\n]+:')
+# A quote, colon or backslash that is written as an escape.
+_HIDDEN_END_OF_NAME = re.compile(rb"\\u00(?:22|3[aA]|5[cC])")
 
 
 def load(data: bytes) -> Any:
@@ -53,47 +59,50 @@ def require_keepable(data: bytes, document: Any) -> None:
 
 def refusal(data: bytes, document: Any) -> FieldError | None:
     """Return why `document`, parsed from `data`, cannot be stored or returned exactly; None if it can."""
-    if is_too_deep(data):
+    is_written = is_as_written(data, document)
+    # Asked of the text, as the second value of a repeated name hides what the first one contains.
+    if not is_written and is_too_deep(data):
         return FieldError(pointer="", detail=f"JSON may be nested {DEEPEST} levels deep at most.")
     if b"\\u0000" in data and _NUL.search(data):
-        return FieldError(
-            pointer=next(_with_nul(document), ""), detail="The character U+0000 cannot be stored."
-        )
-    if is_as_written(data, document):
-        return None
-    return next(_differences(json.loads(data, **_MARKING)), None)
+        pointer, _ = _find(document, _has_nul) or ("", None)
+        return FieldError(pointer=pointer, detail="The character U+0000 cannot be stored.")
+    return None if is_written else _difference(data)
 
 
-def is_as_written(data: bytes, document: Any) -> bool:
+def is_as_written(data: bytes, document: Any, *, levels: int = DEEPEST) -> bool:
     """Return whether `document`, parsed from `data`, certainly has all its names and exact numbers.
 
-    The check is cheap. True is always right; False may be wrong.
+    A document that is nested deeper than `levels` does not count as such. The check is cheap. True is always
+    right; False may be wrong.
     """
-    written = orjson.dumps(document)
+    around = 0
+    if data.count(b"[") + data.count(b"{") > levels:
+        around = _MOST_WRITTEN - levels
+    for _ in range(around):
+        document = [document]
+    try:
+        written = orjson.dumps(document)
+    except orjson.JSONEncodeError:
+        return False
+    written = written[around : len(written) - around]
     # The same text, but for what most writers put behind commas and colons. A name that occurs twice would be
     # missing, and a number that has changed would be another.
     if written == data or _without_spaces(written) == _without_spaces(data):
         # Searching for digits first takes a twentieth of the time of the whole expression.
         return _LONG_RUN not in data.translate(_DIGITS) or _LONG_INTEGER.search(data) is None
-    # Formatted differently: a name is repeated only if the text has more names than the document, and only a
-    # long number can be inexact.
+    # Formatted differently: a name is repeated only if the text has more ends of names than what was written,
+    # and only a number of many digits, or with a large exponent, can be inexact.
+    numbers = data.translate(_NUMBERS)
     return not (
-        _LONG_NUMBER.search(data)
+        any(run in numbers for run in _LONG_NUMBERS)
         or _SPACE_BEFORE_COLON.search(data)
-        or data.count(b'":') != _count_names(document)
+        or _HIDDEN_END_OF_NAME.search(data)
+        or data.count(b'":') != written.count(b'":')
     )
 
 
 def _without_spaces(data: bytes) -> bytes:
     return data.replace(b", ", b",").replace(b": ", b":")
-
-
-def _count_names(value: Any) -> int:
-    if isinstance(value, dict):
-        return len(value) + sum(_count_names(child) for child in value.values())
-    if isinstance(value, list):
-        return sum(_count_names(child) for child in value)
-    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,53 +112,54 @@ class _Marker:
     detail: str
 
 
-def _mark_repeated_names(pairs: list[tuple[str, Any]]) -> Any:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    times = Counter(name for name, _ in pairs)
-    repeated = next(name for name in found if times[name] > 1)
-    return {**found, repeated: _Marker("The name occurs twice in one object.")}
+_INEXACT = _Marker("The number is beyond ±2^53 or has more digits than a double keeps: send it as a string.")
+_REPEATED = _Marker("The name occurs twice in one object.")
 
 
-def _mark_inexact(text: str) -> Any:
-    if is_exact_number(text):
-        return 0
-    return _Marker("The number is beyond ±2^53 or has more digits than a double keeps: send it as a string.")
+def _difference(data: bytes) -> FieldError | None:
+    """Return the first value of a document that could not be returned as sent."""
+    marked: list[_Marker] = []
+
+    def read_names(pairs: list[tuple[str, Any]]) -> Any:
+        found = dict(pairs)
+        if len(found) == len(pairs):
+            return found
+        times = Counter(name for name, _ in pairs)
+        marked.append(_REPEATED)
+        return {**found, next(name for name in found if times[name] > 1): _REPEATED}
+
+    def read_number(text: str) -> Any:
+        if is_exact_number(text):
+            return 0
+        marked.append(_INEXACT)
+        return _INEXACT
+
+    document = json.loads(data, object_pairs_hook=read_names, parse_int=read_number, parse_float=read_number)
+    # Nearly always there is none, and finding it costs as much as reading the document.
+    found = _find(document, lambda value: isinstance(value, _Marker)) if marked else None
+    return None if found is None else FieldError(pointer=found[0], detail=found[1].detail)
 
 
-_MARKING: Mapping[str, Any] = {
-    "object_pairs_hook": _mark_repeated_names,
-    "parse_int": _mark_inexact,
-    "parse_float": _mark_inexact,
-}
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    return isinstance(value, dict) and any("\0" in name for name in value)
 
 
-def _differences(value: Any, pointer: str = "") -> Iterator[FieldError]:
-    if isinstance(value, _Marker):
-        yield FieldError(pointer=pointer, detail=value.detail)
-    elif isinstance(value, list):
-        for index, child in enumerate(value):
-            yield from _differences(child, f"{pointer}/{index}")
-    elif isinstance(value, dict):
-        for name, child in value.items():
-            yield from _differences(child, f"{pointer}/{escaped(name)}")
+def _find(value: Any, is_wanted: Callable[[Any], bool]) -> tuple[str, Any] | None:
+    """Return the JSON pointer to the first wanted value, and the value."""
+    if is_wanted(value):
+        return "", value
+    children = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    for name, child in children:
+        found = _find(child, is_wanted)
+        if found is not None:
+            return f"/{escaped(str(name))}{found[0]}", found[1]
+    return None
 
 
 def escaped(name: str) -> str:
     """Return `name` as a part of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
-
-
-def _with_nul(value: Any, pointer: str = "") -> Iterator[str]:
-    if isinstance(value, str):
-        if "\0" in value:
-            yield pointer
-    elif isinstance(value, list):
-        for index, child in enumerate(value):
-            yield from _with_nul(child, f"{pointer}/{index}")
-    elif isinstance(value, dict):
-        for name, child in value.items():
-            if "\0" in name:
-                yield pointer
-            yield from _with_nul(child, f"{pointer}/{escaped(name)}")
