@@ -63,7 +63,14 @@ class RawMails:
         the owner's turn does not come soon.
         """
         async with self._turn_of(request.owner_id):
-            await self._require_content(request)
+            async with self._postgres.connection() as connection, repository.snapshot(connection):
+                found = await repository.find(connection, request.email_id, owner_id=request.owner_id)
+            if found is None:
+                raise NotFound(f"There is no e-mail {request.email_id}.")
+            if not found.content_available:
+                raise NotFound(
+                    f"E-mail {request.email_id} has no content: it was removed, or could not be sent."
+                )
             kept = self._kept.get(request.owner_id)
             if kept is not None and kept.mail_id == request.email_id:
                 content = kept.content
@@ -88,14 +95,6 @@ class RawMails:
                 own = self._owners[owner_id] = asyncio.Lock()
             async with _within_turn(own):
                 yield
-
-    async def _require_content(self, request: GetRawEmail) -> None:
-        async with self._postgres.connection() as connection, repository.snapshot(connection):
-            found = await repository.find(connection, request.email_id, owner_id=request.owner_id)
-        if found is None:
-            raise NotFound(f"There is no e-mail {request.email_id}.")
-        if not found.content_available:
-            raise NotFound(f"E-mail {request.email_id} has no content: it was removed, or could not be sent.")
 
     async def _fill(self, request: GetRawEmail) -> None:
         """Render the mail's template, and store the result with the mail."""

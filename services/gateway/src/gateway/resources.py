@@ -114,7 +114,9 @@ class Resources:
         self._wire_batches(statements, catalogue)
         self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)
         self.pauses = PauseService(self.rpc, catalogue, self.users, self.audit)
-        self.status = StatusService(_prometheus(settings), pauses=self.pauses.all)
+        url = settings.prometheus_url
+        prometheus = None if url is None else Prometheus(url.get_secret_value())
+        self.status = StatusService(prometheus, pauses=self.pauses.all)
         self.backups = BackupWatch(self.runtime.postgres, statements)
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
         self.stocks = StockService(self.book, self.rpc)
@@ -325,8 +327,3 @@ def _access_tokens(settings: GatewaySettings) -> AccessTokens | None:
         algorithms=settings.oidc_algorithms.split(","),
         rules=read_rules(settings.oidc_scope_rules),
     )
-
-
-def _prometheus(settings: GatewaySettings) -> Prometheus | None:
-    url = settings.prometheus_url
-    return None if url is None else Prometheus(url.get_secret_value())

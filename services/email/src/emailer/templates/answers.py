@@ -55,8 +55,11 @@ class TemplateAnswers:
     async def save(self, request: SaveTemplate, _: Deadline) -> Template:
         """Store a template, or its next version, after checking that each of its parts is valid."""
         owner_id, name, key = request.owner_id, request.name, request.request_key
-        if key is not None and (earlier := await self._find_by_key(owner_id, key)) is not None:
-            return earlier
+        if key is not None:
+            async with self._postgres.connection() as connection:
+                earlier = await repository.find_by_key(connection, owner_id, key)
+            if earlier is not None:
+                return earlier
         try:
             await self._renderer.check(request.source, owner_id=owner_id)
         except TemplateFailed as error:
@@ -148,10 +151,6 @@ class TemplateAnswers:
                 f"Your templates have {MOST_VERSIONS_OF_OWNER} versions; delete templates, whose versions "
                 "are removed a day later unless mails still need them."
             )
-
-    async def _find_by_key(self, owner_id: str, key: str) -> Template | None:
-        async with self._postgres.connection() as connection:
-            return await repository.find_by_key(connection, owner_id, key)
 
 
 def _invalid(error: TemplateFailed, place: str) -> InvalidInput:

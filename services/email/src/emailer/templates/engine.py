@@ -67,9 +67,18 @@ def render(source: Mapping[str, str | None], data: Mapping[str, Any]) -> dict[st
     filled = {part: _filled(part, text, data) for part in PARTS if (text := source.get(part)) is not None}
     html = filled.get("html")
     if "mjml" in filled:
-        html = _from_mjml(filled["mjml"])
+        try:
+            html = str(mjml.mjml2html(filled["mjml"]))
+        except Exception as error:
+            raise TemplateError("template-failed", "mjml", f"this is not MJML: {error}") from None
     if html is not None:
-        html = _within("mjml" if "mjml" in filled else "html", _INLINER.inline(html))
+        html = _INLINER.inline(html)
+        if len(html) > MOST_OUTPUT:
+            raise TemplateError(
+                "template-too-large",
+                "mjml" if "mjml" in filled else "html",
+                f"there are more than {MOST_OUTPUT} characters",
+            )
     text = filled.get("text")
     return {
         "subject": _subject(filled["subject"]),
@@ -89,19 +98,6 @@ def _subject(value: str) -> str:
             "template-too-large", "subject", f"the subject has more than {MOST_VALUE} characters"
         )
     return subject
-
-
-def _from_mjml(text: str) -> str:
-    try:
-        return str(mjml.mjml2html(text))
-    except Exception as error:
-        raise TemplateError("template-failed", "mjml", f"this is not MJML: {error}") from None
-
-
-def _within(part: Part, text: str) -> str:
-    if len(text) > MOST_OUTPUT:
-        raise TemplateError("template-too-large", part, f"there are more than {MOST_OUTPUT} characters")
-    return text
 
 
 @lru_cache(_CACHED)

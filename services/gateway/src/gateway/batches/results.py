@@ -125,18 +125,13 @@ class ResultReader:
             coming = asyncio.create_task(
                 self._page(call.principal, batch_id, following, deadline, lines=True)
             )
-            coming.add_done_callback(_forget_error)
+            # Retrieved even if the client goes away meanwhile, so that asyncio does not report an error.
+            coming.add_done_callback(lambda page: page.cancelled() or page.exception())
             try:
                 yield part
                 page = await coming
             finally:
                 coming.cancel()
-
-
-def _forget_error(page: asyncio.Task[bytes]) -> None:
-    """Mark the error of a page as retrieved after its reader has stopped waiting for it."""
-    if not page.cancelled():
-        page.exception()
 
 
 def split_page(page: bytes) -> tuple[bytes, str | None]:

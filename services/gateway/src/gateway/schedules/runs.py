@@ -44,7 +44,9 @@ class ScheduledRuns:
     async def accept(self, connection: Connection, deliveries: Sequence[Delivery[ScheduleFired]]) -> None:
         """Make the batches and tasks of those runs whose makers may make them now."""
         fired = [delivery.message for delivery in deliveries]
-        makers = {run.run_id: _maker(run) for run in fired}
+        makers = {
+            run.run_id: Maker(run.owner_id, run.made_by, known_scopes(run.scopes or ())) for run in fired
+        }
         principals = await self._authority.principals(connection, set(makers.values()))
         catalogue = self._catalogue.on(connection)
         works: list[Work] = []
@@ -102,10 +104,6 @@ class ScheduledRuns:
         answer = document({"id": str(acceptance.id), "status": acceptance.status})
         path = "batches" if run.kind == "batch" else "tasks"
         return Work(acceptance, messages, answer, f"/v1/{path}/{acceptance.id}")
-
-
-def _maker(run: ScheduleFired) -> Maker:
-    return Maker(run.owner_id, run.made_by, known_scopes(run.scopes or ()))
 
 
 class _Unusable(Exception):
