@@ -152,14 +152,20 @@ class Room:
     ) -> Parcel:
         """Keep a parcel and a message that names it."""
         parcel = Parcel(new_id(), owner, 1, content)
+        await self.accept(parcel, [naming(parcel)], by=by)
+        return parcel
+
+    async def accept(
+        self, parcel: Parcel, messages: Sequence[Outgoing], *, by: WaitingParcels | None = None
+    ) -> None:
+        """Accept mails, whose messages are kept with a parcel that they name."""
         async with self.postgres.transaction() as connection:
-            await connection.execute(
+            await connection.executemany(
                 "INSERT INTO acceptances (id, owner_id, kind, status, accepted_at)"
                 " VALUES ($1, $2, 'email', 'queued', now())",
-                *(parcel.id, owner),
+                [(UUID(message.message_id), parcel.owner_id) for message in messages],
             )
-            await (by or self.gateway()).keep(connection, parcel, [naming(parcel)])
-        return parcel
+            await (by or self.gateway()).keep(connection, parcel, messages)
 
     async def status(self, parcel: Parcel) -> tuple[str, str | None]:
         """Return the status of the mail that a parcel was kept for, and the reason."""
@@ -298,8 +304,7 @@ async def test_the_bytes_that_wait_are_bounded_by_owner_and_in_all_and_small_one
 async def test_the_messages_of_a_parcel_leave_together_in_their_order(room: Room) -> None:
     parcel = Parcel(new_id(), "a", 3, SMALL)
     messages: Sequence[Outgoing] = [naming(Parcel(new_id(), "a", 1, b"")) for _ in range(3)]
-    async with room.postgres.transaction() as connection:
-        await room.gateway().keep(connection, parcel, messages)
+    await room.accept(parcel, messages)
     await until(room.sent_all)
     assert await room.outbox() == [UUID(message.message_id) for message in messages]
     async with room.postgres.connection() as connection:
@@ -331,8 +336,7 @@ async def test_a_failure_of_email_itself_is_tried_again_and_ends_no_mail(room: R
 async def test_of_a_parcel_with_two_mails_one_is_cancelled_and_the_other_leaves(room: Room) -> None:
     parcel = Parcel(new_id(), "a", 2, SMALL)
     first, second = (naming(Parcel(new_id(), "a", 1, b"")) for _ in range(2))
-    async with room.postgres.transaction() as connection:
-        await room.gateway().keep(connection, parcel, [first, second])
+    await room.accept(parcel, [first, second])
     assert not await room.mails.cancel(UUID(first.message_id), owner_id="b")
     assert await room.mails.cancel(UUID(first.message_id), owner_id="a")
     assert not await room.mails.cancel(UUID(first.message_id), owner_id="a")
@@ -348,8 +352,7 @@ async def test_a_mail_is_either_cancelled_or_leaves_however_both_meet(room: Room
     for cancels_first in (True, False):
         parcel = Parcel(new_id(), "a", 2, SMALL)
         first, second = (naming(Parcel(new_id(), "a", 1, b"")) for _ in range(2))
-        async with room.postgres.transaction() as connection:
-            await room.gateway().keep(connection, parcel, [first, second])
+        await room.accept(parcel, [first, second])
         email_id = UUID(first.message_id)
 
         async def release(parcel_id: UUID = parcel.id) -> bool:

@@ -38,6 +38,7 @@ from gateway.chat.service import ChatService
 from gateway.domains.repository import SenderDomainRepository
 from gateway.domains.senders import VerifiedSenders
 from gateway.domains.service import DomainService
+from gateway.emails.listing import EmailListing
 from gateway.emails.parcels import MOST_AT_ONCE as MOST_PARCELS
 from gateway.emails.parcels import Parcels
 from gateway.emails.repository import ParcelRepository
@@ -199,6 +200,7 @@ class Resources:
             parcels,
             self.waiting_parcels,
             waiting_mails,
+            EmailListing(postgres, kept, self.rpc),
             self.senders,
             message_id_domain=settings.message_id_domain,
         )

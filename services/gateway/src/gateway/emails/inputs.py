@@ -15,7 +15,7 @@ from contracts.message import FieldError, Moment, Next
 from contracts.times import PlannedTime
 from gateway.acceptance.inputs import ACCEPTED, AcceptedWork
 from gateway.http.endpoints import json
-from gateway.http.filters import Bulk, CreatedWithin, Page, Several
+from gateway.http.filters import Bulk, CreatedWithin, Page, Several, YesOrNo
 
 MOST_EMAILS = 500
 
@@ -90,6 +90,10 @@ class EmailChoice(CreatedWithin):
     status: Several[StoredStatus] | None = None
     tag: str | None = Field(default=None, max_length=64)
     to: BareAddress | None = Field(default=None, description="only mails with this recipient")
+    waiting: YesOrNo | None = Field(
+        default=None,
+        description="only mails whose attachments wait at the gateway (true), or only others (false)",
+    )
 
     def wanted(self) -> EmailFilter:
         """Return the filter as the model of the contract."""
@@ -113,18 +117,23 @@ class EmailsBulk(EmailChoice, Bulk):
 
 
 class EmailLineView(BaseModel):
-    """A mail in a list. `status` is that of the last recorded outcome."""
+    """A mail in a list. `status` is that of the last recorded outcome.
+
+    `waiting` is true while its attachments wait at the gateway, because email or the broker is away. Until
+    email has such a mail, values that email sets by default are null.
+    """
 
     model_config = ConfigDict(populate_by_name=True)
     id: UUID
     status: StoredStatus
-    sender: str = Field(alias="from")
+    sender: str | None = Field(alias="from")
     subject: str
     tags: list[str]
     accepted_at: Moment
     send_at: Moment | None
-    expires_at: Moment
+    expires_at: Moment | None
     recipient_count: int
+    waiting: bool = False
 
 
 class EmailList(BaseModel):

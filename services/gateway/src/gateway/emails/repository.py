@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
+
+import orjson
 
 from chassis import outbox
 from chassis.broker.envelope import Outgoing
 from chassis.postgres import Connection, affected_rows
+from contracts import addresses
+from contracts.emails import EmailFilter, SendPackedEmail
 from gateway.emails.parcels import Parcel
 
 # The bytes that a small parcel counts for, so that the bound on bytes bounds the number, too.
@@ -23,6 +28,12 @@ class ParcelLoad:
     own: int
     total: int
     oldest_s: float
+
+
+def recipients_of(mail: SendPackedEmail) -> list[str]:
+    """Return the addresses of a mail, each once, as email stores them."""
+    written = (*mail.to, *mail.cc, *mail.bcc)
+    return list(dict.fromkeys(addresses.parse(address).address for address in written))
 
 
 class ParcelRepository:
@@ -51,6 +62,43 @@ class ParcelRepository:
             *outbox.columns(messages),
             [1] * len(messages),
         )
+
+    async def note_mails(self, connection: Connection, mails: Sequence[SendPackedEmail]) -> None:
+        """Store what a list shows of accepted mails that wait."""
+        rows = [
+            (
+                *(mail.email_id, mail.owner_id),
+                addresses.parse(mail.sender).written if mail.sender else None,
+                mail.subject,
+                orjson.dumps(mail.tags).decode(),
+                orjson.dumps(recipients_of(mail)).decode(),
+                *(mail.send_at, mail.expires_at),
+            )
+            for mail in mails
+        ]
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        await connection.execute(self._queries["note_waiting_mails"], *columns)
+
+    async def list_mails(
+        self,
+        connection: Connection,
+        owner_id: str,
+        wanted: EmailFilter,
+        *,
+        waiting: bool | None,
+        before: UUID | None,
+        limit: int,
+    ) -> list[dict[str, Any]]:
+        """Return up to `limit` mails of an owner that email has not reported on, newest first.
+
+        With `waiting` only those whose attachments are here, or are not.
+        """
+        times = (wanted.created_after, wanted.created_before)
+        rows = await connection.fetch(
+            self._queries["list_waiting_mails"],
+            *(owner_id, wanted.status, *times, wanted.tag, wanted.to, waiting, before, limit),
+        )
+        return [dict(row) for row in rows]
 
     async def claim(
         self, connection: Connection, *, after: str, of_owner: int, most: int, lease_s: float
@@ -102,9 +150,12 @@ class ParcelRepository:
         rows = await connection.fetch(self._queries["read_waiting_mails"], owner_id, after, limit)
         return [row["body"] for row in rows]
 
-    async def change_mail(self, connection: Connection, parcel_id: UUID, email_id: UUID, body: bytes) -> None:
+    async def change_mail(self, connection: Connection, parcel_id: UUID, mail: SendPackedEmail) -> None:
         """Replace the command of a mail that waits for a locked parcel."""
-        await connection.execute(self._queries["change_waiting_mail"], parcel_id, email_id, body)
+        await connection.execute(
+            self._queries["change_waiting_mail"],
+            *(parcel_id, mail.email_id, mail.model_dump_json().encode(), mail.send_at, mail.expires_at),
+        )
 
     async def end_mails(
         self, connection: Connection, ids: Collection[UUID], *, status: str, reason: str, at: datetime

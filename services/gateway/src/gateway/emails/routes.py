@@ -86,7 +86,7 @@ def endpoints(service: EmailService) -> Iterator[Endpoint]:
         tag="E-mail",
         scope=Scope.EMAILS_READ,
         answers={200: json(EmailList)},
-        errors=(Unavailable,),
+        errors=(Unavailable, DatabaseUnavailable),
     )
     yield from _bulk(service)
     yield from _one(service)

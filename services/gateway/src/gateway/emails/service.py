@@ -23,11 +23,9 @@ from contracts.emails import (
     CancelEmails,
     Email,
     EmailFilter,
-    Emails,
     EmailsChanged,
     GetEmail,
     GetRawEmail,
-    ListEmails,
     RawEmail,
     RescheduleEmail,
     ResendEmail,
@@ -45,6 +43,7 @@ from gateway.acceptance.repository import Acceptance, Work
 from gateway.domains.senders import VerifiedSenders
 from gateway.emails import accepted_mail, several
 from gateway.emails.inputs import (
+    EmailList,
     EmailResult,
     EmailResults,
     EmailsBulk,
@@ -52,6 +51,7 @@ from gateway.emails.inputs import (
     EmailsQuery,
     Rescheduling,
 )
+from gateway.emails.listing import EmailListing
 from gateway.emails.parcels import Parcel, Parcels
 from gateway.emails.waiting_mails import WaitingMails
 from gateway.emails.waiting_parcels import WaitingParcels
@@ -75,6 +75,7 @@ class EmailService:
         parcels: Parcels,
         waiting: WaitingParcels,
         waiting_mails: WaitingMails,
+        listing: EmailListing,
         senders: VerifiedSenders,
         *,
         message_id_domain: str,
@@ -84,6 +85,7 @@ class EmailService:
         self._parcels = parcels
         self._waiting = waiting
         self._waiting_mails = waiting_mails
+        self._listing = listing
         self._rpc = rpc
         self._senders = senders
         self._message_id_domain = message_id_domain
@@ -198,24 +200,20 @@ class EmailService:
             # Accepted here, but email does not know it or cannot be reached: the last reported status holds.
             return accepted_mail.shown(accepted) | {"detail_available": error.status == 404}
 
-    async def list(self, call: Call, query: EmailsQuery) -> dict[str, Any]:
+    async def list(self, call: Call, query: EmailsQuery) -> EmailList:
         """Return a page of the caller's mails, newest first."""
-        question = ListEmails(
-            owner_id=call.principal.owner_id,
-            wanted=query.wanted(),
-            before=query.cursor,
-            limit=query.limit,
-        )
-        page = (await self._rpc.call(question, Emails, call.deadline)).model_dump(mode="json")
-        return {**page, "data": [{"from": line.pop("sender"), **line} for line in page["data"]]}
+        return await self._listing.page(query, owner_id=call.principal.owner_id, deadline=call.deadline)
 
     async def cancel(self, call: Call, query: EmailsBulk) -> BulkResult:
         """Cancel the caller's mails that match, except recipients already handed to the relay."""
         owner_id, wanted, dry_run = call.principal.owner_id, query.wanted(), query.dry_run
+        waiting = stored = EmailsChanged(matched=0, changed=0, complete=True)
         # First, as mails leave from here to email.
-        waiting = await self._waiting_mails.cancel_matching(wanted, owner_id=owner_id, dry_run=dry_run)
-        question = CancelEmails(owner_id=owner_id, wanted=wanted, dry_run=dry_run)
-        stored = await self._rpc.call(question, EmailsChanged, call.deadline)
+        if query.waiting is not False:
+            waiting = await self._waiting_mails.cancel_matching(wanted, owner_id=owner_id, dry_run=dry_run)
+        if not query.waiting:
+            question = CancelEmails(owner_id=owner_id, wanted=wanted, dry_run=dry_run)
+            stored = await self._rpc.call(question, EmailsChanged, call.deadline)
         return BulkResult(
             matched=waiting.matched + stored.matched,
             changed=waiting.changed + stored.changed,
@@ -225,6 +223,9 @@ class EmailService:
 
     async def retry(self, call: Call, query: EmailsBulk) -> BulkResult:
         """Retry at once the caller's mails that match."""
+        if query.waiting:
+            # None of them has been tried yet.
+            return BulkResult(matched=0, changed=0, complete=True, dry_run=query.dry_run)
         question = RetryEmails(owner_id=call.principal.owner_id, wanted=query.wanted(), dry_run=query.dry_run)
         found = await self._rpc.call(question, EmailsChanged, call.deadline)
         return BulkResult(**found.model_dump(), dry_run=query.dry_run)

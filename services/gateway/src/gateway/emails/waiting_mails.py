@@ -11,11 +11,10 @@ from uuid import UUID
 from chassis.broker.publisher import Publisher
 from chassis.errors import InvalidInput
 from chassis.postgres import Postgres
-from contracts import addresses
 from contracts.emails import EmailFilter, EmailsChanged, SendPackedEmail
 from contracts.gateways import WaitingEmailEnded
 from gateway.emails.accepted_mail import CANCELLED
-from gateway.emails.repository import ParcelRepository
+from gateway.emails.repository import ParcelRepository, recipients_of
 from gateway.publishing.announcing import announce
 
 # Each takes a transaction.
@@ -26,13 +25,12 @@ PAGE = 50
 
 def matches(mail: SendPackedEmail, wanted: EmailFilter) -> bool:
     """Return whether a mail matches a filter, apart from the status."""
-    recipients = (addresses.parse(address).address for address in (*mail.to, *mail.cc, *mail.bcc))
     return (
         (wanted.created_after is None or mail.accepted_at > wanted.created_after)
         and (wanted.created_before is None or mail.accepted_at < wanted.created_before)
         and (wanted.tag is None or wanted.tag in mail.tags)
         and (wanted.ids is None or mail.email_id in wanted.ids)
-        and (wanted.to is None or wanted.to in recipients)
+        and (wanted.to is None or wanted.to in recipients_of(mail))
     )
 
 
@@ -116,8 +114,7 @@ class WaitingMails:
             if expires_at is not None and expires_at <= send_at:
                 raise InvalidInput("expires_at must be later than send_at")
             moved = command.model_copy(update={"send_at": send_at, "expires_at": expires_at})
-            written = moved.model_dump_json().encode()
-            await self._repository.change_mail(connection, parcel_id, email_id, written)
+            await self._repository.change_mail(connection, parcel_id, moved)
         return True
 
     async def _announce(

@@ -12,6 +12,7 @@ from chassis.broker.envelope import Outgoing
 from chassis.errors import Overloaded, PayloadTooLarge, ServiceError
 from chassis.outbox import OutboxRelay
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
+from contracts.emails import SendPackedEmail
 from contracts.mail import MOST_UPLOAD_BYTES
 from gateway.emails.parcels import Parcel, Parcels
 from gateway.emails.repository import LEAST_COUNTED_BYTES, ParcelRepository
@@ -76,6 +77,9 @@ class WaitingParcels:
             raise PayloadTooLarge(f"Attachments may have at most {MOST_UPLOAD_BYTES} bytes.")
         size_bytes = len(parcel.content) + sum(len(message.body) for message in messages)
         counted = max(size_bytes, LEAST_COUNTED_BYTES)
+        mails = await asyncio.to_thread(
+            lambda: [SendPackedEmail.model_validate_json(message.body) for message in messages]
+        )
         # Until the commit, so that requests that come together are counted, too.
         await self._repository.lock_room(connection)
         waiting = await self._repository.measure(connection, parcel.owner_id)
@@ -87,6 +91,7 @@ class WaitingParcels:
                 "Too many attachments wait for the email service; try again later.", retry_after_s=10
             )
         await self._repository.keep(connection, parcel, messages, size_bytes=size_bytes)
+        await self._repository.note_mails(connection, mails)
         self._kept_at = time.monotonic()
         self._some_wait.set()
         metrics.PARCELS.labels("kept").inc()

@@ -146,6 +146,10 @@ SELECT a.id, a.owner_id, a.kind, a.status, a.operation, a.accepted_at, a.reason,
 FROM unique_keys AS u JOIN acceptances AS a ON a.id = u.task_id WHERE u.owner_id = $1 AND u.key = $2
 
 -- name: change_statuses
+-- Email lists the mails that it reports on.
+WITH stored AS (
+    DELETE FROM waiting_mails WHERE email_id = ANY($1::uuid[])
+)
 UPDATE acceptances SET status = news.status, reason = NULL, changed_at = news.at
 FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS news (id, status, at)
 WHERE acceptances.id = news.id

@@ -23,6 +23,38 @@ FROM parcel CROSS JOIN unnest(
     $6::uuid[], $7::text[], $8::text[], $9::text[], $10::jsonb[], $11::bytea[], $12::int[]
 ) WITH ORDINALITY AS given (message_id, exchange, routing_key, message_type, headers, body, messages, place)
 
+-- name: note_waiting_mails
+INSERT INTO waiting_mails (email_id, owner_id, sender, subject, tags, recipients, send_at, expires_at)
+SELECT
+    email_id, owner_id, sender, subject,
+    ARRAY(SELECT jsonb_array_elements_text(tags)), ARRAY(SELECT jsonb_array_elements_text(recipients)),
+    send_at, expires_at
+FROM unnest(
+    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::jsonb[], $7::timestamptz[], $8::timestamptz[]
+) AS mail (email_id, owner_id, sender, subject, tags, recipients, send_at, expires_at)
+
+-- name: list_waiting_mails
+-- Mails that wait here, are on their way to email, or have ended here: what ended there has no reason. With $7 only those
+-- that wait (true) or do not (false).
+SELECT
+    email_id AS id, acceptances.status, sender, subject, tags, accepted_at, send_at, expires_at,
+    cardinality(recipients) AS recipient_count, waiting
+FROM waiting_mails
+JOIN acceptances ON acceptances.id = email_id
+CROSS JOIN LATERAL (
+    SELECT EXISTS (SELECT FROM waiting_parcel_messages WHERE message_id = email_id) AS waiting
+) AS place
+WHERE waiting_mails.owner_id = $1
+    AND (acceptances.status = 'queued' OR (acceptances.status IN ('cancelled', 'failed') AND reason IS NOT NULL))
+    AND (cardinality($2::text[]) = 0 OR acceptances.status = ANY($2))
+    AND ($3::timestamptz IS NULL OR accepted_at > $3)
+    AND ($4::timestamptz IS NULL OR accepted_at < $4)
+    AND ($5::text IS NULL OR $5 = ANY(tags))
+    AND ($6::text IS NULL OR $6 = ANY(recipients))
+    AND ($7::boolean IS NULL OR waiting = $7)
+    AND ($8::uuid IS NULL OR email_id < $8)
+ORDER BY email_id DESC LIMIT $9
+
 -- name: claim_parcels
 -- Up to $3 that are due, up to $2 of each owner, owners in turn from $1 on; they are due again when the lease of $4
 -- seconds ends. Owners are found one by one: of one of them there may be very many.
@@ -83,6 +115,9 @@ WHERE owner_id = $1 AND message_id > $2
 ORDER BY message_id LIMIT $3
 
 -- name: change_waiting_mail
+WITH shown AS (
+    UPDATE waiting_mails SET send_at = $4, expires_at = $5 WHERE email_id = $2
+)
 UPDATE waiting_parcel_messages SET body = $3 WHERE parcel_id = $1 AND message_id = $2
 
 -- name: drop_parcel

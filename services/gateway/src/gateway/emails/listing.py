@@ -1,0 +1,60 @@
+"""The list of an owner's mails: those that email has, and those that wait here or are on their way to it."""
+
+from __future__ import annotations
+
+from chassis.broker.rpc import RpcClient
+from chassis.deadlines import Deadline
+from chassis.paging import page_of
+from chassis.postgres import Postgres
+from contracts.emails import EmailFilter, Emails, ListEmails
+from gateway.emails.inputs import EmailLineView, EmailList, EmailsQuery
+from gateway.emails.repository import ParcelRepository
+
+
+class EmailListing:
+    """Merges two lists by id. A mail that moves from one to the other meanwhile is listed once."""
+
+    def __init__(self, postgres: Postgres, repository: ParcelRepository, rpc: RpcClient) -> None:
+        self._postgres = postgres
+        self._repository = repository
+        self._rpc = rpc
+
+    async def page(self, query: EmailsQuery, *, owner_id: str, deadline: Deadline) -> EmailList:
+        """Return a page of the mails of `owner_id`, newest first.
+
+        It can be shorter than the limit before the last one. Raise `Unavailable` while email cannot be
+        reached, unless only mails that wait here are wanted.
+        """
+        wanted = query.wanted()
+        # First, as mails leave from here to email: one that leaves now is in both.
+        async with self._postgres.connection() as connection:
+            found = await self._repository.list_mails(
+                connection,
+                owner_id,
+                wanted,
+                waiting=query.waiting,
+                before=query.cursor,
+                limit=query.limit + 1,
+            )
+        own, following = page_of([EmailLineView(**row) for row in found], query.limit, lambda line: line.id)
+        # Behind these ids one of the lists has more, which the next page shows.
+        ends = [following] if following else []
+        lines = {line.id: line for line in own}
+        if not query.waiting:
+            question = ListEmails(owner_id=owner_id, wanted=wanted, before=query.cursor, limit=query.limit)
+            page = await self._rpc.call(question, Emails, deadline)
+            ends += [page.next_cursor] if page.next_cursor else []
+            lines |= {line.id: EmailLineView(**line.model_dump()) for line in page.data}
+            stored = {line.id for line in page.data}
+            left = [line.id for line in own if line.status == "queued" and not line.waiting]
+            # They are on their way, or email has them by now, in a state that the filter may exclude.
+            if wanted.status and (unsure := [key for key in left if key not in stored]):
+                question = ListEmails(owner_id=owner_id, wanted=EmailFilter(ids=unsure), limit=len(unsure))
+                page = await self._rpc.call(question, Emails, deadline)
+                lines |= {line.id: EmailLineView(**line.model_dump()) for line in page.data}
+                lines = {key: line for key, line in lines.items() if line.status in wanted.status}
+        end = max(ends, default=None)
+        ordered = [lines[key] for key in sorted(lines, reverse=True) if end is None or key >= end]
+        shown, following = page_of(ordered, query.limit, lambda line: line.id)
+        cursor = following or end
+        return EmailList(data=shown, next_cursor=str(cursor) if cursor else None)
