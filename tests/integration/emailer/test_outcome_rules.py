@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections import Counter
 from datetime import timedelta
@@ -11,7 +12,7 @@ import pytest
 from emailer.errors import AuthenticationRefused, RelayUnreachable
 from emailer.sending import outcomes, own_rules, smtp
 from emailer.sending.attempts import Patience
-from emailer.sending.outcomes import SmtpAnswer, Verdict
+from emailer.sending.outcomes import Reply, SmtpAnswer, Verdict
 from emailer.sending.smtp import Envelope, SmtpRelay
 from support import limbo
 from support.doubles.post_office import PostOffice, Terms, mail
@@ -35,6 +36,12 @@ OPENING: list[tuple[str, dict[str, str], type[Exception]]] = [
     ("a relay that turns us away", {"hello_refusal": "550 no"}, RelayUnreachable),
     ("a relay that turns us away", {"tls_refusal": "454 4.7.0 no TLS"}, RelayUnreachable),
 ]
+STAGES: dict[str, outcomes.Stage] = {
+    "greeting": "greeting",
+    "hello_refusal": "hello",
+    "tls_refusal": "starttls",
+    "login_refusal": "login",
+}
 OF_MAILS: list[tuple[str, Stage, str, Verdict]] = [
     ("a sender that must log in", "mail", "530 5.7.0 Authentication required", "login-refused"),
     ("a limit of what we may send", "mail", "550 5.4.5 Daily user sending quota exceeded", "limited"),
@@ -50,7 +57,11 @@ OF_MAILS: list[tuple[str, Stage, str, Verdict]] = [
     ("a mail or a recipient that is refused", "rcpt", "550 5.7.1 policy", "failed"),
     ("a mail or a recipient that is refused", "data", "554 5.5.1 no", "failed"),
     ("a mail or a recipient that is refused", "content", "550 5.7.1 looks like spam", "failed"),
-    ("a mail or a recipient that is refused", "content", "552 5.3.4 too big: quota exceeded", "failed"),
+    ("a mail that the relay cannot carry", "mail", "552 5.3.4 Message size limit exceeded", "failed"),
+    ("a mail that the relay cannot carry", "mail", "552 Message size exceeds fixed maximum", "failed"),
+    ("a mail that the relay cannot carry", "rcpt", "553 5.6.7 needs SMTPUTF8", "failed"),
+    ("a mail that the relay cannot carry", "content", "552 5.3.4 too big: quota exceeded", "failed"),
+    ("a mail or a recipient that is refused", "content", "552 5.2.2 mailbox full: quota exceeded", "failed"),
     ("a mail that is taken", "content", "250 2.0.0 ok", "delivered"),
     ("not now", "mail", "421 4.3.2 shutting down", "deferred"),
     ("not now", "rcpt", "450 4.7.1 greylisted", "deferred"),
@@ -65,6 +76,8 @@ KEPT: list[tuple[str, Stage, str, Verdict]] = [
     ("a kept session that ends", "data", "421 4.3.2 shutting down", "new-session"),
 ]
 LOGGED_IN: list[tuple[str, Stage, str, Verdict]] = [
+    ("a sender that policy refuses", "mail", "530 5.7.0 log in as this sender", "deferred"),
+    ("a sender that needs another login", "mail", "535 this sender is not yours", "deferred"),
     ("a mail or a recipient that is refused", "rcpt", "530 5.7.1 not for you", "failed"),
     ("a mail or a recipient that is refused", "content", "535 5.7.8 no", "failed"),
 ]
@@ -93,14 +106,16 @@ def test_every_rule_has_an_example() -> None:
 async def test_a_reply_at_the_opening_concerns_the_route(
     server: SmtpServer, rule: str, behaviour: dict[str, str], raised: type[Exception]
 ) -> None:
-    for name, text in behaviour.items():
-        setattr(server, name, text)
+    ((name, text),) = behaviour.items()
+    setattr(server, name, text)
+    stage = STAGES[name]
+    assert outcomes.rule_of(SmtpAnswer(Reply(int(text[:3]), text[4:]), stage)).name == rule
     tls = "off"
-    if "tls_refusal" in behaviour:
+    if stage == "starttls":
         server.tls, tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), "required"
     else:
         server.login = LOGIN
-    with pytest.raises(raised):
+    with pytest.raises(raised, match=re.escape(text)):
         await smtp.connect(
             SmtpRelay("localhost", server.port, tls=tls, username=LOGIN[0], password=LOGIN[1], timeout_s=5)  # type: ignore[arg-type]  # a policy
         )
@@ -146,6 +161,22 @@ async def test_a_reply_of_530_to_one_recipient_leaves_the_others_alone(
         assert not dispatcher.is_route_paused
         email = await post_office.reaches(refused, "deferred")
     assert email.recipients[0].attempts[0].smtp_code == 530
+
+
+@pytest.mark.parametrize(("local", "words"), [("reader", 1000), ("b\u00f6b", 1)])
+async def test_mails_that_the_relay_cannot_carry_delay_nobody_else(
+    post_office: PostOffice, local: str, words: int
+) -> None:
+    post_office.server.extensions = ["PIPELINING", "SIZE 4000"]
+    refused = [mail(to=[f"{local}@{number}.example"], text="large " * words) for number in range(30)]
+    await post_office.accept(*refused)
+    async with post_office.delivering(Terms(pause_s=60)) as dispatcher:
+        for command in refused:
+            await post_office.reaches(command, "failed")
+        assert not dispatcher.is_route_paused
+        other = mail(owner_id="another")
+        await post_office.accept(other)
+        await post_office.reaches(other, "delivered")
 
 
 @pytest.mark.parametrize("farewell", [None, "421 4.7.0 enough for one connection"])

@@ -30,8 +30,9 @@ Stage = Literal["greeting", "hello", "starttls", "login", "mail", "recipient", "
 # The first three are about the recipient, and only they count as attempts; a new session is tried at once;
 # the last three pause the route.
 Verdict = Literal["delivered", "deferred", "failed", "new-session", "unreachable", "login-refused", "limited"]
-# What a reply is about. Refusals of a mail are watched for bursts, which a wrong setting would cause.
-Whose = Literal["recipient", "mail", "owner", "session", "route"]
+# What a reply is about. Refusals of a mail are watched for bursts, which a wrong setting would cause. Those of
+# its content are not, because any owner could cause them.
+Whose = Literal["recipient", "content", "mail", "owner", "session", "route"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,8 @@ _LIMIT = re.compile(
 # RFC 3463: x.1.1 to x.1.3, x.1.6 and x.1.10 are about the recipient's address; x.7.x is policy.
 _NO_ADDRESS = re.compile(r"(^|\s)5\.1\.(1|2|3|6|10)\b")
 _POLICY = re.compile(r"(^|\s)[45]\.7\.\d+\b")
+# x.2.3 and x.3.4: the mail is too large. x.6.x: it needs something that the relay does not have.
+_TOO_MUCH = re.compile(r"(^|\s)5\.(2\.3|3\.4|6\.\d+)\b|message\s+size\s+(limit|exceed)", re.IGNORECASE)
 
 # The first that matches counts. A reply about one recipient or one mail never pauses the route.
 RULES = (
@@ -111,7 +114,9 @@ RULES = (
     Rule("a login that is refused", ("login",), _ANY, "route", "login-refused"),
     Rule("a relay that wants a login first", _OPENING, _LOGIN, "route", "login-refused"),
     Rule("a relay that turns us away", _OPENING, _ANY, "route", "unreachable"),
-    Rule("a sender that must log in", ("mail",), _LOGIN, "route", "login-refused"),
+    Rule("a sender that must log in", ("mail",), _LOGIN, "route", "login-refused", logged_in=False),
+    # Before the limits: "message size limit exceeded" is about one mail.
+    Rule("a mail that the relay cannot carry", _OF_MAIL, _PERMANENT, "content", "failed", says=_TOO_MUCH),
     Rule("a limit of what we may send", ("mail",), _REFUSED, "route", "limited", says=_LIMIT),
     Rule(
         "a kept session that ends",
@@ -123,6 +128,7 @@ RULES = (
     ),
     # Permission to send as a sender is often corrected before the mail expires.
     Rule("a sender that policy refuses", ("mail",), _PERMANENT, "owner", "deferred", says=_POLICY),
+    Rule("a sender that needs another login", ("mail",), _LOGIN, "owner", "deferred"),
     # Without any login this may well be a wrong setting, which must not fail every mail permanently.
     Rule("a recipient that needs a login", _OF_MAIL, _LOGIN, "mail", "deferred", logged_in=False),
     Rule(
