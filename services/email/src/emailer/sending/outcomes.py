@@ -30,8 +30,8 @@ Stage = Literal["greeting", "hello", "starttls", "login", "mail", "recipient", "
 # The first three are about the recipient, and only they count as attempts; a new session is tried at once;
 # the last three pause the route.
 Verdict = Literal["delivered", "deferred", "failed", "new-session", "unreachable", "login-refused", "limited"]
-# What a reply is about. Refusals of a mail are watched for bursts, which a wrong setting would cause. Those of
-# its content are not, because any owner could cause them.
+# What a reply is about. Refusals of a mail are watched for bursts, which a wrong setting would cause. Those
+# of its content are not, because any owner could cause them.
 Whose = Literal["recipient", "content", "mail", "owner", "session", "route"]
 
 
