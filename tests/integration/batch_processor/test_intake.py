@@ -249,7 +249,11 @@ async def test_an_upload_says_when_it_expires_and_is_overdue_after_that(house: H
                 f" {column} = now() - make_interval(secs => {age})"
             )
             assert late == await coordination.count_overdue(
-                connection, begun_within_s=600, validated_within_s=600, upload_expires_s=86_400
+                connection,
+                begun_within_s=600,
+                validated_within_s=600,
+                upload_expires_s=86_400,
+                cancelled_within_s=60,
             )
         await transaction.rollback()
 

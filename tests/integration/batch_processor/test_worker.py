@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import aiormq
@@ -204,14 +206,26 @@ async def test_a_small_batch_does_not_wait_for_a_large_one(
 async def test_overdue_batches_are_counted(house: House, caller: Caller) -> None:
     coordinator = await house.start(roles=("coordinator",))
     await caller.submit("counted", [1])
-    stuck = await caller.submit("counted", [1])
-    await until(lambda: _ready_chunks(caller, 2))
+    stuck, at_work = await caller.submit("counted", [1]), await caller.submit("counted", [1])
+    await until(lambda: _ready_chunks(caller, 3))
     late = "UPDATE batches SET accepted_at = now() - interval '11 min'"
     await caller.database.execute(late)
     await caller.database.execute("UPDATE batches SET status = 'running' WHERE id = $1", stuck)
     await caller.database.execute("DELETE FROM chunks WHERE batch_id = $1", stuck)
-    coordinator.coordinator.wake()
-    await until(lambda: REGISTRY.get_sample_value("tickwire_batches_overdue") == 2)
+    # A worker that lives has it, and does not end what is cancelled.
+    held = "UPDATE chunks SET state = 'running', leased_until = now() + interval '1 h' WHERE batch_id = $1"
+    await caller.database.execute(held, at_work)
+    cancelled = (
+        "UPDATE batches SET status = 'cancelling', cancelling_since = now() - $2::interval WHERE id = $1"
+    )
+    for since, overdue in ((timedelta(seconds=30), 2), (timedelta(seconds=61), 3)):
+        await caller.database.execute(cancelled, at_work, since)
+        coordinator.coordinator.wake()
+        await until(partial(_is_overdue, overdue))
+
+
+def _is_overdue(count: int) -> bool:
+    return REGISTRY.get_sample_value("tickwire_batches_overdue") == count
 
 
 async def test_a_mail_merge_puts_one_command_per_item_into_the_mail_queue(

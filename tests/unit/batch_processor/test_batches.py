@@ -79,6 +79,7 @@ def test_a_batch_of_which_more_fails_than_is_tolerated_stops_and_is_failed() -> 
     assert (going_on.status, going_on.error_code) == ("running", None)
     stopping = batches.record(going_on, Tally(failed=1), now=NOW)
     assert (stopping.status, stopping.error_code) == ("cancelling", "too-many-failures")
+    assert stopping.cancelling_since == NOW
     ended = batches.record(stopping, Tally(cancelled=6), now=NOW)
     assert (ended.status, ended.failed, ended.cancelled) == ("failed", 3, 6)
     assert batches.record(going_on, Tally(failed=7), now=NOW).status == "failed"
@@ -97,7 +98,7 @@ def test_a_retry_of_a_batch_that_failed_too_often_runs_to_its_end() -> None:
 
 def test_cancelling_waits_for_the_items_at_work() -> None:
     cancelling = batches.cancel(started(4), now=NOW)
-    assert cancelling.status == "cancelling"
+    assert (cancelling.status, cancelling.cancelling_since) == ("cancelling", NOW)
     done = batches.record(cancelling, Tally(succeeded=1, cancelled=3), now=NOW)
     assert done.status == "cancelled"
 

@@ -65,8 +65,23 @@ def test_each_unfinished_batch_says_what_happens_next() -> None:
     ).next
     assert again is not None
     assert (again.what, again.by) == ("attempt 2", START + timedelta(minutes=11))
-    for status in ("running", "cancelling"):
-        assert show(replace(waiting, status=status), Surroundings()).next is not None
+    since = START + timedelta(minutes=2)
+    ends = show(replace(waiting, status="cancelling", cancelling_since=since), Surroundings()).next
+    assert ends is not None
+    assert (ends.what, ends.by) == ("the end of its running items", START + timedelta(minutes=3))
+
+
+def test_a_running_batch_estimates_its_end_from_its_first_result_on() -> None:
+    begun, expires = datetime.now(UTC) - timedelta(seconds=10), datetime.now(UTC) + timedelta(hours=1)
+    running = replace(DONE, status="running", started_at=begun, finished_at=None, expires_at=expires)
+    first = show(replace(running, succeeded=0, failed=0), Surroundings(running=5)).next
+    assert first is not None
+    assert (first.what, first.by) == ("its first result", expires)
+    last = show(replace(running, succeeded=40, failed=10), Surroundings(running=5)).next
+    assert last is not None
+    assert last.what == "its last item (an estimate)"
+    assert last.by is not None
+    assert timedelta(seconds=8) < last.by - datetime.now(UTC) < timedelta(seconds=12)
 
 
 def test_an_open_upload_says_when_it_expires() -> None:

@@ -111,6 +111,7 @@ class Batch:
     source: str | None = None
     source_after: int = -1
     validating_since: datetime | None = None
+    cancelling_since: datetime | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -247,7 +248,10 @@ def fail(batch: Batch, *, code: str, detail: str, now: datetime) -> Batch:
 def cancel(batch: Batch, *, now: datetime) -> Batch:
     """Cancel a batch: at once while items still arrive, otherwise before each worker's next item."""
     if batch.status in ("queued", "running", "paused"):
-        stopping = changed(batch, status="cancelling", retry_codes=None, revision=batch.revision + 1)
+        revision = batch.revision + 1
+        stopping = changed(
+            batch, status="cancelling", cancelling_since=now, retry_codes=None, revision=revision
+        )
         return end_if_done(stopping, now=now)
     if batch.status not in ("open", "validating"):
         return batch
@@ -294,10 +298,10 @@ def record(batch: Batch, tally: Tally, *, now: datetime) -> Batch:
         cancelled=batch.cancelled + tally.cancelled,
         revision=batch.revision + 1,
     )
-    return end_if_done(stop_if_too_many_failed(counted), now=now)
+    return end_if_done(stop_if_too_many_failed(counted, now=now), now=now)
 
 
-def stop_if_too_many_failed(batch: Batch) -> Batch:
+def stop_if_too_many_failed(batch: Batch, *, now: datetime) -> Batch:
     """Stop a batch, so that no more items begin, when more of them have failed than its owner tolerates.
 
     A retry runs to its end: its owner knows how many items have failed.
@@ -309,7 +313,8 @@ def stop_if_too_many_failed(batch: Batch) -> Batch:
     if tolerated is None or tolerated.allows(batch.failed, total=batch.total or 0):
         return batch
     detail = f"{batch.failed} of {batch.total} items have failed, more than the batch tolerates."
-    return changed(batch, status="cancelling", error_code=TOO_MANY_FAILURES, error_detail=detail)
+    error = {"error_code": TOO_MANY_FAILURES, "error_detail": detail}
+    return changed(batch, status="cancelling", cancelling_since=now, **error)
 
 
 def end_if_done(batch: Batch, *, now: datetime) -> Batch:

@@ -83,10 +83,15 @@ async def measure_validation(connection: Connection) -> tuple[int, float]:
 
 
 async def count_overdue(
-    connection: Connection, *, begun_within_s: float, validated_within_s: float, upload_expires_s: float
+    connection: Connection,
+    *,
+    begun_within_s: float,
+    validated_within_s: float,
+    upload_expires_s: float,
+    cancelled_within_s: float,
 ) -> int:
     """Return how many batches are past a promised time, or still running with nothing left to do."""
-    promises = begun_within_s, validated_within_s, upload_expires_s
+    promises = begun_within_s, validated_within_s, upload_expires_s, cancelled_within_s
     return int(await connection.fetchval(_SQL["count_overdue"], *promises))
 
 

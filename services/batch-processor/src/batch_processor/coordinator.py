@@ -22,7 +22,7 @@ from batch_processor.progress_publisher import ProgressPublisher
 from chassis import beats, logging, metrics
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
-from contracts.batches import BEGUN_WITHIN_S, VALIDATED_WITHIN_S
+from contracts.batches import BEGUN_WITHIN_S, CANCELLED_WITHIN_S, VALIDATED_WITHIN_S
 
 log = logging.get(__name__)
 
@@ -196,6 +196,7 @@ class Coordinator:
                 begun_within_s=BEGUN_WITHIN_S,
                 validated_within_s=VALIDATED_WITHIN_S,
                 upload_expires_s=self._windows.upload_expires_s,
+                cancelled_within_s=CANCELLED_WITHIN_S,
             )
             paused_operations, paused_owners, longest_pause_s = await pauses.measure(connection)
         metrics.BATCH_PAUSED.labels("operation").set(paused_operations)

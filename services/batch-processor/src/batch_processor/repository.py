@@ -43,6 +43,7 @@ _PROGRESS_OF = attrgetter(
     "finished_at",
     "error_code",
     "error_detail",
+    "cancelling_since",
 )
 # The columns, beside `scopes`, in which a queued task may differ from a new row.
 _TASK_VALUES = attrgetter(

@@ -9,7 +9,14 @@ from datetime import UTC, datetime, timedelta
 import orjson
 
 from batch_processor import batches
-from contracts.batches import BEGUN_WITHIN_S, VALIDATED_WITHIN_S, Attempt, Batch, ItemError
+from contracts.batches import (
+    BEGUN_WITHIN_S,
+    CANCELLED_WITHIN_S,
+    VALIDATED_WITHIN_S,
+    Attempt,
+    Batch,
+    ItemError,
+)
 from contracts.message import Json, Next
 from contracts.pauses import PauseKind
 
@@ -92,7 +99,9 @@ def _next(
     if batch.status == "paused":
         return Next(what="its owner resumes it", by=batch.expires_at)
     if batch.status == "cancelling":
-        return Next(what="the end of its running items", by=None)
+        since = batch.cancelling_since
+        by = None if since is None else since + timedelta(seconds=CANCELLED_WITHIN_S)
+        return Next(what="the end of its running items", by=by)
     if around.paused is not None and batch.status in ("queued", "running"):
         paused = f"the operation {batch.operation}" if around.paused == "operation" else "its owner's work"
         return Next(what=f"an administrator resumes {paused}", by=batch.expires_at)
@@ -104,6 +113,8 @@ def _next(
     if batch.status == "queued" and batch.accepted_at is not None:
         due_at = max(batch.accepted_at, batch.not_before or batch.accepted_at)
         return Next(what="its first item", by=due_at + timedelta(seconds=BEGUN_WITHIN_S))
+    if batch.status == "running" and ends_at is None:
+        return Next(what="its first result", by=batch.expires_at)
     if batch.status == "running":
         return Next(what="its last item (an estimate)", by=ends_at)
     return None

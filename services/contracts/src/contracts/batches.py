@@ -31,10 +31,11 @@ Kind = Literal["batch", "task"]
 
 INTAKE = "batch-processor.intake"
 # The times (in seconds) within which batch-processor stores accepted work, compares the custom ids of an
-# upload, and starts its first item.
+# upload, starts its first item, and ends what is cancelled.
 STORED_WITHIN_S = 60
 VALIDATED_WITHIN_S = 600
 BEGUN_WITHIN_S = 600
+CANCELLED_WITHIN_S = 60
 
 
 class FollowUp(Contract):

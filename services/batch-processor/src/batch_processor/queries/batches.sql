@@ -3,7 +3,7 @@ SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
     error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
-    retry_after, source, source_after, validating_since
+    retry_after, source, source_after, validating_since, cancelling_since
 FROM batches WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 
 -- name: save_batches
@@ -37,14 +37,15 @@ UPDATE batches AS batch SET
     retry_after = new.retry_after,
     source = new.source,
     source_after = new.source_after,
-    validating_since = new.validating_since
+    validating_since = new.validating_since,
+    cancelling_since = new.cancelling_since
 FROM jsonb_to_recordset($1::jsonb) AS new (
     id uuid, kind text, operation text, status text, priority smallint, options text,
     accepted_at timestamptz, not_before timestamptz, total int, received int, succeeded int, failed int,
     cancelled int, skipped int, chunk_count int, revision int, cancel_requested boolean,
     started_at timestamptz, finished_at timestamptz, error_code text, error_detail text, scopes text[], appended_at timestamptz,
     metadata text, expires_at timestamptz, on_finished text, retry_codes text[], retry_after int,
-    source text, source_after int, validating_since timestamptz
+    source text, source_after int, validating_since timestamptz, cancelling_since timestamptz
 )
 WHERE batch.id = new.id
 
@@ -52,13 +53,14 @@ WHERE batch.id = new.id
 UPDATE batches AS batch SET
     status = new.status, succeeded = new.succeeded, failed = new.failed, cancelled = new.cancelled,
     chunk_count = new.chunk_count, revision = new.revision, started_at = new.started_at,
-    finished_at = new.finished_at, error_code = new.error_code, error_detail = new.error_detail
+    finished_at = new.finished_at, error_code = new.error_code, error_detail = new.error_detail,
+    cancelling_since = new.cancelling_since
 FROM unnest(
     $1::uuid[], $2::text[], $3::int[], $4::int[], $5::int[], $6::int[], $7::int[], $8::timestamptz[],
-    $9::timestamptz[], $10::text[], $11::text[]
+    $9::timestamptz[], $10::text[], $11::text[], $12::timestamptz[]
 ) AS new (
     id, status, succeeded, failed, cancelled, chunk_count, revision, started_at, finished_at, error_code,
-    error_detail
+    error_detail, cancelling_since
 )
 WHERE batch.id = new.id
 
@@ -67,7 +69,7 @@ SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
     error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
-    retry_after, source, source_after, validating_since
+    retry_after, source, source_after, validating_since, cancelling_since
 FROM batches WHERE id = $1
 
 -- name: list_batches
@@ -75,7 +77,7 @@ SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
     error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
-    retry_after, source, source_after, validating_since
+    retry_after, source, source_after, validating_since, cancelling_since
 FROM batches
 WHERE owner_id = $1 AND kind = $2 AND operation IS NOT NULL AND status <> 'abandoned'
     AND ($3::text[] IS NULL OR status = ANY($3)) AND ($4::text[] IS NULL OR operation = ANY($4))

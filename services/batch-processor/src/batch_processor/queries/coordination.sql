@@ -87,7 +87,8 @@ FROM batches WHERE status = 'validating'
 -- name: count_overdue
 -- Batches whose first item should have begun $1 seconds after it was due, uploads whose custom ids should have
 -- been compared within $2 seconds, uploads to which nothing was appended for $3 seconds, batches past their deadline,
--- and running batches without a chunk. Waits for limits or pauses do not count before that deadline.
+-- cancelled batches whose items have not ended within $4 seconds, and running batches without a chunk. Waits for limits
+-- or pauses do not count before that deadline.
 SELECT
     (
         SELECT count(*) FROM batches
@@ -104,6 +105,10 @@ SELECT
     ) + (
         SELECT count(*) FROM batches
         WHERE finished_at IS NULL AND expires_at < now() AND status <> 'cancelling'
+    ) + (
+        SELECT count(*) FROM batches
+        WHERE status = 'cancelling' AND cancelling_since < now() - make_interval(secs => $4)
+            AND EXISTS (SELECT FROM chunks WHERE batch_id = batches.id)
     ) + (
         SELECT count(*) FROM (
             SELECT FROM batches AS b
