@@ -10,6 +10,7 @@ import pytest
 from chassis.broker.envelope import new_id
 from chassis.errors import Conflict, InvalidInput, NotFound
 from contracts.emails import (
+    STORED_STATUSES,
     CancelEmails,
     Email,
     EmailFilter,
@@ -27,6 +28,7 @@ from emailer.sending import choosing
 from emailer.sending.attempts import Patience
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail, senders
 from support.doubles.smtp import HANG_UP, Step
+from support.explained import buffers
 
 LIFE_S = 3600.0
 LATER = datetime.now(UTC) + timedelta(hours=1)
@@ -86,6 +88,24 @@ async def test_mails_are_listed_newest_first_in_pages(post_office: PostOffice) -
     assert third.next_cursor is None
     full = await listed(post_office, limit=5)
     assert (len(full.data), full.next_cursor) == (5, None)
+
+
+@pytest.mark.parametrize("before", [None, UUID(int=5000 << 96)], ids=["first page", "later page"])
+async def test_a_page_reads_few_rows_of_an_owner_whose_mails_all_have_one_status(
+    post_office: PostOffice, before: UUID | None
+) -> None:
+    """The planner knows the one status, and may take the others to be as frequent."""
+    async with post_office.postgres.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO emails (id, owner_id, status, sender, subject, letter, attachment_count,"
+            " recipient_count, tags, metadata, accepted_at, expires_at)"
+            " SELECT (lpad(to_hex(n), 8, '0') || repeat('0', 24))::uuid, $1, 'delivered', '', '', '{}', 0, 1,"
+            " '[]', '{}', now(), now() FROM generate_series(1, 10000) AS n",
+            OWNER,
+        )
+        await connection.execute("ANALYZE emails")
+        arguments = (OWNER, list(STORED_STATUSES), None, None, None, None, None, before, 51)
+        assert await buffers(connection, "list_emails", *arguments, package="emailer") < 200
 
 
 async def test_a_list_is_narrowed_by_every_filter_that_is_given(post_office: PostOffice) -> None:

@@ -1,11 +1,14 @@
 -- name: list_emails
--- Each status is read separately, so that a page costs the same however many mails there are.
+-- Each status is read separately, so that a page costs the same however many mails there are. The status is a range and
+-- not equal to something, as only the index of owners has this order then: by the primary key, a status that few mails
+-- are in would be looked for in all of them.
 SELECT found.id, found.status, found.sender, found.subject, found.tags, found.accepted_at, found.send_at,
     found.expires_at, found.recipient_count
 FROM unnest($2::text[]) AS wanted (status)
 CROSS JOIN LATERAL (
     SELECT * FROM emails
-    WHERE owner_id = $1 AND emails.status = wanted.status
+    WHERE owner_id = $1 AND emails.status >= wanted.status
+        AND (emails.status, id) < (wanted.status, coalesce($8::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
         AND ($3::timestamptz IS NULL OR accepted_at > $3)
         AND ($4::timestamptz IS NULL OR accepted_at < $4)
         AND ($5::text IS NULL OR tags::jsonb ? $5)
@@ -13,8 +16,7 @@ CROSS JOIN LATERAL (
             SELECT FROM recipients WHERE recipients.email_id = emails.id AND recipients.address = $6
         ))
         AND ($7::uuid[] IS NULL OR id = ANY($7))
-        AND ($8::uuid IS NULL OR id < $8)
-    ORDER BY id DESC
+    ORDER BY emails.status DESC, id DESC
     LIMIT $9
 ) AS found
 ORDER BY found.id DESC
