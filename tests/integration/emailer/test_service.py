@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +25,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import RemoteFailure, Unavailable
 from chassis.health import Health
 from chassis.ops import ops_app
+from chassis.settings import load
 from chassis.supervision import Tasks
 from contracts.emails import CountEmails, Email, EmailCounts, GetEmail, SendEmail, SendPackedEmail
 from contracts.topology import EVENTS, GATEWAY, TOPOLOGIES
@@ -34,6 +37,10 @@ from support.bundled import messages_in
 from support.doubles.post_office import OWNER, mail
 from support.doubles.smtp import SmtpServer, Step
 from support.waiting import until
+
+
+GUIDE = Path("docs/guides/email.md")
+NEEDED = {"RABBITMQ_URL": "amqp://localhost/", "POSTGRES_DSN": "postgresql://localhost/emailer"}
 
 
 class Stack:
@@ -184,6 +191,22 @@ async def test_a_mail_whose_attachments_went_ahead_in_a_parcel_is_delivered_with
     [received] = server.received
     [attached] = received.message.iter_attachments()
     assert (attached.get_filename(), attached.get_payload(decode=True)) == ("a.bin", content[256:])
+
+
+async def test_the_rule_for_replies_that_the_guide_shows_takes_effect_from_the_settings(
+    stack: Stack, server: SmtpServer
+) -> None:
+    [rules] = re.findall("^EMAIL_REPLY_RULES=(.+)$", GUIDE.read_text(), re.MULTILINE)
+    settings = load(EmailSettings, NEEDED | {"EMAIL_REPLY_RULES": rules})
+    stack.resources = Resources(stack.settings.model_copy(update={"reply_rules": settings.reply_rules}))
+    server.script("reader@example.com", Step("rcpt", "550 5.1.1 Greylisted by us"))
+    server.script("other@example.com", Step("rcpt", "550 5.1.1 no such user"))
+    message, other = mail(), mail(to=["other@example.com"])
+    async with stack.running():
+        await asyncio.gather(stack.send(message), stack.send(other))
+        email = await stack.reaches(message, "delivered")
+        await stack.reaches(other, "failed")
+    assert [attempt.outcome for attempt in email.recipients[0].attempts] == ["deferred", "delivered"]
 
 
 async def test_a_hundred_mails_are_delivered_once_each_and_announced(

@@ -36,6 +36,7 @@ def test_every_setting_is_described_with_an_example() -> None:
         ("EMAIL_SMTP_PORT", "70000"),
         ("EMAIL_RETRY_SCALE", "0"),
         ("EMAIL_ON_AMBIGUOUS", "x"),
+        ("EMAIL_REPLY_RULES", '[{"name": "a", "codes": ["550"], "then": "deliver"}]'),
     ],
 )
 def test_a_wrong_value_is_named(variable: str, value: str) -> None:
