@@ -25,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command given on the command line; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
+        if options.way == "kubernetes" and options.command in (support_bundle, upgrade_check):
+            # They ask any cluster, also one whose servers cannot be changed from here.
+            return _inside_containers(options)
         return int(options.command(_installation(options), options))
     except (UpkeepError, NativeError) as error:
         print(error, file=sys.stderr)
@@ -77,7 +80,7 @@ def restore(installation: Installation, options: argparse.Namespace) -> int:
 def support_bundle(installation: Installation, options: argparse.Namespace) -> int:
     """Collect versions, settings, readiness, queues and the last errors in one file without secrets."""
     if not isinstance(installation, NativeStack):
-        return _inside_containers("support-bundle", options, SUPPORT_FOLDER=str(options.folder))
+        return _inside_containers(options)
     # The stack need not run: a bundle may show why it has stopped.
     if not installation.run.secrets.exists():
         raise UpkeepError("Nothing has run here: start the stack first (`make run` or `make up`).")
@@ -104,7 +107,7 @@ def login(installation: Installation, options: argparse.Namespace) -> int:
 def upgrade_check(installation: Installation, options: argparse.Namespace) -> int:
     """Print what an upgrade to this release would do, and the problems that prevent it now."""
     if not isinstance(installation, NativeStack):
-        return _inside_containers("upgrade-check", options)
+        return _inside_containers(options)
     notes, problems = upgrades.check(installation, _REPOSITORY)
     print("\n".join(notes))
     for problem in problems:
@@ -128,11 +131,13 @@ def keys_reset(installation: Installation, options: argparse.Namespace) -> int:
     return 0
 
 
-def _inside_containers(verb: str, options: argparse.Namespace, **variables: str) -> int:
+def _inside_containers(options: argparse.Namespace) -> int:
     """Run the verb by the shell script for containers, as on a host without Python."""
     script = _REPOSITORY / "deploy/containers/upkeep"
     way = ("kubernetes",) if options.way == "kubernetes" else ()
-    return subprocess.call((script, verb, *way), env={**os.environ, **variables})
+    verb = options.command.__name__.replace("_", "-")
+    folder = {"SUPPORT_FOLDER": str(options.folder)} if "folder" in options else {}
+    return subprocess.call((script, verb, *way), env={**os.environ, **folder})
 
 
 def _installation(options: argparse.Namespace) -> Installation:

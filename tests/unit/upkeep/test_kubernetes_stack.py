@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from upkeep import kubernetes_stack
 from upkeep.errors import UpkeepError
+
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 
 
 def environment(folder: Path, said: str) -> dict[str, str]:
@@ -29,6 +33,22 @@ def keys(repository: Path, *, mounted: str, usual: str) -> None:
 def test_a_cluster_whose_servers_operators_run_is_not_changed(tmp_path: Path) -> None:
     with pytest.raises(UpkeepError, match=r"k8s/README\.md says what to do"):
         kubernetes_stack.at(tmp_path, environment(tmp_path, ""))
+
+
+@pytest.mark.parametrize(
+    ("verb", "last"), [("upgrade-check", "Go ahead"), ("support-bundle", "/tickwire-support-")]
+)
+def test_a_cluster_whose_servers_operators_run_can_be_asked(tmp_path: Path, verb: str, last: str) -> None:
+    folder = ("--folder", str(tmp_path)) if verb == "support-bundle" else ()
+    done = subprocess.run(
+        [sys.executable, "-m", "upkeep", "--way", "kubernetes", verb, *folder],
+        env={**environment(tmp_path, ""), "PYTHONPATH": str(DEPLOY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert last in done.stdout.splitlines()[-1]
 
 
 def test_a_checkout_without_the_files_of_the_secrets_is_refused(tmp_path: Path) -> None:
