@@ -38,8 +38,7 @@ from support.doubles.post_office import OWNER, mail
 from support.doubles.smtp import SmtpServer, Step
 from support.waiting import until
 
-
-GUIDE = Path("docs/guides/email.md")
+GUIDE = Path("docs/guides/email.md").read_text()
 NEEDED = {"RABBITMQ_URL": "amqp://localhost/", "POSTGRES_DSN": "postgresql://localhost/emailer"}
 
 
@@ -196,7 +195,7 @@ async def test_a_mail_whose_attachments_went_ahead_in_a_parcel_is_delivered_with
 async def test_the_rule_for_replies_that_the_guide_shows_takes_effect_from_the_settings(
     stack: Stack, server: SmtpServer
 ) -> None:
-    [rules] = re.findall("^EMAIL_REPLY_RULES=(.+)$", GUIDE.read_text(), re.MULTILINE)
+    [rules] = re.findall("^EMAIL_REPLY_RULES=(.+)$", GUIDE, re.MULTILINE)
     settings = load(EmailSettings, NEEDED | {"EMAIL_REPLY_RULES": rules})
     stack.resources = Resources(stack.settings.model_copy(update={"reply_rules": settings.reply_rules}))
     server.script("reader@example.com", Step("rcpt", "550 5.1.1 Greylisted by us"))

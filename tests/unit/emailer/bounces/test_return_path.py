@@ -34,7 +34,12 @@ def test_a_return_path_with_another_character_anywhere_is_refused(place: int, ch
 
 
 @pytest.mark.parametrize(
-    "address", ["", "b+@x.example", "orders@acme.example", "b+" + "a" * 55 + "@x.example"]
+    "address",
+    [
+        *("", "b+@x.example", "orders@acme.example", "b+" + "a" * 55 + "@x.example"),
+        # The Kelvin sign, which is a k to patterns that ignore the case of all Unicode letters.
+        "b+" + "\u212a" * 55 + "@x.example",
+    ],
 )
 def test_an_unsigned_address_is_no_return_path(address: str) -> None:
     assert SIGNED.read(address) is None

@@ -19,8 +19,8 @@ _ID_BYTES = 16
 _SIGNATURE_BYTES = 16
 _LENGTH = _ID_BYTES + _POSITION_BYTES + _SIGNATURE_BYTES
 _PURPOSE = b"tickwire return path 1\n"
-# Mail servers may change the case of letters, hence base32.
-_WRITTEN = re.compile(r"b\+(?P<token>[a-z2-7]{55})@[a-z0-9.-]{1,253}", re.IGNORECASE)
+# Mail servers may change the case of letters, hence base32; of ASCII letters, as the Kelvin sign is a k, too.
+_WRITTEN = re.compile(r"b\+(?P<token>[a-z2-7]{55})@[a-z0-9.-]{1,253}", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
