@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from decimal import Decimal
 
@@ -20,6 +21,7 @@ _MOST_DIGITS = 800
 # A double keeps every decimal number of so many digits, unless its exponent is out of the usual range.
 _KEPT_DIGITS = sys.float_info.dig
 _LEAST_USUAL = 1e-300
+_NO_CHARACTER = re.compile("[\0\ud800-\udfff]")
 
 
 def is_too_deep(document: bytes) -> bool:
@@ -65,7 +67,7 @@ def exact(value: Json) -> Json:
             if isinstance(item, dict):
                 pending.extend((child, level + 1) for child in item.values())
         elif isinstance(item, str):
-            if "\0" in item or any("\ud800" <= character <= "\udfff" for character in item):
+            if _NO_CHARACTER.search(item):
                 raise ValueError("must not contain U+0000 or surrogates")
         elif isinstance(item, float):
             if not math.isfinite(item):
