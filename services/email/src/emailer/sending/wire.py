@@ -27,7 +27,11 @@ class Wire(asyncio.Protocol):
         self._size = 0
         self._replies: deque[Reply] = deque()
         self._wanted = 0
-        self._arrived: asyncio.Future[None] | None = None
+        # Resolved to whether they are there; false when it is too late.
+        self._arrived: asyncio.Future[bool] | None = None
+        self._deadline = 0.0
+        # One for many replies: to start and stop one for each would cost more than to read it.
+        self._timer: asyncio.TimerHandle | None = None
         self._lost: str | None = None
         self._is_drained = True
         self._moved = asyncio.Event()
@@ -122,17 +126,19 @@ class Wire(asyncio.Protocol):
         because a late reply would be taken for the answer to another command.
         """
         if len(self._replies) < count and self._lost is None:
-            self._wanted = count
-            self._arrived = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            self._wanted, self._arrived = count, loop.create_future()
+            self._deadline = loop.time() + timeout_s
+            if self._timer is None or self._timer.when() > self._deadline:
+                self._watch_clock()
             try:
-                async with asyncio.timeout(timeout_s):
-                    await self._arrived
-            except TimeoutError as error:
-                reason = f"no answer from the relay within {timeout_s:g} s"
-                self._break(reason)
-                raise ConnectionLost(reason, after_dot=after_dot) from error
+                is_there = await self._arrived
             finally:
                 self._arrived = None
+            if not is_there:
+                reason = f"no answer from the relay within {timeout_s:g} s"
+                self._break(reason)
+                raise ConnectionLost(reason, after_dot=after_dot)
         found = [self._replies.popleft() for _ in range(min(count, len(self._replies)))]
         if not found:
             raise ConnectionLost(self._lost or "the relay gave no reason", after_dot=after_dot)
@@ -146,7 +152,20 @@ class Wire(asyncio.Protocol):
         waiting = self._arrived is not None and not self._arrived.done()
         if waiting and (len(self._replies) >= self._wanted or self._lost is not None):
             assert self._arrived is not None
-            self._arrived.set_result(None)
+            self._arrived.set_result(True)
+
+    def _watch_clock(self) -> None:
+        """Give up the awaited reply if its deadline has passed; otherwise look again at that time."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._arrived is None or self._arrived.done():
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._deadline:
+            self._arrived.set_result(False)
+        else:
+            self._timer = loop.call_at(self._deadline, self._watch_clock)
 
     def _break(self, reason: str) -> None:
         self._end(reason)
@@ -155,5 +174,8 @@ class Wire(asyncio.Protocol):
 
     def _end(self, reason: str) -> None:
         self._lost = self._lost or reason
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._moved.set()
         self._tell()
