@@ -207,7 +207,8 @@ async def test_templates_of_an_owner_leave_a_place_to_render_those_of_another() 
     await answered(turns, clock, "example.com")
     for _ in range(3):
         turns.put(of_template("a"))
-    assert len(await taken(turns)) == 1
+    rendering = await taken(turns)
+    assert len(rendering) == 1
     turns.put(of_template("b"))
     assert [one.mail.owner_id for one in await taken(turns)] == ["b"]
 

@@ -72,6 +72,14 @@ class Job:
     stream: Stream = "transactional"
     due_at: datetime | None = None
     taken_at: float = 0
+    # The destination domain, and the lane in which it waits: made once, since every step asks for them.
+    domain: str = field(init=False)
+    lane: Lane = field(init=False)
+
+    def __post_init__(self) -> None:
+        domain = self.address.rpartition("@")[2]
+        object.__setattr__(self, "domain", domain)
+        object.__setattr__(self, "lane", Lane(self.stream, self.mail.owner_id, domain))
 
     @property
     def target(self) -> Target:
@@ -79,19 +87,9 @@ class Job:
         return Target(self.mail.owner_id, self.stream, addresses.comparable(self.address))
 
     @property
-    def lane(self) -> Lane:
-        """The lane in which it waits."""
-        return Lane(self.stream, self.mail.owner_id, self.domain)
-
-    @property
     def sender(self) -> tuple[str, str]:
         """The owner, and the domain of the mail's sender."""
         return self.mail.owner_id, self.mail.letter.sender.domain if self.mail.letter else ""
-
-    @property
-    def domain(self) -> str:
-        """The destination domain."""
-        return self.address.rpartition("@")[2]
 
     @property
     def needs_rendering(self) -> bool:
@@ -101,7 +99,8 @@ class Job:
     @property
     def has_uploads(self) -> bool:
         """Whether the mail attaches uploads, whose bytes are read before sending."""
-        return self.mail.letter is not None and bool(self.mail.letter.upload_ids)
+        letter = self.mail.letter
+        return letter is not None and bool(letter.files) and bool(letter.upload_ids)
 
     @property
     def key(self) -> tuple[UUID, int]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from chassis import logging, spans
 from chassis.errors import Unavailable
+from chassis.spans import SpanRecorder
 from emailer.bounces.return_path import ReturnPath
 from emailer.errors import (
     AuthenticationRefused,
@@ -160,6 +161,9 @@ class Delivery:
 
 
 def _report(outcome: Outcome, attempt: Attempt, started_ns: int) -> None:
+    if attempt.outcome == "delivered" and SpanRecorder.tracer is None and not logging.Verbosity.is_debug:
+        # There may be a thousand deliveries a second; only undelivered mails are worth a log line.
+        return
     spans.record(
         "deliver by SMTP",
         "client",
@@ -177,7 +181,6 @@ def _report(outcome: Outcome, attempt: Attempt, started_ns: int) -> None:
         failed=None if attempt.outcome == "delivered" else attempt.text or attempt.outcome,
         is_linked=True,
     )
-    # There may be a thousand deliveries a second; only undelivered mails are worth a log line.
     say = log.info if outcome.status in ("failed", "ambiguous", "held") else log.debug
     say(
         "mail " + outcome.status,

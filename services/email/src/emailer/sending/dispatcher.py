@@ -281,7 +281,7 @@ class Dispatcher:
     async def _attempt(self, job: Job) -> Outcome:
         async def ready() -> Outcome | None:
             self._turns.ready(job)
-            refused = await suppressing.look_again(self._postgres, job, draft=self._delivery.draft())
+            refused = await suppressing.look_again(self._postgres, job, draft=self._delivery.draft)
             return refused or await self._rates.begin(job)
 
         with tracing.during(job.mail.traceparent, job.mail.request_id):

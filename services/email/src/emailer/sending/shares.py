@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
+from functools import lru_cache
 
 from chassis.postgres import Row
 from contracts.mail import Stream
@@ -15,15 +16,18 @@ COPIES = 2
 # One divided by the part of a room that is reserved for the first recipient or mail of an owner, and by the
 # part below which an owner that has some there gets no more: a small claim costs as much as a large one.
 _RESERVE = 8
+# Lanes whose places are kept.
+_MOST_REMEMBERED = 1000
 
 # Counts of recipients by room and owner; the total of a room has an empty owner.
 Held = Counter[tuple[str, str]]
 
 
-def places(lane: Lane) -> Iterable[tuple[str, str]]:
+@lru_cache(maxsize=_MOST_REMEMBERED)
+def places(lane: Lane) -> tuple[tuple[str, str], ...]:
     """Return the keys under which a recipient in `lane` counts: of all, of its domain and of bulk mail."""
     rooms = ("all", f"@{lane.domain}", "bulk") if lane.stream == "bulk" else ("all", f"@{lane.domain}")
-    return [(room, owner) for room in rooms for owner in (lane.owner_id, "")]
+    return tuple((room, owner) for room in rooms for owner in (lane.owner_id, ""))
 
 
 class Shares:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from chassis.postgres import DATABASE_FAILURES, Postgres
@@ -14,7 +15,7 @@ from emailer.suppression import repository
 LOOK_AGAIN_S = 2.0
 
 
-async def look_again(postgres: Postgres, job: Job, *, draft: Attempt) -> Outcome | None:
+async def look_again(postgres: Postgres, job: Job, *, draft: Callable[[], Attempt]) -> Outcome | None:
     """Return the outcome for a recipient that was suppressed while it waited for a connection, or None."""
     if time.monotonic() - job.taken_at <= LOOK_AGAIN_S:
         return None
@@ -23,4 +24,4 @@ async def look_again(postgres: Postgres, job: Job, *, draft: Attempt) -> Outcome
             reasons = await repository.reasons(connection, [job.target])
     except DATABASE_FAILURES:
         return attempts.given_back(job, at=datetime.now(UTC))
-    return attempts.suppressed(job, reasons[job.target], draft=draft) if reasons else None
+    return attempts.suppressed(job, reasons[job.target], draft=draft()) if reasons else None

@@ -167,7 +167,7 @@ class Turns:
                 continue
             lines = self._waiting[stream]
             for number, (line, jobs) in enumerate(lines.items(), start=1):
-                if self._busy_owners[jobs[0].mail.owner_id] >= most or not self._may_begin(jobs[0]):
+                if self._busy_owners.get(line[0].owner_id, 0) >= most or not self._may_begin(jobs[0]):
                     continue
                 # Lines that were skipped move behind those that were not examined.
                 for passed in tuple(islice(lines, number)):
@@ -181,7 +181,7 @@ class Turns:
 
     def _may_begin(self, job: Job) -> bool:
         owner_id, domain = job.mail.owner_id, job.domain
-        if self._busy_domains[domain] >= self._limit(domain):
+        if self._busy_domains.get(domain, 0) >= self._limit(domain):
             return False
         if not self.is_quick(domain):
             doubtful = [(owner, count) for (owner, of), count in self._busy.items() if not self.is_quick(of)]
@@ -215,6 +215,8 @@ class Turns:
 
 
 def _add(counts: Counter[Key], key: Key, change: int) -> None:
-    counts[key] += change
-    if not counts[key]:
-        del counts[key]
+    # Counter's own lookups of absent keys, and its deletions, are functions in Python.
+    if count := counts.get(key, 0) + change:
+        counts[key] = count
+    else:
+        counts.pop(key, None)

@@ -64,4 +64,4 @@ class Window:
         for place in places(job.lane):
             self._held[place] -= 1
             if not self._held[place]:
-                del self._held[place]
+                self._held.pop(place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from contracts.mail import Stream
@@ -17,9 +17,8 @@ HARD_FAILURES = 2
 FailureOrigin = Literal["reply", "bounce"]
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A normalized address, for the mails of one owner in one stream."""
+class Target(NamedTuple):
+    """A normalized address, for the mails of one owner in one stream. A tuple, because it is hashed often."""
 
     owner_id: str
     stream: Stream

@@ -18,6 +18,7 @@ from emailer.writing.writer import is_light
 # While a mail is written there are several copies of it, so large ones are written one after the other, and
 # owners take turns.
 _LARGE_BYTES = 1024 * 1024
+_SIGNED, _UNSIGNED = map(metrics.EMAIL_SIGNED.labels, ("signed", "unsigned"))
 
 Prepare = Callable[[StoredMail], Awaitable[StoredMail]]
 Write = Callable[[StoredMail], Awaitable[bytes]]
@@ -95,7 +96,7 @@ class RenderedMails:
             raise
 
     async def _render(self, mail: StoredMail) -> bytes:
-        metrics.EMAIL_SIGNED.labels("signed" if mail.signers else "unsigned").inc()
+        (_SIGNED if mail.signers else _UNSIGNED).inc()
         filled = await self._fill(mail)
         assert filled.letter is not None  # mails without one are not attempted
         if mail.id in self._sizes:

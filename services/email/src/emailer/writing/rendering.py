@@ -6,11 +6,12 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from email.header import Header
 from email.message import EmailMessage
 from email.policy import EmailPolicy
 from email.utils import format_datetime, quote
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -53,6 +54,8 @@ class _WrittenHeaders(EmailPolicy):
         return f"{name}: {value}\r\n".encode()
 
 
+# Many mails have the same second.
+_date = lru_cache(maxsize=64)(format_datetime)
 _LINE_END = re.compile(r"\r\n|\r|\n")
 # The MIME headers of a mail that is a single text of short ASCII lines.
 _PLAIN_HEADERS = (
@@ -99,7 +102,7 @@ def _headers(letter: Letter, *, identity: str, at: datetime) -> list[tuple[str, 
     if not letter.to and not letter.cc:
         headers.append(("To", "undisclosed-recipients:;"))
     headers.append(("Subject", _unstructured(letter.subject, used=9)))
-    headers.append(("Date", format_datetime(at)))
+    headers.append(("Date", _date(at.astimezone(UTC).replace(microsecond=0))))
     headers.append(("Message-ID", identity))
     for name, value in letter.headers:
         write = _folded if name.lower() in STRUCTURED else _unstructured
