@@ -34,6 +34,8 @@ MOST_REPLY_TO = 10
 MOST_ATTACHMENTS = 20
 # The limits of one upload, and of all uploads that a mail attaches.
 MOST_UPLOAD_BYTES = 20 << 20
+# Of an attachment within an item of a batch, in characters of base64: a calendar object, a small picture.
+MOST_ITEM_CONTENT = 8_192
 MOST_TAGS = 20
 MOST_METADATA = 50
 # A later time is considered a mistake.
@@ -199,3 +201,23 @@ class Mail(MailContent):
         if self.send_at is not None and self.expires_at <= self.send_at:
             raise ValueError("expires_at must be later than send_at")
         return self
+
+
+_ITEM_CONTENT = (
+    f"In base64, at most {MOST_ITEM_CONTENT} characters; upload larger files (`POST /v1/uploads`) and name "
+    "them by `upload_id`."
+)
+
+
+class ItemAttachment(MailAttachment):
+    """A file of a mail that is an item; items pass the message broker, so its `content` must be small."""
+
+    content: Annotated[
+        str, AfterValidator(_base64), Field(max_length=MOST_ITEM_CONTENT, description=_ITEM_CONTENT)
+    ] = _NOT_GIVEN
+
+
+class MailItem(Mail):
+    """A mail that is an item of a batch, or a task."""
+
+    attachments: list[ItemAttachment] = Field(default_factory=list, max_length=MOST_ATTACHMENTS)  # type: ignore[assignment]  # nobody adds another kind to a frozen mail

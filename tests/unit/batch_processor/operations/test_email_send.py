@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from batch_processor.operations.email_send import OPERATION
-from contracts.mail import Mail
+from contracts.mail import MOST_ITEM_CONTENT, MailItem
+from gateway.batches.payload_checks import PayloadCheck
 from support.operation_world import World
 
 
@@ -24,13 +25,13 @@ from support.operation_world import World
     ],
 )
 def test_an_item_is_refused_as_the_mail_endpoint_would(payload: dict[str, Any], problem: str) -> None:
-    assert OPERATION.payload is Mail
+    assert OPERATION.payload is MailItem
     with pytest.raises(ValidationError, match=problem):
         OPERATION.payload.model_validate(payload)
 
 
 async def test_an_item_sends_the_same_command_whenever_it_runs(world: World) -> None:
-    mail = Mail.model_validate(
+    mail = MailItem.model_validate(
         {"from": "shop@example.org", "to": ["ann@example.org"], "subject": "s", "text": "hi"}
     )
     first = await OPERATION.run(mail, world.context(position=3))
@@ -44,7 +45,7 @@ async def test_an_item_sends_the_same_command_whenever_it_runs(world: World) -> 
 
 
 async def test_two_items_of_a_batch_send_two_mails(world: World) -> None:
-    mail = Mail.model_validate({"to": ["ann@example.org"], "text": "hi"})
+    mail = MailItem.model_validate({"to": ["ann@example.org"], "text": "hi"})
     assert await OPERATION.run(mail, world.context(position=1)) != await OPERATION.run(
         mail, world.context(position=2)
     )
@@ -52,7 +53,7 @@ async def test_two_items_of_a_batch_send_two_mails(world: World) -> None:
 
 async def test_the_metadata_of_a_mail_are_sent_as_they_are_written(world: World) -> None:
     text = '{"to": ["ann@example.org"], "text": "hi", "metadata" : { "price": 1.10,  "note": "\\u00e9" } }'
-    mail = Mail.model_validate_json(text)
+    mail = MailItem.model_validate_json(text)
     await OPERATION.run(mail, world.context(payload_text=text))
     (command, _) = world.sent[0]
     assert command.metadata_text == '{ "price": 1.10,  "note": "\\u00e9" }'
@@ -60,14 +61,14 @@ async def test_the_metadata_of_a_mail_are_sent_as_they_are_written(world: World)
 
 
 async def test_a_mail_without_metadata_is_not_read_again(world: World) -> None:
-    mail = Mail.model_validate({"to": ["ann@example.org"], "text": "hi"})
+    mail = MailItem.model_validate({"to": ["ann@example.org"], "text": "hi"})
     await OPERATION.run(mail, world.context(payload_text="never read"))
     assert world.sent[0][0].metadata_text is None
 
 
 async def test_an_attachment_in_base64_goes_with_the_command_as_it_was_given(world: World) -> None:
     file = {"filename": "a.txt", "content": "aGVsbG8=", "content_type": "text/plain", "content_id": "a"}
-    mail = Mail.model_validate({"to": ["ann@example.org"], "text": "hi", "attachments": [file]})
+    mail = MailItem.model_validate({"to": ["ann@example.org"], "text": "hi", "attachments": [file]})
     await OPERATION.run(mail, world.context())
     (command, _) = world.sent[0]
     [attached] = command.attachments
@@ -77,3 +78,20 @@ async def test_an_attachment_in_base64_goes_with_the_command_as_it_was_given(wor
         OPERATION.payload.model_validate(
             {"to": ["ann@example.org"], "text": "hi", "attachments": [{**file, "content": "no base64!"}]}
         )
+
+
+def test_an_item_with_more_than_a_small_file_in_base64_is_refused_at_the_door_and_by_the_worker() -> None:
+    def naming(**file: str) -> dict[str, Any]:
+        return {"to": ["ann@example.org"], "text": "hi", "attachments": [{"filename": "a", **file}]}
+
+    fits, larger = naming(content="A" * MOST_ITEM_CONTENT), naming(content="A" * (MOST_ITEM_CONTENT + 4))
+    uploaded = naming(upload_id="01999999-9999-7999-8999-999999999999")
+    door = PayloadCheck(OPERATION.item_schema)
+    assert (door.find(fits), door.find(uploaded)) == (None, None)
+    for payload in (fits, uploaded):
+        MailItem.model_validate(payload)
+    refused = door.find(larger)
+    assert refused is not None
+    assert refused.pointer == "/attachments/0/content"
+    with pytest.raises(ValidationError, match=str(MOST_ITEM_CONTENT)):
+        MailItem.model_validate(larger)

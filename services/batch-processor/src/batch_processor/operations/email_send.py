@@ -7,12 +7,12 @@ from uuid import uuid5
 from batch_processor.operation import Context, Operation
 from contracts import json_texts
 from contracts.emails import SendEmail
-from contracts.mail import Mail
+from contracts.mail import MailItem
 from contracts.message import Json
 from contracts.scopes import Scope
 
 
-async def run(mail: Mail, context: Context) -> Json:
+async def run(mail: MailItem, context: Context) -> Json:
     """Send the command for the mail and return the mail's id."""
     # The same id whenever the item runs, so that the mail service accepts the mail once.
     email_id = uuid5(context.batch_id, str(context.position))
@@ -31,7 +31,7 @@ async def run(mail: Mail, context: Context) -> Json:
 OPERATION = Operation(
     name="email.send",
     description="Sends one mail per item; the result names the mail, whose delivery is followed by its id.",
-    payload=Mail,
+    payload=MailItem,
     run=run,
     required_scopes=frozenset({Scope.EMAILS_SEND}),
     chunk_size=100,
