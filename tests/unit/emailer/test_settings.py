@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.settings import InvalidSettings, load
+from chassis.settings import InvalidSettings, load, variable
 from emailer.sending import relays
 from emailer.settings import EmailSettings
 
@@ -35,6 +35,7 @@ def test_every_setting_is_described_with_an_example() -> None:
         ("EMAIL_SMTP_TLS", "perhaps"),
         ("EMAIL_SMTP_PORT", "70000"),
         ("EMAIL_RETRY_SCALE", "0"),
+        ("EMAIL_EXPIRES_AFTER_S", "1e9"),
         ("EMAIL_ON_AMBIGUOUS", "x"),
         ("EMAIL_REPLY_RULES", '[{"name": "a", "codes": ["550"], "then": "deliver"}]'),
     ],
@@ -42,3 +43,13 @@ def test_every_setting_is_described_with_an_example() -> None:
 def test_a_wrong_value_is_named(variable: str, value: str) -> None:
     with pytest.raises(InvalidSettings, match=variable):
         load(EmailSettings, NEEDED | {variable: value})
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, field in EmailSettings.model_fields.items() if field.annotation is float]
+)
+def test_no_time_is_longer_than_a_date_can_be(name: str) -> None:
+    named = variable(EmailSettings, name, EmailSettings.model_fields[name])
+    for value in ("inf", "nan", "1e12"):
+        with pytest.raises(InvalidSettings, match=named):
+            load(EmailSettings, NEEDED | {named: value})

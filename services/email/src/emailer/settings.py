@@ -84,7 +84,11 @@ class EmailSettings(Settings):
         examples=["gmail.com=4,gmail.com=100/60,*=20/1"],
     )
     smtp_idle_s: float = Field(
-        default=30, gt=0, description="seconds after which an unused connection is closed", examples=["30"]
+        default=30,
+        gt=0,
+        le=3600,
+        description="seconds after which an unused connection is closed",
+        examples=["30"],
     )
     smtp_timeout_s: float = Field(
         default=60,
@@ -96,12 +100,14 @@ class EmailSettings(Settings):
     route_pause_s: float = Field(
         default=1,
         gt=0,
+        le=3600,
         description="first pause in seconds when the relay cannot be reached; doubles up to 30 times this",
         examples=["1"],
     )
     authentication_pause_s: float = Field(
         default=60,
         gt=0,
+        le=86_400,
         description="pause in seconds when the relay refuses the login, or reports a sending limit",
         examples=["60"],
     )
@@ -115,12 +121,14 @@ class EmailSettings(Settings):
     retry_scale: float = Field(
         default=1,
         gt=0,
+        le=1000,
         description="factor of the waits between attempts (1 m, 5 m, 15 m, 1 h, 4 h, 8 h, …)",
         examples=["0.001"],
     )
     expires_after_s: float = Field(
         default=86_400,
         gt=0,
+        le=366 * 86_400,
         description="seconds after which a mail without expires_at expires",
         examples=["86400"],
     )
@@ -197,12 +205,14 @@ class EmailSettings(Settings):
     domain_check_s: float = Field(
         default=21_600.0,
         ge=1,
+        le=366 * 86_400,
         description="seconds between two checks of the records of a verified domain",
         examples=["21600"],
     )
     domain_grace_s: float = Field(
         default=259_200.0,
         ge=0,
+        le=366 * 86_400,
         description="seconds for which a verified domain may lack its ownership record",
         examples=["259200"],
     )
@@ -235,6 +245,7 @@ class EmailSettings(Settings):
     lease_s: float = Field(
         default=60,
         gt=0,
+        le=3600,
         description="seconds after which another process takes over the mails of one that was killed",
         examples=["60"],
     )
