@@ -186,6 +186,35 @@ async def test_the_first_batch_of_a_database_is_read_row_by_row(
         assert await _blocks(connection, f"EXECUTE items_of ('{batch_id}', -1, 999, 700000)") < 8 * 1_000
 
 
+@pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
+async def test_what_waits_at_both_ends_of_a_large_batch_is_found_without_reading_what_is_between(
+    house: House, caller: Caller, plans: str
+) -> None:
+    await house.start(roles=("coordinator",))
+    async with caller.database.acquire() as connection:
+        batch_id = await _load(connection, count := 20_000)
+        await connection.execute("UPDATE batches SET status = 'paused', finished_at = NULL")
+        await connection.execute("DELETE FROM results WHERE position < 10 OR position >= $1", count - 10)
+        await connection.execute(
+            "INSERT INTO chunks (batch_id, number, state, first_position, last_position, remaining, due_at) "
+            "SELECT $1, n, 'held', at, at + 9, 10, now() FROM unnest($2::int[]) WITH ORDINALITY AS c (at, n)",
+            batch_id,
+            [0, count - 10],
+        )
+        await connection.execute("ANALYZE items, results")
+        await connection.execute(f"SET plan_cache_mode = {plans}")
+        for name, types, more in (("list_pending", ", int", ", 500"), ("list_running", "", "")):
+            statement = queries.load("batch_processor")[name]
+            await connection.execute(f"PREPARE {name} (uuid, int, int, int, boolean{types}) AS {statement}")
+            execute = f"EXECUTE {name} ('{batch_id}', -1, 100, 700000, true{more})"
+            assert await _blocks(connection, execute) < 5 * 500
+    first = await page_of(caller, batch_id, status="pending", limit=100)
+    second = await page_of(caller, batch_id, status="pending", limit=100, cursor=first.next_cursor)
+    ends = [*range(10), *range(count - 10, count)]
+    assert [row.position for page in (first, second) for row in page.data] == ends
+    assert second.next_cursor is None
+
+
 async def _pages_read(connection: Any, batch_id: UUID, after: int) -> int:
     statement = queries.load("batch_processor")["list_results"]
     types = "uuid, int, int, text, int, int, boolean"

@@ -20,6 +20,8 @@ _PAGE_BYTES = 700_000
 # Positions that one statement searches for results of one status, and such statements for one page.
 _SPAN = 50_000
 _MOST_SPANS = 20
+# The same for pending items, which cost more: each may have a result, or be at work.
+_PENDING_SPAN = 5_000
 
 EndStatus = Literal["succeeded", "failed", "cancelled", "skipped"]
 UnfinishedStatus = Literal["pending", "running"]
@@ -86,8 +88,20 @@ async def list_unfinished(
     """Return the items after the position `after` that wait or run; they have no result yet."""
     if batch.is_finished:
         return Page(None, None, complete=True)
-    arguments = (batch.id, after, limit, _PAGE_BYTES, lines)
-    return _page(await connection.fetchrow(_SQL[f"list_{status}"], *arguments), more=None, complete=False)
+    if status == "running":
+        arguments = (batch.id, after, limit, _PAGE_BYTES, lines)
+        return _page(await connection.fetchrow(_SQL["list_running"], *arguments), more=None, complete=False)
+    found: Row | None = None
+    more: int | None = after
+    span = max(limit + 1, _PENDING_SPAN)
+    for _ in range(_MOST_SPANS):
+        found = await connection.fetchrow(
+            _SQL["list_pending"], batch.id, more, limit, _PAGE_BYTES, lines, span
+        )
+        more = found["more"] if found else None
+        if more is None or (found and found["data"]):
+            break
+    return _page(found, more=more, complete=False)
 
 
 async def store(connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Tally]:

@@ -47,13 +47,16 @@ SELECT
 FROM sized
 
 -- name: list_pending
--- Items before the first remaining chunk have ended.
-WITH page AS (
+-- Reads $6 positions from where a chunk remains: items outside of chunks have ended. `more` is the last of these
+-- positions if chunks remain behind it. Each result is looked up alone, as in list_results.
+WITH span AS (
+    SELECT greatest($2::int + 1, min(first_position)) AS first FROM chunks WHERE batch_id = $1 AND last_position > $2
+), page AS (
     SELECT i.position, i.custom_id, 200 + coalesce(octet_length(i.custom_id), 0) AS size
     FROM items AS i
-    WHERE i.batch_id = $1 AND i.position > $2
-        AND i.position >= coalesce((SELECT min(first_position) FROM chunks WHERE batch_id = $1), 0)
-        AND NOT EXISTS (SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position)
+    WHERE i.batch_id = $1 AND i.position >= (SELECT first FROM span)
+        AND i.position < (SELECT first FROM span) + $6::int
+        AND NOT EXISTS (SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position OFFSET 0)
         AND NOT EXISTS (
             SELECT FROM chunks AS c
             WHERE c.batch_id = $1 AND c.state = 'running'
@@ -74,7 +77,11 @@ SELECT
         CASE WHEN $5 THEN E',\n' ELSE ',' END ORDER BY position
     ) AS data,
     max(position) AS last_position,
-    count(*) < max(found) AS is_cut
+    count(*) < max(found) AS is_cut,
+    (
+        SELECT first + $6 - 1 FROM span
+        WHERE EXISTS (SELECT FROM chunks WHERE batch_id = $1 AND last_position >= first + $6)
+    ) AS more
 FROM sized WHERE before < $4 AND nth <= $3
 
 -- name: list_running
@@ -86,9 +93,10 @@ WITH page AS (
         SELECT position, custom_id FROM items
         WHERE batch_id = $1 AND position BETWEEN c.first_position AND c.last_position AND position > $2
             AND (c.positions IS NULL OR position = ANY(c.positions))
+        OFFSET 0
     ) AS i
     WHERE c.batch_id = $1 AND c.state = 'running'
-        AND NOT EXISTS (SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position)
+        AND NOT EXISTS (SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position OFFSET 0)
     ORDER BY i.position LIMIT $3 + 1
 ), sized AS (
     SELECT
