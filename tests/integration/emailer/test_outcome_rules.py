@@ -262,6 +262,25 @@ async def test_a_route_whose_relay_refuses_everything_is_paused_before_every_mai
     assert {email.recipients[0].attempts[0].smtp_code for email in deferred} == {554}
 
 
+async def test_an_owner_whose_mails_are_refused_waits_and_nobody_else_does(post_office: PostOffice) -> None:
+    early, late = mail(owner_id="shop"), mail(owner_id="shop", to=["late@example.com"])
+    refused = [mail(owner_id="press", to=[f"reader@{number}.example"]) for number in range(60)]
+    for command in refused:
+        post_office.server.script(command.to[0], *[Step("content", "554 5.7.1 looks like spam")] * 9)
+    await post_office.accept(early)
+    terms = Terms(connections=2, refusals_before_pause=10, pause_s=60, patience=Patience(scale=1))
+    async with post_office.delivering(terms) as dispatcher:
+        await post_office.reaches(early, "delivered")
+        await post_office.accept(*refused)
+        await post_office.reaches(refused[-1], "deferred")
+        await post_office.accept(late)
+        await post_office.reaches(late, "delivered")
+        assert not dispatcher.is_route_paused
+    emails = [await post_office.read(command) for command in refused]
+    # Those before the burst, and at most the one that was under way beside it.
+    assert 9 <= Counter(email.status for email in emails)["failed"] <= 10
+
+
 @pytest.mark.parametrize(
     ("then", "statuses"),
     [("defer", ["deferred", "delivered"]), ("pause", ["delivered"]), ("fail", ["failed"])],

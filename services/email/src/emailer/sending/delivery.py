@@ -50,6 +50,8 @@ class Delivery:
         self._rendered = rendered
         self._patience = patience
         self._refused = RefusedSenders(scale=patience.scale)
+        # Senders nearly all of whose mails were refused of late.
+        self._unwanted = RefusedSenders(scale=patience.scale)
 
     async def attempt(self, job: Job, *, ready: Callable[[], Awaitable[Outcome | None]]) -> Outcome:
         """Try to hand the mail over for one recipient, and return the outcome.
@@ -57,7 +59,7 @@ class Delivery:
         `ready` is called once the mail's content is available; if it returns an outcome, nothing is sent.
         """
         started_ns = time.time_ns()
-        if (waiting := self._refused.of(job.sender)) is not None:
+        if (waiting := self._refused.of(job.sender) or self._unwanted.of(job.sender)) is not None:
             wait_s, words = waiting
             noted = replace(self.draft(), host="", text=f"not tried: the relay refused this sender: {words}")
             return attempts.sender_refused(job, noted=noted, wait_s=wait_s)
@@ -114,12 +116,25 @@ class Delivery:
             return attempts.sender_refused(job, noted=noted, wait_s=wait_s)
         if answer.stage != "mail":
             self._refused.note_taken(job.sender)
+        pausing = None
         if rule.verdict == "delivered":
-            self._breaker.note_taken()
-        elif rule.verdict == "failed" and rule.whose == "mail" and self._breaker.note_refused(job.domain):
+            self._breaker.note_taken(job.mail.owner_id)
+            self._unwanted.note_taken(job.sender)
+        elif rule.verdict == "failed" and rule.whose == "mail":
+            pausing = self._breaker.note_refused(job.mail.owner_id, job.domain)
+        if pausing == "route":
             self._route.pause("refusing", str(answer.reply))
+        elif pausing == "owner":
+            wait_s = self._unwanted.note_refused(job.sender, str(answer.reply))
+            log.warning(
+                "mail of an owner paused",
+                owner_id=job.mail.owner_id,
+                sender_domain=job.sender[1],
+                detail=str(answer.reply),
+                seconds=wait_s,
+            )
         draft = self.draft(host=session.relay.name, tls=session.tls)
-        is_final = not self._breaker.is_tripped
+        is_final = pausing is None and not self._breaker.is_tripped
         return attempts.answered(job, answer, draft=draft, patience=self._patience, is_final=is_final)
 
     async def _hand_over(self, envelope: Envelope, *, until: datetime) -> tuple[SmtpSession, SmtpAnswer]:
