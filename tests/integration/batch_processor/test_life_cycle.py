@@ -190,7 +190,7 @@ class LifeCycle(BatchOperators):
         if self.model_of(loaded.claim.batch_id).phase == "cancelling":
             self.live.remove(loaded)
             positions = [item.position for item in loaded.items]
-            self.store(Report(loaded.claim, "done", cancelled=positions), is_ours=True)
+            self.store(Report(loaded.claim, "done", cancelled=dict.fromkeys(positions, 1)), is_ours=True)
 
     @precondition(lambda self: self.live)
     @rule(which=WHICH, fates=FATES, then=st.sampled_from(("rest", "be overtaken", "speak too late")))

@@ -158,10 +158,13 @@ async def test_a_cancel_does_not_wait_for_the_lease_of_a_worker_that_is_silent(
     # Silent as it was it may live: it has lost its chunk, and stores nothing more of it.
     late = Report(silent.claim, "done", Outcomes(positions=[1, 2], results=["1", "2"]))
     assert await engine.store([late]) == {}
-    await engine.store([Report(alive.claim, "done", cancelled=[3, 4, 5])])
+    # Two of its items had begun.
+    await engine.store([Report(alive.claim, "done", cancelled={3: 1, 4: 1, 5: 0})])
     batch = await engine.get(batch_id)
     assert batch is not None
     assert (batch.status, batch.succeeded, batch.cancelled) == ("cancelled", 1, 5)
+    rows = await engine.fetch("SELECT position, attempts FROM results WHERE status = 'cancelled' ORDER BY 1")
+    assert [tuple(row) for row in rows] == [(1, 0), (2, 0), (3, 1), (4, 1), (5, 0)]
 
 
 async def test_a_task_that_waits_for_another_attempt_says_so(engine: Engine) -> None:
@@ -179,3 +182,7 @@ async def test_a_task_that_waits_for_another_attempt_says_so(engine: Engine) -> 
     assert [one.code for one in around.failed_attempts] == ["timeout"]
     [row] = await engine.fetch("SELECT due_at FROM chunks")
     assert (around.next_attempt, around.next_attempt_at) == (2, row["due_at"])
+    await engine.handle(CancelBatch(batch_id=task_id, owner_id="ann"))
+    await engine.coordinator.cancel()
+    [result] = await engine.fetch("SELECT status, attempts FROM results")
+    assert tuple(result) == ("cancelled", 1)

@@ -72,6 +72,7 @@ async def test_a_cancel_in_the_middle_stops_before_the_next_item(
     assert len(stage.runs) <= 4
     results = await caller.results(batch_id)
     assert [(r.position, r.status) for r in results] == [(n, "cancelled") for n in range(1000)]
+    assert {r.position for r in results if r.attempts} == {position for _, position in stage.runs}
     assert [event.batch.status for event in await caller.finished_events()] == ["cancelled"]
 
 

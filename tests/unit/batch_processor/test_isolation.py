@@ -228,6 +228,18 @@ async def test_a_process_that_begins_no_more_says_which_items_have_not_begun(
     assert (run.take().positions, run.unfinished, run.death) == ([0], [], None)
 
 
+async def test_a_cancelled_run_says_which_items_have_not_begun(bench: Bench, tmp_path: Path) -> None:
+    first = json.dumps({"seconds": 600, "notes": str(tmp_path / "notes")})
+    run = bench.run(SLEEPY, of([first, "0", "0"]))
+    assert run.not_begun == [0, 1, 2]
+    executing = asyncio.create_task(run.execute())
+    await until((tmp_path / "notes").exists)
+    executing.cancel()
+    with suppress(asyncio.CancelledError):
+        await executing
+    assert (run.unfinished, run.not_begun) == ([0, 1, 2], [1, 2])
+
+
 async def test_a_process_has_no_file_or_socket_of_the_service(bench: Bench) -> None:
     process = await bench.pool.take()
     bench.pool.give_back(process)

@@ -17,7 +17,8 @@ _SQL = queries.load("batch_processor")
 # Counting more each second would cost more than it tells.
 _MOST_COUNTED = 10_000
 
-Range: TypeAlias = tuple[int, int]
+# The first and last position of items, and the attempts at them that have ended.
+Range: TypeAlias = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +104,22 @@ async def cancelling(connection: Connection, *, but: Collection[UUID]) -> list[U
 async def take_cancelled(
     connection: Connection, batch_id: UUID, *, most: int, ends_within_s: float | None
 ) -> list[Range]:
-    """Remove chunks that no worker has; return their ranges of positions, both ends included.
+    """Remove chunks that no worker has; return their ranges.
 
     A worker whose lease ends within `ends_within_s` seconds counts as dead; without that time none does.
     """
     rows = await connection.fetch(_SQL["take_cancelled_chunks"], batch_id, most, ends_within_s)
     found: list[Range] = []
-    for first, last, positions in rows:
-        found += [(first, last)] if positions is None else [(p, p) for p in positions]
+    for first, last, positions, attempts in rows:
+        spans = [(first, last)] if positions is None else [(p, p) for p in positions]
+        found += [(*span, attempts) for span in spans]
     return found
 
 
 async def cancel_ranges(connection: Connection, batch_id: UUID, ranges: Sequence[Range]) -> int:
     """Mark the items of `ranges` that have no result as cancelled; return how many."""
-    low, high = zip(*ranges, strict=True)
-    return affected_rows(await connection.execute(_SQL["cancel_ranges"], batch_id, low, high))
+    columns = zip(*ranges, strict=True)
+    return affected_rows(await connection.execute(_SQL["cancel_ranges"], batch_id, *columns))
 
 
 async def expired_uploads(

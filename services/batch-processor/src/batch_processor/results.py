@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
@@ -50,12 +50,13 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The items that a chunk ended in its `attempt`: outcomes, and positions that were cancelled."""
+    """The items that a chunk ended in its `attempt`: outcomes, and positions that were cancelled, with the
+    attempts that had begun."""
 
     batch_id: UUID
     attempt: int
     outcomes: Outcomes
-    cancelled: Sequence[int] = ()
+    cancelled: Mapping[int, int] = field(default_factory=dict)
 
 
 async def list_ended(
@@ -148,7 +149,8 @@ async def store(connection: Connection, entries: Sequence[Entry]) -> dict[UUID, 
         await connection.execute(_SQL["store_setbacks"], *map(list, zip(*setbacks, strict=True)))
     for entry in entries:
         if entry.cancelled:
-            tag = await connection.execute(_SQL["store_cancelled"], entry.batch_id, entry.cancelled)
+            positions, attempts = list(entry.cancelled), list(entry.cancelled.values())
+            tag = await connection.execute(_SQL["store_cancelled"], entry.batch_id, positions, attempts)
             tallies[entry.batch_id] += Tally(cancelled=affected_rows(tag))
     return tallies
 

@@ -95,6 +95,7 @@ class IsolatedRun(RunningChunk):
         calls: ServiceCalls,
     ) -> None:
         super().__init__(operation, items, attempt=origin.attempt)
+        self.not_begun = [item.position for item in items]
         self._origin = origin
         self._is_one_by_one = one_by_one
         self._is_first = is_first
@@ -169,11 +170,13 @@ class IsolatedRun(RunningChunk):
         for answering in self._answering.values():
             answering.cancel()
         error = listening.exception() if listening.done() else None
+        at_work = [self._items[index].position for index in process.marks.at_work(len(self._items))]
+        if self._is_cancelled:
+            self.not_begun = sorted(self._left.difference(at_work))
         if error is None and listening.done() and listening.result():
             self._pool.give_back(process)
             return None
         listening.cancel()
-        at_work = [self._items[index].position for index in process.marks.at_work(len(self._items))]
         suspects = [position for position in at_work if position in self._left]
         is_late = process.is_late
         how = await self._pool.discard(process)

@@ -68,7 +68,9 @@ def of_ended(
     """
     outcomes, rests = run.take(), [beyond] if beyond else []
     if is_cancelled:
-        return Report(claim, "done", outcomes, cancelled=run.unfinished, rests=rests)
+        cancelled = dict.fromkeys(run.unfinished, claim.attempt)
+        cancelled |= dict.fromkeys(cancelled.keys() & set(run.not_begun), claim.attempt - 1)
+        return Report(claim, "done", outcomes, cancelled=cancelled, rests=rests)
     if run.death is not None:
         rests += _after_death(claim, run, run.death, outcomes)
     elsewhere = {*run.retries, *(run.death.suspects if run.death is not None else ())}

@@ -83,7 +83,8 @@ class RunningChunk(ABC):
     """A claimed chunk that runs. `take` returns the outcomes since the last call.
 
     `retries` are the positions to retry after `retry_delay_s`; `death` is set when the chunk ended with its
-    process. `not_begun` is set once `stop_beginning` has taken effect; these items no longer begin here.
+    process. `not_begun` is set once `stop_beginning`, or a cancel, has taken effect; these items no longer
+    begin here.
     """
 
     def __init__(self, operation: Operation, items: Sequence[Item], *, attempt: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
@@ -28,13 +28,14 @@ class Report:
     """A worker's report on a chunk that it claimed.
 
     `begins` is true when a chunk that continues reports for the first time; `rests` continue in new chunks,
-    and the chunk itself with the positions in `keeps`, if there are any.
+    and the chunk itself with the positions in `keeps`, if there are any. `cancelled` are positions with
+    the attempts that had begun.
     """
 
     claim: Claim
     fate: Fate
     outcomes: Outcomes = field(default_factory=Outcomes)
-    cancelled: Sequence[int] = ()
+    cancelled: Mapping[int, int] = field(default_factory=dict)
     rests: Sequence[Rest] = ()
     begins: bool = False
     keeps: Sequence[int] = ()

@@ -280,6 +280,7 @@ class Worker:
                     )
                     work.end("gone")
                 elif status == "cancelling":
+                    work.run.stop_beginning()
                     work.end("cancelled")
                 elif time.monotonic() > work.turn_ends_at:
                     work.has_had_turn = True

@@ -122,19 +122,20 @@ SELECT id FROM batches WHERE status = 'cancelling' AND id <> ALL ($1::uuid[]) OR
 
 -- name: take_cancelled_chunks
 -- Also those at work whose lease ends within $3 seconds: their worker gave no sign of life for a while. One that lives
--- loses its chunk with that, and stores nothing more of it.
+-- loses its chunk with that, and stores nothing more of it. Whether an item of it had begun is not known: the attempts
+-- are those that had ended.
 DELETE FROM chunks AS c USING (
     SELECT batch_id, number FROM chunks
     WHERE batch_id = $1 AND (state <> 'running' OR leased_until < now() + make_interval(secs => $3))
     ORDER BY number LIMIT $2 FOR UPDATE SKIP LOCKED
 ) AS old
 WHERE c.batch_id = old.batch_id AND c.number = old.number
-RETURNING c.first_position, c.last_position, c.positions
+RETURNING c.first_position, c.last_position, c.positions, c.attempt - 1
 
 -- name: cancel_ranges
 INSERT INTO results (batch_id, position, status, attempts)
-SELECT $1, position, 'cancelled', 0
-FROM unnest($2::int[], $3::int[]) AS gap (low, high)
+SELECT $1, position, 'cancelled', gap.attempts
+FROM unnest($2::int[], $3::int[], $4::int[]) AS gap (low, high, attempts)
 CROSS JOIN LATERAL generate_series(gap.low, gap.high) AS position
 ON CONFLICT DO NOTHING
 

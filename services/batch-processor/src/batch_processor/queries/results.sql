@@ -147,7 +147,7 @@ SELECT batch_id, count(*)::int AS items FROM stored GROUP BY batch_id
 
 -- name: store_cancelled
 INSERT INTO results (batch_id, position, status, attempts)
-SELECT $1, position, 'cancelled', 0 FROM unnest($2::int[]) AS position
+SELECT $1, position, 'cancelled', attempts FROM unnest($2::int[], $3::int[]) AS new (position, attempts)
 ON CONFLICT DO NOTHING
 
 -- name: store_setbacks
