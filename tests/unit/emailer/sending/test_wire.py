@@ -64,6 +64,21 @@ async def test_silence_ends_in_a_time_out_that_breaks_the_connection() -> None:
     assert not wire.is_quiet
 
 
+@pytest.mark.parametrize("before_s", [0.01, 600])
+async def test_each_reply_has_a_time_of_its_own(before_s: float) -> None:
+    patient, hasty = Wire(), Wire()
+    for wire in (patient, hasty):
+        earlier = asyncio.create_task(wire.replies(1, timeout_s=before_s))
+        await asyncio.sleep(0)
+        wire.data_received(b"250 one\r\n")
+        await earlier
+    waiting = asyncio.create_task(patient.replies(1, timeout_s=60))
+    with pytest.raises(ConnectionLost, match=r"within 0\.05 s"):
+        await hasty.replies(1, timeout_s=0.05)
+    patient.data_received(b"250 two\r\n")
+    assert await waiting == [Reply(250, "two")]
+
+
 @pytest.mark.parametrize(
     "data",
     [
