@@ -93,5 +93,7 @@ def test_an_item_with_more_than_a_small_file_in_base64_is_refused_at_the_door_an
     refused = door.find(larger)
     assert refused is not None
     assert refused.pointer == "/attachments/0/content"
+    assert str(MOST_ITEM_CONTENT) in refused.detail
+    assert "upload_id" in refused.detail
     with pytest.raises(ValidationError, match=str(MOST_ITEM_CONTENT)):
         MailItem.model_validate(larger)

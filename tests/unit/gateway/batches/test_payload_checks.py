@@ -80,6 +80,29 @@ def test_the_first_misfit_is_reported_with_its_place_and_without_the_value(
     assert (found.pointer, found.detail) == (pointer, detail)
 
 
+def test_a_value_that_is_too_long_is_refused_with_the_description_that_says_what_to_do() -> None:
+    word = {"type": "string", "maxLength": 3, "description": "Up to three letters; spell longer words."}
+    told = "the value is longer than 3 characters"
+    for schema, detail in (
+        ({"properties": {"a": word}}, f"{told}: {word['description']}"),
+        (
+            {"properties": {"a": {"$ref": "#/$defs/W"}}, "$defs": {"W": word}},
+            f"{told}: {word['description']}",
+        ),
+        ({"properties": {"a": {"type": "string", "maxLength": 3}}}, told),
+    ):
+        found = PayloadCheck(schema).find({"a": "four"})
+        assert found is not None
+        assert (found.pointer, found.detail) == ("/a", detail)
+    # The path of an error within a schema that has an id begins there.
+    apart = {"$id": "https://example.org/word", **word}
+    found = PayloadCheck({"properties": {"a": {"$ref": "#/$defs/W"}}, "$defs": {"W": apart}}).find(
+        {"a": "four"}
+    )
+    assert found is not None
+    assert found.detail.startswith(told)
+
+
 def test_a_name_that_is_not_known_is_named_and_cut() -> None:
     found = PayloadCheck(SCHEMA).find({"n": 1, "z" * 10_000: 1})
     assert found is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import jsonschema_rs
@@ -48,7 +49,15 @@ class PayloadCheck:
         else:
             return None
         pointer = "".join(f"/{escaped(str(part))}" for part in error.instance_path)
-        return FieldError(pointer=pointer, detail=plain.text(error.message, most=_MOST_CHARACTERS))
+        detail = plain.text(error.message, most=_MOST_CHARACTERS)
+        if error.kind.name == "maxLength":
+            # The description can say what to do with a longer value.
+            with suppress(LookupError, TypeError):
+                limited: Any = self.schema
+                for key in error.schema_path[:-1]:
+                    limited = limited[key]
+                detail += f": {plain.text(str(limited['description']), most=_MOST_CHARACTERS)}"
+        return FieldError(pointer=pointer, detail=detail)
 
 
 async def find_all(check: PayloadCheck, payloads: Iterable[tuple[str, Any]]) -> list[FieldError]:
