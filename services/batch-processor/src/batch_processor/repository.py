@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from operator import attrgetter
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 from uuid import UUID
 
 import asyncpg
@@ -22,7 +22,7 @@ from chassis import queries
 from chassis.broker.envelope import Delivery, text
 from chassis.postgres import Connection, affected_rows
 from contracts import headers
-from contracts.batches import Attempt, BatchFilter, CreateBatch, ItemError, SealBatch
+from contracts.batches import Attempt, BatchFilter, BatchStatus, CreateBatch, ItemError, SealBatch
 
 _SQL = queries.load("batch_processor")
 _ITEM_COLUMNS = ("batch_id", "position", "custom_id", "payload", "line")
@@ -282,7 +282,7 @@ async def count_batches(
 
 def _choice(wanted: BatchFilter) -> tuple[object, ...]:
     return (
-        wanted.statuses or None,
+        list(set(wanted.statuses or get_args(BatchStatus))),
         wanted.operations or None,
         wanted.created_after,
         wanted.created_before,

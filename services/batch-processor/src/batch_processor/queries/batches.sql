@@ -73,26 +73,33 @@ SELECT
 FROM batches WHERE id = $1
 
 -- name: list_batches
+-- Each status is read separately, and as a range: only the index of owners and statuses has this order. By another one,
+-- what an owner has few of, as batches beside very many tasks, would be looked for in all rows.
 SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
     error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
     retry_after, source, source_after, validating_since, cancelling_since
-FROM batches
-WHERE owner_id = $1 AND kind = $2 AND operation IS NOT NULL AND status <> 'abandoned'
-    AND ($3::text[] IS NULL OR status = ANY($3)) AND ($4::text[] IS NULL OR operation = ANY($4))
-    AND ($5::timestamptz IS NULL OR accepted_at > $5) AND ($6::timestamptz IS NULL OR accepted_at < $6)
-    AND (NOT $7 OR failed > 0) AND ($8::text[] IS NULL OR EXISTS (
-        SELECT FROM failures AS f WHERE f.batch_id = batches.id AND f.code = ANY($8) AND f.items > 0
-    ))
-    AND ($9::uuid IS NULL OR id < $9)
+FROM unnest($3::text[]) AS wanted (wanted_status)
+CROSS JOIN LATERAL (
+    SELECT * FROM batches
+    WHERE owner_id = $1 AND kind = $2 AND status >= wanted_status
+        AND (status, id) < (wanted_status, coalesce($9::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        AND operation IS NOT NULL
+        AND ($4::text[] IS NULL OR operation = ANY($4))
+        AND ($5::timestamptz IS NULL OR accepted_at > $5) AND ($6::timestamptz IS NULL OR accepted_at < $6)
+        AND (NOT $7 OR failed > 0) AND ($8::text[] IS NULL OR EXISTS (
+            SELECT FROM failures AS f WHERE f.batch_id = batches.id AND f.code = ANY($8) AND f.items > 0
+        ))
+    ORDER BY status DESC, id DESC LIMIT $10
+) AS found
 ORDER BY id DESC LIMIT $10
 
 -- name: count_batches
 SELECT status, count(*) AS batches FROM batches
 WHERE owner_id = $1 AND operation IS NOT NULL AND status <> 'abandoned'
     AND ($2::text IS NULL OR kind = $2)
-    AND ($3::text[] IS NULL OR status = ANY($3)) AND ($4::text[] IS NULL OR operation = ANY($4))
+    AND status = ANY($3) AND ($4::text[] IS NULL OR operation = ANY($4))
     AND ($5::timestamptz IS NULL OR accepted_at > $5) AND ($6::timestamptz IS NULL OR accepted_at < $6)
     AND (NOT $7 OR failed > 0) AND ($8::text[] IS NULL OR EXISTS (
         SELECT FROM failures AS f WHERE f.batch_id = batches.id AND f.code = ANY($8) AND f.items > 0
