@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from typing import Any
 
@@ -41,6 +42,8 @@ class BootstrapKey:
         self._digest = keys.digest(pepper, key)
         self._before = None if previous_pepper is None else keys.digest(previous_pepper, key)
         self._reason: str | None = None
+        # One after the other: what an earlier look found must not replace what a later one has found.
+        self._looking = asyncio.Lock()
 
     async def make_known(self) -> None:
         """Store this key for the first administrator unless it is stored; a revoked key stays revoked."""
@@ -61,16 +64,17 @@ class BootstrapKey:
 
     async def look(self) -> None:
         """Measure whether the key works, and log when it has stopped working."""
-        reason = await self.refusal()
-        metrics.BOOTSTRAP_KEY_REFUSED.set(reason is not None)
-        if reason is not None and reason != self._reason:
-            log.error(
-                "the bootstrap key does not work; create an administrator's key with "
-                "python -m gateway.identity.reset and configure it as GATEWAY_BOOTSTRAP_KEY",
-                key_id=self._key.id,
-                reason=reason,
-            )
-        self._reason = reason
+        async with self._looking:
+            reason = await self.refusal()
+            metrics.BOOTSTRAP_KEY_REFUSED.set(reason is not None)
+            if reason is not None and reason != self._reason:
+                log.error(
+                    "the bootstrap key does not work; create an administrator's key with "
+                    "python -m gateway.identity.reset and configure it as GATEWAY_BOOTSTRAP_KEY",
+                    key_id=self._key.id,
+                    reason=reason,
+                )
+            self._reason = reason
 
     async def refusal(self) -> str | None:
         """Return why the key does not administer the installation, or None when it does."""
