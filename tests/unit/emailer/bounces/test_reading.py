@@ -47,6 +47,7 @@ def report(*fields: str, extra: str = "") -> bytes:
         (("Action: failed", "Status: 5.7.26"), "refused", "refused"),
         (("Action: failed", "Status: 5.2.2", "Diagnostic-Code: smtp; 552 5.2.2 full"), "soft", "soft"),
         (("Action: failed", "Status: 4.4.7", "Diagnostic-Code: X-Postfix; timed out"), "soft", "soft"),
+        (("Action: failed (no such mailbox)", "Status: 5.1.1"), "hard", "gone"),
         (("Action: failed",), "refused", "refused"),
         (("Action: delayed", "Status: 4.4.1"), "delayed", None),
         (("Action: relayed", "Status: 2.0.0"), "delivered", None),

@@ -107,7 +107,8 @@ def _blocks(message: Message) -> Iterator[Message]:
 
 
 def _judged(block: Message) -> Bounce:
-    action = str(block["Action"]).strip().lower()
+    # A comment may follow (RFC 3464).
+    action = re.split(r"[\s(;]", str(block["Action"]).strip().lower(), maxsplit=1)[0]
     status = faults.status_in(str(block["Status"] or ""))
     diagnostic = str(block["Diagnostic-Code"] or "").partition(";")[2] or str(block["Diagnostic-Code"] or "")
     host = str(block["Remote-MTA"] or "").rpartition(";")[2].strip()
