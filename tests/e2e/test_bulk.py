@@ -9,6 +9,10 @@ import httpx
 
 from support.waiting import until
 
+_GOOD = {"symbol": "AAPL", "indicators": ["rsi:14"]}
+# They fail at once, with `invalid-item` and with `unknown-symbol`.
+_INVALID, _UNKNOWN = {**_GOOD, "indicators": ["none:1"]}, {**_GOOD, "symbol": "NOT.KNOWN"}
+
 
 async def _delayed(api: httpx.AsyncClient, count: int) -> tuple[set[str], str]:
     """Accept tasks that wait for an hour; return their ids and a moment before them."""
@@ -62,6 +66,60 @@ async def test_one_delayed_task_is_cancelled(api: httpx.AsyncClient) -> None:
 
     await until(is_cancelled)
     assert (await api.post(f"/v1/batches/{id_}/cancel")).status_code == 404
+
+
+async def _batch(api: httpx.AsyncClient, *payloads: dict[str, Any]) -> str:
+    body = {"operation": "stock.indicators", "items": [{"payload": payload} for payload in payloads]}
+    return f"/v1/batches/{(await api.post('/v1/batches', json=body)).json()['id']}"
+
+
+async def _reached(api: httpx.AsyncClient, path: str, status: str, *, other_than: Any = None) -> Any:
+    """Return the batch once it has the status, and another end than `other_than`."""
+
+    async def found() -> Any:
+        batch = (await api.get(path)).raise_for_status().json()
+        is_reached = batch["counts"] and batch["status"] == status
+        return batch if is_reached and batch["finished_at"] != other_than else None
+
+    return await until(found, timeout_s=30)
+
+
+async def _all(api: httpx.AsyncClient, action: str, changed: int, **query: Any) -> None:
+    """Act on all batches that match; a dry run before has told the same, and changed nothing."""
+    tried = await api.post(f"/v1/batches/{action}", params={**query, "dry_run": "true"})
+    done = (await api.post(f"/v1/batches/{action}", params=query)).raise_for_status().json()
+    assert tried.raise_for_status().json() == {**done, "dry_run": True}
+    assert (done["changed"], done["complete"], done["dry_run"]) == (changed, True, False)
+
+
+async def test_batches_are_retried_by_a_filter_and_only_their_items_with_that_error_run_again(
+    api: httpx.AsyncClient,
+) -> None:
+    _, before = await _delayed(api, 0)
+    mixed, unknown, good = (
+        await _batch(api, _INVALID, _UNKNOWN, _GOOD),
+        await _batch(api, _UNKNOWN),
+        await _batch(api, _GOOD),
+    )
+    choice = {"operation": "stock.indicators", "created_after": before}
+    first = await _reached(api, mixed, "completed")
+    alone, whole = await _reached(api, unknown, "completed"), await _reached(api, good, "completed")
+    await _all(api, "retry", 0, **choice, code="no-such-error")
+    await _all(api, "retry", 1, **choice, code="invalid-item")
+    again = await _reached(api, mixed, "completed", other_than=first["finished_at"])
+    assert again["errors"] == first["errors"] == {"invalid-item": 1, "unknown-symbol": 1}
+    assert await _ran(api, mixed) == [2, 1, 1]
+    await _all(api, "retry", 2, **choice)
+    await _reached(api, mixed, "completed", other_than=again["finished_at"])
+    await _reached(api, unknown, "completed", other_than=alone["finished_at"])
+    assert (await _ran(api, mixed), await _ran(api, unknown)) == ([3, 2, 1], [2])
+    assert (await api.get(good)).json()["finished_at"] == whole["finished_at"]
+
+
+async def _ran(api: httpx.AsyncClient, path: str) -> list[int]:
+    """Return how often each item has run: the errors of earlier attempts, and the last one."""
+    rows = (await api.get(f"{path}/items")).raise_for_status().json()["data"]
+    return [len(row["failed_attempts"]) + 1 for row in rows]
 
 
 async def test_a_bulk_action_without_a_filter_is_refused(api: httpx.AsyncClient) -> None:
