@@ -212,8 +212,11 @@ _ITEM_CONTENT = (
 class ItemAttachment(MailAttachment):
     """A file of a mail that is an item; items pass the message broker, so its `content` must be small."""
 
+    # Only the schema, by which items are accepted, bounds it: what an earlier release accepted still runs.
     content: Annotated[
-        str, AfterValidator(_base64), Field(max_length=MOST_ITEM_CONTENT, description=_ITEM_CONTENT)
+        str,
+        AfterValidator(_base64),
+        Field(description=_ITEM_CONTENT, json_schema_extra={"maxLength": MOST_ITEM_CONTENT}),
     ] = _NOT_GIVEN
 
 
