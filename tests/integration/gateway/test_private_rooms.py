@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from gateway.identity import keys
+from support.explained import buffers
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
 
@@ -241,3 +242,38 @@ async def test_a_room_has_a_bounded_number_of_members(
     await let_in(people, room, people.reader, "writer")
     assert (await people.manager.api.delete(f"{path}/{people.writer.id}")).status_code == 204
     await let_in(people, room, people.stranger, "reader")
+
+
+async def test_a_user_creates_a_bounded_number_of_rooms_and_slows_no_list_of_another(
+    people: People, two: tuple[Listener, Listener]
+) -> None:
+    database = two[0].database
+    # Sorted before all others, and so in the way of everybody's first page.
+    await database.execute(
+        "WITH made AS (INSERT INTO rooms (name, created_by, is_private)"
+        " SELECT '0-' || n, $1::bigint::text, true FROM generate_series(1, 20000) AS n RETURNING name)"
+        " INSERT INTO room_members (room, user_id, role) SELECT name, $1, 'manager' FROM made",
+        people.writer.id,
+    )
+    await database.execute("ANALYZE rooms, room_members")
+    refused = await people.writer.api.post("/v1/rooms", json={"name": f"more-{uuid4().hex[:8]}"})
+    assert_problem(refused, 409, "conflict")
+    own = f"1-{uuid4().hex[:8]}"
+    for name, is_private in ((own, True), (f"{own}-open", False)):
+        body = {"name": name, "private": is_private}
+        assert (await people.reader.api.post("/v1/rooms", json=body)).status_code == 201
+    assert {own, f"{own}-open"} <= await names(people.reader)
+    seen: list[str] = []
+    query: dict[str, Any] = {"limit": 2}
+    while query.get("cursor", "") is not None:
+        page = (await people.stranger.api.get("/v1/rooms", params=query)).json()
+        seen += [room["name"] for room in page["data"]]
+        query["cursor"] = page["next_cursor"]
+    assert f"{own}-open" in seen
+    assert own not in seen
+    assert seen == sorted(set(seen))
+    async with database.acquire() as connection:
+        read = await buffers(
+            connection, "list_rooms", "", 51, None, None, people.stranger.id, package="gateway"
+        )
+    assert read < 100

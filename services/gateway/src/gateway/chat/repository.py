@@ -69,6 +69,10 @@ class RoomRepository:
         row = await connection.fetchrow(self._queries["insert_room"], name, created_by, is_private)
         return Room(**row) if row else None
 
+    async def count_of(self, connection: Connection, user_id: int, *, most: int) -> int:
+        """Return how many rooms a user has created, or `most` if there are more."""
+        return int(await connection.fetchval(self._queries["count_rooms_of"], user_id, most))
+
     async def find(self, connection: Connection, name: str, user_id: int) -> Room | None:
         """Return a room that `user_id` may see: a public one, or a private one with the user as a member."""
         row = await connection.fetchrow(self._queries["get_room"], name, user_id)

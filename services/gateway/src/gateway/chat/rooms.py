@@ -28,6 +28,7 @@ from gateway.http.replies import Reply, document, entity_tag
 from gateway.http.strict_json import MOST_ID
 
 _MOST_MEMBERS = 1000
+MOST_ROOMS = 1000
 
 
 class RoomService:
@@ -55,10 +56,13 @@ class RoomService:
         return _room(await self._chat.room(room, call.principal))
 
     async def create(self, call: Call, body: RoomInput) -> Reply:
-        """Create a room. Raise `Conflict` when the name is taken."""
+        """Create a room. Raise `Conflict` when the name is taken, or the caller has created enough."""
         call.principal.require(Scope.CHAT_WRITE)
+        user_id = call.principal.user_id
+        if await self._rooms.count_of(call.connection, user_id, most=MOST_ROOMS) >= MOST_ROOMS:
+            raise Conflict(f"You have created {MOST_ROOMS} rooms, which is the limit; use one of them.")
         room = await self._rooms.create(
-            call.connection, body.name, created_by=call.principal.user_id, is_private=body.private
+            call.connection, body.name, created_by=user_id, is_private=body.private
         )
         if room is None:
             raise Conflict(f"The name {body.name!r} is taken; choose another one for the room.")

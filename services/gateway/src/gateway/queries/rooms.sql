@@ -16,11 +16,27 @@ FROM rooms r LEFT JOIN room_members m ON m.room = r.name AND m.user_id = $2
 WHERE r.name = $1 AND (NOT r.is_private OR m.role IS NOT NULL)
 
 -- name: list_rooms
-SELECT r.name, r.epoch::text, r.last_offset, r.created_by, r.created_at, r.is_private, m.role
-FROM rooms r LEFT JOIN room_members m ON m.room = r.name AND m.user_id = $5
-WHERE r.name > $1 AND (NOT r.is_private OR m.role IS NOT NULL)
-    AND ($3::timestamptz IS NULL OR r.created_at > $3) AND ($4::timestamptz IS NULL OR r.created_at < $4)
-ORDER BY r.name LIMIT $2
+-- Public rooms and the user's private ones apart, so that nobody reads past the private rooms of others.
+SELECT * FROM (
+    (
+        SELECT name, epoch::text, last_offset, created_by, created_at, is_private, NULL AS role
+        FROM rooms
+        WHERE NOT is_private AND name > $1
+            AND ($3::timestamptz IS NULL OR created_at > $3) AND ($4::timestamptz IS NULL OR created_at < $4)
+        ORDER BY name LIMIT $2
+    ) UNION ALL (
+        SELECT r.name, r.epoch::text, r.last_offset, r.created_by, r.created_at, r.is_private, m.role
+        FROM room_members AS m JOIN rooms AS r ON r.name = m.room AND r.is_private
+        WHERE m.user_id = $5 AND m.room > $1
+            AND ($3::timestamptz IS NULL OR r.created_at > $3) AND ($4::timestamptz IS NULL OR r.created_at < $4)
+        ORDER BY m.room LIMIT $2
+    )
+) AS visible
+ORDER BY name LIMIT $2
+
+-- name: count_rooms_of
+-- How many rooms a user has created, up to $2.
+SELECT count(*) FROM (SELECT FROM rooms WHERE created_by = $1::bigint::text LIMIT $2) AS own
 
 -- name: lock_room
 SELECT FROM rooms WHERE name = $1 FOR UPDATE
