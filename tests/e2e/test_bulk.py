@@ -68,17 +68,17 @@ async def test_one_delayed_task_is_cancelled(api: httpx.AsyncClient) -> None:
     assert (await api.post(f"/v1/batches/{id_}/cancel")).status_code == 404
 
 
-async def _batch(api: httpx.AsyncClient, *payloads: dict[str, Any]) -> str:
+async def _batch(api: httpx.AsyncClient, *payloads: dict[str, Any], **changes: Any) -> str:
     body = {"operation": "stock.indicators", "items": [{"payload": payload} for payload in payloads]}
-    return f"/v1/batches/{(await api.post('/v1/batches', json=body)).json()['id']}"
+    return f"/v1/batches/{(await api.post('/v1/batches', json={**body, **changes})).json()['id']}"
 
 
-async def _reached(api: httpx.AsyncClient, path: str, status: str, *, other_than: Any = None) -> Any:
-    """Return the batch once it has the status, and another end than `other_than`."""
+async def _reached(api: httpx.AsyncClient, path: str, *statuses: str, other_than: Any = "") -> Any:
+    """Return the batch once it has one of the statuses, and another end than `other_than`."""
 
     async def found() -> Any:
         batch = (await api.get(path)).raise_for_status().json()
-        is_reached = batch["counts"] and batch["status"] == status
+        is_reached = batch["counts"] and batch["status"] in statuses
         return batch if is_reached and batch["finished_at"] != other_than else None
 
     return await until(found, timeout_s=30)
@@ -120,6 +120,27 @@ async def _ran(api: httpx.AsyncClient, path: str) -> list[int]:
     """Return how often each item has run: the errors of earlier attempts, and the last one."""
     rows = (await api.get(f"{path}/items")).raise_for_status().json()["data"]
     return [len(row["failed_attempts"]) + 1 for row in rows]
+
+
+async def test_batches_are_paused_resumed_and_cancelled_by_a_filter(api: httpx.AsyncClient) -> None:
+    _, before = await _delayed(api, 0)
+    choice = {"operation": "stock.indicators", "created_after": before}
+    # They cannot end meanwhile: only one item may begin within the hour.
+    limits = {"rate_limit": {"items": 1, "per_s": 3600}}
+    paths = [await _batch(api, _GOOD, _GOOD, options=limits) for _ in range(2)]
+    for path in paths:
+        await _reached(api, path, "queued", "running")
+    await _all(api, "pause", 2, **choice)
+    for path in paths:
+        await _reached(api, path, "paused")
+    await _all(api, "pause", 0, **choice)
+    await _all(api, "resume", 2, **choice)
+    for path in paths:
+        await _reached(api, path, "queued", "running")
+    await _all(api, "cancel", 2, **choice)
+    for path in paths:
+        assert (await _reached(api, path, "cancelled"))["counts"]["cancelled"] >= 1
+    await _all(api, "cancel", 0, **choice)
 
 
 async def test_a_bulk_action_without_a_filter_is_refused(api: httpx.AsyncClient) -> None:
