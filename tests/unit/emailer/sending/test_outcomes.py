@@ -70,6 +70,8 @@ def test_a_delay_that_a_reply_asks_for_is_read(text: str, seconds: float | None)
 
 def test_a_delay_that_a_reply_asks_for_overrides_the_schedule() -> None:
     assert outcomes.wait_s(4, reply=Reply(450, "try again in 2 minutes")) == 2 * MINUTE_S
+    at_once = [outcomes.wait_s(tries, reply=Reply(450, "try again in 1 second")) for tries in range(1, 8)]
+    assert at_once == [1, 3, 9, 36, 144, 288, 288], "waits grow, whatever is asked for"
 
 
 def test_a_full_mailbox_gets_more_time() -> None:

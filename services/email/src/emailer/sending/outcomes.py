@@ -162,10 +162,11 @@ def rule_of(answer: SmtpAnswer, rules: Sequence[Rule] | None = None) -> Rule:
 
 def wait_s(tries: int, *, reply: Reply | None = None, scale: float = 1) -> float:
     """Return the seconds until the attempt after `tries` (at least 1); the relay's request comes first."""
+    planned = SCHEDULE_S[min(tries, len(SCHEDULE_S)) - 1]
     wished = None if reply is None else wished_wait_s(reply.text)
     if wished is not None:
-        return wished * scale
-    planned = SCHEDULE_S[min(tries, len(SCHEDULE_S)) - 1]
+        # A receiver that always asks for the next second would otherwise be tried 86,400 times a day.
+        return max(wished, planned / 100) * scale
     if reply is not None and 400 <= reply.code < 500 and _MAILBOX_FULL.search(reply.text):
         planned = max(planned, MAILBOX_FULL_S)
     return planned * scale
