@@ -13,11 +13,13 @@ import pytest
 from prometheus_client import REGISTRY
 
 from chassis.broker import envelope
+from chassis.broker.rpc import MOST_SENT_OF_OWNER
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, NotFound
 from contracts import batches, emails, stocks
 from contracts.message import Request
 from contracts.topology import BATCH_PROCESSOR, EMAIL, STOCK_DATA
+from gateway.http import serving
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
 from support.waiting import until
@@ -193,23 +195,32 @@ async def test_an_answer_that_does_not_come_in_time_is_504(
     assert time.monotonic() - started >= 0.27
 
 
-async def test_a_client_that_goes_away_cancels_its_request(door: Listener, house: House) -> None:
-    asked = asyncio.Event()
+@pytest.mark.parametrize("unwatched_s", [0.0, 0.3], ids=["while watched", "before it is watched"])
+async def test_a_client_that_goes_away_cancels_its_request_and_frees_its_turn(
+    door: Listener, house: House, monkeypatch: pytest.MonkeyPatch, unwatched_s: float
+) -> None:
+    """Its owner's turns are all taken by clients that go away, so the next one shows that they are free."""
+    monkeypatch.setattr(serving, "_UNWATCHED_S", unwatched_s)
+    asked: list[UUID] = []
 
     async def never(request: emails.GetEmail, _: Deadline) -> emails.Email:
-        asked.set()
-        await asyncio.Event().wait()
-        raise AssertionError("nobody sets this event")
+        asked.append(request.email_id)
+        if request.email_id == UUID(ID):
+            await asyncio.Event().wait()
+        raise NotFound("No such mail.")
 
     await house.double(EMAIL, {emails.GetEmail: never})
     gone = {"method": "GET", "route": "/v1/emails/{email_id}", "status": "499"}
     before = REGISTRY.get_sample_value("tickwire_http_requests_total", gone) or 0
-    asking = asyncio.create_task(door.api.get(f"/v1/emails/{ID}", headers={"request-timeout": "3"}))
-    await asked.wait()
-    asking.cancel()
-    await until(lambda: REGISTRY.get_sample_value("tickwire_http_requests_total", gone) == before + 1)
+    clients = [asyncio.create_task(door.api.get(f"/v1/emails/{ID}")) for _ in range(MOST_SENT_OF_OWNER)]
+    await until(lambda: len(asked) == len(clients))
+    for client in clients:
+        client.cancel()
+    counted = before + len(clients)
+    await until(lambda: REGISTRY.get_sample_value("tickwire_http_requests_total", gone) == counted)
     in_flight = REGISTRY.get_sample_value("tickwire_rpc_client_in_flight", {"target": "email"})
     assert in_flight == 0
+    assert_problem(await door.api.get(f"/v1/emails/{ID[:-1]}1"), 404, "not-found")
 
 
 async def test_the_deadline_travels_to_the_service(door: Listener, house: House) -> None:
