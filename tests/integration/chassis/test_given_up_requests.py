@@ -1,0 +1,87 @@
+"""Callers that give up free their turns at once; what they asked for stays bounded in the service."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from chassis import shares
+from chassis.broker import answering
+from chassis.broker import rpc as asking
+from chassis.deadlines import Deadline
+from contracts.stocks import Instruments, SearchSymbols
+from contracts.topology import GATEWAY, STOCK_DATA
+from support.bench import Bench
+from support.waiting import until
+
+
+class Search:
+    """Answers every question but `slow` at once, and that one when it `is_over`."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.cancelled: list[str] = []
+        self.is_over = asyncio.Event()
+
+    async def answer(self, request: SearchSymbols, _: Deadline) -> Instruments:
+        self.begun.append(request.q)
+        try:
+            if request.q == "slow":
+                await self.is_over.wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(request.q)
+            raise
+        return Instruments(data=[])
+
+
+@pytest.fixture
+async def rpc(bench: Bench) -> Any:
+    return (await bench.run(await bench.build(GATEWAY))).messaging.rpc
+
+
+@pytest.fixture
+async def search(rpc: Any, bench: Bench) -> Search:
+    search = Search()
+    service = await bench.build(STOCK_DATA)
+    service.answer({SearchSymbols: search.answer})
+    await bench.run(service)
+    return search
+
+
+def waiting_in_service() -> float:
+    return REGISTRY.get_sample_value("tickwire_rpc_server_waiting") or 0
+
+
+async def test_an_owner_that_gives_up_every_question_still_has_only_its_share_of_the_service(
+    rpc: Any, search: Search
+) -> None:
+    """Ten times the share is asked for in waves, each given up as soon as it has arrived."""
+    shares.current.set("guest")
+    asked = 0
+    while asked < 10 * answering.MOST_OF_OWNER:
+        questions = [SearchSymbols(q="slow")] * asking.MOST_SENT_OF_OWNER
+        wave = [asyncio.create_task(rpc.ask(one, Deadline.after(25))) for one in questions]
+        asked += len(wave)
+        await until(lambda: len(search.begun) + waiting_in_service() == asked)  # noqa: B023 - awaited at once
+        for one in wave:
+            one.cancel()
+        await asyncio.gather(*wave, return_exceptions=True)
+    assert rpc.waiting == 0
+    assert search.begun == ["slow"] * answering.MOST_OF_OWNER
+    shares.current.set("neighbour")
+    assert await rpc.ask(SearchSymbols(q="quick"), Deadline.after(25))
+    assert search.begun == [*["slow"] * answering.MOST_OF_OWNER, "quick"]
+    search.is_over.set()
+    await until(lambda: waiting_in_service() == 0)
+
+
+async def test_work_that_its_caller_gave_up_ends_at_the_callers_deadline(rpc: Any, search: Search) -> None:
+    asked = asyncio.create_task(rpc.ask(SearchSymbols(q="slow"), Deadline.after(1)))
+    await until(lambda: search.begun)
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    assert rpc.waiting == 0
+    await until(lambda: search.cancelled == ["slow"])
