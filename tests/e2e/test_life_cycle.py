@@ -32,13 +32,6 @@ async def task(api: httpx.AsyncClient, **body: Any) -> str:
     return f"/v1/tasks/{accepted.json()['id']}"
 
 
-async def batch(api: httpx.AsyncClient, operation: str, payloads: list[Any], **more: Any) -> str:
-    body = {"operation": operation, "items": [{"payload": payload} for payload in payloads], **more}
-    accepted = await api.post("/v1/batches", json=body)
-    assert accepted.status_code == 202, accepted.text
-    return f"/v1/batches/{accepted.json()['id']}"
-
-
 async def test_a_task_is_paused_moved_and_resumed(api: httpx.AsyncClient) -> None:
     path = await task(api, payload=7, metadata={"order": "4711"}, **LATER)
     waiting = await reached(api, path, "queued")
@@ -122,48 +115,6 @@ async def test_tasks_are_paused_and_resumed_by_a_filter(api: httpx.AsyncClient) 
     assert (await api.post("/v1/tasks/cancel", params=choice)).json()["changed"] >= 3
     none = (await api.post("/v1/batches/retry", params={**choice, "dry_run": "true"})).json()
     assert none["changed"] == 0
-
-
-async def test_failed_batches_are_retried_by_a_filter(api: httpx.AsyncClient) -> None:
-    whole, broken = ({"symbol": "AAPL", "indicators": [one]} for one in ("sma:5", "none:1"))
-    paths = [await batch(api, "stock.indicators", [whole, broken, whole]) for _ in range(2)]
-    await batch(api, "stock.indicators", [whole])
-    failed = [await reached(api, path, "completed") for path in paths]
-    (code,) = failed[0]["errors"]
-    choice = {"operation": "stock.indicators", "created_after": failed[0]["accepted_at"]}
-    none = (await api.post("/v1/batches/retry", params={**choice, "code": "no-such-error"})).json()
-    assert (none["matched"], none["changed"]) == (0, 0)
-    tried = (await api.post("/v1/batches/retry", params={**choice, "code": code, "dry_run": "true"})).json()
-    assert (tried["changed"], tried["dry_run"]) == (1, True), "only what was accepted after the first"
-    assert [(await api.get(path)).json()["finished_at"] for path in paths] == [
-        one["finished_at"] for one in failed
-    ]
-    done = (await api.post("/v1/batches/retry", params={**choice, "code": code})).json()
-    assert (done["changed"], done["dry_run"], done["complete"]) == (1, False, True)
-
-    async def ended_again() -> bool:
-        return bool((await reached(api, paths[1], "completed"))["finished_at"] > failed[1]["finished_at"])
-
-    await until(ended_again)
-    items = (await api.get(f"{paths[1]}/items")).raise_for_status().json()["data"]
-    # The error of the attempt before is kept beside that of the last one.
-    errors = [(item["error"] is not None) + len(item["failed_attempts"]) for item in items]
-    assert errors == [0, 2, 0]
-
-
-async def test_batches_are_paused_resumed_and_cancelled_by_a_filter(api: httpx.AsyncClient) -> None:
-    before = (await reached(api, await batch(api, "echo", [1]), "completed"))["accepted_at"]
-    options = {"rate_limit": {"items": 1, "per_s": 3600}}
-    paths = [await batch(api, "echo", list(range(3)), options=options) for _ in range(2)]
-    choice = {"operation": "echo", "created_after": before}
-    for path in paths:
-        await reached(api, path, "running", "queued")
-    for action, status in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
-        tried = (await api.post(f"/v1/batches/{action}", params={**choice, "dry_run": "true"})).json()
-        done = (await api.post(f"/v1/batches/{action}", params=choice)).json()
-        assert (tried["changed"], done["changed"], done["complete"]) == (2, 2, True), action
-        for path in paths:
-            await reached(api, path, status, "queued" if action == "resume" else status)
 
 
 async def test_a_caller_waits_for_the_result_of_a_task(api: httpx.AsyncClient) -> None:

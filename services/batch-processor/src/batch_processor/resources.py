@@ -163,6 +163,7 @@ class Resources:
         )
         answers = Answers(postgres, self.limits, upload_expires_s=self.settings.upload_expires_s)
         self.runtime.answer(consumers.answers(answers, schedules, pauses))
+        self.runtime.on_database(self.admission.gate)
         self.runtime.on_database(self._start_coordinator)
 
     async def _start_coordinator(self) -> None:

@@ -52,7 +52,6 @@ class Admission:
         self._ready = ready
         self._wake = asyncio.Event()
         self._has_waiting = True
-        self._is_gated = False
         self._after = _FIRST
         self._queues = 1
         self._order: list[str] = []
@@ -62,6 +61,14 @@ class Admission:
     def wake(self) -> None:
         """Run a pass soon: more chunks wait, or there is more room."""
         self._wake.set()
+
+    async def gate(self) -> None:
+        """Make what was ready before its operation got a limit wait for it; call it before workers start."""
+        names = self._limits.limited_operations
+        if names:
+            async with self._postgres.connection() as connection:
+                while await repository.gate_chunks(connection, names, most=_GATED_STEP) == _GATED_STEP:
+                    pass
 
     async def admit_forever(self) -> None:
         """Let through what the limits allow, until cancelled."""
@@ -109,17 +116,12 @@ class Admission:
         return self._limits.of_batch(batch_id, operation, options), known.piece if known else 1
 
     async def _maintain(self) -> None:
-        """Count waiting chunks, gate those that are older than the limits, and remove old charges."""
+        """Count waiting chunks, and remove old charges."""
         now = time.monotonic()
         if now < self._measure_at:
             return
         async with self._postgres.connection() as connection:
             metrics.BATCH_LIMITED_CHUNKS.set(await repository.count_waiting(connection))
-            names = self._limits.limited_operations
-            if names and not self._is_gated:
-                while await repository.gate_chunks(connection, names, most=_GATED_STEP) == _GATED_STEP:
-                    pass
-            self._is_gated = True
             if now >= self._clean_at:
                 await repository.remove_charges(connection)
                 self._clean_at = now + _CLEAN_EVERY_S
