@@ -48,6 +48,10 @@ class OwnerTurns:
         """Return the number of turns that the owner has now."""
         return self._at_work[owner_id]
 
+    def held_by(self, owner_id: str) -> int:
+        """Return the number of turns that the owner has now or waits for."""
+        return self._at_work[owner_id] + len(self._waiting.get(owner_id, ()))
+
     @asynccontextmanager
     async def turn(self, owner_id: str) -> AsyncIterator[None]:
         """Wait for a turn of the owner, and hold it while the block runs.

@@ -19,7 +19,14 @@ from chassis.broker.publisher import Publisher
 from chassis.broker.rabbitmq import Link, cancel_consumer
 from chassis.broker.topology import declare_rpc_queue
 from chassis.deadlines import Deadline
-from chassis.errors import DeadlineExceeded, InvalidInput, Overloaded, ServiceError, Unavailable
+from chassis.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    Overloaded,
+    ServiceError,
+    TooManyAtOnce,
+    Unavailable,
+)
 from chassis.turns import OwnerTurns
 from contracts import headers as names
 from contracts.message import Request
@@ -41,8 +48,8 @@ _LAST_WORDS_S = 1
 class RpcServer:
     """Answers the requests of one queue: a limited number at once, and fewer of one owner.
 
-    Further ones wait until their deadline, and owners take turns; beyond `most_in_hand` they are refused. A
-    request without an owner counts in no owner's share.
+    Further ones wait until their deadline, and owners take turns; beyond `most_in_hand` they are refused, and
+    beyond its share of these an owner's. A request without an owner counts in no owner's share.
     """
 
     def __init__(
@@ -174,14 +181,17 @@ class RpcServer:
                 " during a rolling upgrade another replica may know it.",
                 retry_after_s=2,
             )
-        if self._busy > self._most_in_hand:
-            raise Overloaded("The service has too many requests in hand; try again.", retry_after_s=1)
+        owner_id = text(headers, names.SHARE) or ""
+        # Callers that have given up do not count at the gateways any more, so that these do not bound them.
+        own = self._turns.held_by(owner_id)
+        if not shares.has_room(own, held=self._busy - 1, most=self._most_in_hand):
+            refusal = TooManyAtOnce if own else Overloaded
+            raise refusal("The service has too many requests in hand; try again.", retry_after_s=1)
         request_type, answer = found
         try:
             request = request_type.model_validate_json(body)
         except ValidationError as error:
             raise InvalidInput(f"{message_type}: {redaction.safe_message(error)}"[:500]) from error
-        owner_id = text(headers, names.SHARE) or ""
         shares.current.set(owner_id)
         share = owner_id or f"#{next(self._numbers)}"
         at = headers.get(names.DEADLINE)
