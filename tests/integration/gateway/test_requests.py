@@ -200,7 +200,7 @@ async def test_a_client_that_goes_away_cancels_its_request_and_frees_its_turn(
     door: Listener, house: House, monkeypatch: pytest.MonkeyPatch, unwatched_s: float
 ) -> None:
     """Its owner's turns are all taken by clients that go away, so the next one shows that they are free."""
-    monkeypatch.setattr(serving, "_UNWATCHED_S", unwatched_s)
+    monkeypatch.setattr(serving, "UNWATCHED_S", unwatched_s)
     asked: list[UUID] = []
 
     async def never(request: emails.GetEmail, _: Deadline) -> emails.Email:

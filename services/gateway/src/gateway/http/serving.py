@@ -59,7 +59,7 @@ _MOST_FOR_THE_ANSWER_S = 0.25
 # How long a large body waits for room until others have been answered.
 _MOST_FOR_ROOM_S = 5.0
 # Most answers are there sooner: a task that watches the client of each of them would cost more than a query.
-_UNWATCHED_S = 0.05
+UNWATCHED_S = 0.05
 # An upload has separate limits: it may continue for as long as its parts keep arriving.
 _UNLIMITED = Deadline(float("inf"))
 
@@ -334,7 +334,7 @@ class EndpointConnection:
 
         watchers: list[asyncio.Task[None]] = []
         starting = asyncio.get_running_loop().call_later(
-            _UNWATCHED_S, lambda: watchers.append(asyncio.create_task(watch()))
+            UNWATCHED_S, lambda: watchers.append(asyncio.create_task(watch()))
         )
         try:
             await rest
