@@ -251,7 +251,7 @@ async def test_a_user_creates_a_bounded_number_of_rooms_and_slows_no_list_of_ano
     # Sorted before all others, and so in the way of everybody's first page.
     await database.execute(
         "WITH made AS (INSERT INTO rooms (name, created_by, is_private)"
-        " SELECT '0-' || n, $1::bigint::text, true FROM generate_series(1, 20000) AS n RETURNING name)"
+        " SELECT '0-' || n, $1::bigint::text, true FROM generate_series(1, 5000) AS n RETURNING name)"
         " INSERT INTO room_members (room, user_id, role) SELECT name, $1, 'manager' FROM made",
         people.writer.id,
     )
