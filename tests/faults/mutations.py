@@ -54,6 +54,7 @@ MUTATIONS = (
     Mutation("poison items", "items", ["unready", "batch"]),
     Mutation("outbox rows", "outbox", ["mail", "batch"]),
     Mutation("provider elements", "provider", ["provider's quote"]),
+    Mutation("questions of an owner", "heavy-questions", ["p99"]),
     Mutation("mailbox messages", "stored-mails", ["stored mail"]),
 )
 

@@ -134,6 +134,10 @@ def _mailbox_messages() -> None:
     _put("native.mailbox.receiver", Received=Unread)
 
 
+def _questions_of_an_owner() -> None:
+    _put("chassis.broker.rpc", MOST_SENT_OF_OWNER=_ENDLESS)
+
+
 PATCHES: dict[str, tuple[str, Callable[[], None]]] = {
     "head bytes": ("gateway", _head_bytes),
     "connections per address": ("gateway", _connections_per_address),
@@ -145,5 +149,6 @@ PATCHES: dict[str, tuple[str, Callable[[], None]]] = {
     "poison items": ("batch_processor", _poison_items),
     "outbox rows": ("gateway", _outbox_rows),
     "provider elements": ("stock_data", _provider_elements),
+    "questions of an owner": ("gateway", _questions_of_an_owner),
     "mailbox messages": ("native.mailbox", _mailbox_messages),
 }

@@ -276,4 +276,4 @@ async def test_a_user_creates_a_bounded_number_of_rooms_and_slows_no_list_of_ano
         read = await buffers(
             connection, "list_rooms", "", 51, None, None, people.stranger.id, package="gateway"
         )
-    assert read < 100
+    assert read < 60
