@@ -269,15 +269,13 @@ class Worker:
                     work.run.put_back(report.outcomes)
                 raise
             for work, report in zip(works, found, strict=True):
-                work.has_begun = True
+                claim, work.has_begun = work.claim, True
                 if report.keeps:
                     work.run.let_go(set(work.run.unfinished).difference(report.keeps))
                     work.beyond = None
-                status = statuses.get(work.claim.key)
+                status = statuses.get(claim.key)
                 if status is None:
-                    log.info(
-                        "chunk was taken over", batch_id=str(work.claim.batch_id), chunk=work.claim.number
-                    )
+                    log.info("chunk was taken over", batch_id=str(claim.batch_id), chunk=claim.number)
                     work.end("gone")
                 elif status == "cancelling":
                     work.run.stop_beginning()
@@ -286,7 +284,7 @@ class Worker:
                     work.has_had_turn = True
                     work.run.stop_beginning()
                 elif status == "paused" or self._paused.now.holds(
-                    owner_id=work.claim.owner_id, operation=work.claim.operation
+                    owner_id=claim.owner_id, operation=claim.operation
                 ):
                     work.run.stop_beginning()
 
