@@ -190,8 +190,36 @@ async def test_a_mail_that_waits_is_cancelled_and_rescheduled_without_email_and_
     assert (moved.status_code, moved.json()["status"]) == (200, "queued"), moved.text
     kept = await door.database.fetch("SELECT body FROM waiting_parcel_messages")
     assert [json.loads(row["body"])["send_at"] for row in kept] == ["2027-01-01T00:00:00Z"]
-    again = await door.api.post(f"{path}/resend")
-    assert_problem(again, 409, "conflict")
-    assert "has not been sent yet" in again.json()["detail"]
     assert (await door.api.delete(path)).status_code == 200
     assert await door.database.fetchval("SELECT count(*) FROM waiting_parcels") == 0
+
+
+async def test_a_mail_that_waits_is_sent_again_as_a_mail_of_its_own_with_its_own_attachments(
+    house: House, site: UploadSite
+) -> None:
+    await house.purge("email.send")
+    gate = await house.gate("127.0.0.1", site.port)
+    door = await house.open(email_url=f"http://127.0.0.1:{gate.port}")
+    await gate.shut()
+    tomorrow = {"send_at": "2027-01-01T00:00:00Z", "message_id": "<one@ours.example>", "tags": ["x"]}
+    mails = [attaching(PDF), {**attaching(TEXT, b"", TEXT), **tomorrow}]
+    several = await door.api.post("/v1/emails/batch", json={"emails": mails})
+    first, second = [result["id"] for result in several.json()["results"]]
+    key = {"idempotency-key": f"a-{uuid4()}"}
+    copied, again = [await door.api.post(f"/v1/emails/{second}/resend", headers=key) for _ in range(2)]
+    assert (copied.status_code, copied.json()) == (202, again.json()), copied.text
+    third = copied.json()["id"]
+    assert copied.json()["message_id"] == f"<{third}@ours.example>"
+    lines = (await door.api.get("/v1/emails", params={"waiting": "true", "tag": "x"})).json()["data"]
+    assert [(line["id"], line["send_at"] is None) for line in lines] == [(third, True), (second, False)]
+    # What becomes of the first is nothing to its copy.
+    assert (await door.api.delete(f"/v1/emails/{second}")).status_code == 200
+    await gate.open()
+    commands = {command["email_id"]: command for command in await house.take("email.send", 2)}
+    assert set(commands) == {first, third}
+    files = commands[third]["attachments"]
+    assert [await bytes_of(site, file["part"]) for file in files] == [TEXT, b"", TEXT]
+    assert await site.content_of(UUID(files[0]["part"]["parcel_id"])) == TEXT + TEXT
+    async with door.client(await door.new_key("emails:send")) as other:
+        assert (await other.post(f"/v1/emails/{first}/resend")).status_code != 202
+    assert await house.depth("email.send") == 0

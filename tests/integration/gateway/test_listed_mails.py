@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from chassis.broker.envelope import new_id
 from chassis.deadlines import Deadline
 from chassis.errors import Overloaded
 from chassis.paging import page_of
-from contracts.emails import STORED_STATUSES, EmailLine, Emails, ListEmails
+from contracts.emails import STORED_STATUSES, CountEmails, EmailCounts, EmailLine, Emails, ListEmails
 from contracts.uploads import OpenedUpload, OpenParcel
 from gateway.emails.repository import ParcelRepository
 from support.gateway_stack import House, Listener
@@ -57,6 +58,9 @@ class Mails:
         page, following = page_of(found, question.limit, lambda line: line.id)
         return Emails(data=page, next_cursor=following)
 
+    async def count(self, _: CountEmails, __: Deadline) -> EmailCounts:
+        return EmailCounts(counts=Counter(line.status for line in self.lines.values()))
+
 
 async def refuse(_: OpenParcel, __: Deadline) -> OpenedUpload:
     raise Overloaded("not yet")
@@ -95,7 +99,7 @@ class Site:
 @pytest.fixture
 async def site(house: House) -> Site:
     door, mails = await house.open(email_url="http://127.0.0.1:1"), Mails()
-    await house.double("email", {OpenParcel: refuse, ListEmails: mails.list})
+    await house.double("email", {OpenParcel: refuse, ListEmails: mails.list, CountEmails: mails.count})
     return Site(door, mails)
 
 
@@ -192,6 +196,23 @@ async def test_mails_that_ended_at_the_gateway_stay_in_the_list_as_cancelled(sit
     assert await site.ids(status="queued") == [other]
     assert await site.ids() == [other, gone]
     assert await site.ids(waiting="true") == [other]
+
+
+async def test_the_overview_counts_each_mail_where_it_is(site: Site) -> None:
+    async def emails() -> Any:
+        return (await site.door.api.get("/v1/overview")).json()["emails"]
+
+    waits, on_its_way, gone = [await site.keep() for _ in range(3)]
+    async with site.door.client(await site.door.new_key("emails:send", "emails:read")) as other:
+        assert (await other.post("/v1/emails", json=MAIL)).status_code == 202
+    assert await emails() == {"queued": 3}
+    site.mails.store(new_id(), "delivered")
+    await site.hand_over(on_its_way)
+    site.mails.store(on_its_way)
+    assert (await site.door.api.delete(f"/v1/emails/{gone}")).status_code == 200
+    assert await emails() == {"queued": 2, "delivered": 1, "cancelled": 1}
+    assert (await site.door.api.delete(f"/v1/emails/{waits}")).status_code == 200
+    assert await emails() == {"queued": 1, "delivered": 1, "cancelled": 2}
 
 
 async def test_without_email_the_list_fails_but_that_of_waiting_mails_does_not_and_they_can_be_cancelled(

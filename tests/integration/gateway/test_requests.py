@@ -280,6 +280,7 @@ async def test_a_mail_that_was_accepted_and_is_not_stored_yet_is_not_said_to_be_
 
     answers: dict[type[Request], Any] = {
         emails.GetEmail: has_none,
+        emails.GetRawEmail: has_none,
         emails.RescheduleEmail: has_none,
         emails.CancelEmails: changes_none,
     }
@@ -291,6 +292,7 @@ async def test_a_mail_that_was_accepted_and_is_not_stored_yet_is_not_said_to_be_
             await door.api.delete(path),
             await door.api.patch(path, json=later),
             await door.api.post(f"{path}/resend"),
+            await door.api.get(f"{path}/raw"),
         ):
             assert_problem(answer, status, code)
             assert ("retry-after" in answer.headers) is (status == 409)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound
-from contracts.emails import GetRawEmail, RawEmail
+from contracts.emails import Email, GetEmail, GetRawEmail, RawEmail
 from contracts.topology import EMAIL
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
@@ -79,7 +79,10 @@ async def test_a_raw_mail_is_fetched_in_parts_and_answered_whole(door: Listener,
         some = content[request.offset : request.offset + 256 * 1024]
         return RawEmail(content=base64.b64encode(some).decode(), size=len(content))
 
-    await house.double(EMAIL, {GetRawEmail: part})
+    async def none(_: GetEmail, __: Deadline) -> Email:
+        raise NotFound("There is no such e-mail.")
+
+    await house.double(EMAIL, {GetRawEmail: part, GetEmail: none})
     answer = await door.api.get(f"/v1/emails/{ID}/raw")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "message/rfc822")
     assert answer.content == content

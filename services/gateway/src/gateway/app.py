@@ -118,7 +118,9 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     yield from realtime_routes.endpoints(streams, TokenEndpoint(resources.tokens))
     yield from identity_routes.endpoints(resources.users, resources.keys, resources.logins)
     yield from audit_routes.endpoints(resources.audit)
-    yield from overview_routes.endpoints(OverviewService(resources.stocks, resources.rpc))
+    yield from overview_routes.endpoints(
+        OverviewService(resources.stocks, resources.email_listing, resources.rpc)
+    )
     yield from administration_routes.endpoints(
         resources.parked, resources.status, resources.pauses, resources.runtime.health
     )

@@ -193,6 +193,7 @@ class Resources:
             waiting_mails,
             ParcelLimits(settings.parcels_owner_bytes, settings.parcels_total_bytes),
         )
+        self.email_listing = EmailListing(postgres, kept, self.rpc)
         self.emails = EmailService(
             self.acceptor,
             self.rpc,
@@ -200,7 +201,7 @@ class Resources:
             parcels,
             self.waiting_parcels,
             waiting_mails,
-            EmailListing(postgres, kept, self.rpc),
+            self.email_listing,
             self.senders,
             message_id_domain=settings.message_id_domain,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from gateway.acceptance.repository import Acceptance
 
@@ -11,6 +12,11 @@ from gateway.acceptance.repository import Acceptance
 CANCELLED = "cancelled before it reached the email service"
 # The time within which email stores a command; the alert on late messages uses the same.
 _TAKEN_WITHIN = timedelta(minutes=5)
+
+
+def message_id_like(other: str | None, email_id: UUID, *, domain: str) -> str:
+    """Return a Message-ID for a mail that repeats another: of the same domain, or `domain` without one."""
+    return f"<{email_id}@{(other or '').rpartition('@')[2].rstrip('>') or domain}>"
 
 
 def shown(accepted: Acceptance) -> dict[str, Any]:

@@ -1,12 +1,14 @@
-"""The list of an owner's mails: those that email has, and those that wait here or are on their way to it."""
+"""The list and the counts of an owner's mails: those of email, and those that wait here or are on their way."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.paging import page_of
 from chassis.postgres import Postgres
-from contracts.emails import EmailFilter, Emails, ListEmails
+from contracts.emails import CountEmails, EmailCounts, EmailFilter, Emails, ListEmails
 from gateway.emails.inputs import EmailLineView, EmailList, EmailsQuery
 from gateway.emails.repository import ParcelRepository
 
@@ -58,3 +60,14 @@ class EmailListing:
         shown, following = page_of(ordered, query.limit, lambda line: line.id)
         cursor = following or end
         return EmailList(data=shown, next_cursor=str(cursor) if cursor else None)
+
+    async def counts(self, *, owner_id: str, deadline: Deadline) -> dict[str, int]:
+        """Return how many mails `owner_id` has by status, with those that wait here.
+
+        Raise `Unavailable` while email cannot be reached.
+        """
+        stored = await self._rpc.call(CountEmails(owner_id=owner_id), EmailCounts, deadline)
+        # Last, as mails leave from here to email: one that leaves meanwhile is not counted twice.
+        async with self._postgres.connection() as connection:
+            here = await self._repository.count_mails(connection, owner_id)
+        return Counter(stored.counts) + Counter(here)

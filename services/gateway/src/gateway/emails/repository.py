@@ -100,6 +100,11 @@ class ParcelRepository:
         )
         return [dict(row) for row in rows]
 
+    async def count_mails(self, connection: Connection, owner_id: str) -> dict[str, int]:
+        """Return by status how many mails of an owner wait here or have ended here."""
+        rows = await connection.fetch(self._queries["count_waiting_mails"], owner_id)
+        return {row["status"]: row["count"] for row in rows}
+
     async def claim(
         self, connection: Connection, *, after: str, of_owner: int, most: int, lease_s: float
     ) -> list[Parcel]:
@@ -142,6 +147,11 @@ class ParcelRepository:
             self._queries["read_waiting_mail"], parcel_id, email_id
         )
         return found
+
+    async def read_parcel(self, connection: Connection, parcel_id: UUID) -> bytes:
+        """Return the content of a locked parcel."""
+        content: bytes = await connection.fetchval(self._queries["read_waiting_parcel"], parcel_id)
+        return content
 
     async def read_mails(
         self, connection: Connection, owner_id: str, *, after: UUID, limit: int

@@ -152,19 +152,18 @@ class EmailService:
         """Accept a new mail with the content and the recipients of an earlier one."""
         call.principal.require(Scope.EMAILS_SEND)
         question = GetEmail(email_id=email_id, owner_id=call.principal.owner_id)
-        if await self._waiting_mails.waits(email_id, owner_id=question.owner_id):
-            raise Conflict(
-                f"E-mail {email_id} has not been sent yet: it waits at the gateway until the email service "
-                "takes its attachments."
-            )
+        acceptance = new_acceptance(envelope.new_id(), call.principal, "email")
+        copied = await self._waiting_mails.copy(email_id, acceptance, domain=self._message_id_domain)
+        if copied is not None:
+            return await self._promise(call, acceptance, copied[0], copied[0].message_id, copied[1])
         source = await self._ask_of_stored(question, call)
         if not source["content_available"]:
             raise Conflict(
                 f"E-mail {email_id} cannot be sent again: its content was removed or is not valid."
             )
-        acceptance = new_acceptance(envelope.new_id(), call.principal, "email")
-        domain = (source["message_id"] or "").rpartition("@")[2].rstrip(">") or self._message_id_domain
-        message_id = f"<{acceptance.id}@{domain}>"
+        message_id = accepted_mail.message_id_like(
+            source["message_id"], acceptance.id, domain=self._message_id_domain
+        )
         command = ResendEmail(
             email_id=acceptance.id,
             source_id=email_id,
@@ -273,7 +272,13 @@ class EmailService:
         """Return a mail as it is handed to the relay, byte for byte."""
         owner_id = call.principal.owner_id
         question = GetRawEmail(email_id=email_id, owner_id=owner_id)
-        first = await self._rpc.call(question, RawEmail, call.deadline)
+        try:
+            first = await self._rpc.call(question, RawEmail, call.deadline)
+        except ServiceError as error:
+            if error.status == 404:
+                # One that was accepted and is not stored yet is not said to be unknown.
+                await self._ask_of_stored(GetEmail(email_id=email_id, owner_id=owner_id), call)
+            raise
         start = base64.b64decode(first.content)
 
         async def parts() -> AsyncIterator[bytes]:

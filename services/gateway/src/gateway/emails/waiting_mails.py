@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
+from chassis.broker import envelope
 from chassis.broker.publisher import Publisher
 from chassis.errors import InvalidInput
 from chassis.postgres import Postgres
-from contracts.emails import EmailFilter, EmailsChanged, SendPackedEmail
+from contracts.emails import EmailFilter, EmailsChanged, ParcelPart, SendPackedEmail
 from contracts.gateways import WaitingEmailEnded
-from gateway.emails.accepted_mail import CANCELLED
+from gateway.acceptance.repository import Acceptance
+from gateway.emails.accepted_mail import CANCELLED, message_id_like
+from gateway.emails.parcels import Parcel
 from gateway.emails.repository import ParcelRepository, recipients_of
 from gateway.publishing.announcing import announce
 
@@ -81,10 +84,38 @@ class WaitingMails:
                 changed += dry_run or await self.cancel(email_id, owner_id=owner_id)
         return EmailsChanged(matched=matched, changed=changed, complete=False)
 
-    async def waits(self, email_id: UUID, *, owner_id: str) -> bool:
-        """Return whether a mail of `owner_id` waits here."""
+    async def copy(
+        self, email_id: UUID, acceptance: Acceptance, *, domain: str
+    ) -> tuple[SendPackedEmail, Parcel] | None:
+        """Return a copy of a waiting mail under the id of `acceptance`, due at once, and a parcel for it.
+
+        Return None when its owner has no such mail waiting here.
+        """
         async with self._postgres.transaction() as connection:
-            return await self._repository.lock_mail(connection, email_id, owner_id) is not None
+            parcel_id = await self._repository.lock_mail(connection, email_id, acceptance.owner_id)
+            if parcel_id is None:
+                return None
+            body = await self._repository.read_mail(connection, parcel_id, email_id)
+            content = await self._repository.read_parcel(connection, parcel_id)
+        if body is None:
+            return None
+        source = await asyncio.to_thread(SendPackedEmail.model_validate_json, body)
+        copied_id, files, own = envelope.new_id(), [], bytearray()
+        for file in source.attachments:
+            if (part := file.part) is not None:
+                moved = ParcelPart(parcel_id=copied_id, start=len(own), size=part.size)
+                own += content[part.start : part.start + part.size]
+                file = file.model_copy(update={"part": moved})
+            files.append(file)
+        fields: dict[str, Any] = {
+            "email_id": acceptance.id,
+            "accepted_at": acceptance.accepted_at,
+            "message_id": message_id_like(source.message_id, acceptance.id, domain=domain),
+            "attachments": files,
+            "send_at": None,
+            "expires_at": None,
+        }
+        return source.model_copy(update=fields), Parcel(copied_id, acceptance.owner_id, 1, bytes(own))
 
     async def refuse(self, parcel_id: UUID, reason: str) -> None:
         """End all mails of a parcel that email will never take."""

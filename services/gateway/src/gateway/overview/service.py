@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
-import orjson
-
 from chassis.broker.rpc import RpcClient
-from contracts.batches import CountBatches
-from contracts.emails import CountEmails
-from contracts.message import Request
+from contracts.batches import BatchCounts, CountBatches
 from contracts.scopes import Scope
+from gateway.emails.listing import EmailListing
 from gateway.http.calls import Call
 from gateway.http.parts import gather
 from gateway.overview.inputs import OverviewQuery
@@ -21,8 +18,9 @@ from gateway.stocks.service import StockService
 class OverviewService:
     """Gathers the parts that the caller may see; a part that failed is listed in `errors`."""
 
-    def __init__(self, stocks: StockService, rpc: RpcClient) -> None:
+    def __init__(self, stocks: StockService, emails: EmailListing, rpc: RpcClient) -> None:
         self._stocks = stocks
+        self._emails = emails
         self._rpc = rpc
 
     async def get(self, call: Call, query: OverviewQuery) -> dict[str, Any]:
@@ -32,14 +30,14 @@ class OverviewService:
         if query.symbols and principal.may(Scope.QUOTES_READ):
             parts["stocks"] = self._stocks.quotes(query.symbols, call.deadline)
         if principal.may(Scope.BATCHES_READ):
-            parts["batches"] = self._counts(CountBatches(owner_id=principal.owner_id), call)
+            question = CountBatches(owner_id=principal.owner_id)
+            parts["batches"] = self._rpc.call(question, BatchCounts, call.deadline)
         if principal.may(Scope.EMAILS_READ):
-            parts["emails"] = self._counts(CountEmails(owner_id=principal.owner_id), call)
+            parts["emails"] = self._emails.counts(owner_id=principal.owner_id, deadline=call.deadline)
         came, failed = await gather(parts)
+        if "batches" in came:
+            came["batches"] = came["batches"].counts
         errors = [
             {"part": name, "code": error.code, "detail": error.detail} for name, error in failed.items()
         ]
         return {**dict.fromkeys(parts), **came, "errors": errors}
-
-    async def _counts(self, question: Request, call: Call) -> Any:
-        return orjson.loads(await self._rpc.ask(question, call.deadline))["counts"]

@@ -55,6 +55,18 @@ WHERE waiting_mails.owner_id = $1
     AND ($8::uuid IS NULL OR email_id < $8)
 ORDER BY email_id DESC LIMIT $9
 
+-- name: count_waiting_mails
+-- Those that wait here or have ended here; those on their way are as unknown as any other that was accepted just now.
+SELECT acceptances.status, count(*) AS count
+FROM waiting_mails
+JOIN acceptances ON acceptances.id = email_id
+WHERE waiting_mails.owner_id = $1
+    AND (
+        (acceptances.status = 'queued' AND EXISTS (SELECT FROM waiting_parcel_messages WHERE message_id = email_id))
+        OR (acceptances.status IN ('cancelled', 'failed') AND reason IS NOT NULL)
+    )
+GROUP BY acceptances.status
+
 -- name: claim_parcels
 -- Up to $3 that are due, up to $2 of each owner, owners in turn from $1 on; they are due again when the lease of $4
 -- seconds ends. Owners are found one by one: of one of them there may be very many.
@@ -106,6 +118,9 @@ SELECT count(*) FROM gone
 
 -- name: read_waiting_mail
 SELECT body FROM waiting_parcel_messages WHERE parcel_id = $1 AND message_id = $2
+
+-- name: read_waiting_parcel
+SELECT content FROM waiting_parcels WHERE id = $1
 
 -- name: read_waiting_mails
 -- The id of a message is that of its mail.
