@@ -14,6 +14,7 @@ from gateway.http.principal import Principal
 from gateway.publishing.positions import Position
 from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
+from gateway.realtime.channels import channel_of
 from gateway.realtime.codes import CloseCode
 from support.doubles.realtime import Client, Gateway, connected, quote, say
 
@@ -29,6 +30,32 @@ async def test_at_most_two_hundred_channels_may_be_subscribed_to_at_once(
     assert replies[201]["error"]["code"] == 106
     client.session.release()
     assert gateway.hub.counts() == {}
+
+
+async def test_a_connect_that_names_more_channels_than_there_may_be_is_refused(
+    gateway: Gateway, ann: Access
+) -> None:
+    client = Client(gateway, ann)
+    error = await client.ask(connect={"subs": {f"quotes:S{number}": {} for number in range(201)}})
+    assert (error["code"], error["temporary"]) == (107, False)
+    assert "at most 200" in error["message"]
+    assert gateway.hub.counts() == {}
+
+
+async def test_what_a_connect_recovers_in_all_its_channels_together_is_bounded(
+    gateway: Gateway, ann: Access
+) -> None:
+    gateway.buffer_bytes = 20_000
+    rooms = [f"chat:room-{number}" for number in range(8)]
+    for room in rooms:
+        gateway.rooms.epochs[room.removeprefix("chat:")] = "epoch-1"
+        await gateway.channels.publish(ann, channel_of(room), {"text": "x" * 3000})
+    seen = {"recover": True, "epoch": "epoch-1", "offset": 0}
+    answer = await Client(gateway, ann).ask(connect={"subs": dict.fromkeys(rooms, seen)})
+    joined = [answer["subs"][room] for room in rooms]
+    assert sorted(one["recovered"] for one in joined) == [False] * 5 + [True] * 3
+    assert all(bool(one["publications"]) == one["recovered"] for one in joined)
+    assert {one["offset"] for one in joined} == {1}
 
 
 async def test_a_subscriber_gets_the_position_and_all_later_publications(client: Client) -> None:

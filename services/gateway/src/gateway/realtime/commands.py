@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.http.strict_json import MOST_ID
 
+MOST_CHANNELS = 200
 MOST_HISTORY = 300
 MOST_CONFLATE_MS = 60_000
 # The length of a token that is limited to the most channels with the longest names.
@@ -63,7 +64,7 @@ class ConnectArguments(Arguments):
     """Authenticate. `subs` names channels to subscribe to at once."""
 
     token: str | None = Field(default=None, max_length=LONGEST_TOKEN)
-    subs: dict[Channel, RecoverArguments] = Field(default_factory=dict)
+    subs: dict[Channel, RecoverArguments] = Field(default_factory=dict, max_length=MOST_CHANNELS)
 
 
 class SubscribeArguments(RecoverArguments):

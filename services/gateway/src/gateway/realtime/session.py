@@ -28,7 +28,7 @@ from gateway.realtime.codes import CloseCode, CloseConnection, CommandError, Err
 from gateway.realtime.command_rate import CommandRate
 from gateway.realtime.presence import Presence, Present
 from gateway.realtime.send_queue import SendQueue
-from gateway.realtime.subscriptions import Opened, Subscriptions
+from gateway.realtime.subscriptions import Opened, ReplyRoom, Subscriptions
 
 log = logging.get(__name__)
 
@@ -262,7 +262,8 @@ class ClientSession:
             raise
         self.access = access
         shares.current.set(access.principal.owner_id)
-        joining = [self._open(name, wanted) for name, wanted in arguments.subs.items()]
+        room = ReplyRoom(self._realtime.buffer_bytes // 2)
+        joining = [self.subscriptions.open(access, *one, room=room) for one in arguments.subs.items()]
         joined = await asyncio.gather(*joining, return_exceptions=True)
         # As in Centrifugo, a channel that cannot be subscribed to is omitted from the answer.
         opened = [one for one in joined if isinstance(one, Opened)]
@@ -294,7 +295,8 @@ class ClientSession:
 
     async def subscribe(self, arguments: commands.SubscribeArguments) -> Outcome:
         """Subscribe to a channel."""
-        opened = await self._open(arguments.channel, arguments)
+        room = ReplyRoom(self._realtime.buffer_bytes // 2)
+        opened = await self.subscriptions.open(self.caller, arguments.channel, arguments, room=room)
         return Outcome(opened.answer, [opened])
 
     async def unsubscribe(self, arguments: commands.ChannelArguments) -> Outcome:
@@ -348,10 +350,6 @@ class ClientSession:
             )
         call = self._realtime.call_operation
         return Outcome({"data": await call(self.caller.principal, arguments.method, arguments.data)})
-
-    async def _open(self, name: str, wanted: commands.RecoverArguments) -> Opened:
-        most_bytes = self._realtime.buffer_bytes // 2
-        return await self.subscriptions.open(self.caller, name, wanted, most_bytes=most_bytes)
 
     async def _present(self, name: str) -> Present:
         channel = channel_of(name)

@@ -16,11 +16,10 @@ from gateway.publishing.text_frames import text_frame
 from gateway.realtime.access import Access
 from gateway.realtime.channels import Channel, Channels, Joined, channel_of
 from gateway.realtime.codes import CommandError, ErrorCode, UnsubscribeCode
-from gateway.realtime.commands import RecoverArguments
+from gateway.realtime.commands import MOST_CHANNELS, RecoverArguments
 from gateway.realtime.presence import Presence
 from gateway.realtime.send_queue import SendQueue
 
-MOST_CHANNELS = 200
 _REJECT_UNRECOVERED = 2
 
 
@@ -50,6 +49,19 @@ class Opened:
     answer: dict[str, Any]
 
 
+class ReplyRoom:
+    """The bytes of recovered publications that one reply may carry, for all of its channels together."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._left = most_bytes
+
+    def take(self, size: int) -> bool:
+        """Return whether `size` more bytes fit, and count them if they do."""
+        fits = size <= self._left
+        self._left -= size if fits else 0
+        return fits
+
+
 class Subscriptions:
     """Subscribes, passes publications to the queue, and ends subscriptions beyond the current rights."""
 
@@ -63,8 +75,8 @@ class Subscriptions:
     def __contains__(self, name: str) -> bool:
         return name in self._open
 
-    async def open(self, access: Access, name: str, wanted: RecoverArguments, *, most_bytes: int) -> Opened:
-        """Hold the publications of a channel, and read its state.
+    async def open(self, access: Access, name: str, wanted: RecoverArguments, *, room: ReplyRoom) -> Opened:
+        """Hold the publications of a channel, and read its state; what is recovered takes from `room`.
 
         Raise `CommandError` or `ServiceError`.
         """
@@ -95,7 +107,7 @@ class Subscriptions:
             joined = await self._channels.join(access, channel, since)
             if self._open.get(name) is not subscription:
                 raise CommandError(ErrorCode.PERMISSION_DENIED, f"The right to {name} was lost.")
-            answer = _answer(channel, joined, wanted, most_bytes=most_bytes)
+            answer = _answer(channel, joined, wanted, room)
         except BaseException:
             self.end(name)
             raise
@@ -170,11 +182,11 @@ class Subscriptions:
             self._queue.put_latest(publication, interval_s=subscription.interval_s)
 
 
-def _answer(channel: Channel, joined: Joined, wanted: RecoverArguments, *, most_bytes: int) -> dict[str, Any]:
+def _answer(channel: Channel, joined: Joined, wanted: RecoverArguments, room: ReplyRoom) -> dict[str, Any]:
     publications = [one.document() for one in joined.publications]
     is_recovered = joined.is_recovered
-    if is_recovered and len(orjson.dumps(publications)) > most_bytes:
-        # The answer must fit into the queue in addition to the frames that wait.
+    if is_recovered and not room.take(len(orjson.dumps(publications))):
+        # The reply must fit into the queue in addition to the frames that wait.
         publications, is_recovered = [], False
     if wanted.recover and channel.kind.is_ordered:
         metrics.RECOVERIES.labels("recovered" if is_recovered else "lost").inc()
