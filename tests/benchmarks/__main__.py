@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import pace, page
-from benchmarks.measures import HEADINGS, Measure, failed, has_failed
+from benchmarks.measures import HEADINGS, WAIT_HEADINGS, Measure, Wait, failed, has_failed
 from benchmarks.parts import PARTS, Report
 from native.process import kill
 
@@ -53,13 +53,13 @@ class Progress:
             self._console.print(line, markup=False, highlight=False)
 
 
-async def run(parts: Sequence[str], scale: float) -> list[Measure]:
+async def run(parts: Sequence[str], scale: float) -> list[Measure | Wait]:
     """Measure `parts` one after the other; one that fails has a line that says so, after what it found."""
-    found: list[Measure] = []
+    found: list[Measure | Wait] = []
 
     async def measure(part: str, where: str, progress: Progress) -> None:
         progress.show(where)
-        lines: list[Measure] = []
+        lines: list[Measure | Wait] = []
         report = Report(lines.append, lambda text: progress.show(f"{where}: {text}"))
         before = await pace.measure()
         try:
@@ -69,7 +69,7 @@ async def run(parts: Sequence[str], scale: float) -> list[Measure]:
             traceback.print_exception(error)
             lines.append(Measure(part, failed(error), "", failed(error)))
         meanwhile = (before + await pace.measure()) / 2
-        found.extend(replace(line, pace=meanwhile) for line in lines)
+        found.extend(replace(line, pace=meanwhile) if isinstance(line, Measure) else line for line in lines)
 
     with Progress(Console(stderr=True)) as progress:
         for number, part in enumerate(parts, start=1):
@@ -77,7 +77,7 @@ async def run(parts: Sequence[str], scale: float) -> list[Measure]:
     return found
 
 
-async def run_until_stopped(parts: Sequence[str], scale: float) -> list[Measure]:
+async def run_until_stopped(parts: Sequence[str], scale: float) -> list[Measure | Wait]:
     """Measure, and end in good order when this process is asked to stop; nothing that was started stays."""
     task = asyncio.current_task()
     assert task is not None
@@ -89,12 +89,14 @@ async def run_until_stopped(parts: Sequence[str], scale: float) -> list[Measure]
         await kill(psutil.Process().children(recursive=True))
 
 
-def show(measures: Iterable[Measure]) -> None:
-    """Print the table."""
-    table = Table(title="Measured in one run on this machine")
-    for column in HEADINGS:
+def show(title: str, headings: Iterable[str], lines: Sequence[Measure | Wait]) -> None:
+    """Print a table of the lines, if there are any."""
+    if not lines:
+        return
+    table = Table(title=title)
+    for column in headings:
         table.add_column(column, justify="left" if column in ("what", "against") else "right")
-    for one in measures:
+    for one in lines:
         table.add_row(*one.cells)
     # A file takes lines of any length.
     Console(width=None if sys.stdout.isatty() else 180).print(table)
@@ -130,10 +132,13 @@ def main() -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.stderr.write("Stopped; nothing is written and nothing runs any more.\n")
         return 130
-    show(found)
+    measures = [line for line in found if isinstance(line, Measure)]
+    waits = [line for line in found if isinstance(line, Wait)]
+    show("Measured in one run on this machine", HEADINGS, measures)
+    show("How long it took", WAIT_HEADINGS, waits)
     if options.write:
-        page.write(found, scale=options.scale, load_before=load_before)
-    return int(has_failed(found))
+        page.write(measures, waits, scale=options.scale, load_before=load_before)
+    return int(has_failed(measures))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
-"""The result of a measurement: a rate, or the reason why there is none, beside that of a named peer."""
+"""The result of a measurement: a rate, or the reason why there is none, beside that of a named peer.
+
+Where time matters in place of a rate, it is a wait.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import statistics
 import traceback
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.load import Load
 
 HEADINGS = ("what", "per second", "CPU µs", "against", "its rate", "its CPU µs", "ratio", "expected")
+WAIT_HEADINGS = ("what", "median ms", "longest ms", "alone, median ms", "alone, longest ms", "expected")
 _LONGEST_REASON = 80
 
 
@@ -92,15 +97,44 @@ class Measure:
         return (self.name, *_cells(self.ours), self.peer, *_cells(self.theirs), ratio, self.verdicts)
 
 
-def table(measures: Iterable[Measure]) -> str:
-    """Return the measures as a table of Markdown."""
-    lines = [HEADINGS, ("---",) * len(HEADINGS), *(one.cells for one in measures)]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+@dataclass(frozen=True)
+class Wait:
+    """A line of the second table: what something took, each time, beside what it takes alone, in seconds.
+
+    The longest may take `most_s`.
+    """
+
+    name: str
+    times: Sequence[float]
+    alone: Sequence[float]
+    most_s: float
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The line as cells of `WAIT_HEADINGS`."""
+        times = (
+            f"{1000 * each:,.0f}" for found in (self.times, self.alone) for each in _middle_and_most(found)
+        )
+        return (
+            self.name,
+            *times,
+            f"< {self.most_s:g} s {'met' if max(self.times) < self.most_s else 'MISSED'}",
+        )
+
+
+def table(headings: Sequence[str], lines: Iterable[Measure | Wait]) -> str:
+    """Return the lines as a table of Markdown."""
+    rows = [headings, ("---",) * len(headings), *(line.cells for line in lines)]
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
 
 def has_failed(measures: Iterable[Measure]) -> bool:
     """Return whether something was not measured."""
     return any(isinstance(side, Failed) for one in measures for side in (one.ours, one.theirs))
+
+
+def _middle_and_most(times: Sequence[float]) -> tuple[float, float]:
+    return statistics.median(times), max(times)
 
 
 def _cells(side: Load | Failed) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import pace
-from benchmarks.measures import Measure, table
+from benchmarks.measures import HEADINGS, WAIT_HEADINGS, Measure, Wait, table
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 _PREFACE = """# Performance
@@ -26,7 +26,15 @@ is named at that pace, too (docs/decisions/0036-rates-at-the-pace-of-the-machine
 """
 
 
-def write(measures: Sequence[Measure], *, scale: float, load_before: float, page: Path = PAGE) -> None:
+_WAITS = """
+Where time matters, in place of a rate, the longest of {rounds} turns is what is asked for:
+
+"""
+
+
+def write(
+    measures: Sequence[Measure], waits: Sequence[Wait], *, scale: float, load_before: float, page: Path = PAGE
+) -> None:
     """Write the results to the page; its other chapters stay unchanged."""
     _, heading, rest = page.read_text(encoding="utf-8").partition("\n## ")
     preface = _PREFACE.format(
@@ -38,4 +46,7 @@ def write(measures: Sequence[Measure], *, scale: float, load_before: float, page
         after=os.getloadavg()[0],
         there=pace.THERE,
     )
-    page.write_text(preface + table(measures) + heading + rest, encoding="utf-8")
+    rates = table(HEADINGS, measures)
+    if waits:
+        rates += _WAITS.format(rounds=len(waits[0].times)) + table(WAIT_HEADINGS, waits)
+    page.write_text(preface + rates + heading + rest, encoding="utf-8")

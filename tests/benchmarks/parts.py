@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import acceptances, batches, emails, fan_out, peer_queues, quotes, results, uploads
+from benchmarks import acceptances, batches, emails, fan_out, peer_queues, quotes, results, turns, uploads
 from benchmarks.acceptances import MAILS, TASKS, Rates
 from benchmarks.latency import delayed
 from benchmarks.letters import PLAIN, SIGNED
 from benchmarks.load import Load, median
-from benchmarks.measures import Failed, Measure, attempt
+from benchmarks.measures import Failed, Measure, Wait, attempt
 from benchmarks.programs import sink
 from benchmarks.servers import broker, database
 from native import stack
 from native.stack import Stack
+from support import harmful_operation
 
 
 @dataclass(frozen=True)
 class Report:
     """Takes the results of a part as soon as there are any, and the name of its next step."""
 
-    add: Callable[[Measure], None]
+    add: Callable[[Measure | Wait], None]
     say: Callable[[str], None]
 
 
@@ -114,6 +116,17 @@ async def measure_uploads(scale: float, report: Report) -> None:
     report.add(Measure(name, large.load, peer, small.load, 0.7, 80_000, mib=mib, most_mib=200))
 
 
+async def measure_turns(scale: float, report: Report) -> None:
+    """Wait for ten items beside what another owner has at work."""
+    with tempfile.TemporaryDirectory(prefix="tickwire-bench-") as folder:
+        plugins = harmful_operation.install(Path(folder))
+        tests = Path(harmful_operation.__file__).parents[1]
+        path = os.pathsep.join(map(str, (plugins, tests, tests.parent / "deploy")))
+        async with _stack("gateway", "batch-processor", PYTHONPATH=path) as running:
+            for wait in await turns.compare(running, scale=scale, say=report.say):
+                report.add(wait)
+
+
 async def measure_emails(scale: float, report: Report) -> None:
     """Deliver mails to a sink: plain, signed, and over a way to the relay that takes time."""
     async with broker() as url, database("emailer") as dsn, sink() as port:
@@ -191,6 +204,7 @@ PARTS: dict[str, Callable[[float, Report], Awaitable[None]]] = {
     "tasks": measure_tasks,
     "batches": measure_batches,
     "uploads": measure_uploads,
+    "turns": measure_turns,
     "emails": measure_emails,
     "sockets": measure_sockets,
     "results": measure_results,

@@ -7,7 +7,17 @@ import asyncio
 import pytest
 
 from benchmarks.load import Load, median
-from benchmarks.measures import HEADINGS, Failed, Measure, attempt, failed, has_failed, table
+from benchmarks.measures import (
+    HEADINGS,
+    WAIT_HEADINGS,
+    Failed,
+    Measure,
+    Wait,
+    attempt,
+    failed,
+    has_failed,
+    table,
+)
 
 
 async def measured(load: Load) -> Load:
@@ -73,10 +83,27 @@ def test_a_reason_shows_no_path_and_stays_short(text: str) -> None:
     assert failed(OSError(text)) == Failed("OSError")
 
 
-def test_the_table_has_a_cell_under_each_heading() -> None:
-    lines = table([Measure("a", Load(1), "b", Failed("OSError"))]).splitlines()
+def test_a_wait_is_judged_by_its_longest_time_and_shown_beside_the_same_alone() -> None:
+    assert Wait("ten items", [0.2, 0.99, 0.3], [0.1, 0.15], 1).cells == (
+        "ten items",
+        *("300", "990"),
+        *("125", "150"),
+        "< 1 s met",
+    )
+    assert Wait("ten items", [0.1, 1.0], [0.1], 1).cells[-1] == "< 1 s MISSED"
+
+
+@pytest.mark.parametrize(
+    ("headings", "line"),
+    [
+        (HEADINGS, Measure("a", Load(1), "b", Failed("OSError"))),
+        (WAIT_HEADINGS, Wait("ten items", [0.2], [0.1], 1)),
+    ],
+)
+def test_a_table_has_a_cell_under_each_heading(headings: tuple[str, ...], line: Measure | Wait) -> None:
+    lines = table(headings, [line]).splitlines()
     assert len(lines) == 3
-    assert {line.count("|") for line in lines} == {len(HEADINGS) + 1}
+    assert {line.count("|") for line in lines} == {len(headings) + 1}
 
 
 def test_a_run_with_a_line_that_failed_has_failed() -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from benchmarks import __main__ as bench
 from benchmarks import page
 from benchmarks.load import Load
-from benchmarks.measures import Failed, Measure
+from benchmarks.measures import Failed, Measure, Wait
 from benchmarks.parts import PARTS, Report
 
 
@@ -46,7 +46,9 @@ async def test_a_part_that_fails_has_a_line_and_the_next_one_is_measured(
 
     monkeypatch.setitem(PARTS, "quotes", breaks)
     monkeypatch.setitem(PARTS, "results", works)
-    before, broken, after = await bench.run(["quotes", "results"], 0.5)
+    before, broken, after = [
+        line for line in await bench.run(["quotes", "results"], 0.5) if isinstance(line, Measure)
+    ]
     assert before.ours == Load(9)
     assert (broken.name, broken.ours) == ("quotes", Failed("OSError: no such server"))
     assert after.ours == Load(0.5)
@@ -64,9 +66,11 @@ def test_progress_in_a_file_is_a_line_for_each_step() -> None:
 def test_writing_the_page_keeps_what_was_not_measured(tmp_path: Path) -> None:
     path = tmp_path / "performance.md"
     path.write_text("# Performance\n\nold\n\n## How it is measured\n- so\n\n## Footprint\n1 MiB\n", "utf-8")
-    page.write([Measure("mails", Load(7), "Celery", Failed("OSError"))], scale=1, load_before=0.5, page=path)
+    rates = [Measure("mails", Load(7), "Celery", Failed("OSError"))]
+    page.write(rates, [Wait("ten items", [0.2], [0.1], 1)], scale=1, load_before=0.5, page=path)
     written = path.read_text("utf-8")
     assert "| mails | 7 |  | Celery | failed |" in written
+    assert "| ten items | 200 | 200 | 100 | 100 | < 1 s met |" in written
     assert "a load average of 0.5 before" in written
     assert "old" not in written
     assert written.endswith("\n## How it is measured\n- so\n\n## Footprint\n1 MiB\n")
