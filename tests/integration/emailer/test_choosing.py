@@ -104,7 +104,7 @@ async def test_a_page_reads_few_rows_of_an_owner_whose_mails_all_have_one_status
             OWNER,
         )
         await connection.execute("ANALYZE emails")
-        arguments = (OWNER, list(STORED_STATUSES), None, None, None, None, None, before, 51)
+        arguments = (OWNER, list(STORED_STATUSES), None, None, None, None, None, before, None, 51)
         assert await buffers(connection, "list_emails", *arguments, package="emailer") < 200
 
 
@@ -154,8 +154,11 @@ async def test_a_call_changes_a_bounded_number_of_mails(
     post_office: PostOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choosing, "MOST_CHANGED", 3)
-    await post_office.accept(*(mail(send_at=LATER) for _ in range(4)))
-    assert await cancel(post_office, status=["queued"]) == EmailsChanged(matched=4, changed=3, complete=False)
+    commands = [mail(send_at=LATER) for _ in range(4)]
+    await post_office.accept(*commands)
+    assert await cancel(post_office, status=["queued"]) == EmailsChanged(
+        matched=3, changed=3, complete=False, next_cursor=commands[1].email_id
+    )
     assert await cancel(post_office, status=["queued"]) == EmailsChanged(matched=1, changed=1, complete=True)
 
 

@@ -237,11 +237,15 @@ class Emails(Reply):
 
 
 class EmailsChanged(Reply):
-    """How many mails matched and how many were changed; if `complete` is false, there are more to change."""
+    """How many mails matched and how many were changed; if `complete` is false, there are more to change.
+
+    The next request begins behind `next_cursor`, or from the start when it is None.
+    """
 
     matched: int
     changed: int
     complete: bool
+    next_cursor: UUID | None = None
 
 
 class ListEmails(Request):
@@ -257,7 +261,10 @@ class ListEmails(Request):
 
 
 class CancelEmails(Request):
-    """Cancel the mails of `owner_id` that match, except recipients already handed to the relay."""
+    """Cancel the mails of `owner_id` that match, except recipients already handed to the relay.
+
+    Only those before the id `before` are examined, newest first, a bounded number by each request.
+    """
 
     message_type: ClassVar[str] = "email.cancel.v1"
     reply: ClassVar[type[Reply]] = EmailsChanged
@@ -265,10 +272,14 @@ class CancelEmails(Request):
     owner_id: str
     wanted: EmailFilter
     dry_run: bool = False
+    before: UUID | None = None
 
 
 class RetryEmails(Request):
-    """Retry at once the mails of `owner_id` that match: those deferred, held, failed or expired."""
+    """Retry at once the mails of `owner_id` that match: those deferred, held, failed or expired.
+
+    Only those before the id `before` are examined, newest first, a bounded number by each request.
+    """
 
     message_type: ClassVar[str] = "email.retry.v1"
     reply: ClassVar[type[Reply]] = EmailsChanged
@@ -276,6 +287,7 @@ class RetryEmails(Request):
     owner_id: str
     wanted: EmailFilter
     dry_run: bool = False
+    before: UUID | None = None
 
 
 class RescheduleEmail(Request):

@@ -102,7 +102,7 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     """Yield the declared endpoints of all features: a new feature is one line here."""
     yield from stock_routes.endpoints(resources.stocks)
     yield from alert_routes.endpoints(resources.alerts)
-    yield from email_routes.endpoints(resources.emails)
+    yield from email_routes.endpoints(resources.emails, resources.email_bulk)
     yield from template_routes.endpoints(resources.templates)
     yield from upload_routes.endpoints(resources.uploads)
     yield from domain_routes.endpoints(resources.domains)

@@ -38,6 +38,7 @@ from gateway.chat.service import ChatService
 from gateway.domains.repository import SenderDomainRepository
 from gateway.domains.senders import VerifiedSenders
 from gateway.domains.service import DomainService
+from gateway.emails.bulk import BulkChanges
 from gateway.emails.listing import EmailListing
 from gateway.emails.parcels import MOST_AT_ONCE as MOST_PARCELS
 from gateway.emails.parcels import Parcels
@@ -193,6 +194,7 @@ class Resources:
             waiting_mails,
             ParcelLimits(settings.parcels_owner_bytes, settings.parcels_total_bytes),
         )
+        self.email_bulk = BulkChanges(self.rpc, waiting_mails)
         self.email_listing = EmailListing(postgres, kept, self.rpc)
         self.emails = EmailService(
             self.acceptor,

@@ -1,65 +1,117 @@
+-- name: find_last_examined
+-- The last of the $4 newest mails in these statuses before the id $3; null when there are fewer. A list or a bulk action
+-- that is narrowed further examines no older ones at a time: its filter may match none of very many.
+SELECT id
+FROM (
+    SELECT found.id
+    FROM unnest($2::text[]) AS wanted (status)
+    CROSS JOIN LATERAL (
+        SELECT id FROM emails
+        WHERE owner_id = $1 AND emails.status >= wanted.status
+            AND (emails.status, id) < (wanted.status, coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        ORDER BY emails.status DESC, id DESC
+        LIMIT $4
+    ) AS found
+) AS newest
+ORDER BY id DESC
+OFFSET $4 - 1 LIMIT 1
+
 -- name: list_emails
 -- Each status is read separately, so that a page costs the same however many mails there are. The status is a range and
 -- not equal to something, as only the index of owners has this order then: by the primary key, a status that few mails
--- are in would be looked for in all of them.
+-- are in would be looked for in all of them. Mails before the id $8 and from $9 on.
+-- OFFSET 0 lets the recipients of one mail be read at a time; the planner may prefer those of all mails.
 SELECT found.id, found.status, found.sender, found.subject, found.tags, found.accepted_at, found.send_at,
     found.expires_at, found.recipient_count
 FROM unnest($2::text[]) AS wanted (status)
 CROSS JOIN LATERAL (
     SELECT * FROM emails
-    WHERE owner_id = $1 AND emails.status >= wanted.status
+    WHERE owner_id = $1
         AND (emails.status, id) < (wanted.status, coalesce($8::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        AND (emails.status, id) >= (wanted.status, coalesce($9::uuid, '00000000-0000-0000-0000-000000000000'))
         AND ($3::timestamptz IS NULL OR accepted_at > $3)
         AND ($4::timestamptz IS NULL OR accepted_at < $4)
         AND ($5::text IS NULL OR tags::jsonb ? $5)
         AND ($6::text IS NULL OR EXISTS (
-            SELECT FROM recipients WHERE recipients.email_id = emails.id AND recipients.address = $6
+            SELECT FROM recipients WHERE recipients.email_id = emails.id AND recipients.address = $6 OFFSET 0
         ))
         AND ($7::uuid[] IS NULL OR id = ANY($7))
     ORDER BY emails.status DESC, id DESC
-    LIMIT $9
+    LIMIT $10
 ) AS found
 ORDER BY found.id DESC
-LIMIT $9
+LIMIT $10
+
+-- name: list_named_emails
+-- Those of $7 that match, found one by one.
+SELECT id, status, sender, subject, tags, accepted_at, send_at, expires_at, recipient_count
+FROM emails
+WHERE owner_id = $1 AND id = ANY($7::uuid[]) AND status = ANY($2::text[])
+    AND ($3::timestamptz IS NULL OR accepted_at > $3)
+    AND ($4::timestamptz IS NULL OR accepted_at < $4)
+    AND ($5::text IS NULL OR tags::jsonb ? $5)
+    AND ($6::text IS NULL OR EXISTS (
+        SELECT FROM recipients WHERE recipients.email_id = emails.id AND recipients.address = $6 OFFSET 0
+    ))
+    AND ($8::uuid IS NULL OR id < $8)
+ORDER BY id DESC LIMIT $9
 
 -- name: count_matching
-SELECT count(*) FROM emails
-WHERE owner_id = $1 AND status = ANY($2::text[])
-    AND ($3::timestamptz IS NULL OR accepted_at > $3)
-    AND ($4::timestamptz IS NULL OR accepted_at < $4)
-    AND ($5::text IS NULL OR tags::jsonb ? $5)
-    AND ($6::text IS NULL OR EXISTS (
-        SELECT FROM recipients WHERE recipients.email_id = emails.id AND recipients.address = $6
-    ))
-    AND ($7::uuid[] IS NULL OR id = ANY($7))
+-- Among the mails before the id $8 and from $9 on.
+SELECT count(*)
+FROM unnest($2::text[]) AS wanted (status)
+CROSS JOIN LATERAL (
+    SELECT FROM emails
+    WHERE owner_id = $1
+        AND (emails.status, id) < (wanted.status, coalesce($8::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        AND (emails.status, id) >= (wanted.status, coalesce($9::uuid, '00000000-0000-0000-0000-000000000000'))
+        AND ($3::timestamptz IS NULL OR accepted_at > $3)
+        AND ($4::timestamptz IS NULL OR accepted_at < $4)
+        AND ($5::text IS NULL OR tags::jsonb ? $5)
+        AND ($6::text IS NULL OR EXISTS (
+            SELECT FROM recipients WHERE recipients.email_id = emails.id AND recipients.address = $6 OFFSET 0
+        ))
+        AND ($7::uuid[] IS NULL OR id = ANY($7))
+    ORDER BY emails.status DESC, id DESC
+) AS found
 
 -- name: find_changeable
--- Mails in a status of $2, and with a recipient in one of $8 that, with $9, is not due already. Those in hand
--- are excluded: the relay may be reading them. So are recipients refused here, before any relay was asked: they would
--- be refused again, unless the reason was a sender domain, which may be verified by now.
-SELECT id FROM emails
-WHERE owner_id = $1 AND status = ANY($2::text[])
-    AND ($3::timestamptz IS NULL OR accepted_at > $3)
-    AND ($4::timestamptz IS NULL OR accepted_at < $4)
-    AND ($5::text IS NULL OR tags::jsonb ? $5)
-    AND ($6::text IS NULL OR EXISTS (
-        SELECT FROM recipients WHERE recipients.email_id = emails.id AND recipients.address = $6
-    ))
-    AND ($7::uuid[] IS NULL OR id = ANY($7))
-    AND letter::text <> '{}' AND stripped = 0
-    AND EXISTS (
-        SELECT FROM recipients
-        WHERE recipients.email_id = emails.id AND recipients.status = ANY($8::text[])
-            AND (NOT $9 OR recipients.due_at IS NULL OR recipients.due_at > now())
-            AND NOT EXISTS (
-                SELECT FROM attempts
-                WHERE attempts.email_id = recipients.email_id AND attempts.position = recipients.position
-                    AND attempts.host = '' AND attempts.outcome = 'failed'
-                    AND NOT starts_with(attempts.smtp_reply, 'not sent: sender-not-allowed:')
-            )
-    )
-ORDER BY id
-LIMIT $10
+-- Mails in a status of $2, before the id $8 and from $9 on, newest first, and with a recipient in one of $10 that, with
+-- $11, is not due already. Those in hand are excluded: the relay may be reading them. So are recipients refused here,
+-- before any relay was asked: they would be refused again, unless the reason was a sender domain, which may be verified
+-- by now.
+SELECT found.id
+FROM unnest($2::text[]) AS wanted (status)
+CROSS JOIN LATERAL (
+    SELECT id FROM emails
+    WHERE owner_id = $1
+        AND (emails.status, id) < (wanted.status, coalesce($8::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        AND (emails.status, id) >= (wanted.status, coalesce($9::uuid, '00000000-0000-0000-0000-000000000000'))
+        AND ($3::timestamptz IS NULL OR accepted_at > $3)
+        AND ($4::timestamptz IS NULL OR accepted_at < $4)
+        AND ($5::text IS NULL OR tags::jsonb ? $5)
+        AND ($6::text IS NULL OR EXISTS (
+            SELECT FROM recipients WHERE recipients.email_id = emails.id AND recipients.address = $6 OFFSET 0
+        ))
+        AND ($7::uuid[] IS NULL OR id = ANY($7))
+        AND letter::text <> '{}' AND stripped = 0
+        AND EXISTS (
+            SELECT FROM recipients
+            WHERE recipients.email_id = emails.id AND recipients.status = ANY($10::text[])
+                AND (NOT $11 OR recipients.due_at IS NULL OR recipients.due_at > now())
+                AND NOT EXISTS (
+                    SELECT FROM attempts
+                    WHERE attempts.email_id = recipients.email_id AND attempts.position = recipients.position
+                        AND attempts.host = '' AND attempts.outcome = 'failed'
+                        AND NOT starts_with(attempts.smtp_reply, 'not sent: sender-not-allowed:')
+                )
+            OFFSET 0
+        )
+    ORDER BY emails.status DESC, id DESC
+    LIMIT $12
+) AS found
+ORDER BY found.id DESC
+LIMIT $12
 
 -- name: cancel_recipients
 WITH open AS (

@@ -34,6 +34,10 @@ SQL = queries.load("emailer")
 
 # Mails changed by one call.
 MOST_CHANGED = 1000
+# Mails that one call compares with its filter: of an owner who has very many, it may match none.
+MOST_EXAMINED = 5000
+
+_LAST = UUID(int=2**128 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,36 +71,53 @@ RETRY = Decision(
 
 
 async def list_emails(connection: Connection, request: ListEmails) -> Emails:
-    """Return a page of an owner's mails, newest first."""
-    found = await connection.fetch(
-        SQL["list_emails"], *_chosen(request.owner_id, request.wanted), request.before, request.limit + 1
-    )
+    """Return a page of an owner's mails, newest first.
+
+    With a filter other than by status it examines `MOST_EXAMINED` mails at most: it may have fewer than
+    `limit`, or none, and yet another page follows.
+    """
+    wanted, query = request.wanted, "list_named_emails"
+    parameters, end = [*chosen(request.owner_id, wanted), request.before], None
+    if wanted.ids is None:
+        query = "list_emails"
+        if wanted.tag or wanted.to or wanted.created_after or wanted.created_before:
+            end = await _last_examined(connection, request)
+        parameters.append(end)
+    found = await connection.fetch(SQL[query], *parameters, request.limit + 1)
     rows, following = page_of(found, request.limit, lambda row: row["id"])
     return Emails(
-        data=[EmailLine(**{**row, "tags": from_json(row["tags"])}) for row in rows], next_cursor=following
+        data=[EmailLine(**{**row, "tags": from_json(row["tags"])}) for row in rows],
+        next_cursor=following or end,
     )
 
 
 async def decide(
     connection: Connection, request: CancelEmails | RetryEmails, decision: Decision, *, life_s: float
 ) -> EmailsChanged:
-    """Cancel or retry the mails that `request` selects, at most 1,000 of them, and announce the changes.
+    """Cancel or retry the mails that `request` selects, newest first, and announce the changes.
 
-    A mail that is retried has at least `life_s` seconds before it expires.
+    It examines `MOST_EXAMINED` mails at most and changes `MOST_CHANGED` of them; the next call begins behind
+    `next_cursor`. A mail that is retried has at least `life_s` seconds before it expires.
     """
-    owner_id, statuses, *others = _chosen(request.owner_id, request.wanted)
-    matched: int = await connection.fetchval(SQL["count_matching"], owner_id, statuses, *others)
-    rows = await connection.fetch(
+    owner_id, statuses, *others = chosen(request.owner_id, request.wanted)
+    before, end = request.before, await _last_examined(connection, request)
+    if request.wanted.ids:
+        before, end = UUID(int=min(max(request.wanted.ids).int + 1, _LAST.int)), min(request.wanted.ids)
+    most = MOST_EXAMINED if request.dry_run else MOST_CHANGED
+    found = await connection.fetch(
         SQL["find_changeable"],
         owner_id,
         [status for status in statuses if status in decision.statuses],
         *others,
-        decision.recipients,
-        decision.skips_due,
-        MOST_CHANGED + 1,
+        *(before, end, decision.recipients, decision.skips_due, most + 1),
     )
-    ids: Sequence[UUID] = [row["id"] for row in rows[:MOST_CHANGED]]
-    is_complete = len(rows) <= MOST_CHANGED
+    rows, following = page_of(found, most, lambda row: row["id"])
+    matched: int = await connection.fetchval(
+        SQL["count_matching"], owner_id, statuses, *others, before, following or end
+    )
+    if not request.wanted.ids:
+        following = following or end
+    ids: Sequence[UUID] = [row["id"] for row in rows]
     if not request.dry_run:
         parameters: list[Any] = [ids]
         if decision is RETRY:
@@ -112,7 +133,7 @@ async def decide(
         keys = [(row["email_id"], row["position"]) for row in changed]
         await repository.note(connection, decision.kind, keys)
         await announcing.announce(connection, await repository.sum_up(connection, ids))
-    return EmailsChanged(matched=matched, changed=len(ids), complete=is_complete)
+    return EmailsChanged(matched=matched, changed=len(ids), complete=following is None, next_cursor=following)
 
 
 async def reschedule(connection: Connection, request: RescheduleEmail) -> None:
@@ -171,7 +192,18 @@ async def copy(
     return True
 
 
-def _chosen(owner_id: str, wanted: EmailFilter) -> list[Any]:
+async def _last_examined(
+    connection: Connection, request: ListEmails | CancelEmails | RetryEmails
+) -> UUID | None:
+    """Return the id of the oldest mail that this request examines; None when those are all."""
+    statuses = list(request.wanted.status or STORED_STATUSES)
+    found: UUID | None = await connection.fetchval(
+        SQL["find_last_examined"], request.owner_id, statuses, request.before, MOST_EXAMINED
+    )
+    return found
+
+
+def chosen(owner_id: str, wanted: EmailFilter) -> list[Any]:
     """Return the parameters that select mails, in the order that the statements expect."""
     return [
         owner_id,

@@ -113,7 +113,19 @@ class EmailsQuery(EmailChoice, Page):
 
 
 class EmailsBulk(EmailChoice, Bulk):
-    """The query of a bulk action on mails."""
+    """The query of a bulk action on mails; those that wait at the gateway come before those of email."""
+
+    cursor: str | None = Field(
+        default=None,
+        pattern="^(waiting:)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+        description="`next_cursor` of the call before",
+    )
+
+    @property
+    def position(self) -> tuple[bool, UUID | None]:
+        """Whether mails that wait are still to be examined, and the id of the last mail examined."""
+        place, _, identifier = (self.cursor or "waiting:").rpartition(":")
+        return place == "waiting", UUID(identifier) if identifier else None
 
 
 class EmailLineView(BaseModel):

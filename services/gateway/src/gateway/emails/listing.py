@@ -1,4 +1,4 @@
-"""The list and the counts of an owner's mails: those of email, and those that wait here or are on their way."""
+"""The list and the counts of an owner's mails: those of email, those that wait here, and those on their way."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class EmailListing:
         wanted = query.wanted()
         # First, as mails leave from here to email: one that leaves now is in both.
         async with self._postgres.connection() as connection:
-            found = await self._repository.list_mails(
+            found, following = await self._repository.list_mails(
                 connection,
                 owner_id,
                 wanted,
                 waiting=query.waiting,
                 before=query.cursor,
-                limit=query.limit + 1,
+                limit=query.limit,
             )
-        own, following = page_of([EmailLineView(**row) for row in found], query.limit, lambda line: line.id)
+        own = [EmailLineView(**row) for row in found]
         # Behind these ids one of the lists has more, which the next page shows.
         ends = [following] if following else []
         lines = {line.id: line for line in own}

@@ -12,6 +12,7 @@ import orjson
 
 from chassis import outbox
 from chassis.broker.envelope import Outgoing
+from chassis.paging import page_of
 from chassis.postgres import Connection, affected_rows
 from contracts import addresses
 from contracts.emails import EmailFilter, SendPackedEmail
@@ -19,6 +20,8 @@ from gateway.emails.parcels import Parcel
 
 # The bytes that a small parcel counts for, so that the bound on bytes bounds the number, too.
 LEAST_COUNTED_BYTES = 16 * 1024
+# Mails that one call compares with its filter: of an owner who has very many, it may match none.
+MOST_EXAMINED = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +91,23 @@ class ParcelRepository:
         waiting: bool | None,
         before: UUID | None,
         limit: int,
-    ) -> list[dict[str, Any]]:
+    ) -> tuple[list[dict[str, Any]], UUID | None]:
         """Return up to `limit` mails of an owner that email has not reported on, newest first.
 
-        With `waiting` only those whose attachments are here, or are not.
+        With `waiting` only those whose attachments are here, or are not. The next page begins behind the id
+        that is returned; it examines `MOST_EXAMINED` mails at most, so there may be fewer than `limit`, or
+        none, and yet another page.
         """
+        end = await connection.fetchval(
+            self._queries["find_last_examined_mail"], owner_id, before, MOST_EXAMINED
+        )
         times = (wanted.created_after, wanted.created_before)
         rows = await connection.fetch(
             self._queries["list_waiting_mails"],
-            *(owner_id, wanted.status, *times, wanted.tag, wanted.to, waiting, before, limit),
+            *(owner_id, wanted.status, *times, wanted.tag, wanted.to, waiting, before, end, limit + 1),
         )
-        return [dict(row) for row in rows]
+        page, following = page_of([dict(row) for row in rows], limit, lambda row: row["id"])
+        return page, following or end
 
     async def count_mails(self, connection: Connection, owner_id: str) -> dict[str, int]:
         """Return by status how many mails of an owner wait here or have ended here."""
@@ -152,13 +161,6 @@ class ParcelRepository:
         """Return the content of a locked parcel."""
         content: bytes = await connection.fetchval(self._queries["read_waiting_parcel"], parcel_id)
         return content
-
-    async def read_mails(
-        self, connection: Connection, owner_id: str, *, after: UUID, limit: int
-    ) -> list[bytes]:
-        """Return the commands of up to `limit` mails of an owner that wait, by id, those behind `after`."""
-        rows = await connection.fetch(self._queries["read_waiting_mails"], owner_id, after, limit)
-        return [row["body"] for row in rows]
 
     async def change_mail(self, connection: Connection, parcel_id: UUID, mail: SendPackedEmail) -> None:
         """Replace the command of a mail that waits for a locked parcel."""

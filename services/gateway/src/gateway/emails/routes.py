@@ -15,6 +15,7 @@ from chassis.errors import (
 )
 from contracts.scopes import Scope
 from gateway.acceptance.inputs import EXAMPLE_ID
+from gateway.emails.bulk import BulkChanges
 from gateway.emails.inputs import ACCEPTED_EMAIL, EmailList, EmailResults, EmailView
 from gateway.emails.service import EmailService
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch, PreconditionFailed
@@ -29,7 +30,7 @@ from gateway.http.endpoints import (
     patch,
     post,
 )
-from gateway.http.filters import BulkResult
+from gateway.http.filters import SteppedResult
 from gateway.http.replies import MAIL
 
 _ETAG = {"ETag": "the version of the mail, for If-Match"}
@@ -45,7 +46,7 @@ _OF_ACCEPTANCE = (
 )
 
 
-def endpoints(service: EmailService) -> Iterator[Endpoint]:
+def endpoints(service: EmailService, bulk: BulkChanges) -> Iterator[Endpoint]:
     """Yield the endpoints of e-mails."""
     yield post(
         "/v1/emails",
@@ -88,31 +89,31 @@ def endpoints(service: EmailService) -> Iterator[Endpoint]:
         answers={200: json(EmailList)},
         errors=(Unavailable, DatabaseUnavailable),
     )
-    yield from _bulk(service)
+    yield from _bulk(bulk)
     yield from _one(service)
     yield from _again(service)
 
 
-def _bulk(service: EmailService) -> Iterator[Endpoint]:
+def _bulk(bulk: BulkChanges) -> Iterator[Endpoint]:
     yield post(
         "/v1/emails/cancel",
-        service.cancel,
+        bulk.cancel,
         name="cancelEmails",
         summary="Cancel the mails that match a filter, except recipients already handed to the relay",
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
-        answers={200: json(BulkResult)},
+        answers={200: json(SteppedResult)},
         errors=(Unavailable,),
         examples={"status": "queued", "dry_run": "true"},
     )
     yield post(
         "/v1/emails/retry",
-        service.retry,
+        bulk.retry,
         name="retryEmails",
         summary="Retry at once the deferred, held, failed, suppressed or expired mails that match a filter",
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
-        answers={200: json(BulkResult)},
+        answers={200: json(SteppedResult)},
         errors=(Unavailable,),
         examples={"status": "held,failed", "dry_run": "true"},
     )

@@ -29,7 +29,6 @@ from contracts.emails import (
     RawEmail,
     RescheduleEmail,
     ResendEmail,
-    RetryEmails,
     SendEmail,
     SendPackedEmail,
 )
@@ -46,7 +45,6 @@ from gateway.emails.inputs import (
     EmailList,
     EmailResult,
     EmailResults,
-    EmailsBulk,
     EmailsInput,
     EmailsQuery,
     Rescheduling,
@@ -56,7 +54,6 @@ from gateway.emails.parcels import Parcel, Parcels
 from gateway.emails.waiting_mails import WaitingMails
 from gateway.emails.waiting_parcels import WaitingParcels
 from gateway.http.calls import Call
-from gateway.http.filters import BulkResult
 from gateway.http.principal import Principal
 from gateway.http.replies import MAIL, Reply, document, entity_tag
 from gateway.uploads.service import UploadService
@@ -202,32 +199,6 @@ class EmailService:
     async def list(self, call: Call, query: EmailsQuery) -> EmailList:
         """Return a page of the caller's mails, newest first."""
         return await self._listing.page(query, owner_id=call.principal.owner_id, deadline=call.deadline)
-
-    async def cancel(self, call: Call, query: EmailsBulk) -> BulkResult:
-        """Cancel the caller's mails that match, except recipients already handed to the relay."""
-        owner_id, wanted, dry_run = call.principal.owner_id, query.wanted(), query.dry_run
-        waiting = stored = EmailsChanged(matched=0, changed=0, complete=True)
-        # First, as mails leave from here to email.
-        if query.waiting is not False:
-            waiting = await self._waiting_mails.cancel_matching(wanted, owner_id=owner_id, dry_run=dry_run)
-        if not query.waiting:
-            question = CancelEmails(owner_id=owner_id, wanted=wanted, dry_run=dry_run)
-            stored = await self._rpc.call(question, EmailsChanged, call.deadline)
-        return BulkResult(
-            matched=waiting.matched + stored.matched,
-            changed=waiting.changed + stored.changed,
-            complete=waiting.complete and stored.complete,
-            dry_run=dry_run,
-        )
-
-    async def retry(self, call: Call, query: EmailsBulk) -> BulkResult:
-        """Retry at once the caller's mails that match."""
-        if query.waiting:
-            # None of them has been tried yet.
-            return BulkResult(matched=0, changed=0, complete=True, dry_run=query.dry_run)
-        question = RetryEmails(owner_id=call.principal.owner_id, wanted=query.wanted(), dry_run=query.dry_run)
-        found = await self._rpc.call(question, EmailsChanged, call.deadline)
-        return BulkResult(**found.model_dump(), dry_run=query.dry_run)
 
     async def cancel_one(self, call: Call, email_id: UUID) -> dict[str, Any]:
         """Cancel a mail, except recipients already handed to the relay, and return its new state."""

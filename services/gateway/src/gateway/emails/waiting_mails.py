@@ -17,24 +17,11 @@ from contracts.gateways import WaitingEmailEnded
 from gateway.acceptance.repository import Acceptance
 from gateway.emails.accepted_mail import CANCELLED, message_id_like
 from gateway.emails.parcels import Parcel
-from gateway.emails.repository import ParcelRepository, recipients_of
+from gateway.emails.repository import ParcelRepository
 from gateway.publishing.announcing import announce
 
 # Each takes a transaction.
 MOST_CHANGED = 200
-# Read at a time: each has the text of a mail.
-PAGE = 50
-
-
-def matches(mail: SendPackedEmail, wanted: EmailFilter) -> bool:
-    """Return whether a mail matches a filter, apart from the status."""
-    return (
-        (wanted.created_after is None or mail.accepted_at > wanted.created_after)
-        and (wanted.created_before is None or mail.accepted_at < wanted.created_before)
-        and (wanted.tag is None or wanted.tag in mail.tags)
-        and (wanted.ids is None or mail.email_id in wanted.ids)
-        and (wanted.to is None or wanted.to in recipients_of(mail))
-    )
 
 
 class WaitingMails:
@@ -61,28 +48,27 @@ class WaitingMails:
         await self._announce([email_id], "cancelled", at)
         return True
 
-    async def cancel_matching(self, wanted: EmailFilter, *, owner_id: str, dry_run: bool) -> EmailsChanged:
-        """Cancel the mails of `owner_id` that match; with `dry_run` only count them.
+    async def cancel_matching(
+        self, wanted: EmailFilter, *, owner_id: str, before: UUID | None, dry_run: bool
+    ) -> EmailsChanged:
+        """Cancel the mails of `owner_id` before the id `before` that match; with `dry_run` only count them.
 
-        It is not complete when it has cancelled `MOST_CHANGED`, or when one of them has just left for email.
+        The next call begins behind `next_cursor`. It is not complete either when one of them has just left
+        for email.
         """
-        matched, changed, after = 0, 0, UUID(int=0)
-        if wanted.status and "queued" not in wanted.status:
-            return EmailsChanged(matched=0, changed=0, complete=True)
-        while changed < MOST_CHANGED:
-            async with self._postgres.connection() as connection:
-                page = await self._repository.read_mails(connection, owner_id, after=after, limit=PAGE)
-            if not page:
-                return EmailsChanged(matched=matched, changed=changed, complete=changed == matched)
-            mails = await asyncio.to_thread(
-                lambda bodies: [SendPackedEmail.model_validate_json(body) for body in bodies], page
+        async with self._postgres.connection() as connection:
+            found, following = await self._repository.list_mails(
+                connection, owner_id, wanted, waiting=True, before=before, limit=MOST_CHANGED
             )
-            after = mails[-1].email_id
-            chosen = [mail.email_id for mail in mails if matches(mail, wanted)]
-            matched += len(chosen)
-            for email_id in chosen:
-                changed += dry_run or await self.cancel(email_id, owner_id=owner_id)
-        return EmailsChanged(matched=matched, changed=changed, complete=False)
+        changed = 0
+        for row in found:
+            changed += dry_run or await self.cancel(row["id"], owner_id=owner_id)
+        return EmailsChanged(
+            matched=len(found),
+            changed=changed,
+            complete=following is None and changed == len(found),
+            next_cursor=following,
+        )
 
     async def copy(
         self, email_id: UUID, acceptance: Acceptance, *, domain: str

@@ -116,3 +116,13 @@ class BulkResult(BaseModel):
     changed: int
     dry_run: bool
     complete: bool
+
+
+class SteppedResult(BulkResult):
+    """The effect of one step of a bulk action that examines a limited number of objects by each call.
+
+    Repeat it with `next_cursor` as `cursor` until `complete` is true; the sum of `matched` and that of
+    `changed` are then those of all objects. Without a `next_cursor` begin again, without a cursor.
+    """
+
+    next_cursor: str | None = None

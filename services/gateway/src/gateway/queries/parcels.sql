@@ -33,27 +33,38 @@ FROM unnest(
     $1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::jsonb[], $7::timestamptz[], $8::timestamptz[]
 ) AS mail (email_id, owner_id, sender, subject, tags, recipients, send_at, expires_at)
 
+-- name: find_last_examined_mail
+-- The last of the $3 newest mails before the id $2; null when there are fewer. A page examines no older ones: its filter
+-- may match none of very many.
+SELECT email_id FROM waiting_mails
+WHERE owner_id = $1 AND email_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+ORDER BY email_id DESC OFFSET $3 - 1 LIMIT 1
+
 -- name: list_waiting_mails
 -- Mails that wait here, are on their way to email, or have ended here: what ended there has no reason. With $7 only those
--- that wait (true) or do not (false).
+-- that wait (true) or do not (false). Those before the id $8 and from $9 on; each is looked up by itself, as a join may
+-- read all acceptances.
 SELECT
-    email_id AS id, acceptances.status, sender, subject, tags, accepted_at, send_at, expires_at,
+    email_id AS id, accepted.status, sender, subject, tags, accepted_at, send_at, expires_at,
     cardinality(recipients) AS recipient_count, waiting
 FROM waiting_mails
-JOIN acceptances ON acceptances.id = email_id
 CROSS JOIN LATERAL (
-    SELECT EXISTS (SELECT FROM waiting_parcel_messages WHERE message_id = email_id) AS waiting
+    SELECT status, reason, accepted_at FROM acceptances WHERE id = email_id LIMIT 1
+) AS accepted
+CROSS JOIN LATERAL (
+    SELECT EXISTS (SELECT FROM waiting_parcel_messages WHERE message_id = email_id OFFSET 0) AS waiting
 ) AS place
 WHERE waiting_mails.owner_id = $1
-    AND (acceptances.status = 'queued' OR (acceptances.status IN ('cancelled', 'failed') AND reason IS NOT NULL))
-    AND (cardinality($2::text[]) = 0 OR acceptances.status = ANY($2))
+    AND email_id < coalesce($8::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    AND email_id >= coalesce($9::uuid, '00000000-0000-0000-0000-000000000000')
+    AND (accepted.status = 'queued' OR (accepted.status IN ('cancelled', 'failed') AND reason IS NOT NULL))
+    AND (cardinality($2::text[]) = 0 OR accepted.status = ANY($2))
     AND ($3::timestamptz IS NULL OR accepted_at > $3)
     AND ($4::timestamptz IS NULL OR accepted_at < $4)
     AND ($5::text IS NULL OR $5 = ANY(tags))
     AND ($6::text IS NULL OR $6 = ANY(recipients))
     AND ($7::boolean IS NULL OR waiting = $7)
-    AND ($8::uuid IS NULL OR email_id < $8)
-ORDER BY email_id DESC LIMIT $9
+ORDER BY email_id DESC LIMIT $10
 
 -- name: count_waiting_mails
 -- Those that wait here or have ended here; those on their way are as unknown as any other that was accepted just now.
@@ -121,13 +132,6 @@ SELECT body FROM waiting_parcel_messages WHERE parcel_id = $1 AND message_id = $
 
 -- name: read_waiting_parcel
 SELECT content FROM waiting_parcels WHERE id = $1
-
--- name: read_waiting_mails
--- The id of a message is that of its mail.
-SELECT body
-FROM waiting_parcels JOIN waiting_parcel_messages ON parcel_id = id
-WHERE owner_id = $1 AND message_id > $2
-ORDER BY message_id LIMIT $3
 
 -- name: change_waiting_mail
 WITH shown AS (
