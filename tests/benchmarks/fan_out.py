@@ -37,6 +37,7 @@ from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
+from gateway.realtime.slow_clients import SlowClients
 from gateway.realtime.sockets import Sockets
 from gateway.realtime.wire import WebSocketWire
 from support.doubles.realtime import Exchange, Gateway, Rooms
@@ -58,6 +59,7 @@ async def run_gateway(control: Connection) -> None:
         realtime=replace(realtime, channels=gateway.channels),
         connections=Connections(_nobody),
         limit=ConnectionLimit(total=10_000, per_owner=10_000),
+        slow_clients=SlowClients(),
     )
     limits = ConnectionLimits(most=20_000, per_address=20_000)
     listener = asgi.Listener(sockets, "127.0.0.1", 0, websockets=WebSocketWire, limits=limits)

@@ -110,6 +110,27 @@ async def test_a_slow_reader_is_closed_with_3008_and_others_are_not(house: House
     assert (3008).to_bytes(2, "big") + b"The client reads too slowly" in mute.received
 
 
+async def test_slow_readers_together_are_bounded_and_the_one_with_the_most_is_cut_off(
+    door: Listener, talk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, hub = door.gateway.resources.slow_clients, door.gateway.resources.hub
+    monkeypatch.setattr(slow, "most_bytes", 200_000)
+    room = await new_room(door)
+    async with Mute(door, room), Mute(door, room), talk(door) as healthy:
+        await healthy.ask(subscribe={"channel": f"chat:{room}"})
+        await until(lambda: hub.counts().get(f"chat:{room}") == 3)
+        count = 0
+        # Long before one of them has a megabyte of its own.
+        while hub.counts().get(f"chat:{room}") == 3:
+            count += 1
+            assert count < 2000
+            await door.gateway.resources.chat.post(room, ROOT, LONG)
+            assert (await healthy.push())["offset"] == count
+            assert slow.total <= 200_000
+        assert 0 < slow.total < 175_000
+    await until(lambda: slow.total == 0)
+
+
 async def test_a_reader_that_never_reads_is_cut_off(
     house: House, talk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def create_app(settings: GatewaySettings, resources: Resources | None = None) ->
         realtime=resources.realtime,
         connections=resources.connections,
         limit=resources.connection_limit,
+        slow_clients=resources.slow_clients,
         origins=settings.origins,
     )
     # Inside the edge, so that a preflight request also has ids and is counted.

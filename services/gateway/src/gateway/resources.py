@@ -69,6 +69,7 @@ from gateway.realtime.operations import ReadingOperations
 from gateway.realtime.presence import Presence
 from gateway.realtime.quote_feed import QuoteFeed
 from gateway.realtime.session import Realtime
+from gateway.realtime.slow_clients import SlowClients
 from gateway.realtime.tokens import TokenService
 from gateway.retention.service import RetentionService
 from gateway.schedules.runs import ScheduledRuns
@@ -240,6 +241,7 @@ class Resources:
         self.connection_limit = ConnectionLimit(
             total=self.settings.most_sockets, per_owner=max(1, self.settings.most_sockets // 2)
         )
+        self.slow_clients = SlowClients()
         self.operations = ReadingOperations(timeout_s=self.settings.request_timeout_s)
         self.realtime = Realtime(
             commands=COMMANDS,

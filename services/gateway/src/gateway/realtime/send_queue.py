@@ -30,6 +30,8 @@ class SendQueue:
     publication takes it, with the number of replaced ones in its tags, so ticks never displace chat. If the
     newer publication does not replace the older one (a bar of the next minute), both wait in order; beyond
     `_MOST_PLACES` the oldest is dropped.
+
+    `on_size` is called with the number of bytes of ordered frames that wait, whenever it has changed.
     """
 
     __slots__ = (
@@ -46,6 +48,7 @@ class SendQueue:
         "_timer",
         "_waiting_since",
         "_write",
+        "on_size",
     )
 
     def __init__(
@@ -63,6 +66,7 @@ class SendQueue:
         # A publication may become stale while it waits, so its freshness is computed when it is sent.
         self._refresh = refresh
         self._loop = loop or asyncio.get_running_loop()
+        self.on_size: Callable[[int], None] = lambda _: None
         self._is_paused = False
         self._is_closed = False
         self._ordered: deque[bytes] = deque()
@@ -89,6 +93,7 @@ class SendQueue:
         self._ordered.append(frame)
         self._bytes += len(frame)
         metrics.QUEUED_BYTES.inc(len(frame))
+        self.on_size(self._bytes)
 
     def put_latest(self, publication: Publication, *, interval_s: float) -> None:
         """Send the newest publication of a conflated channel, at most one every `interval_s` seconds."""
@@ -133,6 +138,7 @@ class SendQueue:
             self._bytes -= len(frame)
             metrics.QUEUED_BYTES.dec(len(frame))
             self._write(frame)
+        self.on_size(self._bytes)
         self._send_due()
 
     def forget(self, channel: str) -> None:
@@ -146,6 +152,7 @@ class SendQueue:
         self._ordered.clear()
         metrics.QUEUED_BYTES.dec(self._bytes)
         self._bytes = 0
+        self.on_size(0)
         self._latest.clear()
         if self._timer is not None:
             self._timer.cancel()

@@ -26,6 +26,7 @@ from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
 from gateway.realtime.lobby import LobbySession
 from gateway.realtime.session import ClientSession, Realtime
+from gateway.realtime.slow_clients import SlowClients, Waiting
 from gateway.realtime.wire import EXTENSION, WebSocketWire
 
 log = logging.get(__name__)
@@ -49,12 +50,14 @@ class Sockets:
         realtime: Realtime,
         connections: Connections,
         limit: ConnectionLimit,
+        slow_clients: SlowClients,
         origins: Collection[str] = (),
     ) -> None:
         self._realtime = realtime
         self._connections = connections
         self._limit = limit
         self._origins = origins
+        self._clients = slow_clients
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket from its upgrade to its end, or refuse a request that is no upgrade."""
@@ -77,8 +80,17 @@ class Sockets:
             raise NotFound("There is no WebSocket at this path; connect to /v1/realtime.")
         scope[ROUTE] = path
         require_origin(Incoming(scope), self._origins)
+        wire: WebSocketWire = scope["extensions"][EXTENSION]
+        session: ClientSession | LobbySession
+
+        def cut_off() -> None:
+            session.close(CloseCode.SLOW)
+            wire.transport.abort()
+
+        waiting = Waiting(self._clients, cut_off=cut_off)
 
         def admit(known: Access) -> None:
+            waiting.owner = known.principal.owner_id
             mark_authenticated(scope, known.principal.owner_id)
             stack.callback(self._limit.take(known.principal.owner_id))
 
@@ -91,13 +103,11 @@ class Sockets:
             admit(access)
         elif path == _LOBBY:
             raise Unauthenticated("The upgrade has no API key or token: send one in its headers.")
-        wire: WebSocketWire = scope["extensions"][EXTENSION]
 
         def close(code: CloseCode, reason: str) -> None:
             metrics.SOCKETS_CLOSED.labels(str(int(code))).inc()
             wire.close(int(code), reason)
 
-        session: ClientSession | LobbySession
         if path == _LOBBY and access is not None:
             session = LobbySession(self._realtime, access, write=wire.write_frame, close_connection=close)
             await session.open()
@@ -111,6 +121,7 @@ class Sockets:
                 admit=admit if access is None else lambda _: None,
                 address=address,
             )
+        session.queue.on_size, wire.on_size = waiting.in_queue, waiting.in_transport
         await self._converse(session, scope, receive, send)
 
     async def _converse(

@@ -61,7 +61,7 @@ class WebSocketWire(WebSocketsSansIOProtocol):
 
     The application gets the wire in the scope's extensions and writes encoded frames to it, without a task or
     queue between a publication and the socket. `on_pause` and `on_resume` report when the client
-    reads more slowly than the gateway writes.
+    reads more slowly than the gateway writes, and `on_size` how many bytes wait here then.
     """
 
     patience_s = 20.0
@@ -71,6 +71,7 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         self.conn = _Handshake(extensions=[], max_size=_LARGEST_MESSAGE, logger=self.logger)
         self.on_pause: Callable[[], None] = _nothing
         self.on_resume: Callable[[], None] = _nothing
+        self.on_size: Callable[[int], None] = _nothing
         self._budget = FrameBudget(self.loop.time)
         self._stalled: asyncio.TimerHandle | None = None
         self._is_lingering = False
@@ -167,16 +168,20 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         super().pause_writing()
         self._stalled = self.loop.call_later(self.patience_s, self.transport.abort)
         self.on_pause()
+        # Nothing more is written until the client has read this, so it only becomes less.
+        self.on_size(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """Call `on_resume`: the client has read enough."""
         self._forget_stall()
         super().resume_writing()
+        self.on_size(0)
         self.on_resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timers: the connection is gone."""
         self._forget_stall()
+        self.on_size(0)
         super().connection_lost(exc)
 
     def _fail(self, code: CloseCode) -> None:
@@ -200,5 +205,5 @@ class WebSocketWire(WebSocketsSansIOProtocol):
             self._stalled = None
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     """Do nothing: nobody listens."""

@@ -1,0 +1,64 @@
+"""What waits for all slow clients together: who gives way when it is too much."""
+
+from __future__ import annotations
+
+from gateway.realtime.slow_clients import SlowClients, Waiting
+
+
+class House:
+    """Clients for whom 800 bytes may wait together, and the names of the connections that were cut off."""
+
+    def __init__(self) -> None:
+        self.slow_clients = SlowClients(800)
+        self.cut: list[str] = []
+
+    def connection(self, owner: str, name: str) -> Waiting:
+        def cut_off() -> None:
+            self.cut.append(name)
+            # As a session does: its queue is dropped at once.
+            waiting.in_queue(0)
+
+        waiting = Waiting(self.slow_clients, cut_off=cut_off)
+        waiting.owner = owner
+        return waiting
+
+
+def test_the_largest_connection_of_the_owner_with_the_most_gives_way() -> None:
+    house = House()
+    alone = house.connection("alone", "alone")
+    alone.in_queue(300)
+    for number, size in enumerate((100, 200, 150)):
+        house.connection("many", str(number)).in_transport(size)
+    assert house.cut == []
+    alone.in_queue(351)
+    assert house.cut == ["1"]
+    assert house.slow_clients.total == 601
+
+
+def test_connections_give_way_until_an_eighth_is_free() -> None:
+    house = House()
+    for number in range(9):
+        house.connection("guest", str(number)).in_queue(100)
+    assert len(house.cut) == 2
+    assert house.slow_clients.total == 700
+
+
+def test_the_one_for_which_too_much_comes_is_cut_off_itself_when_it_is_the_largest() -> None:
+    house = House()
+    house.connection("neighbour", "small").in_queue(10)
+    large = house.connection("guest", "large")
+    large.in_transport(400)
+    large.in_queue(500)
+    assert house.cut == ["large"]
+    assert house.slow_clients.total == 10
+
+
+def test_what_clients_have_read_counts_no_more() -> None:
+    house = House()
+    for number in range(5):
+        reader = house.connection("guest", str(number))
+        reader.in_transport(300)
+        reader.in_queue(400)
+        reader.in_queue(0)
+        reader.in_transport(0)
+    assert (house.cut, house.slow_clients.total) == ([], 0)
