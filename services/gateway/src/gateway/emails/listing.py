@@ -1,4 +1,4 @@
-"""The list and the counts of an owner's mails: those of email, those that wait here, and those on their way."""
+"""The list and the counts of an owner's mails: those of email, those that wait here or are on their way."""
 
 from __future__ import annotations
 
