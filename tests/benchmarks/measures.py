@@ -79,16 +79,16 @@ class Measure:
             (f"≥ {self.floor or 0:,.0f}/s", rate, self.floor),
             (f"at a pace of {self.pace or 0:.2f} ≥ {here or 0:,.0f}/s", rate, here),
         ]
-        told = []
+        reported = []
         for words, found, least in asked:
             if least is not None:
                 verdict = "NOT MEASURED" if found is None else "met" if found >= least else "MISSED"
-                told.append(f"{words} {verdict}")
+                reported.append(f"{words} {verdict}")
         if self.most_mib is not None:
             is_met = self.mib is not None and self.mib < self.most_mib
-            told.append(f"< {self.most_mib} MiB {'met' if is_met else 'MISSED'}")
+            reported.append(f"< {self.most_mib} MiB {'met' if is_met else 'MISSED'}")
         reasons = {side.reason for side in (self.ours, self.theirs) if isinstance(side, Failed)}
-        return ", ".join([*told, *sorted(reasons)]) or "none"
+        return ", ".join([*reported, *sorted(reasons)]) or "none"
 
     @property
     def cells(self) -> tuple[str, ...]:

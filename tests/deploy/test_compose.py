@@ -19,7 +19,7 @@ import websockets.sync.client
 
 from containers import make_secrets
 from support import monitored, pasted
-from support.deployment import told
+from support.deployment import container_commands
 from support.deployment.accepted import ended, letter, post, subjects
 from support.deployment.composed import REPOSITORY, SERVICES, Composed, until
 from upkeep.compose_stack import ComposeStack
@@ -237,8 +237,8 @@ def test_the_lines_of_the_readme_run_as_they_are_pasted(stack: Composed, tmp_pat
 def test_a_support_bundle_of_containers_contains_diagnostics_and_no_secret(
     stack: Composed, upkeep: ComposeStack, tmp_path: Path
 ) -> None:
-    texts = told.bundle("containers", tmp_path, environment=stack.engine.environment)
-    told.check_helps(texts)
+    texts = container_commands.bundle("containers", tmp_path, environment=stack.engine.environment)
+    container_commands.check_helps(texts)
     assert "alertname" in json.loads(texts["gateway.json"])["alerts"]
     whole = "".join(texts.values())
     secrets = [upkeep.secret(name) for name in ("api-key", "pepper", "postgres-emailer", "rabbitmq-gateway")]
@@ -247,7 +247,7 @@ def test_a_support_bundle_of_containers_contains_diagnostics_and_no_secret(
 
 
 def test_the_upgrade_check_of_containers_counts_pending_migrations(stack: Composed) -> None:
-    code, said = told.call("upgrade-check", environment=stack.engine.environment)
+    code, said = container_commands.call("upgrade-check", environment=stack.engine.environment)
     assert said.count(" 0 pending\n") == 4, said
     # Nobody has made a backup of this stack.
     assert code == 1
@@ -320,7 +320,7 @@ def test_a_support_bundle_is_made_from_the_services_that_still_answer(
     stack: Composed, tmp_path: Path
 ) -> None:
     stack.compose("stop", "email")
-    texts = told.bundle("containers", tmp_path, environment=stack.engine.environment)
+    texts = container_commands.bundle("containers", tmp_path, environment=stack.engine.environment)
     stack.compose("start", "email")
     assert "not running" in texts["email.json"]
     assert "does not run" in texts["errors/email.log"]

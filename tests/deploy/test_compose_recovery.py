@@ -107,13 +107,13 @@ def test_a_lost_administrators_key_is_replaced_in_containers(stack: Composed) ->
 def test_a_backup_made_under_load_restores_all_that_was_accepted_after_all_volumes_are_lost(
     stack: Composed, upkeep: ComposeStack, tmp_path: Path
 ) -> None:
-    with load(stack) as told:
-        until(lambda: True if len(told.paths) > 20 else None)
-        before = list(told.paths)
+    with load(stack) as answers:
+        until(lambda: True if len(answers.paths) > 20 else None)
+        before = list(answers.paths)
         file = backups.back_up(upkeep, tmp_path, passphrase=None, keep=2, say=print)
         # Work was accepted all the time.
-        assert len(told.paths) > len(before) + 20
-    assert told.failures == []
+        assert len(answers.paths) > len(before) + 20
+    assert answers.failures == []
     stack.compose("down", "--volumes")
     stack.up()
     with stack.api as api:
@@ -128,7 +128,7 @@ def test_a_backup_made_under_load_restores_all_that_was_accepted_after_all_volum
 def test_clients_of_the_proxy_do_not_notice_a_rollback_and_an_upgrade(
     stack: Composed, previous: dict[str, str]
 ) -> None:
-    with load(stack) as told:
+    with load(stack) as answers:
         before = {service: stack.container(service) for service in (*SERVICES, "gateway-2", "proxy")}
         subprocess.run(
             [REPOSITORY / "deploy/containers/replace"],
@@ -143,10 +143,10 @@ def test_clients_of_the_proxy_do_not_notice_a_rollback_and_an_upgrade(
     assert all(source.startswith(previous_images.FOLDER) for source in sources), sources
     assert {service for service in before if before[service] == meanwhile[service]} == {"proxy"}
     assert stack.python("gateway", previous_images.WHERE).startswith("/opt/tickwire/")
-    assert len(told.paths) > 100
-    assert told.failures == []
+    assert len(answers.paths) > 100
+    assert answers.failures == []
     with stack.secure as api:
-        assert {ended(api, path)["status"] for path in told.paths} == {"delivered", "completed"}
+        assert {ended(api, path)["status"] for path in answers.paths} == {"delivered", "completed"}
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_the_data_survives_down_and_up(stack: Composed) -> None:
 
 
 @dataclass
-class Told:
+class Answers:
     """The answers to callers behind the proxy: the paths of accepted work, and every failed answer."""
 
     paths: list[str] = field(default_factory=list)
@@ -203,22 +203,22 @@ class Told:
 
 
 @contextmanager
-def load(stack: Composed) -> Iterator[Told]:
+def load(stack: Composed) -> Iterator[Answers]:
     """Send mails and tasks through the proxy, over a connection that is kept and new ones, for the block."""
-    told, is_over = Told(), threading.Event()
+    answers, is_over = Answers(), threading.Event()
     bodies = (("/v1/emails", letter("upgraded")), ("/v1/tasks", {"operation": "echo"}))
 
     def send(kept: httpx.Client) -> None:
         while not is_over.wait(0.1):
             for path, body in bodies:
-                told.ask(kept, path, body)
+                answers.ask(kept, path, body)
                 with stack.secure as new:
-                    told.ask(new, path, body)
+                    answers.ask(new, path, body)
 
     with ThreadPoolExecutor(1) as pool, stack.secure as kept:
         sending = pool.submit(send, kept)
         try:
-            yield told
+            yield answers
         finally:
             is_over.set()
         sending.result()

@@ -186,8 +186,8 @@ def test_a_deployment_that_an_autoscaler_scales_has_no_replica_count(
     scaled = {m["spec"]["scaleTargetRef"]["name"] for m in kind(found, "ScaledObject").values()}
     scaled |= {m["spec"]["scaleTargetRef"]["name"] for m in kind(found, "HorizontalPodAutoscaler").values()}
     assert scaled == {"gateway", "email", "batch-processor"}
-    told = {name for name, found in kind(found, "Deployment").items() if "replicas" in found["spec"]}
-    assert told & scaled == set()
+    reported = {name for name, found in kind(found, "Deployment").items() if "replicas" in found["spec"]}
+    assert reported & scaled == set()
 
 
 @pytest.mark.parametrize("way_in", ["gateway-api", "ingress"])

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from support import pasted
-from support.deployment import cluster, kubectl, told, verbs
+from support.deployment import cluster, container_commands, kubectl, verbs
 from support.deployment.accepted import accept, ended, letter
 from support.deployment.cluster import Load, Pods, may_log_in
 from support.deployment.composed import SERVICES, until
@@ -76,15 +76,15 @@ def test_the_lines_of_the_readme_run_as_they_are_pasted(pods: Pods, tmp_path: Pa
 
 def test_the_upgrade_check_of_pods_counts_pending_migrations(pods: Pods) -> None:
     with kubectl.on_path(pods.node, pods.engine) as environment:
-        code, said = told.call("upgrade-check", "kubernetes", environment=environment)
+        code, said = container_commands.call("upgrade-check", "kubernetes", environment=environment)
     assert said.count(" 0 pending\n") == 4, said
     assert (code, said.splitlines()[-1]) == (0, "Go ahead: docs/guides/upgrade.md")
 
 
 def test_a_support_bundle_of_pods_contains_diagnostics_and_no_secret(pods: Pods, tmp_path: Path) -> None:
     with kubectl.on_path(pods.node, pods.engine) as environment:
-        texts = told.bundle("kubernetes", tmp_path, environment=environment)
-    told.check_helps(texts)
+        texts = container_commands.bundle("kubernetes", tmp_path, environment=environment)
+    container_commands.check_helps(texts)
     assert pods.key not in "".join(texts.values())
 
 

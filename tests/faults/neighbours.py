@@ -50,8 +50,8 @@ class Row:
     def complaints(self) -> tuple[Complaint, ...]:
         """Everything that was promised otherwise."""
         idle = self.guest.flood is not None and self.sent.startswith("0 ")
-        told = (Complaint("guest", "the guest has sent nothing", is_certain=False),) if idle else ()
-        return (*told, *_of_neighbour(self.diary), *_of_processes(self.vitals))
+        reported = (Complaint("guest", "the guest has sent nothing", is_certain=False),) if idle else ()
+        return (*reported, *_of_neighbour(self.diary), *_of_processes(self.vitals))
 
 
 async def visit(street: Street, guest: Guest) -> Row:

@@ -18,14 +18,14 @@ from faults.street import environment
 
 
 @asynccontextmanager
-async def told() -> AsyncIterator[list[object]]:
+async def reported() -> AsyncIterator[list[object]]:
     found: list[object] = [threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0)]
     yield found
     found.append(threading.get_native_id())
 
 
 async def test_a_context_begins_and_ends_in_one_niced_thread() -> None:
-    async with elsewhere(told()) as found:
+    async with elsewhere(reported()) as found:
         assert found == [found[0], NICENESS]
         assert found[0] != threading.get_native_id()
     assert found[2:] == [found[0]]
@@ -33,7 +33,7 @@ async def test_a_context_begins_and_ends_in_one_niced_thread() -> None:
 
 async def test_a_process_that_starts_meanwhile_is_not_niced() -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    async with elsewhere(told()):
+    async with elsewhere(reported()):
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"),
             env=environment(),

@@ -110,7 +110,7 @@ async def _readiness_is_as_promised(rig: Rig, cell: Cell) -> None:
         assert await rig.reasons("gateway") == {}
         return
 
-    async def told() -> bool:
+    async def reported() -> bool:
         return cell.reason in await rig.reasons("gateway")
 
-    await until(told, timeout_s=40, what=lambda: f"the reason {cell.reason} in /readyz")
+    await until(reported, timeout_s=40, what=lambda: f"the reason {cell.reason} in /readyz")

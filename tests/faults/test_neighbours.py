@@ -96,5 +96,5 @@ def test_the_table_of_the_document_has_a_row_for_every_guest_once_it_is_written(
     text = table.DOCUMENT.read_text(encoding="utf-8")
     found = text.partition(table.GUESTS_BEGIN)[2].partition(table.GUESTS_END)[0]
     rows = [line for line in found.splitlines() if line.startswith("| ")][2:]
-    told = [row.split(" | ")[1].split(" (")[0] for row in rows]
-    assert told in ([], [guest.sends for guest in GUESTS])
+    reported = [row.split(" | ")[1].split(" (")[0] for row in rows]
+    assert reported in ([], [guest.sends for guest in GUESTS])

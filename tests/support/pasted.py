@@ -56,11 +56,11 @@ def run(block: str, folder: Path, *, key: str, addresses: Mapping[str, str]) -> 
         start_new_session=True,
     )
     try:
-        said, told = shell.communicate(timeout=_PATIENCE_S)
+        said, errors = shell.communicate(timeout=_PATIENCE_S)
     except subprocess.TimeoutExpired:
         # With its children: they hold the pipes.
         os.killpg(shell.pid, signal.SIGKILL)
-        said, told = shell.communicate()
-        pytest.fail(f"not over after {_PATIENCE_S} s:\n{said}\n{told}")
-    assert shell.returncode == 0, f"{said}\n{told}"
+        said, errors = shell.communicate()
+        pytest.fail(f"not over after {_PATIENCE_S} s:\n{said}\n{errors}")
+    assert shell.returncode == 0, f"{said}\n{errors}"
     return said

@@ -59,21 +59,21 @@ class PythonClient:
         self._subscriptions: dict[str, Any] = {}
 
     async def open(self, url: str, token: str, *, refreshed: Sequence[str] | None = None) -> None:
-        told, tokens = self.events, list(refreshed or ())
+        reported, tokens = self.events, list(refreshed or ())
 
         async def next_token() -> str:
-            told.append({"event": "token wanted"})
+            reported.append({"event": "token wanted"})
             return tokens.pop(0) if tokens else token
 
         class Events(handlers.ClientEventHandler):  # type: ignore[misc]  # the package is untyped
             async def on_connecting(self, ctx: Any) -> None:
-                told.append({"event": "connecting", "code": ctx.code})
+                reported.append({"event": "connecting", "code": ctx.code})
 
             async def on_connected(self, ctx: Any) -> None:
-                told.append({"event": "connected"})
+                reported.append({"event": "connected"})
 
             async def on_disconnected(self, ctx: Any) -> None:
-                told.append({"event": "disconnected", "code": ctx.code})
+                reported.append({"event": "disconnected", "code": ctx.code})
 
         self._client = centrifuge.Client(
             url,
@@ -87,28 +87,28 @@ class PythonClient:
         await self._client.connect()
 
     async def subscribe(self, channel: str, data: Any = None, *, join_leave: bool = False) -> None:
-        told = self.events
+        reported = self.events
 
         class Events(handlers.SubscriptionEventHandler):  # type: ignore[misc]
             async def on_publication(self, ctx: Any) -> None:
                 pub = {"offset": ctx.pub.offset, "data": ctx.pub.data, "tags": ctx.pub.tags}
                 sender = None if ctx.pub.info is None else ctx.pub.info.client
-                told.append({"event": "publication", "channel": channel, **pub, "sender": sender})
+                reported.append({"event": "publication", "channel": channel, **pub, "sender": sender})
 
             async def on_subscribed(self, ctx: Any) -> None:
                 recovery = {"recovered": ctx.recovered, "was_recovering": ctx.was_recovering}
-                told.append({"event": "subscribed", "channel": channel, **recovery})
+                reported.append({"event": "subscribed", "channel": channel, **recovery})
 
             async def on_unsubscribed(self, ctx: Any) -> None:
-                told.append({"event": "unsubscribed", "channel": channel, "code": ctx.code})
+                reported.append({"event": "unsubscribed", "channel": channel, "code": ctx.code})
 
             async def on_join(self, ctx: Any) -> None:
                 who = {"client": ctx.info.client, "user": ctx.info.user}
-                told.append({"event": "join", "channel": channel, **who})
+                reported.append({"event": "join", "channel": channel, **who})
 
             async def on_leave(self, ctx: Any) -> None:
                 who = {"client": ctx.info.client, "user": ctx.info.user}
-                told.append({"event": "leave", "channel": channel, **who})
+                reported.append({"event": "leave", "channel": channel, **who})
 
         subscription = self._client.new_subscription(
             channel, events=Events(), data=data, recoverable=True, join_leave=join_leave

@@ -108,8 +108,8 @@ async def suppression(tour: Tour) -> None:
         found = await tour.get(f"/v1/emails/{accepted['id']}")
         return found if found["status"] == "suppressed" else None
 
-    told = await until(refused)
-    tour.say(f"{told['status']}: {told['recipients'][0]['attempts'][0]['smtp_reply']}")
+    refusal = await until(refused)
+    tour.say(f"{refusal['status']}: {refusal['recipients'][0]['attempts'][0]['smtp_reply']}")
     await tour.api.delete(f"/v1/suppressions/{made['id']}")
     began = time.monotonic()
     await tour.post("/v1/emails", wish)

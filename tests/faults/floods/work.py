@@ -45,18 +45,18 @@ async def attachments(at: Address) -> str:
     files = [{"filename": "f.bin", "content_type": "application/octet-stream", "content": content}]
     # Made once: to write it anew for each would take this process longer than the gateway to read it.
     body = orjson.dumps({"to": [DEFERRED], "subject": "s", "text": "t", "attachments": files})
-    in_hand = MOST_BYTES_OF_OWNER // len(body)
+    in_flight = MOST_BYTES_OF_OWNER // len(body)
     sent = offered = 0
 
     async def lane() -> None:
         nonlocal sent, offered
-        while not at.is_late and (offered < 10 * in_hand or not at.is_over):
+        while not at.is_late and (offered < 10 * in_flight or not at.is_over):
             offered += 1
             accepted = await _send(client, body)
             sent += accepted
 
     async with at.client() as client:
-        await asyncio.gather(*(lane() for _ in range(10 * in_hand)))
+        await asyncio.gather(*(lane() for _ in range(10 * in_flight)))
     return f"{sent} of {offered} mails accepted"
 
 

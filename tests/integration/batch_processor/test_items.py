@@ -48,8 +48,8 @@ async def test_a_task_says_which_attempts_failed_in_its_answer_and_at_its_end(
         task = await caller.reach(task_id)
         assert task.status == status
         assert [one.detail for one in task.failed_attempts] == ["attempt 1", "attempt 2"]
-    told = {event.batch.id: event.batch.failed_attempts for event in await caller.finished_events()}
-    assert [len(told[task_id]) for task_id in ends] == [2, 2]
+    reported = {event.batch.id: event.batch.failed_attempts for event in await caller.finished_events()}
+    assert [len(reported[task_id]) for task_id in ends] == [2, 2]
 
 
 async def test_errors_are_summed_up_by_code_with_the_first_items(service: Any, caller: Caller) -> None:

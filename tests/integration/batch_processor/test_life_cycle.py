@@ -157,11 +157,11 @@ class LifeCycle(BatchOperators):
         loaded = self.live[place]
         # With its last item a worker tells that the chunk is done.
         count = min(count, len(loaded.items) - 1)
-        told = replace(loaded, items=loaded.items[: max(0, count)])
-        outcomes = self.report_of(told, ["fail" if fate == "again" else fate for fate in fates]).outcomes
+        reported = replace(loaded, items=loaded.items[: max(0, count)])
+        outcomes = self.report_of(reported, ["fail" if fate == "again" else fate for fate in fates]).outcomes
         begins = loaded.claim.status == "queued"
         if goes_on:
-            self.live[place] = replace(loaded, items=loaded.items[len(told.items) :])
+            self.live[place] = replace(loaded, items=loaded.items[len(reported.items) :])
             self.store(Report(loaded.claim, "running", outcomes, begins=begins), is_ours=True)
         else:
             del self.live[place]
@@ -258,14 +258,14 @@ class LifeCycle(BatchOperators):
             assert row["status"] == model.status, model
             assert (row["status"] in FINISHED) == (row["finished_at"] is not None)
             assert row["received"] == model.stored
-            told = (row["succeeded"], row["failed"], row["cancelled"], row["skipped"])
+            reported = (row["succeeded"], row["failed"], row["cancelled"], row["skipped"])
             if model.is_cut_short:
-                assert told == (0, 0, model.size if model.is_sealed else model.stored, 0)
+                assert reported == (0, 0, model.size if model.is_sealed else model.stored, 0)
             elif model.is_skipped:
-                assert told == (0, 0, 0, row["total"])
+                assert reported == (0, 0, 0, row["total"])
             else:
                 counts = (model.count("succeeded"), model.count("failed"), model.count("cancelled"))
-                assert told == (*counts, 0), model
+                assert reported == (*counts, 0), model
 
     @invariant()
     def every_item_has_one_result_or_one_chunk(self) -> None:
@@ -287,13 +287,13 @@ class LifeCycle(BatchOperators):
 
     @invariant()
     def each_end_is_told_once(self) -> None:
-        async def told() -> Counter[UUID]:
+        async def reported() -> Counter[UUID]:
             async with self.engine.postgres.connection() as connection:
                 messages = await waiting_messages(connection)
             ended = [m.body for m in messages if m.message_type == BatchFinished.message_type]
             return Counter(UUID(orjson.loads(body)["batch"]["id"]) for body in ended)
 
-        times = self.wait(told())
+        times = self.wait(reported())
         # An upload that nobody ever described has no reader.
         assert times == {model.id: model.endings for model in self.models if model.endings}
 

@@ -36,7 +36,7 @@ async def test_a_cancelled_upload_ends_with_all_its_items_in_whatever_order_its_
             [(stored,)] = await engine.fetch("SELECT count(*) FROM items WHERE batch_id = $1", id_)
             counts = (batch.total, batch.received, batch.cancelled, stored)
             assert (batch.status, counts) == ("cancelled", (3, 3, 3, 3)), order
-            [(told,)] = await engine.fetch(
+            [(reported,)] = await engine.fetch(
                 "SELECT count(*) FROM outbox WHERE position(convert_to($1, 'utf8') IN body) > 0", str(id_)
             )
-            assert told == 1, order
+            assert reported == 1, order

@@ -40,8 +40,13 @@ async def test_a_paused_operation_starts_nothing_until_it_is_resumed_and_other_w
     await caller.reach(batch_id, "running")
     await asyncio.wait_for(stage.begun.wait(), 20)
     await pause(caller, "operation", "gated")
-    [told] = (await pause(caller, "operation", "gated")).data
-    assert (told.kind, told.name, told.reason, told.paused_by) == ("operation", "gated", "maintenance", "key")
+    [reported] = (await pause(caller, "operation", "gated")).data
+    assert (reported.kind, reported.name, reported.reason, reported.paused_by) == (
+        "operation",
+        "gated",
+        "maintenance",
+        "key",
+    )
     # A worker knows of it within a second, and its chunk begins nothing more.
     await asyncio.sleep(1.7)
     stage.go.set()
@@ -72,8 +77,8 @@ async def test_a_pause_of_an_owner_outlives_a_restart_and_affects_nobody_else(
         await caller.reach(batch_id, "queued")
         await caller.reach(limited, "queued")
     await house.start()
-    [told] = (await caller.ask(ListPauses(), Pauses)).data
-    assert (told.kind, told.name) == ("owner", "ann")
+    [reported] = (await caller.ask(ListPauses(), Pauses)).data
+    assert (reported.kind, reported.name) == ("owner", "ann")
     caller.owner = "bob"
     assert (await caller.reach(await caller.submit("counted", [1, 2, 3]))).counts.succeeded == 3
     caller.owner = "ann"

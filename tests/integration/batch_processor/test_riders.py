@@ -33,7 +33,7 @@ async def give(engine: Engine, owner: str, count: int, *, kind: str = "task", it
     return ids
 
 
-def told(claimed: Sequence[Loaded]) -> Counter[tuple[str, bool]]:
+def reported(claimed: Sequence[Loaded]) -> Counter[tuple[str, bool]]:
     """Return the number of chunks of each owner that have a slot, and of those that ride."""
     return Counter((loaded.claim.owner_id, loaded.claim.rides) for loaded in claimed)
 
@@ -42,7 +42,7 @@ async def test_tasks_come_along_and_every_owner_has_its_turn(engine: Engine) -> 
     await give(engine, "ann", 20)
     await give(engine, "bob", 1)
     claimed = await engine.claim(most=4, for_any=3, light=["echo"])
-    assert told(claimed) == {("ann", False): 2, ("bob", False): 1, ("ann", True): 18}
+    assert reported(claimed) == {("ann", False): 2, ("bob", False): 1, ("ann", True): 18}
     assert all(len(loaded.items) == 1 for loaded in claimed)
     assert not await engine.claim(most=4, for_any=3, light=["echo"])
 
@@ -51,11 +51,11 @@ async def test_no_more_tasks_come_along_than_the_limit_and_the_next_claim_takes_
     engine: Engine,
 ) -> None:
     await give(engine, "ann", MOST_RIDERS + 10)
-    assert told(await engine.claim(most=1, for_any=1, light=["echo"])) == {
+    assert reported(await engine.claim(most=1, for_any=1, light=["echo"])) == {
         ("ann", False): 1,
         ("ann", True): MOST_RIDERS,
     }
-    assert told(await engine.claim(most=4, for_any=4, light=["echo"])) == {
+    assert reported(await engine.claim(most=4, for_any=4, light=["echo"])) == {
         ("ann", False): 4,
         ("ann", True): 5,
     }
@@ -73,7 +73,7 @@ async def test_only_light_tasks_that_have_killed_no_process_come_along(engine: E
 
 async def test_tasks_of_other_operations_come_alone(engine: Engine) -> None:
     await give(engine, "ann", 5)
-    assert told(await engine.claim(most=2, for_any=2, light=["another"])) == {("ann", False): 2}
+    assert reported(await engine.claim(most=2, for_any=2, light=["another"])) == {("ann", False): 2}
 
 
 async def test_many_tasks_run_in_few_slots_each_once_and_leave_no_slot_taken(

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from batch_processor import aside
+from batch_processor import backoff
 from batch_processor.schedules import planning, turns
 from batch_processor.schedules.planning import Load, Plan, Schedule
 from chassis.errors import DatabaseUnavailable
@@ -104,7 +104,7 @@ async def test_a_schedule_that_cannot_be_stored_does_not_affect_others_and_is_tr
     assert len(await world.events()) == 28
     # As if the minute were over.
     over = time.monotonic() + 61
-    monkeypatch.setattr(aside, "time", SimpleNamespace(monotonic=lambda: over))
+    monkeypatch.setattr(backoff, "time", SimpleNamespace(monotonic=lambda: over))
     await world.firing.fire()
     assert {event.schedule_id for event in await world.events()} == set(ids)
 

@@ -24,7 +24,7 @@ from support.measured import value_of
 from support.schedule_world import HOUR, SOON, World
 
 
-def told(runs: list[ScheduleRun]) -> list[tuple[str, str]]:
+def reported(runs: list[ScheduleRun]) -> list[tuple[str, str]]:
     return [(run.trigger, run.status) for run in runs]
 
 
@@ -39,7 +39,7 @@ async def test_several_coordinators_run_a_due_time_once(world: World) -> None:
         await world.make_due(schedule)
     coordinators = [world.coordinator() for _ in range(4)]
     await asyncio.gather(*(one.fire() for one in coordinators for _ in range(2)))
-    assert [told(await world.runs(one)) for one in schedules] == [[("due", "fired")]] * 5
+    assert [reported(await world.runs(one)) for one in schedules] == [[("due", "fired")]] * 5
     assert {event.schedule_id for event in await world.events()} == {one.id for one in schedules}
     assert len(await world.events()) == 5
     # Also where one has not seen what another did: the due time itself runs once.
@@ -156,7 +156,7 @@ async def test_runs_that_are_due_while_a_schedule_is_paused_do_not_happen(world:
     assert (resumed.status, resumed.revision) == ("active", 3)
     assert resumed.next_runs[0] > datetime.now(UTC)
     await world.firing.fire()
-    assert told(await world.runs(schedule)) == [("manual", "fired")]
+    assert reported(await world.runs(schedule)) == [("manual", "fired")]
 
 
 async def test_the_same_request_makes_one_schedule_and_one_run(world: World) -> None:
@@ -278,7 +278,7 @@ async def test_a_refusal_ends_a_run_that_has_fired_and_no_other(world: World) ->
 
     await refuse(second.id, "8")
     await refuse(first.id, "7")
-    assert told(await world.runs(schedule)) == [("due", "refused"), ("manual", "fired")]
+    assert reported(await world.runs(schedule)) == [("due", "refused"), ("manual", "fired")]
     [refused] = await world.runs(schedule, status=["refused"])
     assert (refused.code, refused.detail) == ("forbidden", "no more")
 

@@ -98,8 +98,8 @@ async def begin_and_end(caller: Caller, name: str) -> None:
         print(f"chunks of the other owner that were claimed before: {before}")
         assert before <= _SLOTS
         await asyncio.sleep(0.3)
-    told = ", ".join(f"{begun:.2f} and {ended:.2f} s" for begun, ended in times)
-    print(f"ten items beside {name}: begun and ended after {told}")
+    reported = ", ".join(f"{begun:.2f} and {ended:.2f} s" for begun, ended in times)
+    print(f"ten items beside {name}: begun and ended after {reported}")
     assert max(ended for _, ended in times) < _SOONER_THAN_S
 
 

@@ -76,7 +76,7 @@ async def test_batches_are_filled_in_turns(service: Any, caller: Caller) -> None
 async def test_a_batch_that_cannot_be_filled_delays_no_other_and_fails_after_some_tries(
     service: Any, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "ASIDE_S", 0.3)
+    monkeypatch.setattr(sources, "PAUSE_S", 0.3)
     receive, tries = batches.receive, 0
 
     def receive_most(batch: Batch, items: int, *, now: datetime) -> Batch:

@@ -95,24 +95,24 @@ async def test_owners_that_give_up_leave_room_in_the_service_for_one_that_has_as
     search, service = Search(), await bench.build(STOCK_DATA)
     queue = next(q for q in service.messaging.topology.queues if q.name == rpc_queue(STOCK_DATA))
     publisher = service.messaging.publisher
-    server = RpcServer(queue, {SearchSymbols: search.answer}, publisher=publisher, most_in_hand=40)
+    server = RpcServer(queue, {SearchSymbols: search.answer}, publisher=publisher, most_in_flight=40)
     service.messaging.answer(server)
     await bench.run(service)
     refused: list[BaseException] = []
     for owner in ("ann", "bob", "eve") * 5:
         shares.current.set(owner)
         questions = [SearchSymbols(q="slow")] * asking.MOST_SENT_OF_OWNER
-        taken = server.in_hand
+        taken = server.in_flight
         wave = [asyncio.create_task(rpc.ask(one, Deadline.after(25))) for one in questions]
         # Each is held or refused.
-        await until(lambda: server.in_hand - taken + sum(map(asyncio.Task.done, wave)) == len(wave))  # noqa: B023
+        await until(lambda: server.in_flight - taken + sum(map(asyncio.Task.done, wave)) == len(wave))  # noqa: B023
         for one in wave:
             one.cancel()
         ends = await asyncio.gather(*wave, return_exceptions=True)
         refused += [end for end in ends if isinstance(end, RemoteFailure)]
     assert {error.code for error in refused if isinstance(error, RemoteFailure)} == {"too-many-at-once"}
-    assert server.in_hand <= 35, "an eighth is left"
+    assert server.in_flight <= 35, "an eighth is left"
     shares.current.set("neighbour")
     assert await rpc.ask(SearchSymbols(q="quick"), Deadline.after(25))
     search.is_over.set()
-    await until(lambda: server.in_hand == 0)
+    await until(lambda: server.in_flight == 0)

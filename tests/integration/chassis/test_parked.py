@@ -327,7 +327,7 @@ async def test_the_command_line_does_every_action_without_a_gateway(
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "printed"),
     [
         (["discard"], 1, "Select the messages by"),
         (["inspect", "999999999999"], 1, "There is no parked message"),
@@ -337,10 +337,10 @@ async def test_the_command_line_does_every_action_without_a_gateway(
     ],
 )
 async def test_a_refused_command_says_why(
-    fresh_database: FreshDatabase, worker: ServiceRuntime, words: list[str], code: int, told: str
+    fresh_database: FreshDatabase, worker: ServiceRuntime, words: list[str], code: int, printed: str
 ) -> None:
     child = await run_command_line(worker.settings.postgres_dsn.get_secret_value(), *words)
-    assert (child.returncode, told in child.stderr) == (code, True), child.stderr
+    assert (child.returncode, printed in child.stderr) == (code, True), child.stderr
     assert "Traceback" not in child.stderr
 
 
@@ -362,21 +362,21 @@ async def test_the_fate_of_a_message_is_announced_in_the_transaction_that_change
     await worker.parked.replay(ReplayParked(wanted=ParkedFilter(ids=[ann.id]), actor="ann"), SOON)
     await until(lambda: parked_ids(worker, 2))
     await worker.parked.discard(DiscardParked(wanted=ParkedFilter(ids=[bob.id]), actor="ann"), SOON)
-    told = await hear(5)
+    heard = await hear(5)
     of_ann = [
         (news.state, news.reason)
-        for news in told
+        for news in heard
         if [str(id_) for id_ in news.message_ids] == [ann.message_id]
     ]
     of_bob = [
         (news.state, news.reason)
-        for news in told
+        for news in heard
         if [str(id_) for id_ in news.message_ids] == [bob.message_id]
     ]
     assert of_ann == [("parked", "permanent"), ("replayed", None), ("parked", "permanent")]
     assert of_bob == [("parked", "permanent"), ("discarded", None)]
     for message in (ann, bob):
-        times = [news.at for news in told if [str(id_) for id_ in news.message_ids] == [message.message_id]]
+        times = [news.at for news in heard if [str(id_) for id_ in news.message_ids] == [message.message_id]]
         assert times == sorted(times)
 
 
@@ -390,5 +390,5 @@ async def test_events_about_parking_and_messages_without_a_valid_id_are_not_anno
         await worker.messaging.publisher.publish(poison)
     await until(lambda: parked_ids(worker, 2))
     (last,) = [row for row in await park(worker, "ann", already=2) if row.message_type == "batch.cancel.v1"]
-    told = await hear(1)
-    assert [str(id_) for id_ in told[0].message_ids] == [last.message_id]
+    heard = await hear(1)
+    assert [str(id_) for id_ in heard[0].message_ids] == [last.message_id]

@@ -341,12 +341,14 @@ async def test_a_service_over_its_limit_refuses_instead_of_queueing(asker: Any, 
 
     service = await bench.build(STOCK_DATA)
     queue = next(q for q in service.messaging.topology.queues if q.name == rpc_queue(STOCK_DATA))
-    server = RpcServer(queue, {SearchSymbols: answer}, publisher=service.messaging.publisher, most_in_hand=2)
+    server = RpcServer(
+        queue, {SearchSymbols: answer}, publisher=service.messaging.publisher, most_in_flight=2
+    )
     service.messaging.answer(server)
     await bench.run(service)
     rpc = asker.messaging.rpc
     waiting = [asyncio.create_task(rpc.ask(SearchSymbols(q="slow"), Deadline.after(15))) for _ in range(2)]
-    await until(lambda: server.in_hand == 2)
+    await until(lambda: server.in_flight == 2)
     with pytest.raises(RemoteFailure) as caught:
         await rpc.ask(SearchSymbols(q="one too many"), Deadline.after(5))
     assert (caught.value.status, caught.value.code) == (503, "overloaded")

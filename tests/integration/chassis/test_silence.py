@@ -107,21 +107,21 @@ async def test_the_age_of_a_message_counts_at_its_first_try_only(bench: Bench) -
     async def handle(delivery: Delivery[CancelBatch]) -> None:
         handled.append(delivery.attempt)
 
-    def told(what: str) -> float:
+    def reported(what: str) -> float:
         return REGISTRY.get_sample_value(f"tickwire_message_age_seconds_{what}", {"queue": QUEUE}) or 0
 
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(QUEUE, {CancelBatch: Direct(handle)})
     await bench.run(worker)
-    count, total_s = told("count"), told("sum")
+    count, total_s = reported("count"), reported("sum")
     an_hour_ago = int((time.time() - 3600) * 1000)
     for attempt in (2, 1):
         message = command(CancelBatch(batch_id=uuid4(), owner_id="x"))
         headers = {names.SENT_AT: an_hour_ago, names.ATTEMPT: attempt}
         await worker.messaging.publisher.publish(replace(message, headers=headers))
     await until(lambda: handled == [2, 1])
-    assert told("count") == count + 1
-    assert 3600 <= told("sum") - total_s < 3660
+    assert reported("count") == count + 1
+    assert 3600 <= reported("sum") - total_s < 3660
 
 
 async def test_a_worker_that_hangs_does_not_hide_behind_the_others(bench: Bench) -> None:

@@ -94,7 +94,7 @@ async def test_a_bounce_fails_its_recipient_and_is_logged_announced_and_counted_
     assert [(one.kind, one.is_new) for one in found] == [("hard", True), ("hard", False)]
     email = await post_office.read(command)
     assert (email.status, email.recipients[0].status) == ("failed", "failed")
-    assert told(email) == [("bounced", READER, f"hard: 5.1.1 {said}")]
+    assert reported(email) == [("bounced", READER, f"hard: 5.1.1 {said}")]
     assert [event["status"] for event in await post_office.events()] == ["delivered", "failed"]
     (suppression,) = await suppressed(post_office)
     assert (suppression.address, suppression.origin, suppression.email_id) == (
@@ -102,7 +102,7 @@ async def test_a_bounce_fails_its_recipient_and_is_logged_announced_and_counted_
     )
 
 
-def told(email: Email) -> list[tuple[str, str | None, str]]:
+def reported(email: Email) -> list[tuple[str, str | None, str]]:
     return [(one.kind, one.recipient, one.detail) for one in email.timeline if one.kind == "bounced"]
 
 
@@ -157,7 +157,7 @@ async def test_a_recipient_has_a_bounded_number_of_bounces(post_office: PostOffi
     command = await delivered(post_office)
     for number in range(MOST_BOUNCES + 2):
         await bounce(post_office, command, f"450 4.4.{number} later", action="delayed")
-    assert len(told(await post_office.read(command))) == MOST_BOUNCES
+    assert len(reported(await post_office.read(command))) == MOST_BOUNCES
 
 
 async def test_a_hard_bounce_counts_however_many_others_came_before_it(post_office: PostOffice) -> None:
@@ -167,7 +167,7 @@ async def test_a_hard_bounce_counts_however_many_others_came_before_it(post_offi
     found = [await bounce(post_office, command, f"550 5.1.1 no such user {number}") for number in range(3)]
     assert [one.is_new for one in found] == [True, False, False]
     email = await post_office.read(command)
-    assert (email.status, len(told(email))) == ("failed", MOST_BOUNCES + 1)
+    assert (email.status, len(reported(email))) == ("failed", MOST_BOUNCES + 1)
     assert [one.address for one in await suppressed(post_office)] == [READER]
 
 
@@ -234,5 +234,5 @@ async def test_a_report_of_postfix_on_an_unknown_user_comes_back_to_its_recipien
     assert (await record(post_office, report.recipient, report.content)).kind == "hard"
     email = await post_office.read(command)
     assert email.status == "failed"
-    assert "5.1.1 <reader@example.com>: unknown user" in told(email)[0][2]
+    assert "5.1.1 <reader@example.com>: unknown user" in reported(email)[0][2]
     assert [one.address for one in await suppressed(post_office)] == [READER]

@@ -136,13 +136,13 @@ async def test_a_mail_leaves_while_large_ones_of_others_wait_for_a_relay_that_ta
         await post_office.accept(second)
         await post_office.reaches(second, "delivered")
         async with post_office.postgres.connection() as connection:
-            in_hand = await connection.fetch(
+            in_flight = await connection.fetch(
                 "SELECT owner_id, sum(2 * size_bytes) AS bytes, max(2 * size_bytes) AS largest"
                 " FROM recipients WHERE status = 'sending' GROUP BY owner_id"
             )
-        assert len(in_hand) == owners
-        assert all(row["bytes"] < window_bytes // 2 + row["largest"] for row in in_hand)
-        assert sum(row["bytes"] for row in in_hand) < window_bytes
+        assert len(in_flight) == owners
+        assert all(row["bytes"] < window_bytes // 2 + row["largest"] for row in in_flight)
+        assert sum(row["bytes"] for row in in_flight) < window_bytes
         await post_office.server.stop()
 
 

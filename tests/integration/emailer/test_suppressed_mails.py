@@ -31,7 +31,7 @@ async def suppress(post_office: PostOffice, *addresses: str) -> None:
     await post_office.suppressions.add(request, SOON)
 
 
-async def told(post_office: PostOffice, command: SendEmail) -> set[str]:
+async def reported(post_office: PostOffice, command: SendEmail) -> set[str]:
     """Return the status of the only mail, which every answer that shows it must agree on."""
     wanted = EmailFilter(status=[(await post_office.read(command)).status])  # type: ignore[list-item]
     async with post_office.postgres.connection() as connection:
@@ -61,7 +61,7 @@ async def test_every_interface_reports_the_same_about_a_mail_to_suppressed_addre
     await suppress(post_office, GONE, "gone2@example.com")
     async with post_office.delivering():
         await post_office.reaches(command, status)
-    assert await told(post_office, command) == {status}
+    assert await reported(post_office, command) == {status}
 
 
 async def test_a_mail_that_is_suppressed_when_it_is_stored_is_announced_and_ends(
@@ -74,7 +74,7 @@ async def test_a_mail_that_is_suppressed_when_it_is_stored_is_announced_and_ends
     assert isinstance(handler, InTransaction)
     async with post_office.postgres.transaction() as connection:
         await handler.function(connection, [Delivery(command, new_id(), 1, OWNER, {})])
-    assert await told(post_office, command) == {"suppressed"}
+    assert await reported(post_office, command) == {"suppressed"}
     await retention.remove(post_office.postgres, Retention())
     async with post_office.postgres.connection() as connection:
         assert await connection.fetchval("SELECT ended_at FROM emails") is not None
@@ -110,7 +110,7 @@ async def test_a_cancelled_mail_one_of_whose_addresses_is_suppressed_is_cancelle
     async with post_office.postgres.transaction() as connection:
         request = CancelEmails(owner_id=OWNER, wanted=EmailFilter(ids=[command.email_id]))
         await choosing.decide(connection, request, choosing.CANCEL, life_s=60)
-    assert await told(post_office, command) == {"cancelled"}
+    assert await reported(post_office, command) == {"cancelled"}
 
 
 async def test_mails_that_the_previous_release_recorded_as_failed_are_corrected(

@@ -73,10 +73,10 @@ async def test_an_address_that_is_gone_is_suppressed_at_its_first_failure(post_o
     assert (suppression.reason, suppression.email_id) == ("550 5.1.1 no such user", first.email_id)
     assert suppression.expires_at is not None
     assert suppression.expires_at - datetime.now(UTC) > timedelta(days=89)
-    told = email.recipients[0].attempts[0]
+    reported = email.recipients[0].attempts[0]
     assert [recipient.status for recipient in email.recipients] == ["suppressed", "delivered"]
-    assert told.outcome == "suppressed"
-    assert told.smtp_reply.endswith("(reply): 550 5.1.1 no such user")
+    assert reported.outcome == "suppressed"
+    assert reported.smtp_reply.endswith("(reply): 550 5.1.1 no such user")
 
 
 async def test_two_permanent_refusals_suppress_an_address(post_office: PostOffice) -> None:

@@ -135,8 +135,8 @@ async def test_a_mail_that_its_template_cannot_make_is_not_sent_again_and_this_i
         assert await choosing.copy(connection, again, life_s=3600, trace=(None, None))
         stored = await connection.fetchval("SELECT status FROM emails WHERE id = $1", again.email_id)
     assert stored == "failed"
-    told = await post_office.events()
-    assert [event["status"] for event in told if event["email_id"] == str(again.email_id)] == ["failed"]
+    reported = await post_office.events()
+    assert [event["status"] for event in reported if event["email_id"] == str(again.email_id)] == ["failed"]
 
 
 async def test_versions_never_change_and_a_writer_must_have_seen_the_newest(answers: TemplateAnswers) -> None:

@@ -26,7 +26,7 @@ from support.doubles.post_office import OWNER, PostOffice, Terms, mail, senders
 from support.doubles.smtp import Step
 
 
-def told(email: Email) -> list[tuple[str, str | None]]:
+def reported(email: Email) -> list[tuple[str, str | None]]:
     return [(event.kind, event.recipient) for event in email.timeline]
 
 
@@ -46,7 +46,7 @@ async def test_attempts_and_decisions_are_shown_in_their_order(post_office: Post
     later = datetime.now(UTC) + timedelta(hours=1)
     command = mail(send_at=later)
     await post_office.accept(command)
-    assert told(await post_office.read(command)) == [("accepted", None)]
+    assert reported(await post_office.read(command)) == [("accepted", None)]
     async with post_office.postgres.transaction() as connection:
         moved = RescheduleEmail(
             email_id=command.email_id, owner_id=OWNER, send_at=datetime.now(UTC), expires_at=later
@@ -55,13 +55,13 @@ async def test_attempts_and_decisions_are_shown_in_their_order(post_office: Post
     wanted = EmailFilter(ids=[command.email_id])
     async with post_office.delivering():
         email = await post_office.reaches(command, "failed")
-        assert told(email) == [("accepted", None), ("rescheduled", None), ("attempt", reader)]
+        assert reported(email) == [("accepted", None), ("rescheduled", None), ("attempt", reader)]
         assert email.timeline[-1].detail == "failed: 550 5.7.1 not from you"
         async with post_office.postgres.transaction() as connection:
             again = RetryEmails(owner_id=OWNER, wanted=wanted)
             await choosing.decide(connection, again, choosing.RETRY, life_s=60)
         email = await post_office.reaches(command, "delivered")
-    assert told(email)[3:] == [("retried", reader), ("attempt", reader)]
+    assert reported(email)[3:] == [("retried", reader), ("attempt", reader)]
     assert [event.at for event in email.timeline] == sorted(event.at for event in email.timeline)
 
 
@@ -76,8 +76,8 @@ async def test_expiry_and_cancellation_are_shown(post_office: PostOffice) -> Non
     async with post_office.delivering(Terms(pause_s=60)):
         email = await post_office.reaches(late, "expired")
     await post_office.server.start()
-    assert told(email)[-1] == ("expired", "reader@example.com")
-    assert told(await post_office.read(given_up))[-1] == ("cancelled", "reader@example.com")
+    assert reported(email)[-1] == ("expired", "reader@example.com")
+    assert reported(await post_office.read(given_up))[-1] == ("cancelled", "reader@example.com")
 
 
 async def test_a_timeline_has_a_bounded_number_of_events(post_office: PostOffice) -> None:

@@ -139,9 +139,9 @@ async def test_a_start_with_a_bootstrap_key_that_is_revoked_says_so(house: House
     assert_problem(await again.api.get("/v1/me"), 401, "unauthenticated")
     assert again.gateway.resources.runtime.health.reasons() == {}
     assert refused() == 1
-    told = [line for line in lines if line["log_level"] == "error"]
-    assert len(told) == 2
-    for line in told:
+    reported = [line for line in lines if line["log_level"] == "error"]
+    assert len(reported) == 2
+    for line in reported:
         assert "the bootstrap key does not work" in line["event"]
         assert "gateway.identity.reset" in line["event"]
         assert line["key_id"] == key[8:24]

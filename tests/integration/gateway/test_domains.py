@@ -208,7 +208,7 @@ async def test_each_of_several_mails_is_judged_by_its_sender(strict: Listener) -
 async def test_events_of_a_domain_are_ordered_by_their_version(strict: Listener) -> None:
     domain_id, resources = uuid4(), strict.gateway.resources
 
-    async def told(*news: tuple[int, bool]) -> None:
+    async def reported(*news: tuple[int, bool]) -> None:
         deliveries = [
             Delivery(
                 message=DomainChanged(
@@ -229,9 +229,9 @@ async def test_events_of_a_domain_are_ordered_by_their_version(strict: Listener)
             await resources.senders.changed(connection, deliveries)
         resources.senders.forget("1", "news.example")
 
-    await told((3, True))
+    await reported((3, True))
     assert await sent(strict, "a@news.example") == 202
-    await told((5, False), (4, True), (5, False))
+    await reported((5, False), (4, True), (5, False))
     assert await sent(strict, "a@news.example") == 422
 
 

@@ -103,9 +103,9 @@ async def test_a_schedule_keeps_what_its_token_granted_and_one_of_a_key_nothing(
     async def create(request: CreateSchedule, _: Deadline) -> Schedule:
         asked.append(request)
         now = datetime.now(UTC)
-        told = request.model_dump(include=set(Schedule.model_fields))
+        reported = request.model_dump(include=set(Schedule.model_fields))
         return Schedule(
-            **told, id=request.schedule_id, status="active", revision=1, created_at=now, changed_at=now
+            **reported, id=request.schedule_id, status="active", revision=1, created_at=now, changed_at=now
         )
 
     await module_house.double("batch-processor", {CreateSchedule: create})

@@ -91,7 +91,7 @@ def hurry(folder: Path) -> None:
 
 
 @asynccontextmanager
-async def told(watcher: Watcher, fault: Fault, *alerts: Alert) -> AsyncIterator[None]:
+async def reported(watcher: Watcher, fault: Fault, *alerts: Alert) -> AsyncIterator[None]:
     """Check that `alerts` are silent before the block, fire during it, and are silent again after it."""
     wanted = set(alerts)
     await quiet(watcher, but=wanted)
@@ -125,14 +125,16 @@ async def test_an_alert_fires_for_every_service_when_the_broker_is_down(
     stack: Stack, watcher: Watcher
 ) -> None:
     disconnected = [("TickwireBrokerDisconnected", service) for service in NAMES]
-    async with told(watcher, stopped(stack, "rabbitmq"), ("TickwireServiceDown", "rabbitmq"), *disconnected):
+    async with reported(
+        watcher, stopped(stack, "rabbitmq"), ("TickwireServiceDown", "rabbitmq"), *disconnected
+    ):
         # Nobody can count consumers now: that must not look like queues without any.
         assert ("TickwireNoConsumers", "email") not in await watcher.firing()
 
 
 async def test_an_alert_names_the_queue_of_a_consumer_that_is_gone(stack: Stack, watcher: Watcher) -> None:
     alerts = (("TickwireNoConsumers", "email"), ("TickwireServiceDown", "email"))
-    async with told(watcher, stopped(stack, "email"), *alerts):
+    async with reported(watcher, stopped(stack, "email"), *alerts):
 
         async def both_are_named() -> bool:
             found = await watcher.alerts("TickwireNoConsumers")
@@ -150,7 +152,7 @@ async def test_an_alert_fires_while_mails_wait_for_a_relay_that_refuses(
             await api.post("/v1/emails", json=_MAIL)
             yield
 
-    async with told(watcher, refusing(), ("TickwireMailRoutePaused", "email")):
+    async with reported(watcher, refusing(), ("TickwireMailRoutePaused", "email")):
         (alert,) = await watcher.alerts("TickwireMailRoutePaused")
         assert alert["annotations"]["summary"] == "No mail leaves: the relay is unreachable"
 
@@ -159,13 +161,13 @@ async def test_an_alert_fires_when_a_provider_fails_though_another_one_answers(
     watcher: Watcher, api: httpx.AsyncClient
 ) -> None:
     path = "/v1/stocks/AAPL/bars"
-    async with told(watcher, asked(api, path), ("TickwireProviderFailing", "stock-data")):
+    async with reported(watcher, asked(api, path), ("TickwireProviderFailing", "stock-data")):
         assert (await api.get(path)).status_code == 200
 
 
 async def test_an_alert_fires_when_an_event_loop_stands_still(stack: Stack, watcher: Watcher) -> None:
     service = "batch-processor"
-    async with told(watcher, frozen(stack, service), ("TickwireEventLoopStalled", service)):
+    async with reported(watcher, frozen(stack, service), ("TickwireEventLoopStalled", service)):
         assert (await watcher.alerts("TickwireEventLoopStalled"))[0]["labels"]["severity"] == "ticket"
 
 
@@ -182,7 +184,7 @@ async def test_an_alert_fires_when_a_pool_has_no_free_connection(
                 await asking.enter_async_context(asked(api, "/v1/emails", owner))
             yield
 
-    async with told(watcher, exhausted(), ("TickwirePoolExhausted", "email")):
+    async with reported(watcher, exhausted(), ("TickwirePoolExhausted", "email")):
         pass
     assert (await api.get("/v1/emails", headers=owners[0])).status_code == 200
 

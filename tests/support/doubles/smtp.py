@@ -218,8 +218,8 @@ class _Conversation:
             self._login = user
             await self._say("235 welcome")
         else:
-            told = f" ({said}, {password})" if self._server.repeats_login else ""
-            await self._say(f"535 5.7.8 wrong user name or password{told}")
+            reported = f" ({said}, {password})" if self._server.repeats_login else ""
+            await self._say(f"535 5.7.8 wrong user name or password{reported}")
 
     async def _ask(self, prompt: str) -> str:
         await self._say(f"334 {prompt}")

@@ -177,18 +177,18 @@ async def test_of_tasks_that_share_a_process_only_the_one_that_kills_it_fails(be
     failed: list[Failure] = []
     while waiting:
         chunks = [Loaded(claim(rest), [Item(n := rest.first_position, texts[n])]) for rest in waiting]
-        told = [report for chunk in chunks if (report := reports.of_lost(chunk)) is not None]
+        reported = [report for chunk in chunks if (report := reports.of_lost(chunk)) is not None]
         runs = [
             (chunk.claim, shared.join(chunk.claim, OF_TEXTS, chunk.items) or bench.run(OF_TEXTS, chunk))
             for chunk in chunks
             if reports.of_lost(chunk) is None
         ]
         await asyncio.gather(*(run.execute() for _, run in runs))
-        told += [reports.of_ended(own, run, None) for own, run in runs]
-        for report in told:
+        reported += [reports.of_ended(own, run, None) for own, run in runs]
+        for report in reported:
             results |= zip(report.outcomes.positions, report.outcomes.results, strict=True)
             failed += report.outcomes.failures
-        waiting = [rest for report in told for rest in report.rests]
+        waiting = [rest for report in reported for rest in report.rests]
     assert results == {n: str(n) for n in range(20) if n != POISON}
     assert [(failure.position, failure.code) for failure in failed] == [(POISON, "worker-died")]
 

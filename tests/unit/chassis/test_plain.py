@@ -95,25 +95,25 @@ errors = st.one_of(
 
 @given(nested)
 def test_any_value_becomes_text_that_a_database_takes(found: object) -> None:
-    told = plain.text(found)
-    assert "\0" not in told.encode().decode()
-    assert len(told) <= 10_000 * len("\\U0010ffff")
+    reported = plain.text(found)
+    assert "\0" not in reported.encode().decode()
+    assert len(reported) <= 10_000 * len("\\U0010ffff")
 
 
 @given(nested)
 def test_any_value_becomes_json_that_a_database_takes(found: object) -> None:
-    told = plain.json({"found": found})
+    reported = plain.json({"found": found})
     # A backslash that the text had itself begins no escape.
-    assert "\\u0000" not in told.replace("\\\\", "")
-    assert list(orjson.loads(told)) == ["found"]
+    assert "\\u0000" not in reported.replace("\\\\", "")
+    assert list(orjson.loads(reported)) == ["found"]
 
 
 @given(errors)
 def test_any_error_has_a_message_and_a_traceback(error: BaseException) -> None:
     error.__cause__ = Mute(error)
-    for told in (redaction.safe_message(error), redaction.trace_back(error)):
-        assert type(error).__name__ in told
-        assert "\0" not in told.encode().decode()
+    for reported in (redaction.safe_message(error), redaction.trace_back(error)):
+        assert type(error).__name__ in reported
+        assert "\0" not in reported.encode().decode()
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,9 @@ def test_any_error_has_a_message_and_a_traceback(error: BaseException) -> None:
     ],
 )
 def test_the_traceback_of_a_group_of_any_shape_is_short(error: Exception) -> None:
-    told = redaction.trace_back(error)
-    assert type(error).__name__ in told
-    assert told.count("Traceback") < 10
+    reported = redaction.trace_back(error)
+    assert type(error).__name__ in reported
+    assert reported.count("Traceback") < 10
 
 
 @given(errors, nested, texts)

@@ -40,8 +40,8 @@ def test_an_option_that_is_unknown_or_out_of_bounds_is_refused_with_its_place(
 
 
 def test_a_message_of_another_release_is_read_as_far_as_it_can_be() -> None:
-    told = {"priority": 7, "colour": "red", "tolerated_failure": {"count": 3}}
-    assert batch_options.read(told) == BatchOptions(tolerated_failure=ToleratedFailure(count=3))
+    reported = {"priority": 7, "colour": "red", "tolerated_failure": {"count": 3}}
+    assert batch_options.read(reported) == BatchOptions(tolerated_failure=ToleratedFailure(count=3))
 
 
 @pytest.mark.parametrize(

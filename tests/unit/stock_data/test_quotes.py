@@ -86,8 +86,8 @@ def test_a_ratio_that_does_not_divide_is_rounded_to_a_millionth() -> None:
 def test_a_quote_that_was_kept_has_its_present_delay() -> None:
     fetched = datetime(2024, 6, 10, 15, tzinfo=UTC)
     kept = Quote(symbol="A", price=Decimal(1), as_of=fetched, source="x", delayed_by_s=900, session="regular")
-    told = quotes.retold(kept, fetched_at=fetched, now=datetime(2024, 6, 10, 20, 30, tzinfo=UTC))
-    assert (told.delayed_by_s, told.session, told.stale) == (900 + 5.5 * 3600, "post", False)
+    reported = quotes.retold(kept, fetched_at=fetched, now=datetime(2024, 6, 10, 20, 30, tzinfo=UTC))
+    assert (reported.delayed_by_s, reported.session, reported.stale) == (900 + 5.5 * 3600, "post", False)
     assert (
         quotes.retold(kept, fetched_at=fetched, now=datetime(2024, 6, 11, 23, 59, tzinfo=UTC)).stale is False
     )

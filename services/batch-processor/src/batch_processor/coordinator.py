@@ -11,7 +11,7 @@ from functools import partial
 from uuid import UUID
 
 from batch_processor import batches, coordination, pauses, repository, steering
-from batch_processor.aside import Aside
+from batch_processor.backoff import Backoff
 from batch_processor.batches import Tally
 from batch_processor.changes import Transition
 from batch_processor.coordination import Backlog
@@ -43,7 +43,7 @@ _CANCEL_STEP = 20
 # A worker renews its leases each second. A batch to cancel does not wait for the lease of a silent worker.
 _SILENT_S = 2.0
 # The first and the longest pause after an unexpected failure; it doubles each time.
-_ASIDE_S = (1.0, 60.0)
+_PAUSE_S = (1.0, 60.0)
 # Chunks and failed items that one transaction moves.
 _STEER_STEP = 1000
 REDRIVE_STEP = 5_000
@@ -81,9 +81,9 @@ class Coordinator:
         self._progress = progress
         self._windows = windows
         self._ready = ready
-        self._uncancelled = Aside(postgres, "cancel", first_s=_ASIDE_S[0], most_s=_ASIDE_S[1])
-        self._unexpired = Aside(postgres, "expire", first_s=_ASIDE_S[0], most_s=_ASIDE_S[1])
-        self._unretried = Aside(postgres, "retry", first_s=_ASIDE_S[0], most_s=_ASIDE_S[1])
+        self._uncancelled = Backoff(postgres, "cancel", first_s=_PAUSE_S[0], most_s=_PAUSE_S[1])
+        self._unexpired = Backoff(postgres, "expire", first_s=_PAUSE_S[0], most_s=_PAUSE_S[1])
+        self._unretried = Backoff(postgres, "retry", first_s=_PAUSE_S[0], most_s=_PAUSE_S[1])
         self._wake = asyncio.Event()
         self._stored = asyncio.Event()
         self._next_due_in_s = 0.0
@@ -321,7 +321,7 @@ class Coordinator:
                 is_more = bool(unused or outdated)
 
 
-async def _take_apart(left: list[UUID], step: Callable[[UUID], Awaitable[bool]], aside: Aside) -> None:
+async def _take_apart(left: list[UUID], step: Callable[[UUID], Awaitable[bool]], backoff: Backoff) -> None:
     """Call `step` for each batch in `left` as long as it returns True; set aside batches that fail."""
     while left:
         batch_id = left.pop()
@@ -329,6 +329,6 @@ async def _take_apart(left: list[UUID], step: Callable[[UUID], Awaitable[bool]],
             if await step(batch_id):
                 left.append(batch_id)
         except Exception as error:
-            await aside.failed(batch_id, error)
+            await backoff.failed(batch_id, error)
         else:
-            aside.succeeded(batch_id)
+            backoff.succeeded(batch_id)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from batch_processor import batches, repository
-from batch_processor.aside import Aside
+from batch_processor.backoff import Backoff
 from batch_processor.batches import Batch
 from batch_processor.execution import rounds
 from batch_processor.intake import Intake
@@ -23,7 +23,7 @@ STEP = 5_000
 # For work that neither this process nor its lookout has found.
 _IDLE_S = 30.0
 # A batch that cannot be filled is tried again after this pause, up to so many times.
-ASIDE_S = 5.0
+PAUSE_S = 5.0
 _MOST_TRIES = 3
 
 
@@ -42,7 +42,7 @@ class Sources:
         self._operations = list(operations)
         self._begun = begun
         self._last = UUID(int=0)
-        self._aside = Aside(postgres, "sources", first_s=ASIDE_S, most_s=ASIDE_S)
+        self._backoff = Backoff(postgres, "sources", first_s=PAUSE_S, most_s=PAUSE_S)
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -68,14 +68,14 @@ class Sources:
         batch_id: UUID | None = None
         try:
             async with self._postgres.transaction() as connection:
-                seen = self._last, self._aside.ids()
+                seen = self._last, self._backoff.ids()
                 ours = self._operations, LEFT_TO_OTHERS_S
                 batch_id = await connection.fetchval(_SQL["next_copying"], *seen, *ours)
                 if batch_id is None:
                     return False
                 self._last = batch_id
                 batch = (await repository.lock_batches(connection, [batch_id]))[batch_id]
-                if self._aside.tries(batch_id) < _MOST_TRIES:
+                if self._backoff.tries(batch_id) < _MOST_TRIES:
                     after = await _fill(connection, batch)
                 else:
                     detail = (
@@ -86,9 +86,9 @@ class Sources:
                     )
                 await self._intake.advance(connection, batch, after)
         except Exception as error:
-            await self._aside.failed(batch_id, error)
+            await self._backoff.failed(batch_id, error)
         else:
-            self._aside.succeeded(batch_id)
+            self._backoff.succeeded(batch_id)
         return True
 
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, cast
 from uuid import UUID
 
 from batch_processor import repository
-from batch_processor.aside import Aside
+from batch_processor.backoff import Backoff
 from batch_processor.execution import rounds
 from batch_processor.operation import LEFT_TO_OTHERS_S
 from batch_processor.repository import COMPARED_WITHIN_S, Duplicate
@@ -19,7 +19,7 @@ _SQL = queries.load("batch_processor")
 # For work that neither this process nor its lookout has found.
 _IDLE_S = 30.0
 # The first and the longest pause after an unexpected failure; it doubles each time.
-_ASIDE_S = (5.0, 60.0)
+_PAUSE_S = (5.0, 60.0)
 
 # With `smallest`, a short upload overtakes long ones; with `oldest`, no upload waits for ever.
 Order: TypeAlias = Literal["oldest", "smallest"]
@@ -61,7 +61,7 @@ class Validation:
         self._operations = list(operations)
         self._begin = begin
         self._begun = begun
-        self._aside = Aside(postgres, "validation", first_s=_ASIDE_S[0], most_s=_ASIDE_S[1])
+        self._backoff = Backoff(postgres, "validation", first_s=_PAUSE_S[0], most_s=_PAUSE_S[1])
         self._wakes = {order: asyncio.Event() for order in ORDERS}
 
     def wake(self) -> None:
@@ -94,15 +94,15 @@ class Validation:
                 problem = describe(await repository.find_duplicates(connection, batch_id))
                 await self._begin(connection, batch_id, problem)
         except Exception as error:
-            await self._aside.failed(batch_id, error)
+            await self._backoff.failed(batch_id, error)
         else:
-            self._aside.succeeded(batch_id)
+            self._backoff.succeeded(batch_id)
         return True
 
     async def _lock_next(self, connection: Connection, order: Order) -> UUID | None:
         statement = _SQL[f"next_validating_{order}"]
         ours = self._operations, LEFT_TO_OTHERS_S
-        for row in await connection.fetch(statement, self._aside.ids(), *ours):
+        for row in await connection.fetch(statement, self._backoff.ids(), *ours):
             if await connection.fetchval(_SQL["lock_validation"], row["id"]):
                 return cast(UUID, row["id"])
         return None

@@ -174,10 +174,10 @@ def _is_secret(name: str) -> bool:
 
 
 def _frames(error: BaseException) -> str:
-    told: list[str] = []
+    frames: list[str] = []
     # Groups may be nested deeper than functions can call each other, and have any number of parts in all.
     following = [error]
-    while following and len(told) <= _MOST_CAUSES:
+    while following and len(frames) <= _MOST_CAUSES:
         one, *following = following
         try:
             lines = plain.text("".join(traceback.format_tb(one.__traceback__)[-_MOST_FRAMES:]))
@@ -185,8 +185,8 @@ def _frames(error: BaseException) -> str:
                 following = [*one.exceptions[:_MOST_CAUSES], *following]
         except BaseException as failure:  # a source file that cannot be read, for example
             lines = f"  (no frames: {type(failure).__name__})\n"
-        told.append(f"Traceback (most recent call last):\n{lines}{safe_message(one)}")
-    return "\nof which\n".join(told)
+        frames.append(f"Traceback (most recent call last):\n{lines}{safe_message(one)}")
+    return "\nof which\n".join(frames)
 
 
 def _redacted(found: Any) -> object:

@@ -137,9 +137,9 @@ class Resources:
             board=self.board,
             start_day=self._settings.replay_start_day,
         )
-        await leadership.run_while_leader(self._lead)
+        await leadership.run_while_leader(self._run_feed)
 
-    async def _lead(self, term: Term) -> None:
+    async def _run_feed(self, term: Term) -> None:
         """Run the feed in `term`, and everything that depends on its ticks, for as long as the term lasts."""
         self.live_bars.begin(term)
         self.alerts.begin(term)

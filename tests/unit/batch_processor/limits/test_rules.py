@@ -139,7 +139,7 @@ def test_no_window_has_more_items_than_the_rate_allows_however_late_they_are_cla
         in_window = [
             count for at, count in claimed if math.floor(at / slot_s) * slot_s > now - limit.window_s
         ]
-        room = limit.room(in_hand=0, unclaimed=unclaimed, charged=sum(in_window))
+        room = limit.room(in_flight=0, unclaimed=unclaimed, charged=sum(in_window))
         if passed := min(room, waiting):
             admitted.append((now + delay * per_s, passed))
     for start, _ in admitted:

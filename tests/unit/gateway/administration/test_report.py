@@ -90,8 +90,8 @@ def test_a_pause_is_a_reason_why_batch_processor_is_not_ok() -> None:
         ],
     )
     assert of("gateway", found)["state"] == "ok"
-    told = report.document(found)["pauses"]
-    assert [(one["kind"], one["name"], one["paused_by"]) for one in told] == [
+    reported = report.document(found)["pauses"]
+    assert [(one["kind"], one["name"], one["paused_by"]) for one in reported] == [
         ("operation", "stock.backfill", "key"),
         ("owner", "7", "key"),
     ]

@@ -82,14 +82,14 @@ def test_the_first_misfit_is_reported_with_its_place_and_without_the_value(
 
 def test_a_value_that_is_too_long_is_refused_with_the_description_that_says_what_to_do() -> None:
     word = {"type": "string", "maxLength": 3, "description": "Up to three letters; spell longer words."}
-    told = "the value is longer than 3 characters"
+    reported = "the value is longer than 3 characters"
     for schema, detail in (
-        ({"properties": {"a": word}}, f"{told}: {word['description']}"),
+        ({"properties": {"a": word}}, f"{reported}: {word['description']}"),
         (
             {"properties": {"a": {"$ref": "#/$defs/W"}}, "$defs": {"W": word}},
-            f"{told}: {word['description']}",
+            f"{reported}: {word['description']}",
         ),
-        ({"properties": {"a": {"type": "string", "maxLength": 3}}}, told),
+        ({"properties": {"a": {"type": "string", "maxLength": 3}}}, reported),
     ):
         found = PayloadCheck(schema).find({"a": "four"})
         assert found is not None
@@ -100,7 +100,7 @@ def test_a_value_that_is_too_long_is_refused_with_the_description_that_says_what
         {"a": "four"}
     )
     assert found is not None
-    assert found.detail.startswith(told)
+    assert found.detail.startswith(reported)
 
 
 def test_a_name_that_is_not_known_is_named_and_cut() -> None:

@@ -34,7 +34,7 @@ async def subscribed(gateway: Gateway, ann: Access, **options: Any) -> Client:
     return client
 
 
-def told(client: Client) -> list[tuple[int, str]]:
+def reported(client: Client) -> list[tuple[int, str]]:
     return [(push["pub"]["offset"], push["pub"]["data"]["state"]) for push in client.pushes()]
 
 
@@ -49,7 +49,7 @@ async def test_a_subscriber_begins_with_the_newest_bar_and_gets_each_later_one(
     assert (joined["epoch"], joined["offset"]) == ("7", 2)
     assert joined["publications"][0]["data"] == {**bar(2), "state": "live"}
     gateway.bars.push([bar(2), bar(1), bar(3), bar(4, epoch="6"), bar(1, epoch="8"), bar(2, epoch="8")])
-    assert told(client) == [(3, "live"), (1, "restarted"), (2, "live")]
+    assert reported(client) == [(3, "live"), (1, "restarted"), (2, "live")]
 
 
 async def test_before_the_first_bar_the_quote_tells_whether_there_is_the_symbol(
@@ -62,7 +62,7 @@ async def test_before_the_first_bar_the_quote_tells_whether_there_is_the_symbol(
         await gateway.channels.join(ann, channel_of("bars:NOPE"), None)
     client = await subscribed(gateway, ann)
     gateway.bars.push([bar(1)])
-    assert told(client) == [(1, "live")]
+    assert reported(client) == [(1, "live")]
 
 
 async def test_subscribers_hear_once_that_the_feed_is_silent_and_who_comes_then_sees_it(
@@ -73,12 +73,12 @@ async def test_subscribers_hear_once_that_the_feed_is_silent_and_who_comes_then_
     for _ in range(3):
         clock.now += 4
         gateway.bars.silence.look()
-    assert told(client) == [(1, "stale")]
+    assert reported(client) == [(1, "stale")]
     late = await connected(gateway, ann)
     joined = await late.ask(subscribe={"channel": "bars:A"})
     assert joined["publications"][0]["data"]["state"] == "stale"
     gateway.bars.push([bar(2)])
-    assert told(client) == [(2, "live")]
+    assert reported(client) == [(2, "live")]
 
 
 async def test_a_bar_of_a_closed_market_is_not_stale(clock: Clock, gateway: Gateway, ann: Access) -> None:
@@ -122,4 +122,4 @@ async def test_a_bar_that_has_waited_says_that_the_feed_has_fallen_silent(
     gateway.bars.push([bar(2)])
     clock.now += 6
     client.session.queue.resume()
-    assert told(client) == [(2, "stale")]
+    assert reported(client) == [(2, "stale")]

@@ -24,12 +24,12 @@ class Open:
     """A connection that records its calls."""
 
     access: Access | None
-    told: list[Access | None] = field(default_factory=list)
+    reported: list[Access | None] = field(default_factory=list)
 
     def tick(self, now: float) -> None: ...
 
     def change_access(self, access: Access | None) -> None:
-        self.told.append(access)
+        self.reported.append(access)
 
 
 @dataclass
@@ -57,10 +57,10 @@ async def test_each_key_is_checked_once_for_all_its_connections() -> None:
         connections.add(one)
     await connections.check_keys()
     assert sorted(keys.asked) == ["k1", "k2"]
-    assert all(one.told == [Access(keys.found["k1"])] for one in opened[:50])
-    assert opened[50].told == [Access(keys.found["k1"], None, bounded.channels, 9.0)]
-    assert opened[51].told == []
-    assert gone.told == [None]
+    assert all(one.reported == [Access(keys.found["k1"])] for one in opened[:50])
+    assert opened[50].reported == [Access(keys.found["k1"], None, bounded.channels, 9.0)]
+    assert opened[51].reported == []
+    assert gone.reported == [None]
 
 
 async def test_while_the_database_is_away_connections_live_on() -> None:
@@ -69,7 +69,7 @@ async def test_while_the_database_is_away_connections_live_on() -> None:
     one = Open(Access(principal("k1")))
     connections.add(one)
     await connections.check_keys()
-    assert (one.told, len(connections)) == ([], 1)
+    assert (one.reported, len(connections)) == ([], 1)
 
 
 class Broken(Open):
@@ -103,7 +103,7 @@ async def test_a_connection_that_fails_takes_nothing_from_the_others(monkeypatch
     await asyncio.gather(*(one.has_time.wait() for one in others))
     ticking.cancel()
     await connections.check_keys()
-    assert [one.told for one in others] == [[None]] * 20
+    assert [one.reported for one in others] == [[None]] * 20
 
 
 async def test_a_connection_with_a_new_token_is_not_judged_by_its_old_key() -> None:
@@ -115,4 +115,4 @@ async def test_a_connection_with_a_new_token_is_not_judged_by_its_old_key() -> N
     connections = Connections(refresh_meanwhile)
     connections.add(one)
     await connections.check_keys()
-    assert one.told == []
+    assert one.reported == []

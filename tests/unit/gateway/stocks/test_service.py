@@ -186,9 +186,9 @@ async def test_while_stock_data_is_away_the_last_pushed_quote_is_returned_as_sta
     rpc.error = BrokerUnavailable("away")
     answer = await service.get(call(), "AAPL")
     assert isinstance(answer.body, bytes)
-    told = orjson.loads(answer.body)
-    assert (told["stale"], told["as_of"], answer.etag) == (True, as_of, None)
-    assert told["delayed_by_s"] >= 30
+    reported = orjson.loads(answer.body)
+    assert (reported["stale"], reported["as_of"], answer.etag) == (True, as_of, None)
+    assert reported["delayed_by_s"] >= 30
     with pytest.raises(BrokerUnavailable):
         await service.get(call(), "MSFT")
     rpc.error = None

@@ -189,9 +189,9 @@ async def test_before_the_first_tick_the_last_quotes_are_answered(wire: Wire, bo
     assert last.replayed is not None
     shown_at = datetime(2026, 1, 5, 15, tzinfo=UTC)
     await feed_of(wire, fresh).restore(Term(7, ReplayPosition(last.replayed, shown_at)))
-    told = fresh.get("ACME", shown_at + timedelta(hours=1))
-    assert told is not None
-    assert (told.price, told.replayed, told.stale) == (last.price, last.replayed, True)
+    reported = fresh.get("ACME", shown_at + timedelta(hours=1))
+    assert reported is not None
+    assert (reported.price, reported.replayed, reported.stale) == (last.price, last.replayed, True)
     assert fresh.position == ReplayPosition(last.replayed, shown_at)
     fresh.put([last.model_copy(update={"stream": StreamPosition(epoch="7", offset=1)})])
     assert positions(fresh) == [1]

@@ -80,7 +80,7 @@ async def measure(connection: Connection, limits: Iterable[Limit], *, passed_fro
     rated = [limit for limit in limits if limit.rate is not None]
     keys, windows = [limit.key for limit in rated], [limit.window_s for limit in rated]
     rows = await connection.fetch(_SQL["measure_keys"], passed_from, keys, windows)
-    used = {row["key"]: (row["in_hand"], row["unclaimed"], row["charged"]) for row in rows if row["key"]}
+    used = {row["key"]: (row["in_flight"], row["unclaimed"], row["charged"]) for row in rows if row["key"]}
     return Usage(used, rows[0]["passed_from"])
 
 

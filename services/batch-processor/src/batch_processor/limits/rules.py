@@ -44,13 +44,13 @@ class Limit:
         """Return how long an item that has begun counts, in seconds from the start of its slot."""
         return 0.0 if self.rate is None else self.rate.per_s + (self.slot_s or 0)
 
-    def room(self, *, in_hand: int, unclaimed: int, charged: int) -> int:
+    def room(self, *, in_flight: int, unclaimed: int, charged: int) -> int:
         """Return how many more items may be let through.
 
-        `in_hand` items were let through and are not done, `unclaimed` of them were not claimed by a worker
+        `in_flight` items were let through and are not done, `unclaimed` of them were not claimed by a worker
         yet, and `charged` items were claimed within the window.
         """
-        rooms = [] if self.max_concurrency is None else [self.max_concurrency - in_hand]
+        rooms = [] if self.max_concurrency is None else [self.max_concurrency - in_flight]
         if self.rate is not None:
             rooms.append(self.rate.items - charged - unclaimed)
         return max(0, min(rooms))
@@ -138,11 +138,11 @@ class LimitBook:
 
 
 def rooms(limits: Iterable[Limit], used: Mapping[str, tuple[int, int, int]]) -> dict[str, int]:
-    """Return how many more items each key lets through; `used` has `in_hand`, `unclaimed` and `charged`."""
+    """Return how many more items each key lets through; `used` has `in_flight`, `unclaimed` and `charged`."""
     found = {}
     for limit in limits:
-        in_hand, unclaimed, charged = used.get(limit.key, (0, 0, 0))
-        found[limit.key] = limit.room(in_hand=in_hand, unclaimed=unclaimed, charged=charged)
+        in_flight, unclaimed, charged = used.get(limit.key, (0, 0, 0))
+        found[limit.key] = limit.room(in_flight=in_flight, unclaimed=unclaimed, charged=charged)
     return found
 
 

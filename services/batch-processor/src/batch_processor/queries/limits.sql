@@ -52,9 +52,9 @@ WITH passed AS MATERIALIZED (
     SELECT keys, state, remaining, stamp FROM chunks
     WHERE gate IS NOT NULL AND state IN ('ready', 'running') AND stamp >= $1
 ), counted AS (
-    SELECT key, sum(in_hand)::int AS in_hand, sum(unclaimed)::int AS unclaimed, sum(charged)::int AS charged
+    SELECT key, sum(in_flight)::int AS in_flight, sum(unclaimed)::int AS unclaimed, sum(charged)::int AS charged
     FROM (
-        SELECT key, remaining AS in_hand, CASE state WHEN 'ready' THEN remaining ELSE 0 END AS unclaimed, 0 AS charged
+        SELECT key, remaining AS in_flight, CASE state WHEN 'ready' THEN remaining ELSE 0 END AS unclaimed, 0 AS charged
         FROM passed CROSS JOIN unnest(passed.keys) AS key
         UNION ALL
         SELECT charges.key, 0, 0, charges.items

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from uuid import UUID
 
-from batch_processor.aside import Aside
+from batch_processor.backoff import Backoff
 from chassis.postgres import Connection, Postgres
 
 # The most schedules that one transaction handles: it is short, and a failure affects few others.
@@ -14,7 +14,7 @@ TOGETHER = 20
 # Turns are looked up again after so many, so that new ones do not wait for the end of a long list.
 LISTED = 500
 # A schedule that has failed alone is tried again after this time.
-_ASIDE_S = 60.0
+_PAUSE_S = 60.0
 
 # Returns up to `most` ids, except those in `but`: the first of each owner, then the second, and so on.
 Find = Callable[[Connection, Collection[UUID], int], Awaitable[Sequence[UUID]]]
@@ -28,14 +28,14 @@ class Turns:
     def __init__(self, postgres: Postgres, what: str, *, done: Callable[[], None]) -> None:
         self._postgres = postgres
         self._done = done
-        self._aside = Aside(postgres, what, first_s=_ASIDE_S, most_s=_ASIDE_S)
+        self._backoff = Backoff(postgres, what, first_s=_PAUSE_S, most_s=_PAUSE_S)
 
     async def take(self, find: Find, handle: Handle) -> None:
         """Handle everything that `find` returns. Raise `DatabaseUnavailable` when the database is down."""
         handled = -1
         while handled:
             async with self._postgres.connection() as connection:
-                found = await find(connection, self._aside.ids(), LISTED)
+                found = await find(connection, self._backoff.ids(), LISTED)
             handled = 0
             for start in range(0, len(found), TOGETHER):
                 handled += await self._handle(found[start : start + TOGETHER], handle)
@@ -45,9 +45,9 @@ class Turns:
             async with self._postgres.transaction() as connection:
                 handled = await handle(connection, ids)
         except Exception as error:
-            if len(ids) > 1 and not await self._aside.is_outage(error):
+            if len(ids) > 1 and not await self._backoff.is_outage(error):
                 return sum([await self._handle([id_], handle) for id_ in ids])
-            await self._aside.failed(ids[0], error)
+            await self._backoff.failed(ids[0], error)
             return 0
         if handled:
             self._done()

@@ -40,7 +40,7 @@ MOST_AT_WORK = 256
 # As many as the connections to the database that an owner may have when no other one needs any.
 MOST_OF_OWNER = 5
 MOST_WAITING_OF_OWNER = 512
-MOST_IN_HAND = 2048
+MOST_IN_FLIGHT = 2048
 _DEFAULT_DEADLINE_S = 30.0
 _LAST_WORDS_S = 1
 
@@ -48,8 +48,8 @@ _LAST_WORDS_S = 1
 class RpcServer:
     """Answers the requests of one queue: a limited number at once, and fewer of one owner.
 
-    Further ones wait until their deadline, and owners take turns; beyond `most_in_hand` they are refused, and
-    beyond its share of these an owner's. A request without an owner counts in no owner's share.
+    Further ones wait until their deadline, and owners take turns; beyond `most_in_flight` they are refused,
+    and beyond its share of these an owner's. A request without an owner counts in no owner's share.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class RpcServer:
         handlers: Mapping[type[Request], Answer],
         *,
         publisher: Publisher,
-        most_in_hand: int = MOST_IN_HAND,
+        most_in_flight: int = MOST_IN_FLIGHT,
     ) -> None:
         self._queue = queue
         self._handlers = {request.message_type: (request, answer) for request, answer in handlers.items()}
         self._publisher = publisher
-        self._most_in_hand = most_in_hand
+        self._most_in_flight = most_in_flight
         self._turns = OwnerTurns(
             most=MOST_AT_WORK, of_owner=MOST_OF_OWNER, most_waiting=MOST_WAITING_OF_OWNER
         )
@@ -88,7 +88,7 @@ class RpcServer:
         self._reason = None
 
     @property
-    def in_hand(self) -> int:
+    def in_flight(self) -> int:
         """The number of requests that were taken and are not answered yet."""
         return self._busy
 
@@ -184,7 +184,7 @@ class RpcServer:
         owner_id = text(headers, names.SHARE) or ""
         # Callers that have given up do not count at the gateways any more, so that these do not bound them.
         own = self._turns.held_by(owner_id)
-        if not shares.has_room(own, held=self._busy - 1, most=self._most_in_hand):
+        if not shares.has_room(own, held=self._busy - 1, most=self._most_in_flight):
             refusal = TooManyAtOnce if own else Overloaded
             raise refusal("The service has too many requests in hand; try again.", retry_after_s=1)
         request_type, answer = found

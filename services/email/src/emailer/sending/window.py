@@ -12,7 +12,7 @@ from emailer.sending.shares import Held, Shares, places
 Key = tuple[UUID, int]
 
 # Recipients in hand per connection, for a domain with few connections; the others wait in their lane.
-_EACH_IN_HAND = 10
+_EACH_IN_FLIGHT = 10
 
 
 class Window:
@@ -50,7 +50,7 @@ class Window:
     def most_of_domain(self, *, is_quick: bool, connections: int | None) -> int:
         """Return how many recipients of a domain may be in hand: fewer of a slow or a limited one."""
         part = self.size // (2 if is_quick else 4) or 1
-        return min(part, _EACH_IN_HAND * (connections or part))
+        return min(part, _EACH_IN_FLIGHT * (connections or part))
 
     def take(self, job: Job) -> None:
         """Hold a recipient that was claimed."""

@@ -106,14 +106,14 @@ class Readers:
             try:
                 reader.room.enter_context(hold())
             except Overloaded:
-                if not self.make_room():
+                if not self.evict_one():
                     raise
             else:
                 self._readers.add(reader)
                 reader.room.callback(self._readers.discard, reader)
                 return
 
-    def make_room(self) -> bool:
+    def evict_one(self) -> bool:
         """End the answer that has to give way; return whether there is one."""
         counts = Counter(reader.owner_id for reader in self._readers)
         late = [reader for reader in self._readers if reader.late_s > 0]

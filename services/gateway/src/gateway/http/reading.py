@@ -296,7 +296,7 @@ def _coding(request: Incoming) -> str:
     return (request.header(b"content-encoding") or "identity").strip().lower()
 
 
-def size_in_hand(request: Incoming) -> int:
+def size_held(request: Incoming) -> int:
     """Return the largest possible size of a large body, and 0 for other bodies. Raise as `read_all`."""
     if request.is_complete.is_set():
         return 0

@@ -215,7 +215,7 @@ class Server:
             call.deadline = _UNLIMITED
             arguments["body"] = reading.upload(request, endpoint.upload_limit or self._upload_limit)
             return await self._run(endpoint, call, arguments, _UNLIMITED)
-        size = reading.size_in_hand(request)
+        size = reading.size_held(request)
         within_s = min(until.remaining_s(), _MOST_FOR_ROOM_S)
         # Until the answer: the handler keeps the document in memory while it waits.
         async with (

@@ -67,7 +67,7 @@ class Leadership:
             while True:
                 term = await self._try_win()
                 if term is not None:
-                    await self._lead(term, work)
+                    await self._run_term(term, work)
                     self._disconnect()
                 await asyncio.sleep(self._save_s)
         finally:
@@ -91,7 +91,7 @@ class Leadership:
         known = [position for position in positions if position is not None]
         return Term(row["term"], max(known, key=lambda each: each.shown_at, default=None))
 
-    async def _lead(self, term: Term, work: Callable[[Term], Coroutine[Any, Any, None]]) -> None:
+    async def _run_term(self, term: Term, work: Callable[[Term], Coroutine[Any, Any, None]]) -> None:
         """Run `work`, and save the position meanwhile; the end of `work` or a later term ends both."""
         task = asyncio.create_task(work(term))
         try:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from batch_processor import aside
+from batch_processor import backoff
 from batch_processor.validation import Validation
 from chassis.broker.envelope import new_id
 from contracts.batches import CancelBatch, CreateBatch, Item
@@ -83,6 +83,6 @@ async def test_a_pass_skips_a_batch_that_it_fails_at(
     await run()
     assert not await is_handled(engine, what, broken)
     over = time.monotonic() + 6
-    monkeypatch.setattr(aside, "time", SimpleNamespace(monotonic=lambda: over))
+    monkeypatch.setattr(backoff, "time", SimpleNamespace(monotonic=lambda: over))
     await run()
     assert await is_handled(engine, what, broken)

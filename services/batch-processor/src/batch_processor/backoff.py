@@ -14,7 +14,7 @@ log = logging.get(__name__)
 _MOST_KNOWN = 10_000
 
 
-class Aside:
+class Backoff:
     """The batches, or schedules, on which one pass has failed; each is tried again after a pause.
 
     The pause grows from `first_s` to `most_s` seconds with each consecutive failure.
