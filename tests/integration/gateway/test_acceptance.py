@@ -43,7 +43,9 @@ async def test_a_mail_is_accepted_and_becomes_a_command(door: Listener, house: H
     assert answer.status_code == 202
     id_ = answer.json()["id"]
     identity = f"<{id_}@example.com>"
-    assert answer.json() == {"id": id_, "status": "queued", "message_id": identity}
+    follows = answer.json().pop("next")
+    assert answer.json() == {"id": id_, "status": "queued", "message_id": identity, "next": follows}
+    assert follows["what"] == "acceptance by the email service"
     assert answer.headers["location"] == f"/v1/emails/{id_}"
     assert answer.headers["x-request-id"] == "order-17"
     assert UUID(id_).version == 7
@@ -61,6 +63,33 @@ async def test_a_mail_is_accepted_and_becomes_a_command(door: Listener, house: H
     assert about["headers"][names.TRACEPARENT].startswith(f"00-{TRACE}-")
     assert about["headers"][names.TENANT] == "1"
     assert about["headers"][names.ATTEMPT] == 1
+
+
+async def test_the_answer_to_accepted_work_says_what_is_next_as_its_state_does(door: Listener) -> None:
+    lines: dict[str, Any] = {
+        "content": b'{"payload":1}\n',
+        "headers": {"content-type": "application/x-ndjson"},
+    }
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/emails", {"json": MAIL}),
+        ("/v1/tasks", {"json": TASK}),
+        ("/v1/batches", {"json": BATCH}),
+        ("/v1/batches?operation=echo", lines),
+        ("/v1/batches?open=true", {"json": {"operation": "echo"}}),
+    ]
+    for path, body in asked:
+        answer = await door.api.post(path, **body)
+        assert answer.status_code == 202, answer.text
+        seen = (await door.api.get(answer.headers["location"])).json()
+        assert answer.json()["next"] == seen["next"], path
+        by = datetime.fromisoformat(seen["next"]["by"])
+        assert by > datetime.fromisoformat(seen["accepted_at"])
+    appended = await door.api.put(f"{answer.headers['location']}/items?offset=0", **lines)
+    assert appended.status_code == 200, appended.text
+    sealed = (await door.api.post(f"{answer.headers['location']}/seal")).json()
+    assert (sealed["next"]["what"], sealed["next"]["by"] > seen["next"]["by"]) == (seen["next"]["what"], True)
+    [mail] = (await door.api.post("/v1/emails/batch", json={"emails": [MAIL]})).json()["results"]
+    assert mail["next"] == (await door.api.get(f"/v1/emails/{mail['id']}")).json()["next"]
 
 
 async def test_the_message_id_of_a_mail_is_returned_and_may_be_chosen(door: Listener, house: House) -> None:

@@ -51,10 +51,11 @@ async def test_the_task_that_holds_a_key_is_returned_with_its_state(
     processor.state = {"status": "queued", "started_at": None}
     first = await send(door, unique)
     assert (first.status_code, first.json()["status"]) == (202, "queued")
-    processor.state = {"status": "running", "started_at": "2026-01-01T00:00:00Z"}
+    follows = {"what": "its first result", "by": "2026-01-02T00:00:00Z"}
+    processor.state = {"status": "running", "started_at": "2026-01-01T00:00:00Z", "next": follows}
     again = await send(door, unique)
     assert (again.json(), again.headers["idempotent-replayed"]) == (
-        {"id": first.json()["id"], "status": "running"},
+        {"id": first.json()["id"], "status": "running", "next": follows},
         "true",
     )
     assert_problem(await send(door, unique, payload={"n": 2}), 409, "unique-key-in-use")
@@ -78,7 +79,7 @@ async def test_a_key_is_free_when_its_task_has_ended_or_begun_as_the_request_cho
     assert third not in (first, second)
     # For a period the key is held by a task that has ended, too.
     period = {"key": unique["key"], "while": "period", "period_s": 60}
-    assert (await send(door, period)).json() == {"id": third, "status": "completed"}
+    assert (await send(door, period)).json() == {"id": third, "status": "completed", "next": None}
     short = {**period, "period_s": 0.01}
     assert (await send(door, short)).json()["id"] != third
 
@@ -126,7 +127,7 @@ async def test_the_idempotency_key_is_compared_before_the_unique_key_of_a_task(
     joined = {"Idempotency-Key": f'"{uuid4()}"'}
     processor.state = {"status": "running", "started_at": None}
     held = await door.api.post("/v1/tasks", json=body, headers=joined)
-    assert held.json() == {"id": first.json()["id"], "status": "running"}
+    assert held.json() == {"id": first.json()["id"], "status": "running", "next": None}
     assert (await door.api.post("/v1/tasks", json=body, headers=joined)).json() == held.json()
 
 

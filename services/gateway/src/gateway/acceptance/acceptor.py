@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 from chassis import metrics, outbox
@@ -48,6 +49,7 @@ class Acceptor:
         messages: Sequence[Outgoing],
         *,
         location: str,
+        following: Mapping[str, Any] | None,
         claim: bytes | None = None,
         unique: UniqueClaim | None = None,
         details: Mapping[str, str] = MappingProxyType({}),
@@ -55,15 +57,18 @@ class Acceptor:
     ) -> Reply:
         """Promise `messages`, or return the stored answer to the same key or the same id.
 
-        The answer has the id, the status and `details`. `claim` is the token with which this request claimed
-        its key. `along` writes what else must be there with new work, in one transaction with it.
+        The answer has the id, the status, `details`, and the next step, which is `following`. `claim` is the
+        token with which this request claimed its key. `along` writes what else must be there with new work,
+        in one transaction with it.
         Raise `UniqueKeyMoved` when the key of `unique` has another holder by now, `Overloaded` when
         the outbox is full, `IdempotencyMismatch` for a key used with another request, `IdempotencyConflict`
         while the first request with it still runs.
         """
         self._relay.require_room()
         key = call.idempotency_key
-        answer = document({"id": str(acceptance.id), "status": acceptance.status, **details})
+        answer = document(
+            {"id": str(acceptance.id), "status": acceptance.status, **details, "next": following}
+        )
         work = Work(acceptance, messages, answer, location, key, claim, unique)
         if along is None:
             is_new = await self._commits.add(work)

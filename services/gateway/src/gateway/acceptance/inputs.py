@@ -7,16 +7,18 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from contracts.message import Next
 from gateway.http.endpoints import json
 
 EXAMPLE_ID = "0197b1f0-5a1c-7c3e-9f0e-2f5b1c9d7a11"
 
 
 class AcceptedWork(BaseModel):
-    """Accepted work: its id, under which its state can be read at once."""
+    """Accepted work: its id, under which its state can be read at once, and the next step."""
 
     id: UUID
     status: Literal["queued"]
+    next: Next
 
 
 ACCEPTED = json(

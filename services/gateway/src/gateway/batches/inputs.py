@@ -154,10 +154,11 @@ class Moving(BaseModel):
 
 
 class AcceptedBatch(BaseModel):
-    """A batch that is accepted or open: its id, under which its state can be read at once."""
+    """A batch that is accepted or open: its id, under which its state can be read, and the next step."""
 
     id: UUID
     status: Literal["queued", "open"]
+    next: Next
 
 
 class Checked(BaseModel):
@@ -233,10 +234,14 @@ class ResultsQuery(BaseModel):
 
 
 class AcceptedTask(BaseModel):
-    """A task that is accepted. Its status is `queued`, unless an earlier task has its `unique_key`."""
+    """A task that is accepted. Its status is `queued`, unless an earlier task has its `unique_key`.
+
+    `next` is null if that task has ended.
+    """
 
     id: UUID
     status: BatchStatus | Literal["parked"]
+    next: Next | None
 
 
 class BatchView(BaseModel):

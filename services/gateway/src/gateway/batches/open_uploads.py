@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import NoReturn
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from gateway.acceptance.repository import Acceptance
 from gateway.batches import uploads
 from gateway.batches.backlog import Backlog
 from gateway.batches.cutting import Cutter
+from gateway.batches.lookup import taken_over
 from gateway.batches.operations import OperationCatalogue
 from gateway.batches.payload_checks import PayloadCheck
 from gateway.batches.repository import OpenUploadRepository, UploadState
@@ -65,7 +67,11 @@ class OpenUploads:
             )
         message = envelope.command(create, message_id=acceptance.id, tenant=acceptance.owner_id)
         return await self._acceptor.accept(
-            call, acceptance, [message], location=f"/v1/batches/{acceptance.id}"
+            call,
+            acceptance,
+            [message],
+            location=f"/v1/batches/{acceptance.id}",
+            following=taken_over(since=acceptance.accepted_at),
         )
 
     async def get(self, call: Call, batch_id: UUID) -> UploadProgress:
@@ -137,7 +143,8 @@ class OpenUploads:
             await self._acceptor.promise(connection, call, messages)
 
         call.writes.append(take)
-        return Reply(document({"id": str(batch_id), "status": "queued"}), location=f"/v1/batches/{batch_id}")
+        answer = {"id": str(batch_id), "status": "queued", "next": taken_over(since=datetime.now(UTC))}
+        return Reply(document(answer), location=f"/v1/batches/{batch_id}")
 
     async def _require_open(self, principal: Principal, batch_id: UUID) -> str:
         """Return the operation of a batch that may be open. Raise `NotFound` or `Conflict`."""

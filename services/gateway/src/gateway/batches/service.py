@@ -23,7 +23,7 @@ from gateway.batches.inputs import (
     Checked,
     SourceInput,
 )
-from gateway.batches.lookup import BatchLookup, revision_of
+from gateway.batches.lookup import BatchLookup, revision_of, taken_over
 from gateway.batches.open_uploads import OpenUploads
 from gateway.batches.operations import OperationCatalogue
 from gateway.batches.results import ResultReader
@@ -114,7 +114,11 @@ class BatchService:
         )
         messages = make() if len(call.document) < _LARGE_BYTES else await asyncio.to_thread(make)
         return await self._acceptor.accept(
-            call, acceptance, messages, location=f"/v1/batches/{acceptance.id}"
+            call,
+            acceptance,
+            messages,
+            location=f"/v1/batches/{acceptance.id}",
+            following=taken_over(since=acceptance.accepted_at),
         )
 
     async def get(self, call: Call, batch_id: UUID) -> bytes | dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID, uuid5
 
 import orjson
@@ -24,7 +25,7 @@ from gateway.acceptance.idempotency import replay
 from gateway.acceptance.repository import Acceptance, UniqueClaim
 from gateway.batches import commands
 from gateway.batches.inputs import TaskInput, Unique
-from gateway.batches.lookup import BatchLookup
+from gateway.batches.lookup import BatchLookup, taken_over
 from gateway.batches.operations import OperationCatalogue
 from gateway.errors import UniqueKeyInUse, UniqueKeyMoved
 from gateway.http.calls import Call
@@ -97,7 +98,7 @@ class TaskService:
             claim = UniqueClaim(str(id_), replaces=None)
             return await self._promise(call, body, acceptance, payload, claim=claim)
         known = await self._lookup.find(call.principal, id_, "task", Deadline.after(_STATE_S))
-        return await self._promise(call, body, replace(acceptance, status=known["status"]), payload)
+        return await self._promise(call, body, acceptance, payload, known=known)
 
     async def _accept_unique(self, call: Call, body: TaskInput, unique: Unique, payload: bytes) -> Reply:
         """Accept a task unless another one holds its key; then do what `on_conflict` says."""
@@ -108,21 +109,20 @@ class TaskService:
         acceptance = replace(acceptance, payload_hash=_hash(body))
         holder = await self._acceptor.find_unique(owner_id, unique.key)
         claim = UniqueClaim(unique.key, replaces=None if holder is None else holder.id)
-        status = None if holder is None else await self._status_of_holder(call, holder, unique)
-        if holder is None or status is None:
+        known = None if holder is None else await self._known_holder(call, holder, unique)
+        if holder is None or known is None:
             return await self._promise(call, body, acceptance, payload, claim=claim)
         if unique.on_conflict == "reject":
-            raise UniqueKeyInUse(f"The unique key is held by task {holder.id}, which is {status}.")
+            raise UniqueKeyInUse(f"The unique key is held by task {holder.id}, which is {known['status']}.")
         if unique.on_conflict == "return":
             self._acceptor.require_same(holder, acceptance)
-            location = f"/v1/tasks/{holder.id}"
-            return await self._acceptor.accept(call, replace(holder, status=status), [], location=location)
+            return await self._answer(call, holder, [], known=known)
         cancel = contract.CancelBatch(batch_id=holder.id, owner_id=owner_id)
         first = [envelope.command(cancel, tenant=owner_id)]
         return await self._promise(call, body, acceptance, payload, claim=claim, first=first)
 
-    async def _status_of_holder(self, call: Call, holder: Acceptance, unique: Unique) -> str | None:
-        """Return the status of a task that still holds its key; None if the task has released it."""
+    async def _known_holder(self, call: Call, holder: Acceptance, unique: Unique) -> dict[str, Any] | None:
+        """Return a task that still holds its key; None if the task has released it."""
         try:
             task = await self._lookup.find(call.principal, holder.id, "task", Deadline.after(_STATE_S))
         except NotFound:
@@ -130,11 +130,11 @@ class TaskService:
         status: str = task["status"]
         if unique.while_ == "period":
             ends_at = holder.accepted_at + timedelta(seconds=unique.period_s or 0)
-            return status if datetime.now(UTC) < ends_at else None
+            return task if datetime.now(UTC) < ends_at else None
         if status in contract.FINISHED:
             return None
         has_begun = status in ("running", "cancelling") or task.get("started_at") is not None
-        return None if unique.while_ == "queued" and has_begun else status
+        return None if unique.while_ == "queued" and has_begun else task
 
     async def _promise(
         self,
@@ -145,11 +145,27 @@ class TaskService:
         *,
         claim: UniqueClaim | None = None,
         first: Sequence[Outgoing] = (),
+        known: Mapping[str, Any] | None = None,
     ) -> Reply:
         message = commands.of_task(acceptance, body, call.principal, document=call.document, payload=payload)
+        return await self._answer(call, acceptance, [*first, message], claim=claim, known=known)
+
+    async def _answer(
+        self,
+        call: Call,
+        acceptance: Acceptance,
+        messages: Sequence[Outgoing],
+        *,
+        claim: UniqueClaim | None = None,
+        known: Mapping[str, Any] | None,
+    ) -> Reply:
+        """Promise `messages`; the answer has the state of the task that is `known` by this id already."""
+        following: Mapping[str, Any] | None = taken_over(since=acceptance.accepted_at)
+        if known is not None:
+            acceptance, following = replace(acceptance, status=known["status"]), known.get("next")
         location = f"/v1/tasks/{acceptance.id}"
         return await self._acceptor.accept(
-            call, acceptance, [*first, message], location=location, unique=claim
+            call, acceptance, messages, location=location, following=following, unique=claim
         )
 
     async def _wait_for_end(self, call: Call, accepted: Reply) -> Reply:

@@ -18,6 +18,7 @@ from gateway.batches import commands, uploads
 from gateway.batches.backlog import Backlog
 from gateway.batches.cutting import Cutter, Run
 from gateway.batches.inputs import BatchTerms
+from gateway.batches.lookup import taken_over
 from gateway.batches.payload_checks import PayloadCheck
 from gateway.batches.upload_turns import UploadTurns
 from gateway.http.calls import Call, IdempotencyKey, Upload
@@ -130,7 +131,12 @@ class UploadService:
         upload.hash_what_was_read()
         location = f"/v1/batches/{acceptance.id}"
         return await self._acceptor.accept(
-            upload.call, acceptance, [message], location=location, claim=upload.claim
+            upload.call,
+            acceptance,
+            [message],
+            location=location,
+            following=taken_over(since=acceptance.accepted_at),
+            claim=upload.claim,
         )
 
     async def _abandon(self, upload: _Arriving) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,19 +19,24 @@ def message_id_like(other: str | None, email_id: UUID, *, domain: str) -> str:
     return f"<{email_id}@{(other or '').rpartition('@')[2].rstrip('>') or domain}>"
 
 
+def taken_over(*, since: datetime) -> dict[str, Any]:
+    """Return the next step of a mail that was promised to email at `since`, as plain data."""
+    return {"what": "acceptance by the email service", "by": since + _TAKEN_WITHIN}
+
+
 def shown(accepted: Acceptance) -> dict[str, Any]:
     """Return a mail with the fields that are known without email."""
-    what = {
-        "queued": "acceptance by the email service",
-        "parked": "an administrator's decision about its parked command",
-    }
-    by = accepted.accepted_at + _TAKEN_WITHIN if accepted.status == "queued" else None
+    following = None
+    if accepted.status == "queued":
+        following = taken_over(since=accepted.accepted_at)
+    elif accepted.status == "parked":
+        following = {"what": "an administrator's decision about its parked command", "by": None}
     shown: dict[str, Any] = {
         "id": str(accepted.id),
         "status": accepted.status,
         "accepted_at": accepted.accepted_at,
         "recipients": [],
-        "next": {"what": what[accepted.status], "by": by} if accepted.status in what else None,
+        "next": following,
     }
     if accepted.reason:
         shown["reason"] = accepted.reason

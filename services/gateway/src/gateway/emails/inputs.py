@@ -64,12 +64,13 @@ class EmailsInput(BaseModel):
 
 
 class EmailResult(BaseModel):
-    """The outcome of one of several mails; `index` is its position among them."""
+    """The outcome of one of several mails; `index` is its position among them, `next` is null if refused."""
 
     index: int
     status: Literal["queued", "refused"]
     id: UUID | None = None
     message_id: str | None = None
+    next: Next | None = None
     errors: list[FieldError] = Field(default_factory=list)
 
 

@@ -128,9 +128,7 @@ class EmailService:
                 continue
             acceptance, command = self._command(call, found, text)
             accepted.append((acceptance, command))
-            results.append(
-                EmailResult(index=index, status="queued", id=acceptance.id, message_id=command.message_id)
-            )
+            results.append(several.accepted(index, acceptance, message_id=command.message_id))
         commands, left = await self._parcels.send_ahead([command for _, command in accepted], call.deadline)
         works: list[Work] = []
         waiting: list[Outgoing] = []
@@ -314,6 +312,7 @@ class EmailService:
             acceptance,
             [message] if left is None else [],
             location=f"/v1/emails/{acceptance.id}",
+            following=accepted_mail.taken_over(since=acceptance.accepted_at),
             details={"message_id": message_id or ""},
             along=None if left is None else partial(self._waiting.keep, parcel=left, messages=[message]),
         )

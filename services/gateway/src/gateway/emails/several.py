@@ -11,6 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 from chassis.problems import errors_in, field_errors
 from contracts.json_texts import elements, members
 from contracts.mail import Mail
+from contracts.message import Next
+from gateway.acceptance.repository import Acceptance
+from gateway.emails import accepted_mail
 from gateway.emails.inputs import EmailResult
 
 _MAIL: TypeAdapter[Mail] = TypeAdapter(Mail)
@@ -25,6 +28,12 @@ def read(index: int, given: Any) -> Mail | EmailResult:
         for each in wrong:
             each["loc"] = ("emails", index, *each["loc"])
         return EmailResult(index=index, status="refused", errors=field_errors(wrong))
+
+
+def accepted(index: int, acceptance: Acceptance, *, message_id: str | None) -> EmailResult:
+    """Return the outcome of a mail that is accepted."""
+    following = Next(**accepted_mail.taken_over(since=acceptance.accepted_at))
+    return EmailResult(index=index, status="queued", id=acceptance.id, message_id=message_id, next=following)
 
 
 def metadata_texts(document: bytes, found: Sequence[Mail | EmailResult]) -> list[str | None]:
