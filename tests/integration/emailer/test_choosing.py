@@ -46,13 +46,13 @@ async def listed(
 
 async def cancel(post_office: PostOffice, *, dry_run: bool = False, **wanted: object) -> EmailsChanged:
     request = CancelEmails(owner_id=OWNER, wanted=EmailFilter.model_validate(wanted), dry_run=dry_run)
-    async with post_office.postgres.transaction() as connection:
+    async with post_office.postgres.connection() as connection:
         return await choosing.decide(connection, request, choosing.CANCEL, life_s=LIFE_S)
 
 
 async def retry(post_office: PostOffice, *, dry_run: bool = False, **wanted: object) -> EmailsChanged:
     request = RetryEmails(owner_id=OWNER, wanted=EmailFilter.model_validate(wanted), dry_run=dry_run)
-    async with post_office.postgres.transaction() as connection:
+    async with post_office.postgres.connection() as connection:
         return await choosing.decide(connection, request, choosing.RETRY, life_s=LIFE_S)
 
 
@@ -104,7 +104,8 @@ async def test_a_page_reads_few_rows_of_an_owner_whose_mails_all_have_one_status
             OWNER,
         )
         await connection.execute("ANALYZE emails")
-        arguments = (OWNER, list(STORED_STATUSES), None, None, None, None, None, before, None, 51)
+        ranges = [before or UUID(int=2**128 - 1)] * 9, [51] * 9
+        arguments = (OWNER, list(STORED_STATUSES), None, None, None, None, None, *ranges, 51)
         assert await buffers(connection, "list_emails", *arguments, package="emailer") < 200
 
 

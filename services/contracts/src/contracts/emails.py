@@ -239,13 +239,15 @@ class Emails(Reply):
 class EmailsChanged(Reply):
     """How many mails matched and how many were changed; if `complete` is false, there are more to change.
 
-    The next request begins behind `next_cursor`, or from the start when it is None.
+    The next request begins behind `next_cursor`, or from the start when it is None. When `exact` is false,
+    more than `matched` may have matched.
     """
 
     matched: int
     changed: int
     complete: bool
     next_cursor: UUID | None = None
+    exact: bool = True
 
 
 class ListEmails(Request):

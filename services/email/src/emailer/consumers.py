@@ -129,7 +129,7 @@ def answers(
 
     async def decide(request: CancelEmails | RetryEmails, _: Deadline) -> EmailsChanged:
         action = choosing.CANCEL if isinstance(request, CancelEmails) else choosing.RETRY
-        async with postgres.transaction() as connection:
+        async with postgres.connection() as connection:
             found = await choosing.decide(connection, request, action, life_s=settings.expires_after_s)
         changed()
         return found

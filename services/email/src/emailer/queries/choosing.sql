@@ -1,42 +1,44 @@
--- name: find_last_examined
--- The last of the $4 newest mails in these statuses before the id $3; null when there are fewer. A list or a bulk action
--- that is narrowed further examines no older ones at a time: its filter may match none of very many.
-SELECT id
+-- name: find_examined
+-- The $4 newest mails in these statuses before the id $3: how many are in each, and which is the last. A list or a bulk
+-- action that is narrowed further examines no others at a time: its filter may match none of very many.
+SELECT status, count(*)::int AS most, min(id::text)::uuid AS last
 FROM (
-    SELECT found.id
+    SELECT found.status, found.id
     FROM unnest($2::text[]) AS wanted (status)
     CROSS JOIN LATERAL (
-        SELECT id FROM emails
-        WHERE owner_id = $1 AND emails.status >= wanted.status
-            AND (emails.status, id) < (wanted.status, coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        SELECT status, id FROM emails
+        WHERE owner_id = $1 AND emails.status >= wanted.status AND (emails.status, id) < (wanted.status, $3::uuid)
         ORDER BY emails.status DESC, id DESC
         LIMIT $4
     ) AS found
+    ORDER BY found.id DESC
+    LIMIT $4
 ) AS newest
-ORDER BY id DESC
-OFFSET $4 - 1 LIMIT 1
+GROUP BY status
 
 -- name: list_emails
--- Each status is read separately, so that a page costs the same however many mails there are. The status is a range and
--- not equal to something, as only the index of owners has this order then: by the primary key, a status that few mails
--- are in would be looked for in all of them. Mails before the id $8 and from $9 on.
--- OFFSET 0 lets the recipients of one mail be read at a time; the planner may prefer those of all mails.
+-- Of each status $2 up to $9 mails before the id $8 are examined. The status is a range and not equal to something, as
+-- only the index of owners has this order then: by the primary key, a status that few mails are in would be looked for
+-- in all of them. A lower limit of the ids would not end the reading of the index; the number does. OFFSET 0 lets the
+-- recipients of one mail be read at a time; the planner may prefer those of all mails.
 SELECT found.id, found.status, found.sender, found.subject, found.tags, found.accepted_at, found.send_at,
     found.expires_at, found.recipient_count
-FROM unnest($2::text[]) AS wanted (status)
+FROM unnest($2::text[], $8::uuid[], $9::int[]) AS part (status, before, most)
 CROSS JOIN LATERAL (
-    SELECT * FROM emails
-    WHERE owner_id = $1
-        AND (emails.status, id) < (wanted.status, coalesce($8::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-        AND (emails.status, id) >= (wanted.status, coalesce($9::uuid, '00000000-0000-0000-0000-000000000000'))
-        AND ($3::timestamptz IS NULL OR accepted_at > $3)
+    SELECT * FROM (
+        SELECT * FROM emails
+        WHERE owner_id = $1 AND emails.status >= part.status AND (emails.status, id) < (part.status, part.before)
+        ORDER BY emails.status DESC, id DESC
+        LIMIT part.most
+    ) AS examined
+    WHERE ($3::timestamptz IS NULL OR accepted_at > $3)
         AND ($4::timestamptz IS NULL OR accepted_at < $4)
         AND ($5::text IS NULL OR tags::jsonb ? $5)
         AND ($6::text IS NULL OR EXISTS (
-            SELECT FROM recipients WHERE recipients.email_id = emails.id AND recipients.address = $6 OFFSET 0
+            SELECT FROM recipients WHERE recipients.email_id = examined.id AND recipients.address = $6 OFFSET 0
         ))
         AND ($7::uuid[] IS NULL OR id = ANY($7))
-    ORDER BY emails.status DESC, id DESC
+    ORDER BY examined.status DESC, id DESC
     LIMIT $10
 ) AS found
 ORDER BY found.id DESC
@@ -53,51 +55,54 @@ WHERE owner_id = $1 AND id = ANY($7::uuid[]) AND status = ANY($2::text[])
     AND ($6::text IS NULL OR EXISTS (
         SELECT FROM recipients WHERE recipients.email_id = emails.id AND recipients.address = $6 OFFSET 0
     ))
-    AND ($8::uuid IS NULL OR id < $8)
+    AND id < $8
 ORDER BY id DESC LIMIT $9
 
 -- name: count_matching
--- Among the mails before the id $8 and from $9 on.
+-- Among the examined mails, as in a list, from the id $10 on.
 SELECT count(*)
-FROM unnest($2::text[]) AS wanted (status)
+FROM unnest($2::text[], $8::uuid[], $9::int[]) AS part (status, before, most)
 CROSS JOIN LATERAL (
-    SELECT FROM emails
-    WHERE owner_id = $1
-        AND (emails.status, id) < (wanted.status, coalesce($8::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-        AND (emails.status, id) >= (wanted.status, coalesce($9::uuid, '00000000-0000-0000-0000-000000000000'))
-        AND ($3::timestamptz IS NULL OR accepted_at > $3)
+    SELECT FROM (
+        SELECT * FROM emails
+        WHERE owner_id = $1 AND emails.status >= part.status AND (emails.status, id) < (part.status, part.before)
+        ORDER BY emails.status DESC, id DESC
+        LIMIT part.most
+    ) AS examined
+    WHERE ($3::timestamptz IS NULL OR accepted_at > $3)
         AND ($4::timestamptz IS NULL OR accepted_at < $4)
         AND ($5::text IS NULL OR tags::jsonb ? $5)
         AND ($6::text IS NULL OR EXISTS (
-            SELECT FROM recipients WHERE recipients.email_id = emails.id AND recipients.address = $6 OFFSET 0
+            SELECT FROM recipients WHERE recipients.email_id = examined.id AND recipients.address = $6 OFFSET 0
         ))
         AND ($7::uuid[] IS NULL OR id = ANY($7))
-    ORDER BY emails.status DESC, id DESC
+        AND ($10::uuid IS NULL OR id >= $10)
 ) AS found
 
 -- name: find_changeable
--- Mails in a status of $2, before the id $8 and from $9 on, newest first, and with a recipient in one of $10 that, with
--- $11, is not due already. Those in hand are excluded: the relay may be reading them. So are recipients refused here,
--- before any relay was asked: they would be refused again, unless the reason was a sender domain, which may be verified
--- by now.
+-- Examined mails, as in a list, newest first, that have a recipient in one of $10 that, with $11, is not due already.
+-- Those in hand are excluded: the relay may be reading them. So are recipients refused here, before any relay was asked:
+-- they would be refused again, unless the reason was a sender domain, which may be verified by now.
 SELECT found.id
-FROM unnest($2::text[]) AS wanted (status)
+FROM unnest($2::text[], $8::uuid[], $9::int[]) AS part (status, before, most)
 CROSS JOIN LATERAL (
-    SELECT id FROM emails
-    WHERE owner_id = $1
-        AND (emails.status, id) < (wanted.status, coalesce($8::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-        AND (emails.status, id) >= (wanted.status, coalesce($9::uuid, '00000000-0000-0000-0000-000000000000'))
-        AND ($3::timestamptz IS NULL OR accepted_at > $3)
+    SELECT id FROM (
+        SELECT * FROM emails
+        WHERE owner_id = $1 AND emails.status >= part.status AND (emails.status, id) < (part.status, part.before)
+        ORDER BY emails.status DESC, id DESC
+        LIMIT part.most
+    ) AS examined
+    WHERE ($3::timestamptz IS NULL OR accepted_at > $3)
         AND ($4::timestamptz IS NULL OR accepted_at < $4)
         AND ($5::text IS NULL OR tags::jsonb ? $5)
         AND ($6::text IS NULL OR EXISTS (
-            SELECT FROM recipients WHERE recipients.email_id = emails.id AND recipients.address = $6 OFFSET 0
+            SELECT FROM recipients WHERE recipients.email_id = examined.id AND recipients.address = $6 OFFSET 0
         ))
         AND ($7::uuid[] IS NULL OR id = ANY($7))
         AND letter::text <> '{}' AND stripped = 0
         AND EXISTS (
             SELECT FROM recipients
-            WHERE recipients.email_id = emails.id AND recipients.status = ANY($10::text[])
+            WHERE recipients.email_id = examined.id AND recipients.status = ANY($10::text[])
                 AND (NOT $11 OR recipients.due_at IS NULL OR recipients.due_at > now())
                 AND NOT EXISTS (
                     SELECT FROM attempts
@@ -107,7 +112,7 @@ CROSS JOIN LATERAL (
                 )
             OFFSET 0
         )
-    ORDER BY emails.status DESC, id DESC
+    ORDER BY examined.status DESC, id DESC
     LIMIT $12
 ) AS found
 ORDER BY found.id DESC

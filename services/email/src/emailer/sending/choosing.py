@@ -39,6 +39,9 @@ MOST_EXAMINED = 5000
 
 _LAST = UUID(int=2**128 - 1)
 
+# Mails to examine: in which status, before which id, and how many.
+Part = tuple[str, UUID, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -71,19 +74,22 @@ RETRY = Decision(
 
 
 async def list_emails(connection: Connection, request: ListEmails) -> Emails:
-    """Return a page of an owner's mails, newest first.
+    """Return a page of an owner's mails, newest first; call it outside of a transaction.
 
     With a filter other than by status it examines `MOST_EXAMINED` mails at most: it may have fewer than
     `limit`, or none, and yet another page follows.
     """
-    wanted, query = request.wanted, "list_named_emails"
-    parameters, end = [*chosen(request.owner_id, wanted), request.before], None
-    if wanted.ids is None:
-        query = "list_emails"
-        if wanted.tag or wanted.to or wanted.created_after or wanted.created_before:
-            end = await _last_examined(connection, request)
-        parameters.append(end)
-    found = await connection.fetch(SQL[query], *parameters, request.limit + 1)
+    wanted, limit, before = request.wanted, request.limit + 1, request.before or _LAST
+    parameters, end = chosen(request.owner_id, wanted), None
+    if wanted.ids is not None:
+        found = await connection.fetch(SQL["list_named_emails"], *parameters, before, limit)
+    elif wanted.tag or wanted.to or wanted.created_after or wanted.created_before:
+        async with repository.snapshot(connection):
+            parts, end = await _examined(connection, request, parameters[1])
+            found = await connection.fetch(SQL["list_emails"], *_within(parts, parameters), limit)
+    else:
+        parts = [(status, before, limit) for status in parameters[1]]
+        found = await connection.fetch(SQL["list_emails"], *_within(parts, parameters), limit)
     rows, following = page_of(found, request.limit, lambda row: row["id"])
     return Emails(
         data=[EmailLine(**{**row, "tags": from_json(row["tags"])}) for row in rows],
@@ -91,34 +97,50 @@ async def list_emails(connection: Connection, request: ListEmails) -> Emails:
     )
 
 
+async def find_changeable(
+    connection: Connection, request: CancelEmails | RetryEmails, decision: Decision
+) -> tuple[list[UUID], EmailsChanged]:
+    """Return the mails that `request` would change, newest first, and the reply of a dry run.
+
+    It examines `MOST_EXAMINED` mails at most that are in a state to be changed; those that match are counted
+    among as many of all. Call it outside of a transaction.
+    """
+    parameters = chosen(request.owner_id, request.wanted)
+    changeable = [status for status in parameters[1] if status in decision.statuses]
+    most = MOST_EXAMINED if request.dry_run else MOST_CHANGED
+    async with repository.snapshot(connection):
+        parts, end = await _examined(connection, request, changeable)
+        found = await connection.fetch(
+            SQL["find_changeable"],
+            *_within(parts, parameters),
+            *(decision.recipients, decision.skips_due, most + 1),
+        )
+        rows, following = page_of(found, most, lambda row: row["id"])
+        end = following or end
+        parts, counted = await _examined(connection, request, parameters[1])
+        lowest = max((place for place in (end, counted) if place is not None), default=None)
+        matched: int = await connection.fetchval(SQL["count_matching"], *_within(parts, parameters), lowest)
+    return [row["id"] for row in rows], EmailsChanged(
+        matched=matched,
+        changed=len(rows),
+        complete=end is None,
+        next_cursor=end,
+        exact=lowest == end,
+    )
+
+
 async def decide(
     connection: Connection, request: CancelEmails | RetryEmails, decision: Decision, *, life_s: float
 ) -> EmailsChanged:
-    """Cancel or retry the mails that `request` selects, newest first, and announce the changes.
+    """Cancel or retry mails that `request` selects, at most 1,000 of them, and announce the changes.
 
-    It examines `MOST_EXAMINED` mails at most and changes `MOST_CHANGED` of them; the next call begins behind
-    `next_cursor`. A mail that is retried has at least `life_s` seconds before it expires.
+    The next call begins behind `next_cursor`. A mail that is retried has at least `life_s` seconds before it
+    expires. Call it outside of a transaction.
     """
-    owner_id, statuses, *others = chosen(request.owner_id, request.wanted)
-    before, end = request.before, await _last_examined(connection, request)
-    if request.wanted.ids:
-        before, end = UUID(int=min(max(request.wanted.ids).int + 1, _LAST.int)), min(request.wanted.ids)
-    most = MOST_EXAMINED if request.dry_run else MOST_CHANGED
-    found = await connection.fetch(
-        SQL["find_changeable"],
-        owner_id,
-        [status for status in statuses if status in decision.statuses],
-        *others,
-        *(before, end, decision.recipients, decision.skips_due, most + 1),
-    )
-    rows, following = page_of(found, most, lambda row: row["id"])
-    matched: int = await connection.fetchval(
-        SQL["count_matching"], owner_id, statuses, *others, before, following or end
-    )
-    if not request.wanted.ids:
-        following = following or end
-    ids: Sequence[UUID] = [row["id"] for row in rows]
-    if not request.dry_run:
+    ids, found = await find_changeable(connection, request, decision)
+    if request.dry_run:
+        return found
+    async with connection.transaction():
         parameters: list[Any] = [ids]
         if decision is RETRY:
             parameters.append(life_s)
@@ -133,7 +155,7 @@ async def decide(
         keys = [(row["email_id"], row["position"]) for row in changed]
         await repository.note(connection, decision.kind, keys)
         await announcing.announce(connection, await repository.sum_up(connection, ids))
-    return EmailsChanged(matched=matched, changed=len(ids), complete=following is None, next_cursor=following)
+    return found.model_copy(update={"changed": len(ids)})
 
 
 async def reschedule(connection: Connection, request: RescheduleEmail) -> None:
@@ -192,15 +214,28 @@ async def copy(
     return True
 
 
-async def _last_examined(
-    connection: Connection, request: ListEmails | CancelEmails | RetryEmails
-) -> UUID | None:
-    """Return the id of the oldest mail that this request examines; None when those are all."""
-    statuses = list(request.wanted.status or STORED_STATUSES)
-    found: UUID | None = await connection.fetchval(
-        SQL["find_last_examined"], request.owner_id, statuses, request.before, MOST_EXAMINED
-    )
-    return found
+async def _examined(
+    connection: Connection, request: ListEmails | CancelEmails | RetryEmails, statuses: Sequence[str]
+) -> tuple[list[Part], UUID | None]:
+    """Return the parts that this request examines, and the id of the last mail; None when those are all.
+
+    They hold for the snapshot of the caller: a mail that is stored later would push the last one out.
+    """
+    if request.wanted.ids is not None:
+        behind = [UUID(int=min(key.int + 1, _LAST.int)) for key in request.wanted.ids]
+        return [(status, key, 1) for status in statuses for key in behind], None
+    before = request.before or _LAST
+    rows = await connection.fetch(SQL["find_examined"], request.owner_id, statuses, before, MOST_EXAMINED)
+    parts = [(row["status"], before, row["most"]) for row in rows]
+    is_cut = sum(row["most"] for row in rows) == MOST_EXAMINED
+    return parts, min(row["last"] for row in rows) if is_cut else None
+
+
+def _within(parts: Sequence[Part], parameters: Sequence[Any]) -> list[Any]:
+    """Return the parameters of `chosen` with the parts to examine in place of the statuses."""
+    statuses, befores, numbers = zip(*parts, strict=True) if parts else ((), (), ())
+    owner_id, _, *others = parameters
+    return [owner_id, statuses, *others, befores, numbers]
 
 
 def chosen(owner_id: str, wanted: EmailFilter) -> list[Any]:

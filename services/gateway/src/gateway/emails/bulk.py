@@ -38,6 +38,7 @@ class BulkChanges:
             changed=waiting.changed + stored.changed,
             complete=waiting.complete and stored.complete,
             next_cursor=cursor,
+            exact=stored.exact,
             dry_run=dry_run,
         )
 

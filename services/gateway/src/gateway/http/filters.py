@@ -121,8 +121,10 @@ class BulkResult(BaseModel):
 class SteppedResult(BulkResult):
     """The effect of one step of a bulk action that examines a limited number of objects by each call.
 
-    Repeat it with `next_cursor` as `cursor` until `complete` is true; the sum of `matched` and that of
-    `changed` are then those of all objects. Without a `next_cursor` begin again, without a cursor.
+    Repeat it with `next_cursor` as `cursor` until `complete` is true; the sums of `matched` and of `changed`
+    are then those of all objects. Without a `next_cursor` begin again, without a cursor. When `exact` is
+    false, more than `matched` may have matched: only some of those that cannot be changed were counted.
     """
 
     next_cursor: str | None = None
+    exact: bool = True
