@@ -91,6 +91,26 @@ async def test_items_without_a_result_are_pending_or_running(
     assert len(await caller.results(batch_id)) == 300
 
 
+async def test_a_page_of_tasks_fits_into_a_message_with_their_results_as_they_were_stored(
+    service: Any, caller: Caller
+) -> None:
+    ids = [await caller.submit("echo", ["x" * 250_000], kind="task") for _ in range(6)]
+    for task_id in ids:
+        await caller.reach(task_id)
+    await caller.database.execute("UPDATE results SET result = '1.10' WHERE batch_id = $1", ids[5])
+    found: list[bytes] = []
+    cursor: str | None = None
+    for counted in (4, 2):
+        request = ListBatches(owner_id="ann", kind="task", limit=200, cursor=cursor)
+        page = await caller.ask_for_bytes(request)
+        cursor = Batches.model_validate_json(page).next_cursor
+        found += [b'{"id":' + row for row in page.split(b'{"id":')[1:]]
+        assert (page.count(b'"result":'), len(page) < 2**20) == (counted, True)
+    assert cursor is None
+    assert b'"result":1.10}' in found[0]
+    assert [str(id_).encode() in row for id_, row in zip(ids[::-1], found, strict=True)] == [True] * 6
+
+
 async def test_a_forged_cursor_is_refused(service: Any, caller: Caller) -> None:
     batch_id = await caller.submit("echo", [1])
     await caller.reach(batch_id)

@@ -8,15 +8,13 @@ from uuid import UUID
 from batch_processor import batches, items, repository, results
 from batch_processor.errors import BatchNotFound, InvalidCursor
 from batch_processor.limits.rules import LimitBook
+from batch_processor.results import PAGE_BYTES
 from batch_processor.views import Surroundings, show
 from chassis.deadlines import Deadline
-from chassis.paging import page_of
 from chassis.postgres import Connection, Postgres
 from contracts.batch_items import ErrorSummaries, ListErrors, ListItems
 from contracts.batches import (
-    Batch,
     BatchCounts,
-    Batches,
     CountBatches,
     GetBatch,
     ListBatches,
@@ -41,11 +39,13 @@ class Answers:
             if batch.kind != request.kind:
                 raise BatchNotFound(f"There is no {request.kind} {request.batch_id}.")
             around = await repository.surroundings(connection, [batch])
-        view = self._show(batch, around[batch.id]).model_dump_json(exclude={"result"})
-        return f'{view[:-1]},"result":{around[batch.id].result_text or "null"}}}'.encode()
+        return self._json(batch, around[batch.id]).encode()
 
-    async def list(self, request: ListBatches, _: Deadline) -> Batches:
-        """Return a page of batches or tasks, newest first."""
+    async def list(self, request: ListBatches, _: Deadline) -> bytes:
+        """Return a page of batches or tasks, newest first, as the JSON of `Batches`.
+
+        It is shorter than asked for when its results are large.
+        """
         try:
             before = UUID(request.cursor) if request.cursor is not None else None
         except ValueError as error:
@@ -59,9 +59,18 @@ class Answers:
                 before=before,
                 limit=request.limit + 1,
             )
-            page, following = page_of(found, request.limit, lambda batch: str(batch.id))
+            page = found[: request.limit]
+            page = page[: await repository.count_fitting(connection, page, most_bytes=PAGE_BYTES)]
             around = await repository.surroundings(connection, page)
-        return Batches(data=[self._show(batch, around[batch.id]) for batch in page], next_cursor=following)
+        rows: list[str] = []
+        size = 0
+        for batch in page:
+            if size >= PAGE_BYTES:
+                break
+            rows.append(self._json(batch, around[batch.id]))
+            size += len(rows[-1])
+        cursor = f'"{page[len(rows) - 1].id}"' if len(rows) < len(found) else "null"
+        return f'{{"data":[{",".join(rows)}],"next_cursor":{cursor}}}'.encode()
 
     async def results(self, request: ListResults, _: Deadline) -> bytes:
         """Return a page of results in input order, as the JSON of `Results`."""
@@ -102,11 +111,13 @@ class Answers:
             )
         return BatchCounts(counts=counts)
 
-    def _show(self, batch: batches.Batch, around: Surroundings) -> Batch:
+    def _json(self, batch: batches.Batch, around: Surroundings) -> str:
+        """Return a batch as the JSON of `Batch`, the result of a task as it was stored."""
         limits = self._limits.of_batch(batch.id, batch.operation or "", batch.options)
         shown = [limit.to_contract() for limit in limits]
         view = show(batch, around, upload_expires_s=self._upload_expires_s)
-        return view.model_copy(update={"limits": shown})
+        text = view.model_copy(update={"limits": shown}).model_dump_json(exclude={"result"})
+        return f'{text[:-1]},"result":{around.result_text or "null"}}}'
 
 
 def _position(cursor: str | None) -> int:

@@ -7,19 +7,18 @@ from uuid import UUID
 import orjson
 
 from batch_processor.batches import Batch
+from batch_processor.results import PAGE_BYTES
 from chassis import queries
 from chassis.postgres import Connection, Row
 from contracts.batch_items import ErrorSample, ErrorSummary
 
 _SQL = queries.load("batch_processor")
-# A reply is one message, and no message is larger than 1 MiB.
-_PAGE_BYTES = 700_000
 _MOST_CODES = 100
 
 
 async def list_items(connection: Connection, batch: Batch, *, after: int, limit: int) -> bytes:
     """Return up to `limit` items after the position `after` as the JSON of `contracts.batch_items.Items`."""
-    rows = await connection.fetch(_SQL["list_items"], batch.id, after, after + limit, _PAGE_BYTES)
+    rows = await connection.fetch(_SQL["list_items"], batch.id, after, after + limit, PAGE_BYTES)
     without_result = "pending"
     if batch.is_finished:
         # It never ran: it was cancelled, refused or expired as a whole.

@@ -268,6 +268,18 @@ async def list_batches(
     return [_batch(row) for row in rows]
 
 
+async def count_fitting(connection: Connection, batches: Sequence[Batch], *, most_bytes: int) -> int:
+    """Return how many of `batches` have results of `most_bytes` together, and one more that exceeds them."""
+    tasks = [batch.id for batch in batches if batch.kind == "task" and batch.succeeded]
+    sizes = await _by_batch(connection, "result_sizes", tasks)
+    total = 0
+    for number, batch in enumerate(batches):
+        if total >= most_bytes:
+            return number
+        total += sizes[batch.id][0]["size"] if batch.id in sizes else 0
+    return len(batches)
+
+
 async def count_batches(
     connection: Connection,
     owner_id: str,

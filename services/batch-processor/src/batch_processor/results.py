@@ -16,7 +16,7 @@ from chassis.postgres import Connection, Row, affected_rows
 
 _SQL = queries.load("batch_processor")
 # A reply is one message, and no message is larger than 1 MiB.
-_PAGE_BYTES = 700_000
+PAGE_BYTES = 700_000
 # Positions that one statement searches for results of one status, and such statements for one page.
 _SPAN = 50_000
 _MOST_SPANS = 20
@@ -74,7 +74,7 @@ async def list_ended(
         wanted = end = min(after + span, last)
         if not batch.is_finished:
             end = await connection.fetchval(_SQL["last_gapless"], batch.id, after, wanted)
-        arguments = (batch.id, after, end, status, limit, _PAGE_BYTES, lines)
+        arguments = (batch.id, after, end, status, limit, PAGE_BYTES, lines)
         found = await connection.fetchrow(_SQL["list_results"], *arguments)
         if (found and found["data"]) or end < wanted or end >= last:
             break
@@ -90,14 +90,14 @@ async def list_unfinished(
     if batch.is_finished:
         return Page(None, None, complete=True)
     if status == "running":
-        arguments = (batch.id, after, limit, _PAGE_BYTES, lines)
+        arguments = (batch.id, after, limit, PAGE_BYTES, lines)
         return _page(await connection.fetchrow(_SQL["list_running"], *arguments), more=None, complete=False)
     found: Row | None = None
     more: int | None = after
     span = max(limit + 1, _PENDING_SPAN)
     for _ in range(_MOST_SPANS):
         found = await connection.fetchrow(
-            _SQL["list_pending"], batch.id, more, limit, _PAGE_BYTES, lines, span
+            _SQL["list_pending"], batch.id, more, limit, PAGE_BYTES, lines, span
         )
         more = found["more"] if found else None
         if more is None or (found and found["data"]):

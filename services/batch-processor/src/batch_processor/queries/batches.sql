@@ -133,6 +133,10 @@ SELECT batch_id, code, items FROM failures WHERE batch_id = ANY($1::uuid[]) AND 
 SELECT batch_id, result, error_code, error_detail FROM results
 WHERE batch_id = ANY($1::uuid[]) AND position = 0
 
+-- name: result_sizes
+SELECT batch_id, coalesce(octet_length(result), 0) AS size FROM results
+WHERE batch_id = ANY($1::uuid[]) AND position = 0
+
 -- name: attempts_of
 SELECT batch_id, code, detail, failed_at FROM attempts WHERE batch_id = ANY($1::uuid[]) AND position = 0 ORDER BY nth
 
