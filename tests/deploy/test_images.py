@@ -25,7 +25,7 @@ SERVICE = "stock-data"
 
 @pytest.fixture(scope="module")
 def builds(engine: Engine) -> Iterator[list[str]]:
-    """The names of two images of one service: built as everybody does, and with nothing kept from before."""
+    """Yield the names of two images of one service: built as usual, and with nothing kept from before."""
     names = [f"localhost/tickwire/{SERVICE}:{uuid4().hex[:8]}" for _ in range(2)]
     try:
         for name, how in zip(names, ((), ("--no-cache",)), strict=True):

@@ -19,8 +19,11 @@ ENDS = DONE | GIVEN_UP
 
 @dataclass
 class Entry:
-    """One piece of work. `copies` counts each of its `effects` that arrived; `doubts` are tries whose
-    outcome nobody knows (the relay hung up after the dot): each explains one copy more."""
+    """One piece of work.
+
+    `copies` counts each of its `effects` that arrived; `doubts` are tries whose outcome nobody knows (the
+    relay hung up after the dot): each explains one copy more.
+    """
 
     key: str
     kind: Kind

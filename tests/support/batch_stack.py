@@ -49,7 +49,9 @@ class Stage:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """By name: `gated` waits for `go` from item `free` on, `held` at the positions in `held`, `flaky`
+        """The operations by name.
+
+        `gated` waits for `go` from item `free` on, `held` at the positions in `held`, `flaky`
         fails as often as its payload says, `poisonous` does its worst for four items, `grumpy` refuses every
         third item, `guarded` needs a scope, `measured` takes a while and counts the items at work of each
         batch, `capped` is the same with three at work over all batches, `keyed` with a key, `slow` with items

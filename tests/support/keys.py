@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def release_key(folder: Path, name: str = "release") -> tuple[Path, Path]:
-    """The files of a new private key and of its public one."""
+    """Make a private key; return its file and that of its public key."""
     private, public = folder / f"{name}.pem", folder / f"{name}.pub"
     make = ("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(private))
     subprocess.run(make, check=True, capture_output=True)

@@ -23,8 +23,9 @@ T = TypeVar("T")
 
 @dataclass
 class World:
-    """What an operation did to the world: questions asked, requests fetched, commands sent; `replies` and
-    `answers` are what came back.
+    """What an operation did to the world: questions asked, requests fetched, commands sent.
+
+    `replies` and `answers` are what came back.
     """
 
     replies: list[BaseModel] = field(default_factory=list)

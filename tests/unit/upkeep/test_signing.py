@@ -102,7 +102,7 @@ def archive(
 
 
 def packed(members: dict[str, bytes]) -> bytes:
-    """A tar archive with these files."""
+    """Return a tar archive with these files."""
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w") as target:
         for name, content in members.items():

@@ -26,14 +26,14 @@ class Running:
         return f"200 {service}"
 
     def answer(self, _: object, database: str, statement: str) -> str:
-        """What the database says."""
+        """Return what the database says."""
         if "FROM migrations" in statement:
             return " ".join(name for name in self.applied if name.partition("/")[0] in (database, "chassis"))
         return "99999999999" if "backups" in statement else "0"
 
 
 def noted(monkeypatch: pytest.MonkeyPatch, *, without: str) -> list[str]:
-    """The notes before an upgrade from a release that has every migration of this one but `without`."""
+    """Return the notes before an upgrade from a release with every migration of this one but `without`."""
     every = [name for database in DATABASES.values() for name in upgrades.migrations(REPOSITORY, database)]
     running = Running([name for name in every if name != without])
     monkeypatch.setattr(upgrades, "query", running.answer)

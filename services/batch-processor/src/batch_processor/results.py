@@ -50,8 +50,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The items that a chunk ended in its `attempt`: outcomes, and positions that were cancelled, with the
-    attempts that had begun."""
+    """The items that a chunk ended in its `attempt`: outcomes, and positions that were cancelled.
+
+    The cancelled ones come with the attempts that had begun.
+    """
 
     batch_id: UUID
     attempt: int

@@ -9,11 +9,10 @@ from decimal import Decimal
 
 @dataclass(frozen=True, slots=True)
 class DailyBar:
-    """The prices of one day as traded, in the instrument's currency, and the volume in shares, which may be
-    fractional.
+    """The prices of one day as traded, in the instrument's currency, and the volume in shares.
 
-    `adjusted_close` is the source's own close after all splits and dividends, where it has one. `is_repeated`
-    is true when all four prices equal those of the bar before.
+    The volume may be fractional. `adjusted_close` is the source's own close after all splits and dividends,
+    where it has one. `is_repeated` is true when all four prices equal those of the bar before.
     """
 
     day: date

@@ -53,8 +53,9 @@ _MOST_RESULTS = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The log settings of the process, the bytes of memory that it may use, and the non-public targets that
-    its items may send requests to, as `InternalTargets` parses them.
+    """The log settings of the process, the bytes of memory that it may use, and its non-public targets.
+
+    These are the targets that its items may send requests to, as `InternalTargets` parses them.
     """
 
     service: str

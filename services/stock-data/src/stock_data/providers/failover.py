@@ -39,11 +39,11 @@ class Failover:
         self._providers = providers
 
     async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
-        """Return a quote or a failure for each known symbol; only symbols that failed go to the next
-        provider.
+        """Return a quote or a failure for each known symbol.
 
-        The quotes carry a warning for each provider that failed for them. A symbol that a later provider does
-        not know keeps the failure of the first, because that provider may know it.
+        Only symbols that failed go to the next provider. The quotes carry a warning for each provider that
+        failed for them. A symbol that a later provider does not know keeps the failure of the first, because
+        that provider may know it.
         """
         quotes: dict[str, Quote] = {}
         failures: dict[str, ProviderFailure] = {}
