@@ -1,4 +1,4 @@
-"""The one query each second that wakes every background loop for which there is work."""
+"""The one query each half second that wakes every background loop for which there is work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from batch_processor.lookout import Lookout
 from support.batch_engine import Engine
 from support.schedule_world import World
 
-_KINDS = ("orders", "expired", "limited", "uploads", "copies", "schedules")
+_KINDS = ("orders", "expired", "ready", "due", "limited", "uploads", "copies", "schedules")
 _BATCH = """
     INSERT INTO batches (id, owner_id, operation, status, created_at, source)
     VALUES (gen_random_uuid(), '7', 'echo', $1, now() - make_interval(hours => $2), $3)
@@ -20,9 +20,11 @@ _CHUNK = """
 
 async def test_each_kind_of_work_is_found_and_nothing_else(engine: Engine) -> None:
     found: list[str] = []
+    ready_from = 0
     lookout = Lookout(
         engine.postgres,
         upload_expires_s=3600,
+        ready_from=lambda: ready_from,
         found={kind: lambda kind=kind: found.append(kind) for kind in _KINDS},  # type: ignore[misc]
     )
 
@@ -44,6 +46,14 @@ async def test_each_kind_of_work_is_found_and_nothing_else(engine: Engine) -> No
     assert await look() == ["limited", "copies"]
     await engine.execute("UPDATE chunks SET state = 'held'")
     assert await look() == ["orders", "copies"]
+    await engine.execute("UPDATE chunks SET state = 'ready'")
+    assert await look() == ["ready", "copies"]
+    ready_from = 1 + (await engine.fetch("SELECT max(stamp) AS last FROM chunks"))[0]["last"]
+    assert await look() == ["copies"], "a search that begins after all stamps"
+    await engine.execute("UPDATE chunks SET state = 'delayed'")
+    assert await look() == ["due", "copies"]
+    await engine.execute("UPDATE chunks SET due_at = now() + interval '1 minute'")
+    assert await look() == ["copies"], "a chunk that is due later"
     await engine.execute("DELETE FROM chunks")
     await engine.execute("UPDATE batches SET status = 'validating'")
     assert await look() == ["uploads"]

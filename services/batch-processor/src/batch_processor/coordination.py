@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
 
@@ -14,6 +14,9 @@ from chassis.postgres import Connection, affected_rows
 
 _SQL = queries.load("batch_processor")
 
+# Chunks that were due longer ago than this are searched for only now and then: most such rows are dead ones
+# that an old snapshot keeps. A chunk appears so late only if its transaction took that long.
+DUE_MARGIN = timedelta(seconds=60)
 # Counting more each second would cost more than it tells.
 _MOST_COUNTED = 10_000
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from batch_processor import batches, coordination, pauses, repository, steering
 from batch_processor.backoff import Backoff
 from batch_processor.batches import Tally
 from batch_processor.changes import Transition
-from batch_processor.coordination import Backlog
+from batch_processor.coordination import DUE_MARGIN, Backlog
 from batch_processor.execution import claims, rounds
 from batch_processor.execution.claims import Rest
 from batch_processor.intake import Intake, announce_finished
@@ -26,16 +26,13 @@ from contracts.batches import BEGUN_WITHIN_S, CANCELLED_WITHIN_S, VALIDATED_WITH
 
 log = logging.get(__name__)
 
-# The longest pause between two searches for due chunks. A chunk that this process knows of is on time; one
-# that another process has delayed by less than this may be late by as much.
-PROMOTE_EVERY_S = 0.5
+# The longest pause between two searches for due chunks. One that this process knows of is on time, and the
+# lookout wakes the search for one that another process has delayed.
+PROMOTE_EVERY_S = 5.0
 # The shortest pause between two such searches, even if another coordinator has locked due chunks.
 _LEAST_PAUSE_S = 0.05
 _SWEEP_EVERY_S = 1.0
 _SURVEY_EVERY_S = 5.0
-# Chunks that were due longer ago than this are searched for only now and then: most such rows are dead ones
-# that an old snapshot keeps. A chunk appears so late only if its transaction took that long.
-_DUE_MARGIN = timedelta(seconds=60)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 # How often ready chunks of paused operations and owners, which workers skip, are taken out of the queue.
 _HOLD_EVERY_S = 2.0
@@ -113,6 +110,11 @@ class Coordinator:
         self.wake_for_orders()
 
     @property
+    def ready_from(self) -> int:
+        """A stamp before which no chunk is ready."""
+        return self._backlog.ready_from
+
+    @property
     def _knows_the_dead(self) -> bool:
         # Not right after an outage of the database, in which no worker could say that it lives.
         return time.monotonic() >= self.sweep_from
@@ -159,7 +161,7 @@ class Coordinator:
         """Make due chunks ready, and note when the next one is due."""
         now = datetime.now(UTC)
         is_whole = now >= self._look_whole_at
-        due_from = _EPOCH if is_whole else now - _DUE_MARGIN
+        due_from = _EPOCH if is_whole else now - DUE_MARGIN
         async with self._postgres.connection() as connection:
             due_in_s = await coordination.next_due_in_s(connection, due_from=due_from)
             while due_in_s <= 0 and await coordination.promote(connection, due_from=due_from):
@@ -167,7 +169,7 @@ class Coordinator:
                 due_in_s = await coordination.next_due_in_s(connection, due_from=due_from)
         self._next_due_in_s = due_in_s
         if is_whole:
-            self._look_whole_at = now + _DUE_MARGIN / 2
+            self._look_whole_at = now + DUE_MARGIN / 2
 
     async def sweep(self) -> None:
         """Make chunks of lost workers ready again, and measure the backlog."""

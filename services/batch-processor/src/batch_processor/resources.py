@@ -19,7 +19,7 @@ from batch_processor.execution.processes import Processes
 from batch_processor.execution.running_chunk import Item, RunningChunk
 from batch_processor.execution.settlement import Settlement
 from batch_processor.execution.shared_runs import SharedRuns
-from batch_processor.execution.worker import ChunkTiming, Worker
+from batch_processor.execution.worker import LOOKOUT_POLL_S, POLL_S, ChunkTiming, Worker
 from batch_processor.intake import Intake
 from batch_processor.limits import rules
 from batch_processor.limits.admission import Admission
@@ -86,6 +86,7 @@ class Resources:
             runs=self._run_isolated if isolated else self._run_here,
             slots=settings.worker_concurrency,
             timing=ChunkTiming(lease_s=lease_s),
+            poll_s=LOOKOUT_POLL_S if "coordinator" in settings.roles else POLL_S,
             has_room=self.admission.wake,
         )
         self.coordinator = Coordinator(
@@ -145,7 +146,10 @@ class Resources:
         self.lookout = Lookout(
             postgres,
             upload_expires_s=self.settings.upload_expires_s,
+            ready_from=lambda: self.coordinator.ready_from,
             found={
+                "ready": self.worker.wake,
+                "due": self.coordinator.wake,
                 "orders": self.coordinator.wake_for_orders,
                 "expired": self.coordinator.wake_for_expired,
                 "limited": self.admission.wake,

@@ -27,8 +27,9 @@ log = logging.get(__name__)
 _OWNERS = 64
 # The most chunks whose results share a transaction: those that ran together, and others that have ended.
 _GROUP = 128
-# Another process stores work without notice to this one.
-_POLL_S = 0.5
+# Another process stores work without notice to this one. Where a lookout wakes the worker, it polls less.
+POLL_S = 0.5
+LOOKOUT_POLL_S = 5.0
 _PAUSE_S = 1.0
 # Slots that become free, and chunks that end, within this time share a statement.
 _TOGETHER_S = 0.005
@@ -84,6 +85,7 @@ class Worker:
         runs: Runs,
         slots: int,
         timing: ChunkTiming | None = None,
+        poll_s: float = POLL_S,
         has_room: Callable[[], None] = lambda: None,
     ) -> None:
         """Make a worker that calls `has_room` when items that count under a limit have ended."""
@@ -94,6 +96,7 @@ class Worker:
         self._slots = slots
         self._reserved = slots // 4
         self.timing = timing or ChunkTiming()
+        self._poll_s = poll_s
         self._has_room = has_room
         self._lanes = Lanes()
         self._paused = PausedWork()
@@ -133,7 +136,7 @@ class Worker:
         """Claim chunks for free slots, until cancelled."""
         while True:
             await rounds.attempt("pull", self.pull)
-            poll_s = beats.due_in_s(_POLL_S, behind_s=rounds.BEHIND_S)
+            poll_s = beats.due_in_s(self._poll_s, behind_s=rounds.BEHIND_S)
             await rounds.wait(self._wake, most_s=poll_s, least_s=_TOGETHER_S)
 
     async def report_forever(self) -> None:

@@ -11,8 +11,9 @@ SELECT extract(epoch FROM min(due_at) - now())::float8 FROM chunks WHERE state =
 
 -- name: look_for_work
 -- Whether the chunks of a batch must be held, released, created again or cancelled (`orders`), and whether there may
--- be an upload that was open for longer than $1 seconds, or a batch past its deadline (`expired`). The planner knows
--- only from statistics that `retry_codes` is rarely set: the ORDER BY makes it use the index of retried batches.
+-- be an upload that was open for longer than $1 seconds, or a batch past its deadline (`expired`); whether there are
+-- ready chunks with stamps from $2 on, and chunks due since $3 or within $4 seconds. The planner knows only from
+-- statistics that `retry_codes` is rarely set: the ORDER BY makes it use the index of retried batches.
 SELECT
     EXISTS (SELECT FROM batches WHERE status = 'cancelling')
     OR (SELECT true FROM batches WHERE retry_codes IS NOT NULL ORDER BY id LIMIT 1) IS NOT NULL
@@ -21,6 +22,11 @@ SELECT
     OR EXISTS (SELECT FROM pauses) AS orders,
     EXISTS (SELECT FROM batches WHERE status = 'open' AND created_at < now() - make_interval(secs => $1))
     OR EXISTS (SELECT FROM batches WHERE finished_at IS NULL AND expires_at < now()) AS expired,
+    EXISTS (SELECT FROM chunks WHERE state = 'ready' AND stamp >= $2) AS ready,
+    EXISTS (
+        SELECT FROM chunks
+        WHERE state = 'delayed' AND due_at >= $3 AND due_at < now() + make_interval(secs => $4)
+    ) AS due,
     EXISTS (SELECT FROM chunks WHERE state = 'waiting') AS limited,
     EXISTS (SELECT FROM batches WHERE status = 'validating') AS uploads,
     EXISTS (SELECT FROM batches WHERE status = 'open' AND source IS NOT NULL) AS copies,
