@@ -19,7 +19,7 @@ SQL = queries.load("emailer")
 
 _STEP = 1000
 _FOLD_EVERY_S = 5.0
-_REMOVE_EVERY_S = 10.0
+_REMOVE_EVERY_S = 60.0
 _DAY_S = 86_400.0
 
 
