@@ -13,6 +13,7 @@ import sys
 import sysconfig
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -104,11 +105,9 @@ def belongings(folder: Path) -> list[str]:
     uid = pwd.getpwnam(USER).pw_uid
     commands = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
     found = [command for command in commands if str(folder) in command]
-    for place in FOR_EVERYBODY:
-        for entry in os.scandir(place):
-            with suppress(FileNotFoundError):
-                if entry.stat(follow_symlinks=False).st_uid == uid:
-                    found.append(entry.path)
+    for entry in chain.from_iterable(map(os.scandir, FOR_EVERYBODY)):
+        with suppress(FileNotFoundError):
+            found += [entry.path] if entry.stat(follow_symlinks=False).st_uid == uid else []
     return found
 
 

@@ -67,10 +67,7 @@ class Resources:
         self.operations = operations
         self.processes = Processes(settings.process_pool_size)
         self._has_processes = isolated and "worker" in settings.roles
-        self.item_processes = ProcessPool(
-            settings.worker_concurrency,
-            _options(settings),
-        )
+        self.item_processes = ProcessPool(settings.worker_concurrency, _options(settings))
         self._shared_runs = SharedRuns(self._run_alone)
         relay, lease_s, postgres = self.runtime.relay, settings.lease_s, self.runtime.postgres
         upload_expires_s, publisher = settings.upload_expires_s, self.runtime.messaging.publisher
