@@ -57,9 +57,10 @@ async def test_all_batches_with_some_errors_are_retried_for_these_errors_only(ho
     door = await house.open()
     await house.purge(INTAKE)
     tried = await door.api.post("/v1/batches/retry?code=timeout&dry_run=true")
-    assert tried.json() == {"matched": 2, "changed": 2, "dry_run": True, "complete": True}
+    effect = {"matched": 2, "changed": 2, "complete": True, "next_cursor": None, "exact": True}
+    assert tried.json() == {**effect, "dry_run": True}
     done = await door.api.post("/v1/batches/retry?code=timeout&operation=echo")
-    assert done.json() == {"matched": 2, "changed": 2, "dry_run": False, "complete": True}
+    assert done.json() == {**effect, "dry_run": False}
     messages = await house.take(INTAKE, 2)
     assert [message["_"]["type"] for message in messages] == ["batch.retry.v1"] * 2
     assert {message["batch_id"] for message in messages} == {str(id_) for id_ in FAILED}
@@ -108,29 +109,35 @@ async def test_a_retry_needs_the_scopes_of_the_operation_whoever_made_the_batch(
 
 
 async def test_a_dry_run_is_as_incomplete_as_the_real_one_would_be(house: House) -> None:
-    """Of 1,500 batches one call cancels a thousand."""
+    """Of 1,500 batches one call cancels a thousand, and the next one those behind them."""
 
-    async def count(_: CountBatches, __: Deadline) -> BatchCounts:
-        return BatchCounts(counts={"running": 1500})
+    async def count(request: CountBatches, _: Deadline) -> BatchCounts:
+        first, end = int(request.before or 0), int(request.until or 1500)
+        return BatchCounts(counts={"running": end - first}, exact=request.until is None)
 
     async def page(request: ListBatches, _: Deadline) -> Batches:
-        first = int(request.cursor or 0)
+        first, most = int(request.cursor or 0), 1500
         some = Batch(
             id=FAILED[0], kind="batch", operation="echo", status="running", counts=Counts(),
             accepted_at=datetime.now(UTC),
         )  # fmt: skip
-        data = [some.model_copy(update={"id": UUID(int=n)}) for n in range(first, first + request.limit)]
-        return Batches(data=data, next_cursor=str(first + request.limit))
+        last = min(first + request.limit, most)
+        data = [some.model_copy(update={"id": UUID(int=n)}) for n in range(first, last)]
+        return Batches(data=data, next_cursor=str(last) if last < most else None)
 
     await house.double(BATCH_PROCESSOR, {CountBatches: count, ListBatches: page})
     door = await house.open()
     await house.purge(INTAKE)
-    tried = await door.api.post("/v1/batches/cancel?operation=echo&dry_run=true")
-    assert tried.json() == {"matched": 1500, "changed": 1000, "dry_run": True, "complete": False}
+    part = {"matched": 1000, "changed": 1000, "complete": False, "next_cursor": "1000", "exact": False}
+    rest = {"matched": 500, "changed": 500, "complete": True, "next_cursor": None, "exact": True}
+    way = "/v1/batches/cancel?operation=echo"
+    assert (await door.api.post(f"{way}&dry_run=true")).json() == {**part, "dry_run": True}
+    tried = await door.api.post(f"{way}&dry_run=true&cursor=1000")
+    assert tried.json() == {**rest, "dry_run": True}
     assert await house.depth(INTAKE) == 0
-    done = await door.api.post("/v1/batches/cancel?operation=echo")
-    assert done.json() == {"matched": 1500, "changed": 1000, "dry_run": False, "complete": False}
-    assert len(await house.take(INTAKE, 1000)) == 1000
+    assert (await door.api.post(way)).json() == {**part, "dry_run": False}
+    assert (await door.api.post(f"{way}&cursor=1000")).json() == {**rest, "dry_run": False}
+    assert len(await house.take(INTAKE, 1500)) == 1500
 
 
 async def test_an_action_says_what_happens_next_and_by_when(house: House) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from uuid import UUID
 
-from batch_processor import batches, items, repository, results
+from batch_processor import batches, choosing, items, repository, results
 from batch_processor.errors import BatchNotFound, InvalidCursor
 from batch_processor.limits.rules import LimitBook
 from batch_processor.results import PAGE_BYTES
@@ -46,21 +46,17 @@ class Answers:
 
         It is shorter than asked for when its results are large.
         """
-        try:
-            before = UUID(request.cursor) if request.cursor is not None else None
-        except ValueError as error:
-            raise InvalidCursor(_FOREIGN_CURSOR) from error
+        before = _place(request.cursor)
         async with self._postgres.connection() as connection:
-            found = await repository.list_batches(
+            found, following = await choosing.list_batches(
                 connection,
                 request.owner_id,
                 kind=request.kind,
                 wanted=request.wanted,
                 before=before,
-                limit=request.limit + 1,
+                limit=request.limit,
             )
-            page = found[: request.limit]
-            page = page[: await repository.count_fitting(connection, page, most_bytes=PAGE_BYTES)]
+            page = found[: await repository.count_fitting(connection, found, most_bytes=PAGE_BYTES)]
             around = await repository.surroundings(connection, page)
         rows: list[str] = []
         size = 0
@@ -69,7 +65,9 @@ class Answers:
                 break
             rows.append(self._json(batch, around[batch.id]))
             size += len(rows[-1])
-        cursor = f'"{page[len(rows) - 1].id}"' if len(rows) < len(found) else "null"
+        if len(rows) < len(found):
+            following = page[len(rows) - 1].id
+        cursor = f'"{following}"' if following else "null"
         return f'{{"data":[{",".join(rows)}],"next_cursor":{cursor}}}'.encode()
 
     async def results(self, request: ListResults, _: Deadline) -> bytes:
@@ -105,11 +103,16 @@ class Answers:
 
     async def count(self, request: CountBatches, _: Deadline) -> BatchCounts:
         """Return how many batches and tasks the owner has in each status."""
+        before, until = _place(request.before), _place(request.until)
         async with self._postgres.connection() as connection:
-            counts = await repository.count_batches(
-                connection, request.owner_id, kind=request.kind, wanted=request.wanted
+            return await choosing.count_batches(
+                connection,
+                request.owner_id,
+                kind=request.kind,
+                wanted=request.wanted,
+                before=before,
+                until=until,
             )
-        return BatchCounts(counts=counts)
 
     def _json(self, batch: batches.Batch, around: Surroundings) -> str:
         """Return a batch as the JSON of `Batch`, the result of a task as it was stored."""
@@ -118,6 +121,13 @@ class Answers:
         view = show(batch, around, upload_expires_s=self._upload_expires_s)
         text = view.model_copy(update={"limits": shown}).model_dump_json(exclude={"result"})
         return f'{text[:-1]},"result":{around.result_text or "null"}}}'
+
+
+def _place(cursor: str | None) -> UUID | None:
+    try:
+        return UUID(cursor) if cursor is not None else None
+    except ValueError as error:
+        raise InvalidCursor(_FOREIGN_CURSOR) from error
 
 
 def _position(cursor: str | None) -> int:

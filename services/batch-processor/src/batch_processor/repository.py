@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from operator import attrgetter
-from typing import TypeAlias, get_args
+from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -22,7 +22,7 @@ from chassis import queries
 from chassis.broker.envelope import Delivery, text
 from chassis.postgres import Connection, affected_rows
 from contracts import headers
-from contracts.batches import Attempt, BatchFilter, BatchStatus, CreateBatch, ItemError, SealBatch
+from contracts.batches import Attempt, CreateBatch, ItemError, SealBatch
 
 _SQL = queries.load("batch_processor")
 _ITEM_COLUMNS = ("batch_id", "position", "custom_id", "payload", "line")
@@ -176,7 +176,7 @@ async def find_duplicates(connection: Connection, batch_id: UUID) -> list[Duplic
 
 async def lock_batches(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Batch]:
     """Return the batches of `ids` that exist, locked in one order until the transaction ends."""
-    return {row["id"]: _batch(row) for row in await connection.fetch(_SQL["lock_batches"], ids)}
+    return {row["id"]: batch_of(row) for row in await connection.fetch(_SQL["lock_batches"], ids)}
 
 
 async def save_batches(connection: Connection, batches: Sequence[Batch]) -> None:
@@ -251,21 +251,7 @@ async def move_chunks(connection: Connection, batches: Sequence[Batch]) -> None:
 async def get_batch(connection: Connection, batch_id: UUID) -> Batch | None:
     """Return the batch of that id, whoever owns it."""
     row = await connection.fetchrow(_SQL["get_batch"], batch_id)
-    return _batch(row) if row is not None else None
-
-
-async def list_batches(
-    connection: Connection,
-    owner_id: str,
-    *,
-    kind: str,
-    wanted: BatchFilter = BatchFilter(),  # noqa: B008 - frozen
-    before: UUID | None,
-    limit: int,
-) -> list[Batch]:
-    """Return an owner's batches that fit `wanted`, newest first, those before the id `before`."""
-    rows = await connection.fetch(_SQL["list_batches"], owner_id, kind, *_choice(wanted), before, limit)
-    return [_batch(row) for row in rows]
+    return batch_of(row) if row is not None else None
 
 
 async def count_fitting(connection: Connection, batches: Sequence[Batch], *, most_bytes: int) -> int:
@@ -278,29 +264,6 @@ async def count_fitting(connection: Connection, batches: Sequence[Batch], *, mos
             return number
         total += sizes[batch.id][0]["size"] if batch.id in sizes else 0
     return len(batches)
-
-
-async def count_batches(
-    connection: Connection,
-    owner_id: str,
-    *,
-    kind: str | None = None,
-    wanted: BatchFilter = BatchFilter(),  # noqa: B008 - frozen
-) -> dict[str, int]:
-    """Return how many batches and tasks of the owner that fit `wanted` are in each status."""
-    rows = await connection.fetch(_SQL["count_batches"], owner_id, kind, *_choice(wanted))
-    return {row["status"]: row["batches"] for row in rows}
-
-
-def _choice(wanted: BatchFilter) -> tuple[object, ...]:
-    return (
-        list(set(wanted.statuses or get_args(BatchStatus))),
-        wanted.operations or None,
-        wanted.created_after,
-        wanted.created_before,
-        wanted.with_failures,
-        wanted.failure_codes or None,
-    )
 
 
 async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict[UUID, Surroundings]:
@@ -334,7 +297,8 @@ async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict
     return around
 
 
-def _batch(row: asyncpg.Record) -> Batch:
+def batch_of(row: asyncpg.Record) -> Batch:
+    """Return a row of `batches` as a batch."""
     values = {name: row[name] for name in _BATCH_FIELDS}
     for name in ("scopes", "retry_codes"):
         values[name] = None if values[name] is None else tuple(values[name])

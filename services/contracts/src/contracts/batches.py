@@ -359,13 +359,15 @@ class ListResults(Request):
 
 
 class BatchCounts(Reply):
-    """Number of batches by status."""
+    """Number of batches by status; when `exact` is false, some statuses have more."""
 
     counts: dict[str, int]
+    exact: bool = True
 
 
 class CountBatches(Request):
-    """Ask how many of `owner_id`'s batches that fit `wanted` are in each status; without `kind` tasks too."""
+    """Ask how many of `owner_id`'s batches that fit `wanted` are in each status; without `kind` tasks too.
+    Only those before the id `before` and from the id `until` on, which are cursors of a list."""
 
     message_type: ClassVar[str] = "batch.count.v1"
     reply: ClassVar[type[Reply]] = BatchCounts
@@ -373,6 +375,8 @@ class CountBatches(Request):
     owner_id: str
     kind: Kind | None = None
     wanted: BatchFilter = BatchFilter()
+    before: str | None = None
+    until: str | None = None
 
 
 class BatchProgressed(LiveMessage):

@@ -339,9 +339,10 @@ class GetRawEmail(Request):
 
 
 class EmailCounts(Reply):
-    """Number of mails by status."""
+    """Number of mails by status; when `exact` is false, some statuses have more."""
 
     counts: dict[str, int]
+    exact: bool = True
 
 
 class CountEmails(Request):

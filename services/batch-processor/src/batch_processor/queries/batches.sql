@@ -72,39 +72,69 @@ SELECT
     retry_after, source, source_after, validating_since, cancelling_since
 FROM batches WHERE id = $1
 
+-- name: find_examined_batches
+-- The $5 newest batches in these statuses before the id $4: how many are in each, and which is the last. A list that is
+-- narrowed further examines no others at a time: its filter may match none of very many.
+SELECT status, count(*)::int AS most, min(id::text)::uuid AS last
+FROM (
+    SELECT found.status, found.id
+    FROM unnest($3::text[]) AS wanted (wanted_status)
+    CROSS JOIN LATERAL (
+        SELECT status, id FROM batches
+        WHERE owner_id = $1 AND kind = $2 AND status >= wanted_status AND (status, id) < (wanted_status, $4::uuid)
+            AND operation IS NOT NULL
+        ORDER BY status DESC, id DESC LIMIT $5
+    ) AS found
+    ORDER BY found.id DESC LIMIT $5
+) AS newest
+GROUP BY status
+
 -- name: list_batches
--- Each status is read separately, and as a range: only the index of owners and statuses has this order. By another one,
--- what an owner has few of, as batches beside very many tasks, would be looked for in all rows.
+-- Of each status $3 up to $10 batches before the id $9 are examined. Each status is read separately, and as a range: only
+-- the index of owners and statuses has this order. By another one, what an owner has few of, as batches beside very many
+-- tasks, would be looked for in all rows. OFFSET 0 lets the failures of one batch be read at a time.
 SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
     error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
     retry_after, source, source_after, validating_since, cancelling_since
-FROM unnest($3::text[]) AS wanted (wanted_status)
+FROM unnest($3::text[], $10::int[]) AS part (part_status, most)
 CROSS JOIN LATERAL (
-    SELECT * FROM batches
-    WHERE owner_id = $1 AND kind = $2 AND status >= wanted_status
-        AND (status, id) < (wanted_status, coalesce($9::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-        AND operation IS NOT NULL
-        AND ($4::text[] IS NULL OR operation = ANY($4))
+    SELECT * FROM (
+        SELECT * FROM batches
+        WHERE owner_id = $1 AND kind = $2 AND status >= part_status AND (status, id) < (part_status, $9::uuid)
+            AND operation IS NOT NULL
+        ORDER BY status DESC, id DESC LIMIT part.most
+    ) AS examined
+    WHERE ($4::text[] IS NULL OR operation = ANY($4))
         AND ($5::timestamptz IS NULL OR accepted_at > $5) AND ($6::timestamptz IS NULL OR accepted_at < $6)
         AND (NOT $7 OR failed > 0) AND ($8::text[] IS NULL OR EXISTS (
-            SELECT FROM failures AS f WHERE f.batch_id = batches.id AND f.code = ANY($8) AND f.items > 0
+            SELECT FROM failures AS f WHERE f.batch_id = examined.id AND f.code = ANY($8) AND f.items > 0 OFFSET 0
         ))
-    ORDER BY status DESC, id DESC LIMIT $10
+    ORDER BY status DESC, id DESC LIMIT $11
 ) AS found
-ORDER BY id DESC LIMIT $10
+ORDER BY id DESC LIMIT $11
 
 -- name: count_batches
-SELECT status, count(*) AS batches FROM batches
-WHERE owner_id = $1 AND operation IS NOT NULL AND status <> 'abandoned'
-    AND ($2::text IS NULL OR kind = $2)
-    AND status = ANY($3) AND ($4::text[] IS NULL OR operation = ANY($4))
-    AND ($5::timestamptz IS NULL OR accepted_at > $5) AND ($6::timestamptz IS NULL OR accepted_at < $6)
-    AND (NOT $7 OR failed > 0) AND ($8::text[] IS NULL OR EXISTS (
-        SELECT FROM failures AS f WHERE f.batch_id = batches.id AND f.code = ANY($8) AND f.items > 0
-    ))
-GROUP BY status
+-- Among the $11 newest of each status before the id $9, from the id $10 on; is_cut where more may match.
+SELECT part_status AS status, found.batches, found.is_cut
+FROM unnest($2::text[]) AS part_kind CROSS JOIN unnest($3::text[]) AS part_status
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (
+        WHERE ($10::uuid IS NULL OR id >= $10) AND ($4::text[] IS NULL OR operation = ANY($4))
+            AND ($5::timestamptz IS NULL OR accepted_at > $5) AND ($6::timestamptz IS NULL OR accepted_at < $6)
+            AND (NOT $7 OR failed > 0) AND ($8::text[] IS NULL OR EXISTS (
+                SELECT FROM failures AS f WHERE f.batch_id = examined.id AND f.code = ANY($8) AND f.items > 0 OFFSET 0
+            ))
+    ) AS batches, count(*) = $11 AND ($10::uuid IS NULL OR min(id::text)::uuid > $10) AS is_cut
+    FROM (
+        SELECT * FROM batches
+        WHERE owner_id = $1 AND kind = part_kind AND status >= part_status AND (status, id) < (part_status, $9::uuid)
+            AND operation IS NOT NULL
+        ORDER BY status DESC, id DESC LIMIT $11
+    ) AS examined
+) AS found
+WHERE found.batches > 0 OR found.is_cut
 
 -- name: work_of
 -- The running items of each batch, whether others wait for its limits while none is about to begin, and the kind of

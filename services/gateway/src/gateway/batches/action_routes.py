@@ -12,7 +12,7 @@ from gateway.batches.actions import BatchActions
 from gateway.batches.inputs import BatchView
 from gateway.errors import PreconditionFailed, UnknownOperation
 from gateway.http.endpoints import Endpoint, Handler, Idempotency, Precondition, json, patch, post
-from gateway.http.filters import BulkResult
+from gateway.http.filters import BulkResult, SteppedResult
 
 _NOT_FOUND = problems.of("batch-not-found")
 _ONE = (NotFound, _NOT_FOUND, Overloaded, DatabaseUnavailable)
@@ -89,7 +89,7 @@ def _all(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
         handler,
         name=name,
         summary=summary,
-        answers={200: json(BulkResult)},
+        answers={200: json(SteppedResult)},
         errors=(*_ALL, UnknownOperation) if path.endswith("/retry") else _ALL,
         **_about(path),
     )

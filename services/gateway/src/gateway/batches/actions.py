@@ -21,9 +21,9 @@ from gateway.batches.inputs import CancelQuery, Moving, RetryAllQuery, RetryQuer
 from gateway.batches.lookup import BatchLookup, revision_of, taken_over
 from gateway.batches.operations import OperationCatalogue
 from gateway.http.calls import Call
-from gateway.http.filters import BulkResult
+from gateway.http.filters import BulkResult, SteppedResult
 
-# The most that one call changes, page by page.
+# The most that one call changes; as many pages are read, which may be shorter.
 _MOST_CHANGED = 1000
 _PAGE = 200
 
@@ -113,35 +113,35 @@ class BatchActions:
         self._promise(call, [command])
         return {**task, "run_at": body.run_at, "next": taken_over(since=datetime.now(UTC))}
 
-    async def cancel_batches(self, call: Call, query: CancelQuery) -> BulkResult:
+    async def cancel_batches(self, call: Call, query: CancelQuery) -> SteppedResult:
         """Cancel all batches that match."""
         return await self._act_on_all(call, query, "batch", CANCEL)
 
-    async def cancel_tasks(self, call: Call, query: CancelQuery) -> BulkResult:
+    async def cancel_tasks(self, call: Call, query: CancelQuery) -> SteppedResult:
         """Cancel all tasks that match."""
         return await self._act_on_all(call, query, "task", CANCEL)
 
-    async def pause_batches(self, call: Call, query: CancelQuery) -> BulkResult:
+    async def pause_batches(self, call: Call, query: CancelQuery) -> SteppedResult:
         """Pause all batches that match."""
         return await self._act_on_all(call, query, "batch", PAUSE)
 
-    async def pause_tasks(self, call: Call, query: CancelQuery) -> BulkResult:
+    async def pause_tasks(self, call: Call, query: CancelQuery) -> SteppedResult:
         """Pause all tasks that match."""
         return await self._act_on_all(call, query, "task", PAUSE)
 
-    async def resume_batches(self, call: Call, query: CancelQuery) -> BulkResult:
+    async def resume_batches(self, call: Call, query: CancelQuery) -> SteppedResult:
         """Resume all paused batches that match."""
         return await self._act_on_all(call, query, "batch", RESUME)
 
-    async def resume_tasks(self, call: Call, query: CancelQuery) -> BulkResult:
+    async def resume_tasks(self, call: Call, query: CancelQuery) -> SteppedResult:
         """Resume all paused tasks that match."""
         return await self._act_on_all(call, query, "task", RESUME)
 
-    async def retry_batches(self, call: Call, query: RetryAllQuery) -> BulkResult:
+    async def retry_batches(self, call: Call, query: RetryAllQuery) -> SteppedResult:
         """Retry the failed items of all batches that match: all of them, or those with certain errors."""
         return await self._act_on_all(call, query, "batch", _retry_of(query.code, call))
 
-    async def retry_tasks(self, call: Call, query: RetryAllQuery) -> BulkResult:
+    async def retry_tasks(self, call: Call, query: RetryAllQuery) -> SteppedResult:
         """Retry all failed tasks that match."""
         return await self._act_on_all(call, query, "task", _retry_of(query.code, call))
 
@@ -176,25 +176,20 @@ class BatchActions:
 
     async def _act_on_all(
         self, call: Call, query: CancelQuery | RetryAllQuery, kind: contract.Kind, action: Action
-    ) -> BulkResult:
+    ) -> SteppedResult:
         owner_id, wanted = call.principal.owner_id, query.wanted()
-        question = contract.CountBatches(owner_id=owner_id, kind=kind, wanted=wanted)
-        counts = (await self._rpc.call(question, contract.BatchCounts, call.deadline)).counts
-        matched = sum(counts.values())
-        if action.needs_failures:
-            wanted = wanted.model_copy(update={"with_failures": True})
-            question = question.model_copy(update={"wanted": wanted})
-            counts = (await self._rpc.call(question, contract.BatchCounts, call.deadline)).counts
-        statuses = [status for status in action.possible if counts.get(status)]
-        # A dry run reads the same pages: it is refused or incomplete in the same cases.
-        ids: list[UUID] = []
+        statuses = [status for status in action.possible if status in (wanted.statuses or action.possible)]
+        changes = {"statuses": statuses, "with_failures": wanted.with_failures or action.needs_failures}
         page = contract.ListBatches(
             owner_id=owner_id,
             kind=kind,
-            wanted=wanted.model_copy(update={"statuses": statuses}),
+            wanted=wanted.model_copy(update=changes),
             limit=_PAGE,
+            cursor=query.cursor if statuses else None,
         )
-        while statuses and len(ids) < _MOST_CHANGED:
+        # A dry run reads the same pages: it is refused or incomplete in the same cases.
+        ids: list[UUID] = []
+        for _ in range(_MOST_CHANGED // _PAGE if statuses else 0):
             found = await self._rpc.call(page, contract.Batches, call.deadline)
             if action.needs_failures:
                 for operation in {batch.operation for batch in found.data if batch.operation}:
@@ -203,10 +198,19 @@ class BatchActions:
             page = page.model_copy(update={"cursor": found.next_cursor})
             if found.next_cursor is None:
                 break
+        question = contract.CountBatches(
+            owner_id=owner_id, kind=kind, wanted=wanted, before=query.cursor, until=page.cursor
+        )
+        counted = await self._rpc.call(question, contract.BatchCounts, call.deadline)
         if not query.dry_run:
             self._promise(call, [action.command(batch_id=id_, owner_id=owner_id) for id_ in ids])
-        return BulkResult(
-            matched=matched, changed=len(ids), dry_run=query.dry_run, complete=page.cursor is None
+        return SteppedResult(
+            matched=sum(counted.counts.values()),
+            changed=len(ids),
+            dry_run=query.dry_run,
+            complete=page.cursor is None,
+            next_cursor=page.cursor,
+            exact=counted.exact,
         )
 
     def _promise(self, call: Call, commands: Sequence[Command]) -> None:

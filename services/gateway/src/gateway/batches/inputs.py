@@ -16,7 +16,7 @@ from contracts.items import MOST_ITEMS_OF_DOCUMENT, Item, OperationName, is_wrap
 from contracts.message import Moment, Next
 from contracts.operations import Operation
 from contracts.times import Instant
-from gateway.http.filters import Bulk, CreatedWithin, Filter, Page, Several, YesOrNo
+from gateway.http.filters import CreatedWithin, Filter, Page, Several, SteppedBulk, YesOrNo
 
 # The error code of an item, as in results.
 ErrorCode = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
@@ -189,11 +189,11 @@ class BatchesQuery(BatchChoice, Page):
     """The query of the lists of batches and of tasks."""
 
 
-class CancelQuery(BatchChoice, Bulk):
+class CancelQuery(BatchChoice, SteppedBulk):
     """The query of the actions on all batches or tasks that match."""
 
 
-class RetryAllQuery(BatchChoice, Bulk):
+class RetryAllQuery(BatchChoice, SteppedBulk):
     """The query of `POST /v1/batches/retry` and `POST /v1/tasks/retry`."""
 
     code: Several[ErrorCode] | None = Field(

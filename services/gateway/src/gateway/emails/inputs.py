@@ -15,7 +15,7 @@ from contracts.message import FieldError, Moment, Next
 from contracts.times import PlannedTime
 from gateway.acceptance.inputs import ACCEPTED, AcceptedWork
 from gateway.http.endpoints import json
-from gateway.http.filters import Bulk, CreatedWithin, Page, Several, YesOrNo
+from gateway.http.filters import CreatedWithin, Page, Several, SteppedBulk, YesOrNo
 
 MOST_EMAILS = 500
 
@@ -113,7 +113,7 @@ class EmailsQuery(EmailChoice, Page):
     cursor: UUID | None = Field(default=None, description="`next_cursor` of the page before")  # type: ignore[assignment]  # an id, not any text
 
 
-class EmailsBulk(EmailChoice, Bulk):
+class EmailsBulk(EmailChoice, SteppedBulk):
     """The query of a bulk action on mails; those that wait at the gateway come before those of email."""
 
     cursor: str | None = Field(

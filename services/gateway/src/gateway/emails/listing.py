@@ -61,7 +61,7 @@ class EmailListing:
         cursor = following or end
         return EmailList(data=shown, next_cursor=str(cursor) if cursor else None)
 
-    async def counts(self, *, owner_id: str, deadline: Deadline) -> dict[str, int]:
+    async def counts(self, *, owner_id: str, deadline: Deadline) -> EmailCounts:
         """Return how many mails `owner_id` has by status, with those that wait here.
 
         Raise `Unavailable` while email cannot be reached.
@@ -69,5 +69,5 @@ class EmailListing:
         stored = await self._rpc.call(CountEmails(owner_id=owner_id), EmailCounts, deadline)
         # Last, as mails leave from here to email: one that leaves meanwhile is not counted twice.
         async with self._postgres.connection() as connection:
-            here = await self._repository.count_mails(connection, owner_id)
-        return Counter(stored.counts) + Counter(here)
+            here, exact = await self._repository.count_mails(connection, owner_id)
+        return EmailCounts(counts=Counter(stored.counts) + Counter(here), exact=exact)

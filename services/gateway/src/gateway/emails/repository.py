@@ -109,10 +109,16 @@ class ParcelRepository:
         page, following = page_of([dict(row) for row in rows], limit, lambda row: row["id"])
         return page, following or end
 
-    async def count_mails(self, connection: Connection, owner_id: str) -> dict[str, int]:
-        """Return by status how many mails of an owner wait here or have ended here."""
-        rows = await connection.fetch(self._queries["count_waiting_mails"], owner_id)
-        return {row["status"]: row["count"] for row in rows}
+    async def count_mails(self, connection: Connection, owner_id: str) -> tuple[dict[str, int], bool]:
+        """Return by status how many mails of an owner wait or have ended here, and whether those are all.
+
+        Of very many only the newest are counted.
+        """
+        end = await connection.fetchval(
+            self._queries["find_last_examined_mail"], owner_id, None, MOST_EXAMINED
+        )
+        rows = await connection.fetch(self._queries["count_waiting_mails"], owner_id, end)
+        return {row["status"]: row["count"] for row in rows}, end is None
 
     async def claim(
         self, connection: Connection, *, after: str, of_owner: int, most: int, lease_s: float

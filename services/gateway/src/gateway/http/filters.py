@@ -105,6 +105,12 @@ class Bulk(Filter):
         return self
 
 
+class SteppedBulk(Bulk):
+    """The parameters of a bulk action that examines a limited number of objects by each call."""
+
+    cursor: str | None = Field(default=None, max_length=500, description="`next_cursor` of the call before")
+
+
 class BulkResult(BaseModel):
     """The effect of a bulk action or, with `dry_run`, the effect that it would have.
 

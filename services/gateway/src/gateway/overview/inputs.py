@@ -23,9 +23,15 @@ class PartProblem(BaseModel):
 
 
 class Overview(BaseModel):
-    """The parts that the caller may see; a part that failed is null and listed in `errors`."""
+    """The parts that the caller may see; a part that failed is null and listed in `errors`.
+
+    Where `batches_exact` or `emails_exact` is false, some of the numbers are lower bounds: of very many, only
+    the newest were counted.
+    """
 
     stocks: QuoteList | None = None
     batches: dict[str, int] | None = None
+    batches_exact: bool | None = None
     emails: dict[str, int] | None = None
+    emails_exact: bool | None = None
     errors: list[PartProblem]

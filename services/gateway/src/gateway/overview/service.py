@@ -35,8 +35,8 @@ class OverviewService:
         if principal.may(Scope.EMAILS_READ):
             parts["emails"] = self._emails.counts(owner_id=principal.owner_id, deadline=call.deadline)
         came, failed = await gather(parts)
-        if "batches" in came:
-            came["batches"] = came["batches"].counts
+        for name in {"batches", "emails"} & came.keys():
+            came |= {name: came[name].counts, f"{name}_exact": came[name].exact}
         errors = [
             {"part": name, "code": error.code, "detail": error.detail} for name, error in failed.items()
         ]

@@ -67,16 +67,20 @@ WHERE waiting_mails.owner_id = $1
 ORDER BY email_id DESC LIMIT $10
 
 -- name: count_waiting_mails
--- Those that wait here or have ended here; those on their way are as unknown as any other that was accepted just now.
-SELECT acceptances.status, count(*) AS count
+-- Those that wait here or have ended here, from the id $2 on; those on their way are as unknown as any other that was
+-- accepted just now.
+SELECT accepted.status, count(*) AS count
 FROM waiting_mails
-JOIN acceptances ON acceptances.id = email_id
-WHERE waiting_mails.owner_id = $1
+CROSS JOIN LATERAL (SELECT status, reason FROM acceptances WHERE id = email_id LIMIT 1) AS accepted
+WHERE waiting_mails.owner_id = $1 AND email_id >= coalesce($2::uuid, '00000000-0000-0000-0000-000000000000')
     AND (
-        (acceptances.status = 'queued' AND EXISTS (SELECT FROM waiting_parcel_messages WHERE message_id = email_id))
-        OR (acceptances.status IN ('cancelled', 'failed') AND reason IS NOT NULL)
+        (
+            accepted.status = 'queued'
+            AND EXISTS (SELECT FROM waiting_parcel_messages WHERE message_id = email_id OFFSET 0)
+        )
+        OR (accepted.status IN ('cancelled', 'failed') AND reason IS NOT NULL)
     )
-GROUP BY acceptances.status
+GROUP BY accepted.status
 
 -- name: claim_parcels
 -- Up to $3 that are due, up to $2 of each owner, owners in turn from $1 on; they are due again when the lease of $4
