@@ -47,11 +47,12 @@ def bars(symbol: str, *offsets: int, **changes: Any) -> Outgoing:
     return envelope.live(stocks.BarsTicked(bars=made), stocks.BarsTicked.routing_key)
 
 
-def batch(id_: str, status: str, *, kind: str = "batch") -> batches.Batch:
+def batch(id_: str, status: str, *, kind: str = "batch", revision: int = 0) -> batches.Batch:
     fields = {"id": id_, "kind": kind, "operation": "echo", "status": status, "accepted_at": NOW}
-    return batches.Batch.model_validate({**fields, "counts": {"total": 1}})
+    return batches.Batch.model_validate({**fields, "counts": {"total": 1}, "revision": revision})
 
 
 def progress(id_: str, offset: int, status: str, *, kind: str = "batch") -> Outgoing:
-    news = batches.BatchProgressed(batch=batch(id_, status, kind=kind), owner_id="1", offset=offset)
+    state = batch(id_, status, kind=kind, revision=offset)
+    news = batches.BatchProgressed(batch=state, owner_id="1", offset=offset)
     return envelope.live(news, f"batch.{id_}")

@@ -9,6 +9,7 @@ from chassis.broker import envelope
 from chassis.deadlines import Deadline
 from contracts import batches, emails
 from contracts.topology import BATCH_PROCESSOR
+from gateway.identity import keys
 from support.event_streams import events_of, status_in
 from support.gateway_stack import Connect, House, Listener
 from support.pushes import NOW, batch, progress, ticks
@@ -61,6 +62,38 @@ async def test_a_batch_that_has_already_ended_ends_the_stream(door: Listener, ho
         await status_in(lines, "running")
         await status_in(lines, "completed")
         assert [line async for line in lines if line] == []
+
+
+async def test_the_events_of_a_batch_continue_on_another_gateway(house: House) -> None:
+    dsn, key = await house.database(), str(keys.new_key())
+    doors = [await house.open(dsn=dsn, bootstrap_key=key) for _ in range(2)]
+    body = {"operation": "echo", "items": [1]}
+    id_ = (await doors[0].api.post("/v1/batches", json=body)).json()["id"]
+    stored = batch(id_, "running", revision=1)
+
+    async def get(request: batches.GetBatch, _: Deadline) -> batches.Batch:
+        return stored
+
+    await house.double(BATCH_PROCESSOR, {batches.GetBatch: get})
+    path, seen = f"/v1/batches/{id_}/events", []
+    async with doors[0].api.stream("GET", path) as stream:
+        seen += await events_of(stream, 1)
+    # What happens while the reader is away is in the state that it finds.
+    stored = batch(id_, "paused", revision=3)
+    async with doors[1].api.stream("GET", path, headers={"last-event-id": seen[-1][0]}) as stream:
+        # Late pushes, and those that say what the state has said, are left out.
+        await house.publish([progress(id_, offset, "running") for offset in (2, 3, 4)])
+        seen += await events_of(stream, 2)
+    stored = batch(id_, "running", revision=4)
+    async with doors[0].api.stream("GET", path, headers={"last-event-id": seen[-1][0]}) as stream:
+        await house.publish([progress(id_, offset, "completed") for offset in (4, 5)])
+        seen += await events_of(stream, 3)
+    assert [(event, data["status"]) for event, data in seen] == [
+        (f"{id_}:1", "running"),
+        (f"{id_}:3", "paused"),
+        (f"{id_}:4", "running"),
+        (f"{id_}:5", "completed"),
+    ]
 
 
 async def test_a_reader_of_events_that_goes_away_leaves_nothing_behind(door: Listener) -> None:

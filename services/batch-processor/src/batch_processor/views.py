@@ -77,6 +77,7 @@ def show(batch: batches.Batch, around: Surroundings, *, upload_expires_s: float 
         failed_attempts=list(around.failed_attempts),
         result=around.result,
         error=error,
+        revision=batch.revision,
     )
 
 

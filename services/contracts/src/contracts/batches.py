@@ -245,7 +245,10 @@ class Attempt(Contract):
 
 
 class Batch(Reply):
-    """The state of a batch. A task also has its only result, and the attempts that failed before."""
+    """The state of a batch. A task also has its only result, and the attempts that failed before.
+
+    `revision` rises with each change that is pushed.
+    """
 
     id: UUID
     kind: Kind
@@ -266,6 +269,7 @@ class Batch(Reply):
     failed_attempts: list[Attempt] = Field(default_factory=list)
     result: Json = None
     error: Json = None
+    revision: int = 0
 
 
 class GetBatch(Request):

@@ -130,6 +130,33 @@ async def test_after_a_silence_the_stored_state_is_read(opened: Any, monkeypatch
     assert [read(event)[1] for event in (found[0], found[2])] == ["running", "completed"]
 
 
+async def test_a_state_without_an_offset_is_sent_to_a_reader_that_has_seen_another_one(opened: Any) -> None:
+    stream = await opened(state(0, "completed"), last_event_id="e:0")
+    assert [read(event) async for event in stream] == [("e:0", "completed")]
+
+
+async def test_nothing_older_than_what_was_sent_follows_it(
+    hub: Hub, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_SILENCE_S", 0.01)
+    monkeypatch.setattr(module, "_SILENCE_S", 0.01)
+    known = [state(7), state(4)]
+
+    async def look_again() -> list[Publication]:
+        return [known.pop()] if known else []
+
+    stream = await opened(state(5), look_again=look_again)
+    ids: list[str] = []
+    async for event in stream:
+        if event.startswith(b":"):
+            continue
+        ids.append(read(event)[0])
+        if ids[-1] == "e:7":
+            for offset in (6, 7, 8):
+                hub.publish(state(offset, "completed" if offset == 8 else "running"))
+    assert ids == ["e:5", "e:7", "e:8"]
+
+
 async def test_a_stream_counts_as_a_connection(hub: Hub, limit: ConnectionLimit, opened: Any) -> None:
     first = await opened(state(1))
     with pytest.raises(Overloaded):

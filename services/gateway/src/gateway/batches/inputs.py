@@ -248,7 +248,7 @@ class BatchView(BaseModel):
     """A batch or task as its owner sees it. A task also has its only result and its failed attempts.
 
     Until batch-processor has stored it, or while batch-processor cannot be reached, it has only the fields
-    known to the gateway.
+    known to the gateway. `revision` rises with each change, and is the offset of its events.
     """
 
     id: UUID
@@ -270,6 +270,7 @@ class BatchView(BaseModel):
     failed_attempts: list[Attempt] | None = None
     result: Any = None
     error: Any = None
+    revision: int | None = None
     detail_available: bool | None = None
     reason: str | None = None
 

@@ -93,6 +93,13 @@ class Handover(Generic[P]):
             self._held.popleft()
         return False
 
+    def renew(self, state: P) -> bool:
+        """Return whether to send a state that was read again; older publications do not follow it.
+
+        One with the offset 0 has no place among the publications, and may be newer than all of them.
+        """
+        return self.offer(state) or state.position == self.position or not state.position.offset
+
     def begin(self, position: Position) -> list[P]:
         """Begin after `position`; return the held publications that follow it. Raise `HandoverOverflow`."""
         assert self._held is not None

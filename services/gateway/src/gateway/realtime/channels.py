@@ -178,7 +178,8 @@ class Channels:
         work = await self._find[channel.kind.name](
             access.principal, UUID(channel.name), Deadline.after(_STATE_S)
         )
-        position = Position(channel.name, 0)
+        # The state of a mail has no place among its changes, which are numbered by their times.
+        position = Position(channel.name, work.get("revision", 0))
         return Joined(position, [Publication(str(channel), position, work)])
 
     async def publish(

@@ -97,7 +97,12 @@ class EventStream:
             yield b""
             pending, silence_s = list(newest.values()), FIRST_SILENCE_S
             while not self._is_over:
-                unseen = [one for one in pending if event_id(one.position) != self._last_event_id]
+                # A state with the offset 0 has no place among the publications: it may be new to the reader.
+                unseen = [
+                    one
+                    for one in pending
+                    if not one.position.offset or event_id(one.position) != self._last_event_id
+                ]
                 for publication in unseen:
                     data = orjson.dumps(publication.data, option=orjson.OPT_UTC_Z)
                     head = f"event: {self._name}\nid: {event_id(publication.position)}\ndata: "
@@ -110,7 +115,8 @@ class EventStream:
                 pending, self._waiting = list(self._waiting.values()), {}
                 if not pending:
                     yield _COMMENT
-                    pending = list(await self._look_again()) if self._look_again else []
+                    again = await self._look_again() if self._look_again else []
+                    pending = [one for one in again if self._handovers[one.channel].renew(one)]
                 silence_s = _SILENCE_S
 
     def _offer(self, publication: Publication) -> None:
