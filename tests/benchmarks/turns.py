@@ -107,11 +107,14 @@ class _Scene:
 
     async def clear(self) -> None:
         """Cancel what is left of the crowd."""
-        left = ["batches", "tasks"]
+        left: list[tuple[str, dict[str, str]]] = [("batches", {}), ("tasks", {})]
         while left:
-            url = f"/v1/{left[0]}/cancel?created_after=2000-01-01T00:00:00Z"
-            if (await self.others.post(url)).raise_for_status().json()["complete"]:
-                left.pop(0)
+            kind, after = left.pop()
+            query = {"created_after": "2000-01-01T00:00:00Z", **after}
+            answer = await self.others.post(f"/v1/{kind}/cancel", params=query)
+            following = answer.raise_for_status().json()["next_cursor"]
+            if following is not None:
+                left.append((kind, {"cursor": following}))
         empty = "SELECT count(*) = 0 FROM chunks"
         await until(lambda: self.database.fetchval(empty), timeout_s=_DEADLINE_S)
 
