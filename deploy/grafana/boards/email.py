@@ -178,6 +178,18 @@ BOARD = Board(
             highest("tickwire_email_route_paused", "instance", "reason"),
         ),
         panel(
+            "Owners paused",
+            "Owners whose mails wait: the relay refuses their sender (policy) or mail after mail (refusals).",
+            "short",
+            highest("tickwire_email_paused_owners", "instance", "reason"),
+        ),
+        stack(
+            "Pauses of owners",
+            "Pauses of an owner's mails because the relay refuses their sender or mail after mail of theirs.",
+            "ops",
+            rate("tickwire_email_owner_pauses_total", "reason"),
+        ),
+        panel(
             "Relays passed over",
             "Relays that cannot be used and are skipped for the next one; empty if there is only one.",
             "short",

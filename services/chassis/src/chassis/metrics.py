@@ -102,9 +102,7 @@ CACHE_READS = Counter("tickwire_cache_reads", "Cache look-ups.", ("cache", "outc
 
 PARKED = Gauge("tickwire_parked_messages", "Messages that wait for a decision.", ("queue",))
 QUEUE_CONSUMERS = Gauge(
-    "tickwire_queue_consumers",
-    "Consumers of a queue, of all processes, as the broker counts them.",
-    ("queue",),
+    "tickwire_queue_consumers", "Consumers of a queue, over all processes, by the broker's count.", ("queue",)
 )
 QUEUE_CONSUMERS_EXPECTED = Gauge(
     "tickwire_queue_consumers_expected", "1 where this process should be a consumer of the queue.", ("queue",)
@@ -226,9 +224,7 @@ EMAIL_BOUNCES = Counter(
     ("kind",),
 )
 EMAIL_DOMAIN_DELIVERIES = Counter(
-    "tickwire_email_domain_deliveries",
-    "Mails that the relay accepted, by busy destination domain.",
-    ("domain",),
+    "tickwire_email_domain_deliveries", "Mails that the relay accepted, by busy destination.", ("domain",)
 )
 EMAIL_DOMAIN_BOUNCES = Counter(
     "tickwire_email_domain_bounces",
@@ -306,6 +302,12 @@ EMAIL_SIGNED = Counter(
 )
 EMAIL_ROUTE_PAUSED = Gauge(
     "tickwire_email_route_paused", "1 while deliveries to the relay are paused, by reason.", ("reason",)
+)
+EMAIL_PAUSED_OWNERS = Gauge(
+    "tickwire_email_paused_owners", "Owners whose mails wait because of refusals, by reason.", ("reason",)
+)
+EMAIL_OWNER_PAUSES = Counter(
+    "tickwire_email_owner_pauses", "Pauses of an owner's mails because of refusals, by reason.", ("reason",)
 )
 EMAIL_RELAYS_AWAY = Gauge(
     "tickwire_email_relays_away",

@@ -1,66 +1,98 @@
 """A circuit breaker for a relay that refuses all mails: a wrong setting must not fail a million of them.
 
-What one owner sends may be refused, too, whatever the settings: this must not pause the mail of others.
+What an owner sends may be refused, too, whatever the settings: this must not pause the mail of others.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Literal
 
-# Only refusals within this time are counted together.
+# Only answers within this time are counted together.
 _SPAN_S = 60.0
-# This share of the answers must be refusals: of a list with bad addresses, some mails are accepted.
+# Of the owners that sent within this time, this share must have no mail accepted any more.
 _SHARE = 0.9
-# After a pause, this many refusals, again to different domains, cause the next one.
-_MOST_AFTER_PAUSE = 3
+# This many owners at least must have refusals before the route is paused.
+_LEAST_OWNERS = 3
+# Of a relay that is distrusted, this many refusals, again to different domains, are enough.
+_MOST_WHEN_DISTRUSTED = 3
+
+
+@dataclass(slots=True)
+class _Refusal:
+    at: float
+    domain: str
+
+
+@dataclass(slots=True)
+class _Owner:
+    """The time of an owner's last answer, and its refusals since a mail of it was accepted."""
+
+    at: float
+    refusals: deque[_Refusal]
 
 
 class RefusalBreaker:
-    """Counts refusals by one relay, and detects when it refuses mails to many domains and accepts hardly any.
+    """Counts refusals of mails to many domains by owner: of nobody's mail is more paused than they show.
 
-    Refusals because an address does not exist do not count. After a burst over mails of several owners the
-    relay is distrusted until it accepts a mail: until then no refusal is final.
+    Refusals because an address does not exist do not count. While the relay has accepted nobody's mail since
+    a burst of refusals began, it is distrusted: no refusal is final.
     """
 
     def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
         self._clock = clock
-        # The time of an answer, the owner of the mail, and its domain if it was refused.
-        self._answers: deque[tuple[float, str, str | None]] = deque(maxlen=4 * most)
-        # Two are enough to know that nobody is alone here.
-        self._owners: set[str] = set()
-        self.is_tripped = False
+        # Owners that had an answer of late, the last one at the end.
+        self._owners: OrderedDict[str, _Owner] = OrderedDict()
+        # Refusals since the relay accepted any mail.
+        self._refusals: deque[_Refusal] = deque(maxlen=most)
+        self._was_paused = False
+        self.is_distrusted = False
 
     def note_taken(self, owner_id: str) -> None:
         """Note that the relay accepted a mail."""
-        if self.is_tripped:
-            self._answers.clear()
-            self.is_tripped = False
-        self._note(owner_id, None)
+        self._note(owner_id).refusals.clear()
+        self._refusals.clear()
+        self._was_paused = self.is_distrusted = False
 
     def note_refused(self, owner_id: str, domain: str) -> Literal["route", "owner"] | None:
         """Note a refused mail to `domain`; return what should pause: the route, this owner's mails, or None.
 
-        A burst that consists of one owner's mails is that owner's, unless no other has sent any mail.
+        The route pauses only for refusals of several owners, each with a third of them at most, when hardly
+        any other owner's last mail was accepted.
         """
-        self._note(owner_id, domain)
-        while self._answers[0][0] < self._clock() - _SPAN_S:
-            self._answers.popleft()
-        most = min(_MOST_AFTER_PAUSE, self._most) if self.is_tripped else self._most
-        refused = [(owner, domain) for _, owner, domain in self._answers if domain is not None]
-        is_burst = len(refused) >= most and len(refused) >= _SHARE * len(self._answers)
-        if not is_burst or len({domain for _, domain in refused}) < max(2, most // 2):
-            return None
-        self._answers.clear()
-        if len({owner for owner, _ in refused}) < len(self._owners):
-            return "owner"
-        self.is_tripped = True
-        return "route"
+        owner, refusal = self._note(owner_id), _Refusal(self._clock(), domain)
+        owner.refusals.append(refusal)
+        self._refusals.append(refusal)
+        self.is_distrusted = self.is_distrusted or self._is_burst(self._refusals, self._most)
+        few = min(_MOST_WHEN_DISTRUSTED, self._most)
+        most = few if self._was_paused else self._most
+        refused = [each.refusals for each in self._owners.values() if each.refusals]
+        if len(refused) >= max(_LEAST_OWNERS, _SHARE * len(self._owners)):
+            share = math.ceil(most / _LEAST_OWNERS)
+            if self._is_burst([each for refusals in refused for each in list(refusals)[-share:]], most):
+                self._owners.clear()
+                self._was_paused = self.is_distrusted = True
+                return "route"
+        own_most = few if self.is_distrusted else self._most
+        return "owner" if self._is_burst(owner.refusals, own_most) else None
 
-    def _note(self, owner_id: str, domain: str | None) -> None:
-        self._answers.append((self._clock(), owner_id, domain))
-        if len(self._owners) < 2:
-            self._owners.add(owner_id)
+    def _note(self, owner_id: str) -> _Owner:
+        """Return the record of an owner that has an answer now; forget owners without one of late."""
+        now = self._clock()
+        owner = self._owners.setdefault(owner_id, _Owner(now, deque(maxlen=self._most)))
+        owner.at = now
+        self._owners.move_to_end(owner_id)
+        while next(iter(self._owners.values())).at < now - _SPAN_S:
+            self._owners.popitem(last=False)
+        return owner
+
+    def _is_burst(self, refusals: Iterable[_Refusal], most: int) -> bool:
+        """Return whether `most` of `refusals` or more are recent, and to many domains."""
+        since = self._clock() - _SPAN_S
+        domains = [refusal.domain for refusal in refusals if refusal.at >= since]
+        return len(domains) >= most and len(set(domains)) >= max(2, most // 2)

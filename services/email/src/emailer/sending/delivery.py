@@ -49,9 +49,9 @@ class Delivery:
         self._breaker = breaker
         self._rendered = rendered
         self._patience = patience
-        self._refused = RefusedSenders(scale=patience.scale)
+        self._refused = RefusedSenders("policy", scale=patience.scale)
         # Senders nearly all of whose mails were refused of late.
-        self._unwanted = RefusedSenders(scale=patience.scale)
+        self._unwanted = RefusedSenders("refusals", scale=patience.scale)
 
     async def attempt(self, job: Job, *, ready: Callable[[], Awaitable[Outcome | None]]) -> Outcome:
         """Try to hand the mail over for one recipient, and return the outcome.
@@ -82,6 +82,11 @@ class Delivery:
         if outcome.attempt is not None:
             _report(outcome, outcome.attempt, started_ns)
         return outcome
+
+    def measure(self) -> None:
+        """Update the gauges of owners whose mails wait."""
+        self._refused.measure()
+        self._unwanted.measure()
 
     def draft(self, *, host: str | None = None, tls: bool = False) -> Attempt:
         """Return an attempt that is made now; its outcome is filled in later."""
@@ -125,16 +130,12 @@ class Delivery:
         if pausing == "route":
             self._route.pause("refusing", str(answer.reply))
         elif pausing == "owner":
-            wait_s = self._unwanted.note_refused(job.sender, str(answer.reply))
-            log.warning(
-                "mail of an owner paused",
-                owner_id=job.mail.owner_id,
-                sender_domain=job.sender[1],
-                detail=str(answer.reply),
-                seconds=wait_s,
+            # What a wrong setting causes ends when it is corrected, and not with the next of longer waits.
+            self._unwanted.note_refused(
+                job.sender, str(answer.reply), is_longer=not self._breaker.is_distrusted
             )
         draft = self.draft(host=session.relay.name, tls=session.tls)
-        is_final = pausing is None and not self._breaker.is_tripped
+        is_final = pausing is None and not self._breaker.is_distrusted
         return attempts.answered(job, answer, draft=draft, patience=self._patience, is_final=is_final)
 
     async def _hand_over(self, envelope: Envelope, *, until: datetime) -> tuple[SmtpSession, SmtpAnswer]:

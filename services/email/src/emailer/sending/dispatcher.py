@@ -317,6 +317,7 @@ class Dispatcher:
                     renewed_at, self._leased_until = now, now + self._lease_s
                 if now - measured_at >= _MEASURE_S:
                     measured_at = now
+                    self._delivery.measure()
                     await measuring.measure(self._postgres, self._rounds, self._rates)
             except DATABASE_FAILURES as error:
                 log.warning("leases could not be renewed", reason=redaction.safe_message(error))

@@ -5,9 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
+from chassis import logging, metrics
 from emailer.sending import outcomes
 
+log = logging.get(__name__)
+
+# `policy`: a sender that the relay does not accept; `refusals`: mail after mail of it was refused.
+Reason = Literal["policy", "refusals"]
 # The owner of a mail, and the domain of its sender.
 Sender = tuple[str, str]
 
@@ -29,10 +35,14 @@ class RefusedSenders:
     After that time the next mails are tried. The state is lost when the process ends.
     """
 
-    def __init__(self, *, scale: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, reason: Reason, *, scale: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._reason = reason
         self._scale = scale
         self._clock = clock
         self._refusals: dict[Sender, Refusal] = {}
+        # From zero: the first of a series that appears is no increase.
+        metrics.EMAIL_OWNER_PAUSES.labels(reason)
+        self.measure()
 
     def of(self, sender: Sender) -> tuple[float, str] | None:
         """Return for how many seconds mails of `sender` wait, and the reason; None when they may be tried."""
@@ -40,21 +50,36 @@ class RefusedSenders:
         left_s = known.until - self._clock() if known else 0
         return (left_s, known.words) if known and left_s > 0 else None
 
-    def note_refused(self, sender: Sender, words: str) -> float:
-        """Note that the relay refused `sender`; return the seconds to wait.
+    def note_refused(self, sender: Sender, words: str, *, is_longer: bool = True) -> float:
+        """Note that the relay refused `sender`; return the seconds to wait: longer each time, or as at first.
 
         Many refusals at the same time count once.
         """
         if (waiting := self.of(sender)) is not None:
             return waiting[0]
         known = self._refusals.pop(sender, None)
-        count = known.count + 1 if known else 1
+        count = known.count + 1 if known and is_longer else 1
         wait_s = outcomes.wait_s(count, scale=self._scale)
         self._refusals[sender] = Refusal(words, count, self._clock() + wait_s)
         if len(self._refusals) > MOST:
             # The sender refused the longest ago is forgotten, and so tried again.
             del self._refusals[next(iter(self._refusals))]
+        metrics.EMAIL_OWNER_PAUSES.labels(self._reason).inc()
+        log.warning(
+            "mail of an owner paused",
+            owner_id=sender[0],
+            sender_domain=sender[1],
+            reason=self._reason,
+            detail=words,
+            seconds=wait_s,
+        )
         return wait_s
+
+    def measure(self) -> None:
+        """Update the gauge of owners whose mails wait."""
+        now = self._clock()
+        waiting = {owner for (owner, _), refusal in self._refusals.items() if refusal.until > now}
+        metrics.EMAIL_PAUSED_OWNERS.labels(self._reason).set(len(waiting))
 
     def note_taken(self, sender: Sender) -> None:
         """Note that the relay accepts mails of `sender`."""
