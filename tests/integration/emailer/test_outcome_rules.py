@@ -238,7 +238,8 @@ async def test_a_sender_that_policy_takes_again_has_its_mails_delivered(post_off
     for command in commands:
         post_office.server.script(command.to[0], Step("mail", "553 5.7.1 sender not owned by user"))
     await post_office.accept(*commands)
-    async with post_office.delivering(Terms(connections=1)):
+    # Each of them may be the first after a pause, and be refused: the pauses grow until one is accepted.
+    async with post_office.delivering(Terms(connections=1, patience=Patience(scale=0.00002))):
         for command in commands:
             await post_office.reaches(command, "delivered")
 
@@ -247,7 +248,9 @@ async def test_a_route_whose_relay_refuses_everything_is_paused_before_every_mai
     post_office: PostOffice,
 ) -> None:
     server = post_office.server
-    commands = [mail(to=[f"reader@{number}.example"]) for number in range(60)]
+    commands = [
+        mail(owner_id=f"owner-{number % 20}", to=[f"reader@{number}.example"]) for number in range(60)
+    ]
     for command in commands:
         server.script(command.to[0], *[Step("rcpt", "554 5.7.1 relay access denied")] * 2)
     await post_office.accept(*commands)
@@ -260,6 +263,26 @@ async def test_a_route_whose_relay_refuses_everything_is_paused_before_every_mai
     deferred = [email for email in emails if email.status == "deferred"]
     assert 1 <= len(deferred) <= 2
     assert {email.recipients[0].attempts[0].smtp_code for email in deferred} == {554}
+
+
+async def test_two_owners_whose_mails_are_refused_right_after_a_start_wait_and_no_more_of_them_fail(
+    post_office: PostOffice,
+) -> None:
+    refused = [mail(owner_id=f"press-{number % 2}", to=[f"reader@{number}.example"]) for number in range(60)]
+    for command in refused:
+        post_office.server.script(command.to[0], *[Step("content", "554 5.7.1 looks like spam")] * 9)
+    await post_office.accept(*refused)
+    terms = Terms(connections=2, refusals_before_pause=10, pause_s=60, patience=Patience(scale=1))
+    async with post_office.delivering(terms) as dispatcher:
+        for command in refused[-2:]:
+            await post_office.reaches(command, "deferred")
+        late = mail(owner_id="shop", to=["late@example.com"])
+        await post_office.accept(late)
+        await post_office.reaches(late, "delivered")
+        assert not dispatcher.is_route_paused
+    emails = [await post_office.read(command) for command in refused]
+    # Nothing shows yet that these are to blame, and not the settings: none is lost after the burst.
+    assert Counter(email.status for email in emails) == {"failed": 9, "deferred": 51}
 
 
 async def test_an_owner_whose_mails_are_refused_waits_and_nobody_else_does(post_office: PostOffice) -> None:
@@ -320,5 +343,7 @@ async def test_a_relay_that_takes_mails_again_is_trusted_again(post_office: Post
         await post_office.accept(refused)
         await post_office.reaches(refused, "failed")
     emails = [await post_office.read(command) for command in commands]
-    assert {email.recipients[0].attempts[0].smtp_code for email in emails} == {554}
+    # Some waited first, without being tried, as their owner's were refused.
+    tried = [[attempt for attempt in email.recipients[0].attempts if attempt.host] for email in emails]
+    assert {attempts[0].smtp_code for attempts in tried} == {554}
     assert Counter(email.status for email in emails)["delivered"] >= 1
