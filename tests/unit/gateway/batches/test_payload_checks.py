@@ -110,6 +110,12 @@ def test_a_name_that_is_not_known_is_named_and_cut() -> None:
     assert len(found.detail) < 400
 
 
+def test_a_long_name_is_cut_in_the_pointer_to_its_value() -> None:
+    found = PayloadCheck({"additionalProperties": {"type": "string"}}).find({"~" * 900_000: 1})
+    assert found is not None
+    assert found.pointer == f"/{'~0' * 200}…"
+
+
 @pytest.mark.parametrize("payload", [{"n": 1}, {"n": 3, "a/b": None, "list": []}, {"n": 1.0}])
 def test_a_payload_that_fits_has_no_misfit(payload: Any) -> None:
     assert PayloadCheck(SCHEMA).find(payload) is None

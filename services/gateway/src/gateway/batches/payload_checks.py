@@ -11,8 +11,8 @@ import jsonschema_rs
 from jsonschema_rs import RegexOptions, ValidationError
 
 from chassis import plain
+from chassis.problems import pointer
 from contracts.message import FieldError
-from gateway.http.strict_json import escaped
 
 MOST_ERRORS = 20
 # The payloads that are validated before other tasks may run: some tenths of a millisecond.
@@ -48,7 +48,6 @@ class PayloadCheck:
             error = _most_telling(first)
         else:
             return None
-        pointer = "".join(f"/{escaped(str(part))}" for part in error.instance_path)
         detail = plain.text(error.message, most=_MOST_CHARACTERS)
         if error.kind.name == "maxLength":
             # The description can say what to do with a longer value.
@@ -57,16 +56,16 @@ class PayloadCheck:
                 for key in error.schema_path[:-1]:
                     limited = limited[key]
                 detail += f": {plain.text(str(limited['description']), most=_MOST_CHARACTERS)}"
-        return FieldError(pointer=pointer, detail=detail)
+        return FieldError(pointer=pointer(tuple(error.instance_path)), detail=detail)
 
 
 async def find_all(check: PayloadCheck, payloads: Iterable[tuple[str, Any]]) -> list[FieldError]:
     """Return the first errors of payloads, each of which comes with its own pointer."""
     found: list[FieldError] = []
-    for number, (pointer, payload) in enumerate(payloads, start=1):
+    for number, (place, payload) in enumerate(payloads, start=1):
         error = check.find(payload)
         if error is not None:
-            found.append(FieldError(pointer=pointer + error.pointer, detail=error.detail))
+            found.append(FieldError(pointer=place + error.pointer, detail=error.detail))
             if len(found) == MOST_ERRORS:
                 break
         if number % _TURN == 0:

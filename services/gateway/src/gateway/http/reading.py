@@ -19,6 +19,7 @@ from werkzeug.http import parse_accept_header, parse_etags, parse_options_header
 
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, MalformedInput, NotAcceptable, Unauthenticated, UnsupportedMediaType
+from chassis.problems import pointer
 from gateway.errors import (
     BodyTooSlow,
     IdempotencyNotSupported,
@@ -126,14 +127,14 @@ def query(endpoint: Endpoint, request: Incoming) -> Any:
     values: dict[str, str] = {}
     for name, value in parse_qsl(text, keep_blank_values=True, errors="replace"):
         if name in values:
-            raise invalid(f"/{strict_json.escaped(name)}", "The parameter must not be repeated.")
+            raise invalid(pointer((name,)), "The parameter must not be repeated.")
         if "\0" in value:
-            raise invalid(f"/{strict_json.escaped(name)}", "The character U+0000 is not allowed.")
+            raise invalid(pointer((name,)), "The character U+0000 is not allowed.")
         values[name] = value
     if model is None:
         if values:
             name = next(iter(values))
-            raise invalid(f"/{strict_json.escaped(name)}", "This route has no query parameters.")
+            raise invalid(pointer((name,)), "This route has no query parameters.")
         return None
     for name in _whole_numbers(model) & values.keys():
         # pydantic would also accept `1_0`, ` 1` and `1.0`.

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from chassis.errors import InvalidInput, MalformedInput
+from chassis.problems import pointer
 from contracts.json_values import DEEPEST, is_exact_number, is_too_deep
 from contracts.message import FieldError
 
@@ -156,10 +157,5 @@ def _find(value: Any, is_wanted: Callable[[Any], bool]) -> tuple[str, Any] | Non
     for name, child in children:
         found = _find(child, is_wanted)
         if found is not None:
-            return f"/{escaped(str(name))}{found[0]}", found[1]
+            return f"{pointer((name,))}{found[0]}", found[1]
     return None
-
-
-def escaped(name: str) -> str:
-    """Return `name` as a part of a JSON pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")
