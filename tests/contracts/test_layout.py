@@ -1,9 +1,10 @@
-"""The rules about layout that no linter holds: imports of contracts, seams that tests use, long modules."""
+"""The rules about layout that no linter holds: imports of contracts, seams of tests, sizes of files."""
 
 from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 HERE = Path(__file__)
 REPOSITORY = HERE.parents[2]
+MOST_BYTES = 1 << 20
 ALLOWED = {*sys.stdlib_module_names, "contracts", "email_validator", "pydantic", "pydantic_core"}
 # `setattr(module, "_name"`, `setattr("package.module._name"` and `vars(module)["_name"]`.
 PRIVATE = re.compile(r"""setattr\([^)]*["'.]_[A-Za-z]|vars\([^)]*\)\[["']_""")
@@ -56,3 +58,11 @@ def test_no_module_has_more_than_400_lines() -> None:
     assert files
     lines = {str(file.relative_to(REPOSITORY)): len(file.read_text().splitlines()) for file in files}
     assert {name: count for name, count in lines.items() if count > 400} == {}
+
+
+def test_no_file_of_the_repository_is_larger_than_a_mebibyte() -> None:
+    words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    files = [REPOSITORY / name for name in listed.split("\0") if (REPOSITORY / name).is_file()]
+    assert len(files) > 1000
+    assert [str(file) for file in files if file.stat().st_size > MOST_BYTES] == []
