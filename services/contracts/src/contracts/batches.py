@@ -245,10 +245,7 @@ class Attempt(Contract):
 
 
 class Batch(Reply):
-    """The state of a batch. A task also has its only result, and the attempts that failed before.
-
-    `revision` rises with each change that is pushed.
-    """
+    """The state of a batch. A task also has its only result, and the attempts that failed before."""
 
     id: UUID
     kind: Kind
@@ -269,7 +266,7 @@ class Batch(Reply):
     failed_attempts: list[Attempt] = Field(default_factory=list)
     result: Json = None
     error: Json = None
-    revision: int = 0
+    revision: int = 0  # rises with each change that is pushed
 
 
 class GetBatch(Request):

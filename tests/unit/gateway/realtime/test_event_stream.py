@@ -139,7 +139,7 @@ async def test_nothing_older_than_what_was_sent_follows_it(
     hub: Hub, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_SILENCE_S", 0.01)
-    monkeypatch.setattr(module, "_SILENCE_S", 0.01)
+    monkeypatch.setattr(module, "SILENCE_S", 0.01)
     known = [state(7), state(4)]
 
     async def look_again() -> list[Publication]:

@@ -20,7 +20,7 @@ from gateway.realtime.channels import Channel
 from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
 
-_SILENCE_S = 15.0
+SILENCE_S = 15.0
 # The state may have changed between the first read and the first push.
 FIRST_SILENCE_S = 0.5
 _COMMENT = b": still here\n\n"
@@ -117,7 +117,7 @@ class EventStream:
                     yield _COMMENT
                     again = await self._look_again() if self._look_again else []
                     pending = [one for one in again if self._handovers[one.channel].renew(one)]
-                silence_s = _SILENCE_S
+                silence_s = SILENCE_S
 
     def _offer(self, publication: Publication) -> None:
         handover = self._handovers[publication.channel]
