@@ -100,7 +100,8 @@ class BatchCallers(RuleBasedStateMachine):
             max_concurrency=limits.get("max_concurrency"), rate=limits.get("rate"),
         )  # fmt: skip
         self.models.append(model)
-        items = None if is_open else [Item(payload=n) for n in range(model.size)]
+        model.payloads = [] if is_open else [size * n for n in range(model.size)]
+        items = None if is_open else [Item(payload=payload) for payload in model.payloads]
         create = CreateBatch(
             batch_id=model.id, owner_id=owner, kind=model.kind, operation=operation, accepted_at=ACCEPTED_AT,
             options=options, priority=PRIORITIES[priority], items=items,
@@ -163,7 +164,8 @@ class BatchCallers(RuleBasedStateMachine):
         model = self.chosen(which)
         count = min(count, model.size - model.appended)
         if count:
-            items = [Item(payload=n) for n in range(count)]
+            model.payloads += [count * n for n in range(count)]
+            items = [Item(payload=payload) for payload in model.payloads[-count:]]
             self.wait(
                 self.engine.handle(
                     AppendItems(batch_id=model.id, owner_id=model.owner, offset=model.appended, items=items)

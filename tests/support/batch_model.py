@@ -18,6 +18,7 @@ class BatchModel:
     `is_cut_short` tells that it was cancelled while its items arrived, `is_skipped` that it expired then.
     `retrying` is the filter of error codes of a retry whose items have not been taken yet. No more than
     `max_concurrency` of its items may be at work at a time, and no more than `rate` begin in a period.
+    `payloads` are those that were sent, in order; the operation returns each as its result.
     """
 
     id: UUID
@@ -34,6 +35,7 @@ class BatchModel:
     is_cancelled_early: bool = False
     stored: int = 0
     appended: int = 0
+    payloads: list[int] = field(default_factory=list)
     ended: dict[int, Ended] = field(default_factory=dict)
     codes: dict[int, str] = field(default_factory=dict)
     has_started: bool = False

@@ -69,6 +69,8 @@ class LifeCycle(BatchOperators):
     def coordinate(self) -> None:
         coordinator = self.engine.coordinator
         coordinator.wake_for_pauses()
+        due = "UPDATE chunks SET due_at = now() WHERE state = 'delayed' AND attempt > 1"
+        self.wait(self.engine.execute(due))
         for step in (coordinator.promote, coordinator.steer, coordinator.redrive, coordinator.cancel):
             self.wait(step())
         for model in self.models:
@@ -231,7 +233,8 @@ class LifeCycle(BatchOperators):
                 case fate:
                     code = "late" if fate == "fail late" else "early"
                     outcomes.failures.append(Failure(item.position, code, "no"))
-        rests = [Rest.of(again, loaded.claim.attempt + 1, delay_s=0.001)] if again else []
+        # Not a delay that ends by itself: what begins next must not depend on how fast this runs.
+        rests = [Rest.of(again, loaded.claim.attempt + 1, delay_s=3600)] if again else []
         return Report(loaded.claim, "done", outcomes, rests=rests)
 
     def store(self, report: Report, *, is_ours: bool) -> None:
@@ -269,13 +272,19 @@ class LifeCycle(BatchOperators):
 
     @invariant()
     def every_item_has_one_result_or_one_chunk(self) -> None:
-        results = self.wait(self.engine.fetch("SELECT batch_id, position, status::text FROM results"))
+        columns = "batch_id, position, status::text, result, error_code"
+        results = self.wait(self.engine.fetch(f"SELECT {columns} FROM results"))
         chunks = self.wait(
             self.engine.fetch("SELECT batch_id, positions, first_position, last_position FROM chunks")
         )
         for model in self.models:
-            ended = {row["position"]: row["status"] for row in results if row["batch_id"] == model.id}
+            own = [row for row in results if row["batch_id"] == model.id]
+            ended = {row["position"]: row["status"] for row in own}
             assert ended == model.ended
+            for row in own:
+                payload, code = model.payloads[row["position"]], model.codes.get(row["position"])
+                expected_result = str(payload) if row["status"] == "succeeded" else None
+                assert (row["result"], row["error_code"]) == (expected_result, code), model
             waiting: list[int] = []
             for chunk in chunks:
                 if chunk["batch_id"] == model.id:
