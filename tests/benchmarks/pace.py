@@ -1,4 +1,4 @@
-"""How fast this machine is in these minutes, beside the one on which the wanted rates were set.
+"""The speed of this machine in these minutes, beside that on which the wanted rates were set.
 
 A shared machine may be half as fast in one hour as in the next. A rate that is asked for as such says little
 then, so the same measure is taken of a program that never changes: a bare Quart route.

@@ -119,7 +119,7 @@ def test_both_documents_are_valid() -> None:
 
 
 def test_bounds_use_the_keywords_of_json_schema() -> None:
-    """Where a limit comes behind a function of pydantic's, it is written as `ge`, which nobody reads."""
+    """Pydantic writes a limit behind one of its functions as `ge`, which readers of the schema ignore."""
     text = json.dumps(OPENAPI)
     assert not re.findall(r'"(?:ge|gt|le|lt|min_length|max_length)":', text)
 

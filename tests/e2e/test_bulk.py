@@ -85,7 +85,7 @@ async def _reached(api: httpx.AsyncClient, path: str, *statuses: str, other_than
 
 
 async def _all(api: httpx.AsyncClient, action: str, changed: int, **query: Any) -> None:
-    """Act on all batches that match; a dry run before has told the same, and changed nothing."""
+    """Act on all batches that match; a dry run before has reported the same, and changed nothing."""
     tried = await api.post(f"/v1/batches/{action}", params={**query, "dry_run": "true"})
     done = (await api.post(f"/v1/batches/{action}", params=query)).raise_for_status().json()
     assert tried.raise_for_status().json() == {**done, "dry_run": True}

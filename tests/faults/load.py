@@ -36,7 +36,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Counts:
-    """How much of each; a batch and an upload have `items` items."""
+    """The number of each kind of work; a batch and an upload have `items` items."""
 
     mails: int = 150
     tasks: int = 100

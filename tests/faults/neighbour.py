@@ -40,7 +40,7 @@ _ENDED = ("completed", "failed", "cancelled", "expired")
 
 @dataclass
 class Diary:
-    """What happened to the neighbour.
+    """The experience of the neighbour.
 
     `latencies_s` are of requests over kept connections, `arrivals_s` of requests that open one. `errands_s`
     says how long each kind of work took from its acceptance to its end, `troubles` what went wrong, and how

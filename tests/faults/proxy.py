@@ -91,7 +91,7 @@ class FaultProxy:
         self.set(swallows=True)
 
     def half_open(self) -> int:
-        """Make a black hole of each present connection, for ever; new ones work. Gives how many."""
+        """Make a black hole of each present connection, for ever; new ones work. Return how many."""
         for wire in self.wires:
             wire.black_hole()
         return len(self.wires)

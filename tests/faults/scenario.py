@@ -20,7 +20,7 @@ _BEFORE_S = 1.0
 
 @dataclass(frozen=True)
 class Scenario:
-    """What happens (`strike`) while work is sent evenly over `seconds`.
+    """A fault (`strike`) that happens while work is sent evenly over `seconds`.
 
     `prepare` sees the work before it is sent, and can script the relay by its recipients. `parks` is how
     many messages the scenario itself makes unreadable. `answers` are what senders may be told besides 202,
@@ -52,7 +52,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Row:
-    """How the product came through a scenario. `complaints` is empty when all promises were kept."""
+    """The result of a scenario. `complaints` is empty when all promises were kept."""
 
     scenario: Scenario
     seed: int

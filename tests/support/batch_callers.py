@@ -54,7 +54,7 @@ class BatchCallers(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Give two owners something to run, and each something with limits."""
+        """Send work of two owners, and of each some with limits."""
         self.create("ann", 7, False, "normal", None, False, "echo", FREE)
         self.create("bob", 1, True, "normal", None, False, "echo", FREE)
         self.create("ann", 5, False, "high", None, False, "capped", FREE)

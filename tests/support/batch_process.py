@@ -18,7 +18,7 @@ Spawn = Callable[..., Awaitable[tuple[asyncio.subprocess.Process, int]]]
 
 @asynccontextmanager
 async def spawning(broker_url: str, dsn: str) -> AsyncIterator[Spawn]:
-    """Give what starts a ready `python -m batch_processor` with further `variables`, and tells its port.
+    """Yield a function that starts `python -m batch_processor` with further `variables` and returns its port.
 
     Whatever still runs at the end is killed.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Clock:
-    """Tells `now`: called as a function, or in place of the module `time`."""
+    """A clock that returns `now`: called as a function, or in place of the module `time`."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now

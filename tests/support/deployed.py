@@ -11,7 +11,7 @@ import pytest
 
 @dataclass(frozen=True)
 class Mailbox:
-    """Where the mails of the stack arrive; its API is Mailpit's."""
+    """The mailbox in which the mails of the stack arrive; its API is Mailpit's."""
 
     url: str
 

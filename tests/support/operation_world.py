@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass
 class World:
-    """What an operation did to the world: questions asked, requests fetched, commands sent.
+    """The effects of an operation on the world: questions asked, requests fetched, commands sent.
 
     `replies` and `answers` are what came back.
     """

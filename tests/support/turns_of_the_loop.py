@@ -1,4 +1,4 @@
-"""How long others wait for the loop: in processor time, so that a busy machine makes no difference."""
+"""The time that others wait for the loop: in processor time, so that a busy machine makes no difference."""
 
 from __future__ import annotations
 

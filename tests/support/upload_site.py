@@ -25,7 +25,7 @@ from support.waiting import until
 
 @dataclass(frozen=True)
 class UploadSite:
-    """Where uploads go, and the database that they are in."""
+    """The address that uploads go to, and the database that keeps them."""
 
     url: str
     postgres: Postgres

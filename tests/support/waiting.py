@@ -15,7 +15,7 @@ async def until(
     timeout_s: float = 20,
     what: Callable[[], str] = lambda: "the condition",
 ) -> Any:
-    """Wait until `condition` gives something true and give it; fail after `timeout_s` seconds."""
+    """Wait until `condition` returns something true and return it; fail after `timeout_s` seconds."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         value = condition()

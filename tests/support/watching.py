@@ -17,7 +17,7 @@ class Watcher:
         self._client = client
 
     async def values(self, query: str) -> list[Mapping[str, Any]]:
-        """Return what `query` gives now: labels (`metric`) and `value` of each series."""
+        """Return the present result of `query`: labels (`metric`) and `value` of each series."""
         return list((await self._get("query", query=query))["result"])
 
     async def has_data(self, query: str, *, seconds: int = 60) -> bool:
@@ -39,7 +39,7 @@ class Watcher:
         }
 
     async def alerts(self, name: str) -> list[Mapping[str, Any]]:
-        """Return the alerts of one name that fire, as Prometheus tells them."""
+        """Return the alerts of one name that fire, as Prometheus lists them."""
         found = (await self._get("alerts"))["alerts"]
         return [a for a in found if a["state"] == "firing" and a["labels"]["alertname"] == name]
 

@@ -17,7 +17,7 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Address:
-    """Where the guests find the gateway and the mailbox, with whose key, and for how long they stay."""
+    """The addresses of the gateway and the mailbox, the key of the guests, and the time that they stay."""
 
     gateway: int
     mailbox_smtp: int

@@ -40,7 +40,7 @@ async def html(at: Address) -> str:
 
 
 async def attachments(at: Address) -> str:
-    """Send ten times the bytes that an owner may have in hand at a time, until the time is over."""
+    """Send ten times the bytes that an owner may have in progress, until the time is over."""
     content = base64.b64encode(b"x" * 500_000).decode()
     files = [{"filename": "f.bin", "content_type": "application/octet-stream", "content": content}]
     # Made once: to write it anew for each would take this process longer than the gateway to read it.

@@ -1,4 +1,4 @@
-"""What the gateway asks about mails that waited reads a bounded part of them, however many an owner has."""
+"""Queries about mails that waited read a bounded part of them, however many an owner has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands on the path as `kubectl`: hands its words to the test that made it (`kubectl.py`)."""
+"""The program that is called `kubectl` on the path: it passes its arguments to the test (`kubectl.py`)."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def public_jwk(key: PrivateKey, **more: Any) -> dict[str, Any]:
 
 @dataclass
 class Issuer:
-    """What the issuer answers, and how often it was connected to and asked for its keys."""
+    """The answers of the issuer, and how often it was connected to and asked for its keys."""
 
     url: str = ""
     keys: list[Mapping[str, Any]] = field(default_factory=list)

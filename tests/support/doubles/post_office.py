@@ -52,7 +52,7 @@ DEFAULT_SENDER = "Tickwire <no-reply@tickwire.example>"
 
 @dataclass(frozen=True)
 class Terms:
-    """How a dispatcher of the tests works: quick, and one minute of the schedule is 30 ms."""
+    """The settings of a dispatcher of the tests: quick, and one minute of the schedule is 30 ms."""
 
     patience: Patience = field(default_factory=lambda: Patience(scale=0.0005))
     connections: int = 3

@@ -1,4 +1,4 @@
-"""The circuit breaker of a service: whose calls fail at once, and when they do no more."""
+"""The circuit breaker of a service: the owners whose calls fail at once, and for how long."""
 
 from __future__ import annotations
 

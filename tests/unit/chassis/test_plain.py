@@ -1,4 +1,4 @@
-"""Whatever a log line, an error or a header holds, it becomes text and JSON that every store takes."""
+"""Any content of a log line, an error or a header becomes text and JSON that every store takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a mail's status sums up its recipients."""
+"""The status of a mail sums up its recipients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When failures suppress an address."""
+"""The number and kind of failures that suppress an address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many connections known callers may have."""
+"""The number of connections that known callers may have."""
 
 from __future__ import annotations
 

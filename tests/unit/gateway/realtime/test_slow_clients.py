@@ -1,4 +1,4 @@
-"""What waits for all slow clients together: who gives way when it is too much."""
+"""The bytes that wait for all slow clients together, and the clients that are cut off beyond the limit."""
 
 from __future__ import annotations
 

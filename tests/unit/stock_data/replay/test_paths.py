@@ -59,7 +59,7 @@ def test_the_path_of_another_symbol_is_different() -> None:
 
 
 def test_a_path_is_the_same_in_every_process_and_release() -> None:
-    """Whoever recorded a replay can compare: a change of these numbers is a change of the feed."""
+    """Users compare recorded replays: a change of these numbers is a change of the feed."""
     prices = [str(tick.price) for tick in path("AAPL", BAR, 8)]
     assert prices == ["534.50", "534.25", "534.05", "547.64", "561.54", "560.85", "558.62", "561.28"]
 
