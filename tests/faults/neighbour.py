@@ -271,7 +271,10 @@ class Neighbour:
             elif frame.get("id") == len(self._channels) + 1:
                 self._is_listening.set()
             elif frame.get("push", {}).get("channel") == self._channels[1] and "pub" in frame["push"]:
-                self.diary.heard.append(frame["push"]["pub"]["data"]["text"])
+                said = frame["push"]["pub"]["data"]
+                # A guest may talk in this room, too.
+                if said["user"] == "neighbour":
+                    self.diary.heard.append(said["text"])
 
     async def _hear_all(self) -> None:
         end = time.monotonic() + PATIENCE_S / 3

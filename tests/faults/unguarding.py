@@ -55,6 +55,20 @@ def _frame_budget() -> None:
     _put("gateway.realtime.frames:FrameBudget", allows=lambda *_: True)
 
 
+def _bytes_that_wait_for_sockets() -> None:
+    # Each of them still has its own limit.
+    _put("gateway.realtime.slow_clients:SlowClients", change=lambda *_: None)
+
+
+def _room_for_answers() -> None:
+    _put(
+        "gateway.http.sending",
+        **dict.fromkeys(
+            ("MOST_BYTES", "MOST_BYTES_OF_OWNER", "MOST_STREAMS", "MOST_STREAMS_OF_OWNER"), _ENDLESS
+        ),
+    )
+
+
 def _flat_uploads() -> None:
     cutter: Any = import_module("gateway.batches.cutting").Cutter
 
@@ -143,6 +157,8 @@ PATCHES: dict[str, tuple[str, Callable[[], None]]] = {
     "connections per address": ("gateway", _connections_per_address),
     "giving way": ("gateway", _giving_way),
     "frame budget": ("gateway", _frame_budget),
+    "bytes that wait for sockets": ("gateway", _bytes_that_wait_for_sockets),
+    "room for answers": ("gateway", _room_for_answers),
     "flat uploads": ("gateway", _flat_uploads),
     "html scanner": ("emailer", _html_scanner),
     "relay rules": ("emailer", _relay_rules),

@@ -18,7 +18,8 @@ FLOODS: dict[str, Callable[[Address], Awaitable[str]]] = {
     one.__name__: one
     for one in (
         *(requests.heads, requests.connections, requests.crowd, requests.bodies, requests.keys),
-        *(requests.uploads, sockets.frames, sockets.commands, sockets.slow_readers),
+        *(requests.uploads, sockets.frames, sockets.commands),
+        *(sockets.slow_readers, sockets.chatter),
         *(work.html, work.attachments, work.refusals, work.silence, work.items, work.provider),
         *(reading.heavy_questions, reading.slow_downloads, stored.mails),
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
+from uuid import uuid4
 
 import httpx
 
@@ -73,6 +75,24 @@ async def exchange(
         return b""
     finally:
         writer.transport.abort()
+
+
+def slow_socket(source: str, *, receive_bytes: int = 4096) -> socket.socket:
+    """Return a socket of `source` for which the system reads next to nothing in advance."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    client.setblocking(False)
+    client.bind((source, 0))
+    return client
+
+
+async def full_room(client: httpx.AsyncClient) -> str:
+    """Make a room whose messages fill one answer; return its name."""
+    room = f"guest-{uuid4().hex[:12]}"
+    await client.post("/v1/rooms", json={"name": room})
+    line = {"text": "x" * 4000}
+    await asyncio.gather(*(client.post(f"/v1/rooms/{room}/messages", json=line) for _ in range(110)))
+    return room
 
 
 async def side_by_side(at: Address, count: int, once: Callable[[int], Awaitable[object]]) -> int:

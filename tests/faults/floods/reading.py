@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import Counter
 from contextlib import closing
 from itertools import cycle, islice
@@ -13,7 +12,7 @@ import orjson
 
 from chassis.broker.answering import MOST_OF_OWNER
 from faults.faulty_operation import FAULTY
-from faults.floods.address import Address, side_by_side
+from faults.floods.address import Address, full_room, side_by_side, slow_socket
 from gateway.http import sending
 from native.ports import HOST
 
@@ -21,7 +20,8 @@ _NDJSON = {"Content-Type": "application/x-ndjson"}
 _ITEMS = 2000
 _FAILING = 100
 _EVENT_STREAMS = 300
-_PAGE_BYTES = 1 << 20
+# Several times what there would be memory for.
+_PAGES = 600
 # Fewer than an address may have, so that it is the bounds of answers that are met.
 _OF_AN_ADDRESS = 160
 
@@ -65,21 +65,27 @@ async def heavy_questions(at: Address) -> str:
 
 
 async def slow_downloads(at: Address) -> str:
-    """Ask for ten times the streams and large pages that an owner may have; read next to nothing of them."""
+    """Ask for ten times the streams that an owner may have, and more pages; read next to nothing of them."""
     async with at.client() as client:
         results = await _batch(client, at, "echo", [b'{"payload":"%b"}' % (b"x" * 1000)] * _ITEMS)
+        room = await full_room(client)
     at = at.anew()
     streams = (f"{results}/results?format=ndjson", f"{results}/results?format=csv")
     paths = [
         *islice(cycle(streams), 10 * sending.MOST_STREAMS_OF_OWNER),
-        *[f"{results}/results?limit=5000"] * (10 * sending.MOST_BYTES_OF_OWNER // _PAGE_BYTES),
+        *[f"/v1/rooms/{room}/messages?limit=200"] * _PAGES,
         *["/v1/stocks/stream?symbols=AAPL"] * _EVENT_STREAMS,
     ]
     statuses: Counter[bytes] = Counter()
     loop = asyncio.get_running_loop()
+    waiting = set(range(len(paths)))
 
     async def once(number: int) -> None:
-        with closing(_slow_socket(f"127.0.0.{2 + number // _OF_AN_ADDRESS}")) as reader:
+        if number in waiting:
+            # All at once, most of them would time out before anything is read of them.
+            waiting.remove(number)
+            await asyncio.sleep(number / len(paths) * at.seconds / 2)
+        with closing(slow_socket(f"127.0.0.{2 + number // _OF_AN_ADDRESS}")) as reader:
             await loop.sock_connect(reader, (HOST, at.gateway))
             await loop.sock_sendall(reader, at.head(f"GET {paths[number]}"))
             async with asyncio.timeout(10):
@@ -90,20 +96,11 @@ async def slow_downloads(at: Address) -> str:
                 # Every other one reads nothing at all.
                 if number % 2 and not await loop.sock_recv(reader, 1):
                     break
-        await asyncio.sleep(min(0.5, at.left_s))
+        await asyncio.sleep(min(1.0, at.left_s))
 
     await side_by_side(at, len(paths), once)
     begun = statuses[b"200"]
     return f"{statuses.total()} answers, {begun} begun, {statuses.total() - begun} refused"
-
-
-def _slow_socket(source: str) -> socket.socket:
-    reader = socket.socket()
-    # The system would read for the guest.
-    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    reader.setblocking(False)
-    reader.bind((source, 0))
-    return reader
 
 
 async def _batch(client: httpx.AsyncClient, at: Address, operation: str, lines: list[bytes]) -> str:

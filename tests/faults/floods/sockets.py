@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import socket
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
-import httpx
 import orjson
 import websockets
 
-from faults.floods.address import Address, side_by_side
+from faults.floods.address import Address, full_room, side_by_side, slow_socket
+from faults.street import SYMBOLS
 from native.ports import HOST
+
+T = TypeVar("T")
 
 _EMPTY_TEXT = b"\x01\x80mask"
 _EMPTY_CONTINUATION = b"\x00\x80mask"
 _EMPTY_PING = b"\x89\x80mask"
 # Ten times what a connection may send at once, fifty times over.
 _FRAMES = 250_000
+# As many as one owner may have from one address, and those that have just been cut off.
+_SLOW_READERS = 350
+_UPGRADE = (
+    *("Connection: upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+    "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==",
+)
 
 
 async def frames(at: Address) -> str:
     """Send empty fragments and pings, as fast as they can be sent, over ten sockets."""
-    upgrade = at.head(
-        "GET /v1/realtime",
-        *("Connection: upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
-        "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==",
-    )
+    upgrade = at.head("GET /v1/realtime", *_UPGRADE)
     fragments = [_EMPTY_TEXT, *[_EMPTY_CONTINUATION * 5000] * (_FRAMES // 5000)]
     pings = [_EMPTY_PING * 5000] * (_FRAMES // 5000)
 
@@ -68,41 +75,91 @@ async def commands(at: Address) -> str:
 
 
 async def slow_readers(at: Address) -> str:
-    """Open sockets that ask for 30 MiB each, and read none of it."""
-    room = f"guest-{uuid4().hex[:12]}"
-    headers = {"Authorization": f"Bearer {at.key}"}
-    async with httpx.AsyncClient(
-        base_url=f"http://{HOST}:{at.gateway}", headers=headers, timeout=60
-    ) as client:
-        await client.post("/v1/rooms", json={"name": room})
-        line = {"text": "x" * 4000}
-        await asyncio.gather(*(client.post(f"/v1/rooms/{room}/messages", json=line) for _ in range(150)))
-    # On a slow machine the lines alone can take as long as the guest stays.
-    at = at.anew()
-    upgrade = at.head(
-        "GET /v1/realtime",
-        *("Connection: upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
-        "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==",
-    )
-    asked = [{"id": 1, "connect": {"token": at.key}}]
-    asked += [{"id": number, "history": {"channel": f"chat:{room}", "limit": 300}} for number in range(2, 62)]
+    """Open as many sockets as an address may have; they read nothing of histories, chat and quotes."""
+    async with at.client() as client:
+        room = await full_room(client)
+        # On a slow machine the lines alone can take as long as the guest stays.
+        at = at.anew()
+        connect = {"id": 1, "connect": {"token": at.key}}
+        pushes = [
+            {"id": number, "subscribe": {"channel": channel}}
+            for number, channel in enumerate((f"chat:{room}", f"quotes:{SYMBOLS[0]}"), start=2)
+        ]
+        history = {"history": {"channel": f"chat:{room}", "limit": 300}}
+        questions = [{"id": number, **history} for number in range(4, 64)]
 
-    async def once(_: int) -> None:
-        reader, writer = await asyncio.open_connection(HOST, at.gateway, local_addr=("127.0.0.2", 0))
-        try:
-            writer.write(upgrade)
-            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
-            writer.write(b"".join(_text(orjson.dumps(one)) for one in asked))
-            # The transport goes on reading until its buffer is full: a few kilobytes.
-            await asyncio.sleep(at.left_s)
-        finally:
-            writer.transport.abort()
+        loop, readers = asyncio.get_running_loop(), 0
 
-    await side_by_side(at, 10, once)
-    return "10 sockets that ask for 30 MiB each"
+        async def once(number: int) -> None:
+            nonlocal readers
+            with closing(slow_socket("127.0.0.2")) as deaf:
+                # A few have more to hear than they may leave unread, the others a little less.
+                asked = [connect, *pushes, *questions[: 3 if number % 10 else 60]]
+                # More at once would be refused: none of them has said who it is.
+                await asyncio.sleep(number / 100)
+                await _upgrade(at, deaf)
+                readers += 1
+                await loop.sock_sendall(deaf, b"".join(_text(orjson.dumps(one)) for one in asked))
+                # They keep what they have got for as long as they may.
+                await asyncio.sleep(at.left_s)
+
+        async def talk() -> None:
+            while not at.is_over:
+                # Short: what all of them hear is in memory once.
+                await client.post(f"/v1/rooms/{room}/messages", json={"text": "x"})
+
+        await asyncio.gather(talk(), side_by_side(at, _SLOW_READERS, once))
+    return f"{readers} sockets that ask for up to 30 MiB each"
 
 
-def batched(found: list[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+async def chatter(at: Address) -> str:
+    """Post ten times as fast as a socket may, from forty sockets, which all hear each other."""
+    own = f"guest-{uuid4().hex[:12]}"
+    async with at.client() as client:
+        await client.post("/v1/rooms", json={"name": own})
+        listed = (await client.get("/v1/rooms", params={"limit": 200})).json()
+    # The neighbour lives in a public room: whoever may write may also write there.
+    home = max(one["name"] for one in listed["data"] if one["name"].startswith("home-"))
+    channels = [f"chat:{own}", f"chat:{home}"]
+    replies: Counter[str] = Counter()
+    numbers, loop = count(1), asyncio.get_running_loop()
+
+    async def once(number: int) -> None:
+        first = [{"connect": {"token": at.key}}, *({"subscribe": {"channel": one}} for one in channels)]
+        post = {"publish": {"channel": channels[number % len(channels)], "data": {"text": "noise"}}}
+        with closing(slow_socket("127.0.0.2", receive_bytes=1 << 20)) as loud:
+            await _upgrade(at, loud)
+            speaking = asyncio.create_task(speak(loud, [*first, *[post] * 5000]))
+            try:
+                async with asyncio.timeout(at.left_s):
+                    while heard := await loop.sock_recv(loud, 1 << 20):
+                        replies["posted"] += heard.count(b'"publish":{}')
+                        replies["refused"] += heard.count(b'"error":{')
+            finally:
+                speaking.cancel()
+                await asyncio.gather(speaking, return_exceptions=True)
+
+    async def speak(loud: socket.socket, lines: list[dict[str, Any]]) -> None:
+        for some in batched(lines, 50):
+            numbered = (orjson.dumps({"id": next(numbers), **one}) for one in some)
+            await loop.sock_sendall(loud, _text(b"\n".join(numbered)))
+
+    sockets = await side_by_side(at, 40, once)
+    return f"{replies['posted']} lines from {sockets} sockets, {replies['refused']} refused"
+
+
+async def _upgrade(at: Address, client: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, (HOST, at.gateway))
+    await loop.sock_sendall(client, at.head("GET /v1/realtime", *_UPGRADE))
+    async with asyncio.timeout(10):
+        answer = await loop.sock_recv(client, 4096)
+    if b" 101 " not in answer:
+        await asyncio.sleep(min(0.5, at.left_s))
+        raise ConnectionError
+
+
+def batched(found: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Yield the parts of a list, each of `size` at most."""
     for start in range(0, len(found), size):
         yield found[start : start + size]
