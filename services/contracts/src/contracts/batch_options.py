@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from contracts.message import Json
+from contracts.schema_rules import lacks_all
 
 Priority = Literal["low", "normal", "high"]
 
@@ -15,7 +16,9 @@ Priority = Literal["low", "normal", "high"]
 class ToleratedFailure(BaseModel):
     """The failed items that a batch tolerates: a count, a percentage, or the lower of both."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra={"not": lacks_all("count", "percent")}
+    )
     count: int | None = Field(default=None, ge=0, le=2**31 - 1, strict=True)
     percent: float | None = Field(default=None, ge=0, le=100, strict=True)
 

@@ -41,7 +41,13 @@ def domain_name(text: str) -> str:
     return name
 
 
-DomainName = Annotated[str, Field(max_length=MOST_CHARACTERS), AfterValidator(domain_name)]
+# IDNA 2008 reads three other full stops as one.
+_SEVERAL_LABELS = r"""^[^@<>" ]+[.\u3002\uff0e\uff61][^@<>" ]+$"""
+DomainName = Annotated[
+    str,
+    Field(max_length=MOST_CHARACTERS, json_schema_extra={"pattern": _SEVERAL_LABELS}),
+    AfterValidator(domain_name),
+]
 
 
 @dataclass(frozen=True, slots=True)

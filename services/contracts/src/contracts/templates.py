@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from contracts.json_values import exact
 from contracts.message import Contract, Json, Moment, Reply, Request
+from contracts.schema_rules import has_all, lacks_all
 from contracts.topology import EMAIL
 
 MOST_SOURCE = 100_000
@@ -53,7 +54,11 @@ class TemplateUse(BaseModel):
 class TemplateSource(BaseModel):
     """A template in Jinja2: the subject, and `text`, `html` or `mjml`; not both `html` and `mjml`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"not": {"anyOf": [lacks_all("text", "html", "mjml"), has_all("html", "mjml")]}},
+    )
 
     subject: Annotated[str, Field(min_length=1, max_length=MOST_SUBJECT), AfterValidator(_plain)]
     text: Source | None = None
