@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
 
-import aiormq
 import httpx
 import pytest
-from pamqp.commands import Basic
 
 from native.stack import Stack
+from support import broken_messages
 from support.waiting import until
 
 
 @pytest.fixture
 async def poison(stack: Stack, api: httpx.AsyncClient) -> dict[str, Any]:
     """Return a message that fits no contract, parked by the email service."""
-    message_id = str(uuid4())
-    connection = await aiormq.connect(stack.rabbitmq.url)
-    try:
-        properties = Basic.Properties(
-            message_id=message_id, message_type="email.send.v1", delivery_mode=2, headers={"x-attempt": 1}
-        )
-        channel = await connection.channel()
-        await channel.basic_publish(b'{"nonsense":true}', routing_key="email.send", properties=properties)
-    finally:
-        await connection.close()
-
-    async def parked() -> Any:
-        page = (await api.get("/v1/admin/parked", params={"service": "email"})).json()["data"]
-        return next((row for row in page if row["message_id"] == message_id), None)
-
-    row: dict[str, Any] = await until(parked)
-    return row
+    return await broken_messages.park(stack.rabbitmq.url, api)
 
 
 async def test_a_parked_message_is_listed_and_inspected(

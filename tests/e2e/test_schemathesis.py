@@ -7,19 +7,22 @@ import json
 import os
 import sys
 from collections import defaultdict
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from native.stack import Stack
+from support import broken_messages
 from support.waiting import until
 
 HERE = Path(__file__).parent
 # The number of requests is bounded; this ends a run that hangs. A busy machine needs 210 s for them.
 MOST_S = 400
 FEWEST_REACHED = 0.95
+# What they need cannot be made through the API: a message that no service can read, and a signed return path.
+ONLY_FROM_INSIDE = ("getParked", "recordBounce")
 
 
 @pytest.mark.usefixtures("resumed")
@@ -29,16 +32,20 @@ async def test_the_gateway_does_what_its_document_says_and_nothing_else(
 ) -> None:
     report, me = tmp_path / "report.ndjson", (await api.get("/v1/me")).json()
     await make_what_the_examples_name(api)
-    waiting = await make_what_still_waits(api)
+    seeds = await make_what_has_ended(api)
+    if isinstance(stack, Stack):
+        seeds |= await make_from_inside(stack, api)
+    without: tuple[str, ...] = () if isinstance(stack, Stack) else ONLY_FROM_INSIDE
     run = await asyncio.create_subprocess_exec(
         *command(stack, report),
+        *(f"--exclude-operation-id={name}" for name in without),
         cwd=tmp_path,
         env={
             **os.environ,
             "PYTHONPATH": str(HERE.parent),
             "TICKWIRE_URL": stack.url,
             "TICKWIRE_AUTHORIZATION": f"Bearer {stack.api_key}",
-            "TICKWIRE_WAITING_IDS": json.dumps(waiting),
+            "TICKWIRE_SEEDS": json.dumps(seeds),
             "TICKWIRE_OWN_IDS": json.dumps({"key_id": me["key"]["id"], "user_id": str(me["user"]["id"])}),
         },
         stdout=asyncio.subprocess.PIPE,
@@ -67,36 +74,39 @@ async def make_what_the_examples_name(api: httpx.AsyncClient) -> None:
     assert answer.status_code == 200, answer.text
 
 
-async def make_what_still_waits(api: httpx.AsyncClient) -> dict[str, str]:
-    """Return, by operation, the id of a thing that can still be changed: most created things end."""
-    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-    mail = {"to": ["waits@example.com"], "subject": "later", "text": "later", "send_at": later}
-    task = {"operation": "echo", "payload": 1, "run_at": later}
-    schedule = {"name": "for ever", "cron": "0 0 1 1 *", "template": {"operation": "echo"}}
-    one_schedule = "/v1/schedules/{schedule_id}"
-    wanted = {
-        **{f"{method} {one_schedule}": ("/v1/schedules", schedule) for method in ("GET", "PATCH", "DELETE")},
-        **{f"GET {one_schedule}/{part}": ("/v1/schedules", schedule) for part in ("runs", "next-runs")},
-        **{f"POST {one_schedule}/{part}": ("/v1/schedules", schedule) for part in ("pause", "resume", "run")},
-        "DELETE /v1/emails/{email_id}": ("/v1/emails", mail),
-        "PATCH /v1/emails/{email_id}": ("/v1/emails", mail),
-        "PATCH /v1/tasks/{task_id}": ("/v1/tasks", task),
-        "POST /v1/tasks/{task_id}/pause": ("/v1/tasks", task),
-        "POST /v1/tasks/{task_id}/resume": ("/v1/tasks", task),
-        "POST /v1/tasks/{task_id}/cancel": ("/v1/tasks", task),
+async def make_what_has_ended(api: httpx.AsyncClient) -> dict[str, Any]:
+    """Return a user and the ids of a batch and a task that have ended, by the parameters that name them."""
+    made: dict[str, Any] = {"user_id": 2}
+    bodies = {
+        "batch": {"operation": "echo", "items": [1, 2]},
+        "task": {"operation": "echo", "payload": 1},
     }
-    made = {}
-    for operation, (path, body) in wanted.items():
-        answer = await api.post(path, json=body)
-        assert answer.is_success, answer.text
-        made[operation] = answer.json()["id"]
+    for kind, body in bodies.items():
+        path = "/v1/batches" if kind == "batch" else "/v1/tasks"
+        made[f"{kind}_id"] = (await api.post(path, json=body)).json()["id"]
 
-    async def is_paused() -> bool:
-        return (await api.post(f"/v1/tasks/{made['POST /v1/tasks/{task_id}/resume']}/pause")).is_success
+        async def has_ended(path: str = f"{path}/{made[f'{kind}_id']}") -> bool:
+            return bool((await api.get(path)).json()["status"] == "completed")
 
-    # Not before batch-processor has the task.
-    await until(is_paused)
+        await until(has_ended)
     return made
+
+
+async def make_from_inside(stack: Stack, api: httpx.AsyncClient) -> dict[str, Any]:
+    """Return the number of a message that the email service has parked, and the return path of a mail."""
+    parked = await broken_messages.park(stack.rabbitmq.url, api)
+    mail = {"to": ["bounces@example.com"], "subject": "bounces", "text": "bounces"}
+    assert (await api.post("/v1/emails", json=mail)).is_success
+
+    async def return_path() -> Any:
+        async with httpx.AsyncClient(base_url=stack.mailbox.url) as mailbox:
+            found = (await mailbox.get("/api/v1/search", params={"query": "to:bounces@example.com"})).json()
+            if not found["messages"]:
+                return None
+            newest = found["messages"][0]["ID"]
+            return (await mailbox.get(f"/api/v1/message/{newest}")).json()["ReturnPath"]
+
+    return {"parked": parked["id"], "return_path": await until(return_path)}
 
 
 def command(stack: Stack, report: Path) -> list[str]:
