@@ -87,6 +87,12 @@ def test_a_table_must_be_in_utf8_and_may_begin_with_a_byte_order_mark() -> None:
     assert read("\ufeffaddress\na@example.com\n", CSV).entries[0].address == "a@example.com"
 
 
+def test_lines_may_begin_with_a_byte_order_mark_too_and_end_as_on_any_system() -> None:
+    found = read('\ufeff{"address":"a@example.com"}\r\n{"address":"b@example.com"}\r\n', NDJSON)
+    assert [entry.address for entry in found.entries] == ["a@example.com", "b@example.com"]
+    assert found.errors == []
+
+
 def test_an_expired_suppression_is_skipped() -> None:
     found = read('{"address":"a@example.com","expires_at":"2020-01-01T00:00:00Z"}', NDJSON)
     assert (found.entries, found.skipped, found.errors) == ([], 1, [])
