@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
+from chassis import queries
+from gateway.chat import repository as chat_repository
+from gateway.chat.inputs import RoomsQuery
 from gateway.identity import keys
-from support.explained import buffers
+from support.explained import Explained, buffers
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
 
@@ -274,6 +278,38 @@ async def test_a_user_creates_a_bounded_number_of_rooms_and_slows_no_list_of_ano
     assert seen == sorted(set(seen))
     async with database.acquire() as connection:
         read = await buffers(
-            connection, "list_rooms", "", 51, None, None, people.stranger.id, package="gateway"
+            connection, "list_rooms", "", 51, None, None, people.stranger.id, None, package="gateway"
         )
     assert read < 60
+
+
+async def test_rooms_made_at_some_time_are_each_found_once_without_reading_all(
+    people: People, two: tuple[Listener, Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_repository, "MOST_EXAMINED", 300)
+    database = two[0].database
+    await database.execute(
+        "INSERT INTO rooms (name, created_by, is_private, created_at)"
+        " SELECT '2-' || lpad(n::text, 5, '0'), '0',"
+        " false, now() - CASE WHEN n % 2000 = 0 THEN 900 ELSE 800 END * interval '1 day'"
+        " FROM generate_series(1, 10000) AS n"
+    )
+    await database.execute("VACUUM ANALYZE rooms")
+    before = (datetime.now(UTC) - timedelta(days=850)).isoformat()
+    query: dict[str, Any] = {"limit": 2, "created_before": before}
+    seen: list[str] = []
+    while query.get("cursor", "") is not None:
+        page = (await people.stranger.api.get("/v1/rooms", params=query)).json()
+        seen += [room["name"] for room in page["data"]]
+        query["cursor"] = page["next_cursor"]
+    assert seen == [f"2-{n:05}" for n in range(2000, 10001, 2000)]
+    async with database.acquire() as connection:
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        explained: Any = Explained(connection, package="gateway")
+        wanted = RoomsQuery(created_before=datetime(2000, 1, 1, tzinfo=UTC), cursor="2-01000")
+        assert await chat_repository.RoomRepository(queries.load("gateway")).page(
+            explained, wanted, people.stranger.id
+        ) == ([], "2-01300")
+        await connection.execute("RESET plan_cache_mode")
+    # All of them are more than a hundred pages, beside those of the index.
+    assert max(explained.read.values()) < 60, explained.read

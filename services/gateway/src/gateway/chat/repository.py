@@ -10,12 +10,15 @@ from typing import Any
 import asyncpg
 import orjson
 
+from chassis.paging import page_of
 from chassis.postgres import Connection
 from gateway.chat.inputs import MembersQuery, Role, RoomsQuery
 from gateway.http.problems import invalid
 
 # Of the messages that are read at once: at least 30, as the largest has 16 KiB.
 MOST_BYTES = 512 * 1024
+# Public rooms, and those of its reader, that one page compares with times.
+MOST_EXAMINED = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +81,24 @@ class RoomRepository:
         row = await connection.fetchrow(self._queries["get_room"], name, user_id)
         return Room(**row) if row else None
 
-    async def page(self, connection: Connection, query: RoomsQuery, user_id: int) -> list[Room]:
-        """Return a page of the rooms that `user_id` may see, by name, and one more if there is one."""
+    async def page(
+        self, connection: Connection, query: RoomsQuery, user_id: int
+    ) -> tuple[list[Room], str | None]:
+        """Return a page of the rooms that `user_id` may see, by name, and the name behind which it ends.
+
+        By times it examines `MOST_EXAMINED` rooms at most: it may have fewer than `limit`, or none.
+        """
+        after, end = query.cursor or "", None
+        if query.created_after or query.created_before:
+            end = await connection.fetchval(
+                self._queries["find_last_examined_room"], after, MOST_EXAMINED, user_id
+            )
         rows = await connection.fetch(
             self._queries["list_rooms"],
-            query.cursor or "",
-            query.limit + 1,
-            query.created_after,
-            query.created_before,
-            user_id,
+            *(after, query.limit + 1, query.created_after, query.created_before, user_id, end),
         )
-        return [Room(**row) for row in rows]
+        page, following = page_of([Room(**row) for row in rows], query.limit, lambda room: room.name)
+        return page, following or end
 
     async def lock(self, connection: Connection, name: str) -> None:
         """Lock the members of a room against other changes until the transaction ends."""

@@ -46,8 +46,7 @@ class RoomService:
         """Return a page of the public rooms and of those with the caller as a member, by name."""
         call.principal.require(Scope.CHAT_READ)
         async with self._postgres.connection() as connection:
-            rooms = await self._rooms.page(connection, query, call.principal.user_id)
-        page, following = page_of(rooms, query.limit, lambda room: room.name)
+            page, following = await self._rooms.page(connection, query, call.principal.user_id)
         return {"data": [_room(room) for room in page], "next_cursor": following}
 
     async def get(self, call: Call, room: str) -> dict[str, Any]:

@@ -15,19 +15,29 @@ SELECT r.name, r.epoch::text, r.last_offset, r.created_by, r.created_at, r.is_pr
 FROM rooms r LEFT JOIN room_members m ON m.room = r.name AND m.user_id = $2
 WHERE r.name = $1 AND (NOT r.is_private OR m.role IS NOT NULL)
 
+-- name: find_last_examined_room
+-- The last of the $2 rooms behind the name $1, among the public ones or the user's own; null when both have fewer. A page
+-- of rooms made at some time examines none behind it: there may be very many, of which none was made then.
+SELECT min(name) FROM (
+    (SELECT name FROM rooms WHERE NOT is_private AND name > $1 ORDER BY name OFFSET $2 - 1 LIMIT 1)
+    UNION ALL
+    (SELECT room FROM room_members WHERE user_id = $3 AND room > $1 ORDER BY room OFFSET $2 - 1 LIMIT 1)
+) AS ends
+
 -- name: list_rooms
--- Public rooms and the user's private ones apart, so that nobody reads past the private rooms of others.
+-- Public rooms and the user's private ones apart, so that nobody reads past the private rooms of others. Up to the name
+-- $6, if it is given.
 SELECT * FROM (
     (
         SELECT name, epoch::text, last_offset, created_by, created_at, is_private, NULL AS role
         FROM rooms
-        WHERE NOT is_private AND name > $1
+        WHERE NOT is_private AND name > $1 AND name <= coalesce($6::text, (SELECT max(name) FROM rooms))
             AND ($3::timestamptz IS NULL OR created_at > $3) AND ($4::timestamptz IS NULL OR created_at < $4)
         ORDER BY name LIMIT $2
     ) UNION ALL (
         SELECT r.name, r.epoch::text, r.last_offset, r.created_by, r.created_at, r.is_private, m.role
         FROM room_members AS m JOIN rooms AS r ON r.name = m.room AND r.is_private
-        WHERE m.user_id = $5 AND m.room > $1
+        WHERE m.user_id = $5 AND m.room > $1 AND m.room <= coalesce($6::text, (SELECT max(name) FROM rooms))
             AND ($3::timestamptz IS NULL OR r.created_at > $3) AND ($4::timestamptz IS NULL OR r.created_at < $4)
         ORDER BY m.room LIMIT $2
     )
