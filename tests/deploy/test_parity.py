@@ -19,6 +19,7 @@ from native.directories import RunDirectory
 from native.ports import Ports
 from native.prometheus import Prometheus
 from native.services import SERVICES as NATIVE
+from native.services import Service
 from native.stack import Blueprint
 from stock_data.settings import StockDataSettings
 from support.deployment import manifests
@@ -79,6 +80,20 @@ def container(local: list[Manifest], name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", [*SERVICES, *SERVERS])
 def test_images_are_the_same(compose: dict[str, Any], local: list[Manifest], name: str) -> None:
     assert container(local, name)["image"] == compose["services"][name]["image"]
+
+
+@pytest.mark.parametrize("service", NATIVE, ids=lambda one: one.name)
+def test_every_way_of_running_starts_the_same_program(
+    compose: dict[str, Any], local: list[Manifest], service: Service
+) -> None:
+    # What a program always does, as running operations in processes of their own, it does in every way.
+    assert not {"command", "entrypoint"} & compose["services"][service.name].keys()
+    assert not {"command", "args"} & container(local, service.name).keys()
+    packages = (REPOSITORY / "services" / service.name / "src").glob("*/__main__.py")
+    assert [main.parent.name for main in packages] == [service.package]
+    dockerfile = (REPOSITORY / "deploy/Dockerfile").read_text()
+    assert 'ENTRYPOINT ["/opt/tickwire/bin/python", "/opt/tickwire/serve.py"]' in dockerfile
+    assert "from %s.__main__ import main" in dockerfile
 
 
 @pytest.mark.parametrize("name", EXPORTERS)
