@@ -16,7 +16,7 @@ from gateway.http.filters import BulkResult, SteppedResult
 
 _NOT_FOUND = problems.of("batch-not-found")
 _ONE = (NotFound, _NOT_FOUND, Overloaded, DatabaseUnavailable)
-_ALL = (Unavailable, Overloaded, DatabaseUnavailable)
+_ALL = (Unavailable, Overloaded, DatabaseUnavailable, problems.of("invalid-cursor"))
 _BATCH, _TASK = "/v1/batches/<uuid:batch_id>", "/v1/tasks/<uuid:task_id>"
 
 
