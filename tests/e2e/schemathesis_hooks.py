@@ -34,8 +34,8 @@ BEYOND_A_SCHEMA = re.compile(
     "ids and a cursor belong to one service|must be a decimal number|the header name '.*' must be|"
     "give at least one of|must be later than send_at|must be base64|"
     "to, cc and bcc together must name|"
-    "text, html or both must be given|text, html or mjml must be given|template-|"
-    "html and mjml must not be given together|must not contain control characters|"
+    "text, html or both must be given|template-|"
+    "must not contain control characters|"
     "A JSON body contains its |Name the operation of the upload|Send items or a source|"
     "A dry run stores nothing|give run_at or delay_s|give unique or unique_key|period_s must be given|"
     "must be an e-mail address|must be a Message-ID|must be one line|must have a name of at most|"
@@ -46,7 +46,7 @@ BEYOND_A_SCHEMA = re.compile(
     "is not an administrator|the channels are|does not name a |"
     "must be five fields|is not a cron expression|must name a time that comes|in the IANA database|"
     "or payload and priority for a task|options are those of a batch|with overlap skip|is used twice|"
-    "each run sets its own|must have count, percent or both|"
+    "each run sets its own|"
     "The upload has no items|The first line must name the columns|There is no user |The user .* is disabled"
 )
 
