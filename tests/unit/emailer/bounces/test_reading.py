@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import quopri
 import time
 
 import pytest
@@ -35,6 +37,21 @@ def report(*fields: str, extra: str = "") -> bytes:
         "",
     )
     return "\r\n".join(lines).encode()
+
+
+@pytest.mark.parametrize("encoding", ["8bit", "quoted-printable", "base64"])
+@pytest.mark.parametrize("type_", ["message/global-delivery-status", "message/delivery-status"])
+def test_a_report_about_an_international_address_is_read_however_it_is_encoded(
+    type_: str, encoding: str
+) -> None:
+    usual = report("Action: failed", "Status: 5.1.1", "Diagnostic-Code: smtp; 550 no bücher here")
+    before, blocks, end = usual.replace(b"rfc822; ann", "utf-8; böb".encode()).partition(b"Reporting-MTA")
+    body = (blocks + end).removesuffix(b"--B--\r\n")
+    encoded = {"quoted-printable": quopri.encodestring, "base64": base64.encodebytes}.get(encoding, bytes)
+    head = before.replace(b"message/delivery-status", type_.encode()).removesuffix(b"\r\n")
+    head += f"Content-Transfer-Encoding: {encoding}\r\n\r\n".encode()
+    found = reading.read(head + encoded(body) + b"\r\n--B--\r\n")
+    assert (found.kind, found.fault, found.detail[:13]) == ("hard", "gone", "5.1.1 550 no ")
 
 
 @pytest.mark.parametrize(

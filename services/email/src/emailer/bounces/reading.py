@@ -48,6 +48,7 @@ _LONGEST_TEXT = 1000
 _PART = re.compile(rb"boundary|message/(?:rfc822|delivery-status|partial|global)", re.IGNORECASE)
 _CONTENT_TYPE = re.compile(rb"^content-type:[^\n]*(?:\n[ \t][^\n]*)*", re.IGNORECASE | re.MULTILINE)
 _REPORT = re.compile(rb"^content-type:\s*message/(?:global-)?delivery-status", re.IGNORECASE | re.MULTILINE)
+_AS_TEXT = "text/delivery-status"
 _LINE_END = re.compile(rb"\r\n?")
 _EMPTY_LINES = re.compile(rb"\n(?:[ \t]*+\n)+")
 _CODE = re.compile(r"(?<![\d.])([245]\d\d)(?=[ -])")
@@ -82,7 +83,9 @@ def read(content: bytes) -> Bounce:
         try:
             blocks = _EMPTY_LINES.split(content[begin.end() : begin.end() + _MOST_REPORT_BYTES])
             report = b"\n\n".join(blocks[:_MOST_BLOCKS])
-            message = email.message_from_bytes(content[: begin.end()] + report, policy=compat32)
+            # The parser takes blocks apart undecoded, and none of an international report (RFC 6533).
+            as_text = _REPORT.sub(b"content-type: " + _AS_TEXT.encode(), content[: begin.end()] + report)
+            message = email.message_from_bytes(as_text, policy=compat32)
             reports = [_judged(block) for block in _blocks(message)]
         except Exception:
             # The parser raises many kinds of exceptions for malformed messages.
@@ -97,13 +100,16 @@ def read(content: bytes) -> Bounce:
 
 def _blocks(message: Message) -> Iterator[Message]:
     """Yield the blocks of a report that are about recipients."""
+    left = _MOST_BLOCKS
     for part in message.walk():
-        if part.get_content_type() not in ("message/delivery-status", "message/global-delivery-status"):
+        if part.get_content_type() != _AS_TEXT:
             continue
-        payload = part.get_payload()
-        for block in payload if isinstance(payload, list) else ():
-            if isinstance(block, Message) and block["Action"] is not None:
-                yield block
+        decoded = part.get_payload(decode=True)
+        assert isinstance(decoded, bytes)
+        texts = _EMPTY_LINES.split(_LINE_END.sub(b"\n", decoded).strip(b"\n"))[:left]
+        left -= len(texts)
+        blocks = (email.message_from_bytes(text, policy=compat32) for text in texts)
+        yield from (block for block in blocks if block["Action"] is not None)
 
 
 def _judged(block: Message) -> Bounce:
