@@ -40,6 +40,30 @@ async def test_items_come_back_as_sent_with_the_error_of_every_attempt(service: 
     assert rest.next_cursor is None
 
 
+async def test_a_page_of_items_with_long_errors_fits_into_a_message(service: Any, caller: Caller) -> None:
+    batch_id = await caller.submit("echo", list(range(500)))
+    await caller.reach(batch_id)
+    await caller.database.execute(
+        """
+        INSERT INTO attempts (batch_id, position, nth, code, detail)
+        SELECT $1, position, nth, 'late', repeat('x', 1000)
+        FROM generate_series(0, 499) AS position, generate_series(1, 3) AS nth
+        """,
+        batch_id,
+    )
+    found: list[int] = []
+    cursor: str | None = None
+    while cursor is not None or not found:
+        request = ListItems(batch_id=batch_id, owner_id="ann", limit=1000, cursor=cursor)
+        answer = await caller.ask_for_bytes(request)
+        assert len(answer) < 2**20
+        page = Items.model_validate_json(answer)
+        assert {len(item.failed_attempts) for item in page.data} == {3}
+        found += [item.position for item in page.data]
+        cursor = page.next_cursor
+    assert found == list(range(500))
+
+
 async def test_a_task_says_which_attempts_failed_in_its_answer_and_at_its_end(
     service: Any, caller: Caller
 ) -> None:

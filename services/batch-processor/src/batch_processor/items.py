@@ -17,17 +17,25 @@ _MOST_CODES = 100
 
 
 async def list_items(connection: Connection, batch: Batch, *, after: int, limit: int) -> bytes:
-    """Return up to `limit` items after the position `after` as the JSON of `contracts.batch_items.Items`."""
+    """Return up to `limit` items after the position `after` as the JSON of `contracts.batch_items.Items`.
+
+    The page ends at its size in bytes, to which the errors of attempts count, but not before its first item.
+    """
     rows = await connection.fetch(_SQL["list_items"], batch.id, after, after + limit, PAGE_BYTES)
     without_result = "pending"
     if batch.is_finished:
         # It never ran: it was cancelled, refused or expired as a whole.
         without_result = "cancelled" if batch.status == "cancelled" else "skipped"
     last = (batch.received if batch.total is None else batch.total) - 1
-    more = rows[-1]["position"] if rows and rows[-1]["position"] < last else None
-    cursor = "null" if more is None else f'"{more}"'
-    data = ",".join(_item_json(row, without_result) for row in rows)
-    return f'{{"data":[{data}],"next_cursor":{cursor}}}'.encode()
+    data: list[str] = []
+    size, shown = 0, last
+    for row in rows:
+        if size >= PAGE_BYTES:
+            break
+        data.append(_item_json(row, without_result))
+        size, shown = size + len(data[-1]), row["position"]
+    cursor = f'"{shown}"' if shown < last else "null"
+    return f'{{"data":[{",".join(data)}],"next_cursor":{cursor}}}'.encode()
 
 
 async def sum_up_errors(connection: Connection, batch_id: UUID) -> list[ErrorSummary]:

@@ -159,8 +159,8 @@ SELECT
 FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[]) AS new (batch_id, position, code, detail)
 
 -- name: list_items
--- A page ends at its size in bytes ($4), but not before its first row; the result of each of its items is looked up
--- alone, as in list_results.
+-- A page ends at its size in bytes ($4), but not before its first row; the errors of attempts may be larger than the
+-- payloads. The result of each of its items is looked up alone, as in list_results.
 SELECT
     i.position, i.custom_id, i.payload, r.status::text AS status, r.error_code, r.error_detail,
     r.position IS NULL AND EXISTS (
@@ -176,10 +176,16 @@ SELECT
         FROM attempts AS a WHERE a.batch_id = $1 AND a.position = i.position
     ), '[]') AS failed_attempts
 FROM (
-    SELECT
-        position, custom_id, payload,
-        sum(octet_length(payload)) OVER (ORDER BY position) - octet_length(payload) AS before
-    FROM items WHERE batch_id = $1 AND position > $2 AND position <= $3
+    SELECT position, custom_id, payload, sum(size) OVER (ORDER BY position) - size AS before
+    FROM (
+        SELECT
+            position, custom_id, payload,
+            octet_length(payload) + coalesce((
+                SELECT sum(octet_length(detail)) FROM attempts
+                WHERE batch_id = $1 AND position = items.position
+            ), 0) AS size
+        FROM items WHERE batch_id = $1 AND position > $2 AND position <= $3
+    ) AS sized
 ) AS i
 LEFT JOIN LATERAL (
     SELECT position, status, error_code, error_detail FROM results
