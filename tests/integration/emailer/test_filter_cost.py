@@ -125,6 +125,40 @@ async def test_pages_of_a_filter_that_matches_little_show_each_mail_once(
         assert pages >= 4
 
 
+class Interrupted:
+    """A connection beside which another mail is accepted as soon as it knows what to examine."""
+
+    def __init__(self, connection: Connection, post_office: PostOffice) -> None:
+        self._connection = connection
+        self._post_office = post_office
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def fetch(self, statement: str, *arguments: object) -> Any:
+        rows = await self._connection.fetch(statement, *arguments)
+        if statement == choosing.SQL["find_examined"]:
+            await self._post_office.accept(mail())
+        return rows
+
+
+async def test_a_mail_that_is_stored_meanwhile_pushes_no_other_out_of_the_page(
+    post_office: PostOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "MOST_EXAMINED", 3)
+    commands = [mail(tags=["rare"] if number == 2 else []) for number in range(5)]
+    await post_office.accept(*commands)
+    wanted = EmailFilter(tag="rare")
+    async with post_office.postgres.connection() as connection:
+        interrupted: Any = Interrupted(connection, post_office)
+        page = await choosing.list_emails(interrupted, ListEmails(owner_id=OWNER, wanted=wanted))
+        assert [line.id for line in page.data] == [commands[2].email_id]
+        assert page.next_cursor == commands[2].email_id
+        cancelling = CancelEmails(owner_id=OWNER, wanted=wanted, before=commands[3].email_id)
+        ids, _ = await choosing.find_changeable(interrupted, cancelling, choosing.CANCEL)
+    assert ids == [commands[2].email_id]
+
+
 @pytest.mark.parametrize("dry_run", [True, False])
 async def test_steps_of_a_bulk_action_count_each_mail_once(
     post_office: PostOffice, monkeypatch: pytest.MonkeyPatch, *, dry_run: bool
