@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -16,7 +18,7 @@ from chassis.broker.envelope import Delivery, Outgoing
 from chassis.broker.handlers import Direct
 from chassis.deadlines import Deadline
 from chassis.errors import Overloaded
-from chassis.outbox import OutboxRelay
+from chassis.outbox import STEP_BYTES, OutboxRelay
 from chassis.parked import park_unpublishable
 from chassis.postgres import Connection, Postgres
 from chassis.runtime import ServiceRuntime
@@ -53,6 +55,33 @@ async def test_an_outbox_over_its_bound_refuses_while_the_relay_is_busy_with_it(
         relaying.cancel()
         await asyncio.gather(relaying, return_exceptions=True)
         await postgres.close()
+
+
+class Broker:
+    """A publisher that confirms everything, and records the sizes of what it gets at a time."""
+
+    def __init__(self) -> None:
+        self.steps: list[list[int]] = []
+
+    async def publish_together(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
+        self.steps.append([len(one.body) for one in messages])
+        return [None for _ in messages]
+
+
+async def test_large_messages_are_taken_a_few_at_a_time(
+    fresh_database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "STEP_BYTES", 3000)
+    postgres, broker = Postgres(await fresh_database()), Broker()
+    await postgres.open()
+    large = [replace(cancel(), body=b"x" * size) for size in [*[1000] * 7, 5000, 10]]
+    async with postgres.connection() as connection:
+        await migrations.migrate(connection, "support.sample_service")
+        await connection.execute(_ADD, *outbox.columns(large), [1] * len(large))
+    await OutboxRelay(postgres, cast(Any, broker), park=park_unpublishable).flush()
+    assert broker.steps == [[1000] * 3, [1000] * 3, [1000, 5000], [10]]
+    assert await _depth(postgres) == 0
+    await postgres.close()
 
 
 async def test_a_replay_that_is_spread_over_time_is_not_late(bench: Bench) -> None:
@@ -227,9 +256,9 @@ async def test_a_poll_reads_no_more_rows_while_a_held_snapshot_keeps_sent_messag
         await relay.measure()
         await connection.execute(_ADD, *outbox.columns([cancel() for _ in range(10)]), [1] * 10)
         whole = await buffers(
-            connection, "take_fresh", 500, datetime.fromtimestamp(0, UTC), package="chassis"
+            connection, "take_fresh", 500, datetime.fromtimestamp(0, UTC), STEP_BYTES, package="chassis"
         )
-        taken = await buffers(connection, "take_fresh", 500, relay.due_from, package="chassis")
+        taken = await buffers(connection, "take_fresh", 500, relay.due_from, STEP_BYTES, package="chassis")
         measured = await buffers(connection, "measure_outbox", 100, relay.due_from, 10, package="chassis")
     await relay.flush()
     assert await _depth(postgres) == 0

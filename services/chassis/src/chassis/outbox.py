@@ -25,6 +25,8 @@ log = logging.get(__name__)
 _SQL = queries.load("chassis")
 # Messages that have failed are published each alone: one that hangs holds up few others.
 _FAILED_STEP = 10
+# A step ends with the message that reaches this: two hundred of the largest would not fit into memory.
+STEP_BYTES = 4 * 1024 * 1024
 # Less than the second between two measurements, the second of which may come a little early.
 _MEASURED_FOR_S = 0.9
 _PUBLISH_TIMEOUT_S = 10
@@ -127,7 +129,7 @@ class OutboxRelay:
         is_more = True
         while is_more:
             async with self._postgres.transaction() as connection:
-                rows = await _take(connection, "take_fresh", self._step, self.due_from)
+                rows = await _take(connection, "take_fresh", self._step, self.due_from, STEP_BYTES)
                 if not rows:
                     break
                 self._has_messages.set()
@@ -139,7 +141,9 @@ class OutboxRelay:
                 await _settle(connection, rows, outcomes)
             # While the broker accepts nothing, the next step would be in vain. Messages that cannot be
             # encoded are out of the way now, and those behind them must not wait.
-            is_more = len(rows) == self._step and any(map(_is_no_fault_of_the_broker, outcomes))
+            # A bundle has more bytes than its messages, but not twice as many.
+            is_full = len(rows) == self._step or sum(len(one.body) for one in messages) >= STEP_BYTES // 2
+            is_more = is_full and any(map(_is_no_fault_of_the_broker, outcomes))
             # Under a constant load, nothing else measures how many messages wait.
             await self._measure()
 

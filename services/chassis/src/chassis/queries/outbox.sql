@@ -3,9 +3,15 @@ INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, bo
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::bytea[], $7::int[])
 
 -- name: take_fresh
--- Rows that are due, from $2 on, and have not failed yet, locked. No rows while a backup holds the lock 84251.
+-- Rows that are due, from $2 on, and have not failed yet, locked. The last one begins within the first $3 bytes.
+-- No rows while a backup holds the lock 84251.
+WITH due AS MATERIALIZED (
+    SELECT id, message_id, exchange, routing_key, message_type, headers, body, attempts, due_at
+    FROM outbox WHERE (SELECT pg_try_advisory_xact_lock_shared(84251)) AND due_at BETWEEN $2 AND now() AND attempts = 0 ORDER BY due_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
+)
 SELECT id, message_id, exchange, routing_key, message_type, headers, body, attempts
-FROM outbox WHERE (SELECT pg_try_advisory_xact_lock_shared(84251)) AND due_at BETWEEN $2 AND now() AND attempts = 0 ORDER BY due_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
+FROM (SELECT *, sum(octet_length(body)) OVER (ORDER BY due_at, id) - octet_length(body) AS bytes_before FROM due) AS sized
+WHERE bytes_before < $3 ORDER BY due_at, id
 
 -- name: take_failed
 -- Rows that are due and have failed before, locked. No rows while a backup holds the lock 84251.
