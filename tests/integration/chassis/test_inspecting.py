@@ -114,6 +114,19 @@ async def test_wrong_settings_are_reported_in_place_of_the_report(run: Run) -> N
     assert "EMAIL_SMTP_TLS" in output
 
 
+async def test_a_check_names_all_that_is_wrong_and_unknown_and_opens_nothing(run: Run) -> None:
+    away = "postgresql://emailer:secret-of-a@127.0.0.1:9/emailer"
+    assert await run("check", "emailer", POSTGRES_DSN=away) == (0, "")
+    wrong = {"EMAIL_SMTP_TLS": "perhaps", "LOG_LEVEL": "LOUD", "EMAIL_SMPT_HOST": "relay.example.com"}
+    code, output = await run("check", "emailer", POSTGRES_DSN=f"{away}#x", **wrong)
+    assert code == 2
+    for name in ("EMAIL_SMTP_TLS", "LOG_LEVEL", "POSTGRES_DSN"):
+        assert output.count(f"  {name}: ") == 1
+        assert f"(for example {name}=" in output
+    assert "unknown setting, ignored: EMAIL_SMPT_HOST; did you mean EMAIL_SMTP_HOST?\n" in output
+    assert "secret-of-a" not in output
+
+
 async def test_a_report_keeps_the_warnings_and_errors_of_processes_without_their_secrets(run: Run) -> None:
     lines = (
         "of nobody: an ERROR before any name",

@@ -3,6 +3,9 @@
 Run inside the service's own container, which has its settings and secrets; `deploy/containers/upkeep` does it
 in all of them. What it prints holds no secret.
 
+`check` reads the settings and opens nothing. It prints everything that is wrong with them and the variables
+that are unknown; the exit code is 2 when something is wrong. Compose does the same before anything starts.
+
 `report` prints as JSON: versions, settings with where they come from, readiness, alerts, the database and the
 metrics. It reads the logs of processes, each below a line `== <process>`, and prints the warnings and errors
 among them below the same lines. `upgrade` reads the names of the migrations of another release
@@ -52,11 +55,14 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def main(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
     """Do what the command line says; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m chassis.inspecting", description=__doc__)
-    parser.add_argument("verb", choices=("report", "upgrade"))
+    parser.add_argument("verb", choices=("check", "report", "upgrade"))
     parser.add_argument("package", help="gateway, stock_data, emailer or batch_processor")
     parser.add_argument("--asks-backup", action="store_true", help="upgrade: only with a backup of today")
     options = parser.parse_args(arguments)
     model = model_of(options.package)
+    if options.verb == "check":
+        settings.load_or_exit(model)
+        return 0
     try:
         loaded = settings.load(model, environ)
     except InvalidSettings as error:

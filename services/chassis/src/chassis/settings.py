@@ -226,14 +226,15 @@ def load_or_exit(model: type[S]) -> S:
 
     From now on its secrets are redacted from logs.
     """
+    # First: the misspelled name of a setting that is missing is told with it.
+    for name, nearest in unknown([model], os.environ).items():
+        advice = f"; did you mean {nearest}?" if nearest else ""
+        sys.stderr.write(f"unknown setting, ignored: {name}{advice}\n")
     try:
         settings = load(model)
     except InvalidSettings as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
-    for name, nearest in unknown([model], os.environ).items():
-        advice = f"; did you mean {nearest}?" if nearest else ""
-        sys.stderr.write(f"unknown setting, ignored: {name}{advice}\n")
     redaction.remember(secrets(settings))
     return settings
 
