@@ -107,6 +107,7 @@ up images: export COMPOSE_PROFILES ?= observability
 
 up: ## Start the whole stack in containers and wait until it is ready
 	docker compose build
+	@deploy/containers/check
 	@deploy/containers/replace
 	docker compose up --wait
 	@deploy/containers/card

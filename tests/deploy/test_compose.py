@@ -58,6 +58,51 @@ def test_the_card_names_addresses_that_open_and_its_login_address_works_once(sta
             assert "make login" in used[1].json()["detail"]
 
 
+WRONG = {"GATEWAY_REQUEST_TIMEOUT_S": "soon", "EMAIL_SMTP_TLS": "perhaps"}
+
+
+def test_wrong_settings_of_two_services_replace_nothing_that_runs(stack: Composed) -> None:
+    before = {service: stack.inspect(service)["State"]["StartedAt"] for service in stack.services}
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        stack.changed(**WRONG).make("up")
+    said = refused.value.stderr
+    for service, name in (("gateway", "GATEWAY_REQUEST_TIMEOUT_S"), ("email", "EMAIL_SMTP_TLS")):
+        assert re.search(rf"^{service}:   {name}: .*\(for example {name}=", said, re.MULTILINE), said
+    assert re.search(r"^make: .* Error 2$", said, re.MULTILINE), said
+    after = {service: stack.inspect(service)["State"]["StartedAt"] for service in stack.services}
+    assert after == before
+
+
+def test_with_wrong_settings_of_two_services_compose_starts_nothing(stack: Composed, tmp_path: Path) -> None:
+    # In a project of its own, beside the stack that runs: its network needs another address.
+    second = tmp_path / "compose.yaml"
+    second.write_text(
+        "networks: {front: {ipam: {config: !override [{subnet: 10.213.78.0/28}]}}}\n"
+        "services: {check-gateway: {environment: {GATEWAY_PROT: 8080}}}\n"
+    )
+    fresh = stack.changed(
+        **WRONG,
+        COMPOSE_FILE=f"{stack.engine.environment['COMPOSE_FILE']}:{second}",
+        COMPOSE_PROFILES="observability",
+        COMPOSE_PROJECT_NAME=f"{stack.project}-wrong",
+    )
+    try:
+        with pytest.raises(subprocess.CalledProcessError):
+            fresh.compose("up", "--wait", "--no-build")
+        lines = fresh.compose("ps", "--all", "--format", "{{.Service}} {{.State}} {{.ExitCode}}").splitlines()
+        ran = {line for line in lines if " created " not in line}
+        assert ran == {
+            *("secrets exited 0", "check-stock-data exited 0", "check-batch-processor exited 0"),
+            *("check-gateway exited 2", "check-email exited 2"),
+        }
+        assert len(lines) > 12
+        said = fresh.compose("logs", "--no-color")
+        for expected in (*WRONG, "unknown setting, ignored: GATEWAY_PROT; did you mean GATEWAY_PORT?"):
+            assert expected in said
+    finally:
+        fresh.compose("down", "--volumes", "--timeout", "1")
+
+
 def test_no_container_has_more_privileges_than_it_needs(stack: Composed) -> None:
     for service in stack.services:
         host = stack.inspect(service)["HostConfig"]

@@ -96,6 +96,32 @@ def test_every_way_of_running_starts_the_same_program(
     assert "from %s.__main__ import main" in dockerfile
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_check_reads_the_settings_as_its_service_does(compose: dict[str, Any], service: str) -> None:
+    check, checked = compose["services"][f"check-{service}"], compose["services"][service]
+    for name in ("image", "environment", "volumes"):
+        assert check[name] == checked[name]
+    assert check["command"] == [SETTINGS[service].__module__.partition(".")[0]]
+    assert (check["restart"], check["network_mode"]) == ("no", "none")
+    # Compose itself hands on only names that it knows.
+    assert check["env_file"] == [{"path": ".env", "required": False}]
+
+
+def test_everything_starts_after_the_checks_of_all_services(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    checks = {f"check-{service}" for service in SERVICES}
+
+    def before(name: str) -> set[str]:
+        found = set(services[name].get("depends_on", {}))
+        return found.union(*map(before, found))
+
+    assert {name for name in services if not checks <= before(name)} == checks | {"secrets"}
+    for service in services.values():
+        for name, wanted in service.get("depends_on", {}).items():
+            is_job = name in checks or name == "secrets"
+            assert wanted["condition"] == ("service_completed_successfully" if is_job else "service_healthy")
+
+
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_exporters_are_the_same(compose: dict[str, Any], monitored: list[Manifest], name: str) -> None:
     ours, theirs = container(monitored, name), compose["services"][name]

@@ -23,7 +23,7 @@ from support.deployment.engine import Engine
 REPOSITORY = Path(__file__).resolve().parents[3]
 SERVICES = ("gateway", "stock-data", "email", "batch-processor")
 # They do their work at the start, and end.
-JOBS = {"secrets"}
+JOBS = {"secrets", *(f"check-{service}" for service in SERVICES)}
 T = TypeVar("T")
 
 
@@ -95,6 +95,12 @@ class Composed:
         except BaseException:
             sys.stderr.write(self.compose("logs", "--timestamps", "--tail", "60", *services))
             raise
+
+    def changed(self, **variables: str) -> Composed:
+        """Return the same stack as commands with more variables see it."""
+        return replace(
+            self, engine=replace(self.engine, environment={**self.engine.environment, **variables})
+        )
 
     def make(self, target: str) -> str:
         """Return what `make <target>` prints."""
