@@ -286,6 +286,29 @@ def test_a_migration_job_is_named_by_its_version_and_never_changes(k8s: Path, tm
     assert kind(manifests.build(manifests.copy(tmp_path) / "overlays/local"), "Job") == first
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_settings_are_checked_by_jobs_that_have_what_the_pods_have(k8s: Path, overlay: str) -> None:
+    found = manifests.build(k8s / "checks" / overlay)
+    jobs = kind(found, "Job")
+    for service in SERVICES:
+        job, pod = jobs[f"check-{service}"], kind(found, "Deployment")[service]["spec"]["template"]["spec"]
+        manifests.check(job)
+        (check,) = job["spec"]["template"]["spec"]["containers"]
+        for name in ("image", "imagePullPolicy", "env", "envFrom", "volumeMounts", "securityContext"):
+            assert check[name] == pod["containers"][0][name], name
+        for name in ("volumes", "securityContext", "automountServiceAccountToken", "enableServiceLinks"):
+            assert job["spec"]["template"]["spec"][name] == pod[name], name
+        assert check["command"][-3:-1] == ["chassis.inspecting", "check"]
+        # Wrong settings are not tried again, and a job that cannot run ends.
+        (rule,) = job["spec"]["podFailurePolicy"]["rules"]
+        assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [2])
+        assert job["spec"]["activeDeadlineSeconds"] <= 300
+        source = check["envFrom"][0]["configMapRef"]["name"]
+        marks = kind(found, "ConfigMap")[source]["metadata"]["labels"]
+        assert marks["app.kubernetes.io/component"] == "settings"
+    assert_nothing_is_missing(found)
+
+
 def test_in_production_servers_are_reached_over_verified_tls(overlays: dict[str, list[Manifest]]) -> None:
     found = overlays["production"]
     assert kind(found, "RabbitmqCluster")["rabbitmq"]["spec"]["tls"]["disableNonTLSListeners"] is True

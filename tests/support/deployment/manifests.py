@@ -22,8 +22,8 @@ Manifest: TypeAlias = dict[str, Any]
 
 K8S = REPOSITORY / "k8s"
 # `backup` and `recovery` change the database cluster of an operator, which the base has not; `http-requests`
-# only makes sense where the network is closed. They are tried on overlays.
-_OF_OVERLAYS = {"backup", "recovery", "http-requests"}
+# only makes sense where the network is closed, and `checks` is for k8s/checks. They are tried on overlays.
+_OF_OVERLAYS = {"backup", "checks", "recovery", "http-requests"}
 COMPONENTS = tuple(sorted({path.name for path in (K8S / "components").iterdir()} - _OF_OVERLAYS))
 SETS = [found for n in range(len(COMPONENTS) + 1) for found in itertools.combinations(COMPONENTS, n)]
 KUBERNETES = "1.37"

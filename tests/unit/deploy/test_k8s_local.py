@@ -16,7 +16,12 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 # Forwarding goes on until it is told to stop; everything else is done at once.
 NOTING = """#!/bin/sh
 echo "$(basename "$0") $*" >>"$CALLS"
-case "$*" in *current-context*) echo "$CONTEXT" ;; *cluster-info*) exit "${DOWN:-0}" ;; esac
+case "$*" in
+    *current-context*) echo "$CONTEXT" ;;
+    *cluster-info*) exit "${DOWN:-0}" ;;
+    *"get jobs"*) echo "${ENDED:-Complete Complete SuccessCriteriaMet Complete}" ;;
+    *" logs "*) echo "$LOGS" ;;
+esac
 """
 
 
@@ -77,15 +82,26 @@ def test_images_are_built_and_loaded_before_anything_is_applied(tmp_path: Path, 
     steps = [line for line in calls if "port-forward" not in line and "config" not in line]
     assert steps[1] == "docker compose build gateway stock-data email batch-processor"
     assert steps[2] == "kind load docker-image --name home localhost/tickwire/gateway:0.1.0"
-    assert steps[6] == "kubectl apply -k k8s/overlays/local"
-    assert "rollout status statefulset" in steps[7]
-    assert steps[8].endswith("deployment --all")
+    applied = [line for line in steps if " apply " in line]
+    assert applied[1].startswith("kubectl apply -k k8s/checks/local --selector ")
+    assert applied[2] == "kubectl apply -k k8s/overlays/local"
+    assert steps.index(applied[0]) == 6
+    assert "rollout status statefulset" in steps[-2]
+    assert steps[-1].endswith("deployment --all")
     key = (tmp_path / ".run/api-key").read_text()
     assert (tmp_path / "k8s/overlays/local/secrets/gateway/api-key").read_text() == key
     assert f"API key       {key}" in said
     assert "(also in .run/api-key)" in said
     assert f"http://127.0.0.1:{port}/console/login#tw_login_abc\n" in said
     assert f"for another one: make login ARGS=--url=http://127.0.0.1:{port})" in said
+
+
+def test_wrong_settings_are_told_before_the_overlay_is_applied(tmp_path: Path) -> None:
+    told = "[pod/check-email] EMAIL_SMTP_TLS: input should be 'required'"
+    ended = "Complete FailureTarget Complete Failed"
+    code, said, calls = call(tmp_path, "kind-home", ENDED=ended, LOGS=told)
+    assert (code, told in said, "nothing was changed" in said) == (2, True, True)
+    assert "kubectl apply -k k8s/overlays/local" not in calls
 
 
 def test_a_cluster_that_does_not_answer_is_reported_before_anything_is_built(tmp_path: Path) -> None:
