@@ -35,7 +35,11 @@ class UploadQuery(BaseModel):
     metadata: str | None = Field(
         default=None, description="the member `metadata`, as JSON", examples=['{"order":"4711"}']
     )
-    expires_at: str | None = Field(default=None, description="the member `expires_at`, in RFC 3339")
+    expires_at: str | None = Field(
+        default=None,
+        description="the member `expires_at`, in RFC 3339",
+        json_schema_extra={"format": "date-time"},
+    )
     on_finished: str | None = Field(
         default=None,
         description="the member `on_finished`, as JSON",
