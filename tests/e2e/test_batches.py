@@ -177,7 +177,7 @@ async def test_a_used_unique_key_returns_the_state_of_its_task(api: httpx.AsyncC
     first = (await api.post("/v1/tasks", json=wanted)).json()
     await ended(api, first["id"], folder="tasks")
     again = await api.post("/v1/tasks", json={**wanted, "payload": {"a": 2, "b": 1}})
-    assert again.json() == {"id": first["id"], "status": "completed"}
+    assert again.json() == {"id": first["id"], "status": "completed", "next": None}
 
 
 async def test_a_cancelled_batch_accounts_for_every_item(api: httpx.AsyncClient) -> None:
