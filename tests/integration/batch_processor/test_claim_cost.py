@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -90,9 +91,10 @@ async def test_a_look_for_work_reads_no_more_with_ten_thousand_batches_whatever_
 ) -> None:
     await database.execute("ALTER TABLE batches SET (autovacuum_enabled = false)")
     await plant(database, 0, 10_000)
-    stale = await explained.buffers(database, "look_for_work", 86_400)
+    arguments = (86_400, 0, datetime.now(UTC) - coordination.DUE_MARGIN, 0.5)
+    stale = await explained.buffers(database, "look_for_work", *arguments)
     await database.execute("ANALYZE batches")
-    fresh = await explained.buffers(database, "look_for_work", 86_400)
+    fresh = await explained.buffers(database, "look_for_work", *arguments)
     print(f"buffers of a look for work: {stale} before, {fresh} with statistics")
     assert max(stale, fresh) < 30
 
@@ -115,8 +117,10 @@ async def test_nothing_reads_more_while_a_held_snapshot_keeps_ten_thousand_chunk
             database, "measure_chunks", marks.ready_from, marks.in_flight_from, 100
         )
         swept = await explained.buffers(database, "sweep_chunks", marks.in_flight_from)
+        due_from = datetime.now(UTC) - coordination.DUE_MARGIN
+        looked = await explained.buffers(database, "look_for_work", 86_400, marks.ready_from, due_from, 0.5)
     await holder.close()
     print(f"buffers of a claim: {before} at first, {during} after 10,000 chunks under a held snapshot")
-    print(f"buffers of the measurement: {measured}, of the sweep: {swept}")
+    print(f"buffers of the measurement: {measured}, of the sweep: {swept}, of a look for work: {looked}")
     assert during < 2 * before
-    assert measured + swept < 500
+    assert measured + swept + looked < 500
