@@ -78,14 +78,14 @@ async def pause(office: PostOffice) -> None:
 
 async def retry(office: PostOffice) -> None:
     """Retry every mail that can be retried."""
-    async with office.postgres.transaction() as connection:
+    async with office.postgres.connection() as connection:
         request = RetryEmails(owner_id=OWNER, wanted=EACH)
         await choosing.decide(connection, request, choosing.RETRY, life_s=3600)
 
 
 async def cancel(office: PostOffice) -> None:
     """Cancel every mail that can be cancelled."""
-    async with office.postgres.transaction() as connection:
+    async with office.postgres.connection() as connection:
         request = CancelEmails(owner_id=OWNER, wanted=EACH)
         await choosing.decide(connection, request, choosing.CANCEL, life_s=3600)
 

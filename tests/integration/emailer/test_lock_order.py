@@ -38,13 +38,13 @@ Change = Callable[[PostOffice, SendEmail], Coroutine[Any, Any, object]]
 
 async def retry(post_office: PostOffice, command: SendEmail) -> int:
     request = RetryEmails(owner_id=OWNER, wanted=EmailFilter(ids=[command.email_id]))
-    async with post_office.postgres.transaction() as connection:
+    async with post_office.postgres.connection() as connection:
         return (await choosing.decide(connection, request, choosing.RETRY, life_s=3600)).changed
 
 
 async def cancel(post_office: PostOffice, command: SendEmail) -> None:
     request = CancelEmails(owner_id=OWNER, wanted=EmailFilter(ids=[command.email_id]))
-    async with post_office.postgres.transaction() as connection:
+    async with post_office.postgres.connection() as connection:
         await choosing.decide(connection, request, choosing.CANCEL, life_s=3600)
 
 

@@ -61,7 +61,7 @@ async def test_counts_follow_every_change_before_and_after_they_are_added_up(pos
     await fold(post_office)
     assert await rows(post_office, "email_count_changes") == 0
     assert await counts(post_office) == expected
-    async with post_office.postgres.transaction() as connection:
+    async with post_office.postgres.connection() as connection:
         cancelling = CancelEmails(owner_id=OWNER, wanted=EmailFilter(ids=[waiting.email_id]))
         await choosing.decide(connection, cancelling, choosing.CANCEL, life_s=60)
     assert await counts(post_office) == {"cancelled": 1, "delivered": 1, "failed": 1}
@@ -88,7 +88,7 @@ async def test_attachments_are_removed_with_the_delivery_and_stay_where_it_faile
         assert not (await post_office.read(taken)).content_available
         assert (await post_office.read(refused)).content_available
         retrying = RetryEmails(owner_id=OWNER, wanted=EmailFilter(ids=[refused.email_id]))
-        async with post_office.postgres.transaction() as connection:
+        async with post_office.postgres.connection() as connection:
             await choosing.decide(connection, retrying, choosing.RETRY, life_s=60)
         await post_office.reaches(refused, "delivered")
     attached = [list(received.message.iter_attachments()) for received in post_office.server.received]

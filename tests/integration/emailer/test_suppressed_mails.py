@@ -91,7 +91,7 @@ async def test_a_suppressed_mail_keeps_its_files_and_is_sent_once_its_address_is
         LiftSuppressions(owner_id=OWNER, wanted=SuppressionFilter()), SOON
     )
     request = RetryEmails(owner_id=OWNER, wanted=EmailFilter(status=["suppressed"]))
-    async with post_office.postgres.transaction() as connection:
+    async with post_office.postgres.connection() as connection:
         done = await choosing.decide(connection, request, choosing.RETRY, life_s=3600)
     assert (done.matched, done.changed) == (1, 1)
     async with post_office.delivering():
@@ -107,7 +107,7 @@ async def test_a_cancelled_mail_one_of_whose_addresses_is_suppressed_is_cancelle
     command = mail(to=[GONE, READER], send_at=LATER)
     await post_office.accept(command)
     assert (await post_office.read(command)).status == "queued"
-    async with post_office.postgres.transaction() as connection:
+    async with post_office.postgres.connection() as connection:
         request = CancelEmails(owner_id=OWNER, wanted=EmailFilter(ids=[command.email_id]))
         await choosing.decide(connection, request, choosing.CANCEL, life_s=60)
     assert await reported(post_office, command) == {"cancelled"}

@@ -165,7 +165,7 @@ async def test_a_lifted_suppression_lets_the_mail_be_retried(post_office: PostOf
     assert (await post_office.read(command)).recipients[0].status == "suppressed"
     await post_office.suppressions.lift(LiftSuppression(suppression_id=made.id, owner_id=OWNER), SOON)
     request = RetryEmails(owner_id=OWNER, wanted=EmailFilter(status=["suppressed"]))
-    async with post_office.postgres.transaction() as connection:
+    async with post_office.postgres.connection() as connection:
         await choosing.decide(connection, request, choosing.RETRY, life_s=3600)
     async with post_office.delivering():
         await post_office.reaches(command, "delivered")

@@ -57,7 +57,7 @@ async def test_attempts_and_decisions_are_shown_in_their_order(post_office: Post
         email = await post_office.reaches(command, "failed")
         assert reported(email) == [("accepted", None), ("rescheduled", None), ("attempt", reader)]
         assert email.timeline[-1].detail == "failed: 550 5.7.1 not from you"
-        async with post_office.postgres.transaction() as connection:
+        async with post_office.postgres.connection() as connection:
             again = RetryEmails(owner_id=OWNER, wanted=wanted)
             await choosing.decide(connection, again, choosing.RETRY, life_s=60)
         email = await post_office.reaches(command, "delivered")
@@ -70,7 +70,7 @@ async def test_expiry_and_cancellation_are_shown(post_office: PostOffice) -> Non
     given_up = mail(send_at=datetime.now(UTC) + timedelta(hours=1))
     await post_office.server.stop()
     await post_office.accept(late, given_up)
-    async with post_office.postgres.transaction() as connection:
+    async with post_office.postgres.connection() as connection:
         cancelling = CancelEmails(owner_id=OWNER, wanted=EmailFilter(ids=[given_up.email_id]))
         await choosing.decide(connection, cancelling, choosing.CANCEL, life_s=60)
     async with post_office.delivering(Terms(pause_s=60)):
