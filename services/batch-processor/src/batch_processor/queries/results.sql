@@ -169,23 +169,25 @@ SELECT
             AND i.position BETWEEN c.first_position AND c.last_position
             AND (c.positions IS NULL OR i.position = ANY(c.positions))
     ) AS is_running,
-    coalesce((
-        SELECT json_agg(
-            json_build_object('code', a.code, 'detail', a.detail, 'failed_at', a.failed_at) ORDER BY a.nth
-        )
-        FROM attempts AS a WHERE a.batch_id = $1 AND a.position = i.position
-    ), '[]') AS failed_attempts
+    i.failed_attempts
 FROM (
-    SELECT position, custom_id, payload, sum(size) OVER (ORDER BY position) - size AS before
+    SELECT
+        position, custom_id, payload, failed_attempts,
+        sum(octet_length(payload) + octet_length(failed_attempts)) OVER (ORDER BY position)
+        - octet_length(payload) - octet_length(failed_attempts) AS before
     FROM (
         SELECT
             position, custom_id, payload,
-            octet_length(payload) + coalesce((
-                SELECT sum(octet_length(detail)) FROM attempts
-                WHERE batch_id = $1 AND position = items.position
-            ), 0) AS size
+            coalesce((
+                SELECT json_agg(
+                    json_build_object('code', a.code, 'detail', a.detail, 'failed_at', a.failed_at) ORDER BY a.nth
+                )::text
+                FROM attempts AS a WHERE a.batch_id = $1 AND a.position = items.position
+            ), '[]') AS failed_attempts
         FROM items WHERE batch_id = $1 AND position > $2 AND position <= $3
-    ) AS sized
+        -- Otherwise the attempts would be read at each place where they are named.
+        OFFSET 0
+    ) AS tried
 ) AS i
 LEFT JOIN LATERAL (
     SELECT position, status, error_code, error_detail FROM results
