@@ -49,8 +49,8 @@ PARTS = {"symbol": "AAPL", "room": "lobby", "service": "email", "number": "1", "
 # What is asked by the routes that have an effect here, too.
 WITH_EFFECTS: set[type[Request]] = {
     alerts.CreateAlert,
-    batches.CountBatches,
     batches.GetBatch,
+    batches.ListBatches,
     domains.CreateDomain,
     domains.RotateDkim,
     emails.CancelEmails,
