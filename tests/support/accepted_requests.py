@@ -121,6 +121,20 @@ _MAIL = _made(
     "/v1/emails",
     {"to": ["waits@example.com"], "subject": "later", "text": "later", "send_at": _LATER},
 )
+
+
+def _stored_mail() -> dict[str, Any]:
+    ids = _MAIL()
+
+    def is_changed() -> bool:
+        # Until email has it, a mail cannot be changed.
+        change, url = {"send_at": _LATER}, f"/v1/emails/{ids['email_id']}"
+        return _API.patch(url, json=change, headers={"if-match": "*"}).is_success
+
+    asyncio.run(until(is_changed))
+    return ids
+
+
 _ALERT = _made("alert_id", "/v1/alerts", {"symbol": "AAPL", "condition": {"above": 600}})
 
 _PATHS: dict[str, Callable[[], dict[str, Any]]] = {
@@ -137,9 +151,9 @@ _PATHS: dict[str, Callable[[], dict[str, Any]]] = {
     "POST /v1/tasks/{task_id}/pause": _STORED_TASK,
     "POST /v1/tasks/{task_id}/resume": _after(_TASK, "/v1/tasks/{task_id}", "pause"),
     "POST /v1/tasks/{task_id}/retry": lambda: {"task_id": _SEEDS["task_id"]},
-    "PATCH /v1/emails/{email_id}": _MAIL,
-    "DELETE /v1/emails/{email_id}": _MAIL,
-    "POST /v1/emails/{email_id}/resend": _MAIL,
+    "PATCH /v1/emails/{email_id}": _stored_mail,
+    "DELETE /v1/emails/{email_id}": _stored_mail,
+    "POST /v1/emails/{email_id}/resend": _stored_mail,
     **{f"{method} /v1/schedules/{{schedule_id}}": _schedule for method in ("GET", "PATCH", "DELETE")},
     **{f"GET /v1/schedules/{{schedule_id}}/{part}": _schedule for part in ("runs", "next-runs")},
     **{f"POST /v1/schedules/{{schedule_id}}/{part}": _schedule for part in ("pause", "resume", "run")},
