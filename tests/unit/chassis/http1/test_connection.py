@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
@@ -35,6 +36,8 @@ class Wire(asyncio.Transport):
         super().__init__({"peername": ["127.0.0.1", 1], "sockname": ["127.0.0.1", 2]})
         self.reading: list[str] = []
         self.written = b""
+        self.unsent = 0
+        self.ended: list[str] = []
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -49,7 +52,13 @@ class Wire(asyncio.Transport):
         self.reading.append("resumed")
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unsent
+
+    def close(self) -> None:
+        self.ended.append("closed")
+
+    def abort(self) -> None:
+        self.ended.append("aborted")
 
     def write_eof(self) -> None:
         return
@@ -84,3 +93,17 @@ async def test_however_many_segments_come_one_turn_is_scheduled_for_their_chunks
     assert loop.scheduled > 40
     assert wire.reading == ["paused", "resumed"]
     connection.connection_lost(None)
+
+
+@pytest.mark.parametrize(("unsent", "ended"), [(0, "closed"), (1, "aborted")])
+async def test_one_that_gives_way_is_gone_at_once_though_its_client_does_not_read(
+    unsent: int, ended: str
+) -> None:
+    config = uvicorn.Config(read, log_config=None)
+    config.load()
+    limits = Admission(ConnectionLimits(most=8, per_address=4, unauthenticated_share=0.25))
+    wires = [Wire(), Wire()]
+    wires[0].unsent = unsent
+    for wire in wires:
+        HttpConnection(config, ServerState(), {}, admission=limits).connection_made(wire)
+    assert [wire.ended for wire in wires] == [[ended], []]

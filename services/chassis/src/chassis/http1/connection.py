@@ -166,8 +166,9 @@ class HttpConnection(asyncio.Protocol):
             return False
         metrics.HTTP_REFUSED.labels("gave_way").inc()
         self._is_closing = True
-        if self._websocket is not None:
-            self._transport.abort()
+        if self._websocket is not None or self._transport.get_write_buffer_size():
+            # Closed, it would stay open while the client does not read, and no limit counts it any more.
+            self.abort()
         else:
             self._transport.close()
         return True
