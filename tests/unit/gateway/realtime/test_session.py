@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 from typing import Any
@@ -235,6 +236,38 @@ async def test_more_commands_than_the_rate_are_refused_and_then_close(client: Cl
         await client.session.receive(b"\n".join([line] * 200))
     assert client.closed[0][0] == CloseCode.TOO_MANY_REQUESTS
     assert client.closed[0][0] < 3500
+
+
+async def test_empty_commands_count_towards_the_rate_even_before_connect(gateway: Gateway) -> None:
+    client = Client(gateway, None)
+    frame = b"\n".join([b"{}"] * 400)
+    await client.session.receive(frame)
+    assert not client.closed
+    for _ in range(2):
+        await client.session.receive(frame)
+    assert client.closed[0][0] == CloseCode.TOO_MANY_REQUESTS
+
+
+async def test_the_pong_to_a_ping_is_never_over_the_rate(client: Client) -> None:
+    started = time.monotonic()
+    # As many pings as close a connection when nobody has asked for their answers.
+    for number in range(1, 1001):
+        client.session.tick(started + PING_S * number)
+        await client.session.receive(b"{}")
+    assert not client.closed
+    assert await client.ask(unsubscribe={"channel": "chat:lobby"}) == {}
+
+
+async def test_a_frame_of_empty_commands_starts_no_tasks(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a task was started")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio.get_running_loop(), "create_task", refuse)
+        await client.session.receive(b"\n".join([b"{}"] * 300))
+    assert not client.closed
 
 
 async def test_a_long_command_counts_as_several_towards_the_rate(client: Client) -> None:

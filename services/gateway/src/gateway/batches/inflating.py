@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterable, AsyncIterator
 
@@ -13,22 +14,25 @@ _PIECE_BYTES = 64 * 1024
 MOST_RATIO = 200
 # A short upload of equal lines compresses better than that, and is harmless.
 FREE_BYTES = 1 << 20
+# bgzip ends each file with an empty member, and files that are concatenated may be empty. Each costs as much
+# as some lines.
+MOST_EMPTY_MEMBERS = 1000
 _GZIP = 16 + zlib.MAX_WBITS
 
 
 async def inflated(parts: AsyncIterable[bytes], *, limit: int) -> AsyncIterator[bytes]:
     """Yield the unpacked bytes of a gzip stream of one or more members, at most `limit` bytes in all.
 
-    Raise `InvalidInput` for data that is not gzip or is truncated, and `PayloadTooLarge` over the limit or
+    Raise `InvalidInput` for data that is not gzip, is truncated or has too many empty members, and `PayloadTooLarge` over the limit or
     when more than 1 MiB is unpacked from less than a 200th of it.
     """
     unpacker = zlib.decompressobj(_GZIP)
-    packed = unpacked = 0
+    packed = unpacked = empty = member_begin = 0
     is_within_member = False
     async for part in parts:
         while part:
             if unpacker.eof:
-                unpacker = zlib.decompressobj(_GZIP)
+                unpacker, member_begin = zlib.decompressobj(_GZIP), unpacked
             try:
                 piece = unpacker.decompress(part, _PIECE_BYTES)
             except zlib.error:
@@ -39,12 +43,21 @@ async def inflated(parts: AsyncIterable[bytes], *, limit: int) -> AsyncIterator[
             packed += len(part) - len(left)
             unpacked += len(piece)
             part, is_within_member = left, not unpacker.eof
+            empty += unpacker.eof and unpacked == member_begin
+            if empty > MOST_EMPTY_MEMBERS:
+                raise InvalidInput(
+                    f"The gzip stream has more than {MOST_EMPTY_MEMBERS} empty members: send it without them."
+                )
             if unpacked > limit:
                 raise PayloadTooLarge(f"An upload may have at most {limit} bytes when it is unpacked.")
             if unpacked > FREE_BYTES and unpacked > MOST_RATIO * packed:
                 raise PayloadTooLarge(
                     f"The upload unpacks to more than {MOST_RATIO} times its size: send it uncompressed."
                 )
-            yield piece
+            if piece:
+                yield piece
+            else:
+                # Nobody waits for what has no bytes.
+                await asyncio.sleep(0)
     if is_within_member:
         raise InvalidInput("The gzip stream of the upload is truncated: send it again.")
