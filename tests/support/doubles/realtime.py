@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import orjson
 
+from chassis import shares
 from chassis.broker.envelope import Outgoing
 from chassis.deadlines import Deadline
 from chassis.errors import BrokerUnavailable, DatabaseUnavailable, NotFound, Unauthenticated, Unavailable
@@ -50,6 +51,8 @@ class Rooms:
     messages: list[ChatMessage] = field(default_factory=list)
     is_away: bool = False
     reads: int = 0
+    # The owners in whose share the connections were lent.
+    lent_to: list[str] = field(default_factory=list)
 
     async def find(self, _: Any, name: str, user_id: int) -> Room | None:
         await self._visit()
@@ -63,6 +66,7 @@ class Rooms:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
+        self.lent_to.append(shares.current.get())
         yield None
 
     transaction = connection

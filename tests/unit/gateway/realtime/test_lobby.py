@@ -48,6 +48,13 @@ async def test_a_line_comes_back_to_everybody(gateway: Gateway, ann: Access) -> 
     assert here.heard == there.heard == ["Message received: hello", "Message received: grüße"]
 
 
+async def test_it_works_in_the_share_of_its_owner(gateway: Gateway, ann: Access) -> None:
+    line = Line(gateway, ann)
+    await asyncio.create_task(line.session.open())
+    await asyncio.create_task(line.session.receive("hello"))
+    assert gateway.rooms.lent_to == [ann.principal.owner_id] * 2
+
+
 @pytest.mark.parametrize("text", ["", "  ", "a\0b", "x" * 4001])
 async def test_a_line_that_cannot_be_kept_is_an_error_and_the_connection_lives(
     gateway: Gateway, ann: Access, text: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from chassis import shares
 from chassis.errors import Overloaded, ServiceError
 from gateway.publishing.positions import Handover, HandoverOverflow
 from gateway.publishing.publications import Publication
@@ -52,6 +53,7 @@ class LobbySession:
             if self._handover.offer(publication):
                 self._say(publication)
 
+        shares.current.set(self._caller.principal.owner_id)
         self._stop = self._realtime.channels.hub.listen(str(_LOBBY), show)
         try:
             joined = await self._realtime.channels.join(self._caller, _LOBBY, None)
@@ -71,6 +73,7 @@ class LobbySession:
         text = frame if isinstance(frame, str) else frame.decode("utf-8", "replace")
         try:
             self._rate.count(len(text))
+            shares.current.set(self._caller.principal.owner_id)
             await self._realtime.channels.publish(self._caller, _LOBBY, {"text": text})
         except CloseConnection as closing:
             self.close(closing.code, closing.reason)
