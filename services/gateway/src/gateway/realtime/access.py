@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from chassis.errors import Forbidden
 from contracts.scopes import Scope
@@ -35,6 +37,12 @@ class Access:
         """Raise `Forbidden` unless the caller has the right `scope` on `channel`."""
         if not self.may(scope, channel):
             raise Forbidden(f"{channel} needs the scope {scope}, which this key or token does not have.")
+
+    def expiry(self) -> dict[str, Any]:
+        """Return whether the access expires, and in how many seconds, as replies to clients say it."""
+        if self.expires_at is None:
+            return {"expires": False}
+        return {"expires": True, "ttl": max(1, int(self.expires_at - time.time()))}
 
 
 # Takes a key or token, and the client address.

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -129,11 +130,15 @@ class ClientSession:
             given = _parse(frame)
             while given and not self._is_closed:
                 # Consecutive subscriptions are made concurrently, because each may wait for a service.
-                count = (
-                    next((n for n, (_, one) in enumerate(given) if "subscribe" not in one), len(given)) or 1
-                )
-                await asyncio.gather(*(self._run(line, command) for line, command in given[:count]))
-                del given[:count]
+                size = next((n for n, one in enumerate(given) if "subscribe" not in one[1]), len(given)) or 1
+                if size > 1:
+                    await asyncio.gather(*(self._run(*one) for one in given[:size]))
+                else:
+                    await self._run(*given[0])
+                del given[:size]
+                if given and given[0][1]:
+                    # A frame of many commands leaves the loop to other connections in between.
+                    await asyncio.sleep(0)
         except CloseConnection as closing:
             self.close(closing.code, closing.reason)
 
@@ -177,6 +182,10 @@ class ClientSession:
         if self._is_closed:
             return
         if not command:
+            # Only the pong to a ping is free. Others have no reply that could refuse them, but may close.
+            if self._pinged_at is None:
+                with suppress(CommandError):
+                    self._rate.count(len(line))
             self._pinged_at = None
             return
         number = command.pop("id", None)
@@ -274,7 +283,7 @@ class ClientSession:
             "session": self.id,
             "ping": PING_S,
             "pong": True,
-            **_expiry(access),
+            **access.expiry(),
         }
         if opened:
             answer["subs"] = {str(one.subscription.channel): one.answer for one in opened}
@@ -285,13 +294,12 @@ class ClientSession:
         try:
             access = await self._realtime.authenticate(arguments.token, self._address)
         except Unauthenticated as error:
-            is_expired = isinstance(error, Expired)
-            code = ErrorCode.TOKEN_EXPIRED if is_expired else ErrorCode.UNAUTHORIZED
+            code = ErrorCode.TOKEN_EXPIRED if isinstance(error, Expired) else ErrorCode.UNAUTHORIZED
             raise CommandError(code, error.detail) from None
         if access.principal.user_id != self.caller.principal.user_id:
             raise CommandError(ErrorCode.PERMISSION_DENIED, "The token belongs to another user.")
         self.change_access(access)
-        return Outcome({"client": self.id, "version": VERSION, **_expiry(access)})
+        return Outcome({"client": self.id, "version": VERSION, **access.expiry()})
 
     async def subscribe(self, arguments: commands.SubscribeArguments) -> Outcome:
         """Subscribe to a channel."""
@@ -375,12 +383,6 @@ def _parse(frame: str | bytes) -> list[tuple[bytes, dict[str, Any]]]:
     if not all(isinstance(command, dict) for _, command in found):
         raise CloseConnection(CloseCode.BAD_REQUEST, "A command must be a JSON object.")
     return found
-
-
-def _expiry(access: Access) -> dict[str, Any]:
-    if access.expires_at is None:
-        return {"expires": False}
-    return {"expires": True, "ttl": max(1, int(access.expires_at - time.time()))}
 
 
 def _partial(present: Present) -> dict[str, bool]:
