@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import tracemalloc
 import zlib
@@ -10,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from chassis.errors import InvalidInput, PayloadTooLarge
-from gateway.batches.inflating import inflated
+from gateway.batches.inflating import MOST_EMPTY_MEMBERS, inflated
 
 LINES = b"".join(b'{"custom_id":"%d","payload":%d}\n' % (n, n * n) for n in range(20_000))
 
@@ -58,3 +59,21 @@ async def test_a_body_that_grows_beyond_measure_is_refused_before_it_is_unpacked
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
+
+
+async def test_empty_members_are_bounded_and_other_tasks_run_between_them() -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    empty = gzip.compress(b"") * MOST_EMPTY_MEMBERS
+    counting = asyncio.create_task(count_turns())
+    assert await unpacked([empty + gzip.compress(b"one\n")]) == b"one\n"
+    counting.cancel()
+    assert turns >= MOST_EMPTY_MEMBERS - 1
+    with pytest.raises(InvalidInput, match="1000 empty members"):
+        await unpacked([gzip.compress(b"one\n") + empty + gzip.compress(b"")])
