@@ -50,6 +50,8 @@ class Rooms:
     members: dict[str, dict[int, Role]] = field(default_factory=dict)
     messages: list[ChatMessage] = field(default_factory=list)
     is_away: bool = False
+    # The error of a read of messages or members.
+    failure: Exception | None = None
     reads: int = 0
     # The owners in whose share the connections were lent.
     lent_to: list[str] = field(default_factory=list)
@@ -73,6 +75,8 @@ class Rooms:
 
     async def members_of(self, _: Any, rooms: Sequence[str]) -> dict[str, set[str]]:
         await self._visit()
+        if self.failure is not None:
+            raise self.failure
         return {room: {str(user_id) for user_id in self.members[room]} for room in rooms}
 
     async def add(
@@ -100,6 +104,8 @@ class Rooms:
     async def after(self, _: Any, room: str, offset: int, limit: int) -> list[ChatMessage]:
         await self._visit()
         self.reads += 1
+        if self.failure is not None:
+            raise self.failure
         return [m for m in self.messages if m.room == room and m.offset > offset][:limit]
 
     async def before(self, _: Any, room: str, offset: int, limit: int) -> list[ChatMessage]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis.errors import Forbidden, NotFound
+from chassis.errors import Forbidden, NotFound, TooManyAtOnce
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
 from gateway.realtime.access import Access
@@ -100,6 +100,14 @@ async def test_while_the_database_is_away_members_stay(gateway: Gateway, rooms: 
     await client.ask(subscribe={"channel": "chat:board"})
     rooms.is_away = True
     await gateway.chat.look()
+    assert client.pushes() == []
+
+
+async def test_a_change_of_members_stands_though_they_cannot_be_read(gateway: Gateway, rooms: Rooms) -> None:
+    client = await client_of(gateway, READER)
+    await client.ask(subscribe={"channel": "chat:board"})
+    rooms.failure = TooManyAtOnce("512 of your requests wait.")
+    await gateway.chat.announce_members("board")
     assert client.pushes() == []
 
 

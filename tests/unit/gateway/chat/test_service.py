@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.errors import InvalidInput, NotFound
+from chassis.errors import InvalidInput, NotFound, TooManyAtOnce
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
 from gateway.publishing.positions import Position
@@ -153,6 +154,27 @@ async def test_an_announcement_raises_no_error_while_the_database_is_away(
     rooms.is_away = False
     await other_gateway.chat.heard(exchange.sent[-1])
     assert there == [(1, "one"), (2, "two")]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [TooManyAtOnce("512 of your requests wait."), TimeoutError(), asyncpg.DataCorruptedError("a page")],
+)
+async def test_a_stored_message_is_posted_though_the_ones_before_it_cannot_be_read(
+    gateway: Gateway, other_gateway: Gateway, exchange: Exchange, rooms: Rooms, failure: Exception
+) -> None:
+    here, there = listen(gateway), listen(other_gateway)
+    await gateway.chat.follow("lobby", ANN)
+    exchange.loses = True
+    await say(other_gateway, "one")
+    exchange.loses = False
+    await other_gateway.chat.follow("lobby", ANN)
+    rooms.failure = failure
+    await say(gateway, "two")
+    assert (here, there) == ([], [(2, "two")])
+    rooms.failure = None
+    await gateway.chat.look()
+    assert here == [(1, "one"), (2, "two")]
 
 
 async def test_a_sender_cannot_take_another_name(gateway: Gateway) -> None:

@@ -12,10 +12,10 @@ from uuid import uuid4
 
 import orjson
 
-from chassis import logging
+from chassis import logging, redaction
 from chassis.broker.publisher import Publisher
-from chassis.errors import DatabaseUnavailable, Forbidden, InvalidInput, NotFound
-from chassis.postgres import Connection, Postgres
+from chassis.errors import Forbidden, InvalidInput, NotFound, ServiceError
+from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from contracts.gateways import ChatPosted
 from contracts.scopes import Scope
 from gateway.chat.repository import ChatMessage, Room, RoomRepository
@@ -225,8 +225,10 @@ class ChatService:
         try:
             async with self._postgres.connection() as connection:
                 members = await self._rooms.members_of(connection, private)
-        except DatabaseUnavailable as error:
-            log.warning("room members could not be read", rooms=len(private), reason=error.detail)
+        except (ServiceError, *DATABASE_FAILURES) as error:
+            # The change is stored: it is applied when the rooms catch up.
+            reason = redaction.safe_message(error)
+            log.warning("room members could not be read", rooms=len(private), reason=reason)
             return
         for room in private:
             self._hub.signal(MembersChanged(f"chat:{room}", frozenset(members[room])))
@@ -234,9 +236,10 @@ class ChatService:
     async def _try_to_show(self, room: str, news: ChatMessage | None) -> None:
         try:
             await self._show(room, news)
-        except DatabaseUnavailable as error:
+        except (ServiceError, *DATABASE_FAILURES) as error:
             # The message is stored: it is published when the room catches up.
-            log.warning("missed messages of a room could not be read", room=room, reason=error.detail)
+            reason = redaction.safe_message(error)
+            log.warning("missed messages of a room could not be read", room=room, reason=reason)
 
     async def _show(self, room: str, news: ChatMessage | None) -> None:
         shown = self._shown.get(room)
