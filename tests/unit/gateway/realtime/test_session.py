@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from chassis import shares
 from chassis.errors import Overloaded
 from contracts.scopes import Scope
+from gateway.http import strict_json
 from gateway.http.principal import Principal
 from gateway.realtime.access import Access
 from gateway.realtime.codes import CloseCode
@@ -93,6 +94,23 @@ async def test_before_connect_no_time_is_spent_on_the_content_of_a_command(gatew
     # Examining the numbers for 50 ms would have found them inexact, and answered so.
     assert client.closed[0][0] == CloseCode.BAD_REQUEST
     assert client.frames == []
+
+
+@pytest.mark.parametrize("line", [b'{"id":1,%b}', b'{"id": 1, %b}', b'{%b,"id":1}'])
+async def test_an_ordinary_command_is_not_parsed_a_second_time(
+    client: Client, monkeypatch: pytest.MonkeyPatch, line: bytes
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the command was parsed again")
+
+    monkeypatch.setattr(strict_json, "_difference", refuse)
+    await client.session.receive(line % b'"unsubscribe":{"channel":"chat:lobby"}')
+    assert client.frames == [{"id": 1, "unsubscribe": {}}]
+
+
+async def test_an_unknown_command_is_named_without_its_id(client: Client) -> None:
+    assert "'dance'" in (await client.ask(dance={}))["message"]
+    assert "''" in (await client.ask())["message"]
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ class ClientSession:
                     self._rate.count(len(line))
             self._pinged_at = None
             return
-        number = command.pop("id", None)
+        number = command.get("id")
         if type(number) is not int or not 0 < number <= strict_json.MOST_ID:
             raise CloseConnection(CloseCode.BAD_REQUEST, "A command needs an id: a whole number above 0.")
         try:
@@ -204,7 +204,8 @@ class ClientSession:
         except CloseConnection:
             raise
         except Exception as error:
-            log.error("command failed", command=next(iter(command), None), exc_info=error)
+            name = next((name for name in command if name != "id"), None)
+            log.error("command failed", command=name, exc_info=error)
             self._reply(number, "error", CommandError(ErrorCode.INTERNAL, is_temporary=True).document())
         else:
             self._reply(number, declared.name, outcome.answer)
@@ -222,7 +223,7 @@ class ClientSession:
                 ErrorCode.METHOD_NOT_FOUND, f"{' and '.join(known)} are two commands; send each on its own."
             )
         if not known:
-            name = str(next(iter(command), ""))[:50]
+            name = next((name for name in command if name != "id"), "")[:50]
             raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"There is no command {name!r}.")
         declared = self._realtime.commands[known[0]]
         if self.access is None and declared.name != "connect":
