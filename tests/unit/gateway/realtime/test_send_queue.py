@@ -53,6 +53,7 @@ class Peer:
         self.written: list[Any] = []
         self.overflows = 0
         self.is_stale = False
+        self.is_closed_by_write = False
         self.data: Any = None
         self.queue = SendQueue(
             self._write,
@@ -70,6 +71,8 @@ class Peer:
         skipped = int(push["pub"].get("tags", {}).get("skipped", 0))
         self.written.append((push["channel"], push["pub"]["offset"], skipped))
         self.data = push["pub"]["data"]
+        if self.is_closed_by_write:
+            self.queue.close()
 
     def _refresh(self, publication: Publication) -> Publication:
         data = {"stale": True} if self.is_stale else publication.data
@@ -165,6 +168,15 @@ def test_a_forgotten_channel_sends_nothing_more(peer: Peer) -> None:
     peer.queue.forget("q")
     peer.timer.pass_by(10)
     assert peer.take() == [("q", 1, 0)]
+
+
+def test_a_queue_that_its_own_write_closes_sends_nothing_more(peer: Peer) -> None:
+    peer.queue.pause()
+    peer.tick(1, channel="a")
+    peer.tick(2, channel="b")
+    peer.is_closed_by_write = True
+    peer.queue.resume()
+    assert peer.take() == [("a", 1, 0)]
 
 
 def test_a_quote_that_has_waited_is_sent_with_its_present_freshness(peer: Peer) -> None:

@@ -178,6 +178,9 @@ class SendQueue:
                     return
                 latest = waiting.popleft()
                 self._write(self._refresh(latest.publication).frame_after(latest.skipped))
+            if self._is_closed:
+                # By its own write: everything that waited was dropped.
+                return
             del self._latest[channel]
             self._sent_at[channel] = now
         self._schedule()
