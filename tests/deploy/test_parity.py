@@ -107,19 +107,13 @@ def test_a_check_reads_the_settings_as_its_service_does(compose: dict[str, Any],
     assert check["env_file"] == [{"path": ".env", "required": False}]
 
 
-def test_everything_starts_after_the_checks_of_all_services(compose: dict[str, Any]) -> None:
-    services = compose["services"]
+def test_nothing_depends_on_the_checks_which_compose_makes_anew_for_each_release(
+    compose: dict[str, Any],
+) -> None:
     checks = {f"check-{service}" for service in SERVICES}
-
-    def before(name: str) -> set[str]:
-        found = set(services[name].get("depends_on", {}))
-        return found.union(*map(before, found))
-
-    assert {name for name in services if not checks <= before(name)} == checks | {"secrets"}
-    for service in services.values():
-        for name, wanted in service.get("depends_on", {}).items():
-            is_job = name in checks or name == "secrets"
-            assert wanted["condition"] == ("service_completed_successfully" if is_job else "service_healthy")
+    assert {name for name, one in compose["services"].items() if one.get("profiles") == ["check"]} == checks
+    for service in compose["services"].values():
+        assert checks.isdisjoint(service.get("depends_on", {}))
 
 
 @pytest.mark.parametrize("name", EXPORTERS)

@@ -23,7 +23,7 @@ from support.deployment.engine import Engine
 REPOSITORY = Path(__file__).resolve().parents[3]
 SERVICES = ("gateway", "stock-data", "email", "batch-processor")
 # They do their work at the start, and end.
-JOBS = {"secrets", *(f"check-{service}" for service in SERVICES)}
+JOBS = {"secrets"}
 T = TypeVar("T")
 
 
