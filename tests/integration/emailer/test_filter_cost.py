@@ -19,14 +19,15 @@ ROWS = 20_000
 EXAMINED = 100
 LATER = datetime.now(UTC) + timedelta(days=1)
 # Each filter, and the buffers that one statement may read: three for the recipients of each mail examined,
-# and as many for the attempts at them, where the tags or the times decide nothing.
+# and as many for the attempts at them, where the tags or the times decide nothing. The row of each mail is
+# read, too, where an old snapshot kept VACUUM from marking its page as visible to all.
 FILTERS: dict[str, tuple[dict[str, Any], int]] = {
     "nothing": ({}, 7 * EXAMINED),
-    "tag": ({"tag": "invoice"}, 120),
-    "recipient": ({"to": "nobody@example.com"}, 120 + 3 * EXAMINED),
-    "created_after": ({"created_after": LATER}, 120),
-    "created_before": ({"created_before": LATER - timedelta(days=900)}, 120),
-    "tag of one status": ({"tag": "invoice", "status": ["delivered"]}, 120),
+    "tag": ({"tag": "invoice"}, 120 + EXAMINED),
+    "recipient": ({"to": "nobody@example.com"}, 120 + 4 * EXAMINED),
+    "created_after": ({"created_after": LATER}, 120 + EXAMINED),
+    "created_before": ({"created_before": LATER - timedelta(days=900)}, 120 + EXAMINED),
+    "tag of one status": ({"tag": "invoice", "status": ["delivered"]}, 120 + EXAMINED),
 }
 
 
