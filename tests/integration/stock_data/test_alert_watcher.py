@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from chassis.errors import DatabaseUnavailable, InvalidInput, NotFound
+from contracts import addresses
 from contracts.alerts import DeleteAlert, ListFirings
 from contracts.stocks import Quote
 from stock_data.alerts import watcher as module
@@ -122,6 +123,43 @@ async def test_a_commit_whose_answer_was_lost_does_not_fire_again(
         await settled(watcher)
         assert watcher.armed == 1
     assert (await world.firings(), len(await world.events())) == ([(1, 11)], 1)
+
+
+class FailsFor(AlertRepository):
+    """Fails, by a fault of its own, for every set of crossings that has one of `alert_id`."""
+
+    alert_id: UUID
+
+    async def record(self, term: int, crossings: Sequence[Crossing]) -> set[UUID] | None:
+        if any(crossing.alert.id == self.alert_id for crossing in crossings):
+            raise ValueError("a fault of one alert")
+        return await super().record(term, crossings)
+
+
+async def test_an_alert_that_cannot_be_recorded_stops_no_other(world: World) -> None:
+    world.show(9)
+    alerts = [await world.create(above=threshold) for threshold in (10, 11, 12)]
+    repository = FailsFor(world.postgres)
+    repository.alert_id = alerts[1].id
+    async with watching(world, repository=repository) as watcher:
+        watcher.take([tick(13)])
+        await settled(watcher)
+        assert (watcher.armed, await world.firings()) == (0, [(1, 13), (2, 13)])
+
+
+async def test_an_address_that_is_refused_by_now_does_not_stop_its_alert(world: World) -> None:
+    world.show(9)
+    alert = await world.create(above=10, notify=[{"email": "ann@corp.example"}])
+    addresses.refuse_domains(["corp.example"])
+    try:
+        assert (await world.get(alert)).notify[0].email == "ann@corp.example"
+        async with watching(world) as watcher:
+            watcher.take([tick(11)])
+            await settled(watcher)
+        [event] = await world.events()
+    finally:
+        addresses.refuse_domains(addresses.REFUSED_DOMAINS)
+    assert [target.email for target in event.notify] == ["ann@corp.example"]
 
 
 async def test_an_alert_that_repeats_fires_on_the_next_crossing_after_its_cooldown(

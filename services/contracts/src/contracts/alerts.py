@@ -87,6 +87,18 @@ class EmailTarget(BaseModel):
     email: BareAddress
 
 
+def as_stored(value: object) -> object:
+    """Return a target that was accepted before as it is: newer rules must not make it unreadable."""
+    match value:
+        case {"email": str() as email}:
+            return EmailTarget.model_construct(email=email)
+        case _:
+            return value
+
+
+StoredTarget = Annotated[EmailTarget, BeforeValidator(as_stored)]
+
+
 class Firing(Contract):
     """One firing of an alert, on the tick of `as_of`; `offset` counts the firings of its owner from 1."""
 
@@ -111,7 +123,7 @@ class Alert(Reply):
     id: UUID
     symbol: str
     condition: Condition
-    notify: list[EmailTarget]
+    notify: list[StoredTarget]
     once: bool
     status: AlertStatus
     created_at: Moment
@@ -216,7 +228,7 @@ class AlertFired(Event):
     made_by: str
     epoch: str
     firing: Firing
-    notify: list[EmailTarget]
+    notify: list[StoredTarget]
 
 
 def status_of(*, once: bool, fired_count: int, expires_at: datetime | None, now: datetime) -> AlertStatus:

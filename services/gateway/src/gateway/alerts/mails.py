@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from uuid import uuid5
 
+from pydantic import ValidationError
+
 from chassis import logging, metrics
 from chassis.broker import envelope
 from chassis.broker.envelope import Delivery
@@ -63,7 +65,12 @@ def _mails(fired: AlertFired) -> Iterator[Work]:
     firing = fired.firing
     accepted_at = datetime.now(UTC)
     for number, target in enumerate(fired.notify):
-        mail = Mail(to=[target.email], subject=_headline(firing), text=_text(firing), tags=["alert"])
+        try:
+            mail = Mail(to=[target.email], subject=_headline(firing), text=_text(firing), tags=["alert"])
+        except ValidationError:  # the rules for addresses have changed since the alert was made
+            log.warning("alert mail not sent: its address is refused now", alert=str(firing.alert_id))
+            metrics.ALERT_MAILS.labels("refused").inc()
+            continue
         # The id is the same each time the event is handled, so that the mail is accepted once.
         email_id = uuid5(firing.id, str(number))
         command = SendEmail.of(mail, email_id=email_id, owner_id=fired.owner_id, accepted_at=accepted_at)

@@ -226,7 +226,7 @@ async def _fire(
                 made_by=row["made_by"],
                 epoch=epoch,
                 firing=_firing_of(crossing, last_offset - owners[owner_id]),
-                notify=[EmailTarget(email=email) for email in row["emails"]],
+                notify=[EmailTarget.model_construct(email=email) for email in row["emails"]],
             )
         )
     stored = [event.firing for event in events]
@@ -290,7 +290,7 @@ def _alert(row: asyncpg.Record) -> Alert:
         id=row["id"],
         symbol=row["symbol"],
         condition=_condition(row["kind"], row["threshold"]),
-        notify=[EmailTarget(email=email) for email in row["emails"]],
+        notify=[EmailTarget.model_construct(email=email) for email in row["emails"]],
         once=row["once"],
         status=status_of(
             once=row["once"], fired_count=row["fired_count"], expires_at=row["expires_at"], now=now

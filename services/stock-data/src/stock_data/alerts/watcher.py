@@ -152,10 +152,15 @@ class AlertWatcher:
             metrics.ALERTS_ARMED.set(self.armed)
 
     async def _write(self) -> None:
-        """Write the crossings in order, until a later term begins."""
+        """Write the crossings in order, until a later term begins.
+
+        Those that fail together for another reason than the database are written one by one, and one that
+        fails alone is dropped with its alert, so that it stops no other.
+        """
+        one_by_one = 0
         while True:
             await self._has_crossed.wait()
-            crossings = list(islice(self._crossed, _WRITTEN_AT_ONCE))
+            crossings = list(islice(self._crossed, 1 if one_by_one else _WRITTEN_AT_ONCE))
             try:
                 changed = await self._repository.record(self._term, crossings)
                 if changed is None:
@@ -171,6 +176,18 @@ class AlertWatcher:
                 )
                 await asyncio.sleep(PAUSE_S)
                 continue
+            except Exception as error:  # a fault of one crossing
+                if len(crossings) > 1:
+                    one_by_one = len(crossings)
+                    continue
+                alert_id = crossings[0].alert.id
+                log.error(
+                    "an alert cannot be recorded and is not watched in this term",
+                    alert=str(alert_id),
+                    exc_info=error,
+                )
+                changed, others, current = set(), [alert_id], []
+            one_by_one = max(0, one_by_one - 1)
             for crossing in crossings:
                 self._crossed.popleft()
                 if crossing.alert.id in changed:
