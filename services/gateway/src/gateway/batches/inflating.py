@@ -23,8 +23,8 @@ _GZIP = 16 + zlib.MAX_WBITS
 async def inflated(parts: AsyncIterable[bytes], *, limit: int) -> AsyncIterator[bytes]:
     """Yield the unpacked bytes of a gzip stream of one or more members, at most `limit` bytes in all.
 
-    Raise `InvalidInput` for data that is not gzip, is truncated or has too many empty members, and `PayloadTooLarge` over the limit or
-    when more than 1 MiB is unpacked from less than a 200th of it.
+    Raise `InvalidInput` for data that is not gzip, is truncated or has too many empty members, and
+    `PayloadTooLarge` over the limit or when more than 1 MiB is unpacked from less than a 200th of it.
     """
     unpacker = zlib.decompressobj(_GZIP)
     packed = unpacked = empty = member_begin = 0
