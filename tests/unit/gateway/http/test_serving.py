@@ -150,6 +150,15 @@ async def test_a_deadline_that_was_over_elsewhere_is_504() -> None:
     assert_problem(await failing(DeadlineExceeded("Too late.")), 504, "deadline-exceeded")
 
 
+async def test_a_deadline_that_was_over_before_headers_were_read_is_504_whatever_they_say() -> None:
+    async def identify(_: str | None, __: str | None) -> Principal:
+        raise DeadlineExceeded("Too late.")
+
+    async with serving(endpoints(), identify=identify) as client:
+        for headers in ({"request-timeout": "soon"}, {"prefer": "x" * 9000}, {"request-timeout": "1"}):
+            assert_problem(await client.get("/sleep", headers=headers), 504, "deadline-exceeded")
+
+
 async def test_an_unexpected_error_is_500_and_reveals_no_detail() -> None:
     answer = await failing(RuntimeError("the password is swordfish"))
     assert_problem(answer, 500, "internal")

@@ -22,6 +22,7 @@ from chassis.errors import InvalidInput, MalformedInput, NotAcceptable, Unauthen
 from chassis.problems import pointer
 from gateway.errors import (
     BodyTooSlow,
+    HeaderTooLong,
     IdempotencyNotSupported,
     PreconditionNotSupported,
     PreconditionRequired,
@@ -113,9 +114,12 @@ def prefers_wait(request: Incoming) -> bool:
 
 
 def is_hurried(request: Incoming, default_s: float) -> bool:
-    """Return whether the caller allows less time than the default."""
+    """Return whether the caller allows less time than the default; a time that is not valid is none."""
     has_asked = b"request-timeout" in request.headers or b"prefer" in request.headers
-    return has_asked and deadline(request, default_s, since=0).at < default_s - _LEAST_S
+    try:
+        return has_asked and deadline(request, default_s, since=0).at < default_s - _LEAST_S
+    except (HeaderTooLong, InvalidInput):
+        return False
 
 
 def query(endpoint: Endpoint, request: Incoming) -> Any:
