@@ -25,6 +25,7 @@ class Keys:
 
     def __init__(self) -> None:
         self.found: dict[str, Principal] = {"k7": ANN}
+        self.overlap_ends: datetime | None = None
 
     async def find(self, key_id: str) -> Principal | None:
         return self.found.get(key_id)
@@ -32,7 +33,7 @@ class Keys:
     async def authenticate(self, text: str | None, address: str | None = None) -> Principal:
         if text != "tw_live_good":
             raise Unauthenticated("The API key is not known.")
-        return ANN
+        return replace(ANN, expires_at=self.overlap_ends)
 
 
 @pytest.fixture
@@ -133,3 +134,13 @@ async def test_a_token_of_the_pepper_before_a_rotation_is_valid_until_its_end(
     fresh, _ = rotated.issue(ANN, ttl_s=600)
     with pytest.raises(Unauthenticated):
         await service.authenticate(fresh)
+
+
+async def test_a_connection_with_the_previous_secret_of_a_key_ends_with_the_overlap(
+    held: Keys, service: TokenService
+) -> None:
+    held.overlap_ends = datetime.now(UTC) + timedelta(hours=1)
+    access = await service.authenticate("tw_live_good")
+    assert access.expires_at == held.overlap_ends.timestamp()
+    stream = await service.authenticate_stream("tw_live_good")
+    assert (stream.ends_at, stream.scopes, stream.channels) == (access.expires_at, ANN.scopes, None)

@@ -27,7 +27,7 @@ class Principal:
     expires_at: datetime | None = None
     granted: frozenset[Scope] = frozenset()
     # The only channels that a short-lived token opens, and the expiry of a token in Unix time; None for a
-    # key.
+    # key, except for that of a stream whose key or secret expires.
     channels: frozenset[str] | None = None
     ends_at: float | None = None
 

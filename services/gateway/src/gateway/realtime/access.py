@@ -17,7 +17,7 @@ class Access:
     """A caller on a connection.
 
     `scopes` and `channels` are the limits of a short-lived token (None: only those of the key), and
-    `expires_at` is its expiry in Unix time.
+    `expires_at` is its expiry, or that of the key's secret, in Unix time.
     """
 
     principal: Principal

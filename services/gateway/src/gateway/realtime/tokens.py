@@ -114,7 +114,9 @@ class TokenService:
         """Return the owner of the key or token `text`, sent from `address`. Raise `Unauthenticated`."""
         if text is None or not text.startswith(PREFIX):
             caller = await self._authenticate(text, address)
-            return Access(caller, expires_at=caller.ends_at)
+            # The expiry of the secret: a key that is read again later no longer has that of a previous one.
+            ends_at = None if caller.expires_at is None else caller.expires_at.timestamp()
+            return Access(caller, expires_at=ends_at)
         grant = read(self._signing_keys, text, now=time.time())
         principal = await self._find(grant.key_id)
         if principal is None:
