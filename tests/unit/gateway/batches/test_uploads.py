@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator
 from itertools import count, islice
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 
 from chassis.errors import InvalidInput, PayloadTooLarge
 from contracts.batches import AppendItems
-from gateway.batches import uploads
+from gateway.batches import cutting, lines, uploads
 from gateway.batches.cutting import CHUNK_ITEMS, LINES_LOOKED_AT, Cutter, Run
+from gateway.batches.payload_checks import PayloadCheck
 from gateway.batches.upload_turns import UploadTurns
 from gateway.batches.uploads import Source
 from gateway.errors import UploadStalled
@@ -254,3 +256,19 @@ async def test_an_upload_that_stalls_is_given_up() -> None:
     source = Source(stalling(), lambda _: None, hashlib.sha256(), patience_s=0.01)
     with pytest.raises(UploadStalled):
         [run async for run in uploads.cut(aiter(source), Cutter(), UploadTurns(), owner_id="7")]
+
+
+async def test_long_lines_are_read_in_a_thread_and_short_ones_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[bytes, bool]] = []
+
+    def note(line: bytes, check: PayloadCheck | None) -> tuple[str, str] | None:
+        read.append((line, threading.current_thread() is threading.main_thread()))
+        return lines.why_refused(line, check)
+
+    monkeypatch.setattr(cutting, "why_refused", note)
+    short, long = b'{"payload":0e000}', b'{"payload":[0e000,' + b"{}," * 6000 + b"0]}"
+    source, cutter = parts(short + b"\n", long + b"\n", short + b"\n" + long), Cutter()
+    assert [run async for run in uploads.cut(source, cutter, UploadTurns(), owner_id="7")] == []
+    [run] = await uploads.finish(cutter)
+    assert run.items == [short, long, short, long]
+    assert read == [(short, True), (long, False), (short, True), (long, False)]

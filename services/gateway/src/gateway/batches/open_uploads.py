@@ -137,7 +137,7 @@ class OpenUploads:
                 raise _not_open(batch_id) if found is None else _written(batch_id)
             about, state = taken
             cutter = Cutter(state.items, state.lines, state.rest, state.size - len(state.rest), check=check)
-            messages = [uploads.append(batch_id, owner_id, run) for run in cutter.finish()]
+            messages = [uploads.append(batch_id, owner_id, run) for run in await uploads.finish(cutter)]
             seal = contract.SealBatch.model_validate_json(about).model_copy(update={"total": cutter.total})
             messages.append(envelope.command(seal, tenant=owner_id))
             await self._acceptor.promise(connection, call, messages)

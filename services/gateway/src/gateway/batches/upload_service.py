@@ -98,7 +98,7 @@ class UploadService:
             async for _ in uploads.cut(source, cutter, self._turns, owner_id=owner_id):
                 body.require_within_limit()
         body.require_within_limit()
-        cutter.finish()
+        await uploads.finish(cutter)
         return cutter.total
 
     async def _replay(self, upload: _Arriving, key: str) -> Reply:
@@ -155,5 +155,5 @@ async def _runs(upload: _Arriving, cutter: Cutter, turns: UploadTurns) -> AsyncI
     source, owner_id = uploads.unpacked(upload.source, upload.body), upload.acceptance.owner_id
     async for run in uploads.cut(source, cutter, turns, owner_id=owner_id):
         yield run
-    for run in cutter.finish():
+    for run in await uploads.finish(cutter):
         yield run

@@ -90,8 +90,18 @@ async def cut(
         for start in range(0, len(part), _TURN_BYTES):
             # One turn per iteration of the event loop: many fast clients delay other requests no more than
             # one does.
+            piece = part[start : start + _TURN_BYTES]
             async with turns.turn(owner_id):
-                runs = cutter.feed(part[start : start + _TURN_BYTES])
-                await asyncio.sleep(0)
+                if len(cutter.rest) > _TURN_BYTES and b"\n" in piece:
+                    # To read one long line can take as long as to read a thousand short ones.
+                    runs = await asyncio.to_thread(cutter.feed, piece)
+                else:
+                    runs = cutter.feed(piece)
+                    await asyncio.sleep(0)
             for run in runs:
                 yield run
+
+
+async def finish(cutter: Cutter) -> list[Run]:
+    """Return the last run of an upload, as `Cutter.finish` does; a long last line is read in a thread."""
+    return await asyncio.to_thread(cutter.finish) if len(cutter.rest) > _TURN_BYTES else cutter.finish()
