@@ -52,6 +52,8 @@ class Rooms:
     is_away: bool = False
     # The error of a read of messages or members.
     failure: Exception | None = None
+    # What a read of messages waits for once it has read them.
+    hold: asyncio.Event | None = None
     reads: int = 0
     # The owners in whose share the connections were lent.
     lent_to: list[str] = field(default_factory=list)
@@ -106,7 +108,10 @@ class Rooms:
         self.reads += 1
         if self.failure is not None:
             raise self.failure
-        return [m for m in self.messages if m.room == room and m.offset > offset][:limit]
+        found = [m for m in self.messages if m.room == room and m.offset > offset][:limit]
+        if self.hold is not None:
+            await self.hold.wait()
+        return found
 
     async def before(self, _: Any, room: str, offset: int, limit: int) -> list[ChatMessage]:
         await self._visit()

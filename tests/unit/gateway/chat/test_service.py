@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chassis import shares
 from chassis.errors import InvalidInput, NotFound, TooManyAtOnce
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
@@ -121,6 +122,56 @@ async def test_a_client_that_has_seen_more_elsewhere_makes_this_gateway_read_the
     assert (await other_gateway.chat.follow("lobby", ANN)).offset == 0
     assert (await other_gateway.chat.follow("lobby", ANN, at_least=2)).offset == 2
     assert there == [(1, "one"), (2, "two")]
+
+
+async def follow_as(owner_id: str, gateway: Gateway, at_least: int) -> int:
+    shares.current.set(owner_id)
+    return (await gateway.chat.follow("lobby", ANN, at_least=at_least)).offset
+
+
+async def test_clients_with_made_up_offsets_cost_one_read_in_no_share(gateway: Gateway, rooms: Rooms) -> None:
+    await gateway.chat.follow("lobby", ANN)
+    rooms.lent_to.clear()
+    asked = [asyncio.create_task(follow_as("7", gateway, 2**62)) for _ in range(30)]
+    assert await asyncio.gather(*asked) == [0] * 30
+    assert (rooms.reads, rooms.lent_to) == (1, [""])
+
+
+async def test_the_next_made_up_offset_waits_before_it_is_read_and_delays_no_message(
+    gateway: Gateway, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.chat.service._AHEAD_EVERY_S", 3600)
+    heard = listen(gateway)
+    await asyncio.create_task(follow_as("7", gateway, 2**62))
+    again = asyncio.create_task(follow_as("7", gateway, 2**62))
+    await say(gateway, "one")
+    await gateway.chat.look()
+    assert heard == [(1, "one")]
+    # The first of the two clients, and the look.
+    assert (rooms.reads, again.done()) == (2, False)
+    again.cancel()
+
+
+async def test_a_client_that_is_ahead_is_not_answered_from_a_read_that_began_before(
+    gateway: Gateway,
+    other_gateway: Gateway,
+    exchange: Exchange,
+    rooms: Rooms,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.chat.service._AHEAD_EVERY_S", 0)
+    await other_gateway.chat.follow("lobby", ANN)
+    exchange.loses = True
+    rooms.hold = asyncio.Event()
+    first = asyncio.create_task(follow_as("7", other_gateway, 2**62))
+    while not rooms.reads:
+        await asyncio.sleep(0)
+    await say(gateway, "one")
+    second = asyncio.create_task(follow_as("8", other_gateway, 1))
+    await asyncio.sleep(0)
+    rooms.hold.set()
+    await first
+    assert await second == 1
 
 
 async def test_a_room_that_does_not_exist_is_not_found(gateway: Gateway) -> None:

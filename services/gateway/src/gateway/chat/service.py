@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,7 +14,7 @@ from uuid import uuid4
 
 import orjson
 
-from chassis import logging, redaction
+from chassis import logging, redaction, shares
 from chassis.broker.publisher import Publisher
 from chassis.errors import Forbidden, InvalidInput, NotFound, ServiceError
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
@@ -31,6 +33,8 @@ log = logging.get(__name__)
 
 _CATCH_UP = 300
 _CATCH_UP_EVERY_S = 5.0
+# Between two reads of a room for clients that say that they are ahead: anybody may say so.
+_AHEAD_EVERY_S = 0.25
 _LONGEST_TEXT = 4000
 _LONGEST_ID = 64
 _LARGEST_DATA = 16 * 1024
@@ -45,6 +49,9 @@ class _Shown:
     offset: int
     is_private: bool
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # The read that has not begun yet, for all clients that are ahead, and when the last one began.
+    next_read: asyncio.Task[None] | None = None
+    read_at: float = -math.inf
 
 
 class ChatService:
@@ -62,6 +69,8 @@ class ChatService:
         self._publisher = publisher
         self._gateway = uuid4().hex
         self._shown: dict[str, _Shown] = {}
+        # One room at a time is read for clients that are ahead: other work needs connections, too.
+        self._reading = asyncio.Lock()
 
     async def room(self, name: str, principal: Principal) -> Room:
         """Return a room as the caller sees it. Raise `NotFound`, also for a private room of others."""
@@ -158,15 +167,25 @@ class ChatService:
     async def follow(self, room: str, principal: Principal, *, at_least: int = 0) -> Position:
         """Begin to publish a room here; return the position up to which it was published.
 
-        A client that has seen the offset `at_least` on another gateway may be ahead of this one:
-        then the database is queried. Raise `NotFound`, also for a private room of others.
+        A client that has seen the offset `at_least` on another gateway may be ahead of this one: then the
+        database is queried, once for all such clients of a room. Raise `NotFound`, also for a private room of
+        others.
         """
+
+        async def read(shown: _Shown) -> None:
+            await asyncio.sleep(shown.read_at + _AHEAD_EVERY_S - time.monotonic())
+            async with self._reading:
+                # What was stored before now is found; whoever comes later waits for the next read.
+                shown.next_read, shown.read_at = None, time.monotonic()
+                await self._show(room, None)
+
         shown = self._shown.get(room)
         if shown is None or shown.is_private:
             found = await self.room(room, principal)
             shown = self._shown.setdefault(room, _Shown(found.epoch, found.last_offset, found.is_private))
         if shown.offset < at_least:
-            await self._show(room, None)
+            shown.next_read = shown.next_read or asyncio.create_task(read(shown))
+            await asyncio.shield(shown.next_read)
         return Position(shown.epoch, shown.offset)
 
     async def after(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
@@ -245,14 +264,17 @@ class ChatService:
         shown = self._shown.get(room)
         if shown is None:
             return
-        async with shown.lock:
-            if news is None or news.offset > shown.offset + 1:
-                page = await self.after(room, shown.offset, _CATCH_UP)
-                while page:
+        # Everybody in the room waits for what is read here: it must not wait for the share of one owner.
+        share = shares.current.set("")
+        try:
+            async with shown.lock:
+                while (news is None or news.offset > shown.offset + 1) and (
+                    page := await self.after(room, shown.offset, _CATCH_UP)
+                ):
                     self._publish(shown, page)
-                    page = await self.after(room, shown.offset, _CATCH_UP)
-            if news is not None:
-                self._publish(shown, [news])
+                self._publish(shown, [news] if news else [])
+        finally:
+            shares.current.reset(share)
 
     def _publish(self, shown: _Shown, messages: list[ChatMessage]) -> None:
         for message in messages:
