@@ -70,6 +70,11 @@ class Coalescer(Generic[V]):
             found = await self._fetch(keys)
         except Exception as error:  # it is raised in every caller
             found = dict.fromkeys(keys, error)
+        except BaseException:
+            # The task ends, as by a cancellation: callers must not wait, nor later ones find the keys taken.
+            for key in keys:
+                self._in_flight.pop(key).set_exception(RuntimeError(f"{self._name} was interrupted"))
+            raise
         for key in keys:
             future = self._in_flight.pop(key)
             value = found[key] if key in found else RuntimeError(f"{self._name} has no answer for {key!r}")

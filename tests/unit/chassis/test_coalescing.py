@@ -1,0 +1,25 @@
+"""Requests that share a look-up, also one that is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from chassis.broker.coalescing import Coalescer
+
+
+async def test_a_look_up_that_is_interrupted_fails_its_callers_and_the_next_one_asks_again() -> None:
+    asked: list[Sequence[str]] = []
+
+    async def fetch(keys: Sequence[str]) -> Mapping[str, str | Exception]:
+        asked.append(keys)
+        if len(asked) == 1:
+            raise asyncio.CancelledError
+        return dict.fromkeys(keys, "found")
+
+    coalescer = Coalescer[str]("test", fetch)
+    with pytest.raises(RuntimeError, match="interrupted"):
+        await coalescer.get("A", 5)
+    assert await coalescer.get("A", 5) == "found"
