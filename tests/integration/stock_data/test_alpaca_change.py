@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import pytest
 
+from chassis.deadlines import Deadline
 from stock_data.errors import BadData
 from stock_data.providers.alpaca import AlpacaProvider
 from support.alpaca_answers import soon
@@ -85,11 +87,21 @@ async def test_without_the_splits_a_quote_has_no_change_and_says_why(
     assert len(upstream.seen) == asked + 1
 
 
+async def test_a_caller_in_a_hurry_takes_the_change_from_nobody_else(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    upstream.actions_answer = replace(answer_json({}), delay_s=1)
+    hurried = (await provider.quotes(["AAPL"], Deadline.after(0.9))).quotes["AAPL"]
+    upstream.actions_answer = None
+    other = (await provider.quotes(["AAPL"], soon())).quotes["AAPL"]
+    assert (hurried.change, other.change is None) == (None, False)
+
+
 @pytest.mark.parametrize(
     ("broken", "known"),
     [
         ({"symbol": "IBM", "ex_date": "2024-01-03", "new_rate": 0, "old_rate": 1}, {"AAPL"}),
-        ({"new_rate": 2}, set()),
+        ({"new_rate": 2}, {"AAPL", "IBM"}),
     ],
 )
 async def test_a_split_that_cannot_be_read_leaves_only_its_symbol_without_a_change(

@@ -12,8 +12,9 @@ from chassis import logging
 from chassis.deadlines import Deadline
 from stock_data import sessions
 from stock_data.bars import Split
-from stock_data.errors import BadData, ProviderFailure
+from stock_data.errors import BadData, ProviderFailure, UpstreamDown
 from stock_data.providers import alpaca_payloads, payloads
+from stock_data.providers.guarded import LEAST_TIME_S
 from stock_data.providers.payloads import Malformed
 from stock_data.providers.transport import Transport
 
@@ -54,10 +55,12 @@ class AlpacaSplits:
         now = time.monotonic()
         missing = {s: day for s, day in days.items() if self._fresh(s, day, now) is None}
         if missing and now >= self._paused_until:
+            given_s = deadline.remaining_s()
             try:
-                found = await self._ask(missing, Deadline.after(deadline.remaining_s() * _SHARE_OF_DEADLINE))
+                found = await self._ask(missing, Deadline.after(given_s * _SHARE_OF_DEADLINE))
             except ProviderFailure as error:
-                self._paused_until = now + _PAUSE_AFTER_FAILURE_S
+                if given_s >= LEAST_TIME_S or not isinstance(error, UpstreamDown):
+                    self._paused_until = now + _PAUSE_AFTER_FAILURE_S
                 log.warning(
                     "quotes have no change: splits are unavailable", kind=error.kind, detail=error.detail
                 )
@@ -89,8 +92,8 @@ class AlpacaSplits:
             actions = page.corporate_actions
             for each in (*actions.forward_splits, *actions.reverse_splits):
                 if each.symbol is None:
-                    raise BadData(each.reason)
-                if isinstance(each, Malformed):
+                    log.warning("a split without a symbol is left out", detail=each.reason)
+                elif isinstance(each, Malformed):
                     # A split that cannot be read leaves its symbol out.
                     found.pop(each.symbol, None)
                 elif (split := Split(each.ex_date, each.ratio)) not in found.get(each.symbol, (split,)):
