@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import orjson
 import pytest
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -30,6 +31,10 @@ class Echo(BaseModel):
     limit: int
 
 
+async def stored(_: Call) -> bytes:
+    return b'{\n "metadata": {"rate": 1.10,\r\n "note": "a\\nb"}}\n'
+
+
 async def echo(_: Call, room: str, query: Query) -> Echo:
     return Echo(room=room, symbols=query.symbols, limit=query.limit)
 
@@ -47,7 +52,16 @@ def operations() -> ReadingOperations:
                 tag="Test",
                 scope=Scope.QUOTES_READ,
                 answers={200: json(Echo)},
-            )
+            ),
+            get(
+                "/v1/stored",
+                stored,
+                name="stored",
+                summary="Stored",
+                tag="Test",
+                scope=None,
+                answers={200: json(Echo)},
+            ),
         ]
     )
     return made
@@ -59,11 +73,16 @@ async def test_parameters_are_taken_as_in_a_query_or_as_json(
     operations: ReadingOperations, symbols: Any, limit: Any
 ) -> None:
     given = {"room": "lobby", "symbols": symbols, "limit": limit}
-    assert await operations.call(ANN, "echo", given) == {
-        "room": "lobby",
-        "symbols": ["AAPL", "IBM"],
-        "limit": 3,
-    }
+    answer = orjson.loads(orjson.dumps(await operations.call(ANN, "echo", given)))
+    assert answer == {"room": "lobby", "symbols": ["AAPL", "IBM"], "limit": 3}
+
+
+async def test_an_answer_is_passed_on_as_it_is_written_in_one_line(operations: ReadingOperations) -> None:
+    reply = orjson.dumps({"id": 1, "rpc": {"data": await operations.call(ANN, "stored", None)}})
+    assert b"1.10" in reply
+    assert b"\n" not in reply
+    data = orjson.loads(reply)["rpc"]["data"]
+    assert data == {"metadata": {"rate": 1.1, "note": "a\nb"}}
 
 
 @pytest.mark.parametrize(
