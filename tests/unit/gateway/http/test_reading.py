@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, NotAcceptable
 from gateway.errors import IdempotencyNotSupported
 from gateway.http import reading
@@ -213,3 +215,27 @@ def test_so_many_errors_that_naming_them_would_stop_the_process_are_counted(
         reading.parse(TypeAdapter(Nothing), b"{%s}" % names)
     assert [error.pointer for error in caught.value.errors] == pointers
     assert {error.detail for error in caught.value.errors} == {detail}
+
+
+@pytest.mark.parametrize(
+    ("document", "is_on_loop"),
+    [
+        (b"[%s0]" % (b"0," * 1_000), True),
+        (b"[%s0]" % (b"0," * 1_001), False),
+        (b'["%s"]' % (b"x" * 65_000), True),
+        (b'["%s"]' % (b"x" * 65_536), False),
+    ],
+)
+async def test_documents_of_many_bytes_or_many_values_are_read_in_a_thread(
+    document: bytes, is_on_loop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def arrive(_: Incoming, __: Deadline) -> bytes:
+        return document
+
+    def read(_: TypeAdapter[Any], data: bytes) -> tuple[bytes, bool]:
+        return data, threading.current_thread() is threading.main_thread()
+
+    monkeypatch.setattr(reading, "read_all", arrive)
+    monkeypatch.setattr(reading, "parse", read)
+    found, _ = await reading.json_body(TypeAdapter(list[Any]), request({}), Deadline.after(5))
+    assert found == (document, is_on_loop)

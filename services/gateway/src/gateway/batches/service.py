@@ -30,14 +30,12 @@ from gateway.batches.results import ResultReader
 from gateway.batches.tasks import TaskService
 from gateway.batches.upload_inputs import UploadQuery
 from gateway.batches.upload_service import UploadService
+from gateway.http.bodies import is_slow
 from gateway.http.calls import Call, Upload
 from gateway.http.principal import Principal
 from gateway.http.problems import invalid
 from gateway.http.replies import Reply, document, entity_tag
 from gateway.publishing.hub import Hub
-
-# Above this number of items, messages are built in a thread, so that the loop can serve other requests.
-_LARGE_BYTES = 64 * 1024
 
 
 class BatchService:
@@ -112,7 +110,7 @@ class BatchService:
         make = partial(
             commands.of_batch, acceptance, batch, call.principal, document=call.document, name=name
         )
-        messages = make() if len(call.document) < _LARGE_BYTES else await asyncio.to_thread(make)
+        messages = await asyncio.to_thread(make) if is_slow(call.document) else make()
         return await self._acceptor.accept(
             call,
             acceptance,

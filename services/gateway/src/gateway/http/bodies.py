@@ -19,7 +19,14 @@ BODY = "tickwire.body"
 MOST_BYTES = 64 * 1024 * 1024
 MOST_BYTES_OF_OWNER = 2 * 1024 * 1024
 LARGE_BYTES = 64 * 1024
+# A smaller document of more values than that is as slow to read.
+_MANY_VALUES = 1_000
 _BUFFERED_BYTES = 1 << 20
+
+
+def is_slow(document: bytes) -> bool:
+    """Return whether reading a JSON document would hold up the event loop, so that a thread should do it."""
+    return len(document) >= LARGE_BYTES or document.count(b",") > _MANY_VALUES
 
 
 class ByteRoom:

@@ -29,7 +29,7 @@ from gateway.errors import (
     UploadStalled,
 )
 from gateway.http import strict_json
-from gateway.http.bodies import BODY, LARGE_BYTES, Body
+from gateway.http.bodies import BODY, LARGE_BYTES, Body, is_slow
 from gateway.http.calls import IdempotencyKey, Incoming, Upload
 from gateway.http.endpoints import Endpoint, Idempotency, Precondition
 from gateway.http.problems import invalid, misfit
@@ -244,9 +244,8 @@ def knows(request: Incoming, etag: str) -> bool:
 async def json_body(adapter: TypeAdapter[Any], request: Incoming, until: Deadline) -> tuple[Any, bytes]:
     """Return the body as the declared type, and its bytes. Raise an error that names what is wrong."""
     data = await read_all(request, until)
-    # Large documents are parsed in a thread, so that the event loop can serve other requests.
     is_plain = len(data) < _LIGHT_BYTES or not _BEYOND_ASCII.search(data)
-    if len(data) < LARGE_BYTES and is_plain:
+    if is_plain and not is_slow(data):
         return parse(adapter, data), data
     return await asyncio.to_thread(parse, adapter, data), data
 
