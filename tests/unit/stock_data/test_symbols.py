@@ -20,7 +20,9 @@ def test_a_symbol_is_upper_cased(text: str, symbol: str) -> None:
     assert symbols.parse(text) == symbol
 
 
-@pytest.mark.parametrize("text", ["", "A" * 16, "A B", "A\n", "a/b", "ÄPL", "\u017f", "\ufb03", "AAPL;"])
+@pytest.mark.parametrize(
+    "text", ["", "A" * 16, "A B", "A\n", "a/b", "ÄPL", "\u017f", "\ufb03", "AAPL;", ".", "..", "^=-"]
+)
 def test_a_text_that_cannot_be_a_symbol_is_refused(text: str) -> None:
     with pytest.raises(InvalidSymbol) as caught:
         symbols.parse(text)
@@ -33,6 +35,6 @@ def test_an_accepted_symbol_is_always_in_upper_case(text: str) -> None:
     try:
         symbol = symbols.parse(text)
     except InvalidSymbol:
-        assert not re.fullmatch(r"[A-Za-z0-9.^=-]{1,15}", text)
+        assert not re.fullmatch(r"(?=.*[A-Za-z0-9])[A-Za-z0-9.^=-]{1,15}", text)
     else:
         assert re.fullmatch(r"[A-Z0-9.^=-]{1,15}", symbol)

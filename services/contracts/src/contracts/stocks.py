@@ -25,13 +25,19 @@ _EPOCH_NUMBER = re.compile(r"[0-9]{1,18}")
 # release reads integers only.
 Volume = Annotated[Decimal, AS_NUMBER]
 
-SYMBOL = r"^[A-Za-z0-9.^=-]{1,15}$"
+# At least one letter or digit: `..` would change the path of a provider's URL. Longer texts match, too.
+SYMBOL = r"^[.^=-]*[A-Za-z0-9][A-Za-z0-9.^=-]*$"
+LONGEST_SYMBOL = 15
 # A symbol as a caller writes it, in the spelling that all services use.
 Symbol = Annotated[
     str,
     Field(
         pattern=SYMBOL,
-        description="a ticker symbol: 1 to 15 letters, digits or the characters . ^ = -",
+        max_length=LONGEST_SYMBOL,
+        description=(
+            "a ticker symbol: 1 to 15 letters, digits or the characters . ^ = -,"
+            " at least one a letter or digit"
+        ),
         examples=["AAPL"],
     ),
     AfterValidator(str.upper),
@@ -329,6 +335,7 @@ class BarsTicked(LiveMessage):
 
 
 __all__ = [
+    "LONGEST_SYMBOL",
     "SYMBOL",
     "Adjustment",
     "BackfillBars",

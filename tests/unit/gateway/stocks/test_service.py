@@ -156,7 +156,7 @@ def test_a_symbol_is_in_upper_case(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "AAPL\n", "A B", "A" * 16, "ÄPL", "A/B", "A\0", "\uff21\uff21", "\u0131"]
+    "text", ["", "AAPL\n", "A B", "A" * 16, "ÄPL", "A/B", "A\0", "\uff21\uff21", "\u0131", "..", "."]
 )
 def test_a_text_that_is_no_symbol_is_invalid(text: str) -> None:
     with pytest.raises(InvalidInput):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from chassis.errors import InvalidInput
-from contracts.stocks import SYMBOL, Adjustment, Day, Quote, Symbol, Timeframe
+from contracts.stocks import LONGEST_SYMBOL, SYMBOL, Adjustment, Day, Quote, Symbol, Timeframe
 
 MOST_SYMBOLS = 200
 
@@ -76,6 +76,9 @@ class QuoteList(BaseModel):
 
 def symbol_of(text: str) -> str:
     """Return `text` as a symbol in upper case. Raise `InvalidInput`."""
-    if not re.fullmatch(SYMBOL, text):
-        raise InvalidInput("A symbol must have 1 to 15 letters, digits or the characters . ^ = -")
+    if len(text) > LONGEST_SYMBOL or not re.fullmatch(SYMBOL, text):
+        raise InvalidInput(
+            "A symbol must have 1 to 15 letters, digits or the characters . ^ = -,"
+            " at least one a letter or digit"
+        )
     return text.upper()
