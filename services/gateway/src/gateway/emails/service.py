@@ -39,7 +39,7 @@ from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.acceptance.idempotency import replay
 from gateway.acceptance.repository import Acceptance, Work
-from gateway.domains.senders import VerifiedSenders
+from gateway.domains.senders import VerifiedSenders, domains_of
 from gateway.emails import accepted_mail, several
 from gateway.emails.inputs import (
     EmailList,
@@ -90,8 +90,8 @@ class EmailService:
     async def send(self, call: Call, body: Mail) -> Reply:
         """Accept a mail; the answer has its id and the path of its state."""
         call.principal.require(Scope.EMAILS_SEND)
-        for refusal in (await self._senders.refusals(call.principal.owner_id, [body.sender])).values():
-            key, owner_id = call.idempotency_key, call.principal.owner_id
+        key, owner_id = call.idempotency_key, call.principal.owner_id
+        for refusal in (await self._senders.refusals(owner_id, domains_of([body.sender]))).values():
             # A repeated request gets its first answer, even if the domain has been removed since.
             if key is None or await self._acceptor.find_answer(owner_id, key.key) is None:
                 error = FieldError(pointer="/from", detail=refusal)
@@ -101,7 +101,7 @@ class EmailService:
         if body.metadata:
             text = member(call.document, "metadata", orjson.dumps(body.metadata)).decode()
         acceptance, command = self._command(call, body, text)
-        if body.attachments and (key := call.idempotency_key) is not None:
+        if body.attachments and key is not None:
             answered = await self._acceptor.find_answer(acceptance.owner_id, key.key)
             if answered is not None:
                 # The attachments of a repeated request are not sent again.
@@ -281,9 +281,8 @@ class EmailService:
     ) -> Sequence[Mail | EmailResult]:
         """Return `read` with an error in place of each mail whose sender or uploads are not the caller's."""
         mails = {index: mail for index, mail in enumerate(read) if isinstance(mail, Mail)}
-        refusals = await self._senders.refusals(
-            call.principal.owner_id, [mail.sender for mail in mails.values()]
-        )
+        domains = await asyncio.to_thread(domains_of, [mail.sender for mail in mails.values()])
+        refusals = await self._senders.refusals(call.principal.owner_id, domains)
         misfits = dict(zip(mails, await self._uploads.misfits(call, mails.values()), strict=True))
         found: list[Mail | EmailResult] = list(read)
         for index, mail in mails.items():

@@ -1,0 +1,61 @@
+"""Several mails at once: what takes long is done beside the event loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from typing import Any, cast
+from unittest.mock import Mock
+
+import pytest
+
+from chassis.deadlines import Deadline
+from chassis.errors import InvalidInput
+from contracts import addresses
+from contracts.addresses import ParsedAddress
+from contracts.domains import AllowedSenders
+from contracts.message import FieldError
+from contracts.scopes import Scope
+from gateway.domains.senders import VerifiedSenders
+from gateway.emails.inputs import EmailsInput
+from gateway.emails.service import EmailService
+from gateway.http.calls import Call
+from gateway.http.principal import Principal
+from gateway.http.replies import JSON
+
+OWNER = Principal(7, "Ann", "member", "k", frozenset({Scope.EMAILS_SEND}))
+
+
+class RefusedUploads:
+    """Refuses every mail, so that nothing is accepted."""
+
+    async def misfits(self, _: Call, mails: Collection[Any]) -> list[list[FieldError]]:
+        return [[FieldError(pointer="/attachments", detail="no")] for _ in mails]
+
+
+async def test_the_senders_of_several_mails_are_read_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_loop: list[bool] = []
+
+    def parse(text: str) -> ParsedAddress:
+        on_loop.append(threading.current_thread() is threading.main_thread())
+        return original(text)
+
+    original = addresses.parse
+    monkeypatch.setattr(addresses, "parse", parse)
+    senders = VerifiedSenders(Mock(), Mock(), AllowedSenders())
+    uploads, other = cast(Any, RefusedUploads()), Mock()
+    service = EmailService(
+        other, other, uploads, other, other, other, other, senders, message_id_domain="x.example"
+    )
+    mails = [
+        {"from": f"a@bücher-{number}.example", "to": ["b@y.example"], "subject": "s", "text": "t"}
+        for number in range(3)
+    ]
+    body = EmailsInput.model_validate({"emails": mails})
+    with pytest.raises(InvalidInput) as caught:
+        await service.send_several(Call(OWNER, Deadline.after(5), JSON), body)
+    assert [error.pointer for error in caught.value.errors] == [
+        f"/emails/{number}/attachments" for number in range(3)
+    ]
+    assert len(on_loop) >= 3
+    assert not any(on_loop)
