@@ -56,6 +56,26 @@ async def test_an_unknown_symbol_is_left_out(cached: CachedQuotes) -> None:
     assert set((await cached.quotes(["A", "NOPE"], Deadline.after(5))).quotes) == {"A"}
 
 
+async def test_an_unknown_symbol_is_asked_for_again_after_half_a_minute(
+    cached: CachedQuotes, provider: Counting, clock: Clock
+) -> None:
+    for _ in range(3):
+        assert not (await cached.quotes(["NOPE"], Deadline.after(5))).quotes
+    assert provider.asked == [["NOPE"]]
+    clock.pass_s(31)
+    await cached.quotes(["NOPE"], Deadline.after(5))
+    assert provider.asked == [["NOPE"]] * 2
+
+
+async def test_the_memory_of_unknown_symbols_is_bounded(
+    cached: CachedQuotes, provider: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stock_data.providers.cached.MOST_UNKNOWN", 0)
+    for _ in range(2):
+        await cached.quotes(["NOPE"], Deadline.after(5))
+    assert provider.asked == [["NOPE"]] * 2
+
+
 async def test_a_failure_is_reported_for_each_symbol_and_not_kept(
     cached: CachedQuotes, provider: Counting
 ) -> None:

@@ -17,11 +17,14 @@ from stock_data.providers.shared import SharedQuotes
 from stock_data.quotes import retold
 
 MOST_SYMBOLS = 5_000
+MOST_UNKNOWN = 5_000
+_UNKNOWN_FOR = timedelta(seconds=30)
 
 
 class CachedQuotes:
     """Caches the quotes of `provider` for `ttl_s` seconds; concurrent callers share one call.
 
+    A symbol that the provider does not know is asked for again after 30 s.
     With `shared`, a quote that another replica has fetched within that time replaces a call.
     """
 
@@ -40,6 +43,8 @@ class CachedQuotes:
         self._shared = shared
         self._clock = clock
         self._kept: OrderedDict[str, tuple[datetime, Quote]] = OrderedDict()
+        # The time at which the provider did not know a symbol.
+        self._unknown: OrderedDict[str, datetime] = OrderedDict()
         self._coalescer = Coalescer(f"{provider.name} quotes", self._fetch)
 
     @property
@@ -55,7 +60,8 @@ class CachedQuotes:
             fetched_at, quote = self._kept.get(symbol, (now, None))
             if quote is not None and timedelta(0) <= now - fetched_at <= self._ttl:
                 found[symbol] = retold(quote, fetched_at=fetched_at, now=now)
-        missing = [symbol for symbol in symbols if symbol not in found]
+        unknown = {s for s in symbols if s in self._unknown and now - self._unknown[s] <= _UNKNOWN_FOR}
+        missing = [symbol for symbol in symbols if symbol not in found and symbol not in unknown]
         calls = (self._coalescer.get(symbol, deadline.remaining_s()) for symbol in missing)
         answers = await asyncio.gather(*calls, return_exceptions=True)
         errors: dict[str, ProviderFailure] = {}
@@ -101,6 +107,11 @@ class CachedQuotes:
         if self._shared is not None:
             await self._shared.write(found.quotes, now)
         unknown = {symbol: UnknownSymbol(symbol) for symbol in missing}
+        for symbol in unknown.keys() - found.quotes.keys() - found.errors.keys():
+            self._unknown[symbol] = now
+            self._unknown.move_to_end(symbol)
+        while len(self._unknown) > MOST_UNKNOWN:
+            self._unknown.popitem(last=False)
         return {**answered, **unknown, **found.errors, **found.quotes}
 
     def _keep(self, symbol: str, fetched_at: datetime, quote: Quote) -> None:
