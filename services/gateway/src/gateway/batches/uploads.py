@@ -91,13 +91,11 @@ async def cut(
             # One turn per iteration of the event loop: many fast clients delay other requests no more than
             # one does.
             piece = part[start : start + _TURN_BYTES]
+            # To read one long line can take as long as to read a thousand short ones.
+            is_slow = len(cutter.rest) > _TURN_BYTES and b"\n" in piece
             async with turns.turn(owner_id):
-                if len(cutter.rest) > _TURN_BYTES and b"\n" in piece:
-                    # To read one long line can take as long as to read a thousand short ones.
-                    runs = await asyncio.to_thread(cutter.feed, piece)
-                else:
-                    runs = cutter.feed(piece)
-                    await asyncio.sleep(0)
+                runs = await asyncio.to_thread(cutter.feed, piece) if is_slow else cutter.feed(piece)
+                await asyncio.sleep(0)
             for run in runs:
                 yield run
 
