@@ -47,6 +47,9 @@ BEYOND_A_SCHEMA = re.compile(
     "must be five fields|is not a cron expression|must name a time that comes|in the IANA database|"
     "or payload and priority for a task|options are those of a batch|with overlap skip|is used twice|"
     "each run sets its own|"
+    "end must not be before start|html and mjml must not be given together|must be nested at most|"
+    "the header .* (is given twice|is reserved|must be ASCII)|must have at most .* bytes|"
+    "must not repeat a parameter|"
     "The upload has no items|The first line must name the columns|There is no user |The user .* is disabled"
 )
 

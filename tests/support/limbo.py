@@ -90,7 +90,15 @@ async def _not_found_by_a_claim(connection: Connection) -> list[str]:
 
 async def pass_time(connection: Connection) -> None:
     """Make everything due that has a time: the next attempt, the end of a lease."""
-    await connection.execute("UPDATE recipients SET due_at = now() WHERE due_at > now()")
+    # In the order in which outcomes are recorded meanwhile, or the two could deadlock.
+    await connection.execute(
+        "WITH later AS ("
+        "  SELECT email_id, position FROM recipients WHERE due_at > now()"
+        "  ORDER BY email_id, position FOR UPDATE"
+        ")"
+        " UPDATE recipients SET due_at = now() FROM later"
+        " WHERE recipients.email_id = later.email_id AND recipients.position = later.position"
+    )
 
 
 def is_settled(email: Email) -> bool:

@@ -156,7 +156,8 @@ async def sum_up(
         for row in await connection.fetch(SQL["read_states"], shared):
             sums[row["email_id"]] = states.summed_up(row["statuses"])
     # "sending" is transient, and is not announced.
-    changed = {key: status for key, status in sums.items() if status not in ("queued", "sending")}
+    # In one order here too: mails with one recipient were not locked before.
+    changed = {key: sums[key] for key in sorted(sums) if sums[key] not in ("queued", "sending")}
     if not changed:
         return []
     rows = await connection.fetch(SQL["change_statuses"], list(changed), list(changed.values()))
