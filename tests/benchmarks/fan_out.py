@@ -32,7 +32,7 @@ from chassis import asgi
 from chassis.http1.limits import ConnectionLimits
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.connection_limit import ConnectionLimit
@@ -70,7 +70,7 @@ async def run_gateway(control: Connection) -> None:
     control.send(server.servers[0].sockets[0].getsockname()[1])
 
     def publish(number: int) -> None:
-        gateway.hub.publish(Publication("chat:lobby", Position("epoch-1", number), DATA))
+        gateway.hub.publish(Publication("chat:lobby", ChannelPosition("epoch-1", number), DATA))
 
     await _obey(control, publish)
     server.should_exit = True

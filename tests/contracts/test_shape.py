@@ -87,3 +87,19 @@ def test_a_function_that_is_deep_long_or_used_once_is_found() -> None:
     assert (lines(function), levels(function)) == (6, 2)
     assert is_used_once(function, f"{text}_f(1)")
     assert not is_used_once(function, f"{text}_f(1)\n_f(2)")
+
+
+# Names that each service has for the same concept.
+OF_EACH_SERVICE = {"Resources", "InvalidCursor", "Operation"}
+
+
+def test_the_name_of_a_class_has_one_meaning_in_all_services() -> None:
+    homes: dict[str, list[str]] = {}
+    for file in sorted((REPOSITORY / "services").glob("*/src/**/*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(str(file.relative_to(REPOSITORY)))
+    assert homes
+    shared = {name: files for name, files in homes.items() if len(files) > 1}
+    assert {name: files for name, files in shared.items() if name not in OF_EACH_SERVICE} == {}
+    assert shared.keys() >= OF_EACH_SERVICE

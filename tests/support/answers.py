@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from gateway.http.bodies import LARGE_BYTES
 from gateway.http.readers import Message
-from gateway.http.replies import NDJSON, Reply
+from gateway.http.replies import NDJSON, HttpReply
 from gateway.http.sending import Sending
 
 PAGE = b"x" * (1 << 20)
@@ -16,7 +16,7 @@ PAGE = b"x" * (1 << 20)
 class Client:
     """Takes the head and, once it `is_reading`, the body of an answer."""
 
-    def __init__(self, rooms: Sending, reply: Reply, owner_id: str, *, is_head: bool = False) -> None:
+    def __init__(self, rooms: Sending, reply: HttpReply, owner_id: str, *, is_head: bool = False) -> None:
         self.messages: list[Message] = []
         self.is_reading = asyncio.Event()
         self.task = asyncio.create_task(rooms.send(reply, self._take, owner_id=owner_id, is_head=is_head))
@@ -45,8 +45,8 @@ async def rows(ended: list[str] | None = None) -> AsyncIterator[bytes]:
             ended.append("ended")
 
 
-def stream(ended: list[str] | None = None) -> Reply:
-    return Reply(rows(ended), 200, NDJSON)
+def stream(ended: list[str] | None = None) -> HttpReply:
+    return HttpReply(rows(ended), 200, NDJSON)
 
 
 async def begun(*clients: Client) -> list[int]:

@@ -8,15 +8,15 @@ from typing import Any
 from uuid import UUID
 
 from batch_processor import pauses, repository
-from batch_processor.batches import Batch
+from batch_processor.batches import StoredBatch
 from batch_processor.coordinator import Coordinator, Windows
 from batch_processor.execution import claims
 from batch_processor.execution.claims import ChunkKey, Loaded
 from batch_processor.execution.lanes import Lanes
-from batch_processor.execution.settlement import Report, Settlement
+from batch_processor.execution.settlement import ChunkReport, Settlement
 from batch_processor.intake import Intake
-from batch_processor.limits.admission import Admission
-from batch_processor.limits.rules import Limit, LimitBook
+from batch_processor.limits.admission import ChunkAdmission
+from batch_processor.limits.rules import LimitBook, LimitRule
 from batch_processor.operations.echo import OPERATION as ECHO
 from chassis import migrations
 from chassis.broker.envelope import Delivery, new_id
@@ -64,9 +64,11 @@ class Engine:
             echo, name="capped", run_texts=None, concurrency=2, max_concurrency=MOST_CAPPED, limit_key=KEY
         )
         operations = {"echo": echo, "capped": capped}
-        limits = LimitBook(operations, {KEY: Limit(KEY, rate=RateLimit(items=MOST_KEYED, per_s=PERIOD_S))})
+        limits = LimitBook(
+            operations, {KEY: LimitRule(KEY, rate=RateLimit(items=MOST_KEYED, per_s=PERIOD_S))}
+        )
         self.intake = Intake(operations, chunk_size=chunk_size, limits=limits)
-        self.admission = Admission(self.postgres, operations, limits, ready=quiet.wake)
+        self.admission = ChunkAdmission(self.postgres, operations, limits, ready=quiet.wake)
         self.pauses = pauses.PauseAnswers(self.postgres, changed=lambda: self.coordinator.wake_for_pauses())
         self.lanes = Lanes()
         self.settlement = Settlement(self.postgres, quiet, quiet, lease_s=_LEASE_S)
@@ -110,7 +112,7 @@ class Engine:
         async with self.postgres.transaction() as connection:
             await self._handlers[type(message)](connection, [delivery])
 
-    async def get(self, batch_id: UUID) -> Batch | None:
+    async def get(self, batch_id: UUID) -> StoredBatch | None:
         """Return the stored batch."""
         async with self.postgres.connection() as connection:
             return await repository.get_batch(connection, batch_id)
@@ -135,6 +137,6 @@ class Engine:
             )
             return await claims.load(connection, claimed)
 
-    async def store(self, reports: Sequence[Report]) -> dict[ChunkKey, str]:
+    async def store(self, reports: Sequence[ChunkReport]) -> dict[ChunkKey, str]:
         """Store a worker's report."""
         return await self.settlement.store(reports)

@@ -10,7 +10,7 @@ from decimal import Decimal
 from chassis.deadlines import Deadline
 from contracts.stocks import Instrument, Quote
 from stock_data.errors import ProviderFailure, UpstreamDown
-from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes
+from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes
 
 NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
 
@@ -38,7 +38,7 @@ class Counting:
         quotes = {s: Quote(symbol=s, price=price, as_of=NOW, source=self.name) for s in known}
         return FoundQuotes(quotes, {s: error for s, error in self.bad.items() if s in symbols})
 
-    async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
+    async def bars(self, query: DailyBarsQuery, deadline: Deadline) -> BarsPage:
         return BarsPage([], has_more=False, as_of=NOW)
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:

@@ -6,7 +6,7 @@ from chassis.broker.envelope import new_id
 from chassis.postgres import Connection
 from contracts.emails import Email
 from emailer import states
-from emailer.sending.lanes import Terms, Waiting
+from emailer.sending.lanes import Terms, WaitingRecipients
 from emailer.sending.rounds import Rounds
 from support.doubles.post_office import PostOffice
 
@@ -78,7 +78,7 @@ async def strays(post_office: PostOffice) -> list[str]:
 async def _not_found_by_a_claim(connection: Connection) -> list[str]:
     wanted = {tuple(row) for row in await connection.fetch(_OPEN)}
     await pass_time(connection)
-    await Waiting().line_up(connection, most=1000)
+    await WaitingRecipients().line_up(connection, most=1000)
     rounds, terms = Rounds(), Terms(new_id(), 60, 1 << 30)
     await rounds.look(connection)
     for turn in rounds.streams:

@@ -13,7 +13,7 @@ from contracts.scopes import Scope
 from gateway.http import endpoints
 from gateway.http.calls import Call, Upload
 from gateway.http.endpoints import Endpoint, Idempotency, Precondition
-from gateway.http.replies import NDJSON, Reply
+from gateway.http.replies import NDJSON, HttpReply
 
 THING_ID = "0197b1f0-5a1c-7c3e-9f0e-2f5b1c9d7a11"
 
@@ -68,8 +68,8 @@ async def listed(call: Call, query: ThingQuery) -> Things:
     return Things(data=[])
 
 
-async def read(call: Call, thing_id: UUID) -> Reply:
-    return Reply(b"{}", etag='"1"')
+async def read(call: Call, thing_id: UUID) -> HttpReply:
+    return HttpReply(b"{}", etag='"1"')
 
 
 async def rename(call: Call, thing_id: UUID, body: ThingInput) -> Thing:
@@ -80,11 +80,11 @@ async def end(call: Call, number: Annotated[int, Field(description="The number o
     return None
 
 
-async def watch(call: Call, thing_id: UUID) -> Reply:
+async def watch(call: Call, thing_id: UUID) -> HttpReply:
     async def none() -> AsyncIterator[bytes]:
         yield b""
 
-    return Reply(none())
+    return HttpReply(none())
 
 
 async def ping(call: Call) -> dict[str, str]:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from batch_processor.schedules.answers import ScheduleAnswers
-from batch_processor.schedules.firing import Firing
+from batch_processor.schedules.firing import ScheduleFiring
 from chassis import migrations
 from chassis.broker import envelope
 from chassis.deadlines import Deadline
@@ -42,8 +42,8 @@ class World:
         self.answers = ScheduleAnswers(postgres, most_of_owner=5, runs_kept=20, fired=self._wake)
         self.firing = self.coordinator()
 
-    def coordinator(self, *, retention_days: int = 30) -> Firing:
-        return Firing(self.postgres, runs_kept=20, retention_days=retention_days, fired=self._wake)
+    def coordinator(self, *, retention_days: int = 30) -> ScheduleFiring:
+        return ScheduleFiring(self.postgres, runs_kept=20, retention_days=retention_days, fired=self._wake)
 
     def _wake(self) -> None:
         self.woken += 1

@@ -15,7 +15,7 @@ from gateway.http.calls import Call
 from gateway.http.edge import Application, Edge
 from gateway.http.endpoints import Endpoint
 from gateway.http.principal import Principal
-from gateway.http.replies import Reply
+from gateway.http.replies import HttpReply
 from gateway.http.serving import Authenticate, Server
 
 MEMBER = Principal(7, "Ann", "member", "k", frozenset({Scope.QUOTES_READ}))
@@ -28,7 +28,7 @@ async def authenticate(text: str | None, _: str | None) -> Principal:
     return MEMBER
 
 
-async def without_database(_: Call, __: Endpoint, effect: Callable[[], Awaitable[Reply]]) -> Reply:
+async def without_database(_: Call, __: Endpoint, effect: Callable[[], Awaitable[HttpReply]]) -> HttpReply:
     """Run an effect outside of any transaction."""
     return await effect()
 

@@ -24,7 +24,7 @@ from gateway.http.endpoints import (
     patch,
     post,
 )
-from gateway.http.replies import EVENT_STREAM, NDJSON, Reply
+from gateway.http.replies import EVENT_STREAM, NDJSON, HttpReply
 
 DECLARED: dict[str, Any] = {"summary": "Do", "tag": "T", "scope": Scope.QUOTES_READ}
 
@@ -62,29 +62,29 @@ async def share(_: Call) -> dict[str, Any]:
     return {"share": shares.current.get()}
 
 
-async def change(call: Call, body: Thing) -> Reply:
+async def change(call: Call, body: Thing) -> HttpReply:
     call.require_match('"2"')
-    return Reply(body.name.encode(), etag='"3"')
+    return HttpReply(body.name.encode(), etag='"3"')
 
 
-async def tagged(_: Call) -> Reply:
-    return Reply(b"{}\n", etag='"a"')
+async def tagged(_: Call) -> HttpReply:
+    return HttpReply(b"{}\n", etag='"a"')
 
 
-async def rows(call: Call) -> Reply:
+async def rows(call: Call) -> HttpReply:
     async def each() -> AsyncIterator[bytes]:
         yield b"1\n"
         await asyncio.sleep(0)
         yield b"2\n"
 
-    return Reply(each(), media_type=NDJSON) if call.media_type == NDJSON else Reply(b"[1,2]\n")
+    return HttpReply(each(), media_type=NDJSON) if call.media_type == NDJSON else HttpReply(b"[1,2]\n")
 
 
-async def stream(_: Call) -> Reply:
+async def stream(_: Call) -> HttpReply:
     async def each() -> AsyncIterator[bytes]:
         yield b"data: 1\n\n"
 
-    return Reply(each(), media_type=EVENT_STREAM)
+    return HttpReply(each(), media_type=EVENT_STREAM)
 
 
 async def sleep(_: Call) -> None:

@@ -18,7 +18,7 @@ from chassis.http import create_service_app
 from chassis.postgres import Postgres
 from contracts.uploads import OpenParcel, OpenUpload
 from emailer import routes
-from emailer.uploads.service import UploadLimits, UploadService
+from emailer.uploads.service import UploadLimits, UploadReceiver
 from support.gateway_stack import House
 from support.waiting import until
 
@@ -64,7 +64,7 @@ async def running(house: House) -> AsyncIterator[UploadSite]:
     await connection.close()
     postgres = Postgres(dsn)
     await postgres.open()
-    service = UploadService(postgres, UploadLimits())
+    service = UploadReceiver(postgres, UploadLimits())
     await house.double("email", {OpenUpload: service.open, OpenParcel: service.open_parcel})
     app = create_service_app(Health(), title="email", lifespan=_nothing)
     routes.add_routes(app, service)

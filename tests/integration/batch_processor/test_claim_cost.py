@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from batch_processor import coordination
-from batch_processor.coordination import Backlog
+from batch_processor.coordination import ChunkBacklog
 from batch_processor.execution import claims
 from batch_processor.execution.lanes import Lanes
 from chassis import queries
@@ -103,7 +103,7 @@ async def test_nothing_reads_more_while_a_held_snapshot_keeps_ten_thousand_chunk
     database: asyncpg.Connection, dsn: str
 ) -> None:
     await plant(database, 0, 2_000)
-    lanes, coordinator = Lanes(), Backlog()
+    lanes, coordinator = Lanes(), ChunkBacklog()
     before = await buffers_of_claim(database, lanes)
     holder = await asyncpg.connect(dsn)
     async with holder.transaction(isolation="repeatable_read"):

@@ -22,9 +22,9 @@ from hypothesis.stateful import (
 
 from batch_processor.batches import FINISHED
 from batch_processor.execution import reports
-from batch_processor.execution.claims import Loaded, Rest
-from batch_processor.execution.running_chunk import Failure, Outcomes
-from batch_processor.execution.settlement import Report
+from batch_processor.execution.claims import Loaded, RemainingItems
+from batch_processor.execution.running_chunk import ItemFailure, Outcomes
+from batch_processor.execution.settlement import ChunkReport
 from contracts.batches import BatchFinished
 from support.batch_callers import WHICH
 from support.batch_engine import Engine
@@ -164,10 +164,10 @@ class LifeCycle(BatchOperators):
         begins = loaded.claim.status == "queued"
         if goes_on:
             self.live[place] = replace(loaded, items=loaded.items[len(reported.items) :])
-            self.store(Report(loaded.claim, "running", outcomes, begins=begins), is_ours=True)
+            self.store(ChunkReport(loaded.claim, "running", outcomes, begins=begins), is_ours=True)
         else:
             del self.live[place]
-            self.store(Report(loaded.claim, "ready", outcomes), is_ours=True)
+            self.store(ChunkReport(loaded.claim, "ready", outcomes), is_ours=True)
 
     @precondition(lambda self: self.live)
     @rule(which=WHICH, kept=st.integers(1, 2))
@@ -178,9 +178,9 @@ class LifeCycle(BatchOperators):
         claim, positions = loaded.claim, [item.position for item in loaded.items]
         if claim.gate is not None or claim.suspect or len(positions) <= kept:
             return
-        rests = [Rest.of([position], claim.attempt, run=claim.run) for position in positions[kept:]]
+        rests = [RemainingItems.of([position], claim.attempt, run=claim.run) for position in positions[kept:]]
         self.live[place] = replace(loaded, items=loaded.items[:kept])
-        report = Report(
+        report = ChunkReport(
             claim, "running", rests=rests, keeps=positions[:kept], begins=claim.status == "queued"
         )
         self.store(report, is_ours=True)
@@ -192,7 +192,7 @@ class LifeCycle(BatchOperators):
         if self.model_of(loaded.claim.batch_id).phase == "cancelling":
             self.live.remove(loaded)
             positions = [item.position for item in loaded.items]
-            self.store(Report(loaded.claim, "done", cancelled=dict.fromkeys(positions, 1)), is_ours=True)
+            self.store(ChunkReport(loaded.claim, "done", cancelled=dict.fromkeys(positions, 1)), is_ours=True)
 
     @precondition(lambda self: self.live)
     @rule(which=WHICH, fates=FATES, then=st.sampled_from(("rest", "be overtaken", "speak too late")))
@@ -219,7 +219,7 @@ class LifeCycle(BatchOperators):
         is_ours = [row["run"] for row in found] == [loaded.claim.run]
         self.store(self.report_of(loaded, fates), is_ours=is_ours)
 
-    def report_of(self, loaded: Loaded, fates: list[str]) -> Report:
+    def report_of(self, loaded: Loaded, fates: list[str]) -> ChunkReport:
         """Return the report of a claim whose items have these fates, in turn."""
         outcomes, again = Outcomes(), []
         for number, item in enumerate(loaded.items):
@@ -229,15 +229,15 @@ class LifeCycle(BatchOperators):
                     outcomes.results.append(item.payload)
                 case "again":
                     again.append(item.position)
-                    outcomes.setbacks.append(Failure(item.position, "early", "not yet"))
+                    outcomes.setbacks.append(ItemFailure(item.position, "early", "not yet"))
                 case fate:
                     code = "late" if fate == "fail late" else "early"
-                    outcomes.failures.append(Failure(item.position, code, "no"))
+                    outcomes.failures.append(ItemFailure(item.position, code, "no"))
         # Not a delay that ends by itself: what begins next must not depend on how fast this runs.
-        rests = [Rest.of(again, loaded.claim.attempt + 1, delay_s=3600)] if again else []
-        return Report(loaded.claim, "done", outcomes, rests=rests)
+        rests = [RemainingItems.of(again, loaded.claim.attempt + 1, delay_s=3600)] if again else []
+        return ChunkReport(loaded.claim, "done", outcomes, rests=rests)
 
-    def store(self, report: Report, *, is_ours: bool) -> None:
+    def store(self, report: ChunkReport, *, is_ours: bool) -> None:
         kept = self.wait(self.engine.store([report]))
         assert (report.claim.key in kept) == is_ours
         if is_ours:

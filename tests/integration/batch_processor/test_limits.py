@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from batch_processor.execution.running_chunk import Failure, Outcomes
-from batch_processor.execution.settlement import Report
+from batch_processor.execution.running_chunk import ItemFailure, Outcomes
+from batch_processor.execution.settlement import ChunkReport
 from chassis.broker.envelope import new_id
 from contracts.batches import CreateBatch, Item, PauseBatch, ResumeBatch, RetryBatch
 from support.batch_engine import PERIOD_S, Engine
@@ -154,7 +154,7 @@ async def test_the_rest_of_a_chunk_that_came_back_counts_item_by_item(engine: En
     await engine.admission.admit()
     [first] = await engine.claim(most=4, for_any=4)
     assert [item.position for item in first.items] == [0, 1, 2]
-    await engine.store([Report(first.claim, "ready", Outcomes(positions=[0], results=["0"]))])
+    await engine.store([ChunkReport(first.claim, "ready", Outcomes(positions=[0], results=["0"]))])
     await engine.execute("DELETE FROM charges")
     await engine.admission.admit()
     claimed = await engine.claim(most=4, for_any=4)
@@ -179,8 +179,8 @@ async def test_items_that_are_retried_pass_in_as_many_pieces_as_there_is_room_fo
             if succeeds:
                 outcomes = Outcomes(positions, [item.payload for item in loaded.items])
             else:
-                outcomes = Outcomes(failures=[Failure(position, "early", "no") for position in positions])
-            await engine.store([Report(loaded.claim, "done", outcomes)])
+                outcomes = Outcomes(failures=[ItemFailure(position, "early", "no") for position in positions])
+            await engine.store([ChunkReport(loaded.claim, "done", outcomes)])
             await engine.admission.admit()
 
     await end(succeeds=False)

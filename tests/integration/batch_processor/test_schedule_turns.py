@@ -12,7 +12,7 @@ import pytest
 
 from batch_processor import backoff
 from batch_processor.schedules import planning, turns
-from batch_processor.schedules.planning import Load, Plan, Schedule
+from batch_processor.schedules.planning import Load, Plan, StoredSchedule
 from chassis.errors import DatabaseUnavailable
 from contracts import schedules as contract
 from support.schedule_world import World
@@ -79,7 +79,7 @@ async def test_a_schedule_that_cannot_be_stored_does_not_affect_others_and_is_tr
     ids = await copies(world, original, 30, owner_id="crowd")
     unplannable, unstorable = ids[3], ids[17]
 
-    def plan(schedule: Schedule, load: Load, *, now: datetime) -> Plan:
+    def plan(schedule: StoredSchedule, load: Load, *, now: datetime) -> Plan:
         if schedule.id == unplannable:
             raise RuntimeError("no plan for this")
         return planning_plan(schedule, load, now=now)

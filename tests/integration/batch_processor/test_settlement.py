@@ -9,9 +9,9 @@ import pytest
 
 from batch_processor import repository, results
 from batch_processor.binary_copy import ItemRun
-from batch_processor.execution.claims import Rest
-from batch_processor.execution.running_chunk import Failure, Outcomes
-from batch_processor.execution.settlement import Report
+from batch_processor.execution.claims import RemainingItems
+from batch_processor.execution.running_chunk import ItemFailure, Outcomes
+from batch_processor.execution.settlement import ChunkReport
 from batch_processor.results import Entry
 from chassis.broker.envelope import new_id
 from contracts.batches import CancelBatch, CreateBatch, RetryBatch
@@ -27,8 +27,8 @@ async def test_a_batch_that_a_checkpoint_has_ended_is_announced_once(engine: Eng
     [loaded] = await engine.claim(most=1, for_any=1)
     # All items had ended when the worker said that the chunk is alive; then it says that it is done.
     outcomes = Outcomes(positions=[0, 1, 2], results=["0", "1", "2"])
-    await engine.store([Report(loaded.claim, "running", outcomes)])
-    await engine.store([Report(loaded.claim, "done")])
+    await engine.store([ChunkReport(loaded.claim, "running", outcomes)])
+    await engine.store([ChunkReport(loaded.claim, "done")])
     batch = await engine.get(batch_id)
     assert batch is not None
     assert (batch.status, batch.succeeded) == ("completed", 3)
@@ -44,8 +44,8 @@ async def test_a_chunk_whose_worker_died_after_its_last_result_is_gone_and_a_ret
     creation = CreateBatch(batch_id=batch_id, owner_id="ann", operation="echo", accepted_at=now, items=items)
     await engine.handle(creation)
     [loaded] = await engine.claim(most=1, for_any=1)
-    outcomes = Outcomes(failures=[Failure(position, "early", "no") for position in range(3)])
-    await engine.store([Report(loaded.claim, "running", outcomes)])
+    outcomes = Outcomes(failures=[ItemFailure(position, "early", "no") for position in range(3)])
+    await engine.store([ChunkReport(loaded.claim, "running", outcomes)])
     await engine.execute("UPDATE chunks SET leased_until = now() - interval '1 s'")
     await engine.coordinator.sweep()
     assert await engine.fetch("SELECT * FROM chunks") == []
@@ -125,10 +125,10 @@ async def test_a_claim_has_the_items_without_a_result_and_leaves_those_that_do_n
     assert [item.position for item in first.items] == [0, 1]
     assert first.beyond is not None
     assert (first.beyond.first_position, first.beyond.last_position, first.beyond.items) == (2, 2, 1)
-    await engine.store([Report(first.claim, "ready", Outcomes([2], ["0"]))])
+    await engine.store([ChunkReport(first.claim, "ready", Outcomes([2], ["0"]))])
     [second] = await engine.claim(most=1, for_any=1)
     assert ([item.position for item in second.items], second.beyond) == ([0, 1], None)
-    await engine.store([Report(second.claim, "ready", Outcomes([0], ["0"]))])
+    await engine.store([ChunkReport(second.claim, "ready", Outcomes([0], ["0"]))])
     [third] = await engine.claim(most=1, for_any=1)
     assert [item.position for item in third.items] == [1]
 
@@ -141,7 +141,7 @@ async def test_a_cancel_does_not_wait_for_the_lease_of_a_worker_that_is_silent(
     creation = CreateBatch(batch_id=batch_id, owner_id="ann", operation="echo", accepted_at=now, items=items)
     await engine.handle(creation)
     silent, alive = await engine.claim(most=2, for_any=2)
-    await engine.store([Report(silent.claim, "running", Outcomes(positions=[0], results=["0"]))])
+    await engine.store([ChunkReport(silent.claim, "running", Outcomes(positions=[0], results=["0"]))])
     # Three seconds after its last sign of life, and twelve before the end of its lease.
     lease = "UPDATE chunks SET leased_until = now() + make_interval(secs => $2) WHERE number = $1"
     await engine.execute(lease, silent.claim.number, 12)
@@ -156,10 +156,10 @@ async def test_a_cancel_does_not_wait_for_the_lease_of_a_worker_that_is_silent(
     [left] = await engine.fetch("SELECT number FROM chunks")
     assert left["number"] == alive.claim.number
     # Silent as it was it may live: it has lost its chunk, and stores nothing more of it.
-    late = Report(silent.claim, "done", Outcomes(positions=[1, 2], results=["1", "2"]))
+    late = ChunkReport(silent.claim, "done", Outcomes(positions=[1, 2], results=["1", "2"]))
     assert await engine.store([late]) == {}
     # Two of its items had begun.
-    await engine.store([Report(alive.claim, "done", cancelled={3: 1, 4: 1, 5: 0})])
+    await engine.store([ChunkReport(alive.claim, "done", cancelled={3: 1, 4: 1, 5: 0})])
     batch = await engine.get(batch_id)
     assert batch is not None
     assert (batch.status, batch.succeeded, batch.cancelled) == ("cancelled", 1, 5)
@@ -172,9 +172,9 @@ async def test_a_task_that_waits_for_another_attempt_says_so(engine: Engine) -> 
     creation = CreateBatch(batch_id=task_id, owner_id="ann", operation="echo", accepted_at=now, kind="task")
     await engine.handle(creation.model_copy(update={"items": [Item(payload=1)]}))
     [loaded] = await engine.claim(most=1, for_any=1)
-    outcomes = Outcomes(setbacks=[Failure(0, "timeout", "it took too long")])
-    rests = [Rest.of([0], 2, delay_s=30)]
-    await engine.store([Report(loaded.claim, "done", outcomes, rests=rests)])
+    outcomes = Outcomes(setbacks=[ItemFailure(0, "timeout", "it took too long")])
+    rests = [RemainingItems.of([0], 2, delay_s=30)]
+    await engine.store([ChunkReport(loaded.claim, "done", outcomes, rests=rests)])
     batch = await engine.get(task_id)
     assert batch is not None
     async with engine.postgres.connection() as connection:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from batch_processor import batches, sources
-from batch_processor.batches import Batch
+from batch_processor.batches import StoredBatch
 from chassis.broker.envelope import new_id
 from contracts.batches import Item, Source
 from support.batch_stack import Caller, House
@@ -79,7 +79,7 @@ async def test_a_batch_that_cannot_be_filled_delays_no_other_and_fails_after_som
     monkeypatch.setattr(sources, "PAUSE_S", 0.3)
     receive, tries = batches.receive, 0
 
-    def receive_most(batch: Batch, items: int, *, now: datetime) -> Batch:
+    def receive_most(batch: StoredBatch, items: int, *, now: datetime) -> StoredBatch:
         nonlocal tries
         if '"failed"' in (batch.source or ""):
             tries += 1

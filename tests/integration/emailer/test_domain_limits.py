@@ -15,7 +15,7 @@ from contracts.emails import SendEmail
 from emailer import repository
 from emailer.sending.domain_limits import DomainLimits
 from emailer.sending.domain_rates import DomainRates
-from emailer.sending.lanes import Lane
+from emailer.sending.lanes import MailLane
 from support.doubles.post_office import PostOffice, Terms, mail
 from support.doubles.smtp import SAY_NOTHING, Step
 from support.waiting import until
@@ -84,7 +84,7 @@ async def test_owners_take_turns_at_a_domain_that_takes_one_at_a_time(post_offic
     await post_office.accept(*few)
     async with post_office.postgres.connection() as connection:
         rates = DomainRates(post_office.postgres, DomainLimits.read("slow.example=1/1"))
-        lanes = {Lane("bulk", owner, "slow.example"): 10 for owner in ("few", "many")}
+        lanes = {MailLane("bulk", owner, "slow.example"): 10 for owner in ("few", "many")}
         turns = [next(iter(await rates.cut(connection, lanes, claimed=()))) for _ in range(6)]
     assert all(one.owner_id != other.owner_id for one, other in pairwise(turns))
 

@@ -12,7 +12,7 @@ import pytest
 from chassis.broker.envelope import new_id
 from chassis.postgres import Connection
 from emailer.sending import lanes
-from emailer.sending.lanes import Lane, Waiting
+from emailer.sending.lanes import MailLane, WaitingRecipients
 from emailer.sending.rounds import EPOCH, Round, Rounds
 from support.doubles.post_office import PostOffice, Terms, mail
 from support.doubles.smtp import SAY_NOTHING, Step
@@ -144,7 +144,7 @@ async def test_nothing_reads_more_while_a_held_snapshot_keeps_the_rows_of_claime
     async with holder.transaction(isolation="repeatable_read"):
         await holder.fetchval("SELECT count(*) FROM emails")
         async with post_office.postgres.connection() as connection:
-            rounds, waiting = Rounds(), Waiting()
+            rounds, waiting = Rounds(), WaitingRecipients()
             await rounds.look(connection)
             await waiting.line_up(connection, most=1000)
             before = await buffers_of_claim(connection, rounds)
@@ -192,7 +192,7 @@ async def test_a_mail_that_is_queued_behind_the_scan_position_is_claimed_next(
         )
         late = mail(accepted_at=datetime.now(UTC) - timedelta(hours=2))
         await post_office.accept(late)
-        look = await Waiting().line_up(connection, most=10, seen=rounds.seen)
+        look = await WaitingRecipients().line_up(connection, most=10, seen=rounds.seen)
         assert (look.lined_up, look.has_arrivals) == (0, True)
         assert await claim(connection, 5) == [late.email_id, first]
 
@@ -214,7 +214,7 @@ async def test_mails_of_a_transaction_that_is_open_during_a_claim_are_found_by_t
         await connection.execute("UPDATE emails SET subject = 'x'")
         await rounds.look(connection)
         await transaction.commit()
-        look = await Waiting().line_up(connection, most=10, seen=rounds.seen)
+        look = await WaitingRecipients().line_up(connection, most=10, seen=rounds.seen)
         assert (look.lined_up, look.has_arrivals) == (0, True)
         await rounds.look(connection)
         (lane,) = rounds.streams[0].next()
@@ -230,7 +230,7 @@ async def test_a_round_goes_over_all_owners_and_domains(post_office: PostOffice)
     ]
     await post_office.accept(*commands)
     turn = Round("transactional")
-    seen: Counter[Lane] = Counter()
+    seen: Counter[MailLane] = Counter()
     async with post_office.postgres.connection() as connection:
         for _ in range(12):
             await turn.walk(connection)
@@ -247,9 +247,9 @@ async def test_mails_of_an_older_release_are_queued(post_office: PostOffice) -> 
         rounds = Rounds()
         await rounds.look(connection)
         assert rounds.streams[0].next() == []
-        assert (await Waiting().line_up(connection, most=10)).lined_up == 1
+        assert (await WaitingRecipients().line_up(connection, most=10)).lined_up == 1
         await rounds.look(connection)
-        assert rounds.streams[0].next() == [Lane("transactional", command.owner_id, "example.com")]
+        assert rounds.streams[0].next() == [MailLane("transactional", command.owner_id, "example.com")]
 
 
 async def test_transactional_mail_passes_bulk_mail_and_a_domain_that_never_answers(

@@ -12,7 +12,7 @@ import pytest
 from emailer.errors import AuthenticationRefused, RelayUnreachable
 from emailer.sending import outcomes, own_rules, smtp
 from emailer.sending.attempts import Patience
-from emailer.sending.outcomes import Reply, SmtpAnswer, Verdict
+from emailer.sending.outcomes import SmtpAnswer, SmtpReply, Verdict
 from emailer.sending.smtp import Envelope, SmtpRelay
 from support import limbo
 from support.doubles.post_office import PostOffice, Terms, mail
@@ -109,7 +109,7 @@ async def test_a_reply_at_the_opening_concerns_the_route(
     ((name, text),) = behaviour.items()
     setattr(server, name, text)
     stage = STAGES[name]
-    assert outcomes.rule_of(SmtpAnswer(Reply(int(text[:3]), text[4:]), stage)).name == rule
+    assert outcomes.rule_of(SmtpAnswer(SmtpReply(int(text[:3]), text[4:]), stage)).name == rule
     tls = "off"
     if stage == "starttls":
         server.tls, tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), "required"

@@ -12,7 +12,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import NotFound, Overloaded
 from contracts.emails import SendEmail
 from contracts.uploads import OpenParcel
-from emailer.uploads.service import UploadLimits, UploadService
+from emailer.uploads.service import UploadLimits, UploadReceiver
 from support.doubles.post_office import OWNER, PostOffice, mail
 
 PDF, TEXT = bytes(range(256)) * 2_000, b"Hello\n"
@@ -23,7 +23,7 @@ async def once(content: bytes) -> AsyncIterator[bytes]:
 
 
 async def sent_ahead(post_office: PostOffice, content: bytes, *, mail_count: int, owner: str = OWNER) -> UUID:
-    service, parcel_id = UploadService(post_office.postgres, UploadLimits()), new_id()
+    service, parcel_id = UploadReceiver(post_office.postgres, UploadLimits()), new_id()
     request = OpenParcel(parcel_id=parcel_id, owner_id=owner, size_bytes=len(content), mail_count=mail_count)
     opened = await service.open_parcel(request, Deadline.after(30))
     stored = await service.store(parcel_id, opened.token, once(content))
@@ -97,7 +97,7 @@ async def test_a_mail_with_parts_that_are_not_there_fails_and_says_so(post_offic
 
 async def test_a_parcel_that_no_mail_claims_is_removed_when_its_time_is_over(post_office: PostOffice) -> None:
     parcel_id = await sent_ahead(post_office, TEXT, mail_count=1)
-    service = UploadService(post_office.postgres, UploadLimits())
+    service = UploadReceiver(post_office.postgres, UploadLimits())
     await service.remove()
     assert await count(post_office, "uploads") == 1
     async with post_office.postgres.connection() as connection:
@@ -114,7 +114,7 @@ async def test_a_parcel_that_no_mail_claims_is_removed_when_its_time_is_over(pos
 async def test_parcels_that_wait_for_their_mails_are_bounded_by_owner_and_in_total(
     post_office: PostOffice,
 ) -> None:
-    service = UploadService(post_office.postgres, UploadLimits(owner_bytes=100, total_bytes=150))
+    service = UploadReceiver(post_office.postgres, UploadLimits(owner_bytes=100, total_bytes=150))
 
     async def open_(owner: str, size: int) -> None:
         request = OpenParcel(parcel_id=new_id(), owner_id=owner, size_bytes=size, mail_count=1)
@@ -136,7 +136,7 @@ async def test_mails_may_not_name_a_parcel_as_an_upload(post_office: PostOffice)
 
 
 async def test_the_permission_for_a_parcel_is_valid_for_one_attempt(post_office: PostOffice) -> None:
-    service, parcel_id = UploadService(post_office.postgres, UploadLimits()), new_id()
+    service, parcel_id = UploadReceiver(post_office.postgres, UploadLimits()), new_id()
     request = OpenParcel(parcel_id=parcel_id, owner_id=OWNER, size_bytes=6, mail_count=1)
     opened = await service.open_parcel(request, Deadline.after(30))
     await service.store(parcel_id, opened.token, once(TEXT))
@@ -147,7 +147,7 @@ async def test_the_permission_for_a_parcel_is_valid_for_one_attempt(post_office:
 async def test_a_parcel_that_is_opened_again_begins_anew_and_a_stored_one_stays_as_it_is(
     post_office: PostOffice,
 ) -> None:
-    service, parcel_id = UploadService(post_office.postgres, UploadLimits(owner_bytes=len(PDF))), new_id()
+    service, parcel_id = UploadReceiver(post_office.postgres, UploadLimits(owner_bytes=len(PDF))), new_id()
     request = OpenParcel(parcel_id=parcel_id, owner_id=OWNER, size_bytes=len(PDF), mail_count=1)
     first, again = [await service.open_parcel(request, Deadline.after(30)) for _ in range(2)]
     with pytest.raises(NotFound):
@@ -168,7 +168,7 @@ async def test_a_parcel_that_is_opened_again_begins_anew_and_a_stored_one_stays_
 async def test_a_sender_from_before_a_parcel_was_opened_again_cannot_complete_it_without_its_beginning(
     post_office: PostOffice,
 ) -> None:
-    service, parcel_id = UploadService(post_office.postgres, UploadLimits()), new_id()
+    service, parcel_id = UploadReceiver(post_office.postgres, UploadLimits()), new_id()
     request = OpenParcel(parcel_id=parcel_id, owner_id=OWNER, size_bytes=len(PDF), mail_count=1)
 
     async def interrupted() -> AsyncIterator[bytes]:

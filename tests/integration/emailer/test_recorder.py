@@ -14,7 +14,7 @@ from chassis.broker.envelope import new_id
 from contracts.emails import Email, SendEmail
 from emailer import repository
 from emailer.sending import attempts
-from emailer.sending.attempts import Attempt, Job, Outcome, Patience
+from emailer.sending.attempts import AttemptRecord, Job, Patience, RecipientOutcome
 from emailer.sending.recorder import OutcomeRecorder
 from support import limbo
 from support.doubles.post_office import PostOffice, Terms, mail
@@ -140,7 +140,7 @@ async def test_an_outcome_that_no_database_would_take_delays_no_other(
     bad, good = mail(to=["bad@example.com"]), mail()
     answered = attempts.answered
 
-    def answer(job: Job, *arguments: Any, draft: Attempt, **settings: Any) -> Outcome | None:
+    def answer(job: Job, *arguments: Any, draft: AttemptRecord, **settings: Any) -> RecipientOutcome | None:
         host = "a\0b" if job.address == "bad@example.com" else draft.host
         return answered(job, *arguments, draft=replace(draft, host=host), **settings)
 
@@ -169,7 +169,7 @@ async def test_a_mail_that_is_due_again_at_once_is_never_left_behind(
 ) -> None:
     write = OutcomeRecorder.write
 
-    async def write_and_linger(self: OutcomeRecorder, group: Sequence[Outcome]) -> None:
+    async def write_and_linger(self: OutcomeRecorder, group: Sequence[RecipientOutcome]) -> None:
         # Long enough for a claim between the commit and the dispatcher's knowing of it.
         await write(self, group)
         await asyncio.sleep(0.3)

@@ -29,7 +29,7 @@ from emailer.retention import Retention
 from emailer.sending import choosing, suppressing
 from emailer.suppression import learning
 from emailer.suppression.answers import SuppressionAnswers
-from emailer.suppression.rules import Failure, SuppressionTerms, Target
+from emailer.suppression.rules import AddressFailure, SuppressionTerms, Target
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail
 from support.doubles.smtp import Step
 from support.waiting import until
@@ -245,7 +245,9 @@ async def test_suppressions_that_are_added_and_learned_at_once_do_not_wait_for_e
     post_office: PostOffice,
 ) -> None:
     async def learn(connection: Connection, address: str) -> None:
-        failure = Failure(Target(OWNER, "transactional", address), new_id(), "gone", "reply", "550 gone")
+        failure = AddressFailure(
+            Target(OWNER, "transactional", address), new_id(), "gone", "reply", "550 gone"
+        )
         await learning.learn(connection, [failure], taken=(), origins=("reply",), terms=SuppressionTerms())
 
     entries = [

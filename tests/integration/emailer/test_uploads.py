@@ -23,7 +23,7 @@ from emailer.errors import TooManyUploads
 from emailer.raw import RawMails
 from emailer.sending import choosing
 from emailer.uploads import repository
-from emailer.uploads.service import UploadLimits, UploadService
+from emailer.uploads.service import UploadLimits, UploadReceiver
 from support.doubles.post_office import OWNER, PostOffice, mail, senders
 from support.waiting import until
 
@@ -37,7 +37,7 @@ async def parts(content: bytes, *, size: int = 60_000) -> AsyncIterator[bytes]:
 
 
 async def upload(
-    service: UploadService, content: bytes = CONTENT, *, owner_id: str = OWNER
+    service: UploadReceiver, content: bytes = CONTENT, *, owner_id: str = OWNER
 ) -> tuple[UUID, StoredUpload]:
     upload_id = new_id()
     opened = await service.open(OpenUpload(upload_id=upload_id, owner_id=owner_id), SOON)
@@ -45,10 +45,10 @@ async def upload(
 
 
 @pytest.fixture
-async def service(post_office: PostOffice) -> UploadService:
+async def service(post_office: PostOffice) -> UploadReceiver:
     async with post_office.postgres.connection() as connection:
         await connection.execute("TRUNCATE uploads CASCADE")
-    return UploadService(post_office.postgres, UploadLimits())
+    return UploadReceiver(post_office.postgres, UploadLimits())
 
 
 async def count(post_office: PostOffice, table: str = "uploads") -> int:
@@ -72,7 +72,7 @@ def naming(upload_id: UUID, **fields: Any) -> Any:
 
 
 async def test_a_mail_carries_the_bytes_of_its_upload_and_shows_them(
-    post_office: PostOffice, service: UploadService
+    post_office: PostOffice, service: UploadReceiver
 ) -> None:
     upload_id, stored = await upload(service)
     assert (stored.size_bytes, stored.sha256) == (len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
@@ -92,7 +92,7 @@ async def test_a_mail_carries_the_bytes_of_its_upload_and_shows_them(
 
 
 async def test_an_upload_that_another_owner_names_is_not_there(
-    post_office: PostOffice, service: UploadService
+    post_office: PostOffice, service: UploadReceiver
 ) -> None:
     upload_id, _ = await upload(service, owner_id="other")
     refused = naming(upload_id)
@@ -103,7 +103,7 @@ async def test_an_upload_that_another_owner_names_is_not_there(
 
 
 async def test_a_resent_mail_has_the_upload_too_however_old_it_is(
-    post_office: PostOffice, service: UploadService
+    post_office: PostOffice, service: UploadReceiver
 ) -> None:
     upload_id, _ = await upload(service)
     waiting = naming(upload_id)
@@ -120,7 +120,7 @@ async def test_a_resent_mail_has_the_upload_too_however_old_it_is(
 
 
 async def test_uploads_are_removed_once_no_mail_needs_them_and_unused_ones_are_counted(
-    post_office: PostOffice, service: UploadService
+    post_office: PostOffice, service: UploadReceiver
 ) -> None:
     used, _ = await upload(service)
     await upload(service, b"in vain")
@@ -139,7 +139,7 @@ async def test_uploads_are_removed_once_no_mail_needs_them_and_unused_ones_are_c
 
 
 async def test_an_upload_that_breaks_off_or_is_too_large_leaves_nothing(
-    post_office: PostOffice, service: UploadService
+    post_office: PostOffice, service: UploadReceiver
 ) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield CONTENT
@@ -157,7 +157,7 @@ async def test_an_upload_that_breaks_off_or_is_too_large_leaves_nothing(
     assert (await count(post_office), await count(post_office, "upload_parts")) == (0, 0)
 
 
-async def test_a_permission_is_valid_once_and_for_its_upload_only(service: UploadService) -> None:
+async def test_a_permission_is_valid_once_and_for_its_upload_only(service: UploadReceiver) -> None:
     upload_id, other_id = new_id(), new_id()
     opened = await service.open(OpenUpload(upload_id=upload_id, owner_id=OWNER), SOON)
     await service.open(OpenUpload(upload_id=other_id, owner_id=OWNER), SOON)
@@ -170,9 +170,9 @@ async def test_a_permission_is_valid_once_and_for_its_upload_only(service: Uploa
 
 
 async def test_uploads_are_bounded_by_owner_and_in_total_even_when_they_come_together(
-    post_office: PostOffice, service: UploadService
+    post_office: PostOffice, service: UploadReceiver
 ) -> None:
-    narrow = UploadService(
+    narrow = UploadReceiver(
         post_office.postgres,
         UploadLimits(owner_bytes=2 * MOST_UPLOAD_BYTES, total_bytes=3 * MOST_UPLOAD_BYTES),
     )
@@ -188,14 +188,14 @@ async def test_uploads_are_bounded_by_owner_and_in_total_even_when_they_come_tog
 
 
 async def test_a_small_upload_counts_as_a_minimum_number_of_bytes(
-    post_office: PostOffice, service: UploadService
+    post_office: PostOffice, service: UploadReceiver
 ) -> None:
     await upload(service, b"")
     async with post_office.postgres.connection() as connection:
         assert await repository.measure(connection, OWNER) == (repository.LEAST_COUNTED_BYTES,) * 2
 
 
-async def test_the_bytes_of_uploads_and_their_limit_are_measured(service: UploadService) -> None:
+async def test_the_bytes_of_uploads_and_their_limit_are_measured(service: UploadReceiver) -> None:
     await upload(service)
     measuring = asyncio.create_task(service.keep_removing())
 

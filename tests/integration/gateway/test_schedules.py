@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from batch_processor import consumers as batch_consumers
-from batch_processor.answers import Answers
+from batch_processor.answers import BatchAnswers
 from batch_processor.limits.rules import LimitBook
 from batch_processor.pauses import PauseAnswers
 from chassis import queries
@@ -58,7 +58,7 @@ class Site:
 async def site(module_house: House) -> AsyncIterator[Site]:
     async with schedule_world.opened(await module_house.database()) as world:
         pauses = PauseAnswers(world.postgres, changed=lambda: None)
-        batches = Answers(world.postgres, LimitBook({}, {}), upload_expires_s=60)
+        batches = BatchAnswers(world.postgres, LimitBook({}, {}), upload_expires_s=60)
         answers = batch_consumers.answers(batches, world.answers, pauses)
         await module_house.double("batch-processor", answers)
         door = await module_house.open()

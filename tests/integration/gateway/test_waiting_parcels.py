@@ -25,7 +25,7 @@ from chassis.postgres import Connection, Postgres
 from contracts.emails import SendEmail, SendPackedEmail
 from contracts.mail import MOST_UPLOAD_BYTES
 from contracts.uploads import OpenedUpload, OpenParcel, StoredUpload
-from emailer.uploads.service import UploadLimits, UploadService
+from emailer.uploads.service import UploadLimits, UploadReceiver
 from gateway.emails.parcels import Parcel, Parcels
 from gateway.emails.repository import LEAST_COUNTED_BYTES, ParcelRepository
 from gateway.emails.waiting_mails import WaitingMails
@@ -66,7 +66,7 @@ class Asking:
     """Asks the email service's own answers."""
 
     def __init__(self, site: UploadSite, fate: Fate) -> None:
-        self._email, self._fate = UploadService(site.postgres, UploadLimits()), fate
+        self._email, self._fate = UploadReceiver(site.postgres, UploadLimits()), fate
 
     async def call(self, question: OpenParcel, _: type[OpenedUpload], deadline: Deadline) -> OpenedUpload:
         self._fate.step()

@@ -18,7 +18,7 @@ from stock_data.instruments import InstrumentIndex
 from stock_data.market import Market
 from stock_data.providers.alpaca import AlpacaProvider
 from stock_data.providers.failover import Failover
-from stock_data.providers.provider import BarsQuery
+from stock_data.providers.provider import DailyBarsQuery
 from support.alpaca_answers import QUERY, SNAPSHOTS, provider_of, soon
 from support.doubles import alpaca as double
 from support.doubles.alpaca import AlpacaDouble
@@ -128,7 +128,7 @@ async def test_the_pages_of_alpaca_are_joined(provider: AlpacaProvider, upstream
 
 async def test_the_limit_ends_the_paging(provider: AlpacaProvider, upstream: AlpacaDouble) -> None:
     upstream.page_size = 3
-    page = await provider.bars(BarsQuery("AAPL", "split", 5), soon())
+    page = await provider.bars(DailyBarsQuery("AAPL", "split", 5), soon())
     assert [bar.v for bar in page.data] == [2, 3, 4, 5, 6]
     assert page.has_more
     assert [seen.query["limit"] for seen in upstream.seen] == ["5", "2"]
@@ -146,20 +146,22 @@ async def test_an_empty_page_on_the_way_is_passed_over(
 
 
 async def test_a_range_without_a_trading_day_is_empty(provider: AlpacaProvider) -> None:
-    page = await provider.bars(BarsQuery("AAPL", "raw", 10, date(2024, 1, 13), date(2024, 1, 14)), soon())
+    page = await provider.bars(
+        DailyBarsQuery("AAPL", "raw", 10, date(2024, 1, 13), date(2024, 1, 14)), soon()
+    )
     assert (page.data, page.has_more) == ([], False)
 
 
 @pytest.mark.parametrize("symbol", ["NOPE", "^GSPC"])
 async def test_bars_of_an_unknown_symbol_are_not_found(provider: AlpacaProvider, symbol: str) -> None:
     with pytest.raises(UnknownSymbol):
-        await provider.bars(BarsQuery(symbol, "raw", 10), soon())
+        await provider.bars(DailyBarsQuery(symbol, "raw", 10), soon())
 
 
 async def test_years_before_alpaca_are_empty_and_cost_no_call(
     provider: AlpacaProvider, upstream: AlpacaDouble
 ) -> None:
-    page = await provider.bars(BarsQuery("AAPL", "raw", 10, end=date(2013, 3, 1)), soon())
+    page = await provider.bars(DailyBarsQuery("AAPL", "raw", 10, end=date(2013, 3, 1)), soon())
     assert (page.data, page.has_more, page.coverage.first) == ([], False, date(2016, 1, 1))
     assert upstream.seen == []
 
@@ -186,7 +188,7 @@ async def test_a_range_that_no_history_has_is_empty_and_no_failure(
 
 async def test_a_symbol_that_nobody_has_is_unknown_also_in_the_future(provider: AlpacaProvider) -> None:
     with pytest.raises(UnknownSymbol):
-        await provider.bars(BarsQuery("NOPE", "raw", 10, date(9999, 12, 31)), soon())
+        await provider.bars(DailyBarsQuery("NOPE", "raw", 10, date(9999, 12, 31)), soon())
 
 
 async def test_alpaca_has_no_search(provider: AlpacaProvider) -> None:

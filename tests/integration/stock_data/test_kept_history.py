@@ -23,7 +23,7 @@ from stock_data.kept_bars import KeptBars
 from stock_data.market import Market
 from stock_data.providers.failover import Failover
 from stock_data.providers.kept import KeptHistory
-from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes
+from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes
 
 NOW = datetime(2024, 3, 11, 15, tzinfo=UTC)
 PRICE = Decimal("101.2345")
@@ -52,7 +52,7 @@ class Exchange:
         self.repeats_itself = False
         self._page = page
 
-    async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
+    async def bars(self, query: DailyBarsQuery, deadline: Deadline) -> BarsPage:
         self.asked.append((query.start.isoformat(), query.end.isoformat()))
         if self.hangs:
             await asyncio.Event().wait()
@@ -105,7 +105,7 @@ async def read(
     history: KeptHistory, start: str, end: str, *, limit: int = 100, adjustment: Adjustment = "raw"
 ) -> BarsPage:
     days = (date.fromisoformat(start), date.fromisoformat(end))
-    return await history.bars(BarsQuery("AAPL", adjustment, limit, *days), Deadline.after(5))
+    return await history.bars(DailyBarsQuery("AAPL", adjustment, limit, *days), Deadline.after(5))
 
 
 async def test_bars_that_were_fetched_are_answered_from_the_database_unchanged(

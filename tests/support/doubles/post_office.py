@@ -108,7 +108,7 @@ class PostOffice:
                 commands,
                 default_sender=DEFAULT_SENDER,
                 expires_after_s=86_400,
-                there=intake.Known(
+                there=intake.KnownParts(
                     await uploads.find(connection, intake.uploads_of(commands)),
                     await uploads.read_parcels(connection, intake.parcels_of(commands)),
                     await templates.resolve(connection, intake.templates_of(commands)),

@@ -10,7 +10,7 @@ from decimal import Decimal
 from chassis.deadlines import Deadline
 from contracts.stocks import Bar, Instrument, Quote
 from stock_data.errors import ProviderFailure, UnknownSymbol
-from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes
+from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes
 
 NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
 
@@ -54,7 +54,7 @@ class Scripted:
         quotes = {s: Quote(symbol=s, price=Decimal(1), as_of=NOW, source=self.name) for s in known}
         return FoundQuotes(quotes, {s: error for s, error in self.bad.items() if s in symbols})
 
-    async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
+    async def bars(self, query: DailyBarsQuery, deadline: Deadline) -> BarsPage:
         await self._decide()
         one = Decimal(1)
         data = [

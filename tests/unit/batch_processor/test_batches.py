@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from batch_processor import batches, steering
-from batch_processor.batches import Batch, Description, Status, Tally
+from batch_processor.batches import Description, Status, StoredBatch, Tally
 from contracts.batches import Kind
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DESCRIPTION = Description(kind="batch", operation="echo", accepted_at=NOW)
-NEW = Batch(id=UUID(int=1), owner_id="ann")
+NEW = StoredBatch(id=UUID(int=1), owner_id="ann")
 
 
-def complete(count: int, *, kind: Kind = "batch") -> Batch:
+def complete(count: int, *, kind: Kind = "batch") -> StoredBatch:
     known = batches.describe(NEW, replace(DESCRIPTION, kind=kind), now=NOW)
     return batches.receive(batches.seal(known, count, now=NOW), count, now=NOW)
 
 
-def started(count: int, *, kind: Kind = "batch") -> Batch:
+def started(count: int, *, kind: Kind = "batch") -> StoredBatch:
     queued = batches.start(complete(count, kind=kind), chunk_size=100, now=NOW)
     return batches.run(queued, now=NOW)
 
@@ -217,7 +217,7 @@ class LifeOfABatch(RuleBasedStateMachine):
         self.sent = 0
         self.endings = 0
 
-    def step(self, after: Batch) -> None:
+    def step(self, after: StoredBatch) -> None:
         assert after.revision >= self.batch.revision
         if self.batch.is_finished:
             assert after.status == self.batch.status, "a finished batch keeps its status"

@@ -22,12 +22,12 @@ import pytest
 from prometheus_client import REGISTRY
 
 from batch_processor.execution import reports
-from batch_processor.execution.claims import Claim, Loaded, Rest
+from batch_processor.execution.claims import Claim, Loaded, RemainingItems
 from batch_processor.execution.isolated_run import IsolatedRun, ServiceCalls
 from batch_processor.execution.item_process import Options
 from batch_processor.execution.process_pool import ProcessPool
 from batch_processor.execution.processes import Processes
-from batch_processor.execution.running_chunk import Failure, Item
+from batch_processor.execution.running_chunk import ItemFailure, StoredItem
 from batch_processor.execution.shared_runs import SharedRuns
 from batch_processor.operation import Operation
 from batch_processor.operations.echo import OPERATION as ECHO
@@ -43,7 +43,7 @@ POISON = 7
 OPTIONS = Options("batch-processor", "ERROR", "json", 128 << 20)
 
 
-def claim(rest: Rest) -> Claim:
+def claim(rest: RemainingItems) -> Claim:
     now = datetime.now(UTC)
     return Claim(
         UUID(int=1),
@@ -73,12 +73,12 @@ class Bench:
 
     pool: ProcessPool
     results: dict[int, str] = field(default_factory=dict)
-    failures: dict[int, Failure] = field(default_factory=dict)
+    failures: dict[int, ItemFailure] = field(default_factory=dict)
     calls: ServiceCalls = field(default_factory=lambda: ServiceCalls(cast(RpcClient, None), Processes(1)))
 
     async def finish(self, operation: Operation, payloads: Sequence[str]) -> None:
-        items = [Item(position, payload) for position, payload in enumerate(payloads)]
-        waiting = deque([Rest(0, len(items) - 1, range(len(items)), len(items), attempt=1)])
+        items = [StoredItem(position, payload) for position, payload in enumerate(payloads)]
+        waiting = deque([RemainingItems(0, len(items) - 1, range(len(items)), len(items), attempt=1)])
         while waiting:
             rest = waiting.popleft()
             assert rest.positions is not None
@@ -123,8 +123,8 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 def of(chunk: Sequence[str]) -> Loaded:
-    items = [Item(position, payload) for position, payload in enumerate(chunk)]
-    return Loaded(claim(Rest(0, len(items) - 1, None, len(items), attempt=1)), items)
+    items = [StoredItem(position, payload) for position, payload in enumerate(chunk)]
+    return Loaded(claim(RemainingItems(0, len(items) - 1, None, len(items), attempt=1)), items)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -172,11 +172,11 @@ async def test_of_tasks_that_share_a_process_only_the_one_that_kills_it_fails(be
     texts = [str(n) for n in range(20)]
     texts[POISON] = '"exit"'
     shared = SharedRuns(lambda own, operation, items: bench.run(operation, Loaded(own, items)))
-    waiting = [Rest.of([n], attempt=1) for n in range(20)]
+    waiting = [RemainingItems.of([n], attempt=1) for n in range(20)]
     results: dict[int, str] = {}
-    failed: list[Failure] = []
+    failed: list[ItemFailure] = []
     while waiting:
-        chunks = [Loaded(claim(rest), [Item(n := rest.first_position, texts[n])]) for rest in waiting]
+        chunks = [Loaded(claim(rest), [StoredItem(n := rest.first_position, texts[n])]) for rest in waiting]
         reported = [report for chunk in chunks if (report := reports.of_lost(chunk)) is not None]
         runs = [
             (chunk.claim, shared.join(chunk.claim, OF_TEXTS, chunk.items) or bench.run(OF_TEXTS, chunk))

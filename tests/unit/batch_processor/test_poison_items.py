@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from batch_processor.execution.chunks import ChunkRun
-from batch_processor.execution.running_chunk import Item, Outcomes
+from batch_processor.execution.running_chunk import Outcomes, StoredItem
 from batch_processor.operation import Context, Operation, RetryPolicy
 from chassis.errors import Conflict, ServiceError
 from contracts.batches import CancelBatch
@@ -37,8 +37,8 @@ class OddError(ServiceError):
         self.retryable = None  # type: ignore[misc,assignment]
 
 
-def items(count: int) -> list[Item]:
-    return [Item(position, str(position)) for position in range(count)]
+def items(count: int) -> list[StoredItem]:
+    return [StoredItem(position, str(position)) for position in range(count)]
 
 
 async def outcomes_of(world: World, operation: Operation, *, count: int = 5) -> Outcomes:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import cast
 from uuid import UUID
 
-from batch_processor.batches import Batch
+from batch_processor.batches import StoredBatch
 from batch_processor.progress_publisher import ProgressPublisher
 from batch_processor.views import Surroundings, show
 from chassis.broker import bundles
@@ -21,7 +21,7 @@ from contracts.batches import BatchProgressed
 from support.waiting import until
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-QUEUED = Batch(
+QUEUED = StoredBatch(
     id=UUID(int=1),
     owner_id="ann",
     kind="task",

@@ -11,11 +11,11 @@ from uuid import UUID
 import pytest
 
 from batch_processor import batches, steering
-from batch_processor.batches import Batch, Status, Tally
+from batch_processor.batches import Status, StoredBatch, Tally
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
-NEW = Batch(id=UUID(int=1), owner_id="ann", operation="echo", total=10, received=10, chunk_count=1)
+NEW = StoredBatch(id=UUID(int=1), owner_id="ann", operation="echo", total=10, received=10, chunk_count=1)
 QUEUED = replace(NEW, status="queued")
 RUNNING = replace(NEW, status="running", started_at=NOW, succeeded=2)
 ENDED = replace(NEW, status="completed", started_at=NOW, finished_at=NOW, succeeded=7, failed=3)

@@ -6,12 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from batch_processor.batches import Batch
+from batch_processor.batches import StoredBatch
 from batch_processor.views import Surroundings, show
 from contracts.batches import ItemError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-DONE = Batch(
+DONE = StoredBatch(
     id=UUID(int=1),
     owner_id="ann",
     operation="echo",

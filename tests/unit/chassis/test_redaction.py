@@ -12,17 +12,17 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from chassis import redaction
-from chassis.redaction import REDACTED, Known
+from chassis.redaction import REDACTED, KnownSecrets
 
 KEY = "tw_live_0123456789abcdef_" + "k" * 43
 
 
 @pytest.fixture
 def remembered() -> Iterator[str]:
-    before = Known.values, Known.pattern
+    before = KnownSecrets.values, KnownSecrets.pattern
     redaction.remember(["p/ss w@rd"])
     yield "p/ss w@rd"
-    Known.values, Known.pattern = before
+    KnownSecrets.values, KnownSecrets.pattern = before
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from chassis import redaction
-from chassis.redaction import Known
+from chassis.redaction import KnownSecrets
 from chassis.settings import InvalidSettings, Settings, load, load_or_exit, secrets, unknown
 
 GOOD = {
@@ -41,8 +41,8 @@ def test_the_passwords_in_addresses_are_secrets_as_they_are_written_and_as_they_
 
 
 def test_a_process_that_was_started_with_a_secret_does_not_reveal_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Known, "values", frozenset())
-    monkeypatch.setattr(Known, "pattern", None)
+    monkeypatch.setattr(KnownSecrets, "values", frozenset())
+    monkeypatch.setattr(KnownSecrets, "pattern", None)
     for name, text in GOOD.items():
         monkeypatch.setenv(name, text)
     load_or_exit(Settings)

@@ -24,7 +24,7 @@ from stock_data.errors import InvalidCursor, InvalidRange, InvalidSymbol, Unknow
 from stock_data.instruments import InstrumentIndex
 from stock_data.market import Market
 from stock_data.providers.failover import Failover
-from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes
+from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes
 from support.doubles.stock_history import listing
 
 NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
@@ -46,7 +46,7 @@ class Upstream:
         known = [symbol for symbol in symbols if symbol in ("AAPL", "IBM")]
         return FoundQuotes({s: Quote(symbol=s, price=Decimal(1), as_of=NOW, source=self.name) for s in known})
 
-    async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
+    async def bars(self, query: DailyBarsQuery, deadline: Deadline) -> BarsPage:
         self._require_up()
         if query.symbol not in ("AAPL", "IBM"):
             raise UnknownSymbol(query.symbol)

@@ -24,7 +24,7 @@ from contracts.batches import (
 _FOREIGN_CURSOR = "The cursor does not belong to this list; leave it out to start from the first page."
 
 
-class Answers:
+class BatchAnswers:
     """Answers requests about batches. Another owner's batch is reported as not found."""
 
     def __init__(self, postgres: Postgres, limits: LimitBook, *, upload_expires_s: float) -> None:
@@ -114,7 +114,7 @@ class Answers:
                 until=until,
             )
 
-    def _json(self, batch: batches.Batch, around: Surroundings) -> str:
+    def _json(self, batch: batches.StoredBatch, around: Surroundings) -> str:
         """Return a batch as the JSON of `Batch`, the result of a task as it was stored."""
         limits = self._limits.of_batch(batch.id, batch.operation or "", batch.options)
         shown = [limit.to_contract() for limit in limits]
@@ -136,7 +136,7 @@ def _position(cursor: str | None) -> int:
     return -1 if cursor is None else int(cursor)
 
 
-async def _own(connection: Connection, batch_id: UUID, owner_id: str) -> batches.Batch:
+async def _own(connection: Connection, batch_id: UUID, owner_id: str) -> batches.StoredBatch:
     batch = await repository.get_batch(connection, batch_id)
     hidden = batch is None or batch.owner_id != owner_id
     if batch is None or hidden or batch.operation is None or batch.status == "abandoned":

@@ -71,7 +71,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class StoredBatch:
     """A batch or task as its row describes it. `operation` and `total` are unknown until a message has them.
 
     `source` is the batch that its items are copied from, as JSON, and `source_after` the position up to which
@@ -130,19 +130,19 @@ class Batch:
         return self.succeeded + self.failed + self.cancelled + self.skipped
 
 
-_PLACES = {field.name: place for place, field in enumerate(fields(Batch))}
+_PLACES = {field.name: place for place, field in enumerate(fields(StoredBatch))}
 _VALUES = attrgetter(*_PLACES)
 
 
-def changed(batch: Batch, **changes: Any) -> Batch:
+def changed(batch: StoredBatch, **changes: Any) -> StoredBatch:
     """Return `batch` with other values, in half the time of `dataclasses.replace`."""
     values = [*_VALUES(batch)]
     for name, value in changes.items():
         values[_PLACES[name]] = value
-    return Batch(*values)
+    return StoredBatch(*values)
 
 
-def describe(batch: Batch, description: Description, *, now: datetime) -> Batch:
+def describe(batch: StoredBatch, description: Description, *, now: datetime) -> StoredBatch:
     """Apply the description of the batch; the first one counts, and a finished batch stays finished.
 
     A batch that was cancelled before it was described ends here, because no later message may end it.
@@ -167,9 +167,9 @@ def describe(batch: Batch, description: Description, *, now: datetime) -> Batch:
     return cancel(described, now=now) if batch.cancel_requested else described
 
 
-def queue_task(id_: UUID, owner_id: str, description: Description, *, now: datetime) -> Batch:
+def queue_task(id_: UUID, owner_id: str, description: Description, *, now: datetime) -> StoredBatch:
     """Return a task that was unknown before, with its only item, described and queued at once."""
-    return Batch(
+    return StoredBatch(
         id_,
         owner_id,
         kind=description.kind,
@@ -197,7 +197,7 @@ def takes_items(status: Status, chunk_count: int) -> bool:
     return status == "open" or (status == "cancelled" and not chunk_count)
 
 
-def receive(batch: Batch, count: int, *, now: datetime) -> Batch:
+def receive(batch: StoredBatch, count: int, *, now: datetime) -> StoredBatch:
     """Count items that were stored for the first time; those that arrive after a cancel are cancelled."""
     if not count or not takes_items(batch.status, batch.chunk_count):
         return batch
@@ -208,7 +208,7 @@ def receive(batch: Batch, count: int, *, now: datetime) -> Batch:
     return changed(received, total=total, cancelled=total, revision=batch.revision + 1)
 
 
-def seal(batch: Batch, total: int, *, now: datetime) -> Batch:
+def seal(batch: StoredBatch, total: int, *, now: datetime) -> StoredBatch:
     """Set the number of items; count those of a batch that was cancelled during its upload as cancelled."""
     if batch.status == "open" and batch.total is None:
         return changed(batch, total=total)
@@ -217,7 +217,7 @@ def seal(batch: Batch, total: int, *, now: datetime) -> Batch:
     return batch
 
 
-def start(batch: Batch, *, chunk_size: int, now: datetime) -> Batch:
+def start(batch: StoredBatch, *, chunk_size: int, now: datetime) -> StoredBatch:
     """Queue a batch whose items have all arrived; one without items, or cancelled before, ends at once."""
     if not (batch.is_complete or batch.status == "validating"):
         return batch
@@ -229,14 +229,14 @@ def start(batch: Batch, *, chunk_size: int, now: datetime) -> Batch:
     return changed(batch, status="queued", chunk_count=chunks, revision=batch.revision + 1)
 
 
-def validate(batch: Batch, *, now: datetime) -> Batch:
+def validate(batch: StoredBatch, *, now: datetime) -> StoredBatch:
     """Make a complete batch wait for the check of its custom ids."""
     if not batch.is_complete:
         return batch
     return changed(batch, status="validating", validating_since=now, revision=batch.revision + 1)
 
 
-def fail(batch: Batch, *, code: str, detail: str, now: datetime) -> Batch:
+def fail(batch: StoredBatch, *, code: str, detail: str, now: datetime) -> StoredBatch:
     """Fail a batch that cannot start: none of its items run."""
     if batch.status not in ("open", "validating"):
         return batch
@@ -245,7 +245,7 @@ def fail(batch: Batch, *, code: str, detail: str, now: datetime) -> Batch:
     return end(refused, "failed", now=now)
 
 
-def cancel(batch: Batch, *, now: datetime) -> Batch:
+def cancel(batch: StoredBatch, *, now: datetime) -> StoredBatch:
     """Cancel a batch: at once while items still arrive, otherwise before each worker's next item."""
     if batch.status in ("queued", "running", "paused"):
         revision = batch.revision + 1
@@ -262,12 +262,12 @@ def cancel(batch: Batch, *, now: datetime) -> Batch:
     return end(changed(batch, total=total, cancelled=total), "cancelled", now=now)
 
 
-def abandon(batch: Batch, *, now: datetime) -> Batch:
+def abandon(batch: StoredBatch, *, now: datetime) -> StoredBatch:
     """Forget a batch whose upload failed before it was sealed."""
     return batch if batch.status != "open" else end(batch, "abandoned", now=now)
 
 
-def expire(batch: Batch, *, now: datetime) -> Batch:
+def expire(batch: StoredBatch, *, now: datetime) -> StoredBatch:
     """End a batch whose upload was never sealed; what has arrived is not run."""
     if batch.status != "open":
         return batch
@@ -276,7 +276,7 @@ def expire(batch: Batch, *, now: datetime) -> Batch:
     return end(changed(expired, total=batch.received, skipped=batch.received), "expired", now=now)
 
 
-def run(batch: Batch, *, now: datetime) -> Batch:
+def run(batch: StoredBatch, *, now: datetime) -> StoredBatch:
     """Begin a batch of which a worker has claimed the first chunk."""
     if batch.status != "queued":
         return batch
@@ -284,7 +284,7 @@ def run(batch: Batch, *, now: datetime) -> Batch:
     return changed(batch, status="running", started_at=started_at, revision=batch.revision + 1)
 
 
-def record(batch: Batch, tally: Tally, *, now: datetime) -> Batch:
+def record(batch: StoredBatch, tally: Tally, *, now: datetime) -> StoredBatch:
     """Count the items that a chunk has ended; the last item ends the batch."""
     if batch.is_finished:
         return batch
@@ -301,7 +301,7 @@ def record(batch: Batch, tally: Tally, *, now: datetime) -> Batch:
     return end_if_done(stop_if_too_many_failed(counted, now=now), now=now)
 
 
-def stop_if_too_many_failed(batch: Batch, *, now: datetime) -> Batch:
+def stop_if_too_many_failed(batch: StoredBatch, *, now: datetime) -> StoredBatch:
     """Stop a batch, so that no more items begin, when more of them have failed than its owner tolerates.
 
     A retry runs to its end: its owner knows how many items have failed.
@@ -317,7 +317,7 @@ def stop_if_too_many_failed(batch: Batch, *, now: datetime) -> Batch:
     return changed(batch, status="cancelling", cancelling_since=now, **error)
 
 
-def end_if_done(batch: Batch, *, now: datetime) -> Batch:
+def end_if_done(batch: StoredBatch, *, now: datetime) -> StoredBatch:
     """End a batch whose items have all ended, unless some of them are about to run again."""
     if batch.done < (batch.total or 0) or batch.retry_codes is not None:
         return batch
@@ -329,12 +329,12 @@ def end_if_done(batch: Batch, *, now: datetime) -> Batch:
     return end(batch, "failed" if batch.kind == "task" and batch.failed else "completed", now=now)
 
 
-def missing_scopes(batch: Batch, required: Iterable[str]) -> list[str]:
+def missing_scopes(batch: StoredBatch, required: Iterable[str]) -> list[str]:
     """Return the scopes of `required` that the owner did not have; none when its scopes are unknown."""
     return [] if batch.scopes is None else sorted(set(required) - set(batch.scopes))
 
 
-def counts(batch: Batch, *, running: int) -> Counts:
+def counts(batch: StoredBatch, *, running: int) -> Counts:
     """Return the items by state; they add up to `total` at every moment."""
     total = batch.received if batch.total is None else batch.total
     left = max(0, total - batch.done)
@@ -350,6 +350,6 @@ def counts(batch: Batch, *, running: int) -> Counts:
     )
 
 
-def end(batch: Batch, status: Status, *, now: datetime) -> Batch:
+def end(batch: StoredBatch, status: Status, *, now: datetime) -> StoredBatch:
     """Return the batch with its last status."""
     return changed(batch, status=status, finished_at=now, revision=batch.revision + 1)

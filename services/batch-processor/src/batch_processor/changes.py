@@ -13,7 +13,7 @@ from uuid import UUID
 import orjson
 
 from batch_processor import batches
-from batch_processor.batches import Batch, Description
+from batch_processor.batches import Description, StoredBatch
 from batch_processor.binary_copy import ItemRun
 from contracts import batch_options
 from contracts.batch_options import Priority
@@ -29,12 +29,12 @@ _RUN = 500
 class Transition(Protocol):
     """A transition in the life cycle of a batch."""
 
-    def __call__(self, batch: Batch, /, *, now: datetime) -> Batch:
+    def __call__(self, batch: StoredBatch, /, *, now: datetime) -> StoredBatch:
         """Return the batch after the transition."""
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class BatchChange:
     """The effect of one message: items to store, as written in `body`, and a transition of the batch.
 
     Items that have their `payloads_at` in the body are not in `items`.
@@ -55,14 +55,14 @@ class Change:
         return len(self.items) if self.payloads_at is None else len(self.payloads_at) // 2
 
 
-def opening(message: CreateBatch | SealBatch, body: bytes = b"") -> Change:
+def opening(message: CreateBatch | SealBatch, body: bytes = b"") -> BatchChange:
     """Return the change of a message that describes its batch, and may set its number of items."""
     if isinstance(message, SealBatch):
         step = partial(_described, description=describing(message), total=message.total)
-        return Change(message.batch_id, message.owner_id, step)
+        return BatchChange(message.batch_id, message.owner_id, step)
     total = None if message.items is None else len(message.items)
     step = partial(_described, description=describing(message), total=total)
-    return Change(message.batch_id, message.owner_id, step, message.items or (), body)
+    return BatchChange(message.batch_id, message.owner_id, step, message.items or (), body)
 
 
 def describing(message: CreateBatch | SealBatch) -> Description:
@@ -85,12 +85,14 @@ def describing(message: CreateBatch | SealBatch) -> Description:
     )
 
 
-def _described(batch: Batch, *, now: datetime, description: Description, total: int | None) -> Batch:
+def _described(
+    batch: StoredBatch, *, now: datetime, description: Description, total: int | None
+) -> StoredBatch:
     known = batches.describe(batch, description, now=now)
     return known if total is None else batches.seal(known, total, now=now)
 
 
-def runs_of(change: Change) -> list[ItemRun]:
+def runs_of(change: BatchChange) -> list[ItemRun]:
     """Return the items of `change` as they are stored, in runs that are written at once."""
     names: Sequence[str | None] | None
     # As the caller has written it: `1.10` must not come back as `1.1`.

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import get_args
 from uuid import UUID
 
-from batch_processor.batches import Batch
+from batch_processor.batches import StoredBatch
 from batch_processor.repository import batch_of
 from chassis import queries
 from chassis.paging import page_of
@@ -29,7 +29,7 @@ async def list_batches(
     wanted: BatchFilter = BatchFilter(),  # noqa: B008 - frozen
     before: UUID | None,
     limit: int,
-) -> tuple[list[Batch], UUID | None]:
+) -> tuple[list[StoredBatch], UUID | None]:
     """Return an owner's batches that fit `wanted`, newest first, and the id behind which others follow.
 
     With a filter other than by status it examines `MOST_EXAMINED` at most: there may be fewer than `limit`,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from batch_processor.answers import Answers
+from batch_processor.answers import BatchAnswers
 from batch_processor.intake import Intake
 from batch_processor.pauses import PauseAnswers
 from batch_processor.schedules.answers import ScheduleAnswers
-from batch_processor.schedules.firing import Firing
+from batch_processor.schedules.firing import ScheduleFiring
 from chassis.broker.answering import Answer
 from chassis.broker.handlers import Handler, InTransaction
 from contracts.batch_items import ListErrors, ListItems
@@ -44,7 +44,7 @@ from contracts.schedules import (
 
 
 def intake(
-    intake: Intake, firing: Firing, *, committed: Callable[[], None]
+    intake: Intake, firing: ScheduleFiring, *, committed: Callable[[], None]
 ) -> Mapping[type[Message], Handler]:
     """Return the handlers of the intake queue; `committed` is called when chunks may be ready."""
     return {
@@ -63,7 +63,7 @@ def intake(
 
 
 def answers(
-    answers: Answers, schedules: ScheduleAnswers, pauses: PauseAnswers
+    answers: BatchAnswers, schedules: ScheduleAnswers, pauses: PauseAnswers
 ) -> Mapping[type[Request], Answer]:
     """Return the handlers of requests."""
     return {

@@ -25,7 +25,7 @@ Range: TypeAlias = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
+class ChunkBacklog:
     """Chunks that are ready, up to 10,000, the age of the oldest in seconds, and chunks in flight.
 
     No ready chunk has a stamp before `ready_from`, and no chunk in flight one before `in_flight_from`.
@@ -71,12 +71,12 @@ async def sweep(connection: Connection, *, in_flight_from: int) -> int:
     return affected_rows(await connection.execute(_SQL["sweep_chunks"], in_flight_from))
 
 
-async def measure(connection: Connection, before: Backlog) -> Backlog:
+async def measure(connection: Connection, before: ChunkBacklog) -> ChunkBacklog:
     """Return the present backlog; `before` is the last one, which says where to begin."""
     arguments = before.ready_from, before.in_flight_from, _MOST_COUNTED
     row = await connection.fetchrow(_SQL["measure_chunks"], *arguments)
     assert row is not None
-    return Backlog(**row)
+    return ChunkBacklog(**row)
 
 
 async def measure_validation(connection: Connection) -> tuple[int, float]:

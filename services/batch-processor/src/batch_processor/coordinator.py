@@ -14,9 +14,9 @@ from batch_processor import batches, coordination, pauses, repository, steering
 from batch_processor.backoff import Backoff
 from batch_processor.batches import Tally
 from batch_processor.changes import Transition
-from batch_processor.coordination import DUE_MARGIN, Backlog
+from batch_processor.coordination import DUE_MARGIN, ChunkBacklog
 from batch_processor.execution import claims, rounds
-from batch_processor.execution.claims import Rest
+from batch_processor.execution.claims import RemainingItems
 from batch_processor.intake import Intake, announce_finished
 from batch_processor.progress_publisher import ProgressPublisher
 from chassis import beats, logging, metrics
@@ -86,7 +86,7 @@ class Coordinator:
         self._next_due_in_s = 0.0
         self.sweep_from = 0.0
         self._look_whole_at = _EPOCH
-        self._backlog = Backlog()
+        self._backlog = ChunkBacklog()
         self._hold_at = 0.0
         self._has_orders = self._has_expired = False
 
@@ -137,7 +137,7 @@ class Coordinator:
                     # While the database was down, no worker could renew a lease.
                     self.sweep_from = time.monotonic() + self._windows.lease_s
                     # Another server may have taken over, with stamps that are not comparable.
-                    self._backlog = Backlog()
+                    self._backlog = ChunkBacklog()
             if time.monotonic() >= next_survey_at:
                 next_survey_at = time.monotonic() + _SURVEY_EVERY_S
                 await rounds.attempt("survey", self.survey)
@@ -290,7 +290,7 @@ class Coordinator:
                 connection, batch_id, after=batch.retry_after, codes=batch.retry_codes, most=REDRIVE_STEP
             )
             size = self._intake.size_of_chunks(batch)
-            rests = [Rest.of(positions[n : n + size], 1) for n in range(0, len(positions), size)]
+            rests = [RemainingItems.of(positions[n : n + size], 1) for n in range(0, len(positions), size)]
             gate = self._intake.limits.gate_of(batch)
             for number, rest in enumerate(rests, start=batch.chunk_count):
                 await claims.create_chunk(connection, batch_id, number, rest, gate=gate)

@@ -6,14 +6,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
-from batch_processor.batches import Batch
+from batch_processor.batches import StoredBatch
 from chassis.broker.envelope import Outgoing, command
 from contracts.batches import CreateBatch, FollowUp
 
 _FOLLOWING = UUID("0b3f6d1e-5f0a-4c84-9a52-9e0d5a6f7c21")
 
 
-def follow_up(batch: Batch, wanted: FollowUp) -> Outgoing:
+def follow_up(batch: StoredBatch, wanted: FollowUp) -> Outgoing:
     """Return the command that creates the task; its id is the same for the same end of the batch."""
     id_ = uuid5(_FOLLOWING, f"{batch.id}:{batch.revision}")
     create = CreateBatch(

@@ -16,9 +16,9 @@ from uuid import UUID
 from pydantic_core import from_json
 
 from batch_processor import batches, repository, steering, validation
-from batch_processor.batches import Batch
+from batch_processor.batches import StoredBatch
 from batch_processor.binary_copy import ItemRun
-from batch_processor.changes import Change, Transition, describing, opening, runs_of
+from batch_processor.changes import BatchChange, Transition, describing, opening, runs_of
 from batch_processor.errors import BatchNotFound, OperationNotHere
 from batch_processor.following import follow_up
 from batch_processor.limits.rules import LimitBook
@@ -69,9 +69,9 @@ class Intake:
         self._operations = operations
         self._chunk_size = chunk_size
         self.limits = limits or LimitBook(operations, {})
-        self._changed: list[Batch] = []
+        self._changed: list[StoredBatch] = []
 
-    def take_changed(self) -> list[Batch]:
+    def take_changed(self) -> list[StoredBatch]:
         """Return the batches that left `open` since the last call, for live progress; call after a commit."""
         taken, self._changed = self._changed, []
         return taken
@@ -94,7 +94,7 @@ class Intake:
     async def append(self, connection: Connection, deliveries: Sequence[Delivery[AppendItems]]) -> None:
         """Store runs of items."""
         changes = [
-            Change(
+            BatchChange(
                 m.batch_id,
                 m.owner_id,
                 items=m.items,
@@ -116,28 +116,36 @@ class Intake:
 
     async def abandon(self, connection: Connection, deliveries: Sequence[Delivery[AbandonBatch]]) -> None:
         """Forget uploads that failed."""
-        changes = [Change(m.batch_id, m.owner_id, batches.abandon) for m in (d.message for d in deliveries)]
+        changes = [
+            BatchChange(m.batch_id, m.owner_id, batches.abandon) for m in (d.message for d in deliveries)
+        ]
         await self._apply(connection, changes)
 
     async def cancel(self, connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
         """Cancel batches."""
-        changes = [Change(m.batch_id, m.owner_id, batches.cancel) for m in (d.message for d in deliveries)]
+        changes = [
+            BatchChange(m.batch_id, m.owner_id, batches.cancel) for m in (d.message for d in deliveries)
+        ]
         await self._apply(connection, changes)
 
     async def pause(self, connection: Connection, deliveries: Sequence[Delivery[PauseBatch]]) -> None:
         """Pause batches: no more of their items begin."""
-        changes = [Change(m.batch_id, m.owner_id, steering.pause) for m in (d.message for d in deliveries)]
+        changes = [
+            BatchChange(m.batch_id, m.owner_id, steering.pause) for m in (d.message for d in deliveries)
+        ]
         await self._apply(connection, changes)
 
     async def resume(self, connection: Connection, deliveries: Sequence[Delivery[ResumeBatch]]) -> None:
         """Resume batches."""
-        changes = [Change(m.batch_id, m.owner_id, steering.resume) for m in (d.message for d in deliveries)]
+        changes = [
+            BatchChange(m.batch_id, m.owner_id, steering.resume) for m in (d.message for d in deliveries)
+        ]
         await self._apply(connection, changes)
 
     async def retry(self, connection: Connection, deliveries: Sequence[Delivery[RetryBatch]]) -> None:
         """Queue the failed items of ended batches again."""
         changes = [
-            Change(m.batch_id, m.owner_id, partial(steering.retry, codes=m.codes, scopes=m.scopes))
+            BatchChange(m.batch_id, m.owner_id, partial(steering.retry, codes=m.codes, scopes=m.scopes))
             for m in (d.message for d in deliveries)
         ]
         await self._apply(connection, changes)
@@ -145,7 +153,7 @@ class Intake:
     async def move(self, connection: Connection, deliveries: Sequence[Delivery[MoveBatch]]) -> None:
         """Begin batches at another time."""
         changes = [
-            Change(m.batch_id, m.owner_id, partial(steering.move, not_before=m.not_before))
+            BatchChange(m.batch_id, m.owner_id, partial(steering.move, not_before=m.not_before))
             for m in (d.message for d in deliveries)
         ]
         await self._apply(connection, changes)
@@ -157,17 +165,17 @@ class Intake:
                 connection, message.owner_id, message.scopes, most=LIMITED_AT_ONCE
             )
             step = partial(self._limited, scopes=message.scopes)
-            await self._apply(connection, [Change(id_, message.owner_id, step) for id_ in beyond])
+            await self._apply(connection, [BatchChange(id_, message.owner_id, step) for id_ in beyond])
             if len(beyond) == LIMITED_AT_ONCE:
                 await outbox.add(connection, [command(message, tenant=message.owner_id)])
 
     async def expire(self, connection: Connection, owners: Mapping[UUID, str], step: Transition) -> None:
         """End batches that were not finished in time, by `step`."""
-        await self._apply(connection, [Change(id_, owner, step) for id_, owner in owners.items()])
+        await self._apply(connection, [BatchChange(id_, owner, step) for id_, owner in owners.items()])
 
     async def _apply(
-        self, connection: Connection, changes: Sequence[Change], *, attempt: int | None = None
-    ) -> list[Batch]:
+        self, connection: Connection, changes: Sequence[BatchChange], *, attempt: int | None = None
+    ) -> list[StoredBatch]:
         """Apply changes, and start batches that are complete; return the batches.
 
         Raise `OperationNotHere` while another replica may start one: at an early `attempt` of its messages.
@@ -211,7 +219,7 @@ class Intake:
         Each is a row in three tables, written once. Return the deliveries of everything else.
         """
         now = datetime.now(UTC)
-        found: dict[UUID, tuple[Delivery[CreateBatch], Batch]] = {}
+        found: dict[UUID, tuple[Delivery[CreateBatch], StoredBatch]] = {}
         for delivery in deliveries:
             message = delivery.message
             if message.kind == "task" and message.items is not None and len(message.items) == 1:
@@ -224,7 +232,7 @@ class Intake:
             for id_ in added:
                 delivery, task = found[id_]
                 items = delivery.message.items or ()
-                runs += runs_of(Change(id_, task.owner_id, items=items, body=delivery.body))
+                runs += runs_of(BatchChange(id_, task.owner_id, items=items, body=delivery.body))
             await repository.add_items(connection, runs)
             tasks = [found[id_][1] for id_ in added]
             starts = [Start(task.id, 1, 1, task.not_before, self.limits.gate_of(task)) for task in tasks]
@@ -246,13 +254,13 @@ class Intake:
                 begun.append(batches.start(batch, chunk_size=self.size_of_chunks(batch), now=now))
         await self._keep(connection, found, begun)
 
-    async def advance(self, connection: Connection, before: Batch, after: Batch) -> None:
+    async def advance(self, connection: Connection, before: StoredBatch, after: StoredBatch) -> None:
         """Store the new state of a locked batch, and start it if it is complete."""
         started = await self._start(connection, after, datetime.now(UTC))
         await self._keep(connection, {before.id: before}, [started])
 
     async def _keep(
-        self, connection: Connection, found: Mapping[UUID, Batch], after: Sequence[Batch]
+        self, connection: Connection, found: Mapping[UUID, StoredBatch], after: Sequence[StoredBatch]
     ) -> None:
         """Store the new states of the batches `found`, create chunks for those that start, announce ends."""
         changed = [batch for batch in after if batch != found[batch.id]]
@@ -275,7 +283,7 @@ class Intake:
         await announce_finished(connection, [b for b in changed if not found[b.id].is_finished])
         self._changed += [b for b in changed if b.status != "open"]
 
-    async def _start(self, connection: Connection, batch: Batch, now: datetime) -> Batch:
+    async def _start(self, connection: Connection, batch: StoredBatch, now: datetime) -> StoredBatch:
         """Return `batch`, started if it is complete, or refused if it cannot run."""
         if not batch.is_complete or batch.cancel_requested:
             return batches.start(batch, chunk_size=self._chunk_size, now=now)
@@ -287,7 +295,7 @@ class Intake:
             return batches.validate(batch, now=now)
         return batches.start(batch, chunk_size=self.size_of_chunks(batch), now=now)
 
-    def _find_refusal(self, batch: Batch) -> Problem | None:
+    def _find_refusal(self, batch: StoredBatch) -> Problem | None:
         """Return the reason why no item of the batch may run, whatever its items; None if there is none."""
         operation = self._operations.get(batch.operation or "")
         if operation is None:
@@ -298,7 +306,7 @@ class Intake:
             return "insufficient-scope", detail
         return None
 
-    def _limited(self, batch: Batch, *, now: datetime, scopes: Sequence[str]) -> Batch:
+    def _limited(self, batch: StoredBatch, *, now: datetime, scopes: Sequence[str]) -> StoredBatch:
         """Return the batch limited to `scopes`, cancelled when its operation needs more."""
         left = scopes if batch.scopes is None else [scope for scope in batch.scopes if scope in scopes]
         limited = replace(batch, scopes=tuple(left))
@@ -309,7 +317,7 @@ class Intake:
         stopped = batches.cancel(limited, now=now)
         return replace(stopped, error_code="insufficient-scope", error_detail=detail)
 
-    async def _find_problem(self, connection: Connection, batch: Batch) -> Problem | None:
+    async def _find_problem(self, connection: Connection, batch: StoredBatch) -> Problem | None:
         refusal = self._find_refusal(batch)
         if refusal is not None or batch.kind == "task":
             # The only item of a task came with it.
@@ -324,7 +332,7 @@ class Intake:
             return None
         return validation.describe(await repository.find_duplicates(connection, batch.id))
 
-    def size_of_chunks(self, batch: Batch) -> int:
+    def size_of_chunks(self, batch: StoredBatch) -> int:
         """Return the most items of a chunk of the batch, even if this replica lacks its operation."""
         operation = self._operations.get(batch.operation or "")
         return min(self._chunk_size, operation.chunk_size) if operation is not None else self._chunk_size
@@ -336,7 +344,7 @@ def _least_attempt(deliveries: Sequence[Delivery[Any]]) -> int:
 
 async def announce_finished(
     connection: Connection,
-    candidates: Sequence[Batch],
+    candidates: Sequence[StoredBatch],
     *,
     results: Mapping[UUID, str] = MappingProxyType({}),
     traces: Mapping[UUID, Trace] = MappingProxyType({}),

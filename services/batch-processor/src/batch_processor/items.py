@@ -6,7 +6,7 @@ from uuid import UUID
 
 import orjson
 
-from batch_processor.batches import Batch
+from batch_processor.batches import StoredBatch
 from batch_processor.results import PAGE_BYTES
 from chassis import queries
 from chassis.postgres import Connection, Row
@@ -16,7 +16,7 @@ _SQL = queries.load("batch_processor")
 _MOST_CODES = 100
 
 
-async def list_items(connection: Connection, batch: Batch, *, after: int, limit: int) -> bytes:
+async def list_items(connection: Connection, batch: StoredBatch, *, after: int, limit: int) -> bytes:
     """Return up to `limit` items after the position `after` as the JSON of `contracts.batch_items.Items`.
 
     The page ends at its size in bytes, to which the errors of attempts count, but not before its first item.

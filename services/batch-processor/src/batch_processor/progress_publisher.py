@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from batch_processor import repository
-from batch_processor.batches import Batch
+from batch_processor.batches import StoredBatch
 from batch_processor.views import show
 from chassis import logging
 from chassis.broker import bundles
@@ -48,11 +48,11 @@ class ProgressPublisher:
         self._publisher = publisher
         self._upload_expires_s = upload_expires_s
         self._interval_s = interval_s
-        self._changed: dict[UUID, tuple[Batch, View | None]] = {}
+        self._changed: dict[UUID, tuple[StoredBatch, View | None]] = {}
         self._pushed_at: OrderedDict[UUID, float] = OrderedDict()
         self._wake = asyncio.Event()
 
-    def note(self, batch: Batch, view: View | None = None) -> None:
+    def note(self, batch: StoredBatch, view: View | None = None) -> None:
         """Push a batch soon; call this after a commit. Without `view`, its data is read when it is pushed."""
         known = self._changed.get(batch.id)
         if known is None or known[0].revision < batch.revision:
@@ -89,7 +89,7 @@ class ProgressPublisher:
                 await asyncio.sleep(self._interval_s / 5)
                 self._wake.set()
 
-    async def _push(self, due: Sequence[tuple[Batch, View | None]]) -> None:
+    async def _push(self, due: Sequence[tuple[StoredBatch, View | None]]) -> None:
         views = {batch.id: view for batch, view in due if view is not None}
         unknown = [batch for batch, view in due if view is None]
         try:

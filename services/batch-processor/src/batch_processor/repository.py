@@ -15,14 +15,14 @@ import orjson
 from pydantic_core import from_json
 
 from batch_processor import binary_copy
-from batch_processor.batches import Batch, Status
+from batch_processor.batches import Status, StoredBatch
 from batch_processor.binary_copy import ItemRun, Successes
 from batch_processor.views import Surroundings
 from chassis import queries
 from chassis.broker.envelope import Delivery, text
 from chassis.postgres import Connection, affected_rows
 from contracts import headers
-from contracts.batches import Attempt, CreateBatch, ItemError, SealBatch
+from contracts.batches import CreateBatch, FailedAttempt, ItemError, SealBatch
 
 _SQL = queries.load("batch_processor")
 _ITEM_COLUMNS = ("batch_id", "position", "custom_id", "payload", "line")
@@ -65,14 +65,14 @@ _TASK_VALUES = attrgetter(
     "expires_at",
     "on_finished",
 )
-_BATCH_FIELDS = tuple(field.name for field in fields(Batch))
+_BATCH_FIELDS = tuple(field.name for field in fields(StoredBatch))
 
 # The trace and the request that created a batch.
 Trace: TypeAlias = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownBatch:
     """A batch as it is known before its row is locked."""
 
     owner_id: str
@@ -107,12 +107,12 @@ class Duplicate:
         return f"{self.custom_id!r} on {self.items} lines from {self.first_line} to {self.last_line}"
 
 
-async def ensure_rows(connection: Connection, owners: Mapping[UUID, str]) -> dict[UUID, Known]:
+async def ensure_rows(connection: Connection, owners: Mapping[UUID, str]) -> dict[UUID, KnownBatch]:
     """Insert a row for each batch that has none; return the state of all, without locking them."""
     ids = sorted(owners)
     await connection.execute(_SQL["ensure_rows"], ids, [owners[id_] for id_ in ids])
     rows = await connection.fetch(_SQL["peek_batches"], ids)
-    return {row["id"]: Known(row["owner_id"], row["status"], row["chunk_count"]) for row in rows}
+    return {row["id"]: KnownBatch(row["owner_id"], row["status"], row["chunk_count"]) for row in rows}
 
 
 async def add_items(connection: Connection, runs: Sequence[ItemRun]) -> Counter[UUID]:
@@ -174,12 +174,12 @@ async def find_duplicates(connection: Connection, batch_id: UUID) -> list[Duplic
     return [Duplicate(**row) for row in rows]
 
 
-async def lock_batches(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Batch]:
+async def lock_batches(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, StoredBatch]:
     """Return the batches of `ids` that exist, locked in one order until the transaction ends."""
     return {row["id"]: batch_of(row) for row in await connection.fetch(_SQL["lock_batches"], ids)}
 
 
-async def save_batches(connection: Connection, batches: Sequence[Batch]) -> None:
+async def save_batches(connection: Connection, batches: Sequence[StoredBatch]) -> None:
     """Write all of these batches' rows back."""
     if batches:
         # `default`: the driver returns ids of a type of its own.
@@ -187,7 +187,7 @@ async def save_batches(connection: Connection, batches: Sequence[Batch]) -> None
 
 
 async def add_tasks(
-    connection: Connection, tasks: Sequence[tuple[Delivery[CreateBatch], Batch]]
+    connection: Connection, tasks: Sequence[tuple[Delivery[CreateBatch], StoredBatch]]
 ) -> list[UUID]:
     """Store tasks that are not stored yet, with the traces that created them; return their ids."""
     if not tasks:
@@ -223,7 +223,7 @@ async def traces_of(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, T
     return {row["id"]: (row["traceparent"], row["request_id"]) for row in rows}
 
 
-async def save_progress(connection: Connection, batches: Sequence[Batch]) -> None:
+async def save_progress(connection: Connection, batches: Sequence[StoredBatch]) -> None:
     """Write back the columns that running changes: status, counters, times."""
     columns = zip(*map(_PROGRESS_OF, batches), strict=True)
     await connection.execute(_SQL["save_progress"], *map(list, columns))
@@ -241,20 +241,20 @@ async def create_chunks(connection: Connection, starts: Sequence[Start]) -> None
     )
 
 
-async def move_chunks(connection: Connection, batches: Sequence[Batch]) -> None:
+async def move_chunks(connection: Connection, batches: Sequence[StoredBatch]) -> None:
     """Make the chunks of batches that have not begun wait until their new time."""
     await connection.execute(
         _SQL["move_chunks"], [batch.id for batch in batches], [batch.not_before for batch in batches]
     )
 
 
-async def get_batch(connection: Connection, batch_id: UUID) -> Batch | None:
+async def get_batch(connection: Connection, batch_id: UUID) -> StoredBatch | None:
     """Return the batch of that id, whoever owns it."""
     row = await connection.fetchrow(_SQL["get_batch"], batch_id)
     return batch_of(row) if row is not None else None
 
 
-async def count_fitting(connection: Connection, batches: Sequence[Batch], *, most_bytes: int) -> int:
+async def count_fitting(connection: Connection, batches: Sequence[StoredBatch], *, most_bytes: int) -> int:
     """Return how many of `batches` have results of `most_bytes` together, and one more that exceeds them."""
     tasks = [batch.id for batch in batches if batch.kind == "task" and batch.succeeded]
     sizes = await _by_batch(connection, "result_sizes", tasks)
@@ -266,7 +266,7 @@ async def count_fitting(connection: Connection, batches: Sequence[Batch], *, mos
     return len(batches)
 
 
-async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict[UUID, Surroundings]:
+async def surroundings(connection: Connection, batches: Sequence[StoredBatch]) -> dict[UUID, Surroundings]:
     """Return the data of these batches that is not in their rows; query only data that can exist."""
     active = [b.id for b in batches if b.status in ("queued", "running", "cancelling")]
     failed = [b.id for b in batches if b.failed]
@@ -288,7 +288,7 @@ async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict
             paused=at_work[batch.id][0]["paused"] if batch.id in at_work else None,
             next_attempt=at_work[batch.id][0]["attempt"] if batch.id in at_work else None,
             next_attempt_at=at_work[batch.id][0]["due_at"] if batch.id in at_work else None,
-            failed_attempts=[Attempt.model_validate(dict(row)) for row in attempts.get(batch.id, ())],
+            failed_attempts=[FailedAttempt.model_validate(dict(row)) for row in attempts.get(batch.id, ())],
             failures={row["code"]: row["items"] for row in failures.get(batch.id, ())},
             result=from_json(only["result"]) if only and only["result"] is not None else None,
             result_text=only["result"] if only else None,
@@ -297,12 +297,12 @@ async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict
     return around
 
 
-def batch_of(row: asyncpg.Record) -> Batch:
+def batch_of(row: asyncpg.Record) -> StoredBatch:
     """Return a row of `batches` as a batch."""
     values = {name: row[name] for name in _BATCH_FIELDS}
     for name in ("scopes", "retry_codes"):
         values[name] = None if values[name] is None else tuple(values[name])
-    return Batch(**values)
+    return StoredBatch(**values)
 
 
 async def _by_batch(

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from batch_processor import consumers
-from batch_processor.answers import Answers
+from batch_processor.answers import BatchAnswers
 from batch_processor.coordinator import Coordinator, Windows
 from batch_processor.execution.chunks import ChunkRun
 from batch_processor.execution.claims import Claim
@@ -16,20 +16,20 @@ from batch_processor.execution.isolated_run import IsolatedRun, ServiceCalls, co
 from batch_processor.execution.item_process import Options
 from batch_processor.execution.process_pool import ProcessPool
 from batch_processor.execution.processes import Processes
-from batch_processor.execution.running_chunk import Item, RunningChunk
+from batch_processor.execution.running_chunk import RunningChunk, StoredItem
 from batch_processor.execution.settlement import Settlement
 from batch_processor.execution.shared_runs import SharedRuns
 from batch_processor.execution.worker import LOOKOUT_POLL_S, POLL_S, ChunkTiming, Worker
 from batch_processor.intake import Intake
 from batch_processor.limits import rules
-from batch_processor.limits.admission import Admission
+from batch_processor.limits.admission import ChunkAdmission
 from batch_processor.limits.rules import LimitBook
 from batch_processor.lookout import Lookout
 from batch_processor.operation import Operation
 from batch_processor.pauses import PauseAnswers
 from batch_processor.progress_publisher import ProgressPublisher
 from batch_processor.schedules.answers import ScheduleAnswers
-from batch_processor.schedules.firing import Firing
+from batch_processor.schedules.firing import ScheduleFiring
 from batch_processor.settings import BatchProcessorSettings
 from batch_processor.sources import Sources
 from batch_processor.validation import ORDERS, Validation
@@ -74,7 +74,7 @@ class Resources:
         self.progress = ProgressPublisher(postgres, publisher, upload_expires_s=upload_expires_s)
         self.limits = LimitBook(operations, rules.parse(settings.limits))
         self.intake = Intake(self.operations, chunk_size=settings.chunk_size, limits=self.limits)
-        self.admission = Admission(postgres, operations, self.limits, ready=self._wake_worker)
+        self.admission = ChunkAdmission(postgres, operations, self.limits, ready=self._wake_worker)
         settlement = Settlement(postgres, relay, self.progress, lease_s=lease_s)
         self.worker = Worker(
             postgres,
@@ -128,7 +128,7 @@ class Resources:
         self.validation = Validation(postgres, self.intake.begin, operations=names, begun=self._stored)
         self.sources = Sources(postgres, self.intake, operations=names, begun=self._stored)
         runs_kept, wake_relay = self.settings.schedule_runs_kept, self.runtime.relay.wake
-        self.firing = Firing(
+        self.firing = ScheduleFiring(
             self.runtime.postgres,
             runs_kept=runs_kept,
             retention_days=self.settings.retention_days,
@@ -162,7 +162,7 @@ class Resources:
             concurrency=self.settings.intake_concurrency,
             prefetch=32,
         )
-        answers = Answers(postgres, self.limits, upload_expires_s=self.settings.upload_expires_s)
+        answers = BatchAnswers(postgres, self.limits, upload_expires_s=self.settings.upload_expires_s)
         self.runtime.answer(consumers.answers(answers, schedules, pauses))
         self.runtime.on_database(self.admission.gate)
         self.runtime.on_database(self._start_coordinator)
@@ -181,11 +181,11 @@ class Resources:
         for order in ORDERS:
             tasks.supervise(f"validation, {order} first", partial(self.validation.check_forever, order))
 
-    def _run_isolated(self, claim: Claim, operation: Operation, items: Sequence[Item]) -> RunningChunk:
+    def _run_isolated(self, claim: Claim, operation: Operation, items: Sequence[StoredItem]) -> RunningChunk:
         shared = self._shared_runs.join(claim, operation, items)
         return shared or self._run_alone(claim, operation, items)
 
-    def _run_alone(self, claim: Claim, operation: Operation, items: Sequence[Item]) -> RunningChunk:
+    def _run_alone(self, claim: Claim, operation: Operation, items: Sequence[StoredItem]) -> RunningChunk:
         return IsolatedRun(
             operation,
             items,
@@ -196,7 +196,7 @@ class Resources:
             calls=ServiceCalls(self.runtime.messaging.rpc, self.processes),
         )
 
-    def _run_here(self, claim: Claim, operation: Operation, items: Sequence[Item]) -> RunningChunk:
+    def _run_here(self, claim: Claim, operation: Operation, items: Sequence[StoredItem]) -> RunningChunk:
         calls = ServiceCalls(self.runtime.messaging.rpc, self.processes)
         client = GuardedClient(InternalTargets.parse(self.settings.internal_targets))
         factory = ContextFactory(calls.ask, self.processes.compute, client.fetch)

@@ -8,7 +8,7 @@ from typing import Literal
 from uuid import UUID
 
 from batch_processor import repository
-from batch_processor.batches import Batch, Tally
+from batch_processor.batches import StoredBatch, Tally
 from batch_processor.binary_copy import Successes
 from batch_processor.execution.running_chunk import Outcomes
 from chassis import queries
@@ -62,7 +62,13 @@ class Entry:
 
 
 async def list_ended(
-    connection: Connection, batch: Batch, *, status: EndStatus | None, after: int, limit: int, lines: bool
+    connection: Connection,
+    batch: StoredBatch,
+    *,
+    status: EndStatus | None,
+    after: int,
+    limit: int,
+    lines: bool,
 ) -> Page:
     """Return up to `limit` results after the position `after`, fewer when they are large.
 
@@ -86,7 +92,13 @@ async def list_ended(
 
 
 async def list_unfinished(
-    connection: Connection, batch: Batch, *, status: UnfinishedStatus, after: int, limit: int, lines: bool
+    connection: Connection,
+    batch: StoredBatch,
+    *,
+    status: UnfinishedStatus,
+    after: int,
+    limit: int,
+    lines: bool,
 ) -> Page:
     """Return the items after the position `after` that wait or run; they have no result yet."""
     if batch.is_finished:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from batch_processor import batches, repository
 from batch_processor.backoff import Backoff
-from batch_processor.batches import Batch
+from batch_processor.batches import StoredBatch
 from batch_processor.execution import rounds
 from batch_processor.intake import Intake
 from batch_processor.operation import LEFT_TO_OTHERS_S
@@ -92,7 +92,7 @@ class Sources:
         return True
 
 
-async def _fill(connection: Connection, batch: Batch) -> Batch:
+async def _fill(connection: Connection, batch: StoredBatch) -> StoredBatch:
     """Copy the next items of its source to a locked batch; return the batch as it is then."""
     now, source = datetime.now(UTC), Source.model_validate_json(batch.source or "")
     other = await repository.get_batch(connection, source.batch_id)

@@ -7,20 +7,20 @@ from dataclasses import replace
 from datetime import datetime
 
 from batch_processor import batches
-from batch_processor.batches import Batch
+from batch_processor.batches import StoredBatch
 
 # An expired batch has no time left for another attempt.
 _RETRIED = ("completed", "failed", "cancelled")
 
 
-def pause(batch: Batch, *, now: datetime) -> Batch:  # noqa: ARG001 - a transition
+def pause(batch: StoredBatch, *, now: datetime) -> StoredBatch:  # noqa: ARG001 - a transition
     """Begin no more items; those that run finish."""
     if batch.status not in ("queued", "running"):
         return batch
     return replace(batch, status="paused", revision=batch.revision + 1)
 
 
-def resume(batch: Batch, *, now: datetime) -> Batch:
+def resume(batch: StoredBatch, *, now: datetime) -> StoredBatch:
     """Resume a batch that is paused."""
     if batch.status != "paused":
         return batch
@@ -31,14 +31,16 @@ def resume(batch: Batch, *, now: datetime) -> Batch:
     return replace(batch, status="queued", not_before=not_before, revision=batch.revision + 1)
 
 
-def move(batch: Batch, *, now: datetime, not_before: datetime) -> Batch:  # noqa: ARG001 - a transition
+def move(batch: StoredBatch, *, now: datetime, not_before: datetime) -> StoredBatch:  # noqa: ARG001 - a transition
     """Set another start time for a batch that has not begun."""
     if batch.status not in ("queued", "paused") or batch.started_at is not None:
         return batch
     return replace(batch, not_before=not_before, revision=batch.revision + 1)
 
 
-def retry(batch: Batch, *, now: datetime, codes: Sequence[str], scopes: Sequence[str] | None = None) -> Batch:
+def retry(
+    batch: StoredBatch, *, now: datetime, codes: Sequence[str], scopes: Sequence[str] | None = None
+) -> StoredBatch:
     """Queue the failed items of an ended batch again: those with one of `codes`, or all without any.
 
     From now on the batch has the rights `scopes`, if they are given.
@@ -59,7 +61,9 @@ def retry(batch: Batch, *, now: datetime, codes: Sequence[str], scopes: Sequence
     )
 
 
-def redrive(batch: Batch, positions: Sequence[int], *, chunks: int, is_last: bool, now: datetime) -> Batch:
+def redrive(
+    batch: StoredBatch, positions: Sequence[int], *, chunks: int, is_last: bool, now: datetime
+) -> StoredBatch:
     """Count failed items at `positions` as waiting again, in `chunks`; after the last, the batch may end."""
     redriven = replace(
         batch,
@@ -72,7 +76,7 @@ def redrive(batch: Batch, positions: Sequence[int], *, chunks: int, is_last: boo
     return batches.end_if_done(redriven, now=now)
 
 
-def lapse(batch: Batch, *, now: datetime) -> Batch:
+def lapse(batch: StoredBatch, *, now: datetime) -> StoredBatch:
     """Stop a batch that has not ended by its deadline; results of ended items stay."""
     if batch.is_finished or batch.status == "cancelling":
         return batch

@@ -16,12 +16,12 @@ from pydantic import BaseModel
 
 from batch_processor import operations
 from batch_processor.execution import reports
-from batch_processor.execution.claims import Claim, Loaded, Rest
+from batch_processor.execution.claims import Claim, Loaded, RemainingItems
 from batch_processor.execution.isolated_run import IsolatedRun, ServiceCalls
 from batch_processor.execution.item_process import Options
 from batch_processor.execution.process_pool import ProcessPool
 from batch_processor.execution.processes import Processes
-from batch_processor.execution.running_chunk import Item
+from batch_processor.execution.running_chunk import StoredItem
 from batch_processor.operation import Operation
 from chassis.broker.envelope import Outgoing
 from chassis.deadlines import Deadline
@@ -80,8 +80,8 @@ class OperationWorker:
     async def run(self, name: str, *payloads: Json) -> list[Outcome]:
         """Run `payloads` as one chunk, and return their outcomes in order; retries follow at once."""
         operation = operations.load(name)
-        items = [Item(n, orjson.dumps(payload).decode()) for n, payload in enumerate(payloads)]
-        waiting = deque([Rest.of(range(len(items)), attempt=1)])
+        items = [StoredItem(n, orjson.dumps(payload).decode()) for n, payload in enumerate(payloads)]
+        waiting = deque([RemainingItems.of(range(len(items)), attempt=1)])
         ended: dict[int, Outcome] = {}
         while waiting:
             rest = waiting.popleft()
@@ -137,7 +137,7 @@ async def running_worker(
         await computing.close()
 
 
-def _claim(operation: Operation, rest: Rest) -> Claim:
+def _claim(operation: Operation, rest: RemainingItems) -> Claim:
     now = datetime.now(UTC)
     return Claim(
         batch_id=_BATCH,

@@ -13,8 +13,8 @@ from contracts.batches import (
     BEGUN_WITHIN_S,
     CANCELLED_WITHIN_S,
     VALIDATED_WITHIN_S,
-    Attempt,
     Batch,
+    FailedAttempt,
     ItemError,
 )
 from contracts.message import Json, Next
@@ -31,13 +31,13 @@ class Surroundings:
     result_text: str | None = None
     error: ItemError | None = None
     is_limited: bool = False
-    failed_attempts: Sequence[Attempt] = ()
+    failed_attempts: Sequence[FailedAttempt] = ()
     next_attempt: int | None = None
     next_attempt_at: datetime | None = None
     paused: PauseKind | None = None
 
 
-def show(batch: batches.Batch, around: Surroundings, *, upload_expires_s: float = 0) -> Batch:
+def show(batch: batches.StoredBatch, around: Surroundings, *, upload_expires_s: float = 0) -> Batch:
     """Return `batch` as an answer, an event or a push.
 
     One that has not ended needs `upload_expires_s`, for how long an upload waits for its next items.
@@ -82,7 +82,7 @@ def show(batch: batches.Batch, around: Surroundings, *, upload_expires_s: float 
 
 
 def _next(
-    batch: batches.Batch, around: Surroundings, *, ends_at: datetime | None, upload_expires_s: float
+    batch: batches.StoredBatch, around: Surroundings, *, ends_at: datetime | None, upload_expires_s: float
 ) -> Next | None:
     """Return the next step of the batch; steps past their time show in `tickwire_batches_overdue`.
 

@@ -15,7 +15,7 @@ from chassis import beats, logging, metrics, outbox_rows, queries, redaction, sp
 from chassis.broker.envelope import Outgoing, text
 from chassis.broker.publisher import ConnectionBroken, Publisher
 from chassis.errors import BrokerUnavailable, Overloaded, ServiceError, Unavailable
-from chassis.outbox_rows import Waiting
+from chassis.outbox_rows import WaitingRow
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from chassis.waits import until_set
 from contracts import headers as names
@@ -183,7 +183,7 @@ class OutboxRelay:
                     await self._postpone_or_park(connection, row, error)
             is_more = len(rows) == _FAILED_STEP
 
-    async def _postpone_or_park(self, connection: Connection, row: Waiting, error: Exception) -> None:
+    async def _postpone_or_park(self, connection: Connection, row: WaitingRow, error: Exception) -> None:
         # Without a broker, or with a full queue, the message itself is not to blame.
         is_counted = isinstance(error, ConnectionBroken) or not isinstance(
             error, (TimeoutError, Overloaded, BrokerUnavailable)
@@ -226,14 +226,14 @@ class OutboxRelay:
         metrics.OUTBOX_OLDEST.set(row["oldest_s"])
 
 
-async def _take(connection: Connection, statement: str, *arguments: object) -> list[Waiting]:
+async def _take(connection: Connection, statement: str, *arguments: object) -> list[WaitingRow]:
     records = await connection.fetch(_SQL[statement], *arguments)
     # Rows that have failed are published unopened.
     return [outbox_rows.read(record, opened=statement == "take_fresh") for record in records]
 
 
 async def _settle(
-    connection: Connection, rows: Sequence[Waiting], outcomes: Sequence[Exception | None]
+    connection: Connection, rows: Sequence[WaitingRow], outcomes: Sequence[Exception | None]
 ) -> None:
     """Delete what was sent, and leave what failed for `run_failed`, which publishes each message alone."""
     sent: list[int] = []

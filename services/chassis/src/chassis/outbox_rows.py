@@ -21,7 +21,7 @@ from contracts import headers as names
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingRow:
     """A row of the outbox with its messages; all go to one destination."""
 
     id: int
@@ -55,7 +55,7 @@ def bundle_headers() -> Mapping[str, Any]:
     return {**stamp(), names.BUNDLE: True}
 
 
-def read(record: Row, *, opened: bool) -> Waiting:
+def read(record: Row, *, opened: bool) -> WaitingRow:
     """Return a row with its message, or with those of its bundle where it is to be `opened`."""
     message = Outgoing(
         exchange=record["exchange"],
@@ -76,4 +76,4 @@ def read(record: Row, *, opened: bool) -> Waiting:
             Outgoing(message.exchange, message.routing_key, p.body, p.message_type, p.message_id, p.headers)
             for p in parts
         ] or messages
-    return Waiting(record["id"], record["attempts"], messages)
+    return WaitingRow(record["id"], record["attempts"], messages)

@@ -47,7 +47,7 @@ _SAFE = (bool, float)
 _EXACT = 2**63
 
 
-class Known:
+class KnownSecrets:
     """The secrets that this process was started with."""
 
     pattern: re.Pattern[str] | None = None
@@ -59,15 +59,15 @@ def remember(secrets: Iterable[str]) -> None:
     found = {secret for secret in secrets if len(secret) >= _SHORTEST}
     for secret in found:
         encoded = base64.b64encode(secret.encode()).decode()
-        Known.values |= {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), encoded}
-    longest_first = sorted(Known.values, key=len, reverse=True)
-    Known.pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        KnownSecrets.values |= {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), encoded}
+    longest_first = sorted(KnownSecrets.values, key=len, reverse=True)
+    KnownSecrets.pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
 
 def text(words: str) -> str:
     """Return `words` without secrets."""
-    if Known.pattern is not None:
-        words = Known.pattern.sub(REDACTED, words)
+    if KnownSecrets.pattern is not None:
+        words = KnownSecrets.pattern.sub(REDACTED, words)
     if _has_no_mark(words):
         return words
     return _VALUE.sub(lambda match: f"{match[match.lastindex or 0]}{REDACTED}", words)
@@ -113,7 +113,7 @@ def is_harmless(found: Mapping[str, object]) -> bool:
         len(joined) <= _LONGEST_HARMLESS
         and "\0" not in joined
         and _has_no_mark(joined)
-        and (Known.pattern is None or not Known.pattern.search(joined))
+        and (KnownSecrets.pattern is None or not KnownSecrets.pattern.search(joined))
     )
 
 

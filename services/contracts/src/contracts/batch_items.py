@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from contracts.batches import Attempt, ItemError, ItemStatus
+from contracts.batches import FailedAttempt, ItemError, ItemStatus
 from contracts.message import Contract, Json, Reply, Request
 from contracts.topology import BATCH_PROCESSOR
 
@@ -20,7 +20,7 @@ class BatchItem(Contract):
     status: ItemStatus
     payload: Json = None
     error: ItemError | None = None
-    failed_attempts: list[Attempt] = Field(default_factory=list)
+    failed_attempts: list[FailedAttempt] = Field(default_factory=list)
 
 
 class Items(Reply):

@@ -236,7 +236,7 @@ class Limit(Contract):
     rate_limit: RateLimit | None = None
 
 
-class Attempt(Contract):
+class FailedAttempt(Contract):
     """A failed attempt at an item that was followed by another attempt."""
 
     code: str
@@ -263,7 +263,7 @@ class Batch(Reply):
     errors: dict[str, int] = Field(default_factory=dict)
     metadata: dict[str, str] = Field(default_factory=dict)
     limits: list[Limit] = Field(default_factory=list)
-    failed_attempts: list[Attempt] = Field(default_factory=list)
+    failed_attempts: list[FailedAttempt] = Field(default_factory=list)
     result: Json = None
     error: Json = None
     revision: int = 0  # rises with each change that is pushed

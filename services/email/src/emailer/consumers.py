@@ -55,7 +55,7 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
 
     async def store(connection: Connection, deliveries: Sequence[Delivery[SendEmail]]) -> None:
         commands = [delivery.message for delivery in deliveries]
-        there = intake.Known(
+        there = intake.KnownParts(
             await uploads.find(connection, intake.uploads_of(commands)),
             await uploads.read_parcels(connection, intake.parcels_of(commands)),
             await templates.resolve(connection, intake.templates_of(commands)),

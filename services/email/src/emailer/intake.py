@@ -22,7 +22,7 @@ from emailer.writing.letters import Addressee, Letter
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownParts:
     """Those uploads (sizes, by id and owner) and template versions named by mails that exist.
 
     `parcels` holds the bytes of attachments that were sent ahead of their mails, by id and owner.
@@ -33,7 +33,7 @@ class Known:
     versions: Versions = field(default_factory=dict)
 
 
-_NOTHING = Known()
+_NOTHING = KnownParts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class PreparedMail:
 
 
 def accept_all(
-    commands: Sequence[SendEmail], *, default_sender: str, expires_after_s: float, there: Known
+    commands: Sequence[SendEmail], *, default_sender: str, expires_after_s: float, there: KnownParts
 ) -> list[PreparedMail]:
     """Return each of `commands` as it is stored; `there` holds the uploads and templates they name."""
     return [
@@ -130,7 +130,7 @@ def parcels_of(commands: Iterable[SendEmail]) -> set[tuple[UUID, str]]:
 
 
 def accept(
-    command: SendEmail, *, default_sender: str, expires_after_s: float, there: Known = _NOTHING
+    command: SendEmail, *, default_sender: str, expires_after_s: float, there: KnownParts = _NOTHING
 ) -> PreparedMail:
     """Return `command` as it is stored; whatever the command contains, nothing is raised.
 

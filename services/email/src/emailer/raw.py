@@ -32,7 +32,7 @@ _TURN_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _BuiltMail:
     mail_id: UUID
     until: float
     content: bytes
@@ -50,7 +50,7 @@ class RawMails:
         self._preparation = preparation
         self._senders = senders
         # By owner; the least recently requested comes first.
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[str, _BuiltMail] = OrderedDict()
         self._places = Places("mails that are written for display", of_owner=MOST_OF_OWNER)
         self._owners: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._writing = asyncio.Lock()
@@ -77,7 +77,7 @@ class RawMails:
             else:
                 await self._fill(request)
                 content = await self._written(request)
-            self._kept[request.owner_id] = _Kept(request.email_id, time.monotonic() + _KEPT_S, content)
+            self._kept[request.owner_id] = _BuiltMail(request.email_id, time.monotonic() + _KEPT_S, content)
             self._kept.move_to_end(request.owner_id)
             sizes = [len(one.content) for one in self._kept.values()]
             while len(sizes) > 1 and sum(sizes) > _MOST_KEPT_BYTES:

@@ -21,7 +21,7 @@ from emailer import intake, states, timeline
 from emailer.announcing import StatusChange
 from emailer.intake import PreparedMail
 from emailer.sending import promises, table_rows
-from emailer.sending.attempts import Job, Outcome, StoredMail
+from emailer.sending.attempts import Job, RecipientOutcome, StoredMail
 from emailer.sending.domain_limits import UNLIMITED, DomainLimits
 from emailer.uploads import repository as uploads
 from emailer.writing.letters import File
@@ -112,7 +112,9 @@ async def count_held(connection: Connection) -> int:
     return count
 
 
-async def record(connection: Connection, outcomes: Sequence[Outcome], *, holder: UUID) -> list[StatusChange]:
+async def record(
+    connection: Connection, outcomes: Sequence[RecipientOutcome], *, holder: UUID
+) -> list[StatusChange]:
     """Write outcomes and attempts; return the changes of the mails' overall statuses."""
     # In one order, like the renewal of leases.
     rows = sorted(

@@ -32,7 +32,7 @@ from emailer.settings import EmailSettings
 from emailer.suppression.rules import SuppressionTerms
 from emailer.templates.answers import TemplateAnswers
 from emailer.templates.rendering import TemplateRenderer
-from emailer.uploads.service import UploadLimits, UploadService
+from emailer.uploads.service import UploadLimits, UploadReceiver
 from emailer.writing.preparing import MailPreparation
 from emailer.writing.writer import MailWriter
 
@@ -53,7 +53,7 @@ class Resources:
         self.runtime = ServiceRuntime(settings, service=EMAIL, package="emailer")
         postgres = self.runtime.postgres
         self.route = _route(settings)
-        self.uploads = UploadService(
+        self.uploads = UploadReceiver(
             postgres,
             UploadLimits(settings.uploads_owner_bytes, settings.uploads_total_bytes, settings.upload_life_s),
         )

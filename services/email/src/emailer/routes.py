@@ -8,10 +8,10 @@ from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 
 from chassis.errors import Unauthenticated
-from emailer.uploads.service import UploadService
+from emailer.uploads.service import UploadReceiver
 
 
-def add_routes(app: FastAPI, uploads: UploadService) -> None:
+def add_routes(app: FastAPI, uploads: UploadReceiver) -> None:
     """Add `PUT /uploads/{id}`, for callers that got a token by `OpenUpload` over the broker."""
 
     @app.put("/uploads/{upload_id}")

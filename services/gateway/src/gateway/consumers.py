@@ -38,7 +38,7 @@ from gateway.batches.repository import OperationRepository
 from gateway.chat.service import ChatService
 from gateway.domains.senders import VerifiedSenders
 from gateway.publishing.hub import Hub
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.realtime.bar_feed import BarFeed
 from gateway.realtime.presence import Presence
@@ -197,14 +197,16 @@ class LiveFeed:
                 progress = orjson.loads(body)
                 batch = progress["batch"]
                 # Revisions are stored with the batch, so they continue after every restart.
-                position = Position(batch["id"], progress["offset"])
+                position = ChannelPosition(batch["id"], progress["offset"])
                 self._hub.publish(Publication(f"{batch['kind']}:{batch['id']}", position, batch))
             elif message_type in (EmailStatusChanged.message_type, WaitingEmailEnded.message_type):
                 change = orjson.loads(body)
                 email_id, at = change["email_id"], change["at"]
                 # Of most mails, nobody follows the states.
                 if self._hub.has_listeners(f"email:{email_id}"):
-                    position = Position(email_id, int(datetime.fromisoformat(at).timestamp() * 1_000_000))
+                    position = ChannelPosition(
+                        email_id, int(datetime.fromisoformat(at).timestamp() * 1_000_000)
+                    )
                     data = {"id": email_id, "status": change["status"], "at": at}
                     self._hub.publish(Publication(f"email:{email_id}", position, data))
             elif message_type == AlertFired.message_type:

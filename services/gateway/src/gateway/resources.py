@@ -31,7 +31,7 @@ from gateway.batches.open_uploads import OpenUploads
 from gateway.batches.operations import OperationCatalogue
 from gateway.batches.repository import OpenUploadRepository, OperationRepository
 from gateway.batches.service import BatchService
-from gateway.batches.upload_service import UploadService
+from gateway.batches.upload_service import BatchUploadService
 from gateway.batches.upload_turns import UploadTurns
 from gateway.chat.repository import RoomRepository
 from gateway.chat.service import ChatService
@@ -81,7 +81,7 @@ from gateway.suppressions.service import SuppressionService
 from gateway.templates.service import TemplateService
 from gateway.uploads.repository import UploadRepository
 from gateway.uploads.service import MOST_AT_ONCE
-from gateway.uploads.service import UploadService as FileUploads
+from gateway.uploads.service import FileUploadService as FileUploads
 from gateway.uploads.transfer import Transfer
 
 log = logging.get(__name__)
@@ -157,7 +157,7 @@ class Resources:
             self.acceptor,
             catalogue,
             self.rpc,
-            uploads=UploadService(self.acceptor, publisher, self.upload_turns, backlog),
+            uploads=BatchUploadService(self.acceptor, publisher, self.upload_turns, backlog),
             open_uploads=OpenUploads(
                 self.runtime.postgres,
                 OpenUploadRepository(statements),

@@ -27,7 +27,7 @@ from stock_data.errors import InvalidCursor, InvalidRange, InvalidSymbol, Provid
 from stock_data.instruments import InstrumentIndex
 from stock_data.providers.failover import Failover
 from stock_data.providers.kept import KeptHistory
-from stock_data.providers.provider import BarsQuery
+from stock_data.providers.provider import DailyBarsQuery
 
 # More than the shipped history has of any symbol.
 _SHIPPED_BARS = 10_000
@@ -69,7 +69,7 @@ class Market:
         if request.cursor:
             cursor = cursors.decode(request.cursor, symbol=symbol, adjustment=request.adjustment)
             start = max(start, min(cursor.day, date.max - timedelta(days=1)) + timedelta(days=1))
-        query = BarsQuery(symbol, request.adjustment, request.limit, start, end)
+        query = DailyBarsQuery(symbol, request.adjustment, request.limit, start, end)
         try:
             answered = await self._providers.bars(
                 query, deadline, provider=cursor.provider if cursor else None
@@ -118,7 +118,7 @@ class Market:
         shipped = self._index.find(symbol)
         if shipped is None:
             raise self._unknown(symbol)
-        query = BarsQuery(symbol, "raw", _SHIPPED_BARS, start, end)
+        query = DailyBarsQuery(symbol, "raw", _SHIPPED_BARS, start, end)
         answered = await self._providers.bars(query, deadline)
         return Backfilled(
             symbol=symbol,
@@ -158,7 +158,7 @@ def _symbol_error(symbol: str, error: ServiceError) -> SymbolError:
     )
 
 
-def _no_bars(query: BarsQuery, first: date | None, last: date | None) -> str:
+def _no_bars(query: DailyBarsQuery, first: date | None, last: date | None) -> str:
     """Return the warning for an empty page: its range is outside the history or has no trading day."""
     if first and query.end < first:
         return f"There are no bars of {query.symbol} before {first}: the history begins there."

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from batch_processor.execution.chunks import ChunkRun
-from batch_processor.execution.running_chunk import Failure, Item
+from batch_processor.execution.running_chunk import ItemFailure, StoredItem
 from batch_processor.operation import Context, Operation, RetryPolicy
 from batch_processor.operations.echo import OPERATION as ECHO
 from chassis.errors import Conflict, Unavailable
@@ -21,8 +21,8 @@ class Number(BaseModel):
     n: int
 
 
-def items(*payloads: str) -> list[Item]:
-    return [Item(position, payload) for position, payload in enumerate(payloads)]
+def items(*payloads: str) -> list[StoredItem]:
+    return [StoredItem(position, payload) for position, payload in enumerate(payloads)]
 
 
 def operation(run: Any, **changes: Any) -> Operation:
@@ -76,7 +76,7 @@ async def test_an_error_that_trying_again_cannot_help_is_final(
         raise error
 
     run = await executed(ChunkRun(operation(fail), items('{"n":1}'), attempt=1, context=world.context))
-    assert run.take().failures == [Failure(0, code, detail)]
+    assert run.take().failures == [ItemFailure(0, code, detail)]
     assert run.retries == []
 
 
@@ -89,7 +89,7 @@ async def test_a_retryable_error_waits_for_another_attempt_until_the_last(world:
     assert (first.unfinished, len(first.take())) == ([0], 0)
     last = await executed(ChunkRun(flaky, items('{"n":1}'), attempt=2, context=world.context))
     assert last.unfinished == []
-    assert last.take().failures == [Failure(0, "service-unavailable", "away")]
+    assert last.take().failures == [ItemFailure(0, "service-unavailable", "away")]
 
 
 async def test_an_item_over_its_time_limit_times_out_alone(world: World) -> None:

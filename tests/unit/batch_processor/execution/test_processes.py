@@ -16,7 +16,7 @@ from batch_processor import indicators
 from batch_processor.errors import ProcessDied
 from batch_processor.execution.chunks import ChunkRun
 from batch_processor.execution.processes import Processes
-from batch_processor.execution.running_chunk import Item
+from batch_processor.execution.running_chunk import StoredItem
 from batch_processor.operation import Context, Operation, RetryPolicy
 from chassis.errors import Conflict
 from support.operation_world import World
@@ -120,7 +120,7 @@ async def test_only_the_items_to_blame_fail_and_their_neighbours_wait_without_be
     operation = Operation(
         "double", "for tests", payload=None, run=run, timeout_s=2, retry=RetryPolicy(max_attempts=1)
     )
-    items = [Item(n, str(n)) for n in range(8)]
+    items = [StoredItem(n, str(n)) for n in range(8)]
     await processes.compute(len, "started")
     chunk = ChunkRun(operation, items, attempt=1, context=world.context)
     await chunk.execute()

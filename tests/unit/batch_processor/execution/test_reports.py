@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 
 from batch_processor.execution import reports
-from batch_processor.execution.claims import Claim, Rest
-from batch_processor.execution.running_chunk import Death, Failure, Item, RunningChunk
+from batch_processor.execution.claims import Claim, RemainingItems
+from batch_processor.execution.running_chunk import Death, ItemFailure, RunningChunk, StoredItem
 from batch_processor.operations.echo import OPERATION as ECHO
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -25,7 +25,7 @@ class Stopped(RunningChunk):
     """Plays a chunk of a hundred items, the first of which have ended."""
 
     def __init__(self, ended: int) -> None:
-        super().__init__(ECHO, [Item(n, "1") for n in range(100)], attempt=2)
+        super().__init__(ECHO, [StoredItem(n, "1") for n in range(100)], attempt=2)
         self._ended = set(range(ended))
 
     def stop_beginning(self) -> None:
@@ -54,7 +54,7 @@ def test_a_chunk_that_one_more_turn_would_finish_or_that_began_nothing_stays_who
 
 
 def test_items_that_have_not_begun_in_a_turn_do_not_wait_for_those_at_work() -> None:
-    run, beyond = Stopped(10), Rest(100, 149, None, 50, 2)
+    run, beyond = Stopped(10), RemainingItems(100, 149, None, 50, 2)
     run.not_begun = list(range(30, 100))
     report = reports.of_running(CLAIM, run, beyond, begins=True, has_had_turn=True)
     assert (report.fate, report.begins, report.keeps) == ("running", True, list(range(10, 30)))
@@ -89,7 +89,7 @@ def test_a_chunk_that_was_stopped_before_its_turn_was_over_stays_whole() -> None
 def test_items_that_are_tried_again_are_not_part_of_the_rest() -> None:
     run = Stopped(10)
     run.retries = list(range(10, 20))
-    run.take().setbacks.extend(Failure(n, "unavailable", "") for n in run.retries)
+    run.take().setbacks.extend(ItemFailure(n, "unavailable", "") for n in run.retries)
     report = reports.of_ended(CLAIM, run, None, has_had_turn=True)
     again, *parts = report.rests
     assert (again.positions, again.attempt, again.run) == (list(range(10, 20)), 3, 0)

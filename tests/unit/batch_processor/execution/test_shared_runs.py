@@ -13,7 +13,7 @@ import pytest
 
 from batch_processor.execution import reports
 from batch_processor.execution.claims import Claim
-from batch_processor.execution.running_chunk import Death, Failure, Item, RunningChunk
+from batch_processor.execution.running_chunk import Death, ItemFailure, RunningChunk, StoredItem
 from batch_processor.execution.shared_runs import SharedRuns
 from batch_processor.operation import Operation
 from batch_processor.operations import echo, http_request
@@ -51,7 +51,7 @@ def claim(number: int = 1, **changes: Any) -> Claim:
 class _Run(RunningChunk):
     """Ends as a test says, when it says so."""
 
-    def __init__(self, operation: Operation, items: Sequence[Item]) -> None:
+    def __init__(self, operation: Operation, items: Sequence[StoredItem]) -> None:
         super().__init__(operation, items, attempt=1)
         self.items = items
         self.go_on = asyncio.Event()
@@ -69,9 +69,9 @@ class _Run(RunningChunk):
         for item in self.items:
             match item.payload:
                 case '"fail"':
-                    self._outcomes.failures.append(Failure(item.position, "operation-failed", "no"))
+                    self._outcomes.failures.append(ItemFailure(item.position, "operation-failed", "no"))
                 case '"later"':
-                    self._outcomes.setbacks.append(Failure(item.position, "timeout", "late"))
+                    self._outcomes.setbacks.append(ItemFailure(item.position, "timeout", "late"))
                 case '"die"':
                     dead = [*self.death.suspects] if self.death is not None else []
                     self.death = Death("The process ended.", [*dead, item.position])
@@ -87,12 +87,12 @@ class _House:
         self.runs: list[_Run] = []
         self.shared = SharedRuns(self._start)
 
-    def _start(self, _: Claim, operation: Operation, items: Sequence[Item]) -> RunningChunk:
+    def _start(self, _: Claim, operation: Operation, items: Sequence[StoredItem]) -> RunningChunk:
         self.runs.append(_Run(operation, items))
         return self.runs[-1]
 
     def join(self, number: int, payload: str, **changes: Any) -> RunningChunk:
-        part = self.shared.join(claim(number, **changes), echo.OPERATION, [Item(7, payload)])
+        part = self.shared.join(claim(number, **changes), echo.OPERATION, [StoredItem(7, payload)])
         assert part is not None
         return part
 
@@ -114,8 +114,8 @@ async def test_each_chunk_has_the_outcome_of_its_own_item() -> None:
     taken = [part.take() for part in parts]
     assert [outcomes.results for outcomes in taken] == [["1"], [], ["3"], []]
     assert [outcomes.positions for outcomes in taken] == [[7], [], [7], []]
-    assert taken[1].failures == [Failure(7, "operation-failed", "no")]
-    assert (taken[3].setbacks, parts[3].retries) == ([Failure(7, "timeout", "late")], [7])
+    assert taken[1].failures == [ItemFailure(7, "operation-failed", "no")]
+    assert (taken[3].setbacks, parts[3].retries) == ([ItemFailure(7, "timeout", "late")], [7])
     assert [part.unfinished for part in parts] == [[], [], [], [7]]
 
 
@@ -184,11 +184,11 @@ async def test_the_only_item_at_work_in_a_process_that_died_is_to_blame() -> Non
 
 @pytest.mark.parametrize("changes", [{"lost": 1}, {"suspect": True}])
 def test_an_item_that_may_be_harmful_runs_alone(changes: dict[str, Any]) -> None:
-    assert _House().shared.join(claim(**changes), echo.OPERATION, [Item(7, "1")]) is None
+    assert _House().shared.join(claim(**changes), echo.OPERATION, [StoredItem(7, "1")]) is None
 
 
 def test_only_small_items_of_light_functions_run_together() -> None:
     shared = _House().shared
-    assert shared.join(claim(), http_request.OPERATION, [Item(7, "1")]) is None
-    assert shared.join(claim(), echo.OPERATION, [Item(7, "1"), Item(8, "2")]) is None
-    assert shared.join(claim(), echo.OPERATION, [Item(7, '"' + 70_000 * "x" + '"')]) is None
+    assert shared.join(claim(), http_request.OPERATION, [StoredItem(7, "1")]) is None
+    assert shared.join(claim(), echo.OPERATION, [StoredItem(7, "1"), StoredItem(8, "2")]) is None
+    assert shared.join(claim(), echo.OPERATION, [StoredItem(7, '"' + 70_000 * "x" + '"')]) is None

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from batch_processor.batches import Batch
+from batch_processor.batches import StoredBatch
 from batch_processor.limits import rules
-from batch_processor.limits.rules import Limit, LimitBook
+from batch_processor.limits.rules import LimitBook, LimitRule
 from batch_processor.operation import Context, Operation
 from contracts.batch_options import BatchOptions, RateLimit
 from contracts.message import Json
@@ -30,8 +30,8 @@ def made(name: str, **changes: object) -> Operation:
 
 def test_a_setting_limits_items_at_work_and_items_begun_per_second() -> None:
     assert rules.parse(" provider:alpaca=200/60, provider:alpaca=8 ,operation:http.request=5") == {
-        "provider:alpaca": Limit("provider:alpaca", 8, RateLimit(items=200, per_s=60)),
-        "operation:http.request": Limit("operation:http.request", 5),
+        "provider:alpaca": LimitRule("provider:alpaca", 8, RateLimit(items=200, per_s=60)),
+        "operation:http.request": LimitRule("operation:http.request", 5),
     }
     assert rules.parse("") == {}
 
@@ -71,10 +71,10 @@ def test_a_batch_has_its_own_limits_those_of_its_operation_and_those_of_its_name
     ]
     assert [limit.max_concurrency for limit in book.of_batch(_ID, "slow", options)] == [2, 3, None]
     assert book.limited_operations == ["slow"]
-    assert book.gate_of(Batch(_ID, "ann", operation="slow")) == "operation:slow"
-    assert book.gate_of(Batch(_ID, "ann", operation="slow", options=options)) == f"batch:{_ID}"
+    assert book.gate_of(StoredBatch(_ID, "ann", operation="slow")) == "operation:slow"
+    assert book.gate_of(StoredBatch(_ID, "ann", operation="slow", options=options)) == f"batch:{_ID}"
     for name in ("free", "keyed"):
-        assert book.gate_of(Batch(_ID, "ann", operation=name, options='{"priority": "high"}')) is None
+        assert book.gate_of(StoredBatch(_ID, "ann", operation=name, options='{"priority": "high"}')) is None
 
 
 @pytest.mark.parametrize(
@@ -102,17 +102,17 @@ def test_an_invalid_limit_is_refused_with_its_place(
 @pytest.mark.parametrize(
     ("limit", "used", "room"),
     [
-        (Limit("k", 5), (0, 0, 0), 5),
-        (Limit("k", 5), (3, 1, 900), 2),
-        (Limit("k", 5), (9, 9, 0), 0),
-        (Limit("k", None, RateLimit(items=10, per_s=60)), (900, 0, 4), 6),
-        (Limit("k", None, RateLimit(items=10, per_s=60)), (9, 5, 4), 1),
-        (Limit("k", 5, RateLimit(items=10, per_s=60)), (1, 0, 8), 2),
-        (Limit("k", 2, RateLimit(items=10, per_s=60)), (1, 0, 0), 1),
+        (LimitRule("k", 5), (0, 0, 0), 5),
+        (LimitRule("k", 5), (3, 1, 900), 2),
+        (LimitRule("k", 5), (9, 9, 0), 0),
+        (LimitRule("k", None, RateLimit(items=10, per_s=60)), (900, 0, 4), 6),
+        (LimitRule("k", None, RateLimit(items=10, per_s=60)), (9, 5, 4), 1),
+        (LimitRule("k", 5, RateLimit(items=10, per_s=60)), (1, 0, 8), 2),
+        (LimitRule("k", 2, RateLimit(items=10, per_s=60)), (1, 0, 0), 1),
     ],
 )
 def test_the_room_of_a_limit_is_what_both_of_its_parts_leave(
-    limit: Limit, used: tuple[int, int, int], room: int
+    limit: LimitRule, used: tuple[int, int, int], room: int
 ) -> None:
     assert rules.rooms([limit], {"k": used}) == {"k": room}
 
@@ -128,7 +128,7 @@ def test_no_window_has_more_items_than_the_rate_allows_however_late_they_are_cla
     items: int, per_s: int, steps: list[tuple[float, int, float]]
 ) -> None:
     """Each step: periods until a look, the items that wait then, and periods until a worker claims them."""
-    limit = Limit("k", None, RateLimit(items=items, per_s=per_s))
+    limit = LimitRule("k", None, RateLimit(items=items, per_s=per_s))
     slot_s = limit.slot_s
     assert slot_s is not None
     now, admitted = 1_000_000.0, list[tuple[float, int]]()

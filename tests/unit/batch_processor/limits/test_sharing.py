@@ -8,10 +8,10 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_processor.limits.rules import Limit
-from batch_processor.limits.sharing import Queue, WaitingChunk, share
+from batch_processor.limits.rules import LimitRule
+from batch_processor.limits.sharing import OwnerQueue, WaitingChunk, share
 
-_SHARED = Limit("provider:x", 5)
+_SHARED = LimitRule("provider:x", 5)
 
 
 def chunk(number: int, items: int, *, is_listed: bool = False) -> WaitingChunk:
@@ -20,8 +20,8 @@ def chunk(number: int, items: int, *, is_listed: bool = False) -> WaitingChunk:
     return WaitingChunk(UUID(int=1), number, 0, last, positions, items)
 
 
-def queue(owner: str, *sizes: int, piece: int = 1, limits: tuple[Limit, ...] = (_SHARED,)) -> Queue:
-    return Queue(owner, limits, piece, [chunk(n, size) for n, size in enumerate(sizes)])
+def queue(owner: str, *sizes: int, piece: int = 1, limits: tuple[LimitRule, ...] = (_SHARED,)) -> OwnerQueue:
+    return OwnerQueue(owner, limits, piece, [chunk(n, size) for n, size in enumerate(sizes)])
 
 
 def test_owners_pass_in_turn_and_whoever_has_passed_is_behind_the_next_time() -> None:
@@ -36,7 +36,7 @@ def test_owners_pass_in_turn_and_whoever_has_passed_is_behind_the_next_time() ->
 
 
 def test_a_queue_without_room_does_not_hold_the_next_one_of_its_owner() -> None:
-    closed = Limit("batch:1", 1)
+    closed = LimitRule("batch:1", 1)
     queues = [queue("ann", 10, limits=(closed, _SHARED)), queue("ann", 10, piece=4)]
     passages, _ = share(queues, {"batch:1": 0, "provider:x": 6}, order=[], most=100)
     assert [passage.pieces for passage in passages] == [[4, 2]]
@@ -76,7 +76,7 @@ def test_no_item_passes_beyond_the_room_and_room_is_left_only_where_none_could_p
 ) -> None:
     queues, rooms = [], {_SHARED.key: shared}
     for n, (owner, chunks, piece, has_own) in enumerate(sizes):
-        limits = (Limit(f"batch:{n}", 1), _SHARED) if has_own else (_SHARED,)
+        limits = (LimitRule(f"batch:{n}", 1), _SHARED) if has_own else (_SHARED,)
         rooms |= {limit.key: own for limit in limits if limit is not _SHARED}
         queues.append(queue(owner, *chunks, piece=piece, limits=limits))
     passages, _ = share(queues, rooms, order=[], most=most)

@@ -9,18 +9,18 @@ import pytest
 
 from batch_processor import item_values
 from batch_processor.errors import InvalidItem
-from batch_processor.operations.http_request import OPERATION, Wish
+from batch_processor.operations.http_request import OPERATION, HttpRequestPayload
 from chassis.egress.client import HttpAnswer
 from chassis.errors import ServiceError
 from contracts.scopes import Scope
 from support.operation_world import World
 
 
-def wish(**fields: Any) -> Wish:
+def wish(**fields: Any) -> HttpRequestPayload:
     found = item_values.read_payload(
-        Wish, orjson.dumps({"url": "https://hooks.example/a", **fields}).decode()
+        HttpRequestPayload, orjson.dumps({"url": "https://hooks.example/a", **fields}).decode()
     )
-    assert isinstance(found, Wish)
+    assert isinstance(found, HttpRequestPayload)
     return found
 
 
@@ -53,7 +53,7 @@ async def test_content_is_sent_as_json_and_every_attempt_has_the_same_key(world:
 
 async def test_numbers_of_any_size_are_sent_as_they_are(world: World) -> None:
     text = '{"url":"https://hooks.example/","content":{"n":1180591620717411303424,"s":"grüß"}}'
-    found = item_values.read_payload(Wish, text)
+    found = item_values.read_payload(HttpRequestPayload, text)
     world.answers = [HttpAnswer(200, {}, b"")]
     await OPERATION.run(found, world.context())
     assert world.fetched[0].body == '{"n":1180591620717411303424,"s":"grüß"}'.encode()

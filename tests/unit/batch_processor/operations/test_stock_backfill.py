@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 from pydantic import ValidationError
 
-from batch_processor.operations.stock_backfill import OPERATION, Wish
+from batch_processor.operations.stock_backfill import OPERATION, BackfillPayload
 from contracts.stocks import BackfillBars, Backfilled
 from support.operation_world import World
 
@@ -16,7 +16,7 @@ async def test_the_answer_of_stock_data_is_the_result(world: World) -> None:
     days = (date(2016, 1, 1), date(2024, 1, 31))
     kept = Backfilled(symbol="AAPL", source="alpaca", first=days[0], last=days[1], bars=2031, written=22)
     world.replies = [kept]
-    result = await OPERATION.run(Wish(symbol="aapl", start=date(2016, 1, 1)), world.context())
+    result = await OPERATION.run(BackfillPayload(symbol="aapl", start=date(2016, 1, 1)), world.context())
     assert result == {
         "symbol": "AAPL",
         "source": "alpaca",
@@ -35,4 +35,4 @@ def test_an_item_has_time_for_its_question() -> None:
 
 def test_a_start_after_the_end_is_refused() -> None:
     with pytest.raises(ValidationError, match="start must not be after end"):
-        Wish(symbol="AAPL", start=date(2012, 1, 2), end=date(2012, 1, 1))
+        BackfillPayload(symbol="AAPL", start=date(2012, 1, 2), end=date(2012, 1, 1))

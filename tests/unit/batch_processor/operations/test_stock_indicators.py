@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from pydantic import ValidationError
 
-from batch_processor.operations.stock_indicators import OPERATION, Wish
+from batch_processor.operations.stock_indicators import OPERATION, IndicatorsPayload
 from contracts.stocks import Bar, Bars
 from support.operation_world import World
 
@@ -40,7 +40,7 @@ def page(closes: list[int], *, cursor: str | None = None, skip: int = 0) -> Bars
 
 async def test_the_last_value_of_each_indicator_is_given_with_its_day(world: World) -> None:
     world.replies = [page([1, 2, 3, 4])]
-    wish = Wish(symbol="AAPL", indicators=["sma:2", "rsi:2", "sma:9"])
+    wish = IndicatorsPayload(symbol="AAPL", indicators=["sma:2", "rsi:2", "sma:9"])
     result = await OPERATION.run(wish, world.context())
     assert result == {
         "symbol": "AAPL",
@@ -56,14 +56,14 @@ async def test_the_last_value_of_each_indicator_is_given_with_its_day(world: Wor
 
 async def test_all_pages_are_asked_for(world: World) -> None:
     world.replies = [page([1, 2], cursor="next"), page([3, 4], skip=2)]
-    result = await OPERATION.run(Wish(symbol="AAPL", indicators=["sma:4"]), world.context())
+    result = await OPERATION.run(IndicatorsPayload(symbol="AAPL", indicators=["sma:4"]), world.context())
     assert result["values"]["sma:4"]["value"] == 2.5
     assert [request.cursor for request in world.asked] == [None, "next"]
 
 
 async def test_the_series_begins_at_start_but_is_warmed_up_before(world: World) -> None:
     world.replies = [page([1, 2, 3, 4])]
-    wish = Wish(symbol="AAPL", indicators=["sma:2"], start=date(2010, 1, 6), series=True)
+    wish = IndicatorsPayload(symbol="AAPL", indicators=["sma:2"], start=date(2010, 1, 6), series=True)
     result = await OPERATION.run(wish, world.context())
     assert result["series"]["sma:2"] == [
         {"date": "2010-01-06", "value": 2.5},
@@ -74,16 +74,16 @@ async def test_the_series_begins_at_start_but_is_warmed_up_before(world: World) 
 
 async def test_a_symbol_without_bars_has_no_values(world: World) -> None:
     world.replies = [page([])]
-    result = await OPERATION.run(Wish(symbol="AAPL", indicators=["sma:2"]), world.context())
+    result = await OPERATION.run(IndicatorsPayload(symbol="AAPL", indicators=["sma:2"]), world.context())
     assert (result["as_of"], result["values"]) == (None, {"sma:2": None})
 
 
 @pytest.mark.parametrize("name", ["sma", "sma:0", "rsi:1", "ema:3", "sma:1000", "sma:-1"])
 def test_an_indicator_that_does_not_exist_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="must be sma"):
-        Wish(symbol="AAPL", indicators=[name])
+        IndicatorsPayload(symbol="AAPL", indicators=[name])
 
 
 def test_a_start_after_the_end_is_refused() -> None:
     with pytest.raises(ValidationError, match="start must not be after end"):
-        Wish(symbol="AAPL", indicators=["sma:2"], start=date(2012, 1, 2), end=date(2012, 1, 1))
+        IndicatorsPayload(symbol="AAPL", indicators=["sma:2"], start=date(2012, 1, 2), end=date(2012, 1, 1))

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from batch_processor.execution.contexts import SharedValues
 from batch_processor.operation import Context
-from batch_processor.operations.stock_quote import OPERATION, Wish
+from batch_processor.operations.stock_quote import OPERATION, QuotePayload
 from chassis.errors import ServiceError
 from contracts.stocks import Quote, Quotes, SymbolError
 from support.operation_world import World
@@ -30,7 +30,7 @@ def unknown(symbol: str) -> SymbolError:
 
 async def test_the_quote_has_the_shape_of_the_route(world: World) -> None:
     world.replies = [Quotes(quotes=[quote("AAPL")])]
-    result = await OPERATION.run(Wish(symbol="aapl"), world.context())
+    result = await OPERATION.run(QuotePayload(symbol="aapl"), world.context())
     assert (result["symbol"], result["price"], result["currency"]) == ("AAPL", 101.25, "USD")
     assert result == quote("AAPL").model_dump(mode="json")
 
@@ -44,7 +44,7 @@ async def test_items_at_work_together_share_one_question_and_each_has_its_own_er
         return Context(**{**{name: getattr(made, name) for name in made.__slots__}, "share": shared.share})
 
     items = enumerate(("AAPL", "NOPE", "IBM"))
-    runs = (OPERATION.run(Wish(symbol=symbol), context(position)) for position, symbol in items)
+    runs = (OPERATION.run(QuotePayload(symbol=symbol), context(position)) for position, symbol in items)
     first, second, third = await asyncio.gather(*runs, return_exceptions=True)
     assert [first, third] == [quote(symbol).model_dump(mode="json") for symbol in ("AAPL", "IBM")]
     assert isinstance(second, ServiceError)
@@ -55,11 +55,11 @@ async def test_items_at_work_together_share_one_question_and_each_has_its_own_er
 async def test_a_quote_that_was_not_answered_for_is_an_error(world: World) -> None:
     world.replies = [Quotes(quotes=[])]
     with pytest.raises(ServiceError, match="no quote of AAPL") as found:
-        await OPERATION.run(Wish(symbol="AAPL"), world.context())
+        await OPERATION.run(QuotePayload(symbol="AAPL"), world.context())
     assert found.value.code == "no-price"
 
 
 @pytest.mark.parametrize("symbol", ["", "A B", "ÄPPEL", "A" * 16])
 def test_an_invalid_symbol_is_refused(symbol: str) -> None:
     with pytest.raises(ValidationError, match=r"should match pattern|at most 15 characters"):
-        Wish(symbol=symbol)
+        QuotePayload(symbol=symbol)

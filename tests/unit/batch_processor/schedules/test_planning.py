@@ -18,14 +18,14 @@ from batch_processor.schedules.planning import (
     MOST_WAITING,
     Load,
     PlannedRun,
-    Schedule,
+    StoredSchedule,
 )
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
-def schedule(**changes: Any) -> Schedule:
+def schedule(**changes: Any) -> StoredSchedule:
     """Return every hour in UTC, due at noon."""
     fields: dict[str, Any] = {
         "id": UUID(int=7),
@@ -47,10 +47,10 @@ def schedule(**changes: Any) -> Schedule:
         "due_at": NOON,
         "fire_at": NOON,
     }
-    return Schedule(**fields | changes)
+    return StoredSchedule(**fields | changes)
 
 
-def planned(one: Schedule, *, late: timedelta, load: Load = Load()) -> list[tuple[str, str, str]]:  # noqa: B008
+def planned(one: StoredSchedule, *, late: timedelta, load: Load = Load()) -> list[tuple[str, str, str]]:  # noqa: B008
     """Return due time, trigger and status of each run."""
     made = planning.plan(one, load, now=NOON + late)
     return [(f"{run.due_at:%H:%M}", run.trigger, run.status) for run in made.runs]

@@ -10,13 +10,13 @@ import pytest
 from contracts.addresses import ParsedAddress
 from contracts.emails import RecipientStatus
 from emailer.sending import attempts
-from emailer.sending.attempts import Attempt, Job, Patience, StoredMail
-from emailer.sending.outcomes import Reply, SmtpAnswer
+from emailer.sending.attempts import AttemptRecord, Job, Patience, StoredMail
+from emailer.sending.outcomes import SmtpAnswer, SmtpReply
 from emailer.writing.letters import Letter
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 END = NOW + timedelta(hours=1)
-DRAFT = Attempt(NOW, "relay:25", "deferred", None, "", tls=True)
+DRAFT = AttemptRecord(NOW, "relay:25", "deferred", None, "", tls=True)
 PATIENCE = Patience()
 
 
@@ -33,14 +33,14 @@ def job(*, tries: int = 0, was: RecipientStatus = "queued", doubts: int = 0) -> 
 
 
 def test_a_delivery_is_final_and_keeps_the_reply() -> None:
-    answer = SmtpAnswer(Reply(250, "ok"), "content")
+    answer = SmtpAnswer(SmtpReply(250, "ok"), "content")
     outcome = attempts.answered(job(), answer, draft=DRAFT, patience=PATIENCE)
     assert (outcome.status, outcome.due_at, outcome.tries) == ("delivered", None, 1)
-    assert outcome.attempt == Attempt(NOW, "relay:25", "delivered", 250, "ok", tls=True)
+    assert outcome.attempt == AttemptRecord(NOW, "relay:25", "delivered", 250, "ok", tls=True)
 
 
 def test_a_deferral_comes_back_by_the_schedule() -> None:
-    answer = SmtpAnswer(Reply(451, "later"), "recipient")
+    answer = SmtpAnswer(SmtpReply(451, "later"), "recipient")
     first = attempts.answered(job(), answer, draft=DRAFT, patience=PATIENCE)
     second = attempts.answered(job(tries=1), answer, draft=DRAFT, patience=PATIENCE)
     assert first.due_at == NOW + timedelta(minutes=1)
@@ -85,13 +85,13 @@ def test_an_ambiguous_mail_is_repeated_twice_and_then_held() -> None:
 
 
 def test_other_attempts_keep_the_count_of_ambiguous_ones() -> None:
-    answer = SmtpAnswer(Reply(451, "later"), "recipient")
+    answer = SmtpAnswer(SmtpReply(451, "later"), "recipient")
     assert attempts.answered(job(doubts=2), answer, draft=DRAFT, patience=PATIENCE).doubts == 2
     assert attempts.given_back(job(doubts=2), at=NOW).doubts == 2
 
 
 def test_a_refusal_that_is_not_final_is_tried_again() -> None:
-    answer = SmtpAnswer(Reply(554, "no"), "recipient")
+    answer = SmtpAnswer(SmtpReply(554, "no"), "recipient")
     outcome = attempts.answered(job(), answer, draft=DRAFT, patience=PATIENCE, is_final=False)
     assert (outcome.status, outcome.due_at) == ("deferred", NOW + timedelta(minutes=1))
     assert outcome.attempt is not None

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emailer.sending import outcomes
-from emailer.sending.outcomes import HOUR_S, MINUTE_S, Reply, SmtpAnswer, Stage, Verdict
+from emailer.sending.outcomes import HOUR_S, MINUTE_S, SmtpAnswer, SmtpReply, Stage, Verdict
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 answers = st.builds(
     SmtpAnswer,
-    st.builds(Reply, st.integers(0, 999), st.text(max_size=30) | st.just("5.4.5 quota exceeded")),
+    st.builds(SmtpReply, st.integers(0, 999), st.text(max_size=30) | st.just("5.4.5 quota exceeded")),
     st.sampled_from(STAGES),
     logged_in=st.booleans(),
     reused=st.booleans(),
@@ -69,20 +69,20 @@ def test_a_delay_that_a_reply_asks_for_is_read(text: str, seconds: float | None)
 
 
 def test_a_delay_that_a_reply_asks_for_overrides_the_schedule() -> None:
-    assert outcomes.wait_s(4, reply=Reply(450, "try again in 2 minutes")) == 2 * MINUTE_S
-    at_once = [outcomes.wait_s(tries, reply=Reply(450, "try again in 1 second")) for tries in range(1, 8)]
+    assert outcomes.wait_s(4, reply=SmtpReply(450, "try again in 2 minutes")) == 2 * MINUTE_S
+    at_once = [outcomes.wait_s(tries, reply=SmtpReply(450, "try again in 1 second")) for tries in range(1, 8)]
     assert at_once == [1, 3, 9, 36, 144, 288, 288], "waits grow, whatever is asked for"
 
 
 def test_a_full_mailbox_gets_more_time() -> None:
-    assert outcomes.wait_s(1, reply=Reply(452, "4.2.2 mailbox full")) == HOUR_S
-    assert outcomes.wait_s(5, reply=Reply(452, "4.2.2 mailbox full")) == 4 * HOUR_S
-    assert outcomes.wait_s(1, reply=Reply(452, "4.3.1 disk full")) == MINUTE_S
+    assert outcomes.wait_s(1, reply=SmtpReply(452, "4.2.2 mailbox full")) == HOUR_S
+    assert outcomes.wait_s(5, reply=SmtpReply(452, "4.2.2 mailbox full")) == 4 * HOUR_S
+    assert outcomes.wait_s(1, reply=SmtpReply(452, "4.3.1 disk full")) == MINUTE_S
 
 
 def test_every_wait_is_scaled() -> None:
     assert outcomes.wait_s(1, scale=0.1) == 6
-    assert outcomes.wait_s(1, reply=Reply(450, "try again in 20 seconds"), scale=0.1) == 2
+    assert outcomes.wait_s(1, reply=SmtpReply(450, "try again in 20 seconds"), scale=0.1) == 2
 
 
 @given(st.text())
@@ -95,6 +95,6 @@ def test_any_text_can_be_read(text: str) -> None:
 def test_the_longest_reply_is_read_at_once_whatever_it_repeats(repeated: str) -> None:
     text = repeated * (65_536 // len(repeated))
     started = time.process_time()
-    outcomes.wait_s(1, reply=Reply(451, text))
+    outcomes.wait_s(1, reply=SmtpReply(451, text))
     # A fraction of a second; every start of a word was compared with all that followed, for hours.
     assert time.process_time() - started < 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emailer.sending import outcomes, own_rules
-from emailer.sending.outcomes import Reply, SmtpAnswer, Stage, Verdict
+from emailer.sending.outcomes import SmtpAnswer, SmtpReply, Stage, Verdict
 
 RULES = outcomes.with_own(
     own_rules.read(
@@ -26,7 +26,7 @@ RULES = outcomes.with_own(
     ],
 )
 def test_the_first_rule_that_matches_counts(code: int, text: str, stage: Stage, verdict: Verdict) -> None:
-    assert outcomes.rule_of(SmtpAnswer(Reply(code, text), stage), RULES).verdict == verdict
+    assert outcomes.rule_of(SmtpAnswer(SmtpReply(code, text), stage), RULES).verdict == verdict
 
 
 def test_without_rules_of_their_own_nothing_changes() -> None:

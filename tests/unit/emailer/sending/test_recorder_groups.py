@@ -14,14 +14,14 @@ from chassis.outbox import OutboxRelay
 from chassis.parked import park_unpublishable
 from chassis.postgres import Postgres
 from emailer.sending import attempts, recorder
-from emailer.sending.attempts import Job, Outcome, StoredMail
+from emailer.sending.attempts import Job, RecipientOutcome, StoredMail
 from emailer.sending.recorder import OutcomeRecorder
 from emailer.suppression.rules import SuppressionTerms
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 
 
-def outcome() -> Outcome:
+def outcome() -> RecipientOutcome:
     mail = StoredMail(uuid4(), "o", None, NOW, None, NOW, 1, None, None)
     return attempts.expired(Job(mail, 0, "reader@example.com", 0, "queued"))
 
@@ -38,14 +38,14 @@ class NotingRecorder(OutcomeRecorder):
         self.groups: list[int] = []
         self.all_written = asyncio.Event()
 
-    async def write(self, group: Sequence[Outcome]) -> None:
+    async def write(self, group: Sequence[RecipientOutcome]) -> None:
         if not self.groups:
             # While the first is being written.
             for _ in range(10):
                 self.add(outcome())
         self.groups.append(len(group))
 
-    def _noted(self, group: Sequence[Outcome]) -> None:
+    def _noted(self, group: Sequence[RecipientOutcome]) -> None:
         if len(self.groups) == 1:
             for _ in range(5):
                 # Before the gathering is over, however slow the machine is: timers keep their order.

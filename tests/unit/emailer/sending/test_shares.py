@@ -11,25 +11,25 @@ import pytest
 
 from chassis.postgres import Row
 from contracts.mail import Stream
-from emailer.sending.lanes import Lane
-from emailer.sending.shares import COPIES, Held, Shares, places
+from emailer.sending.lanes import MailLane
+from emailer.sending.shares import COPIES, Held, RoomShares, places
 
 SIZE = 400
 MOST_BYTES = 32 << 20
 
 
-def shares(held: Iterable[Lane] = (), *, held_bytes: dict[str, int] | None = None) -> Shares:
+def shares(held: Iterable[MailLane] = (), *, held_bytes: dict[str, int] | None = None) -> RoomShares:
     counts: Held = Counter()
     for lane in held:
         counts.update(places(lane))
-    return Shares(SIZE, held=counts, most_bytes=MOST_BYTES, held_bytes=Counter(held_bytes or {}))
+    return RoomShares(SIZE, held=counts, most_bytes=MOST_BYTES, held_bytes=Counter(held_bytes or {}))
 
 
-def lanes(owner_id: str, domains: int, *, stream: Stream = "transactional") -> list[Lane]:
-    return [Lane(stream, owner_id, f"{number}.example") for number in range(domains)]
+def lanes(owner_id: str, domains: int, *, stream: Stream = "transactional") -> list[MailLane]:
+    return [MailLane(stream, owner_id, f"{number}.example") for number in range(domains)]
 
 
-def divide(found: Shares, *wanted: Lane, most: int = 100, quick: str = "none") -> Counter[str]:
+def divide(found: RoomShares, *wanted: MailLane, most: int = 100, quick: str = "none") -> Counter[str]:
     """Return how many recipients each owner gets where a domain may have `most`, and some are quick."""
     given: Counter[str] = Counter()
     parts = found.divide(wanted, most_of_domain=lambda _: most, is_quick=lambda domain: quick in domain)
@@ -38,7 +38,7 @@ def divide(found: Shares, *wanted: Lane, most: int = 100, quick: str = "none") -
     return given
 
 
-def claimed(lane: Lane, *, size_bytes: int = 0) -> Row:
+def claimed(lane: MailLane, *, size_bytes: int = 0) -> Row:
     row = {"stream": lane.stream, "owner_id": lane.owner_id, "domain": lane.domain}
     return cast(Row, row | {"email_id": uuid4(), "size_bytes": size_bytes})
 
@@ -51,7 +51,9 @@ def test_owners_get_the_same_however_many_domains_they_send_to() -> None:
 def test_an_owner_has_all_but_the_reserve_for_domains_that_answer_quickly() -> None:
     assert divide(shares(), *lanes("alone", 10), quick="") == {"alone": 350}
     assert divide(shares(), *lanes("alone", 10, stream="bulk"), quick="") == {"alone": 175}
-    assert divide(shares(lanes("alone", 10) * 35), Lane("bulk", "new", "new.example"), quick="") == {"new": 1}
+    assert divide(shares(lanes("alone", 10) * 35), MailLane("bulk", "new", "new.example"), quick="") == {
+        "new": 1
+    }
     assert divide(shares(), *lanes("a", 10), *lanes("b", 10), quick="") == {"a": 175, "b": 175}
 
 
@@ -62,7 +64,7 @@ def test_a_domain_is_shared_by_the_owners_that_send_to_it() -> None:
 
 @pytest.mark.parametrize("stream", ["transactional", "bulk"])
 def test_a_new_owner_finds_room_beside_many_owners_whose_mails_do_not_end(stream: Stream) -> None:
-    stuck: list[Lane] = []
+    stuck: list[MailLane] = []
     for number in range(20):
         for _ in range(10):
             given = shares(stuck).divide(
@@ -72,7 +74,7 @@ def test_a_new_owner_finds_room_beside_many_owners_whose_mails_do_not_end(stream
             )
             stuck += [lane for lane, count in given.items() for _ in range(count)]
     assert {lane.owner_id for lane in stuck} == {f"stuck-{number}" for number in range(20)}
-    assert divide(shares(stuck), Lane(stream, "new", "other.example"))["new"] > 0
+    assert divide(shares(stuck), MailLane(stream, "new", "other.example"))["new"] > 0
 
 
 def test_mails_that_one_claim_has_taken_of_a_stream_count_for_the_next_stream() -> None:

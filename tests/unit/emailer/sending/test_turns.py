@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from contracts.addresses import ParsedAddress
 from contracts.mail import Stream
 from emailer.sending.attempts import Job, StoredMail
-from emailer.sending.turns import Turns
+from emailer.sending.turns import SendingTurns
 from emailer.writing.letters import File, FilledTemplate, Letter
 from support.clocks import Clock
 
@@ -36,7 +36,7 @@ def with_upload(owner: str = "o", domain: str = "example.com") -> Job:
     return replace(found, mail=replace(found.mail, letter=letter))
 
 
-async def answered(turns: Turns, clock: Clock, *domains: str, took_s: float = 0.01) -> None:
+async def answered(turns: SendingTurns, clock: Clock, *domains: str, took_s: float = 0.01) -> None:
     """Let an attempt at each of `domains` take the given time."""
     for domain in domains:
         turns.put(job(domain, owner=domain))
@@ -46,7 +46,7 @@ async def answered(turns: Turns, clock: Clock, *domains: str, took_s: float = 0.
         turns.done(one)
 
 
-async def taken(turns: Turns) -> list[Job]:
+async def taken(turns: SendingTurns) -> list[Job]:
     """Return everything that may be begun now."""
     found: list[Job] = []
     while True:
@@ -59,7 +59,7 @@ async def taken(turns: Turns) -> list[Job]:
 
 
 async def test_bulk_mail_leaves_connections_to_transactional_mail() -> None:
-    turns = Turns(8, clock=(clock := Clock(0.0)))
+    turns = SendingTurns(8, clock=(clock := Clock(0.0)))
     domains = [f"{number}.example" for number in range(20)]
     await answered(turns, clock, "example.com", "other.example", *domains)
     for domain in domains:
@@ -71,7 +71,7 @@ async def test_bulk_mail_leaves_connections_to_transactional_mail() -> None:
 
 
 async def test_no_domain_gets_all_connections_and_a_new_one_gets_half_until_it_has_answered() -> None:
-    turns = Turns(8, clock=(clock := Clock(0.0)))
+    turns = SendingTurns(8, clock=(clock := Clock(0.0)))
     for _ in range(20):
         turns.put(job())
     begun = await taken(turns)
@@ -86,7 +86,7 @@ async def test_no_domain_gets_all_connections_and_a_new_one_gets_half_until_it_h
 
 
 async def test_a_slow_domain_gets_half_of_the_connections_and_less_while_others_wait() -> None:
-    turns = Turns(8, clock=(clock := Clock(0.0)))
+    turns = SendingTurns(8, clock=(clock := Clock(0.0)))
     await answered(turns, clock, "slow.example", took_s=5)
     await answered(turns, clock, *(f"{number}.example" for number in range(7)))
     assert turns.is_slow("slow.example")
@@ -104,7 +104,7 @@ async def test_a_slow_domain_gets_half_of_the_connections_and_less_while_others_
 
 
 async def test_a_domain_that_never_answers_is_slow_while_it_is_waited_for() -> None:
-    turns = Turns(8, clock=(clock := Clock(0.0)))
+    turns = SendingTurns(8, clock=(clock := Clock(0.0)))
     for _ in range(8):
         turns.put(job("tarpit.example"))
     begun = await taken(turns)
@@ -124,7 +124,7 @@ async def test_a_domain_that_never_answers_is_slow_while_it_is_waited_for() -> N
 
 
 async def test_a_domain_that_recovers_is_no_longer_slow() -> None:
-    turns = Turns(8, clock=(clock := Clock(0.0)))
+    turns = SendingTurns(8, clock=(clock := Clock(0.0)))
     for took_s in (5, 0.01, 0.01, 0.01, 0.01, 0.01):
         await answered(turns, clock, "example.com", took_s=took_s)
     assert not turns.is_slow("example.com")
@@ -133,7 +133,7 @@ async def test_a_domain_that_recovers_is_no_longer_slow() -> None:
 
 
 async def test_owners_and_domains_take_turns() -> None:
-    turns = Turns(1)
+    turns = SendingTurns(1)
     for _ in range(3):
         turns.put(job("a.example", owner="big"))
     turns.put(job("b.example", owner="big"))
@@ -147,7 +147,7 @@ async def test_owners_and_domains_take_turns() -> None:
 
 
 async def test_waiting_jobs_can_be_given_back() -> None:
-    turns = Turns(1)
+    turns = SendingTurns(1)
     jobs = [job(), job("b.example", stream="bulk")]
     for one in jobs:
         turns.put(one)
@@ -156,7 +156,7 @@ async def test_waiting_jobs_can_be_given_back() -> None:
 
 
 async def test_a_free_connection_wakes_a_waiting_job() -> None:
-    turns = Turns(1)
+    turns = SendingTurns(1)
     turns.put(job())
     turns.put(job())
     first = await turns.take()
@@ -168,7 +168,7 @@ async def test_a_free_connection_wakes_a_waiting_job() -> None:
 
 
 async def test_an_owner_gets_more_than_half_of_the_connections_only_while_nobody_else_can_use_them() -> None:
-    turns = Turns(8, clock=(clock := Clock(0.0)))
+    turns = SendingTurns(8, clock=(clock := Clock(0.0)))
     domains = [f"{number}.example" for number in range(8)]
     await answered(turns, clock, *domains)
     for domain in domains:
@@ -184,7 +184,7 @@ async def test_an_owner_gets_more_than_half_of_the_connections_only_while_nobody
 
 
 async def test_domains_that_do_not_answer_cost_their_owner_half_and_all_owners_not_every_connection() -> None:
-    turns = Turns(8, clock=(clock := Clock(0.0)))
+    turns = SendingTurns(8, clock=(clock := Clock(0.0)))
     await answered(turns, clock, "example.com")
     for owner in ("one", "two"):
         for number in range(8):
@@ -196,14 +196,14 @@ async def test_domains_that_do_not_answer_cost_their_owner_half_and_all_owners_n
 
 
 async def test_one_owner_waits_for_domains_that_do_not_answer_at_half_of_the_connections() -> None:
-    turns = Turns(8)
+    turns = SendingTurns(8)
     for number in range(8):
         turns.put(job(f"{number}.example"))
     assert len(await taken(turns)) == 4
 
 
 async def test_templates_of_an_owner_leave_a_place_to_render_those_of_another() -> None:
-    turns = Turns(4, clock=(clock := Clock(0.0)))
+    turns = SendingTurns(4, clock=(clock := Clock(0.0)))
     await answered(turns, clock, "example.com")
     for _ in range(3):
         turns.put(of_template("a"))
@@ -214,7 +214,7 @@ async def test_templates_of_an_owner_leave_a_place_to_render_those_of_another() 
 
 
 async def test_templates_that_are_rendered_take_two_connections_of_an_owner_and_half_of_all() -> None:
-    turns = Turns(8, clock=(clock := Clock(0.0)))
+    turns = SendingTurns(8, clock=(clock := Clock(0.0)))
     await answered(turns, clock, "example.com", *"abc")
     for owner in "abc":
         for _ in range(4):
@@ -235,7 +235,7 @@ async def test_templates_that_are_rendered_take_two_connections_of_an_owner_and_
 
 
 async def test_the_time_that_a_template_takes_is_not_that_of_the_domain() -> None:
-    turns = Turns(8, clock=(clock := Clock(0.0)))
+    turns = SendingTurns(8, clock=(clock := Clock(0.0)))
     turns.put(of_template())
     one = await turns.take()
     clock.now = 5.0
@@ -253,7 +253,7 @@ async def test_the_time_that_a_template_takes_is_not_that_of_the_domain() -> Non
 
 async def test_a_mail_with_uploads_begins_when_there_is_room_and_others_do_not_wait_behind_it() -> None:
     left: list[UUID] = []
-    turns = Turns(8, clock=(clock := Clock(0.0)), room_left=left.append)
+    turns = SendingTurns(8, clock=(clock := Clock(0.0)), room_left=left.append)
     await answered(turns, clock, "example.com")
     first, second, plain = with_upload(), with_upload(), job()
     for one in (first, second, plain):
@@ -265,7 +265,7 @@ async def test_a_mail_with_uploads_begins_when_there_is_room_and_others_do_not_w
 
 
 async def test_bulk_mail_leaves_some_connections_for_doubtful_domains_to_transactional_mail() -> None:
-    turns = Turns(8)
+    turns = SendingTurns(8)
     for number in range(8):
         turns.put(job(f"{number}.example", owner=f"{number}", stream="bulk"))
     assert len(await taken(turns)) == 4
@@ -277,7 +277,7 @@ async def test_bulk_mail_leaves_some_connections_for_doubtful_domains_to_transac
 async def test_no_domain_gets_more_connections_than_its_limit() -> None:
     clock = Clock(0.0)
     limits = {"few.example": 2, "many.example": 100}
-    turns = Turns(8, clock=clock, most_of_domain=limits.get)
+    turns = SendingTurns(8, clock=clock, most_of_domain=limits.get)
     await answered(turns, clock, "few.example", "many.example", "other.example")
     for domain in ("few.example", "many.example", "other.example"):
         for number in range(8):
@@ -288,7 +288,7 @@ async def test_no_domain_gets_more_connections_than_its_limit() -> None:
 
 
 async def test_jobs_that_come_together_are_begun_by_as_many_that_wait() -> None:
-    turns = Turns(8)
+    turns = SendingTurns(8)
     waiting = [asyncio.create_task(turns.take()) for _ in range(6)]
     await asyncio.sleep(0)
     for number in range(3):
@@ -301,7 +301,7 @@ async def test_jobs_that_come_together_are_begun_by_as_many_that_wait() -> None:
 
 
 async def test_a_wait_that_is_cancelled_together_with_its_job_leaves_it_to_the_next() -> None:
-    turns = Turns(8)
+    turns = SendingTurns(8)
     first, second = (asyncio.create_task(turns.take()) for _ in range(2))
     await asyncio.sleep(0)
     turns.put(wanted := job())

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emailer.errors import ConnectionLost
-from emailer.sending.outcomes import Reply
+from emailer.sending.outcomes import SmtpReply
 from emailer.sending.wire import Wire
 
 line = st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=30)
@@ -32,7 +32,7 @@ async def test_replies_arrive_whole_however_they_are_cut(
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         wire.data_received(stream[start:end])
     found = await wire.replies(len(replies), timeout_s=1)
-    assert found == [Reply(code, "\n".join(lines)) for code, lines in replies]
+    assert found == [SmtpReply(code, "\n".join(lines)) for code, lines in replies]
     assert wire.is_quiet
 
 
@@ -42,7 +42,7 @@ async def test_replies_are_waited_for() -> None:
     await asyncio.sleep(0)
     wire.data_received(b"250 one\r\n25")
     wire.data_received(b"1 two\r\n")
-    assert await waiting == [Reply(250, "one"), Reply(251, "two")]
+    assert await waiting == [SmtpReply(250, "one"), SmtpReply(251, "two")]
 
 
 async def test_a_connection_that_ends_early_returns_the_replies_so_far_and_then_fails() -> None:
@@ -51,7 +51,7 @@ async def test_a_connection_that_ends_early_returns_the_replies_so_far_and_then_
     await asyncio.sleep(0)
     wire.data_received(b"421 leaving\r\n")
     wire.connection_lost(None)
-    assert await waiting == [Reply(421, "leaving")]
+    assert await waiting == [SmtpReply(421, "leaving")]
     with pytest.raises(ConnectionLost, match="closed the connection") as caught:
         await wire.replies(1, timeout_s=5, after_dot=True)
     assert caught.value.after_dot
@@ -76,7 +76,7 @@ async def test_each_reply_has_a_time_of_its_own(before_s: float) -> None:
     with pytest.raises(ConnectionLost, match=r"within 0\.05 s"):
         await hasty.replies(1, timeout_s=0.05)
     patient.data_received(b"250 two\r\n")
-    assert await waiting == [Reply(250, "two")]
+    assert await waiting == [SmtpReply(250, "two")]
 
 
 @pytest.mark.parametrize(
@@ -115,4 +115,4 @@ async def test_an_unsolicited_reply_makes_a_connection_unusable() -> None:
 async def test_a_nul_in_a_reply_cannot_reach_the_database() -> None:
     wire = Wire()
     wire.data_received(b"250 a\0b\r\n")
-    assert await wire.replies(1, timeout_s=1) == [Reply(250, "a\ufffdb")]
+    assert await wire.replies(1, timeout_s=1) == [SmtpReply(250, "a\ufffdb")]

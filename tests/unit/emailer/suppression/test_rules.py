@@ -8,13 +8,13 @@ from uuid import UUID
 import pytest
 
 from emailer.suppression.faults import Fault
-from emailer.suppression.rules import Failure, FailureCounts, SuppressionTerms, Target, reason_of
+from emailer.suppression.rules import AddressFailure, FailureCounts, SuppressionTerms, Target, reason_of
 
 ANN = Target("7", "transactional", "ann@example.com")
 
 
-def failure(fault: Fault, text: str = "550 no") -> Failure:
-    return Failure(ANN, UUID(int=1), fault, "reply", text)
+def failure(fault: Fault, text: str = "550 no") -> AddressFailure:
+    return AddressFailure(ANN, UUID(int=1), fault, "reply", text)
 
 
 @pytest.mark.parametrize(

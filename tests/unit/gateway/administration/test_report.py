@@ -14,12 +14,12 @@ from chassis.errors import ServiceError
 from contracts.pauses import Pause
 from contracts.topology import SERVICES
 from gateway.administration import report
-from gateway.administration.measurements import Alert, Sample, Series
+from gateway.administration.measurements import PrometheusAlert, Sample, Series
 from gateway.administration.report import Findings
-from gateway.administration.signals import CHARTS, Window
+from gateway.administration.signals import CHARTS, Period
 from gateway.errors import MonitoringUnavailable
 
-WINDOW = Window("5m")
+WINDOW = Period("5m")
 TIMES = WINDOW.times(1_700_000_000)
 KEYS = [(chart.key, line.name) for chart in CHARTS for line in chart.lines]
 AWAY = MonitoringUnavailable("Prometheus cannot be reached.")
@@ -38,9 +38,11 @@ def series(service: str, *pairs: tuple[float, float]) -> Series:
     return Series(metric={"service": service}, values=list(pairs))
 
 
-def alert(name: str, service: str = "email", severity: str = "page", state: str = "firing") -> Alert:
+def alert(
+    name: str, service: str = "email", severity: str = "page", state: str = "firing"
+) -> PrometheusAlert:
     labels = {"alertname": name, "service": service, "severity": severity}
-    return Alert(
+    return PrometheusAlert(
         labels=labels, annotations={"summary": "It is so."}, state=state, activeAt="2026-01-01T00:00:00Z"
     )
 

@@ -10,10 +10,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from chassis import metrics
-from gateway.administration.signals import CHARTS, READY, Window, WindowName
+from gateway.administration.signals import CHARTS, READY, Period, WindowName
 
 QUERIES = [line.query for chart in CHARTS for line in chart.lines] + [READY]
-WINDOWS = [Window(name) for name in get_args(WindowName)]
+WINDOWS = [Period(name) for name in get_args(WindowName)]
 NOW = 1_700_000_000.7
 
 
@@ -54,7 +54,7 @@ def test_a_chart_has_no_more_lines_than_the_page_has_colours() -> None:
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_a_window_is_drawn_by_sixty_steps_up_to_now(window: Window) -> None:
+def test_a_window_is_drawn_by_sixty_steps_up_to_now(window: Period) -> None:
     times = window.times(NOW)
     assert len(times) == 61
     assert times[-1] == 1_700_000_000
@@ -63,11 +63,11 @@ def test_a_window_is_drawn_by_sixty_steps_up_to_now(window: Window) -> None:
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_a_rate_covers_all_the_time_between_two_points(window: Window) -> None:
+def test_a_rate_covers_all_the_time_between_two_points(window: Period) -> None:
     seconds = re.fullmatch(r"rate\(x\[(\d+)s\]\)", window.expression("rate(x[$range])"))
     assert seconds is not None
     assert int(seconds[1]) >= max(window.step_s, 60)
 
 
 def test_no_query_keeps_its_placeholder() -> None:
-    assert not [query for query in QUERIES if "$" in Window("15m").expression(query)]
+    assert not [query for query in QUERIES if "$" in Period("15m").expression(query)]

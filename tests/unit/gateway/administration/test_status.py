@@ -13,13 +13,13 @@ from chassis.errors import DeadlineExceeded, Unavailable
 from contracts.pauses import Pause
 from gateway.administration import status
 from gateway.administration.prometheus import Prometheus
-from gateway.administration.signals import CHARTS, Window
+from gateway.administration.signals import CHARTS, Period
 from gateway.administration.status import StatusService
 from gateway.errors import MonitoringNotConfigured
 from support.doubles.prometheus import Double
 from support.waiting import until
 
-WINDOW = Window("15m")
+WINDOW = Period("15m")
 QUESTIONS = 6 + sum(len(chart.lines) for chart in CHARTS)
 
 
@@ -75,7 +75,7 @@ async def test_a_report_that_nobody_asked_for_in_a_while_is_not_shown_any_more(
 
 
 async def test_each_window_has_a_report_of_its_own(service: StatusService) -> None:
-    found = [orjson.loads((await service.report(Window(name), soon())).body) for name in ("5m", "1h")]
+    found = [orjson.loads((await service.report(Period(name), soon())).body) for name in ("5m", "1h")]
     assert [report["step_s"] for report in found] == [5, 60]
 
 

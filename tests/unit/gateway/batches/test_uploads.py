@@ -22,7 +22,7 @@ from gateway.batches import cutting, lines, uploads
 from gateway.batches.cutting import CHUNK_ITEMS, LINES_LOOKED_AT, Cutter, Run
 from gateway.batches.payload_checks import PayloadCheck
 from gateway.batches.upload_turns import UploadTurns
-from gateway.batches.uploads import Source
+from gateway.batches.uploads import UploadParts
 from gateway.errors import UploadStalled
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=10)
@@ -227,7 +227,7 @@ async def parts(*given: bytes) -> AsyncIterator[bytes]:
 
 async def test_a_source_reports_the_bytes_that_were_handled_and_hashes_all_of_them() -> None:
     read: list[int] = []
-    source = Source(parts(line(1), line(2)), read.append, hashlib.sha256())
+    source = UploadParts(parts(line(1), line(2)), read.append, hashlib.sha256())
     cutter = Cutter()
     assert [run async for run in uploads.cut(aiter(source), cutter, UploadTurns(), owner_id="7")] == []
     assert [len(run.items) for run in cutter.finish()] == [2]
@@ -239,7 +239,7 @@ async def test_bytes_that_are_not_handled_yet_do_not_count_as_read() -> None:
     read: list[int] = []
     full = b"".join(line(number) for number in range(CHUNK_ITEMS))
     runs = uploads.cut(
-        aiter(Source(parts(full, line(0)), read.append, hashlib.sha256())),
+        aiter(UploadParts(parts(full, line(0)), read.append, hashlib.sha256())),
         Cutter(),
         UploadTurns(),
         owner_id="7",
@@ -253,7 +253,7 @@ async def test_an_upload_that_stalls_is_given_up() -> None:
         yield line(1)
         await asyncio.Event().wait()
 
-    source = Source(stalling(), lambda _: None, hashlib.sha256(), patience_s=0.01)
+    source = UploadParts(stalling(), lambda _: None, hashlib.sha256(), patience_s=0.01)
     with pytest.raises(UploadStalled):
         [run async for run in uploads.cut(aiter(source), Cutter(), UploadTurns(), owner_id="7")]
 

@@ -14,7 +14,7 @@ from chassis import shares
 from chassis.errors import InvalidInput, NotFound, TooManyAtOnce
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from support.doubles.realtime import Exchange, Gateway, Rooms
 
 ANN = Principal(7, "Ann", "member", "k7", frozenset({Scope("chat:write")}))
@@ -107,7 +107,7 @@ async def test_posts_at_the_same_time_are_shown_in_the_order_of_their_offsets(ga
 async def test_a_follower_begins_at_the_present_offset_of_the_room(gateway: Gateway) -> None:
     await say(gateway, "old")
     heard = listen(gateway)
-    assert await gateway.chat.follow("lobby", ANN) == Position("epoch-1", 1)
+    assert await gateway.chat.follow("lobby", ANN) == ChannelPosition("epoch-1", 1)
     await say(gateway, "new")
     assert heard == [(2, "new")]
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from gateway.http.filters import Bulk, CreatedWithin, Id, Page, Several
+from gateway.http.filters import Bulk, CreatedWithin, Id, PageQuery, Several
 
 Status = Literal["failed", "expired"]
 
@@ -18,7 +18,7 @@ class ThingFilter(CreatedWithin):
     ids: Several[Id] | None = None
 
 
-class ThingsQuery(ThingFilter, Page): ...
+class ThingsQuery(ThingFilter, PageQuery): ...
 
 
 class ThingsBulk(ThingFilter, Bulk): ...

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from chassis.errors import Forbidden
-from gateway.http.calls import Incoming
+from gateway.http.calls import IncomingRequest
 from gateway.http.origins import read_origins, require_origin
 
 
-def upgrade(**headers: str) -> Incoming:
-    return Incoming({"headers": [(name.encode(), value.encode()) for name, value in headers.items()]})
+def upgrade(**headers: str) -> IncomingRequest:
+    return IncomingRequest({"headers": [(name.encode(), value.encode()) for name, value in headers.items()]})
 
 
 def test_an_empty_list_of_origins_allows_none() -> None:

@@ -10,7 +10,7 @@ import pytest
 from chassis.http1.refusals import AnswerCut
 from gateway.http import sending
 from gateway.http.readers import BYTES_A_SECOND, GRACE_S
-from gateway.http.replies import NDJSON, Reply
+from gateway.http.replies import NDJSON, HttpReply
 from gateway.http.sending import Sending
 from support.answers import PAGE, Client, begun, stream
 from support.clocks import Clock
@@ -56,14 +56,14 @@ async def test_owners_that_read_at_the_least_rate_do_not_shut_out_another_one(
 
 
 async def test_the_client_that_is_most_seconds_late_gives_way(rooms: Sending, clock: Clock) -> None:
-    slow = Client(rooms, Reply(PAGE, 200), "slow")
+    slow = Client(rooms, HttpReply(PAGE, 200), "slow")
     assert await begun(slow) == [200]
     clock.now += 10
     pages = sending.MOST_BYTES // len(PAGE) - 1
-    others = [Client(rooms, Reply(PAGE, 200), str(number)) for number in range(pages)]
+    others = [Client(rooms, HttpReply(PAGE, 200), str(number)) for number in range(pages)]
     assert set(await begun(*others)) == {200}
     clock.now += GRACE_S + len(PAGE) / BYTES_A_SECOND
-    next_one = Client(rooms, Reply(PAGE, 200), "next")
+    next_one = Client(rooms, HttpReply(PAGE, 200), "next")
     assert await begun(next_one) == [200]
     ends = await finish(slow, *others, next_one)
     assert isinstance(ends[0], AnswerCut)
@@ -72,11 +72,11 @@ async def test_the_client_that_is_most_seconds_late_gives_way(rooms: Sending, cl
 
 async def test_an_answer_that_needs_much_room_gets_that_of_several(rooms: Sending, clock: Clock) -> None:
     others = [
-        Client(rooms, Reply(PAGE, 200), str(number)) for number in range(sending.MOST_BYTES // len(PAGE))
+        Client(rooms, HttpReply(PAGE, 200), str(number)) for number in range(sending.MOST_BYTES // len(PAGE))
     ]
     assert set(await begun(*others)) == {200}
     clock.now += 2 * GRACE_S
-    large = Client(rooms, Reply(3 * PAGE, 200), "large")
+    large = Client(rooms, HttpReply(3 * PAGE, 200), "large")
     assert await begun(large) == [200]
     cut = [end for end in await finish(*others, large) if end is not None]
     assert [type(end) for end in cut] == [AnswerCut] * 3
@@ -90,7 +90,9 @@ async def test_time_in_which_an_answer_is_made_is_not_the_clients(rooms: Sending
         await goes_on.wait()
         yield b"2\n"
 
-    clients = [Client(rooms, Reply(made_slowly(), 200, NDJSON), str(n)) for n in range(sending.MOST_STREAMS)]
+    clients = [
+        Client(rooms, HttpReply(made_slowly(), 200, NDJSON), str(n)) for n in range(sending.MOST_STREAMS)
+    ]
     for client in clients:
         client.is_reading.set()
     assert set(await begun(*clients)) == {200}
@@ -111,7 +113,7 @@ async def test_an_owner_with_several_answers_gives_way_however_fast_it_reads(
         await goes_on.wait()
 
     owners = ["greedy"] * 2 + [str(number) for number in range(sending.MOST_STREAMS - 2)]
-    clients = [Client(rooms, Reply(without_end(), 200, NDJSON), owner) for owner in owners]
+    clients = [Client(rooms, HttpReply(without_end(), 200, NDJSON), owner) for owner in owners]
     for client in clients:
         client.is_reading.set()
     assert set(await begun(*clients)) == {200}

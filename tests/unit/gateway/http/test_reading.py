@@ -14,7 +14,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, NotAcceptable
 from gateway.errors import IdempotencyNotSupported
 from gateway.http import reading
-from gateway.http.calls import Call, Incoming
+from gateway.http.calls import Call, IncomingRequest
 from gateway.http.endpoints import Answer, Endpoint, get, post
 
 PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=255)
@@ -29,12 +29,12 @@ def declared(**changes: Any) -> Endpoint:
     return post("/", handle, **values)
 
 
-def request(headers: dict[str, str], *, path: str = "/", method: str = "POST") -> Incoming:
+def request(headers: dict[str, str], *, path: str = "/", method: str = "POST") -> IncomingRequest:
     async def receive() -> Any:
         return {"type": "http.disconnect"}
 
     given = [(name.encode(), value.encode("utf-8")) for name, value in headers.items()]
-    return Incoming({"method": method, "path": path, "query_string": b"", "headers": given}, receive)
+    return IncomingRequest({"method": method, "path": path, "query_string": b"", "headers": given}, receive)
 
 
 def key_of(header: str) -> str:
@@ -229,7 +229,7 @@ def test_so_many_errors_that_naming_them_would_stop_the_process_are_counted(
 async def test_documents_of_many_bytes_or_many_values_are_read_in_a_thread(
     document: bytes, is_on_loop: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def arrive(_: Incoming, __: Deadline) -> bytes:
+    async def arrive(_: IncomingRequest, __: Deadline) -> bytes:
         return document
 
     def read(_: TypeAdapter[Any], data: bytes) -> tuple[bytes, bool]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from gateway.publishing.hub import Hub
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.publishing.signals import Moved, Signal
 
 
 def news(channel: str, offset: int = 1) -> Publication:
-    return Publication(channel, Position("e", offset), {"n": offset})
+    return Publication(channel, ChannelPosition("e", offset), {"n": offset})
 
 
 def test_a_listener_hears_its_channel_in_order_and_no_other() -> None:

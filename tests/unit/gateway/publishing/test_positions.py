@@ -9,36 +9,36 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.publishing.positions import Handover, HandoverOverflow, Position, Progression
+from gateway.publishing.positions import ChannelPosition, Handover, HandoverOverflow, Progression
 
 
 @dataclass(frozen=True)
 class News:
-    position: Position
+    position: ChannelPosition
 
 
 def news(offset: int, epoch: str = "a") -> News:
-    return News(Position(epoch, offset))
+    return News(ChannelPosition(epoch, offset))
 
 
 def test_held_publications_are_sent_before_those_that_come() -> None:
     handover: Handover[News] = Handover(is_ordered=True)
     for offset in (4, 5, 6):
         assert not handover.offer(news(offset))
-    assert handover.begin(Position("a", 5)) == [news(6)]
+    assert handover.begin(ChannelPosition("a", 5)) == [news(6)]
     assert handover.offer(news(7))
-    assert handover.position == Position("a", 7)
+    assert handover.position == ChannelPosition("a", 7)
 
 
 def test_a_position_that_was_sent_is_not_sent_again() -> None:
     handover: Handover[News] = Handover(is_ordered=True)
-    assert handover.begin(Position("a", 5)) == []
+    assert handover.begin(ChannelPosition("a", 5)) == []
     assert [handover.offer(news(offset)) for offset in (5, 6, 6, 4, 7)] == [False, True, False, False, True]
 
 
 def test_a_new_epoch_goes_on_and_the_old_one_never_comes_back() -> None:
     handover: Handover[News] = Handover(is_ordered=False)
-    handover.begin(Position("a", 90))
+    handover.begin(ChannelPosition("a", 90))
     assert handover.offer(news(1, "b"))
     assert not handover.offer(news(91, "a"))
     assert handover.offer(news(2, "b"))
@@ -48,7 +48,7 @@ def test_held_publications_of_an_earlier_epoch_are_older_than_the_state() -> Non
     handover: Handover[News] = Handover(is_ordered=False)
     for one in (news(90, "a"), news(1, "b"), news(2, "b")):
         handover.offer(one)
-    assert handover.begin(Position("b", 1)) == [news(2, "b")]
+    assert handover.begin(ChannelPosition("b", 1)) == [news(2, "b")]
     assert not handover.offer(news(91, "a"))
 
 
@@ -59,25 +59,25 @@ def test_more_publications_than_can_be_held_are_an_error_where_all_of_them_count
         ordered.offer(news(offset))
         newest.offer(news(offset))
     with pytest.raises(HandoverOverflow):
-        ordered.begin(Position("a", 0))
-    assert newest.begin(Position("a", 0)) == [news(2), news(3)]
+        ordered.begin(ChannelPosition("a", 0))
+    assert newest.begin(ChannelPosition("a", 0)) == [news(2), news(3)]
 
 
 def test_numbered_epochs_are_ordered_by_their_number() -> None:
     handover: Handover[News] = Handover(is_ordered=False)
     for one in (news(90, "9"), news(91, "9")):
         handover.offer(one)
-    assert handover.begin(Position("10", 1)) == []
+    assert handover.begin(ChannelPosition("10", 1)) == []
     assert not handover.offer(news(92, "9"))
     assert handover.offer(news(2, "10"))
 
 
 def test_a_progression_refuses_the_last_epochs_that_were_left() -> None:
-    progression = Progression(Position("e0", 5))
+    progression = Progression(ChannelPosition("e0", 5))
     for number in range(1, 6):
-        assert progression.advance(Position(f"e{number}", 1))
-    assert not any(progression.advance(Position(f"e{number}", 99)) for number in range(5))
-    assert progression.at == Position("e5", 1)
+        assert progression.advance(ChannelPosition(f"e{number}", 1))
+    assert not any(progression.advance(ChannelPosition(f"e{number}", 99)) for number in range(5))
+    assert progression.at == ChannelPosition("e5", 1)
 
 
 class AnyOverlap(RuleBasedStateMachine):
@@ -89,24 +89,24 @@ class AnyOverlap(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.line = [Position("e0", 0)]
+        self.line = [ChannelPosition("e0", 0)]
         self.handover: Handover[News] | None = None
         self.state: int | None = None
         self.begun = False
-        self.sent: list[Position] = []
+        self.sent: list[ChannelPosition] = []
 
     @rule(count=st.integers(1, 3))
     def publish(self, count: int) -> None:
         for _ in range(count):
             at = self.line[-1]
-            self._tell(Position(at.epoch, at.offset + 1))
+            self._tell(ChannelPosition(at.epoch, at.offset + 1))
 
     @rule()
     def begin_a_new_epoch(self) -> None:
         number = int(self.line[-1].epoch[1:])
-        self._tell(Position(f"e{number + 1}", 1))
+        self._tell(ChannelPosition(f"e{number + 1}", 1))
 
-    def _tell(self, position: Position) -> None:
+    def _tell(self, position: ChannelPosition) -> None:
         self.line.append(position)
         if self.handover is not None and self.handover.offer(News(position)):
             self.sent.append(position)

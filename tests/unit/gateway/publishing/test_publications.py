@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import orjson
 
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from support.doubles.realtime import payload
 
-NEWS = Publication("quotes:A", Position("e", 7), {"price": 1.5}, time_ms=1700000000123)
+NEWS = Publication("quotes:A", ChannelPosition("e", 7), {"price": 1.5}, time_ms=1700000000123)
 
 
 def test_a_push_names_channel_position_time_and_data() -> None:

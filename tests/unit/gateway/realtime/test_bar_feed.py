@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chassis.errors import NotFound
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.realtime import silence as silence_module
 from gateway.realtime.access import Access
 from gateway.realtime.bar_feed import BarFeed
@@ -57,7 +57,7 @@ async def test_before_the_first_bar_the_quote_tells_whether_there_is_the_symbol(
 ) -> None:
     gateway.quotes["A"] = quote("A", 1)
     joined = await gateway.channels.join(ann, channel_of("bars:A"), None)
-    assert (joined.position, joined.publications) == (Position("unpublished", 0), [])
+    assert (joined.position, joined.publications) == (ChannelPosition("unpublished", 0), [])
     with pytest.raises(NotFound):
         await gateway.channels.join(ann, channel_of("bars:NOPE"), None)
     client = await subscribed(gateway, ann)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chassis.errors import Forbidden, NotFound
 from contracts.scopes import Scope
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.realtime.access import Access
 from gateway.realtime.channels import KINDS, MOST_RECOVERED, channel_of
 from gateway.realtime.codes import CommandError, ErrorCode
@@ -79,7 +79,7 @@ def test_a_channel_that_is_not_served_is_unknown(text: str) -> None:
 async def test_a_quote_channel_begins_with_the_last_quote(gateway: Gateway, ann: Access) -> None:
     gateway.book.push([quote("AAPL", 5)])
     joined = await gateway.channels.join(ann, channel_of("quotes:aapl"), None)
-    assert joined.position == Position("feed", 5)
+    assert joined.position == ChannelPosition("feed", 5)
     assert joined.publications[0].channel == "quotes:AAPL"
     assert joined.publications[0].data["state"] == "live"
 
@@ -143,10 +143,10 @@ async def test_messages_missed_since_a_position_are_recovered(
     gateway: Gateway, ann: Access, since: int, recovered: list[int]
 ) -> None:
     await say(gateway, ann, 3)
-    joined = await gateway.channels.join(ann, LOBBY, Position("epoch-1", since))
+    joined = await gateway.channels.join(ann, LOBBY, ChannelPosition("epoch-1", since))
     assert joined.is_recovered
     assert [one.position.offset for one in joined.publications] == recovered
-    assert joined.position == Position("epoch-1", 3)
+    assert joined.position == ChannelPosition("epoch-1", 3)
 
 
 async def test_a_client_of_a_gateway_that_is_ahead_recovers_all_the_same(
@@ -155,14 +155,16 @@ async def test_a_client_of_a_gateway_that_is_ahead_recovers_all_the_same(
     await other_gateway.chat.follow("lobby", ann.principal)
     exchange.loses = True
     await say(gateway, ann, 3)
-    joined = await other_gateway.channels.join(ann, LOBBY, Position("epoch-1", 2))
+    joined = await other_gateway.channels.join(ann, LOBBY, ChannelPosition("epoch-1", 2))
     assert (joined.is_recovered, joined.position.offset) == (True, 3)
     assert [one.position.offset for one in joined.publications] == [3]
 
 
-@pytest.mark.parametrize("since", [Position("another", 1), Position("epoch-1", 4), Position("", 0)])
+@pytest.mark.parametrize(
+    "since", [ChannelPosition("another", 1), ChannelPosition("epoch-1", 4), ChannelPosition("", 0)]
+)
 async def test_nothing_is_recovered_at_an_impossible_position(
-    gateway: Gateway, ann: Access, since: Position
+    gateway: Gateway, ann: Access, since: ChannelPosition
 ) -> None:
     await say(gateway, ann, 3)
     joined = await gateway.channels.join(ann, LOBBY, since)
@@ -171,8 +173,8 @@ async def test_nothing_is_recovered_at_an_impossible_position(
 
 async def test_more_than_300_missed_messages_are_not_recovered(gateway: Gateway, ann: Access) -> None:
     await say(gateway, ann, MOST_RECOVERED + 1)
-    near = await gateway.channels.join(ann, LOBBY, Position("epoch-1", 1))
-    far = await gateway.channels.join(ann, LOBBY, Position("epoch-1", 0))
+    near = await gateway.channels.join(ann, LOBBY, ChannelPosition("epoch-1", 1))
+    far = await gateway.channels.join(ann, LOBBY, ChannelPosition("epoch-1", 0))
     assert (near.is_recovered, len(near.publications)) == (True, MOST_RECOVERED)
     assert (far.is_recovered, far.publications) == (False, [])
 
@@ -193,15 +195,15 @@ async def test_history_goes_forwards_from_a_position_or_backwards(
     gateway: Gateway, ann: Access, limit: int, since: int | None, reverse: bool, expected: list[int]
 ) -> None:
     await say(gateway, ann, 5)
-    position = None if since is None else Position("epoch-1", since)
+    position = None if since is None else ChannelPosition("epoch-1", since)
     found = await gateway.channels.history(ann, LOBBY, limit=limit, since=position, reverse=reverse)
     assert [one.position.offset for one in found.publications] == expected
-    assert found.position == Position("epoch-1", 5)
+    assert found.position == ChannelPosition("epoch-1", 5)
 
 
 async def test_history_of_another_epoch_or_of_quotes_is_an_error(gateway: Gateway, ann: Access) -> None:
     with pytest.raises(CommandError) as error:
-        await gateway.channels.history(ann, LOBBY, limit=1, since=Position("other", 1), reverse=False)
+        await gateway.channels.history(ann, LOBBY, limit=1, since=ChannelPosition("other", 1), reverse=False)
     assert error.value.code == ErrorCode.UNRECOVERABLE_POSITION
     with pytest.raises(CommandError) as error:
         await gateway.channels.history(ann, channel_of("quotes:A"), limit=1, since=None, reverse=False)

@@ -16,7 +16,7 @@ from gateway.http.calls import Call
 from gateway.http.principal import Principal
 from gateway.http.replies import EVENT_STREAM
 from gateway.publishing.hub import Hub
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.realtime import event_stream as module
 from gateway.realtime.access import Access
@@ -30,7 +30,7 @@ from support.doubles.realtime import Gateway
 
 
 def state(offset: int, status: str = "running", channel: str = "batch:x") -> Publication:
-    return Publication(channel, Position("e", offset), {"status": status})
+    return Publication(channel, ChannelPosition("e", offset), {"status": status})
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from chassis.errors import Forbidden, Overloaded
 from contracts.scopes import Scope
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.codes import CloseCode
@@ -78,7 +78,7 @@ async def test_a_socket_that_falls_behind_while_it_opens_is_refused_and_leaves_n
     opening = asyncio.create_task(opened(gateway, ann))
     await asyncio.sleep(0)
     for offset in range(1, 1002):
-        gateway.hub.publish(Publication("chat:lobby", Position("epoch-1", offset), {"text": "x"}))
+        gateway.hub.publish(Publication("chat:lobby", ChannelPosition("epoch-1", offset), {"text": "x"}))
     with pytest.raises(Overloaded):
         await opening
     assert gateway.hub.counts() == {}

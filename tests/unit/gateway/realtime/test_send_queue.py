@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from prometheus_client import REGISTRY
 
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.realtime.send_queue import SendQueue
 from support.doubles.realtime import payload
@@ -82,7 +82,7 @@ class Peer:
         self.overflows += 1
 
     def tick(self, offset: int, *, interval_s: float = 0, channel: str = "q") -> None:
-        publication = Publication(channel, Position("e", offset), {}, time_ms=0)
+        publication = Publication(channel, ChannelPosition("e", offset), {}, time_ms=0)
         self.queue.put_latest(publication, interval_s=interval_s)
 
     def take(self) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.realtime.slow_clients import SlowClients, Waiting
+from gateway.realtime.slow_clients import SlowClients, WaitingBytes
 
 
 class House:
@@ -12,13 +12,13 @@ class House:
         self.slow_clients = SlowClients(800)
         self.cut: list[str] = []
 
-    def connection(self, owner: str, name: str) -> Waiting:
+    def connection(self, owner: str, name: str) -> WaitingBytes:
         def cut_off() -> None:
             self.cut.append(name)
             # As a session does: its queue is dropped at once.
             waiting.in_queue(0)
 
-        waiting = Waiting(self.slow_clients, cut_off=cut_off)
+        waiting = WaitingBytes(self.slow_clients, cut_off=cut_off)
         waiting.owner = owner
         return waiting
 

@@ -11,7 +11,7 @@ import pytest
 
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.channels import channel_of
@@ -170,7 +170,7 @@ async def test_a_subscriber_that_would_miss_publications_is_asked_to_subscribe_a
     while not gateway.hub.counts():
         await asyncio.sleep(0)
     for offset in range(1, 1002):
-        gateway.hub.publish(Publication("chat:lobby", Position("epoch-1", offset), {"text": "x"}))
+        gateway.hub.publish(Publication("chat:lobby", ChannelPosition("epoch-1", offset), {"text": "x"}))
     assert (await asking)["positioned"] is True
     [push] = client.pushes()
     assert (push["channel"], push["unsubscribe"]["code"]) == ("chat:lobby", 2500)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.stocks import book as module
-from gateway.stocks.book import Entry, QuoteBook
+from gateway.stocks.book import PushedQuote, QuoteBook
 from support.clocks import Clock
 
 
@@ -66,7 +66,7 @@ def test_a_late_tick_of_an_old_leader_never_wins(positions: list[tuple[str, int]
     book = QuoteBook(fresh_s=5)
     heard: list[tuple[int, int]] = []
 
-    def note(_: str, entry: Entry) -> None:
+    def note(_: str, entry: PushedQuote) -> None:
         heard.append((int(entry.quote["stream"]["epoch"]), entry.quote["stream"]["offset"]))
 
     book.on_quote(note)
@@ -102,6 +102,6 @@ def test_no_more_than_twenty_thousand_symbols_are_kept() -> None:
     assert book.last("S19999") is not None
     assert book.last("S20000") is None
     book.push([quote("S0", offset=2)])
-    entry: Entry | None = book.last("S0")
+    entry: PushedQuote | None = book.last("S0")
     assert entry is not None
     assert entry.reply.etag == '"e-2"'

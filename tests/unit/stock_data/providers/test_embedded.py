@@ -16,7 +16,7 @@ from stock_data.board import Board
 from stock_data.errors import UnknownSymbol, UpstreamDown
 from stock_data.instruments import InstrumentIndex
 from stock_data.providers.embedded import EmbeddedProvider
-from stock_data.providers.provider import BarsQuery
+from stock_data.providers.provider import DailyBarsQuery
 from support.doubles.stock_history import daily, listing, split
 
 NOW = datetime(2012, 5, 25, 15, tzinfo=UTC)
@@ -84,7 +84,7 @@ async def test_without_a_feed_the_newest_bar_is_the_quote(bench: Bench) -> None:
 
 
 async def test_raw_bars_are_as_they_were_traded(bench: Bench) -> None:
-    page = await bench.provider.bars(BarsQuery("ACME", "raw", 10), SOON)
+    page = await bench.provider.bars(DailyBarsQuery("ACME", "raw", 10), SOON)
     assert [bar.c for bar in page.data] == [20, 20, 10, 11]
     assert {bar.factor for bar in page.data} == {1}
     assert page.data[0].t == datetime(2012, 5, 15, tzinfo=UTC)
@@ -92,25 +92,25 @@ async def test_raw_bars_are_as_they_were_traded(bench: Bench) -> None:
 
 
 async def test_a_split_halves_the_price_before_it_and_doubles_the_volume(bench: Bench) -> None:
-    page = await bench.provider.bars(BarsQuery("ACME", "split", 10), SOON)
+    page = await bench.provider.bars(DailyBarsQuery("ACME", "split", 10), SOON)
     assert [bar.c for bar in page.data] == [10, 10, 10, 11]
     assert [bar.v for bar in page.data] == [200, 200, 200, 1000]
     assert [bar.factor for bar in page.data] == [Decimal("0.5"), Decimal("0.5"), 1, 1]
 
 
 async def test_dividends_can_be_adjusted_for_alone_or_with_the_splits(bench: Bench) -> None:
-    alone = await bench.provider.bars(BarsQuery("ACME", "dividend", 10), SOON)
-    both = await bench.provider.bars(BarsQuery("ACME", "all", 10), SOON)
+    alone = await bench.provider.bars(DailyBarsQuery("ACME", "dividend", 10), SOON)
+    both = await bench.provider.bars(DailyBarsQuery("ACME", "all", 10), SOON)
     assert [bar.c for bar in alone.data] == [19, 20, 10, 11]
     assert [bar.v for bar in alone.data] == [100, 100, 200, 1000]
     assert [bar.c for bar in both.data] == [Decimal("9.5"), 10, 10, 11]
 
 
 async def test_a_full_page_says_that_there_is_more(bench: Bench) -> None:
-    page = await bench.provider.bars(BarsQuery("ACME", "raw", 2, start=date(2012, 5, 16)), SOON)
+    page = await bench.provider.bars(DailyBarsQuery("ACME", "raw", 2, start=date(2012, 5, 16)), SOON)
     assert [bar.c for bar in page.data] == [20, 10]
     assert page.has_more
-    rest = await bench.provider.bars(BarsQuery("ACME", "raw", 1, start=date(2012, 5, 18)), SOON)
+    rest = await bench.provider.bars(DailyBarsQuery("ACME", "raw", 1, start=date(2012, 5, 18)), SOON)
     assert [bar.c for bar in rest.data] == [11]
     assert not rest.has_more
 
@@ -119,40 +119,40 @@ async def test_a_page_tells_the_days_of_the_history_and_the_bars_that_repeat_the
     bench: Bench,
 ) -> None:
     bench.history.bars = (bench.history.bars[0], replace(bench.history.bars[1], is_repeated=True))
-    page = await bench.provider.bars(BarsQuery("ACME", "all", 10), SOON)
+    page = await bench.provider.bars(DailyBarsQuery("ACME", "all", 10), SOON)
     assert page.repeated == [datetime(2012, 5, 16, tzinfo=UTC)]
     assert (page.coverage.first, page.coverage.last) == (date(2012, 5, 15), date(2012, 5, 18))
 
 
 async def test_a_volume_keeps_its_fraction_through_a_split(bench: Bench) -> None:
     bench.history.bars = (daily("2012-05-15", "20", volume=Decimal("100.25"), adjusted="9.5"),)
-    page = await bench.provider.bars(BarsQuery("ACME", "split", 10), SOON)
+    page = await bench.provider.bars(DailyBarsQuery("ACME", "split", 10), SOON)
     assert page.data[0].v == Decimal("200.5")
 
 
 async def test_history_is_stale_only_for_days_after_its_end(bench: Bench) -> None:
-    inside = await bench.provider.bars(BarsQuery("ACME", "raw", 2, end=date(2012, 5, 18)), SOON)
-    beyond = await bench.provider.bars(BarsQuery("ACME", "raw", 2), SOON)
+    inside = await bench.provider.bars(DailyBarsQuery("ACME", "raw", 2, end=date(2012, 5, 18)), SOON)
+    beyond = await bench.provider.bars(DailyBarsQuery("ACME", "raw", 2), SOON)
     assert (inside.stale, beyond.stale) == (False, True)
     assert beyond.as_of == datetime(2012, 5, 18, 20, tzinfo=UTC)
 
 
 async def test_a_long_page_is_the_same_as_a_short_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    short = await bench.provider.bars(BarsQuery("ACME", "all", 10), SOON)
+    short = await bench.provider.bars(DailyBarsQuery("ACME", "all", 10), SOON)
     monkeypatch.setattr("stock_data.providers.embedded.INLINE_ROWS", 1)
-    assert await bench.provider.bars(BarsQuery("ACME", "all", 10), SOON) == short
+    assert await bench.provider.bars(DailyBarsQuery("ACME", "all", 10), SOON) == short
 
 
 async def test_bars_of_an_unknown_symbol_are_not_found(bench: Bench) -> None:
     with pytest.raises(UnknownSymbol) as caught:
-        await bench.provider.bars(BarsQuery("NOPE", "raw", 10), SOON)
+        await bench.provider.bars(DailyBarsQuery("NOPE", "raw", 10), SOON)
     assert (caught.value.code, caught.value.status) == ("unknown-symbol", 404)
 
 
 async def test_without_a_database_quotes_go_on_and_bars_are_down(bench: Bench) -> None:
     bench.history.is_away = True
     with pytest.raises(UpstreamDown) as caught:
-        await bench.provider.bars(BarsQuery("ACME", "raw", 10), SOON)
+        await bench.provider.bars(DailyBarsQuery("ACME", "raw", 10), SOON)
     assert (caught.value.retryable, caught.value.retry_after_s) == (True, 2)
     assert (await bench.provider.quotes(["ACME"], SOON)).quotes
 

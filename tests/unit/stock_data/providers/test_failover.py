@@ -18,10 +18,10 @@ from stock_data.errors import (
 )
 from stock_data.providers.failover import Failover
 from stock_data.providers.guarded import Guarded
-from stock_data.providers.provider import BarsQuery
+from stock_data.providers.provider import DailyBarsQuery
 from support.doubles.provider import Scripted
 
-QUERY = BarsQuery("ACME", "raw", 10)
+QUERY = DailyBarsQuery("ACME", "raw", 10)
 
 
 def soon() -> Deadline:

@@ -13,11 +13,11 @@ from stock_data.errors import AuthFailed, NotOffered, QuotaExceeded, UnknownSymb
 from stock_data.providers import guarded as guarding
 from stock_data.providers.circuit import Circuit
 from stock_data.providers.guarded import Guarded
-from stock_data.providers.provider import BarsQuery
+from stock_data.providers.provider import DailyBarsQuery
 from support.doubles.provider import Scripted
 from support.measured import value_of
 
-QUERY = BarsQuery("ACME", "raw", 10)
+QUERY = DailyBarsQuery("ACME", "raw", 10)
 
 
 def soon() -> Deadline:

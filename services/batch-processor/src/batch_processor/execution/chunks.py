@@ -12,7 +12,7 @@ from batch_processor.errors import BadResult
 from batch_processor.execution import deadlines
 from batch_processor.execution.deadlines import ItemDeadline
 from batch_processor.execution.failures import Cause, cause_of
-from batch_processor.execution.running_chunk import Failure, Item, RunningChunk
+from batch_processor.execution.running_chunk import ItemFailure, RunningChunk, StoredItem
 from batch_processor.operation import Context, Operation
 from chassis import logging
 from chassis.broker.envelope import Outgoing
@@ -49,7 +49,7 @@ class ChunkRun(RunningChunk):
     def __init__(
         self,
         operation: Operation,
-        items: Sequence[Item],
+        items: Sequence[StoredItem],
         *,
         attempt: int,
         context: Callable[[int, Post, str], Context],
@@ -87,7 +87,7 @@ class ChunkRun(RunningChunk):
                 self._run_texts(run_texts, [indexed])
                 await asyncio.sleep(0)
 
-    def _run_texts(self, run_texts: Texts, items: Sequence[tuple[int, Item]]) -> None:
+    def _run_texts(self, run_texts: Texts, items: Sequence[tuple[int, StoredItem]]) -> None:
         deadline = ItemDeadline(self._operation.timeout_s)
         self._watch.begun([index for index, _ in items], deadline)
         try:
@@ -126,7 +126,7 @@ class ChunkRun(RunningChunk):
         except ServiceError as error:
             return cause_of(error)
 
-    async def _run(self, index: int, item: Item) -> None:
+    async def _run(self, index: int, item: StoredItem) -> None:
         """Run `item` in a separate task, which it may cancel, leave hanging or make ignore cancellation."""
         commands: list[Outgoing] = []
         deadline = ItemDeadline(self._operation.timeout_s)
@@ -147,7 +147,7 @@ class ChunkRun(RunningChunk):
             if running.cancel():
                 await asyncio.wait((running,), timeout=_UNWIND_S)
 
-    async def _call(self, item: Item, commands: list[Outgoing], deadline: ItemDeadline) -> str | Cause:
+    async def _call(self, item: StoredItem, commands: list[Outgoing], deadline: ItemDeadline) -> str | Cause:
         deadlines.CURRENT.set(deadline)
         try:
             payload = item_values.read_payload(self._operation.payload, item.payload)
@@ -168,7 +168,9 @@ class ChunkRun(RunningChunk):
             log.warning("operation failed", operation=self._operation.name, error=cause.detail, frames=frames)
         return cause
 
-    def _end(self, index: int, item: Item, outcome: str | Cause, commands: Sequence[Outgoing] = ()) -> None:
+    def _end(
+        self, index: int, item: StoredItem, outcome: str | Cause, commands: Sequence[Outgoing] = ()
+    ) -> None:
         if isinstance(outcome, str):
             self._outcomes.positions.append(item.position)
             self._outcomes.results.append(outcome)
@@ -178,8 +180,8 @@ class ChunkRun(RunningChunk):
             return
         if outcome.retryable and self.retry_delay_s is not None:
             self.retries.append(item.position)
-            self._outcomes.setbacks.append(Failure(item.position, outcome.code, outcome.detail))
+            self._outcomes.setbacks.append(ItemFailure(item.position, outcome.code, outcome.detail))
         else:
-            self._outcomes.failures.append(Failure(item.position, outcome.code, outcome.detail))
+            self._outcomes.failures.append(ItemFailure(item.position, outcome.code, outcome.detail))
             self._ended.add(item.position)
         self._watch.ended((index,), has_failed=True)

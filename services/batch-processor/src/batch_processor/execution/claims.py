@@ -9,7 +9,7 @@ from typing import Self, TypeAlias
 from uuid import UUID
 
 from batch_processor.execution.lanes import Lane
-from batch_processor.execution.running_chunk import Item, Origin
+from batch_processor.execution.running_chunk import Origin, StoredItem
 from chassis import queries
 from chassis.postgres import Connection
 
@@ -69,7 +69,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class RemainingItems:
     """Items of a claimed chunk that continue in a new chunk; without `positions`, a whole range.
 
     `lost` and `suspect` are those of the new chunk's claims. With a `run` it is claimed before chunks that
@@ -107,8 +107,8 @@ class Loaded:
     """The items of a claimed chunk that have no result; those `beyond` did not fit into memory."""
 
     claim: Claim
-    items: Sequence[Item]
-    beyond: Rest | None = None
+    items: Sequence[StoredItem]
+    beyond: RemainingItems | None = None
 
 
 _CLAIM_FIELDS = tuple(field.name for field in fields(Claim))
@@ -141,7 +141,7 @@ async def claim(
 
 async def load(connection: Connection, claims: Sequence[Claim]) -> list[Loaded]:
     """Return the items of the chunks that have no result yet, in input order, as many as fit into memory."""
-    found: dict[ChunkKey, list[Item]] = {claim.key: [] for claim in claims}
+    found: dict[ChunkKey, list[StoredItem]] = {claim.key: [] for claim in claims}
     ranges = [claim for claim in claims if claim.positions is None]
     if ranges:
         columns = zip(
@@ -149,12 +149,12 @@ async def load(connection: Connection, claims: Sequence[Claim]) -> list[Loaded]:
         )
         rows = await connection.fetch(_SQL["load_items"], *map(list, columns), _MOST_BYTES)
         for claim, (positions, payloads) in zip(ranges, rows, strict=True):
-            found[claim.key] += map(Item, positions, payloads)
+            found[claim.key] += map(StoredItem, positions, payloads)
     loaded = []
     for claim in claims:
         if claim.positions is not None:
             rows = await connection.fetch(_SQL["load_listed"], claim.batch_id, claim.positions)
-            loaded.append(Loaded(claim, [Item(*row) for row in rows]))
+            loaded.append(Loaded(claim, [StoredItem(*row) for row in rows]))
             continue
         items, beyond = found[claim.key], None
         if items and items[-1].position < claim.last_position:
@@ -162,7 +162,7 @@ async def load(connection: Connection, claims: Sequence[Claim]) -> list[Loaded]:
             after, last = items[-1].position, claim.last_position
             left = await connection.fetchval(_SQL["count_left"], claim.batch_id, after, last)
             run = 0 if claim.is_new else claim.run
-            beyond = Rest(after + 1, last, None, left, claim.attempt, run=run) if left else None
+            beyond = RemainingItems(after + 1, last, None, left, claim.attempt, run=run) if left else None
         loaded.append(Loaded(claim, items, beyond))
     return loaded
 
@@ -199,7 +199,7 @@ async def give_back(connection: Connection, claims: Collection[Claim], *, lost: 
 
 
 async def create_chunk(
-    connection: Connection, batch_id: UUID, number: int, rest: Rest, *, gate: str | None = None
+    connection: Connection, batch_id: UUID, number: int, rest: RemainingItems, *, gate: str | None = None
 ) -> None:
     """Create a chunk of some items of a claimed one; with a `gate`, it waits for its limits."""
     await connection.execute(

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from batch_processor.errors import ProcessDied
-from batch_processor.execution.running_chunk import Failure, Outcomes
+from batch_processor.execution.running_chunk import ItemFailure, Outcomes
 from batch_processor.item_values import MOST_RESULT_BYTES
 from chassis.broker.envelope import Outgoing
 
@@ -83,12 +83,12 @@ def read_outcomes(parts: Sequence[Any], allowed: set[int]) -> Outcomes:
         outcomes = Outcomes(
             positions,
             results,
-            [Failure(*failure) for failure in failures],
+            [ItemFailure(*failure) for failure in failures],
             [
                 Outgoing(exchange, routing_key, body.encode(), message_type, message_id, headers)
                 for exchange, routing_key, body, message_type, message_id, headers in commands
             ],
-            [Failure(*setback) for setback in setbacks],
+            [ItemFailure(*setback) for setback in setbacks],
         )
         troubles = [*outcomes.failures, *outcomes.setbacks]
         named = [*positions, *(trouble.position for trouble in troubles)]

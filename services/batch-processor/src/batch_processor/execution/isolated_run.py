@@ -14,7 +14,7 @@ from batch_processor.errors import ProcessDied
 from batch_processor.execution import frames
 from batch_processor.execution.process_pool import ItemProcess, ProcessPool
 from batch_processor.execution.processes import Processes
-from batch_processor.execution.running_chunk import Death, Item, Origin, RunningChunk
+from batch_processor.execution.running_chunk import Death, Origin, RunningChunk, StoredItem
 from batch_processor.operation import Operation
 from chassis import logging, metrics, shares, tracing
 from chassis.deadlines import Deadline
@@ -86,7 +86,7 @@ class IsolatedRun(RunningChunk):
     def __init__(
         self,
         operation: Operation,
-        items: Sequence[Item],
+        items: Sequence[StoredItem],
         *,
         origin: Origin,
         one_by_one: bool,

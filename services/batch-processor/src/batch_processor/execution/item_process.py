@@ -28,7 +28,7 @@ from batch_processor.execution.contexts import ContextFactory
 from batch_processor.execution.deadlines import ItemDeadline
 from batch_processor.execution.failures import cause_of
 from batch_processor.execution.marks import Marks
-from batch_processor.execution.running_chunk import Failure, Item, Origin, Outcomes
+from batch_processor.execution.running_chunk import ItemFailure, Origin, Outcomes, StoredItem
 from batch_processor.operation import Operation
 from chassis import logging, tracing
 from chassis.egress.client import GuardedClient
@@ -138,7 +138,7 @@ class _Chunks:
         positions: list[int],
         payloads: list[str],
     ) -> None:
-        items = list(map(Item, positions, payloads))
+        items = list(map(StoredItem, positions, payloads))
         origin = Origin(UUID(batch_id), owner_id, datetime.fromisoformat(accepted_at), attempt)
         before = asyncio.all_tasks()
         with tracing.during(traceparent, request_id):
@@ -148,7 +148,7 @@ class _Chunks:
                 operation = self._operations[name]
             except BaseException as error:
                 cause = cause_of(error)
-                failures = [Failure(item.position, cause.code, cause.detail) for item in items]
+                failures = [ItemFailure(item.position, cause.code, cause.detail) for item in items]
                 self._writer.write(frames.write_outcomes(Outcomes(failures=failures)))
                 self._writer.write(frames.write("done", False))
                 return

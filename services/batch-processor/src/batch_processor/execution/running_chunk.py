@@ -23,7 +23,7 @@ class Origin:
     attempt: int
 
 
-class Item(NamedTuple):
+class StoredItem(NamedTuple):
     """An item as it is stored; `payload` is JSON text."""
 
     # A tuple: a frozen dataclass takes twice as long to make, and an upload has a million.
@@ -32,7 +32,7 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class ItemFailure:
     """An item that failed, and the reason."""
 
     position: int
@@ -49,9 +49,9 @@ class Outcomes:
 
     positions: list[int] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[ItemFailure] = field(default_factory=list)
     commands: list[Outgoing] = field(default_factory=list)
-    setbacks: list[Failure] = field(default_factory=list)
+    setbacks: list[ItemFailure] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.positions) + len(self.failures)
@@ -87,7 +87,7 @@ class RunningChunk(ABC):
     begin here.
     """
 
-    def __init__(self, operation: Operation, items: Sequence[Item], *, attempt: int) -> None:
+    def __init__(self, operation: Operation, items: Sequence[StoredItem], *, attempt: int) -> None:
         self.retry_delay_s = operation.retry.delay_s(attempt)
         self.retries: list[int] = []
         self.death: Death | None = None

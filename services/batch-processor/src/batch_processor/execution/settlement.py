@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 from batch_processor import batches, repository, results
-from batch_processor.batches import Batch
+from batch_processor.batches import StoredBatch
 from batch_processor.execution import claims
-from batch_processor.execution.claims import ChunkKey, Claim, Rest
+from batch_processor.execution.claims import ChunkKey, Claim, RemainingItems
 from batch_processor.execution.running_chunk import Outcomes
 from batch_processor.intake import announce_finished
 from batch_processor.progress_publisher import ProgressPublisher
@@ -24,7 +24,7 @@ Fate: TypeAlias = Literal["done", "running", "ready", "delayed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ChunkReport:
     """A worker's report on a chunk that it claimed.
 
     `begins` is true when a chunk that continues reports for the first time; `rests` continue in new chunks,
@@ -36,7 +36,7 @@ class Report:
     fate: Fate
     outcomes: Outcomes = field(default_factory=Outcomes)
     cancelled: Mapping[int, int] = field(default_factory=dict)
-    rests: Sequence[Rest] = ()
+    rests: Sequence[RemainingItems] = ()
     begins: bool = False
     keeps: Sequence[int] = ()
 
@@ -58,7 +58,7 @@ class Settlement:
         self._progress = progress
         self._lease_s = lease_s
 
-    async def store(self, reports: Sequence[Report]) -> dict[ChunkKey, str]:
+    async def store(self, reports: Sequence[ChunkReport]) -> dict[ChunkKey, str]:
         """Store all of the reports or none; return the chunks that were still ours with their batch's status.
 
         The status of a chunk that is done is `done`.
@@ -107,7 +107,9 @@ class Settlement:
             items.labels(report.claim.operation, "cancelled").inc(len(report.cancelled))
         return ours
 
-    async def _settle_chunks(self, connection: Connection, reports: Sequence[Report]) -> dict[ChunkKey, str]:
+    async def _settle_chunks(
+        self, connection: Connection, reports: Sequence[ChunkReport]
+    ) -> dict[ChunkKey, str]:
         done = [report.claim for report in reports if report.fate == "done"]
         going_on = [report for report in reports if report.fate != "done"]
         ours = dict.fromkeys(await claims.finish(connection, done), "done")
@@ -119,7 +121,9 @@ class Settlement:
             lease_s=self._lease_s,
         )
 
-    async def _create_rests(self, connection: Connection, batch: Batch, reports: Sequence[Report]) -> Batch:
+    async def _create_rests(
+        self, connection: Connection, batch: StoredBatch, reports: Sequence[ChunkReport]
+    ) -> StoredBatch:
         rests = [(rest, report.claim.gate) for report in reports for rest in report.rests]
         if not rests:
             return batch

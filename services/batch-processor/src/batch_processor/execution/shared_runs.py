@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from batch_processor.execution.claims import Claim
-from batch_processor.execution.running_chunk import Death, Failure, Item, RunningChunk
+from batch_processor.execution.running_chunk import Death, ItemFailure, RunningChunk, StoredItem
 from batch_processor.operation import Operation
 from chassis import tracing
 
@@ -21,7 +21,7 @@ from chassis import tracing
 _MOST_BYTES = 64 * 1024
 
 # Makes the run of items as if they were the claimed chunk.
-Start: TypeAlias = Callable[[Claim, Operation, Sequence[Item]], RunningChunk]
+Start: TypeAlias = Callable[[Claim, Operation, Sequence[StoredItem]], RunningChunk]
 
 
 class SharedRuns:
@@ -31,7 +31,7 @@ class SharedRuns:
         self._start = start
         self._open: dict[tuple[str, str, int], _Together] = {}
 
-    def join(self, claim: Claim, operation: Operation, items: Sequence[Item]) -> RunningChunk | None:
+    def join(self, claim: Claim, operation: Operation, items: Sequence[StoredItem]) -> RunningChunk | None:
         """Return the chunk as a part of a run, or None for one that must run alone.
 
         A chunk with which a process has died runs alone, so that the next death shows who is to blame.
@@ -67,7 +67,7 @@ class SharedRuns:
         if not parts:
             return
         first = next((part.claim for part in parts if part.claim.is_first), parts[0].claim)
-        items = [Item(index, part.item.payload) for index, part in enumerate(parts)]
+        items = [StoredItem(index, part.item.payload) for index, part in enumerate(parts)]
         run = self._start(first, operation, items)
         try:
             # It runs for all of them, and so in the trace of none.
@@ -88,7 +88,9 @@ class _Together:
 class _Part(RunningChunk):
     """A chunk of one item that runs with others."""
 
-    def __init__(self, shared: SharedRuns, claim: Claim, operation: Operation, items: Sequence[Item]) -> None:
+    def __init__(
+        self, shared: SharedRuns, claim: Claim, operation: Operation, items: Sequence[StoredItem]
+    ) -> None:
         super().__init__(operation, items, attempt=claim.attempt)
         self.claim = claim
         self.operation = operation
@@ -109,7 +111,7 @@ class _Part(RunningChunk):
         self._outcomes.positions.append(self.item.position)
         self._outcomes.results.append(result)
 
-    def fail(self, failure: Failure, *, is_last: bool) -> None:
+    def fail(self, failure: ItemFailure, *, is_last: bool) -> None:
         """Store a failed attempt at the item, which is the last or will be followed by another."""
         own = replace(failure, position=self.item.position)
         if is_last:

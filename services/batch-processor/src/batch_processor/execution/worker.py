@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from batch_processor.execution import claims, reports, rounds
-from batch_processor.execution.claims import ChunkKey, Claim, Loaded, Rest
+from batch_processor.execution.claims import ChunkKey, Claim, Loaded, RemainingItems
 from batch_processor.execution.lanes import Lanes
-from batch_processor.execution.running_chunk import Item, RunningChunk
-from batch_processor.execution.settlement import Report, Settlement
+from batch_processor.execution.running_chunk import RunningChunk, StoredItem
+from batch_processor.execution.settlement import ChunkReport, Settlement
 from batch_processor.operation import Operation
 from batch_processor.pauses import PausedWork
 from chassis import beats, logging, metrics, redaction, spans, tracing
@@ -35,7 +35,7 @@ _PAUSE_S = 1.0
 _TOGETHER_S = 0.005
 
 # Makes the run of a chunk: of its items by the operation.
-Runs: TypeAlias = Callable[[Claim, Operation, Sequence[Item]], RunningChunk]
+Runs: TypeAlias = Callable[[Claim, Operation, Sequence[StoredItem]], RunningChunk]
 # `gone`: the chunk is no longer ours, and none of its outcomes may be stored.
 Ending: TypeAlias = Literal["done", "cancelled", "interrupted", "gone"]
 
@@ -55,7 +55,7 @@ class _Work:
 
     claim: Claim
     run: RunningChunk
-    beyond: Rest | None
+    beyond: RemainingItems | None
     turn_ends_at: float
     # Whether the batch was started: by the first chunk's results, or when it takes longer than a checkpoint.
     has_begun: bool
@@ -105,7 +105,7 @@ class Worker:
         # Those of `_works` that have no slot of their own.
         self._riding: set[ChunkKey] = set()
         self._light = [name for name, operation in operations.items() if operation.run_texts is not None]
-        self._reports: asyncio.Queue[Report] = asyncio.Queue()
+        self._reports: asyncio.Queue[ChunkReport] = asyncio.Queue()
         self._not_run: list[Claim] = []
         self._wake = asyncio.Event()
         self._claiming = asyncio.Lock()
@@ -195,10 +195,10 @@ class Worker:
         self._works[claim.key] = None
         self._riding.update([claim.key] if claim.rides else [])
         if self._is_stopping:
-            self._reports.put_nowait(Report(claim, "ready"))
+            self._reports.put_nowait(ChunkReport(claim, "ready"))
         elif operation is None:
             log.warning("chunk postponed: this worker lacks the operation", operation=claim.operation)
-            self._reports.put_nowait(Report(claim, "delayed"))
+            self._reports.put_nowait(ChunkReport(claim, "delayed"))
         elif (report := reports.of_lost(chunk)) is not None:
             self._reports.put_nowait(report)
         else:
@@ -291,7 +291,7 @@ class Worker:
                 ):
                     work.run.stop_beginning()
 
-    async def _store(self, reports: Sequence[Report]) -> None:
+    async def _store(self, reports: Sequence[ChunkReport]) -> None:
         """Store reports; if that fails, store each alone, and give up those that cannot be stored."""
         while True:
             try:

@@ -10,7 +10,7 @@ from uuid import UUID
 from batch_processor.execution import rounds
 from batch_processor.limits import repository, sharing
 from batch_processor.limits.repository import Pair
-from batch_processor.limits.rules import Limit, LimitBook, rooms
+from batch_processor.limits.rules import LimitBook, LimitRule, rooms
 from batch_processor.operation import Operation
 from chassis import metrics
 from chassis.postgres import Postgres
@@ -32,7 +32,7 @@ _LOOK_WHOLE_EVERY_S = 60.0
 _FIRST: Pair = ("", "")
 
 
-class Admission:
+class ChunkAdmission:
     """Lets chunks through, in one coordinator at a time. `ready` is called when chunks became ready.
 
     Waiting chunks are not in the lanes of the workers: an exhausted limit delays only what counts under it.
@@ -111,7 +111,7 @@ class Admission:
         if sum(len(passage.pieces) for passage in passages) == _PIECES:
             self._wake.set()
 
-    def _rules_of(self, batch_id: UUID, operation: str, options: str) -> tuple[tuple[Limit, ...], int]:
+    def _rules_of(self, batch_id: UUID, operation: str, options: str) -> tuple[tuple[LimitRule, ...], int]:
         known = self._operations.get(operation)
         return self._limits.of_batch(batch_id, operation, options), known.piece if known else 1
 

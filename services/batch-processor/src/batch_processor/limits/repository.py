@@ -10,8 +10,8 @@ from uuid import UUID
 
 import orjson
 
-from batch_processor.limits.rules import Limit
-from batch_processor.limits.sharing import Passage, Queue, WaitingChunk
+from batch_processor.limits.rules import LimitRule
+from batch_processor.limits.sharing import OwnerQueue, Passage, WaitingChunk
 from chassis import queries
 from chassis.postgres import Connection, affected_rows
 
@@ -22,7 +22,7 @@ _MOST_COUNTED = 10_000
 # A gate and an owner.
 Pair: TypeAlias = tuple[str, str]
 # Returns the limits of a batch, by its id, operation and options, and how many of its items begin together.
-Rules: TypeAlias = Callable[[UUID, str, str], tuple[tuple[Limit, ...], int]]
+Rules: TypeAlias = Callable[[UUID, str, str], tuple[tuple[LimitRule, ...], int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ async def has_waiting(connection: Connection) -> bool:
 
 async def find_waiting(
     connection: Connection, after: Pair, rules: Rules, *, most: int, chunks: int
-) -> tuple[list[Queue], Pair | None]:
+) -> tuple[list[OwnerQueue], Pair | None]:
     """Return up to `most` queues after `after`, each with its first `chunks`, and the last pair."""
     rows = await connection.fetch(_SQL["find_waiting"], *after, most, chunks)
-    found: list[Queue] = []
+    found: list[OwnerQueue] = []
     last: Pair | None = None
     for pair, of_pair in groupby(rows, key=lambda row: (row["gate"], row["owner_id"])):
         heads = list(of_pair)
@@ -70,12 +70,12 @@ async def find_waiting(
             )
             for row in heads
         ]
-        found.append(Queue(pair[1], limits, piece, waiting))
+        found.append(OwnerQueue(pair[1], limits, piece, waiting))
         last = pair
     return found, last
 
 
-async def measure(connection: Connection, limits: Iterable[Limit], *, passed_from: int) -> Usage:
+async def measure(connection: Connection, limits: Iterable[LimitRule], *, passed_from: int) -> Usage:
     """Return the usage of all keys."""
     rated = [limit for limit in limits if limit.rate is not None]
     keys, windows = [limit.key for limit in rated], [limit.window_s for limit in rated]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from batch_processor.batches import Batch
+from batch_processor.batches import StoredBatch
 from batch_processor.operation import LIMIT_KEY, Operation
 from chassis import logging
 from contracts import batch_options
@@ -27,7 +27,7 @@ _RULE = re.compile(r"(?P<items>[1-9]\d{0,6})(?:/(?P<per_s>[1-9]\d{0,4}))?")
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class LimitRule:
     """Under `key`, up to `max_concurrency` items may run at once, and as many may begin as `rate` allows."""
 
     key: str
@@ -61,13 +61,13 @@ class Limit:
         return contract.Limit(key=key, max_concurrency=self.max_concurrency, rate_limit=self.rate)
 
 
-def parse(text: str) -> dict[str, Limit]:
+def parse(text: str) -> dict[str, LimitRule]:
     """Return the limits of a setting by their keys: `provider:alpaca=200/60,operation:http.request=5`.
 
     A number is the items that may run at once; `200/60` means that 200 may begin within 60 seconds. A key may
     have both. Raise `ValueError` with the part that cannot be read.
     """
-    found: dict[str, Limit] = {}
+    found: dict[str, LimitRule] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, _, value = (piece.strip() for piece in part.partition("="))
         rule = _RULE.fullmatch(value)
@@ -76,7 +76,7 @@ def parse(text: str) -> dict[str, Limit]:
                 f"{part!r} is not a limit: write provider:alpaca=200/60 for 200 items in 60 seconds, or "
                 "operation:http.request=5 for 5 items at once"
             )
-        limit, items = found.get(key, Limit(key)), int(rule["items"])
+        limit, items = found.get(key, LimitRule(key)), int(rule["items"])
         given = limit.max_concurrency if rule["per_s"] is None else limit.rate
         if given is not None:
             raise ValueError(f"{part!r} limits {key} a second time")
@@ -94,13 +94,13 @@ def parse(text: str) -> dict[str, Limit]:
 class LimitBook:
     """The limits of the installed operations: those they declare, replaced by those of the setting."""
 
-    def __init__(self, operations: Mapping[str, Operation], configured: Mapping[str, Limit]) -> None:
-        self._of_operation: dict[str, tuple[Limit, ...]] = {}
+    def __init__(self, operations: Mapping[str, Operation], configured: Mapping[str, LimitRule]) -> None:
+        self._of_operation: dict[str, tuple[LimitRule, ...]] = {}
         unused = dict(configured)
         for name, operation in operations.items():
             key = OPERATION + name
-            wanted = configured.get(key, Limit(key))
-            own = Limit(
+            wanted = configured.get(key, LimitRule(key))
+            own = LimitRule(
                 key,
                 wanted.max_concurrency or operation.max_concurrency,
                 wanted.rate or operation.rate_limit,
@@ -120,16 +120,16 @@ class LimitBook:
         """Return the operations whose batches all have limits."""
         return list(self._of_operation)
 
-    def of_operation(self, name: str) -> tuple[Limit, ...]:
+    def of_operation(self, name: str) -> tuple[LimitRule, ...]:
         """Return the limits of all batches of an operation."""
         return self._of_operation.get(name, ())
 
-    def of_batch(self, batch_id: UUID, operation: str, options: str) -> tuple[Limit, ...]:
+    def of_batch(self, batch_id: UUID, operation: str, options: str) -> tuple[LimitRule, ...]:
         """Return all limits of a batch with `options`, JSON text; its own come first."""
         own = _own(batch_id, options)
         return (*own, *self.of_operation(operation))
 
-    def gate_of(self, batch: Batch) -> str | None:
+    def gate_of(self, batch: StoredBatch) -> str | None:
         """Return the gate at which the chunks of a batch wait; None when it has no limits."""
         if _own(batch.id, batch.options):
             return f"{BATCH}{batch.id}"
@@ -137,7 +137,7 @@ class LimitBook:
         return OPERATION + operation if operation in self._of_operation else None
 
 
-def rooms(limits: Iterable[Limit], used: Mapping[str, tuple[int, int, int]]) -> dict[str, int]:
+def rooms(limits: Iterable[LimitRule], used: Mapping[str, tuple[int, int, int]]) -> dict[str, int]:
     """Return how many more items each key lets through; `used` has `in_flight`, `unclaimed` and `charged`."""
     found = {}
     for limit in limits:
@@ -146,11 +146,11 @@ def rooms(limits: Iterable[Limit], used: Mapping[str, tuple[int, int, int]]) -> 
     return found
 
 
-def _own(batch_id: UUID, options: str) -> tuple[Limit, ...]:
+def _own(batch_id: UUID, options: str) -> tuple[LimitRule, ...]:
     # Most batches have no limits of their own; their options need not be parsed.
     if "max_concurrency" not in options and "rate_limit" not in options:
         return ()
     given = batch_options.read(json.loads(options))
     if given.max_concurrency is None and given.rate_limit is None:
         return ()
-    return (Limit(f"{BATCH}{batch_id}", given.max_concurrency, given.rate_limit),)
+    return (LimitRule(f"{BATCH}{batch_id}", given.max_concurrency, given.rate_limit),)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from batch_processor.limits.rules import Limit
+from batch_processor.limits.rules import LimitRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class WaitingChunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class OwnerQueue:
     """The chunks of an owner that wait at a gate, in their order; at most `piece` items pass together."""
 
     owner_id: str
-    limits: tuple[Limit, ...]
+    limits: tuple[LimitRule, ...]
     piece: int
     chunks: Sequence[WaitingChunk]
 
@@ -44,7 +44,7 @@ class Passage:
     """The pieces of a chunk that pass, by their numbers of items, from its beginning."""
 
     chunk: WaitingChunk
-    limits: tuple[Limit, ...]
+    limits: tuple[LimitRule, ...]
     pieces: list[int] = field(default_factory=list)
 
     @property
@@ -59,7 +59,7 @@ class Passage:
 
 
 def share(
-    queues: Sequence[Queue], rooms: Mapping[str, int], *, order: Iterable[str], most: int
+    queues: Sequence[OwnerQueue], rooms: Mapping[str, int], *, order: Iterable[str], most: int
 ) -> tuple[list[Passage], list[str]]:
     """Return the passages, in up to `most` pieces, and the owners in their order for the next call.
 
@@ -87,7 +87,7 @@ def share(
 class _Line:
     """A queue from which pieces pass, one after the other."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: OwnerQueue) -> None:
         self.passed: list[Passage] = []
         self._queue = queue
         self._behind = iter(queue.chunks)

@@ -54,7 +54,7 @@ HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$"
 HeaderValue = Annotated[str, Field(pattern=r"^[\x20-\x7e]{0,4096}$")]
 
 
-class Wish(BaseModel):
+class HttpRequestPayload(BaseModel):
     """A request to a public server: with a `body` of text, with `content` that is sent as JSON, or neither.
 
     Headers are stored with the item as long as the batch is kept: use only secrets that can be revoked.
@@ -73,7 +73,7 @@ class Wish(BaseModel):
     any_status: bool = Field(default=False, description="an answer of any status is the result, not only 2xx")
 
     @model_validator(mode="after")
-    def _is_bounded(self) -> Wish:
+    def _is_bounded(self) -> HttpRequestPayload:
         if self.body is not None and self.content is not None:
             raise ValueError("must have body or content, not both")
         if len(self.sent()) > MOST_BODY:
@@ -92,7 +92,7 @@ class Wish(BaseModel):
         return json.dumps(self.content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-async def run(wish: Wish, context: Context) -> Json:
+async def run(wish: HttpRequestPayload, context: Context) -> Json:
     """Return the answer's status, headers and body. Raise an error for a status that is not 2xx.
 
     All attempts have the same `Idempotency-Key`, so that a server can recognise a repetition.
@@ -143,7 +143,7 @@ def _failure(answer: HttpAnswer) -> ServiceError:
 OPERATION = Operation(
     name="http.request",
     description="Sends an HTTP request to a public server; the result is its answer. For administrators.",
-    payload=Wish,
+    payload=HttpRequestPayload,
     run=run,
     required_scopes=frozenset({Scope.ADMIN}),
     chunk_size=20,

@@ -14,7 +14,7 @@ from contracts.stocks import BackfillBars, Backfilled, Day, Symbol
 _ASK_S = 60
 
 
-class Wish(BaseModel):
+class BackfillPayload(BaseModel):
     """The symbol and the days whose bars to store; without an `end`, up to yesterday."""
 
     model_config = ConfigDict(extra="forbid")
@@ -24,13 +24,13 @@ class Wish(BaseModel):
     end: Day | None = None
 
     @model_validator(mode="after")
-    def _starts_before_it_ends(self) -> Wish:
+    def _starts_before_it_ends(self) -> BackfillPayload:
         if self.end is not None and self.start > self.end:
             raise ValueError("start must not be after end")
         return self
 
 
-async def run(wish: Wish, context: Context) -> Json:
+async def run(wish: BackfillPayload, context: Context) -> Json:
     """Return the stored range of the symbol and the number of bars written. Raise stock-data's error."""
     question = BackfillBars(owner_id=context.owner_id, symbol=wish.symbol, start=wish.start, end=wish.end)
     kept = await context.ask(question, Backfilled, timeout_s=_ASK_S)
@@ -40,7 +40,7 @@ async def run(wish: Wish, context: Context) -> Json:
 OPERATION = Operation(
     name="stock.backfill",
     description="Keeps the raw daily bars of a symbol; only the days that are missing are asked for.",
-    payload=Wish,
+    payload=BackfillPayload,
     run=run,
     required_scopes=frozenset({Scope.QUOTES_READ}),
     limit_key="provider:alpaca",

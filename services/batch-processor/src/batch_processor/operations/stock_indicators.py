@@ -27,7 +27,7 @@ def _known(name: str) -> str:
     return name
 
 
-class Wish(BaseModel):
+class IndicatorsPayload(BaseModel):
     """Indicators of a symbol. `start` and `end` (both included) choose the days of `series`."""
 
     model_config = ConfigDict(extra="forbid")
@@ -40,13 +40,13 @@ class Wish(BaseModel):
     series: bool = Field(default=False, description="give every day's value, not only the last")
 
     @model_validator(mode="after")
-    def _starts_before_it_ends(self) -> Wish:
+    def _starts_before_it_ends(self) -> IndicatorsPayload:
         if self.start and self.end and self.start > self.end:
             raise ValueError("start must not be after end")
         return self
 
 
-async def run(wish: Wish, context: Context) -> Json:
+async def run(wish: IndicatorsPayload, context: Context) -> Json:
     """Return the last values of the indicators with their days and, on request, their series."""
     since = None
     if wish.start is not None:
@@ -78,7 +78,7 @@ async def run(wish: Wish, context: Context) -> Json:
     }
 
 
-async def _bars(wish: Wish, since: date | None, context: Context) -> list[Bar]:
+async def _bars(wish: IndicatorsPayload, since: date | None, context: Context) -> list[Bar]:
     found: list[Bar] = []
     cursor: str | None = None
     for _ in range(_PAGES):
@@ -104,7 +104,7 @@ async def _bars(wish: Wish, since: date | None, context: Context) -> list[Bar]:
 OPERATION = Operation(
     name="stock.indicators",
     description="Simple moving averages and Wilder's relative strength index of a symbol's daily closes.",
-    payload=Wish,
+    payload=IndicatorsPayload,
     run=run,
     required_scopes=frozenset({Scope.QUOTES_READ}),
     limit_key="provider:alpaca",

@@ -16,7 +16,7 @@ from contracts.stocks import Quote, Symbol
 _NAME = "stock.quote"
 
 
-class Wish(BaseModel):
+class QuotePayload(BaseModel):
     """The symbol to quote."""
 
     model_config = ConfigDict(extra="forbid")
@@ -24,7 +24,7 @@ class Wish(BaseModel):
     symbol: Symbol
 
 
-async def run(wish: Wish, context: Context) -> Json:
+async def run(wish: QuotePayload, context: Context) -> Json:
     """Return the quote, in the shape of `GET /v1/stocks/{symbol}`. Raise the error of its symbol."""
 
     async def ask(symbols: Sequence[str]) -> Mapping[str, Quote | Exception]:
@@ -41,7 +41,7 @@ async def run(wish: Wish, context: Context) -> Json:
 OPERATION = Operation(
     name=_NAME,
     description="The newest quote of a symbol, as `GET /v1/stocks/{symbol}` answers it.",
-    payload=Wish,
+    payload=QuotePayload,
     run=run,
     required_scopes=frozenset({Scope.QUOTES_READ}),
     limit_key="provider:alpaca",

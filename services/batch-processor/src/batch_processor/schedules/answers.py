@@ -14,7 +14,7 @@ from batch_processor.errors import ScheduleBusy, ScheduleMoved, ScheduleNotFound
 from batch_processor.schedules import planning, repository
 from batch_processor.schedules.due_times import DueTimes, InvalidCron, UnknownTimeZone
 from batch_processor.schedules.firing import store_runs
-from batch_processor.schedules.planning import Load, Schedule
+from batch_processor.schedules.planning import Load, StoredSchedule
 from batch_processor.schedules.repository import NewRun
 from chassis import metrics
 from chassis.deadlines import Deadline
@@ -68,7 +68,7 @@ class ScheduleAnswers:
     async def create(self, request: CreateSchedule, _: Deadline) -> contract.Schedule:
         """Store a schedule; its first due time is after now. Raise `InvalidInput` or `TooManySchedules`."""
         now = datetime.now(UTC)
-        wanted = Schedule(
+        wanted = StoredSchedule(
             id=request.schedule_id,
             owner_id=request.owner_id,
             made_by=request.made_by,
@@ -120,7 +120,7 @@ class ScheduleAnswers:
         """
         given = {name: value for name in _CHANGEABLE if (value := getattr(request, name)) is not None}
 
-        def change(found: Schedule) -> Schedule:
+        def change(found: StoredSchedule) -> StoredSchedule:
             _require_revision(found, request.revision)
             wanted = replace(found, **given, made_by=request.made_by, scopes=request.scopes)
             # A paused schedule is checked, too, but gets no next due time.
@@ -132,7 +132,7 @@ class ScheduleAnswers:
     async def pause(self, request: PauseSchedule, _: Deadline) -> contract.Schedule:
         """Pause or resume a schedule; runs that were due meanwhile are not made up for."""
 
-        def pause_or_resume(found: Schedule) -> Schedule:
+        def pause_or_resume(found: StoredSchedule) -> StoredSchedule:
             if found.is_paused == request.paused:
                 return found
             if request.paused:
@@ -175,7 +175,7 @@ class ScheduleAnswers:
         return ScheduleRuns(data=page, next_cursor=following)
 
     async def _update(
-        self, request: ChangeSchedule | PauseSchedule, change: Callable[[Schedule], Schedule]
+        self, request: ChangeSchedule | PauseSchedule, change: Callable[[StoredSchedule], StoredSchedule]
     ) -> contract.Schedule:
         """Store the result of `change` for a schedule.
 
@@ -196,7 +196,7 @@ class ScheduleAnswers:
         raise ScheduleMoved
 
     async def _run_now(
-        self, connection: Connection, schedule: Schedule, request: RunSchedule, *, now: datetime
+        self, connection: Connection, schedule: StoredSchedule, request: RunSchedule, *, now: datetime
     ) -> UUID:
         loads = await repository.loads(connection, [schedule])
         planned = planning.admit(schedule, loads.get(schedule.id, Load()), now, "manual")
@@ -209,24 +209,26 @@ class ScheduleAnswers:
         return run.id
 
     async def _show(
-        self, schedule: Schedule, last: ScheduleRun | None, *, most: int = _NEXT_RUNS
+        self, schedule: StoredSchedule, last: ScheduleRun | None, *, most: int = _NEXT_RUNS
     ) -> contract.Schedule:
         return await asyncio.to_thread(_view, schedule, last, most=most)
 
 
-async def _own(connection: Connection, schedule_id: UUID, owner_id: str, *, lock: bool = False) -> Schedule:
+async def _own(
+    connection: Connection, schedule_id: UUID, owner_id: str, *, lock: bool = False
+) -> StoredSchedule:
     found = await repository.get(connection, schedule_id, owner_id, lock=lock)
     if found is None:
         raise ScheduleNotFound(f"There is no schedule {schedule_id}.")
     return found
 
 
-def _require_revision(schedule: Schedule, revision: int | None) -> None:
+def _require_revision(schedule: StoredSchedule, revision: int | None) -> None:
     if revision is not None and revision != schedule.revision:
         raise ScheduleMoved
 
 
-def _require_valid(schedule: Schedule) -> DueTimes:
+def _require_valid(schedule: StoredSchedule) -> DueTimes:
     """Return the due times of a schedule. Raise `InvalidInput` for a schedule that could not run."""
     if schedule.missed == "all" and schedule.overlap == "skip":
         raise _invalid("/missed", "must be skip or once with overlap skip, which lets only one of them run")
@@ -238,7 +240,7 @@ def _require_valid(schedule: Schedule) -> DueTimes:
         raise _invalid("/cron", str(error)) from None
 
 
-def _activated(schedule: Schedule, *, now: datetime) -> Schedule:
+def _activated(schedule: StoredSchedule, *, now: datetime) -> StoredSchedule:
     """Return a schedule that waits for its first due time after `now`. Raise `InvalidInput`."""
     waiting = planning.wait_for(schedule, _require_valid(schedule), after=now)
     if waiting.due_at is None:
@@ -246,7 +248,7 @@ def _activated(schedule: Schedule, *, now: datetime) -> Schedule:
     return waiting
 
 
-def _rescheduled(schedule: Schedule, *, before: Schedule, now: datetime) -> Schedule:
+def _rescheduled(schedule: StoredSchedule, *, before: StoredSchedule, now: datetime) -> StoredSchedule:
     """Return a changed schedule; its next due time stays unless its cron or time zone has changed."""
     due_times = _require_valid(schedule)
     is_same = (before.cron, before.time_zone) == (schedule.cron, schedule.time_zone)
@@ -259,7 +261,7 @@ def _invalid(pointer: str, detail: str) -> InvalidInput:
     return InvalidInput(f"{pointer[1:]} {detail}", errors=[FieldError(pointer=pointer, detail=detail)])
 
 
-def _view(schedule: Schedule, last: ScheduleRun | None, *, most: int) -> contract.Schedule:
+def _view(schedule: StoredSchedule, last: ScheduleRun | None, *, most: int) -> contract.Schedule:
     upcoming: Sequence[datetime] = ()
     following = Next(what="its owner resumes it", by=None)
     if schedule.due_at is not None and schedule.fire_at is not None:

@@ -14,9 +14,9 @@ from uuid import UUID
 from batch_processor.execution import rounds
 from batch_processor.schedules import planning, repository
 from batch_processor.schedules.due_times import InvalidCron, UnknownTimeZone
-from batch_processor.schedules.planning import Load, Plan, Schedule
+from batch_processor.schedules.planning import Load, Plan, StoredSchedule
 from batch_processor.schedules.repository import NewRun
-from batch_processor.schedules.turns import Turns
+from batch_processor.schedules.turns import ScheduleTurns
 from chassis import beats, logging, metrics, outbox
 from chassis.broker.envelope import Delivery, event
 from chassis.postgres import Connection, Postgres
@@ -30,7 +30,7 @@ _CLEAN_EVERY_S = 60
 _MOST_RUNS = 100
 
 
-class Firing:
+class ScheduleFiring:
     """Fires due schedules, in any number of coordinators. `fired` is called when an event was stored."""
 
     def __init__(
@@ -39,8 +39,8 @@ class Firing:
         self._postgres = postgres
         self._runs_kept = runs_kept
         self._retention_days = retention_days
-        self._due = Turns(postgres, "due times", done=fired)
-        self._waiting = Turns(postgres, "waiting runs", done=fired)
+        self._due = ScheduleTurns(postgres, "due times", done=fired)
+        self._waiting = ScheduleTurns(postgres, "waiting runs", done=fired)
         # A separate thread: due schedules are locked meanwhile, and must not wait for requests of owners.
         self._planner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="planner")
         self._wake = asyncio.Event()
@@ -167,7 +167,7 @@ async def _fire_waiting(connection: Connection, ids: Sequence[UUID]) -> int:
 
 
 async def _announce(
-    connection: Connection, fired: Sequence[tuple[Schedule, UUID, datetime]], *, now: datetime
+    connection: Connection, fired: Sequence[tuple[StoredSchedule, UUID, datetime]], *, now: datetime
 ) -> None:
     """Write the events of runs that begin to the outbox, with the ids of the runs."""
     messages = [
@@ -192,7 +192,7 @@ async def _announce(
         await outbox.add(connection, messages)
 
 
-def _plan(schedule: Schedule, load: Load, *, now: datetime) -> Plan:
+def _plan(schedule: StoredSchedule, load: Load, *, now: datetime) -> Plan:
     """Return the plan of a schedule; pause one that can no longer be planned, without harm to others."""
     try:
         made = planning.plan(schedule, load, now=now)
@@ -204,7 +204,7 @@ def _plan(schedule: Schedule, load: Load, *, now: datetime) -> Plan:
     return made
 
 
-def _measure(due: Sequence[Schedule], runs: Sequence[NewRun], *, now: datetime) -> None:
+def _measure(due: Sequence[StoredSchedule], runs: Sequence[NewRun], *, now: datetime) -> None:
     for status, number in Counter(run.planned.status for run in runs).items():
         metrics.SCHEDULE_RUNS.labels(status).inc(number)
     on_time = {run.schedule.id for run in runs if run.planned.trigger == "due" and run.planned.code is None}

@@ -23,7 +23,7 @@ _CAUGHT_UP: dict[Missed, int] = {"skip": 0, "once": 1, "all": MOST_CAUGHT_UP}
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class StoredSchedule:
     """A schedule as its row describes it. `due_at` and `fire_at` are None while it is paused."""
 
     id: UUID
@@ -72,11 +72,11 @@ class PlannedRun:
 class Plan:
     """The runs for the due times that have passed, and the schedule with its next due time."""
 
-    schedule: Schedule
+    schedule: StoredSchedule
     runs: Sequence[PlannedRun] = field(default_factory=tuple)
 
 
-def fire_at(schedule: Schedule, due_times: DueTimes, due_at: datetime) -> datetime:
+def fire_at(schedule: StoredSchedule, due_times: DueTimes, due_at: datetime) -> datetime:
     """Return `due_at` with the schedule's jitter: the same for the same due time, and before the next one."""
     if not schedule.jitter_s:
         return due_at
@@ -86,14 +86,14 @@ def fire_at(schedule: Schedule, due_times: DueTimes, due_at: datetime) -> dateti
     return due_at + timedelta(seconds=int.from_bytes(drawn[:8]) % (min(schedule.jitter_s, gap_s) + 1))
 
 
-def wait_for(schedule: Schedule, due_times: DueTimes, *, after: datetime) -> Schedule:
+def wait_for(schedule: StoredSchedule, due_times: DueTimes, *, after: datetime) -> StoredSchedule:
     """Return the schedule waiting for its first due time later than `after`."""
     due_at = due_times.after(after)
     at = None if due_at is None else fire_at(schedule, due_times, due_at)
     return replace(schedule, due_at=due_at, fire_at=at)
 
 
-def plan(schedule: Schedule, load: Load, *, now: datetime) -> Plan:
+def plan(schedule: StoredSchedule, load: Load, *, now: datetime) -> Plan:
     """Return the plan for the due times of a schedule that have passed.
 
     One that is on time runs, others only as `missed` says. Raise `UnknownTimeZone` or `InvalidCron` for a
@@ -124,7 +124,7 @@ def plan(schedule: Schedule, load: Load, *, now: datetime) -> Plan:
     return Plan(following, runs)
 
 
-def admit(schedule: Schedule, load: Load, due_at: datetime, trigger: Trigger) -> PlannedRun:
+def admit(schedule: StoredSchedule, load: Load, due_at: datetime, trigger: Trigger) -> PlannedRun:
     """Return the run of a due time, as `overlap` says in view of the runs that have not ended."""
     if schedule.overlap == "allow":
         if load.at_work < MOST_AT_WORK:
@@ -142,7 +142,7 @@ def admit(schedule: Schedule, load: Load, due_at: datetime, trigger: Trigger) ->
 
 
 def _catch_up(
-    schedule: Schedule, due_times: DueTimes, *, until: datetime | None, now: datetime
+    schedule: StoredSchedule, due_times: DueTimes, *, until: datetime | None, now: datetime
 ) -> list[datetime]:
     """Return the missed due times that run after all, in order."""
     most = _CAUGHT_UP[schedule.missed]

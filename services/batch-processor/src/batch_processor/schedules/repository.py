@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from batch_processor.schedules.planning import Load, PlannedRun, Schedule
+from batch_processor.schedules.planning import Load, PlannedRun, StoredSchedule
 from chassis import queries
 from chassis.broker import envelope
 from chassis.postgres import Connection, affected_rows
@@ -26,7 +26,7 @@ from contracts.schedules import (
 )
 
 _SQL = queries.load("batch_processor")
-_FIELDS = tuple(field.name for field in fields(Schedule))
+_FIELDS = tuple(field.name for field in fields(StoredSchedule))
 # The most rows that one transaction changes: few enough not to block others for long.
 _STEP = 1_000
 _GIVEN_UP = "The gateway did not accept the run within a day."
@@ -37,12 +37,12 @@ class NewRun:
     """A run to store, with its id and the key of the request that caused it."""
 
     id: UUID
-    schedule: Schedule
+    schedule: StoredSchedule
     planned: PlannedRun
     request_key: str | None = None
 
     @classmethod
-    def of(cls, schedule: Schedule, planned: PlannedRun, *, request_key: str | None = None) -> NewRun:
+    def of(cls, schedule: StoredSchedule, planned: PlannedRun, *, request_key: str | None = None) -> NewRun:
         """Return a run with an id of its own."""
         return cls(envelope.new_id(), schedule, planned, request_key)
 
@@ -52,7 +52,7 @@ async def lock_owner(connection: Connection, owner_id: str) -> None:
     await connection.execute(_SQL["lock_schedule_owner"], owner_id)
 
 
-async def find_of_request(connection: Connection, owner_id: str, request_key: str) -> Schedule | None:
+async def find_of_request(connection: Connection, owner_id: str, request_key: str) -> StoredSchedule | None:
     """Return the schedule that a request with the same key has created."""
     row = await connection.fetchrow(_SQL["find_schedule_of_request"], owner_id, request_key)
     return None if row is None else _schedule(row)
@@ -65,7 +65,7 @@ async def count(connection: Connection, owner_id: str) -> int:
 
 async def insert(
     connection: Connection, wanted: CreateSchedule, *, due_at: datetime | None, fire_at: datetime | None
-) -> Schedule:
+) -> StoredSchedule:
     """Store a schedule whose first due time is `due_at`."""
     row = await connection.fetchrow(
         _SQL["insert_schedule"],
@@ -93,13 +93,13 @@ async def insert(
 
 async def get(
     connection: Connection, schedule_id: UUID, owner_id: str, *, lock: bool = False
-) -> Schedule | None:
+) -> StoredSchedule | None:
     """Return a schedule of the owner; with `lock`, no other transaction changes or fires it meanwhile."""
     row = await connection.fetchrow(_SQL["lock_schedule" if lock else "get_schedule"], schedule_id, owner_id)
     return None if row is None else _schedule(row)
 
 
-async def page(connection: Connection, wanted: ListSchedules, *, limit: int) -> list[Schedule]:
+async def page(connection: Connection, wanted: ListSchedules, *, limit: int) -> list[StoredSchedule]:
     """Return schedules of the owner, newest first."""
     rows = await connection.fetch(
         _SQL["list_schedules"],
@@ -114,7 +114,7 @@ async def page(connection: Connection, wanted: ListSchedules, *, limit: int) -> 
     return [_schedule(row) for row in rows]
 
 
-async def update(connection: Connection, schedule: Schedule) -> Schedule:
+async def update(connection: Connection, schedule: StoredSchedule) -> StoredSchedule:
     """Store the owner's changes as a new revision."""
     row = await connection.fetchrow(
         _SQL["update_schedule"],
@@ -155,12 +155,12 @@ async def list_due(connection: Connection, but: Collection[UUID], most: int) -> 
     return [row["id"] for row in await connection.fetch(_SQL["list_due_schedules"], list(but), most)]
 
 
-async def lock_due(connection: Connection, ids: Sequence[UUID], *, now: datetime) -> list[Schedule]:
+async def lock_due(connection: Connection, ids: Sequence[UUID], *, now: datetime) -> list[StoredSchedule]:
     """Return those of the schedules that are still due and that no other coordinator has locked."""
     return [_schedule(row) for row in await connection.fetch(_SQL["lock_due_schedules"], list(ids), now)]
 
 
-async def move(connection: Connection, schedules: Sequence[Schedule]) -> None:
+async def move(connection: Connection, schedules: Sequence[StoredSchedule]) -> None:
     """Store the next due times of these schedules."""
     await connection.execute(
         _SQL["move_schedules"],
@@ -171,7 +171,7 @@ async def move(connection: Connection, schedules: Sequence[Schedule]) -> None:
     )
 
 
-async def loads(connection: Connection, schedules: Sequence[Schedule]) -> dict[UUID, Load]:
+async def loads(connection: Connection, schedules: Sequence[StoredSchedule]) -> dict[UUID, Load]:
     """Return the numbers of active and waiting runs of each schedule that has some."""
     rows = await connection.fetch(_SQL["count_active_runs"], [schedule.id for schedule in schedules])
     return {row["schedule_id"]: Load(row["at_work"], row["waiting"]) for row in rows}
@@ -217,7 +217,7 @@ async def list_next_waiting(connection: Connection, but: Collection[UUID], most:
 
 async def lock_next_waiting(
     connection: Connection, ids: Sequence[UUID]
-) -> list[tuple[Schedule, UUID, datetime]]:
+) -> list[tuple[StoredSchedule, UUID, datetime]]:
     """Return the oldest waiting run of each schedule without an active one: schedule, run id and due time."""
     rows = await connection.fetch(_SQL["lock_next_waiting"], list(ids))
     return [(_schedule(row), row["run_id"], row["run_due_at"]) for row in rows]
@@ -268,7 +268,9 @@ async def list_runs(connection: Connection, wanted: ListScheduleRuns, *, limit: 
     return [_run(row) for row in rows]
 
 
-async def last_runs(connection: Connection, schedules: Sequence[Schedule]) -> Mapping[UUID, ScheduleRun]:
+async def last_runs(
+    connection: Connection, schedules: Sequence[StoredSchedule]
+) -> Mapping[UUID, ScheduleRun]:
     """Return the newest run of each schedule that has one."""
     ids = [schedule.id for schedule in schedules]
     rows = await connection.fetch(_SQL["list_runs"], ids, 1, *[None] * 6)
@@ -290,8 +292,8 @@ async def clean(connection: Connection, *, days: int) -> bool:
     return removed == _STEP
 
 
-def _schedule(row: asyncpg.Record) -> Schedule:
-    return Schedule(**{name: row[name] for name in _FIELDS})
+def _schedule(row: asyncpg.Record) -> StoredSchedule:
+    return StoredSchedule(**{name: row[name] for name in _FIELDS})
 
 
 def _run(row: asyncpg.Record) -> ScheduleRun:

@@ -22,7 +22,7 @@ Find = Callable[[Connection, Collection[UUID], int], Awaitable[Sequence[UUID]]]
 Handle = Callable[[Connection, Sequence[UUID]], Awaitable[int]]
 
 
-class Turns:
+class ScheduleTurns:
     """Handles schedules; `what` names those that fail in the log, and `done` is called after each commit."""
 
     def __init__(self, postgres: Postgres, what: str, *, done: Callable[[], None]) -> None:

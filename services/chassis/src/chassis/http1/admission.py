@@ -36,7 +36,7 @@ def mark_authenticated(scope: Any, owner_id: str) -> None:
         place.authenticated(owner_id)
 
 
-class Guarded(Protocol):
+class GuardedConnection(Protocol):
     """A connection whose deadlines are checked periodically."""
 
     def enforce_deadlines(self, now: float) -> None:
@@ -112,15 +112,15 @@ class Admission:
         self.unauthenticated = _Tally()
         self._owners: defaultdict[str, _Tally] = defaultdict(_Tally)
         # The places without a key and who holds them, oldest first: all of them, and those of each address.
-        self._strangers: dict[Place, Guarded | None] = {}
-        self._strangers_at: defaultdict[str, dict[Place, Guarded | None]] = defaultdict(dict)
-        self._connections: set[Guarded] = set()
+        self._strangers: dict[Place, GuardedConnection | None] = {}
+        self._strangers_at: defaultdict[str, dict[Place, GuardedConnection | None]] = defaultdict(dict)
+        self._connections: set[GuardedConnection] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._unfinished_bytes = 0
         # The `Date` field line of all responses of this second.
         self.date_line = b""
 
-    def open(self, connection: Guarded, loop: asyncio.AbstractEventLoop) -> None:
+    def open(self, connection: GuardedConnection, loop: asyncio.AbstractEventLoop) -> None:
         """Count a connection. Raises `ListenerFull` when all places are taken and nobody gives way."""
         if len(self._connections) >= self.limits.most and not _make_way(self._strangers):
             raise ListenerFull(
@@ -131,7 +131,7 @@ class Admission:
         if self._timer is None:
             self._begin_second(loop)
 
-    def close(self, connection: Guarded) -> None:
+    def close(self, connection: GuardedConnection) -> None:
         """Forget a connection, whether it was counted or not."""
         if connection in self._connections:
             self._connections.remove(connection)
@@ -145,7 +145,7 @@ class Admission:
                 "heads", "Too many large requests are arriving at once.", retry_after_s=_RETRY_AFTER_S
             )
 
-    def take(self, host: str, holder: Guarded | None = None) -> Place:
+    def take(self, host: str, holder: GuardedConnection | None = None) -> Place:
         """Take a place for the client at `host` and its connection `holder`.
 
         Among connections without a key, the oldest idle one gives way to a newer one, first among those of
@@ -248,7 +248,7 @@ class Admission:
             connection.enforce_deadlines(now)
 
 
-def _make_way(strangers: dict[Place, Guarded | None]) -> bool:
+def _make_way(strangers: dict[Place, GuardedConnection | None]) -> bool:
     """Close the oldest idle one of `strangers`; return whether there was one."""
     for place, holder in tuple(islice(strangers.items(), _MOST_ASKED)):
         if holder is not None and holder.give_way():

@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 from chassis import metrics
 from chassis.http1 import refusals
 from chassis.http1.admission import PLACE, Admission, Place
-from chassis.http1.exchange import Exchange
+from chassis.http1.exchange import HttpExchange
 from chassis.http1.head import RequestHead
 from chassis.http1.limits import LINGER_BYTES, UNREAD_BYTES, UNSENT_BYTES
 from chassis.http1.reader import RequestReader
@@ -57,7 +57,7 @@ class HttpConnection(asyncio.Protocol):
         self._is_proxy = False
         self._place: Place | None = None
         self._reader = RequestReader()
-        self._exchange: Exchange | None = None
+        self._exchange: HttpExchange | None = None
         self._websocket: asyncio.Protocol | None = None
         self._held_bytes = 0
         self._received = 0
@@ -273,7 +273,7 @@ class HttpConnection(asyncio.Protocol):
             protocol.data_received(websocket_head(head))
             return
         scope = http_scope(head, ends, self._app_state, self._place)
-        exchange = self._exchange = Exchange(self, head, scope, has_body=self._reader.is_in_body)
+        exchange = self._exchange = HttpExchange(self, head, scope, has_body=self._reader.is_in_body)
         running = exchange.run(self._config.loaded_app)
         task = self._loop.create_task(running, context=self._context.copy())
         self._server_state.tasks.add(task)

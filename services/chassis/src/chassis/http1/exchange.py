@@ -28,7 +28,7 @@ _BODILESS = (204, 304)
 _DISCONNECT = {"type": "http.disconnect"}
 
 
-class Wire(Protocol):
+class ExchangeConnection(Protocol):
     """The part of a connection that an exchange needs."""
 
     is_blocked: bool
@@ -56,7 +56,7 @@ class Wire(Protocol):
         """Return the `Date` field line that every answer has."""
 
 
-class Exchange:
+class HttpExchange:
     """Passes one request to the application, and its answer to the connection.
 
     The head of an answer of known length waits for the body, so that both are written at once.
@@ -72,7 +72,7 @@ class Exchange:
     _changed: asyncio.Event | None = None
     _held = b""
 
-    def __init__(self, wire: Wire, head: RequestHead, scope: Scope, *, has_body: bool) -> None:
+    def __init__(self, wire: ExchangeConnection, head: RequestHead, scope: Scope, *, has_body: bool) -> None:
         self.scope = scope
         self.keep_alive = head.keep_alive
         self.unread = bytearray()

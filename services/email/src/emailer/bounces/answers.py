@@ -19,7 +19,7 @@ from emailer.bounces import repository as bounces
 from emailer.bounces.domains import LABELS
 from emailer.bounces.return_path import ReturnPath
 from emailer.suppression import learning
-from emailer.suppression.rules import Failure, SuppressionTerms
+from emailer.suppression.rules import AddressFailure, SuppressionTerms
 
 log = logging.get(__name__)
 
@@ -89,7 +89,11 @@ class BounceAnswers:
                     await announcing.announce(connection, changes)
                 await learning.learn(
                     connection,
-                    [Failure(recipient.target, recipient.email_id, bounce.fault, "bounce", bounce.detail)]
+                    [
+                        AddressFailure(
+                            recipient.target, recipient.email_id, bounce.fault, "bounce", bounce.detail
+                        )
+                    ]
                     if bounce.fault is not None
                     else [],
                     taken=[recipient.target] if bounce.kind == "delivered" else [],

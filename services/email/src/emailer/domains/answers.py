@@ -31,7 +31,7 @@ from contracts.domains import (
 from contracts.message import Next, Request
 from emailer.domains import keys, records, repository, stored
 from emailer.domains.checking import DomainChecks
-from emailer.domains.keys import KeySafe, NewKey
+from emailer.domains.keys import KeySafe, NewSigningKey
 from emailer.domains.records import RecordSettings
 from emailer.domains.stored import Finding, StoredDomain
 from emailer.errors import DomainChangedMeanwhile, DomainExists, NoSecretsKey, TooManyDomains
@@ -196,7 +196,7 @@ class DomainAnswers:
             raise _not_found(domain_id)
         return found
 
-    async def _new_keys(self, safe: KeySafe, at: datetime) -> Sequence[NewKey]:
+    async def _new_keys(self, safe: KeySafe, at: datetime) -> Sequence[NewSigningKey]:
         async with self._making:
             return await asyncio.to_thread(
                 lambda: [keys.make(safe, algorithm, at=at) for algorithm in _ALGORITHMS]

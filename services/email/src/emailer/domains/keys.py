@@ -21,7 +21,7 @@ _PURPOSE = b"tickwire dkim keys"
 
 
 @dataclass(frozen=True, slots=True)
-class NewKey:
+class NewSigningKey:
     """A key as it is stored: the private part encrypted, the public part as its DNS record has it."""
 
     selector: str
@@ -58,7 +58,7 @@ class KeySafe:
         return None
 
 
-def make(safe: KeySafe, algorithm: KeyAlgorithm, *, at: datetime) -> NewKey:
+def make(safe: KeySafe, algorithm: KeyAlgorithm, *, at: datetime) -> NewSigningKey:
     """Make a key with a selector of its own; an RSA key takes about 100 ms of CPU time."""
     private = (
         rsa.generate_private_key(_EXPONENT, _RSA_BITS)
@@ -75,7 +75,7 @@ def make(safe: KeySafe, algorithm: KeyAlgorithm, *, at: datetime) -> NewKey:
         if isinstance(public, ed25519.Ed25519PublicKey)
         else public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
-    return NewKey(
+    return NewSigningKey(
         selector=f"tw{at:%Y%m%d}{secrets.token_hex(3)}{algorithm[0]}",
         algorithm=algorithm,
         sealed=safe.seal(encoded),

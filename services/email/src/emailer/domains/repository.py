@@ -16,7 +16,7 @@ from chassis.broker import envelope
 from chassis.postgres import Connection, Row
 from contracts.domains import CreateDomain, DomainChanged, ListDomains
 from emailer.domains import progress
-from emailer.domains.keys import NewKey
+from emailer.domains.keys import NewSigningKey
 from emailer.domains.stored import Finding, StoredDomain, StoredKey
 
 SQL = queries.load("emailer")
@@ -54,7 +54,7 @@ async def insert(
     return_path_host: str,
     at: datetime,
     check_at: datetime,
-    keys: Sequence[NewKey],
+    keys: Sequence[NewSigningKey],
 ) -> StoredDomain:
     """Store a domain with its keys; the caller has locked the owner, and checked that it is new."""
     row = await connection.fetchrow(
@@ -73,7 +73,7 @@ async def insert(
 
 
 async def insert_keys(
-    connection: Connection, domain_id: UUID, keys: Sequence[NewKey], *, at: datetime
+    connection: Connection, domain_id: UUID, keys: Sequence[NewSigningKey], *, at: datetime
 ) -> None:
     """Store new keys of a domain."""
     await connection.execute(

@@ -28,7 +28,7 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Authority:
+class SendingRight:
     """An owner's right to send from a domain: whether it is verified, and the keys that sign its mails.
 
     For a domain that the owner does not have, the keys are another owner's. `flaw` says why mails cannot
@@ -48,7 +48,7 @@ class Senders:
         self._allowed = allowed
         self._default = addresses.parse(default_sender)
         self._safe = safe
-        self._known: dict[Key, tuple[float, Authority]] = {}
+        self._known: dict[Key, tuple[float, SendingRight]] = {}
 
     async def identify(
         self, connection: Connection, mails: Mapping[UUID, StoredMail]
@@ -96,7 +96,7 @@ class Senders:
             own = found.get((owner_id, name))
             others = next((rows for (_, of), rows in found.items() if of == name and name in shared), None)
             used = own or others or []
-            authority = Authority(
+            authority = SendingRight(
                 is_verified=own is not None, return_path_host=used[0]["return_path_host"] if used else None
             )
             for row in used:
@@ -106,7 +106,7 @@ class Senders:
             is_sure = authority.is_verified or self._allowed.allows(name)
             self._known[owner_id, name] = now + _FRESH_S if is_sure else now, authority
 
-    def _with(self, authority: Authority, domain: str, row: Row) -> Authority:
+    def _with(self, authority: SendingRight, domain: str, row: Row) -> SendingRight:
         selector = row["selector"]
         try:
             if self._safe is None:

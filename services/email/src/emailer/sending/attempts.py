@@ -13,7 +13,7 @@ from contracts.emails import RecipientStatus
 from contracts.mail import Stream
 from contracts.mail_headers import replace_unsafe
 from emailer.sending import outcomes
-from emailer.sending.lanes import Lane
+from emailer.sending.lanes import MailLane
 from emailer.sending.outcomes import Rule, SmtpAnswer
 from emailer.suppression import faults
 from emailer.suppression.faults import Fault
@@ -74,12 +74,12 @@ class Job:
     taken_at: float = 0
     # The destination domain, and the lane in which it waits: made once, since every step asks for them.
     domain: str = field(init=False)
-    lane: Lane = field(init=False)
+    lane: MailLane = field(init=False)
 
     def __post_init__(self) -> None:
         domain = self.address.rpartition("@")[2]
         object.__setattr__(self, "domain", domain)
-        object.__setattr__(self, "lane", Lane(self.stream, self.mail.owner_id, domain))
+        object.__setattr__(self, "lane", MailLane(self.stream, self.mail.owner_id, domain))
 
     @property
     def target(self) -> Target:
@@ -109,7 +109,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class AttemptRecord:
     """The record of one attempt."""
 
     at: datetime
@@ -121,7 +121,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RecipientOutcome:
     """The recipient's next state; `due_at` is None when no further attempt follows.
 
     `fault` is what a permanent refusal says about the address.
@@ -131,7 +131,7 @@ class Outcome:
     status: RecipientStatus
     due_at: datetime | None
     tries: int
-    attempt: Attempt | None = None
+    attempt: AttemptRecord | None = None
     doubts: int = 0
     fault: Fault | None = None
 
@@ -149,8 +149,8 @@ class Patience:
 
 
 def answered(
-    job: Job, answer: SmtpAnswer, *, draft: Attempt, patience: Patience, is_final: bool = True
-) -> Outcome:
+    job: Job, answer: SmtpAnswer, *, draft: AttemptRecord, patience: Patience, is_final: bool = True
+) -> RecipientOutcome:
     """Return the outcome of an answer that concerns this mail or this recipient.
 
     Unless `is_final`, a refusal counts as temporary: the relay seems to refuse everything.
@@ -159,12 +159,14 @@ def answered(
     if verdict == "delivered" or (verdict == "failed" and is_final):
         noted = replace(draft, outcome=verdict, code=reply.code, text=reply.text)
         fault = _fault(answer) if verdict == "failed" else None
-        return Outcome(job, verdict, None, job.tries + 1, noted, job.doubts, fault)
+        return RecipientOutcome(job, verdict, None, job.tries + 1, noted, job.doubts, fault)
     noted = replace(draft, outcome="deferred", code=reply.code, text=reply.text)
     return _again(job, noted, outcomes.wait_s(job.tries + 1, reply=reply, scale=patience.scale))
 
 
-def interrupted(job: Job, reason: str, *, after_dot: bool, draft: Attempt, patience: Patience) -> Outcome:
+def interrupted(
+    job: Job, reason: str, *, after_dot: bool, draft: AttemptRecord, patience: Patience
+) -> RecipientOutcome:
     """Return the outcome of a broken connection; before the final dot the mail was not sent."""
     if after_dot:
         return ambiguous(job, reason, draft=draft, patience=patience)
@@ -172,7 +174,7 @@ def interrupted(job: Job, reason: str, *, after_dot: bool, draft: Attempt, patie
     return _again(job, noted, outcomes.wait_s(job.tries + 1, scale=patience.scale))
 
 
-def ambiguous(job: Job, reason: str, *, draft: Attempt, patience: Patience) -> Outcome:
+def ambiguous(job: Job, reason: str, *, draft: AttemptRecord, patience: Patience) -> RecipientOutcome:
     """Return the outcome when the relay may have the mail: another attempt, or held for a decision.
 
     It is sent again at most twice: with a relay that never answers, the recipient might get it endlessly.
@@ -180,12 +182,12 @@ def ambiguous(job: Job, reason: str, *, draft: Attempt, patience: Patience) -> O
     noted = replace(draft, outcome="ambiguous", text=reason)
     doubts = job.doubts + 1
     if patience.on_ambiguous == "hold" or doubts > MOST_REPEATS:
-        return Outcome(job, "held", None, job.tries + 1, noted, doubts)
+        return RecipientOutcome(job, "held", None, job.tries + 1, noted, doubts)
     found = _again(job, noted, outcomes.wait_s(job.tries + 1, scale=patience.scale))
     return replace(found, doubts=doubts)
 
 
-def fallen(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
+def fallen(job: Job, *, draft: AttemptRecord, patience: Patience) -> RecipientOutcome:
     """Return the outcome when the sending process ended before it recorded the relay's answer.
 
     It is retried at once: the relay did not refuse the mail. A mail that keeps crashing processes is held
@@ -196,59 +198,59 @@ def fallen(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
     return found if found.due_at is None else replace(found, due_at=draft.at)
 
 
-def unreadable(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
+def unreadable(job: Job, *, draft: AttemptRecord, patience: Patience) -> RecipientOutcome:
     """Return the outcome for a letter that this release cannot read; the newer one that wrote it can."""
     draft = replace(draft, host="")
     reason = "the mail is stored in a form that this release cannot read"
     return interrupted(job, reason, after_dot=False, draft=draft, patience=patience)
 
 
-def unsigned(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
+def unsigned(job: Job, *, draft: AttemptRecord, patience: Patience) -> RecipientOutcome:
     """Return the outcome for a mail whose DKIM key cannot be decrypted: retried until the operator acts."""
     draft = replace(draft, host="")
     return interrupted(job, f"not sent: {job.mail.flaw}", after_dot=False, draft=draft, patience=patience)
 
 
-def refused(job: Job, *, draft: Attempt) -> Outcome:
+def refused(job: Job, *, draft: AttemptRecord) -> RecipientOutcome:
     """Return the outcome of a mail whose owner may not send as its sender."""
     noted = replace(draft, outcome="failed", host="", text=f"not sent: {job.mail.refusal}")
-    return Outcome(job, "failed", None, job.tries, noted, job.doubts)
+    return RecipientOutcome(job, "failed", None, job.tries, noted, job.doubts)
 
 
-def sender_refused(job: Job, *, noted: Attempt, wait_s: float) -> Outcome:
+def sender_refused(job: Job, *, noted: AttemptRecord, wait_s: float) -> RecipientOutcome:
     """Return the outcome for a mail whose sender the relay refuses by policy: deferred.
 
     The cause lies with its owner, not the recipient: no attempt is counted.
     """
     due_at = min(noted.at + timedelta(seconds=wait_s), job.mail.expires_at)
-    return Outcome(job, "deferred", due_at, job.tries, noted, job.doubts)
+    return RecipientOutcome(job, "deferred", due_at, job.tries, noted, job.doubts)
 
 
-def expired(job: Job) -> Outcome:
+def expired(job: Job) -> RecipientOutcome:
     """Return the outcome for a mail that has expired: no attempt is made."""
-    return Outcome(job, "expired", None, job.tries, doubts=job.doubts)
+    return RecipientOutcome(job, "expired", None, job.tries, doubts=job.doubts)
 
 
-def suppressed(job: Job, reason: str, *, draft: Attempt) -> Outcome:
+def suppressed(job: Job, reason: str, *, draft: AttemptRecord) -> RecipientOutcome:
     """Return the outcome for a suppressed recipient: nothing is sent, for the given reason."""
     noted = replace(draft, outcome="suppressed", host="", text=reason)
-    return Outcome(job, "suppressed", None, job.tries, noted, job.doubts)
+    return RecipientOutcome(job, "suppressed", None, job.tries, noted, job.doubts)
 
 
-def unrendered(job: Job, reason: str, *, draft: Attempt) -> Outcome:
+def unrendered(job: Job, reason: str, *, draft: AttemptRecord) -> RecipientOutcome:
     """Return the outcome for a mail whose template cannot be rendered; a retry would fail in the same way."""
     noted = replace(draft, outcome="failed", host="", text=replace_unsafe(f"not sent: template: {reason}"))
-    return Outcome(job, "failed", None, job.tries, noted, job.doubts)
+    return RecipientOutcome(job, "failed", None, job.tries, noted, job.doubts)
 
 
-def given_back(job: Job, *, at: datetime) -> Outcome:
+def given_back(job: Job, *, at: datetime) -> RecipientOutcome:
     """Return the outcome for a job that was not attempted after all: due as before, no attempt counted."""
-    return Outcome(job, job.was, job.due_at or at, job.tries, doubts=job.doubts)
+    return RecipientOutcome(job, job.was, job.due_at or at, job.tries, doubts=job.doubts)
 
 
-def put_off(job: Job, *, until: datetime) -> Outcome:
+def put_off(job: Job, *, until: datetime) -> RecipientOutcome:
     """Return the outcome for a job that cannot be attempted now: due at `until`, no attempt counted."""
-    return Outcome(job, job.was, until, job.tries, doubts=job.doubts)
+    return RecipientOutcome(job, job.was, until, job.tries, doubts=job.doubts)
 
 
 def _fault(answer: SmtpAnswer) -> Fault:
@@ -258,7 +260,7 @@ def _fault(answer: SmtpAnswer) -> Fault:
     return faults.judge(answer.reply.code, answer.reply.text, at_recipient=answer.stage == "recipient")
 
 
-def _again(job: Job, attempt: Attempt, seconds: float) -> Outcome:
+def _again(job: Job, attempt: AttemptRecord, seconds: float) -> RecipientOutcome:
     # A mail is due once more at its expiry, and is marked as expired then.
     due_at = min(attempt.at + timedelta(seconds=seconds), job.mail.expires_at)
-    return Outcome(job, attempt.outcome, due_at, job.tries + 1, attempt, job.doubts)
+    return RecipientOutcome(job, attempt.outcome, due_at, job.tries + 1, attempt, job.doubts)

@@ -19,7 +19,7 @@ from emailer.errors import (
     TooLate,
 )
 from emailer.sending import attempts, outcomes
-from emailer.sending.attempts import Attempt, Job, Outcome, Patience
+from emailer.sending.attempts import AttemptRecord, Job, Patience, RecipientOutcome
 from emailer.sending.breaker import RefusalBreaker
 from emailer.sending.outcomes import SmtpAnswer
 from emailer.sending.refused_senders import RefusedSenders
@@ -33,7 +33,7 @@ log = logging.get(__name__)
 _A_WHILE_S = 1.0
 
 
-class Delivery:
+class MailDelivery:
     """Makes attempts. A failure of the route pauses it, and returns the recipient with no attempt counted."""
 
     def __init__(
@@ -53,7 +53,9 @@ class Delivery:
         # Senders nearly all of whose mails were refused of late.
         self._unwanted = RefusedSenders("refusals", scale=patience.scale)
 
-    async def attempt(self, job: Job, *, ready: Callable[[], Awaitable[Outcome | None]]) -> Outcome:
+    async def attempt(
+        self, job: Job, *, ready: Callable[[], Awaitable[RecipientOutcome | None]]
+    ) -> RecipientOutcome:
         """Try to hand the mail over for one recipient, and return the outcome.
 
         `ready` is called once the mail's content is available; if it returns an outcome, nothing is sent.
@@ -88,11 +90,11 @@ class Delivery:
         self._refused.measure()
         self._unwanted.measure()
 
-    def draft(self, *, host: str | None = None, tls: bool = False) -> Attempt:
+    def draft(self, *, host: str | None = None, tls: bool = False) -> AttemptRecord:
         """Return an attempt that is made now; its outcome is filled in later."""
-        return Attempt(datetime.now(UTC), host or self._route.host, "deferred", None, "", tls)
+        return AttemptRecord(datetime.now(UTC), host or self._route.host, "deferred", None, "", tls)
 
-    async def _deliver(self, job: Job, content: bytes) -> Outcome:
+    async def _deliver(self, job: Job, content: bytes) -> RecipientOutcome:
         letter = job.mail.letter
         assert letter is not None  # mails without one are not attempted
         sender = self._return_path.address(
@@ -172,11 +174,13 @@ class Delivery:
         self._route.give_back(session)
         return answer
 
-    def _interrupted(self, job: Job, reason: str, *, after_dot: bool, draft: Attempt) -> Outcome:
+    def _interrupted(
+        self, job: Job, reason: str, *, after_dot: bool, draft: AttemptRecord
+    ) -> RecipientOutcome:
         return attempts.interrupted(job, reason, after_dot=after_dot, draft=draft, patience=self._patience)
 
 
-def _report(outcome: Outcome, attempt: Attempt, started_ns: int) -> None:
+def _report(outcome: RecipientOutcome, attempt: AttemptRecord, started_ns: int) -> None:
     if attempt.outcome == "delivered" and SpanRecorder.tracer is None and not logging.Verbosity.is_debug:
         # There may be a thousand deliveries a second; only undelivered mails are worth a log line.
         return

@@ -19,16 +19,16 @@ from emailer.bounces.return_path import ReturnPath
 from emailer.domains.senders import Senders
 from emailer.guard import RecipientGuard
 from emailer.sending import attempts, measuring, suppressing
-from emailer.sending.attempts import Job, Outcome, Patience
+from emailer.sending.attempts import Job, Patience, RecipientOutcome
 from emailer.sending.breaker import RefusalBreaker
-from emailer.sending.delivery import Delivery
+from emailer.sending.delivery import MailDelivery
 from emailer.sending.domain_limits import DomainLimits
 from emailer.sending.domain_rates import DomainRates
-from emailer.sending.lanes import Terms, Waiting
+from emailer.sending.lanes import Terms, WaitingRecipients
 from emailer.sending.recorder import OutcomeRecorder
 from emailer.sending.rounds import Rounds
 from emailer.sending.route import Route
-from emailer.sending.turns import Turns
+from emailer.sending.turns import SendingTurns
 from emailer.sending.window import Window
 from emailer.suppression import repository as suppressions
 from emailer.suppression.rules import SuppressionTerms
@@ -88,16 +88,16 @@ class Dispatcher:
         )
         self._rendered = RenderedMails(preparation.fill, preparation.attach, preparation.writer.write)
         breaker = RefusalBreaker(refusals_before_pause)
-        self._delivery = Delivery(route, self._rendered, patience, breaker, return_path)
+        self._delivery = MailDelivery(route, self._rendered, patience, breaker, return_path)
         self._limits = domain_limits
         self._rates = DomainRates(postgres, domain_limits)
-        self._turns = Turns(
+        self._turns = SendingTurns(
             connections,
             room_left=self._rendered.forget,
             most_of_domain=lambda domain: domain_limits.of(domain).connections,
         )
         self._rounds = Rounds()
-        self._waiting = Waiting()
+        self._waiting = WaitingRecipients()
         self._leased_until = 0.0
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
@@ -278,8 +278,8 @@ class Dispatcher:
             finally:
                 self._turns.done(job)
 
-    async def _attempt(self, job: Job) -> Outcome:
-        async def ready() -> Outcome | None:
+    async def _attempt(self, job: Job) -> RecipientOutcome:
+        async def ready() -> RecipientOutcome | None:
             self._turns.ready(job)
             refused = await suppressing.look_again(self._postgres, job, draft=self._delivery.draft)
             return refused or await self._rates.begin(job)
@@ -290,7 +290,7 @@ class Dispatcher:
     def _give_back(self, job: Job) -> None:
         self.recorder.add(attempts.given_back(job, at=datetime.now(UTC)))
 
-    def _recorded(self, outcomes: Sequence[Outcome]) -> None:
+    def _recorded(self, outcomes: Sequence[RecipientOutcome]) -> None:
         for outcome in outcomes:
             self._let_go(outcome.job)
         # Deferred recipients have a new due time.

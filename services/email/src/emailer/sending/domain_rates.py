@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from chassis import queries
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from emailer.sending import attempts
-from emailer.sending.attempts import Job, Outcome
+from emailer.sending.attempts import Job, RecipientOutcome
 from emailer.sending.domain_limits import DomainLimits, in_ascii
-from emailer.sending.lanes import Lane
+from emailer.sending.lanes import MailLane
 
 SQL = queries.load("emailer")
 
@@ -63,8 +63,8 @@ class DomainRates:
         return max(0.01, min(waits, default=float("inf")))
 
     async def cut(
-        self, connection: Connection, divided: Mapping[Lane, int], *, claimed: Iterable[str]
-    ) -> dict[Lane, int]:
+        self, connection: Connection, divided: Mapping[MailLane, int], *, claimed: Iterable[str]
+    ) -> dict[MailLane, int]:
         """Return the shares `divided`, cut to what the rate of each domain has room for now.
 
         `claimed` has the domains of recipients that are claimed already and not in hand yet.
@@ -95,7 +95,7 @@ class DomainRates:
         """Release the reservation of a job whose attempt has begun, or never will."""
         self._unbegun.pop(id(job), None)
 
-    async def begin(self, job: Job) -> Outcome | None:
+    async def begin(self, job: Job) -> RecipientOutcome | None:
         """Charge the attempt that begins now; return None, or the outcome of a job that may not begin."""
         rate = self._limits.of(job.domain).rate
         if rate is None:
@@ -121,9 +121,9 @@ class DomainRates:
             self._clean_at = now + _CLEAN_EVERY_S
             await connection.execute(SQL["remove_domain_charges"])
 
-    def _shared(self, limited: Mapping[Lane, int], rooms: dict[str, int]) -> dict[Lane, int]:
+    def _shared(self, limited: Mapping[MailLane, int], rooms: dict[str, int]) -> dict[MailLane, int]:
         """Hand out the room of each domain one by one, first to the owner that has waited longest."""
-        given: Counter[Lane] = Counter()
+        given: Counter[MailLane] = Counter()
         waiting = sorted(limited, key=lambda lane: self._turns.get((lane.owner_id, lane.domain), 0))
         while waiting:
             waiting = [lane for lane in waiting if given[lane] < limited[lane]]
@@ -135,7 +135,7 @@ class DomainRates:
                     self._note_turn(lane)
         return dict(given)
 
-    def _note_turn(self, lane: Lane) -> None:
+    def _note_turn(self, lane: MailLane) -> None:
         self._turn += 1
         self._turns[lane.owner_id, lane.domain] = self._turn
         self._turns.move_to_end((lane.owner_id, lane.domain))

@@ -28,7 +28,7 @@ _WHOLE_LOOK_EVERY_S = 30.0
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-class Lane(NamedTuple):
+class MailLane(NamedTuple):
     """What one owner sends to one domain in one stream. A tuple, because it is hashed often."""
 
     stream: Stream
@@ -48,9 +48,9 @@ class Terms:
 
 async def claim(
     connection: Connection,
-    divided: Mapping[Lane, int],
+    divided: Mapping[MailLane, int],
     *,
-    due_from: Mapping[Lane, datetime],
+    due_from: Mapping[MailLane, datetime],
     most: int,
     terms: Terms,
 ) -> list[Row]:
@@ -88,7 +88,7 @@ class Look:
     has_arrivals: bool
 
 
-class Waiting:
+class WaitingRecipients:
     """The recipients that are in no lane yet: not due, or held by a process that may have died."""
 
     def __init__(self) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chassis.postgres import Connection
-from emailer.sending.attempts import Outcome
+from emailer.sending.attempts import RecipientOutcome
 from emailer.suppression import learning
-from emailer.suppression.rules import Failure, SuppressionTerms
+from emailer.suppression.rules import AddressFailure, SuppressionTerms
 
 
-async def learn(connection: Connection, outcomes: Sequence[Outcome], *, terms: SuppressionTerms) -> None:
+async def learn(
+    connection: Connection, outcomes: Sequence[RecipientOutcome], *, terms: SuppressionTerms
+) -> None:
     """Suppress refused addresses; lift suppressions that rest on earlier replies once a mail is accepted."""
     taken = {outcome.job.target for outcome in outcomes if outcome.status == "delivered"}
     failures = [
-        Failure(
+        AddressFailure(
             outcome.job.target,
             outcome.job.mail.id,
             outcome.fault,

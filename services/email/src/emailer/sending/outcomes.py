@@ -36,7 +36,7 @@ Whose = Literal["recipient", "content", "mail", "owner", "session", "route"]
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class SmtpReply:
     """An SMTP server's reply: a three-digit code and its text, with lines joined by a newline."""
 
     code: int
@@ -54,7 +54,7 @@ class SmtpAnswer:
     whether mails had been handed over on it before.
     """
 
-    reply: Reply
+    reply: SmtpReply
     stage: Stage
     logged_in: bool = False
     reused: bool = False
@@ -160,7 +160,7 @@ def rule_of(answer: SmtpAnswer, rules: Sequence[Rule] | None = None) -> Rule:
     return next(rule for rule in rules or RULES if rule.matches(answer))
 
 
-def wait_s(tries: int, *, reply: Reply | None = None, scale: float = 1) -> float:
+def wait_s(tries: int, *, reply: SmtpReply | None = None, scale: float = 1) -> float:
     """Return the seconds until the attempt after `tries` (at least 1); the relay's request comes first."""
     planned = SCHEDULE_S[min(tries, len(SCHEDULE_S)) - 1]
     wished = None if reply is None else wished_wait_s(reply.text)

@@ -17,7 +17,7 @@ from chassis.postgres import Postgres
 from emailer import announcing, repository
 from emailer.bounces.domains import LABELS
 from emailer.sending import outcome_learning
-from emailer.sending.attempts import Outcome
+from emailer.sending.attempts import RecipientOutcome
 from emailer.suppression.rules import SuppressionTerms
 
 log = logging.get(__name__)
@@ -49,20 +49,20 @@ class OutcomeRecorder:
         *,
         holder: UUID,
         suppression: SuppressionTerms,
-        recorded: Callable[[Sequence[Outcome]], None],
+        recorded: Callable[[Sequence[RecipientOutcome]], None],
     ) -> None:
         self._postgres = postgres
         self._relay = relay
         self._holder = holder
         self._suppression = suppression
         self._recorded = recorded
-        self._waiting: list[Outcome] = []
+        self._waiting: list[RecipientOutcome] = []
         self._arrived = asyncio.Event()
         self._late = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: RecipientOutcome) -> None:
         """Queue `outcome` to be written."""
         self._waiting.append(outcome)
         self._arrived.set()
@@ -93,7 +93,7 @@ class OutcomeRecorder:
             if len(self._waiting) < before + _MANY:
                 return
 
-    async def _write_patiently(self, group: list[Outcome]) -> None:
+    async def _write_patiently(self, group: list[RecipientOutcome]) -> None:
         error = await self._try(group)
         while error is not None and not _lies_in_data(error):
             self._writable.clear()
@@ -111,7 +111,7 @@ class OutcomeRecorder:
             # When its lease ends, it is recorded as ambiguous.
             log.error("outcome could not be written", email_id=str(group[0].job.mail.id), exc_info=error)
 
-    async def _try(self, group: list[Outcome]) -> Exception | None:
+    async def _try(self, group: list[RecipientOutcome]) -> Exception | None:
         try:
             await self.write(group)
         except Exception as error:
@@ -144,7 +144,7 @@ class OutcomeRecorder:
         metrics.EMAIL_ATTEMPTS.labels("expired").inc(count)
         return count
 
-    async def write(self, group: Sequence[Outcome]) -> None:
+    async def write(self, group: Sequence[RecipientOutcome]) -> None:
         """Write outcomes and the events that they cause, all of them or none."""
         async with self._postgres.transaction() as connection:
             changes = await repository.record(connection, group, holder=self._holder)
@@ -155,7 +155,7 @@ class OutcomeRecorder:
         _count(group)
 
 
-def _count(group: Sequence[Outcome]) -> None:
+def _count(group: Sequence[RecipientOutcome]) -> None:
     """Count written outcomes in the metrics, one increment per kind."""
     kinds, domains = Counter[str](), Counter[str]()
     for outcome in group:

@@ -19,7 +19,7 @@ from chassis import queries
 from chassis.postgres import Connection, Row
 from contracts.mail import Stream
 from emailer.sending import lanes
-from emailer.sending.lanes import STREAMS, Lane, Terms
+from emailer.sending.lanes import STREAMS, MailLane, Terms
 
 SQL = queries.load("emailer")
 
@@ -91,16 +91,16 @@ class Round:
         if self._has_left_out:
             self.begin_walk()
 
-    def lanes(self, most: int) -> dict[Lane, datetime]:
+    def lanes(self, most: int) -> dict[MailLane, datetime]:
         """Return lanes that are known to have recipients, each with the time before which none is due."""
         found = (
-            (Lane(self.stream, owner, domain), due_from)
+            (MailLane(self.stream, owner, domain), due_from)
             for owner, domains in self._known.items()
             for domain, due_from in domains.items()
         )
         return dict(islice(found, most))
 
-    def next(self, is_closed: Callable[[str], bool] = lambda _: False) -> list[Lane]:
+    def next(self, is_closed: Callable[[str], bool] = lambda _: False) -> list[MailLane]:
         """Return the lanes whose turn it is: for up to 20 owners, up to 10 domains that are not closed."""
         turns = (
             (owner, tuple(islice((domain for domain in domains if not is_closed(domain)), DOMAINS)))
@@ -111,19 +111,19 @@ class Round:
             domains = self._known[owner] = self._known.pop(owner)
             for domain in in_turn:
                 domains[domain] = domains.pop(domain)
-                found.append(Lane(self.stream, owner, domain))
+                found.append(MailLane(self.stream, owner, domain))
         return found
 
     async def claim(
-        self, connection: Connection, divided: Mapping[Lane, int], *, most: int, terms: Terms
+        self, connection: Connection, divided: Mapping[MailLane, int], *, most: int, terms: Terms
     ) -> list[Row]:
         """Claim the recipients that have been ready longest, from each lane as many as `divided` says."""
         due_from = {lane: self._known[lane.owner_id][lane.domain] for lane in divided}
         rows = await lanes.claim(connection, divided, due_from=due_from, most=most, terms=terms)
-        taken: dict[Lane, list[datetime]] = {lane: [] for lane in divided}
+        taken: dict[MailLane, list[datetime]] = {lane: [] for lane in divided}
         sizes: Counter[str] = Counter()
         for row in rows:
-            taken[Lane(self.stream, row["owner_id"], row["domain"])].append(row["was_due_at"])
+            taken[MailLane(self.stream, row["owner_id"], row["domain"])].append(row["was_due_at"])
             sizes[row["owner_id"]] += row["size_bytes"]
         is_cut = len(rows) >= most or sizes.total() >= terms.most_bytes
         is_cut = is_cut or any(sizes[owner] >= most for owner, most in terms.bytes_of.items())
@@ -199,6 +199,6 @@ class Rounds:
         return count, waits
 
 
-def _columns(known: Sequence[tuple[Lane, datetime]]) -> list[list[object]]:
+def _columns(known: Sequence[tuple[MailLane, datetime]]) -> list[list[object]]:
     rows = [(lane.stream, lane.owner_id, lane.domain, due_from) for lane, due_from in known]
     return [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]

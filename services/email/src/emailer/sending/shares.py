@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from chassis.postgres import Row
 from contracts.mail import Stream
-from emailer.sending.lanes import Lane
+from emailer.sending.lanes import MailLane
 
 # A mail in hand takes its bytes twice: as it is stored and as it is sent.
 COPIES = 2
@@ -24,13 +24,13 @@ Held = Counter[tuple[str, str]]
 
 
 @lru_cache(maxsize=_MOST_REMEMBERED)
-def places(lane: Lane) -> tuple[tuple[str, str], ...]:
+def places(lane: MailLane) -> tuple[tuple[str, str], ...]:
     """Return the keys under which a recipient in `lane` counts: of all, of its domain and of bulk mail."""
     rooms = ("all", f"@{lane.domain}", "bulk") if lane.stream == "bulk" else ("all", f"@{lane.domain}")
     return tuple((room, owner) for room in rooms for owner in (lane.owner_id, ""))
 
 
-class Shares:
+class RoomShares:
     """Divides the rooms for recipients and for bytes of mails among the owners that have mails ready.
 
     There are rooms for all recipients, for those of bulk mail (half) and for those of each domain. The last
@@ -51,18 +51,18 @@ class Shares:
 
     def divide(
         self,
-        lanes: Collection[Lane],
+        lanes: Collection[MailLane],
         *,
         most_of_domain: Callable[[str], int],
         is_quick: Callable[[str], bool],
-    ) -> dict[Lane, int]:
+    ) -> dict[MailLane, int]:
         """Return how many recipients of each of `lanes`, which are of one stream, may be taken."""
-        by_owner: dict[str, list[Lane]] = {}
+        by_owner: dict[str, list[MailLane]] = {}
         for lane in lanes:
             if self._bytes_of(lane.owner_id, owners=1):
                 by_owner.setdefault(lane.owner_id, []).append(lane)
         rivals = Counter(lane.domain for own in by_owner.values() for lane in own)
-        divided: dict[Lane, int] = {}
+        divided: dict[MailLane, int] = {}
         for owner_id, own in by_owner.items():
             # For domains that are quick, and for others.
             rooms = [
@@ -95,7 +95,7 @@ class Shares:
     def note(self, rows: Iterable[Row]) -> None:
         """Count recipients that were claimed as being in hand."""
         for row in rows:
-            self._held.update(places(Lane(row["stream"], row["owner_id"], row["domain"])))
+            self._held.update(places(MailLane(row["stream"], row["owner_id"], row["domain"])))
         # The recipients of a mail share its bytes.
         for row in {row["email_id"]: row for row in rows}.values():
             self._held_bytes[row["owner_id"]] += COPIES * row["size_bytes"]

@@ -17,7 +17,7 @@ from functools import cached_property
 from chassis.redaction import REDACTED
 from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable, TlsFailed
 from emailer.sending import outcomes
-from emailer.sending.outcomes import Reply, SmtpAnswer, Stage
+from emailer.sending.outcomes import SmtpAnswer, SmtpReply, Stage
 from emailer.sending.wire import Wire
 from emailer.settings import TlsPolicy
 
@@ -106,11 +106,13 @@ class SmtpSession:
     async def deliver(self, envelope: Envelope) -> SmtpAnswer:
         """Hand a mail over and return the decisive answer. Raise `ConnectionLost`."""
         if envelope.needs_utf8 and "SMTPUTF8" not in self._extensions:
-            missing = Reply(550, "5.6.7 The relay does not offer SMTPUTF8, which this address needs")
+            missing = SmtpReply(550, "5.6.7 The relay does not offer SMTPUTF8, which this address needs")
             return SmtpAnswer(missing, "recipient", logged_in=self._logged_in)
         most = self._extensions.get("SIZE", "")
         if _SIZE.fullmatch(most) and 0 < int(most) < len(envelope.content):
-            too_big = Reply(552, f"5.3.4 The mail has {len(envelope.content)} octets, the relay takes {most}")
+            too_big = SmtpReply(
+                552, f"5.3.4 The mail has {len(envelope.content)} octets, the relay takes {most}"
+            )
             return SmtpAnswer(too_big, "content", logged_in=self._logged_in)
         reused = self.deliveries > 0
         self.deliveries += 1
@@ -150,7 +152,7 @@ class SmtpSession:
         """Drop the connection."""
         self._wire.abort()
 
-    async def _address(self, envelope: Envelope) -> tuple[Reply, Stage] | None:
+    async def _address(self, envelope: Envelope) -> tuple[SmtpReply, Stage] | None:
         """Send the commands up to DATA; return a refusal and its stage, or None if the content may follow."""
         for address in (envelope.sender, envelope.recipient):
             if _UNSAFE.search(address):
@@ -168,7 +170,7 @@ class SmtpSession:
             commands.insert(0, ("mail", b"RSET\r\n"))
         # The commands that may be sent before the reply to the first is known.
         at_once = len(commands) if "PIPELINING" in self._extensions else 1
-        replies: list[Reply] = []
+        replies: list[SmtpReply] = []
         while len(replies) < len(commands) and (not replies or 200 <= replies[-1].code < 400):
             lines = [line for _, line in commands[len(replies) : len(replies) + at_once]]
             self._wire.write(b"".join(lines))
@@ -191,7 +193,7 @@ class SmtpSession:
             raise ConnectionLost(f"unexpected answer: {replies[-1]}", after_dot=False)
         return refused
 
-    async def _say(self, line: str) -> Reply:
+    async def _say(self, line: str) -> SmtpReply:
         self._wire.write(line.encode() + b"\r\n")
         return (await self._wire.replies(1, timeout_s=self.relay.timeout_s))[0]
 
@@ -200,7 +202,7 @@ class SmtpSession:
         if reply.code in _NO_EXTENSIONS:
             # A relay without extensions is greeted with HELO.
             reply = await self._say(f"HELO {self.relay.hello}")
-            reply = Reply(reply.code, reply.text.partition("\n")[0])
+            reply = SmtpReply(reply.code, reply.text.partition("\n")[0])
         _require(reply, 250, "hello")
         # Some old servers write AUTH=LOGIN, in addition to AUTH LOGIN or instead of it.
         lines = (line.replace("AUTH=", "AUTH ", 1) for line in reply.text.split("\n")[1:])
@@ -236,7 +238,7 @@ class SmtpSession:
         # The extensions that were offered before TLS must be discarded (RFC 3207).
         await self._hello()
 
-    async def _authenticate(self, username: str, password: str) -> Reply:
+    async def _authenticate(self, username: str, password: str) -> SmtpReply:
         mechanisms = self._extensions.get("AUTH", "").upper().split()
         if "PLAIN" in mechanisms:
             both = _base64(f"\0{username}\0{password}")
@@ -286,12 +288,12 @@ async def _connect(relay: SmtpRelay, *, encrypt: bool) -> SmtpSession:
     return session
 
 
-def _without(reply: Reply, *secrets: str) -> Reply:
+def _without(reply: SmtpReply, *secrets: str) -> SmtpReply:
     """Return `reply` without `secrets`, as it is recorded: some relays echo the command."""
     text = reply.text
     for secret in filter(None, secrets):
         text = text.replace(secret, REDACTED)
-    return Reply(reply.code, text)
+    return SmtpReply(reply.code, text)
 
 
 def _with_dots_doubled(content: bytes) -> Iterable[bytes]:
@@ -312,7 +314,7 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _require(reply: Reply, code: int, stage: Stage) -> None:
+def _require(reply: SmtpReply, code: int, stage: Stage) -> None:
     if reply.code == code:
         return
     if outcomes.judge(SmtpAnswer(reply, stage)) == "login-refused":

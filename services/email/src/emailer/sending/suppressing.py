@@ -8,14 +8,16 @@ from datetime import UTC, datetime
 
 from chassis.postgres import DATABASE_FAILURES, Postgres
 from emailer.sending import attempts
-from emailer.sending.attempts import Attempt, Job, Outcome
+from emailer.sending.attempts import AttemptRecord, Job, RecipientOutcome
 from emailer.suppression import repository
 
 # A claim checks suppressions; a recipient claimed longer ago than this is checked again.
 LOOK_AGAIN_S = 2.0
 
 
-async def look_again(postgres: Postgres, job: Job, *, draft: Callable[[], Attempt]) -> Outcome | None:
+async def look_again(
+    postgres: Postgres, job: Job, *, draft: Callable[[], AttemptRecord]
+) -> RecipientOutcome | None:
     """Return the outcome for a recipient that was suppressed while it waited for a connection, or None."""
     if time.monotonic() - job.taken_at <= LOOK_AGAIN_S:
         return None

@@ -15,7 +15,7 @@ from contracts.emails import Recipient
 from contracts.mail_headers import replace_unsafe
 from emailer.intake import PreparedMail
 from emailer.sending import promises
-from emailer.sending.attempts import Attempt, StoredMail
+from emailer.sending.attempts import AttemptRecord, StoredMail
 from emailer.sending.domain_limits import DomainLimits
 from emailer.writing.letters import File, FilledTemplate, Letter
 
@@ -89,7 +89,7 @@ def refusal_rows(accepted: Iterable[PreparedMail]) -> list[tuple[Any, ...]]:
         (
             one.command.email_id,
             position,
-            *attempt_row(Attempt(one.command.accepted_at, "", one.status_of(addressee), None, refusal)),
+            *attempt_row(AttemptRecord(one.command.accepted_at, "", one.status_of(addressee), None, refusal)),
         )
         for one in accepted
         for position, addressee in enumerate(one.addressees)
@@ -115,7 +115,7 @@ def file_rows(accepted: Iterable[PreparedMail]) -> list[tuple[Any, ...]]:
     ]
 
 
-def attempt_row(attempt: Attempt) -> tuple[Any, ...]:
+def attempt_row(attempt: AttemptRecord) -> tuple[Any, ...]:
     """Return the columns of `attempts` other than the key."""
     return attempt.at, attempt.host, attempt.outcome, attempt.code, attempt.text[:_LONGEST_REPLY], attempt.tls
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from contracts.mail import Stream
 from emailer.sending.attempts import Job
-from emailer.sending.lanes import STREAMS, Lane
+from emailer.sending.lanes import STREAMS, MailLane
 from emailer.sending.rooms import UploadRooms
 
 # A domain whose attempts take longer than this, on average, gets fewer connections.
@@ -23,10 +23,10 @@ _MOST_RENDERING = 2
 
 Key = TypeVar("Key", bound=Hashable)
 # Recipients of plain mails do not queue behind those that wait for a template or for a room.
-_Line = tuple[Lane, bool, bool]
+_Line = tuple[MailLane, bool, bool]
 
 
-class Turns:
+class SendingTurns:
     """Distributes the recipients in hand among a number of connections.
 
     Doubtful domains are those that have not answered yet, or are slow; a domain also counts as slow while a

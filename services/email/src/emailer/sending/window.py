@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from emailer.sending.attempts import Job
-from emailer.sending.shares import Held, Shares, places
+from emailer.sending.shares import Held, RoomShares, places
 
 Key = tuple[UUID, int]
 
@@ -41,9 +41,9 @@ class Window:
         """The number of recipients that can still be taken."""
         return self.size - len(self._jobs)
 
-    def shares(self, held_bytes: Counter[str]) -> Shares:
+    def shares(self, held_bytes: Counter[str]) -> RoomShares:
         """Return what a claim may take, given the recipients in hand and their bytes by owner."""
-        return Shares(
+        return RoomShares(
             self.size, held=self._held.copy(), most_bytes=self.most_bytes, held_bytes=held_bytes.copy()
         )
 

@@ -8,7 +8,7 @@ from collections import deque
 from typing import cast
 
 from emailer.errors import ConnectionLost
-from emailer.sending.outcomes import Reply
+from emailer.sending.outcomes import SmtpReply
 
 # A server that never ends a line, or a reply, or that sends replies to no command, must not fill the memory.
 _LONGEST_REPLY = 64 * 1024
@@ -25,7 +25,7 @@ class Wire(asyncio.Protocol):
         self._lines: list[str] = []
         # The octets of the reply that has begun.
         self._size = 0
-        self._replies: deque[Reply] = deque()
+        self._replies: deque[SmtpReply] = deque()
         self._wanted = 0
         # Resolved to whether they are there; false when it is too late.
         self._arrived: asyncio.Future[bool] | None = None
@@ -69,7 +69,7 @@ class Wire(asyncio.Protocol):
             if self._size > _LONGEST_REPLY or len(self._replies) == _MOST_UNREAD:
                 break
             if text[3:4] != "-":
-                self._replies.append(Reply(int(text[:3]), "\n".join(self._lines)))
+                self._replies.append(SmtpReply(int(text[:3]), "\n".join(self._lines)))
                 self._lines, self._size = [], 0
         if self._size + len(self._buffer) > _LONGEST_REPLY:
             self._break("the relay sent an overlong reply")
@@ -119,7 +119,7 @@ class Wire(asyncio.Protocol):
         if self._lost is None:
             self.transport.write(data)
 
-    async def replies(self, count: int, *, timeout_s: float, after_dot: bool = False) -> list[Reply]:
+    async def replies(self, count: int, *, timeout_s: float, after_dot: bool = False) -> list[SmtpReply]:
         """Return the next `count` replies, or fewer (at least one) when the connection ends after them.
 
         Raise `ConnectionLost` when none arrives, or not all arrive in time. A time-out breaks the connection,

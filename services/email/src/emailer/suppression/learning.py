@@ -8,14 +8,14 @@ from collections.abc import Collection, Sequence
 from chassis import logging, metrics
 from chassis.postgres import Connection
 from emailer.suppression import repository
-from emailer.suppression.rules import Failure, FailureOrigin, SuppressionTerms, Target
+from emailer.suppression.rules import AddressFailure, FailureOrigin, SuppressionTerms, Target
 
 log = logging.get(__name__)
 
 
 async def learn(
     connection: Connection,
-    failures: Sequence[Failure],
+    failures: Sequence[AddressFailure],
     *,
     taken: Collection[Target],
     origins: Sequence[FailureOrigin],
@@ -37,7 +37,9 @@ async def learn(
         await _suppress(connection, counting, terms=terms)
 
 
-async def _suppress(connection: Connection, failures: Sequence[Failure], *, terms: SuppressionTerms) -> None:
+async def _suppress(
+    connection: Connection, failures: Sequence[AddressFailure], *, terms: SuppressionTerms
+) -> None:
     counts = await repository.note_failures(connection, failures, terms=terms)
     decided = [failure for failure in failures if terms.suppresses(failure, counts[failure.target])]
     for owner_id, number in Counter(failure.target.owner_id for failure in decided).items():

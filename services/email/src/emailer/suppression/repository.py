@@ -12,7 +12,7 @@ from chassis.broker.envelope import new_id
 from chassis.postgres import Connection
 from contracts.suppressions import AddedOrigin, Suppression, SuppressionEntry, SuppressionFilter
 from emailer.suppression.rules import (
-    Failure,
+    AddressFailure,
     FailureCounts,
     FailureOrigin,
     SuppressionTerms,
@@ -104,7 +104,7 @@ async def lift(connection: Connection, owner_id: str, ids: Sequence[UUID]) -> in
 
 
 async def note_failures(
-    connection: Connection, failures: Sequence[Failure], *, terms: SuppressionTerms
+    connection: Connection, failures: Sequence[AddressFailure], *, terms: SuppressionTerms
 ) -> dict[Target, FailureCounts]:
     """Store failures that count; return the number that each of their addresses has."""
     # In a fixed order, so that two processes cannot deadlock.
@@ -139,7 +139,7 @@ async def has_room(connection: Connection, owner_id: str, *, most: int) -> bool:
 
 
 async def suppress(
-    connection: Connection, failures: Iterable[Failure], *, terms: SuppressionTerms
+    connection: Connection, failures: Iterable[AddressFailure], *, terms: SuppressionTerms
 ) -> list[FailureOrigin]:
     """Suppress the addresses of `failures` that are not yet suppressed; return the new ones' origins."""
     now = datetime.now(UTC)

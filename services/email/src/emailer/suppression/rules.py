@@ -31,7 +31,7 @@ class Target(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class AddressFailure:
     """A mail that did not reach its address, and what the server said."""
 
     target: Target
@@ -61,7 +61,7 @@ class SuppressionTerms:
     soft_days: float = 7
     most_of_owner: int = 100_000
 
-    def suppresses(self, failure: Failure, counts: FailureCounts) -> bool:
+    def suppresses(self, failure: AddressFailure, counts: FailureCounts) -> bool:
         """Return whether `failure`, which `counts` includes, suppresses its address."""
         if failure.fault == "gone":
             return True
@@ -74,6 +74,6 @@ class SuppressionTerms:
         return now + timedelta(days=self.days)
 
 
-def reason_of(failure: Failure) -> str:
+def reason_of(failure: AddressFailure) -> str:
     """Return the reason for a suppression, as its owner sees it."""
     return " ".join(failure.text.split())[:MOST_REASON]

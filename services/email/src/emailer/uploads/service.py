@@ -41,7 +41,7 @@ class UploadLimits:
     life_s: float = 86_400
 
 
-class UploadService:
+class UploadReceiver:
     """Receives uploads. If one is interrupted, its parts are removed at once."""
 
     def __init__(self, postgres: Postgres, limits: UploadLimits) -> None:

@@ -14,12 +14,12 @@ from chassis.errors import NotFound
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Connection, Postgres
 from gateway.acceptance.commits import GroupCommit
-from gateway.acceptance.idempotency import Answered, replay
+from gateway.acceptance.idempotency import StoredAnswer, replay
 from gateway.acceptance.repository import Acceptance, AcceptanceRepository, UniqueClaim, Work
 from gateway.errors import UniqueKeyInUse, UniqueKeyMoved
 from gateway.http.calls import Call, Write
 from gateway.http.principal import Principal
-from gateway.http.replies import Reply, document
+from gateway.http.replies import HttpReply, document
 
 # The rows of one transaction; there are as many transactions as needed, so that removal keeps up.
 _MOST_REMOVED = 1000
@@ -54,7 +54,7 @@ class Acceptor:
         unique: UniqueClaim | None = None,
         details: Mapping[str, str] = MappingProxyType({}),
         along: Write | None = None,
-    ) -> Reply:
+    ) -> HttpReply:
         """Promise `messages`, or return the stored answer to the same key or the same id.
 
         The answer has the id, the status, `details`, and the next step, which is `following`. `claim` is the
@@ -81,11 +81,11 @@ class Acceptor:
         if is_new:
             self._relay.wake()
             metrics.ACCEPTED.labels(acceptance.kind).inc()
-            return Reply(answer, location=location)
+            return HttpReply(answer, location=location)
         answered = None if key is None else await self.find_answer(acceptance.owner_id, key.key)
         if unique is not None and answered is None:
             raise UniqueKeyMoved("Another task has just taken the unique key; try again.", retry_after_s=1)
-        return Reply(answer, location=location, is_replay=True) if key is None else replay(answered, key)
+        return HttpReply(answer, location=location, is_replay=True) if key is None else replay(answered, key)
 
     async def record(self, group: Sequence[Work]) -> set[UUID]:
         """Record a group of work in one transaction; return the ids of what is new."""
@@ -147,7 +147,7 @@ class Acceptor:
             raise NotFound(f"There is no {kind} {id}.")
         return found
 
-    async def find_answer(self, owner_id: str, key: str) -> Answered | None:
+    async def find_answer(self, owner_id: str, key: str) -> StoredAnswer | None:
         """Return the answer to an idempotency key of the last 24 hours."""
         async with self._postgres.connection() as connection:
             return await self._repository.find_answer(connection, owner_id, key)

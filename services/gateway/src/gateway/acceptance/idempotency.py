@@ -13,7 +13,7 @@ from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch
 from gateway.http.calls import Call, IdempotencyKey
 from gateway.http.endpoints import Endpoint, Idempotency
-from gateway.http.replies import Reply
+from gateway.http.replies import HttpReply
 
 # The time that a claim lasts beyond the deadline of its request, for the answer and the writes.
 _MARGIN_S = 5
@@ -22,7 +22,7 @@ _RUNS = "A request with this Idempotency-Key is still running."
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class StoredAnswer:
     """The answer to the request with this key; `status` is None while the request is running."""
 
     body_hash: bytes
@@ -32,7 +32,7 @@ class Answered:
     etag: str | None
 
 
-def replay(answered: Answered | None, key: IdempotencyKey) -> Reply:
+def replay(answered: StoredAnswer | None, key: IdempotencyKey) -> HttpReply:
     """Return the stored answer.
 
     Raise `IdempotencyConflict` while there is none, and `IdempotencyMismatch` if it belongs to another
@@ -43,7 +43,7 @@ def replay(answered: Answered | None, key: IdempotencyKey) -> Reply:
     if answered.body_hash != key.body_hash:
         raise IdempotencyMismatch("This Idempotency-Key was used within 24 hours for another request.")
     metrics.IDEMPOTENT_REPLAYS.inc()
-    return Reply(
+    return HttpReply(
         answered.answer, answered.status, location=answered.location, etag=answered.etag, is_replay=True
     )
 
@@ -55,7 +55,9 @@ class Once:
         self._postgres = postgres
         self._queries = queries
 
-    async def __call__(self, call: Call, endpoint: Endpoint, effect: Callable[[], Awaitable[Reply]]) -> Reply:
+    async def __call__(
+        self, call: Call, endpoint: Endpoint, effect: Callable[[], Awaitable[HttpReply]]
+    ) -> HttpReply:
         """Return the answer of `effect`, or the stored one if the same request was answered before."""
         if endpoint.idempotency is Idempotency.TRANSACTION:
             reply = await self._in_transaction(call, endpoint, effect)
@@ -73,8 +75,8 @@ class Once:
         return reply
 
     async def _in_transaction(
-        self, call: Call, endpoint: Endpoint, effect: Callable[[], Awaitable[Reply]]
-    ) -> Reply:
+        self, call: Call, endpoint: Endpoint, effect: Callable[[], Awaitable[HttpReply]]
+    ) -> HttpReply:
         async with self._postgres.transaction() as connection:
             call.transaction = connection
             key, owner_id = call.idempotency_key, call.principal.owner_id
@@ -93,8 +95,8 @@ class Once:
             return reply
 
     async def _with_claim(
-        self, call: Call, key: IdempotencyKey, endpoint: Endpoint, effect: Callable[[], Awaitable[Reply]]
-    ) -> Reply:
+        self, call: Call, key: IdempotencyKey, endpoint: Endpoint, effect: Callable[[], Awaitable[HttpReply]]
+    ) -> HttpReply:
         """Run `effect` without a connection. Raise `IdempotencyConflict` while the first request runs.
 
         If the request fails here, the other service recognises its repetition by the `request_key`.
@@ -131,7 +133,7 @@ async def _write(connection: Connection, call: Call) -> None:
         await write(connection)
 
 
-def _recorded(reply: Reply, endpoint: Endpoint) -> tuple[int, bytes, str | None, str | None]:
+def _recorded(reply: HttpReply, endpoint: Endpoint) -> tuple[int, bytes, str | None, str | None]:
     """Return the stored parts of a reply: its status, its body, its location and its entity tag."""
     body = reply.recorded if reply.recorded is not None else reply.body
     assert body is None or isinstance(body, bytes), "a stream cannot be replayed"
@@ -140,7 +142,7 @@ def _recorded(reply: Reply, endpoint: Endpoint) -> tuple[int, bytes, str | None,
 
 async def find_answer(
     connection: Connection, queries: Mapping[str, str], owner_id: str, key: str
-) -> Answered | None:
+) -> StoredAnswer | None:
     """Return the answer to `key` of the last 24 hours."""
     row = await connection.fetchrow(queries["find_idempotency"], owner_id, key)
-    return Answered(**row) if row else None
+    return StoredAnswer(**row) if row else None

@@ -14,7 +14,7 @@ from chassis.broker import bundles
 from chassis.broker.envelope import Outgoing
 from chassis.postgres import Connection, affected_rows
 from contracts.parked import ParkedChanged, ParkedState
-from gateway.acceptance.idempotency import Answered, find_answer
+from gateway.acceptance.idempotency import StoredAnswer, find_answer
 from gateway.http.calls import IdempotencyKey
 
 # The time that the claim of an upload lasts; the upload renews it.
@@ -111,7 +111,7 @@ class AcceptanceRepository:
         row = await connection.fetchrow(self._queries["find_unique"], owner_id, key)
         return Acceptance(**row) if row else None
 
-    async def find_answer(self, connection: Connection, owner_id: str, key: str) -> Answered | None:
+    async def find_answer(self, connection: Connection, owner_id: str, key: str) -> StoredAnswer | None:
         """Return the answer to an idempotency key of the last 24 hours."""
         return await find_answer(connection, self._queries, owner_id, key)
 

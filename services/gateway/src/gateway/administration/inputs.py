@@ -101,7 +101,7 @@ class PauseList(BaseModel):
     next_cursor: None = None
 
 
-class Health(BaseModel):
+class GatewayHealth(BaseModel):
     """The readiness of the gateway."""
 
     status: Literal["ok", "unavailable"]

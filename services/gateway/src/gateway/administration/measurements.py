@@ -19,7 +19,7 @@ class Series(BaseModel):
     values: list[tuple[float, float]]
 
 
-class Alert(BaseModel):
+class PrometheusAlert(BaseModel):
     """One alert that Prometheus reports."""
 
     labels: dict[str, str]

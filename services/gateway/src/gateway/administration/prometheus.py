@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from chassis import redaction
 from chassis.deadlines import Deadline
-from gateway.administration.measurements import Alert, Sample, Series
+from gateway.administration.measurements import PrometheusAlert, Sample, Series
 from gateway.errors import MonitoringUnavailable
 from gateway.http.outgoing import read_within
 
@@ -33,7 +33,7 @@ class _Matrix(BaseModel):
 
 
 class _Alerts(BaseModel):
-    alerts: list[Alert]
+    alerts: list[PrometheusAlert]
 
 
 class _VectorAnswer(BaseModel):
@@ -51,7 +51,7 @@ class _AlertsAnswer(BaseModel):
     data: _Alerts
 
 
-class _Refusal(BaseModel):
+class _ErrorAnswer(BaseModel):
     error: str
 
 
@@ -88,7 +88,7 @@ class Prometheus:
         answer = await self._get("/api/v1/query_range", asked, _MatrixAnswer, deadline)
         return answer.data.result
 
-    async def alerts(self, deadline: Deadline) -> list[Alert]:
+    async def alerts(self, deadline: Deadline) -> list[PrometheusAlert]:
         """Return the alerts that are firing or pending."""
         answer = await self._get("/api/v1/alerts", {}, _AlertsAnswer, deadline)
         return answer.data.alerts
@@ -113,7 +113,7 @@ class Prometheus:
             ) from error
         if response.status_code != httpx.codes.OK:
             try:
-                said = f": {redaction.text(_Refusal.model_validate_json(body).error)[:_SHOWN]}"
+                said = f": {redaction.text(_ErrorAnswer.model_validate_json(body).error)[:_SHOWN]}"
             except ValidationError:
                 said = "."
             raise MonitoringUnavailable(f"Prometheus answered with status {response.status_code}{said}")

@@ -11,8 +11,8 @@ from typing import Any
 from chassis.errors import ServiceError
 from contracts.pauses import Pause
 from contracts.topology import BATCH_PROCESSOR, SERVICES
-from gateway.administration.measurements import Alert, Sample, Series
-from gateway.administration.signals import CHARTS, Chart, Line, Window
+from gateway.administration.measurements import PrometheusAlert, Sample, Series
+from gateway.administration.signals import CHARTS, Chart, Line, Period
 
 Values = list[float | None]
 
@@ -27,12 +27,12 @@ class Findings:
     `lines` has the series of every line of every chart, by (chart, line).
     """
 
-    window: Window
+    window: Period
     times: list[int]
     lines: Mapping[tuple[str, str], list[Series] | ServiceError]
     up: list[Sample] | ServiceError
     ready: list[Sample] | ServiceError
-    alerts: list[Alert] | ServiceError
+    alerts: list[PrometheusAlert] | ServiceError
     versions: list[Sample] | ServiceError = field(default_factory=list)
     started: list[Sample] | ServiceError = field(default_factory=list)
     restarts: list[Sample] | ServiceError = field(default_factory=list)
@@ -176,7 +176,7 @@ def _values(chart: Chart, line: Line, service: str, found: Findings) -> Values |
     return values if any(value is not None for value in values) else None
 
 
-def _firing(alerts: Sequence[Alert]) -> list[dict[str, Any]]:
+def _firing(alerts: Sequence[PrometheusAlert]) -> list[dict[str, Any]]:
     """Return the alerts that are firing, without those that are only for machines (severity `none`)."""
     return [
         {

@@ -18,7 +18,7 @@ from gateway.errors import MonitoringNotConfigured, MonitoringUnavailable
 from gateway.http.calls import Call
 from gateway.http.endpoints import Endpoint, delete, get, json, nothing, post, put
 from gateway.http.filters import BulkResult
-from gateway.http.replies import Reply, document
+from gateway.http.replies import HttpReply, document
 
 
 def endpoints(
@@ -38,11 +38,11 @@ def endpoints(
         errors=(MonitoringNotConfigured, MonitoringUnavailable),
     )
 
-    async def healthz(_: Call) -> Reply:
+    async def healthz(_: Call) -> HttpReply:
         # The reasons are only on the ops port, which is not public.
         is_ready = not health.reasons()
         body = document({"status": "ok" if is_ready else "unavailable"})
-        return Reply(body, 200 if is_ready else 503)
+        return HttpReply(body, 200 if is_ready else 503)
 
     yield get(
         "/healthz",
@@ -52,7 +52,7 @@ def endpoints(
         tag="Administration",
         scope=None,
         is_public=True,
-        answers={200: json(inputs.Health), 503: json(inputs.Health)},
+        answers={200: json(inputs.GatewayHealth), 503: json(inputs.GatewayHealth)},
     )
 
 

@@ -21,7 +21,7 @@ _NOT_STREAMS = 'route!~".*/events"'
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Period:
     """A period of time up to now, and its resolution."""
 
     name: WindowName

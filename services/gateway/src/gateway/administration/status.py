@@ -17,10 +17,10 @@ from gateway.administration.inputs import StatusQuery
 from gateway.administration.measurements import Series
 from gateway.administration.prometheus import Prometheus
 from gateway.administration.report import Findings
-from gateway.administration.signals import CHARTS, READY, RESTARTS, STARTED, UP, VERSION, Window, WindowName
+from gateway.administration.signals import CHARTS, READY, RESTARTS, STARTED, UP, VERSION, Period, WindowName
 from gateway.errors import MonitoringNotConfigured
 from gateway.http.calls import Call
-from gateway.http.replies import Reply, document
+from gateway.http.replies import HttpReply, document
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ AskPauses: TypeAlias = Callable[[Deadline], Awaitable[Sequence[Pause]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class StatusReport:
     """A report as JSON, and the time of its creation in seconds of the monotonic clock."""
 
     body: bytes
@@ -60,14 +60,14 @@ class StatusService:
         self._prometheus = prometheus
         self._pauses = pauses
         self._makings: dict[WindowName, _Making] = {}
-        self._reports: dict[WindowName, Report] = {}
+        self._reports: dict[WindowName, StatusReport] = {}
 
-    async def get(self, call: Call, query: StatusQuery) -> Reply:
+    async def get(self, call: Call, query: StatusQuery) -> HttpReply:
         """Return the golden signals of every service over a window."""
-        found = await self.report(Window(query.window), call.deadline)
-        return Reply(found.body, headers={"age": str(int(found.age_s))})
+        found = await self.report(Period(query.window), call.deadline)
+        return HttpReply(found.body, headers={"age": str(int(found.age_s))})
 
-    async def report(self, window: Window, deadline: Deadline) -> Report:
+    async def report(self, window: Period, deadline: Deadline) -> StatusReport:
         """Return the report over `window`. Raise `MonitoringNotConfigured`, `DeadlineExceeded`."""
         if self._prometheus is None:
             raise MonitoringNotConfigured(
@@ -94,7 +94,7 @@ class StatusService:
         if self._prometheus is not None:
             await self._prometheus.close()
 
-    async def _make(self, prometheus: Prometheus, window: Window) -> Report:
+    async def _make(self, prometheus: Prometheus, window: Period) -> StatusReport:
         """Run all queries at once and store the report, which names the parts that failed."""
         deadline = Deadline.after(GATHER_S)
         times = window.times(time.time())
@@ -130,13 +130,13 @@ class StatusService:
             restarts=restarts,
             pauses=pauses,
         )
-        made = self._reports[window.name] = Report(document(report.document(found)), time.monotonic())
+        made = self._reports[window.name] = StatusReport(document(report.document(found)), time.monotonic())
         return made
 
 
 @dataclass(frozen=True, slots=True)
 class _Making:
-    task: asyncio.Task[Report]
+    task: asyncio.Task[StatusReport]
     started_at: float
 
     def is_due(self) -> bool:

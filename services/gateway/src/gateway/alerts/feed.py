@@ -16,7 +16,7 @@ from chassis.errors import ServiceError
 from contracts.alerts import Firings, ListFirings
 from gateway.http.principal import Principal
 from gateway.publishing.hub import Hub
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 
 log = logging.get(__name__)
@@ -28,10 +28,10 @@ _CATCH_UP_EVERY_S = 5.0
 
 
 @dataclass
-class _Shown:
+class _PublishedFirings:
     """The position up to which an owner's firings were published here, and whether newer ones may exist."""
 
-    at: Position
+    at: ChannelPosition
     is_behind: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -46,15 +46,17 @@ class AlertFeed:
     def __init__(self, hub: Hub, rpc: RpcClient) -> None:
         self._hub = hub
         self._rpc = rpc
-        self._shown: dict[str, _Shown] = {}
+        self._shown: dict[str, _PublishedFirings] = {}
 
-    async def follow(self, principal: Principal, *, at_least: int = 0) -> Position:
+    async def follow(self, principal: Principal, *, at_least: int = 0) -> ChannelPosition:
         """Begin to publish the caller's firings here; return the position up to which they were published."""
         owner_id = principal.owner_id
         shown = self._shown.get(owner_id)
         if shown is None:
             found = await self._ask(ListFirings(owner_id=owner_id, limit=0))
-            shown = self._shown.setdefault(owner_id, _Shown(Position(found.epoch, found.offset)))
+            shown = self._shown.setdefault(
+                owner_id, _PublishedFirings(ChannelPosition(found.epoch, found.offset))
+            )
         if shown.at.offset < at_least:
             await self._fill(owner_id, shown)
         return shown.at
@@ -67,13 +69,13 @@ class AlertFeed:
         before: int | None = None,
         newest_first: bool = False,
         limit: int = MOST_FIRINGS,
-    ) -> tuple[Position, list[Publication]]:
+    ) -> tuple[ChannelPosition, list[Publication]]:
         """Return firings of the caller between two offsets, and the position of the newest."""
         question = ListFirings(
             owner_id=principal.owner_id, after=after, before=before, newest_first=newest_first, limit=limit
         )
         found = await self._ask(question)
-        return Position(found.epoch, found.offset), _publications(found)
+        return ChannelPosition(found.epoch, found.offset), _publications(found)
 
     async def heard(self, body: bytes) -> None:
         """Handle the event that an alert has fired."""
@@ -85,7 +87,7 @@ class AlertFeed:
         if not self._hub.has_listeners(topic(owner_id)):
             del self._shown[owner_id]
             return
-        at = Position(fired["epoch"], firing["offset"])
+        at = ChannelPosition(fired["epoch"], firing["offset"])
         if shown.at.epoch == at.epoch and at.offset == shown.at.offset + 1 and not shown.lock.locked():
             self._publish(owner_id, shown, _publication(at.epoch, firing))
         elif shown.at.epoch != at.epoch or at.offset > shown.at.offset:
@@ -110,14 +112,14 @@ class AlertFeed:
             elif shown.is_behind:
                 await self._try_to_fill(owner_id, shown)
 
-    async def _try_to_fill(self, owner_id: str, shown: _Shown) -> None:
+    async def _try_to_fill(self, owner_id: str, shown: _PublishedFirings) -> None:
         try:
             await self._fill(owner_id, shown)
         except ServiceError as error:
             shown.is_behind = True
             log.warning("alert firings could not be read", reason=error.detail)
 
-    async def _fill(self, owner_id: str, shown: _Shown) -> None:
+    async def _fill(self, owner_id: str, shown: _PublishedFirings) -> None:
         """Publish the firings after the last one that was published here."""
         async with shown.lock:
             # Cleared first: a firing that is missed while this reads sets it again.
@@ -127,13 +129,13 @@ class AlertFeed:
                 found = await self._ask(ListFirings(owner_id=owner_id, after=shown.at.offset))
                 if found.epoch != shown.at.epoch:
                     # The owner's first firing, or a new database: offsets start again.
-                    shown.at = Position(found.epoch, 0)
+                    shown.at = ChannelPosition(found.epoch, 0)
                     continue
                 for publication in _publications(found):
                     self._publish(owner_id, shown, publication)
                 is_more = len(found.data) == MOST_FIRINGS
 
-    def _publish(self, owner_id: str, shown: _Shown, publication: Publication) -> None:
+    def _publish(self, owner_id: str, shown: _PublishedFirings, publication: Publication) -> None:
         shown.at = publication.position
         self._hub.publish(publication, topic=topic(owner_id))
 
@@ -151,4 +153,4 @@ def _publications(found: Firings) -> list[Publication]:
 
 
 def _publication(epoch: str, firing: Mapping[str, Any]) -> Publication:
-    return Publication(CHANNEL, Position(epoch, firing["offset"]), firing)
+    return Publication(CHANNEL, ChannelPosition(epoch, firing["offset"]), firing)

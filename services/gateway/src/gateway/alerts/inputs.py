@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from contracts.alerts import MOST_NOTIFIED, Alert, AlertStatus, Condition, EmailTarget
 from contracts.stocks import Symbol
 from contracts.times import PlannedTime, require_future
-from gateway.http.filters import CreatedWithin, Page, Several
+from gateway.http.filters import CreatedWithin, PageQuery, Several
 
 
 class AlertInput(BaseModel):
@@ -30,7 +30,7 @@ class AlertInput(BaseModel):
     expires_at: Annotated[PlannedTime, AfterValidator(require_future)] | None = None
 
 
-class AlertsQuery(CreatedWithin, Page):
+class AlertsQuery(CreatedWithin, PageQuery):
     """The query of `GET /v1/alerts`: newest first; the cursor is the last id seen."""
 
     status: Several[AlertStatus] | None = None

@@ -13,7 +13,7 @@ from gateway.alerts.inputs import AlertInput, AlertList, AlertsQuery
 from gateway.audit.inputs import Action
 from gateway.audit.trail import AuditTrail
 from gateway.http.calls import Call
-from gateway.http.replies import Reply, document
+from gateway.http.replies import HttpReply, document
 
 
 class AlertService:
@@ -23,7 +23,7 @@ class AlertService:
         self._rpc = rpc
         self._audit = audit
 
-    async def create(self, call: Call, body: AlertInput) -> Reply:
+    async def create(self, call: Call, body: AlertInput) -> HttpReply:
         """Store an alert. The right to send mail is checked here, and again when the alert fires."""
         if body.notify:
             call.principal.require(Scope.EMAILS_SEND)
@@ -36,7 +36,7 @@ class AlertService:
         )
         alert = await self._rpc.call(request, Alert, call.deadline)
         self._audit.record_with(call, Action.ALERT_CREATED, f"alert:{alert.id}", after=_audited(alert))
-        return Reply(document(alert), location=f"/v1/alerts/{alert.id}")
+        return HttpReply(document(alert), location=f"/v1/alerts/{alert.id}")
 
     async def get(self, call: Call, alert_id: UUID) -> Alert:
         """Return an alert of the caller."""

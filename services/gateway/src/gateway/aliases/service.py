@@ -13,7 +13,7 @@ from gateway.batches.service import BatchService
 from gateway.emails.service import EmailService
 from gateway.http.calls import Call
 from gateway.http.problems import build
-from gateway.http.replies import Reply, document
+from gateway.http.replies import HttpReply, document
 
 
 class AliasService:
@@ -23,22 +23,22 @@ class AliasService:
         self._emails = emails
         self._batches = batches
 
-    async def send_email(self, call: Call, body: MailInput) -> Reply:
+    async def send_email(self, call: Call, body: MailInput) -> HttpReply:
         """Accept a mail with a plain text."""
         mail = build(Mail, to=body.to, subject=body.subject, text=body.body)
         return _taken("Email accepted", await self._emails.send(call, mail))
 
-    async def process_batch(self, call: Call, body: BatchesInput) -> Reply:
+    async def process_batch(self, call: Call, body: BatchesInput) -> HttpReply:
         """Accept a batch of the operation `echo`."""
         batch = build(BatchInput, operation="echo", items=body.batches)
         return _taken("Batch processing started", await self._batches.accept(call, batch, name="batches"))
 
-    async def process_data(self, call: Call, body: DataInput) -> Reply:
+    async def process_data(self, call: Call, body: DataInput) -> HttpReply:
         """Accept a batch of the operation `echo`."""
         batch = build(BatchInput, operation="echo", items=body.items)
         return _taken("Data processing started", await self._batches.accept(call, batch))
 
-    async def enqueue_task(self, call: Call, body: Any) -> Reply:
+    async def enqueue_task(self, call: Call, body: Any) -> HttpReply:
         """Accept a task of the operation `echo`."""
         task = TaskInput(operation="echo", payload=body)
         return _taken(
@@ -46,7 +46,7 @@ class AliasService:
         )
 
 
-def _taken(message: str, reply: Reply) -> Reply:
+def _taken(message: str, reply: HttpReply) -> HttpReply:
     assert isinstance(reply.body, bytes)
     taken = {"message": message, "id": orjson.loads(reply.body)["id"]}
-    return Reply(document(taken), reply.status, location=reply.location, is_replay=reply.is_replay)
+    return HttpReply(document(taken), reply.status, location=reply.location, is_replay=reply.is_replay)

@@ -29,7 +29,7 @@ _PAGE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class BatchAction:
     """An action on batches: its command, the states in which it applies, and the state that follows.
 
     In the states `done` the action has no effect.
@@ -43,16 +43,16 @@ class Action:
     needs_failures: bool = False
 
 
-CANCEL = Action(
+CANCEL = BatchAction(
     "cancelled",
     contract.CancelBatch,
     ("open", "validating", "queued", "running", "paused"),
     "cancelling",
     ("cancelling", *sorted(contract.FINISHED)),
 )
-PAUSE = Action("paused", contract.PauseBatch, ("queued", "running"), "paused", ("paused",))
-RESUME = Action("resumed", contract.ResumeBatch, ("paused",), "queued", ("queued", "running"))
-RETRY = Action(
+PAUSE = BatchAction("paused", contract.PauseBatch, ("queued", "running"), "paused", ("paused",))
+RESUME = BatchAction("resumed", contract.ResumeBatch, ("paused",), "queued", ("queued", "running"))
+RETRY = BatchAction(
     "retried", contract.RetryBatch, ("completed", "failed", "cancelled"), "queued", (), needs_failures=True
 )
 
@@ -145,7 +145,7 @@ class BatchActions:
         """Retry all failed tasks that match."""
         return await self._act_on_all(call, query, "task", _retry_of(query.code, call))
 
-    async def _act(self, call: Call, id_: UUID, kind: contract.Kind, action: Action) -> dict[str, Any]:
+    async def _act(self, call: Call, id_: UUID, kind: contract.Kind, action: BatchAction) -> dict[str, Any]:
         call.principal.require(Scope.BATCHES_WRITE)
         batch = await self._lookup.find(call.principal, id_, kind, call.deadline)
         # A cancel may arrive before its batch: batch-processor remembers it.
@@ -175,7 +175,7 @@ class BatchActions:
         return BulkResult(matched=matched, changed=matched, dry_run=query.dry_run, complete=True)
 
     async def _act_on_all(
-        self, call: Call, query: CancelQuery | RetryAllQuery, kind: contract.Kind, action: Action
+        self, call: Call, query: CancelQuery | RetryAllQuery, kind: contract.Kind, action: BatchAction
     ) -> SteppedResult:
         owner_id, wanted = call.principal.owner_id, query.wanted()
         statuses = [status for status in action.possible if status in (wanted.statuses or action.possible)]
@@ -219,13 +219,13 @@ class BatchActions:
         call.writes.append(lambda connection: self._acceptor.promise(connection, call, messages))
 
 
-def _retry_of(codes: Sequence[str] | None, call: Call) -> Action:
+def _retry_of(codes: Sequence[str] | None, call: Call) -> BatchAction:
     """Return the retry of items that failed with one of `codes`, or of all failed items without `codes`."""
     scopes = sorted(map(str, call.principal.scopes))
     return replace(RETRY, command=partial(contract.RetryBatch, codes=list(codes or ()), scopes=scopes))
 
 
-def _refusal(id_: UUID, kind: contract.Kind, batch: dict[str, Any], action: Action) -> Conflict:
+def _refusal(id_: UUID, kind: contract.Kind, batch: dict[str, Any], action: BatchAction) -> Conflict:
     if batch["counts"] is None:
         detail = f"The {kind} {id_} is not stored yet, or batch-processor cannot be reached; try again."
         return Conflict(detail, retry_after_s=2)

@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from contracts import json_texts
 from contracts.batch_options import BatchOptions
-from contracts.batches import Attempt, BatchFilter, BatchStatus, Counts, ItemStatus, Kind, Limit
+from contracts.batches import BatchFilter, BatchStatus, Counts, FailedAttempt, ItemStatus, Kind, Limit
 from contracts.items import MOST_ITEMS_OF_DOCUMENT, Item, OperationName, is_wrapped, item_of
 from contracts.message import Moment, Next
 from contracts.operations import Operation
 from contracts.times import Instant
-from gateway.http.filters import CreatedWithin, Filter, Page, Several, SteppedBulk, YesOrNo
+from gateway.http.filters import CreatedWithin, Filter, PageQuery, Several, SteppedBulk, YesOrNo
 
 # The error code of an item, as in results.
 ErrorCode = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
@@ -185,7 +185,7 @@ class BatchChoice(CreatedWithin):
         )
 
 
-class BatchesQuery(BatchChoice, Page):
+class BatchesQuery(BatchChoice, PageQuery):
     """The query of the lists of batches and of tasks."""
 
 
@@ -267,7 +267,7 @@ class BatchView(BaseModel):
     errors: dict[str, int] | None = None
     metadata: dict[str, str] | None = None
     limits: list[Limit] | None = None
-    failed_attempts: list[Attempt] | None = None
+    failed_attempts: list[FailedAttempt] | None = None
     result: Any = None
     error: Any = None
     revision: int | None = None

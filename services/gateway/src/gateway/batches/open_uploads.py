@@ -27,7 +27,7 @@ from gateway.batches.upload_turns import UploadTurns
 from gateway.errors import UploadOffsetMismatch
 from gateway.http.calls import Call, Upload
 from gateway.http.principal import Principal
-from gateway.http.replies import Reply, document
+from gateway.http.replies import HttpReply, document
 
 log = logging.get(__name__)
 
@@ -57,7 +57,7 @@ class OpenUploads:
         self._turns = turns
         self._backlog = backlog
 
-    async def open(self, call: Call, acceptance: Acceptance, create: contract.CreateBatch) -> Reply:
+    async def open(self, call: Call, acceptance: Acceptance, create: contract.CreateBatch) -> HttpReply:
         """Promise a batch whose items follow."""
         seal = contract.SealBatch(total=0, **create.model_dump(exclude={"not_before", "priority", "items"}))
         # Before the acceptance: an upload without one cannot be found by anybody, and is removed in time.
@@ -102,7 +102,7 @@ class OpenUploads:
         cutter = Cutter(state.items, state.lines, state.rest, state.size - len(state.rest), check=check)
         saved_at = time.monotonic()
         try:
-            source = uploads.Source(body.parts, body.has_read, body.digest)
+            source = uploads.UploadParts(body.parts, body.has_read, body.digest)
             unpacked = uploads.unpacked(source, body)
             async for run in uploads.cut(unpacked, cutter, self._turns, owner_id=owner_id):
                 body.require_within_limit()
@@ -125,7 +125,7 @@ class OpenUploads:
             await self._save(batch_id, writer, state, goes_on=False)
         return _progress(batch_id, state)
 
-    async def seal(self, call: Call, batch_id: UUID) -> Reply:
+    async def seal(self, call: Call, batch_id: UUID) -> HttpReply:
         """End an upload: its batch runs once all of it is stored."""
         owner_id = call.principal.owner_id
         check = await self._catalogue.check_of(await self._require_open(call.principal, batch_id))
@@ -144,7 +144,7 @@ class OpenUploads:
 
         call.writes.append(take)
         answer = {"id": str(batch_id), "status": "queued", "next": taken_over(since=datetime.now(UTC))}
-        return Reply(document(answer), location=f"/v1/batches/{batch_id}")
+        return HttpReply(document(answer), location=f"/v1/batches/{batch_id}")
 
     async def _require_open(self, principal: Principal, batch_id: UUID) -> str:
         """Return the operation of a batch that may be open. Raise `NotFound` or `Conflict`."""

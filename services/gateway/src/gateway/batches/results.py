@@ -20,7 +20,7 @@ from gateway.batches.lookup import BatchLookup
 from gateway.http import tables
 from gateway.http.calls import Call
 from gateway.http.principal import Principal
-from gateway.http.replies import CSV, JSON, Reply
+from gateway.http.replies import CSV, JSON, HttpReply
 
 _PAGE = 1000
 # The rows of a page of small results; the size of a page is bounded by that of its message.
@@ -39,15 +39,15 @@ class ResultReader:
         self._lookup = lookup
         self._rpc = rpc
 
-    async def results(self, call: Call, batch_id: UUID, query: ResultsQuery) -> Reply:
+    async def results(self, call: Call, batch_id: UUID, query: ResultsQuery) -> HttpReply:
         """Return results in input order: a page as JSON, or all of them one per line, or as a table."""
         if call.media_type == JSON:
-            return Reply(await self._page(call.principal, batch_id, query, call.deadline) + b"\n")
+            return HttpReply(await self._page(call.principal, batch_id, query, call.deadline) + b"\n")
         await self._lookup.find(call.principal, batch_id, "batch", call.deadline)
         # The first page is read before the status is sent, so that an invalid cursor still becomes a problem.
         first = query.model_copy(update={"limit": _PAGE})
         page = await self._page(call.principal, batch_id, first, call.deadline, lines=True)
-        return Reply(self._export(call, batch_id, query, page), media_type=call.media_type)
+        return HttpReply(self._export(call, batch_id, query, page), media_type=call.media_type)
 
     async def items(self, call: Call, batch_id: UUID, query: ItemsQuery) -> bytes:
         """Return a page of the items of a batch, each with its payload and the errors of its attempts."""

@@ -29,12 +29,12 @@ from gateway.batches.operations import OperationCatalogue
 from gateway.batches.results import ResultReader
 from gateway.batches.tasks import TaskService
 from gateway.batches.upload_inputs import UploadQuery
-from gateway.batches.upload_service import UploadService
+from gateway.batches.upload_service import BatchUploadService
 from gateway.http.bodies import is_slow
 from gateway.http.calls import Call, Upload
 from gateway.http.principal import Principal
 from gateway.http.problems import invalid
-from gateway.http.replies import Reply, document, entity_tag
+from gateway.http.replies import HttpReply, document, entity_tag
 from gateway.publishing.hub import Hub
 
 
@@ -47,7 +47,7 @@ class BatchService:
         catalogue: OperationCatalogue,
         rpc: RpcClient,
         *,
-        uploads: UploadService,
+        uploads: BatchUploadService,
         open_uploads: OpenUploads,
         hub: Hub,
     ) -> None:
@@ -61,7 +61,7 @@ class BatchService:
         self.results = ResultReader(acceptor, self.lookup, rpc)
         self.tasks = TaskService(acceptor, catalogue, self.lookup, hub)
 
-    async def create(self, call: Call, query: UploadQuery, body: BatchInput | Upload) -> Reply:
+    async def create(self, call: Call, query: UploadQuery, body: BatchInput | Upload) -> HttpReply:
         """Accept a batch that is sent as one JSON document, streamed line by line, or sent later."""
         if query.only_check and (query.open or call.idempotency_key):
             raise invalid(
@@ -103,7 +103,7 @@ class BatchService:
                 f"Batch {source.batch_id} is {found['status']}: wait until it has ended.", retry_after_s=5
             )
 
-    async def accept(self, call: Call, batch: BatchInput, *, name: str = "items") -> Reply:
+    async def accept(self, call: Call, batch: BatchInput, *, name: str = "items") -> HttpReply:
         """Accept a batch that was sent as one document with the items in its member `name`."""
         await self._permit(call.principal, batch, name)
         acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", batch.operation)
@@ -123,12 +123,14 @@ class BatchService:
         """Return the caller's batch."""
         return await self.lookup.read(call.principal, batch_id, "batch", call.deadline)
 
-    async def get_task(self, call: Call, task_id: UUID) -> Reply:
+    async def get_task(self, call: Call, task_id: UUID) -> HttpReply:
         """Return the caller's task, its result as it was stored."""
         found = await self.lookup.read(call.principal, task_id, "task", call.deadline)
         body = document(found)
         # A task that is not stored yet has no version.
-        return Reply(body, etag=entity_tag(body, revision_of(found)) if isinstance(found, bytes) else None)
+        return HttpReply(
+            body, etag=entity_tag(body, revision_of(found)) if isinstance(found, bytes) else None
+        )
 
     async def find(
         self, principal: Principal, id_: UUID, kind: contract.Kind, deadline: Deadline
@@ -165,7 +167,7 @@ class BatchService:
         return {"data": await self._catalogue.all(), "next_cursor": None}
 
 
-def _checked(operation: str, items: int, *, is_upload: bool) -> Reply:
-    return Reply(
+def _checked(operation: str, items: int, *, is_upload: bool) -> HttpReply:
+    return HttpReply(
         document(Checked(operation=operation, items=items, custom_ids_compared=not is_upload)), status=200
     )

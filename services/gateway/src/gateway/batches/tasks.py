@@ -29,7 +29,7 @@ from gateway.batches.lookup import BatchLookup, taken_over
 from gateway.batches.operations import OperationCatalogue
 from gateway.errors import UniqueKeyInUse, UniqueKeyMoved
 from gateway.http.calls import Call
-from gateway.http.replies import Reply, document
+from gateway.http.replies import HttpReply, document
 from gateway.publishing.hub import Hub
 from gateway.publishing.publications import Publication
 
@@ -56,7 +56,7 @@ class TaskService:
         self._lookup = lookup
         self._hub = hub
 
-    async def create(self, call: Call, body: TaskInput) -> Reply:
+    async def create(self, call: Call, body: TaskInput) -> HttpReply:
         """Accept one item, and wait for its result if the caller prefers that."""
         payload = member(call.document, "payload", orjson.dumps(body.payload))
         reply = await self.accept(call, body, payload)
@@ -64,7 +64,7 @@ class TaskService:
 
     async def accept(
         self, call: Call, body: TaskInput, payload: bytes, *, pointer: str = "/payload"
-    ) -> Reply:
+    ) -> HttpReply:
         """Accept one item with `payload`, which is kept byte for byte; `pointer` is its place in the body.
 
         Raise `UniqueKeyInUse` if a different task holds its unique key, or if the caller rejects any
@@ -88,7 +88,7 @@ class TaskService:
                 continue
         raise Conflict("Several requests use this unique key at the same time; try again.", retry_after_s=1)
 
-    async def _accept_once(self, call: Call, body: TaskInput, key: str, payload: bytes) -> Reply:
+    async def _accept_once(self, call: Call, body: TaskInput, key: str, payload: bytes) -> HttpReply:
         """Accept a task whose id is derived from its key: the id is the same while the task is stored."""
         id_ = uuid5(_UNIQUE, f"{call.principal.owner_id}:{key}")
         acceptance = new_acceptance(id_, call.principal, "task", body.operation)
@@ -100,7 +100,7 @@ class TaskService:
         known = await self._lookup.find(call.principal, id_, "task", Deadline.after(_STATE_S))
         return await self._promise(call, body, acceptance, payload, known=known)
 
-    async def _accept_unique(self, call: Call, body: TaskInput, unique: Unique, payload: bytes) -> Reply:
+    async def _accept_unique(self, call: Call, body: TaskInput, unique: Unique, payload: bytes) -> HttpReply:
         """Accept a task unless another one holds its key; then do what `on_conflict` says."""
         key, owner_id = call.idempotency_key, call.principal.owner_id
         if key is not None and (answered := await self._acceptor.find_answer(owner_id, key.key)):
@@ -146,7 +146,7 @@ class TaskService:
         claim: UniqueClaim | None = None,
         first: Sequence[Outgoing] = (),
         known: Mapping[str, Any] | None = None,
-    ) -> Reply:
+    ) -> HttpReply:
         message = commands.of_task(acceptance, body, call.principal, document=call.document, payload=payload)
         return await self._answer(call, acceptance, [*first, message], claim=claim, known=known)
 
@@ -158,7 +158,7 @@ class TaskService:
         *,
         claim: UniqueClaim | None = None,
         known: Mapping[str, Any] | None,
-    ) -> Reply:
+    ) -> HttpReply:
         """Promise `messages`; the answer has the state of the task that is `known` by this id already."""
         following: Mapping[str, Any] | None = taken_over(since=acceptance.accepted_at)
         if known is not None:
@@ -168,7 +168,7 @@ class TaskService:
             call, acceptance, messages, location=location, following=following, unique=claim
         )
 
-    async def _wait_for_end(self, call: Call, accepted: Reply) -> Reply:
+    async def _wait_for_end(self, call: Call, accepted: HttpReply) -> HttpReply:
         """Return the task if it ends in time, else the answer to its acceptance.
 
         The end is pushed. Because a push can be lost, the task is also polled, at growing intervals: a caller

@@ -22,7 +22,7 @@ from gateway.batches.lookup import taken_over
 from gateway.batches.payload_checks import PayloadCheck
 from gateway.batches.upload_turns import UploadTurns
 from gateway.http.calls import Call, IdempotencyKey, Upload
-from gateway.http.replies import Reply
+from gateway.http.replies import HttpReply
 
 log = logging.get(__name__)
 
@@ -35,7 +35,7 @@ class _Arriving:
 
     call: Call
     acceptance: Acceptance
-    source: uploads.Source
+    source: uploads.UploadParts
     body: Upload
 
     @property
@@ -54,7 +54,7 @@ class _Arriving:
             self.call.idempotency_key = IdempotencyKey(self.key, self.body.digest.digest())
 
 
-class UploadService:
+class BatchUploadService:
     """Accepts NDJSON uploads: items are forwarded as they arrive, and take effect once all have arrived."""
 
     def __init__(
@@ -72,14 +72,16 @@ class UploadService:
         terms: BatchTerms,
         written: bytes,
         check: PayloadCheck | None = None,
-    ) -> Reply:
+    ) -> HttpReply:
         """Accept a batch of the lines in `body`; if the upload fails, all of it is removed.
 
         `written` is the JSON document from which `terms` were read.
         """
         acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", terms.operation)
         about = commands.description(acceptance, terms, call.principal, written)
-        upload = _Arriving(call, acceptance, uploads.Source(body.parts, body.has_read, body.digest), body)
+        upload = _Arriving(
+            call, acceptance, uploads.UploadParts(body.parts, body.has_read, body.digest), body
+        )
         with self._turns.room(acceptance.owner_id):
             if upload.key and not await self._acceptor.begin(acceptance.owner_id, upload.key, upload.claim):
                 return await self._replay(upload, upload.key)
@@ -93,7 +95,7 @@ class UploadService:
     async def check(self, call: Call, body: Upload, check: PayloadCheck | None = None) -> int:
         """Return the number of items in `body`; nothing is stored. Raise the same errors as `accept`."""
         cutter, owner_id = Cutter(check=check), call.principal.owner_id
-        source = uploads.unpacked(uploads.Source(body.parts, body.has_read, body.digest), body)
+        source = uploads.unpacked(uploads.UploadParts(body.parts, body.has_read, body.digest), body)
         with self._turns.room(owner_id):
             async for _ in uploads.cut(source, cutter, self._turns, owner_id=owner_id):
                 body.require_within_limit()
@@ -101,7 +103,7 @@ class UploadService:
         await uploads.finish(cutter)
         return cutter.total
 
-    async def _replay(self, upload: _Arriving, key: str) -> Reply:
+    async def _replay(self, upload: _Arriving, key: str) -> HttpReply:
         answered = await self._acceptor.find_answer(upload.acceptance.owner_id, key)
         if answered is not None and answered.status is not None:
             # The whole body must be read to compare it with the first request.
@@ -125,7 +127,7 @@ class UploadService:
         upload.body.require_within_limit()
         return cutter.total
 
-    async def _seal(self, upload: _Arriving, seal: contract.SealBatch) -> Reply:
+    async def _seal(self, upload: _Arriving, seal: contract.SealBatch) -> HttpReply:
         acceptance = upload.acceptance
         message = envelope.command(seal, message_id=acceptance.id, tenant=acceptance.owner_id)
         upload.hash_what_was_read()

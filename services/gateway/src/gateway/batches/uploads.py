@@ -45,13 +45,13 @@ def append(batch_id: UUID, owner_id: str, run: Run) -> Outgoing:
     return message(batch_id, owner_id, run.offset, run.items, lines=run.lines, payloads_at=run.places)
 
 
-def unpacked(source: Source, body: Upload) -> AsyncIterator[bytes]:
+def unpacked(source: UploadParts, body: Upload) -> AsyncIterator[bytes]:
     """Return the unpacked bytes of an upload, whether it was compressed or not."""
     return inflated(aiter(source), limit=body.limit) if body.is_gzip else aiter(source)
 
 
 @dataclass
-class Source:
+class UploadParts:
     """The parts of an upload as they come from the network, each within `patience_s` seconds.
 
     `has_read` is called with the number of bytes handled, which lets more arrive; `digest` is updated with

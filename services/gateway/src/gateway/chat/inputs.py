@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.http.changes import Change
-from gateway.http.filters import CreatedWithin, Page, PageById
+from gateway.http.filters import CreatedWithin, PageById, PageQuery
 from gateway.http.strict_json import MOST_ID
 
 RoomName = Annotated[
@@ -55,7 +55,7 @@ class MembersQuery(PageById):
     """The query of `GET /v1/rooms/{room}/members`."""
 
 
-class RoomsQuery(CreatedWithin, Page):
+class RoomsQuery(CreatedWithin, PageQuery):
     """The query of `GET /v1/rooms`; the cursor is the last name seen."""
 
 

@@ -24,7 +24,7 @@ from gateway.chat.inputs import (
 from gateway.chat.repository import Member, Room, RoomRepository
 from gateway.chat.service import ChatService
 from gateway.http.calls import Call
-from gateway.http.replies import Reply, document, entity_tag
+from gateway.http.replies import HttpReply, document, entity_tag
 from gateway.http.strict_json import MOST_ID
 
 _MOST_MEMBERS = 1000
@@ -54,7 +54,7 @@ class RoomService:
         call.principal.require(Scope.CHAT_READ)
         return _room(await self._chat.room(room, call.principal))
 
-    async def create(self, call: Call, body: RoomInput) -> Reply:
+    async def create(self, call: Call, body: RoomInput) -> HttpReply:
         """Create a room. Raise `Conflict` when the name is taken, or the caller has created enough."""
         call.principal.require(Scope.CHAT_WRITE)
         user_id = call.principal.user_id
@@ -65,7 +65,7 @@ class RoomService:
         )
         if room is None:
             raise Conflict(f"The name {body.name!r} is taken; choose another one for the room.")
-        return Reply(document(_room(room)), location=f"/v1/rooms/{room.name}")
+        return HttpReply(document(_room(room)), location=f"/v1/rooms/{room.name}")
 
     async def messages(self, call: Call, room: str, query: MessagesQuery) -> dict[str, Any]:
         """Return a page of messages, newest first."""
@@ -76,12 +76,12 @@ class RoomService:
         following = str(page[-1].offset) if page and page[-1].offset > 1 else None
         return {"data": [message_view(message) for message in page], "next_cursor": following}
 
-    async def post(self, call: Call, room: str, body: MessageInput) -> Reply:
+    async def post(self, call: Call, room: str, body: MessageInput) -> HttpReply:
         """Append a message, and publish it once it is stored."""
         data = body.model_dump(exclude_none=True)
         message = await self._chat.append(call.connection, room, call.principal, data)
         call.after_commit.append(lambda: self._chat.announce(message))
-        return Reply(document(message_view(message)))
+        return HttpReply(document(message_view(message)))
 
     async def members(self, call: Call, room: str, query: MembersQuery) -> dict[str, Any]:
         """Return a page of the members of a private room; a public room has none."""

@@ -25,7 +25,7 @@ from gateway.http import strict_json
 from gateway.http.principal import Principal
 from gateway.publishing.announcing import announce
 from gateway.publishing.hub import Hub
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.publishing.signals import MembersChanged
 
@@ -164,7 +164,7 @@ class ChatService:
         await self._end_for_former_members([room])
         await announce(self._publisher, ChatPosted(gateway=self._gateway, room=room, members="changed"))
 
-    async def follow(self, room: str, principal: Principal, *, at_least: int = 0) -> Position:
+    async def follow(self, room: str, principal: Principal, *, at_least: int = 0) -> ChannelPosition:
         """Begin to publish a room here; return the position up to which it was published.
 
         A client that has seen the offset `at_least` on another gateway may be ahead of this one: then the
@@ -186,7 +186,7 @@ class ChatService:
         if shown.offset < at_least:
             shown.next_read = shown.next_read or asyncio.create_task(read(shown))
             await asyncio.shield(shown.next_read)
-        return Position(shown.epoch, shown.offset)
+        return ChannelPosition(shown.epoch, shown.offset)
 
     async def after(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
         """Return messages with higher offsets, oldest first.
@@ -296,5 +296,5 @@ def publication(message: ChatMessage, epoch: str) -> Publication:
     time_ms = int(message.created_at.timestamp() * 1000)
     info = {"user": message.user_id} | ({"client": message.client} if message.client else {})
     return Publication(
-        f"chat:{message.room}", Position(epoch, message.offset), data, time_ms=time_ms, info=info
+        f"chat:{message.room}", ChannelPosition(epoch, message.offset), data, time_ms=time_ms, info=info
     )

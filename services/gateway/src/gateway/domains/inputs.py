@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.domains import Domain, DomainName, DomainStatus
-from gateway.http.filters import CreatedWithin, Page, Several
+from gateway.http.filters import CreatedWithin, PageQuery, Several
 
 
 class DomainInput(BaseModel):
@@ -17,7 +17,7 @@ class DomainInput(BaseModel):
     name: DomainName = Field(description="the part after the @, such as `example.com`")
 
 
-class DomainsQuery(CreatedWithin, Page):
+class DomainsQuery(CreatedWithin, PageQuery):
     """The query of `GET /v1/domains`: newest first; the cursor is the last id seen."""
 
     # A domain has a dozen records, each with the values found in DNS.

@@ -24,7 +24,7 @@ from gateway.audit.trail import AuditTrail
 from gateway.domains.inputs import DomainInput, DomainList, DomainsQuery
 from gateway.domains.senders import VerifiedSenders
 from gateway.http.calls import Call
-from gateway.http.replies import Reply, document
+from gateway.http.replies import HttpReply, document
 
 
 class DomainService:
@@ -35,7 +35,7 @@ class DomainService:
         self._senders = senders
         self._audit = audit
 
-    async def create(self, call: Call, body: DomainInput) -> Reply:
+    async def create(self, call: Call, body: DomainInput) -> HttpReply:
         """Store a domain; the answer has the records to set."""
         request = CreateDomain(
             domain_id=envelope.new_id(),
@@ -47,7 +47,7 @@ class DomainService:
         self._audit.record_with(call, Action.DOMAIN_CREATED, _target(domain), after=_audited(domain))
         return _reply(domain, location=f"/v1/domains/{domain.id}")
 
-    async def get(self, call: Call, domain_id: UUID) -> Reply:
+    async def get(self, call: Call, domain_id: UUID) -> HttpReply:
         """Return a domain of the caller with the results of its last check."""
         return _reply(await self._find(call, domain_id))
 
@@ -65,7 +65,7 @@ class DomainService:
         page = await self._rpc.call(request, Domains, call.deadline)
         return DomainList(data=page.data, next_cursor=page.next_cursor)
 
-    async def verify(self, call: Call, domain_id: UUID) -> Reply:
+    async def verify(self, call: Call, domain_id: UUID) -> HttpReply:
         """Check the records now; the result applies to all mails that are sent after the answer.
 
         No transaction is open during the check, because DNS may take seconds.
@@ -78,7 +78,7 @@ class DomainService:
         )
         return _reply(domain)
 
-    async def rotate(self, call: Call, domain_id: UUID) -> Reply:
+    async def rotate(self, call: Call, domain_id: UUID) -> HttpReply:
         """Create new DKIM keys for a domain at the version that the caller has read."""
         seen = await self._seen(call, domain_id)
         request = RotateDkim(
@@ -146,5 +146,5 @@ def _etag(domain: Domain) -> str:
     return f'"{domain.id}-{domain.version}"'
 
 
-def _reply(domain: Domain, *, location: str | None = None) -> Reply:
-    return Reply(document(domain), etag=_etag(domain), location=location)
+def _reply(domain: Domain, *, location: str | None = None) -> HttpReply:
+    return HttpReply(document(domain), etag=_etag(domain), location=location)

@@ -15,7 +15,7 @@ from contracts.message import FieldError, Moment, Next
 from contracts.times import PlannedTime
 from gateway.acceptance.inputs import ACCEPTED, AcceptedWork
 from gateway.http.endpoints import json
-from gateway.http.filters import CreatedWithin, Page, Several, SteppedBulk, YesOrNo
+from gateway.http.filters import CreatedWithin, PageQuery, Several, SteppedBulk, YesOrNo
 
 MOST_EMAILS = 500
 
@@ -107,7 +107,7 @@ class EmailChoice(CreatedWithin):
         )
 
 
-class EmailsQuery(EmailChoice, Page):
+class EmailsQuery(EmailChoice, PageQuery):
     """The query of `GET /v1/emails`; the cursor is the last id seen."""
 
     cursor: UUID | None = Field(default=None, description="`next_cursor` of the page before")  # type: ignore[assignment]  # an id, not any text

@@ -55,8 +55,8 @@ from gateway.emails.waiting_mails import WaitingMails
 from gateway.emails.waiting_parcels import WaitingParcels
 from gateway.http.calls import Call
 from gateway.http.principal import Principal
-from gateway.http.replies import MAIL, Reply, document, entity_tag
-from gateway.uploads.service import UploadService
+from gateway.http.replies import MAIL, HttpReply, document, entity_tag
+from gateway.uploads.service import FileUploadService
 
 _PART_WITHIN_S = 10
 
@@ -68,7 +68,7 @@ class EmailService:
         self,
         acceptor: Acceptor,
         rpc: RpcClient,
-        uploads: UploadService,
+        uploads: FileUploadService,
         parcels: Parcels,
         waiting: WaitingParcels,
         waiting_mails: WaitingMails,
@@ -87,7 +87,7 @@ class EmailService:
         self._senders = senders
         self._message_id_domain = message_id_domain
 
-    async def send(self, call: Call, body: Mail) -> Reply:
+    async def send(self, call: Call, body: Mail) -> HttpReply:
         """Accept a mail; the answer has its id and the path of its state."""
         call.principal.require(Scope.EMAILS_SEND)
         key, owner_id = call.idempotency_key, call.principal.owner_id
@@ -143,7 +143,7 @@ class EmailService:
             call.writes.append(partial(self._waiting.keep, parcel=left, messages=waiting))
         return EmailResults(accepted=len(works), refused=len(results) - len(works), results=results)
 
-    async def resend(self, call: Call, email_id: UUID) -> Reply:
+    async def resend(self, call: Call, email_id: UUID) -> HttpReply:
         """Accept a new mail with the content and the recipients of an earlier one."""
         call.principal.require(Scope.EMAILS_SEND)
         question = GetEmail(email_id=email_id, owner_id=call.principal.owner_id)
@@ -168,7 +168,7 @@ class EmailService:
         )
         return await self._promise(call, acceptance, command, message_id)
 
-    async def get(self, call: Call, email_id: UUID) -> Reply:
+    async def get(self, call: Call, email_id: UUID) -> HttpReply:
         """Return the caller's mail with its recipients."""
         return _reply(await self._read(call.principal, email_id, call.deadline))
 
@@ -212,7 +212,7 @@ class EmailService:
             )
         return found
 
-    async def reschedule(self, call: Call, email_id: UUID, body: Rescheduling) -> Reply:
+    async def reschedule(self, call: Call, email_id: UUID, body: Rescheduling) -> HttpReply:
         """Reschedule a mail before its first attempt."""
         times: dict[str, Any] = {"send_at": body.send_at, "expires_at": body.expires_at}
         # One that waits here has no entity tag yet.
@@ -237,7 +237,7 @@ class EmailService:
             )
         return _reply(await self._ask_of_stored(question, call))
 
-    async def raw(self, call: Call, email_id: UUID) -> Reply:
+    async def raw(self, call: Call, email_id: UUID) -> HttpReply:
         """Return a mail as it is handed to the relay, byte for byte."""
         owner_id = call.principal.owner_id
         question = GetRawEmail(email_id=email_id, owner_id=owner_id)
@@ -261,7 +261,7 @@ class EmailService:
                 sent += len(content)
 
         body = start if len(start) == first.size else parts()
-        return Reply(body, media_type=MAIL)
+        return HttpReply(body, media_type=MAIL)
 
     def _command(self, call: Call, mail: Mail, metadata_text: str | None) -> tuple[Acceptance, SendEmail]:
         acceptance = new_acceptance(envelope.new_id(), call.principal, "email")
@@ -303,7 +303,7 @@ class EmailService:
         command: Command,
         message_id: str | None,
         left: Parcel | None = None,
-    ) -> Reply:
+    ) -> HttpReply:
         """Accept a mail, whose command waits for the parcel that is `left` to be sent."""
         message = envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id)
         return await self._acceptor.accept(
@@ -359,7 +359,7 @@ def _revision(found: Mapping[str, Any]) -> str:
     return hashlib.sha256(times.encode()).hexdigest()[:8]
 
 
-def _reply(found: Mapping[str, Any]) -> Reply:
+def _reply(found: Mapping[str, Any]) -> HttpReply:
     """Return a mail with its entity tag; one that email has not stored yet has none."""
     body = document(found)
-    return Reply(body, etag=entity_tag(body, _revision(found)) if "expires_at" in found else None)
+    return HttpReply(body, etag=entity_tag(body, _revision(found)) if "expires_at" in found else None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.http.calls import Call
 from gateway.http.endpoints import Answer, Endpoint, get
-from gateway.http.replies import Reply, entity_tag
+from gateway.http.replies import HttpReply, entity_tag
 
 # Only files that this gateway serves, and nothing inline.
 POLICY = (
@@ -19,14 +19,14 @@ _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".
 def page(path: str, file: Path, *, name: str, summary: str) -> Endpoint:
     """Declare a page or a file of one; browsers revalidate it at each use."""
     body, media_type = file.read_bytes(), _TYPES[file.suffix]
-    reply = Reply(
+    reply = HttpReply(
         body,
         media_type=media_type,
         etag=entity_tag(body),
         headers={"content-security-policy": POLICY},
     )
 
-    async def show(_: Call) -> Reply:
+    async def show(_: Call) -> HttpReply:
         return reply
 
     return get(

@@ -25,7 +25,7 @@ AfterCommit = Callable[[], Awaitable[None]]
 _TAKEN_APART_BYTES = 4 * 1024
 
 
-class Incoming:
+class IncomingRequest:
     """A request as received from the server: its ASGI scope, and the body that follows."""
 
     __slots__ = ("headers", "is_abandoned", "is_complete", "receive", "scope")

@@ -19,10 +19,10 @@ from chassis.errors import ServiceError
 from contracts.problems import ProblemType
 from contracts.scopes import Scope
 from gateway.http.calls import Call, RawBody, Upload
-from gateway.http.replies import CSV, EVENT_STREAM, JSON, NDJSON, Reply
+from gateway.http.replies import CSV, EVENT_STREAM, JSON, NDJSON, HttpReply
 
 Handler = Callable[..., Awaitable[Any]]
-AfterReplay = Callable[[Call, Reply], Reply]
+AfterReplay = Callable[[Call, HttpReply], HttpReply]
 
 # For an answer whose handler returns a value; the server computes the tag.
 CONTENT_TAG = {"ETag": "a hash of the answer, for If-None-Match"}

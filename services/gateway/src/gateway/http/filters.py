@@ -77,7 +77,7 @@ class CreatedWithin(Filter):
     created_before: Instant | None = Field(default=None, description="only objects created before this time")
 
 
-class Page(Filter):
+class PageQuery(Filter):
     """The beginning and the length of a page."""
 
     limit: int = Field(default=50, ge=1, le=200)

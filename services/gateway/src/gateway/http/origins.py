@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from chassis.errors import Forbidden
-from gateway.http.calls import Incoming
+from gateway.http.calls import IncomingRequest
 
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 # Browsers omit the default port.
@@ -57,7 +57,7 @@ def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     )
 
 
-def require_origin(request: Incoming, origins: Collection[str]) -> None:
+def require_origin(request: IncomingRequest, origins: Collection[str]) -> None:
     """Raise `Forbidden` for a WebSocket opened by a page of a foreign origin.
 
     Clients other than browsers send no `Origin`. The gateway's own pages have its host; behind a proxy the

@@ -10,17 +10,17 @@ from pydantic import BaseModel, ValidationError
 from chassis.errors import InvalidInput, ServiceError
 from chassis.problems import PROBLEM, errors_in, field_errors, problem, problem_headers
 from contracts.message import FieldError
-from gateway.http.replies import Reply
+from gateway.http.replies import HttpReply
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def reply(error: ServiceError) -> Reply:
+def reply(error: ServiceError) -> HttpReply:
     """Return `error` as an answer."""
     body = orjson.dumps(problem(error), option=orjson.OPT_APPEND_NEWLINE)
     headers = problem_headers(error)
     headers.pop("content-type", None)
-    return Reply(body, error.status, PROBLEM, cache="no-store", headers=headers)
+    return HttpReply(body, error.status, PROBLEM, cache="no-store", headers=headers)
 
 
 def invalid(pointer: str, detail: str) -> InvalidInput:

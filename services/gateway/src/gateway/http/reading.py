@@ -30,7 +30,7 @@ from gateway.errors import (
 )
 from gateway.http import strict_json
 from gateway.http.bodies import BODY, LARGE_BYTES, Body, is_slow
-from gateway.http.calls import IdempotencyKey, Incoming, Upload
+from gateway.http.calls import IdempotencyKey, IncomingRequest, Upload
 from gateway.http.endpoints import Endpoint, Idempotency, Precondition
 from gateway.http.problems import invalid, misfit
 from gateway.http.replies import CSV, JSON, NDJSON
@@ -57,7 +57,7 @@ _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 _FORMATS = {"json": JSON, "ndjson": NDJSON, "csv": CSV}
 
 
-def token(request: Incoming) -> str | None:
+def token(request: IncomingRequest) -> str | None:
     """Return the credential of a request: `Authorization: Bearer …` or `X-API-Key`."""
     authorization = request.headers.get(b"authorization")
     if authorization is None:
@@ -66,13 +66,13 @@ def token(request: Incoming) -> str | None:
     return value.strip().decode("latin-1") if kind.lower() == b"bearer" else None
 
 
-def address(request: Incoming) -> str | None:
+def address(request: IncomingRequest) -> str | None:
     """Return the client address of a request, as determined by the server."""
     client = request.scope.get("client")
     return client[0] if client else None
 
 
-def credential(endpoint: Endpoint, request: Incoming) -> str | None:
+def credential(endpoint: Endpoint, request: IncomingRequest) -> str | None:
     """Return the credential of a request; that of a stream may be the parameter `token`.
 
     A browser's EventSource sends no headers. Raise `Unauthenticated` for an API key in the URL.
@@ -91,7 +91,7 @@ def credential(endpoint: Endpoint, request: Incoming) -> str | None:
     return found
 
 
-def deadline(request: Incoming, default_s: float, *, since: float) -> Deadline:
+def deadline(request: IncomingRequest, default_s: float, *, since: float) -> Deadline:
     """Return the deadline of a request: `Request-Timeout` or `Prefer: wait=`, in seconds from its arrival.
 
     `since` is the arrival in seconds of the monotonic clock.
@@ -107,13 +107,13 @@ def deadline(request: Incoming, default_s: float, *, since: float) -> Deadline:
     return Deadline(since + min(float(asked), _MOST_S))
 
 
-def prefers_wait(request: Incoming) -> bool:
+def prefers_wait(request: IncomingRequest) -> bool:
     """Return whether the caller prefers to wait for the outcome instead of an immediate 202."""
     prefer = request.short_header(b"prefer")
     return prefer is not None and _WAIT.search(prefer) is not None
 
 
-def is_hurried(request: Incoming, default_s: float) -> bool:
+def is_hurried(request: IncomingRequest, default_s: float) -> bool:
     """Return whether the caller allows less time than the default; a time that is not valid is none."""
     has_asked = b"request-timeout" in request.headers or b"prefer" in request.headers
     try:
@@ -122,7 +122,7 @@ def is_hurried(request: Incoming, default_s: float) -> bool:
         return False
 
 
-def query(endpoint: Endpoint, request: Incoming) -> Any:
+def query(endpoint: Endpoint, request: IncomingRequest) -> Any:
     """Return the query string as the declared model; unknown and repeated parameters are refused."""
     text = request.scope["query_string"].decode("ascii", "replace")
     model = endpoint.query
@@ -167,7 +167,7 @@ def path(adapters: Mapping[str, TypeAdapter[Any]], found: Mapping[str, Any]) -> 
     return values
 
 
-def media_type(endpoint: Endpoint, request: Incoming, query: Any) -> str:
+def media_type(endpoint: Endpoint, request: IncomingRequest, query: Any) -> str:
     """Return the media type of the response: by `format=`, else by `Accept`. Raise `NotAcceptable`."""
     offered = endpoint.media_types
     if len(offered) > 1 and (wanted := getattr(query, "format", None)) is not None:
@@ -188,7 +188,7 @@ def _negotiate(accept: str, offered: tuple[str, ...]) -> str | None:
     return parse_accept_header(accept, MIMEAccept).best_match(offered)
 
 
-def idempotency_key(endpoint: Endpoint, request: Incoming) -> str | None:
+def idempotency_key(endpoint: Endpoint, request: IncomingRequest) -> str | None:
     """Return the key of a request, unquoted. Raise if it is malformed or the route does not support it."""
     header = request.header(b"idempotency-key")
     if header is None:
@@ -206,7 +206,7 @@ def idempotency_key(endpoint: Endpoint, request: Incoming) -> str | None:
     return key
 
 
-def request_digest(request: Incoming) -> hashlib._Hash:
+def request_digest(request: IncomingRequest) -> hashlib._Hash:
     """Return the beginning of a request's hash: its method, path and query."""
     scope = request.scope
     target = f"{scope['method']} {scope['path']}".encode()
@@ -215,7 +215,7 @@ def request_digest(request: Incoming) -> hashlib._Hash:
     return hashlib.sha256(target + b"\n")
 
 
-def if_match(endpoint: Endpoint, request: Incoming) -> ETags | None:
+def if_match(endpoint: Endpoint, request: IncomingRequest) -> ETags | None:
     """Return the versions that the caller has read.
 
     Raise `PreconditionRequired` if the route requires the header, and `PreconditionNotSupported` for a
@@ -235,13 +235,15 @@ def if_match(endpoint: Endpoint, request: Incoming) -> ETags | None:
     return None if header is None else parse_etags(header)
 
 
-def knows(request: Incoming, etag: str) -> bool:
+def knows(request: IncomingRequest, etag: str) -> bool:
     """Return whether the caller already has the version `etag` (quoted)."""
     header = request.short_header(b"if-none-match")
     return header is not None and (header == etag or parse_etags(header).contains_weak(etag[1:-1]))
 
 
-async def json_body(adapter: TypeAdapter[Any], request: Incoming, until: Deadline) -> tuple[Any, bytes]:
+async def json_body(
+    adapter: TypeAdapter[Any], request: IncomingRequest, until: Deadline
+) -> tuple[Any, bytes]:
     """Return the body as the declared type, and its bytes. Raise an error that names what is wrong."""
     data = await read_all(request, until)
     is_plain = len(data) < _LIGHT_BYTES or not _BEYOND_ASCII.search(data)
@@ -259,7 +261,7 @@ def parse(adapter: TypeAdapter[Any], data: bytes) -> Any:
         raise misfit("The body does not match its schema; see errors.", error) from None
 
 
-def require_media_type(request: Incoming, *accepted: str, stream: str | None = None) -> str:
+def require_media_type(request: IncomingRequest, *accepted: str, stream: str | None = None) -> str:
     """Return the media type of the body. Raise `UnsupportedMediaType` if it is not among `accepted`.
 
     A body of the media type `stream` may be compressed with gzip.
@@ -285,7 +287,7 @@ def _read_content_type(header: str | None) -> tuple[str, str]:
     return given.strip().lower(), options.get("charset", "utf-8")
 
 
-async def require_no_body(request: Incoming) -> None:
+async def require_no_body(request: IncomingRequest) -> None:
     """Raise `InvalidInput` for a body that the route would ignore."""
     if request.is_complete.is_set():
         return
@@ -296,11 +298,11 @@ async def require_no_body(request: Incoming) -> None:
         raise refusal
 
 
-def _coding(request: Incoming) -> str:
+def _coding(request: IncomingRequest) -> str:
     return (request.header(b"content-encoding") or "identity").strip().lower()
 
 
-def size_held(request: Incoming) -> int:
+def size_held(request: IncomingRequest) -> int:
     """Return the largest possible size of a large body, and 0 for other bodies. Raise as `read_all`."""
     if request.is_complete.is_set():
         return 0
@@ -311,7 +313,7 @@ def size_held(request: Incoming) -> int:
     return size if size > LARGE_BYTES else 0
 
 
-async def read_all(request: Incoming, until: Deadline) -> bytes:
+async def read_all(request: IncomingRequest, until: Deadline) -> bytes:
     """Return the whole body.
 
     Raise `PayloadTooLarge` without reading on if it is over the limit, and `BodyTooSlow` if it has not
@@ -341,7 +343,7 @@ async def read_all(request: Incoming, until: Deadline) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def arriving(request: Incoming, *, within_s: float = math.inf) -> AsyncIterator[bytes]:
+async def arriving(request: IncomingRequest, *, within_s: float = math.inf) -> AsyncIterator[bytes]:
     """Yield the parts of the body as they arrive.
 
     Raise `MalformedInput` if the client disconnects, and `UploadStalled` after waiting for it longer than
@@ -366,7 +368,7 @@ async def arriving(request: Incoming, *, within_s: float = math.inf) -> AsyncIte
             request.is_complete.set()
 
 
-def upload(request: Incoming, limit: int) -> Upload:
+def upload(request: IncomingRequest, limit: int) -> Upload:
     """Return the body as a stream of up to `limit` bytes."""
     limits: Body = request.scope[BODY]
     limits.open_stream(limit)
@@ -381,7 +383,7 @@ def upload(request: Incoming, limit: int) -> Upload:
     )
 
 
-def key_of(request: Incoming, key: str | None, data: bytes) -> IdempotencyKey | None:
+def key_of(request: IncomingRequest, key: str | None, data: bytes) -> IdempotencyKey | None:
     """Return the idempotency key together with the hash of the whole request."""
     if key is None:
         return None

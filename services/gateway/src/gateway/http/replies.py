@@ -24,7 +24,7 @@ Body = bytes | AsyncIterator[bytes] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpReply:
     """An answer: a body ready to be sent, and the parts that differ between answers of the route.
 
     `etag` is quoted. `cache` replaces the route's own `Cache-Control`. `recorded` is stored for
@@ -57,9 +57,9 @@ def entity_tag(body: bytes, revision: object = None) -> str:
     return f'"{prefix}{hashlib.sha256(body).hexdigest()[:16]}"'
 
 
-def of(value: object, *, is_tagged: bool = False) -> Reply:
+def of(value: object, *, is_tagged: bool = False) -> HttpReply:
     """Return the `value` of a handler as a reply, with an entity tag of its content if `is_tagged`."""
-    if isinstance(value, Reply):
+    if isinstance(value, HttpReply):
         return value
     body = None if value is None else document(value)
-    return Reply(body, etag=entity_tag(body) if is_tagged and body is not None else None)
+    return HttpReply(body, etag=entity_tag(body) if is_tagged and body is not None else None)

@@ -12,7 +12,7 @@ from chassis.places import Places
 from gateway.http import problems
 from gateway.http.bodies import LARGE_BYTES, ByteRoom
 from gateway.http.readers import Readers, Send
-from gateway.http.replies import CSV, EVENT_STREAM, JSON, Reply
+from gateway.http.replies import CSV, EVENT_STREAM, JSON, HttpReply
 
 # Of answers over `LARGE_BYTES` that their clients have not taken yet.
 MOST_BYTES = 32 * 1024 * 1024
@@ -35,7 +35,7 @@ class Sending:
         self._streams = Places("answers that are streamed", of_owner=MOST_STREAMS_OF_OWNER, most=MOST_STREAMS)
         self._stream_readers = Readers(clock=clock)
 
-    async def send(self, reply: Reply, send: Send, *, owner_id: str, is_head: bool) -> None:
+    async def send(self, reply: HttpReply, send: Send, *, owner_id: str, is_head: bool) -> None:
         """Send an answer to a request of an owner; to one that `is_head` without its body.
 
         An answer for which there is no room is replaced by the problem that says so, and one that has to
@@ -63,7 +63,7 @@ class Sending:
             await _write(reply, send, is_head=is_head)
 
 
-async def _write(reply: Reply, send: Send, *, is_head: bool) -> None:
+async def _write(reply: HttpReply, send: Send, *, is_head: bool) -> None:
     body = reply.body
     await send({"type": "http.response.start", "status": reply.status, "headers": _wire_headers(reply)})
     if is_head or body is None:
@@ -86,7 +86,7 @@ async def _write_part(part: bytes, send: Send, *, has_more: bool) -> None:
     await send({"type": "http.response.body", "body": rest, "more_body": has_more})
 
 
-def _wire_headers(reply: Reply) -> list[tuple[bytes, bytes]]:
+def _wire_headers(reply: HttpReply) -> list[tuple[bytes, bytes]]:
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items()]
     if reply.cache:
         headers.append((b"cache-control", reply.cache.encode("latin-1")))

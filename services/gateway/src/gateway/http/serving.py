@@ -35,11 +35,11 @@ from chassis.http1.admission import mark_authenticated
 from gateway.errors import NotImplementedMethod
 from gateway.http import problems, reading, replies
 from gateway.http.bodies import MOST_BYTES, MOST_BYTES_OF_OWNER, ByteRoom
-from gateway.http.calls import Call, Incoming, RawBody
+from gateway.http.calls import Call, IncomingRequest, RawBody
 from gateway.http.endpoints import Endpoint, Idempotency
 from gateway.http.principal import Principal
 from gateway.http.readers import Send
-from gateway.http.replies import JSON, Reply
+from gateway.http.replies import JSON, HttpReply
 from gateway.http.sending import Sending
 from gateway.http.stepping import Finished, begin
 
@@ -68,8 +68,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 # Takes a credential and the client address.
 Authenticate = Callable[[str | None, str | None], Awaitable[Principal]]
-Effect = Callable[[], Coroutine[Any, Any, Reply]]
-Once = Callable[[Call, Endpoint, Effect], Coroutine[Any, Any, Reply]]
+Effect = Callable[[], Coroutine[Any, Any, HttpReply]]
+Once = Callable[[Call, Endpoint, Effect], Coroutine[Any, Any, HttpReply]]
 
 NOBODY = Principal(0, "", "", "", frozenset())
 
@@ -137,7 +137,7 @@ class Server:
             self._bound[rule] = Bound(endpoint)
             self.endpoints.append(endpoint)
 
-    async def reply(self, request: Incoming) -> Reply:
+    async def reply(self, request: IncomingRequest) -> HttpReply:
         """Return the answer to a request; every error becomes a problem document."""
         try:
             if request.scope["method"] == "OPTIONS":
@@ -146,7 +146,7 @@ class Server:
                 allowed = set(_METHODS) if path == "*" else set(self._routes.allowed_methods(path))
                 if not allowed:
                     raise NotFound("There is nothing at this path; /docs lists all routes.")
-                return Reply(None, 204, headers={"allow": ", ".join(sorted(allowed | {"OPTIONS"}))})
+                return HttpReply(None, 204, headers={"allow": ", ".join(sorted(allowed | {"OPTIONS"}))})
             rule, found = self._match(request.scope)
             return await self._call(self._bound[rule], request, found)
         except ServiceError as error:
@@ -159,7 +159,7 @@ class Server:
                 ServiceError("The gateway failed; its log has the details under the id of this request.")
             )
 
-    async def _call(self, bound: Bound, request: Incoming, found: dict[str, Any]) -> Reply:
+    async def _call(self, bound: Bound, request: IncomingRequest, found: dict[str, Any]) -> HttpReply:
         endpoint, arrived_at = bound.endpoint, time.monotonic()
         request.scope[ROUTE] = endpoint.template
         # Authentication comes first: no part of the request is parsed or stored for a caller without a key.
@@ -197,12 +197,12 @@ class Server:
     async def _reply_to(
         self,
         bound: Bound,
-        request: Incoming,
+        request: IncomingRequest,
         call: Call,
         key: str | None,
         arguments: dict[str, Any],
         until: Deadline,
-    ) -> Reply:
+    ) -> HttpReply:
         """Read the body as the route declares it, and run the handler."""
         endpoint = bound.endpoint
         if not endpoint.takes_body:
@@ -231,8 +231,10 @@ class Server:
             call.idempotency_key = reading.key_of(request, key, content)
             return await self._run(endpoint, call, arguments, until)
 
-    async def _run(self, endpoint: Endpoint, call: Call, arguments: dict[str, Any], until: Deadline) -> Reply:
-        async def handle() -> Reply:
+    async def _run(
+        self, endpoint: Endpoint, call: Call, arguments: dict[str, Any], until: Deadline
+    ) -> HttpReply:
+        async def handle() -> HttpReply:
             return replies.of(await endpoint.handler(call, **arguments), is_tagged=endpoint.is_tagged)
 
         happens_once = endpoint.idempotency in (Idempotency.CLAIM, Idempotency.TRANSACTION)
@@ -242,7 +244,7 @@ class Server:
         try:
             rest = begin(effect())
         except Finished as finished:
-            reply: Reply = finished.value
+            reply: HttpReply = finished.value
             return reply
         try:
             async with asyncio.timeout(until.remaining_s()) as waiting:
@@ -287,7 +289,7 @@ class Server:
             self._fixed[method, scope["path"]] = str(rule)
         return str(rule), dict(found)
 
-    def _finished(self, endpoint: Endpoint, request: Incoming, reply: Reply) -> Reply:
+    def _finished(self, endpoint: Endpoint, request: IncomingRequest, reply: HttpReply) -> HttpReply:
         headers = dict(reply.headers)
         if len(endpoint.media_types) > 1:
             headers["vary"] = "accept"
@@ -298,7 +300,7 @@ class Server:
         cache = reply.cache or endpoint.cache
         is_known = reply.etag is not None and endpoint.method == "GET" and reading.knows(request, reply.etag)
         status = 304 if is_known else reply.status or endpoint.status
-        return Reply(
+        return HttpReply(
             None if is_known else reply.body,
             status,
             reply.media_type,
@@ -317,7 +319,7 @@ class EndpointConnection:
 
     async def __call__(self, receive: Receive, send: Send) -> None:
         """Serve the request; cancel it if the client disconnects."""
-        request = Incoming(self._scope, receive)
+        request = IncomingRequest(self._scope, receive)
         try:
             rest = begin(self._serve(request, send))
         except Finished:
@@ -346,7 +348,7 @@ class EndpointConnection:
             for watcher in watchers:
                 watcher.cancel()
 
-    async def _serve(self, request: Incoming, send: Send) -> None:
+    async def _serve(self, request: IncomingRequest, send: Send) -> None:
         reply = await self._server.reply(request)
         owner_id, is_head = shares.current.get(), request.scope["method"] == "HEAD"
         await self._server.sending.send(reply, send, owner_id=owner_id, is_head=is_head)

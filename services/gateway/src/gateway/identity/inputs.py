@@ -13,7 +13,7 @@ from contracts.message import Moment
 from contracts.scopes import Scope
 from contracts.times import Instant
 from gateway.http.changes import Change
-from gateway.http.filters import CreatedWithin, Page, PageById, Several
+from gateway.http.filters import CreatedWithin, PageById, PageQuery, Several
 from gateway.http.strict_json import MOST_ID
 
 LONGEST_OVERLAP_S = 7 * 24 * 3600
@@ -126,7 +126,7 @@ class KeyFilter(CreatedWithin):
     status: Several[KeyStatus] | None = None
 
 
-class KeysQuery(KeyFilter, Page):
+class KeysQuery(KeyFilter, PageQuery):
     """The query of `GET /v1/api-keys`."""
 
     cursor: str | None = Field(default=None, pattern=_PLACE)

@@ -19,7 +19,7 @@ from gateway.http import replies
 from gateway.http.calls import Call
 from gateway.http.principal import Principal
 from gateway.http.problems import invalid
-from gateway.http.replies import Reply
+from gateway.http.replies import HttpReply
 from gateway.identity import keys
 from gateway.identity.administrators import Administrators
 from gateway.identity.inputs import (
@@ -78,14 +78,14 @@ class KeyService:
         )
         return KeyPage(data=list(map(_view, page)), next_cursor=following)
 
-    async def get(self, call: Call, key_id: str) -> Reply:
+    async def get(self, call: Call, key_id: str) -> HttpReply:
         """Return a key: the caller's, or another user's for a caller with `users:read`."""
         if key_id != call.principal.key_id:
             call.principal.require(Scope.KEYS_READ)
         async with self._postgres.connection() as connection:
             return _reply(await self._find(connection, call.principal, key_id, Scope.USERS_READ))
 
-    async def create(self, call: Call, body: KeyInput) -> Reply:
+    async def create(self, call: Call, body: KeyInput) -> HttpReply:
         """Create a child of the caller's key: within its scopes, and with no later expiry."""
         caller, connection = call.principal, call.connection
         if not caller.has_key:
@@ -148,7 +148,7 @@ class KeyService:
         await self._audit.record(connection, parent, Action.KEY_CREATED, f"api-key:{key.id}", after=after)
         return made
 
-    async def rotate(self, call: Call, key_id: str, body: RotationInput) -> Reply:
+    async def rotate(self, call: Call, key_id: str, body: RotationInput) -> HttpReply:
         """Give a key a new secret; the previous one works for `overlap_s` more seconds.
 
         A key may rotate itself and the keys that it created: rotating another key would grant its rights.
@@ -206,7 +206,7 @@ class KeyService:
                 )
         await self._keyring.forget()
 
-    def show_again(self, call: Call, reply: Reply) -> Reply:
+    def show_again(self, call: Call, reply: HttpReply) -> HttpReply:
         """Return the answer of `create` or `rotate` again, with the secret derived anew instead of stored.
 
         Only the key that made the first request gets it: another key of the same user may have fewer rights.
@@ -228,7 +228,7 @@ class KeyService:
         moments = () if rotation is None else (datetime.fromisoformat(rotation).isoformat(),)
         key = ApiKey(view.id, self._secret(call, view.id, *moments, pepper=pepper))
         body = replies.document(NewKey(**view.model_dump(), key=str(key)))
-        return Reply(body, reply.status, location=reply.location, is_replay=True)
+        return HttpReply(body, reply.status, location=reply.location, is_replay=True)
 
     def _secret(self, call: Call, key_id: str, *context: str, pepper: str | None = None) -> str:
         """Return a secret: random, or derived if the answer may have to be repeated."""
@@ -240,11 +240,13 @@ class KeyService:
             *context,
         )
 
-    def _show(self, key: ApiKey, view: KeyView, caller: Principal, *, location: str | None = None) -> Reply:
+    def _show(
+        self, key: ApiKey, view: KeyView, caller: Principal, *, location: str | None = None
+    ) -> HttpReply:
         """Return the only answer that contains the text of a key; the recorded copy does not."""
         body = replies.document(NewKey(**view.model_dump(), key=str(key)))
         recorded = {"by": caller.key_id, "key": view, "pepper": keys.fingerprint(self._pepper)}
-        return Reply(body, recorded=replies.document(recorded), location=location)
+        return HttpReply(body, recorded=replies.document(recorded), location=location)
 
     async def _find_locked(self, connection: Connection, caller: Principal, key_id: str) -> Row:
         """Return a key that the caller may change, locked until the transaction ends."""
@@ -292,6 +294,6 @@ def _revision(row: Row) -> int:
     return (changed_at - EPOCH) // timedelta(microseconds=1)
 
 
-def _reply(row: Row) -> Reply:
+def _reply(row: Row) -> HttpReply:
     body = replies.document(_view(row))
-    return Reply(body, etag=replies.entity_tag(body, _revision(row)))
+    return HttpReply(body, etag=replies.entity_tag(body, _revision(row)))

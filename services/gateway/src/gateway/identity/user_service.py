@@ -16,7 +16,7 @@ from gateway.audit.inputs import Action
 from gateway.audit.trail import AuditTrail
 from gateway.http import replies
 from gateway.http.calls import Call
-from gateway.http.replies import Reply
+from gateway.http.replies import HttpReply
 from gateway.http.strict_json import MOST_ID
 from gateway.identity.administrators import Administrators
 from gateway.identity.inputs import (
@@ -51,7 +51,7 @@ class UserService:
         self._audit = audit
         self._keyring = keyring
 
-    async def get(self, call: Call, user_id: int) -> Reply:
+    async def get(self, call: Call, user_id: int) -> HttpReply:
         """Return a user: the caller, or any user for a caller with `users:read`."""
         is_visible = user_id == call.principal.user_id or call.principal.may(Scope.USERS_READ)
         if not is_visible or user_id > MOST_ID:
@@ -82,7 +82,7 @@ class UserService:
         page, following = page_of(found, query.limit, lambda row: str(row["id"]))
         return UserPage(data=[UserView.model_validate(dict(row)) for row in page], next_cursor=following)
 
-    async def create(self, call: Call, body: UserInput) -> Reply:
+    async def create(self, call: Call, body: UserInput) -> HttpReply:
         """Store a new user. Raise `Conflict` if the address is taken."""
         if body.role == "admin":
             call.principal.require(Scope.ADMIN)
@@ -96,7 +96,7 @@ class UserService:
         )
         return _reply(user, location=f"/v1/users/{user['id']}")
 
-    async def change(self, call: Call, user_id: int, body: UserChange) -> Reply:
+    async def change(self, call: Call, user_id: int, body: UserChange) -> HttpReply:
         """Change a user at the version that the caller has read.
 
         Raise `Conflict` if the new address is taken, or if the change would leave no administrator.
@@ -148,6 +148,6 @@ def _etag(user: Row) -> str:
     return f'"{user["id"]}-{int(user["updated_at"].timestamp() * 1_000_000)}"'
 
 
-def _reply(user: Row, *, location: str | None = None) -> Reply:
+def _reply(user: Row, *, location: str | None = None) -> HttpReply:
     view = UserView.model_validate(dict(user))
-    return Reply(replies.document(view), etag=_etag(user), location=location)
+    return HttpReply(replies.document(view), etag=_etag(user), location=location)

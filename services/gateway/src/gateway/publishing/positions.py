@@ -10,7 +10,7 @@ from contracts.stocks import is_later
 _MOST_LEFT = 8
 
 
-class Position(NamedTuple):
+class ChannelPosition(NamedTuple):
     """A place in a channel: offsets count within an epoch; a new epoch starts them again."""
 
     epoch: str
@@ -21,7 +21,7 @@ class Positioned(Protocol):
     """Anything with a position."""
 
     @property
-    def position(self) -> Position:
+    def position(self) -> ChannelPosition:
         """The position in its channel."""
 
 
@@ -41,11 +41,11 @@ class Progression:
 
     __slots__ = ("_left", "at")
 
-    def __init__(self, at: Position) -> None:
+    def __init__(self, at: ChannelPosition) -> None:
         self.at = at
         self._left: tuple[str, ...] = ()
 
-    def advance(self, position: Position) -> bool:
+    def advance(self, position: ChannelPosition) -> bool:
         """Move to `position` and return True if it is newer than all positions seen so far."""
         if position.epoch in self._left:
             return False
@@ -78,7 +78,7 @@ class Handover(Generic[P]):
         self._progression: Progression | None = None
 
     @property
-    def position(self) -> Position | None:
+    def position(self) -> ChannelPosition | None:
         """The position up to which the subscriber has received everything; None before `begin`."""
         return self._progression.at if self._progression else None
 
@@ -100,7 +100,7 @@ class Handover(Generic[P]):
         """
         return self.offer(state) or state.position == self.position or not state.position.offset
 
-    def begin(self, position: Position) -> list[P]:
+    def begin(self, position: ChannelPosition) -> list[P]:
         """Begin after `position`; return the held publications that follow it. Raise `HandoverOverflow`."""
         assert self._held is not None
         held, self._held = list(self._held), None

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.text_frames import text_frame
 
 
@@ -25,7 +25,7 @@ class Publication:
     def __init__(
         self,
         channel: str,
-        position: Position,
+        position: ChannelPosition,
         data: Mapping[str, Any],
         *,
         time_ms: int | None = None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from contracts.stocks import is_later
 from gateway.publishing.hub import Hub
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.realtime.silence import Silence
 
@@ -31,7 +31,7 @@ class BarFeed:
     def push(self, bars: Sequence[Mapping[str, Any]]) -> None:
         """Handle bars from the feed; a bar older than the stored one is ignored."""
         for bar in bars:
-            symbol, at = bar["symbol"], Position(bar["stream"]["epoch"], bar["stream"]["offset"])
+            symbol, at = bar["symbol"], ChannelPosition(bar["stream"]["epoch"], bar["stream"]["offset"])
             known = self._bars.get(symbol)
             if known is None:
                 is_taken, state = len(self._bars) < _MOST_SYMBOLS, "live"
@@ -67,7 +67,7 @@ class BarFeed:
 
 
 def _publication(bar: Mapping[str, Any], state: str, *, is_state: bool = False) -> Publication:
-    position = Position(bar["stream"]["epoch"], bar["stream"]["offset"])
+    position = ChannelPosition(bar["stream"]["epoch"], bar["stream"]["offset"])
     return Publication(
         _PREFIX + bar["symbol"], position, {**bar, "state": state}, is_state=is_state, replaces=bar["t"]
     )

@@ -18,7 +18,7 @@ from gateway.chat.repository import ChatMessage
 from gateway.chat.service import ChatService, is_room, publication
 from gateway.http.principal import Principal
 from gateway.publishing.hub import Hub
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.bar_feed import BarFeed
@@ -97,7 +97,7 @@ class Channel:
 class Joined:
     """The state of a channel at the time of subscribing: its position and the initial publications."""
 
-    position: Position
+    position: ChannelPosition
     publications: list[Publication] = field(default_factory=list)
     is_recovered: bool = False
 
@@ -152,7 +152,7 @@ class Channels:
         self._find = find
         self._find_quote = find_quote
 
-    async def join(self, access: Access, channel: Channel, since: Position | None) -> Joined:
+    async def join(self, access: Access, channel: Channel, since: ChannelPosition | None) -> Joined:
         """Return the initial state for a new subscriber; `since` is the last position that it has seen.
 
         Raise `Forbidden`, `NotFound`, or an error of reading the state.
@@ -170,7 +170,7 @@ class Channels:
                 # Nothing was pushed yet: the quote shows whether the symbol exists.
                 await self._find_quote(channel.name, Deadline.after(_STATE_S))
             now = self.bars.now(channel.name)
-            return Joined(Position(NO_EPOCH, 0)) if now is None else Joined(now.position, [now])
+            return Joined(ChannelPosition(NO_EPOCH, 0)) if now is None else Joined(now.position, [now])
         if channel.kind.name == "chat":
             return await self._join_chat(access.principal, channel.name, since)
         if channel.kind.name == "alerts":
@@ -179,7 +179,7 @@ class Channels:
             access.principal, UUID(channel.name), Deadline.after(_STATE_S)
         )
         # The state of a mail has no place among its changes, which are numbered by their times.
-        position = Position(channel.name, work.get("revision", 0))
+        position = ChannelPosition(channel.name, work.get("revision", 0))
         return Joined(position, [Publication(str(channel), position, work)])
 
     async def publish(
@@ -198,7 +198,7 @@ class Channels:
         return await self._chat.post(channel.name, access.principal, data, client=client)
 
     async def history(
-        self, access: Access, channel: Channel, *, limit: int, since: Position | None, reverse: bool
+        self, access: Access, channel: Channel, *, limit: int, since: ChannelPosition | None, reverse: bool
     ) -> Joined:
         """Return at most `limit` publications after `since`, or before it in `reverse`.
 
@@ -220,7 +220,7 @@ class Channels:
             _require_epoch(channel, position, since)
             return Joined(position, firings)
         room = await self._chat.room(channel.name, access.principal)
-        position = Position(room.epoch, room.last_offset)
+        position = ChannelPosition(room.epoch, room.last_offset)
         _require_epoch(channel, position, since)
         if not most:
             return Joined(position)
@@ -237,7 +237,7 @@ class Channels:
             return self.bars.refreshed(publication)
         return self.feed.refreshed(publication)
 
-    async def _join_alerts(self, principal: Principal, since: Position | None) -> Joined:
+    async def _join_alerts(self, principal: Principal, since: ChannelPosition | None) -> Joined:
         position = await self._alerts.follow(principal, at_least=since.offset if since else 0)
         if since is None or since.epoch != position.epoch:
             return Joined(position)
@@ -249,7 +249,7 @@ class Channels:
         is_whole = len(missed) == position.offset - since.offset
         return Joined(position, missed, is_recovered=True) if is_whole else Joined(position)
 
-    async def _join_chat(self, principal: Principal, room: str, since: Position | None) -> Joined:
+    async def _join_chat(self, principal: Principal, room: str, since: ChannelPosition | None) -> Joined:
         position = await self._chat.follow(room, principal, at_least=since.offset if since else 0)
         if since is None or since.epoch != position.epoch:
             return Joined(position)
@@ -266,6 +266,6 @@ class Channels:
         return Joined(position, publications, is_recovered=True)
 
 
-def _require_epoch(channel: Channel, position: Position, since: Position | None) -> None:
+def _require_epoch(channel: Channel, position: ChannelPosition, since: ChannelPosition | None) -> None:
     if since is not None and since.epoch and since.epoch != position.epoch:
         raise CommandError(ErrorCode.UNRECOVERABLE_POSITION, f"The epoch of {channel} is {position.epoch}.")

@@ -28,7 +28,7 @@ class Arguments(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
-class Answer(BaseModel):
+class CommandAnswer(BaseModel):
     """The content of a reply, which is its member with the command's name."""
 
     model_config = ConfigDict(extra="forbid")
@@ -106,14 +106,14 @@ class RpcArguments(Arguments):
     data: Any = None
 
 
-class PublisherInfo(Answer):
+class PublisherInfo(CommandAnswer):
     """Who has published: the user, and the connection if it was one of these."""
 
     user: str
     client: str | None = None
 
 
-class PublicationAnswer(Answer):
+class PublicationAnswer(CommandAnswer):
     """A publication in an answer; `info` is that of chat messages."""
 
     data: Any
@@ -122,7 +122,7 @@ class PublicationAnswer(Answer):
     info: PublisherInfo | None = None
 
 
-class SubscribeAnswer(Answer):
+class SubscribeAnswer(CommandAnswer):
     """The channel's position, and the missed publications."""
 
     recoverable: bool
@@ -134,7 +134,7 @@ class SubscribeAnswer(Answer):
     publications: list[PublicationAnswer] = Field(default_factory=list)
 
 
-class ConnectAnswer(Answer):
+class ConnectAnswer(CommandAnswer):
     """The connection, its ping interval, and the expiry of its token."""
 
     client: str
@@ -148,25 +148,25 @@ class ConnectAnswer(Answer):
     subs: dict[str, SubscribeAnswer] | None = None
 
 
-class EmptyAnswer(Answer):
+class EmptyAnswer(CommandAnswer):
     """An empty reply: the command succeeded."""
 
 
-class PresentClient(Answer):
+class PresentClient(CommandAnswer):
     """A subscribed connection."""
 
     user: str
     client: str
 
 
-class PresenceAnswer(Answer):
+class PresenceAnswer(CommandAnswer):
     """The subscribed connections of the channel on all gateways; `partial` if a gateway did not answer."""
 
     presence: dict[str, PresentClient]
     partial: bool | None = None
 
 
-class PresenceStatsAnswer(Answer):
+class PresenceStatsAnswer(CommandAnswer):
     """The number of subscribed connections and users of the channel, on all gateways."""
 
     num_clients: int
@@ -174,7 +174,7 @@ class PresenceStatsAnswer(Answer):
     partial: bool | None = None
 
 
-class HistoryAnswer(Answer):
+class HistoryAnswer(CommandAnswer):
     """Publications of a channel and its newest position."""
 
     publications: list[PublicationAnswer]
@@ -182,7 +182,7 @@ class HistoryAnswer(Answer):
     offset: int
 
 
-class RefreshAnswer(Answer):
+class RefreshAnswer(CommandAnswer):
     """The connection with its new token."""
 
     client: str
@@ -191,7 +191,7 @@ class RefreshAnswer(Answer):
     ttl: int | None = None
 
 
-class RpcAnswer(Answer):
+class RpcAnswer(CommandAnswer):
     """The answer of the operation."""
 
     data: Any

@@ -13,7 +13,7 @@ import orjson
 from chassis import metrics
 from chassis.waits import until_set
 from gateway.publishing.hub import Hub
-from gateway.publishing.positions import Handover, Position
+from gateway.publishing.positions import ChannelPosition, Handover
 from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.channels import Channel
@@ -128,6 +128,6 @@ class EventStream:
             self._is_filled.set()
 
 
-def event_id(position: Position) -> str:
+def event_id(position: ChannelPosition) -> str:
     """Return the id of an event at `position`."""
     return f"{position.epoch}:{position.offset}"

@@ -8,10 +8,10 @@ from typing import Any
 
 from contracts.stocks import freshness
 from gateway.publishing.hub import Hub
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.realtime.silence import Silence
-from gateway.stocks.book import Entry, QuoteBook
+from gateway.stocks.book import PushedQuote, QuoteBook
 
 _PREFIX = "quotes:"
 
@@ -45,7 +45,9 @@ class QuoteFeed:
     ) -> Publication:
         """Return a pushed or requested `quote` as a publication of its channel with its current freshness."""
         stream = quote.get("stream")
-        position = Position(stream["epoch"], stream["offset"]) if stream else Position(NO_EPOCH, 0)
+        position = (
+            ChannelPosition(stream["epoch"], stream["offset"]) if stream else ChannelPosition(NO_EPOCH, 0)
+        )
         data = dict(quote)
         if is_pushed and self.silence.lasts() and quote.get("session") != "closed":
             found = freshness(
@@ -71,7 +73,7 @@ class QuoteFeed:
         entry = self._book.last(symbol)
         return None if entry is None else self.publication(entry.quote, is_pushed=True, is_state=True)
 
-    def _pushed(self, symbol: str, entry: Entry) -> None:
+    def _pushed(self, symbol: str, entry: PushedQuote) -> None:
         self.silence.end(entry.received_at)
         epoch = entry.quote["stream"]["epoch"]
         last, self._epochs[symbol] = self._epochs.get(symbol, epoch), epoch
@@ -79,5 +81,5 @@ class QuoteFeed:
         if not self._hub.has_listeners(channel):
             return
         state = "live" if last == epoch else "restarted"
-        position = Position(epoch, entry.quote["stream"]["offset"])
+        position = ChannelPosition(epoch, entry.quote["stream"]["offset"])
         self._hub.publish(Publication(channel, position, {**entry.quote, "state": state}))

@@ -18,7 +18,7 @@ from gateway.http import endpoints as declared
 from gateway.http.calls import Call
 from gateway.http.endpoints import Endpoint, Idempotency, get, json, post
 from gateway.http.problems import invalid
-from gateway.http.replies import EVENT_STREAM, Reply
+from gateway.http.replies import EVENT_STREAM, HttpReply
 from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.channels import Channel, Channels, channel_of
@@ -44,23 +44,23 @@ class EventStreams:
         self._connections = connections
         self._limit = limit
 
-    async def follow_batch(self, call: Call, batch_id: UUID, query: StreamQuery) -> Reply:  # noqa: ARG002
+    async def follow_batch(self, call: Call, batch_id: UUID, query: StreamQuery) -> HttpReply:  # noqa: ARG002
         """Stream the state of a batch until it has ended."""
         return await self._follow(call, [channel_of(f"batch:{batch_id}")])
 
-    async def follow_task(self, call: Call, task_id: UUID, query: StreamQuery) -> Reply:  # noqa: ARG002
+    async def follow_task(self, call: Call, task_id: UUID, query: StreamQuery) -> HttpReply:  # noqa: ARG002
         """Stream the state of a task until it has ended."""
         return await self._follow(call, [channel_of(f"task:{task_id}")])
 
-    async def follow_email(self, call: Call, email_id: UUID, query: StreamQuery) -> Reply:  # noqa: ARG002
+    async def follow_email(self, call: Call, email_id: UUID, query: StreamQuery) -> HttpReply:  # noqa: ARG002
         """Stream the state of a mail until it has ended."""
         return await self._follow(call, [channel_of(f"email:{email_id}")])
 
-    async def stream_quotes(self, call: Call, query: QuoteStreamQuery) -> Reply:
+    async def stream_quotes(self, call: Call, query: QuoteStreamQuery) -> HttpReply:
         """Stream the quotes of the requested symbols."""
         return await self._follow(call, [channel_of(f"quotes:{symbol}") for symbol in query.symbols])
 
-    async def _follow(self, call: Call, channels: Sequence[Channel]) -> Reply:
+    async def _follow(self, call: Call, channels: Sequence[Channel]) -> HttpReply:
         principal = call.principal
         self._limit.require_room(principal.owner_id)
         access = Access(principal, channels=principal.channels, expires_at=principal.ends_at)
@@ -91,7 +91,7 @@ class EventStreams:
         events = stream.events(self._channels.hub, self._connections, self._limit)
         # Nothing to read, or no place: now that is an error response, later it would be a broken stream.
         await anext(events)
-        return Reply(events, media_type=EVENT_STREAM, headers={"x-accel-buffering": "no"})
+        return HttpReply(events, media_type=EVENT_STREAM, headers={"x-accel-buffering": "no"})
 
 
 class TokenEndpoint:

@@ -20,7 +20,7 @@ from chassis.errors import MalformedInput, ServiceError, Unauthenticated
 from gateway.http import strict_json
 from gateway.http.principal import Principal
 from gateway.identity.refusals import Expired
-from gateway.publishing.positions import Position
+from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.text_frames import text_frame
 from gateway.realtime import commands
 from gateway.realtime.access import Access, Authenticate
@@ -44,7 +44,7 @@ CallOperation = Callable[[Principal, str, Any], Awaitable[Any]]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CommandOutcome:
     """The answer to a command, and the subscriptions that begin after it."""
 
     answer: Mapping[str, Any] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class SocketCommand:
     arguments: type[BaseModel]
     answer: type[BaseModel]
     scope: Right
-    handler: Callable[[ClientSession, Any], Awaitable[Outcome]]
+    handler: Callable[[ClientSession, Any], Awaitable[CommandOutcome]]
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ class ClientSession:
         assert self.access is not None  # commands before connect are refused
         return self.access
 
-    async def connect(self, arguments: commands.ConnectArguments) -> Outcome:
+    async def connect(self, arguments: commands.ConnectArguments) -> CommandOutcome:
         """Authenticate with a token, or with the credential of the upgrade request.
 
         A second connect is refused.
@@ -288,9 +288,9 @@ class ClientSession:
         }
         if opened:
             answer["subs"] = {str(one.subscription.channel): one.answer for one in opened}
-        return Outcome(answer, opened)
+        return CommandOutcome(answer, opened)
 
-    async def refresh(self, arguments: commands.RefreshArguments) -> Outcome:
+    async def refresh(self, arguments: commands.RefreshArguments) -> CommandOutcome:
         """Replace the token by a new one of the same user."""
         try:
             access = await self._realtime.authenticate(arguments.token, self._address)
@@ -300,45 +300,45 @@ class ClientSession:
         if access.principal.user_id != self.caller.principal.user_id:
             raise CommandError(ErrorCode.PERMISSION_DENIED, "The token belongs to another user.")
         self.change_access(access)
-        return Outcome({"client": self.id, "version": VERSION, **access.expiry()})
+        return CommandOutcome({"client": self.id, "version": VERSION, **access.expiry()})
 
-    async def subscribe(self, arguments: commands.SubscribeArguments) -> Outcome:
+    async def subscribe(self, arguments: commands.SubscribeArguments) -> CommandOutcome:
         """Subscribe to a channel."""
         room = ReplyRoom(self._realtime.buffer_bytes // 2)
         opened = await self.subscriptions.open(self.caller, arguments.channel, arguments, room=room)
-        return Outcome(opened.answer, [opened])
+        return CommandOutcome(opened.answer, [opened])
 
-    async def unsubscribe(self, arguments: commands.ChannelArguments) -> Outcome:
+    async def unsubscribe(self, arguments: commands.ChannelArguments) -> CommandOutcome:
         """Unsubscribe from a channel."""
         self.subscriptions.end(str(channel_of(arguments.channel)))
-        return Outcome()
+        return CommandOutcome()
 
-    async def publish(self, arguments: commands.PublishArguments) -> Outcome:
+    async def publish(self, arguments: commands.PublishArguments) -> CommandOutcome:
         """Post to a channel that accepts publications of clients."""
         channel = channel_of(arguments.channel)
         await self._realtime.channels.publish(self.caller, channel, arguments.data, client=self.id)
-        return Outcome()
+        return CommandOutcome()
 
-    async def presence(self, arguments: commands.ChannelArguments) -> Outcome:
+    async def presence(self, arguments: commands.ChannelArguments) -> CommandOutcome:
         """List the subscribers of a channel."""
         present = await self._present(arguments.channel)
         listed = {client: {"user": user, "client": client} for client, user in present.users.items()}
-        return Outcome({"presence": listed, **_partial(present)})
+        return CommandOutcome({"presence": listed, **_partial(present)})
 
-    async def presence_stats(self, arguments: commands.ChannelArguments) -> Outcome:
+    async def presence_stats(self, arguments: commands.ChannelArguments) -> CommandOutcome:
         """Count the subscribers of a channel."""
         present = await self._present(arguments.channel)
         counts = {"num_clients": present.num_clients, "num_users": present.num_users}
-        return Outcome({**counts, **_partial(present)})
+        return CommandOutcome({**counts, **_partial(present)})
 
-    async def history(self, arguments: commands.HistoryArguments) -> Outcome:
+    async def history(self, arguments: commands.HistoryArguments) -> CommandOutcome:
         """Read earlier publications."""
         since = arguments.since
         found = await self._realtime.channels.history(
             self.caller,
             channel_of(arguments.channel),
             limit=arguments.limit,
-            since=None if since is None else Position(since.epoch, since.offset),
+            since=None if since is None else ChannelPosition(since.epoch, since.offset),
             reverse=arguments.reverse,
         )
         documents_found = [one.document() for one in found.publications]
@@ -348,9 +348,9 @@ class ClientSession:
             "epoch": found.position.epoch,
             "offset": found.position.offset,
         }
-        return Outcome(answer)
+        return CommandOutcome(answer)
 
-    async def rpc(self, arguments: commands.RpcArguments) -> Outcome:
+    async def rpc(self, arguments: commands.RpcArguments) -> CommandOutcome:
         """Call a read-only operation of the HTTP API."""
         if self.caller.scopes is not None or self.caller.channels is not None:
             raise CommandError(
@@ -358,7 +358,7 @@ class ClientSession:
                 "A token that is limited to scopes or channels cannot call operations.",
             )
         call = self._realtime.call_operation
-        return Outcome({"data": await call(self.caller.principal, arguments.method, arguments.data)})
+        return CommandOutcome({"data": await call(self.caller.principal, arguments.method, arguments.data)})
 
     async def _present(self, name: str) -> Present:
         channel = channel_of(name)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 MOST_BYTES = 32 * 1024 * 1024
 
 
-class Waiting:
+class WaitingBytes:
     """What waits for one connection of `owner`: in its send queue, and in its transport."""
 
     __slots__ = ("_clients", "_in_queue", "_in_transport", "cut_off", "owner")
@@ -46,14 +46,14 @@ class SlowClients:
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self.most_bytes = most_bytes
         self._total = 0
-        self._waiting: set[Waiting] = set()
+        self._waiting: set[WaitingBytes] = set()
 
     @property
     def total(self) -> int:
         """The number of bytes that wait now."""
         return self._total
 
-    def change(self, waiting: Waiting, by: int) -> None:
+    def change(self, waiting: WaitingBytes, by: int) -> None:
         """Note that `by` more bytes wait for a connection, or fewer if it is negative."""
         self._total += by
         if waiting.size:
@@ -65,7 +65,7 @@ class SlowClients:
 
     def _make_room(self) -> None:
         owners: Counter[str] = Counter()
-        of_owner: dict[str, list[Waiting]] = defaultdict(list)
+        of_owner: dict[str, list[WaitingBytes]] = defaultdict(list)
         for one in sorted(self._waiting, key=lambda one: one.size):
             owners[one.owner] += one.size
             of_owner[one.owner].append(one)

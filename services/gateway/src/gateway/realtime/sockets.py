@@ -15,7 +15,7 @@ from chassis.http1.admission import mark_authenticated
 from chassis.problems import problem, problem_headers
 from gateway.errors import UpgradeRequired
 from gateway.http import reading
-from gateway.http.calls import Incoming
+from gateway.http.calls import IncomingRequest
 from gateway.http.edge import Receive, Scope, Send
 from gateway.http.origins import require_origin
 from gateway.http.reading import token
@@ -26,7 +26,7 @@ from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
 from gateway.realtime.lobby import LobbySession
 from gateway.realtime.session import ClientSession, Realtime
-from gateway.realtime.slow_clients import SlowClients, Waiting
+from gateway.realtime.slow_clients import SlowClients, WaitingBytes
 from gateway.realtime.wire import EXTENSION, WebSocketWire
 
 log = logging.get(__name__)
@@ -79,7 +79,7 @@ class Sockets:
         if path not in PATHS or scope["raw_path"] != path.encode():
             raise NotFound("There is no WebSocket at this path; connect to /v1/realtime.")
         scope[ROUTE] = path
-        require_origin(Incoming(scope), self._origins)
+        require_origin(IncomingRequest(scope), self._origins)
         wire: WebSocketWire = scope["extensions"][EXTENSION]
         session: ClientSession | LobbySession
 
@@ -87,7 +87,7 @@ class Sockets:
             session.close(CloseCode.SLOW)
             wire.transport.abort()
 
-        waiting = Waiting(self._clients, cut_off=cut_off)
+        waiting = WaitingBytes(self._clients, cut_off=cut_off)
 
         def admit(known: Access) -> None:
             waiting.owner = known.principal.owner_id
@@ -96,8 +96,8 @@ class Sockets:
 
         # A key or token in the headers, or a subprotocol that carries one.
         offered = [name for name in scope["subprotocols"] if name.startswith(_KEY_PROTOCOL)]
-        text = token(Incoming(scope)) or (offered[0].removeprefix(_KEY_PROTOCOL) if offered else None)
-        address = reading.address(Incoming(scope))
+        text = token(IncomingRequest(scope)) or (offered[0].removeprefix(_KEY_PROTOCOL) if offered else None)
+        address = reading.address(IncomingRequest(scope))
         access = None if text is None else await self._realtime.authenticate(text, address)
         if access is not None:
             admit(access)

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from chassis import metrics
-from gateway.publishing.positions import Handover, HandoverOverflow, Position
+from gateway.publishing.positions import ChannelPosition, Handover, HandoverOverflow
 from gateway.publishing.publications import Publication
 from gateway.publishing.signals import MembersChanged, Signal
 from gateway.publishing.text_frames import text_frame
@@ -45,7 +45,7 @@ class Opened:
     """A subscription whose `answer` must be sent before its publications; then call `Subscriptions.begin`."""
 
     subscription: Subscription
-    position: Position
+    position: ChannelPosition
     answer: dict[str, Any]
 
 
@@ -102,7 +102,7 @@ class Subscriptions:
             lambda one: self._show(subscription, one),
             on_signal=(lambda one: self._take(subscription, one)) if channel.kind.has_moves else None,
         )
-        since = Position(wanted.epoch, wanted.offset) if wanted.recover else None
+        since = ChannelPosition(wanted.epoch, wanted.offset) if wanted.recover else None
         try:
             joined = await self._channels.join(access, channel, since)
             if self._open.get(name) is not subscription:

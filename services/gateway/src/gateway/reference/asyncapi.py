@@ -9,8 +9,8 @@ from itertools import chain
 from contracts import headers
 from gateway.http.endpoints import Endpoint
 from gateway.reference import broker, news, schemas, sockets
-from gateway.reference.channels import Channel
-from gateway.reference.schemas import Json, Place
+from gateway.reference.channels import DocumentedChannel
+from gateway.reference.schemas import Json, SchemaPlace
 from gateway.reference.security import SCHEMES
 
 _SERVERS: Json = {
@@ -53,7 +53,7 @@ _BROKER_TRAIT: Json = {
 }
 
 
-def build(endpoints: Sequence[Endpoint], commands: Iterable[sockets.Command]) -> Json:
+def build(endpoints: Sequence[Endpoint], commands: Iterable[sockets.DocumentedCommand]) -> Json:
     """Return the document of the sockets with `commands`, the streams among `endpoints`, and the broker."""
     operations = list(
         chain(
@@ -64,13 +64,13 @@ def build(endpoints: Sequence[Endpoint], commands: Iterable[sockets.Command]) ->
             news.operations(),
         )
     )
-    channels: dict[str, Channel] = {}
+    channels: dict[str, DocumentedChannel] = {}
     for operation in operations:
         used = [operation.channel, *([operation.reply[0]] if operation.reply else [])]
         channels |= {channel.name: channel for channel in used}
     messages = {message.name: message for channel in channels.values() for message in channel.messages}
     found = schemas.of(
-        Place(message.name, message.kind, message.mode)
+        SchemaPlace(message.name, message.kind, message.mode)
         for message in messages.values()
         if message.kind is not None
     )

@@ -13,14 +13,14 @@ from contracts import message as kinds
 from contracts import topology
 from contracts.message import Command, Contract, Failure, Request
 from contracts.topology import Queue
-from gateway.reference.channels import Channel, Message, Operation
+from gateway.reference.channels import DocumentedChannel, DocumentedMessage, DocumentedOperation
 
 SERVER = "rabbitmq"
 BINDING_VERSION = "0.3.0"
 _PARKED = "Messages that could not be handled, unchanged, with the reason in their headers."
 
 
-def operations() -> Iterator[Operation]:
+def operations() -> Iterator[DocumentedOperation]:
     """Yield the operations by which each service receives from its queues, and others send to them."""
     for service, owned in topology.TOPOLOGIES.items():
         for queue in owned.queues:
@@ -29,7 +29,7 @@ def operations() -> Iterator[Operation]:
             elif queue.exchange == topology.RPC:
                 yield from _requests(service, queue)
             elif queue.name == topology.parked_queue(service):
-                yield Operation(
+                yield DocumentedOperation(
                     name=f"{service}.receive.parked",
                     action="receive",
                     channel=_queue_channel(queue, (), _PARKED),
@@ -53,16 +53,16 @@ def messages() -> tuple[type[kinds.Message], ...]:
     )
 
 
-def message(kind: type[Contract]) -> Message:
+def message(kind: type[Contract]) -> DocumentedMessage:
     """Return the message of `kind`, with the first sentence of its description."""
     text = " ".join((inspect.getdoc(kind) or "").split())
     summary = text.partition(". ")[0].rstrip(".:") + "."
     name = getattr(kind, "message_type", kind.__name__)
-    return Message(name=name, summary=summary, kind=kind, traits=("broker",))
+    return DocumentedMessage(name=name, summary=summary, kind=kind, traits=("broker",))
 
 
-def _queue_channel(queue: Queue, found: Sequence[type[Contract]], description: str) -> Channel:
-    return Channel(
+def _queue_channel(queue: Queue, found: Sequence[type[Contract]], description: str) -> DocumentedChannel:
+    return DocumentedChannel(
         name=queue.name,
         address=queue.name,
         server=SERVER,
@@ -83,12 +83,12 @@ def _queue_channel(queue: Queue, found: Sequence[type[Contract]], description: s
     )
 
 
-def _commands(service: str, queue: Queue) -> Iterator[Operation]:
+def _commands(service: str, queue: Queue) -> Iterator[DocumentedOperation]:
     found = [kind for kind in messages() if issubclass(kind, Command) and kind.queue == queue.name]
     channel = _queue_channel(
         queue, found, "Accepted work: durable, delivered at least once, and retried by the retry ladder."
     )
-    yield Operation(
+    yield DocumentedOperation(
         name=f"{service}.receive.{queue.name}",
         action="receive",
         channel=channel,
@@ -96,7 +96,7 @@ def _commands(service: str, queue: Queue) -> Iterator[Operation]:
         messages=channel.messages,
     )
     for sender in sorted({sender for kind in found for sender in kind.senders}):
-        yield Operation(
+        yield DocumentedOperation(
             name=f"{sender}.send.{queue.name}",
             action="send",
             channel=channel,
@@ -105,7 +105,7 @@ def _commands(service: str, queue: Queue) -> Iterator[Operation]:
         )
 
 
-def _requests(service: str, queue: Queue) -> Iterator[Operation]:
+def _requests(service: str, queue: Queue) -> Iterator[DocumentedOperation]:
     # A request without a service goes to any of them: each is asked about its own parked messages.
     found = [
         kind
@@ -114,7 +114,7 @@ def _requests(service: str, queue: Queue) -> Iterator[Operation]:
     ]
     channel = _queue_channel(queue, found, "Requests with a deadline, delivered at most once.")
     replies: list[type[Contract]] = [*dict.fromkeys(kind.reply for kind in found), Failure]
-    answers = Channel(
+    answers = DocumentedChannel(
         name=f"{service}.replies",
         address=None,
         server=SERVER,
@@ -122,7 +122,7 @@ def _requests(service: str, queue: Queue) -> Iterator[Operation]:
         messages=tuple(message(kind) for kind in replies),
     )
     for kind in found:
-        yield Operation(
+        yield DocumentedOperation(
             name=f"{service}.answer.{kind.message_type}",
             action="receive",
             channel=channel,

@@ -10,7 +10,7 @@ from gateway.reference.schemas import Json, Mode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class DocumentedMessage:
     """One kind of message: `wrap` makes its payload from the schema of `kind`, which may be None."""
 
     name: str
@@ -33,14 +33,14 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Channel:
+class DocumentedChannel:
     """A place where messages pass; without an address it is created for each use, such as a reply queue."""
 
     name: str
     address: str | None
     server: str
     description: str
-    messages: tuple[Message, ...] = ()
+    messages: tuple[DocumentedMessage, ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     bindings: Mapping[str, Json] = field(default_factory=dict)
 
@@ -57,21 +57,21 @@ class Channel:
             **_given("bindings", dict(self.bindings)),
         }
 
-    def references(self, messages: Iterable[Message]) -> list[Json]:
+    def references(self, messages: Iterable[DocumentedMessage]) -> list[Json]:
         """Return references to `messages` for an operation on this channel."""
         return [{"$ref": f"#/channels/{self.name}/messages/{message.name}"} for message in messages]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class DocumentedOperation:
     """A use of a channel by a service: it sends or receives `messages`, and may reply on another channel."""
 
     name: str
     action: Literal["send", "receive"]
-    channel: Channel
+    channel: DocumentedChannel
     summary: str
-    messages: tuple[Message, ...]
-    reply: tuple[Channel, tuple[Message, ...]] | None = None
+    messages: tuple[DocumentedMessage, ...]
+    reply: tuple[DocumentedChannel, tuple[DocumentedMessage, ...]] | None = None
     security: tuple[str, ...] = ()
     bindings: Mapping[str, Json] = field(default_factory=dict)
 

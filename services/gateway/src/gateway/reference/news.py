@@ -9,13 +9,13 @@ from typing import Literal
 from contracts import topology
 from contracts.message import Event, LiveMessage, Message
 from gateway.reference import broker
-from gateway.reference.channels import Channel, Operation
+from gateway.reference.channels import DocumentedChannel, DocumentedOperation
 
 _EVENT = "Something that happened; durable, through the outbox."
 _LIVE = "Live updates for user interfaces; transient, and lost if no gateway listens."
 
 
-def operations() -> Iterator[Operation]:
+def operations() -> Iterator[DocumentedOperation]:
     """Yield the events that each service announces, and those that it consumes from the others."""
     for kind in broker.messages():
         if issubclass(kind, Event):
@@ -28,7 +28,7 @@ def operations() -> Iterator[Operation]:
                 yield _use(service, "send", channel, f"{service} publishes it.")
 
 
-def _of_event(kind: type[Event]) -> Iterator[Operation]:
+def _of_event(kind: type[Event]) -> Iterator[DocumentedOperation]:
     key = kind.routing_key
     channel = _channel(topology.EVENTS, key, kind, _EVENT)
     for service, owned in topology.TOPOLOGIES.items():
@@ -41,9 +41,9 @@ def _of_event(kind: type[Event]) -> Iterator[Operation]:
             yield _use(service, "send", channel, f"{service} announces {key}.")
 
 
-def _channel(exchange: str, key: str, kind: type[Message], description: str) -> Channel:
+def _channel(exchange: str, key: str, kind: type[Message], description: str) -> DocumentedChannel:
     parts = re.findall(r"{(\w+)}", key)
-    return Channel(
+    return DocumentedChannel(
         # What is in braces is no part of a name, which is a part of references.
         name=key.partition(".{")[0],
         address=key,
@@ -61,8 +61,10 @@ def _channel(exchange: str, key: str, kind: type[Message], description: str) -> 
     )
 
 
-def _use(service: str, action: Literal["send", "receive"], channel: Channel, summary: str) -> Operation:
-    return Operation(
+def _use(
+    service: str, action: Literal["send", "receive"], channel: DocumentedChannel, summary: str
+) -> DocumentedOperation:
+    return DocumentedOperation(
         name=f"{service}.{action}.{channel.name}",
         action=action,
         channel=channel,

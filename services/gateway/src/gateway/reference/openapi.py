@@ -9,7 +9,7 @@ from importlib.metadata import version
 from gateway.http.endpoints import Endpoint
 from gateway.http.replies import JSON
 from gateway.reference import answers, outcomes, parameters, schemas
-from gateway.reference.schemas import Json, Place, Schemas
+from gateway.reference.schemas import Json, SchemaPlace, Schemas
 from gateway.reference.security import SCHEMES
 
 _DESCRIPTION = """\
@@ -61,19 +61,19 @@ def build(endpoints: Sequence[Endpoint]) -> Json:
     return document
 
 
-def _places(endpoint: Endpoint) -> Iterator[Place]:
+def _places(endpoint: Endpoint) -> Iterator[SchemaPlace]:
     name = endpoint.name
     for part in endpoint.path_parameters:
-        yield Place(f"{name}.path.{part}", endpoint.parameters[part], "validation")
+        yield SchemaPlace(f"{name}.path.{part}", endpoint.parameters[part], "validation")
     if endpoint.query is not None:
-        yield Place(f"{name}.query", endpoint.query, "validation")
+        yield SchemaPlace(f"{name}.query", endpoint.query, "validation")
     if endpoint.body is not None:
-        yield Place(f"{name}.body", endpoint.body, "validation")
+        yield SchemaPlace(f"{name}.body", endpoint.body, "validation")
     for status, answer in endpoint.answers.items():
         if answer.model is not None:
-            yield Place(f"{name}.answer.{status}", answer.model, "serialization")
+            yield SchemaPlace(f"{name}.answer.{status}", answer.model, "serialization")
         if answer.item is not None:
-            yield Place(f"{name}.answer.{status}.item", answer.item, "serialization")
+            yield SchemaPlace(f"{name}.answer.{status}.item", answer.item, "serialization")
 
 
 def _operation(endpoint: Endpoint, found: Schemas) -> Json:

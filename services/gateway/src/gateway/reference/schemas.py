@@ -18,7 +18,7 @@ _REFERENCE = "#/components/schemas/"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SchemaPlace:
     """A place in the document that has a schema: its name, its type, and its direction."""
 
     name: str
@@ -55,7 +55,7 @@ class _Untitled(GenerateJsonSchema):
         return found
 
 
-def of(places: Iterable[Place]) -> Schemas:
+def of(places: Iterable[SchemaPlace]) -> Schemas:
     """Return the schemas of `places`."""
     adapters = [(place.name, place.mode, TypeAdapter(place.kind)) for place in places]
     schemas, definitions = TypeAdapter.json_schemas(

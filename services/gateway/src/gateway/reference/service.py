@@ -16,12 +16,12 @@ from contracts.problems import ProblemType
 from gateway.http.assets import POLICY
 from gateway.http.calls import Call
 from gateway.http.endpoints import Endpoint
-from gateway.http.replies import Reply, document, entity_tag
+from gateway.http.replies import HttpReply, document, entity_tag
 from gateway.reference import asyncapi, openapi, outcomes, pages
 from gateway.reference.inputs import Links, ProblemList, ProblemView
 from gateway.reference.pages import Runbooks
 from gateway.reference.schemas import Json
-from gateway.reference.sockets import Command
+from gateway.reference.sockets import DocumentedCommand
 
 HTML = "text/html"
 _LINKS = Links(
@@ -40,35 +40,35 @@ _LINKS = Links(
 class ReferenceService:
     """Describes `endpoints` and `commands`, which are complete before the first request."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], commands: Iterable[Command]) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], commands: Iterable[DocumentedCommand]) -> None:
         self._endpoints = endpoints
         self._commands = commands
         self._runbooks = Runbooks()
-        self._documents: dict[str, Reply] = {}
+        self._documents: dict[str, HttpReply] = {}
         self._building = asyncio.Lock()
 
-    async def root(self, call: Call) -> Reply:
+    async def root(self, call: Call) -> HttpReply:
         """Return the links to everything else; redirect a browser to the console."""
         if call.media_type == HTML:
-            return Reply(None, 303, location=_LINKS.console)
-        return Reply(document(_LINKS))
+            return HttpReply(None, 303, location=_LINKS.console)
+        return HttpReply(document(_LINKS))
 
-    async def openapi(self, _: Call) -> Reply:
+    async def openapi(self, _: Call) -> HttpReply:
         """Return the OpenAPI document."""
         return await self._built("openapi", lambda: _json(openapi.build(self._endpoints)))
 
-    async def asyncapi(self, _: Call) -> Reply:
+    async def asyncapi(self, _: Call) -> HttpReply:
         """Return the AsyncAPI document."""
         return await self._built("asyncapi", lambda: _json(asyncapi.build(self._endpoints, self._commands)))
 
-    async def list_problems(self, call: Call) -> Reply:
+    async def list_problems(self, call: Call) -> HttpReply:
         """Return all problem types."""
         if call.media_type == HTML:
             known = problems.CATALOGUE.values()
             return await self._built("problems as HTML", lambda: _page(pages.problem_index(known)))
         return await self._built("problems", self._problem_list)
 
-    async def problem(self, call: Call, code: str) -> Reply:
+    async def problem(self, call: Call, code: str) -> HttpReply:
         """Return the description of a problem type. Raise `NotFound`."""
         problem = problems.CATALOGUE.get(code)
         if problem is None:
@@ -79,18 +79,18 @@ class ReferenceService:
             )
         return await self._built(code, lambda: _json(self._view(problem).model_dump(mode="json")))
 
-    async def runbooks(self, _: Call) -> Reply:
+    async def runbooks(self, _: Call) -> HttpReply:
         """Return the list of runbooks."""
         return _page(self._runbooks.index)
 
-    async def runbook(self, _: Call, alert: str) -> Reply:
+    async def runbook(self, _: Call, alert: str) -> HttpReply:
         """Return the runbook of an alert. Raise `NotFound`."""
         page = self._runbooks.pages.get(alert)
         if page is None:
             raise NotFound("There is no runbook of this name; /docs/runbooks lists all of them.")
         return _page(page)
 
-    async def _built(self, name: str, build: Callable[[], Reply]) -> Reply:
+    async def _built(self, name: str, build: Callable[[], HttpReply]) -> HttpReply:
         """Return the result of `build`, which is cached, because these routes need no key."""
         async with self._building:
             if name not in self._documents:
@@ -107,7 +107,7 @@ class ReferenceService:
                 found[code].append(endpoint)
         return found
 
-    def _problem_list(self) -> Reply:
+    def _problem_list(self) -> HttpReply:
         views = [self._view(problem) for problem in problems.CATALOGUE.values()]
         return _json(ProblemList(data=views).model_dump(mode="json"))
 
@@ -123,10 +123,12 @@ class ReferenceService:
         )
 
 
-def _json(content: Json) -> Reply:
+def _json(content: Json) -> HttpReply:
     body = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
-    return Reply(body, etag=entity_tag(body))
+    return HttpReply(body, etag=entity_tag(body))
 
 
-def _page(body: bytes) -> Reply:
-    return Reply(body, media_type=HTML, etag=entity_tag(body), headers={"content-security-policy": POLICY})
+def _page(body: bytes) -> HttpReply:
+    return HttpReply(
+        body, media_type=HTML, etag=entity_tag(body), headers={"content-security-policy": POLICY}
+    )

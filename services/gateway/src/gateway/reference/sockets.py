@@ -21,7 +21,7 @@ from gateway.realtime.codes import (
     ErrorCode,
     UnsubscribeCode,
 )
-from gateway.reference.channels import Channel, Message, Operation
+from gateway.reference.channels import DocumentedChannel, DocumentedMessage, DocumentedOperation
 from gateway.reference.inputs import BarNews, EmailNews
 from gateway.reference.schemas import Json, Mode
 
@@ -52,7 +52,7 @@ The gateway closes a connection with one of these codes; a client reconnects aft
 _LOBBY = "One line of chat per frame. Everybody in the lobby gets `Message received: <line>`."
 
 
-class Command(Protocol):
+class DocumentedCommand(Protocol):
     """A declared command of the socket protocol."""
 
     @property
@@ -76,7 +76,7 @@ class Command(Protocol):
         """The right that the caller needs, in words; empty if none."""
 
 
-def operations(commands: Iterable[Command]) -> Iterator[Operation]:
+def operations(commands: Iterable[DocumentedCommand]) -> Iterator[DocumentedOperation]:
     """Yield the operations of the gateway's WebSockets."""
     declared = list(commands)
     asked = {
@@ -88,7 +88,7 @@ def operations(commands: Iterable[Command]) -> Iterator[Operation]:
         for command in declared
     }
     pushed = (*(_push(kind) for kind in KINDS.values()), *_SIGNALS)
-    channel = Channel(
+    channel = DocumentedChannel(
         name="realtime",
         address="/v1/realtime",
         server=SERVER,
@@ -105,7 +105,7 @@ def operations(commands: Iterable[Command]) -> Iterator[Operation]:
     )
     for command in declared:
         needs = f" Needs {command.scope}." if command.scope else ""
-        yield Operation(
+        yield DocumentedOperation(
             name=f"realtime.{command.name}",
             action="receive",
             channel=channel,
@@ -113,7 +113,7 @@ def operations(commands: Iterable[Command]) -> Iterator[Operation]:
             messages=(asked[command.name],),
             reply=(channel, (answered[command.name], _ERROR)),
         )
-    yield Operation(
+    yield DocumentedOperation(
         name="realtime.push",
         action="send",
         channel=channel,
@@ -122,19 +122,19 @@ def operations(commands: Iterable[Command]) -> Iterator[Operation]:
     )
 
 
-def event_streams(endpoints: Iterable[Endpoint]) -> Iterator[Operation]:
+def event_streams(endpoints: Iterable[Endpoint]) -> Iterator[DocumentedOperation]:
     """Yield the streams of server-sent events among `endpoints`."""
     for endpoint in endpoints:
         answer = endpoint.answers[endpoint.status]
         if EVENT_STREAM not in answer.media_types:
             continue
-        message = Message(
+        message = DocumentedMessage(
             name=f"{endpoint.name}.event",
             summary="The data of one event.",
             kind=answer.item,
             content_type="application/json",
         )
-        channel = Channel(
+        channel = DocumentedChannel(
             name=endpoint.name,
             address=endpoint.template,
             server=SERVER,
@@ -142,7 +142,7 @@ def event_streams(endpoints: Iterable[Endpoint]) -> Iterator[Operation]:
             messages=(message,),
             parameters={name: f"`{name}` of the path." for name in endpoint.path_parameters},
         )
-        yield Operation(
+        yield DocumentedOperation(
             name=endpoint.name,
             action="send",
             channel=channel,
@@ -153,15 +153,19 @@ def event_streams(endpoints: Iterable[Endpoint]) -> Iterator[Operation]:
         )
 
 
-def lobby() -> Iterator[Operation]:
+def lobby() -> Iterator[DocumentedOperation]:
     """Yield the operations of the lobby."""
-    line = Message(name="lobby.line", summary="A line of chat.", kind=str, content_type="text/plain")
-    shown = Message(
+    line = DocumentedMessage(
+        name="lobby.line", summary="A line of chat.", kind=str, content_type="text/plain"
+    )
+    shown = DocumentedMessage(
         name="lobby.shown", summary="A line that somebody wrote.", kind=str, content_type="text/plain"
     )
-    channel = Channel(name="lobby", address="/ws", server=SERVER, description=_LOBBY, messages=(line, shown))
+    channel = DocumentedChannel(
+        name="lobby", address="/ws", server=SERVER, description=_LOBBY, messages=(line, shown)
+    )
     for name, action, message in (("lobby.say", "receive", line), ("lobby.show", "send", shown)):
-        yield Operation(
+        yield DocumentedOperation(
             name=name,
             action="receive" if action == "receive" else "send",
             channel=channel,
@@ -172,8 +176,8 @@ def lobby() -> Iterator[Operation]:
 
 
 def _numbered(
-    command: Command, role: str, summary: str, kind: type[BaseModel], mode: Mode = "serialization"
-) -> Message:
+    command: DocumentedCommand, role: str, summary: str, kind: type[BaseModel], mode: Mode = "serialization"
+) -> DocumentedMessage:
     """Return the message of a command or its reply: a number, and the content under the command's name."""
 
     def wrap(schema: Json) -> Json:
@@ -183,10 +187,10 @@ def _numbered(
             "properties": {"id": {"type": "integer", "minimum": 1}, command.name: schema},
         }
 
-    return Message(name=f"{command.name}.{role}", summary=summary, kind=kind, mode=mode, wrap=wrap)
+    return DocumentedMessage(name=f"{command.name}.{role}", summary=summary, kind=kind, mode=mode, wrap=wrap)
 
 
-def _push(kind: ChannelKind) -> Message:
+def _push(kind: ChannelKind) -> DocumentedMessage:
     def wrap(schema: Json) -> Json:
         publication = {
             "type": "object",
@@ -215,7 +219,7 @@ def _push(kind: ChannelKind) -> Message:
         }
         return _pushed(f"^{kind.name}" + (":" if kind.argument else "$"), {"pub": publication})
 
-    return Message(
+    return DocumentedMessage(
         name=f"{kind.name}.publication", summary=kind.summary, kind=_PUBLISHED[kind.name], wrap=wrap
     )
 
@@ -229,8 +233,8 @@ def _pushed(channel: str, content: Json) -> Json:
     return {"type": "object", "required": ["push"], "properties": {"push": push}}
 
 
-def _fixed(name: str, summary: str, payload: Json) -> Message:
-    return Message(name=name, summary=summary, kind=None, wrap=lambda _: payload)
+def _fixed(name: str, summary: str, payload: Json) -> DocumentedMessage:
+    return DocumentedMessage(name=name, summary=summary, kind=None, wrap=lambda _: payload)
 
 
 def _coded(meanings: Mapping[ErrorCode, str] | Mapping[UnsubscribeCode, str]) -> Json:

@@ -31,7 +31,7 @@ from contracts.schedules import (
 )
 from gateway.batches.inputs import BatchInput, FollowUpInput, TaskInput
 from gateway.http.changes import Change
-from gateway.http.filters import CreatedWithin, Filter, Page, Several
+from gateway.http.filters import CreatedWithin, Filter, PageQuery, Several
 
 # Each run adds two names to the metadata of the owner.
 _MOST_METADATA = 18
@@ -206,7 +206,7 @@ class ScheduleView(BaseModel):
     template: TemplateInput
 
 
-class SchedulesQuery(CreatedWithin, Page):
+class SchedulesQuery(CreatedWithin, PageQuery):
     """The query of `GET /v1/schedules`: newest first; the cursor is the last id seen."""
 
     status: Several[ScheduleStatus] | None = None
@@ -221,7 +221,7 @@ class SchedulePage(BaseModel):
     next_cursor: UUID | None
 
 
-class RunsQuery(CreatedWithin, Page):
+class RunsQuery(CreatedWithin, PageQuery):
     """The query of `GET /v1/schedules/{id}/runs`: newest first; the cursor is the last id seen."""
 
     status: Several[RunStatus] | None = None

@@ -35,7 +35,7 @@ from gateway.batches.operations import OperationCatalogue
 from gateway.errors import PreconditionFailed, UnknownOperation
 from gateway.http.calls import Call
 from gateway.http.problems import invalid
-from gateway.http.replies import Reply, document, entity_tag
+from gateway.http.replies import HttpReply, document, entity_tag
 from gateway.schedules.inputs import (
     NextRuns,
     NextRunsQuery,
@@ -59,7 +59,7 @@ class ScheduleService:
         self._catalogue = catalogue
         self._audit = audit
 
-    async def create(self, call: Call, body: ScheduleInput) -> Reply:
+    async def create(self, call: Call, body: ScheduleInput) -> HttpReply:
         """Store a schedule. The rights that its runs need are checked here, and again at each run."""
         await self._permit(call, body.template)
         request = CreateSchedule(
@@ -74,7 +74,7 @@ class ScheduleService:
         self._record(call, Action.SCHEDULE_CREATED, made.id, _audited(body))
         return _reply(made, location=f"/v1/schedules/{made.id}")
 
-    async def list(self, call: Call, query: SchedulesQuery) -> Reply:
+    async def list(self, call: Call, query: SchedulesQuery) -> HttpReply:
         """Return a page of the caller's schedules, newest first."""
         request = ListSchedules(
             owner_id=call.principal.owner_id,
@@ -88,9 +88,9 @@ class ScheduleService:
         page = await self._rpc.call(request, Schedules, call.deadline)
         cursor = b"null" if page.next_cursor is None else b'"%s"' % str(page.next_cursor).encode()
         rows = b",".join(map(_written, page.data))
-        return Reply(document(b'{"data":[' + rows + b'],"next_cursor":' + cursor + b"}"))
+        return HttpReply(document(b'{"data":[' + rows + b'],"next_cursor":' + cursor + b"}"))
 
-    async def get(self, call: Call, schedule_id: UUID) -> Reply:
+    async def get(self, call: Call, schedule_id: UUID) -> HttpReply:
         """Return a schedule of the caller."""
         return _reply(await self._find(call, schedule_id))
 
@@ -114,7 +114,7 @@ class ScheduleService:
         page = await self._rpc.call(request, ScheduleRuns, call.deadline)
         return RunPage(data=page.data, next_cursor=page.next_cursor)
 
-    async def change(self, call: Call, schedule_id: UUID, body: ScheduleChange) -> Reply:
+    async def change(self, call: Call, schedule_id: UUID, body: ScheduleChange) -> HttpReply:
         """Change a schedule at the version that the caller has read; it then has the caller's rights."""
         seen = await self._find(call, schedule_id)
         call.require_revision(seen.revision, etag=_etag(seen))
@@ -135,11 +135,11 @@ class ScheduleService:
         self._record(call, Action.SCHEDULE_CHANGED, schedule_id, _audited(body))
         return _reply(changed)
 
-    async def pause(self, call: Call, schedule_id: UUID) -> Reply:
+    async def pause(self, call: Call, schedule_id: UUID) -> HttpReply:
         """Pause a schedule until it is resumed."""
         return await self._pause(call, schedule_id, paused=True)
 
-    async def resume(self, call: Call, schedule_id: UUID) -> Reply:
+    async def resume(self, call: Call, schedule_id: UUID) -> HttpReply:
         """Resume a paused schedule, from its next due time on."""
         seen = await self._find(call, schedule_id)
         await self._permit(call, _stored_template(seen))
@@ -155,7 +155,7 @@ class ScheduleService:
         await self._rpc.call(request, Schedule, call.deadline)
         self._record(call, Action.SCHEDULE_DELETED, schedule_id, {"name": seen.name}, is_gone=True)
 
-    async def run(self, call: Call, schedule_id: UUID) -> Reply:
+    async def run(self, call: Call, schedule_id: UUID) -> HttpReply:
         """Run a schedule now, whatever its cron says: the caller needs the rights of the run."""
         seen = await self._find(call, schedule_id)
         await self._permit(call, _stored_template(seen))
@@ -174,13 +174,13 @@ class ScheduleService:
             detail = "The schedule was changed at the same time; read it again, and repeat the run."
             raise Conflict(detail, retry_after_s=1) from None
         self._record(call, Action.SCHEDULE_TRIGGERED, schedule_id, {"run_id": str(run.id)})
-        return Reply(document(run), location=location_of(run, seen.kind))
+        return HttpReply(document(run), location=location_of(run, seen.kind))
 
     async def _find(self, call: Call, schedule_id: UUID, *, next_runs: int = 5) -> Schedule:
         request = GetSchedule(schedule_id=schedule_id, owner_id=call.principal.owner_id, next_runs=next_runs)
         return await self._rpc.call(request, Schedule, call.deadline)
 
-    async def _pause(self, call: Call, schedule_id: UUID, *, paused: bool) -> Reply:
+    async def _pause(self, call: Call, schedule_id: UUID, *, paused: bool) -> HttpReply:
         request = PauseSchedule(schedule_id=schedule_id, owner_id=call.principal.owner_id, paused=paused)
         found = await self._rpc.call(request, Schedule, call.deadline)
         action = Action.SCHEDULE_PAUSED if paused else Action.SCHEDULE_RESUMED
@@ -226,8 +226,8 @@ def _audited(body: ScheduleInput | ScheduleChange) -> dict[str, Any]:
     return details if body.template is None else {**details, "operation": body.template.operation}
 
 
-def _reply(schedule: contract.Schedule, *, location: str | None = None) -> Reply:
-    return Reply(document(_written(schedule)), etag=_etag(schedule), location=location)
+def _reply(schedule: contract.Schedule, *, location: str | None = None) -> HttpReply:
+    return HttpReply(document(_written(schedule)), etag=_etag(schedule), location=location)
 
 
 def _etag(schedule: contract.Schedule) -> str:

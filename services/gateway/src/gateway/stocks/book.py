@@ -10,18 +10,18 @@ from typing import Any
 import orjson
 
 from contracts.stocks import is_later
-from gateway.http.replies import Reply
+from gateway.http.replies import HttpReply
 
 _MOST_SYMBOLS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PushedQuote:
     """A pushed quote, its time of arrival (monotonic clock, seconds), and its answer, which is built once."""
 
     quote: Mapping[str, Any]
     received_at: float
-    reply: Reply
+    reply: HttpReply
 
 
 class QuoteBook:
@@ -29,10 +29,10 @@ class QuoteBook:
 
     def __init__(self, *, fresh_s: float) -> None:
         self._fresh_s = fresh_s
-        self._entries: dict[str, Entry] = {}
-        self._listeners: list[Callable[[str, Entry], None]] = []
+        self._entries: dict[str, PushedQuote] = {}
+        self._listeners: list[Callable[[str, PushedQuote], None]] = []
 
-    def on_quote(self, listener: Callable[[str, Entry], None]) -> None:
+    def on_quote(self, listener: Callable[[str, PushedQuote], None]) -> None:
         """Call `listener` with the symbol and its entry after each push."""
         self._listeners.append(listener)
 
@@ -53,18 +53,20 @@ class QuoteBook:
             if not is_taken:
                 continue
             etag = f'"{stream["epoch"]}-{stream["offset"]}"'
-            entry = Entry(quote, now, Reply(orjson.dumps(quote, option=orjson.OPT_APPEND_NEWLINE), etag=etag))
+            entry = PushedQuote(
+                quote, now, HttpReply(orjson.dumps(quote, option=orjson.OPT_APPEND_NEWLINE), etag=etag)
+            )
             self._entries[symbol] = entry
             for listener in self._listeners:
                 listener(symbol, entry)
 
-    def fresh(self, symbol: str) -> Entry | None:
+    def fresh(self, symbol: str) -> PushedQuote | None:
         """Return the quote of `symbol` if it arrived within the last few seconds."""
         entry = self._entries.get(symbol)
         if entry is None or time.monotonic() - entry.received_at > self._fresh_s:
             return None
         return entry
 
-    def last(self, symbol: str) -> Entry | None:
+    def last(self, symbol: str) -> PushedQuote | None:
         """Return the newest quote of `symbol`, however old."""
         return self._entries.get(symbol)

@@ -18,7 +18,7 @@ from contracts.message import Failure
 from contracts.scopes import Scope
 from contracts.stocks import GetBars, GetQuotes, SearchSymbols, Symbol, freshness
 from gateway.http.calls import Call
-from gateway.http.replies import Reply, document
+from gateway.http.replies import HttpReply, document
 from gateway.stocks import tables
 from gateway.stocks.book import QuoteBook
 from gateway.stocks.inputs import MOST_SYMBOLS, BarsQuery, QuotesQuery, SearchQuery
@@ -36,7 +36,7 @@ class StockService:
         # Requests are combined per owner, so that no owner uses another's share of stock-data.
         self._misses: WeakValueDictionary[str, Coalescer[bytes]] = WeakValueDictionary()
 
-    async def get(self, call: Call, symbol: Symbol) -> Reply:
+    async def get(self, call: Call, symbol: Symbol) -> HttpReply:
         """Return the quote of one symbol: the pushed one with an entity tag if fresh, else stock-data's.
 
         While stock-data cannot answer, the last quote that was pushed is returned, marked as stale.
@@ -47,7 +47,7 @@ class StockService:
             _PUSHED.inc()
             return entry.reply
         try:
-            return Reply(await self.ask(symbol, call.deadline) + b"\n")
+            return HttpReply(await self.ask(symbol, call.deadline) + b"\n")
         except ServiceError as error:
             known = self._book.last(symbol)
             if known is None or error.status not in (503, 504):
@@ -57,14 +57,14 @@ class StockService:
             # However recent it is: a newer one may exist, which cannot be known now.
             found = freshness(as_of, now=datetime.now(UTC), stale_after_s=-1)
             shown = {**known.quote, "stale": found.stale, "delayed_by_s": found.delayed_by_s}
-            return Reply(document(shown))
+            return HttpReply(document(shown))
 
     async def list(self, call: Call, query: QuotesQuery) -> dict[str, Any]:
         """Return quotes in the requested order, and an error for each symbol without one."""
         call.principal.require(Scope.QUOTES_READ)
         return await self.quotes(query.symbols, call.deadline)
 
-    async def bars(self, call: Call, symbol: Symbol, query: BarsQuery) -> Reply:
+    async def bars(self, call: Call, symbol: Symbol, query: BarsQuery) -> HttpReply:
         """Return a page of bars in the media type that the caller prefers."""
         question = GetBars(symbol=symbol, **query.model_dump(exclude={"format"}))
         return tables.reply(call.media_type, await self._rpc.ask(question, call.deadline))

@@ -8,16 +8,16 @@ import io
 
 import orjson
 
-from gateway.http.replies import CSV, JSON, Reply
+from gateway.http.replies import CSV, JSON, HttpReply
 
 _COLUMNS = ("t", "o", "h", "l", "c", "v", "factor")
 
 
-def reply(media_type: str, page: bytes) -> Reply:
+def reply(media_type: str, page: bytes) -> HttpReply:
     """Return a page of bars, which is JSON, in `media_type`; in other formats the next cursor is a header."""
     tag = hashlib.blake2b(media_type.encode() + page, digest_size=12).hexdigest()
     if media_type == JSON:
-        return Reply(page + b"\n", etag=f'"{tag}"')
+        return HttpReply(page + b"\n", etag=f'"{tag}"')
     document = orjson.loads(page)
     bars, following = document["data"], document["next_cursor"]
     if media_type == CSV:
@@ -28,7 +28,7 @@ def reply(media_type: str, page: bytes) -> Reply:
         body = text.getvalue().encode()
     else:
         body = b"".join(orjson.dumps(bar, option=orjson.OPT_APPEND_NEWLINE) for bar in bars)
-    return Reply(
+    return HttpReply(
         body,
         media_type=media_type,
         etag=f'"{tag}"',

@@ -18,7 +18,7 @@ from contracts.suppressions import (
     SuppressionOrigin,
 )
 from contracts.times import Instant, require_future
-from gateway.http.filters import Bulk, CreatedWithin, Page, Several
+from gateway.http.filters import Bulk, CreatedWithin, PageQuery, Several
 
 # The most lines of one import; its bytes are limited like those of any body.
 MOST_LINES = 10_000
@@ -90,7 +90,7 @@ class SuppressionChoice(CreatedWithin):
         )
 
 
-class SuppressionsQuery(SuppressionChoice, Page):
+class SuppressionsQuery(SuppressionChoice, PageQuery):
     """The query of `GET /v1/suppressions`; the cursor is the last id seen."""
 
     cursor: UUID | None = Field(default=None, description="`next_cursor` of the page before")  # type: ignore[assignment]  # an id, not any text

@@ -30,7 +30,7 @@ from gateway.audit.trail import AuditTrail
 from gateway.http import tables
 from gateway.http.calls import Call, RawBody
 from gateway.http.filters import BulkResult
-from gateway.http.replies import CSV, JSON, Reply, document
+from gateway.http.replies import CSV, JSON, HttpReply, document
 from gateway.suppressions import lines
 from gateway.suppressions.inputs import (
     COLUMNS,
@@ -55,14 +55,14 @@ class SuppressionService:
         self._rpc = rpc
         self._audit = audit
 
-    async def add(self, call: Call, body: SuppressionInput) -> Reply:
+    async def add(self, call: Call, body: SuppressionInput) -> HttpReply:
         """Suppress an address for the mails of the caller."""
         added = await self._add(call, [body.entry()], "manual", call.deadline)
         suppression = added.data[0]
         shown = suppression.model_dump(mode="json")
         target = f"suppression:{suppression.id}"
         self._audit.record_with(call, Action.SUPPRESSION_ADDED, target, after=shown)
-        return Reply(document(suppression), location=f"/v1/suppressions/{suppression.id}")
+        return HttpReply(document(suppression), location=f"/v1/suppressions/{suppression.id}")
 
     async def import_lines(self, call: Call, body: RawBody, query: ImportQuery) -> ImportResult:
         """Suppress the addresses of a list: all of them or only the valid ones.
@@ -87,14 +87,14 @@ class SuppressionService:
             errors=read.errors,
         )
 
-    async def list(self, call: Call, query: SuppressionsQuery) -> SuppressionList | Reply:
+    async def list(self, call: Call, query: SuppressionsQuery) -> SuppressionList | HttpReply:
         """Return suppressions of the caller, newest first: a page, or all of them in lines or as a table."""
         if call.media_type == JSON:
             found = await self._page(call, query, query.cursor, query.limit, call.deadline)
             return SuppressionList(data=found.data, next_cursor=found.next_cursor)
         # The first page is read before the status is sent, so that an error still becomes a problem.
         first = await self._page(call, query, query.cursor, _PAGE, call.deadline)
-        return Reply(self._export(call, query, first), media_type=call.media_type)
+        return HttpReply(self._export(call, query, first), media_type=call.media_type)
 
     async def get(self, call: Call, suppression_id: UUID) -> Suppression:
         """Return a suppression of the caller."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.message import Moment
 from contracts.templates import TemplateData, TemplateName, TemplateSource, Version
-from gateway.http.filters import Page
+from gateway.http.filters import PageQuery
 
 Name = Annotated[TemplateName, Field(examples=["welcome"])]
 
@@ -45,7 +45,7 @@ class TemplateQuery(BaseModel):
     version: int | None = Field(default=None, ge=1, le=1_000_000, description="the newest if omitted")
 
 
-class TemplatesQuery(Page):
+class TemplatesQuery(PageQuery):
     """The query of `GET /v1/templates`: by name; the cursor is the last name seen."""
 
     cursor: TemplateName | None = Field(default=None, description="`next_cursor` of the page before")

@@ -20,7 +20,7 @@ from contracts.templates import (
 from gateway.audit.inputs import Action
 from gateway.audit.trail import AuditTrail
 from gateway.http.calls import Call
-from gateway.http.replies import Reply, document
+from gateway.http.replies import HttpReply, document
 from gateway.templates.inputs import (
     Name,
     NewTemplate,
@@ -41,7 +41,7 @@ class TemplateService:
         self._rpc = rpc
         self._audit = audit
 
-    async def create(self, call: Call, body: NewTemplate) -> Reply:
+    async def create(self, call: Call, body: NewTemplate) -> HttpReply:
         """Store the first version of a template."""
         request = SaveTemplate(
             owner_id=call.principal.owner_id,
@@ -54,7 +54,7 @@ class TemplateService:
         self._audit.record_with(call, Action.TEMPLATE_CREATED, target, after=after)
         return _reply(found, location=f"/v1/templates/{found.name}")
 
-    async def change(self, call: Call, name: Name, body: TemplateSource) -> Reply:
+    async def change(self, call: Call, name: Name, body: TemplateSource) -> HttpReply:
         """Store the next version of a template, if the caller has read its newest version."""
         request = SaveTemplate(
             owner_id=call.principal.owner_id, name=name, expected=_expected(call), source=body
@@ -69,7 +69,7 @@ class TemplateService:
         )
         return _reply(found)
 
-    async def get(self, call: Call, name: Name, query: TemplateQuery) -> Reply:
+    async def get(self, call: Call, name: Name, query: TemplateQuery) -> HttpReply:
         """Return a version of a template, or the newest."""
         request = GetTemplate(owner_id=call.principal.owner_id, name=name, version=query.version)
         return _reply(await self._rpc.call(request, Template, call.deadline))
@@ -117,5 +117,5 @@ def _expected(call: Call) -> list[int]:
     return found or [0]
 
 
-def _reply(found: Template, *, location: str | None = None) -> Reply:
-    return Reply(document(view(found)), etag=f'"{found.version}"', location=location)
+def _reply(found: Template, *, location: str | None = None) -> HttpReply:
+    return HttpReply(document(view(found)), etag=f'"{found.version}"', location=location)

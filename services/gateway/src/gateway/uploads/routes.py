@@ -20,10 +20,10 @@ from gateway.errors import IdempotencyConflict, IdempotencyMismatch, UploadStall
 from gateway.http.endpoints import Endpoint, Idempotency, get, json, post
 from gateway.http.replies import OCTETS
 from gateway.uploads.inputs import UploadView
-from gateway.uploads.service import UploadService
+from gateway.uploads.service import FileUploadService
 
 
-def endpoints(service: UploadService) -> Iterator[Endpoint]:
+def endpoints(service: FileUploadService) -> Iterator[Endpoint]:
     """Yield the endpoints of uploads."""
     yield post(
         "/v1/uploads",

@@ -29,7 +29,7 @@ from gateway.acceptance.acceptor import Acceptor
 from gateway.acceptance.idempotency import replay
 from gateway.errors import IdempotencyConflict, UploadStalled
 from gateway.http.calls import Call, IdempotencyKey, Upload
-from gateway.http.replies import Reply, document
+from gateway.http.replies import HttpReply, document
 from gateway.uploads.inputs import UploadView
 from gateway.uploads.repository import UploadRepository
 from gateway.uploads.transfer import Transfer
@@ -45,7 +45,7 @@ _RENEW_EVERY_S = 60.0
 _STEP = 1000
 
 
-class UploadService:
+class FileUploadService:
     """Stores files for mails, and checks which of them a mail may attach."""
 
     def __init__(
@@ -68,7 +68,7 @@ class UploadService:
         """The number of uploads in progress."""
         return self._places.taken
 
-    async def create(self, call: Call, body: Upload) -> Reply:
+    async def create(self, call: Call, body: Upload) -> HttpReply:
         """Store a file; if the upload fails, all of it is removed."""
         if body.is_gzip:
             raise UnsupportedMediaType("Send the file without a content coding: none is supported here.")
@@ -84,13 +84,13 @@ class UploadService:
                     await self._release(key.key, owner_id, claim)
                 raise
 
-    async def get(self, call: Call, upload_id: UUID) -> Reply:
+    async def get(self, call: Call, upload_id: UUID) -> HttpReply:
         """Return a file of the caller that mails may attach now."""
         async with self._postgres.connection() as connection:
             found = await self._repository.find(connection, [upload_id], owner_id=call.principal.owner_id)
         if upload_id not in found:
             raise NotFound(f"There is no upload {upload_id} of yours, or it has expired.")
-        return Reply(document(found[upload_id]), etag=_etag(found[upload_id]))
+        return HttpReply(document(found[upload_id]), etag=_etag(found[upload_id]))
 
     async def misfits(self, call: Call, mails: Iterable[Mail]) -> list[list[FieldError]]:
         """Return the errors of the uploads that each mail names."""
@@ -124,7 +124,7 @@ class UploadService:
             async with self._postgres.connection() as connection:
                 removed = await self._repository.remove_expired(connection, most=_STEP)
 
-    async def _store(self, call: Call, upload_id: UUID, body: Upload) -> Reply:
+    async def _store(self, call: Call, upload_id: UUID, body: Upload) -> HttpReply:
         owner_id, key = call.principal.owner_id, call.idempotency_key
         question = OpenUpload(upload_id=upload_id, owner_id=owner_id)
         opened = await self._rpc.call(question, OpenedUpload, Deadline.after(_OPEN_WITHIN_S))
@@ -157,7 +157,7 @@ class UploadService:
                 raise IdempotencyConflict(
                     "Another request is using this Idempotency-Key; try again.", retry_after_s=2
                 )
-        return Reply(answer, location=location, etag=etag)
+        return HttpReply(answer, location=location, etag=etag)
 
     async def _parts(
         self, call: Call, upload_id: UUID, body: Upload, digest: hashlib._Hash
@@ -172,7 +172,7 @@ class UploadService:
                 await self._acceptor.renew(owner_id, key.key, upload_id.bytes)
         body.require_within_limit()
 
-    async def _replay(self, call: Call, key: str, body: Upload) -> Reply:
+    async def _replay(self, call: Call, key: str, body: Upload) -> HttpReply:
         answered = await self._acceptor.find_answer(call.principal.owner_id, key)
         if answered is not None and answered.status is not None:
             # The whole body must be read to compare it with the first request.

@@ -16,7 +16,7 @@ from stock_data.providers.alpaca_payloads import AlpacaBar
 from stock_data.providers.alpaca_quotes import SOURCE, LastTrade
 from stock_data.providers.alpaca_splits import AlpacaSplits
 from stock_data.providers.payloads import Malformed
-from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes
+from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes
 from stock_data.providers.transport import RequestRejected, Transport
 
 _MOST_PAGES = 100
@@ -57,7 +57,7 @@ class AlpacaProvider:
         possible = [symbol for symbol in symbols if not _FOREIGN_SIGNS & set(symbol)]
         return await self._by_halves(possible, deadline, halvings=_MOST_HALVINGS)
 
-    async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
+    async def bars(self, query: DailyBarsQuery, deadline: Deadline) -> BarsPage:
         """Return a page of bars, assembled from Alpaca's own pages."""
         if query.end < _FIRST_DAY:
             # Alpaca knows today's symbols only: the next provider decides whether this one was traded then.
@@ -130,7 +130,7 @@ class AlpacaProvider:
             errors,
         )
 
-    async def _collect(self, query: BarsQuery, deadline: Deadline) -> tuple[list[AlpacaBar], bool]:
+    async def _collect(self, query: DailyBarsQuery, deadline: Deadline) -> tuple[list[AlpacaBar], bool]:
         """Return up to `query.limit` bars, and whether there are more."""
         found: list[AlpacaBar] = []
         if query.start > sessions.day_of(datetime.now(UTC)):
@@ -158,7 +158,7 @@ class AlpacaProvider:
         raise BadData("Alpaca's pages of bars do not end.")
 
 
-def _days(found: Sequence[AlpacaBar], query: BarsQuery) -> tuple[list[Bar], list[datetime]]:
+def _days(found: Sequence[AlpacaBar], query: DailyBarsQuery) -> tuple[list[Bar], list[datetime]]:
     """Return the bars as this service represents them, and the days whose prices repeat the day before."""
     days = [sessions.day_of(bar.t) for bar in found]
     if any(later <= earlier for earlier, later in itertools.pairwise(days)):

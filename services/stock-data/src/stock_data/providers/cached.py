@@ -12,7 +12,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded
 from contracts.stocks import Instrument, Quote
 from stock_data.errors import ProviderFailure, UnknownSymbol, UpstreamDown
-from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes, Provider
+from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes, Provider
 from stock_data.providers.shared import SharedQuotes
 from stock_data.quotes import retold
 
@@ -76,7 +76,7 @@ class CachedQuotes:
                 raise answer
         return FoundQuotes(found, errors)
 
-    async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
+    async def bars(self, query: DailyBarsQuery, deadline: Deadline) -> BarsPage:
         """Return the provider's bars."""
         return await self._provider.bars(query, deadline)
 

@@ -17,7 +17,7 @@ from stock_data.dataset import SOURCE
 from stock_data.errors import UnknownSymbol, UpstreamDown
 from stock_data.instruments import InstrumentIndex
 from stock_data.providers.calls import counted
-from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes
+from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes
 
 # Converting a long page takes tens of milliseconds, which would block the event loop.
 INLINE_ROWS = 500
@@ -61,7 +61,7 @@ class EmbeddedProvider:
                     found[symbol] = quotes.from_newest_bar(listing, now)
             return FoundQuotes(found)
 
-    async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:  # noqa: ARG002 - SQL has its own
+    async def bars(self, query: DailyBarsQuery, deadline: Deadline) -> BarsPage:  # noqa: ARG002 - SQL has its own
         """Return a page of the history."""
         with counted(self.name, "bars"):
             listing = self._index.find(query.symbol)
@@ -80,7 +80,7 @@ class EmbeddedProvider:
         with counted(self.name, "search"):
             return [instruments.describe(listing) for listing in search.best(self._index, q, limit=limit)]
 
-    def _page(self, listing: Listing, query: BarsQuery, rows: list[DailyBar]) -> BarsPage:
+    def _page(self, listing: Listing, query: DailyBarsQuery, rows: list[DailyBar]) -> BarsPage:
         factor = adjustments.factor_for(query.adjustment, listing)
         splits = listing.splits if query.adjustment in ("split", "all") else ()
         newest = sessions.closing(listing.newest.day)

@@ -11,7 +11,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import ServiceError
 from contracts.stocks import Instrument, Quote
 from stock_data.errors import InvalidCursor, ProviderFailure, UnknownSymbol
-from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes, Provider
+from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes, Provider
 
 A = TypeVar("A")
 
@@ -67,7 +67,7 @@ class Failover:
         return FoundQuotes(quotes, {s: error for s, error in failures.items() if s not in quotes})
 
     async def bars(
-        self, query: BarsQuery, deadline: Deadline, *, provider: str | None = None
+        self, query: DailyBarsQuery, deadline: Deadline, *, provider: str | None = None
     ) -> Answered[BarsPage]:
         """Return a page of bars; with `provider`, only from that one, so that a series has one source.
 

@@ -12,7 +12,7 @@ from contracts.stocks import Instrument
 from stock_data.errors import NotOffered, ProviderFailure, UnknownSymbol, UpstreamDown
 from stock_data.providers.calls import counted
 from stock_data.providers.circuit import Circuit
-from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes, Provider
+from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes, Provider
 
 log = logging.get(__name__)
 
@@ -47,7 +47,7 @@ class Guarded:
             )
         return found
 
-    async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
+    async def bars(self, query: DailyBarsQuery, deadline: Deadline) -> BarsPage:
         """Return the provider's bars."""
         return await self._call("bars", lambda: self._provider.bars(query, deadline), deadline)
 

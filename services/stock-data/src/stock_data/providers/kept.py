@@ -14,7 +14,7 @@ from contracts.stocks import Backfilled, Bar, Instrument
 from stock_data import kept_bars, sessions
 from stock_data.errors import BadData
 from stock_data.kept_bars import KeptBars
-from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes, Provider
+from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes, Provider
 
 log = logging.get(__name__)
 
@@ -47,7 +47,7 @@ class KeptHistory:
         """Return the provider's quotes."""
         return await self._provider.quotes(symbols, deadline)
 
-    async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
+    async def bars(self, query: DailyBarsQuery, deadline: Deadline) -> BarsPage:
         """Return a page from the database when it has all days of the range, else the provider's."""
         if query.adjustment == "raw":
             try:
@@ -118,7 +118,7 @@ class KeptHistory:
         bars: list[Bar] = []
         repeated: set[date] = set()
         while True:
-            page = await self._provider.bars(BarsQuery(symbol, "raw", _PAGE, first, last), deadline)
+            page = await self._provider.bars(DailyBarsQuery(symbol, "raw", _PAGE, first, last), deadline)
             bars += page.data
             repeated.update(at.date() for at in page.repeated)
             if not (page.has_more and page.data):
@@ -128,7 +128,7 @@ class KeptHistory:
                 raise BadData(f"{self.name} answered with days of {symbol} before the requested range.")
             first = following
 
-    async def _page(self, query: BarsQuery) -> BarsPage | None:
+    async def _page(self, query: DailyBarsQuery) -> BarsPage | None:
         kept = await self._kept.range_of(self.name, query.symbol)
         if kept is None or not kept.covers(query.start, query.end):
             return None

@@ -13,7 +13,7 @@ from stock_data.errors import ProviderFailure
 
 
 @dataclass(frozen=True, slots=True)
-class BarsQuery:
+class DailyBarsQuery:
     """A page of daily bars: at most `limit` of the days `start` to `end` (both included), oldest first."""
 
     symbol: str
@@ -64,7 +64,7 @@ class Provider(Protocol):
     async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
         """Return the newest quotes of `symbols`."""
 
-    async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
+    async def bars(self, query: DailyBarsQuery, deadline: Deadline) -> BarsPage:
         """Return a page of bars. Raise `UnknownSymbol`."""
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:
