@@ -8,11 +8,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from chassis import asgi
 from chassis.http1.admission import mark_authenticated
 from chassis.http1.limits import ConnectionLimits
 from chassis.http1.refusals import AnswerCut
 from support.waiting import until
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @dataclass
@@ -46,6 +50,17 @@ class Site:
                 return await reader.read()
         finally:
             writer.close()
+
+
+def problem_of(answer: bytes) -> dict[str, Any]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json\r\n" in head + b"\r\n"
+    assert b"connection: close\r\n" in head
+    assert b"x-content-type-options: nosniff" in head
+    found: dict[str, Any] = orjson.loads(body)
+    assert b"x-request-id: %b" % found["instance"].encode() in head
+    assert head.startswith(b"HTTP/1.1 %d " % found["status"])
+    return found
 
 
 def application(recorded: Recorded) -> Callable[..., Awaitable[None]]:

@@ -43,6 +43,11 @@ async def crowd(at: Address) -> str:
 
 async def _hold(at: Address, sources: list[str]) -> int:
     held = 0
+    login = "POST /v1/console/sessions HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
+    halves = (
+        b"GET /healthz HTTP/1.1\r\nX-Half",
+        f"{login}Request-Timeout: 30\r\nContent-Length: 50\r\n\r\n{{".encode(),
+    )
 
     async def one(number: int, source: str) -> None:
         nonlocal held
@@ -51,7 +56,7 @@ async def _hold(at: Address, sources: list[str]) -> int:
         while not at.is_over:
             with contextlib.suppress(OSError):
                 reader, writer = await asyncio.open_connection(HOST, at.gateway, local_addr=(source, 0))
-                writer.write(b"GET /healthz HTTP/1.1\r\nX-Half")
+                writer.write(halves[number % 2])
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(reader.read(1), at.left_s)
                 held += not reader.at_eof()

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any
 
-import orjson
 import pytest
 from prometheus_client import REGISTRY
 
 from chassis.http1 import admission
 from chassis.http1.limits import ConnectionLimits
 from contracts.mail import MOST_UPLOAD_BYTES
-from support.http1_site import (
-    Site,
-    serving,
-)
+from support.http1_site import GET, Site, problem_of, serving
 from support.waiting import until
 
-GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = b"POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 BRIEF = ConnectionLimits(
     head_s=0.5,
@@ -48,17 +41,6 @@ async def brief_site() -> AsyncIterator[Site]:
     """Yield a server that waits half a second for everything."""
     async with serving(BRIEF) as found:
         yield found
-
-
-def problem_of(answer: bytes) -> dict[str, Any]:
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert b"content-type: application/problem+json\r\n" in head + b"\r\n"
-    assert b"connection: close\r\n" in head
-    assert b"x-content-type-options: nosniff" in head
-    found: dict[str, Any] = orjson.loads(body)
-    assert b"x-request-id: %b" % found["instance"].encode() in head
-    assert head.startswith(b"HTTP/1.1 %d " % found["status"])
-    return found
 
 
 async def test_requests_follow_each_other_on_one_connection(site: Site) -> None:
@@ -309,70 +291,6 @@ async def test_a_client_that_trickles_an_answer_is_cut_off_and_leaves_nothing_in
             return False
 
         await until(is_reset)
-
-
-async def test_a_connection_over_the_limit_gets_a_problem_document() -> None:
-    async with serving(ConnectionLimits(most=3, per_address=2)) as found:
-        first, second = await found.connect(), await found.connect()
-        for reader, writer in (first, second):
-            # Who has shown a key gives way to nobody.
-            writer.write(GET.replace(b"/ ", b"/key "))
-            await reader.readuntil(b"\r\n\r\nok")
-        assert problem_of(await found.exchange())["type"] == "/problems/too-many-connections"
-        first[1].close()
-        await until(lambda: len(found.server.server_state.connections) == 1)
-        third = await found.connect()
-        third[1].write(GET)
-        assert await third[0].readuntil(b"\r\n\r\nok")
-        for _, writer in (second, third):
-            writer.close()
-
-
-async def test_a_connection_that_has_shown_a_key_leaves_the_unauthenticated_pool() -> None:
-    limits = ConnectionLimits(most=4, per_address=4, unauthenticated_share=0.25)
-    async with serving(limits) as found:
-        reader, writer = await found.connect()
-        writer.write(GET.replace(b"/ ", b"/key "))
-        await reader.readuntil(b"\r\n\r\nok")
-        other_reader, other = await found.connect()
-        other.write(GET)
-        assert await other_reader.readuntil(b"\r\n\r\nok")
-        writer.write(GET)
-        assert await reader.readuntil(b"\r\n\r\nok")
-        writer.close()
-        other.close()
-
-
-async def test_a_silent_connection_without_a_key_gives_way_to_a_new_one() -> None:
-    limits = ConnectionLimits(most=8, per_address=16, unauthenticated_share=0.25)
-    async with serving(limits) as found:
-        silent, held = await found.connect()
-        _, half = await found.connect()
-        half.write(GET[:10])
-        answer = await found.exchange(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        assert answer.endswith(b"ok")
-        assert await silent.read() == b""
-        for writer in (held, half):
-            writer.close()
-
-
-async def test_a_trusted_proxy_names_the_addresses_of_its_clients() -> None:
-    loopback = (ipaddress.ip_network("127.0.0.0/8"),)
-    async with serving(ConnectionLimits(per_address=1, trusted_proxies=loopback)) as found:
-        waiting = b"GET /wait HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"
-        asking = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: "
-        _, writer = await found.connect()
-        writer.write(waiting)
-        await until(lambda: len(found.recorded.scopes) == 1)
-        assert found.recorded.scopes[0]["client"] == ("192.0.2.1", 0)
-        assert problem_of(await found.exchange(asking + b"192.0.2.1\r\n\r\n"))["status"] == 429
-        secure = asking + b"6.6.6.6, 192.0.2.2\r\nX-Forwarded-Proto: https\r\n\r\n"
-        assert (await found.exchange(secure)).startswith(b"HTTP/1.1 200 ")
-        assert found.recorded.scopes[-1]["client"] == ("192.0.2.2", 0)
-        assert found.recorded.scopes[-1]["scheme"] == "https"
-        writer.close()
-        await until(lambda: "disconnected" in found.recorded.ends)
-        assert (await found.exchange(asking + b"192.0.2.1\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_a_stop_answers_open_requests_and_closes_idle_connections() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -10,11 +11,13 @@ import pytest
 from prometheus_client import REGISTRY
 
 from chassis.errors import DeadlineExceeded, Overloaded
+from gateway.http import serving as http_serving
 from gateway.http.calls import Call
 from gateway.http.endpoints import (
     Answer,
     get,
     json,
+    post,
 )
 from gateway.http.principal import Principal
 from gateway.http.replies import NDJSON
@@ -128,6 +131,30 @@ async def test_the_time_that_a_key_takes_to_be_found_is_part_of_the_deadline() -
         answer = await client.get("/waits", headers={"request-timeout": "0.1"})
         assert_problem(answer, 504, "deadline-exceeded")
         assert (await client.get("/waits", headers={"request-timeout": "30"})).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_body_without_a_key_has_little_time_however_much_the_request_allows(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    async def nothing(_: Call) -> dict[str, Any]:
+        return {}
+
+    async def take(_: Call, body: dict[str, Any]) -> dict[str, Any]:
+        return body
+
+    async def unfinished() -> AsyncIterator[bytes]:
+        if method == "POST":
+            yield b"{"
+        await asyncio.Event().wait()
+
+    declared: dict[str, Any] = {**DECLARED, "scope": None, "is_public": True, "answers": {200: json()}}
+    routes = [get("/open", nothing, name="get", **declared), post("/open", take, name="post", **declared)]
+    monkeypatch.setattr(http_serving, "PUBLIC_BODY_S", 0.05)
+    headers = {"request-timeout": "30", "content-type": "application/json"}
+    async with serving(routes) as client, asyncio.timeout(20):
+        answer = await client.request(method, "/open", content=unfinished(), headers=headers)
+    assert_problem(answer, 408, "request-timeout")
 
 
 async def test_a_deadline_that_the_caller_made_short_is_counted_as_its_own(client: httpx.AsyncClient) -> None:

@@ -148,9 +148,9 @@ class Admission:
     def take(self, host: str, holder: GuardedConnection | None = None) -> Place:
         """Take a place for the client at `host` and its connection `holder`.
 
-        Among connections without a key, the oldest idle one gives way to a newer one, first among those of
-        the same address: nobody keeps others out by holding connections. Raises
-        `TooManyConnections` or `ListenerFull`.
+        Among connections without a key, the oldest one that is idle, or waits for its client, gives way to a
+        newer one, first among those of the same address: nobody keeps others out by holding connections.
+        Raises `TooManyConnections` or `ListenerFull`.
         """
         limits, address = self.limits, address_of(host)
         share = limits.unauthenticated_share
@@ -249,7 +249,7 @@ class Admission:
 
 
 def _make_way(strangers: dict[Place, GuardedConnection | None]) -> bool:
-    """Close the oldest idle one of `strangers`; return whether there was one."""
+    """Close the oldest of `strangers` that gives way; return whether there was one."""
     for place, holder in tuple(islice(strangers.items(), _MOST_ASKED)):
         if holder is not None and holder.give_way():
             place.release()

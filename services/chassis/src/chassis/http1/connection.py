@@ -161,12 +161,21 @@ class HttpConnection(asyncio.Protocol):
             self._exchange.keep_alive = False
 
     def give_way(self) -> bool:
-        """Close for a newer client, unless a request is being answered; return whether it did."""
-        if self._exchange is not None or self._is_closing:
+        """Close for a newer client, unless a request is being answered; return whether it did.
+
+        What waits for the client is not being answered: a request without its body, an answer that is not
+        taken.
+        """
+        if self._exchange is not None and not (self.is_blocked or self._is_body_awaited):
             return False
+        is_untaken = self._is_closing or self._transport.get_write_buffer_size() > 0
+        if self._exchange is not None and not is_untaken:
+            detail = "The body of the request had not arrived when another client needed the connection."
+            self._refuse(RequestTimedOut("gave_way", detail), lingers=False)
+            return True
         metrics.HTTP_REFUSED.labels("gave_way").inc()
         self._is_closing = True
-        if self._websocket is not None or self._transport.get_write_buffer_size():
+        if self._websocket is not None or is_untaken:
             # Closed, it would stay open while the client does not read, and no limit counts it any more.
             self.abort()
         else:
@@ -179,13 +188,11 @@ class HttpConnection(asyncio.Protocol):
             return
         unwritten = self._transport.get_write_buffer_size()
         is_to_be_taken = self.is_blocked or self._is_closing
-        exchange = self._exchange
-        is_awaited = exchange is not None and exchange.is_waiting and self._reader.is_in_body
         if self._write_stall.is_over(now, unwritten if is_to_be_taken else 0):
             metrics.HTTP_REFUSED.labels("write_stall").inc()
             self.abort()
         elif now < self._deadline:
-            if self._body_rate.is_too_slow(now, self._received, is_awaited=is_awaited):
+            if self._body_rate.is_too_slow(now, self._received, is_awaited=self._is_body_awaited):
                 self._refuse(RequestTimedOut("body_timeout", "The body of the request arrived too slowly."))
         elif self._is_closing:
             # The client's time begins when the last byte of the answer has been sent.
@@ -198,6 +205,11 @@ class HttpConnection(asyncio.Protocol):
             if not self._received:
                 metrics.HTTP_REFUSED.labels("idle").inc()
             self._close(is_client_sending=False)
+
+    @property
+    def _is_body_awaited(self) -> bool:
+        """Whether the application waits for the client to send more of the body."""
+        return self._exchange is not None and self._exchange.is_waiting and self._reader.is_in_body
 
     # From bytes to requests.
 
@@ -253,7 +265,7 @@ class HttpConnection(asyncio.Protocol):
             assert ends.client is not None
             # The client behind the proxy has a place while its request lasts.
             host = self._admission.client_of(head.fields, ends.client[0])
-            self._place = self._admission.take(host)
+            self._place = self._admission.take(host, self)
             ends = Ends(ends.server, (host, 0), self._admission.scheme_of(head.fields, ends.scheme))
         self._deadline = math.inf
         if self._reader.is_in_body:
@@ -346,7 +358,7 @@ class HttpConnection(asyncio.Protocol):
 
     # The end.
 
-    def _refuse(self, refusal: RequestRefused) -> None:
+    def _refuse(self, refusal: RequestRefused, *, lingers: bool = True) -> None:
         """Answer with a problem document in place of the application, and close."""
         exchange, self._exchange = self._exchange, None
         with_body = not self._reader.begins_with_head_request
@@ -358,7 +370,7 @@ class HttpConnection(asyncio.Protocol):
                 self._transport.abort()
                 return
         self._write_refusal(refusal, with_body=with_body)
-        self._close(is_client_sending=True)
+        self._close(is_client_sending=lingers)
 
     def _write_refusal(self, refusal: RequestRefused, *, with_body: bool) -> None:
         metrics.HTTP_REFUSED.labels(refusal.reason).inc()

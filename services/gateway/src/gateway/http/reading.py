@@ -18,7 +18,14 @@ from werkzeug.datastructures import ETags, MIMEAccept
 from werkzeug.http import parse_accept_header, parse_etags, parse_options_header
 
 from chassis.deadlines import Deadline
-from chassis.errors import InvalidInput, MalformedInput, NotAcceptable, Unauthenticated, UnsupportedMediaType
+from chassis.errors import (
+    InvalidInput,
+    MalformedInput,
+    NotAcceptable,
+    PayloadTooLarge,
+    Unauthenticated,
+    UnsupportedMediaType,
+)
 from chassis.problems import pointer
 from gateway.errors import (
     BodyTooSlow,
@@ -287,15 +294,16 @@ def _read_content_type(header: str | None) -> tuple[str, str]:
     return given.strip().lower(), options.get("charset", "utf-8")
 
 
-async def require_no_body(request: IncomingRequest) -> None:
-    """Raise `InvalidInput` for a body that the route would ignore."""
+async def require_no_body(request: IncomingRequest, until: Deadline) -> None:
+    """Raise `InvalidInput` for a body that the route would ignore; an empty one must end by `until`."""
     if request.is_complete.is_set():
         return
-    refusal = InvalidInput("This route does not accept a body; send the request without one.")
-    if request.header(b"content-length") not in (None, "0"):
-        raise refusal
-    async for _ in arriving(request):
-        raise refusal
+    limits: Body = request.scope[BODY]
+    limits.limit = 0
+    try:
+        await read_all(request, until)
+    except PayloadTooLarge:
+        raise InvalidInput("This route does not accept a body; send the request without one.") from None
 
 
 def _coding(request: IncomingRequest) -> str:

@@ -58,6 +58,8 @@ _DISGUISED = re.compile(rb"%(?:2[DEF]|3\d|[46][1-9A-F]|5[\dAF]|7[\dAE])", re.IGN
 _MOST_FOR_THE_ANSWER_S = 0.25
 # How long a large body waits for room until others have been answered.
 _MOST_FOR_ROOM_S = 5.0
+# How long the body of a request without a key may take: it holds one of few connections meanwhile.
+PUBLIC_BODY_S = 2.0
 # Most answers are there sooner: a task that watches the client of each of them would cost more than a query.
 UNWATCHED_S = 0.05
 # An upload has separate limits: it may continue for as long as its parts keep arriving.
@@ -205,8 +207,11 @@ class Server:
     ) -> HttpReply:
         """Read the body as the route declares it, and run the handler."""
         endpoint = bound.endpoint
+        arrives_by = until
+        if endpoint.is_public:
+            arrives_by = Deadline(min(until.at, time.monotonic() + PUBLIC_BODY_S))
         if not endpoint.takes_body:
-            await reading.require_no_body(request)
+            await reading.require_no_body(request, arrives_by)
             call.idempotency_key = reading.key_of(request, key, b"")
             return await self._run(endpoint, call, arguments, until)
         given = reading.require_media_type(request, *bound.allowed_types, stream=endpoint.upload)
@@ -222,11 +227,11 @@ class Server:
             self._room.hold(call.principal.owner_id, size, within_s=within_s) if size else nullcontext()
         ):
             if given in endpoint.takes:
-                content = await reading.read_all(request, until)
+                content = await reading.read_all(request, arrives_by)
                 arguments["body"] = RawBody(content, given)
             else:
                 assert bound.body is not None
-                arguments["body"], content = await reading.json_body(bound.body, request, until)
+                arguments["body"], content = await reading.json_body(bound.body, request, arrives_by)
                 call.document = content
             call.idempotency_key = reading.key_of(request, key, content)
             return await self._run(endpoint, call, arguments, until)
