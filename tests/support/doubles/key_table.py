@@ -30,9 +30,15 @@ class Database:
         self.may_answer.set()
 
     def add(
-        self, key: ApiKey, *, expires_at: datetime | None = None, previous: ApiKey | None = None, **more: Any
+        self,
+        key: ApiKey,
+        *,
+        expires_at: datetime | None = None,
+        previous: ApiKey | None = None,
+        user_id: int = 7,
+        **more: Any,
     ) -> Principal:
-        principal = Principal(7, "Ann", "member", key.id, frozenset({Scope("quotes:read")}), expires_at)
+        principal = Principal(user_id, "Ann", "member", key.id, frozenset({Scope("quotes:read")}), expires_at)
         before = None if previous is None else keys.digest(PEPPER, previous)
         self.rows[key.id] = UsableKey(principal, keys.digest(PEPPER, key), before, **more)
         return principal
@@ -44,6 +50,11 @@ class Database:
         if self.is_away:
             raise DatabaseUnavailable("away")
         yield
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        async with self.connection():
+            yield
 
     async def rehash(self, _: None, key_id: str, before: bytes, after: bytes) -> None:
         row = self.rows[key_id]

@@ -13,6 +13,7 @@ from support.clocks import Clock
 from support.doubles import issuer as issuers
 from support.doubles.issuer import Issuer
 from support.doubles.key_table import PEPPER, Database
+from support.doubles.signed_in import SlowIssuer
 
 
 @pytest.fixture
@@ -32,6 +33,21 @@ async def database() -> Database:
 async def ring(database: Database, clock: Clock) -> KeyRing:
     untyped: Any = database
     return KeyRing(untyped, untyped, PEPPER)
+
+
+@pytest.fixture
+async def slow_issuer() -> SlowIssuer:
+    """Return an issuer that is not slow before a test says so."""
+    slow_issuer = SlowIssuer()
+    slow_issuer.may_answer.set()
+    return slow_issuer
+
+
+@pytest.fixture
+async def token_ring(database: Database, clock: Clock, slow_issuer: SlowIssuer) -> KeyRing:
+    untyped: Any = database
+    tokens: Any = slow_issuer
+    return KeyRing(untyped, untyped, PEPPER, tokens=tokens, subjects=tokens)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from gateway.identity.keyring import KeyRing
 from gateway.identity.keys import ApiKey
 from support.clocks import Clock
 from support.doubles.key_table import PEPPER, Database
+from support.doubles.signed_in import SlowIssuer, token
 from support.waiting import until
 
 
@@ -224,6 +225,27 @@ async def test_a_known_key_does_not_wait_for_a_slow_database_whose_answer_counts
         return False
 
     await until(is_refused)
+
+
+async def test_a_slow_issuer_keeps_no_key_from_being_checked(
+    token_ring: KeyRing,
+    database: Database,
+    clock: Clock,
+    slow_issuer: SlowIssuer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keyring, "REFRESHED_WITHIN_S", 0.01)
+    key = keys.new_key()
+    database.add(key)
+    await token_ring.authenticate(str(key))
+    signed_in = await token_ring.authenticate(token(1))
+    slow_issuer.may_answer.clear()
+    database.rows.clear()
+    clock.now += 10
+    assert await token_ring.authenticate(token(1)) == signed_in
+    with pytest.raises(Unauthenticated):
+        await token_ring.authenticate(str(key))
+    slow_issuer.may_answer.set()
 
 
 async def test_a_key_that_is_not_known_waits_a_limited_time_for_the_database(

@@ -14,6 +14,7 @@ from gateway.identity import keys
 from gateway.identity.keyring import KeyRing
 from gateway.identity.keys import ApiKey
 from support.clocks import Clock
+from support.doubles import signed_in
 from support.doubles.key_table import Database
 
 ADDRESS = "192.0.2.1"
@@ -32,7 +33,8 @@ async def test_the_memory_holds_no_usable_key(ring: KeyRing, database: Database)
     key = keys.new_key()
     database.add(key)
     await ring.authenticate(str(key))
-    assert key.secret not in repr(vars(ring))
+    parts = vars(ring)
+    assert key.secret not in repr([parts, vars(parts["_known"])])
 
 
 async def test_no_number_of_unknown_keys_pushes_a_good_one_out(
@@ -55,11 +57,35 @@ async def test_no_number_of_unknown_keys_pushes_a_good_one_out(
 
 async def test_ten_thousand_keys_are_remembered(ring: KeyRing, database: Database) -> None:
     known = [ApiKey(f"{number:016x}", "k" * 43) for number in range(10_050)]
-    for key in known:
-        database.add(key)
+    for number, key in enumerate(known):
+        database.add(key, user_id=number % 20)
         await ring.authenticate(str(key))
     assert await questions(ring, database, [str(key) for key in known[-10_000:]]) == 0
     assert await questions(ring, database, [str(known[-10_001])]) == 1
+
+
+async def test_the_keys_of_one_user_push_out_nobody_elses(ring: KeyRing, database: Database) -> None:
+    other, *many = [ApiKey(f"{number:016x}", "k" * 43) for number in range(10_050)]
+    database.add(other, user_id=1)
+    await ring.authenticate(str(other))
+    for key in many:
+        database.add(key)
+        await ring.authenticate(str(key))
+    assert await questions(ring, database, [str(other), *map(str, many[-1000:])]) == 0
+    assert await questions(ring, database, [str(many[-1001])]) == 1
+
+
+async def test_the_access_tokens_of_one_user_push_out_nobody_elses_and_no_keys(
+    token_ring: KeyRing, database: Database
+) -> None:
+    key = keys.new_key()
+    database.add(key, user_id=8)
+    await token_ring.authenticate(str(key))
+    many = [signed_in.token(number) for number in range(10_050)]
+    for text in many:
+        await token_ring.authenticate(text)
+    assert await questions(token_ring, database, [str(key), *many[-100:]]) == 0
+    assert await questions(token_ring, database, [many[-101]]) == 1
 
 
 async def test_an_unknown_key_is_asked_for_once_in_five_seconds(

@@ -8,8 +8,7 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from chassis.problems import field_errors
-from chassis.redaction import errors_in
+from chassis.problems import errors_in, field_errors
 from contracts.json_texts import elements, members
 from contracts.mail import Mail
 from contracts.message import Next

@@ -8,10 +8,9 @@ import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
 
 from chassis import logging, metrics
 from chassis.errors import DatabaseUnavailable, Overloaded, Unauthenticated
@@ -23,6 +22,7 @@ from gateway.identity.access_tokens import LONGEST as LONGEST_TOKEN
 from gateway.identity.access_tokens import AccessTokens, Claims, is_token
 from gateway.identity.failures import FailureLimit
 from gateway.identity.keys import ApiKey
+from gateway.identity.known_callers import Known, KnownCallers
 from gateway.identity.refreshes import Refreshes
 from gateway.identity.refusals import Expired, RefusedAtSight, refusal, unknown_key
 from gateway.identity.repository import KeyRepository, UsableKey
@@ -30,11 +30,8 @@ from gateway.identity.subjects import Subjects
 
 log = logging.get(__name__)
 
-V = TypeVar("V")
-
 _FRESH_S = 5.0
 _USABLE_S = 900.0
-_MOST_KNOWN = 10_000
 _MOST_REFUSED = 1000
 _LONGEST = 128
 TOUCH_EVERY_S = 30.0
@@ -47,14 +44,6 @@ FOUND_WITHIN_S = 5.0
 _STRANGERS = 3
 _MOST_WAITING = 1000
 _FAILURES, _FAILURE_EVERY_S = 20, 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """The state of a key in the database, and the time at which it was read."""
-
-    principal: Principal
-    read_at: float
 
 
 class KeyRing:
@@ -82,16 +71,16 @@ class KeyRing:
         self._subjects = subjects
         self._pepper = pepper
         self._previous_pepper = previous_pepper
-        # Keyed by a hash, so that the memory of this process contains no usable key.
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._known = KnownCallers()
         self._refused: OrderedDict[bytes, float] = OrderedDict()
         self._failures = FailureLimit(burst=_FAILURES, refill_s=_FAILURE_EVERY_S)
         self._strangers = asyncio.Semaphore(_STRANGERS)
         self._waiting = 0
         self._used: dict[str, datetime] = {}
-        # While the database is down: the time of the next query, which only one request makes.
-        self._ask_at = 0.0
-        self._refreshes = Refreshes[_Known]()
+        # While the database is down: the time of the next query, which only one request makes. Tokens have a
+        # time of their own: it may be their issuer that is slow.
+        self._ask_at = {ApiKey: 0.0, Claims: 0.0}
+        self._refreshes = Refreshes[Known]()
 
     async def authenticate(self, text: str | None, address: str | None = None) -> Principal:
         """Return the owner of the key `text`, sent from `address`.
@@ -104,7 +93,7 @@ class KeyRing:
         if len(text) > (_LONGEST if self._tokens is None else LONGEST_TOKEN):
             raise refusal("malformed", "The credential is not an API key.")
         fingerprint = hashlib.sha256(text.encode()).digest()
-        known = self._known.get(fingerprint)
+        known = self._known.find(fingerprint)
         if known is None or time.monotonic() - known.read_at > _FRESH_S:
             known = await self._read(text, fingerprint, known, address)
         ends_at = known.principal.expires_at
@@ -159,7 +148,7 @@ class KeyRing:
         async with self._postgres.connection() as connection:
             await self._repository.touch(connection, used)
 
-    async def _read(self, text: str, fingerprint: bytes, last: _Known | None, address: str | None) -> _Known:
+    async def _read(self, text: str, fingerprint: bytes, last: Known | None, address: str | None) -> Known:
         """Return the credential's state in the database, or the cached one while that is down or slow."""
         if last is None or time.monotonic() - last.read_at > _USABLE_S:
             try:
@@ -170,29 +159,29 @@ class KeyRing:
                     "The credential could not be checked in time; try again in a few seconds.",
                     retry_after_s=2,
                 ) from error
-        now = time.monotonic()
-        if now < self._ask_at:
+        now, kind = time.monotonic(), ApiKey if last.principal.has_key else Claims
+        if now < self._ask_at[kind]:
             return last
-        if self._ask_at:
+        if self._ask_at[kind]:
             # An occasional query shows whether the database is available again.
-            self._ask_at = now + _PAUSE_S
+            self._ask_at[kind] = now + _PAUSE_S
         question = partial(self._ask_again, text, fingerprint, last)
         answer = await self._refreshes.ask(fingerprint, question, within_s=REFRESHED_WITHIN_S)
         if answer is None:
-            self._ask_at = time.monotonic() + _PAUSE_S
+            self._ask_at[kind] = time.monotonic() + _PAUSE_S
         return answer or last
 
-    async def _ask_again(self, text: str, fingerprint: bytes, last: _Known) -> _Known:
+    async def _ask_again(self, text: str, fingerprint: bytes, last: Known) -> Known:
         try:
             return await self._look_up(await self._verified(text), fingerprint)
         except DatabaseUnavailable:
-            self._ask_at = time.monotonic() + _PAUSE_S
+            self._ask_at[ApiKey if last.principal.has_key else Claims] = time.monotonic() + _PAUSE_S
             return last
         except Unauthenticated:
-            self._known.pop(fingerprint, None)
+            self._known.forget(fingerprint)
             raise
 
-    async def _read_unknown(self, text: str, fingerprint: bytes, address: str | None) -> _Known:
+    async def _read_unknown(self, text: str, fingerprint: bytes, address: str | None) -> Known:
         may_be_token = self._tokens is not None and is_token(text)
         if not may_be_token and keys.parse(text) is None:
             raise refusal("malformed", "The credential is not an API key, or a character of it is wrong.")
@@ -237,27 +226,30 @@ class KeyRing:
                 retry_after_s=wait_s,
             )
 
-    async def _look_up(self, credential: ApiKey | Claims, fingerprint: bytes) -> _Known:
+    async def _look_up(self, credential: ApiKey | Claims, fingerprint: bytes) -> Known:
         """Return the credential's state in the database. Raise `Unauthenticated` when it is invalid."""
         asked_at = time.monotonic()
-        known: _Known | None
+        known: Known | None
         if isinstance(credential, Claims):
             assert self._subjects is not None, "access tokens are configured"
             async with self._postgres.transaction() as connection:
                 principal = await self._subjects.find(connection, credential, fingerprint)
-            known = _Known(principal, asked_at)
+            known = Known(principal, asked_at)
         else:
             async with self._postgres.connection() as connection:
                 usable = (await self._repository.find_usable(connection, [credential.id])).get(credential.id)
                 if usable is not None and self._previous_pepper is not None:
                     usable = await self._rehashed(connection, credential, usable)
             known = None if usable is None else self._proven(credential, usable, asked_at)
-        self._ask_at = 0.0
+        self._ask_at[type(credential)] = 0.0
         if known is None:
-            self._known.pop(fingerprint, None)
-            _remember(self._refused, fingerprint, asked_at, most=_MOST_REFUSED)
+            self._known.forget(fingerprint)
+            self._refused[fingerprint] = asked_at
+            self._refused.move_to_end(fingerprint)
+            if len(self._refused) > _MOST_REFUSED:
+                self._refused.popitem(last=False)
             raise unknown_key()
-        _remember(self._known, fingerprint, known, most=_MOST_KNOWN)
+        self._known.remember(fingerprint, known)
         if known.principal.has_key:
             self._used[known.principal.key_id] = datetime.now(UTC)
         return known
@@ -277,25 +269,18 @@ class KeyRing:
             previous=now if is_rotated else usable.previous,
         )
 
-    def _proven(self, key: ApiKey, usable: UsableKey, asked_at: float) -> _Known | None:
+    def _proven(self, key: ApiKey, usable: UsableKey, asked_at: float) -> Known | None:
         """Return the owner of a key if its secret is the current one, or the previous one during the overlap.
 
         The rights of the previous secret end with the overlap, and so do the keys that it creates.
         """
         digest, principal = keys.digest(self._pepper, key), usable.principal
         if hmac.compare_digest(digest, usable.digest):
-            return _Known(principal, asked_at)
+            return Known(principal, asked_at)
         until = usable.previous_until
         if until is None or usable.previous is None or not hmac.compare_digest(digest, usable.previous):
             return None
         if until <= datetime.now(UTC):
             return None
         ends_at = until if principal.expires_at is None else min(until, principal.expires_at)
-        return _Known(replace(principal, expires_at=ends_at), asked_at)
-
-
-def _remember(kept: OrderedDict[bytes, V], fingerprint: bytes, value: V, *, most: int) -> None:
-    kept[fingerprint] = value
-    kept.move_to_end(fingerprint)
-    if len(kept) > most:
-        kept.popitem(last=False)
+        return Known(replace(principal, expires_at=ends_at), asked_at)

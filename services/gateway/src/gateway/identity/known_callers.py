@@ -1,0 +1,62 @@
+"""The callers that this gateway has authenticated lately, with a share for each user."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from gateway.http.principal import Principal
+
+MOST_KNOWN = 10_000
+# A user has at most a thousand keys at a time, and gets as many access tokens as its issuer signs.
+MOST_KEYS_OF_USER = 1000
+MOST_TOKENS_OF_USER = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The state of a credential in the database, and the time at which it was read."""
+
+    principal: Principal
+    read_at: float
+
+
+class KnownCallers:
+    """Remembers callers by the hash of their credential, so that memory contains no usable key.
+
+    A user that has used up its share loses the credential that was read the longest ago; nobody else does.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, Known] = OrderedDict()
+        self._shares: dict[tuple[int, bool], OrderedDict[bytes, None]] = {}
+
+    def find(self, fingerprint: bytes) -> Known | None:
+        """Return the state of a credential as it was read last, if it is remembered."""
+        return self._known.get(fingerprint)
+
+    def remember(self, fingerprint: bytes, known: Known) -> None:
+        """Remember the state of a credential that was just read."""
+        self.forget(fingerprint)
+        has_key = known.principal.has_key
+        share = self._shares.setdefault((known.principal.user_id, has_key), OrderedDict())
+        self._known[fingerprint], share[fingerprint] = known, None
+        if len(share) > (MOST_KEYS_OF_USER if has_key else MOST_TOKENS_OF_USER):
+            self.forget(next(iter(share)))
+        if len(self._known) > MOST_KNOWN:
+            self.forget(next(iter(self._known)))
+
+    def forget(self, fingerprint: bytes) -> None:
+        """Forget a credential, whether it is remembered or not."""
+        known = self._known.pop(fingerprint, None)
+        if known is None:
+            return
+        name = (known.principal.user_id, known.principal.has_key)
+        del self._shares[name][fingerprint]
+        if not self._shares[name]:
+            del self._shares[name]
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._known.clear()
+        self._shares.clear()
