@@ -63,6 +63,12 @@ BOARD = Board(
             rate("tickwire_alerts_fired_total"),
         ),
         panel(
+            "Price alerts given up",
+            "Alerts per second that are watched no more, because what was to be stored of them was refused.",
+            "ops",
+            rate("tickwire_alerts_dropped_total"),
+        ),
+        panel(
             "Price alerts late",
             "From the tick that fires an alert to its stored firing, and the age of the oldest that waits.",
             "s",

@@ -25,6 +25,9 @@ from support.databases import FreshDatabase
 from support.effects import cancel, has_effects, store
 from support.waiting import until
 
+# The error of a statement that the server has cancelled at its `statement_timeout`.
+_TIMED_OUT = "DO $$ BEGIN RAISE 'too late' USING ERRCODE = '57014'; END $$"
+
 
 @pytest.mark.parametrize("code", ["53100", "53200"], ids=["disk full", "out of memory"])
 async def test_a_database_without_room_is_unavailable_until_a_write_works(bench: Bench, code: str) -> None:
@@ -47,6 +50,19 @@ async def test_an_error_of_the_block_itself_is_not_taken_for_the_database(
         with pytest.raises((FileNotFoundError, ConnectionRefusedError, TimeoutError)):
             async with postgres.connection():
                 await failing
+        assert postgres.check() is None
+    await postgres.close()
+
+
+async def test_a_slow_statement_does_not_make_the_database_unavailable_for_others(
+    fresh_database: FreshDatabase,
+) -> None:
+    postgres = Postgres(await fresh_database())
+    await postgres.open()
+    for statement, timeout_s in ((_TIMED_OUT, None), ("SELECT pg_sleep(60)", 0.02)):
+        with pytest.raises(DatabaseUnavailable, match="did not answer"):
+            async with postgres.connection() as connection:
+                await connection.execute(statement, timeout=timeout_s)
         assert postgres.check() is None
     await postgres.close()
 

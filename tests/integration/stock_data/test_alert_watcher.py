@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from chassis import metrics
 from chassis.errors import DatabaseUnavailable, InvalidInput, NotFound
 from contracts import addresses
 from contracts.alerts import DeleteAlert, ListFirings
@@ -20,6 +21,7 @@ from stock_data.alerts.crossings import Crossing
 from stock_data.alerts.repository import AlertRepository
 from support.alert_ticks import MONDAY, tick
 from support.alert_world import SOON, World, settled, watching
+from support.measured import value_of
 from support.waiting import until
 
 
@@ -136,7 +138,10 @@ class FailsFor(AlertRepository):
         return await super().record(term, crossings)
 
 
-async def test_an_alert_that_cannot_be_recorded_stops_no_other(world: World) -> None:
+async def test_an_alert_that_cannot_be_recorded_stops_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.02)
     world.show(9)
     alerts = [await world.create(above=threshold) for threshold in (10, 11, 12)]
     repository = FailsFor(world.postgres)
@@ -145,6 +150,44 @@ async def test_an_alert_that_cannot_be_recorded_stops_no_other(world: World) -> 
         watcher.take([tick(13)])
         await settled(watcher)
         assert (watcher.armed, await world.firings()) == (0, [(1, 13), (2, 13)])
+
+
+async def test_an_alert_of_which_the_database_accepts_nothing_stops_no_other_and_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(module, "MOST_REFUSALS", 1_000_000)
+    world.show(9)
+    for owner in ("7", "8", "7"):
+        await world.create(owner, above=10)
+    await world.rows("ALTER TABLE alert_firings ADD CONSTRAINT no_eight CHECK (owner_id <> '8')")
+    before = value_of(metrics.ALERTS_DROPPED)
+    async with watching(world) as watcher:
+        watcher.take([tick(11)])
+        await until(lambda: watcher.unwritten == 1)
+        assert await world.firings("7") == [(1, 11), (2, 11)]
+        assert (watcher.armed, watcher.oldest_crossing_s > 0) == (1, True)
+        monkeypatch.setattr(module, "MOST_REFUSALS", 10)
+        await settled(watcher)
+        assert (watcher.armed, value_of(metrics.ALERTS_DROPPED)) == (0, before + 1)
+    assert await world.firings("8") == []
+
+
+async def test_a_refused_alert_fires_once_the_database_accepts_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_REFUSALS", 1_000_000)
+    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.02)
+    world.show(9)
+    await world.create(above=10)
+    await world.rows("ALTER TABLE alert_firings ADD CONSTRAINT nothing CHECK (false) NOT VALID")
+    async with watching(world) as watcher:
+        watcher.take([tick(11)])
+        await asyncio.sleep(0.1)
+        assert (watcher.unwritten, watcher.armed) == (1, 1)
+        await world.rows("ALTER TABLE alert_firings DROP CONSTRAINT nothing")
+        await settled(watcher)
+    assert await world.firings() == [(1, 11)]
 
 
 async def test_an_address_that_is_refused_by_now_does_not_stop_its_alert(world: World) -> None:

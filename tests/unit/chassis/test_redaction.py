@@ -130,6 +130,19 @@ def test_a_validation_error_is_written_without_the_input() -> None:
     assert "diary" not in said
 
 
+def test_of_very_many_validation_errors_only_their_number_is_written() -> None:
+    class Numbers(BaseModel):
+        all: list[int]
+
+    for count, expected in (
+        (2_000, "2000 problems in Numbers: all.0: Input should"),
+        (2_001, "2001 problems in Numbers: There are 2001 errors, too many to name."),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            Numbers.model_validate({"all": ["dear diary"] * count})
+        assert expected in redaction.safe_message(caught.value)
+
+
 def test_a_traceback_contains_causes_and_parts_without_the_values_that_they_quote() -> None:
     letter = "dear " + "diary"
     try:

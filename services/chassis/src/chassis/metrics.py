@@ -191,6 +191,7 @@ ALERTS_OLDEST_CROSSING = Gauge(
     "tickwire_alerts_oldest_crossing_seconds",
     "Age of the oldest crossing of an alert that is not stored yet.",
 )
+ALERTS_DROPPED = Counter("tickwire_alerts_dropped", "Alerts given up: their crossings could not be stored.")
 ALERT_MAILS = Counter(
     "tickwire_alert_mails", "Mails of alerts that fired, by what became of them.", ("outcome",)
 )

@@ -37,6 +37,8 @@ AWAY = (
     asyncpg.TooManyConnectionsError,
     asyncpg.CannotConnectNowError,
 )
+# A statement that took too long, which says nothing about the server: whether that answers, `ping` finds out.
+_LATE = (TimeoutError, asyncpg.QueryCanceledError)
 # The database aborted a transaction that conflicted with another, as in a deadlock: it may be repeated.
 TRANSACTION_CONFLICTS = (asyncpg.TransactionRollbackError,)
 # The errors of a unit of work for which the database is unreachable, rejects a statement, or is late.
@@ -219,7 +221,8 @@ class Postgres:
                     isinstance(error, OSError) and not _is_from_driver(error)
                 ):
                     raise
-                self._fail(error)
+                if not isinstance(error, _LATE):
+                    self._fail(error)
                 raise DatabaseUnavailable(
                     "The database did not answer; try again in a few seconds.", retry_after_s=2
                 ) from error
@@ -339,7 +342,8 @@ class Postgres:
             await pool.release(connection, timeout=_CLEAN_UP_TIMEOUT_S)
         except AWAY as error:
             # The pool has aborted the connection that it could not reset; the caller's own outcome stands.
-            self._fail(error)
+            if not isinstance(error, _LATE):
+                self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
         self._reason = redaction.safe_message(error)

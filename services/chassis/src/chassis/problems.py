@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
 from chassis import plain, tracing
 from chassis.errors import ServiceError
 from contracts.message import FieldError
 
 PROBLEM = "application/problem+json"
-# Pydantic makes all of its errors in one step, 15 µs each, in which nothing else of the process runs.
-_MOST_MADE = 2_000
 # A name may be as long as its document, and be part of the pointers of many errors.
 MOST_NAME = 200
 # On every response that is not a page, including those that the server sends before the application runs.
@@ -53,17 +49,6 @@ def pointer(location: tuple[int | str, ...]) -> str:
     """Return the names and indexes that lead to a value as a JSON pointer (RFC 6901); long names are cut."""
     parts = [plain.text(part, most=MOST_NAME).replace("~", "~0").replace("/", "~1") for part in location]
     return "".join(f"/{part}" for part in parts)
-
-
-def errors_in(error: ValidationError) -> list[Any]:
-    """Return pydantic's errors without the values, which may be secret or huge.
-
-    Of very many only their number is returned, as one error of the whole.
-    """
-    count = error.error_count()
-    if count > _MOST_MADE:
-        return [{"loc": (), "msg": f"There are {count} errors, too many to name."}]
-    return list(error.errors(include_url=False, include_context=False, include_input=False))
 
 
 def field_errors(problems: Sequence[Any]) -> list[FieldError]:

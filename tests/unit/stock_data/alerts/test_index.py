@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from contracts.alerts import CONDITION_KINDS, ConditionKind
 from stock_data.alerts.crossings import Crossing
 from stock_data.alerts.index import AlertIndex, Meter, day_of
-from stock_data.alerts.watched import WatchedAlert
+from stock_data.alerts.watched import OVER, UNDER, UNKNOWN, WatchedAlert
 from support.alert_ticks import MONDAY, tick, watched
 
 
@@ -152,10 +152,11 @@ def test_a_tick_costs_time_for_alerts_that_it_reaches_and_not_for_all_that_are_w
     assert costs[0] == costs[1] <= 4
 
 
-def test_forgotten_alerts_take_no_room_for_ever() -> None:
+@pytest.mark.parametrize("side", [UNDER, UNKNOWN, OVER])
+def test_forgotten_alerts_take_no_room_for_ever(side: int) -> None:
     meter = Meter()
     for _ in range(2_000):
-        alert = watched("above", 10, -1)
+        alert = watched("above", 10, side)
         meter.add(alert)
         alert.is_gone = True
         meter.note_gone()

@@ -135,6 +135,27 @@ async def test_the_board_has_the_last_tick(wire: Wire, board: Board) -> None:
     assert not feed.is_running
 
 
+async def test_a_listener_that_fails_stops_neither_the_ticks_nor_the_other_listeners(
+    wire: Wire, board: Board
+) -> None:
+    taken: list[Quote] = []
+
+    def fail(_: Sequence[Quote]) -> None:
+        raise ArithmeticError("a fault of the listener")
+
+    feed = Feed(
+        QUICK,
+        start_day=START,
+        read_days=read_days,
+        board=board,
+        send=wire.send,
+        on_ticks=[fail, taken.extend],
+    )
+    async with playing(feed):
+        await until(lambda: len(wire.quotes) >= 3)
+    assert taken[:3] == wire.quotes[:3]
+
+
 async def test_without_a_broker_ticks_are_dropped_and_counted_and_the_board_goes_on(
     wire: Wire, board: Board
 ) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from chassis.problems import errors_in, field_errors
+from chassis.problems import field_errors
+from chassis.redaction import errors_in
 from contracts.json_texts import elements, members
 from contracts.mail import Mail
 from contracts.message import Next

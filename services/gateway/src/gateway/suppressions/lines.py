@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from chassis.errors import InvalidInput, MalformedInput, PayloadTooLarge
-from chassis.problems import errors_in, field_errors
+from chassis.problems import field_errors
+from chassis.redaction import errors_in
 from contracts.message import FieldError
 from contracts.suppressions import SuppressionEntry
 from gateway.http import strict_json, tables

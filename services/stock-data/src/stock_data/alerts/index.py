@@ -68,6 +68,7 @@ class Meter:
         for heap in (self._rising, self._falling):
             heap[:] = [entry for entry in heap if not entry[2].is_gone]
             heapq.heapify(heap)
+        self._undecided = [alert for alert in self._undecided if not alert.is_gone]
 
 
 class _Symbol:

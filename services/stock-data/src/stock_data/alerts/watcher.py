@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count, islice
+from uuid import UUID
+
+import asyncpg
 
 from chassis import beats, logging, metrics, redaction
 from chassis.postgres import DATABASE_FAILURES
@@ -32,6 +35,11 @@ LOOK_EVERY_S = 0.5
 PAUSE_S = 1.0
 _WRITTEN_AT_ONCE = 200
 _COMPARED_AT_ONCE = 1_000
+# Attempts for a crossing that the database refuses for what it is, or that fails by itself.
+MOST_REFUSALS = 10
+# Classes of PostgreSQL's errors about what is written: data, integrity, limits, triggers, damaged pages. With
+# the others, the database will accept the same rows later.
+_OF_A_ROW = ("21", "22", "23", "44", "54", "P0", "XX")
 
 
 class AlertWatcher:
@@ -57,14 +65,15 @@ class AlertWatcher:
     @property
     def unwritten(self) -> int:
         """The number of crossings that are not written yet."""
-        return len(self._crossed)
+        return len(self._crossed) + len(self._refused)
 
     @property
     def oldest_crossing_s(self) -> float:
         """The age of the oldest crossing that is not written yet, in seconds."""
-        if not self._crossed:
-            return 0.0
-        return max(0.0, (datetime.now(UTC) - self._crossed[0].quote.as_of).total_seconds())
+        # In the order of their age, except those that are tried again.
+        waiting = [*self._crossed, *self._refused] if self._refusals else islice(self._crossed, 1)
+        oldest = min((crossing.quote.as_of for crossing in waiting), default=datetime.max.replace(tzinfo=UTC))
+        return max(0.0, (datetime.now(UTC) - oldest).total_seconds())
 
     def begin(self, term: Term) -> None:
         """Begin to watch in `term`; no alert is known until `run` has read them."""
@@ -97,6 +106,9 @@ class AlertWatcher:
     def _forget_all(self) -> None:
         self._index = AlertIndex()
         self._crossed: deque[Crossing] = deque()
+        # Those that failed alone and wait for an attempt, and how often that of each alert has failed.
+        self._refused: deque[Crossing] = deque()
+        self._refusals: Counter[UUID] = Counter()
         self._has_crossed = asyncio.Event()
         # By the time at which each is watched again.
         self._resting: list[tuple[datetime, int, WatchedAlert]] = []
@@ -149,13 +161,18 @@ class AlertWatcher:
             now = datetime.now(UTC)
             while self._resting and self._resting[0][0] <= now:
                 self._index.watch(heapq.heappop(self._resting)[2])
+            if self._refused:
+                # Behind the others: `_write` may have begun with the first.
+                self._crossed.extend(self._refused)
+                self._refused.clear()
+                self._has_crossed.set()
             metrics.ALERTS_ARMED.set(self.armed)
 
     async def _write(self) -> None:
         """Write the crossings in order, until a later term begins.
 
-        Those that fail together for another reason than the database are written one by one, and one that
-        fails alone is dropped with its alert, so that it stops no other.
+        Those that fail together for another reason than the database are written one by one. One that fails
+        alone is written after the others, and finally dropped with its alert.
         """
         one_by_one = 0
         while True:
@@ -170,29 +187,31 @@ class AlertWatcher:
                     continue
                 others = [one.alert.id for one in crossings if one.alert.id not in changed]
                 current = await self._repository.read(others) if others else []
-            except DATABASE_FAILURES as error:
-                log.warning(
-                    "crossings of alerts cannot be stored, retrying", reason=redaction.safe_message(error)
-                )
-                await asyncio.sleep(PAUSE_S)
-                continue
-            except Exception as error:  # a fault of one crossing
+            except Exception as error:  # of the database, or a fault of one crossing
+                is_of_a_row = isinstance(error, asyncpg.PostgresError) and error.sqlstate[:2] in _OF_A_ROW
+                if isinstance(error, DATABASE_FAILURES) and not is_of_a_row:
+                    log.warning("crossings are not stored, retrying", reason=redaction.safe_message(error))
+                    await asyncio.sleep(PAUSE_S)
+                    continue
                 if len(crossings) > 1:
                     one_by_one = len(crossings)
                     continue
+                changed, others, current = set(), [], []
                 alert_id = crossings[0].alert.id
-                log.error(
-                    "an alert cannot be recorded and is not watched in this term",
-                    alert=str(alert_id),
-                    exc_info=error,
-                )
-                changed, others, current = set(), [alert_id], []
+                self._refusals[alert_id] += 1
+                if self._refusals[alert_id] < MOST_REFUSALS:
+                    self._refused.append(crossings[0])
+                else:
+                    others = [alert_id]
+                    metrics.ALERTS_DROPPED.inc()
+                    log.error("crossings of an alert are given up", alert=str(alert_id), exc_info=error)
             one_by_one = max(0, one_by_one - 1)
             for crossing in crossings:
                 self._crossed.popleft()
                 if crossing.alert.id in changed:
                     self._settle(crossing)
             for alert_id in others:
+                self._refusals.pop(alert_id, None)
                 self._index.forget(alert_id)
             for alert in current:
                 self._begin(alert)
@@ -203,6 +222,7 @@ class AlertWatcher:
     def _settle(self, crossing: Crossing) -> None:
         """Continue with an alert whose crossing was written."""
         alert, fires = crossing.alert, crossing.fires
+        self._refusals.pop(alert.id, None)
         alert.side, alert.day, alert.version = crossing.side, crossing.day, alert.version + 1
         if fires:
             alert.fired_at = crossing.quote.as_of

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import date
 
-from chassis import logging, metrics
+from chassis import logging, metrics, plain
 from contracts.stocks import Quote, QuotesTicked, StreamPosition
 from stock_data import sessions
 from stock_data.board import Board
@@ -47,6 +47,8 @@ class Feed:
         self._board = board
         self._outlet = Outlet(send, routing_key=QuotesTicked.routing_key)
         self._on_ticks = on_ticks
+        # Those that failed with the last ticks: it is logged once.
+        self._failing: set[OnTicks] = set()
         self.epoch: str | None = None
 
     @property
@@ -113,7 +115,14 @@ class Feed:
             if self._board.epoch != offsets.epoch:
                 return False
             for listener in self._on_ticks:
-                listener(gathered)
+                try:
+                    listener(gathered)
+                except Exception as error:  # the ticks of all symbols do not end with one listener
+                    say = log.debug if listener in self._failing else log.error
+                    say("ticks were not taken", listener=plain.text(listener), exc_info=error)
+                    self._failing.add(listener)
+                else:
+                    self._failing.discard(listener)
             for start in range(0, len(gathered), _MESSAGE_QUOTES):
                 ticked = QuotesTicked(quotes=gathered[start : start + _MESSAGE_QUOTES])
                 if await self._outlet.publish(ticked):
