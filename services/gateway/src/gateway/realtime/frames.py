@@ -29,6 +29,11 @@ class FrameBudget:
         self._head = b""
         self.is_padded = False
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether a frame has begun and is incomplete."""
+        return self._skip > 0 or bool(self._head)
+
     def allows(self, data: bytes) -> bool:
         """Return whether the frames that begin in `data` are within the budget."""
         now = self._clock()

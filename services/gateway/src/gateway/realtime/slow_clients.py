@@ -1,4 +1,4 @@
-"""The bytes that wait for slow clients, over all WebSockets of this gateway."""
+"""The bytes that wait for slow clients, to them and from them, over all WebSockets of this gateway."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ MOST_BYTES = 32 * 1024 * 1024
 
 
 class WaitingBytes:
-    """What waits for one connection of `owner`: in its send queue, and in its transport."""
+    """What waits for one connection of `owner`: in its send queue, in its transport, and of its messages."""
 
-    __slots__ = ("_clients", "_in_queue", "_in_transport", "cut_off", "owner")
+    __slots__ = ("_clients", "_in_queue", "_in_transport", "_received", "cut_off", "owner")
 
     def __init__(self, slow_clients: SlowClients, *, cut_off: Callable[[], None]) -> None:
         self.owner = ""
@@ -19,11 +19,12 @@ class WaitingBytes:
         self._clients = slow_clients
         self._in_queue = 0
         self._in_transport = 0
+        self._received = 0
 
     @property
     def size(self) -> int:
         """The number of bytes that wait."""
-        return self._in_queue + self._in_transport
+        return self._in_queue + self._in_transport + self._received
 
     def in_queue(self, size: int) -> None:
         """Note that `size` bytes wait in the send queue now."""
@@ -33,6 +34,11 @@ class WaitingBytes:
     def in_transport(self, size: int) -> None:
         """Note that `size` bytes wait in the transport now."""
         before, self._in_transport = self._in_transport, size
+        self._clients.change(self, size - before)
+
+    def received(self, size: int) -> None:
+        """Note that `size` bytes of messages are incomplete or not handled now."""
+        before, self._received = self._received, size
         self._clients.change(self, size - before)
 
 
@@ -76,3 +82,4 @@ class SlowClients:
             largest.cut_off()
             # Its transport says so itself only later.
             largest.in_transport(0)
+            largest.received(0)

@@ -104,30 +104,37 @@ class Sockets:
         elif path == _LOBBY:
             raise Unauthenticated("The upgrade has no API key or token: send one in its headers.")
 
-        def close(code: CloseCode, reason: str) -> None:
-            metrics.SOCKETS_CLOSED.labels(str(int(code))).inc()
-            wire.close(int(code), reason)
-
         if path == _LOBBY and access is not None:
-            session = LobbySession(self._realtime, access, write=wire.write_frame, close_connection=close)
-            await session.open()
+            session = LobbySession(
+                self._realtime, access, write=wire.write_frame, close_connection=wire.close
+            )
         else:
             session = ClientSession(
                 self._realtime,
                 offered=access,
                 write=wire.write_frame,
-                close_connection=close,
+                close_connection=wire.close,
                 # A client that authenticated with the upgrade already has a place.
                 admit=admit if access is None else lambda _: None,
                 address=address,
             )
-        session.queue.on_size, wire.on_size = waiting.in_queue, waiting.in_transport
-        await self._converse(session, scope, receive, send)
+        await self._converse(session, waiting, scope, receive, send)
 
     async def _converse(
-        self, session: ClientSession | LobbySession, scope: Scope, receive: Receive, send: Send
+        self,
+        session: ClientSession | LobbySession,
+        waiting: WaitingBytes,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         wire: WebSocketWire = scope["extensions"][EXTENSION]
+        session.queue.on_size, wire.on_size = waiting.in_queue, waiting.in_transport
+        wire.on_received, wire.on_lost = waiting.received, session.queue.close
+        # Whatever is published before the answer to the upgrade waits for it.
+        session.queue.pause()
+        if isinstance(session, LobbySession):
+            await session.open()
         wire.on_pause, wire.on_resume = session.queue.pause, session.queue.resume
         self._connections.add(session)
         metrics.SOCKETS.labels("websocket").inc()
@@ -135,6 +142,8 @@ class Sockets:
             is_offered = _PROTOCOL in scope["subprotocols"]
             chosen = _PROTOCOL if is_offered else None
             await send({"type": "websocket.accept", "subprotocol": chosen, "headers": []})
+            if not wire.is_blocked:
+                session.queue.resume()
             while (message := await receive())["type"] == "websocket.receive":
                 text = message.get("text")
                 await session.receive(message.get("bytes") or b"" if text is None else text)
