@@ -21,7 +21,8 @@ from gateway.http.principal import Principal
 from gateway.realtime.access import Access
 from gateway.realtime.codes import CloseCode
 from gateway.realtime.command_table import COMMANDS
-from gateway.realtime.session import CONNECT_WITHIN_S, PING_S
+from gateway.realtime.heartbeat import PING_S
+from gateway.realtime.session import CONNECT_WITHIN_S
 from support.doubles.realtime import Client, Exchange, Gateway, Rooms, connected, say
 
 
@@ -339,18 +340,6 @@ async def test_a_connection_that_does_not_authenticate_is_closed(gateway: Gatewa
     assert client.closed == []
     client.session.tick(time.monotonic() + CONNECT_WITHIN_S + 1)
     assert client.closed[0][0] == CloseCode.STALE
-
-
-async def test_a_client_that_answers_pings_stays_and_one_that_does_not_is_closed(client: Client) -> None:
-    now = time.monotonic() + PING_S
-    client.session.tick(now)
-    assert client.frames == [{}]
-    await client.session.receive(b"{}")
-    client.session.tick(now + 15)
-    assert client.closed == []
-    client.session.tick(now + PING_S)
-    client.session.tick(now + PING_S + 11)
-    assert client.closed[0][0] == CloseCode.NO_PONG
 
 
 async def test_a_connection_ends_with_its_token(gateway: Gateway, ann: Access) -> None:

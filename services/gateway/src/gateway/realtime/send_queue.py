@@ -46,6 +46,7 @@ class SendQueue:
         "_refresh",
         "_sent_at",
         "_timer",
+        "_waiter",
         "_waiting_since",
         "_write",
         "on_size",
@@ -75,6 +76,18 @@ class SendQueue:
         self._latest: dict[str, deque[_Latest]] = {}
         self._sent_at: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the client has not read everything that was sent."""
+        return self._is_paused
+
+    async def until_half_free(self) -> None:
+        """Wait until no more than half of the limit waits, or the queue is closed; for one task at a time."""
+        while self._bytes > self._limit_bytes // 2:
+            self._waiter = self._loop.create_future()
+            await self._waiter
 
     def put(self, frame: bytes) -> None:
         """Send an ordered frame after those that wait."""
@@ -139,6 +152,7 @@ class SendQueue:
             metrics.QUEUED_BYTES.dec(len(frame))
             self._write(frame)
         self.on_size(self._bytes)
+        self._wake_waiter()
         self._send_due()
 
     def forget(self, channel: str) -> None:
@@ -153,10 +167,15 @@ class SendQueue:
         metrics.QUEUED_BYTES.dec(self._bytes)
         self._bytes = 0
         self.on_size(0)
+        self._wake_waiter()
         self._latest.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _wake_waiter(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _schedule(self) -> None:
         if self._timer is not None or self._is_paused or not self._latest:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +15,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from chassis import logging, metrics, shares
-from chassis.errors import MalformedInput, ServiceError, Unauthenticated
+from chassis.errors import ServiceError, Unauthenticated
 from gateway.http import strict_json
 from gateway.http.principal import Principal
 from gateway.identity.refusals import Expired
@@ -26,18 +25,17 @@ from gateway.realtime import commands
 from gateway.realtime.access import Access, Authenticate
 from gateway.realtime.channels import Channels, channel_of
 from gateway.realtime.codes import CloseCode, CloseConnection, CommandError, ErrorCode
+from gateway.realtime.command_lines import read_lines
 from gateway.realtime.command_rate import CommandRate
+from gateway.realtime.heartbeat import PING_S, Heartbeat
 from gateway.realtime.presence import Presence, Present
 from gateway.realtime.send_queue import SendQueue
 from gateway.realtime.subscriptions import Opened, ReplyRoom, Subscriptions
 
 log = logging.get(__name__)
 
-PING_S = 25
 CONNECT_WITHIN_S = 10.0
 VERSION = "tickwire"
-_PONG_WITHIN_S = 10.0
-_MOST_COMMANDS = 512
 _PING = text_frame(b"{}")
 
 CallOperation = Callable[[Principal, str, Any], Awaitable[Any]]
@@ -113,9 +111,9 @@ class ClientSession:
         self._is_closed = False
         self._rate = CommandRate(time.monotonic)
         self._opened_at = time.monotonic()
-        # Spreads the pings of connections that were opened at the same time.
-        self._ping_at = self._opened_at + random.uniform(PING_S / 3, PING_S)  # noqa: S311 - not a secret
-        self._pinged_at: float | None = None
+        self._heartbeat = Heartbeat(self._opened_at)
+        self._is_busy = False
+        self._reply_room = ReplyRoom(0)
         self.queue = SendQueue(
             write,
             limit_bytes=realtime.buffer_bytes,
@@ -126,9 +124,14 @@ class ClientSession:
 
     async def receive(self, frame: str | bytes) -> None:
         """Run the commands of one frame; close the connection if the frame violates the protocol."""
+        self._is_busy = True
         try:
-            given = _parse(frame)
+            given = read_lines(frame)
             while given and not self._is_closed:
+                # What is answered now fits into the queue with what waits there: a client that asks for more
+                # than it reads is slowed down.
+                await self.queue.until_half_free()
+                self._reply_room = ReplyRoom(self._realtime.buffer_bytes // 2)
                 # Consecutive subscriptions are made concurrently, because each may wait for a service.
                 size = next((n for n, one in enumerate(given) if "subscribe" not in one[1]), len(given)) or 1
                 if size > 1:
@@ -141,6 +144,8 @@ class ClientSession:
                     await asyncio.sleep(0)
         except CloseConnection as closing:
             self.close(closing.code, closing.reason)
+        finally:
+            self._is_busy = False
 
     def tick(self, now: float) -> None:
         """Do the work due at `now` (monotonic clock): ping, or close for a missing connect, pong or token."""
@@ -149,11 +154,9 @@ class ClientSession:
                 self.close(CloseCode.STALE)
         elif self.access.expires_at is not None and time.time() >= self.access.expires_at:
             self.close(CloseCode.EXPIRED)
-        elif self._pinged_at is not None and now - self._pinged_at > _PONG_WITHIN_S:
+        elif self._heartbeat.is_overdue(now, is_held_up=self._is_busy or self.queue.is_paused):
             self.close(CloseCode.NO_PONG)
-        elif now >= self._ping_at:
-            self._ping_at = now + PING_S
-            self._pinged_at = now
+        elif self._heartbeat.is_due(now):
             self.queue.put(_PING)
 
     def change_access(self, access: Access | None) -> None:
@@ -183,10 +186,9 @@ class ClientSession:
             return
         if not command:
             # Only the pong to a ping is free. Others have no reply that could refuse them, but may close.
-            if self._pinged_at is None:
+            if not self._heartbeat.take_pong():
                 with suppress(CommandError):
                     self._rate.count(len(line))
-            self._pinged_at = None
             return
         number = command.get("id")
         if type(number) is not int or not 0 < number <= strict_json.MOST_ID:
@@ -272,8 +274,9 @@ class ClientSession:
             raise
         self.access = access
         shares.current.set(access.principal.owner_id)
-        room = ReplyRoom(self._realtime.buffer_bytes // 2)
-        joining = [self.subscriptions.open(access, *one, room=room) for one in arguments.subs.items()]
+        joining = [
+            self.subscriptions.open(access, *one, room=self._reply_room) for one in arguments.subs.items()
+        ]
         joined = await asyncio.gather(*joining, return_exceptions=True)
         # As in Centrifugo, a channel that cannot be subscribed to is omitted from the answer.
         opened = [one for one in joined if isinstance(one, Opened)]
@@ -304,8 +307,9 @@ class ClientSession:
 
     async def subscribe(self, arguments: commands.SubscribeArguments) -> CommandOutcome:
         """Subscribe to a channel."""
-        room = ReplyRoom(self._realtime.buffer_bytes // 2)
-        opened = await self.subscriptions.open(self.caller, arguments.channel, arguments, room=room)
+        opened = await self.subscriptions.open(
+            self.caller, arguments.channel, arguments, room=self._reply_room
+        )
         return CommandOutcome(opened.answer, [opened])
 
     async def unsubscribe(self, arguments: commands.ChannelArguments) -> CommandOutcome:
@@ -369,21 +373,6 @@ class ClientSession:
     def _reply(self, number: int, name: str, content: Mapping[str, Any]) -> None:
         reply = orjson.dumps({"id": number, name: content}, option=orjson.OPT_UTC_Z)
         self.queue.put(text_frame(reply))
-
-
-def _parse(frame: str | bytes) -> list[tuple[bytes, dict[str, Any]]]:
-    """Return the lines of a frame with their commands. Raise `CloseConnection` if one is not a command."""
-    data = frame.encode() if isinstance(frame, str) else frame
-    lines = data.strip().split(b"\n", _MOST_COMMANDS)
-    if len(lines) > _MOST_COMMANDS:
-        raise CloseConnection(CloseCode.BAD_REQUEST, f"A frame may have at most {_MOST_COMMANDS} commands.")
-    try:
-        found = [(line, strict_json.read(line)) for line in lines]
-    except MalformedInput as error:
-        raise CloseConnection(CloseCode.BAD_REQUEST, error.detail) from None
-    if not all(isinstance(command, dict) for _, command in found):
-        raise CloseConnection(CloseCode.BAD_REQUEST, "A command must be a JSON object.")
-    return found
 
 
 def _partial(present: Present) -> dict[str, bool]:

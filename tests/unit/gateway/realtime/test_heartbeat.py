@@ -1,0 +1,75 @@
+"""A client that answers its pings stays, however long the answers wait here; one that does not is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from gateway.realtime.codes import CloseCode
+from gateway.realtime.heartbeat import PING_S
+from support.doubles.realtime import Client, Gateway
+
+
+async def test_a_client_that_answers_pings_stays_and_one_that_does_not_is_closed(client: Client) -> None:
+    now = time.monotonic() + PING_S
+    client.session.tick(now)
+    assert client.frames == [{}]
+    await client.session.receive(b"{}")
+    client.session.tick(now + 15)
+    assert client.closed == []
+    for second in range(10):
+        client.session.tick(now + PING_S + second)
+    assert client.closed == []
+    client.session.tick(now + PING_S + 10)
+    client.session.tick(now + PING_S + 11)
+    assert client.closed[0][0] == CloseCode.NO_PONG
+
+
+async def test_a_pong_behind_a_command_that_takes_long_is_not_late(
+    client: Client, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, done = time.monotonic() + PING_S, asyncio.Event()
+
+    async def post(*_: object, **__: object) -> None:
+        await done.wait()
+
+    monkeypatch.setattr(gateway.chat, "post", post)
+    line = b'{"id":9,"publish":{"channel":"chat:lobby","data":{"text":"x"}}}'
+    posting = asyncio.create_task(client.session.receive(line))
+    await asyncio.sleep(0)
+    for second in range(30):
+        client.session.tick(now + second)
+    done.set()
+    await posting
+    client.session.tick(now + 30)
+    assert client.closed == []
+    await client.session.receive(b"{}")
+    for second in range(31, 40):
+        client.session.tick(now + second)
+    assert client.closed == []
+
+
+async def test_a_ping_that_waits_for_a_slow_reader_is_not_answered_late(client: Client) -> None:
+    now = time.monotonic() + PING_S
+    client.session.queue.pause()
+    for second in range(20):
+        client.session.tick(now + second)
+    assert (client.frames, client.closed) == ([], [])
+    client.session.queue.resume()
+    client.session.tick(now + 20)
+    assert (client.frames, client.closed) == ([{}], [])
+    for second in range(21, 31):
+        client.session.tick(now + second)
+    assert client.closed[0][0] == CloseCode.NO_PONG
+
+
+async def test_a_gateway_that_stood_still_itself_reads_the_pongs_first(client: Client) -> None:
+    now = time.monotonic() + PING_S
+    client.session.tick(now)
+    client.session.tick(now + 60)
+    assert client.closed == []
+    await client.session.receive(b"{}")
+    client.session.tick(now + 61)
+    assert client.closed == []
