@@ -93,6 +93,12 @@ BOARD = Board(
             rate("tickwire_postgres_acquire_timeouts_total", "service", where=_SERVICE),
         ),
         panel(
+            "Wait for a thread",
+            "Time until a thread was free for a computation of an owner, 99th percentile.",
+            "s",
+            quantile(0.99, "tickwire_thread_wait_seconds", "service", where=_SERVICE),
+        ),
+        panel(
             "Versions",
             "Processes by the version that they run.",
             "short",

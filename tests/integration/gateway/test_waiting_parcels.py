@@ -159,13 +159,15 @@ class Room:
         self, parcel: Parcel, messages: Sequence[Outgoing], *, by: WaitingParcels | None = None
     ) -> None:
         """Accept mails, whose messages are kept with a parcel that they name."""
+        mails = [SendPackedEmail.model_validate_json(message.body) for message in messages]
+        keep = await (by or self.gateway()).prepare(parcel, mails, Deadline.after(20))
         async with self.postgres.transaction() as connection:
             await connection.executemany(
                 "INSERT INTO acceptances (id, owner_id, kind, status, accepted_at)"
                 " VALUES ($1, $2, 'email', 'queued', now())",
                 [(UUID(message.message_id), parcel.owner_id) for message in messages],
             )
-            await (by or self.gateway()).keep(connection, parcel, messages)
+            await keep(connection)
 
     async def status(self, parcel: Parcel) -> tuple[str, str | None]:
         """Return the status of the mail that a parcel was kept for, and the reason."""

@@ -98,6 +98,7 @@ POOL_TIMEOUTS = Counter(
     "tickwire_postgres_acquire_timeouts",
     "Times that no connection was free in time for an owner that had none, or for the service itself.",
 )
+THREAD_WAIT_SECONDS = Histogram("tickwire_thread_wait_seconds", "Waits for a thread.", buckets=_FAST)
 CACHE_READS = Counter("tickwire_cache_reads", "Cache look-ups.", ("cache", "outcome"))
 
 PARKED = Gauge("tickwire_parked_messages", "Messages that wait for a decision.", ("queue",))

@@ -54,7 +54,15 @@ class OwnerTurns:
 
     @asynccontextmanager
     async def turn(self, owner_id: str) -> AsyncIterator[None]:
-        """Wait for a turn of the owner, and hold it while the block runs.
+        """Wait for a turn of the owner, and hold it while the block runs; raise as `take` does."""
+        await self.take(owner_id)
+        try:
+            yield
+        finally:
+            self.give_back(owner_id)
+
+    async def take(self, owner_id: str) -> None:
+        """Wait for a turn of the owner, to be ended by `give_back`.
 
         Raise `TooManyAtOnce` when too many requests of the owner are waiting.
         """
@@ -71,16 +79,22 @@ class OwnerTurns:
         self._admit()
         try:
             await mine
-            yield
-        finally:
+        except BaseException:
             # Cancelled while it waited, it may have got its turn all the same.
             if mine.done() and not mine.cancelled():
-                self._taken -= 1
-                self._at_work[owner_id] -= 1
-            elif mine in own:
+                self.give_back(owner_id)
+            else:
                 own.remove(mine)
-            self._line_up(owner_id)
-            self._admit()
+                self._line_up(owner_id)
+                self._admit()
+            raise
+
+    def give_back(self, owner_id: str) -> None:
+        """End a turn of the owner."""
+        self._taken -= 1
+        self._at_work[owner_id] -= 1
+        self._line_up(owner_id)
+        self._admit()
 
     def _admit(self) -> None:
         while self._line:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
+from chassis import threads
 from chassis.errors import Overloaded, TooManyAtOnce
 from gateway.http.bodies import ByteRoom
 
@@ -102,3 +104,30 @@ async def test_a_body_that_is_larger_than_the_share_has_it_alone() -> None:
     await large.end()
     assert await settled(next_one) == [True]
     await next_one.end()
+
+
+async def test_a_body_that_nobody_waits_for_keeps_its_room_until_the_thread_has_left_it() -> None:
+    room, begun, end = ByteRoom("large bodies", most=100, of_owner=30), asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        assert end.wait(30)
+
+    async def hold() -> None:
+        async with room.hold("1", 20, within_s=20):
+            await threads.run(read, owner_id="1")
+
+    task = asyncio.create_task(hold())
+    try:
+        async with asyncio.timeout(20):
+            await begun.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        later = Holder(room, "1", 20)
+        assert await settled(later) == [False]
+    finally:
+        end.set()
+    async with asyncio.timeout(20):
+        await later.has_room.wait()
+    await later.end()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +12,7 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
+from chassis import threads
 from chassis.errors import DeadlineExceeded, Overloaded
 from gateway.http import serving as http_serving
 from gateway.http.calls import Call
@@ -22,8 +25,9 @@ from gateway.http.endpoints import (
 from gateway.http.principal import Principal
 from gateway.http.replies import NDJSON
 from support.problems import assert_problem
-from support.served import authenticate, serving
+from support.served import MEMBER, authenticate, serving
 from support.served_things import DECLARED, endpoints
+from support.waiting import until
 
 
 async def failing(error: Exception) -> httpx.Response:
@@ -155,6 +159,32 @@ async def test_a_body_without_a_key_has_little_time_however_much_the_request_all
     async with serving(routes) as client, asyncio.timeout(20):
         answer = await client.request(method, "/open", content=unfinished(), headers=headers)
     assert_problem(answer, 408, "request-timeout")
+
+
+async def test_a_body_that_is_not_read_in_time_is_504_and_a_neighbour_has_an_answer() -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    def compute() -> None:
+        begun.set()
+        assert end.wait(30)
+
+    async def identify(text: str | None, address: str | None) -> Principal:
+        found = await authenticate("good", address)
+        return dataclasses.replace(found, user_id=8) if text == "other" else found
+
+    busy = asyncio.create_task(threads.run(compute, owner_id=MEMBER.owner_id))
+    try:
+        await until(begun.is_set)
+        # Not in ASCII, so it is read in a thread.
+        thing = {"name": "ü" * 1500}
+        async with serving(endpoints(), body_limit=10_000, identify=identify) as client:
+            answer = await client.post("/things", json=thing, headers={"request-timeout": "0.05"})
+            assert_problem(answer, 504, "deadline-exceeded")
+            answer = await client.post("/things", json=thing, headers={"authorization": "Bearer other"})
+            assert answer.status_code == 201
+    finally:
+        end.set()
+        await busy
 
 
 async def test_a_deadline_that_the_caller_made_short_is_counted_as_its_own(client: httpx.AsyncClient) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from batch_processor.errors import ScheduleBusy, ScheduleMoved, ScheduleNotFound, TooManySchedules
@@ -16,7 +16,7 @@ from batch_processor.schedules.due_times import DueTimes, InvalidCron, UnknownTi
 from batch_processor.schedules.firing import store_runs
 from batch_processor.schedules.planning import Load, StoredSchedule
 from batch_processor.schedules.repository import NewRun
-from chassis import metrics
+from chassis import metrics, threads
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput
 from chassis.paging import page_of
@@ -78,7 +78,7 @@ class ScheduleAnswers:
             created_at=now,
             changed_at=now,
         )
-        planned = await asyncio.to_thread(_activated, wanted, now=now)
+        planned = await threads.run(partial(_activated, wanted, now=now))
         async with self._postgres.transaction() as connection:
             await repository.lock_owner(connection, request.owner_id)
             known = None
@@ -108,7 +108,7 @@ class ScheduleAnswers:
             fitting = sum(size <= MOST_PAGE_BYTES for size in sizes)
             page, following = page_of(found, min(request.limit, fitting), lambda one: one.id)
             last = await repository.last_runs(connection, page)
-        shown = await asyncio.to_thread(
+        shown = await threads.run(
             lambda: [_view(one, last.get(one.id), most=_NEXT_RUNS_IN_LIST) for one in page]
         )
         return Schedules(data=shown, next_cursor=following)
@@ -185,7 +185,7 @@ class ScheduleAnswers:
         for _ in range(_MOST_LOOKS):
             async with self._postgres.connection() as connection:
                 before = await _own(connection, request.schedule_id, request.owner_id)
-            after = await asyncio.to_thread(change, before)
+            after = await threads.run(partial(change, before))
             async with self._postgres.transaction() as connection:
                 found = await _own(connection, request.schedule_id, request.owner_id, lock=True)
                 if found != before:
@@ -211,7 +211,7 @@ class ScheduleAnswers:
     async def _show(
         self, schedule: StoredSchedule, last: ScheduleRun | None, *, most: int = _NEXT_RUNS
     ) -> contract.Schedule:
-        return await asyncio.to_thread(_view, schedule, last, most=most)
+        return await threads.run(partial(_view, schedule, last, most=most))
 
 
 async def _own(

@@ -6,9 +6,10 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from uuid import UUID
 
-from chassis import logging, metrics
+from chassis import logging, metrics, threads
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound, Overloaded
 from chassis.postgres import Postgres
@@ -77,7 +78,7 @@ class BounceAnswers:
             # Anybody who got a mail can write to its return path, and parsing takes CPU time.
             return BounceRecorded(kind=seen.known or "other", is_new=False)
         async with self.turn:
-            bounce = await asyncio.to_thread(reading.read, content)
+            bounce = await threads.run(partial(reading.read, content))
         async with self._postgres.transaction() as connection:
             recipient = await bounces.find(connection, *key)
             if recipient is None:

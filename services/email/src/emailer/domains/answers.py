@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from chassis import threads
 from chassis.broker.answering import Answer
 from chassis.deadlines import Deadline
 from chassis.errors import Conflict, NotFound
@@ -198,9 +199,7 @@ class DomainAnswers:
 
     async def _new_keys(self, safe: KeySafe, at: datetime) -> Sequence[NewSigningKey]:
         async with self._making:
-            return await asyncio.to_thread(
-                lambda: [keys.make(safe, algorithm, at=at) for algorithm in _ALGORITHMS]
-            )
+            return await threads.run(lambda: [keys.make(safe, algorithm, at=at) for algorithm in _ALGORITHMS])
 
     def _shown(self, domain: StoredDomain) -> Domain:
         return Domain(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
-from chassis import logging, metrics
+from chassis import logging, metrics, threads
 from chassis.errors import Overloaded
 from contracts.templates import RenderedTemplate, TemplateSource
 from emailer.errors import TemplateFailed
@@ -76,8 +76,9 @@ class TemplateRenderer:
 
         Raise `TemplateFailed` when it cannot be rendered, and `Overloaded` when it cannot be rendered now.
         """
-        key = await asyncio.to_thread(
-            lambda: hashlib.sha256(json.dumps([owner_id, source.model_dump(), data]).encode()).digest()
+        key = await threads.run(
+            lambda: hashlib.sha256(json.dumps([owner_id, source.model_dump(), data]).encode()).digest(),
+            owner_id=owner_id,
         )
         count = self._too_slow.count(key)
         if count >= MOST_TOO_SLOW:
@@ -111,7 +112,7 @@ class TemplateRenderer:
             async with asyncio.timeout(_TURN_WITHIN_S) as waiting, own, self._turns:
                 waiting.reschedule(None)
                 answer = await self._answer(
-                    {"source": source.model_dump(), "data": data, "cpu_s": self._cpu_s}
+                    {"source": source.model_dump(), "data": data, "cpu_s": self._cpu_s}, owner_id=owner_id
                 )
         except TimeoutError:
             raise Overloaded("Too many templates are being rendered; try again.", retry_after_s=2) from None
@@ -132,8 +133,8 @@ class TemplateRenderer:
             raise TemplateFailed(code, answer["detail"], part=answer["part"], line=answer["line"])
         return answer
 
-    async def _answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        frame = await asyncio.to_thread(lambda: json.dumps(asked).encode())
+    async def _answer(self, asked: dict[str, Any], *, owner_id: str) -> dict[str, Any]:
+        frame = await threads.run(lambda: json.dumps(asked).encode(), owner_id=owner_id)
         try:
             found = await self._processes.ask(frame, within_s=ANSWER_WITHIN_S, most_bytes=_MOST_FRAME)
         except FrameTooLarge:

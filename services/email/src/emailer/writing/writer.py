@@ -7,8 +7,9 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterable
+from functools import partial
 
-from chassis import logging, metrics
+from chassis import logging, metrics, threads
 from chassis.errors import Overloaded
 from chassis.turns import OwnerTurns
 from emailer.sending.attempts import StoredMail
@@ -89,7 +90,7 @@ class MailWriter:
                 waiting.reschedule(None)
                 try:
                     # In a thread: a letter may have a megabyte of HTML.
-                    pieces = await asyncio.to_thread(tuple, parts)
+                    pieces = await threads.run(partial(tuple, parts), owner_id=owner_id)
                     return await self._processes.ask(
                         *pieces, within_s=ANSWER_WITHIN_S, most_bytes=_MOST_FRAME
                     )

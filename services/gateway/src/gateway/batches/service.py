@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID
 
+from chassis import threads
 from chassis.broker import envelope
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
@@ -110,7 +110,7 @@ class BatchService:
         make = partial(
             commands.of_batch, acceptance, batch, call.principal, document=call.document, name=name
         )
-        messages = await asyncio.to_thread(make) if is_slow(call.document) else make()
+        messages = await threads.run(make, until=call.deadline) if is_slow(call.document) else make()
         return await self._acceptor.accept(
             call,
             acceptance,

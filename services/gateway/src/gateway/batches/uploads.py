@@ -6,10 +6,12 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import orjson
 
+from chassis import threads
 from chassis.broker.envelope import Outgoing, new_id, stamp
 from contracts.batches import AppendItems
 from contracts.topology import COMMANDS
@@ -93,8 +95,9 @@ async def cut(
             piece = part[start : start + _TURN_BYTES]
             # To read one long line can take as long as to read a thousand short ones.
             is_slow = len(cutter.rest) > _TURN_BYTES and b"\n" in piece
+            runs = await threads.run(partial(cutter.feed, piece)) if is_slow else []
             async with turns.turn(owner_id):
-                runs = await asyncio.to_thread(cutter.feed, piece) if is_slow else cutter.feed(piece)
+                runs = runs if is_slow else cutter.feed(piece)
                 await asyncio.sleep(0)
             for run in runs:
                 yield run
@@ -102,4 +105,4 @@ async def cut(
 
 async def finish(cutter: Cutter) -> list[Run]:
     """Return the last run of an upload, as `Cutter.finish` does; a long last line is read in a thread."""
-    return await asyncio.to_thread(cutter.finish) if len(cutter.rest) > _TURN_BYTES else cutter.finish()
+    return await threads.run(cutter.finish) if len(cutter.rest) > _TURN_BYTES else cutter.finish()

@@ -7,9 +7,10 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
-from chassis import logging
+from chassis import logging, threads
 from chassis.broker.envelope import new_id
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
@@ -53,7 +54,7 @@ class Parcels:
         """
         if all(file.content is None for each in commands for file in each.attachments):
             return list(commands), None
-        packed, parcel = await asyncio.to_thread(_pack, commands)
+        packed, parcel = await threads.run(partial(_pack, commands), until=deadline)
         try:
             await self.send(parcel, within_s=min(_AHEAD_WITHIN_S, deadline.remaining_s() / 2))
         except ServiceError as error:

@@ -33,10 +33,20 @@ class ParcelLoad:
     oldest_s: float
 
 
-def recipients_of(mail: SendPackedEmail) -> list[str]:
-    """Return the addresses of a mail, each once, as email stores them."""
-    written = (*mail.to, *mail.cc, *mail.bcc)
-    return list(dict.fromkeys(addresses.parse(address).address for address in written))
+def listed(mails: Sequence[SendPackedEmail]) -> list[list[Any]]:
+    """Return what a list shows of mails, in columns; addresses, each once, are written as email stores them.
+
+    It parses them all: call it in a thread.
+    """
+    rows = []
+    for mail in mails:
+        sender = addresses.parse(mail.sender).written if mail.sender else None
+        recipients = dict.fromkeys(addresses.parse(each).address for each in (*mail.to, *mail.cc, *mail.bcc))
+        texts = (orjson.dumps(mail.tags).decode(), orjson.dumps(list(recipients)).decode())
+        rows.append(
+            (mail.email_id, mail.owner_id, sender, mail.subject, *texts, mail.send_at, mail.expires_at)
+        )
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 class ParcelRepository:
@@ -66,20 +76,8 @@ class ParcelRepository:
             [1] * len(messages),
         )
 
-    async def note_mails(self, connection: Connection, mails: Sequence[SendPackedEmail]) -> None:
-        """Store what a list shows of accepted mails that wait."""
-        rows = [
-            (
-                *(mail.email_id, mail.owner_id),
-                addresses.parse(mail.sender).written if mail.sender else None,
-                mail.subject,
-                orjson.dumps(mail.tags).decode(),
-                orjson.dumps(recipients_of(mail)).decode(),
-                *(mail.send_at, mail.expires_at),
-            )
-            for mail in mails
-        ]
-        columns = [list(column) for column in zip(*rows, strict=True)]
+    async def note_mails(self, connection: Connection, columns: Sequence[list[Any]]) -> None:
+        """Store what a list shows of accepted mails that wait, as `listed` returns it."""
         await connection.execute(self._queries["note_waiting_mails"], *columns)
 
     async def list_mails(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from uuid import UUID
 
 import orjson
 
+from chassis import threads
 from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
 from chassis.broker.rpc import RpcClient
@@ -112,14 +112,12 @@ class EmailService:
     async def send_several(self, call: Call, body: EmailsInput) -> EmailResults:
         """Accept several mails: all of them or, in permissive mode, those that are valid."""
         call.principal.require(Scope.EMAILS_SEND)
-        given = await asyncio.to_thread(
-            lambda: [several.read(index, mail) for index, mail in enumerate(body.emails)]
-        )
-        read = await self._without_misfits(call, given)
+        given, domains = await threads.run(partial(several.read_all, body.emails), until=call.deadline)
+        read = await self._without_misfits(call, given, domains)
         errors = [error for found in read if isinstance(found, EmailResult) for error in found.errors]
         if errors and body.mode == "strict":
             raise InvalidInput("Some of the mails are invalid; see errors.", errors=errors)
-        texts = await asyncio.to_thread(several.metadata_texts, call.document, read)
+        texts = await threads.run(partial(several.metadata_texts, call.document, read), until=call.deadline)
         results: list[EmailResult] = []
         accepted: list[tuple[Acceptance, SendEmail]] = []
         for index, (found, text) in enumerate(zip(read, texts, strict=True)):
@@ -131,16 +129,19 @@ class EmailService:
             results.append(several.accepted(index, acceptance, message_id=command.message_id))
         commands, left = await self._parcels.send_ahead([command for _, command in accepted], call.deadline)
         works: list[Work] = []
-        waiting: list[Outgoing] = []
+        waiting: list[SendPackedEmail] = []
         for (acceptance, _), command in zip(accepted, commands, strict=True):
-            message = envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id)
-            must_wait = left is not None and isinstance(command, SendPackedEmail)
-            waiting += [message] if must_wait else []
-            messages = [] if must_wait else [message]
+            messages: list[Outgoing] = []
+            if left is not None and isinstance(command, SendPackedEmail):
+                waiting.append(command)
+            else:
+                messages.append(
+                    envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id)
+                )
             works.append(Work(acceptance, messages, b"", f"/v1/emails/{acceptance.id}"))
         self._acceptor.accept_all(call, works)
         if left is not None:
-            call.writes.append(partial(self._waiting.keep, parcel=left, messages=waiting))
+            call.writes.append(await self._waiting.prepare(left, waiting, call.deadline))
         return EmailResults(accepted=len(works), refused=len(results) - len(works), results=results)
 
     async def resend(self, call: Call, email_id: UUID) -> HttpReply:
@@ -277,11 +278,10 @@ class EmailService:
         return acceptance, command
 
     async def _without_misfits(
-        self, call: Call, read: Sequence[Mail | EmailResult]
+        self, call: Call, read: Sequence[Mail | EmailResult], domains: Mapping[str, str]
     ) -> Sequence[Mail | EmailResult]:
         """Return `read` with an error in place of each mail whose sender or uploads are not the caller's."""
         mails = {index: mail for index, mail in enumerate(read) if isinstance(mail, Mail)}
-        domains = await asyncio.to_thread(domains_of, [mail.sender for mail in mails.values()])
         refusals = await self._senders.refusals(call.principal.owner_id, domains)
         misfits = dict(zip(mails, await self._uploads.misfits(call, mails.values()), strict=True))
         found: list[Mail | EmailResult] = list(read)
@@ -305,15 +305,20 @@ class EmailService:
         left: Parcel | None = None,
     ) -> HttpReply:
         """Accept a mail, whose command waits for the parcel that is `left` to be sent."""
-        message = envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id)
+        messages, along = list[Outgoing](), None
+        if left is None:
+            messages.append(envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id))
+        else:
+            assert isinstance(command, SendPackedEmail)
+            along = await self._waiting.prepare(left, [command], call.deadline)
         return await self._acceptor.accept(
             call,
             acceptance,
-            [message] if left is None else [],
+            messages,
             location=f"/v1/emails/{acceptance.id}",
             following=accepted_mail.taken_over(since=acceptance.accepted_at),
             details={"message_id": message_id or ""},
-            along=None if left is None else partial(self._waiting.keep, parcel=left, messages=[message]),
+            along=along,
         )
 
     async def _ask_of_stored(self, question: GetEmail | RescheduleEmail, call: Call) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from contracts.json_texts import elements, members
 from contracts.mail import Mail
 from contracts.message import Next
 from gateway.acceptance.repository import Acceptance
+from gateway.domains.senders import domains_of
 from gateway.emails import accepted_mail
 from gateway.emails.inputs import EmailResult
 
@@ -29,6 +30,12 @@ def read(index: int, given: Any) -> Mail | EmailResult:
         for each in wrong:
             each["loc"] = ("emails", index, *each["loc"])
         return EmailResult(index=index, status="refused", errors=field_errors(wrong))
+
+
+def read_all(given: Sequence[Any]) -> tuple[list[Mail | EmailResult], dict[str, str]]:
+    """Return each of several mails as `read` does, and the domains of their senders by sender."""
+    found = [read(index, mail) for index, mail in enumerate(given)]
+    return found, domains_of(mail.sender for mail in found if isinstance(mail, Mail))
 
 
 def accepted(index: int, acceptance: Acceptance, *, message_id: str | None) -> EmailResult:

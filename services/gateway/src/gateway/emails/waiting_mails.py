@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 from uuid import UUID
 
+from chassis import threads
 from chassis.broker import envelope
 from chassis.broker.publisher import Publisher
 from chassis.errors import InvalidInput
@@ -85,7 +86,7 @@ class WaitingMails:
             content = await self._repository.read_parcel(connection, parcel_id)
         if body is None:
             return None
-        source = await asyncio.to_thread(SendPackedEmail.model_validate_json, body)
+        source = await threads.run(partial(SendPackedEmail.model_validate_json, body))
         copied_id, files, own = envelope.new_id(), [], bytearray()
         for file in source.attachments:
             if (part := file.part) is not None:

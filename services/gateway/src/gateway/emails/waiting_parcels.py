@@ -6,17 +6,22 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from chassis import beats, logging, metrics, redaction, shares
+from chassis import beats, logging, metrics, redaction, shares, threads
+from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
+from chassis.deadlines import Deadline
 from chassis.errors import Overloaded, PayloadTooLarge, ServiceError
 from chassis.outbox import OutboxRelay
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from contracts.emails import SendPackedEmail
 from contracts.mail import MOST_UPLOAD_BYTES
 from gateway.emails.parcels import Parcel, Parcels
-from gateway.emails.repository import LEAST_COUNTED_BYTES, ParcelRepository
+from gateway.emails.repository import LEAST_COUNTED_BYTES, ParcelRepository, listed
 from gateway.emails.waiting_mails import WaitingMails
+from gateway.http.calls import Write
 
 log = logging.get(__name__)
 
@@ -68,8 +73,30 @@ class WaitingParcels:
         for outcome in ("kept", "sent", "failed", "refused"):
             metrics.PARCELS.labels(outcome)
 
-    async def keep(self, connection: Connection, parcel: Parcel, messages: Sequence[Outgoing]) -> None:
-        """Keep a parcel and the messages that name it, in the transaction that accepts their work.
+    async def prepare(self, parcel: Parcel, mails: Sequence[SendPackedEmail], deadline: Deadline) -> Write:
+        """Return what keeps a parcel and the messages of its mails, in the transaction that accepts them.
+
+        What takes long is done now, when no connection is held.
+        """
+
+        def write() -> tuple[list[Outgoing], list[list[Any]]]:
+            messages = [
+                envelope.command(mail, message_id=mail.email_id, tenant=parcel.owner_id) for mail in mails
+            ]
+            return messages, listed(mails)
+
+        messages, columns = await threads.run(write, until=deadline)
+        return partial(self.keep, parcel=parcel, messages=messages, columns=columns)
+
+    async def keep(
+        self,
+        connection: Connection,
+        *,
+        parcel: Parcel,
+        messages: Sequence[Outgoing],
+        columns: Sequence[list[Any]],
+    ) -> None:
+        """Keep a parcel, the messages that name it, and the `columns` that lists show of their mails.
 
         Raise `Overloaded` while too many bytes wait.
         """
@@ -77,9 +104,6 @@ class WaitingParcels:
             raise PayloadTooLarge(f"Attachments may have at most {MOST_UPLOAD_BYTES} bytes.")
         size_bytes = len(parcel.content) + sum(len(message.body) for message in messages)
         counted = max(size_bytes, LEAST_COUNTED_BYTES)
-        mails = await asyncio.to_thread(
-            lambda: [SendPackedEmail.model_validate_json(message.body) for message in messages]
-        )
         # Until the commit, so that requests that come together are counted, too.
         await self._repository.lock_room(connection)
         waiting = await self._repository.measure(connection, parcel.owner_id)
@@ -91,7 +115,7 @@ class WaitingParcels:
                 "Too many attachments wait for the email service; try again later.", retry_after_s=10
             )
         await self._repository.keep(connection, parcel, messages, size_bytes=size_bytes)
-        await self._repository.note_mails(connection, mails)
+        await self._repository.note_mails(connection, columns)
         self._kept_at = time.monotonic()
         self._some_wait.set()
         metrics.PARCELS.labels("kept").inc()

@@ -6,9 +6,10 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
-from chassis import shares
+from chassis import shares, threads
 from chassis.errors import Overloaded, PayloadTooLarge, ServiceError, TooManyAtOnce
 
 Message = MutableMapping[str, Any]
@@ -46,7 +47,7 @@ class ByteRoom:
 
     @asynccontextmanager
     async def hold(self, owner_id: str, size: int, *, within_s: float) -> AsyncIterator[None]:
-        """Hold `size` bytes during the block.
+        """Hold `size` bytes during the block, and until the threads have ended that work with them.
 
         If no room becomes free within the time, raise `TooManyAtOnce` when the owner's share is used up, else
         `Overloaded`.
@@ -65,10 +66,8 @@ class ByteRoom:
                 if not isinstance(error, TimeoutError):
                     raise
                 raise self._refusal(owner_id, size) from None
-        try:
+        with threads.outlasting(partial(self._give_back, owner_id, size)):
             yield
-        finally:
-            self._give_back(owner_id, size)
 
     @contextmanager
     def hold_now(self, owner_id: str, size: int) -> Iterator[None]:

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, get_args
 from urllib.parse import parse_qsl
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from werkzeug.datastructures import ETags, MIMEAccept
 from werkzeug.http import parse_accept_header, parse_etags, parse_options_header
 
+from chassis import threads
 from chassis.deadlines import Deadline
 from chassis.errors import (
     InvalidInput,
@@ -256,7 +257,7 @@ async def json_body(
     is_plain = len(data) < _LIGHT_BYTES or not _BEYOND_ASCII.search(data)
     if is_plain and not is_slow(data):
         return parse(adapter, data), data
-    return await asyncio.to_thread(parse, adapter, data), data
+    return await threads.run(partial(parse, adapter, data), until=until), data
 
 
 def parse(adapter: TypeAdapter[Any], data: bytes) -> Any:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 import orjson
 
+from chassis import threads
 from chassis.errors import NotFound
 from contracts import problems
 from contracts.problems import ProblemType
@@ -95,7 +96,7 @@ class ReferenceService:
         async with self._building:
             if name not in self._documents:
                 # Built in a thread: it takes longer than a request may block the event loop.
-                self._documents[name] = await asyncio.to_thread(build)
+                self._documents[name] = await threads.run(build)
         return self._documents[name]
 
     @cached_property

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from uuid import UUID
 
 import orjson
 
+from chassis import threads
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput
@@ -69,7 +70,7 @@ class SuppressionService:
 
         They are added in groups: if the limit is reached, the earlier groups remain and are audited.
         """
-        read = await asyncio.to_thread(lines.read, body)
+        read = await threads.run(partial(lines.read, body), until=call.deadline)
         if read.errors and query.mode == "strict":
             raise InvalidInput(f"{read.refused} lines are invalid; see errors.", errors=read.errors)
         added = 0

@@ -6,7 +6,9 @@ import asyncio
 import itertools
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 
+from chassis import threads
 from chassis.deadlines import Deadline
 from contracts.stocks import Bar, Coverage, Instrument
 from stock_data import sessions
@@ -74,7 +76,7 @@ class AlpacaProvider:
                 raise UnknownSymbol(query.symbol) from error
             raise
         # In a thread: converting thousands of bars would block the event loop for too long.
-        data, repeated = await asyncio.to_thread(_days, found, query)
+        data, repeated = await threads.run(partial(_days, found, query))
         return BarsPage(data=data, has_more=has_more, as_of=datetime.now(UTC), repeated=repeated)
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:  # noqa: ARG002

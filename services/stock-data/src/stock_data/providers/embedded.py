@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Protocol
 
+from chassis import threads
 from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable
 from contracts.stocks import Bar, Coverage, Instrument, Quote
@@ -73,7 +74,7 @@ class EmbeddedProvider:
                 raise UpstreamDown(error.detail, retry_after_s=error.retry_after_s) from error
         if len(rows) <= INLINE_ROWS:
             return self._page(listing, query, rows)
-        return await asyncio.to_thread(self._page, listing, query, rows)
+        return await threads.run(partial(self._page, listing, query, rows))
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:  # noqa: ARG002
         """Return the instruments of the history that match."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator
 
+from chassis import threads
 from stock_data.errors import BadData
 
 P = TypeVar("P")
@@ -69,7 +70,7 @@ async def read(adapter: TypeAdapter[P], body: bytes) -> P:
     """
     if len(body) <= _READ_AT_ONCE_BYTES:
         return parse(adapter, body)
-    return await asyncio.to_thread(parse, adapter, body)
+    return await threads.run(partial(parse, adapter, body))
 
 
 def parse(adapter: TypeAdapter[P], body: bytes) -> P:

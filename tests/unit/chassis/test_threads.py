@@ -1,0 +1,186 @@
+"""Computations of owners: nobody waits for the work of another owner, and what goes on is not forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from chassis import shares, threads
+from chassis.deadlines import Deadline
+from chassis.errors import DeadlineExceeded, TooManyAtOnce
+from chassis.threads import Threads, outlasting
+from support.waiting import until
+
+SERVICES = Path(__file__).parents[3] / "services"
+# What starts or ends a process, or asks for its operator, serves no owner.
+OF_NO_OWNER = {
+    "chassis/inspecting.py",
+    "chassis/runtime.py",
+    "batch_processor/execution/processes.py",
+    "batch_processor/execution/process_pool.py",
+    "stock_data/replay/ticks.py",
+    "stock_data/resources.py",
+}
+
+
+class Work:
+    """Computations that end when they are told to."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self._ends = threading.Event()
+
+    def do(self, name: str) -> str:
+        self.begun.append(name)
+        assert self._ends.wait(30)
+        return name
+
+    def end(self) -> None:
+        self._ends.set()
+
+
+@asynccontextmanager
+async def working() -> AsyncIterator[Work]:
+    work = Work()
+    try:
+        yield work
+    finally:
+        work.end()
+
+
+def start(pool: Threads, work: Work, owner: str) -> asyncio.Task[str]:
+    return asyncio.create_task(pool.run(lambda: work.do(owner), owner_id=owner))
+
+
+async def begins(work: Work, *owners: str) -> None:
+    await until(lambda: sorted(work.begun) == sorted(owners))
+
+
+async def test_a_neighbour_begins_at_once_beside_ten_times_the_work_that_an_owner_may_have() -> None:
+    pool = Threads(most=2, of_owner=1)
+    async with working() as work:
+        greedy = [start(pool, work, "a") for _ in range(10)]
+        await begins(work, "a")
+        neighbour = start(pool, work, "b")
+        await begins(work, "a", "b")
+        assert pool.turns.held_by("a") == 10
+        work.end()
+        assert await asyncio.gather(neighbour, *greedy) == ["b", *["a"] * 10]
+    assert pool.turns.held_by("a") == pool.turns.held_by("b") == 0
+
+
+async def test_owners_take_turns_when_all_threads_are_taken() -> None:
+    pool = Threads(most=1, of_owner=1)
+    async with working() as work:
+        tasks = [start(pool, work, owner) for owner in "aaaabc"]
+        await begins(work, "a")
+        work.end()
+        await asyncio.gather(*tasks)
+    assert work.begun[:3] == ["a", "b", "c"]
+
+
+async def test_the_owner_is_that_of_the_present_request_and_the_thread_sees_its_context() -> None:
+    pool = Threads()
+    shares.current.set("7")
+    assert await pool.run(lambda: (shares.current.get(), pool.turns.taken_by("7"))) == ("7", 1)
+
+
+async def test_the_error_of_a_computation_is_that_of_its_caller() -> None:
+    def fail() -> None:
+        raise ValueError("no number")
+
+    pool = Threads()
+    with pytest.raises(ValueError, match="no number"):
+        await pool.run(fail, owner_id="a")
+    assert pool.turns.taken_by("a") == 0
+
+
+async def test_too_much_work_of_an_owner_that_waits_is_refused() -> None:
+    pool = Threads(most=2, of_owner=1, most_waiting=3)
+    async with working() as work:
+        tasks = [start(pool, work, "a") for _ in range(4)]
+        await begins(work, "a")
+        with pytest.raises(TooManyAtOnce):
+            await start(pool, work, "a")
+        work.end()
+        await asyncio.gather(*tasks)
+
+
+async def test_work_of_a_caller_that_leaves_never_begins_or_keeps_its_turn_until_its_end() -> None:
+    pool = Threads(most=2, of_owner=1)
+    async with working() as work:
+        running, waiting = start(pool, work, "a"), start(pool, work, "a")
+        await begins(work, "a")
+        for task in (running, waiting):
+            task.cancel()
+        await asyncio.gather(running, waiting, return_exceptions=True)
+        assert pool.turns.held_by("a") == 1, "the thread still runs"
+        later = start(pool, work, "a")
+        await asyncio.sleep(0)
+        assert work.begun == ["a"]
+        work.end()
+        assert await later == "a"
+    assert work.begun == ["a", "a"]
+
+
+@pytest.mark.parametrize("turn_is_taken", [True, False])
+async def test_what_has_no_result_by_its_deadline_fails_at_once(turn_is_taken: bool) -> None:
+    pool = Threads(most=2, of_owner=1)
+    async with working() as work:
+        others = [start(pool, work, "a")] if turn_is_taken else []
+        await begins(work, *"a" * turn_is_taken)
+        with pytest.raises(DeadlineExceeded):
+            await pool.run(lambda: work.do("late"), until=Deadline.after(0.02), owner_id="a")
+        assert ("late" in work.begun) is not turn_is_taken
+        work.end()
+        await asyncio.gather(*others)
+
+
+@pytest.mark.parametrize("is_nested", [True, False])
+async def test_what_a_thread_works_with_is_given_back_when_it_has_ended_and_not_before(
+    is_nested: bool,
+) -> None:
+    pool, released = Threads(), []
+
+    async def hold(work: Work) -> None:
+        with outlasting(lambda: released.append("outer")):
+            if not is_nested:
+                await pool.run(lambda: work.do("a"), owner_id="a")
+                return
+            with outlasting(lambda: released.append("inner")):
+                await asyncio.gather(pool.run(lambda: work.do("a"), owner_id="a"))
+
+    async with working() as work:
+        task = asyncio.create_task(hold(work))
+        await begins(work, "a")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert released == []
+        work.end()
+        await until(lambda: len(released) == 1 + is_nested)
+
+
+async def test_without_a_thread_at_work_it_is_given_back_at_once() -> None:
+    pool, released = Threads(), []
+    with outlasting(lambda: released.append("outer")):
+        await pool.run(lambda: None, owner_id="a")
+    assert released == ["outer"]
+
+
+def test_no_work_of_owners_goes_to_the_pool_that_serves_who_comes_first() -> None:
+    users = {
+        path.relative_to(SERVICES).as_posix().partition("/src/")[2]
+        for path in SERVICES.glob("*/src/**/*.py")
+        if re.search(r"asyncio\.to_thread|run_in_executor\(None", path.read_text())
+    }
+    assert users == OF_NO_OWNER
+
+
+async def test_a_process_has_one_pool() -> None:
+    assert threads.of_process() is threads.of_process()
