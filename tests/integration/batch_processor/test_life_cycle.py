@@ -115,6 +115,7 @@ class LifeCycle(BatchOperators):
             """
         )
         places: list[tuple[int, Any]] = []
+        lanes: set[tuple[str, int, bool]] = set()
         for owner in (owner for owner in ("ann", "bob") if ("owner", owner) not in self.paused):
             own = [row for row in found if row["owner_id"] == owner]
             at_work = sum(row["state"] == "running" for row in own)
@@ -123,17 +124,19 @@ class LifeCycle(BatchOperators):
             ready.sort(
                 key=lambda r: (-r["priority"], r["run"] == 0, r["stamp"], r["batch_id"].int, r["number"])
             )
+            lanes |= {(owner, row["priority"], row["run"] == 0) for row in ready}
             places += [(at_work + nth, row) for nth, row in enumerate(ready[:most], start=1)]
         places.sort(
             key=lambda place: (place[0], place[1]["due_at"], place[1]["batch_id"].int, place[1]["number"])
         )
-        picked = [row for n, (turn, row) in enumerate(places) if n < for_any or (turn == 1 and n < most)]
+        # What cannot begin leaves its place to the next one.
         able = [
-            row
-            for row in picked
+            (turn, row)
+            for turn, row in places[: most + len(lanes)]
             if row["status"] in ("queued", "running") and ("operation", row["operation"]) not in self.paused
         ]
-        return {(row["batch_id"], row["number"]) for row in able}
+        picked = [row for n, (turn, row) in enumerate(able) if n < for_any or (turn == 1 and n < most)]
+        return {(row["batch_id"], row["number"]) for row in picked}
 
     @rule(most=st.integers(2, 4), fates=FATES, stops=st.integers(0, 2))
     def work(self, most: int, fates: list[str], stops: int) -> None:

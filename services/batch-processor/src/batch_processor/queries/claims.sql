@@ -20,12 +20,16 @@ WITH busy AS MATERIALIZED (
             AND (ready.stamp, ready.batch_id, ready.number) >= (o.stamp, o.batch_id, o.number)
         ORDER BY ready.stamp, ready.batch_id, ready.number LIMIT $6
     ) AS c
+), next AS (
+    -- The first chunk of each owner is among them. Those of paused or cancelled batches take no place from others.
+    SELECT owner_id, lane, stamp, batch_id, number, due_at, coalesce(busy.chunks, 0) + nth AS turn
+    FROM waiting LEFT JOIN busy USING (owner_id)
+    ORDER BY turn, due_at, batch_id, number LIMIT $6 + cardinality($1)
 ), chosen AS (
     SELECT owner_id, lane, stamp, batch_id, number, turn FROM (
-        SELECT *, row_number() OVER (ORDER BY turn, due_at, batch_id, number) AS place FROM (
-            SELECT owner_id, lane, stamp, batch_id, number, due_at, coalesce(busy.chunks, 0) + nth AS turn
-            FROM waiting LEFT JOIN busy USING (owner_id)
-        ) AS candidates
+        SELECT next.*, row_number() OVER (ORDER BY turn, next.due_at, next.batch_id, next.number) AS place
+        FROM next JOIN batches AS b ON b.id = next.batch_id
+        WHERE b.status IN ('queued', 'running') AND b.operation <> ALL($12::text[])
     ) AS ranked
     WHERE place <= $7 OR (turn = 1 AND place <= $6)
 ), hosts AS MATERIALIZED (
