@@ -18,6 +18,7 @@ from batch_processor.execution.chunks import ChunkRun
 from batch_processor.execution.processes import Processes
 from batch_processor.execution.running_chunk import StoredItem
 from batch_processor.operation import Context, Operation, RetryPolicy
+from chassis import shares
 from chassis.errors import Conflict
 from support.operation_world import World
 
@@ -141,6 +142,18 @@ async def test_a_call_that_is_cancelled_while_its_process_starts_leaves_the_proc
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert await processes.compute(len, "ab") == 2
+
+
+async def test_owners_take_turns_however_many_calls_one_of_them_has(processes: Processes) -> None:
+    ended: list[str] = []
+
+    async def compute(owner: str) -> None:
+        shares.current.set(owner)
+        await processes.compute(len, owner)
+        ended.append(owner)
+
+    await asyncio.gather(*map(compute, ["ann"] * 10 + ["bob"]))
+    assert ended.index("bob") <= 1
 
 
 async def test_closing_kills_computing_processes(processes: Processes) -> None:

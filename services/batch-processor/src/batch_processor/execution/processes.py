@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 from batch_processor.errors import ProcessDied
 from batch_processor.execution import deadlines, forks
-from chassis import logging, plain
+from chassis import logging, plain, shares
+from chassis.turns import OwnerTurns
 
 log = logging.get(__name__)
 
@@ -25,6 +26,8 @@ T = TypeVar("T")
 # Not a fork of this process: a copy of one with threads and open connections is not safe to run.
 _FORKS = forks.context()
 _START_S = 60
+# Calls of one owner; each is that of a running item.
+_MOST_WAITING = 10_000
 _EXIT_S = 5
 
 
@@ -42,10 +45,13 @@ def read_answer(answer: bytes) -> Any:
 
 
 class Processes:
-    """At most `size` processes, started when first needed, each replaced when it dies or is killed."""
+    """At most `size` processes, started when first needed, each replaced when it dies or is killed.
+
+    The owners in `shares.current` take turns.
+    """
 
     def __init__(self, size: int) -> None:
-        self._turns = asyncio.Semaphore(size)
+        self._turns = OwnerTurns(most=size, of_owner=size, most_waiting=_MOST_WAITING)
         self._idle: list[_Child] = []
         self._children: set[_Child] = set()
         self._is_closed = False
@@ -70,8 +76,7 @@ class Processes:
 
         `begun` is called when the call begins.
         """
-        await self._turns.acquire()
-        try:
+        async with self._turns.turn(shares.current.get()):
             child = self._idle.pop() if self._idle else await self._start()
             begun()
             try:
@@ -82,8 +87,6 @@ class Processes:
                 log.warning("computing process replaced", reason=plain.text(error) or type(error).__name__)
                 raise
             self._idle.append(child)
-        finally:
-            self._turns.release()
         return answer
 
     async def close(self) -> None:
