@@ -17,6 +17,8 @@ _SQL = queries.load("batch_processor")
 # Chunks that were due longer ago than this are searched for only now and then: most such rows are dead ones
 # that an old snapshot keeps. A chunk appears so late only if its transaction took that long.
 DUE_MARGIN = timedelta(seconds=60)
+# Batches that one look finds for each step of the coordinator.
+MOST_FOUND = 100
 # Counting more each second would cost more than it tells.
 _MOST_COUNTED = 10_000
 
@@ -99,9 +101,10 @@ async def count_overdue(
     return int(await connection.fetchval(_SQL["count_overdue"], *promises))
 
 
-async def cancelling(connection: Connection, *, but: Collection[UUID]) -> list[UUID]:
-    """Return the batches with items to cancel, except those in `but`."""
-    return [row["id"] for row in await connection.fetch(_SQL["next_cancelling"], but)]
+async def cancelling(connection: Connection, *, but: Collection[UUID]) -> Mapping[UUID, str]:
+    """Return the batches with items to cancel, with their owners, except those in `but`."""
+    rows = await connection.fetch(_SQL["next_cancelling"], but, MOST_FOUND)
+    return {row["id"]: row["owner_id"] for row in rows}
 
 
 async def take_cancelled(
@@ -129,7 +132,7 @@ async def expired_uploads(
     connection: Connection, *, after_s: float, but: Collection[UUID]
 ) -> Mapping[UUID, str]:
     """Return the batches open for over `after_s` seconds, with their owners, except those in `but`."""
-    rows = await connection.fetch(_SQL["find_expired_uploads"], after_s, but)
+    rows = await connection.fetch(_SQL["find_expired_uploads"], after_s, but, MOST_FOUND)
     return {row["id"]: row["owner_id"] for row in rows}
 
 
@@ -143,9 +146,10 @@ async def release(connection: Connection, *, most: int) -> int:
     return affected_rows(await connection.execute(_SQL["release_chunks"], most))
 
 
-async def retrying(connection: Connection, *, but: Collection[UUID]) -> list[UUID]:
-    """Return the batches with failed items to queue for a retry, except those in `but`."""
-    return [row["id"] for row in await connection.fetch(_SQL["next_retrying"], but)]
+async def retrying(connection: Connection, *, but: Collection[UUID]) -> Mapping[UUID, str]:
+    """Return the batches with failed items to queue for a retry, with their owners, except those in `but`."""
+    rows = await connection.fetch(_SQL["next_retrying"], but, MOST_FOUND)
+    return {row["id"]: row["owner_id"] for row in rows}
 
 
 async def lock_failures(connection: Connection, batch_id: UUID) -> None:
@@ -163,7 +167,8 @@ async def take_failed(
 
 async def lapsed(connection: Connection, *, but: Collection[UUID]) -> Mapping[UUID, str]:
     """Return batches that have not ended by their deadline, with their owners, except those in `but`."""
-    return {row["id"]: row["owner_id"] for row in await connection.fetch(_SQL["find_lapsed"], but)}
+    rows = await connection.fetch(_SQL["find_lapsed"], but, MOST_FOUND)
+    return {row["id"]: row["owner_id"] for row in rows}
 
 
 async def lock_removal(connection: Connection) -> bool:

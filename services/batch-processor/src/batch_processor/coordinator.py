@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,6 +38,8 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 # How often ready chunks of paused operations and owners, which workers skip, are taken out of the queue.
 _HOLD_EVERY_S = 2.0
 _CANCEL_STEP = 20
+# How long lost chunks, and batches of other kinds, wait for batches that are cancelled, retried or ended.
+_TURN_S = 0.5
 # A worker renews its leases each second. A batch to cancel does not wait for the lease of a silent worker.
 _SILENT_S = 2.0
 # The first and the longest pause after an unexpected failure; it doubles each time.
@@ -212,7 +215,8 @@ class Coordinator:
         """Cancel the items of cancelled batches that no worker has, some chunks per transaction."""
         async with self._postgres.connection() as connection:
             left = await coordination.cancelling(connection, but=self._uncancelled.ids())
-        await _take_apart(left, self._cancel_some, self._uncancelled)
+        if await _take_turns(left, self._cancel_some, self._uncancelled):
+            self.wake_for_orders()
 
     async def _cancel_some(self, batch_id: UUID) -> bool:
         """Cancel some chunks of a batch; return whether there may be more."""
@@ -249,7 +253,8 @@ class Coordinator:
             return False
 
         for owners, step in ((open_ones, batches.expire), (late_ones, steering.lapse)):
-            await _take_apart(list(owners), partial(end, owners, step), self._unexpired)
+            if await _take_turns(owners, partial(end, owners, step), self._unexpired):
+                self.wake_for_expired()
         for batch in self._intake.take_changed():
             self._progress.note(batch)
         if open_ones or late_ones:
@@ -276,7 +281,8 @@ class Coordinator:
         """Queue the failed items of retried batches, in steps."""
         async with self._postgres.connection() as connection:
             left = await coordination.retrying(connection, but=self._unretried.ids())
-        await _take_apart(left, self._redrive_some, self._unretried)
+        if await _take_turns(left, self._redrive_some, self._unretried):
+            self.wake_for_orders()
 
     async def _redrive_some(self, batch_id: UUID) -> bool:
         """Queue some failed items of a batch; return whether there are more."""
@@ -323,14 +329,29 @@ class Coordinator:
                 is_more = bool(unused or outdated)
 
 
-async def _take_apart(left: list[UUID], step: Callable[[UUID], Awaitable[bool]], backoff: Backoff) -> None:
-    """Call `step` for each batch in `left` as long as it returns True; set aside batches that fail."""
-    while left:
-        batch_id = left.pop()
+async def _take_turns(
+    left: Mapping[UUID, str], step: Callable[[UUID], Awaitable[bool]], backoff: Backoff
+) -> bool:
+    """Call `step` for each batch in `left` as long as it returns True, by owner in turn, within `_TURN_S`.
+
+    Batches that fail are set aside. Return whether there may be more to do.
+    """
+    ends_at = time.monotonic() + _TURN_S
+    lines: dict[str, deque[UUID]] = {}
+    for batch_id, owner_id in left.items():
+        lines.setdefault(owner_id, deque()).append(batch_id)
+    turns = deque(lines.values())
+    while turns:
+        line = turns.popleft()
+        batch_id = line.popleft()
         try:
             if await step(batch_id):
-                left.append(batch_id)
+                line.append(batch_id)
         except Exception as error:
             await backoff.failed(batch_id, error)
         else:
             backoff.succeeded(batch_id)
+        turns += [line] if line else []
+        if time.monotonic() >= ends_at:
+            break
+    return bool(turns) or len(left) == coordination.MOST_FOUND

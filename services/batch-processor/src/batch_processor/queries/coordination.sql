@@ -124,7 +124,22 @@ SELECT
     )
 
 -- name: next_cancelling
-SELECT id FROM batches WHERE status = 'cancelling' AND id <> ALL ($1::uuid[]) ORDER BY id LIMIT 100
+-- Up to $2 batches except those in $1: the first of each owner, then the second of each, and so on.
+WITH RECURSIVE owners (owner_id) AS (
+    (SELECT owner_id FROM batches WHERE status = 'cancelling' ORDER BY owner_id, id LIMIT 1)
+    UNION ALL
+    SELECT following.owner_id FROM owners CROSS JOIN LATERAL (
+        SELECT owner_id FROM batches WHERE status = 'cancelling' AND owner_id > owners.owner_id
+        ORDER BY owner_id, id LIMIT 1
+    ) AS following
+)
+SELECT id, owner_id FROM owners CROSS JOIN LATERAL (
+    SELECT id, row_number() OVER (ORDER BY id) AS turn FROM (
+        SELECT id FROM batches
+        WHERE status = 'cancelling' AND owner_id = owners.owner_id AND id <> ALL ($1::uuid[]) ORDER BY id LIMIT $2
+    ) AS first
+) AS own
+ORDER BY turn, id LIMIT $2
 
 -- name: take_cancelled_chunks
 -- Also those at work whose lease ends within $3 seconds: their worker gave no sign of life for a while. One that lives

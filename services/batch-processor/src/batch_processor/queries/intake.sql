@@ -43,7 +43,7 @@ SELECT id, owner_id FROM batches
 WHERE status = 'open' AND created_at < now() - make_interval(secs => $1)
     AND (appended_at IS NULL OR appended_at < now() - make_interval(secs => $1))
     AND id <> ALL ($2::uuid[])
-ORDER BY created_at LIMIT 100
+ORDER BY created_at LIMIT $3
 
 -- name: traces_of
 SELECT id, traceparent, request_id FROM batches WHERE id = ANY($1)

@@ -62,7 +62,22 @@ FROM (
 WHERE c.batch_id = moved.batch_id AND c.number = moved.number
 
 -- name: next_retrying
-SELECT id FROM batches WHERE retry_codes IS NOT NULL AND id <> ALL ($1::uuid[]) ORDER BY id LIMIT 100
+-- Up to $2 batches except those in $1: the first of each owner, then the second of each, and so on.
+WITH RECURSIVE owners (owner_id) AS (
+    (SELECT owner_id FROM batches WHERE retry_codes IS NOT NULL ORDER BY owner_id, id LIMIT 1)
+    UNION ALL
+    SELECT following.owner_id FROM owners CROSS JOIN LATERAL (
+        SELECT owner_id FROM batches WHERE retry_codes IS NOT NULL AND owner_id > owners.owner_id
+        ORDER BY owner_id, id LIMIT 1
+    ) AS following
+)
+SELECT id, owner_id FROM owners CROSS JOIN LATERAL (
+    SELECT id, row_number() OVER (ORDER BY id) AS turn FROM (
+        SELECT id FROM batches
+        WHERE retry_codes IS NOT NULL AND owner_id = owners.owner_id AND id <> ALL ($1::uuid[]) ORDER BY id LIMIT $2
+    ) AS first
+) AS own
+ORDER BY turn, id LIMIT $2
 
 -- name: lock_failures
 -- Locked before the batch, as when results are stored: those transactions count failures and lock the batch last.
@@ -93,9 +108,28 @@ WITH failed AS (
 SELECT position FROM taken ORDER BY position
 
 -- name: find_lapsed
-SELECT id, owner_id FROM batches
-WHERE finished_at IS NULL AND expires_at < now() AND status <> 'cancelling' AND id <> ALL ($1::uuid[])
-ORDER BY expires_at LIMIT 100
+-- Up to $2 batches except those in $1: the first of each owner, then the second of each, and so on.
+WITH RECURSIVE owners (owner_id) AS (
+    (
+        SELECT owner_id FROM batches WHERE finished_at IS NULL AND expires_at IS NOT NULL
+        ORDER BY owner_id, expires_at LIMIT 1
+    )
+    UNION ALL
+    SELECT following.owner_id FROM owners CROSS JOIN LATERAL (
+        SELECT owner_id FROM batches
+        WHERE finished_at IS NULL AND expires_at IS NOT NULL AND owner_id > owners.owner_id
+        ORDER BY owner_id, expires_at LIMIT 1
+    ) AS following
+)
+SELECT id, owner_id FROM owners CROSS JOIN LATERAL (
+    SELECT id, row_number() OVER (ORDER BY expires_at, id) AS turn, expires_at FROM (
+        SELECT id, expires_at FROM batches
+        WHERE finished_at IS NULL AND expires_at < now() AND owner_id = owners.owner_id AND status <> 'cancelling'
+            AND id <> ALL ($1::uuid[])
+        ORDER BY expires_at LIMIT $2
+    ) AS first
+) AS own
+ORDER BY turn, expires_at LIMIT $2
 
 -- name: list_beyond
 -- Batches and tasks that have not ended and have scopes beyond $2. Those that were not described yet have none.

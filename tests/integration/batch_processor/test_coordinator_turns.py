@@ -1,0 +1,79 @@
+"""The coordinator takes owners in turn: nobody waits for all that another one cancels or retries."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from batch_processor import coordination, coordinator
+from chassis.broker.envelope import new_id
+from contracts.batches import CancelBatch, CreateBatch
+from contracts.items import Item
+from support.batch_engine import Engine
+from support.waiting import until
+
+# In chunks of three, of which one step takes twenty.
+_MANY = 200
+
+
+async def give(engine: Engine, owner: str, *, items: int = 1) -> UUID:
+    creation = CreateBatch(
+        batch_id=new_id(),
+        owner_id=owner,
+        operation="echo",
+        accepted_at=datetime.now(UTC),
+        items=[Item(payload=number) for number in range(items)],
+    )
+    await engine.handle(creation)
+    return creation.batch_id
+
+
+async def test_a_small_batch_is_cancelled_before_large_ones_of_another_owner(engine: Engine) -> None:
+    for order in itertools.permutations(["ann", "ann", "bob"]):
+        ids = [(owner, await give(engine, owner, items=1 if owner == "bob" else _MANY)) for owner in order]
+        for owner, id_ in ids:
+            await engine.handle(CancelBatch(batch_id=id_, owner_id=owner))
+        await engine.coordinator.cancel()
+        ended = await engine.fetch("SELECT owner_id FROM batches ORDER BY finished_at LIMIT 1")
+        assert [row["owner_id"] for row in ended] == ["bob"], order
+        await engine.execute("DELETE FROM batches")
+
+
+async def test_the_first_batch_of_each_owner_is_found_before_the_second_of_any(engine: Engine) -> None:
+    for owner in ["ann"] * 150 + ["bob", "cid", "bob"]:
+        await give(engine, owner)
+    await engine.execute("UPDATE batches SET status = 'cancelling', retry_codes = '{}'")
+    async with engine.postgres.connection() as connection:
+        for find in (coordination.cancelling, coordination.retrying):
+            found = await find(connection, but=[])
+            assert [*found.values()] == ["ann", "bob", "cid", "ann", "bob"] + ["ann"] * 95
+            others = await find(connection, but=list(found)[:3])
+            assert [*others.values()][:3] == ["ann", "bob", "ann"]
+        await connection.execute("UPDATE batches SET status = 'queued', expires_at = now() - interval '1 s'")
+        lapsed = await coordination.lapsed(connection, but=[])
+    assert {*list(lapsed.values())[:3]} == {"ann", "bob", "cid"}
+
+
+async def test_what_takes_longer_than_a_turn_goes_on_after_the_other_steps(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "_TURN_S", 0)
+    batch_id = await give(engine, "ann", items=_MANY)
+    await engine.handle(CancelBatch(batch_id=batch_id, owner_id="ann"))
+    await engine.coordinator.cancel()
+    batch = await engine.get(batch_id)
+    assert batch is not None
+    assert batch.cancelled == 60
+    engine.coordinator.wake_for_orders()
+    going_on = asyncio.create_task(engine.coordinator.maintain_forever())
+
+    async def has_ended() -> bool:
+        batch = await engine.get(batch_id)
+        return batch is not None and batch.status == "cancelled" and batch.cancelled == _MANY
+
+    await until(has_ended)
+    going_on.cancel()
