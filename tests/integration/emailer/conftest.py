@@ -46,6 +46,7 @@ async def post_office(migrated_database: str) -> AsyncIterator[PostOffice]:
         office = PostOffice(postgres, server, dsn=migrated_database)
         stack.push_async_callback(office.renderer.close)
         stack.push_async_callback(office.writer.close)
+        stack.push_async_callback(office.bounce_reader.close)
         yield office
 
 

@@ -48,7 +48,9 @@ async def record(
     post_office: PostOffice, recipient: str, content: bytes, *, paths: ReturnPath = PATHS
 ) -> BounceRecorded:
     answers = BounceAnswers(
-        post_office.postgres, paths, terms=SuppressionTerms(soft_failures=2), changed=lambda: None
+        *(post_office.postgres, paths, post_office.bounce_reader),
+        terms=SuppressionTerms(soft_failures=2),
+        changed=lambda: None,
     )
     request = RecordBounce(recipient=recipient, content=base64.b64encode(content).decode())
     return await answers.record(request, Deadline.after(30))
@@ -186,7 +188,8 @@ async def test_a_soft_bounce_followed_by_a_hard_one_counts_as_hard(
 async def test_a_bounce_that_could_have_no_effect_is_not_read(post_office: PostOffice) -> None:
     command = await delivered(post_office)
     await bounce(post_office, command, "550 5.1.1 no such user")
-    answers = BounceAnswers(post_office.postgres, PATHS, terms=SuppressionTerms(), changed=lambda: None)
+    parts = (post_office.postgres, PATHS, post_office.bounce_reader)
+    answers = BounceAnswers(*parts, terms=SuppressionTerms(), changed=lambda: None)
     recipient = PATHS.address(command.email_id, 0, sender="")
     said = REPORT.format(action="failed", status="5.1.1", said="550 5.1.1 no such user").encode()
 
@@ -195,7 +198,7 @@ async def test_a_bounce_that_could_have_no_effect_is_not_read(post_office: PostO
         return await answers.record(request, Deadline.after(30))
 
     # Nothing is read while somebody holds the turn.
-    async with answers.turn:
+    async with post_office.bounce_reader.turn:
         assert await asyncio.wait_for(again(said), 5) == BounceRecorded(kind="hard", is_new=False)
         waiting = [asyncio.create_task(again(b"%d" % number)) for number in range(MOST_UNDER_WAY)]
         await asyncio.sleep(0)
@@ -205,7 +208,7 @@ async def test_a_bounce_that_could_have_no_effect_is_not_read(post_office: PostO
     assert {(one.kind, one.is_new) for one in found} == {("other", True)}
     for number in range(MOST_BOUNCES):
         await again(b"more %d" % number)
-    async with answers.turn:
+    async with post_office.bounce_reader.turn:
         full = await asyncio.wait_for(again(said + b"x"), 5)
     assert (full.kind, full.is_new) == ("other", False)
 

@@ -106,7 +106,8 @@ async def resend(office: PostOffice) -> None:
 
 async def bounce(office: PostOffice) -> None:
     """Record that a mail has come back."""
-    answers = BounceAnswers(office.postgres, PATHS, terms=SuppressionTerms(), changed=lambda: None)
+    parts = (office.postgres, PATHS, office.bounce_reader)
+    answers = BounceAnswers(*parts, terms=SuppressionTerms(), changed=lambda: None)
     recipient = PATHS.address(IDS[0], 0, sender="")
     content = base64.b64encode(GONE).decode()
     await answers.record(RecordBounce(recipient=recipient, content=content), Deadline.after(30))

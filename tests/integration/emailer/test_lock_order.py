@@ -57,7 +57,8 @@ async def reschedule(post_office: PostOffice, command: SendEmail) -> None:
 
 
 async def bounce(post_office: PostOffice, command: SendEmail) -> None:
-    answers = BounceAnswers(post_office.postgres, PATHS, terms=SuppressionTerms(), changed=lambda: None)
+    parts = (post_office.postgres, PATHS, post_office.bounce_reader)
+    answers = BounceAnswers(*parts, terms=SuppressionTerms(), changed=lambda: None)
     said = (
         'Content-Type: multipart/report; boundary="B"\n\n--B\nContent-Type: message/delivery-status\n\n'
         "Reporting-MTA: dns; r\n\nFinal-Recipient: rfc822; r@example.com\nAction: failed\nStatus: 5.1.1\n"

@@ -22,6 +22,7 @@ from chassis.postgres import Postgres
 from contracts.domains import AllowedSenders
 from contracts.emails import Email, SendEmail
 from emailer import intake, repository
+from emailer.bounces.reader import BounceReader
 from emailer.bounces.return_path import ReturnPath
 from emailer.domains.keys import KeySafe
 from emailer.domains.senders import Senders
@@ -99,6 +100,7 @@ class PostOffice:
         self.server = server
         self.renderer = TemplateRenderer()
         self.writer = MailWriter()
+        self.bounce_reader = BounceReader()
         self.preparation = MailPreparation(postgres, self.renderer, self.writer)
 
     async def accept(self, *commands: SendEmail) -> None:

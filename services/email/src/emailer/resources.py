@@ -13,6 +13,7 @@ from contracts.topology import EMAIL
 from contracts.uploads import OpenParcel, OpenUpload
 from emailer import consumers
 from emailer.bounces.answers import BounceAnswers
+from emailer.bounces.reader import BounceReader
 from emailer.bounces.return_path import ReturnPath
 from emailer.domains import sealing
 from emailer.domains.answers import DomainAnswers
@@ -68,8 +69,11 @@ class Resources:
         self.writer = MailWriter(size=settings.writing_processes)
         preparation = MailPreparation(postgres, self.renderer, self.writer)
         templates = TemplateAnswers(postgres, self.renderer, most_of_owner=settings.templates_per_owner)
+        self.bounce_reader = BounceReader()
         bounces = BounceAnswers(
-            postgres, ReturnPath.of(settings), terms=self._suppression, changed=self._stored
+            *(postgres, ReturnPath.of(settings), self.bounce_reader),
+            terms=self._suppression,
+            changed=self._stored,
         )
         self.dispatcher = self._dispatcher(settings, senders, preparation)
         self.runtime.consume(
@@ -143,6 +147,7 @@ class Resources:
             stack.callback(self.route.close)
             stack.push_async_callback(self.renderer.close)
             stack.push_async_callback(self.writer.close)
+            stack.push_async_callback(self.bounce_reader.close)
             await stack.enter_async_context(self.runtime)
             try:
                 yield

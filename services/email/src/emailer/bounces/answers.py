@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 from collections.abc import Callable
-from functools import partial
 from uuid import UUID
 
-from chassis import logging, metrics, threads
+from chassis import logging, metrics
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound, Overloaded
 from chassis.postgres import Postgres
 from contracts.emails import BounceRecorded, RecordBounce
 from emailer import announcing, repository
-from emailer.bounces import reading
 from emailer.bounces import repository as bounces
 from emailer.bounces.domains import LABELS
+from emailer.bounces.reader import BounceReader
 from emailer.bounces.return_path import ReturnPath
 from emailer.suppression import learning
 from emailer.suppression.rules import AddressFailure, SuppressionTerms
@@ -29,12 +27,13 @@ MOST_UNDER_WAY = 16
 
 
 class BounceAnswers:
-    """Parses bounces off the event loop, and records what they say about their recipients."""
+    """Has bounces read, and records what they say about their recipients."""
 
     def __init__(
         self,
         postgres: Postgres,
         return_path: ReturnPath,
+        reader: BounceReader,
         *,
         terms: SuppressionTerms,
         changed: Callable[[], None],
@@ -43,8 +42,7 @@ class BounceAnswers:
         self._return_path = return_path
         self._terms = terms
         self._changed = changed
-        # One at a time: a flood of bounces takes one thread.
-        self.turn = asyncio.Lock()
+        self._reader = reader
         self._under_way = 0
 
     async def record(self, request: RecordBounce, _: Deadline) -> BounceRecorded:
@@ -77,8 +75,7 @@ class BounceAnswers:
         if seen.known is not None or seen.are_enough:
             # Anybody who got a mail can write to its return path, and parsing takes CPU time.
             return BounceRecorded(kind=seen.known or "other", is_new=False)
-        async with self.turn:
-            bounce = await threads.run(partial(reading.read, content))
+        bounce = await self._reader.read(content)
         async with self._postgres.transaction() as connection:
             recipient = await bounces.find(connection, *key)
             if recipient is None:

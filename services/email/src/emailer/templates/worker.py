@@ -6,8 +6,6 @@ Its memory and its time are limited, and it is stateless: its parent ends it whe
 from __future__ import annotations
 
 import json
-import math
-import resource
 import signal
 from typing import Any
 
@@ -40,7 +38,7 @@ def _answer(frame: bytes) -> list[bytes]:
     signal.alarm(_ALONE_S)
     asked = json.loads(frame)
     cpu_s: float = asked["cpu_s"]
-    _limit_cpu(cpu_s + _IN_ONE_CALL_S)
+    frames.limit_cpu(cpu_s + _IN_ONE_CALL_S)
     try:
         # A signal that arrives while the timer is being stopped must end the template, too, not the process.
         signal.setitimer(signal.ITIMER_PROF, cpu_s)
@@ -52,18 +50,9 @@ def _answer(frame: bytes) -> list[bytes]:
         answer = json.dumps(_failure("template-too-slow", f"it takes more than {cpu_s:g} s"))
     except MemoryError:
         answer = json.dumps(_failure("template-too-large", "it needs too much memory"))
-    _limit_cpu(None)
+    frames.limit_cpu(None)
     signal.alarm(0)
     return [answer.encode()]
-
-
-def _limit_cpu(seconds: float | None) -> None:
-    """Have the kernel end this process by `SIGXCPU` once it uses `seconds` more of CPU time."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    end = resource.RLIM_INFINITY
-    if seconds is not None:
-        end = math.ceil(usage.ru_utime + usage.ru_stime + seconds)
-    resource.setrlimit(resource.RLIMIT_CPU, (end, resource.RLIM_INFINITY))
 
 
 def _rendered(asked: dict[str, Any]) -> dict[str, Any]:

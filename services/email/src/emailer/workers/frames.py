@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import signal
@@ -38,3 +39,12 @@ def serve(answer: Callable[[bytes], Iterable[bytes]], *, memory_bytes: int) -> N
         for part in parts:
             outgoing.write(part)
         outgoing.flush()
+
+
+def limit_cpu(seconds: float | None) -> None:
+    """Have the kernel end this process by `SIGXCPU` once it uses `seconds` more of CPU time."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    end = resource.RLIM_INFINITY
+    if seconds is not None:
+        end = math.ceil(usage.ru_utime + usage.ru_stime + seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (end, resource.RLIM_INFINITY))

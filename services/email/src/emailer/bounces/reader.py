@@ -1,0 +1,51 @@
+"""Reading of bounces in a process: anybody who got a mail can write to its return path."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from chassis import logging
+from chassis.errors import Overloaded
+from emailer.bounces.reading import OTHER, Bounce
+from emailer.workers.processes import ProcessEnded, WorkerProcesses
+
+log = logging.get(__name__)
+
+# The process ends itself once its CPU time is used up; if there is no answer by now, it was starved.
+ANSWER_WITHIN_S = 10.0
+_MOST_FRAME = 64 * 1024
+
+
+class BounceReader:
+    """Reads messages one at a time: a flood of them takes one process.
+
+    The patterns for the many old formats take cubic time for some lines, and hold the GIL meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self._processes = WorkerProcesses("emailer.bounces.worker")
+
+    async def read(self, content: bytes) -> Bounce:
+        """Return the bounce that a message reports; one that takes too long to read reports none.
+
+        Raise `Overloaded` when it cannot be read now.
+        """
+        reason = "its process did not answer in time"
+        async with self.turn:
+            try:
+                answer = await self._processes.ask(content, within_s=ANSWER_WITHIN_S, most_bytes=_MOST_FRAME)
+                return Bounce(**json.loads(answer))
+            except ProcessEnded as error:
+                if error.used_its_time_up or error.crashed:
+                    log.warning("message to a return path takes too long to read", size_bytes=len(content))
+                    return OTHER
+                reason = str(error)
+            except OSError as error:
+                reason = str(error) or reason
+        raise Overloaded(f"The bounce was not read, because {reason}; submit it again.", retry_after_s=5)
+
+    async def close(self) -> None:
+        """End the process."""
+        await self._processes.close()

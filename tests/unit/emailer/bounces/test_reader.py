@@ -1,0 +1,40 @@
+"""Bounces are read in a process: one that is made to take for ever costs it a second, and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+
+import pytest
+
+from emailer.bounces.reader import BounceReader
+from emailer.bounces.reading import OTHER, Bounce
+
+# In an encoded part, a line can be as long as the message.
+FOR_EVER = (
+    b"Content-Type: multipart/mixed; boundary=B\r\n\r\n--B\r\n"
+    b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    + base64.encodebytes(
+        b"This Message was undeliverable due to the following reason:\n" + b"<" * 40_000 + b"\n"
+    )
+    + b"--B\r\n\r\nend\r\n--B--\r\n"
+)
+REPORT = (
+    b"Content-Type: message/delivery-status\r\n\r\n"
+    b"Reporting-MTA: dns; r\r\n\r\nAction: failed\r\nStatus: 5.1.1\r\n"
+)
+
+
+@pytest.fixture
+async def reader() -> AsyncIterator[BounceReader]:
+    made = BounceReader()
+    yield made
+    await made.close()
+
+
+async def test_a_message_that_would_be_read_for_ever_is_no_report_and_the_next_one_is_read(
+    reader: BounceReader,
+) -> None:
+    found = await asyncio.gather(*(reader.read(content) for content in (FOR_EVER, REPORT, b"I am away.")))
+    assert found == [OTHER, Bounce("hard", "gone", "5.1.1"), OTHER]
