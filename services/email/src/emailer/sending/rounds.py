@@ -27,7 +27,7 @@ OWNERS = 20
 DOMAINS = 10
 # A walk through all lanes finds recipients that another process had locked and released.
 WALK_EVERY_S = 10.0
-_MOST_KNOWN = 10_000
+MOST_KNOWN = 10_000
 MOST_OF_OWNER = 1_000
 _MOST_ARRIVALS = 10_000
 _MOST_COUNTED = 10_000
@@ -59,14 +59,22 @@ class Round:
     def learn(self, owner_id: str, domain: str, due_from: datetime) -> None:
         """Note that a lane has recipients, due at `due_from` or later.
 
-        At most a thousand lanes of an owner are known at a time. A walk finds the others later.
+        At most a thousand lanes of an owner are known at a time, and ten thousand in all: then an owner gets
+        one in place of a lane of the owner that has the most. A walk finds the others later.
         """
         domains = self._known.get(owner_id, {})
         if domain in domains:
             domains[domain] = min(due_from, domains[domain])
-        elif self._count >= _MOST_KNOWN or len(domains) >= MOST_OF_OWNER:
-            self._has_left_out = True
-        else:
+            return
+        is_full, is_left_out = self._count >= MOST_KNOWN, len(domains) >= MOST_OF_OWNER
+        if is_full and not is_left_out:
+            fullest = max(self._known.values(), key=len)
+            is_left_out = len(fullest) <= len(domains) + 1
+            if not is_left_out:
+                fullest.popitem()
+                self._count -= 1
+        self._has_left_out |= is_full or is_left_out
+        if not is_left_out:
             self._known.setdefault(owner_id, domains)[domain] = due_from
             self._count += 1
 
@@ -191,7 +199,7 @@ class Rounds:
         count: int = await connection.fetchval(SQL["measure_ready"], *_columns(known), _MOST_COUNTED)
         waits: dict[Stream, float] = {}
         for turn in self.streams:
-            lanes_there = turn.lanes(_MOST_KNOWN).items()
+            lanes_there = turn.lanes(MOST_KNOWN).items()
             first = list(
                 islice((found for found in lanes_there if not is_limiting(found[0].domain)), OWNERS * DOMAINS)
             )
