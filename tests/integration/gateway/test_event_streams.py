@@ -168,5 +168,16 @@ async def test_a_mail_is_followed_by_its_owner(door: Listener, house: House) -> 
         await house.publish([envelope.event(emails.EmailStatusChanged.model_validate(changed))])
         await status_in(lines, "delivered")
         assert [line async for line in lines if line] == []
+
+    async def is_reported() -> bool:
+        return bool((await door.api.get(f"/v1/emails/{id_}")).json()["status"] == "delivered")
+
+    await until(is_reported)
+    # The state has the place of the change that it results from: who has seen that gets it no second time.
+    async with door.api.stream("GET", f"/v1/emails/{id_}/events") as stream:
+        [(seen, state)] = await events_of(stream, 1)
+    assert (seen, state["status"]) == (f"{id_}:{state['revision']}", "delivered")
+    async with door.api.stream("GET", f"/v1/emails/{id_}/events", headers={"last-event-id": seen}) as stream:
+        assert [line async for line in stream.aiter_lines() if line] == []
     async with door.client(await door.new_key("emails:read")) as stranger:
         assert (await stranger.get(f"/v1/emails/{id_}/events")).status_code == 404

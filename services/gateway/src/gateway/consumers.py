@@ -37,6 +37,7 @@ from gateway.alerts.mails import AlertMails
 from gateway.batches.repository import OperationRepository
 from gateway.chat.service import ChatService
 from gateway.domains.senders import VerifiedSenders
+from gateway.emails import accepted_mail
 from gateway.publishing.hub import Hub
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
@@ -204,9 +205,7 @@ class LiveFeed:
                 email_id, at = change["email_id"], change["at"]
                 # Of most mails, nobody follows the states.
                 if self._hub.has_listeners(f"email:{email_id}"):
-                    position = ChannelPosition(
-                        email_id, int(datetime.fromisoformat(at).timestamp() * 1_000_000)
-                    )
+                    position = ChannelPosition(email_id, accepted_mail.offset(datetime.fromisoformat(at)))
                     data = {"id": email_id, "status": change["status"], "at": at}
                     self._hub.publish(Publication(f"email:{email_id}", position, data))
             elif message_type == AlertFired.message_type:

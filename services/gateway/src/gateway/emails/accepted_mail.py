@@ -12,6 +12,7 @@ from gateway.acceptance.repository import Acceptance
 CANCELLED = "cancelled before it reached the email service"
 # The time within which email stores a command; the alert on late messages uses the same.
 _TAKEN_WITHIN = timedelta(minutes=5)
+_BEFORE_REPORTS = {"queued": 1, "parked": 3}
 
 
 def message_id_like(other: str | None, email_id: UUID, *, domain: str) -> str:
@@ -22,6 +23,21 @@ def message_id_like(other: str | None, email_id: UUID, *, domain: str) -> str:
 def taken_over(*, since: datetime) -> dict[str, Any]:
     """Return the next step of a mail that was promised to email at `since`, as plain data."""
     return {"what": "acceptance by the email service", "by": since + _TAKEN_WITHIN}
+
+
+def offset(changed_at: datetime) -> int:
+    """Return the offset of a change of a mail's status: the microseconds of its time."""
+    return int(changed_at.timestamp() * 1_000_000)
+
+
+def revision(accepted: Acceptance, *, status: str) -> int:
+    """Return the offset of a mail's state with `status`: that of the last change that email has reported.
+
+    Before the first one it is small: the clocks of two services may differ. If email has a newer status, it
+    is behind the last change, and before the one that will be reported.
+    """
+    known = _BEFORE_REPORTS.get(accepted.status) or offset(accepted.changed_at or accepted.accepted_at)
+    return known + (status != accepted.status)
 
 
 def shown(accepted: Acceptance) -> dict[str, Any]:

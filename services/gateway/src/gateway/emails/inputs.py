@@ -24,7 +24,7 @@ class EmailView(BaseModel):
     """A mail as its sender sees it. `status` sums up the recipients.
 
     Until email has stored the mail, or while email cannot be reached, it has only the fields known to the
-    gateway.
+    gateway. In events, `revision` rises with each change of its status, and is their offset.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -44,6 +44,7 @@ class EmailView(BaseModel):
     next: Next | None = None
     content_available: bool | None = None
     timeline: list[TimelineEvent] | None = None
+    revision: int | None = None
     detail_available: bool | None = None
     reason: str | None = None
 

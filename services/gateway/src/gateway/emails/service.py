@@ -171,16 +171,23 @@ class EmailService:
 
     async def get(self, call: Call, email_id: UUID) -> HttpReply:
         """Return the caller's mail with its recipients."""
-        return _reply(await self._read(call.principal, email_id, call.deadline))
+        found, _ = await self._read(call.principal, email_id, call.deadline)
+        return _reply(found)
 
     async def find(self, principal: Principal, email_id: UUID, deadline: Deadline) -> dict[str, Any]:
         """Return a mail of `principal` for a push, without the line breaks that a caller may have sent."""
-        found = await self._read(principal, email_id, deadline)
+        found, accepted = await self._read(principal, email_id, deadline)
         document: dict[str, Any] = orjson.loads(orjson.dumps(found, option=orjson.OPT_UTC_Z))
+        if accepted is not None:
+            document["revision"] = accepted_mail.revision(accepted, status=found["status"])
         return document
 
-    async def _read(self, principal: Principal, email_id: UUID, deadline: Deadline) -> dict[str, Any]:
-        """Return a mail of `principal` with its metadata as written; `queued` until email has stored it.
+    async def _read(
+        self, principal: Principal, email_id: UUID, deadline: Deadline
+    ) -> tuple[dict[str, Any], Acceptance | None]:
+        """Return a mail of `principal` with its metadata as written, and its acceptance if it has one.
+
+        It is `queued` until email has stored it.
 
         A mail whose command email could not handle is `parked`, with the reason, until an administrator has
         decided.
@@ -188,12 +195,13 @@ class EmailService:
         principal.require(Scope.EMAILS_READ)
         accepted = await self._acceptor.find_own(email_id, principal, "email")
         try:
-            return await self._ask(GetEmail(email_id=email_id, owner_id=principal.owner_id), deadline)
+            found = await self._ask(GetEmail(email_id=email_id, owner_id=principal.owner_id), deadline)
         except ServiceError as error:
             if accepted is None or error.status not in (404, 503, 504):
                 raise
             # Accepted here, but email does not know it or cannot be reached: the last reported status holds.
-            return accepted_mail.shown(accepted) | {"detail_available": error.status == 404}
+            found = accepted_mail.shown(accepted) | {"detail_available": error.status == 404}
+        return found, accepted
 
     async def list(self, call: Call, query: EmailsQuery) -> EmailList:
         """Return a page of the caller's mails, newest first."""

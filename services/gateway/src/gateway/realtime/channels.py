@@ -178,7 +178,6 @@ class Channels:
         work = await self._find[channel.kind.name](
             access.principal, UUID(channel.name), Deadline.after(_STATE_S)
         )
-        # The state of a mail has no place among its changes, which are numbered by their times.
         position = ChannelPosition(channel.name, work.get("revision", 0))
         return Joined(position, [Publication(str(channel), position, work)])
 
