@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from emailer.sending.lanes import Lane
+from emailer.sending.lanes import MailLane
 from emailer.sending.rounds import MOST_KNOWN, MOST_OF_OWNER, Round
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
@@ -18,7 +18,9 @@ def test_an_owner_gets_its_turn_though_the_lanes_of_others_are_as_many_as_can_be
         turn.learn("b", domain, NOW)
     assert len(turn) == MOST_KNOWN
     found = turn.next()
-    assert {Lane("transactional", "b", "one.example"), Lane("transactional", "b", "two.example")} < {*found}
+    assert {MailLane("transactional", "b", "one.example"), MailLane("transactional", "b", "two.example")} < {
+        *found
+    }
     # As many owners as lanes: nobody has more than another one.
     crowd = Round("bulk")
     for number in range(MOST_KNOWN + 1):
