@@ -18,6 +18,7 @@ from asyncpg.transaction import Transaction
 
 from chassis import beats, logging, metrics, queries, redaction, shares
 from chassis.errors import DatabaseUnavailable
+from chassis.pool_growth import PoolGrowth
 from chassis.turns import OwnerTurns
 
 log = logging.get(__name__)
@@ -124,6 +125,7 @@ class Postgres:
         )
         # Waited for in the order of arrival, by owners with a turn and by the service itself.
         self._free = asyncio.Semaphore(size)
+        self._growth = PoolGrowth()
         # The connections that are lent, and since when.
         self._busy: dict[PoolConnectionProxy[asyncpg.Record], float] = {}
         self._doubted_at: float | None = None
@@ -206,7 +208,7 @@ class Postgres:
                     metrics.POOL_TIMEOUTS.inc()
                 raise _none_free() from error
             try:
-                connection = await self._pool.acquire(timeout=self.acquire_timeout_s)
+                connection = await self._growth.acquire(self._pool, timeout_s=self.acquire_timeout_s)
             except AWAY as error:
                 self._fail(error)
                 raise _none_free() from error
@@ -344,6 +346,8 @@ class Postgres:
             # The pool has aborted the connection that it could not reset; the caller's own outcome stands.
             if not isinstance(error, _LATE):
                 self._fail(error)
+        finally:
+            self._growth.returned()
 
     def _fail(self, error: BaseException) -> None:
         self._reason = redaction.safe_message(error)
