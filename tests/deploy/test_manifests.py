@@ -331,7 +331,7 @@ def test_in_production_only_its_own_role_may_enter_a_database_as_in_compose(
     closed = " ".join(re.findall(r"REVOKE ALL ON DATABASE (.*?) FROM PUBLIC", said))
     databases = {"gateway", "stock_data", "emailer", "batch_processor"}
     assert set(re.findall(r"\w+", closed)) == databases | {"postgres", "template1"}
-    script = (REPOSITORY / "deploy/containers/postgres/create-databases.sh").read_text()
+    script = (REPOSITORY / "deploy/postgres/create-databases.sh").read_text()
     assert "GRANT CONNECT ON DATABASE postgres TO metrics" in script
     assert "GRANT CONNECT ON DATABASE postgres TO metrics" in said
     assert spec["postgresql"]["synchronous"]["dataDurability"] == "required"
