@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from chassis import threads
+from chassis import shares, threads
 from chassis.errors import Overloaded, TooManyAtOnce
 from gateway.http.bodies import ByteRoom
 
@@ -131,3 +131,25 @@ async def test_a_body_that_nobody_waits_for_keeps_its_room_until_the_thread_has_
     async with asyncio.timeout(20):
         await later.has_room.wait()
     await later.end()
+
+
+async def test_of_a_crowd_that_waits_only_the_first_of_each_owner_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[int] = []
+
+    def has_room(own: int, **more: int) -> bool:
+        looked.append(own)
+        return False
+
+    monkeypatch.setattr(shares, "has_room", has_room)
+    room = ByteRoom("large bodies", most=1000, of_owner=1000)
+    first = [Holder(room, owner, 10) for owner in ("1", "2", "3")]
+    crowd = [Holder(room, owner, 10) for owner in ("1", "2", "3") for _ in range(100)]
+    assert sum(await settled(*first, *crowd)) == 3
+    looked.clear()
+    await first.pop().end()
+    assert len(looked) == 3
+    for holder in (*first, *crowd):
+        holder.task.cancel()
+    await asyncio.gather(*(holder.task for holder in (*first, *crowd)), return_exceptions=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -15,11 +15,14 @@ from chassis.errors import Overloaded, PayloadTooLarge, ServiceError, TooManyAtO
 Message = MutableMapping[str, Any]
 
 BODY = "tickwire.body"
-# The limits of memory for bodies above `LARGE_BYTES`, in total and per owner. Smaller ones are bounded by
-# the number of connections.
+# The limits of memory for bodies above `LARGE_BYTES`, in total and per owner, and for those above
+# `SMALL_BYTES`. Smaller ones are bounded by the number of connections.
 MOST_BYTES = 64 * 1024 * 1024
 MOST_BYTES_OF_OWNER = 2 * 1024 * 1024
 LARGE_BYTES = 64 * 1024
+MOST_SMALLER_BYTES = 32 * 1024 * 1024
+MOST_SMALLER_BYTES_OF_OWNER = 8 * 1024 * 1024
+SMALL_BYTES = 8 * 1024
 # A smaller document of more values than that is as slow to read.
 _MANY_VALUES = 1_000
 _BUFFERED_BYTES = 1 << 20
@@ -43,7 +46,9 @@ class ByteRoom:
         self._most = most
         self._of_owner = of_owner
         self._taken: Counter[str] = Counter()
-        self._waiting: list[tuple[str, int, asyncio.Future[None]]] = []
+        self._total = 0
+        # Of each owner in the order of arrival: whoever is first is the only one that is looked at.
+        self._waiting: defaultdict[str, deque[tuple[int, asyncio.Future[None]]]] = defaultdict(deque)
 
     @asynccontextmanager
     async def hold(self, owner_id: str, size: int, *, within_s: float) -> AsyncIterator[None]:
@@ -53,16 +58,16 @@ class ByteRoom:
         `Overloaded`.
         """
         if not self._take(owner_id, size):
-            waiter = (owner_id, size, asyncio.get_running_loop().create_future())
-            self._waiting.append(waiter)
+            has_room = asyncio.get_running_loop().create_future()
+            self._waiting[owner_id].append((size, has_room))
             try:
                 async with asyncio.timeout(within_s):
-                    await waiter[2]
+                    await has_room
             except BaseException as error:
-                if waiter[2].done() and not waiter[2].cancelled():
+                if has_room.done() and not has_room.cancelled():
                     self._give_back(owner_id, size)
                 else:
-                    self._waiting.remove(waiter)
+                    self._wake(owner_id)
                 if not isinstance(error, TimeoutError):
                     raise
                 raise self._refusal(owner_id, size) from None
@@ -96,25 +101,33 @@ class ByteRoom:
         own = self._taken[owner_id]
         if not own:
             return False
-        held = self._taken.total() + size
+        held = self._total + size
         return own + size > self._of_owner or not shares.has_room(own + size - 1, held=held, most=self._most)
 
     def _take(self, owner_id: str, size: int) -> bool:
-        total = self._taken.total()
-        if (total and total + size > self._most) or self._is_over_share(owner_id, size):
+        if (self._total and self._total + size > self._most) or self._is_over_share(owner_id, size):
             return False
         self._taken[owner_id] += size
+        self._total += size
         return True
 
     def _give_back(self, owner_id: str, size: int) -> None:
         self._taken[owner_id] -= size
+        self._total -= size
         if not self._taken[owner_id]:
             del self._taken[owner_id]
-        # In order of arrival, except for bodies of owners who have used up their share.
-        for waiter in list(self._waiting):
-            if not waiter[2].done() and self._take(waiter[0], waiter[1]):
-                self._waiting.remove(waiter)
-                waiter[2].set_result(None)
+        for waiting_id in list(self._waiting):
+            self._wake(waiting_id)
+
+    def _wake(self, owner_id: str) -> None:
+        """Give room to what waits of an owner, as far as there is some."""
+        waiting = self._waiting[owner_id]
+        while waiting and (waiting[0][1].done() or self._take(owner_id, waiting[0][0])):
+            _, has_room = waiting.popleft()
+            if not has_room.done():
+                has_room.set_result(None)
+        if not waiting:
+            del self._waiting[owner_id]
 
 
 class Body:

@@ -37,7 +37,7 @@ from gateway.errors import (
     UploadStalled,
 )
 from gateway.http import strict_json
-from gateway.http.bodies import BODY, LARGE_BYTES, Body, is_slow
+from gateway.http.bodies import BODY, Body, is_slow
 from gateway.http.calls import IdempotencyKey, IncomingRequest, Upload
 from gateway.http.endpoints import Endpoint, Idempotency, Precondition
 from gateway.http.problems import invalid, misfit
@@ -311,15 +311,14 @@ def _coding(request: IncomingRequest) -> str:
     return (request.header(b"content-encoding") or "identity").strip().lower()
 
 
-def size_held(request: IncomingRequest) -> int:
-    """Return the largest possible size of a large body, and 0 for other bodies. Raise as `read_all`."""
+def largest_size(request: IncomingRequest) -> int:
+    """Return the largest possible size of the body in bytes. Raise as `read_all`."""
     if request.is_complete.is_set():
         return 0
     limits: Body = request.scope[BODY]
     announced = request.header(b"content-length")
     limits.require_within(announced)
-    size = int(announced) if announced is not None and announced.isdecimal() else limits.limit
-    return size if size > LARGE_BYTES else 0
+    return int(announced) if announced is not None and announced.isdecimal() else limits.limit
 
 
 async def read_all(request: IncomingRequest, until: Deadline) -> bytes:

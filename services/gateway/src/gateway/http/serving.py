@@ -34,7 +34,15 @@ from chassis.errors import MethodNotAllowed as MethodNotAllowedProblem
 from chassis.http1.admission import mark_authenticated
 from gateway.errors import NotImplementedMethod
 from gateway.http import problems, reading, replies
-from gateway.http.bodies import MOST_BYTES, MOST_BYTES_OF_OWNER, ByteRoom
+from gateway.http.bodies import (
+    LARGE_BYTES,
+    MOST_BYTES,
+    MOST_BYTES_OF_OWNER,
+    MOST_SMALLER_BYTES,
+    MOST_SMALLER_BYTES_OF_OWNER,
+    SMALL_BYTES,
+    ByteRoom,
+)
 from gateway.http.calls import Call, IncomingRequest, RawBody
 from gateway.http.endpoints import Endpoint, Idempotency
 from gateway.http.principal import Principal
@@ -125,7 +133,8 @@ class Server:
         self._routes = routes
         self._timeout_s = timeout_s
         self._upload_limit = upload_limit
-        self._room = ByteRoom("large bodies", most=MOST_BYTES, of_owner=MOST_BYTES_OF_OWNER)
+        self._large = ByteRoom("large bodies", most=MOST_BYTES, of_owner=MOST_BYTES_OF_OWNER)
+        self._smaller = ByteRoom("bodies", most=MOST_SMALLER_BYTES, of_owner=MOST_SMALLER_BYTES_OF_OWNER)
         self.sending = Sending()
         self._bound: dict[str, Bound] = {}
         self._fixed: dict[tuple[str, str], str] = {}
@@ -220,11 +229,14 @@ class Server:
             call.deadline = _UNLIMITED
             arguments["body"] = reading.upload(request, endpoint.upload_limit or self._upload_limit)
             return await self._run(endpoint, call, arguments, _UNLIMITED)
-        size = reading.size_held(request)
+        size = reading.largest_size(request)
+        room = self._large if size > LARGE_BYTES else self._smaller
         within_s = min(until.remaining_s(), _MOST_FOR_ROOM_S)
         # Until the answer: the handler keeps the document in memory while it waits.
         async with (
-            self._room.hold(call.principal.owner_id, size, within_s=within_s) if size else nullcontext()
+            room.hold(call.principal.owner_id, size, within_s=within_s)
+            if size > SMALL_BYTES
+            else nullcontext()
         ):
             if given in endpoint.takes:
                 content = await reading.read_all(request, arrives_by)
