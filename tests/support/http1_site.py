@@ -26,6 +26,7 @@ class Recorded:
     scopes: list[Any] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
     sent_bytes: int = 0
+    may_read: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass
@@ -110,6 +111,11 @@ async def read(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
     await _answer(send, b"%d" % size)
 
 
+async def read_late(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+    await recorded.may_read.wait()
+    await read(scope, receive, send, recorded)
+
+
 async def refuse(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
     await _answer(send, b"no", status=401)
 
@@ -163,6 +169,7 @@ ROUTES: dict[str, Callable[..., Awaitable[None]]] = {
     "/": index,
     "/key": key,
     "/read": read,
+    "/read-late": read_late,
     "/refuse": refuse,
     "/wait": wait,
     "/pour": pour,

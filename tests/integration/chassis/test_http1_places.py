@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 
 import pytest
 
+from chassis.http1 import admission
 from chassis.http1.limits import ConnectionLimits
 from support.http1_site import GET, problem_of, serving
 from support.waiting import until
@@ -105,3 +107,35 @@ async def test_a_trusted_proxy_names_the_addresses_of_its_clients() -> None:
         writer.close()
         await until(lambda: "disconnected" in found.recorded.ends)
         assert (await found.exchange(asking + b"192.0.2.1\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_bodies_that_nobody_reads_share_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "WAITING_BYTES", 160_000)
+
+    def post(size: int) -> bytes:
+        head = b"POST /read-late HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        return head % size + b"x" * size
+
+    async with serving(ConnectionLimits()) as found:
+        reader, neighbour = await found.connect()
+        neighbour.write(GET.replace(b"/ ", b"/key "))
+        await reader.readuntil(b"\r\n\r\nok")
+        neighbour.write(post(20_000))
+        await until(lambda: len(found.recorded.scopes) == 2)
+        greedy = [asyncio.create_task(found.exchange(post(50_000))) for _ in range(3)]
+        (refused,), others = await asyncio.wait(greedy, return_when=asyncio.FIRST_COMPLETED)
+        assert problem_of(refused.result())["status"] == 503
+        found.recorded.may_read.set()
+        assert (await reader.read()).endswith(b"\r\n\r\n20000")
+        assert all([(await other).endswith(b"\r\n\r\n50000") for other in others])
+        neighbour.close()
+
+
+async def test_answers_that_nobody_takes_share_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "WAITING_BYTES", 1)
+    async with serving(ConnectionLimits()) as found:
+        _, writer = await found.connect()
+        writer.write(b"GET /pour HTTP/1.1\r\nHost: x\r\n\r\n")
+        await until(lambda: found.recorded.sent_bytes)
+        await until(lambda: not found.server.server_state.connections)
+        writer.close()

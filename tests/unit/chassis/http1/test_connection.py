@@ -51,6 +51,9 @@ class Wire(asyncio.Transport):
     def resume_reading(self) -> None:
         self.reading.append("resumed")
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        return
+
     def get_write_buffer_size(self) -> int:
         return self.unsent
 
@@ -107,3 +110,31 @@ async def test_one_that_gives_way_is_gone_at_once_though_its_client_does_not_rea
     for wire in wires:
         HttpConnection(config, ServerState(), {}, admission=limits).connection_made(wire)
     assert [wire.ended for wire in wires] == [[ended], []]
+
+
+async def test_a_request_waits_until_the_answer_before_it_is_taken() -> None:
+    begun: list[str] = []
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(scope["path"])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def turns() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    config, wire = uvicorn.Config(answer, log_config=None), Wire()
+    config.load()
+    connection = HttpConnection(config, ServerState(), {}, admission=Admission(ConnectionLimits()))
+    connection.connection_made(wire)
+    wire.unsent = 1
+    connection.pause_writing()
+    connection.data_received(b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n")
+    await turns()
+    assert begun == []
+    wire.unsent = 0
+    connection.resume_writing()
+    await turns()
+    assert begun == ["/late"]
+    connection.connection_lost(None)

@@ -11,7 +11,14 @@ from typing import Any, Protocol
 
 from chassis import beats, metrics
 from chassis.http1.head import Fields
-from chassis.http1.limits import LOOK_EVERY_S, UNFINISHED_HEADS_BYTES, USUAL_HEAD_BYTES, ConnectionLimits
+from chassis.http1.held_bytes import HeldBytes
+from chassis.http1.limits import (
+    LOOK_EVERY_S,
+    UNFINISHED_HEADS_BYTES,
+    USUAL_HEAD_BYTES,
+    WAITING_BYTES,
+    ConnectionLimits,
+)
 from chassis.http1.refusals import ListenerFull, TooManyConnections
 
 # Where an application finds the place of its connection: in the scope of a request, and in the `state` of
@@ -117,6 +124,7 @@ class Admission:
         self._connections: set[GuardedConnection] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._unfinished_bytes = 0
+        self.held_bytes = HeldBytes(WAITING_BYTES)
         # The `Date` field line of all responses of this second.
         self.date_line = b""
 

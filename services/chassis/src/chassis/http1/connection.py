@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-import socket
-import struct
-from collections.abc import Callable
 from typing import Any
 
 from uvicorn.config import Config
@@ -19,14 +16,15 @@ from chassis.http1 import refusals
 from chassis.http1.admission import PLACE, Admission, Place
 from chassis.http1.exchange import HttpExchange
 from chassis.http1.head import RequestHead
-from chassis.http1.limits import LINGER_BYTES, UNREAD_BYTES, UNSENT_BYTES
+from chassis.http1.limits import LINGER_BYTES, UNREAD_BYTES, USUAL_BODY_BYTES
 from chassis.http1.reader import RequestReader
-from chassis.http1.refusals import RequestRefused, RequestTimedOut
+from chassis.http1.refusals import ListenerFull, RequestRefused, RequestTimedOut
 from chassis.http1.scope import Ends, http_scope, websocket_head
 from chassis.http1.timing import BodyRate, WriteStall
+from chassis.http1.write_side import WriteSide
 
 
-class HttpConnection(asyncio.Protocol):
+class HttpConnection(WriteSide):
     """A connection of uvicorn's server (`uvicorn.Config(http=…)`), from its first byte to its last.
 
     The application has one request at a time; later ones wait as bytes. After a request that is
@@ -43,6 +41,7 @@ class HttpConnection(asyncio.Protocol):
         *,
         admission: Admission,
     ) -> None:
+        super().__init__()
         limits = admission.limits
         self._config = config
         self._server_state = server_state
@@ -52,7 +51,6 @@ class HttpConnection(asyncio.Protocol):
         self._limits = limits
         # Each request begins in this context, not in what the one before it has left.
         self._context = contextvars.copy_context()
-        self._transport: asyncio.Transport
         self._ends = Ends(None, None, "http")
         self._is_proxy = False
         self._place: Place | None = None
@@ -68,20 +66,14 @@ class HttpConnection(asyncio.Protocol):
         # Between two requests. A new connection has its time for a whole head from the beginning.
         self._is_idle = False
         self._is_closing = False
-        self.is_blocked = False
         self._is_reading = True
         self._is_turn_scheduled = False
-        self._writable = asyncio.Event()
-        self._writable.set()
 
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a place for the connection, or refuse it."""
-        self._transport = transport  # type: ignore[assignment]  # of a TCP connection
-        self._socket: socket.socket | None = transport.get_extra_info("socket")
-        if self._socket is not None:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        super().connection_made(transport)
         client, scheme = get_remote_addr(self._transport), "https" if is_ssl(self._transport) else "http"
         self._ends = Ends(get_local_addr(self._transport), client, scheme)
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own classes
@@ -124,17 +116,22 @@ class HttpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Make the application wait until the client has read more."""
-        self.is_blocked = True
-        self._writable.clear()
+        super().pause_writing()
         if self._websocket is not None:
             self._websocket.pause_writing()
+        else:
+            self._hold_bytes()
 
     def resume_writing(self) -> None:
-        """Let the application write again."""
-        self.is_blocked = False
-        self._writable.set()
+        """Let the application write again, and begin the request that has waited for that."""
+        super().resume_writing()
         if self._websocket is not None:
             self._websocket.resume_writing()
+            return
+        self._hold_bytes()
+        if self._reader.buffer and self._exchange is None and not self._is_closing:
+            self._deadline = self._loop.time() + self._limits.head_s
+            self._schedule_turn()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release everything that the connection held."""
@@ -143,6 +140,7 @@ class HttpConnection(asyncio.Protocol):
         self._admission.close(self)
         self._hold_head(0)
         self.resume_writing()
+        self._admission.held_bytes.hold(self, 0)
         if self._exchange is not None:
             self._exchange.disconnect()
         if self._place is not None:
@@ -160,6 +158,21 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._exchange.keep_alive = False
 
+    @property
+    def payer(self) -> str:
+        """The owner of the key, or the address of a client without one."""
+        return "" if self._place is None else self._place.owner_id or self._place.address
+
+    def let_go(self) -> None:
+        """Give up the bytes that wait here: this client has the most of all."""
+        if self.is_blocked:
+            metrics.HTTP_REFUSED.labels("bytes").inc()
+            self._is_closing = True
+            self.abort()
+        else:
+            detail = "Too many bytes of your requests wait; send fewer at once."
+            self._refuse(ListenerFull("bytes", detail, retry_after_s=1))
+
     def give_way(self) -> bool:
         """Close for a newer client, unless a request is being answered; return whether it did.
 
@@ -168,7 +181,7 @@ class HttpConnection(asyncio.Protocol):
         """
         if self._exchange is not None and not (self.is_blocked or self._is_body_awaited):
             return False
-        is_untaken = self._is_closing or self._transport.get_write_buffer_size() > 0
+        is_untaken = self._is_closing or self.unsent > 0
         if self._exchange is not None and not is_untaken:
             detail = "The body of the request had not arrived when another client needed the connection."
             self._refuse(RequestTimedOut("gave_way", detail), lingers=False)
@@ -186,9 +199,8 @@ class HttpConnection(asyncio.Protocol):
         """End the connection if it has taken too long at the loop's time `now`."""
         if self._websocket is not None:
             return
-        unwritten = self._transport.get_write_buffer_size()
         is_to_be_taken = self.is_blocked or self._is_closing
-        if self._write_stall.is_over(now, unwritten if is_to_be_taken else 0):
+        if self._write_stall.is_over(now, self.unsent if is_to_be_taken else 0):
             metrics.HTTP_REFUSED.labels("write_stall").inc()
             self.abort()
         elif now < self._deadline:
@@ -197,7 +209,7 @@ class HttpConnection(asyncio.Protocol):
         elif self._is_closing:
             # The client's time begins when the last byte of the answer has been sent.
             self._deadline = now + self._limits.linger_s
-            if not unwritten:
+            if not self.unsent:
                 self._transport.abort()
         elif self._reader.buffer:
             self._refuse(RequestTimedOut("head_timeout", "The head of the request did not arrive in time."))
@@ -237,14 +249,17 @@ class HttpConnection(asyncio.Protocol):
             is_complete = not self._reader.is_in_body
             if data or is_complete:
                 self._exchange.add_body(data, is_complete=is_complete)
+                self._hold_bytes()
                 self._pace_reading()
             if 0 < len(self._reader.buffer) < before and not is_complete:
                 self._schedule_turn()
             return is_complete
-        if self._exchange is not None or self._is_closing or self._websocket is not None:
-            if not self._is_closing:
-                # Requests behind the one that is being answered wait as the bytes of heads.
-                self._hold_head(len(self._reader.buffer))
+        if self._is_closing:
+            return False
+        if self._exchange is not None or self._websocket is not None or self.is_blocked:
+            # Requests behind an answer that is not taken yet wait as the bytes of heads.
+            self._deadline = math.inf
+            self._hold_head(len(self._reader.buffer))
             return False
         head = self._reader.read_head()
         if head is None:
@@ -258,6 +273,12 @@ class HttpConnection(asyncio.Protocol):
         change, self._held_bytes = size - self._held_bytes, size
         if change:
             self._admission.hold_head(change, size)
+
+    def _hold_bytes(self) -> None:
+        """Count what waits here for the application or for the client."""
+        unread = 0 if self._exchange is None else len(self._exchange.unread)
+        unsent = self.unsent if self.is_blocked else 0
+        self._admission.held_bytes.hold(self, unsent + (unread if unread > USUAL_BODY_BYTES else 0))
 
     def _begin(self, head: RequestHead) -> None:
         ends = self._ends
@@ -279,6 +300,7 @@ class HttpConnection(asyncio.Protocol):
             state = {**self._app_state, PLACE: self._place}
             protocol = make(config=self._config, server_state=self._server_state, app_state=state)
             self._server_state.connections.discard(self)
+            self._transport.set_write_buffer_limits()
             # It stays behind this one, which learns so when the place is free again.
             self._websocket = protocol
             protocol.connection_made(self._transport)
@@ -293,15 +315,6 @@ class HttpConnection(asyncio.Protocol):
 
     # What the exchange calls.
 
-    @property
-    def write(self) -> Callable[[bytes], None]:
-        """The function that sends bytes to the client."""
-        return self._transport.write
-
-    async def drain(self) -> None:
-        """Wait until the client has read enough of what was written."""
-        await self._writable.wait()
-
     def has_whole_body(self) -> bool:
         """Return whether the request has arrived to its end."""
         return not self._reader.is_in_body
@@ -310,21 +323,16 @@ class HttpConnection(asyncio.Protocol):
         """Return the `Date` field line that every answer has."""
         return self._admission.date_line
 
-    def abort(self) -> None:
-        """Abort the connection, so that the client sees that the answer is incomplete."""
-        # What the system has taken of the answer goes, too: it would wait for the client, for minutes.
-        if self._socket is not None:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
-
     def on_body_read(self) -> None:
         """Continue reading: the application has taken what had arrived."""
+        self._hold_bytes()
         self._pace_reading()
 
     def on_response_complete(self) -> None:
         """Begin the next request, or close."""
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
+        self._hold_bytes()
         self._server_state.total_requests += 1
         is_authenticated = self._is_proxy or (self._place is not None and self._place.is_authenticated)
         if self._is_proxy and self._place is not None:
@@ -364,6 +372,7 @@ class HttpConnection(asyncio.Protocol):
         with_body = not self._reader.begins_with_head_request
         if exchange is not None:
             exchange.disconnect()
+            self._hold_bytes()
             with_body = exchange.scope["method"] != "HEAD"
             if exchange.is_answered:
                 metrics.HTTP_REFUSED.labels(refusal.reason).inc()
