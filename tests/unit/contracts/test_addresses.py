@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import email_validator
@@ -92,13 +93,14 @@ def test_the_domain_is_the_part_after_the_at_sign() -> None:
 
 
 LOCALS = st.from_regex(r"[A-Za-z0-9._+-]{1,70}", fullmatch=True) | st.sampled_from(
-    ["Info", "POSTMASTER", "www", "x" * 64, "x" * 65]
+    ["Info", "POSTMASTER", "www", "x" * 64, "x" * 65, "a!"]
 )
 # Three octets a character when it is decoded.
 LONG_LABEL = "xn--" + ("字" * 40).encode("punycode").decode()
 LONG_DOMAIN = f"{LONG_LABEL}.{LONG_LABEL}.com"
-DOMAINS = st.from_regex(
-    r"[A-Za-z0-9.-]{1,20}\.(com|COM|test|onion|xn--p1ai)", fullmatch=True
+DOMAINS = (
+    st.from_regex(r"[A-Za-z0-9.-]{1,20}\.(com|COM|test|onion|xn--p1ai)", fullmatch=True)
+    | st.text("aZ0.-üéßａ。\uff0e字אב\u0661\u0301\u200d⒈", min_size=1, max_size=8).map("{}.com".format)
 ) | st.sampled_from(
     [LONG_DOMAIN, ".".join(["d" * 60] * 4), "Example.COM", "a-b.example", "localhost", "x..y"]
 )
@@ -118,6 +120,31 @@ def test_the_short_way_for_plain_addresses_decides_as_the_library_does(local: st
     except ValueError as error:
         ours = str(error)
     assert ours == theirs
+
+
+@given(st.lists(st.tuples(LOCALS | st.just("ü"), DOMAINS), min_size=1, max_size=5))
+def test_what_is_foreign_in_an_address_is_all_that_is_checked_in_full(pairs: list[tuple[str, str]]) -> None:
+    texts = [f"Ü <{local}@{domain}>" for local, domain in pairs]
+    foreign = addresses.foreign_domains([*texts, None, 7])
+    for local, domain in pairs:
+        is_foreign = not domain.isascii() or "--" in domain
+        assert is_foreign == bool({domain, f"{local}@{domain}"} & foreign)
+
+
+def test_addresses_that_share_a_domain_have_it_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+
+    def check(address: str, **options: Any) -> email_validator.ValidatedEmail:
+        checked.append(address)
+        return validate(address, **options)
+
+    validate = email_validator.validate_email
+    monkeypatch.setattr(email_validator, "validate_email", check)
+    for local in ("a", "b", "Info"):
+        for domain in ("shared-älter.example", "shared-öfter..example", "Shared-Never.Example"):
+            with suppress(ValueError):
+                addresses.parse(f"{local}@{domain}")
+    assert checked == ["a@shared-älter.example", "a@shared-öfter..example"]
 
 
 @given(st.text(max_size=100))

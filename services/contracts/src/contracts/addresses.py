@@ -28,11 +28,17 @@ MOST_NAME_OCTETS = 320
 _NAMED = re.compile(r'(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<plain>[^<>]*+))\s*<(?P<address>[^<>]*+)>')
 _ESCAPED = re.compile(r"\\(.)")
 
-# The most common form of an address, whose local part needs no further check. Parts of these lengths stay
-# within the limit of 254 octets; a domain with `--` is excluded, because it may be longer once it is decoded.
+# The most common form of an address, whose local part needs no further check.
 _PLAIN = re.compile(
-    r"(?P<local>(?=.{1,64}@)[A-Za-z0-9]+(?:[._+-][A-Za-z0-9]+)*+)@(?P<domain>(?!.*--)[A-Za-z0-9.-]{1,180})"
+    r"(?P<local>(?=.{1,64}@)[A-Za-z0-9]+(?:[._+-][A-Za-z0-9]+)*+)@"
+    r"(?P<domain>[A-Za-z0-9.\x80-\U0010ffff-]{1,180})"
 )
+# Beside such a local part, a domain of this length in each of its forms is within the limit of 254 octets.
+_SHORT_DOMAIN = 180
+# Letters, digits and single hyphens in labels that are divided by dots, with a letter at the end.
+_HOSTNAME = re.compile(r"(?!.*--)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.(?!\Z)|\Z))*+(?<=[a-z])")
+# The most domains beyond ASCII that one request may name: to check one takes up to a millisecond.
+MOST_FOREIGN_DOMAINS = 500
 
 # No relay serves these.
 REFUSED_DOMAINS = ("arpa", "invalid", "localhost", "onion")
@@ -95,21 +101,54 @@ def parse(text: str) -> ParsedAddress:
         raise ValueError(f"must have a name of at most {MOST_NAME_OCTETS} octets in UTF-8")
     address = named["address"] if named else text.strip()
     parts = _PLAIN.fullmatch(address)
+    if parts:
+        # Many addresses share a domain, and validating the domain is nearly all the work.
+        domain, refusal = _domain(parts["domain"])
+        if refusal:
+            raise ValueError(refusal)
+        if domain:
+            local = parts["local"]
+            is_role = local.lower() in CASE_INSENSITIVE_MAILBOX_NAMES
+            return ParsedAddress(name, f"{local.lower() if is_role else local}@{domain}")
     try:
-        if parts and parts["local"].lower() not in CASE_INSENSITIVE_MAILBOX_NAMES:
-            # Many addresses share a domain, and validating the domain is nearly all the work.
-            return ParsedAddress(name, f"{parts['local']}@{_domain(parts['domain'])}")
         found = email_validator.validate_email(address, check_deliverability=False)
     except email_validator.EmailNotValidError as error:
-        raise ValueError(f"must be an e-mail address: {error}") from None
+        raise ValueError(_refusal(error)) from None
     return ParsedAddress(name, found.ascii_email or found.normalized)
 
 
 @lru_cache(maxsize=4096)
-def _domain(name: str) -> str:
-    found = email_validator.validate_email(f"a@{name}", check_deliverability=False)
-    assert found.ascii_email is not None  # both parts are in ASCII
-    return found.ascii_email.rpartition("@")[2]
+def _domain(name: str) -> tuple[str, str]:
+    """Return a domain in ASCII, and why it is refused; nothing if a long address may be refused for it."""
+    lower = name.lower()
+    if _HOSTNAME.fullmatch(lower) and "." in lower:
+        is_refused = lower.endswith(tuple(f".{end}" for end in email_validator.SPECIAL_USE_DOMAIN_NAMES))
+        if not is_refused and lower not in email_validator.SPECIAL_USE_DOMAIN_NAMES:
+            return lower, ""
+    try:
+        found = email_validator.validate_email(f"a@{name}", check_deliverability=False)
+    except email_validator.EmailNotValidError as error:
+        return "", _refusal(error)
+    longest = max(len(form.encode()) for form in (name, found.domain, found.ascii_domain or ""))
+    return (found.ascii_domain or "", "") if longest <= _SHORT_DOMAIN else ("", "")
+
+
+def _refusal(error: email_validator.EmailNotValidError) -> str:
+    return f"must be an e-mail address: {error}"
+
+
+def foreign_domains(texts: Iterable[object]) -> set[str]:
+    """Return the domains beyond ASCII, also in Punycode, of those texts that are addresses.
+
+    One with an unusual local part is checked by itself, so the whole address stands for its domain.
+    """
+    found = set()
+    for text in texts:
+        address = text.rpartition("<")[2].rstrip("> ") if isinstance(text, str) else ""
+        domain = address.rpartition("@")[2]
+        if not domain.isascii() or "--" in domain:
+            found.add(domain if _PLAIN.fullmatch(address) else address)
+    return found
 
 
 def comparable(address: str) -> str:

@@ -12,11 +12,13 @@ import pytest
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput
 from contracts import addresses
-from contracts.addresses import ParsedAddress
+from contracts.addresses import MOST_FOREIGN_DOMAINS, ParsedAddress
 from contracts.domains import AllowedSenders
+from contracts.mail import Mail
 from contracts.message import FieldError
 from contracts.scopes import Scope
 from gateway.domains.senders import VerifiedSenders
+from gateway.emails import several
 from gateway.emails.inputs import EmailsInput
 from gateway.emails.service import EmailService
 from gateway.http.calls import Call
@@ -59,3 +61,21 @@ async def test_the_senders_of_several_mails_are_read_in_a_thread(monkeypatch: py
     ]
     assert len(on_loop) >= 3
     assert not any(on_loop)
+
+
+def test_mails_with_very_many_domains_beyond_ascii_are_refused_before_any_is_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def mail(*to: str) -> dict[str, Any]:
+        return {"from": "a@ü.com", "to": list(to), "text": ""}
+
+    domains = [f"ü{number}.com" for number in range(MOST_FOREIGN_DOMAINS - 1)]
+    mails = [mail(f"a@{domain}", f"Ü <b@{domain}>", "ü@x.com") for domain in domains]
+    found, senders = several.read_all(mails)
+    assert all(isinstance(each, Mail) for each in found)
+    assert set(senders.values()) == {"xn--tda.com"}
+
+    monkeypatch.setattr(several, "read", Mock(side_effect=AssertionError("it was checked")))
+    for one_more in (mail("a@é.com"), mail("a@xn--9ca.com"), {"reply_to": "a@é.com"}):
+        with pytest.raises(InvalidInput, match="domains beyond ASCII"):
+            several.read_all([*mails, one_more])

@@ -122,13 +122,15 @@ async def take(_: Call, body: Noted) -> dict[str, Any]:
     [
         ("x" * 60_000, False),
         ("x" * 70_000, True),
-        ("é" * 900, False),
-        ("é" * 1_100, True),
-        ("xn--" + "a" * 2_100, True),
-        ("XN--" + "a" * 2_100, True),
-        ("\\u00e9" * 400, True),
+        ("é" * 9_000 + "a@x.com" * 5, False),
+        ("a@x.com" * 1_000, False),
+        ("é" + "a@x.com" * 6, True),
+        ("a@xn--x.com" * 6, True),
+        ("a@XN--x.com" * 6, True),
+        ("\\u00e9" + "a@x.com" * 6, True),
+        ("é" + "a\\u0040x.com" * 6, True),
     ],
-    ids=["plain", "large", "short", "letters", "punycode", "capitals", "escapes"],
+    ids=["plain", "large", "few addresses", "ASCII", "letters", "punycode", "capitals", "escapes", "signs"],
 )
 async def test_a_body_that_may_take_long_to_check_is_checked_in_a_thread(text: str, is_aside: bool) -> None:
     READERS.clear()

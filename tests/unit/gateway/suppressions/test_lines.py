@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.errors import InvalidInput, PayloadTooLarge
+from contracts.addresses import MOST_FOREIGN_DOMAINS
 from gateway.http import tables
 from gateway.http.calls import RawBody
 from gateway.http.replies import CSV, NDJSON
@@ -104,3 +105,11 @@ def test_an_import_has_a_bounded_number_of_lines_and_of_errors() -> None:
     assert (found.refused, len(found.errors)) == (MOST_LINES, MOST_ERRORS)
     with pytest.raises(PayloadTooLarge):
         read(line * (MOST_LINES + 1), NDJSON)
+
+
+def test_an_import_has_a_bounded_number_of_domains_beyond_ascii() -> None:
+    usual = "".join(f"a@x{number}.com\nb@ü.com\n" for number in range(1_000))
+    foreign = "".join(f"a@ü{number}.com\n" for number in range(MOST_FOREIGN_DOMAINS - 1))
+    assert read("address\n" + usual + foreign, CSV).errors == []
+    with pytest.raises(PayloadTooLarge):
+        read("address\n" + usual + foreign + "a@é.com\n", CSV)

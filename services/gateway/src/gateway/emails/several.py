@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from chassis.errors import InvalidInput
 from chassis.problems import field_errors
 from chassis.redaction import errors_in
+from contracts import addresses
+from contracts.addresses import MOST_FOREIGN_DOMAINS
 from contracts.json_texts import elements, members
 from contracts.mail import Mail
 from contracts.message import Next
@@ -19,6 +23,7 @@ from gateway.emails import accepted_mail
 from gateway.emails.inputs import EmailResult
 
 _MAIL: TypeAdapter[Mail] = TypeAdapter(Mail)
+_WITH_ADDRESSES = ("from", "to", "cc", "bcc", "reply_to")
 
 
 def read(index: int, given: Any) -> Mail | EmailResult:
@@ -33,7 +38,18 @@ def read(index: int, given: Any) -> Mail | EmailResult:
 
 
 def read_all(given: Sequence[Any]) -> tuple[list[Mail | EmailResult], dict[str, str]]:
-    """Return each of several mails as `read` does, and the domains of their senders by sender."""
+    """Return each of several mails as `read` does, and the domains of their senders by sender.
+
+    Raise `InvalidInput` for so many domains beyond ASCII that checking them would take long.
+    """
+    documents = [mail for mail in given if isinstance(mail, dict)]
+    values = [document.get(name) for document in documents for name in _WITH_ADDRESSES]
+    texts = chain.from_iterable(value if isinstance(value, list) else [value] for value in values)
+    if len(addresses.foreign_domains(texts)) > MOST_FOREIGN_DOMAINS:
+        raise InvalidInput(
+            f"The mails of a request may have {MOST_FOREIGN_DOMAINS} different domains beyond ASCII together;"
+            " send them in several requests."
+        )
     found = [read(index, mail) for index, mail in enumerate(given)]
     return found, domains_of(mail.sender for mail in found if isinstance(mail, Mail))
 

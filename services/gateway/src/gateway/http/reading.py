@@ -56,9 +56,8 @@ _BARE_KEY = re.compile(r"[\x21\x23-\x7e]+")
 _KEY_PREFIX = "tw_live_"
 # RFC 7240: an unknown or malformed preference is ignored.
 _WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,9}(?:\.\d{1,9})?)"?\s*(?:[,;]|$)', re.IGNORECASE)
-# Beyond ASCII, also in escapes and punycode, a document is large from here on: to check the domain of an
-# address takes a millisecond, and a mail has a hundred of them.
-_LIGHT_BYTES = 2 * 1024
+# To check an address beyond ASCII, also in escapes and Punycode, takes up to a millisecond.
+_FEW_ADDRESSES = 5
 _BEYOND_ASCII = re.compile(rb"[\x80-\xff]|\\u|xn--", re.IGNORECASE)
 _WHOLE = re.compile(r"-?[0-9]{1,20}")
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
@@ -254,8 +253,8 @@ async def json_body(
 ) -> tuple[Any, bytes]:
     """Return the body as the declared type, and its bytes. Raise an error that names what is wrong."""
     data = await read_all(request, until)
-    is_plain = len(data) < _LIGHT_BYTES or not _BEYOND_ASCII.search(data)
-    if is_plain and not is_slow(data):
+    addresses = data.count(b"@") + data.count(b"\\u0040")
+    if not is_slow(data) and (addresses <= _FEW_ADDRESSES or not _BEYOND_ASCII.search(data)):
         return parse(adapter, data), data
     return await threads.run(partial(parse, adapter, data), until=until), data
 

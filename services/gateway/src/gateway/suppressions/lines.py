@@ -15,6 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 from chassis.errors import InvalidInput, MalformedInput, PayloadTooLarge
 from chassis.problems import field_errors
 from chassis.redaction import errors_in
+from contracts import addresses
+from contracts.addresses import MOST_FOREIGN_DOMAINS
 from contracts.message import FieldError
 from contracts.suppressions import SuppressionEntry
 from gateway.http import strict_json, tables
@@ -47,6 +49,7 @@ class ReadLines:
 def read(body: RawBody) -> ReadLines:
     """Return the lines of an import. Raise `InvalidInput` or `PayloadTooLarge` if all of it is refused."""
     found = ReadLines()
+    foreign: set[str] = set()
     now = datetime.now(UTC)
     lines = _cells(body.content) if body.media_type == CSV else _documents(body.content)
     for count, (number, line) in enumerate(lines, start=1):
@@ -55,6 +58,11 @@ def read(body: RawBody) -> ReadLines:
         if isinstance(line, str):
             found.refuse(number, [FieldError(pointer="", detail=line)])
             continue
+        foreign |= addresses.foreign_domains([line.get("address")] if isinstance(line, dict) else [])
+        if len(foreign) > MOST_FOREIGN_DOMAINS:
+            raise PayloadTooLarge(
+                f"An import may have {MOST_FOREIGN_DOMAINS} different domains beyond ASCII; split it."
+            )
         try:
             entry = _LINE.validate_python(line).entry()
         except ValidationError as error:
