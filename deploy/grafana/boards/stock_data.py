@@ -6,6 +6,7 @@ from grafana.panels import Board, Query, panel, share, stack
 from grafana.promql import highest, lowest, part, quantile, quantiles, rate
 
 _CALLS = "tickwire_provider_calls_total"
+_MADE = 'outcome!="share"'
 _ANSWERED = 'outcome=~"ok|not_found"'
 
 BOARD = Board(
@@ -92,7 +93,7 @@ BOARD = Board(
             "Share of the calls that failed; an unknown symbol is not a failure.",
             Query(
                 f"1 - sum by (provider) (rate({_CALLS}{{{_ANSWERED}}}[$__rate_interval]))"
-                f" / sum by (provider) (rate({_CALLS}[$__rate_interval]))",
+                f" / sum by (provider) (rate({_CALLS}{{{_MADE}}}[$__rate_interval]))",
                 "{{provider}}",
             ),
         ),

@@ -10,13 +10,10 @@ import pytest
 
 from contracts.stocks import GetBars
 from stock_data.cursors import Cursor
-from stock_data.errors import (
-    NotEntitled,
-    UnknownSymbol,
-)
+from stock_data.errors import NotEntitled, Undecided, UnknownSymbol
 from stock_data.instruments import InstrumentIndex
 from stock_data.market import Market
-from stock_data.providers.alpaca import AlpacaProvider
+from stock_data.providers.alpaca import MOST_CALLS, AlpacaProvider
 from stock_data.providers.failover import Failover
 from stock_data.providers.provider import DailyBarsQuery
 from support.alpaca_answers import QUERY, SNAPSHOTS, provider_of, soon
@@ -69,9 +66,20 @@ async def test_many_invalid_symbols_cost_a_bounded_number_of_calls(
     provider: AlpacaProvider, upstream: AlpacaDouble
 ) -> None:
     found = await provider.quotes([*(f"A{number}" for number in range(199)), "AAPL"], soon())
-    assert not found.quotes
-    assert len(found.errors) == 200
-    assert len(upstream.seen) <= 31
+    assert (found.quotes, len(upstream.seen)) == ({}, MOST_CALLS)
+    assert len(found.rejected) + len(found.errors) == 200
+    assert {type(error) for error in found.errors.values()} == {Undecided}
+
+
+async def test_an_invalid_symbol_costs_one_call_if_it_is_named_and_one_for_each_halving_else(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    symbols = [f"{a}{b}" for a in "ABCDEFGHIJ" for b in "ABCDEFGHIJKLMNOPQRST"]
+    for names_it, most in ((True, 2), (False, 17)):
+        upstream.names_invalid, upstream.seen = names_it, []
+        found = await provider.quotes([*symbols[:77], "A1", *symbols[78:]], soon())
+        assert (found.errors, list(found.rejected)) == ({}, ["A1"])
+        assert len([seen for seen in upstream.seen if seen.path == SNAPSHOTS]) <= most
 
 
 @pytest.mark.parametrize("snapshot", [None, {}, {"latestTrade": None, "dailyBar": None}])

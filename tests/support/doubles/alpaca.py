@@ -6,6 +6,7 @@ import base64
 import re
 import time
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -77,9 +78,27 @@ class AlpacaDouble(Upstream):
         self.splits: list[dict[str, Any]] = []
         self.actions_answer: Answer | None = None
         self.page_size = 10_000
+        self.names_invalid = True
+        self.quota: int | None = None
+        self.left = 0
 
     def answer(self, seen: Seen) -> Answer:
-        """Return Alpaca's answer to a request."""
+        """Return Alpaca's answer to a request, with what is left of its quota if it has one."""
+        if self.quota is None:
+            return self._answer(seen)
+        if not self.left:
+            return too_many(60)
+        self.left -= 1
+        told = {"limit": self.quota, "remaining": self.left, "reset": int(time.time()) + 60}
+        answer = self._answer(seen)
+        headers = {f"x-ratelimit-{name}": str(number) for name, number in told.items()}
+        return replace(answer, headers={**answer.headers, **headers})
+
+    def allow(self, calls: int) -> None:
+        """Answer so many more requests."""
+        self.quota = self.left = calls
+
+    def _answer(self, seen: Seen) -> Answer:
         known = (seen.headers.get("apca-api-key-id"), seen.headers.get("apca-api-secret-key"))
         if known != (KEY_ID, SECRET):
             return FORBIDDEN
@@ -94,7 +113,8 @@ class AlpacaDouble(Upstream):
         symbols = seen.query["symbols"].split(",")
         for symbol in symbols:
             if not _SYMBOL.match(symbol):
-                return answer_json({"message": f"invalid symbol: {symbol}"}, 400)
+                named = f": {symbol}" if self.names_invalid else ""
+                return answer_json({"message": f"invalid symbol{named}"}, 400)
         return answer_json({s: self.snapshots[s] for s in symbols if s in self.snapshots})
 
     def _answer_actions(self, seen: Seen) -> Answer:

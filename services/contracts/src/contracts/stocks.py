@@ -137,6 +137,7 @@ class SymbolError(Contract):
     status: int
     detail: str
     suggestions: list[str] = Field(default_factory=list)
+    retry_after_s: float | None = None
 
 
 class Quotes(Reply):

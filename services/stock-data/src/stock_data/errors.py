@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from chassis.errors import InvalidInput, NotFound, ServiceError
 from contracts.message import FieldError
 
-Kind = Literal["auth", "quota", "entitlement", "not_found", "blocked", "upstream_down", "bad_data"]
+Kind = Literal["auth", "quota", "share", "entitlement", "not_found", "blocked", "upstream_down", "bad_data"]
 
 
 class InvalidSymbol(InvalidInput):
@@ -70,6 +70,13 @@ class QuotaExceeded(ProviderFailure):
     kind = "quota"
 
 
+class ShareUsedUp(ProviderFailure):
+    """The owner has used its share of the provider's quota, which others need, too."""
+
+    code = "provider-quota"
+    kind = "share"
+
+
 class NotEntitled(ProviderFailure):
     """The plan of the configured key does not include the requested data."""
 
@@ -100,6 +107,12 @@ class BadData(ProviderFailure):
 
     code = "provider-bad-data"
     kind = "bad_data"
+
+
+class Undecided(BadData):
+    """The provider rejects other symbols of the same request, so that nothing is known of this one."""
+
+    code = "provider-refused"
 
 
 class NoLiveFeed(ServiceError):

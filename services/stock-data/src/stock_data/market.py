@@ -154,7 +154,12 @@ class Market:
 def _symbol_error(symbol: str, error: ServiceError) -> SymbolError:
     suggestions = error.suggestions if isinstance(error, UnknownSymbol) else []
     return SymbolError(
-        symbol=symbol, code=error.code, status=error.status, detail=error.detail, suggestions=suggestions
+        symbol=symbol,
+        code=error.code,
+        status=error.status,
+        detail=error.detail,
+        suggestions=suggestions,
+        retry_after_s=error.retry_after_s,
     )
 
 

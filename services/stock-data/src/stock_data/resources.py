@@ -69,6 +69,7 @@ class Resources:
                 ttl_s=settings.quote_ttl_s,
                 timeout_s=upstream.timeout_s,
                 shared=shared if settings.quote_ttl_s else None,
+                budget=upstream.budget,
             )
             available[upstream.name] = KeptHistory(cached, kept_bars)
         providers = [available[name] for name in settings.providers]

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from chassis import shares
 from chassis.deadlines import Deadline
-from chassis.errors import BrokerUnavailable, DeadlineExceeded, InvalidInput, ServiceError
+from chassis.errors import BrokerUnavailable, DeadlineExceeded, InvalidInput, RemoteFailure, ServiceError
 from contracts.scopes import Scope
 from contracts.stocks import GetQuotes
 from gateway.http.calls import Call
@@ -42,9 +42,13 @@ class Rpc:
         await self.go.wait()
         if self.error:
             raise self.error
-        known = [quote(symbol) for symbol in request.symbols if symbol not in ("NOPE", "LOST")]
-        errors = [{"symbol": "NOPE", "code": "unknown-symbol", "status": 404, "detail": "No such symbol."}]
-        return orjson.dumps({"quotes": known, "errors": errors if "NOPE" in request.symbols else []})
+        known = [quote(symbol) for symbol in request.symbols if symbol not in ("NOPE", "BUSY", "LOST")]
+        errors = [
+            {"symbol": "NOPE", "code": "unknown-symbol", "status": 404, "detail": "No such symbol."},
+            {"symbol": "BUSY", "code": "provider-quota", "status": 503, "detail": "-", "retry_after_s": 42.5},
+        ]
+        failed = [error for error in errors if error["symbol"] in request.symbols]
+        return orjson.dumps({"quotes": known, "errors": failed})
 
 
 @pytest.fixture
@@ -65,6 +69,13 @@ def service(book: QuoteBook, rpc: Rpc) -> StockService:
 
 async def ask(service: StockService, symbol: str, timeout_s: float = 5) -> Any:
     return orjson.loads(await service.ask(symbol, Deadline.after(timeout_s)))
+
+
+async def test_the_failure_of_a_quote_says_when_to_ask_again(service: StockService, rpc: Rpc) -> None:
+    for symbol, expected in (("BUSY", 42.5), ("NOPE", None)):
+        with pytest.raises(RemoteFailure) as caught:
+            await ask(service, symbol)
+        assert caught.value.retry_after_s == expected
 
 
 async def test_a_hundred_callers_of_one_symbol_share_one_request(service: StockService, rpc: Rpc) -> None:

@@ -82,8 +82,23 @@ def test_after_the_pause_one_more_outage_is_enough(circuit: Circuit, clock: Cloc
     for _ in range(3):
         circuit.failed(UpstreamDown())
     clock.now += 5
+    assert not is_open(circuit)
     circuit.failed(UpstreamDown())
     assert is_open(circuit)
+
+
+def test_outages_of_a_few_owners_close_the_way_for_no_other(circuit: Circuit, clock: Clock) -> None:
+    for owner in "AABAABB":
+        circuit.failed(UpstreamDown("slow"), owner)
+    with pytest.raises(UpstreamDown, match="slow"):
+        circuit.require_closed("AB")
+    for owners in ("C", "AC"):
+        circuit.require_closed(owners)
+    circuit.failed(UpstreamDown(), "C")
+    with pytest.raises(UpstreamDown):
+        circuit.require_closed("C")
+    circuit.succeeded()
+    circuit.require_closed("A")
 
 
 def test_an_answer_in_between_starts_the_count_again(circuit: Circuit) -> None:

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 import structlog
 
-from chassis import metrics
+from chassis import metrics, shares
 from chassis.deadlines import Deadline
-from stock_data.errors import AuthFailed, NotOffered, QuotaExceeded, UnknownSymbol, UpstreamDown
+from stock_data.errors import AuthFailed, NotOffered, QuotaExceeded, ShareUsedUp, UnknownSymbol, UpstreamDown
 from stock_data.providers import guarded as guarding
 from stock_data.providers.circuit import Circuit
 from stock_data.providers.guarded import Guarded
@@ -60,6 +60,28 @@ async def test_slowness_opens_the_circuit_too(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(UpstreamDown):
             await guarded.bars(QUERY, Deadline.after(0.02))
     assert provider.asked == 2
+
+
+async def test_requests_of_one_owner_that_fail_are_skipped_and_those_of_others_are_not() -> None:
+    provider = Scripted("guarded", UpstreamDown("slow"))
+    guarded = Guarded(provider, circuit=Circuit(threshold=2))
+    token = shares.current.set("guest")
+    for owner, asked in (("guest", 1), ("guest/stock.backfill", 2), ("guest", 2), ("ann", 3), ("guest", 3)):
+        shares.current.set(owner)
+        with pytest.raises(UpstreamDown, match="slow"):
+            await guarded.bars(QUERY, soon())
+        assert provider.asked == asked
+    shares.current.reset(token)
+
+
+async def test_an_owner_that_has_used_its_share_is_no_failure_of_the_provider() -> None:
+    provider = Scripted("guarded", ShareUsedUp("used", retry_after_s=30))
+    guarded = Guarded(provider)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            with pytest.raises(ShareUsedUp):
+                await guarded.bars(QUERY, soon())
+    assert (provider.asked, logs) == (2, [])
 
 
 async def test_callers_without_time_do_not_open_the_circuit_for_others() -> None:

@@ -111,8 +111,8 @@ class StockService:
         }
         for error in reply["errors"]:
             title = error["code"].replace("-", " ").capitalize()
-            failure = Failure(code=error["code"], status=error["status"], title=title, detail=error["detail"])
-            found[error["symbol"]] = RemoteFailure(failure)
+            told = {name: error.get(name) for name in ("code", "status", "detail", "retry_after_s")}
+            found[error["symbol"]] = RemoteFailure(Failure(title=title, **told))
         missing = Failure(
             code="not-found",
             status=404,

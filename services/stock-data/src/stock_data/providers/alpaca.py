@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -10,9 +9,9 @@ from functools import partial
 
 from chassis import threads
 from chassis.deadlines import Deadline
-from contracts.stocks import Bar, Coverage, Instrument
+from contracts.stocks import Bar, Coverage, Instrument, Quote
 from stock_data import sessions
-from stock_data.errors import BadData, NotOffered, UnknownSymbol
+from stock_data.errors import BadData, NotOffered, ProviderFailure, Undecided, UnknownSymbol
 from stock_data.providers import alpaca_payloads, payloads
 from stock_data.providers.alpaca_payloads import AlpacaBar
 from stock_data.providers.alpaca_quotes import SOURCE, LastTrade
@@ -28,7 +27,9 @@ _SNAPSHOT_BYTES = 8 * 1024
 _FIRST_DAY = date(2016, 1, 1)
 # No Alpaca symbol contains these; elsewhere they mark indices, currencies and classes of shares.
 _FOREIGN_SIGNS = frozenset("^=-")
-_MOST_HALVINGS = 4
+# Enough to find one invalid symbol among 200 by halves.
+MOST_CALLS = 20
+_UNDECIDED = "Alpaca rejects other symbols of the same request; repeat the request."
 _INVALID_SYMBOL = "invalid symbol"
 _DELAYS_S = {"delayed_sip": 900.0}
 
@@ -49,21 +50,52 @@ class AlpacaProvider:
             timeout_s=timeout_s,
         )
         self._splits = AlpacaSplits(self._transport)
+        self.budget = self._transport.budget
 
     async def close(self) -> None:
         """Close all connections."""
         await self._transport.close()
 
     async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
-        """Return the snapshots of `symbols`; a bad or rejected one does not affect the others."""
-        possible = [symbol for symbol in symbols if not _FOREIGN_SIGNS & set(symbol)]
-        return await self._by_halves(possible, deadline, halvings=_MOST_HALVINGS)
+        """Return the snapshots of `symbols`; a bad or rejected one does not affect the others.
+
+        Alpaca rejects a whole request for one invalid symbol: it is made again without the one that the
+        answer names, or in halves, within half of the time. The number of calls is bounded, because they
+        count towards the quota of all callers. What was not asked for then is `Undecided`.
+        """
+        given_s = deadline.remaining_s()
+        quotes: dict[str, Quote] = {}
+        errors: dict[str, ProviderFailure] = {}
+        rejected: list[str] = []
+        parts = [[symbol for symbol in symbols if not _FOREIGN_SIGNS & set(symbol)]]
+        for number in range(MOST_CALLS):
+            if not any(parts) or (number and deadline.remaining_s() < given_s / 2):
+                break
+            part = parts.pop()
+            try:
+                found = await self._snapshots(part, deadline) if part else FoundQuotes()
+            except RequestRejected as error:
+                if _INVALID_SYMBOL not in error.detail:
+                    raise
+                named = part[0] if len(part) == 1 else error.detail.rpartition(" ")[-1]
+                if named in part:
+                    rejected.append(named)
+                    parts.append([symbol for symbol in part if symbol != named])
+                else:
+                    parts += part[len(part) // 2 :], part[: len(part) // 2]
+                continue
+            quotes |= found.quotes
+            errors |= found.errors
+        errors |= {symbol: Undecided(_UNDECIDED) for part in parts for symbol in part}
+        return FoundQuotes(quotes, errors, rejected)
 
     async def bars(self, query: DailyBarsQuery, deadline: Deadline) -> BarsPage:
         """Return a page of bars, assembled from Alpaca's own pages."""
         if query.end < _FIRST_DAY:
             # Alpaca knows today's symbols only: the next provider decides whether this one was traded then.
             return BarsPage([], has_more=False, as_of=datetime.now(UTC), coverage=Coverage(first=_FIRST_DAY))
+        if _FOREIGN_SIGNS & set(query.symbol):
+            raise UnknownSymbol(query.symbol)
         try:
             found, has_more = await self._collect(query, deadline)
             if not found:
@@ -82,31 +114,6 @@ class AlpacaProvider:
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:  # noqa: ARG002
         """Raise `NotOffered`: keys for market data cannot list assets, so the next provider is asked."""
         raise NotOffered("Alpaca's market data has no search.")
-
-    async def _by_halves(self, symbols: Sequence[str], deadline: Deadline, *, halvings: int) -> FoundQuotes:
-        """Return the snapshots; halve a request that Alpaca rejects for one invalid symbol.
-
-        The number of calls is bounded, because they count towards the quota of all callers.
-        """
-        if not symbols:
-            return FoundQuotes()
-        try:
-            return await self._snapshots(symbols, deadline)
-        except RequestRejected as error:
-            if _INVALID_SYMBOL not in error.detail:
-                raise
-            if len(symbols) == 1:
-                return FoundQuotes()
-            if halvings == 0:
-                return FoundQuotes(errors=dict.fromkeys(symbols, error))
-        half = len(symbols) // 2
-        first, second = await asyncio.gather(
-            *(
-                self._by_halves(part, deadline, halvings=halvings - 1)
-                for part in (symbols[:half], symbols[half:])
-            )
-        )
-        return FoundQuotes({**first.quotes, **second.quotes}, {**first.errors, **second.errors})
 
     async def _snapshots(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
         query = {"symbols": ",".join(symbols), "feed": self._feed}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+from chassis import metrics, shares
 from chassis.broker.coalescing import Coalescer
 from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded
 from contracts.stocks import Instrument, Quote
-from stock_data.errors import ProviderFailure, UnknownSymbol, UpstreamDown
+from stock_data.errors import ProviderFailure, Undecided, UnknownSymbol, UpstreamDown
+from stock_data.providers.budget import Budget, callers, sharing
 from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes, Provider
 from stock_data.providers.shared import SharedQuotes
 from stock_data.quotes import retold
@@ -19,13 +21,15 @@ from stock_data.quotes import retold
 MOST_SYMBOLS = 5_000
 MOST_UNKNOWN = 5_000
 _UNKNOWN_FOR = timedelta(seconds=30)
+_NOBODY = frozenset({""})
 
 
 class CachedQuotes:
     """Caches the quotes of `provider` for `ttl_s` seconds; concurrent callers share one call.
 
     A symbol that the provider does not know is asked for again after 30 s.
-    With `shared`, a quote that another replica has fetched within that time replaces a call.
+    With `shared`, a quote that another replica has fetched within that time replaces a call. Whoever asks for
+    what is not cached spends a call of its share of `budget`.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class CachedQuotes:
         ttl_s: float,
         timeout_s: float,
         shared: SharedQuotes | None = None,
+        budget: Budget | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._provider = provider
@@ -45,6 +50,9 @@ class CachedQuotes:
         self._kept: OrderedDict[str, tuple[datetime, Quote]] = OrderedDict()
         # The time at which the provider did not know a symbol.
         self._unknown: OrderedDict[str, datetime] = OrderedDict()
+        # The owners that wait for each symbol that is being fetched.
+        self._askers: dict[str, set[str]] = {}
+        self._budget = budget or Budget(provider.name)
         self._coalescer = Coalescer(f"{provider.name} quotes", self._fetch)
 
     @property
@@ -62,9 +70,20 @@ class CachedQuotes:
                 found[symbol] = retold(quote, fetched_at=fetched_at, now=now)
         unknown = {s for s in symbols if s in self._unknown and now - self._unknown[s] <= _UNKNOWN_FOR}
         missing = [symbol for symbol in symbols if symbol not in found and symbol not in unknown]
-        calls = (self._coalescer.get(symbol, deadline.remaining_s()) for symbol in missing)
-        answers = await asyncio.gather(*calls, return_exceptions=True)
         errors: dict[str, ProviderFailure] = {}
+        if missing:
+            try:
+                self._budget.spend()
+            except ProviderFailure as error:
+                metrics.PROVIDER_CALLS.labels(self.name, "quotes", error.kind).inc()
+                return FoundQuotes(found, dict.fromkeys(missing, error))
+        [owner_id] = callers()
+
+        async def ask(symbol: str) -> Quote:
+            self._askers.setdefault(symbol, set()).add(owner_id)
+            return await self._coalescer.get(symbol, deadline.remaining_s())
+
+        answers = await asyncio.gather(*map(ask, missing), return_exceptions=True)
         for symbol, answer in zip(missing, answers, strict=True):
             if isinstance(answer, Quote):
                 found[symbol] = answer
@@ -85,34 +104,60 @@ class CachedQuotes:
         return await self._provider.search(q, limit, deadline)
 
     async def _fetch(self, symbols: Sequence[str]) -> Mapping[str, Quote | Exception]:
-        # The first caller's deadline does not apply: others share the call.
-        deadline, now = Deadline.after(self._timeout_s), self._clock()
-        by_others = await self._shared.read(symbols, now) if self._shared is not None else {}
-        answered: dict[str, Quote | Exception] = {
-            symbol: retold(kept.quote, fetched_at=kept.fetched_at, now=now)
-            for symbol, kept in by_others.items()
-        }
-        for symbol, kept in by_others.items():
-            self._keep(symbol, kept.fetched_at, kept.quote)
-        missing = [symbol for symbol in symbols if symbol not in answered]
-        if not missing:
-            return answered
         try:
-            found = await self._provider.quotes(missing, deadline)
-        except ProviderFailure as error:
-            return {**answered, **dict.fromkeys(missing, error)}
-        now = self._clock()
-        for symbol, quote in found.quotes.items():
-            self._keep(symbol, now, quote)
-        if self._shared is not None:
-            await self._shared.write(found.quotes, now)
-        unknown = {symbol: UnknownSymbol(symbol) for symbol in missing}
-        for symbol in unknown.keys() - found.quotes.keys() - found.errors.keys():
-            self._unknown[symbol] = now
-            self._unknown.move_to_end(symbol)
-        while len(self._unknown) > MOST_UNKNOWN:
-            self._unknown.popitem(last=False)
-        return {**answered, **unknown, **found.errors, **found.quotes}
+            # For all who wait, so without the deadline or the share of the first caller.
+            shares.current.set("")
+            deadline, now = Deadline.after(self._timeout_s), self._clock()
+            by_others = await self._shared.read(symbols, now) if self._shared is not None else {}
+            answered: dict[str, Quote | Exception] = {}
+            for symbol, kept in by_others.items():
+                self._keep(symbol, kept.fetched_at, kept.quote)
+                answered[symbol] = retold(kept.quote, fetched_at=kept.fetched_at, now=now)
+            missing = [symbol for symbol in symbols if symbol not in answered]
+            try:
+                found = await self._ask(missing, deadline) if missing else FoundQuotes()
+            except ProviderFailure as error:
+                return {**answered, **dict.fromkeys(missing, error)}
+            now = self._clock()
+            for symbol, quote in found.quotes.items():
+                self._keep(symbol, now, quote)
+            if self._shared is not None and missing:
+                await self._shared.write(found.quotes, now)
+            unknown = {symbol: UnknownSymbol(symbol) for symbol in missing}
+            for symbol in unknown.keys() - found.quotes.keys() - found.errors.keys():
+                self._unknown[symbol] = now
+                self._unknown.move_to_end(symbol)
+            while len(self._unknown) > MOST_UNKNOWN:
+                self._unknown.popitem(last=False)
+            return {**answered, **unknown, **found.errors, **found.quotes}
+        finally:
+            for symbol in symbols:
+                self._askers.pop(symbol, None)
+
+    async def _ask(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
+        """Return the provider's quotes; owners whose symbols it rejects cost the others no answer.
+
+        What is undecided because of them is asked for once more without their symbols, and each rejected
+        symbol costs its owners a call of their shares.
+        """
+
+        def owners_of(some: Iterable[str]) -> frozenset[str]:
+            return frozenset().union(*(self._askers.get(symbol, ()) for symbol in some)) or _NOBODY
+
+        sharing.set(owners_of(symbols))
+        found = await self._provider.quotes(symbols, deadline)
+        for symbol in found.rejected:
+            for owner_id in owners_of([symbol]):
+                self._budget.charge(owner_id)
+        blamed = owners_of(found.rejected)
+        undecided = [symbol for symbol, error in found.errors.items() if isinstance(error, Undecided)]
+        again = [symbol for symbol in undecided if owners_of([symbol]) - blamed]
+        if not (found.rejected and again):
+            return found
+        sharing.set(owners_of(again) - blamed)
+        more = await self._provider.quotes(again, deadline)
+        errors = {symbol: error for symbol, error in found.errors.items() if symbol not in again}
+        return FoundQuotes({**found.quotes, **more.quotes}, {**errors, **more.errors})
 
     def _keep(self, symbol: str, fetched_at: datetime, quote: Quote) -> None:
         self._kept[symbol] = (fetched_at, quote)

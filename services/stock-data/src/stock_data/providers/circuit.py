@@ -3,47 +3,54 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
+from chassis.broker.breaker import Breaker
 from stock_data.errors import ProviderFailure, UpstreamDown
 
 _LONGEST_S = 60.0
 _DOWN_PAUSE_S = 5.0
 _PAUSES_S = {"auth": 60.0, "blocked": 60.0, "quota": 60.0}
+_NOBODY = ("",)
 
 
 class Circuit:
     """Opens after a failure for a pause in which the provider is not called.
 
     An exhausted quota opens it until the provider's own reset (a minute at most), a rejected key or a block
-    page for a minute, and `threshold` consecutive outages for five seconds.
+    page for a minute. After `threshold` consecutive outages, calls of their owner are made every five seconds
+    only: slow requests of some do not show that the provider is down for others (`chassis.broker.breaker`).
     """
 
     def __init__(self, *, threshold: int = 3, clock: Callable[[], float] = time.monotonic) -> None:
-        self._threshold = threshold
         self._clock = clock
-        self._downs = 0
+        self._outages = Breaker(threshold=threshold, pause_s=_DOWN_PAUSE_S, clock=clock)
         self._until = 0.0
         self._error: ProviderFailure | None = None
+        self._outage: UpstreamDown = UpstreamDown()
 
-    def require_closed(self) -> None:
-        """Raise the failure that opened the circuit, as long as the circuit is open."""
+    def require_closed(self, owners: Collection[str] = _NOBODY) -> None:
+        """Raise the failure that opened the circuit for all of `owners`, as long as it is open."""
         left_s = self._until - self._clock()
         if self._error is not None and left_s > 0:
             raise type(self._error)(self._error.detail, retry_after_s=left_s)
+        if not any(map(self._outages.allows, owners)):
+            raise UpstreamDown(self._outage.detail, retry_after_s=_DOWN_PAUSE_S)
 
     def succeeded(self) -> None:
         """Close the circuit after an answer."""
-        self._downs = 0
+        self._outages.succeeded()
         self._error = None
 
-    def failed(self, error: ProviderFailure) -> None:
-        """Open the circuit for the pause of this kind of failure."""
+    def failed(self, error: ProviderFailure, owners: Collection[str] = _NOBODY) -> None:
+        """Open the circuit for the pause of this kind of failure of a call of `owners`."""
+        if isinstance(error, UpstreamDown):
+            self._outage = error
+            for owner_id in owners:
+                self._outages.failed(owner_id)
+            return
         pause_s = _PAUSES_S.get(error.kind, 0.0)
         if error.kind == "quota" and error.retry_after_s is not None:
             pause_s = min(error.retry_after_s, _LONGEST_S)
-        if isinstance(error, UpstreamDown):
-            self._downs += 1
-            pause_s = _DOWN_PAUSE_S if self._downs >= self._threshold else 0.0
         if pause_s > 0:
             self._error, self._until = error, self._clock() + pause_s

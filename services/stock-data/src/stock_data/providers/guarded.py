@@ -9,7 +9,8 @@ from typing import TypeVar
 from chassis import logging, metrics
 from chassis.deadlines import Deadline
 from contracts.stocks import Instrument
-from stock_data.errors import NotOffered, ProviderFailure, UnknownSymbol, UpstreamDown
+from stock_data.errors import NotOffered, ProviderFailure, ShareUsedUp, UnknownSymbol, UpstreamDown
+from stock_data.providers.budget import callers
 from stock_data.providers.calls import counted
 from stock_data.providers.circuit import Circuit
 from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes, Provider
@@ -56,8 +57,9 @@ class Guarded:
         return await self._call("search", lambda: self._provider.search(q, limit, deadline), deadline)
 
     async def _call(self, call: str, ask: Callable[[], Awaitable[A]], deadline: Deadline) -> A:
+        owners = callers()
         try:
-            self._circuit.require_closed()
+            self._circuit.require_closed(owners)
         except ProviderFailure:
             metrics.PROVIDER_CALLS.labels(self.name, call, "skipped").inc()
             raise
@@ -70,8 +72,8 @@ class Guarded:
             raise
         except ProviderFailure as error:
             if given_s >= LEAST_TIME_S or not isinstance(error, UpstreamDown):
-                self._circuit.failed(error)
-            if not isinstance(error, NotOffered):
+                self._circuit.failed(error, owners)
+            if not isinstance(error, (NotOffered, ShareUsedUp)):
                 # An operator has to correct the key or the plan; the other failures pass by themselves.
                 say = log.error if error.kind in ("auth", "entitlement") else log.warning
                 say("provider failed", provider=self.name, call=call, kind=error.kind, detail=error.detail)

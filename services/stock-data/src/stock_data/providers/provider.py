@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Protocol
@@ -10,6 +10,7 @@ from typing import Protocol
 from chassis.deadlines import Deadline
 from contracts.stocks import Adjustment, Bar, Coverage, Instrument, Quote
 from stock_data.errors import ProviderFailure
+from stock_data.providers.budget import Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,13 @@ class BarsPage:
 class FoundQuotes:
     """Quotes by symbol, and the failure of each symbol whose part of the answer could not be used.
 
-    A requested symbol that is in neither is unknown to the provider.
+    A requested symbol that is in neither is unknown to the provider. Each of `rejected`, which are among
+    these, has cost a call of its own.
     """
 
     quotes: Mapping[str, Quote] = field(default_factory=dict)
     errors: Mapping[str, ProviderFailure] = field(default_factory=dict)
+    rejected: Collection[str] = ()
 
 
 class Provider(Protocol):
@@ -77,6 +80,10 @@ class Upstream(Provider, Protocol):
     @property
     def timeout_s(self) -> float:
         """The seconds that one call may take."""
+
+    @property
+    def budget(self) -> Budget:
+        """The provider's quota, and the owners' shares of it."""
 
     async def close(self) -> None:
         """Close all connections."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
-import re
 import time
 import zlib
 from collections.abc import Mapping
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import httpx
 import stamina
 
-from chassis import metrics, redaction, spans
+from chassis import redaction, spans
 from chassis.deadlines import Deadline
+from chassis.turns import OwnerTurns
 from stock_data.errors import (
     AuthFailed,
     BadData,
@@ -24,6 +25,7 @@ from stock_data.errors import (
     QuotaExceeded,
     UpstreamDown,
 )
+from stock_data.providers.budget import Budget, callers, sharing
 
 MOST_BYTES = 8 << 20
 _MOST_ERROR_BYTES = 16 << 10
@@ -32,10 +34,12 @@ _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 0.5
 _TEXT_LENGTH = 200
 _DEFAULT_RESET_S = 30.0
+# Connections that are never lent to owners: what several owners ask for together has them to itself.
+_RESERVED = 2
+# Calls of one owner that wait for a connection.
+_MOST_WAITING = 100
 # The format of `zlib` with the header of gzip.
 _GZIP = 31
-# Python refuses to read numbers of thousands of digits.
-_COUNT = re.compile("[0-9]{1,15}")
 
 
 class RequestRejected(BadData):
@@ -98,6 +102,9 @@ class Transport:
     ) -> None:
         self._name = name
         self._timeout_s = timeout_s
+        self.budget = Budget(name)
+        lent = max(1, connections - _RESERVED)
+        self._turns = OwnerTurns(most=lent, of_owner=lent, most_waiting=_MOST_WAITING, leaves_room=True)
         self._client = httpx.AsyncClient(
             base_url=base_url,
             headers={**headers, "accept": "application/json", "accept-encoding": "gzip"},
@@ -116,7 +123,8 @@ class Transport:
     ) -> bytes:
         """Return the body of a successful answer of up to `most_bytes`.
 
-        Raise a `ProviderFailure`; an `UpstreamDown` is raised after up to three attempts.
+        Raise a `ProviderFailure`; an `UpstreamDown` is raised after up to three attempts. Each attempt counts
+        in the share of its owner, unless several owners share the call, and so does its connection.
         """
         attempts = stamina.retry_context(
             on=UpstreamDown,
@@ -128,6 +136,7 @@ class Transport:
         )
         async for attempt in attempts:
             with attempt:
+                self.budget.spend()
                 response = await self._attempt(path, query, deadline, most_bytes)
                 response.require_success(self._name)
                 return response.body
@@ -136,9 +145,11 @@ class Transport:
     async def _attempt(
         self, path: str, query: Mapping[str, str], deadline: Deadline, most_bytes: int
     ) -> _Response:
+        is_shared = sharing.get() is not None
+        turn = contextlib.nullcontext() if is_shared else self._turns.turn(*callers())
         try:
             with spans.span(f"GET {self._name}", "client", {"url.path": path}):
-                async with asyncio.timeout(min(self._timeout_s, deadline.remaining_s())):
+                async with asyncio.timeout(min(self._timeout_s, deadline.remaining_s())), turn:
                     return await self._fetch(path, query, most_bytes)
         except (TimeoutError, httpx.TimeoutException) as error:
             raise UpstreamDown(f"{self._name} did not answer in time.") from error
@@ -163,7 +174,5 @@ class Transport:
                     raise BadData(f"The answer of {self._name} is longer than {most_bytes} bytes.")
         if coding not in ("gzip", "identity") or (unpacker and not unpacker.eof and body):
             raise BadData(f"The answer of {self._name} is not complete, or has an unknown coding.")
-        remaining = response.headers.get("x-ratelimit-remaining", "")
-        if _COUNT.fullmatch(remaining):
-            metrics.PROVIDER_QUOTA.labels(self._name).set(int(remaining))
+        self.budget.learn(response.headers)
         return _Response(response.status_code, response.headers, bytes(body))

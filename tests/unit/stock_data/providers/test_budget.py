@@ -1,0 +1,109 @@
+"""The shares of owners in the quota of an upstream."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from chassis import shares
+from stock_data.errors import QuotaExceeded, ShareUsedUp
+from stock_data.providers.budget import Budget
+from support.clocks import Clock
+
+QUOTA = 200
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def budget(clock: Clock) -> Budget:
+    return Budget("upstream", clock=clock)
+
+
+class Caller:
+    """Makes calls of owners, each with an answer that tells what is left of the quota."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.left = QUOTA
+
+    def __call__(self, owner_id: str) -> bool:
+        """Return whether a call of the owner was allowed."""
+        shares.current.set(owner_id)
+        try:
+            self.budget.spend()
+        except (ShareUsedUp, QuotaExceeded):
+            return False
+        self.left -= 1
+        self.budget.learn({"x-ratelimit-limit": str(QUOTA), "x-ratelimit-remaining": str(self.left)})
+        return True
+
+
+@pytest.fixture
+def spend(budget: Budget) -> Iterator[Caller]:
+    token = shares.current.set("")
+    yield Caller(budget)
+    shares.current.reset(token)
+
+
+def used(spend: Caller, owners: str) -> dict[str, int]:
+    """Return how many calls each of `owners` could make while all of them tried in turn."""
+    return {owner: sum(spend(one) for one in owners * QUOTA if one == owner) for owner in owners}
+
+
+def test_an_owner_that_asks_alone_has_all_but_an_eighth(spend: Caller) -> None:
+    assert used(spend, "a") == {"a": QUOTA * 7 // 8}
+    assert [spend(owner) for owner in "bcd"] == [True] * 3
+
+
+def test_while_others_ask_an_owner_has_three_times_what_it_leaves_free(spend: Caller) -> None:
+    assert spend("b")
+    assert used(spend, "a") == {"a": 131}
+    assert used(spend, "c") == {"c": 33}
+
+
+def test_others_that_asked_in_the_period_before_count_too(spend: Caller, clock: Clock) -> None:
+    spend("b")
+    for expected in (132, QUOTA * 7 // 8):
+        clock.now += 60
+        spend.left = QUOTA
+        assert used(spend, "a") == {"a": expected}
+
+
+def test_what_an_owner_is_blamed_for_counts_in_its_share(budget: Budget, spend: Caller) -> None:
+    spend("b")
+    spend("a")
+    for _ in range(3 * QUOTA):
+        budget.charge("a")
+    assert (spend("a"), spend("b")) == (False, True)
+
+
+def test_a_service_itself_has_no_share(spend: Caller) -> None:
+    assert used(spend, "a") == {"a": QUOTA * 7 // 8}
+    assert spend("")
+
+
+def test_a_refusal_says_when_the_quota_is_reset(budget: Budget, spend: Caller) -> None:
+    assert used(spend, "a")
+    with pytest.raises(ShareUsedUp, match="rest is for other owners") as caught:
+        budget.spend()
+    assert caught.value.retry_after_s == 60
+    reset = str(int(time.time()) + 7)
+    told = {"x-ratelimit-limit": str(QUOTA), "x-ratelimit-remaining": "0", "x-ratelimit-reset": reset}
+    budget.learn(told)
+    with pytest.raises(QuotaExceeded, match="used up") as used_up:
+        budget.spend()
+    assert 1 <= (used_up.value.retry_after_s or 0) <= 7
+
+
+def test_a_quota_that_is_not_told_is_not_shared(budget: Budget) -> None:
+    token = shares.current.set("a")
+    for _ in range(1_000):
+        budget.spend()
+        budget.learn({"x-ratelimit-remaining": "1", "x-ratelimit-limit": "9" * 99})
+    shares.current.reset(token)
