@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import aiormq
@@ -53,9 +53,9 @@ class Stage:
 
         `gated` waits for `go` from item `free` on, `held` at the positions in `held`, `flaky`
         fails as often as its payload says, `poisonous` does its worst for four items, `grumpy` refuses every
-        third item, `guarded` needs a scope, `measured` takes a while and counts the items at work of each
-        batch, `capped` is the same with three at work over all batches, `keyed` with a key, `slow` with items
-        of three seconds, two at a time.
+        third item, `guarded` needs a scope, `careless` is `held` and sends a command that cannot be stored,
+        `measured` takes a while and counts the items at work of each batch, `capped` is the same with three
+        at work over all batches, `keyed` with a key, `slow` with items of three seconds, two at a time.
         """
         retry = RetryPolicy(max_attempts=3, first_s=0.05, factor=1)
         known = {
@@ -67,6 +67,7 @@ class Stage:
             ),
             "gated": self._operation("gated", self._wait, concurrency=2, chunk_size=10),
             "held": self._operation("held", self._hold, concurrency=40, chunk_size=10),
+            "careless": self._operation("careless", self._send_badly, concurrency=40, chunk_size=10),
             "flaky": self._operation("flaky", self._fail_at_first, retry=retry, chunk_size=10),
             "poisonous": self._operation("poisonous", self._poison),
             "measured": self._operation("measured", self._measure),
@@ -95,6 +96,14 @@ class Stage:
         if context.position in self.held:
             await self.go.wait()
         return payload
+
+    async def _send_badly(self, payload: Any, context: Context) -> Any:
+        if payload == "bad":
+            context.send(
+                batches.CancelBatch(batch_id=context.batch_id, owner_id=context.owner_id),
+                cast(UUID, "not an id"),
+            )
+        return await self._hold(payload, context)
 
     async def _fail_at_first(self, failures: int, context: Context) -> int:
         self.runs[context.batch_id, context.position] += 1

@@ -339,3 +339,23 @@ async def test_a_deadlock_while_results_are_stored_costs_no_item_a_second_run(
     assert (await caller.reach(batch_id)).counts.succeeded == 20
     assert await caller.database.fetchval("SELECT last_value FROM stored") == 2
     assert set(stage.runs.values()) == {1}
+
+
+async def test_a_command_that_cannot_be_stored_harms_no_other_chunk_at_work(
+    house: House, caller: Caller, stage: Stage
+) -> None:
+    await house.start()
+    stage.held = {1}
+    neighbour = await caller.submit("held", [0, 1])
+    await caller.reach(neighbour, "running")
+    careless = await caller.submit("careless", ["bad", "good"])
+    given_up = "SELECT count(*) > 1 OR max(lost) > 0 FROM chunks WHERE batch_id = $1"
+    await until(lambda: caller.database.fetchval(given_up, careless))
+    renewed = "SELECT leased_until > $2 FROM chunks WHERE batch_id = $1 AND run = 1 AND lost = 0"
+    lease = await caller.database.fetchval("SELECT leased_until FROM chunks WHERE batch_id = $1", neighbour)
+    await until(lambda: caller.database.fetchval(renewed, neighbour, lease))
+    stage.go.set()
+    assert (await caller.reach(neighbour)).counts.succeeded == 2
+    await caller.reach(careless)
+    ended = [(one.status, one.error and one.error.code) for one in await caller.results(careless)]
+    assert ended == [("failed", "worker-died"), ("succeeded", None)]

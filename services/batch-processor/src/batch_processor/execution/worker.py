@@ -33,6 +33,8 @@ LOOKOUT_POLL_S = 5.0
 _PAUSE_S = 1.0
 # Slots that become free, and chunks that end, within this time share a statement.
 _TOGETHER_S = 0.005
+# Errors of storing reports for which none of their chunks is to blame.
+_NOBODY_TO_BLAME = (DatabaseUnavailable, TimeoutError, *TRANSACTION_CONFLICTS)
 
 # Makes the run of a chunk: of its items by the operation.
 Runs: TypeAlias = Callable[[Claim, Operation, Sequence[StoredItem]], RunningChunk]
@@ -255,28 +257,11 @@ class Worker:
             for work in [work for work in self._works.values() if work is not None]:
                 await held.enter_async_context(work.reporting)
                 works += [work] if work.task is not None else []
-            found = [
-                reports.of_running(
-                    w.claim,
-                    w.run,
-                    w.beyond,
-                    begins=w.claim.status == "queued" and not w.has_begun,
-                    has_had_turn=w.has_had_turn,
-                )
-                for w in works
-            ]
-            try:
-                statuses = await self._settlement.store(found) if found else {}
-            except BaseException:
-                for work, report in zip(works, found, strict=True):
-                    work.run.put_back(report.outcomes)
-                raise
-            for work, report in zip(works, found, strict=True):
+            for work, report, status in await self._report_on(works):
                 claim, work.has_begun = work.claim, True
                 if report.keeps:
                     work.run.let_go(set(work.run.unfinished).difference(report.keeps))
                     work.beyond = None
-                status = statuses.get(claim.key)
                 if status is None:
                     log.info("chunk was taken over", batch_id=str(claim.batch_id), chunk=claim.number)
                     work.end("gone")
@@ -291,14 +276,43 @@ class Worker:
                 ):
                     work.run.stop_beginning()
 
+    async def _report_on(self, works: Sequence[_Work]) -> list[tuple[_Work, ChunkReport, str | None]]:
+        """Store reports on running chunks; return each with its batch's status, None if it is not ours.
+
+        If that fails, store each alone, and give up those that cannot be stored.
+        """
+        found = [
+            reports.of_running(
+                work.claim,
+                work.run,
+                work.beyond,
+                begins=work.claim.status == "queued" and not work.has_begun,
+                has_had_turn=work.has_had_turn,
+            )
+            for work in works
+        ]
+        try:
+            statuses = await self._settlement.store(found) if found else {}
+        except BaseException as error:
+            for work, report in zip(works, found, strict=True):
+                work.run.put_back(report.outcomes)
+            if not isinstance(error, Exception) or isinstance(error, _NOBODY_TO_BLAME):
+                raise
+            if len(works) > 1:
+                return [one for work in works for one in await self._report_on([work])]
+            await self._give_up(works[0].claim, error)
+            return [(works[0], found[0], None)]
+        return [
+            (work, report, statuses.get(work.claim.key)) for work, report in zip(works, found, strict=True)
+        ]
+
     async def _store(self, reports: Sequence[ChunkReport]) -> None:
         """Store reports; if that fails, store each alone, and give up those that cannot be stored."""
         while True:
             try:
                 await self._settlement.store(reports)
                 break
-            except (DatabaseUnavailable, TimeoutError, *TRANSACTION_CONFLICTS) as error:
-                # None of the chunks is to blame.
+            except _NOBODY_TO_BLAME as error:
                 log.warning("results cannot be stored, retrying", reason=redaction.safe_message(error))
                 await asyncio.sleep(_PAUSE_S)
             except Exception as error:
