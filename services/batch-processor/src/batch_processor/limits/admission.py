@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from batch_processor.execution import rounds
 from batch_processor.limits import repository, sharing
-from batch_processor.limits.repository import Pair
 from batch_processor.limits.rules import LimitBook, LimitRule, rooms
 from batch_processor.operation import Operation
 from chassis import metrics
@@ -20,7 +19,8 @@ from chassis.postgres import Postgres
 _EVERY_S = 0.1
 _IDLE_S = 5.0
 _LEAST_S = 0.01
-# Queues that one pass considers, their first chunks in total, and the pieces that pass in one transaction.
+# Queues that one pass considers, equally many of each owner, their first chunks in total, and the pieces that
+# pass in one transaction.
 _QUEUES = 100
 _CHUNKS = 1600
 _PIECES = 200
@@ -29,7 +29,6 @@ _MEASURE_EVERY_S = 5.0
 _CLEAN_EVERY_S = 600.0
 # A server that took over from a lost one may repeat a stamp: now and then everything is measured.
 _LOOK_WHOLE_EVERY_S = 60.0
-_FIRST: Pair = ("", "")
 
 
 class ChunkAdmission:
@@ -52,7 +51,9 @@ class ChunkAdmission:
         self._ready = ready
         self._wake = asyncio.Event()
         self._has_waiting = True
-        self._after = _FIRST
+        # Where the owners and the queues of each begin that the next pass considers.
+        self._after_owner = ""
+        self._after_gates: dict[str, str] = {}
         self._queues = 1
         self._order: list[str] = []
         self._passed_from = 0
@@ -88,12 +89,17 @@ class ChunkAdmission:
             if not await repository.lock(connection):
                 return
             chunks = max(8, _CHUNKS // self._queues)
+            owners = await repository.find_waiting_owners(connection, self._after_owner, most=_QUEUES)
+            self._has_waiting = bool(owners) or bool(self._after_owner)
             queues, last = await repository.find_waiting(
-                connection, self._after, self._rules_of, most=_QUEUES, chunks=chunks
+                connection,
+                {owner: self._after_gates.get(owner, "") for owner in owners},
+                self._rules_of,
+                most=_QUEUES // max(1, len(owners)),
+                chunks=chunks,
             )
-            self._has_waiting = bool(queues) or self._after != _FIRST
+            self._advance(owners, last)
             self._queues = max(1, len(queues))
-            self._after = last if last is not None and len(queues) == _QUEUES else _FIRST
             if not queues:
                 return
             limits = {limit.key: limit for queue in queues for limit in queue.limits}.values()
@@ -110,6 +116,17 @@ class ChunkAdmission:
             self._ready()
         if sum(len(passage.pieces) for passage in passages) == _PIECES:
             self._wake.set()
+
+    def _advance(self, owners: Sequence[str], last: Mapping[str, str]) -> None:
+        """Begin the next pass behind these owners, and behind the `last` gates of theirs."""
+        is_end = len(owners) < _QUEUES
+        others = {
+            owner: gate
+            for owner, gate in self._after_gates.items()
+            if owner <= self._after_owner or not (is_end or owner <= owners[-1])
+        }
+        self._after_gates = {**others, **last}
+        self._after_owner = "" if is_end else owners[-1]
 
     def _rules_of(self, batch_id: UUID, operation: str, options: str) -> tuple[tuple[LimitRule, ...], int]:
         known = self._operations.get(operation)

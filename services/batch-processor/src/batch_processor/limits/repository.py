@@ -19,8 +19,6 @@ _SQL = queries.load("batch_processor")
 # Counting more each second would cost more than it tells.
 _MOST_COUNTED = 10_000
 
-# A gate and an owner.
-Pair: TypeAlias = tuple[str, str]
 # Returns the limits of a batch, by its id, operation and options, and how many of its items begin together.
 Rules: TypeAlias = Callable[[UUID, str, str], tuple[tuple[LimitRule, ...], int]]
 
@@ -46,15 +44,27 @@ async def has_waiting(connection: Connection) -> bool:
     return bool(await connection.fetchval(_SQL["has_waiting"]))
 
 
+async def find_waiting_owners(connection: Connection, after: str, *, most: int) -> list[str]:
+    """Return up to `most` owners with chunks that wait, those that follow `after`."""
+    return [row["owner_id"] for row in await connection.fetch(_SQL["find_waiting_owners"], after, most)]
+
+
 async def find_waiting(
-    connection: Connection, after: Pair, rules: Rules, *, most: int, chunks: int
-) -> tuple[list[OwnerQueue], Pair | None]:
-    """Return up to `most` queues after `after`, each with its first `chunks`, and the last pair."""
-    rows = await connection.fetch(_SQL["find_waiting"], *after, most, chunks)
+    connection: Connection, after: Mapping[str, str], rules: Rules, *, most: int, chunks: int
+) -> tuple[list[OwnerQueue], dict[str, str]]:
+    """Return up to `most` queues of each owner, each with its first `chunks`.
+
+    They are those behind the gate that `after` has for the owner. Return also the last gate of each owner
+    that may have more.
+    """
+    rows = await connection.fetch(_SQL["find_waiting"], list(after), list(after.values()), most, chunks)
     found: list[OwnerQueue] = []
-    last: Pair | None = None
-    for pair, of_pair in groupby(rows, key=lambda row: (row["gate"], row["owner_id"])):
-        heads = list(of_pair)
+    gates: dict[str, list[str]] = {}
+    for (owner_id, gate), of_pair in groupby(rows, key=lambda row: (row["owner_id"], row["gate"])):
+        gates.setdefault(owner_id, []).append(gate)
+        heads = [row for row in of_pair if row["operation"] is not None]
+        if not heads:
+            continue
         limits, piece = rules(heads[0]["batch_id"], heads[0]["operation"], heads[0]["options"])
         waiting = [
             WaitingChunk(
@@ -70,9 +80,8 @@ async def find_waiting(
             )
             for row in heads
         ]
-        found.append(OwnerQueue(pair[1], limits, piece, waiting))
-        last = pair
-    return found, last
+        found.append(OwnerQueue(owner_id, limits, piece, waiting))
+    return found, {owner_id: own[-1] for owner_id, own in gates.items() if len(own) == most}
 
 
 async def measure(connection: Connection, limits: Iterable[LimitRule], *, passed_from: int) -> Usage:

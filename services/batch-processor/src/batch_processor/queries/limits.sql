@@ -4,21 +4,39 @@ SELECT pg_try_advisory_xact_lock(5840130411728)
 -- name: has_waiting
 SELECT EXISTS (SELECT FROM chunks WHERE state = 'waiting')
 
--- name: find_waiting
--- Up to $3 pairs of a gate and an owner with waiting chunks, after the pair $1 and $2, and the first $4 chunks of
--- each: by priority, then by age. For chunks that ran before, only the items without a result are listed.
-WITH RECURSIVE found (gate, owner_id) AS (
-    (
-        SELECT gate, owner_id FROM chunks WHERE state = 'waiting' AND (gate, owner_id) > ($1, $2)
-        ORDER BY gate, owner_id LIMIT 1
-    )
+-- name: find_waiting_owners
+-- Up to $2 owners with waiting chunks, after $1.
+WITH RECURSIVE found (owner_id) AS (
+    (SELECT owner_id FROM chunks WHERE state = 'waiting' AND owner_id > $1 ORDER BY owner_id, gate LIMIT 1)
     UNION ALL
-    SELECT following.* FROM found CROSS JOIN LATERAL (
-        SELECT gate, owner_id FROM chunks
-        WHERE state = 'waiting' AND (gate, owner_id) > (found.gate, found.owner_id)
-        ORDER BY gate, owner_id LIMIT 1
+    SELECT following.owner_id FROM found CROSS JOIN LATERAL (
+        SELECT owner_id FROM chunks WHERE state = 'waiting' AND owner_id > found.owner_id
+        ORDER BY owner_id, gate LIMIT 1
     ) AS following
-), pairs AS (SELECT * FROM found LIMIT $3)
+)
+SELECT owner_id FROM found LIMIT $2
+
+-- name: find_waiting
+-- Of each owner in $1 up to $3 gates with waiting chunks, after that in $2, and the first $4 chunks of each: by
+-- priority, then by age. A chunk of a batch that is paused or cancelled has no operation here. For chunks that ran
+-- before, only the items without a result are listed.
+WITH pairs AS (
+    SELECT own.gate, o.owner_id FROM unnest($1::text[], $2::text[]) AS o (owner_id, after)
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE found (gate) AS (
+            (
+                SELECT gate FROM chunks WHERE state = 'waiting' AND owner_id = o.owner_id AND gate > o.after
+                ORDER BY gate LIMIT 1
+            )
+            UNION ALL
+            SELECT following.gate FROM found CROSS JOIN LATERAL (
+                SELECT gate FROM chunks WHERE state = 'waiting' AND owner_id = o.owner_id AND gate > found.gate
+                ORDER BY gate LIMIT 1
+            ) AS following
+        )
+        SELECT gate FROM found LIMIT $3
+    ) AS own
+)
 SELECT
     head.*, b.operation, b.options::text AS options,
     CASE WHEN head.remaining < coalesce(cardinality(head.positions), head.last_position - head.first_position + 1)
@@ -41,8 +59,8 @@ FROM pairs CROSS JOIN LATERAL (
     FROM chunks WHERE state = 'waiting' AND gate = pairs.gate AND owner_id = pairs.owner_id
     ORDER BY priority DESC, due_at, batch_id, number LIMIT $4
 ) AS head
-JOIN batches AS b ON b.id = head.batch_id AND b.status IN ('queued', 'running')
-ORDER BY head.gate, head.owner_id, head.priority DESC, head.due_at, head.batch_id, head.number
+LEFT JOIN batches AS b ON b.id = head.batch_id AND b.status IN ('queued', 'running')
+ORDER BY head.owner_id, head.gate, head.priority DESC, head.due_at, head.batch_id, head.number
 
 -- name: measure_keys
 -- By key the items that were let through and are not done, those of them that no worker has claimed yet, and the

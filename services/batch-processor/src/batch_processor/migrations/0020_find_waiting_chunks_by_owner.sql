@@ -1,0 +1,2 @@
+-- Chunks that wait for limits are looked at by owner in turn: an owner may have very many batches with a limit each.
+CREATE INDEX chunks_waiting_of_owner ON chunks (owner_id, gate) WHERE state = 'waiting';
