@@ -100,3 +100,17 @@ async def _fill(caller: Caller, *, tasks: int, items: int) -> None:
 async def _rows(caller: Caller) -> dict[str, int]:
     tables = ("batches", "items", "results")
     return {table: await caller.database.fetchval(f"SELECT count(*) FROM {table}") for table in tables}
+
+
+async def test_a_step_removes_a_bounded_number_of_attempts_too(house: House, caller: Caller) -> None:
+    await house.start(roles=("worker",))
+    await _fill(caller, tasks=1, items=1)
+    tried = "INSERT INTO attempts SELECT id, 0, nth, 'c', 'd' FROM batches, generate_series(1, 25) AS nth"
+    await caller.database.execute(tried)
+    ids = [row["id"] for row in await caller.database.fetch("SELECT id FROM batches")]
+    left = []
+    async with caller.database.acquire() as connection:
+        while not await coordination.remove_rows(connection, ids, most=10):
+            left.append(await connection.fetchval("SELECT count(*) FROM attempts"))
+        left.append(await connection.fetchval("SELECT count(*) FROM attempts"))
+    assert left == [15, 5, 0]

@@ -182,7 +182,10 @@ DELETE FROM items WHERE ctid = ANY(ARRAY(SELECT ctid FROM items WHERE batch_id =
 DELETE FROM results
 WHERE ctid = ANY(ARRAY(SELECT ctid FROM results WHERE batch_id = ANY($1::uuid[]) LIMIT $2))
 
+-- name: remove_attempts
+DELETE FROM attempts
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM attempts WHERE batch_id = ANY($1::uuid[]) LIMIT $2))
+
 -- name: remove_batches
-WITH gone AS (DELETE FROM failures WHERE batch_id = ANY($1::uuid[])),
-tried AS (DELETE FROM attempts WHERE batch_id = ANY($1::uuid[]))
+WITH gone AS (DELETE FROM failures WHERE batch_id = ANY($1::uuid[]))
 DELETE FROM batches WHERE id = ANY($1::uuid[])
