@@ -58,7 +58,7 @@ async def buffers_of_claim(database: asyncpg.Connection, lanes: Lanes) -> int:
         ("follow_lanes", (*columns, *lanes.seen)),
         (
             "claim_chunks",
-            (*columns, 16, 12, 15.0, lanes.in_flight_from, ["echo"], claims.MOST_RIDERS, []),
+            (*columns, 16, 12, 15.0, lanes.in_flight_from, ["echo"], claims.MOST_RIDERS, [], 16_384),
         ),
     )
     return sum([await explained.buffers(database, name, *arguments) for name, arguments in looks])

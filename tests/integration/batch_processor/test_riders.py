@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from batch_processor.execution.claims import MOST_RIDERS, Loaded
+from batch_processor.execution.claims import MOST_RIDER_BYTES, MOST_RIDERS, Loaded
 from chassis.broker.envelope import new_id
 from contracts.batches import CancelBatch, CreateBatch
 from contracts.items import Item
@@ -87,3 +87,14 @@ async def test_many_tasks_run_in_few_slots_each_once_and_leave_no_slot_taken(
     assert len(await caller.finished_events()) == 250
     # Its only slot is free again.
     assert (await caller.reach(await caller.submit("echo", [1, 2]))).status == "completed"
+
+
+async def test_large_tasks_come_alone_whatever_is_free(engine: Engine) -> None:
+    await give(engine, "ann", 3)
+    await give(engine, "ann", 3)
+    large = "UPDATE items SET payload = '\"' || repeat('x', $1) || '\"' WHERE batch_id = $2"
+    for id_ in await give(engine, "ann", 5):
+        await engine.execute(large, MOST_RIDER_BYTES, id_)
+    claimed = await engine.claim(most=1, for_any=1, light=["echo"])
+    assert reported(claimed) == {("ann", False): 1, ("ann", True): 5}
+    assert all(len(loaded.items[0].payload) < MOST_RIDER_BYTES for loaded in claimed)

@@ -133,6 +133,20 @@ async def test_a_claim_has_the_items_without_a_result_and_leaves_those_that_do_n
     assert [item.position for item in third.items] == [1]
 
 
+async def test_a_chunk_of_listed_items_leaves_those_that_do_not_fit_into_memory_too(engine: Engine) -> None:
+    items = [Item(payload="x" * 2_500_000) for _ in range(3)]
+    creation = CreateBatch(
+        batch_id=new_id(), owner_id="ann", operation="echo", accepted_at=datetime.now(UTC), items=items
+    )
+    await engine.handle(creation)
+    await engine.execute("UPDATE chunks SET positions = '{0,1,2}', lost = 1, suspect = true")
+    [first] = await engine.claim(most=1, for_any=1)
+    assert [item.position for item in first.items] == [0, 1]
+    assert first.beyond is not None
+    assert (first.beyond.positions, first.beyond.items) == ([2], 1)
+    assert (first.beyond.lost, first.beyond.suspect) == (1, True)
+
+
 async def test_a_cancel_does_not_wait_for_the_lease_of_a_worker_that_is_silent(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,3 +93,21 @@ async def test_tasks_that_end_together_are_pushed_with_one_write() -> None:
     async with _running(publisher):
         await until(lambda: len(heard) >= 100)
     assert (len(heard), heard.writes) == (100, 1)
+
+
+async def test_a_message_to_the_gateways_is_bounded_in_bytes_however_large_results_are() -> None:
+    sizes: list[int] = []
+
+    class Measured(_Heard):
+        async def send_together(self, messages: Sequence[Outgoing]) -> None:
+            sizes.extend(len(message.body) for message in messages)
+            await super().send_together(messages)
+
+    heard = Measured()
+    publisher = _publisher(heard, interval_s=60)
+    for number in range(20):
+        task = replace(DONE, id=UUID(int=number))
+        publisher.note(task, show(task, Surroundings(result="x" * 200_000)))
+    async with _running(publisher):
+        await until(lambda: len(heard) == 20)
+    assert max(sizes) < 1024 * 1024

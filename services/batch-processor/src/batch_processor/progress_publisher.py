@@ -13,7 +13,7 @@ from batch_processor.batches import StoredBatch
 from batch_processor.views import show
 from chassis import logging
 from chassis.broker import bundles
-from chassis.broker.envelope import live
+from chassis.broker.envelope import Outgoing, live
 from chassis.broker.publisher import Publisher
 from chassis.errors import Unavailable
 from chassis.postgres import DATABASE_FAILURES, Postgres
@@ -26,6 +26,7 @@ _REMEMBERED = 10_000
 # Under load, changes within this time are pushed with one write.
 _TOGETHER_S = 0.01
 _MOST_BUNDLED = 64
+_MOST_BUNDLED_BYTES = 512 * 1024
 # Every gateway receives all batches, and alone knows which of them have a listener.
 _BUNDLED_KEY = "batch.several"
 
@@ -107,11 +108,16 @@ class ProgressPublisher:
                 )
                 for batch, _ in due
             ]
+            together: list[list[Outgoing]] = []
+            size = 0
+            for push in pushes:
+                size += len(push.body)
+                if not together or len(together[-1]) == _MOST_BUNDLED or size > _MOST_BUNDLED_BYTES:
+                    together.append([])
+                    size = len(push.body)
+                together[-1].append(push)
             await self._publisher.send_together(
-                [
-                    bundles.wrap(pushes[start : start + _MOST_BUNDLED], routing_key=_BUNDLED_KEY)
-                    for start in range(0, len(pushes), _MOST_BUNDLED)
-                ]
+                [bundles.wrap(bundled, routing_key=_BUNDLED_KEY) for bundled in together]
             )
         except (*DATABASE_FAILURES, Unavailable) as error:
             # Progress may be lost: a client that reconnects requests the batch itself.

@@ -18,6 +18,8 @@ _SQL = queries.load("batch_processor")
 _MOST_BYTES = 4 * 1024 * 1024
 # The most tasks that share the slot of another one, and the transaction of its result.
 MOST_RIDERS = 100
+# The most bytes of each of them: sixteen slots may have as many.
+MOST_RIDER_BYTES = 16 * 1024
 
 ChunkKey: TypeAlias = tuple[UUID, int]
 
@@ -134,7 +136,7 @@ async def claim(
         return []
     columns = [list(column) for column in zip(*map(astuple, lanes), strict=True)]
     bounds = most, for_any, lease_s, in_flight_from
-    arguments = *bounds, list(light), MOST_RIDERS, list(paused)
+    arguments = *bounds, list(light), MOST_RIDERS, list(paused), MOST_RIDER_BYTES
     rows = await connection.fetch(_SQL["claim_chunks"], *columns, *arguments)
     return [Claim(**{name: row[name] for name in _CLAIM_FIELDS}) for row in rows]
 
@@ -153,8 +155,15 @@ async def load(connection: Connection, claims: Sequence[Claim]) -> list[Loaded]:
     loaded = []
     for claim in claims:
         if claim.positions is not None:
-            rows = await connection.fetch(_SQL["load_listed"], claim.batch_id, claim.positions)
-            loaded.append(Loaded(claim, [StoredItem(*row) for row in rows]))
+            rows = await connection.fetch(_SQL["load_listed"], claim.batch_id, claim.positions, _MOST_BYTES)
+            large = [row["position"] for row in rows if row["payload"] is None]
+            lost = claim.lost if claim.suspect else 0
+            rest = (
+                RemainingItems.of(large, claim.attempt, lost=lost, suspect=claim.suspect, run=claim.run)
+                if large
+                else None
+            )
+            loaded.append(Loaded(claim, [StoredItem(*row) for row in rows[: len(rows) - len(large)]], rest))
             continue
         items, beyond = found[claim.key], None
         if items and items[-1].position < claim.last_position:

@@ -2,7 +2,8 @@
 -- $1 owners, $2 lanes, $3, $4 and $5 where they begin, $6 chunks to claim, $7 of them for any owner: the others are
 -- for owners without running chunks; no running chunk has a stamp before $9. The number of an owner's running chunks
 -- decides on its turn; priority and age decide among its own chunks. Tasks of an operation in $10 bring along up to
--- $11 tasks that come next in their lane: they run together in one slot. No chunk of the operations $12 is claimed.
+-- $11 tasks that come next in their lane, of at most $13 bytes each: they run together in one slot. No chunk of the
+-- operations $12 is claimed.
 -- The commit need not wait for the disk: if a crash undoes a claim, the chunk only runs again. Items under a key with
 -- a rate are charged here, when they begin.
 WITH busy AS MATERIALIZED (
@@ -50,6 +51,7 @@ WITH busy AS MATERIALIZED (
     ) AS c
     JOIN batches AS b ON b.id = c.batch_id AND b.kind = 'task' AND b.operation = hosts.operation
     WHERE c.lost = 0 AND NOT c.suspect
+        AND (SELECT octet_length(payload) FROM items WHERE batch_id = c.batch_id AND position = 0) <= $13
 ), taken AS (
     SELECT batch_id, number, turn, false AS rides FROM chosen
     UNION ALL
@@ -114,10 +116,18 @@ WHERE i.batch_id = $1 AND i.position > $2 AND i.position <= $3
     )
 
 -- name: load_listed
-SELECT i.position, i.payload FROM items AS i
-WHERE i.batch_id = $1 AND i.position = ANY($2::int[])
-    AND NOT EXISTS (SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position)
-ORDER BY i.position
+-- The items that have no result, in input order; those that do not fit into $3 bytes without their payload.
+SELECT position, CASE WHEN before < $3 THEN payload END AS payload
+FROM (
+    SELECT
+        i.position, i.payload,
+        sum(octet_length(i.payload)) OVER (ORDER BY i.position ROWS UNBOUNDED PRECEDING)
+            - octet_length(i.payload) AS before
+    FROM items AS i
+    WHERE i.batch_id = $1 AND i.position = ANY($2::int[])
+        AND NOT EXISTS (SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position)
+) AS sized
+ORDER BY position
 
 -- name: finish_chunks
 DELETE FROM chunks AS c USING unnest($1::uuid[], $2::int[], $3::int[]) AS old (batch_id, number, run)
