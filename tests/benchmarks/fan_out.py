@@ -35,6 +35,7 @@ from gateway.http.principal import Principal
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
+from gateway.realtime.command_rate import OwnerRates
 from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
 from gateway.realtime.slow_clients import SlowClients
@@ -56,7 +57,8 @@ async def run_gateway(control: Connection) -> None:
     gateway.callers["k"] = Access(Principal(1, "B", "admin", "k", frozenset(Scope)))
     realtime = gateway.realtime
     sockets = Sockets(
-        realtime=replace(realtime, channels=gateway.channels),
+        # One owner has all the sockets.
+        realtime=replace(realtime, channels=gateway.channels, owner_rates=OwnerRates(100_000)),
         connections=Connections(_nobody),
         limit=ConnectionLimit(total=10_000, per_owner=10_000),
         slow_clients=SlowClients(),

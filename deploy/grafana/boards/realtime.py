@@ -29,6 +29,12 @@ BOARD = Board(
             rate("tickwire_realtime_refused_total", "code"),
         ),
         panel(
+            "Commands refused",
+            "Commands per second over the rate of their connection or of their owner.",
+            "ops",
+            rate("tickwire_realtime_commands_refused_total", "reason"),
+        ),
+        panel(
             "Publications",
             "Publications per second that reached connections, by kind.",
             "ops",

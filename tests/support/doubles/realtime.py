@@ -28,6 +28,7 @@ from gateway.realtime.access import Access
 from gateway.realtime.bar_feed import BarFeed
 from gateway.realtime.channels import Channels, channel_of
 from gateway.realtime.codes import CloseCode
+from gateway.realtime.command_rate import OwnerRates
 from gateway.realtime.command_table import COMMANDS
 from gateway.realtime.operations import ReadingOperations
 from gateway.realtime.presence import Presence
@@ -202,6 +203,7 @@ class Gateway:
     callers: dict[str, Access] = field(default_factory=dict)
     firings: FiringStore = field(default_factory=lambda: FiringStore())
     buffer_bytes: int = 1 << 20
+    owner_rates: OwnerRates = field(default_factory=lambda: OwnerRates(500, pause_s=0))
 
     def __post_init__(self) -> None:
         rooms: Any = self.rooms
@@ -231,6 +233,7 @@ class Gateway:
             presence=self.presence,
             authenticate=self._authenticate,
             call_operation=ReadingOperations(timeout_s=5).call,
+            owner_rates=self.owner_rates,
             buffer_bytes=self.buffer_bytes,
         )
 

@@ -133,12 +133,10 @@ ACCEPTED = Counter("tickwire_accepted", "Requests accepted with 202.", ("kind",)
 IDEMPOTENT_REPLAYS = Counter(
     "tickwire_idempotent_replays", "Requests answered with the stored answer to an earlier request."
 )
-QUOTES_ANSWERED = Counter(
-    "tickwire_quotes_answered", "Quotes answered, by where they came from.", ("origin",)
-)
+QUOTES_ANSWERED = Counter("tickwire_quotes_answered", "Quotes answered, by their origin.", ("origin",))
 SOCKETS = Gauge("tickwire_realtime_sockets", "Open WebSocket and SSE connections.", ("transport",))
 SOCKETS_REFUSED = Counter(
-    "tickwire_realtime_refused", "WebSockets that were refused, by the problem's code.", ("code",)
+    "tickwire_realtime_refused", "WebSockets refused, by the problem's code.", ("code",)
 )
 PUBLICATIONS = Counter(
     "tickwire_realtime_publications", "Publications handed to connections, by kind of channel.", ("kind",)
@@ -151,6 +149,7 @@ QUEUED_BYTES = Gauge("tickwire_realtime_queued_bytes", "Bytes that wait for slow
 QUEUE_SECONDS = Histogram(
     "tickwire_realtime_queue_seconds", "Time that frames in order wait for their connection.", buckets=_FAST
 )
+COMMANDS_REFUSED = Counter("tickwire_realtime_commands_refused", "Commands over a rate.", ("reason",))
 SOCKETS_CLOSED = Counter("tickwire_realtime_closed", "Connections closed by the gateway.", ("code",))
 LIVE_AGE = Histogram(
     "tickwire_live_message_age_seconds",

@@ -62,6 +62,7 @@ from gateway.identity.user_service import UserService
 from gateway.publishing.hub import Hub
 from gateway.realtime.bar_feed import BarFeed
 from gateway.realtime.channels import Channels
+from gateway.realtime.command_rate import OwnerRates
 from gateway.realtime.command_table import COMMANDS
 from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
@@ -248,6 +249,7 @@ class Resources:
             channels=self.channels,
             presence=self.presence,
             authenticate=self.tokens.authenticate,
+            owner_rates=OwnerRates(self.settings.owner_commands_per_s),
             call_operation=self.operations.call,
             buffer_bytes=self.settings.socket_buffer_bytes,
         )

@@ -107,6 +107,12 @@ class GatewaySettings(Settings):
     most_sockets: int = Field(
         default=5000, ge=1, description="most concurrent WebSocket and SSE connections", examples=["5000"]
     )
+    owner_commands_per_s: int = Field(
+        default=500,
+        ge=50,
+        description="commands per second over all WebSockets of one owner; at once, those of 8 seconds",
+        examples=["500"],
+    )
 
     most_connections: int = Field(
         default=6000,

@@ -36,7 +36,8 @@ class LobbySession:
         self._caller = access
         self._close_connection = close_connection
         self._is_closed = False
-        self._rate = CommandRate(time.monotonic)
+        self._rate = CommandRate(realtime.owner_rates)
+        self._rate.owner = access.principal.owner_id
         self._handover: Handover[Publication] = Handover(is_ordered=True)
         self._stop: Callable[[], None] = lambda: None
         self.queue = SendQueue(
@@ -81,6 +82,8 @@ class LobbySession:
             self.queue.put(text_frame(f"Error: {error.message}".encode()))
         except ServiceError as error:
             self.queue.put(text_frame(f"Error: {error.detail}".encode()))
+        if self._rate.is_over:
+            await self._rate.pause()
 
     def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol of `Connections`
         """Close the connection if the token has expired."""

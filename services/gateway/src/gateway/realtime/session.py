@@ -26,7 +26,7 @@ from gateway.realtime.access import Access, Authenticate
 from gateway.realtime.channels import Channels, channel_of
 from gateway.realtime.codes import CloseCode, CloseConnection, CommandError, ErrorCode
 from gateway.realtime.command_lines import read_lines
-from gateway.realtime.command_rate import CommandRate
+from gateway.realtime.command_rate import CommandRate, OwnerRates
 from gateway.realtime.heartbeat import PING_S, Heartbeat
 from gateway.realtime.presence import Presence, Present
 from gateway.realtime.send_queue import SendQueue
@@ -79,6 +79,7 @@ class Realtime:
     presence: Presence
     authenticate: Authenticate
     call_operation: CallOperation
+    owner_rates: OwnerRates
     buffer_bytes: int
 
 
@@ -109,7 +110,7 @@ class ClientSession:
         self._admit = admit
         self._address = address
         self._is_closed = False
-        self._rate = CommandRate(time.monotonic)
+        self._rate = CommandRate(realtime.owner_rates)
         self._opened_at = time.monotonic()
         self._heartbeat = Heartbeat(self._opened_at)
         self._is_busy = False
@@ -139,9 +140,8 @@ class ClientSession:
                 else:
                     await self._run(*given[0])
                 del given[:size]
-                if given and given[0][1]:
-                    # A frame of many commands leaves the loop to other connections in between.
-                    await asyncio.sleep(0)
+                if self._rate.is_over or (given and given[0][1]):
+                    await self._rate.pause()
         except CloseConnection as closing:
             self.close(closing.code, closing.reason)
         finally:
@@ -267,13 +267,16 @@ class ClientSession:
             raise CloseConnection(CloseCode.INVALID_TOKEN, error.detail) from None
         if access is None:
             raise CloseConnection(CloseCode.INVALID_TOKEN, "connect needs a token.")
+        owner = access.principal.owner_id
+        self._rate.count_of(owner, 1 + len(arguments.subs))
         try:
             self._admit(access)
         except ServiceError as error:
             metrics.SOCKETS_REFUSED.labels(error.code).inc()
             raise
         self.access = access
-        shares.current.set(access.principal.owner_id)
+        self._rate.owner = owner
+        shares.current.set(owner)
         joining = [
             self.subscriptions.open(access, *one, room=self._reply_room) for one in arguments.subs.items()
         ]

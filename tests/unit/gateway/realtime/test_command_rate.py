@@ -1,0 +1,128 @@
+"""All connections of an owner share a rate of commands; those over it can be repeated, and close none."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+import pytest
+
+from gateway.realtime.access import Access
+from gateway.realtime.command_rate import OWNER_BURST_S, OwnerRates
+from gateway.realtime.lobby import LobbySession
+from support.doubles.realtime import Client, Gateway, connected, payload
+
+PER_S = 50
+BURST = int(PER_S * OWNER_BURST_S)
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def gateway(gateway: Gateway, clock: Clock) -> Gateway:
+    gateway.owner_rates = OwnerRates(PER_S, pause_s=0, clock=clock)
+    return gateway
+
+
+async def send(client: Client, count: int) -> tuple[int, int]:
+    """Send commands in one frame; return how many were done, and how many refused for now."""
+    lines = [b'{"id":%d,"unsubscribe":{"channel":"chat:lobby"}}' % number for number in range(1, count + 1)]
+    client.frames.clear()
+    await client.session.receive(b"\n".join(lines))
+    errors = [frame["error"] for frame in client.frames if "error" in frame]
+    assert {(error["code"], error["temporary"]) for error in errors} <= {(111, True)}
+    return len(client.frames) - len(errors), len(errors)
+
+
+async def test_all_connections_of_an_owner_share_a_rate_and_others_have_theirs(
+    gateway: Gateway, clock: Clock, ann: Access, nobody: Access
+) -> None:
+    clients = [await connected(gateway, ann) for _ in range(3)]
+    other = await connected(gateway, nobody)
+    found = [await send(client, 200) for client in clients]
+    assert [sum(pair) for pair in zip(*found, strict=True)] == [BURST - 3, 203]
+    assert await send(other, 200) == (200, 0)
+    clock.now += 2
+    # What was refused has cost nothing.
+    assert [await send(client, 60) for client in clients] == [(60, 0), (40, 20), (0, 60)]
+    assert not any(client.closed for client in clients)
+
+
+async def test_a_connect_over_the_rate_of_its_owner_takes_no_place_and_can_be_repeated(
+    gateway: Gateway, clock: Clock, ann: Access
+) -> None:
+    first = await connected(gateway, ann)
+    for _ in range(2):
+        await send(first, 199)
+    admitted: list[Access] = []
+    late = Client(gateway, ann, admit=admitted.append)
+    # One is left, and it asks for two channels.
+    subs: dict[str, dict[str, str]] = {"chat:lobby": {}, "quotes:A": {}}
+    error = await late.ask(connect={"subs": subs})
+    assert (error["code"], error["temporary"], admitted, late.closed) == (111, True, [], [])
+    clock.now += 1
+    assert "client" in await late.ask(connect={"subs": subs})
+    assert admitted == [ann]
+
+
+async def test_lines_of_the_lobby_count_in_the_rate_of_their_owner(gateway: Gateway, ann: Access) -> None:
+    heard: list[bytes] = []
+    lines = [
+        LobbySession(gateway.realtime, ann, write=heard.append, close_connection=lambda *_: None)
+        for _ in range(2)
+    ]
+    for _ in range(BURST):
+        gateway.owner_rates.take(ann.principal.owner_id, 1)
+    for line in lines:
+        await line.receive("hello")
+    assert all(b"too many requests" in payload(frame) for frame in heard)
+    assert (len(heard), gateway.rooms.messages) == (2, [])
+
+
+async def test_a_connection_over_the_rate_of_its_owner_is_not_read_for_a_while(
+    gateway: Gateway, ann: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await connected(gateway, ann)
+    await send(client, 399)
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    gateway.owner_rates.pause_s = 7
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "sleep", note)
+        lines = [orjson.dumps({"id": number, "subscribe": {"channel": "alerts"}}) for number in range(1, 5)]
+        await client.session.receive(b"\n".join(lines))
+    # Once for all that were refused together.
+    assert pauses == [7]
+
+
+def test_an_owner_that_has_asked_for_nothing_for_long_is_forgotten(clock: Clock) -> None:
+    rates = OwnerRates(PER_S, clock=clock)
+    for number in range(1000):
+        assert rates.take(str(number), 1)
+        clock.now += 1
+    assert len(rates) <= OWNER_BURST_S + 1
+
+
+def test_what_is_refused_takes_nothing_from_its_owner(clock: Clock) -> None:
+    rates = OwnerRates(PER_S, clock=clock)
+    assert [rates.take("a", BURST), rates.take("a", 1)] == [True, False]
+    clock.now += 1
+    assert [rates.take("a", PER_S + 1), rates.take("a", PER_S), rates.take("a", 1)] == [False, True, False]
