@@ -15,6 +15,7 @@ from chassis import beats, logging, metrics, outbox_rows, queries, redaction, sp
 from chassis.broker.envelope import Outgoing, text
 from chassis.broker.publisher import ConnectionBroken, Publisher
 from chassis.errors import BrokerUnavailable, Overloaded, ServiceError, Unavailable
+from chassis.outbox_room import MOST_WAITING, OutboxRoom
 from chassis.outbox_rows import WaitingRow
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from chassis.waits import until_set
@@ -79,14 +80,14 @@ class OutboxRelay:
         publisher: Publisher,
         *,
         park: Park,
-        bound: int = 100_000,
+        bound: int = MOST_WAITING,
         step: int = 200,
         poll_s: float = 1,
     ) -> None:
         self._postgres = postgres
         self._publisher = publisher
         self._park = park
-        self._bound = bound
+        self._room = OutboxRoom(bound)
         self._step = step
         self._poll_s = poll_s
         self._wake = asyncio.Event()
@@ -101,12 +102,9 @@ class OutboxRelay:
         """Publish the messages that were just committed, at once."""
         self._wake.set()
 
-    def require_room(self) -> None:
-        """Raise `Overloaded` while the outbox is full."""
-        if self._depth >= self._bound:
-            raise Overloaded(
-                "Too much accepted work is waiting for the message broker; try again later.", retry_after_s=10
-            )
+    def require_room(self, messages: int = 1) -> None:
+        """Count messages of the present owner that are to be written, or raise, as `OutboxRoom.take` does."""
+        self._room.take(messages)
 
     async def run(self) -> None:
         """Publish messages that have not failed yet, until cancelled."""
@@ -212,12 +210,13 @@ class OutboxRelay:
         if self._measured_at >= self._look_whole_at:
             self._look_whole_at = self._measured_at + _WHOLE_LOOK_EVERY_S
             self.due_from = _EPOCH
-        arguments = self._bound, self.due_from, _COMMITTED_WITHIN_S
+        arguments = self._room.most, self.due_from, _COMMITTED_WITHIN_S
         async with self._postgres.connection() as connection:
             row = await connection.fetchrow(_SQL["measure_outbox"], *arguments)
         assert row is not None
         self.due_from = row["due_from"]
         self._depth = row["depth"]
+        self._room.note_depth(self._depth)
         if self._depth:
             self._has_messages.set()
         else:

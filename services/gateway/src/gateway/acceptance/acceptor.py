@@ -61,10 +61,10 @@ class Acceptor:
         token with which this request claimed its key. `along` writes what else must be there with new work,
         in one transaction with it.
         Raise `UniqueKeyMoved` when the key of `unique` has another holder by now, `Overloaded` when
-        the outbox is full, `IdempotencyMismatch` for a key used with another request, `IdempotencyConflict`
-        while the first request with it still runs.
+        the outbox is full, `TooManyAtOnce` when the caller has its share of it, `IdempotencyMismatch` for a
+        key used with another request, `IdempotencyConflict` while the first request with it still runs.
         """
-        self._relay.require_room()
+        self._relay.require_room(len(messages))
         key = call.idempotency_key
         answer = document(
             {"id": str(acceptance.id), "status": acceptance.status, **details, "next": following}
@@ -123,7 +123,7 @@ class Acceptor:
 
     def accept_all(self, call: Call, works: Sequence[Work]) -> None:
         """Promise several pieces of work in the transaction of `call`, all or none."""
-        self._relay.require_room()
+        self._relay.require_room(sum(len(work.messages) for work in works))
 
         async def accept(connection: Connection) -> None:
             await self._repository.accept(connection, works)
@@ -135,7 +135,7 @@ class Acceptor:
 
     async def promise(self, connection: Connection, call: Call, messages: Sequence[Outgoing]) -> None:
         """Put `messages` into the outbox, and deliver them once the transaction of `call` has committed."""
-        self._relay.require_room()
+        self._relay.require_room(len(messages))
         await outbox.add(connection, messages)
         call.after_commit.append(self._wake)
 
