@@ -28,6 +28,18 @@ BOARD = Board(
             "ops",
             rate("tickwire_realtime_refused_total", "code"),
         ),
+        stack(
+            "Subscriptions",
+            "Subscriptions of all connections; GATEWAY_MOST_SUBSCRIPTIONS bounds them.",
+            "short",
+            total("tickwire_realtime_subscriptions"),
+        ),
+        panel(
+            "Subscriptions refused",
+            "Subscriptions refused per second, as their owner or the gateway has too many.",
+            "ops",
+            rate("tickwire_realtime_subscriptions_refused_total"),
+        ),
         panel(
             "Commands refused",
             "Commands per second over the rate of their connection or of their owner.",

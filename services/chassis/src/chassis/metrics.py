@@ -135,9 +135,9 @@ IDEMPOTENT_REPLAYS = Counter(
 )
 QUOTES_ANSWERED = Counter("tickwire_quotes_answered", "Quotes answered, by their origin.", ("origin",))
 SOCKETS = Gauge("tickwire_realtime_sockets", "Open WebSocket and SSE connections.", ("transport",))
-SOCKETS_REFUSED = Counter(
-    "tickwire_realtime_refused", "WebSockets refused, by the problem's code.", ("code",)
-)
+SOCKETS_REFUSED = Counter("tickwire_realtime_refused", "WebSockets refused, by the error's code.", ("code",))
+SUBSCRIPTIONS = Gauge("tickwire_realtime_subscriptions", "Subscriptions of all connections.")
+SUBSCRIPTIONS_REFUSED = Counter("tickwire_realtime_subscriptions_refused", "Subscriptions over a limit.")
 PUBLICATIONS = Counter(
     "tickwire_realtime_publications", "Publications handed to connections, by kind of channel.", ("kind",)
 )

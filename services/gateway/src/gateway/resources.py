@@ -113,7 +113,7 @@ class Resources:
             postgres, acceptances, self.runtime.relay, retention_days=settings.retention_days
         )
         catalogue = OperationCatalogue(postgres, operations)
-        self.hub = Hub()
+        self.hub = Hub(most_subscriptions=settings.most_subscriptions)
         self._wire_mail(statements)
         self._wire_batches(statements, catalogue)
         self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)

@@ -107,6 +107,12 @@ class GatewaySettings(Settings):
     most_sockets: int = Field(
         default=5000, ge=1, description="most concurrent WebSocket and SSE connections", examples=["5000"]
     )
+    most_subscriptions: int = Field(
+        default=50_000,
+        ge=1,
+        description="most subscriptions of all of these; one owner has no more than it leaves free",
+        examples=["50000"],
+    )
     owner_commands_per_s: int = Field(
         default=500,
         ge=50,

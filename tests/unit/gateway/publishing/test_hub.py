@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.publishing.hub import Hub
+from collections.abc import Callable
+
+import pytest
+
+from chassis.errors import Overloaded
+from gateway.publishing.hub import FEW_SUBSCRIPTIONS, Hub
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.publishing.signals import Moved, Signal
@@ -75,3 +80,33 @@ def test_listeners_are_counted_and_found_by_channel() -> None:
     hub.listen("b:1", lambda _: None)
     assert hub.counts() == {"a:1": 2, "b:1": 1}
     assert list(hub.channels("a:")) == ["a:1"]
+
+
+def fill(hub: Hub, owner: str, number: int) -> list[Callable[[], None]]:
+    return [hub.listen(f"{owner}:{n}", lambda _: None, owner=owner) for n in range(number)]
+
+
+def test_an_owner_has_no_more_subscriptions_than_it_leaves_free_and_the_last_are_for_others() -> None:
+    hub = Hub(most_subscriptions=8_000)
+    for owner, most in (("a", 3_500), ("b", 1_750), ("c", 875)):
+        fill(hub, owner, most)
+        with pytest.raises(Overloaded, match=f"{most} of them yours"):
+            fill(hub, owner, 1)
+    fill(hub, "d", FEW_SUBSCRIPTIONS)
+    assert sum(hub.counts().values()) == 3_500 + 1_750 + 875 + FEW_SUBSCRIPTIONS
+
+
+def test_all_subscriptions_together_have_a_bound_and_one_that_ends_makes_room_once() -> None:
+    hub = Hub(most_subscriptions=300)
+    kept = {owner: fill(hub, owner, 100) for owner in "abc"}
+    with pytest.raises(Overloaded):
+        fill(hub, "d", 1)
+    # The service itself is not refused.
+    hub.listen("d:0", lambda _: None)()
+    [stop, *_] = kept["a"]
+    stop()
+    stop()
+    fill(hub, "d", 1)
+    with pytest.raises(Overloaded):
+        fill(hub, "d", 1)
+    assert len(hub.counts()) == 300

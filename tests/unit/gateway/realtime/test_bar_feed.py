@@ -72,7 +72,7 @@ async def test_subscribers_hear_once_that_the_feed_is_silent_and_who_comes_then_
     client = await subscribed(gateway, ann)
     for _ in range(3):
         clock.now += 4
-        gateway.bars.silence.look()
+        await gateway.bars.silence.look()
     assert reported(client) == [(1, "stale")]
     late = await connected(gateway, ann)
     joined = await late.ask(subscribe={"channel": "bars:A"})

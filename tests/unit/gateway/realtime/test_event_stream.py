@@ -215,3 +215,22 @@ async def test_the_states_of_all_symbols_are_read_at_the_same_time(
     first = [await anext(reply.body) for _ in symbols]
     assert all(symbol in event.decode() for symbol, event in zip(symbols, first, strict=True))
     await reply.body.aclose()
+
+
+async def test_a_stream_whose_owner_has_too_many_subscriptions_is_refused_and_leaves_nothing(
+    limit: ConnectionLimit, connections: Connections, ann: Access
+) -> None:
+    hub = Hub(most_subscriptions=3)
+
+    async def look() -> Sequence[Publication]:
+        return []
+
+    stream = EventStream(ann, [Channel(KINDS["quotes"], f"S{n}") for n in range(4)], look, name="quote")
+    with pytest.raises(Overloaded):
+        await anext(stream.events(hub, connections, limit))
+    assert (hub.counts(), limit.owners, len(connections)) == ({}, {}, 0)
+    fits = EventStream(ann, [Channel(KINDS["quotes"], f"S{n}") for n in range(3)], look, name="quote")
+    events = fits.events(hub, connections, limit)
+    assert await anext(events) == b""
+    await events.aclose()
+    assert hub.counts() == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -89,13 +90,13 @@ def test_a_closed_market_is_not_expected_to_tick(feed: QuoteFeed, book: QuoteBoo
     assert (now.data["state"], now.data["delayed_by_s"]) == ("live", 0)
 
 
-def test_listeners_hear_once_that_the_feed_stopped_and_that_it_goes_on(
+async def test_listeners_hear_once_that_the_feed_stopped_and_that_it_goes_on(
     feed: QuoteFeed, book: QuoteBook, clock: Clock, heard: list[Publication]
 ) -> None:
     push(book, 1)
     for _ in range(10):
         clock.now += 1
-        feed.silence.look()
+        await feed.silence.look()
     push(book, 2)
     push(book, 1, epoch="e2")
     push(book, 2, epoch="e2")
@@ -106,6 +107,57 @@ def test_listeners_hear_once_that_the_feed_stopped_and_that_it_goes_on(
         ("e2", 1, "restarted"),
         ("e2", 2, "live"),
     ]
+
+
+async def test_other_work_goes_on_between_the_channels_of_a_silent_feed(
+    book: QuoteBook, clock: Clock
+) -> None:
+    hub = Hub()
+    feed = QuoteFeed(book, hub, silent_after_s=5)
+    told: list[str] = []
+    for number in range(20):
+        push(book, 1, symbol=f"S{number}")
+        hub.listen(f"quotes:S{number}", lambda one: told.append(one.channel))
+    clock.now += 6
+    looking = asyncio.create_task(feed.silence.look())
+    in_between = []
+    while not looking.done():
+        await asyncio.sleep(0)
+        in_between.append(len(told))
+    assert in_between[:20] == list(range(1, 21))
+
+
+async def test_a_channel_without_a_state_keeps_nothing_from_the_others_of_a_silent_feed(
+    feed: QuoteFeed, book: QuoteBook, clock: Clock, heard: list[Publication]
+) -> None:
+    hub = Hub()
+    feed = QuoteFeed(book, hub, silent_after_s=5)
+    for symbol in ("A", "BAD", "Z"):
+        push(book, 1, symbol=symbol)
+        hub.listen(f"quotes:{symbol}", heard.append)
+    del book.last("BAD").quote["stream"]["offset"]
+    heard.clear()
+    clock.now += 6
+    await feed.silence.look()
+    assert [one.channel for one in heard] == ["quotes:A", "quotes:Z"]
+
+
+async def test_a_feed_that_resumes_ends_the_news_of_its_silence(book: QuoteBook, clock: Clock) -> None:
+    hub = Hub()
+    feed = QuoteFeed(book, hub, silent_after_s=5)
+    told: list[str] = []
+
+    def hear(one: Publication) -> None:
+        told.append(f"{one.channel} {one.data['state']}")
+        if len(told) == 1:
+            push(book, 2, symbol="Z")
+
+    for symbol in ("A", "B"):
+        push(book, 1, symbol=symbol)
+        hub.listen(f"quotes:{symbol}", hear)
+    clock.now += 6
+    await feed.silence.look()
+    assert told == ["quotes:A stale"]
 
 
 def test_a_quote_that_has_waited_has_its_present_freshness(
@@ -126,7 +178,7 @@ async def test_a_subscriber_gets_the_news_that_the_feed_stopped_at_a_position_th
     client = await connected(gateway, ann)
     await client.ask(subscribe={"channel": "quotes:A"})
     clock.now += 10
-    gateway.feed.silence.look()
+    await gateway.feed.silence.look()
     [push_document] = client.pushes()
     assert push_document["pub"]["data"]["state"] == "stale"
     assert push_document["pub"]["offset"] == 1

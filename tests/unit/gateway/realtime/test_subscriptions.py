@@ -11,12 +11,13 @@ import pytest
 
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
+from gateway.publishing.hub import Hub
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.channels import channel_of
 from gateway.realtime.codes import CloseCode
-from support.doubles.realtime import Client, Gateway, connected, quote, say
+from support.doubles.realtime import Client, Exchange, Gateway, Rooms, connected, quote, say
 
 
 async def test_at_most_two_hundred_channels_may_be_subscribed_to_at_once(
@@ -40,6 +41,23 @@ async def test_a_connect_that_names_more_channels_than_there_may_be_is_refused(
     assert (error["code"], error["temporary"]) == (107, False)
     assert "at most 200" in error["message"]
     assert gateway.hub.counts() == {}
+
+
+async def test_a_subscription_beyond_those_of_its_owner_is_refused_for_now_and_leaves_nothing(
+    rooms: Rooms, exchange: Exchange, ann: Access
+) -> None:
+    gateway = Gateway(rooms, exchange, hub=Hub(most_subscriptions=2))
+    gateway.book.push([quote(f"S{number}", 1) for number in range(3)])
+    first, second = await connected(gateway, ann), await connected(gateway, ann)
+    for number in range(2):
+        assert "epoch" in await first.ask(subscribe={"channel": f"quotes:S{number}"})
+    refused = await second.ask(subscribe={"channel": "quotes:S2"})
+    assert (refused["code"], refused["temporary"]) == (106, True)
+    # As in Centrifugo, the answer to a connect omits it.
+    assert "subs" not in await Client(gateway, ann).ask(connect={"subs": {"quotes:S2": {}}})
+    first.session.release()
+    assert "epoch" in await second.ask(subscribe={"channel": "quotes:S2"})
+    assert gateway.hub.counts() == {"quotes:S2": 1}
 
 
 async def test_what_a_connect_recovers_in_all_its_channels_together_is_bounded(

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
-from chassis import logging, metrics
+from chassis import logging, metrics, shares
+from chassis.errors import Overloaded
 from gateway.publishing.publications import Publication
 from gateway.publishing.signals import Signal
 
 log = logging.get(__name__)
+
+MOST_SUBSCRIPTIONS = 50_000
+# Channels of one connection: an owner with fewer may take of the last places.
+FEW_SUBSCRIPTIONS = 200
+_RETRY_AFTER_S = 5.0
 
 Listener = Callable[[Publication], None]
 SignalListener = Callable[[Signal], None]
@@ -17,21 +24,36 @@ SignalListener = Callable[[Signal], None]
 class Hub:
     """Hands publications to listeners, in the order in which they are published here.
 
-    A listener that fails is logged, and keeps nothing from the others.
+    A listener that fails is logged, and keeps nothing from the others. Those of owners are subscriptions:
+    there are at most `most_subscriptions`, and an owner has no more than it leaves free.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, most_subscriptions: int = MOST_SUBSCRIPTIONS) -> None:
+        self._most = most_subscriptions
         self._listeners: dict[str, dict[int, Listener]] = {}
         self._signal_listeners: dict[str, dict[int, SignalListener]] = {}
         self._next = 0
+        self._held = 0
+        self._of_owner: Counter[str] = Counter()
 
     def listen(
-        self, channel: str, listener: Listener, *, on_signal: SignalListener | None = None
+        self, channel: str, listener: Listener, *, owner: str = "", on_signal: SignalListener | None = None
     ) -> Callable[[], None]:
         """Call `listener` for each publication on `channel`; return the function that ends this.
 
-        `on_signal` is called for other events of the channel.
+        `on_signal` is called for other events of the channel. Raise `Overloaded` if `owner` may have no more
+        subscriptions; without an owner it is the service itself that listens.
         """
+        own = self._of_owner[owner]
+        if owner and not shares.has_room(own, held=self._held, most=self._most, few=FEW_SUBSCRIPTIONS):
+            metrics.SUBSCRIPTIONS_REFUSED.inc()
+            raise Overloaded(
+                f"This gateway has {self._held} of {self._most} subscriptions, {own} of them yours: "
+                "end some, or try again later.",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        if owner:
+            self._count(owner, 1)
         self._next += 1
         number = self._next
         self._listeners.setdefault(channel, {})[number] = listener
@@ -39,6 +61,8 @@ class Hub:
             self._signal_listeners.setdefault(channel, {})[number] = on_signal
 
         def stop() -> None:
+            if owner and number in self._listeners.get(channel, {}):
+                self._count(owner, -1)
             for kept in (self._listeners, self._signal_listeners):
                 listeners = kept.get(channel, {})
                 listeners.pop(number, None)
@@ -46,6 +70,13 @@ class Hub:
                     kept.pop(channel, None)
 
         return stop
+
+    def _count(self, owner: str, by: int) -> None:
+        self._held += by
+        metrics.SUBSCRIPTIONS.inc(by)
+        self._of_owner[owner] += by
+        if not self._of_owner[owner]:
+            del self._of_owner[owner]
 
     def has_listeners(self, channel: str) -> bool:
         """Return whether `channel` has listeners here."""

@@ -79,7 +79,7 @@ class EventStream:
 
         The id of an event is its position, `<epoch>:<offset>`; the last seen event is omitted. Pushes are
         transient, so the stored state is read again after a silence. Raise in the first step `Overloaded` if
-        there is no place, and what `look` raises.
+        there is no place for it or for its subscriptions, and what `look` raises.
         """
         async with AsyncExitStack() as stack:
             stack.callback(limit.take(self._owner))
@@ -89,7 +89,7 @@ class EventStream:
             stack.callback(connections.remove, self)
             for channel in map(str, self._channels):
                 self._handovers[channel] = Handover(is_ordered=False)
-                stack.callback(hub.listen(channel, self._offer))
+                stack.callback(hub.listen(channel, self._offer, owner=self._owner))
             newest: dict[str, Publication] = {}
             for publication in await self._look():
                 held = self._handovers[publication.channel].begin(publication.position)

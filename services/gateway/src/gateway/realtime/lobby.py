@@ -47,7 +47,8 @@ class LobbySession:
     async def open(self) -> None:
         """Subscribe to the lobby.
 
-        Raise `Forbidden` without the right to read it, and `Overloaded` if too much is posted meanwhile.
+        Raise `Forbidden` without the right to read it, and `Overloaded` if too much is posted meanwhile or
+        the owner has too many subscriptions.
         """
 
         def show(publication: Publication) -> None:
@@ -55,7 +56,8 @@ class LobbySession:
                 self._say(publication)
 
         shares.current.set(self._caller.principal.owner_id)
-        self._stop = self._realtime.channels.hub.listen(str(_LOBBY), show)
+        owner = self._caller.principal.owner_id
+        self._stop = self._realtime.channels.hub.listen(str(_LOBBY), show, owner=owner)
         try:
             joined = await self._realtime.channels.join(self._caller, _LOBBY, None)
             held = self._handover.begin(joined.position)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
-from chassis import beats
+from chassis import beats, logging
 from gateway.publishing.hub import Hub
 from gateway.publishing.publications import Publication
+
+log = logging.get(__name__)
 
 _LOOK_EVERY_S = 1.0
 
@@ -42,14 +45,25 @@ class Silence:
         """Notify subscribers once each time the feed falls silent, until cancelled."""
         while True:
             await beats.following(_LOOK_EVERY_S)
-            self.look()
+            await self.look()
 
-    def look(self) -> None:
-        """Publish the state of every channel with listeners if the feed has just fallen silent."""
-        lasts = self.lasts()
-        if lasts and not self._is_told:
-            for channel in self._hub.channels(self._prefix):
+    async def look(self) -> None:
+        """Publish the state of every channel with listeners if the feed has just fallen silent.
+
+        Between two channels, other work of the loop goes on.
+        """
+        was_told, self._is_told = self._is_told, self.lasts()
+        if was_told or not self._is_told:
+            return
+        for channel in self._hub.channels(self._prefix):
+            # The feed may have resumed meanwhile.
+            if not self.lasts():
+                return
+            try:
                 publication = self._state(channel.removeprefix(self._prefix))
-                if publication is not None:
-                    self._hub.publish(publication)
-        self._is_told = lasts
+            except Exception as error:  # of one channel: the others are as silent
+                log.error("state could not be published", channel=channel, exc_info=error)
+                continue
+            if publication is not None:
+                self._hub.publish(publication)
+            await asyncio.sleep(0)

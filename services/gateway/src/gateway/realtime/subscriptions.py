@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from chassis import metrics
+from chassis.errors import Overloaded
 from gateway.publishing.positions import ChannelPosition, Handover, HandoverOverflow
 from gateway.publishing.publications import Publication
 from gateway.publishing.signals import MembersChanged, Signal
@@ -96,12 +97,17 @@ class Subscriptions:
             user=access.principal.owner_id,
             is_told_of_moves=wanted.join_leave and channel.kind.has_moves,
         )
+        try:
+            subscription.stop = self._channels.hub.listen(
+                subscription.topic,
+                lambda one: self._show(subscription, one),
+                owner=subscription.user,
+                on_signal=(lambda one: self._take(subscription, one)) if channel.kind.has_moves else None,
+            )
+        except Overloaded as error:
+            # Unlike the limit of a connection, it may be over soon: a client library tries again.
+            raise CommandError(ErrorCode.LIMIT_EXCEEDED, error.detail, is_temporary=True) from None
         self._open[name] = subscription
-        subscription.stop = self._channels.hub.listen(
-            subscription.topic,
-            lambda one: self._show(subscription, one),
-            on_signal=(lambda one: self._take(subscription, one)) if channel.kind.has_moves else None,
-        )
         since = ChannelPosition(wanted.epoch, wanted.offset) if wanted.recover else None
         try:
             joined = await self._channels.join(access, channel, since)
