@@ -234,20 +234,21 @@ async def test_presence_covers_all_gateways(two: Two, open_client: Open) -> None
 
 
 async def test_joins_and_leaves_are_pushed_to_clients_of_both_gateways(two: Two, open_client: Open) -> None:
-    channel = f"chat:{await two.new_room()}"
-    here, there, other = [await open_client(two.direct(index), two.key) for index in (0, 1, 1)]
+    channel, (user_id, key) = f"chat:{await two.new_room()}", await two.new_member("chat:read")
+    here, there = [await open_client(two.direct(index), two.key) for index in (0, 1)]
+    other = await open_client(two.direct(1), key)
     for client in (here, there):
         await client.subscribe(channel, join_leave=True)
         await wait_for(client, is_event("subscribed"))
     await other.subscribe(channel)
     await wait_for(other, is_event("subscribed"))
-    joined = (await wait_for(there, is_event("join"), 2))[-1]
-    assert (joined["channel"], joined["user"]) == (channel, "1")
+    [joined] = await wait_for(there, is_event("join", user=str(user_id)))
+    assert joined["channel"] == channel
     await wait_for(here, is_event("join", client=joined["client"]))
     await other.call("unsubscribe", channel=channel)
     for client in (here, there):
         [left] = await wait_for(client, is_event("leave"))
-        assert (left["client"], left["user"]) == (joined["client"], "1")
+        assert (left["client"], left["user"]) == (joined["client"], str(user_id))
     assert [event for event in other.events if event["event"] in ("join", "leave")] == []
 
 

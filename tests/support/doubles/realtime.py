@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -209,7 +209,7 @@ class Gateway:
         rooms: Any = self.rooms
         exchange: Any = self.exchange
         self.chat = ChatService(rooms, rooms, self.hub, exchange)
-        self.presence = Presence(exchange, self.hub)
+        self.presence = Presence(exchange)
         self.feed = QuoteFeed(self.book, self.hub, silent_after_s=5)
         firings: Any = self.firings
         self.alerts = AlertFeed(self.hub, firings)
@@ -256,9 +256,20 @@ class Gateway:
 
 
 def payload(frame: bytes) -> bytes:
-    """Return the payload of an unmasked text frame."""
-    length = frame[1]
-    return frame[2:] if length < 126 else frame[4:] if length == 126 else frame[10:]
+    """Return the payload of one unmasked text frame."""
+    (only,) = payloads(frame)
+    return only
+
+
+def payloads(frames: bytes) -> Iterator[bytes]:
+    """Yield the payloads of unmasked text frames."""
+    while frames:
+        length, head = frames[1], 2
+        if length > 125:
+            head = 4 if length == 126 else 10
+            length = int.from_bytes(frames[2:head], "big")
+        yield frames[head : head + length]
+        frames = frames[head + length :]
 
 
 class Client:
@@ -278,7 +289,7 @@ class Client:
             realtime or gateway.realtime,
             offered=access,
             admit=admit,
-            write=lambda frame: self.frames.append(orjson.loads(payload(frame))),
+            write=lambda frames: self.frames.extend(map(orjson.loads, payloads(frames))),
             close_connection=lambda code, reason: self.closed.append((code, reason)),
         )
         self._number = 0

@@ -218,7 +218,7 @@ class Resources:
         self.bar_feed = BarFeed(self.hub, silent_after_s=2 * self.settings.quote_fresh_s)
         self.alert_feed = AlertFeed(self.hub, self.rpc)
         self.chat = ChatService(self.runtime.postgres, self.rooms, self.hub, publisher)
-        self.presence = Presence(publisher, self.hub)
+        self.presence = Presence(publisher)
         self.channels = Channels(
             hub=self.hub,
             feed=self.feed,

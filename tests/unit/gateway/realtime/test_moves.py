@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
+import orjson
 import pytest
 
 from gateway.realtime.access import Access
 from gateway.realtime.codes import CloseCode
-from support.doubles.realtime import Client, Gateway, connected
+from gateway.realtime.moves import MOST_HEARD, MOST_IN_ROUND, MOST_OF_OWNER, MOST_WAITING_OF_OWNER
+from support.doubles.realtime import Client, Gateway, connected, payloads
 
 
 async def listening(gateway: Gateway, access: Access, *, user_id: int, join_leave: bool = True) -> Client:
@@ -31,27 +36,33 @@ def moves(client: Client) -> list[Any]:
     ]
 
 
+async def told(*gateways: Gateway) -> None:
+    """Push what waits on the gateways, and then what they have heard of each other."""
+    for gateway in gateways * 2:
+        await gateway.presence.tell_moves()
+
+
 async def test_a_subscriber_can_be_notified_of_joins_and_leaves_on_any_gateway(
     gateway: Gateway, other_gateway: Gateway, ann: Access
 ) -> None:
     here = await listening(gateway, ann, user_id=1)
     deaf = await listening(gateway, ann, user_id=2, join_leave=False)
     there = await listening(other_gateway, ann, user_id=3)
-    for one in (gateway, other_gateway):
-        await one.presence.tell_moves()
+    await told(gateway, other_gateway)
     assert moves(here) == [("join", "1"), ("join", "2"), ("join", "3")]
     await deaf.ask(unsubscribe={"channel": "chat:lobby"})
     there.session.close(CloseCode.EXPIRED)
-    for one in (gateway, other_gateway):
-        await one.presence.tell_moves()
+    await told(gateway, other_gateway)
     assert moves(here) == [("leave", "2"), ("leave", "3")]
     assert moves(deaf) == []
 
 
 async def test_a_push_names_the_connection_and_the_user(gateway: Gateway, ann: Access) -> None:
     here = await listening(gateway, ann, user_id=1)
+    await told(gateway)
     here.pushes()
     other = await listening(gateway, ann, user_id=9)
+    await told(gateway)
     [push] = here.pushes()
     assert push == {"channel": "chat:lobby", "join": {"info": {"user": "9", "client": other.session.id}}}
 
@@ -60,10 +71,12 @@ async def test_a_connection_joins_behind_its_reply_and_a_refused_one_never(
     gateway: Gateway, ann: Access
 ) -> None:
     here = await listening(gateway, ann, user_id=1)
+    await told(gateway)
     here.pushes()
     stranger = await connected(gateway, replace(ann, channels=frozenset({"chat:other"})))
     assert (await stranger.ask(subscribe={"channel": "chat:lobby", "join_leave": True}))["code"] == 103
     stranger.session.release()
+    await told(gateway)
     assert moves(here) == []
 
 
@@ -79,18 +92,133 @@ async def test_only_channels_of_rooms_announce_joins_and_leaves(gateway: Gateway
     assert gateway.exchange.sent == []
 
 
-async def test_joins_and_leaves_that_come_together_are_one_message_of_a_bounded_size(
+def pushed(gateway: Gateway) -> list[bytes]:
+    """Return the list to which the pieces for a subscriber of the lobby are added."""
+    pieces: list[bytes] = []
+    gateway.presence.moves.listen("chat:lobby", pieces.append)
+    return pieces
+
+
+def clients(piece: bytes) -> list[str]:
+    pushes = [orjson.loads(text)["push"] for text in payloads(piece)]
+    return [(push.get("join") or push["leave"])["info"]["client"] for push in pushes]
+
+
+async def test_only_subscribers_that_asked_for_joins_and_leaves_are_visited(
+    gateway: Gateway, ann: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # To whatever is signalled, all subscribers of a room listen.
+    visited: list[Any] = []
+    monkeypatch.setattr(gateway.hub, "signal", visited.append)
+    asked = await listening(gateway, ann, user_id=1)
+    for number in range(20):
+        await listening(gateway, ann, user_id=2 + number, join_leave=False)
+    await told(gateway)
+    assert len(moves(asked)) == 21
+    assert visited == []
+
+
+async def test_the_connections_of_one_owner_do_not_delay_the_moves_of_others(gateway: Gateway) -> None:
+    pieces = pushed(gateway)
+    for number in range(5000):
+        gateway.presence.join("chat:lobby", f"c{number}", "7", is_told=True)
+    gateway.presence.join("chat:lobby", "d", "8", is_told=True)
+    await told(gateway)
+    # The newest wait, and each round has some of each owner.
+    assert clients(pieces[0]) == [f"c{4900 + n}" for n in range(MOST_OF_OWNER)] + ["d"]
+    assert clients(pieces[1]) == [f"c{4900 + MOST_OF_OWNER + n}" for n in range(MOST_OF_OWNER)]
+    while gateway.presence.moves.are_due.is_set():
+        await told(gateway)
+    assert sum(len(clients(piece)) for piece in pieces) == MOST_WAITING_OF_OWNER + 1
+
+
+async def test_a_round_is_bounded_and_the_other_owners_are_next(gateway: Gateway) -> None:
+    pieces = pushed(gateway)
+    owners = [f"{owner}" for owner in range(MOST_IN_ROUND + 50)]
+    for owner in owners:
+        for number in range(2):
+            gateway.presence.join("chat:lobby", f"{owner}-{number}", owner, is_told=True)
+    while gateway.presence.moves.are_due.is_set():
+        await told(gateway)
+    assert max(len(clients(piece)) for piece in pieces) <= MOST_IN_ROUND + MOST_OF_OWNER
+    assert sorted(client for piece in pieces for client in clients(piece)) == sorted(
+        f"{owner}-{number}" for owner in owners for number in range(2)
+    )
+
+
+async def test_a_connection_that_comes_and_goes_within_a_round_is_not_mentioned(gateway: Gateway) -> None:
+    pieces = pushed(gateway)
+    gateway.presence.join("chat:lobby", "stays", "7", is_told=True)
+    await told(gateway)
+    pieces.clear()
+    for _ in range(500):
+        gateway.presence.join("chat:lobby", "c", "7", is_told=True)
+        gateway.presence.leave("chat:lobby", "c", is_told=True)
+        gateway.presence.leave("chat:lobby", "stays", is_told=True)
+        gateway.presence.join("chat:lobby", "stays", "7", is_told=True)
+    await told(gateway)
+    assert pieces == []
+
+
+async def test_a_subscriber_hears_nothing_of_the_time_before_it_and_its_own_join_first(
+    gateway: Gateway, ann: Access
+) -> None:
+    gateway.presence.join("chat:lobby", "early", "5", is_told=True)
+    first = await listening(gateway, ann, user_id=1)
+    gateway.presence.join("chat:lobby", "between", "6", is_told=True)
+    second = await listening(gateway, ann, user_id=2)
+    gateway.presence.leave("chat:lobby", "early", is_told=True)
+    gateway.presence.join("chat:lobby", "late", "7", is_told=True)
+    await told(gateway)
+    assert moves(first) == [("join", "1"), ("join", "6"), ("join", "2"), ("join", "7")]
+    assert moves(second) == [("join", "2"), ("join", "7")]
+
+
+async def test_other_work_goes_on_while_a_room_is_told(gateway: Gateway) -> None:
+    told_of: list[int] = []
+    for number in range(400):
+        gateway.presence.moves.listen("chat:lobby", partial(lambda number, _: told_of.append(number), number))
+    gateway.presence.join("chat:lobby", "c", "7", is_told=True)
+    telling = asyncio.create_task(gateway.presence.tell_moves())
+    steps = [0]
+    while not telling.done():
+        await asyncio.sleep(0)
+        steps.append(len(told_of))
+    assert max(after - before for before, after in pairwise(steps)) <= 50
+    assert told_of == list(range(400))
+
+
+async def test_who_stops_listening_while_a_room_is_told_gets_nothing_more_and_a_failure_is_its_own(
+    gateway: Gateway,
+) -> None:
+    def fail(_: bytes) -> None:
+        stop()
+        raise RuntimeError
+
+    gateway.presence.moves.listen("chat:lobby", fail)
+    gone: list[bytes] = []
+    stop = gateway.presence.moves.listen("chat:lobby", gone.append)
+    pieces = pushed(gateway)
+    gateway.presence.join("chat:lobby", "c", "7", is_told=True)
+    await told(gateway)
+    assert (len(pieces), gone) == (1, [])
+
+
+async def test_joins_and_leaves_of_other_gateways_are_one_message_of_a_bounded_number(
     gateway: Gateway, other_gateway: Gateway
 ) -> None:
-    heard: list[Any] = []
-    other_gateway.hub.listen("chat:lobby", lambda _: None, on_signal=heard.append)
-    for number in range(1500):
-        gateway.presence.join("chat:lobby", f"c{number}", "7", is_told=True)
-    await gateway.presence.tell_moves()
-    await gateway.presence.tell_moves()
+    pieces = pushed(other_gateway)
+    for owner in range(30):
+        gateway.presence.join("chat:lobby", f"c{owner}", f"{owner}", is_told=True)
+    await told(gateway, other_gateway)
     moved = [body for body in gateway.exchange.sent if b'"moves"' in body]
     assert len(moved) == 1
-    assert [heard[0].client, heard[-1].client, len(heard)] == ["c500", "c1499", 1000]
+    assert [len(clients(piece)) for piece in pieces] == [30]
+    # The release before sends up to a thousand at once.
+    moves = [["chat:lobby", f"d{number}", "7", True] for number in range(MOST_HEARD + 500)]
+    await other_gateway.presence.heard(orjson.dumps({"gateway": "old", "moves": moves}))
+    await told(other_gateway)
+    assert clients(pieces[-1]) == [f"d{500 + number}" for number in range(MOST_HEARD)]
 
 
 @pytest.mark.parametrize("body", [b'{"gateway":"x","moves":[1]}', b'{"gateway":"x","moves":[["a","b"]]}'])

@@ -135,7 +135,9 @@ async def test_a_channel_without_a_state_keeps_nothing_from_the_others_of_a_sile
     for symbol in ("A", "BAD", "Z"):
         push(book, 1, symbol=symbol)
         hub.listen(f"quotes:{symbol}", heard.append)
-    del book.last("BAD").quote["stream"]["offset"]
+    bad = book.last("BAD")
+    assert bad is not None
+    del bad.quote["stream"]["offset"]
     heard.clear()
     clock.now += 6
     await feed.silence.look()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from chassis import logging, metrics, shares
 from chassis.errors import Overloaded
 from gateway.publishing.publications import Publication
-from gateway.publishing.signals import Signal
+from gateway.publishing.signals import MembersChanged
 
 log = logging.get(__name__)
 
@@ -18,7 +18,7 @@ FEW_SUBSCRIPTIONS = 200
 _RETRY_AFTER_S = 5.0
 
 Listener = Callable[[Publication], None]
-SignalListener = Callable[[Signal], None]
+SignalListener = Callable[[MembersChanged], None]
 
 
 class Hub:
@@ -37,7 +37,12 @@ class Hub:
         self._of_owner: Counter[str] = Counter()
 
     def listen(
-        self, channel: str, listener: Listener, *, owner: str = "", on_signal: SignalListener | None = None
+        self,
+        channel: str,
+        listener: Listener,
+        *,
+        owner: str = "",
+        on_signal: SignalListener | None = None,
     ) -> Callable[[], None]:
         """Call `listener` for each publication on `channel`; return the function that ends this.
 
@@ -98,7 +103,7 @@ class Hub:
                 except Exception as error:  # of one listener: the others have the same right to it
                     log.error("listener failed", channel=publication.channel, exc_info=error)
 
-    def signal(self, signal: Signal) -> None:
+    def signal(self, signal: MembersChanged) -> None:
         """Hand `signal` to every listener of its channel that accepts signals."""
         for listener in tuple(self._signal_listeners.get(signal.channel, {}).values()):
             try:

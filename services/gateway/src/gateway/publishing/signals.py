@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
 
 import orjson
 
@@ -12,18 +11,18 @@ from gateway.publishing.text_frames import text_frame
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A connection has joined the channel or left it; `frame` is the push, the same for every subscriber."""
+    """A connection of `user` has joined the channel or left it."""
 
     channel: str
     client: str
     user: str
     is_join: bool
-    frame: bytes = field(init=False)
 
-    def __post_init__(self) -> None:
+    def frame(self) -> bytes:
+        """Return the push as a frame, the same for every subscriber."""
         info = {"info": {"user": self.user, "client": self.client}}
         push = {"channel": self.channel, "join" if self.is_join else "leave": info}
-        object.__setattr__(self, "frame", text_frame(orjson.dumps({"push": push})))
+        return text_frame(orjson.dumps({"push": push}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,3 @@ class MembersChanged:
 
     channel: str
     members: frozenset[str]
-
-
-Signal: TypeAlias = Moved | MembersChanged

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +17,8 @@ from chassis.broker.publisher import Publisher
 from chassis.waits import until_set
 from contracts.gateways import PresenceTold
 from gateway.publishing.announcing import announce
-from gateway.publishing.hub import Hub
 from gateway.publishing.signals import Moved
+from gateway.realtime.moves import ROUND_S, Moves
 
 log = logging.get(__name__)
 
@@ -28,7 +27,6 @@ _ALIVE_EVERY_S = 5.0
 ALIVE_FOR_S = 16.0
 ANSWER_WITHIN_S = 1.0
 _TRY_AGAIN_S = 0.5
-_MOST_MOVES = 1000
 
 
 @dataclass(frozen=True)
@@ -69,18 +67,14 @@ class Presence:
     costs one message per gateway; concurrent queries for the same channel share one.
     """
 
-    def __init__(self, publisher: Publisher, hub: Hub) -> None:
+    def __init__(self, publisher: Publisher) -> None:
         self.gateway = uuid4().hex
+        self.moves = Moves()
         self._publisher = publisher
-        self._hub = hub
         self._here: dict[str, dict[str, str]] = {}
         self._alive_at: dict[str, float] = {}
         self._questions: dict[str, _Question] = {}
         self._asking: dict[str, asyncio.Future[Present]] = {}
-        # If there are more, the oldest are dropped: moves are only a hint, and a query returns the current
-        # state.
-        self._moves: deque[tuple[str, str, str, bool]] = deque(maxlen=_MOST_MOVES)
-        self._has_moved = asyncio.Event()
 
     def join(self, channel: str, client: str, user: str, *, is_told: bool = False) -> None:
         """Record that the connection `client` of `user` has subscribed to `channel` here.
@@ -89,7 +83,7 @@ class Presence:
         """
         self._here.setdefault(channel, {})[client] = user
         if is_told:
-            self._move(channel, client, user, is_join=True)
+            self.moves.add(Moved(channel, client, user, is_join=True))
 
     def leave(self, channel: str, client: str, *, is_told: bool = False) -> None:
         """Record that a connection has unsubscribed, if it was subscribed."""
@@ -100,26 +94,22 @@ class Presence:
         if not clients:
             del self._here[channel]
         if is_told:
-            self._move(channel, client, user, is_join=False)
-
-    def _move(self, channel: str, client: str, user: str, *, is_join: bool) -> None:
-        self._hub.signal(Moved(channel, client, user, is_join))
-        self._moves.append((channel, client, user, is_join))
-        self._has_moved.set()
+            self.moves.add(Moved(channel, client, user, is_join=False))
 
     async def tell_moves(self) -> None:
-        """Send the joins and leaves since the last time to the other gateways."""
-        self._has_moved.clear()
-        moves = list(self._moves)
-        self._moves.clear()
-        if moves:
+        """Push one round of joins and leaves here, and send those of this gateway to the others."""
+        here, elsewhere = self.moves.take()
+        if here:
+            moves = [(move.channel, move.client, move.user, move.is_join) for move, _ in here]
             await announce(self._publisher, PresenceTold(gateway=self.gateway, moves=moves))
+        await self.moves.push([*here, *elsewhere])
 
     async def keep_telling_moves(self) -> None:
-        """Send joins and leaves to the other gateways, several in one message, until cancelled."""
+        """Push joins and leaves and send them to the other gateways, in rounds, until cancelled."""
         while True:
-            await self._has_moved.wait()
+            await self.moves.are_due.wait()
             await self.tell_moves()
+            await asyncio.sleep(ROUND_S)
 
     async def of(self, channel: str) -> Present:
         """Return the current subscribers of `channel` on all gateways."""
@@ -152,8 +142,8 @@ class Presence:
             # A gateway that has just started must learn of this one at once.
             await self.greet()
         if "moves" in news:
-            for channel, client, user, is_join in news["moves"]:
-                self._hub.signal(Moved(channel, client, user, bool(is_join)))
+            moves = news["moves"]
+            self.moves.hear([Moved(name, client, user, bool(joins)) for name, client, user, joins in moves])
         elif "question" in news:
             answer = {"answer": news["question"], **self._local(news["channel"])}
             await announce(self._publisher, PresenceTold(gateway=self.gateway, **answer))

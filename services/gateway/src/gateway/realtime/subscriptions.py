@@ -12,7 +12,7 @@ from chassis import metrics
 from chassis.errors import Overloaded
 from gateway.publishing.positions import ChannelPosition, Handover, HandoverOverflow
 from gateway.publishing.publications import Publication
-from gateway.publishing.signals import MembersChanged, Signal
+from gateway.publishing.signals import MembersChanged
 from gateway.publishing.text_frames import text_frame
 from gateway.realtime.access import Access
 from gateway.realtime.channels import Channel, Channels, Joined, channel_of
@@ -34,6 +34,7 @@ class Subscription:
     user: str
     is_told_of_moves: bool = False
     stop: Callable[[], None] = lambda: None
+    stop_moves: Callable[[], None] = lambda: None
 
     @property
     def topic(self) -> str:
@@ -134,6 +135,8 @@ class Subscriptions:
             return
         for publication in held:
             self._send(subscription, publication)
+        if subscription.is_told_of_moves:
+            subscription.stop_moves = self._presence.moves.listen(subscription.topic, self._queue.put)
         self._presence.join(
             subscription.topic, self._client, subscription.user, is_told=subscription.channel.kind.has_moves
         )
@@ -143,6 +146,7 @@ class Subscriptions:
         subscription = self._open.pop(name, None)
         if subscription is not None:
             subscription.stop()
+            subscription.stop_moves()
             self._queue.forget(name)
             self._presence.leave(
                 subscription.topic, self._client, is_told=subscription.channel.kind.has_moves
@@ -173,13 +177,10 @@ class Subscriptions:
         if is_due:
             self._send(subscription, publication)
 
-    def _take(self, subscription: Subscription, signal: Signal) -> None:
-        if isinstance(signal, MembersChanged):
-            if subscription.user not in signal.members:
-                reason = f"You are no longer a member of {signal.channel}."
-                self._take_away(signal.channel, UnsubscribeCode.RIGHT_LOST, reason)
-        elif subscription.is_told_of_moves and subscription.handover.position is not None:
-            self._queue.put(signal.frame)
+    def _take(self, subscription: Subscription, signal: MembersChanged) -> None:
+        if subscription.user not in signal.members:
+            reason = f"You are no longer a member of {signal.channel}."
+            self._take_away(signal.channel, UnsubscribeCode.RIGHT_LOST, reason)
 
     def _send(self, subscription: Subscription, publication: Publication) -> None:
         if subscription.channel.kind.is_ordered:
