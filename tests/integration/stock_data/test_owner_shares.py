@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import date
 from typing import TypeVar
 
 import pytest
 
 from chassis import shares
+from chassis.deadlines import Deadline
 from stock_data.errors import ProviderFailure, ShareUsedUp, Undecided
 from stock_data.providers.alpaca import MOST_CALLS, AlpacaProvider
 from stock_data.providers.cached import CachedQuotes
@@ -82,6 +84,32 @@ async def test_the_pages_of_bars_count_in_the_share_of_their_owner_and_open_no_c
         await bars(guarded, "guest", 10)
     assert upstream.left == 32 / 8
     assert len((await bars(guarded, "ann", 1)).data) == 1
+
+
+async def test_an_owner_that_has_used_its_share_takes_the_change_from_no_other_quote(
+    cached: CachedQuotes, provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    upstream.allow(8)
+    upstream.page_size = 1
+    await bars(provider, "guest", 5)
+    weekend = DailyBarsQuery("AAPL", "raw", 1, date(2024, 1, 13), date(2024, 1, 14))
+    # Bars and a snapshot: its splits would be one call too many.
+    assert (await as_owner("guest", lambda: provider.bars(weekend, soon()))).data == []
+    upstream.allow(200)
+    assert (await quotes(cached, "ann", ["IBM"])).quotes["IBM"].change is not None
+
+
+async def test_a_call_that_waits_for_those_of_its_owner_is_no_outage(upstream: AlpacaDouble) -> None:
+    provider = provider_of(upstream.url, timeout_s=10)
+    upstream.answers["/v2/stocks/SLOW/bars"] = Answer(b"{}", delay_s=3)
+    slow = [asyncio.create_task(bars(provider, "guest", 1, "SLOW")) for _ in range(4)]
+    await until(lambda: len(upstream.seen) == 4)
+    with pytest.raises(ShareUsedUp, match="other requests"):
+        await as_owner("guest", lambda: provider.bars(DailyBarsQuery("AAPL", "raw", 1), Deadline.after(0.05)))
+    for task in slow:
+        task.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+    await provider.close()
 
 
 @pytest.mark.parametrize("names_it", [True, False], ids=["named", "not named"])

@@ -12,7 +12,7 @@ from chassis import logging
 from chassis.deadlines import Deadline
 from stock_data import sessions
 from stock_data.bars import Split
-from stock_data.errors import BadData, ProviderFailure, UpstreamDown
+from stock_data.errors import BadData, ProviderFailure, ShareUsedUp, UpstreamDown
 from stock_data.providers import alpaca_payloads, payloads
 from stock_data.providers.guarded import LEAST_TIME_S
 from stock_data.providers.payloads import Malformed
@@ -59,7 +59,8 @@ class AlpacaSplits:
             try:
                 found = await self._ask(missing, Deadline.after(given_s * _SHARE_OF_DEADLINE))
             except ProviderFailure as error:
-                if given_s >= LEAST_TIME_S or not isinstance(error, UpstreamDown):
+                is_of_alpaca = given_s >= LEAST_TIME_S or not isinstance(error, UpstreamDown)
+                if is_of_alpaca and not isinstance(error, ShareUsedUp):
                     self._paused_until = now + _PAUSE_AFTER_FAILURE_S
                 log.warning(
                     "quotes have no change: splits are unavailable", kind=error.kind, detail=error.detail

@@ -23,6 +23,7 @@ from stock_data.errors import (
     Blocked,
     NotEntitled,
     QuotaExceeded,
+    ShareUsedUp,
     UpstreamDown,
 )
 from stock_data.providers.budget import Budget, callers, sharing
@@ -126,30 +127,38 @@ class Transport:
         Raise a `ProviderFailure`; an `UpstreamDown` is raised after up to three attempts. Each attempt counts
         in the share of its owner, unless several owners share the call, and so does its connection.
         """
-        attempts = stamina.retry_context(
-            on=UpstreamDown,
-            attempts=_ATTEMPTS,
-            timeout=deadline.remaining_s(),
-            wait_initial=_FIRST_PAUSE_S,
-            wait_max=_LONGEST_PAUSE_S,
-            wait_jitter=_FIRST_PAUSE_S,
-        )
-        async for attempt in attempts:
-            with attempt:
-                self.budget.spend()
-                response = await self._attempt(path, query, deadline, most_bytes)
-                response.require_success(self._name)
-                return response.body
+        is_shared = sharing.get() is not None
+        turn = contextlib.nullcontext() if is_shared else self._turns.turn(*callers())
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(deadline.remaining_s()):
+                    await stack.enter_async_context(turn)
+            except TimeoutError:
+                # The owner's own slow calls are no outage of the upstream.
+                words = f"Your other requests to {self._name} were not answered in time."
+                raise ShareUsedUp(words, retry_after_s=1) from None
+            attempts = stamina.retry_context(
+                on=UpstreamDown,
+                attempts=_ATTEMPTS,
+                timeout=deadline.remaining_s(),
+                wait_initial=_FIRST_PAUSE_S,
+                wait_max=_LONGEST_PAUSE_S,
+                wait_jitter=_FIRST_PAUSE_S,
+            )
+            async for attempt in attempts:
+                with attempt:
+                    self.budget.spend()
+                    response = await self._attempt(path, query, deadline, most_bytes)
+                    response.require_success(self._name)
+                    return response.body
         raise AssertionError("the last attempt returns or raises")
 
     async def _attempt(
         self, path: str, query: Mapping[str, str], deadline: Deadline, most_bytes: int
     ) -> _Response:
-        is_shared = sharing.get() is not None
-        turn = contextlib.nullcontext() if is_shared else self._turns.turn(*callers())
         try:
             with spans.span(f"GET {self._name}", "client", {"url.path": path}):
-                async with asyncio.timeout(min(self._timeout_s, deadline.remaining_s())), turn:
+                async with asyncio.timeout(min(self._timeout_s, deadline.remaining_s())):
                     return await self._fetch(path, query, most_bytes)
         except (TimeoutError, httpx.TimeoutException) as error:
             raise UpstreamDown(f"{self._name} did not answer in time.") from error
