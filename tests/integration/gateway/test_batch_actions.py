@@ -70,6 +70,25 @@ async def test_all_batches_with_some_errors_are_retried_for_these_errors_only(ho
     assert_problem(await door.api.post("/v1/batches/cancel?code=timeout"), 422, "invalid-input", "/code")
 
 
+async def test_what_is_past_its_deadline_is_not_retried(house: House) -> None:
+    class Late(Processor):
+        async def get(self, request: GetBatch, deadline: Deadline) -> Batch:
+            found = await super().get(request, deadline)
+            return found.model_copy(update={"operation": "echo", "expires_at": datetime.now(UTC)})
+
+    double = Late()
+    await house.double(
+        BATCH_PROCESSOR,
+        {CountBatches: double.count, ListBatches: double.list_guarded, GetBatch: double.get},
+    )
+    door = await house.open()
+    await house.purge(INTAKE)
+    refused = assert_problem(await door.api.post(f"/v1/batches/{FAILED[0]}/retry"), 409, "conflict")
+    assert "could run until" in refused["detail"]
+    assert (await door.api.post("/v1/batches/retry?operation=echo")).json()["changed"] == 0
+    assert await house.depth(INTAKE) == 0
+
+
 async def test_a_retry_needs_the_scopes_of_the_operation_whoever_made_the_batch(house: House) -> None:
     double = Processor()
     await house.double(

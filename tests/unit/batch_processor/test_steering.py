@@ -73,6 +73,12 @@ def test_a_batch_that_has_begun_is_not_moved() -> None:
     assert steering.move(begun, now=NOW, not_before=LATER) == begun
 
 
+def test_a_batch_is_not_retried_after_its_deadline() -> None:
+    late = replace(ENDED, expires_at=NOW)
+    assert steering.retry(late, now=LATER, codes=()) == late
+    assert steering.retry(replace(ENDED, expires_at=LATER), now=NOW, codes=()).status == "queued"
+
+
 def test_the_follow_up_of_a_retry_has_the_rights_of_the_caller_who_retried() -> None:
     ended = replace(ENDED, scopes=("batches:write", "emails:send"))
     assert steering.retry(ended, now=LATER, codes=(), scopes=["batches:write"]).scopes == ("batches:write",)

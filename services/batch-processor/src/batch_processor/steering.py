@@ -43,9 +43,11 @@ def retry(
 ) -> StoredBatch:
     """Queue the failed items of an ended batch again: those with one of `codes`, or all without any.
 
-    From now on the batch has the rights `scopes`, if they are given.
+    A batch past its deadline stays as it is, as its items would be stopped at once. From now on the batch
+    has the rights `scopes`, if they are given.
     """
-    if batch.status not in _RETRIED or not batch.failed:
+    is_late = batch.expires_at is not None and batch.expires_at <= now
+    if is_late or batch.status not in _RETRIED or not batch.failed:
         return batch
     return replace(
         batch,

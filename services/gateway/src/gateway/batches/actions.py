@@ -163,6 +163,9 @@ class BatchActions:
         batch = await self._lookup.find(call.principal, id_, kind, call.deadline)
         if batch["counts"] is None or batch["status"] not in RETRY.possible:
             raise _refusal(id_, kind, batch, RETRY)
+        late = batch.get("expires_at")
+        if late is not None and datetime.fromisoformat(late) <= datetime.now(UTC):
+            raise Conflict(f"The {kind} {id_} could run until {late}; send what failed as new work.")
         # A retry runs the operation, so the caller needs its scopes, even for a batch that somebody else
         # accepted.
         await self._catalogue.require(batch["operation"], call.principal)
@@ -194,7 +197,12 @@ class BatchActions:
             if action.needs_failures:
                 for operation in {batch.operation for batch in found.data if batch.operation}:
                     await self._catalogue.require(operation, call.principal)
-            ids += [batch.id for batch in found.data]
+            now = datetime.now(UTC)
+            # What is past its deadline would be stopped at once.
+            late = {
+                batch.id for batch in found.data if batch.expires_at is not None and batch.expires_at <= now
+            }
+            ids += [batch.id for batch in found.data if not action.needs_failures or batch.id not in late]
             page = page.model_copy(update={"cursor": found.next_cursor})
             if found.next_cursor is None:
                 break
