@@ -10,8 +10,11 @@ from uuid import UUID
 import pytest
 
 from batch_processor import coordination, coordinator
+from batch_processor.sources import Sources
+from batch_processor.validation import Problem, Validation
 from chassis.broker.envelope import new_id
-from contracts.batches import CancelBatch, CreateBatch
+from chassis.postgres import Connection
+from contracts.batches import CancelBatch, CreateBatch, Source
 from contracts.items import Item
 from support.batch_engine import Engine
 from support.waiting import until
@@ -58,6 +61,18 @@ async def test_the_first_batch_of_each_owner_is_found_before_the_second_of_any(e
     assert {*list(lapsed.values())[:3]} == {"ann", "bob", "cid"}
 
 
+async def test_every_owner_has_a_step_however_long_one_of_another_takes(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "_TURN_S", 0)
+    for owner in ("ann", "ann", "bob"):
+        batch_id = await give(engine, owner)
+        await engine.handle(CancelBatch(batch_id=batch_id, owner_id=owner))
+    await engine.coordinator.cancel()
+    ended = await engine.fetch("SELECT owner_id FROM batches WHERE status = 'cancelled' ORDER BY owner_id")
+    assert [row["owner_id"] for row in ended] == ["ann", "bob"]
+
+
 async def test_what_takes_longer_than_a_turn_goes_on_after_the_other_steps(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,3 +92,45 @@ async def test_what_takes_longer_than_a_turn_goes_on_after_the_other_steps(
 
     await until(has_ended)
     going_on.cancel()
+
+
+async def test_an_upload_is_compared_before_the_second_of_another_owner(engine: Engine) -> None:
+    compared: list[UUID] = []
+
+    async def begin(connection: Connection, batch_id: UUID, problem: Problem | None) -> None:
+        assert problem is None
+        compared.append(batch_id)
+        await connection.execute("UPDATE batches SET status = 'queued' WHERE id = $1", batch_id)
+
+    for _ in range(12):
+        await give(engine, "ann")
+    wanted = await give(engine, "bob", items=3)
+    await engine.execute("UPDATE batches SET status = 'validating', validating_since = now()")
+    validation = Validation(engine.postgres, begin, operations=["echo"], begun=lambda: None)
+    for _ in range(2):
+        assert await validation.check("oldest")
+    assert wanted in compared
+
+
+async def test_a_batch_is_filled_before_the_second_of_another_owner(engine: Engine) -> None:
+    ids: dict[str, UUID] = {}
+    for owner in ("ann", "ann", "ann", "bob"):
+        source = await give(engine, owner)
+        await engine.execute(
+            "UPDATE batches SET status = 'completed', finished_at = now() WHERE id = $1", source
+        )
+        creation = CreateBatch(
+            batch_id=new_id(),
+            owner_id=owner,
+            operation="echo",
+            accepted_at=datetime.now(UTC),
+            source=Source(batch_id=source),
+        )
+        await engine.handle(creation)
+        ids[owner] = creation.batch_id
+    sources = Sources(engine.postgres, engine.intake, operations=["echo"], begun=lambda: None)
+    for _ in range(2):
+        assert await sources.copy()
+    batch = await engine.get(ids["bob"])
+    assert batch is not None
+    assert batch.status == "completed"

@@ -334,15 +334,15 @@ async def _take_turns(
 ) -> bool:
     """Call `step` for each batch in `left` as long as it returns True, by owner in turn, within `_TURN_S`.
 
-    Batches that fail are set aside. Return whether there may be more to do.
+    Each owner has one step at least. Batches that fail are set aside. Return whether there may be more to do.
     """
     ends_at = time.monotonic() + _TURN_S
     lines: dict[str, deque[UUID]] = {}
     for batch_id, owner_id in left.items():
         lines.setdefault(owner_id, deque()).append(batch_id)
-    turns = deque(lines.values())
-    while turns:
-        line = turns.popleft()
+    turns, steps = deque(lines.values()), 0
+    while turns and (steps < len(lines) or time.monotonic() < ends_at):
+        line, steps = turns.popleft(), steps + 1
         batch_id = line.popleft()
         try:
             if await step(batch_id):
@@ -352,6 +352,4 @@ async def _take_turns(
         else:
             backoff.succeeded(batch_id)
         turns += [line] if line else []
-        if time.monotonic() >= ends_at:
-            break
     return bool(turns) or len(left) == coordination.MOST_FOUND

@@ -41,7 +41,7 @@ class Sources:
         self._intake = intake
         self._operations = list(operations)
         self._begun = begun
-        self._last = UUID(int=0)
+        self._last_owner = ""
         self._backoff = Backoff(postgres, "sources", first_s=PAUSE_S, most_s=PAUSE_S)
         self._wake = asyncio.Event()
 
@@ -63,17 +63,18 @@ class Sources:
     async def copy(self) -> bool:
         """Copy the next items of a batch that waits for them; return whether there was one.
 
-        Batches take turns. One that cannot be filled is set aside for a while, and fails after some attempts.
+        Owners take turns, and so do the batches of each. One that cannot be filled is set aside for a while,
+        and fails after some attempts.
         """
         batch_id: UUID | None = None
         try:
             async with self._postgres.transaction() as connection:
-                seen = self._last, self._backoff.ids()
+                seen = self._last_owner, self._backoff.ids()
                 ours = self._operations, LEFT_TO_OTHERS_S
-                batch_id = await connection.fetchval(_SQL["next_copying"], *seen, *ours)
-                if batch_id is None:
+                found = await connection.fetchrow(_SQL["next_copying"], *seen, *ours)
+                if found is None:
                     return False
-                self._last = batch_id
+                batch_id, self._last_owner = found
                 batch = (await repository.lock_batches(connection, [batch_id]))[batch_id]
                 if self._backoff.tries(batch_id) < _MOST_TRIES:
                     after = await _fill(connection, batch)

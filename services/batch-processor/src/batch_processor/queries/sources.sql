@@ -1,10 +1,10 @@
 -- name: next_copying
--- The next batch after $1, in a circle, that waits for items, except those in $2; batches of operations that are not
--- in $3 only after $4 seconds.
-SELECT id FROM batches
+-- A batch that waits for items, of the next owner after $1, in a circle: the one that has come least far. None of those
+-- in $2; batches of operations that are not in $3 only after $4 seconds.
+SELECT id, owner_id FROM batches
 WHERE status = 'open' AND source IS NOT NULL AND id <> ALL ($2::uuid[])
     AND (operation = ANY ($3::text[]) OR accepted_at < now() - make_interval(secs => $4))
-ORDER BY id <= $1, id LIMIT 1 FOR UPDATE SKIP LOCKED
+ORDER BY owner_id <= $1, owner_id, source_after, id LIMIT 1 FOR UPDATE SKIP LOCKED
 
 -- name: copy_items
 -- Copies up to $5 items of the batch $2 that ended with the status $3, after the position $4, to the positions of

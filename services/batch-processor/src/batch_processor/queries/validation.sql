@@ -1,21 +1,23 @@
 -- name: next_validating_oldest
--- Not those in $1; uploads of operations that are not in $2 only after $3 seconds.
-SELECT id FROM batches
+-- Of the next owner after $4, in a circle; the first of each, then the second, and so on. Not those in $1; uploads of
+-- operations that are not in $2 only after $3 seconds.
+SELECT id, owner_id FROM batches
 WHERE status = 'validating' AND id <> ALL ($1::uuid[])
     AND (
         operation = ANY ($2::text[])
         OR coalesce(validating_since, created_at) < now() - make_interval(secs => $3)
     )
-ORDER BY id LIMIT 10
+ORDER BY row_number() OVER (PARTITION BY owner_id ORDER BY id), owner_id <= $4, owner_id LIMIT 10
 
 -- name: next_validating_smallest
-SELECT id FROM batches
+-- The smallest of each owner, then the second of each, and so on; otherwise as above, whatever $4 is.
+SELECT id, owner_id FROM batches
 WHERE status = 'validating' AND id <> ALL ($1::uuid[])
     AND (
         operation = ANY ($2::text[])
         OR coalesce(validating_since, created_at) < now() - make_interval(secs => $3)
     )
-ORDER BY total, id LIMIT 10
+ORDER BY row_number() OVER (PARTITION BY owner_id ORDER BY total, id), total, owner_id <= $4, id LIMIT 10
 
 -- name: lock_validation
 SELECT pg_try_advisory_xact_lock(hashtextextended('validation ' || $1::uuid, 0))
