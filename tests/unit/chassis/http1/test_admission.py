@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -170,10 +171,10 @@ def test_an_owner_has_its_share_of_an_address_and_of_all_and_leaves_the_rest_to_
         over.authenticated("ann")
     assert not over.is_authenticated
     # Another owner behind the same address comes in, and so does a third over what the first holds too much.
-    for _ in range(2):
-        admission.take("192.0.2.1", Connection()).authenticated("bob")
+    for owner in ("bob", "eve"):
+        admission.take("192.0.2.1", Connection()).authenticated(owner)
     # From other addresses the owner comes to its share of all.
-    for number in range(6):
+    for number in range(5):
         held.append(admission.take(f"192.0.2.{number + 2}"))
         held[-1].authenticated("ann")
     with pytest.raises(TooManyConnections):
@@ -182,3 +183,21 @@ def test_an_owner_has_its_share_of_an_address_and_of_all_and_leaves_the_rest_to_
     for place in held:
         place.release()
     admission.take("192.0.2.9").authenticated("ann")
+
+
+@pytest.mark.parametrize("addresses", [1, 16])
+def test_owners_that_take_all_connections_they_get_leave_some_for_others(addresses: int) -> None:
+    limits = ConnectionLimits(most=128, per_address=128, unauthenticated_share=0.25, owner_share=0.75)
+    admission, taken = Admission(limits), Counter[str]()
+    for owner in ("ann", "bob", "cid", "dan"):
+        for number in range(200):
+            try:
+                place = admission.take(f"192.0.2.{number % addresses}", Connection())
+                place.authenticated(owner)
+            except TooManyConnections:
+                break
+            taken[owner] += 1
+    assert taken["ann"] == 96
+    assert taken.total() < 128
+    for number in range(8):
+        admission.take("192.0.2.0", Connection()).authenticated(f"late {number}")

@@ -9,7 +9,7 @@ from email.utils import formatdate
 from itertools import islice
 from typing import Any, Protocol
 
-from chassis import beats, metrics
+from chassis import beats, metrics, shares
 from chassis.http1.head import Fields
 from chassis.http1.held_bytes import HeldBytes
 from chassis.http1.limits import (
@@ -27,6 +27,10 @@ PLACE = "tickwire.connection"
 # A household or a server has at least an IPv6 network of this prefix length for itself.
 _IPV6_PREFIX = 64
 _RETRY_AFTER_S = 5.0
+# How many times as many places as it leaves free an owner may have, and one divided by the part of all that
+# any owner gets while one is free.
+_WEIGHT = 6
+_FEW = 128
 # How many connections are asked to give way to a new one.
 _MOST_ASKED = 8
 
@@ -98,6 +102,10 @@ class _Tally:
     def __init__(self) -> None:
         self.total = 0
         self.by_address: Counter[str] = Counter()
+
+    def count(self, address: str | None) -> int:
+        """Return the number of places of an address, or of all."""
+        return self.total if address is None else self.by_address[address]
 
     def add_one(self, address: str) -> None:
         self.total += 1
@@ -184,18 +192,22 @@ class Admission:
         return place
 
     def give_to(self, owner_id: str, address: str) -> None:
-        """Count a connection of `address` as one of the owner. Raises `TooManyConnections`."""
+        """Count a connection of `address` as one of the owner. Raises `TooManyConnections`.
+
+        Owners leave room for those that have none, or few (`shares.has_room`).
+        """
         limits, owned = self.limits, self._owners.get(owner_id)
-        if owned is not None and (
-            owned.total >= limits.most * limits.owner_share
-            or owned.by_address[address] >= limits.per_address * limits.owner_share
-        ):
-            raise TooManyConnections(
-                "owner",
-                "You have reached the limit of open connections of one owner; close some, or use one for "
-                "several requests.",
-                retry_after_s=_RETRY_AFTER_S,
-            )
+        for where, most in ((None, limits.most), (address, limits.per_address)):
+            own = 0 if owned is None else owned.count(where)
+            held = self.held.count(where) - self.unauthenticated.count(where)
+            has_room = shares.has_room(own, held=held, most=most, few=max(1, most // _FEW), weight=_WEIGHT)
+            if own >= most * limits.owner_share or not has_room:
+                raise TooManyConnections(
+                    "owner",
+                    "You have reached the limit of open connections of one owner; close some, or use one for "
+                    "several requests.",
+                    retry_after_s=_RETRY_AFTER_S,
+                )
         self._owners[owner_id].add_one(address)
 
     def take_from(self, owner_id: str, address: str) -> None:
