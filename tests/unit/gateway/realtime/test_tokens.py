@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chassis import shares
 from chassis.errors import Forbidden, Unauthenticated
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
@@ -26,8 +27,10 @@ class Keys:
     def __init__(self) -> None:
         self.found: dict[str, Principal] = {"k7": ANN}
         self.overlap_ends: datetime | None = None
+        self.shares: list[str] = []
 
     async def find(self, key_id: str) -> Principal | None:
+        self.shares.append(shares.current.get())
         return self.found.get(key_id)
 
     async def authenticate(self, text: str | None, address: str | None = None) -> Principal:
@@ -81,12 +84,21 @@ def test_a_token_of_another_pepper_or_after_its_end_is_refused() -> None:
 
 async def test_a_token_stands_for_its_key_within_its_bounds(service: TokenService) -> None:
     token, expires_at = service.issue(ANN, ttl_s=60, scopes={Scope.CHAT_READ}, channels={"chat:lobby"})
+    assert tokens.read(KEYS, token, now=1).owner_id == ANN.owner_id
     access = await service.authenticate(token)
     assert access.principal == ANN
     assert access.expires_at == expires_at <= time.time() + 60
     assert access.may(Scope.CHAT_READ, "chat:lobby")
     assert not access.may(Scope.CHAT_READ, "chat:other")
     assert not access.may(Scope.QUOTES_READ, "chat:lobby")
+
+
+@pytest.mark.parametrize(("owner_id", "share"), [("7", "7"), ("", "k7")])
+async def test_the_key_of_a_token_is_looked_up_in_the_share_of_its_owner(
+    held: Keys, service: TokenService, owner_id: str, share: str
+) -> None:
+    await service.authenticate(tokens.sign(KEYS[0], Grant("k7", 2**33, None, None, owner_id)))
+    assert held.shares == [share]
 
 
 async def test_a_token_has_no_right_that_its_key_has_lost(service: TokenService, held: Keys) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from chassis import shares
 from chassis.errors import Forbidden, Unauthenticated
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
@@ -23,12 +24,16 @@ _CHALLENGE = {"www-authenticate": 'Bearer realm="tickwire", error="invalid_token
 
 @dataclass(frozen=True)
 class Grant:
-    """The content of a token: its key, its expiry (Unix time), and its limits (None: those of the key)."""
+    """The content of a token: its key, its expiry (Unix time), and its limits (None: those of the key).
+
+    `owner_id` is the owner of the key; it is empty in tokens of older releases.
+    """
 
     key_id: str
     expires_at: int
     scopes: frozenset[str] | None
     channels: frozenset[str] | None
+    owner_id: str = ""
 
 
 def signing_keys(pepper: str, previous: str | None = None) -> tuple[bytes, ...]:
@@ -38,7 +43,7 @@ def signing_keys(pepper: str, previous: str | None = None) -> tuple[bytes, ...]:
 
 def sign(key: bytes, grant: Grant) -> str:
     """Return `grant` as a token."""
-    document: dict[str, Any] = {"k": grant.key_id, "e": grant.expires_at}
+    document: dict[str, Any] = {"k": grant.key_id, "e": grant.expires_at, "u": grant.owner_id}
     if grant.scopes is not None:
         document["s"] = sorted(grant.scopes)
     if grant.channels is not None:
@@ -64,6 +69,7 @@ def read(keys: Sequence[bytes], token: str, *, now: float) -> Grant:
         document["e"],
         None if scopes is None else frozenset(scopes),
         None if channels is None else frozenset(channels),
+        document.get("u", ""),
     )
 
 
@@ -107,6 +113,7 @@ class TokenService:
             expires_at,
             None if scopes is None else frozenset(scopes),
             None if channels is None else frozenset(channels),
+            principal.owner_id,
         )
         return sign(self._signing_keys[0], grant), expires_at
 
@@ -118,6 +125,8 @@ class TokenService:
             ends_at = None if caller.expires_at is None else caller.expires_at.timestamp()
             return Access(caller, expires_at=ends_at)
         grant = read(self._signing_keys, text, now=time.time())
+        # Each use is a query: of the owner, not of those that this service makes for itself.
+        shares.current.set(grant.owner_id or grant.key_id)
         principal = await self._find(grant.key_id)
         if principal is None:
             raise _refused("The API key behind the token has expired or was revoked.")
