@@ -132,6 +132,25 @@ async def test_a_connection_that_is_cut_loses_nothing_that_was_acknowledged(
     assert (await door.api.post(f"{path}/seal")).status_code == 202
 
 
+async def test_a_request_that_has_lost_the_upload_to_another_one_is_not_told_that_it_was_taken(
+    door: Listener, house: House
+) -> None:
+    path, body = await opened(door), lines(2000)
+    host, port = door.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = (
+        f"PUT {path}/items?offset=0 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {door.admin_key}\r\n"
+        f"content-type: application/x-ndjson\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    writer.write(head.encode() + body[:1000])
+    taken = "UPDATE open_uploads SET writer = $2 WHERE batch_id = $1 AND writer IS NOT NULL RETURNING true"
+    other = path.rpartition("/")[2], uuid4()
+    await until(lambda: door.database.fetchval(taken, *other))
+    writer.write(body[1000:])
+    assert (await reader.readline()).startswith(b"HTTP/1.1 409")
+    writer.close()
+
+
 async def test_an_upload_belongs_to_its_owner_and_ends_with_its_batch(door: Listener) -> None:
     path = await opened(door)
     async with door.client(await door.new_key("batches:write", "batches:read")) as other:

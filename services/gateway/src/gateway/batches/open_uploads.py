@@ -114,7 +114,8 @@ class OpenUploads:
                 state = UploadState(run.end, run.offset + len(run.items), run.last_line)
                 if time.monotonic() - saved_at > _SAVE_EVERY_S:
                     saved_at = time.monotonic()
-                    await self._save(batch_id, writer, state, goes_on=True)
+                    if not await self._save(batch_id, writer, state, goes_on=True):
+                        await self._refuse(batch_id, owner_id, query.offset)
             body.require_within_limit()
             for run in cutter.flush():
                 await self._backlog.wait_for_room(owner_id)
@@ -122,7 +123,9 @@ class OpenUploads:
             state = UploadState(cutter.end + len(cutter.rest), cutter.total, cutter.line_number, cutter.rest)
         finally:
             # Also after an interruption: the next request continues after the last published run.
-            await self._save(batch_id, writer, state, goes_on=False)
+            is_ours = await self._save(batch_id, writer, state, goes_on=False)
+        if not is_ours:
+            await self._refuse(batch_id, owner_id, query.offset)
         return _progress(batch_id, state)
 
     async def seal(self, call: Call, batch_id: UUID) -> HttpReply:
@@ -168,15 +171,17 @@ class OpenUploads:
             headers={"upload-offset": str(state.size)},
         )
 
-    async def _save(self, batch_id: UUID, writer: UUID, state: UploadState, *, goes_on: bool) -> None:
+    async def _save(self, batch_id: UUID, writer: UUID, state: UploadState, *, goes_on: bool) -> bool:
+        """Store the progress of a writer; return False if another one has taken over."""
         try:
             async with self._postgres.connection() as connection:
-                await self._repository.save(connection, batch_id, writer, state, goes_on=goes_on)
+                return await self._repository.save(connection, batch_id, writer, state, goes_on=goes_on)
         except DatabaseUnavailable as error:
             # Items that are sent twice count once, and the claim expires by itself.
             log.warning("upload offset could not be saved", batch_id=str(batch_id), reason=error.detail)
             if not goes_on:
                 raise
+            return True
 
 
 def _progress(batch_id: UUID, state: UploadState) -> UploadProgress:

@@ -78,9 +78,9 @@ class OpenUploadRepository:
 
     async def save(
         self, connection: Connection, batch_id: UUID, writer: UUID, state: UploadState, *, goes_on: bool
-    ) -> None:
-        """Store the progress of `writer`, which keeps the claim if it `goes_on`."""
-        await connection.execute(
+    ) -> bool:
+        """Store the progress of `writer`, which keeps the claim if it `goes_on`; return False if it lost it."""
+        saved = await connection.fetchval(
             self._queries["save_open_upload"],
             batch_id,
             writer,
@@ -90,6 +90,7 @@ class OpenUploadRepository:
             state.rest,
             goes_on,
         )
+        return saved is not None
 
     async def take(
         self, connection: Connection, batch_id: UUID, owner_id: str

@@ -19,11 +19,12 @@ WHERE batch_id = $1 AND owner_id = $2 AND bytes = $3
 RETURNING bytes, items, lines, rest
 
 -- name: save_open_upload
--- The progress of the writer $2; $7 is true while it continues.
+-- The progress of the writer $2; $7 is true while it continues. No row when another one has taken over.
 UPDATE open_uploads SET
     bytes = $3, items = $4, lines = $5, rest = $6, appended_at = now(),
     writer = CASE WHEN $7 THEN writer END
 WHERE batch_id = $1 AND writer = $2
+RETURNING batch_id
 
 -- name: take_open_upload
 DELETE FROM open_uploads
