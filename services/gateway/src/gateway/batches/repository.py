@@ -79,7 +79,10 @@ class OpenUploadRepository:
     async def save(
         self, connection: Connection, batch_id: UUID, writer: UUID, state: UploadState, *, goes_on: bool
     ) -> bool:
-        """Store the progress of `writer`, which keeps the claim if it `goes_on`; return False if it lost it."""
+        """Store the progress of `writer`, which keeps the claim if it `goes_on`.
+
+        Return False if another writer has taken over.
+        """
         saved = await connection.fetchval(
             self._queries["save_open_upload"],
             batch_id,
