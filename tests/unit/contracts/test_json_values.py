@@ -66,3 +66,31 @@ def test_a_document_may_have_so_many_levels(levels: int, too_deep: bool) -> None
 
 def test_a_wide_document_is_not_deep() -> None:
     assert not is_too_deep(b"[" + b",".join([b"[{}]"] * 1000) + b"]")
+
+
+def levels_of(value: Any) -> int:
+    children = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if children is None else 1 + max(map(levels_of, children), default=0)
+
+
+TEXTS = st.text('a"\\[]{}é\n', max_size=6)
+VALUES = st.recursive(
+    TEXTS | st.none(),
+    lambda some: st.lists(some, max_size=3) | st.dictionaries(TEXTS, some, max_size=3),
+    max_leaves=20,
+)
+
+
+@given(
+    VALUES,
+    st.lists(TEXTS | st.none(), min_size=DEEPEST - 5, max_size=DEEPEST + 2),
+    st.booleans(),
+    st.sampled_from([None, 1]),
+)
+def test_the_depth_is_that_of_the_values_whatever_is_written_in_texts(
+    value: Any, around: list[str | None], is_ascii: bool, indent: int | None
+) -> None:
+    for name in around:
+        value = [value, "]"] if name is None else {"{": "\\", name: value}
+    document = json.dumps(value, ensure_ascii=is_ascii, indent=indent).encode()
+    assert is_too_deep(document) is (levels_of(value) > DEEPEST)
