@@ -30,14 +30,26 @@ def is_too_deep(document: bytes) -> bool:
     """
     if document.count(b"[") + document.count(b"{") <= DEEPEST:
         return False
+    brackets = _brackets(document)
+    for _ in range(DEEPEST):
+        # The innermost level of each branch.
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
+
+
+def has_more_containers(document: bytes, most: int) -> bool:
+    """Return whether a JSON document has more than `most` lists and objects."""
+    if document.count(b"[") + document.count(b"{") <= most:
+        return False
+    return _brackets(document).count(b"[") > most
+
+
+def _brackets(document: bytes) -> bytes:
+    """Return the brackets outside of texts, those of objects as those of lists."""
     marks = document.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_BRACKETS, _OTHERS)
     # Two quotes in a row are an empty text, or the end of one and the beginning of the next; every second
     # part between the others is a text.
-    marks = b"".join(marks.replace(b'""', b"").split(b'"')[::2])
-    for _ in range(DEEPEST):
-        # The innermost level of each branch.
-        marks = marks.replace(b"[]", b"")
-    return bool(marks)
+    return b"".join(marks.replace(b'""', b"").split(b'"')[::2])
 
 
 def is_exact_number(literal: str) -> bool:

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chassis.errors import InvalidInput, MalformedInput
+from chassis.errors import InvalidInput, MalformedInput, PayloadTooLarge
 from contracts.batches import Item
 from contracts.json_values import DEEPEST
 from gateway.http import strict_json as documents
+from gateway.http.strict_json import MOST_CONTAINERS
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
@@ -186,3 +187,18 @@ def test_a_name_that_is_repeated_at_the_end_of_a_large_object_is_found_at_once()
     assert [error.pointer for error in caught.value.errors] == ["/49999"]
     # Linear work is a fraction of a second; comparing each name with each took minutes of a thread.
     assert time.process_time() - started < 20
+
+
+@pytest.mark.parametrize("element", [b"[]", b"{}"])
+def test_a_document_has_a_bounded_number_of_objects_and_lists_for_its_size(
+    element: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = b"[" + b",".join([element] * (MOST_CONTAINERS - 1)) + b"]"
+    assert len(documents.load(most)) == MOST_CONTAINERS - 1
+    texts = b'["' + b'[{\\"' * MOST_CONTAINERS + b'"]'
+    assert len(documents.load(texts)) == 1
+    larger = b"[" + b",".join([element + b" " * 5] * MOST_CONTAINERS) + b"," + b"0," * 8 + b"0]"
+    assert len(documents.load(larger)) == MOST_CONTAINERS + 9
+    monkeypatch.setattr(documents, "read", lambda _: pytest.fail("it was parsed"))
+    with pytest.raises(PayloadTooLarge, match="131072 objects and lists"):
+        documents.load(b"[" + most + b"]")

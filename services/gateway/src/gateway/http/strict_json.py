@@ -11,12 +11,17 @@ from typing import Any
 
 import orjson
 
-from chassis.errors import InvalidInput, MalformedInput
+from chassis.errors import InvalidInput, MalformedInput, PayloadTooLarge
 from chassis.problems import pointer
-from contracts.json_values import DEEPEST, is_exact_number, is_too_deep
+from contracts.json_values import DEEPEST, has_more_containers, is_exact_number, is_too_deep
 from contracts.message import FieldError
 
 MOST_ID = 2**63 - 1
+# Objects and lists take most of the time to parse a document and to forget it, in which no thread gets on:
+# half a million of them, in a megabyte, take a tenth of a second. Where larger bodies are allowed, they may
+# have one in so many bytes.
+MOST_CONTAINERS = 131_072
+_BYTES_OF_CONTAINER = 8
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _LONG_INTEGER = re.compile(rb"(?<![.0-9])[0-9]{16}")
@@ -33,7 +38,15 @@ _HIDDEN_END_OF_NAME = re.compile(rb"\\u00(?:22|3[aA]|5[cC])")
 
 
 def load(data: bytes) -> Any:
-    """Return `data` as JSON that can be stored. Raise `MalformedInput` or `InvalidInput`."""
+    """Return `data` as JSON that can be stored.
+
+    Raise `MalformedInput`, `InvalidInput`, or `PayloadTooLarge` for more lists and objects than are parsed.
+    """
+    most = max(MOST_CONTAINERS, len(data) // _BYTES_OF_CONTAINER)
+    if has_more_containers(data, most):
+        raise PayloadTooLarge(
+            f"JSON of this size may have {most} objects and lists; send less at once, or items as NDJSON."
+        )
     document = read(data)
     require_keepable(data, document)
     return document
