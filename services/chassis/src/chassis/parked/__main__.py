@@ -21,6 +21,8 @@ from contracts.parked import DiscardParked, InspectParked, ListParked, ParkedFil
 
 _EPILOG = "POSTGRES_DSN (or POSTGRES_DSN_FILE) is the database of the service that parked the messages."
 _TIMEOUT_S = 30
+# One attempt that gets no answer, and a few that are refused: somebody waits at a terminal.
+_CONNECT_S = 6
 _AWAY = "The database does not answer; check POSTGRES_DSN, and that PostgreSQL is running."
 
 
@@ -74,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
 async def _run(options: argparse.Namespace, dsn: str) -> str:
     postgres = Postgres(dsn, size=2)
     async with asyncio.timeout(_TIMEOUT_S), AsyncExitStack() as stack:
-        await postgres.open()
+        async with asyncio.timeout(_CONNECT_S):
+            await postgres.open()
         stack.push_async_callback(postgres.close)
         parked, deadline = Parked(postgres), Deadline.after(20)
         if options.command == "inspect":
