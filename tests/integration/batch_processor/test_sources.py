@@ -16,7 +16,9 @@ from support.batch_stack import Caller, House
 
 @pytest.fixture
 async def service(house: House, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("batch_processor.sources.STEP", 10)
+    monkeypatch.setattr(sources, "STEP", 10)
+    # Read once, when the service starts.
+    monkeypatch.setattr(sources, "PAUSE_S", 0.3)
     return await house.start()
 
 
@@ -76,7 +78,6 @@ async def test_batches_are_filled_in_turns(service: Any, caller: Caller) -> None
 async def test_a_batch_that_cannot_be_filled_delays_no_other_and_fails_after_some_tries(
     service: Any, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "PAUSE_S", 0.3)
     receive, tries = batches.receive, 0
 
     def receive_most(batch: StoredBatch, items: int, *, now: datetime) -> StoredBatch:
