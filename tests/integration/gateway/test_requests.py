@@ -175,6 +175,18 @@ async def test_bars_come_in_three_forms(
     assert answer.headers["vary"] == "accept"
 
 
+async def test_a_long_page_of_bars_is_written_as_csv_in_a_thread(
+    door: Listener, stock_data: StockData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, threads = [], []
+    for short_bytes in (1_000_000, 0):
+        monkeypatch.setattr("gateway.stocks.service.SHORT_BYTES", short_bytes)
+        before = REGISTRY.get_sample_value("tickwire_thread_wait_seconds_count") or 0
+        texts.append((await door.api.get("/v1/stocks/AAPL/bars?format=csv")).text)
+        threads.append((REGISTRY.get_sample_value("tickwire_thread_wait_seconds_count") or 0) - before)
+    assert (texts[0] == texts[1], threads) == (True, [0, 1])
+
+
 async def test_invalid_requests_for_bars_are_refused(door: Listener, stock_data: StockData) -> None:
     bars = "/v1/stocks/AAPL/bars"
     assert_problem(await door.api.get(bars, headers={"accept": "image/png"}), 406, "not-acceptable")

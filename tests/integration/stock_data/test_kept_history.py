@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from prometheus_client import REGISTRY
 
 from chassis import migrations
 from chassis.deadlines import Deadline
@@ -186,6 +187,17 @@ async def test_two_fetches_at_the_same_time_store_every_bar_once(
     async with postgres.connection() as connection:
         assert await connection.fetchval("SELECT bars FROM kept_ranges") == 34
         assert await connection.fetchval("SELECT count(*) FROM kept_bars") == 34
+
+
+async def test_a_long_page_from_the_database_is_read_in_a_thread_and_is_the_same(
+    history: KeptHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(history, "2024-01-01", "2024-02-01")
+    short = await read(history, "2024-01-01", "2024-02-01")
+    before = REGISTRY.get_sample_value("tickwire_thread_wait_seconds_count") or 0
+    monkeypatch.setattr("stock_data.kept_bars.INLINE_ROWS", len(short.data) - 1)
+    assert await read(history, "2024-01-01", "2024-02-01") == short
+    assert REGISTRY.get_sample_value("tickwire_thread_wait_seconds_count") == before + 1
 
 
 async def test_no_more_bars_are_kept_than_are_allowed(postgres: Postgres, history: KeptHistory) -> None:

@@ -7,11 +7,13 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from prometheus_client import REGISTRY
 
 from chassis.deadlines import Deadline
 from contracts.stocks import (
     BackfillBars,
     Bar,
+    Bars,
     Coverage,
     GetBars,
     GetQuotes,
@@ -31,6 +33,7 @@ NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
 FIRST = date(2012, 5, 1)
 HISTORY = Coverage(first=FIRST, last=FIRST + timedelta(days=19))
 SOON = Deadline.after(3600)
+THREADS = "tickwire_thread_wait_seconds_count"
 
 
 class Upstream:
@@ -89,6 +92,20 @@ async def test_quotes_come_in_the_order_asked_for_each_once(market: Market) -> N
     reply = await market.quotes(GetQuotes(symbols=["ibm", "AAPL", "IBM"]), SOON)
     assert [quote.symbol for quote in reply.quotes] == ["IBM", "AAPL"]
     assert reply.errors == []
+
+
+async def test_a_long_page_of_bars_is_written_in_a_thread_and_says_the_same(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = GetBars(symbol="AAPL")
+    before = REGISTRY.get_sample_value(THREADS)
+    short = await market.bars_document(request, SOON)
+    assert REGISTRY.get_sample_value(THREADS) == before
+    monkeypatch.setattr("stock_data.market.INLINE_ROWS", 19)
+    long = await market.bars_document(request, SOON)
+    assert isinstance(long, bytes)
+    assert Bars.model_validate_json(long) == short
+    assert REGISTRY.get_sample_value(THREADS) == (before or 0) + 1
 
 
 async def test_a_symbol_that_fails_is_named_beside_the_others(market: Market) -> None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
+# Converting or writing a long page takes tens of milliseconds, which would block the event loop.
+INLINE_ROWS = 500
+
 
 @dataclass(frozen=True, slots=True)
 class DailyBar:

@@ -16,7 +16,7 @@ def answers(market: Market, alerts: AlertAnswers) -> Mapping[type[Request], Answ
     """Return the table of requests and their handlers."""
     return {
         GetQuotes: market.quotes,
-        GetBars: market.bars,
+        GetBars: market.bars_document,
         BackfillBars: market.backfill,
         SearchSymbols: market.search,
         ListInstruments: market.instruments,

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 
-from chassis import metrics, queries
+from chassis import metrics, queries, threads
 from chassis.postgres import Postgres
 from contracts.stocks import Bar
 from stock_data import sessions
+from stock_data.bars import INLINE_ROWS
 from stock_data.errors import HistoryFull
 
 _SQL = queries.load("stock_data")
@@ -70,10 +71,14 @@ class KeptBars:
         """Return the first `limit` bars, each with whether its prices repeat those of the bar before."""
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(_SQL["select_kept_bars"], source, symbol, start, end, limit)
-        return [
-            (Bar(t=sessions.midnight(day), o=o, h=h, l=low, c=c, v=v, factor=_AS_TRADED), is_repeated)
-            for day, o, h, low, c, v, is_repeated in rows
-        ]
+
+        def read() -> list[tuple[Bar, bool]]:
+            return [
+                (Bar(t=sessions.midnight(day), o=o, h=h, l=low, c=c, v=v, factor=_AS_TRADED), is_repeated)
+                for day, o, h, low, c, v, is_repeated in rows
+            ]
+
+        return read() if len(rows) <= INLINE_ROWS else await threads.run(read)
 
     async def count(self, source: str, symbol: str, start: date, end: date) -> int:
         """Return the number of bars stored from `start` to `end`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, timedelta
 
+from chassis import threads
 from chassis.deadlines import Deadline
 from chassis.errors import ServiceError
 from chassis.paging import page_of
@@ -22,6 +23,7 @@ from contracts.stocks import (
     SymbolError,
 )
 from stock_data import cursors, instruments, symbols
+from stock_data.bars import INLINE_ROWS
 from stock_data.cursors import Cursor
 from stock_data.errors import InvalidCursor, InvalidRange, InvalidSymbol, ProviderFailure, UnknownSymbol
 from stock_data.instruments import InstrumentIndex
@@ -95,6 +97,13 @@ class Market:
             next_cursor=next_cursor,
             warnings=warnings,
         )
+
+    async def bars_document(self, request: GetBars, deadline: Deadline) -> Bars | bytes:
+        """Return what `bars` does, a long page as JSON that was written in a thread."""
+        page = await self.bars(request, deadline)
+        if len(page.data) <= INLINE_ROWS:
+            return page
+        return await threads.run(lambda: page.model_dump_json(by_alias=True).encode(), until=deadline)
 
     async def backfill(self, request: BackfillBars, deadline: Deadline) -> Backfilled:
         """Store the raw bars of a range, fetched from the first upstream that can provide them.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
 import orjson
 
-from chassis import metrics, shares
+from chassis import metrics, shares, threads
 from chassis.broker.coalescing import Coalescer
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
@@ -18,12 +19,14 @@ from contracts.message import Failure
 from contracts.scopes import Scope
 from contracts.stocks import GetBars, GetQuotes, SearchSymbols, Symbol, freshness
 from gateway.http.calls import Call
-from gateway.http.replies import HttpReply, document
+from gateway.http.replies import JSON, HttpReply, document
 from gateway.stocks import tables
 from gateway.stocks.book import QuoteBook
 from gateway.stocks.inputs import MOST_SYMBOLS, BarsQuery, QuotesQuery, SearchQuery
 
 _ASK_S = 10.0
+# 10,000 bars, of 800 KB, take 35 ms as CSV, in which nothing else would be answered.
+SHORT_BYTES = 64 * 1024
 _PUSHED = metrics.QUOTES_ANSWERED.labels("push")
 
 
@@ -67,7 +70,11 @@ class StockService:
     async def bars(self, call: Call, symbol: Symbol, query: BarsQuery) -> HttpReply:
         """Return a page of bars in the media type that the caller prefers."""
         question = GetBars(symbol=symbol, **query.model_dump(exclude={"format"}))
-        return tables.reply(call.media_type, await self._rpc.ask(question, call.deadline))
+        page = await self._rpc.ask(question, call.deadline)
+        write = partial(tables.reply, call.media_type, page)
+        if call.media_type == JSON or len(page) <= SHORT_BYTES:
+            return write()
+        return await threads.run(write, until=call.deadline)
 
     async def search(self, call: Call, query: SearchQuery) -> bytes:
         """Return the symbols whose ticker or company name matches."""
