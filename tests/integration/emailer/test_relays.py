@@ -104,3 +104,20 @@ async def test_the_route_is_paused_only_when_no_relay_lets_us_in(
         email = await post_office.reaches(command, "delivered")
     assert [attempt.host for attempt in email.recipients[0].attempts] == [f"127.0.0.1:{second.port}"]
     await post_office.server.start()
+
+
+async def test_a_session_that_was_in_use_when_its_relay_was_skipped_is_not_used_again(
+    post_office: PostOffice, second: SmtpServer
+) -> None:
+    _, route = post_office.dispatcher(to_both(second))
+    held = await route.take()
+    route.set_aside(held.relay, "limited", "452 4.7.0 too many messages")
+    route.give_back(held)
+    other = await route.take()
+    assert other.relay.port == second.port
+    # Nor does it end a pause, which another delivery has caused.
+    route.pause("refusing", "550 no")
+    route.give_back(other)
+    await route.wait_open()
+    assert await route.take() not in (held, other)
+    route.close()

@@ -59,6 +59,10 @@ class Relays:
         """Whether each relay has failed, and none has accepted a connection since."""
         return len(self._failures) == len(self.all)
 
+    def is_away(self, relay: SmtpRelay) -> bool:
+        """Return whether `relay` is skipped now."""
+        return self._until.get(relay, 0) > self._clock()
+
     def in_order(self) -> list[SmtpRelay]:
         """Return all relays, those that are skipped at the end."""
         now = self._clock()

@@ -98,8 +98,12 @@ class Route:
             self.pause(reason, detail)
 
     def give_back(self, session: SmtpSession) -> None:
-        """Keep a session for the next delivery, unless it is broken or has had enough deliveries."""
-        if session.is_usable and session.deliveries < self._deliveries:
+        """Keep a session for the next delivery, unless it is broken or has had enough deliveries.
+
+        If its relay was skipped, or the route paused, while it was in use, only a new connection may follow.
+        """
+        is_away = self.is_paused or self._relays.is_away(session.relay)
+        if session.is_usable and session.deliveries < self._deliveries and not is_away:
             self._idle.append(session)
         else:
             self._close(session)
