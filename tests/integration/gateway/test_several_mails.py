@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from uuid import UUID
+
+import httpx
+import pytest
 
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound
@@ -87,3 +91,17 @@ async def test_a_raw_mail_is_fetched_in_parts_and_answered_whole(door: Listener,
     assert (answer.status_code, answer.headers["content-type"]) == (200, "message/rfc822")
     assert answer.content == content
     assert_problem(await door.api.get(f"/v1/emails/{UUID(int=1)}/raw"), 404, "not-found")
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+async def test_a_raw_mail_that_is_written_anew_while_it_is_read_is_cut_off(
+    door: Listener, house: House, change: int
+) -> None:
+    async def part(request: GetRawEmail, _: Deadline) -> RawEmail:
+        content = b"x" * (300_000 + (change * 100_000 if request.offset else 0))
+        some = content[request.offset : request.offset + 256 * 1024]
+        return RawEmail(content=base64.b64encode(some).decode(), size=len(content))
+
+    await house.double(EMAIL, {GetRawEmail: part})
+    with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+        await asyncio.wait_for(door.api.get(f"/v1/emails/{ID}/raw"), 30)

@@ -17,7 +17,7 @@ from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
-from chassis.errors import Conflict, InvalidInput, NotFound, ServiceError
+from chassis.errors import Conflict, InvalidInput, NotFound, ServiceError, Unavailable
 from contracts import addresses
 from contracts.emails import (
     CancelEmails,
@@ -266,6 +266,9 @@ class EmailService:
                 question = GetRawEmail(email_id=email_id, owner_id=owner_id, offset=sent)
                 part = await self._rpc.call(question, RawEmail, Deadline.after(_PART_WITHIN_S))
                 content = base64.b64decode(part.content)
+                if part.size != first.size or not content:
+                    # It was written anew for a slow reader, with other keys: the parts do not fit together.
+                    raise Unavailable(f"E-mail {email_id} has changed while it was read; read it again.")
                 yield content
                 sent += len(content)
 
