@@ -14,6 +14,7 @@ from chassis.errors import InvalidInput
 from contracts import addresses
 from contracts.addresses import MOST_FOREIGN_DOMAINS, ParsedAddress
 from contracts.domains import AllowedSenders
+from contracts.emails import SendEmail
 from contracts.mail import Mail
 from contracts.message import FieldError
 from contracts.scopes import Scope
@@ -28,14 +29,23 @@ from gateway.http.replies import JSON
 OWNER = Principal(7, "Ann", "member", "k", frozenset({Scope.EMAILS_SEND}))
 
 
-class RefusedUploads:
-    """Refuses every mail, so that nothing is accepted."""
+class Around:
+    """The uploads and parcels around several mails, which it refuses or lets pass."""
+
+    def __init__(self, *, refuses: bool) -> None:
+        self._errors = [FieldError(pointer="/attachments", detail="no")] if refuses else []
 
     async def misfits(self, _: Call, mails: Collection[Any]) -> list[list[FieldError]]:
-        return [[FieldError(pointer="/attachments", detail="no")] for _ in mails]
+        return [self._errors for _ in mails]
+
+    async def send_ahead(self, commands: list[SendEmail], _: Deadline) -> tuple[list[SendEmail], None]:
+        return commands, None
 
 
-async def test_the_senders_of_several_mails_are_read_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("refuses", [True, False])
+async def test_several_mails_are_read_and_their_commands_written_in_a_thread(
+    monkeypatch: pytest.MonkeyPatch, refuses: bool
+) -> None:
     on_loop: list[bool] = []
 
     def parse(text: str) -> ParsedAddress:
@@ -45,20 +55,26 @@ async def test_the_senders_of_several_mails_are_read_in_a_thread(monkeypatch: py
     original = addresses.parse
     monkeypatch.setattr(addresses, "parse", parse)
     senders = VerifiedSenders(Mock(), Mock(), AllowedSenders())
-    uploads, other = cast(Any, RefusedUploads()), Mock()
+    around, other = cast(Any, Around(refuses=refuses)), Mock()
     service = EmailService(
-        other, other, uploads, other, other, other, other, senders, message_id_domain="x.example"
+        other, other, around, around, other, other, other, senders, message_id_domain="x.example"
     )
     mails = [
         {"from": f"a@bücher-{number}.example", "to": ["b@y.example"], "subject": "s", "text": "t"}
         for number in range(3)
     ]
     body = EmailsInput.model_validate({"emails": mails})
-    with pytest.raises(InvalidInput) as caught:
-        await service.send_several(Call(OWNER, Deadline.after(5), JSON), body)
-    assert [error.pointer for error in caught.value.errors] == [
-        f"/emails/{number}/attachments" for number in range(3)
-    ]
+    call = Call(OWNER, Deadline.after(5), JSON)
+    if refuses:
+        with pytest.raises(InvalidInput) as caught:
+            await service.send_several(call, body)
+        assert [error.pointer for error in caught.value.errors] == [
+            f"/emails/{number}/attachments" for number in range(3)
+        ]
+    else:
+        assert (await service.send_several(call, body)).accepted == 3
+        [works] = [each.args[1] for each in other.accept_all.call_args_list]
+        assert [work.messages[0].message_type for work in works] == [SendEmail.message_type] * 3
     assert len(on_loop) >= 3
     assert not any(on_loop)
 

@@ -117,15 +117,23 @@ class EmailService:
         errors = [error for found in read if isinstance(found, EmailResult) for error in found.errors]
         if errors and body.mode == "strict":
             raise InvalidInput("Some of the mails are invalid; see errors.", errors=errors)
-        texts = await threads.run(partial(several.metadata_texts, call.document, read), until=call.deadline)
+
+        def write() -> list[EmailResult | tuple[Acceptance, SendEmail]]:
+            texts = several.metadata_texts(call.document, read)
+            return [
+                found if isinstance(found, EmailResult) else self._command(call, found, text)
+                for found, text in zip(read, texts, strict=True)
+            ]
+
         results: list[EmailResult] = []
         accepted: list[tuple[Acceptance, SendEmail]] = []
-        for index, (found, text) in enumerate(zip(read, texts, strict=True)):
-            if isinstance(found, EmailResult):
-                results.append(found)
+        # In a thread: 500 commands take up to 30 ms.
+        for index, written in enumerate(await threads.run(write, until=call.deadline)):
+            if isinstance(written, EmailResult):
+                results.append(written)
                 continue
-            acceptance, command = self._command(call, found, text)
-            accepted.append((acceptance, command))
+            acceptance, command = written
+            accepted.append(written)
             results.append(several.accepted(index, acceptance, message_id=command.message_id))
         commands, left = await self._parcels.send_ahead([command for _, command in accepted], call.deadline)
         works: list[Work] = []
