@@ -58,6 +58,8 @@ class Rooms:
     reads: int = 0
     # The owners in whose share the connections were lent.
     lent_to: list[str] = field(default_factory=list)
+    # The rooms and users of which it was asked whether they are members.
+    looked_up: list[tuple[str, str]] = field(default_factory=list)
 
     async def find(self, _: Any, name: str, user_id: int) -> Room | None:
         await self._visit()
@@ -76,11 +78,21 @@ class Rooms:
 
     transaction = connection
 
-    async def members_of(self, _: Any, rooms: Sequence[str]) -> dict[str, set[str]]:
+    async def former_members(self, _: Any, known: Sequence[tuple[str, str]]) -> dict[str, set[str]]:
         await self._visit()
         if self.failure is not None:
             raise self.failure
-        return {room: {str(user_id) for user_id in self.members[room]} for room in rooms}
+        self.looked_up.extend(known)
+        former: dict[str, set[str]] = {}
+        for room, user_id in known:
+            if int(user_id) not in self.members[room]:
+                former.setdefault(room, set()).add(user_id)
+        return former
+
+    async def ahead(self, _: Any, offsets: Mapping[str, int]) -> dict[str, int]:
+        await self._visit()
+        newest = {room: self._last(room) for room in offsets if room in self.epochs}
+        return {room: last for room, last in newest.items() if last > offsets[room]}
 
     async def add(
         self,
@@ -155,6 +167,8 @@ class FiringStore:
     is_away: bool = False
     reads: int = 0
     gone: int = 0
+    # What the reads of an owner's firings wait for.
+    held: dict[str, asyncio.Event] = field(default_factory=dict)
 
     def fire(self, owner_id: str) -> bytes:
         """Store a firing, and return its event."""
@@ -181,6 +195,8 @@ class FiringStore:
         self.reads += 1
         if self.is_away:
             raise Unavailable("stock-data is away.")
+        if question.owner_id in self.held:
+            await self.held[question.owner_id].wait()
         firings = self.of.get(question.owner_id)
         if firings is None:
             return Firings(epoch="none", offset=0, data=[])

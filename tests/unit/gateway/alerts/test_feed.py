@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.http.principal import Principal
 from gateway.realtime.access import Access
 from support.doubles.realtime import Client, Gateway, connected
+from support.waiting import until
 
 
 @pytest.fixture
@@ -130,3 +133,38 @@ async def test_without_listeners_no_firings_are_fetched(gateway: Gateway, ann: A
     for _ in range(3):
         await gateway.alerts.heard(gateway.firings.fire(owner))
     assert gateway.firings.reads == reads
+
+
+async def test_an_owner_whose_firings_are_slow_to_read_delays_no_other(
+    gateway: Gateway, ann: Access, bob: Access
+) -> None:
+    of_ann, of_bob = await listening(gateway, ann), await listening(gateway, bob)
+    for owner in (ann, bob):
+        gateway.firings.fire(owner.principal.owner_id)
+    gateway.firings.held[ann.principal.owner_id] = asyncio.Event()
+    gateway.alerts.note_interruption()
+    looking = asyncio.create_task(gateway.alerts.look())
+    await until(lambda: of_bob.frames)
+    assert (of_ann.offsets(), of_bob.offsets()) == ([], [1])
+    # A look while one reads does not wait for it.
+    await gateway.alerts.look()
+    assert not looking.done()
+    gateway.firings.held[ann.principal.owner_id].set()
+    await looking
+    assert of_ann.offsets() == [1]
+
+
+async def test_firings_that_cannot_be_published_keep_nothing_from_other_owners(
+    gateway: Gateway, ann: Access, bob: Access
+) -> None:
+    of_ann, of_bob = await listening(gateway, ann), await listening(gateway, bob)
+    for owner in (ann, bob):
+        gateway.firings.fire(owner.principal.owner_id)
+    whole = gateway.firings.of[ann.principal.owner_id]
+    gateway.firings.of[ann.principal.owner_id] = [None]  # type: ignore[list-item]
+    gateway.alerts.note_interruption()
+    await gateway.alerts.look()
+    assert (of_ann.offsets(), of_bob.offsets()) == ([], [1])
+    gateway.firings.of[ann.principal.owner_id] = whole
+    await gateway.alerts.look()
+    assert of_ann.offsets() == [1]

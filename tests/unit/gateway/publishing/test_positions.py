@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -61,6 +62,15 @@ def test_more_publications_than_can_be_held_are_an_error_where_all_of_them_count
     with pytest.raises(HandoverOverflow):
         ordered.begin(ChannelPosition("a", 0))
     assert newest.begin(ChannelPosition("a", 0)) == [news(2), news(3)]
+
+
+def test_no_more_are_held_than_can_be_sent() -> None:
+    handover: Handover[News] = Handover(is_ordered=True, most_held=5)
+    published = [news(offset) for offset in range(1, 101)]
+    held = [weakref.ref(one) for one in published]
+    while published:
+        handover.offer(published.pop(0))
+    assert sum(one() is not None for one in held) == 5
 
 
 def test_numbered_epochs_are_ordered_by_their_number() -> None:

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import orjson
 import pytest
+from pydantic import ValidationError
 
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
@@ -17,6 +18,7 @@ from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.channels import channel_of
 from gateway.realtime.codes import CloseCode
+from gateway.realtime.commands import ConnectArguments
 from support.doubles.realtime import Client, Exchange, Gateway, Rooms, connected, quote, say
 
 
@@ -41,6 +43,12 @@ async def test_a_connect_that_names_more_channels_than_there_may_be_is_refused(
     assert (error["code"], error["temporary"]) == (107, False)
     assert "at most 200" in error["message"]
     assert gateway.hub.counts() == {}
+
+
+def test_a_connect_that_names_too_many_channels_is_refused_before_it_looks_at_each() -> None:
+    with pytest.raises(ValidationError) as refused:
+        ConnectArguments.model_validate({"subs": {f"s{number}": 1 for number in range(7_700)}})
+    assert refused.value.error_count() == 1
 
 
 async def test_a_subscription_beyond_those_of_its_owner_is_refused_for_now_and_leaves_nothing(

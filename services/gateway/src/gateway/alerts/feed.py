@@ -25,6 +25,7 @@ CHANNEL = "alerts"
 MOST_FIRINGS = 300
 _ASK_S = 5.0
 _CATCH_UP_EVERY_S = 5.0
+_FILLS_AT_ONCE = 8
 
 
 @dataclass
@@ -106,11 +107,20 @@ class AlertFeed:
 
     async def look(self) -> None:
         """Publish missed firings once, and forget the owners without listeners."""
+        behind: list[tuple[str, _PublishedFirings]] = []
         for owner_id, shown in list(self._shown.items()):
             if not self._hub.has_listeners(topic(owner_id)):
                 self._shown.pop(owner_id, None)
-            elif shown.is_behind:
-                await self._try_to_fill(owner_id, shown)
+            elif shown.is_behind and not shown.lock.locked():
+                # Whoever has the lock reads what is missing.
+                behind.append((owner_id, shown))
+
+        async def fill() -> None:
+            while behind:
+                await self._try_to_fill(*behind.pop())
+
+        # One that takes long does not delay the others.
+        await asyncio.gather(*(fill() for _ in range(min(_FILLS_AT_ONCE, len(behind)))))
 
     async def _try_to_fill(self, owner_id: str, shown: _PublishedFirings) -> None:
         try:
@@ -118,6 +128,9 @@ class AlertFeed:
         except ServiceError as error:
             shown.is_behind = True
             log.warning("alert firings could not be read", reason=error.detail)
+        except Exception as error:  # of one owner: the firings of others are read, too
+            shown.is_behind = True
+            log.error("alert firings could not be published", owner_id=owner_id, exc_info=error)
 
     async def _fill(self, owner_id: str, shown: _PublishedFirings) -> None:
         """Publish the firings after the last one that was published here."""
@@ -133,6 +146,8 @@ class AlertFeed:
                     continue
                 for publication in _publications(found):
                     self._publish(owner_id, shown, publication)
+                    # There may be very many listeners.
+                    await asyncio.sleep(0)
                 is_more = len(found.data) == MOST_FIRINGS
 
     def _publish(self, owner_id: str, shown: _PublishedFirings, publication: Publication) -> None:

@@ -69,11 +69,12 @@ class Handover(Generic[P]):
     which returns those after the position of the state: they are sent before any later publication.
     """
 
-    __slots__ = ("_held", "_is_ordered", "_most_held", "_progression")
+    __slots__ = ("_has_lost", "_held", "_is_ordered", "_most_held", "_progression")
 
     def __init__(self, *, is_ordered: bool, most_held: int = 1000) -> None:
         self._is_ordered = is_ordered
         self._most_held = most_held
+        self._has_lost = False
         self._held: deque[P] | None = deque()
         self._progression: Progression | None = None
 
@@ -88,9 +89,10 @@ class Handover(Generic[P]):
             return self._progression.advance(publication.position)
         assert self._held is not None
         self._held.append(publication)
-        if not self._is_ordered and len(self._held) > self._most_held:
-            # The newest value replaces the older ones.
+        if len(self._held) > self._most_held:
+            # The newest value replaces the older ones; where all count, none of them can be sent any more.
             self._held.popleft()
+            self._has_lost = self._is_ordered
         return False
 
     def renew(self, state: P) -> bool:
@@ -104,7 +106,7 @@ class Handover(Generic[P]):
         """Begin after `position`; return the held publications that follow it. Raise `HandoverOverflow`."""
         assert self._held is not None
         held, self._held = list(self._held), None
-        if len(held) > self._most_held:
+        if self._has_lost:
             raise HandoverOverflow
         self._progression = Progression(position)
         same = [index for index, one in enumerate(held) if one.position.epoch == position.epoch]

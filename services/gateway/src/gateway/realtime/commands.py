@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticKnownError
 
 from gateway.http.strict_json import MOST_ID
 
@@ -60,11 +61,21 @@ class RecoverArguments(Arguments):
     data: SubscribeOptions | None = None
 
 
+def _few(subs: object) -> object:
+    """Refuse too many channels before each of them is looked at."""
+    if isinstance(subs, dict) and len(subs) > MOST_CHANNELS:
+        context = {"field_type": "Dictionary", "max_length": MOST_CHANNELS, "actual_length": len(subs)}
+        raise PydanticKnownError("too_long", context)
+    return subs
+
+
 class ConnectArguments(Arguments):
     """Authenticate. `subs` names channels to subscribe to at once."""
 
     token: str | None = Field(default=None, max_length=LONGEST_TOKEN)
-    subs: dict[Channel, RecoverArguments] = Field(default_factory=dict, max_length=MOST_CHANNELS)
+    subs: Annotated[dict[Channel, RecoverArguments], BeforeValidator(_few)] = Field(
+        default_factory=dict, max_length=MOST_CHANNELS
+    )
 
 
 class SubscribeArguments(RecoverArguments):
