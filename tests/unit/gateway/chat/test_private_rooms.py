@@ -95,6 +95,17 @@ async def test_a_removal_whose_announcement_was_lost_ends_the_subscription_at_th
     await other_gateway.chat.look()
 
 
+async def test_only_those_who_listen_are_compared_with_the_members(gateway: Gateway, rooms: Rooms) -> None:
+    rooms.members["board"] |= dict.fromkeys(range(100, 1000), "reader")
+    for _ in range(3):
+        client = await client_of(gateway, READER)
+        await client.ask(subscribe={"channel": "chat:board"})
+    await gateway.chat.look()
+    assert rooms.looked_up == [("board", str(READER.user_id))]
+    client.session.release()
+    assert gateway.hub.signalled("chat:board") == {str(READER.user_id)}
+
+
 async def test_while_the_database_is_away_members_stay(gateway: Gateway, rooms: Rooms) -> None:
     client = await client_of(gateway, READER)
     await client.ask(subscribe={"channel": "chat:board"})

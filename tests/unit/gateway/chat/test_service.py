@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import asyncpg
@@ -147,8 +149,8 @@ async def test_the_next_made_up_offset_waits_before_it_is_read_and_delays_no_mes
     await say(gateway, "one")
     await gateway.chat.look()
     assert heard == [(1, "one")]
-    # The first of the two clients, and the look.
-    assert (rooms.reads, again.done()) == (2, False)
+    # Of the first of the two clients: the look finds no more than was announced.
+    assert (rooms.reads, again.done()) == (1, False)
     again.cancel()
 
 
@@ -226,6 +228,62 @@ async def test_a_stored_message_is_posted_though_the_ones_before_it_cannot_be_re
     rooms.failure = None
     await gateway.chat.look()
     assert here == [(1, "one"), (2, "two")]
+
+
+async def missed(
+    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Exchange, counts: dict[str, int]
+) -> list[str]:
+    """Post to rooms what the other gateway does not hear of; return a list of what it will show."""
+    shown: list[str] = []
+    for room in counts:
+        rooms.epochs[room] = "epoch-1"
+        other_gateway.hub.listen(f"chat:{room}", lambda one: shown.append(one.channel.removeprefix("chat:")))
+        await other_gateway.chat.follow(room, ANN)
+    exchange.loses = True
+    for room, count in counts.items():
+        for number in range(count):
+            await gateway.chat.post(room, ANN, {"text": str(number)})
+    rooms.lent_to.clear()
+    return shown
+
+
+async def test_rooms_without_news_cost_one_statement_together(
+    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Exchange
+) -> None:
+    counts = dict.fromkeys((f"r{number}" for number in range(400)), 0) | {"busy": 2}
+    shown = await missed(gateway, other_gateway, rooms, exchange, counts)
+    await other_gateway.chat.look()
+    assert (shown, rooms.reads, len(rooms.lent_to)) == (["busy"] * 2, 1, 2)
+
+
+async def test_a_room_with_very_many_missed_messages_delays_no_other(
+    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Exchange
+) -> None:
+    counts = {"deep": 700, "a": 1, "b": 2}
+    shown = await missed(gateway, other_gateway, rooms, exchange, counts)
+    await other_gateway.chat.look()
+    assert shown == ["deep"] * 300 + ["a", "b", "b"] + ["deep"] * 400
+
+
+async def test_a_room_that_cannot_be_published_keeps_nothing_from_the_others(
+    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Exchange
+) -> None:
+    shown = await missed(gateway, other_gateway, rooms, exchange, {"bad": 1, "good": 1})
+    rooms.messages[0] = replace(rooms.messages[0], created_at=None)  # type: ignore[arg-type]
+    await other_gateway.chat.look()
+    assert shown == ["good"]
+
+
+async def test_other_work_goes_on_while_missed_messages_are_published(
+    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Exchange
+) -> None:
+    shown = await missed(gateway, other_gateway, rooms, exchange, {"deep": 300})
+    looking, steps = asyncio.create_task(other_gateway.chat.look()), [0]
+    while not looking.done():
+        await asyncio.sleep(0)
+        steps.append(len(shown))
+    assert max(after - before for before, after in pairwise(steps)) == 1
+    assert len(shown) == 300
 
 
 async def test_a_sender_cannot_take_another_name(gateway: Gateway) -> None:

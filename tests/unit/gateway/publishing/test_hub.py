@@ -10,7 +10,7 @@ from chassis.errors import Overloaded
 from gateway.publishing.hub import FEW_SUBSCRIPTIONS, Hub
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
-from gateway.publishing.signals import MembersChanged
+from gateway.publishing.signals import MembersLeft
 
 
 def news(channel: str, offset: int = 1) -> Publication:
@@ -40,14 +40,14 @@ def test_a_listener_that_stops_receives_nothing_and_leaves_nothing_behind() -> N
 
 
 def test_a_listener_that_fails_keeps_nothing_from_the_others() -> None:
-    hub, heard, signals = Hub(), list[Publication](), list[MembersChanged]()
+    hub, heard, signals = Hub(), list[Publication](), list[MembersLeft]()
 
     def fail(_: object) -> None:
         raise RuntimeError
 
     hub.listen("a", fail, on_signal=fail)
     hub.listen("a", heard.append, on_signal=signals.append)
-    published, changed = news("a"), MembersChanged("a", frozenset({"7"}))
+    published, changed = news("a"), MembersLeft("a", frozenset({"7"}))
     hub.publish(published)
     hub.signal(changed)
     assert (heard, signals) == ([published], [changed])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -133,12 +134,21 @@ class RoomRepository:
         rows = await connection.fetch(self._queries["list_members"], room, query.cursor or 0, query.limit + 1)
         return [Member(**row) for row in rows]
 
-    async def members_of(self, connection: Connection, rooms: Sequence[str]) -> dict[str, set[str]]:
-        """Return the ids of the members of each of `rooms`."""
-        found: dict[str, set[str]] = {room: set() for room in rooms}
-        for row in await connection.fetch(self._queries["list_members_of_rooms"], list(rooms)):
+    async def former_members(
+        self, connection: Connection, known: Sequence[tuple[str, str]]
+    ) -> dict[str, set[str]]:
+        """Return, by room, those of the `known` rooms and users who are no members of the room."""
+        found: dict[str, set[str]] = defaultdict(set)
+        rooms, users = [room for room, _ in known], [int(user_id) for _, user_id in known]
+        for row in await connection.fetch(self._queries["list_former_members"], rooms, users):
             found[row["room"]].add(str(row["user_id"]))
         return found
+
+    async def ahead(self, connection: Connection, offsets: Mapping[str, int]) -> dict[str, int]:
+        """Return the newest offsets of the rooms with messages after those of `offsets`."""
+        statement = self._queries["list_rooms_ahead"]
+        rows = await connection.fetch(statement, list(offsets), list(offsets.values()))
+        return {row["name"]: row["last_offset"] for row in rows}
 
     async def add(
         self,

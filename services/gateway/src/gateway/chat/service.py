@@ -27,12 +27,13 @@ from gateway.publishing.announcing import announce
 from gateway.publishing.hub import Hub
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
-from gateway.publishing.signals import MembersChanged
+from gateway.publishing.signals import MembersLeft
 
 log = logging.get(__name__)
 
 _CATCH_UP = 300
 _CATCH_UP_EVERY_S = 5.0
+_ROWS_AT_ONCE = 1000
 # Between two reads of a room for clients that say that they are ahead: anybody may say so.
 _AHEAD_EVERY_S = 0.25
 _LONGEST_TEXT = 4000
@@ -229,58 +230,102 @@ class ChatService:
             await self.look()
 
     async def look(self) -> None:
-        """Read the new messages and the members of the rooms with listeners here, once."""
+        """Read the new messages and the former members of the rooms with listeners here, once.
+
+        A room without news costs a row of one statement for many. Of others, a page is read in turn, so that
+        one with very many messages delays no other.
+        """
         for room in list(self._shown):
             if not self._hub.has_listeners(f"chat:{room}"):
                 del self._shown[room]
-                continue
-            await self._try_to_show(room, None)
-        await self._end_for_former_members(list(self._shown))
+        rooms = list(self._shown)
+        await self._end_for_former_members(rooms)
+        behind: dict[str, int] = {}
+        for first in range(0, len(rooms), _ROWS_AT_ONCE):
+            some = rooms[first : first + _ROWS_AT_ONCE]
+            offsets = {room: self._shown[room].offset for room in some if room in self._shown}
+            try:
+                async with self._postgres.connection() as connection:
+                    behind |= await self._rooms.ahead(connection, offsets)
+            except (ServiceError, *DATABASE_FAILURES) as error:
+                log.warning(
+                    "rooms could not be looked at", rooms=len(some), reason=redaction.safe_message(error)
+                )
+                return
+        while behind:
+            for room, newest in list(behind.items()):
+                shown = self._shown.get(room)
+                is_read = (
+                    shown is not None
+                    # Whoever has the lock reads what is missing.
+                    and not shown.lock.locked()
+                    and await self._try_to_show(room, None, is_page=True)
+                    and shown.offset < newest
+                )
+                if not is_read:
+                    del behind[room]
 
     async def _end_for_former_members(self, rooms: Collection[str]) -> None:
         private = [room for room in rooms if room in self._shown and self._shown[room].is_private]
-        if not private:
-            return
-        try:
-            async with self._postgres.connection() as connection:
-                members = await self._rooms.members_of(connection, private)
-        except (ServiceError, *DATABASE_FAILURES) as error:
-            # The change is stored: it is applied when the rooms catch up.
-            reason = redaction.safe_message(error)
-            log.warning("room members could not be read", rooms=len(private), reason=reason)
-            return
-        for room in private:
-            self._hub.signal(MembersChanged(f"chat:{room}", frozenset(members[room])))
+        known = [(room, user_id) for room in private for user_id in self._hub.signalled(f"chat:{room}")]
+        for first in range(0, len(known), _ROWS_AT_ONCE):
+            try:
+                async with self._postgres.connection() as connection:
+                    some = known[first : first + _ROWS_AT_ONCE]
+                    former = await self._rooms.former_members(connection, some)
+            except (ServiceError, *DATABASE_FAILURES) as error:
+                # The change is stored: it is applied when the rooms catch up.
+                reason = redaction.safe_message(error)
+                log.warning("room members could not be read", rooms=len(private), reason=reason)
+                return
+            for room, users in former.items():
+                self._hub.signal(MembersLeft(f"chat:{room}", frozenset(users)))
 
-    async def _try_to_show(self, room: str, news: ChatMessage | None) -> None:
+    async def _try_to_show(self, room: str, news: ChatMessage | None, *, is_page: bool = False) -> bool:
+        """Publish as `_show` does; return False also if the messages could not be read."""
         try:
-            await self._show(room, news)
+            return await self._show(room, news, is_page=is_page)
         except (ServiceError, *DATABASE_FAILURES) as error:
             # The message is stored: it is published when the room catches up.
             reason = redaction.safe_message(error)
             log.warning("missed messages of a room could not be read", room=room, reason=reason)
+        except Exception as error:  # of one room: the others are looked at, too
+            log.error("messages of a room could not be published", room=room, exc_info=error)
+        return False
 
-    async def _show(self, room: str, news: ChatMessage | None) -> None:
+    async def _show(self, room: str, news: ChatMessage | None, *, is_page: bool = False) -> bool:
+        """Publish `news` after the messages that are missing before it, or all that are stored.
+
+        With `is_page`, read one page of them at most. Return whether there was any.
+        """
+        has_read = False
         shown = self._shown.get(room)
         if shown is None:
-            return
+            return False
         # Everybody in the room waits for what is read here: it must not wait for the share of one owner.
         share = shares.current.set("")
         try:
             async with shown.lock:
-                while (news is None or news.offset > shown.offset + 1) and (
-                    page := await self.after(room, shown.offset, _CATCH_UP)
+                while (
+                    not (is_page and has_read)
+                    and (news is None or news.offset > shown.offset + 1)
+                    and (page := await self.after(room, shown.offset, _CATCH_UP))
                 ):
-                    self._publish(shown, page)
-                self._publish(shown, [news] if news else [])
+                    await self._publish(shown, page)
+                    has_read = True
+                await self._publish(shown, [news] if news else [])
         finally:
             shares.current.reset(share)
+        return has_read
 
-    def _publish(self, shown: _Shown, messages: list[ChatMessage]) -> None:
+    async def _publish(self, shown: _Shown, messages: list[ChatMessage]) -> None:
         for message in messages:
             if message.offset > shown.offset:
                 shown.offset = message.offset
                 self._hub.publish(publication(message, shown.epoch))
+            if len(messages) > 1:
+                # There may be very many listeners.
+                await asyncio.sleep(0)
 
 
 def is_room(name: str) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from chassis import logging, metrics, shares
 from chassis.errors import Overloaded
 from gateway.publishing.publications import Publication
-from gateway.publishing.signals import MembersChanged
+from gateway.publishing.signals import MembersLeft
 
 log = logging.get(__name__)
 
@@ -18,7 +19,7 @@ FEW_SUBSCRIPTIONS = 200
 _RETRY_AFTER_S = 5.0
 
 Listener = Callable[[Publication], None]
-SignalListener = Callable[[MembersChanged], None]
+SignalListener = Callable[[MembersLeft], None]
 
 
 class Hub:
@@ -31,7 +32,7 @@ class Hub:
     def __init__(self, *, most_subscriptions: int = MOST_SUBSCRIPTIONS) -> None:
         self._most = most_subscriptions
         self._listeners: dict[str, dict[int, Listener]] = {}
-        self._signal_listeners: dict[str, dict[int, SignalListener]] = {}
+        self._signal_listeners: dict[str, dict[int, tuple[str, SignalListener]]] = {}
         self._next = 0
         self._held = 0
         self._of_owner: Counter[str] = Counter()
@@ -63,11 +64,12 @@ class Hub:
         number = self._next
         self._listeners.setdefault(channel, {})[number] = listener
         if on_signal is not None:
-            self._signal_listeners.setdefault(channel, {})[number] = on_signal
+            self._signal_listeners.setdefault(channel, {})[number] = (owner, on_signal)
 
         def stop() -> None:
             if owner and number in self._listeners.get(channel, {}):
                 self._count(owner, -1)
+            kept: dict[str, dict[int, Any]]
             for kept in (self._listeners, self._signal_listeners):
                 listeners = kept.get(channel, {})
                 listeners.pop(number, None)
@@ -103,13 +105,17 @@ class Hub:
                 except Exception as error:  # of one listener: the others have the same right to it
                     log.error("listener failed", channel=publication.channel, exc_info=error)
 
-    def signal(self, signal: MembersChanged) -> None:
+    def signal(self, signal: MembersLeft) -> None:
         """Hand `signal` to every listener of its channel that accepts signals."""
-        for listener in tuple(self._signal_listeners.get(signal.channel, {}).values()):
+        for _, listener in tuple(self._signal_listeners.get(signal.channel, {}).values()):
             try:
                 listener(signal)
             except Exception as error:  # as above
                 log.error("listener failed", channel=signal.channel, exc_info=error)
+
+    def signalled(self, channel: str) -> set[str]:
+        """Return the owners of the listeners of `channel` here that accept signals."""
+        return {owner for owner, _ in self._signal_listeners.get(channel, {}).values() if owner}
 
     def counts(self) -> Mapping[str, int]:
         """Return the number of listeners by channel."""

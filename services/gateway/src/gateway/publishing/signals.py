@@ -26,8 +26,8 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class MembersChanged:
-    """Only `members`, the ids of users, may listen to the channel from now on."""
+class MembersLeft:
+    """The users with the ids `users` may not listen to the channel any more."""
 
     channel: str
-    members: frozenset[str]
+    users: frozenset[str]

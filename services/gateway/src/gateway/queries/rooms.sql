@@ -70,8 +70,16 @@ FROM room_members WHERE room = $1
 SELECT user_id, role, added_at FROM room_members
 WHERE room = $1 AND user_id > $2 ORDER BY user_id LIMIT $3
 
--- name: list_members_of_rooms
-SELECT room, user_id FROM room_members WHERE room = ANY($1::text[])
+-- name: list_former_members
+-- Of the users $2 in the rooms $1, at the same places, those that are no members.
+SELECT room, user_id FROM unnest($1::text[], $2::bigint[]) AS known (room, user_id)
+WHERE NOT EXISTS (SELECT FROM room_members AS m WHERE m.room = known.room AND m.user_id = known.user_id)
+
+-- name: list_rooms_ahead
+-- Of the rooms $1, those with messages after the offsets $2, at the same places.
+SELECT r.name, r.last_offset
+FROM unnest($1::text[], $2::bigint[]) AS shown (name, last_offset) JOIN rooms AS r ON r.name = shown.name
+WHERE r.last_offset > shown.last_offset
 
 -- name: insert_message
 -- The row of the room has the next offset, and its lock orders the messages. A message that the user has sent

@@ -12,7 +12,7 @@ from chassis import metrics
 from chassis.errors import Overloaded
 from gateway.publishing.positions import ChannelPosition, Handover, HandoverOverflow
 from gateway.publishing.publications import Publication
-from gateway.publishing.signals import MembersChanged
+from gateway.publishing.signals import MembersLeft
 from gateway.publishing.text_frames import text_frame
 from gateway.realtime.access import Access
 from gateway.realtime.channels import Channel, Channels, Joined, channel_of
@@ -177,8 +177,8 @@ class Subscriptions:
         if is_due:
             self._send(subscription, publication)
 
-    def _take(self, subscription: Subscription, signal: MembersChanged) -> None:
-        if subscription.user not in signal.members:
+    def _take(self, subscription: Subscription, signal: MembersLeft) -> None:
+        if subscription.user in signal.users:
             reason = f"You are no longer a member of {signal.channel}."
             self._take_away(signal.channel, UnsubscribeCode.RIGHT_LOST, reason)
 
