@@ -70,6 +70,23 @@ async def test_all_batches_with_some_errors_are_retried_for_these_errors_only(ho
     assert_problem(await door.api.post("/v1/batches/cancel?code=timeout"), 422, "invalid-input", "/code")
 
 
+async def test_a_resumed_batch_is_queued_or_running_as_it_was_before(house: House) -> None:
+    class Paused(Processor):
+        started_at: datetime | None = None
+
+        async def get(self, request: GetBatch, deadline: Deadline) -> Batch:
+            found = await super().get(request, deadline)
+            return found.model_copy(update={"status": "paused", "started_at": self.started_at})
+
+    double = Paused()
+    await house.double(BATCH_PROCESSOR, {GetBatch: double.get})
+    door = await house.open()
+    path = f"/v1/batches/{uuid4()}/resume"
+    assert (await door.api.post(path)).json()["status"] == "queued"
+    double.started_at = datetime.now(UTC)
+    assert (await door.api.post(path)).json()["status"] == "running"
+
+
 async def test_what_is_past_its_deadline_is_not_retried(house: House) -> None:
     class Late(Processor):
         async def get(self, request: GetBatch, deadline: Deadline) -> Batch:

@@ -37,6 +37,9 @@ def test_a_running_batch_has_an_eta() -> None:
     view = show(running, Surroundings(running=20))
     assert view.eta_s is not None
     assert (view.counts.pending, view.counts.running) == (30, 20)
+    # Nobody knows when one ends that waits for somebody.
+    assert show(replace(running, status="paused"), Surroundings()).eta_s is None
+    assert show(running, Surroundings(paused="owner")).eta_s is None
 
 
 def test_the_error_is_the_batchs_own_or_that_of_the_only_item() -> None:

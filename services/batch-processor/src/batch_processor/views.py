@@ -47,7 +47,8 @@ def show(batch: batches.StoredBatch, around: Surroundings, *, upload_expires_s: 
     if batch.started_at is not None and batch.done:
         elapsed_s = ((batch.finished_at or now) - batch.started_at).total_seconds()
         rate = round(batch.done / max(elapsed_s, 0.001), 1)
-    if rate and not batch.is_finished:
+    # While it is paused, nobody knows when it ends.
+    if rate and batch.status == "running" and around.paused is None:
         eta_s = round((counts.pending + counts.running) / rate, 1)
     error: Json = around.error.model_dump() if around.error is not None else None
     # A batch whose last item ended just before the deadline took effect has not expired.

@@ -156,7 +156,9 @@ class BatchActions:
             # Also when the state is reached already: an earlier action may still be on its way.
             self._promise(call, [action.command(batch_id=id_, owner_id=call.principal.owner_id)])
         if batch["status"] in action.possible:
-            return {**batch, "status": action.follows, "next": taken_over(since=datetime.now(UTC))}
+            has_begun = action is RESUME and batch.get("started_at") is not None
+            follows = "running" if has_begun else action.follows
+            return {**batch, "status": follows, "next": taken_over(since=datetime.now(UTC))}
         return batch
 
     async def _retry(self, call: Call, id_: UUID, kind: contract.Kind, query: RetryQuery) -> BulkResult:
