@@ -64,7 +64,7 @@ async def test_the_first_batch_of_each_owner_is_found_before_the_second_of_any(e
 async def test_every_owner_has_a_step_however_long_one_of_another_takes(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coordinator, "_TURN_S", 0)
+    monkeypatch.setattr(coordinator, "TURN_S", 0)
     for owner in ("ann", "ann", "bob"):
         batch_id = await give(engine, owner)
         await engine.handle(CancelBatch(batch_id=batch_id, owner_id=owner))
@@ -76,7 +76,7 @@ async def test_every_owner_has_a_step_however_long_one_of_another_takes(
 async def test_what_takes_longer_than_a_turn_goes_on_after_the_other_steps(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coordinator, "_TURN_S", 0)
+    monkeypatch.setattr(coordinator, "TURN_S", 0)
     batch_id = await give(engine, "ann", items=_MANY)
     await engine.handle(CancelBatch(batch_id=batch_id, owner_id="ann"))
     await engine.coordinator.cancel()

@@ -39,7 +39,7 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _HOLD_EVERY_S = 2.0
 _CANCEL_STEP = 20
 # How long lost chunks, and batches of other kinds, wait for batches that are cancelled, retried or ended.
-_TURN_S = 0.5
+TURN_S = 0.5
 # A worker renews its leases each second. A batch to cancel does not wait for the lease of a silent worker.
 _SILENT_S = 2.0
 # The first and the longest pause after an unexpected failure; it doubles each time.
@@ -332,11 +332,11 @@ class Coordinator:
 async def _take_turns(
     left: Mapping[UUID, str], step: Callable[[UUID], Awaitable[bool]], backoff: Backoff
 ) -> bool:
-    """Call `step` for each batch in `left` as long as it returns True, by owner in turn, within `_TURN_S`.
+    """Call `step` for each batch in `left` as long as it returns True, by owner in turn, within `TURN_S`.
 
     Each owner has one step at least. Batches that fail are set aside. Return whether there may be more to do.
     """
-    ends_at = time.monotonic() + _TURN_S
+    ends_at = time.monotonic() + TURN_S
     lines: dict[str, deque[UUID]] = {}
     for batch_id, owner_id in left.items():
         lines.setdefault(owner_id, deque()).append(batch_id)

@@ -112,10 +112,11 @@ class OpenUploads:
                 await self._backlog.wait_for_room(owner_id)
                 await self._publisher.publish(uploads.append(batch_id, owner_id, run))
                 state = UploadState(run.end, run.offset + len(run.items), run.last_line)
-                if time.monotonic() - saved_at > _SAVE_EVERY_S:
-                    saved_at = time.monotonic()
-                    if not await self._save(batch_id, writer, state, goes_on=True):
-                        await self._refuse(batch_id, owner_id, query.offset)
+                if time.monotonic() - saved_at <= _SAVE_EVERY_S:
+                    continue
+                saved_at = time.monotonic()
+                if not await self._save(batch_id, writer, state, goes_on=True):
+                    await self._refuse(batch_id, owner_id, query.offset)
             body.require_within_limit()
             for run in cutter.flush():
                 await self._backlog.wait_for_room(owner_id)
