@@ -33,7 +33,7 @@ def _put(home: str, **values: Any) -> None:
 def _head_bytes() -> None:
     _put("chassis.http1.reader", HEAD_BYTES=_ENDLESS, REQUEST_LINE_BYTES=_ENDLESS)
     _put("chassis.http1.connection", UNREAD_BYTES=_ENDLESS)
-    _put("chassis.http1.admission", UNFINISHED_HEADS_BYTES=_ENDLESS)
+    _put("chassis.http1.admission", WAITING_BYTES=_ENDLESS)
 
 
 def _connections_per_address() -> None:

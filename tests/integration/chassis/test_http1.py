@@ -11,7 +11,6 @@ from functools import partial
 import pytest
 from prometheus_client import REGISTRY
 
-from chassis.http1 import admission
 from chassis.http1.limits import ConnectionLimits
 from contracts.mail import MOST_UPLOAD_BYTES
 from support.http1_site import GET, Site, problem_of, serving
@@ -56,23 +55,6 @@ async def test_five_thousand_pipelined_requests_are_answered_in_order(site: Site
     answer = await site.exchange(GET * 5000 + last)
     assert answer.count(b"HTTP/1.1 200 OK\r\n") == 5001
     assert answer.endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
-
-
-async def test_requests_that_wait_for_an_answer_share_a_number_of_bytes(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(admission, "UNFINISHED_HEADS_BYTES", 50_000)
-    waiting = b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n" + GET * 1200
-    ends = len(site.recorded.ends)
-    clients = [asyncio.create_task(site.exchange(waiting)) for _ in range(2)]
-    (refused,), (other,) = await asyncio.wait(clients, return_when=asyncio.FIRST_COMPLETED)
-    assert problem_of(refused.result())["status"] == 503
-    # The other goes on; when its client has gone, its room is free.
-    await until(lambda: len(site.recorded.ends) == ends + 1)
-    other.cancel()
-    await until(lambda: len(site.recorded.ends) == ends + 2)
-    answer = await site.exchange(GET * 1200 + b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 1201
 
 
 async def test_a_client_of_http_1_0_gets_no_chunks(site: Site) -> None:

@@ -109,6 +109,35 @@ async def test_a_trusted_proxy_names_the_addresses_of_its_clients() -> None:
         assert (await found.exchange(asking + b"192.0.2.1\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
+async def test_heads_and_requests_that_wait_share_a_number_of_bytes_and_usual_ones_count_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "WAITING_BYTES", 80_000)
+    close = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    async with serving(ConnectionLimits()) as found:
+        reader, neighbour = await found.connect()
+        neighbour.write(GET.replace(b"/ ", b"/key "))
+        await reader.readuntil(b"\r\n\r\nok")
+        neighbour.write(GET[:-4] + b"\r\nX: " + b"x" * 20_000)
+        usual, head = await found.connect()
+        head.write(GET[:-4] + b"\r\nX: " + b"x" * 7_000)
+        long_head = asyncio.create_task(found.exchange(GET[:-4] + b"\r\nX: " + b"x" * 30_000))
+        pipelined = asyncio.create_task(
+            found.exchange(GET.replace(b"/ ", b"/read-late ") + GET * 1200 + close)
+        )
+        (refused,), _ = await asyncio.wait((long_head, pipelined), return_when=asyncio.FIRST_COMPLETED)
+        assert problem_of(refused.result())["status"] == 503
+        neighbour.write(b"\r\n\r\n")
+        head.write(b"\r\n\r\n")
+        for taken in (reader, usual):
+            assert await taken.readuntil(b"\r\n\r\nok")
+        found.recorded.may_read.set()
+        for task in (long_head, pipelined):
+            task.cancel()
+        for writer in (neighbour, head):
+            writer.close()
+
+
 async def test_bodies_that_nobody_reads_share_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "WAITING_BYTES", 160_000)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chassis.http1.admission import PLACE, Admission, Place, address_of, mark_authenticated
-from chassis.http1.limits import UNFINISHED_HEADS_BYTES, ConnectionLimits
+from chassis.http1.limits import ConnectionLimits
 from chassis.http1.refusals import ListenerFull, TooManyConnections
 
 
@@ -107,17 +107,6 @@ def test_no_connection_gives_way_while_all_are_being_answered() -> None:
         admission.take(f"10.0.0.{number}", Connection(is_answering=True))
     with pytest.raises(ListenerFull):
         admission.take("10.0.1.1", Connection())
-
-
-def test_large_heads_share_a_number_of_bytes_and_usual_ones_are_always_taken() -> None:
-    admission, large = Admission(ConnectionLimits()), 60 * 1024
-    for _ in range(UNFINISHED_HEADS_BYTES // large):
-        admission.hold_head(large, large)
-    with pytest.raises(ListenerFull):
-        admission.hold_head(large, large)
-    admission.hold_head(1024, 1024)
-    admission.hold_head(-1024 - 2 * large, 0)
-    admission.hold_head(large, large)
 
 
 def test_a_place_that_is_given_back_is_forgotten() -> None:

@@ -138,3 +138,16 @@ async def test_a_request_waits_until_the_answer_before_it_is_taken() -> None:
     await turns()
     assert begun == ["/late"]
     connection.connection_lost(None)
+
+
+async def test_one_that_is_closing_gives_up_its_bytes_without_another_answer() -> None:
+    config, wire = uvicorn.Config(read, log_config=None), Wire()
+    config.load()
+    connection = HttpConnection(config, ServerState(), {}, admission=Admission(ConnectionLimits()))
+    connection.connection_made(wire)
+    connection.data_received(b"GET / HTTP/1.1\r\n\r\n")
+    answer = wire.written
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    connection.let_go()
+    assert (wire.written, wire.ended) == (answer, ["aborted"])
+    connection.connection_lost(None)

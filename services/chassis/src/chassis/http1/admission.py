@@ -14,8 +14,6 @@ from chassis.http1.head import Fields
 from chassis.http1.held_bytes import HeldBytes
 from chassis.http1.limits import (
     LOOK_EVERY_S,
-    UNFINISHED_HEADS_BYTES,
-    USUAL_HEAD_BYTES,
     WAITING_BYTES,
     ConnectionLimits,
 )
@@ -131,7 +129,6 @@ class Admission:
         self._strangers_at: defaultdict[str, dict[Place, GuardedConnection | None]] = defaultdict(dict)
         self._connections: set[GuardedConnection] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._unfinished_bytes = 0
         self.held_bytes = HeldBytes(WAITING_BYTES)
         # The `Date` field line of all responses of this second.
         self.date_line = b""
@@ -152,14 +149,6 @@ class Admission:
         if connection in self._connections:
             self._connections.remove(connection)
             metrics.HTTP_CONNECTIONS.dec()
-
-    def hold_head(self, change: int, size: int) -> None:
-        """Count `change` more bytes of an unfinished head, which now has `size`. Raises `ListenerFull`."""
-        self._unfinished_bytes += change
-        if size > USUAL_HEAD_BYTES and self._unfinished_bytes > UNFINISHED_HEADS_BYTES:
-            raise ListenerFull(
-                "heads", "Too many large requests are arriving at once.", retry_after_s=_RETRY_AFTER_S
-            )
 
     def take(self, host: str, holder: GuardedConnection | None = None) -> Place:
         """Take a place for the client at `host` and its connection `holder`.

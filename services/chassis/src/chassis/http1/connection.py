@@ -16,7 +16,7 @@ from chassis.http1 import refusals
 from chassis.http1.admission import PLACE, Admission, Place
 from chassis.http1.exchange import HttpExchange
 from chassis.http1.head import RequestHead
-from chassis.http1.limits import LINGER_BYTES, UNREAD_BYTES, USUAL_BODY_BYTES
+from chassis.http1.limits import LINGER_BYTES, UNREAD_BYTES, USUAL_BYTES
 from chassis.http1.reader import RequestReader
 from chassis.http1.refusals import ListenerFull, RequestRefused, RequestTimedOut
 from chassis.http1.scope import Ends, http_scope, websocket_head
@@ -57,7 +57,6 @@ class HttpConnection(WriteSide):
         self._reader = RequestReader()
         self._exchange: HttpExchange | None = None
         self._websocket: asyncio.Protocol | None = None
-        self._held_bytes = 0
         self._received = 0
         self._discarded = 0
         self._deadline = self._lingers_until = math.inf
@@ -138,11 +137,11 @@ class HttpConnection(WriteSide):
         self._is_closing = True
         self._server_state.connections.discard(self)
         self._admission.close(self)
-        self._hold_head(0)
-        self.resume_writing()
-        self._admission.held_bytes.hold(self, 0)
+        self._reader.buffer.clear()
         if self._exchange is not None:
             self._exchange.disconnect()
+            self._exchange = None
+        self.resume_writing()
         if self._place is not None:
             self._place.release()
         if self._websocket is not None:
@@ -165,7 +164,7 @@ class HttpConnection(WriteSide):
 
     def let_go(self) -> None:
         """Give up the bytes that wait here: this client has the most of all."""
-        if self.is_blocked:
+        if self.is_blocked or self._is_closing:
             metrics.HTTP_REFUSED.labels("bytes").inc()
             self._is_closing = True
             self.abort()
@@ -187,12 +186,12 @@ class HttpConnection(WriteSide):
             self._refuse(RequestTimedOut("gave_way", detail), lingers=False)
             return True
         metrics.HTTP_REFUSED.labels("gave_way").inc()
-        self._is_closing = True
         if self._websocket is not None or is_untaken:
             # Closed, it would stay open while the client does not read, and no limit counts it any more.
+            self._is_closing = True
             self.abort()
         else:
-            self._transport.close()
+            self._close(is_client_sending=False)
         return True
 
     def enforce_deadlines(self, now: float) -> None:
@@ -238,6 +237,7 @@ class HttpConnection(WriteSide):
                 pass
         except RequestRefused as refusal:
             self._refuse(refusal)
+        self._hold_bytes()
         if self._reader.buffer or not self._is_reading:
             self._pace_reading()
 
@@ -249,7 +249,6 @@ class HttpConnection(WriteSide):
             is_complete = not self._reader.is_in_body
             if data or is_complete:
                 self._exchange.add_body(data, is_complete=is_complete)
-                self._hold_bytes()
                 self._pace_reading()
             if 0 < len(self._reader.buffer) < before and not is_complete:
                 self._schedule_turn()
@@ -257,28 +256,19 @@ class HttpConnection(WriteSide):
         if self._is_closing:
             return False
         if self._exchange is not None or self._websocket is not None or self.is_blocked:
-            # Requests behind an answer that is not taken yet wait as the bytes of heads.
+            # The next request waits until the answer to the one before it is taken.
             self._deadline = math.inf
-            self._hold_head(len(self._reader.buffer))
             return False
         head = self._reader.read_head()
-        if head is None:
-            self._hold_head(len(self._reader.buffer))
-            return False
-        self._hold_head(0)
-        self._begin(head)
-        return True
-
-    def _hold_head(self, size: int) -> None:
-        change, self._held_bytes = size - self._held_bytes, size
-        if change:
-            self._admission.hold_head(change, size)
+        if head is not None:
+            self._begin(head)
+        return head is not None
 
     def _hold_bytes(self) -> None:
-        """Count what waits here for the application or for the client."""
-        unread = 0 if self._exchange is None else len(self._exchange.unread)
+        """Count what waits here: for the rest of a head, for the application, or for the client."""
+        unread = len(self._reader.buffer) + (0 if self._exchange is None else len(self._exchange.unread))
         unsent = self.unsent if self.is_blocked else 0
-        self._admission.held_bytes.hold(self, unsent + (unread if unread > USUAL_BODY_BYTES else 0))
+        self._admission.held_bytes.hold(self, unsent + (unread if unread > USUAL_BYTES else 0))
 
     def _begin(self, head: RequestHead) -> None:
         ends = self._ends
@@ -332,7 +322,6 @@ class HttpConnection(WriteSide):
         """Begin the next request, or close."""
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
-        self._hold_bytes()
         self._server_state.total_requests += 1
         is_authenticated = self._is_proxy or (self._place is not None and self._place.is_authenticated)
         if self._is_proxy and self._place is not None:
@@ -350,6 +339,7 @@ class HttpConnection(WriteSide):
             self._deadline = self._loop.time() + idle_s
         if not self._is_reading:
             self._pace_reading()
+        self._hold_bytes()
 
     def _pace_reading(self) -> None:
         exchange = self._exchange
@@ -372,10 +362,11 @@ class HttpConnection(WriteSide):
         with_body = not self._reader.begins_with_head_request
         if exchange is not None:
             exchange.disconnect()
-            self._hold_bytes()
             with_body = exchange.scope["method"] != "HEAD"
             if exchange.is_answered:
                 metrics.HTTP_REFUSED.labels(refusal.reason).inc()
+                self._is_closing = True
+                self._reader.buffer.clear()
                 self._transport.abort()
                 return
         self._write_refusal(refusal, with_body=with_body)
@@ -388,7 +379,7 @@ class HttpConnection(WriteSide):
     def _close(self, *, is_client_sending: bool) -> None:
         self._is_closing = True
         self._reader.buffer.clear()
-        self._hold_head(0)
+        self._hold_bytes()
         if not is_client_sending:
             self._transport.close()
             return

@@ -28,14 +28,11 @@ UNREAD_BYTES = 64 * 1024
 # Unsent bytes of an answer that the system may buffer, where it would buffer megabytes: what is left in this
 # process shows a client that does not read.
 UNSENT_BYTES = 64 * 1024
-# Bytes of all heads that have begun and not ended, and of requests that wait for the answer before theirs.
-# A head of usual size is always accepted.
-UNFINISHED_HEADS_BYTES = 16 * 1024 * 1024
-USUAL_HEAD_BYTES = 8 * 1024
-# Bytes of all connections that wait for the application to read them, or for a client to take them. Whoever
-# has the most gives up some beyond it. A short body is not counted.
+# Bytes of all connections that wait: for the rest of a head, for the answer before theirs, for the
+# application to read them, or for a client to take them. Whoever has the most gives up some beyond it.
+# What is received of a usual head or a short body is not counted.
 WAITING_BYTES = 32 * 1024 * 1024
-USUAL_BODY_BYTES = 8 * 1024
+USUAL_BYTES = 8 * 1024
 # Bytes that a client may still send after its answer before the connection is reset: one that does not read
 # while it writes must finish writing to see its answer. Three times the largest upload, of 20 MiB.
 LINGER_BYTES = 64 * 1024 * 1024

@@ -58,4 +58,6 @@ class WriteSide(asyncio.Protocol):
         # What the system has taken of the answer goes, too: it would wait for the client, for minutes.
         if self._socket is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # Aborted again, it would be closed already.
+            self._socket = None
         self._transport.abort()
