@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -29,6 +31,7 @@ from emailer.sending.attempts import Patience
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail, senders
 from support.doubles.smtp import HANG_UP, Step
 from support.explained import buffers
+from support.waiting import until
 
 LIFE_S = 3600.0
 LATER = datetime.now(UTC) + timedelta(hours=1)
@@ -75,6 +78,37 @@ async def read(post_office: PostOffice, email_id: UUID) -> Email:
         found = await repository.find(connection, email_id, owner_id=OWNER)
     assert found is not None
     return found
+
+
+@pytest.mark.parametrize("decide", [cancel, retry])
+async def test_a_bulk_action_locks_some_mails_at_a_time(
+    post_office: PostOffice, decide: Callable[[PostOffice], Awaitable[EmailsChanged]]
+) -> None:
+    commands = [mail(send_at=LATER) for _ in range(choosing.MOST_AT_ONCE + 1)]
+    await post_office.accept(*commands)
+    async with post_office.postgres.connection() as connection:
+        await connection.execute("UPDATE recipients SET status = 'held'")
+        await connection.execute("UPDATE emails SET status = 'held'")
+    async with post_office.postgres.transaction() as connection:
+        await connection.execute(
+            "SELECT FROM recipients WHERE email_id = $1 FOR UPDATE", commands[0].email_id
+        )
+        changing = asyncio.create_task(decide(post_office))
+        await until(post_office.has_waiting_lock)
+        assert (await post_office.read(commands[0])).status == "held"
+        assert (await post_office.read(commands[1])).status != "held"
+    assert (await changing).changed == len(commands)
+
+
+async def test_a_retry_prolongs_the_time_of_the_recipients_that_wait_still(post_office: PostOffice) -> None:
+    command = mail(to=["a@example.com", "b@example.com"], expires_at=datetime.now(UTC) + timedelta(minutes=1))
+    await post_office.accept(command)
+    async with post_office.postgres.connection() as connection:
+        await connection.execute("UPDATE recipients SET status = 'failed', due_at = NULL WHERE position = 0")
+        await connection.execute("UPDATE emails SET status = 'failed'")
+        assert (await retry(post_office)).changed == 1
+        ends = await connection.fetch("SELECT expires_at FROM recipients UNION SELECT expires_at FROM emails")
+    assert len(ends) == 1
 
 
 async def test_mails_are_listed_newest_first_in_pages(post_office: PostOffice) -> None:

@@ -154,6 +154,11 @@ WHERE recipients.email_id = open.email_id AND recipients.position = open.positio
 RETURNING recipients.email_id, recipients.position
 
 -- name: prolong_emails
+-- With the recipients that were not retried, as they are waiting still.
+WITH waiting AS (
+    UPDATE recipients SET expires_at = greatest(expires_at, now() + $2 * interval '1 second')
+    WHERE email_id = ANY($1::uuid[]) AND due_at IS NOT NULL
+)
 UPDATE emails SET expires_at = greatest(expires_at, now() + $2 * interval '1 second') WHERE id = ANY($1::uuid[])
 
 -- name: lock_recipients

@@ -34,6 +34,9 @@ SQL = queries.load("emailer")
 
 # Mails changed by one call.
 MOST_CHANGED = 1000
+# Mails changed by one transaction. Each may have fifty recipients, and the outcomes of other owners are
+# written in one transaction with those that wait for its locks.
+MOST_AT_ONCE = 20
 # Mails that one call compares with its filter: of an owner who has very many, it may match none.
 MOST_EXAMINED = 5000
 
@@ -135,27 +138,32 @@ async def decide(
     """Cancel or retry mails that `request` selects, at most 1,000 of them, and announce the changes.
 
     The next call begins behind `next_cursor`. A mail that is retried has at least `life_s` seconds before it
-    expires. Call it outside of a transaction.
+    expires. It takes several transactions, and those that were committed stay when a later one fails: the
+    same call then changes the others. Call it outside of a transaction.
     """
     ids, found = await find_changeable(connection, request, decision)
     if request.dry_run:
         return found
-    async with connection.transaction():
-        parameters: list[Any] = [ids]
-        if decision is RETRY:
-            parameters.append(life_s)
-            # Recipients are locked before their mails, in a fixed order, as everywhere.
-            await connection.execute(SQL["lock_recipients"], ids)
-            await connection.execute(SQL["lock_emails"], ids)
-        changed = await connection.fetch(SQL[decision.query], *parameters)
-        # In the meantime some of them may have been claimed, or have lost their content.
-        ids = list({row["email_id"] for row in changed})
-        if decision is RETRY:
-            await connection.execute(SQL["prolong_emails"], ids, life_s)
-        keys = [(row["email_id"], row["position"]) for row in changed]
-        await repository.note(connection, decision.kind, keys)
-        await announcing.announce(connection, await repository.sum_up(connection, ids))
-    return found.model_copy(update={"changed": len(ids)})
+    count = 0
+    for start in range(0, len(ids), MOST_AT_ONCE):
+        some = ids[start : start + MOST_AT_ONCE]
+        parameters: list[Any] = [some]
+        async with connection.transaction():
+            if decision is RETRY:
+                parameters.append(life_s)
+                # Recipients are locked before their mails, in a fixed order, as everywhere.
+                await connection.execute(SQL["lock_recipients"], some)
+                await connection.execute(SQL["lock_emails"], some)
+            changed = await connection.fetch(SQL[decision.query], *parameters)
+            # In the meantime some of them may have been claimed, or have lost their content.
+            some = list({row["email_id"] for row in changed})
+            if decision is RETRY:
+                await connection.execute(SQL["prolong_emails"], some, life_s)
+            keys = [(row["email_id"], row["position"]) for row in changed]
+            await repository.note(connection, decision.kind, keys)
+            await announcing.announce(connection, await repository.sum_up(connection, some))
+        count += len(some)
+    return found.model_copy(update={"changed": count})
 
 
 async def reschedule(connection: Connection, request: RescheduleEmail) -> None:
