@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
@@ -61,6 +62,35 @@ async def test_each_key_is_checked_once_for_all_its_connections() -> None:
     assert opened[50].reported == [Access(keys.found["k1"], None, bounded.channels, 9.0)]
     assert opened[51].reported == []
     assert gone.reported == [None]
+
+
+async def test_other_work_goes_on_while_the_rights_of_very_many_connections_are_applied() -> None:
+    connections = Connections(Keys({"k1": principal("k1", Scope.CHAT_READ)}).renew)
+    opened = [Open(Access(principal("k1"))) for _ in range(300)]
+    for one in opened:
+        connections.add(one)
+    checking, steps = asyncio.create_task(connections.check_keys()), [0]
+    while not checking.done():
+        await asyncio.sleep(0)
+        steps.append(sum(len(one.reported) for one in opened))
+    assert steps[-1] == 300
+    assert max(after - before for before, after in pairwise(steps)) == 1
+
+
+async def test_other_work_goes_on_while_very_many_connections_have_their_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "TICK_S", 0.001)
+    connections = Connections(Keys().renew)
+    opened = [Ticked(None) for _ in range(200)]
+    for one in opened:
+        connections.add(one)
+    ticking, steps = asyncio.create_task(connections.keep_time()), [0]
+    while steps[-1] < 200:
+        await asyncio.sleep(0)
+        steps.append(sum(one.has_time.is_set() for one in opened))
+    ticking.cancel()
+    assert max(after - before for before, after in pairwise(steps)) <= 50
 
 
 async def test_while_the_database_is_away_connections_live_on() -> None:

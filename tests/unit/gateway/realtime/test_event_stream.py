@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from chassis.deadlines import Deadline
-from chassis.errors import Overloaded
+from chassis.errors import NotFound, Overloaded
 from gateway.http.calls import Call
 from gateway.http.principal import Principal
 from gateway.http.replies import EVENT_STREAM
@@ -20,7 +20,7 @@ from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.realtime import event_stream as module
 from gateway.realtime.access import Access
-from gateway.realtime.channels import KINDS, Channel, Channels
+from gateway.realtime.channels import KINDS, Channel, Channels, FindQuote
 from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
 from gateway.realtime.event_stream import EventStream
@@ -186,6 +186,42 @@ async def test_a_stream_ends_with_its_token(opened: Any, ann: Access, connection
     ticking.cancel()
 
 
+def channels_of(gateway: Gateway, find_quote: FindQuote) -> Channels:
+    """Return the channels of a gateway whose quotes come from `find_quote`."""
+    return Channels(
+        hub=gateway.hub,
+        feed=gateway.feed,
+        bars=gateway.bars,
+        chat=gateway.chat,
+        alerts=gateway.alerts,
+        find={},
+        find_quote=find_quote,
+    )
+
+
+async def test_when_one_symbol_is_unknown_the_others_are_not_read_any_more(
+    gateway: Gateway, ann: Access, connections: Connections, limit: ConnectionLimit
+) -> None:
+    reading: set[str] = set()
+
+    async def find_quote(symbol: str, _: Deadline) -> bytes:
+        if symbol == "BAD":
+            raise NotFound("There is no symbol BAD.")
+        reading.add(symbol)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            reading.discard(symbol)
+        return b"{}"
+
+    streams = EventStreams(channels_of(gateway, find_quote), connections, limit)
+    call = Call(ann.principal, Deadline.after(5), EVENT_STREAM)
+    symbols = [*(f"S{number}" for number in range(20)), "BAD"]
+    with pytest.raises(NotFound):
+        await streams.stream_quotes(call, QuoteStreamQuery.model_validate({"symbols": ",".join(symbols)}))
+    assert (reading, gateway.hub.counts(), limit.owners) == (set(), {}, {})
+
+
 async def test_the_states_of_all_symbols_are_read_at_the_same_time(
     gateway: Gateway, ann: Access, connections: Connections, limit: ConnectionLimit
 ) -> None:
@@ -196,17 +232,8 @@ async def test_the_states_of_all_symbols_are_read_at_the_same_time(
         await all_asked.wait()
         return orjson.dumps({"symbol": symbol, "price": 1})
 
-    channels = Channels(
-        hub=gateway.hub,
-        feed=gateway.feed,
-        bars=gateway.bars,
-        chat=gateway.chat,
-        alerts=gateway.alerts,
-        find={},
-        find_quote=find_quote,
-    )
     call = Call(ann.principal, Deadline.after(5), EVENT_STREAM)
-    streams = EventStreams(channels, connections, limit)
+    streams = EventStreams(channels_of(gateway, find_quote), connections, limit)
     async with asyncio.timeout(10):
         reply = await streams.stream_quotes(
             call, QuoteStreamQuery.model_validate({"symbols": ",".join(symbols)})

@@ -80,6 +80,33 @@ async def test_the_counts_are_of_all_and_the_list_is_bounded(gateway: Gateway) -
     assert (len(found.users), found.num_clients) == (MOST_LISTED, MOST_LISTED + 5)
 
 
+class Watched(str):
+    """The name of a user that counts how often it is looked at."""
+
+    __slots__ = ()
+    looks = 0
+
+    def __hash__(self) -> int:
+        Watched.looks += 1
+        return super().__hash__()
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other)
+
+    def __lt__(self, other: str) -> bool:
+        Watched.looks += 1
+        return super().__lt__(other)
+
+
+async def test_a_query_of_a_crowded_channel_does_not_look_at_all_its_connections(gateway: Gateway) -> None:
+    for number in range(20_000):
+        gateway.presence.join("quotes:A", f"c{number}", Watched(number % 5))
+    Watched.looks = 0
+    found = await gateway.presence.of("quotes:A")
+    assert (found.num_clients, found.num_users) == (20_000, 5)
+    assert Watched.looks < 100
+
+
 @pytest.mark.parametrize("body", [b"[]", b"{}", b'{"gateway":"x","question":"1"}', b"nonsense"])
 async def test_an_unknown_message_raises_an_error_that_the_feed_catches(
     gateway: Gateway, body: bytes

@@ -19,6 +19,8 @@ log = logging.get(__name__)
 TICK_S = 1.0
 _CHECK_EVERY_S = 20.0
 _CHECKS_AT_ONCE = 8
+# Then the loop is left to other work: a tick may end hundreds of subscriptions.
+_TICKS_AT_ONCE = 50
 
 
 class Connection(Protocol):
@@ -59,7 +61,9 @@ class Connections:
         while True:
             await beats.following(TICK_S)
             now = time.monotonic()
-            for connection in self:
+            for number, connection in enumerate(self):
+                if not number % _TICKS_AT_ONCE:
+                    await asyncio.sleep(0)
                 try:
                     connection.tick(now)
                 except Exception as error:  # of one connection: the others have their time, too
@@ -92,6 +96,8 @@ class Connections:
                     log.debug("key could not be checked", key_id=caller.key_id, reason=str(error))
                     continue
                 for connection in by_key[caller.key_id]:
+                    # One owner may have thousands, each with hundreds of subscriptions.
+                    await asyncio.sleep(0)
                     known = connection.access
                     # It may have a token of another key by now.
                     if known is None or known.principal.key_id != caller.key_id:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from uuid import uuid4
 
@@ -60,6 +62,29 @@ class _Question:
             self.complete.set()
 
 
+@dataclass
+class _Subscribers:
+    """The subscribed connections of a channel here by id, and the number of each user's."""
+
+    clients: dict[str, str] = field(default_factory=dict)
+    users: Counter[str] = field(default_factory=Counter)
+
+    def add(self, client: str, user: str) -> None:
+        """Add a connection of `user`."""
+        self.remove(client)
+        self.clients[client] = user
+        self.users[user] += 1
+
+    def remove(self, client: str) -> str | None:
+        """Remove a connection, and return its user if it was there."""
+        user = self.clients.pop(client, None)
+        if user is not None:
+            self.users[user] -= 1
+            if not self.users[user]:
+                del self.users[user]
+        return user
+
+
 class Presence:
     """Tracks the subscribers on this gateway, and queries the other gateways over the `live` exchange.
 
@@ -71,7 +96,7 @@ class Presence:
         self.gateway = uuid4().hex
         self.moves = Moves()
         self._publisher = publisher
-        self._here: dict[str, dict[str, str]] = {}
+        self._here: dict[str, _Subscribers] = {}
         self._alive_at: dict[str, float] = {}
         self._questions: dict[str, _Question] = {}
         self._asking: dict[str, asyncio.Future[Present]] = {}
@@ -81,17 +106,17 @@ class Presence:
 
         With `is_told`, subscribers that requested joins and leaves are notified, here and on other gateways.
         """
-        self._here.setdefault(channel, {})[client] = user
+        self._here.setdefault(channel, _Subscribers()).add(client, user)
         if is_told:
             self.moves.add(Moved(channel, client, user, is_join=True))
 
     def leave(self, channel: str, client: str, *, is_told: bool = False) -> None:
         """Record that a connection has unsubscribed, if it was subscribed."""
-        clients = self._here.get(channel, {})
-        user = clients.pop(client, None)
-        if user is None:
+        here = self._here.get(channel)
+        user = None if here is None else here.remove(client)
+        if here is None or user is None:
             return
-        if not clients:
+        if not here.clients:
             del self._here[channel]
         if is_told:
             self.moves.add(Moved(channel, client, user, is_join=False))
@@ -171,12 +196,11 @@ class Presence:
         return _merged(answers, is_partial=bool(question.waiting_for))
 
     def _local(self, channel: str) -> dict[str, Any]:
-        clients = self._here.get(channel, {})
-        listed = dict(list(clients.items())[:MOST_LISTED])
+        here = self._here.get(channel, _Subscribers())
         return {
-            "clients": listed,
-            "num_clients": len(clients),
-            "users": sorted(set(clients.values()))[:MOST_LISTED],
+            "clients": dict(islice(here.clients.items(), MOST_LISTED)),
+            "num_clients": len(here.clients),
+            "users": list(islice(here.users, MOST_LISTED)),
         }
 
 

@@ -68,8 +68,13 @@ class EventStreams:
 
         async def look() -> list[Publication]:
             # Each may wait for a service: two hundred symbols, one after the other, could take minutes.
-            joined = await asyncio.gather(*(self._channels.join(access, one, None) for one in channels))
-            return [publication for one in joined for publication in one.publications]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    joins = [group.create_task(self._channels.join(access, one, None)) for one in channels]
+            except ExceptionGroup as errors:
+                # The reads of the others have ended, too: nobody waits for them.
+                raise errors.exceptions[0] from None
+            return [publication for join in joins for publication in join.result().publications]
 
         async def look_again() -> list[Publication]:
             try:
