@@ -109,6 +109,8 @@ class Postgres:
             user=cluster.user,
             # "Fast shutdown": SIGTERM would wait until every client has disconnected.
             stop_signal=signal.SIGINT,
+            # "Immediate shutdown": killed, it would leave a piece of shared memory to the machine.
+            kill_signal=signal.SIGQUIT,
         )
 
     async def _prepare(self) -> None:
@@ -157,7 +159,7 @@ async def start(directory: Path, ports: Ports | None = None, *, fast: bool = Tru
     """Run a private cluster with its data in `directory` for the length of the block."""
     server = Postgres(RunDirectory.at(directory), ports or Ports.free(), fast)
     try:
-        async with supervisor.running(server.run.root, server.stages):
+        async with supervisor.running(server.run.root, server.stages, at_once=fast):
             yield server
     finally:
         if fast:

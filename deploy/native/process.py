@@ -31,7 +31,8 @@ async def _nothing() -> None:
 class Program:
     """A program to run, and the probe that detects when it is ready.
 
-    `prepare` runs before every start; `before_stop` runs before the stop signal, and may fail.
+    `prepare` runs before every start; `before_stop` runs before the stop signal, and may fail. `kill_signal`
+    ends the program at once.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Program:
     before_stop: Callable[[], Awaitable[None]] = _nothing
     user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
+    kill_signal: signal.Signals = signal.SIGKILL
     stop_timeout_s: float = 15.0
     ready_timeout_s: float = 60.0
 
@@ -89,19 +91,23 @@ class Process:
         if self._child:
             await self._child.wait()
 
-    async def stop(self) -> None:
-        """Ask the process to end, wait until its deadline, then kill what is left of its tree."""
+    async def stop(self, *, at_once: bool = False) -> None:
+        """Ask the process to end, wait until its deadline, then kill what is left of its tree.
+
+        With `at_once`, end it without giving it time for anything.
+        """
         if self._child is None:
             return
         family: list[psutil.Process] = []
         if self._child.returncode is None:
             with suppress(psutil.NoSuchProcess):
                 family = psutil.Process(self._child.pid).children(recursive=True)
-            with suppress(TimeoutError, NativeError):
-                async with asyncio.timeout(_BEFORE_STOP_S):
-                    await self.program.before_stop()
+            if not at_once:
+                with suppress(TimeoutError, NativeError):
+                    async with asyncio.timeout(_BEFORE_STOP_S):
+                        await self.program.before_stop()
             with suppress(TimeoutError, ProcessLookupError):
-                self._child.send_signal(self.program.stop_signal)
+                self._child.send_signal(self.program.kill_signal if at_once else self.program.stop_signal)
                 async with asyncio.timeout(self.program.stop_timeout_s):
                     await self.wait()
         with suppress(ProcessLookupError):

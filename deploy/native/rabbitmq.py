@@ -197,11 +197,14 @@ class RabbitMQ:
 
 @asynccontextmanager
 async def start(
-    directory: Path, ports: Ports | None = None, *, definitions: Path = DEFINITIONS
+    directory: Path, ports: Ports | None = None, *, definitions: Path = DEFINITIONS, fast: bool = True
 ) -> AsyncIterator[RabbitMQ]:
-    """Run a private node with its data in `directory` for the length of the block."""
+    """Run a private node with its data in `directory` for the length of the block.
+
+    A `fast` one ends at once, without time to save what it holds in memory.
+    """
     server = RabbitMQ(RunDirectory.at(directory), ports or Ports.free(), definitions)
-    async with supervisor.running(server.run.root, server.stages):
+    async with supervisor.running(server.run.root, server.stages, at_once=fast):
         yield server
 
 

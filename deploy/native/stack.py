@@ -195,7 +195,9 @@ def _service(name: str) -> Service:
 @asynccontextmanager
 async def running(blueprint: Blueprint, *, report: Report = ignore) -> AsyncIterator[Stack]:
     """Run the stack of the blueprint for the length of the block."""
-    async with supervisor.running(blueprint.run.root, blueprint.stages(), report=report) as started:
+    async with supervisor.running(
+        blueprint.run.root, blueprint.stages(), report=report, at_once=blueprint.fast
+    ) as started:
         yield Stack(blueprint, started)
 
 

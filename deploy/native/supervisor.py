@@ -62,8 +62,8 @@ class Keeper:
         async with asyncio.timeout(timeout_s):
             await self._ready.wait()
 
-    async def stop(self) -> None:
-        """Stop the program and keep it stopped."""
+    async def stop(self, *, at_once: bool = False) -> None:
+        """Stop the program, in order or at once, and keep it stopped."""
         if self._task is None:
             return
         self._report(Event(self.program.name, "stopping"))
@@ -73,7 +73,7 @@ class Keeper:
             await self._task
         self._task = None
         self._ready.clear()
-        await self.process.stop()
+        await self.process.stop(at_once=at_once)
         self._report(Event(self.program.name, "stopped"))
 
     async def _keep(self) -> None:
@@ -161,16 +161,23 @@ class Supervisor:
         for stage in reversed(self._stages):
             await asyncio.gather(*(keeper.stop() for keeper in stage))
 
+    async def kill(self) -> None:
+        """End all programs at once, whose data nobody needs any more."""
+        await asyncio.gather(*(keeper.stop(at_once=True) for keeper in self.keepers.values()))
+
 
 @asynccontextmanager
 async def running(
-    root: Path, stages: Iterable[Sequence[Program]], *, report: Report = ignore
+    root: Path, stages: Iterable[Sequence[Program]], *, report: Report = ignore, at_once: bool = False
 ) -> AsyncIterator[Supervisor]:
-    """Run `stages` for the length of the block; afterwards no process with the marker of `root` is left."""
+    """Run `stages` for the length of the block; afterwards no process with the marker of `root` is left.
+
+    They stop in order, or end `at_once` where what they would save is thrown away.
+    """
     supervisor = Supervisor(list(stages), report=report)
     try:
         await supervisor.start()
         yield supervisor
     finally:
-        await supervisor.stop()
+        await (supervisor.kill() if at_once else supervisor.stop())
         await leftovers.stop(root, patience_s=0.0)

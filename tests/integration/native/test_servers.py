@@ -98,7 +98,7 @@ async def test_a_directory_that_the_server_user_cannot_enter_is_no_obstacle(tmp_
 
 async def test_rabbitmq_has_the_service_users_and_nobody_else(tmp_path: Path) -> None:
     directory = tmp_path / "with space"
-    async with rabbitmq.start(directory) as server:
+    async with rabbitmq.start(directory, fast=False) as server:
         users = {line.split("\t")[0] for line in (await server.control("-q", "list_users")).splitlines()[1:]}
         assert users == {"admin", "gateway", "stock-data", "email", "batch-processor"}
         await _round_trip(server.url)

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -118,6 +119,18 @@ async def test_a_grandchild_does_not_survive(tmp_path: Path) -> None:
     async with supervisor.running(tmp_path, [[program(tmp_path, "parent", PARENT, says="up")]]):
         assert len(leftovers.find(tmp_path)) == 2
     assert leftovers.find(tmp_path) == []
+
+
+async def test_a_program_that_ends_at_once_is_not_waited_for_nor_is_what_it_has_started(
+    tmp_path: Path,
+) -> None:
+    parent = program(tmp_path, "parent", PARENT, says="up")
+    other = replace(program(tmp_path, "other", STUBBORN, says="up"), kill_signal=signal.SIGUSR1)
+    async with supervisor.running(tmp_path, [[parent], [other]], at_once=True) as started:
+        assert len(leftovers.find(tmp_path)) == 3
+    assert leftovers.find(tmp_path) == []
+    endings = {name: keeper.process.ending for name, keeper in started.keepers.items()}
+    assert endings == {"parent": "signal SIGKILL", "other": "signal SIGUSR1"}
 
 
 async def test_the_last_stage_stops_first(tmp_path: Path) -> None:
