@@ -155,3 +155,15 @@ async def test_the_order_is_that_of_a_search_through_all_owners() -> None:
     for task in crowd.tasks:
         task.cancel()
     await asyncio.gather(*crowd.tasks, return_exceptions=True)
+
+
+async def test_a_caller_that_leaves_as_a_turn_is_given_back_is_passed_over() -> None:
+    turns = OwnerTurns(most=1, of_owner=1, most_waiting=10)
+    await turns.take("a")
+    waiting = [asyncio.create_task(turns.take("a")) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    turns.give_back("a")
+    left, began = await asyncio.gather(*waiting, return_exceptions=True)
+    assert (type(left), began) == (asyncio.CancelledError, None)
+    assert (turns.taken_by("a"), turns.waiting) == (1, 0)

@@ -84,7 +84,9 @@ class OwnerTurns:
             if mine.done() and not mine.cancelled():
                 self.give_back(owner_id)
             else:
-                own.remove(mine)
+                # Whoever gave a turn back since may have passed over it.
+                if mine in own:
+                    own.remove(mine)
                 self._line_up(owner_id)
                 self._admit()
             raise
