@@ -92,6 +92,16 @@ async def test_a_query_that_does_not_fit_is_422(client: httpx.AsyncClient, query
     assert_problem(await client.get(f"/things{query}"), 422, "invalid-input", pointer)
 
 
+@pytest.mark.parametrize("path", ["/things", "/tagged", "/stream"])
+async def test_a_query_has_a_number_of_parameters_and_more_are_not_looked_at(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    del client.headers["authorization"]
+    headers = {} if path == "/stream" else {"authorization": "Bearer good"}
+    answer = await client.get(f"{path}?{'a=%ff&' * 1300}", headers=headers)
+    assert "100 parameters" in assert_problem(answer, 422, "invalid-input")["detail"]
+
+
 async def test_a_parameter_of_a_route_without_parameters_is_422(client: httpx.AsyncClient) -> None:
     assert_problem(await client.get("/tagged?x=1"), 422, "invalid-input", "/x")
 

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import nullcontext
 from functools import lru_cache, partial
 from typing import Any, get_args
-from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from werkzeug.datastructures import ETags, MIMEAccept
@@ -87,8 +86,7 @@ def credential(endpoint: Endpoint, request: IncomingRequest) -> str | None:
     found = token(request)
     if found is not None or not endpoint.is_stream:
         return found
-    text = request.scope["query_string"].decode("ascii", "replace")
-    found = dict(parse_qsl(text, errors="replace")).get("token")
+    found = dict(request.parameters()).get("token")
     if found is not None and found.startswith(_KEY_PREFIX):
         raise Unauthenticated(
             "Proxies and browsers record URLs, so an API key must not be in one: "
@@ -131,12 +129,12 @@ def is_hurried(request: IncomingRequest, default_s: float) -> bool:
 
 def query(endpoint: Endpoint, request: IncomingRequest) -> Any:
     """Return the query string as the declared model; unknown and repeated parameters are refused."""
-    text = request.scope["query_string"].decode("ascii", "replace")
+    given = request.parameters()
     model = endpoint.query
-    if model is None and not text:
+    if model is None and not given:
         return None
     values: dict[str, str] = {}
-    for name, value in parse_qsl(text, keep_blank_values=True, errors="replace"):
+    for name, value in given:
         if name in values:
             raise invalid(pointer((name,)), "The parameter must not be repeated.")
         if "\0" in value:
