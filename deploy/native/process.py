@@ -99,13 +99,15 @@ class Process:
         if self._child is None:
             return
         family: list[psutil.Process] = []
-        if self._child.returncode is None:
+        is_running = self._child.returncode is None
+        if is_running:
             with suppress(psutil.NoSuchProcess):
                 family = psutil.Process(self._child.pid).children(recursive=True)
-            if not at_once:
-                with suppress(TimeoutError, NativeError):
-                    async with asyncio.timeout(_BEFORE_STOP_S):
-                        await self.program.before_stop()
+        if is_running and not at_once:
+            with suppress(TimeoutError, NativeError):
+                async with asyncio.timeout(_BEFORE_STOP_S):
+                    await self.program.before_stop()
+        if is_running:
             with suppress(TimeoutError, ProcessLookupError):
                 self._child.send_signal(self.program.kill_signal if at_once else self.program.stop_signal)
                 async with asyncio.timeout(self.program.stop_timeout_s):
