@@ -207,6 +207,24 @@ async def test_a_relay_whose_limit_is_reached_pauses_the_route_and_burns_no_atte
     assert [len(email.recipients[0].attempts) for email in emails] == [1] * 5
 
 
+async def test_a_limit_of_one_owner_pauses_nobody_else_while_mails_of_others_are_accepted(
+    post_office: PostOffice,
+) -> None:
+    limited = [mail(owner_id="press", to=[f"reader-{number}@example.com"]) for number in range(5)]
+    for command in limited:
+        post_office.server.script(command.to[0], *[Step("mail", "550 5.4.5 Daily quota exceeded")] * 9)
+    before, after = (mail(owner_id="shop", to=[f"buyer-{number}@example.com"]) for number in range(2))
+    async with post_office.delivering(Terms(pause_s=60, patience=Patience(scale=1))) as dispatcher:
+        await post_office.accept(before)
+        await post_office.reaches(before, "delivered")
+        await post_office.accept(*limited)
+        emails = [await post_office.reaches(command, "deferred") for command in limited]
+        await post_office.accept(after)
+        await post_office.reaches(after, "delivered")
+        assert not dispatcher.is_route_paused
+    assert "5.4.5" in emails[0].recipients[0].attempts[0].smtp_reply
+
+
 async def test_mails_of_a_sender_that_policy_refuses_wait_together_and_burn_no_attempt(
     post_office: PostOffice,
 ) -> None:

@@ -81,6 +81,14 @@ class RefusalBreaker:
         own_most = few if self.is_distrusted else self._most
         return "owner" if self._is_burst(owner.refusals, own_most) else None
 
+    def has_taken_of_others(self, owner_id: str) -> bool:
+        """Return whether the relay, by its last answer to any other owner of late, accepted a mail."""
+        since = self._clock() - _SPAN_S
+        return any(
+            other != owner_id and owner.at >= since and not owner.refusals
+            for other, owner in self._owners.items()
+        )
+
     def _note(self, owner_id: str) -> _Owner:
         """Return the record of an owner that has an answer now; forget owners without one of late."""
         now = self._clock()

@@ -111,16 +111,22 @@ class MailDelivery:
         except ConnectionLost as error:
             draft = self.draft(host=error.host, tls=error.tls)
             return self._interrupted(job, str(error), after_dot=error.after_dot, draft=draft)
+        draft = self.draft(host=session.relay.name, tls=session.tls)
         rule = outcomes.rule_of(answer, self._patience.rules)
+        # The limit may be that of the sender alone: while the mails of others leave, theirs must not wait.
+        is_own_limit = (
+            rule.verdict == "limited"
+            and self._route.is_last(session.relay)
+            and self._breaker.has_taken_of_others(job.mail.owner_id)
+        )
+        if rule.whose == "owner" or is_own_limit:
+            wait_s = self._refused.note_refused(job.sender, str(answer.reply))
+            noted = replace(draft, code=answer.reply.code, text=answer.reply.text)
+            return attempts.sender_refused(job, noted=noted, wait_s=wait_s)
         if rule.verdict in ("login-refused", "limited"):
             reason: Reason = "limited" if rule.verdict == "limited" else "authentication"
             self._route.set_aside(session.relay, reason, str(answer.reply))
             return attempts.given_back(job, at=datetime.now(UTC))
-        if rule.whose == "owner":
-            wait_s = self._refused.note_refused(job.sender, str(answer.reply))
-            draft = self.draft(host=session.relay.name, tls=session.tls)
-            noted = replace(draft, code=answer.reply.code, text=answer.reply.text)
-            return attempts.sender_refused(job, noted=noted, wait_s=wait_s)
         if answer.stage != "mail":
             self._refused.note_taken(job.sender)
         pausing = None
@@ -136,7 +142,6 @@ class MailDelivery:
             self._unwanted.note_refused(
                 job.sender, str(answer.reply), is_longer=not self._breaker.is_distrusted
             )
-        draft = self.draft(host=session.relay.name, tls=session.tls)
         is_final = pausing is None and not self._breaker.is_distrusted
         return attempts.answered(job, answer, draft=draft, patience=self._patience, is_final=is_final)
 

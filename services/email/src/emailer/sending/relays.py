@@ -59,6 +59,10 @@ class Relays:
         """Whether each relay has failed, and none has accepted a connection since."""
         return len(self._failures) == len(self.all)
 
+    def is_last(self, relay: SmtpRelay) -> bool:
+        """Return whether each relay other than `relay` has failed."""
+        return len(self._failures.keys() | {relay}) == len(self.all)
+
     def is_away(self, relay: SmtpRelay) -> bool:
         """Return whether `relay` is skipped now."""
         return self._until.get(relay, 0) > self._clock()

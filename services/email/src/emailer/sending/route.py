@@ -56,6 +56,10 @@ class Route:
         """Whether nothing may be sent now."""
         return self._paused_until is not None
 
+    def is_last(self, relay: SmtpRelay) -> bool:
+        """Return whether the route pauses when `relay` is skipped."""
+        return self._relays.is_last(relay)
+
     async def take(self) -> SmtpSession:
         """Return a session for one delivery, a kept one if there is one. Raise what `connect` raises."""
         while self._idle:
