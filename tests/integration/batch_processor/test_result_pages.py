@@ -182,8 +182,8 @@ async def test_the_first_batch_of_a_database_is_read_row_by_row(
         await connection.execute(f"SET plan_cache_mode = {plans}")
         assert await _pages_read(connection, batch_id, -1) < 5 * 1_000
         statement = queries.load("batch_processor")["list_items"]
-        await connection.execute(f"PREPARE items_of (uuid, int, int, int) AS {statement}")
-        assert await _blocks(connection, f"EXECUTE items_of ('{batch_id}', -1, 999, 700000)") < 8 * 1_000
+        await connection.execute(f"PREPARE items_of (uuid, int, int, int, int) AS {statement}")
+        assert await _blocks(connection, f"EXECUTE items_of ('{batch_id}', -1, 999, 700000, 100)") < 8 * 1_000
 
 
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])

@@ -7,13 +7,13 @@ from uuid import UUID
 import orjson
 
 from batch_processor.batches import StoredBatch
+from batch_processor.repository import MOST_ATTEMPTS, MOST_CODES
 from batch_processor.results import PAGE_BYTES
 from chassis import queries
 from chassis.postgres import Connection, Row
 from contracts.batch_items import ErrorSample, ErrorSummary
 
 _SQL = queries.load("batch_processor")
-_MOST_CODES = 100
 
 
 async def list_items(connection: Connection, batch: StoredBatch, *, after: int, limit: int) -> bytes:
@@ -21,7 +21,9 @@ async def list_items(connection: Connection, batch: StoredBatch, *, after: int, 
 
     The page ends at its size in bytes, to which the errors of attempts count, but not before its first item.
     """
-    rows = await connection.fetch(_SQL["list_items"], batch.id, after, after + limit, PAGE_BYTES)
+    rows = await connection.fetch(
+        _SQL["list_items"], batch.id, after, after + limit, PAGE_BYTES, MOST_ATTEMPTS
+    )
     without_result = "pending"
     if batch.is_finished:
         # It never ran: it was cancelled, refused or expired as a whole.
@@ -40,7 +42,7 @@ async def list_items(connection: Connection, batch: StoredBatch, *, after: int, 
 
 async def sum_up_errors(connection: Connection, batch_id: UUID) -> list[ErrorSummary]:
     """Return the error codes of a batch, the most frequent first, each with its first items."""
-    rows = await connection.fetch(_SQL["sum_up_errors"], batch_id, _MOST_CODES)
+    rows = await connection.fetch(_SQL["sum_up_errors"], batch_id, MOST_CODES)
     found: dict[str, ErrorSummary] = {}
     for code, count, position, custom_id, detail in rows:
         summary = found.setdefault(code, ErrorSummary(code=code, items=count, samples=[]))

@@ -29,6 +29,9 @@ _ITEM_COLUMNS = ("batch_id", "position", "custom_id", "payload", "line")
 _SUCCESS_COLUMNS = ("batch_id", "position", "status", "attempts", "result")
 # So many rows are copied, which takes more statements and less time for each row.
 MANY = 20
+# The newest failed attempts at an item, and the most frequent error codes of a batch, that are shown.
+MOST_ATTEMPTS = 100
+MOST_CODES = 100
 # Five million custom ids take some ten seconds on two cores.
 COMPARED_WITHIN_S = 240
 _PROGRESS_OF = attrgetter(
@@ -255,9 +258,9 @@ async def get_batch(connection: Connection, batch_id: UUID) -> StoredBatch | Non
 
 
 async def count_fitting(connection: Connection, batches: Sequence[StoredBatch], *, most_bytes: int) -> int:
-    """Return how many of `batches` have results of `most_bytes` together, and one more that exceeds them."""
-    tasks = [batch.id for batch in batches if batch.kind == "task" and batch.succeeded]
-    sizes = await _by_batch(connection, "result_sizes", tasks)
+    """Return how many of `batches` have results and attempts of `most_bytes`, and one more that exceeds."""
+    tasks = [batch.id for batch in batches if batch.kind == "task" and batch.started_at is not None]
+    sizes = await _by_batch(connection, "task_sizes", tasks, MOST_ATTEMPTS)
     total = 0
     for number, batch in enumerate(batches):
         if total >= most_bytes:
@@ -272,10 +275,10 @@ async def surroundings(connection: Connection, batches: Sequence[StoredBatch]) -
     failed = [b.id for b in batches if b.failed]
     tasks = [b.id for b in batches if b.kind == "task" and b.succeeded + b.failed]
     at_work = await _by_batch(connection, "work_of", active)
-    failures = await _by_batch(connection, "failures_of", failed)
+    failures = await _by_batch(connection, "failures_of", failed, MOST_CODES)
     results = await _by_batch(connection, "only_results", tasks)
     begun = [b.id for b in batches if b.kind == "task" and b.started_at is not None]
-    attempts = await _by_batch(connection, "attempts_of", begun)
+    attempts = await _by_batch(connection, "attempts_of", begun, MOST_ATTEMPTS)
     around = {}
     for batch in batches:
         only = results[batch.id][0] if batch.id in results else None
@@ -306,9 +309,9 @@ def batch_of(row: asyncpg.Record) -> StoredBatch:
 
 
 async def _by_batch(
-    connection: Connection, statement: str, ids: Sequence[UUID]
+    connection: Connection, statement: str, ids: Sequence[UUID], *bounds: int
 ) -> dict[UUID, list[asyncpg.Record]]:
     found: dict[UUID, list[asyncpg.Record]] = {}
-    for row in await connection.fetch(_SQL[statement], ids) if ids else ():
+    for row in await connection.fetch(_SQL[statement], ids, *bounds) if ids else ():
         found.setdefault(row["batch_id"], []).append(row)
     return found

@@ -157,18 +157,35 @@ LEFT JOIN LATERAL (
 WHERE b.id = ANY($1::uuid[])
 
 -- name: failures_of
-SELECT batch_id, code, items FROM failures WHERE batch_id = ANY($1::uuid[]) AND items > 0 ORDER BY items DESC
+-- The $2 most frequent codes of each batch: an operation may have a code for each item.
+SELECT failed.* FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
+    SELECT batch_id, code, items FROM failures WHERE batch_id = wanted.id AND items > 0
+    ORDER BY items DESC, code LIMIT $2
+) AS failed
+ORDER BY items DESC, code
 
 -- name: only_results
 SELECT batch_id, result, error_code, error_detail FROM results
 WHERE batch_id = ANY($1::uuid[]) AND position = 0
 
--- name: result_sizes
-SELECT batch_id, coalesce(octet_length(result), 0) AS size FROM results
-WHERE batch_id = ANY($1::uuid[]) AND position = 0
+-- name: task_sizes
+-- The bytes of the results of tasks, and of their $2 newest failed attempts.
+SELECT
+    id AS batch_id,
+    coalesce((SELECT octet_length(result) FROM results WHERE batch_id = task.id AND position = 0), 0) + coalesce((
+        SELECT sum(100 + octet_length(code) + octet_length(detail)) FROM (
+            SELECT code, detail FROM attempts WHERE batch_id = task.id AND position = 0 ORDER BY nth DESC LIMIT $2
+        ) AS newest
+    ), 0) AS size
+FROM unnest($1::uuid[]) AS task (id)
 
 -- name: attempts_of
-SELECT batch_id, code, detail, failed_at FROM attempts WHERE batch_id = ANY($1::uuid[]) AND position = 0 ORDER BY nth
+-- The $2 newest of each task: its owner may retry it as often as it likes.
+SELECT newest.* FROM unnest($1::uuid[]) AS task (id) CROSS JOIN LATERAL (
+    SELECT batch_id, nth, code, detail, failed_at FROM attempts WHERE batch_id = task.id AND position = 0
+    ORDER BY nth DESC LIMIT $2
+) AS newest
+ORDER BY nth
 
 -- name: add_tasks
 -- Inserts tasks that have no row yet. The scopes of a task are one text, separated by spaces.

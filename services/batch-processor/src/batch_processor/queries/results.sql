@@ -154,13 +154,15 @@ ON CONFLICT DO NOTHING
 INSERT INTO attempts (batch_id, position, nth, code, detail)
 SELECT
     batch_id, position,
-    1 + (SELECT count(*) FROM attempts AS a WHERE a.batch_id = new.batch_id AND a.position = new.position),
+    1 + coalesce((
+        SELECT max(nth) FROM attempts AS a WHERE a.batch_id = new.batch_id AND a.position = new.position
+    ), 0),
     code, detail
 FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[]) AS new (batch_id, position, code, detail)
 
 -- name: list_items
 -- A page ends at its size in bytes ($4), but not before its first row; the errors of attempts may be larger than the
--- payloads. The result of each of its items is looked up alone, as in list_results.
+-- payloads. Of each item there are the $5 newest. The result of each of its items is looked up alone, as in list_results.
 SELECT
     i.position, i.custom_id, i.payload, r.status::text AS status, r.error_code, r.error_detail,
     r.position IS NULL AND EXISTS (
@@ -182,7 +184,10 @@ FROM (
                 SELECT json_agg(
                     json_build_object('code', a.code, 'detail', a.detail, 'failed_at', a.failed_at) ORDER BY a.nth
                 )::text
-                FROM attempts AS a WHERE a.batch_id = $1 AND a.position = items.position
+                FROM (
+                    SELECT nth, code, detail, failed_at FROM attempts
+                    WHERE batch_id = $1 AND position = items.position ORDER BY nth DESC LIMIT $5
+                ) AS a
             ), '[]') AS failed_attempts
         FROM items WHERE batch_id = $1 AND position > $2 AND position <= $3
         -- Otherwise the attempts would be read at each place where they are named.

@@ -97,7 +97,9 @@ WITH failed AS (
     INSERT INTO attempts (batch_id, position, nth, code, detail)
     SELECT
         $1, position,
-        1 + (SELECT count(*) FROM attempts AS a WHERE a.batch_id = $1 AND a.position = taken.position),
+        1 + coalesce((
+            SELECT max(nth) FROM attempts AS a WHERE a.batch_id = $1 AND a.position = taken.position
+        ), 0),
         error_code, coalesce(error_detail, '')
     FROM taken
 ), uncounted AS (

@@ -173,7 +173,8 @@ class BatchActions:
         await self._catalogue.require(batch["operation"], call.principal)
         failed = batch["errors"] or {}
         codes = query.code or []
-        matched = sum(items for code, items in failed.items() if not codes or code in codes)
+        # Without codes all count, also those that the batch does not list.
+        matched = sum(failed.get(code, 0) for code in set(codes)) if codes else batch["counts"]["failed"]
         if matched and not query.dry_run:
             command = _retry_of(codes, call).command(batch_id=id_, owner_id=call.principal.owner_id)
             self._promise(call, [command])
