@@ -107,6 +107,15 @@ async def test_a_right_that_is_lost_ends_what_it_allowed(gateway: Gateway, ann: 
     assert gateway.hub.counts() == {"chat:lobby": 1}
 
 
+async def test_lines_that_were_here_before_a_key_was_revoked_are_not_posted(
+    gateway: Gateway, ann: Access
+) -> None:
+    line = await opened(gateway, ann)
+    line.session.change_access(None)
+    await line.session.receive("late")
+    assert (gateway.rooms.messages, line.heard) == ([], [])
+
+
 async def test_lines_that_come_too_fast_are_refused_and_then_close(gateway: Gateway, ann: Access) -> None:
     line = await opened(gateway, without(ann, Scope.CHAT_WRITE))
     for _ in range(1000):

@@ -12,6 +12,7 @@ from websockets.typing import StatusLike
 
 # The problem types of handshakes that are refused; others are malformed.
 _TYPES = {
+    HTTPStatus.INTERNAL_SERVER_ERROR: "internal",
     HTTPStatus.REQUEST_URI_TOO_LONG: "uri-too-long",
     HTTPStatus.UPGRADE_REQUIRED: "upgrade-required",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "request-header-fields-too-large",

@@ -73,6 +73,9 @@ class LobbySession:
 
     async def receive(self, frame: str | bytes) -> None:
         """Post one line; reply to an invalid one with `Error: <reason>`."""
+        if self._is_closed:
+            # Lines that were here before the close, such as those of a key that was revoked meanwhile.
+            return
         text = frame if isinstance(frame, str) else frame.decode("utf-8", "replace")
         try:
             self._rate.count(len(text))
