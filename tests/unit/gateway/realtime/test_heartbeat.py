@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
+from gateway.realtime.access import Access
 from gateway.realtime.codes import CloseCode
 from gateway.realtime.heartbeat import PING_S
 from support.doubles.realtime import Client, Gateway
@@ -73,3 +75,29 @@ async def test_a_gateway_that_stood_still_itself_reads_the_pongs_first(client: C
     await client.session.receive(b"{}")
     client.session.tick(now + 61)
     assert client.closed == []
+
+
+async def test_a_connect_that_takes_long_is_no_missing_one(gateway: Gateway, ann: Access) -> None:
+    known = asyncio.Event()
+
+    async def authenticate(*_: object) -> Access:
+        await known.wait()
+        return ann
+
+    client = Client(gateway, None, realtime=replace(gateway.realtime, authenticate=authenticate))
+    connecting = asyncio.create_task(client.ask(connect={"token": "slow"}))
+    await asyncio.sleep(0)
+    now = time.monotonic()
+    for second in range(20):
+        client.session.tick(now + second)
+    known.set()
+    assert "client" in await connecting
+    assert client.closed == []
+
+
+async def test_a_gateway_that_stood_still_itself_reads_the_connects_first(gateway: Gateway) -> None:
+    client = Client(gateway, None)
+    client.session.tick(time.monotonic() + 60)
+    assert client.closed == []
+    client.session.tick(time.monotonic() + 61)
+    assert client.closed[0][0] == CloseCode.STALE

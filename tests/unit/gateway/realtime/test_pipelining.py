@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import orjson
 
 from gateway.realtime.access import Access
 from gateway.realtime.channels import channel_of
-from support.doubles.realtime import Gateway, connected, say
+from support.doubles.realtime import Client, Gateway, connected, say
 
 
 async def test_a_client_that_asks_for_much_in_one_frame_is_slowed_down_and_not_closed(
@@ -71,3 +72,26 @@ async def test_a_connection_that_closes_while_it_is_slowed_down_goes_on_to_its_e
     assert not asking.done()
     client.session.release()
     await asking
+
+
+async def test_answers_larger_than_the_queue_wait_until_those_before_are_read(
+    gateway: Gateway, ann: Access
+) -> None:
+    gateway.buffer_bytes = 65_536
+
+    async def call(*_: object) -> str:
+        return "x" * 100_000
+
+    client = Client(gateway, ann, realtime=replace(gateway.realtime, call_operation=call))
+    await client.ask(connect={})
+    queue = client.session.queue
+    queue.pause()
+    lines = [b'{"id":%d,"rpc":{"method":"getQuote"}}' % number for number in range(2, 5)]
+    asking = asyncio.create_task(client.session.receive(b"\n".join(lines)))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert (client.frames, client.closed, asking.done()) == ([], [], False)
+    queue.resume()
+    await asking
+    assert [frame["id"] for frame in client.frames] == [2, 3, 4]
+    assert client.closed == []

@@ -30,12 +30,16 @@ class Heartbeat:
         self._pinged_at = None
         return is_awaited
 
+    def has_stood_still(self, now: float) -> bool:
+        """Return whether the process itself has not run since the last look."""
+        before, self._looked_at = self._looked_at, now
+        return now - before > _STOOD_STILL_S
+
     def is_overdue(self, now: float, *, is_held_up: bool) -> bool:
         """Return whether the answer to a ping is late; it cannot be while the client's frames are held up."""
-        stood_still, self._looked_at = now - self._looked_at > _STOOD_STILL_S, now
         if self._pinged_at is None:
             return False
-        if is_held_up or stood_still:
+        if is_held_up:
             self._pinged_at = now
         return now - self._pinged_at > _PONG_WITHIN_S
 

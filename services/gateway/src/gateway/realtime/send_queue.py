@@ -36,6 +36,7 @@ class SendQueue:
 
     __slots__ = (
         "_bytes",
+        "_change",
         "_is_closed",
         "_is_paused",
         "_latest",
@@ -46,7 +47,6 @@ class SendQueue:
         "_refresh",
         "_sent_at",
         "_timer",
-        "_waiter",
         "_waiting_since",
         "_write",
         "on_size",
@@ -76,18 +76,20 @@ class SendQueue:
         self._latest: dict[str, deque[_Latest]] = {}
         self._sent_at: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        # For those who wait until more fits.
+        self._change: asyncio.Future[None] | None = None
 
     @property
     def is_paused(self) -> bool:
         """Whether the client has not read everything that was sent."""
         return self._is_paused
 
-    async def until_half_free(self) -> None:
-        """Wait until no more than half of the limit waits, or the queue is closed; for one task at a time."""
-        while self._bytes > self._limit_bytes // 2:
-            self._waiter = self._loop.create_future()
-            await self._waiter
+    async def until_fits(self, size: int) -> None:
+        """Wait until `size` more bytes fit, nothing waits any more, or the queue is closed."""
+        while self._is_paused and not self._is_closed and self._bytes + size > self._limit_bytes:
+            if self._change is None:
+                self._change = self._loop.create_future()
+            await asyncio.shield(self._change)
 
     def put(self, frame: bytes) -> None:
         """Send an ordered frame after those that wait."""
@@ -152,7 +154,7 @@ class SendQueue:
             metrics.QUEUED_BYTES.dec(len(frame))
             self._write(frame)
         self.on_size(self._bytes)
-        self._wake_waiter()
+        self._tell_change()
         self._send_due()
 
     def forget(self, channel: str) -> None:
@@ -167,15 +169,16 @@ class SendQueue:
         metrics.QUEUED_BYTES.dec(self._bytes)
         self._bytes = 0
         self.on_size(0)
-        self._wake_waiter()
+        self._tell_change()
         self._latest.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _wake_waiter(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _tell_change(self) -> None:
+        if self._change is not None:
+            self._change.set_result(None)
+            self._change = None
 
     def _schedule(self) -> None:
         if self._timer is not None or self._is_paused or not self._latest:

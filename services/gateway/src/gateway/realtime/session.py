@@ -131,7 +131,7 @@ class ClientSession:
             while given and not self._is_closed:
                 # What is answered now fits into the queue with what waits there: a client that asks for more
                 # than it reads is slowed down.
-                await self.queue.until_half_free()
+                await self.queue.until_fits(self._realtime.buffer_bytes // 2)
                 self._reply_room = ReplyRoom(self._realtime.buffer_bytes // 2)
                 # Consecutive subscriptions are made concurrently, because each may wait for a service.
                 size = next((n for n, one in enumerate(given) if "subscribe" not in one[1]), len(given)) or 1
@@ -149,12 +149,14 @@ class ClientSession:
 
     def tick(self, now: float) -> None:
         """Do the work due at `now` (monotonic clock): ping, or close for a missing connect, pong or token."""
+        is_held_up = self._is_busy or self._heartbeat.has_stood_still(now)
         if self.access is None:
-            if now - self._opened_at > CONNECT_WITHIN_S:
+            # Not while its connect is here, as a client does not come back after this close.
+            if not is_held_up and now - self._opened_at > CONNECT_WITHIN_S:
                 self.close(CloseCode.STALE)
         elif self.access.expires_at is not None and time.time() >= self.access.expires_at:
             self.close(CloseCode.EXPIRED)
-        elif self._heartbeat.is_overdue(now, is_held_up=self._is_busy or self.queue.is_paused):
+        elif self._heartbeat.is_overdue(now, is_held_up=is_held_up or self.queue.is_paused):
             self.close(CloseCode.NO_PONG)
         elif self._heartbeat.is_due(now):
             self.queue.put(_PING)
@@ -200,17 +202,17 @@ class ClientSession:
                 shares.current.set(self.access.principal.owner_id)
             outcome = await declared.handler(self, arguments)
         except ServiceError as error:
-            self._reply(number, "error", CommandError.of(error).document())
+            await self._reply(number, "error", CommandError.of(error).document())
         except CommandError as error:
-            self._reply(number, "error", error.document())
+            await self._reply(number, "error", error.document())
         except CloseConnection:
             raise
         except Exception as error:
             name = next((name for name in command if name != "id"), None)
             log.error("command failed", command=name, exc_info=error)
-            self._reply(number, "error", CommandError(ErrorCode.INTERNAL, is_temporary=True).document())
+            await self._reply(number, "error", CommandError(ErrorCode.INTERNAL, is_temporary=True).document())
         else:
-            self._reply(number, declared.name, outcome.answer)
+            await self._reply(number, declared.name, outcome.answer)
             for opened in outcome.opened:
                 self.subscriptions.begin(opened)
 
@@ -373,9 +375,10 @@ class ClientSession:
         await self._realtime.channels.join(self.caller, channel, None)
         return await self._realtime.presence.of(channel.topic(self.caller.principal.owner_id))
 
-    def _reply(self, number: int, name: str, content: Mapping[str, Any]) -> None:
-        reply = orjson.dumps({"id": number, name: content}, option=orjson.OPT_UTC_Z)
-        self.queue.put(text_frame(reply))
+    async def _reply(self, number: int, name: str, content: Mapping[str, Any]) -> None:
+        frame = text_frame(orjson.dumps({"id": number, name: content}, option=orjson.OPT_UTC_Z))
+        await self.queue.until_fits(len(frame))
+        self.queue.put(frame)
 
 
 def _partial(present: Present) -> dict[str, bool]:
