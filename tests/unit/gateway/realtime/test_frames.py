@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
@@ -35,11 +36,22 @@ def test_frames_are_counted_wherever_the_network_cuts_them(sizes: list[int], cut
 def test_a_burst_is_allowed_and_what_follows_at_the_rate_of_the_budget() -> None:
     clock = Clock()
     budget = FrameBudget(clock)
-    ping = client_frame(b"", Opcode.PING)
-    assert budget.allows(ping * BURST)
+    empty = client_frame(b"")
+    assert budget.allows(empty * BURST)
     clock.now += 1
-    assert budget.allows(ping * 100)
-    assert not budget.allows(ping)
+    assert budget.allows(empty * 100)
+    assert not budget.allows(empty)
+
+
+@pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.PONG, Opcode.CLOSE])
+def test_a_control_frame_counts_as_ten(opcode: Opcode) -> None:
+    clock = Clock()
+    budget = FrameBudget(clock)
+    control = client_frame(b"p" * 100, opcode)
+    assert budget.allows(control * (BURST // 10))
+    clock.now += 1
+    assert budget.allows(control * 10)
+    assert not budget.allows(control)
 
 
 def test_counting_a_flood_stops_at_the_end_of_the_budget() -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 _MASKED = 0x80
+_CONTROL = 0x08
 # The markers of a length in two bytes, and of one in eight.
 _LEAST_LENGTHS = {126: 126, 127: 65_536}
 _FRAMES_PER_S = 100.0
 _BURST = 500.0
+# A client pings once in some seconds. Each ping needs an answer, and no limit on commands counts it.
+_FRAMES_OF_A_CONTROL_FRAME = 10
 
 
 class FrameBudget:
     """Counts the frames of every kind that a client sends, using only their headers.
 
-    A connection may send `_BURST` frames at once and `_FRAMES_PER_S` per second on average. Counting stops at
-    the end of the budget, so a flood costs no more than its first frames. `is_padded` is true if the length
-    of a frame was encoded in more bytes than necessary, which RFC 6455 forbids.
+    A connection may send `_BURST` frames at once and `_FRAMES_PER_S` per second on average; a control frame
+    (ping, pong, close) counts as several. Counting stops at the end of the budget, so a flood costs no more
+    than its first frames. `is_padded` is true if the length of a frame was encoded in more bytes than
+    necessary, which RFC 6455 forbids.
     """
 
     __slots__ = ("_at", "_clock", "_head", "_left", "_skip", "is_padded")
@@ -43,7 +47,7 @@ class FrameBudget:
         return self._left >= 0
 
     def _count(self, data: bytes, most: int) -> int:
-        """Return how many frames begin in `data`, at most `most`."""
+        """Return how many frames begin in `data`, hardly more than `most`."""
         if self._head:
             data, self._head = self._head + data, b""
         position, size, count = self._skip, len(data), 0
@@ -59,7 +63,7 @@ class FrameBudget:
                 length = int.from_bytes(data[position + 2 : position + header], "big")
                 self.is_padded = self.is_padded or length < least
             masked = data[position + 1] & _MASKED
+            count += _FRAMES_OF_A_CONTROL_FRAME if data[position] & _CONTROL else 1
             position += header + length + (4 if masked else 0)
-            count += 1
         self._skip = position - size if position > size else 0
         return count
