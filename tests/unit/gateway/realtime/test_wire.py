@@ -50,7 +50,8 @@ async def only(site: SocketSite) -> WebSocketWire:
 def fill(wire: WebSocketWire) -> None:
     """Write until the kernel takes no more, and a little is left over."""
     frame = text_frame(bytes(2000))
-    while not wire.transport.get_write_buffer_size():
+    # Nothing is written after a close.
+    while not wire.transport.get_write_buffer_size() and not wire.close_sent and not wire.disconnected:
         wire.write_frame(frame)
 
 
@@ -217,7 +218,7 @@ def counters(site: SocketSite) -> dict[str, Any]:
     return {
         "waiting": site.slow_clients.total,
         "queued": REGISTRY.get_sample_value("tickwire_realtime_queued_bytes"),
-        "sockets": REGISTRY.get_sample_value("tickwire_realtime_sockets", {"transport": "websocket"}),
+        "sockets": REGISTRY.get_sample_value("tickwire_realtime_sockets", {"transport": "websocket"}) or 0,
         "places": site.limit.owners.total(),
         "connections": len(site.connections),
         "listeners": site.gateway.hub.counts(),
