@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -82,7 +83,7 @@ async def read(post_office: PostOffice, email_id: UUID) -> Email:
 
 @pytest.mark.parametrize("decide", [cancel, retry])
 async def test_a_bulk_action_locks_some_mails_at_a_time(
-    post_office: PostOffice, decide: Callable[[PostOffice], Awaitable[EmailsChanged]]
+    post_office: PostOffice, decide: Callable[[PostOffice], Coroutine[Any, Any, EmailsChanged]]
 ) -> None:
     commands = [mail(send_at=LATER) for _ in range(choosing.MOST_AT_ONCE + 1)]
     await post_office.accept(*commands)
