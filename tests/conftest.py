@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 import structlog
 from xdist.scheduler import LoadScopeScheduling
 
 from native import memcached, postgres, rabbitmq
-from support import brokers
-from support.databases import FreshDatabase, drop
+from support import brokers, databases
+from support.databases import FreshDatabase
 
 _TESTS = Path(__file__).parent
 # Each of these starts servers for all of its tests, which only one worker should do; the longest first.
@@ -84,18 +82,15 @@ async def broker_url(rabbitmq_server: rabbitmq.RabbitMQ) -> str:
 
 @pytest.fixture
 async def fresh_database(postgres_server: postgres.Postgres) -> AsyncIterator[FreshDatabase]:
-    """Return a function that makes empty databases, which are dropped after the test."""
+    """Return a function that makes databases, empty or migrated, which are dropped after the test."""
     made: list[str] = []
-    admin = await asyncpg.connect(postgres_server.url)
+    server = databases.on(postgres_server.url)
 
-    async def create() -> str:
-        name = f"test_{uuid.uuid4().hex}"
-        await admin.execute(f"CREATE DATABASE {name}")
-        made.append(name)
-        return postgres_server.url.rsplit("/", 1)[0] + f"/{name}"
+    async def create(package: str = "") -> str:
+        made.append(await server.create(package))
+        return made[-1]
 
     try:
         yield create
     finally:
-        await asyncio.gather(*[drop(postgres_server.url, name) for name in made])
-        await admin.close()
+        await asyncio.gather(*map(server.drop, made))

@@ -147,8 +147,8 @@ class Postgres:
         await self._create_role(connection, name)
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
             # By default all pages of the template pass through the server's memory, and stay there: 7 MiB for
-            # each database. Files are copied only between two checkpoints, which tests need not wait for.
-            by_files = connection.get_server_version().major >= 15 and not self.fast
+            # each database.
+            by_files = connection.get_server_version().major >= 15
             strategy = "STRATEGY file_copy" if by_files else ""
             await connection.execute(f'CREATE DATABASE "{name}" OWNER "{name}" {strategy}')
         await connection.execute(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')

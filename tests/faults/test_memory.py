@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from chassis import inbox, migrations
+from chassis import inbox
 from chassis.broker.envelope import command
 from chassis.broker.publisher import Publisher
 from chassis.postgres import Postgres
@@ -180,11 +180,10 @@ async def _read_slowly(readers: list[socket.socket], *, seconds: int) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(900)
 async def test_a_million_old_rows_are_removed_while_others_are_handled(fresh_database: FreshDatabase) -> None:
-    postgres = Postgres(await fresh_database())
+    postgres = Postgres(await fresh_database("support.sample_service"))
     await postgres.open()
     try:
         async with postgres.connection() as connection:
-            await migrations.migrate(connection, "support.sample_service")
             await connection.execute(
                 "INSERT INTO inbox SELECT gen_random_uuid(), 'q', now() - interval '8 days'"
                 " FROM generate_series(1, 1000000)",

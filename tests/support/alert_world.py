@@ -8,7 +8,6 @@ from typing import Any
 
 import asyncpg
 
-from chassis import migrations
 from chassis.broker import envelope
 from chassis.deadlines import Deadline
 from chassis.postgres import Postgres
@@ -84,9 +83,8 @@ class World:
 
 @asynccontextmanager
 async def opened(dsn: str) -> AsyncIterator[World]:
-    """Yield a world in an empty database."""
+    """Yield a world in a database that stock-data has migrated."""
     connection = await asyncpg.connect(dsn)
-    await migrations.migrate(connection, "stock_data")
     await connection.execute(_SEED)
     await connection.close()
     postgres = Postgres(dsn, size=4)

@@ -18,7 +18,6 @@ from batch_processor.intake import Intake
 from batch_processor.limits.admission import ChunkAdmission
 from batch_processor.limits.rules import LimitBook, LimitRule
 from batch_processor.operations.echo import OPERATION as ECHO
-from chassis import migrations
 from chassis.broker.envelope import Delivery, new_id
 from chassis.postgres import Postgres
 from contracts.batch_options import RateLimit
@@ -87,10 +86,8 @@ class Engine:
         }
 
     async def open(self) -> None:
-        """Connect, and create the tables."""
+        """Connect to a database that the batch processor has migrated."""
         await self.postgres.open()
-        async with self.postgres.connection() as connection:
-            await migrations.migrate(connection, "batch_processor")
 
     async def close(self) -> None:
         """Close the connections."""

@@ -32,7 +32,7 @@ class Bench:
         settings = Settings.model_validate(
             {
                 "rabbitmq_url": self._broker_url,
-                "postgres_dsn": dsn or await self._fresh_database(),
+                "postgres_dsn": dsn or await self._fresh_database("support.sample_service"),
                 "shutdown_grace_s": 5,
             }
         )

@@ -35,6 +35,7 @@ from gateway.settings import GatewaySettings
 from native.memcached import Memcached
 from native.postgres import Postgres
 from native.rabbitmq import RabbitMQ
+from support import databases
 from support.bundled import messages_in
 from support.waiting import until
 
@@ -185,12 +186,12 @@ class House:
         """Return a database's address through a gate."""
         return str(URL(dsn).with_host("127.0.0.1").with_port(gate.port))
 
-    async def database(self) -> str:
-        """Return an empty database, which is dropped at the end."""
-        name = f"gateway_{uuid.uuid4().hex}"
-        await self._administer(f"CREATE DATABASE {name}")
-        self._stack.push_async_callback(self._administer, f"DROP DATABASE {name} WITH (FORCE)")
-        return self.postgres_url.rsplit("/", 1)[0] + f"/{name}"
+    async def database(self, package: str = "gateway") -> str:
+        """Return a database that `package` has migrated; it is dropped at the end."""
+        server = databases.on(self.postgres_url)
+        dsn = await server.create(package)
+        self._stack.push_async_callback(server.drop, dsn)
+        return dsn
 
     async def gate(self, host: str, port: int) -> Gate:
         gate = Gate(host, port)
@@ -285,13 +286,6 @@ class House:
                 await (messaging.publisher.publish if message.persistent else messaging.publisher.send)(
                     message
                 )
-
-    async def _administer(self, statement: str) -> None:
-        connection = await asyncpg.connect(self.postgres_url)
-        try:
-            await connection.execute(statement)
-        finally:
-            await connection.close()
 
 
 @asynccontextmanager

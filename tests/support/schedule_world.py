@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 
 from batch_processor.schedules.answers import ScheduleAnswers
 from batch_processor.schedules.firing import ScheduleFiring
-from chassis import migrations
 from chassis.broker import envelope
 from chassis.deadlines import Deadline
 from chassis.postgres import Postgres
@@ -27,6 +26,7 @@ from contracts.schedules import (
     ScheduleFired,
     ScheduleRun,
 )
+from support import databases
 from support.waiting_messages import waiting_messages
 
 SOON = Deadline(float("inf"))
@@ -141,10 +141,7 @@ class World:
 
 @asynccontextmanager
 async def opened(dsn: str) -> AsyncIterator[World]:
-    """Yield a world in an empty database."""
-    connection = await asyncpg.connect(dsn)
-    await migrations.migrate(connection, "batch_processor")
-    await connection.close()
+    """Yield a world in a database that the batch processor has migrated."""
     postgres = Postgres(dsn, size=6)
     await postgres.open()
     yield World(postgres)
@@ -154,12 +151,10 @@ async def opened(dsn: str) -> AsyncIterator[World]:
 @asynccontextmanager
 async def on_server(url: str) -> AsyncIterator[World]:
     """Yield a world in a database of its own on a server, which is dropped at the end of the block."""
-    name = f"test_{uuid4().hex}"
-    admin = await asyncpg.connect(url)
-    await admin.execute(f"CREATE DATABASE {name}")
+    server = databases.on(url)
+    dsn = await server.create("batch_processor")
     try:
-        async with opened(url.rsplit("/", 1)[0] + f"/{name}") as world:
+        async with opened(dsn) as world:
             yield world
     finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
+        await server.drop(dsn)

@@ -8,11 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-import asyncpg
 import httpx
 import uvicorn
 
-from chassis import migrations
 from chassis.health import Health
 from chassis.http import create_service_app
 from chassis.postgres import Postgres
@@ -58,11 +56,7 @@ class UploadSite:
 @asynccontextmanager
 async def running(house: House) -> AsyncIterator[UploadSite]:
     """Answer `OpenUpload`, and take what is sent then."""
-    dsn = await house.database()
-    connection = await asyncpg.connect(dsn)
-    await migrations.migrate(connection, "emailer")
-    await connection.close()
-    postgres = Postgres(dsn)
+    postgres = Postgres(await house.database("emailer"))
     await postgres.open()
     service = UploadReceiver(postgres, UploadLimits())
     await house.double("email", {OpenUpload: service.open, OpenParcel: service.open_parcel})

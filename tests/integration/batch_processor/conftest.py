@@ -23,8 +23,7 @@ from support.waiting import until
 
 @pytest.fixture
 async def dsn(fresh_database: FreshDatabase) -> str:
-    created: str = await fresh_database()
-    return created
+    return await fresh_database("batch_processor")
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import pytest
 
 from batch_processor.execution import claims
 from batch_processor.execution.lanes import Lanes
-from chassis import migrations
 from support.batch_engine import Engine
 from support.explained import buffers
 
@@ -94,7 +93,6 @@ async def world(dsn: str) -> AsyncIterator[World]:
         connections = [await asyncpg.connect(dsn) for _ in range(4)]
         for connection in connections:
             stack.push_async_callback(connection.close)
-        await migrations.migrate(connections[0], "batch_processor")
         yield World(connections[0], connections[1:])
 
 

@@ -15,7 +15,7 @@ from support.waiting import until
 
 @pytest.fixture
 async def world(fresh_database: FreshDatabase) -> AsyncIterator[World]:
-    async with opened(str(await fresh_database())) as made:
+    async with opened(await fresh_database("batch_processor")) as made:
         yield made
 
 

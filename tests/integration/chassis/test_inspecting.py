@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 
 from chassis import migrations
@@ -41,13 +40,7 @@ async def ops(readiness: str, metrics: str = "") -> AsyncIterator[int]:
 @pytest.fixture
 async def dsn(fresh_database: FreshDatabase) -> str:
     """Return the address of a database that the email service has brought up to date."""
-    found = await fresh_database()
-    connection = await asyncpg.connect(found)
-    try:
-        await migrations.migrate(connection, "emailer")
-    finally:
-        await connection.close()
-    return found
+    return await fresh_database("emailer")
 
 
 @pytest.fixture

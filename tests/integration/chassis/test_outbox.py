@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
-from chassis import migrations, outbox, queries
+from chassis import outbox, queries
 from chassis.broker.envelope import Delivery, Outgoing
 from chassis.broker.handlers import Direct
 from chassis.deadlines import Deadline
@@ -40,10 +40,9 @@ async def test_an_outbox_over_its_bound_refuses_while_the_relay_is_busy_with_it(
     bench: Bench, fresh_database: FreshDatabase
 ) -> None:
     worker = await bench.run(await bench.build(BATCH_PROCESSOR))
-    postgres = Postgres(await fresh_database())
+    postgres = Postgres(await fresh_database("support.sample_service"))
     await postgres.open()
     async with postgres.connection() as connection:
-        await migrations.migrate(connection, "support.sample_service")
         await connection.execute(_ADD, *outbox.columns([cancel() for _ in range(_MANY)]), [1] * _MANY)
     # A row at a time is slow enough to look on, and every step is a full one.
     relay = OutboxRelay(postgres, worker.messaging.publisher, park=park_unpublishable, bound=10, step=1)
@@ -72,11 +71,10 @@ async def test_large_messages_are_taken_a_few_at_a_time(
     fresh_database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "STEP_BYTES", 3000)
-    postgres, broker = Postgres(await fresh_database()), Broker()
+    postgres, broker = Postgres(await fresh_database("support.sample_service")), Broker()
     await postgres.open()
     large = [replace(cancel(), body=b"x" * size) for size in [*[1000] * 7, 5000, 10]]
     async with postgres.connection() as connection:
-        await migrations.migrate(connection, "support.sample_service")
         await connection.execute(_ADD, *outbox.columns(large), [1] * len(large))
     await OutboxRelay(postgres, cast(Any, broker), park=park_unpublishable).flush()
     assert broker.steps == [[1000] * 3, [1000] * 3, [1000, 5000], [10]]
@@ -155,11 +153,10 @@ async def test_one_pass_skips_all_messages_that_cannot_be_published(
     bench: Bench, fresh_database: FreshDatabase
 ) -> None:
     worker = await bench.run(await bench.build(BATCH_PROCESSOR))
-    postgres = Postgres(await fresh_database())
+    postgres = Postgres(await fresh_database("support.sample_service"))
     await postgres.open()
     poison = [replace(NO_AMQP, message_id=str(uuid4())) for _ in range(25)]
     async with postgres.connection() as connection:
-        await migrations.migrate(connection, "support.sample_service")
         await connection.execute(_ADD, *outbox.columns([*poison, cancel()]), [1] * 26)
     relay = OutboxRelay(postgres, worker.messaging.publisher, park=park_unpublishable, step=10)
     await relay.flush()
@@ -178,12 +175,11 @@ async def test_messages_that_are_written_together_wait_in_one_row_and_are_counte
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(INTAKE, {CancelBatch: Direct(handle)}, concurrency=10)
     await bench.run(worker)
-    postgres = Postgres(await fresh_database())
+    postgres = Postgres(await fresh_database("support.sample_service"))
     await postgres.open()
     messages = [cancel() for _ in range(40)]
     relay = OutboxRelay(postgres, worker.messaging.publisher, park=park_unpublishable, bound=40)
     async with postgres.connection() as connection:
-        await migrations.migrate(connection, "support.sample_service")
         await outbox.add(connection, messages[:39])
         await relay.measure()
         relay.require_room()
@@ -238,11 +234,9 @@ async def test_a_poll_reads_no_more_rows_while_a_held_snapshot_keeps_sent_messag
     bench: Bench, fresh_database: FreshDatabase
 ) -> None:
     worker = await bench.run(await bench.build(BATCH_PROCESSOR))
-    dsn = await fresh_database()
+    dsn = await fresh_database("support.sample_service")
     postgres, holder = Postgres(dsn), await asyncpg.connect(dsn)
     await postgres.open()
-    async with postgres.connection() as connection:
-        await migrations.migrate(connection, "support.sample_service")
     relay = OutboxRelay(postgres, worker.messaging.publisher, park=park_unpublishable)
     await worker.messaging.publisher.wait_connected(5)
     async with holder.transaction(isolation="repeatable_read"), postgres.connection() as connection:
@@ -274,10 +268,9 @@ async def test_a_message_that_is_committed_late_is_found_by_the_full_scan(
     bench: Bench, fresh_database: FreshDatabase
 ) -> None:
     worker = await bench.run(await bench.build(BATCH_PROCESSOR))
-    postgres = Postgres(await fresh_database())
+    postgres = Postgres(await fresh_database("support.sample_service"))
     await postgres.open()
     async with postgres.connection() as connection:
-        await migrations.migrate(connection, "support.sample_service")
         relay = OutboxRelay(postgres, worker.messaging.publisher, park=park_unpublishable)
         await worker.messaging.publisher.wait_connected(5)
         await relay.measure()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
-import asyncpg
 import pytest
 
-from chassis import migrations
 from chassis.postgres import Postgres
 from native.postgres import Postgres as PostgresServer
+from support import databases
 from support.doubles import smtp as double
 from support.doubles.post_office import PostOffice
 
@@ -23,15 +22,10 @@ _TABLES = (
 
 @pytest.fixture(scope="module")
 async def migrated_database(postgres_server: PostgresServer) -> AsyncIterator[str]:
-    admin = await asyncpg.connect(postgres_server.url)
-    await admin.execute("CREATE DATABASE post_office")
-    dsn = postgres_server.url.rsplit("/", 1)[0] + "/post_office"
-    connection = await asyncpg.connect(dsn)
-    await migrations.migrate(connection, "emailer")
-    await connection.close()
+    server = databases.on(postgres_server.url)
+    dsn = await server.create("emailer")
     yield dsn
-    await admin.execute("DROP DATABASE post_office WITH (FORCE)")
-    await admin.close()
+    await server.drop(dsn)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from chassis import migrations, queries
+from chassis import queries
 from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
 from contracts.batches import CancelBatch
@@ -30,8 +30,7 @@ def commands(*works: Work) -> list[Outgoing]:
 async def test_commands_of_a_group_wait_in_one_row_and_repeated_work_sends_none(
     fresh_database: FreshDatabase,
 ) -> None:
-    connection = await asyncpg.connect(await fresh_database())
-    await migrations.migrate(connection, "gateway")
+    connection = await asyncpg.connect(await fresh_database("gateway"))
     repository = AcceptanceRepository(queries.load("gateway"))
     known, large = work(), work(size=20_000)
     assert await repository.accept(connection, [known]) == {known.acceptance.id}

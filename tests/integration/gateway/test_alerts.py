@@ -44,7 +44,8 @@ async def alerts_house(
 async def alerts(alerts_house: House) -> AsyncIterator[Listener]:
     """Yield a gateway in front of the real stock-data."""
     async with AsyncExitStack() as stack:
-        stocks = StockStack(alerts_house.rabbitmq_url, await alerts_house.database(), stack)
+        dsn = await alerts_house.database("stock_data")
+        stocks = StockStack(alerts_house.rabbitmq_url, dsn, stack)
         await stocks.run(replay_enabled=True, alerts_per_owner=20, **DAYS_OF_A_SECOND)
         door = await alerts_house.open()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from chassis import metrics, migrations, queries
+from chassis import metrics, queries
 from chassis.postgres import Postgres
 from gateway.administration.backups import BackupWatch
 from support import measured
@@ -14,7 +14,6 @@ from support.gateway_stack import House
 async def test_the_newest_complete_backup_is_the_one_that_is_measured(shared_house: House) -> None:
     dsn = await shared_house.database()
     connection = await asyncpg.connect(dsn)
-    await migrations.migrate(connection, "gateway")
     postgres = Postgres(dsn)
     await postgres.open()
     watch = BackupWatch(postgres, queries.load("gateway"))

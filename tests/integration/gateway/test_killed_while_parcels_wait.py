@@ -13,7 +13,6 @@ import asyncpg
 import httpx
 import pytest
 
-from chassis import migrating
 from gateway.identity import keys
 from native.ports import Ports
 from support.doubles.smtp import SmtpServer
@@ -96,10 +95,7 @@ class Pair:
 async def pair(house: House, relay: SmtpServer) -> Pair:
     await house.purge("email.send", "gateway.events")
     ports, key = Ports.free(), str(keys.new_key())
-    dsns = {"gateway": await house.database(), "emailer": await house.database()}
-    # The test looks at both before a service has made its tables.
-    for package, dsn in dsns.items():
-        await migrating.migrate(dsn, package)
+    dsns = {package: await house.database(package) for package in ("gateway", "emailer")}
     environment = {
         "RABBITMQ_URL": house.rabbitmq_url,
         "MEMCACHED_ADDRESS": house.memcached_address,

@@ -144,7 +144,7 @@ async def test_wrong_settings_end_the_start_and_are_named_without_their_values()
 
 
 async def test_a_gateway_whose_start_has_died_ends_instead_of_staying_unready(house: House) -> None:
-    dsn, ports = await house.database(), Ports.free()
+    dsn, ports = await house.database(""), Ports.free()
     connection = await asyncpg.connect(dsn)
     # A table of somebody else, where the first migration wants to make its own.
     await connection.execute("CREATE TABLE users (id int)")

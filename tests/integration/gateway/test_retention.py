@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chassis import migrating
 from chassis.postgres import Postgres
 from contracts.topology import EMAIL
 from emailer.retention import Retention
@@ -20,9 +19,7 @@ OWN = "/v1/emails/retention"
 @pytest.fixture
 async def door(house: House, shared_door: Listener) -> AsyncIterator[Listener]:
     """Yield the shared gateway, with answers about retention."""
-    dsn = await house.database()
-    await migrating.migrate(dsn, "emailer")
-    postgres = Postgres(dsn)
+    postgres = Postgres(await house.database("emailer"))
     await postgres.open()
     await house.double(EMAIL, RetentionAnswers(postgres, Retention()).table)
     yield shared_door

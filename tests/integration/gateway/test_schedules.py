@@ -56,7 +56,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 async def site(module_house: House) -> AsyncIterator[Site]:
-    async with schedule_world.opened(await module_house.database()) as world:
+    async with schedule_world.opened(await module_house.database("batch_processor")) as world:
         pauses = PauseAnswers(world.postgres, changed=lambda: None)
         batches = BatchAnswers(world.postgres, LimitBook({}, {}), upload_expires_s=60)
         answers = batch_consumers.answers(batches, world.answers, pauses)

@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from chassis import migrating
 from chassis.postgres import Postgres
 from contracts.topology import EMAIL
 from emailer.suppression.answers import SuppressionAnswers
@@ -22,9 +21,7 @@ LINES = {"content-type": "application/x-ndjson"}
 @pytest.fixture
 async def suppressing(house: House, shared_door: Listener) -> AsyncIterator[Listener]:
     """Yield the shared gateway, with answers for email that keep at most 1,001 suppressions an owner."""
-    dsn = await house.database()
-    await migrating.migrate(dsn, "emailer")
-    postgres = Postgres(dsn)
+    postgres = Postgres(await house.database("emailer"))
     await postgres.open()
     await house.double(EMAIL, SuppressionAnswers(postgres, most_of_owner=1001).table)
     yield shared_door

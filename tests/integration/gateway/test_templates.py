@@ -7,10 +7,8 @@ from contextlib import AsyncExitStack
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import pytest
 
-from chassis import migrations
 from chassis.postgres import Postgres
 from emailer.templates.answers import TemplateAnswers
 from emailer.templates.rendering import TemplateRenderer
@@ -24,11 +22,7 @@ BODY = {"subject": "Welcome, {{ name }}", "html": "<p>Hello {{ name }}</p>"}
 async def door(module_house: House) -> AsyncIterator[Listener]:
     """Yield a gateway in front of the email service's answers about templates."""
     async with AsyncExitStack() as stack:
-        dsn = await module_house.database()
-        connection = await asyncpg.connect(dsn)
-        await migrations.migrate(connection, "emailer")
-        await connection.close()
-        postgres, renderer = Postgres(dsn), TemplateRenderer()
+        postgres, renderer = Postgres(await module_house.database("emailer")), TemplateRenderer()
         await postgres.open()
         stack.push_async_callback(postgres.close)
         stack.push_async_callback(renderer.close)

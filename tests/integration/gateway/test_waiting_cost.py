@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from chassis import migrations, queries
+from chassis import queries
 from chassis.postgres import Connection
 from contracts.emails import EmailFilter
 from gateway.emails import repository
@@ -36,8 +36,7 @@ async def crowded(
 ) -> AsyncIterator[Connection]:
     """Store mails of one owner, all of which wait, as many of another one, and acceptances of other work."""
     monkeypatch.setattr(repository, "MOST_EXAMINED", EXAMINED)
-    connection = await asyncpg.connect(await fresh_database())
-    await migrations.migrate(connection, "gateway")
+    connection = await asyncpg.connect(await fresh_database("gateway"))
     await connection.execute(
         "INSERT INTO acceptances (id, owner_id, kind, accepted_at, status)"
         " SELECT (lpad(to_hex(n), 8, '0') || repeat('0', 24))::uuid, (n % 2)::text, 'email', now(), 'queued'"

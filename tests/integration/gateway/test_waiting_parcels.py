@@ -10,10 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import pytest
 
-from chassis import migrations, queries
+from chassis import queries
 from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing, new_id
 from chassis.broker.publisher import Publisher
@@ -209,11 +208,7 @@ def naming(parcel: Parcel) -> Outgoing:
 
 @pytest.fixture
 async def room(house: House, site: UploadSite) -> AsyncIterator[Room]:
-    dsn = await house.database()
-    connection = await asyncpg.connect(dsn)
-    await migrations.migrate(connection, "gateway")
-    await connection.close()
-    postgres = Postgres(dsn)
+    postgres = Postgres(await house.database())
     await postgres.open()
     room = Room(postgres, site)
     yield room

@@ -42,13 +42,13 @@ async def provider(upstream: AlpacaDouble) -> AsyncIterator[AlpacaProvider]:
 
 @pytest.fixture
 async def world(fresh_database: FreshDatabase) -> AsyncIterator[World]:
-    async with alert_world.opened(str(await fresh_database())) as opened:
+    async with alert_world.opened(await fresh_database("stock_data")) as opened:
         yield opened
 
 
 @pytest.fixture
 async def bench(broker_url: str, fresh_database: FreshDatabase) -> AsyncIterator[StockStack]:
-    dsn = await fresh_database()
+    dsn = await fresh_database("stock_data")
     async with AsyncExitStack() as stack:
         yield StockStack(broker_url, dsn, stack)
 

@@ -11,7 +11,6 @@ from decimal import Decimal
 import asyncpg
 import pytest
 
-from chassis import migrations
 from contracts.stocks import Quote, StreamPosition
 from native.postgres import Postgres
 from stock_data.board import Board, ReplayPosition
@@ -60,11 +59,7 @@ async def running(replica: Replica) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def dsn(fresh_database: FreshDatabase) -> str:
-    made = str(await fresh_database())
-    connection = await asyncpg.connect(made)
-    await migrations.migrate(connection, "stock_data")
-    await connection.close()
-    return made
+    return await fresh_database("stock_data")
 
 
 @pytest.fixture

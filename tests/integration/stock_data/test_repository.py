@@ -39,7 +39,7 @@ async def migrated(dsn: str, stack: AsyncExitStack) -> Postgres:
 @pytest.fixture
 async def empty(fresh_database: FreshDatabase) -> AsyncIterator[Postgres]:
     async with AsyncExitStack() as stack:
-        yield await migrated(await fresh_database(), stack)
+        yield await stack.enter_async_context(connected(await fresh_database("stock_data")))
 
 
 @pytest.fixture(scope="module")
