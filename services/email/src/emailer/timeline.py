@@ -21,7 +21,9 @@ def of(
             at=attempt.at,
             kind="attempt",
             recipient=recipient.address,
-            detail=f"{attempt.outcome}: {attempt.smtp_code or ''} {attempt.smtp_reply}".replace(":  ", ": "),
+            detail=f"{attempt.outcome}: "
+            + (f"{attempt.smtp_code} " if attempt.smtp_code else "")
+            + attempt.smtp_reply,
         )
         for recipient in recipients
         for attempt in recipient.attempts
