@@ -29,7 +29,7 @@ async def test_an_open_stream_and_an_absent_database_are_waited_for_at_the_same_
     broker_url: str, postgres_server: Any, fresh_database: FreshDatabase, unused_tcp_port: int
 ) -> None:
     dsn = URL(await fresh_database())
-    door = f"http://127.0.0.1:{unused_tcp_port}"
+    listener = f"http://127.0.0.1:{unused_tcp_port}"
     async with proxies.running(postgres_server.ports.postgres) as proxy, httpx.AsyncClient() as client:
         environment = {
             **os.environ,
@@ -40,11 +40,11 @@ async def test_an_open_stream_and_an_absent_database_are_waited_for_at_the_same_
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
         async with running_module("support.sample_service", environment) as service:
-            await until(lambda: _is_ready(client, door))
+            await until(lambda: _is_ready(client, listener))
             proxy.black_hole()
             await _publish(broker_url)
-            await until(lambda: _is_paused(client, door))
-            async with client.stream("GET", f"{door}/stream") as answer:
+            await until(lambda: _is_paused(client, listener))
+            async with client.stream("GET", f"{listener}/stream") as answer:
                 assert answer.status_code == 200
                 started = time.monotonic()
                 service.terminate()
@@ -54,15 +54,15 @@ async def test_an_open_stream_and_an_absent_database_are_waited_for_at_the_same_
     assert await _count(broker_url) == 1, "the message is in its queue again"
 
 
-async def _is_ready(client: httpx.AsyncClient, door: str) -> bool:
+async def _is_ready(client: httpx.AsyncClient, listener: str) -> bool:
     try:
-        return (await client.get(f"{door}/readyz")).status_code == 200
+        return (await client.get(f"{listener}/readyz")).status_code == 200
     except httpx.TransportError:
         return False
 
 
-async def _is_paused(client: httpx.AsyncClient, door: str) -> bool:
-    text = (await client.get(f"{door}/metrics")).text
+async def _is_paused(client: httpx.AsyncClient, listener: str) -> bool:
+    text = (await client.get(f"{listener}/metrics")).text
     return f'tickwire_consumer_paused{{queue="{INTAKE}"}} 1.0' in text
 
 

@@ -27,31 +27,32 @@ class Keys:
     of_member_with_everything: str
 
 
-async def make(door: Listener, issuer: Issuer) -> Keys:
-    """Make credentials of each kind at `door`, which knows `issuer`."""
+async def make(listener: Listener, issuer: Issuer) -> Keys:
+    """Make credentials of each kind at `listener`, which knows `issuer`."""
     every = [str(scope) for scope in Scope if scope is not Scope.ADMIN]
     alone: dict[Scope, str] = {
-        scope: (await new_key(door, scope))["key"] for scope in Scope if scope is not Scope.ADMIN
+        scope: (await new_key(listener, scope))["key"] for scope in Scope if scope is not Scope.ADMIN
     }
     without: dict[Scope, str] = {
-        scope: (await new_key(door, *(other for other in every if other != scope)))["key"] for scope in alone
+        scope: (await new_key(listener, *(other for other in every if other != scope)))["key"]
+        for scope in alone
     }
-    revoked = await new_key(door, *every)
-    assert (await door.api.delete(f"/v1/api-keys/{revoked['id']}")).status_code == 204
-    parent = await new_key(door, *every)
+    revoked = await new_key(listener, *every)
+    assert (await listener.api.delete(f"/v1/api-keys/{revoked['id']}")).status_code == 204
+    parent = await new_key(listener, *every)
     async with httpx.AsyncClient(
-        base_url=str(door.api.base_url), headers={"authorization": f"Bearer {parent['key']}"}
+        base_url=str(listener.api.base_url), headers={"authorization": f"Bearer {parent['key']}"}
     ) as child_of:
         made = await child_of.post("/v1/api-keys", json={"name": "child", "scopes": ["quotes:read"]})
         assert made.status_code == 201, made.text
-    assert (await door.api.delete(f"/v1/api-keys/{parent['id']}")).status_code == 204
-    expired = await new_key(door, *every, expires_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
-    await door.database.execute(
+    assert (await listener.api.delete(f"/v1/api-keys/{parent['id']}")).status_code == 204
+    expired = await new_key(listener, *every, expires_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
+    await listener.database.execute(
         "UPDATE api_keys SET expires_at = now() - interval '1 s' WHERE id = $1", expired["id"]
     )
-    member = await door.new_user()
-    of_member = await new_key(door, *sorted(FOR_MEMBERS), user_id=member)
-    await door.database.execute(
+    member = await listener.new_user()
+    of_member = await new_key(listener, *sorted(FOR_MEMBERS), user_id=member)
+    await listener.database.execute(
         "UPDATE api_keys SET scopes = $2 WHERE id = $1", of_member["id"], [str(scope) for scope in Scope]
     )
     useless = {
@@ -70,9 +71,9 @@ async def make(door: Listener, issuer: Issuer) -> Keys:
     return Keys(alone, without, useless, of_member["key"])
 
 
-async def new_key(door: Listener, *scopes: str, user_id: int = 1, **more: object) -> dict[str, str]:
+async def new_key(listener: Listener, *scopes: str, user_id: int = 1, **more: object) -> dict[str, str]:
     body = {"name": "matrix", "scopes": list(scopes), "user_id": user_id, **more}
-    answer = await door.api.post("/v1/api-keys", json=body)
+    answer = await listener.api.post("/v1/api-keys", json=body)
     assert answer.status_code == 201, answer.text
     found: dict[str, str] = answer.json()
     return found

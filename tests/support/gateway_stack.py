@@ -267,7 +267,9 @@ class House:
         """Empty queues, once the open gateways have published all that they accepted before."""
 
         async def published() -> bool:
-            counts = [await door.database.fetchval("SELECT count(*) FROM outbox") for door in self._opened]
+            counts = [
+                await listener.database.fetchval("SELECT count(*) FROM outbox") for listener in self._opened
+            ]
             return not any(counts)
 
         await until(published, what=lambda: "nothing in the outboxes")
@@ -298,14 +300,14 @@ async def running(
 ) -> AsyncIterator[Listener]:
     """Run a gateway on a free port until the end of the block."""
     gateway = Gateway(resources := Resources(settings), create_app(settings, resources))
-    door = asgi.Listener(
+    listener = asgi.Listener(
         gateway.app.asgi,
         "127.0.0.1",
         0,
         websockets=WebSocketWire,
         limits=dataclasses.replace(settings.connection_limits, **limits),
     )
-    server = asgi.create_server(door, lifespan=True, grace_s=2)
+    server = asgi.create_server(listener, lifespan=True, grace_s=2)
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started or serving.done())
     port = server.servers[0].sockets[0].getsockname()[1]

@@ -334,7 +334,7 @@ app = ops_app(health)
 async def die():
     raise RuntimeError("out of luck")
 
-door = asgi.Listener(app, "127.0.0.1", {port})
+listener = asgi.Listener(app, "127.0.0.1", {port})
 serve = asgi._serve
 
 async def serve_with_a_task(*arguments, **settings):
@@ -342,7 +342,7 @@ async def serve_with_a_task(*arguments, **settings):
     return await serve(*arguments, **settings)
 
 asgi._serve = serve_with_a_task
-asgi.serve([door], health=health, delay_s=0, grace_s=1)
+asgi.serve([listener], health=health, delay_s=0, grace_s=1)
 """
 
 

@@ -81,7 +81,7 @@ async def shared_door(shared_house: House) -> Listener:
 
 
 @pytest.fixture
-async def door(shared_door: Listener, shared_house: House) -> Listener:
+async def listener(shared_door: Listener, shared_house: House) -> Listener:
     """Return the shared gateway; the queues of commands are empty at the start."""
     await shared_house.purge("email.send", "batch-processor.intake", "gateway.events", "gateway.parked")
     return shared_door
@@ -135,11 +135,11 @@ def connect() -> Connect:
 
     @asynccontextmanager
     async def open_socket(
-        door: Listener, path: str, *, headers: Mapping[str, str] | None = None
+        listener: Listener, path: str, *, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[ClientConnection]:
-        given = {"authorization": f"Bearer {door.admin_key}"} if headers is None else headers
+        given = {"authorization": f"Bearer {listener.admin_key}"} if headers is None else headers
         async with websockets.connect(
-            door.socket_url + path, additional_headers=given, max_size=None, proxy=None
+            listener.socket_url + path, additional_headers=given, max_size=None, proxy=None
         ) as socket:
             yield socket
 
@@ -151,9 +151,9 @@ def talk(connect: Connect) -> Callable[..., AbstractAsyncContextManager[Talk]]:
     """Return a function that connects to `/v1/realtime`."""
 
     @asynccontextmanager
-    async def open_talk(door: Listener, key: str | None = None) -> AsyncIterator[Talk]:
-        headers = {"authorization": f"Bearer {key or door.admin_key}"}
-        async with connect(door, "/v1/realtime", headers=headers) as socket:
+    async def open_talk(listener: Listener, key: str | None = None) -> AsyncIterator[Talk]:
+        headers = {"authorization": f"Bearer {key or listener.admin_key}"}
+        async with connect(listener, "/v1/realtime", headers=headers) as socket:
             client = Talk(socket)
             client.connected = await client.ask(connect={})
             yield client

@@ -31,13 +31,13 @@ BROKER = {"broker-publish", "broker-consume", "consumer-gateway.events"}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
-async def count(door: Listener, table: str) -> int:
-    return int(await door.database.fetchval(f"SELECT count(*) FROM {table}"))
+async def count(listener: Listener, table: str) -> int:
+    return int(await listener.database.fetchval(f"SELECT count(*) FROM {table}"))
 
 
-async def test_a_mail_is_accepted_and_becomes_a_command(door: Listener, house: House) -> None:
+async def test_a_mail_is_accepted_and_becomes_a_command(listener: Listener, house: House) -> None:
     headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "x-request-id": "order-17"}
-    answer = await door.api.post(
+    answer = await listener.api.post(
         "/v1/emails", json={**MAIL, "from": "Shop <shop@example.com>"}, headers=headers
     )
     assert answer.status_code == 202
@@ -65,7 +65,7 @@ async def test_a_mail_is_accepted_and_becomes_a_command(door: Listener, house: H
     assert about["headers"][names.ATTEMPT] == 1
 
 
-async def test_the_answer_to_accepted_work_says_what_is_next_as_its_state_does(door: Listener) -> None:
+async def test_the_answer_to_accepted_work_says_what_is_next_as_its_state_does(listener: Listener) -> None:
     lines: dict[str, Any] = {
         "content": b'{"payload":1}\n',
         "headers": {"content-type": "application/x-ndjson"},
@@ -78,32 +78,33 @@ async def test_the_answer_to_accepted_work_says_what_is_next_as_its_state_does(d
         ("/v1/batches?open=true", {"json": {"operation": "echo"}}),
     ]
     for path, body in asked:
-        answer = await door.api.post(path, **body)
+        answer = await listener.api.post(path, **body)
         assert answer.status_code == 202, answer.text
-        seen = (await door.api.get(answer.headers["location"])).json()
+        seen = (await listener.api.get(answer.headers["location"])).json()
         assert answer.json()["next"] == seen["next"], path
         by = datetime.fromisoformat(seen["next"]["by"])
         assert by > datetime.fromisoformat(seen["accepted_at"])
-    appended = await door.api.put(f"{answer.headers['location']}/items?offset=0", **lines)
+    appended = await listener.api.put(f"{answer.headers['location']}/items?offset=0", **lines)
     assert appended.status_code == 200, appended.text
-    sealed = (await door.api.post(f"{answer.headers['location']}/seal")).json()
+    sealed = (await listener.api.post(f"{answer.headers['location']}/seal")).json()
     assert (sealed["next"]["what"], sealed["next"]["by"] > seen["next"]["by"]) == (seen["next"]["what"], True)
-    [mail] = (await door.api.post("/v1/emails/batch", json={"emails": [MAIL]})).json()["results"]
-    assert mail["next"] == (await door.api.get(f"/v1/emails/{mail['id']}")).json()["next"]
+    [mail] = (await listener.api.post("/v1/emails/batch", json={"emails": [MAIL]})).json()["results"]
+    assert mail["next"] == (await listener.api.get(f"/v1/emails/{mail['id']}")).json()["next"]
 
 
-async def test_the_message_id_of_a_mail_is_returned_and_may_be_chosen(door: Listener, house: House) -> None:
-    first = (await door.api.post("/v1/emails", json=MAIL)).json()
+async def test_the_message_id_is_returned_and_may_be_chosen(listener: Listener, house: House) -> None:
+    first = (await listener.api.post("/v1/emails", json=MAIL)).json()
     assert first["message_id"] == f"<{first['id']}@tickwire.example>"
-    chosen = (await door.api.post("/v1/emails", json={**MAIL, "message_id": "order.17@example.com"})).json()
+    own = {**MAIL, "message_id": "order.17@example.com"}
+    chosen = (await listener.api.post("/v1/emails", json=own)).json()
     assert chosen["message_id"] == "<order.17@example.com>"
     messages = await house.take("email.send", 2)
     assert [message["message_id"] for message in messages] == [first["message_id"], chosen["message_id"]]
 
 
-async def test_batches_and_tasks_become_commands(door: Listener, house: House) -> None:
-    batch = await door.api.post("/v1/batches", json=BATCH)
-    task = await door.api.post("/v1/tasks", json=TASK)
+async def test_batches_and_tasks_become_commands(listener: Listener, house: House) -> None:
+    batch = await listener.api.post("/v1/batches", json=BATCH)
+    task = await listener.api.post("/v1/tasks", json=TASK)
     assert (batch.status_code, task.status_code) == (202, 202)
     assert task.headers["location"] == f"/v1/tasks/{task.json()['id']}"
     first, second = sorted(await house.take("batch-processor.intake", 2), key=lambda message: message["kind"])
@@ -114,9 +115,9 @@ async def test_batches_and_tasks_become_commands(door: Listener, house: House) -
     assert second["not_before"] > second["accepted_at"]
 
 
-async def test_a_large_json_batch_leaves_in_runs_with_a_seal(door: Listener, house: House) -> None:
+async def test_a_large_json_batch_leaves_in_runs_with_a_seal(listener: Listener, house: House) -> None:
     wanted = {"operation": "echo", "items": list(range(2500))}
-    batch_id = (await door.api.post("/v1/batches", json=wanted)).json()["id"]
+    batch_id = (await listener.api.post("/v1/batches", json=wanted)).json()["id"]
     found = await house.take("batch-processor.intake", 4)
     assert {message["batch_id"] for message in found} == {batch_id}
     runs = sorted((m for m in found if "items" in m), key=lambda message: message["offset"])
@@ -125,12 +126,12 @@ async def test_a_large_json_batch_leaves_in_runs_with_a_seal(door: Listener, hou
     assert (seal["total"], seal["operation"]) == (2500, "echo")
 
 
-async def test_while_everything_else_is_away_accepted_work_is_reported_as_queued(door: Listener) -> None:
-    mail = (await door.api.post("/v1/emails", json=MAIL)).json()["id"]
-    batch = (await door.api.post("/v1/batches", json=BATCH)).json()["id"]
-    task = (await door.api.post("/v1/tasks", json=TASK)).json()["id"]
+async def test_while_everything_else_is_away_accepted_work_is_reported_as_queued(listener: Listener) -> None:
+    mail = (await listener.api.post("/v1/emails", json=MAIL)).json()["id"]
+    batch = (await listener.api.post("/v1/batches", json=BATCH)).json()["id"]
+    task = (await listener.api.post("/v1/tasks", json=TASK)).json()["id"]
     for path in (f"/v1/emails/{mail}", f"/v1/batches/{batch}", f"/v1/tasks/{task}"):
-        answer = await door.api.get(path)
+        answer = await listener.api.get(path)
         assert answer.status_code == 200
         assert (answer.json()["status"], answer.json()["detail_available"]) == ("queued", False)
 
@@ -151,61 +152,61 @@ async def test_while_everything_else_is_away_accepted_work_is_reported_as_queued
     ],
 )
 async def test_the_short_routes_accept_the_same_work(
-    door: Listener, path: str, body: Any, message: str
+    listener: Listener, path: str, body: Any, message: str
 ) -> None:
-    answer = await door.api.post(path, json=body)
+    answer = await listener.api.post(path, json=body)
     assert answer.status_code == 202
     assert answer.json()["message"] == message
-    assert (await door.api.get(answer.headers["location"])).json()["id"] == answer.json()["id"]
+    assert (await listener.api.get(answer.headers["location"])).json()["id"] == answer.json()["id"]
 
 
-async def test_the_same_unique_key_is_the_same_task(door: Listener, house: House) -> None:
+async def test_the_same_unique_key_is_the_same_task(listener: Listener, house: House) -> None:
     tasks = await asyncio.gather(
-        *(door.api.post("/v1/tasks", json={**TASK, "unique_key": "nightly"}) for _ in range(12))
+        *(listener.api.post("/v1/tasks", json={**TASK, "unique_key": "nightly"}) for _ in range(12))
     )
     assert [task.status_code for task in tasks] == [202] * 12
     assert len({task.json()["id"] for task in tasks}) == 1
     assert sum("idempotent-replayed" not in task.headers for task in tasks) == 1
-    await until(lambda: _is_empty(door))
+    await until(lambda: _is_empty(listener))
     assert len(await house.take("batch-processor.intake", 1)) == 1
     assert await house.depth("batch-processor.intake") == 0
-    another = await door.new_key("batches:write", "batches:read")
-    async with door.client(another) as client:
+    another = await listener.new_key("batches:write", "batches:read")
+    async with listener.client(another) as client:
         other = await client.post("/v1/tasks", json={**TASK, "unique_key": "nightly"})
     assert other.json()["id"] != tasks[0].json()["id"]
 
 
-async def test_a_unique_key_is_refused_to_a_task_that_runs_something_else(door: Listener) -> None:
+async def test_a_unique_key_is_refused_to_a_task_that_runs_something_else(listener: Listener) -> None:
     task = {**TASK, "unique_key": f"unique-{uuid4()}"}
-    first = await door.api.post("/v1/tasks", json=task)
-    payload = await door.api.post("/v1/tasks", json={**task, "payload": {"another": 1}})
+    first = await listener.api.post("/v1/tasks", json=task)
+    payload = await listener.api.post("/v1/tasks", json={**task, "payload": {"another": 1}})
     assert_problem(payload, 409, "unique-key-in-use")
     assert first.json()["id"] in payload.json()["detail"]
     # Neither is the idempotency key of a refused request used up.
     headers = {"Idempotency-Key": f'"{uuid4()}"'}
-    keyed = await door.api.post("/v1/tasks", json={**task, "payload": None}, headers=headers)
+    keyed = await listener.api.post("/v1/tasks", json={**task, "payload": None}, headers=headers)
     assert_problem(keyed, 409, "unique-key-in-use")
-    again = await door.api.post("/v1/tasks", json=task, headers=headers)
+    again = await listener.api.post("/v1/tasks", json=task, headers=headers)
     assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
 
 
-async def test_one_of_two_tasks_that_take_a_unique_key_at_once_is_refused(door: Listener) -> None:
+async def test_one_of_two_tasks_that_take_a_unique_key_at_once_is_refused(listener: Listener) -> None:
     task = {**TASK, "unique_key": f"unique-{uuid4()}"}
     answers = await asyncio.gather(
-        *(door.api.post("/v1/tasks", json={**task, "payload": number}) for number in range(2))
+        *(listener.api.post("/v1/tasks", json={**task, "payload": number}) for number in range(2))
     )
     assert sorted(answer.status_code for answer in answers) == [202, 409]
 
 
 async def test_only_one_of_many_requests_with_idempotency_keys_of_their_own_gets_the_unique_key(
-    door: Listener,
+    listener: Listener,
 ) -> None:
     task = {**TASK, "unique_key": f"unique-{uuid4()}"}
     keys = [f'"{uuid4()}"' for _ in range(8)]
 
     async def send(number: int, payload: int) -> Any:
         headers = {"Idempotency-Key": keys[number]}
-        return await door.api.post("/v1/tasks", json={**task, "payload": payload}, headers=headers)
+        return await listener.api.post("/v1/tasks", json={**task, "payload": payload}, headers=headers)
 
     answers = await asyncio.gather(*(send(number, number) for number in range(8)))
     assert sorted(answer.status_code for answer in answers) == [202] + [409] * 7
@@ -220,46 +221,47 @@ async def test_without_the_broker_work_waits_in_the_outbox_and_leaves_when_it_is
     gate = await house.gate(host, port)
     await gate.shut()
     await house.purge("email.send", "batch-processor.intake")
-    door = await house.open(rabbitmq_url=house.broker_url_by(gate), wait=False)
-    await door.ready(but=BROKER)
-    answers = [await door.api.post("/v1/emails", json=MAIL) for _ in range(3)]
-    answers += [await door.api.post("/v1/batches", json=BATCH), await door.api.post("/v1/tasks", json=TASK)]
+    listener = await house.open(rabbitmq_url=house.broker_url_by(gate), wait=False)
+    await listener.ready(but=BROKER)
+    answers = [await listener.api.post("/v1/emails", json=MAIL) for _ in range(3)]
+    for path, body in (("/v1/batches", BATCH), ("/v1/tasks", TASK)):
+        answers.append(await listener.api.post(path, json=body))
     assert {answer.status_code for answer in answers} == {202}
-    assert await count(door, "outbox") == 5
-    assert (await door.api.get(answers[0].headers["location"])).json()["status"] == "queued"
-    assert (await door.api.get("/healthz")).status_code == 503
+    assert await count(listener, "outbox") == 5
+    assert (await listener.api.get(answers[0].headers["location"])).json()["status"] == "queued"
+    assert (await listener.api.get("/healthz")).status_code == 503
     await gate.open()
     mails = await house.take("email.send", 3)
     assert {mail["email_id"] for mail in mails} == {answer.json()["id"] for answer in answers[:3]}
     await house.take("batch-processor.intake", 2)
-    await until(lambda: _is_empty(door))
+    await until(lambda: _is_empty(listener))
 
 
 async def test_a_full_outbox_is_503_with_retry_after(house: House) -> None:
     gate = await house.gate(*house.broker_place)
     await gate.shut()
-    door = await house.open(rabbitmq_url=house.broker_url_by(gate), wait=False)
-    await door.ready(but=BROKER)
-    await door.database.execute(
+    listener = await house.open(rabbitmq_url=house.broker_url_by(gate), wait=False)
+    await listener.ready(but=BROKER)
+    await listener.database.execute(
         "INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body, due_at)"
         " SELECT gen_random_uuid(), 'commands', 'nowhere', 'x', '{}', '', now() + interval '1 h'"
         " FROM generate_series(1, 100000)"
     )
 
     async def refused() -> bool:
-        return bool((await door.api.post("/v1/emails", json=MAIL)).status_code == 503)
+        return bool((await listener.api.post("/v1/emails", json=MAIL)).status_code == 503)
 
     await until(refused)
-    before = await count(door, "acceptances")
+    before = await count(listener, "acceptances")
     for path, body in (("/v1/emails", MAIL), ("/v1/batches", BATCH), ("/v1/tasks", TASK)):
-        answer = await door.api.post(path, json=body, headers={"idempotency-key": path})
+        answer = await listener.api.post(path, json=body, headers={"idempotency-key": path})
         assert_problem(answer, 503, "overloaded")
         assert int(answer.headers["retry-after"]) >= 1
-    assert await count(door, "acceptances") == before
-    assert (await door.api.get("/v1/me")).status_code == 200
-    await door.database.execute("TRUNCATE outbox")
-    await until(lambda: _accepted(door))
-    answer = await door.api.post("/v1/emails", json=MAIL, headers={"idempotency-key": "/v1/emails"})
+    assert await count(listener, "acceptances") == before
+    assert (await listener.api.get("/v1/me")).status_code == 200
+    await listener.database.execute("TRUNCATE outbox")
+    await until(lambda: _accepted(listener))
+    answer = await listener.api.post("/v1/emails", json=MAIL, headers={"idempotency-key": "/v1/emails"})
     assert (answer.status_code, answer.headers.get("idempotent-replayed")) == (202, None)
 
 
@@ -276,45 +278,47 @@ async def test_a_full_outbox_is_503_with_retry_after(house: House) -> None:
     ],
 )
 async def test_a_database_that_takes_long_is_waited_for_as_long_as_the_caller_waits(
-    door: Listener, path: str, body: Any
+    listener: Listener, path: str, body: Any
 ) -> None:
     headers = {"idempotency-key": f"late-{uuid4()}", "request-timeout": "0.5"}
-    before = await count(door, "acceptances")
-    async with door.database.acquire() as connection, connection.transaction():
+    before = await count(listener, "acceptances")
+    async with listener.database.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE acceptances IN SHARE MODE")
         began = time.monotonic()
-        late = await door.api.post(path, json=body, headers=headers)
+        late = await listener.api.post(path, json=body, headers=headers)
         assert time.monotonic() - began < 3
     assert_problem(late, 504, "deadline-exceeded")
     assert int(late.headers["retry-after"]) >= 1
-    first = await door.api.post(path, json=body, headers=headers)
-    again = await door.api.post(path, json=body, headers=headers)
+    first = await listener.api.post(path, json=body, headers=headers)
+    again = await listener.api.post(path, json=body, headers=headers)
     # Whether the promise was made after all is what the key tells.
     assert first.status_code == 202
     assert (again.json()["id"], again.headers["idempotent-replayed"]) == (first.json()["id"], "true")
-    assert await count(door, "acceptances") == before + 1
+    assert await count(listener, "acceptances") == before + 1
 
 
-async def test_work_with_an_invalid_time_is_refused(door: Listener) -> None:
-    answer = await door.api.post("/v1/emails", json=MAIL, headers={"request-timeout": "soon"})
+async def test_work_with_an_invalid_time_is_refused(listener: Listener) -> None:
+    answer = await listener.api.post("/v1/emails", json=MAIL, headers={"request-timeout": "soon"})
     assert_problem(answer, 422, "invalid-input")
 
 
-async def _is_empty(door: Listener) -> bool:
-    return await count(door, "outbox") == 0
+async def _is_empty(listener: Listener) -> bool:
+    return await count(listener, "outbox") == 0
 
 
-async def _accepted(door: Listener) -> bool:
-    return bool((await door.api.post("/v1/emails", json=MAIL)).status_code == 202)
+async def _accepted(listener: Listener) -> bool:
+    return bool((await listener.api.post("/v1/emails", json=MAIL)).status_code == 202)
 
 
-async def test_an_operation_that_was_not_announced_is_unknown(door: Listener, house: House) -> None:
-    assert (await door.api.post("/v1/batches", json={**BATCH, "operation": "anything"})).status_code == 202
+async def test_an_operation_not_announced_is_unknown(listener: Listener, house: House) -> None:
+    assert (
+        await listener.api.post("/v1/batches", json={**BATCH, "operation": "anything"})
+    ).status_code == 202
     shout = Operation(name="shout", description="in capitals", item_schema={"type": "string"})
     await house.publish([envelope.event(OperationsAnnounced(operations=[shout]))])
 
     async def announced() -> Any:
-        return (await door.api.get("/v1/operations")).json()["data"]
+        return (await listener.api.get("/v1/operations")).json()["data"]
 
     assert await until(announced) == [
         {
@@ -324,15 +328,15 @@ async def test_an_operation_that_was_not_announced_is_unknown(door: Listener, ho
             "required_scopes": [],
         }
     ]
-    refused = await door.api.post("/v1/tasks", json={**TASK, "operation": "whisper"})
+    refused = await listener.api.post("/v1/tasks", json={**TASK, "operation": "whisper"})
     assert "shout" in assert_problem(refused, 422, "unknown-operation", "/operation")["detail"]
     shouted = {**TASK, "operation": "shout", "payload": "hello"}
-    assert (await door.api.post("/v1/tasks", json=shouted)).status_code == 202
-    await door.database.execute("DELETE FROM operations")
+    assert (await listener.api.post("/v1/tasks", json=shouted)).status_code == 202
+    await listener.database.execute("DELETE FROM operations")
 
 
-async def test_events_change_the_reported_state_of_accepted_work(door: Listener, house: House) -> None:
-    ids = [(await door.api.post("/v1/emails", json=MAIL)).json()["id"] for _ in range(2)]
+async def test_events_change_the_reported_state_of_accepted_work(listener: Listener, house: House) -> None:
+    ids = [(await listener.api.post("/v1/emails", json=MAIL)).json()["id"] for _ in range(2)]
     now = datetime.now(UTC)
     news = [
         EmailStatusChanged.model_validate(
@@ -343,10 +347,10 @@ async def test_events_change_the_reported_state_of_accepted_work(door: Listener,
     await house.publish([envelope.event(one) for one in news])
 
     async def is_delivered() -> bool:
-        return bool((await door.api.get(f"/v1/emails/{ids[0]}")).json()["status"] == "delivered")
+        return bool((await listener.api.get(f"/v1/emails/{ids[0]}")).json()["status"] == "delivered")
 
     await until(is_delivered)
-    assert (await door.api.get(f"/v1/emails/{ids[1]}")).json()["status"] == "queued"
+    assert (await listener.api.get(f"/v1/emails/{ids[1]}")).json()["status"] == "queued"
 
 
 PATHS = {"email": "/v1/emails", "batch": "/v1/batches", "task": "/v1/tasks"}
@@ -354,19 +358,19 @@ PATHS = {"email": "/v1/emails", "batch": "/v1/batches", "task": "/v1/tasks"}
 
 @pytest.mark.parametrize(("kind", "body"), [("email", MAIL), ("batch", BATCH), ("task", TASK)])
 async def test_work_whose_command_is_parked_is_reported_as_parked_until_a_decision(
-    door: Listener, house: House, kind: str, body: Any
+    listener: Listener, house: House, kind: str, body: Any
 ) -> None:
-    ids = [(await door.api.post(PATHS[kind], json=body)).json()["id"] for _ in range(2)]
+    ids = [(await listener.api.post(PATHS[kind], json=body)).json()["id"] for _ in range(2)]
     await house.publish([_parked("parked", ids, after=0, reason="permanent")])
-    await until(lambda: _says(door, kind, ids[0], "parked", "permanent"))
-    await until(lambda: _says(door, kind, ids[1], "parked", "permanent"))
+    await until(lambda: _says(listener, kind, ids[0], "parked", "permanent"))
+    await until(lambda: _says(listener, kind, ids[1], "parked", "permanent"))
     await house.publish([_parked("replayed", ids[:1], after=1), _parked("discarded", ids[1:], after=1)])
-    await until(lambda: _says(door, kind, ids[0], "queued", None))
-    await until(lambda: _says(door, kind, ids[1], "failed", "discarded"))
+    await until(lambda: _says(listener, kind, ids[0], "queued", None))
+    await until(lambda: _says(listener, kind, ids[1], "failed", "discarded"))
 
 
-async def test_late_events_of_parked_work_change_nothing(door: Listener, house: House) -> None:
-    mail, other, last = [(await door.api.post("/v1/emails", json=MAIL)).json()["id"] for _ in range(3)]
+async def test_late_events_of_parked_work_change_nothing(listener: Listener, house: House) -> None:
+    mail, other, last = [(await listener.api.post("/v1/emails", json=MAIL)).json()["id"] for _ in range(3)]
     delivered = EmailStatusChanged(
         email_id=mail, owner_id="1", status="delivered", at=datetime.now(UTC) - timedelta(seconds=60)
     )
@@ -379,9 +383,9 @@ async def test_late_events_of_parked_work_change_nothing(door: Listener, house: 
         _parked("parked", [last], after=3, reason="undecodable"),
     ):
         await house.publish([message])
-    await until(lambda: _says(door, "email", last, "parked", "undecodable"))
-    assert await _says(door, "email", mail, "delivered", None)
-    assert await _says(door, "email", other, "queued", None)
+    await until(lambda: _says(listener, "email", last, "parked", "undecodable"))
+    assert await _says(listener, "email", mail, "delivered", None)
+    assert await _says(listener, "email", other, "queued", None)
 
 
 def _parked(state: ParkedState, ids: list[str], *, after: float, reason: str | None = None) -> Outgoing:
@@ -391,6 +395,6 @@ def _parked(state: ParkedState, ids: list[str], *, after: float, reason: str | N
     )
 
 
-async def _says(door: Listener, kind: str, id_: str, status: str, reason: str | None) -> bool:
-    answer = (await door.api.get(f"{PATHS[kind]}/{id_}")).json()
+async def _says(listener: Listener, kind: str, id_: str, status: str, reason: str | None) -> bool:
+    answer = (await listener.api.get(f"{PATHS[kind]}/{id_}")).json()
     return (answer["status"], answer.get("reason")) == (status, reason)

@@ -107,17 +107,17 @@ async def test_two_administrators_who_end_each_other_at_the_same_time_leave_one(
 
 
 async def test_the_host_makes_a_key_that_works_at_once_and_can_revoke_the_others(house: House) -> None:
-    door = await house.open()
-    child = (await door.api.post("/v1/api-keys", json={"name": "x", "scopes": ["admin"]})).json()["key"]
-    await door.database.execute("UPDATE users SET role = 'member', status = 'disabled'")
-    key, revoked = await reset.reset(door.settings, email="admin@localhost", revoke_others=True)
-    assert set(revoked) == {door.admin_key[8:24], child[8:24]}
-    async with door.client(str(key)) as client:
+    listener = await house.open()
+    child = (await listener.api.post("/v1/api-keys", json={"name": "x", "scopes": ["admin"]})).json()["key"]
+    await listener.database.execute("UPDATE users SET role = 'member', status = 'disabled'")
+    key, revoked = await reset.reset(listener.settings, email="admin@localhost", revoke_others=True)
+    assert set(revoked) == {listener.admin_key[8:24], child[8:24]}
+    async with listener.client(str(key)) as client:
         me = (await client.get("/v1/me")).json()
         assert (me["user"]["id"], me["user"]["role"]) == (1, "admin")
-        await door.gateway.resources.keyring.forget()
-        for old in (door.admin_key, child):
-            async with door.client(old) as former:
+        await listener.gateway.resources.keyring.forget()
+        for old in (listener.admin_key, child):
+            async with listener.client(old) as former:
                 assert_problem(await former.get("/v1/me"), 401, "unauthenticated")
         trail = (await client.get("/v1/admin/audit?limit=3")).json()["data"]
     assert {entry["action"] for entry in trail} == {"key.created", "key.revoked"}
@@ -126,10 +126,10 @@ async def test_the_host_makes_a_key_that_works_at_once_and_can_revoke_the_others
 
 async def test_a_start_with_a_bootstrap_key_that_is_revoked_says_so(house: House) -> None:
     dsn, key = await house.database(), str(keys.new_key())
-    door = await house.open(dsn=dsn, bootstrap_key=key)
+    listener = await house.open(dsn=dsn, bootstrap_key=key)
     assert refused() == 0
-    replacement, _ = await reset.reset(door.settings, email="admin@localhost", revoke_others=True)
-    bootstrap = door.gateway.resources.bootstrap
+    replacement, _ = await reset.reset(listener.settings, email="admin@localhost", revoke_others=True)
+    bootstrap = listener.gateway.resources.bootstrap
     assert bootstrap is not None
     with capture_logs() as lines:
         await bootstrap.look()
@@ -164,20 +164,20 @@ async def test_a_start_with_a_bootstrap_key_that_is_revoked_says_so(house: House
 async def test_the_reason_why_the_bootstrap_key_does_not_work_is_reported(
     house: House, statement: str, reason: str
 ) -> None:
-    door = await house.open()
-    bootstrap = door.gateway.resources.bootstrap
+    listener = await house.open()
+    bootstrap = listener.gateway.resources.bootstrap
     assert bootstrap is not None
     assert await bootstrap.refusal() is None
-    await door.database.execute(statement)
+    await listener.database.execute(statement)
     assert reason in (await bootstrap.refusal() or "")
 
 
 async def test_many_replicas_that_start_together_make_one_administrator(house: House) -> None:
     dsn, key = await house.database(), str(keys.new_key())
-    doors = await asyncio.gather(*(house.open(dsn=dsn, bootstrap_key=key) for _ in range(3)))
-    assert {(await door.api.get("/v1/users")).status_code for door in doors} == {200}
-    assert await doors[0].database.fetchval("SELECT count(*) FROM api_keys") == 1
-    assert await doors[0].database.fetchval("SELECT count(*) FROM audit_entries") == 1
+    listeners = await asyncio.gather(*(house.open(dsn=dsn, bootstrap_key=key) for _ in range(3)))
+    assert {(await listener.api.get("/v1/users")).status_code for listener in listeners} == {200}
+    assert await listeners[0].database.fetchval("SELECT count(*) FROM api_keys") == 1
+    assert await listeners[0].database.fetchval("SELECT count(*) FROM audit_entries") == 1
 
 
 def refused() -> float:

@@ -47,17 +47,17 @@ async def alerts(alerts_house: House) -> AsyncIterator[Listener]:
         dsn = await alerts_house.database("stock_data")
         stocks = StockStack(alerts_house.rabbitmq_url, dsn, stack)
         await stocks.run(replay_enabled=True, alerts_per_owner=20, **DAYS_OF_A_SECOND)
-        door = await alerts_house.open()
+        listener = await alerts_house.open()
 
         async def knows_symbols() -> bool:
-            return (await door.api.get("/v1/stocks/AAPL")).status_code == 200
+            return (await listener.api.get("/v1/stocks/AAPL")).status_code == 200
 
         await until(knows_symbols)
-        yield door
+        yield listener
 
 
-async def created(door: Listener, body: dict[str, Any], **headers: str) -> dict[str, Any]:
-    answer = await door.api.post("/v1/alerts", json=body, headers=headers)
+async def created(listener: Listener, body: dict[str, Any], **headers: str) -> dict[str, Any]:
+    answer = await listener.api.post("/v1/alerts", json=body, headers=headers)
     assert answer.status_code == 201, answer.text
     assert answer.headers["location"] == f"/v1/alerts/{answer.json()['id']}"
     found: dict[str, Any] = answer.json()
@@ -177,16 +177,16 @@ def fired(owner_id: str, made_by: str) -> AlertFired:
     return AlertFired(owner_id=owner_id, made_by=made_by, epoch="e", firing=firing, notify=notify)
 
 
-async def without_right(door: Listener, key_id: str, user: int) -> None:
-    await door.database.execute("UPDATE api_keys SET scopes = '{alerts:write}' WHERE id = $1", key_id)
+async def without_right(listener: Listener, key_id: str, user: int) -> None:
+    await listener.database.execute("UPDATE api_keys SET scopes = '{alerts:write}' WHERE id = $1", key_id)
 
 
-async def revoked(door: Listener, key_id: str, user: int) -> None:
-    await door.database.execute("UPDATE api_keys SET revoked_at = now() WHERE id = $1", key_id)
+async def revoked(listener: Listener, key_id: str, user: int) -> None:
+    await listener.database.execute("UPDATE api_keys SET revoked_at = now() WHERE id = $1", key_id)
 
 
-async def disabled(door: Listener, key_id: str, user: int) -> None:
-    await door.change_user(user, status="disabled")
+async def disabled(listener: Listener, key_id: str, user: int) -> None:
+    await listener.change_user(user, status="disabled")
 
 
 @pytest.mark.parametrize("lose", [without_right, revoked, disabled])

@@ -19,7 +19,7 @@ PDF, TEXT = bytes(range(256)) * 1_000, b"Hello\n"
 
 
 @pytest.fixture(scope="module")
-async def door(module_house: House, site: UploadSite) -> Listener:
+async def listener(module_house: House, site: UploadSite) -> Listener:
     return await module_house.open(email_url=site.url)
 
 
@@ -42,10 +42,10 @@ async def bytes_of(site: UploadSite, part: dict[str, Any]) -> bytes:
 
 
 async def test_the_bytes_of_attachments_are_with_email_before_the_mail_is_accepted(
-    door: Listener, site: UploadSite, module_house: House
+    listener: Listener, site: UploadSite, module_house: House
 ) -> None:
     await module_house.purge("email.send")
-    answer = await door.api.post("/v1/emails", json=attaching(PDF, b"", TEXT))
+    answer = await listener.api.post("/v1/emails", json=attaching(PDF, b"", TEXT))
     assert answer.status_code == 202, answer.text
     [command] = await module_house.take("email.send")
     assert all("content" not in file for file in command["attachments"])
@@ -55,13 +55,13 @@ async def test_the_bytes_of_attachments_are_with_email_before_the_mail_is_accept
 
 
 async def test_several_mails_in_one_request_share_a_parcel(
-    door: Listener, site: UploadSite, module_house: House
+    listener: Listener, site: UploadSite, module_house: House
 ) -> None:
     await module_house.purge("email.send")
     before = await site.count()
     plain = {"to": ["bob@example.com"], "text": "without"}
     mails = [attaching(PDF), plain, attaching(TEXT, PDF)]
-    answer = await door.api.post("/v1/emails/batch", json={"emails": mails})
+    answer = await listener.api.post("/v1/emails/batch", json={"emails": mails})
     assert answer.json()["accepted"] == 3, answer.text
     assert await site.count() == before + 1
     commands = [(await module_house.take("email.send"))[0] for _ in range(3)]
@@ -71,13 +71,15 @@ async def test_several_mails_in_one_request_share_a_parcel(
         assert await connection.fetchval("SELECT mails_left FROM uploads ORDER BY id DESC LIMIT 1") == 2
 
 
-async def test_a_repeated_request_sends_its_attachments_once(door: Listener, site: UploadSite) -> None:
+async def test_a_repeated_request_sends_its_attachments_once(listener: Listener, site: UploadSite) -> None:
     key, before = {"idempotency-key": f"a-{uuid4()}"}, await site.count()
-    first, again = [await door.api.post("/v1/emails", json=attaching(TEXT), headers=key) for _ in range(2)]
+    first, again = [
+        await listener.api.post("/v1/emails", json=attaching(TEXT), headers=key) for _ in range(2)
+    ]
     assert (first.status_code, first.json()) == (202, again.json())
     assert again.headers["idempotent-replayed"] == "true"
     assert await site.count() == before + 1
-    other = await door.api.post("/v1/emails", json=attaching(PDF), headers=key)
+    other = await listener.api.post("/v1/emails", json=attaching(PDF), headers=key)
     assert_problem(other, 422, "idempotency-mismatch")
 
 
@@ -86,18 +88,18 @@ async def test_while_email_is_away_mails_with_attachments_are_accepted_and_leave
 ) -> None:
     await house.purge("email.send")
     gate = await house.gate("127.0.0.1", site.port)
-    door = await house.open(email_url=f"http://127.0.0.1:{gate.port}")
+    listener = await house.open(email_url=f"http://127.0.0.1:{gate.port}")
     await gate.shut()
     before, key = await site.count(), {"idempotency-key": f"a-{uuid4()}"}
-    first, again = [await door.api.post("/v1/emails", json=attaching(PDF), headers=key) for _ in range(2)]
+    first, again = [await listener.api.post("/v1/emails", json=attaching(PDF), headers=key) for _ in range(2)]
     assert (first.status_code, first.json()) == (202, again.json()), first.text
     mails = [attaching(TEXT), {"to": ["bob@example.com"], "text": "without"}, attaching(TEXT, PDF)]
-    several = await door.api.post("/v1/emails/batch", json={"emails": mails})
+    several = await listener.api.post("/v1/emails/batch", json={"emails": mails})
     assert several.json()["accepted"] == 3, several.text
     # Nothing leaves before its bytes but what has none.
     [plain] = await house.take("email.send")
     assert plain["email_id"] == several.json()["results"][1]["id"]
-    assert await door.database.fetchval("SELECT count(*) FROM waiting_parcels") == 2
+    assert await listener.database.fetchval("SELECT count(*) FROM waiting_parcels") == 2
     assert await house.depth("email.send") == 0
     await gate.open()
     commands = await house.take("email.send", 3)
@@ -106,7 +108,7 @@ async def test_while_email_is_away_mails_with_attachments_are_accepted_and_leave
     found = [await bytes_of(site, file["part"]) for each in commands for file in each["attachments"]]
     assert sorted(found) == sorted([PDF, TEXT, TEXT, PDF])
     assert await site.count() == before + 2
-    assert await door.database.fetchval("SELECT count(*) FROM waiting_parcels") == 0
+    assert await listener.database.fetchval("SELECT count(*) FROM waiting_parcels") == 0
     assert await house.depth("email.send") == 0
 
 
@@ -115,11 +117,11 @@ async def test_without_the_broker_mails_with_attachments_are_accepted_too_and_le
 ) -> None:
     await house.purge("email.send")
     gate = await house.gate(*house.broker_place)
-    door = await house.open(rabbitmq_url=house.broker_url_by(gate), email_url=site.url)
+    listener = await house.open(rabbitmq_url=house.broker_url_by(gate), email_url=site.url)
     await gate.shut()
-    accepted = await door.api.post("/v1/emails", json=attaching(PDF))
+    accepted = await listener.api.post("/v1/emails", json=attaching(PDF))
     assert accepted.status_code == 202, accepted.text
-    seen = (await door.api.get(f"/v1/emails/{accepted.json()['id']}")).json()
+    seen = (await listener.api.get(f"/v1/emails/{accepted.json()['id']}")).json()
     assert (seen["status"], seen["next"]["what"]) == ("queued", "acceptance by the email service")
     await gate.open()
     [command] = await house.take("email.send")
@@ -133,51 +135,53 @@ async def test_an_email_service_that_does_not_answer_keeps_no_mail_from_being_ac
 ) -> None:
     # Connections are taken, and nothing more.
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        door = await house.open(email_url=f"http://127.0.0.1:{silent.getsockname()[1]}", request_timeout_s=2)
-        assert (await door.api.post("/v1/emails", json=attaching(TEXT))).status_code == 202
-        answer = await door.api.post("/v1/emails/batch", json={"emails": [attaching(TEXT)]})
+        listener = await house.open(
+            email_url=f"http://127.0.0.1:{silent.getsockname()[1]}", request_timeout_s=2
+        )
+        assert (await listener.api.post("/v1/emails", json=attaching(TEXT))).status_code == 202
+        answer = await listener.api.post("/v1/emails/batch", json={"emails": [attaching(TEXT)]})
         assert answer.json()["accepted"] == 1, answer.text
-    assert await door.database.fetchval("SELECT count(*) FROM waiting_parcels") == 2
+    assert await listener.database.fetchval("SELECT count(*) FROM waiting_parcels") == 2
 
 
 async def test_when_too_many_attachments_of_an_owner_wait_its_next_mail_is_503_and_others_are_accepted(
     house: House,
 ) -> None:
-    door = await house.open(email_url="http://127.0.0.1:1", parcels_owner_bytes=1 << 20)
+    listener = await house.open(email_url="http://127.0.0.1:1", parcels_owner_bytes=1 << 20)
     large, key = attaching(bytes(700_000)), {"idempotency-key": f"a-{uuid4()}"}
-    assert (await door.api.post("/v1/emails", json=large)).status_code == 202
+    assert (await listener.api.post("/v1/emails", json=large)).status_code == 202
     refused = [
-        await door.api.post("/v1/emails", json=large, headers=key),
-        await door.api.post("/v1/emails/batch", json={"emails": [large]}, headers=key),
+        await listener.api.post("/v1/emails", json=large, headers=key),
+        await listener.api.post("/v1/emails/batch", json={"emails": [large]}, headers=key),
     ]
     for answer in refused:
         assert_problem(answer, 503, "overloaded")
         assert int(answer.headers["retry-after"]) > 0
-    assert await door.database.fetchval("SELECT count(*) FROM acceptances WHERE kind = 'email'") == 1
+    assert await listener.database.fetchval("SELECT count(*) FROM acceptances WHERE kind = 'email'") == 1
     # The key is free, and mails that fit are accepted, as are those of others.
-    assert (await door.api.post("/v1/emails", json=attaching(TEXT), headers=key)).status_code == 202
-    async with door.client(await door.new_key("emails:send")) as other:
+    assert (await listener.api.post("/v1/emails", json=attaching(TEXT), headers=key)).status_code == 202
+    async with listener.client(await listener.new_key("emails:send")) as other:
         assert (await other.post("/v1/emails", json=large)).status_code == 202
 
 
 async def test_a_mail_that_waits_is_cancelled_and_rescheduled_without_email_and_everybody_is_told(
     house: House,
 ) -> None:
-    door = await house.open(email_url="http://127.0.0.1:1")
-    first, second = [(await door.api.post("/v1/emails", json=attaching(TEXT))).json() for _ in range(2)]
+    listener = await house.open(email_url="http://127.0.0.1:1")
+    first, second = [(await listener.api.post("/v1/emails", json=attaching(TEXT))).json() for _ in range(2)]
     async with (
-        door.client(await door.new_key("emails:send")) as other,
-        door.api.stream("GET", f"/v1/emails/{first['id']}/events") as stream,
+        listener.client(await listener.new_key("emails:send")) as other,
+        listener.api.stream("GET", f"/v1/emails/{first['id']}/events") as stream,
     ):
         assert stream.status_code == 200, await stream.aread()
         events = stream.aiter_lines()
         await status_in(events, "queued")
         # Only email could know a mail of this one.
         assert (await other.delete(f"/v1/emails/{first['id']}")).status_code == 503
-        cancelled = await door.api.delete(f"/v1/emails/{first['id']}")
+        cancelled = await listener.api.delete(f"/v1/emails/{first['id']}")
         assert cancelled.status_code == 200, cancelled.text
         await status_in(events, "cancelled")
-    seen = (await door.api.get(f"/v1/emails/{first['id']}")).json()
+    seen = (await listener.api.get(f"/v1/emails/{first['id']}")).json()
     for view in (cancelled.json(), seen):
         assert (view["status"], view["reason"]) == (
             "cancelled",
@@ -186,12 +190,12 @@ async def test_a_mail_that_waits_is_cancelled_and_rescheduled_without_email_and_
         assert [event["kind"] for event in view["timeline"]] == ["accepted", "cancelled"]
         assert view["next"] is None
     path = f"/v1/emails/{second['id']}"
-    moved = await door.api.patch(path, json={"send_at": "2027-01-01T00:00:00Z"})
+    moved = await listener.api.patch(path, json={"send_at": "2027-01-01T00:00:00Z"})
     assert (moved.status_code, moved.json()["status"]) == (200, "queued"), moved.text
-    kept = await door.database.fetch("SELECT body FROM waiting_parcel_messages")
+    kept = await listener.database.fetch("SELECT body FROM waiting_parcel_messages")
     assert [json.loads(row["body"])["send_at"] for row in kept] == ["2027-01-01T00:00:00Z"]
-    assert (await door.api.delete(path)).status_code == 200
-    assert await door.database.fetchval("SELECT count(*) FROM waiting_parcels") == 0
+    assert (await listener.api.delete(path)).status_code == 200
+    assert await listener.database.fetchval("SELECT count(*) FROM waiting_parcels") == 0
 
 
 async def test_a_mail_that_waits_is_sent_again_as_a_mail_of_its_own_with_its_own_attachments(
@@ -199,27 +203,27 @@ async def test_a_mail_that_waits_is_sent_again_as_a_mail_of_its_own_with_its_own
 ) -> None:
     await house.purge("email.send")
     gate = await house.gate("127.0.0.1", site.port)
-    door = await house.open(email_url=f"http://127.0.0.1:{gate.port}")
+    listener = await house.open(email_url=f"http://127.0.0.1:{gate.port}")
     await gate.shut()
     tomorrow = {"send_at": "2027-01-01T00:00:00Z", "message_id": "<one@ours.example>", "tags": ["x"]}
     mails = [attaching(PDF), {**attaching(TEXT, b"", TEXT), **tomorrow}]
-    several = await door.api.post("/v1/emails/batch", json={"emails": mails})
+    several = await listener.api.post("/v1/emails/batch", json={"emails": mails})
     first, second = [result["id"] for result in several.json()["results"]]
     key = {"idempotency-key": f"a-{uuid4()}"}
-    copied, again = [await door.api.post(f"/v1/emails/{second}/resend", headers=key) for _ in range(2)]
+    copied, again = [await listener.api.post(f"/v1/emails/{second}/resend", headers=key) for _ in range(2)]
     assert (copied.status_code, copied.json()) == (202, again.json()), copied.text
     third = copied.json()["id"]
     assert copied.json()["message_id"] == f"<{third}@ours.example>"
-    lines = (await door.api.get("/v1/emails", params={"waiting": "true", "tag": "x"})).json()["data"]
+    lines = (await listener.api.get("/v1/emails", params={"waiting": "true", "tag": "x"})).json()["data"]
     assert [(line["id"], line["send_at"] is None) for line in lines] == [(third, True), (second, False)]
     # What becomes of the first is nothing to its copy.
-    assert (await door.api.delete(f"/v1/emails/{second}")).status_code == 200
+    assert (await listener.api.delete(f"/v1/emails/{second}")).status_code == 200
     await gate.open()
     commands = {command["email_id"]: command for command in await house.take("email.send", 2)}
     assert set(commands) == {first, third}
     files = commands[third]["attachments"]
     assert [await bytes_of(site, file["part"]) for file in files] == [TEXT, b"", TEXT]
     assert await site.content_of(UUID(files[0]["part"]["parcel_id"])) == TEXT + TEXT
-    async with door.client(await door.new_key("emails:send")) as other:
+    async with listener.client(await listener.new_key("emails:send")) as other:
         assert (await other.post(f"/v1/emails/{first}/resend")).status_code != 202
     assert await house.depth("email.send") == 0

@@ -12,124 +12,124 @@ from support.pages import all_pages
 from support.problems import assert_problem
 
 
-async def trail(door: Listener, **filters: Any) -> list[dict[str, Any]]:
-    answer = await door.api.get("/v1/admin/audit", params=filters)
+async def trail(listener: Listener, **filters: Any) -> list[dict[str, Any]]:
+    answer = await listener.api.get("/v1/admin/audit", params=filters)
     assert answer.status_code == 200, answer.text
     return list(answer.json()["data"])
 
 
-async def test_changes_of_users_are_recorded_with_the_values_before(door: Listener) -> None:
+async def test_changes_of_users_are_recorded_with_the_values_before(listener: Listener) -> None:
     request = {"x-request-id": "who-made-this"}
     body = {"name": "Ann", "email": "ann.audit@example.com"}
-    made = await door.api.post("/v1/users", json=body, headers=request)
+    made = await listener.api.post("/v1/users", json=body, headers=request)
     user = made.json()["id"]
-    await door.change_user(user, name="Anna", role="admin")
-    await door.change_user(user, name="Anna")
-    changed, created = await trail(door, target=f"user:{user}")
+    await listener.change_user(user, name="Anna", role="admin")
+    await listener.change_user(user, name="Anna")
+    changed, created = await trail(listener, target=f"user:{user}")
     assert (created["action"], created["before"]) == ("user.created", None)
     assert created["after"] == {**body, "role": "member"}
     assert created["request_id"] == "who-made-this"
-    assert created["actor"] == {"user_id": 1, "name": "Administrator", "key_id": door.admin_key[8:24]}
+    assert created["actor"] == {"user_id": 1, "name": "Administrator", "key_id": listener.admin_key[8:24]}
     assert created["at"].endswith("Z")
     assert changed["action"] == "user.changed"
     assert changed["before"] == {"name": "Ann", "role": "member"}
     assert changed["after"] == {"name": "Anna", "role": "admin"}
 
 
-async def test_changes_of_keys_are_recorded_without_their_secrets(door: Listener) -> None:
-    made = (await door.api.post("/v1/api-keys", json={"name": "shop", "scopes": ["quotes:read"]})).json()
+async def test_changes_of_keys_are_recorded_without_their_secrets(listener: Listener) -> None:
+    made = (await listener.api.post("/v1/api-keys", json={"name": "shop", "scopes": ["quotes:read"]})).json()
     path = f"/v1/api-keys/{made['id']}"
-    rotated = (await door.api.post(f"{path}/rotate", json={"overlap_s": 60})).json()
+    rotated = (await listener.api.post(f"{path}/rotate", json={"overlap_s": 60})).json()
     for _ in range(2):
-        assert (await door.api.delete(path)).status_code == 204
-    entries = await trail(door, target=f"api-key:{made['id']}")
+        assert (await listener.api.delete(path)).status_code == 204
+    entries = await trail(listener, target=f"api-key:{made['id']}")
     assert [entry["action"] for entry in entries] == ["key.revoked", "key.rotated", "key.created"]
     assert entries[0]["before"]["status"] == "active"
     assert entries[1]["after"]["previous_until"] == rotated["previous_until"]
     assert entries[2]["after"]["scopes"] == ["quotes:read"]
-    text = str(await door.database.fetch("SELECT audit_entries::text FROM audit_entries"))
-    for key in (made["key"], rotated["key"], door.admin_key):
+    text = str(await listener.database.fetch("SELECT audit_entries::text FROM audit_entries"))
+    for key in (made["key"], rotated["key"], listener.admin_key):
         assert key[25:-6] not in text
 
 
-async def test_a_secret_in_a_name_is_not_recorded(door: Listener) -> None:
-    wanted = {"name": f"mine is {door.admin_key}", "scopes": ["quotes:read"]}
-    made = (await door.api.post("/v1/api-keys", json=wanted)).json()
-    (entry,) = await trail(door, target=f"api-key:{made['id']}")
-    assert door.admin_key[25:] not in str(entry)
+async def test_a_secret_in_a_name_is_not_recorded(listener: Listener) -> None:
+    wanted = {"name": f"mine is {listener.admin_key}", "scopes": ["quotes:read"]}
+    made = (await listener.api.post("/v1/api-keys", json=wanted)).json()
+    (entry,) = await trail(listener, target=f"api-key:{made['id']}")
+    assert listener.admin_key[25:] not in str(entry)
 
 
-async def test_decisions_on_parked_messages_are_recorded(door: Listener) -> None:
+async def test_decisions_on_parked_messages_are_recorded(listener: Listener) -> None:
     for verb, action in (("replay", "parked.replayed"), ("discard", "parked.discarded")):
         choice = {"service": "gateway", "reason": "none like this"}
-        answer = await door.api.post(f"/v1/admin/parked/{verb}", params=choice)
+        answer = await listener.api.post(f"/v1/admin/parked/{verb}", params=choice)
         assert answer.json() == {"matched": 0, "changed": 0, "dry_run": False, "complete": True}
-        entry = (await trail(door, action=action))[0]
+        entry = (await trail(listener, action=action))[0]
         assert (entry["target"], entry["after"]["count"]) == ("parked:gateway", 0)
         assert entry["after"]["wanted"]["reason"] == "none like this"
 
 
-async def test_a_dry_run_is_no_decision(door: Listener) -> None:
+async def test_a_dry_run_is_no_decision(listener: Listener) -> None:
     for verb in ("replay", "discard"):
         choice = {"service": "gateway", "reason": "nothing to record", "dry_run": "true"}
-        answer = await door.api.post(f"/v1/admin/parked/{verb}", params=choice)
+        answer = await listener.api.post(f"/v1/admin/parked/{verb}", params=choice)
         assert answer.json() == {"matched": 0, "changed": 0, "dry_run": True, "complete": True}
     count = "SELECT count(*) FROM audit_entries WHERE after->'wanted'->>'reason' = 'nothing to record'"
-    assert await door.database.fetchval(count) == 0
+    assert await listener.database.fetchval(count) == 0
 
 
-async def test_an_action_on_parked_messages_without_a_filter_is_refused(door: Listener) -> None:
+async def test_an_action_on_parked_messages_without_a_filter_is_refused(listener: Listener) -> None:
     for query in ({"service": "gateway"}, {"service": "gateway", "rate_per_s": "5"}, {"queue": "email.send"}):
-        answer = await door.api.post("/v1/admin/parked/replay", params=query)
+        answer = await listener.api.post("/v1/admin/parked/replay", params=query)
         assert_problem(answer, 422, "invalid-input")
 
 
-async def test_a_change_that_is_rolled_back_is_not_recorded(door: Listener) -> None:
+async def test_a_change_that_is_rolled_back_is_not_recorded(listener: Listener) -> None:
     body = {"name": "Ann", "email": "twice.audit@example.com"}
-    await door.api.post("/v1/users", json=body)
+    await listener.api.post("/v1/users", json=body)
     count = "SELECT count(*) FROM audit_entries WHERE after->>'email' = 'twice.audit@example.com'"
-    assert_problem(await door.api.post("/v1/users", json=body), 409, "conflict")
-    assert_problem(await door.api.delete(f"/v1/api-keys/{door.admin_key[8:24]}"), 409, "conflict")
-    assert await door.database.fetchval(count) == 1
-    assert await trail(door, target=f"api-key:{door.admin_key[8:24]}", action="key.revoked") == []
+    assert_problem(await listener.api.post("/v1/users", json=body), 409, "conflict")
+    assert_problem(await listener.api.delete(f"/v1/api-keys/{listener.admin_key[8:24]}"), 409, "conflict")
+    assert await listener.database.fetchval(count) == 1
+    assert await trail(listener, target=f"api-key:{listener.admin_key[8:24]}", action="key.revoked") == []
 
 
-async def test_a_repeated_request_is_recorded_once(door: Listener) -> None:
+async def test_a_repeated_request_is_recorded_once(listener: Listener) -> None:
     body, headers = {"name": "x", "scopes": ["quotes:read"]}, {"idempotency-key": "audited-once"}
-    made = [(await door.api.post("/v1/api-keys", json=body, headers=headers)).json() for _ in range(2)]
-    assert len(await trail(door, target=f"api-key:{made[0]['id']}")) == 1
+    made = [(await listener.api.post("/v1/api-keys", json=body, headers=headers)).json() for _ in range(2)]
+    assert len(await trail(listener, target=f"api-key:{made[0]['id']}")) == 1
 
 
-async def test_the_trail_comes_in_pages_and_can_be_narrowed(door: Listener) -> None:
+async def test_the_trail_comes_in_pages_and_can_be_narrowed(listener: Listener) -> None:
     for name in ("One", "Two", "Three"):
-        await door.new_user(name)
-    entries = await all_pages(door.api, "/v1/admin/audit", limit=2, action="user.created", user_id=1)
+        await listener.new_user(name)
+    entries = await all_pages(listener.api, "/v1/admin/audit", limit=2, action="user.created", user_id=1)
     seen = [entry["id"] for entry in entries]
     created = "SELECT count(*) FROM audit_entries WHERE action = 'user.created' AND user_id = 1"
     assert seen == sorted(set(seen), reverse=True)
-    assert len(seen) == await door.database.fetchval(created)
-    newest = (await trail(door, limit=1))[0]
-    assert await trail(door, created_after=newest["at"]) == []
-    assert newest not in await trail(door, created_before=newest["at"])
-    assert newest in await trail(door, key_id=door.admin_key[8:24])
-    assert await trail(door, key_id="somebody else") == []
+    assert len(seen) == await listener.database.fetchval(created)
+    newest = (await trail(listener, limit=1))[0]
+    assert await trail(listener, created_after=newest["at"]) == []
+    assert newest not in await trail(listener, created_before=newest["at"])
+    assert newest in await trail(listener, key_id=listener.admin_key[8:24])
+    assert await trail(listener, key_id="somebody else") == []
 
 
 @pytest.mark.parametrize("query", ["limit=0", "cursor=-1", "user_id=x", "created_after=0", "page=2"])
-async def test_an_invalid_query_is_422(door: Listener, query: str) -> None:
-    answer = await door.api.get(f"/v1/admin/audit?{query}")
+async def test_an_invalid_query_is_422(listener: Listener, query: str) -> None:
+    answer = await listener.api.get(f"/v1/admin/audit?{query}")
     assert_problem(answer, 422, "invalid-input", f"/{query.partition('=')[0]}")
 
 
 async def test_old_entries_are_removed_after_their_time_and_no_sooner(house: House) -> None:
-    door = await house.open(audit_retention_days=30)
-    await door.database.execute(
+    listener = await house.open(audit_retention_days=30)
+    await listener.database.execute(
         "INSERT INTO audit_entries (user_name, action, target, at) SELECT 'x', 'x', 'x', now() - age"
         " FROM unnest(array_fill('31 days'::interval, ARRAY[2500]) || ARRAY['29 days'::interval]) AS age"
     )
-    await door.gateway.resources.audit.remove_old()
+    await listener.gateway.resources.audit.remove_old()
     left = "SELECT count(*) FROM audit_entries WHERE action = 'x'"
-    assert await door.database.fetchval(left) == 1
+    assert await listener.database.fetchval(left) == 1
 
 
 def test_an_action_is_named_by_a_thing_and_a_past_participle() -> None:

@@ -54,20 +54,20 @@ class Processor:
 async def test_all_batches_with_some_errors_are_retried_for_these_errors_only(house: House) -> None:
     double = Processor()
     await house.double(BATCH_PROCESSOR, {CountBatches: double.count, ListBatches: double.list})
-    door = await house.open()
+    listener = await house.open()
     await house.purge(INTAKE)
-    tried = await door.api.post("/v1/batches/retry?code=timeout&dry_run=true")
+    tried = await listener.api.post("/v1/batches/retry?code=timeout&dry_run=true")
     effect = {"matched": 2, "changed": 2, "complete": True, "next_cursor": None, "exact": True}
     assert tried.json() == {**effect, "dry_run": True}
-    done = await door.api.post("/v1/batches/retry?code=timeout&operation=echo")
+    done = await listener.api.post("/v1/batches/retry?code=timeout&operation=echo")
     assert done.json() == {**effect, "dry_run": False}
     messages = await house.take(INTAKE, 2)
     assert [message["_"]["type"] for message in messages] == ["batch.retry.v1"] * 2
     assert {message["batch_id"] for message in messages} == {str(id_) for id_ in FAILED}
     assert [message["codes"] for message in messages] == [["timeout"]] * 2
-    refused = await door.api.post("/v1/batches/retry?code=not%20a%20code")
+    refused = await listener.api.post("/v1/batches/retry?code=not%20a%20code")
     assert_problem(refused, 422, "invalid-input", "/code/0")
-    assert_problem(await door.api.post("/v1/batches/cancel?code=timeout"), 422, "invalid-input", "/code")
+    assert_problem(await listener.api.post("/v1/batches/cancel?code=timeout"), 422, "invalid-input", "/code")
 
 
 async def test_a_resumed_batch_is_queued_or_running_as_it_was_before(house: House) -> None:
@@ -80,11 +80,11 @@ async def test_a_resumed_batch_is_queued_or_running_as_it_was_before(house: Hous
 
     double = Paused()
     await house.double(BATCH_PROCESSOR, {GetBatch: double.get})
-    door = await house.open()
+    listener = await house.open()
     path = f"/v1/batches/{uuid4()}/resume"
-    assert (await door.api.post(path)).json()["status"] == "queued"
+    assert (await listener.api.post(path)).json()["status"] == "queued"
     double.started_at = datetime.now(UTC)
-    assert (await door.api.post(path)).json()["status"] == "running"
+    assert (await listener.api.post(path)).json()["status"] == "running"
 
 
 async def test_what_is_past_its_deadline_is_not_retried(house: House) -> None:
@@ -98,11 +98,11 @@ async def test_what_is_past_its_deadline_is_not_retried(house: House) -> None:
         BATCH_PROCESSOR,
         {CountBatches: double.count, ListBatches: double.list_guarded, GetBatch: double.get},
     )
-    door = await house.open()
+    listener = await house.open()
     await house.purge(INTAKE)
-    refused = assert_problem(await door.api.post(f"/v1/batches/{FAILED[0]}/retry"), 409, "conflict")
+    refused = assert_problem(await listener.api.post(f"/v1/batches/{FAILED[0]}/retry"), 409, "conflict")
     assert "could run until" in refused["detail"]
-    assert (await door.api.post("/v1/batches/retry?operation=echo")).json()["changed"] == 0
+    assert (await listener.api.post("/v1/batches/retry?operation=echo")).json()["changed"] == 0
     assert await house.depth(INTAKE) == 0
 
 
@@ -112,22 +112,22 @@ async def test_a_retry_needs_the_scopes_of_the_operation_whoever_made_the_batch(
         BATCH_PROCESSOR,
         {CountBatches: double.count, ListBatches: double.list_guarded, GetBatch: double.get},
     )
-    door = await house.open()
-    await door.database.execute(
+    listener = await house.open()
+    await listener.database.execute(
         "INSERT INTO operations (name, description, item_schema, required_scopes)"
         " VALUES ('guarded', '', '{}', '{emails:send}')"
     )
     await house.purge(INTAKE)
-    user = await door.new_user()
-    lesser = await door.new_key("batches:write", user_id=user)
-    whole = await door.new_key("batches:write", "emails:send", user_id=user)
+    user = await listener.new_user()
+    lesser = await listener.new_key("batches:write", user_id=user)
+    whole = await listener.new_key("batches:write", "emails:send", user_id=user)
     ways = [
         f"/v1/batches/{FAILED[0]}/retry",
         f"/v1/tasks/{FAILED[0]}/retry",
         "/v1/batches/retry?operation=guarded",
         "/v1/tasks/retry?operation=guarded",
     ]
-    async with door.client(lesser) as client:
+    async with listener.client(lesser) as client:
         for way in ways:
             for params in ({"dry_run": "true"}, {}):
                 refused = await client.post(
@@ -135,7 +135,7 @@ async def test_a_retry_needs_the_scopes_of_the_operation_whoever_made_the_batch(
                 )
                 assert_problem(refused, 403, "forbidden")
                 assert "emails:send" in refused.headers["www-authenticate"]
-    async with door.client(whole) as client:
+    async with listener.client(whole) as client:
         for way in ways:
             assert (await client.post(way)).json()["changed"] == 1
     messages = await house.take(INTAKE, 4)
@@ -162,17 +162,17 @@ async def test_a_dry_run_is_as_incomplete_as_the_real_one_would_be(house: House)
         return Batches(data=data, next_cursor=str(last) if last < most else None)
 
     await house.double(BATCH_PROCESSOR, {CountBatches: count, ListBatches: page})
-    door = await house.open()
+    listener = await house.open()
     await house.purge(INTAKE)
     part = {"matched": 1000, "changed": 1000, "complete": False, "next_cursor": "1000", "exact": False}
     rest = {"matched": 500, "changed": 500, "complete": True, "next_cursor": None, "exact": True}
     way = "/v1/batches/cancel?operation=echo"
-    assert (await door.api.post(f"{way}&dry_run=true")).json() == {**part, "dry_run": True}
-    tried = await door.api.post(f"{way}&dry_run=true&cursor=1000")
+    assert (await listener.api.post(f"{way}&dry_run=true")).json() == {**part, "dry_run": True}
+    tried = await listener.api.post(f"{way}&dry_run=true&cursor=1000")
     assert tried.json() == {**rest, "dry_run": True}
     assert await house.depth(INTAKE) == 0
-    assert (await door.api.post(way)).json() == {**part, "dry_run": False}
-    assert (await door.api.post(f"{way}&cursor=1000")).json() == {**rest, "dry_run": False}
+    assert (await listener.api.post(way)).json() == {**part, "dry_run": False}
+    assert (await listener.api.post(f"{way}&cursor=1000")).json() == {**rest, "dry_run": False}
     assert len(await house.take(INTAKE, 1500)) == 1500
 
 
@@ -188,13 +188,13 @@ async def test_an_action_says_what_happens_next_and_by_when(house: House) -> Non
         )
 
     await house.double(BATCH_PROCESSOR, {GetBatch: running})
-    door = await house.open()
+    listener = await house.open()
     before, task = datetime.now(UTC), f"/v1/tasks/{uuid4()}"
     later = {"run_at": (before + timedelta(days=1)).isoformat()}
     for answer in (
-        await door.api.post(f"/v1/batches/{uuid4()}/cancel"),
-        await door.api.post(f"/v1/batches/{uuid4()}/pause"),
-        await door.api.patch(task, json=later),
+        await listener.api.post(f"/v1/batches/{uuid4()}/cancel"),
+        await listener.api.post(f"/v1/batches/{uuid4()}/pause"),
+        await listener.api.patch(task, json=later),
     ):
         follows = answer.json()["next"]
         by = datetime.fromisoformat(follows["by"])

@@ -36,9 +36,9 @@ async def room(two: tuple[Any, Any]) -> str:
     return name
 
 
-async def say(door: Listener, room: str, *texts: str) -> None:
+async def say(listener: Listener, room: str, *texts: str) -> None:
     for text in texts:
-        answer = await door.api.post(f"/v1/rooms/{room}/messages", json={"text": text})
+        answer = await listener.api.post(f"/v1/rooms/{room}/messages", json={"text": text})
         assert answer.status_code == 201, answer.text
 
 
@@ -52,9 +52,9 @@ async def test_a_message_is_received_on_both_gateways_once_and_in_order(
             assert joined["offset"] == 0
         await asyncio.gather(
             *(
-                say(door, room, f"{name}-{number}")
+                say(listener, room, f"{name}-{number}")
                 for number in range(20)
-                for name, door in (("a", first), ("b", second))
+                for name, listener in (("a", first), ("b", second))
             )
         )
         heard_here = [await here.push() for _ in range(40)]

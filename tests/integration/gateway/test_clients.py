@@ -319,14 +319,14 @@ async def test_a_token_is_refreshed_before_it_ends(two: Two, open_client: Open) 
 
 
 async def test_a_client_that_comes_with_an_expired_token_gets_in_with_its_next_one(
-    door: Listener, open_client: Open
+    listener: Listener, open_client: Open
 ) -> None:
-    key_id, now = door.admin_key.split("_")[2], int(time.time())
+    key_id, now = listener.admin_key.split("_")[2], int(time.time())
     expired, good = (
         tokens.sign(tokens.signing_keys(PEPPER)[0], tokens.Grant(key_id, now + s, None, None))
         for s in (-5, 600)
     )
-    url = f"{door.socket_url}/v1/realtime"
+    url = f"{listener.socket_url}/v1/realtime"
     client = await open_client(url, expired, refreshed=[good])
     await wait_for(client, is_event("connected"))
     assert [event for event in client.events if event["event"] == "disconnected"] == []

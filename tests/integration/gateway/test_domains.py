@@ -100,15 +100,15 @@ async def strict(module_house: House, registry: Registry) -> AsyncIterator[Liste
     assert registry.asked
 
 
-async def created(door: Listener, name: str) -> dict[str, Any]:
-    answer = await door.api.post("/v1/domains", json={"name": name})
+async def created(listener: Listener, name: str) -> dict[str, Any]:
+    answer = await listener.api.post("/v1/domains", json={"name": name})
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
 
-async def sent(door: Listener, sender: str | None) -> int:
+async def sent(listener: Listener, sender: str | None) -> int:
     mail = MAIL if sender is None else {**MAIL, "from": sender}
-    return (await door.api.post("/v1/emails", json=mail)).status_code
+    return (await listener.api.post("/v1/emails", json=mail)).status_code
 
 
 async def test_a_domain_is_made_read_listed_and_recorded(strict: Listener, registry: Registry) -> None:

@@ -16,10 +16,10 @@ from support.pushes import NOW, batch, progress, ticks
 from support.waiting import until
 
 
-async def test_the_events_of_a_batch_come_until_it_ends(door: Listener, house: House) -> None:
-    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
-    hub = door.gateway.resources.hub
-    async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
+async def test_the_events_of_a_batch_come_until_it_ends(listener: Listener, house: House) -> None:
+    id_ = (await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    hub = listener.gateway.resources.hub
+    async with listener.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
         assert stream.headers["content-type"] == "text/event-stream"
         assert stream.headers["cache-control"] == "no-store"
         assert stream.headers["x-accel-buffering"] == "no"
@@ -33,22 +33,22 @@ async def test_the_events_of_a_batch_come_until_it_ends(door: Listener, house: H
     assert not hub.has_listeners(f"batch:{id_}")
 
 
-async def test_the_events_of_a_task_come_until_it_ends(door: Listener, house: House) -> None:
-    id_ = (await door.api.post("/v1/tasks", json={"operation": "echo", "payload": 1})).json()["id"]
-    async with door.api.stream("GET", f"/v1/tasks/{id_}/events") as stream:
+async def test_the_events_of_a_task_come_until_it_ends(listener: Listener, house: House) -> None:
+    id_ = (await listener.api.post("/v1/tasks", json={"operation": "echo", "payload": 1})).json()["id"]
+    async with listener.api.stream("GET", f"/v1/tasks/{id_}/events") as stream:
         assert stream.headers["x-accel-buffering"] == "no"
         lines = stream.aiter_lines()
         await status_in(lines, "queued")
         await house.publish([progress(id_, 1, "completed", kind="task")])
         await status_in(lines, "completed")
         assert [line async for line in lines if line] == []
-    assert (await door.api.get(f"/v1/batches/{id_}/events")).status_code == 404
-    async with door.client(await door.new_key("batches:read")) as stranger:
+    assert (await listener.api.get(f"/v1/batches/{id_}/events")).status_code == 404
+    async with listener.client(await listener.new_key("batches:read")) as stranger:
         assert (await stranger.get(f"/v1/tasks/{id_}/events")).status_code == 404
 
 
-async def test_a_batch_that_has_already_ended_ends_the_stream(door: Listener, house: House) -> None:
-    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+async def test_a_batch_that_has_already_ended_ends_the_stream(listener: Listener, house: House) -> None:
+    id_ = (await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     statuses = ["running"]
 
     async def get(request: batches.GetBatch, _: Deadline) -> batches.Batch:
@@ -57,7 +57,7 @@ async def test_a_batch_that_has_already_ended_ends_the_stream(door: Listener, ho
         return found
 
     await house.double(BATCH_PROCESSOR, {batches.GetBatch: get})
-    async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
+    async with listener.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
         lines = stream.aiter_lines()
         await status_in(lines, "running")
         await status_in(lines, "completed")
@@ -66,9 +66,9 @@ async def test_a_batch_that_has_already_ended_ends_the_stream(door: Listener, ho
 
 async def test_the_events_of_a_batch_continue_on_another_gateway(house: House) -> None:
     dsn, key = await house.database(), str(keys.new_key())
-    doors = [await house.open(dsn=dsn, bootstrap_key=key) for _ in range(2)]
+    listeners = [await house.open(dsn=dsn, bootstrap_key=key) for _ in range(2)]
     body = {"operation": "echo", "items": [1]}
-    id_ = (await doors[0].api.post("/v1/batches", json=body)).json()["id"]
+    id_ = (await listeners[0].api.post("/v1/batches", json=body)).json()["id"]
     stored = batch(id_, "running", revision=1)
 
     async def get(request: batches.GetBatch, _: Deadline) -> batches.Batch:
@@ -76,16 +76,16 @@ async def test_the_events_of_a_batch_continue_on_another_gateway(house: House) -
 
     await house.double(BATCH_PROCESSOR, {batches.GetBatch: get})
     path, seen = f"/v1/batches/{id_}/events", []
-    async with doors[0].api.stream("GET", path) as stream:
+    async with listeners[0].api.stream("GET", path) as stream:
         seen += await events_of(stream, 1)
     # What happens while the reader is away is in the state that it finds.
     stored = batch(id_, "paused", revision=3)
-    async with doors[1].api.stream("GET", path, headers={"last-event-id": seen[-1][0]}) as stream:
+    async with listeners[1].api.stream("GET", path, headers={"last-event-id": seen[-1][0]}) as stream:
         # Late pushes, and those that say what the state has said, are left out.
         await house.publish([progress(id_, offset, "running") for offset in (2, 3, 4)])
         seen += await events_of(stream, 2)
     stored = batch(id_, "running", revision=4)
-    async with doors[0].api.stream("GET", path, headers={"last-event-id": seen[-1][0]}) as stream:
+    async with listeners[0].api.stream("GET", path, headers={"last-event-id": seen[-1][0]}) as stream:
         await house.publish([progress(id_, offset, "completed") for offset in (4, 5)])
         seen += await events_of(stream, 3)
     assert [(event, data["status"]) for event, data in seen] == [
@@ -96,38 +96,38 @@ async def test_the_events_of_a_batch_continue_on_another_gateway(house: House) -
     ]
 
 
-async def test_a_reader_of_events_that_goes_away_leaves_nothing_behind(door: Listener) -> None:
-    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
-    hub = door.gateway.resources.hub
-    async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
+async def test_a_reader_of_events_that_goes_away_leaves_nothing_behind(listener: Listener) -> None:
+    id_ = (await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    hub = listener.gateway.resources.hub
+    async with listener.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
         await status_in(stream.aiter_lines(), "queued")
         assert hub.has_listeners(f"batch:{id_}")
     await until(lambda: not hub.has_listeners(f"batch:{id_}"))
-    head = await door.api.head(f"/v1/batches/{id_}/events", timeout=5)
+    head = await listener.api.head(f"/v1/batches/{id_}/events", timeout=5)
     assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream")
     assert not hub.has_listeners(f"batch:{id_}")
 
 
 async def test_an_event_stream_counts_as_a_connection(house: House, connect: Connect) -> None:
-    door = await house.open(most_sockets=1)
-    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
-    async with connect(door, "/v1/realtime"):
-        refused = await door.api.get(f"/v1/batches/{id_}/events")
+    listener = await house.open(most_sockets=1)
+    id_ = (await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    async with connect(listener, "/v1/realtime"):
+        refused = await listener.api.get(f"/v1/batches/{id_}/events")
         assert refused.status_code == 503
-    async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
+    async with listener.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
         await status_in(stream.aiter_lines(), "queued")
 
 
 async def test_event_streams_beyond_the_limit_that_come_together_are_refused_and_none_breaks(
     house: House,
 ) -> None:
-    door = await house.open(most_sockets=10)
-    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    listener = await house.open(most_sockets=10)
+    id_ = (await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     is_over = asyncio.Event()
     answers: list[int] = []
 
     async def follow() -> None:
-        async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
+        async with listener.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
             lines = stream.aiter_lines()
             if stream.status_code == 200:
                 await status_in(lines, "queued")
@@ -140,28 +140,28 @@ async def test_event_streams_beyond_the_limit_that_come_together_are_refused_and
         await until(lambda: len(answers) == 20)
         is_over.set()
     assert sorted(answers) == [200] * 5 + [503] * 15
-    await until(lambda: not door.gateway.resources.connection_limit.owners)
+    await until(lambda: not listener.gateway.resources.connection_limit.owners)
 
 
-async def test_quotes_are_streamed_from_where_the_reader_was(door: Listener, house: House) -> None:
+async def test_quotes_are_streamed_from_where_the_reader_was(listener: Listener, house: House) -> None:
     symbol = f"S{uuid4().hex[:6].upper()}"
     await house.publish([ticks(symbol, 1)])
-    await until(lambda: door.gateway.resources.book.last(symbol))
+    await until(lambda: listener.gateway.resources.book.last(symbol))
     path, seen = f"/v1/stocks/stream?symbols={symbol}", {"last-event-id": "e:1"}
-    async with door.api.stream("GET", path) as stream:
+    async with listener.api.stream("GET", path) as stream:
         assert stream.headers["x-accel-buffering"] == "no"
         [(id_, quote)] = await events_of(stream, 1)
         assert (id_, quote["price"], quote["state"]) == ("e:1", 1, "live")
-    async with door.api.stream("GET", path, headers=seen) as stream:
-        await until(lambda: door.gateway.resources.hub.has_listeners(f"quotes:{symbol}"))
+    async with listener.api.stream("GET", path, headers=seen) as stream:
+        await until(lambda: listener.gateway.resources.hub.has_listeners(f"quotes:{symbol}"))
         await house.publish([ticks(symbol, 2)])
         assert [id_ for id_, _ in await events_of(stream, 1)] == ["e:2"]
 
 
-async def test_a_mail_is_followed_by_its_owner(door: Listener, house: House) -> None:
+async def test_a_mail_is_followed_by_its_owner(listener: Listener, house: House) -> None:
     mail = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
-    id_ = (await door.api.post("/v1/emails", json=mail)).json()["id"]
-    async with door.api.stream("GET", f"/v1/emails/{id_}/events") as stream:
+    id_ = (await listener.api.post("/v1/emails", json=mail)).json()["id"]
+    async with listener.api.stream("GET", f"/v1/emails/{id_}/events") as stream:
         lines = stream.aiter_lines()
         await status_in(lines, "queued")
         changed = {"email_id": id_, "owner_id": "1", "status": "delivered", "at": NOW}
@@ -170,14 +170,16 @@ async def test_a_mail_is_followed_by_its_owner(door: Listener, house: House) -> 
         assert [line async for line in lines if line] == []
 
     async def is_reported() -> bool:
-        return bool((await door.api.get(f"/v1/emails/{id_}")).json()["status"] == "delivered")
+        return bool((await listener.api.get(f"/v1/emails/{id_}")).json()["status"] == "delivered")
 
     await until(is_reported)
     # The state has the place of the change that it results from: who has seen that gets it no second time.
-    async with door.api.stream("GET", f"/v1/emails/{id_}/events") as stream:
+    async with listener.api.stream("GET", f"/v1/emails/{id_}/events") as stream:
         [(seen, state)] = await events_of(stream, 1)
     assert (seen, state["status"]) == (f"{id_}:{state['revision']}", "delivered")
-    async with door.api.stream("GET", f"/v1/emails/{id_}/events", headers={"last-event-id": seen}) as stream:
+    async with listener.api.stream(
+        "GET", f"/v1/emails/{id_}/events", headers={"last-event-id": seen}
+    ) as stream:
         assert [line async for line in stream.aiter_lines() if line] == []
-    async with door.client(await door.new_key("emails:read")) as stranger:
+    async with listener.client(await listener.new_key("emails:read")) as stranger:
         assert (await stranger.get(f"/v1/emails/{id_}/events")).status_code == 404

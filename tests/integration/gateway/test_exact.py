@@ -38,23 +38,23 @@ async def payloads(house: House) -> list[str]:
     ],
 )
 async def test_payloads_are_accepted_as_they_are_written(
-    house: House, door: Listener, path: str, body: str, count: int
+    house: House, listener: Listener, path: str, body: str, count: int
 ) -> None:
-    answer = await door.api.post(path, content=body, headers=JSON)
+    answer = await listener.api.post(path, content=body, headers=JSON)
     assert answer.status_code == 202, answer.text
     assert await payloads(house) == [EXACT] * count
 
 
-async def test_compact_documents_are_accepted_as_they_are_written(house: House, door: Listener) -> None:
+async def test_compact_documents_are_accepted_as_they_are_written(house: House, listener: Listener) -> None:
     values: list[Any] = [{"a": 1.5, "b": "é"}, 1e16, [], None]
     body = orjson.dumps({"operation": "echo", "items": [*values, {"custom_id": "x", "payload": 2.5}]})
-    assert (await door.api.post("/v1/batches", content=body, headers=JSON)).status_code == 202
+    assert (await listener.api.post("/v1/batches", content=body, headers=JSON)).status_code == 202
     assert await payloads(house) == [orjson.dumps(value).decode() for value in [*values, 2.5]]
 
 
-async def test_a_large_document_is_accepted_as_it_is_written(house: House, door: Listener) -> None:
+async def test_a_large_document_is_accepted_as_it_is_written(house: House, listener: Listener) -> None:
     body = f'{{"operation":"echo","items":[{",".join([EXACT] * 2500)}]}}'
-    assert (await door.api.post("/v1/batches", content=body, headers=JSON)).status_code == 202
+    assert (await listener.api.post("/v1/batches", content=body, headers=JSON)).status_code == 202
     messages = await house.take("batch-processor.intake", 4)
     runs = [members(message["_"]["body"].decode()) for message in messages if "items" in message]
     written = [members(item)["payload"] for run in runs for item in elements(run["items"])]
@@ -62,7 +62,7 @@ async def test_a_large_document_is_accepted_as_it_is_written(house: House, door:
     assert [json.loads(run["offset"]) for run in runs] == [0, 1000, 2000]
 
 
-async def test_results_come_as_lines_as_they_are_written(house: House, door: Listener) -> None:
+async def test_results_come_as_lines_as_they_are_written(house: House, listener: Listener) -> None:
     written = EXACT.replace(", ", ",\n ")
     page = f'{{"data":[{{"result":{written}}}, {{"result":2}}],"next_cursor":null,"complete":true}}'
     line = f'{{"result":{written.replace(chr(10), " ")}}}'
@@ -76,25 +76,25 @@ async def test_results_come_as_lines_as_they_are_written(house: House, door: Lis
         return b'{"status":"completed"}'
 
     await house.double("batch-processor", {ListResults: results, GetBatch: status})
-    made = await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})
+    made = await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})
     path = f"/v1/batches/{made.json()['id']}/results"
-    assert (await door.api.get(path)).text == page + "\n"
-    lines = (await door.api.get(f"{path}?format=ndjson")).text.splitlines()
+    assert (await listener.api.get(path)).text == page + "\n"
+    lines = (await listener.api.get(f"{path}?format=ndjson")).text.splitlines()
     assert lines == [line, '{"result":2}']
 
 
-async def test_metadata_of_mails_are_accepted_as_they_are_written(house: House, door: Listener) -> None:
+async def test_metadata_of_mails_are_accepted_as_they_are_written(house: House, listener: Listener) -> None:
     mail = f'{{"to":["ann@example.com"],"text":"Hi","metadata" : {EXACT} }}'
     plain, refused = '{"to":["bob@example.com"],"text":"Hi"}', '[{"metadata":1}]'
-    assert (await door.api.post("/v1/emails", content=mail, headers=JSON)).status_code == 202
+    assert (await listener.api.post("/v1/emails", content=mail, headers=JSON)).status_code == 202
     several = f'{{"mode":"permissive","emails":[{plain}, {refused},\n{mail}]}}'
-    answer = await door.api.post("/v1/emails/batch", content=several, headers=JSON)
+    answer = await listener.api.post("/v1/emails/batch", content=several, headers=JSON)
     assert (answer.status_code, answer.json()["accepted"]) == (202, 2)
     messages = await house.take("email.send", 3)
     assert [message.get("metadata_text") for message in messages] == [EXACT, None, EXACT]
 
 
-async def test_metadata_of_a_mail_come_back_as_email_keeps_them(house: House, door: Listener) -> None:
+async def test_metadata_of_a_mail_come_back_as_email_keeps_them(house: House, listener: Listener) -> None:
     broken = EXACT.replace(" ", "\n")
 
     async def email(request: GetEmail, _: Any) -> Email:
@@ -111,11 +111,11 @@ async def test_metadata_of_a_mail_come_back_as_email_keeps_them(house: House, do
 
     await house.double("email", {GetEmail: email})
     mail = f'{{"to":["ann@example.com"],"text":"Hi","metadata":{broken}}}'
-    location = (await door.api.post("/v1/emails", content=mail, headers=JSON)).headers["location"]
-    found = (await door.api.get(location)).text
+    location = (await listener.api.post("/v1/emails", content=mail, headers=JSON)).headers["location"]
+    found = (await listener.api.get(location)).text
     assert members(found)["metadata"] == broken
     assert "metadata_text" not in members(found)
     # Line breaks of the caller would end an event in its middle.
-    async with door.api.stream("GET", f"{location}/events") as events:
+    async with listener.api.stream("GET", f"{location}/events") as events:
         [(_, data)] = await events_of(events, 1)
     assert data["metadata"] == json.loads(broken)

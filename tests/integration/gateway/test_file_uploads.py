@@ -22,7 +22,7 @@ TO = {"to": ["ann@example.com"], "subject": "Look", "text": "at this"}
 
 
 @pytest.fixture(scope="module")
-async def door(module_house: House, site: UploadSite) -> Listener:
+async def listener(module_house: House, site: UploadSite) -> Listener:
     return await module_house.open(email_url=site.url)
 
 
@@ -31,9 +31,9 @@ def attaching(*ids: str) -> dict[str, Any]:
 
 
 async def test_an_upload_is_answered_with_its_checksum_and_attached_by_its_id(
-    door: Listener, site: UploadSite, module_house: House
+    listener: Listener, site: UploadSite, module_house: House
 ) -> None:
-    answer = await uploaded(door.api, CONTENT)
+    answer = await uploaded(listener.api, CONTENT)
     assert answer.status_code == 201, answer.text
     made, digest = answer.json(), hashlib.sha256(CONTENT).hexdigest()
     assert (made["size_bytes"], made["sha256"], answer.headers["etag"]) == (
@@ -42,34 +42,34 @@ async def test_an_upload_is_answered_with_its_checksum_and_attached_by_its_id(
         f'"{digest}"',
     )
     assert answer.headers["location"] == f"/v1/uploads/{made['id']}"
-    assert (await door.api.get(answer.headers["location"])).json() == made
+    assert (await listener.api.get(answer.headers["location"])).json() == made
     assert await site.content_of(UUID(made["id"])) == CONTENT
     await module_house.purge("email.send")
-    assert (await door.api.post("/v1/emails", json=attaching(made["id"]))).status_code == 202
+    assert (await listener.api.post("/v1/emails", json=attaching(made["id"]))).status_code == 202
     [command] = await module_house.take("email.send")
     assert command["attachments"][0]["upload_id"] == made["id"]
     assert "content" not in command["attachments"][0]
 
 
 async def test_a_repeated_upload_gets_the_same_answer_and_another_one_with_its_key_is_refused(
-    door: Listener, site: UploadSite
+    listener: Listener, site: UploadSite
 ) -> None:
     key, before = {"idempotency-key": f"u-{uuid4()}"}, await site.count()
-    first, again = [await uploaded(door.api, CONTENT, **key) for _ in range(2)]
+    first, again = [await uploaded(listener.api, CONTENT, **key) for _ in range(2)]
     assert first.json() == again.json()
     assert (again.headers["etag"], again.headers["idempotent-replayed"]) == (first.headers["etag"], "true")
-    assert_problem(await uploaded(door.api, CONTENT + b"x", **key), 422, "idempotency-mismatch")
+    assert_problem(await uploaded(listener.api, CONTENT + b"x", **key), 422, "idempotency-mismatch")
     assert await site.count() == before + 1
 
 
 async def test_uploads_of_others_expired_ones_and_too_many_bytes_are_refused_with_a_pointer(
-    door: Listener,
+    listener: Listener,
 ) -> None:
-    halves = [await uploaded(door.api, bytes(MOST_UPLOAD_BYTES // 2 + 1)) for _ in range(2)]
+    halves = [await uploaded(listener.api, bytes(MOST_UPLOAD_BYTES // 2 + 1)) for _ in range(2)]
     ids = [answer.json()["id"] for answer in halves]
-    problem = (await door.api.post("/v1/emails", json=attaching(*ids))).json()
+    problem = (await listener.api.post("/v1/emails", json=attaching(*ids))).json()
     assert [error["pointer"] for error in problem["errors"]] == ["/attachments"]
-    async with door.client(await door.new_key("emails:send")) as other:
+    async with listener.client(await listener.new_key("emails:send")) as other:
         assert_problem(await other.get(f"/v1/uploads/{ids[0]}"), 404, "not-found")
         answer = await other.post("/v1/emails", json=attaching(ids[0]))
         assert_problem(answer, 422, "invalid-input")
@@ -80,22 +80,24 @@ async def test_uploads_of_others_expired_ones_and_too_many_bytes_are_refused_wit
         assert results[1]["errors"][0]["pointer"] == "/emails/1/attachments/0/upload_id"
         several["mode"] = "strict"
         assert_problem(await other.post("/v1/emails/batch", json=several), 422, "invalid-input")
-    await door.database.execute("UPDATE uploads SET expires_at = now() WHERE id = $1", UUID(ids[0]))
-    assert_problem(await door.api.get(f"/v1/uploads/{ids[0]}"), 404, "not-found")
-    assert_problem(await door.api.post("/v1/emails", json=attaching(ids[0])), 422, "invalid-input")
+    await listener.database.execute("UPDATE uploads SET expires_at = now() WHERE id = $1", UUID(ids[0]))
+    assert_problem(await listener.api.get(f"/v1/uploads/{ids[0]}"), 404, "not-found")
+    assert_problem(await listener.api.post("/v1/emails", json=attaching(ids[0])), 422, "invalid-input")
 
 
-async def test_a_mail_that_was_accepted_is_answered_again_when_its_upload_has_expired(door: Listener) -> None:
-    upload_id = (await uploaded(door.api, b"x")).json()["id"]
+async def test_a_mail_that_was_accepted_is_answered_again_when_its_upload_has_expired(
+    listener: Listener,
+) -> None:
+    upload_id = (await uploaded(listener.api, b"x")).json()["id"]
     key = {"idempotency-key": f"m-{uuid4()}"}
-    first = await door.api.post("/v1/emails", json=attaching(upload_id), headers=key)
-    await door.database.execute("UPDATE uploads SET expires_at = now() WHERE id = $1", UUID(upload_id))
-    again = await door.api.post("/v1/emails", json=attaching(upload_id), headers=key)
+    first = await listener.api.post("/v1/emails", json=attaching(upload_id), headers=key)
+    await listener.database.execute("UPDATE uploads SET expires_at = now() WHERE id = $1", UUID(upload_id))
+    again = await listener.api.post("/v1/emails", json=attaching(upload_id), headers=key)
     assert (first.status_code, again.status_code, again.json()) == (202, 202, first.json())
 
 
 async def test_an_upload_over_20_mib_is_413_by_its_length_and_by_counting(
-    door: Listener, site: UploadSite
+    listener: Listener, site: UploadSite
 ) -> None:
     async def unannounced() -> AsyncIterator[bytes]:
         for _ in range(MOST_UPLOAD_BYTES // (1 << 20) + 1):
@@ -103,16 +105,16 @@ async def test_an_upload_over_20_mib_is_413_by_its_length_and_by_counting(
 
     await until(site.is_idle)
     before = await site.count()
-    assert_problem(await uploaded(door.api, bytes(MOST_UPLOAD_BYTES + 1)), 413, "payload-too-large")
+    assert_problem(await uploaded(listener.api, bytes(MOST_UPLOAD_BYTES + 1)), 413, "payload-too-large")
     octets = {"content-type": "application/octet-stream"}
-    answer = await door.api.post("/v1/uploads", content=unannounced(), headers=octets)
+    answer = await listener.api.post("/v1/uploads", content=unannounced(), headers=octets)
     assert_problem(answer, 413, "payload-too-large")
     await until(site.is_idle)
     assert await site.count() == before
 
 
 async def test_an_upload_that_breaks_off_leaves_nothing_and_frees_its_key(
-    door: Listener, site: UploadSite
+    listener: Listener, site: UploadSite
 ) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield CONTENT
@@ -121,17 +123,17 @@ async def test_an_upload_that_breaks_off_leaves_nothing_and_frees_its_key(
     before, key = await site.count(), f"u-{uuid4()}"
     headers = {"content-type": "application/octet-stream", "idempotency-key": key}
     with pytest.raises(ConnectionResetError):
-        await door.api.post("/v1/uploads", content=broken(), headers=headers)
+        await listener.api.post("/v1/uploads", content=broken(), headers=headers)
 
     async def is_free() -> bool:
-        return (await uploaded(door.api, CONTENT, **{"idempotency-key": key})).status_code == 201
+        return (await uploaded(listener.api, CONTENT, **{"idempotency-key": key})).status_code == 201
 
     await until(is_free)
     await until(site.is_idle)
     assert await site.count() == before + 1
 
 
-async def test_the_concurrent_uploads_of_an_owner_are_limited(door: Listener, site: UploadSite) -> None:
+async def test_the_concurrent_uploads_of_an_owner_are_limited(listener: Listener, site: UploadSite) -> None:
     go_on = asyncio.Event()
 
     async def slow() -> AsyncIterator[bytes]:
@@ -140,34 +142,34 @@ async def test_the_concurrent_uploads_of_an_owner_are_limited(door: Listener, si
 
     octets = {"content-type": "application/octet-stream"}
     coming = [
-        asyncio.create_task(door.api.post("/v1/uploads", content=slow(), headers=octets))
+        asyncio.create_task(listener.api.post("/v1/uploads", content=slow(), headers=octets))
         for _ in range(uploads.MOST_OF_AN_OWNER)
     ]
 
     await until(lambda: site.is_idle(but=uploads.MOST_OF_AN_OWNER))
-    assert_problem(await uploaded(door.api, b"x"), 429, "too-many-at-once")
-    async with door.client(await door.new_key("emails:send")) as other:
+    assert_problem(await uploaded(listener.api, b"x"), 429, "too-many-at-once")
+    async with listener.client(await listener.new_key("emails:send")) as other:
         assert (await uploaded(other, b"x")).status_code == 201
     go_on.set()
     assert {answer.status_code for answer in await asyncio.gather(*coming)} == {201}
 
 
-async def test_a_packed_upload_and_another_media_type_are_refused(door: Listener) -> None:
+async def test_a_packed_upload_and_another_media_type_are_refused(listener: Listener) -> None:
     assert_problem(
-        await uploaded(door.api, b"x", **{"content-encoding": "gzip"}), 415, "unsupported-media-type"
+        await uploaded(listener.api, b"x", **{"content-encoding": "gzip"}), 415, "unsupported-media-type"
     )
-    assert_problem(await door.api.post("/v1/uploads", json={}), 415, "unsupported-media-type")
+    assert_problem(await listener.api.post("/v1/uploads", json={}), 415, "unsupported-media-type")
 
 
 async def test_while_email_is_away_an_upload_is_503_and_mails_with_uploads_are_accepted(
     house: House,
 ) -> None:
-    door = await house.open(email_url="http://127.0.0.1:1", request_timeout_s=1)
-    assert (await uploaded(door.api, b"x")).status_code == 503
+    listener = await house.open(email_url="http://127.0.0.1:1", request_timeout_s=1)
+    assert (await uploaded(listener.api, b"x")).status_code == 503
     upload_id = uuid4()
-    await door.database.execute(
+    await listener.database.execute(
         "INSERT INTO uploads (id, owner_id, size_bytes, sha256, created_at, expires_at)"
         " SELECT $1, id::text, 1, 'x', now(), now() + interval '1 hour' FROM users",
         upload_id,
     )
-    assert (await door.api.post("/v1/emails", json=attaching(str(upload_id)))).status_code == 202
+    assert (await listener.api.post("/v1/emails", json=attaching(str(upload_id)))).status_code == 202

@@ -12,50 +12,50 @@ from support.problems import assert_problem
 
 
 @pytest.fixture(scope="module")
-async def door(module_house: House) -> Listener:
+async def listener(module_house: House) -> Listener:
     # What is counted here must not be made by other modules.
     return await module_house.open()
 
 
-async def listed(door: Listener, path: str, **query: str) -> list[dict[str, Any]]:
-    answer = await door.api.get(path, params=query)
+async def listed(listener: Listener, path: str, **query: str) -> list[dict[str, Any]]:
+    answer = await listener.api.get(path, params=query)
     assert answer.status_code == 200, answer.text
     return list(answer.json()["data"])
 
 
-async def test_users_are_listed_by_role_and_status_and_when_they_were_made(door: Listener) -> None:
-    gone, kept = await door.new_user("Gone"), await door.new_user("Kept")
-    chief = await door.new_user("Chief", role="admin")
-    await door.change_user(gone, status="disabled")
-    assert [user["id"] for user in await listed(door, "/v1/users", status="disabled")] == [gone]
-    members = await listed(door, "/v1/users", role="member", status="active,disabled")
+async def test_users_are_listed_by_role_and_status_and_when_they_were_made(listener: Listener) -> None:
+    gone, kept = await listener.new_user("Gone"), await listener.new_user("Kept")
+    chief = await listener.new_user("Chief", role="admin")
+    await listener.change_user(gone, status="disabled")
+    assert [user["id"] for user in await listed(listener, "/v1/users", status="disabled")] == [gone]
+    members = await listed(listener, "/v1/users", role="member", status="active,disabled")
     assert [user["id"] for user in members] == [gone, kept]
     moment = members[-1]["created_at"]
-    assert [user["id"] for user in await listed(door, "/v1/users", created_after=moment)] == [chief]
-    before = await listed(door, "/v1/users", created_before=moment, role="member")
+    assert [user["id"] for user in await listed(listener, "/v1/users", created_after=moment)] == [chief]
+    before = await listed(listener, "/v1/users", created_before=moment, role="member")
     assert [user["id"] for user in before] == [gone]
 
 
-async def test_keys_are_listed_by_their_present_status(door: Listener) -> None:
-    user = await door.new_user()
-    ended, working = [(await door.new_key("quotes:read", user_id=user))[8:24] for _ in range(2)]
-    assert (await door.api.delete(f"/v1/api-keys/{ended}")).status_code == 204
+async def test_keys_are_listed_by_their_present_status(listener: Listener) -> None:
+    user = await listener.new_user()
+    ended, working = [(await listener.new_key("quotes:read", user_id=user))[8:24] for _ in range(2)]
+    assert (await listener.api.delete(f"/v1/api-keys/{ended}")).status_code == 204
 
     async def ids(status: str) -> list[str]:
-        keys = await listed(door, "/v1/api-keys", user_id=str(user), status=status)
+        keys = await listed(listener, "/v1/api-keys", user_id=str(user), status=status)
         return [key["id"] for key in keys]
 
     assert (await ids("active"), await ids("revoked")) == ([working], [ended])
     assert await ids("active,revoked,expired") == [ended, working]
-    await door.change_user(user, status="disabled")
+    await listener.change_user(user, status="disabled")
     assert (await ids("active"), await ids("disabled")) == ([], [working])
 
 
-async def test_rooms_are_listed_by_when_they_were_made(door: Listener) -> None:
+async def test_rooms_are_listed_by_when_they_were_made(listener: Listener) -> None:
     names = [f"room-{uuid4().hex}" for _ in range(3)]
-    made = [(await door.api.post("/v1/rooms", json={"name": name})).json() for name in names]
+    made = [(await listener.api.post("/v1/rooms", json={"name": name})).json() for name in names]
     within = {"created_after": made[0]["created_at"], "created_before": made[2]["created_at"]}
-    assert [room["name"] for room in await listed(door, "/v1/rooms", **within)] == [names[1]]
+    assert [room["name"] for room in await listed(listener, "/v1/rooms", **within)] == [names[1]]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,6 @@ async def test_rooms_are_listed_by_when_they_were_made(door: Listener) -> None:
     ],
 )
 async def test_a_filter_that_does_not_fit_is_refused(
-    door: Listener, path: str, query: dict[str, str], pointer: str
+    listener: Listener, path: str, query: dict[str, str], pointer: str
 ) -> None:
-    assert_problem(await door.api.get(path, params=query), 422, "invalid-input", pointer)
+    assert_problem(await listener.api.get(path, params=query), 422, "invalid-input", pointer)

@@ -97,7 +97,7 @@ async def asked(module_house: House) -> Asked:
 
 
 @pytest.fixture(scope="module")
-async def door(module_house: House, asked: Asked) -> Listener:
+async def listener(module_house: House, asked: Asked) -> Listener:
     """Return a gateway with five connections to its database."""
     return await module_house.open()
 
@@ -109,12 +109,12 @@ def _anew(asked: Asked) -> Iterator[None]:
     asked.answer = asked.refuse
 
 
-def held(door: Listener) -> int:
-    return door.gateway.resources.runtime.postgres.in_use
+def held(listener: Listener) -> int:
+    return listener.gateway.resources.runtime.postgres.in_use
 
 
-def waiting(door: Listener) -> int:
-    return door.gateway.resources.rpc.waiting
+def waiting(listener: Listener) -> int:
+    return listener.gateway.resources.rpc.waiting
 
 
 def request_of(endpoint: Endpoint) -> dict[str, Any]:
@@ -137,30 +137,30 @@ def request_of(endpoint: Endpoint) -> dict[str, Any]:
 
 
 async def test_no_route_holds_a_connection_while_another_service_is_asked(
-    door: Listener, asked: Asked
+    listener: Listener, asked: Asked
 ) -> None:
     holding: list[str] = []
 
     async def look(request: Request) -> None:
         try:
-            await until(lambda: held(door) == 0, timeout_s=2)
+            await until(lambda: held(listener) == 0, timeout_s=2)
         except AssertionError:
             holding.append(type(request).__name__)
         raise Unavailable("It is away.", retry_after_s=1)
 
     asked.answer = look
-    for endpoint in endpoints(door.gateway.resources):
+    for endpoint in endpoints(listener.gateway.resources):
         if endpoint.method in ("GET", "PUT") or endpoint.upload:
             continue
         parts = {name: PARTS.get(name, str(uuid4())) for name in endpoint.path_parameters}
-        await door.api.request(endpoint.method, endpoint.template.format(**parts), **request_of(endpoint))
+        await listener.api.request(endpoint.method, endpoint.template.format(**parts), **request_of(endpoint))
     assert holding == []
     assert {type(request) for request in asked.requests} >= WITH_EFFECTS
 
 
 @pytest.mark.parametrize("with_keys", [True, False], ids=["with keys", "without"])
 async def test_a_caller_whose_sixty_calls_wait_for_slow_services_takes_nothing_from_another(
-    door: Listener, asked: Asked, with_keys: bool
+    listener: Listener, asked: Asked, with_keys: bool
 ) -> None:
     answered = asyncio.Event()
 
@@ -176,16 +176,16 @@ async def test_a_caller_whose_sixty_calls_wait_for_slow_services_takes_nothing_f
             headers = {"request-timeout": "30"}
             if with_keys:
                 headers["idempotency-key"] = str(uuid4())
-            calling = door.api.post(path, json=body, headers=headers, timeout=60)
+            calling = listener.api.post(path, json=body, headers=headers, timeout=60)
             slow_calls.append(asyncio.create_task(calling))
         await until(
             # A service answers some of an owner at a time; the gateway waits for all of them.
-            lambda begun=begun: waiting(door) == begun + 10,
-            what=lambda: f"{waiting(door)} requests, {[c.result().text for c in slow_calls if c.done()]}",
+            lambda begun=begun: waiting(listener) == begun + 10,
+            what=lambda: f"{waiting(listener)} requests, {[c.result().text for c in slow_calls if c.done()]}",
         )
-    await until(lambda: held(door) == 0)
-    key = await door.new_key("batches:write")
-    async with door.client(key) as other:
+    await until(lambda: held(listener) == 0)
+    key = await listener.new_key("batches:write")
+    async with listener.client(key) as other:
         assert (await other.post("/v1/tasks", json={"operation": "unknown", "payload": 1})).status_code == 202
         assert (await other.get("/v1/me")).status_code == 200
     assert not any(call.done() for call in slow_calls)
@@ -194,7 +194,7 @@ async def test_a_caller_whose_sixty_calls_wait_for_slow_services_takes_nothing_f
 
 
 async def test_a_key_is_claimed_while_another_service_is_asked_and_free_when_it_refuses(
-    door: Listener, asked: Asked
+    listener: Listener, asked: Asked
 ) -> None:
     answered = asyncio.Event()
 
@@ -204,22 +204,24 @@ async def test_a_key_is_claimed_while_another_service_is_asked_and_free_when_it_
 
     asked.answer = slow
     headers = {"idempotency-key": str(uuid4())}
-    first = asyncio.create_task(door.api.post("/v1/templates", json=TEMPLATE, headers=headers))
+    first = asyncio.create_task(listener.api.post("/v1/templates", json=TEMPLATE, headers=headers))
     await until(lambda: asked.requests)
-    second = await door.api.post("/v1/templates", json=TEMPLATE, headers=headers)
+    second = await listener.api.post("/v1/templates", json=TEMPLATE, headers=headers)
     assert_problem(second, 409, "idempotency-running")
     answered.set()
     assert (await first).status_code == 503
     assert len(asked.requests) == 1
     # Another body is another request: the key was given back.
-    other = await door.api.post("/v1/templates", json={**TEMPLATE, "subject": "x"}, headers=headers)
+    other = await listener.api.post("/v1/templates", json={**TEMPLATE, "subject": "x"}, headers=headers)
     assert (other.status_code, len(asked.requests)) == (503, 2)
-    known = await door.database.fetch("SELECT FROM idempotency WHERE key = $1", headers["idempotency-key"])
+    known = await listener.database.fetch(
+        "SELECT FROM idempotency WHERE key = $1", headers["idempotency-key"]
+    )
     assert known == []
 
 
 async def test_an_answer_and_the_rows_written_with_it_are_committed_together_and_once(
-    door: Listener, asked: Asked
+    listener: Listener, asked: Asked
 ) -> None:
     async def lift(request: Request) -> suppressions.SuppressionsLifted:
         return suppressions.SuppressionsLifted(matched=3, changed=3, complete=True)
@@ -227,7 +229,7 @@ async def test_an_answer_and_the_rows_written_with_it_are_committed_together_and
     asked.answer = lift
     headers = {"idempotency-key": str(uuid4())}
     answers = [
-        await door.api.post("/v1/suppressions/lift", params={"origin": "reply"}, headers=headers)
+        await listener.api.post("/v1/suppressions/lift", params={"origin": "reply"}, headers=headers)
         for _ in range(2)
     ]
     assert [answer.status_code for answer in answers] == [200, 200], answers[0].text
@@ -235,41 +237,43 @@ async def test_an_answer_and_the_rows_written_with_it_are_committed_together_and
     assert answers[1].headers["idempotent-replayed"] == "true"
     assert len(asked.requests) == 1
     audited = "SELECT count(*) FROM audit_entries WHERE target = 'suppression:matching'"
-    assert await door.database.fetchval(audited) == 1
-    mismatched = await door.api.post("/v1/suppressions/lift", params={"origin": "manual"}, headers=headers)
+    assert await listener.database.fetchval(audited) == 1
+    mismatched = await listener.api.post(
+        "/v1/suppressions/lift", params={"origin": "manual"}, headers=headers
+    )
     assert_problem(mismatched, 422, "idempotency-mismatch")
 
 
-async def test_a_caller_that_goes_away_leaves_its_key_free(door: Listener, asked: Asked) -> None:
+async def test_a_caller_that_goes_away_leaves_its_key_free(listener: Listener, asked: Asked) -> None:
     async def never(_: Request) -> None:
         await asyncio.Event().wait()
 
     asked.answer = never
     headers = {"idempotency-key": str(uuid4())}
-    gone = asyncio.create_task(door.api.post("/v1/templates", json=TEMPLATE, headers=headers))
+    gone = asyncio.create_task(listener.api.post("/v1/templates", json=TEMPLATE, headers=headers))
     claimed = "SELECT count(*) FROM idempotency WHERE key = $1"
     await until(lambda: asked.requests)
-    assert await door.database.fetchval(claimed, headers["idempotency-key"]) == 1
+    assert await listener.database.fetchval(claimed, headers["idempotency-key"]) == 1
     gone.cancel()
 
     async def is_free() -> bool:
-        return bool(await door.database.fetchval(claimed, headers["idempotency-key"]) == 0)
+        return bool(await listener.database.fetchval(claimed, headers["idempotency-key"]) == 0)
 
     await until(is_free)
 
 
 async def test_the_claim_of_a_gateway_that_died_ends_with_the_time_of_its_request(
-    door: Listener, asked: Asked
+    listener: Listener, asked: Asked
 ) -> None:
     async def never(_: Request) -> None:
         await asyncio.Event().wait()
 
     asked.answer = never
     headers = {"idempotency-key": str(uuid4()), "request-timeout": "20"}
-    asking = asyncio.create_task(door.api.post("/v1/templates", json=TEMPLATE, headers=headers))
+    asking = asyncio.create_task(listener.api.post("/v1/templates", json=TEMPLATE, headers=headers))
     await until(lambda: asked.requests)
     # As old as it is for whoever claims it anew: five minutes when its time is over.
-    left = await door.database.fetchval(
+    left = await listener.database.fetchval(
         "SELECT extract(epoch FROM created_at + interval '5 minutes' - now())"
         " FROM idempotency WHERE key = $1",
         headers["idempotency-key"],

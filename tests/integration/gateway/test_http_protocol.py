@@ -25,9 +25,9 @@ POST = b"POST /v1/rooms HTTP/1.1\r\nHost: x\r\n"
 
 @asynccontextmanager
 async def connected(
-    door: Listener,
+    listener: Listener,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    host, port = door.url.removeprefix("http://").split(":")
+    host, port = listener.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         yield reader, writer
@@ -35,9 +35,9 @@ async def connected(
         writer.transport.abort()
 
 
-async def answer_to(door: Listener, request: bytes) -> bytes:
+async def answer_to(listener: Listener, request: bytes) -> bytes:
     """Return what comes back until the gateway closes."""
-    async with connected(door) as (reader, writer), asyncio.timeout(20):
+    async with connected(listener) as (reader, writer), asyncio.timeout(20):
         writer.write(request)
         return await reader.read()
 
@@ -72,9 +72,9 @@ async def answer_to(door: Listener, request: bytes) -> bytes:
     ],
 )
 async def test_a_request_that_is_not_http_gets_a_problem_document(
-    door: Listener, request_bytes: bytes, code: str
+    listener: Listener, request_bytes: bytes, code: str
 ) -> None:
-    head, _, body = (await answer_to(door, request_bytes)).partition(b"\r\n\r\n")
+    head, _, body = (await answer_to(listener, request_bytes)).partition(b"\r\n\r\n")
     problem = orjson.loads(body)
     lines = head.split(b"\r\n")
     assert problem["type"] == f"/problems/{code}"
@@ -86,15 +86,15 @@ async def test_a_request_that_is_not_http_gets_a_problem_document(
     assert body.endswith(b"}\n")
 
 
-async def test_an_encoded_slash_is_not_found(door: Listener) -> None:
-    answer = await door.api.get(httpx.URL(door.url, raw_path=b"/v1%2Fadmin%2fstatus"))
+async def test_an_encoded_slash_is_not_found(listener: Listener) -> None:
+    answer = await listener.api.get(httpx.URL(listener.url, raw_path=b"/v1%2Fadmin%2fstatus"))
     assert answer.status_code == 404
     for path in (b"/v1%2frealtime", b"/v1/re%61ltime", b"/v1/realtime/"):
-        await refuse_upgrade(door, path)
+        await refuse_upgrade(listener, path)
 
 
-async def refuse_upgrade(door: Listener, path: bytes) -> None:
-    async with connected(door) as (reader, writer), asyncio.timeout(20):
+async def refuse_upgrade(listener: Listener, path: bytes) -> None:
+    async with connected(listener) as (reader, writer), asyncio.timeout(20):
         writer.write(
             b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -110,10 +110,10 @@ async def refuse_upgrade(door: Listener, path: bytes) -> None:
         *(b"/v1/users/01", b"/v1/users/%D9%A1", b"/v1/users/+1", b"/v1/users/" + b"9" * 400),
     ],
 )
-async def test_a_path_has_one_spelling_only(door: Listener, path: bytes) -> None:
-    key = f"Authorization: Bearer {door.admin_key}".encode()
+async def test_a_path_has_one_spelling_only(listener: Listener, path: bytes) -> None:
+    key = f"Authorization: Bearer {listener.admin_key}".encode()
     answer = await answer_to(
-        door, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + key + b"\r\n\r\n"
+        listener, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + key + b"\r\n\r\n"
     )
     assert answer.startswith(b"HTTP/1.1 404 ")
 
@@ -128,10 +128,10 @@ async def test_a_path_has_one_spelling_only(door: Listener, path: bytes) -> None
         ("PATCH", "Content-Type"),
     ],
 )
-async def test_a_header_that_is_parsed_has_a_length_limit(door: Listener, method: str, name: str) -> None:
+async def test_a_header_that_is_parsed_has_a_length_limit(listener: Listener, method: str, name: str) -> None:
     body = b"{}" if method == "PATCH" else b""
     answers = [
-        await door.api.request(
+        await listener.api.request(
             method,
             "/v1/users/1",
             headers={"If-Match": '"1"', name: ",".join(['"a/b"'] * parts)},
@@ -143,8 +143,8 @@ async def test_a_header_that_is_parsed_has_a_length_limit(door: Listener, method
     assert answers[1].json()["type"] == "/problems/request-header-fields-too-large"
 
 
-async def test_a_refused_body_is_not_asked_for_and_ends_the_connection(door: Listener) -> None:
-    answer = await answer_to(door, POST + b"Content-Length: 1000\r\n\r\n{")
+async def test_a_refused_body_is_not_asked_for_and_ends_the_connection(listener: Listener) -> None:
+    answer = await answer_to(listener, POST + b"Content-Length: 1000\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 401 ")
     assert b"connection: close\r\n" in answer
 
@@ -202,26 +202,26 @@ async def a_thousand_requests_at_once(reader: asyncio.StreamReader, writer: asyn
     ids=lambda attack: attack.__name__,
 )
 async def test_other_clients_are_served_while_one_floods_its_connection(
-    door: Listener, attack: Attack
+    listener: Listener, attack: Attack
 ) -> None:
-    async with connected(door) as (reader, writer):
+    async with connected(listener) as (reader, writer):
         attacking = asyncio.create_task(attack(reader, writer))
         served = 0
         while not attacking.done() or not served:
-            assert (await door.api.get("/v1/me")).status_code == 200
+            assert (await listener.api.get("/v1/me")).status_code == 200
             served += 1
         await attacking
 
 
 async def test_a_connection_with_a_key_leaves_its_place_to_those_without(house: House) -> None:
-    door = await house.open(most_connections=16, connections_per_address=16)
+    listener = await house.open(most_connections=16, connections_per_address=16)
     async with contextlib.AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(door.client(door.admin_key)) for _ in range(6)]
+        clients = [await stack.enter_async_context(listener.client(listener.admin_key)) for _ in range(6)]
         for client in clients:
             assert (await client.get("/v1/me")).status_code == 200
-        idle = [await stack.enter_async_context(connected(door)) for _ in range(4)]
+        idle = [await stack.enter_async_context(connected(listener)) for _ in range(4)]
         # Whoever holds connections of an address without a key keeps nobody at the same address out.
-        newcomer = await stack.enter_async_context(door.client(door.admin_key))
+        newcomer = await stack.enter_async_context(listener.client(listener.admin_key))
         assert (await newcomer.get("/v1/me")).status_code == 200
         first_reader, _ = idle[0]
         assert await asyncio.wait_for(first_reader.read(), 20) == b""
@@ -232,20 +232,20 @@ async def test_a_connection_with_a_key_leaves_its_place_to_those_without(house: 
 async def test_an_owner_with_idle_connections_leaves_room_for_others_of_the_same_address(
     house: House,
 ) -> None:
-    door = await house.open(most_connections=16, connections_per_address=16)
-    theirs = await door.new_key("quotes:read", user_id=await door.new_user())
+    listener = await house.open(most_connections=16, connections_per_address=16)
+    theirs = await listener.new_key("quotes:read", user_id=await listener.new_user())
     async with contextlib.AsyncExitStack() as stack:
-        mine = [await stack.enter_async_context(door.client(door.admin_key)) for _ in range(20)]
+        mine = [await stack.enter_async_context(listener.client(listener.admin_key)) for _ in range(20)]
         answers = [await client.get("/v1/me") for client in mine]
         over = [answer for answer in answers if answer.status_code != 200]
         assert over
         for answer in over:
             assert_problem(answer, 429, "too-many-connections")
-        async with door.client(theirs) as other:
+        async with listener.client(theirs) as other:
             assert (await other.get("/v1/me")).status_code == 200
-        socket_url = f"{door.socket_url}/v1/realtime"
+        socket_url = f"{listener.socket_url}/v1/realtime"
         with pytest.raises(websockets.InvalidStatus) as refused:
             await websockets.connect(
-                socket_url, additional_headers={"Authorization": f"Bearer {door.admin_key}"}, proxy=None
+                socket_url, additional_headers={"Authorization": f"Bearer {listener.admin_key}"}, proxy=None
             )
         assert refused.value.response.status_code == 429

@@ -23,8 +23,8 @@ def key(text: str | None = None) -> dict[str, str]:
     return {"idempotency-key": text or f'"{uuid4()}"'}
 
 
-async def accepted_ids(door: Listener) -> set[str]:
-    return {str(row["id"]) for row in await door.database.fetch("SELECT id FROM acceptances")}
+async def accepted_ids(listener: Listener) -> set[str]:
+    return {str(row["id"]) for row in await listener.database.fetch("SELECT id FROM acceptances")}
 
 
 @pytest.mark.parametrize(
@@ -39,129 +39,133 @@ async def accepted_ids(door: Listener) -> set[str]:
         ("/enqueue-task", {"a": 1}),
     ],
 )
-async def test_the_same_request_again_gets_the_same_answer(door: Listener, path: str, body: Any) -> None:
+async def test_the_same_request_again_gets_the_same_answer(listener: Listener, path: str, body: Any) -> None:
     headers = key()
-    first = await door.api.post(path, json=body, headers=headers)
-    again = await door.api.post(path, json=body, headers=headers)
+    first = await listener.api.post(path, json=body, headers=headers)
+    again = await listener.api.post(path, json=body, headers=headers)
     assert (first.status_code, first.json()) == (again.status_code, again.json())
     assert first.headers["location"] == again.headers["location"]
     assert "idempotent-replayed" not in first.headers
     assert again.headers["idempotent-replayed"] == "true"
-    other = await door.api.post(path, content=b" " + again.request.content, headers={**headers, **JSON})
+    other = await listener.api.post(path, content=b" " + again.request.content, headers={**headers, **JSON})
     assert_problem(other, 422, "idempotency-mismatch")
 
 
 JSON = {"content-type": "application/json"}
 
 
-async def test_twenty_equal_requests_at_once_are_one_acceptance(door: Listener, house: House) -> None:
-    before = await accepted_ids(door)
+async def test_twenty_equal_requests_at_once_are_one_acceptance(listener: Listener, house: House) -> None:
+    before = await accepted_ids(listener)
     headers = key()
     answers = await asyncio.gather(
-        *(door.api.post("/v1/emails", json=MAIL, headers=headers) for _ in range(20))
+        *(listener.api.post("/v1/emails", json=MAIL, headers=headers) for _ in range(20))
     )
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
-    assert len(await accepted_ids(door) - before) == 1
+    assert len(await accepted_ids(listener) - before) == 1
     await house.take("email.send", 1)
     assert await house.depth("email.send") == 0
 
 
-async def test_a_key_with_another_body_or_path_is_refused(door: Listener) -> None:
+async def test_a_key_with_another_body_or_path_is_refused(listener: Listener) -> None:
     headers = key()
-    assert (await door.api.post("/v1/emails", json=MAIL, headers=headers)).status_code == 202
-    other = await door.api.post("/v1/emails", json={**MAIL, "subject": "x"}, headers=headers)
+    assert (await listener.api.post("/v1/emails", json=MAIL, headers=headers)).status_code == 202
+    other = await listener.api.post("/v1/emails", json={**MAIL, "subject": "x"}, headers=headers)
     assert_problem(other, 422, "idempotency-mismatch")
     assert_problem(
-        await door.api.post("/v1/batches", json=BATCH, headers=headers), 422, "idempotency-mismatch"
+        await listener.api.post("/v1/batches", json=BATCH, headers=headers), 422, "idempotency-mismatch"
     )
 
 
-async def test_the_quoted_and_the_bare_form_are_the_same_key(door: Listener) -> None:
+async def test_the_quoted_and_the_bare_form_are_the_same_key(listener: Listener) -> None:
     name = str(uuid4())
-    first = await door.api.post("/v1/emails", json=MAIL, headers=key(name))
-    again = await door.api.post("/v1/emails", json=MAIL, headers=key(f'"{name}"'))
+    first = await listener.api.post("/v1/emails", json=MAIL, headers=key(name))
+    again = await listener.api.post("/v1/emails", json=MAIL, headers=key(f'"{name}"'))
     assert first.json() == again.json()
 
 
 @pytest.mark.parametrize("bad", ['""', '"open', "two words", "x" * 256])
-async def test_a_malformed_key_is_refused_everywhere(door: Listener, bad: str) -> None:
+async def test_a_malformed_key_is_refused_everywhere(listener: Listener, bad: str) -> None:
     for path, body in (("/v1/emails", MAIL), ("/v1/batches", BATCH), ("/send-email", SHORT_MAIL)):
-        assert_problem(await door.api.post(path, json=body, headers=key(bad)), 422, "invalid-input")
-    upload = await door.api.post("/v1/batches?operation=echo", content=LINES, headers={**NDJSON, **key(bad)})
+        assert_problem(await listener.api.post(path, json=body, headers=key(bad)), 422, "invalid-input")
+    upload = await listener.api.post(
+        "/v1/batches?operation=echo", content=LINES, headers={**NDJSON, **key(bad)}
+    )
     assert_problem(upload, 422, "invalid-input")
 
 
-async def test_another_owner_may_use_the_same_key(door: Listener) -> None:
+async def test_another_owner_may_use_the_same_key(listener: Listener) -> None:
     headers = key()
-    mine = await door.api.post("/v1/emails", json=MAIL, headers=headers)
-    async with door.client(await door.new_key("emails:send")) as client:
+    mine = await listener.api.post("/v1/emails", json=MAIL, headers=headers)
+    async with listener.client(await listener.new_key("emails:send")) as client:
         theirs = await client.post("/v1/emails", json={**MAIL, "subject": "other"}, headers=headers)
     assert theirs.status_code == 202
     assert mine.json() != theirs.json()
 
 
-async def test_a_refused_request_does_not_use_its_key_up(door: Listener) -> None:
+async def test_a_refused_request_does_not_use_its_key_up(listener: Listener) -> None:
     headers = key()
-    wrong = await door.api.post("/v1/emails", json={**MAIL, "to": ["nope"]}, headers=headers)
+    wrong = await listener.api.post("/v1/emails", json={**MAIL, "to": ["nope"]}, headers=headers)
     assert_problem(wrong, 422, "invalid-input", "/to/0")
-    assert (await door.api.post("/v1/emails", json=MAIL, headers=headers)).status_code == 202
+    assert (await listener.api.post("/v1/emails", json=MAIL, headers=headers)).status_code == 202
 
 
-async def test_after_24_hours_the_key_is_free(door: Listener) -> None:
+async def test_after_24_hours_the_key_is_free(listener: Listener) -> None:
     headers = key("day-old")
-    first = await door.api.post("/v1/emails", json=MAIL, headers=headers)
-    await door.database.execute(
+    first = await listener.api.post("/v1/emails", json=MAIL, headers=headers)
+    await listener.database.execute(
         "UPDATE idempotency SET created_at = now() - interval '24 hours 1 second' WHERE key = 'day-old'"
     )
-    second = await door.api.post("/v1/emails", json={**MAIL, "subject": "x"}, headers=headers)
+    second = await listener.api.post("/v1/emails", json={**MAIL, "subject": "x"}, headers=headers)
     assert second.status_code == 202
     assert second.json()["id"] != first.json()["id"]
 
 
-async def test_old_records_are_removed(door: Listener) -> None:
-    await door.api.post("/v1/emails", json=MAIL, headers=key("forgotten"))
-    await door.api.post("/v1/emails", json=MAIL, headers=key("remembered"))
-    await door.database.execute(
+async def test_old_records_are_removed(listener: Listener) -> None:
+    await listener.api.post("/v1/emails", json=MAIL, headers=key("forgotten"))
+    await listener.api.post("/v1/emails", json=MAIL, headers=key("remembered"))
+    await listener.database.execute(
         "UPDATE idempotency SET created_at = now() - interval '25 hours' WHERE key = 'forgotten'"
     )
-    await door.gateway.resources.acceptor.remove_old()
-    rows = await door.database.fetch("SELECT key FROM idempotency WHERE key IN ('forgotten', 'remembered')")
+    await listener.gateway.resources.acceptor.remove_old()
+    rows = await listener.database.fetch(
+        "SELECT key FROM idempotency WHERE key IN ('forgotten', 'remembered')"
+    )
     assert [row["key"] for row in rows] == ["remembered"]
 
 
-async def test_no_rate_of_keys_is_too_high_for_the_removal_of_old_records(door: Listener) -> None:
-    await door.database.execute(
+async def test_no_rate_of_keys_is_too_high_for_the_removal_of_old_records(listener: Listener) -> None:
+    await listener.database.execute(
         "INSERT INTO idempotency (owner_id, key, body_hash, created_at)"
         " SELECT '1', 'many-' || n, '', now() - interval '25 hours' FROM generate_series(1, 5500) AS n"
     )
-    await door.gateway.resources.acceptor.remove_old()
-    assert await door.database.fetchval("SELECT count(*) FROM idempotency WHERE key LIKE 'many-%'") == 0
+    await listener.gateway.resources.acceptor.remove_old()
+    assert await listener.database.fetchval("SELECT count(*) FROM idempotency WHERE key LIKE 'many-%'") == 0
 
 
-async def test_a_record_that_is_in_use_is_left_and_delays_no_other(door: Listener) -> None:
-    await door.database.execute(
+async def test_a_record_that_is_in_use_is_left_and_delays_no_other(listener: Listener) -> None:
+    await listener.database.execute(
         "INSERT INTO idempotency (owner_id, key, body_hash, created_at)"
         " SELECT '1', key, '', now() - interval '25 hours' FROM unnest('{held,free}'::text[]) AS key"
     )
-    async with door.database.acquire() as connection, connection.transaction():
+    async with listener.database.acquire() as connection, connection.transaction():
         await connection.execute("SELECT FROM idempotency WHERE key = 'held' FOR UPDATE")
         async with asyncio.timeout(5):
-            await door.gateway.resources.acceptor.remove_old()
-    rows = await door.database.fetch("SELECT key FROM idempotency WHERE key IN ('held', 'free')")
+            await listener.gateway.resources.acceptor.remove_old()
+    rows = await listener.database.fetch("SELECT key FROM idempotency WHERE key IN ('held', 'free')")
     assert [row["key"] for row in rows] == ["held"]
 
 
-async def test_work_that_ended_long_ago_is_forgotten_and_open_work_is_not(door: Listener) -> None:
-    await door.database.execute(
+async def test_work_that_ended_long_ago_is_forgotten_and_open_work_is_not(listener: Listener) -> None:
+    await listener.database.execute(
         "INSERT INTO acceptances (id, owner_id, kind, status, accepted_at, changed_at)"
         " SELECT gen_random_uuid(), 'old', 'email', CASE n % 10 WHEN 0 THEN 'queued' ELSE 'delivered' END,"
         " now() - interval '100 days', now() - make_interval(days => CASE n % 2 WHEN 0 THEN 91 ELSE 89 END)"
         " FROM generate_series(1, 5000) AS n"
     )
-    await door.gateway.resources.acceptor.remove_old()
-    rows = await door.database.fetch(
+    await listener.gateway.resources.acceptor.remove_old()
+    rows = await listener.database.fetch(
         "SELECT status, changed_at < now() - interval '90 days' AS is_old, count(*) FROM acceptances"
         " WHERE owner_id = 'old' GROUP BY 1, 2"
     )
@@ -171,10 +175,10 @@ async def test_work_that_ended_long_ago_is_forgotten_and_open_work_is_not(door: 
     }
 
 
-async def test_an_upload_again_gets_the_same_answer_and_runs_once(door: Listener, house: House) -> None:
+async def test_an_upload_again_gets_the_same_answer_and_runs_once(listener: Listener, house: House) -> None:
     headers = {**NDJSON, **key()}
-    first = await door.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
-    again = await door.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
+    first = await listener.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
+    again = await listener.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
     assert (first.status_code, again.status_code) == (202, 202)
     assert first.json() == again.json()
     assert again.headers["idempotent-replayed"] == "true"
@@ -187,28 +191,30 @@ async def test_an_upload_again_gets_the_same_answer_and_runs_once(door: Listener
     assert await house.depth("batch-processor.intake") == 0
 
 
-async def test_an_upload_of_something_else_under_the_same_key_is_refused(door: Listener) -> None:
+async def test_an_upload_of_something_else_under_the_same_key_is_refused(listener: Listener) -> None:
     headers = {**NDJSON, **key()}
     assert (
-        await door.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
+        await listener.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
     ).status_code == 202
-    other = await door.api.post(
+    other = await listener.api.post(
         "/v1/batches?operation=echo", content=LINES + b'{"payload":1}', headers=headers
     )
     assert_problem(other, 422, "idempotency-mismatch")
-    elsewhere = await door.api.post("/v1/batches?operation=sleep", content=LINES, headers=headers)
+    elsewhere = await listener.api.post("/v1/batches?operation=sleep", content=LINES, headers=headers)
     assert_problem(elsewhere, 422, "idempotency-mismatch")
 
 
-async def test_a_failed_upload_gives_its_key_back(door: Listener) -> None:
+async def test_a_failed_upload_gives_its_key_back(listener: Listener) -> None:
     headers = {**NDJSON, **key()}
-    broken = await door.api.post("/v1/batches?operation=echo", content=LINES + b"{broken", headers=headers)
+    broken = await listener.api.post(
+        "/v1/batches?operation=echo", content=LINES + b"{broken", headers=headers
+    )
     assert_problem(broken, 422, "invalid-input", "/700")
-    again = await door.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
+    again = await listener.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
     assert (again.status_code, again.headers.get("idempotent-replayed")) == (202, None)
 
 
-async def test_while_an_upload_runs_its_key_is_409_and_other_keys_are_free(door: Listener) -> None:
+async def test_while_an_upload_runs_its_key_is_409_and_other_keys_are_free(listener: Listener) -> None:
     headers, go = {**NDJSON, **key("running")}, asyncio.Event()
 
     async def slowly() -> Any:
@@ -217,31 +223,31 @@ async def test_while_an_upload_runs_its_key_is_409_and_other_keys_are_free(door:
         yield b'{"payload":"last"}\n'
 
     running = asyncio.create_task(
-        door.api.post("/v1/batches?operation=echo", content=slowly(), headers=headers)
+        listener.api.post("/v1/batches?operation=echo", content=slowly(), headers=headers)
     )
     claimed = "SELECT count(*) FROM idempotency WHERE key = 'running' AND status IS NULL"
-    await until(lambda: door.database.fetchval(claimed))
-    refused = await door.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
+    await until(lambda: listener.database.fetchval(claimed))
+    refused = await listener.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
     assert_problem(refused, 409, "idempotency-running")
     assert int(refused.headers["retry-after"]) >= 1
-    json_too = await door.api.post("/v1/batches", json=BATCH, headers=key("running"))
+    json_too = await listener.api.post("/v1/batches", json=BATCH, headers=key("running"))
     assert_problem(json_too, 409, "idempotency-running")
-    async with door.client(await door.new_key("batches:write")) as client:
+    async with listener.client(await listener.new_key("batches:write")) as client:
         theirs = await client.post("/v1/batches?operation=echo", content=LINES, headers=headers)
     assert theirs.status_code == 202
     go.set()
     assert (await running).status_code == 202
 
 
-async def test_the_key_of_a_gateway_that_died_is_free_after_five_minutes(door: Listener) -> None:
-    await door.database.execute(
+async def test_the_key_of_a_gateway_that_died_is_free_after_five_minutes(listener: Listener) -> None:
+    await listener.database.execute(
         "INSERT INTO idempotency (owner_id, key, body_hash, created_at)"
         " SELECT '1', name, 'x', now() - age FROM"
         " (VALUES ('alive', interval '4 minutes'), ('dead', interval '6 minutes')) AS claims (name, age)"
     )
     for name, status in (("alive", 409), ("dead", 202)):
         headers = {**NDJSON, **key(name)}
-        answer = await door.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
+        answer = await listener.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
         assert answer.status_code == status
 
 
@@ -254,44 +260,44 @@ async def test_the_key_of_a_gateway_that_died_is_free_after_five_minutes(door: L
     ],
 )
 async def test_an_effect_in_the_database_happens_once_for_a_key(
-    door: Listener, path: str, body: Any, status: int
+    listener: Listener, path: str, body: Any, status: int
 ) -> None:
     headers = key(f"once{path}")
-    first = await door.api.post(path, json=body, headers=headers)
-    again = await door.api.post(path, json=body, headers=headers)
+    first = await listener.api.post(path, json=body, headers=headers)
+    again = await listener.api.post(path, json=body, headers=headers)
     assert (first.status_code, again.status_code) == (status, status), first.text
     assert again.content == first.content
     for name in ("location", "etag"):
         assert again.headers.get(name) == first.headers.get(name)
     assert ("etag" in first.headers) is (path == "/v1/users")
     assert (first.headers.get("idempotent-replayed"), again.headers["idempotent-replayed"]) == (None, "true")
-    other = await door.api.post(path, json={**body, "name": "other", "text": "other"}, headers=headers)
+    other = await listener.api.post(path, json={**body, "name": "other", "text": "other"}, headers=headers)
     assert other.status_code == 422
 
 
-async def test_requests_with_one_key_at_the_same_time_have_one_effect(door: Listener) -> None:
+async def test_requests_with_one_key_at_the_same_time_have_one_effect(listener: Listener) -> None:
     headers = key("at-the-same-time")
     body = {"text": "said once by eight"}
     answers = await asyncio.gather(
-        *(door.api.post("/v1/rooms/lobby/messages", json=body, headers=headers) for _ in range(8))
+        *(listener.api.post("/v1/rooms/lobby/messages", json=body, headers=headers) for _ in range(8))
     )
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.json()["offset"] for answer in answers}) == 1
     assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
 
 
-async def test_a_request_that_failed_leaves_its_key_free(door: Listener) -> None:
+async def test_a_request_that_failed_leaves_its_key_free(listener: Listener) -> None:
     headers = key("failed-first")
-    missing = await door.api.post("/v1/rooms/none/messages", json={"text": "x"}, headers=headers)
+    missing = await listener.api.post("/v1/rooms/none/messages", json={"text": "x"}, headers=headers)
     assert_problem(missing, 404, "not-found")
-    again = await door.api.post("/v1/rooms/none/messages", json={"text": "x"}, headers=headers)
+    again = await listener.api.post("/v1/rooms/none/messages", json={"text": "x"}, headers=headers)
     assert_problem(again, 404, "not-found")
 
 
-async def test_a_task_known_by_its_unique_key_records_the_key_of_the_request(door: Listener) -> None:
+async def test_a_task_known_by_its_unique_key_records_the_key_of_the_request(listener: Listener) -> None:
     task = {"operation": "echo", "payload": 1, "unique_key": f"unique-{uuid4()}"}
-    first = await door.api.post("/v1/tasks", json=task)
-    again = await door.api.post("/v1/tasks", json=task, headers=key("of-the-task"))
+    first = await listener.api.post("/v1/tasks", json=task)
+    again = await listener.api.post("/v1/tasks", json=task, headers=key("of-the-task"))
     assert (first.status_code, again.json()["id"]) == (202, first.json()["id"])
-    other = await door.api.post("/v1/tasks", json={**task, "payload": 2}, headers=key("of-the-task"))
+    other = await listener.api.post("/v1/tasks", json={**task, "payload": 2}, headers=key("of-the-task"))
     assert_problem(other, 422, "idempotency-mismatch")

@@ -70,12 +70,12 @@ async def refuse(_: OpenParcel, __: Deadline) -> OpenedUpload:
 class Site:
     """A gateway that keeps attachments, and what email says it has."""
 
-    door: Listener
+    listener: Listener
     mails: Mails
 
     async def keep(self, **fields: Any) -> UUID:
         """Let a mail wait at the gateway."""
-        answer = await self.door.api.post("/v1/emails", json=MAIL | fields)
+        answer = await self.listener.api.post("/v1/emails", json=MAIL | fields)
         assert answer.status_code == 202, answer.text
         return UUID(answer.json()["id"])
 
@@ -83,11 +83,11 @@ class Site:
         """Put a waiting mail on its way, as if email had taken its attachments; it does not arrive."""
         repository = ParcelRepository(queries.load("gateway"))
         find = "SELECT parcel_id FROM waiting_parcel_messages WHERE message_id = $1"
-        async with self.door.database.acquire() as connection, connection.transaction():
+        async with self.listener.database.acquire() as connection, connection.transaction():
             assert await repository.release(connection, await connection.fetchval(find, email_id))
 
     async def page(self, **query: Any) -> dict[str, Any]:
-        answer = await self.door.api.get("/v1/emails", params=query)
+        answer = await self.listener.api.get("/v1/emails", params=query)
         assert answer.status_code == 200, answer.text
         page: dict[str, Any] = answer.json()
         return page
@@ -98,9 +98,9 @@ class Site:
 
 @pytest.fixture
 async def site(house: House) -> Site:
-    door, mails = await house.open(email_url="http://127.0.0.1:1"), Mails()
+    listener, mails = await house.open(email_url="http://127.0.0.1:1"), Mails()
     await house.double("email", {OpenParcel: refuse, ListEmails: mails.list, CountEmails: mails.count})
-    return Site(door, mails)
+    return Site(listener, mails)
 
 
 async def test_a_mail_that_waits_is_listed_with_what_is_known_of_it_and_matches_the_filters(
@@ -139,7 +139,7 @@ async def test_a_mail_that_waits_is_listed_with_what_is_known_of_it_and_matches_
         own = await site.ids(**dict(each.split("=") for each in query.split("&")))
         assert [key for key in own if key != stored] == found, query
     assert await site.ids(waiting="false") == [stored]
-    async with site.door.client(await site.door.new_key("emails:read")) as other:
+    async with site.listener.client(await site.listener.new_key("emails:read")) as other:
         answer = await other.get("/v1/emails", params={"waiting": "true"})
         assert answer.json() == {"data": [], "next_cursor": None}
 
@@ -190,7 +190,7 @@ async def test_a_mail_on_its_way_is_listed_and_once_email_has_it_only_in_the_sta
 
 async def test_mails_that_ended_at_the_gateway_stay_in_the_list_as_cancelled(site: Site) -> None:
     gone, other = await site.keep(), await site.keep()
-    answer = await site.door.api.delete(f"/v1/emails/{gone}")
+    answer = await site.listener.api.delete(f"/v1/emails/{gone}")
     assert answer.json()["status"] == "cancelled", answer.text
     assert await site.ids(status="cancelled") == [gone]
     assert await site.ids(status="queued") == [other]
@@ -200,18 +200,18 @@ async def test_mails_that_ended_at_the_gateway_stay_in_the_list_as_cancelled(sit
 
 async def test_the_overview_counts_each_mail_where_it_is(site: Site) -> None:
     async def emails() -> Any:
-        return (await site.door.api.get("/v1/overview")).json()["emails"]
+        return (await site.listener.api.get("/v1/overview")).json()["emails"]
 
     waits, on_its_way, gone = [await site.keep() for _ in range(3)]
-    async with site.door.client(await site.door.new_key("emails:send", "emails:read")) as other:
+    async with site.listener.client(await site.listener.new_key("emails:send", "emails:read")) as other:
         assert (await other.post("/v1/emails", json=MAIL)).status_code == 202
     assert await emails() == {"queued": 3}
     site.mails.store(new_id(), "delivered")
     await site.hand_over(on_its_way)
     site.mails.store(on_its_way)
-    assert (await site.door.api.delete(f"/v1/emails/{gone}")).status_code == 200
+    assert (await site.listener.api.delete(f"/v1/emails/{gone}")).status_code == 200
     assert await emails() == {"queued": 2, "delivered": 1, "cancelled": 1}
-    assert (await site.door.api.delete(f"/v1/emails/{waits}")).status_code == 200
+    assert (await site.listener.api.delete(f"/v1/emails/{waits}")).status_code == 200
     assert await emails() == {"queued": 1, "delivered": 1, "cancelled": 2}
 
 
@@ -219,14 +219,14 @@ async def test_without_email_the_list_fails_but_that_of_waiting_mails_does_not_a
     house: House,
 ) -> None:
     gate = await house.gate(*house.broker_place)
-    door = await house.open(rabbitmq_url=house.broker_url_by(gate), email_url="http://127.0.0.1:1")
+    listener = await house.open(rabbitmq_url=house.broker_url_by(gate), email_url="http://127.0.0.1:1")
     await gate.shut()
-    site = Site(door, Mails())
+    site = Site(listener, Mails())
     ids = [await site.keep() for _ in range(2)]
-    assert_problem(await door.api.get("/v1/emails"), 503, "broker-unavailable")
+    assert_problem(await listener.api.get("/v1/emails"), 503, "broker-unavailable")
     assert await site.ids(waiting="true", limit=1) == ids[1:]
-    retried = await door.api.post("/v1/emails/retry", params={"waiting": "true"})
+    retried = await listener.api.post("/v1/emails/retry", params={"waiting": "true"})
     assert (retried.status_code, retried.json()["changed"]) == (200, 0)
-    cancelled = await door.api.post("/v1/emails/cancel", params={"waiting": "true"})
+    cancelled = await listener.api.post("/v1/emails/cancel", params={"waiting": "true"})
     assert (cancelled.status_code, cancelled.json()["changed"]) == (200, 2), cancelled.text
     assert await site.ids(waiting="true") == []

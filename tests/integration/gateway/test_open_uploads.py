@@ -23,15 +23,15 @@ def lines(count: int, start: int = 0) -> bytes:
     return b"".join(b'{"custom_id":"%d","payload":%d}\n' % (n, n) for n in range(start, start + count))
 
 
-async def opened(door: Listener, **about: Any) -> str:
-    answer = await door.api.post("/v1/batches?open=true", json={"operation": "echo", **about})
+async def opened(listener: Listener, **about: Any) -> str:
+    answer = await listener.api.post("/v1/batches?open=true", json={"operation": "echo", **about})
     assert (answer.status_code, answer.json()["status"]) == (202, "open"), answer.text
     return f"/v1/batches/{answer.json()['id']}"
 
 
-async def append(door: Listener, path: str, offset: int, body: bytes, **headers: str) -> Any:
+async def append(listener: Listener, path: str, offset: int, body: bytes, **headers: str) -> Any:
     where = f"{path}/items?offset={offset}"
-    return await door.api.put(where, content=body, headers={**NDJSON, **headers})
+    return await listener.api.put(where, content=body, headers={**NDJSON, **headers})
 
 
 async def sent(house: House) -> list[dict[str, Any]]:
@@ -42,22 +42,22 @@ async def sent(house: House) -> list[dict[str, Any]]:
     return found
 
 
-async def test_an_upload_in_parts_cut_anywhere_becomes_one_batch(door: Listener, house: House) -> None:
+async def test_an_upload_in_parts_cut_anywhere_becomes_one_batch(listener: Listener, house: House) -> None:
     await house.purge(INTAKE)
     follow = {"operation": "echo", "payload": {"n": 1}}
-    path = await opened(door, metadata={"order": "7"}, on_finished=follow)
+    path = await opened(listener, metadata={"order": "7"}, on_finished=follow)
     body = b"\xef\xbb\xbf\n" + lines(1200)
     places = [0, 1, 700, 7_000, 30_000, len(body) - 1]
     for start, stop in pairwise(places):
         part = body[start:stop]
         packed = {"content-encoding": "gzip"} if start == 700 else {}
-        answer = await append(door, path, start, gzip.compress(part) if packed else part, **packed)
+        answer = await append(listener, path, start, gzip.compress(part) if packed else part, **packed)
         assert (answer.status_code, answer.json()["offset"]) == (200, stop), answer.text
-    assert (await door.api.get(f"{path}/upload")).json()["items"] == 1199
+    assert (await listener.api.get(f"{path}/upload")).json()["items"] == 1199
     key = {"Idempotency-Key": f'"{uuid4()}"'}
-    sealed = await door.api.post(f"{path}/seal", headers=key)
+    sealed = await listener.api.post(f"{path}/seal", headers=key)
     assert (sealed.status_code, sealed.json()["status"], sealed.headers["location"]) == (202, "queued", path)
-    assert (await door.api.post(f"{path}/seal", headers=key)).headers["idempotent-replayed"] == "true"
+    assert (await listener.api.post(f"{path}/seal", headers=key)).headers["idempotent-replayed"] == "true"
     messages = await sent(house)
     appends = [message for message in messages if "offset" in message]
     create, seal = (message for message in messages if "offset" not in message)
@@ -67,48 +67,50 @@ async def test_an_upload_in_parts_cut_anywhere_becomes_one_batch(door: Listener,
     items = [(a["offset"] + n, item["payload"]) for a in appends for n, item in enumerate(a["items"])]
     assert items == [(n, n) for n in range(1200)]
     assert [number for a in appends for number in a["lines"]] == list(range(2, 1202))
-    assert_problem(await append(door, path, len(body), lines(1)), 409, "conflict")
-    assert_problem(await door.api.post(f"{path}/seal"), 409, "conflict")
+    assert_problem(await append(listener, path, len(body), lines(1)), 409, "conflict")
+    assert_problem(await listener.api.post(f"{path}/seal"), 409, "conflict")
 
 
-async def test_the_offset_to_continue_from_is_returned_and_no_other_is_taken(door: Listener) -> None:
-    path, body = await opened(door), lines(3)
-    assert (await append(door, path, 0, body)).status_code == 200
+async def test_the_offset_to_continue_from_is_returned_and_no_other_is_taken(listener: Listener) -> None:
+    path, body = await opened(listener), lines(3)
+    assert (await append(listener, path, 0, body)).status_code == 200
     for offset in (0, len(body) + 1):
-        refused = await append(door, path, offset, body)
+        refused = await append(listener, path, offset, body)
         assert_problem(refused, 409, "upload-offset-mismatch")
         assert refused.headers["upload-offset"] == str(len(body))
 
 
 async def test_a_bad_line_keeps_the_lines_before_it_and_leaves_the_upload_open(
-    door: Listener, house: House
+    listener: Listener, house: House
 ) -> None:
-    path = await opened(door)
+    path = await opened(listener)
     good = lines(500)
-    problem = assert_problem(await append(door, path, 0, good + b"{broken\n"), 422, "invalid-input", "/500")
+    problem = assert_problem(
+        await append(listener, path, 0, good + b"{broken\n"), 422, "invalid-input", "/500"
+    )
     assert problem["detail"].startswith("Line 501 ")
-    assert (await door.api.get(f"{path}/upload")).json()["offset"] == len(good)
-    assert (await append(door, path, len(good), lines(1, 500))).json()["items"] == 501
-    assert (await door.api.post(f"{path}/seal")).status_code == 202
+    assert (await listener.api.get(f"{path}/upload")).json()["offset"] == len(good)
+    assert (await append(listener, path, len(good), lines(1, 500))).json()["items"] == 501
+    assert (await listener.api.post(f"{path}/seal")).status_code == 202
 
 
-async def test_an_upload_whose_last_line_is_bad_or_that_is_empty_is_not_sealed(door: Listener) -> None:
-    path = await opened(door)
-    assert_problem(await door.api.post(f"{path}/seal"), 422, "invalid-input")
-    assert (await append(door, path, 0, b'{"payload":')).status_code == 200
-    assert_problem(await door.api.post(f"{path}/seal"), 422, "invalid-input", "/0")
-    assert (await append(door, path, 11, b"7}")).status_code == 200
-    assert (await door.api.post(f"{path}/seal")).status_code == 202
+async def test_an_upload_whose_last_line_is_bad_or_that_is_empty_is_not_sealed(listener: Listener) -> None:
+    path = await opened(listener)
+    assert_problem(await listener.api.post(f"{path}/seal"), 422, "invalid-input")
+    assert (await append(listener, path, 0, b'{"payload":')).status_code == 200
+    assert_problem(await listener.api.post(f"{path}/seal"), 422, "invalid-input", "/0")
+    assert (await append(listener, path, 11, b"7}")).status_code == 200
+    assert (await listener.api.post(f"{path}/seal")).status_code == 202
 
 
 async def test_a_connection_that_is_cut_loses_nothing_that_was_acknowledged(
-    door: Listener, house: House
+    listener: Listener, house: House
 ) -> None:
-    path, body = await opened(door), lines(2000)
-    host, port = door.url.removeprefix("http://").split(":")
+    path, body = await opened(listener), lines(2000)
+    host, port = listener.url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
     head = (
-        f"PUT {path}/items?offset=0 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {door.admin_key}\r\n"
+        f"PUT {path}/items?offset=0 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {listener.admin_key}\r\n"
         f"content-type: application/x-ndjson\r\ncontent-length: {10 * len(body)}\r\n\r\n"
     )
     writer.write(head.encode() + body)
@@ -119,73 +121,73 @@ async def test_a_connection_that_is_cut_loses_nothing_that_was_acknowledged(
 
     await until(begun)
     # While it is written, nobody else appends or seals.
-    assert_problem(await append(door, path, 0, body), 409, "conflict")
-    assert_problem(await door.api.post(f"{path}/seal"), 409, "conflict")
+    assert_problem(await append(listener, path, 0, body), 409, "conflict")
+    assert_problem(await listener.api.post(f"{path}/seal"), 409, "conflict")
     writer.transport.abort()
 
     async def freed() -> Any:
-        reached = (await door.api.get(f"{path}/upload")).json()["offset"]
-        answer = await append(door, path, reached, body[reached:])
+        reached = (await listener.api.get(f"{path}/upload")).json()["offset"]
+        answer = await append(listener, path, reached, body[reached:])
         return answer.json() if answer.status_code == 200 else None
 
     assert (await until(freed))["items"] == 2000
-    assert (await door.api.post(f"{path}/seal")).status_code == 202
+    assert (await listener.api.post(f"{path}/seal")).status_code == 202
 
 
 async def test_a_request_that_has_lost_the_upload_to_another_one_is_not_told_that_it_was_taken(
-    door: Listener, house: House
+    listener: Listener, house: House
 ) -> None:
-    path, body = await opened(door), lines(2000)
-    host, port = door.url.removeprefix("http://").split(":")
+    path, body = await opened(listener), lines(2000)
+    host, port = listener.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = (
-        f"PUT {path}/items?offset=0 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {door.admin_key}\r\n"
+        f"PUT {path}/items?offset=0 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {listener.admin_key}\r\n"
         f"content-type: application/x-ndjson\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     writer.write(head.encode() + body[:1000])
     taken = "UPDATE open_uploads SET writer = $2 WHERE batch_id = $1 AND writer IS NOT NULL RETURNING true"
     other = path.rpartition("/")[2], uuid4()
-    await until(lambda: door.database.fetchval(taken, *other))
+    await until(lambda: listener.database.fetchval(taken, *other))
     writer.write(body[1000:])
     assert (await reader.readline()).startswith(b"HTTP/1.1 409")
     writer.close()
 
 
-async def test_an_upload_belongs_to_its_owner_and_ends_with_its_batch(door: Listener) -> None:
-    path = await opened(door)
-    async with door.client(await door.new_key("batches:write", "batches:read")) as other:
+async def test_an_upload_belongs_to_its_owner_and_ends_with_its_batch(listener: Listener) -> None:
+    path = await opened(listener)
+    async with listener.client(await listener.new_key("batches:write", "batches:read")) as other:
         assert_problem(await other.get(f"{path}/upload"), 404, "not-found")
         strange = await other.put(f"{path}/items?offset=0", content=lines(1), headers=NDJSON)
         assert_problem(strange, 404, "not-found")
         assert_problem(await other.post(f"{path}/seal"), 404, "not-found")
-    whole = await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})
-    assert_problem(await door.api.get(f"/v1/batches/{whole.json()['id']}/upload"), 409, "conflict")
+    whole = await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})
+    assert_problem(await listener.api.get(f"/v1/batches/{whole.json()['id']}/upload"), 409, "conflict")
     expired = "UPDATE acceptances SET status = 'expired', changed_at = $2 WHERE id = $1"
-    await door.database.execute(expired, path.rpartition("/")[2], datetime.now(UTC))
-    assert_problem(await append(door, path, 0, lines(1)), 409, "conflict")
+    await listener.database.execute(expired, path.rpartition("/")[2], datetime.now(UTC))
+    assert_problem(await append(listener, path, 0, lines(1)), 409, "conflict")
 
 
 async def test_all_parts_together_have_the_limit_of_an_upload(house: House) -> None:
-    door = await house.open(upload_limit_bytes=40_000)
-    path, body = await opened(door), lines(1000)
-    assert (await append(door, path, 0, body)).status_code == 200
-    assert_problem(await append(door, path, len(body), lines(1000, 1000)), 413, "payload-too-large")
+    listener = await house.open(upload_limit_bytes=40_000)
+    path, body = await opened(listener), lines(1000)
+    assert (await append(listener, path, 0, body)).status_code == 200
+    assert_problem(await append(listener, path, len(body), lines(1000, 1000)), 413, "payload-too-large")
 
 
 async def test_a_validation_counts_the_items_that_would_be_accepted_and_stores_nothing(
-    door: Listener, house: House
+    listener: Listener, house: House
 ) -> None:
     await house.purge(INTAKE)
     document = {"operation": "echo", "items": [1, {"custom_id": "a", "payload": 2}]}
-    checked = await door.api.post("/v1/batches?validate=only", json=document)
+    checked = await listener.api.post("/v1/batches?validate=only", json=document)
     assert (checked.status_code, checked.json()) == (
         200,
         {"operation": "echo", "items": 2, "custom_ids_compared": True},
     )
     where = "/v1/batches?validate=only&operation=echo"
-    upload = await door.api.post(where, content=lines(700), headers=NDJSON)
+    upload = await listener.api.post(where, content=lines(700), headers=NDJSON)
     assert upload.json() == {"operation": "echo", "items": 700, "custom_ids_compared": False}
-    assert_problem(await door.api.post(where, content=b"x\n", headers=NDJSON), 422, "invalid-input", "/0")
+    assert_problem(await listener.api.post(where, content=b"x\n", headers=NDJSON), 422, "invalid-input", "/0")
     assert await house.depth(INTAKE) == 0
 
 
@@ -211,6 +213,6 @@ async def test_a_validation_counts_the_items_that_would_be_accepted_and_stores_n
     ],
 )
 async def test_parameters_that_contradict_each_other_are_refused(
-    door: Listener, query: str, body: dict[str, Any], pointer: str
+    listener: Listener, query: str, body: dict[str, Any], pointer: str
 ) -> None:
-    assert_problem(await door.api.post(f"/v1/batches?{query}", json=body), 422, "invalid-input", pointer)
+    assert_problem(await listener.api.post(f"/v1/batches?{query}", json=body), 422, "invalid-input", pointer)

@@ -49,7 +49,7 @@ WAYS: Mapping[str, Ask] = {"batch": as_batch, "upload": as_upload, "task": as_ta
 
 
 @pytest.fixture(scope="module")
-async def door(guarded_door: Listener) -> AsyncIterator[Listener]:
+async def listener(guarded_door: Listener) -> AsyncIterator[Listener]:
     """Yield the gateway, to which these operations were announced."""
     for name, scopes in OPERATIONS.items():
         await guarded_door.database.execute(
@@ -65,8 +65,8 @@ async def door(guarded_door: Listener) -> AsyncIterator[Listener]:
 
 
 @pytest.fixture(scope="module")
-async def client(door: Listener) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=door.url, timeout=30) as client:
+async def client(listener: Listener) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=listener.url, timeout=30) as client:
         yield client
 
 
@@ -80,17 +80,17 @@ class Credential:
 
 
 @pytest.fixture(scope="module")
-async def known(door: Listener, keys: Keys) -> Mapping[str, Credential]:
+async def known(listener: Listener, keys: Keys) -> Mapping[str, Credential]:
     """Return the credentials by name; those of one scope only with operations that it decides about."""
     every = frozenset(Scope) - {Scope.ADMIN}
     found = {
         "member with everything": Credential(keys.of_member_with_everything, FOR_MEMBERS),
-        "administrator": Credential(door.admin_key, frozenset(Scope)),
+        "administrator": Credential(listener.admin_key, frozenset(Scope)),
     }
     for scope in sorted(every):
         decided = ["free", "both", operation_of(scope), operation_of(Scope.ADMIN)]
         pair = frozenset({Scope.BATCHES_WRITE, scope})
-        key_of_pair = (await new_key(door, *sorted(pair)))["key"]
+        key_of_pair = (await new_key(listener, *sorted(pair)))["key"]
         found[f"only {scope}"] = Credential(keys.alone[scope], frozenset({scope}), decided)
         found[f"all but {scope}"] = Credential(keys.without[scope], every - {scope}, decided)
         found[f"batches:write and {scope}"] = Credential(key_of_pair, pair, decided)
@@ -136,8 +136,10 @@ async def test_no_operation_is_accepted_for_a_credential_that_is_not_good(
             assert await statuses(client, way, key, [operation]) == {operation: 401}, name
 
 
-async def test_a_refusal_names_the_scopes_that_are_missing(door: Listener, client: httpx.AsyncClient) -> None:
-    key = (await new_key(door, "batches:write", "quotes:read"))["key"]
+async def test_a_refusal_names_the_scopes_that_are_missing(
+    listener: Listener, client: httpx.AsyncClient
+) -> None:
+    key = (await new_key(listener, "batches:write", "quotes:read"))["key"]
     answer = await as_task(client, "both", {"authorization": f"Bearer {key}"})
     assert answer.status_code == 403
     assert 'scope="emails:send"' in answer.headers["www-authenticate"]

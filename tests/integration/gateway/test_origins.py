@@ -80,8 +80,8 @@ async def test_a_foreign_origin_is_allowed_nothing(open_door: Listener) -> None:
         assert "access-control-allow-origin" not in answer.headers
 
 
-async def test_no_origin_is_allowed_by_default(door: Listener) -> None:
-    answer = await door.api.options("/v1/emails", headers={"origin": LISTED, **PREFLIGHT})
+async def test_no_origin_is_allowed_by_default(listener: Listener) -> None:
+    answer = await listener.api.options("/v1/emails", headers={"origin": LISTED, **PREFLIGHT})
     assert (answer.status_code, "allow" in answer.headers) == (204, True)
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
@@ -104,23 +104,23 @@ async def test_a_browser_lets_a_page_do_what_its_origin_may(
     house: House, site: SiteOpener, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     listed, foreign = await site(), await site()
-    door = await house.open(cors_origins=listed)
+    listener = await house.open(cors_origins=listed)
     headers = {
-        "authorization": f"Bearer {door.admin_key}",
+        "authorization": f"Bearer {listener.admin_key}",
         "content-type": "application/json",
         "idempotency-key": "from-a-page",
     }
     request = {"method": "POST", "body": '{"name":"from-a-page"}', "headers": headers}
     read = (
-        f"fetch('{door.url}/v1/rooms', {json.dumps(request)})"
+        f"fetch('{listener.url}/v1/rooms', {json.dumps(request)})"
         ".then(a => [a.status, a.headers.get('location'), !!a.headers.get('x-request-id')])"
     )
     stream = (
-        f"fetch('{door.url}/v1/stocks/stream?symbols=A', {{headers: {json.dumps(headers)}}})"
+        f"fetch('{listener.url}/v1/stocks/stream?symbols=A', {{headers: {json.dumps(headers)}}})"
         ".then(a => a.status, () => 'blocked')"
     )
     socket = (
-        f"new Promise(done => {{ const s = new WebSocket('{door.socket_url}/v1/realtime');"
+        f"new Promise(done => {{ const s = new WebSocket('{listener.socket_url}/v1/realtime');"
         " s.onopen = () => done('open'); s.onerror = () => done('refused'); })"
     )
     async with browser.open_page(tmp_path_factory.mktemp("browser")) as page:

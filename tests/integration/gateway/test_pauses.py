@@ -33,33 +33,33 @@ class Kept:
 
 
 @pytest.fixture
-async def door(house: House) -> Listener:
+async def listener(house: House) -> Listener:
     kept = Kept()
     answers: Any = {ListPauses: kept.list, PauseWork: kept.pause, ResumeWork: kept.resume}
     await house.double("batch-processor", answers)
-    door = await house.open()
-    await door.database.execute(
+    listener = await house.open()
+    await listener.database.execute(
         "INSERT INTO operations (name, description, item_schema, required_scopes)"
         " VALUES ('echo', '', '{}', '{}')"
     )
-    return door
+    return listener
 
 
-async def test_an_administrator_pauses_and_resumes_operations_and_owners(door: Listener) -> None:
+async def test_an_administrator_pauses_and_resumes_operations_and_owners(listener: Listener) -> None:
     path = "/v1/admin/pauses/operations/echo"
-    paused = await door.api.put(path, json={"reason": "the provider is down"})
+    paused = await listener.api.put(path, json={"reason": "the provider is down"})
     assert paused.status_code == 200, paused.text
     assert (paused.json()["kind"], paused.json()["name"]) == ("operation", "echo")
-    again = await door.api.put(path, json={"reason": "something else"})
+    again = await listener.api.put(path, json={"reason": "something else"})
     assert again.json() == paused.json()
-    assert (await door.api.put("/v1/admin/pauses/owners/1", json={})).status_code == 200
-    listed = (await door.api.get("/v1/admin/pauses")).json()
+    assert (await listener.api.put("/v1/admin/pauses/owners/1", json={})).status_code == 200
+    listed = (await listener.api.get("/v1/admin/pauses")).json()
     assert [(row["kind"], row["name"]) for row in listed["data"]] == [("operation", "echo"), ("owner", "1")]
     for _ in range(2):
-        assert (await door.api.delete(path)).status_code == 204
-        assert (await door.api.delete("/v1/admin/pauses/owners/1")).status_code == 204
-    assert (await door.api.get("/v1/admin/pauses")).json() == {"data": [], "next_cursor": None}
-    rows = await door.database.fetch(
+        assert (await listener.api.delete(path)).status_code == 204
+        assert (await listener.api.delete("/v1/admin/pauses/owners/1")).status_code == 204
+    assert (await listener.api.get("/v1/admin/pauses")).json() == {"data": [], "next_cursor": None}
+    rows = await listener.database.fetch(
         "SELECT action, target FROM audit_entries WHERE action LIKE 'work.%' ORDER BY id LIMIT 3"
     )
     assert [tuple(row) for row in rows] == [
@@ -69,13 +69,15 @@ async def test_an_administrator_pauses_and_resumes_operations_and_owners(door: L
     ]
 
 
-async def test_only_administrators_may_pause_and_only_existing_operations_and_owners(door: Listener) -> None:
-    assert_problem(await door.api.put("/v1/admin/pauses/operations/nope", json={}), 404, "not-found")
-    assert (await door.api.put("/v1/admin/pauses/owners/999", json={})).status_code == 404
-    refused = await door.api.put("/v1/admin/pauses/owners/1", json={"reason": 5})
+async def test_only_administrators_may_pause_and_only_existing_operations_and_owners(
+    listener: Listener,
+) -> None:
+    assert_problem(await listener.api.put("/v1/admin/pauses/operations/nope", json={}), 404, "not-found")
+    assert (await listener.api.put("/v1/admin/pauses/owners/999", json={})).status_code == 404
+    refused = await listener.api.put("/v1/admin/pauses/owners/1", json={"reason": 5})
     assert assert_problem(refused, 422, "invalid-input")["errors"][0]["pointer"] == "/reason"
-    key = await door.new_key("batches:read", "batches:write")
-    async with door.client(key) as other:
+    key = await listener.new_key("batches:read", "batches:write")
+    async with listener.client(key) as other:
         assert_problem(await other.get("/v1/admin/pauses"), 403, "forbidden")
         assert_problem(await other.put("/v1/admin/pauses/owners/1", json={}), 403, "forbidden")
         assert_problem(await other.delete("/v1/admin/pauses/owners/1"), 403, "forbidden")

@@ -51,12 +51,12 @@ async def two(module_house: House) -> tuple[Listener, Listener]:
 async def people(two: tuple[Listener, Listener]) -> AsyncIterator[People]:
     async with AsyncExitStack() as stack:
 
-        async def person(door: Listener) -> Person:
-            id_ = await door.new_user()
-            key = await door.new_key("chat:read", "chat:write", user_id=id_)
-            return Person(id_, key, await stack.enter_async_context(door.client(key)))
+        async def person(listener: Listener) -> Person:
+            id_ = await listener.new_user()
+            key = await listener.new_key("chat:read", "chat:write", user_id=id_)
+            return Person(id_, key, await stack.enter_async_context(listener.client(key)))
 
-        yield People(*[await person(door) for door in (*two, *two)])
+        yield People(*[await person(listener) for listener in (*two, *two)])
 
 
 @pytest.fixture
@@ -111,8 +111,11 @@ async def test_a_private_room_is_not_found_by_a_stranger_over_the_socket(
     people: People, two: tuple[Listener, Listener], room: str, talk: Any
 ) -> None:
     channel = {"channel": f"chat:{room}"}
-    for door in two:
-        async with talk(door, people.reader.key) as member, talk(door, people.stranger.key) as stranger:
+    for listener in two:
+        async with (
+            talk(listener, people.reader.key) as member,
+            talk(listener, people.stranger.key) as stranger,
+        ):
             assert "epoch" in await member.ask(subscribe=channel)
             for command in ("subscribe", "history", "presence", "presence_stats"):
                 assert (await stranger.ask(**{command: channel}))["code"] == 102, command

@@ -23,17 +23,17 @@ ROOT = Principal(1, "Root", "admin", "k", frozenset(Scope))
 LONG = {"text": "x" * 4000, "more": "y" * 12_000}
 
 
-async def new_room(door: Listener) -> str:
+async def new_room(listener: Listener) -> str:
     name = f"room-{uuid4().hex[:8]}"
-    await door.api.post("/v1/rooms", json={"name": name})
+    await listener.api.post("/v1/rooms", json={"name": name})
     return name
 
 
-async def test_quotes_are_conflated_and_chat_is_not(door: Listener, house: House, talk: Any) -> None:
-    room, symbol = await new_room(door), f"Q{uuid4().hex[:6].upper()}"
+async def test_quotes_are_conflated_and_chat_is_not(listener: Listener, house: House, talk: Any) -> None:
+    room, symbol = await new_room(listener), f"Q{uuid4().hex[:6].upper()}"
     await house.publish([ticks(symbol, 1)])
-    await until(lambda: door.gateway.resources.book.last(symbol))
-    async with talk(door) as client:
+    await until(lambda: listener.gateway.resources.book.last(symbol))
+    async with talk(listener) as client:
         conflated = {"channel": f"quotes:{symbol.lower()}", "data": {"conflate_ms": 300}}
         joined = await client.ask(subscribe=conflated)
         assert joined["publications"][0]["data"]["price"] == 1
@@ -57,8 +57,8 @@ async def test_quotes_are_conflated_and_chat_is_not(door: Listener, house: House
 class Mute:
     """A client that connects and subscribes, and then reads nothing until it is asked to."""
 
-    def __init__(self, door: Listener, room: str) -> None:
-        self._door, self._room = door, room
+    def __init__(self, listener: Listener, room: str) -> None:
+        self._door, self._room = listener, room
         self.received = b""
 
     async def __aenter__(self) -> Mute:
@@ -94,29 +94,29 @@ class Mute:
 
 
 async def test_a_slow_reader_is_closed_with_3008_and_others_are_not(house: House, talk: Any) -> None:
-    door = await house.open(socket_buffer_bytes=65_536)
-    room = await new_room(door)
-    hub = door.gateway.resources.hub
-    async with Mute(door, room) as mute, talk(door) as healthy:
+    listener = await house.open(socket_buffer_bytes=65_536)
+    room = await new_room(listener)
+    hub = listener.gateway.resources.hub
+    async with Mute(listener, room) as mute, talk(listener) as healthy:
         await healthy.ask(subscribe={"channel": f"chat:{room}"})
         await until(lambda: hub.counts().get(f"chat:{room}") == 2)
         count = 0
         while hub.counts().get(f"chat:{room}") == 2:
             count += 1
             assert count < 2000
-            await door.gateway.resources.chat.post(room, ROOT, LONG)
+            await listener.gateway.resources.chat.post(room, ROOT, LONG)
             assert (await healthy.push())["offset"] == count
         await mute.read_to_the_end()
     assert (3008).to_bytes(2, "big") + b"The client reads too slowly" in mute.received
 
 
 async def test_slow_readers_together_are_bounded_and_the_one_with_the_most_is_cut_off(
-    door: Listener, talk: Any, monkeypatch: pytest.MonkeyPatch
+    listener: Listener, talk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow, hub = door.gateway.resources.slow_clients, door.gateway.resources.hub
+    slow, hub = listener.gateway.resources.slow_clients, listener.gateway.resources.hub
     monkeypatch.setattr(slow, "most_bytes", 200_000)
-    room = await new_room(door)
-    async with Mute(door, room), Mute(door, room), talk(door) as healthy:
+    room = await new_room(listener)
+    async with Mute(listener, room), Mute(listener, room), talk(listener) as healthy:
         await healthy.ask(subscribe={"channel": f"chat:{room}"})
         await until(lambda: hub.counts().get(f"chat:{room}") == 3)
         count = 0
@@ -124,7 +124,7 @@ async def test_slow_readers_together_are_bounded_and_the_one_with_the_most_is_cu
         while hub.counts().get(f"chat:{room}") == 3:
             count += 1
             assert count < 2000
-            await door.gateway.resources.chat.post(room, ROOT, LONG)
+            await listener.gateway.resources.chat.post(room, ROOT, LONG)
             assert (await healthy.push())["offset"] == count
             assert slow.total <= 200_000
         assert 0 < slow.total < 175_000
@@ -135,25 +135,25 @@ async def test_a_reader_that_never_reads_is_cut_off(
     house: House, talk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(WebSocketWire, "patience_s", 0.5)
-    door = await house.open(socket_buffer_bytes=65_536)
-    room = await new_room(door)
-    hub = door.gateway.resources.hub
-    async with Mute(door, room), talk(door):
+    listener = await house.open(socket_buffer_bytes=65_536)
+    room = await new_room(listener)
+    hub = listener.gateway.resources.hub
+    async with Mute(listener, room), talk(listener):
         await until(lambda: hub.has_listeners(f"chat:{room}"))
         while hub.has_listeners(f"chat:{room}"):
-            await door.gateway.resources.chat.post(room, ROOT, LONG)
-        connections = door.server.server_state.connections
+            await listener.gateway.resources.chat.post(room, ROOT, LONG)
+        connections = listener.server.server_state.connections
         await until(lambda: sum(isinstance(one, WebSocketWire) for one in connections) == 1)
 
 
-async def test_a_connection_that_ends_leaves_nothing(door: Listener, connect: Connect, talk: Any) -> None:
-    room = await new_room(door)
-    hub = door.gateway.resources.hub
-    async with talk(door) as client:
+async def test_a_connection_that_ends_leaves_nothing(listener: Listener, connect: Connect, talk: Any) -> None:
+    room = await new_room(listener)
+    hub = listener.gateway.resources.hub
+    async with talk(listener) as client:
         await client.ask(subscribe={"channel": f"chat:{room}"})
         assert hub.has_listeners(f"chat:{room}")
     await until(lambda: not hub.has_listeners(f"chat:{room}"))
-    async with connect(door, "/v1/realtime") as socket:
+    async with connect(listener, "/v1/realtime") as socket:
         await socket.send('{"id":1,"connect":{}}')
         await socket.send(orjson.dumps({"id": 2, "subscribe": {"channel": f"chat:{room}"}}).decode())
         await socket.recv()
@@ -163,9 +163,9 @@ async def test_a_connection_that_ends_leaves_nothing(door: Listener, connect: Co
 
 
 async def test_a_subscription_whose_service_is_down_is_a_temporary_error_that_names_it(
-    door: Listener, talk: Any
+    listener: Listener, talk: Any
 ) -> None:
-    async with talk(door) as client:
+    async with talk(listener) as client:
         answer = await client.ask(subscribe={"channel": "quotes:NEVER"})
         assert (answer["code"], answer["temporary"]) == (100, True)
         assert "stocks.get-quotes.v1" in answer["message"]
@@ -174,19 +174,19 @@ async def test_a_subscription_whose_service_is_down_is_a_temporary_error_that_na
         assert await client.ask(unsubscribe={"channel": "chat:lobby"}) == {}
 
 
-async def test_a_batch_is_followed_by_its_owner(door: Listener, house: House, talk: Any) -> None:
-    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
-    async with talk(door) as client:
+async def test_a_batch_is_followed_by_its_owner(listener: Listener, house: House, talk: Any) -> None:
+    id_ = (await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    async with talk(listener) as client:
         joined = await client.ask(subscribe={"channel": f"batch:{id_.upper()}"})
         assert joined["publications"][0]["data"]["status"] == "queued"
         await house.publish([progress(id_, 1, "running")])
         push = await client.push()
         assert (push["channel"], push["data"]["status"]) == (f"batch:{id_}", "running")
-    async with talk(door, await door.new_key("batches:read")) as stranger:
+    async with talk(listener, await listener.new_key("batches:read")) as stranger:
         assert (await stranger.ask(subscribe={"channel": f"batch:{id_}"}))["code"] == 102
 
 
-async def test_invalid_live_messages_are_skipped(door: Listener, house: House, talk: Any) -> None:
+async def test_invalid_live_messages_are_skipped(listener: Listener, house: House, talk: Any) -> None:
     symbol = f"Z{uuid4().hex[:6].upper()}"
     for message_type, key in (
         ("stocks.ticked.v1", "quotes"),
@@ -204,23 +204,23 @@ async def test_invalid_live_messages_are_skipped(door: Listener, house: House, t
         ):
             await house.publish([Outgoing("live", key, body, message_type, "x", persistent=False)])
     await house.publish([ticks(symbol, 1)])
-    await until(lambda: door.gateway.resources.book.last(symbol))
+    await until(lambda: listener.gateway.resources.book.last(symbol))
 
 
 async def test_a_broken_element_of_a_live_message_does_not_affect_the_others(
-    door: Listener, house: House
+    listener: Listener, house: House
 ) -> None:
     symbol = f"Y{uuid4().hex[:6].upper()}"
     for message, name in ((ticks(symbol, 1), "quotes"), (bars(symbol, 1), "bars")):
         broken: list[Any] = [None, 5, {}, {"symbol": []}, {"symbol": symbol, "stream": {"epoch": "e"}}]
         body = orjson.dumps({name: [*broken, *orjson.loads(message.body)[name]]})
         await house.publish([replace(message, body=body)])
-    await until(lambda: door.gateway.resources.book.last(symbol))
-    await until(lambda: door.gateway.resources.channels.bars.now(symbol))
+    await until(lambda: listener.gateway.resources.book.last(symbol))
+    await until(lambda: listener.gateway.resources.channels.bars.now(symbol))
 
 
-async def test_an_operation_that_only_reads_is_called_over_the_socket(door: Listener, talk: Any) -> None:
-    async with talk(door) as client:
+async def test_an_operation_that_only_reads_is_called_over_the_socket(listener: Listener, talk: Any) -> None:
+    async with talk(listener) as client:
         rooms = (await client.ask(rpc={"method": "listRooms", "data": {"limit": 1}}))["data"]
         assert len(rooms["data"]) == 1
         refused = await client.ask(rpc={"method": "listRooms", "data": {"limit": 0}})
@@ -231,5 +231,5 @@ async def test_an_operation_that_only_reads_is_called_over_the_socket(door: List
         assert (await client.ask(rpc={"method": "listRooms", "data": {"moon": 1}}))["code"] == 107
         assert (await client.ask(rpc={"method": "createRoom", "data": {"name": "x"}}))["code"] == 104
         assert (await client.ask(rpc={"method": "streamQuotes", "data": {"symbols": "A"}}))["code"] == 104
-    async with talk(door, await door.new_key("quotes:read")) as client:
+    async with talk(listener, await listener.new_key("quotes:read")) as client:
         assert (await client.ask(rpc={"method": "listRooms"}))["code"] == 103

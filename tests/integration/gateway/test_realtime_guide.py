@@ -13,13 +13,13 @@ from support.gateway_stack import Listener
 GUIDE = (Path(__file__).parents[3] / "docs" / "guides" / "realtime.md").read_text(encoding="utf-8")
 
 
-def example(language: str, door: Listener) -> str:
-    """Return the first example in `language`, with the address and the key of `door`."""
+def example(language: str, listener: Listener) -> str:
+    """Return the first example in `language`, with the address and the key of `listener`."""
     [code, *_] = re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
     address = "ws://127.0.0.1:8080/v1/realtime"
     assert code.count(address) == code.count("<key or token>") == 1
-    written: str = code.replace(address, f"{door.socket_url}/v1/realtime").replace(
-        "<key or token>", door.admin_key
+    written: str = code.replace(address, f"{listener.socket_url}/v1/realtime").replace(
+        "<key or token>", listener.admin_key
     )
     return written
 
@@ -40,17 +40,19 @@ async def line_with(text: str, command: Sequence[str], folder: Path) -> str:
         await process.wait()
 
 
-async def test_the_first_socket_in_python_receives_its_own_message(door: Listener, tmp_path: Path) -> None:
-    (tmp_path / "first.py").write_text(example("python", door))
+async def test_the_first_socket_in_python_receives_its_own_message(
+    listener: Listener, tmp_path: Path
+) -> None:
+    (tmp_path / "first.py").write_text(example("python", listener))
     line = await line_with("good morning", [sys.executable, "-u", "first.py"], tmp_path)
     assert line.split(maxsplit=1)[1].strip() == "Administrator good morning"
 
 
 async def test_the_first_socket_in_javascript_receives_its_own_message(
-    door: Listener, modules: Path, node: str
+    listener: Listener, modules: Path, node: str
 ) -> None:
     # Node has a WebSocket of its own from version 22 on, as browsers have.
-    code = 'import { WebSocket } from "ws";\nglobalThis.WebSocket ??= WebSocket;\n' + example("js", door)
+    code = 'import { WebSocket } from "ws";\nglobalThis.WebSocket ??= WebSocket;\n' + example("js", listener)
     (modules / "first.mjs").write_text(code)
     line = await line_with("good morning", [node, "first.mjs"], modules)
     assert line.split(maxsplit=1)[1].strip() == "Administrator good morning"

@@ -67,7 +67,7 @@ class StockData:
 
 
 @pytest.fixture
-async def stock_data(door: Listener, house: House) -> StockData:
+async def stock_data(listener: Listener, house: House) -> StockData:
     double = StockData()
     await house.double(STOCK_DATA, {stocks.GetQuotes: double.quotes, stocks.GetBars: double.bars})
     return double
@@ -87,18 +87,18 @@ async def stock_data(door: Listener, house: House) -> StockData:
         "/v1/batches",
     ],
 )
-async def test_a_service_that_is_away_is_503_long_before_the_deadline(door: Listener, path: str) -> None:
-    answer = await door.api.get(path, headers={"request-timeout": "20"}, timeout=10)
+async def test_a_service_that_is_away_is_503_long_before_the_deadline(listener: Listener, path: str) -> None:
+    answer = await listener.api.get(path, headers={"request-timeout": "20"}, timeout=10)
     assert_problem(answer, 503, "service-unavailable")
     assert int(answer.headers["retry-after"]) >= 1
 
 
-async def test_an_overview_names_the_parts_that_are_missing(door: Listener, house: House) -> None:
+async def test_an_overview_names_the_parts_that_are_missing(listener: Listener, house: House) -> None:
     async def count(request: emails.CountEmails, _: Deadline) -> emails.EmailCounts:
         return emails.EmailCounts(counts={"delivered": 3})
 
     await house.double(EMAIL, {emails.CountEmails: count})
-    answer = await door.api.get("/v1/overview?symbols=AAPL")
+    answer = await listener.api.get("/v1/overview?symbols=AAPL")
     document = answer.json()
     assert (answer.status_code, document["emails"]) == (200, {"delivered": 3})
     assert (document["batches"], document["stocks"]) == (None, None)
@@ -106,45 +106,45 @@ async def test_an_overview_names_the_parts_that_are_missing(door: Listener, hous
         "batches": "service-unavailable",
         "stocks": "service-unavailable",
     }
-    assert_problem(await door.api.get("/v1/overview?symbols=no%20symbol"), 422, "invalid-input")
-    async with door.client(await door.new_key("chat:write")) as client:
+    assert_problem(await listener.api.get("/v1/overview?symbols=no%20symbol"), 422, "invalid-input")
+    async with listener.client(await listener.new_key("chat:write")) as client:
         assert (await client.get("/v1/overview?symbols=AAPL")).json() == {"errors": []}
 
 
-async def test_a_quote_comes_from_stock_data(door: Listener, stock_data: StockData) -> None:
-    answer = await door.api.get("/v1/stocks/msft")
+async def test_a_quote_comes_from_stock_data(listener: Listener, stock_data: StockData) -> None:
+    answer = await listener.api.get("/v1/stocks/msft")
     assert (answer.status_code, answer.json()["symbol"], answer.json()["price"]) == (200, "MSFT", 190.12)
     assert "max-age=1" in answer.headers["cache-control"]
-    assert (await door.api.get("/stock/msft")).json() == answer.json()
-    assert_problem(await door.api.get("/v1/stocks/NOPE"), 404, "unknown-symbol")
-    assert_problem(await door.api.get("/v1/stocks/AAPL%0A"), 422, "invalid-input")
+    assert (await listener.api.get("/stock/msft")).json() == answer.json()
+    assert_problem(await listener.api.get("/v1/stocks/NOPE"), 404, "unknown-symbol")
+    assert_problem(await listener.api.get("/v1/stocks/AAPL%0A"), 422, "invalid-input")
 
 
-async def test_many_quotes_come_in_the_order_asked_for(door: Listener, stock_data: StockData) -> None:
-    document = (await door.api.get("/v1/stocks?symbols=B,nope,A,B")).json()
+async def test_many_quotes_come_in_the_order_asked_for(listener: Listener, stock_data: StockData) -> None:
+    document = (await listener.api.get("/v1/stocks?symbols=B,nope,A,B")).json()
     assert [found["symbol"] for found in document["quotes"]] == ["B", "A"]
     assert document["errors"] == [{"symbol": "NOPE", "code": "unknown-symbol", "detail": "No such symbol."}]
 
 
 async def test_a_pushed_quote_is_answered_without_a_request_and_is_304_when_known(
-    door: Listener, house: House, stock_data: StockData
+    listener: Listener, house: House, stock_data: StockData
 ) -> None:
     pushed = quote("PUSHD", stream=stocks.StreamPosition(epoch="e", offset=7))
     await house.publish([envelope.live(stocks.QuotesTicked(quotes=[pushed]), "quotes")])
 
     async def is_pushed() -> bool:
-        return "etag" in (await door.api.get("/v1/stocks/PUSHD")).headers
+        return "etag" in (await listener.api.get("/v1/stocks/PUSHD")).headers
 
     await until(is_pushed)
     stock_data.questions.clear()
-    first = await door.api.get("/v1/stocks/pushd")
+    first = await listener.api.get("/v1/stocks/pushd")
     assert (first.headers["etag"], stock_data.questions) == ('"e-7"', [])
     for known in ('"e-7"', 'W/"e-7"', '"x", "e-7"', "*"):
-        again = await door.api.get("/v1/stocks/PUSHD", headers={"if-none-match": known})
+        again = await listener.api.get("/v1/stocks/PUSHD", headers={"if-none-match": known})
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", '"e-7"')
-    other = await door.api.get("/v1/stocks/PUSHD", headers={"if-none-match": '"e-6"'})
+    other = await listener.api.get("/v1/stocks/PUSHD", headers={"if-none-match": '"e-6"'})
     assert (other.status_code, other.json()) == (200, first.json())
-    head = await door.api.head("/v1/stocks/PUSHD")
+    head = await listener.api.head("/v1/stocks/PUSHD")
     assert (head.status_code, head.headers["content-length"]) == (200, str(len(first.content)))
 
 
@@ -158,9 +158,9 @@ async def test_a_pushed_quote_is_answered_without_a_request_and_is_304_when_know
     ],
 )
 async def test_bars_come_in_three_forms(
-    door: Listener, stock_data: StockData, how: dict[str, Any], content_type: str
+    listener: Listener, stock_data: StockData, how: dict[str, Any], content_type: str
 ) -> None:
-    answer = await door.api.get("/v1/stocks/AAPL/bars", **how)
+    answer = await listener.api.get("/v1/stocks/AAPL/bars", **how)
     assert (answer.status_code, answer.headers["content-type"]) == (200, content_type)
     if "csv" in content_type:
         assert answer.text.splitlines()[:2] == [
@@ -171,45 +171,45 @@ async def test_bars_come_in_three_forms(
     else:
         assert answer.text.count('"c":1.5') == 2
     how = {**how, "headers": {**how.get("headers", {}), "if-none-match": answer.headers["etag"]}}
-    assert (await door.api.get("/v1/stocks/AAPL/bars", **how)).status_code == 304
+    assert (await listener.api.get("/v1/stocks/AAPL/bars", **how)).status_code == 304
     assert answer.headers["vary"] == "accept"
 
 
 async def test_a_long_page_of_bars_is_written_as_csv_in_a_thread(
-    door: Listener, stock_data: StockData, monkeypatch: pytest.MonkeyPatch
+    listener: Listener, stock_data: StockData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts, threads = [], []
     for short_bytes in (1_000_000, 0):
         monkeypatch.setattr("gateway.stocks.service.SHORT_BYTES", short_bytes)
         before = REGISTRY.get_sample_value("tickwire_thread_wait_seconds_count") or 0
-        texts.append((await door.api.get("/v1/stocks/AAPL/bars?format=csv")).text)
+        texts.append((await listener.api.get("/v1/stocks/AAPL/bars?format=csv")).text)
         threads.append((REGISTRY.get_sample_value("tickwire_thread_wait_seconds_count") or 0) - before)
     assert (texts[0] == texts[1], threads) == (True, [0, 1])
 
 
-async def test_invalid_requests_for_bars_are_refused(door: Listener, stock_data: StockData) -> None:
+async def test_invalid_requests_for_bars_are_refused(listener: Listener, stock_data: StockData) -> None:
     bars = "/v1/stocks/AAPL/bars"
-    assert_problem(await door.api.get(bars, headers={"accept": "image/png"}), 406, "not-acceptable")
-    assert_problem(await door.api.get(f"{bars}?limit=10001"), 422, "invalid-input", "/limit")
-    assert_problem(await door.api.get(f"{bars}?start=2024-02-30"), 422, "invalid-input", "/start")
-    assert_problem(await door.api.get(f"{bars}?start=2024-02-02&end=2024-02-01"), 422, "invalid-input")
-    assert_problem(await door.api.get(f"{bars}?start=2031-01-01"), 422, "invalid-input")
-    assert_problem(await door.api.get("/v1/stocks/NOPE/bars"), 404, "not-found")
+    assert_problem(await listener.api.get(bars, headers={"accept": "image/png"}), 406, "not-acceptable")
+    assert_problem(await listener.api.get(f"{bars}?limit=10001"), 422, "invalid-input", "/limit")
+    assert_problem(await listener.api.get(f"{bars}?start=2024-02-30"), 422, "invalid-input", "/start")
+    assert_problem(await listener.api.get(f"{bars}?start=2024-02-02&end=2024-02-01"), 422, "invalid-input")
+    assert_problem(await listener.api.get(f"{bars}?start=2031-01-01"), 422, "invalid-input")
+    assert_problem(await listener.api.get("/v1/stocks/NOPE/bars"), 404, "not-found")
 
 
 @pytest.mark.parametrize("asked", [{"request-timeout": "0.3"}, {"prefer": "wait=0.3"}])
 async def test_an_answer_that_does_not_come_in_time_is_504(
-    door: Listener, stock_data: StockData, asked: dict[str, str]
+    listener: Listener, stock_data: StockData, asked: dict[str, str]
 ) -> None:
     started = time.monotonic()
-    assert_problem(await door.api.get("/v1/stocks/SLOW", headers=asked), 504, "deadline-exceeded")
+    assert_problem(await listener.api.get("/v1/stocks/SLOW", headers=asked), 504, "deadline-exceeded")
     # A tenth of the time is left to the handler, for an answer without what it asked for.
     assert time.monotonic() - started >= 0.27
 
 
 @pytest.mark.parametrize("unwatched_s", [0.0, 0.3], ids=["while watched", "before it is watched"])
 async def test_a_client_that_goes_away_cancels_its_request_and_frees_its_turn(
-    door: Listener, house: House, monkeypatch: pytest.MonkeyPatch, unwatched_s: float
+    listener: Listener, house: House, monkeypatch: pytest.MonkeyPatch, unwatched_s: float
 ) -> None:
     """Its owner's turns are all taken by clients that go away, so the next one shows that they are free."""
     monkeypatch.setattr(serving, "UNWATCHED_S", unwatched_s)
@@ -224,7 +224,7 @@ async def test_a_client_that_goes_away_cancels_its_request_and_frees_its_turn(
     await house.double(EMAIL, {emails.GetEmail: never})
     gone = {"method": "GET", "route": "/v1/emails/{email_id}", "status": "499"}
     before = REGISTRY.get_sample_value("tickwire_http_requests_total", gone) or 0
-    clients = [asyncio.create_task(door.api.get(f"/v1/emails/{ID}")) for _ in range(MOST_SENT_OF_OWNER)]
+    clients = [asyncio.create_task(listener.api.get(f"/v1/emails/{ID}")) for _ in range(MOST_SENT_OF_OWNER)]
     await until(lambda: len(asked) == len(clients))
     for client in clients:
         client.cancel()
@@ -232,10 +232,10 @@ async def test_a_client_that_goes_away_cancels_its_request_and_frees_its_turn(
     await until(lambda: REGISTRY.get_sample_value("tickwire_http_requests_total", gone) == counted)
     in_flight = REGISTRY.get_sample_value("tickwire_rpc_client_in_flight", {"target": "email"})
     assert in_flight == 0
-    assert_problem(await door.api.get(f"/v1/emails/{ID[:-1]}1"), 404, "not-found")
+    assert_problem(await listener.api.get(f"/v1/emails/{ID[:-1]}1"), 404, "not-found")
 
 
-async def test_the_deadline_travels_to_the_service(door: Listener, house: House) -> None:
+async def test_the_deadline_travels_to_the_service(listener: Listener, house: House) -> None:
     seen: list[float] = []
 
     async def look(request: emails.GetEmail, deadline: Deadline) -> emails.Email:
@@ -243,17 +243,17 @@ async def test_the_deadline_travels_to_the_service(door: Listener, house: House)
         raise NotFound("No such mail.")
 
     await house.double(EMAIL, {emails.GetEmail: look})
-    await door.api.get(f"/v1/emails/{ID}", headers={"request-timeout": "2"})
-    await door.api.get(f"/v1/emails/{ID}")
+    await listener.api.get(f"/v1/emails/{ID}", headers={"request-timeout": "2"})
+    await listener.api.get(f"/v1/emails/{ID}")
     assert 1 < seen[0] <= 2.1
     assert 3 < seen[1] <= 5.1
 
 
 async def test_accepted_work_is_queued_until_its_service_reports_its_state(
-    door: Listener, house: House
+    listener: Listener, house: House
 ) -> None:
     mail = {"to": ["ann@example.com"], "subject": "Hello", "text": "x"}
-    id_ = (await door.api.post("/v1/emails", json=mail)).json()["id"]
+    id_ = (await listener.api.post("/v1/emails", json=mail)).json()["id"]
     known: dict[UUID, emails.Email] = {}
 
     async def get(request: emails.GetEmail, _: Deadline) -> emails.Email:
@@ -262,7 +262,7 @@ async def test_accepted_work_is_queued_until_its_service_reports_its_state(
         return known[request.email_id]
 
     await house.double(EMAIL, {emails.GetEmail: get})
-    waiting = (await door.api.get(f"/v1/emails/{id_}")).json()
+    waiting = (await listener.api.get(f"/v1/emails/{id_}")).json()
     assert (waiting["status"], waiting["recipients"], waiting["detail_available"]) == ("queued", [], True)
     known[UUID(id_)] = emails.Email(
         id=UUID(id_),
@@ -272,17 +272,17 @@ async def test_accepted_work_is_queued_until_its_service_reports_its_state(
         accepted_at=NOW,
         recipients=[],
     )
-    found = (await door.api.get(f"/v1/emails/{id_}")).json()
+    found = (await listener.api.get(f"/v1/emails/{id_}")).json()
     assert (found["status"], found["from"]) == ("delivered", "a@example.com")
     assert "sender" not in found
-    assert_problem(await door.api.get(f"/v1/emails/{ID}"), 404, "not-found")
+    assert_problem(await listener.api.get(f"/v1/emails/{ID}"), 404, "not-found")
 
 
 async def test_a_mail_that_was_accepted_and_is_not_stored_yet_is_not_said_to_be_unknown(
-    door: Listener, house: House
+    listener: Listener, house: House
 ) -> None:
     mail = {"to": ["ann@example.com"], "subject": "Hello", "text": "x"}
-    id_ = (await door.api.post("/v1/emails", json=mail)).json()["id"]
+    id_ = (await listener.api.post("/v1/emails", json=mail)).json()["id"]
 
     async def has_none(*_: object) -> emails.Email:
         raise NotFound("No such mail.")
@@ -301,10 +301,10 @@ async def test_a_mail_that_was_accepted_and_is_not_stored_yet_is_not_said_to_be_
     for id_asked, status, code in ((id_, 409, "conflict"), (str(ID), 404, "not-found")):
         path = f"/v1/emails/{id_asked}"
         for answer in (
-            await door.api.delete(path),
-            await door.api.patch(path, json=later),
-            await door.api.post(f"{path}/resend"),
-            await door.api.get(f"{path}/raw"),
+            await listener.api.delete(path),
+            await listener.api.patch(path, json=later),
+            await listener.api.post(f"{path}/resend"),
+            await listener.api.get(f"{path}/raw"),
         ):
             assert_problem(answer, status, code)
             assert ("retry-after" in answer.headers) is (status == 409)
@@ -337,28 +337,28 @@ class Batches:
         return batches.Results(data=[row], next_cursor=str(position + 1) if position < 2 else None)
 
 
-async def test_results_come_as_a_page_or_all_as_lines(door: Listener, house: House) -> None:
-    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
-    fresh = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+async def test_results_come_as_a_page_or_all_as_lines(listener: Listener, house: House) -> None:
+    id_ = (await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    fresh = (await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     double = Batches(id_)
     await house.double(BATCH_PROCESSOR, {batches.GetBatch: double.get, batches.ListResults: double.results})
-    page = (await door.api.get(f"/v1/batches/{id_}/results?limit=1")).json()
+    page = (await listener.api.get(f"/v1/batches/{id_}/results?limit=1")).json()
     assert (len(page["data"]), page["next_cursor"]) == (1, "1")
     ways: list[dict[str, Any]] = [
         {"params": {"format": "ndjson"}},
         {"headers": {"accept": "application/x-ndjson"}},
     ]
     for how in ways:
-        lines = await door.api.get(f"/v1/batches/{id_}/results", **how)
+        lines = await listener.api.get(f"/v1/batches/{id_}/results", **how)
         assert lines.headers["content-type"] == "application/x-ndjson"
         assert [line.count('"n"') for line in lines.text.splitlines()] == [1, 1, 1]
-    head = await door.api.head(f"/v1/batches/{id_}/results?format=ndjson")
+    head = await listener.api.head(f"/v1/batches/{id_}/results?format=ndjson")
     assert (head.status_code, head.headers["content-type"]) == (200, "application/x-ndjson")
     # Accepted, and not yet known there.
-    empty = await door.api.get(f"/v1/batches/{fresh}/results")
+    empty = await listener.api.get(f"/v1/batches/{fresh}/results")
     assert (empty.status_code, empty.json()) == (200, {"data": [], "next_cursor": None, "complete": False})
-    assert_problem(await door.api.get(f"/v1/batches/{ID}/results"), 404, "not-found")
-    cancelled = await door.api.post(f"/v1/batches/{id_}/cancel")
+    assert_problem(await listener.api.get(f"/v1/batches/{ID}/results"), 404, "not-found")
+    cancelled = await listener.api.post(f"/v1/batches/{id_}/cancel")
     assert (cancelled.status_code, cancelled.json()["status"]) == (202, "cancelling")
     await until(lambda: _has_cancel(house, id_))
 

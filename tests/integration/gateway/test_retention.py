@@ -17,7 +17,7 @@ OWN = "/v1/emails/retention"
 
 
 @pytest.fixture
-async def door(house: House, shared_door: Listener) -> AsyncIterator[Listener]:
+async def listener(house: House, shared_door: Listener) -> AsyncIterator[Listener]:
     """Yield the shared gateway, with answers about retention."""
     postgres = Postgres(await house.database("emailer"))
     await postgres.open()
@@ -26,9 +26,9 @@ async def door(house: House, shared_door: Listener) -> AsyncIterator[Listener]:
     await postgres.close()
 
 
-async def test_an_owner_changes_its_retention_at_the_version_it_has_read(door: Listener) -> None:
-    user_id = await door.new_user()
-    async with door.client(await door.new_key("emails:read", "emails:send", user_id=user_id)) as api:
+async def test_an_owner_changes_its_retention_at_the_version_it_has_read(listener: Listener) -> None:
+    user_id = await listener.new_user()
+    async with listener.client(await listener.new_key("emails:read", "emails:send", user_id=user_id)) as api:
         read = await api.get(OWN)
         assert read.json() == {
             "content_days": 7,
@@ -50,7 +50,9 @@ async def test_an_owner_changes_its_retention_at_the_version_it_has_read(door: L
         assert (await api.get(OWN, headers={"if-none-match": changed.headers["etag"]})).status_code == 304
         late = await api.put(OWN, json={"content_days": 2}, headers=seen)
         assert_problem(late, 412, "precondition-failed")
-    entry = (await door.api.get("/v1/admin/audit", params={"target": f"retention:{user_id}"})).json()["data"]
+    entry = (await listener.api.get("/v1/admin/audit", params={"target": f"retention:{user_id}"})).json()[
+        "data"
+    ]
     assert [(row["action"], row["before"], row["after"]) for row in entry] == [
         (
             "retention.changed",
@@ -73,25 +75,25 @@ async def test_an_owner_changes_its_retention_at_the_version_it_has_read(door: L
     ],
 )
 async def test_days_that_are_not_allowed_are_refused_with_a_pointer(
-    door: Listener, days: dict[str, object], pointer: str
+    listener: Listener, days: dict[str, object], pointer: str
 ) -> None:
-    refused = await door.api.put(OWN, json=days, headers={"if-match": "*"})
+    refused = await listener.api.put(OWN, json=days, headers={"if-match": "*"})
     assert [error["pointer"] for error in assert_problem(refused, 422, "invalid-input")["errors"]] == [
         pointer
     ]
 
 
-async def test_an_administrator_changes_it_for_any_user_and_nobody_else_does(door: Listener) -> None:
-    user_id = await door.new_user()
-    async with door.client(await door.new_key("emails:read", "emails:send", user_id=user_id)) as api:
+async def test_an_administrator_changes_it_for_any_user_and_nobody_else_does(listener: Listener) -> None:
+    user_id = await listener.new_user()
+    async with listener.client(await listener.new_key("emails:read", "emails:send", user_id=user_id)) as api:
         path = f"/v1/admin/emails/retention/{user_id}"
-        changed = await door.api.put(path, json={"record_days": 400}, headers={"if-match": "*"})
+        changed = await listener.api.put(path, json={"record_days": 400}, headers={"if-match": "*"})
         assert changed.status_code == 200, changed.text
-        assert (await api.get(OWN)).json() == (await door.api.get(path)).json() == changed.json()
-        assert (await door.api.get(OWN)).json()["version"] == 0
+        assert (await api.get(OWN)).json() == (await listener.api.get(path)).json() == changed.json()
+        assert (await listener.api.get(OWN)).json()["version"] == 0
         assert_problem(await api.get(path), 403, "forbidden")
         assert_problem(await api.put(path, json={}, headers={"if-match": "*"}), 403, "forbidden")
-    unknown = await door.api.get("/v1/admin/emails/retention/999999")
+    unknown = await listener.api.get("/v1/admin/emails/retention/999999")
     assert_problem(unknown, 404, "not-found")
-    async with door.client(await door.new_key("emails:read")) as api:
+    async with listener.client(await listener.new_key("emails:read")) as api:
         assert_problem(await api.put(OWN, json={}, headers={"if-match": "*"}), 403, "forbidden")

@@ -31,12 +31,12 @@ OWN = {
 PARTS = {"symbol": "AAPL", "room": "lobby", "service": "email", "number": "1", "user_id": "1"}
 
 
-def declared(door: Listener) -> Iterator[Endpoint]:
-    yield from endpoints(door.gateway.resources)
+def declared(listener: Listener) -> Iterator[Endpoint]:
+    yield from endpoints(listener.gateway.resources)
 
 
-def scoped(door: Listener) -> Iterator[Endpoint]:
-    return (endpoint for endpoint in declared(door) if endpoint.scope is not None)
+def scoped(listener: Listener) -> Iterator[Endpoint]:
+    return (endpoint for endpoint in declared(listener) if endpoint.scope is not None)
 
 
 def address(endpoint: Endpoint) -> str:
@@ -51,21 +51,21 @@ async def status_of(client: httpx.AsyncClient, endpoint: Endpoint, key: str | No
 
 
 @pytest.fixture(scope="module")
-def door(guarded_door: Listener) -> Listener:
+def listener(guarded_door: Listener) -> Listener:
     return guarded_door
 
 
 @pytest.fixture(scope="module")
-async def client(door: Listener) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=str(door.api.base_url), timeout=20) as client:
+async def client(listener: Listener) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=str(listener.api.base_url), timeout=20) as client:
         yield client
 
 
 async def test_no_route_but_the_public_ones_is_open_to_a_credential_that_is_not_good(
-    door: Listener, client: httpx.AsyncClient, keys: Keys
+    listener: Listener, client: httpx.AsyncClient, keys: Keys
 ) -> None:
     wrong = []
-    for endpoint in declared(door):
+    for endpoint in declared(listener):
         for name, key in keys.useless.items():
             status = await status_of(client, endpoint, key)
             if (status == 401) is endpoint.is_public:
@@ -74,10 +74,10 @@ async def test_no_route_but_the_public_ones_is_open_to_a_credential_that_is_not_
 
 
 async def test_each_scope_opens_just_the_routes_that_declare_it(
-    door: Listener, client: httpx.AsyncClient, keys: Keys
+    listener: Listener, client: httpx.AsyncClient, keys: Keys
 ) -> None:
     wrong = []
-    for endpoint in scoped(door):
+    for endpoint in scoped(listener):
         for scope, key in keys.alone.items():
             is_let_in = await status_of(client, endpoint, key) not in REFUSED
             if is_let_in is not (endpoint.scope is scope):
@@ -86,10 +86,10 @@ async def test_each_scope_opens_just_the_routes_that_declare_it(
 
 
 async def test_all_scopes_but_the_declared_one_do_not_open_a_route(
-    door: Listener, client: httpx.AsyncClient, keys: Keys
+    listener: Listener, client: httpx.AsyncClient, keys: Keys
 ) -> None:
     wrong = []
-    for endpoint in scoped(door):
+    for endpoint in scoped(listener):
         for scope, key in keys.without.items():
             is_let_in = await status_of(client, endpoint, key) not in REFUSED
             if is_let_in is (endpoint.scope in (scope, Scope.ADMIN)):
@@ -98,10 +98,10 @@ async def test_all_scopes_but_the_declared_one_do_not_open_a_route(
 
 
 async def test_access_tokens_open_the_routes_that_keys_of_their_scopes_open(
-    door: Listener, client: httpx.AsyncClient, issuer: Issuer
+    listener: Listener, client: httpx.AsyncClient, issuer: Issuer
 ) -> None:
     wrong = []
-    for endpoint in scoped(door):
+    for endpoint in scoped(listener):
         others = (other for other in Scope if other not in (endpoint.scope, Scope.ADMIN))
         for scopes, expected in (([endpoint.scope], True), (others, False)):
             token = issuer.token(scope=" ".join(map(str, scopes)), **ADMINISTRATOR)
@@ -111,16 +111,18 @@ async def test_access_tokens_open_the_routes_that_keys_of_their_scopes_open(
 
 
 async def test_a_member_with_every_scope_has_no_right_of_administrators(
-    door: Listener, client: httpx.AsyncClient, keys: Keys
+    listener: Listener, client: httpx.AsyncClient, keys: Keys
 ) -> None:
     wrong = []
-    for endpoint in scoped(door):
+    for endpoint in scoped(listener):
         is_let_in = await status_of(client, endpoint, keys.of_member_with_everything) not in REFUSED
         if is_let_in is not (endpoint.scope in FOR_MEMBERS):
             wrong.append((endpoint.name, endpoint.scope))
     assert wrong == []
 
 
-def test_a_route_without_a_scope_is_about_the_caller_alone(door: Listener) -> None:
-    own = {endpoint.name for endpoint in declared(door) if endpoint.scope is None and not endpoint.is_public}
+def test_a_route_without_a_scope_is_about_the_caller_alone(listener: Listener) -> None:
+    own = {
+        endpoint.name for endpoint in declared(listener) if endpoint.scope is None and not endpoint.is_public
+    }
     assert own == OWN

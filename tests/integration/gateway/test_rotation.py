@@ -24,14 +24,14 @@ async def rotate(client: httpx.AsyncClient, key: str, overlap_s: int, **headers:
     return dict(answer.json())
 
 
-async def works(door: Listener, key: str) -> bool:
-    async with door.client(key) as client:
+async def works(listener: Listener, key: str) -> bool:
+    async with listener.client(key) as client:
         return (await client.get("/v1/me")).status_code == 200
 
 
-async def test_the_old_secret_works_as_long_as_the_overlap_says(door: Listener) -> None:
-    old = await door.new_key("quotes:read")
-    async with door.client(old) as client:
+async def test_the_old_secret_works_as_long_as_the_overlap_says(listener: Listener) -> None:
+    old = await listener.new_key("quotes:read")
+    async with listener.client(old) as client:
         rotated = await rotate(client, old, 3600)
         assert rotated["id"] == old[8:24]
         assert rotated["key"] != old
@@ -39,27 +39,27 @@ async def test_the_old_secret_works_as_long_as_the_overlap_says(door: Listener) 
         assert until - datetime.fromisoformat(rotated["rotated_at"]) == timedelta(hours=1)
         # What the old secret may still do ends with the overlap.
         assert (await client.get("/v1/me")).json()["key"]["expires_at"] == rotated["previous_until"]
-    assert await works(door, rotated["key"])
-    await door.database.execute(
+    assert await works(listener, rotated["key"])
+    await listener.database.execute(
         "UPDATE api_keys SET previous_until = now() - interval '1 ms' WHERE id = $1", old[8:24]
     )
-    await door.gateway.resources.keyring.forget()
-    assert not await works(door, old)
-    assert await works(door, rotated["key"])
+    await listener.gateway.resources.keyring.forget()
+    assert not await works(listener, old)
+    assert await works(listener, rotated["key"])
 
 
-async def test_without_an_overlap_the_old_secret_ends_at_once(door: Listener) -> None:
-    old = await door.new_key("quotes:read")
-    async with door.client(old) as client:
+async def test_without_an_overlap_the_old_secret_ends_at_once(listener: Listener) -> None:
+    old = await listener.new_key("quotes:read")
+    async with listener.client(old) as client:
         rotated = await rotate(client, old, 0)
     assert rotated["previous_until"] is None
-    assert not await works(door, old)
-    assert await works(door, rotated["key"])
+    assert not await works(listener, old)
+    assert await works(listener, rotated["key"])
 
 
-async def test_a_rotated_secret_makes_nothing_that_outlives_it(door: Listener) -> None:
-    old = await door.new_key("quotes:read", "keys:write")
-    async with door.client(old) as client:
+async def test_a_rotated_secret_makes_nothing_that_outlives_it(listener: Listener) -> None:
+    old = await listener.new_key("quotes:read", "keys:write")
+    async with listener.client(old) as client:
         child = (await client.post("/v1/api-keys", json=WANTED)).json()["key"]
         rotated = await rotate(client, old, 60)
         for key in (old, child):
@@ -69,51 +69,53 @@ async def test_a_rotated_secret_makes_nothing_that_outlives_it(door: Listener) -
         assert late["expires_at"] == rotated["previous_until"]
 
 
-async def test_a_key_is_rotated_by_itself_or_by_a_key_that_made_it_and_by_no_other(door: Listener) -> None:
-    user = await door.new_user()
-    strong = await door.new_key("quotes:read", "emails:send", user_id=user)
-    weak = await door.new_key("keys:write", user_id=user)
-    async with door.client(weak) as client:
+async def test_a_key_is_rotated_by_itself_or_by_a_key_that_made_it_and_by_no_other(
+    listener: Listener,
+) -> None:
+    user = await listener.new_user()
+    strong = await listener.new_key("quotes:read", "emails:send", user_id=user)
+    weak = await listener.new_key("keys:write", user_id=user)
+    async with listener.client(weak) as client:
         # It belongs to the same user, but its secret would give more than the key that asks has.
         path = f"/v1/api-keys/{strong[8:24]}/rotate"
         assert_problem(await client.post(path, json={}), 403, "forbidden")
-    assert await works(door, strong)
-    rotated = await rotate(door.api, strong, 0)
-    assert await works(door, rotated["key"])
-    await door.api.delete(f"/v1/api-keys/{strong[8:24]}")
-    assert_problem(await door.api.post(path, json={}), 409, "conflict")
+    assert await works(listener, strong)
+    rotated = await rotate(listener.api, strong, 0)
+    assert await works(listener, rotated["key"])
+    await listener.api.delete(f"/v1/api-keys/{strong[8:24]}")
+    assert_problem(await listener.api.post(path, json={}), 409, "conflict")
 
 
-async def test_the_children_of_a_key_outlive_its_rotation(door: Listener) -> None:
-    parent = await door.new_key("quotes:read", "keys:write")
-    async with door.client(parent) as client:
+async def test_the_children_of_a_key_outlive_its_rotation(listener: Listener) -> None:
+    parent = await listener.new_key("quotes:read", "keys:write")
+    async with listener.client(parent) as client:
         child = (await client.post("/v1/api-keys", json=WANTED)).json()["key"]
         await rotate(client, parent, 0)
-    assert await works(door, child)
+    assert await works(listener, child)
 
 
-async def test_a_key_without_a_checksum_works_until_it_is_rotated(door: Listener) -> None:
-    user = await door.new_user()
+async def test_a_key_without_a_checksum_works_until_it_is_rotated(listener: Listener) -> None:
+    user = await listener.new_user()
     old = ApiKey(keys.new_id(), "a-_B" * 10 + "xyz", has_checksum=False)
-    await door.database.execute(
+    await listener.database.execute(
         "INSERT INTO api_keys (id, user_id, name, digest, scopes)"
         " VALUES ($1, $2, 'old', $3, '{quotes:read}')",
         old.id,
         user,
         keys.digest(PEPPER, old),
     )
-    async with door.client(str(old)) as client:
+    async with listener.client(str(old)) as client:
         rotated = await rotate(client, str(old), 0)
-    assert await works(door, rotated["key"])
+    assert await works(listener, rotated["key"])
     assert len(rotated["key"]) == len(str(old)) + 6
 
 
 async def test_a_repeated_request_gets_the_same_key_again_and_its_secret_is_not_stored(
-    door: Listener,
+    listener: Listener,
 ) -> None:
-    maker = await door.new_key("quotes:read", "keys:write")
+    maker = await listener.new_key("quotes:read", "keys:write")
     headers = {"idempotency-key": '"make it once"'}
-    async with door.client(maker) as client:
+    async with listener.client(maker) as client:
         first, second = [await client.post("/v1/api-keys", json=WANTED, headers=headers) for _ in range(2)]
         assert (first.status_code, first.json()) == (second.status_code, second.json())
         assert "idempotent-replayed" not in first.headers
@@ -121,71 +123,75 @@ async def test_a_repeated_request_gets_the_same_key_again_and_its_secret_is_not_
         assert second.headers["location"] == first.headers["location"] == f"/v1/api-keys/{first.json()['id']}"
         other = await client.post("/v1/api-keys", json={**WANTED, "name": "x"}, headers=headers)
         assert_problem(other, 422, "idempotency-mismatch")
-    assert await works(door, first.json()["key"])
-    rows = await door.database.fetch(
+    assert await works(listener, first.json()["key"])
+    rows = await listener.database.fetch(
         "SELECT convert_from(answer, 'UTF8') AS text FROM idempotency WHERE answer IS NOT NULL"
     )
     assert any(first.json()["id"] in row["text"] for row in rows)
     assert not any(first.json()["key"][25:-6] in row["text"] for row in rows)
 
 
-async def test_a_repeated_rotation_gets_the_same_secret_again(door: Listener) -> None:
-    key = await door.new_key("quotes:read")
-    async with door.client(key) as client:
+async def test_a_repeated_rotation_gets_the_same_secret_again(listener: Listener) -> None:
+    key = await listener.new_key("quotes:read")
+    async with listener.client(key) as client:
         first, second = [await rotate(client, key, 3600, **{"idempotency-key": "again"}) for _ in range(2)]
     assert first == second
-    assert await works(door, first["key"])
+    assert await works(listener, first["key"])
     assert first["key"] != key
 
 
 async def test_a_key_is_rotated_or_revoked_only_by_a_caller_that_has_read_its_last_rotation(
-    door: Listener,
+    listener: Listener,
 ) -> None:
-    path = f"/v1/api-keys/{(await door.new_key('quotes:read'))[8:24]}"
-    first = (await door.api.get(path)).headers["etag"]
-    assert (await door.api.get(path, headers={"if-none-match": first})).status_code == 304
+    path = f"/v1/api-keys/{(await listener.new_key('quotes:read'))[8:24]}"
+    first = (await listener.api.get(path)).headers["etag"]
+    assert (await listener.api.get(path, headers={"if-none-match": first})).status_code == 304
     # Its use changes the answer, and nothing that a change could overwrite.
-    await door.database.execute("UPDATE api_keys SET last_used_at = now() WHERE id = $1", path[-16:])
-    used = (await door.api.get(path)).headers["etag"]
+    await listener.database.execute("UPDATE api_keys SET last_used_at = now() WHERE id = $1", path[-16:])
+    used = (await listener.api.get(path)).headers["etag"]
     assert used != first
-    rotated = await door.api.post(f"{path}/rotate", json={}, headers={"if-match": first})
+    rotated = await listener.api.post(f"{path}/rotate", json={}, headers={"if-match": first})
     assert rotated.status_code == 200, rotated.text
     for late in (
-        await door.api.post(f"{path}/rotate", json={}, headers={"if-match": used}),
-        await door.api.delete(path, headers={"if-match": used}),
+        await listener.api.post(f"{path}/rotate", json={}, headers={"if-match": used}),
+        await listener.api.delete(path, headers={"if-match": used}),
     ):
         assert_problem(late, 412, "precondition-failed")
-    current = {"if-match": (await door.api.get(path)).headers["etag"]}
-    assert (await door.api.delete(path, headers=current)).status_code == 204
-    assert_problem(await door.api.delete(path, headers=current), 412, "precondition-failed")
+    current = {"if-match": (await listener.api.get(path)).headers["etag"]}
+    assert (await listener.api.delete(path, headers=current)).status_code == 204
+    assert_problem(await listener.api.delete(path, headers=current), 412, "precondition-failed")
 
 
-async def test_of_two_rotations_at_the_same_version_one_is_refused(door: Listener) -> None:
-    path = f"/v1/api-keys/{(await door.new_key('quotes:read'))[8:24]}"
-    read = {"if-match": (await door.api.get(path)).headers["etag"]}
-    both = await asyncio.gather(*(door.api.post(f"{path}/rotate", json={}, headers=read) for _ in range(2)))
+async def test_of_two_rotations_at_the_same_version_one_is_refused(listener: Listener) -> None:
+    path = f"/v1/api-keys/{(await listener.new_key('quotes:read'))[8:24]}"
+    read = {"if-match": (await listener.api.get(path)).headers["etag"]}
+    both = await asyncio.gather(
+        *(listener.api.post(f"{path}/rotate", json={}, headers=read) for _ in range(2))
+    )
     assert sorted(answer.status_code for answer in both) == [200, 412]
 
 
-async def test_another_key_of_the_same_user_does_not_get_the_answer_with_the_secret(door: Listener) -> None:
-    user = await door.new_user()
-    strong = await door.new_key("quotes:read", "emails:send", "keys:write", user_id=user)
-    weak = await door.new_key("keys:write", user_id=user)
+async def test_another_key_of_the_same_user_does_not_get_the_answer_with_the_secret(
+    listener: Listener,
+) -> None:
+    user = await listener.new_user()
+    strong = await listener.new_key("quotes:read", "emails:send", "keys:write", user_id=user)
+    weak = await listener.new_key("keys:write", user_id=user)
     wanted, headers = {"name": "x", "scopes": ["emails:send"]}, {"idempotency-key": "guessed"}
-    async with door.client(strong) as client:
+    async with listener.client(strong) as client:
         assert (await client.post("/v1/api-keys", json=wanted, headers=headers)).status_code == 201
-    async with door.client(weak) as client:
+    async with listener.client(weak) as client:
         answer = await client.post("/v1/api-keys", json=wanted, headers=headers)
     assert_problem(answer, 422, "idempotency-mismatch")
     assert "tw_live_" not in answer.text
 
 
-async def test_a_request_repeated_after_a_day_makes_another_key(door: Listener) -> None:
+async def test_a_request_repeated_after_a_day_makes_another_key(listener: Listener) -> None:
     headers = {"idempotency-key": "daily"}
     made = []
     for _ in range(2):
-        made.append((await door.api.post("/v1/api-keys", json=WANTED, headers=headers)).json())
-        await door.database.execute("UPDATE idempotency SET created_at = now() - interval '25 hours'")
+        made.append((await listener.api.post("/v1/api-keys", json=WANTED, headers=headers)).json())
+        await listener.database.execute("UPDATE idempotency SET created_at = now() - interval '25 hours'")
     assert made[0]["id"] != made[1]["id"]
     assert made[0]["key"][25:] != made[1]["key"][25:]
     assert datetime.fromisoformat(made[1]["created_at"]) <= datetime.now(UTC)

@@ -39,16 +39,16 @@ GUARDED = {**HOURLY, "template": {"operation": "guarded", "payload": 1}}
 class Site:
     """A gateway, and the schedules that batch-processor has stored."""
 
-    door: Listener
+    listener: Listener
     world: World
 
     async def create(self, body: Mapping[str, Any] = HOURLY, **headers: str) -> httpx.Response:
-        answer = await self.door.api.post("/v1/schedules", json=body, headers=headers)
+        answer = await self.listener.api.post("/v1/schedules", json=body, headers=headers)
         assert answer.status_code == 201, answer.text
         return answer
 
     async def audited(self, target: str) -> list[str]:
-        rows = await self.door.database.fetch(
+        rows = await self.listener.database.fetch(
             "SELECT action FROM audit_entries WHERE target = $1 ORDER BY id", f"schedule:{target}"
         )
         return [row["action"] for row in rows]
@@ -61,13 +61,13 @@ async def site(module_house: House) -> AsyncIterator[Site]:
         batches = BatchAnswers(world.postgres, LimitBook({}, {}), upload_expires_s=60)
         answers = batch_consumers.answers(batches, world.answers, pauses)
         await module_house.double("batch-processor", answers)
-        door = await module_house.open()
-        await door.database.execute(
+        listener = await module_house.open()
+        await listener.database.execute(
             "INSERT INTO operations (name, description, item_schema, required_scopes)"
             " VALUES ('echo', '', '{}', '{}'), ('guarded', '', '{}', '{emails:send}'),"
             " ('numbers', '', '{\"type\": \"integer\"}', '{}')"
         )
-        yield Site(door, world)
+        yield Site(listener, world)
 
 
 @pytest.fixture(autouse=True)
@@ -78,10 +78,10 @@ async def _empty(site: Site) -> None:
 async def test_a_schedule_comes_back_as_it_was_written(site: Site) -> None:
     written = f'{{"name":"hourly","cron":"0 * * * *","time_zone":"Europe/Berlin","template":{TEMPLATE}}}'
     headers = {"content-type": "application/json"}
-    made = await site.door.api.post("/v1/schedules", content=written, headers=headers)
+    made = await site.listener.api.post("/v1/schedules", content=written, headers=headers)
     assert made.status_code == 201, made.text
-    found = await site.door.api.get(made.headers["location"])
-    listed = await site.door.api.get("/v1/schedules", params={"status": "active", "operation": "echo"})
+    found = await site.listener.api.get(made.headers["location"])
+    listed = await site.listener.api.get("/v1/schedules", params={"status": "active", "operation": "echo"})
     for answer in (made, found, listed):
         assert f'"template":{TEMPLATE}' in answer.text
     assert found.headers["etag"] == made.headers["etag"]
@@ -89,7 +89,7 @@ async def test_a_schedule_comes_back_as_it_was_written(site: Site) -> None:
     assert (schedule["overlap"], schedule["missed"], schedule["kind"]) == ("skip", "once", "task")
     assert (schedule["status"], len(schedule["next_runs"]), schedule["last_run"]) == ("active", 5, None)
     assert schedule["next"]["what"] == "its next run"
-    coming = await site.door.api.get(f"{made.headers['location']}/next-runs", params={"limit": 7})
+    coming = await site.listener.api.get(f"{made.headers['location']}/next-runs", params={"limit": 7})
     assert coming.json()["data"][:5] == schedule["next_runs"]
     assert len(coming.json()["data"]) == 7
     assert listed.json()["next_cursor"] is None
@@ -98,8 +98,8 @@ async def test_a_schedule_comes_back_as_it_was_written(site: Site) -> None:
 async def test_a_schedule_is_read_changed_and_ended_by_its_owner_only(site: Site) -> None:
     made = await site.create()
     path = made.headers["location"]
-    key = await site.door.new_key("schedules:read", "schedules:write", "batches:write")
-    async with site.door.client(key) as other:
+    key = await site.listener.new_key("schedules:read", "schedules:write", "batches:write")
+    async with site.listener.client(key) as other:
         assert (await other.get("/v1/schedules")).json() == {"data": [], "next_cursor": None}
         for answer in (
             await other.get(path),
@@ -116,23 +116,23 @@ async def test_a_schedule_is_read_changed_and_ended_by_its_owner_only(site: Site
 async def test_a_change_names_the_version_that_was_seen(site: Site) -> None:
     made = await site.create()
     path, seen = made.headers["location"], made.headers["etag"]
-    assert_problem(await site.door.api.patch(path, json={"name": "b"}), 428, "precondition-required")
-    assert_problem(await site.door.api.delete(path), 428, "precondition-required")
+    assert_problem(await site.listener.api.patch(path, json={"name": "b"}), 428, "precondition-required")
+    assert_problem(await site.listener.api.delete(path), 428, "precondition-required")
     # A run in between is no change.
-    assert (await site.door.api.post(f"{path}/run")).status_code == 202
-    assert (await site.door.api.get(path)).headers["etag"] != seen
-    changed = await site.door.api.patch(
+    assert (await site.listener.api.post(f"{path}/run")).status_code == 202
+    assert (await site.listener.api.get(path)).headers["etag"] != seen
+    changed = await site.listener.api.patch(
         path, json={"name": "b", "cron": "5 4 * * *"}, headers={"if-match": seen}
     )
     assert (changed.status_code, changed.json()["name"], changed.json()["cron"]) == (200, "b", "5 4 * * *")
     for answer in (
-        await site.door.api.patch(path, json={"name": "c"}, headers={"if-match": seen}),
-        await site.door.api.delete(path, headers={"if-match": seen}),
+        await site.listener.api.patch(path, json={"name": "c"}, headers={"if-match": seen}),
+        await site.listener.api.delete(path, headers={"if-match": seen}),
     ):
         assert_problem(answer, 412, "precondition-failed")
     current = {"if-match": changed.headers["etag"]}
-    assert (await site.door.api.delete(path, headers=current)).status_code == 204
-    assert_problem(await site.door.api.get(path), 404, "schedule-not-found")
+    assert (await site.listener.api.delete(path, headers=current)).status_code == 204
+    assert_problem(await site.listener.api.get(path), 404, "schedule-not-found")
     made_id = path.rsplit("/", 1)[1]
     assert await site.audited(made_id) == [
         "schedule.created",
@@ -145,18 +145,18 @@ async def test_a_change_names_the_version_that_was_seen(site: Site) -> None:
 async def test_an_answer_that_is_known_is_not_sent_again_until_it_changes(site: Site) -> None:
     made = await site.create()
     path, known = made.headers["location"], {"if-none-match": made.headers["etag"]}
-    assert (await site.door.api.get(path, headers=known)).status_code == 304
-    await site.door.api.post(f"{path}/run")
-    assert (await site.door.api.get(path, headers=known)).json()["last_run"]["trigger"] == "manual"
+    assert (await site.listener.api.get(path, headers=known)).status_code == 304
+    await site.listener.api.post(f"{path}/run")
+    assert (await site.listener.api.get(path, headers=known)).json()["last_run"]["trigger"] == "manual"
 
 
 async def test_the_rights_of_the_runs_are_needed_to_make_change_resume_and_run(site: Site) -> None:
     guarded, free = await site.create(GUARDED), await site.create()
-    writer = await site.door.new_key("schedules:write", "batches:write", user_id=1)
-    without_batches = await site.door.new_key("schedules:write", user_id=1)
+    writer = await site.listener.new_key("schedules:write", "batches:write", user_id=1)
+    without_batches = await site.listener.new_key("schedules:write", user_id=1)
     path, free_path = guarded.headers["location"], free.headers["location"]
     anything = {"if-match": "*"}
-    async with site.door.client(writer) as client:
+    async with site.listener.client(writer) as client:
         following = {**HOURLY["template"], "on_finished": {"operation": "guarded"}}  # type: ignore[dict-item]
         for answer in (
             await client.post("/v1/schedules", json=GUARDED),
@@ -170,10 +170,10 @@ async def test_the_rights_of_the_runs_are_needed_to_make_change_resume_and_run(s
             assert "emails:send" in answer.headers["www-authenticate"]
         assert (await client.post(f"{path}/pause")).json()["status"] == "paused"
         assert_problem(await client.get(path), 403, "forbidden")
-    async with site.door.client(without_batches) as client:
+    async with site.listener.client(without_batches) as client:
         refused = await client.post("/v1/schedules", json=HOURLY)
         assert "batches:write" in refused.headers["www-authenticate"]
-    assert (await site.door.api.post(f"{path}/resume")).json()["status"] == "active"
+    assert (await site.listener.api.post(f"{path}/resume")).json()["status"] == "active"
 
 
 async def test_the_same_key_makes_one_schedule_and_one_run_even_where_an_answer_was_lost(
@@ -182,13 +182,13 @@ async def test_the_same_key_makes_one_schedule_and_one_run_even_where_an_answer_
     key = {"idempotency-key": uuid4().hex}
     made = await site.create(HOURLY, **key)
     run_path = f"{made.headers['location']}/run"
-    run = await site.door.api.post(run_path, headers=key | {"idempotency-key": "r" + uuid4().hex})
+    run = await site.listener.api.post(run_path, headers=key | {"idempotency-key": "r" + uuid4().hex})
     assert run.status_code == 202, run.text
     again = await site.create(HOURLY, **key)
     assert again.headers["idempotent-replayed"] == "true"
-    await site.door.database.execute("DELETE FROM idempotency")
+    await site.listener.database.execute("DELETE FROM idempotency")
     assert (await site.create(HOURLY, **key)).headers["location"] == made.headers["location"]
-    ran = await site.door.api.post(run_path, headers=dict(run.request.headers))
+    ran = await site.listener.api.post(run_path, headers=dict(run.request.headers))
     assert ran.json()["id"] == run.json()["id"]
     assert run.headers["location"] == f"/v1/tasks/{run.json()['id']}"
 
@@ -215,7 +215,7 @@ async def test_the_same_key_makes_one_schedule_and_one_run_even_where_an_answer_
 async def test_a_schedule_that_could_not_run_is_refused(
     site: Site, change: dict[str, Any], status: int, code: str, pointer: str | None
 ) -> None:
-    answer = await site.door.api.post("/v1/schedules", json={**HOURLY, **change})
+    answer = await site.listener.api.post("/v1/schedules", json={**HOURLY, **change})
     assert_problem(answer, status, code)
     assert pointer is None or pointer in [error["pointer"] for error in answer.json()["errors"]]
 
@@ -223,20 +223,20 @@ async def test_a_schedule_that_could_not_run_is_refused(
 async def test_runs_are_listed_in_pages_and_by_filters(site: Site) -> None:
     made = await site.create({**HOURLY, "overlap": "queue"})
     path = made.headers["location"]
-    ran = [(await site.door.api.post(f"{path}/run")).json() for _ in range(3)]
-    first = (await site.door.api.get(f"{path}/runs", params={"limit": 2})).json()
-    rest = (await site.door.api.get(f"{path}/runs", params={"cursor": first["next_cursor"]})).json()
+    ran = [(await site.listener.api.post(f"{path}/run")).json() for _ in range(3)]
+    first = (await site.listener.api.get(f"{path}/runs", params={"limit": 2})).json()
+    rest = (await site.listener.api.get(f"{path}/runs", params={"cursor": first["next_cursor"]})).json()
     assert first["data"] + rest["data"] == ran[::-1]
-    waiting = (await site.door.api.get(f"{path}/runs", params={"status": "waiting"})).json()
+    waiting = (await site.listener.api.get(f"{path}/runs", params={"status": "waiting"})).json()
     assert [run["id"] for run in waiting["data"]] == [run["id"] for run in ran[:0:-1]]
-    none = await site.door.api.get(f"{path}/runs", params={"trigger": "due,catch-up"})
+    none = await site.listener.api.get(f"{path}/runs", params={"trigger": "due,catch-up"})
     assert none.json()["data"] == []
 
 
 async def test_a_schedule_that_is_busy_is_not_run_beside_itself(site: Site) -> None:
     path = (await site.create()).headers["location"]
-    assert (await site.door.api.post(f"{path}/run")).status_code == 202
-    assert_problem(await site.door.api.post(f"{path}/run"), 409, "schedule-busy")
+    assert (await site.listener.api.post(f"{path}/run")).status_code == 202
+    assert_problem(await site.listener.api.post(f"{path}/run"), 409, "schedule-busy")
 
 
 def fired(owner_id: int | str, made_by: str, **changes: Any) -> ScheduleFired:
@@ -260,7 +260,7 @@ class _RolledBack(Exception):
 @asynccontextmanager
 async def accepted(site: Site, *runs: ScheduleFired) -> AsyncIterator[list[dict[str, Any]]]:
     """Yield the commands that the gateway sends for runs, in a transaction that is taken back."""
-    resources = site.door.gateway.resources
+    resources = site.listener.gateway.resources
     statements, postgres = queries.load("gateway"), resources.runtime.postgres
     catalogue = OperationCatalogue(postgres, OperationRepository(statements))
     scheduled = ScheduledRuns(AcceptanceRepository(statements), catalogue, resources.authority)
@@ -288,8 +288,8 @@ async def accepted(site: Site, *runs: ScheduleFired) -> AsyncIterator[list[dict[
 
 
 async def test_runs_are_accepted_like_tasks_and_batches_with_the_rights_of_now(site: Site) -> None:
-    user = await site.door.new_user()
-    key = (await site.door.new_key("batches:write", "quotes:read", user_id=user)).split("_")[2]
+    user = await site.listener.new_user()
+    key = (await site.listener.new_key("batches:write", "quotes:read", user_id=user)).split("_")[2]
     of_batch = '{"operation":"echo","items":[1.10,{"custom_id":"b","payload":2}],"expires_in_s":60}'
     runs = [fired(user, key), fired(user, key, kind="batch", template=of_batch)]
     async with accepted(site, *runs) as commands:
@@ -311,20 +311,20 @@ async def test_runs_are_accepted_like_tasks_and_batches_with_the_rights_of_now(s
     assert timedelta(seconds=50) < expires_at - datetime.now(UTC) < timedelta(seconds=60)
 
 
-async def nothing(door: Listener, key_id: str, user: int) -> None:
+async def nothing(listener: Listener, key_id: str, user: int) -> None:
     """Leave the key unchanged: it has never had the scope of the operation."""
 
 
-async def without_right(door: Listener, key_id: str, user: int) -> None:
-    await door.database.execute("UPDATE api_keys SET scopes = '{schedules:write}' WHERE id = $1", key_id)
+async def without_right(listener: Listener, key_id: str, user: int) -> None:
+    await listener.database.execute("UPDATE api_keys SET scopes = '{schedules:write}' WHERE id = $1", key_id)
 
 
-async def revoked(door: Listener, key_id: str, user: int) -> None:
-    await door.database.execute("UPDATE api_keys SET revoked_at = now() WHERE id = $1", key_id)
+async def revoked(listener: Listener, key_id: str, user: int) -> None:
+    await listener.database.execute("UPDATE api_keys SET revoked_at = now() WHERE id = $1", key_id)
 
 
-async def disabled(door: Listener, key_id: str, user: int) -> None:
-    await door.change_user(user, status="disabled")
+async def disabled(listener: Listener, key_id: str, user: int) -> None:
+    await listener.change_user(user, status="disabled")
 
 
 @pytest.mark.parametrize(
@@ -341,10 +341,10 @@ async def disabled(door: Listener, key_id: str, user: int) -> None:
 async def test_a_run_whose_maker_may_not_make_it_any_more_is_refused_and_its_neighbour_is_not(
     site: Site, lose: Callable[..., Any], operation: str, code: str
 ) -> None:
-    user, other = await site.door.new_user(), await site.door.new_user()
-    lost = (await site.door.new_key("batches:write", user_id=user)).split("_")[2]
-    kept = (await site.door.new_key("batches:write", user_id=other)).split("_")[2]
-    await lose(site.door, lost, user)
+    user, other = await site.listener.new_user(), await site.listener.new_user()
+    lost = (await site.listener.new_key("batches:write", user_id=user)).split("_")[2]
+    kept = (await site.listener.new_key("batches:write", user_id=other)).split("_")[2]
+    await lose(site.listener, lost, user)
     template = TEMPLATE.replace("echo", operation)
     runs = [fired(user, lost, template=template), fired(other, kept), fired(user, kept)]
     async with accepted(site, *runs) as commands:
@@ -358,7 +358,7 @@ async def test_a_run_whose_maker_may_not_make_it_any_more_is_refused_and_its_nei
 
 
 async def test_a_run_of_an_access_token_has_its_scopes_within_the_rights_of_its_user_now(site: Site) -> None:
-    user = await site.door.new_user()
+    user = await site.listener.new_user()
     guarded = '{"operation":"guarded"}'
     scopes = ["admin", "batches:write", "quotes:read"]
 
@@ -383,15 +383,15 @@ async def test_a_run_of_an_access_token_has_its_scopes_within_the_rights_of_its_
     assert sorted(one["_type"] for one in commands) == ["batch.create.v1"] * 2 + [refusal] * 2
     created = [one for one in commands if one["_type"] == "batch.create.v1"]
     assert created[0]["scopes"] == ["batches:write", "quotes:read"], "the user does not administer"
-    await site.door.change_user(user, status="disabled")
+    await site.listener.change_user(user, status="disabled")
     async with accepted(site, *runs()) as commands:
         pass
     assert [one["_type"] for one in commands] == [refusal] * 4
 
 
 async def test_a_run_that_was_given_up_or_cannot_be_read_is_refused(site: Site) -> None:
-    user = await site.door.new_user()
-    key = (await site.door.new_key("batches:write", user_id=user)).split("_")[2]
+    user = await site.listener.new_user()
+    key = (await site.listener.new_key("batches:write", user_id=user)).split("_")[2]
     old = fired(user, key, fired_at=datetime.now(UTC) - timedelta(hours=25))
     odd = fired(user, key, template='{"operation":"echo","colour":"red"}')
     async with accepted(site, old, odd) as commands:

@@ -21,9 +21,11 @@ WRONG = {**GOOD, "to": ["nobody"]}
 ID = UUID("0197b1f0-5a1c-7c3e-9f0e-2f5b1c9d7a11")
 
 
-async def test_several_mails_are_accepted_together_and_become_commands(door: Listener, house: House) -> None:
+async def test_several_mails_are_accepted_together_and_become_commands(
+    listener: Listener, house: House
+) -> None:
     planned = {**GOOD, "subject": "Later", "send_at": "2026-01-01T00:00:00Z", "metadata": {"n": 2**53}}
-    answer = await door.api.post("/v1/emails/batch", json={"emails": [GOOD, planned]})
+    answer = await listener.api.post("/v1/emails/batch", json={"emails": [GOOD, planned]})
     assert answer.status_code == 202
     found = answer.json()
     assert (found["accepted"], found["refused"]) == (2, 0)
@@ -33,18 +35,20 @@ async def test_several_mails_are_accepted_together_and_become_commands(door: Lis
     assert [message["email_id"] for message in messages] == [result["id"] for result in found["results"]]
     assert messages[1]["metadata"] == {"n": 2**53}
     for result in found["results"]:
-        assert (await door.api.get(f"/v1/emails/{result['id']}")).json()["status"] == "queued"
+        assert (await listener.api.get(f"/v1/emails/{result['id']}")).json()["status"] == "queued"
 
 
-async def test_one_wrong_mail_stops_all_unless_the_mode_is_permissive(door: Listener, house: House) -> None:
+async def test_one_wrong_mail_stops_all_unless_the_mode_is_permissive(
+    listener: Listener, house: House
+) -> None:
     await house.purge("email.send")
     mails = [GOOD, WRONG, {**GOOD, "subjekt": "x"}]
     problem = assert_problem(
-        await door.api.post("/v1/emails/batch", json={"emails": mails}), 422, "invalid-input"
+        await listener.api.post("/v1/emails/batch", json={"emails": mails}), 422, "invalid-input"
     )
     assert [error["pointer"] for error in problem["errors"]] == ["/emails/1/to/0", "/emails/2/subjekt"]
     assert await house.depth("email.send") == 0
-    answer = await door.api.post("/v1/emails/batch", json={"emails": mails, "mode": "permissive"})
+    answer = await listener.api.post("/v1/emails/batch", json={"emails": mails, "mode": "permissive"})
     found = answer.json()
     assert (answer.status_code, found["accepted"], found["refused"]) == (202, 1, 2)
     assert [result["status"] for result in found["results"]] == ["queued", "refused", "refused"]
@@ -54,27 +58,27 @@ async def test_one_wrong_mail_stops_all_unless_the_mode_is_permissive(door: List
     assert message["email_id"] == found["results"][0]["id"]
 
 
-async def test_a_repeated_request_sends_no_mail_twice(door: Listener, house: House) -> None:
+async def test_a_repeated_request_sends_no_mail_twice(listener: Listener, house: House) -> None:
     headers = {"idempotency-key": "several"}
     body = {"emails": [GOOD, GOOD]}
-    first = await door.api.post("/v1/emails/batch", json=body, headers=headers)
-    again = await door.api.post("/v1/emails/batch", json=body, headers=headers)
+    first = await listener.api.post("/v1/emails/batch", json=body, headers=headers)
+    again = await listener.api.post("/v1/emails/batch", json=body, headers=headers)
     assert (again.headers["idempotent-replayed"], again.json()) == ("true", first.json())
     await house.take("email.send", 2)
     assert await house.depth("email.send") == 0
 
 
-async def test_five_hundred_mails_are_the_most(door: Listener, house: House) -> None:
+async def test_five_hundred_mails_are_the_most(listener: Listener, house: House) -> None:
     assert_problem(
-        await door.api.post("/v1/emails/batch", json={"emails": [GOOD] * 501}), 422, "invalid-input"
+        await listener.api.post("/v1/emails/batch", json={"emails": [GOOD] * 501}), 422, "invalid-input"
     )
-    assert_problem(await door.api.post("/v1/emails/batch", json={"emails": []}), 422, "invalid-input")
-    answer = await door.api.post("/v1/emails/batch", json={"emails": [GOOD] * 500})
+    assert_problem(await listener.api.post("/v1/emails/batch", json={"emails": []}), 422, "invalid-input")
+    answer = await listener.api.post("/v1/emails/batch", json={"emails": [GOOD] * 500})
     assert answer.json()["accepted"] == 500
     await house.purge("email.send")
 
 
-async def test_a_raw_mail_is_fetched_in_parts_and_answered_whole(door: Listener, house: House) -> None:
+async def test_a_raw_mail_is_fetched_in_parts_and_answered_whole(listener: Listener, house: House) -> None:
     content = b"Subject: x\r\n\r\n" + b"0123456789abcde\n" * 60_000
 
     async def part(request: GetRawEmail, _: Deadline) -> RawEmail:
@@ -87,15 +91,15 @@ async def test_a_raw_mail_is_fetched_in_parts_and_answered_whole(door: Listener,
         raise NotFound("There is no such e-mail.")
 
     await house.double(EMAIL, {GetRawEmail: part, GetEmail: none})
-    answer = await door.api.get(f"/v1/emails/{ID}/raw")
+    answer = await listener.api.get(f"/v1/emails/{ID}/raw")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "message/rfc822")
     assert answer.content == content
-    assert_problem(await door.api.get(f"/v1/emails/{UUID(int=1)}/raw"), 404, "not-found")
+    assert_problem(await listener.api.get(f"/v1/emails/{UUID(int=1)}/raw"), 404, "not-found")
 
 
 @pytest.mark.parametrize("change", [-1, 1])
 async def test_a_raw_mail_that_is_written_anew_while_it_is_read_is_cut_off(
-    door: Listener, house: House, change: int
+    listener: Listener, house: House, change: int
 ) -> None:
     async def part(request: GetRawEmail, _: Deadline) -> RawEmail:
         content = b"x" * (300_000 + (change * 100_000 if request.offset else 0))
@@ -104,4 +108,4 @@ async def test_a_raw_mail_that_is_written_anew_while_it_is_read_is_cut_off(
 
     await house.double(EMAIL, {GetRawEmail: part})
     with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
-        await asyncio.wait_for(door.api.get(f"/v1/emails/{ID}/raw"), 30)
+        await asyncio.wait_for(listener.api.get(f"/v1/emails/{ID}/raw"), 30)

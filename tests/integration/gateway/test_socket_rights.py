@@ -31,22 +31,22 @@ def arguments(command: str, channel: str) -> dict[str, Any]:
     return {"channel": channel, **({"data": {"text": "x"}} if command == "publish" else {})}
 
 
-def of_channels(door: Listener) -> Iterator[tuple[str, dict[str, Any], Scope | None]]:
+def of_channels(listener: Listener) -> Iterator[tuple[str, dict[str, Any], Scope | None]]:
     """Yield each command on each kind of channel, with the scope that it needs (None: no scope does)."""
     for command in COMMANDS.values():
         for kind in SERVED if command.scope in (Right.READ, Right.WRITE) else ():
             channel = kind.name + NAMES.get(kind.argument, f":{uuid4()}")
             needed = kind.read if command.scope is Right.READ else kind.write
             yield command.name, arguments(command.name, channel), needed
-    for endpoint in door.gateway.resources.operations.offered.values():
+    for endpoint in listener.gateway.resources.operations.offered.values():
         if endpoint.scope is not None:
             yield "rpc", {"method": endpoint.name, "data": {}}, endpoint.scope
 
 
-async def let_in(client: Talk, door: Listener) -> dict[tuple[str, str], tuple[bool, Scope | None]]:
+async def let_in(client: Talk, listener: Listener) -> dict[tuple[str, str], tuple[bool, Scope | None]]:
     """Return whether each command was run, and the scope that it needs, by the command and its aim."""
     found = {}
-    for command, given, needed in of_channels(door):
+    for command, given, needed in of_channels(listener):
         answer = await client.ask(**{command: given})
         is_run = answer.get("code") != ErrorCode.PERMISSION_DENIED
         aim = str(given.get("method") or given["channel"].partition(":")[0])
@@ -111,18 +111,18 @@ async def test_a_member_with_every_scope_runs_no_command_of_administrators(
     }
 
 
-async def of_administrator(door: Listener, kind: ChannelKind) -> str:
+async def of_administrator(listener: Listener, kind: ChannelKind) -> str:
     """Return a channel of something that belongs to the first administrator alone."""
     if kind.name == "chat":
         room = f"own-{uuid4().hex[:8]}"
-        await door.api.post("/v1/rooms", json={"name": room, "private": True})
+        await listener.api.post("/v1/rooms", json={"name": room, "private": True})
         return f"chat:{room}"
     path, body = {
         "batch": ("/v1/batches", {"operation": "echo", "items": [1]}),
         "task": ("/v1/tasks", {"operation": "echo", "payload": 1}),
         "email": ("/v1/emails", {"to": ["a@example.com"], "subject": "x", "text": "x"}),
     }[kind.name]
-    answer = await door.api.post(path, json=body)
+    answer = await listener.api.post(path, json=body)
     assert answer.status_code == 202, answer.text
     return f"{kind.name}:{answer.json()['id']}"
 

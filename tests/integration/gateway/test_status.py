@@ -60,8 +60,8 @@ async def watched(shared_house: House, store: Prometheus) -> AsyncIterator[Any]:
         yield await shared_house.open(prometheus_url=store.url)
 
 
-async def report(door: Listener, window: str = "15m") -> dict[str, Any]:
-    answer = await door.api.get(STATUS, params={"window": window})
+async def report(listener: Listener, window: str = "15m") -> dict[str, Any]:
+    answer = await listener.api.get(STATUS, params={"window": window})
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -135,8 +135,8 @@ async def test_a_report_says_its_age_and_is_not_cached(watched: Any) -> None:
 
 async def test_without_prometheus_everything_is_unknown_and_the_reason_named(house: House) -> None:
     await house.double(BATCH_PROCESSOR, {ListPauses: tell_what_is_paused})
-    door = await house.open(prometheus_url=f"http://127.0.0.1:{free_port()}")
-    found = await report(door)
+    listener = await house.open(prometheus_url=f"http://127.0.0.1:{free_port()}")
+    found = await report(listener)
     assert {one["state"] for one in found["services"]} == {"unknown"}
     assert {error["detail"] for error in found["errors"]} == {"Prometheus cannot be reached."}
 
@@ -145,8 +145,8 @@ async def test_a_server_that_is_not_prometheus_is_recognised(house: House) -> No
     async with doubles.start() as double:
         double.body = b"<html>Welcome to nginx!</html>"
         await house.double(BATCH_PROCESSOR, {ListPauses: tell_what_is_paused})
-        door = await house.open(prometheus_url=double.url)
-        details = {error["detail"] for error in (await report(door))["errors"]}
+        listener = await house.open(prometheus_url=double.url)
+        details = {error["detail"] for error in (await report(listener))["errors"]}
     assert details == {"The server at GATEWAY_PROMETHEUS_URL does not answer as Prometheus does."}
 
 

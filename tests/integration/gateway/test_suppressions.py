@@ -36,10 +36,10 @@ async def add(api: httpx.AsyncClient, address: str, **fields: Any) -> dict[str, 
     return found
 
 
-async def trail(door: Listener, target: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (await door.api.get("/v1/admin/audit", params={"target": target})).json()[
-        "data"
-    ]
+async def trail(listener: Listener, target: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (
+        await listener.api.get("/v1/admin/audit", params={"target": target})
+    ).json()["data"]
     return found
 
 

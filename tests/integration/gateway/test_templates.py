@@ -19,7 +19,7 @@ BODY = {"subject": "Welcome, {{ name }}", "html": "<p>Hello {{ name }}</p>"}
 
 
 @pytest.fixture(scope="module")
-async def door(module_house: House) -> AsyncIterator[Listener]:
+async def listener(module_house: House) -> AsyncIterator[Listener]:
     """Yield a gateway in front of the email service's answers about templates."""
     async with AsyncExitStack() as stack:
         postgres, renderer = Postgres(await module_house.database("emailer")), TemplateRenderer()
@@ -30,8 +30,8 @@ async def door(module_house: House) -> AsyncIterator[Listener]:
         yield await module_house.open()
 
 
-async def created(door: Listener, **fields: Any) -> dict[str, Any]:
-    answer = await door.api.post("/v1/templates", json={"name": f"t-{uuid4()}", **BODY, **fields})
+async def created(listener: Listener, **fields: Any) -> dict[str, Any]:
+    answer = await listener.api.post("/v1/templates", json={"name": f"t-{uuid4()}", **BODY, **fields})
     assert answer.status_code == 201, answer.text
     assert (answer.headers["etag"], answer.json()["version"]) == ('"1"', 1)
     found: dict[str, Any] = answer.json()
@@ -39,35 +39,35 @@ async def created(door: Listener, **fields: Any) -> dict[str, Any]:
     return found
 
 
-async def test_changing_a_template_needs_its_newest_version(door: Listener) -> None:
-    made = await created(door)
+async def test_changing_a_template_needs_its_newest_version(listener: Listener) -> None:
+    made = await created(listener)
     path = f"/v1/templates/{made['name']}"
-    assert (await door.api.get(path)).json() == made
-    assert_problem(await door.api.put(path, json=BODY), 428, "precondition-required")
+    assert (await listener.api.get(path)).json() == made
+    assert_problem(await listener.api.put(path, json=BODY), 428, "precondition-required")
     stale = {"if-match": '"7"'}
-    assert_problem(await door.api.put(path, json=BODY, headers=stale), 412, "precondition-failed")
-    answer = await door.api.put(path, json={**BODY, "subject": "Second"}, headers={"if-match": '"1"'})
+    assert_problem(await listener.api.put(path, json=BODY, headers=stale), 412, "precondition-failed")
+    answer = await listener.api.put(path, json={**BODY, "subject": "Second"}, headers={"if-match": '"1"'})
     assert (answer.status_code, answer.headers["etag"], answer.json()["version"]) == (200, '"2"', 2)
-    assert (await door.api.get(path, params={"version": 1})).json()["subject"] == BODY["subject"]
-    versions = (await door.api.get(f"{path}/versions")).json()
+    assert (await listener.api.get(path, params={"version": 1})).json()["subject"] == BODY["subject"]
+    versions = (await listener.api.get(f"{path}/versions")).json()
     assert [each["version"] for each in versions["data"]] == [2, 1]
-    newest = (await door.api.get(f"{path}/versions", params={"limit": "1"})).json()
+    newest = (await listener.api.get(f"{path}/versions", params={"limit": "1"})).json()
     assert ([each["version"] for each in newest["data"]], newest["next_cursor"]) == ([2], 2)
-    older = await door.api.get(f"{path}/versions", params={"limit": "1", "cursor": "2"})
+    older = await listener.api.get(f"{path}/versions", params={"limit": "1", "cursor": "2"})
     assert [each["version"] for each in older.json()["data"]] == [1]
-    assert made["name"] in [each["name"] for each in (await door.api.get("/v1/templates")).json()["data"]]
-    assert_problem(await door.api.delete(path), 428, "precondition-required")
-    assert (await door.api.delete(path, headers={"if-match": "*"})).status_code == 204
-    assert_problem(await door.api.get(path), 404, "not-found")
+    assert made["name"] in [each["name"] for each in (await listener.api.get("/v1/templates")).json()["data"]]
+    assert_problem(await listener.api.delete(path), 428, "precondition-required")
+    assert (await listener.api.delete(path, headers={"if-match": "*"})).status_code == 204
+    assert_problem(await listener.api.get(path), 404, "not-found")
 
 
-async def test_changes_of_templates_are_recorded_with_their_versions(door: Listener) -> None:
-    made = await created(door)
+async def test_changes_of_templates_are_recorded_with_their_versions(listener: Listener) -> None:
+    made = await created(listener)
     path, target = f"/v1/templates/{made['name']}", f"template:{made['name']}"
-    await door.api.put(path, json={**BODY, "subject": "Second"}, headers={"if-match": '"1"'})
-    await door.api.put(path, json=BODY, headers={"if-match": '"1"'})
-    await door.api.delete(path, headers={"if-match": "*"})
-    entries = (await door.api.get("/v1/admin/audit", params={"target": target})).json()["data"]
+    await listener.api.put(path, json={**BODY, "subject": "Second"}, headers={"if-match": '"1"'})
+    await listener.api.put(path, json=BODY, headers={"if-match": '"1"'})
+    await listener.api.delete(path, headers={"if-match": "*"})
+    entries = (await listener.api.get("/v1/admin/audit", params={"target": target})).json()["data"]
     assert [(entry["action"], entry["before"], entry["after"]) for entry in entries] == [
         ("template.deleted", {"version": 2}, None),
         ("template.changed", {"version": 1}, {"version": 2}),
@@ -75,17 +75,17 @@ async def test_changes_of_templates_are_recorded_with_their_versions(door: Liste
     ]
 
 
-async def test_a_preview_shows_the_mail_or_where_the_template_fails(door: Listener) -> None:
-    made = await created(door)
+async def test_a_preview_shows_the_mail_or_where_the_template_fails(listener: Listener) -> None:
+    made = await created(listener)
     path = f"/v1/templates/{made['name']}/preview"
-    shown = await door.api.post(path, json={"data": {"name": "<Ann>"}})
+    shown = await listener.api.post(path, json={"data": {"name": "<Ann>"}})
     assert (shown.status_code, shown.json()["subject"]) == (200, "Welcome, <Ann>")
     assert "Hello &lt;Ann&gt;" in shown.json()["html"]
-    failed = await door.api.post(path, json={})
+    failed = await listener.api.post(path, json={})
     assert_problem(failed, 422, "invalid-input")
     assert failed.json()["errors"][0]["pointer"] == "/subject"
     assert "line 1" in failed.json()["errors"][0]["detail"]
-    source = await door.api.post("/v1/template-previews", json={"source": {**BODY, "html": "\n{% x %}"}})
+    source = await listener.api.post("/v1/template-previews", json={"source": {**BODY, "html": "\n{% x %}"}})
     assert_problem(source, 422, "invalid-input")
     assert source.json()["errors"][0]["pointer"] == "/source/html"
 
@@ -102,27 +102,27 @@ async def test_a_preview_shows_the_mail_or_where_the_template_fails(door: Listen
     ],
     ids=["syntax", "two bodies", "no body", "name", "subject", "length"],
 )
-async def test_an_invalid_template_is_422(door: Listener, change: dict[str, Any], pointer: str) -> None:
-    answer = await door.api.post("/v1/templates", json={"name": "t", **BODY, **change})
+async def test_an_invalid_template_is_422(listener: Listener, change: dict[str, Any], pointer: str) -> None:
+    answer = await listener.api.post("/v1/templates", json={"name": "t", **BODY, **change})
     assert_problem(answer, 422, "invalid-input")
     assert answer.json()["errors"][0]["pointer"] == pointer
 
 
-async def test_a_repeated_creation_is_one_and_another_owner_sees_nothing(door: Listener) -> None:
+async def test_a_repeated_creation_is_one_and_another_owner_sees_nothing(listener: Listener) -> None:
     body, key = {"name": f"t-{uuid4()}", **BODY}, {"idempotency-key": f"k-{uuid4()}"}
-    first = await door.api.post("/v1/templates", json=body, headers=key)
-    again = await door.api.post("/v1/templates", json=body, headers=key)
+    first = await listener.api.post("/v1/templates", json=body, headers=key)
+    again = await listener.api.post("/v1/templates", json=body, headers=key)
     assert (first.status_code, again.status_code, again.json()) == (201, 201, first.json())
-    assert_problem(await door.api.post("/v1/templates", json=body), 409, "conflict")
-    async with door.client(await door.new_key("templates:read")) as other:
+    assert_problem(await listener.api.post("/v1/templates", json=body), 409, "conflict")
+    async with listener.client(await listener.new_key("templates:read")) as other:
         assert (await other.get("/v1/templates")).json() == {"data": [], "next_cursor": None}
         assert_problem(await other.get(f"/v1/templates/{body['name']}"), 404, "not-found")
         assert_problem(await other.post("/v1/templates", json=body), 403, "forbidden")
 
 
-async def test_a_mail_has_a_template_or_words_of_its_own(door: Listener) -> None:
+async def test_a_mail_has_a_template_or_words_of_its_own(listener: Listener) -> None:
     used = {"to": ["ann@example.com"], "template": {"name": "welcome", "data": {"name": "Ann"}}}
-    assert (await door.api.post("/v1/emails", json=used)).status_code == 202
+    assert (await listener.api.post("/v1/emails", json=used)).status_code == 202
     large = {"name": "welcome", "data": {"a": "x" * 100_000}}
     for more in ({"text": "x"}, {"subject": "x"}, {"template": large}):
-        assert_problem(await door.api.post("/v1/emails", json={**used, **more}), 422, "invalid-input")
+        assert_problem(await listener.api.post("/v1/emails", json={**used, **more}), 422, "invalid-input")

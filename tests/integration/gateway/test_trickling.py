@@ -18,7 +18,7 @@ FILE, LINES = "application/octet-stream", "application/x-ndjson"
 
 
 @pytest.fixture(scope="module")
-async def door(module_house: House, site: UploadSite) -> Listener:
+async def listener(module_house: House, site: UploadSite) -> Listener:
     """Return a gateway whose clients bring a kilobyte within a second."""
     return await module_house.open(email_url=site.url, limits={"body_window_s": 1.0})
 
@@ -30,7 +30,7 @@ async def usual_door(module_house: House, site: UploadSite) -> Listener:
 
 
 async def trickle(
-    door: Listener,
+    listener: Listener,
     method: str,
     path: str,
     media_type: str,
@@ -40,11 +40,11 @@ async def trickle(
     request_timeout: str = "",
 ) -> bytes:
     """Send `part` every 20 ms as a body without an end; return everything that comes back."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(door.url.rsplit(":", 1)[1]))
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(listener.url.rsplit(":", 1)[1]))
     fields = [
         f"{method} {path} HTTP/1.1",
         "Host: gateway",
-        f"Authorization: Bearer {door.admin_key}",
+        f"Authorization: Bearer {listener.admin_key}",
         f"Content-Type: {media_type}",
         "Transfer-Encoding: chunked",
         *([f"Idempotency-Key: {key}"] if key else []),
@@ -68,46 +68,46 @@ async def trickle(
         await dripping
 
 
-async def opened(door: Listener) -> str:
-    made = await door.api.post("/v1/batches?open=true", json={"operation": "echo"})
+async def opened(listener: Listener) -> str:
+    made = await listener.api.post("/v1/batches?open=true", json={"operation": "echo"})
     assert made.status_code == 202, made.text
     return f"/v1/batches/{made.json()['id']}"
 
 
-async def is_free(door: Listener, key: str) -> bool:
+async def is_free(listener: Listener, key: str) -> bool:
     claimed = "SELECT count(*) FROM idempotency WHERE key = $1"
-    return bool(await door.database.fetchval(claimed, key) == 0)
+    return bool(await listener.database.fetchval(claimed, key) == 0)
 
 
-async def test_a_file_that_trickles_is_408_and_leaves_nothing(door: Listener, site: UploadSite) -> None:
+async def test_a_file_that_trickles_is_408_and_leaves_nothing(listener: Listener, site: UploadSite) -> None:
     key = str(uuid4())
-    answer = await trickle(door, "POST", "/v1/uploads", FILE, key=key)
+    answer = await trickle(listener, "POST", "/v1/uploads", FILE, key=key)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"/problems/request-timeout" in answer
-    await until(lambda: is_free(door, key))
+    await until(lambda: is_free(listener, key))
     await until(site.is_idle)
-    assert not door.gateway.resources.uploads.at_work
-    assert (await uploaded(door.api, b"whole", **{"idempotency-key": key})).status_code == 201
+    assert not listener.gateway.resources.uploads.at_work
+    assert (await uploaded(listener.api, b"whole", **{"idempotency-key": key})).status_code == 201
 
 
-async def test_lines_that_trickle_are_408_and_their_key_is_free(door: Listener) -> None:
+async def test_lines_that_trickle_are_408_and_their_key_is_free(listener: Listener) -> None:
     key = str(uuid4())
-    answer = await trickle(door, "POST", "/v1/batches?operation=echo", LINES, key=key, part=b" ")
+    answer = await trickle(listener, "POST", "/v1/batches?operation=echo", LINES, key=key, part=b" ")
     assert answer.startswith(b"HTTP/1.1 408 ")
-    await until(lambda: is_free(door, key))
+    await until(lambda: is_free(listener, key))
     headers = {"content-type": LINES, "idempotency-key": key}
-    again = await door.api.post("/v1/batches?operation=echo", content=LINE, headers=headers)
+    again = await listener.api.post("/v1/batches?operation=echo", content=LINE, headers=headers)
     assert again.status_code == 202
 
 
-async def test_an_open_upload_whose_writer_trickles_goes_on_with_another_writer(door: Listener) -> None:
-    path = await opened(door)
-    answer = await trickle(door, "PUT", f"{path}/items?offset=0", LINES, part=b" ")
+async def test_an_open_upload_whose_writer_trickles_goes_on_with_another_writer(listener: Listener) -> None:
+    path = await opened(listener)
+    answer = await trickle(listener, "PUT", f"{path}/items?offset=0", LINES, part=b" ")
     assert answer.startswith(b"HTTP/1.1 408 ")
 
     async def goes_on() -> bool:
-        at = (await door.api.get(f"{path}/upload")).json()["offset"]
-        appended = await door.api.put(
+        at = (await listener.api.get(f"{path}/upload")).json()["offset"]
+        appended = await listener.api.put(
             f"{path}/items?offset={at}", content=b"\n" + LINE, headers={"content-type": LINES}
         )
         return appended.status_code == 200

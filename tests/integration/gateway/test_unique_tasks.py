@@ -35,63 +35,63 @@ async def processor(module_house: House) -> Processor:
 
 
 @pytest.fixture(scope="module")
-async def door(module_house: House) -> Listener:
+async def listener(module_house: House) -> Listener:
     return await module_house.open()
 
 
-async def send(door: Listener, unique: dict[str, Any], **changes: Any) -> Any:
+async def send(listener: Listener, unique: dict[str, Any], **changes: Any) -> Any:
     body = {"operation": "echo", "payload": {"n": 1}, "unique": unique, **changes}
-    return await door.api.post("/v1/tasks", json=body)
+    return await listener.api.post("/v1/tasks", json=body)
 
 
 async def test_the_task_that_holds_a_key_is_returned_with_its_state(
-    door: Listener, processor: Processor
+    listener: Listener, processor: Processor
 ) -> None:
     unique = {"key": str(uuid4())}
     processor.state = {"status": "queued", "started_at": None}
-    first = await send(door, unique)
+    first = await send(listener, unique)
     assert (first.status_code, first.json()["status"]) == (202, "queued")
     follows = {"what": "its first result", "by": "2026-01-02T00:00:00Z"}
     processor.state = {"status": "running", "started_at": "2026-01-01T00:00:00Z", "next": follows}
-    again = await send(door, unique)
+    again = await send(listener, unique)
     assert (again.json(), again.headers["idempotent-replayed"]) == (
         {"id": first.json()["id"], "status": "running", "next": follows},
         "true",
     )
-    assert_problem(await send(door, unique, payload={"n": 2}), 409, "unique-key-in-use")
-    assert_problem(await send(door, {**unique, "on_conflict": "reject"}), 409, "unique-key-in-use")
+    assert_problem(await send(listener, unique, payload={"n": 2}), 409, "unique-key-in-use")
+    assert_problem(await send(listener, {**unique, "on_conflict": "reject"}), 409, "unique-key-in-use")
 
 
 async def test_a_key_is_free_when_its_task_has_ended_or_begun_as_the_request_chose(
-    door: Listener, processor: Processor
+    listener: Listener, processor: Processor
 ) -> None:
     unique = {"key": str(uuid4()), "while": "queued"}
     processor.state = {"status": "paused", "started_at": None}
-    first = (await send(door, unique)).json()["id"]
-    assert (await send(door, unique)).json()["id"] == first
+    first = (await send(listener, unique)).json()["id"]
+    assert (await send(listener, unique)).json()["id"] == first
     processor.state = {"status": "running", "started_at": "2026-01-01T00:00:00Z"}
-    second = (await send(door, unique, payload={"n": 2})).json()["id"]
+    second = (await send(listener, unique, payload={"n": 2})).json()["id"]
     assert second != first
     held = {**unique, "while": "running"}
-    assert (await send(door, held, payload={"n": 2})).json()["id"] == second
+    assert (await send(listener, held, payload={"n": 2})).json()["id"] == second
     processor.state = {"status": "completed", "started_at": "2026-01-01T00:00:00Z"}
-    third = (await send(door, held)).json()["id"]
+    third = (await send(listener, held)).json()["id"]
     assert third not in (first, second)
     # For a period the key is held by a task that has ended, too.
     period = {"key": unique["key"], "while": "period", "period_s": 60}
-    assert (await send(door, period)).json() == {"id": third, "status": "completed", "next": None}
+    assert (await send(listener, period)).json() == {"id": third, "status": "completed", "next": None}
     short = {**period, "period_s": 0.01}
-    assert (await send(door, short)).json()["id"] != third
+    assert (await send(listener, short)).json()["id"] != third
 
 
 async def test_a_task_that_is_replaced_is_cancelled_when_the_other_is_accepted(
-    door: Listener, processor: Processor, module_house: House
+    listener: Listener, processor: Processor, module_house: House
 ) -> None:
     await module_house.purge(INTAKE)
     processor.state = {"status": "queued", "started_at": None}
     unique = {"key": str(uuid4()), "on_conflict": "replace"}
-    first = (await send(door, unique)).json()["id"]
-    second = await send(door, unique, payload={"n": 2})
+    first = (await send(listener, unique)).json()["id"]
+    second = await send(listener, unique, payload={"n": 2})
     assert second.json()["id"] != first
     messages = await module_house.take(INTAKE, 3)
     assert [(m["_"]["type"], m["batch_id"]) for m in messages] == [
@@ -102,33 +102,33 @@ async def test_a_task_that_is_replaced_is_cancelled_when_the_other_is_accepted(
 
 
 async def test_only_one_of_many_simultaneous_requests_gets_the_key(
-    door: Listener, processor: Processor, module_house: House
+    listener: Listener, processor: Processor, module_house: House
 ) -> None:
     processor.state = {"status": "queued", "started_at": None}
     unique = {"key": str(uuid4())}
-    answers = await asyncio.gather(*(send(door, unique) for _ in range(12)))
+    answers = await asyncio.gather(*(send(listener, unique) for _ in range(12)))
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
 
 
 async def test_the_idempotency_key_is_compared_before_the_unique_key_of_a_task(
-    door: Listener, processor: Processor
+    listener: Listener, processor: Processor
 ) -> None:
     processor.state = {"status": "queued", "started_at": None}
     body = {"operation": "echo", "unique": {"key": str(uuid4())}}
     headers = {"Idempotency-Key": f'"{uuid4()}"'}
-    first = await door.api.post("/v1/tasks", json=body, headers=headers)
+    first = await listener.api.post("/v1/tasks", json=body, headers=headers)
     processor.state = {"status": "completed", "started_at": None}
-    again = await door.api.post("/v1/tasks", json=body, headers=headers)
+    again = await listener.api.post("/v1/tasks", json=body, headers=headers)
     assert (again.json(), again.headers["idempotent-replayed"]) == (first.json(), "true")
-    other = await door.api.post("/v1/tasks", json={**body, "payload": 2}, headers=headers)
+    other = await listener.api.post("/v1/tasks", json={**body, "payload": 2}, headers=headers)
     assert_problem(other, 422, "idempotency-mismatch")
     joined = {"Idempotency-Key": f'"{uuid4()}"'}
     processor.state = {"status": "running", "started_at": None}
-    held = await door.api.post("/v1/tasks", json=body, headers=joined)
+    held = await listener.api.post("/v1/tasks", json=body, headers=joined)
     assert held.json() == {"id": first.json()["id"], "status": "running", "next": None}
-    assert (await door.api.post("/v1/tasks", json=body, headers=joined)).json() == held.json()
+    assert (await listener.api.post("/v1/tasks", json=body, headers=joined)).json() == held.json()
 
 
 @pytest.mark.parametrize(
@@ -142,6 +142,6 @@ async def test_the_idempotency_key_is_compared_before_the_unique_key_of_a_task(
     ],
 )
 async def test_an_invalid_unique_key_is_refused(
-    door: Listener, processor: Processor, unique: dict[str, Any], pointer: str
+    listener: Listener, processor: Processor, unique: dict[str, Any], pointer: str
 ) -> None:
-    assert_problem(await send(door, unique), 422, "invalid-input", pointer)
+    assert_problem(await send(listener, unique), 422, "invalid-input", pointer)

@@ -38,12 +38,12 @@ async def taken(house: House, last: str) -> list[dict[str, Any]]:
     return found
 
 
-async def accepted(door: Listener) -> int:
-    return int(await door.database.fetchval("SELECT count(*) FROM acceptances WHERE kind = 'batch'"))
+async def accepted(listener: Listener) -> int:
+    return int(await listener.database.fetchval("SELECT count(*) FROM acceptances WHERE kind = 'batch'"))
 
 
-async def test_an_upload_becomes_runs_of_items_and_a_seal(door: Listener, house: House) -> None:
-    answer = await door.api.post(f"{PATH}&priority=low", content=lines(1234), headers=NDJSON)
+async def test_an_upload_becomes_runs_of_items_and_a_seal(listener: Listener, house: House) -> None:
+    answer = await listener.api.post(f"{PATH}&priority=low", content=lines(1234), headers=NDJSON)
     assert answer.status_code == 202
     *appends, seal = await taken(house, "batch.seal.v1")
     assert seal["options"] == {"priority": "low"}
@@ -59,7 +59,7 @@ async def test_an_upload_becomes_runs_of_items_and_a_seal(door: Listener, house:
 
 
 async def test_the_query_of_an_upload_takes_every_field_that_a_json_body_has_beside_its_items(
-    door: Listener, house: House
+    listener: Listener, house: House
 ) -> None:
     """What follows the end has its payload byte for byte, as in a body."""
     options = {"priority": "high", "max_concurrency": 4, "rate_limit": {"items": 200, "per_s": 60},
@@ -71,11 +71,11 @@ async def test_the_query_of_an_upload_takes_every_field_that_a_json_body_has_bes
         "expires_at": "2099-01-01T00:00:00Z",
         "on_finished": '{"operation": "echo", "payload": 1.10}',
     }
-    tried = await door.api.post(
+    tried = await listener.api.post(
         "/v1/batches", params={**query, "validate": "only"}, content=lines(3), headers=NDJSON
     )
     assert tried.json()["items"] == 3
-    answer = await door.api.post("/v1/batches", params=query, content=lines(3), headers=NDJSON)
+    answer = await listener.api.post("/v1/batches", params=query, content=lines(3), headers=NDJSON)
     assert answer.status_code == 202, answer.text
     *_, seal = await taken(house, "batch.seal.v1")
     assert (seal["batch_id"], seal["options"]) == (answer.json()["id"], options)
@@ -100,24 +100,24 @@ async def test_the_query_of_an_upload_takes_every_field_that_a_json_body_has_bes
     ],
 )
 async def test_errors_in_the_query_of_an_upload_are_named(
-    door: Listener, house: House, name: str, value: str, pointer: str
+    listener: Listener, house: House, name: str, value: str, pointer: str
 ) -> None:
     params = {"operation": "echo", name: value}
-    answer = await door.api.post("/v1/batches", params=params, content=lines(3), headers=NDJSON)
+    answer = await listener.api.post("/v1/batches", params=params, content=lines(3), headers=NDJSON)
     assert_problem(answer, 422, "invalid-input", pointer)
     assert await house.depth(INTAKE) == 0
 
 
-async def test_the_priority_of_an_upload_is_refused_when_it_is_given_twice(door: Listener) -> None:
+async def test_the_priority_of_an_upload_is_refused_when_it_is_given_twice(listener: Listener) -> None:
     params = {"operation": "echo", "priority": "low", "options": "{}"}
-    answer = await door.api.post("/v1/batches", params=params, content=lines(3), headers=NDJSON)
+    answer = await listener.api.post("/v1/batches", params=params, content=lines(3), headers=NDJSON)
     assert_problem(answer, 422, "invalid-input", "/priority")
 
 
-async def test_a_gzip_upload_is_unpacked_and_named_by_its_lines(door: Listener, house: House) -> None:
+async def test_a_gzip_upload_is_unpacked_and_named_by_its_lines(listener: Listener, house: House) -> None:
     packed = gzip.compress(b"\xef\xbb\xbf\r\n" + lines(600))
     headers = {**NDJSON, "content-encoding": "gzip", "idempotency-key": f"packed-{uuid4()}"}
-    answer = await door.api.post(PATH, content=packed, headers=headers)
+    answer = await listener.api.post(PATH, content=packed, headers=headers)
     assert answer.status_code == 202
     *appends, seal = await taken(house, "batch.seal.v1")
     assert seal["total"] == 600
@@ -125,44 +125,46 @@ async def test_a_gzip_upload_is_unpacked_and_named_by_its_lines(door: Listener, 
         str(n) for n in range(600)
     ]
     assert [append["lines"][0] for append in appends] == [2, 502]
-    again = await door.api.post(PATH, content=packed, headers=headers)
+    again = await listener.api.post(PATH, content=packed, headers=headers)
     assert (again.json(), again.headers["idempotent-replayed"]) == (answer.json(), "true")
 
 
 async def test_an_upload_of_bad_lines_lists_them_and_one_of_bad_gzip_is_refused(
-    door: Listener, house: House
+    listener: Listener, house: House
 ) -> None:
     body = lines(3) + b'{"payload":1,"custom_id":7}\n' + lines(2) + b"nothing\n"
-    problem = assert_problem(await door.api.post(PATH, content=body, headers=NDJSON), 422, "invalid-input")
+    problem = assert_problem(
+        await listener.api.post(PATH, content=body, headers=NDJSON), 422, "invalid-input"
+    )
     assert [error["pointer"] for error in problem["errors"]] == ["/3/custom_id", "/6"]
     headers = {**NDJSON, "content-encoding": "gzip"}
     for broken in (body, gzip.compress(body)[:-5]):
-        assert_problem(await door.api.post(PATH, content=broken, headers=headers), 422, "invalid-input")
-    other = await door.api.post(PATH, content=body, headers={**NDJSON, "content-encoding": "br"})
+        assert_problem(await listener.api.post(PATH, content=broken, headers=headers), 422, "invalid-input")
+    other = await listener.api.post(PATH, content=body, headers={**NDJSON, "content-encoding": "br"})
     assert_problem(other, 415, "unsupported-media-type")
     assert other.headers["accept-encoding"] == "identity, gzip"
     await house.purge(INTAKE)
 
 
-async def test_a_broken_line_at_5000_leaves_nothing(door: Listener, house: House) -> None:
-    before = await accepted(door)
+async def test_a_broken_line_at_5000_leaves_nothing(listener: Listener, house: House) -> None:
+    before = await accepted(listener)
     body = lines(4999) + b"{broken}\n" + lines(3000, start=5000)
-    answer = await door.api.post(PATH, content=body, headers=NDJSON)
+    answer = await listener.api.post(PATH, content=body, headers=NDJSON)
     problem = assert_problem(answer, 422, "invalid-input", "/4999")
     assert problem["detail"].startswith("Line 5000 ")
     messages = await taken(house, "batch.abandon.v1")
     assert len({message["batch_id"] for message in messages}) == 1
     assert "batch.seal.v1" not in {message["_"]["type"] for message in messages}
-    assert await accepted(door) == before
+    assert await accepted(listener) == before
 
 
-async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(door: Listener, house: House) -> None:
-    before = await accepted(door)
-    host, port = door.url.removeprefix("http://").split(":")
+async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(listener: Listener, house: House) -> None:
+    before = await accepted(listener)
+    host, port = listener.url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
     body = lines(2000)
     head = (
-        f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {door.admin_key}\r\n"
+        f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {listener.admin_key}\r\n"
         "content-type: application/x-ndjson\r\nidempotency-key: leaving\r\n"
         f"content-length: {10 * len(body)}\r\n\r\n"
     )
@@ -172,8 +174,8 @@ async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(door: Listen
     writer.transport.abort()
     messages = await taken(house, "batch.abandon.v1")
     assert messages[-1]["_"]["type"] == "batch.abandon.v1"
-    assert await accepted(door) == before
-    again = await door.api.post(PATH, content=body, headers={**NDJSON, "idempotency-key": "leaving"})
+    assert await accepted(listener) == before
+    again = await listener.api.post(PATH, content=body, headers={**NDJSON, "idempotency-key": "leaving"})
     assert (again.status_code, again.headers.get("idempotent-replayed")) == (202, None)
 
 
@@ -182,54 +184,56 @@ async def _has_items(house: House) -> bool:
 
 
 async def test_an_upload_over_the_limit_is_413_by_its_length_and_by_counting(house: House) -> None:
-    door = await house.open(upload_limit_bytes=200_000)
+    listener = await house.open(upload_limit_bytes=200_000)
     await house.purge("batch-processor.intake")
-    declared = await door.api.post(PATH, content=lines(20_000), headers=NDJSON)
+    declared = await listener.api.post(PATH, content=lines(20_000), headers=NDJSON)
     assert_problem(declared, 413, "payload-too-large")
 
     async def without_length() -> Any:
         for start in range(0, 20_000, 1000):
             yield lines(1000, start)
 
-    counted = await door.api.post(PATH, content=without_length(), headers=NDJSON)
+    counted = await listener.api.post(PATH, content=without_length(), headers=NDJSON)
     assert_problem(counted, 413, "payload-too-large")
     messages = await taken(house, "batch.abandon.v1")
     assert "batch.seal.v1" not in {message["_"]["type"] for message in messages}
-    assert await accepted(door) == 0
+    assert await accepted(listener) == 0
     exact = lines(500)
     fits = await house.open(upload_limit_bytes=len(exact) + 1024)
     assert (await fits.api.post(PATH, content=exact, headers=NDJSON)).status_code == 202
 
 
-async def test_a_json_batch_over_one_mib_is_413(door: Listener) -> None:
+async def test_a_json_batch_over_one_mib_is_413(listener: Listener) -> None:
     body = b'{"operation":"echo","items":["' + b"x" * (1 << 20) + b'"]}'
-    answer = await door.api.post("/v1/batches", content=body, headers={"content-type": "application/json"})
+    answer = await listener.api.post(
+        "/v1/batches", content=body, headers={"content-type": "application/json"}
+    )
     assert_problem(answer, 413, "payload-too-large")
 
 
 @pytest.mark.parametrize(
     "query", ["", "?operation=", "?operation=Not%20One", "?operation=%00", "?operation=a&x=1"]
 )
-async def test_the_operation_is_named_in_the_query(door: Listener, query: str) -> None:
+async def test_the_operation_is_named_in_the_query(listener: Listener, query: str) -> None:
     assert_problem(
-        await door.api.post(f"/v1/batches{query}", content=lines(1), headers=NDJSON), 422, "invalid-input"
+        await listener.api.post(f"/v1/batches{query}", content=lines(1), headers=NDJSON), 422, "invalid-input"
     )
 
 
 async def test_without_the_broker_an_upload_is_503_and_leaves_nothing(house: House) -> None:
     gate = await house.gate(*house.broker_place)
-    door = await house.open(rabbitmq_url=house.broker_url_by(gate))
+    listener = await house.open(rabbitmq_url=house.broker_url_by(gate))
     await gate.shut()
-    answer = await door.api.post(PATH, content=lines(3000), headers={**NDJSON, "idempotency-key": "away"})
+    answer = await listener.api.post(PATH, content=lines(3000), headers={**NDJSON, "idempotency-key": "away"})
     assert_problem(answer, 503, "broker-unavailable")
-    assert await accepted(door) == 0
-    assert await door.database.fetchval("SELECT count(*) FROM idempotency") == 0
-    outbox = await door.database.fetch("SELECT message_type FROM outbox")
+    assert await accepted(listener) == 0
+    assert await listener.database.fetchval("SELECT count(*) FROM idempotency") == 0
+    outbox = await listener.database.fetch("SELECT message_type FROM outbox")
     assert [row["message_type"] for row in outbox] == ["batch.abandon.v1"]
 
 
 async def test_an_upload_goes_no_faster_than_batch_processor_takes_its_items(
-    door: Listener, house: House
+    listener: Listener, house: House
 ) -> None:
     await house.purge(INTAKE)
     connection = await aiormq.connect(house.rabbitmq_url)
@@ -241,7 +245,7 @@ async def test_an_upload_goes_no_faster_than_batch_processor_takes_its_items(
 
     await channel.basic_qos(prefetch_count=1)
     await channel.basic_consume(INTAKE, take)
-    upload = asyncio.create_task(door.api.post(PATH, content=lines(50_000), headers=NDJSON))
+    upload = asyncio.create_task(listener.api.post(PATH, content=lines(50_000), headers=NDJSON))
     depths = [0]
     while not upload.done():
         depths.append(await house.depth(INTAKE))
@@ -253,30 +257,30 @@ async def test_an_upload_goes_no_faster_than_batch_processor_takes_its_items(
 
 
 async def test_into_a_full_queue_an_upload_is_503_and_can_be_repeated(
-    door: Listener, house: House, rabbitmq_server: RabbitMQ
+    listener: Listener, house: House, rabbitmq_server: RabbitMQ
 ) -> None:
-    before, headers = await accepted(door), {**NDJSON, "idempotency-key": "into-a-full-queue"}
-    assert (await door.api.post(PATH, content=lines(3000), headers=NDJSON)).status_code == 202
+    before, headers = await accepted(listener), {**NDJSON, "idempotency-key": "into-a-full-queue"}
+    assert (await listener.api.post(PATH, content=lines(3000), headers=NDJSON)).status_code == 202
     await until(lambda: _has_items(house))
     async with _full(rabbitmq_server, INTAKE):
         for _ in range(2):
-            refused = await door.api.post(PATH, content=lines(3000), headers=headers)
+            refused = await listener.api.post(PATH, content=lines(3000), headers=headers)
             assert_problem(refused, 503, "overloaded")
             assert int(refused.headers["retry-after"]) >= 1
-    assert await accepted(door) == before + 1
+    assert await accepted(listener) == before + 1
     await house.purge(INTAKE)
-    first = await door.api.post(PATH, content=lines(3000), headers=headers)
-    again = await door.api.post(PATH, content=lines(3000), headers=headers)
+    first = await listener.api.post(PATH, content=lines(3000), headers=headers)
+    again = await listener.api.post(PATH, content=lines(3000), headers=headers)
     assert (first.status_code, first.headers.get("idempotent-replayed")) == (202, None)
     assert (again.json(), again.headers["idempotent-replayed"]) == (first.json(), "true")
-    assert await accepted(door) == before + 2
+    assert await accepted(listener) == before + 2
     messages = await taken(house, "batch.seal.v1")
     items = [
         m["custom_id"] for a in messages if a["batch_id"] == first.json()["id"] for m in a.get("items", ())
     ]
     assert items == [str(number) for number in range(3000)]
     # What was begun in vain is taken back.
-    await until(lambda: _is_sent(door))
+    await until(lambda: _is_sent(listener))
 
 
 @asynccontextmanager
@@ -303,38 +307,40 @@ async def _refuses(url: str, queue: str) -> bool:
     return False
 
 
-async def _is_sent(door: Listener) -> bool:
-    return bool(await door.database.fetchval("SELECT count(*) FROM outbox") == 0)
+async def _is_sent(listener: Listener) -> bool:
+    return bool(await listener.database.fetchval("SELECT count(*) FROM outbox") == 0)
 
 
-async def test_every_item_of_a_large_upload_is_passed_on(door: Listener, house: House) -> None:
+async def test_every_item_of_a_large_upload_is_passed_on(listener: Listener, house: House) -> None:
     count = 60_000
 
     async def body() -> Any:
         for start in range(0, count, 2000):
             yield lines(2000, start)
 
-    answer = await door.api.post(PATH, content=body(), headers=NDJSON)
+    answer = await listener.api.post(PATH, content=body(), headers=NDJSON)
     assert answer.status_code == 202
     *appends, seal = await taken(house, "batch.seal.v1")
     assert (seal["total"], sum(len(append["items"]) for append in appends)) == (count, count)
 
 
-async def test_the_concurrent_uploads_of_an_owner_are_limited(door: Listener) -> None:
-    go_on, turns = asyncio.Event(), door.gateway.resources.upload_turns
+async def test_the_concurrent_uploads_of_an_owner_are_limited(listener: Listener) -> None:
+    go_on, turns = asyncio.Event(), listener.gateway.resources.upload_turns
 
     async def slow() -> AsyncIterator[bytes]:
         yield lines(1)
         await go_on.wait()
 
     coming = [
-        asyncio.create_task(door.api.post(PATH, content=slow(), headers=NDJSON))
+        asyncio.create_task(listener.api.post(PATH, content=slow(), headers=NDJSON))
         for _ in range(MOST_OF_AN_OWNER)
     ]
     await until(lambda: turns.at_work == MOST_OF_AN_OWNER)
     for path in (PATH, f"{PATH}&validate=only"):
-        assert_problem(await door.api.post(path, content=lines(1), headers=NDJSON), 429, "too-many-at-once")
-    async with door.client(await door.new_key("batches:write")) as other:
+        assert_problem(
+            await listener.api.post(path, content=lines(1), headers=NDJSON), 429, "too-many-at-once"
+        )
+    async with listener.client(await listener.new_key("batches:write")) as other:
         assert (await other.post(PATH, content=lines(1), headers=NDJSON)).status_code == 202
     go_on.set()
     assert {answer.status_code for answer in await asyncio.gather(*coming)} == {202}

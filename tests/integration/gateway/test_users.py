@@ -24,96 +24,100 @@ def person(**changes: Any) -> dict[str, Any]:
     return {"name": "Ann", "email": f"{uuid.uuid4().hex}@example.com", **changes}
 
 
-async def test_a_user_is_made_read_and_changed(door: Listener) -> None:
+async def test_a_user_is_made_read_and_changed(listener: Listener) -> None:
     wanted = person(name="Zoë", role="member")
-    made = await door.api.post("/v1/users", json=wanted)
+    made = await listener.api.post("/v1/users", json=wanted)
     assert made.status_code == 201
-    user = (await door.api.get(made.headers["location"])).json()
+    user = (await listener.api.get(made.headers["location"])).json()
     assert {name: user[name] for name in wanted} == wanted
     assert user["created_at"].endswith("Z")
     headers = {"if-match": made.headers["etag"]}
-    changed = await door.api.patch(made.headers["location"], json={"name": "Zoe"}, headers=headers)
+    changed = await listener.api.patch(made.headers["location"], json={"name": "Zoe"}, headers=headers)
     assert (changed.json()["name"], changed.json()["email"]) == ("Zoe", wanted["email"])
 
 
-async def test_values_that_others_write_into_memcached_are_not_trusted(door: Listener, house: House) -> None:
-    id_ = await door.new_user("True")
+async def test_values_that_others_write_into_memcached_are_not_trusted(
+    listener: Listener, house: House
+) -> None:
+    id_ = await listener.new_user("True")
     host, port = house.memcached_address.split(":")
     client = memcachio.Client[bytes]((host, int(port)), decode_responses=False)
     forged = f'{{"id":{id_},"name":"Forged","role":"admin"}}'.encode()
     await client.set(f"gateway-users:{id_}".encode(), forged)
     for path in (f"/v1/users/{id_}", f"/user/{id_}"):
-        assert (await door.api.get(path)).json()["name"] == "True"
+        assert (await listener.api.get(path)).json()["name"] == "True"
 
 
 async def test_a_change_is_seen_at_once_on_every_gateway(house: House) -> None:
     dsn, key = await house.database(), str(keys.new_key())
-    door = await house.open(dsn=dsn, bootstrap_key=key)
+    listener = await house.open(dsn=dsn, bootstrap_key=key)
     other = await house.open(dsn=dsn, bootstrap_key=key)
-    id_ = await door.new_user("Before")
+    id_ = await listener.new_user("Before")
     assert (await other.api.get(f"/v1/users/{id_}")).json()["name"] == "Before"
-    await door.change_user(id_, name="After")
+    await listener.change_user(id_, name="After")
     assert (await other.api.get(f"/v1/users/{id_}")).json()["name"] == "After"
 
 
-async def test_a_change_needs_the_version_that_the_caller_has_read(door: Listener) -> None:
-    path = f"/v1/users/{await door.new_user('One')}"
-    etag = (await door.api.get(path)).headers["etag"]
-    assert_problem(await door.api.patch(path, json={"name": "x"}), 428, "precondition-required")
-    nope = await door.api.patch(path, json={"name": "x"}, headers={"if-match": '"nope"'})
+async def test_a_change_needs_the_version_that_the_caller_has_read(listener: Listener) -> None:
+    path = f"/v1/users/{await listener.new_user('One')}"
+    etag = (await listener.api.get(path)).headers["etag"]
+    assert_problem(await listener.api.patch(path, json={"name": "x"}), 428, "precondition-required")
+    nope = await listener.api.patch(path, json={"name": "x"}, headers={"if-match": '"nope"'})
     assert etag in assert_problem(nope, 412, "precondition-failed")["detail"]
-    changed = await door.api.patch(path, json={"name": "Two"}, headers={"if-match": etag})
+    changed = await listener.api.patch(path, json={"name": "Two"}, headers={"if-match": etag})
     assert (changed.status_code, changed.json()["name"]) == (200, "Two")
-    late = await door.api.patch(path, json={"name": "Three"}, headers={"if-match": etag})
+    late = await listener.api.patch(path, json={"name": "Three"}, headers={"if-match": etag})
     assert_problem(late, 412, "precondition-failed")
-    now = await door.api.get(path)
+    now = await listener.api.get(path)
     assert (now.json()["name"], now.headers["etag"]) == ("Two", changed.headers["etag"])
-    known = await door.api.get(path, headers={"if-none-match": now.headers["etag"]})
+    known = await listener.api.get(path, headers={"if-none-match": now.headers["etag"]})
     assert (known.status_code, known.content) == (304, b"")
 
 
-async def test_one_of_two_changes_of_one_version_at_the_same_time_is_refused(door: Listener) -> None:
-    path = f"/v1/users/{await door.new_user('One')}"
-    headers = {"if-match": (await door.api.get(path)).headers["etag"]}
+async def test_one_of_two_changes_of_one_version_at_the_same_time_is_refused(listener: Listener) -> None:
+    path = f"/v1/users/{await listener.new_user('One')}"
+    headers = {"if-match": (await listener.api.get(path)).headers["etag"]}
     answers = await asyncio.gather(
-        *(door.api.patch(path, json={"name": name}, headers=headers) for name in ("A", "B", "C"))
+        *(listener.api.patch(path, json={"name": name}, headers=headers) for name in ("A", "B", "C"))
     )
     assert sorted(answer.status_code for answer in answers) == [200, 412, 412]
 
 
-async def test_a_change_that_changes_nothing_keeps_the_version(door: Listener) -> None:
-    path = f"/v1/users/{await door.new_user('Same')}"
-    before = await door.api.get(path)
+async def test_a_change_that_changes_nothing_keeps_the_version(listener: Listener) -> None:
+    path = f"/v1/users/{await listener.new_user('Same')}"
+    before = await listener.api.get(path)
     for body in ({}, {"name": "Same"}):
-        answer = await door.api.patch(path, json=body, headers={"if-match": "*"})
+        answer = await listener.api.patch(path, json=body, headers={"if-match": "*"})
         assert (answer.json(), answer.headers["etag"]) == (before.json(), before.headers["etag"])
 
 
 @pytest.mark.parametrize("field", ["name", "email", "role", "status"])
-async def test_no_field_of_a_user_can_be_removed(door: Listener, field: str) -> None:
-    path = f"/v1/users/{await door.new_user('Whole')}"
-    answer = await door.api.patch(path, json={field: None}, headers={"if-match": "*"})
+async def test_no_field_of_a_user_can_be_removed(listener: Listener, field: str) -> None:
+    path = f"/v1/users/{await listener.new_user('Whole')}"
+    answer = await listener.api.patch(path, json={field: None}, headers={"if-match": "*"})
     assert_problem(answer, 422, "invalid-input")
     assert answer.json()["errors"][0]["pointer"] == f"/{field}"
 
 
-async def test_a_repeated_request_makes_one_user(door: Listener) -> None:
+async def test_a_repeated_request_makes_one_user(listener: Listener) -> None:
     wanted, headers = person(), {"idempotency-key": "one-user"}
-    first, second = [await door.api.post("/v1/users", json=wanted, headers=headers) for _ in range(2)]
+    first, second = [await listener.api.post("/v1/users", json=wanted, headers=headers) for _ in range(2)]
     assert first.json() == second.json()
     assert second.headers["idempotent-replayed"] == "true"
     assert_problem(
-        await door.api.post("/v1/users", json=person(), headers=headers), 422, "idempotency-mismatch"
+        await listener.api.post("/v1/users", json=person(), headers=headers), 422, "idempotency-mismatch"
     )
 
 
-async def test_a_key_that_may_change_users_but_not_administer_makes_no_administrator(door: Listener) -> None:
+async def test_a_key_that_may_change_users_but_not_administer_makes_no_administrator(
+    listener: Listener,
+) -> None:
     wanted = {"name": "x", "scopes": ["users:read", "users:write", "keys:write"]}
-    key = (await door.api.post("/v1/api-keys", json=wanted)).json()["key"]
-    administrator = await door.new_user(role="admin")
-    theirs = await door.new_key("quotes:read", user_id=administrator)
-    member = await door.new_user()
-    async with door.client(key) as client:
+    key = (await listener.api.post("/v1/api-keys", json=wanted)).json()["key"]
+    administrator = await listener.new_user(role="admin")
+    theirs = await listener.new_key("quotes:read", user_id=administrator)
+    member = await listener.new_user()
+    async with listener.client(key) as client:
         assert (await client.get("/v1/users")).status_code == 200
         made = await client.post("/v1/users", json=person())
         assert made.status_code == 201
@@ -132,18 +136,20 @@ async def test_a_key_that_may_change_users_but_not_administer_makes_no_administr
         assert disabled.json()["status"] == "disabled"
 
 
-async def test_a_taken_address_is_a_conflict_in_any_case(door: Listener) -> None:
+async def test_a_taken_address_is_a_conflict_in_any_case(listener: Listener) -> None:
     one, other = person(), person()
-    await door.api.post("/v1/users", json=one)
-    second = await door.api.post("/v1/users", json=other)
-    assert_problem(await door.api.post("/v1/users", json=one), 409, "conflict")
+    await listener.api.post("/v1/users", json=one)
+    second = await listener.api.post("/v1/users", json=other)
+    assert_problem(await listener.api.post("/v1/users", json=one), 409, "conflict")
     upper = {"email": one["email"].upper().replace("EXAMPLE.COM", "example.com")}
-    assert_problem(await door.api.patch(second.headers["location"], json=upper, headers=ANY), 409, "conflict")
+    assert_problem(
+        await listener.api.patch(second.headers["location"], json=upper, headers=ANY), 409, "conflict"
+    )
 
 
-async def test_a_member_sees_itself_and_nobody_else(door: Listener) -> None:
-    id_ = await door.new_user("Me")
-    async with door.client(await door.new_key("quotes:read", user_id=id_)) as client:
+async def test_a_member_sees_itself_and_nobody_else(listener: Listener) -> None:
+    id_ = await listener.new_user("Me")
+    async with listener.client(await listener.new_key("quotes:read", user_id=id_)) as client:
         assert (await client.get(f"/v1/users/{id_}")).json()["name"] == "Me"
         assert (await client.get(f"/user/{id_}")).status_code == 200
         assert_problem(await client.get("/v1/users/1"), 404, "not-found")
@@ -151,11 +157,11 @@ async def test_a_member_sees_itself_and_nobody_else(door: Listener) -> None:
 
 
 @pytest.mark.parametrize("id_", ["0", "999999999", str(2**63 - 1), str(2**63), "9" * 400, "-1", "x", "1.5"])
-async def test_an_invalid_user_id_is_not_found(door: Listener, id_: str) -> None:
-    assert_problem(await door.api.get(f"/v1/users/{id_}"), 404, "not-found")
-    assert_problem(await door.api.get(f"/user/{id_}"), 404, "not-found")
+async def test_an_invalid_user_id_is_not_found(listener: Listener, id_: str) -> None:
+    assert_problem(await listener.api.get(f"/v1/users/{id_}"), 404, "not-found")
+    assert_problem(await listener.api.get(f"/user/{id_}"), 404, "not-found")
     assert_problem(
-        await door.api.patch(f"/v1/users/{id_}", json={"name": "x"}, headers=ANY), 404, "not-found"
+        await listener.api.patch(f"/v1/users/{id_}", json={"name": "x"}, headers=ANY), 404, "not-found"
     )
 
 
@@ -174,38 +180,38 @@ async def test_an_invalid_user_id_is_not_found(door: Listener, id_: str) -> None
     ],
 )
 async def test_an_invalid_field_of_a_user_is_named(
-    door: Listener, body: dict[str, Any], pointer: str
+    listener: Listener, body: dict[str, Any], pointer: str
 ) -> None:
-    assert_problem(await door.api.post("/v1/users", json=person(**body)), 422, "invalid-input", pointer)
+    assert_problem(await listener.api.post("/v1/users", json=person(**body)), 422, "invalid-input", pointer)
 
 
-async def test_pages_follow_each_other_to_the_end(door: Listener) -> None:
+async def test_pages_follow_each_other_to_the_end(listener: Listener) -> None:
     for _ in range(5):
-        await door.new_user()
-    seen = [user["id"] for user in await all_pages(door.api, "/v1/users", limit=2)]
+        await listener.new_user()
+    seen = [user["id"] for user in await all_pages(listener.api, "/v1/users", limit=2)]
     assert seen == sorted(set(seen))
-    assert len(seen) == await door.database.fetchval("SELECT count(*) FROM users")
+    assert len(seen) == await listener.database.fetchval("SELECT count(*) FROM users")
 
 
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=201", "cursor=x", "cursor=-1", f"cursor={2**63}", "page=2"]
 )
-async def test_an_invalid_page_is_422(door: Listener, query: str) -> None:
-    answer: httpx.Response = await door.api.get(f"/v1/users?{query}")
+async def test_an_invalid_page_is_422(listener: Listener, query: str) -> None:
+    answer: httpx.Response = await listener.api.get(f"/v1/users?{query}")
     assert_problem(answer, 422, "invalid-input", f"/{query.split('=')[0]}")
 
 
 async def test_accepted_work_of_a_user_is_limited_to_the_current_rights(house: House) -> None:
-    door = await house.open()
+    listener = await house.open()
     await house.purge(INTAKE)
-    user = await door.new_user()
+    user = await listener.new_user()
     for change in (
         {"role": "admin"},
         {"name": "no change of rights"},
         {"role": "member"},
         {"status": "disabled"},
     ):
-        await door.change_user(user, **change)
+        await listener.change_user(user, **change)
     messages: list[Any] = []
     while len(messages) < 3:
         # Gateways of other tests, which are about other users, share the queue.

@@ -40,11 +40,11 @@ async def work(house: House) -> Work:
 
 
 async def test_a_caller_is_answered_when_the_end_of_its_task_is_pushed(
-    door: Listener, house: House, work: Work, monkeypatch: pytest.MonkeyPatch
+    listener: Listener, house: House, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "FIRST_LOOK_S", 60.0)
-    waiting = asyncio.create_task(door.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=15"}))
-    [channel] = await until(lambda: list(door.gateway.resources.hub.channels("task:")))
+    waiting = asyncio.create_task(listener.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=15"}))
+    [channel] = await until(lambda: list(listener.gateway.resources.hub.channels("task:")))
     id_ = channel.removeprefix("task:")
     await house.publish([progress(id_, 1, "running", kind="task")])
     work.status = "completed"
@@ -52,22 +52,24 @@ async def test_a_caller_is_answered_when_the_end_of_its_task_is_pushed(
     answer = await waiting
     assert (answer.status_code, answer.json()["status"]) == (200, "completed")
     assert work.asked == [id_]
-    assert not door.gateway.resources.hub.has_listeners(channel)
+    assert not listener.gateway.resources.hub.has_listeners(channel)
 
 
-async def test_a_task_whose_push_was_lost_is_found(door: Listener, work: Work) -> None:
+async def test_a_task_whose_push_was_lost_is_found(listener: Listener, work: Work) -> None:
     work.status = "completed"
-    answer = await door.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=15"})
+    answer = await listener.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=15"})
     assert (answer.status_code, answer.json()["status"]) == (200, "completed")
 
 
-async def test_a_caller_that_waits_costs_few_requests(door: Listener, work: Work) -> None:
-    answer = await door.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=3"})
+async def test_a_caller_that_waits_costs_few_requests(listener: Listener, work: Work) -> None:
+    answer = await listener.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=3"})
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")
     assert 1 <= len(work.asked) <= 5
 
 
-async def test_an_accepted_task_is_answered_as_queued_when_the_wait_ends(door: Listener, work: Work) -> None:
+async def test_an_accepted_task_is_answered_as_queued_when_the_wait_ends(
+    listener: Listener, work: Work
+) -> None:
     work.is_silent = True
-    answer = await door.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=1"})
+    answer = await listener.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=1"})
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")

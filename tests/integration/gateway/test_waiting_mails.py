@@ -40,12 +40,12 @@ async def test_mails_that_wait_match_as_those_of_email_do_and_both_are_counted(
         asked.append(question)
         return EmailsChanged(matched=5, changed=4, complete=True)
 
-    door = await house.open(email_url="http://127.0.0.1:1")
+    listener = await house.open(email_url="http://127.0.0.1:1")
     await house.double("email", {CancelEmails: cancel, OpenParcel: refuse})
-    ids = [(await door.api.post("/v1/emails", json=mail)).json()["id"] for mail in MAILS]
+    ids = [(await listener.api.post("/v1/emails", json=mail)).json()["id"] for mail in MAILS]
 
     async def cancelled(**query: str) -> tuple[int, int, bool]:
-        answer = await door.api.post("/v1/emails/cancel", params=query)
+        answer = await listener.api.post("/v1/emails/cancel", params=query)
         found = answer.json()
         assert answer.status_code == 200, answer.text
         return found["matched"] - 5, found["changed"] - 4, found["complete"]
@@ -58,17 +58,17 @@ async def test_mails_that_wait_match_as_those_of_email_do_and_both_are_counted(
     ):
         assert await cancelled(**nothing) == (0, 0, True), nothing
     assert await cancelled(created_after="2026-01-01T00:00:00Z", dry_run="true") == (3, 3, True)
-    async with door.client(await door.new_key("emails:send")) as other:
+    async with listener.client(await listener.new_key("emails:send")) as other:
         answer = await other.post("/v1/emails/cancel", params={"status": "queued"})
         assert answer.json()["matched"] == 5, answer.text
     assert await cancelled(to="ann@example.com") == (1, 1, True)
     monkeypatch.setattr(waiting_mails, "MOST_CHANGED", 1)
     assert await cancelled(to="bob@example.com", tag="x", status="queued,held") == (1, 1, True)
-    assert (await door.api.get(f"/v1/emails/{ids[2]}")).json()["status"] == "queued"
+    assert (await listener.api.get(f"/v1/emails/{ids[2]}")).json()["status"] == "queued"
     assert await cancelled(status="queued") == (1, 1, True)
     assert await cancelled(status="queued") == (0, 0, True)
     for identifier in ids:
-        assert (await door.api.get(f"/v1/emails/{identifier}")).json()["status"] == "cancelled"
+        assert (await listener.api.get(f"/v1/emails/{identifier}")).json()["status"] == "cancelled"
     assert asked[-1].wanted.status == ["queued"]
 
 
@@ -87,23 +87,23 @@ async def test_the_steps_of_a_bulk_action_take_each_mail_once_first_those_that_w
 
     module = waiting_mails if bound == "MOST_CHANGED" else parcels
     monkeypatch.setattr(module, bound, 1)
-    door = await house.open(email_url="http://127.0.0.1:1")
+    listener = await house.open(email_url="http://127.0.0.1:1")
     await house.double("email", {CancelEmails: cancel, OpenParcel: refuse})
-    ids = [(await door.api.post("/v1/emails", json=mail)).json()["id"] for mail in MAILS]
+    ids = [(await listener.api.post("/v1/emails", json=mail)).json()["id"] for mail in MAILS]
     for dry_run in ("true", "false"):
         asked.clear()
         query = {"to": "cid@example.com", "dry_run": dry_run}
         steps: list[dict[str, Any]] = []
         while not steps or not steps[-1]["complete"]:
             assert len(steps) < 8, steps
-            answer = await door.api.post("/v1/emails/cancel", params=query)
+            answer = await listener.api.post("/v1/emails/cancel", params=query)
             assert answer.status_code == 200, answer.text
             steps.append(answer.json())
             query["cursor"] = steps[-1]["next_cursor"]
         assert asked == [None, last]
         assert (sum(step["matched"] for step in steps), sum(step["changed"] for step in steps)) == (6, 5)
         assert len(steps) > len(asked)
-    states = [(await door.api.get(f"/v1/emails/{identifier}")).json()["status"] for identifier in ids]
+    states = [(await listener.api.get(f"/v1/emails/{identifier}")).json()["status"] for identifier in ids]
     assert states == ["queued", "cancelled", "cancelled"]
-    wrong = await door.api.post("/v1/emails/cancel", params={"status": "queued", "cursor": "5"})
+    wrong = await listener.api.post("/v1/emails/cancel", params={"status": "queued", "cursor": "5"})
     assert_problem(wrong, 422, "invalid-input")

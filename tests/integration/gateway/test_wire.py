@@ -69,8 +69,8 @@ class RawSocket:
 
 
 @asynccontextmanager
-async def raw(door: Listener, changes: dict[str, str | None]) -> AsyncIterator[RawSocket]:
-    host, port = door.url.removeprefix("http://").split(":")
+async def raw(listener: Listener, changes: dict[str, str | None]) -> AsyncIterator[RawSocket]:
+    host, port = listener.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     headers = {**UPGRADE, **changes}
     lines = [f"{name}: {value}" for name, value in headers.items() if value is not None]
@@ -82,9 +82,9 @@ async def raw(door: Listener, changes: dict[str, str | None]) -> AsyncIterator[R
 
 
 @asynccontextmanager
-async def opened(door: Listener, *, key: str | None = None) -> AsyncIterator[RawSocket]:
+async def opened(listener: Listener, *, key: str | None = None) -> AsyncIterator[RawSocket]:
     credentials: dict[str, str | None] = {} if key is None else {"authorization": f"Bearer {key}"}
-    async with raw(door, credentials) as socket:
+    async with raw(listener, credentials) as socket:
         assert b" 101 " in await socket.reader.readuntil(b"\r\n\r\n")
         if key is not None:
             await socket.send(CONNECT)
@@ -116,9 +116,9 @@ async def opened(door: Listener, *, key: str | None = None) -> AsyncIterator[Raw
     ],
 )
 async def test_a_broken_frame_closes_with_the_code_that_says_why(
-    door: Listener, data: bytes, code: int, capsys: pytest.CaptureFixture[str]
+    listener: Listener, data: bytes, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with opened(door, key=door.admin_key) as socket:
+    async with opened(listener, key=listener.admin_key) as socket:
         socket.writer.write(data)
         assert await socket.close_code() == code
     assert "Traceback" not in capsys.readouterr().err
@@ -140,11 +140,14 @@ FLOODS: dict[str, tuple[bytes, bytes]] = {
 @pytest.mark.parametrize("flood", FLOODS)
 @pytest.mark.parametrize("is_known", [False, True])
 async def test_a_flood_of_frames_closes_with_1008_and_nobody_waits_for_it(
-    door: Listener, talk: Any, flood: str, is_known: bool
+    listener: Listener, talk: Any, flood: str, is_known: bool
 ) -> None:
     first, frame = FLOODS[flood]
     loop = asyncio.get_running_loop()
-    async with talk(door) as neighbour, opened(door, key=door.admin_key if is_known else None) as socket:
+    async with (
+        talk(listener) as neighbour,
+        opened(listener, key=listener.admin_key if is_known else None) as socket,
+    ):
         socket.writer.write(first)
         flooding = asyncio.create_task(socket.flood(frame * 5000))
         waits = []
@@ -170,9 +173,9 @@ async def test_a_flood_of_frames_closes_with_1008_and_nobody_waits_for_it(
     ],
 )
 async def test_a_handshake_that_is_not_valid_is_a_problem(
-    door: Listener, changes: dict[str, str | None], status: int
+    listener: Listener, changes: dict[str, str | None], status: int
 ) -> None:
-    async with raw(door, changes) as socket:
+    async with raw(listener, changes) as socket:
         head = (await socket.reader.readuntil(b"\r\n\r\n")).decode().lower()
         assert head.startswith(f"http/1.1 {status} ")
         assert "content-type: application/problem+json" in head
@@ -181,14 +184,14 @@ async def test_a_handshake_that_is_not_valid_is_a_problem(
     assert f"x-request-id: {document['instance']}" in head
 
 
-async def test_a_client_that_closes_while_its_command_waits_can_be_closed_again(door: Listener) -> None:
-    connections = door.gateway.resources.connections
+async def test_a_client_that_closes_while_its_command_waits_can_be_closed_again(listener: Listener) -> None:
+    connections = listener.gateway.resources.connections
     before, room = set(connections), f"room-{uuid4().hex[:8]}"
-    await door.api.post("/v1/rooms", json={"name": room})
+    await listener.api.post("/v1/rooms", json={"name": room})
     post = orjson.dumps({"id": 2, "publish": {"channel": f"chat:{room}", "data": {"text": "x"}}})
     async with (
-        opened(door, key=door.admin_key) as socket,
-        door.database.acquire() as connection,
+        opened(listener, key=listener.admin_key) as socket,
+        listener.database.acquire() as connection,
         connection.transaction(),
     ):
         await connection.execute("SELECT 1 FROM rooms WHERE name = $1 FOR UPDATE", room)
@@ -206,10 +209,10 @@ async def test_a_client_that_closes_while_its_command_waits_can_be_closed_again(
             await asyncio.sleep(0.01)
 
 
-async def test_a_client_that_is_cut_off_in_a_fragment_leaves_nothing(door: Listener) -> None:
-    connections = door.gateway.resources.connections
+async def test_a_client_that_is_cut_off_in_a_fragment_leaves_nothing(listener: Listener) -> None:
+    connections = listener.gateway.resources.connections
     before = len(connections)
-    async with opened(door, key=door.admin_key) as socket:
+    async with opened(listener, key=listener.admin_key) as socket:
         await socket.send(b"{", fin=False)
     async with asyncio.timeout(10):
         while len(connections) > before:
@@ -217,13 +220,13 @@ async def test_a_client_that_is_cut_off_in_a_fragment_leaves_nothing(door: Liste
 
 
 async def test_random_bytes_never_hurt_the_listener(
-    door: Listener, talk: Any, capsys: pytest.CaptureFixture[str]
+    listener: Listener, talk: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(50):
-        async with opened(door, key=door.admin_key) as socket:
+        async with opened(listener, key=listener.admin_key) as socket:
             socket.writer.write(os.urandom(2000))
             socket.writer.write_eof()
             await socket.close_code()
-    async with talk(door) as client:
+    async with talk(listener) as client:
         assert await client.ask(unsubscribe={"channel": "chat:lobby"}) == {}
     assert "Traceback" not in capsys.readouterr().err

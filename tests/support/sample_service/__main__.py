@@ -42,8 +42,8 @@ def main() -> None:
     logging.configure(service=BATCH_PROCESSOR, level="INFO", style="json")
     runtime = ServiceRuntime(settings, service=BATCH_PROCESSOR, package="support.sample_service")
     runtime.consume(INTAKE, {CancelBatch: InTransaction(store)})
-    door = asgi.Listener(create_app(runtime), "127.0.0.1", int(os.environ["PORT"]))
-    asgi.serve([door], health=runtime.health, delay_s=0, grace_s=settings.shutdown_grace_s)
+    listener = asgi.Listener(create_app(runtime), "127.0.0.1", int(os.environ["PORT"]))
+    asgi.serve([listener], health=runtime.health, delay_s=0, grace_s=settings.shutdown_grace_s)
 
 
 if __name__ == "__main__":

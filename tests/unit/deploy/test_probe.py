@@ -13,7 +13,7 @@ from containers import probe
 
 
 @contextmanager
-def door(reply: bytes) -> Iterator[int]:
+def listener(reply: bytes) -> Iterator[int]:
     """Yield a port that gives one visitor `reply`."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -38,7 +38,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, port: int) -> int:
 def test_a_ready_service_is_healthy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with door(b'HTTP/1.1 200 OK\r\n\r\n{"status":"ready"}') as port:
+    with listener(b'HTTP/1.1 200 OK\r\n\r\n{"status":"ready"}') as port:
         assert ask(monkeypatch, port) == 0
     assert capsys.readouterr().out == '{"status":"ready"}'
 
@@ -46,7 +46,7 @@ def test_a_ready_service_is_healthy(
 def test_a_service_that_is_not_ready_is_not_healthy_and_says_why(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with door(b'HTTP/1.1 503 Service Unavailable\r\n\r\n{"reasons":{"database":"away"}}') as port:
+    with listener(b'HTTP/1.1 503 Service Unavailable\r\n\r\n{"reasons":{"database":"away"}}') as port:
         assert ask(monkeypatch, port) == 1
     assert "away" in capsys.readouterr().out
 

@@ -86,9 +86,9 @@ def test_an_item_with_more_than_a_small_file_in_base64_is_refused_unless_it_was_
 
     fits, larger = naming(content="A" * MOST_ITEM_CONTENT), naming(content="A" * (MOST_ITEM_CONTENT + 4))
     uploaded = naming(upload_id="01999999-9999-7999-8999-999999999999")
-    door = PayloadCheck(OPERATION.item_schema)
-    assert (door.find(fits), door.find(uploaded)) == (None, None)
-    refused = door.find(larger)
+    listener = PayloadCheck(OPERATION.item_schema)
+    assert (listener.find(fits), listener.find(uploaded)) == (None, None)
+    refused = listener.find(larger)
     assert refused is not None
     assert refused.pointer == "/attachments/0/content"
     assert str(MOST_ITEM_CONTENT) in refused.detail
