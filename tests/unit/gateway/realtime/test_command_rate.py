@@ -95,8 +95,9 @@ async def test_lines_of_the_lobby_count_in_the_rate_of_their_owner(gateway: Gate
 async def test_a_connection_over_the_rate_of_its_owner_is_not_read_for_a_while(
     gateway: Gateway, ann: Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = await connected(gateway, ann)
-    await send(client, 399)
+    # Another connection asks, as one alone is over its own rate first.
+    clients = [await connected(gateway, ann) for _ in range(2)]
+    assert await send(clients[0], BURST - 2) == (BURST - 2, 0)
     pauses: list[float] = []
     sleep = asyncio.sleep
 
@@ -108,7 +109,7 @@ async def test_a_connection_over_the_rate_of_its_owner_is_not_read_for_a_while(
     with monkeypatch.context() as patched:
         patched.setattr(asyncio, "sleep", note)
         lines = [orjson.dumps({"id": number, "subscribe": {"channel": "alerts"}}) for number in range(1, 5)]
-        await client.session.receive(b"\n".join(lines))
+        await clients[1].session.receive(b"\n".join(lines))
     # Once for all that were refused together.
     assert pauses == [7]
 
