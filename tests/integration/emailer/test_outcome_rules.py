@@ -8,6 +8,7 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from emailer.errors import AuthenticationRefused, RelayUnreachable
 from emailer.sending import outcomes, own_rules, smtp
@@ -22,6 +23,7 @@ from support.waiting import until
 READER = "b@example.com"
 ENVELOPE = Envelope("a@example.com", READER, b"Subject: x\r\n\r\nHello\r\n")
 LOGIN = ("user", "password")
+TERMS = Terms(connections=1, pause_s=60)
 
 OPENING: list[tuple[str, dict[str, str], type[Exception]]] = [
     ("a login that is not possible now", {"login_refusal": "451 4.3.0 database away"}, RelayUnreachable),
@@ -223,6 +225,22 @@ async def test_a_limit_of_one_owner_pauses_nobody_else_while_mails_of_others_are
         await post_office.reaches(after, "delivered")
         assert not dispatcher.is_route_paused
     assert "5.4.5" in emails[0].recipients[0].attempts[0].smtp_reply
+
+
+async def test_a_sender_that_meets_limits_again_and_again_waits_a_minute_each_time(
+    post_office: PostOffice,
+) -> None:
+    few = mail(owner_id="shop", to=["buyer@example.com"])
+    post_office.server.script(few.to[0], *[Step("mail", "452 4.5.3 Too many messages in this minute")] * 3)
+    many, minute_s = mail(owner_id="press"), 60 * TERMS.patience.scale
+    with capture_logs() as lines:
+        async with post_office.delivering(TERMS):
+            await post_office.accept(many)
+            await post_office.reaches(many, "delivered")
+            await post_office.accept(few)
+            await post_office.reaches(few, "delivered")
+    waits = [line["seconds"] for line in lines if line["event"] == "mail of an owner paused"]
+    assert waits == [minute_s] * 3
 
 
 async def test_mails_of_a_sender_that_policy_refuses_wait_together_and_burn_no_attempt(

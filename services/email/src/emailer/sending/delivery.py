@@ -112,7 +112,7 @@ class MailDelivery:
             draft = self.draft(host=error.host, tls=error.tls)
             return self._interrupted(job, str(error), after_dot=error.after_dot, draft=draft)
         draft = self.draft(host=session.relay.name, tls=session.tls)
-        rule = outcomes.rule_of(answer, self._patience.rules)
+        rule, words = outcomes.rule_of(answer, self._patience.rules), str(answer.reply)
         # The limit may be that of the sender alone: while the mails of others leave, theirs must not wait.
         is_own_limit = (
             rule.verdict == "limited"
@@ -120,12 +120,13 @@ class MailDelivery:
             and self._breaker.has_taken_of_others(job.mail.owner_id)
         )
         if rule.whose == "owner" or is_own_limit:
-            wait_s = self._refused.note_refused(job.sender, str(answer.reply))
+            # A limit ends by itself, and others may have used it up.
+            wait_s = self._refused.note_refused(job.sender, words, is_longer=rule.whose == "owner")
             noted = replace(draft, code=answer.reply.code, text=answer.reply.text)
             return attempts.sender_refused(job, noted=noted, wait_s=wait_s)
         if rule.verdict in ("login-refused", "limited"):
             reason: Reason = "limited" if rule.verdict == "limited" else "authentication"
-            self._route.set_aside(session.relay, reason, str(answer.reply))
+            self._route.set_aside(session.relay, reason, words)
             return attempts.given_back(job, at=datetime.now(UTC))
         if answer.stage != "mail":
             self._refused.note_taken(job.sender)
@@ -136,12 +137,10 @@ class MailDelivery:
         elif rule.verdict == "failed" and rule.whose == "mail":
             pausing = self._breaker.note_refused(job.mail.owner_id, job.domain)
         if pausing == "route":
-            self._route.pause("refusing", str(answer.reply))
+            self._route.pause("refusing", words)
         elif pausing == "owner":
             # What a wrong setting causes ends when it is corrected, and not with the next of longer waits.
-            self._unwanted.note_refused(
-                job.sender, str(answer.reply), is_longer=not self._breaker.is_distrusted
-            )
+            self._unwanted.note_refused(job.sender, words, is_longer=not self._breaker.is_distrusted)
         is_final = pausing is None and not self._breaker.is_distrusted
         return attempts.answered(job, answer, draft=draft, patience=self._patience, is_final=is_final)
 
