@@ -116,7 +116,7 @@ class GatewaySettings(Settings):
     owner_commands_per_s: int = Field(
         default=500,
         ge=50,
-        description="commands per second over all WebSockets of one owner; at once, those of 8 seconds",
+        description="commands per second over all WebSockets of one owner; 25,000 at once",
         examples=["500"],
     )
 

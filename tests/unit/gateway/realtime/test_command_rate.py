@@ -8,12 +8,14 @@ import orjson
 import pytest
 
 from gateway.realtime.access import Access
-from gateway.realtime.command_rate import OWNER_BURST_S, OwnerRates
+from gateway.realtime.command_rate import OWNER_BURST, OwnerRates
+from gateway.realtime.commands import MOST_CHANNELS
 from gateway.realtime.lobby import LobbySession
+from gateway.settings import GatewaySettings
 from support.doubles.realtime import Client, Gateway, connected, payload
 
 PER_S = 50
-BURST = int(PER_S * OWNER_BURST_S)
+BURST = 400
 
 
 class Clock:
@@ -33,7 +35,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def gateway(gateway: Gateway, clock: Clock) -> Gateway:
-    gateway.owner_rates = OwnerRates(PER_S, pause_s=0, clock=clock)
+    gateway.owner_rates = OwnerRates(PER_S, burst=BURST, pause_s=0, clock=clock)
     return gateway
 
 
@@ -114,16 +116,49 @@ async def test_a_connection_over_the_rate_of_its_owner_is_not_read_for_a_while(
     assert pauses == [7]
 
 
+async def test_what_has_come_while_a_connection_was_not_read_is_refused_without_another_pause(
+    gateway: Gateway, clock: Clock, ann: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = [await connected(gateway, ann) for _ in range(2)]
+    await send(clients[0], BURST - 2)
+    begun, client = clock.now, clients[1]
+
+    async def sleep(seconds: float) -> None:
+        clock.now += seconds
+
+    gateway.owner_rates.pause_s, gateway.owner_rates.per_s = 1, 0.001
+    frames = [orjson.dumps({"id": number, "subscribe": {"channel": "alerts"}}) for number in range(1, 201)]
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "sleep", sleep)
+        for frame in frames:
+            await client.session.receive(frame)
+        assert (clock.now - begun, len(client.frames)) == (1, 200)
+        # Whoever goes on is not read again.
+        clock.now += 1
+        for frame in frames[:10]:
+            await client.session.receive(frame)
+    assert clock.now - begun == 3
+
+
 def test_an_owner_that_has_asked_for_nothing_for_long_is_forgotten(clock: Clock) -> None:
-    rates = OwnerRates(PER_S, clock=clock)
+    rates = OwnerRates(PER_S, burst=BURST, clock=clock)
     for number in range(1000):
         assert rates.take(str(number), 1)
         clock.now += 1
-    assert len(rates) <= OWNER_BURST_S + 1
+    assert len(rates) <= BURST / PER_S + 1
 
 
 def test_what_is_refused_takes_nothing_from_its_owner(clock: Clock) -> None:
-    rates = OwnerRates(PER_S, clock=clock)
+    rates = OwnerRates(PER_S, burst=BURST, clock=clock)
     assert [rates.take("a", BURST), rates.take("a", 1)] == [True, False]
     clock.now += 1
     assert [rates.take("a", PER_S + 1), rates.take("a", PER_S), rates.take("a", 1)] == [False, True, False]
+
+
+def test_an_owner_may_subscribe_to_all_that_it_may_have_at_once(clock: Clock) -> None:
+    rates = OwnerRates(500, clock=clock)
+    most_of_owner = GatewaySettings.model_fields["most_subscriptions"].default // 2
+    connections = most_of_owner // MOST_CHANNELS
+    assert connections * MOST_CHANNELS == OWNER_BURST
+    assert all(rates.take("a", MOST_CHANNELS) for _ in range(connections))
+    assert not rates.take("a", 1)

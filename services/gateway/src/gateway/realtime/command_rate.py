@@ -15,23 +15,30 @@ _COMMANDS_PER_S = 50.0
 _BURST = 400.0
 # Reading a command takes time that grows with its size: a longer one counts as several.
 _BYTES_OF_A_COMMAND = 4 * 1024
-# An owner's clients come back together when a gateway has restarted.
-OWNER_BURST_S = 8.0
+# An owner's clients come back together when a gateway has restarted, and subscribe to all that it may have.
+OWNER_BURST = 25_000
 
 
 class OwnerRates:
-    """Allows each owner `per_s` commands a second over all its connections, at once those of some seconds.
+    """Allows each owner `per_s` commands a second over all its connections, and `burst` at once.
 
-    What is refused costs nothing, so that an owner that asks for more than it may gets what it may. A
-    connection with a refused command is not read for `pause_s`: refusals would take the others' time, too.
+    What is refused costs the owner nothing, so that one that asks for more than it may gets what it may. A
+    connection with a refused command is not read for `pause_s`, at most every other time: refusals would take
+    the others' time, too.
     """
 
     def __init__(
-        self, per_s: float, *, pause_s: float = 1.0, clock: Callable[[], float] = time.monotonic
+        self,
+        per_s: float,
+        *,
+        burst: int = OWNER_BURST,
+        pause_s: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.per_s = per_s
         self.pause_s = pause_s
-        self._clock = clock
+        self.clock = clock
+        self._burst = burst
         # What each owner has left and when that was counted, the owner of the last command at the end.
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
@@ -40,14 +47,13 @@ class OwnerRates:
 
     def take(self, owner: str, weight: int) -> bool:
         """Return whether `owner` may have a command of this weight now, and count it if so."""
-        now = self._clock()
-        most = self.per_s * OWNER_BURST_S
-        left, at = self._left.pop(owner, (most, now))
-        left = min(most, left + (now - at) * self.per_s)
+        now = self.clock()
+        left, at = self._left.pop(owner, (self._burst, now))
+        left = min(self._burst, left + (now - at) * self.per_s)
         fits = weight <= left
         self._left[owner] = (left - weight if fits else left, now)
         # Whoever has asked for nothing for so long has everything left, as somebody unknown has.
-        while next(iter(self._left.values()))[1] < now - OWNER_BURST_S:
+        while next(iter(self._left.values()))[1] < now - self._burst / self.per_s:
             self._left.popitem(last=False)
         return fits
 
@@ -56,22 +62,21 @@ class CommandRate:
     """Allows `_BURST` commands at once and `_COMMANDS_PER_S` per second on average; long ones count more.
 
     Commands over the rate are refused and can be sent again later; a client that continues is disconnected.
-    Those of an `owner` count in its own rate, too, beyond which they are only refused.
+    Those of an `owner` count in its own rate, too, beyond which they are refused and the connection pauses.
     """
 
-    __slots__ = ("_at", "_clock", "_left", "_owners", "is_over", "owner")
+    __slots__ = ("_at", "_left", "_owners", "_pauses_from", "is_over", "owner")
 
-    def __init__(self, owners: OwnerRates, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, owners: OwnerRates) -> None:
         self._owners = owners
-        self._clock = clock
-        self._at = clock()
+        self._at = self._pauses_from = owners.clock()
         self._left = _BURST
         self.owner = ""
         self.is_over = False
 
     def count(self, size: int) -> None:
         """Count a command of `size` bytes. Raise `CommandError` over the rate, later `CloseConnection`."""
-        now = self._clock()
+        now = self._owners.clock()
         weight = 1 + size // _BYTES_OF_A_COMMAND
         self._left = min(_BURST, self._left + (now - self._at) * _COMMANDS_PER_S) - weight
         self._at = now
@@ -98,6 +103,12 @@ class CommandRate:
             )
 
     async def pause(self) -> None:
-        """Leave the loop to other connections: for a turn, or longer after one over the owner's rate."""
-        pause_s, self.is_over = self._owners.pause_s if self.is_over else 0, False
-        await asyncio.sleep(pause_s)
+        """Leave the loop to other connections: for a turn, or longer after one over the owner's rate.
+
+        What has come meanwhile pauses no more: a client that sends each command on its own would wait too
+        long for the answers, and begin anew.
+        """
+        is_long, self.is_over = self.is_over and self._owners.clock() >= self._pauses_from, False
+        await asyncio.sleep(self._owners.pause_s if is_long else 0)
+        if is_long:
+            self._pauses_from = self._owners.clock() + self._owners.pause_s
