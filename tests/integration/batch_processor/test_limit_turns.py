@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from uuid import UUID
 
-from batch_processor.limits import admission
+import pytest
+
+from batch_processor.limits import admission, repository
 from chassis.broker.envelope import new_id
 from contracts.batches import CreateBatch, PauseBatch
 from contracts.items import Item
@@ -62,9 +65,46 @@ async def test_passes_reach_all_queues_of_an_owner_also_behind_those_that_cannot
 async def test_more_owners_than_a_pass_considers_have_their_turns_one_after_the_other(
     engine: Engine,
 ) -> None:
-    owners = [f"owner{number:03}" for number in range(admission._QUEUES + 20)]  # noqa: SLF001 - the bound
+    owners = [f"owner{number:03}" for number in range(admission.QUEUES + 20)]
     ids = [id_ for owner in owners for id_ in await give(engine, owner, 2)]
     await engine.execute("UPDATE batches SET operation = 'echo'")
     for _ in range(4):
         await engine.admission.admit()
     assert await passed(engine, ids) == len(ids)
+
+
+async def test_every_owner_has_its_turn_at_a_shared_limit_with_room_for_few_a_pass(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "QUEUES", 10)
+    # One gate of each is all that a pass considers; all wait for what `capped` lets run.
+    ids = {owner: await give(engine, owner, 3 if owner == "zoe" else 1) for owner in [*"abcdef", "zoe"]}
+    await engine.execute("UPDATE chunks SET number = -1, remaining = 1000, last_position = 999")
+    begun: Counter[str] = Counter()
+    for _ in range(14):
+        await engine.admission.admit()
+        begun.update({owner: await passed(engine, own) for owner, own in ids.items()})
+        await engine.execute("DELETE FROM chunks WHERE state = 'ready'")
+    assert set(+begun) == set(ids)
+    assert max(begun.values()) <= 2 * min(begun.values())
+
+
+async def test_a_pass_reads_some_chunks_in_total_however_many_owners_wait(engine: Engine) -> None:
+    for owner in "abcde":
+        [id_] = await give(engine, owner, 1)
+        await engine.execute(
+            "INSERT INTO chunks (batch_id, number, first_position, last_position, state, owner_id, gate, "
+            "remaining, due_at) SELECT batch_id, 100 + n, 0, 1, state, owner_id, gate, 2, due_at "
+            "FROM chunks, generate_series(1, 30) AS n WHERE batch_id = $1",
+            id_,
+        )
+
+    async def read(owners: str, chunks: int) -> int:
+        async with engine.postgres.connection() as connection:
+            found, last = await repository.find_waiting(
+                connection, dict.fromkeys(owners, ""), lambda *_: ((), 1), most=1, chunks=chunks
+            )
+        assert not last
+        return sum(len(queue.chunks) for queue in found)
+
+    assert [await read("abcde", 60), await read("ab", 60), await read("abcde", 4)] == [60, 60, 40]

@@ -35,6 +35,14 @@ def test_owners_pass_in_turn_and_whoever_has_passed_is_behind_the_next_time() ->
     assert got == {"ann": 3, "bob": 3, "cy": 3}
 
 
+def test_an_owner_that_has_no_queue_for_a_call_keeps_its_place() -> None:
+    queues = {owner: queue(owner, 100) for owner in ("ann", "bob", "cy")}
+    order: list[str] = []
+    for present in (["ann", "bob", "cy"], ["ann"], ["ann", "bob", "cy"], ["cy"]):
+        _, order = share([queues[owner] for owner in present], {"provider:x": 1}, order=order, most=100)
+    assert order == ["ann", "bob", "cy"]
+
+
 def test_a_queue_without_room_does_not_hold_the_next_one_of_its_owner() -> None:
     closed = LimitRule("batch:1", 1)
     queues = [queue("ann", 10, limits=(closed, _SHARED)), queue("ann", 10, piece=4)]

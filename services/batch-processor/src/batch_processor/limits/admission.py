@@ -20,8 +20,9 @@ _EVERY_S = 0.1
 _IDLE_S = 5.0
 _LEAST_S = 0.01
 # Queues that one pass considers, equally many of each owner, their first chunks in total, and the pieces that
-# pass in one transaction.
-_QUEUES = 100
+# pass in one transaction. The turns of so many owners are remembered.
+QUEUES = 100
+_OWNERS = 10_000
 _CHUNKS = 1600
 _PIECES = 200
 _GATED_STEP = 1000
@@ -54,7 +55,6 @@ class ChunkAdmission:
         # Where the owners and the queues of each begin that the next pass considers.
         self._after_owner = ""
         self._after_gates: dict[str, str] = {}
-        self._queues = 1
         self._order: list[str] = []
         self._passed_from = 0
         self._look_whole_at = self._measure_at = self._clean_at = 0.0
@@ -88,27 +88,26 @@ class ChunkAdmission:
         async with self._postgres.transaction() as connection:
             if not await repository.lock(connection):
                 return
-            chunks = max(8, _CHUNKS // self._queues)
-            owners = await repository.find_waiting_owners(connection, self._after_owner, most=_QUEUES)
+            owners = await repository.find_waiting_owners(connection, self._after_owner, most=QUEUES)
             self._has_waiting = bool(owners) or bool(self._after_owner)
             queues, last = await repository.find_waiting(
                 connection,
                 {owner: self._after_gates.get(owner, "") for owner in owners},
                 self._rules_of,
-                most=_QUEUES // max(1, len(owners)),
-                chunks=chunks,
+                most=QUEUES // max(1, len(owners)),
+                chunks=_CHUNKS,
             )
             self._advance(owners, last)
-            self._queues = max(1, len(queues))
             if not queues:
                 return
             limits = {limit.key: limit for queue in queues for limit in queue.limits}.values()
             if now >= self._look_whole_at:
                 self._look_whole_at, self._passed_from = now + _LOOK_WHOLE_EVERY_S, 0
             usage = await repository.measure(connection, limits, passed_from=self._passed_from)
-            passages, self._order = sharing.share(
+            passages, order = sharing.share(
                 queues, rooms(limits, usage.of_keys), order=self._order, most=_PIECES
             )
+            self._order = order[-_OWNERS:]
             if passages:
                 passed = await repository.let_through(connection, passages)
         self._passed_from = usage.passed_from
@@ -119,7 +118,7 @@ class ChunkAdmission:
 
     def _advance(self, owners: Sequence[str], last: Mapping[str, str]) -> None:
         """Begin the next pass behind these owners, and behind the `last` gates of theirs."""
-        is_end = len(owners) < _QUEUES
+        is_end = len(owners) < QUEUES
         others = {
             owner: gate
             for owner, gate in self._after_gates.items()

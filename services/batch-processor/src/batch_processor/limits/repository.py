@@ -52,16 +52,14 @@ async def find_waiting_owners(connection: Connection, after: str, *, most: int) 
 async def find_waiting(
     connection: Connection, after: Mapping[str, str], rules: Rules, *, most: int, chunks: int
 ) -> tuple[list[OwnerQueue], dict[str, str]]:
-    """Return up to `most` queues of each owner, each with its first `chunks`.
+    """Return up to `most` queues of each owner, each with its first chunks, about `chunks` in total.
 
     They are those behind the gate that `after` has for the owner. Return also the last gate of each owner
-    that may have more.
+    that has more.
     """
     rows = await connection.fetch(_SQL["find_waiting"], list(after), list(after.values()), most, chunks)
     found: list[OwnerQueue] = []
-    gates: dict[str, list[str]] = {}
-    for (owner_id, gate), of_pair in groupby(rows, key=lambda row: (row["owner_id"], row["gate"])):
-        gates.setdefault(owner_id, []).append(gate)
+    for (owner_id, _), of_pair in groupby(rows, key=lambda row: (row["owner_id"], row["gate"])):
         heads = [row for row in of_pair if row["operation"] is not None]
         if not heads:
             continue
@@ -81,7 +79,7 @@ async def find_waiting(
             for row in heads
         ]
         found.append(OwnerQueue(owner_id, limits, piece, waiting))
-    return found, {owner_id: own[-1] for owner_id, own in gates.items() if len(own) == most}
+    return found, {row["owner_id"]: row["gate"] for row in rows if row["has_more_behind"]}
 
 
 async def measure(connection: Connection, limits: Iterable[LimitRule], *, passed_from: int) -> Usage:

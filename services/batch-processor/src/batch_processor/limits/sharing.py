@@ -64,14 +64,15 @@ def share(
     """Return the passages, in up to `most` pieces, and the owners in their order for the next call.
 
     Each owner in turn lets a piece pass, from the first of its queues that has room under all of its limits.
-    `order` is that of the last call: owners that were served follow those that were not.
+    `order` is that of the last call: owners that were served follow those that were not. Owners without a
+    queue keep their place in it.
     """
     left = dict(rooms)
     lines: dict[str, list[_Line]] = {}
     for queue in queues:
         lines.setdefault(queue.owner_id, []).append(_Line(queue))
-    owners = list(dict.fromkeys([*(owner for owner in order if owner in lines), *lines]))
-    turns, served = deque(owners), dict.fromkeys(owners, -1)
+    served = dict.fromkeys([*order, *lines], -1)
+    turns = deque(owner for owner in served if owner in lines)
     pieces = 0
     while turns and pieces < most:
         owner = turns.popleft()
@@ -81,7 +82,7 @@ def share(
             pieces += 1
     passed = [passage for of_owner in lines.values() for line in of_owner for passage in line.passed]
     # The sort is stable, so that owners that were not served keep their order.
-    return passed, sorted(owners, key=served.__getitem__)
+    return passed, sorted(served, key=served.__getitem__)
 
 
 class _Line:

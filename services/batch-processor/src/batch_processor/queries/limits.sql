@@ -17,10 +17,10 @@ WITH RECURSIVE found (owner_id) AS (
 SELECT owner_id FROM found LIMIT $2
 
 -- name: find_waiting
--- Of each owner in $1 up to $3 gates with waiting chunks, after that in $2, and the first $4 chunks of each: by
--- priority, then by age. A chunk of a batch that is paused or cancelled has no operation here. For chunks that ran
--- before, only the items without a result are listed.
-WITH pairs AS (
+-- Of each owner in $1 up to $3 gates with waiting chunks, after that in $2, and the first chunks of each, $4 over all
+-- gates but eight of each at least: by priority, then by age. A chunk of a batch that is paused or cancelled has no
+-- operation here. For chunks that ran before, only the items without a result are listed.
+WITH gates AS (
     SELECT own.gate, o.owner_id FROM unnest($1::text[], $2::text[]) AS o (owner_id, after)
     CROSS JOIN LATERAL (
         WITH RECURSIVE found (gate) AS (
@@ -34,11 +34,18 @@ WITH pairs AS (
                 ORDER BY gate LIMIT 1
             ) AS following
         )
-        SELECT gate FROM found LIMIT $3
+        SELECT gate FROM found LIMIT $3 + 1
     ) AS own
+), pairs AS MATERIALIZED (
+    SELECT owner_id, gate, nth = $3 AND has_next AS has_more_behind FROM (
+        SELECT
+            owner_id, gate, row_number() OVER own AS nth, lead(gate) OVER own IS NOT NULL AS has_next
+        FROM gates WINDOW own AS (PARTITION BY owner_id ORDER BY gate)
+    ) AS numbered
+    WHERE nth <= $3
 )
 SELECT
-    head.*, b.operation, b.options::text AS options,
+    head.*, pairs.has_more_behind, b.operation, b.options::text AS options,
     CASE WHEN head.remaining < coalesce(cardinality(head.positions), head.last_position - head.first_position + 1)
         THEN ARRAY(
             SELECT position
@@ -57,7 +64,8 @@ FROM pairs CROSS JOIN LATERAL (
         gate, owner_id, batch_id, number, priority, due_at, attempt, first_position, last_position, positions,
         remaining, lost, suspect
     FROM chunks WHERE state = 'waiting' AND gate = pairs.gate AND owner_id = pairs.owner_id
-    ORDER BY priority DESC, due_at, batch_id, number LIMIT $4
+    ORDER BY priority DESC, due_at, batch_id, number
+    LIMIT greatest(8, $4::bigint / (SELECT count(*) FROM pairs))
 ) AS head
 LEFT JOIN batches AS b ON b.id = head.batch_id AND b.status IN ('queued', 'running')
 ORDER BY head.owner_id, head.gate, head.priority DESC, head.due_at, head.batch_id, head.number
