@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import weakref
 from collections import Counter
 
 import pytest
@@ -142,8 +143,6 @@ async def test_the_order_is_that_of_a_search_through_all_owners() -> None:
         if held and chance.random() < 0.5:
             owner = chance.choice(held)
             at_work[owner] -= 1
-            if not at_work[owner] and owner not in waiting:
-                last.pop(owner)
             admit()
             await crowd.end(owner)
         else:
@@ -155,6 +154,46 @@ async def test_the_order_is_that_of_a_search_through_all_owners() -> None:
     for task in crowd.tasks:
         task.cancel()
     await asyncio.gather(*crowd.tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("others", [10, 1500])
+async def test_whoever_asks_one_at_a_time_has_no_advantage_over_requests_that_wait_together(
+    others: int,
+) -> None:
+    crowd = Crowd(OwnerTurns(most=4, of_owner=1, most_waiting=100))
+    names = [f"other {number}" for number in range(others)]
+    await crowd.come("a", "a", *names)
+    # All turns are equally long, so the one that began first ends first.
+    for turn in range(4 * (others + 1)):
+        owner = crowd.begun[turn]
+        await crowd.end(owner)
+        await crowd.come(owner)
+    counts = Counter(crowd.begun)
+    assert set(counts) == {"a", *names}
+    assert max(counts.values()) - min(counts.values()) <= 1
+    for task in crowd.tasks:
+        task.cancel()
+    await asyncio.gather(*crowd.tasks, return_exceptions=True)
+
+
+async def test_a_thousand_of_the_owners_that_come_and_go_are_remembered_while_others_wait() -> None:
+    class Owner(str):
+        """A name that tells when nobody has it any more."""
+
+        __slots__ = ("__weakref__",)
+
+    names = weakref.WeakSet[Owner]()
+    turns = OwnerTurns(most=1, of_owner=1, most_waiting=10)
+    held = Owner("first")
+    await turns.take(held)
+    for number in range(3000):
+        names.add(owner := Owner(number))
+        following = asyncio.create_task(turns.take(owner))
+        await asyncio.sleep(0)
+        turns.give_back(held)
+        await following
+        held = owner
+    assert len(names) < 1200
 
 
 async def test_a_caller_that_leaves_as_a_turn_is_given_back_is_passed_over() -> None:

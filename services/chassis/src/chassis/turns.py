@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeAlias
@@ -16,10 +16,15 @@ from chassis.errors import TooManyAtOnce
 # How many turns the owner has now, when it got its last one, when it was put into the line, and its id.
 _Place: TypeAlias = tuple[int, int, int, str]
 
+# The owners whose last turn is known. All others count as having had theirs when the last one of them had.
+_MOST_REMEMBERED = 1000
+
 
 class OwnerTurns:
     """Admits `most` at once, `of_owner` of one owner; the owner with the fewest admitted is next.
 
+    Among owners with equally many it is the one whose last turn began first, whether or not it had something
+    waiting ever since: requests that come one at a time have no advantage over those that wait together.
     `most_waiting` of one owner may wait. If it `leaves_room`, an owner that has a turn gets another one only
     while enough are free for other owners (`shares.has_room`). A turn costs the logarithm of the number of
     owners that wait.
@@ -33,7 +38,9 @@ class OwnerTurns:
         self._at_work: Counter[str] = Counter()
         self._taken = 0
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        self._last: dict[str, int] = {}
+        # In the order of the turns.
+        self._last: OrderedDict[str, int] = OrderedDict()
+        self._forgotten = -1
         self._numbers = itertools.count()
         # A heap of the owners that wait, with places that have been left since; `_places` has the valid ones.
         self._line: list[_Place] = []
@@ -113,6 +120,9 @@ class OwnerTurns:
                 self._taken += 1
                 self._at_work[owner_id] += 1
                 self._last[owner_id] = next(self._numbers)
+                self._last.move_to_end(owner_id)
+                if len(self._last) > _MOST_REMEMBERED:
+                    _, self._forgotten = self._last.popitem(last=False)
                 first.set_result(None)
             self._line_up(owner_id)
 
@@ -122,8 +132,8 @@ class OwnerTurns:
         return self._taken < self._most and own < self._of_owner
 
     def _line_up(self, owner_id: str) -> None:
-        """Put the owner where it belongs in the line, or forget it when nothing of it waits."""
-        at_work, last = self._at_work[owner_id], self._last.get(owner_id, -1)
+        """Put the owner where it belongs in the line, or remove it when nothing of it waits."""
+        at_work, last = self._at_work[owner_id], self._last.get(owner_id, self._forgotten)
         if self._waiting.get(owner_id):
             before = self._places.get(owner_id)
             # A caller that stops waiting does not send its owner back.
@@ -139,4 +149,3 @@ class OwnerTurns:
         self._places.pop(owner_id, None)
         if not at_work:
             del self._at_work[owner_id]
-            self._last.pop(owner_id, None)
