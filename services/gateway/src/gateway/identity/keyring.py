@@ -15,6 +15,7 @@ from functools import partial
 from chassis import logging, metrics
 from chassis.errors import DatabaseUnavailable, Overloaded, Unauthenticated
 from chassis.postgres import Connection, Postgres
+from chassis.turns import OwnerTurns
 from gateway.errors import TooManyFailures
 from gateway.http.principal import Principal
 from gateway.identity import keys
@@ -39,9 +40,10 @@ _PAUSE_S = 2.0
 # How long a request waits for the database: with a cached key, and with any other one.
 REFRESHED_WITHIN_S = 0.5
 FOUND_WITHIN_S = 5.0
-# The limits of concurrent look-ups of keys that are not cached, and of requests that wait for one. Most
-# connections of the pool are reserved for authenticated callers.
-_STRANGERS = 3
+# The limits of concurrent look-ups of credentials that are not cached, of those of one address or subject of
+# a token, and of requests that wait for one. Most connections of the pool are reserved for authenticated
+# callers.
+_STRANGERS, _STRANGERS_OF_OWNER = 3, 2
 _MOST_WAITING = 1000
 _FAILURES, _FAILURE_EVERY_S = 20, 3.0
 
@@ -74,7 +76,9 @@ class KeyRing:
         self._known = KnownCallers()
         self._refused: OrderedDict[bytes, float] = OrderedDict()
         self._failures = FailureLimit(burst=_FAILURES, refill_s=_FAILURE_EVERY_S)
-        self._strangers = asyncio.Semaphore(_STRANGERS)
+        self._strangers = OwnerTurns(
+            most=_STRANGERS, of_owner=_STRANGERS_OF_OWNER, most_waiting=_MOST_WAITING
+        )
         self._waiting = 0
         self._used: dict[str, datetime] = {}
         # While the database is down: the time of the next query, which only one request makes. Tokens have a
@@ -196,7 +200,9 @@ class KeyRing:
             self._require_few_failures(address)
             # Its issuer may be slow, which must not delay callers with a key.
             credential = await self._verified(text)
-            async with self._strangers:
+            # A key may be anybody's until it is looked up.
+            owner = credential.subject if isinstance(credential, Claims) else address or ""
+            async with self._strangers.turn(owner):
                 # Checked again: requests before this one may have used up the failures of the address.
                 self._require_few_failures(address)
                 return await self._look_up(credential, fingerprint)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from gateway.http.principal import Principal
 
 MOST_KNOWN = 10_000
-# A user has at most a thousand keys at a time, and gets as many access tokens as its issuer signs.
+# A user has at most a thousand keys at a time, and gets as many access tokens as its issuer signs: with one
+# more in use than are remembered, in turns, each would be looked up for every request.
 MOST_KEYS_OF_USER = 1000
-MOST_TOKENS_OF_USER = 100
+MOST_TOKENS_OF_USER = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class Known:
 class KnownCallers:
     """Remembers callers by the hash of their credential, so that memory contains no usable key.
 
-    A user that has used up its share loses the credential that was read the longest ago; nobody else does.
+    A user that has used up its share loses the credential of its own that was read the longest ago. With more
+    than `MOST_KNOWN` of all users together, that is whosever was read the longest ago.
     """
 
     def __init__(self) -> None:
