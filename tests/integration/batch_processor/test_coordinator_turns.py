@@ -112,6 +112,30 @@ async def test_an_upload_is_compared_before_the_second_of_another_owner(engine: 
     assert wanted in compared
 
 
+async def test_no_upload_waits_for_ever_while_small_ones_of_others_arrive(engine: Engine) -> None:
+    async def begin(connection: Connection, batch_id: UUID, problem: Problem | None) -> None:
+        assert problem is None
+        await connection.execute("UPDATE batches SET status = 'queued' WHERE id = $1", batch_id)
+
+    async def upload(owner: str, *, items: int) -> UUID:
+        id_ = await give(engine, owner, items=items)
+        await engine.execute("UPDATE batches SET status = 'validating' WHERE id = $1", id_)
+        return id_
+
+    wanted = await upload("cid", items=3)
+    for _ in range(4):
+        await upload("bob", items=2)
+    validation = Validation(engine.postgres, begin, operations=["echo"], begun=lambda: None)
+    for _ in range(2):
+        # The other lane sets the circle back to before `bob` each time.
+        await upload("ann", items=1)
+        assert await validation.check("smallest")
+        assert await validation.check("oldest")
+    batch = await engine.get(wanted)
+    assert batch is not None
+    assert batch.status == "queued"
+
+
 async def test_a_batch_is_filled_before_the_second_of_another_owner(engine: Engine) -> None:
     ids: dict[str, UUID] = {}
     for owner in ("ann", "ann", "ann", "bob"):

@@ -62,7 +62,7 @@ class Validation:
         self._begin = begin
         self._begun = begun
         self._backoff = Backoff(postgres, "validation", first_s=_PAUSE_S[0], most_s=_PAUSE_S[1])
-        self._last_owner = ""
+        self._last_owners = dict.fromkeys(ORDERS, "")
         self._wakes = {order: asyncio.Event() for order in ORDERS}
 
     def wake(self) -> None:
@@ -102,9 +102,9 @@ class Validation:
 
     async def _lock_next(self, connection: Connection, order: Order) -> UUID | None:
         statement = _SQL[f"next_validating_{order}"]
-        ours = self._operations, LEFT_TO_OTHERS_S
-        for row in await connection.fetch(statement, self._backoff.ids(), *ours, self._last_owner):
+        ours = self._operations, LEFT_TO_OTHERS_S, self._last_owners[order]
+        for row in await connection.fetch(statement, self._backoff.ids(), *ours):
             if await connection.fetchval(_SQL["lock_validation"], row["id"]):
-                self._last_owner = row["owner_id"]
+                self._last_owners[order] = row["owner_id"]
                 return cast(UUID, row["id"])
         return None
