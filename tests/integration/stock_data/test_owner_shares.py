@@ -86,6 +86,20 @@ async def test_the_pages_of_bars_count_in_the_share_of_their_owner_and_open_no_c
     assert len((await bars(guarded, "ann", 1)).data) == 1
 
 
+async def test_a_used_up_quota_that_no_call_was_made_for_opens_no_circuit(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    upstream.allow(1)
+    guarded = Guarded(provider)
+    assert len((await bars(guarded, "guest", 1)).data) == 1
+    with pytest.raises(ShareUsedUp, match="used up"):
+        await bars(guarded, "guest", 1)
+    # A service's own calls are refused by nobody but the upstream, and what it tells counts.
+    upstream.allow(200)
+    assert len((await bars(guarded, "", 1)).data) == 1
+    assert len((await bars(guarded, "guest", 1)).data) == 1
+
+
 async def test_an_owner_that_has_used_its_share_takes_the_change_from_no_other_quote(
     cached: CachedQuotes, provider: AlpacaProvider, upstream: AlpacaDouble
 ) -> None:

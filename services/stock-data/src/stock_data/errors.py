@@ -71,7 +71,7 @@ class QuotaExceeded(ProviderFailure):
 
 
 class ShareUsedUp(ProviderFailure):
-    """The owner has used its share of the provider's quota, which others need, too."""
+    """The owner may make no call now: it has used its share of the provider's quota, or nothing is left."""
 
     code = "provider-quota"
     kind = "share"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from chassis import shares
-from stock_data.errors import QuotaExceeded, ShareUsedUp
+from stock_data.errors import ShareUsedUp, UpstreamDown
 from stock_data.providers.budget import Budget
 from support.clocks import Clock
 
@@ -36,11 +36,12 @@ class Caller:
         """Return whether a call of the owner was allowed."""
         shares.current.set(owner_id)
         try:
-            self.budget.spend()
-        except (ShareUsedUp, QuotaExceeded):
+            with self.budget.call():
+                self.left -= 1
+                told = {"x-ratelimit-limit": str(QUOTA), "x-ratelimit-remaining": str(self.left)}
+                self.budget.learn(told)
+        except ShareUsedUp:
             return False
-        self.left -= 1
-        self.budget.learn({"x-ratelimit-limit": str(QUOTA), "x-ratelimit-remaining": str(self.left)})
         return True
 
 
@@ -96,9 +97,26 @@ def test_a_refusal_says_when_the_quota_is_reset(budget: Budget, spend: Caller) -
     reset = str(int(time.time()) + 7)
     told = {"x-ratelimit-limit": str(QUOTA), "x-ratelimit-remaining": "0", "x-ratelimit-reset": reset}
     budget.learn(told)
-    with pytest.raises(QuotaExceeded, match="used up") as used_up:
+    with pytest.raises(ShareUsedUp, match="used up") as used_up:
         budget.spend()
     assert 1 <= (used_up.value.retry_after_s or 0) <= 7
+
+
+def test_calls_without_an_answer_take_nothing_from_the_quota(budget: Budget, spend: Caller) -> None:
+    spend("b")
+    for _ in range(3 * QUOTA):
+        with pytest.raises(UpstreamDown), budget.call():
+            raise UpstreamDown
+        budget.refund("b")
+    assert used(spend, "b") == {"b": QUOTA * 7 // 8 - 1}
+
+
+def test_a_call_counts_as_used_while_it_is_made(budget: Budget, spend: Caller) -> None:
+    spend.left = 2
+    assert spend("b")
+    with budget.call():
+        assert not spend("c")
+    assert spend("c")
 
 
 def test_a_quota_that_is_not_told_is_not_shared(budget: Budget) -> None:

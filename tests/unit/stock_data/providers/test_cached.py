@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 
+from chassis import shares
 from chassis.deadlines import Deadline
 from stock_data.errors import BadData, QuotaExceeded, UpstreamDown
+from stock_data.providers.budget import Budget
 from stock_data.providers.cached import CachedQuotes
 from support.counting_provider import Clock, Counting
 
@@ -85,6 +87,28 @@ async def test_a_failure_is_reported_for_each_symbol_and_not_kept(
     assert (set(found.quotes), found.errors) == ({"B"}, {"A": provider.error})
     provider.error = None
     assert (await cached.quotes(["A"], Deadline.after(5))).quotes
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "with others"])
+async def test_requests_in_an_outage_use_up_neither_the_quota_nor_a_share(
+    provider: Counting, others: bool
+) -> None:
+    budget = Budget("counting")
+    cached = CachedQuotes(provider, ttl_s=2, timeout_s=5, budget=budget)
+    told = {"x-ratelimit-limit": "200", "x-ratelimit-remaining": "199"}
+    token = shares.current.set("ann")
+    if others:
+        budget.charge("bob")
+    await cached.quotes(["FIRST"], Deadline.after(5))
+    budget.learn(told)
+    provider.error = UpstreamDown("away")
+    for number in range(300):
+        symbols = [f"S{number}A", f"S{number}B"]
+        found = await asyncio.gather(*(cached.quotes([each], Deadline.after(5)) for each in symbols))
+        assert {type(error) for each in found for error in each.errors.values()} == {UpstreamDown}
+    provider.error = None
+    assert (await cached.quotes(["LAST"], Deadline.after(5))).quotes
+    shares.current.reset(token)
 
 
 async def test_a_bad_answer_of_one_symbol_leaves_the_others_alone(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from chassis import metrics, shares
-from stock_data.errors import QuotaExceeded, ShareUsedUp
+from stock_data.errors import ShareUsedUp
 
 # The owners of a call that several share; None for a call of the owner in `shares.current` alone.
 sharing: ContextVar[frozenset[str] | None] = ContextVar("sharing", default=None)
@@ -36,6 +37,8 @@ class Budget:
     An owner that asks alone may use all but an eighth, which is left for those that begin to ask. While
     others ask, or have asked in the period before, it may use three times what it leaves free
     (`shares.has_room`). Calls of other replicas and programs count, because the upstream counts them.
+    What is left of the quota is what the last answer told, without the calls that are made now: one that gets
+    no answer takes nothing from it.
     """
 
     def __init__(self, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,6 +47,7 @@ class Budget:
         # Unknown until the first answer.
         self._most: int | None = None
         self._left = 0
+        self._at_work = 0
         self._ends_at = 0.0
         self._used: Counter[str] = Counter()
         self._asked_before: frozenset[str] = frozenset()
@@ -64,11 +68,21 @@ class Budget:
             left_s = max(1.0, int(reset) - time.time())
             self._ends_at = min(self._ends_at, self._clock() + left_s)
 
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Count the call that the block makes in the share of its owner; raise as `spend` does."""
+        self.spend()
+        self._at_work += 1
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+
     def spend(self) -> None:
         """Count a call of the owner in `shares.current`, none for a service itself.
 
         Nor does a call count that several share: each of them has spent one. Raise `ShareUsedUp` when the
-        owner has its share, `QuotaExceeded` when the quota is used up.
+        owner has its share, or the quota is used up.
         """
         self._begin_period()
         owner_id = "" if sharing.get() is not None else next(iter(callers()))
@@ -78,22 +92,24 @@ class Budget:
         if most is not None:
             others = (self._asked_before | self._used.keys()) - {owner_id}
             few, weight = max(1, most // _FEW), _WEIGHT if others else most
-            if not shares.has_room(own, held=most - self._left, most=most, few=few, weight=weight):
+            left = self._left - self._at_work
+            if not shares.has_room(own, held=most - left, most=most, few=few, weight=weight):
                 retry_after_s = max(1.0, self._ends_at - self._clock())
-                if self._left <= 0:
-                    words = f"The quota of {self._name} is used up for now."
-                    raise QuotaExceeded(words, retry_after_s=retry_after_s)
-                words = (
-                    f"You have used your share of the quota of {self._name}; the rest is for other owners."
-                )
+                words = f"The quota of {self._name} is used up for now."
+                if left > 0:
+                    words = f"Your share of {self._name}'s quota is used up; the rest is for other owners."
                 raise ShareUsedUp(words, retry_after_s=retry_after_s)
-            self._left -= 1
         self._used[owner_id] += 1
 
     def charge(self, owner_id: str) -> None:
         """Count one more call that was made because of an owner."""
         if owner_id:
             self._used[owner_id] += 1
+
+    def refund(self, owner_id: str) -> None:
+        """Take back a call of an owner that brought no answer."""
+        if self._used[owner_id]:
+            self._used[owner_id] -= 1
 
     def _begin_period(self) -> None:
         """Forget the period before once its time is over."""

@@ -12,7 +12,7 @@ from chassis.broker.coalescing import Coalescer
 from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded
 from contracts.stocks import Instrument, Quote
-from stock_data.errors import ProviderFailure, Undecided, UnknownSymbol, UpstreamDown
+from stock_data.errors import ProviderFailure, QuotaExceeded, Undecided, UnknownSymbol, UpstreamDown
 from stock_data.providers.budget import Budget, callers, sharing
 from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes, Provider
 from stock_data.providers.shared import SharedQuotes
@@ -29,7 +29,7 @@ class CachedQuotes:
 
     A symbol that the provider does not know is asked for again after 30 s.
     With `shared`, a quote that another replica has fetched within that time replaces a call. Whoever asks for
-    what is not cached spends a call of its share of `budget`.
+    what is not cached spends a call of its share of `budget`, and has it back when there was no answer.
     """
 
     def __init__(
@@ -93,6 +93,8 @@ class CachedQuotes:
                 errors[symbol] = UpstreamDown(f"{self.name} did not answer in time.")
             elif not isinstance(answer, UnknownSymbol):
                 raise answer
+        if missing and all(isinstance(answer, (QuotaExceeded, UpstreamDown)) for answer in answers):
+            self._budget.refund(owner_id)
         return FoundQuotes(found, errors)
 
     async def bars(self, query: DailyBarsQuery, deadline: Deadline) -> BarsPage:

@@ -146,8 +146,7 @@ class Transport:
                 wait_jitter=_FIRST_PAUSE_S,
             )
             async for attempt in attempts:
-                with attempt:
-                    self.budget.spend()
+                with attempt, self.budget.call():
                     response = await self._attempt(path, query, deadline, most_bytes)
                     response.require_success(self._name)
                     return response.body
