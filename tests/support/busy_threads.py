@@ -1,29 +1,22 @@
-"""A thread pool of the loop whose threads are all busy."""
+"""The threads for which owners take turns, all busy."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from chassis import threads
 
 
-@contextmanager
-def busy_threads() -> Iterator[Callable[[], int]]:
-    """Keep the loop's threads busy during the block; yield a function that counts the calls that wait."""
-    pool, go_on, waiting = ThreadPoolExecutor(max_workers=1), threading.Event(), 0
-
-    def submit(*call: Any, **more: Any) -> Future[Any]:
-        nonlocal waiting
-        waiting += 1
-        return submitted(*call, **more)
-
-    asyncio.get_running_loop().set_default_executor(pool)
-    pool.submit(go_on.wait)
-    submitted, pool.submit = pool.submit, submit  # type: ignore[method-assign]  # to count the calls
+@asynccontextmanager
+async def busy_threads() -> AsyncIterator[Callable[[], int]]:
+    """Keep the threads of this process busy during the block; yield a function that counts who waits."""
+    turns = threads.of_process().turns
+    owners = [f"busy {number}" for number in range(threads.MOST_AT_ONCE)]
+    for owner in owners:
+        await turns.take(owner)
     try:
-        yield lambda: waiting
+        yield lambda: turns.waiting
     finally:
-        go_on.set()
+        for owner in owners:
+            turns.give_back(owner)

@@ -22,7 +22,7 @@ async def world(fresh_database: FreshDatabase) -> AsyncIterator[World]:
 async def test_a_due_time_does_not_wait_for_the_threads_of_requests(world: World) -> None:
     schedule = await world.create()
     await world.make_due(schedule)
-    with busy_threads():
+    async with busy_threads():
         async with asyncio.timeout(20):
             await world.firing.fire()
     assert len(await world.runs(schedule)) == 1
@@ -35,7 +35,7 @@ async def test_a_change_that_waits_for_a_thread_locks_nothing_and_applies_to_the
     schedule = await world.create()
     if is_resumed:
         schedule = await world.pause(schedule)
-    with busy_threads() as count_waiting:
+    async with busy_threads() as count_waiting:
         coming = world.pause(schedule, paused=False) if is_resumed else world.change(schedule, name="mine")
         changing = asyncio.create_task(coming)
         await until(lambda: count_waiting() == 1)

@@ -19,8 +19,7 @@ async def test_mails_are_stored_while_all_threads_are_busy(post_office: PostOffi
     handler = consumers.handlers(settings, committed=lambda: None)[SendEmail]
     assert isinstance(handler, InTransaction)
     command = mail(to=["ann@example.com"])
-    with busy_threads():
-        async with asyncio.timeout(20), post_office.postgres.transaction() as connection:
-            await handler.function(connection, [Delivery(command, new_id(), 1, command.owner_id, {})])
+    async with busy_threads(), asyncio.timeout(20), post_office.postgres.transaction() as connection:
+        await handler.function(connection, [Delivery(command, new_id(), 1, command.owner_id, {})])
     async with post_office.postgres.connection() as connection:
         assert await connection.fetchval("SELECT id FROM emails") == command.email_id
