@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import orjson
 import pytest
@@ -11,6 +12,7 @@ from gateway.realtime.access import Access
 from gateway.realtime.command_rate import OWNER_BURST, OwnerRates
 from gateway.realtime.commands import MOST_CHANNELS
 from gateway.realtime.lobby import LobbySession
+from gateway.realtime.session import ClientSession
 from gateway.settings import GatewaySettings
 from support.doubles.realtime import Client, Gateway, connected, payload
 
@@ -138,6 +140,34 @@ async def test_what_has_come_while_a_connection_was_not_read_is_refused_without_
         for frame in frames[:10]:
             await client.session.receive(frame)
     assert clock.now - begun == 3
+
+
+@pytest.mark.parametrize("is_lobby", [False, True])
+async def test_nobody_waits_for_a_client_that_is_gone(
+    gateway: Gateway, ann: Access, monkeypatch: pytest.MonkeyPatch, is_lobby: bool
+) -> None:
+    def write(frame: bytes) -> None:
+        if b"error" in frame.lower():
+            session.release()
+
+    parts: dict[str, Any] = {"write": write, "close_connection": lambda *_: None}
+    session: ClientSession | LobbySession
+    if is_lobby:
+        session = LobbySession(gateway.realtime, ann, **parts)
+        gateway.owner_rates.take(ann.principal.owner_id, 1)
+    else:
+        session = ClientSession(gateway.realtime, offered=ann, **parts)
+        await session.receive('{"id":1,"connect":{}}')
+    assert gateway.owner_rates.take(ann.principal.owner_id, BURST - 1)
+    pauses: list[float] = []
+
+    async def note(seconds: float) -> None:
+        pauses.append(seconds)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "sleep", note)
+        await session.receive('{"id":2,"subscribe":{"channel":"alerts"}}')
+    assert pauses == []
 
 
 def test_an_owner_that_has_asked_for_nothing_for_long_is_forgotten(clock: Clock) -> None:

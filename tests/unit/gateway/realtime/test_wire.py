@@ -70,9 +70,11 @@ class Held:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, site: SocketSite) -> None:
         self.begun, self.let_go = asyncio.Event(), asyncio.Event()
+        self.posts = 0
         monkeypatch.setattr(site.gateway.chat, "post", self.wait)
 
     async def wait(self, *_: Any, **__: Any) -> None:
+        self.posts += 1
         self.begun.set()
         await self.let_go.wait()
 
@@ -195,6 +197,27 @@ async def test_a_pong_that_may_wait_behind_a_command_is_not_missed(
         assert not wire.close_sent
         wire.keepalive_timeout()
         assert wire.close_sent
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime", "/ws"])
+async def test_a_client_that_is_gone_leaves_nothing_although_its_command_is_at_work(
+    site: SocketSite, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    held, hub = Held(monkeypatch, site), site.gateway.hub
+    async with site.opened("key-1", path=path) as client:
+        if path == "/v1/realtime":
+            await client.connect()
+            client.send(b'{"id":3,"subscribe":{"channel":"chat:lobby"}}')
+            await client.read_until(b'"id":3')
+        wire = await only(site)
+        client.writer.write(3 * masked(POST))
+        await held.begun.wait()
+        wire.transport.abort()
+        await until(lambda: not hub.has_listeners("chat:lobby"))
+        assert len(site.connections) == 1
+        held.let_go.set()
+        await until(lambda: not len(site.connections))
+    assert held.posts == 1
 
 
 async def test_what_is_published_before_the_answer_to_an_upgrade_comes_after_it(

@@ -87,7 +87,7 @@ class LobbySession:
             self.queue.put(text_frame(f"Error: {error.message}".encode()))
         except ServiceError as error:
             self.queue.put(text_frame(f"Error: {error.detail}".encode()))
-        if self._rate.is_over:
+        if self._rate.is_over and not self._is_closed:
             await self._rate.pause()
 
     def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol of `Connections`
@@ -113,7 +113,7 @@ class LobbySession:
             self._close_connection(closing.code, closing.reason)
 
     def release(self) -> None:
-        """Stop listening: the connection has ended."""
+        """Stop listening and post no more lines: the connection has ended."""
         self._is_closed = True
         self._stop()
         self.queue.close()

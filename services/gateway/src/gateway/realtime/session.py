@@ -140,7 +140,7 @@ class ClientSession:
                 else:
                     await self._run(*given[0])
                 del given[:size]
-                if self._rate.is_over or (given and given[0][1]):
+                if not self._is_closed and (self._rate.is_over or (given and given[0][1])):
                     await self._rate.pause()
         except CloseConnection as closing:
             self.close(closing.code, closing.reason)
@@ -177,7 +177,7 @@ class ClientSession:
             self._close_connection(closing.code, closing.reason)
 
     def release(self) -> None:
-        """End all subscriptions: the connection has ended."""
+        """End all subscriptions and run no more commands: the connection has ended."""
         self._is_closed = True
         self.subscriptions.end_all()
         self.queue.close()

@@ -130,7 +130,7 @@ class Sockets:
     ) -> None:
         wire: WebSocketWire = scope["extensions"][EXTENSION]
         session.queue.on_size, wire.on_size = waiting.in_queue, waiting.in_transport
-        wire.on_received, wire.on_lost = waiting.received, session.queue.close
+        wire.on_received, wire.on_lost = waiting.received, session.release
         # Whatever is published before the answer to the upgrade waits for it.
         session.queue.pause()
         if isinstance(session, LobbySession):
