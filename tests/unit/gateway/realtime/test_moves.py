@@ -13,6 +13,7 @@ import pytest
 
 from gateway.realtime.access import Access
 from gateway.realtime.codes import CloseCode
+from gateway.realtime.commands import MOST_CHANNELS
 from gateway.realtime.moves import MOST_HEARD, MOST_IN_ROUND, MOST_OF_OWNER, MOST_WAITING_OF_OWNER
 from support.doubles.realtime import Client, Gateway, connected, payloads
 
@@ -125,8 +126,9 @@ async def test_the_connections_of_one_owner_do_not_delay_the_moves_of_others(gat
     gateway.presence.join("chat:lobby", "d", "8", is_told=True)
     await told(gateway)
     # The newest wait, and each round has some of each owner.
-    assert clients(pieces[0]) == [f"c{4900 + n}" for n in range(MOST_OF_OWNER)] + ["d"]
-    assert clients(pieces[1]) == [f"c{4900 + MOST_OF_OWNER + n}" for n in range(MOST_OF_OWNER)]
+    first = 5000 - MOST_WAITING_OF_OWNER
+    assert clients(pieces[0]) == [f"c{first + n}" for n in range(MOST_OF_OWNER)] + ["d"]
+    assert clients(pieces[1]) == [f"c{first + MOST_OF_OWNER + n}" for n in range(MOST_OF_OWNER)]
     while gateway.presence.moves.are_due.is_set():
         await told(gateway)
     assert sum(len(clients(piece)) for piece in pieces) == MOST_WAITING_OF_OWNER + 1
@@ -146,7 +148,9 @@ async def test_a_round_is_bounded_and_the_other_owners_are_next(gateway: Gateway
     )
 
 
-async def test_a_connection_that_comes_and_goes_within_a_round_is_not_mentioned(gateway: Gateway) -> None:
+async def test_of_a_connection_that_comes_and_goes_within_a_round_only_the_newest_move_is_pushed(
+    gateway: Gateway,
+) -> None:
     pieces = pushed(gateway)
     gateway.presence.join("chat:lobby", "stays", "7", is_told=True)
     await told(gateway)
@@ -157,7 +161,41 @@ async def test_a_connection_that_comes_and_goes_within_a_round_is_not_mentioned(
         gateway.presence.leave("chat:lobby", "stays", is_told=True)
         gateway.presence.join("chat:lobby", "stays", "7", is_told=True)
     await told(gateway)
-    assert pieces == []
+    pushes = [orjson.loads(text)["push"] for text in payloads(b"".join(pieces))]
+    assert [push["leave"]["info"]["client"] for push in pushes if "leave" in push] == ["c"]
+    assert [push["join"]["info"]["client"] for push in pushes if "join" in push] == ["stays"]
+
+
+async def test_whoever_subscribes_between_two_moves_of_a_connection_hears_the_second(
+    gateway: Gateway, ann: Access
+) -> None:
+    gateway.presence.join("chat:lobby", "a", "7")
+    gateway.presence.join("chat:lobby", "b", "8", is_told=True)
+    gateway.presence.leave("chat:lobby", "a", is_told=True)
+    between = await listening(gateway, ann, user_id=1)
+    assert set((await gateway.presence.of("chat:lobby")).users) == {"b", between.session.id}
+    gateway.presence.join("chat:lobby", "a", "7", is_told=True)
+    gateway.presence.leave("chat:lobby", "b", is_told=True)
+    await told(gateway)
+    assert sorted(moves(between)) == [("join", "1"), ("join", "7"), ("leave", "8")]
+
+
+async def test_nothing_is_lost_of_a_connection_with_all_the_rooms_it_may_have_and_its_successor(
+    gateway: Gateway,
+) -> None:
+    pieces: list[bytes] = []
+    rooms = [f"chat:{number}" for number in range(MOST_CHANNELS)]
+    for room in rooms:
+        gateway.presence.moves.listen(room, pieces.append)
+        gateway.presence.join(room, "old", "7")
+    for room in rooms:
+        gateway.presence.leave(room, "old", is_told=True)
+    for room in rooms:
+        gateway.presence.join(room, "new", "7", is_told=True)
+    while gateway.presence.moves.are_due.is_set():
+        await told(gateway)
+    heard = [client for piece in pieces for client in clients(piece)]
+    assert heard == ["old"] * MOST_CHANNELS + ["new"] * MOST_CHANNELS
 
 
 async def test_a_subscriber_hears_nothing_of_the_time_before_it_and_its_own_join_first(
@@ -170,8 +208,8 @@ async def test_a_subscriber_hears_nothing_of_the_time_before_it_and_its_own_join
     gateway.presence.leave("chat:lobby", "early", is_told=True)
     gateway.presence.join("chat:lobby", "late", "7", is_told=True)
     await told(gateway)
-    assert moves(first) == [("join", "1"), ("join", "6"), ("join", "2"), ("join", "7")]
-    assert moves(second) == [("join", "2"), ("join", "7")]
+    assert moves(first) == [("join", "1"), ("join", "6"), ("join", "2"), ("leave", "5"), ("join", "7")]
+    assert moves(second) == [("join", "2"), ("leave", "5"), ("join", "7")]
 
 
 async def test_other_work_goes_on_while_a_room_is_told(gateway: Gateway) -> None:

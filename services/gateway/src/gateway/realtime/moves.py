@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from chassis import logging
 from gateway.publishing.signals import Moved
+from gateway.realtime.commands import MOST_CHANNELS
 
 log = logging.get(__name__)
 
@@ -18,7 +19,8 @@ ROUND_S = 0.25
 MOST_OF_OWNER = 10
 MOST_IN_ROUND = 200
 # Moves are only a hint, and a query returns the current state: of more, the oldest are dropped.
-MOST_WAITING_OF_OWNER = 100
+# As many as one connection brings that is replaced by another.
+MOST_WAITING_OF_OWNER = 2 * MOST_CHANNELS
 MOST_HEARD = 1000
 _PUSHES_AT_ONCE = 50
 
@@ -37,7 +39,8 @@ class Moves:
 
     Each round pushes those of this gateway, in which owners take turns, and those that other gateways have
     sent. So the connections of one owner that come and go, however many, neither flood a room nor delay the
-    moves of others. A join and a leave of one connection that wait together cancel each other.
+    moves of others. Of a connection that joins and leaves while it waits only the newest move is pushed: a
+    subscriber that came in between knows the state before it.
     """
 
     def __init__(self) -> None:
@@ -65,12 +68,13 @@ class Moves:
     def add(self, move: Moved) -> None:
         """Add a join or leave of a connection here."""
         waiting = self._waiting.setdefault(move.user, {})
-        if waiting.pop((move.channel, move.client), None) is None:
-            waiting[move.channel, move.client] = PendingMove(move, self._newest)
+        waiting.pop((move.channel, move.client), None)
+        if not waiting:
+            # Behind the moves of others before it, such as the join of whoever hears this one.
+            self._waiting[move.user] = self._waiting.pop(move.user)
+        waiting[move.channel, move.client] = PendingMove(move, self._newest)
         if len(waiting) > MOST_WAITING_OF_OWNER:
             del waiting[next(iter(waiting))]
-        if not waiting:
-            del self._waiting[move.user]
         self.are_due.set()
 
     def hear(self, moves: Iterable[Moved]) -> None:
