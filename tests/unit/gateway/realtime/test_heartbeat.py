@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from chassis.errors import DatabaseUnavailable
 from gateway.realtime.access import Access
 from gateway.realtime.codes import CloseCode
 from gateway.realtime.heartbeat import PING_S
@@ -93,6 +94,27 @@ async def test_a_connect_that_takes_long_is_no_missing_one(gateway: Gateway, ann
     known.set()
     assert "client" in await connecting
     assert client.closed == []
+
+
+async def test_the_time_of_a_long_command_is_none_in_which_the_gateway_stood_still(
+    gateway: Gateway, ann: Access
+) -> None:
+    known = asyncio.Event()
+
+    async def authenticate(*_: object) -> Access:
+        await known.wait()
+        raise DatabaseUnavailable("The database is away.")
+
+    client = Client(gateway, None, realtime=replace(gateway.realtime, authenticate=authenticate))
+    connecting = asyncio.create_task(client.ask(connect={"token": "slow"}))
+    await asyncio.sleep(0)
+    now = time.monotonic()
+    for second in range(12):
+        client.session.tick(now + second)
+    known.set()
+    assert (await connecting)["temporary"]
+    client.session.tick(now + 12)
+    assert client.closed[0][0] == CloseCode.STALE
 
 
 async def test_a_gateway_that_stood_still_itself_reads_the_connects_first(gateway: Gateway) -> None:

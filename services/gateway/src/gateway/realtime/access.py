@@ -39,10 +39,12 @@ class Access:
             raise Forbidden(f"{channel} needs the scope {scope}, which this key or token does not have.")
 
     def expiry(self) -> dict[str, Any]:
-        """Return whether the access expires, and in how many seconds, as replies to clients say it."""
+        """Return whether the access expires, and in how many seconds to renew it, as clients are told."""
         if self.expires_at is None:
             return {"expires": False}
-        return {"expires": True, "ttl": max(1, int(self.expires_at - time.time()))}
+        left = self.expires_at - time.time()
+        # Client libraries ask for a new token only when this is over, and need time to get it.
+        return {"expires": True, "ttl": max(1, int(left - min(10, left / 10)))}
 
 
 # Takes a key or token, and the client address.

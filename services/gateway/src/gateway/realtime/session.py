@@ -35,6 +35,7 @@ from gateway.realtime.subscriptions import Opened, ReplyRoom, Subscriptions
 log = logging.get(__name__)
 
 CONNECT_WITHIN_S = 10.0
+_LATE_REFRESH_S = 10.0
 VERSION = "tickwire"
 _PING = text_frame(b"{}")
 
@@ -149,12 +150,14 @@ class ClientSession:
 
     def tick(self, now: float) -> None:
         """Do the work due at `now` (monotonic clock): ping, or close for a missing connect, pong or token."""
-        is_held_up = self._is_busy or self._heartbeat.has_stood_still(now)
+        is_held_up = self._heartbeat.has_stood_still(now) or self._is_busy
+        # Its refresh may be here, too.
+        grace_s = _LATE_REFRESH_S if is_held_up else 0
         if self.access is None:
             # Not while its connect is here, as a client does not come back after this close.
             if not is_held_up and now - self._opened_at > CONNECT_WITHIN_S:
                 self.close(CloseCode.STALE)
-        elif self.access.expires_at is not None and time.time() >= self.access.expires_at:
+        elif self.access.expires_at is not None and time.time() >= self.access.expires_at + grace_s:
             self.close(CloseCode.EXPIRED)
         elif self._heartbeat.is_overdue(now, is_held_up=is_held_up or self.queue.is_paused):
             self.close(CloseCode.NO_PONG)
