@@ -37,6 +37,9 @@ _TEXT_LENGTH = 200
 _DEFAULT_RESET_S = 30.0
 # Connections that are never lent to owners: what several owners ask for together has them to itself.
 _RESERVED = 2
+# A call that waits for others of its owner gives up this long before its deadline: at the deadline, the guard
+# would count it as an outage.
+_BEFORE_DEADLINE_S = 0.1
 # Calls of one owner that wait for a connection.
 _MOST_WAITING = 100
 # The format of `zlib` with the header of gzip.
@@ -131,7 +134,7 @@ class Transport:
         turn = contextlib.nullcontext() if is_shared else self._turns.turn(*callers())
         async with contextlib.AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout(deadline.remaining_s()):
+                async with asyncio.timeout(max(0.0, deadline.remaining_s() - _BEFORE_DEADLINE_S)):
                     await stack.enter_async_context(turn)
             except TimeoutError:
                 # The owner's own slow calls are no outage of the upstream.
