@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,7 +10,8 @@ import pytest
 from batch_processor import batches, sources
 from batch_processor.batches import StoredBatch
 from chassis.broker.envelope import new_id
-from contracts.batches import Item, Source
+from contracts.batches import CreateBatch, Item, Source
+from support.batch_engine import Engine
 from support.batch_stack import Caller, House
 
 
@@ -27,7 +28,7 @@ async def test_results_become_payloads_and_failed_items_keep_theirs(service: Any
     first = caller.creation("grumpy", None).model_copy(update={"items": items})
     await caller.send(first)
     await caller.reach(first.batch_id)
-    # Exactly three steps of ten, and fifteen: a step that finds nothing ends it, too.
+    # Exactly three steps of ten, and fifteen.
     wanted = Source(batch_id=first.batch_id, status="succeeded")
     second = await caller.submit_from("echo", wanted)
     batch = await caller.reach(second)
@@ -38,6 +39,38 @@ async def test_results_become_payloads_and_failed_items_keep_theirs(service: Any
     again = await caller.submit_from("echo", Source(batch_id=first.batch_id, status="failed"))
     await caller.reach(again)
     assert [result.result for result in await caller.results(again)] == list(range(0, 45, 3))
+
+
+async def test_a_step_copies_some_bytes_and_one_item_however_large(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "STEP_BYTES", 250)
+    known = CreateBatch(
+        batch_id=new_id(),
+        owner_id="ann",
+        operation="echo",
+        accepted_at=datetime.now(UTC),
+        items=[Item(payload="x" * size) for size in (98, 98, 98, 598, 98, 98)],
+    )
+    copy = known.model_copy(
+        update={"batch_id": new_id(), "items": None, "source": Source(batch_id=known.batch_id)}
+    )
+    await engine.handle(known)
+    await engine.execute(
+        "INSERT INTO results (batch_id, position, status, attempts, result) "
+        "SELECT batch_id, position, 'succeeded', 1, payload FROM items"
+    )
+    await engine.execute("UPDATE batches SET status = 'completed', finished_at = now()")
+    await engine.handle(copy)
+    copying = sources.Sources(engine.postgres, engine.intake, operations=["echo"], begun=lambda: None)
+    received = []
+    while await copying.copy():
+        batch = await engine.get(copy.batch_id)
+        assert batch is not None
+        received.append((batch.received, batch.total))
+    assert received == [(3, None), (4, None), (6, 6)]
+    payloads = "SELECT payload FROM items WHERE batch_id = $1 ORDER BY position"
+    assert await engine.fetch(payloads, copy.batch_id) == await engine.fetch(payloads, known.batch_id)
 
 
 async def test_a_source_without_matching_items_makes_an_empty_batch(service: Any, caller: Caller) -> None:

@@ -19,7 +19,8 @@ from chassis.postgres import Connection, Postgres
 from contracts.batches import Source
 
 _SQL = queries.load("batch_processor")
-STEP = 5_000
+# What one transaction copies at most, beside the first item.
+STEP, STEP_BYTES = 5_000, 8 * 2**20
 # For work that neither this process nor its lookout has found.
 _IDLE_S = 30.0
 # A batch that cannot be filled is tried again after this pause, up to so many times.
@@ -108,7 +109,8 @@ async def _fill(connection: Connection, batch: StoredBatch) -> StoredBatch:
         batch.source_after,
         STEP,
         batch.received,
+        STEP_BYTES,
     )
     assert row is not None
     after = batches.receive(replace(batch, source_after=row["last"]), row["items"], now=now)
-    return after if row["items"] == STEP else batches.seal(after, after.received, now=now)
+    return batches.seal(after, after.received, now=now) if row["is_last"] else after
