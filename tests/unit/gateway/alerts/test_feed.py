@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from chassis.errors import Unavailable
 from gateway.http.principal import Principal
 from gateway.realtime.access import Access
 from support.doubles.realtime import Client, Gateway, connected
@@ -112,6 +113,21 @@ async def test_a_gap_is_shown_when_stock_data_is_back(gateway: Gateway, ann: Acc
     reads = gateway.firings.reads
     await gateway.alerts.look()
     assert gateway.firings.reads == reads
+
+
+async def test_a_gap_that_a_new_listener_could_not_fill_is_filled_later(
+    gateway: Gateway, ann: Access
+) -> None:
+    client, owner = await listening(gateway, ann), ann.principal.owner_id
+    for _ in range(2):
+        gateway.firings.fire(owner)
+    gateway.alerts.note_interruption()
+    gateway.firings.is_away = True
+    with pytest.raises(Unavailable):
+        await gateway.alerts.follow(ann.principal, at_least=2)
+    gateway.firings.is_away = False
+    await gateway.alerts.look()
+    assert client.offsets() == [1, 2]
 
 
 async def test_firings_that_were_missed_during_an_interruption_are_fetched(

@@ -59,7 +59,12 @@ class AlertFeed:
                 owner_id, _PublishedFirings(ChannelPosition(found.epoch, found.offset))
             )
         if shown.at.offset < at_least:
-            await self._fill(owner_id, shown)
+            try:
+                await self._fill(owner_id, shown)
+            except BaseException:
+                # Others listen, too, also when this caller has left.
+                shown.is_behind = True
+                raise
         return shown.at
 
     async def read(
