@@ -242,6 +242,20 @@ async def test_who_stops_listening_while_a_room_is_told_gets_nothing_more_and_a_
     assert (len(pieces), gone) == (1, [])
 
 
+async def test_subscribers_here_do_not_wait_for_the_broker(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces, before = pushed(gateway), []
+
+    async def send(_: object) -> None:
+        before.append(len(pieces))
+
+    monkeypatch.setattr(gateway.exchange, "send", send)
+    gateway.presence.join("chat:lobby", "c", "7", is_told=True)
+    await gateway.presence.tell_moves()
+    assert before == [1]
+
+
 async def test_joins_and_leaves_of_other_gateways_are_one_message_of_a_bounded_number(
     gateway: Gateway, other_gateway: Gateway
 ) -> None:

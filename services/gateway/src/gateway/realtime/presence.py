@@ -124,10 +124,11 @@ class Presence:
     async def tell_moves(self) -> None:
         """Push one round of joins and leaves here, and send those of this gateway to the others."""
         here, elsewhere = self.moves.take()
+        # Nobody here waits for the broker.
+        await self.moves.push([*here, *elsewhere])
         if here:
             moves = [(move.channel, move.client, move.user, move.is_join) for move, _ in here]
             await announce(self._publisher, PresenceTold(gateway=self.gateway, moves=moves))
-        await self.moves.push([*here, *elsewhere])
 
     async def keep_telling_moves(self) -> None:
         """Push joins and leaves and send them to the other gateways, in rounds, until cancelled."""
