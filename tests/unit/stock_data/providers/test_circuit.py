@@ -101,6 +101,17 @@ def test_outages_of_a_few_owners_close_the_way_for_no_other(circuit: Circuit, cl
     circuit.require_closed("A")
 
 
+def test_a_call_that_several_owners_share_is_one_outage(circuit: Circuit) -> None:
+    for _ in range(2):
+        circuit.failed(UpstreamDown(), "ABC")
+        for owner in "ABC":
+            circuit.require_closed(owner)
+    circuit.failed(UpstreamDown(), "DEF")
+    for owner in "DEF":
+        with pytest.raises(UpstreamDown):
+            circuit.require_closed(owner)
+
+
 def test_an_answer_in_between_starts_the_count_again(circuit: Circuit) -> None:
     circuit.failed(UpstreamDown())
     circuit.failed(UpstreamDown())

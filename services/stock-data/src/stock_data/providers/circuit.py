@@ -46,8 +46,7 @@ class Circuit:
         """Open the circuit for the pause of this kind of failure of a call of `owners`."""
         if isinstance(error, UpstreamDown):
             self._outage = error
-            for owner_id in owners:
-                self._outages.failed(owner_id)
+            self._outages.failed(*owners)
             return
         pause_s = _PAUSES_S.get(error.kind, 0.0)
         if error.kind == "quota" and error.retry_after_s is not None:
