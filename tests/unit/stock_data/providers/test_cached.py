@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from chassis import shares
 from chassis.deadlines import Deadline
-from stock_data.errors import BadData, QuotaExceeded, UpstreamDown
+from stock_data.errors import BadData, QuotaExceeded, Undecided, UpstreamDown
 from stock_data.providers.budget import Budget
 from stock_data.providers.cached import CachedQuotes
+from stock_data.providers.provider import FoundQuotes
 from support.counting_provider import Clock, Counting
+
+
+class Recorded(Budget):
+    """A budget that counts the requests that are paid, and lists the owners that are charged."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.spent = 0
+        self.charged: list[str] = []
+
+    def spend(self) -> None:
+        super().spend()
+        self.spent += 1
+
+    def charge(self, owner_id: str) -> None:
+        super().charge(owner_id)
+        self.charged.append(owner_id)
 
 
 @pytest.fixture
@@ -109,6 +128,37 @@ async def test_requests_in_an_outage_use_up_neither_the_quota_nor_a_share(
     provider.error = None
     assert (await cached.quotes(["LAST"], Deadline.after(5))).quotes
     shares.current.reset(token)
+
+
+async def test_concurrent_requests_of_an_owner_for_one_symbol_cost_it_one_call(provider: Counting) -> None:
+    budget = Recorded("counting")
+    cached = CachedQuotes(provider, ttl_s=2, timeout_s=5, budget=budget)
+    token = shares.current.set("ann")
+    await asyncio.gather(*(cached.quotes([symbol, "A"], Deadline.after(5)) for symbol in ("A", "A", "B")))
+    shares.current.reset(token)
+    assert (budget.spent, len(provider.asked)) == (2, 1)
+
+
+async def test_symbols_that_are_rejected_in_a_second_call_are_paid_by_their_owners() -> None:
+    """X is invalid and leaves B and C undecided; asked for again, C is invalid, too."""
+
+    class Rejecting(Counting):
+        async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
+            rejected = [symbol for symbol in "XC" if symbol in symbols][:1]
+            errors = {symbol: Undecided("others were rejected") for symbol in symbols}
+            return FoundQuotes({}, errors, rejected) if rejected else FoundQuotes()
+
+    budget = Recorded("counting")
+    cached = CachedQuotes(Rejecting(), ttl_s=2, timeout_s=5, budget=budget)
+
+    async def ask(owner_id: str, *symbols: str) -> None:
+        shares.current.set(owner_id)
+        await cached.quotes(symbols, Deadline.after(5))
+
+    await asyncio.gather(
+        *(asyncio.create_task(ask(owner, *of)) for owner, of in (("ann", "X"), ("bob", "BC")))
+    )
+    assert budget.charged == ["ann", "bob"]
 
 
 async def test_a_bad_answer_of_one_symbol_leaves_the_others_alone(

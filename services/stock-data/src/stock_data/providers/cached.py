@@ -12,7 +12,14 @@ from chassis.broker.coalescing import Coalescer
 from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded
 from contracts.stocks import Instrument, Quote
-from stock_data.errors import ProviderFailure, QuotaExceeded, Undecided, UnknownSymbol, UpstreamDown
+from stock_data.errors import (
+    ProviderFailure,
+    QuotaExceeded,
+    ShareUsedUp,
+    Undecided,
+    UnknownSymbol,
+    UpstreamDown,
+)
 from stock_data.providers.budget import Budget, callers, sharing
 from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes, Provider
 from stock_data.providers.shared import SharedQuotes
@@ -29,7 +36,8 @@ class CachedQuotes:
 
     A symbol that the provider does not know is asked for again after 30 s.
     With `shared`, a quote that another replica has fetched within that time replaces a call. Whoever asks for
-    what is not cached spends a call of its share of `budget`, and has it back when there was no answer.
+    what is not cached, and what it does not wait for already, spends a call of its share of `budget`, and has
+    it back when there was no answer.
     """
 
     def __init__(
@@ -71,15 +79,15 @@ class CachedQuotes:
         unknown = {s for s in symbols if s in self._unknown and now - self._unknown[s] <= _UNKNOWN_FOR}
         missing = [symbol for symbol in symbols if symbol not in found and symbol not in unknown]
         errors: dict[str, ProviderFailure] = {}
-        if missing:
-            try:
-                self._budget.spend()
-            except ProviderFailure as error:
-                metrics.PROVIDER_CALLS.labels(self.name, "quotes", error.kind).inc()
-                return FoundQuotes(found, dict.fromkeys(missing, error))
         [owner_id] = callers()
+        has_spent = False
 
         async def ask(symbol: str) -> Quote:
+            # Whoever waits for the symbol already has spent a call for it.
+            nonlocal has_spent
+            if not has_spent and owner_id not in self._askers.get(symbol, ()):
+                self._budget.spend()
+                has_spent = True
             self._askers.setdefault(symbol, set()).add(owner_id)
             return await self._coalescer.get(symbol, deadline.remaining_s())
 
@@ -93,8 +101,11 @@ class CachedQuotes:
                 errors[symbol] = UpstreamDown(f"{self.name} did not answer in time.")
             elif not isinstance(answer, UnknownSymbol):
                 raise answer
-        if missing and all(isinstance(answer, (QuotaExceeded, UpstreamDown)) for answer in answers):
+        if has_spent and all(isinstance(answer, (QuotaExceeded, UpstreamDown)) for answer in answers):
             self._budget.refund(owner_id)
+        refused = next((answer for answer in answers if isinstance(answer, ShareUsedUp)), None)
+        if refused is not None:
+            metrics.PROVIDER_CALLS.labels(self.name, "quotes", refused.kind).inc()
         return FoundQuotes(found, errors)
 
     async def bars(self, query: DailyBarsQuery, deadline: Deadline) -> BarsPage:
@@ -146,18 +157,21 @@ class CachedQuotes:
         def owners_of(some: Iterable[str]) -> frozenset[str]:
             return frozenset().union(*(self._askers.get(symbol, ()) for symbol in some)) or _NOBODY
 
-        sharing.set(owners_of(symbols))
-        found = await self._provider.quotes(symbols, deadline)
-        for symbol in found.rejected:
-            for owner_id in owners_of([symbol]):
-                self._budget.charge(owner_id)
+        async def ask(some: Sequence[str], owners: frozenset[str]) -> FoundQuotes:
+            sharing.set(owners)
+            answered = await self._provider.quotes(some, deadline)
+            for symbol in answered.rejected:
+                for owner_id in owners_of([symbol]):
+                    self._budget.charge(owner_id)
+            return answered
+
+        found = await ask(symbols, owners_of(symbols))
         blamed = owners_of(found.rejected)
         undecided = [symbol for symbol, error in found.errors.items() if isinstance(error, Undecided)]
         again = [symbol for symbol in undecided if owners_of([symbol]) - blamed]
         if not (found.rejected and again):
             return found
-        sharing.set(owners_of(again) - blamed)
-        more = await self._provider.quotes(again, deadline)
+        more = await ask(again, owners_of(again) - blamed)
         errors = {symbol: error for symbol, error in found.errors.items() if symbol not in again}
         return FoundQuotes({**found.quotes, **more.quotes}, {**errors, **more.errors})
 
