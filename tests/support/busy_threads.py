@@ -9,14 +9,17 @@ from chassis import threads
 
 
 @asynccontextmanager
-async def busy_threads() -> AsyncIterator[Callable[[], int]]:
-    """Keep the threads of this process busy during the block; yield a function that counts who waits."""
+async def busy_threads(*owners: str) -> AsyncIterator[Callable[[], int]]:
+    """Keep the thread of each owner busy during the block, or all threads of this process.
+
+    Yield a function that counts who waits.
+    """
     turns = threads.of_process().turns
-    owners = [f"busy {number}" for number in range(threads.MOST_AT_ONCE)]
-    for owner in owners:
+    busy = owners or [f"busy {number}" for number in range(threads.MOST_AT_ONCE)]
+    for owner in busy:
         await turns.take(owner)
     try:
         yield lambda: turns.waiting
     finally:
-        for owner in owners:
+        for owner in busy:
             turns.give_back(owner)

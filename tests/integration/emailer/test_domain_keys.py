@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import dkim
 import pytest
 
+from chassis import shares, threads
 from chassis.broker.envelope import new_id
 from chassis.errors import Conflict, NotFound
-from contracts.domains import RotateDkim
+from contracts.domains import Domain, RotateDkim
 from emailer.domains import sealing
 from emailer.domains.answers import MOST_KEYS
 from emailer.domains.keys import KeySafe
 from emailer.errors import DomainChangedMeanwhile, NoSecretsKey
+from support.busy_threads import busy_threads
 from support.doubles import dns
 from support.doubles.post_office import OWNER, PostOffice, mail
 from support.doubles.registrar import FROM_ACME, LATER, Registrar, registrar_of, terms
+from support.waiting import until
 
 
 @pytest.fixture
@@ -41,6 +45,21 @@ async def test_a_mail_leaves_with_two_signatures_that_receivers_take(registrar: 
     message = dkim.DKIM(content)
     assert content.count(b"DKIM-Signature:") == 2
     assert all(message.verify(idx=number, dnsfunc=registrar.dns.text) for number in range(2))
+
+
+async def test_an_owner_that_waits_for_its_thread_keeps_nobody_else_from_new_keys(
+    registrar: Registrar,
+) -> None:
+    async def create(name: str, owner_id: str) -> Domain:
+        shares.current.set(owner_id)
+        return await registrar.create(name, owner_id)
+
+    async with busy_threads("a"):
+        waiting = asyncio.create_task(create("a.example", "a"))
+        await until(lambda: threads.of_process().turns.held_by("a") == 2)
+        assert (await asyncio.create_task(create("b.example", "b"))).dkim
+        assert not waiting.done()
+    assert (await waiting).dkim
 
 
 async def test_the_keys_of_a_domain_that_the_operator_has_named_sign_for_everybody(

@@ -15,6 +15,7 @@ from chassis.errors import Overloaded
 from contracts.templates import TemplateSource
 from emailer.errors import TemplateFailed
 from emailer.templates.rendering import TemplateRenderer
+from support.busy_threads import busy_threads
 from support.waiting import until
 
 GOOD = TemplateSource(subject="For {{ name }}", text="Hello")
@@ -85,6 +86,17 @@ async def test_an_endless_template_is_ended_while_another_owner_is_served(half: 
     assert longest < 2
     assert not bad[1].done()
     assert set(await asyncio.gather(*bad)) == {"template-too-slow"}
+
+
+async def test_owners_that_wait_for_their_threads_keep_no_process_from_others(
+    renderer: TemplateRenderer,
+) -> None:
+    async with busy_threads("a", "b"):
+        waiting = [asyncio.create_task(renderer.check(GOOD, owner_id=owner)) for owner in "ab"]
+        await asyncio.sleep(0)
+        await renderer.check(GOOD, owner_id="c")
+        assert not any(task.done() for task in waiting)
+    await asyncio.gather(*waiting)
 
 
 async def test_a_template_that_needs_too_much_memory_fails_alone(renderer: TemplateRenderer) -> None:

@@ -24,6 +24,7 @@ from emailer.writing import plain_text, rendering
 from emailer.writing.dkim import Signer
 from emailer.writing.letters import File, Letter
 from emailer.writing.writer import LIGHT_BYTES, MailWriter
+from support.busy_threads import busy_threads
 from support.waiting import until
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -129,6 +130,15 @@ async def test_one_owner_does_not_keep_both_processes_from_others(
     assert not any(task.done() for task in greedy)
     held.set()
     assert len(set(await asyncio.gather(*greedy))) == 1
+
+
+async def test_owners_that_wait_for_their_threads_keep_no_process_from_others(writer: MailWriter) -> None:
+    async with busy_threads("a", "b"):
+        waiting = [asyncio.create_task(writer.text_of("<b>x</b>", owner_id=owner)) for owner in "ab"]
+        await asyncio.sleep(0)
+        assert await writer.text_of("<b>y</b>", owner_id="c") == "y\n"
+        assert not any(task.done() for task in waiting)
+    assert await asyncio.gather(*waiting) == ["x\n", "x\n"]
 
 
 async def test_a_mail_whose_process_is_killed_is_written_by_another_one(writer: MailWriter) -> None:

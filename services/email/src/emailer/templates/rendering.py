@@ -109,11 +109,17 @@ class TemplateRenderer:
         if own is None:
             own = self._owners[owner_id] = asyncio.Lock()
         try:
-            async with asyncio.timeout(_TURN_WITHIN_S) as waiting, own, self._turns:
-                waiting.reschedule(None)
-                answer = await self._answer(
-                    {"source": source.model_dump(), "data": data, "cpu_s": self._cpu_s}, owner_id=owner_id
+            async with asyncio.timeout(_TURN_WITHIN_S) as waiting, own:
+                # Before the turn, so that no other owner waits for this one's thread.
+                frame = await threads.run(
+                    lambda: json.dumps(
+                        {"source": source.model_dump(), "data": data, "cpu_s": self._cpu_s}
+                    ).encode(),
+                    owner_id=owner_id,
                 )
+                async with self._turns:
+                    waiting.reschedule(None)
+                    answer = await self._answer(frame)
         except TimeoutError:
             raise Overloaded("Too many templates are being rendered; try again.", retry_after_s=2) from None
         except _InterruptedError as error:
@@ -133,8 +139,7 @@ class TemplateRenderer:
             raise TemplateFailed(code, answer["detail"], part=answer["part"], line=answer["line"])
         return answer
 
-    async def _answer(self, asked: dict[str, Any], *, owner_id: str) -> dict[str, Any]:
-        frame = await threads.run(lambda: json.dumps(asked).encode(), owner_id=owner_id)
+    async def _answer(self, frame: bytes) -> dict[str, Any]:
         try:
             found = await self._processes.ask(frame, within_s=ANSWER_WITHIN_S, most_bytes=_MOST_FRAME)
         except FrameTooLarge:

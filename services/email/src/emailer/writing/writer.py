@@ -85,12 +85,13 @@ class MailWriter:
 
     async def _ask(self, parts: Iterable[bytes], *, owner_id: str) -> bytes:
         reason = "other mails are being written"
+        # In a thread: a letter may have a megabyte of HTML. Before the turn, so that no other owner waits for
+        # this one's thread.
+        pieces = await threads.run(partial(tuple, parts), owner_id=owner_id)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_TURN_WITHIN_S) as waiting, self._turns.turn(owner_id):
                 waiting.reschedule(None)
                 try:
-                    # In a thread: a letter may have a megabyte of HTML.
-                    pieces = await threads.run(partial(tuple, parts), owner_id=owner_id)
                     return await self._processes.ask(
                         *pieces, within_s=ANSWER_WITHIN_S, most_bytes=_MOST_FRAME
                     )
