@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 import threading
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from chassis import shares, threads
 from chassis.deadlines import Deadline
@@ -56,6 +58,10 @@ async def working() -> AsyncIterator[Work]:
 
 def start(pool: Threads, work: Work, owner: str) -> asyncio.Task[str]:
     return asyncio.create_task(pool.run(lambda: work.do(owner), owner_id=owner))
+
+
+def waits() -> float:
+    return REGISTRY.get_sample_value("tickwire_thread_wait_seconds_count") or 0
 
 
 async def begins(work: Work, *owners: str) -> None:
@@ -140,6 +146,54 @@ async def test_what_has_no_result_by_its_deadline_fails_at_once(turn_is_taken: b
         assert ("late" in work.begun) is not turn_is_taken
         work.end()
         await asyncio.gather(*others)
+
+
+async def test_work_never_begins_after_its_deadline_and_its_wait_is_counted() -> None:
+    pool, before = Threads(), waits()
+    async with working() as work:
+        with pytest.raises(DeadlineExceeded):
+            await pool.run(lambda: work.do("late"), until=Deadline.after(-1), owner_id="a")
+    assert (work.begun, pool.turns.held_by("a")) == ([], 0)
+    assert waits() == before + 1
+
+
+async def test_waits_that_end_without_a_thread_are_counted() -> None:
+    pool, before = Threads(of_owner=1, most_waiting=1), waits()
+    async with working() as work:
+        running = start(pool, work, "a")
+        await begins(work, "a")
+        with pytest.raises(DeadlineExceeded):
+            await pool.run(lambda: None, until=Deadline.after(0.02), owner_id="a")
+        waiting = start(pool, work, "a")
+        await until(lambda: pool.turns.held_by("a") == 2)
+        with pytest.raises(TooManyAtOnce):
+            await start(pool, work, "a")
+        assert waits() == before + 3, "of the thread, of the deadline, of the refusal"
+        work.end()
+        await asyncio.gather(running, waiting)
+
+
+async def test_the_error_of_work_whose_caller_has_left_is_no_fault_of_the_loop() -> None:
+    loop, faults = asyncio.get_running_loop(), []
+
+    def fail(work: Work) -> None:
+        work.do("a")
+        raise ValueError("no number")
+
+    pool, handler = Threads(), loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: faults.append(context["message"]))
+    try:
+        async with working() as work:
+            task = asyncio.create_task(pool.run(lambda: fail(work), owner_id="a"))
+            await begins(work, "a")
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await until(lambda: not pool.turns.held_by("a"))
+        del task
+        gc.collect()
+    finally:
+        loop.set_exception_handler(handler)
+    assert faults == []
 
 
 @pytest.mark.parametrize("is_nested", [True, False])

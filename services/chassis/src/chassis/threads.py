@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -58,15 +57,19 @@ class Threads:
         end.
         """
         owner = shares.current.get() if owner_id is None else owner_id
-        began_at = time.perf_counter()
         try:
             async with asyncio.timeout(None if until is None else until.remaining_s()) as waiting:
-                await self.turns.take(owner)
-                metrics.THREAD_WAIT_SECONDS.observe(time.perf_counter() - began_at)
+                with metrics.THREAD_WAIT_SECONDS.time():
+                    await self.turns.take(owner)
+                if until is not None and not until.remaining_s():
+                    self.turns.give_back(owner)
+                    raise _too_late()
                 thread = asyncio.get_running_loop().run_in_executor(
                     self._executor, partial(copy_context().run, work)
                 )
                 thread.add_done_callback(lambda _: self.turns.give_back(owner))
+                # Nobody hears of its error once the caller has left, and that is no fault.
+                thread.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
                 if (started := _started.get()) is not None:
                     started.add(thread)
                     thread.add_done_callback(started.discard)
@@ -74,10 +77,14 @@ class Threads:
         except TimeoutError as error:
             if not waiting.expired():
                 raise
-            raise DeadlineExceeded(
-                "The request was not processed within the time that it allows: allow more, or send less.",
-                retry_after_s=2,
-            ) from error
+            raise _too_late() from error
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded(
+        "The request was not processed within the time that it allows: allow more, or send less.",
+        retry_after_s=2,
+    )
 
 
 @contextmanager
