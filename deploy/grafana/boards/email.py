@@ -179,13 +179,15 @@ BOARD = Board(
         ),
         panel(
             "Owners paused",
-            "Owners whose mails wait: the relay refuses their sender (policy) or mail after mail (refusals).",
+            "Owners whose mails wait: the relay refuses their sender (policy) or mail after mail (refusals), "
+            "or accepts no more from them for now (limited).",
             "short",
             highest("tickwire_email_paused_owners", "instance", "reason"),
         ),
         stack(
             "Pauses of owners",
-            "Pauses of an owner's mails because the relay refuses their sender or mail after mail of theirs.",
+            "Pauses of an owner's mails because the relay refuses or limits their sender, or refuses mail "
+            "after mail of theirs.",
             "ops",
             rate("tickwire_email_owner_pauses_total", "reason"),
         ),

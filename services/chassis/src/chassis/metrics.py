@@ -305,10 +305,10 @@ EMAIL_ROUTE_PAUSED = Gauge(
     "tickwire_email_route_paused", "1 while deliveries to the relay are paused, by reason.", ("reason",)
 )
 EMAIL_PAUSED_OWNERS = Gauge(
-    "tickwire_email_paused_owners", "Owners whose mails wait because of refusals, by reason.", ("reason",)
+    "tickwire_email_paused_owners", "Owners whose mails the relay refuses or limits, by reason.", ("reason",)
 )
 EMAIL_OWNER_PAUSES = Counter(
-    "tickwire_email_owner_pauses", "Pauses of an owner's mails because of refusals, by reason.", ("reason",)
+    "tickwire_email_owner_pauses", "Pauses of owners the relay refuses or limits, by reason.", ("reason",)
 )
 EMAIL_RELAYS_AWAY = Gauge(
     "tickwire_email_relays_away",

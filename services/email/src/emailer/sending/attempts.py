@@ -218,7 +218,7 @@ def refused(job: Job, *, draft: AttemptRecord) -> RecipientOutcome:
 
 
 def sender_refused(job: Job, *, noted: AttemptRecord, wait_s: float) -> RecipientOutcome:
-    """Return the outcome for a mail whose sender the relay refuses by policy: deferred.
+    """Return the outcome for a mail whose sender the relay refuses or limits: deferred.
 
     The cause lies with its owner, not the recipient: no attempt is counted.
     """

@@ -50,6 +50,7 @@ class MailDelivery:
         self._rendered = rendered
         self._patience = patience
         self._refused = RefusedSenders("policy", scale=patience.scale)
+        self._limited = RefusedSenders("limited", scale=patience.scale)
         # Senders nearly all of whose mails were refused of late.
         self._unwanted = RefusedSenders("refusals", scale=patience.scale)
 
@@ -61,9 +62,11 @@ class MailDelivery:
         `ready` is called once the mail's content is available; if it returns an outcome, nothing is sent.
         """
         started_ns = time.time_ns()
-        if (waiting := self._refused.of(job.sender) or self._unwanted.of(job.sender)) is not None:
+        paused = (self._refused, self._limited, self._unwanted)
+        if (waiting := next(filter(None, (each.of(job.sender) for each in paused)), None)) is not None:
             wait_s, words = waiting
-            noted = replace(self.draft(), host="", text=f"not tried: the relay refused this sender: {words}")
+            text = f"not tried: mails of this sender wait, because the relay said: {words}"
+            noted = replace(self.draft(), host="", text=text)
             return attempts.sender_refused(job, noted=noted, wait_s=wait_s)
         try:
             content = await self._rendered.content(job.mail)
@@ -88,6 +91,7 @@ class MailDelivery:
     def measure(self) -> None:
         """Update the gauges of owners whose mails wait."""
         self._refused.measure()
+        self._limited.measure()
         self._unwanted.measure()
 
     def draft(self, *, host: str | None = None, tls: bool = False) -> AttemptRecord:
@@ -120,8 +124,9 @@ class MailDelivery:
             and self._breaker.has_taken_of_others(job.mail.owner_id)
         )
         if rule.whose == "owner" or is_own_limit:
+            refused = self._limited if is_own_limit else self._refused
             # A limit ends by itself, and others may have used it up.
-            wait_s = self._refused.note_refused(job.sender, words, is_longer=rule.whose == "owner")
+            wait_s = refused.note_refused(job.sender, words, is_longer=not is_own_limit)
             noted = replace(draft, code=answer.reply.code, text=answer.reply.text)
             return attempts.sender_refused(job, noted=noted, wait_s=wait_s)
         if rule.verdict in ("login-refused", "limited"):

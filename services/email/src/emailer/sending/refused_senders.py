@@ -1,4 +1,4 @@
-"""Senders that the relay refused by policy: their mails wait together, until one of them is tried again."""
+"""Senders whose mails the relay refused or limited: they wait together, until one of them is tried again."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from emailer.sending import outcomes
 
 log = logging.get(__name__)
 
-# `policy`: a sender that the relay does not accept; `refusals`: mail after mail of it was refused.
-Reason = Literal["policy", "refusals"]
+# `policy`: a sender that the relay does not accept; `limited`: it may send no more for now; `refusals`: mail
+# after mail of it was refused.
+Reason = Literal["policy", "limited", "refusals"]
 # The owner of a mail, and the domain of its sender.
 Sender = tuple[str, str]
 
