@@ -102,15 +102,20 @@ async def _rows(caller: Caller) -> dict[str, int]:
     return {table: await caller.database.fetchval(f"SELECT count(*) FROM {table}") for table in tables}
 
 
-async def test_a_step_removes_a_bounded_number_of_attempts_too(house: House, caller: Caller) -> None:
+async def test_a_step_removes_a_bounded_number_of_attempts_and_of_failures_too(
+    house: House, caller: Caller
+) -> None:
     await house.start(roles=("worker",))
     await _fill(caller, tasks=1, items=1)
     tried = "INSERT INTO attempts SELECT id, 0, nth, 'c', 'd' FROM batches, generate_series(1, 25) AS nth"
     await caller.database.execute(tried)
+    failed = "INSERT INTO failures SELECT id, n, 1 FROM batches, generate_series(1, 35) AS n"
+    await caller.database.execute(failed)
     ids = [row["id"] for row in await caller.database.fetch("SELECT id FROM batches")]
     left = []
+    count = "SELECT ARRAY[(SELECT count(*) FROM attempts), (SELECT count(*) FROM failures)]"
     async with caller.database.acquire() as connection:
         while not await coordination.remove_rows(connection, ids, most=10):
-            left.append(await connection.fetchval("SELECT count(*) FROM attempts"))
-        left.append(await connection.fetchval("SELECT count(*) FROM attempts"))
-    assert left == [15, 5, 0]
+            left.append(await connection.fetchval(count))
+        left.append(await connection.fetchval(count))
+    assert left == [[15, 25], [5, 15], [0, 5], [0, 0]]

@@ -187,10 +187,10 @@ async def outdated(connection: Connection, *, days: int, most: int) -> list[UUID
 
 
 async def remove_rows(connection: Connection, ids: Sequence[UUID], *, most: int) -> bool:
-    """Remove up to `most` items, results and attempts each of batches; return whether that was all."""
+    """Remove up to `most` rows of batches from each table of their items; return whether that was all."""
     removed = [
         affected_rows(await connection.execute(_SQL[statement], ids, most))
-        for statement in ("remove_items", "remove_results", "remove_attempts")
+        for statement in ("remove_items", "remove_results", "remove_attempts", "remove_failures")
     ]
     return max(removed) < most
 

@@ -186,6 +186,9 @@ WHERE ctid = ANY(ARRAY(SELECT ctid FROM results WHERE batch_id = ANY($1::uuid[])
 DELETE FROM attempts
 WHERE ctid = ANY(ARRAY(SELECT ctid FROM attempts WHERE batch_id = ANY($1::uuid[]) LIMIT $2))
 
+-- name: remove_failures
+DELETE FROM failures
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM failures WHERE batch_id = ANY($1::uuid[]) LIMIT $2))
+
 -- name: remove_batches
-WITH gone AS (DELETE FROM failures WHERE batch_id = ANY($1::uuid[]))
 DELETE FROM batches WHERE id = ANY($1::uuid[])
