@@ -46,6 +46,7 @@ UPDATE chunks AS c SET
 FROM found WHERE c.batch_id = found.batch_id AND c.number = found.number
 
 -- name: move_chunks
+-- Waits for a step of the coordinator that has a chunk: skipped, it would keep its old time.
 UPDATE chunks AS c SET
     due_at = moved.due_at,
     state = CASE
@@ -57,7 +58,7 @@ UPDATE chunks AS c SET
 FROM (
     SELECT batch_id, number, due.due_at FROM unnest($1::uuid[], $2::timestamptz[]) AS due (id, due_at)
     JOIN chunks ON batch_id = id
-    WHERE state IN ('delayed', 'waiting', 'ready', 'held') FOR UPDATE OF chunks SKIP LOCKED
+    WHERE state IN ('delayed', 'waiting', 'ready', 'held') ORDER BY batch_id, number FOR UPDATE OF chunks
 ) AS moved
 WHERE c.batch_id = moved.batch_id AND c.number = moved.number
 
