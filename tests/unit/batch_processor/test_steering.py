@@ -12,6 +12,7 @@ import pytest
 
 from batch_processor import batches, steering
 from batch_processor.batches import Status, StoredBatch, Tally
+from batch_processor.views import Surroundings, show
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -98,6 +99,20 @@ def test_a_retry_takes_failed_items_step_by_step_and_ends_with_the_last_of_them(
     assert (batch.status, batch.failed, batch.retry_codes) == ("running", 0, None)
     batch = batches.record(batch, Tally(failed=1), now=LATER)
     assert (batch.status, batch.succeeded, batch.failed) == ("completed", 9, 1)
+
+
+def test_a_batch_that_was_stopped_for_its_failures_is_not_cancelled_by_a_retry() -> None:
+    failed = replace(
+        ENDED, status="failed", error_code=batches.TOO_MANY_FAILURES, error_detail="3 have failed"
+    )
+    for cancelled, status in ((4, "failed"), (0, "completed")):
+        stopped = replace(failed, succeeded=7 - cancelled, cancelled=cancelled)
+        batch = steering.retry(stopped, now=LATER, codes=())
+        assert show(batch, Surroundings()).error is None
+        batch = steering.redrive(batch, [1, 4, 9], chunks=1, is_last=True, now=LATER)
+        batch = batches.record(batches.run(batch, now=LATER), Tally(succeeded=3), now=LATER)
+        assert (batch.status, batch.succeeded) == (status, 10 - cancelled)
+        assert bool(show(batch, Surroundings()).error) is bool(cancelled)
 
 
 def test_a_retry_that_finds_no_item_ends_the_batch_again() -> None:

@@ -49,12 +49,14 @@ def retry(
     is_late = batch.expires_at is not None and batch.expires_at <= now
     if is_late or batch.status not in _RETRIED or not batch.failed:
         return batch
+    # What was cancelled because too many had failed stays so, for that reason.
+    is_stopped = batch.cancelled > 0 and batch.error_code == batches.TOO_MANY_FAILURES
     return replace(
         batch,
         status="queued",
         finished_at=None,
-        error_code=None,
-        error_detail=None,
+        error_code=batch.error_code if is_stopped else None,
+        error_detail=batch.error_detail if is_stopped else None,
         not_before=now,
         retry_codes=tuple(codes),
         retry_after=-1,

@@ -51,8 +51,9 @@ def show(batch: batches.StoredBatch, around: Surroundings, *, upload_expires_s: 
     if rate and batch.status == "running" and around.paused is None:
         eta_s = round((counts.pending + counts.running) / rate, 1)
     error: Json = around.error.model_dump() if around.error is not None else None
-    # A batch whose last item ended just before the deadline took effect has not expired.
-    if batch.error_code is not None and batch.status != "completed":
+    # A batch whose last item ended just before the deadline took effect has not expired. While failed items
+    # run again, the error is that of the attempt before.
+    if batch.error_code is not None and batch.status not in ("queued", "running", "paused", "completed"):
         error = {"code": batch.error_code, "detail": batch.error_detail or ""}
     return Batch(
         id=batch.id,
