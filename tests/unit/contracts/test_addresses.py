@@ -92,8 +92,8 @@ def test_the_domain_is_the_part_after_the_at_sign() -> None:
     assert addresses.parse("A <a@exämple.com>").domain == "xn--exmple-cua.com"
 
 
-LOCALS = st.from_regex(r"[A-Za-z0-9._+-]{1,70}", fullmatch=True) | st.sampled_from(
-    ["Info", "POSTMASTER", "www", "x" * 64, "x" * 65, "a!"]
+LOCALS = st.from_regex(r"[A-Za-z0-9._+!#$%&'*/=?^`{|}~-]{1,70}", fullmatch=True) | st.sampled_from(
+    ["Info", "POSTMASTER", "www", "x" * 64, "x" * 65, "a!", "o'neil", "a..b", 'a"b']
 )
 # Three octets a character when it is decoded.
 LONG_LABEL = "xn--" + ("字" * 40).encode("punycode").decode()
@@ -127,8 +127,16 @@ def test_what_is_foreign_in_an_address_is_all_that_is_checked_in_full(pairs: lis
     texts = [f"Ü <{local}@{domain}>" for local, domain in pairs]
     foreign = addresses.foreign_domains([*texts, None, 7])
     for local, domain in pairs:
-        is_foreign = not domain.isascii() or "--" in domain
+        is_foreign = not domain.isascii() or any(label.startswith("xn--") for label in domain.split("."))
         assert is_foreign == bool({domain, f"{local}@{domain}"} & foreign)
+
+
+@pytest.mark.parametrize(
+    ("domain", "is_foreign"),
+    [("my--shop.com", False), ("my.axn--b.com", False), ("XN--9ca.com", True), ("a.xn--9ca.com", True)],
+)
+def test_a_domain_with_two_hyphens_is_beyond_ascii_in_punycode_alone(domain: str, is_foreign: bool) -> None:
+    assert bool(addresses.foreign_domains([f"a@{domain}"])) is is_foreign
 
 
 def test_addresses_that_share_a_domain_have_it_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +148,7 @@ def test_addresses_that_share_a_domain_have_it_checked_once(monkeypatch: pytest.
 
     validate = email_validator.validate_email
     monkeypatch.setattr(email_validator, "validate_email", check)
-    for local in ("a", "b", "Info"):
+    for local in ("a", "b!#$%&'*+-/=?^_`{|}~.c", "Info"):
         for domain in ("shared-älter.example", "shared-öfter..example", "Shared-Never.Example"):
             with suppress(ValueError):
                 addresses.parse(f"{local}@{domain}")

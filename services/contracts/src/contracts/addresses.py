@@ -28,9 +28,9 @@ MOST_NAME_OCTETS = 320
 _NAMED = re.compile(r'(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<plain>[^<>]*+))\s*<(?P<address>[^<>]*+)>')
 _ESCAPED = re.compile(r"\\(.)")
 
-# The most common form of an address, whose local part needs no further check.
+# An address whose local part is ASCII, and needs no further check.
 _PLAIN = re.compile(
-    r"(?P<local>(?=.{1,64}@)[A-Za-z0-9]+(?:[._+-][A-Za-z0-9]+)*+)@"
+    r"(?P<local>(?=.{1,64}@)[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*+)@"
     r"(?P<domain>[A-Za-z0-9.\x80-\U0010ffff-]{1,180})"
 )
 # Beside such a local part, a domain of this length in each of its forms is within the limit of 254 octets.
@@ -140,13 +140,13 @@ def _refusal(error: email_validator.EmailNotValidError) -> str:
 def foreign_domains(texts: Iterable[object]) -> set[str]:
     """Return the domains beyond ASCII, also in Punycode, of those texts that are addresses.
 
-    One with an unusual local part is checked by itself, so the whole address stands for its domain.
+    One with a local part beyond ASCII is checked by itself, so the whole address stands for its domain.
     """
     found = set()
     for text in texts:
         address = text.rpartition("<")[2].rstrip("> ") if isinstance(text, str) else ""
         domain = address.rpartition("@")[2]
-        if not domain.isascii() or "--" in domain:
+        if not domain.isascii() or ".xn--" in f".{domain.lower()}":
             found.add(domain if _PLAIN.fullmatch(address) else address)
     return found
 
