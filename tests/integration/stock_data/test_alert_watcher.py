@@ -19,6 +19,7 @@ from contracts.stocks import Quote
 from stock_data.alerts import watcher as module
 from stock_data.alerts.crossings import Crossing
 from stock_data.alerts.repository import AlertRepository
+from stock_data.alerts.watched import WatchedAlert
 from support.alert_ticks import MONDAY, tick
 from support.alert_world import SOON, World, settled, watching
 from support.measured import value_of
@@ -188,6 +189,31 @@ async def test_a_refused_alert_fires_once_the_database_accepts_it(
         await world.rows("ALTER TABLE alert_firings DROP CONSTRAINT nothing")
         await settled(watcher)
     assert await world.firings() == [(1, 11)]
+
+
+async def test_a_fault_in_the_comparison_of_one_alert_stops_no_other_and_it_is_watched_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.show(9)
+    broken = (await world.create(above=10)).id
+    for threshold in (11, 12):
+        await world.create(above=threshold)
+
+    def value_of_any_but_one(alert: WatchedAlert, quote: Quote) -> Decimal:
+        if alert.id == broken:
+            raise ValueError("a fault of one alert")
+        return quote.price
+
+    async with watching(world) as watcher:
+        with monkeypatch.context() as patched:
+            patched.setattr(WatchedAlert, "value_of", value_of_any_but_one)
+            with pytest.raises(ValueError, match="one alert"):
+                watcher.take([tick(13)])
+        await settled(watcher)
+        assert (watcher.armed, await world.firings()) == (1, [(1, 13), (2, 13)])
+        watcher.take([tick(14)])
+        await settled(watcher)
+    assert await world.firings() == [(1, 13), (2, 13), (3, 14)]
 
 
 async def test_an_address_that_is_refused_by_now_does_not_stop_its_alert(world: World) -> None:

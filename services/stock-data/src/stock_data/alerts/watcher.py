@@ -81,16 +81,28 @@ class AlertWatcher:
         self._forget_all()
 
     def take(self, quotes: Sequence[Quote]) -> None:
-        """Compare ticks, in order, with the alerts that they reach."""
+        """Compare ticks, in order, with the alerts that they reach.
+
+        An alert that cannot be compared is watched again; the last fault is raised after all are compared.
+        """
+        fault: Exception | None = None
         for quote in quotes:
             for alert in self._index.reached(quote):
-                value = alert.value_of(quote)
-                assert value is not None, "it was compared"
+                try:
+                    value = alert.value_of(quote)
+                    assert value is not None, "it was compared"
+                    crossing = Crossing(alert, alert.side_of(value), quote, day_of(quote))
+                except Exception as error:
+                    fault = error
+                    self._index.watch(alert)
+                    continue
                 if alert.expires_at is not None and alert.expires_at <= quote.as_of:
                     self._index.forget(alert.id)
                     continue
-                self._crossed.append(Crossing(alert, alert.side_of(value), quote, day_of(quote)))
+                self._crossed.append(crossing)
                 self._has_crossed.set()
+        if fault is not None:
+            raise fault
 
     async def run(self) -> None:
         """Read the alerts, then follow new, ended and crossed ones for as long as the term lasts."""
