@@ -14,6 +14,7 @@ from chassis.errors import NotFound, Overloaded
 from contracts.emails import BounceRecorded, Email, RecordBounce, SendEmail
 from contracts.suppressions import ListSuppressions, Suppression
 from emailer.bounces.answers import MOST_UNDER_WAY, BounceAnswers
+from emailer.bounces.reader import MOST_OF_OWNER
 from emailer.bounces.repository import MOST_BOUNCES
 from emailer.bounces.return_path import ReturnPath
 from emailer.sending.smtp import SmtpRelay
@@ -198,19 +199,41 @@ async def test_a_bounce_that_could_have_no_effect_is_not_read(post_office: PostO
         return await answers.record(request, Deadline.after(30))
 
     # Nothing is read while somebody holds the turn.
-    async with post_office.bounce_reader.turn:
+    turns = post_office.bounce_reader.turns
+    async with turns.turn("somebody"):
         assert await asyncio.wait_for(again(said), 5) == BounceRecorded(kind="hard", is_new=False)
-        waiting = [asyncio.create_task(again(b"%d" % number)) for number in range(MOST_UNDER_WAY)]
-        await asyncio.sleep(0)
-        with pytest.raises(Overloaded):
-            await again(b"one too many")
+        waiting = [asyncio.create_task(again(b"%d" % number)) for number in range(MOST_OF_OWNER)]
+        await until(lambda: turns.held_by(OWNER) == MOST_OF_OWNER)
     found = await asyncio.gather(*waiting)
     assert {(one.kind, one.is_new) for one in found} == {("other", True)}
     for number in range(MOST_BOUNCES):
         await again(b"more %d" % number)
-    async with post_office.bounce_reader.turn:
+    async with turns.turn("somebody"):
         full = await asyncio.wait_for(again(said + b"x"), 5)
     assert (full.kind, full.is_new) == ("other", False)
+
+
+async def test_bounces_of_one_owners_mails_leave_room_for_those_of_others(post_office: PostOffice) -> None:
+    commands = [mail(owner_id=f"owner-{number}") for number in range(1 + MOST_UNDER_WAY - MOST_OF_OWNER)]
+    await post_office.accept(*commands)
+    parts = (post_office.postgres, PATHS, post_office.bounce_reader)
+    answers, turns = BounceAnswers(*parts, terms=SuppressionTerms(), changed=lambda: None), parts[2].turns
+
+    def submit(command: SendEmail, number: int) -> asyncio.Task[BounceRecorded]:
+        content = base64.b64encode(b"I am away until the %d." % number).decode()
+        request = RecordBounce(recipient=PATHS.address(command.email_id, 0, sender=""), content=content)
+        return asyncio.create_task(answers.record(request, Deadline.after(30)))
+
+    async with turns.turn("somebody"):
+        waiting = [submit(commands[0], number) for number in range(MOST_OF_OWNER)]
+        await until(lambda: turns.waiting == MOST_OF_OWNER)
+        with pytest.raises(Overloaded, match="of one owner's mails"):
+            await submit(commands[0], MOST_OF_OWNER)
+        waiting += [submit(command, 0) for command in commands[1:]]
+        await until(lambda: turns.waiting == MOST_UNDER_WAY)
+        with pytest.raises(Overloaded, match="Too many bounces are being read"):
+            await submit(commands[-1], 1)
+    assert {(one.kind, one.is_new) for one in await asyncio.gather(*waiting)} == {("other", True)}
 
 
 @pytest.fixture

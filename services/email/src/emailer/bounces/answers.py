@@ -75,7 +75,7 @@ class BounceAnswers:
         if seen.known is not None or seen.are_enough:
             # Anybody who got a mail can write to its return path, and parsing takes CPU time.
             return BounceRecorded(kind=seen.known or "other", is_new=False)
-        bounce = await self._reader.read(content)
+        bounce = await self._reader.read(content, owner_id=seen.owner_id)
         async with self._postgres.transaction() as connection:
             recipient = await bounces.find(connection, *key)
             if recipient is None:

@@ -43,8 +43,9 @@ class BouncedRecipient:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The bounces of a recipient so far, and the kind of this bounce if it was submitted before."""
+    """The mail's owner, the recipient's bounces so far, and the kind of this one if submitted before."""
 
+    owner_id: str
     count: int
     has_hard: bool
     known: BounceKind | None

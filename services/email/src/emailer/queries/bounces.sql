@@ -5,15 +5,17 @@ WHERE recipients.email_id = $1 AND position = $2
 FOR NO KEY UPDATE OF recipients
 
 -- name: look_at_bounces
--- The number of a recipient's bounces, whether one is permanent, and the kind of the one with this digest; no row for
--- an unknown recipient.
+-- The owner of a mail, the number of a recipient's bounces, whether one is permanent, and the kind of the one with this
+-- digest; no row for an unknown recipient.
 SELECT
+    emails.owner_id,
     count(bounces.digest) AS count,
     coalesce(bool_or(bounces.kind = 'hard'), false) AS has_hard,
     max(bounces.kind) FILTER (WHERE digest = $3) AS known
-FROM recipients LEFT JOIN bounces USING (email_id, position)
+FROM recipients JOIN emails ON emails.id = recipients.email_id
+    LEFT JOIN bounces ON bounces.email_id = recipients.email_id AND bounces.position = recipients.position
 WHERE recipients.email_id = $1 AND recipients.position = $2
-GROUP BY recipients.email_id
+GROUP BY emails.owner_id
 
 -- name: note_bounce
 -- Stores up to $6 bounces of a recipient, and beyond them the first of each kind.
