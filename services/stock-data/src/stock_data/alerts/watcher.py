@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count, islice
@@ -35,7 +35,8 @@ LOOK_EVERY_S = 0.5
 PAUSE_S = 1.0
 _WRITTEN_AT_ONCE = 200
 _COMPARED_AT_ONCE = 1_000
-# Attempts for a crossing that the database refuses for what it is, or that fails by itself.
+# Attempts, while others are stored, for a crossing that the database refuses for what it is, or that fails by
+# itself.
 MOST_REFUSALS = 10
 # Classes of PostgreSQL's errors about what is written: data, integrity, limits, triggers, damaged pages. With
 # the others, the database will accept the same rows later.
@@ -118,9 +119,11 @@ class AlertWatcher:
     def _forget_all(self) -> None:
         self._index = AlertIndex()
         self._crossed: deque[Crossing] = deque()
-        # Those that failed alone and wait for an attempt, and how often that of each alert has failed.
+        # Those that failed alone and wait for an attempt.
         self._refused: deque[Crossing] = deque()
-        self._refusals: Counter[UUID] = Counter()
+        self._stored = 0
+        # How often that of each alert has failed after others were stored, and `_stored` at its last attempt.
+        self._refusals: dict[UUID, tuple[int, int]] = {}
         self._has_crossed = asyncio.Event()
         # By the time at which each is watched again.
         self._resting: list[tuple[datetime, int, WatchedAlert]] = []
@@ -184,7 +187,8 @@ class AlertWatcher:
         """Write the crossings in order, until a later term begins.
 
         Those that fail together for another reason than the database are written one by one. One that fails
-        alone is written after the others, and finally dropped with its alert.
+        alone is written after the others, and finally dropped with its alert, if others are stored meanwhile:
+        otherwise nothing shows that the fault is its own.
         """
         one_by_one = 0
         while True:
@@ -210,13 +214,16 @@ class AlertWatcher:
                     continue
                 changed, others, current = set(), [], []
                 alert_id = crossings[0].alert.id
-                self._refusals[alert_id] += 1
-                if self._refusals[alert_id] < MOST_REFUSALS:
+                refusals, stored_before = self._refusals.get(alert_id, (0, self._stored))
+                refusals += self._stored > stored_before
+                self._refusals[alert_id] = refusals, self._stored
+                if refusals < MOST_REFUSALS:
                     self._refused.append(crossings[0])
                 else:
                     others = [alert_id]
                     metrics.ALERTS_DROPPED.inc()
                     log.error("crossings of an alert are given up", alert=str(alert_id), exc_info=error)
+            self._stored += len(changed)
             one_by_one = max(0, one_by_one - 1)
             for crossing in crossings:
                 self._crossed.popleft()
