@@ -22,7 +22,7 @@ class HeldBytes:
     """Bound the bytes of all holders together.
 
     Over `most`, holders let go until an eighth is free: those of the payer with the most bytes, the one with
-    the most first. A payer with few loses nothing to others.
+    the most first. A payer loses nothing while another one has more.
     """
 
     def __init__(self, most: int) -> None:
