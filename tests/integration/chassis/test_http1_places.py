@@ -7,9 +7,11 @@ import ipaddress
 
 import pytest
 
+from chassis import metrics
 from chassis.http1 import admission
 from chassis.http1.limits import ConnectionLimits
 from support.http1_site import GET, problem_of, serving
+from support.measured import value_of
 from support.waiting import until
 
 
@@ -119,23 +121,35 @@ async def test_heads_and_requests_that_wait_share_a_number_of_bytes_and_usual_on
         neighbour.write(GET.replace(b"/ ", b"/key "))
         await reader.readuntil(b"\r\n\r\nok")
         neighbour.write(GET[:-4] + b"\r\nX: " + b"x" * 20_000)
-        usual, head = await found.connect()
-        head.write(GET[:-4] + b"\r\nX: " + b"x" * 7_000)
-        long_head = asyncio.create_task(found.exchange(GET[:-4] + b"\r\nX: " + b"x" * 30_000))
+        # All together they have more than there may be.
+        usual = [await found.connect() for _ in range(12)]
+        for _, writer in usual:
+            writer.write(GET[:-4] + b"\r\nX: " + b"x" * 7_000)
         pipelined = asyncio.create_task(
-            found.exchange(GET.replace(b"/ ", b"/read-late ") + GET * 1200 + close)
+            found.exchange(GET.replace(b"/ ", b"/read-late ") + GET * 800 + close)
         )
-        (refused,), _ = await asyncio.wait((long_head, pipelined), return_when=asyncio.FIRST_COMPLETED)
-        assert problem_of(refused.result())["status"] == 503
-        neighbour.write(b"\r\n\r\n")
-        head.write(b"\r\n\r\n")
-        for taken in (reader, usual):
+        assert problem_of(await found.exchange(GET[:-4] + b"\r\nX: " + b"x" * 50_000))["status"] == 503
+        for taken, writer in [(reader, neighbour), *usual]:
+            writer.write(b"\r\n\r\n")
             assert await taken.readuntil(b"\r\n\r\nok")
-        found.recorded.may_read.set()
-        for task in (long_head, pipelined):
-            task.cancel()
-        for writer in (neighbour, head):
             writer.close()
+        found.recorded.may_read.set()
+        assert (await pipelined).count(b"HTTP/1.1 200 ") == 802
+
+
+async def test_a_request_that_is_being_done_is_answered_when_those_behind_it_are_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "WAITING_BYTES", 20_000)
+    dropped = metrics.HTTP_REFUSED.labels("bytes")
+    before = value_of(dropped)
+    async with serving(ConnectionLimits()) as found:
+        asking = asyncio.create_task(found.exchange(GET.replace(b"/ ", b"/read-late ") + GET * 1200))
+        await until(lambda: value_of(dropped) > before)
+        found.recorded.may_read.set()
+        head, _, body = (await asking).partition(b"\r\n\r\n")
+        assert (head[:12], body) == (b"HTTP/1.1 200", b"0")
+        assert b"connection: close" in head
 
 
 async def test_bodies_that_nobody_reads_share_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ class HttpConnection(WriteSide):
         self._write_stall = WriteStall(limits.write_stall_s)
         # Between two requests. A new connection has its time for a whole head from the beginning.
         self._is_idle = False
-        self._is_closing = False
+        self._is_cut_off = self._is_closing = False
         self._is_reading = True
         self._is_turn_scheduled = False
 
@@ -164,10 +164,16 @@ class HttpConnection(WriteSide):
 
     def let_go(self) -> None:
         """Give up the bytes that wait here: this client has the most of all."""
+        exchange = self._exchange
         if self.is_blocked or self._is_closing:
             metrics.HTTP_REFUSED.labels("bytes").inc()
             self._is_closing = True
             self.abort()
+        elif exchange is not None and not exchange.unread and self.has_whole_body():
+            # It is being done: only what waits behind it is dropped.
+            metrics.HTTP_REFUSED.labels("bytes").inc()
+            exchange.keep_alive, self._is_cut_off = False, True
+            self._reader.buffer.clear()
         else:
             detail = "Too many bytes of your requests wait; send fewer at once."
             self._refuse(ListenerFull("bytes", detail, retry_after_s=1))
@@ -327,7 +333,8 @@ class HttpConnection(WriteSide):
         if self._is_proxy and self._place is not None:
             self._place.release()
         if not exchange.keep_alive:
-            self._close(is_client_sending=self._reader.is_in_body or bool(self._reader.buffer))
+            is_sending = self._reader.is_in_body or self._is_cut_off or bool(self._reader.buffer)
+            self._close(is_client_sending=is_sending)
             return
         limits = self._limits
         if self._reader.buffer:
