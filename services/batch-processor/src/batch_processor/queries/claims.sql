@@ -22,7 +22,8 @@ WITH busy AS MATERIALIZED (
         ORDER BY ready.stamp, ready.batch_id, ready.number LIMIT $6
     ) AS c
 ), next AS (
-    -- The first chunk of each owner is among them. Those of paused or cancelled batches take no place from others.
+    -- The first chunk of each owner without running ones is among them. Those of paused or cancelled batches take no
+    -- place from others.
     SELECT owner_id, lane, stamp, batch_id, number, due_at, coalesce(busy.chunks, 0) + nth AS turn
     FROM waiting LEFT JOIN busy USING (owner_id)
     ORDER BY turn, due_at, batch_id, number LIMIT $6 + cardinality($1)
