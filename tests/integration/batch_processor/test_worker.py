@@ -341,6 +341,38 @@ async def test_a_deadlock_while_results_are_stored_costs_no_item_a_second_run(
     assert set(stage.runs.values()) == {1}
 
 
+async def test_what_was_stored_before_a_deadlock_among_single_reports_runs_once(
+    house: House, caller: Caller, stage: Stage
+) -> None:
+    """The report on two chunks fails, then the first is stored, as five chunks, and the second is not."""
+    await house.start(worker_concurrency=16)
+    ids = [await caller.submit("gated", list(range(10))) for _ in range(2)]
+    await until(lambda: {batch_id for batch_id, _ in stage.runs} == set(ids))
+    await caller.database.execute(
+        """
+        CREATE SEQUENCE cut;
+        CREATE FUNCTION fail_twice() RETURNS trigger LANGUAGE plpgsql AS $$
+        DECLARE
+            nth int := nextval('cut');
+        BEGIN
+            IF nth = 1 THEN
+                RAISE EXCEPTION 'a fault of one of them';
+            ELSIF nth = 6 THEN
+                RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01';
+            END IF;
+            RETURN NULL;
+        END
+        $$;
+        CREATE TRIGGER fail_twice AFTER INSERT ON chunks EXECUTE FUNCTION fail_twice();
+        """
+    )
+    await until(lambda: len(stage.runs) == 20)
+    stage.go.set()
+    for batch_id in ids:
+        assert (await caller.reach(batch_id)).counts.succeeded == 10
+    assert set(stage.runs.values()) == {1}
+
+
 async def test_a_command_that_cannot_be_stored_harms_no_other_chunk_at_work(
     house: House, caller: Caller, stage: Stage
 ) -> None:

@@ -228,7 +228,7 @@ class Worker:
         finally:
             async with work.reporting:
                 if work.ending == "gone":
-                    self._forget(claim.key)
+                    self._forget(claim)
                 else:
                     is_cancelled = work.ending == "cancelled"
                     report = reports.of_ended(
@@ -279,7 +279,8 @@ class Worker:
     async def _report_on(self, works: Sequence[_Work]) -> list[tuple[_Work, ChunkReport, str | None]]:
         """Store reports on running chunks; return each with its batch's status, None if it is not ours.
 
-        If that fails, store each alone, and give up those that cannot be stored.
+        If that fails, store each alone, and give up those that cannot be stored. After an error that none of
+        them has caused, the others are left to the next time.
         """
         found = [
             reports.of_running(
@@ -298,13 +299,22 @@ class Worker:
                 work.run.put_back(report.outcomes)
             if not isinstance(error, Exception) or isinstance(error, _NOBODY_TO_BLAME):
                 raise
-            if len(works) > 1:
-                return [one for work in works for one in await self._report_on([work])]
-            await self._give_up(works[0].claim, error)
-            return [(works[0], found[0], None)]
-        return [
-            (work, report, statuses.get(work.claim.key)) for work, report in zip(works, found, strict=True)
-        ]
+            if len(works) == 1:
+                await self._give_up(works[0].claim, error)
+                return [(works[0], found[0], None)]
+        else:
+            return [
+                (work, report, statuses.get(work.claim.key))
+                for work, report in zip(works, found, strict=True)
+            ]
+        alone: list[tuple[_Work, ChunkReport, str | None]] = []
+        for work in works:
+            try:
+                alone += await self._report_on([work])
+            except _NOBODY_TO_BLAME as error:
+                log.warning("results cannot be stored, retrying", reason=redaction.safe_message(error))
+                break
+        return alone
 
     async def _store(self, reports: Sequence[ChunkReport]) -> None:
         """Store reports; if that fails, store each alone, and give up those that cannot be stored."""
@@ -323,7 +333,7 @@ class Worker:
                     await self._store([report])
                 return
         for report in reports:
-            self._forget(report.claim.key)
+            self._forget(report.claim)
         if any(report.claim.gate for report in reports):
             self._has_room()
         self._wake.set()
@@ -338,7 +348,10 @@ class Worker:
 
         await rounds.attempt("give up", give_back)
 
-    def _forget(self, key: ChunkKey) -> None:
-        self._works.pop(key, None)
-        self._riding.discard(key)
+    def _forget(self, claim: Claim) -> None:
+        work = self._works.get(claim.key)
+        # A chunk that was given up may have been claimed again here.
+        if work is None or work.claim is claim:
+            self._works.pop(claim.key, None)
+            self._riding.discard(claim.key)
         self._freed.set()
