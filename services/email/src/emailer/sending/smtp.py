@@ -105,15 +105,16 @@ class SmtpSession:
 
     async def deliver(self, envelope: Envelope) -> SmtpAnswer:
         """Hand a mail over and return the decisive answer. Raise `ConnectionLost`."""
+        # What the relay would answer to MAIL: nothing was asked, so nothing is known of the sender.
         if envelope.needs_utf8 and "SMTPUTF8" not in self._extensions:
             missing = SmtpReply(550, "5.6.7 The relay does not offer SMTPUTF8, which this address needs")
-            return SmtpAnswer(missing, "recipient", logged_in=self._logged_in)
+            return SmtpAnswer(missing, "mail", logged_in=self._logged_in)
         most = self._extensions.get("SIZE", "")
         if _SIZE.fullmatch(most) and 0 < int(most) < len(envelope.content):
             too_big = SmtpReply(
                 552, f"5.3.4 The mail has {len(envelope.content)} octets, the relay takes {most}"
             )
-            return SmtpAnswer(too_big, "content", logged_in=self._logged_in)
+            return SmtpAnswer(too_big, "mail", logged_in=self._logged_in)
         reused = self.deliveries > 0
         self.deliveries += 1
         refused = await self._address(envelope)
