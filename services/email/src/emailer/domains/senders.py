@@ -22,7 +22,7 @@ log = logging.get(__name__)
 
 # Seconds for which a positive answer is cached.
 _FRESH_S = 5.0
-_MOST_KNOWN = 10_000
+MOST_KNOWN = 10_000
 
 Key = tuple[str, str]
 
@@ -55,13 +55,13 @@ class Senders:
     ) -> dict[UUID, StoredMail]:
         """Return `mails`, each with its signers, or with the reason why its owner may not send it."""
         wanted = {_key(mail) for mail in mails.values() if mail.letter is not None}
-        await self._learn(connection, wanted)
-        return {mail_id: self._identified(mail) for mail_id, mail in mails.items()}
+        rights = await self._learn(connection, wanted)
+        return {mail_id: self._identified(mail, rights) for mail_id, mail in mails.items()}
 
-    def _identified(self, mail: StoredMail) -> StoredMail:
+    def _identified(self, mail: StoredMail, rights: Mapping[Key, SendingRight]) -> StoredMail:
         if mail.letter is None:
             return mail
-        authority, domain = self._known[_key(mail)][1], mail.letter.sender.domain.lower()
+        authority, domain = rights[_key(mail)], mail.letter.sender.domain.lower()
         is_default = mail.letter.sender.address.lower() == self._default.address.lower()
         if not (authority.is_verified or is_default or self._allowed.allows(domain)):
             reason = f"sender-not-allowed: {domain} is not a verified domain of the owner of this mail"
@@ -78,12 +78,15 @@ class Senders:
         # Where anybody may send as anybody, a mail is still not signed with another owner's keys.
         return mail
 
-    async def _learn(self, connection: Connection, wanted: Collection[Key]) -> None:
+    async def _learn(self, connection: Connection, wanted: Collection[Key]) -> dict[Key, SendingRight]:
         now = time.monotonic()
-        unknown = [key for key in wanted if key not in self._known or self._known[key][0] <= now]
+        # What is known may be forgotten while others are looked up.
+        cached = {key: self._known[key] for key in wanted if key in self._known}
+        rights = {key: authority for key, (until, authority) in cached.items() if until > now}
+        unknown = [key for key in wanted if key not in rights]
         if not unknown:
-            return
-        if len(self._known) + len(unknown) > _MOST_KNOWN:
+            return rights
+        if len(self._known) + len(unknown) > MOST_KNOWN:
             self._known = {key: known for key, known in self._known.items() if key in wanted}
         # The keys of a domain that the operator has allowed by name sign for everybody who may send from it.
         names = {name for _, name in unknown}
@@ -105,6 +108,8 @@ class Senders:
             # A refusal is final for a mail, so it is never cached.
             is_sure = authority.is_verified or self._allowed.allows(name)
             self._known[owner_id, name] = now + _FRESH_S if is_sure else now, authority
+            rights[owner_id, name] = authority
+        return rights
 
     def _with(self, authority: SendingRight, domain: str, row: Row) -> SendingRight:
         selector = row["selector"]
