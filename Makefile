@@ -78,12 +78,13 @@ test-long: ## Everything that `make test` leaves out because it takes minutes: t
 		tests/integration/batch_processor/test_life_cycle.py tests/deploy/test_compose_recovery.py \
 		tests/deploy/test_pods_recovery.py $(ARGS)
 
-lint: ## Check style, types and the imports between packages
+lint: ## Check style, types, the imports between packages, and that generated files are up to date
 	@$(SETUP) --test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	PYTHONPATH=deploy $(PYTHON) -m generated
 
 e2e: ## Try a stack that runs anywhere: make e2e URL=http://… KEY=tw_live_… [MAILBOX=http://…]
 	@$(SETUP) --test

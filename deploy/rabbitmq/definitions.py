@@ -1,7 +1,7 @@
-"""Writes `definitions.json`: what the broker needs before services connect, made from `contracts.topology`.
+"""Writes `definitions.json`, what the broker needs before services connect: `python -m rabbitmq.definitions`.
 
-Run `python -m rabbitmq.definitions` after a change of the topology; a test compares the two. Users are not
-included: each way of running adds them with its own passwords.
+It is made from `contracts.topology`. Run it after a change of the topology; a test compares the two. Users
+are not included: each way of running adds them with its own passwords.
 """
 
 from __future__ import annotations
