@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from batch_processor.execution.claims import RemainingItems
 from batch_processor.execution.running_chunk import ItemFailure, Outcomes
 from batch_processor.execution.settlement import ChunkReport
 from chassis.broker.envelope import new_id
@@ -160,6 +161,30 @@ async def test_the_rest_of_a_chunk_that_came_back_counts_item_by_item(engine: En
     claimed = await engine.claim(most=4, for_any=4)
     assert sum(len(loaded.items) for loaded in claimed) == 3
     assert not {item.position for loaded in claimed for item in loaded.items} & {0}
+
+
+async def test_a_worker_taken_for_dead_has_nothing_left_of_a_chunk_that_was_cut_since(engine: Engine) -> None:
+    rate = {"rate_limit": {"items": 3, "per_s": PERIOD_S}}
+    items = [Item(payload=n) for n in range(3)]
+    await engine.handle(
+        CreateBatch(
+            batch_id=new_id(), owner_id="ann", operation="echo", accepted_at=datetime.now(UTC),
+            items=items, options=rate,
+        )
+    )  # fmt: skip
+    await engine.admission.admit()
+    [lost] = await engine.claim(most=1, for_any=1)
+    await engine.execute("UPDATE chunks SET leased_until = now() - interval '1 s'")
+    await engine.coordinator.sweep()
+    # There is room for one of the three items.
+    await engine.execute("UPDATE charges SET items = 2")
+    await engine.admission.admit()
+    [piece] = await engine.claim(most=4, for_any=4)
+    assert [item.position for item in piece.items] == [0]
+    assert await engine.store([ChunkReport(lost.claim, "running")]) == {}
+    again = [RemainingItems.of([0, 1, 2], 2)]
+    assert await engine.store([ChunkReport(lost.claim, "done", Outcomes(), rests=again)]) == {}
+    assert [tuple(row) for row in await engine.fetch("SELECT remaining FROM chunks ORDER BY 1")] == [(1,), (2,)]
 
 
 async def test_items_that_are_retried_pass_in_as_many_pieces_as_there_is_room_for(engine: Engine) -> None:

@@ -109,7 +109,9 @@ FROM jsonb_to_recordset($1::jsonb) AS new (batch_id uuid, number int, keys jsonb
 WHERE c.batch_id = new.batch_id AND c.number = new.number
 
 -- name: shrink_waiting
+-- A worker that was taken for dead while it had the whole chunk has it no longer: what was cut off may run elsewhere.
 UPDATE chunks AS c SET
+    run = c.run + (c.run > 0)::int,
     first_position = new.first_position, last_position = new.last_position, remaining = new.items,
     positions = CASE jsonb_typeof(new.positions)
         WHEN 'array' THEN ARRAY(SELECT value::int FROM jsonb_array_elements_text(new.positions))
