@@ -365,7 +365,7 @@ def test_counts_order_exactness_and_shares_hold_in_whatever_order_things_happen(
             database=None,
             deadline=None,
             suppress_health_check=list(HealthCheck),
-            # The long run looks for the smallest example as well, which may take minutes.
-            phases=[Phase.generate] if examples < 100 else [Phase.generate, Phase.shrink],
+            # The search for the smallest example would take longer than a process may be busy with one test.
+            phases=[Phase.generate],
         ),
     )
