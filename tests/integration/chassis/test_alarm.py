@@ -55,6 +55,9 @@ async def test_a_blocked_broker_shows_at_once_and_acceptance_goes_on(
             await gateway.messaging.publisher.publish(cancel())
         with pytest.raises(BrokerUnavailable, match="alarm"):
             await gateway.messaging.publisher.send(cancel())
+        # Before it opens a connection: whoever waited for that would hold the locks of a row of the outbox.
+        with pytest.raises(BrokerUnavailable, match="alarm"):
+            await gateway.messaging.publisher.publish_alone(cancel(), timeout_s=600)
         async with gateway.postgres.transaction() as connection:
             await outbox.add(connection, accepted)
         gateway.relay.wake()

@@ -158,8 +158,7 @@ class OutboxRelay:
     async def _publish_alone(self, message: Outgoing) -> Exception | None:
         started_ns = time.time_ns()
         try:
-            async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
-                await self._publisher.publish_alone(message)
+            await self._publisher.publish_alone(message, timeout_s=_PUBLISH_TIMEOUT_S)
         except Exception as error:  # whatever it is, the other messages must be published
             _tell(message, error, started_ns=started_ns)
             return error

@@ -173,23 +173,40 @@ class Publisher:
                 "The connection to the message broker was lost.", retry_after_s=2
             ) from error
 
-    async def publish_alone(self, message: Outgoing) -> None:
+    async def publish_alone(self, message: Outgoing, *, timeout_s: float) -> None:
         """Publish over a connection made for this message, so that it cannot break any other.
 
-        Raise what `publish` raises; the caller limits the time.
+        Raise what `publish` raises. After `timeout_s` seconds it ends within the time of closing.
         """
+        self._require_unblocked(message)
         async with AsyncExitStack() as stack:
             try:
-                with rejections_as_errors():
-                    connection = await connect(self.link.url)
-                    stack.push_async_callback(close_quietly, connection)
-                    opened = await connection.channel(publisher_confirms=True, on_return_raises=True)
-                    channel = await opened.get_underlay_channel()
-            except AWAY as error:
-                raise BrokerUnavailable(_NOT_REACHED, retry_after_s=2) from error
-            assert isinstance(channel, Channel)
-            await self._publish_confirmed(message, channel)
+                async with asyncio.timeout(timeout_s) as waiting:
+                    # An alarm, of which the shared connection learns, ends the wait for the confirm.
+                    self._waiting.add(waiting)
+                    stack.callback(self._waiting.discard, waiting)
+                    channel = await self._open_alone(stack)
+                    await self._publish_confirmed(message, channel)
+            except TimeoutError as error:
+                if not waiting.expired():
+                    raise
+                self._require_unblocked(message)
+                metrics.PUBLISHED.labels(message.exchange, "timeout").inc()
+                raise Unconfirmed(_UNCONFIRMED, retry_after_s=2) from error
         metrics.PUBLISHED.labels(message.exchange, "confirmed").inc()
+
+    async def _open_alone(self, stack: AsyncExitStack) -> Channel:
+        """Open a channel of a connection of its own, which `stack` closes."""
+        try:
+            with rejections_as_errors():
+                connection = await connect(self.link.url)
+                stack.push_async_callback(close_quietly, connection)
+                opened = await connection.channel(publisher_confirms=True, on_return_raises=True)
+                channel = await opened.get_underlay_channel()
+        except AWAY as error:
+            raise BrokerUnavailable(_NOT_REACHED, retry_after_s=2) from error
+        assert isinstance(channel, Channel)
+        return channel
 
     async def _publish_confirmed(self, message: Outgoing, channel: Channel | None) -> None:
         if channel is None:

@@ -23,7 +23,7 @@ HEARTBEAT_S = 5
 CONNECT_TIMEOUT_S = 5
 # For some thirty declarations, one after the other: a distant broker is not an unavailable one.
 _SET_UP_TIMEOUT_S = 30
-_CLOSE_TIMEOUT_S = 2
+CLOSE_TIMEOUT_S = 2
 # How late a process that only waits for confirms notices an alarm; one that publishes sees it at once.
 _LOOK_EVERY_S = 0.5
 BLOCKED = "RabbitMQ accepts no messages: its memory or disk alarm is active"
@@ -66,7 +66,7 @@ async def cancel_consumer(channel: Channel | None, tag: str | None) -> None:
         return
     try:
         with rejections_as_errors():
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await channel.basic_cancel(tag)
     except AWAY as error:
         log.debug("consumer could not be cancelled", reason=redaction.safe_message(error))
@@ -217,9 +217,7 @@ class Link:
         if self._connection is None:
             return
         connection, self._connection = self._connection, None
-        # Not awaited for long: closing writes a last frame, which takes very long when the network is cut.
-        closing = asyncio.ensure_future(close_quietly(connection))
-        await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT_S)
+        await close_quietly(connection)
 
 
 async def connect(url: URL) -> aio_pika.Connection:
@@ -240,6 +238,15 @@ async def connect(url: URL) -> aio_pika.Connection:
 
 
 async def close_quietly(connection: aio_pika.abc.AbstractConnection) -> None:
-    """Close `connection` and ignore errors."""
-    with suppress(Exception):
-        await connection.close()
+    """Close `connection` and ignore errors; do not wait long for it.
+
+    Closing writes a last frame and waits for the answer, which takes very long when the network is cut or the
+    broker reads nothing: whoever waits may hold locks.
+    """
+
+    async def close() -> None:
+        with suppress(Exception):
+            await connection.close()
+
+    closing = asyncio.ensure_future(close())
+    await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
