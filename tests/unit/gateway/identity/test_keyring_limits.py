@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 import pytest
 
-from chassis.errors import Overloaded, Unauthenticated
+from chassis.errors import Overloaded, TooManyAtOnce, Unauthenticated
 from gateway.errors import TooManyFailures
 from gateway.identity import keys
 from gateway.identity.keyring import KeyRing
 from gateway.identity.keys import ApiKey
+from gateway.identity.repository import UsableKey
 from support.clocks import Clock
 from support.doubles import signed_in
 from support.doubles.key_table import Database
 
 ADDRESS = "192.0.2.1"
+
+
+def flood(ring: KeyRing, count: int) -> list[asyncio.Task[object]]:
+    """Send unknown keys, each from an address of its own."""
+    return [
+        asyncio.create_task(ring.authenticate(str(keys.new_key()), f"198.51.{number // 256}.{number % 256}"))
+        for number in range(count)
+    ]
 
 
 async def questions(ring: KeyRing, database: Database, tried: Iterable[str]) -> int:
@@ -128,7 +137,7 @@ async def test_keys_that_come_all_at_once_from_one_address_are_limited_too(
     ring: KeyRing, database: Database
 ) -> None:
     database.may_answer.clear()
-    tries = [asyncio.create_task(ring.authenticate(str(keys.new_key()), ADDRESS)) for _ in range(500)]
+    tries = [asyncio.create_task(ring.authenticate(str(keys.new_key()), ADDRESS)) for _ in range(400)]
     await asyncio.sleep(0)
     assert database.questions == 2
     database.may_answer.set()
@@ -158,10 +167,98 @@ async def test_no_more_than_a_thousand_unknown_keys_wait_for_the_database(
     database.add(known)
     await ring.authenticate(str(known))
     database.may_answer.clear()
-    tries = [asyncio.create_task(ring.authenticate(str(keys.new_key()))) for _ in range(1000)]
+    tries = flood(ring, 1000)
     await asyncio.sleep(0)
-    with pytest.raises(Overloaded):
-        await ring.authenticate(str(keys.new_key()))
+    with pytest.raises(Overloaded) as refused:
+        await ring.authenticate(str(keys.new_key()), ADDRESS)
+    assert refused.value.status == 503
     assert await ring.authenticate(str(known))
     database.may_answer.set()
     assert len(await asyncio.gather(*tries, return_exceptions=True)) == 1000
+
+
+async def test_unknown_keys_of_one_address_leave_places_for_those_of_others(
+    ring: KeyRing, database: Database
+) -> None:
+    database.may_answer.clear()
+    tries = [asyncio.create_task(ring.authenticate(str(keys.new_key()), ADDRESS)) for _ in range(1000)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyAtOnce) as refused:
+        await ring.authenticate(str(keys.new_key()), ADDRESS)
+    assert refused.value.status == 429
+    good = keys.new_key()
+    database.add(good)
+    asking = asyncio.create_task(ring.authenticate(str(good), "192.0.2.2"))
+    await asyncio.sleep(0)
+    database.may_answer.set()
+    assert await asking
+    await asyncio.gather(*tries, return_exceptions=True)
+
+
+async def test_the_addresses_of_one_network_count_as_one(ring: KeyRing, database: Database) -> None:
+    database.may_answer.clear()
+    tries = [
+        asyncio.create_task(ring.authenticate(str(keys.new_key()), f"2001:db8::{number:x}"))
+        for number in range(1, 11)
+    ]
+    await asyncio.sleep(0)
+    assert database.questions == 2
+    database.may_answer.set()
+    await asyncio.gather(*tries, return_exceptions=True)
+
+
+@pytest.mark.parametrize("is_changed", [True, False], ids=["after a change", "after a long time"])
+async def test_a_key_that_was_valid_before_is_looked_up_at_once_in_a_flood_of_unknown_keys(
+    is_changed: bool, ring: KeyRing, database: Database, clock: Clock
+) -> None:
+    good = keys.new_key()
+    database.add(good)
+    await ring.authenticate(str(good))
+    if is_changed:
+        await ring.forget()
+    else:
+        clock.now += 3600
+    database.may_answer.clear()
+    tries = flood(ring, 1000)
+    await asyncio.sleep(0)
+    asked = database.questions
+    asking = asyncio.create_task(ring.authenticate(str(good), "198.51.0.1"))
+    while database.questions == asked:
+        assert not asking.done()
+        await asyncio.sleep(0)
+    database.may_answer.set()
+    assert await asking
+    await asyncio.gather(*tries, return_exceptions=True)
+
+
+async def test_changes_of_one_user_cost_the_keys_of_others_no_look_up(
+    ring: KeyRing, database: Database
+) -> None:
+    changed, other = keys.new_key(), keys.new_key()
+    database.add(changed, user_id=7)
+    database.add(other, user_id=8)
+    tried = [str(changed), str(other)]
+    await questions(ring, database, tried)
+    await ring.forget(7)
+    assert await questions(ring, database, tried[1:]) == 0
+    assert await questions(ring, database, tried) == 1
+
+
+async def test_what_is_read_while_a_key_is_revoked_is_not_believed_afterwards(
+    ring: KeyRing, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = keys.new_key()
+    database.add(key)
+    read = database.find_usable
+
+    async def read_before_the_change(connection: None, key_ids: Collection[str]) -> dict[str, UsableKey]:
+        found = await read(connection, key_ids)
+        if found:
+            database.rows.clear()
+            await ring.forget()
+        return found
+
+    monkeypatch.setattr(database, "find_usable", read_before_the_change)
+    assert await ring.authenticate(str(key))
+    with pytest.raises(Unauthenticated):
+        await ring.authenticate(str(key))

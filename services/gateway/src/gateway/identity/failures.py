@@ -29,7 +29,7 @@ class FailureLimit:
 
     def wait_s(self, address: str) -> int:
         """Return after how many seconds the address may fail again; 0 when it may now."""
-        bucket = self._buckets.get(_network(address))
+        bucket = self._buckets.get(network_of(address))
         if bucket is None:
             return 0
         self._refill(bucket)
@@ -37,7 +37,7 @@ class FailureLimit:
 
     def count(self, address: str) -> None:
         """Count a failure of the address."""
-        network = _network(address)
+        network = network_of(address)
         bucket = self._buckets.setdefault(network, _Bucket(self._burst, time.monotonic()))
         self._refill(bucket)
         bucket.tokens = max(0.0, bucket.tokens - 1)
@@ -51,7 +51,8 @@ class FailureLimit:
         bucket.filled_at = now
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
+    """Return what one client controls: an IPv4 address, or the network of an IPv6 one."""
     if ":" not in address:
         return address
     try:

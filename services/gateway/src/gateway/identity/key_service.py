@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import orjson
@@ -177,7 +178,7 @@ class KeyService:
         rotated = _view(await self._find(connection, caller, key_id, Scope.USERS_WRITE))
         after = rotated.model_dump(mode="json", include={"rotated_at", "previous_until"})
         await self._audit.record(connection, caller, Action.KEY_ROTATED, f"api-key:{key_id}", after=after)
-        call.after_commit.append(self._keyring.forget)
+        call.after_commit.append(partial(self._keyring.forget, _user_concerned(row)))
         return self._show(key, rotated, caller)
 
     async def revoke(self, call: Call, key_id: str) -> None:
@@ -204,7 +205,7 @@ class KeyService:
                     before={"user_id": row["user_id"], "name": row["name"], "status": row["status"]},
                     after={"status": "revoked"},
                 )
-        await self._keyring.forget()
+        await self._keyring.forget(_user_concerned(row))
 
     def show_again(self, call: Call, reply: HttpReply) -> HttpReply:
         """Return the answer of `create` or `rotate` again, with the secret derived anew instead of stored.
@@ -285,6 +286,14 @@ def _view(row: Row) -> KeyView:
     effective = allowed(usable, is_administrator=row["role"] == "admin")
     found: dict[str, Any] = {name: row[name] for name in KeyView.model_fields if name in row}
     return KeyView.model_validate({**found, "scopes": sorted(scopes), "effective_scopes": sorted(effective)})
+
+
+def _user_concerned(row: Row) -> int | None:
+    """Return the user whose keys a change of a key concerns; None when they may be of several users.
+
+    Only administrators create keys of others, which end with their own.
+    """
+    return None if row["role"] == "admin" else int(row["user_id"])
 
 
 def _revision(row: Row) -> int:

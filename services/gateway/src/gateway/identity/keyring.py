@@ -7,13 +7,15 @@ import hashlib
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from chassis import logging, metrics
-from chassis.errors import DatabaseUnavailable, Overloaded, Unauthenticated
+from chassis.errors import DatabaseUnavailable, Unauthenticated
+from chassis.places import Places
 from chassis.postgres import Connection, Postgres
 from chassis.turns import OwnerTurns
 from gateway.errors import TooManyFailures
@@ -21,7 +23,7 @@ from gateway.http.principal import Principal
 from gateway.identity import keys
 from gateway.identity.access_tokens import LONGEST as LONGEST_TOKEN
 from gateway.identity.access_tokens import AccessTokens, Claims, is_token
-from gateway.identity.failures import FailureLimit
+from gateway.identity.failures import FailureLimit, network_of
 from gateway.identity.keys import ApiKey
 from gateway.identity.known_callers import Known, KnownCallers
 from gateway.identity.refreshes import Refreshes
@@ -42,7 +44,7 @@ REFRESHED_WITHIN_S = 0.5
 FOUND_WITHIN_S = 5.0
 # The limits of concurrent look-ups of credentials that are not cached, of those of one address or subject of
 # a token, and of requests that wait for one. Most connections of the pool are reserved for authenticated
-# callers.
+# callers. Credentials that were valid before have as many of their own, in turns of their users.
 _STRANGERS, _STRANGERS_OF_OWNER = 3, 2
 _MOST_WAITING = 1000
 _FAILURES, _FAILURE_EVERY_S = 20, 3.0
@@ -79,7 +81,12 @@ class KeyRing:
         self._strangers = OwnerTurns(
             most=_STRANGERS, of_owner=_STRANGERS_OF_OWNER, most_waiting=_MOST_WAITING
         )
-        self._waiting = 0
+        self._returning = OwnerTurns(
+            most=_STRANGERS, of_owner=_STRANGERS_OF_OWNER, most_waiting=_MOST_WAITING
+        )
+        self._places = Places("unknown credentials", of_owner=_MOST_WAITING, most=_MOST_WAITING)
+        # The number of changes of keys or users on this gateway.
+        self._changes = 0
         self._used: dict[str, datetime] = {}
         # While the database is down: the time of the next query, which only one request makes. Tokens have a
         # time of their own: it may be their issuer that is slow.
@@ -130,9 +137,12 @@ class KeyRing:
         async with self._postgres.connection() as connection:
             return await self._subjects.renew(connection, principal)
 
-    async def forget(self) -> None:
-        """Clear the cache after a change of keys or users on this gateway."""
-        self._known.clear()
+    async def forget(self, user_id: int | None = None) -> None:
+        """Look up the credentials of a user, or all, again before their next use: they were changed here."""
+        self._changes += 1
+        self._known.doubt(user_id)
+        # What is being asked may be answered as of before the change.
+        self._refreshes = Refreshes()
         self._refused.clear()
 
     async def note_use(self) -> None:
@@ -155,14 +165,12 @@ class KeyRing:
     async def _read(self, text: str, fingerprint: bytes, last: Known | None, address: str | None) -> Known:
         """Return the credential's state in the database, or the cached one while that is down or slow."""
         if last is None or time.monotonic() - last.read_at > _USABLE_S:
-            try:
-                async with asyncio.timeout(FOUND_WITHIN_S):
-                    return await self._read_unknown(text, fingerprint, address)
-            except TimeoutError as error:
-                raise DatabaseUnavailable(
-                    "The credential could not be checked in time; try again in a few seconds.",
-                    retry_after_s=2,
-                ) from error
+            asking = (
+                self._read_unknown(text, fingerprint, address)
+                if last is None
+                else self._read_returning(text, fingerprint, last)
+            )
+            return await self._in_time(asking)
         now, kind = time.monotonic(), ApiKey if last.principal.has_key else Claims
         if now < self._ask_at[kind]:
             return last
@@ -175,6 +183,15 @@ class KeyRing:
             self._ask_at[kind] = time.monotonic() + _PAUSE_S
         return answer or last
 
+    async def _in_time(self, asking: Coroutine[Any, Any, Known]) -> Known:
+        try:
+            async with asyncio.timeout(FOUND_WITHIN_S):
+                return await asking
+        except TimeoutError as error:
+            raise DatabaseUnavailable(
+                "The credential could not be checked in time; try again in a few seconds.", retry_after_s=2
+            ) from error
+
     async def _ask_again(self, text: str, fingerprint: bytes, last: Known) -> Known:
         try:
             return await self._look_up(await self._verified(text), fingerprint)
@@ -185,35 +202,48 @@ class KeyRing:
             self._known.forget(fingerprint)
             raise
 
+    async def _read_returning(self, text: str, fingerprint: bytes, last: Known) -> Known:
+        """Look up a credential that was valid before, in turns of users, not behind unknown ones."""
+
+        async def look_up() -> Known:
+            credential = await self._verified(text)
+            async with self._returning.turn(last.principal.owner_id):
+                return await self._look_up(credential, fingerprint)
+
+        try:
+            answer = await self._refreshes.ask(fingerprint, look_up, within_s=FOUND_WITHIN_S)
+        except Unauthenticated:
+            self._known.forget(fingerprint)
+            raise
+        if answer is None:
+            raise TimeoutError
+        return answer
+
     async def _read_unknown(self, text: str, fingerprint: bytes, address: str | None) -> Known:
         may_be_token = self._tokens is not None and is_token(text)
         if not may_be_token and keys.parse(text) is None:
             raise refusal("malformed", "The credential is not an API key, or a character of it is wrong.")
         if time.monotonic() - self._refused.get(fingerprint, -_FRESH_S) < _FRESH_S:
             raise unknown_key()
-        if self._waiting >= _MOST_WAITING:
-            raise Overloaded(
-                "Too many credentials are being checked; try again in a moment.", retry_after_s=1
-            )
-        self._waiting += 1
+        # A key may be anybody's until it is looked up.
+        place = "" if address is None else network_of(address)
         try:
-            self._require_few_failures(address)
-            # Its issuer may be slow, which must not delay callers with a key.
-            credential = await self._verified(text)
-            # A key may be anybody's until it is looked up.
-            owner = credential.subject if isinstance(credential, Claims) else address or ""
-            async with self._strangers.turn(owner):
-                # Checked again: requests before this one may have used up the failures of the address.
+            with self._places.hold(place):
                 self._require_few_failures(address)
-                return await self._look_up(credential, fingerprint)
+                # Its issuer may be slow, which must not delay callers with a key.
+                credential = await self._verified(text)
+                async with self._strangers.turn(
+                    credential.subject if isinstance(credential, Claims) else place
+                ):
+                    # Checked again: requests before this one may have used up the failures of the address.
+                    self._require_few_failures(address)
+                    return await self._look_up(credential, fingerprint)
         except RefusedAtSight:
             raise
         except Unauthenticated:
             if address is not None:
                 self._failures.count(address)
             raise
-        finally:
-            self._waiting -= 1
 
     async def _verified(self, text: str) -> ApiKey | Claims:
         """Return the parts of a key, not yet looked up, or the claims of a verified access token."""
@@ -234,7 +264,7 @@ class KeyRing:
 
     async def _look_up(self, credential: ApiKey | Claims, fingerprint: bytes) -> Known:
         """Return the credential's state in the database. Raise `Unauthenticated` when it is invalid."""
-        asked_at = time.monotonic()
+        asked_at, changes = time.monotonic(), self._changes
         known: Known | None
         if isinstance(credential, Claims):
             assert self._subjects is not None, "access tokens are configured"
@@ -255,7 +285,8 @@ class KeyRing:
             if len(self._refused) > _MOST_REFUSED:
                 self._refused.popitem(last=False)
             raise unknown_key()
-        self._known.remember(fingerprint, known)
+        # What was read before a change is good for this request, which came before it, and for no other one.
+        self._known.remember(fingerprint, known if changes == self._changes else known.doubted())
         if known.principal.has_key:
             self._used[known.principal.key_id] = datetime.now(UTC)
         return known

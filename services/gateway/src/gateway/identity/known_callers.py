@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.http.principal import Principal
 
@@ -20,6 +21,10 @@ class Known:
 
     principal: Principal
     read_at: float
+
+    def doubted(self) -> Known:
+        """Return this state as one that must be read again before its next use."""
+        return replace(self, read_at=-math.inf)
 
 
 class KnownCallers:
@@ -58,7 +63,9 @@ class KnownCallers:
         if not self._shares[name]:
             del self._shares[name]
 
-    def clear(self) -> None:
-        """Forget all."""
-        self._known.clear()
-        self._shares.clear()
+    def doubt(self, user_id: int | None = None) -> None:
+        """Have the credentials of a user, or all, read again before their next use."""
+        for (of_user, _), share in self._shares.items():
+            if user_id is None or of_user == user_id:
+                for fingerprint in share:
+                    self._known[fingerprint] = self._known[fingerprint].doubted()
