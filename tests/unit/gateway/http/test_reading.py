@@ -222,6 +222,8 @@ def test_so_many_errors_that_naming_them_would_stop_the_process_are_counted(
     [
         (b"[%s0]" % (b"0," * 1_000), True),
         (b"[%s0]" % (b"0," * 1_001), False),
+        (b"[" * 1_000 + b"]" * 1_000, True),
+        (b"[" * 1_001 + b"]" * 1_001, False),
         (b'["%s"]' % (b"x" * 65_000), True),
         (b'["%s"]' % (b"x" * 65_536), False),
     ],

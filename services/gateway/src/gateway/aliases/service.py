@@ -25,22 +25,22 @@ class AliasService:
 
     async def send_email(self, call: Call, body: MailInput) -> HttpReply:
         """Accept a mail with a plain text."""
-        mail = build(Mail, to=body.to, subject=body.subject, text=body.body)
+        mail = await call.compute(lambda: build(Mail, to=body.to, subject=body.subject, text=body.body))
         return _taken("Email accepted", await self._emails.send(call, mail))
 
     async def process_batch(self, call: Call, body: BatchesInput) -> HttpReply:
         """Accept a batch of the operation `echo`."""
-        batch = build(BatchInput, operation="echo", items=body.batches)
+        batch = await call.compute(lambda: build(BatchInput, operation="echo", items=body.batches))
         return _taken("Batch processing started", await self._batches.accept(call, batch, name="batches"))
 
     async def process_data(self, call: Call, body: DataInput) -> HttpReply:
         """Accept a batch of the operation `echo`."""
-        batch = build(BatchInput, operation="echo", items=body.items)
+        batch = await call.compute(lambda: build(BatchInput, operation="echo", items=body.items))
         return _taken("Data processing started", await self._batches.accept(call, batch))
 
     async def enqueue_task(self, call: Call, body: Any) -> HttpReply:
         """Accept a task of the operation `echo`."""
-        task = TaskInput(operation="echo", payload=body)
+        task = await call.compute(lambda: TaskInput(operation="echo", payload=body))
         return _taken(
             "Task enqueued", await self._batches.tasks.accept(call, task, call.document, pointer="")
         )

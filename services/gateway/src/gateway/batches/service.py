@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from chassis import threads
 from chassis.broker import envelope
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
@@ -30,7 +29,6 @@ from gateway.batches.results import ResultReader
 from gateway.batches.tasks import TaskService
 from gateway.batches.upload_inputs import UploadQuery
 from gateway.batches.upload_service import BatchUploadService
-from gateway.http.bodies import is_slow
 from gateway.http.calls import Call, Upload
 from gateway.http.principal import Principal
 from gateway.http.problems import invalid
@@ -84,8 +82,8 @@ class BatchService:
         if query.open:
             await self._permit(call.principal, body)
             acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", body.operation)
-            about = commands.description(acceptance, body, call.principal, call.document)
-            create = contract.CreateBatch(**about)
+            describe = partial(commands.description, acceptance, body, call.principal, call.document)
+            create = contract.CreateBatch(**await call.compute(describe))
             return await self.open_uploads.open(call, replace(acceptance, status="open"), create)
         if query.only_check:
             await self._permit(call.principal, body)
@@ -110,7 +108,7 @@ class BatchService:
         make = partial(
             commands.of_batch, acceptance, batch, call.principal, document=call.document, name=name
         )
-        messages = await threads.run(make, until=call.deadline) if is_slow(call.document) else make()
+        messages = await call.compute(make)
         return await self._acceptor.accept(
             call,
             acceptance,

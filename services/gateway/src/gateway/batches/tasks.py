@@ -58,7 +58,7 @@ class TaskService:
 
     async def create(self, call: Call, body: TaskInput) -> HttpReply:
         """Accept one item, and wait for its result if the caller prefers that."""
-        payload = member(call.document, "payload", orjson.dumps(body.payload))
+        payload = await call.compute(lambda: member(call.document, "payload", orjson.dumps(body.payload)))
         reply = await self.accept(call, body, payload)
         return await self._wait_for_end(call, reply) if call.prefers_wait else reply
 
@@ -92,7 +92,7 @@ class TaskService:
         """Accept a task whose id is derived from its key: the id is the same while the task is stored."""
         id_ = uuid5(_UNIQUE, f"{call.principal.owner_id}:{key}")
         acceptance = new_acceptance(id_, call.principal, "task", body.operation)
-        acceptance = replace(acceptance, payload_hash=_hash(body))
+        acceptance = replace(acceptance, payload_hash=await call.compute(partial(_hash, body)))
         if await self._acceptor.find_earlier(call, acceptance) is None:
             # The claim prevents a concurrent request with the same key from a result of its own.
             claim = UniqueClaim(str(id_), replaces=None)
@@ -106,7 +106,7 @@ class TaskService:
         if key is not None and (answered := await self._acceptor.find_answer(owner_id, key.key)):
             return replay(answered, key)
         acceptance = new_acceptance(envelope.new_id(), call.principal, "task", body.operation)
-        acceptance = replace(acceptance, payload_hash=_hash(body))
+        acceptance = replace(acceptance, payload_hash=await call.compute(partial(_hash, body)))
         holder = await self._acceptor.find_unique(owner_id, unique.key)
         claim = UniqueClaim(unique.key, replaces=None if holder is None else holder.id)
         known = None if holder is None else await self._known_holder(call, holder, unique)
@@ -147,7 +147,10 @@ class TaskService:
         first: Sequence[Outgoing] = (),
         known: Mapping[str, Any] | None = None,
     ) -> HttpReply:
-        message = commands.of_task(acceptance, body, call.principal, document=call.document, payload=payload)
+        make = partial(
+            commands.of_task, acceptance, body, call.principal, document=call.document, payload=payload
+        )
+        message = await call.compute(make)
         return await self._answer(call, acceptance, [*first, message], claim=claim, known=known)
 
     async def _answer(

@@ -97,10 +97,14 @@ class EmailService:
                 error = FieldError(pointer="/from", detail=refusal)
                 raise InvalidInput(f"from: {refusal}", errors=[error])
         await self._uploads.require(call, body)
-        text = None
-        if body.metadata:
-            text = member(call.document, "metadata", orjson.dumps(body.metadata)).decode()
-        acceptance, command = self._command(call, body, text)
+
+        def write() -> tuple[Acceptance, SendEmail]:
+            text = None
+            if body.metadata:
+                text = member(call.document, "metadata", orjson.dumps(body.metadata)).decode()
+            return self._command(call, body, text)
+
+        acceptance, command = await call.compute(write)
         if body.attachments and key is not None:
             answered = await self._acceptor.find_answer(acceptance.owner_id, key.key)
             if answered is not None:
@@ -326,7 +330,8 @@ class EmailService:
         """Accept a mail, whose command waits for the parcel that is `left` to be sent."""
         messages, along = list[Outgoing](), None
         if left is None:
-            messages.append(envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id))
+            write = partial(envelope.command, command, message_id=acceptance.id, tenant=acceptance.owner_id)
+            messages.append(await call.compute(write))
         else:
             assert isinstance(command, SendPackedEmail)
             along = await self._waiting.prepare(left, [command], call.deadline)

@@ -23,14 +23,16 @@ LARGE_BYTES = 64 * 1024
 MOST_SMALLER_BYTES = 32 * 1024 * 1024
 MOST_SMALLER_BYTES_OF_OWNER = 8 * 1024 * 1024
 SMALL_BYTES = 8 * 1024
-# A smaller document of more values than that is as slow to read.
+# A smaller document of more values than that, or of more lists and objects, is as slow to read.
 _MANY_VALUES = 1_000
 _BUFFERED_BYTES = 1 << 20
 
 
 def is_slow(document: bytes) -> bool:
     """Return whether reading a JSON document would hold up the event loop, so that a thread should do it."""
-    return len(document) >= LARGE_BYTES or document.count(b",") > _MANY_VALUES
+    if len(document) >= LARGE_BYTES or document.count(b",") > _MANY_VALUES:
+        return True
+    return document.count(b"[") + document.count(b"{") > _MANY_VALUES
 
 
 class ByteRoom:

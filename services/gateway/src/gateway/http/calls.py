@@ -6,16 +6,20 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from werkzeug.datastructures import ETags
 
+from chassis import threads
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput
 from chassis.postgres import Connection
 from gateway.errors import HeaderTooLong, PreconditionFailed
+from gateway.http.bodies import is_slow
 from gateway.http.principal import Principal
+
+T = TypeVar("T")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -129,6 +133,13 @@ class Call:
     transaction: Connection | None = None
     writes: list[Write] = field(default_factory=list)
     after_commit: list[AfterCommit] = field(default_factory=list)
+
+    async def compute(self, work: Callable[[], T]) -> T:
+        """Return the result of `work` on the body, which a thread does if reading the body needed one.
+
+        No connection may be held meanwhile. Raise as `threads.run` does.
+        """
+        return await threads.run(work, until=self.deadline) if is_slow(self.document) else work()
 
     @property
     def connection(self) -> Connection:

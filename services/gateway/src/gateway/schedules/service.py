@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -68,7 +69,7 @@ class ScheduleService:
             made_by=call.principal.key_id,
             scopes=call.principal.token_scopes,
             request_key=call.request_key,
-            **{**dict(body), **_template_of(call, body.template)},
+            **{**dict(body), **await call.compute(partial(_template_of, call, body.template))},
         )
         made = await self._rpc.call(request, Schedule, call.deadline)
         self._record(call, Action.SCHEDULE_CREATED, made.id, _audited(body))
@@ -122,7 +123,7 @@ class ScheduleService:
         await self._permit(call, template)
         given: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set - {"template"}}
         if body.template is not None:
-            given |= _template_of(call, body.template)
+            given |= await call.compute(partial(_template_of, call, body.template))
         request = ChangeSchedule(
             schedule_id=schedule_id,
             owner_id=call.principal.owner_id,
