@@ -184,7 +184,8 @@ async def test_a_worker_taken_for_dead_has_nothing_left_of_a_chunk_that_was_cut_
     assert await engine.store([ChunkReport(lost.claim, "running")]) == {}
     again = [RemainingItems.of([0, 1, 2], 2)]
     assert await engine.store([ChunkReport(lost.claim, "done", Outcomes(), rests=again)]) == {}
-    assert [tuple(row) for row in await engine.fetch("SELECT remaining FROM chunks ORDER BY 1")] == [(1,), (2,)]
+    chunks = await engine.fetch("SELECT remaining FROM chunks ORDER BY 1")
+    assert [row["remaining"] for row in chunks] == [1, 2]
 
 
 async def test_items_that_are_retried_pass_in_as_many_pieces_as_there_is_room_for(engine: Engine) -> None:
