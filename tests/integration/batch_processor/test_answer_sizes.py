@@ -1,4 +1,4 @@
-"""BatchAnswers stay small however often items were retried, and however many error codes they have."""
+"""Answers stay small however often items were retried, and however many error codes they have."""
 
 from __future__ import annotations
 

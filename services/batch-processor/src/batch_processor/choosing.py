@@ -14,8 +14,8 @@ from chassis.postgres import Connection
 from contracts.batches import BatchCounts, BatchFilter, BatchStatus, Kind
 
 _SQL = queries.load("batch_processor")
-# Batches that one page compares with its filter, and those of each status that are counted: of an owner who
-# has very many, it may match none.
+# Batches that one page compares with its filter, and that are counted of each status: a filter may match none
+# of very many.
 MOST_EXAMINED = 5000
 
 _LAST = UUID(int=2**128 - 1)

@@ -1,4 +1,4 @@
-"""Says of a service what support and upgrades need to know: `python -m chassis.inspecting <verb> <package>`.
+"""Prints what support and upgrades must know of a service: `python -m chassis.inspecting <verb> <package>`.
 
 Run inside the service's own container, which has its settings and secrets; `deploy/containers/upkeep` does it
 in all of them. What it prints holds no secret.

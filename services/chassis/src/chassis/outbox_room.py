@@ -47,8 +47,8 @@ class OutboxRoom:
             return
         if not shares.has_room(self._added_by[owner_id], held=held, most=self.most - self._half):
             raise TooManyAtOnce(
-                "Too much of your accepted work is waiting for the message broker, and the other room is for"
-                " other owners; try again later.",
+                "Too much of your accepted work is waiting for the message broker, and the other places are"
+                " for other owners; try again later.",
                 retry_after_s=_RETRY_AFTER_S,
             )
         self._added += messages

@@ -38,7 +38,7 @@ AWAY = (
     asyncpg.TooManyConnectionsError,
     asyncpg.CannotConnectNowError,
 )
-# A statement that took too long, which says nothing about the server: whether that answers, `ping` finds out.
+# A statement that took too long says nothing about the server; `ping` finds out whether that answers.
 _LATE = (TimeoutError, asyncpg.QueryCanceledError)
 # The database aborted a transaction that conflicted with another, as in a deadlock: it may be repeated.
 TRANSACTION_CONFLICTS = (asyncpg.TransactionRollbackError,)

@@ -226,7 +226,7 @@ def load_or_exit(model: type[S]) -> S:
 
     From now on its secrets are redacted from logs.
     """
-    # First: the misspelled name of a setting that is missing is told with it.
+    # Before `load`: when a setting is missing, its misspelled name is printed above the error.
     for name, nearest in unknown([model], os.environ).items():
         advice = f"; did you mean {nearest}?" if nearest else ""
         sys.stderr.write(f"unknown setting, ignored: {name}{advice}\n")

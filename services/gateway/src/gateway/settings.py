@@ -110,7 +110,7 @@ class GatewaySettings(Settings):
     most_subscriptions: int = Field(
         default=50_000,
         ge=1,
-        description="most subscriptions of all of these; one owner has no more than it leaves free",
+        description="most subscriptions of all WebSockets and event streams; one owner leaves half free",
         examples=["50000"],
     )
     owner_commands_per_s: int = Field(

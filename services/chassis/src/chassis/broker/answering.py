@@ -182,11 +182,11 @@ class RpcServer:
                 retry_after_s=2,
             )
         owner_id = text(headers, names.SHARE) or ""
-        # Callers that have given up do not count at the gateways any more, so that these do not bound them.
+        # A gateway stops counting a request when its caller gives up, so its limits do not bound these.
         own = self._turns.held_by(owner_id)
         if not shares.has_room(own, held=self._busy - 1, most=self._most_in_flight):
             refusal = TooManyAtOnce if own else Overloaded
-            raise refusal("The service has too many requests in hand; try again.", retry_after_s=1)
+            raise refusal("The service is busy with too many requests; try again.", retry_after_s=1)
         request_type, answer = found
         try:
             request = request_type.model_validate_json(body)

@@ -71,7 +71,7 @@ class Coalescer(Generic[V]):
         except Exception as error:  # it is raised in every caller
             found = dict.fromkeys(keys, error)
         except BaseException:
-            # The task ends, as by a cancellation: callers must not wait, nor later ones find the keys taken.
+            # The task was cancelled: no caller may wait for it, and later ones must find the keys free.
             for key in keys:
                 self._in_flight.pop(key).set_exception(RuntimeError(f"{self._name} was interrupted"))
             raise

@@ -25,8 +25,8 @@ PLACE = "tickwire.connection"
 # A household or a server has at least an IPv6 network of this prefix length for itself.
 _IPV6_PREFIX = 64
 _RETRY_AFTER_S = 5.0
-# How many times as many places as it leaves free an owner may have, and one divided by the part of all that
-# any owner gets while one is free.
+# An owner may have this many times the places that it leaves free; and, while one is free, one place in this
+# many of all.
 _WEIGHT = 6
 _FEW = 128
 # How many connections are asked to give way to a new one.

@@ -163,19 +163,19 @@ class HttpConnection(WriteSide):
         return "" if self._place is None else self._place.owner_id or self._place.address
 
     def let_go(self) -> None:
-        """Give up the bytes that wait here: this client has the most of all."""
+        """Give up the bytes that wait here, because this client has the most of all."""
         exchange = self._exchange
         if self.is_blocked or self._is_closing:
             metrics.HTTP_REFUSED.labels("bytes").inc()
             self._is_closing = True
             self.abort()
         elif exchange is not None and not exchange.unread and self.has_whole_body():
-            # It is being done: only what waits behind it is dropped.
+            # The request is being processed: only what waits behind it is dropped.
             metrics.HTTP_REFUSED.labels("bytes").inc()
             exchange.keep_alive, self._is_cut_off = False, True
             self._reader.buffer.clear()
         else:
-            detail = "Too many bytes of your requests wait; send fewer at once."
+            detail = "Too many bytes of your requests are waiting; send fewer at once."
             self._refuse(ListenerFull("bytes", detail, retry_after_s=1))
 
     def give_way(self) -> bool:
@@ -193,7 +193,7 @@ class HttpConnection(WriteSide):
             return True
         metrics.HTTP_REFUSED.labels("gave_way").inc()
         if self._websocket is not None or is_untaken:
-            # Closed, it would stay open while the client does not read, and no limit counts it any more.
+            # A graceful close would wait until the client reads, and no limit counts the connection any more.
             self._is_closing = True
             self.abort()
         else:

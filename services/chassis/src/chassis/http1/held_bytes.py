@@ -19,7 +19,7 @@ class ByteHolder(Protocol):
 
 
 class HeldBytes:
-    """Bound the bytes of all holders together.
+    """Bounds the bytes of all holders together.
 
     Over `most`, holders let go until an eighth is free: those of the payer with the most bytes, the one with
     the most first. A payer loses nothing while another one has more.

@@ -55,9 +55,9 @@ class WriteSide(asyncio.Protocol):
 
     def abort(self) -> None:
         """Abort the connection, so that the client sees that the answer is incomplete."""
-        # What the system has taken of the answer goes, too: it would wait for the client, for minutes.
+        # Discard what the kernel has taken of the answer, too: it would keep it for minutes for the client.
         if self._socket is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            # Aborted again, it would be closed already.
+            # A second abort would find it closed.
             self._socket = None
         self._transport.abort()

@@ -37,7 +37,7 @@ class _Owner:
 
 
 class RefusalBreaker:
-    """Counts refusals of mails to many domains by owner: of nobody's mail is more paused than they show.
+    """Counts refusals of mails to many domains by owner, to pause no more mails than the refusals justify.
 
     Refusals because an address does not exist do not count. While the relay has accepted nobody's mail since
     a burst of refusals began, it is distrusted: no refusal is final.
@@ -46,7 +46,7 @@ class RefusalBreaker:
     def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
         self._clock = clock
-        # Owners that had an answer of late, the last one at the end.
+        # Owners that had an answer within `_SPAN_S`, the last one at the end.
         self._owners: OrderedDict[str, _Owner] = OrderedDict()
         # Refusals since the relay accepted any mail.
         self._refusals: deque[_Refusal] = deque(maxlen=most)
@@ -82,7 +82,7 @@ class RefusalBreaker:
         return "owner" if self._is_burst(owner.refusals, own_most) else None
 
     def has_taken_of_others(self, owner_id: str) -> bool:
-        """Return whether the relay, by its last answer to any other owner of late, accepted a mail."""
+        """Return whether another owner's last answer, within `_SPAN_S`, was that its mail was accepted."""
         since = self._clock() - _SPAN_S
         return any(
             other != owner_id and owner.at >= since and not owner.refusals

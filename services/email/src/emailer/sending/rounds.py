@@ -43,7 +43,8 @@ class Round:
         # By owner and domain, the time before which nothing is due; the lanes whose turn was last come last.
         self._known: dict[str, dict[str, datetime]] = {}
         self._count = 0
-        # A heap that has an owner of three lanes with 3, 2 and 1, and with more if it had more before.
+        # A heap of numbers of lanes with their owners: three lanes are in it as 3, 2 and 1. An owner that had
+        # more may still be in it with higher ones.
         self._fullest: list[tuple[int, str]] = []
         # The walk: the owner, and by owner the domain, after which there are more to be found.
         self._owner: str | None = ""

@@ -112,7 +112,7 @@ class SmtpSession:
         most = self._extensions.get("SIZE", "")
         if _SIZE.fullmatch(most) and 0 < int(most) < len(envelope.content):
             too_big = SmtpReply(
-                552, f"5.3.4 The mail has {len(envelope.content)} octets, the relay takes {most}"
+                552, f"5.3.4 The mail has {len(envelope.content)} octets, the relay accepts {most}"
             )
             return SmtpAnswer(too_big, "mail", logged_in=self._logged_in)
         reused = self.deliveries > 0

@@ -57,7 +57,7 @@ async def inflated(parts: AsyncIterable[bytes], *, limit: int) -> AsyncIterator[
             if piece:
                 yield piece
             else:
-                # Nobody waits for what has no bytes.
+                # An empty member yields nothing, so nothing else would let other tasks run.
                 await asyncio.sleep(0)
     if is_within_member:
         raise InvalidInput("The gzip stream of the upload is truncated: send it again.")

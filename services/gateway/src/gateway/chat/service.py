@@ -34,7 +34,7 @@ log = logging.get(__name__)
 _CATCH_UP = 300
 _CATCH_UP_EVERY_S = 5.0
 _ROWS_AT_ONCE = 1000
-# Between two reads of a room for clients that say that they are ahead: anybody may say so.
+# Seconds between two reads of a room for clients that claim to be ahead of it, as anybody may.
 _AHEAD_EVERY_S = 0.25
 _LONGEST_TEXT = 4000
 _LONGEST_ID = 64
@@ -176,7 +176,7 @@ class ChatService:
         async def read(shown: _Shown) -> None:
             await asyncio.sleep(shown.read_at + _AHEAD_EVERY_S - time.monotonic())
             async with self._reading:
-                # What was stored before now is found; whoever comes later waits for the next read.
+                # This read finds what was stored before now; later clients wait for the next one.
                 shown.next_read, shown.read_at = None, time.monotonic()
                 await self._show(room, None)
 
@@ -249,7 +249,9 @@ class ChatService:
                     behind |= await self._rooms.ahead(connection, offsets)
             except (ServiceError, *DATABASE_FAILURES) as error:
                 log.warning(
-                    "rooms could not be looked at", rooms=len(some), reason=redaction.safe_message(error)
+                    "rooms could not be checked for news",
+                    rooms=len(some),
+                    reason=redaction.safe_message(error),
                 )
                 return
         while behind:

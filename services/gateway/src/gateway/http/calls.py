@@ -29,7 +29,7 @@ AfterCommit = Callable[[], Awaitable[None]]
 
 # The longest header that is parsed: 64 KiB of media types or versions took 50 ms of the event loop.
 _TAKEN_APART_BYTES = 4 * 1024
-# No route has so many: to take apart the thousand that 8 KiB can hold took 10 ms.
+# No route has so many; parsing the thousand that fit into 8 KiB took 10 ms of the event loop.
 _MOST_PARAMETERS = 100
 
 

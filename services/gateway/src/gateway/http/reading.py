@@ -119,7 +119,7 @@ def prefers_wait(request: IncomingRequest) -> bool:
 
 
 def is_hurried(request: IncomingRequest, default_s: float) -> bool:
-    """Return whether the caller allows less time than the default; a time that is not valid is none."""
+    """Return whether the caller allows less time than the default; an invalid time counts as none."""
     has_asked = b"request-timeout" in request.headers or b"prefer" in request.headers
     try:
         return has_asked and deadline(request, default_s, since=0).at < default_s - _LEAST_S

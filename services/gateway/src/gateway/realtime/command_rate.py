@@ -22,9 +22,8 @@ OWNER_BURST = 25_000
 class OwnerRates:
     """Allows each owner `per_s` commands a second over all its connections, and `burst` at once.
 
-    What is refused costs the owner nothing, so that one that asks for more than it may gets what it may. A
-    connection with a refused command is not read for `pause_s`, at most every other time: refusals would take
-    the others' time, too.
+    A refused command costs the owner nothing: one that sends too many still has its full rate. After one, a
+    connection is not read for `pause_s`, at most every other time, because refusals take time from others.
     """
 
     def __init__(
@@ -105,8 +104,8 @@ class CommandRate:
     async def pause(self) -> None:
         """Leave the loop to other connections: for a turn, or longer after one over the owner's rate.
 
-        What has come meanwhile pauses no more: a client that sends each command on its own would wait too
-        long for the answers, and begin anew.
+        Commands that arrived during a long pause cause no other one: a client that sends each command on its
+        own would wait so long for the answers that it reconnects.
         """
         is_long, self.is_over = self.is_over and self._owners.clock() >= self._pauses_from, False
         await asyncio.sleep(self._owners.pause_s if is_long else 0)

@@ -151,10 +151,10 @@ class ClientSession:
     def tick(self, now: float) -> None:
         """Do the work due at `now` (monotonic clock): ping, or close for a missing connect, pong or token."""
         is_held_up = self._heartbeat.has_stood_still(now) or self._is_busy
-        # Its refresh may be here, too.
+        # A refresh may have arrived that waits behind what is being handled.
         grace_s = _LATE_REFRESH_S if is_held_up else 0
         if self.access is None:
-            # Not while its connect is here, as a client does not come back after this close.
+            # Not while a connect may wait here: a client does not reconnect after this close.
             if not is_held_up and now - self._opened_at > CONNECT_WITHIN_S:
                 self.close(CloseCode.STALE)
         elif self.access.expires_at is not None and time.time() >= self.access.expires_at + grace_s:

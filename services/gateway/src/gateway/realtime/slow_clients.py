@@ -43,7 +43,7 @@ class WaitingBytes:
 
 
 class SlowClients:
-    """Bound the bytes that wait for all connections together.
+    """Bounds the bytes that wait for all connections together.
 
     Over `most_bytes`, connections are cut off until an eighth is free: those of the owner for whom the most
     bytes wait, the one with the most first. An owner with few loses nothing to others.

@@ -80,7 +80,7 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         event = await super().receive()
         self._is_at_work = event["type"] == "websocket.receive"
         if was_paused and not self.read_paused:
-            # What the client has sent meanwhile was not read, and it is not late with it.
+            # What the client has sent meanwhile was not read here, so the client is not late.
             self._expect_rest(renew=True)
             self._expect_pong()
         return event

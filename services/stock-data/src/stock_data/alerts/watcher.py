@@ -119,10 +119,10 @@ class AlertWatcher:
     def _forget_all(self) -> None:
         self._index = AlertIndex()
         self._crossed: deque[Crossing] = deque()
-        # Those that failed alone and wait for an attempt.
+        # Crossings that failed when they were stored alone, and wait for their next attempt.
         self._refused: deque[Crossing] = deque()
         self._stored = 0
-        # How often that of each alert has failed after others were stored, and `_stored` at its last attempt.
+        # By alert, how often its crossing failed after others were stored, and `_stored` at the last attempt.
         self._refusals: dict[UUID, tuple[int, int]] = {}
         self._has_crossed = asyncio.Event()
         # By the time at which each is watched again.
@@ -177,7 +177,7 @@ class AlertWatcher:
             while self._resting and self._resting[0][0] <= now:
                 self._index.watch(heapq.heappop(self._resting)[2])
             if self._refused:
-                # Behind the others: `_write` may have begun with the first.
+                # Not at the front: `_write` may be storing the first crossings.
                 self._crossed.extend(self._refused)
                 self._refused.clear()
                 self._has_crossed.set()

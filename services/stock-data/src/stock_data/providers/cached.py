@@ -35,9 +35,9 @@ class CachedQuotes:
     """Caches the quotes of `provider` for `ttl_s` seconds; concurrent callers share one call.
 
     A symbol that the provider does not know is asked for again after 30 s.
-    With `shared`, a quote that another replica has fetched within that time replaces a call. Whoever asks for
-    what is not cached, and what it does not wait for already, spends a call of its share of `budget`, and has
-    it back when there was no answer.
+    With `shared`, a quote that another replica has fetched within that time replaces a call. An owner
+    that asks for a symbol which is neither cached nor awaited by it already spends a call of its share of
+    `budget`, and gets it back when there was no answer.
     """
 
     def __init__(

@@ -47,7 +47,7 @@ class Feed:
         self._board = board
         self._outlet = Outlet(send, routing_key=QuotesTicked.routing_key)
         self._on_ticks = on_ticks
-        # Those that failed with the last ticks: it is logged once.
+        # Listeners that failed with the last ticks: only the first failure in a row is logged as an error.
         self._failing: set[OnTicks] = set()
         self.epoch: str | None = None
 
@@ -117,9 +117,9 @@ class Feed:
             for listener in self._on_ticks:
                 try:
                     listener(gathered)
-                except Exception as error:  # the ticks of all symbols do not end with one listener
+                except Exception as error:  # one listener must not end the feed of all symbols
                     say = log.debug if listener in self._failing else log.error
-                    say("ticks were not taken", listener=plain.text(listener), exc_info=error)
+                    say("a listener failed for ticks", listener=plain.text(listener), exc_info=error)
                     self._failing.add(listener)
                 else:
                     self._failing.discard(listener)
