@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -31,6 +32,7 @@ from contracts.batches import (
     RetryBatch,
     SealBatch,
 )
+from contracts.items import Item
 from contracts.message import Command
 
 # Longer than any test: only what a test declares dead has ended.
@@ -108,6 +110,18 @@ class Engine:
         delivery = Delivery(message, message_id=new_id(), attempt=attempt, tenant="", headers={})
         async with self.postgres.transaction() as connection:
             await self._handlers[type(message)](connection, [delivery])
+
+    async def give(self, owner_id: str, *, items: int = 1, **more: Any) -> UUID:
+        """Create a batch of `echo` with so many items, or what `more` says; return its id."""
+        creation = CreateBatch(
+            batch_id=new_id(),
+            owner_id=owner_id,
+            accepted_at=datetime.now(UTC),
+            items=[Item(payload=number) for number in range(items)],
+            **{"operation": "echo", **more},
+        )
+        await self.handle(creation)
+        return creation.batch_id
 
     async def get(self, batch_id: UUID) -> StoredBatch | None:
         """Return the stored batch."""

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from uuid import UUID
-
 import pytest
 
-from chassis.broker.envelope import new_id
 from chassis.deadlines import Deadline
-from contracts.batches import CancelBatch, CreateBatch, PauseBatch
-from contracts.items import Item
+from contracts.batches import CancelBatch, PauseBatch
 from contracts.pauses import PauseWork
 from support.batch_engine import Engine
-
-
-async def give(engine: Engine, owner: str, *, items: int = 1) -> UUID:
-    creation = CreateBatch(
-        batch_id=new_id(),
-        owner_id=owner,
-        operation="echo",
-        accepted_at=datetime.now(UTC),
-        items=[Item(payload=number) for number in range(items)],
-    )
-    await engine.handle(creation)
-    return creation.batch_id
 
 
 @pytest.mark.parametrize("order", [PauseBatch, CancelBatch])
@@ -32,17 +15,17 @@ async def test_the_only_free_slot_goes_to_an_owner_whose_work_can_begin(
     engine: Engine, order: type[PauseBatch | CancelBatch]
 ) -> None:
     for owner in ("ann", "cid"):
-        blocked = await give(engine, owner, items=30)
+        blocked = await engine.give(owner, items=30)
         await engine.handle(order(batch_id=blocked, owner_id=owner))
-    wanted = await give(engine, "bob")
+    wanted = await engine.give("bob")
     [claimed] = await engine.claim(most=1, for_any=0)
     assert claimed.claim.batch_id == wanted
 
 
 async def test_work_of_a_paused_operation_leaves_the_only_free_slot_to_others(engine: Engine) -> None:
-    await give(engine, "ann", items=30)
+    await engine.give("ann", items=30)
     pause = PauseWork(kind="operation", name="echo", reason="", paused_by="key")
     await engine.pauses.pause(pause, Deadline.after(5))
-    await engine.execute("UPDATE batches SET operation = 'other' WHERE id = $1", await give(engine, "bob"))
+    await engine.execute("UPDATE batches SET operation = 'other' WHERE id = $1", await engine.give("bob"))
     [claimed] = await engine.claim(most=1, for_any=0)
     assert claimed.claim.owner_id == "bob"

@@ -15,7 +15,6 @@ from batch_processor.validation import Problem, Validation
 from chassis.broker.envelope import new_id
 from chassis.postgres import Connection
 from contracts.batches import CancelBatch, CreateBatch, Source
-from contracts.items import Item
 from support.batch_engine import Engine
 from support.waiting import until
 
@@ -23,21 +22,9 @@ from support.waiting import until
 _MANY = 200
 
 
-async def give(engine: Engine, owner: str, *, items: int = 1) -> UUID:
-    creation = CreateBatch(
-        batch_id=new_id(),
-        owner_id=owner,
-        operation="echo",
-        accepted_at=datetime.now(UTC),
-        items=[Item(payload=number) for number in range(items)],
-    )
-    await engine.handle(creation)
-    return creation.batch_id
-
-
 async def test_a_small_batch_is_cancelled_before_large_ones_of_another_owner(engine: Engine) -> None:
     for order in itertools.permutations(["ann", "ann", "bob"]):
-        ids = [(owner, await give(engine, owner, items=1 if owner == "bob" else _MANY)) for owner in order]
+        ids = [(owner, await engine.give(owner, items=1 if owner == "bob" else _MANY)) for owner in order]
         for owner, id_ in ids:
             await engine.handle(CancelBatch(batch_id=id_, owner_id=owner))
         await engine.coordinator.cancel()
@@ -48,7 +35,7 @@ async def test_a_small_batch_is_cancelled_before_large_ones_of_another_owner(eng
 
 async def test_the_first_batch_of_each_owner_is_found_before_the_second_of_any(engine: Engine) -> None:
     for owner in ["ann"] * 150 + ["bob", "cid", "bob"]:
-        await give(engine, owner)
+        await engine.give(owner)
     await engine.execute("UPDATE batches SET status = 'cancelling', retry_codes = '{}'")
     async with engine.postgres.connection() as connection:
         for find in (coordination.cancelling, coordination.retrying):
@@ -66,7 +53,7 @@ async def test_every_owner_has_a_step_however_long_one_of_another_takes(
 ) -> None:
     monkeypatch.setattr(coordinator, "TURN_S", 0)
     for owner in ("ann", "ann", "bob"):
-        batch_id = await give(engine, owner)
+        batch_id = await engine.give(owner)
         await engine.handle(CancelBatch(batch_id=batch_id, owner_id=owner))
     await engine.coordinator.cancel()
     ended = await engine.fetch("SELECT owner_id FROM batches WHERE status = 'cancelled' ORDER BY owner_id")
@@ -77,7 +64,7 @@ async def test_what_takes_longer_than_a_turn_goes_on_after_the_other_steps(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(coordinator, "TURN_S", 0)
-    batch_id = await give(engine, "ann", items=_MANY)
+    batch_id = await engine.give("ann", items=_MANY)
     await engine.handle(CancelBatch(batch_id=batch_id, owner_id="ann"))
     await engine.coordinator.cancel()
     batch = await engine.get(batch_id)
@@ -103,8 +90,8 @@ async def test_an_upload_is_compared_before_the_second_of_another_owner(engine: 
         await connection.execute("UPDATE batches SET status = 'queued' WHERE id = $1", batch_id)
 
     for _ in range(12):
-        await give(engine, "ann")
-    wanted = await give(engine, "bob", items=3)
+        await engine.give("ann")
+    wanted = await engine.give("bob", items=3)
     await engine.execute("UPDATE batches SET status = 'validating', validating_since = now()")
     validation = Validation(engine.postgres, begin, operations=["echo"], begun=lambda: None)
     for _ in range(2):
@@ -118,7 +105,7 @@ async def test_no_upload_waits_for_ever_while_small_ones_of_others_arrive(engine
         await connection.execute("UPDATE batches SET status = 'queued' WHERE id = $1", batch_id)
 
     async def upload(owner: str, *, items: int) -> UUID:
-        id_ = await give(engine, owner, items=items)
+        id_ = await engine.give(owner, items=items)
         await engine.execute("UPDATE batches SET status = 'validating' WHERE id = $1", id_)
         return id_
 
@@ -139,7 +126,7 @@ async def test_no_upload_waits_for_ever_while_small_ones_of_others_arrive(engine
 async def test_a_batch_is_filled_before_the_second_of_another_owner(engine: Engine) -> None:
     ids: dict[str, UUID] = {}
     for owner in ("ann", "ann", "ann", "bob"):
-        source = await give(engine, owner)
+        source = await engine.give(owner)
         await engine.execute(
             "UPDATE batches SET status = 'completed', finished_at = now() WHERE id = $1", source
         )
