@@ -99,6 +99,7 @@ class BatchModel:
             self.end("cancelled")
         elif self.phase in ("queued", "running", "paused"):
             self.phase, self.retrying = "cancelling", None
+            self.has_failed_too_often &= not self.pending
             self.end_if_done()
 
     def lapse(self) -> None:
@@ -107,7 +108,7 @@ class BatchModel:
             self.is_skipped = True
             self.end("expired")
         elif self.phase in ("queued", "running", "paused"):
-            self.is_lapsed = True
+            self.is_lapsed, self.has_failed_too_often = True, False
             self.cancel()
 
     def expire_upload(self) -> None:
@@ -130,7 +131,9 @@ class BatchModel:
         """Retry failed items."""
         if self.status in ("completed", "failed", "cancelled") and self.count("failed"):
             self.phase, self.retrying = "queued", codes
-            self.is_lapsed = self.has_failed_too_often = False
+            # What was cancelled because too many had failed stays so, for that reason.
+            self.has_failed_too_often &= self.count("cancelled") > 0
+            self.is_lapsed = False
 
     def redrive(self) -> None:
         """Queue the failed items of a retry."""

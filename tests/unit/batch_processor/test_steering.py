@@ -115,6 +115,29 @@ def test_a_batch_that_was_stopped_for_its_failures_is_not_cancelled_by_a_retry()
         assert bool(show(batch, Surroundings()).error) is bool(cancelled)
 
 
+def test_a_retry_that_its_owner_cancels_ends_the_batch_as_cancelled() -> None:
+    stopped = replace(
+        ENDED,
+        status="failed",
+        succeeded=3,
+        cancelled=4,
+        error_code=batches.TOO_MANY_FAILURES,
+        error_detail="3 have failed",
+    )
+    retried = steering.retry(stopped, now=LATER, codes=())
+    # Before any of its items is queued again, nothing is left undone.
+    again = batches.cancel(retried, now=LATER)
+    assert (again.status, again.error_code) == ("failed", batches.TOO_MANY_FAILURES)
+    running = batches.run(steering.redrive(retried, [1, 4, 9], chunks=1, is_last=True, now=LATER), now=LATER)
+    stopping = batches.cancel(running, now=LATER)
+    for tally in (Tally(succeeded=1, cancelled=2), Tally(failed=1, cancelled=2), Tally(succeeded=3)):
+        ended = batches.record(stopping, tally, now=LATER)
+        assert (ended.status, ended.error_code) == ("cancelled", None)
+        assert show(ended, Surroundings()).error is None
+    late = batches.record(steering.lapse(running, now=LATER), Tally(cancelled=3), now=LATER)
+    assert late.status == "expired"
+
+
 def test_a_retry_that_finds_no_item_ends_the_batch_again() -> None:
     batch = steering.redrive(
         steering.retry(ENDED, now=LATER, codes=("x",)), [], chunks=0, is_last=True, now=LATER
