@@ -59,7 +59,7 @@ class Engine:
 
     def __init__(self, dsn: str, *, chunk_size: int = 3) -> None:
         quiet: Any = Quiet()
-        self.postgres = Postgres(dsn, size=2)
+        self.postgres = Postgres(dsn, size=4)
         echo = replace(ECHO, chunk_size=chunk_size)
         capped = replace(
             echo, name="capped", run_texts=None, concurrency=2, max_concurrency=MOST_CAPPED, limit_key=KEY

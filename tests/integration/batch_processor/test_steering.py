@@ -9,19 +9,15 @@ from uuid import UUID
 
 import pytest
 
-from chassis.broker.envelope import new_id
 from contracts.batches import (
     Batch,
     CancelBatch,
-    CreateBatch,
     FollowUp,
-    Item,
     MoveBatch,
     PauseBatch,
     ResumeBatch,
     RetryBatch,
 )
-from support.batch_engine import Engine
 from support.batch_stack import Caller, House, Stage
 from support.waiting import until
 
@@ -200,28 +196,3 @@ async def _failures_kept(caller: Caller, count: int) -> bool:
 async def _is_due(caller: Caller, batch_id: UUID, due: datetime) -> bool:
     find = "SELECT due_at FROM chunks WHERE batch_id = $1"
     return bool(await caller.database.fetchval(find, batch_id) == due)
-
-
-async def test_a_task_is_moved_also_while_the_coordinator_has_its_chunk(engine: Engine) -> None:
-    now = datetime.now(UTC)
-    task = CreateBatch(
-        batch_id=new_id(), owner_id="ann", operation="echo", accepted_at=now, items=[Item(payload=1)]
-    )
-    await engine.handle(task)
-    later = now + timedelta(days=1)
-    async with engine.postgres.transaction() as connection:
-        await connection.fetch("SELECT FROM chunks FOR UPDATE")
-        moving = asyncio.create_task(
-            engine.handle(MoveBatch(batch_id=task.batch_id, owner_id="ann", not_before=later))
-        )
-
-        async def waits() -> bool:
-            return moving.done() or bool(
-                await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            )
-
-        await until(waits)
-    await moving
-    assert [tuple(row) for row in await engine.fetch("SELECT state, due_at FROM chunks")] == [
-        ("delayed", later)
-    ]

@@ -152,6 +152,7 @@ class Intake:
 
     async def move(self, connection: Connection, deliveries: Sequence[Delivery[MoveBatch]]) -> None:
         """Begin batches at another time."""
+        await repository.lock_movable(connection, [delivery.message.batch_id for delivery in deliveries])
         changes = [
             BatchChange(m.batch_id, m.owner_id, partial(steering.move, not_before=m.not_before))
             for m in (d.message for d in deliveries)

@@ -244,6 +244,11 @@ async def create_chunks(connection: Connection, starts: Sequence[Start]) -> None
     )
 
 
+async def lock_movable(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Lock the chunks of these batches that wait; call this before the batches are locked."""
+    await connection.execute(_SQL["lock_movable"], ids)
+
+
 async def move_chunks(connection: Connection, batches: Sequence[StoredBatch]) -> None:
     """Make the chunks of batches that have not begun wait until their new time."""
     await connection.execute(

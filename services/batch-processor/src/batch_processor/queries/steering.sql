@@ -45,8 +45,15 @@ UPDATE chunks AS c SET
     due_at = greatest(c.due_at, now())
 FROM found WHERE c.batch_id = found.batch_id AND c.number = found.number
 
+-- name: lock_movable
+-- Waits for a step of the coordinator that has a chunk: skipped, it would keep its old time. Before the batches are
+-- locked, as in all transactions: those that wait for a batch may have chunks, and those that have a batch wait for none.
+SELECT FROM chunks
+WHERE batch_id = ANY($1::uuid[]) AND state IN ('delayed', 'waiting', 'ready', 'held')
+ORDER BY batch_id, number FOR UPDATE
+
 -- name: move_chunks
--- Waits for a step of the coordinator that has a chunk: skipped, it would keep its old time.
+-- Only those that this transaction has locked, or could lock at once: a chunk that somebody has by now is beginning.
 UPDATE chunks AS c SET
     due_at = moved.due_at,
     state = CASE
@@ -58,7 +65,7 @@ UPDATE chunks AS c SET
 FROM (
     SELECT batch_id, number, due.due_at FROM unnest($1::uuid[], $2::timestamptz[]) AS due (id, due_at)
     JOIN chunks ON batch_id = id
-    WHERE state IN ('delayed', 'waiting', 'ready', 'held') ORDER BY batch_id, number FOR UPDATE OF chunks
+    WHERE state IN ('delayed', 'waiting', 'ready', 'held') FOR UPDATE OF chunks SKIP LOCKED
 ) AS moved
 WHERE c.batch_id = moved.batch_id AND c.number = moved.number
 
