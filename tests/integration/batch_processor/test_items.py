@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
-from batch_processor import intake
+from batch_processor import intake, items
+from batch_processor.execution.running_chunk import ItemFailure, Outcomes
+from batch_processor.execution.settlement import ChunkReport
+from batch_processor.repository import MOST_CODES
 from chassis.errors import RemoteFailure
 from contracts.batch_items import ErrorSummaries, Items, ListErrors, ListItems
 from contracts.batches import CancelBatch, GetBatch, Item, ListResults, Results
+from support.batch_engine import Engine
 from support.batch_stack import Caller, House
 from support.waiting import until
 
@@ -88,6 +92,26 @@ async def test_errors_are_summed_up_by_code_with_the_first_items(service: Any, c
     fine = await caller.submit("echo", [1])
     await caller.reach(fine)
     assert (await caller.ask(ListErrors(batch_id=fine, owner_id="ann"), ErrorSummaries)).data == []
+
+
+async def test_errors_with_certain_codes_are_found_beside_very_many_others(engine: Engine) -> None:
+    """Of an operation that has a code for each item, for instance."""
+    batch_id = await engine.give("ann", items=120)
+    for loaded in await engine.claim(most=40, for_any=40):
+        failures = [
+            ItemFailure(item.position, "rare" if item.position == 60 else f"code-{item.position % 110}", "no")
+            for item in loaded.items
+        ]
+        await engine.store([ChunkReport(loaded.claim, "done", Outcomes(failures=failures))])
+    async with engine.postgres.connection() as connection:
+        shown = await items.sum_up_errors(connection, batch_id, codes=(), samples=3)
+        found = await items.sum_up_errors(connection, batch_id, codes=["rare", "code-3", "none"], samples=0)
+    assert len(shown) == MOST_CODES
+    assert "rare" not in {error.code for error in shown}
+    assert [(error.code, error.items, error.samples) for error in found] == [
+        ("code-3", 2, []),
+        ("rare", 1, []),
+    ]
 
 
 async def test_items_of_a_batch_that_never_ran_say_so(

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import httpx
 
 from chassis.deadlines import Deadline
+from contracts.batch_items import ErrorSummaries, ErrorSummary, ListErrors
 from contracts.batches import INTAKE, Batch, BatchCounts, Batches, CountBatches, Counts, GetBatch, ListBatches
 from contracts.topology import BATCH_PROCESSOR
 from support.gateway_stack import House
@@ -68,6 +69,35 @@ async def test_all_batches_with_some_errors_are_retried_for_these_errors_only(ho
     refused = await listener.api.post("/v1/batches/retry?code=not%20a%20code")
     assert_problem(refused, 422, "invalid-input", "/code/0")
     assert_problem(await listener.api.post("/v1/batches/cancel?code=timeout"), 422, "invalid-input", "/code")
+
+
+async def test_an_error_that_a_batch_does_not_list_is_retried(house: House) -> None:
+    """A batch lists its most frequent errors only."""
+
+    class Varied(Processor):
+        async def get(self, request: GetBatch, deadline: Deadline) -> Batch:
+            found = await super().get(request, deadline)
+            errors = {f"code-{n}": 3 for n in range(100)}
+            counts = Counts(total=302, failed=302)
+            return found.model_copy(update={"operation": "echo", "errors": errors, "counts": counts})
+
+        async def errors(self, request: ListErrors, _: Deadline) -> ErrorSummaries:
+            found = {"rare": 2, "code-7": 3}
+            return ErrorSummaries(
+                data=[ErrorSummary(code=code, items=found[code], samples=[]) for code in request.codes]
+            )
+
+    double = Varied()
+    await house.double(BATCH_PROCESSOR, {GetBatch: double.get, ListErrors: double.errors})
+    listener = await house.open()
+    await house.purge(INTAKE)
+    path = f"/v1/batches/{FAILED[0]}/retry"
+    tried = await listener.api.post(f"{path}?code=rare,code-7&dry_run=true")
+    assert (tried.json()["matched"], tried.json()["dry_run"]) == (5, True)
+    done = await listener.api.post(f"{path}?code=rare")
+    assert (done.json()["matched"], done.json()["changed"]) == (2, 2)
+    (message,) = await house.take(INTAKE)
+    assert (message["_"]["type"], message["codes"]) == ("batch.retry.v1", ["rare"])
 
 
 async def test_a_resumed_batch_is_queued_or_running_as_it_was_before(house: House) -> None:

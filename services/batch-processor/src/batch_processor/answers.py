@@ -96,10 +96,13 @@ class BatchAnswers:
             return await items.list_items(connection, batch, after=after, limit=request.limit)
 
     async def errors(self, request: ListErrors, _: Deadline) -> ErrorSummaries:
-        """Return the errors of a batch by their codes, the most frequent first, with samples."""
+        """Return the errors of a batch by their codes, the most frequent first, with the first items."""
         async with self._postgres.connection() as connection:
             batch = await _own(connection, request.batch_id, request.owner_id)
-            return ErrorSummaries(data=await items.sum_up_errors(connection, batch.id))
+            errors = await items.sum_up_errors(
+                connection, batch.id, codes=request.codes, samples=request.samples
+            )
+        return ErrorSummaries(data=errors)
 
     async def count(self, request: CountBatches, _: Deadline) -> BatchCounts:
         """Return how many batches and tasks the owner has in each status."""

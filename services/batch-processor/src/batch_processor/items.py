@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import orjson
@@ -40,9 +41,14 @@ async def list_items(connection: Connection, batch: StoredBatch, *, after: int, 
     return f'{{"data":[{",".join(data)}],"next_cursor":{cursor}}}'.encode()
 
 
-async def sum_up_errors(connection: Connection, batch_id: UUID) -> list[ErrorSummary]:
-    """Return the error codes of a batch, the most frequent first, each with its first items."""
-    rows = await connection.fetch(_SQL["sum_up_errors"], batch_id, MOST_CODES)
+async def sum_up_errors(
+    connection: Connection, batch_id: UUID, *, codes: Sequence[str], samples: int
+) -> list[ErrorSummary]:
+    """Return the error codes of a batch, or those in `codes`, the most frequent first.
+
+    Each comes with its first items, up to `samples` of them.
+    """
+    rows = await connection.fetch(_SQL["sum_up_errors"], batch_id, MOST_CODES, codes, samples)
     found: dict[str, ErrorSummary] = {}
     for code, count, position, custom_id, detail in rows:
         summary = found.setdefault(code, ErrorSummary(code=code, items=count, samples=[]))

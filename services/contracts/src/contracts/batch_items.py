@@ -66,10 +66,15 @@ class ErrorSummaries(Reply):
 
 
 class ListErrors(Request):
-    """Ask for the errors of a batch by their codes."""
+    """Ask for the errors of a batch by their codes: the most frequent ones, or those in `codes`.
+
+    Each comes with its first items, up to `samples` of them.
+    """
 
     message_type: ClassVar[str] = "batch.errors.v1"
     reply: ClassVar[type[Reply]] = ErrorSummaries
     service: ClassVar[str] = BATCH_PROCESSOR
     batch_id: UUID
     owner_id: str
+    codes: list[str] = Field(default_factory=list)
+    samples: int = Field(default=3, ge=0, le=3)

@@ -202,13 +202,16 @@ WHERE i.before < $4
 ORDER BY i.position
 
 -- name: sum_up_errors
+-- The $2 most frequent codes, of those in $3 if there are any, each with its first $4 items.
 SELECT f.code, f.items, s.position, i.custom_id, s.error_detail
 FROM (
-    SELECT code, items FROM failures WHERE batch_id = $1 AND items > 0 ORDER BY items DESC, code LIMIT $2
+    SELECT code, items FROM failures
+    WHERE batch_id = $1 AND items > 0 AND (cardinality($3::text[]) = 0 OR code = ANY($3))
+    ORDER BY items DESC, code LIMIT $2
 ) AS f
 LEFT JOIN LATERAL (
     SELECT position, error_detail FROM results
-    WHERE batch_id = $1 AND status = 'failed' AND error_code = f.code ORDER BY position LIMIT 3
+    WHERE batch_id = $1 AND status = 'failed' AND error_code = f.code ORDER BY position LIMIT $4
 ) AS s ON true
 LEFT JOIN items AS i ON i.batch_id = $1 AND i.position = s.position
 ORDER BY f.items DESC, f.code, s.position

@@ -13,6 +13,7 @@ from chassis.broker import envelope
 from chassis.broker.rpc import RpcClient
 from chassis.errors import Conflict
 from contracts import batches as contract
+from contracts.batch_items import ErrorSummaries, ListErrors
 from contracts.batches import BatchStatus
 from contracts.message import Command
 from contracts.scopes import Scope
@@ -171,10 +172,13 @@ class BatchActions:
         # A retry runs the operation, so the caller needs its scopes, even for a batch that somebody else
         # accepted.
         await self._catalogue.require(batch["operation"], call.principal)
-        failed = batch["errors"] or {}
-        codes = query.code or []
-        # Without codes all count, also those that the batch does not list.
-        matched = sum(failed.get(code, 0) for code in set(codes)) if codes else batch["counts"]["failed"]
+        codes, matched = query.code or [], batch["counts"]["failed"]
+        if codes:
+            # The batch lists its most frequent errors only.
+            question = ListErrors(batch_id=id_, owner_id=call.principal.owner_id, codes=codes, samples=0)
+            found = await self._rpc.call(question, ErrorSummaries, call.deadline)
+            # A batch-processor of the release before returns others, too.
+            matched = sum(error.items for error in found.data if error.code in codes)
         if matched and not query.dry_run:
             command = _retry_of(codes, call).command(batch_id=id_, owner_id=call.principal.owner_id)
             self._promise(call, [command])
