@@ -9,12 +9,12 @@ from uuid import UUID
 
 import pytest
 
-from batch_processor import coordination, coordinator
+from batch_processor import coordination, coordinator, owner_turns
 from batch_processor.sources import Sources
 from batch_processor.validation import Problem, Validation
 from chassis.broker.envelope import new_id
 from chassis.postgres import Connection
-from contracts.batches import CancelBatch, CreateBatch, Source
+from contracts.batches import CancelBatch, CreateBatch, PauseBatch, RetryBatch, Source
 from support.batch_engine import Engine
 from support.waiting import until
 
@@ -39,31 +39,82 @@ async def test_the_first_batch_of_each_owner_is_found_before_the_second_of_any(e
     await engine.execute("UPDATE batches SET status = 'cancelling', retry_codes = '{}'")
     async with engine.postgres.connection() as connection:
         for find in (coordination.cancelling, coordination.retrying):
-            found = await find(connection, but=[])
+            found = await find(connection, but=[], after="")
             assert [*found.values()] == ["ann", "bob", "cid", "ann", "bob"] + ["ann"] * 95
-            others = await find(connection, but=list(found)[:3])
+            others = await find(connection, but=list(found)[:3], after="")
             assert [*others.values()][:3] == ["ann", "bob", "ann"]
         await connection.execute("UPDATE batches SET status = 'queued', expires_at = now() - interval '1 s'")
-        lapsed = await coordination.lapsed(connection, but=[])
+        lapsed = await coordination.lapsed(connection, but=[], after="")
     assert {*list(lapsed.values())[:3]} == {"ann", "bob", "cid"}
 
 
 async def test_every_owner_has_a_step_however_long_one_of_another_takes(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coordinator, "TURN_S", 0)
+    monkeypatch.setattr(owner_turns, "TURN_S", 0)
     for owner in ("ann", "ann", "bob"):
         batch_id = await engine.give(owner)
         await engine.handle(CancelBatch(batch_id=batch_id, owner_id=owner))
-    await engine.coordinator.cancel()
+    for _ in range(2):
+        await engine.coordinator.cancel()
     ended = await engine.fetch("SELECT owner_id FROM batches WHERE status = 'cancelled' ORDER BY owner_id")
     assert [row["owner_id"] for row in ended] == ["ann", "bob"]
+
+
+@pytest.mark.parametrize("order", [CancelBatch, RetryBatch])
+async def test_every_owner_has_a_step_however_many_others_have_much_to_do(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, order: type[CancelBatch | RetryBatch]
+) -> None:
+    """More of them than one look finds."""
+    monkeypatch.setattr(owner_turns, "TURN_S", 0)
+    monkeypatch.setattr(coordination, "MOST_FOUND", 2)
+    monkeypatch.setattr(coordinator, "REDRIVE_STEP", 60)
+    owners = ["ann", "bob", "cid", "dan", "eve"]
+    for owner in owners:
+        batch_id = await engine.give(owner, items=_MANY)
+        if order is RetryBatch:
+            await engine.execute("DELETE FROM chunks")
+            await engine.execute(
+                "INSERT INTO results (batch_id, position, status, attempts, error_code) "
+                "SELECT $1, position, 'failed', 1, 'x' FROM generate_series(0, 199) AS position",
+                batch_id,
+            )
+            await engine.execute(
+                "UPDATE batches SET status = 'completed', failed = 200, finished_at = now() WHERE id = $1",
+                batch_id,
+            )
+        await engine.handle(order(batch_id=batch_id, owner_id=owner))
+    for _ in owners:
+        await engine.coordinator.redrive()
+        await engine.coordinator.cancel()
+    steps = await engine.fetch("SELECT owner_id, cancelled, total - failed AS redriven FROM batches")
+    done = {row["owner_id"]: row["redriven"] if order is RetryBatch else row["cancelled"] for row in steps}
+    assert done == dict.fromkeys(owners, 60)
+
+
+async def test_the_sweep_does_not_wait_until_all_of_a_paused_batch_is_held(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "TURN_S", 0)
+    monkeypatch.setattr(coordinator, "STEER_STEP", 10)
+    batch_id = await engine.give("ann", items=_MANY)
+    await engine.handle(PauseBatch(batch_id=batch_id, owner_id="ann"))
+    await engine.coordinator.steer()
+    held = "SELECT count(*) FROM chunks WHERE state = 'held'"
+    assert [tuple(row) for row in await engine.fetch(held)] == [(10,)]
+    going_on = asyncio.create_task(engine.coordinator.maintain_forever())
+
+    async def all_are_held() -> bool:
+        return [tuple(row) for row in await engine.fetch(held)] == [(67,)]
+
+    await until(all_are_held)
+    going_on.cancel()
 
 
 async def test_what_takes_longer_than_a_turn_goes_on_after_the_other_steps(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coordinator, "TURN_S", 0)
+    monkeypatch.setattr(owner_turns, "TURN_S", 0)
     batch_id = await engine.give("ann", items=_MANY)
     await engine.handle(CancelBatch(batch_id=batch_id, owner_id="ann"))
     await engine.coordinator.cancel()

@@ -101,9 +101,12 @@ async def count_overdue(
     return int(await connection.fetchval(_SQL["count_overdue"], *promises))
 
 
-async def cancelling(connection: Connection, *, but: Collection[UUID]) -> Mapping[UUID, str]:
-    """Return the batches with items to cancel, with their owners, except those in `but`."""
-    rows = await connection.fetch(_SQL["next_cancelling"], but, MOST_FOUND)
+async def cancelling(connection: Connection, *, but: Collection[UUID], after: str) -> Mapping[UUID, str]:
+    """Return batches with items to cancel, with their owners, except those in `but`.
+
+    They are of the next owners behind `after`, in a circle.
+    """
+    rows = await connection.fetch(_SQL["next_cancelling"], but, MOST_FOUND, after)
     return {row["id"]: row["owner_id"] for row in rows}
 
 
@@ -146,9 +149,12 @@ async def release(connection: Connection, *, most: int) -> int:
     return affected_rows(await connection.execute(_SQL["release_chunks"], most))
 
 
-async def retrying(connection: Connection, *, but: Collection[UUID]) -> Mapping[UUID, str]:
-    """Return the batches with failed items to queue for a retry, with their owners, except those in `but`."""
-    rows = await connection.fetch(_SQL["next_retrying"], but, MOST_FOUND)
+async def retrying(connection: Connection, *, but: Collection[UUID], after: str) -> Mapping[UUID, str]:
+    """Return batches with failed items to queue for a retry, with their owners, except those in `but`.
+
+    They are of the next owners behind `after`, in a circle.
+    """
+    rows = await connection.fetch(_SQL["next_retrying"], but, MOST_FOUND, after)
     return {row["id"]: row["owner_id"] for row in rows}
 
 
@@ -165,9 +171,12 @@ async def take_failed(
     return [row["position"] for row in rows]
 
 
-async def lapsed(connection: Connection, *, but: Collection[UUID]) -> Mapping[UUID, str]:
-    """Return batches that have not ended by their deadline, with their owners, except those in `but`."""
-    rows = await connection.fetch(_SQL["find_lapsed"], but, MOST_FOUND)
+async def lapsed(connection: Connection, *, but: Collection[UUID], after: str) -> Mapping[UUID, str]:
+    """Return batches that have not ended by their deadline, with their owners, except those in `but`.
+
+    They are of the next owners behind `after`, in a circle.
+    """
+    rows = await connection.fetch(_SQL["find_lapsed"], but, MOST_FOUND, after)
     return {row["id"]: row["owner_id"] for row in rows}
 
 

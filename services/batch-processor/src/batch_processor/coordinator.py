@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
 
 from batch_processor import batches, coordination, pauses, repository, steering
-from batch_processor.backoff import Backoff
 from batch_processor.batches import Tally
 from batch_processor.changes import Transition
 from batch_processor.coordination import DUE_MARGIN, ChunkBacklog
 from batch_processor.execution import claims, rounds
 from batch_processor.execution.claims import RemainingItems
 from batch_processor.intake import Intake, announce_finished
+from batch_processor.owner_turns import TURN_S, OwnerCircle
 from batch_processor.progress_publisher import ProgressPublisher
 from chassis import beats, logging, metrics
 from chassis.outbox import OutboxRelay
@@ -38,14 +37,10 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 # How often ready chunks of paused operations and owners, which workers skip, are taken out of the queue.
 _HOLD_EVERY_S = 2.0
 _CANCEL_STEP = 20
-# How long lost chunks, and batches of other kinds, wait for batches that are cancelled, retried or ended.
-TURN_S = 0.5
 # A worker renews its leases each second. A batch to cancel does not wait for the lease of a silent worker.
 _SILENT_S = 2.0
-# The first and the longest pause after an unexpected failure; it doubles each time.
-_PAUSE_S = (1.0, 60.0)
 # Chunks and failed items that one transaction moves.
-_STEER_STEP = 1000
+STEER_STEP = 1000
 REDRIVE_STEP = 5_000
 # What one transaction removes: little enough not to block others for long.
 _REMOVE_BATCHES = 500
@@ -81,9 +76,10 @@ class Coordinator:
         self._progress = progress
         self._windows = windows
         self._ready = ready
-        self._uncancelled = Backoff(postgres, "cancel", first_s=_PAUSE_S[0], most_s=_PAUSE_S[1])
-        self._unexpired = Backoff(postgres, "expire", first_s=_PAUSE_S[0], most_s=_PAUSE_S[1])
-        self._unretried = Backoff(postgres, "retry", first_s=_PAUSE_S[0], most_s=_PAUSE_S[1])
+        self._cancels = OwnerCircle(postgres, "cancel")
+        self._uploads_to_end = OwnerCircle(postgres, "expire")
+        self._batches_to_end = OwnerCircle(postgres, "expire")
+        self._retries = OwnerCircle(postgres, "retry")
         self._wake = asyncio.Event()
         self._stored = asyncio.Event()
         self._next_due_in_s = 0.0
@@ -214,8 +210,10 @@ class Coordinator:
     async def cancel(self) -> None:
         """Cancel the items of cancelled batches that no worker has, some chunks per transaction."""
         async with self._postgres.connection() as connection:
-            left = await coordination.cancelling(connection, but=self._uncancelled.ids())
-        if await _take_turns(left, self._cancel_some, self._uncancelled):
+            left = await coordination.cancelling(
+                connection, but=self._cancels.set_aside, after=self._cancels.last_owner
+            )
+        if await self._cancels.take(left, self._cancel_some):
             self.wake_for_orders()
 
     async def _cancel_some(self, batch_id: UUID) -> bool:
@@ -243,17 +241,22 @@ class Coordinator:
         """End uploads that were open for too long, and batches that are past their deadline."""
         async with self._postgres.connection() as connection:
             open_ones = await coordination.expired_uploads(
-                connection, after_s=self._windows.upload_expires_s, but=self._unexpired.ids()
+                connection, after_s=self._windows.upload_expires_s, but=self._uploads_to_end.set_aside
             )
-            late_ones = await coordination.lapsed(connection, but=self._unexpired.ids())
+            late_ones = await coordination.lapsed(
+                connection, but=self._batches_to_end.set_aside, after=self._batches_to_end.last_owner
+            )
 
         async def end(owners: Mapping[UUID, str], step: Transition, batch_id: UUID) -> bool:
             async with self._postgres.transaction() as connection:
                 await self._intake.expire(connection, {batch_id: owners[batch_id]}, step)
             return False
 
-        for owners, step in ((open_ones, batches.expire), (late_ones, steering.lapse)):
-            if await _take_turns(owners, partial(end, owners, step), self._unexpired):
+        for circle, owners, step in (
+            (self._uploads_to_end, open_ones, batches.expire),
+            (self._batches_to_end, late_ones, steering.lapse),
+        ):
+            if await circle.take(owners, partial(end, owners, step)):
                 self.wake_for_expired()
         for batch in self._intake.take_changed():
             self._progress.note(batch)
@@ -269,19 +272,26 @@ class Coordinator:
         if time.monotonic() >= self._hold_at:
             self._hold_at = time.monotonic() + _HOLD_EVERY_S
             actions.insert(0, pauses.hold)
+        ends_at = time.monotonic() + TURN_S
         for action in actions:
-            moved = _STEER_STEP
-            while moved == _STEER_STEP:
+            moved = STEER_STEP
+            while moved == STEER_STEP:
                 async with self._postgres.connection() as connection:
-                    moved = await action(connection, most=_STEER_STEP)
+                    moved = await action(connection, most=STEER_STEP)
                 if moved and action is coordination.release:
                     self._ready()
+                if time.monotonic() >= ends_at:
+                    break
+            if moved == STEER_STEP:
+                self.wake_for_orders()
 
     async def redrive(self) -> None:
         """Queue the failed items of retried batches, in steps."""
         async with self._postgres.connection() as connection:
-            left = await coordination.retrying(connection, but=self._unretried.ids())
-        if await _take_turns(left, self._redrive_some, self._unretried):
+            left = await coordination.retrying(
+                connection, but=self._retries.set_aside, after=self._retries.last_owner
+            )
+        if await self._retries.take(left, self._redrive_some):
             self.wake_for_orders()
 
     async def _redrive_some(self, batch_id: UUID) -> bool:
@@ -327,29 +337,3 @@ class Coordinator:
                     await coordination.mark_purged(connection, unused)
                     await coordination.remove_batches(connection, outdated)
                 is_more = bool(unused or outdated)
-
-
-async def _take_turns(
-    left: Mapping[UUID, str], step: Callable[[UUID], Awaitable[bool]], backoff: Backoff
-) -> bool:
-    """Call `step` for each batch in `left` as long as it returns True, by owner in turn, within `TURN_S`.
-
-    Each owner has one step at least. Batches that fail are set aside. Return whether there may be more to do.
-    """
-    ends_at = time.monotonic() + TURN_S
-    lines: dict[str, deque[UUID]] = {}
-    for batch_id, owner_id in left.items():
-        lines.setdefault(owner_id, deque()).append(batch_id)
-    turns, steps = deque(lines.values()), 0
-    while turns and (steps < len(lines) or time.monotonic() < ends_at):
-        line, steps = turns.popleft(), steps + 1
-        batch_id = line.popleft()
-        try:
-            if await step(batch_id):
-                line.append(batch_id)
-        except Exception as error:
-            await backoff.failed(batch_id, error)
-        else:
-            backoff.succeeded(batch_id)
-        turns += [line] if line else []
-    return bool(turns) or len(left) == coordination.MOST_FOUND

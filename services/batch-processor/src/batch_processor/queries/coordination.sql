@@ -124,14 +124,31 @@ SELECT
     )
 
 -- name: next_cancelling
--- Up to $2 batches except those in $1: the first of each owner, then the second of each, and so on.
-WITH RECURSIVE owners (owner_id) AS (
-    (SELECT owner_id FROM batches WHERE status = 'cancelling' ORDER BY owner_id, id LIMIT 1)
+-- Up to $2 batches except those in $1, of the next owners after $3, in a circle: the first of each owner, then the second
+-- of each, and so on.
+WITH RECURSIVE behind (owner_id) AS (
+    (
+        SELECT owner_id FROM batches WHERE status = 'cancelling' AND id <> ALL ($1::uuid[]) AND owner_id > $3
+        ORDER BY owner_id, id LIMIT 1
+    )
     UNION ALL
-    SELECT following.owner_id FROM owners CROSS JOIN LATERAL (
-        SELECT owner_id FROM batches WHERE status = 'cancelling' AND owner_id > owners.owner_id
+    SELECT following.owner_id FROM behind CROSS JOIN LATERAL (
+        SELECT owner_id FROM batches WHERE status = 'cancelling' AND id <> ALL ($1::uuid[]) AND owner_id > behind.owner_id
         ORDER BY owner_id, id LIMIT 1
     ) AS following
+), before (owner_id) AS (
+    (
+        SELECT owner_id FROM batches WHERE status = 'cancelling' AND id <> ALL ($1::uuid[]) AND owner_id <= $3
+        ORDER BY owner_id, id LIMIT 1
+    )
+    UNION ALL
+    SELECT following.owner_id FROM before CROSS JOIN LATERAL (
+        SELECT owner_id FROM batches
+        WHERE status = 'cancelling' AND id <> ALL ($1::uuid[]) AND owner_id > before.owner_id AND owner_id <= $3
+        ORDER BY owner_id, id LIMIT 1
+    ) AS following
+), owners AS (
+    SELECT owner_id, 0 AS lap FROM behind UNION ALL SELECT owner_id, 1 FROM before LIMIT $2
 )
 SELECT id, owner_id FROM owners CROSS JOIN LATERAL (
     SELECT id, row_number() OVER (ORDER BY id) AS turn FROM (
@@ -139,7 +156,7 @@ SELECT id, owner_id FROM owners CROSS JOIN LATERAL (
         WHERE status = 'cancelling' AND owner_id = owners.owner_id AND id <> ALL ($1::uuid[]) ORDER BY id LIMIT $2
     ) AS first
 ) AS own
-ORDER BY turn, id LIMIT $2
+ORDER BY turn, lap, owner_id, id LIMIT $2
 
 -- name: take_cancelled_chunks
 -- Also those at work whose lease ends within $3 seconds: their worker gave no sign of life for a while. One that lives

@@ -70,14 +70,31 @@ FROM (
 WHERE c.batch_id = moved.batch_id AND c.number = moved.number
 
 -- name: next_retrying
--- Up to $2 batches except those in $1: the first of each owner, then the second of each, and so on.
-WITH RECURSIVE owners (owner_id) AS (
-    (SELECT owner_id FROM batches WHERE retry_codes IS NOT NULL ORDER BY owner_id, id LIMIT 1)
+-- Up to $2 batches except those in $1, of the next owners after $3, in a circle: the first of each owner, then the second
+-- of each, and so on.
+WITH RECURSIVE behind (owner_id) AS (
+    (
+        SELECT owner_id FROM batches WHERE retry_codes IS NOT NULL AND id <> ALL ($1::uuid[]) AND owner_id > $3
+        ORDER BY owner_id, id LIMIT 1
+    )
     UNION ALL
-    SELECT following.owner_id FROM owners CROSS JOIN LATERAL (
-        SELECT owner_id FROM batches WHERE retry_codes IS NOT NULL AND owner_id > owners.owner_id
+    SELECT following.owner_id FROM behind CROSS JOIN LATERAL (
+        SELECT owner_id FROM batches WHERE retry_codes IS NOT NULL AND id <> ALL ($1::uuid[]) AND owner_id > behind.owner_id
         ORDER BY owner_id, id LIMIT 1
     ) AS following
+), before (owner_id) AS (
+    (
+        SELECT owner_id FROM batches WHERE retry_codes IS NOT NULL AND id <> ALL ($1::uuid[]) AND owner_id <= $3
+        ORDER BY owner_id, id LIMIT 1
+    )
+    UNION ALL
+    SELECT following.owner_id FROM before CROSS JOIN LATERAL (
+        SELECT owner_id FROM batches
+        WHERE retry_codes IS NOT NULL AND id <> ALL ($1::uuid[]) AND owner_id > before.owner_id AND owner_id <= $3
+        ORDER BY owner_id, id LIMIT 1
+    ) AS following
+), owners AS (
+    SELECT owner_id, 0 AS lap FROM behind UNION ALL SELECT owner_id, 1 FROM before LIMIT $2
 )
 SELECT id, owner_id FROM owners CROSS JOIN LATERAL (
     SELECT id, row_number() OVER (ORDER BY id) AS turn FROM (
@@ -85,7 +102,7 @@ SELECT id, owner_id FROM owners CROSS JOIN LATERAL (
         WHERE retry_codes IS NOT NULL AND owner_id = owners.owner_id AND id <> ALL ($1::uuid[]) ORDER BY id LIMIT $2
     ) AS first
 ) AS own
-ORDER BY turn, id LIMIT $2
+ORDER BY turn, lap, owner_id, id LIMIT $2
 
 -- name: lock_failures
 -- Locked before the batch, as when results are stored: those transactions count failures and lock the batch last.
@@ -118,7 +135,8 @@ WITH failed AS (
 SELECT position FROM taken ORDER BY position
 
 -- name: find_lapsed
--- Up to $2 batches except those in $1: the first of each owner, then the second of each, and so on.
+-- Up to $2 batches except those in $1, of the next owners after $3, in a circle: the first of each owner, then the second
+-- of each, and so on.
 WITH RECURSIVE owners (owner_id) AS (
     (
         SELECT owner_id FROM batches WHERE finished_at IS NULL AND expires_at IS NOT NULL
@@ -139,7 +157,7 @@ SELECT id, owner_id FROM owners CROSS JOIN LATERAL (
         ORDER BY expires_at LIMIT $2
     ) AS first
 ) AS own
-ORDER BY turn, expires_at LIMIT $2
+ORDER BY turn, owner_id <= $3, owner_id, expires_at LIMIT $2
 
 -- name: list_beyond
 -- Batches and tasks that have not ended and have scopes beyond $2. Those that were not described yet have none.
