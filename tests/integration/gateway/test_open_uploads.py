@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from contracts.batches import INTAKE
+from gateway.batches import upload_claims
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
 from support.waiting import until
@@ -150,6 +151,31 @@ async def test_a_request_that_has_lost_the_upload_to_another_one_is_not_told_tha
     await until(lambda: listener.database.fetchval(taken, *other))
     writer.write(body[1000:])
     assert (await reader.readline()).startswith(b"HTTP/1.1 409")
+    writer.close()
+
+
+async def test_a_request_keeps_the_upload_while_its_lines_arrive_slowly(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload_claims, "RENEW_EVERY_S", 0.01)
+    path, body = await opened(listener), lines(3)
+    host, port = listener.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = (
+        f"PUT {path}/items?offset=0 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {listener.admin_key}\r\n"
+        f"content-type: application/x-ndjson\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    writer.write(head.encode() + body[:40])
+    # As if its first lines had taken longer than a silent writer keeps the upload.
+    older = (
+        "UPDATE open_uploads SET appended_at = now() - interval '1 h' WHERE writer IS NOT NULL RETURNING true"
+    )
+    await until(lambda: listener.database.fetchval(older))
+    renewed = "SELECT appended_at > now() - interval '1 min' FROM open_uploads WHERE batch_id = $1"
+    await until(lambda: listener.database.fetchval(renewed, path.rpartition("/")[2]))
+    assert_problem(await append(listener, path, 0, body), 409, "conflict")
+    writer.write(body[40:])
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200")
     writer.close()
 
 

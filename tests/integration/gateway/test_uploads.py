@@ -15,6 +15,7 @@ import pytest
 from aiormq.abc import DeliveredMessage
 
 from contracts.batches import INTAKE
+from gateway.batches import upload_claims
 from gateway.batches.backlog import MOST_QUEUED
 from gateway.batches.upload_turns import MOST_OF_AN_OWNER
 from native.rabbitmq import VHOST, RabbitMQ
@@ -181,6 +182,32 @@ async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(listener: Li
 
 async def _has_items(house: House) -> bool:
     return bool(await house.depth("batch-processor.intake") >= 3)
+
+
+async def test_an_upload_keeps_its_idempotency_key_while_its_lines_arrive_slowly(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload_claims, "RENEW_EVERY_S", 0.01)
+    go_on = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield lines(2)
+        await go_on.wait()
+        yield lines(1, 2)
+
+    headers = {**NDJSON, "Idempotency-Key": f'"{uuid4()}"'}
+    first = asyncio.create_task(listener.api.post(PATH, content=body(), headers=headers))
+    # As if its first lines had taken longer than a claim of a dead gateway lasts.
+    older = "UPDATE idempotency SET created_at = now() - interval '1 h' WHERE status IS NULL RETURNING true"
+    await until(lambda: listener.database.fetchval(older))
+    renewed = "SELECT created_at > now() - interval '1 min' FROM idempotency WHERE status IS NULL"
+    await until(lambda: listener.database.fetchval(renewed))
+    second = await listener.api.post(PATH, content=lines(3), headers=headers)
+    assert_problem(second, 409, "idempotency-running")
+    go_on.set()
+    assert (await first).status_code == 202
+    repeated = await listener.api.post(PATH, content=lines(3), headers=headers)
+    assert repeated.headers["idempotent-replayed"] == "true"
 
 
 async def test_an_upload_over_the_limit_is_413_by_its_length_and_by_counting(house: House) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import NoReturn
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from chassis.postgres import Connection, Postgres
 from contracts import batches as contract
 from gateway.acceptance.acceptor import Acceptor
 from gateway.acceptance.repository import Acceptance
-from gateway.batches import uploads
+from gateway.batches import upload_claims, uploads
 from gateway.batches.backlog import Backlog
 from gateway.batches.cutting import Cutter
 from gateway.batches.lookup import taken_over
@@ -86,13 +87,22 @@ class OpenUploads:
     async def append(self, call: Call, batch_id: UUID, query: AppendQuery, body: Upload) -> UploadProgress:
         """Append the lines of `body` at the end of an upload, which must be `query.offset`."""
         check = await self._catalogue.check_of(await self._require_open(call.principal, batch_id))
+        writer = envelope.new_id()
         with self._turns.room(call.principal.owner_id):
-            return await self._append(call, batch_id, query, body, check)
+            async with upload_claims.renewed(partial(self._renew, batch_id, writer)):
+                return await self._append(call, batch_id, query, body, check, writer=writer)
 
     async def _append(
-        self, call: Call, batch_id: UUID, query: AppendQuery, body: Upload, check: PayloadCheck | None
+        self,
+        call: Call,
+        batch_id: UUID,
+        query: AppendQuery,
+        body: Upload,
+        check: PayloadCheck | None,
+        *,
+        writer: UUID,
     ) -> UploadProgress:
-        owner_id, writer = call.principal.owner_id, envelope.new_id()
+        owner_id = call.principal.owner_id
         async with self._postgres.connection() as connection:
             state = await self._repository.claim(
                 connection, batch_id, owner_id, offset=query.offset, writer=writer
@@ -171,6 +181,10 @@ class OpenUploads:
             f"The upload has {state.size} bytes, not {offset}: continue from there.",
             headers={"upload-offset": str(state.size)},
         )
+
+    async def _renew(self, batch_id: UUID, writer: UUID) -> None:
+        async with self._postgres.connection() as connection:
+            await self._repository.renew(connection, batch_id, writer)
 
     async def _save(self, batch_id: UUID, writer: UUID, state: UploadState, *, goes_on: bool) -> bool:
         """Store the progress of a writer; return False if another one has taken over."""

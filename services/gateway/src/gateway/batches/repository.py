@@ -76,6 +76,10 @@ class OpenUploadRepository:
         )
         return UploadState(*row) if row else None
 
+    async def renew(self, connection: Connection, batch_id: UUID, writer: UUID) -> None:
+        """Note that `writer` still appends, unless another one has taken over."""
+        await connection.execute(self._queries["renew_open_upload"], batch_id, writer)
+
     async def save(
         self, connection: Connection, batch_id: UUID, writer: UUID, state: UploadState, *, goes_on: bool
     ) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 from chassis import logging, metrics
 from chassis.broker import envelope
@@ -14,7 +15,7 @@ from contracts import batches as contract
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.acceptance.idempotency import replay
 from gateway.acceptance.repository import Acceptance
-from gateway.batches import commands, uploads
+from gateway.batches import commands, upload_claims, uploads
 from gateway.batches.backlog import Backlog
 from gateway.batches.cutting import Cutter, Run
 from gateway.batches.inputs import BatchTerms
@@ -25,8 +26,6 @@ from gateway.http.calls import Call, IdempotencyKey, Upload
 from gateway.http.replies import HttpReply
 
 log = logging.get(__name__)
-
-_RENEW_EVERY_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,10 @@ class BatchUploadService:
         with self._turns.room(acceptance.owner_id):
             if upload.key and not await self._acceptor.begin(acceptance.owner_id, upload.key, upload.claim):
                 return await self._replay(upload, upload.key)
+            renew = partial(self._acceptor.renew, acceptance.owner_id, upload.key or "", upload.claim)
             try:
-                total = await self._stream(upload, Cutter(check=check))
+                async with upload_claims.renewed(renew) if upload.key else nullcontext():
+                    total = await self._stream(upload, Cutter(check=check))
                 return await self._seal(upload, contract.SealBatch(**about, total=total))
             except BaseException:
                 await self._abandon(upload)
@@ -115,15 +116,11 @@ class BatchUploadService:
 
     async def _stream(self, upload: _Arriving, cutter: Cutter) -> int:
         id_, owner = upload.acceptance.id, upload.acceptance.owner_id
-        renewed_at = time.monotonic()
         async for run in _runs(upload, cutter, self._turns):
             upload.body.require_within_limit()
             # Back-pressure: a client that is faster than batch-processor or the broker waits for them.
             await self._backlog.wait_for_room(owner)
             await self._publisher.publish(uploads.append(id_, owner, run))
-            if upload.key and time.monotonic() - renewed_at > _RENEW_EVERY_S:
-                renewed_at = time.monotonic()
-                await self._acceptor.renew(owner, upload.key, upload.claim)
         upload.body.require_within_limit()
         return cutter.total
 

@@ -18,6 +18,10 @@ WHERE batch_id = $1 AND owner_id = $2 AND bytes = $3
     AND (writer IS NULL OR appended_at < now() - interval '90 s')
 RETURNING bytes, items, lines, rest
 
+-- name: renew_open_upload
+-- A sign of life of the writer $2.
+UPDATE open_uploads SET appended_at = now() WHERE batch_id = $1 AND writer = $2
+
 -- name: save_open_upload
 -- The progress of the writer $2; $7 is true while it continues. No row when another one has taken over.
 UPDATE open_uploads SET
