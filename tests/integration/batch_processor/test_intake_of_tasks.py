@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from batch_processor.execution.running_chunk import Outcomes
+from batch_processor.execution.settlement import ChunkReport
 from chassis.broker.envelope import Delivery, new_id
 from contracts import headers
 from contracts.batches import AppendItems, CancelBatch, CreateBatch, Item, SealBatch
@@ -54,6 +56,37 @@ async def test_only_tasks_that_are_new_and_due_leave_the_coordinator_nothing_to_
     assert await concern(known, delivery()) == "all"
     assert await concern(delivery(), replace(delayed, message=later)) == "all"
     assert await concern(delivery("no.such", attempt=5)) == "all"
+
+
+async def test_a_task_that_ended_long_ago_makes_way_for_one_that_was_accepted_again(engine: Engine) -> None:
+    """The gateway may remember tasks for a shorter time, and has forgotten it with its `unique_key`."""
+    first = delivery()
+    again = replace(first, message=first.message.model_copy(update={"accepted_at": NOW + timedelta(days=40)}))
+
+    async def create(*deliveries: Delivery[CreateBatch]) -> list[tuple[object, ...]]:
+        async with engine.postgres.transaction() as connection:
+            await engine.intake.create(connection, deliveries)
+        return [
+            tuple(row) for row in await engine.fetch("SELECT status, accepted_at, succeeded FROM batches")
+        ]
+
+    await create(first)
+    [loaded] = await engine.claim(most=1, for_any=1)
+    assert await create(again) == [("queued", NOW, 0)]
+    await engine.store([ChunkReport(loaded.claim, "done", Outcomes([0], ["0"]))])
+    # After so short a time it is not forgotten by the gateway, but lost.
+    ended = ("completed", NOW, 1)
+    assert await create(again) == [ended]
+    await engine.execute("UPDATE batches SET finished_at = now() - interval '25 h'")
+    assert await create(first) == [ended]
+    assert await create(again, delivery("no.such", attempt=5)) != [ended]
+    [row] = await engine.fetch(
+        "SELECT status, accepted_at, succeeded FROM batches WHERE id = $1", first.message.batch_id
+    )
+    assert tuple(row) == ("queued", NOW + timedelta(days=40), 0)
+    [loaded] = await engine.claim(most=1, for_any=1)
+    await engine.store([ChunkReport(loaded.claim, "done", Outcomes([0], ["1"]))])
+    assert [tuple(row) for row in await engine.fetch("SELECT result FROM results")] == [("1",)]
 
 
 async def test_items_concern_nobody_until_their_batch_is_complete(engine: Engine) -> None:

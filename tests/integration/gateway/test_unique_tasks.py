@@ -84,6 +84,16 @@ async def test_a_key_is_free_when_its_task_has_ended_or_begun_as_the_request_cho
     assert (await send(listener, short)).json()["id"] != third
 
 
+async def test_a_key_is_held_for_no_longer_than_its_task_is_remembered(
+    house: House, processor: Processor
+) -> None:
+    listener = await house.open(retention_days=1)
+    processor.state = {"status": "completed", "started_at": "2026-01-01T00:00:00Z"}
+    unique = {"key": str(uuid4()), "while": "period", "period_s": 86_401}
+    assert_problem(await send(listener, unique), 422, "invalid-input", "/unique/period_s")
+    assert (await send(listener, {**unique, "period_s": 86_400})).status_code == 202
+
+
 async def test_a_task_that_is_replaced_is_cancelled_when_the_other_is_accepted(
     listener: Listener, processor: Processor, module_house: House
 ) -> None:

@@ -84,6 +84,8 @@ class Intake:
     async def create(self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]) -> None:
         """Open batches; seal those that come with their items at once."""
         others = await self._queue_tasks(connection, deliveries)
+        if others and await repository.remove_forgotten(connection, others):
+            others = await self._queue_tasks(connection, others)
         is_due = all(delivery.message.not_before is None for delivery in deliveries)
         _CONCERN.set("worker" if is_due and not others else "all")
         if others:

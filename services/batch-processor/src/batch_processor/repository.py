@@ -202,6 +202,22 @@ async def add_tasks(
     return [row["id"] for row in rows]
 
 
+async def remove_forgotten(connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]) -> bool:
+    """Remove tasks that ended long ago under the ids of these, which the gateway has accepted again since.
+
+    Return whether there were any.
+    """
+    tasks = [delivery.message for delivery in deliveries if delivery.message.kind == "task"]
+    again = [(task.batch_id, task.owner_id, task.accepted_at) for task in tasks]
+    if not again:
+        return False
+    rows = await connection.fetch(_SQL["find_forgotten"], *map(list, zip(*again, strict=True)))
+    if rows:
+        await connection.execute(_SQL["wait_for_removal"])
+        await connection.execute(_SQL["remove_forgotten"], [row["id"] for row in rows])
+    return bool(rows)
+
+
 async def note_traces(
     connection: Connection, deliveries: Sequence[Delivery[CreateBatch] | Delivery[SealBatch]]
 ) -> None:

@@ -15,6 +15,31 @@ WITH added AS (
 )
 SELECT batch_id, count(*) AS items FROM added GROUP BY batch_id
 
+-- name: find_forgotten
+-- Tasks that ended over a day ago, under ids that were accepted again since: the gateway keeps ended work for a day at
+-- least. After a shorter time it has lost it, to an old backup for instance, and the id still means what has ended.
+SELECT b.id FROM batches AS b
+JOIN unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS again (id, owner_id, accepted_at) USING (id, owner_id)
+WHERE b.kind = 'task' AND b.finished_at < now() - interval '1 day' AND b.accepted_at < again.accepted_at
+
+-- name: wait_for_removal
+-- Whoever removes ended batches has rows of them in the other order.
+SELECT pg_advisory_xact_lock(5840130411727)
+
+-- name: remove_forgotten
+WITH old AS (
+    DELETE FROM batches WHERE id = ANY($1::uuid[]) AND finished_at < now() - interval '1 day' RETURNING id
+), chunks_gone AS (
+    DELETE FROM chunks USING old WHERE batch_id = id
+), results_gone AS (
+    DELETE FROM results USING old WHERE batch_id = id
+), attempts_gone AS (
+    DELETE FROM attempts USING old WHERE batch_id = id
+), failures_gone AS (
+    DELETE FROM failures USING old WHERE batch_id = id
+)
+DELETE FROM items USING old WHERE batch_id = id
+
 -- name: last_position
 SELECT max(position) FROM items WHERE batch_id = $1
 

@@ -42,6 +42,11 @@ class Acceptor:
         self._retention_days = retention_days
         self._commits = GroupCommit(self.record)
 
+    @property
+    def keeps_for_s(self) -> float:
+        """For how many seconds after its end work is remembered, and so the key that it holds."""
+        return self._retention_days * 86_400
+
     async def accept(
         self,
         call: Call,

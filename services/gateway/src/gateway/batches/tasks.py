@@ -29,6 +29,7 @@ from gateway.batches.lookup import BatchLookup, taken_over
 from gateway.batches.operations import OperationCatalogue
 from gateway.errors import UniqueKeyInUse, UniqueKeyMoved
 from gateway.http.calls import Call
+from gateway.http.problems import invalid
 from gateway.http.replies import HttpReply, document
 from gateway.publishing.hub import Hub
 from gateway.publishing.publications import Publication
@@ -102,6 +103,12 @@ class TaskService:
 
     async def _accept_unique(self, call: Call, body: TaskInput, unique: Unique, payload: bytes) -> HttpReply:
         """Accept a task unless another one holds its key; then do what `on_conflict` says."""
+        if unique.period_s is not None and unique.period_s > self._acceptor.keeps_for_s:
+            raise invalid(
+                "/unique/period_s",
+                f"Tasks, and the keys that they hold, are remembered for {self._acceptor.keeps_for_s:.0f} s "
+                "after their end: give a period_s that is not longer.",
+            )
         key, owner_id = call.idempotency_key, call.principal.owner_id
         if key is not None and (answered := await self._acceptor.find_answer(owner_id, key.key)):
             return replay(answered, key)
