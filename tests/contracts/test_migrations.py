@@ -23,15 +23,42 @@ _BREAKS = {
 }
 
 
+# The last migrations from before indexes were built while rows are written.
+_LAST_THAT_LOCKS = {"batch_processor": 18, "chassis": 5, "emailer": 18, "gateway": 26, "stock_data": 7}
+_CONCURRENT = re.compile(
+    r"(DROP INDEX CONCURRENTLY IF EXISTS (\w+); CREATE (UNIQUE )?INDEX CONCURRENTLY \2 ON [^;]+; ?)+"
+)
+
+
+def bare(sql: str) -> str:
+    """Return `sql` without comments, with single spaces."""
+    return " ".join(re.sub(r"--[^\n]*", "", sql).split())
+
+
+def locked(sql: str) -> set[str]:
+    """Return the tables that `sql` builds an index on while nobody may write to them."""
+    found = set(re.findall(r"\bCREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY)\w+ ON (\w+)", bare(sql)))
+    return found - set(re.findall(r"\bCREATE TABLE (\w+)", bare(sql)))
+
+
 def breaks(sql: str) -> list[str]:
     """Return why the release before would not live with `sql`."""
-    bare = re.sub(r"--[^\n]*", "", sql)
-    return [why for why, pattern in _BREAKS.items() if re.search(pattern, bare, re.IGNORECASE)]
+    return [why for why, pattern in _BREAKS.items() if re.search(pattern, bare(sql), re.IGNORECASE)]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parents[1].name}-{file.stem}")
 def test_a_migration_only_adds(file: Path) -> None:
     assert breaks(file.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parents[1].name}-{file.stem}")
+def test_an_index_on_a_table_in_use_is_built_concurrently(file: Path) -> None:
+    sql = file.read_text(encoding="utf-8")
+    if "CONCURRENTLY" in sql:
+        # Each statement runs by itself, and the file again from its beginning when it was interrupted.
+        assert _CONCURRENT.fullmatch(bare(sql))
+    elif int(file.name[:4]) > _LAST_THAT_LOCKS[file.parents[1].name]:
+        assert locked(sql) == set()
 
 
 @pytest.mark.parametrize(
@@ -67,3 +94,9 @@ def test_a_migration_that_breaks_old_code_is_found(sql: str, why: str) -> None:
 )
 def test_a_migration_that_adds_is_fine(sql: str) -> None:
     assert breaks(sql) == []
+
+
+def test_an_index_that_would_lock_its_table_is_found() -> None:
+    assert locked("CREATE INDEX notes_of_owner ON notes (owner_id);") == {"notes"}
+    assert locked("CREATE TABLE notes (id int);\nCREATE UNIQUE INDEX a ON notes (id);") == set()
+    assert locked("CREATE INDEX CONCURRENTLY a ON notes (id);") == set()

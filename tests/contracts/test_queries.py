@@ -27,8 +27,8 @@ _STAYS = re.compile(
     r"|(?:\A|;)\s*(?:--[^\n]*\n\s*)*(?:SET (?!LOCAL\b)|LISTEN\b|PREPARE\b|CREATE TEMP)",
     re.IGNORECASE,
 )
-# The election of the feed holds its lock on a connection of its own, outside the pool.
-_OUTSIDE_THE_POOL = {"try_lock_feed"}
+# The election of the feed, and migrations, hold their locks on connections of their own, outside the pool.
+_OUTSIDE_THE_POOL = {"try_lock_builds", "try_lock_feed"}
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)

@@ -27,7 +27,9 @@ class Bench:
         self._fresh_database = fresh_database
         self._stack = stack
 
-    async def build(self, service: str, *, dsn: str | None = None) -> ServiceRuntime:
+    async def build(
+        self, service: str, *, dsn: str | None = None, package: str = "support.sample_service"
+    ) -> ServiceRuntime:
         """Return a runtime of `service`, not opened yet."""
         settings = Settings.model_validate(
             {
@@ -36,7 +38,7 @@ class Bench:
                 "shutdown_grace_s": 5,
             }
         )
-        return ServiceRuntime(settings, service=service, package="support.sample_service")
+        return ServiceRuntime(settings, service=service, package=package)
 
     async def run(self, runtime: ServiceRuntime) -> ServiceRuntime:
         """Open `runtime` until the end of the test."""

@@ -19,7 +19,6 @@ from chassis.postgres import AWAY
 
 log = logging.get(__name__)
 
-_CONNECT_TIMEOUT_S = 10
 _PAUSE_S = 1
 
 
@@ -60,18 +59,13 @@ async def migrate(dsn: str, package: str, *, wait_s: float = 0) -> list[str]:
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            connection = await asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_S)
-            break
+            return await migrations.migrate_at(dsn, package)
         # A role or a database that does not exist yet is being created.
         except (*AWAY, asyncpg.InvalidCatalogNameError, asyncpg.InvalidPasswordError) as error:
             if time.monotonic() > deadline:
                 raise
             log.warning("waiting for the database", reason=redaction.safe_message(error))
             await asyncio.sleep(_PAUSE_S)
-    try:
-        return await migrations.migrate(connection, package)
-    finally:
-        await connection.close()
 
 
 if __name__ == "__main__":

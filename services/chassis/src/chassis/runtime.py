@@ -8,8 +8,6 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Self, TypeAlias
 
-import asyncpg
-
 from chassis import inbox, logging, metrics, migrations, redaction, spans
 from chassis.broker import bundles
 from chassis.broker.answering import Answer, RpcServer
@@ -21,7 +19,7 @@ from chassis.errors import DatabaseUnavailable
 from chassis.health import Health
 from chassis.outbox import OutboxRelay
 from chassis.parked import Parked, ParkedKeeper, park_unpublishable
-from chassis.postgres import DATABASE_FAILURES, Postgres
+from chassis.postgres import AWAY, DATABASE_FAILURES, TRANSACTION_CONFLICTS, Postgres
 from chassis.settings import Settings
 from chassis.supervision import Tasks
 from chassis.watchdog import Watchdog
@@ -158,13 +156,12 @@ class ServiceRuntime:
         is_prepared = False
         while not is_prepared:
             try:
-                async with self.postgres.connection() as connection:
-                    await migrations.migrate(connection, self._package)
+                await migrations.migrate_at(self.settings.postgres_dsn.get_secret_value(), self._package)
                 while self._on_database:
                     await self._on_database[0]()
                     del self._on_database[0]
                 is_prepared = True
-            except (DatabaseUnavailable, asyncpg.PostgresConnectionError, TimeoutError) as error:
+            except (DatabaseUnavailable, *AWAY, *TRANSACTION_CONFLICTS) as error:
                 self._starting = f"preparing the database: {redaction.safe_message(error)}"
                 log.warning("waiting for the database", reason=redaction.safe_message(error))
                 await asyncio.sleep(1)

@@ -15,3 +15,13 @@ SELECT package, name FROM migrations
 
 -- name: note_applied
 INSERT INTO migrations (package, name) VALUES ($1, $2)
+
+-- name: is_applied
+SELECT EXISTS (SELECT FROM migrations WHERE package = $1 AND name = $2)
+
+-- name: try_lock_builds
+-- One replica builds indexes; the others ask again, as a statement that waits would be waited for by the build.
+SELECT pg_try_advisory_lock($1)
+
+-- name: unlock_builds
+SELECT pg_advisory_unlock($1)
