@@ -20,7 +20,7 @@ from typing import Any
 from contracts.topology import TOPOLOGIES
 from upkeep import archive, sealing
 from upkeep.commands import Session
-from upkeep.errors import NOTHING_RUNS, UpkeepError
+from upkeep.errors import NOTHING_RUNS, UpkeepError, variable_wins
 from upkeep.installation import DATABASES, Installation, query, session
 
 Say = Callable[[str], None]
@@ -90,6 +90,9 @@ def restore(installation: Installation, file: Path, *, passphrase: str | None, s
         manifest = archive.unpack(clear, work)
         say(f"backup of {manifest['made_at']}: all checksums match")
         secrets = json.loads((work / "secrets.json").read_text())
+        for name, text in secrets.items():
+            if text != installation.secret(name) and (variable := installation.set_by_hand(name)):
+                raise variable_wins(variable)
         with installation.servers_only():
             for database in DATABASES.values():
                 _restore_database(installation, database, work / f"{database}.dump")

@@ -14,7 +14,7 @@ from typing import Any
 from containers import make_secrets
 from upkeep.commands import Command, request
 from upkeep.errors import UpkeepError
-from upkeep.installation import SERVICES
+from upkeep.installation import SERVICES, VARIABLES
 from upkeep.secret_files import SecretFiles
 
 _PYTHON = "/opt/tickwire/bin/python"
@@ -78,6 +78,13 @@ class ComposeStack:
     def put(self, name: str, text: str) -> None:
         """Store a secret, and rewrite the files of the containers that use it."""
         self._files.write(name, text)
+
+    def set_by_hand(self, name: str) -> str | None:
+        """Return the variable that sets a secret in place of its file, or None."""
+        variable = VARIABLES.get(name, "")
+        # As the job that makes the files sees it: from the environment, or from `.env`.
+        job = json.loads(self.compose("config", "--format", "json", "secrets").run())["services"]["secrets"]
+        return variable if job["environment"].get(variable) else None
 
     def changed_at(self, name: str) -> float:
         """Return when a secret was last written, in seconds since 1970."""

@@ -7,3 +7,11 @@ NOTHING_RUNS = "Nothing runs: start the stack first (`make run`, `make up` or `m
 
 class UpkeepError(Exception):
     """A command cannot do what was asked; the message is shown to the user as it is."""
+
+
+def variable_wins(variable: str) -> UpkeepError:
+    """Return the error for a secret that a variable sets: the next start would bring its old value back."""
+    return UpkeepError(
+        f"{variable} is set in .env or in the environment, which takes precedence: change it there, or "
+        "remove it there and start the stack again before you repeat this."
+    )

@@ -17,6 +17,13 @@ DATABASES = {
     "email": "emailer",
     "batch-processor": "batch_processor",
 }
+# Where one is set, in `.env` or in the environment, it takes the place of the secret's file at each start.
+VARIABLES = {
+    "api-key": "GATEWAY_BOOTSTRAP_KEY",
+    "email-secrets-key": "EMAIL_SECRETS_KEY",
+    "pepper": "GATEWAY_KEY_PEPPER",
+    "smtp-password": "EMAIL_SMTP_PASSWORD",
+}
 
 
 class Installation(Protocol):
@@ -51,6 +58,9 @@ class Installation(Protocol):
 
     def put(self, name: str, text: str) -> None:
         """Store a secret and the files derived from it, which processes read at their next start."""
+
+    def set_by_hand(self, name: str) -> str | None:
+        """Return the variable that sets a secret in place of its file, or None."""
 
     def changed_at(self, name: str) -> float:
         """Return when a secret was last written, in seconds since 1970."""

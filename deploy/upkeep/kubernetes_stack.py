@@ -101,6 +101,9 @@ class KubernetesStack:
         only = ("--selector", "app.kubernetes.io/component=secrets")
         self.kubectl("apply", "-k", str(self.overlay), *only).run()
 
+    def set_by_hand(self, name: str) -> str | None:
+        """Return None: a cluster reads its Secrets only."""
+
     def changed_at(self, name: str) -> float:
         """Return when a secret was last written, in seconds since 1970."""
         return self.files.changed_at(name)

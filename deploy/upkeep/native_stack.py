@@ -25,13 +25,9 @@ from native.settings import Settings
 from native.stack import Blueprint
 from upkeep.commands import Command, request
 from upkeep.errors import UpkeepError
+from upkeep.installation import VARIABLES
 
 _RESTART_S = 90.0
-_SET_BY_HAND = {
-    "smtp-password": "EMAIL_SMTP_PASSWORD",
-    "pepper": "GATEWAY_KEY_PEPPER",
-    "email-secrets-key": "EMAIL_SECRETS_KEY",
-}
 
 
 @dataclass(frozen=True)
@@ -86,14 +82,13 @@ class NativeStack:
 
     def put(self, name: str, text: str) -> None:
         """Store a secret, and rewrite the addresses that contain it."""
-        variable = _SET_BY_HAND.get(name)
-        if variable in self.variables.variables:
-            raise UpkeepError(
-                f"{variable} is set in .env or in the environment, which takes precedence: change it there, "
-                "or remove it there and start the stack again before `make rotate`."
-            )
         write_private(self._file(name), text)
         self.blueprint.backing.write_addresses()
+
+    def set_by_hand(self, name: str) -> str | None:
+        """Return the variable that sets a secret in place of its file, or None."""
+        variable = VARIABLES.get(name, "")
+        return variable if self.variables.variables.get(variable) else None
 
     def changed_at(self, name: str) -> float:
         """Return when a secret was last written, in seconds since 1970."""

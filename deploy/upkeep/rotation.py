@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from upkeep.errors import NOTHING_RUNS, UpkeepError
+from upkeep.errors import NOTHING_RUNS, UpkeepError, variable_wins
 from upkeep.installation import DATABASES, SERVICES, Installation, query
 
 Say = Callable[[str], None]
@@ -47,6 +47,8 @@ def rotate(
     """
     if not installation.is_running:
         raise UpkeepError(NOTHING_RUNS)
+    if variable := installation.set_by_hand(name):
+        raise variable_wins(variable)
     if name == "api-key":
         _rotate_api_key(installation, say)
     elif name == "pepper":

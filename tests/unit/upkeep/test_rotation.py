@@ -1,0 +1,58 @@
+"""Secrets that variables set are not rotated, with a stand-in for docker."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from containers import make_secrets
+from upkeep import rotation
+from upkeep.compose_stack import ComposeStack
+from upkeep.errors import UpkeepError
+
+DOCKER = """\
+#!/bin/sh
+case "$*" in
+    *" ps "*) echo 0123 ;;
+    *" config "*) echo "$CONFIG" ;;
+    *) exit 1 ;;
+esac
+"""
+
+
+def stack(folder: Path, **variables: str | None) -> ComposeStack:
+    """Return a stack whose job that makes secrets has these variables."""
+    program = folder / "docker"
+    program.write_text(DOCKER)
+    program.chmod(0o755)
+    make_secrets.make(folder / "secrets", folder / "api-key", {})
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    environment["CONFIG"] = json.dumps({"services": {"secrets": {"environment": variables}}})
+    return ComposeStack(folder, folder / "secrets", environment)
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [
+        ("api-key", "GATEWAY_BOOTSTRAP_KEY"),
+        ("email-secrets-key", "EMAIL_SECRETS_KEY"),
+        ("pepper", "GATEWAY_KEY_PEPPER"),
+        ("smtp-password", "EMAIL_SMTP_PASSWORD"),
+    ],
+)
+def test_a_secret_that_the_next_start_would_bring_back_is_not_rotated(
+    tmp_path: Path, name: str, variable: str
+) -> None:
+    found = stack(tmp_path, **{variable: "by hand"})
+    before = {file: file.read_text() for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(UpkeepError, match=f"^{variable} is set in .env"):
+        rotation.rotate(found, name, new="new", finish=False, say=print)
+    assert {file: file.read_text() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def test_a_variable_that_is_not_set_holds_no_secret(tmp_path: Path) -> None:
+    found = stack(tmp_path, GATEWAY_KEY_PEPPER=None, EMAIL_SMTP_PASSWORD="")
+    assert [found.set_by_hand(name) for name in ("pepper", "smtp-password", "postgres-emailer")] == [None] * 3
