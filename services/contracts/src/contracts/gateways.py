@@ -42,9 +42,9 @@ class WaitingEmailEnded(LiveMessage):
 class PresenceTold(LiveMessage):
     """What a gateway says about its connections (exchange `live`, routing key `presence`).
 
-    It has one of four: `alive`, at intervals; `moves`, each the channel, connection and user, and whether it
-    has joined; the id of a `question` about a `channel`; or the id of the question as `answer`, with the
-    subscribers here.
+    It has one of four: `alive`, at intervals, and false when it stops; `moves`, each the channel, connection
+    and user, and whether it has joined; the id of a `question` about a `channel`; or the id of the question
+    as `answer`, with the subscribers here.
     """
 
     message_type: ClassVar[str] = "gateway.presence.v1"

@@ -73,7 +73,8 @@ class _LiveQueue:
 _LIVE_QUEUES = (
     _LiveQueue(((LIVE, QuotesTicked.routing_key),), 2_000),
     _LiveQueue(((LIVE, BarsTicked.routing_key),), 2_000),
-    _LiveQueue(((LIVE, ChatPosted.routing_key), (LIVE, PresenceTold.routing_key)), 10_000),
+    _LiveQueue(((LIVE, ChatPosted.routing_key),), 10_000),
+    _LiveQueue(((LIVE, PresenceTold.routing_key),), 10_000),
     _LiveQueue(
         ((LIVE, "batch.*"), (topology.EVENTS, "email.*"), (LIVE, WaitingEmailEnded.routing_key)), 10_000
     ),
@@ -132,7 +133,8 @@ def events(
 class LiveFeed:
     """Transient messages: every gateway receives all of them, on queues of its own that end with it.
 
-    Ticks, bars, chat, progress and alerts have a queue each: a flood of one kind never displaces another.
+    Ticks, bars, chat, presence, progress and alerts have a queue each: a flood of one kind never displaces
+    another.
     """
 
     def __init__(

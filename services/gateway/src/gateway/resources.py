@@ -273,6 +273,8 @@ class Resources:
             if self.access_tokens is not None:
                 stack.push_async_callback(self.access_tokens.keys.close)
             await stack.enter_async_context(self.runtime)
+            # While messages can still be sent.
+            stack.push_async_callback(self.presence.take_leave)
             tasks = self.runtime.tasks
             tasks.supervise("last use of keys", self.keyring.note_use)
             tasks.supervise("waiting parcels", self.waiting_parcels.run)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import orjson
 import pytest
 
+from chassis import shares
 from gateway.realtime import presence as module
-from gateway.realtime.presence import MOST_LISTED
+from gateway.realtime.presence import MOST_ASKED_OF_OWNER, MOST_LISTED
 from support.doubles.realtime import Exchange, Gateway
 
 
@@ -105,6 +107,60 @@ async def test_a_query_of_a_crowded_channel_does_not_look_at_all_its_connections
     found = await gateway.presence.of("quotes:A")
     assert (found.num_clients, found.num_users) == (20_000, 5)
     assert Watched.looks < 100
+
+
+async def test_an_owner_asks_a_few_questions_at_a_time_and_keeps_nobody_waiting(
+    gateway: Gateway, other_gateway: Gateway, exchange: Exchange
+) -> None:
+    await know_each_other(gateway, other_gateway)
+    exchange.loses = True
+    exchange.sent.clear()
+
+    async def ask(owner: str, number: int) -> None:
+        shares.current.set(owner)
+        await gateway.presence.of(f"chat:{owner}-{number}")
+
+    asking = [asyncio.create_task(ask("a", number)) for number in range(200)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(exchange.sent) == MOST_ASKED_OF_OWNER
+    asking.append(asyncio.create_task(ask("b", 1)))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert orjson.loads(exchange.sent[-1])["channel"] == "chat:b-1"
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def test_nobody_waits_for_a_gateway_that_has_taken_its_leave(
+    gateway: Gateway, other_gateway: Gateway, exchange: Exchange
+) -> None:
+    await know_each_other(gateway, other_gateway)
+    other_gateway.presence.join("chat:lobby", "c2", "9", is_told=True)
+    await other_gateway.presence.tell_moves()
+    other_gateway.presence.leave("chat:lobby", "c2", is_told=True)
+    exchange.loses = True
+    asking = asyncio.create_task(gateway.presence.of("chat:lobby"))
+    while len(exchange.sent) < 4:
+        await asyncio.sleep(0)
+    exchange.loses = False
+    heard: list[bytes] = []
+    gateway.presence.moves.listen("chat:lobby", heard.append)
+    await other_gateway.presence.take_leave()
+    found = await asking
+    assert (found.num_clients, found.is_partial) == (0, False)
+    # The last leaves came before.
+    await gateway.presence.tell_moves()
+    assert b'"leave"' in b"".join(heard)
+    exchange.sent.clear()
+    # It says nothing more, and so nobody expects it back.
+    await other_gateway.presence.greet()
+    await gateway.presence.greet()
+    other_gateway.presence.join("chat:lobby", "c3", "9", is_told=True)
+    await other_gateway.presence.tell_moves()
+    assert not (await gateway.presence.of("chat:lobby")).is_partial
+    assert {orjson.loads(one)["gateway"] for one in exchange.sent} == {gateway.presence.gateway}
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b'{"gateway":"x","question":"1"}', b"nonsense"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -13,14 +14,15 @@ from uuid import uuid4
 
 import orjson
 
-from chassis import logging
+from chassis import logging, shares
 from chassis.broker.envelope import new_id
 from chassis.broker.publisher import Publisher
+from chassis.turns import OwnerTurns
 from chassis.waits import until_set
 from contracts.gateways import PresenceTold
 from gateway.publishing.announcing import announce
 from gateway.publishing.signals import Moved
-from gateway.realtime.moves import ROUND_S, Moves
+from gateway.realtime.moves import MOST_HEARD, MOST_IN_ROUND, ROUND_S, Moves, PendingMove
 
 log = logging.get(__name__)
 
@@ -28,6 +30,11 @@ MOST_LISTED = 1000
 _ALIVE_EVERY_S = 5.0
 ALIVE_FOR_S = 16.0
 ANSWER_WITHIN_S = 1.0
+# Questions to the other gateways at a time.
+MOST_ASKED = 256
+MOST_ASKED_OF_OWNER = 16
+_MOST_WAITING_OF_OWNER = 512
+_FAREWELL_WITHIN_S = 1.0
 _TRY_AGAIN_S = 0.5
 
 
@@ -56,8 +63,12 @@ class _Question:
     def take(self, gateway: str, answer: dict[str, Any]) -> None:
         """Record the answer of `gateway` if one is expected."""
         if gateway in self.waiting_for:
-            self.waiting_for.discard(gateway)
             self.answers.append(answer)
+        self.expect_no_more_of(gateway)
+
+    def expect_no_more_of(self, gateway: str) -> None:
+        """Note that `gateway` has answered, or will not."""
+        self.waiting_for.discard(gateway)
         if not self.waiting_for:
             self.complete.set()
 
@@ -88,8 +99,9 @@ class _Subscribers:
 class Presence:
     """Tracks the subscribers on this gateway, and queries the other gateways over the `live` exchange.
 
-    Gateways announce themselves every few seconds, so that a query knows which answers to expect. A query
-    costs one message per gateway; concurrent queries for the same channel share one.
+    Gateways announce themselves every few seconds, so that a query knows which answers to expect; one that
+    stops says so. A query costs one message per gateway; concurrent queries for the same channel share one,
+    and of others each owner has a few at a time.
     """
 
     def __init__(self, publisher: Publisher) -> None:
@@ -100,6 +112,13 @@ class Presence:
         self._alive_at: dict[str, float] = {}
         self._questions: dict[str, _Question] = {}
         self._asking: dict[str, asyncio.Future[Present]] = {}
+        self._turns = OwnerTurns(
+            most=MOST_ASKED,
+            of_owner=MOST_ASKED_OF_OWNER,
+            most_waiting=_MOST_WAITING_OF_OWNER,
+            leaves_room=True,
+        )
+        self._has_left = False
 
     def join(self, channel: str, client: str, user: str, *, is_told: bool = False) -> None:
         """Record that the connection `client` of `user` has subscribed to `channel` here.
@@ -126,6 +145,10 @@ class Presence:
         here, elsewhere = self.moves.take()
         # Nobody here waits for the broker.
         await self.moves.push([*here, *elsewhere])
+        if not self._has_left:
+            await self._send(here)
+
+    async def _send(self, here: Sequence[PendingMove]) -> None:
         if here:
             moves = [(move.channel, move.client, move.user, move.is_join) for move, _ in here]
             await announce(self._publisher, PresenceTold(gateway=self.gateway, moves=moves))
@@ -138,13 +161,19 @@ class Presence:
             await asyncio.sleep(ROUND_S)
 
     async def of(self, channel: str) -> Present:
-        """Return the current subscribers of `channel` on all gateways."""
-        asking = self._asking.get(channel)
-        if asking is None:
-            asking = asyncio.ensure_future(self._ask(channel))
-            self._asking[channel] = asking
-            asking.add_done_callback(lambda _: self._asking.pop(channel, None))
-        return await asyncio.shield(asking)
+        """Return the current subscribers of `channel` on all gateways.
+
+        Raise `TooManyAtOnce` if too many questions of the present owner wait.
+        """
+        if channel in self._asking:
+            return await asyncio.shield(self._asking[channel])
+        async with self._turns.turn(shares.current.get()):
+            asking = self._asking.get(channel)
+            if asking is None:
+                asking = asyncio.ensure_future(self._ask(channel))
+                self._asking[channel] = asking
+                asking.add_done_callback(lambda _: self._asking.pop(channel, None))
+            return await asyncio.shield(asking)
 
     async def announce(self) -> None:
         """Announce this gateway every few seconds, until cancelled."""
@@ -153,14 +182,34 @@ class Presence:
             await asyncio.sleep(_ALIVE_EVERY_S if is_sent else _TRY_AGAIN_S)
 
     async def greet(self) -> bool:
-        """Announce this gateway; return whether the message could be sent."""
-        return await announce(self._publisher, PresenceTold(gateway=self.gateway, alive=True))
+        """Announce this gateway until it leaves; return whether the message could be sent."""
+        return self._has_left or await announce(
+            self._publisher, PresenceTold(gateway=self.gateway, alive=True)
+        )
+
+    async def take_leave(self) -> None:
+        """Send the leaves of the connections that the stop has closed, as many as the others keep, and go.
+
+        The other gateways expect no more answers.
+        """
+        self._has_left = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_WITHIN_S):
+                for _ in range(MOST_HEARD // MOST_IN_ROUND):
+                    here, _ = self.moves.take()
+                    await self._send(here)
+                await announce(self._publisher, PresenceTold(gateway=self.gateway, alive=False))
 
     async def heard(self, body: bytes) -> None:
         """Handle a message of another gateway: an announcement, a query, or an answer."""
         news = orjson.loads(body)
         gateway = news["gateway"]
-        if gateway == self.gateway:
+        if gateway == self.gateway or self._has_left:
+            return
+        if news.get("alive") is False:
+            self._alive_at.pop(gateway, None)
+            for open_question in self._questions.values():
+                open_question.expect_no_more_of(gateway)
             return
         is_new = gateway not in self._alive_at
         self._alive_at[gateway] = time.monotonic()
