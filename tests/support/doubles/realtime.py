@@ -16,6 +16,7 @@ from chassis import shares
 from chassis.broker.envelope import Outgoing
 from chassis.deadlines import Deadline
 from chassis.errors import BrokerUnavailable, DatabaseUnavailable, NotFound, Unauthenticated, Unavailable
+from chassis.loop_turns import LoopTurns
 from contracts.alerts import AlertFired, Firing, Firings, ListFirings
 from contracts.gateways import ChatPosted
 from gateway.alerts.feed import AlertFeed
@@ -220,6 +221,7 @@ class Gateway:
     firings: FiringStore = field(default_factory=lambda: FiringStore())
     buffer_bytes: int = 1 << 20
     owner_rates: OwnerRates = field(default_factory=lambda: OwnerRates(500, pause_s=0))
+    turns: LoopTurns = field(default_factory=LoopTurns)
 
     def __post_init__(self) -> None:
         rooms: Any = self.rooms
@@ -250,6 +252,7 @@ class Gateway:
             authenticate=self._authenticate,
             call_operation=ReadingOperations(timeout_s=5).call,
             owner_rates=self.owner_rates,
+            turns=self.turns,
             buffer_bytes=self.buffer_bytes,
         )
 

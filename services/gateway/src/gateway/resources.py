@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from chassis import logging, queries
+from chassis.loop_turns import LoopTurns
 from chassis.runtime import ServiceRuntime
 from contracts.batches import INTAKE
 from contracts.domains import AllowedSenders
@@ -113,7 +114,8 @@ class Resources:
             postgres, acceptances, self.runtime.relay, retention_days=settings.retention_days
         )
         catalogue = OperationCatalogue(postgres, operations)
-        self.hub = Hub(most_subscriptions=settings.most_subscriptions)
+        self.loop_turns = LoopTurns()
+        self.hub = Hub(most_subscriptions=settings.most_subscriptions, turns=self.loop_turns)
         self._wire_mail(statements)
         self._wire_batches(statements, catalogue)
         self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)
@@ -239,9 +241,8 @@ class Resources:
             find=self.keyring.find_principal,
         )
         self.connections = Connections(self.keyring.renew)
-        self.connection_limit = ConnectionLimit(
-            total=self.settings.most_sockets, per_owner=max(1, self.settings.most_sockets // 2)
-        )
+        most = self.settings.most_sockets
+        self.connection_limit = ConnectionLimit(total=most, per_owner=max(1, most // 2))
         self.slow_clients = SlowClients()
         self.operations = ReadingOperations(timeout_s=self.settings.request_timeout_s)
         self.realtime = Realtime(
@@ -250,6 +251,7 @@ class Resources:
             presence=self.presence,
             authenticate=self.tokens.authenticate,
             owner_rates=OwnerRates(self.settings.owner_commands_per_s),
+            turns=self.loop_turns,
             call_operation=self.operations.call,
             buffer_bytes=self.settings.socket_buffer_bytes,
         )

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from websockets.frames import Opcode
 
+from chassis.loop_turns import MOST_IN_PASS
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.publishing.text_frames import text_frame
@@ -293,3 +294,61 @@ async def test_whatever_order_frames_and_closes_come_in_nothing_is_left_behind(
             if name == "wait":
                 await asyncio.sleep(0.002)
     await until(lambda: counters(shared_site) == before, what=lambda: str(counters(shared_site)))
+
+
+def hold_up(site: SocketSite) -> None:
+    """Let another owner take the turns of very many passes of the loop."""
+    site.gateway.turns.run("another", lambda: None, weight=5000 * MOST_IN_PASS)
+
+
+async def something_waits(site: SocketSite) -> None:
+    """Wait until something waits for its turn, which it may do for less than a look of `until`."""
+    async with asyncio.timeout(20):
+        while not site.gateway.turns.waiting:
+            await asyncio.sleep(0)
+
+
+async def test_frames_that_came_together_are_parsed_in_a_turn_of_their_owner(site: SocketSite) -> None:
+    async with site.opened("key-1") as client:
+        await client.connect()
+        wire = await only(site)
+        hold_up(site)
+        client.writer.write(
+            b"".join(masked(b'{"id":%d,"unsubscribe":{"channel":"alerts"}}' % n) for n in (2, 3, 4))
+        )
+        await something_waits(site)
+        # They are counted, and nothing more is read before.
+        assert wire.read_paused
+        assert site.slow_clients.total > 3 * 40
+        await client.read_until(b'"id":4')
+    await until(lambda: site.slow_clients.total == 0)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [masked(b"", Opcode.PING) * 2, masked(b'{"id":2,', fin=False) + masked(b" ", Opcode.CONT, fin=False)],
+)
+async def test_a_connection_is_read_on_after_frames_that_are_no_whole_message(
+    site: SocketSite, frames: bytes
+) -> None:
+    async with site.opened("key-1") as client:
+        await client.connect()
+        hold_up(site)
+        client.writer.write(frames)
+        await something_waits(site)
+        rest = b'"unsubscribe":{"channel":"alerts"}}'
+        if frames[0] & 0x0F == Opcode.TEXT:
+            client.send(rest, Opcode.CONT)
+        else:
+            client.send(b'{"id":2,' + rest)
+        await client.read_until(b'"id":2')
+
+
+async def test_a_connection_that_ends_before_its_turn_leaves_nothing(site: SocketSite) -> None:
+    async with site.opened("key-1") as client:
+        await client.connect()
+        hold_up(site)
+        client.writer.write(masked(POST) * 3)
+        await something_waits(site)
+    await until(lambda: not site.wires and not site.gateway.turns.waiting)
+    assert (site.slow_clients.total, site.gateway.hub.counts()) == (0, {})

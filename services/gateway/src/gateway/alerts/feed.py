@@ -157,7 +157,7 @@ class AlertFeed:
 
     def _publish(self, owner_id: str, shown: _PublishedFirings, publication: Publication) -> None:
         shown.at = publication.position
-        self._hub.publish(publication, topic=topic(owner_id))
+        self._hub.publish(publication, topic=topic(owner_id), is_ordered=True)
 
     async def _ask(self, question: ListFirings) -> Firings:
         return await self._rpc.call(question, Firings, Deadline.after(_ASK_S))

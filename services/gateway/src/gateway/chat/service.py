@@ -44,12 +44,18 @@ _ROOM = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 @dataclass
 class _Shown:
-    """The position up to which a room was published here, and the lock that preserves the order."""
+    """The position up to which a room was published here, and the lock that preserves the order.
+
+    `newest` is that of the newest message that is known to be stored.
+    """
 
     epoch: str
     offset: int
     is_private: bool
+    newest: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # The read of what came while the lock was held.
+    rest: asyncio.Task[bool] | None = None
     # The read that has not begun yet, for all clients that are ahead, and when the last one began.
     next_read: asyncio.Task[None] | None = None
     read_at: float = -math.inf
@@ -298,12 +304,17 @@ class ChatService:
     async def _show(self, room: str, news: ChatMessage | None, *, is_page: bool = False) -> bool:
         """Publish `news` after the messages that are missing before it, or all that are stored.
 
-        With `is_page`, read one page of them at most. Return whether there was any.
+        With `is_page`, read one page of them at most. Return whether there was any. While others publish the
+        room's messages, `news` is left to them: nobody waits for a room whose listeners are slow.
         """
         has_read = False
         shown = self._shown.get(room)
         if shown is None:
             return False
+        if news is not None:
+            shown.newest = max(shown.newest, news.offset)
+            if shown.lock.locked():
+                return False
         # Everybody in the room waits for what is read here: it must not wait for the share of one owner.
         share = shares.current.set("")
         try:
@@ -316,15 +327,20 @@ class ChatService:
                     await self._publish(shown, page)
                     has_read = True
                 await self._publish(shown, [news] if news else [])
+            if shown.newest > shown.offset and (shown.rest is None or shown.rest.done()):
+                shown.rest = asyncio.create_task(self._try_to_show(room, None))
         finally:
             shares.current.reset(share)
         return has_read
 
     async def _publish(self, shown: _Shown, messages: list[ChatMessage]) -> None:
         for message in messages:
+            # The others in the room do not wait for an owner whose many listeners cannot keep up with it.
+            while self._hub.is_behind(f"chat:{message.room}"):
+                await asyncio.sleep(0)
             if message.offset > shown.offset:
                 shown.offset = message.offset
-                self._hub.publish(publication(message, shown.epoch))
+                self._hub.publish(publication(message, shown.epoch), is_ordered=True)
             if len(messages) > 1:
                 # There may be very many listeners.
                 await asyncio.sleep(0)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import NamedTuple
 
 from chassis import logging, metrics, shares
 from chassis.errors import Overloaded
+from chassis.loop_turns import LoopTurns
+from gateway.publishing.fan_out import FanOut
 from gateway.publishing.publications import Publication
-from gateway.publishing.signals import MembersLeft
+from gateway.publishing.signals import Signal
 
 log = logging.get(__name__)
 
@@ -17,22 +19,35 @@ MOST_SUBSCRIPTIONS = 50_000
 # Channels of one connection: an owner with fewer may take of the last places.
 FEW_SUBSCRIPTIONS = 200
 _RETRY_AFTER_S = 5.0
+# A channel with more listeners serves them in turns of their owners.
+FEW_LISTENERS = 50
 
 Listener = Callable[[Publication], None]
-SignalListener = Callable[[MembersLeft], None]
+SignalListener = Callable[[Signal], None]
+
+
+class _Listening(NamedTuple):
+    """One listener of a channel."""
+
+    owner: str
+    listener: Listener
+    on_signal: SignalListener | None
 
 
 class Hub:
     """Hands publications to listeners, in the order in which they are published here.
 
     A listener that fails is logged, and keeps nothing from the others. Those of owners are subscriptions:
-    there are at most `most_subscriptions`, and an owner has no more than it leaves free.
+    there are at most `most_subscriptions`, and an owner has no more than it leaves free. The many listeners
+    of a channel are served in `turns` of their owners: those of one owner delay nobody else.
     """
 
-    def __init__(self, *, most_subscriptions: int = MOST_SUBSCRIPTIONS) -> None:
+    def __init__(
+        self, *, most_subscriptions: int = MOST_SUBSCRIPTIONS, turns: LoopTurns | None = None
+    ) -> None:
         self._most = most_subscriptions
-        self._listeners: dict[str, dict[int, Listener]] = {}
-        self._signal_listeners: dict[str, dict[int, tuple[str, SignalListener]]] = {}
+        self._listeners: dict[str, dict[int, _Listening]] = {}
+        self._fan_out = FanOut(turns or LoopTurns(), hand=self._hand)
         self._next = 0
         self._held = 0
         self._of_owner: Counter[str] = Counter()
@@ -62,19 +77,16 @@ class Hub:
             self._count(owner, 1)
         self._next += 1
         number = self._next
-        self._listeners.setdefault(channel, {})[number] = listener
-        if on_signal is not None:
-            self._signal_listeners.setdefault(channel, {})[number] = (owner, on_signal)
+        self._listeners.setdefault(channel, {})[number] = _Listening(owner, listener, on_signal)
 
         def stop() -> None:
-            if owner and number in self._listeners.get(channel, {}):
+            listeners = self._listeners.get(channel, {})
+            if listeners.pop(number, None) is None:
+                return
+            if owner:
                 self._count(owner, -1)
-            kept: dict[str, dict[int, Any]]
-            for kept in (self._listeners, self._signal_listeners):
-                listeners = kept.get(channel, {})
-                listeners.pop(number, None)
-                if not listeners:
-                    kept.pop(channel, None)
+            if not listeners:
+                del self._listeners[channel]
 
         return stop
 
@@ -93,29 +105,59 @@ class Hub:
         """Return the channels with `prefix` that have listeners here."""
         return (channel for channel in list(self._listeners) if channel.startswith(prefix))
 
-    def publish(self, publication: Publication, *, topic: str | None = None) -> None:
-        """Hand `publication` to every listener of its channel, or of `topic` if channels share a name."""
-        listeners = self._listeners.get(topic or publication.channel)
-        if listeners:
-            kind = publication.channel.partition(":")[0]
-            metrics.PUBLICATIONS.labels(kind).inc(len(listeners))
-            for listener in tuple(listeners.values()):
-                try:
-                    listener(publication)
-                except Exception as error:  # of one listener: the others have the same right to it
-                    log.error("listener failed", channel=publication.channel, exc_info=error)
+    def is_under_way(self, channel: str) -> bool:
+        """Return whether something that was published on `channel` waits for a listener."""
+        return self._fan_out.is_under_way(channel)
 
-    def signal(self, signal: MembersLeft) -> None:
+    def is_behind(self, channel: str) -> bool:
+        """Return whether no owner has been handed all that was published on `channel`."""
+        return self._fan_out.is_behind(channel)
+
+    def publish(
+        self, publication: Publication, *, topic: str | None = None, is_ordered: bool = False
+    ) -> None:
+        """Hand `publication` to every listener of its channel, or of `topic` if channels share a name.
+
+        If the channel `is_ordered`, listeners that cannot be handed all are told that they `FellBehind`;
+        otherwise newer publications replace those that wait.
+        """
+        channel = topic or publication.channel
+        listeners = self._listeners.get(channel)
+        if not listeners:
+            return
+        kind = publication.channel.partition(":")[0]
+        metrics.PUBLICATIONS.labels(kind).inc(len(listeners))
+        if len(listeners) <= FEW_LISTENERS and not self.is_under_way(channel):
+            for number in tuple(listeners):
+                self._hand(channel, number, publication)
+            return
+        of_owner: dict[str, list[int]] = {}
+        for number, listening in listeners.items():
+            of_owner.setdefault(listening.owner, []).append(number)
+        self._fan_out.begin(channel, of_owner, publication, is_ordered=is_ordered)
+
+    def signal(self, signal: Signal) -> None:
         """Hand `signal` to every listener of its channel that accepts signals."""
-        for _, listener in tuple(self._signal_listeners.get(signal.channel, {}).values()):
-            try:
-                listener(signal)
-            except Exception as error:  # as above
-                log.error("listener failed", channel=signal.channel, exc_info=error)
+        for number in tuple(self._listeners.get(signal.channel, {})):
+            self._hand(signal.channel, number, signal)
+
+    def _hand(self, channel: str, number: int, news: Publication | Signal) -> None:
+        # It may have stopped while others were served.
+        listening = self._listeners.get(channel, {}).get(number)
+        if listening is None:
+            return
+        try:
+            if isinstance(news, Publication):
+                listening.listener(news)
+            elif listening.on_signal is not None:
+                listening.on_signal(news)
+        except Exception as error:  # of one listener: the others have the same right to it
+            log.error("listener failed", channel=channel, exc_info=error)
 
     def signalled(self, channel: str) -> set[str]:
         """Return the owners of the listeners of `channel` here that accept signals."""
-        return {owner for owner, _ in self._signal_listeners.get(channel, {}).values() if owner}
+        listeners = self._listeners.get(channel, {}).values()
+        return {one.owner for one in listeners if one.owner and one.on_signal is not None}
 
     def counts(self) -> Mapping[str, int]:
         """Return the number of listeners by channel."""

@@ -17,10 +17,14 @@ class Publication:
 
     `is_state` marks a change of the channel's state (its feed stopped): it has the position of the last
     publication, and is sent although that position was sent before. When publications are conflated, one
-    replaces another with the same `replaces`. `info` names who has published it, its `user` and `client`.
+    replaces another with the same `replaces`; `skipped` counts those that this one has replaced. `info` names
+    who has published it, its `user` and `client`.
     """
 
-    __slots__ = ("_frame", "_head", "channel", "data", "info", "is_state", "position", "replaces", "time_ms")
+    __slots__ = (
+        *("_frame", "_head", "channel", "data", "info", "is_state", "position"),
+        *("replaces", "skipped", "time_ms"),
+    )
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class Publication:
         time_ms: int | None = None,
         is_state: bool = False,
         replaces: str = "",
+        skipped: int = 0,
         info: Mapping[str, str] | None = None,
     ) -> None:
         self.channel = channel
@@ -39,6 +44,7 @@ class Publication:
         self.time_ms = int(time.time() * 1000) if time_ms is None else time_ms
         self.is_state = is_state
         self.replaces = replaces
+        self.skipped = skipped
         self.info = info
         self._head: bytes | None = None
         self._frame: bytes | None = None
@@ -48,17 +54,32 @@ class Publication:
         document = {"data": self.data, "offset": self.position.offset, "time": self.time_ms}
         return document if self.info is None else {**document, "info": self.info}
 
+    def after(self, skipped: int) -> Publication:
+        """Return the same publication after `skipped` others that it has replaced."""
+        return Publication(
+            self.channel,
+            self.position,
+            self.data,
+            time_ms=self.time_ms,
+            is_state=self.is_state,
+            replaces=self.replaces,
+            skipped=skipped,
+            info=self.info,
+        )
+
     def frame(self) -> bytes:
         """Return the push as a frame; every subscriber gets the same bytes."""
         if self._frame is None:
-            self._frame = text_frame(self._encoded() + b"}}}")
+            self._frame = self._framed(self.skipped)
         return self._frame
 
     def frame_after(self, skipped: int) -> bytes:
         """Return the push as a frame that states how many publications it replaced."""
-        if not skipped:
-            return self.frame()
-        return text_frame(self._encoded() + b',"tags":{"skipped":"%d"}}}}' % skipped)
+        return self.frame() if skipped == self.skipped else self._framed(skipped)
+
+    def _framed(self, skipped: int) -> bytes:
+        tags = b',"tags":{"skipped":"%d"}' % skipped if skipped else b""
+        return text_frame(self._encoded() + tags + b"}}}")
 
     def _encoded(self) -> bytes:
         # Without the closing braces, so that a subscriber's own tags can follow.

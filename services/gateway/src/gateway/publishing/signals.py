@@ -31,3 +31,13 @@ class MembersLeft:
 
     channel: str
     users: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class FellBehind:
+    """An owner's listeners of the channel cannot be served as fast as it publishes, and missed something."""
+
+    channel: str
+
+
+Signal = MembersLeft | FellBehind

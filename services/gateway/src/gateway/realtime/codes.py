@@ -72,7 +72,7 @@ CLOSE_REASONS = {
 
 UNSUBSCRIBE_REASONS = {
     UnsubscribeCode.RIGHT_LOST: "The right to the channel was lost.",
-    UnsubscribeCode.STATE_LOST: "Too much was published while the state was read; subscribe and recover.",
+    UnsubscribeCode.STATE_LOST: "Too much was published for this subscriber; subscribe and recover.",
 }
 
 ERROR_MESSAGES = {

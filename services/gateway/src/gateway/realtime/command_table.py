@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.realtime import commands
+from gateway.realtime import commands, reading_commands
 from gateway.realtime.session import ClientSession, Right, SocketCommand
 
 COMMANDS: Mapping[str, SocketCommand] = {
@@ -48,7 +48,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
             commands.ChannelArguments,
             commands.PresenceAnswer,
             Right.READ,
-            ClientSession.presence,
+            reading_commands.presence,
         ),
         SocketCommand(
             "presence_stats",
@@ -56,7 +56,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
             commands.ChannelArguments,
             commands.PresenceStatsAnswer,
             Right.READ,
-            ClientSession.presence_stats,
+            reading_commands.presence_stats,
         ),
         SocketCommand(
             "history",
@@ -64,7 +64,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
             commands.HistoryArguments,
             commands.HistoryAnswer,
             Right.READ,
-            ClientSession.history,
+            reading_commands.history,
         ),
         SocketCommand(
             "refresh",
@@ -80,7 +80,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
             commands.RpcArguments,
             commands.RpcAnswer,
             Right.OPERATION,
-            ClientSession.rpc,
+            reading_commands.rpc,
         ),
     )
 }

@@ -19,11 +19,11 @@ class FrameBudget:
 
     A connection may send `_BURST` frames at once and `_FRAMES_PER_S` per second on average; a control frame
     (ping, pong, close) counts as several. Counting stops at the end of the budget, so a flood costs no more
-    than its first frames. `is_padded` is true if the length of a frame was encoded in more bytes than
-    necessary, which RFC 6455 forbids.
+    than its first frames. `newest` is the count of the last piece of data. `is_padded` is true if the length
+    of a frame was encoded in more bytes than necessary, which RFC 6455 forbids.
     """
 
-    __slots__ = ("_at", "_clock", "_head", "_left", "_skip", "is_padded")
+    __slots__ = ("_at", "_clock", "_head", "_left", "_skip", "is_padded", "newest")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -31,6 +31,7 @@ class FrameBudget:
         self._left = _BURST
         self._skip = 0
         self._head = b""
+        self.newest = 0
         self.is_padded = False
 
     @property
@@ -43,7 +44,8 @@ class FrameBudget:
         now = self._clock()
         self._left = min(_BURST, self._left + (now - self._at) * _FRAMES_PER_S)
         self._at = now
-        self._left -= self._count(data, int(self._left) + 1)
+        self.newest = self._count(data, int(self._left) + 1)
+        self._left -= self.newest
         return self._left >= 0
 
     def _count(self, data: bytes, most: int) -> int:

@@ -9,6 +9,7 @@ from chassis import shares
 from chassis.errors import Overloaded, ServiceError
 from gateway.publishing.positions import Handover, HandoverOverflow
 from gateway.publishing.publications import Publication
+from gateway.publishing.signals import FellBehind, Signal
 from gateway.publishing.text_frames import text_frame
 from gateway.realtime.access import Access
 from gateway.realtime.channels import channel_of
@@ -57,7 +58,7 @@ class LobbySession:
 
         shares.current.set(self._caller.principal.owner_id)
         owner = self._caller.principal.owner_id
-        self._stop = self._realtime.channels.hub.listen(str(_LOBBY), show, owner=owner)
+        self._stop = self._realtime.channels.hub.listen(str(_LOBBY), show, owner=owner, on_signal=self._take)
         try:
             joined = await self._realtime.channels.join(self._caller, _LOBBY, None)
             held = self._handover.begin(joined.position)
@@ -73,6 +74,7 @@ class LobbySession:
 
     async def receive(self, frame: str | bytes) -> None:
         """Post one line; reply to an invalid one with `Error: <reason>`."""
+        await self._realtime.turns.take(self._rate.owner)
         if self._is_closed:
             # Lines that were here before the close, such as those of a key that was revoked meanwhile.
             return
@@ -117,6 +119,10 @@ class LobbySession:
         self._is_closed = True
         self._stop()
         self.queue.close()
+
+    def _take(self, signal: Signal) -> None:
+        if isinstance(signal, FellBehind):
+            self.close(CloseCode.SLOW)
 
     def _say(self, publication: Publication) -> None:
         self.queue.put(text_frame(f"Message received: {publication.data['text']}".encode()))

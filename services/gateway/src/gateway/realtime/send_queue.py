@@ -120,10 +120,10 @@ class SendQueue:
             newest = waiting[-1]
             if newest.publication.replaces == publication.replaces:
                 newest.publication = publication
-                newest.skipped += 1
+                newest.skipped += 1 + publication.skipped
                 metrics.CONFLATED.inc()
                 return
-            waiting.append(_Latest(publication, 0, newest.due_at))
+            waiting.append(_Latest(publication, publication.skipped, newest.due_at))
             if len(waiting) > _MOST_PLACES:
                 given_up = waiting.popleft()
                 waiting[0].skipped += given_up.skipped + 1
@@ -136,7 +136,7 @@ class SendQueue:
                 self._sent_at[channel] = now
             self._write(publication.frame())
             return
-        self._latest[channel] = deque([_Latest(publication, 0, due_at)])
+        self._latest[channel] = deque([_Latest(publication, publication.skipped, due_at)])
         self._schedule()
 
     def pause(self) -> None:

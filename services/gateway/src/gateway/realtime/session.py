@@ -14,12 +14,12 @@ from uuid import uuid4
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from chassis import logging, metrics, shares
+from chassis import logging, loop_turns, metrics, shares
 from chassis.errors import ServiceError, Unauthenticated
+from chassis.loop_turns import LoopTurns
 from gateway.http import strict_json
 from gateway.http.principal import Principal
 from gateway.identity.refusals import Expired
-from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.text_frames import text_frame
 from gateway.realtime import commands
 from gateway.realtime.access import Access, Authenticate
@@ -28,7 +28,7 @@ from gateway.realtime.codes import CloseCode, CloseConnection, CommandError, Err
 from gateway.realtime.command_lines import read_lines
 from gateway.realtime.command_rate import CommandRate, OwnerRates
 from gateway.realtime.heartbeat import PING_S, Heartbeat
-from gateway.realtime.presence import Presence, Present
+from gateway.realtime.presence import Presence
 from gateway.realtime.send_queue import SendQueue
 from gateway.realtime.subscriptions import Opened, ReplyRoom, Subscriptions
 
@@ -38,6 +38,8 @@ CONNECT_WITHIN_S = 10.0
 _LATE_REFRESH_S = 10.0
 VERSION = "tickwire"
 _PING = text_frame(b"{}")
+# Reading so many bytes takes a tenth of the time of a usual command, as the end of a subscription does.
+_BYTES_OF_A_TENTH = 400
 
 CallOperation = Callable[[Principal, str, Any], Awaitable[Any]]
 
@@ -81,6 +83,7 @@ class Realtime:
     authenticate: Authenticate
     call_operation: CallOperation
     owner_rates: OwnerRates
+    turns: LoopTurns
     buffer_bytes: int
 
 
@@ -104,7 +107,7 @@ class ClientSession:
     ) -> None:
         self.id = uuid4().hex
         self.access: Access | None = None
-        self._realtime = realtime
+        self.realtime = realtime
         # A client that authenticated with the upgrade counts as connected only after `connect`.
         self._offered = offered
         self._close_connection = close_connection
@@ -128,21 +131,24 @@ class ClientSession:
         """Run the commands of one frame; close the connection if the frame violates the protocol."""
         self._is_busy = True
         try:
-            given = read_lines(frame)
+            await self._take_turn(loop_turns.USUAL + len(frame) // _BYTES_OF_A_TENTH)
+            given = [] if self._is_closed else read_lines(frame)
             while given and not self._is_closed:
                 # What is answered now fits into the queue with what waits there: a client that asks for more
                 # than it reads is slowed down.
-                await self.queue.until_fits(self._realtime.buffer_bytes // 2)
-                self._reply_room = ReplyRoom(self._realtime.buffer_bytes // 2)
+                await self.queue.until_fits(self.realtime.buffer_bytes // 2)
+                self._reply_room = ReplyRoom(self.realtime.buffer_bytes // 2)
                 # Consecutive subscriptions are made concurrently, because each may wait for a service.
                 size = next((n for n, one in enumerate(given) if "subscribe" not in one[1]), len(given)) or 1
                 if size > 1:
-                    await asyncio.gather(*(self._run(*one) for one in given[:size]))
+                    await self._run_together(given[:size])
                 else:
                     await self._run(*given[0])
                 del given[:size]
-                if not self._is_closed and (self._rate.is_over or (given and given[0][1])):
+                if self._rate.is_over and not self._is_closed:
                     await self._rate.pause()
+                if given and not self._is_closed:
+                    await self._take_turn()
         except CloseConnection as closing:
             self.close(closing.code, closing.reason)
         finally:
@@ -181,20 +187,47 @@ class ClientSession:
 
     def release(self) -> None:
         """End all subscriptions and run no more commands: the connection has ended."""
-        self._is_closed = True
-        self.subscriptions.end_all()
-        self.queue.close()
-
-    async def _run(self, line: bytes, command: dict[str, Any]) -> None:
-        """Run one command and queue its reply. Raise `CloseConnection`."""
         if self._is_closed:
             return
-        if not command:
-            # Only the pong to a ping is free. Others have no reply that could refuse them, but may close.
-            if not self._heartbeat.take_pong():
+        self._is_closed = True
+        self.queue.close()
+        # Very many connections of one owner may end at once.
+        weight = loop_turns.USUAL + len(self.subscriptions)
+        self.realtime.turns.run(self._payer, self.subscriptions.end_all, weight=weight)
+
+    @property
+    def _payer(self) -> str:
+        """The owner, or the address of a client that has not said who it is."""
+        return self._rate.owner or self._address or ""
+
+    async def _take_turn(self, weight: int = loop_turns.USUAL) -> None:
+        await self.realtime.turns.take(self._payer, weight=weight)
+
+    async def _run_together(self, given: Sequence[tuple[bytes, dict[str, Any]]]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number, one in enumerate(given):
+                if number:
+                    await self._take_turn()
+                if self._is_closed:
+                    break
+                group.create_task(self._run(*one))
+
+    async def _run(self, line: bytes, command: dict[str, Any]) -> None:
+        """Run one command and queue its reply, or close the connection."""
+        if self._is_closed:
+            return
+        try:
+            if command:
+                await self._answer(line, command)
+            elif not self._heartbeat.take_pong():
+                # Only the pong to a ping is free. Others have no reply that could refuse them, but may close.
                 with suppress(CommandError):
                     self._rate.count(len(line))
-            return
+        except CloseConnection as closing:
+            self.close(closing.code, closing.reason)
+
+    async def _answer(self, line: bytes, command: dict[str, Any]) -> None:
+        """Run one command and queue its reply. Raise `CloseConnection`."""
         number = command.get("id")
         if type(number) is not int or not 0 < number <= strict_json.MOST_ID:
             raise CloseConnection(CloseCode.BAD_REQUEST, "A command needs an id: a whole number above 0.")
@@ -224,7 +257,7 @@ class ClientSession:
 
         Raise `CommandError`, `ServiceError` or `CloseConnection`.
         """
-        known = [name for name in command if name in self._realtime.commands]
+        known = [name for name in command if name in self.realtime.commands]
         if len(known) > 1:
             raise CommandError(
                 ErrorCode.METHOD_NOT_FOUND, f"{' and '.join(known)} are two commands; send each on its own."
@@ -232,7 +265,7 @@ class ClientSession:
         if not known:
             name = next((name for name in command if name != "id"), "")[:50]
             raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"There is no command {name!r}.")
-        declared = self._realtime.commands[known[0]]
+        declared = self.realtime.commands[known[0]]
         if self.access is None and declared.name != "connect":
             raise CloseConnection(CloseCode.BAD_REQUEST, "The first command must be connect.")
         if self.access is not None:
@@ -261,7 +294,7 @@ class ClientSession:
             raise CommandError(ErrorCode.BAD_REQUEST, "This connection has already been authenticated.")
         try:
             access = (
-                await self._realtime.authenticate(arguments.token, self._address)
+                await self.realtime.authenticate(arguments.token, self._address)
                 if arguments.token
                 else self._offered
             )
@@ -282,16 +315,11 @@ class ClientSession:
         self.access = access
         self._rate.owner = owner
         shares.current.set(owner)
-        joining = [
-            self.subscriptions.open(access, *one, room=self._reply_room) for one in arguments.subs.items()
-        ]
-        joined = await asyncio.gather(*joining, return_exceptions=True)
-        # As in Centrifugo, a channel that cannot be subscribed to is omitted from the answer.
-        opened = [one for one in joined if isinstance(one, Opened)]
+        opened = await self._open_each(access, arguments.subs)
         answer = {
             "client": self.id,
             "version": VERSION,
-            "node": self._realtime.presence.gateway,
+            "node": self.realtime.presence.gateway,
             "session": self.id,
             "ping": PING_S,
             "pong": True,
@@ -304,7 +332,7 @@ class ClientSession:
     async def refresh(self, arguments: commands.RefreshArguments) -> CommandOutcome:
         """Replace the token by a new one of the same user."""
         try:
-            access = await self._realtime.authenticate(arguments.token, self._address)
+            access = await self.realtime.authenticate(arguments.token, self._address)
         except Unauthenticated as error:
             code = ErrorCode.TOKEN_EXPIRED if isinstance(error, Expired) else ErrorCode.UNAUTHORIZED
             raise CommandError(code, error.detail) from None
@@ -328,71 +356,29 @@ class ClientSession:
     async def publish(self, arguments: commands.PublishArguments) -> CommandOutcome:
         """Post to a channel that accepts publications of clients."""
         channel = channel_of(arguments.channel)
-        await self._realtime.channels.publish(self.caller, channel, arguments.data, client=self.id)
+        await self.realtime.channels.publish(self.caller, channel, arguments.data, client=self.id)
         return CommandOutcome()
 
-    async def presence(self, arguments: commands.ChannelArguments) -> CommandOutcome:
-        """List the subscribers of a channel."""
-        present = await self._present(arguments.channel)
-        listed = {client: {"user": user, "client": client} for client, user in present.users.items()}
-        return CommandOutcome({"presence": listed, **_partial(present)})
+    async def _open_each(
+        self, access: Access, subs: Mapping[str, commands.RecoverArguments]
+    ) -> Sequence[Opened]:
+        """Return the subscriptions to those of `subs` that can be subscribed to.
 
-    async def presence_stats(self, arguments: commands.ChannelArguments) -> CommandOutcome:
-        """Count the subscribers of a channel."""
-        present = await self._present(arguments.channel)
-        counts = {"num_clients": present.num_clients, "num_users": present.num_users}
-        return CommandOutcome({**counts, **_partial(present)})
+        As in Centrifugo, a channel that cannot be subscribed to is omitted from the answer.
+        """
+        opened: dict[str, Opened] = {}
 
-    async def history(self, arguments: commands.HistoryArguments) -> CommandOutcome:
-        """Read earlier publications."""
-        since = arguments.since
-        found = await self._realtime.channels.history(
-            self.caller,
-            channel_of(arguments.channel),
-            limit=arguments.limit,
-            since=None if since is None else ChannelPosition(since.epoch, since.offset),
-            reverse=arguments.reverse,
-        )
-        documents_found = [one.document() for one in found.publications]
-        answer = {
-            # Long publications may be fewer than requested: `since` requests the rest.
-            "publications": _fitting(documents_found, self._realtime.buffer_bytes // 2),
-            "epoch": found.position.epoch,
-            "offset": found.position.offset,
-        }
-        return CommandOutcome(answer)
+        async def open_one(name: str, wanted: commands.RecoverArguments) -> None:
+            with suppress(Exception):
+                opened[name] = await self.subscriptions.open(access, name, wanted, room=self._reply_room)
 
-    async def rpc(self, arguments: commands.RpcArguments) -> CommandOutcome:
-        """Call a read-only operation of the HTTP API."""
-        if self.caller.scopes is not None or self.caller.channels is not None:
-            raise CommandError(
-                ErrorCode.PERMISSION_DENIED,
-                "A token that is limited to scopes or channels cannot call operations.",
-            )
-        call = self._realtime.call_operation
-        return CommandOutcome({"data": await call(self.caller.principal, arguments.method, arguments.data)})
-
-    async def _present(self, name: str) -> Present:
-        channel = channel_of(name)
-        # Presence needs the right to the channel, so it is not shown for another owner's work.
-        await self._realtime.channels.join(self.caller, channel, None)
-        return await self._realtime.presence.of(channel.topic(self.caller.principal.owner_id))
+        async with asyncio.TaskGroup() as group:
+            for name, wanted in subs.items():
+                await self._take_turn()
+                group.create_task(open_one(name, wanted))
+        return [opened[name] for name in subs if name in opened]
 
     async def _reply(self, number: int, name: str, content: Mapping[str, Any]) -> None:
         frame = text_frame(orjson.dumps({"id": number, name: content}, option=orjson.OPT_UTC_Z))
         await self.queue.until_fits(len(frame))
         self.queue.put(frame)
-
-
-def _partial(present: Present) -> dict[str, bool]:
-    return {"partial": True} if present.is_partial else {}
-
-
-def _fitting(found: list[dict[str, Any]], most_bytes: int) -> list[dict[str, Any]]:
-    """Return the first elements of `found`, as many as fit into one reply."""
-    size = 0
-    for count, document in enumerate(found):
-        size += len(orjson.dumps(document, option=orjson.OPT_UTC_Z)) + 1
-        if size > most_bytes:
-            return found[:count]
-    return found

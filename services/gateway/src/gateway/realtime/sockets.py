@@ -98,6 +98,9 @@ class Sockets:
         offered = [name for name in scope["subprotocols"] if name.startswith(_KEY_PROTOCOL)]
         text = token(IncomingRequest(scope)) or (offered[0].removeprefix(_KEY_PROTOCOL) if offered else None)
         address = reading.address(IncomingRequest(scope))
+        wire.in_turn = lambda weight, work: self._realtime.turns.run(
+            waiting.owner or address or "", work, weight=weight
+        )
         access = None if text is None else await self._realtime.authenticate(text, address)
         if access is not None:
             admit(access)

@@ -12,7 +12,7 @@ from chassis import metrics
 from chassis.errors import Overloaded
 from gateway.publishing.positions import ChannelPosition, Handover, HandoverOverflow
 from gateway.publishing.publications import Publication
-from gateway.publishing.signals import MembersLeft
+from gateway.publishing.signals import FellBehind, Signal
 from gateway.publishing.text_frames import text_frame
 from gateway.realtime.access import Access
 from gateway.realtime.channels import Channel, Channels, Joined, channel_of
@@ -73,6 +73,10 @@ class Subscriptions:
         self._queue = queue
         self._client = client
         self._open: dict[str, Subscription] = {}
+        self._has_ended = False
+
+    def __len__(self) -> int:
+        return len(self._open)
 
     def __contains__(self, name: str) -> bool:
         return name in self._open
@@ -86,6 +90,8 @@ class Subscriptions:
         name = str(channel)
         if name in self._open:
             raise CommandError(ErrorCode.ALREADY_SUBSCRIBED, name)
+        if self._has_ended:
+            raise CommandError(ErrorCode.NOT_AVAILABLE, "The connection has ended.")
         if len(self._open) >= MOST_CHANNELS:
             raise CommandError(
                 ErrorCode.LIMIT_EXCEEDED, f"A connection may have at most {MOST_CHANNELS} channels."
@@ -103,7 +109,7 @@ class Subscriptions:
                 subscription.topic,
                 lambda one: self._show(subscription, one),
                 owner=subscription.user,
-                on_signal=(lambda one: self._take(subscription, one)) if channel.kind.has_moves else None,
+                on_signal=(lambda one: self._take(subscription, one)) if channel.kind.is_ordered else None,
             )
         except Overloaded as error:
             # Unlike the limit of a connection, it may be over soon: a client library tries again.
@@ -153,7 +159,8 @@ class Subscriptions:
             )
 
     def end_all(self) -> None:
-        """Unsubscribe from all channels."""
+        """Unsubscribe from all channels, for good."""
+        self._has_ended = True
         for name in list(self._open):
             self.end(name)
 
@@ -177,8 +184,11 @@ class Subscriptions:
         if is_due:
             self._send(subscription, publication)
 
-    def _take(self, subscription: Subscription, signal: MembersLeft) -> None:
-        if subscription.user in signal.users:
+    def _take(self, subscription: Subscription, signal: Signal) -> None:
+        if isinstance(signal, FellBehind):
+            reason = "Too much was published for all subscribers of this owner; subscribe and recover."
+            self._take_away(str(subscription.channel), UnsubscribeCode.STATE_LOST, reason)
+        elif subscription.user in signal.users:
             reason = f"You are no longer a member of {signal.channel}."
             self._take_away(signal.channel, UnsubscribeCode.RIGHT_LOST, reason)
 

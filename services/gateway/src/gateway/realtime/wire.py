@@ -21,6 +21,8 @@ _LARGEST_MESSAGE = 64 * 1024
 COMPLETE_WITHIN_S = 10.0
 _LINGER_S = 1.0
 _LONGEST_REASON = 120
+# In the units of `LoopTurns`.
+_WEIGHT_OF_A_FRAME = 2
 
 
 class WebSocketWire(WebSocketsSansIOProtocol):
@@ -29,7 +31,8 @@ class WebSocketWire(WebSocketsSansIOProtocol):
     The application gets the wire in the scope's extensions and writes encoded frames to it, without a task or
     queue between a publication and the socket. `on_pause` and `on_resume` report when the client
     reads more slowly than the gateway writes, and `on_size` how many bytes wait here then. `on_received`
-    reports how many bytes of messages are incomplete or not handled yet, and `on_lost` the end.
+    reports how many bytes of messages are incomplete or not handled yet, and `on_lost` the end. What takes
+    longer to parse than one message is done by `in_turn`, which is given its weight.
     """
 
     patience_s = 20.0
@@ -42,6 +45,7 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         self.on_size: Callable[[int], None] = _nothing
         self.on_received: Callable[[int], None] = _nothing
         self.on_lost: Callable[[], None] = _nothing
+        self.in_turn: Callable[[int, Callable[[], None]], None] = lambda _, work: work()
         self._budget = FrameBudget(self.loop.time)
         self._stalled: asyncio.TimerHandle | None = None
         self._incomplete: asyncio.TimerHandle | None = None
@@ -49,6 +53,8 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         self._messages: list[int] = []
         self._is_at_work = False
         self._is_lingering = False
+        # What has been counted, and waits to be parsed.
+        self._unparsed = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count whatever the client has not read, from the first byte on."""
@@ -128,15 +134,19 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         if self._budget.is_padded:
             self._fail(CloseCode.PROTOCOL_ERROR)
             return
-        super().data_received(data)
-        self._expect_rest()
-        self._count_received()
-        if self.conn.handshake_exc is not None and not self.handshake_initiated:
-            # The parser's limits on lines are lower than the server's. uvicorn would leave its answer unsent,
-            # and the client waiting.
-            self.close_sent = True
-            self.transport.write(b"".join(self.conn.data_to_send()))
-            self.transport.close()
+        count = self._budget.newest
+        if not self._unparsed and count <= 1:
+            self._parse(data)
+            return
+        is_first = not self._unparsed
+        self._unparsed += data
+        if is_first:
+            self.in_turn(count * _WEIGHT_OF_A_FRAME, self._parse_rest)
+        if self._unparsed:
+            self._count_received()
+            if not self.read_paused:
+                self.read_paused = True
+                self.transport.pause_reading()
 
     def handle_connect(self, event: Any) -> None:
         """Start the application, which finds this wire in its scope."""
@@ -219,6 +229,29 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         self.on_received(0)
         self.on_lost()
 
+    def _parse_rest(self) -> None:
+        """Parse what has waited for its turn, and read on unless the application has messages to handle."""
+        data, self._unparsed = self._unparsed, b""
+        if self._is_lingering or self.disconnected:
+            return
+        was_paused = self.read_paused
+        self._parse(data)
+        if was_paused and self.queue.empty() and self.read_paused and not self._is_lingering:
+            self.read_paused = False
+            self.transport.resume_reading()
+            self._expect_rest(renew=True)
+
+    def _parse(self, data: bytes) -> None:
+        super().data_received(data)
+        self._expect_rest()
+        self._count_received()
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            # The parser's limits on lines are lower than the server's. uvicorn would leave its answer unsent,
+            # and the client waiting.
+            self.close_sent = True
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+
     def _fail(self, code: CloseCode) -> None:
         self.conn.fail(int(code), CLOSE_REASONS[code])
         self.handle_parser_exception()
@@ -240,7 +273,7 @@ class WebSocketWire(WebSocketsSansIOProtocol):
 
     def _count_received(self) -> None:
         if not self.disconnected:
-            incomplete = (self.conn.current_size or 0) + len(self.conn.reader.buffer)
+            incomplete = (self.conn.current_size or 0) + len(self.conn.reader.buffer) + len(self._unparsed)
             self.on_received(sum(self._messages) + incomplete)
 
     def _expect_rest(self, *, renew: bool = False) -> None:

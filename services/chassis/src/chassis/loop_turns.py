@@ -1,0 +1,92 @@
+"""Turns of owners at the event loop: work is done in small parts, between which the loop is free."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from functools import partial
+
+from chassis import logging
+
+log = logging.get(__name__)
+
+# In units of ten microseconds, roughly.
+USUAL = 10
+MOST_IN_PASS = 200
+
+_Part = tuple[int, Callable[[], None]]
+
+
+class LoopTurns:
+    """Begins parts of work that weigh `most` in each pass of the loop; owners that wait take turns.
+
+    A part is what is done without a pause, such as a command up to its first wait. Its weight is that of its
+    time: a usual command has `USUAL`. After one that weighs more than a pass, the next passes begin nothing
+    until it is made up for. In between, the loop serves everything else: however much one owner has sent at
+    once, requests, timers and other sockets wait for a few parts only.
+    """
+
+    def __init__(self, *, most: int = MOST_IN_PASS) -> None:
+        self._most = most
+        self._left = most
+        self._is_pass_due = False
+        # The owners in the order of their turns.
+        self._waiting: OrderedDict[str, deque[_Part]] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """The number of parts that wait for a turn now."""
+        return sum(map(len, self._waiting.values()))
+
+    def run(self, owner_id: str, work: Callable[[], None], *, weight: int = USUAL) -> None:
+        """Call `work` now if this pass has room, and else in a turn of the owner."""
+        if self._take_now(weight):
+            work()
+        else:
+            self._waiting.setdefault(owner_id, deque()).append((weight, work))
+
+    async def take(self, owner_id: str, *, weight: int = USUAL) -> None:
+        """Return at once if this pass has room, and else in a turn of the owner."""
+        if self._take_now(weight):
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(owner_id, deque()).append((weight, partial(_begin, turn)))
+        await turn
+
+    def _take_now(self, weight: int) -> bool:
+        self._expect_pass()
+        # Whoever waits is first.
+        if self._waiting or self._left <= 0:
+            return False
+        self._left -= weight
+        return True
+
+    def _expect_pass(self) -> None:
+        if not self._is_pass_due:
+            self._is_pass_due = True
+            asyncio.get_running_loop().call_soon(self._begin_pass)
+
+    def _begin_pass(self) -> None:
+        self._is_pass_due = False
+        self._left = min(self._most, self._left + self._most)
+        while self._waiting and self._left > 0:
+            owner_id, parts = next(iter(self._waiting.items()))
+            weight, work = parts.popleft()
+            if parts:
+                self._waiting.move_to_end(owner_id)
+            else:
+                del self._waiting[owner_id]
+            self._left -= weight
+            try:
+                work()
+            except Exception as error:  # of one owner: the others have their turns, too
+                log.error("work could not be done in its turn", owner_id=owner_id, exc_info=error)
+        if self._waiting or self._left < self._most:
+            self._expect_pass()
+
+
+def _begin(turn: asyncio.Future[None]) -> None:
+    # Whoever waited for it may have left.
+    if not turn.done():
+        turn.set_result(None)

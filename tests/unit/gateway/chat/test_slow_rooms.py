@@ -1,0 +1,80 @@
+"""A room whose listeners are slow is published as they take it, and nobody who posts waits for that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from chassis.loop_turns import LoopTurns
+from contracts.scopes import Scope
+from gateway.http.principal import Principal
+from gateway.publishing.hub import Hub
+from gateway.publishing.publications import Publication
+from gateway.publishing.signals import Signal
+from support.doubles.realtime import Exchange, Gateway, Rooms
+
+ANN = Principal(7, "Ann", "member", "k7", frozenset({Scope("chat:write")}))
+MANY = 500
+
+
+class Listeners:
+    """The listeners of one owner in the lobby, and what each has heard."""
+
+    def __init__(self, gateway: Gateway, owner: str, number: int) -> None:
+        self.heard: list[list[int]] = [[] for _ in range(number)]
+        self.signals: list[Signal] = []
+        for offsets in self.heard:
+            gateway.hub.listen("chat:lobby", self._hear(offsets), owner=owner, on_signal=self.signals.append)
+
+    def _hear(self, offsets: list[int]) -> Callable[[Publication], None]:
+        return lambda publication: offsets.append(publication.position.offset)
+
+
+def slow_gateway() -> Gateway:
+    """Return a gateway that serves few listeners in a pass of its loop."""
+    return Gateway(Rooms(), Exchange(), hub=Hub(turns=LoopTurns(most=10)))
+
+
+async def until_heard(listeners: Listeners, offset: int) -> None:
+    async with asyncio.timeout(60):
+        while any(not one or one[-1] < offset for one in listeners.heard):
+            await asyncio.sleep(0)
+
+
+async def test_all_that_is_posted_reaches_a_crowd_however_slow_it_is() -> None:
+    gateway = slow_gateway()
+    crowd = Listeners(gateway, "1", MANY)
+    await gateway.chat.follow("lobby", ANN)
+    posts = [gateway.chat.post("lobby", ANN, {"text": "x"}) for _ in range(100)]
+    await asyncio.gather(*posts)
+    # Nobody waited until the crowd had heard all.
+    assert crowd.heard[0] != [*range(1, 101)]
+    await until_heard(crowd, 100)
+    assert crowd.heard == [[*range(1, 101)]] * MANY
+    assert crowd.signals == []
+
+
+async def test_missed_messages_are_read_as_fast_as_a_crowd_takes_them() -> None:
+    gateway = slow_gateway()
+    crowd = Listeners(gateway, "1", MANY)
+    await gateway.chat.follow("lobby", ANN)
+    for _ in range(1500):
+        await gateway.rooms.add(None, "lobby", "7", "Ann", {"text": "x"})
+    looking = asyncio.create_task(gateway.chat.look())
+    await until_heard(crowd, 1500)
+    await looking
+    assert crowd.heard == [[*range(1, 1501)]] * MANY
+    assert crowd.signals == []
+
+
+async def test_one_who_keeps_up_does_not_wait_for_a_crowd() -> None:
+    gateway = slow_gateway()
+    crowd, neighbour = Listeners(gateway, "1", MANY), Listeners(gateway, "2", 1)
+    await gateway.chat.follow("lobby", ANN)
+    for _ in range(20):
+        await gateway.chat.post("lobby", ANN, {"text": "x"})
+    await until_heard(neighbour, 20)
+    assert neighbour.heard == [[*range(1, 21)]]
+    assert sum(map(len, crowd.heard)) < 10 * MANY
+    await until_heard(crowd, 20)
+    assert crowd.heard == [[*range(1, 21)]] * MANY

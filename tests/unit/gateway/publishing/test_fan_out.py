@@ -1,0 +1,157 @@
+"""A channel with many listeners serves them in turns of their owners, each in order and exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from chassis.loop_turns import MOST_IN_PASS, LoopTurns
+from gateway.publishing.fan_out import MOST_WAITING
+from gateway.publishing.hub import FEW_LISTENERS, Hub
+from gateway.publishing.positions import ChannelPosition
+from gateway.publishing.publications import Publication
+from gateway.publishing.signals import FellBehind, Signal
+
+MANY = 2500
+
+
+def news(offset: int, channel: str = "chat:a") -> Publication:
+    return Publication(channel, ChannelPosition("e", offset), {"n": offset})
+
+
+class Crowd:
+    """Many listeners of one owner, and what each has heard."""
+
+    def __init__(self, hub: Hub, owner: str, number: int = MANY, channel: str = "chat:a") -> None:
+        self.heard: list[list[int]] = [[] for _ in range(number)]
+        self.skipped: list[int] = []
+        self.signals: list[Signal] = []
+        self.stops = [
+            hub.listen(channel, self._hear(offsets), owner=owner, on_signal=self._leave(index))
+            for index, offsets in enumerate(self.heard)
+        ]
+
+    def _leave(self, index: int) -> Callable[[Signal], None]:
+        def leave(signal: Signal) -> None:
+            self.signals.append(signal)
+            self.stops[index]()
+
+        return leave
+
+    def _hear(self, offsets: list[int]) -> Callable[[Publication], None]:
+        def hear(publication: Publication) -> None:
+            offsets.append(publication.position.offset)
+            self.skipped.append(publication.skipped)
+
+        return hear
+
+    @property
+    def count(self) -> int:
+        """The number of publications that they have heard together."""
+        return sum(map(len, self.heard))
+
+
+async def all_handed(hub: Hub, channel: str = "chat:a") -> None:
+    """Wait until nothing waits for a listener."""
+    async with asyncio.timeout(60):
+        while hub.is_under_way(channel):
+            await asyncio.sleep(0)
+
+
+async def test_a_pass_of_the_loop_hands_a_publication_to_some_listeners_only() -> None:
+    hub = Hub()
+    crowd = Crowd(hub, "a")
+    hub.publish(news(1), is_ordered=True)
+    counts = [crowd.count]
+    while hub.is_under_way("chat:a"):
+        await asyncio.sleep(0)
+        counts.append(crowd.count)
+    shares = [after - before for before, after in zip([0, *counts], counts, strict=False)]
+    assert max(shares) <= 2 * MOST_IN_PASS
+    assert crowd.heard == [[1]] * MANY
+
+
+async def test_the_listeners_of_one_owner_do_not_delay_those_of_another() -> None:
+    hub = Hub()
+    crowd, neighbour = Crowd(hub, "a"), Crowd(hub, "b", 1)
+    for offset in range(1, 21):
+        hub.publish(news(offset), is_ordered=True)
+    for _ in range(25):
+        await asyncio.sleep(0)
+    assert neighbour.heard == [[*range(1, 21)]]
+    assert crowd.count < 10 * MANY
+    await all_handed(hub)
+    assert crowd.heard == [[*range(1, 21)]] * MANY
+
+
+async def test_whoever_comes_or_goes_meanwhile_hears_what_is_published_in_its_time() -> None:
+    hub = Hub()
+    crowd = Crowd(hub, "a")
+    hub.publish(news(1), is_ordered=True)
+    late = Crowd(hub, "a", 1)
+    hub.publish(news(2), is_ordered=True)
+    crowd.stops[-1]()
+    await all_handed(hub)
+    assert (late.heard, crowd.heard[0], crowd.heard[-1]) == ([[2]], [1, 2], [])
+
+
+async def test_the_order_is_kept_when_a_crowd_has_become_small() -> None:
+    hub = Hub()
+    crowd = Crowd(hub, "a")
+    hub.publish(news(1), is_ordered=True)
+    for stop in crowd.stops[: MANY - FEW_LISTENERS // 2]:
+        stop()
+    hub.publish(news(2), is_ordered=True)
+    await all_handed(hub)
+    assert crowd.heard[-1] == [1, 2]
+    hub.publish(news(3), is_ordered=True)
+    assert crowd.heard[-1] == [1, 2, 3]
+
+
+async def test_an_owner_that_cannot_keep_up_is_told_so_and_hears_nothing_after_a_gap() -> None:
+    hub = Hub(turns=LoopTurns(most=50))
+    crowd, neighbour = Crowd(hub, "a"), Crowd(hub, "b", 1)
+    for offset in range(1, MOST_WAITING + 100):
+        hub.publish(news(offset), is_ordered=True)
+        while len(neighbour.heard[0]) < offset:
+            await asyncio.sleep(0)
+    await all_handed(hub)
+    assert neighbour.heard == [[*range(1, MOST_WAITING + 100)]]
+    assert neighbour.signals == []
+    assert crowd.signals == [FellBehind("chat:a")] * MANY
+    assert 0 < crowd.count < 100 * MANY
+    assert all(one == [*range(1, len(one) + 1)] for one in crowd.heard)
+
+
+async def test_of_a_channel_without_an_order_the_newest_replaces_what_waits() -> None:
+    hub = Hub()
+    crowd = Crowd(hub, "a", channel="quotes:A")
+    for offset in range(1, 101):
+        hub.publish(news(offset, "quotes:A"))
+    await all_handed(hub, "quotes:A")
+    assert crowd.heard == [[1, 100]] * MANY
+    assert crowd.skipped == [0] * MANY + [98] * MANY
+
+
+@pytest.mark.parametrize("number", [1, FEW_LISTENERS])
+async def test_few_listeners_are_served_at_once(number: int) -> None:
+    hub = Hub()
+    crowd = Crowd(hub, "a", number)
+    hub.publish(news(1), is_ordered=True)
+    assert crowd.heard == [[1]] * number
+
+
+async def test_a_channel_is_behind_only_if_it_is_so_for_every_owner() -> None:
+    hub = Hub()
+    Crowd(hub, "a")
+    hub.publish(news(1), is_ordered=True)
+    assert hub.is_behind("chat:a")
+    await all_handed(hub)
+    neighbour = Crowd(hub, "b", 1)
+    hub.publish(news(2), is_ordered=True)
+    while not neighbour.count:
+        await asyncio.sleep(0)
+    assert hub.is_under_way("chat:a")
+    assert not hub.is_behind("chat:a")
