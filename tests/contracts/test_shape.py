@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
@@ -103,3 +104,20 @@ def test_the_name_of_a_class_has_one_meaning_in_all_services() -> None:
     shared = {name: files for name, files in homes.items() if len(files) > 1}
     assert {name: files for name, files in shared.items() if name not in OF_EACH_SERVICE} == {}
     assert shared.keys() >= OF_EACH_SERVICE
+
+
+def test_a_set_of_names_is_written_once_in_all_services() -> None:
+    """Statuses, kinds, stages and formats: a second list of them would drift from the first."""
+    places = defaultdict(list)
+    for file in sorted((REPOSITORY / "services").rglob("src/**/*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Tuple | ast.List | ast.Set):
+                continue
+            values = [one.value for one in node.elts if isinstance(one, ast.Constant)]
+            names = [value for value in values if isinstance(value, str)]
+            # The methods of HTTP are what RFC 9110 says, wherever they are listed.
+            if len(names) == len(node.elts) >= 3 and "GET" not in names:
+                listed = tuple(sorted(names)) if isinstance(node, ast.Set) else tuple(names)
+                places[listed].append(f"{file.relative_to(REPOSITORY)}:{node.lineno}")
+    assert len(places) > 50
+    assert not {names: where for names, where in places.items() if len(where) > 1}

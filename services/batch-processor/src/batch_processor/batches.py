@@ -28,6 +28,8 @@ DEADLINE_EXCEEDED = "deadline-exceeded"
 TOO_MANY_FAILURES = "too-many-failures"
 
 FINISHED: frozenset[Status] = contract.FINISHED | {"abandoned"}
+# All items are there, and nothing has stopped the batch yet.
+_UNENDED: tuple[Status, ...] = ("queued", "running", "paused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +249,7 @@ def fail(batch: StoredBatch, *, code: str, detail: str, now: datetime) -> Stored
 
 def cancel(batch: StoredBatch, *, now: datetime) -> StoredBatch:
     """Cancel a batch: at once while items still arrive, otherwise before each worker's next item."""
-    if batch.status in ("queued", "running", "paused"):
+    if batch.status in _UNENDED:
         revision = batch.revision + 1
         stopping = changed(
             batch, status="cancelling", cancelling_since=now, retry_codes=None, revision=revision
@@ -310,7 +312,7 @@ def stop_if_too_many_failed(batch: StoredBatch, *, now: datetime) -> StoredBatch
     A retry runs to its end: its owner knows how many items have failed.
     """
     is_retried = batch.retry_codes is not None or batch.retry_after >= 0
-    if is_retried or not batch.failed or batch.status not in ("queued", "running", "paused"):
+    if is_retried or not batch.failed or batch.status not in _UNENDED:
         return batch
     tolerated = batch_options.read(json.loads(batch.options)).tolerated_failure
     if tolerated is None or tolerated.allows(batch.failed, total=batch.total or 0):

@@ -8,9 +8,7 @@ from datetime import datetime
 
 from batch_processor import batches
 from batch_processor.batches import StoredBatch
-
-# An expired batch has no time left for another attempt.
-_RETRIED = ("completed", "failed", "cancelled")
+from contracts.batches import RETRYABLE
 
 
 def pause(batch: StoredBatch, *, now: datetime) -> StoredBatch:  # noqa: ARG001 - a transition
@@ -47,7 +45,7 @@ def retry(
     has the rights `scopes`, if they are given.
     """
     is_late = batch.expires_at is not None and batch.expires_at <= now
-    if is_late or batch.status not in _RETRIED or not batch.failed:
+    if is_late or batch.status not in RETRYABLE or not batch.failed:
         return batch
     # What was cancelled because too many had failed stays so, for that reason.
     is_stopped = batch.cancelled > 0 and batch.error_code == batches.TOO_MANY_FAILURES

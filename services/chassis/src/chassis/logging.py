@@ -8,12 +8,15 @@ import sys
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, TypeAlias
 
 import orjson
 import structlog
 
 from chassis import plain, redaction, tracing
+
+# `auto` is `pretty` on a terminal, and otherwise `json`.
+Style: TypeAlias = Literal["auto", "json", "pretty"]
 
 # These log every lost connection; the broker's link already logs each once.
 _NOISY = ("aio_pika", "aiormq", "httpx", "httpcore")
@@ -61,7 +64,7 @@ def about(**ids: object) -> AbstractContextManager[None]:
     return structlog.contextvars.bound_contextvars(**ids)
 
 
-def configure(*, service: str, level: str, style: Literal["auto", "json", "pretty"]) -> None:
+def configure(*, service: str, level: str, style: Style) -> None:
     """Send the logs of this process, libraries included, to standard error."""
     output = sys.stderr
     Verbosity.is_debug = level == "DEBUG"

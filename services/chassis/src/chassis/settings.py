@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from chassis import redaction
+from chassis import logging, redaction
 from contracts import addresses, domains
 
 S = TypeVar("S", bound="Settings")
@@ -92,7 +92,7 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", alias="LOG_LEVEL", description="least severity that is logged", examples=["INFO"]
     )
-    log_format: Literal["auto", "json", "pretty"] = Field(
+    log_format: logging.Style = Field(
         default="auto",
         alias="LOG_FORMAT",
         description="json lines, or pretty for a terminal; auto: pretty where there is one",

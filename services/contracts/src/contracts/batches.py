@@ -13,20 +13,16 @@ from contracts.message import Command, Contract, Event, Json, LiveMessage, Momen
 from contracts.topology import BATCH_PROCESSOR
 
 BatchStatus = Literal[
-    "open",
-    "validating",
-    "queued",
-    "running",
-    "paused",
-    "completed",
-    "failed",
-    "cancelling",
-    "cancelled",
+    "open", "validating", "queued", "running", "paused", "completed", "failed", "cancelling", "cancelled",
     "expired",
-]
+]  # fmt: skip
 # Final: a batch in one of these states does not change again.
 FINISHED: frozenset[BatchStatus] = frozenset({"completed", "failed", "cancelled", "expired"})
+# Those of them whose failed items can run again: an expired batch has no time left for another attempt.
+RETRYABLE: tuple[BatchStatus, ...] = ("completed", "failed", "cancelled")
 ItemStatus = Literal["pending", "running", "succeeded", "failed", "cancelled", "skipped"]
+# Of the items of an ended batch, which can be those of another one.
+SourceStatus = Literal["succeeded", "failed", "cancelled"]
 Kind = Literal["batch", "task"]
 
 INTAKE = "batch-processor.intake"
@@ -76,7 +72,7 @@ class Source(Contract):
     """
 
     batch_id: UUID
-    status: Literal["succeeded", "failed", "cancelled"] = "succeeded"
+    status: SourceStatus = "succeeded"
 
 
 class CreateBatch(BatchDescription):

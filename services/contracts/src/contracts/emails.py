@@ -24,6 +24,10 @@ EmailStatus = Literal[
 ]  # fmt: skip
 EventKind = Literal["accepted", "attempt", "expired", "cancelled", "retried", "rescheduled", "bounced"]
 RecipientKind = Literal["to", "cc", "bcc"]
+# Final: a mail in one of these states is sent to nobody any more, unless somebody retries it.
+FINISHED: frozenset[EmailStatus] = frozenset(
+    {"delivered", "partially_delivered", "failed", "suppressed", "cancelled", "expired"}
+)
 # `sending` is transient and not stored: such a mail is listed with its previous status.
 StoredStatus = Literal[
     "queued", "delivered", "partially_delivered", "deferred", "held", "failed", "suppressed", "cancelled",

@@ -7,13 +7,11 @@ and replayed messages come back through it. No other service publishes to it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-GATEWAY = "gateway"
-STOCK_DATA = "stock-data"
-EMAIL = "email"
-BATCH_PROCESSOR = "batch-processor"
-SERVICES = (GATEWAY, STOCK_DATA, EMAIL, BATCH_PROCESSOR)
+ServiceName = Literal["gateway", "stock-data", "email", "batch-processor"]
+SERVICES: tuple[ServiceName, ...] = get_args(ServiceName)
+GATEWAY, STOCK_DATA, EMAIL, BATCH_PROCESSOR = SERVICES
 
 RPC = "rpc"
 COMMANDS = "commands"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import uvloop
@@ -60,7 +60,7 @@ class Options:
 
     service: str
     log_level: str
-    log_format: Literal["auto", "json", "pretty"]
+    log_format: logging.Style
     memory_bytes: int
     internal_targets: str = ""
 

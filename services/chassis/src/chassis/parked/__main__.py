@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from typing import get_args
 
 from pydantic import ValidationError
 
@@ -17,7 +18,14 @@ from chassis.deadlines import Deadline
 from chassis.errors import ServiceError
 from chassis.parked.messages import Parked
 from chassis.postgres import Postgres
-from contracts.parked import DiscardParked, InspectParked, ListParked, ParkedFilter, ReplayParked
+from contracts.parked import (
+    DiscardParked,
+    InspectParked,
+    ListParked,
+    ParkedFilter,
+    ParkedState,
+    ReplayParked,
+)
 
 _EPILOG = "POSTGRES_DSN (or POSTGRES_DSN_FILE) is the database of the service that parked the messages."
 _TIMEOUT_S = 30
@@ -64,9 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--type", dest="message_type", help="only messages of this type")
         command.add_argument("--reason", help="only messages parked for this reason")
     commands.choices["list"].add_argument("--limit", type=int, default=50, help="at most this many (50)")
-    commands.choices["list"].add_argument(
-        "--state", default="parked", choices=["parked", "replayed", "discarded"]
-    )
+    commands.choices["list"].add_argument("--state", default="parked", choices=get_args(ParkedState))
     commands.choices["replay"].add_argument("--rate", type=float, default=50, help="messages a second (50)")
     inspect = commands.add_parser("inspect", help="show one message with its headers and body")
     inspect.add_argument("id", type=int)

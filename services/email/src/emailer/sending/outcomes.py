@@ -120,7 +120,7 @@ RULES = (
     Rule("a limit of what we may send", ("mail",), _REFUSED, "route", "limited", says=_LIMIT),
     Rule(
         "a kept session that ends",
-        ("mail", "recipient", "data"),
+        _BEFORE_CONTENT,
         re.compile("421"),
         "session",
         "new-session",

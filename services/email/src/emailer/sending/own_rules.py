@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -24,7 +24,7 @@ class _OwnRule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
-    stages: Annotated[list[_Stage], Field(min_length=1)] = ["mail", "recipient", "data", "content"]
+    stages: Annotated[list[_Stage], Field(min_length=1)] = list(get_args(_Stage))
     codes: Annotated[list[Annotated[str, Field(pattern=r"^[45][0-9x]{2}$")]], Field(min_length=1)]
     says: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     then: Then

@@ -6,7 +6,7 @@ import re
 import traceback
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import css_inline
 import mjml
@@ -21,7 +21,7 @@ from emailer.writing import plain_text
 MOST_OUTPUT = 200_000
 
 Part = Literal["subject", "text", "html", "mjml"]
-PARTS: tuple[Part, ...] = ("subject", "text", "html", "mjml")
+PARTS: tuple[Part, ...] = get_args(Part)
 
 # Style sheets are never loaded, neither from files nor over the network.
 _INLINER = css_inline.CSSInliner(load_remote_stylesheets=False, keep_style_tags=True, keep_at_rules=True)

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import get_args
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -136,7 +137,7 @@ def write(
         raise UnsendableMail(f"the mail has more than {MOST_RECIPIENTS} recipients")
     fields = {name: getattr(command, name) for name in MailContent.model_fields}
     wrong = {recipient.asked for recipient in recipients if recipient.refusal}
-    for kind in ("to", "cc", "bcc"):
+    for kind in get_args(RecipientKind):
         fields[kind] = [text for text in fields[kind] if text not in wrong]
     fields["template"] = command.template.model_dump(exclude_none=True) if command.template else None
     fields["attachments"] = [attachment.model_dump(exclude_none=True) for attachment in command.attachments]

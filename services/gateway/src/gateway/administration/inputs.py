@@ -8,10 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.parked import ListParked, ParkedFilter, ParkedMessage, ParkedState
 from contracts.pauses import Pause
+from contracts.topology import ServiceName
 from gateway.administration.signals import WindowName
 from gateway.http.filters import Bulk, Filter, Id, PageById, Several, written_as
-
-Service = Literal["gateway", "stock-data", "email", "batch-processor"]
 
 
 class ParkedChoice(Filter):
@@ -30,7 +29,7 @@ class ParkedChoice(Filter):
 class ParkedQuery(ParkedChoice, PageById):
     """The query of `GET /v1/admin/parked`; a cursor continues the list of one service."""
 
-    service: Service | None = Field(default=None, examples=["email"])
+    service: ServiceName | None = Field(default=None, examples=["email"])
     state: ParkedState = "parked"
 
     @model_validator(mode="after")
@@ -47,13 +46,13 @@ class ParkedQuery(ParkedChoice, PageById):
 class DiscardQuery(ParkedChoice, Bulk):
     """The query of `POST /v1/admin/parked/discard`."""
 
-    service: Service
+    service: ServiceName
 
 
 class ReplayQuery(ParkedChoice, Bulk):
     """The query of `POST /v1/admin/parked/replay`; one call sends at most `rate_per_s` a second."""
 
-    service: Service
+    service: ServiceName
     rate_per_s: Annotated[float, written_as(r"[0-9]{1,4}(\.[0-9]{1,6})?", "a decimal number")] = Field(
         default=50, gt=0, le=1000
     )
@@ -69,7 +68,7 @@ class StatusQuery(BaseModel):
 class ParkedView(ParkedMessage):
     """A parked message and the service that it belongs to."""
 
-    service: Service
+    service: ServiceName
 
 
 class ParkedList(BaseModel):

@@ -53,9 +53,7 @@ CANCEL = BatchAction(
 )
 PAUSE = BatchAction("paused", contract.PauseBatch, ("queued", "running"), "paused", ("paused",))
 RESUME = BatchAction("resumed", contract.ResumeBatch, ("paused",), "queued", ("queued", "running"))
-RETRY = BatchAction(
-    "retried", contract.RetryBatch, ("completed", "failed", "cancelled"), "queued", (), needs_failures=True
-)
+RETRY = BatchAction("retried", contract.RetryBatch, contract.RETRYABLE, "queued", (), needs_failures=True)
 
 
 class BatchActions:

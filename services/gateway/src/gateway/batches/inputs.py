@@ -11,12 +11,22 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from contracts import json_texts
 from contracts.batch_options import BatchOptions
-from contracts.batches import BatchFilter, BatchStatus, Counts, FailedAttempt, ItemStatus, Kind, Limit
+from contracts.batches import (
+    BatchFilter,
+    BatchStatus,
+    Counts,
+    FailedAttempt,
+    ItemStatus,
+    Kind,
+    Limit,
+    SourceStatus,
+)
 from contracts.items import MOST_ITEMS_OF_DOCUMENT, Item, OperationName, is_wrapped, item_of
 from contracts.message import Moment, Next
 from contracts.operations import Operation
 from contracts.times import Instant
 from gateway.http.filters import CreatedWithin, Filter, PageQuery, Several, SteppedBulk, YesOrNo
+from gateway.http.replies import TableFormat
 
 # The error code of an item, as in results.
 ErrorCode = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
@@ -45,7 +55,7 @@ class SourceInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     batch_id: UUID
-    status: Literal["succeeded", "failed", "cancelled"] = "succeeded"
+    status: SourceStatus = "succeeded"
 
 
 class BatchTerms(BaseModel):
@@ -230,7 +240,7 @@ class ResultsQuery(BaseModel):
     limit: int = Field(default=1000, ge=1, le=5000)
     cursor: str | None = Field(default=None, max_length=500)
     status: ItemStatus | None = None
-    format: Literal["json", "ndjson", "csv"] | None = None
+    format: TableFormat | None = None
 
 
 class AcceptedTask(BaseModel):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from chassis.errors import InvalidInput, MalformedInput
 from contracts.batch_options import Priority
 from contracts.items import OperationName
+from contracts.json_values import LARGEST_INTEGER
 from gateway.batches.inputs import BatchTerms
 from gateway.http import strict_json
 from gateway.http.filters import YesOrNo
@@ -88,7 +89,7 @@ class AppendQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     offset: int = Field(
-        ge=0, le=2**53, description="the number of bytes that the upload already has", examples=[0]
+        ge=0, le=LARGEST_INTEGER, description="the number of bytes that the upload already has", examples=[0]
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from chassis import exemplars, logging, metrics, spans, tracing
 from gateway.http.bodies import BODY, Body
-from gateway.http.serving import HURRIED, ROUTE
+from gateway.http.serving import HURRIED, METHODS, ROUTE
 
 log = logging.get(__name__)
 
@@ -183,7 +183,7 @@ _CHILDREN: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
 def _record(scope: Scope, status: int, elapsed_s: float, trace: tracing.Trace) -> None:
     route, method = scope.get(ROUTE, "unmatched"), scope["method"]
-    method = method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "OTHER"
+    method = method if method in METHODS else "OTHER"
     children = _CHILDREN.get((method, route, status))
     if children is None:
         # `labels` takes longer than the rest of the counting.

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from operator import methodcaller
+from typing import Literal
 
 import orjson
 from pydantic import BaseModel
@@ -16,6 +17,8 @@ CSV = "text/csv"
 EVENT_STREAM = "text/event-stream"
 MAIL = "message/rfc822"
 OCTETS = "application/octet-stream"
+# The value of `format` in a query, for those that cannot set `Accept`.
+TableFormat = Literal["json", "ndjson", "csv"]
 
 # Serializes a model within plain data.
 _PLAIN = methodcaller("model_dump", mode="json", by_alias=True)

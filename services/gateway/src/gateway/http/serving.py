@@ -56,7 +56,7 @@ log = logging.get(__name__)
 ROUTE = "tickwire.route"
 # Set when a deadline has passed that the caller made shorter than the default.
 HURRIED = "tickwire.hurried"
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # Known methods that no route serves.
 _NEVER = ("TRACE", "CONNECT")
 # The share of the caller's time that is reserved for an answer without the reply that was waited for.
@@ -154,7 +154,7 @@ class Server:
             if request.scope["method"] == "OPTIONS":
                 path = request.scope["path"]
                 # `*` stands for the server as a whole.
-                allowed = set(_METHODS) if path == "*" else set(self._routes.allowed_methods(path))
+                allowed = set(METHODS) if path == "*" else set(self._routes.allowed_methods(path))
                 if not allowed:
                     raise NotFound("There is nothing at this path; /docs lists all routes.")
                 return HttpReply(None, 204, headers={"allow": ", ".join(sorted(allowed | {"OPTIONS"}))})
@@ -289,8 +289,8 @@ class Server:
         fixed = self._fixed.get((method, scope["path"]))
         if fixed is not None:
             return fixed, {}
-        if method not in (*_METHODS, *_NEVER):
-            known = ", ".join(_METHODS)
+        if method not in (*METHODS, *_NEVER):
+            known = ", ".join(METHODS)
             raise NotImplementedMethod(f"The method {method[:20]!r} is not supported; use one of {known}.")
         try:
             rule, found = self._routes.match(scope["path"], method)

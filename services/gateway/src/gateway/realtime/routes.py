@@ -9,7 +9,7 @@ from uuid import UUID
 
 from chassis import logging
 from chassis.errors import DatabaseUnavailable, Forbidden, NotFound, Overloaded, ServiceError
-from contracts import problems
+from contracts import batches, emails, problems
 from contracts.scopes import Scope
 from contracts.stocks import Quote
 from gateway.batches.inputs import BatchView
@@ -31,9 +31,7 @@ from gateway.realtime.tokens import TokenService
 
 log = logging.get(__name__)
 
-_ENDED = frozenset(
-    {"completed", "failed", "cancelled", "expired", "delivered", "partially_delivered", "suppressed"}
-)
+_ENDED: frozenset[str] = batches.FINISHED | emails.FINISHED
 
 
 class EventStreams:

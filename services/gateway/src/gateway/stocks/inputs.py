@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from chassis.errors import InvalidInput
 from contracts.stocks import LONGEST_SYMBOL, SYMBOL, Adjustment, Day, Quote, Symbol, Timeframe
+from gateway.http.replies import TableFormat
 
 MOST_SYMBOLS = 200
 
@@ -42,7 +43,7 @@ class BarsQuery(BaseModel):
     adjustment: Adjustment = "raw"
     limit: int = Field(default=1000, ge=1, le=10_000)
     cursor: str | None = Field(default=None, max_length=500)
-    format: Literal["json", "csv", "ndjson"] | None = None
+    format: TableFormat | None = None
 
     @model_validator(mode="after")
     def _start_is_first(self) -> BarsQuery:

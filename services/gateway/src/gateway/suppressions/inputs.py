@@ -19,6 +19,7 @@ from contracts.suppressions import (
 )
 from contracts.times import Instant, require_future
 from gateway.http.filters import Bulk, CreatedWithin, PageQuery, Several
+from gateway.http.replies import TableFormat
 
 # The most lines of one import; its bytes are limited like those of any body.
 MOST_LINES = 10_000
@@ -94,7 +95,7 @@ class SuppressionsQuery(SuppressionChoice, PageQuery):
     """The query of `GET /v1/suppressions`; the cursor is the last id seen."""
 
     cursor: UUID | None = Field(default=None, description="`next_cursor` of the page before")  # type: ignore[assignment]  # an id, not any text
-    format: Literal["json", "ndjson", "csv"] | None = None
+    format: TableFormat | None = None
 
 
 class SuppressionsBulk(SuppressionChoice, Bulk):
