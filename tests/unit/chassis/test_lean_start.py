@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
 import pytest
+
+from chassis import lean
 
 # The export of spans is off by default, rich draws nothing, and the calendar of sessions is a file.
 HEAVY = ("google.protobuf", "holidays", "opentelemetry.sdk", "psutil", "pygments", "rich", "wrapt")
@@ -24,6 +27,21 @@ def test_a_service_starts_without_what_it_does_not_use(package: str) -> None:
 
 def test_the_process_that_items_are_forked_from_is_as_lean_as_the_service() -> None:
     assert loaded("batch_processor.execution.preloaded", (*HEAVY, "fastapi", "numpy")) == "[]"
+
+
+def test_garbage_is_collected_again_after_the_imports_and_only_if_it_was_before() -> None:
+    with lean.without():
+        assert not gc.isenabled()
+        with lean.without():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_a_service_collects_garbage() -> None:
+    program = "import gc, gateway.__main__; print(gc.isenabled())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
 
 
 def loaded(module: str, unwanted: tuple[str, ...]) -> str:
