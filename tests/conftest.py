@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 import structlog
 from xdist.scheduler import LoadScopeScheduling
@@ -27,6 +30,25 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+
+_make_context = ssl.create_default_context
+
+
+@cache
+def _public_context() -> ssl.SSLContext:
+    return _make_context(cafile=certifi.where())
+
+
+def _context(*purpose: Any, **files: Any) -> ssl.SSLContext:
+    """Return a context as `ssl.create_default_context` does; that of the public authorities is made once."""
+    is_public = not purpose and files == {"cafile": certifi.where()}
+    return _public_context() if is_public else _make_context(*purpose, **files)
+
+
+# Each HTTP client would read the certificates of all authorities anew: 50 ms of a processor, which a test
+# that polls, with a client of its own each time, takes from the service that it waits for.
+ssl.create_default_context = _context
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
