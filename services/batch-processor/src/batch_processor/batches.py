@@ -255,7 +255,7 @@ def cancel(batch: StoredBatch, *, now: datetime) -> StoredBatch:
             batch, status="cancelling", cancelling_since=now, retry_codes=None, revision=revision
         )
         if stopping.done < (batch.total or 0) and batch.error_code == TOO_MANY_FAILURES:
-            # It had failed before its retry, of which this leaves something undone.
+            # The error is that of the run before the retry, which is cancelled before its end.
             stopping = changed(stopping, error_code=None, error_detail=None)
         return end_if_done(stopping, now=now)
     if batch.status not in ("open", "validating"):

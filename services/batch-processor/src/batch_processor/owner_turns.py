@@ -26,7 +26,7 @@ class OwnerCircle:
 
     @property
     def set_aside(self) -> Collection[UUID]:
-        """The batches on which steps have failed, for a while."""
+        """The batches on which a step has failed and whose pause has not ended."""
         return self._backoff.ids()
 
     async def take(self, left: Mapping[UUID, str], step: Callable[[UUID], Awaitable[bool]]) -> bool:

@@ -16,14 +16,15 @@ WITH added AS (
 SELECT batch_id, count(*) AS items FROM added GROUP BY batch_id
 
 -- name: find_forgotten
--- Tasks that ended over a day ago, under ids that were accepted again since: the gateway keeps ended work for a day at
--- least. After a shorter time it has lost it, to an old backup for instance, and the id still means what has ended.
+-- Tasks that ended over a day ago, under ids that were accepted again since. The gateway keeps ended work for at least a
+-- day: within it, an id that is accepted again means that the gateway has lost its record, as by the restore of an old
+-- backup, and is that of the task that has ended.
 SELECT b.id FROM batches AS b
 JOIN unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS again (id, owner_id, accepted_at) USING (id, owner_id)
 WHERE b.kind = 'task' AND b.finished_at < now() - interval '1 day' AND b.accepted_at < again.accepted_at
 
 -- name: wait_for_removal
--- Whoever removes ended batches has rows of them in the other order.
+-- The removal of ended batches locks their rows in the other order; this waits until it has committed.
 SELECT pg_advisory_xact_lock(5840130411727)
 
 -- name: remove_forgotten

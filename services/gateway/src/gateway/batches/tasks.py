@@ -107,7 +107,7 @@ class TaskService:
             raise invalid(
                 "/unique/period_s",
                 f"Tasks, and the keys that they hold, are remembered for {self._acceptor.keeps_for_s:.0f} s "
-                "after their end: give a period_s that is not longer.",
+                "after their end: set a period_s of at most that.",
             )
         key, owner_id = call.idempotency_key, call.principal.owner_id
         if key is not None and (answered := await self._acceptor.find_answer(owner_id, key.key)):

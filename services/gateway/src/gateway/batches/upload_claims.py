@@ -25,7 +25,7 @@ async def renewed(renew: Callable[[], Awaitable[object]]) -> AsyncIterator[None]
             try:
                 await renew()
             except Unavailable as error:
-                # The claim is good for several of these.
+                # The claim lasts for several intervals, so the next renewal may still be in time.
                 log.warning("claim of an upload could not be renewed", reason=error.detail)
 
     renewing = asyncio.create_task(go_on())
