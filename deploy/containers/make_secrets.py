@@ -31,6 +31,7 @@ import json
 import os
 import secrets
 import string
+import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -230,6 +231,12 @@ def main() -> None:
     parser.add_argument("--key-file", type=Path, help="file of the API key (default: <folder>/api-key)")
     parser.add_argument("--postgres", default=Servers.postgres, help="host:port (%(default)s)")
     parser.add_argument("--rabbitmq", default=Servers.rabbitmq, help="host:port (%(default)s)")
+    parser.add_argument(
+        "--tell",
+        nargs=2,
+        metavar=("ADDRESS", "FOLDER"),
+        help="say how to go on with a gateway at ADDRESS, where the host has these secrets in FOLDER",
+    )
     parser.add_argument("--tls", action="store_true", help="sslmode=verify-full, and amqps")
     options = parser.parse_args()
     key_file = options.key_file or options.folder / "api-key"
@@ -237,6 +244,14 @@ def main() -> None:
     servers = Servers(options.postgres, options.rabbitmq, options.tls)
     make(options.folder, key_file, os.environ, servers=servers)
     hand_over(options.folder, key_file)
+    if options.tell:
+        address, folder = options.tell
+        sys.stdout.write(
+            f"When the gateway is healthy, it answers at {address}: its status page is "
+            f"{address}/console/status, and the API key is in {Path(folder).parent / key_file.name}. In "
+            "another terminal, `deploy/containers/card` tries it all and prints an address that logs a "
+            "browser in. `make up` starts metrics and Grafana, too.\n"
+        )
 
 
 if __name__ == "__main__":

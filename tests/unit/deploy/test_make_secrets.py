@@ -6,10 +6,14 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from containers import make_secrets
 from gateway.identity import keys
+
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def make(folder: Path, **variables: str) -> dict[str, str]:
@@ -109,3 +113,20 @@ def test_the_topology_is_the_repositorys(tmp_path: Path) -> None:
     ours = json.loads(make_secrets.DEFINITIONS.read_text())
     for part in ("vhosts", "exchanges", "queues", "bindings", "policies"):
         assert made[part] == ours[part]
+
+
+def test_whoever_starts_compose_without_make_is_told_how_to_go_on(tmp_path: Path) -> None:
+    command = [sys.executable, make_secrets.__file__, str(tmp_path / "made/secrets")]
+    command += [
+        "--key-file",
+        str(tmp_path / "made/api-key"),
+        "--tell",
+        "http://127.0.0.1:8080",
+        "./.run/secrets",
+    ]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "http://127.0.0.1:8080/console/status" in said
+    assert "the API key is in .run/api-key." in said
+    for program in re.findall("`([^`]+)`", said):
+        assert program == "make up" or (REPOSITORY / program).exists()
+    assert (tmp_path / "made/api-key").read_text() not in said
