@@ -111,13 +111,13 @@ class Engine:
         async with self.postgres.transaction() as connection:
             await self._handlers[type(message)](connection, [delivery])
 
-    async def give(self, owner_id: str, *, items: int = 1, **more: Any) -> UUID:
+    async def give(self, owner_id: str, *, items: int | None = 1, **more: Any) -> UUID:
         """Create a batch of `echo` with so many items, or what `more` says; return its id."""
         creation = CreateBatch(
             batch_id=new_id(),
             owner_id=owner_id,
             accepted_at=datetime.now(UTC),
-            items=[Item(payload=number) for number in range(items)],
+            items=None if items is None else [Item(payload=number) for number in range(items)],
             **{"operation": "echo", **more},
         )
         await self.handle(creation)

@@ -10,7 +10,7 @@ import pytest
 from batch_processor import batches, sources
 from batch_processor.batches import StoredBatch
 from chassis.broker.envelope import new_id
-from contracts.batches import CreateBatch, Item, Source
+from contracts.batches import CancelBatch, CreateBatch, Item, Source
 from support.batch_engine import Engine
 from support.batch_stack import Caller, House
 
@@ -39,6 +39,32 @@ async def test_results_become_payloads_and_failed_items_keep_theirs(service: Any
     again = await caller.submit_from("echo", Source(batch_id=first.batch_id, status="failed"))
     await caller.reach(again)
     assert [result.result for result in await caller.results(again)] == list(range(0, 45, 3))
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+async def test_items_of_a_cancelled_batch_are_copied_whether_it_had_begun_or_not(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, is_begun: bool
+) -> None:
+    monkeypatch.setattr(sources, "STEP", 2)
+    first = await engine.give("ann", items=5)
+    if is_begun:
+        await engine.handle(CancelBatch(batch_id=first, owner_id="ann"))
+        await engine.coordinator.cancel()
+    else:
+        # It was open: a cancel ends it at once.
+        await engine.execute("DELETE FROM chunks")
+        await engine.execute("UPDATE batches SET status = 'open', total = NULL, chunk_count = 0")
+        await engine.handle(CancelBatch(batch_id=first, owner_id="ann"))
+    source = Source(batch_id=first, status="cancelled")
+    second = await engine.give("ann", items=None, source=source)
+    copying = sources.Sources(engine.postgres, engine.intake, operations=["echo"], begun=lambda: None)
+    while await copying.copy():
+        pass
+    items = await engine.fetch("SELECT position, payload FROM items WHERE batch_id = $1 ORDER BY 1", second)
+    assert [tuple(row) for row in items] == [(n, str(n)) for n in range(5)]
+    batch = await engine.get(second)
+    assert batch is not None
+    assert (batch.status, batch.total) == ("queued", 5)
 
 
 async def test_a_step_copies_some_bytes_and_one_item_however_large(

@@ -101,16 +101,18 @@ async def _fill(connection: Connection, batch: StoredBatch) -> StoredBatch:
     if other is None or other.owner_id != batch.owner_id or not other.is_finished:
         detail = f"The batch {source.batch_id} does not exist or has not ended: its items cannot be copied."
         return batches.fail(batch, code="source-not-usable", detail=detail, now=now)
-    row = await connection.fetchrow(
-        _SQL["copy_items"],
-        batch.id,
-        source.batch_id,
-        source.status,
-        batch.source_after,
-        STEP,
-        batch.received,
-        STEP_BYTES,
+    if source.status == "cancelled" and other.status == "cancelled" and not other.chunk_count:
+        # It was cancelled before it began: all of its items, and none has a result.
+        rows = await connection.fetch(_SQL["list_positions"], other.id, batch.source_after, STEP + 1)
+    else:
+        ended = other.id, source.status, batch.source_after
+        rows = await connection.fetch(_SQL["list_ended_positions"], *ended, STEP + 1)
+    positions = [row["position"] for row in rows[:STEP]]
+    copied = await connection.fetchrow(
+        _SQL["copy_items"], batch.id, other.id, positions, batch.received, STEP_BYTES
     )
-    assert row is not None
-    after = batches.receive(replace(batch, source_after=row["last"]), row["items"], now=now)
-    return batches.seal(after, after.received, now=now) if row["is_last"] else after
+    assert copied is not None
+    last = copied["last"] if copied["is_cut"] else max(positions, default=batch.source_after)
+    after = batches.receive(replace(batch, source_after=last), copied["items"], now=now)
+    is_last = len(rows) == len(positions) and not copied["is_cut"]
+    return batches.seal(after, after.received, now=now) if is_last else after
