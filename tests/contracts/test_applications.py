@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 import batch_processor.app
 import batch_processor.resources
@@ -27,23 +28,24 @@ from contracts.topology import SERVICES
 from gateway.reference import asyncapi, broker
 
 VALUES = {"rabbitmq_url": "amqp://u:p@127.0.0.1:1/tickwire", "postgres_dsn": "postgresql://u:p@127.0.0.1:1/d"}
-CREATE: Mapping[str, Callable[[], Application]] = {
-    "gateway": lambda: gateway.app.create_app(
-        gateway.settings.GatewaySettings.model_validate({**VALUES, "key_pepper": "a pepper of tests"})
-    ),
-    "stock-data": lambda: stock_data.app.create_app(
-        stock_data.settings.StockDataSettings.model_validate(VALUES)
-    ),
-    "email": lambda: emailer.app.create_app(emailer.settings.EmailSettings.model_validate(VALUES)),
-    "batch-processor": lambda: batch_processor.app.create_app(
-        batch_processor.settings.BatchProcessorSettings.model_validate(VALUES)
-    ),
+CREATE: Mapping[str, Callable[..., Application]] = {
+    "gateway": gateway.app.create_app,
+    "stock-data": stock_data.app.create_app,
+    "email": emailer.app.create_app,
+    "batch-processor": batch_processor.app.create_app,
+}
+SETTINGS: Mapping[str, BaseModel] = {
+    "gateway": gateway.settings.GatewaySettings.model_validate({**VALUES, "key_pepper": "a pepper of tests"}),
+    "stock-data": stock_data.settings.StockDataSettings.model_validate(VALUES),
+    "email": emailer.settings.EmailSettings.model_validate(VALUES),
+    "batch-processor": batch_processor.settings.BatchProcessorSettings.model_validate(VALUES),
 }
 
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_service_is_wired_to_an_application_without_opening_anything(service: str) -> None:
-    application: Any = CREATE[service]()
+    assert list(inspect.signature(CREATE[service]).parameters) == ["settings"]
+    application: Any = CREATE[service](SETTINGS[service])
     assert type(application) is Application
     assert callable(application.asgi)
     assert application.health.failures() == {}
@@ -63,7 +65,7 @@ async def test_a_service_takes_the_messages_that_the_document_says_it_takes_and_
 
     monkeypatch.setattr(ServiceRuntime, "consume", consume)
     monkeypatch.setattr(ServiceRuntime, "answer", answer)
-    CREATE[service]()
+    CREATE[service](SETTINGS[service])
     live = {kind.message_type for kind in broker.messages() if issubclass(kind, LiveMessage)}
     documented = {
         message["$ref"].rpartition("/messages/")[2]

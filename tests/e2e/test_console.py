@@ -16,9 +16,7 @@ from native.stack import Stack
 from support import browser
 from support.browser import Page
 
-pytestmark = pytest.mark.skipif(
-    browser.PROGRAM is None, reason="chromium is missing: deploy/native/setup.sh --test installs it"
-)
+pytestmark = browser.needed
 
 CARD = "document.querySelector('[data-service=%s]')"
 CALLS = "performance.getEntriesByType('resource').filter(e => e.name.includes('/v1/admin/status')).length"

@@ -14,10 +14,6 @@ from native.stack import Stack
 from support import browser
 from support.browser import Page
 
-needs_browser = pytest.mark.skipif(
-    browser.PROGRAM is None, reason="chromium is missing: deploy/native/setup.sh --test installs it"
-)
-
 DRAWN = "document.querySelectorAll('[data-operation]').length > 0"
 FOREIGN = (
     "performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith(location.origin))"
@@ -54,7 +50,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
             yield method, path, operation
 
 
-@needs_browser
+@browser.needed
 async def test_the_page_shows_every_operation_and_every_channel(
     page: Page, document: dict[str, Any], api: httpx.AsyncClient
 ) -> None:
@@ -64,7 +60,7 @@ async def test_the_page_shows_every_operation_and_every_channel(
     assert sorted(channels) == sorted((await api.get("/asyncapi.json")).json()["channels"])
 
 
-@needs_browser
+@browser.needed
 async def test_every_part_of_every_operation_can_be_opened(page: Page) -> None:
     # Opening one makes others, which are opened in turn; a schema that holds itself would never end.
     opened = """(async () => {
@@ -77,7 +73,7 @@ async def test_every_part_of_every_operation_can_be_opened(page: Page) -> None:
     assert parts[-1] - parts[-2] < parts[-2] - parts[-3]
 
 
-@needs_browser
+@browser.needed
 async def test_the_search_narrows_the_operations_that_are_shown(page: Page) -> None:
     await page.call("Input.dispatchKeyEvent", type="keyDown", text="/", key="/")
     assert await page.run("document.activeElement.id") == "search"
@@ -88,7 +84,7 @@ async def test_the_search_narrows_the_operations_that_are_shown(page: Page) -> N
     await page.until("document.querySelectorAll('article:not([hidden])').length > 20")
 
 
-@needs_browser
+@browser.needed
 async def test_the_index_leads_to_an_operation_and_a_link_from_elsewhere_too(
     page: Page, stack: Stack
 ) -> None:
@@ -101,7 +97,7 @@ async def test_the_index_leads_to_an_operation_and_a_link_from_elsewhere_too(
     assert await page.run("document.querySelector('[aria-current=true]').hash") == "#createTask"
 
 
-@needs_browser
+@browser.needed
 async def test_an_operation_can_be_tried_with_a_key_that_only_this_tab_keeps(
     page: Page, stack: Stack
 ) -> None:
@@ -118,13 +114,13 @@ async def test_an_operation_can_be_tried_with_a_key_that_only_this_tab_keeps(
     await page.until("document.querySelector('#getMe .status')?.innerText.startsWith('401')")
 
 
-@needs_browser
+@browser.needed
 async def test_the_reference_fits_a_phone(page: Page) -> None:
     await page.look_as(width=360, height=740)
     assert await page.run("document.documentElement.scrollWidth") <= 360
 
 
-@needs_browser
+@browser.needed
 @pytest.mark.parametrize("path", ["/problems", "/problems/not-found", "/docs/runbooks/TickwireServiceDown"])
 async def test_a_page_of_text_obeys_its_content_security_policy(tab: Page, stack: Stack, path: str) -> None:
     await tab.go(f"{stack.url}{path}")

@@ -27,7 +27,7 @@ from chassis.health import Health
 from chassis.supervision import Tasks
 from contracts.message import Request
 from contracts.topology import TOPOLOGIES, rpc_queue
-from gateway.app import create_app
+from gateway.app import wired
 from gateway.identity import keys
 from gateway.realtime.wire import WebSocketWire
 from gateway.resources import Resources
@@ -299,7 +299,7 @@ async def running(
     limits: Mapping[str, Any] = MappingProxyType({}),
 ) -> AsyncIterator[Listener]:
     """Run a gateway on a free port until the end of the block."""
-    gateway = Gateway(resources := Resources(settings), create_app(settings, resources))
+    gateway = Gateway(resources := Resources(settings), wired(settings, resources))
     listener = asgi.Listener(
         gateway.app.asgi,
         "127.0.0.1",

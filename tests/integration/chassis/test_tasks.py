@@ -329,19 +329,17 @@ from chassis.supervision import Tasks
 logging.configure(service="dying", level="INFO", style="json")
 health, tasks = Health(), Tasks()
 health.add_vital("tasks", tasks.check)
-app = ops_app(health)
+ops = ops_app(health)
 
 async def die():
     raise RuntimeError("out of luck")
 
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        tasks.start("doomed", die())
+    await ops(scope, receive, send)
+
 listener = asgi.Listener(app, "127.0.0.1", {port})
-serve = asgi._serve
-
-async def serve_with_a_task(*arguments, **settings):
-    tasks.start("doomed", die())
-    return await serve(*arguments, **settings)
-
-asgi._serve = serve_with_a_task
 asgi.serve([listener], health=health, delay_s=0, grace_s=1)
 """
 

@@ -113,7 +113,7 @@ async def test_a_session_ends_with_the_secret_that_made_its_address(two: tuple[L
     assert await gateway.database.fetchval(left, session["key_id"])
 
 
-@pytest.mark.skipif(browser.PROGRAM is None, reason="chromium is missing: deploy/native/setup.sh --test")
+@browser.needed
 async def test_a_browser_is_logged_in_once_and_its_address_keeps_no_token(
     two: tuple[Listener, Listener], tmp_path: Path
 ) -> None:

@@ -99,7 +99,7 @@ async def test_a_websocket_is_opened_by_pages_of_listed_origins_only(open_door: 
     assert b"GATEWAY_CORS_ORIGINS" in refused.value.response.body
 
 
-@pytest.mark.skipif(browser.PROGRAM is None, reason="chromium is missing: setup.sh --test installs it")
+@browser.needed
 async def test_a_browser_lets_a_page_do_what_its_origin_may(
     house: House, site: SiteOpener, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -6,6 +6,7 @@ and replayed messages come back through it. No other service publishes to it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -168,7 +169,7 @@ def _service(
     )
 
 
-TOPOLOGIES = {
+TOPOLOGIES: Mapping[str, Topology] = {
     GATEWAY: _service(
         GATEWAY,
         Queue(

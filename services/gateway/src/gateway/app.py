@@ -52,9 +52,13 @@ class GatewayApp(Quart):
     server: Server
 
 
-def create_app(settings: GatewaySettings, resources: Resources | None = None) -> Application:
-    """Return the wired gateway; its lifespan opens and closes it."""
-    resources = resources or Resources(settings)
+def create_app(settings: GatewaySettings) -> Application:
+    """Return the wired application; its lifespan opens and closes the resources."""
+    return wired(settings, Resources(settings))
+
+
+def wired(settings: GatewaySettings, resources: Resources) -> Application:
+    """Return the application over these resources."""
     sockets = Sockets(
         realtime=resources.realtime,
         connections=resources.connections,

@@ -40,6 +40,12 @@ async def test_every_file_is_served_without_a_key_and_is_304_when_known(
     assert (again.status_code, again.content) == (304, b"")
 
 
+async def test_the_console_leads_to_its_first_page(client: httpx.AsyncClient) -> None:
+    for method in ("GET", "HEAD"):
+        answer = await client.request(method, "/console", headers={"authorization": ""})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/console/status")
+
+
 async def test_the_page_loads_nothing_but_its_own_files_and_leads_to_the_reference(
     client: httpx.AsyncClient,
 ) -> None:

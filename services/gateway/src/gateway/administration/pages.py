@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.http.assets import page
-from gateway.http.endpoints import Endpoint
+from gateway.http.calls import Call
+from gateway.http.endpoints import Endpoint, get, nothing
+from gateway.http.replies import HttpReply
 
 _ASSETS = Path(__file__).parent / "assets"
 _FILES = {
@@ -22,7 +24,23 @@ _FILES = {
 }
 
 
+async def first_page(_: Call) -> HttpReply:
+    """Lead to the status page."""
+    return HttpReply(None, 303, location="/console/status")
+
+
 def endpoints() -> Iterator[Endpoint]:
     """Yield the pages and the files that belong to them."""
+    yield get(
+        "/console",
+        first_page,
+        name="openConsole",
+        summary="Be redirected to the first page of the console",
+        tag="Pages",
+        scope=None,
+        is_public=True,
+        answers={303: nothing()},
+        cache="no-cache",
+    )
     for path, (file, name, summary) in _FILES.items():
         yield page(path, _ASSETS / file, name=name, summary=summary)

@@ -104,7 +104,9 @@ class Endpoint:
     def __post_init__(self) -> None:
         hints = get_type_hints(self.handler, include_extras=True)
         names = list(inspect.signature(self.handler).parameters)
-        status = next(status for status in self.answers if 200 <= status < 300)
+        # Of one that only leads elsewhere, the status of the redirect.
+        redirect = next(iter(self.answers))
+        status = next((status for status in self.answers if 200 <= status < 300), redirect)
         made = {
             # The first parameter is the call itself.
             "parameters": {name: hints[name] for name in names[1:]},
