@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from contracts.items import item_of
+from contracts.items import custom_id_of, payload_of
 
 
 @pytest.mark.parametrize(
@@ -26,11 +26,10 @@ from contracts.items import item_of
 def test_only_custom_id_and_payload_together_are_unwrapped(
     value: Any, custom_id: str | None, payload: Any
 ) -> None:
-    item = item_of(value)
-    assert (item.custom_id, item.payload) == (custom_id, payload)
+    assert (custom_id_of(value), payload_of(value)) == (custom_id, payload)
 
 
 @pytest.mark.parametrize("custom_id", [1, "", "x" * 256, [], {}])
 def test_a_custom_id_is_a_short_text(custom_id: object) -> None:
     with pytest.raises(ValueError, match="custom_id"):
-        item_of({"custom_id": custom_id, "payload": 1})
+        custom_id_of({"custom_id": custom_id, "payload": 1})

@@ -44,8 +44,11 @@ def is_wrapped(value: Json) -> bool:
     )
 
 
-def item_of(value: Json) -> Item:
-    """Return the item in `value`, which is a complete item or only a payload. Raise `ValueError`."""
-    if not is_wrapped(value):
-        return Item(payload=value)
-    return Item(custom_id=require_custom_id(value.get("custom_id")), payload=value["payload"])
+def custom_id_of(value: Json) -> str | None:
+    """Return the custom id of a complete item, None for only a payload. Raise `ValueError` for a bad one."""
+    return require_custom_id(value.get("custom_id")) if is_wrapped(value) else None
+
+
+def payload_of(value: Json) -> Json:
+    """Return the payload of a complete item; any other value is only a payload."""
+    return value["payload"] if is_wrapped(value) else value

@@ -10,6 +10,7 @@ import orjson
 from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
 from contracts import batches as contract
+from contracts.items import custom_id_of
 from contracts.json_texts import member
 from gateway.acceptance.repository import Acceptance
 from gateway.batches import uploads
@@ -32,9 +33,11 @@ def of_batch(
     written = member(document, name, orjson.dumps(batch.items))
     items = [
         b'{"payload":' + text + b"}"
-        if item.custom_id is None
-        else b'{"custom_id":' + orjson.dumps(item.custom_id) + b',"payload":' + text + b"}"
-        for item, text in zip(batch.contract_items(), payload_texts(batch.items, written), strict=True)
+        if custom_id is None
+        else b'{"custom_id":' + orjson.dumps(custom_id) + b',"payload":' + text + b"}"
+        for custom_id, text in zip(
+            map(custom_id_of, batch.items), payload_texts(batch.items, written), strict=True
+        )
     ]
     owner = acceptance.owner_id
     about = description(acceptance, batch, principal, document)
