@@ -231,13 +231,9 @@ def test_so_many_errors_that_naming_them_would_stop_the_process_are_counted(
 async def test_documents_of_many_bytes_or_many_values_are_read_in_a_thread(
     document: bytes, is_on_loop: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def arrive(_: IncomingRequest, __: Deadline) -> bytes:
-        return document
-
     def read(_: TypeAdapter[Any], data: bytes) -> tuple[bytes, bool]:
         return data, threading.current_thread() is threading.main_thread()
 
-    monkeypatch.setattr(reading, "read_all", arrive)
     monkeypatch.setattr(reading, "parse", read)
-    found, _ = await reading.json_body(TypeAdapter(list[Any]), request({}), Deadline.after(5))
+    found = await reading.json_body(TypeAdapter(list[Any]), document, Deadline.after(5))
     assert found == (document, is_on_loop)

@@ -212,6 +212,32 @@ async def test_short_documents_of_an_owner_share_a_number_of_bytes_until_they_ar
         assert [(await one).status_code for one in (first, small)] == [200, 200]
 
 
+async def test_the_documents_of_an_owner_share_an_amount_of_memory_until_they_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_serving, "MOST_DOCUMENT_BYTES_OF_OWNER", 200_000)
+    may_answer = asyncio.Event()
+
+    async def take(_: Call, body: dict[str, Any]) -> dict[str, Any]:
+        await may_answer.wait()
+        return {}
+
+    route = post("/take", take, name="take", answers={200: json()}, **DECLARED)
+    # Less than 8 KiB, which counts among no bodies, but thousands of lists in memory.
+    document: dict[str, Any] = {"lists": [[]] * 2_000}
+    async with serving([route], body_limit=20_000) as client:
+        first = asyncio.create_task(client.post("/take", json=document))
+
+        async def is_refused() -> bool:
+            answer = await client.post("/take", json=document, headers={"request-timeout": "0.1"})
+            return answer.status_code == 429
+
+        await until(is_refused)
+        small = asyncio.create_task(client.post("/take", json={}))
+        may_answer.set()
+        assert [(await one).status_code for one in (first, small)] == [200, 200]
+
+
 async def test_a_deadline_that_the_caller_made_short_is_counted_as_its_own(client: httpx.AsyncClient) -> None:
     def counted(status: str) -> float:
         labels = {"method": "GET", "route": "/sleep", "status": status}

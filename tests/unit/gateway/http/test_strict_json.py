@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import tracemalloc
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -202,3 +203,33 @@ def test_a_document_has_a_bounded_number_of_objects_and_lists_for_its_size(
     monkeypatch.setattr(documents, "read", lambda _: pytest.fail("it was parsed"))
     with pytest.raises(PayloadTooLarge, match="131072 objects and lists"):
         documents.load(b"[" + most + b"]")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(b"[],", id="lists"),
+        pytest.param(b'{"a":1.5},', id="objects"),
+        pytest.param(b'{"custom_id":"a1b","payload":{}},', id="items"),
+        pytest.param(b'"%04x",', id="texts"),
+        pytest.param(b"1%04d,", id="numbers"),
+        pytest.param(b"1.5,", id="fractions"),
+        pytest.param(b"[" * 50 + b"]" * 50 + b",", id="nested lists"),
+    ],
+)
+def test_a_document_takes_no_more_memory_than_it_is_counted_for(part: bytes) -> None:
+    parts = (part % number if b"%" in part else part for number in range(2_000))
+    data = b"[" + b"".join(parts) + b"0]"
+    tracemalloc.start()
+    try:
+        document = documents.load(data)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert document
+    assert held + len(data) <= documents.weigh(data)
+
+
+def test_no_document_is_counted_for_more_lists_and_objects_than_are_read() -> None:
+    most = documents.weigh(b"{" * MOST_CONTAINERS)
+    assert documents.weigh(b"{" * MOST_CONTAINERS + b"{" * 1_000) == most + 2 * 1_000

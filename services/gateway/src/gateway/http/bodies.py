@@ -23,6 +23,11 @@ LARGE_BYTES = 64 * 1024
 MOST_SMALLER_BYTES = 32 * 1024 * 1024
 MOST_SMALLER_BYTES_OF_OWNER = 8 * 1024 * 1024
 SMALL_BYTES = 8 * 1024
+# About the memory of documents that have been read, until their requests are answered: in total, and per
+# owner. A body of a megabyte may become twenty of them. One below the last limit is not worth counting.
+MOST_DOCUMENT_BYTES = 64 * 1024 * 1024
+MOST_DOCUMENT_BYTES_OF_OWNER = 32 * 1024 * 1024
+LIGHT_BYTES = 16 * 1024
 # A smaller document of more values than that, or of more lists and objects, is as slow to read.
 _MANY_VALUES = 1_000
 _BUFFERED_BYTES = 1 << 20

@@ -246,15 +246,12 @@ def knows(request: IncomingRequest, etag: str) -> bool:
     return header is not None and (header == etag or parse_etags(header).contains_weak(etag[1:-1]))
 
 
-async def json_body(
-    adapter: TypeAdapter[Any], request: IncomingRequest, until: Deadline
-) -> tuple[Any, bytes]:
-    """Return the body as the declared type, and its bytes. Raise an error that names what is wrong."""
-    data = await read_all(request, until)
+async def json_body(adapter: TypeAdapter[Any], data: bytes, until: Deadline) -> Any:
+    """Return the body `data` as the declared type. Raise an error that names what is wrong."""
     addresses = data.count(b"@") + data.count(b"\\u0040")
     if not is_slow(data) and (addresses <= _FEW_ADDRESSES or not _BEYOND_ASCII.search(data)):
-        return parse(adapter, data), data
-    return await threads.run(partial(parse, adapter, data), until=until), data
+        return parse(adapter, data)
+    return await threads.run(partial(parse, adapter, data), until=until)
 
 
 def parse(adapter: TypeAdapter[Any], data: bytes) -> Any:

@@ -33,11 +33,14 @@ from chassis.errors import DeadlineExceeded, NotFound, ServiceError
 from chassis.errors import MethodNotAllowed as MethodNotAllowedProblem
 from chassis.http1.admission import mark_authenticated
 from gateway.errors import NotImplementedMethod
-from gateway.http import problems, reading, replies
+from gateway.http import problems, reading, replies, strict_json
 from gateway.http.bodies import (
     LARGE_BYTES,
+    LIGHT_BYTES,
     MOST_BYTES,
     MOST_BYTES_OF_OWNER,
+    MOST_DOCUMENT_BYTES,
+    MOST_DOCUMENT_BYTES_OF_OWNER,
     MOST_SMALLER_BYTES,
     MOST_SMALLER_BYTES_OF_OWNER,
     SMALL_BYTES,
@@ -135,6 +138,9 @@ class Server:
         self._upload_limit = upload_limit
         self._large = ByteRoom("large bodies", most=MOST_BYTES, of_owner=MOST_BYTES_OF_OWNER)
         self._smaller = ByteRoom("bodies", most=MOST_SMALLER_BYTES, of_owner=MOST_SMALLER_BYTES_OF_OWNER)
+        self._documents = ByteRoom(
+            "documents in memory", most=MOST_DOCUMENT_BYTES, of_owner=MOST_DOCUMENT_BYTES_OF_OWNER
+        )
         self.sending = Sending()
         self._bound: dict[str, Bound] = {}
         self._fixed: dict[tuple[str, str], str] = {}
@@ -231,22 +237,25 @@ class Server:
             return await self._run(endpoint, call, arguments, _UNLIMITED)
         size = reading.largest_size(request)
         room = self._large if size > LARGE_BYTES else self._smaller
-        within_s = min(until.remaining_s(), _MOST_FOR_ROOM_S)
+        owner_id, within_s = call.principal.owner_id, min(until.remaining_s(), _MOST_FOR_ROOM_S)
         # Until the answer: the handler keeps the document in memory while it waits.
-        async with (
-            room.hold(call.principal.owner_id, size, within_s=within_s)
-            if size > SMALL_BYTES
-            else nullcontext()
-        ):
-            if given in endpoint.takes:
-                content = await reading.read_all(request, arrives_by)
-                arguments["body"] = RawBody(content, given)
-            else:
-                assert bound.body is not None
-                arguments["body"], content = await reading.json_body(bound.body, request, arrives_by)
-                call.document = content
+        async with room.hold(owner_id, size, within_s=within_s) if size > SMALL_BYTES else nullcontext():
+            content = await reading.read_all(request, arrives_by)
             call.idempotency_key = reading.key_of(request, key, content)
-            return await self._run(endpoint, call, arguments, until)
+            if given in endpoint.takes:
+                arguments["body"] = RawBody(content, given)
+                return await self._run(endpoint, call, arguments, until)
+            weight = strict_json.weigh(content)
+            within_s = min(until.remaining_s(), _MOST_FOR_ROOM_S)
+            async with (
+                self._documents.hold(owner_id, weight, within_s=within_s)
+                if weight > LIGHT_BYTES
+                else nullcontext()
+            ):
+                assert bound.body is not None
+                arguments["body"] = await reading.json_body(bound.body, content, arrives_by)
+                call.document = content
+                return await self._run(endpoint, call, arguments, until)
 
     async def _run(
         self, endpoint: Endpoint, call: Call, arguments: dict[str, Any], until: Deadline

@@ -23,6 +23,9 @@ MOST_ID = 2**63 - 1
 MOST_CONTAINERS = 131_072
 _BYTES_OF_CONTAINER = 8
 
+# About the memory of a value beside its text, of an empty list, and of an object with one name.
+_VALUE_BYTES, _LIST_BYTES, _OBJECT_BYTES = 64, 64, 240
+
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _LONG_INTEGER = re.compile(rb"(?<![.0-9])[0-9]{16}")
 _DIGITS = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
@@ -42,7 +45,7 @@ def load(data: bytes) -> Any:
 
     Raise `MalformedInput`, `InvalidInput`, or `PayloadTooLarge` for more lists and objects than are parsed.
     """
-    most = max(MOST_CONTAINERS, len(data) // _BYTES_OF_CONTAINER)
+    most = _most_containers(data)
     if has_more_containers(data, most):
         raise PayloadTooLarge(
             f"JSON of this size may have {most} objects and lists; send less at once, or items as NDJSON."
@@ -50,6 +53,19 @@ def load(data: bytes) -> Any:
     document = read(data)
     require_keepable(data, document)
     return document
+
+
+def weigh(data: bytes) -> int:
+    """Return about how many bytes of memory `data` takes, with its text, once it is read as JSON."""
+    # One that has more is not read.
+    most = _most_containers(data)
+    lists, objects = min(data.count(b"["), most), min(data.count(b"{"), most)
+    values = data.count(b",")
+    return 2 * len(data) + values * _VALUE_BYTES + lists * _LIST_BYTES + objects * _OBJECT_BYTES
+
+
+def _most_containers(data: bytes) -> int:
+    return max(MOST_CONTAINERS, len(data) // _BYTES_OF_CONTAINER)
 
 
 def read(data: bytes) -> Any:
