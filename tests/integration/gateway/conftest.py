@@ -75,16 +75,16 @@ async def house(
 
 
 @pytest.fixture(scope="package")
-async def shared_door(shared_house: House) -> Listener:
+async def shared_listener(shared_house: House) -> Listener:
     """Return a gateway for all tests that do not change it."""
     return await shared_house.open()
 
 
 @pytest.fixture
-async def listener(shared_door: Listener, shared_house: House) -> Listener:
+async def listener(shared_listener: Listener, shared_house: House) -> Listener:
     """Return the shared gateway; the queues of commands are empty at the start."""
     await shared_house.purge("email.send", "batch-processor.intake", "gateway.events", "gateway.parked")
-    return shared_door
+    return shared_listener
 
 
 @pytest.fixture(scope="package")
@@ -94,14 +94,14 @@ async def issuer() -> AsyncIterator[Issuer]:
 
 
 @pytest.fixture(scope="package")
-async def guarded_door(shared_house: House, issuer: Issuer) -> Listener:
+async def guarded_listener(shared_house: House, issuer: Issuer) -> Listener:
     """Return the gateway that is tried with every kind of credential."""
     return await shared_house.open(oidc_issuer=issuer.url, oidc_audience=issuers.AUDIENCE)
 
 
 @pytest.fixture(scope="package")
-async def keys(guarded_door: Listener, issuer: Issuer) -> Keys:
-    return await credentials.make(guarded_door, issuer)
+async def keys(guarded_listener: Listener, issuer: Issuer) -> Keys:
+    return await credentials.make(guarded_listener, issuer)
 
 
 @pytest.fixture(scope="package")

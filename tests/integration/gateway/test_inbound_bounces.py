@@ -42,11 +42,11 @@ async def recorder(house: House) -> Recorder:
 
 
 async def test_a_bounce_is_handed_in_with_a_scope_of_its_own(
-    shared_door: Listener, recorder: Recorder
+    shared_listener: Listener, recorder: Recorder
 ) -> None:
     to = {"recipient": TO}
     content = b"Subject: \xff\r\n\r\n" + b"x" * MOST_BYTES
-    async with shared_door.client(await shared_door.new_key("bounces:write", user_id=1)) as server:
+    async with shared_listener.client(await shared_listener.new_key("bounces:write", user_id=1)) as server:
         answer = await server.post("/v1/inbound/bounces", params=to, content=content, headers=MAIL)
         assert (answer.status_code, answer.json()) == (200, {"kind": "hard", "is_new": True})
         other = await server.post(
@@ -64,15 +64,15 @@ async def test_a_bounce_is_handed_in_with_a_scope_of_its_own(
         )
         assert_problem(large, 413, "payload-too-large")
     assert [base64.b64decode(one.content) for one in recorder.requests] == [content[:MOST_BYTES]]
-    wanted = {"name": "no server", "scopes": ["bounces:write"], "user_id": await shared_door.new_user()}
-    assert_problem(await shared_door.api.post("/v1/api-keys", json=wanted), 422, "invalid-input")
+    wanted = {"name": "no server", "scopes": ["bounces:write"], "user_id": await shared_listener.new_user()}
+    assert_problem(await shared_listener.api.post("/v1/api-keys", json=wanted), 422, "invalid-input")
 
 
 async def test_the_program_for_postfix_exits_with_the_status_that_postfix_acts_on(
-    shared_door: Listener, recorder: Recorder, tmp_path: Path
+    shared_listener: Listener, recorder: Recorder, tmp_path: Path
 ) -> None:
-    (tmp_path / "header").write_text(f"Authorization: Bearer {shared_door.admin_key}\n")
-    url = str(shared_door.api.base_url).rstrip("/")
+    (tmp_path / "header").write_text(f"Authorization: Bearer {shared_listener.admin_key}\n")
+    url = str(shared_listener.api.base_url).rstrip("/")
 
     async def run(recipient: str, *, to: str = url) -> int | None:
         (tmp_path / "conf").write_text(f"TICKWIRE_URL={to}\nKEY_HEADER_FILE={tmp_path}/header\n")

@@ -49,19 +49,19 @@ WAYS: Mapping[str, Ask] = {"batch": as_batch, "upload": as_upload, "task": as_ta
 
 
 @pytest.fixture(scope="module")
-async def listener(guarded_door: Listener) -> AsyncIterator[Listener]:
+async def listener(guarded_listener: Listener) -> AsyncIterator[Listener]:
     """Yield the gateway, to which these operations were announced."""
     for name, scopes in OPERATIONS.items():
-        await guarded_door.database.execute(
+        await guarded_listener.database.execute(
             "INSERT INTO operations (name, description, item_schema, required_scopes)"
             " VALUES ($1, 'For the tests.', '{}', $2)",
             name,
             sorted(map(str, scopes)),
         )
-    await guarded_door.api.get("/v1/operations")
-    yield guarded_door
-    await guarded_door.database.execute("DELETE FROM operations")
-    await guarded_door.api.get("/v1/operations")
+    await guarded_listener.api.get("/v1/operations")
+    yield guarded_listener
+    await guarded_listener.database.execute("DELETE FROM operations")
+    await guarded_listener.api.get("/v1/operations")
 
 
 @pytest.fixture(scope="module")

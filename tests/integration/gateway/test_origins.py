@@ -42,14 +42,14 @@ async def site() -> AsyncIterator[SiteOpener]:
 
 
 @pytest.fixture(scope="module")
-async def open_door(module_house: House) -> Listener:
+async def open_listener(module_house: House) -> Listener:
     """Return a gateway that lets one origin in."""
     return await module_house.open(cors_origins=LISTED)
 
 
-async def test_a_preflight_of_a_listed_origin_needs_no_key(open_door: Listener) -> None:
+async def test_a_preflight_of_a_listed_origin_needs_no_key(open_listener: Listener) -> None:
     headers = {"origin": LISTED, "authorization": "", **PREFLIGHT}
-    answer = await open_door.api.options("/v1/emails", headers=headers)
+    answer = await open_listener.api.options("/v1/emails", headers=headers)
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == LISTED
     assert "POST" in answer.headers["access-control-allow-methods"]
@@ -59,23 +59,25 @@ async def test_a_preflight_of_a_listed_origin_needs_no_key(open_door: Listener) 
 
 
 @pytest.mark.parametrize("path", ["/v1/me", "/v1/users/999999", "/nowhere", "/v1/emails?page=2"])
-async def test_answers_and_problems_can_be_read_by_a_listed_origin(open_door: Listener, path: str) -> None:
-    answer = await open_door.api.get(path, headers={"origin": LISTED})
+async def test_answers_and_problems_can_be_read_by_a_listed_origin(
+    open_listener: Listener, path: str
+) -> None:
+    answer = await open_listener.api.get(path, headers={"origin": LISTED})
     assert answer.headers["access-control-allow-origin"] == LISTED
     assert "origin" in answer.headers["vary"].lower()
     exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
     assert exposed >= {"Location", "ETag", "RateLimit", "Retry-After", "X-Request-Id", "Idempotent-Replayed"}
 
 
-async def test_without_a_key_the_challenge_can_be_read_too(open_door: Listener) -> None:
-    answer = await open_door.api.get("/v1/me", headers={"origin": LISTED, "authorization": ""})
+async def test_without_a_key_the_challenge_can_be_read_too(open_listener: Listener) -> None:
+    answer = await open_listener.api.get("/v1/me", headers={"origin": LISTED, "authorization": ""})
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, LISTED)
 
 
-async def test_a_foreign_origin_is_allowed_nothing(open_door: Listener) -> None:
-    asked = await open_door.api.options("/v1/emails", headers={"origin": FOREIGN, **PREFLIGHT})
+async def test_a_foreign_origin_is_allowed_nothing(open_listener: Listener) -> None:
+    asked = await open_listener.api.options("/v1/emails", headers={"origin": FOREIGN, **PREFLIGHT})
     assert asked.status_code == 400
-    read = await open_door.api.get("/v1/me", headers={"origin": FOREIGN})
+    read = await open_listener.api.get("/v1/me", headers={"origin": FOREIGN})
     for answer in (asked, read):
         assert "access-control-allow-origin" not in answer.headers
 
@@ -87,10 +89,12 @@ async def test_no_origin_is_allowed_by_default(listener: Listener) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/realtime", "/ws"])
-async def test_a_websocket_is_opened_by_pages_of_listed_origins_only(open_door: Listener, path: str) -> None:
-    address = f"{open_door.socket_url}{path}"
-    key = {"authorization": f"Bearer {open_door.admin_key}"}
-    for origin in (LISTED, open_door.url, None):
+async def test_a_websocket_is_opened_by_pages_of_listed_origins_only(
+    open_listener: Listener, path: str
+) -> None:
+    address = f"{open_listener.socket_url}{path}"
+    key = {"authorization": f"Bearer {open_listener.admin_key}"}
+    for origin in (LISTED, open_listener.url, None):
         async with connect(address, origin=origin, additional_headers=key, proxy=None):  # type: ignore[arg-type]
             pass
     with pytest.raises(InvalidStatus) as refused:

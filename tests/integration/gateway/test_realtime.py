@@ -58,18 +58,18 @@ class Mute:
     """A client that connects and subscribes, and then reads nothing until it is asked to."""
 
     def __init__(self, listener: Listener, room: str) -> None:
-        self._door, self._room = listener, room
+        self._listener, self._room = listener, room
         self.received = b""
 
     async def __aenter__(self) -> Mute:
-        host, port = self._door.url.removeprefix("http://").split(":")
+        host, port = self._listener.url.removeprefix("http://").split(":")
         socket = sockets.socket()
         socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
         socket.setblocking(False)
         await asyncio.get_running_loop().sock_connect(socket, (host, int(port)))
         self.reader, self.writer = await asyncio.open_connection(sock=socket, limit=2048)
         self.writer.write(
-            f"GET /v1/realtime HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {self._door.admin_key}\r\n"
+            f"GET /v1/realtime HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {self._listener.admin_key}\r\n"
             "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
             "sec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n".encode()
         )

@@ -17,12 +17,12 @@ OWN = "/v1/emails/retention"
 
 
 @pytest.fixture
-async def listener(house: House, shared_door: Listener) -> AsyncIterator[Listener]:
+async def listener(house: House, shared_listener: Listener) -> AsyncIterator[Listener]:
     """Yield the shared gateway, with answers about retention."""
     postgres = Postgres(await house.database("emailer"))
     await postgres.open()
     await house.double(EMAIL, RetentionAnswers(postgres, Retention()).table)
-    yield shared_door
+    yield shared_listener
     await postgres.close()
 
 

@@ -51,8 +51,8 @@ async def status_of(client: httpx.AsyncClient, endpoint: Endpoint, key: str | No
 
 
 @pytest.fixture(scope="module")
-def listener(guarded_door: Listener) -> Listener:
-    return guarded_door
+def listener(guarded_listener: Listener) -> Listener:
+    return guarded_listener
 
 
 @pytest.fixture(scope="module")

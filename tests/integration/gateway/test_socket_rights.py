@@ -56,20 +56,20 @@ async def let_in(client: Talk, listener: Listener) -> dict[tuple[str, str], tupl
     return found
 
 
-def test_every_command_is_tried_or_needs_no_right(guarded_door: Listener) -> None:
-    tried = {command for command, _, _ in of_channels(guarded_door)}
+def test_every_command_is_tried_or_needs_no_right(guarded_listener: Listener) -> None:
+    tried = {command for command, _, _ in of_channels(guarded_listener)}
     assert {name for name, command in COMMANDS.items() if command.scope is not Right.NONE} == tried
     assert {*COMMANDS} - tried == {"connect", "refresh", "unsubscribe"}
 
 
 @pytest.mark.parametrize("command", sorted({*COMMANDS} - {"connect"}))
 async def test_a_credential_that_is_not_good_runs_no_command(
-    guarded_door: Listener, keys: Keys, connect: Connect, command: str
+    guarded_listener: Listener, keys: Keys, connect: Connect, command: str
 ) -> None:
     for name, key in keys.useless.items():
         token = {} if key is None else {"token": key}
         lines = [{"id": 1, "connect": token}, {"id": 2, command: arguments(command, "chat:lobby")}]
-        async with connect(guarded_door, "/v1/realtime", headers={}) as socket:
+        async with connect(guarded_listener, "/v1/realtime", headers={}) as socket:
             await socket.send(b"\n".join(orjson.dumps(line) for line in lines).decode())
             if is_over := name == "token expired":
                 answer = orjson.loads(await socket.recv())
@@ -81,10 +81,10 @@ async def test_a_credential_that_is_not_good_runs_no_command(
 
 @pytest.mark.parametrize("scope", [scope for scope in Scope if scope is not Scope.ADMIN])
 async def test_a_command_is_run_for_just_the_scope_that_it_needs(
-    guarded_door: Listener, keys: Keys, talk: OpenTalk, scope: Scope
+    guarded_listener: Listener, keys: Keys, talk: OpenTalk, scope: Scope
 ) -> None:
-    async with talk(guarded_door, keys.alone[scope]) as client:
-        found = await let_in(client, guarded_door)
+    async with talk(guarded_listener, keys.alone[scope]) as client:
+        found = await let_in(client, guarded_listener)
     assert {key: is_run for key, (is_run, _) in found.items()} == {
         key: needed is scope for key, (_, needed) in found.items()
     }
@@ -92,20 +92,20 @@ async def test_a_command_is_run_for_just_the_scope_that_it_needs(
 
 @pytest.mark.parametrize("scope", [scope for scope in Scope if scope is not Scope.ADMIN])
 async def test_all_scopes_but_the_needed_one_do_not_run_a_command(
-    guarded_door: Listener, keys: Keys, talk: OpenTalk, scope: Scope
+    guarded_listener: Listener, keys: Keys, talk: OpenTalk, scope: Scope
 ) -> None:
-    async with talk(guarded_door, keys.without[scope]) as client:
-        found = await let_in(client, guarded_door)
+    async with talk(guarded_listener, keys.without[scope]) as client:
+        found = await let_in(client, guarded_listener)
     assert {key: is_run for key, (is_run, _) in found.items()} == {
         key: needed not in (None, scope, Scope.ADMIN) for key, (_, needed) in found.items()
     }
 
 
 async def test_a_member_with_every_scope_runs_no_command_of_administrators(
-    guarded_door: Listener, keys: Keys, talk: OpenTalk
+    guarded_listener: Listener, keys: Keys, talk: OpenTalk
 ) -> None:
-    async with talk(guarded_door, keys.of_member_with_everything) as client:
-        found = await let_in(client, guarded_door)
+    async with talk(guarded_listener, keys.of_member_with_everything) as client:
+        found = await let_in(client, guarded_listener)
     assert {key: is_run for key, (is_run, _) in found.items()} == {
         key: needed in FOR_MEMBERS for key, (_, needed) in found.items()
     }
@@ -129,15 +129,15 @@ async def of_administrator(listener: Listener, kind: ChannelKind) -> str:
 
 @pytest.mark.parametrize("kind", OWNED, ids=lambda kind: kind.name)
 async def test_no_command_finds_an_object_of_another_owner(
-    guarded_door: Listener, talk: OpenTalk, kind: ChannelKind
+    guarded_listener: Listener, talk: OpenTalk, kind: ChannelKind
 ) -> None:
-    channel = await of_administrator(guarded_door, kind)
-    owner = await guarded_door.new_user()
-    key = (await new_key(guarded_door, *sorted(FOR_MEMBERS), user_id=owner))["key"]
+    channel = await of_administrator(guarded_listener, kind)
+    owner = await guarded_listener.new_user()
+    key = (await new_key(guarded_listener, *sorted(FOR_MEMBERS), user_id=owner))["key"]
     needed = {Right.READ, *([Right.WRITE] if kind.write else [])}
     # Whether there is a history is the same for every channel of a kind, and is no secret.
     tried = [c for c in COMMANDS.values() if c.scope in needed and (kind.is_ordered or c.name != "history")]
-    async with talk(guarded_door, key) as other, talk(guarded_door) as administrator:
+    async with talk(guarded_listener, key) as other, talk(guarded_listener) as administrator:
         for command in tried:
             given = {command.name: arguments(command.name, channel)}
             answers = [await one.ask(**given) for one in (other, administrator)]
@@ -146,9 +146,9 @@ async def test_no_command_finds_an_object_of_another_owner(
 
 
 async def test_a_token_is_refreshed_only_with_one_of_the_same_user(
-    guarded_door: Listener, keys: Keys, talk: OpenTalk
+    guarded_listener: Listener, keys: Keys, talk: OpenTalk
 ) -> None:
-    async with talk(guarded_door, keys.alone[Scope.CHAT_READ]) as client:
+    async with talk(guarded_listener, keys.alone[Scope.CHAT_READ]) as client:
         for name, key in keys.useless.items():
             code = (await client.ask(refresh={"token": key or ""}))["code"]
             is_over = name == "token expired"

@@ -150,14 +150,16 @@ async def test_a_server_that_is_not_prometheus_is_recognised(house: House) -> No
     assert details == {"The server at GATEWAY_PROMETHEUS_URL does not answer as Prometheus does."}
 
 
-async def test_a_gateway_without_a_prometheus_says_how_to_configure_one(shared_door: Listener) -> None:
-    problem = assert_problem(await shared_door.api.get(STATUS), 404, "monitoring-not-configured")
+async def test_a_gateway_without_a_prometheus_says_how_to_configure_one(shared_listener: Listener) -> None:
+    problem = assert_problem(await shared_listener.api.get(STATUS), 404, "monitoring-not-configured")
     assert "GATEWAY_PROMETHEUS_URL" in problem["detail"]
 
 
 @pytest.mark.parametrize("path", [PAGE, f"{PAGE}.css", f"{PAGE}.js", f"{PAGE}.svg"])
-async def test_the_page_needs_no_key_and_has_a_policy_of_its_own(shared_door: Listener, path: str) -> None:
-    async with httpx.AsyncClient(base_url=shared_door.url) as nobody:
+async def test_the_page_needs_no_key_and_has_a_policy_of_its_own(
+    shared_listener: Listener, path: str
+) -> None:
+    async with httpx.AsyncClient(base_url=shared_listener.url) as nobody:
         answer = await nobody.get(path)
         head = await nobody.head(path)
     assert (answer.status_code, head.status_code, head.content) == (200, 200, b"")
@@ -168,8 +170,8 @@ async def test_the_page_needs_no_key_and_has_a_policy_of_its_own(shared_door: Li
     assert head.headers["content-length"] == str(len(answer.content))
 
 
-async def test_other_answers_keep_the_strict_policy(shared_door: Listener) -> None:
-    answer = await shared_door.api.get("/healthz")
+async def test_other_answers_keep_the_strict_policy(shared_listener: Listener) -> None:
+    answer = await shared_listener.api.get("/healthz")
     assert answer.headers.get_list("content-security-policy") == [
         "default-src 'none'; frame-ancestors 'none'"
     ]

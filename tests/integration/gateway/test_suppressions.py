@@ -19,12 +19,12 @@ LINES = {"content-type": "application/x-ndjson"}
 
 
 @pytest.fixture
-async def suppressing(house: House, shared_door: Listener) -> AsyncIterator[Listener]:
+async def suppressing(house: House, shared_listener: Listener) -> AsyncIterator[Listener]:
     """Yield the shared gateway, with answers for email that keep at most 1,001 suppressions an owner."""
     postgres = Postgres(await house.database("emailer"))
     await postgres.open()
     await house.double(EMAIL, SuppressionAnswers(postgres, most_of_owner=1001).table)
-    yield shared_door
+    yield shared_listener
     await postgres.close()
 
 
@@ -83,9 +83,9 @@ async def test_a_suppression_is_added_once_read_and_lifted_by_its_owner_and_audi
     ids=lambda value: value if isinstance(value, str) else None,
 )
 async def test_an_invalid_suppression_is_refused(
-    shared_door: Listener, change: dict[str, Any], pointer: str
+    shared_listener: Listener, change: dict[str, Any], pointer: str
 ) -> None:
-    answer = await shared_door.api.post("/v1/suppressions", json={"address": "ann@example.com"} | change)
+    answer = await shared_listener.api.post("/v1/suppressions", json={"address": "ann@example.com"} | change)
     assert [error["pointer"] for error in assert_problem(answer, 422, "invalid-input")["errors"]] == [pointer]
 
 

@@ -24,7 +24,7 @@ async def listener(module_house: House, site: UploadSite) -> Listener:
 
 
 @pytest.fixture(scope="module")
-async def usual_door(module_house: House, site: UploadSite) -> Listener:
+async def usual_listener(module_house: House, site: UploadSite) -> Listener:
     """Return a gateway with the default limits, for which no test here is too slow."""
     return await module_house.open(email_url=site.url)
 
@@ -124,7 +124,7 @@ async def test_an_open_upload_whose_writer_trickles_goes_on_with_another_writer(
     ],
 )
 async def test_an_upload_that_keeps_its_rate_has_a_total_time_limit(
-    usual_door: Listener,
+    usual_listener: Listener,
     site: UploadSite,
     monkeypatch: pytest.MonkeyPatch,
     method: str,
@@ -133,47 +133,47 @@ async def test_an_upload_that_keeps_its_rate_has_a_total_time_limit(
 ) -> None:
     monkeypatch.setattr(reading, "UPLOAD_BASE_S", 2.0)
     monkeypatch.setattr(reading, "UPLOAD_BYTES_A_SECOND", 1 << 40)
-    where = f"{await opened(usual_door)}/items?offset=0" if path == "open" else path
-    answer = await trickle(usual_door, method, where, media_type, part=b" " * 1023 + b"\n")
+    where = f"{await opened(usual_listener)}/items?offset=0" if path == "open" else path
+    answer = await trickle(usual_listener, method, where, media_type, part=b" " * 1023 + b"\n")
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"/problems/upload-stalled" in answer
     await until(site.is_idle)
-    assert not usual_door.gateway.resources.uploads.at_work
+    assert not usual_listener.gateway.resources.uploads.at_work
 
 
-async def test_a_document_that_does_not_come_in_time_is_408(usual_door: Listener) -> None:
+async def test_a_document_that_does_not_come_in_time_is_408(usual_listener: Listener) -> None:
     answer = await trickle(
-        usual_door, "POST", "/v1/tasks", "application/json", part=b" " * 1024, request_timeout="2"
+        usual_listener, "POST", "/v1/tasks", "application/json", part=b" " * 1024, request_timeout="2"
     )
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"/problems/request-timeout" in answer
 
 
-async def test_large_documents_that_trickle_leave_room_for_those_of_others(usual_door: Listener) -> None:
-    key = await usual_door.new_key("batches:write", user_id=await usual_door.new_user())
+async def test_large_documents_that_trickle_leave_room_for_those_of_others(usual_listener: Listener) -> None:
+    key = await usual_listener.new_key("batches:write", user_id=await usual_listener.new_user())
     task = {"operation": "echo", "payload": "x" * 100_000}
     slow = [
         asyncio.create_task(
             trickle(
-                usual_door, "POST", "/v1/tasks", "application/json", part=b" " * 512, request_timeout="30"
+                usual_listener, "POST", "/v1/tasks", "application/json", part=b" " * 512, request_timeout="30"
             )
         )
         for _ in range(30)
     ]
 
     async def is_full() -> bool:
-        answer = await usual_door.api.post("/v1/tasks", json=task, headers={"request-timeout": "0.3"})
+        answer = await usual_listener.api.post("/v1/tasks", json=task, headers={"request-timeout": "0.3"})
         return answer.status_code == 429
 
     await until(is_full)
-    async with usual_door.client(key) as other:
+    async with usual_listener.client(key) as other:
         assert (await other.post("/v1/tasks", json=task)).status_code == 202
     # Small ones of the same owner need no room.
     assert (
-        await usual_door.api.post("/v1/tasks", json={"operation": "echo", "payload": 1})
+        await usual_listener.api.post("/v1/tasks", json={"operation": "echo", "payload": 1})
     ).status_code == 202
     assert not any(client.done() for client in slow)
     for client in slow:
         client.cancel()
     await asyncio.gather(*slow, return_exceptions=True)
-    assert (await usual_door.api.post("/v1/tasks", json=task)).status_code == 202
+    assert (await usual_listener.api.post("/v1/tasks", json=task)).status_code == 202

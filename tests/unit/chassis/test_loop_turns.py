@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from chassis.loop_turns import USUAL, LoopTurns
+from chassis.loop_turns import USUAL_WEIGHT, LoopTurns
 
 
 async def passes(turns: LoopTurns, done: list[str]) -> list[list[str]]:
@@ -22,7 +22,7 @@ async def passes(turns: LoopTurns, done: list[str]) -> list[list[str]]:
 
 
 async def test_a_pass_begins_as_much_as_it_may_and_the_loop_is_free_in_between() -> None:
-    turns, done = LoopTurns(most=3 * USUAL), list[str]()
+    turns, done = LoopTurns(most=3 * USUAL_WEIGHT), list[str]()
     for number in range(8):
         turns.run("a", partial(done.append, str(number)))
     assert [len(part) for part in await passes(turns, done)] == [3, 3, 2]
@@ -30,7 +30,7 @@ async def test_a_pass_begins_as_much_as_it_may_and_the_loop_is_free_in_between()
 
 
 async def test_owners_take_turns_however_much_waits_for_one() -> None:
-    turns, done = LoopTurns(most=4 * USUAL), list[str]()
+    turns, done = LoopTurns(most=4 * USUAL_WEIGHT), list[str]()
     for _ in range(1000):
         turns.run("a", partial(done.append, "a"))
     for owner in ("b", "b", "c"):
@@ -64,7 +64,7 @@ async def test_nobody_is_kept_from_a_turn_by_work_that_fails_or_has_left(
         turns.run(owner, work, weight=1)
     await passes(turns, done)
     assert done == ["a", "b"]
-    assert "work could not be done in its turn" in capsys.readouterr().out
+    assert "work failed in its turn at the event loop" in capsys.readouterr().out
 
 
 async def test_whoever_waits_for_a_turn_goes_on_in_it() -> None:

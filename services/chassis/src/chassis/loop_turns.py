@@ -11,8 +11,8 @@ from chassis import logging
 
 log = logging.get(__name__)
 
-# In units of ten microseconds, roughly.
-USUAL = 10
+# Weights in units of about ten microseconds: of a usual command, and of all parts that begin in one pass.
+USUAL_WEIGHT = 10
 MOST_IN_PASS = 200
 
 _Part = tuple[int, Callable[[], None]]
@@ -21,10 +21,10 @@ _Part = tuple[int, Callable[[], None]]
 class LoopTurns:
     """Begins parts of work that weigh `most` in each pass of the loop; owners that wait take turns.
 
-    A part is what is done without a pause, such as a command up to its first wait. Its weight is that of its
-    time: a usual command has `USUAL`. After one that weighs more than a pass, the next passes begin nothing
-    until it is made up for. In between, the loop serves everything else: however much one owner has sent at
-    once, requests, timers and other sockets wait for a few parts only.
+    A part is what is done without a pause, such as a command up to its first wait. Its weight stands for the
+    time that it takes: a usual command has `USUAL_WEIGHT`. After one that weighs more than a pass, the next
+    passes begin nothing until it is made up for. In between, the loop serves everything else: however much
+    one owner has sent at once, requests, timers and other sockets wait for a few parts only.
     """
 
     def __init__(self, *, most: int = MOST_IN_PASS) -> None:
@@ -39,14 +39,14 @@ class LoopTurns:
         """The number of parts that wait for a turn now."""
         return sum(map(len, self._waiting.values()))
 
-    def run(self, owner_id: str, work: Callable[[], None], *, weight: int = USUAL) -> None:
+    def run(self, owner_id: str, work: Callable[[], None], *, weight: int = USUAL_WEIGHT) -> None:
         """Call `work` now if this pass has room, and else in a turn of the owner."""
         if self._take_now(weight):
             work()
         else:
             self._waiting.setdefault(owner_id, deque()).append((weight, work))
 
-    async def take(self, owner_id: str, *, weight: int = USUAL) -> None:
+    async def take(self, owner_id: str, *, weight: int = USUAL_WEIGHT) -> None:
         """Return at once if this pass has room, and else in a turn of the owner."""
         if self._take_now(weight):
             return
@@ -56,7 +56,7 @@ class LoopTurns:
 
     def _take_now(self, weight: int) -> bool:
         self._expect_pass()
-        # Whoever waits is first.
+        # Parts that wait come first.
         if self._waiting or self._left <= 0:
             return False
         self._left -= weight
@@ -81,12 +81,12 @@ class LoopTurns:
             try:
                 work()
             except Exception as error:  # of one owner: the others have their turns, too
-                log.error("work could not be done in its turn", owner_id=owner_id, exc_info=error)
+                log.error("work failed in its turn at the event loop", owner_id=owner_id, exc_info=error)
         if self._waiting or self._left < self._most:
             self._expect_pass()
 
 
 def _begin(turn: asyncio.Future[None]) -> None:
-    # Whoever waited for it may have left.
+    # Its caller may have been cancelled.
     if not turn.done():
         turn.set_result(None)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import orjson
 import pytest
 
-from chassis.loop_turns import MOST_IN_PASS, USUAL
+from chassis.loop_turns import MOST_IN_PASS, USUAL_WEIGHT
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
 from gateway.publishing.positions import ChannelPosition
@@ -18,7 +18,7 @@ from support.doubles.realtime import Client, Gateway, connected, quote
 
 CONNECTIONS, COMMANDS = 40, 100
 # The commands that one pass of the loop begins.
-SHARE = MOST_IN_PASS // USUAL
+SHARE = MOST_IN_PASS // USUAL_WEIGHT
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ class ClientSession:
         """Run the commands of one frame; close the connection if the frame violates the protocol."""
         self._is_busy = True
         try:
-            await self._take_turn(loop_turns.USUAL + len(frame) // _BYTES_OF_A_TENTH)
+            await self._take_turn(loop_turns.USUAL_WEIGHT + len(frame) // _BYTES_OF_A_TENTH)
             given = [] if self._is_closed else read_lines(frame)
             while given and not self._is_closed:
                 # What is answered now fits into the queue with what waits there: a client that asks for more
@@ -192,7 +192,7 @@ class ClientSession:
         self._is_closed = True
         self.queue.close()
         # Very many connections of one owner may end at once.
-        weight = loop_turns.USUAL + len(self.subscriptions)
+        weight = loop_turns.USUAL_WEIGHT + len(self.subscriptions)
         self.realtime.turns.run(self._payer, self.subscriptions.end_all, weight=weight)
 
     @property
@@ -200,7 +200,7 @@ class ClientSession:
         """The owner, or the address of a client that has not said who it is."""
         return self._rate.owner or self._address or ""
 
-    async def _take_turn(self, weight: int = loop_turns.USUAL) -> None:
+    async def _take_turn(self, weight: int = loop_turns.USUAL_WEIGHT) -> None:
         await self.realtime.turns.take(self._payer, weight=weight)
 
     async def _run_together(self, given: Sequence[tuple[bytes, dict[str, Any]]]) -> None:
