@@ -33,7 +33,7 @@ class Scope(StrEnum):
 
 
 MEANINGS: Mapping[Scope, str] = {
-    Scope.QUOTES_READ: "Read quotes, bars, indicators and the market calendar.",
+    Scope.QUOTES_READ: "Read quotes and bars, and compute indicators of them.",
     Scope.ALERTS_READ: "Read your own price alerts.",
     Scope.ALERTS_WRITE: "Create and delete your own price alerts.",
     Scope.EMAILS_SEND: "Send e-mails.",
