@@ -10,7 +10,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from contracts.emails import CancelEmails, EmailFilter, RetryEmails
+from chassis.broker.envelope import new_id
+from contracts.emails import CancelEmails, EmailFilter, ResendEmail, RetryEmails
 from emailer import repository, retention
 from emailer.retention import Retention
 from emailer.sending import choosing
@@ -94,6 +95,33 @@ async def test_attachments_are_removed_with_the_delivery_and_stay_where_it_faile
     attached = [list(received.message.iter_attachments()) for received in post_office.server.received]
     assert [part.get_content() for (part,) in attached] == ["hello", "hello"]
     assert await rows(post_office, "attachments") == 2
+
+
+@pytest.mark.parametrize(("files", "days"), [([FILE], 0), ([], 8)], ids=["attachments", "content"])
+async def test_what_is_to_be_sent_again_stays_until_it_is_copied(
+    post_office: PostOffice, files: list[dict[str, str]], days: float
+) -> None:
+    command, other = mail(attachments=files), mail(attachments=files)
+    await post_office.accept(command, other)
+    async with post_office.delivering():
+        await post_office.reaches(command, "delivered")
+        await post_office.reaches(other, "delivered")
+    await age(post_office, days)
+    async with post_office.postgres.connection() as connection:
+        await choosing.keep_for_copy(connection, command.email_id, owner_id=OWNER)
+        await choosing.keep_for_copy(connection, other.email_id, owner_id="somebody else")
+    removed = await retention.remove(post_office.postgres, Retention())
+    assert (removed["attachments"], removed["content"]) == ((1, 0) if files else (0, 1))
+    assert (await post_office.read(command)).content_available
+    again = ResendEmail(
+        email_id=new_id(), source_id=command.email_id, owner_id=OWNER, accepted_at=datetime.now(UTC)
+    )
+    async with post_office.postgres.transaction() as connection:
+        assert await choosing.copy(connection, again, life_s=60, trace=(None, None))
+        await connection.execute("UPDATE emails SET kept_until = kept_until - interval '1 day'")
+    removed = await retention.remove(post_office.postgres, Retention())
+    assert (removed["attachments"], removed["content"]) == ((1, 0) if files else (0, 1))
+    assert not (await post_office.read(command)).content_available
 
 
 async def test_content_and_record_are_removed_in_their_time_and_unsent_mails_stay(

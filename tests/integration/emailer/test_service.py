@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -96,6 +97,13 @@ class Stack:
             return found if found.status == status else None
 
         found: Email = await until(reached, what=lambda: status)
+        return found
+
+    async def kept_until(self) -> list[datetime | None]:
+        """Return the time until when the content of each mail stays past its retention."""
+        connection = await asyncpg.connect(self.settings.postgres_dsn.get_secret_value())
+        found = [row["kept_until"] for row in await connection.fetch("SELECT kept_until FROM emails")]
+        await connection.close()
         return found
 
     async def events(self, count: int) -> list[dict[str, Any]]:
@@ -267,6 +275,17 @@ async def test_a_wrong_address_fails_alone(stack: Stack, server: SmtpServer) -> 
     assert [recipient.status for recipient in email.recipients] == ["delivered", "failed"]
     assert "must be an e-mail address" in email.recipients[1].attempts[0].smtp_reply
     assert server.received[0].message["to"] == "reader@example.com"
+
+
+async def test_a_mail_that_is_asked_for_to_be_sent_again_keeps_its_content(stack: Stack) -> None:
+    message = mail()
+    async with stack.running():
+        await stack.send(message)
+        await stack.reaches(message, "delivered")
+        assert await stack.kept_until() == [None]
+        request = GetEmail(email_id=message.email_id, owner_id=OWNER, for_copy=True)
+        assert (await stack.gateway.rpc.call(request, Email, Deadline.after(5))).content_available
+        assert await stack.kept_until() != [None]
 
 
 async def test_somebody_elses_mail_is_not_found(stack: Stack) -> None:

@@ -310,6 +310,30 @@ async def test_a_mail_that_was_accepted_and_is_not_stored_yet_is_not_said_to_be_
             assert ("retry-after" in answer.headers) is (status == 409)
 
 
+async def test_the_content_of_a_mail_that_is_accepted_to_be_sent_again_is_kept(
+    listener: Listener, house: House
+) -> None:
+    is_there, asked = True, list[emails.GetEmail]()
+
+    async def get(request: emails.GetEmail, _: Deadline) -> emails.Email:
+        asked.append(request)
+        return emails.Email(
+            id=request.email_id,
+            status="delivered",
+            sender="a@example.com",
+            subject="Hello",
+            accepted_at=NOW,
+            content_available=is_there,
+            recipients=[],
+        )
+
+    await house.double(EMAIL, {emails.GetEmail: get})
+    assert (await listener.api.post(f"/v1/emails/{ID}/resend")).status_code == 202
+    is_there = False
+    assert_problem(await listener.api.post(f"/v1/emails/{ID}/resend"), 409, "conflict")
+    assert [request.for_copy for request in asked] == [True, True]
+
+
 class Batches:
     """A batch-processor that has a batch of three results."""
 

@@ -315,13 +315,17 @@ class RescheduleEmail(Request):
 
 
 class GetEmail(Request):
-    """Ask for a mail of `owner_id`; another owner's mail is not found."""
+    """Ask for a mail of `owner_id`; another owner's mail is not found.
+
+    With `for_copy` content that is available stays until a `ResendEmail` that follows has copied it.
+    """
 
     message_type: ClassVar[str] = "email.get.v1"
     reply: ClassVar[type[Reply]] = Email
     service: ClassVar[str] = EMAIL
     email_id: UUID
     owner_id: str
+    for_copy: bool = False
 
 
 class RawEmail(Reply):

@@ -184,6 +184,11 @@ RETURNING position
 -- name: reschedule_email
 UPDATE emails SET send_at = $2, expires_at = $3 WHERE id = $1
 
+-- name: keep_for_copy
+-- A removal that is under way was first: nothing is kept then, and the mail says that its content is gone.
+UPDATE emails SET kept_until = now() + $3 * interval '1 second'
+WHERE id = $1 AND owner_id = $2 AND letter::text <> '{}' AND stripped = 0
+
 -- name: copy_email
 -- The copy has the trace of the request that asked for it, and a Message-ID of its own. The source is locked, so that
 -- its attachments exist until they are copied.

@@ -54,6 +54,7 @@ UPDATE emails SET ended_at = now() FROM ended WHERE emails.id = ended.id
 WITH done AS (
     SELECT id FROM emails
     WHERE stripped = 0 AND attachment_count > 0 AND status = ANY('{delivered,cancelled}') AND ended_at <= now()
+        AND (kept_until IS NULL OR kept_until <= now())
     ORDER BY ended_at LIMIT $1
     FOR UPDATE SKIP LOCKED
 ), removed AS (
@@ -70,6 +71,7 @@ WITH done AS (
         SELECT id FROM emails
         WHERE emails.owner_id = owner.owner_id AND stripped < 2
             AND ended_at <= now() - least(coalesce(content_days, $2), $3) * interval '1 day'
+            AND (kept_until IS NULL OR kept_until <= now())
         ORDER BY ended_at LIMIT $1
         FOR UPDATE SKIP LOCKED
     ) AS due
@@ -115,5 +117,6 @@ FROM owners_of_emails AS owner LEFT JOIN retention_periods USING (owner_id)
 CROSS JOIN LATERAL (
     SELECT ended_at FROM emails
     WHERE emails.owner_id = owner.owner_id AND stripped < 2 AND ended_at IS NOT NULL
+        AND (kept_until IS NULL OR kept_until <= now())
     ORDER BY ended_at LIMIT 1
 ) AS first

@@ -39,6 +39,8 @@ MOST_CHANGED = 1000
 MOST_AT_ONCE = 20
 # Mails that one call compares with its filter: of an owner who has very many, it may match none.
 MOST_EXAMINED = 5000
+# The command to send a mail again may have to wait in a queue; afterwards the mail is past its retention.
+KEPT_FOR_COPY_S = 86_400.0
 
 _LAST = UUID(int=2**128 - 1)
 
@@ -195,6 +197,11 @@ async def reschedule(connection: Connection, request: RescheduleEmail) -> None:
         raise Conflict(f"E-mail {request.email_id} is being sent: it can no longer be rescheduled.")
     await connection.execute(SQL["reschedule_email"], request.email_id, request.send_at, expires_at)
     await repository.note(connection, "rescheduled", [(request.email_id, None)])
+
+
+async def keep_for_copy(connection: Connection, email_id: UUID, *, owner_id: str) -> None:
+    """Keep the content of a mail past its retention, for a day, as it is about to be sent again."""
+    await connection.execute(SQL["keep_for_copy"], email_id, owner_id, KEPT_FOR_COPY_S)
 
 
 async def copy(

@@ -159,7 +159,8 @@ class EmailService:
     async def resend(self, call: Call, email_id: UUID) -> HttpReply:
         """Accept a new mail with the content and the recipients of an earlier one."""
         call.principal.require(Scope.EMAILS_SEND)
-        question = GetEmail(email_id=email_id, owner_id=call.principal.owner_id)
+        # What was accepted is sent, though the retention of its content may end before email copies it.
+        question = GetEmail(email_id=email_id, owner_id=call.principal.owner_id, for_copy=True)
         acceptance = new_acceptance(envelope.new_id(), call.principal, "email")
         copied = await self._waiting_mails.copy(email_id, acceptance, domain=self._message_id_domain)
         if copied is not None:
