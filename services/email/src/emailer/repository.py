@@ -34,6 +34,9 @@ Key = tuple[UUID, int]
 # retried by hand, has thousands.
 MOST_ATTEMPTS = 500
 _LEAST_ATTEMPTS = 10
+# Attempts kept of a recipient. The oldest are removed with every fiftieth, so there may be 49 more.
+MOST_KEPT_ATTEMPTS = 100
+_FORGET_EVERY = 50
 
 
 async def store(
@@ -118,15 +121,36 @@ async def record(
     """Write outcomes and attempts; return the changes of the mails' overall statuses."""
     # In one order, like the renewal of leases.
     rows = sorted(
-        ((*o.job.key, o.status, o.due_at, o.tries, o.doubts) for o in outcomes), key=lambda row: row[:2]
+        (
+            (
+                *o.job.key,
+                o.status,
+                o.due_at,
+                o.tries,
+                o.doubts,
+                int(o.attempt is not None and o.attempt.was_made),
+            )
+            for o in outcomes
+        ),
+        key=lambda row: row[:2],
     )
     written = {
-        (row["email_id"], row["position"])
-        for row in await connection.fetch(SQL["record_outcomes"], holder, *_columns(rows, 6))
+        (row["email_id"], row["position"]): row["attempts"]
+        for row in await connection.fetch(SQL["record_outcomes"], holder, *_columns(rows, 7))
     }
-    tried = [(*o.job.key, *table_rows.attempt_row(o.attempt)) for o in outcomes if o.attempt]
-    if tried:
-        await connection.execute(SQL["record_attempts"], *_columns(tried, 8))
+    for statement, was_made in (("record_attempts", True), ("record_waits", False)):
+        attempted = [
+            (*o.job.key, *table_rows.attempt_row(o.attempt))
+            for o in outcomes
+            if o.attempt and o.attempt.was_made is was_made
+        ]
+        if attempted:
+            await connection.execute(SQL[statement], *_columns(attempted, 8))
+    worn = [
+        key for key, count in written.items() if count > MOST_KEPT_ATTEMPTS and count % _FORGET_EVERY == 0
+    ]
+    if worn:
+        await connection.execute(SQL["forget_attempts"], *_columns(worn, 2), MOST_KEPT_ATTEMPTS)
     own = [o for o in outcomes if o.job.key in written]
     await note(connection, "expired", [o.job.key for o in own if o.status == "expired"])
     sums = {o.job.mail.id: states.summed_up([o.status]) for o in own if o.job.mail.recipient_count == 1}
@@ -141,9 +165,15 @@ async def expire(connection: Connection, *, most: int) -> tuple[int, list[Status
 
 
 async def note(connection: Connection, kind: EventKind, keys: Sequence[tuple[UUID, int | None]]) -> None:
-    """Add an event to the timeline of these recipients, or of mails as a whole (position None)."""
-    if keys:
-        await connection.execute(SQL["note_events"], *_columns(keys, 2), kind)
+    """Add an event to the timeline of these recipients, or of mails as a whole (position None).
+
+    Owners can retry and reschedule a mail as often as they like: as many events as a timeline shows are kept.
+    """
+    if not keys:
+        return
+    await connection.execute(SQL["note_events"], *_columns(keys, 2), kind)
+    if kind in ("retried", "rescheduled"):
+        await connection.execute(SQL["forget_events"], list({key[0] for key in keys}), timeline.MOST_EVENTS)
 
 
 async def sum_up(

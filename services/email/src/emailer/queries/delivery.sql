@@ -49,12 +49,59 @@ INSERT INTO email_events (email_id, position, kind) SELECT *, $3 FROM unnest($1:
 -- status says.
 UPDATE recipients
 SET status = outcome.status, due_at = outcome.due_at, ready = coalesce(outcome.due_at <= now(), false),
-    tries = outcome.tries, doubts = outcome.doubts, holder = NULL
-FROM unnest($2::uuid[], $3::smallint[], $4::text[], $5::timestamptz[], $6::smallint[], $7::smallint[])
-    AS outcome (email_id, position, status, due_at, tries, doubts)
+    tries = outcome.tries, doubts = outcome.doubts, holder = NULL, attempts = recipients.attempts + outcome.recorded
+FROM unnest(
+    $2::uuid[], $3::smallint[], $4::text[], $5::timestamptz[], $6::smallint[], $7::smallint[], $8::smallint[]
+) AS outcome (email_id, position, status, due_at, tries, doubts, recorded)
 WHERE recipients.email_id = outcome.email_id AND recipients.position = outcome.position
     AND (recipients.holder = $1 OR (outcome.status = 'delivered' AND recipients.status <> 'delivered'))
-RETURNING recipients.email_id, recipients.position
+RETURNING recipients.email_id, recipients.position, recipients.attempts
+
+-- name: record_waits
+-- That recipients were not tried: in place of the same about them, if nothing has happened since. OFFSET 0: the
+-- attempts of a mail are few, and those of all mails would be read backwards.
+WITH given AS (
+    SELECT * FROM unnest(
+        $1::uuid[], $2::smallint[], $3::timestamptz[], $4::text[], $5::text[], $6::smallint[], $7::text[], $8::boolean[]
+    ) AS given (email_id, position, at, host, outcome, smtp_code, smtp_reply, tls)
+), placed AS (
+    SELECT given.*, newest.id
+    FROM given
+    LEFT JOIN LATERAL (
+        SELECT id, host, own.outcome, own.smtp_reply
+        FROM (SELECT * FROM attempts WHERE email_id = given.email_id AND position = given.position OFFSET 0) AS own
+        ORDER BY id DESC LIMIT 1
+    ) AS newest
+        ON newest.host = '' AND newest.outcome = 'deferred' AND starts_with(newest.smtp_reply, 'not tried: ')
+), renewed AS (
+    UPDATE attempts SET at = placed.at, smtp_reply = placed.smtp_reply FROM placed WHERE attempts.id = placed.id
+)
+INSERT INTO attempts (email_id, position, at, host, outcome, smtp_code, smtp_reply, tls)
+SELECT email_id, position, at, host, outcome, smtp_code, smtp_reply, tls FROM placed WHERE id IS NULL
+
+-- name: forget_attempts
+-- Of these recipients all attempts but the newest $3.
+DELETE FROM attempts USING (
+    SELECT tried.id
+    FROM unnest($1::uuid[], $2::smallint[]) AS worn (email_id, position)
+    CROSS JOIN LATERAL (
+        SELECT id FROM (
+            SELECT id FROM attempts
+            WHERE attempts.email_id = worn.email_id AND attempts.position = worn.position
+            OFFSET 0
+        ) AS own
+        ORDER BY id DESC OFFSET $3
+    ) AS tried
+) AS old
+WHERE attempts.id = old.id
+
+-- name: forget_events
+-- Of these mails all events but the newest $2.
+DELETE FROM email_events USING (
+    SELECT id, row_number() OVER (PARTITION BY email_id ORDER BY id DESC) AS nth
+    FROM email_events WHERE email_id = ANY($1::uuid[])
+) AS ranked
+WHERE email_events.id = ranked.id AND ranked.nth > $2
 
 -- name: record_attempts
 INSERT INTO attempts (email_id, position, at, host, outcome, smtp_code, smtp_reply, tls)

@@ -110,7 +110,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """The record of one attempt."""
+    """The record of one attempt, or unless `was_made`, of the reason why none was made."""
 
     at: datetime
     host: str
@@ -118,6 +118,7 @@ class AttemptRecord:
     code: int | None
     text: str
     tls: bool = False
+    was_made: bool = True
 
 
 @dataclass(frozen=True, slots=True)

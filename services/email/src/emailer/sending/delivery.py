@@ -66,7 +66,7 @@ class MailDelivery:
         if (waiting := next(filter(None, (each.of(job.sender) for each in paused)), None)) is not None:
             wait_s, words = waiting
             text = f"not tried: mails of this sender wait, because the relay said: {words}"
-            noted = replace(self.draft(), host="", text=text)
+            noted = replace(self.draft(), host="", text=text, was_made=False)
             return attempts.sender_refused(job, noted=noted, wait_s=wait_s)
         try:
             content = await self._rendered.content(job.mail)
