@@ -111,16 +111,8 @@ def answers(
     limits = DomainLimits.read(settings.domain_limits)
 
     async def get(request: GetEmail, _: Deadline) -> Email:
-        if request.for_copy:
-            async with postgres.connection() as connection:
-                await choosing.keep_for_copy(connection, request.email_id, owner_id=request.owner_id)
-        async with postgres.connection() as connection, repository.snapshot(connection):
-            found = await repository.find(
-                connection, request.email_id, owner_id=request.owner_id, limits=limits
-            )
-        if found is None:
-            raise NotFound(f"There is no e-mail {request.email_id}.")
-        return found
+        async with postgres.connection() as connection:
+            return await choosing.find(connection, request, limits=limits)
 
     async def count(request: CountEmails, _: Deadline) -> EmailCounts:
         async with postgres.connection() as connection:

@@ -17,11 +17,13 @@ from chassis.postgres import Connection
 from contracts.emails import (
     STORED_STATUSES,
     CancelEmails,
+    Email,
     EmailFilter,
     EmailLine,
     Emails,
     EmailsChanged,
     EventKind,
+    GetEmail,
     ListEmails,
     RescheduleEmail,
     ResendEmail,
@@ -29,6 +31,7 @@ from contracts.emails import (
 )
 from emailer import announcing, repository
 from emailer.errors import EmailChanged
+from emailer.sending.domain_limits import DomainLimits
 
 SQL = queries.load("emailer")
 
@@ -197,6 +200,17 @@ async def reschedule(connection: Connection, request: RescheduleEmail) -> None:
         raise Conflict(f"E-mail {request.email_id} is being sent: it can no longer be rescheduled.")
     await connection.execute(SQL["reschedule_email"], request.email_id, request.send_at, expires_at)
     await repository.note(connection, "rescheduled", [(request.email_id, None)])
+
+
+async def find(connection: Connection, request: GetEmail, *, limits: DomainLimits) -> Email:
+    """Return the mail that `request` asks for. Raise `NotFound`; call it outside of a transaction."""
+    if request.for_copy:
+        await keep_for_copy(connection, request.email_id, owner_id=request.owner_id)
+    async with repository.snapshot(connection):
+        found = await repository.find(connection, request.email_id, owner_id=request.owner_id, limits=limits)
+    if found is None:
+        raise NotFound(f"There is no e-mail {request.email_id}.")
+    return found
 
 
 async def keep_for_copy(connection: Connection, email_id: UUID, *, owner_id: str) -> None:
