@@ -13,6 +13,7 @@ from typing import Any
 
 from contracts.topology import (
     EVENTS,
+    LIVE,
     SERVICES,
     SHARED_EXCHANGES,
     TOPOLOGIES,
@@ -41,7 +42,11 @@ def build() -> dict[str, Any]:
     return {
         "vhosts": [{"name": VHOST}],
         "permissions": [_permissions(topology) for topology in topologies],
-        "topic_permissions": [_topic_permissions(topology) for topology in topologies],
+        "topic_permissions": [
+            _topic_permissions(topology, exchange, words)
+            for topology in topologies
+            for exchange, words in ((EVENTS, topology.events), (LIVE, topology.live))
+        ],
         "exchanges": [
             {
                 "name": exchange.name,
@@ -70,7 +75,7 @@ def _permissions(topology: Topology) -> dict[str, str]:
     names = f"{re.escape(topology.service)}|{re.escape(retry_exchange(topology.service))}"
     own = rf"({names})(\..+)?|amq\.gen.*"
     writes = "|".join(map(re.escape, topology.writes))
-    reads = "|".join(re.escape(exchange.name) for exchange in SHARED_EXCHANGES)
+    reads = "|".join(map(re.escape, topology.reads))
     return {
         "user": topology.service,
         "vhost": VHOST,
@@ -80,15 +85,17 @@ def _permissions(topology: Topology) -> dict[str, str]:
     }
 
 
-def _topic_permissions(topology: Topology) -> dict[str, str]:
-    # A service cannot publish events in the name of another one.
-    words = "|".join(map(re.escape, topology.events))
+def _topic_permissions(topology: Topology, exchange: str, words: tuple[str, ...]) -> dict[str, str]:
+    # A service publishes nothing in the name of another one, and a binding has to be one of its own, letter
+    # by letter: with a pattern in its place it could hear everything.
+    own = "|".join(map(re.escape, words))
+    keys = "|".join(map(re.escape, topology.reads.get(exchange, ())))
     return {
         "user": topology.service,
         "vhost": VHOST,
-        "exchange": EVENTS,
-        "write": rf"^({words})\..+$",
-        "read": ".*",
+        "exchange": exchange,
+        "write": rf"^({own})(\..+)?$",
+        "read": f"^({keys})$",
     }
 
 

@@ -11,12 +11,16 @@ from contracts import batch_items, batches, domains, emails, message, operations
 from contracts.topology import (
     COMMANDS,
     EVENTS,
+    GATEWAY,
+    LIVE,
     RPC,
     SERVICES,
     SHARED_EXCHANGES,
     TOPOLOGIES,
     ladder,
 )
+from gateway import consumers
+from gateway.reference import broker
 from rabbitmq import definitions
 
 MODULES = (batch_items, batches, domains, emails, operations, parked, stocks)
@@ -99,12 +103,39 @@ def test_a_service_that_only_answers_sends_no_commands_and_no_requests(service: 
 
 
 def test_every_event_may_be_published_by_its_owner_and_by_no_other() -> None:
-    rights = {p["user"]: p for p in definitions.build()["topic_permissions"]}
-    assert all(right["exchange"] == EVENTS for right in rights.values())
+    rights = _topic_rights(EVENTS)
     events = {m.routing_key: m for m in messages() if issubclass(m, message.Event)}
     owners = {key: [u for u, right in rights.items() if _fits(right["write"], key)] for key in events}
     assert owners.pop("parked.changed") == list(SERVICES)
     assert all(len(users) == 1 for users in owners.values()), owners
+
+
+def test_every_live_message_may_be_published_by_its_senders_and_by_no_other() -> None:
+    rights = _topic_rights(LIVE)
+    live = [m for m in broker.messages() if issubclass(m, message.LiveMessage)]
+    assert live
+    for kind in live:
+        key = kind.routing_key.replace("{batch_id}", "5f")
+        allowed = tuple(user for user in SERVICES if _fits(rights[user]["write"], key))
+        assert allowed == kind.senders, kind.message_type
+
+
+def test_a_gateway_may_bind_what_its_live_feed_binds() -> None:
+    bound = {binding for queue in consumers.LIVE_QUEUES for binding in queue.bindings}
+    assert bound == set(TOPOLOGIES[GATEWAY].listens)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_may_bind_its_queues_to_the_keys_of_its_topology_only(service: str) -> None:
+    permission = next(p for p in definitions.build()["permissions"] if p["user"] == service)
+    reads = TOPOLOGIES[service].reads
+    for exchange in SHARED_EXCHANGES:
+        assert _fits(permission["read"], exchange.name) == (exchange.name in reads), exchange.name
+    keys = {key for t in TOPOLOGIES.values() for found in t.reads.values() for key in found}
+    for topic in (EVENTS, LIVE):
+        pattern = _topic_rights(topic)[service]["read"]
+        for key in (*keys, "#", "*", "*.*"):
+            assert _fits(pattern, key) == (key in reads.get(topic, ())), (topic, key)
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -122,8 +153,11 @@ def test_the_file_holds_no_user_and_no_password() -> None:
     assert "password" not in text
 
 
-def _fits(pattern: str, name: str) -> bool:
+def _topic_rights(exchange: str) -> dict[str, dict[str, str]]:
+    return {p["user"]: p for p in definitions.build()["topic_permissions"] if p["exchange"] == exchange}
 
+
+def _fits(pattern: str, name: str) -> bool:
     return re.search(pattern, name) is not None
 
 

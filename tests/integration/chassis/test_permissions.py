@@ -19,7 +19,15 @@ from chassis.runtime import ServiceRuntime
 from contracts import headers as names
 from contracts.batches import INTAKE, CancelBatch
 from contracts.parked import ListParked, ParkedPage
-from contracts.topology import BATCH_PROCESSOR, EMAIL, GATEWAY, SERVICES, STOCK_DATA, TOPOLOGIES
+from contracts.topology import (
+    BATCH_PROCESSOR,
+    EMAIL,
+    GATEWAY,
+    SERVICES,
+    SHARED_EXCHANGES,
+    STOCK_DATA,
+    TOPOLOGIES,
+)
 from native.rabbitmq import RabbitMQ
 from support.bench import Bench
 from support.databases import FreshDatabase
@@ -87,6 +95,9 @@ async def test_every_service_works_with_its_own_rights_only(benches: dict[str, B
         (EMAIL, "events", "batch.finished"),
         (STOCK_DATA, "events", "email.status-changed"),
         (STOCK_DATA, "commands", "email.send"),
+        (STOCK_DATA, "live", "chat"),
+        (BATCH_PROCESSOR, "live", "quotes"),
+        (GATEWAY, "live", "batch.x"),
         (BATCH_PROCESSOR, "", "email.send"),
         (GATEWAY, "events", "email.status-changed"),
         (GATEWAY, "replies", "x"),
@@ -100,6 +111,56 @@ async def test_a_user_cannot_publish_to_exchanges_that_are_not_its_own(
     channel = await connection.channel()
     with pytest.raises(aiormq.exceptions.ChannelAccessRefused):
         await channel.basic_publish(b"{}", exchange=exchange, routing_key=routing_key)
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("user", "key"),
+    [
+        (GATEWAY, "chat"),
+        (GATEWAY, "mail"),
+        (GATEWAY, "presence"),
+        (STOCK_DATA, "quotes"),
+        (STOCK_DATA, "bars"),
+        (BATCH_PROCESSOR, "batch.0b5c1d9e-8f0a-7c3e-9a55-1f2e3d4c5b6a"),
+    ],
+)
+async def test_a_user_publishes_live_messages_under_its_own_keys(
+    rabbitmq_server: RabbitMQ, broker_url: str, user: str, key: str
+) -> None:
+    connection = await aiormq.connect(rabbitmq_server.url_of(user))
+    channel = await connection.channel()
+    confirmed = await channel.basic_publish(b"{}", exchange="live", routing_key=key)
+    assert isinstance(confirmed, aiormq.spec.Basic.Ack)
+    await connection.close()
+
+
+@pytest.mark.parametrize("user", SERVICES)
+async def test_a_user_binds_no_queue_of_its_own_to_what_others_get(
+    rabbitmq_server: RabbitMQ, broker_url: str, user: str
+) -> None:
+    """A copy of every command would reach it, whose owner still gets the original."""
+    reads = TOPOLOGIES[user].reads
+    foreign = [(e.name, "x") for other in set(SERVICES) - {user} for e in TOPOLOGIES[other].exchanges]
+    foreign += [(e.name, key) for e in SHARED_EXCHANGES if e.name not in reads for key in _keys(e.name)]
+    # Only a topic exchange tells keys apart.
+    foreign += [
+        (e.name, key)
+        for e in SHARED_EXCHANGES
+        if e.name in reads and e.kind == "topic"
+        for key in (*_keys(e.name), "#", "*.*")
+        if key not in reads[e.name]
+    ]
+    connection = await aiormq.connect(rabbitmq_server.url_of(user))
+    queue = (await (await connection.channel()).queue_declare(f"{user}.spy", exclusive=True)).queue or ""
+    for exchange, key in foreign:
+        channel = await connection.channel()
+        with pytest.raises(aiormq.exceptions.ChannelAccessRefused):
+            await channel.queue_bind(queue, exchange, routing_key=key)
+    channel = await connection.channel()
+    for exchange, keys in reads.items():
+        for key in keys:
+            await channel.queue_bind(queue, exchange, routing_key=key)
     await connection.close()
 
 
@@ -140,6 +201,11 @@ async def test_a_retry_leads_only_to_queues_of_the_same_service(
     channel = await admin.channel()
     assert (await channel.queue_declare("gateway.events", passive=True)).message_count == 0
     await admin.close()
+
+
+def _keys(exchange: str) -> set[str]:
+    """Return the keys by which any service gets messages of a shared exchange."""
+    return {key for topology in TOPOLOGIES.values() for key in topology.reads.get(exchange, ())}
 
 
 async def _message_id(channel: aiormq.abc.AbstractChannel, queue: str, message_id: str) -> bool:

@@ -77,7 +77,8 @@ class Binding:
 class Topology:
     """The queues and exchanges of one service, and the shared exchanges that it may publish to.
 
-    `events` are the first words of the routing keys under which it may publish events.
+    `events` and `live` are the first words of the routing keys under which it may publish events and live
+    messages. `listens` are the exchanges and keys that each of its processes binds a queue of its own to.
     """
 
     service: str
@@ -85,6 +86,8 @@ class Topology:
     rungs: tuple[Rung, ...] = field(default=())
     writes: tuple[str, ...] = field(default=())
     events: tuple[str, ...] = field(default=())
+    live: tuple[str, ...] = field(default=())
+    listens: tuple[tuple[str, str], ...] = field(default=())
 
     @property
     def exchanges(self) -> tuple[Exchange, ...]:
@@ -111,6 +114,17 @@ class Topology:
             *(Binding(rung.exchange, rung.queue, rung.key) for rung in self.rungs),
         )
 
+    @property
+    def reads(self) -> dict[str, tuple[str, ...]]:
+        """The shared exchanges that it may bind queues to, each with the keys that it binds.
+
+        Every process binds a queue for replies, by a name that the broker chooses.
+        """
+        bound = [(queue.exchange, key) for queue in self.queues for key in queue.keys]
+        wanted = [(exchange, key) for exchange, key in (*bound, *self.listens) if exchange in _SHARED]
+        keys = {exchange: [key for other, key in wanted if other == exchange] for exchange, _ in wanted}
+        return {exchange: tuple(dict.fromkeys(found)) for exchange, found in keys.items()} | {REPLIES: ()}
+
 
 # Shared: created by the broker's definitions, because no service may configure what others depend on.
 SHARED_EXCHANGES = (
@@ -120,6 +134,7 @@ SHARED_EXCHANGES = (
     Exchange(LIVE, "topic"),
     Exchange(REPLIES, "direct"),
 )
+_SHARED = frozenset(exchange.name for exchange in SHARED_EXCHANGES)
 
 _STEPS = (("2s", 2), ("15s", 15), ("60s", 60), ("5m", 300), ("30m", 1800))
 
@@ -156,7 +171,13 @@ def parked_queue(service: str) -> str:
 
 
 def _service(
-    service: str, *queues: Queue, writes: tuple[str, ...], events: tuple[str, ...], answers: bool = True
+    service: str,
+    *queues: Queue,
+    writes: tuple[str, ...],
+    events: tuple[str, ...],
+    live: tuple[str, ...] = (),
+    listens: tuple[tuple[str, str], ...] = (),
+    answers: bool = True,
 ) -> Topology:
     parked = Queue(parked_queue(service), own_exchange(service), (parked_queue(service),))
     rpc = Queue(rpc_queue(service), RPC, (rpc_queue(service),), auto_delete=True)
@@ -166,6 +187,8 @@ def _service(
         ladder(service) if queues else (),
         (*writes, EVENTS, *((REPLIES,) if answers else ())),
         (*events, "parked"),
+        live,
+        listens,
     )
 
 
@@ -179,14 +202,26 @@ TOPOLOGIES: Mapping[str, Topology] = {
         ),
         writes=(RPC, COMMANDS, LIVE),
         events=(),
+        live=("chat", "mail", "presence"),
+        listens=(
+            *((LIVE, key) for key in ("quotes", "bars", "chat", "presence", "batch.*", "mail")),
+            *((EVENTS, key) for key in ("email.*", "alert.*")),
+        ),
         answers=False,
     ),
-    STOCK_DATA: _service(STOCK_DATA, writes=(LIVE,), events=("stocks", "alert")),
+    STOCK_DATA: _service(
+        STOCK_DATA,
+        writes=(LIVE,),
+        events=("stocks", "alert"),
+        live=("quotes", "bars"),
+        listens=((LIVE, "quotes"),),
+    ),
     EMAIL: _service(EMAIL, _command(EMAIL, "send"), writes=(), events=("email",)),
     BATCH_PROCESSOR: _service(
         BATCH_PROCESSOR,
         _command(BATCH_PROCESSOR, "intake"),
         writes=(RPC, COMMANDS, LIVE),
         events=("batch", "operations", "schedule"),
+        live=("batch",),
     ),
 }

@@ -70,7 +70,7 @@ class _LiveQueue:
     most: int
 
 
-_LIVE_QUEUES = (
+LIVE_QUEUES = (
     _LiveQueue(((LIVE, QuotesTicked.routing_key),), 2_000),
     _LiveQueue(((LIVE, BarsTicked.routing_key),), 2_000),
     _LiveQueue(((LIVE, ChatPosted.routing_key),), 10_000),
@@ -156,7 +156,7 @@ class LiveFeed:
 
     async def attach(self, link: Link) -> None:
         """Declare the queues and consume them over a new connection."""
-        for queue in _LIVE_QUEUES:
+        for queue in LIVE_QUEUES:
             channel = await link.channel(confirms=False)
             declared = await channel.queue_declare(
                 "",
