@@ -1,4 +1,4 @@
-"""A Docker engine for the deployment tests, and the real compose file on it."""
+"""A Docker engine for the deployment tests, and the images of this checkout on it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import pytest
 
 from support.deployment import composed, stand_ins
 from support.deployment.engine import Engine, NoEngine, running
-from upkeep.compose_stack import ComposeStack
 
 
 @pytest.fixture(scope="package")
@@ -47,18 +44,3 @@ def images(engine: Engine) -> Iterator[dict[str, str]]:
     }
     yield found
     engine.docker("rmi", "--force", *found.values())
-
-
-@pytest.fixture(scope="module")
-def stack(engine: Engine) -> Iterator[composed.Composed]:
-    # Not in pytest's folders: other runs clear those away, and a container that restarts needs its secrets.
-    with (
-        TemporaryDirectory(prefix="tickwire-compose-") as folder,
-        composed.start(engine, Path(folder)) as running_stack,
-    ):
-        yield running_stack
-
-
-@pytest.fixture
-def upkeep(stack: composed.Composed) -> ComposeStack:
-    return ComposeStack(composed.REPOSITORY, stack.secrets, stack.engine.environment)

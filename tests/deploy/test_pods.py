@@ -13,10 +13,11 @@ import pytest
 from support import pasted
 from support.deployment import cluster, container_commands, kubectl, verbs
 from support.deployment.accepted import accept, ended, letter
-from support.deployment.cluster import Load, Pods, may_log_in
+from support.deployment.cluster import Load, Pods
 from support.deployment.composed import SERVICES, until
 from support.deployment.engine import Engine
 from support.deployment.manifests import kind
+from support.deployment.rotating import may_log_in
 from upkeep import rotation
 from upkeep.kubernetes_stack import KubernetesStack
 

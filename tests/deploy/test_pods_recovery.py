@@ -9,10 +9,11 @@ import pytest
 
 from support.deployment import cluster, previous_images
 from support.deployment.accepted import accept, ended, letter
-from support.deployment.cluster import Load, Pods, may_log_in
+from support.deployment.cluster import Load, Pods
 from support.deployment.composed import SERVICES, until
 from support.deployment.engine import Engine
-from upkeep import backups, rotation
+from support.deployment.rotating import rotate_all
+from upkeep import backups
 
 pytestmark = [pytest.mark.docker, pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -33,20 +34,7 @@ def check_delivered(pods: Pods, load: Load) -> None:
 
 def test_every_secret_of_pods_is_rotated_under_load_and_no_mail_is_lost(pods: Pods) -> None:
     with pods.upkeep() as upkeep:
-        names = set(rotation.names(upkeep)) - {"postgres", "rabbitmq"}
-        old = {name: upkeep.secret(name) for name in names}
-        rotation.rotate(upkeep, "api-key", new=None, finish=False, say=print)
-        with pods.api() as api:
-            api.headers["authorization"] = f"Bearer {old['api-key']}"
-            assert api.get("/v1/me").status_code == 401
-        with Load(pods) as load:
-            for name in ("pepper", "email-secrets-key", "smtp-password", "postgres", "rabbitmq"):
-                rotation.rotate(upkeep, name, new="of the relay", finish=False, say=print)
-            rotation.rotate(upkeep, "pepper", new=None, finish=True, say=print)
-        assert {name for name in names if upkeep.secret(name) == old[name]} == set()
-        logins = [name for name in names if name.startswith(("postgres-", "rabbitmq-"))]
-        assert [name for name in logins if may_log_in(upkeep, name, old[name])] == []
-        assert [name for name in logins if not may_log_in(upkeep, name, upkeep.secret(name))] == []
+        load = rotate_all(upkeep, Load(pods))
     check_delivered(pods, load)
 
 

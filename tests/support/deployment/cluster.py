@@ -130,11 +130,3 @@ class Load:
             # No gateway is ready: IndexError.
             except (AssertionError, IndexError, httpx.HTTPError) as error:
                 self.failures.append(f"{datetime.now(UTC):%H:%M:%S} {error!r}")
-
-
-def may_log_in(upkeep: KubernetesStack, name: str, password: str) -> bool:
-    """Return whether the server itself accepts a password, `postgres-<role>` or `rabbitmq-<user>`."""
-    kind, _, user = name.partition("-")
-    if kind == "postgres":
-        return upkeep.login(user, password).attempt().returncode == 0
-    return upkeep.rabbitmqctl("authenticate_user", user).attempt(password + "\n").returncode == 0
