@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -58,3 +60,32 @@ async def test_a_time_out_reaches_the_work_that_waits() -> None:
         async with asyncio.timeout(0.01):
             await rest
     assert seen == ["cancelled"]
+
+
+async def test_nothing_that_cancelled_work_held_waits_for_the_garbage_collector() -> None:
+    class Answer:
+        """Something large."""
+
+    async def sends(answer: Answer) -> None:
+        await asyncio.sleep(60)
+        del answer
+
+    async def serves(answer: Answer) -> None:
+        try:
+            await begin(sends(answer))
+        except asyncio.CancelledError:
+            return
+
+    answer = Answer()
+    left = weakref.ref(answer)
+    task = asyncio.create_task(serves(answer))
+    await asyncio.sleep(0)
+    del answer
+    gc.disable()
+    try:
+        task.cancel()
+        await task
+        del task
+        assert left() is None
+    finally:
+        gc.enable()

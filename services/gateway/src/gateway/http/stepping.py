@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Generator
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -35,14 +34,17 @@ class Rest(Generic[T]):
     def __await__(self) -> Generator[Any, Any, T]:
         waits_for = self._waits_for
         while True:
+            value, error = None, None
             try:
                 value = yield waits_for
-            except BaseException as error:
-                step = partial(self._work.throw, error)
-            else:
-                step = partial(self._work.send, value)
+            except BaseException as thrown:
+                error = thrown
             try:
-                waits_for = step()
+                waits_for = self._work.send(value) if error is None else self._work.throw(error)
             except StopIteration as end:
                 found: T = end.value
                 return found
+            finally:
+                # Its traceback holds this frame, and so all that the work holds: together they would stay until
+                # the garbage is collected.
+                del error
