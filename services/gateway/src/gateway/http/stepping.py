@@ -45,6 +45,6 @@ class Rest(Generic[T]):
                 found: T = end.value
                 return found
             finally:
-                # Its traceback holds this frame, and so all that the work holds: together they would stay until
-                # the garbage is collected.
+                # Its traceback holds this frame, and so all that the work holds: together they would
+                # stay until the garbage is collected.
                 del error
