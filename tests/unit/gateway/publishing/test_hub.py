@@ -10,7 +10,7 @@ from chassis.errors import Overloaded
 from gateway.publishing.hub import FEW_SUBSCRIPTIONS, Hub
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
-from gateway.publishing.signals import MembersLeft
+from gateway.publishing.signals import MembersLeft, Signal
 
 
 def news(channel: str, offset: int = 1) -> Publication:
@@ -40,7 +40,7 @@ def test_a_listener_that_stops_receives_nothing_and_leaves_nothing_behind() -> N
 
 
 def test_a_listener_that_fails_keeps_nothing_from_the_others() -> None:
-    hub, heard, signals = Hub(), list[Publication](), list[MembersLeft]()
+    hub, heard, signals = Hub(), list[Publication](), list[Signal]()
 
     def fail(_: object) -> None:
         raise RuntimeError
