@@ -327,6 +327,8 @@ async def test_frames_that_came_together_are_parsed_in_a_turn_of_their_owner(sit
 @pytest.mark.parametrize(
     "frames",
     [masked(b"", Opcode.PING) * 2, masked(b'{"id":2,', fin=False) + masked(b" ", Opcode.CONT, fin=False)],
+    # A mask is random, and would make another name in each process.
+    ids=["pings", "fragments"],
 )
 async def test_a_connection_is_read_on_after_frames_that_are_no_whole_message(
     site: SocketSite, frames: bytes
