@@ -37,7 +37,9 @@ def bare(sql: str) -> str:
 
 def locked(sql: str) -> set[str]:
     """Return the tables that `sql` builds an index on while nobody may write to them."""
-    found = set(re.findall(r"\bCREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY)\w+ ON (\w+)", bare(sql)))
+    found = set(
+        re.findall(r"\bCREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY)(?:IF NOT EXISTS )?\w+ ON (\w+)", bare(sql))
+    )
     return found - set(re.findall(r"\bCREATE TABLE (\w+)", bare(sql)))
 
 

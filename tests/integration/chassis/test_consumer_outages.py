@@ -100,6 +100,22 @@ async def test_a_stop_gives_back_messages_that_wait_for_their_copy(bench: Bench,
     await until(lambda: has_effects(successor, 1))
 
 
+async def test_a_service_that_starts_waits_for_a_database_that_is_read_only(bench: Bench) -> None:
+    starting = await bench.build(BATCH_PROCESSOR)
+    admin = await asyncpg.connect(starting.settings.postgres_dsn.get_secret_value())
+    name = await admin.fetchval("SELECT current_database()")
+    await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    await starting.open()
+    try:
+        await until(lambda: "read-only" in str(starting.health.reasons()))
+        assert starting.health.failures() == {}
+        await admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        await until(lambda: starting.health.reasons() == {})
+    finally:
+        await starting.close()
+        await admin.close()
+
+
 async def test_a_read_only_database_is_waited_for(bench: Bench) -> None:
     attempts: list[int] = []
 

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from chassis import migrations
+from chassis.errors import DatabaseUnavailable
 from contracts.topology import BATCH_PROCESSOR
 from support.bench import Bench, running
 from support.databases import FreshDatabase
@@ -148,3 +149,19 @@ async def test_a_change_may_take_longer_than_other_statements_of_a_service(
     runtime = await bench.build(BATCH_PROCESSOR, package=packages.make(UNLIMITED))
     async with running(runtime):
         pass
+
+
+async def test_a_change_that_would_wait_for_a_long_reader_holds_up_nobody(
+    fresh_database: FreshDatabase, packages: Packages, tables: str
+) -> None:
+    """`pg_dump` reads each table until its end: a change that waited would keep all others from the table."""
+    dsn, changed = await fresh_database(), packages.make(TABLE, COLUMN)
+    async with connected(dsn) as backup, connected(dsn) as other:
+        await migrations.migrate_at(dsn, tables)
+        await other.execute("UPDATE migrations SET package = $1 WHERE package = $2", changed, tables)
+        async with backup.transaction():
+            await backup.fetch("SELECT * FROM notes")
+            with pytest.raises(DatabaseUnavailable, match="cannot be migrated yet"):
+                await migrations.migrate_at(dsn, changed)
+            await other.execute("INSERT INTO notes VALUES (1, 1)")
+        assert await migrations.migrate_at(dsn, changed) == [NAMES[1]]

@@ -1,7 +1,8 @@
 """Applies a service's schema changes and exits: `python -m chassis.migrating <package>`.
 
 This is a separate step before a roll-out and needs `POSTGRES_DSN` (or `POSTGRES_DSN_FILE`) only. The exit
-code is 1 when the database cannot be reached for longer than `--wait` seconds, 2 for wrong arguments.
+code is 1 when the database cannot be reached or changed for longer than `--wait` seconds, 2 for wrong
+arguments.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import asyncpg
 
 from chassis import logging, migrations, redaction, settings
+from chassis.errors import DatabaseUnavailable
 from chassis.postgres import AWAY
 
 log = logging.get(__name__)
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
         type=float,
         default=0,
         metavar="SECONDS",
-        help="wait at most this many seconds for a database that cannot be reached (0)",
+        help="wait at most this many seconds for a database that cannot be reached or changed (0)",
     )
     options = parser.parse_args(arguments)
     logging.configure(service="migrating", level=environ.get("LOG_LEVEL", "INFO"), style="json")
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
         parser.error("POSTGRES_DSN or POSTGRES_DSN_FILE must be set")
     try:
         applied = asyncio.run(migrate(dsn, options.package, wait_s=options.wait))
-    except (*AWAY, TimeoutError, asyncpg.PostgresError) as error:
+    except (DatabaseUnavailable, *AWAY, TimeoutError, asyncpg.PostgresError) as error:
         log.error("migration failed", package=options.package, reason=redaction.safe_message(error))
         return 1
     log.info("database migrated", package=options.package, applied=applied)
@@ -61,7 +63,12 @@ async def migrate(dsn: str, package: str, *, wait_s: float = 0) -> list[str]:
         try:
             return await migrations.migrate_at(dsn, package)
         # A role or a database that does not exist yet is being created.
-        except (*AWAY, asyncpg.InvalidCatalogNameError, asyncpg.InvalidPasswordError) as error:
+        except (
+            DatabaseUnavailable,
+            *AWAY,
+            asyncpg.InvalidCatalogNameError,
+            asyncpg.InvalidPasswordError,
+        ) as error:
             if time.monotonic() > deadline:
                 raise
             log.warning("waiting for the database", reason=redaction.safe_message(error))

@@ -13,8 +13,9 @@ from itertools import takewhile
 
 import asyncpg
 
-from chassis import logging, queries
-from chassis.postgres import Connection
+from chassis import logging, queries, redaction
+from chassis.errors import DatabaseUnavailable
+from chassis.postgres import FOR_LOST_CLIENTS, UNWRITABLE, Connection
 
 log = logging.get(__name__)
 
@@ -61,11 +62,18 @@ def collect(package: str, folder: str = "migrations") -> list[Migration]:
 async def migrate_at(dsn: str, package: str) -> list[str]:
     """Migrate the database at `dsn` as `migrate` does, over a connection of its own.
 
-    Its statements have no time limit: to build an index of many rows may take minutes.
+    Its statements have no time limit: to build an index of many rows may take minutes. Raise
+    `DatabaseUnavailable`, with nothing half applied, while the server accepts no writes, another process
+    migrates, or a long transaction, such as a backup, uses a table that is to be changed: whoever waited
+    for it would hold up all that is done with the table.
     """
-    connection = await asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_S)
+    connection = await asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_S, server_settings=FOR_LOST_CLIENTS)
     try:
         return await migrate(connection, package)
+    except (asyncpg.LockNotAvailableError, *UNWRITABLE) as error:
+        raise DatabaseUnavailable(
+            f"The database cannot be migrated yet: {redaction.safe_message(error)}.", retry_after_s=1
+        ) from error
     finally:
         await connection.close()
 
@@ -88,6 +96,7 @@ async def migrate(connection: Connection, package: str) -> list[str]:
 async def _apply(connection: Connection, package: str) -> tuple[list[str], Migration | None]:
     """Apply what is missing up to the first concurrent migration; return the names, and that migration."""
     async with connection.transaction():
+        await connection.execute(_SQL["limit_waits_for_locks"])
         await connection.execute(_SQL["lock_ledger"], _LOCK)
         await connection.execute(_SQL["create_ledger"])
         rows = await connection.fetch(_SQL["list_applied"])

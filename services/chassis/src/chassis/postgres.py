@@ -45,12 +45,12 @@ TRANSACTION_CONFLICTS = (asyncpg.TransactionRollbackError,)
 # The errors of a unit of work for which the database is unreachable, rejects a statement, or is late.
 DATABASE_FAILURES = (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError)
 # The errors of a server that accepts no writes: a standby after a failover, or one without space left.
-_UNWRITABLE = (asyncpg.ReadOnlySQLTransactionError, asyncpg.InsufficientResourcesError)
+UNWRITABLE = (asyncpg.ReadOnlySQLTransactionError, asyncpg.InsufficientResourcesError)
 _PROBE_BYTES = 64 * 1024
 _PAUSE_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 # The locks of a client that has vanished are held until the server notices. The longest time for which a
 # transaction is rightly idle is the relay's wait for confirms, 5 s.
-_FOR_LOST_CLIENTS = {
+FOR_LOST_CLIENTS = {
     "idle_in_transaction_session_timeout": "15000",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
@@ -145,7 +145,7 @@ class Postgres:
                     reset=_end_unfinished,
                     server_settings={
                         "statement_timeout": str(int(self._statement_timeout_s * 1000)),
-                        **_FOR_LOST_CLIENTS,
+                        **FOR_LOST_CLIENTS,
                     },
                 )
             except (
@@ -228,7 +228,7 @@ class Postgres:
                 raise DatabaseUnavailable(
                     "The database did not answer; try again in a few seconds.", retry_after_s=2
                 ) from error
-            except _UNWRITABLE as error:
+            except UNWRITABLE as error:
                 # From now on a ping writes: a successful read would prove nothing.
                 self._must_write = True
                 self._fail(error)
@@ -266,7 +266,7 @@ class Postgres:
                     self._probe = self._probe or await asyncpg.connect(self._dsn, timeout=_PING_TIMEOUT_S)
                     await self._probe.execute("SELECT 1")
                     await self._write(self._probe)
-            except _UNWRITABLE as error:
+            except UNWRITABLE as error:
                 # Reads continue. The next probe connects to whichever server is the right one by then.
                 self._forget_probe()
                 self._fail(error)

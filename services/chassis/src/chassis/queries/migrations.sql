@@ -6,6 +6,10 @@ CREATE TABLE IF NOT EXISTS migrations (
     PRIMARY KEY (package, name)
 )
 
+-- name: limit_waits_for_locks
+-- Everybody who uses a table waits behind whoever waits to change it.
+SET LOCAL lock_timeout = '5s'
+
 -- name: lock_ledger
 -- One replica migrates; the others wait and then find nothing to do.
 SELECT pg_advisory_xact_lock($1)
