@@ -13,6 +13,7 @@ from gateway.publishing.hub import FEW_LISTENERS, Hub
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.publishing.signals import FellBehind, Signal
+from gateway.realtime.channels import MOST_RECOVERED
 
 MANY = 2500
 
@@ -123,6 +124,10 @@ async def test_an_owner_that_cannot_keep_up_is_told_so_and_hears_nothing_after_a
     assert crowd.signals == [FellBehind("chat:a")] * MANY
     assert 0 < crowd.count < 100 * MANY
     assert all(one == [*range(1, len(one) + 1)] for one in crowd.heard)
+
+
+def test_whoever_fell_behind_can_recover_and_something_more_that_is_published_meanwhile() -> None:
+    assert MOST_WAITING <= MOST_RECOVERED - 100
 
 
 async def test_of_a_channel_without_an_order_the_newest_replaces_what_waits() -> None:

@@ -12,8 +12,9 @@ from chassis.loop_turns import LoopTurns
 from gateway.publishing.publications import Publication
 from gateway.publishing.signals import FellBehind, Signal
 
-# For the listeners of one owner of a channel. As many as a new subscriber may miss while it reads its state.
-MOST_WAITING = 1000
+# For the listeners of one owner of a channel. Whoever loses them subscribes again: they can be recovered, and
+# what is published until then, too.
+MOST_WAITING = 200
 _LISTENERS_OF_A_TURN = 50
 
 Hand = Callable[[str, int, Publication | Signal], None]
