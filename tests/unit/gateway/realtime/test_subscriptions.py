@@ -15,6 +15,7 @@ from gateway.http.principal import Principal
 from gateway.publishing.hub import Hub
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
+from gateway.publishing.signals import FellBehind
 from gateway.realtime.access import Access
 from gateway.realtime.channels import channel_of
 from gateway.realtime.codes import CloseCode
@@ -202,6 +203,21 @@ async def test_a_subscriber_that_would_miss_publications_is_asked_to_subscribe_a
     assert (push["channel"], push["unsubscribe"]["code"]) == ("chat:lobby", 2500)
     assert gateway.hub.counts() == {}
     assert (await client.ask(subscribe={"channel": "chat:lobby"}))["positioned"] is True
+
+
+async def test_a_subscriber_that_falls_behind_before_its_answer_is_asked_to_subscribe_again(
+    gateway: Gateway, client: Client
+) -> None:
+    client.frames.clear()
+    asking = asyncio.create_task(client.session.receive(b'{"id":9,"subscribe":{"channel":"chat:lobby"}}'))
+    while not gateway.hub.counts():
+        await asyncio.sleep(0)
+    gateway.hub.signal(FellBehind("chat:lobby"))
+    await asking
+    answer, told = client.frames
+    assert answer["subscribe"]["positioned"] is True
+    assert (told["push"]["channel"], told["push"]["unsubscribe"]["code"]) == ("chat:lobby", 2500)
+    assert gateway.hub.counts() == {}
 
 
 async def test_quotes_wait_for_their_interval_and_chat_does_not(

@@ -95,6 +95,10 @@ class Handover(Generic[P]):
             self._has_lost = self._is_ordered
         return False
 
+    def lose(self) -> None:
+        """Note before `begin` that publications will not be offered."""
+        self._has_lost = True
+
     def renew(self, state: P) -> bool:
         """Return whether to send a state that was read again; older publications do not follow it.
 

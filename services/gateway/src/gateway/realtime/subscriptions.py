@@ -185,7 +185,10 @@ class Subscriptions:
             self._send(subscription, publication)
 
     def _take(self, subscription: Subscription, signal: Signal) -> None:
-        if isinstance(signal, FellBehind):
+        if isinstance(signal, FellBehind) and subscription.handover.position is None:
+            # Its client knows of no subscription before the answer, and is told after it.
+            subscription.handover.lose()
+        elif isinstance(signal, FellBehind):
             reason = "Too much was published for all subscribers of this owner; subscribe and recover."
             self._take_away(str(subscription.channel), UnsubscribeCode.STATE_LOST, reason)
         elif subscription.user in signal.users:
