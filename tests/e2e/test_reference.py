@@ -164,13 +164,13 @@ class Walk:
             **sent,
         )
         answer = await self.api.send(request, stream=True)
-        if answer.headers["content-type"] == "text/event-stream":
+        if answer.headers.get("content-type") == "text/event-stream":
             # It may have no end: that it begins is enough.
             await anext(answer.aiter_bytes())
         else:
             await answer.aread()
         await answer.aclose()
-        if "location" in answer.headers:
+        if "location" in answer.headers and not answer.has_redirect_location:
             self.made.append(answer.headers["location"])
         return answer
 
