@@ -69,6 +69,17 @@ async def test_all_owners_together_have_no_more_than_there_is() -> None:
     await third.end()
 
 
+async def test_heavy_bodies_of_two_owners_leave_room_for_light_ones_of_others() -> None:
+    room = ByteRoom("documents", most=640, of_owner=320, reserve=80)
+    first, second = Holder(room, "1", 320), Holder(room, "2", 310)
+    light = [Holder(room, owner, 10) for owner in "3456789"]
+    assert await settled(first, second, *light) == [True, False, *[True] * 7]
+    await first.end()
+    assert await settled(second) == [True]
+    for holder in (second, *light):
+        await holder.end()
+
+
 async def test_a_request_without_room_in_time_is_refused_and_a_cancelled_one_frees_its_room() -> None:
     room = ByteRoom("large bodies", most=100, of_owner=30)
     holder = Holder(room, "1", 30)

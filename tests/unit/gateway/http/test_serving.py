@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client import REGISTRY
+from pydantic import BaseModel
 
 from chassis import threads
 from chassis.errors import DeadlineExceeded, Overloaded
@@ -23,11 +25,17 @@ from gateway.http.endpoints import (
     post,
 )
 from gateway.http.principal import Principal
-from gateway.http.replies import NDJSON
+from gateway.http.replies import NDJSON, HttpReply
 from support.problems import assert_problem
 from support.served import MEMBER, authenticate, serving
 from support.served_things import DECLARED, endpoints
 from support.waiting import until
+
+
+class ItemList(BaseModel):
+    """A body that can be observed."""
+
+    items: list[list[int]]
 
 
 async def failing(error: Exception) -> httpx.Response:
@@ -236,6 +244,61 @@ async def test_the_documents_of_an_owner_share_an_amount_of_memory_until_they_ar
         small = asyncio.create_task(client.post("/take", json={}))
         may_answer.set()
         assert [(await one).status_code for one in (first, small)] == [200, 200]
+
+
+async def test_what_a_caller_waits_for_after_its_document_was_accepted_takes_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_serving, "MOST_DOCUMENT_BYTES_OF_OWNER", 200_000)
+    accepted, has_ended = asyncio.Semaphore(0), asyncio.Event()
+    documents: list[weakref.ref[ItemList]] = []
+
+    async def end() -> HttpReply:
+        accepted.release()
+        await has_ended.wait()
+        return HttpReply(b"{}", 200)
+
+    async def take(_: Call, body: ItemList) -> HttpReply:
+        documents.append(weakref.ref(body))
+        return HttpReply(b"{}", 202, later=end)
+
+    route = post("/take", take, name="take", answers={202: json()}, **DECLARED)
+    document: dict[str, Any] = {"items": [[]] * 2_000}
+    async with serving([route], body_limit=20_000) as client, asyncio.timeout(20):
+        waiting = [asyncio.create_task(client.post("/take", json=document)) for _ in range(3)]
+        for _ in waiting:
+            await accepted.acquire()
+        assert [document() for document in documents] == [None] * 3
+        has_ended.set()
+        assert [(await one).status_code for one in waiting] == [200] * 3
+
+
+async def test_a_document_of_more_than_all_may_have_finds_room_beside_light_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_serving, "MOST_DOCUMENT_BYTES", 200_000)
+    monkeypatch.setattr(http_serving, "MOST_DOCUMENT_BYTES_OF_OWNER", 100_000)
+    monkeypatch.setattr(http_serving, "RESERVED_DOCUMENT_BYTES", 25_000)
+    begun, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def take(_: Call, body: dict[str, Any]) -> dict[str, Any]:
+        if "text" in body:
+            begun.set()
+            await may_answer.wait()
+        return {}
+
+    async def identify(text: str | None, address: str | None) -> Principal:
+        found = await authenticate("good", address)
+        return dataclasses.replace(found, user_id=8) if text == "other" else found
+
+    route = post("/take", take, name="take", answers={200: json()}, **DECLARED)
+    async with serving([route], body_limit=40_000, identify=identify) as client, asyncio.timeout(20):
+        light = asyncio.create_task(client.post("/take", json={"text": "x" * 10_000}))
+        await begun.wait()
+        headers = {"authorization": "Bearer other"}
+        answer = await client.post("/take", json={"lists": [[]] * 4_000}, headers=headers)
+        may_answer.set()
+        assert (answer.status_code, (await light).status_code) == (200, 200)
 
 
 async def test_a_deadline_that_the_caller_made_short_is_counted_as_its_own(client: httpx.AsyncClient) -> None:

@@ -58,10 +58,10 @@ class TaskService:
         self._hub = hub
 
     async def create(self, call: Call, body: TaskInput) -> HttpReply:
-        """Accept one item, and wait for its result if the caller prefers that."""
+        """Accept one item, and have its result waited for if the caller prefers that."""
         payload = await call.compute(lambda: member(call.document, "payload", orjson.dumps(body.payload)))
         reply = await self.accept(call, body, payload)
-        return await self._wait_for_end(call, reply) if call.prefers_wait else reply
+        return replace(reply, later=partial(self._wait_for_end, call, reply)) if call.prefers_wait else reply
 
     async def accept(
         self, call: Call, body: TaskInput, payload: bytes, *, pointer: str = "/payload"

@@ -27,6 +27,8 @@ SMALL_BYTES = 8 * 1024
 # owner. A body of a megabyte may become twenty of them. One below the last limit is not worth counting.
 MOST_DOCUMENT_BYTES = 64 * 1024 * 1024
 MOST_DOCUMENT_BYTES_OF_OWNER = 32 * 1024 * 1024
+# What heavy documents leave of that: two owners may each fill their share.
+RESERVED_DOCUMENT_BYTES = MOST_DOCUMENT_BYTES // 8
 LIGHT_BYTES = 16 * 1024
 # A smaller document of more values than that, or of more lists and objects, is as slow to read.
 _MANY_VALUES = 1_000
@@ -43,15 +45,17 @@ def is_slow(document: bytes) -> bool:
 class ByteRoom:
     """A limit on the bytes of `what` (a plural noun) that are held at once, in total and per owner.
 
-    Owners that hold some leave room for those that hold none (`shares.has_room`).
+    Owners that hold some leave room for those that hold none (`shares.has_room`). Of these, a body of more
+    than an eighth of `reserve` leaves that many bytes to lighter ones.
 
     The body of a request reserves its room before it is read: two half-read bodies could wait for each other.
     """
 
-    def __init__(self, what: str, *, most: int, of_owner: int) -> None:
+    def __init__(self, what: str, *, most: int, of_owner: int, reserve: int = 0) -> None:
         self._what = what
         self._most = most
         self._of_owner = of_owner
+        self._reserve = reserve
         self._taken: Counter[str] = Counter()
         self._total = 0
         # Of each owner in the order of arrival: whoever is first is the only one that is looked at.
@@ -112,7 +116,8 @@ class ByteRoom:
         return own + size > self._of_owner or not shares.has_room(own + size - 1, held=held, most=self._most)
 
     def _take(self, owner_id: str, size: int) -> bool:
-        if (self._total and self._total + size > self._most) or self._is_over_share(owner_id, size):
+        most = self._most - self._reserve if size > self._reserve // 8 else self._most
+        if (self._total and self._total + size > most) or self._is_over_share(owner_id, size):
             return False
         self._taken[owner_id] += size
         self._total += size

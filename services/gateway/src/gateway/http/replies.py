@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from operator import methodcaller
 from typing import Literal
@@ -31,7 +31,8 @@ class HttpReply:
     """An answer: a body ready to be sent, and the parts that differ between answers of the route.
 
     `etag` is quoted. `cache` replaces the route's own `Cache-Control`. `recorded` is stored for
-    repetitions in place of a body that contains a secret.
+    repetitions in place of a body that contains a secret. `later` returns the answer to send in place of this
+    one, once the body of the request has been let go; it ends within the deadline of the call.
     """
 
     body: Body
@@ -43,6 +44,7 @@ class HttpReply:
     cache: str | None = None
     recorded: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    later: Callable[[], Awaitable[HttpReply]] | None = None
 
 
 def document(value: object) -> bytes:

@@ -43,6 +43,7 @@ from gateway.http.bodies import (
     MOST_DOCUMENT_BYTES_OF_OWNER,
     MOST_SMALLER_BYTES,
     MOST_SMALLER_BYTES_OF_OWNER,
+    RESERVED_DOCUMENT_BYTES,
     SMALL_BYTES,
     ByteRoom,
 )
@@ -139,7 +140,10 @@ class Server:
         self._large = ByteRoom("large bodies", most=MOST_BYTES, of_owner=MOST_BYTES_OF_OWNER)
         self._smaller = ByteRoom("bodies", most=MOST_SMALLER_BYTES, of_owner=MOST_SMALLER_BYTES_OF_OWNER)
         self._documents = ByteRoom(
-            "documents in memory", most=MOST_DOCUMENT_BYTES, of_owner=MOST_DOCUMENT_BYTES_OF_OWNER
+            "documents in memory",
+            most=MOST_DOCUMENT_BYTES,
+            of_owner=MOST_DOCUMENT_BYTES_OF_OWNER,
+            reserve=RESERVED_DOCUMENT_BYTES,
         )
         self.sending = Sending()
         self._bound: dict[str, Bound] = {}
@@ -209,6 +213,11 @@ class Server:
             prefers_wait=reading.prefers_wait(request),
         )
         reply = await self._reply_to(bound, request, call, key, arguments, until)
+        if reply.later is not None:
+            # Nothing keeps the body any more, for which there is no room meanwhile.
+            arguments.clear()
+            call.document = b"null"
+            reply = await reply.later()
         return self._finished(endpoint, request, reply)
 
     async def _reply_to(
@@ -238,14 +247,15 @@ class Server:
         size = reading.largest_size(request)
         room = self._large if size > LARGE_BYTES else self._smaller
         owner_id, within_s = call.principal.owner_id, min(until.remaining_s(), _MOST_FOR_ROOM_S)
-        # Until the answer: the handler keeps the document in memory while it waits.
+        # Until the handler returns: it keeps the document in memory while it waits.
         async with room.hold(owner_id, size, within_s=within_s) if size > SMALL_BYTES else nullcontext():
             content = await reading.read_all(request, arrives_by)
             call.idempotency_key = reading.key_of(request, key, content)
             if given in endpoint.takes:
                 arguments["body"] = RawBody(content, given)
                 return await self._run(endpoint, call, arguments, until)
-            weight = strict_json.weigh(content)
+            # One that takes more than the share would have room only while nobody else holds any.
+            weight = min(strict_json.weigh(content), MOST_DOCUMENT_BYTES_OF_OWNER)
             within_s = min(until.remaining_s(), _MOST_FOR_ROOM_S)
             async with (
                 self._documents.hold(owner_id, weight, within_s=within_s)

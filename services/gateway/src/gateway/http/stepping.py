@@ -32,7 +32,8 @@ class Rest(Generic[T]):
         self._waits_for = waits_for
 
     def __await__(self) -> Generator[Any, Any, T]:
-        waits_for = self._waits_for
+        # A future holds its result: the first one must not be kept until the end.
+        waits_for, self._waits_for = self._waits_for, None
         while True:
             value, error = None, None
             try:
