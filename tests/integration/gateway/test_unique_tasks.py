@@ -9,6 +9,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
+from chassis import inbox
 from chassis.deadlines import Deadline
 from contracts.batches import INTAKE, GetBatch
 from contracts.topology import BATCH_PROCESSOR
@@ -92,6 +93,25 @@ async def test_a_key_is_held_for_no_longer_than_its_task_is_remembered(
     unique = {"key": str(uuid4()), "while": "period", "period_s": 86_401}
     assert_problem(await send(listener, unique), 422, "invalid-input", "/unique/period_s")
     assert (await send(listener, {**unique, "period_s": 86_400})).status_code == 202
+
+
+async def test_a_short_key_makes_no_new_task_while_its_message_would_be_dropped_as_a_repetition(
+    house: House, processor: Processor
+) -> None:
+    listener = await house.open(retention_days=1)
+    processor.state = {"status": "completed", "started_at": None}
+    body = {"operation": "echo", "unique_key": str(uuid4())}
+    await house.purge(INTAKE)
+    first = (await listener.api.post("/v1/tasks", json=body)).json()["id"]
+    (message,) = await house.take(INTAKE)
+    for days, is_repetition in ((inbox.KEEP_DAYS, True), (inbox.KEEP_DAYS + 2, False)):
+        aged = f"status = 'completed', changed_at = now() - interval '{days} days'"
+        await listener.database.execute(f"UPDATE acceptances SET {aged}")
+        await listener.gateway.resources.acceptor.remove_old()
+        again = await listener.api.post("/v1/tasks", json=body)
+        assert (again.status_code, again.json()["id"]) == (202, first)
+        assert ("idempotent-replayed" in again.headers) is is_repetition
+    assert [m["batch_id"] for m in await house.take(INTAKE)] == [message["batch_id"]]
 
 
 async def test_a_task_that_is_replaced_is_cancelled_when_the_other_is_accepted(

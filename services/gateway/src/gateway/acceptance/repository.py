@@ -9,7 +9,7 @@ from uuid import UUID
 
 import orjson
 
-from chassis import outbox, outbox_rows
+from chassis import inbox, outbox, outbox_rows
 from chassis.broker import bundles
 from chassis.broker.envelope import Outgoing
 from chassis.postgres import Connection, affected_rows
@@ -148,8 +148,12 @@ class AcceptanceRepository:
         return affected_rows(tag)
 
     async def remove_ended(self, connection: Connection, *, keep_days: int, most: int) -> int:
-        """Remove up to `most` acceptances that ended `keep_days` days ago; return how many there were."""
-        tag = await connection.execute(self._queries["clean_acceptances"], keep_days, most)
+        """Remove up to `most` acceptances that ended `keep_days` days ago; return how many there were.
+
+        One whose id may come again stays until no inbox drops its message any more.
+        """
+        forgotten_days = inbox.KEEP_DAYS + 1
+        tag = await connection.execute(self._queries["clean_acceptances"], keep_days, most, forgotten_days)
         return affected_rows(tag)
 
     async def change_statuses(

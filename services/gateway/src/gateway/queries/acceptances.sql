@@ -131,9 +131,11 @@ DELETE FROM idempotency WHERE (owner_id, key) IN (
 )
 
 -- name: clean_acceptances
--- Acceptances without a reported status stay, however old: nothing else is known of their work.
+-- Acceptances without a reported status stay, however old: nothing else is known of their work. Those with a
+-- payload_hash may be made again with the same id, which the inbox of their service must have forgotten.
 DELETE FROM acceptances WHERE id IN (
     SELECT id FROM acceptances WHERE changed_at < now() - make_interval(days => $1) AND status NOT IN ('queued', 'parked')
+        AND (payload_hash IS NULL OR changed_at < now() - make_interval(days => $3))
     LIMIT $2 FOR UPDATE SKIP LOCKED
 )
 
