@@ -10,6 +10,7 @@ from yarl import URL
 from chassis.broker import publisher, rabbitmq
 from chassis.broker.publisher import Publisher, Unconfirmed
 from support.effects import cancel
+from support.waiting import until
 
 
 class SilentConnection:
@@ -40,3 +41,25 @@ async def test_a_broker_that_reads_nothing_delays_neither_a_message_nor_the_lock
         with pytest.raises(Unconfirmed):
             await Publisher("amqp://127.0.0.1/").publish_alone(cancel(), timeout_s=0.01)
     assert connection.is_to_be_closed
+
+
+async def test_an_alarm_while_such_a_connection_is_closed_reaches_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection, heard = SilentConnection(), asyncio.Event()
+
+    async def connect(_: URL) -> SilentConnection:
+        return connection
+
+    monkeypatch.setattr(publisher, "connect", connect)
+    monkeypatch.setattr(rabbitmq, "CLOSE_TIMEOUT_S", 5)
+    alone = Publisher("amqp://127.0.0.1/")
+    alone.on_unusable = lambda _: heard.set()
+    publishing = asyncio.create_task(alone.publish_alone(cancel(), timeout_s=10))
+    await until(lambda: bool(alone._waiting))  # noqa: SLF001
+    publishing.cancel()
+    await until(lambda: connection.is_to_be_closed)
+    alone._blocked()  # noqa: SLF001
+    assert heard.is_set()
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)

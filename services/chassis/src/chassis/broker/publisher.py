@@ -103,7 +103,8 @@ class Publisher:
             if self.link.is_blocked:
                 silence = BrokerUnavailable(f"{BLOCKED}; try again later.", retry_after_s=5)
         except (*AWAY, BrokerUnavailable) as error:
-            silence = error
+            # Its traceback holds this frame: together they would stay until the garbage is collected.
+            silence = error.with_traceback(None)
         except Exception as error:  # such as a frame that cannot be read, which ends the connection
             silence = ConnectionError(redaction.safe_message(error))
         finally:
@@ -181,10 +182,11 @@ class Publisher:
         self._require_unblocked(message)
         async with AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout(timeout_s) as waiting:
+                async with asyncio.timeout(timeout_s) as waiting, AsyncExitStack() as hearing:
                     # An alarm, of which the shared connection learns, ends the wait for the confirm.
                     self._waiting.add(waiting)
-                    stack.callback(self._waiting.discard, waiting)
+                    # Before the closing, during which the time-out has ended and cannot be changed.
+                    hearing.callback(self._waiting.discard, waiting)
                     channel = await self._open_alone(stack)
                     await self._publish_confirmed(message, channel)
             except TimeoutError as error:
