@@ -13,8 +13,10 @@ from batch_processor import coordination, coordinator, owner_turns
 from batch_processor.sources import Sources
 from batch_processor.validation import Problem, Validation
 from chassis.broker.envelope import new_id
+from chassis.deadlines import Deadline
 from chassis.postgres import Connection
 from contracts.batches import CancelBatch, CreateBatch, PauseBatch, RetryBatch, Source
+from contracts.pauses import PauseWork
 from support.batch_engine import Engine
 from support.waiting import until
 
@@ -109,6 +111,20 @@ async def test_the_sweep_does_not_wait_until_all_of_a_paused_batch_is_held(
 
     await until(all_are_held)
     going_on.cancel()
+
+
+async def test_the_next_round_goes_on_with_holding_what_an_administrator_has_paused(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "TURN_S", 0)
+    monkeypatch.setattr(coordinator, "STEER_STEP", 10)
+    await engine.give("ann", items=_MANY)
+    pause = PauseWork(kind="operation", name="echo", reason="", paused_by="key")
+    await engine.pauses.pause(pause, Deadline.after(5))
+    for held in (10, 20):
+        await engine.coordinator.steer()
+        found = await engine.fetch("SELECT count(*) FROM chunks WHERE state = 'held'")
+        assert [tuple(row) for row in found] == [(held,)]
 
 
 async def test_what_takes_longer_than_a_turn_goes_on_after_the_other_steps(

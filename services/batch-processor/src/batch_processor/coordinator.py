@@ -283,6 +283,9 @@ class Coordinator:
                 if time.monotonic() >= ends_at:
                     break
             if moved == STEER_STEP:
+                if action is pauses.hold:
+                    # The next round must not leave out what this one has cut.
+                    self._hold_at = 0.0
                 self.wake_for_orders()
 
     async def redrive(self) -> None:
