@@ -13,7 +13,7 @@ from native.directories import RunDirectory
 from native.errors import NativeError
 from native.settings import Settings, parse
 from upkeep import backups, bundles, compose_stack, kubernetes_stack, rotation, upgrades
-from upkeep.errors import NOTHING_RUNS, UpkeepError
+from upkeep.errors import NOTHING_RUNS, UpkeepError, variable_wins
 from upkeep.installation import Installation
 from upkeep.native_stack import NativeStack
 
@@ -120,6 +120,8 @@ def keys_reset(installation: Installation, options: argparse.Namespace) -> int:
     """Make a new administrator's key for the running stack, and put it into the key file."""
     if not installation.is_running:
         raise UpkeepError(NOTHING_RUNS)
+    if variable := installation.set_by_hand("api-key"):
+        raise variable_wins(variable)
     others = ("--revoke-others",) if options.revoke_others else ()
     made = installation.gateway_program("-m", "gateway.identity.reset", *others).attempt()
     print(made.stderr, end="", file=sys.stderr)

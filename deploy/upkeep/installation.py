@@ -20,8 +20,10 @@ DATABASES = {
 # Where one is set, in `.env` or in the environment, it takes the place of the secret's file at each start.
 VARIABLES = {
     "api-key": "GATEWAY_BOOTSTRAP_KEY",
+    "email-previous-secrets-key": "EMAIL_PREVIOUS_SECRETS_KEY",
     "email-secrets-key": "EMAIL_SECRETS_KEY",
     "pepper": "GATEWAY_KEY_PEPPER",
+    "previous-pepper": "GATEWAY_PREVIOUS_KEY_PEPPER",
     "smtp-password": "EMAIL_SMTP_PASSWORD",
 }
 

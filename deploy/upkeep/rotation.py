@@ -20,6 +20,8 @@ _GROUPS = ("postgres", "rabbitmq")
 _FORGOTTEN_S = 10
 _SEALED_WITHIN_S = 60
 _SECRETS_KEY, _BEFORE = "email-secrets-key", "email-previous-secrets-key"
+# The secret in which a rotation keeps the old one.
+_OLD = {"pepper": ("previous-pepper",), _SECRETS_KEY: (_BEFORE,)}
 # Mail servers give up after five days at most (RFC 5321 4.5.4.1), and then the mail bounces.
 _BOUNCES_FOR = timedelta(days=5)
 _REFUSED = "The gateway refuses the bootstrap key under the new pepper."
@@ -47,8 +49,9 @@ def rotate(
     """
     if not installation.is_running:
         raise UpkeepError(NOTHING_RUNS)
-    if variable := installation.set_by_hand(name):
-        raise variable_wins(variable)
+    for one in (name, *_OLD.get(name, ())):
+        if variable := installation.set_by_hand(one):
+            raise variable_wins(variable)
     if name == "api-key":
         _rotate_api_key(installation, say)
     elif name == "pepper":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from containers import make_secrets
 from upkeep import rotation
+from upkeep.__main__ import keys_reset
 from upkeep.compose_stack import ComposeStack
 from upkeep.errors import UpkeepError
 
@@ -37,6 +39,8 @@ def stack(folder: Path, **variables: str | None) -> ComposeStack:
 @pytest.mark.parametrize(
     ("name", "variable"),
     [
+        ("email-secrets-key", "EMAIL_PREVIOUS_SECRETS_KEY"),
+        ("pepper", "GATEWAY_PREVIOUS_KEY_PEPPER"),
         ("api-key", "GATEWAY_BOOTSTRAP_KEY"),
         ("email-secrets-key", "EMAIL_SECRETS_KEY"),
         ("pepper", "GATEWAY_KEY_PEPPER"),
@@ -51,6 +55,12 @@ def test_a_secret_that_the_next_start_would_bring_back_is_not_rotated(
     with pytest.raises(UpkeepError, match=f"^{variable} is set in .env"):
         rotation.rotate(found, name, new="new", finish=False, say=print)
     assert {file: file.read_text() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def test_a_key_that_the_next_start_would_replace_is_not_made(tmp_path: Path) -> None:
+    found = stack(tmp_path, GATEWAY_BOOTSTRAP_KEY="by hand")
+    with pytest.raises(UpkeepError, match=r"^GATEWAY_BOOTSTRAP_KEY is set in \.env"):
+        keys_reset(found, argparse.Namespace(revoke_others=False))
 
 
 def test_a_variable_that_is_not_set_holds_no_secret(tmp_path: Path) -> None:
