@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 
 from stock_data.errors import (
@@ -118,3 +120,17 @@ def test_an_answer_in_between_starts_the_count_again(circuit: Circuit) -> None:
     circuit.succeeded()
     circuit.failed(UpstreamDown())
     assert not is_open(circuit)
+
+
+@pytest.mark.parametrize("failure", [UpstreamDown, Blocked])
+def test_a_circuit_keeps_no_failure_with_what_was_at_work(
+    circuit: Circuit, failure: type[ProviderFailure]
+) -> None:
+    def fail() -> weakref.ref[ProviderFailure]:
+        try:
+            raise failure("down")
+        except ProviderFailure as error:
+            circuit.failed(error)
+            return weakref.ref(error)
+
+    assert fail()() is None

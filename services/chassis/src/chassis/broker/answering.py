@@ -163,14 +163,13 @@ class RpcServer:
             # Serialized here, because a stored value may be one that JSON cannot express.
             return names.REPLY_OK, answer.model_dump_json(by_alias=True).encode(), "ok"
         except ServiceError as error:
-            failed = error
+            return _refused(error)
         except BaseException as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
                 raise
             log.error("request failed", type=message_type, exc_info=error)
-            failed = ServiceError("The service failed; the log has the request id.")
-        return names.REPLY_FAILED, failed.failure().model_dump_json().encode(), failed.code
+            return _refused(ServiceError("The service failed; the log has the request id."))
 
     async def _call(self, message_type: str, body: bytes, headers: Mapping[str, Any]) -> BaseModel | bytes:
         found = self._handlers.get(message_type)
@@ -206,3 +205,7 @@ class RpcServer:
             if self._stopping and deadline.remaining_s():
                 raise Unavailable("The service is stopping; repeat the request.", retry_after_s=1) from error
             raise DeadlineExceeded("The service did not answer before the caller's deadline.") from error
+
+
+def _refused(error: ServiceError) -> tuple[str, bytes, str]:
+    return names.REPLY_FAILED, error.failure().model_dump_json().encode(), error.code

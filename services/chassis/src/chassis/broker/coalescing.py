@@ -53,6 +53,9 @@ class Coalescer(Generic[V]):
                 return await asyncio.shield(future)
         except TimeoutError:
             raise DeadlineExceeded(f"No answer for {key} in time.") from None
+        finally:
+            # The traceback of its error holds this frame: together they would stay until a collection.
+            del future
 
     def _flush(self) -> None:
         if self._timer is not None:

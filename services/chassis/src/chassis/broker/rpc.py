@@ -232,6 +232,8 @@ class RpcClient:
             raise DeadlineExceeded(f"{target.service} did not answer in {remaining_s:.1f} s.") from None
         finally:
             self._pending.pop(number, None)
+            # The traceback of its error holds this frame: together they would stay until a collection.
+            del future
         if status == names.REPLY_OK:
             return answer
         raise RemoteFailure(Failure.model_validate_json(answer))

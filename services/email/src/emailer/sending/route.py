@@ -90,7 +90,11 @@ class Route:
         self.pause(
             "authentication" if isinstance(failed, AuthenticationRefused) else "unreachable", str(failed)
         )
-        raise failed
+        try:
+            raise failed
+        finally:
+            # Its traceback holds this frame: together they would stay until the garbage is collected.
+            del failed
 
     def set_aside(self, relay: SmtpRelay, reason: Reason, detail: str) -> None:
         """Skip `relay` for a while; pause the route when no other one is left."""

@@ -35,7 +35,11 @@ class GroupCommit:
         self._waiting.append((work, done))
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit_all())
-        return await done
+        try:
+            return await done
+        finally:
+            # The traceback of its error holds this frame: together they would stay until a collection.
+            del done
 
     async def _commit_all(self) -> None:
         # For all who wait, and in the share of none.

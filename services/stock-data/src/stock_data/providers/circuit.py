@@ -26,30 +26,32 @@ class Circuit:
         self._clock = clock
         self._outages = Breaker(threshold=threshold, pause_s=_DOWN_PAUSE_S, clock=clock)
         self._until = 0.0
-        self._error: ProviderFailure | None = None
-        self._outage: UpstreamDown = UpstreamDown()
+        # Not the errors themselves, whose tracebacks hold what was at work.
+        self._failure: tuple[type[ProviderFailure], str] | None = None
+        self._outage = UpstreamDown().detail
 
     def require_closed(self, owners: Collection[str] = _NOBODY) -> None:
         """Raise the failure that opened the circuit for all of `owners`, as long as it is open."""
         left_s = self._until - self._clock()
-        if self._error is not None and left_s > 0:
-            raise type(self._error)(self._error.detail, retry_after_s=left_s)
+        if self._failure is not None and left_s > 0:
+            kind, detail = self._failure
+            raise kind(detail, retry_after_s=left_s)
         if not any(map(self._outages.allows, owners)):
-            raise UpstreamDown(self._outage.detail, retry_after_s=_DOWN_PAUSE_S)
+            raise UpstreamDown(self._outage, retry_after_s=_DOWN_PAUSE_S)
 
     def succeeded(self) -> None:
         """Close the circuit after an answer."""
         self._outages.succeeded()
-        self._error = None
+        self._failure = None
 
     def failed(self, error: ProviderFailure, owners: Collection[str] = _NOBODY) -> None:
         """Open the circuit for the pause of this kind of failure of a call of `owners`."""
         if isinstance(error, UpstreamDown):
-            self._outage = error
+            self._outage = error.detail
             self._outages.failed(*owners)
             return
         pause_s = _PAUSES_S.get(error.kind, 0.0)
         if error.kind == "quota" and error.retry_after_s is not None:
             pause_s = min(error.retry_after_s, _LONGEST_S)
         if pause_s > 0:
-            self._error, self._until = error, self._clock() + pause_s
+            self._failure, self._until = (type(error), error.detail), self._clock() + pause_s
