@@ -262,7 +262,7 @@ async def test_a_room_with_very_many_missed_messages_delays_no_other(
     counts = {"deep": 700, "a": 1, "b": 2}
     shown = await missed(gateway, other_gateway, rooms, exchange, counts)
     await other_gateway.chat.look()
-    assert shown == ["deep"] * 300 + ["a", "b", "b"] + ["deep"] * 400
+    assert shown == ["deep"] * 150 + ["a", "b", "b"] + ["deep"] * 550
 
 
 async def test_a_room_that_cannot_be_published_keeps_nothing_from_the_others(

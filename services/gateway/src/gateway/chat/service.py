@@ -31,7 +31,7 @@ from gateway.publishing.signals import MembersLeft
 
 log = logging.get(__name__)
 
-_CATCH_UP = 300
+_CATCH_UP = 150
 _CATCH_UP_EVERY_S = 5.0
 _ROWS_AT_ONCE = 1000
 # Seconds between two reads of a room for clients that claim to be ahead of it, as anybody may.
@@ -44,18 +44,12 @@ _ROOM = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 @dataclass
 class _Shown:
-    """The position up to which a room was published here, and the lock that preserves the order.
-
-    `newest` is that of the newest message that is known to be stored.
-    """
+    """The position up to which a room was published here, and the lock that preserves the order."""
 
     epoch: str
     offset: int
     is_private: bool
-    newest: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    # The read of what came while the lock was held.
-    rest: asyncio.Task[bool] | None = None
     # The read that has not begun yet, for all clients that are ahead, and when the last one began.
     next_read: asyncio.Task[None] | None = None
     read_at: float = -math.inf
@@ -265,8 +259,10 @@ class ChatService:
                 shown = self._shown.get(room)
                 is_read = (
                     shown is not None
-                    # Whoever has the lock reads what is missing.
+                    # Whoever has the lock reads what is missing. A crowd that has not taken the last page
+                    # gets the next one at a later look.
                     and not shown.lock.locked()
+                    and not self._hub.is_behind(f"chat:{room}")
                     and await self._try_to_show(room, None, is_page=True)
                     and shown.offset < newest
                 )
@@ -304,17 +300,12 @@ class ChatService:
     async def _show(self, room: str, news: ChatMessage | None, *, is_page: bool = False) -> bool:
         """Publish `news` after the messages that are missing before it, or all that are stored.
 
-        With `is_page`, read one page of them at most. Return whether there was any. While others publish the
-        room's messages, `news` is left to them: nobody waits for a room whose listeners are slow.
+        With `is_page`, read one page of them at most. Return whether there was any.
         """
         has_read = False
         shown = self._shown.get(room)
         if shown is None:
             return False
-        if news is not None:
-            shown.newest = max(shown.newest, news.offset)
-            if shown.lock.locked():
-                return False
         # Everybody in the room waits for what is read here: it must not wait for the share of one owner.
         share = shares.current.set("")
         try:
@@ -327,17 +318,12 @@ class ChatService:
                     await self._publish(shown, page)
                     has_read = True
                 await self._publish(shown, [news] if news else [])
-            if shown.newest > shown.offset and (shown.rest is None or shown.rest.done()):
-                shown.rest = asyncio.create_task(self._try_to_show(room, None))
         finally:
             shares.current.reset(share)
         return has_read
 
     async def _publish(self, shown: _Shown, messages: list[ChatMessage]) -> None:
         for message in messages:
-            # The others in the room do not wait for an owner whose many listeners cannot keep up with it.
-            while self._hub.is_behind(f"chat:{message.room}"):
-                await asyncio.sleep(0)
             if message.offset > shown.offset:
                 shown.offset = message.offset
                 self._hub.publish(publication(message, shown.epoch), is_ordered=True)
