@@ -169,3 +169,22 @@ async def test_an_unknown_message_raises_an_error_that_the_feed_catches(
 ) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         await gateway.presence.heard(body)
+
+
+async def test_a_stop_sends_the_leaves_of_an_owner_with_many_connections(
+    gateway: Gateway, other_gateway: Gateway, exchange: Exchange
+) -> None:
+    await know_each_other(gateway, other_gateway)
+    shares.current.set("9")
+    for number in range(300):
+        other_gateway.presence.join("chat:lobby", f"c{number}", "9", is_told=True)
+    for _ in range(30):
+        await other_gateway.presence.tell_moves()
+    exchange.sent.clear()
+    for number in range(300):
+        other_gateway.presence.leave("chat:lobby", f"c{number}", is_told=True)
+    await other_gateway.presence.take_leave()
+    told = [orjson.loads(message) for message in exchange.sent]
+    left = {client for message in told for _, client, _, joins in message.get("moves") or () if not joins}
+    assert left == {f"c{number}" for number in range(300)}
+    assert told[-1]["alive"] is False

@@ -22,7 +22,7 @@ from chassis.waits import until_set
 from contracts.gateways import PresenceTold
 from gateway.publishing.announcing import announce
 from gateway.publishing.signals import Moved
-from gateway.realtime.moves import MOST_HEARD, MOST_IN_ROUND, ROUND_S, Moves, PendingMove
+from gateway.realtime.moves import MOST_HEARD, ROUND_S, Moves, PendingMove
 
 log = logging.get(__name__)
 
@@ -195,9 +195,10 @@ class Presence:
         self._has_left = True
         with suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL_WITHIN_S):
-                for _ in range(MOST_HEARD // MOST_IN_ROUND):
-                    here, _ = self.moves.take()
+                sent = 0
+                while sent < MOST_HEARD and (here := self.moves.take()[0]):
                     await self._send(here)
+                    sent += len(here)
                 await announce(self._publisher, PresenceTold(gateway=self.gateway, alive=False))
 
     async def heard(self, body: bytes) -> None:
