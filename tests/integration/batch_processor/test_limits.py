@@ -142,10 +142,10 @@ async def test_work_that_waits_when_its_operation_gets_a_limit_is_limited_too(
     assert stage.most_at_work[early] == 2
 
 
-async def test_the_rest_of_a_chunk_that_came_back_counts_item_by_item(engine: Engine) -> None:
-    """Two chunks, of three and two items: the first comes back with two left when the next period begins."""
+async def let_three_begin(engine: Engine, *, of: int) -> None:
+    """Give a batch of so many items, three of which may begin in a period, and let them through."""
     rate = {"rate_limit": {"items": 3, "per_s": PERIOD_S}}
-    items = [Item(payload=n) for n in range(5)]
+    items = [Item(payload=n) for n in range(of)]
     await engine.handle(
         CreateBatch(
             batch_id=new_id(), owner_id="ann", operation="echo", accepted_at=datetime.now(UTC),
@@ -153,6 +153,11 @@ async def test_the_rest_of_a_chunk_that_came_back_counts_item_by_item(engine: En
         )
     )  # fmt: skip
     await engine.admission.admit()
+
+
+async def test_the_rest_of_a_chunk_that_came_back_counts_item_by_item(engine: Engine) -> None:
+    """Two chunks, of three and two items: the first comes back with two left when the next period begins."""
+    await let_three_begin(engine, of=5)
     [first] = await engine.claim(most=4, for_any=4)
     assert [item.position for item in first.items] == [0, 1, 2]
     await engine.store([ChunkReport(first.claim, "ready", Outcomes(positions=[0], results=["0"]))])
@@ -164,15 +169,7 @@ async def test_the_rest_of_a_chunk_that_came_back_counts_item_by_item(engine: En
 
 
 async def test_a_worker_taken_for_dead_has_nothing_left_of_a_chunk_that_was_cut_since(engine: Engine) -> None:
-    rate = {"rate_limit": {"items": 3, "per_s": PERIOD_S}}
-    items = [Item(payload=n) for n in range(3)]
-    await engine.handle(
-        CreateBatch(
-            batch_id=new_id(), owner_id="ann", operation="echo", accepted_at=datetime.now(UTC),
-            items=items, options=rate,
-        )
-    )  # fmt: skip
-    await engine.admission.admit()
+    await let_three_begin(engine, of=3)
     [lost] = await engine.claim(most=1, for_any=1)
     await engine.execute("UPDATE chunks SET leased_until = now() - interval '1 s'")
     await engine.coordinator.sweep()
