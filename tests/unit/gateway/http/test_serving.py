@@ -20,6 +20,7 @@ from gateway.http import serving as http_serving
 from gateway.http.calls import Call
 from gateway.http.endpoints import (
     Answer,
+    Endpoint,
     get,
     json,
     post,
@@ -195,6 +196,23 @@ async def test_a_body_that_is_not_read_in_time_is_504_and_a_neighbour_has_an_ans
         await busy
 
 
+async def assert_only_small_ones_fit_beside(
+    document: dict[str, Any], route: Endpoint, may_answer: asyncio.Event
+) -> None:
+    """Check that a second document is refused until the first one is answered, and a small one is not."""
+    async with serving([route], body_limit=20_000) as client:
+        first = asyncio.create_task(client.post("/take", json=document))
+
+        async def is_refused() -> bool:
+            answer = await client.post("/take", json=document, headers={"request-timeout": "0.1"})
+            return answer.status_code == 429
+
+        await until(is_refused)
+        small = asyncio.create_task(client.post("/take", json={}))
+        may_answer.set()
+        assert [(await one).status_code for one in (first, small)] == [200, 200]
+
+
 async def test_short_documents_of_an_owner_share_a_number_of_bytes_until_they_are_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -207,17 +225,7 @@ async def test_short_documents_of_an_owner_share_a_number_of_bytes_until_they_ar
 
     route = post("/take", take, name="take", answers={200: json()}, **DECLARED)
     document = {"text": "x" * 10_000}
-    async with serving([route], body_limit=20_000) as client:
-        first = asyncio.create_task(client.post("/take", json=document))
-
-        async def is_refused() -> bool:
-            answer = await client.post("/take", json=document, headers={"request-timeout": "0.1"})
-            return answer.status_code == 429
-
-        await until(is_refused)
-        small = asyncio.create_task(client.post("/take", json={}))
-        may_answer.set()
-        assert [(await one).status_code for one in (first, small)] == [200, 200]
+    await assert_only_small_ones_fit_beside(document, route, may_answer)
 
 
 async def test_the_documents_of_an_owner_share_an_amount_of_memory_until_they_are_answered(
@@ -233,17 +241,7 @@ async def test_the_documents_of_an_owner_share_an_amount_of_memory_until_they_ar
     route = post("/take", take, name="take", answers={200: json()}, **DECLARED)
     # Less than 8 KiB, which counts among no bodies, but thousands of lists in memory.
     document: dict[str, Any] = {"lists": [[]] * 2_000}
-    async with serving([route], body_limit=20_000) as client:
-        first = asyncio.create_task(client.post("/take", json=document))
-
-        async def is_refused() -> bool:
-            answer = await client.post("/take", json=document, headers={"request-timeout": "0.1"})
-            return answer.status_code == 429
-
-        await until(is_refused)
-        small = asyncio.create_task(client.post("/take", json={}))
-        may_answer.set()
-        assert [(await one).status_code for one in (first, small)] == [200, 200]
+    await assert_only_small_ones_fit_beside(document, route, may_answer)
 
 
 async def test_what_a_caller_waits_for_after_its_document_was_accepted_takes_no_room(
