@@ -14,6 +14,7 @@ import pytest
 import structlog
 from xdist.scheduler import LoadScopeScheduling
 
+from chassis import queries
 from native import memcached, postgres, rabbitmq
 from support import brokers, databases
 from support.databases import FreshDatabase
@@ -31,6 +32,9 @@ structlog.configure(
     ]
 )
 
+
+# As the composition roots do: most tests use parts of a service without one.
+queries.load("chassis", "gateway", "stock_data", "emailer", "batch_processor")
 
 _make_context = ssl.create_default_context
 

@@ -18,7 +18,7 @@ PACKAGES = sorted(folder.parent for folder in _SERVICES.glob("*/src/*/queries") 
 def test_every_statement_that_a_package_names_exists(package: Path) -> None:
     named = {name for file in package.rglob("*.py") for name in _USE.findall(file.read_text("utf-8"))}
     assert named, "no statement is asked for by name: has the way of asking changed?"
-    assert named <= set(queries.load(package.name))
+    assert named <= set(queries.of(package.name))
 
 
 # What would stay with a connection when it goes back to its pool, where nothing is reset.
@@ -33,7 +33,7 @@ _OUTSIDE_THE_POOL = {"try_lock_builds", "try_lock_feed"}
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
 def test_no_statement_changes_the_state_of_its_connection(package: Path) -> None:
-    found = {name for name, statement in queries.load(package.name).items() if _STAYS.search(statement)}
+    found = {name for name, statement in queries.of(package.name).items() if _STAYS.search(statement)}
     assert found <= _OUTSIDE_THE_POOL
     assert _STAYS.search("SELECT pg_try_advisory_lock($1)")
     assert _STAYS.search("-- Plenty.\nSET work_mem = '64MB'")

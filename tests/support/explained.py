@@ -13,7 +13,7 @@ async def buffers(
     connection: Connection, name: str, *arguments: object, package: str = "batch_processor"
 ) -> int:
     """Return how many buffers the statement `name` of `package` reads; its changes are rolled back."""
-    statement = queries.load(package)[name]
+    statement = queries.of(package)[name]
     transaction = connection.transaction()
     await transaction.start()
     explained = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", *arguments)
@@ -29,7 +29,7 @@ class Explained:
         self.read: dict[str, int] = {}
         self._connection = connection
         self._package = package
-        self._names = {statement: name for name, statement in queries.load(package).items()}
+        self._names = {statement: name for name, statement in queries.of(package).items()}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)

@@ -17,7 +17,7 @@ from chassis import queries
 from support import explained
 from support.batch_stack import House
 
-_SQL = queries.load("batch_processor")
+_SQL = queries.of("batch_processor")
 _OWNERS = 64
 
 _PLANT = (

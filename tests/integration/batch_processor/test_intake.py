@@ -151,7 +151,7 @@ async def test_while_a_large_upload_is_checked_others_are_taken_in_and_it_can_be
     id_ = new_id()
     async with caller.database.acquire() as connection, connection.transaction():
         # As long as this is held, the check seems to be under way elsewhere.
-        await connection.execute(queries.load("batch_processor")["lock_validation"], id_)
+        await connection.execute(queries.of("batch_processor")["lock_validation"], id_)
         await _upload(caller, id_, 2_500)
         checked = await caller.reach(id_, "validating")
         assert checked.next is not None

@@ -181,7 +181,7 @@ async def test_the_first_batch_of_a_database_is_read_row_by_row(
         batch_id = await _load(connection, 1_000)
         await connection.execute(f"SET plan_cache_mode = {plans}")
         assert await _pages_read(connection, batch_id, -1) < 5 * 1_000
-        statement = queries.load("batch_processor")["list_items"]
+        statement = queries.of("batch_processor")["list_items"]
         await connection.execute(f"PREPARE items_of (uuid, int, int, int, int) AS {statement}")
         assert await _blocks(connection, f"EXECUTE items_of ('{batch_id}', -1, 999, 700000, 100)") < 8 * 1_000
 
@@ -204,7 +204,7 @@ async def test_what_waits_at_both_ends_of_a_large_batch_is_found_without_reading
         await connection.execute("ANALYZE items, results")
         await connection.execute(f"SET plan_cache_mode = {plans}")
         for name, types, more in (("list_pending", ", int", ", 500"), ("list_running", "", "")):
-            statement = queries.load("batch_processor")[name]
+            statement = queries.of("batch_processor")[name]
             await connection.execute(f"PREPARE {name} (uuid, int, int, int, boolean{types}) AS {statement}")
             execute = f"EXECUTE {name} ('{batch_id}', -1, 100, 700000, true{more})"
             assert await _blocks(connection, execute) < 5 * 500
@@ -216,7 +216,7 @@ async def test_what_waits_at_both_ends_of_a_large_batch_is_found_without_reading
 
 
 async def _pages_read(connection: Any, batch_id: UUID, after: int) -> int:
-    statement = queries.load("batch_processor")["list_results"]
+    statement = queries.of("batch_processor")["list_results"]
     types = "uuid, int, int, text, int, int, boolean"
     name = f"page_{after + 1}"
     await connection.execute(f"PREPARE {name} ({types}) AS {statement}")

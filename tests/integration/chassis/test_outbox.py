@@ -33,7 +33,7 @@ from support.waiting import until
 from support.waiting_messages import waiting_messages
 
 _MANY = 2000
-_ADD = queries.load("chassis")["add_to_outbox"]
+_ADD = queries.of("chassis")["add_to_outbox"]
 
 
 async def test_an_outbox_over_its_bound_refuses_while_the_relay_is_busy_with_it(

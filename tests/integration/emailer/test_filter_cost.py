@@ -9,11 +9,14 @@ from uuid import UUID
 
 import pytest
 
+from chassis import queries
 from chassis.postgres import Connection
 from contracts.emails import CancelEmails, EmailFilter, EmailsChanged, ListEmails, RetryEmails
 from emailer.sending import choosing
 from support.doubles.post_office import OWNER, PostOffice, mail
 from support.explained import Explained
+
+_SQL = queries.of("emailer")
 
 ROWS = 20_000
 EXAMINED = 100
@@ -138,7 +141,7 @@ class Interrupted:
 
     async def fetch(self, statement: str, *arguments: object) -> Any:
         rows = await self._connection.fetch(statement, *arguments)
-        if statement == choosing.SQL["find_examined"]:
+        if statement == _SQL["find_examined"]:
             await self._post_office.accept(mail())
         return rows
 

@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from chassis import queries
 from chassis.broker.envelope import new_id
 from chassis.deadlines import Deadline
 from contracts.emails import (
@@ -30,6 +31,8 @@ from emailer.sending import choosing
 from emailer.suppression.rules import SuppressionTerms
 from support.doubles.post_office import OWNER, PostOffice, mail
 from support.waiting import until
+
+_SQL = queries.of("emailer")
 
 LATER = datetime.now(UTC) + timedelta(hours=1)
 PATHS = ReturnPath("bounces.example.com", (b"k" * 32,))
@@ -141,7 +144,7 @@ async def removal_under_way(
         await connection.execute("UPDATE emails SET status = 'failed', ended_at = now() - interval '8 days'")
     removal: asyncpg.Connection[Any] = await asyncpg.connect(post_office.dsn)
     await removal.execute("BEGIN")
-    await removal.execute(retention.SQL[statement], 1000, *Retention().content)
+    await removal.execute(_SQL[statement], 1000, *Retention().content)
     return removal
 
 

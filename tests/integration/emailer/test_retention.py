@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from chassis import queries
 from chassis.broker.envelope import new_id
 from contracts.emails import CancelEmails, EmailFilter, ResendEmail, RetryEmails
 from emailer import repository, retention
@@ -17,6 +18,8 @@ from emailer.retention import Retention
 from emailer.sending import choosing
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail
 from support.doubles.smtp import Step
+
+_SQL = queries.of("emailer")
 
 FILE = {"filename": "a.txt", "content": "aGVsbG8=", "content_type": "text/plain"}
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -31,7 +34,7 @@ async def counts(post_office: PostOffice, owner_id: str = OWNER) -> dict[str, in
 
 async def fold(post_office: PostOffice) -> None:
     async with post_office.postgres.connection() as connection:
-        await connection.fetchval(retention.SQL["fold_counts"], 1000)
+        await connection.fetchval(_SQL["fold_counts"], 1000)
 
 
 async def age(post_office: PostOffice, days: float) -> None:
@@ -205,7 +208,7 @@ async def fill(dsn: str, *, queued: int, ended: int) -> None:
 
 async def buffers(post_office: PostOffice, query: str, *values: Any) -> int:
     async with post_office.postgres.connection() as connection:
-        statement = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {retention.SQL[query]}"
+        statement = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {queries.of('emailer')[query]}"
         plan = json.loads(await connection.fetchval(statement, *values))[0]["Plan"]
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from chassis import queries
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput
 from contracts.emails import SendEmail
@@ -18,6 +19,8 @@ from emailer.retention import Retention
 from emailer.retention_answers import RetentionAnswers
 from support.doubles.post_office import PostOffice, mail
 from support.explained import buffers
+
+_SQL = queries.of("emailer")
 
 # A look of a pass that finds nothing to remove.
 MOST_BUFFERS_OF_A_LOOK = 200
@@ -176,13 +179,11 @@ async def test_a_pass_costs_the_same_however_many_mails_are_kept_for_longer(post
             read = await buffers(connection, statement, *values, package="emailer")
             assert read < MOST_BUFFERS_OF_A_LOOK, statement
         # Of the mails that ended ten days ago, two should have lost their content three days ago.
-        assert await connection.fetchval(retention.SQL["removal_delay"], *USUAL.content) == pytest.approx(
-            3, abs=0.01
-        )
+        assert await connection.fetchval(_SQL["removal_delay"], *USUAL.content) == pytest.approx(3, abs=0.01)
     await retention.remove(post_office.postgres, USUAL)
     async with post_office.postgres.connection() as connection:
         # And now the next ones have ten days left.
-        assert await connection.fetchval(retention.SQL["removal_delay"], *USUAL.content) == pytest.approx(
+        assert await connection.fetchval(_SQL["removal_delay"], *USUAL.content) == pytest.approx(
             -10, abs=0.01
         )
         assert await connection.fetchval("SELECT count(*) FROM emails WHERE owner_id = 'patient'") == 40_000

@@ -31,7 +31,7 @@ async def test_commands_of_a_group_wait_in_one_row_and_repeated_work_sends_none(
     fresh_database: FreshDatabase,
 ) -> None:
     connection = await asyncpg.connect(await fresh_database("gateway"))
-    repository = AcceptanceRepository(queries.load("gateway"))
+    repository = AcceptanceRepository(queries.of("gateway"))
     known, large = work(), work(size=20_000)
     assert await repository.accept(connection, [known]) == {known.acceptance.id}
     await connection.execute("DELETE FROM outbox")

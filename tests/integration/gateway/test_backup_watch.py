@@ -16,7 +16,7 @@ async def test_the_newest_complete_backup_is_the_one_that_is_measured(shared_hou
     connection = await asyncpg.connect(dsn)
     postgres = Postgres(dsn)
     await postgres.open()
-    watch = BackupWatch(postgres, queries.load("gateway"))
+    watch = BackupWatch(postgres, queries.of("gateway"))
     found = []
     # As `upkeep.backups` records them.
     for day in (0, 27, 28, 26):

@@ -81,7 +81,7 @@ class Site:
 
     async def hand_over(self, email_id: UUID) -> None:
         """Put a waiting mail on its way, as if email had taken its attachments; it does not arrive."""
-        repository = ParcelRepository(queries.load("gateway"))
+        repository = ParcelRepository(queries.of("gateway"))
         find = "SELECT parcel_id FROM waiting_parcel_messages WHERE message_id = $1"
         async with self.listener.database.acquire() as connection, connection.transaction():
             assert await repository.release(connection, await connection.fetchval(find, email_id))

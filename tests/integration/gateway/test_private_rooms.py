@@ -310,7 +310,7 @@ async def test_rooms_made_at_some_time_are_each_found_once_without_reading_all(
         await connection.execute("SET plan_cache_mode = force_generic_plan")
         explained: Any = Explained(connection, package="gateway")
         wanted = RoomsQuery(created_before=datetime(2000, 1, 1, tzinfo=UTC), cursor="2-01000")
-        assert await chat_repository.RoomRepository(queries.load("gateway")).page(
+        assert await chat_repository.RoomRepository(queries.of("gateway")).page(
             explained, wanted, people.stranger.id
         ) == ([], "2-01300")
         await connection.execute("RESET plan_cache_mode")

@@ -261,7 +261,7 @@ class _RolledBack(Exception):
 async def accepted(site: Site, *runs: ScheduleFired) -> AsyncIterator[list[dict[str, Any]]]:
     """Yield the commands that the gateway sends for runs, in a transaction that is taken back."""
     resources = site.listener.gateway.resources
-    statements, postgres = queries.load("gateway"), resources.runtime.postgres
+    statements, postgres = queries.of("gateway"), resources.runtime.postgres
     catalogue = OperationCatalogue(postgres, OperationRepository(statements))
     scheduled = ScheduledRuns(AcceptanceRepository(statements), catalogue, resources.authority)
     deliveries = [Delivery(run, run.run_id, 1, run.owner_id, {}) for run in runs]

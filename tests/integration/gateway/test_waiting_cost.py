@@ -69,7 +69,7 @@ async def test_mails_that_waited_are_listed_counted_and_forgotten_by_index_whate
     crowded: Connection, plans: str
 ) -> None:
     await crowded.execute(f"SET plan_cache_mode = {plans}")
-    parcels = repository.ParcelRepository(queries.load("gateway"))
+    parcels = repository.ParcelRepository(queries.of("gateway"))
     explained: Any = Explained(crowded, package="gateway")
     before = UUID(int=(2 * ROWS - 1000) << 96)
     for fields in FILTERS:

@@ -101,7 +101,7 @@ class Repository(ParcelRepository):
     """Ends before or after the last statement."""
 
     def __init__(self, fate: Fate) -> None:
-        super().__init__(queries.load("gateway"))
+        super().__init__(queries.of("gateway"))
         self._fate = fate
 
     async def release(self, connection: Connection, parcel_id: UUID) -> bool:
@@ -143,7 +143,7 @@ class Room:
     @property
     def mails(self) -> WaitingMails:
         """Who changes mails that wait."""
-        repository = ParcelRepository(queries.load("gateway"))
+        repository = ParcelRepository(queries.of("gateway"))
         return WaitingMails(self.postgres, repository, Publisher("amqp://127.0.0.1:1/"))
 
     async def keep(
@@ -345,7 +345,7 @@ async def test_of_a_parcel_with_two_mails_one_is_cancelled_and_the_other_leaves(
 
 
 async def test_a_mail_is_either_cancelled_or_leaves_however_both_meet(room: Room) -> None:
-    repository = ParcelRepository(queries.load("gateway"))
+    repository = ParcelRepository(queries.of("gateway"))
     for cancels_first in (True, False):
         parcel = Parcel(new_id(), "a", 2, SMALL)
         first, second = (naming(Parcel(new_id(), "a", 1, b"")) for _ in range(2))

@@ -13,7 +13,7 @@ from chassis.paging import page_of
 from chassis.postgres import Connection
 from contracts.batches import BatchCounts, BatchFilter, BatchStatus, Kind
 
-_SQL = queries.load("batch_processor")
+_SQL = queries.of("batch_processor")
 # Batches that one page compares with its filter, and that are counted of each status: a filter may match none
 # of very many.
 MOST_EXAMINED = 5000

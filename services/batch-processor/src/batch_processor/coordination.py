@@ -12,7 +12,7 @@ from uuid import UUID
 from chassis import queries
 from chassis.postgres import Connection, affected_rows
 
-_SQL = queries.load("batch_processor")
+_SQL = queries.of("batch_processor")
 
 # Chunks that were due longer ago than this are searched for only now and then: most such rows are dead ones
 # that an old snapshot keeps. A chunk appears so late only if its transaction took that long.

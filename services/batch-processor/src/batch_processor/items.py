@@ -14,7 +14,7 @@ from chassis import queries
 from chassis.postgres import Connection, Row
 from contracts.batch_items import ErrorSample, ErrorSummary
 
-_SQL = queries.load("batch_processor")
+_SQL = queries.of("batch_processor")
 
 
 async def list_items(connection: Connection, batch: StoredBatch, *, after: int, limit: int) -> bytes:

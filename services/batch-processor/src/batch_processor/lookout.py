@@ -11,7 +11,7 @@ from batch_processor.execution import rounds
 from chassis import beats, queries
 from chassis.postgres import Postgres
 
-_SQL = queries.load("batch_processor")
+_SQL = queries.of("batch_processor")
 
 _EVERY_S = 0.5
 

@@ -13,7 +13,7 @@ from contracts.pauses import ListPauses, Pause, Pauses, PauseWork, ResumeWork
 
 log = logging.get(__name__)
 
-_SQL = queries.load("batch_processor")
+_SQL = queries.of("batch_processor")
 # A worker follows a pause within this time.
 _KNOWN_FOR_S = 0.5
 

@@ -24,7 +24,7 @@ from chassis.postgres import Connection, affected_rows
 from contracts import headers
 from contracts.batches import CreateBatch, FailedAttempt, ItemError, SealBatch
 
-_SQL = queries.load("batch_processor")
+_SQL = queries.of("batch_processor")
 _ITEM_COLUMNS = ("batch_id", "position", "custom_id", "payload", "line")
 _SUCCESS_COLUMNS = ("batch_id", "position", "status", "attempts", "result")
 # So many rows are copied, which takes more statements and less time for each row.

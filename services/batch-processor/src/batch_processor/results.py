@@ -14,7 +14,7 @@ from batch_processor.execution.running_chunk import Outcomes
 from chassis import queries
 from chassis.postgres import Connection, Row, affected_rows
 
-_SQL = queries.load("batch_processor")
+_SQL = queries.of("batch_processor")
 # A reply is one message, and no message is larger than 1 MiB.
 PAGE_BYTES = 700_000
 # Positions that one statement searches for results of one status, and such statements for one page.

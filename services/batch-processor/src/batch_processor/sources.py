@@ -18,7 +18,7 @@ from chassis import queries
 from chassis.postgres import Connection, Postgres
 from contracts.batches import Source
 
-_SQL = queries.load("batch_processor")
+_SQL = queries.of("batch_processor")
 # What one transaction copies at most, beside the first item.
 STEP, STEP_BYTES = 5_000, 8 * 2**20
 # For work that neither this process nor its lookout has found.

@@ -15,7 +15,7 @@ from batch_processor.repository import COMPARED_WITHIN_S, Duplicate
 from chassis import queries
 from chassis.postgres import Connection, Postgres
 
-_SQL = queries.load("batch_processor")
+_SQL = queries.of("batch_processor")
 # For work that neither this process nor its lookout has found.
 _IDLE_S = 30.0
 # The first and the longest pause after an unexpected failure; it doubles each time.

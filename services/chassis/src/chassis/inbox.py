@@ -8,7 +8,7 @@ from uuid import UUID
 from chassis import queries
 from chassis.postgres import Connection, Postgres, affected_rows
 
-_SQL = queries.load("chassis")
+_SQL = queries.of("chassis")
 KEEP_DAYS = 7
 _STEP = 1000
 

@@ -37,7 +37,7 @@ import asyncpg
 from chassis import queries, redaction, settings
 from chassis.settings import InvalidSettings, Settings
 
-_SQL = queries.load("chassis")
+_SQL = queries.of("chassis")
 _MOST_LINES = 400
 _TIMEOUT_S = 10
 _BACKUP_S = 24 * 3600
@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
     parser.add_argument("package", help="gateway, stock_data, emailer or batch_processor")
     parser.add_argument("--asks-backup", action="store_true", help="upgrade: only with a backup of today")
     options = parser.parse_args(arguments)
+    queries.load("chassis")
     model = model_of(options.package)
     if options.verb == "check":
         settings.load_or_exit(model)
@@ -187,7 +188,7 @@ async def _database(loaded: Settings) -> dict[str, Any] | str:
     try:
         async with _connected(loaded) as connection:
             applied, parked = await _migrations_and_parked(connection)
-            version = await connection.fetchval("SHOW server_version")
+            version = await connection.fetchval(_SQL["read_version"])
             tables = [dict(row) for row in await connection.fetch(_SQL["size_tables"])]
     except _UNREADABLE as error:
         return f"not known: {redaction.safe_message(error)}"

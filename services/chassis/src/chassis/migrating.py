@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import asyncpg
 
-from chassis import logging, migrations, redaction, settings
+from chassis import logging, migrations, queries, redaction, settings
 from chassis.errors import DatabaseUnavailable
 from chassis.postgres import AWAY
 
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
         parser.error(f"POSTGRES_DSN_FILE: {error}")
     if dsn is None:
         parser.error("POSTGRES_DSN or POSTGRES_DSN_FILE must be set")
+    queries.load("chassis")
     try:
         applied = asyncio.run(migrate(dsn, options.package, wait_s=options.wait))
     except (DatabaseUnavailable, *AWAY, TimeoutError, asyncpg.PostgresError) as error:

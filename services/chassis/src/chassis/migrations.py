@@ -27,7 +27,7 @@ _BUILD_LOCK = 7_214_803_554
 _PAUSE_S = 0.5
 _CONNECT_TIMEOUT_S = 10
 
-_SQL = queries.load("chassis")
+_SQL = queries.of("chassis")
 
 
 @dataclass(frozen=True)

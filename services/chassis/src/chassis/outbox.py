@@ -23,7 +23,7 @@ from contracts import headers as names
 
 log = logging.get(__name__)
 
-_SQL = queries.load("chassis")
+_SQL = queries.of("chassis")
 # Messages that have failed are published each alone: one that hangs holds up few others.
 _FAILED_STEP = 10
 # A step ends with the message that reaches this: two hundred of the largest would not fit into memory.

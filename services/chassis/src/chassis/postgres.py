@@ -47,6 +47,7 @@ DATABASE_FAILURES = (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError)
 # The errors of a server that accepts no writes: a standby after a failover, or one without space left.
 UNWRITABLE = (asyncpg.ReadOnlySQLTransactionError, asyncpg.InsufficientResourcesError)
 _PROBE_BYTES = 64 * 1024
+_SQL = queries.of("chassis")
 _PAUSE_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 # The locks of a client that has vanished are held until the server notices. The longest time for which a
 # transaction is rightly idle is the relay's wait for confirms, 5 s.
@@ -264,7 +265,7 @@ class Postgres:
             try:
                 async with asyncio.timeout(_PING_TIMEOUT_S):
                     self._probe = self._probe or await asyncpg.connect(self._dsn, timeout=_PING_TIMEOUT_S)
-                    await self._probe.execute("SELECT 1")
+                    await self._probe.execute(_SQL["probe_read"])
                     await self._write(self._probe)
             except UNWRITABLE as error:
                 # Reads continue. The next probe connects to whichever server is the right one by then.
@@ -319,7 +320,7 @@ class Postgres:
         await transaction.start()
         # A database without an outbox belongs to no service whose writes could be waited for.
         with contextlib.suppress(asyncpg.UndefinedTableError):
-            await probe.execute(queries.load("chassis")["probe_write"], os.urandom(_PROBE_BYTES))
+            await probe.execute(_SQL["probe_write"], os.urandom(_PROBE_BYTES))
         await transaction.rollback()
         self._must_write = False
         if self._pool is not None:
@@ -379,7 +380,7 @@ async def _end_unfinished(session: Connection) -> None:
     executed is still open, with its locks. No time-out of the server ends it, but a statement does.
     """
     if cast(_Session, session).is_unfinished():
-        await session.execute("SELECT 1")
+        await session.execute(_SQL["probe_read"])
 
 
 async def _roll_back(transaction: Transaction, connection: Connection, because: BaseException) -> None:

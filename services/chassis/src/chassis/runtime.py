@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Self, TypeAlias
 
-from chassis import inbox, logging, metrics, migrations, redaction, spans
+from chassis import inbox, logging, metrics, migrations, queries, redaction, spans
 from chassis.broker import bundles
 from chassis.broker.answering import Answer, RpcServer
 from chassis.broker.consumer import Consumer
@@ -38,12 +38,13 @@ _MOMENT_S = 1
 
 
 class ServiceRuntime:
-    """The parts shared by all services. `package` names the folder of migrations.
+    """The parts shared by all services. `package` names the folder of migrations and queries.
 
     Opening never waits: a service without its database or broker is alive but not ready, and reports why.
     """
 
     def __init__(self, settings: Settings, *, service: str, package: str) -> None:
+        queries.load("chassis", package)
         self.settings = settings
         self.service = service
         self._package = package

@@ -26,7 +26,7 @@ from emailer.sending.domain_limits import UNLIMITED, DomainLimits
 from emailer.uploads import repository as uploads
 from emailer.writing.letters import File
 
-SQL = queries.load("emailer")
+_SQL = queries.of("emailer")
 
 Key = tuple[UUID, int]
 
@@ -47,18 +47,18 @@ async def store(
 ) -> set[UUID]:
     """Store mails, each with its (traceparent, request id); return the ids of those that were new."""
     rows = [table_rows.email_row(one, *trace) for one, trace in zip(accepted, traces, strict=True)]
-    stored = {row["id"] for row in await connection.fetch(SQL["store_emails"], *_columns(rows, 22))}
+    stored = {row["id"] for row in await connection.fetch(_SQL["store_emails"], *_columns(rows, 22))}
     # The same command twice in one group: the first counts.
     fresh = list(
         {one.command.email_id: one for one in reversed(accepted) if one.command.email_id in stored}.values()
     )
-    await connection.execute(SQL["store_recipients"], *_columns(table_rows.recipient_rows(fresh), 11))
+    await connection.execute(_SQL["store_recipients"], *_columns(table_rows.recipient_rows(fresh), 11))
     refused = table_rows.refusal_rows(fresh)
     if refused:
-        await connection.execute(SQL["record_attempts"], *_columns(refused, 8))
+        await connection.execute(_SQL["record_attempts"], *_columns(refused, 8))
     files = table_rows.file_rows(fresh)
     if files:
-        await connection.execute(SQL["store_attachments"], *_columns(files, 7))
+        await connection.execute(_SQL["store_attachments"], *_columns(files, 7))
         await uploads.note_used(connection, {row[-1] for row in files if row[-1]})
     emptied = (parcel_id for one in fresh for parcel_id, _ in intake.parcels_of([one.command]))
     await uploads.empty_parcels(connection, Counter(emptied))
@@ -67,18 +67,18 @@ async def store(
 
 async def renew(connection: Connection, keys: Sequence[Key], *, holder: UUID, lease_s: float) -> None:
     """Extend the leases on the recipients `keys` to `lease_s` seconds from now."""
-    await connection.execute(SQL["renew_leases"], holder, *_columns(sorted(keys), 2), lease_s)
+    await connection.execute(_SQL["renew_leases"], holder, *_columns(sorted(keys), 2), lease_s)
 
 
 async def read_mails(
     connection: Connection, ids: Sequence[UUID], *, with_files: bool = True
 ) -> dict[UUID, StoredMail]:
     """Return the mails `ids` with bodies and attachments, by id; the bytes of uploads are not read."""
-    rows = await connection.fetch(SQL["read_mails"], ids) if ids else []
+    rows = await connection.fetch(_SQL["read_mails"], ids) if ids else []
     wanted = [row["id"] for row in rows if row["attachment_count"] and with_files]
     files: dict[UUID, list[File]] = {}
     if wanted:
-        for row in await connection.fetch(SQL["read_attachments"], wanted):
+        for row in await connection.fetch(_SQL["read_attachments"], wanted):
             file = File(
                 row["filename"], row["content_type"], row["content"], row["content_id"], row["upload_id"]
             )
@@ -106,12 +106,12 @@ def jobs(claimed: Iterable[asyncpg.Record], mails: dict[UUID, StoredMail]) -> li
 
 async def keep_text(connection: Connection, email_id: UUID, text: str) -> None:
     """Store the text part made for a mail that came with HTML only."""
-    await connection.execute(SQL["keep_text"], email_id, text)
+    await connection.execute(_SQL["keep_text"], email_id, text)
 
 
 async def count_held(connection: Connection) -> int:
     """Return the number of recipients that wait for a decision."""
-    count: int = await connection.fetchval(SQL["count_held"])
+    count: int = await connection.fetchval(_SQL["count_held"])
     return count
 
 
@@ -136,7 +136,7 @@ async def record(
     )
     written = {
         (row["email_id"], row["position"]): row["attempts"]
-        for row in await connection.fetch(SQL["record_outcomes"], holder, *_columns(rows, 7))
+        for row in await connection.fetch(_SQL["record_outcomes"], holder, *_columns(rows, 7))
     }
     for statement, was_made in (("record_attempts", True), ("record_waits", False)):
         attempted = [
@@ -145,12 +145,12 @@ async def record(
             if o.attempt and o.attempt.was_made is was_made
         ]
         if attempted:
-            await connection.execute(SQL[statement], *_columns(attempted, 8))
+            await connection.execute(_SQL[statement], *_columns(attempted, 8))
     worn = [
         key for key, count in written.items() if count > MOST_KEPT_ATTEMPTS and count % _FORGET_EVERY == 0
     ]
     if worn:
-        await connection.execute(SQL["forget_attempts"], *_columns(worn, 2), MOST_KEPT_ATTEMPTS)
+        await connection.execute(_SQL["forget_attempts"], *_columns(worn, 2), MOST_KEPT_ATTEMPTS)
     own = [o for o in outcomes if o.job.key in written]
     await note(connection, "expired", [o.job.key for o in own if o.status == "expired"])
     sums = {o.job.mail.id: states.summed_up([o.status]) for o in own if o.job.mail.recipient_count == 1}
@@ -159,7 +159,7 @@ async def record(
 
 async def expire(connection: Connection, *, most: int) -> tuple[int, list[StatusChange]]:
     """Expire recipients whose deadline has passed; return their number, and the changes of their mails."""
-    rows = await connection.fetch(SQL["expire_recipients"], most)
+    rows = await connection.fetch(_SQL["expire_recipients"], most)
     await note(connection, "expired", [(row["email_id"], row["position"]) for row in rows])
     return len(rows), await sum_up(connection, {row["email_id"] for row in rows})
 
@@ -171,9 +171,9 @@ async def note(connection: Connection, kind: EventKind, keys: Sequence[tuple[UUI
     """
     if not keys:
         return
-    await connection.execute(SQL["note_events"], *_columns(keys, 2), kind)
+    await connection.execute(_SQL["note_events"], *_columns(keys, 2), kind)
     if kind in ("retried", "rescheduled"):
-        await connection.execute(SQL["forget_events"], list({key[0] for key in keys}), timeline.MOST_EVENTS)
+        await connection.execute(_SQL["forget_events"], list({key[0] for key in keys}), timeline.MOST_EVENTS)
 
 
 async def sum_up(
@@ -184,15 +184,15 @@ async def sum_up(
     shared = sorted(set(ids) - sums.keys())
     if shared:
         # Another process may be recording another recipient of the same mail: take turns.
-        await connection.execute(SQL["lock_emails"], shared)
-        for row in await connection.fetch(SQL["read_states"], shared):
+        await connection.execute(_SQL["lock_emails"], shared)
+        for row in await connection.fetch(_SQL["read_states"], shared):
             sums[row["email_id"]] = states.summed_up(row["statuses"])
     # "sending" is transient, and is not announced.
     # In one order here too: mails with one recipient were not locked before.
     changed = {key: sums[key] for key in sorted(sums) if sums[key] not in ("queued", "sending")}
     if not changed:
         return []
-    rows = await connection.fetch(SQL["change_statuses"], list(changed), list(changed.values()))
+    rows = await connection.fetch(_SQL["change_statuses"], list(changed), list(changed.values()))
     return [StatusChange(**row) for row in rows]
 
 
@@ -208,13 +208,13 @@ async def find(
 
     The next step shown for a recipient depends on the `limits` of its domain.
     """
-    row = await connection.fetchrow(SQL["read_email"], email_id, owner_id)
+    row = await connection.fetchrow(_SQL["read_email"], email_id, owner_id)
     if row is None:
         return None
     attempts: dict[int, list[AttemptShown]] = {}
-    rows = await connection.fetch(SQL["read_recipients"], email_id)
+    rows = await connection.fetch(_SQL["read_recipients"], email_id)
     most = max(MOST_ATTEMPTS // max(1, len(rows)), _LEAST_ATTEMPTS)
-    for attempt in await connection.fetch(SQL["read_attempts"], email_id, most):
+    for attempt in await connection.fetch(_SQL["read_attempts"], email_id, most):
         attempts.setdefault(attempt["position"], []).append(AttemptShown.model_validate(dict(attempt)))
     recipients = [
         table_rows.recipient(
@@ -235,7 +235,7 @@ async def find(
     if row["template_name"] is not None:
         fields["template"] = MadeOf(name=row["template_name"], version=row["template_version"])
     fields["status"] = states.summed_up([recipient.status for recipient in recipients])
-    happened = await connection.fetch(SQL["read_events"], email_id, timeline.MOST_EVENTS)
+    happened = await connection.fetch(_SQL["read_events"], email_id, timeline.MOST_EVENTS)
     following = promises.of_mail(recipient.next for recipient in recipients)
     events = timeline.of(row["accepted_at"], recipients, happened)
     return Email(**fields, recipients=recipients, next=following, timeline=events)
@@ -243,7 +243,7 @@ async def find(
 
 async def count(connection: Connection, *, owner_id: str) -> EmailCounts:
     """Return the number of mails of `owner_id` in each status, as last recorded."""
-    rows = await connection.fetch(SQL["count_emails"], owner_id)
+    rows = await connection.fetch(_SQL["count_emails"], owner_id)
     return EmailCounts(counts={row["status"]: row["count"] for row in rows})
 
 

@@ -15,7 +15,7 @@ from chassis.postgres import DATABASE_FAILURES, Postgres, affected_rows
 
 log = logging.get(__name__)
 
-SQL = queries.load("emailer")
+_SQL = queries.of("emailer")
 
 _STEP = 1000
 _FOLD_EVERY_S = 5.0
@@ -69,7 +69,7 @@ async def remove(postgres: Postgres, retention: Retention) -> dict[str, int]:
         count = _STEP
         while count == _STEP:
             async with postgres.connection() as connection:
-                count = affected_rows(await connection.execute(SQL[statement], _STEP, *parameters))
+                count = affected_rows(await connection.execute(_SQL[statement], _STEP, *parameters))
             if what:
                 removed[what] = removed.get(what, 0) + count
                 metrics.EMAIL_REMOVED.labels(what).inc(count)
@@ -82,7 +82,7 @@ async def keep_removing(postgres: Postgres, retention: Retention) -> None:
         try:
             await remove(postgres, retention)
             async with postgres.connection() as connection:
-                days = await connection.fetchval(SQL["removal_delay"], *retention.content)
+                days = await connection.fetchval(_SQL["removal_delay"], *retention.content)
             metrics.EMAIL_REMOVAL_LATE.set(max(0.0, days or 0.0) * _DAY_S)
         except DATABASE_FAILURES as error:
             log.warning("old mails could not be removed", reason=redaction.safe_message(error))
@@ -95,7 +95,7 @@ async def keep_counting(postgres: Postgres) -> None:
         count = 0
         try:
             async with postgres.connection() as connection:
-                count = await connection.fetchval(SQL["fold_counts"], _STEP)
+                count = await connection.fetchval(_SQL["fold_counts"], _STEP)
         except DATABASE_FAILURES as error:
             log.warning("mail counts could not be updated", reason=redaction.safe_message(error))
         if count < _STEP:

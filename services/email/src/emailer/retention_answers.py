@@ -15,7 +15,7 @@ from contracts.retention import GetRetention, MailRetention, SetRetention
 from emailer.errors import RetentionChangedMeanwhile
 from emailer.retention import Retention
 
-SQL = queries.load("emailer")
+_SQL = queries.of("emailer")
 
 _NEVER_CHOSEN: Mapping[str, Any] = {
     "content_days": None,
@@ -40,7 +40,7 @@ class RetentionAnswers:
     async def get(self, request: GetRetention, _: Deadline) -> MailRetention:
         """Return the days that apply to the mails of an owner."""
         async with self._postgres.connection() as connection:
-            row = await connection.fetchrow(SQL["find_periods"], request.owner_id)
+            row = await connection.fetchrow(_SQL["find_periods"], request.owner_id)
         return self._shown(_NEVER_CHOSEN if row is None else dict(row))
 
     async def set(self, request: SetRetention, _: Deadline) -> MailRetention:
@@ -62,7 +62,7 @@ class RetentionAnswers:
             )
         async with self._postgres.connection() as connection:
             row = await connection.fetchrow(
-                SQL["set_periods"],
+                _SQL["set_periods"],
                 *(request.owner_id, request.content_days, request.record_days, request.version),
             )
         if row is None:

@@ -102,7 +102,7 @@ class Resources:
         self.settings = settings
         self.runtime = ServiceRuntime(settings, service=GATEWAY, package="gateway")
         postgres = self.runtime.postgres
-        statements = queries.load("gateway")
+        statements = queries.of("gateway")
         self.rpc = self.runtime.messaging.rpc
         self.once = Once(postgres, statements)
         self.audit = AuditTrail(

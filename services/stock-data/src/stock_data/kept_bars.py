@@ -14,7 +14,7 @@ from stock_data import sessions
 from stock_data.bars import INLINE_ROWS
 from stock_data.errors import HistoryFull
 
-_SQL = queries.load("stock_data")
+_SQL = queries.of("stock_data")
 _COLUMNS = ("source", "symbol", "day", "open", "high", "low", "close", "volume", "is_repeated")
 _COPY_TIMEOUT_S = 30
 _AS_TRADED = Decimal(1)

@@ -19,7 +19,7 @@ from stock_data.replay.ticks import ReplayBar
 
 log = logging.get(__name__)
 
-SQL = queries.load("stock_data")
+_SQL = queries.of("stock_data")
 
 _IMPORT_TIMEOUT_S = 60
 
@@ -33,13 +33,13 @@ class Repository:
     async def bars(self, symbol: str, start: date, end: date, *, limit: int) -> list[DailyBar]:
         """Return the first `limit` bars of the days `start` to `end`, oldest first."""
         async with self._postgres.connection() as connection:
-            rows = await connection.fetch(SQL["select_bars"], symbol, start, end, limit)
+            rows = await connection.fetch(_SQL["select_bars"], symbol, start, end, limit)
         return [_bar(row) for row in rows]
 
     async def listings(self) -> list[Listing]:
         """Return every instrument that has bars, by symbol."""
         async with self._postgres.connection() as connection:
-            rows = await connection.fetch(SQL["select_listings"])
+            rows = await connection.fetch(_SQL["select_listings"])
             splits = await _splits(connection)
         found: list[Listing] = []
         for symbol, bars in groupby(rows, key=lambda row: str(row["symbol"])):
@@ -62,7 +62,7 @@ class Repository:
     async def days(self, day: date, count: int) -> list[list[ReplayBar]]:
         """Return the bars of the first `count` trading days from `day` on, one list a day, by symbol."""
         async with self._postgres.connection() as connection:
-            rows = await connection.fetch(SQL["select_days"], day, count)
+            rows = await connection.fetch(_SQL["select_days"], day, count)
             splits = await _splits(connection)
         bars: list[ReplayBar] = []
         for row in rows:
@@ -74,7 +74,7 @@ class Repository:
     async def last_term(self, start_day: date) -> Term | None:
         """Return the last leader's number and position, if it replayed from `start_day`."""
         async with self._postgres.connection() as connection:
-            row = await connection.fetchrow(SQL["select_replay"], start_day)
+            row = await connection.fetchrow(_SQL["select_replay"], start_day)
         if row is None:
             return None
         return Term(row["term"], ReplayPosition(row["replayed"], row["shown_at"]))
@@ -83,11 +83,11 @@ class Repository:
         """Import the embedded history into the database once, and return how many bars were written."""
         splits = [(company.symbol, split) for company in dataset.COMPANIES for split in company.splits]
         async with self._postgres.transaction() as connection:
-            await connection.execute(SQL["lock_imports"])
-            if await connection.fetchval(SQL["is_imported"], dataset.NAME):
+            await connection.execute(_SQL["lock_imports"])
+            if await connection.fetchval(_SQL["is_imported"], dataset.NAME):
                 return 0
             await connection.execute(
-                SQL["insert_instruments"],
+                _SQL["insert_instruments"],
                 [company.symbol for company in dataset.COMPANIES],
                 [company.name for company in dataset.COMPANIES],
                 [company.exchange for company in dataset.COMPANIES],
@@ -102,20 +102,20 @@ class Repository:
                 timeout=_IMPORT_TIMEOUT_S,
             )
             await connection.execute(
-                SQL["insert_splits"],
+                _SQL["insert_splits"],
                 [symbol for symbol, _ in splits],
                 [split.day for _, split in splits],
                 [split.ratio for _, split in splits],
             )
             count = affected_rows(tag)
-            await connection.execute(SQL["insert_import"], dataset.NAME, data.sha256, count)
+            await connection.execute(_SQL["insert_import"], dataset.NAME, data.sha256, count)
         metrics.BARS_IMPORTED.labels(dataset.SOURCE).inc(count)
         log.info("history imported", dataset=dataset.NAME, bars=count)
         return count
 
 
 async def _splits(connection: Connection) -> dict[str, tuple[Split, ...]]:
-    rows = await connection.fetch(SQL["select_splits"])
+    rows = await connection.fetch(_SQL["select_splits"])
     return {
         symbol: tuple(Split(row["day"], row["ratio"]) for row in group)
         for symbol, group in groupby(rows, key=lambda row: str(row["symbol"]))

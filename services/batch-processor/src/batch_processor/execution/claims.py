@@ -13,7 +13,7 @@ from batch_processor.execution.running_chunk import Origin, StoredItem
 from chassis import queries
 from chassis.postgres import Connection
 
-_SQL = queries.load("batch_processor")
+_SQL = queries.of("batch_processor")
 # The most bytes of one chunk in memory; further items are loaded when the chunk is claimed again.
 _MOST_BYTES = 4 * 1024 * 1024
 # The most tasks that share the slot of another one, and the transaction of its result.

@@ -18,7 +18,7 @@ from uuid import UUID
 from chassis import queries
 from chassis.postgres import Connection
 
-_SQL = queries.load("batch_processor")
+_SQL = queries.of("batch_processor")
 
 # A server that took over from a lost one may repeat a stamp: now and then everything is searched.
 _FIND_EVERY_S = 60

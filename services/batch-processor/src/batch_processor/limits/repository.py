@@ -15,7 +15,7 @@ from batch_processor.limits.sharing import OwnerQueue, Passage, WaitingChunk
 from chassis import queries
 from chassis.postgres import Connection, affected_rows
 
-_SQL = queries.load("batch_processor")
+_SQL = queries.of("batch_processor")
 # Counting more each second would cost more than it tells.
 _MOST_COUNTED = 10_000
 

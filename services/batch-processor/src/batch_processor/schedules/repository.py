@@ -25,7 +25,7 @@ from contracts.schedules import (
     ScheduleRun,
 )
 
-_SQL = queries.load("batch_processor")
+_SQL = queries.of("batch_processor")
 _FIELDS = tuple(field.name for field in fields(StoredSchedule))
 # The most rows that one transaction changes: few enough not to block others for long.
 _STEP = 1_000

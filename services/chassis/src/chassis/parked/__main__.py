@@ -13,7 +13,7 @@ from typing import get_args
 
 from pydantic import ValidationError
 
-from chassis import logging, settings
+from chassis import logging, queries, settings
 from chassis.deadlines import Deadline
 from chassis.errors import ServiceError
 from chassis.parked.messages import Parked
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if dsn is None:
         sys.stderr.write(f"POSTGRES_DSN is not set. {_EPILOG}\n")
         raise SystemExit(2)
+    queries.load("chassis")
     # To standard error: the result goes to standard output, which a program may read.
     logging.configure(service="parked", level="WARNING", style="auto")
     try:

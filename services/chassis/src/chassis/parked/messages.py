@@ -55,7 +55,7 @@ _LONGEST_NAME = 255
 _LONGEST_HEADER = 1_000_000
 _LATEST_MS = 253_402_300_800_000
 
-_SQL = queries.load("chassis")
+_SQL = queries.of("chassis")
 _UNPUBLISHABLE = "unpublishable"
 # Headers that parking added. If a replayed message kept them and crashed its consumer, the broker would park
 # it with them, and it would be taken for the same parking.

@@ -12,6 +12,7 @@ from chassis.postgres import Connection
 from contracts.parked import ParkedChanged, ParkedState
 
 _MOST_IDS = 1000
+_SQL = queries.of("chassis")
 
 
 async def tell(
@@ -24,7 +25,7 @@ async def tell(
             ids.append(UUID(text))
     if not ids:
         return
-    at = await connection.fetchval(queries.load("chassis")["read_clock"])
+    at = await connection.fetchval(_SQL["read_clock"])
     events = [
         ParkedChanged(state=state, message_ids=ids[start : start + _MOST_IDS], reason=reason, at=at)
         for start in range(0, len(ids), _MOST_IDS)

@@ -47,6 +47,9 @@ SELECT
     least(min(due_at), now() - make_interval(secs => $3)) AS due_from
 FROM (SELECT messages, created_at, due_at FROM outbox WHERE due_at >= $2 ORDER BY due_at, id LIMIT $1) AS head
 
+-- name: probe_read
+SELECT 1
+
 -- name: probe_write
 -- Rolled back. The body is too large for the free space of a page, so that a full disk raises an error.
 INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body)

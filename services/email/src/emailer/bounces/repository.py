@@ -13,7 +13,7 @@ from contracts.mail import Stream
 from emailer.bounces.reading import Bounce
 from emailer.suppression.rules import Target
 
-SQL = queries.load("emailer")
+_SQL = queries.of("emailer")
 
 # Bounces kept for one recipient; beyond them only the first of each kind: anybody can write to a return path,
 # and out-of-office replies must not hide that the address is gone.
@@ -58,20 +58,20 @@ class Seen:
 
 async def look(connection: Connection, email_id: UUID, position: int, *, digest: bytes) -> Seen | None:
     """Return the summary of a recipient's earlier bounces; None for an unknown recipient."""
-    row = await connection.fetchrow(SQL["look_at_bounces"], email_id, position, digest)
+    row = await connection.fetchrow(_SQL["look_at_bounces"], email_id, position, digest)
     return None if row is None else Seen(**dict(row))
 
 
 async def find(connection: Connection, email_id: UUID, position: int) -> BouncedRecipient | None:
     """Return a recipient, locked until the transaction ends."""
-    row = await connection.fetchrow(SQL["find_bounced"], email_id, position)
+    row = await connection.fetchrow(_SQL["find_bounced"], email_id, position)
     return None if row is None else BouncedRecipient(**dict(row))
 
 
 async def note(connection: Connection, recipient: BouncedRecipient, bounce: Bounce, *, digest: bytes) -> bool:
     """Store a bounce for the timeline; return False if it is a duplicate, or one too many of its kind."""
     noted = await connection.fetchval(
-        SQL["note_bounce"],
+        _SQL["note_bounce"],
         *(recipient.email_id, recipient.position, digest, bounce.kind, bounce.detail, MOST_BOUNCES),
     )
     return noted is not None
@@ -86,5 +86,5 @@ async def settle(connection: Connection, recipient: BouncedRecipient, kind: Boun
         statement = "deliver_reported"
     else:
         return False
-    settled = await connection.fetchval(SQL[statement], recipient.email_id, recipient.position)
+    settled = await connection.fetchval(_SQL[statement], recipient.email_id, recipient.position)
     return settled is not None

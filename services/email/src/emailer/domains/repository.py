@@ -19,31 +19,31 @@ from emailer.domains import progress
 from emailer.domains.keys import NewSigningKey
 from emailer.domains.stored import Finding, StoredDomain, StoredKey
 
-SQL = queries.load("emailer")
+_SQL = queries.of("emailer")
 
 _FINDINGS = TypeAdapter(dict[str, Finding])
 
 
 async def lock_owner(connection: Connection, owner_id: str) -> None:
     """Lock the owner, so that no other transaction creates domains for it."""
-    await connection.execute(SQL["lock_domain_owner"], owner_id)
+    await connection.execute(_SQL["lock_domain_owner"], owner_id)
 
 
 async def find_of_request(connection: Connection, owner_id: str, request_key: str) -> StoredDomain | None:
     """Return the domain that a request with the same key has created."""
     return await _one(
-        connection, await connection.fetchrow(SQL["find_domain_of_request"], owner_id, request_key)
+        connection, await connection.fetchrow(_SQL["find_domain_of_request"], owner_id, request_key)
     )
 
 
 async def find_named(connection: Connection, owner_id: str, name: str) -> StoredDomain | None:
     """Return the owner's domain of this name."""
-    return await _one(connection, await connection.fetchrow(SQL["find_domain_of_name"], owner_id, name))
+    return await _one(connection, await connection.fetchrow(_SQL["find_domain_of_name"], owner_id, name))
 
 
 async def count_of_owner(connection: Connection, owner_id: str) -> int:
     """Return the number of the owner's domains."""
-    return int(await connection.fetchval(SQL["count_domains_of_owner"], owner_id))
+    return int(await connection.fetchval(_SQL["count_domains_of_owner"], owner_id))
 
 
 async def insert(
@@ -58,7 +58,7 @@ async def insert(
 ) -> StoredDomain:
     """Store a domain with its keys; the caller has locked the owner, and checked that it is new."""
     row = await connection.fetchrow(
-        SQL["insert_domain"],
+        _SQL["insert_domain"],
         wanted.domain_id,
         wanted.owner_id,
         wanted.name,
@@ -77,7 +77,7 @@ async def insert_keys(
 ) -> None:
     """Store new keys of a domain."""
     await connection.execute(
-        SQL["insert_domain_keys"],
+        _SQL["insert_domain_keys"],
         domain_id,
         [key.selector for key in keys],
         [key.algorithm for key in keys],
@@ -89,18 +89,18 @@ async def insert_keys(
 
 async def find(connection: Connection, domain_id: UUID, owner_id: str) -> StoredDomain | None:
     """Return a domain of the owner."""
-    return await _one(connection, await connection.fetchrow(SQL["find_domain"], domain_id, owner_id))
+    return await _one(connection, await connection.fetchrow(_SQL["find_domain"], domain_id, owner_id))
 
 
 async def lock(connection: Connection, domain_id: UUID) -> StoredDomain | None:
     """Return a domain, locked until the transaction ends."""
-    return await _one(connection, await connection.fetchrow(SQL["lock_domain"], domain_id))
+    return await _one(connection, await connection.fetchrow(_SQL["lock_domain"], domain_id))
 
 
 async def page(connection: Connection, wanted: ListDomains, *, limit: int) -> list[StoredDomain]:
     """Return domains of an owner, newest first."""
     rows = await connection.fetch(
-        SQL["list_domains"],
+        _SQL["list_domains"],
         wanted.owner_id,
         wanted.before,
         wanted.name,
@@ -114,13 +114,13 @@ async def page(connection: Connection, wanted: ListDomains, *, limit: int) -> li
 
 async def take_due(connection: Connection, *, most: int, lease_s: float) -> list[StoredDomain]:
     """Return domains due for a check; no other process takes them for `lease_s` seconds."""
-    return await _all(connection, await connection.fetch(SQL["take_due_domains"], most, lease_s))
+    return await _all(connection, await connection.fetch(_SQL["take_due_domains"], most, lease_s))
 
 
 async def save(connection: Connection, domain: StoredDomain) -> None:
     """Store the changeable columns of a domain and of its keys."""
     await connection.execute(
-        SQL["save_domain"],
+        _SQL["save_domain"],
         domain.id,
         domain.status,
         domain.version,
@@ -134,9 +134,9 @@ async def save(connection: Connection, domain: StoredDomain) -> None:
     )
     keys = domain.keys
     selectors = [key.selector for key in keys]
-    await connection.execute(SQL["remove_domain_keys"], domain.id, selectors)
+    await connection.execute(_SQL["remove_domain_keys"], domain.id, selectors)
     await connection.execute(
-        SQL["change_domain_keys"],
+        _SQL["change_domain_keys"],
         domain.id,
         selectors,
         [key.state for key in keys],
@@ -147,7 +147,7 @@ async def save(connection: Connection, domain: StoredDomain) -> None:
 
 async def delete(connection: Connection, domain_id: UUID) -> None:
     """Remove a domain with its keys."""
-    await connection.execute(SQL["delete_domain"], domain_id)
+    await connection.execute(_SQL["delete_domain"], domain_id)
 
 
 async def announce(connection: Connection, domain: StoredDomain, *, is_verified: bool) -> None:
@@ -164,8 +164,8 @@ async def announce(connection: Connection, domain: StoredDomain, *, is_verified:
 
 async def measure(connection: Connection) -> tuple[dict[str, int], float]:
     """Return the number of domains by state, and for how many seconds the next check has been overdue."""
-    rows = await connection.fetch(SQL["count_domains"])
-    late_s: float = await connection.fetchval(SQL["oldest_domain_check"])
+    rows = await connection.fetch(_SQL["count_domains"])
+    late_s: float = await connection.fetchval(_SQL["oldest_domain_check"])
     return {row["state"]: row["count"] for row in rows}, max(0.0, late_s)
 
 
@@ -178,19 +178,19 @@ async def find_senders(
     """
     owners = [owner_id for owner_id, _ in wanted]
     names = [name for _, name in wanted]
-    rows: list[Row] = await connection.fetch(SQL["find_senders"], owners, names, list(of_anybody))
+    rows: list[Row] = await connection.fetch(_SQL["find_senders"], owners, names, list(of_anybody))
     return rows
 
 
 async def sealed_keys(connection: Connection, *, after: tuple[UUID, str], limit: int) -> list[Row]:
     """Return a page of the encrypted keys of all domains."""
-    rows: list[Row] = await connection.fetch(SQL["list_sealed_keys"], *after, limit)
+    rows: list[Row] = await connection.fetch(_SQL["list_sealed_keys"], *after, limit)
     return rows
 
 
 async def change_sealed(connection: Connection, key: tuple[UUID, str], sealed: bytes) -> None:
     """Store a re-encrypted key."""
-    await connection.execute(SQL["change_sealed_key"], *key, sealed)
+    await connection.execute(_SQL["change_sealed_key"], *key, sealed)
 
 
 async def _one(connection: Connection, row: Row | None) -> StoredDomain | None:
@@ -200,7 +200,7 @@ async def _one(connection: Connection, row: Row | None) -> StoredDomain | None:
 async def _all(connection: Connection, rows: Iterable[Row]) -> list[StoredDomain]:
     found = list(rows)
     keys: dict[UUID, list[StoredKey]] = {}
-    for row in await connection.fetch(SQL["list_domain_keys"], [row["id"] for row in found]):
+    for row in await connection.fetch(_SQL["list_domain_keys"], [row["id"] for row in found]):
         fields: dict[str, Any] = dict(row)
         keys.setdefault(fields.pop("domain_id"), []).append(StoredKey(**fields))
     return [_domain(row, keys.get(row["id"], [])) for row in found]

@@ -33,7 +33,7 @@ from emailer import announcing, repository
 from emailer.errors import EmailChanged
 from emailer.sending.domain_limits import DomainLimits
 
-SQL = queries.load("emailer")
+_SQL = queries.of("emailer")
 
 # Mails changed by one call.
 MOST_CHANGED = 1000
@@ -90,14 +90,14 @@ async def list_emails(connection: Connection, request: ListEmails) -> Emails:
     wanted, limit, before = request.wanted, request.limit + 1, request.before or _LAST
     parameters, end = chosen(request.owner_id, wanted), None
     if wanted.ids is not None:
-        found = await connection.fetch(SQL["list_named_emails"], *parameters, before, limit)
+        found = await connection.fetch(_SQL["list_named_emails"], *parameters, before, limit)
     elif wanted.tag or wanted.to or wanted.created_after or wanted.created_before:
         async with repository.snapshot(connection):
             parts, end = await _examined(connection, request, parameters[1])
-            found = await connection.fetch(SQL["list_emails"], *_within(parts, parameters), limit)
+            found = await connection.fetch(_SQL["list_emails"], *_within(parts, parameters), limit)
     else:
         parts = [(status, before, limit) for status in parameters[1]]
-        found = await connection.fetch(SQL["list_emails"], *_within(parts, parameters), limit)
+        found = await connection.fetch(_SQL["list_emails"], *_within(parts, parameters), limit)
     rows, following = page_of(found, request.limit, lambda row: row["id"])
     return Emails(
         data=[EmailLine(**{**row, "tags": from_json(row["tags"])}) for row in rows],
@@ -119,7 +119,7 @@ async def find_changeable(
     async with repository.snapshot(connection):
         parts, end = await _examined(connection, request, changeable)
         found = await connection.fetch(
-            SQL["find_changeable"],
+            _SQL["find_changeable"],
             *_within(parts, parameters),
             *(decision.recipients, decision.skips_due, most + 1),
         )
@@ -127,7 +127,7 @@ async def find_changeable(
         end = following or end
         parts, counted = await _examined(connection, request, parameters[1])
         lowest = max((place for place in (end, counted) if place is not None), default=None)
-        matched: int = await connection.fetchval(SQL["count_matching"], *_within(parts, parameters), lowest)
+        matched: int = await connection.fetchval(_SQL["count_matching"], *_within(parts, parameters), lowest)
     return [row["id"] for row in rows], EmailsChanged(
         matched=matched,
         changed=len(rows),
@@ -157,13 +157,13 @@ async def decide(
             if decision is RETRY:
                 parameters.append(life_s)
                 # Recipients are locked before their mails, in a fixed order, as everywhere.
-                await connection.execute(SQL["lock_recipients"], some)
-                await connection.execute(SQL["lock_emails"], some)
-            changed = await connection.fetch(SQL[decision.query], *parameters)
+                await connection.execute(_SQL["lock_recipients"], some)
+                await connection.execute(_SQL["lock_emails"], some)
+            changed = await connection.fetch(_SQL[decision.query], *parameters)
             # In the meantime some of them may have been claimed, or have lost their content.
             some = list({row["email_id"] for row in changed})
             if decision is RETRY:
-                await connection.execute(SQL["prolong_emails"], some, life_s)
+                await connection.execute(_SQL["prolong_emails"], some, life_s)
             keys = [(row["email_id"], row["position"]) for row in changed]
             await repository.note(connection, decision.kind, keys)
             await announcing.announce(connection, await repository.sum_up(connection, some))
@@ -180,8 +180,8 @@ async def reschedule(connection: Connection, request: RescheduleEmail) -> None:
     found = await repository.find(connection, request.email_id, owner_id=request.owner_id)
     if found is None:
         raise NotFound(f"There is no e-mail {request.email_id}.")
-    await connection.execute(SQL["lock_recipients"], [request.email_id])
-    row = await connection.fetchrow(SQL["lock_untried"], request.email_id, request.owner_id)
+    await connection.execute(_SQL["lock_recipients"], [request.email_id])
+    row = await connection.fetchrow(_SQL["lock_untried"], request.email_id, request.owner_id)
     if row is None:
         raise Conflict(
             f"E-mail {request.email_id} is {found.status}: only a mail of which no attempt has begun can be"
@@ -194,11 +194,11 @@ async def reschedule(connection: Connection, request: RescheduleEmail) -> None:
     if expires_at <= request.send_at:
         raise InvalidInput("expires_at must be later than send_at")
     moved = await connection.fetch(
-        SQL["reschedule_recipients"], request.email_id, request.send_at, expires_at
+        _SQL["reschedule_recipients"], request.email_id, request.send_at, expires_at
     )
     if not moved:
         raise Conflict(f"E-mail {request.email_id} is being sent: it can no longer be rescheduled.")
-    await connection.execute(SQL["reschedule_email"], request.email_id, request.send_at, expires_at)
+    await connection.execute(_SQL["reschedule_email"], request.email_id, request.send_at, expires_at)
     await repository.note(connection, "rescheduled", [(request.email_id, None)])
 
 
@@ -215,7 +215,7 @@ async def find(connection: Connection, request: GetEmail, *, limits: DomainLimit
 
 async def keep_for_copy(connection: Connection, email_id: UUID, *, owner_id: str) -> None:
     """Keep the content of a mail past its retention, for a day, as it is about to be sent again."""
-    await connection.execute(SQL["keep_for_copy"], email_id, owner_id, KEPT_FOR_COPY_S)
+    await connection.execute(_SQL["keep_for_copy"], email_id, owner_id, KEPT_FOR_COPY_S)
 
 
 async def copy(
@@ -232,13 +232,13 @@ async def copy(
     at: datetime = command.accepted_at
     source = command.source_id
     made = await connection.fetchval(
-        SQL["copy_email"], command.email_id, source, command.owner_id, at, life_s, *trace, command.message_id
+        _SQL["copy_email"], command.email_id, source, command.owner_id, at, life_s, *trace, command.message_id
     )
     if made is None:
         return False
-    await connection.execute(SQL["copy_recipients"], command.email_id, source, at, life_s)
-    await connection.execute(SQL["copy_refusals"], command.email_id, source, at)
-    await connection.execute(SQL["copy_attachments"], command.email_id, source)
+    await connection.execute(_SQL["copy_recipients"], command.email_id, source, at, life_s)
+    await connection.execute(_SQL["copy_refusals"], command.email_id, source, at)
+    await connection.execute(_SQL["copy_attachments"], command.email_id, source)
     await announcing.announce(connection, await repository.sum_up(connection, [command.email_id]))
     return True
 
@@ -254,7 +254,7 @@ async def _examined(
         behind = [UUID(int=min(key.int + 1, _LAST.int)) for key in request.wanted.ids]
         return [(status, key, 1) for status in statuses for key in behind], None
     before = request.before or _LAST
-    rows = await connection.fetch(SQL["find_examined"], request.owner_id, statuses, before, MOST_EXAMINED)
+    rows = await connection.fetch(_SQL["find_examined"], request.owner_id, statuses, before, MOST_EXAMINED)
     parts = [(row["status"], before, row["most"]) for row in rows]
     is_cut = sum(row["most"] for row in rows) == MOST_EXAMINED
     return parts, min(row["last"] for row in rows) if is_cut else None

@@ -15,7 +15,7 @@ from emailer.sending.attempts import Job, RecipientOutcome
 from emailer.sending.domain_limits import DomainLimits, in_ascii
 from emailer.sending.lanes import MailLane
 
-SQL = queries.load("emailer")
+_SQL = queries.of("emailer")
 
 # If a domain's rate was used up within this many seconds, mails that wait for the domain wait for its rate.
 _LATELY_S = 60.0
@@ -77,7 +77,7 @@ class DomainRates:
         taken = Counter(map(in_ascii, claimed)) + Counter(self._unbegun.values())
         rooms: dict[str, int] = {}
         windows = [rate.window_s for rate in rates.values()]
-        for row in await connection.fetch(SQL["measure_domains"], list(rates), windows):
+        for row in await connection.fetch(_SQL["measure_domains"], list(rates), windows):
             domain = row["domain"]
             rooms[domain] = rates[domain].attempts - row["charged"] - taken[domain]
             if row["charged"] >= rates[domain].attempts:
@@ -104,9 +104,9 @@ class DomainRates:
         with contextlib.suppress(*DATABASE_FAILURES):
             async with self._postgres.transaction() as connection:
                 # A separate statement, so that the next one sees what earlier transactions have charged.
-                await connection.execute(SQL["lock_domain_rate"], domain)
+                await connection.execute(_SQL["lock_domain_rate"], domain)
                 arguments = domain, rate.attempts, rate.window_s, rate.slot_s
-                charged = await connection.fetchval(SQL["charge_domain"], *arguments)
+                charged = await connection.fetchval(_SQL["charge_domain"], *arguments)
             is_charged = charged is not None
         self.release(job)
         return None if is_charged else attempts.given_back(job, at=datetime.now(UTC))
@@ -119,7 +119,7 @@ class DomainRates:
         """Remove charges that no longer count for any rate, every ten minutes."""
         if (now := self._clock()) >= self._clean_at:
             self._clean_at = now + _CLEAN_EVERY_S
-            await connection.execute(SQL["remove_domain_charges"])
+            await connection.execute(_SQL["remove_domain_charges"])
 
     def _shared(self, limited: Mapping[MailLane, int], rooms: dict[str, int]) -> dict[MailLane, int]:
         """Hand out the room of each domain one by one, first to the owner that has waited longest."""

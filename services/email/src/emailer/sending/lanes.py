@@ -17,7 +17,7 @@ from chassis import queries
 from chassis.postgres import Connection, Row, affected_rows
 from contracts.mail import Stream
 
-SQL = queries.load("emailer")
+_SQL = queries.of("emailer")
 STREAMS: tuple[Stream, ...] = get_args(Stream)
 
 # While an old snapshot is held, dead rows of claimed recipients stay in the index, at the ends of their
@@ -59,7 +59,7 @@ async def claim(
     They are returned by due time. Nothing in a lane is due before its `due_from`.
     """
     rows = await connection.fetch(
-        SQL["claim_lanes"],
+        _SQL["claim_lanes"],
         [lane.stream for lane in divided],
         [lane.owner_id for lane in divided],
         [lane.domain for lane in divided],
@@ -102,14 +102,14 @@ class WaitingRecipients:
         """Put due recipients into their lanes, up to `most`; `seen` is the last snapshot of the lanes."""
         if (now := time.monotonic()) >= self._look_whole_at:
             self._look_whole_at, self.due_from = now + _WHOLE_LOOK_EVERY_S, _EPOCH
-        row = await connection.fetchrow(SQL["look_for_recipients"], self.due_from, *(seen or (None, [])))
+        row = await connection.fetchrow(_SQL["look_for_recipients"], self.due_from, *(seen or (None, [])))
         assert row is not None
         due_in_s, expires_in_s = (
             math.inf if row[name] is None else row[name] for name in ("due_in_s", "expires_in_s")
         )
         count = 0
         if due_in_s <= 0:
-            count = affected_rows(await connection.execute(SQL["make_ready"], most, self.due_from))
+            count = affected_rows(await connection.execute(_SQL["make_ready"], most, self.due_from))
         if count < most:
             self.due_from = row["at"] - _COMMITTED_WITHIN
         return Look(due_in_s, expires_in_s, lined_up=count, has_arrivals=row["has_arrivals"] or count > 0)

@@ -22,7 +22,7 @@ from contracts.mail import Stream
 from emailer.sending import lanes
 from emailer.sending.lanes import STREAMS, MailLane, Terms
 
-SQL = queries.load("emailer")
+_SQL = queries.of("emailer")
 
 OWNERS = 20
 DOMAINS = 10
@@ -93,13 +93,13 @@ class Round:
         if self._owner is None and not self._domains:
             return
         if self._owner is not None:
-            rows = await connection.fetch(SQL["find_owners"], self.stream, self._owner, OWNERS)
+            rows = await connection.fetch(_SQL["find_owners"], self.stream, self._owner, OWNERS)
             self._domains |= {row["owner_id"]: "" for row in rows}
             self._owner = rows[-1]["owner_id"] if len(rows) == OWNERS else None
         behind = {owner: self._domains.pop(owner) for owner in tuple(islice(self._domains, OWNERS))}
         counts = dict.fromkeys(behind, 0)
         arguments = self.stream, list(behind), list(behind.values()), DOMAINS
-        for row in await connection.fetch(SQL["find_lanes"], *arguments) if behind else ():
+        for row in await connection.fetch(_SQL["find_lanes"], *arguments) if behind else ():
             owner, domain = row["owner_id"], row["domain"]
             self.learn(owner, domain, EPOCH)
             counts[owner] += 1
@@ -178,7 +178,7 @@ class Rounds:
         There must be no other look between a look and its claim.
         """
         now = time.monotonic()
-        rows = await connection.fetch(SQL["find_arrivals"], *(self.seen or (None, [])), _MOST_ARRIVALS)
+        rows = await connection.fetch(_SQL["find_arrivals"], *(self.seen or (None, [])), _MOST_ARRIVALS)
         self.seen = rows[0]["ends_at"], rows[0]["at_work"]
         if now >= self._walk_at or sum(row["count"] or 0 for row in rows) >= _MOST_ARRIVALS:
             self._walk_at = now + WALK_EVERY_S
@@ -206,14 +206,14 @@ class Rounds:
         """
         await self.look(connection)
         known = [lane for turn in self.streams for lane in turn.lanes(_MOST_COUNTED).items()]
-        count: int = await connection.fetchval(SQL["measure_ready"], *_columns(known), _MOST_COUNTED)
+        count: int = await connection.fetchval(_SQL["measure_ready"], *_columns(known), _MOST_COUNTED)
         waits: dict[Stream, float] = {}
         for turn in self.streams:
             lanes_there = turn.lanes(MOST_KNOWN).items()
             first = list(
                 islice((found for found in lanes_there if not is_limiting(found[0].domain)), OWNERS * DOMAINS)
             )
-            waits[turn.stream] = await connection.fetchval(SQL["oldest_of_lanes"], *_columns(first))
+            waits[turn.stream] = await connection.fetchval(_SQL["oldest_of_lanes"], *_columns(first))
         return count, waits
 
 

@@ -20,14 +20,14 @@ from emailer.suppression.rules import (
     reason_of,
 )
 
-SQL = queries.load("emailer")
+_SQL = queries.of("emailer")
 
 
 async def reasons(connection: Connection, targets: Collection[Target]) -> dict[Target, str]:
     """Return, for each of `targets` that is suppressed now, the reason to record in the attempt."""
     if not targets:
         return {}
-    rows = await connection.fetch(SQL["find_suppressed"], *_columns([t.columns for t in targets], 3))
+    rows = await connection.fetch(_SQL["find_suppressed"], *_columns([t.columns for t in targets], 3))
     return {
         Target(row["owner_id"], row["stream"], row["address"]): (
             f"not sent: suppressed since {row['created_at']:%Y-%m-%d} ({row['origin']})"
@@ -44,7 +44,7 @@ async def lock(connection: Connection, owner_ids: Iterable[str]) -> None:
     order in which it comes to the rows cannot cause a deadlock.
     """
     for owner_id in sorted(set(owner_ids)):
-        await connection.execute(SQL["lock_suppressions"], owner_id)
+        await connection.execute(_SQL["lock_suppressions"], owner_id)
 
 
 async def add(
@@ -63,15 +63,15 @@ async def add(
     # If an address is given twice, the last entry counts, at the place of the first.
     wanted = {(entry.address, entry.stream): entry for entry in entries}
     keys = _columns(list(wanted), 2)
-    known = await connection.fetchval(SQL["count_known"], owner_id, *keys)
-    held = await connection.fetchval(SQL["count_suppressions"], owner_id, most)
+    known = await connection.fetchval(_SQL["count_known"], owner_id, *keys)
+    held = await connection.fetchval(_SQL["count_suppressions"], owner_id, most)
     if held + len(wanted) - known > most:
         return None
     rows = [
         (new_id(), owner_id, entry.address, entry.stream, origin, entry.reason, entry.expires_at)
         for entry in wanted.values()
     ]
-    written = await connection.fetch(SQL["add_suppressions"], *_columns(rows, 7))
+    written = await connection.fetch(_SQL["add_suppressions"], *_columns(rows, 7))
     found = {(row["address"], row["stream"]): Suppression(**dict(row)) for row in written}
     return [found[entry.address, entry.stream] for entry in entries], len(wanted) - known
 
@@ -80,26 +80,26 @@ async def page(
     connection: Connection, owner_id: str, wanted: SuppressionFilter, *, before: UUID | None, limit: int
 ) -> list[Suppression]:
     """Return a page of an owner's current suppressions, newest first."""
-    rows = await connection.fetch(SQL["list_suppressions"], *_chosen(owner_id, wanted), before, limit)
+    rows = await connection.fetch(_SQL["list_suppressions"], *_chosen(owner_id, wanted), before, limit)
     return [Suppression(**dict(row)) for row in rows]
 
 
 async def count_matching(connection: Connection, owner_id: str, wanted: SuppressionFilter) -> int:
     """Return the number of an owner's suppressions that match."""
-    count: int = await connection.fetchval(SQL["count_matching_suppressions"], *_chosen(owner_id, wanted))
+    count: int = await connection.fetchval(_SQL["count_matching_suppressions"], *_chosen(owner_id, wanted))
     return count
 
 
 async def get(connection: Connection, owner_id: str, suppression_id: UUID) -> Suppression | None:
     """Return a current suppression of an owner, or None."""
-    row = await connection.fetchrow(SQL["get_suppression"], suppression_id, owner_id)
+    row = await connection.fetchrow(_SQL["get_suppression"], suppression_id, owner_id)
     return None if row is None else Suppression(**dict(row))
 
 
 async def lift(connection: Connection, owner_id: str, ids: Sequence[UUID]) -> int:
     """Lift suppressions of an owner, and delete the failures of their addresses; return how many."""
     await lock(connection, [owner_id])
-    count: int = await connection.fetchval(SQL["lift_suppressions"], ids, owner_id)
+    count: int = await connection.fetchval(_SQL["lift_suppressions"], ids, owner_id)
     return count
 
 
@@ -121,10 +121,10 @@ async def note_failures(
             for failure in failures
         }.values()
     )
-    await connection.execute(SQL["note_failures"], *_columns(rows, 6))
+    await connection.execute(_SQL["note_failures"], *_columns(rows, 6))
     asked = {failure.target.columns for failure in failures}
     counted = await connection.fetch(
-        SQL["count_failures"], *_columns(sorted(asked), 3), terms.days, terms.soft_days
+        _SQL["count_failures"], *_columns(sorted(asked), 3), terms.days, terms.soft_days
     )
     return {
         Target(row["owner_id"], row["stream"], row["address"]): FailureCounts(row["hard"], row["soft"])
@@ -134,7 +134,7 @@ async def note_failures(
 
 async def has_room(connection: Connection, owner_id: str, *, most: int) -> bool:
     """Return whether an owner has fewer than `most` suppressions."""
-    count: int = await connection.fetchval(SQL["count_suppressions"], owner_id, most)
+    count: int = await connection.fetchval(_SQL["count_suppressions"], owner_id, most)
     return count < most
 
 
@@ -158,7 +158,7 @@ async def suppress(
         )
         for target, failure in sorted(first.items(), key=lambda pair: pair[0].columns)
     ]
-    return [row["origin"] for row in await connection.fetch(SQL["suppress"], *_columns(rows, 8))]
+    return [row["origin"] for row in await connection.fetch(_SQL["suppress"], *_columns(rows, 8))]
 
 
 async def forgivable(
@@ -168,7 +168,7 @@ async def forgivable(
     if not targets:
         return set()
     asked = sorted({target.columns for target in targets})
-    found = await connection.fetch(SQL["find_forgivable"], *_columns(asked, 3), origins)
+    found = await connection.fetch(_SQL["find_forgivable"], *_columns(asked, 3), origins)
     return {Target(row["owner_id"], row["stream"], row["address"]) for row in found}
 
 
@@ -177,7 +177,7 @@ async def forgive(
 ) -> int:
     """Lift suppressions caused by failures of these origins, and delete the failures; return how many."""
     keys = sorted({target.columns for target in targets})
-    count: int = await connection.fetchval(SQL["forgive"], *_columns(keys, 3), origins)
+    count: int = await connection.fetchval(_SQL["forgive"], *_columns(keys, 3), origins)
     return count
 
 

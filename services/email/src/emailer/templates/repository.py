@@ -11,7 +11,7 @@ from chassis.postgres import Connection, Row
 from contracts.templates import RenderedTemplate, Template, TemplateLine, TemplateSource
 from emailer.templates.wanted import Versions, Wanted
 
-SQL = queries.load("emailer")
+_SQL = queries.of("emailer")
 
 
 class Locked(NamedTuple):
@@ -31,18 +31,18 @@ class Stored(NamedTuple):
 
 async def take_turn(connection: Connection, owner_id: str) -> None:
     """Lock the templates of the owner until the transaction ends."""
-    await connection.execute(SQL["take_turn_of_templates"], owner_id)
+    await connection.execute(_SQL["take_turn_of_templates"], owner_id)
 
 
 async def lock(connection: Connection, owner_id: str, name: str) -> Locked | None:
     """Lock a template and return it; return None when there never was one."""
-    row = await connection.fetchrow(SQL["lock_template"], owner_id, name)
+    row = await connection.fetchrow(_SQL["lock_template"], owner_id, name)
     return Locked(row["newest"], row["is_deleted"]) if row else None
 
 
 async def count(connection: Connection, owner_id: str) -> Stored:
     """Return the numbers of an owner's stored templates and versions."""
-    row = await connection.fetchrow(SQL["count_templates"], owner_id)
+    row = await connection.fetchrow(_SQL["count_templates"], owner_id)
     assert row is not None
     return Stored(**dict(row))
 
@@ -51,30 +51,30 @@ async def put(
     connection: Connection, owner_id: str, name: str, source: TemplateSource, *, request_key: str | None
 ) -> Template:
     """Store the next version of a template."""
-    version = await connection.fetchval(SQL["put_template"], owner_id, name)
+    version = await connection.fetchval(_SQL["put_template"], owner_id, name)
     if request_key is not None:
-        await connection.execute(SQL["forget_old_template_key"], owner_id, request_key)
+        await connection.execute(_SQL["forget_old_template_key"], owner_id, request_key)
     created_at = await connection.fetchval(
-        SQL["insert_template_version"], owner_id, name, version, source.model_dump_json(), request_key
+        _SQL["insert_template_version"], owner_id, name, version, source.model_dump_json(), request_key
     )
     return Template(name=name, version=version, newest=version, source=source, created_at=created_at)
 
 
 async def find_by_key(connection: Connection, owner_id: str, request_key: str) -> Template | None:
     """Return the version that a request with this key stored within the last 24 hours."""
-    row = await connection.fetchrow(SQL["find_template_by_key"], owner_id, request_key)
+    row = await connection.fetchrow(_SQL["find_template_by_key"], owner_id, request_key)
     return _template(row) if row else None
 
 
 async def find(connection: Connection, owner_id: str, name: str, version: int | None) -> Template | None:
     """Return a version of a template, by default the newest."""
-    row = await connection.fetchrow(SQL["find_template"], owner_id, name, version)
+    row = await connection.fetchrow(_SQL["find_template"], owner_id, name, version)
     return _template(row) if row else None
 
 
 async def page(connection: Connection, owner_id: str, *, after: str, limit: int) -> list[TemplateLine]:
     """Return a page of an owner's templates by name, those that follow `after`."""
-    rows = await connection.fetch(SQL["list_templates"], owner_id, after, limit)
+    rows = await connection.fetch(_SQL["list_templates"], owner_id, after, limit)
     return [TemplateLine.model_validate(dict(row)) for row in rows]
 
 
@@ -82,13 +82,13 @@ async def versions(
     connection: Connection, owner_id: str, name: str, *, before: int | None, limit: int
 ) -> list[Template]:
     """Return a page of the versions of a template, newest first."""
-    rows = await connection.fetch(SQL["list_template_versions"], owner_id, name, before, limit)
+    rows = await connection.fetch(_SQL["list_template_versions"], owner_id, name, before, limit)
     return [_template(row) for row in rows]
 
 
 async def delete(connection: Connection, owner_id: str, name: str) -> None:
     """Delete a template; mails that name one of its versions can still be rendered."""
-    await connection.execute(SQL["delete_template"], owner_id, name)
+    await connection.execute(_SQL["delete_template"], owner_id, name)
 
 
 async def resolve(connection: Connection, wanted: Collection[Wanted]) -> Versions:
@@ -96,7 +96,7 @@ async def resolve(connection: Connection, wanted: Collection[Wanted]) -> Version
     if not wanted:
         return {}
     rows = await connection.fetch(
-        SQL["resolve_templates"],
+        _SQL["resolve_templates"],
         [each.owner_id for each in wanted],
         [each.name for each in wanted],
         [each.version for each in wanted],
@@ -108,13 +108,13 @@ async def read_source(
     connection: Connection, owner_id: str, name: str, version: int
 ) -> TemplateSource | None:
     """Return the source of a version, even if its template was deleted."""
-    source = await connection.fetchval(SQL["read_template_source"], owner_id, name, version)
+    source = await connection.fetchval(_SQL["read_template_source"], owner_id, name, version)
     return TemplateSource.model_validate_json(source) if source is not None else None
 
 
 async def keep_rendered(connection: Connection, email_id: UUID, rendered: RenderedTemplate) -> None:
     """Store the rendered content of a mail, in place of its template's data."""
-    await connection.execute(SQL["keep_rendered"], email_id, rendered.subject, rendered.text, rendered.html)
+    await connection.execute(_SQL["keep_rendered"], email_id, rendered.subject, rendered.text, rendered.html)
 
 
 def _template(row: Row) -> Template:

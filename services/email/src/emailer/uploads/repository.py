@@ -11,7 +11,7 @@ import asyncpg
 from chassis import queries
 from chassis.postgres import Connection, Row
 
-SQL = queries.load("emailer")
+_SQL = queries.of("emailer")
 
 # A smaller upload counts as this many bytes, so that the bound on bytes bounds the number, too.
 LEAST_COUNTED_BYTES = 64 * 1024
@@ -22,14 +22,14 @@ Sizes = Mapping[tuple[UUID, str], int]
 
 async def measure(connection: Connection, owner_id: str = "") -> tuple[int, int]:
     """Return the bytes of uploads: those of `owner_id`, and those of all owners."""
-    row = await connection.fetchrow(SQL["measure_uploads"], owner_id, LEAST_COUNTED_BYTES)
+    row = await connection.fetchrow(_SQL["measure_uploads"], owner_id, LEAST_COUNTED_BYTES)
     assert row is not None
     return row["own"], row["total"]
 
 
 async def measure_parcels(connection: Connection, owner_id: str) -> tuple[int, int]:
     """Return the bytes of parcels whose mails are not all stored: those of `owner_id`, and of all owners."""
-    row = await connection.fetchrow(SQL["measure_parcels"], owner_id)
+    row = await connection.fetchrow(_SQL["measure_parcels"], owner_id)
     assert row is not None
     return row["own"], row["total"]
 
@@ -41,7 +41,7 @@ async def read_parcels(
     if not wanted:
         return {}
     ids, owners = [id_ for id_, _ in wanted], [owner_id for _, owner_id in wanted]
-    rows = await connection.fetch(SQL["read_parcels"], ids, owners)
+    rows = await connection.fetch(_SQL["read_parcels"], ids, owners)
     return {(row["id"], row["owner_id"]): row["content"] or b"" for row in rows}
 
 
@@ -49,14 +49,14 @@ async def empty_parcels(connection: Connection, mail_counts: Mapping[UUID, int])
     """Subtract stored mails from the counts of their parcels; remove parcels with none left."""
     if mail_counts:
         ids = sorted(mail_counts)
-        await connection.execute(SQL["lock_parcels"], ids)
-        await connection.execute(SQL["empty_parcels"], ids, [mail_counts[id_] for id_ in ids])
-        await connection.execute(SQL["remove_empty_parcels"], ids)
+        await connection.execute(_SQL["lock_parcels"], ids)
+        await connection.execute(_SQL["empty_parcels"], ids, [mail_counts[id_] for id_ in ids])
+        await connection.execute(_SQL["remove_empty_parcels"], ids)
 
 
 async def lock_room(connection: Connection) -> None:
     """Lock the allocation of room for uploads until the transaction ends."""
-    await connection.execute(SQL["lock_room_for_uploads"])
+    await connection.execute(_SQL["lock_room_for_uploads"])
 
 
 async def insert(
@@ -74,7 +74,7 @@ async def insert(
     With `mail_count` it is a parcel, shared by that many mails.
     """
     await connection.execute(
-        SQL["insert_upload"], upload_id, owner_id, token_hash, most_bytes, life_s, mail_count
+        _SQL["insert_upload"], upload_id, owner_id, token_hash, most_bytes, life_s, mail_count
     )
 
 
@@ -92,9 +92,9 @@ async def reopen_parcel(
     It then has `life_s` seconds for its bytes, and a complete one `stored_life_s` for its mails.
     """
     arguments = parcel_id, owner_id, token_hash, life_s, stored_life_s
-    found: Row | None = await connection.fetchrow(SQL["reopen_parcel"], *arguments)
+    found: Row | None = await connection.fetchrow(_SQL["reopen_parcel"], *arguments)
     if found is not None and found["completed_at"] is None:
-        await connection.execute(SQL["clear_upload"], parcel_id)
+        await connection.execute(_SQL["clear_upload"], parcel_id)
     return found
 
 
@@ -103,14 +103,14 @@ async def begin(connection: Connection, upload_id: UUID, *, token_hash: bytes) -
 
     Return None when the token is invalid or was used before.
     """
-    kind: str | None = await connection.fetchval(SQL["begin_upload"], upload_id, token_hash)
+    kind: str | None = await connection.fetchval(_SQL["begin_upload"], upload_id, token_hash)
     return kind
 
 
 async def append(connection: Connection, upload_id: UUID, position: int, content: bytes) -> bool:
     """Store the next part; return False when the upload was removed, or opened and sent again, meanwhile."""
     try:
-        await connection.execute(SQL["append_to_upload"], upload_id, position, content)
+        await connection.execute(_SQL["append_to_upload"], upload_id, position, content)
     except (asyncpg.ForeignKeyViolationError, asyncpg.UniqueViolationError):
         return False
     return True
@@ -124,16 +124,16 @@ async def complete(
     Return None when it was removed, or opened again, meanwhile. Within a transaction.
     """
     # The count of what is there must not be older than a parcel that is opened again just now.
-    await connection.execute(SQL["lock_upload"], upload_id)
+    await connection.execute(_SQL["lock_upload"], upload_id)
     found: datetime | None = await connection.fetchval(
-        SQL["complete_upload"], upload_id, size_bytes, sha256, life_s
+        _SQL["complete_upload"], upload_id, size_bytes, sha256, life_s
     )
     return found
 
 
 async def drop(connection: Connection, upload_id: UUID) -> None:
     """Remove an upload that is not complete."""
-    await connection.execute(SQL["drop_upload"], upload_id)
+    await connection.execute(_SQL["drop_upload"], upload_id)
 
 
 async def find(connection: Connection, wanted: Collection[tuple[UUID, str]]) -> Sizes:
@@ -141,22 +141,22 @@ async def find(connection: Connection, wanted: Collection[tuple[UUID, str]]) -> 
     if not wanted:
         return {}
     ids, owners = [id_ for id_, _ in wanted], [owner_id for _, owner_id in wanted]
-    rows = await connection.fetch(SQL["find_uploads"], ids, owners)
+    rows = await connection.fetch(_SQL["find_uploads"], ids, owners)
     return {(row["id"], row["owner_id"]): row["size_bytes"] for row in rows}
 
 
 async def note_used(connection: Connection, ids: Collection[UUID]) -> None:
     """Note that mails name these uploads."""
     if ids:
-        await connection.execute(SQL["note_used_uploads"], sorted(ids))
+        await connection.execute(_SQL["note_used_uploads"], sorted(ids))
 
 
 async def read(connection: Connection, ids: Collection[UUID]) -> dict[UUID, bytes]:
     """Return the contents of uploads; an empty upload has no entry."""
-    rows = await connection.fetch(SQL["read_uploads"], list(ids))
+    rows = await connection.fetch(_SQL["read_uploads"], list(ids))
     return {row["upload_id"]: row["content"] for row in rows}
 
 
 async def remove(connection: Connection, *, most: int, grace_s: float) -> list[str]:
     """Remove up to `most` expired uploads; return for each whether it was used, unused or incomplete."""
-    return [row["kind"] for row in await connection.fetch(SQL["remove_uploads"], most, grace_s)]
+    return [row["kind"] for row in await connection.fetch(_SQL["remove_uploads"], most, grace_s)]

@@ -35,7 +35,7 @@ _PATIENCE_S = 15
 async def reset(settings: GatewaySettings, *, email: str, revoke_others: bool) -> tuple[ApiKey, list[str]]:
     """Make `email` an active administrator with a new key; return the key and the ids of the revoked ones."""
     postgres = Postgres(settings.postgres_dsn.get_secret_value(), size=1)
-    statements = queries.load("gateway")
+    statements = queries.of("gateway")
     users, repository = UserRepository(statements), KeyRepository(statements)
     audit = AuditTrail(postgres, AuditRepository(statements), retention_days=settings.audit_retention_days)
     key = keys.new_key()
@@ -76,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     settings = load_or_exit(GatewaySettings)
+    queries.load("chassis", "gateway")
     logging.configure(service=GATEWAY, level="WARNING", style=settings.log_format)
     try:
         key, revoked = asyncio.run(reset(settings, email=options.email, revoke_others=options.revoke_others))

@@ -26,7 +26,7 @@ from contracts.alerts import (
 from stock_data.alerts.crossings import Crossing
 from stock_data.alerts.watched import WatchedAlert
 
-SQL = queries.load("stock_data")
+_SQL = queries.of("stock_data")
 
 _NOBODY = UUID(int=0)
 _PAGE = 5_000
@@ -52,12 +52,12 @@ class AlertRepository:
         """Return every alert that can fire, and the horizon after which changes must still be read."""
         found: list[WatchedAlert] = []
         async with self._postgres.connection() as connection:
-            asked = await connection.fetchrow(SQL["alert_horizon"])
+            asked = await connection.fetchrow(_SQL["alert_horizon"])
             assert asked is not None, "the query always returns one row"
             horizon = Horizon(asked["xid"], asked["at"])
             last, is_more = _NOBODY, True
             while is_more:
-                rows = await connection.fetch(SQL["select_watched_alerts"], last, _PAGE)
+                rows = await connection.fetch(_SQL["select_watched_alerts"], last, _PAGE)
                 found += [_watched(row) for row in rows]
                 last, is_more = (rows[-1]["id"] if rows else last), len(rows) == _PAGE
         return horizon, found
@@ -65,14 +65,14 @@ class AlertRepository:
     async def changed(self, horizon: Horizon) -> tuple[Horizon, list[WatchedAlert], list[UUID]]:
         """Return the next horizon, the alerts created since `horizon`, and the ids of those ended since."""
         async with self._postgres.connection() as connection:
-            rows = await connection.fetch(SQL["select_changed_alerts"], horizon.xid, horizon.at)
+            rows = await connection.fetch(_SQL["select_changed_alerts"], horizon.xid, horizon.at)
         following = Horizon(rows[0]["xid"], rows[0]["at"])
         return (following, *_apart([row for row in rows if row["id"] is not None]))
 
     async def read(self, ids: Sequence[UUID]) -> list[WatchedAlert]:
         """Return those of `ids` that can still fire, as they are now."""
         async with self._postgres.connection() as connection:
-            rows = await connection.fetch(SQL["select_alerts"], list(ids))
+            rows = await connection.fetch(_SQL["select_alerts"], list(ids))
         return _apart(rows)[0]
 
     async def record(self, term: int, crossings: Sequence[Crossing]) -> set[UUID] | None:
@@ -82,10 +82,10 @@ class AlertRepository:
         or expired. Return None, and write nothing, when a term later than `term` has begun.
         """
         async with self._postgres.transaction() as connection:
-            if not await connection.fetchval(SQL["hold_term"], term):
+            if not await connection.fetchval(_SQL["hold_term"], term):
                 return None
             rows = await connection.fetch(
-                SQL["change_sides"],
+                _SQL["change_sides"],
                 [crossing.alert.id for crossing in crossings],
                 [crossing.alert.version for crossing in crossings],
                 [crossing.side for crossing in crossings],
@@ -117,30 +117,30 @@ class AlertRepository:
             removed = _STEP
             while removed == _STEP:
                 async with self._postgres.connection() as connection:
-                    tag = await connection.execute(SQL[query], *arguments)
+                    tag = await connection.execute(_SQL[query], *arguments)
                 removed = affected_rows(tag)
 
 
 async def lock_owner(connection: Connection, owner_id: str) -> None:
     """Lock the owner, so that only the caller's transaction creates alerts for it."""
-    await connection.execute(SQL["lock_alert_owner"], owner_id)
+    await connection.execute(_SQL["lock_alert_owner"], owner_id)
 
 
 async def find_of_request(connection: Connection, owner_id: str, request_key: str) -> Alert | None:
     """Return the alert that a request with the same key has created."""
-    row = await connection.fetchrow(SQL["find_alert_of_request"], owner_id, request_key)
+    row = await connection.fetchrow(_SQL["find_alert_of_request"], owner_id, request_key)
     return None if row is None else _alert(row)
 
 
 async def count_armed(connection: Connection, owner_id: str) -> int:
     """Return how many alerts of the owner can fire."""
-    return int(await connection.fetchval(SQL["count_armed_alerts"], owner_id))
+    return int(await connection.fetchval(_SQL["count_armed_alerts"], owner_id))
 
 
 async def insert(connection: Connection, wanted: CreateAlert, *, side: int, day: date | None) -> Alert:
     """Store an alert whose value is on `side` now."""
     row = await connection.fetchrow(
-        SQL["insert_alert"],
+        _SQL["insert_alert"],
         wanted.alert_id,
         wanted.owner_id,
         wanted.made_by,
@@ -160,20 +160,20 @@ async def insert(connection: Connection, wanted: CreateAlert, *, side: int, day:
 
 async def get(connection: Connection, alert_id: UUID, owner_id: str) -> Alert | None:
     """Return an alert of the owner."""
-    row = await connection.fetchrow(SQL["get_alert"], alert_id, owner_id)
+    row = await connection.fetchrow(_SQL["get_alert"], alert_id, owner_id)
     return None if row is None else _alert(row)
 
 
 async def delete(connection: Connection, alert_id: UUID, owner_id: str) -> Alert | None:
     """Mark an alert of the owner as deleted; return its last state."""
-    row = await connection.fetchrow(SQL["delete_alert"], alert_id, owner_id)
+    row = await connection.fetchrow(_SQL["delete_alert"], alert_id, owner_id)
     return None if row is None else _alert(row)
 
 
 async def page(connection: Connection, wanted: ListAlerts, *, limit: int) -> list[Alert]:
     """Return alerts of the owner, newest first."""
     rows = await connection.fetch(
-        SQL["list_alerts"],
+        _SQL["list_alerts"],
         wanted.owner_id,
         wanted.before,
         wanted.symbol,
@@ -187,7 +187,7 @@ async def page(connection: Connection, wanted: ListAlerts, *, limit: int) -> lis
 
 async def find_owner(connection: Connection, owner_id: str) -> tuple[str, int] | None:
     """Return the epoch of the owner's firings and the offset of the newest."""
-    row = await connection.fetchrow(SQL["find_alert_owner"], owner_id)
+    row = await connection.fetchrow(_SQL["find_alert_owner"], owner_id)
     return None if row is None else (str(row["epoch"]), row["last_offset"])
 
 
@@ -195,7 +195,7 @@ async def firings(
     connection: Connection, owner_id: str, *, after: int, before: int, newest_first: bool, limit: int
 ) -> list[Firing]:
     """Return firings of the owner between two offsets, both excluded."""
-    rows = await connection.fetch(SQL["list_firings"], owner_id, after, before, newest_first, limit)
+    rows = await connection.fetch(_SQL["list_firings"], owner_id, after, before, newest_first, limit)
     same = ("id", "alert_id", "symbol", "price", "change_percent", "as_of", "source", "simulated")
     return [
         Firing(
@@ -212,7 +212,7 @@ async def _fire(
 ) -> list[AlertFired]:
     """Store the firings, each at the next offset of its owner, and return their events."""
     owners = Counter(changed[crossing.alert.id]["owner_id"] for crossing in fired)
-    rows = await connection.fetch(SQL["advance_alert_owners"], list(owners), list(owners.values()))
+    rows = await connection.fetch(_SQL["advance_alert_owners"], list(owners), list(owners.values()))
     places = {row["owner_id"]: (str(row["epoch"]), row["last_offset"]) for row in rows}
     events = []
     for crossing in fired:
@@ -231,7 +231,7 @@ async def _fire(
         )
     stored = [event.firing for event in events]
     await connection.execute(
-        SQL["insert_firings"],
+        _SQL["insert_firings"],
         [firing.id for firing in stored],
         [event.owner_id for event in events],
         [firing.offset for firing in stored],

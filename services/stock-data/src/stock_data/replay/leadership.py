@@ -24,7 +24,7 @@ from stock_data.board import Board, ReplayPosition
 
 log = logging.get(__name__)
 
-SQL = queries.load("stock_data")
+_SQL = queries.of("stock_data")
 
 _Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -80,7 +80,7 @@ class Leadership:
             connection = await self._locked()
             if not self._has_lock:
                 return None
-            row = await connection.fetchrow(SQL["claim_term"], heard, self._start_day)
+            row = await connection.fetchrow(_SQL["claim_term"], heard, self._start_day)
         except _LOST as error:
             self._lose(error)
             return None
@@ -111,7 +111,7 @@ class Leadership:
             connection = await self._locked()
             return bool(
                 await connection.fetchval(
-                    SQL["save_position"],
+                    _SQL["save_position"],
                     term.number,
                     position.replayed if position else None,
                     position.shown_at if position else None,
@@ -129,7 +129,7 @@ class Leadership:
             )
             self._is_away = False
         if not self._has_lock:
-            self._has_lock = await self._connection.fetchval(SQL["try_lock_feed"], LOCK)
+            self._has_lock = await self._connection.fetchval(_SQL["try_lock_feed"], LOCK)
         return self._connection
 
     def _lose(self, error: BaseException) -> None:
