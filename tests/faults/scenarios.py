@@ -18,6 +18,8 @@ _SILENT_DATABASE = (*_NO_DATABASE, "504 deadline-exceeded")
 # A gateway that is gone refuses connections, and cuts those that it had; one that is asked before it is
 # ready, which no load balancer does, has no database yet.
 _NO_GATEWAY = ("ConnectError", "ReadError", "RemoteProtocolError", "WriteError", *_NO_DATABASE)
+# Nor has it a broker: it connects when the database is ready. Items of uploads go straight to the broker.
+_NO_GATEWAY_FOR_UPLOADS = (*_NO_GATEWAY, "503 broker-unavailable")
 
 
 def _dropping(rig: Rig, work: list[Work], rng: random.Random, *, answer: str) -> None:
@@ -132,7 +134,7 @@ SCENARIOS = (
         harm.killed_times("gateway", 3),
         10,
         counts=Counts(mails=0, tasks=0, batches=0, uploads=30, items=1500),
-        answers=_NO_GATEWAY,
+        answers=_NO_GATEWAY_FOR_UPLOADS,
     ),
     Scenario(
         "rolling-restart",
