@@ -28,7 +28,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 from benchmarks.load import Load, median
-from chassis import asgi
+from chassis import asgi, queries
 from chassis.http1.limits import ConnectionLimits
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
@@ -53,6 +53,7 @@ COMMANDS = ({"id": 1, "connect": {}}, {"id": 2, "subscribe": {"channel": "chat:l
 
 async def run_gateway(control: Connection) -> None:
     """Serve the gateway's sockets; publish when `control` says how often."""
+    queries.load("gateway")
     gateway = Gateway(Rooms(), Exchange())
     gateway.callers["k"] = Access(Principal(1, "B", "admin", "k", frozenset(Scope)))
     realtime = gateway.realtime

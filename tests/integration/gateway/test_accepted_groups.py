@@ -8,11 +8,11 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from chassis import queries
 from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
 from contracts.batches import CancelBatch
-from gateway.acceptance.repository import Acceptance, AcceptanceRepository, Work
+from gateway.acceptance import repository
+from gateway.acceptance.repository import Acceptance, Work
 from support.databases import FreshDatabase
 from support.waiting_messages import waiting_messages
 
@@ -31,7 +31,6 @@ async def test_commands_of_a_group_wait_in_one_row_and_repeated_work_sends_none(
     fresh_database: FreshDatabase,
 ) -> None:
     connection = await asyncpg.connect(await fresh_database("gateway"))
-    repository = AcceptanceRepository(queries.of("gateway"))
     known, large = work(), work(size=20_000)
     assert await repository.accept(connection, [known]) == {known.acceptance.id}
     await connection.execute("DELETE FROM outbox")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from chassis import metrics, queries
+from chassis import metrics
 from chassis.postgres import Postgres
 from gateway.administration.backups import BackupWatch
 from support import measured
@@ -16,7 +16,7 @@ async def test_the_newest_complete_backup_is_the_one_that_is_measured(shared_hou
     connection = await asyncpg.connect(dsn)
     postgres = Postgres(dsn)
     await postgres.open()
-    watch = BackupWatch(postgres, queries.of("gateway"))
+    watch = BackupWatch(postgres)
     found = []
     # As `upkeep.backups` records them.
     for day in (0, 27, 28, 26):

@@ -10,14 +10,13 @@ from uuid import UUID
 
 import pytest
 
-from chassis import queries
 from chassis.broker.envelope import new_id
 from chassis.deadlines import Deadline
 from chassis.errors import Overloaded
 from chassis.paging import page_of
 from contracts.emails import STORED_STATUSES, CountEmails, EmailCounts, EmailLine, Emails, ListEmails
 from contracts.uploads import OpenedUpload, OpenParcel
-from gateway.emails.repository import ParcelRepository
+from gateway.emails import repository
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
 
@@ -81,7 +80,6 @@ class Site:
 
     async def hand_over(self, email_id: UUID) -> None:
         """Put a waiting mail on its way, as if email had taken its attachments; it does not arrive."""
-        repository = ParcelRepository(queries.of("gateway"))
         find = "SELECT parcel_id FROM waiting_parcel_messages WHERE message_id = $1"
         async with self.listener.database.acquire() as connection, connection.transaction():
             assert await repository.release(connection, await connection.fetchval(find, email_id))

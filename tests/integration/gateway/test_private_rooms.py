@@ -12,7 +12,6 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from chassis import queries
 from gateway.chat import repository as chat_repository
 from gateway.chat.inputs import RoomsQuery
 from gateway.identity import keys
@@ -310,9 +309,7 @@ async def test_rooms_made_at_some_time_are_each_found_once_without_reading_all(
         await connection.execute("SET plan_cache_mode = force_generic_plan")
         explained: Any = Explained(connection, package="gateway")
         wanted = RoomsQuery(created_before=datetime(2000, 1, 1, tzinfo=UTC), cursor="2-01000")
-        assert await chat_repository.RoomRepository(queries.of("gateway")).page(
-            explained, wanted, people.stranger.id
-        ) == ([], "2-01300")
+        assert await chat_repository.page(explained, wanted, people.stranger.id) == ([], "2-01300")
         await connection.execute("RESET plan_cache_mode")
     # All of them are more than a hundred pages, beside those of the index.
     assert max(explained.read.values()) < 60, explained.read

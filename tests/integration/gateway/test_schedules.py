@@ -17,12 +17,9 @@ from batch_processor import consumers as batch_consumers
 from batch_processor.answers import BatchAnswers
 from batch_processor.limits.rules import LimitBook
 from batch_processor.pauses import PauseAnswers
-from chassis import queries
 from chassis.broker.envelope import Delivery, new_id
 from contracts.schedules import ScheduleFired
-from gateway.acceptance.repository import AcceptanceRepository
 from gateway.batches.operations import OperationCatalogue
-from gateway.batches.repository import OperationRepository
 from gateway.schedules.runs import ScheduledRuns
 from support import schedule_world
 from support.gateway_stack import House, Listener
@@ -261,9 +258,8 @@ class _RolledBack(Exception):
 async def accepted(site: Site, *runs: ScheduleFired) -> AsyncIterator[list[dict[str, Any]]]:
     """Yield the commands that the gateway sends for runs, in a transaction that is taken back."""
     resources = site.listener.gateway.resources
-    statements, postgres = queries.of("gateway"), resources.runtime.postgres
-    catalogue = OperationCatalogue(postgres, OperationRepository(statements))
-    scheduled = ScheduledRuns(AcceptanceRepository(statements), catalogue, resources.authority)
+    postgres = resources.runtime.postgres
+    scheduled = ScheduledRuns(OperationCatalogue(postgres))
     deliveries = [Delivery(run, run.run_id, 1, run.owner_id, {}) for run in runs]
     try:
         async with postgres.transaction() as connection:

@@ -10,7 +10,6 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from chassis import queries
 from chassis.postgres import Connection
 from contracts.emails import EmailFilter
 from gateway.emails import repository
@@ -69,21 +68,20 @@ async def test_mails_that_waited_are_listed_counted_and_forgotten_by_index_whate
     crowded: Connection, plans: str
 ) -> None:
     await crowded.execute(f"SET plan_cache_mode = {plans}")
-    parcels = repository.ParcelRepository(queries.of("gateway"))
     explained: Any = Explained(crowded, package="gateway")
     before = UUID(int=(2 * ROWS - 1000) << 96)
     for fields in FILTERS:
         for waiting in (None, True):
             explained.read.clear()
             wanted = EmailFilter.model_validate(fields)
-            page, following = await parcels.list_mails(
+            page, following = await repository.list_mails(
                 explained, "1", wanted, waiting=waiting, before=before, limit=50
             )
             assert bool(page) == (not fields)
             assert following is not None
             # Three each for its acceptance and for its place, and its own.
             assert max(explained.read.values()) < 8 * EXAMINED, (fields, waiting, explained.read)
-    assert await parcels.count_mails(explained, "1") == ({"queued": EXAMINED}, False)
+    assert await repository.count_mails(explained, "1") == ({"queued": EXAMINED}, False)
     assert max(explained.read.values()) < 8 * EXAMINED, explained.read
     ids = [UUID(int=number << 96) for number in range(1, ROWS, ROWS // 60)]
     news = (ids, ["delivered"] * len(ids), [LATER] * len(ids))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +12,6 @@ from uuid import UUID
 
 import pytest
 
-from chassis import queries
 from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing, new_id
 from chassis.broker.publisher import Publisher
@@ -25,8 +24,9 @@ from contracts.emails import SendEmail, SendPackedEmail
 from contracts.mail import MOST_UPLOAD_BYTES
 from contracts.uploads import OpenedUpload, OpenParcel, StoredUpload
 from emailer.uploads.service import UploadLimits, UploadReceiver
+from gateway.emails import repository
 from gateway.emails.parcels import Parcel, Parcels
-from gateway.emails.repository import LEAST_COUNTED_BYTES, ParcelRepository
+from gateway.emails.repository import LEAST_COUNTED_BYTES
 from gateway.emails.waiting_mails import WaitingMails
 from gateway.emails.waiting_parcels import ParcelLimits, WaitingParcels
 from gateway.uploads.transfer import Transfer
@@ -97,18 +97,19 @@ class Carrier(Transfer):
         return stored
 
 
-class Repository(ParcelRepository):
-    """Ends before or after the last statement."""
+class Database:
+    """A gateway's database; the transaction that releases a parcel ends early, or before its commit."""
 
-    def __init__(self, fate: Fate) -> None:
-        super().__init__(queries.of("gateway"))
-        self._fate = fate
+    def __init__(self, postgres: Postgres, fate: Fate) -> None:
+        self.connection = postgres.connection
+        self._postgres, self._fate = postgres, fate
 
-    async def release(self, connection: Connection, parcel_id: UUID) -> bool:
-        self._fate.step()
-        is_released = await super().release(connection, parcel_id)
-        self._fate.step()
-        return is_released
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        async with self._postgres.transaction() as connection:
+            self._fate.step()
+            yield connection
+            self._fate.step()
 
 
 class Relay(OutboxRelay):
@@ -138,13 +139,13 @@ class Room:
         asking: Any = Asking(self.site, fate)
         parcels, relay = Parcels(asking, carrier), Relay(self.postgres, fate)
         limits = ParcelLimits(owner_bytes, total_bytes)
-        return WaitingParcels(self.postgres, Repository(fate), parcels, relay, self.mails, limits)
+        database: Any = Database(self.postgres, fate)
+        return WaitingParcels(database, parcels, relay, self.mails, limits)
 
     @property
     def mails(self) -> WaitingMails:
         """Who changes mails that wait."""
-        repository = ParcelRepository(queries.of("gateway"))
-        return WaitingMails(self.postgres, repository, Publisher("amqp://127.0.0.1:1/"))
+        return WaitingMails(self.postgres, Publisher("amqp://127.0.0.1:1/"))
 
     async def keep(
         self, content: bytes = SMALL, owner: str = "a", *, by: WaitingParcels | None = None
@@ -345,7 +346,6 @@ async def test_of_a_parcel_with_two_mails_one_is_cancelled_and_the_other_leaves(
 
 
 async def test_a_mail_is_either_cancelled_or_leaves_however_both_meet(room: Room) -> None:
-    repository = ParcelRepository(queries.of("gateway"))
     for cancels_first in (True, False):
         parcel = Parcel(new_id(), "a", 2, SMALL)
         first, second = (naming(Parcel(new_id(), "a", 1, b"")) for _ in range(2))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -36,6 +36,7 @@ from gateway.realtime.presence import Presence
 from gateway.realtime.quote_feed import QuoteFeed
 from gateway.realtime.session import ClientSession, Realtime
 from gateway.stocks.book import QuoteBook
+from support.doubles.statements import AnsweredConnection
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _LOBBY = channel_of("chat:lobby")
@@ -43,7 +44,7 @@ _LOBBY = channel_of("chat:lobby")
 
 @dataclass
 class Rooms:
-    """The database and its repository of rooms, shared by several gateways; it can be away, and slow.
+    """The database with its rooms, shared by several gateways; it can be away, and slow.
 
     A room that is in `members` is private.
     """
@@ -60,9 +61,19 @@ class Rooms:
     # The owners in whose share the connections were lent.
     lent_to: list[str] = field(default_factory=list)
     # The rooms and users of which it was asked whether they are members.
-    looked_up: list[tuple[str, str]] = field(default_factory=list)
+    looked_up: list[tuple[str, int]] = field(default_factory=list)
 
-    async def find(self, _: Any, name: str, user_id: int) -> Room | None:
+    def __post_init__(self) -> None:
+        self._connection = AnsweredConnection(self)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AnsweredConnection]:
+        self.lent_to.append(shares.current.get())
+        yield self._connection
+
+    transaction = connection
+
+    async def get_room(self, name: str, user_id: int) -> dict[str, Any] | None:
         await self._visit()
         if name not in self.epochs:
             return None
@@ -70,54 +81,39 @@ class Rooms:
         if members is not None and user_id not in members:
             return None
         role = None if members is None else members[user_id]
-        return Room(name, self.epochs[name], self._last(name), "1", NOW, members is not None, role)
+        return asdict(Room(name, self.epochs[name], self._last(name), "1", NOW, members is not None, role))
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        self.lent_to.append(shares.current.get())
-        yield None
-
-    transaction = connection
-
-    async def former_members(self, _: Any, known: Sequence[tuple[str, str]]) -> dict[str, set[str]]:
+    async def list_former_members(self, rooms: list[str], users: list[int]) -> list[dict[str, Any]]:
         await self._visit()
         if self.failure is not None:
             raise self.failure
-        self.looked_up.extend(known)
-        former: dict[str, set[str]] = {}
-        for room, user_id in known:
-            if int(user_id) not in self.members[room]:
-                former.setdefault(room, set()).add(user_id)
-        return former
+        known = list(zip(rooms, users, strict=True))
+        self.looked_up += known
+        return [{"room": room, "user_id": user} for room, user in known if user not in self.members[room]]
 
-    async def ahead(self, _: Any, offsets: Mapping[str, int]) -> dict[str, int]:
+    async def list_rooms_ahead(self, rooms: list[str], offsets: list[int]) -> list[dict[str, Any]]:
         await self._visit()
-        newest = {room: self._last(room) for room in offsets if room in self.epochs}
-        return {room: last for room, last in newest.items() if last > offsets[room]}
+        newest = [(room, self._last(room), offset) for room, offset in zip(rooms, offsets, strict=True)]
+        return [{"name": room, "last_offset": last} for room, last, offset in newest if last > offset]
 
-    async def add(
-        self,
-        _: Any,
-        room: str,
-        user_id: str,
-        user_name: str,
-        data: Any,
-        *,
-        sender_id: str | None = None,
-        client: str | None = None,
-    ) -> ChatMessage | None:
-        found = await self.find(None, room, int(user_id))
-        if found is None or found.role == "reader":
+    async def insert_message(
+        self, room: str, user_id: str, user_name: str, data: str, sender_id: str | None, client: str | None
+    ) -> dict[str, Any] | None:
+        found = await self.get_room(room, int(user_id))
+        if found is None or found["role"] == "reader":
             return None
         for known in self.messages:
             names = (known.room, known.user_id, known.data.get("id"))
             if sender_id is not None and names == (room, user_id, sender_id):
-                return known
-        message = ChatMessage(room, self._last(room) + 1, user_id, user_name, data, NOW, client)
+                return _row(known)
+        written = orjson.loads(data)
+        message = ChatMessage(room, self._last(room) + 1, user_id, user_name, written, NOW, client)
         self.messages.append(message)
-        return message
+        return _row(message)
 
-    async def after(self, _: Any, room: str, offset: int, limit: int) -> list[ChatMessage]:
+    async def list_messages_after(
+        self, room: str, offset: int, limit: int, _bytes: int
+    ) -> list[dict[str, Any]]:
         await self._visit()
         self.reads += 1
         if self.failure is not None:
@@ -125,19 +121,33 @@ class Rooms:
         found = [m for m in self.messages if m.room == room and m.offset > offset][:limit]
         if self.hold is not None:
             await self.hold.wait()
-        return found
+        return [_row(message) for message in found]
 
-    async def before(self, _: Any, room: str, offset: int, limit: int) -> list[ChatMessage]:
+    async def list_messages_before(
+        self, room: str, offset: int, limit: int, _bytes: int
+    ) -> list[dict[str, Any]]:
         await self._visit()
-        return [m for m in reversed(self.messages) if m.room == room and m.offset < offset][:limit]
+        found = [m for m in reversed(self.messages) if m.room == room and m.offset < offset][:limit]
+        return [_row(message) for message in found]
 
     def _last(self, room: str) -> int:
-        return max((m.offset for m in self.messages if m.room == room), default=0)
+        return next((m.offset for m in reversed(self.messages) if m.room == room), 0)
 
     async def _visit(self) -> None:
         await asyncio.sleep(0)
         if self.is_away:
             raise DatabaseUnavailable("The database is away.")
+
+
+def _row(message: ChatMessage) -> dict[str, Any]:
+    return {
+        "offset": message.offset,
+        "user_id": message.user_id,
+        "user_name": message.user_name,
+        "data": orjson.dumps(message.data).decode(),
+        "created_at": message.created_at,
+        "client": message.client,
+    }
 
 
 @dataclass
@@ -226,7 +236,7 @@ class Gateway:
     def __post_init__(self) -> None:
         rooms: Any = self.rooms
         exchange: Any = self.exchange
-        self.chat = ChatService(rooms, rooms, self.hub, exchange)
+        self.chat = ChatService(rooms, self.hub, exchange)
         self.presence = Presence(exchange)
         self.feed = QuoteFeed(self.book, self.hub, silent_after_s=5)
         firings: Any = self.firings

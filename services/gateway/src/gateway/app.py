@@ -116,9 +116,7 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     yield from bounce_routes.endpoints(BounceService(resources.rpc))
     yield from batch_routes.endpoints(resources.batches)
     yield from schedule_routes.endpoints(resources.schedules)
-    yield from chat_routes.endpoints(
-        RoomService(resources.runtime.postgres, resources.rooms, resources.chat, resources.audit)
-    )
+    yield from chat_routes.endpoints(RoomService(resources.runtime.postgres, resources.chat, resources.audit))
     streams = EventStreams(resources.channels, resources.connections, resources.connection_limit)
     yield from realtime_routes.endpoints(streams, TokenEndpoint(resources.tokens))
     yield from identity_routes.endpoints(resources.users, resources.keys, resources.logins)

@@ -31,10 +31,10 @@ from contracts.parked import ParkedChanged
 from contracts.schedules import ScheduleFired
 from contracts.stocks import BarsTicked, QuotesTicked
 from contracts.topology import LIVE
-from gateway.acceptance.repository import AcceptanceRepository
+from gateway.acceptance import repository as acceptances
+from gateway.alerts import mails as alert_mails
 from gateway.alerts.feed import AlertFeed
-from gateway.alerts.mails import AlertMails
-from gateway.batches.repository import OperationRepository
+from gateway.batches import repository as operations
 from gateway.chat.service import ChatService
 from gateway.domains.senders import VerifiedSenders
 from gateway.emails import accepted_mail
@@ -83,9 +83,6 @@ LIVE_QUEUES = (
 
 
 def events(
-    acceptances: AcceptanceRepository,
-    operations: OperationRepository,
-    alert_mails: AlertMails,
     senders: VerifiedSenders,
     scheduled_runs: ScheduledRuns,
     *,
@@ -117,7 +114,7 @@ def events(
     async def operations_announced(
         connection: Connection, deliveries: Sequence[Delivery[OperationsAnnounced]]
     ) -> None:
-        await operations.replace(connection, deliveries[-1].message.operations)
+        await operations.replace_operations(connection, deliveries[-1].message.operations)
 
     return {
         EmailStatusChanged: InTransaction(emails_changed, group=200),

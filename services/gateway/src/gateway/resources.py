@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
-from chassis import logging, queries
+from chassis import logging
 from chassis.loop_turns import LoopTurns
 from chassis.runtime import ServiceRuntime
 from contracts.batches import INTAKE
@@ -16,47 +16,37 @@ from contracts.topology import GATEWAY
 from gateway import consumers
 from gateway.acceptance.acceptor import Acceptor
 from gateway.acceptance.idempotency import Once
-from gateway.acceptance.repository import AcceptanceRepository
 from gateway.administration.backups import BackupWatch
 from gateway.administration.parked import ParkedService
 from gateway.administration.pauses import PauseService
 from gateway.administration.prometheus import Prometheus
 from gateway.administration.status import StatusService
 from gateway.alerts.feed import AlertFeed
-from gateway.alerts.mails import AlertMails
 from gateway.alerts.service import AlertService
-from gateway.audit.repository import AuditRepository
 from gateway.audit.trail import AuditTrail
 from gateway.batches.backlog import Backlog
 from gateway.batches.open_uploads import OpenUploads
 from gateway.batches.operations import OperationCatalogue
-from gateway.batches.repository import OpenUploadRepository, OperationRepository
 from gateway.batches.service import BatchService
 from gateway.batches.upload_service import BatchUploadService
 from gateway.batches.upload_turns import UploadTurns
-from gateway.chat.repository import RoomRepository
 from gateway.chat.service import ChatService
-from gateway.domains.repository import SenderDomainRepository
 from gateway.domains.senders import VerifiedSenders
 from gateway.domains.service import DomainService
 from gateway.emails.bulk import BulkChanges
 from gateway.emails.listing import EmailListing
 from gateway.emails.parcels import MOST_AT_ONCE as MOST_PARCELS
 from gateway.emails.parcels import Parcels
-from gateway.emails.repository import ParcelRepository
 from gateway.emails.service import EmailService
 from gateway.emails.waiting_mails import WaitingMails
 from gateway.emails.waiting_parcels import ParcelLimits, WaitingParcels
 from gateway.identity import keys
 from gateway.identity.access_tokens import AccessTokens
-from gateway.identity.administrators import Administrators
-from gateway.identity.authority import Authority
 from gateway.identity.bootstrap import BootstrapKey
 from gateway.identity.issuer_keys import IssuerKeys
 from gateway.identity.key_service import KeyService
 from gateway.identity.keyring import KeyRing
 from gateway.identity.logins import LoginService
-from gateway.identity.repository import KeyRepository, UserRepository
 from gateway.identity.scope_rules import read_rules
 from gateway.identity.subjects import Subjects
 from gateway.identity.user_service import UserService
@@ -81,7 +71,6 @@ from gateway.stocks.book import QuoteBook
 from gateway.stocks.service import StockService
 from gateway.suppressions.service import SuppressionService
 from gateway.templates.service import TemplateService
-from gateway.uploads.repository import UploadRepository
 from gateway.uploads.service import MOST_AT_ONCE
 from gateway.uploads.service import FileUploadService as FileUploads
 from gateway.uploads.transfer import Transfer
@@ -102,40 +91,30 @@ class Resources:
         self.settings = settings
         self.runtime = ServiceRuntime(settings, service=GATEWAY, package="gateway")
         postgres = self.runtime.postgres
-        statements = queries.of("gateway")
         self.rpc = self.runtime.messaging.rpc
-        self.once = Once(postgres, statements)
-        self.audit = AuditTrail(
-            postgres, AuditRepository(statements), retention_days=settings.audit_retention_days
-        )
-        self._wire_identity(statements)
-        acceptances, operations = AcceptanceRepository(statements), OperationRepository(statements)
-        self.acceptor = Acceptor(
-            postgres, acceptances, self.runtime.relay, retention_days=settings.retention_days
-        )
-        catalogue = OperationCatalogue(postgres, operations)
+        self.once = Once(postgres)
+        self.audit = AuditTrail(postgres, retention_days=settings.audit_retention_days)
+        self._wire_identity()
+        self.acceptor = Acceptor(postgres, self.runtime.relay, retention_days=settings.retention_days)
+        catalogue = OperationCatalogue(postgres)
         self.loop_turns = LoopTurns()
         self.hub = Hub(most_subscriptions=settings.most_subscriptions, turns=self.loop_turns)
-        self._wire_mail(statements)
-        self._wire_batches(statements, catalogue)
+        self._wire_mail()
+        self._wire_batches(catalogue)
         self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)
         self.pauses = PauseService(self.rpc, catalogue, self.users, self.audit)
         url = settings.prometheus_url
         prometheus = None if url is None else Prometheus(url.get_secret_value())
         self.status = StatusService(prometheus, pauses=self.pauses.all)
-        self.backups = BackupWatch(self.runtime.postgres, statements)
+        self.backups = BackupWatch(postgres)
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
         self.stocks = StockService(self.book, self.rpc)
-        self.rooms = RoomRepository(statements)
         self.alerts = AlertService(self.rpc, self.audit)
         self.schedules = ScheduleService(self.rpc, catalogue, self.audit)
         self._wire_realtime()
         events = consumers.events(
-            acceptances,
-            operations,
-            AlertMails(acceptances, self.authority),
             self.senders,
-            ScheduledRuns(acceptances, catalogue, self.authority),
+            ScheduledRuns(catalogue),
             committed=self.runtime.relay.wake,
         )
         self.runtime.consume(consumers.EVENTS, events, prefetch=400)
@@ -152,7 +131,7 @@ class Resources:
             self.runtime.on_database(self.bootstrap.make_known)
             repeat("watch over the bootstrap key", self.bootstrap.look, every_s=_LOOK_AT_KEY_EVERY_S)
 
-    def _wire_batches(self, statements: Mapping[str, str], catalogue: OperationCatalogue) -> None:
+    def _wire_batches(self, catalogue: OperationCatalogue) -> None:
         publisher = self.runtime.messaging.publisher
         self.upload_turns = UploadTurns()
         backlog = Backlog(partial(self.runtime.messaging.measure, INTAKE))
@@ -163,7 +142,6 @@ class Resources:
             uploads=BatchUploadService(self.acceptor, publisher, self.upload_turns, backlog),
             open_uploads=OpenUploads(
                 self.runtime.postgres,
-                OpenUploadRepository(statements),
                 self.acceptor,
                 publisher,
                 catalogue=catalogue,
@@ -173,33 +151,25 @@ class Resources:
             hub=self.hub,
         )
 
-    def _wire_mail(self, statements: Mapping[str, str]) -> None:
+    def _wire_mail(self) -> None:
         settings, postgres = self.settings, self.runtime.postgres
         self.templates = TemplateService(self.rpc, self.audit)
         self.transfer = Transfer(settings.email_url, most=MOST_AT_ONCE)
-        self.uploads = FileUploads(
-            postgres, UploadRepository(statements), self.acceptor, self.rpc, self.transfer
-        )
-        self.senders = VerifiedSenders(
-            postgres,
-            SenderDomainRepository(statements),
-            AllowedSenders.read(settings.allowed_sender_domains),
-        )
+        self.uploads = FileUploads(postgres, self.acceptor, self.rpc, self.transfer)
+        self.senders = VerifiedSenders(postgres, AllowedSenders.read(settings.allowed_sender_domains))
         self.domains = DomainService(self.rpc, self.senders, self.audit)
         self.parcel_transfer = Transfer(settings.email_url, most=MOST_PARCELS)
         parcels = Parcels(self.rpc, self.parcel_transfer)
-        kept = ParcelRepository(statements)
-        waiting_mails = WaitingMails(postgres, kept, self.runtime.messaging.publisher)
+        waiting_mails = WaitingMails(postgres, self.runtime.messaging.publisher)
         self.waiting_parcels = WaitingParcels(
             postgres,
-            kept,
             parcels,
             self.runtime.relay,
             waiting_mails,
             ParcelLimits(settings.parcels_owner_bytes, settings.parcels_total_bytes),
         )
         self.email_bulk = BulkChanges(self.rpc, waiting_mails)
-        self.email_listing = EmailListing(postgres, kept, self.rpc)
+        self.email_listing = EmailListing(postgres, self.rpc)
         self.emails = EmailService(
             self.acceptor,
             self.rpc,
@@ -219,7 +189,7 @@ class Resources:
         self.feed = QuoteFeed(self.book, self.hub, silent_after_s=2 * self.settings.quote_fresh_s)
         self.bar_feed = BarFeed(self.hub, silent_after_s=2 * self.settings.quote_fresh_s)
         self.alert_feed = AlertFeed(self.hub, self.rpc)
-        self.chat = ChatService(self.runtime.postgres, self.rooms, self.hub, publisher)
+        self.chat = ChatService(self.runtime.postgres, self.hub, publisher)
         self.presence = Presence(publisher)
         self.channels = Channels(
             hub=self.hub,
@@ -290,38 +260,29 @@ class Resources:
             tasks.supervise("keys of the connections", self.connections.watch_keys)
             yield
 
-    def _wire_identity(self, statements: Mapping[str, str]) -> None:
+    def _wire_identity(self) -> None:
         postgres, pepper = self.runtime.postgres, self.settings.key_pepper.get_secret_value()
         previous = self.settings.rotated_pepper
-        users, repository = UserRepository(statements), KeyRepository(statements)
         self.access_tokens = _access_tokens(self.settings)
-        subjects = Subjects(users, audit=self.audit, creates_users=self.settings.oidc_users == "create")
+        subjects = Subjects(audit=self.audit, creates_users=self.settings.oidc_users == "create")
         self.keyring = KeyRing(
             postgres,
-            repository,
             pepper,
             previous_pepper=previous,
             tokens=self.access_tokens,
             subjects=subjects,
         )
-        guarded: dict[str, Any] = {
-            "administrators": Administrators(statements),
-            "audit": self.audit,
-            "keyring": self.keyring,
-        }
-        self.authority = Authority(users, repository)
-        self.users = UserService(postgres, users, **guarded)
+        guarded: dict[str, Any] = {"audit": self.audit, "keyring": self.keyring}
+        self.users = UserService(postgres, **guarded)
         peppers: dict[str, Any] = {"pepper": pepper, "previous_pepper": previous}
-        self.keys = KeyService(postgres, repository, users=users, **peppers, **guarded)
-        self.logins = LoginService(postgres, repository, statements, key_service=self.keys, **peppers)
+        self.keys = KeyService(postgres, **peppers, **guarded)
+        self.logins = LoginService(postgres, key_service=self.keys, **peppers)
         configured = self.settings.bootstrap_key
         key = None if configured is None else keys.parse(configured.get_secret_value())
         self.bootstrap: BootstrapKey | None = None
         if key is not None:
             self.bootstrap = BootstrapKey(
                 postgres,
-                repository,
-                users=users,
                 audit=self.audit,
                 pepper=pepper,
                 previous_pepper=previous,

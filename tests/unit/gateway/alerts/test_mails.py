@@ -1,16 +1,15 @@
-"""Mails of fired alerts, with an authority that allows all of them."""
+"""Mails of fired alerts, whose owner may send mail."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from chassis.broker.envelope import Delivery
 from contracts import addresses
 from contracts.alerts import AlertFired
-from gateway.acceptance.repository import Work
-from gateway.alerts.mails import AlertMails
+from gateway.alerts import mails
+from support.doubles.statements import AnsweredConnection
 
 FIRED = {
     "owner_id": "7",
@@ -31,30 +30,31 @@ FIRED = {
 }
 
 
-class AllowsAll:
-    async def holders(self, connection: Any, scope: Any, makers: set[Any]) -> set[Any]:
-        return makers
+class Database:
+    """A database with the key that made the alert; notes the ids of accepted work."""
 
-
-class Collects:
     def __init__(self) -> None:
-        self.works: list[Work] = []
+        self.accepted: list[UUID] = []
 
-    async def accept(self, connection: Any, works: Sequence[Work]) -> Sequence[Work]:
-        self.works += works
-        return works
+    async def find_usable_keys(self, key_ids: list[str]) -> list[dict[str, Any]]:
+        user = {"user_id": 7, "user_name": "Ann", "role": "member", "scopes": ["emails:send"]}
+        digests = {"digest": b"", "previous_digest": None, "previous_until": None}
+        return [{"id": key_id, "expires_at": None, **user, **digests} for key_id in key_ids]
+
+    async def accept(self, ids: list[UUID], *_: Any) -> list[dict[str, Any]]:
+        self.accepted += ids
+        return [{"id": id_} for id_ in ids]
 
 
 async def test_an_address_that_is_refused_by_now_leaves_the_other_mails_alone() -> None:
-    collects: Any = Collects()
-    allows: Any = AllowsAll()
-    connection: Any = None
+    database = Database()
+    connection: Any = AnsweredConnection(database)
     addresses.refuse_domains(["corp.example"])
     try:
         event = AlertFired.model_validate(FIRED)
         delivery = Delivery(event, event.firing.id, attempt=1, tenant="7", headers={})
-        await AlertMails(collects, allows).promise(connection, [delivery])
+        await mails.promise(connection, [delivery])
     finally:
         addresses.refuse_domains(addresses.REFUSED_DOMAINS)
     assert len(event.notify) == 2
-    assert len(collects.works) == 1
+    assert len(database.accepted) == 1

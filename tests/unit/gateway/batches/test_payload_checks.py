@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,8 +19,8 @@ from gateway.batches.cutting import MOST_BAD_LINES, Cutter
 from gateway.batches.inputs import BatchInput, FollowUpInput
 from gateway.batches.operations import OperationCatalogue, Payloads
 from gateway.batches.payload_checks import MOST_ERRORS, PayloadCheck, find_all
-from gateway.batches.repository import OperationRepository
 from gateway.http.principal import Principal
+from support.doubles.statements import AnsweredConnection
 
 ANN = Principal(7, "Ann", "member", "k7", frozenset({Scope.BATCHES_WRITE}))
 SCHEMA: dict[str, Any] = {
@@ -43,16 +44,16 @@ class Announced:
     reads: int = 0
 
     def catalogue(self) -> OperationCatalogue:
-        return OperationCatalogue(cast(Postgres, self), cast(OperationRepository, self))
+        return OperationCatalogue(cast(Postgres, self))
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[None]:
-        yield
+    async def connection(self) -> AsyncIterator[AnsweredConnection]:
+        yield AnsweredConnection(self)
 
-    async def list(self, _: None) -> list[dict[str, Any]]:
+    async def list_operations(self) -> list[dict[str, Any]]:
         self.reads += 1
         return [
-            {"name": name, "description": "", "item_schema": schema, "required_scopes": []}
+            {"name": name, "description": "", "item_schema": json.dumps(schema), "required_scopes": []}
             for name, schema in self.schemas.items()
         ]
 

@@ -101,7 +101,7 @@ async def test_only_those_who_listen_are_compared_with_the_members(gateway: Gate
         client = await client_of(gateway, READER)
         await client.ask(subscribe={"channel": "chat:board"})
     await gateway.chat.look()
-    assert rooms.looked_up == [("board", str(READER.user_id))]
+    assert rooms.looked_up == [("board", READER.user_id)]
     client.session.release()
     assert gateway.hub.signalled("chat:board") == {str(READER.user_id)}
 

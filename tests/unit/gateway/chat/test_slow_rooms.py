@@ -59,7 +59,7 @@ async def test_a_crowd_gets_what_it_missed_page_by_page_and_loses_nothing() -> N
     crowd = Listeners(gateway, "1", MANY)
     await gateway.chat.follow("lobby", ANN)
     for _ in range(1500):
-        await gateway.rooms.add(None, "lobby", "7", "Ann", {"text": "x"})
+        await gateway.rooms.insert_message("lobby", "7", "Ann", '{"text": "x"}', None, None)
     async with asyncio.timeout(60):
         while crowd.heard[-1][-1:] != [1500]:
             # It ends, however slow the crowd is: nobody waits behind it.

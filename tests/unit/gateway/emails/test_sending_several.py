@@ -54,7 +54,7 @@ async def test_several_mails_are_read_and_their_commands_written_in_a_thread(
 
     original = addresses.parse
     monkeypatch.setattr(addresses, "parse", parse)
-    senders = VerifiedSenders(Mock(), Mock(), AllowedSenders())
+    senders = VerifiedSenders(Mock(), AllowedSenders())
     around, other = cast(Any, Around(refuses=refuses)), Mock()
     service = EmailService(
         other, other, around, around, other, other, other, senders, message_id_domain="x.example"

@@ -32,7 +32,7 @@ async def database() -> Database:
 @pytest.fixture
 async def ring(database: Database, clock: Clock) -> KeyRing:
     untyped: Any = database
-    return KeyRing(untyped, untyped, PEPPER)
+    return KeyRing(untyped, PEPPER)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ async def slow_issuer() -> SlowIssuer:
 async def token_ring(database: Database, clock: Clock, slow_issuer: SlowIssuer) -> KeyRing:
     untyped: Any = database
     tokens: Any = slow_issuer
-    return KeyRing(untyped, untyped, PEPPER, tokens=tokens, subjects=tokens)
+    return KeyRing(untyped, PEPPER, tokens=tokens, subjects=tokens)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from chassis.postgres import Postgres
 from gateway.audit.trail import AuditTrail
 from gateway.identity import keys
 from gateway.identity.bootstrap import BootstrapKey
-from gateway.identity.repository import KeyRepository, UserRepository
 
 
 async def test_a_look_that_takes_long_does_not_replace_what_a_later_one_has_found(
@@ -22,8 +21,6 @@ async def test_a_look_that_takes_long_does_not_replace_what_a_later_one_has_foun
     double: Any = create_autospec
     bootstrap = BootstrapKey(
         double(Postgres),
-        double(KeyRepository),
-        users=double(UserRepository),
         audit=double(AuditTrail),
         pepper="pepper",
         key=keys.new_key(),

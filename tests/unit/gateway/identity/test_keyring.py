@@ -278,16 +278,16 @@ async def test_a_key_of_the_pepper_before_works_and_is_stored_under_the_present_
     key = ApiKey(rotated.id, key.secret)
     until = datetime.now(UTC) + timedelta(hours=1)
     principal = database.add(key, previous=rotated, previous_until=until)
-    both = KeyRing(untyped, untyped, "another pepper, of today", previous_pepper=PEPPER)
+    both = KeyRing(untyped, "another pepper, of today", previous_pepper=PEPPER)
     # The secret that a rotation left has the same way over.
     assert (await both.authenticate(str(rotated))).user_id == principal.user_id
     assert (await both.authenticate(str(key))).user_id == principal.user_id
 
-    after = KeyRing(untyped, untyped, "another pepper, of today")
+    after = KeyRing(untyped, "another pepper, of today")
     assert await after.authenticate(str(key)) == principal
     assert (await after.authenticate(str(rotated))).user_id == principal.user_id
     with pytest.raises(Unauthenticated):
-        await KeyRing(untyped, untyped, PEPPER).authenticate(str(key))
+        await KeyRing(untyped, PEPPER).authenticate(str(key))
 
 
 async def test_a_wrong_secret_stays_wrong_under_two_peppers(database: Database, clock: Clock) -> None:
@@ -295,7 +295,7 @@ async def test_a_wrong_secret_stays_wrong_under_two_peppers(database: Database, 
     key = keys.new_key()
     database.add(key)
     before = dict(database.rows)
-    both = KeyRing(untyped, untyped, "another pepper, of today", previous_pepper=PEPPER)
+    both = KeyRing(untyped, "another pepper, of today", previous_pepper=PEPPER)
     with pytest.raises(Unauthenticated):
         await both.authenticate(str(ApiKey(key.id, keys.new_secret())))
     assert database.rows == before

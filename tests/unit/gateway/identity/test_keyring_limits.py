@@ -7,6 +7,7 @@ import gc
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from types import CodeType, FrameType, FunctionType, ModuleType
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,6 @@ from gateway.errors import TooManyFailures
 from gateway.identity import keys
 from gateway.identity.keyring import KeyRing
 from gateway.identity.keys import ApiKey
-from gateway.identity.repository import UsableKey
 from support.clocks import Clock
 from support.doubles import signed_in
 from support.doubles.key_table import Database
@@ -265,16 +265,16 @@ async def test_what_is_read_while_a_key_is_revoked_is_not_believed_afterwards(
 ) -> None:
     key = keys.new_key()
     database.add(key)
-    read = database.find_usable
+    read = database.find_usable_keys
 
-    async def read_before_the_change(connection: None, key_ids: Collection[str]) -> dict[str, UsableKey]:
-        found = await read(connection, key_ids)
+    async def read_before_the_change(key_ids: Collection[str]) -> list[dict[str, Any]]:
+        found = await read(key_ids)
         if found:
             database.rows.clear()
             await ring.forget()
         return found
 
-    monkeypatch.setattr(database, "find_usable", read_before_the_change)
+    monkeypatch.setattr(database, "find_usable_keys", read_before_the_change)
     assert await ring.authenticate(str(key))
     with pytest.raises(Unauthenticated):
         await ring.authenticate(str(key))

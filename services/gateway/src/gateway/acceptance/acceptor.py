@@ -13,9 +13,10 @@ from chassis.broker.envelope import Outgoing
 from chassis.errors import NotFound
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Connection, Postgres
+from gateway.acceptance import repository
 from gateway.acceptance.commits import GroupCommit
-from gateway.acceptance.idempotency import StoredAnswer, replay
-from gateway.acceptance.repository import Acceptance, AcceptanceRepository, UniqueClaim, Work
+from gateway.acceptance.idempotency import replay
+from gateway.acceptance.repository import Acceptance, StoredAnswer, UniqueClaim, Work
 from gateway.errors import UniqueKeyInUse, UniqueKeyMoved
 from gateway.http.calls import Call, Write
 from gateway.http.principal import Principal
@@ -23,6 +24,8 @@ from gateway.http.replies import HttpReply, document
 
 # The rows of one transaction; there are as many transactions as needed, so that removal keeps up.
 _MOST_REMOVED = 1000
+# The time that the claim of an upload lasts; the upload renews it.
+_CLAIMED_FOR_S = 300
 
 
 class Acceptor:
@@ -31,13 +34,11 @@ class Acceptor:
     def __init__(
         self,
         postgres: Postgres,
-        repository: AcceptanceRepository,
         relay: OutboxRelay,
         *,
         retention_days: int,
     ) -> None:
         self._postgres = postgres
-        self._repository = repository
         self._relay = relay
         self._retention_days = retention_days
         self._commits = GroupCommit(self.record)
@@ -80,7 +81,7 @@ class Acceptor:
         else:
             # By itself: what fails in `along` must not take others with it.
             async with self._postgres.transaction() as connection:
-                is_new = acceptance.id in await self._repository.accept(connection, [work])
+                is_new = acceptance.id in await repository.accept(connection, [work])
                 if is_new:
                     await along(connection)
         if is_new:
@@ -95,7 +96,7 @@ class Acceptor:
     async def record(self, group: Sequence[Work]) -> set[UUID]:
         """Record a group of work in one transaction; return the ids of what is new."""
         async with self._postgres.connection() as connection:
-            return await self._repository.accept(connection, group)
+            return await repository.accept(connection, group)
 
     async def find_earlier(self, call: Call, acceptance: Acceptance) -> Acceptance | None:
         """Return the work that was accepted earlier under the id of `acceptance`, which the caller chose.
@@ -107,7 +108,7 @@ class Acceptor:
         if key is not None and await self.find_answer(acceptance.owner_id, key.key) is not None:
             return None
         async with self._postgres.connection() as connection:
-            known = await self._repository.find(connection, acceptance.id)
+            known = await repository.find(connection, acceptance.id)
         if known is not None:
             self.require_same(known, acceptance)
         return known
@@ -115,7 +116,7 @@ class Acceptor:
     async def find_unique(self, owner_id: str, key: str) -> Acceptance | None:
         """Return the work that holds or held a unique key, whatever its status."""
         async with self._postgres.connection() as connection:
-            return await self._repository.find_unique(connection, owner_id, key)
+            return await repository.find_unique(connection, owner_id, key)
 
     def require_same(self, known: Acceptance, acceptance: Acceptance) -> None:
         """Raise `UniqueKeyInUse` when `acceptance` differs from the work that has its unique key."""
@@ -131,7 +132,7 @@ class Acceptor:
         self._relay.require_room(sum(len(work.messages) for work in works))
 
         async def accept(connection: Connection) -> None:
-            await self._repository.accept(connection, works)
+            await repository.accept(connection, works)
             for work in works:
                 metrics.ACCEPTED.labels(work.acceptance.kind).inc()
 
@@ -147,7 +148,7 @@ class Acceptor:
     async def find_own(self, id: UUID, principal: Principal, kind: str) -> Acceptance | None:  # noqa: A002
         """Return the caller's acceptance, or None if there is none. Raise `NotFound` for another owner's."""
         async with self._postgres.connection() as connection:
-            found = await self._repository.find(connection, id)
+            found = await repository.find(connection, id)
         if found is not None and (found.owner_id != principal.owner_id or found.kind != kind):
             raise NotFound(f"There is no {kind} {id}.")
         return found
@@ -155,24 +156,26 @@ class Acceptor:
     async def find_answer(self, owner_id: str, key: str) -> StoredAnswer | None:
         """Return the answer to an idempotency key of the last 24 hours."""
         async with self._postgres.connection() as connection:
-            return await self._repository.find_answer(connection, owner_id, key)
+            return await repository.find_answer(connection, owner_id, key)
 
     async def begin(self, owner_id: str, key: str, claim: bytes) -> bool:
         """Claim an idempotency key for a long request; return False when it is taken."""
         async with self._postgres.connection() as connection:
-            return await self._repository.begin(connection, owner_id, key, claim)
+            return await repository.begin_idempotency(
+                connection, owner_id, key, claim, lasts_s=_CLAIMED_FOR_S
+            )
 
     async def renew(self, owner_id: str, key: str, claim: bytes) -> None:
         """Note that the request with this claim is still running."""
         async with self._postgres.connection() as connection:
-            await self._repository.renew(connection, owner_id, key, claim)
+            await repository.renew_idempotency(connection, owner_id, key, claim)
 
     async def abandon(
         self, acceptance: Acceptance, key: str | None, claim: bytes, messages: Sequence[Outgoing]
     ) -> None:
         """Withdraw the request with this `claim`, even when the outbox is full."""
         async with self._postgres.connection() as connection:
-            await self._repository.abandon(connection, acceptance, key, claim, messages)
+            await repository.abandon(connection, acceptance, key, claim, messages)
         self._relay.wake()
 
     async def remove_old(self) -> None:
@@ -180,11 +183,11 @@ class Acceptor:
         removed = _MOST_REMOVED
         while removed == _MOST_REMOVED:
             async with self._postgres.connection() as connection:
-                removed = await self._repository.remove_idempotency(connection, most=_MOST_REMOVED)
+                removed = await repository.remove_idempotency(connection, most=_MOST_REMOVED)
         removed = _MOST_REMOVED
         while removed == _MOST_REMOVED:
             async with self._postgres.connection() as connection:
-                removed = await self._repository.remove_ended(
+                removed = await repository.remove_ended(
                     connection, keep_days=self._retention_days, most=_MOST_REMOVED
                 )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import Any
 
 from chassis import metrics
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
+from gateway.acceptance import repository
+from gateway.acceptance.repository import StoredAnswer
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch
 from gateway.http.calls import Call, IdempotencyKey
 from gateway.http.endpoints import Endpoint, Idempotency
@@ -19,17 +21,6 @@ from gateway.http.replies import HttpReply
 _MARGIN_S = 5
 _FREED_WITHIN_S = 2
 _RUNS = "A request with this Idempotency-Key is still running."
-
-
-@dataclass(frozen=True, slots=True)
-class StoredAnswer:
-    """The answer to the request with this key; `status` is None while the request is running."""
-
-    body_hash: bytes
-    status: int | None
-    answer: bytes
-    location: str | None
-    etag: str | None
 
 
 def replay(answered: StoredAnswer | None, key: IdempotencyKey) -> HttpReply:
@@ -51,9 +42,8 @@ def replay(answered: StoredAnswer | None, key: IdempotencyKey) -> HttpReply:
 class Once:
     """Runs the effect of a call once; a repeated request gets the same answer again."""
 
-    def __init__(self, postgres: Postgres, queries: Mapping[str, str]) -> None:
+    def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
-        self._queries = queries
 
     async def __call__(
         self, call: Call, endpoint: Endpoint, effect: Callable[[], Awaitable[HttpReply]]
@@ -83,15 +73,10 @@ class Once:
             if key is None:
                 return await effect()
             # Waits here while another request with the same key is running.
-            claim = await connection.fetchval(
-                self._queries["claim_idempotency"], owner_id, key.key, key.body_hash
-            )
-            if claim is None:
-                return replay(await find_answer(connection, self._queries, owner_id, key.key), key)
+            if not await repository.claim_idempotency(connection, owner_id, key):
+                return replay(await repository.find_answer(connection, owner_id, key.key), key)
             reply = await effect()
-            await connection.execute(
-                self._queries["record_idempotency"], owner_id, key.key, *_recorded(reply, endpoint)
-            )
+            await repository.record_idempotency(connection, owner_id, key.key, **_recorded(reply, endpoint))
             return reply
 
     async def _with_claim(
@@ -102,28 +87,23 @@ class Once:
         If the request fails here, the other service recognises its repetition by the `request_key`.
         """
         owner_id, claim = call.principal.owner_id, os.urandom(16)
-        claimed_for_s = max(call.deadline.remaining_s(), 0) + _MARGIN_S
+        lasts_s = max(call.deadline.remaining_s(), 0) + _MARGIN_S
         async with self._postgres.connection() as connection:
-            if not await connection.fetchval(
-                self._queries["begin_idempotency"], owner_id, key.key, claim, claimed_for_s
-            ):
-                return replay(await find_answer(connection, self._queries, owner_id, key.key), key)
+            if not await repository.begin_idempotency(connection, owner_id, key.key, claim, lasts_s=lasts_s):
+                return replay(await repository.find_answer(connection, owner_id, key.key), key)
         try:
             reply = await effect()
             async with self._postgres.transaction() as connection:
                 await _write(connection, call)
-                settled = await connection.fetchval(
-                    self._queries["settle_idempotency"],
-                    *(owner_id, key.key, claim, key.body_hash, *_recorded(reply, endpoint)),
-                )
-                if settled is None:
+                recorded = _recorded(reply, endpoint)
+                if not await repository.settle_idempotency(connection, owner_id, key, claim, **recorded):
                     # The claim has expired, and another request has claimed the key.
                     raise IdempotencyConflict(_RUNS, retry_after_s=2)
         except BaseException:
             # If this fails, or the gateway dies, the claim expires with the deadline of its request.
             with suppress(*DATABASE_FAILURES):
                 async with asyncio.timeout(_FREED_WITHIN_S), self._postgres.connection() as connection:
-                    await connection.execute(self._queries["free_idempotency"], owner_id, key.key, claim)
+                    await repository.free_idempotency(connection, owner_id, key.key, claim)
             raise
         return reply
 
@@ -133,16 +113,13 @@ async def _write(connection: Connection, call: Call) -> None:
         await write(connection)
 
 
-def _recorded(reply: HttpReply, endpoint: Endpoint) -> tuple[int, bytes, str | None, str | None]:
-    """Return the stored parts of a reply: its status, its body, its location and its entity tag."""
+def _recorded(reply: HttpReply, endpoint: Endpoint) -> dict[str, Any]:
+    """Return the parts of a reply that are stored."""
     body = reply.recorded if reply.recorded is not None else reply.body
     assert body is None or isinstance(body, bytes), "a stream cannot be replayed"
-    return reply.status or endpoint.status, body or b"", reply.location, reply.etag
-
-
-async def find_answer(
-    connection: Connection, queries: Mapping[str, str], owner_id: str, key: str
-) -> StoredAnswer | None:
-    """Return the answer to `key` of the last 24 hours."""
-    row = await connection.fetchrow(queries["find_idempotency"], owner_id, key)
-    return StoredAnswer(**row) if row else None
+    return {
+        "status": reply.status or endpoint.status,
+        "answer": body or b"",
+        "location": reply.location,
+        "etag": reply.etag,
+    }

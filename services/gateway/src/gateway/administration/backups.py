@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from chassis import metrics
 from chassis.postgres import Postgres
+from gateway.administration import repository
 
 
 class BackupWatch:
     """Measures when the last complete backup began."""
 
-    def __init__(self, postgres: Postgres, queries: Mapping[str, str]) -> None:
+    def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
-        self._queries = queries
 
     async def look(self) -> None:
         """Measure once."""
         async with self._postgres.connection() as connection:
-            metrics.LAST_BACKUP.set(await connection.fetchval(self._queries["find_last_backup"]))
+            metrics.LAST_BACKUP.set(await repository.find_last_backup(connection))

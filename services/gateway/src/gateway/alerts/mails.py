@@ -16,9 +16,11 @@ from contracts.alerts import AlertFired, ConditionKind, Firing
 from contracts.emails import SendEmail
 from contracts.mail import Mail
 from contracts.scopes import Scope
-from gateway.acceptance.repository import Acceptance, AcceptanceRepository, Work
+from gateway.acceptance import repository as acceptances
+from gateway.acceptance.repository import Acceptance, Work
 from gateway.http.replies import document
-from gateway.identity.authority import Authority, Maker
+from gateway.identity import authority
+from gateway.identity.authority import Maker
 
 log = logging.get(__name__)
 
@@ -30,30 +32,26 @@ _WORDS: dict[ConditionKind, str] = {
 }
 
 
-class AlertMails:
-    """Accepts the mails of firings in the transaction in which their events are handled."""
+async def promise(connection: Connection, deliveries: Sequence[Delivery[AlertFired]]) -> None:
+    """Promise the mails of owners who may send mail now; drop and count the others.
 
-    def __init__(self, acceptances: AcceptanceRepository, authority: Authority) -> None:
-        self._acceptances = acceptances
-        self._authority = authority
-
-    async def promise(self, connection: Connection, deliveries: Sequence[Delivery[AlertFired]]) -> None:
-        """Promise the mails of owners who may send mail now; drop and count the others."""
-        notifying = [delivery.message for delivery in deliveries if delivery.message.notify]
-        makers = {_maker(fired) for fired in notifying}
-        holders = await self._authority.holders(connection, Scope.EMAILS_SEND, makers) if makers else set()
-        works: list[Work] = []
-        for fired in notifying:
-            if _maker(fired) in holders:
-                works += _mails(fired)
-            else:
-                log.warning(
-                    "alert mail not sent: its owner may no longer send mail", alert=str(fired.firing.alert_id)
-                )
-                metrics.ALERT_MAILS.labels("forbidden").inc(len(fired.notify))
-        if works:
-            accepted = await self._acceptances.accept(connection, works)
-            metrics.ALERT_MAILS.labels("accepted").inc(len(accepted))
+    They are accepted in the transaction in which the events of the firings are handled.
+    """
+    notifying = [delivery.message for delivery in deliveries if delivery.message.notify]
+    makers = {_maker(fired) for fired in notifying}
+    holders = await authority.holders(connection, Scope.EMAILS_SEND, makers) if makers else set()
+    works: list[Work] = []
+    for fired in notifying:
+        if _maker(fired) in holders:
+            works += _mails(fired)
+        else:
+            log.warning(
+                "alert mail not sent: its owner may no longer send mail", alert=str(fired.firing.alert_id)
+            )
+            metrics.ALERT_MAILS.labels("forbidden").inc(len(fired.notify))
+    if works:
+        accepted = await acceptances.accept(connection, works)
+        metrics.ALERT_MAILS.labels("accepted").inc(len(accepted))
 
 
 def _maker(fired: AlertFired) -> Maker:

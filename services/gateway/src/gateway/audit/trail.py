@@ -10,8 +10,8 @@ import orjson
 from chassis import logging, tracing
 from chassis.paging import page_of
 from chassis.postgres import Connection, Postgres
+from gateway.audit import repository
 from gateway.audit.inputs import Action, Actor, AuditEntry, AuditPage, AuditQuery
-from gateway.audit.repository import AuditRepository
 from gateway.http.calls import Call
 from gateway.http.principal import Principal
 
@@ -23,9 +23,8 @@ _STEP = 1000
 class AuditTrail:
     """Records changes in the transactions that make them, and lists them."""
 
-    def __init__(self, postgres: Postgres, entries: AuditRepository, *, retention_days: int) -> None:
+    def __init__(self, postgres: Postgres, *, retention_days: int) -> None:
         self._postgres = postgres
-        self._entries = entries
         self._retention_days = retention_days
 
     async def record(
@@ -48,7 +47,7 @@ class AuditTrail:
         if principal is not None:
             actor = Actor(user_id=principal.user_id, name=principal.user_name, key_id=principal.key_id)
         request_id = trace.request_id if trace else None
-        await self._entries.insert(
+        await repository.insert(
             connection, actor, action, target, before=before, after=after, request_id=request_id
         )
         log.info("audit", action=action, target=target, key_id=actor.key_id or "host")
@@ -85,7 +84,7 @@ class AuditTrail:
     async def page(self, _: Call, query: AuditQuery) -> AuditPage:
         """Return a page of changes, the newest first."""
         async with self._postgres.connection() as connection:
-            found = await self._entries.page(connection, query)
+            found = await repository.page(connection, query)
         page, following = page_of(found, query.limit, lambda row: str(row["id"]))
         entries = [
             AuditEntry(
@@ -107,4 +106,4 @@ class AuditTrail:
         removed = _STEP
         while removed == _STEP:
             async with self._postgres.connection() as connection:
-                removed = await self._entries.clean(connection, keep_days=self._retention_days, most=_STEP)
+                removed = await repository.clean(connection, keep_days=self._retention_days, most=_STEP)

@@ -16,13 +16,13 @@ from chassis.postgres import Connection, Postgres
 from contracts import batches as contract
 from gateway.acceptance.acceptor import Acceptor
 from gateway.acceptance.repository import Acceptance
-from gateway.batches import upload_claims, uploads
+from gateway.batches import repository, upload_claims, uploads
 from gateway.batches.backlog import Backlog
 from gateway.batches.cutting import Cutter
 from gateway.batches.lookup import taken_over
 from gateway.batches.operations import OperationCatalogue
 from gateway.batches.payload_checks import PayloadCheck
-from gateway.batches.repository import OpenUploadRepository, UploadState
+from gateway.batches.repository import UploadState
 from gateway.batches.upload_inputs import AppendQuery, UploadProgress
 from gateway.batches.upload_turns import UploadTurns
 from gateway.errors import UploadOffsetMismatch
@@ -42,7 +42,6 @@ class OpenUploads:
     def __init__(
         self,
         postgres: Postgres,
-        repository: OpenUploadRepository,
         acceptor: Acceptor,
         publisher: Publisher,
         *,
@@ -51,7 +50,6 @@ class OpenUploads:
         backlog: Backlog,
     ) -> None:
         self._postgres = postgres
-        self._repository = repository
         self._acceptor = acceptor
         self._publisher = publisher
         self._catalogue = catalogue
@@ -63,7 +61,7 @@ class OpenUploads:
         seal = contract.SealBatch(total=0, **create.model_dump(exclude={"not_before", "priority", "items"}))
         # Before the acceptance: an upload without one cannot be found by anybody, and is removed in time.
         async with self._postgres.connection() as connection:
-            await self._repository.create(
+            await repository.create_upload(
                 connection, acceptance.id, acceptance.owner_id, seal.model_dump_json()
             )
         message = envelope.command(create, message_id=acceptance.id, tenant=acceptance.owner_id)
@@ -79,7 +77,7 @@ class OpenUploads:
         """Return the progress of an upload."""
         await self._require_open(call.principal, batch_id)
         async with self._postgres.connection() as connection:
-            found = await self._repository.find(connection, batch_id, call.principal.owner_id)
+            found = await repository.find_upload(connection, batch_id, call.principal.owner_id)
         if found is None:
             raise _not_open(batch_id)
         return _progress(batch_id, found[0])
@@ -104,7 +102,7 @@ class OpenUploads:
     ) -> UploadProgress:
         owner_id = call.principal.owner_id
         async with self._postgres.connection() as connection:
-            state = await self._repository.claim(
+            state = await repository.claim_upload(
                 connection, batch_id, owner_id, offset=query.offset, writer=writer
             )
         if state is None:
@@ -145,9 +143,9 @@ class OpenUploads:
         check = await self._catalogue.check_of(await self._require_open(call.principal, batch_id))
 
         async def take(connection: Connection) -> None:
-            taken = await self._repository.take(connection, batch_id, owner_id)
+            taken = await repository.take_upload(connection, batch_id, owner_id)
             if taken is None:
-                found = await self._repository.find(connection, batch_id, owner_id)
+                found = await repository.find_upload(connection, batch_id, owner_id)
                 raise _not_open(batch_id) if found is None else _written(batch_id)
             about, state = taken
             cutter = Cutter(state.items, state.lines, state.rest, state.size - len(state.rest), check=check)
@@ -171,7 +169,7 @@ class OpenUploads:
 
     async def _refuse(self, batch_id: UUID, owner_id: str, offset: int) -> NoReturn:
         async with self._postgres.connection() as connection:
-            found = await self._repository.find(connection, batch_id, owner_id)
+            found = await repository.find_upload(connection, batch_id, owner_id)
         if found is None:
             raise _not_open(batch_id)
         state, is_written = found
@@ -184,13 +182,13 @@ class OpenUploads:
 
     async def _renew(self, batch_id: UUID, writer: UUID) -> None:
         async with self._postgres.connection() as connection:
-            await self._repository.renew(connection, batch_id, writer)
+            await repository.renew_upload(connection, batch_id, writer)
 
     async def _save(self, batch_id: UUID, writer: UUID, state: UploadState, *, goes_on: bool) -> bool:
         """Store the progress of a writer; return False if another one has taken over."""
         try:
             async with self._postgres.connection() as connection:
-                return await self._repository.save(connection, batch_id, writer, state, goes_on=goes_on)
+                return await repository.save_upload(connection, batch_id, writer, state, goes_on=goes_on)
         except DatabaseUnavailable as error:
             # Items that are sent twice count once, and the claim expires by itself.
             log.warning("upload offset could not be saved", batch_id=str(batch_id), reason=error.detail)

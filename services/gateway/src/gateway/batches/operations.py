@@ -11,10 +11,9 @@ from chassis import logging, plain
 from chassis.errors import Forbidden, InvalidInput
 from chassis.postgres import Connection, Postgres
 from contracts.scopes import Scope
-from gateway.batches import payload_checks
+from gateway.batches import payload_checks, repository
 from gateway.batches.inputs import FollowUpInput
 from gateway.batches.payload_checks import PayloadCheck
-from gateway.batches.repository import OperationRepository
 from gateway.errors import UnknownOperation
 from gateway.http.principal import Principal
 from gateway.http.problems import invalid
@@ -28,9 +27,8 @@ Payloads: TypeAlias = Callable[[], Iterable[tuple[str, Any]]]
 class OperationCatalogue:
     """The last announcement, read from the database, so that it is available without batch-processor."""
 
-    def __init__(self, postgres: Postgres, repository: OperationRepository) -> None:
+    def __init__(self, postgres: Postgres) -> None:
         self._lend: Callable[[], AbstractAsyncContextManager[Connection]] = postgres.connection
-        self._repository = repository
         self._operations: dict[str, dict[str, Any]] = {}
         self._checks: dict[str, PayloadCheck | None] = {}
 
@@ -109,7 +107,7 @@ class OperationCatalogue:
 
     async def _refresh(self) -> None:
         async with self._lend() as connection:
-            rows = await self._repository.list(connection)
+            rows = await repository.list_operations(connection)
         checks = {row["name"]: self._compiled(row) for row in rows}
         # Updated in place, because the copies made by `on` share them.
         self._checks.clear()

@@ -10,6 +10,7 @@ from chassis.postgres import Connection, Postgres
 from contracts.scopes import Scope
 from gateway.audit.inputs import Action
 from gateway.audit.trail import AuditTrail
+from gateway.chat import repository
 from gateway.chat.inputs import (
     MemberChange,
     MemberInput,
@@ -21,7 +22,7 @@ from gateway.chat.inputs import (
     RoomsQuery,
     message_view,
 )
-from gateway.chat.repository import Member, Room, RoomRepository
+from gateway.chat.repository import Member, Room
 from gateway.chat.service import ChatService
 from gateway.http.calls import Call
 from gateway.http.replies import HttpReply, document, entity_tag
@@ -34,11 +35,8 @@ MOST_ROOMS = 1000
 class RoomService:
     """Serves chat rooms to callers who may read or post in them."""
 
-    def __init__(
-        self, postgres: Postgres, rooms: RoomRepository, chat: ChatService, audit: AuditTrail
-    ) -> None:
+    def __init__(self, postgres: Postgres, chat: ChatService, audit: AuditTrail) -> None:
         self._postgres = postgres
-        self._rooms = rooms
         self._chat = chat
         self._audit = audit
 
@@ -46,7 +44,7 @@ class RoomService:
         """Return a page of the public rooms and of those with the caller as a member, by name."""
         call.principal.require(Scope.CHAT_READ)
         async with self._postgres.connection() as connection:
-            page, following = await self._rooms.page(connection, query, call.principal.user_id)
+            page, following = await repository.page(connection, query, call.principal.user_id)
         return {"data": [_room(room) for room in page], "next_cursor": following}
 
     async def get(self, call: Call, room: str) -> dict[str, Any]:
@@ -58,9 +56,9 @@ class RoomService:
         """Create a room. Raise `Conflict` when the name is taken, or the caller has created enough."""
         call.principal.require(Scope.CHAT_WRITE)
         user_id = call.principal.user_id
-        if await self._rooms.count_of(call.connection, user_id, most=MOST_ROOMS) >= MOST_ROOMS:
+        if await repository.count_rooms_of(call.connection, user_id, most=MOST_ROOMS) >= MOST_ROOMS:
             raise Conflict(f"You have created {MOST_ROOMS} rooms, which is the limit; use one of them.")
-        room = await self._rooms.create(
+        room = await repository.create(
             call.connection, body.name, created_by=user_id, is_private=body.private
         )
         if room is None:
@@ -88,7 +86,7 @@ class RoomService:
         call.principal.require(Scope.CHAT_READ)
         await self._chat.room(room, call.principal)
         async with self._postgres.connection() as connection:
-            found = await self._rooms.members(connection, room, query)
+            found = await repository.list_members(connection, room, query)
         page, following = page_of(found, query.limit, lambda member: str(member.user_id))
         return {"data": page, "next_cursor": following}
 
@@ -141,7 +139,7 @@ class RoomService:
                 raise Forbidden(f"Only a manager of the room {room} may remove others.")
             seen = await self._member(connection, room, user_id)
             call.require_match(entity_tag(document(seen)))
-            await self._rooms.remove_member(connection, room, user_id)
+            await repository.remove_member(connection, room, user_id)
             await self._require_good_order(connection, room)
             before = {"user_id": user_id}
             await self._audit.record(
@@ -152,14 +150,14 @@ class RoomService:
     async def _locked(self, connection: Connection, call: Call, name: str) -> Room:
         """Return a private room as the caller sees it, with its members locked against other changes."""
         await self._chat.find(connection, name, call.principal)
-        await self._rooms.lock(connection, name)
+        await repository.lock(connection, name)
         room = await self._chat.find(connection, name, call.principal)
         if not room.is_private:
             raise Conflict(f"The room {name} is public: it has no members, and everybody may enter.")
         return room
 
     async def _member(self, connection: Connection, room: str, user_id: int) -> Member:
-        member = None if user_id > MOST_ID else await self._rooms.member(connection, room, user_id)
+        member = None if user_id > MOST_ID else await repository.find_member(connection, room, user_id)
         if member is None:
             raise NotFound(f"The room {room} has no member {user_id}.")
         return member
@@ -168,7 +166,7 @@ class RoomService:
         self, connection: Connection, call: Call, room: str, user_id: int, role: Role
     ) -> Member:
         """Store and audit the role of a user in a room that is locked."""
-        member = await self._rooms.put_member(connection, room, user_id, role)
+        member = await repository.put_member(connection, room, user_id, role)
         await self._require_good_order(connection, room)
         after = {"user_id": member.user_id, "role": member.role}
         await self._audit.record(
@@ -177,7 +175,7 @@ class RoomService:
         return member
 
     async def _require_good_order(self, connection: Connection, room: str) -> None:
-        members, managers = await self._rooms.count_members(connection, room)
+        members, managers = await repository.count_members(connection, room)
         if not managers:
             raise Conflict(f"The room {room} would have no manager; make another member a manager first.")
         if members > _MOST_MEMBERS:

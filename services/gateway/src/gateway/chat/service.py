@@ -20,7 +20,8 @@ from chassis.errors import Forbidden, InvalidInput, NotFound, ServiceError
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from contracts.gateways import ChatPosted
 from contracts.scopes import Scope
-from gateway.chat.repository import ChatMessage, Room, RoomRepository
+from gateway.chat import repository
+from gateway.chat.repository import ChatMessage, Room
 from gateway.http import strict_json
 from gateway.http.principal import Principal
 from gateway.publishing.announcing import announce
@@ -63,9 +64,8 @@ class ChatService:
     not exist; a removed member loses its subscriptions at once, or within seconds if the broker is down.
     """
 
-    def __init__(self, postgres: Postgres, rooms: RoomRepository, hub: Hub, publisher: Publisher) -> None:
+    def __init__(self, postgres: Postgres, hub: Hub, publisher: Publisher) -> None:
         self._postgres = postgres
-        self._rooms = rooms
         self._hub = hub
         self._publisher = publisher
         self._gateway = uuid4().hex
@@ -80,7 +80,7 @@ class ChatService:
 
     async def find(self, connection: Connection, name: str, principal: Principal) -> Room:
         """Return a room, read in the caller's transaction. Raise `NotFound` as `room` does."""
-        found = await self._rooms.find(connection, name, principal.user_id) if is_room(name) else None
+        found = await repository.find(connection, name, principal.user_id) if is_room(name) else None
         if found is None:
             raise NotFound(f"There is no room {name[:100]!r}; create it with POST /v1/rooms.")
         return found
@@ -126,7 +126,7 @@ class ChatService:
         message = None
         # An invalid name may contain characters that the database rejects.
         if is_room(room):
-            message = await self._rooms.add(
+            message = await repository.add_message(
                 connection,
                 room,
                 principal.owner_id,
@@ -195,12 +195,12 @@ class ChatService:
         The caller must have checked the access to the room.
         """
         async with self._postgres.connection() as connection:
-            return await self._rooms.after(connection, room, offset, limit)
+            return await repository.list_messages_after(connection, room, offset, limit)
 
     async def before(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
         """Return messages with lower offsets, newest first. The caller must have checked the access."""
         async with self._postgres.connection() as connection:
-            return await self._rooms.before(connection, room, offset, limit)
+            return await repository.list_messages_before(connection, room, offset, limit)
 
     async def heard(self, body: bytes) -> None:
         """Handle another gateway's announcement that a message was stored, or that members changed."""
@@ -246,7 +246,7 @@ class ChatService:
             offsets = {room: self._shown[room].offset for room in some if room in self._shown}
             try:
                 async with self._postgres.connection() as connection:
-                    behind |= await self._rooms.ahead(connection, offsets)
+                    behind |= await repository.list_ahead(connection, offsets)
             except (ServiceError, *DATABASE_FAILURES) as error:
                 log.warning(
                     "rooms could not be checked for news",
@@ -276,7 +276,7 @@ class ChatService:
             try:
                 async with self._postgres.connection() as connection:
                     some = known[first : first + _ROWS_AT_ONCE]
-                    former = await self._rooms.former_members(connection, some)
+                    former = await repository.find_former_members(connection, some)
             except (ServiceError, *DATABASE_FAILURES) as error:
                 # The change is stored: it is applied when the rooms catch up.
                 reason = redaction.safe_message(error)

@@ -10,7 +10,7 @@ from chassis.broker.envelope import Delivery
 from chassis.postgres import Connection, Postgres
 from contracts import addresses
 from contracts.domains import AllowedSenders, DomainChanged
-from gateway.domains.repository import SenderDomainRepository
+from gateway.domains import repository
 
 # Verified domains are cached for a moment; domains that are not verified are looked up each time.
 _FRESH_S = 5.0
@@ -28,11 +28,8 @@ def domains_of(senders: Iterable[str | None]) -> dict[str, str]:
 class VerifiedSenders:
     """Checks the senders of mails against the gateway's own database."""
 
-    def __init__(
-        self, postgres: Postgres, repository: SenderDomainRepository, allowed: AllowedSenders
-    ) -> None:
+    def __init__(self, postgres: Postgres, allowed: AllowedSenders) -> None:
         self._postgres = postgres
-        self._repository = repository
         self._allowed = allowed
         self._known: dict[tuple[str, str], float] = {}
 
@@ -43,7 +40,7 @@ class VerifiedSenders:
         known = {name for name in doubtful if self._known.get((owner_id, name), 0.0) > now}
         if unknown := doubtful - known:
             async with self._postgres.connection() as connection:
-                verified = await self._repository.verified(connection, owner_id, unknown)
+                verified = await repository.verified(connection, owner_id, unknown)
             if len(self._known) + len(verified) > _MOST_KNOWN:
                 self._known.clear()
             self._known |= {(owner_id, name): now + _FRESH_S for name in verified}
@@ -61,12 +58,12 @@ class VerifiedSenders:
     async def changed(self, connection: Connection, deliveries: Sequence[Delivery[DomainChanged]]) -> None:
         """Store the changes of domains that email has announced."""
         for delivery in deliveries:
-            await self._repository.note(connection, delivery.message)
+            await repository.note(connection, delivery.message)
 
     async def store(self, change: DomainChanged, also: Callable[[Connection], Awaitable[None]]) -> None:
         """Store a domain as returned by email, in one transaction with the writes of `also`."""
         async with self._postgres.transaction() as connection:
-            await self._repository.note(connection, change)
+            await repository.note(connection, change)
             await also(connection)
         self.forget(change.owner_id, change.name)
 

@@ -9,16 +9,15 @@ from chassis.deadlines import Deadline
 from chassis.paging import page_of
 from chassis.postgres import Postgres
 from contracts.emails import CountEmails, EmailCounts, EmailFilter, Emails, ListEmails
+from gateway.emails import repository
 from gateway.emails.inputs import EmailLineView, EmailList, EmailsQuery
-from gateway.emails.repository import ParcelRepository
 
 
 class EmailListing:
     """Merges two lists by id. A mail that moves from one to the other meanwhile is listed once."""
 
-    def __init__(self, postgres: Postgres, repository: ParcelRepository, rpc: RpcClient) -> None:
+    def __init__(self, postgres: Postgres, rpc: RpcClient) -> None:
         self._postgres = postgres
-        self._repository = repository
         self._rpc = rpc
 
     async def page(self, query: EmailsQuery, *, owner_id: str, deadline: Deadline) -> EmailList:
@@ -30,7 +29,7 @@ class EmailListing:
         wanted = query.wanted()
         # First, as mails leave from here to email: one that leaves now is in both.
         async with self._postgres.connection() as connection:
-            found, following = await self._repository.list_mails(
+            found, following = await repository.list_mails(
                 connection,
                 owner_id,
                 wanted,
@@ -69,5 +68,5 @@ class EmailListing:
         stored = await self._rpc.call(CountEmails(owner_id=owner_id), EmailCounts, deadline)
         # Last, as mails leave from here to email: one that leaves meanwhile is not counted twice.
         async with self._postgres.connection() as connection:
-            here, exact = await self._repository.count_mails(connection, owner_id)
+            here, exact = await repository.count_mails(connection, owner_id)
         return EmailCounts(counts=Counter(stored.counts) + Counter(here), exact=exact)

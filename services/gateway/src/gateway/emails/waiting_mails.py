@@ -16,9 +16,9 @@ from chassis.postgres import Postgres
 from contracts.emails import EmailFilter, EmailsChanged, ParcelPart, SendPackedEmail
 from contracts.gateways import WaitingEmailEnded
 from gateway.acceptance.repository import Acceptance
+from gateway.emails import repository
 from gateway.emails.accepted_mail import CANCELLED, message_id_like
 from gateway.emails.parcels import Parcel
-from gateway.emails.repository import ParcelRepository
 from gateway.publishing.announcing import announce
 
 # Each takes a transaction.
@@ -31,21 +31,18 @@ class WaitingMails:
     Each change locks the parcel first, as its release does: a mail is either still here, or on its way.
     """
 
-    def __init__(self, postgres: Postgres, repository: ParcelRepository, publisher: Publisher) -> None:
+    def __init__(self, postgres: Postgres, publisher: Publisher) -> None:
         self._postgres = postgres
-        self._repository = repository
         self._publisher = publisher
 
     async def cancel(self, email_id: UUID, *, owner_id: str) -> bool:
         """Cancel a mail of `owner_id`; return False when it does not wait here."""
         at = datetime.now(UTC)
         async with self._postgres.transaction() as connection:
-            parcel_id = await self._repository.lock_mail(connection, email_id, owner_id)
-            if parcel_id is None or not await self._repository.drop_mail(connection, parcel_id, email_id):
+            parcel_id = await repository.lock_mail(connection, email_id, owner_id)
+            if parcel_id is None or not await repository.drop_mail(connection, parcel_id, email_id):
                 return False
-            await self._repository.end_mails(
-                connection, [email_id], status="cancelled", reason=CANCELLED, at=at
-            )
+            await repository.end_mails(connection, [email_id], status="cancelled", reason=CANCELLED, at=at)
         await self._announce([email_id], "cancelled", at)
         return True
 
@@ -58,7 +55,7 @@ class WaitingMails:
         for email.
         """
         async with self._postgres.connection() as connection:
-            found, following = await self._repository.list_mails(
+            found, following = await repository.list_mails(
                 connection, owner_id, wanted, waiting=True, before=before, limit=MOST_CHANGED
             )
         changed = 0
@@ -79,11 +76,11 @@ class WaitingMails:
         Return None when its owner has no such mail waiting here.
         """
         async with self._postgres.transaction() as connection:
-            parcel_id = await self._repository.lock_mail(connection, email_id, acceptance.owner_id)
+            parcel_id = await repository.lock_mail(connection, email_id, acceptance.owner_id)
             if parcel_id is None:
                 return None
-            body = await self._repository.read_mail(connection, parcel_id, email_id)
-            content = await self._repository.read_parcel(connection, parcel_id)
+            body = await repository.read_mail(connection, parcel_id, email_id)
+            content = await repository.read_parcel(connection, parcel_id)
         if body is None:
             return None
         source = await threads.run(partial(SendPackedEmail.model_validate_json, body))
@@ -108,8 +105,8 @@ class WaitingMails:
         """End all mails of a parcel that email will never take."""
         at = datetime.now(UTC)
         async with self._postgres.transaction() as connection:
-            ids = await self._repository.drop(connection, parcel_id)
-            await self._repository.end_mails(connection, ids, status="failed", reason=reason, at=at)
+            ids = await repository.drop(connection, parcel_id)
+            await repository.end_mails(connection, ids, status="failed", reason=reason, at=at)
         await self._announce(ids, "failed", at)
 
     async def reschedule(
@@ -120,10 +117,10 @@ class WaitingMails:
         Without a new `expires_at` the time that it has before it expires stays the same.
         """
         async with self._postgres.transaction() as connection:
-            parcel_id = await self._repository.lock_mail(connection, email_id, owner_id)
+            parcel_id = await repository.lock_mail(connection, email_id, owner_id)
             if parcel_id is None:
                 return False
-            body = await self._repository.read_mail(connection, parcel_id, email_id)
+            body = await repository.read_mail(connection, parcel_id, email_id)
             if body is None:
                 return False
             command = SendPackedEmail.model_validate_json(body)
@@ -132,7 +129,7 @@ class WaitingMails:
             if expires_at is not None and expires_at <= send_at:
                 raise InvalidInput("expires_at must be later than send_at")
             moved = command.model_copy(update={"send_at": send_at, "expires_at": expires_at})
-            await self._repository.change_mail(connection, parcel_id, moved)
+            await repository.change_mail(connection, parcel_id, moved)
         return True
 
     async def _announce(

@@ -18,8 +18,9 @@ from chassis.outbox import OutboxRelay
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from contracts.emails import SendPackedEmail
 from contracts.mail import MOST_UPLOAD_BYTES
+from gateway.emails import repository
 from gateway.emails.parcels import Parcel, Parcels
-from gateway.emails.repository import LEAST_COUNTED_BYTES, ParcelRepository, listed
+from gateway.emails.repository import LEAST_COUNTED_BYTES, listed
 from gateway.emails.waiting_mails import WaitingMails
 from gateway.http.calls import Write
 
@@ -54,14 +55,12 @@ class WaitingParcels:
     def __init__(
         self,
         postgres: Postgres,
-        repository: ParcelRepository,
         parcels: Parcels,
         relay: OutboxRelay,
         mails: WaitingMails,
         limits: ParcelLimits,
     ) -> None:
         self._postgres = postgres
-        self._repository = repository
         self._parcels = parcels
         self._relay = relay
         self._mails = mails
@@ -105,8 +104,8 @@ class WaitingParcels:
         size_bytes = len(parcel.content) + sum(len(message.body) for message in messages)
         counted = max(size_bytes, LEAST_COUNTED_BYTES)
         # Until the commit, so that requests that come together are counted, too.
-        await self._repository.lock_room(connection)
-        waiting = await self._repository.measure(connection, parcel.owner_id)
+        await repository.lock_room(connection)
+        waiting = await repository.measure(connection, parcel.owner_id)
         if (
             waiting.own + counted > self._limits.owner_bytes
             or waiting.total + counted > self._limits.total_bytes
@@ -114,8 +113,8 @@ class WaitingParcels:
             raise Overloaded(
                 "Too many attachments wait for the email service; try again later.", retry_after_s=10
             )
-        await self._repository.keep(connection, parcel, messages, size_bytes=size_bytes)
-        await self._repository.note_mails(connection, columns)
+        await repository.keep(connection, parcel, messages, size_bytes=size_bytes)
+        await repository.note_mails(connection, columns)
         self._kept_at = time.monotonic()
         self._some_wait.set()
         metrics.PARCELS.labels("kept").inc()
@@ -136,7 +135,7 @@ class WaitingParcels:
         while is_more:
             self._relay.require_room()
             async with self._postgres.connection() as connection:
-                due = await self._repository.claim(
+                due = await repository.claim(
                     connection,
                     after=self._after,
                     of_owner=MOST_OF_AN_OWNER,
@@ -152,7 +151,7 @@ class WaitingParcels:
                 reason = next(filter(None, reasons))
                 log.warning("attachments wait for the email service", parcels=len(left), reason=reason)
                 async with self._postgres.connection() as connection:
-                    await self._repository.postpone(connection, left)
+                    await repository.postpone(connection, left)
             # While email takes nothing the next step would be in vain.
             is_more = len(left) < len(due)
 
@@ -173,7 +172,7 @@ class WaitingParcels:
                 metrics.PARCELS.labels("refused").inc()
                 return None
             async with self._postgres.transaction() as connection:
-                is_released = await self._repository.release(connection, parcel.id)
+                is_released = await repository.release(connection, parcel.id)
         except Exception as error:  # whatever it is, the neighbours of the parcel go on
             metrics.PARCELS.labels("failed").inc()
             return redaction.safe_message(error)
@@ -186,7 +185,7 @@ class WaitingParcels:
     async def measure(self) -> None:
         """Measure what waits, for the metrics and for `run`."""
         async with self._postgres.connection() as connection:
-            waiting = await self._repository.measure(connection)
+            waiting = await repository.measure(connection)
         if waiting.total:
             self._some_wait.set()
         elif time.monotonic() - self._kept_at > _COMMITTED_WITHIN_S:

@@ -1,4 +1,4 @@
-"""The current rights of stored requests, which may be fewer than when the request was stored."""
+"""The current rights of the makers of stored requests (schedules, alerts), which may be fewer by now."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from chassis.postgres import Connection
 from contracts.scopes import Scope, allowed
 from gateway.http.principal import TOKEN_PREFIX, Principal
-from gateway.identity.repository import KeyRepository, UserRepository
+from gateway.identity import key_repository, user_repository
 
 
 class Maker(NamedTuple):
@@ -22,38 +22,32 @@ class Maker(NamedTuple):
     scopes: frozenset[Scope] = frozenset()
 
 
-class Authority:
-    """Looks up the current rights of the makers of stored requests (schedules, alerts).
+async def holders(connection: Connection, scope: Scope, makers: Collection[Maker]) -> set[Maker]:
+    """Return the `makers` who have `scope` now, read in the caller's transaction."""
+    found = await principals(connection, makers)
+    return {maker for maker, principal in found.items() if principal.may(scope)}
+
+
+async def principals(connection: Connection, makers: Collection[Maker]) -> dict[Maker, Principal]:
+    """Return the current rights of `makers`, without those who have none any more.
 
     A request made with an API key has the current rights of the key: none once it is revoked or expired, or
     its user is disabled. An access token has expired long since, so its requests have the scopes that it had
     when they were made, limited to the current rights of their user.
     """
-
-    def __init__(self, users: UserRepository, keys: KeyRepository) -> None:
-        self._users = users
-        self._keys = keys
-
-    async def holders(self, connection: Connection, scope: Scope, makers: Collection[Maker]) -> set[Maker]:
-        """Return the `makers` who have `scope` now, read in the caller's transaction."""
-        found = await self.principals(connection, makers)
-        return {maker for maker, principal in found.items() if principal.may(scope)}
-
-    async def principals(self, connection: Connection, makers: Collection[Maker]) -> dict[Maker, Principal]:
-        """Return the current rights of `makers`, without those who have none any more."""
-        found: dict[Maker, Principal] = {}
-        of_keys = {maker for maker in makers if not maker.key_id.startswith(TOKEN_PREFIX)}
-        usable = await self._keys.find_usable(connection, {maker.key_id for maker in of_keys})
-        for maker in of_keys:
-            key = usable.get(maker.key_id)
-            if key is not None and key.principal.owner_id == maker.owner_id:
-                found[maker] = key.principal
-        for maker in set(makers) - of_keys:
-            user = await self._users.get(connection, int(maker.owner_id))
-            if user is None or user["status"] != "active":
-                continue
-            scopes = allowed(maker.scopes, is_administrator=user["role"] == "admin")
-            found[maker] = Principal(
-                user["id"], user["name"], user["role"], maker.key_id, scopes, granted=maker.scopes
-            )
-        return found
+    found: dict[Maker, Principal] = {}
+    of_keys = {maker for maker in makers if not maker.key_id.startswith(TOKEN_PREFIX)}
+    usable = await key_repository.find_usable(connection, {maker.key_id for maker in of_keys})
+    for maker in of_keys:
+        key = usable.get(maker.key_id)
+        if key is not None and key.principal.owner_id == maker.owner_id:
+            found[maker] = key.principal
+    for maker in set(makers) - of_keys:
+        user = await user_repository.get(connection, int(maker.owner_id))
+        if user is None or user["status"] != "active":
+            continue
+        scopes = allowed(maker.scopes, is_administrator=user["role"] == "admin")
+        found[maker] = Principal(
+            user["id"], user["name"], user["role"], maker.key_id, scopes, granted=maker.scopes
+        )
+    return found

@@ -11,9 +11,8 @@ from chassis.postgres import Postgres
 from contracts.scopes import Scope
 from gateway.audit.inputs import Action
 from gateway.audit.trail import AuditTrail
-from gateway.identity import keys
+from gateway.identity import key_repository, keys, user_repository
 from gateway.identity.keys import ApiKey
-from gateway.identity.repository import KeyRepository, UserRepository
 
 log = logging.get(__name__)
 
@@ -26,17 +25,13 @@ class BootstrapKey:
     def __init__(
         self,
         postgres: Postgres,
-        repository: KeyRepository,
         *,
-        users: UserRepository,
         audit: AuditTrail,
         pepper: str,
         key: ApiKey,
         previous_pepper: str | None = None,
     ) -> None:
         self._postgres = postgres
-        self._keys = repository
-        self._users = users
         self._audit = audit
         self._key = key
         self._digest = keys.digest(pepper, key)
@@ -48,18 +43,18 @@ class BootstrapKey:
     async def make_known(self) -> None:
         """Store this key for the first administrator unless it is stored; a revoked key stays revoked."""
         async with self._postgres.transaction() as connection:
-            is_known = await self._keys.find_secret(connection, self._key.id) is not None
+            is_known = await key_repository.find_secret(connection, self._key.id) is not None
             if not is_known:
-                user_id = await self._users.ensure_administrator(connection, ADMINISTRATOR)
+                user_id = await user_repository.ensure_administrator(connection, ADMINISTRATOR)
                 # Another replica that starts now waits for that user, and then finds the key here.
-                is_known = await self._keys.find_secret(connection, self._key.id) is not None
+                is_known = await key_repository.find_secret(connection, self._key.id) is not None
             if not is_known:
                 about: dict[str, Any] = {"user_id": user_id, "name": "bootstrap", "scopes": [Scope.ADMIN]}
-                await self._keys.insert(connection, self._key.id, digest=self._digest, **about)
+                await key_repository.insert(connection, self._key.id, digest=self._digest, **about)
                 target = f"api-key:{self._key.id}"
                 await self._audit.record(connection, None, Action.KEY_CREATED, target, after=about)
             elif self._before is not None:
-                await self._keys.rehash(connection, self._key.id, self._before, self._digest)
+                await key_repository.rehash(connection, self._key.id, self._before, self._digest)
         await self.look()
 
     async def look(self) -> None:
@@ -79,8 +74,8 @@ class BootstrapKey:
     async def refusal(self) -> str | None:
         """Return why the key does not administer the installation, or None when it does."""
         async with self._postgres.connection() as connection:
-            secret = await self._keys.find_secret(connection, self._key.id)
-            usable = (await self._keys.find_usable(connection, [self._key.id])).get(self._key.id)
+            secret = await key_repository.find_secret(connection, self._key.id)
+            usable = (await key_repository.find_usable(connection, [self._key.id])).get(self._key.id)
         if secret is None:
             return "it is not in the database"
         if not hmac.compare_digest(secret["digest"], self._digest):

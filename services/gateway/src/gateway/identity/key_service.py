@@ -11,7 +11,7 @@ import orjson
 
 from chassis.errors import Conflict, Forbidden, NotFound
 from chassis.paging import page_of
-from chassis.postgres import Connection, Postgres
+from chassis.postgres import Connection, Postgres, Row
 from contracts.scopes import FOR_MEMBERS, Scope, allowed
 from gateway.audit.inputs import Action
 from gateway.audit.trail import AuditTrail
@@ -21,8 +21,7 @@ from gateway.http.calls import Call
 from gateway.http.principal import Principal
 from gateway.http.problems import invalid
 from gateway.http.replies import HttpReply
-from gateway.identity import keys
-from gateway.identity.administrators import Administrators
+from gateway.identity import administrators, key_repository, keys, user_repository
 from gateway.identity.inputs import (
     EPOCH,
     KeyInput,
@@ -32,10 +31,10 @@ from gateway.identity.inputs import (
     NewKey,
     RotationInput,
 )
+from gateway.identity.key_repository import known_scopes
 from gateway.identity.keyring import KeyRing
 from gateway.identity.keys import ApiKey
 from gateway.identity.refusals import unknown_key
-from gateway.identity.repository import KeyRepository, Row, UserRepository, known_scopes
 
 _MOST_ANCESTORS = 8
 _MOST_KEYS = 1000
@@ -47,19 +46,13 @@ class KeyService:
     def __init__(
         self,
         postgres: Postgres,
-        repository: KeyRepository,
         *,
-        users: UserRepository,
-        administrators: Administrators,
         audit: AuditTrail,
         keyring: KeyRing,
         pepper: str,
         previous_pepper: str | None = None,
     ) -> None:
         self._postgres = postgres
-        self._keys = repository
-        self._users = users
-        self._administrators = administrators
         self._audit = audit
         self._keyring = keyring
         self._pepper = pepper
@@ -71,7 +64,7 @@ class KeyService:
         if user_id != call.principal.user_id:
             call.principal.require(Scope.USERS_READ)
         async with self._postgres.connection() as connection:
-            found = await self._keys.page(connection, user_id, query)
+            found = await key_repository.page(connection, user_id, query)
         page, following = page_of(
             found,
             query.limit,
@@ -126,7 +119,7 @@ class KeyService:
         Raise `Conflict` if its user has too many keys or it would have too many ancestors.
         """
         await self._require_owner(connection, user_id, scopes)
-        about = await self._keys.get(connection, parent.key_id)
+        about = await key_repository.get(connection, parent.key_id)
         if about is None or about["status"] != "active":
             raise unknown_key()
         if about["ancestors"] >= _MOST_ANCESTORS:
@@ -134,7 +127,7 @@ class KeyService:
                 f"The key is {_MOST_ANCESTORS} generations away from the first one: create keys with one of "
                 "its ancestors."
             )
-        await self._keys.insert(
+        await key_repository.insert(
             connection,
             key.id,
             user_id=user_id,
@@ -158,7 +151,7 @@ class KeyService:
         row = await self._find_locked(connection, caller, key_id)
         if key_id != caller.key_id:
             caller.require(Scope.KEYS_WRITE)
-            if not await self._keys.has_ancestor(connection, key_id, caller.key_id):
+            if not await key_repository.has_ancestor(connection, key_id, caller.key_id):
                 raise Forbidden("A key can be rotated only by itself or by one of its ancestors.")
         if caller.expires_at and (row["expires_at"] is None or row["expires_at"] > caller.expires_at):
             # Only a previous secret expires before its own key, and before the keys created with it.
@@ -168,7 +161,7 @@ class KeyService:
             raise Conflict(f"The key is {row['status']}: it cannot be rotated. Create another one.")
         now = datetime.now(UTC)
         key = ApiKey(key_id, self._secret(call, key_id, now.isoformat()))
-        await self._keys.rotate(
+        await key_repository.rotate(
             connection,
             key_id,
             digest=keys.digest(self._pepper, key),
@@ -194,8 +187,8 @@ class KeyService:
             if row["user_id"] != caller.user_id and row["role"] == "admin":
                 caller.require(Scope.ADMIN)
             call.require_revision(_revision(row), etag=_reply(row).etag or "")
-            async with self._administrators.kept(connection):
-                is_revoked = await self._keys.revoke(connection, key_id)
+            async with administrators.kept(connection):
+                is_revoked = await key_repository.revoke(connection, key_id)
             if is_revoked:
                 await self._audit.record(
                     connection,
@@ -252,12 +245,12 @@ class KeyService:
     async def _find_locked(self, connection: Connection, caller: Principal, key_id: str) -> Row:
         """Return a key that the caller may change, locked until the transaction ends."""
         if keys.is_id(key_id):
-            await self._keys.lock(connection, key_id)
+            await key_repository.lock(connection, key_id)
         return await self._find(connection, caller, key_id, Scope.USERS_WRITE)
 
     async def _find(self, connection: Connection, caller: Principal, key_id: str, foreign: Scope) -> Row:
         """Return a key of the caller, or of any user for a caller with the scope `foreign`."""
-        row = await self._keys.get(connection, key_id) if keys.is_id(key_id) else None
+        row = await key_repository.get(connection, key_id) if keys.is_id(key_id) else None
         if row is None or (row["user_id"] != caller.user_id and not caller.may(foreign)):
             # The message does not contain the id, which may be a whole key.
             raise NotFound("There is no API key with this id.")
@@ -265,7 +258,7 @@ class KeyService:
 
     async def _require_owner(self, connection: Connection, user_id: int, scopes: Sequence[Scope]) -> None:
         """Raise an error if the user does not exist or may not have a key with these scopes."""
-        owner = await self._users.get(connection, user_id)
+        owner = await user_repository.get(connection, user_id)
         if owner is None:
             raise invalid("/user_id", f"There is no user {user_id}.")
         if owner["status"] != "active":
@@ -276,7 +269,7 @@ class KeyService:
                 "/scopes",
                 f"The user {user_id} is not an administrator, so the key cannot have {', '.join(beyond)}.",
             )
-        if await self._keys.count_live(connection, user_id) >= _MOST_KEYS:
+        if await key_repository.count_live(connection, user_id) >= _MOST_KEYS:
             raise Conflict(f"The user {user_id} has {_MOST_KEYS} keys; revoke some that are not needed.")
 
 

@@ -20,15 +20,15 @@ from chassis.postgres import Connection, Postgres
 from chassis.turns import OwnerTurns
 from gateway.errors import TooManyFailures
 from gateway.http.principal import Principal
-from gateway.identity import keys
+from gateway.identity import key_repository, keys
 from gateway.identity.access_tokens import LONGEST as LONGEST_TOKEN
 from gateway.identity.access_tokens import AccessTokens, Claims, is_token
 from gateway.identity.failures import FailureLimit, network_of
+from gateway.identity.key_repository import UsableKey
 from gateway.identity.keys import ApiKey
 from gateway.identity.known_callers import Known, KnownCallers
 from gateway.identity.refreshes import Refreshes
 from gateway.identity.refusals import Expired, RefusedAtSight, refusal, unknown_key
-from gateway.identity.repository import KeyRepository, UsableKey
 from gateway.identity.subjects import Subjects
 
 log = logging.get(__name__)
@@ -62,7 +62,6 @@ class KeyRing:
     def __init__(
         self,
         postgres: Postgres,
-        repository: KeyRepository,
         pepper: str,
         *,
         previous_pepper: str | None = None,
@@ -70,7 +69,6 @@ class KeyRing:
         subjects: Subjects | None = None,
     ) -> None:
         self._postgres = postgres
-        self._repository = repository
         self._tokens = tokens
         self._subjects = subjects
         self._pepper = pepper
@@ -120,7 +118,7 @@ class KeyRing:
         or belongs to a disabled user. Raise `DatabaseUnavailable` when the rights are unknown.
         """
         async with self._postgres.connection() as connection:
-            found = await self._repository.find_usable(connection, key_ids)
+            found = await key_repository.find_usable(connection, key_ids)
         now = datetime.now(UTC)
         self._used.update(dict.fromkeys(found, now))
         return {key_id: usable.principal for key_id, usable in found.items()}
@@ -160,7 +158,7 @@ class KeyRing:
     async def write_use(self, used: Mapping[str, datetime]) -> None:
         """Write when keys were last used, by their ids."""
         async with self._postgres.connection() as connection:
-            await self._repository.touch(connection, used)
+            await key_repository.touch(connection, used)
 
     async def _read(self, text: str, fingerprint: bytes, last: Known | None, address: str | None) -> Known:
         """Return the credential's state in the database, or the cached one while that is down or slow."""
@@ -273,7 +271,7 @@ class KeyRing:
             known = Known(principal, asked_at)
         else:
             async with self._postgres.connection() as connection:
-                usable = (await self._repository.find_usable(connection, [credential.id])).get(credential.id)
+                usable = (await key_repository.find_usable(connection, [credential.id])).get(credential.id)
                 if usable is not None and self._previous_pepper is not None:
                     usable = await self._rehashed(connection, credential, usable)
             known = None if usable is None else self._proven(credential, usable, asked_at)
@@ -299,7 +297,7 @@ class KeyRing:
         is_rotated = usable.previous is not None and hmac.compare_digest(usable.previous, before)
         if not (is_current or is_rotated):
             return usable
-        await self._repository.rehash(connection, key.id, before, now)
+        await key_repository.rehash(connection, key.id, before, now)
         return replace(
             usable,
             digest=now if is_current else usable.digest,

@@ -19,11 +19,10 @@ from chassis.postgres import Connection, Postgres
 from contracts.scopes import Scope
 from gateway.http.calls import Call
 from gateway.http.principal import Principal
-from gateway.identity import keys, signed_texts
+from gateway.identity import key_repository, keys, signed_texts
 from gateway.identity.inputs import LoginInput, LoginView, SessionInput, SessionView
 from gateway.identity.key_service import KeyService
 from gateway.identity.refusals import refusal
-from gateway.identity.repository import KeyRepository
 
 PREFIX = "tw_login_"
 PAGE = "/console/login"
@@ -37,16 +36,12 @@ class LoginService:
     def __init__(
         self,
         postgres: Postgres,
-        repository: KeyRepository,
-        queries: Mapping[str, str],
         *,
         key_service: KeyService,
         pepper: str,
         previous_pepper: str | None = None,
     ) -> None:
         self._postgres = postgres
-        self._repository = repository
-        self._queries = queries
         self._keys = key_service
         self._signing_keys = signed_texts.signing_keys(pepper, previous_pepper, "tickwire login address")
 
@@ -96,10 +91,9 @@ class LoginService:
     async def _use(self, connection: Connection, login: Mapping[str, Any]) -> Principal:
         """Mark a login as used and return the owner of the key that made it, with its current rights."""
         until = datetime.fromtimestamp(login["until"], UTC)
-        if await connection.fetchval(self._queries["use_login"], login["id"], until) is None:
+        if not await key_repository.use_login(connection, login["id"], until):
             raise _refused("This login address was used before; each opens the console once.")
-        await connection.execute(self._queries["forget_old_logins"])
-        usable = (await self._repository.find_usable(connection, [login["key"]])).get(login["key"])
+        usable = (await key_repository.find_usable(connection, [login["key"]])).get(login["key"])
         if usable is None or not usable.principal.may(Scope.ADMIN):
             raise _refused("The API key that created this login address has ended or lacks the scope admin.")
         principal, end = usable.principal, login.get("end")

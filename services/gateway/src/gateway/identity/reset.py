@@ -21,12 +21,10 @@ from chassis.settings import load_or_exit
 from contracts.scopes import Scope
 from contracts.topology import GATEWAY
 from gateway.audit.inputs import Action
-from gateway.audit.repository import AuditRepository
 from gateway.audit.trail import AuditTrail
-from gateway.identity import keys
+from gateway.identity import key_repository, keys, user_repository
 from gateway.identity.bootstrap import ADMINISTRATOR
 from gateway.identity.keys import ApiKey
-from gateway.identity.repository import KeyRepository, UserRepository
 from gateway.settings import GatewaySettings
 
 _PATIENCE_S = 15
@@ -35,16 +33,14 @@ _PATIENCE_S = 15
 async def reset(settings: GatewaySettings, *, email: str, revoke_others: bool) -> tuple[ApiKey, list[str]]:
     """Make `email` an active administrator with a new key; return the key and the ids of the revoked ones."""
     postgres = Postgres(settings.postgres_dsn.get_secret_value(), size=1)
-    statements = queries.of("gateway")
-    users, repository = UserRepository(statements), KeyRepository(statements)
-    audit = AuditTrail(postgres, AuditRepository(statements), retention_days=settings.audit_retention_days)
+    audit = AuditTrail(postgres, retention_days=settings.audit_retention_days)
     key = keys.new_key()
     try:
         async with asyncio.timeout(_PATIENCE_S):
             await postgres.open()
         async with postgres.transaction() as connection:
-            user_id = await users.ensure_administrator(connection, email)
-            await repository.insert(
+            user_id = await user_repository.ensure_administrator(connection, email)
+            await key_repository.insert(
                 connection,
                 key.id,
                 user_id=user_id,
@@ -54,7 +50,7 @@ async def reset(settings: GatewaySettings, *, email: str, revoke_others: bool) -
             )
             after = {"user_id": user_id, "name": "reset on the host", "scopes": [Scope.ADMIN]}
             await audit.record(connection, None, Action.KEY_CREATED, f"api-key:{key.id}", after=after)
-            revoked = await repository.revoke_others(connection, user_id, key.id) if revoke_others else []
+            revoked = await key_repository.revoke_others(connection, user_id, key.id) if revoke_others else []
             for key_id in revoked:
                 target = f"api-key:{key_id}"
                 await audit.record(connection, None, Action.KEY_REVOKED, target, after={"status": "revoked"})

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 
 from pydantic import TypeAdapter, ValidationError
 
-from chassis.postgres import Connection
+from chassis.postgres import Connection, Row
 from contracts.addresses import BareAddress
 from contracts.scopes import Scope, allowed
 from gateway.audit.inputs import Action
 from gateway.audit.trail import AuditTrail
 from gateway.http.principal import TOKEN_PREFIX, Principal
+from gateway.identity import user_repository
 from gateway.identity.access_tokens import Claims
 from gateway.identity.refusals import RefusedAtSight, refusal
-from gateway.identity.repository import Row, UserRepository
 
 _ADDRESS: TypeAdapter[str] = TypeAdapter(BareAddress)
 _SHOWN_BYTES = 8
@@ -28,8 +28,7 @@ class Subjects:
     user with the role member, if `creates_users`.
     """
 
-    def __init__(self, users: UserRepository, *, audit: AuditTrail, creates_users: bool) -> None:
-        self._users = users
+    def __init__(self, *, audit: AuditTrail, creates_users: bool) -> None:
         self._audit = audit
         self._creates_users = creates_users
 
@@ -37,11 +36,11 @@ class Subjects:
         """Return the user of a token with its current rights. Raise `Unauthenticated` if there is none."""
         known = (claims.issuer, claims.subject)
         token_id = f"{TOKEN_PREFIX}{fingerprint[:_SHOWN_BYTES].hex()}"
-        user = await self._users.find_by_subject(connection, *known)
+        user = await user_repository.find_by_subject(connection, *known)
         if user is None:
             # One request creates the user of a subject; concurrent ones wait and find it here.
-            await self._users.lock_subject(connection, *known)
-            user = await self._users.find_by_subject(connection, *known)
+            await user_repository.lock_subject(connection, *known)
+            user = await user_repository.find_by_subject(connection, *known)
         if user is None:
             user = await self._link(connection, claims, token_id)
         principal = _principal(user, token_id, claims.scopes, claims.ends_at)
@@ -51,7 +50,7 @@ class Subjects:
 
     async def renew(self, connection: Connection, principal: Principal) -> Principal | None:
         """Return the caller of a token with the current rights of its user; None if the user has none."""
-        user = await self._users.get(connection, principal.user_id)
+        user = await user_repository.get(connection, principal.user_id)
         if user is None or principal.ends_at is None:
             return None
         return _principal(user, principal.key_id, principal.granted, principal.ends_at)
@@ -60,7 +59,7 @@ class Subjects:
         """Link the subject to a user, and return the user."""
         user = None
         if claims.email is not None:
-            user = await self._users.find_by_address(connection, claims.email)
+            user = await user_repository.find_by_address(connection, claims.email)
         is_new = user is None
         if user is None:
             if not self._creates_users:
@@ -76,8 +75,8 @@ class Subjects:
                 digest = hashlib.sha256(f"{claims.issuer}\n{claims.subject}".encode()).hexdigest()
                 address = f"{digest[:32]}@signed-in.invalid"
             name = claims.name or claims.subject[:200]
-            user = await self._users.insert(connection, name=name, email=address, role="member")
-        await self._users.add_subject(connection, user["id"], claims.issuer, claims.subject)
+            user = await user_repository.insert(connection, name=name, email=address, role="member")
+        await user_repository.add_subject(connection, user["id"], claims.issuer, claims.subject)
         about = {"issuer": claims.issuer, "subject": claims.subject}
         after = {"name": user["name"], "email": user["email"], "role": user["role"]} if is_new else {}
         actor = Principal(user["id"], user["name"], user["role"], token_id, frozenset())

@@ -9,7 +9,7 @@ from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
 from chassis.errors import NotFound
 from chassis.paging import page_of
-from chassis.postgres import Postgres
+from chassis.postgres import Postgres, Row
 from contracts.batches import LimitOwner
 from contracts.scopes import Scope, allowed
 from gateway.audit.inputs import Action
@@ -18,7 +18,7 @@ from gateway.http import replies
 from gateway.http.calls import Call
 from gateway.http.replies import HttpReply
 from gateway.http.strict_json import MOST_ID
-from gateway.identity.administrators import Administrators
+from gateway.identity import administrators, user_repository
 from gateway.identity.inputs import (
     Me,
     MyKey,
@@ -30,7 +30,6 @@ from gateway.identity.inputs import (
     UserView,
 )
 from gateway.identity.keyring import KeyRing
-from gateway.identity.repository import Row, UserRepository
 
 
 class UserService:
@@ -39,15 +38,11 @@ class UserService:
     def __init__(
         self,
         postgres: Postgres,
-        users: UserRepository,
         *,
-        administrators: Administrators,
         audit: AuditTrail,
         keyring: KeyRing,
     ) -> None:
         self._postgres = postgres
-        self._users = users
-        self._administrators = administrators
         self._audit = audit
         self._keyring = keyring
 
@@ -57,7 +52,7 @@ class UserService:
         if not is_visible or user_id > MOST_ID:
             raise _not_found(user_id)
         async with self._postgres.connection() as connection:
-            user = await self._users.get(connection, user_id)
+            user = await user_repository.get(connection, user_id)
         if user is None:
             raise _not_found(user_id)
         return _reply(user)
@@ -78,7 +73,7 @@ class UserService:
     async def page(self, _: Call, query: UsersQuery) -> UserPage:
         """Return a page of users by id."""
         async with self._postgres.connection() as connection:
-            found = await self._users.page(connection, query)
+            found = await user_repository.page(connection, query)
         page, following = page_of(found, query.limit, lambda row: str(row["id"]))
         return UserPage(data=[UserView.model_validate(dict(row)) for row in page], next_cursor=following)
 
@@ -86,7 +81,7 @@ class UserService:
         """Store a new user. Raise `Conflict` if the address is taken."""
         if body.role == "admin":
             call.principal.require(Scope.ADMIN)
-        user = await self._users.insert(call.connection, name=body.name, email=body.email, role=body.role)
+        user = await user_repository.insert(call.connection, name=body.name, email=body.email, role=body.role)
         await self._audit.record(
             call.connection,
             call.principal,
@@ -102,7 +97,7 @@ class UserService:
         Raise `Conflict` if the new address is taken, or if the change would leave no administrator.
         """
         async with self._postgres.transaction() as connection:
-            user = None if user_id > MOST_ID else await self._users.lock(connection, user_id)
+            user = None if user_id > MOST_ID else await user_repository.lock(connection, user_id)
             if user is None:
                 raise _not_found(user_id)
             call.require_match(_etag(user))
@@ -117,8 +112,8 @@ class UserService:
             if not changes:
                 return _reply(user)
             is_about_rights = not changes.keys().isdisjoint({"role", "status"})
-            async with self._administrators.kept(connection) if is_about_rights else nullcontext():
-                changed = await self._users.update(connection, user_id, changes)
+            async with administrators.kept(connection) if is_about_rights else nullcontext():
+                changed = await user_repository.update(connection, user_id, changes)
             if is_about_rights:
                 await outbox.add(connection, [_limit(changed)])
             await self._audit.record(

@@ -15,15 +15,17 @@ from chassis.errors import Forbidden, InvalidInput
 from chassis.postgres import Connection
 from contracts.json_texts import member
 from contracts.schedules import GIVEN_UP_AFTER_S, RefuseRun, ScheduleFired
+from gateway.acceptance import repository as acceptances
 from gateway.acceptance.acceptor import new_acceptance
-from gateway.acceptance.repository import AcceptanceRepository, Work
+from gateway.acceptance.repository import Work
 from gateway.batches import commands
 from gateway.batches.operations import OperationCatalogue
 from gateway.errors import UnknownOperation
 from gateway.http.principal import Principal
 from gateway.http.replies import document
-from gateway.identity.authority import Authority, Maker
-from gateway.identity.repository import known_scopes
+from gateway.identity import authority
+from gateway.identity.authority import Maker
+from gateway.identity.key_repository import known_scopes
 from gateway.schedules.inputs import TemplateInput
 
 log = logging.get(__name__)
@@ -34,12 +36,8 @@ _GIVEN_UP = timedelta(seconds=GIVEN_UP_AFTER_S)
 class ScheduledRuns:
     """Accepts runs in the transaction that handles their events; reports refused runs to batch-processor."""
 
-    def __init__(
-        self, acceptances: AcceptanceRepository, catalogue: OperationCatalogue, authority: Authority
-    ) -> None:
-        self._acceptances = acceptances
+    def __init__(self, catalogue: OperationCatalogue) -> None:
         self._catalogue = catalogue
-        self._authority = authority
 
     async def accept(self, connection: Connection, deliveries: Sequence[Delivery[ScheduleFired]]) -> None:
         """Make the batches and tasks of those runs whose makers may make them now."""
@@ -47,7 +45,7 @@ class ScheduledRuns:
         makers = {
             run.run_id: Maker(run.owner_id, run.made_by, known_scopes(run.scopes or ())) for run in fired
         }
-        principals = await self._authority.principals(connection, set(makers.values()))
+        principals = await authority.principals(connection, set(makers.values()))
         catalogue = self._catalogue.on(connection)
         works: list[Work] = []
         refused: list[RefuseRun] = []
@@ -61,7 +59,7 @@ class ScheduledRuns:
                 )
                 refused.append(refuse)
         if works:
-            accepted = await self._acceptances.accept(connection, works)
+            accepted = await acceptances.accept(connection, works)
             metrics.SCHEDULE_RUNS.labels("accepted").inc(len(accepted))
         if refused:
             await outbox.add(

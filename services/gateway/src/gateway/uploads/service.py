@@ -25,13 +25,14 @@ from chassis.postgres import Postgres
 from contracts.mail import MOST_UPLOAD_BYTES, Mail
 from contracts.message import FieldError
 from contracts.uploads import OpenedUpload, OpenUpload
+from gateway.acceptance import repository as acceptances
 from gateway.acceptance.acceptor import Acceptor
 from gateway.acceptance.idempotency import replay
 from gateway.errors import IdempotencyConflict, UploadStalled
 from gateway.http.calls import Call, IdempotencyKey, Upload
 from gateway.http.replies import HttpReply, document
+from gateway.uploads import repository
 from gateway.uploads.inputs import UploadView
-from gateway.uploads.repository import UploadRepository
 from gateway.uploads.transfer import Transfer
 
 log = logging.get(__name__)
@@ -51,13 +52,11 @@ class FileUploadService:
     def __init__(
         self,
         postgres: Postgres,
-        repository: UploadRepository,
         acceptor: Acceptor,
         rpc: RpcClient,
         transfer: Transfer,
     ) -> None:
         self._postgres = postgres
-        self._repository = repository
         self._acceptor = acceptor
         self._rpc = rpc
         self._transfer = transfer
@@ -87,7 +86,7 @@ class FileUploadService:
     async def get(self, call: Call, upload_id: UUID) -> HttpReply:
         """Return a file of the caller that mails may attach now."""
         async with self._postgres.connection() as connection:
-            found = await self._repository.find(connection, [upload_id], owner_id=call.principal.owner_id)
+            found = await repository.find(connection, [upload_id], owner_id=call.principal.owner_id)
         if upload_id not in found:
             raise NotFound(f"There is no upload {upload_id} of yours, or it has expired.")
         return HttpReply(document(found[upload_id]), etag=_etag(found[upload_id]))
@@ -102,7 +101,7 @@ class FileUploadService:
         found: dict[UUID, UploadView] = {}
         if ids:
             async with self._postgres.connection() as connection:
-                found = await self._repository.find(connection, ids, owner_id=call.principal.owner_id)
+                found = await repository.find(connection, ids, owner_id=call.principal.owner_id)
         return [list(_misfits(of_mail, found)) for of_mail in named]
 
     async def require(self, call: Call, mail: Mail) -> None:
@@ -122,7 +121,7 @@ class FileUploadService:
         removed = _STEP
         while removed == _STEP:
             async with self._postgres.connection() as connection:
-                removed = await self._repository.remove_expired(connection, most=_STEP)
+                removed = await repository.remove_expired(connection, most=_STEP)
 
     async def _store(self, call: Call, upload_id: UUID, body: Upload) -> HttpReply:
         owner_id, key = call.principal.owner_id, call.idempotency_key
@@ -144,12 +143,13 @@ class FileUploadService:
         )
         answer, location, etag = document(view), f"/v1/uploads/{upload_id}", _etag(view)
         async with self._postgres.transaction() as connection:
-            await self._repository.insert(connection, view, owner_id=owner_id)
-            if key and not await self._repository.answer(
+            await repository.insert(connection, view, owner_id=owner_id)
+            if key and not await acceptances.settle_idempotency(
                 connection,
+                owner_id,
                 IdempotencyKey(key.key, body.digest.digest()),
-                owner_id=owner_id,
-                claim=upload_id.bytes,
+                upload_id.bytes,
+                status=201,
                 answer=answer,
                 location=location,
                 etag=etag,
@@ -183,7 +183,7 @@ class FileUploadService:
     async def _release(self, key: str, owner_id: str, claim: bytes) -> None:
         try:
             async with self._postgres.connection() as connection:
-                await self._repository.release(connection, key, owner_id=owner_id, claim=claim)
+                await acceptances.free_idempotency(connection, owner_id, key, claim)
         except DatabaseUnavailable as error:
             # The claim expires by itself.
             log.warning("idempotency key could not be released", reason=error.detail)
