@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.identity import logins, signed_texts
+from gateway.identity import login_service, signed_texts
 from support import browser
 from support.gateway_stack import PEPPER, House, Listener
 
@@ -52,7 +52,7 @@ async def test_a_login_gives_a_key_of_half_a_day_below_the_one_that_made_it(
         assert (trail["action"], trail["target"]) == ("key.created", f"api-key:{session['key_id']}")
         lasts = "SELECT expires_at - created_at FROM api_keys WHERE id = $1"
         seconds = (await gateway.database.fetchval(lasts, session["key_id"])).total_seconds()
-        assert seconds == pytest.approx(logins.SESSION_LASTS.total_seconds(), abs=5)
+        assert seconds == pytest.approx(login_service.SESSION_LASTS.total_seconds(), abs=5)
 
 
 async def test_a_login_address_lets_one_of_many_in_on_two_gateways(
@@ -72,11 +72,11 @@ async def test_a_token_that_has_expired_is_damaged_or_has_another_purpose_is_ref
     gateway, _ = two
     token = await login(gateway)
     document = {"id": "x", "key": gateway.admin_key[8:24], "until": 1}
-    over = logins.PREFIX + signed_texts.sign(
+    over = login_service.PREFIX + signed_texts.sign(
         signed_texts.signing_key(PEPPER, "tickwire login address"), document
     )
     realtime = (await gateway.api.post("/v1/realtime/tokens", json={})).json()["token"]
-    foreign = logins.PREFIX + realtime.removeprefix("tw_rt_")
+    foreign = login_service.PREFIX + realtime.removeprefix("tw_rt_")
     for text, reason in ((over, "has expired"), (token[:-2], "is damaged"), (foreign, "is damaged")):
         answer = await use(gateway, text)
         assert (answer.status_code, reason in answer.json()["detail"]) == (401, True), answer.text

@@ -9,7 +9,7 @@ import pytest
 from chassis.deadlines import Deadline
 from contracts import batches
 from contracts.topology import BATCH_PROCESSOR
-from gateway.batches import tasks
+from gateway.batches import task_service
 from support.gateway_stack import House, Listener
 from support.pushes import batch, progress
 from support.waiting import until
@@ -42,7 +42,7 @@ async def work(house: House) -> Work:
 async def test_a_caller_is_answered_when_the_end_of_its_task_is_pushed(
     listener: Listener, house: House, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "FIRST_LOOK_S", 60.0)
+    monkeypatch.setattr(task_service, "FIRST_LOOK_S", 60.0)
     waiting = asyncio.create_task(listener.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=15"}))
     [channel] = await until(lambda: list(listener.gateway.resources.hub.channels("task:")))
     id_ = channel.removeprefix("task:")

@@ -19,7 +19,7 @@ from contracts.mail import Mail
 from contracts.scopes import Scope
 from gateway.aliases import service as aliases
 from gateway.aliases.inputs import BatchesInput, DataInput, MailInput
-from gateway.batches import commands, tasks
+from gateway.batches import commands, task_service
 from gateway.batches.inputs import BatchInput, TaskInput
 from gateway.batches.service import BatchService
 from gateway.batches.upload_inputs import UploadQuery
@@ -44,7 +44,7 @@ def call(document: str) -> Call:
 def task(*, unique_key: str | None = None) -> Step:
     acceptor = AsyncMock()
     acceptor.find_earlier.return_value = None
-    service = tasks.TaskService(acceptor, AsyncMock(), AsyncMock(), Mock())
+    service = task_service.TaskService(acceptor, AsyncMock(), AsyncMock(), Mock())
     body = TaskInput.model_validate({"operation": "echo", "payload": [[]] * 1_000, "unique_key": unique_key})
     return service.create(call('{"operation": "echo", "payload": ' + VALUE + "}"), body)
 
@@ -94,7 +94,7 @@ def schedule() -> Step:
 @pytest.mark.parametrize(
     ("module", "function", "step"),
     [
-        pytest.param(tasks, "member", task, id="the payload of a task"),
+        pytest.param(task_service, "member", task, id="the payload of a task"),
         pytest.param(commands, "of_task", task, id="the command of a task"),
         pytest.param(hashlib, "sha256", lambda: task(unique_key="a"), id="the hash of a unique task"),
         pytest.param(commands, "description", open_batch, id="what follows an open batch"),

@@ -18,7 +18,7 @@ from gateway.batches import routes as batch_routes
 from gateway.bounces import routes as bounce_routes
 from gateway.bounces.service import BounceService
 from gateway.chat import routes as chat_routes
-from gateway.chat.rooms import RoomService
+from gateway.chat.room_service import RoomService
 from gateway.domains import routes as domain_routes
 from gateway.emails import routes as email_routes
 from gateway.http.edge import Edge

@@ -17,13 +17,13 @@ from gateway import consumers
 from gateway.acceptance.acceptor import Acceptor
 from gateway.acceptance.idempotency import Once
 from gateway.administration.backups import BackupWatch
-from gateway.administration.parked import ParkedService
-from gateway.administration.pauses import PauseService
+from gateway.administration.parked_service import ParkedService
+from gateway.administration.pause_service import PauseService
 from gateway.administration.prometheus import Prometheus
-from gateway.administration.status import StatusService
+from gateway.administration.status_service import StatusService
 from gateway.alerts.feed import AlertFeed
 from gateway.alerts.service import AlertService
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.batches.backlog import Backlog
 from gateway.batches.open_uploads import OpenUploads
 from gateway.batches.operations import OperationCatalogue
@@ -46,7 +46,7 @@ from gateway.identity.bootstrap import BootstrapKey
 from gateway.identity.issuer_keys import IssuerKeys
 from gateway.identity.key_service import KeyService
 from gateway.identity.keyring import KeyRing
-from gateway.identity.logins import LoginService
+from gateway.identity.login_service import LoginService
 from gateway.identity.scope_rules import read_rules
 from gateway.identity.subjects import Subjects
 from gateway.identity.user_service import UserService

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from chassis.postgres import Postgres
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.identity import keys
 from gateway.identity.bootstrap import BootstrapKey
 

@@ -11,9 +11,9 @@ from contracts.pauses import Pause
 from contracts.scopes import Scope
 from gateway.administration import inputs
 from gateway.administration.inputs import ParkedDetailView, ParkedList, PauseList
-from gateway.administration.parked import ParkedService
-from gateway.administration.pauses import PauseService
-from gateway.administration.status import StatusService
+from gateway.administration.parked_service import ParkedService
+from gateway.administration.pause_service import PauseService
+from gateway.administration.status_service import StatusService
 from gateway.errors import MonitoringNotConfigured, MonitoringUnavailable
 from gateway.http.calls import Call
 from gateway.http.endpoints import Endpoint, delete, get, json, nothing, post, put

@@ -11,7 +11,7 @@ from contracts.alerts import Alert, Alerts, CreateAlert, DeleteAlert, GetAlert, 
 from contracts.scopes import Scope
 from gateway.alerts.inputs import AlertInput, AlertList, AlertsQuery
 from gateway.audit.inputs import Action
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.http.calls import Call
 from gateway.http.replies import HttpReply, document
 

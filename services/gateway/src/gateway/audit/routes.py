@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from chassis.errors import DatabaseUnavailable
 from contracts.scopes import Scope
 from gateway.audit.inputs import AuditPage
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.http.endpoints import Endpoint, get, json
 
 

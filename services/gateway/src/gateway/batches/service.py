@@ -26,7 +26,7 @@ from gateway.batches.lookup import BatchLookup, revision_of, taken_over
 from gateway.batches.open_uploads import OpenUploads
 from gateway.batches.operations import OperationCatalogue
 from gateway.batches.results import ResultReader
-from gateway.batches.tasks import TaskService
+from gateway.batches.task_service import TaskService
 from gateway.batches.upload_inputs import UploadQuery
 from gateway.batches.upload_service import BatchUploadService
 from gateway.http.calls import Call, Upload

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from chassis.errors import Conflict, DatabaseUnavailable, Forbidden, NotFound
 from contracts.scopes import Scope
 from gateway.chat.inputs import MemberList, MemberView, MessageList, MessageView, RoomList, RoomView
-from gateway.chat.rooms import RoomService
+from gateway.chat.room_service import RoomService
 from gateway.errors import PreconditionFailed, PreconditionRequired
 from gateway.http.endpoints import (
     CONTENT_TAG,

@@ -20,7 +20,7 @@ from contracts.domains import (
     VerifyDomain,
 )
 from gateway.audit.inputs import Action
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.domains.inputs import DomainInput, DomainList, DomainsQuery
 from gateway.domains.senders import VerifiedSenders
 from gateway.http.calls import Call

@@ -10,7 +10,7 @@ from chassis import logging, metrics
 from chassis.postgres import Postgres
 from contracts.scopes import Scope
 from gateway.audit.inputs import Action
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.identity import key_repository, keys, user_repository
 from gateway.identity.keys import ApiKey
 

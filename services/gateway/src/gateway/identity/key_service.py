@@ -14,7 +14,7 @@ from chassis.paging import page_of
 from chassis.postgres import Connection, Postgres, Row
 from contracts.scopes import FOR_MEMBERS, Scope, allowed
 from gateway.audit.inputs import Action
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.errors import IdempotencyMismatch
 from gateway.http import replies
 from gateway.http.calls import Call

@@ -21,7 +21,7 @@ from chassis.settings import load_or_exit
 from contracts.scopes import Scope
 from contracts.topology import GATEWAY
 from gateway.audit.inputs import Action
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.identity import key_repository, keys, user_repository
 from gateway.identity.bootstrap import ADMINISTRATOR
 from gateway.identity.keys import ApiKey

@@ -20,7 +20,7 @@ from gateway.http.endpoints import (
 )
 from gateway.identity.inputs import KeyPage, KeyView, LoginView, Me, NewKey, SessionView, UserPage, UserView
 from gateway.identity.key_service import KeyService
-from gateway.identity.logins import LoginService
+from gateway.identity.login_service import LoginService
 from gateway.identity.user_service import UserService
 
 _REPEATED = (IdempotencyConflict, IdempotencyMismatch)

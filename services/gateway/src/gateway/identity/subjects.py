@@ -11,7 +11,7 @@ from chassis.postgres import Connection, Row
 from contracts.addresses import BareAddress
 from contracts.scopes import Scope, allowed
 from gateway.audit.inputs import Action
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.http.principal import TOKEN_PREFIX, Principal
 from gateway.identity import user_repository
 from gateway.identity.access_tokens import Claims

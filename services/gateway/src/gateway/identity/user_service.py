@@ -13,7 +13,7 @@ from chassis.postgres import Postgres, Row
 from contracts.batches import LimitOwner
 from contracts.scopes import Scope, allowed
 from gateway.audit.inputs import Action
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.http import replies
 from gateway.http.calls import Call
 from gateway.http.replies import HttpReply

@@ -7,7 +7,7 @@ from typing import Any
 from chassis.broker.rpc import RpcClient
 from contracts.retention import GetRetention, MailRetention, SetRetention
 from gateway.audit.inputs import Action
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.http.calls import Call
 from gateway.http.replies import HttpReply, document, entity_tag
 from gateway.identity.user_service import UserService

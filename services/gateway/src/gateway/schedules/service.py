@@ -31,7 +31,7 @@ from contracts.schedules import (
     Schedules,
 )
 from gateway.audit.inputs import Action
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.batches.operations import OperationCatalogue
 from gateway.errors import PreconditionFailed, UnknownOperation
 from gateway.http.calls import Call

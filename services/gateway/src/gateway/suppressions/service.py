@@ -27,7 +27,7 @@ from contracts.suppressions import (
     SuppressionsLifted,
 )
 from gateway.audit.inputs import Action
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.http import tables
 from gateway.http.calls import Call, RawBody
 from gateway.http.filters import BulkResult

@@ -18,7 +18,7 @@ from contracts.templates import (
     TemplateVersions,
 )
 from gateway.audit.inputs import Action
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.http.calls import Call
 from gateway.http.replies import HttpReply, document
 from gateway.templates.inputs import (

@@ -9,7 +9,7 @@ from chassis.paging import page_of
 from chassis.postgres import Connection, Postgres
 from contracts.scopes import Scope
 from gateway.audit.inputs import Action
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.chat import repository
 from gateway.chat.inputs import (
     MemberChange,

@@ -11,10 +11,10 @@ import pytest
 from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded, Unavailable
 from contracts.pauses import Pause
-from gateway.administration import status
+from gateway.administration import status_service
 from gateway.administration.prometheus import Prometheus
 from gateway.administration.signals import CHARTS, Period
-from gateway.administration.status import StatusService
+from gateway.administration.status_service import StatusService
 from gateway.errors import MonitoringNotConfigured
 from support.doubles.prometheus import Double
 from support.waiting import until
@@ -54,7 +54,7 @@ async def test_no_request_waits_while_a_report_is_made_anew(
     service: StatusService, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = await service.report(WINDOW, soon())
-    monkeypatch.setattr(status, "EVERY_S", 0.0)
+    monkeypatch.setattr(status_service, "EVERY_S", 0.0)
     double.go.clear()
     assert await service.report(WINDOW, soon()) is first
     double.go.set()
@@ -69,8 +69,8 @@ async def test_a_report_that_nobody_asked_for_in_a_while_is_not_shown_any_more(
     service: StatusService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = await service.report(WINDOW, soon())
-    monkeypatch.setattr(status, "EVERY_S", 0.0)
-    monkeypatch.setattr(status, "USABLE_S", 0.0)
+    monkeypatch.setattr(status_service, "EVERY_S", 0.0)
+    monkeypatch.setattr(status_service, "USABLE_S", 0.0)
     assert await service.report(WINDOW, soon()) is not first
 
 
@@ -94,7 +94,7 @@ async def test_a_caller_that_goes_away_does_not_take_the_report_from_the_others(
 async def test_a_prometheus_that_is_slow_gives_a_report_that_names_what_is_missing(
     service: StatusService, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "GATHER_S", 0.1)
+    monkeypatch.setattr(status_service, "GATHER_S", 0.1)
     double.go.clear()
     found = orjson.loads((await service.report(WINDOW, soon())).body)
     assert {error["detail"] for error in found["errors"]} == {"Prometheus did not answer in time."}

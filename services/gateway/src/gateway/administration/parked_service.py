@@ -24,7 +24,7 @@ from contracts.parked import (
 from contracts.topology import GATEWAY, SERVICES
 from gateway.administration.inputs import DiscardQuery, ParkedQuery, ReplayQuery
 from gateway.audit.inputs import Action
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.http.calls import Call
 from gateway.http.filters import BulkResult
 from gateway.http.parts import gather

@@ -10,7 +10,7 @@ from chassis.errors import NotFound
 from contracts.pauses import ListPauses, Pause, PauseKind, Pauses, PauseWork, ResumeWork
 from gateway.administration.inputs import PauseInput, PauseList
 from gateway.audit.inputs import Action
-from gateway.audit.trail import AuditTrail
+from gateway.audit.service import AuditTrail
 from gateway.batches.operations import OperationCatalogue
 from gateway.http.calls import Call
 from gateway.identity.user_service import UserService
