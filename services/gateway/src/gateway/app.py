@@ -10,7 +10,9 @@ from quart import Quart
 from chassis.asgi import Application
 from gateway.administration import pages as administration_pages
 from gateway.administration import routes as administration_routes
+from gateway.administration.parked_service import ParkedService
 from gateway.alerts import routes as alert_routes
+from gateway.alerts.service import AlertService
 from gateway.aliases import routes as alias_routes
 from gateway.aliases.service import AliasService
 from gateway.audit import routes as audit_routes
@@ -20,6 +22,7 @@ from gateway.bounces.service import BounceService
 from gateway.chat import routes as chat_routes
 from gateway.chat.room_service import RoomService
 from gateway.domains import routes as domain_routes
+from gateway.domains.service import DomainService
 from gateway.emails import routes as email_routes
 from gateway.http.edge import Edge
 from gateway.http.endpoints import Endpoint
@@ -37,11 +40,15 @@ from gateway.reference import routes as reference_routes
 from gateway.reference.service import ReferenceService
 from gateway.resources import Resources
 from gateway.retention import routes as retention_routes
+from gateway.retention.service import RetentionService
 from gateway.schedules import routes as schedule_routes
+from gateway.schedules.service import ScheduleService
 from gateway.settings import GatewaySettings
 from gateway.stocks import routes as stock_routes
 from gateway.suppressions import routes as suppression_routes
+from gateway.suppressions.service import SuppressionService
 from gateway.templates import routes as template_routes
+from gateway.templates.service import TemplateService
 from gateway.uploads import routes as upload_routes
 
 
@@ -104,18 +111,21 @@ def create_quart(settings: GatewaySettings, resources: Resources) -> GatewayApp:
 
 
 def endpoints(resources: Resources) -> Iterator[Endpoint]:
-    """Yield the declared endpoints of all features: a new feature is one line here."""
+    """Yield the declared endpoints of all features: a new feature is one line here.
+
+    What only its routes use is created with it; `Resources` has what runs, and what several features share.
+    """
     yield from stock_routes.endpoints(resources.stocks)
-    yield from alert_routes.endpoints(resources.alerts)
+    yield from alert_routes.endpoints(AlertService(resources.rpc, resources.audit))
     yield from email_routes.endpoints(resources.emails, resources.email_bulk)
-    yield from template_routes.endpoints(resources.templates)
+    yield from template_routes.endpoints(TemplateService(resources.rpc, resources.audit))
     yield from upload_routes.endpoints(resources.uploads)
-    yield from domain_routes.endpoints(resources.domains)
-    yield from suppression_routes.endpoints(resources.suppressions)
-    yield from retention_routes.endpoints(resources.retention)
+    yield from domain_routes.endpoints(DomainService(resources.rpc, resources.senders, resources.audit))
+    yield from suppression_routes.endpoints(SuppressionService(resources.rpc, resources.audit))
+    yield from retention_routes.endpoints(RetentionService(resources.rpc, resources.users, resources.audit))
     yield from bounce_routes.endpoints(BounceService(resources.rpc))
     yield from batch_routes.endpoints(resources.batches)
-    yield from schedule_routes.endpoints(resources.schedules)
+    yield from schedule_routes.endpoints(ScheduleService(resources.rpc, resources.catalogue, resources.audit))
     yield from chat_routes.endpoints(RoomService(resources.runtime.postgres, resources.chat, resources.audit))
     streams = EventStreams(resources.channels, resources.connections, resources.connection_limit)
     yield from realtime_routes.endpoints(streams, TokenEndpoint(resources.tokens))
@@ -125,7 +135,10 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
         OverviewService(resources.stocks, resources.email_listing, resources.rpc)
     )
     yield from administration_routes.endpoints(
-        resources.parked, resources.status, resources.pauses, resources.runtime.health
+        ParkedService(resources.runtime.parked, resources.rpc, resources.audit),
+        resources.status,
+        resources.pauses,
+        resources.runtime.health,
     )
     yield from administration_pages.endpoints()
     yield from alias_routes.endpoints(AliasService(resources.emails, resources.batches), resources.stocks)

@@ -1,4 +1,4 @@
-"""The parts of the gateway: created once, opened and closed in order."""
+"""The shared parts of the gateway: created once, opened and closed in order."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ from gateway import consumers
 from gateway.acceptance.acceptor import Acceptor
 from gateway.acceptance.idempotency import Once
 from gateway.administration.backups import BackupWatch
-from gateway.administration.parked_service import ParkedService
 from gateway.administration.pause_service import PauseService
 from gateway.administration.prometheus import Prometheus
 from gateway.administration.status_service import StatusService
 from gateway.alerts.feed import AlertFeed
-from gateway.alerts.service import AlertService
 from gateway.audit.service import AuditTrail
 from gateway.batches.backlog import Backlog
 from gateway.batches.open_uploads import OpenUploads
@@ -32,7 +30,6 @@ from gateway.batches.upload_service import BatchUploadService
 from gateway.batches.upload_turns import UploadTurns
 from gateway.chat.service import ChatService
 from gateway.domains.senders import VerifiedSenders
-from gateway.domains.service import DomainService
 from gateway.emails.bulk import BulkChanges
 from gateway.emails.listing import EmailListing
 from gateway.emails.parcels import MOST_AT_ONCE as MOST_PARCELS
@@ -63,14 +60,10 @@ from gateway.realtime.quote_feed import QuoteFeed
 from gateway.realtime.session import Realtime
 from gateway.realtime.slow_clients import SlowClients
 from gateway.realtime.tokens import TokenService
-from gateway.retention.service import RetentionService
 from gateway.schedules.runs import ScheduledRuns
-from gateway.schedules.service import ScheduleService
 from gateway.settings import GatewaySettings
 from gateway.stocks.book import QuoteBook
 from gateway.stocks.service import StockService
-from gateway.suppressions.service import SuppressionService
-from gateway.templates.service import TemplateService
 from gateway.uploads.service import MOST_AT_ONCE
 from gateway.uploads.service import FileUploadService as FileUploads
 from gateway.uploads.transfer import Transfer
@@ -85,7 +78,7 @@ _MEASURE_PARCELS_EVERY_S = 5
 
 
 class Resources:
-    """The parts of the gateway, wired; `open` starts and ends them in order."""
+    """The parts that run, or that several features share, wired; `open` starts and ends them in order."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
@@ -96,25 +89,22 @@ class Resources:
         self.audit = AuditTrail(postgres, retention_days=settings.audit_retention_days)
         self._wire_identity()
         self.acceptor = Acceptor(postgres, self.runtime.relay, retention_days=settings.retention_days)
-        catalogue = OperationCatalogue(postgres)
+        self.catalogue = OperationCatalogue(postgres)
         self.loop_turns = LoopTurns()
         self.hub = Hub(most_subscriptions=settings.most_subscriptions, turns=self.loop_turns)
         self._wire_mail()
-        self._wire_batches(catalogue)
-        self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)
-        self.pauses = PauseService(self.rpc, catalogue, self.users, self.audit)
+        self._wire_batches()
+        self.pauses = PauseService(self.rpc, self.catalogue, self.users, self.audit)
         url = settings.prometheus_url
         prometheus = None if url is None else Prometheus(url.get_secret_value())
         self.status = StatusService(prometheus, pauses=self.pauses.all)
         self.backups = BackupWatch(postgres)
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
         self.stocks = StockService(self.book, self.rpc)
-        self.alerts = AlertService(self.rpc, self.audit)
-        self.schedules = ScheduleService(self.rpc, catalogue, self.audit)
         self._wire_realtime()
         events = consumers.events(
             self.senders,
-            ScheduledRuns(catalogue),
+            ScheduledRuns(self.catalogue),
             committed=self.runtime.relay.wake,
         )
         self.runtime.consume(consumers.EVENTS, events, prefetch=400)
@@ -131,20 +121,20 @@ class Resources:
             self.runtime.on_database(self.bootstrap.make_known)
             repeat("watch over the bootstrap key", self.bootstrap.look, every_s=_LOOK_AT_KEY_EVERY_S)
 
-    def _wire_batches(self, catalogue: OperationCatalogue) -> None:
+    def _wire_batches(self) -> None:
         publisher = self.runtime.messaging.publisher
         self.upload_turns = UploadTurns()
         backlog = Backlog(partial(self.runtime.messaging.measure, INTAKE))
         self.batches = BatchService(
             self.acceptor,
-            catalogue,
+            self.catalogue,
             self.rpc,
             uploads=BatchUploadService(self.acceptor, publisher, self.upload_turns, backlog),
             open_uploads=OpenUploads(
                 self.runtime.postgres,
                 self.acceptor,
                 publisher,
-                catalogue=catalogue,
+                catalogue=self.catalogue,
                 turns=self.upload_turns,
                 backlog=backlog,
             ),
@@ -153,11 +143,9 @@ class Resources:
 
     def _wire_mail(self) -> None:
         settings, postgres = self.settings, self.runtime.postgres
-        self.templates = TemplateService(self.rpc, self.audit)
         self.transfer = Transfer(settings.email_url, most=MOST_AT_ONCE)
         self.uploads = FileUploads(postgres, self.acceptor, self.rpc, self.transfer)
         self.senders = VerifiedSenders(postgres, AllowedSenders.read(settings.allowed_sender_domains))
-        self.domains = DomainService(self.rpc, self.senders, self.audit)
         self.parcel_transfer = Transfer(settings.email_url, most=MOST_PARCELS)
         parcels = Parcels(self.rpc, self.parcel_transfer)
         waiting_mails = WaitingMails(postgres, self.runtime.messaging.publisher)
@@ -181,8 +169,6 @@ class Resources:
             self.senders,
             message_id_domain=settings.message_id_domain,
         )
-        self.suppressions = SuppressionService(self.rpc, self.audit)
-        self.retention = RetentionService(self.rpc, self.users, self.audit)
 
     def _wire_realtime(self) -> None:
         publisher = self.runtime.messaging.publisher
