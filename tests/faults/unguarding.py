@@ -123,8 +123,10 @@ def _poison_items() -> None:
 
 def _outbox_rows() -> None:
     # What has failed stays where it was, in front of all others.
-    statements: dict[str, str] = vars(import_module("chassis.outbox"))["_SQL"]
-    statements["postpone"] = "SELECT $1::bigint[], $2::int"
+    queries = import_module("chassis.queries")
+    queries.load("chassis")
+    statements = {**queries.of("chassis"), "postpone": "SELECT $1::bigint[], $2::int"}
+    _put("chassis.outbox", _SQL=statements)
 
 
 def _provider_elements() -> None:
