@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from chassis.errors import Unavailable
+from chassis.loop_turns import LoopTurns
+from gateway.alerts.feed import topic
 from gateway.http.principal import Principal
+from gateway.publishing.hub import Hub
+from gateway.publishing.publications import Publication
+from gateway.publishing.signals import Signal
 from gateway.realtime.access import Access
-from support.doubles.realtime import Client, Gateway, connected
+from support.doubles.realtime import Client, Exchange, Gateway, Rooms, connected
 from support.waiting import until
 
 
@@ -184,3 +190,24 @@ async def test_firings_that_cannot_be_published_keep_nothing_from_other_owners(
     gateway.firings.of[ann.principal.owner_id] = whole
     await gateway.alerts.look()
     assert of_ann.offsets() == [1]
+
+
+async def test_a_crowd_gets_what_it_missed_page_by_page_and_loses_nothing(ann: Access) -> None:
+    gateway = Gateway(Rooms(), Exchange(), hub=Hub(turns=LoopTurns(most=10)))
+    owner, heard, signals = ann.principal.owner_id, list[list[int]](), list[Signal]()
+
+    def hear(offsets: list[int]) -> Callable[[Publication], None]:
+        return lambda publication: offsets.append(publication.position.offset)
+
+    for _ in range(100):
+        heard.append([])
+        gateway.hub.listen(topic(owner), hear(heard[-1]), owner=owner, on_signal=signals.append)
+    await gateway.alerts.follow(ann.principal)
+    for _ in range(1000):
+        gateway.firings.fire(owner)
+    gateway.alerts.note_interruption()
+    async with asyncio.timeout(60):
+        while heard[-1][-1:] != [1000]:
+            await gateway.alerts.look()
+            await asyncio.sleep(0)
+    assert (heard, signals) == ([[*range(1, 1001)]] * 100, [])

@@ -23,6 +23,8 @@ log = logging.get(__name__)
 
 CHANNEL = "alerts"
 MOST_FIRINGS = 300
+# Of missed firings, which are published a page at a time: fewer than may wait for the listeners of an owner.
+_CATCH_UP = 150
 _ASK_S = 5.0
 _CATCH_UP_EVERY_S = 5.0
 _FILLS_AT_ONCE = 8
@@ -60,7 +62,7 @@ class AlertFeed:
             )
         if shown.at.offset < at_least:
             try:
-                await self._fill(owner_id, shown)
+                await self._fill(owner_id, shown, at_least=at_least)
             except BaseException:
                 # Others listen, too, also when this caller has left.
                 shown.is_behind = True
@@ -137,14 +139,21 @@ class AlertFeed:
             shown.is_behind = True
             log.error("alert firings could not be published", owner_id=owner_id, exc_info=error)
 
-    async def _fill(self, owner_id: str, shown: _PublishedFirings) -> None:
-        """Publish the firings after the last one that was published here."""
+    async def _fill(self, owner_id: str, shown: _PublishedFirings, *, at_least: int = 0) -> None:
+        """Publish the firings after the last one that was published here, up to the offset `at_least`.
+
+        Those after it too, while the listeners have taken what was published before: a later look goes on.
+        """
         async with shown.lock:
             # Cleared first: a firing that is missed while this reads sets it again.
             shown.is_behind = False
             is_more = True
             while is_more:
-                found = await self._ask(ListFirings(owner_id=owner_id, after=shown.at.offset))
+                if shown.at.offset >= at_least and self._hub.is_behind(topic(owner_id)):
+                    shown.is_behind = True
+                    return
+                page = ListFirings(owner_id=owner_id, after=shown.at.offset, limit=_CATCH_UP)
+                found = await self._ask(page)
                 if found.epoch != shown.at.epoch:
                     # The owner's first firing, or a new database: offsets start again.
                     shown.at = ChannelPosition(found.epoch, 0)
@@ -153,7 +162,7 @@ class AlertFeed:
                     self._publish(owner_id, shown, publication)
                     # There may be very many listeners.
                     await asyncio.sleep(0)
-                is_more = len(found.data) == MOST_FIRINGS
+                is_more = len(found.data) == _CATCH_UP
 
     def _publish(self, owner_id: str, shown: _PublishedFirings, publication: Publication) -> None:
         shown.at = publication.position
