@@ -188,3 +188,24 @@ async def test_a_stop_sends_the_leaves_of_an_owner_with_many_connections(
     left = {client for message in told for _, client, _, joins in message.get("moves") or () if not joins}
     assert left == {f"c{number}" for number in range(300)}
     assert told[-1]["alive"] is False
+
+
+async def test_a_round_that_is_being_told_at_a_stop_reaches_the_others_before_the_farewell(
+    gateway: Gateway, other_gateway: Gateway, exchange: Exchange
+) -> None:
+    await know_each_other(gateway, other_gateway)
+    presence = other_gateway.presence
+    # Pushing to so many takes several passes of the loop.
+    for _ in range(500):
+        presence.moves.listen("chat:lobby", lambda _: None)
+    presence.join("chat:lobby", "c1", "9", is_told=True)
+    exchange.sent.clear()
+    telling = asyncio.create_task(presence.tell_moves())
+    await asyncio.sleep(0)
+    presence.leave("chat:lobby", "c1", is_told=True)
+    await presence.take_leave()
+    await telling
+    told = [orjson.loads(message) for message in exchange.sent]
+    moves = [(client, joins) for message in told for _, client, _, joins in message.get("moves") or ()]
+    assert moves == [("c1", True), ("c1", False)]
+    assert [message.get("alive") for message in told] == [None, None, False]

@@ -119,6 +119,8 @@ class Presence:
             leaves_room=True,
         )
         self._has_left = False
+        # While a round is being told.
+        self._telling = asyncio.Lock()
 
     def join(self, channel: str, client: str, user: str, *, is_told: bool = False) -> None:
         """Record that the connection `client` of `user` has subscribed to `channel` here.
@@ -142,10 +144,12 @@ class Presence:
 
     async def tell_moves(self) -> None:
         """Push one round of joins and leaves here, and send those of this gateway to the others."""
-        here, elsewhere = self.moves.take()
-        # Nobody here waits for the broker.
-        await self.moves.push([*here, *elsewhere])
-        if not self._has_left:
+        async with self._telling:
+            if self._has_left:
+                return
+            here, elsewhere = self.moves.take()
+            # Nobody here waits for the broker.
+            await self.moves.push([*here, *elsewhere])
             await self._send(here)
 
     async def _send(self, here: Sequence[PendingMove]) -> None:
@@ -190,11 +194,11 @@ class Presence:
     async def take_leave(self) -> None:
         """Send the leaves of the connections that the stop has closed, as many as the others keep, and go.
 
-        The other gateways expect no more answers.
+        A round that is being told is told to the end before. The other gateways expect no more answers.
         """
         self._has_left = True
         with suppress(TimeoutError):
-            async with asyncio.timeout(_FAREWELL_WITHIN_S):
+            async with asyncio.timeout(_FAREWELL_WITHIN_S), self._telling:
                 sent = 0
                 while sent < MOST_HEARD and (here := self.moves.take()[0]):
                     await self._send(here)
