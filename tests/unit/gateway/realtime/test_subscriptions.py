@@ -197,7 +197,8 @@ async def test_a_subscriber_that_would_miss_publications_is_asked_to_subscribe_a
     while not gateway.hub.counts():
         await asyncio.sleep(0)
     for offset in range(1, 1002):
-        gateway.hub.publish(Publication("chat:lobby", ChannelPosition("epoch-1", offset), {"text": "x"}))
+        news = Publication("chat:lobby", ChannelPosition("epoch-1", offset), {"text": "x"})
+        gateway.hub.publish(news, is_ordered=True)
     assert (await asking)["positioned"] is True
     [push] = client.pushes()
     assert (push["channel"], push["unsubscribe"]["code"]) == ("chat:lobby", 2500)
@@ -322,3 +323,18 @@ async def test_a_right_that_is_lost_takes_its_subscriptions_and_no_others(
     client.session.change_access(None)
     assert client.closed[0][0] == CloseCode.INVALID_TOKEN
     assert gateway.hub.counts() == {}
+
+
+async def test_a_state_of_a_newer_position_is_sent_and_one_of_an_older_position_is_not(
+    gateway: Gateway, client: Client
+) -> None:
+    def state(epoch: str, offset: int) -> Publication:
+        return Publication("quotes:AAPL", ChannelPosition(epoch, offset), {"n": offset}, is_state=True)
+
+    gateway.book.push([{**quote("AAPL", 5), "stream": {"epoch": "1", "offset": 5}}])
+    await client.ask(subscribe={"channel": "quotes:AAPL"})
+    # In the line of a crowd, a state takes the place of the quote that it repeats.
+    for one in (state("1", 4), state("1", 5), state("2", 1), state("1", 5)):
+        gateway.hub.publish(one)
+    positions = [(push["pub"]["epoch"], push["pub"]["offset"]) for push in client.pushes()]
+    assert positions == [("1", 5), ("2", 1)]

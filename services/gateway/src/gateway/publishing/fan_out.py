@@ -42,8 +42,9 @@ class FanOut:
 
     What is published meanwhile waits behind it, for each owner by itself: the order is kept, and an owner
     with thousands of listeners delays only these. If the channel is ordered and more than `MOST_WAITING`
-    wait, its listeners are told that they fell behind, and nothing of what waited is handed to them. `hand`
-    takes the channel, the number of a listener and what it is handed.
+    wait, its listeners are told that they fell behind, and nothing of what waited is handed to them. Of other
+    channels the newest position replaces what waits, in whatever order they are published. `hand` takes the
+    channel, the number of a listener and what it is handed.
     """
 
     def __init__(self, turns: LoopTurns, *, hand: Hand) -> None:
@@ -74,18 +75,16 @@ class FanOut:
         crowd.owners = len(of_owner)
         idle = [owner for owner in of_owner if owner not in crowd.waiting]
         for owner, numbers in of_owner.items():
-            waiting, news = crowd.waiting.get(owner), publication
+            waiting = crowd.waiting.get(owner)
             if waiting is None:
                 crowd.waiting[owner] = deque([_Round(publication, numbers)])
-                continue
-            if not is_ordered and (skipped := _replaced_by(publication, waiting[-1])):
-                waiting.pop()
-                news = publication.after(skipped)
-                metrics.CONFLATED.inc(len(numbers))
-            waiting.append(_Round(news, numbers))
-            if len(waiting) > MOST_WAITING:
-                waiting.clear()
-                waiting.append(_Round(FellBehind(channel), numbers))
+            elif not is_ordered:
+                _conflate(waiting, publication, numbers)
+            else:
+                waiting.append(_Round(publication, numbers))
+                if len(waiting) > MOST_WAITING:
+                    waiting.clear()
+                    waiting.append(_Round(FellBehind(channel), numbers))
         for owner in idle:
             self._expect_turn(channel, owner, len(of_owner[owner]))
 
@@ -114,9 +113,16 @@ class FanOut:
             del self._crowds[channel]
 
 
-def _replaced_by(publication: Publication, last: _Round) -> int:
-    """Return how many publications are skipped if this one is handed in place of the last; 0 if it is not."""
+def _conflate(waiting: deque[_Round], publication: Publication, numbers: Sequence[int]) -> None:
+    """Add a publication, in place of the last one if they replace each other: the newer of them stays."""
+    last = waiting[-1]
     # What some listeners have got is not taken from the others.
     if last.handed or not isinstance(last.news, Publication) or last.news.replaces != publication.replaces:
-        return 0
-    return 1 + last.news.skipped
+        waiting.append(_Round(publication, numbers))
+        if len(waiting) > MOST_WAITING:
+            # The first may be on its way.
+            del waiting[1]
+        return
+    newer = publication if publication.follows(last.news) else last.news
+    waiting[-1] = _Round(newer.after(1 + last.news.skipped), numbers)
+    metrics.CONFLATED.inc(len(numbers))

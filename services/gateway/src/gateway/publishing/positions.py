@@ -100,11 +100,14 @@ class Handover(Generic[P]):
         self._has_lost = True
 
     def renew(self, state: P) -> bool:
-        """Return whether to send a state that was read again; older publications do not follow it.
+        """Return whether to send a state of now, also at the position that the subscriber has.
 
-        One with the offset 0 has no place among the publications, and may be newer than all of them.
+        Older publications do not follow it. One with the offset 0 has no place among the publications, and
+        may be newer than all of them. Before `begin` it is held like a publication.
         """
-        return self.offer(state) or state.position == self.position or not state.position.offset
+        if self.offer(state):
+            return True
+        return self.position is not None and (state.position == self.position or not state.position.offset)
 
     def begin(self, position: ChannelPosition) -> list[P]:
         """Begin after `position`; return the held publications that follow it. Raise `HandoverOverflow`."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from contracts.stocks import is_later
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.text_frames import text_frame
 
@@ -53,6 +54,13 @@ class Publication:
         """Return the publication as it appears in replies."""
         document = {"data": self.data, "offset": self.position.offset, "time": self.time_ms}
         return document if self.info is None else {**document, "info": self.info}
+
+    def follows(self, other: Publication) -> bool:
+        """Return whether this is newer than another one of the channel; at its position, a state is."""
+        if self.position == other.position:
+            return self.is_state
+        epoch, offset = other.position
+        return is_later(*self.position, than_epoch=epoch, than_offset=offset)
 
     def after(self, skipped: int) -> Publication:
         """Return the same publication after `skipped` others that it has replaced."""

@@ -121,9 +121,7 @@ class EventStream:
 
     def _offer(self, publication: Publication) -> None:
         handover = self._handovers[publication.channel]
-        # The state that is being read will be the present one.
-        is_due = handover.position is not None if publication.is_state else handover.offer(publication)
-        if is_due:
+        if handover.renew(publication) if publication.is_state else handover.offer(publication):
             self._waiting[publication.channel] = publication
             self._is_filled.set()
 

@@ -176,12 +176,8 @@ class Subscriptions:
         self._queue.put(text_frame(orjson.dumps({"push": push})))
 
     def _show(self, subscription: Subscription, publication: Publication) -> None:
-        if publication.is_state:
-            at = subscription.handover.position
-            is_due = at is not None and at.epoch == publication.position.epoch
-        else:
-            is_due = subscription.handover.offer(publication)
-        if is_due:
+        handover = subscription.handover
+        if handover.renew(publication) if publication.is_state else handover.offer(publication):
             self._send(subscription, publication)
 
     def _take(self, subscription: Subscription, signal: Signal) -> None:
