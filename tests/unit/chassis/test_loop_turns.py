@@ -77,3 +77,32 @@ async def test_whoever_waits_for_a_turn_goes_on_in_it() -> None:
     tasks = [asyncio.create_task(take(number)) for number in range(7)]
     await asyncio.gather(*tasks)
     assert done == list(range(7))
+
+
+async def test_a_stop_waits_for_what_waits_for_a_turn() -> None:
+    turns, done = LoopTurns(most=1), list[int]()
+    for number in range(100):
+        turns.run("a", partial(done.append, number), weight=3)
+    await turns.finish(within_s=60)
+    assert (done, turns.waiting) == ([*range(100)], 0)
+
+
+async def test_a_stop_waits_for_a_limited_time_and_says_what_was_left(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    turns = LoopTurns(most=1)
+    turns.run("a", lambda: None, weight=1_000_000_000)
+    turns.run("a", lambda: None)
+    await turns.finish(within_s=0)
+    assert turns.waiting == 1
+    assert "work of owners was not begun before the stop" in capsys.readouterr().out
+
+
+async def test_the_longest_wait_is_known() -> None:
+    turns = LoopTurns(most=1)
+    assert turns.oldest_s == 0
+    turns.run("a", lambda: None, weight=1_000_000_000)
+    turns.run("b", lambda: None)
+    await asyncio.sleep(0.01)
+    turns.run("c", lambda: None)
+    assert turns.oldest_s >= 0.01

@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from chassis import logging
 
@@ -15,7 +16,13 @@ log = logging.get(__name__)
 USUAL_WEIGHT = 10
 MOST_IN_PASS = 200
 
-_Part = tuple[int, Callable[[], None]]
+
+class _WaitingPart(NamedTuple):
+    """Work that waits for a turn, since a time of the loop."""
+
+    weight: int
+    work: Callable[[], None]
+    since: float
 
 
 class LoopTurns:
@@ -32,35 +39,55 @@ class LoopTurns:
         self._left = most
         self._is_pass_due = False
         # The owners in the order of their turns.
-        self._waiting: OrderedDict[str, deque[_Part]] = OrderedDict()
+        self._waiting: OrderedDict[str, deque[_WaitingPart]] = OrderedDict()
 
     @property
     def waiting(self) -> int:
         """The number of parts that wait for a turn now."""
         return sum(map(len, self._waiting.values()))
 
+    @property
+    def oldest_s(self) -> float:
+        """For how long the part has waited that waits the longest, in seconds."""
+        if not self._waiting:
+            return 0.0
+        return asyncio.get_running_loop().time() - min(parts[0].since for parts in self._waiting.values())
+
     def run(self, owner_id: str, work: Callable[[], None], *, weight: int = USUAL_WEIGHT) -> None:
         """Call `work` now if this pass has room, and else in a turn of the owner."""
-        if self._take_now(weight):
+        if self.take_now(weight):
             work()
         else:
-            self._waiting.setdefault(owner_id, deque()).append((weight, work))
+            self._wait(owner_id, weight, work)
 
     async def take(self, owner_id: str, *, weight: int = USUAL_WEIGHT) -> None:
         """Return at once if this pass has room, and else in a turn of the owner."""
-        if self._take_now(weight):
+        if self.take_now(weight):
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(owner_id, deque()).append((weight, partial(_begin, turn)))
+        self._wait(owner_id, weight, partial(_begin, turn))
         await turn
 
-    def _take_now(self, weight: int) -> bool:
+    def take_now(self, weight: int) -> bool:
+        """Return whether this pass has room for a part of `weight`, which must begin at once then."""
         self._expect_pass()
         # Parts that wait come first.
         if self._waiting or self._left <= 0:
             return False
         self._left -= weight
         return True
+
+    async def finish(self, *, within_s: float) -> None:
+        """Wait until nothing waits for a turn any more, for a stop: `within_s` seconds at most."""
+        until = asyncio.get_running_loop().time() + within_s
+        while self._waiting and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0)
+        if self._waiting:
+            log.warning("work of owners was not begun before the stop", parts=self.waiting)
+
+    def _wait(self, owner_id: str, weight: int, work: Callable[[], None]) -> None:
+        part = _WaitingPart(weight, work, asyncio.get_running_loop().time())
+        self._waiting.setdefault(owner_id, deque()).append(part)
 
     def _expect_pass(self) -> None:
         if not self._is_pass_due:
@@ -72,7 +99,7 @@ class LoopTurns:
         self._left = min(self._most, self._left + self._most)
         while self._waiting and self._left > 0:
             owner_id, parts = next(iter(self._waiting.items()))
-            weight, work = parts.popleft()
+            weight, work, _ = parts.popleft()
             if parts:
                 self._waiting.move_to_end(owner_id)
             else:

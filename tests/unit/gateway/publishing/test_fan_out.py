@@ -12,7 +12,7 @@ from gateway.publishing.fan_out import MOST_WAITING
 from gateway.publishing.hub import FEW_LISTENERS, Hub
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
-from gateway.publishing.signals import FellBehind, Signal
+from gateway.publishing.signals import FellBehind, MembersLeft, Signal
 from gateway.realtime.channels import MOST_RECOVERED
 
 MANY = 2500
@@ -160,3 +160,41 @@ async def test_a_channel_is_behind_only_if_it_is_so_for_every_owner() -> None:
         await asyncio.sleep(0)
     assert hub.is_under_way("chat:a")
     assert not hub.is_behind("chat:a")
+
+
+async def test_many_channels_of_few_listeners_are_served_a_part_in_each_pass() -> None:
+    hub = Hub()
+    names = [f"quotes:S{number}" for number in range(100)]
+    crowds = [Crowd(hub, "a", FEW_LISTENERS - 1, channel=name) for name in names]
+    neighbours = [Crowd(hub, "b", 1, channel=name) for name in names]
+    for name in names:
+        hub.publish(news(1, name))
+    counts = [sum(crowd.count for crowd in crowds)]
+    while any(hub.is_under_way(name) for name in names):
+        await asyncio.sleep(0)
+        counts.append(sum(crowd.count for crowd in crowds))
+    shares = [after - before for before, after in zip([0, *counts], counts, strict=False)]
+    assert max(shares) <= 2 * MOST_IN_PASS
+    assert all(neighbour.heard == [[1]] for neighbour in neighbours)
+    assert all(crowd.heard == [[1]] * (FEW_LISTENERS - 1) for crowd in crowds)
+
+
+async def test_few_listeners_get_all_of_an_ordered_channel_at_once() -> None:
+    hub = Hub()
+    one = Crowd(hub, "a", 1)
+    for offset in range(1, 5 * MOST_WAITING):
+        hub.publish(news(offset), is_ordered=True)
+    assert (one.heard, one.signals) == ([[*range(1, 5 * MOST_WAITING)]], [])
+
+
+async def test_the_subscriptions_of_a_former_member_end_in_turns_and_nobody_else_is_told() -> None:
+    hub = Hub()
+    crowd, neighbour = Crowd(hub, "a"), Crowd(hub, "b")
+    hub.signal(MembersLeft("chat:a", frozenset({"a"})))
+    counts = [len(crowd.signals)]
+    while counts[-1] < MANY:
+        await asyncio.sleep(0)
+        counts.append(len(crowd.signals))
+    assert max(after - before for before, after in zip([0, *counts], counts, strict=False)) <= MOST_IN_PASS
+    assert neighbour.signals == []
+    assert hub.counts() == {"chat:a": MANY}

@@ -17,7 +17,7 @@ def news(channel: str, offset: int = 1) -> Publication:
     return Publication(channel, ChannelPosition("e", offset), {"n": offset})
 
 
-def test_a_listener_hears_its_channel_in_order_and_no_other() -> None:
+async def test_a_listener_hears_its_channel_in_order_and_no_other() -> None:
     hub, heard = Hub(), list[int]()
     hub.listen("a", lambda publication: heard.append(publication.position.offset))
     for offset in (3, 1, 2):
@@ -26,7 +26,7 @@ def test_a_listener_hears_its_channel_in_order_and_no_other() -> None:
     assert heard == [3, 1, 2]
 
 
-def test_a_listener_that_stops_receives_nothing_and_leaves_nothing_behind() -> None:
+async def test_a_listener_that_stops_receives_nothing_and_leaves_nothing_behind() -> None:
     hub, heard = Hub(), list[int]()
     stop = hub.listen("a", lambda publication: heard.append(publication.position.offset))
     other = hub.listen("a", lambda publication: heard.append(-publication.position.offset))
@@ -39,14 +39,14 @@ def test_a_listener_that_stops_receives_nothing_and_leaves_nothing_behind() -> N
     assert hub.counts() == {}
 
 
-def test_a_listener_that_fails_keeps_nothing_from_the_others() -> None:
+async def test_a_listener_that_fails_keeps_nothing_from_the_others() -> None:
     hub, heard, signals = Hub(), list[Publication](), list[Signal]()
 
     def fail(_: object) -> None:
         raise RuntimeError
 
-    hub.listen("a", fail, on_signal=fail)
-    hub.listen("a", heard.append, on_signal=signals.append)
+    hub.listen("a", fail, owner="7", on_signal=fail)
+    hub.listen("a", heard.append, owner="7", on_signal=signals.append)
     published, changed = news("a"), MembersLeft("a", frozenset({"7"}))
     hub.publish(published)
     hub.signal(changed)
@@ -59,7 +59,7 @@ def test_publishing_to_nobody_leaves_no_trace() -> None:
     assert hub.counts() == {}
 
 
-def test_a_listener_may_stop_itself_or_another_while_it_hears() -> None:
+async def test_a_listener_may_stop_itself_or_another_while_it_hears() -> None:
     hub, heard = Hub(), list[str]()
 
     def first(_: Publication) -> None:

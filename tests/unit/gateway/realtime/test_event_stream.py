@@ -12,6 +12,7 @@ import pytest
 
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound, Overloaded
+from chassis.loop_turns import MOST_IN_PASS, USUAL_WEIGHT
 from gateway.http.calls import Call
 from gateway.http.principal import Principal
 from gateway.http.replies import EVENT_STREAM
@@ -261,3 +262,70 @@ async def test_a_stream_whose_owner_has_too_many_subscriptions_is_refused_and_le
     assert await anext(events) == b""
     await events.aclose()
     assert hub.counts() == {}
+
+
+async def test_the_loop_is_free_after_a_few_of_the_states_that_the_streams_of_an_owner_read(
+    gateway: Gateway, ann: Access, connections: Connections
+) -> None:
+    read = 0
+
+    async def find_quote(symbol: str, _: Deadline) -> bytes:
+        nonlocal read
+        read += 1
+        return orjson.dumps({"symbol": symbol, "price": 1})
+
+    streams = EventStreams(
+        channels_of(gateway, find_quote), connections, ConnectionLimit(total=100, per_owner=100)
+    )
+    symbols = ",".join(f"S{number}" for number in range(100))
+    query = QuoteStreamQuery.model_validate({"symbols": symbols})
+    opening = [
+        asyncio.create_task(
+            streams.stream_quotes(Call(ann.principal, Deadline.after(60), EVENT_STREAM), query)
+        )
+        for _ in range(20)
+    ]
+    largest, before = 0, 0
+    while not all(task.done() for task in opening):
+        await asyncio.sleep(0)
+        largest, before = max(largest, read - before), read
+    assert read == 20 * 100
+    assert largest <= 100
+
+
+async def test_very_many_streams_of_an_owner_send_in_its_turns(
+    hub: Hub, connections: Connections, ann: Access
+) -> None:
+    limit = ConnectionLimit(total=1000, per_owner=1000)
+
+    async def look() -> Sequence[Publication]:
+        return [state(1)]
+
+    sent = 0
+
+    async def read_on(events: AsyncGenerator[bytes, None]) -> None:
+        nonlocal sent
+        async for event in events:
+            sent += event.startswith(b"event")
+
+    opened = []
+    for _ in range(200):
+        stream = EventStream(
+            ann,
+            [Channel(KINDS["batch"], "x")],
+            look,
+            name="batch",
+            is_last=lambda data: data["status"] == "completed",
+        )
+        opened.append(stream.events(hub, connections, limit))
+        await anext(opened[-1])
+    reading = [asyncio.create_task(read_on(events)) for events in opened]
+    while sent < len(opened):
+        await asyncio.sleep(0)
+    hub.publish(state(2, "completed"))
+    largest, before = 0, sent
+    while not all(task.done() for task in reading):
+        await asyncio.sleep(0)
+        largest, before = max(largest, sent - before), sent
+    assert sent == 2 * len(opened)
+    assert largest <= 2 * MOST_IN_PASS // USUAL_WEIGHT

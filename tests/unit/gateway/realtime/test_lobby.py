@@ -78,7 +78,8 @@ async def test_a_socket_that_falls_behind_while_it_opens_is_refused_and_leaves_n
     opening = asyncio.create_task(opened(gateway, ann))
     await asyncio.sleep(0)
     for offset in range(1, 1002):
-        gateway.hub.publish(Publication("chat:lobby", ChannelPosition("epoch-1", offset), {"text": "x"}))
+        news = Publication("chat:lobby", ChannelPosition("epoch-1", offset), {"text": "x"})
+        gateway.hub.publish(news, is_ordered=True)
     with pytest.raises(Overloaded):
         await opening
     assert gateway.hub.counts() == {}

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import orjson
 import pytest
 
+from chassis.errors import Unauthenticated
 from chassis.loop_turns import MOST_IN_PASS, USUAL_WEIGHT
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
+from gateway.realtime.connection_limit import ConnectionLimit
+from gateway.realtime.connections import Connections
+from gateway.realtime.slow_clients import SlowClients
+from gateway.realtime.sockets import Sockets
+from gateway.realtime.wire import EXTENSION
 from support.doubles.realtime import Client, Gateway, connected, quote
 
 CONNECTIONS, COMMANDS = 40, 100
@@ -145,3 +154,49 @@ async def test_nothing_is_subscribed_to_once_a_connection_has_ended(gateway: Gat
     frame = subscribes(["S1"])
     await client.session.receive(frame)
     assert (len(subscriptions), gateway.hub.counts()) == (0, {})
+
+
+async def test_the_loop_is_free_after_a_few_of_the_upgrades_that_came_together(
+    gateway: Gateway, ann: Access
+) -> None:
+    authenticated, answered = 0, 0
+
+    async def authenticate(token: str | None, address: str | None = None) -> Access:
+        nonlocal authenticated
+        authenticated += 1
+        raise Unauthenticated("The key is not known.")
+
+    async def connect() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def answer(message: Any) -> None:
+        nonlocal answered
+        answered += message["type"] == "websocket.http.response.body"
+
+    sockets = Sockets(
+        realtime=replace(gateway.realtime, authenticate=authenticate),
+        connections=Connections(renew_nobody),
+        limit=ConnectionLimit(total=1000, per_owner=1000),
+        slow_clients=SlowClients(),
+    )
+    scope = {
+        "type": "websocket",
+        "path": "/v1/realtime",
+        "raw_path": b"/v1/realtime",
+        "query_string": b"",
+        "headers": [(b"host", b"x"), (b"authorization", b"Bearer k")],
+        "client": ("192.0.2.1", 1),
+        "subprotocols": [],
+        "extensions": {EXTENSION: SimpleNamespace()},
+    }
+    upgrading = [asyncio.create_task(sockets(dict(scope), connect, answer)) for _ in range(200)]
+    largest, before = 0, 0
+    while not all(task.done() for task in upgrading):
+        await asyncio.sleep(0)
+        largest, before = max(largest, authenticated - before), authenticated
+    assert (authenticated, answered) == (200, 200)
+    assert largest <= SHARE
+
+
+async def renew_nobody(_: Principal) -> None:
+    return None

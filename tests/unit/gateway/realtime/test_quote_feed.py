@@ -55,7 +55,7 @@ def states(heard: list[Publication]) -> list[tuple[str, int, str]]:
     return [(one.position.epoch, one.position.offset, one.data["state"]) for one in heard]
 
 
-def test_a_quote_is_stale_when_the_feed_is_silent_and_says_for_how_long(
+async def test_a_quote_is_stale_when_the_feed_is_silent_and_says_for_how_long(
     feed: QuoteFeed, book: QuoteBook, clock: Clock
 ) -> None:
     push(book, 1)
@@ -71,7 +71,7 @@ def test_a_quote_is_stale_when_the_feed_is_silent_and_says_for_how_long(
     assert feed.now("B") is None
 
 
-def test_a_symbol_that_is_seldom_traded_is_not_stale_while_the_feed_lives(
+async def test_a_symbol_that_is_seldom_traded_is_not_stale_while_the_feed_lives(
     feed: QuoteFeed, book: QuoteBook, clock: Clock
 ) -> None:
     push(book, 1)
@@ -82,7 +82,9 @@ def test_a_symbol_that_is_seldom_traded_is_not_stale_while_the_feed_lives(
     assert now.data["state"] == "live"
 
 
-def test_a_closed_market_is_not_expected_to_tick(feed: QuoteFeed, book: QuoteBook, clock: Clock) -> None:
+async def test_a_closed_market_is_not_expected_to_tick(
+    feed: QuoteFeed, book: QuoteBook, clock: Clock
+) -> None:
     push(book, 1, session="closed")
     clock.now += 600
     now = feed.now("A")
@@ -162,7 +164,7 @@ async def test_a_feed_that_resumes_ends_the_news_of_its_silence(book: QuoteBook,
     assert told == ["quotes:A stale"]
 
 
-def test_a_quote_that_has_waited_has_its_present_freshness(
+async def test_a_quote_that_has_waited_has_its_present_freshness(
     feed: QuoteFeed, book: QuoteBook, clock: Clock, heard: list[Publication]
 ) -> None:
     push(book, 1)

@@ -16,6 +16,7 @@ from gateway.publishing.signals import FellBehind, Signal
 # what is published until then, too.
 MOST_WAITING = 200
 _LISTENERS_OF_A_TURN = 50
+_WEIGHT_OF_A_SIGNAL = 4
 
 Hand = Callable[[str, int, Publication | Signal], None]
 
@@ -87,6 +88,19 @@ class FanOut:
                     waiting.append(_Round(FellBehind(channel), numbers))
         for owner in idle:
             self._expect_turn(channel, owner, len(of_owner[owner]))
+
+    def tell(self, of_owner: Mapping[str, Sequence[int]], signal: Signal) -> None:
+        """Hand `signal` to the listeners with these numbers, by their owners, before what waits for them."""
+
+        def tell_some(numbers: Sequence[int]) -> None:
+            for number in numbers:
+                self._hand(signal.channel, number, signal)
+
+        for owner, numbers in of_owner.items():
+            for first in range(0, len(numbers), _LISTENERS_OF_A_TURN):
+                some = numbers[first : first + _LISTENERS_OF_A_TURN]
+                # A listener may end its subscription.
+                self._turns.run(owner, partial(tell_some, some), weight=1 + _WEIGHT_OF_A_SIGNAL * len(some))
 
     def _expect_turn(self, channel: str, owner: str, left: int) -> None:
         # Handing one listener a publication takes about a tenth of the time of a command.

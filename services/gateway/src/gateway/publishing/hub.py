@@ -11,7 +11,7 @@ from chassis.errors import Overloaded
 from chassis.loop_turns import LoopTurns
 from gateway.publishing.fan_out import FanOut
 from gateway.publishing.publications import Publication
-from gateway.publishing.signals import Signal
+from gateway.publishing.signals import FellBehind, Signal
 
 log = logging.get(__name__)
 
@@ -39,7 +39,8 @@ class Hub:
 
     A listener that fails is logged, and keeps nothing from the others. Those of owners are subscriptions:
     there are at most `most_subscriptions`, and an owner has no more than it leaves free. The many listeners
-    of a channel are served in `turns` of their owners: those of one owner delay nobody else.
+    of a channel, or of many channels of which only the newest counts, are served in `turns` of their owners:
+    those of one owner delay nobody else.
     """
 
     def __init__(
@@ -47,7 +48,8 @@ class Hub:
     ) -> None:
         self._most = most_subscriptions
         self._listeners: dict[str, dict[int, _Listening]] = {}
-        self._fan_out = FanOut(turns or LoopTurns(), hand=self._hand)
+        self.turns = turns or LoopTurns()
+        self._fan_out = FanOut(self.turns, hand=self._hand)
         self._next = 0
         self._held = 0
         self._of_owner: Counter[str] = Counter()
@@ -127,7 +129,9 @@ class Hub:
             return
         kind = publication.channel.partition(":")[0]
         metrics.PUBLICATIONS.labels(kind).inc(len(listeners))
-        if len(listeners) <= FEW_LISTENERS and not self.is_under_way(channel):
+        is_small = len(listeners) <= FEW_LISTENERS and not self.is_under_way(channel)
+        # Very many quotes may come at once; what must arrive whole does not wait where it need not.
+        if is_small and (is_ordered or self.turns.take_now(len(listeners))):
             for number in tuple(listeners):
                 self._hand(channel, number, publication)
             return
@@ -137,9 +141,13 @@ class Hub:
         self._fan_out.begin(channel, of_owner, publication, is_ordered=is_ordered)
 
     def signal(self, signal: Signal) -> None:
-        """Hand `signal` to every listener of its channel that accepts signals."""
-        for number in tuple(self._listeners.get(signal.channel, {})):
-            self._hand(signal.channel, number, signal)
+        """Hand `signal` to the listeners of its channel that accept signals and whom it concerns."""
+        of_owner: dict[str, list[int]] = {}
+        for number, listening in self._listeners.get(signal.channel, {}).items():
+            is_concerned = isinstance(signal, FellBehind) or listening.owner in signal.users
+            if is_concerned and listening.on_signal is not None:
+                of_owner.setdefault(listening.owner, []).append(number)
+        self._fan_out.tell(of_owner, signal)
 
     def _hand(self, channel: str, number: int, news: Publication | Signal) -> None:
         # It may have stopped while others were served.

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from chassis import metrics
+from chassis.loop_turns import USUAL_WEIGHT
 from chassis.waits import until_set
 from gateway.publishing.hub import Hub
 from gateway.publishing.positions import ChannelPosition, Handover
@@ -79,7 +80,8 @@ class EventStream:
 
         The id of an event is its position, `<epoch>:<offset>`; the last seen event is omitted. Pushes are
         transient, so the stored state is read again after a silence. Raise in the first step `Overloaded` if
-        there is no place for it or for its subscriptions, and what `look` raises.
+        there is no place for it or for its subscriptions, and what `look` raises. The streams of an owner
+        take its turns at the event loop.
         """
         async with AsyncExitStack() as stack:
             stack.callback(limit.take(self._owner))
@@ -87,6 +89,7 @@ class EventStream:
             stack.callback(metrics.SOCKETS.labels("sse").dec)
             connections.add(self)
             stack.callback(connections.remove, self)
+            await hub.turns.take(self._owner, weight=USUAL_WEIGHT + len(self._channels))
             for channel in map(str, self._channels):
                 self._handovers[channel] = Handover(is_ordered=False)
                 stack.callback(hub.listen(channel, self._offer, owner=self._owner))
@@ -111,6 +114,8 @@ class EventStream:
                     return
                 self._last_event_id = None
                 await until_set(self._is_filled, silence_s)
+                # Very many streams of one owner may have something to send at once, or fall silent together.
+                await hub.turns.take(self._owner, weight=USUAL_WEIGHT + 2 * len(self._waiting))
                 self._is_filled.clear()
                 pending, self._waiting = list(self._waiting.values()), {}
                 if not pending:

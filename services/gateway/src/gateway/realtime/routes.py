@@ -21,7 +21,7 @@ from gateway.http.problems import invalid
 from gateway.http.replies import EVENT_STREAM, HttpReply
 from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
-from gateway.realtime.channels import Channel, Channels, channel_of
+from gateway.realtime.channels import Channel, Channels, Joined, channel_of
 from gateway.realtime.codes import CommandError
 from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
@@ -31,6 +31,8 @@ from gateway.realtime.tokens import TokenService
 
 log = logging.get(__name__)
 
+# Of the state of a channel, in the units of `LoopTurns`.
+_WEIGHT_OF_A_READ = 5
 _ENDED: frozenset[str] = batches.FINISHED | emails.FINISHED
 
 
@@ -66,9 +68,12 @@ class EventStreams:
 
         async def look() -> list[Publication]:
             # Each may wait for a service: two hundred symbols, one after the other, could take minutes.
+            joins: list[asyncio.Task[Joined]] = []
             try:
                 async with asyncio.TaskGroup() as group:
-                    joins = [group.create_task(self._channels.join(access, one, None)) for one in channels]
+                    for one in channels:
+                        await self._channels.hub.turns.take(principal.owner_id, weight=_WEIGHT_OF_A_READ)
+                        joins.append(group.create_task(self._channels.join(access, one, None)))
             except ExceptionGroup as errors:
                 # The reads of the others have ended, too: nobody waits for them.
                 raise errors.exceptions[0] from None

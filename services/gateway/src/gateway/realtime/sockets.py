@@ -35,6 +35,8 @@ _LOBBY = "/ws"
 PATHS = ("/v1/realtime", _LOBBY)
 _PROTOCOL = "centrifuge-json"
 _KEY_PROTOCOL = "tickwire.key."
+# In the units of `LoopTurns`: very many may come at once, as after a restart.
+_WEIGHT_OF_AN_UPGRADE = 20
 _UPGRADE = UpgradeRequired(
     "This path serves WebSockets only: send an upgrade, or use a client library of the protocol.",
     headers={"upgrade": "websocket", "connection": "upgrade"},
@@ -101,12 +103,12 @@ class Sockets:
         wire.in_turn = lambda weight, work: self._realtime.turns.run(
             waiting.owner or address or "", work, weight=weight
         )
+        await self._realtime.turns.take(address or "", weight=_WEIGHT_OF_AN_UPGRADE)
         access = None if text is None else await self._realtime.authenticate(text, address)
         if access is not None:
             admit(access)
         elif path == _LOBBY:
             raise Unauthenticated("The upgrade has no API key or token: send one in its headers.")
-
         if path == _LOBBY and access is not None:
             session = LobbySession(
                 self._realtime, access, write=wire.write_frame, close_connection=wire.close
