@@ -8,9 +8,9 @@ from gateway.resources import Resources
 from gateway.settings import GatewaySettings
 
 
-def create() -> GatewayApp:
-    """Return the application; nothing of it is opened."""
-    settings = load(
+def settings() -> GatewaySettings:
+    """Return settings of a gateway without servers."""
+    return load(
         GatewaySettings,
         {
             "RABBITMQ_URL": "amqp://gateway:secret@127.0.0.1:1/tickwire",
@@ -19,4 +19,8 @@ def create() -> GatewayApp:
             "GATEWAY_KEY_PEPPER": "00" * 32,
         },
     )
-    return create_quart(settings, Resources(settings))
+
+
+def create() -> GatewayApp:
+    """Return the application; nothing of it is opened."""
+    return create_quart(given := settings(), Resources(given))

@@ -75,6 +75,8 @@ _REMOVE_AUDIT_EVERY_S = 600
 _LOOK_FOR_BACKUP_EVERY_S = 60
 _LOOK_AT_KEY_EVERY_S = 30
 _MEASURE_PARCELS_EVERY_S = 5
+# Of a stop, for what waits for a turn at the event loop.
+_LAST_TURNS_S = 1.0
 
 
 class Resources:
@@ -233,6 +235,8 @@ class Resources:
             await stack.enter_async_context(self.runtime)
             # While messages can still be sent.
             stack.push_async_callback(self.presence.take_leave)
+            # Before: the connections that the stop has closed leave their channels in turns of their owners.
+            stack.push_async_callback(partial(self.loop_turns.finish, within_s=_LAST_TURNS_S))
             tasks = self.runtime.tasks
             tasks.supervise("last use of keys", self.keyring.note_use)
             tasks.supervise("waiting parcels", self.waiting_parcels.run)
