@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grafana.panels import Board, panel, stack
-from grafana.promql import quantile, quantiles, rate, total
+from grafana.promql import highest, quantile, quantiles, rate, total
 
 BOARD = Board(
     uid="realtime",
@@ -57,6 +57,25 @@ BOARD = Board(
             "Publications per second that were replaced by a newer one before they were sent.",
             "ops",
             rate("tickwire_realtime_conflated_total"),
+        ),
+        panel(
+            "Unsubscribed for falling behind",
+            "Subscriptions per second that ended, as too much waited for those of their owner in a channel; "
+            "their clients recover.",
+            "ops",
+            rate("tickwire_realtime_fell_behind_total"),
+        ),
+        panel(
+            "Work that waits for a turn",
+            "Commands, frames and publications of owners that have too much for one pass of the event loop.",
+            "short",
+            total("tickwire_loop_turns_waiting", "instance"),
+        ),
+        panel(
+            "Longest wait for a turn",
+            "Of an owner at the event loop; others are served meanwhile.",
+            "s",
+            highest("tickwire_loop_turns_oldest_seconds", "instance"),
         ),
         panel(
             "Recoveries",

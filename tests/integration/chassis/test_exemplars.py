@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from chassis import exemplars, metrics, tracing
+from chassis import exemplars, exposition, tracing
 from chassis.broker.envelope import Delivery, command
 from chassis.broker.handlers import Direct
 from chassis.deadlines import Deadline
@@ -34,7 +34,7 @@ def trace_id() -> Iterator[str]:
 
 def traced(trace_id: str) -> set[str]:
     """Return the histograms that have an exemplar of this trace."""
-    text = metrics.expose("application/openmetrics-text")[0].decode()
+    text = exposition.expose("application/openmetrics-text")[0].decode()
     found = re.findall(rf'^(\w+)_bucket{{.*}} \S+ # {{trace_id="{trace_id}"}}', text, re.MULTILINE)
     return set(found)
 

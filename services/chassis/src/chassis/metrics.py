@@ -5,8 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics, exposition
-from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 # They would add a series to each counter that says no more than `up` and resets do.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # their stub
@@ -122,6 +121,11 @@ LOOP_LAG = Histogram(
     "tickwire_event_loop_lag_seconds", "How late the event loop runs a timer.", buckets=_FAST
 )
 
+LOOP_TURNS_WAITING = Gauge(
+    "tickwire_loop_turns_waiting", "Parts of owners' work that wait for a turn at the event loop."
+)
+LOOP_TURNS_OLDEST = Gauge("tickwire_loop_turns_oldest_seconds", "Wait of the oldest of these parts so far.")
+
 AUTH_FAILURES = Counter("tickwire_auth_failures", "Requests refused at authentication.", ("reason",))
 BOOTSTRAP_KEY_REFUSED = Gauge(
     "tickwire_bootstrap_key_refused", "1 while the configured bootstrap key does not work."
@@ -140,6 +144,9 @@ SUBSCRIPTIONS = Gauge("tickwire_realtime_subscriptions", "Subscriptions of all c
 SUBSCRIPTIONS_REFUSED = Counter("tickwire_realtime_subscriptions_refused", "Subscriptions over a limit.")
 PUBLICATIONS = Counter(
     "tickwire_realtime_publications", "Publications handed to connections, by kind of channel.", ("kind",)
+)
+FELL_BEHIND = Counter(
+    "tickwire_realtime_fell_behind", "Subscriptions ended because too much waited for those of their owner."
 )
 CONFLATED = Counter("tickwire_realtime_conflated", "Publications overwritten by a newer one.")
 RECOVERIES = Counter(
@@ -386,14 +393,3 @@ def describe_build(distribution: str) -> None:
     except PackageNotFoundError:
         found = "unknown"
     BUILD_INFO.labels(found, platform.python_version()).set(1)
-
-
-def expose(accept: str) -> tuple[bytes, str]:
-    """Return all metrics and their media type: OpenMetrics with exemplars where accepted, else plain text."""
-    if "application/openmetrics-text" in accept:
-        # All names are plain: with another escaping each character of every series is looked at first.
-        text: bytes = openmetrics.generate_latest(  # type: ignore[no-untyped-call]  # their stub
-            REGISTRY, escaping=openmetrics.ALLOWUTF8
-        )
-        return text, openmetrics.CONTENT_TYPE_LATEST
-    return exposition.generate_latest(REGISTRY), exposition.CONTENT_TYPE_LATEST

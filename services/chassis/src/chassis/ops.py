@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from chassis import metrics
+from chassis import exposition
 from chassis.health import Health
 
 
@@ -40,7 +40,7 @@ def ops_routes(health: Health) -> list[Route]:
         return Response(orjson.dumps(body), 503 if health.draining else 200, media_type="application/json")
 
     async def expose(request: Request) -> Response:
-        text, media_type = metrics.expose(request.headers.get("accept", ""))
+        text, media_type = exposition.expose(request.headers.get("accept", ""))
         return Response(text, headers={"content-type": media_type})
 
     found = {"/livez": livez, "/readyz": readyz, "/readyz/shutdown": shutdown, "/metrics": expose}

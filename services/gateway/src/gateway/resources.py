@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
-from chassis import logging
+from chassis import logging, metrics
 from chassis.loop_turns import LoopTurns
 from chassis.runtime import ServiceRuntime
 from contracts.batches import INTAKE
@@ -92,7 +92,9 @@ class Resources:
         self._wire_identity()
         self.acceptor = Acceptor(postgres, self.runtime.relay, retention_days=settings.retention_days)
         self.catalogue = OperationCatalogue(postgres)
-        self.loop_turns = LoopTurns()
+        self.loop_turns = turns = LoopTurns()
+        metrics.LOOP_TURNS_WAITING.set_function(lambda: turns.waiting)
+        metrics.LOOP_TURNS_OLDEST.set_function(lambda: turns.oldest_s)
         self.hub = Hub(most_subscriptions=settings.most_subscriptions, turns=self.loop_turns)
         self._wire_mail()
         self._wire_batches()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from chassis import shares
+from chassis import metrics, shares
 from chassis.errors import Overloaded, ServiceError
 from gateway.publishing.positions import Handover, HandoverOverflow
 from gateway.publishing.publications import Publication
@@ -122,6 +122,7 @@ class LobbySession:
 
     def _take(self, signal: Signal) -> None:
         if isinstance(signal, FellBehind):
+            metrics.FELL_BEHIND.inc()
             self.close(CloseCode.SLOW)
 
     def _say(self, publication: Publication) -> None:

@@ -181,6 +181,8 @@ class Subscriptions:
             self._send(subscription, publication)
 
     def _take(self, subscription: Subscription, signal: Signal) -> None:
+        if isinstance(signal, FellBehind):
+            metrics.FELL_BEHIND.inc()
         if isinstance(signal, FellBehind) and subscription.handover.position is None:
             # Its client knows of no subscription before the answer, and is told after it.
             subscription.handover.lose()
