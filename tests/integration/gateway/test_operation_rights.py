@@ -13,6 +13,7 @@ import pytest
 from contracts.scopes import FOR_MEMBERS, Scope
 from support.credentials import Keys, new_key
 from support.gateway_stack import Listener
+from support.problems import assert_problem
 
 
 def operation_of(scope: Scope) -> str:
@@ -143,3 +144,21 @@ async def test_a_refusal_names_the_scopes_that_are_missing(
     answer = await as_task(client, "both", {"authorization": f"Bearer {key}"})
     assert answer.status_code == 403
     assert 'scope="emails:send"' in answer.headers["www-authenticate"]
+
+
+async def test_lines_and_the_seal_of_an_upload_need_the_scopes_of_its_operation(listener: Listener) -> None:
+    user_id = await listener.new_user()
+    strong = await listener.new_key("batches:write", "emails:send", user_id=user_id)
+    weak = await listener.new_key("batches:write", user_id=user_id)
+    body = {"operation": operation_of(Scope.EMAILS_SEND)}
+    line, ndjson = b'{"payload":1}\n', {"content-type": "application/x-ndjson"}
+    async with listener.client(strong) as opener, listener.client(weak) as other:
+        upload = await opener.post("/v1/batches", params={"open": "true"}, json=body)
+        assert upload.status_code == 202, upload.text
+        path = f"/v1/batches/{upload.json()['id']}"
+        refused = await other.put(f"{path}/items", params={"offset": 0}, content=line, headers=ndjson)
+        assert_problem(refused, 403, "forbidden")
+        taken = await opener.put(f"{path}/items", params={"offset": 0}, content=line, headers=ndjson)
+        assert taken.status_code == 200, taken.text
+        assert_problem(await other.post(f"{path}/seal"), 403, "forbidden")
+        assert (await opener.post(f"{path}/seal")).status_code == 202

@@ -84,7 +84,7 @@ class OpenUploads:
 
     async def append(self, call: Call, batch_id: UUID, query: AppendQuery, body: Upload) -> UploadProgress:
         """Append the lines of `body` at the end of an upload, which must be `query.offset`."""
-        check = await self._catalogue.check_of(await self._require_open(call.principal, batch_id))
+        check = await self._require_right(call.principal, batch_id)
         writer = envelope.new_id()
         with self._turns.room(call.principal.owner_id):
             async with upload_claims.renewed(partial(self._renew, batch_id, writer)):
@@ -140,7 +140,7 @@ class OpenUploads:
     async def seal(self, call: Call, batch_id: UUID) -> HttpReply:
         """End an upload: its batch runs once all of it is stored."""
         owner_id = call.principal.owner_id
-        check = await self._catalogue.check_of(await self._require_open(call.principal, batch_id))
+        check = await self._require_right(call.principal, batch_id)
 
         async def take(connection: Connection) -> None:
             taken = await repository.take_upload(connection, batch_id, owner_id)
@@ -157,6 +157,15 @@ class OpenUploads:
         call.writes.append(take)
         answer = {"id": str(batch_id), "status": "queued", "next": taken_over(since=datetime.now(UTC))}
         return HttpReply(document(answer), location=f"/v1/batches/{batch_id}")
+
+    async def _require_right(self, principal: Principal, batch_id: UUID) -> PayloadCheck | None:
+        """Return the check of payloads of an upload, which the caller has the scopes to run.
+
+        Another key of the owner may have opened it, with scopes that this one does not have.
+        """
+        operation = await self._require_open(principal, batch_id)
+        await self._catalogue.require(operation, principal)
+        return await self._catalogue.check_of(operation)
 
     async def _require_open(self, principal: Principal, batch_id: UUID) -> str:
         """Return the operation of a batch that may be open. Raise `NotFound` or `Conflict`."""

@@ -99,7 +99,7 @@ def _appending(service: OpenUploads) -> Iterator[Endpoint]:
         answers={200: json(UploadProgress)},
         errors=(
             NotFound, Conflict, UploadOffsetMismatch, PayloadTooLarge, Overloaded, DatabaseUnavailable,
-            UploadStalled,
+            UploadStalled, UnknownOperation,
         ),
         upload=NDJSON,
         rate="batch",
@@ -112,7 +112,7 @@ def _appending(service: OpenUploads) -> Iterator[Endpoint]:
         tag="Batches",
         scope=Scope.BATCHES_WRITE,
         answers={202: _BATCH_ACCEPTED},
-        errors=(NotFound, Conflict, Overloaded, PayloadTooLarge, DatabaseUnavailable),
+        errors=(NotFound, Conflict, Overloaded, PayloadTooLarge, DatabaseUnavailable, UnknownOperation),
     )
 
 
