@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 
+from chassis import queries
 from chassis.postgres import Postgres
 from support.doubles.post_office import PostOffice
 from support.doubles.smtp import SmtpServer
@@ -26,6 +27,7 @@ _WRITES = re.compile(r"\bINSERT\s+INTO\b|\bDELETE\s+FROM\b|\bUPDATE\s+\w+(\s+AS\
 
 def run(dsn: str, port: int, work: Work, at: int) -> None:
     """Do `work` on the database and the relay that are named, and be killed at boundary `at` (from 0)."""
+    queries.load("chassis", "emailer")
     _die_at(at)
     asyncio.run(_work(dsn, port, work))
 
