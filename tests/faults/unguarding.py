@@ -40,7 +40,8 @@ def _connections_per_address() -> None:
     take = import_module("chassis.http1.admission").Admission.take
 
     def take_anything(self: Any, *arguments: Any) -> Any:
-        self.limits = replace(self.limits, per_address=_ENDLESS)
+        # So few places in all that a flood takes those without a key even where it gets little of a processor.
+        self.limits = replace(self.limits, per_address=_ENDLESS, most=800)
         return take(self, *arguments)
 
     _put("chassis.http1.admission:Admission", take=take_anything)
