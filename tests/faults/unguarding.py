@@ -40,7 +40,7 @@ def _connections_per_address() -> None:
     take = import_module("chassis.http1.admission").Admission.take
 
     def take_anything(self: Any, *arguments: Any) -> Any:
-        # So few places in all that a flood takes those without a key even where it gets little of a processor.
+        # So few places that a flood takes those without a key even where it gets little of a processor.
         self.limits = replace(self.limits, per_address=_ENDLESS, most=800)
         return take(self, *arguments)
 
