@@ -14,6 +14,6 @@ class BackupWatch:
         self._postgres = postgres
 
     async def look(self) -> None:
-        """Measure once."""
+        """Set the metric to the time at which the newest complete backup began."""
         async with self._postgres.connection() as connection:
             metrics.LAST_BACKUP.set(await repository.find_last_backup(connection))

@@ -1,4 +1,4 @@
-"""What the installation records about itself in PostgreSQL: functions on the caller's connection."""
+"""Facts about the installation itself in PostgreSQL: functions on the caller's connection."""
 
 from __future__ import annotations
 

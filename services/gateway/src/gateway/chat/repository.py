@@ -102,7 +102,7 @@ async def lock(connection: Connection, name: str) -> None:
 
 
 async def count_members(connection: Connection, room: str) -> tuple[int, int]:
-    """Return how many members a room has, and how many of them are managers."""
+    """Return the number of members of a room, and the number of managers among them."""
     row = await connection.fetchrow(_SQL["count_members"], room)
     assert row is not None, "a count returns one row"
     return row["members"], row["managers"]
@@ -119,13 +119,13 @@ async def put_member(connection: Connection, room: str, user_id: int, role: Role
 
 
 async def find_member(connection: Connection, room: str, user_id: int) -> Member | None:
-    """Return a member."""
+    """Return the membership of a user in a room; None without one."""
     row = await connection.fetchrow(_SQL["get_member"], room, user_id)
     return Member(**row) if row else None
 
 
 async def remove_member(connection: Connection, room: str, user_id: int) -> None:
-    """Remove a member."""
+    """End the membership of a user in a room, if there is one."""
     await connection.execute(_SQL["delete_member"], room, user_id)
 
 

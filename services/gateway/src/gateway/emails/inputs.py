@@ -125,7 +125,7 @@ class EmailsBulk(EmailChoice, SteppedBulk):
 
     @property
     def position(self) -> tuple[bool, UUID | None]:
-        """Whether mails that wait are still to be examined, and the id of the last mail examined."""
+        """The place of the cursor: true among mails that wait, and the id of the last mail examined."""
         place, _, identifier = (self.cursor or "waiting:").rpartition(":")
         return place == "waiting", UUID(identifier) if identifier else None
 

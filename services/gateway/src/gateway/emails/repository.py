@@ -36,9 +36,11 @@ class ParcelLoad:
 
 
 def listed(mails: Sequence[SendPackedEmail]) -> list[list[Any]]:
-    """Return what a list shows of mails, in columns; addresses, each once, are written as email stores them.
+    """Return the eight columns of the table of waiting mails, a row for each of `mails`, for `note_mails`.
 
-    It parses them all: call it in a thread.
+    They are id, owner, sender, subject, tags and recipients (both as JSON), and when the mail is sent and
+    expires. A recipient is listed once, and every address is written as email stores it. All addresses are
+    parsed: call it in a thread.
     """
     rows = []
     for mail in mails:
@@ -52,12 +54,12 @@ def listed(mails: Sequence[SendPackedEmail]) -> list[list[Any]]:
 
 
 async def lock_room(connection: Connection) -> None:
-    """Let nobody else measure and keep before the end of this transaction."""
+    """Make other transactions that keep a parcel wait here until this one has ended."""
     await connection.execute(_SQL["lock_parcels_room"])
 
 
 async def measure(connection: Connection, owner_id: str = "") -> ParcelLoad:
-    """Return what the parcels of `owner_id` and of all take."""
+    """Return the bytes of waiting parcels, of `owner_id` and of all owners, and the age of the oldest."""
     row = await connection.fetchrow(_SQL["measure_parcels"], owner_id, LEAST_COUNTED_BYTES)
     assert row is not None
     return ParcelLoad(**row)
@@ -76,7 +78,7 @@ async def keep(
 
 
 async def note_mails(connection: Connection, columns: Sequence[list[Any]]) -> None:
-    """Store what a list shows of accepted mails that wait, as `listed` returns it."""
+    """Store mails that were accepted and wait, for lists; `columns` is the result of `listed`."""
     await connection.execute(_SQL["note_waiting_mails"], *columns)
 
 

@@ -73,9 +73,10 @@ class WaitingParcels:
             metrics.PARCELS.labels(outcome)
 
     async def prepare(self, parcel: Parcel, mails: Sequence[SendPackedEmail], deadline: Deadline) -> Write:
-        """Return what keeps a parcel and the messages of its mails, in the transaction that accepts them.
+        """Return the write that keeps a parcel and its mails, for the transaction that accepts the mails.
 
-        What takes long is done now, when no connection is held.
+        The messages are encoded and the addresses parsed now, in a thread, when no connection is held. Raise
+        `DeadlineExceeded` when that takes too long. The write raises what `keep` raises.
         """
 
         def write() -> tuple[list[Outgoing], list[list[Any]]]:

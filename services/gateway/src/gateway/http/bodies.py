@@ -132,7 +132,7 @@ class ByteRoom:
             self._wake(waiting_id)
 
     def _wake(self, owner_id: str) -> None:
-        """Give room to what waits of an owner, as far as there is some."""
+        """Let bodies of an owner that wait for room have it, the first one first, while there is room."""
         waiting = self._waiting[owner_id]
         while waiting and (waiting[0][1].done() or self._take(owner_id, waiting[0][0])):
             _, has_room = waiting.popleft()

@@ -63,7 +63,7 @@ class Edge:
         metrics.HTTP_IN_FLIGHT.set_function(lambda: self._in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Serve one request, upgrade or lifespan of an ASGI server."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return

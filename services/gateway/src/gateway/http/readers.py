@@ -51,13 +51,13 @@ class Reader:
 
     @property
     def waited_s(self) -> float:
-        """For how many seconds the gateway has waited for the client."""
+        """The seconds for which the gateway has waited for the client."""
         waits_s = 0.0 if self._waits_since is None else self._clock() - self._waits_since
         return self._waited_s + waits_s
 
     @property
     def late_s(self) -> float:
-        """How many seconds longer than it may the client has taken; negative while it is fast enough."""
+        """The seconds by which the client is late; negative while it is fast enough."""
         return self.waited_s - GRACE_S - self._sent / BYTES_A_SECOND
 
     def give_way(self) -> None:

@@ -52,7 +52,10 @@ class FailureLimit:
 
 
 def network_of(address: str) -> str:
-    """Return what one client controls: an IPv4 address, or the network of an IPv6 one."""
+    """Return the addresses that one client controls: an IPv4 address itself, of an IPv6 one its /64 network.
+
+    An IPv4 address that is mapped to IPv6 is returned as IPv4, and text that is no address as it is.
+    """
     if ":" not in address:
         return address
     try:

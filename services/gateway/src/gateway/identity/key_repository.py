@@ -54,7 +54,7 @@ async def find_secret(connection: Connection, key_id: str) -> Row | None:
 
 
 async def touch(connection: Connection, used: Mapping[str, datetime]) -> None:
-    """Write when keys were last used."""
+    """Record the times at which keys were last used, by key id."""
     await connection.execute(_SQL["touch_keys"], list(used), list(used.values()))
 
 
@@ -69,7 +69,7 @@ async def insert(
     expires_at: datetime | None = None,
     parent_id: str | None = None,
 ) -> None:
-    """Store a key."""
+    """Store a key with the `digest` of its secret; `parent_id` is the key that created it, if any."""
     await connection.execute(
         _SQL["insert_key"], key_id, user_id, name, digest, list(scopes), expires_at, parent_id
     )

@@ -109,7 +109,7 @@ class FanOut:
         )
 
     def _go_on(self, channel: str, owner: str) -> None:
-        """Hand what is next to some listeners of an owner."""
+        """Hand the next publication to some listeners of an owner."""
         crowd = self._crowds[channel]
         waiting = crowd.waiting[owner]
         first = waiting[0]

@@ -118,7 +118,7 @@ class RpcArguments(Arguments):
 
 
 class PublisherInfo(CommandAnswer):
-    """Who has published: the user, and the connection if it was one of these."""
+    """The publisher of a message: the user, and the connection if the message came over one of these."""
 
     user: str
     client: str | None = None

@@ -29,7 +29,7 @@ async def presence_stats(session: ClientSession, arguments: commands.ChannelArgu
 
 
 async def history(session: ClientSession, arguments: commands.HistoryArguments) -> CommandOutcome:
-    """Read earlier publications."""
+    """Return earlier publications of a channel."""
     since = arguments.since
     found = await session.realtime.channels.history(
         session.caller,

@@ -9,7 +9,10 @@ MOST_BYTES = 32 * 1024 * 1024
 
 
 class WaitingBytes:
-    """What waits for one connection of `owner`: in its send queue, in its transport, and of its messages."""
+    """The bytes that wait for one connection of `owner`.
+
+    They are in its send queue, in its transport, or in messages of the client that are not handled yet.
+    """
 
     __slots__ = ("_clients", "_in_queue", "_in_transport", "_received", "cut_off", "owner")
 

@@ -277,7 +277,7 @@ class WebSocketWire(WebSocketsSansIOProtocol):
             self.on_received(sum(self._messages) + incomplete)
 
     def _expect_rest(self, *, renew: bool = False) -> None:
-        """Give the client its time for the rest of what it has begun: a message or a control frame."""
+        """Start the time in which the client must complete a message or control frame that it has begun."""
         is_incomplete = self._budget.is_inside or self.conn.current_size is not None
         if renew or not is_incomplete:
             self._forget_incomplete()

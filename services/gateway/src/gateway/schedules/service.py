@@ -209,7 +209,7 @@ class ScheduleService:
 
 
 def location_of(run: ScheduleRun, kind: str) -> str:
-    """Return the path of what a run makes."""
+    """Return the path of the batch or task that a run makes; `kind` says which of the two."""
     return f"/v1/{'batches' if kind == 'batch' else 'tasks'}/{run.id}"
 
 
