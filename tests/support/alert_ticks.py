@@ -32,6 +32,7 @@ def watched(kind: ConditionKind, threshold: str | int | Decimal, side: int, **ch
     """Return an alert of the symbol A that was on `side` when it was seen last."""
     fields: dict[str, Any] = {
         "id": uuid4(),
+        "owner_id": "7",
         "once": False,
         "day": MONDAY,
         "version": 0,

@@ -342,3 +342,25 @@ async def test_a_change_of_a_day_is_reported_once_also_to_a_successor(world: Wor
         watcher.take([change(8, day=MONDAY + timedelta(days=1))])
         await settled(watcher)
     assert len(await world.firings()) == 2
+
+
+async def test_very_many_alerts_at_one_price_do_not_hold_up_the_feed_and_all_of_them_fire(
+    world: World,
+) -> None:
+    world.show(9)
+    many = 2_000
+    await world.create(above=10)
+    await world.rows("INSERT INTO alert_owners (owner_id) SELECT 'o' || n FROM generate_series(1, 4) AS n")
+    await world.rows(
+        "INSERT INTO alerts (id, owner_id, made_by, symbol, kind, threshold, emails, once, side, day)"
+        " SELECT gen_random_uuid(), 'o' || (1 + n % 4), made_by, symbol, kind, threshold, emails, once, side,"
+        f" day FROM alerts, generate_series(1, {many}) AS n"
+    )
+    async with watching(world) as watcher:
+        watcher.take([tick(11)])
+        # The rest waits for the next passes of the loop.
+        assert watcher.unwritten < many / 2
+        await settled(watcher)
+        assert (watcher.armed, await world.firings()) == (0, [(1, 11)])
+    [row] = await world.rows("SELECT count(*), max(number) FROM alert_firings")
+    assert (row["count"], row["max"]) == (many + 1, many / 4)

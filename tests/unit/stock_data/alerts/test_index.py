@@ -28,7 +28,7 @@ def play(index: AlertIndex, price: int | str, **changes: object) -> list[Watched
     """Return the alerts that fire on a tick; those that it reaches are watched again on their new sides."""
     quote = tick(price, **changes)  # type: ignore[arg-type]
     fired = []
-    for alert in list(index.reached(quote)):
+    for alert in [one for one in index.reached(quote) if one is not None]:
         value = alert.value_of(quote)
         assert value is not None
         crossing = Crossing(alert, alert.side_of(value), quote, day_of(quote))

@@ -49,15 +49,21 @@ class Meter:
         )
         heapq.heappush(heap, ((threshold, strict), next(self._numbers), alert))
 
-    def reached(self, value: Decimal) -> list[WatchedAlert]:
-        """Return the alerts whose side changes with `value`; they are not watched until added again."""
-        found = [*_pop(self._rising, value), *_pop(self._falling, -value)]
-        if self._undecided:
-            waiting, self._undecided = self._undecided, []
-            for alert in waiting:
-                if not alert.is_gone:
-                    (found if alert.side_of(value) != UNKNOWN else self._undecided).append(alert)
-        return found
+    def reached(self, value: Decimal) -> Iterator[WatchedAlert | None]:
+        """Yield the alerts whose side changes with `value`; they are not watched until added again.
+
+        Yield None for an alert that was looked at in vain.
+        """
+        yield from _pop(self._rising, value)
+        yield from _pop(self._falling, -value)
+        if not self._undecided:
+            return
+        waiting, self._undecided = self._undecided, []
+        for alert in waiting:
+            is_decided = alert.side_of(value) != UNKNOWN
+            if not alert.is_gone and not is_decided:
+                self._undecided.append(alert)
+            yield alert if is_decided and not alert.is_gone else None
 
     def note_gone(self) -> None:
         """Remove ended alerts once they are half of all entries."""
@@ -88,21 +94,30 @@ class _Symbol:
         self.watched.add(alert.id)
         (self.change if alert.kind == "change_percent" else self.price).add(alert)
 
-    def reached(self, quote: Quote) -> Iterator[WatchedAlert]:
-        """Yield the alerts whose side changes with `quote`."""
+    def reached(self, quote: Quote) -> Iterator[WatchedAlert | None]:
+        """Yield the alerts whose side changes with `quote`, and None for each that was looked at in vain."""
         day = day_of(quote)
         if day != self.day:
-            self.day, self.change = day, Meter()
-            for id_ in self.watched:
-                alert = self.known[id_]
-                if alert.kind == "change_percent":
-                    alert.begin_day(day)
-                    self.change.add(alert)
-        found = self.price.reached(quote.price)
+            yield from self._begin_day(day)
+        yield from self._off_watch(self.price.reached(quote.price))
         if quote.change_percent is not None:
-            found += self.change.reached(quote.change_percent)
-        self.watched.difference_update(alert.id for alert in found)
-        yield from found
+            yield from self._off_watch(self.change.reached(quote.change_percent))
+
+    def _begin_day(self, day: date) -> Iterator[None]:
+        self.day, self.change = day, Meter()
+        for id_ in tuple(self.watched):
+            # It may have ended since the last one.
+            alert = self.known.get(id_)
+            if alert is not None and alert.kind == "change_percent":
+                alert.begin_day(day)
+                self.change.add(alert)
+            yield None
+
+    def _off_watch(self, reached: Iterator[WatchedAlert | None]) -> Iterator[WatchedAlert | None]:
+        for alert in reached:
+            if alert is not None:
+                self.watched.discard(alert.id)
+            yield alert
 
 
 class AlertIndex:
@@ -142,8 +157,13 @@ class AlertIndex:
         if not symbol.known:
             del self._symbols[alert.symbol]
 
-    def reached(self, quote: Quote) -> Iterator[WatchedAlert]:
-        """Yield the alerts whose side changes with `quote`; they are not watched until `watch`."""
+    def reached(self, quote: Quote) -> Iterator[WatchedAlert | None]:
+        """Yield the alerts whose side changes with `quote`; they are not watched until `watch`.
+
+        Yield None for each alert that was looked at in vain: of one symbol there may be very many, and the
+        caller may pause after each. Until it has taken all, it must not ask for those of a further tick of
+        the symbol, nor `watch` another alert on it.
+        """
         symbol = self._symbols.get(quote.symbol)
         if symbol is not None:
             yield from symbol.reached(quote)

@@ -272,6 +272,7 @@ def _apart(rows: Sequence[asyncpg.Record]) -> tuple[list[WatchedAlert], list[UUI
 def _watched(row: asyncpg.Record) -> WatchedAlert:
     return WatchedAlert(
         row["id"],
+        row["owner_id"],
         row["symbol"],
         row["kind"],
         row["threshold"],

@@ -21,6 +21,7 @@ class WatchedAlert:
     """
 
     id: UUID
+    owner_id: str
     symbol: str
     kind: ConditionKind
     threshold: Decimal

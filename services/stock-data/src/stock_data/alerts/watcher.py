@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import count, islice
+from itertools import chain, count, islice
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -20,13 +21,16 @@ import asyncpg
 from chassis import beats, logging, metrics, redaction
 from chassis.postgres import DATABASE_FAILURES
 from contracts.stocks import Quote
-from stock_data.alerts.crossings import Crossing
-from stock_data.alerts.index import AlertIndex, day_of
+from stock_data.alerts.comparisons import Comparisons
+from stock_data.alerts.crossings import Crossing, CrossingQueue
+from stock_data.alerts.index import AlertIndex
 from stock_data.alerts.repository import AlertRepository, Horizon
 from stock_data.alerts.watched import WatchedAlert
 from stock_data.replay.leadership import Term
 
 log = logging.get(__name__)
+
+Item = TypeVar("Item")
 
 # An alert that fires on every crossing does so at most once in this time.
 REST = timedelta(seconds=60)
@@ -34,7 +38,7 @@ REST = timedelta(seconds=60)
 LOOK_EVERY_S = 0.5
 PAUSE_S = 1.0
 _WRITTEN_AT_ONCE = 200
-_COMPARED_AT_ONCE = 1_000
+_ALERTS_OF_A_PASS = 200
 # Attempts, while others are stored, for a crossing that the database refuses for what it is, or that fails by
 # itself.
 MOST_REFUSALS = 10
@@ -65,16 +69,17 @@ class AlertWatcher:
 
     @property
     def unwritten(self) -> int:
-        """The number of crossings that are not written yet."""
-        return len(self._crossed) + len(self._refused)
+        """The number of crossings that are not written yet, and of symbols with ticks to compare."""
+        return len(self._crossed) + len(self._in_hand) + len(self._refused) + len(self._comparisons)
 
     @property
     def oldest_crossing_s(self) -> float:
         """The age of the oldest crossing that is not written yet, in seconds."""
-        # In the order of their age, except those that are tried again.
-        waiting = [*self._crossed, *self._refused] if self._refusals else islice(self._crossed, 1)
-        oldest = min((crossing.quote.as_of for crossing in waiting), default=datetime.max.replace(tzinfo=UTC))
-        return max(0.0, (datetime.now(UTC) - oldest).total_seconds())
+        # Those that are tried again stand behind newer ones of their owner.
+        queued = self._crossed if self._refusals else self._crossed.firsts()
+        times = (crossing.quote.as_of for crossing in chain(self._in_hand, self._refused, queued))
+        now = datetime.now(UTC)
+        return max(0.0, (now - min(times, default=now)).total_seconds())
 
     def begin(self, term: Term) -> None:
         """Begin to watch in `term`; no alert is known until `run` has read them."""
@@ -82,28 +87,13 @@ class AlertWatcher:
         self._forget_all()
 
     def take(self, quotes: Sequence[Quote]) -> None:
-        """Compare ticks, in order, with the alerts that they reach.
+        """Begin to compare ticks, in order, with the alerts that they reach.
 
-        An alert that cannot be compared is watched again; the last fault is raised after all are compared.
+        An alert that cannot be compared is watched again; the last fault since the last call is raised.
         """
-        fault: Exception | None = None
         for quote in quotes:
-            for alert in self._index.reached(quote):
-                try:
-                    value = alert.value_of(quote)
-                    assert value is not None, "it was compared"
-                    crossing = Crossing(alert, alert.side_of(value), quote, day_of(quote))
-                except Exception as error:
-                    fault = error
-                    self._index.watch(alert)
-                    continue
-                if alert.expires_at is not None and alert.expires_at <= quote.as_of:
-                    self._index.forget(alert.id)
-                    continue
-                self._crossed.append(crossing)
-                self._has_crossed.set()
-        if fault is not None:
-            raise fault
+            self._comparisons.take(quote)
+        self._comparisons.raise_fault()
 
     async def run(self) -> None:
         """Read the alerts, then follow new, ended and crossed ones for as long as the term lasts."""
@@ -118,13 +108,15 @@ class AlertWatcher:
 
     def _forget_all(self) -> None:
         self._index = AlertIndex()
-        self._crossed: deque[Crossing] = deque()
+        self._crossed = CrossingQueue()
+        # Those that are being written.
+        self._in_hand: deque[Crossing] = deque()
+        self._comparisons = Comparisons(self._index, on_crossing=self._crossed.add)
         # Crossings that failed when they were stored alone, and wait for their next attempt.
         self._refused: deque[Crossing] = deque()
         self._stored = 0
         # By alert, how often its crossing failed after others were stored, and `_stored` at the last attempt.
         self._refusals: dict[UUID, tuple[int, int]] = {}
-        self._has_crossed = asyncio.Event()
         # By the time at which each is watched again.
         self._resting: list[tuple[datetime, int, WatchedAlert]] = []
 
@@ -136,24 +128,27 @@ class AlertWatcher:
                 log.warning("the alerts cannot be read", reason=redaction.safe_message(error))
                 await asyncio.sleep(PAUSE_S)
                 continue
-            for number, alert in enumerate(alerts, start=1):
-                self._begin(alert)
-                if number % _COMPARED_AT_ONCE == 0:
-                    await asyncio.sleep(0)
+            await _in_parts(self._begin, alerts)
             log.info("watching alerts", alerts=len(alerts))
             return horizon
 
     def _begin(self, alert: WatchedAlert) -> None:
-        self._index.know(alert)
-        self._watch_or_rest(alert)
+        if alert.id not in self._index:
+            self._index.know(alert)
+            self._watch_or_rest(alert)
 
     def _watch_or_rest(self, alert: WatchedAlert) -> None:
         """Watch `alert` at once, or when it has rested after its last firing."""
         ready_at = None if alert.fired_at is None else alert.fired_at + REST
         if ready_at is None or ready_at <= datetime.now(UTC):
-            self._index.watch(alert)
+            self._comparisons.watch(alert)
         else:
             heapq.heappush(self._resting, (ready_at, next(self._numbers), alert))
+
+    def _rested(self, now: datetime) -> Iterator[WatchedAlert]:
+        """Yield the alerts that are watched again at `now`."""
+        while self._resting and self._resting[0][0] <= now:
+            yield heapq.heappop(self._resting)[2]
 
     async def _follow(self, horizon: Horizon) -> None:
         """Read new and ended alerts periodically, until cancelled."""
@@ -168,32 +163,26 @@ class AlertWatcher:
                 is_away, made, ended = True, [], []
             else:
                 is_away = False
-            for alert in made:
-                if alert.id not in self._index:
-                    self._begin(alert)
-            for alert_id in ended:
-                self._index.forget(alert_id)
-            now = datetime.now(UTC)
-            while self._resting and self._resting[0][0] <= now:
-                self._index.watch(heapq.heappop(self._resting)[2])
-            if self._refused:
-                # Not at the front: `_write` may be storing the first crossings.
-                self._crossed.extend(self._refused)
-                self._refused.clear()
-                self._has_crossed.set()
+            await _in_parts(self._begin, made)
+            await _in_parts(self._index.forget, ended)
+            await _in_parts(self._comparisons.watch, self._rested(datetime.now(UTC)))
+            while self._refused:
+                self._crossed.add(self._refused.popleft())
             metrics.ALERTS_ARMED.set(self.armed)
 
     async def _write(self) -> None:
-        """Write the crossings in order, until a later term begins.
+        """Write the crossings, in turns of their owners, until a later term begins.
 
         Those that fail together for another reason than the database are written one by one. One that fails
         alone is written after the others, and finally dropped with its alert, if others are stored meanwhile:
         otherwise nothing shows that the fault is its own.
         """
-        one_by_one = 0
+        is_one_by_one = False
         while True:
-            await self._has_crossed.wait()
-            crossings = list(islice(self._crossed, 1 if one_by_one else _WRITTEN_AT_ONCE))
+            if not self._in_hand:
+                is_one_by_one = False
+                self._in_hand.extend(await self._crossed.take(_WRITTEN_AT_ONCE))
+            crossings = list(islice(self._in_hand, 1 if is_one_by_one else None))
             try:
                 changed = await self._repository.record(self._term, crossings)
                 if changed is None:
@@ -210,7 +199,7 @@ class AlertWatcher:
                     await asyncio.sleep(PAUSE_S)
                     continue
                 if len(crossings) > 1:
-                    one_by_one = len(crossings)
+                    is_one_by_one = True
                     continue
                 changed, others, current = set(), [], []
                 alert_id = crossings[0].alert.id
@@ -224,9 +213,8 @@ class AlertWatcher:
                     metrics.ALERTS_DROPPED.inc()
                     log.error("crossings of an alert are given up", alert=str(alert_id), exc_info=error)
             self._stored += len(changed)
-            one_by_one = max(0, one_by_one - 1)
             for crossing in crossings:
-                self._crossed.popleft()
+                self._in_hand.popleft()
                 if crossing.alert.id in changed:
                     self._settle(crossing)
             for alert_id in others:
@@ -234,8 +222,6 @@ class AlertWatcher:
                 self._index.forget(alert_id)
             for alert in current:
                 self._begin(alert)
-            if not self._crossed:
-                self._has_crossed.clear()
             self._wake_relay()
 
     def _settle(self, crossing: Crossing) -> None:
@@ -252,3 +238,11 @@ class AlertWatcher:
             self._index.forget(alert.id)
         else:
             self._watch_or_rest(alert)
+
+
+async def _in_parts(work: Callable[[Item], None], items: Iterable[Item]) -> None:
+    """Do what may be due for very many alerts at once, with pauses in which the event loop is free."""
+    for number, item in enumerate(items, start=1):
+        work(item)
+        if number % _ALERTS_OF_A_PASS == 0:
+            await asyncio.sleep(0)

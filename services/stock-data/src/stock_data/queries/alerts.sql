@@ -53,7 +53,7 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xid, now() AS at
 
 -- name: select_watched_alerts
 -- A page of the alerts that can fire, in the order of their ids.
-SELECT id, symbol, kind, threshold, once, side, day, version, expires_at, fired_at FROM alerts
+SELECT id, owner_id, symbol, kind, threshold, once, side, day, version, expires_at, fired_at FROM alerts
 WHERE id > $1 AND deleted_at IS NULL AND NOT (once AND fired_count > 0)
     AND (expires_at IS NULL OR expires_at > now())
 ORDER BY id LIMIT $2
@@ -65,7 +65,7 @@ ORDER BY id LIMIT $2
 SELECT horizon.xid, horizon.at, changed.*
 FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xid, now() AS at) AS horizon
 LEFT JOIN (
-    SELECT id, symbol, kind, threshold, once, side, day, version, expires_at, fired_at,
+    SELECT id, owner_id, symbol, kind, threshold, once, side, day, version, expires_at, fired_at,
         deleted_at IS NOT NULL OR (once AND fired_count > 0) OR coalesce(expires_at <= now(), false) AS is_over
     FROM alerts
     WHERE (changed_xid >= $1 AND changed_xid < pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
@@ -73,7 +73,7 @@ LEFT JOIN (
 ) AS changed ON true
 
 -- name: select_alerts
-SELECT id, symbol, kind, threshold, once, side, day, version, expires_at, fired_at,
+SELECT id, owner_id, symbol, kind, threshold, once, side, day, version, expires_at, fired_at,
     deleted_at IS NOT NULL OR (once AND fired_count > 0) OR coalesce(expires_at <= now(), false) AS is_over
 FROM alerts WHERE id = ANY($1::uuid[])
 
