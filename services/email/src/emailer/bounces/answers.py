@@ -102,7 +102,8 @@ class BounceAnswers:
             self._changed()
             metrics.EMAIL_BOUNCES.labels(bounce.kind).inc()
             if bounce.fault is not None:
-                metrics.EMAIL_DOMAIN_BOUNCES.labels(LABELS.label(recipient.domain)).inc()
+                label = LABELS.label(recipient.domain, owner_id=seen.owner_id)
+                metrics.EMAIL_DOMAIN_BOUNCES.labels(label).inc()
             log.info(
                 "mail bounced",
                 email_id=str(recipient.email_id),

@@ -1,36 +1,55 @@
-"""Destination domains as metric labels: only busy domains get their own, and their number is bounded."""
+"""Destination domains as metric labels: only busy domains get their own, and owners share their number."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
+
+from chassis import shares
 
 OTHER = "other"
-MOST_LABELS = 50
-MOST_COUNTED = 10_000
+MOST_LABELS = 100
+# Domains that are counted of an owner, and owners of which any are.
+MOST_COUNTED = 200
+MOST_OWNERS = 500
 # A rate of fewer mails means nothing.
 _BUSY = 20
 
 
 class DomainLabels:
-    """Gives a domain a label of its own once it was seen twenty times, until all labels are used."""
+    """Gives a domain a label of its own once one owner's mails went there twenty times.
+
+    An owner takes a label only while enough are left for other owners (`shares.has_room`), however many
+    domains it writes to; all use those that there are. The counts of an owner depend on its mails alone.
+    """
 
     def __init__(self) -> None:
+        # Each domain that has a label, and the number of labels that each owner has taken.
         self._labels: set[str] = set()
-        self._seen: Counter[str] = Counter()
+        self._taken: Counter[str] = Counter()
+        # By owner, the one whose last mail was the longest ago first.
+        self._seen: OrderedDict[str, Counter[str]] = OrderedDict()
 
-    def label(self, domain: str) -> str:
-        """Count another mail of `domain`, and return the domain's label."""
+    def label(self, domain: str, *, owner_id: str) -> str:
+        """Count another mail of the owner to `domain`, and return the domain's label."""
         if domain in self._labels:
             return domain
-        if len(self._labels) >= MOST_LABELS:
+        if not shares.has_room(self._taken[owner_id], held=len(self._labels), most=MOST_LABELS):
             return OTHER
-        if len(self._seen) >= MOST_COUNTED:
-            self._seen.clear()
-        self._seen[domain] += 1
-        if self._seen[domain] < _BUSY:
+        seen = self._seen.setdefault(owner_id, Counter())
+        self._seen.move_to_end(owner_id)
+        if len(self._seen) > MOST_OWNERS:
+            self._seen.popitem(last=False)
+        if domain not in seen and len(seen) >= MOST_COUNTED:
+            # Each domain loses one, and so does this one: those that are busy keep most of their count.
+            seen.subtract(dict.fromkeys(seen, 1))
+            self._seen[owner_id] = +seen
+            return OTHER
+        seen[domain] += 1
+        if seen[domain] < _BUSY:
             return OTHER
         self._labels.add(domain)
-        del self._seen[domain]
+        self._taken[owner_id] += 1
+        del seen[domain]
         return domain
 
 

@@ -166,7 +166,7 @@ def _count(group: Sequence[RecipientOutcome]) -> None:
         if outcome.status == "delivered" and outcome.attempt is not None:
             took = outcome.attempt.at - outcome.job.mail.dated
             metrics.EMAIL_DELIVERY_SECONDS.observe(max(0.0, took.total_seconds()))
-            domains[LABELS.label(outcome.job.domain)] += 1
+            domains[LABELS.label(outcome.job.domain, owner_id=outcome.job.mail.owner_id)] += 1
     for kind, number in kinds.items():
         metrics.EMAIL_ATTEMPTS.labels(kind).inc(number)
     for domain, number in domains.items():
