@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from contracts.addresses import ParsedAddress
 from contracts.emails import SendEmail
 from emailer import intake
 from emailer.intake import PreparedMail
 from emailer.writing import letters
+from emailer.writing.letters import FilledTemplate, Letter
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -99,6 +103,33 @@ def test_an_attachment_is_decoded_and_its_content_id_bared() -> None:
     assert accepted.letter is not None
     assert accepted.letter.files == (letters.File("a.txt", "image/png", b"abc", "logo@x"),)
     assert accepted.letter.size_bytes > 3
+
+
+@pytest.mark.parametrize(
+    "text", ["plain " * 4000, "für " * 6000, "почта " * 4000, "郵便 " * 8000, "x" * 20000 + "😀"]
+)
+@pytest.mark.parametrize("field", ["text", "html"])
+def test_the_size_of_a_letter_is_not_below_what_it_takes_in_memory_and_on_the_wire(
+    field: str, text: str
+) -> None:
+    letter = Letter(ParsedAddress("", "a@example.com"), "Hello", **{field: text})  # type: ignore[arg-type]  # texts only
+    kept, sent = sys.getsizeof(text), len(text.encode()) if text.isascii() else len(text.encode()) * 4 // 3
+    assert max(kept, sent) <= letter.size_bytes <= max(kept, sent) + 600
+
+
+def test_the_data_of_a_template_and_long_headers_count_for_the_size_of_a_letter() -> None:
+    bare = Letter(ParsedAddress("", "a@example.com"), "Hello", text="Hi")
+    data = '{"name": "' + "郵" * 10_000 + '"}'
+    filled = replace(bare, template=FilledTemplate("a", 1, data))
+    assert filled.size_bytes - bare.size_bytes >= len(data.encode())
+    long = replace(bare, headers=tuple((f"X-{number}", "ü" * 900) for number in range(50)))
+    assert long.size_bytes - bare.size_bytes >= 50 * 900
+
+
+def test_an_emoji_does_not_make_a_letter_heavy_to_write() -> None:
+    letter = Letter(ParsedAddress("", "a@example.com"), "Hello", text="x" * 10_000 + "😀")
+    assert letter.size_bytes > 40_000
+    assert letter.written_bytes < 11_000
 
 
 def test_only_an_address_beyond_ascii_makes_a_letter_need_utf8() -> None:

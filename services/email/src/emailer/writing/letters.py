@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -23,6 +24,8 @@ from emailer.templates.wanted import Versions, Wanted
 from emailer.writing import plain_text
 
 _MOST_SHOWN = 320
+# Bytes of the headers of an ordinary mail.
+_LEAST_HEADING = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +86,26 @@ class Letter:
     @property
     def size_bytes(self) -> int:
         """The approximate number of bytes in memory, without those of uploads that were not read."""
-        data = len(self.template.data) if self.template else 0
-        files = sum(len(file.content) for file in self.files)
-        return len(self.text or "") + len(self.html or "") + data + files + 500
+        texts = (self.text or "", self.html or "", self.template.data if self.template else "")
+        return sum(map(_kept_bytes, texts)) + self._files_bytes + self._heading_bytes
+
+    @property
+    def written_bytes(self) -> int:
+        """The approximate number of octets to be written, which take the time."""
+        texts = (self.text or "", self.html or "")
+        octets = sum(len(text) if text.isascii() else len(_utf8(text)) for text in texts)
+        return octets + self._files_bytes + self._heading_bytes
+
+    @property
+    def _files_bytes(self) -> int:
+        return sum(len(file.content) for file in self.files)
+
+    @property
+    def _heading_bytes(self) -> int:
+        people = (self.sender, *self.to, *self.cc, *self.reply_to)
+        texts = [self.subject, *(value for _, value in self.headers)]
+        texts += [text for one in people for text in (one.name, one.address)]
+        return max(_LEAST_HEADING, sum(map(_kept_bytes, texts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +194,18 @@ def write(
             for attachment in content.attachments
         ),
     )
+
+
+def _kept_bytes(text: str) -> int:
+    """Return the bytes of a text in memory, or as it is sent if these are more."""
+    if text.isascii():
+        return len(text)
+    # One emoji makes Python keep four bytes for every character; base64 makes four octets of three.
+    return max(sys.getsizeof(text), len(_utf8(text)) * 4 // 3)
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _filled(used: TemplateUse, owner_id: str, versions: Versions) -> FilledTemplate:
