@@ -54,6 +54,10 @@ class TemplateFailed(Exception):
         return f"{self.part}: {self.reason}" if self.part else self.reason
 
 
+class UnwritableMail(Exception):
+    """The process that was to build a mail failed at it, as it would again; the message says how."""
+
+
 class SmtpError(Exception):
     """The conversation with the relay failed; the message may be shown in the mail's record."""
 

@@ -19,7 +19,7 @@ from chassis.postgres import Postgres
 from contracts.emails import GetRawEmail, RawEmail
 from emailer import repository
 from emailer.domains.senders import Senders
-from emailer.errors import TemplateFailed
+from emailer.errors import TemplateFailed, UnwritableMail
 from emailer.writing.preparing import MailPreparation
 
 _PART_BYTES = 256 * 1024
@@ -59,8 +59,8 @@ class RawMails:
         """Return the requested part.
 
         Raise `NotFound` for another owner's mail, or one without content, `Conflict` when its template cannot
-        be rendered, `TooManyAtOnce` when its owner has several requests open already, and `Overloaded` when
-        the owner's turn does not come soon.
+        be rendered or the mail cannot be built, `TooManyAtOnce` when its owner has several requests open
+        already, and `Overloaded` when the owner's turn does not come soon.
         """
         async with self._turn_of(request.owner_id):
             async with self._postgres.connection() as connection, repository.snapshot(connection):
@@ -75,8 +75,11 @@ class RawMails:
             if kept is not None and kept.mail_id == request.email_id:
                 content = kept.content
             else:
-                await self._fill(request)
-                content = await self._written(request)
+                try:
+                    await self._fill(request)
+                    content = await self._written(request)
+                except UnwritableMail as error:
+                    raise Conflict(f"E-mail {request.email_id} cannot be built: {error}.") from None
             self._kept[request.owner_id] = _BuiltMail(request.email_id, time.monotonic() + _KEPT_S, content)
             self._kept.move_to_end(request.owner_id)
             sizes = [len(one.content) for one in self._kept.values()]

@@ -99,6 +99,15 @@ async def test_owners_that_wait_for_their_threads_keep_no_process_from_others(
     await asyncio.gather(*waiting)
 
 
+async def test_a_template_whose_owner_gets_no_thread_in_time_is_put_off(
+    renderer: TemplateRenderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emailer.templates.rendering.TURN_WITHIN_S", 0.05)
+    async with busy_threads("a"), asyncio.timeout(20):
+        with pytest.raises(Overloaded, match="Too many templates"):
+            await renderer.render(GOOD, {"name": "Ann"}, owner_id="a")
+
+
 async def test_a_template_that_needs_too_much_memory_fails_alone(renderer: TemplateRenderer) -> None:
     assert await code(renderer, EXPLODES) == "template-too-large"
     assert (await renderer.render(GOOD, {"name": "Ann"}, owner_id="bad")).subject == "For Ann"

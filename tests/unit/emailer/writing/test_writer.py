@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from chassis.errors import Overloaded
 from contracts.addresses import ParsedAddress
+from emailer.errors import UnwritableMail
 from emailer.sending.attempts import StoredMail
 from emailer.workers.frames import NICENESS
 from emailer.workers.processes import WorkerProcesses
@@ -38,10 +39,12 @@ SIGNER = Signer(
 HEAVY = "<p>Grüße, <b>Ann</b></p>" * 1000
 
 
-def mail(*, files: tuple[File, ...] = (), signers: tuple[Signer, ...] = (), **parts: str) -> StoredMail:
+def mail(
+    *, owner_id: str = "o", files: tuple[File, ...] = (), signers: tuple[Signer, ...] = (), **parts: str
+) -> StoredMail:
     sender = ParsedAddress("Ännchen", "a@example.com")
     letter = Letter(sender, "Hello", to=(sender,), files=files, **parts)  # type: ignore[arg-type]  # texts only
-    return StoredMail(uuid4(), "o", letter, NOW, None, NOW, 20, None, None, signers=signers)
+    return StoredMail(uuid4(), owner_id, letter, NOW, None, NOW, 20, None, None, signers=signers)
 
 
 def written_here(of: StoredMail) -> bytes:
@@ -86,7 +89,7 @@ async def test_html_without_a_text_is_never_read_in_the_service(
         raise AssertionError("this is read in the service")
 
     monkeypatch.setattr(plain_text, "from_html", fail)
-    assert await writer.text_of(HEAVY, owner_id="o") == expected
+    assert await writer.text_of(mail(html=HEAVY)) == expected
     assert b"Content-Type: text/html" in await writer.write(mail(html="<!--" * 1000))
 
 
@@ -124,9 +127,11 @@ async def test_one_owner_does_not_keep_both_processes_from_others(
         return await ask(self, *parts, within_s=within_s, most_bytes=most_bytes)
 
     monkeypatch.setattr(WorkerProcesses, "ask", hold)
-    greedy = [asyncio.create_task(writer.text_of(HEAVY + "held", owner_id="greedy")) for _ in range(4)]
+    greedy = [
+        asyncio.create_task(writer.text_of(mail(owner_id="greedy", html=HEAVY + "held"))) for _ in range(4)
+    ]
     await begun.wait()
-    assert await writer.text_of(HEAVY, owner_id="neighbour") == plain_text.from_html(HEAVY)
+    assert await writer.text_of(mail(owner_id="neighbour", html=HEAVY)) == plain_text.from_html(HEAVY)
     assert not any(task.done() for task in greedy)
     held.set()
     assert len(set(await asyncio.gather(*greedy))) == 1
@@ -134,9 +139,11 @@ async def test_one_owner_does_not_keep_both_processes_from_others(
 
 async def test_owners_that_wait_for_their_threads_keep_no_process_from_others(writer: MailWriter) -> None:
     async with busy_threads("a", "b"):
-        waiting = [asyncio.create_task(writer.text_of("<b>x</b>", owner_id=owner)) for owner in "ab"]
+        waiting = [
+            asyncio.create_task(writer.text_of(mail(owner_id=owner, html="<b>x</b>"))) for owner in "ab"
+        ]
         await asyncio.sleep(0)
-        assert await writer.text_of("<b>y</b>", owner_id="c") == "y\n"
+        assert await writer.text_of(mail(owner_id="c", html="<b>y</b>")) == "y\n"
         assert not any(task.done() for task in waiting)
     assert await asyncio.gather(*waiting) == ["x\n", "x\n"]
 
@@ -160,6 +167,43 @@ async def test_a_mail_whose_process_does_not_answer_is_put_off_and_the_process_e
     with pytest.raises(Overloaded, match="did not answer"):
         await writer.write(heavy)
     assert writer.processes == ()
+
+
+async def test_a_mail_whose_processes_never_answer_is_put_off_longer_and_longer(
+    writer: MailWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emailer.writing.writer.ANSWER_WITHIN_S", 0.2)
+    heavy, waits = mail(text="Hello", html=HEAVY), []
+    for _ in range(3):
+        writing = asyncio.create_task(writer.write(heavy))
+        await until(lambda: bool(writer.processes))
+        for process in writer.processes:
+            process.send_signal(signal.SIGSTOP)
+        with pytest.raises(Overloaded, match="did not answer") as put_off:
+            await writing
+        waits.append(put_off.value.retry_after_s)
+    assert waits == [2, 4, 8]
+    monkeypatch.undo()
+    assert await writer.write(heavy) == written_here(heavy)
+
+
+async def test_a_mail_whose_owner_gets_no_thread_in_time_is_put_off(
+    writer: MailWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emailer.writing.writer.TURN_WITHIN_S", 0.05)
+    async with busy_threads("o"), asyncio.timeout(20):
+        with pytest.raises(Overloaded, match="other mails are being written"):
+            await writer.write(mail(text="Hello", html=HEAVY))
+
+
+async def test_a_mail_that_makes_its_process_fail_is_not_put_off_as_if_it_were_interrupted(
+    writer: MailWriter,
+) -> None:
+    # No such mail is ever stored: it stands for anything that a process fails at.
+    with pytest.raises(UnwritableMail, match="ended with 1"):
+        await writer.write(mail(text="Hello", html=HEAVY + "\ud800"))
+    heavy = mail(text="Hello", html=HEAVY)
+    assert await writer.write(heavy) == written_here(heavy)
 
 
 async def test_the_largest_mail_is_written_with_the_memory_of_a_process(writer: MailWriter) -> None:

@@ -17,6 +17,7 @@ from emailer.errors import (
     RelayUnreachable,
     TemplateFailed,
     TooLate,
+    UnwritableMail,
 )
 from emailer.sending import attempts, outcomes
 from emailer.sending.attempts import AttemptRecord, Job, Patience, RecipientOutcome
@@ -77,6 +78,10 @@ class MailDelivery:
             return attempts.expired(job)
         except TemplateFailed as error:
             return attempts.unrendered(job, error.described, draft=self.draft())
+        except UnwritableMail as error:
+            log.error("mail cannot be built", email_id=str(job.mail.id), reason=str(error))
+            draft = replace(self.draft(), host="")
+            return self._interrupted(job, f"not sent: {error}", after_dot=False, draft=draft)
         except Unavailable as error:
             wait_s = _A_WHILE_S if error.retry_after_s is None else error.retry_after_s
             return attempts.put_off(job, until=datetime.now(UTC) + timedelta(seconds=wait_s))

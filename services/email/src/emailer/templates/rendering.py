@@ -5,25 +5,27 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from chassis import logging, metrics, threads
-from chassis.errors import Overloaded
+from chassis.deadlines import Deadline
+from chassis.errors import DeadlineExceeded, Overloaded, TooManyAtOnce
 from contracts.templates import RenderedTemplate, TemplateSource
 from emailer.errors import TemplateFailed
 from emailer.templates.recent import RecentCounts
 from emailer.workers.processes import FrameTooLarge, ProcessEnded, WorkerProcesses
 
 log = logging.get(__name__)
+T = TypeVar("T")
 
 # CPU time for one template.
 CPU_S = 2.0
 
 # A process ends a template itself once its CPU time is used up; if there is no answer by now, it was starved.
 ANSWER_WITHIN_S = 10.0
-_TURN_WITHIN_S = 20.0
+TURN_WITHIN_S = 20.0
 # A template that was too slow this often with the same data is not tried with it again for a while.
 MOST_TOO_SLOW = 3
 _NOT_TRIED_S = 600.0
@@ -76,7 +78,7 @@ class TemplateRenderer:
 
         Raise `TemplateFailed` when it cannot be rendered, and `Overloaded` when it cannot be rendered now.
         """
-        key = await threads.run(
+        key = await _in_thread(
             lambda: hashlib.sha256(json.dumps([owner_id, source.model_dump(), data]).encode()).digest(),
             owner_id=owner_id,
         )
@@ -109,9 +111,9 @@ class TemplateRenderer:
         if own is None:
             own = self._owners[owner_id] = asyncio.Lock()
         try:
-            async with asyncio.timeout(_TURN_WITHIN_S) as waiting, own:
+            async with asyncio.timeout(TURN_WITHIN_S) as waiting, own:
                 # Before the turn, so that no other owner waits for this one's thread.
-                frame = await threads.run(
+                frame = await _in_thread(
                     lambda: json.dumps(
                         {"source": source.model_dump(), "data": data, "cpu_s": self._cpu_s}
                     ).encode(),
@@ -121,7 +123,7 @@ class TemplateRenderer:
                     waiting.reschedule(None)
                     answer = await self._answer(frame)
         except TimeoutError:
-            raise Overloaded("Too many templates are being rendered; try again.", retry_after_s=2) from None
+            raise _too_many() from None
         except _InterruptedError as error:
             metrics.EMAIL_TEMPLATES.labels("interrupted").inc()
             wait_s = min(_LONGEST_WAIT_S, 2.0 ** (1 if key is None else self._interrupted.note(key)))
@@ -157,6 +159,17 @@ class TemplateRenderer:
             raise _InterruptedError(f"no process could be started: {error}") from None
         answer: dict[str, Any] = json.loads(found)
         return answer
+
+
+async def _in_thread(work: Callable[[], T], *, owner_id: str) -> T:
+    try:
+        return await threads.run(work, until=Deadline.after(TURN_WITHIN_S), owner_id=owner_id)
+    except (DeadlineExceeded, TooManyAtOnce):
+        raise _too_many() from None
+
+
+def _too_many() -> Overloaded:
+    return Overloaded("Too many templates are being rendered; try again.", retry_after_s=2)
 
 
 def _failure(code: str, detail: str) -> dict[str, Any]:

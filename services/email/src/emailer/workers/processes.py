@@ -16,6 +16,8 @@ from emailer.workers.frames import LENGTH, pieces
 _CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGTRAP)
 # A process that has been idle for this long ends, which frees its memory.
 IDLE_S = 60.0
+# A process that is killed is gone at once, unless the kernel cannot end it now, as while a disk hangs.
+_GONE_WITHIN_S = 5.0
 
 
 class ProcessEnded(Exception):
@@ -34,6 +36,11 @@ class ProcessEnded(Exception):
     def crashed(self) -> bool:
         """Whether the work crashed it in another way."""
         return self._signal in _CRASHES
+
+    @property
+    def raised(self) -> bool:
+        """Whether the work raised an error that nothing handled, such as a lack of memory."""
+        return self._signal < 0
 
 
 class FrameTooLarge(Exception):
@@ -63,15 +70,16 @@ class WorkerProcesses:
         """Send a frame made of `parts` to a process, and return its answer.
 
         Raise `ProcessEnded`, `TimeoutError`, `FrameTooLarge`, or `OSError` when no process can be started. In
-        each case the process is ended.
+        each case the process is ended. The start of a process counts, too.
         """
-        try:
-            return await self._ask(await self._take(), parts, within_s, most_bytes)
-        except ProcessEnded as error:
-            if error.crashed or error.used_its_time_up:
-                raise
-        # An idle process may have ended before it was asked: retry with a new one.
-        return await self._ask(await self._start(), parts, within_s, most_bytes)
+        async with asyncio.timeout(within_s):
+            try:
+                return await self._ask(await self._take(), parts, most_bytes)
+            except ProcessEnded as error:
+                if error.crashed or error.used_its_time_up:
+                    raise
+            # An idle process may have ended before it was asked: retry with a new one.
+            return await self._ask(await self._start(), parts, most_bytes)
 
     async def close(self) -> None:
         """End all processes."""
@@ -82,23 +90,22 @@ class WorkerProcesses:
             await self._end(process)
 
     async def _ask(
-        self, process: asyncio.subprocess.Process, parts: Sequence[bytes], within_s: float, most_bytes: int
+        self, process: asyncio.subprocess.Process, parts: Sequence[bytes], most_bytes: int
     ) -> bytes:
         assert process.stdin is not None
         assert process.stdout is not None
         is_whole = False
         try:
-            async with asyncio.timeout(within_s):
-                process.stdin.write(LENGTH.pack(sum(map(len, parts))))
-                for piece in pieces(parts):
-                    process.stdin.write(piece)
-                    await process.stdin.drain()
-                [length] = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
-                if length > most_bytes:
-                    raise FrameTooLarge
-                answer = await process.stdout.readexactly(length)
-                is_whole = True
-                return answer
+            process.stdin.write(LENGTH.pack(sum(map(len, parts))))
+            for piece in pieces(parts):
+                process.stdin.write(piece)
+                await process.stdin.drain()
+            [length] = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
+            if length > most_bytes:
+                raise FrameTooLarge
+            answer = await process.stdout.readexactly(length)
+            is_whole = True
+            return answer
         except (asyncio.IncompleteReadError, ConnectionError):
             # Its output is closed: it has ended, or is about to.
             raise ProcessEnded(await process.wait()) from None
@@ -143,4 +150,6 @@ class WorkerProcesses:
         self._all.discard(process)
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GONE_WITHIN_S):
+                await process.wait()

@@ -64,7 +64,7 @@ class MailPreparation:
     async def _with_text(self, mail: StoredMail, letter: Letter) -> StoredMail:
         if letter.text is not None or letter.html is None:
             return mail
-        text = await self.writer.text_of(letter.html, owner_id=mail.owner_id)
+        text = await self.writer.text_of(mail)
         async with self._postgres.connection() as connection:
             await repository.keep_text(connection, mail.id, text)
         return replace(mail, letter=replace(letter, text=text))

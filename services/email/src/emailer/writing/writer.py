@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import sys
 from collections.abc import Iterable
 from functools import partial
 
 from chassis import logging, metrics, threads
-from chassis.errors import Overloaded
+from chassis.errors import Overloaded, TooManyAtOnce
 from chassis.turns import OwnerTurns
+from emailer.errors import UnwritableMail
 from emailer.sending.attempts import StoredMail
-from emailer.workers.processes import ProcessEnded, WorkerProcesses
+from emailer.templates.recent import RecentCounts
+from emailer.workers.processes import FrameTooLarge, ProcessEnded, WorkerProcesses
 from emailer.writing import dkim, rendering, worker
 from emailer.writing.letters import Letter
 from emailer.writing.signing import MailSigner
@@ -24,14 +25,17 @@ log = logging.get(__name__)
 LIGHT_BYTES = 16 * 1024
 # Generous, because the processes have low priority, and large mails wait for one another.
 ANSWER_WITHIN_S = 30.0
-_TURN_WITHIN_S = 60.0
+TURN_WITHIN_S = 60.0
+# A mail that is interrupted repeatedly is tried at longer and longer intervals.
+_LONGEST_WAIT_S = 300.0
+_MOST_NOTED = 1000
 _MOST_FRAME = 64 << 20
 _LIGHT = metrics.EMAIL_WRITTEN.labels("light")
 
 
 def is_light(letter: Letter) -> bool:
     """Return whether `letter` is written in this process."""
-    return letter.text is not None and letter.size_bytes <= LIGHT_BYTES
+    return letter.text is not None and letter.written_bytes <= LIGHT_BYTES
 
 
 class MailWriter:
@@ -43,18 +47,22 @@ class MailWriter:
         self._turns = OwnerTurns(most=size, of_owner=max(1, size - 1), most_waiting=sys.maxsize)
         self._signer = MailSigner()
         self._processes = WorkerProcesses("emailer.writing.worker")
+        self._interrupted = RecentCounts(most=_MOST_NOTED, age_s=2 * _LONGEST_WAIT_S)
 
     @property
     def processes(self) -> tuple[asyncio.subprocess.Process, ...]:
         """The processes that there are now."""
         return self._processes.processes
 
-    async def text_of(self, html: str, *, owner_id: str) -> str:
-        """Return the visible text of `html`. Raise `Overloaded` when it cannot be converted now."""
-        return str(json.loads(await self._ask(worker.request_to_read(html), owner_id=owner_id)))
+    async def text_of(self, mail: StoredMail) -> str:
+        """Return the visible text of the HTML of `mail`. Raise as `write` does."""
+        assert mail.letter is not None  # mails without one are not attempted
+        return str(json.loads(await self._ask(mail, worker.request_to_read(mail.letter.html or ""))))
 
     async def write(self, mail: StoredMail) -> bytes:
-        """Return `mail` as it goes over the wire. Raise `Overloaded` when it cannot be built now.
+        """Return `mail` as it goes over the wire.
+
+        Raise `Overloaded` when it cannot be built now, and `UnwritableMail` when its process failed at it.
 
         The keys that sign never leave this process.
         """
@@ -71,7 +79,7 @@ class MailWriter:
         else:
             signs = bool(mail.signers)
             request = worker.request_to_write(letter, identity=identity, at=mail.dated, with_digest=signs)
-            content = await self._ask(request, owner_id=mail.owner_id)
+            content = await self._ask(mail, request)
             metrics.EMAIL_WRITTEN.labels("heavy").inc()
             if not signs:
                 return content
@@ -83,20 +91,31 @@ class MailWriter:
         self._signer.close()
         await self._processes.close()
 
-    async def _ask(self, parts: Iterable[bytes], *, owner_id: str) -> bytes:
-        reason = "other mails are being written"
-        # In a thread: a letter may have a megabyte of HTML. Before the turn, so that no other owner waits for
-        # this one's thread.
-        pieces = await threads.run(partial(tuple, parts), owner_id=owner_id)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_TURN_WITHIN_S) as waiting, self._turns.turn(owner_id):
-                waiting.reschedule(None)
-                try:
-                    return await self._processes.ask(
+    async def _ask(self, mail: StoredMail, parts: Iterable[bytes]) -> bytes:
+        reason, key = "other mails are being written", mail.id.bytes
+        try:
+            async with asyncio.timeout(TURN_WITHIN_S) as waiting:
+                # In a thread: a letter may have a megabyte of HTML. Before the turn, so that no other owner
+                # waits for this one's thread.
+                pieces = await threads.run(partial(tuple, parts), owner_id=mail.owner_id)
+                async with self._turns.turn(mail.owner_id):
+                    waiting.reschedule(None)
+                    reason = "its process did not answer in time"
+                    answer = await self._processes.ask(
                         *pieces, within_s=ANSWER_WITHIN_S, most_bytes=_MOST_FRAME
                     )
-                except (ProcessEnded, OSError) as error:
-                    reason = str(error) or "its process did not answer in time"
+            self._interrupted.forget(key)
+            return answer
+        except FrameTooLarge:
+            raise UnwritableMail("it is too large") from None
+        except ProcessEnded as error:
+            if error.crashed or error.raised:
+                raise UnwritableMail(str(error)) from None
+            reason = str(error)
+        except (OSError, TooManyAtOnce) as error:
+            # A time-out is an `OSError` without words.
+            reason = str(error) or reason
+        wait_s = min(_LONGEST_WAIT_S, 2.0 ** self._interrupted.note(key))
         metrics.EMAIL_WRITTEN.labels("interrupted").inc()
-        log.warning("mail not written", reason=reason)
-        raise Overloaded(f"The mail was not written, because {reason}; try again.", retry_after_s=2)
+        log.warning("mail not written", email_id=str(mail.id), reason=reason, retry_after_s=wait_s)
+        raise Overloaded(f"The mail was not written, because {reason}; try again.", retry_after_s=wait_s)
