@@ -211,3 +211,19 @@ async def test_a_crowd_gets_what_it_missed_page_by_page_and_loses_nothing(ann: A
             await gateway.alerts.look()
             await asyncio.sleep(0)
     assert (heard, signals) == ([[*range(1, 1001)]] * 100, [])
+
+
+async def test_a_client_that_claims_to_be_ahead_of_its_crowd_gets_a_bounded_number_of_pages(
+    ann: Access,
+) -> None:
+    gateway = Gateway(Rooms(), Exchange())
+    owner, offsets = ann.principal.owner_id, list[int]()
+    gateway.hub.listen(topic(owner), lambda one: offsets.append(one.position.offset), owner=owner)
+    gateway.firings.fire(owner)
+    await gateway.alerts.follow(ann.principal)
+    for _ in range(2_000):
+        gateway.firings.fire(owner)
+    position = await gateway.alerts.follow(ann.principal, at_least=2**62)
+    assert (position.offset, len(offsets)) == (1_501, 1_500)
+    await gateway.alerts.look()
+    assert offsets == [*range(2, 2_002)]

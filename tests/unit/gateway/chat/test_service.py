@@ -154,6 +154,56 @@ async def test_the_next_made_up_offset_waits_before_it_is_read_and_delays_no_mes
     again.cancel()
 
 
+async def test_rooms_with_clients_that_are_ahead_are_read_in_turns_of_a_page(
+    gateway: Gateway,
+    other_gateway: Gateway,
+    exchange: Exchange,
+    rooms: Rooms,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.chat.service._AHEAD_EVERY_S", 0)
+    shown = await missed(gateway, other_gateway, rooms, exchange, {"deep": 700, "a": 10})
+    asked = [other_gateway.chat.follow(room, ANN, at_least=2**62) for room in ("deep", "a")]
+    positions = await asyncio.gather(*asked)
+    assert [position.offset for position in positions] == [700, 10]
+    assert shown == ["deep"] * 150 + ["a"] * 10 + ["deep"] * 550
+
+
+async def test_a_client_that_is_ahead_waits_for_a_limited_time(
+    gateway: Gateway, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.chat.service._AHEAD_WITHIN_S", 0.05)
+    await gateway.chat.follow("lobby", ANN)
+    await gateway.rooms.insert_message("lobby", "7", "Ann", '{"text": "x"}', None, None)
+    rooms.hold = asyncio.Event()
+    async with asyncio.timeout(30):
+        assert (await gateway.chat.follow("lobby", ANN, at_least=5)).offset == 0
+    rooms.hold.set()
+    await gateway.chat.look()
+
+
+async def test_the_error_of_a_database_that_takes_too_long_reaches_the_client(
+    gateway: Gateway, rooms: Rooms
+) -> None:
+    await gateway.chat.follow("lobby", ANN)
+    rooms.failure = TimeoutError("the statement")
+    with pytest.raises(TimeoutError, match="statement"):
+        await gateway.chat.follow("lobby", ANN, at_least=5)
+
+
+async def test_very_many_missed_messages_are_read_over_several_looks_and_none_is_left_out(
+    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Exchange
+) -> None:
+    there = listen(other_gateway)
+    await missed(gateway, other_gateway, rooms, exchange, {"lobby": 1_800})
+    exchange.loses = False
+    await say(gateway, "last")
+    # The announced one comes after those that are missing before it.
+    assert [offset for offset, _ in there] == [*range(1, 1_501)]
+    await other_gateway.chat.look()
+    assert [offset for offset, _ in there] == [*range(1, 1_802)]
+
+
 async def test_a_client_that_is_ahead_is_not_answered_from_a_read_that_began_before(
     gateway: Gateway,
     other_gateway: Gateway,

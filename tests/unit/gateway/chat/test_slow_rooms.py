@@ -30,9 +30,9 @@ class Listeners:
         return lambda publication: offsets.append(publication.position.offset)
 
 
-def slow_gateway() -> Gateway:
+def slow_gateway(rooms: Rooms | None = None, exchange: Exchange | None = None) -> Gateway:
     """Return a gateway that serves few listeners in a pass of its loop."""
-    return Gateway(Rooms(), Exchange(), hub=Hub(turns=LoopTurns(most=10)))
+    return Gateway(rooms or Rooms(), exchange or Exchange(), hub=Hub(turns=LoopTurns(most=10)))
 
 
 async def until_heard(listeners: Listeners, offset: int) -> None:
@@ -80,3 +80,40 @@ async def test_one_who_keeps_up_does_not_wait_for_a_crowd() -> None:
     assert sum(map(len, crowd.heard)) < 10 * MANY
     await until_heard(crowd, 20)
     assert crowd.heard == [[*range(1, 21)]] * MANY
+
+
+async def test_a_client_that_claims_to_be_ahead_costs_a_slow_crowd_nothing() -> None:
+    gateway = slow_gateway()
+    crowd = Listeners(gateway, "1", MANY)
+    await gateway.chat.follow("lobby", ANN)
+    for _ in range(1500):
+        await gateway.rooms.insert_message("lobby", "7", "Ann", '{"text": "x"}', None, None)
+    # A page, and the next ones once the crowd has taken it.
+    await gateway.chat.follow("lobby", ANN, at_least=2**62)
+    assert crowd.signals == []
+    async with asyncio.timeout(60):
+        while crowd.heard[-1][-1:] != [1500]:
+            await gateway.chat.look()
+            await asyncio.sleep(0)
+    assert crowd.heard == [[*range(1, 1501)]] * MANY
+    assert crowd.signals == []
+
+
+async def test_what_a_slow_crowd_has_missed_comes_before_what_is_announced_and_not_all_at_once() -> None:
+    rooms, exchange = Rooms(), Exchange()
+    here, there = Gateway(rooms, exchange), slow_gateway(rooms, exchange)
+    crowd = Listeners(there, "1", MANY)
+    await there.chat.follow("lobby", ANN)
+    exchange.loses = True
+    for _ in range(600):
+        await here.chat.post("lobby", ANN, {"text": "x"})
+    exchange.loses = False
+    for _ in range(3):
+        await here.chat.post("lobby", ANN, {"text": "x"})
+    assert crowd.signals == []
+    async with asyncio.timeout(60):
+        while crowd.heard[-1][-1:] != [603]:
+            await there.chat.look()
+            await asyncio.sleep(0)
+    assert crowd.heard == [[*range(1, 604)]] * MANY
+    assert crowd.signals == []

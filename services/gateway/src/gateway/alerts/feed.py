@@ -25,6 +25,8 @@ CHANNEL = "alerts"
 MOST_FIRINGS = 300
 # Of missed firings, which are published a page at a time: fewer than may wait for the listeners of an owner.
 _CATCH_UP = 150
+# Pages that are read at once. What is left comes with the next look.
+_MOST_PAGES = 10
 _ASK_S = 5.0
 _CATCH_UP_EVERY_S = 5.0
 _FILLS_AT_ONCE = 8
@@ -142,16 +144,15 @@ class AlertFeed:
     async def _fill(self, owner_id: str, shown: _PublishedFirings, *, at_least: int = 0) -> None:
         """Publish the firings after the last one that was published here, up to the offset `at_least`.
 
-        Those after it too, while the listeners have taken what was published before: a later look goes on.
+        Those after it too, while the listeners have taken what was published before. Read a bounded number of
+        pages: a later look goes on.
         """
         async with shown.lock:
             # Cleared first: a firing that is missed while this reads sets it again.
             shown.is_behind = False
-            is_more = True
-            while is_more:
+            for _ in range(_MOST_PAGES):
                 if shown.at.offset >= at_least and self._hub.is_behind(topic(owner_id)):
-                    shown.is_behind = True
-                    return
+                    break
                 page = ListFirings(owner_id=owner_id, after=shown.at.offset, limit=_CATCH_UP)
                 found = await self._ask(page)
                 if found.epoch != shown.at.epoch:
@@ -162,7 +163,9 @@ class AlertFeed:
                     self._publish(owner_id, shown, publication)
                     # There may be very many listeners.
                     await asyncio.sleep(0)
-                is_more = len(found.data) == _CATCH_UP
+                if len(found.data) < _CATCH_UP:
+                    return
+            shown.is_behind = True
 
     def _publish(self, owner_id: str, shown: _PublishedFirings, publication: Publication) -> None:
         shown.at = publication.position

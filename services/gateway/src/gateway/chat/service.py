@@ -33,10 +33,16 @@ from gateway.publishing.signals import MembersLeft
 log = logging.get(__name__)
 
 _CATCH_UP = 150
+# Pages of missed messages that are read at once. What is left comes with the next look.
+_MOST_PAGES = 10
+# A crowd that has not taken what was published gets that many missed messages at once, and more at a look.
+_FEW_MISSED = 20
 _CATCH_UP_EVERY_S = 5.0
 _ROWS_AT_ONCE = 1000
 # Seconds between two reads of a room for clients that claim to be ahead of it, as anybody may.
 _AHEAD_EVERY_S = 0.25
+# For how long such a client waits until this gateway has published what it has seen elsewhere.
+_AHEAD_WITHIN_S = 5.0
 _LONGEST_TEXT = 4000
 _LONGEST_ID = 64
 _LARGEST_DATA = 16 * 1024
@@ -52,7 +58,7 @@ class _Shown:
     is_private: bool
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     # The read that has not begun yet, for all clients that are ahead, and when the last one began.
-    next_read: asyncio.Task[None] | None = None
+    next_read: asyncio.Task[bool] | None = None
     read_at: float = -math.inf
 
 
@@ -169,25 +175,32 @@ class ChatService:
         """Begin to publish a room here; return the position up to which it was published.
 
         A client that has seen the offset `at_least` on another gateway may be ahead of this one: then the
-        database is queried, once for all such clients of a room. Raise `NotFound`, also for a private room of
-        others.
+        database is queried, a page at a time, once for all such clients of a room. If this gateway has not
+        published as much in time, or anybody could not take it, the position is a lower one. Raise
+        `NotFound`, also for a private room of others.
         """
-
-        async def read(shown: _Shown) -> None:
-            await asyncio.sleep(shown.read_at + _AHEAD_EVERY_S - time.monotonic())
-            async with self._reading:
-                # This read finds what was stored before now; later clients wait for the next one.
-                shown.next_read, shown.read_at = None, time.monotonic()
-                await self._show(room, None)
-
         shown = self._shown.get(room)
         if shown is None or shown.is_private:
             found = await self.room(room, principal)
             shown = self._shown.setdefault(room, _Shown(found.epoch, found.last_offset, found.is_private))
-        if shown.offset < at_least:
-            shown.next_read = shown.next_read or asyncio.create_task(read(shown))
-            await asyncio.shield(shown.next_read)
+        is_read = True
+        try:
+            async with asyncio.timeout(_AHEAD_WITHIN_S) as waiting:
+                while is_read and shown.offset < at_least:
+                    shown.next_read = shown.next_read or asyncio.create_task(self._read_page(room, shown))
+                    is_read = await asyncio.shield(shown.next_read)
+        except TimeoutError:
+            if not waiting.expired():
+                raise
         return ChannelPosition(shown.epoch, shown.offset)
+
+    async def _read_page(self, room: str, shown: _Shown) -> bool:
+        """Publish a page of what was stored, for all clients that are ahead; return whether there was any."""
+        await asyncio.sleep(shown.read_at + _AHEAD_EVERY_S - time.monotonic())
+        async with self._reading:
+            # This read finds what was stored before now; later clients wait for the next one.
+            shown.next_read, shown.read_at = None, time.monotonic()
+            return await self._show(room, None, most_pages=1)
 
     async def after(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
         """Return messages with higher offsets, oldest first.
@@ -259,11 +272,9 @@ class ChatService:
                 shown = self._shown.get(room)
                 is_read = (
                     shown is not None
-                    # Whoever has the lock reads what is missing. A crowd that has not taken the last page
-                    # gets the next one at a later look.
+                    # Whoever has the lock reads what is missing.
                     and not shown.lock.locked()
-                    and not self._hub.is_behind(f"chat:{room}")
-                    and await self._try_to_show(room, None, is_page=True)
+                    and await self._try_to_show(room, None, most_pages=1)
                     and shown.offset < newest
                 )
                 if not is_read:
@@ -285,10 +296,12 @@ class ChatService:
             for room, users in former.items():
                 self._hub.signal(MembersLeft(f"chat:{room}", frozenset(users)))
 
-    async def _try_to_show(self, room: str, news: ChatMessage | None, *, is_page: bool = False) -> bool:
+    async def _try_to_show(
+        self, room: str, news: ChatMessage | None, *, most_pages: int = _MOST_PAGES
+    ) -> bool:
         """Publish as `_show` does; return False also if the messages could not be read."""
         try:
-            return await self._show(room, news, is_page=is_page)
+            return await self._show(room, news, most_pages=most_pages)
         except (ServiceError, *DATABASE_FAILURES) as error:
             # The message is stored: it is published when the room catches up.
             reason = redaction.safe_message(error)
@@ -297,12 +310,12 @@ class ChatService:
             log.error("messages of a room could not be published", room=room, exc_info=error)
         return False
 
-    async def _show(self, room: str, news: ChatMessage | None, *, is_page: bool = False) -> bool:
-        """Publish `news` after the messages that are missing before it, or all that are stored.
+    async def _show(self, room: str, news: ChatMessage | None, *, most_pages: int = _MOST_PAGES) -> bool:
+        """Publish `news` after the messages that are missing before it, or those that are stored.
 
-        With `is_page`, read one page of them at most. Return whether there was any.
+        Read `most_pages` of them at most, and not many for a crowd that has not taken the last ones: without
+        all of them `news` is not published either. A later look goes on. Return whether any was read.
         """
-        has_read = False
         shown = self._shown.get(room)
         if shown is None:
             return False
@@ -310,17 +323,25 @@ class ChatService:
         share = shares.current.set("")
         try:
             async with shown.lock:
-                while (
-                    not (is_page and has_read)
-                    and (news is None or news.offset > shown.offset + 1)
-                    and (page := await self.after(room, shown.offset, _CATCH_UP))
-                ):
-                    await self._publish(shown, page)
-                    has_read = True
-                await self._publish(shown, [news] if news else [])
+                return await self._show_in_order(room, shown, news, most_pages)
         finally:
             shares.current.reset(share)
-        return has_read
+
+    async def _show_in_order(
+        self, room: str, shown: _Shown, news: ChatMessage | None, most_pages: int
+    ) -> bool:
+        pages = 0
+        while (missing := math.inf if news is None else news.offset - shown.offset - 1) > 0:
+            is_crowded = missing > _FEW_MISSED and self._hub.is_behind(f"chat:{room}")
+            if pages == most_pages or is_crowded:
+                return pages > 0
+            page = await self.after(room, shown.offset, _CATCH_UP)
+            if not page:
+                break
+            await self._publish(shown, page)
+            pages += 1
+        await self._publish(shown, [news] if news else [])
+        return pages > 0
 
     async def _publish(self, shown: _Shown, messages: list[ChatMessage]) -> None:
         for message in messages:
