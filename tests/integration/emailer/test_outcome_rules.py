@@ -364,6 +364,51 @@ async def test_a_rule_of_the_operator_comes_before_the_shipped_ones(
     assert [attempt.outcome for attempt in email.recipients[0].attempts] == statuses
 
 
+@pytest.mark.parametrize("stage", ["mail", "rcpt", "data", "content"])
+@pytest.mark.parametrize("connections", [1, 3])
+async def test_mails_that_pause_the_route_each_time_pause_it_for_others_once(
+    post_office: PostOffice, stage: Stage, connections: int
+) -> None:
+    text = '[{"name": "our relay", "codes": ["45x"], "says": "slow", "then": "pause"}]'
+    patience = Patience(scale=0.0005, rules=outcomes.with_own(own_rules.read(text)))
+    slowed = [mail(owner_id="press", to=[f"slow-{number}@example.com"]) for number in range(5)]
+    for command in slowed:
+        post_office.server.script(command.to[0], *[Step(stage, "450 4.7.0 slow down")] * 500)
+    others = [mail(owner_id="shop", to=[f"buyer-{number}@example.com"]) for number in range(5)]
+    await post_office.accept(*slowed, *others)
+    with capture_logs() as lines:
+        async with post_office.delivering(Terms(connections=connections, patience=patience)):
+            for command in others:
+                await post_office.reaches(command, "delivered")
+            late = mail(owner_id="late", to=["late@example.com"])
+            await post_office.accept(late)
+            await post_office.reaches(late, "delivered")
+    pauses = [line for line in lines if line["event"] == "route paused"]
+    assert [(pause["reason"], pause["detail"]) for pause in pauses] == [("limited", "450 4.7.0 slow down")]
+    emails = [await post_office.read(command) for command in slowed]
+    assert all(email.status in ("queued", "sending", "deferred") for email in emails)
+    async with post_office.postgres.connection() as connection:
+        tries = await connection.fetchval("SELECT max(tries) FROM recipients WHERE address LIKE 'slow%'")
+    assert tries == 0
+
+
+async def test_a_sender_that_must_log_in_waits_alone_while_mails_of_others_are_accepted(
+    post_office: PostOffice,
+) -> None:
+    foreign = mail(owner_id="press", sender="a@mine.example", to=["reader@example.com"])
+    post_office.server.script(foreign.to[0], *[Step("mail", "530 5.7.0 Authentication required")] * 500)
+    before, after = (mail(owner_id="shop", to=[f"buyer-{number}@example.com"]) for number in range(2))
+    async with post_office.delivering(Terms(pause_s=60, patience=Patience(scale=1))) as dispatcher:
+        await post_office.accept(before)
+        await post_office.reaches(before, "delivered")
+        await post_office.accept(foreign)
+        email = await post_office.reaches(foreign, "deferred")
+        await post_office.accept(after)
+        await post_office.reaches(after, "delivered")
+        assert not dispatcher.is_route_paused
+    assert [attempt.smtp_code for attempt in email.recipients[0].attempts] == [530]
+
+
 async def test_a_relay_that_takes_mails_again_is_trusted_again(post_office: PostOffice) -> None:
     commands = [mail(to=[f"reader@{number}.example"]) for number in range(12)]
     for command in commands:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
+from emailer.sending import outcomes, own_rules
+from emailer.sending.attempts import Patience
 from emailer.sending.smtp import SmtpRelay
 from support.doubles import smtp as double
 from support.doubles.post_office import PostOffice, Terms, mail
@@ -52,6 +55,21 @@ async def test_a_relay_that_refuses_us_is_skipped_for_the_next(
     assert len(second.received) == 5
     if not turned_away:
         await post_office.server.start()
+
+
+async def test_a_relay_that_a_rule_of_the_operator_pauses_is_skipped_for_the_next(
+    post_office: PostOffice, second: SmtpServer
+) -> None:
+    text = '[{"name": "our relay", "stages": ["content"], "codes": ["450"], "then": "pause"}]'
+    patience = Patience(scale=0.0005, rules=outcomes.with_own(own_rules.read(text)))
+    command = mail()
+    post_office.server.script(command.to[0], *[Step("content", "450 4.7.0 slow down")] * 500)
+    await post_office.accept(command)
+    async with post_office.delivering(replace(to_both(second), patience=patience)) as dispatcher:
+        email = await post_office.reaches(command, "delivered")
+        assert not dispatcher.is_route_paused
+    (attempt,) = email.recipients[0].attempts
+    assert attempt.host == f"127.0.0.1:{second.port}"
 
 
 async def test_a_relay_that_limits_its_intake_is_skipped_for_the_next(

@@ -130,3 +130,12 @@ def test_after_a_pause_of_the_route_a_refusal_of_each_of_three_owners_is_enough_
     breaker.note_taken("dan")
     clock.now += 61
     assert refusals() == 9
+
+
+def test_owners_whose_mails_paused_the_route_are_remembered_until_the_relay_accepts_a_mail() -> None:
+    breaker = RefusalBreaker(9)
+    breaker.note_pause("ann")
+    breaker.note_pause("bob")
+    assert [breaker.is_blamed(owner) for owner in ("ann", "bob", "eve")] == [True, True, False]
+    breaker.note_taken("eve")
+    assert not breaker.is_blamed("ann")

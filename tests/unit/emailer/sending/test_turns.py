@@ -308,3 +308,36 @@ async def test_a_wait_that_is_cancelled_together_with_its_job_leaves_it_to_the_n
     first.cancel()
     assert await asyncio.wait_for(second, 5) is wanted
     assert first.cancelled()
+
+
+async def test_an_owner_that_comes_last_begins_when_no_other_has_mails_waiting_or_under_way() -> None:
+    late = {"late"}
+    turns = SendingTurns(4, clock=(clock := Clock(0.0)), comes_last=late.__contains__)
+    await answered(turns, clock, "a.example", "b.example")
+    first, others = job("a.example", owner="late"), [job("b.example", owner="o") for _ in range(2)]
+    for one in (first, *others):
+        turns.put(one)
+    assert await taken(turns) == others
+    turns.done(others[0])
+    assert await taken(turns) == []
+    turns.done(others[1])
+    assert await taken(turns) == [first]
+
+
+async def test_an_owner_that_comes_last_is_served_when_the_others_are_as_late_or_it_is_late_no_more() -> None:
+    late = {"late", "later"}
+    turns = SendingTurns(4, clock=(clock := Clock(0.0)), comes_last=late.__contains__)
+    await answered(turns, clock, "a.example", "b.example")
+    waiting = [job("a.example", owner="late"), job("b.example", owner="later")]
+    for one in waiting:
+        turns.put(one)
+    assert await taken(turns) == waiting
+    busy = job("b.example", owner="o")
+    turns.put(busy)
+    assert await taken(turns) == [busy]
+    again = job("a.example", owner="late")
+    turns.put(again)
+    assert await taken(turns) == []
+    late.clear()
+    turns.done(waiting[0])
+    assert await taken(turns) == [again]

@@ -18,6 +18,8 @@ _SPAN_S = 60.0
 _SHARE = 0.9
 # This many owners at least must have refusals before the route is paused.
 _LEAST_OWNERS = 3
+# Owners that are remembered because of a pause.
+_MOST_BLAMED = 10_000
 # Of a relay that is distrusted, this many refusals, again to different domains, are enough.
 _MOST_WHEN_DISTRUSTED = 3
 
@@ -52,12 +54,25 @@ class RefusalBreaker:
         self._refusals: deque[_Refusal] = deque(maxlen=most)
         self._was_paused = False
         self.is_distrusted = False
+        # Owners whose mails paused the route since the relay accepted any mail.
+        self._blamed: OrderedDict[str, None] = OrderedDict()
 
     def note_taken(self, owner_id: str) -> None:
         """Note that the relay accepted a mail."""
         self._note(owner_id).refusals.clear()
         self._refusals.clear()
+        self._blamed.clear()
         self._was_paused = self.is_distrusted = False
+
+    def note_pause(self, owner_id: str) -> None:
+        """Note that the reply to a mail of this owner paused the route, or made it skip a relay."""
+        self._blamed[owner_id] = None
+        if len(self._blamed) > _MOST_BLAMED:
+            self._blamed.popitem(last=False)
+
+    def is_blamed(self, owner_id: str) -> bool:
+        """Return whether a mail of this owner paused the route, and none was accepted since."""
+        return owner_id in self._blamed
 
     def note_refused(self, owner_id: str, domain: str) -> Literal["route", "owner"] | None:
         """Note a refused mail to `domain`; return what should pause: the route, this owner's mails, or None.

@@ -24,7 +24,7 @@ from emailer.sending.attempts import AttemptRecord, Job, Patience, RecipientOutc
 from emailer.sending.breaker import RefusalBreaker
 from emailer.sending.outcomes import SmtpAnswer
 from emailer.sending.refused_senders import RefusedSenders
-from emailer.sending.route import Reason, Route
+from emailer.sending.route import Route
 from emailer.sending.smtp import Envelope, SmtpSession
 from emailer.writing.rendered import RenderedMails
 
@@ -109,12 +109,8 @@ class MailDelivery:
         sender = self._return_path.address(
             *(job.mail.id, job.position), sender=letter.sender.address, host=job.mail.return_path_host
         )
-        envelope = Envelope(
-            sender=sender,
-            recipient=job.address,
-            content=content,
-            needs_utf8=letter.needs_utf8 or not job.address.isascii(),
-        )
+        needs_utf8 = letter.needs_utf8 or not job.address.isascii()
+        envelope = Envelope(sender, job.address, content, needs_utf8=needs_utf8)
         try:
             session, answer = await self._hand_over(envelope, until=job.mail.expires_at)
         except ConnectionLost as error:
@@ -122,21 +118,22 @@ class MailDelivery:
             return self._interrupted(job, str(error), after_dot=error.after_dot, draft=draft)
         draft = self.draft(host=session.relay.name, tls=session.tls)
         rule, words = outcomes.rule_of(answer, self._patience.rules), str(answer.reply)
-        # The limit may be that of the sender alone: while the mails of others leave, theirs must not wait.
-        is_own_limit = (
-            rule.verdict == "limited"
+        is_limited = rule.verdict == "limited"
+        # It may be a matter of the sender alone: while the mails of others leave, theirs must not wait.
+        is_own = (
+            rule.verdict in ("login-refused", "limited")
             and self._route.is_last(session.relay)
             and self._breaker.has_taken_of_others(job.mail.owner_id)
         )
-        if rule.whose == "owner" or is_own_limit:
-            refused = self._limited if is_own_limit else self._refused
+        if rule.whose == "owner" or is_own:
+            refused = self._limited if is_limited else self._refused
             # A limit ends by itself, and others may have used it up.
-            wait_s = refused.note_refused(job.sender, words, is_longer=not is_own_limit)
+            wait_s = refused.note_refused(job.sender, words, is_longer=not is_limited)
             noted = replace(draft, code=answer.reply.code, text=answer.reply.text)
             return attempts.sender_refused(job, noted=noted, wait_s=wait_s)
         if rule.verdict in ("login-refused", "limited"):
-            reason: Reason = "limited" if rule.verdict == "limited" else "authentication"
-            self._route.set_aside(session.relay, reason, words)
+            self._route.set_aside(session.relay, "limited" if is_limited else "authentication", words)
+            self._breaker.note_pause(job.mail.owner_id)
             return attempts.given_back(job, at=datetime.now(UTC))
         if answer.stage != "mail":
             self._refused.note_taken(job.sender)

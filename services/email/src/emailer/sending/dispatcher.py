@@ -95,9 +95,9 @@ class Dispatcher:
             connections,
             room_left=self._rendered.forget,
             most_of_domain=lambda domain: domain_limits.of(domain).connections,
+            comes_last=breaker.is_blamed,
         )
-        self._rounds = Rounds()
-        self._waiting = WaitingRecipients()
+        self._rounds, self._waiting = Rounds(), WaitingRecipients()
         self._leased_until = 0.0
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()

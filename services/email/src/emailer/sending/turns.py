@@ -45,11 +45,13 @@ class SendingTurns:
         *,
         room_left: Callable[[UUID], None] = lambda _: None,
         most_of_domain: Callable[[str], int | None] = lambda _: None,
+        comes_last: Callable[[str], bool] = lambda _: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connections = connections
         self._clock = clock
         self._most_of_domain = most_of_domain
+        self._comes_last = comes_last
         self._reserved = connections // 4 or int(connections > 1)
         self._half = max(1, connections // 2)
         self._rendering_places = max(1, min(connections - 1, max(2, connections // 2)))
@@ -161,13 +163,19 @@ class SendingTurns:
 
     def _pick(self) -> Job | None:
         """Return the next job that may begin; jobs of owners that have their share already come last."""
-        for most, stream in product((self._half, self._connections), tuple(self._streams)):
+        for is_first, stream in product((True, False), tuple(self._streams)):
+            most = self._half if is_first else self._connections
             self._streams.rotate(-1)
             if stream == "bulk" and self._busy_bulk >= self._connections - self._reserved:
                 continue
             lines = self._waiting[stream]
             for number, (line, jobs) in enumerate(lines.items(), start=1):
-                if self._busy_owners.get(line[0].owner_id, 0) >= most or not self._may_begin(jobs[0]):
+                owner_id = line[0].owner_id
+                if self._busy_owners.get(owner_id, 0) >= most or not self._may_begin(jobs[0]):
+                    continue
+                if self._comes_last(owner_id) and (
+                    is_first or not all(map(self._comes_last, self._busy_owners))
+                ):
                     continue
                 # Lines that were skipped move behind those that were not examined.
                 for passed in tuple(islice(lines, number)):
