@@ -8,6 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from native.stack import Stack
 from support.problems import assert_problem
 from support.waiting import until
 
@@ -88,14 +89,14 @@ async def test_a_body_of_10_mb_is_too_large(api: httpx.AsyncClient, path: str) -
         {"X-API-Key": "tw_live_"},
     ],
 )
-async def test_a_wrong_or_missing_key_is_refused(stack: Any, headers: dict[str, str]) -> None:
+async def test_a_wrong_or_missing_key_is_refused(stack: Stack, headers: dict[str, str]) -> None:
     async with httpx.AsyncClient(base_url=stack.url) as client:
         answer = await client.get("/v1/me", headers=headers)
     assert_problem(answer, 401, "unauthenticated")
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-async def test_the_right_id_with_a_wrong_secret_is_refused(stack: Any) -> None:
+async def test_the_right_id_with_a_wrong_secret_is_refused(stack: Stack) -> None:
     forged = stack.api_key[:-43] + "A" * 43
     async with httpx.AsyncClient(base_url=stack.url) as client:
         answer = await client.get("/v1/me", headers={"Authorization": f"Bearer {forged}"})

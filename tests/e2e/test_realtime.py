@@ -117,7 +117,9 @@ async def test_a_batch_pushes_its_progress(stack: Stack, api: httpx.AsyncClient)
         assert state["counts"]["succeeded"] == 3
 
 
-async def test_wrong_commands_get_an_error_and_the_connection_stays_open(stack: Stack, reader: Any) -> None:
+async def test_wrong_commands_get_an_error_and_the_connection_stays_open(
+    stack: Stack, reader: httpx.AsyncClient
+) -> None:
     key = reader.headers["authorization"].removeprefix("Bearer ")
     async with talk(stack) as client:
         await client.ask(connect={"token": key})

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 from uuid import uuid4
 
 import aiormq
@@ -26,6 +25,8 @@ from contracts.batches import INTAKE, CancelBatch
 from contracts.topology import BATCH_PROCESSOR
 from faults import proxy as proxies
 from faults.proxy import FaultProxy
+from native.postgres import Postgres as PostgresServer
+from native.rabbitmq import RabbitMQ
 from support.background import in_background
 from support.databases import FreshDatabase
 from support.waiting import until
@@ -96,7 +97,7 @@ async def publishing(url: str) -> AsyncIterator[Publisher]:
 
 
 @pytest.fixture
-async def broker(rabbitmq_server: Any) -> AsyncIterator[FaultProxy]:
+async def broker(rabbitmq_server: RabbitMQ) -> AsyncIterator[FaultProxy]:
     async with proxies.running(rabbitmq_server.ports.rabbitmq) as proxy:
         yield proxy
 
@@ -207,7 +208,7 @@ async def _answers(postgres: Postgres) -> bool:
 
 @pytest.mark.parametrize("is_new_dead", [True, False], ids=["black hole", "half-open"])
 async def test_a_statement_on_a_dead_connection_ends_long_before_its_time_out(
-    postgres_server: Any, fresh_database: FreshDatabase, is_new_dead: bool
+    postgres_server: PostgresServer, fresh_database: FreshDatabase, is_new_dead: bool
 ) -> None:
     dsn = await fresh_database()
     async with proxies.running(postgres_server.ports.postgres) as proxy, watched(through(proxy, dsn)) as db:
@@ -233,7 +234,7 @@ async def test_a_statement_on_a_dead_connection_ends_long_before_its_time_out(
 
 
 async def test_the_watch_outlives_connections_that_it_has_cut(
-    postgres_server: Any, fresh_database: FreshDatabase
+    postgres_server: PostgresServer, fresh_database: FreshDatabase
 ) -> None:
     dsn = await fresh_database()
     async with proxies.running(postgres_server.ports.postgres) as proxy, watched(through(proxy, dsn)) as db:

@@ -383,3 +383,4 @@ class Talk:
 
 
 Connect = Callable[..., AbstractAsyncContextManager[ClientConnection]]
+OpenTalk = Callable[..., AbstractAsyncContextManager[Talk]]

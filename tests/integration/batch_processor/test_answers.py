@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from batch_processor.resources import Resources
 from chassis.broker.envelope import new_id
 from chassis.errors import RemoteFailure
 from contracts.batches import (
@@ -21,11 +20,11 @@ from support.batch_stack import Caller, House, Stage
 
 
 @pytest.fixture
-async def service(house: House) -> Any:
+async def service(house: House) -> Resources:
     return await house.start()
 
 
-async def test_another_owner_finds_nothing(service: Any, caller: Caller) -> None:
+async def test_another_owner_finds_nothing(service: Resources, caller: Caller) -> None:
     batch_id = await caller.submit("echo", [1])
     await caller.reach(batch_id)
     caller.owner = "eve"
@@ -37,19 +36,19 @@ async def test_another_owner_finds_nothing(service: Any, caller: Caller) -> None
     assert (await caller.ask(CountBatches(owner_id="eve"), BatchCounts)).counts == {}
 
 
-async def test_a_batch_that_does_not_exist_is_not_found(service: Any, caller: Caller) -> None:
+async def test_a_batch_that_does_not_exist_is_not_found(service: Resources, caller: Caller) -> None:
     with pytest.raises(RemoteFailure, match="no batch"):
         await caller.get(new_id())
 
 
-async def test_a_task_is_not_a_batch(service: Any, caller: Caller) -> None:
+async def test_a_task_is_not_a_batch(service: Resources, caller: Caller) -> None:
     task = await caller.submit("echo", [1], kind="task")
     await caller.reach(task)
     with pytest.raises(RemoteFailure, match="no batch"):
         await caller.get(task, kind="batch")
 
 
-async def test_batches_are_listed_newest_first_page_by_page(service: Any, caller: Caller) -> None:
+async def test_batches_are_listed_newest_first_page_by_page(service: Resources, caller: Caller) -> None:
     ids = [await caller.submit("echo", [n]) for n in range(5)]
     for batch_id in ids:
         await caller.reach(batch_id)
@@ -61,7 +60,7 @@ async def test_batches_are_listed_newest_first_page_by_page(service: Any, caller
     assert (await caller.ask(CountBatches(owner_id="ann"), BatchCounts)).counts == {"completed": 5}
 
 
-async def test_batches_are_chosen_by_the_errors_of_their_items(service: Any, caller: Caller) -> None:
+async def test_batches_are_chosen_by_the_errors_of_their_items(service: Resources, caller: Caller) -> None:
     grumpy = await caller.submit("grumpy", [1, 3])
     for batch_id in (grumpy, await caller.submit("poisonous", [0, 9]), await caller.submit("echo", [1])):
         await caller.reach(batch_id)
@@ -75,7 +74,7 @@ async def test_batches_are_chosen_by_the_errors_of_their_items(service: Any, cal
 
 
 async def test_items_without_a_result_are_pending_or_running(
-    service: Any, caller: Caller, stage: Stage
+    service: Resources, caller: Caller, stage: Stage
 ) -> None:
     batch_id = await caller.submit("gated", list(range(300)))
     await stage.begun.wait()
@@ -92,7 +91,7 @@ async def test_items_without_a_result_are_pending_or_running(
 
 
 async def test_a_page_of_tasks_fits_into_a_message_with_their_results_as_they_were_stored(
-    service: Any, caller: Caller
+    service: Resources, caller: Caller
 ) -> None:
     ids = [await caller.submit("echo", ["x" * 250_000], kind="task") for _ in range(6)]
     for task_id in ids:
@@ -111,7 +110,7 @@ async def test_a_page_of_tasks_fits_into_a_message_with_their_results_as_they_we
     assert [str(id_).encode() in row for id_, row in zip(ids[::-1], found, strict=True)] == [True] * 6
 
 
-async def test_a_forged_cursor_is_refused(service: Any, caller: Caller) -> None:
+async def test_a_forged_cursor_is_refused(service: Resources, caller: Caller) -> None:
     batch_id = await caller.submit("echo", [1])
     await caller.reach(batch_id)
     for cursor in ("x", "-1", "99999999999", "\u0663"):
@@ -121,7 +120,7 @@ async def test_a_forged_cursor_is_refused(service: Any, caller: Caller) -> None:
             await caller.ask(ListBatches(owner_id="ann", cursor=cursor), Batches)
 
 
-async def test_a_page_of_large_results_is_shorter_than_asked_for(service: Any, caller: Caller) -> None:
+async def test_a_page_of_large_results_is_shorter_than_asked_for(service: Resources, caller: Caller) -> None:
     payloads = [{"n": n, "text": "x" * 100_000} for n in range(20)]
     creation = caller.creation("echo", None)
     await caller.send(creation)

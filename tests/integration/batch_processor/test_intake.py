@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 
 from batch_processor import coordination
 from batch_processor.intake import Intake
+from batch_processor.resources import Resources
 from chassis import queries
 from chassis.broker.envelope import Delivery, new_id
 from chassis.errors import RemoteFailure
@@ -32,11 +33,11 @@ from support.waiting import until
 
 
 @pytest.fixture
-async def service(house: House) -> Any:
+async def service(house: House) -> Resources:
     return await house.start()
 
 
-async def test_a_batch_with_its_items_runs_to_its_end(service: Any, caller: Caller) -> None:
+async def test_a_batch_with_its_items_runs_to_its_end(service: Resources, caller: Caller) -> None:
     batch_id = await caller.submit("echo", [{"n": 1}, None, "three"])
     batch = await caller.reach(batch_id)
     assert (batch.status, batch.counts.total, batch.counts.succeeded) == ("completed", 3, 3)
@@ -45,14 +46,14 @@ async def test_a_batch_with_its_items_runs_to_its_end(service: Any, caller: Call
     assert (event.batch.id, event.owner_id, event.batch.counts.succeeded) == (batch_id, "ann", 3)
 
 
-async def test_a_batch_without_items_is_completed(service: Any, caller: Caller) -> None:
+async def test_a_batch_without_items_is_completed(service: Resources, caller: Caller) -> None:
     batch = await caller.reach(await caller.submit("echo", []))
     assert (batch.status, batch.counts.total) == ("completed", 0)
 
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_a_streamed_upload_arrives_in_any_order_and_doubled(
-    service: Any, caller: Caller, seed: int
+    service: Resources, caller: Caller, seed: int
 ) -> None:
     chance = random.Random(seed)
     creation = caller.creation("echo", None)
@@ -73,7 +74,7 @@ async def test_a_streamed_upload_arrives_in_any_order_and_doubled(
     assert len(await caller.finished_events()) == 1
 
 
-async def test_parts_that_overlap_are_stored_once(service: Any, caller: Caller) -> None:
+async def test_parts_that_overlap_are_stored_once(service: Resources, caller: Caller) -> None:
     creation = caller.creation("echo", None)
     await caller.send(creation)
     await caller.send(caller.append(creation.batch_id, 0, list(range(60))))
@@ -84,7 +85,7 @@ async def test_parts_that_overlap_are_stored_once(service: Any, caller: Caller) 
 
 
 async def test_a_batch_whose_owner_lacks_a_scope_of_the_operation_fails_and_runs_nothing(
-    service: Any, caller: Caller
+    service: Resources, caller: Caller
 ) -> None:
     mail = {"to": ["a@example.org"], "text": "hello"}
     batch = await caller.reach(await caller.submit("email.send", [mail], scopes=["batches:write"]))
@@ -95,13 +96,15 @@ async def test_a_batch_whose_owner_lacks_a_scope_of_the_operation_fails_and_runs
 
 @pytest.mark.parametrize("scopes", [["batches:write", "quotes:read"], None])
 async def test_a_batch_runs_with_the_scope_of_its_operation_or_from_a_sender_that_names_none(
-    service: Any, caller: Caller, scopes: list[str] | None
+    service: Resources, caller: Caller, scopes: list[str] | None
 ) -> None:
     batch = await caller.reach(await caller.submit("guarded", [1], scopes=scopes))
     assert (batch.status, batch.counts.succeeded) == ("completed", 1)
 
 
-async def test_an_upload_is_refused_by_the_scopes_that_its_seal_carries(service: Any, caller: Caller) -> None:
+async def test_an_upload_is_refused_by_the_scopes_that_its_seal_carries(
+    service: Resources, caller: Caller
+) -> None:
     id_ = new_id()
     await caller.send(caller.append(id_, 0, [1, 2]))
     seal = caller.seal(id_, 2, operation="guarded").model_copy(update={"scopes": ["batches:write"]})
@@ -110,7 +113,7 @@ async def test_an_upload_is_refused_by_the_scopes_that_its_seal_carries(service:
     assert (batch.status, batch.error["code"]) == ("failed", "insufficient-scope")
 
 
-async def test_two_items_with_the_same_custom_id_fail_the_batch(service: Any, caller: Caller) -> None:
+async def test_two_items_with_the_same_custom_id_fail_the_batch(service: Resources, caller: Caller) -> None:
     creation = caller.creation("echo", None).model_copy(
         update={"items": [Item(custom_id="a", payload=1), Item(custom_id="a", payload=2)]}
     )
@@ -121,7 +124,7 @@ async def test_two_items_with_the_same_custom_id_fail_the_batch(service: Any, ca
 
 
 async def test_a_large_upload_is_checked_after_its_intake_and_names_the_first_ten_repetitions(
-    service: Any, caller: Caller
+    service: Resources, caller: Caller
 ) -> None:
     """Seven thousand items, of which twelve ids come twice and one three times, below an empty line."""
     id_ = new_id()
@@ -146,7 +149,7 @@ async def test_a_large_upload_is_checked_after_its_intake_and_names_the_first_te
 
 
 async def test_while_a_large_upload_is_checked_others_are_taken_in_and_it_can_be_cancelled(
-    service: Any, caller: Caller
+    service: Resources, caller: Caller
 ) -> None:
     id_ = new_id()
     async with caller.database.acquire() as connection, connection.transaction():
@@ -169,7 +172,9 @@ async def test_while_a_large_upload_is_checked_others_are_taken_in_and_it_can_be
     assert (batch.status, batch.counts.cancelled) == ("cancelled", 2_500)
 
 
-async def test_large_uploads_without_repetitions_run_after_their_check(service: Any, caller: Caller) -> None:
+async def test_large_uploads_without_repetitions_run_after_their_check(
+    service: Resources, caller: Caller
+) -> None:
     ids = [new_id() for _ in range(3)]
     for id_, count in zip(ids, (4_000, 2_500, 2_001), strict=True):
         await _upload(caller, id_, count)
@@ -178,7 +183,7 @@ async def test_large_uploads_without_repetitions_run_after_their_check(service: 
         assert (batch.status, batch.counts.succeeded) == ("completed", batch.counts.total)
 
 
-async def test_an_upload_with_missing_items_fails(service: Any, caller: Caller) -> None:
+async def test_an_upload_with_missing_items_fails(service: Resources, caller: Caller) -> None:
     creation = caller.creation("echo", None)
     await caller.send(creation)
     await caller.send(caller.append(creation.batch_id, 0, [0, 1]))
@@ -188,7 +193,7 @@ async def test_an_upload_with_missing_items_fails(service: Any, caller: Caller) 
     assert (batch.status, batch.error["code"]) == ("failed", "inconsistent-upload")
 
 
-async def test_an_abandoned_upload_is_gone_and_takes_nothing_more(service: Any, caller: Caller) -> None:
+async def test_an_abandoned_upload_is_gone_and_takes_nothing_more(service: Resources, caller: Caller) -> None:
     creation = caller.creation("echo", None)
     id_ = creation.batch_id
     await caller.send(creation)
@@ -273,7 +278,7 @@ async def test_an_upload_that_is_never_sealed_is_kept_while_it_grows(house: Hous
     assert (await caller.reach(creation.batch_id)).status == "expired"
 
 
-async def test_a_cancel_that_overtakes_its_batch_is_not_forgotten(service: Any, caller: Caller) -> None:
+async def test_a_cancel_that_overtakes_its_batch_is_not_forgotten(service: Resources, caller: Caller) -> None:
     creation = caller.creation("echo", [1, 2, 3])
     await caller.send(CancelBatch(batch_id=creation.batch_id, owner_id="ann"))
     await until(lambda: _status(caller, creation.batch_id, "open"))
@@ -283,7 +288,7 @@ async def test_a_cancel_that_overtakes_its_batch_is_not_forgotten(service: Any, 
     assert len(await caller.finished_events()) == 1
 
 
-async def test_a_message_for_a_batch_of_another_owner_is_parked(service: Any, caller: Caller) -> None:
+async def test_a_message_for_a_batch_of_another_owner_is_parked(service: Resources, caller: Caller) -> None:
     before = _parked()
     batch_id = await caller.submit("echo", [1])
     await caller.reach(batch_id)
@@ -292,25 +297,25 @@ async def test_a_message_for_a_batch_of_another_owner_is_parked(service: Any, ca
     assert (await caller.get(batch_id)).status == "completed"
 
 
-async def test_a_task_carries_its_only_result(service: Any, caller: Caller) -> None:
+async def test_a_task_carries_its_only_result(service: Resources, caller: Caller) -> None:
     batch = await caller.reach(await caller.submit("echo", [{"answer": 42}], kind="task"))
     assert (batch.kind, batch.status, batch.result) == ("task", "completed", {"answer": 42})
 
 
-async def test_a_task_that_fails_carries_its_error(service: Any, caller: Caller) -> None:
+async def test_a_task_that_fails_carries_its_error(service: Resources, caller: Caller) -> None:
     batch = await caller.reach(await caller.submit("grumpy", [3], kind="task"))
     assert (batch.status, batch.result) == ("failed", None)
     assert batch.error == {"code": "conflict", "detail": "divisible by three"}
 
 
-async def test_a_task_waits_for_its_time(service: Any, caller: Caller) -> None:
+async def test_a_task_waits_for_its_time(service: Resources, caller: Caller) -> None:
     due = datetime.now(UTC) + timedelta(seconds=1)
     batch = await caller.reach(await caller.submit("echo", [1], kind="task", not_before=due))
     assert batch.started_at is not None
     assert batch.started_at >= due
 
 
-async def test_integers_of_any_size_and_odd_names_survive(service: Any, caller: Caller) -> None:
+async def test_integers_of_any_size_and_odd_names_survive(service: Resources, caller: Caller) -> None:
     creation = CreateBatch(
         batch_id=new_id(),
         owner_id="ann",
@@ -344,7 +349,7 @@ def _parked() -> float:
 
 
 async def test_the_event_loop_is_not_held_up_while_items_of_an_upload_are_stored(
-    service: Any, caller: Caller
+    service: Resources, caller: Caller
 ) -> None:
     intake = Intake(Stage().operations, chunk_size=100)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from batch_processor import intake, items
 from batch_processor.execution.running_chunk import ItemFailure, Outcomes
 from batch_processor.execution.settlement import ChunkReport
 from batch_processor.repository import MOST_CODES
+from batch_processor.resources import Resources
 from chassis.errors import RemoteFailure
 from contracts.batch_items import ErrorSummaries, Items, ListErrors, ListItems
 from contracts.batches import CancelBatch, GetBatch, Item, ListResults, Results
@@ -19,11 +18,13 @@ from support.waiting import until
 
 
 @pytest.fixture
-async def service(house: House) -> Any:
+async def service(house: House) -> Resources:
     return await house.start()
 
 
-async def test_items_come_back_as_sent_with_the_error_of_every_attempt(service: Any, caller: Caller) -> None:
+async def test_items_come_back_as_sent_with_the_error_of_every_attempt(
+    service: Resources, caller: Caller
+) -> None:
     creation = caller.creation("flaky", None).model_copy(
         update={"items": [Item(custom_id="a", payload=0), Item(payload=2), Item(custom_id="c", payload=5)]}
     )
@@ -44,7 +45,9 @@ async def test_items_come_back_as_sent_with_the_error_of_every_attempt(service: 
     assert rest.next_cursor is None
 
 
-async def test_a_page_of_items_with_long_errors_fits_into_a_message(service: Any, caller: Caller) -> None:
+async def test_a_page_of_items_with_long_errors_fits_into_a_message(
+    service: Resources, caller: Caller
+) -> None:
     batch_id = await caller.submit("echo", list(range(500)))
     await caller.reach(batch_id)
     await caller.database.execute(
@@ -69,7 +72,7 @@ async def test_a_page_of_items_with_long_errors_fits_into_a_message(service: Any
 
 
 async def test_a_task_says_which_attempts_failed_in_its_answer_and_at_its_end(
-    service: Any, caller: Caller
+    service: Resources, caller: Caller
 ) -> None:
     ends = {await caller.submit("flaky", [n], kind="task"): ("completed", "failed")[n > 2] for n in (2, 5)}
     for task_id, status in ends.items():
@@ -80,7 +83,7 @@ async def test_a_task_says_which_attempts_failed_in_its_answer_and_at_its_end(
     assert [len(reported[task_id]) for task_id in ends] == [2, 2]
 
 
-async def test_errors_are_summed_up_by_code_with_the_first_items(service: Any, caller: Caller) -> None:
+async def test_errors_are_summed_up_by_code_with_the_first_items(service: Resources, caller: Caller) -> None:
     batch_id = await caller.submit("grumpy", list(range(20)))
     await caller.reach(batch_id)
     found: ErrorSummaries = await caller.ask(ListErrors(batch_id=batch_id, owner_id="ann"), ErrorSummaries)
@@ -115,7 +118,7 @@ async def test_errors_with_certain_codes_are_found_beside_very_many_others(engin
 
 
 async def test_items_of_a_batch_that_never_ran_say_so(
-    service: Any, caller: Caller, monkeypatch: pytest.MonkeyPatch
+    service: Resources, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # There is no other replica that could know the operation.
     monkeypatch.setattr(intake, "TRIES_LEFT_TO_OTHERS", 0)
@@ -137,7 +140,7 @@ async def test_items_of_a_batch_that_never_ran_say_so(
     await until(are_shown)
 
 
-async def test_a_result_of_a_task_comes_as_it_was_stored(service: Any, caller: Caller) -> None:
+async def test_a_result_of_a_task_comes_as_it_was_stored(service: Resources, caller: Caller) -> None:
     task = await caller.submit("echo", [1], kind="task")
     await caller.reach(task)
     await caller.database.execute("UPDATE results SET result = $1", '{"price": 1.10, "n": 1e5}')
@@ -145,7 +148,9 @@ async def test_a_result_of_a_task_comes_as_it_was_stored(service: Any, caller: C
     assert answer.endswith(b'"result":{"price": 1.10, "n": 1e5}}')
 
 
-async def test_results_and_items_are_those_of_a_batch_and_of_its_owner(service: Any, caller: Caller) -> None:
+async def test_results_and_items_are_those_of_a_batch_and_of_its_owner(
+    service: Resources, caller: Caller
+) -> None:
     task = await caller.submit("echo", [1], kind="task")
     batch = await caller.submit("echo", [1])
     await caller.reach(task)

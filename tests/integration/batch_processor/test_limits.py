@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -19,8 +18,8 @@ from support.waiting import until
 
 
 @pytest.fixture
-async def workers(house: House) -> Any:
-    """Yield two workers, and a coordinator in the first of them."""
+async def workers(house: House) -> None:
+    """Start two workers, and a coordinator in the first of them."""
     await house.start()
     await house.start(roles=("worker",))
 

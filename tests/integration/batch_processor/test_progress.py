@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import aiormq
 import pytest
+from aiormq.abc import DeliveredMessage
 
 from contracts.batches import BatchProgressed
 from contracts.operations import OperationsAnnounced
@@ -18,10 +18,10 @@ from support.waiting import until
 
 @pytest.fixture
 async def pushes(caller: Caller, broker_url: str) -> AsyncIterator[list[BatchProgressed]]:
-    """Return what a gateway hears of all batches."""
+    """Return the progress of all batches as a gateway receives it."""
     heard: list[BatchProgressed] = []
 
-    async def take(message: Any) -> None:
+    async def take(message: DeliveredMessage) -> None:
         heard.extend(BatchProgressed.model_validate_json(part.body) for part in messages_in(message))
 
     connection = await aiormq.connect(broker_url)
@@ -35,7 +35,9 @@ async def pushes(caller: Caller, broker_url: str) -> AsyncIterator[list[BatchPro
     await connection.close()
 
 
-async def test_progress_rises_and_the_last_push_is_the_end(house: House, caller: Caller, pushes: Any) -> None:
+async def test_progress_rises_and_the_last_push_is_the_end(
+    house: House, caller: Caller, pushes: list[BatchProgressed]
+) -> None:
     await house.start(chunk_size=50)
     batch_id = await caller.submit("counted", list(range(5000)))
     await caller.reach(batch_id)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
 from batch_processor import batches, sources
 from batch_processor.batches import StoredBatch
+from batch_processor.resources import Resources
 from chassis.broker.envelope import new_id
 from contracts.batches import CancelBatch, CreateBatch, Item, Source
 from support.batch_engine import Engine
@@ -16,14 +16,16 @@ from support.batch_stack import Caller, House
 
 
 @pytest.fixture
-async def service(house: House, monkeypatch: pytest.MonkeyPatch) -> Any:
+async def service(house: House, monkeypatch: pytest.MonkeyPatch) -> Resources:
     monkeypatch.setattr(sources, "STEP", 10)
     # Read once, when the service starts.
     monkeypatch.setattr(sources, "PAUSE_S", 0.3)
     return await house.start()
 
 
-async def test_results_become_payloads_and_failed_items_keep_theirs(service: Any, caller: Caller) -> None:
+async def test_results_become_payloads_and_failed_items_keep_theirs(
+    service: Resources, caller: Caller
+) -> None:
     items = [Item(custom_id=f"item-{n}", payload=n) for n in range(45)]
     first = caller.creation("grumpy", None).model_copy(update={"items": items})
     await caller.send(first)
@@ -99,14 +101,16 @@ async def test_a_step_copies_some_bytes_and_one_item_however_large(
     assert await engine.fetch(payloads, copy.batch_id) == await engine.fetch(payloads, known.batch_id)
 
 
-async def test_a_source_without_matching_items_makes_an_empty_batch(service: Any, caller: Caller) -> None:
+async def test_a_source_without_matching_items_makes_an_empty_batch(
+    service: Resources, caller: Caller
+) -> None:
     first = await caller.submit("echo", [1])
     await caller.reach(first)
     batch = await caller.reach(await caller.submit_from("echo", Source(batch_id=first, status="failed")))
     assert (batch.status, batch.counts.total) == ("completed", 0)
 
 
-async def test_a_source_that_cannot_be_used_fails_the_batch(service: Any, caller: Caller) -> None:
+async def test_a_source_that_cannot_be_used_fails_the_batch(service: Resources, caller: Caller) -> None:
     caller.owner = "eve"
     foreign = await caller.submit("echo", [1])
     await caller.reach(foreign)
@@ -118,7 +122,7 @@ async def test_a_source_that_cannot_be_used_fails_the_batch(service: Any, caller
         assert (batch.status, batch.error["code"]) == ("failed", "source-not-usable")
 
 
-async def test_batches_are_filled_in_turns(service: Any, caller: Caller) -> None:
+async def test_batches_are_filled_in_turns(service: Resources, caller: Caller) -> None:
     large = await caller.submit("echo", list(range(200)))
     small = await caller.submit("echo", [1])
     await caller.reach(large)
@@ -135,7 +139,7 @@ async def test_batches_are_filled_in_turns(service: Any, caller: Caller) -> None
 
 
 async def test_a_batch_that_cannot_be_filled_delays_no_other_and_fails_after_some_tries(
-    service: Any, caller: Caller, monkeypatch: pytest.MonkeyPatch
+    service: Resources, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receive, tries = batches.receive, 0
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import pytest
 
+from batch_processor.resources import Resources
 from contracts.batches import (
     Batch,
     CancelBatch,
@@ -23,7 +23,7 @@ from support.waiting import until
 
 
 @pytest.fixture
-async def service(house: House) -> Any:
+async def service(house: House) -> Resources:
     return await house.start()
 
 
@@ -67,7 +67,9 @@ async def test_a_batch_of_which_too_many_items_fail_is_stopped_and_says_why(
     assert len(await caller.finished_events()) == 1
 
 
-async def test_a_batch_that_is_paused_can_be_cancelled(service: Any, caller: Caller, stage: Stage) -> None:
+async def test_a_batch_that_is_paused_can_be_cancelled(
+    service: Resources, caller: Caller, stage: Stage
+) -> None:
     due = datetime.now(UTC) + timedelta(hours=1)
     batch_id = await caller.submit("echo", [1, 2], not_before=due)
     await caller.reach(batch_id, "queued")
@@ -79,7 +81,7 @@ async def test_a_batch_that_is_paused_can_be_cancelled(service: Any, caller: Cal
 
 
 async def test_only_the_failed_items_run_again_and_their_errors_are_kept(
-    service: Any, caller: Caller, stage: Stage
+    service: Resources, caller: Caller, stage: Stage
 ) -> None:
     """Items that fail three times: their operation gives up after the third, and one succeeds at last."""
     batch_id = await caller.submit("flaky", [0, 3, 9, 0])
@@ -114,7 +116,7 @@ async def test_a_large_retry_goes_in_steps_and_takes_each_failed_item_once(
     assert len(await caller.results(batch_id, limit=30)) == 100
 
 
-async def test_a_task_that_waits_for_its_time_is_moved(service: Any, caller: Caller) -> None:
+async def test_a_task_that_waits_for_its_time_is_moved(service: Resources, caller: Caller) -> None:
     due = datetime.now(UTC) + timedelta(hours=1)
     task_id = await caller.submit("echo", [7], kind="task", not_before=due)
     assert (await caller.reach(task_id, "queued")).run_at == due
@@ -139,7 +141,7 @@ async def test_a_task_begins_at_its_time_and_not_at_the_next_poll(
 
 
 async def test_a_batch_past_its_deadline_expires_with_the_results_that_it_has(
-    service: Any, caller: Caller, stage: Stage
+    service: Resources, caller: Caller, stage: Stage
 ) -> None:
     stage.free = 3
     soon = datetime.now(UTC) + timedelta(seconds=1)
@@ -153,7 +155,7 @@ async def test_a_batch_past_its_deadline_expires_with_the_results_that_it_has(
     assert len(await caller.results(batch_id, status="succeeded")) == 3
 
 
-async def test_a_task_follows_the_end_of_a_batch_with_its_rights(service: Any, caller: Caller) -> None:
+async def test_a_task_follows_the_end_of_a_batch_with_its_rights(service: Resources, caller: Caller) -> None:
     wanted = FollowUp(operation="guarded", payload='{"n": 1.10}')
     about = {"on_finished": wanted, "scopes": ["quotes:read"], "metadata": {"order": "7"}}
     batch_id = await caller.submit("echo", [1], **about)
@@ -168,7 +170,7 @@ async def test_a_task_follows_the_end_of_a_batch_with_its_rights(service: Any, c
 
 
 async def test_a_follow_up_task_without_the_scopes_that_it_needs_fails_visibly(
-    service: Any, caller: Caller
+    service: Resources, caller: Caller
 ) -> None:
     wanted = FollowUp(operation="guarded")
     batch_id = await caller.submit("echo", [1], on_finished=wanted, scopes=["batches:write"])

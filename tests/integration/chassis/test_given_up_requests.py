@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -12,6 +11,7 @@ from chassis import shares
 from chassis.broker import answering
 from chassis.broker import rpc as asking
 from chassis.broker.answering import RpcServer
+from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import RemoteFailure
 from contracts.stocks import Instruments, SearchSymbols
@@ -40,12 +40,12 @@ class Search:
 
 
 @pytest.fixture
-async def rpc(bench: Bench) -> Any:
+async def rpc(bench: Bench) -> RpcClient:
     return (await bench.run(await bench.build(GATEWAY))).messaging.rpc
 
 
 @pytest.fixture
-async def search(rpc: Any, bench: Bench) -> Search:
+async def search(rpc: RpcClient, bench: Bench) -> Search:
     search = Search()
     service = await bench.build(STOCK_DATA)
     service.answer({SearchSymbols: search.answer})
@@ -58,7 +58,7 @@ def waiting_in_service() -> float:
 
 
 async def test_an_owner_that_gives_up_every_question_still_has_only_its_share_of_the_service(
-    rpc: Any, search: Search
+    rpc: RpcClient, search: Search
 ) -> None:
     """Ten times the share is asked for in waves, each given up as soon as it has arrived."""
     shares.current.set("guest")
@@ -80,7 +80,9 @@ async def test_an_owner_that_gives_up_every_question_still_has_only_its_share_of
     await until(lambda: waiting_in_service() == 0)
 
 
-async def test_work_that_its_caller_gave_up_ends_at_the_callers_deadline(rpc: Any, search: Search) -> None:
+async def test_work_that_its_caller_gave_up_ends_at_the_callers_deadline(
+    rpc: RpcClient, search: Search
+) -> None:
     asked = asyncio.create_task(rpc.ask(SearchSymbols(q="slow"), Deadline.after(1)))
     await until(lambda: search.begun)
     asked.cancel()
@@ -90,7 +92,7 @@ async def test_work_that_its_caller_gave_up_ends_at_the_callers_deadline(rpc: An
 
 
 async def test_owners_that_give_up_leave_room_in_the_service_for_one_that_has_asked_nothing(
-    rpc: Any, bench: Bench
+    rpc: RpcClient, bench: Bench
 ) -> None:
     search, service = Search(), await bench.build(STOCK_DATA)
     queue = next(q for q in service.messaging.topology.queues if q.name == rpc_queue(STOCK_DATA))

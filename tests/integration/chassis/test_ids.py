@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import structlog
+from structlog.typing import EventDict
 
 from chassis import logging, tracing
 from chassis.broker.envelope import Delivery, Outgoing, command
@@ -35,7 +36,7 @@ async def refuse_bad(connection: Connection, deliveries: Sequence[Delivery[Cance
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Any:
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EventDict]]:
     monkeypatch.setattr(logging.Verbosity, "is_debug", True)
     ids = [structlog.contextvars.merge_contextvars, logging.add_context("test")]
     with structlog.testing.capture_logs(processors=ids) as captured:
@@ -53,7 +54,7 @@ def ids_of(message: Outgoing) -> dict[str, Any]:
     return {"message_id": message.message_id, "trace_id": trace_id, "request_id": request_id}
 
 
-def with_event(lines: list[Any], event: str) -> list[dict[str, Any]]:
+def with_event(lines: list[EventDict], event: str) -> list[EventDict]:
     return [line for line in lines if line["event"] == event]
 
 
@@ -71,7 +72,7 @@ async def consume(bench: Bench, handler: InTransaction) -> None:
 
 
 async def test_a_message_that_is_handled_alone_is_logged_under_its_ids(
-    bench: Bench, lines: list[Any]
+    bench: Bench, lines: list[EventDict]
 ) -> None:
     messages = [cancel("ann"), cancel("bob")]
     await waiting(bench, messages)
@@ -81,7 +82,7 @@ async def test_a_message_that_is_handled_alone_is_logged_under_its_ids(
 
 
 async def test_messages_that_are_handled_together_are_logged_without_ids(
-    bench: Bench, lines: list[Any]
+    bench: Bench, lines: list[EventDict]
 ) -> None:
     messages = [cancel(f"owner{number}") for number in range(40)]
     await waiting(bench, messages)
@@ -96,7 +97,7 @@ async def test_messages_that_are_handled_together_are_logged_without_ids(
 
 
 async def test_a_message_that_fails_among_others_is_logged_under_its_own_ids(
-    bench: Bench, lines: list[Any]
+    bench: Bench, lines: list[EventDict]
 ) -> None:
     messages = [cancel("a"), cancel("bad"), cancel("b")]
     await waiting(bench, messages)
@@ -107,7 +108,7 @@ async def test_a_message_that_fails_among_others_is_logged_under_its_own_ids(
 
 
 async def test_a_message_that_cannot_be_read_is_logged_without_its_content(
-    bench: Bench, lines: list[Any]
+    bench: Bench, lines: list[EventDict]
 ) -> None:
     good = cancel()
     poison = Outgoing(
@@ -126,5 +127,5 @@ async def test_a_message_that_cannot_be_read_is_logged_without_its_content(
     assert "diary" not in str(lines)
 
 
-def _when(found: list[dict[str, Any]], count: int) -> list[dict[str, Any]] | None:
+def _when(found: list[EventDict], count: int) -> list[EventDict] | None:
     return found if len(found) >= count else None

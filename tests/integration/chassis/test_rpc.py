@@ -12,7 +12,6 @@ from chassis import shares
 from chassis.broker import answering
 from chassis.broker import rpc as asking
 from chassis.broker.answering import RpcServer
-from chassis.broker.coalescing import Coalescer
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import (
@@ -24,8 +23,9 @@ from chassis.errors import (
     TooManyAtOnce,
     Unavailable,
 )
+from chassis.runtime import ServiceRuntime
 from contracts.parked import ListParked
-from contracts.stocks import GetBars, GetQuotes, Instrument, Instruments, Quotes, SearchSymbols
+from contracts.stocks import GetBars, GetQuotes, Instrument, Instruments, SearchSymbols
 from contracts.topology import EMAIL, GATEWAY, STOCK_DATA, rpc_queue
 from support.bench import Bench, running
 from support.waiting import until
@@ -51,18 +51,18 @@ async def answer_search(request: SearchSymbols, _: Deadline) -> Instruments:
 
 
 @pytest.fixture
-async def asker(bench: Bench) -> Any:
+async def asker(bench: Bench) -> ServiceRuntime:
     return await bench.run(await bench.build(GATEWAY))
 
 
 @pytest.fixture
-async def answerer(bench: Bench) -> Any:
+async def answerer(bench: Bench) -> ServiceRuntime:
     service = await bench.build(STOCK_DATA)
     service.answer({SearchSymbols: answer_search})
     return await bench.run(service)
 
 
-async def test_a_request_gets_its_own_reply(asker: Any, answerer: Any) -> None:
+async def test_a_request_gets_its_own_reply(asker: ServiceRuntime, answerer: ServiceRuntime) -> None:
     rpc = asker.messaging.rpc
     replies = await asyncio.gather(
         *(rpc.call(SearchSymbols(q=f"q{n}"), Instruments, Deadline.after(5)) for n in range(100))
@@ -70,7 +70,9 @@ async def test_a_request_gets_its_own_reply(asker: Any, answerer: Any) -> None:
     assert [reply.data[0].symbol for reply in replies] == [f"q{n}" for n in range(100)]
 
 
-async def test_a_service_error_keeps_its_code_and_status(asker: Any, answerer: Any) -> None:
+async def test_a_service_error_keeps_its_code_and_status(
+    asker: ServiceRuntime, answerer: ServiceRuntime
+) -> None:
     with pytest.raises(RemoteFailure) as caught:
         await asker.messaging.rpc.ask(SearchSymbols(q="missing"), Deadline.after(5))
     assert (caught.value.code, caught.value.status) == ("not-found", 404)
@@ -78,7 +80,7 @@ async def test_a_service_error_keeps_its_code_and_status(asker: Any, answerer: A
 
 @pytest.mark.parametrize("q", [*FAILURES, "unsayable"])
 async def test_a_bug_in_a_handler_is_an_internal_error_not_a_silence(
-    q: str, asker: Any, answerer: Any
+    q: str, asker: ServiceRuntime, answerer: ServiceRuntime
 ) -> None:
     with pytest.raises(RemoteFailure) as caught:
         await asker.messaging.rpc.ask(SearchSymbols(q=q), Deadline.after(20))
@@ -87,26 +89,30 @@ async def test_a_bug_in_a_handler_is_an_internal_error_not_a_silence(
     assert found.data[0].symbol == "next"
 
 
-async def test_an_error_that_quotes_any_input_is_answered(asker: Any, answerer: Any) -> None:
+async def test_an_error_that_quotes_any_input_is_answered(
+    asker: ServiceRuntime, answerer: ServiceRuntime
+) -> None:
     with pytest.raises(RemoteFailure) as caught:
         await asker.messaging.rpc.ask(SearchSymbols(q="missing"), Deadline.after(20))
     assert caught.value.detail == "no such thing: \\ud800"
 
 
-async def test_a_request_that_the_replica_does_not_know_is_retryable(asker: Any, answerer: Any) -> None:
+async def test_a_request_that_the_replica_does_not_know_is_retryable(
+    asker: ServiceRuntime, answerer: ServiceRuntime
+) -> None:
     with pytest.raises(RemoteFailure) as caught:
         await asker.messaging.rpc.ask(GetBars(symbol="A"), Deadline.after(5))
     failure = caught.value
     assert (failure.status, failure.retryable, failure.retry_after_s) == (503, True, 2)
 
 
-async def test_a_slow_answer_ends_at_the_deadline(asker: Any, answerer: Any) -> None:
+async def test_a_slow_answer_ends_at_the_deadline(asker: ServiceRuntime, answerer: ServiceRuntime) -> None:
     with pytest.raises((DeadlineExceeded, RemoteFailure)) as caught:
         await asker.messaging.rpc.ask(SearchSymbols(q="slow"), Deadline.after(0.3))
     assert caught.value.status == 504
 
 
-async def test_a_service_that_is_away_is_noticed_at_once(asker: Any) -> None:
+async def test_a_service_that_is_away_is_noticed_at_once(asker: ServiceRuntime) -> None:
     loop = asyncio.get_running_loop()
     started = loop.time()
     with pytest.raises(Unavailable) as caught:
@@ -115,7 +121,9 @@ async def test_a_service_that_is_away_is_noticed_at_once(asker: Any) -> None:
     assert loop.time() - started < 10, "it must not wait for the deadline"
 
 
-async def test_a_lost_connection_fails_the_requests_that_wait(asker: Any, answerer: Any) -> None:
+async def test_a_lost_connection_fails_the_requests_that_wait(
+    asker: ServiceRuntime, answerer: ServiceRuntime
+) -> None:
     waiting = asyncio.create_task(asker.messaging.rpc.ask(SearchSymbols(q="slow"), Deadline.after(25)))
     await until(lambda: asker.messaging.rpc.waiting)
     asker.messaging.publisher.link.interrupt()
@@ -126,7 +134,9 @@ async def test_a_lost_connection_fails_the_requests_that_wait(asker: Any, answer
     assert found.data[0].symbol == "again"
 
 
-async def test_a_full_bulkhead_refuses_at_once_and_lets_others_through(asker: Any, answerer: Any) -> None:
+async def test_a_full_bulkhead_refuses_at_once_and_lets_others_through(
+    asker: ServiceRuntime, answerer: ServiceRuntime
+) -> None:
     rpc = RpcClient(asker.messaging.publisher, max_in_flight=2)
     await rpc.attach(asker.messaging.link)
     waiting = [asyncio.create_task(rpc.ask(SearchSymbols(q="slow"), Deadline.after(1))) for _ in range(2)]
@@ -141,7 +151,7 @@ async def test_a_full_bulkhead_refuses_at_once_and_lets_others_through(asker: An
 
 
 async def test_an_owner_with_ten_times_its_share_outstanding_keeps_nobody_waiting(
-    asker: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    asker: ServiceRuntime, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each question holds one of the ten connections to the database that owners may have."""
     # As many as several gateways send together.
@@ -179,7 +189,7 @@ async def test_an_owner_with_ten_times_its_share_outstanding_keeps_nobody_waitin
 
 
 async def test_few_questions_of_an_owner_are_sent_before_others_are_answered(
-    asker: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    asker: ServiceRuntime, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All replies come over one connection: what an owner has not been sent is in nobody's way."""
     monkeypatch.setattr(answering, "MOST_OF_OWNER", 1000)
@@ -209,7 +219,9 @@ async def test_few_questions_of_an_owner_are_sent_before_others_are_answered(
     assert len(await asyncio.gather(*outstanding)) == len(questions)
 
 
-async def test_questions_that_wait_for_their_turn_fail_with_the_connection(asker: Any, answerer: Any) -> None:
+async def test_questions_that_wait_for_their_turn_fail_with_the_connection(
+    asker: ServiceRuntime, answerer: ServiceRuntime
+) -> None:
     rpc = asker.messaging.rpc
     shares.current.set("guest")
     asked = [
@@ -223,7 +235,7 @@ async def test_questions_that_wait_for_their_turn_fail_with_the_connection(asker
 
 
 async def test_one_owner_cannot_have_all_the_requests_that_may_wait_for_a_service(
-    asker: Any, answerer: Any
+    asker: ServiceRuntime, answerer: ServiceRuntime
 ) -> None:
     rpc = RpcClient(asker.messaging.publisher, max_in_flight=4)
     await rpc.attach(asker.messaging.link)
@@ -243,7 +255,7 @@ async def test_one_owner_cannot_have_all_the_requests_that_may_wait_for_a_servic
 
 
 async def test_a_service_that_never_answers_is_asked_by_a_probe_only_until_it_does(
-    asker: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    asker: ServiceRuntime, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asking, "LEAST_WAIT_S", 0.2)
     asked: list[str] = []
@@ -284,7 +296,7 @@ async def test_a_service_that_never_answers_is_asked_by_a_probe_only_until_it_do
 
 
 async def test_requests_without_time_do_not_make_a_service_unavailable_for_others(
-    asker: Any, answerer: Any
+    asker: ServiceRuntime, answerer: ServiceRuntime
 ) -> None:
     rpc = asker.messaging.rpc
     hurried = [rpc.ask(SearchSymbols(q="slow"), Deadline.after(0.05)) for _ in range(20)]
@@ -294,7 +306,7 @@ async def test_requests_without_time_do_not_make_a_service_unavailable_for_other
 
 
 async def test_a_service_that_answers_others_is_available_while_an_owners_requests_are_late(
-    asker: Any, answerer: Any, monkeypatch: pytest.MonkeyPatch
+    asker: ServiceRuntime, answerer: ServiceRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asking, "LEAST_WAIT_S", 0.2)
     rpc = asker.messaging.rpc
@@ -307,7 +319,7 @@ async def test_a_service_that_answers_others_is_available_while_an_owners_reques
 
 
 async def test_two_owners_with_late_questions_make_a_service_unavailable_for_nobody_else(
-    asker: Any, answerer: Any, monkeypatch: pytest.MonkeyPatch
+    asker: ServiceRuntime, answerer: ServiceRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asking, "LEAST_WAIT_S", 0.2)
 
@@ -331,7 +343,9 @@ async def test_two_owners_with_late_questions_make_a_service_unavailable_for_nob
     assert all(isinstance(answer, bytes) for answer in await ask_together(*guests, q="quick", within_s=5))
 
 
-async def test_a_service_over_its_limit_refuses_instead_of_queueing(asker: Any, bench: Bench) -> None:
+async def test_a_service_over_its_limit_refuses_instead_of_queueing(
+    asker: ServiceRuntime, bench: Bench
+) -> None:
     finish = asyncio.Event()
 
     async def answer(request: SearchSymbols, _: Deadline) -> Instruments:
@@ -356,7 +370,7 @@ async def test_a_service_over_its_limit_refuses_instead_of_queueing(asker: Any, 
     assert len(await asyncio.gather(*waiting)) == 2
 
 
-async def test_a_stop_answers_every_request_that_was_taken(asker: Any, bench: Bench) -> None:
+async def test_a_stop_answers_every_request_that_was_taken(asker: ServiceRuntime, bench: Bench) -> None:
     taken: list[str] = []
 
     async def answer(request: SearchSymbols, _: Deadline) -> Instruments:
@@ -377,24 +391,3 @@ async def test_a_stop_answers_every_request_that_was_taken(asker: Any, bench: Be
     assert [type(found) for found in answers[:-1]] == [bytes] * 50
     assert isinstance(answers[-1], RemoteFailure)
     assert (answers[-1].status, answers[-1].retryable) == (503, True)
-
-
-async def test_cache_misses_that_are_close_in_time_share_one_message() -> None:
-    calls: list[list[str]] = []
-
-    async def fetch(keys: Any) -> dict[str, str | Exception]:
-        calls.append(list(keys))
-        return {key: KeyError(key) if key == "bad" else key.lower() for key in keys}
-
-    coalescer = Coalescer[str]("test", fetch)
-    found = await asyncio.gather(
-        *(coalescer.get(key, 5) for key in ["A", "B", "A", "bad"]), return_exceptions=True
-    )
-    assert found[:3] == ["a", "b", "a"]
-    assert isinstance(found[3], KeyError)
-    assert calls == [["A", "B", "bad"]]
-
-
-def test_quotes_keep_their_decimals_in_json() -> None:
-    text = '{"quotes":[{"symbol":"A","price":430.47,"as_of":"2013-03-01T21:00:00Z","source":"x"}]}'
-    assert '"price":430.47,' in Quotes.model_validate_json(text).model_dump_json()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from support import brokers, credentials, upload_site
 from support.credentials import Keys
 from support.doubles import issuer as issuers
 from support.doubles.issuer import Issuer
-from support.gateway_stack import Connect, House, Listener, Talk
+from support.gateway_stack import Connect, House, Listener, OpenTalk, Talk
 from support.upload_site import UploadSite
 
 
@@ -147,7 +147,7 @@ def connect() -> Connect:
 
 
 @pytest.fixture(scope="package")
-def talk(connect: Connect) -> Callable[..., AbstractAsyncContextManager[Talk]]:
+def talk(connect: Connect) -> OpenTalk:
     """Return a function that connects to `/v1/realtime`."""
 
     @asynccontextmanager

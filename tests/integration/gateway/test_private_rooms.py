@@ -16,7 +16,7 @@ from gateway.chat import repository as chat_repository
 from gateway.chat.inputs import RoomsQuery
 from gateway.identity import keys
 from support.explained import Explained, buffers
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, Listener, OpenTalk
 from support.problems import assert_problem
 
 
@@ -107,7 +107,7 @@ async def test_a_private_room_is_not_found_by_a_stranger_over_http(
 
 
 async def test_a_private_room_is_not_found_by_a_stranger_over_the_socket(
-    people: People, two: tuple[Listener, Listener], room: str, talk: Any
+    people: People, two: tuple[Listener, Listener], room: str, talk: OpenTalk
 ) -> None:
     channel = {"channel": f"chat:{room}"}
     for listener in two:
@@ -175,7 +175,7 @@ async def test_a_member_is_changed_or_removed_only_by_a_caller_that_has_read_the
 
 
 async def test_a_removed_member_loses_its_subscription_on_the_other_gateway_at_once(
-    people: People, two: tuple[Listener, Listener], room: str, talk: Any
+    people: People, two: tuple[Listener, Listener], room: str, talk: OpenTalk
 ) -> None:
     path = f"/v1/rooms/{room}"
     async with talk(two[1], people.reader.key) as client:

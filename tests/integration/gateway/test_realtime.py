@@ -15,7 +15,7 @@ from chassis.broker.envelope import Outgoing
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
 from gateway.realtime.wire import WebSocketWire
-from support.gateway_stack import Connect, House, Listener
+from support.gateway_stack import Connect, House, Listener, OpenTalk
 from support.pushes import bars, progress, ticks
 from support.waiting import until
 
@@ -29,7 +29,7 @@ async def new_room(listener: Listener) -> str:
     return name
 
 
-async def test_quotes_are_conflated_and_chat_is_not(listener: Listener, house: House, talk: Any) -> None:
+async def test_quotes_are_conflated_and_chat_is_not(listener: Listener, house: House, talk: OpenTalk) -> None:
     room, symbol = await new_room(listener), f"Q{uuid4().hex[:6].upper()}"
     await house.publish([ticks(symbol, 1)])
     await until(lambda: listener.gateway.resources.book.last(symbol))
@@ -93,7 +93,7 @@ class Mute:
             self.received += data
 
 
-async def test_a_slow_reader_is_closed_with_3008_and_others_are_not(house: House, talk: Any) -> None:
+async def test_a_slow_reader_is_closed_with_3008_and_others_are_not(house: House, talk: OpenTalk) -> None:
     listener = await house.open(socket_buffer_bytes=65_536)
     room = await new_room(listener)
     hub = listener.gateway.resources.hub
@@ -111,7 +111,7 @@ async def test_a_slow_reader_is_closed_with_3008_and_others_are_not(house: House
 
 
 async def test_slow_readers_together_are_bounded_and_the_one_with_the_most_is_cut_off(
-    listener: Listener, talk: Any, monkeypatch: pytest.MonkeyPatch
+    listener: Listener, talk: OpenTalk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow, hub = listener.gateway.resources.slow_clients, listener.gateway.resources.hub
     monkeypatch.setattr(slow, "most_bytes", 200_000)
@@ -132,7 +132,7 @@ async def test_slow_readers_together_are_bounded_and_the_one_with_the_most_is_cu
 
 
 async def test_a_reader_that_never_reads_is_cut_off(
-    house: House, talk: Any, monkeypatch: pytest.MonkeyPatch
+    house: House, talk: OpenTalk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(WebSocketWire, "patience_s", 0.5)
     listener = await house.open(socket_buffer_bytes=65_536)
@@ -146,7 +146,9 @@ async def test_a_reader_that_never_reads_is_cut_off(
         await until(lambda: sum(isinstance(one, WebSocketWire) for one in connections) == 1)
 
 
-async def test_a_connection_that_ends_leaves_nothing(listener: Listener, connect: Connect, talk: Any) -> None:
+async def test_a_connection_that_ends_leaves_nothing(
+    listener: Listener, connect: Connect, talk: OpenTalk
+) -> None:
     room = await new_room(listener)
     hub = listener.gateway.resources.hub
     async with talk(listener) as client:
@@ -163,7 +165,7 @@ async def test_a_connection_that_ends_leaves_nothing(listener: Listener, connect
 
 
 async def test_a_subscription_whose_service_is_down_is_a_temporary_error_that_names_it(
-    listener: Listener, talk: Any
+    listener: Listener, talk: OpenTalk
 ) -> None:
     async with talk(listener) as client:
         answer = await client.ask(subscribe={"channel": "quotes:NEVER"})
@@ -174,7 +176,7 @@ async def test_a_subscription_whose_service_is_down_is_a_temporary_error_that_na
         assert await client.ask(unsubscribe={"channel": "chat:lobby"}) == {}
 
 
-async def test_a_batch_is_followed_by_its_owner(listener: Listener, house: House, talk: Any) -> None:
+async def test_a_batch_is_followed_by_its_owner(listener: Listener, house: House, talk: OpenTalk) -> None:
     id_ = (await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     async with talk(listener) as client:
         joined = await client.ask(subscribe={"channel": f"batch:{id_.upper()}"})
@@ -186,7 +188,7 @@ async def test_a_batch_is_followed_by_its_owner(listener: Listener, house: House
         assert (await stranger.ask(subscribe={"channel": f"batch:{id_}"}))["code"] == 102
 
 
-async def test_invalid_live_messages_are_skipped(listener: Listener, house: House, talk: Any) -> None:
+async def test_invalid_live_messages_are_skipped(listener: Listener, house: House, talk: OpenTalk) -> None:
     symbol = f"Z{uuid4().hex[:6].upper()}"
     for message_type, key in (
         ("stocks.ticked.v1", "quotes"),
@@ -219,7 +221,9 @@ async def test_a_broken_element_of_a_live_message_does_not_affect_the_others(
     await until(lambda: listener.gateway.resources.channels.bars.now(symbol))
 
 
-async def test_an_operation_that_only_reads_is_called_over_the_socket(listener: Listener, talk: Any) -> None:
+async def test_an_operation_that_only_reads_is_called_over_the_socket(
+    listener: Listener, talk: OpenTalk
+) -> None:
     async with talk(listener) as client:
         rooms = (await client.ask(rpc={"method": "listRooms", "data": {"limit": 1}}))["data"]
         assert len(rooms["data"]) == 1

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -18,9 +17,8 @@ from gateway.realtime.codes import CloseCode, ErrorCode
 from gateway.realtime.command_table import COMMANDS
 from gateway.realtime.session import Right
 from support.credentials import Keys, new_key
-from support.gateway_stack import Connect, Listener, Talk
+from support.gateway_stack import Connect, Listener, OpenTalk, Talk
 
-OpenTalk = Callable[..., AbstractAsyncContextManager[Talk]]
 SERVED = list(KINDS.values())
 # Of `alerts` everybody has one; the others belong to somebody by their name.
 OWNED = [kind for kind in SERVED if kind.argument not in ("symbol", "")]

@@ -15,7 +15,7 @@ from websockets.frames import Frame, Opcode
 
 from gateway.publishing.text_frames import text_frame
 from gateway.realtime.session import ClientSession
-from support.gateway_stack import Listener
+from support.gateway_stack import Listener, OpenTalk
 from support.waiting import until
 
 UPGRADE = {
@@ -140,7 +140,7 @@ FLOODS: dict[str, tuple[bytes, bytes]] = {
 @pytest.mark.parametrize("flood", FLOODS)
 @pytest.mark.parametrize("is_known", [False, True])
 async def test_a_flood_of_frames_closes_with_1008_and_nobody_waits_for_it(
-    listener: Listener, talk: Any, flood: str, is_known: bool
+    listener: Listener, talk: OpenTalk, flood: str, is_known: bool
 ) -> None:
     first, frame = FLOODS[flood]
     loop = asyncio.get_running_loop()
@@ -220,7 +220,7 @@ async def test_a_client_that_is_cut_off_in_a_fragment_leaves_nothing(listener: L
 
 
 async def test_random_bytes_never_hurt_the_listener(
-    listener: Listener, talk: Any, capsys: pytest.CaptureFixture[str]
+    listener: Listener, talk: OpenTalk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(50):
         async with opened(listener, key=listener.admin_key) as socket:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from contracts.stocks import Bar, GetBars, epoch_number, freshness, is_later
+from contracts.stocks import Bar, GetBars, Quotes, epoch_number, freshness, is_later
 
 NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
 POSITIONS = st.tuples(st.integers(0, 10**18 - 1), st.integers(1, 1000))
@@ -115,3 +115,8 @@ def test_a_whole_volume_is_an_integer_and_a_fraction_stays_exact() -> None:
     assert '"v":11635900,' in whole.model_dump_json()
     assert OldBar.model_validate_json(whole.model_dump_json()).v == 11635900
     assert Bar.model_validate_json(part.model_dump_json()).v == Decimal("1000.25")
+
+
+def test_quotes_keep_their_decimals_in_json() -> None:
+    text = '{"quotes":[{"symbol":"A","price":430.47,"as_of":"2013-03-01T21:00:00Z","source":"x"}]}'
+    assert '"price":430.47,' in Quotes.model_validate_json(text).model_dump_json()

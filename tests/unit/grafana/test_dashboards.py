@@ -23,8 +23,9 @@ NAMES = {
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
-def dashboard(request: pytest.FixtureRequest) -> Any:
-    return json.loads(request.param.read_text())
+def dashboard(request: pytest.FixtureRequest) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(request.param.read_text())
+    return document
 
 
 def test_building_again_changes_nothing() -> None:
@@ -37,13 +38,13 @@ def test_addresses_and_titles_are_used_once() -> None:
     assert len({board.uid for board in BOARDS}) == len({board.title for board in BOARDS}) == len(BOARDS)
 
 
-def test_the_dashboards_are_those_that_the_code_builds(dashboard: Any) -> None:
+def test_the_dashboards_are_those_that_the_code_builds(dashboard: dict[str, Any]) -> None:
     assert dashboard["editable"] is False
     assert dashboard["uid"].startswith("tickwire-")
     assert dashboard["description"]
 
 
-def test_every_panel_is_a_graph_over_time_that_says_what_it_shows(dashboard: Any) -> None:
+def test_every_panel_is_a_graph_over_time_that_says_what_it_shows(dashboard: dict[str, Any]) -> None:
     panels = dashboard["panels"]
     assert {panel["type"] for panel in panels} == {"timeseries"}
     assert len({panel["title"] for panel in panels}) == len({panel["id"] for panel in panels}) == len(panels)
@@ -52,12 +53,12 @@ def test_every_panel_is_a_graph_over_time_that_says_what_it_shows(dashboard: Any
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
 
 
-def test_a_legend_does_not_keep_the_last_value_of_a_series_that_ended(dashboard: Any) -> None:
+def test_a_legend_does_not_keep_the_last_value_of_a_series_that_ended(dashboard: dict[str, Any]) -> None:
     for panel in dashboard["panels"]:
         assert panel["options"]["legend"]["calcs"] == ["last", "max"]
 
 
-def test_panels_do_not_overlap(dashboard: Any) -> None:
+def test_panels_do_not_overlap(dashboard: dict[str, Any]) -> None:
     places = [panel["gridPos"] for panel in dashboard["panels"]]
     cells = [
         (x, y)
@@ -69,7 +70,7 @@ def test_panels_do_not_overlap(dashboard: Any) -> None:
     assert max(x for x, _ in cells) < 24
 
 
-def test_every_query_goes_to_the_chosen_datasource_and_names_its_series(dashboard: Any) -> None:
+def test_every_query_goes_to_the_chosen_datasource_and_names_its_series(dashboard: dict[str, Any]) -> None:
     variables = {variable["name"]: variable for variable in dashboard["templating"]["list"]}
     assert variables["datasource"]["current"]["value"] == rendering.DATASOURCE_UID
     for panel in dashboard["panels"]:
@@ -82,7 +83,7 @@ def test_every_query_goes_to_the_chosen_datasource_and_names_its_series(dashboar
             assert set(re.findall(r"\$(\w+)", target["expr"])) <= {*variables, "__rate_interval"}
 
 
-def test_every_rate_has_the_interval_that_the_scrapes_need(dashboard: Any) -> None:
+def test_every_rate_has_the_interval_that_the_scrapes_need(dashboard: dict[str, Any]) -> None:
     for panel in dashboard["panels"]:
         for target in panel["targets"]:
             expr = re.sub(r'"[^"]*"', "", target["expr"])
@@ -91,7 +92,7 @@ def test_every_rate_has_the_interval_that_the_scrapes_need(dashboard: Any) -> No
             assert len(ranges) == len(re.findall(r"\b(?:rate|increase|irate|delta)\(", target["expr"]))
 
 
-def test_every_series_of_a_panel_can_be_distinguished(dashboard: Any) -> None:
+def test_every_series_of_a_panel_can_be_distinguished(dashboard: dict[str, Any]) -> None:
     for panel in dashboard["panels"]:
         legends = [target["legendFormat"] for target in panel["targets"]]
         assert len(set(legends)) == len(legends), panel["title"]
@@ -104,7 +105,7 @@ def test_every_series_of_a_panel_can_be_distinguished(dashboard: Any) -> None:
                 assert labels == set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])), panel["title"]
 
 
-def test_one_dashboard_leads_to_all_others(dashboard: Any) -> None:
+def test_one_dashboard_leads_to_all_others(dashboard: dict[str, Any]) -> None:
     others = {f"/d/tickwire-{name}" for name in NAMES} - {f"/d/{dashboard['uid']}"}
     assert {link["url"] for link in dashboard["links"]} == others
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,8 @@ from gateway.realtime.inputs import QuoteStreamQuery
 from gateway.realtime.routes import EventStreams
 from support.doubles.realtime import Gateway
 
+OpenStream = Callable[..., Awaitable[AsyncGenerator[bytes, None]]]
+
 
 def state(offset: int, status: str = "running", channel: str = "batch:x") -> Publication:
     return Publication(channel, ChannelPosition("e", offset), {"status": status})
@@ -53,7 +55,7 @@ def connections() -> Connections:
 
 
 @pytest.fixture
-def opened(hub: Hub, limit: ConnectionLimit, connections: Connections, ann: Access) -> Any:
+def opened(hub: Hub, limit: ConnectionLimit, connections: Connections, ann: Access) -> OpenStream:
     async def open_stream(
         *first: Publication,
         access: Access = ann,
@@ -87,7 +89,7 @@ def read(event: bytes) -> tuple[str, str]:
 
 
 async def test_the_state_comes_first_then_the_newest_until_the_end(
-    hub: Hub, limit: ConnectionLimit, opened: Any
+    hub: Hub, limit: ConnectionLimit, opened: OpenStream
 ) -> None:
     stream = await opened(state(1))
     assert read(await anext(stream)) == ("e:1", "running")
@@ -100,7 +102,7 @@ async def test_the_state_comes_first_then_the_newest_until_the_end(
     assert (hub.counts(), limit.owners) == ({}, {})
 
 
-async def test_what_is_published_while_the_state_is_read_is_not_lost(hub: Hub, opened: Any) -> None:
+async def test_what_is_published_while_the_state_is_read_is_not_lost(hub: Hub, opened: OpenStream) -> None:
     def publish() -> None:
         for offset in (4, 6, 7):
             hub.publish(state(offset))
@@ -113,13 +115,15 @@ async def test_what_is_published_while_the_state_is_read_is_not_lost(hub: Hub, o
 
 
 async def test_an_event_that_the_reader_has_is_not_sent_again(
-    hub: Hub, limit: ConnectionLimit, opened: Any
+    hub: Hub, limit: ConnectionLimit, opened: OpenStream
 ) -> None:
     stream = await opened(state(5), state(6, channel="batch:y"), last_event_id="e:5")
     assert read(await anext(stream)) == ("e:6", "running")
 
 
-async def test_after_a_silence_the_stored_state_is_read(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_a_silence_the_stored_state_is_read(
+    opened: OpenStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "FIRST_SILENCE_S", 0.01)
 
     async def look_again() -> list[Publication]:
@@ -131,13 +135,15 @@ async def test_after_a_silence_the_stored_state_is_read(opened: Any, monkeypatch
     assert [read(event)[1] for event in (found[0], found[2])] == ["running", "completed"]
 
 
-async def test_a_state_without_an_offset_is_sent_to_a_reader_that_has_seen_another_one(opened: Any) -> None:
+async def test_a_state_without_an_offset_is_sent_to_a_reader_that_has_seen_another_one(
+    opened: OpenStream,
+) -> None:
     stream = await opened(state(0, "completed"), last_event_id="e:0")
     assert [read(event) async for event in stream] == [("e:0", "completed")]
 
 
 async def test_nothing_older_than_what_was_sent_follows_it(
-    hub: Hub, opened: Any, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, opened: OpenStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_SILENCE_S", 0.01)
     monkeypatch.setattr(module, "SILENCE_S", 0.01)
@@ -158,7 +164,7 @@ async def test_nothing_older_than_what_was_sent_follows_it(
     assert ids == ["e:5", "e:7", "e:8"]
 
 
-async def test_a_stream_counts_as_a_connection(hub: Hub, limit: ConnectionLimit, opened: Any) -> None:
+async def test_a_stream_counts_as_a_connection(hub: Hub, limit: ConnectionLimit, opened: OpenStream) -> None:
     first = await opened(state(1))
     with pytest.raises(Overloaded):
         await opened(state(1))
@@ -168,7 +174,7 @@ async def test_a_stream_counts_as_a_connection(hub: Hub, limit: ConnectionLimit,
 
 
 async def test_a_stream_ends_with_the_right_to_it(
-    hub: Hub, connections: Connections, opened: Any, limit: ConnectionLimit
+    hub: Hub, connections: Connections, opened: OpenStream, limit: ConnectionLimit
 ) -> None:
     stream = await opened(state(1))
     await anext(stream)
@@ -179,7 +185,9 @@ async def test_a_stream_ends_with_the_right_to_it(
     assert (hub.counts(), limit.owners, len(connections)) == ({}, {}, 0)
 
 
-async def test_a_stream_ends_with_its_token(opened: Any, ann: Access, connections: Connections) -> None:
+async def test_a_stream_ends_with_its_token(
+    opened: OpenStream, ann: Access, connections: Connections
+) -> None:
     stream = await opened(state(1), access=replace(ann, expires_at=1.0))
     await anext(stream)
     ticking = asyncio.create_task(connections.keep_time())
