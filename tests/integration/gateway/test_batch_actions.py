@@ -174,6 +174,50 @@ async def test_a_retry_needs_the_scopes_of_the_operation_whoever_made_the_batch(
     assert await house.depth(INTAKE) == 0
 
 
+async def test_letting_work_run_needs_the_scopes_of_its_operation_whoever_made_it(house: House) -> None:
+    class Paused(Processor):
+        async def get(self, request: GetBatch, deadline: Deadline) -> Batch:
+            found = await super().get(request, deadline)
+            return found.model_copy(update={"status": "paused", "version": 3})
+
+    double = Paused()
+    await house.double(
+        BATCH_PROCESSOR,
+        {CountBatches: double.count, ListBatches: double.list_guarded, GetBatch: double.get},
+    )
+    listener = await house.open()
+    await listener.database.execute(
+        "INSERT INTO operations (name, description, item_schema, required_scopes)"
+        " VALUES ('guarded', '', '{}', '{emails:send}')"
+    )
+    await house.purge(INTAKE)
+    user = await listener.new_user()
+    lesser = await listener.new_key("batches:write", user_id=user)
+    whole = await listener.new_key("batches:write", "emails:send", user_id=user)
+    id_, operation = FAILED[0], "operation=guarded"
+    runs = [
+        f"/v1/{kind}{way}"
+        for kind in ("batches", "tasks")
+        for way in (f"/{id_}/resume", f"/resume?{operation}")
+    ]
+    moved = {"json": {"run_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}}
+    async with listener.client(lesser) as client:
+        for way in runs:
+            refused = await client.post(way)
+            assert_problem(refused, 403, "forbidden")
+            assert "emails:send" in refused.headers["www-authenticate"]
+        assert_problem(await client.patch(f"/v1/tasks/{id_}", **moved), 403, "forbidden")
+        # What only keeps work from running needs none.
+        assert (await client.post(f"/v1/batches/{id_}/pause")).is_success
+        assert (await client.post(f"/v1/batches/{id_}/cancel")).is_success
+    async with listener.client(whole) as client:
+        for way in runs:
+            assert (await client.post(way)).is_success, way
+        assert (await client.patch(f"/v1/tasks/{id_}", **moved)).is_success
+    done = [message["_"]["type"] for message in await house.take(INTAKE, 7)]
+    assert sorted(done) == ["batch.cancel.v1", "batch.move.v1", "batch.pause.v1", *["batch.resume.v1"] * 4]
+
+
 async def test_a_dry_run_is_as_incomplete_as_the_real_one_would_be(house: House) -> None:
     """Of 1,500 batches one call cancels a thousand, and the next one those behind them."""
 

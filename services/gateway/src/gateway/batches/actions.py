@@ -33,7 +33,8 @@ _PAGE = 200
 class BatchAction:
     """An action on batches: its command, the states in which it applies, and the state that follows.
 
-    In the states `done` the action has no effect.
+    In the states `done` the action has no effect. With `runs` it lets items run, so that the caller needs the
+    scopes of their operation, even for a batch that another key has made.
     """
 
     name: str
@@ -41,6 +42,7 @@ class BatchAction:
     possible: tuple[BatchStatus, ...]
     follows: BatchStatus
     done: tuple[BatchStatus, ...]
+    runs: bool = False
     needs_failures: bool = False
 
 
@@ -52,8 +54,10 @@ CANCEL = BatchAction(
     ("cancelling", *sorted(contract.FINISHED)),
 )
 PAUSE = BatchAction("paused", contract.PauseBatch, ("queued", "running"), "paused", ("paused",))
-RESUME = BatchAction("resumed", contract.ResumeBatch, ("paused",), "queued", ("queued", "running"))
-RETRY = BatchAction("retried", contract.RetryBatch, contract.RETRYABLE, "queued", (), needs_failures=True)
+RESUME = BatchAction("resumed", contract.ResumeBatch, ("paused",), "queued", ("queued", "running"), runs=True)
+RETRY = BatchAction(
+    "retried", contract.RetryBatch, contract.RETRYABLE, "queued", (), runs=True, needs_failures=True
+)
 
 
 class BatchActions:
@@ -106,6 +110,7 @@ class BatchActions:
             raise Conflict(
                 f"Task {task_id} is {task['status']}: only a stored task that has not started can move."
             )
+        await self._catalogue.require(task["operation"], call.principal)
         call.require_revision(revision_of(task), etag=f'"{revision_of(task)}"')
         owner_id = call.principal.owner_id
         command = contract.MoveBatch(batch_id=task_id, owner_id=owner_id, not_before=body.run_at)
@@ -151,6 +156,8 @@ class BatchActions:
         is_stored = batch["counts"] is not None or action is CANCEL
         if not is_stored or batch["status"] not in (*action.possible, *action.done):
             raise _refusal(id_, kind, batch, action)
+        if action.runs:
+            await self._catalogue.require(batch["operation"], call.principal)
         if batch["status"] not in contract.FINISHED:
             # Also when the state is reached already: an earlier action may still be on its way.
             self._promise(call, [action.command(batch_id=id_, owner_id=call.principal.owner_id)])
@@ -167,8 +174,6 @@ class BatchActions:
         late = batch.get("expires_at")
         if late is not None and datetime.fromisoformat(late) <= datetime.now(UTC):
             raise Conflict(f"The {kind} {id_} could run until {late}; send what failed as new work.")
-        # A retry runs the operation, so the caller needs its scopes, even for a batch that somebody else
-        # accepted.
         await self._catalogue.require(batch["operation"], call.principal)
         codes, matched = query.code or [], batch["counts"]["failed"]
         if codes:
@@ -199,7 +204,7 @@ class BatchActions:
         ids: list[UUID] = []
         for _ in range(_MOST_CHANGED // _PAGE if statuses else 0):
             found = await self._rpc.call(page, contract.Batches, call.deadline)
-            if action.needs_failures:
+            if action.runs:
                 for operation in {batch.operation for batch in found.data if batch.operation}:
                     await self._catalogue.require(operation, call.principal)
             now = datetime.now(UTC)
