@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from chassis.loop_turns import MOST_IN_PASS, LoopTurns
-from gateway.publishing.fan_out import MOST_WAITING
+from gateway.publishing.fan_out import MOST_WAITING, MOST_WAITING_OF_FEW
 from gateway.publishing.hub import FEW_LISTENERS, Hub
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
@@ -162,13 +162,14 @@ async def test_a_channel_is_behind_only_if_it_is_so_for_every_owner() -> None:
     assert not hub.is_behind("chat:a")
 
 
-async def test_many_channels_of_few_listeners_are_served_a_part_in_each_pass() -> None:
+@pytest.mark.parametrize("is_ordered", [True, False])
+async def test_many_channels_of_few_listeners_are_served_a_part_in_each_pass(is_ordered: bool) -> None:
     hub = Hub()
-    names = [f"quotes:S{number}" for number in range(100)]
+    names = [f"chat:s{number}" for number in range(100)]
     crowds = [Crowd(hub, "a", FEW_LISTENERS - 1, channel=name) for name in names]
     neighbours = [Crowd(hub, "b", 1, channel=name) for name in names]
     for name in names:
-        hub.publish(news(1, name))
+        hub.publish(news(1, name), is_ordered=is_ordered)
     counts = [sum(crowd.count for crowd in crowds)]
     while any(hub.is_under_way(name) for name in names):
         await asyncio.sleep(0)
@@ -179,12 +180,28 @@ async def test_many_channels_of_few_listeners_are_served_a_part_in_each_pass() -
     assert all(crowd.heard == [[1]] * (FEW_LISTENERS - 1) for crowd in crowds)
 
 
-async def test_few_listeners_get_all_of_an_ordered_channel_at_once() -> None:
+async def test_few_listeners_get_all_of_an_ordered_channel_however_much_comes_at_once() -> None:
     hub = Hub()
     one = Crowd(hub, "a", 1)
-    for offset in range(1, 5 * MOST_WAITING):
+    for offset in range(1, MOST_WAITING_OF_FEW):
         hub.publish(news(offset), is_ordered=True)
-    assert (one.heard, one.signals) == ([[*range(1, 5 * MOST_WAITING)]], [])
+    await all_handed(hub)
+    assert (one.heard, one.signals) == ([[*range(1, MOST_WAITING_OF_FEW)]], [])
+
+
+async def test_a_small_room_does_not_wait_for_the_many_rooms_of_another_owner() -> None:
+    hub = Hub()
+    rooms = [Crowd(hub, "a", 1, channel=f"chat:s{number}") for number in range(5_000)]
+    neighbour = Crowd(hub, "b", 1, channel="chat:mine")
+    for number in range(5_000):
+        hub.publish(news(1, f"chat:s{number}"), is_ordered=True)
+    hub.publish(news(1, "chat:mine"), is_ordered=True)
+    passes = 0
+    while not neighbour.count:
+        await asyncio.sleep(0)
+        passes += 1
+    assert passes <= 3
+    assert sum(room.count for room in rooms) <= 4 * MOST_IN_PASS
 
 
 async def test_the_subscriptions_of_a_former_member_end_in_turns_and_nobody_else_is_told() -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from chassis.errors import Forbidden, Overloaded
+from chassis.loop_turns import LoopTurns
 from contracts.scopes import Scope
+from gateway.publishing.hub import Hub
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.codes import CloseCode
 from gateway.realtime.lobby import LobbySession
-from support.doubles.realtime import Gateway, payload
+from support.doubles.realtime import Exchange, Gateway, Rooms, payload
 
 
 class Line:
@@ -29,6 +32,15 @@ class Line:
             write=lambda frame: self.heard.append(payload(frame).decode()),
             close_connection=lambda code, _: self.closed.append(code),
         )
+
+
+class SlowRooms(Rooms):
+    """A database that takes some passes of the loop to find a room."""
+
+    async def get_room(self, name: str, user_id: int) -> dict[str, Any] | None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return await super().get_room(name, user_id)
 
 
 async def opened(gateway: Gateway, access: Access) -> Line:
@@ -72,12 +84,17 @@ async def test_a_socket_without_the_right_to_read_the_lobby_is_refused(gateway: 
     assert gateway.hub.counts() == {}
 
 
+@pytest.mark.parametrize(
+    ("in_pass", "number"),
+    [pytest.param(5_000, 1_001, id="with more than is held"), pytest.param(1, 1_100, id="behind others")],
+)
 async def test_a_socket_that_falls_behind_while_it_opens_is_refused_and_leaves_nothing(
-    gateway: Gateway, ann: Access
+    ann: Access, in_pass: int, number: int
 ) -> None:
+    gateway = Gateway(SlowRooms(), Exchange(), hub=Hub(turns=LoopTurns(most=in_pass)))
     opening = asyncio.create_task(opened(gateway, ann))
     await asyncio.sleep(0)
-    for offset in range(1, 1002):
+    for offset in range(1, number + 1):
         news = Publication("chat:lobby", ChannelPosition("epoch-1", offset), {"text": "x"})
         gateway.hub.publish(news, is_ordered=True)
     with pytest.raises(Overloaded):

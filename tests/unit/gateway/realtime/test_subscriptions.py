@@ -10,6 +10,7 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
+from chassis.loop_turns import LoopTurns
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
 from gateway.publishing.hub import Hub
@@ -190,9 +191,10 @@ async def test_a_right_that_is_lost_while_it_subscribes_is_an_error(
     assert (await gateway.presence.of("chat:lobby")).num_clients == 0
 
 
-async def test_a_subscriber_that_would_miss_publications_is_asked_to_subscribe_again(
-    gateway: Gateway, client: Client
-) -> None:
+async def test_a_subscriber_that_would_miss_publications_is_asked_to_subscribe_again(ann: Access) -> None:
+    # All of them are handed out in one pass of the loop.
+    gateway = Gateway(Rooms(), Exchange(), hub=Hub(turns=LoopTurns(most=5_000)))
+    client = await connected(gateway, ann)
     asking = asyncio.create_task(client.ask(subscribe={"channel": "chat:lobby"}))
     while not gateway.hub.counts():
         await asyncio.sleep(0)

@@ -15,6 +15,9 @@ from gateway.publishing.signals import FellBehind, Signal
 # For the listeners of one owner of a channel. Whoever loses them subscribes again: they can be recovered, and
 # what is published until then, too.
 MOST_WAITING = 200
+# For those of an ordered channel with few listeners, which loses nothing: all alerts of an owner may fire at
+# once.
+MOST_WAITING_OF_FEW = 1_000
 _LISTENERS_OF_A_TURN = 50
 _WEIGHT_OF_A_SIGNAL = 4
 
@@ -42,7 +45,7 @@ class FanOut:
     """Hands each publication to the listeners of an owner in slices, and owners take turns.
 
     What is published meanwhile waits behind it, for each owner by itself: the order is kept, and an owner
-    with thousands of listeners delays only these. If the channel is ordered and more than `MOST_WAITING`
+    with thousands of listeners delays only these. If the channel is ordered and more than `most_waiting`
     wait, its listeners are told that they fell behind, and nothing of what waited is handed to them. Of other
     channels the newest position replaces what waits, in whatever order they are published. `hand` takes the
     channel, the number of a listener and what it is handed.
@@ -70,6 +73,7 @@ class FanOut:
         publication: Publication,
         *,
         is_ordered: bool,
+        most_waiting: int = MOST_WAITING,
     ) -> None:
         """Hand `publication` to the listeners with these numbers, by their owners."""
         crowd = self._crowds.setdefault(channel, _Crowd())
@@ -83,7 +87,7 @@ class FanOut:
                 _conflate(waiting, publication, numbers)
             else:
                 waiting.append(_Round(publication, numbers))
-                if len(waiting) > MOST_WAITING:
+                if len(waiting) > most_waiting:
                     waiting.clear()
                     waiting.append(_Round(FellBehind(channel), numbers))
         for owner in idle:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from chassis import logging, metrics, shares
 from chassis.errors import Overloaded
 from chassis.loop_turns import LoopTurns
-from gateway.publishing.fan_out import FanOut
+from gateway.publishing.fan_out import MOST_WAITING, MOST_WAITING_OF_FEW, FanOut
 from gateway.publishing.publications import Publication
 from gateway.publishing.signals import FellBehind, Signal
 
@@ -39,8 +39,8 @@ class Hub:
 
     A listener that fails is logged, and keeps nothing from the others. Those of owners are subscriptions:
     there are at most `most_subscriptions`, and an owner has no more than it leaves free. The many listeners
-    of a channel, or of many channels of which only the newest counts, are served in `turns` of their owners:
-    those of one owner delay nobody else.
+    of a channel, or of many channels, are served in `turns` of their owners: those of one owner delay nobody
+    else.
     """
 
     def __init__(
@@ -129,16 +129,17 @@ class Hub:
             return
         kind = publication.channel.partition(":")[0]
         metrics.PUBLICATIONS.labels(kind).inc(len(listeners))
-        is_small = len(listeners) <= FEW_LISTENERS and not self.is_under_way(channel)
-        # Very many quotes may come at once; what must arrive whole does not wait where it need not.
-        if is_small and (is_ordered or self.turns.take_now(len(listeners))):
+        is_small = len(listeners) <= FEW_LISTENERS
+        # Very many quotes, or messages of very many rooms, may come at once.
+        if is_small and not self.is_under_way(channel) and self.turns.take_now(len(listeners)):
             for number in tuple(listeners):
                 self._hand(channel, number, publication)
             return
         of_owner: dict[str, list[int]] = {}
         for number, listening in listeners.items():
             of_owner.setdefault(listening.owner, []).append(number)
-        self._fan_out.begin(channel, of_owner, publication, is_ordered=is_ordered)
+        most = MOST_WAITING_OF_FEW if is_small and is_ordered else MOST_WAITING
+        self._fan_out.begin(channel, of_owner, publication, is_ordered=is_ordered, most_waiting=most)
 
     def signal(self, signal: Signal) -> None:
         """Hand `signal` to the listeners of its channel that accept signals and whom it concerns."""

@@ -121,8 +121,13 @@ class LobbySession:
         self.queue.close()
 
     def _take(self, signal: Signal) -> None:
-        if isinstance(signal, FellBehind):
-            metrics.FELL_BEHIND.inc()
+        if not isinstance(signal, FellBehind):
+            return
+        metrics.FELL_BEHIND.inc()
+        if self._handover.position is None:
+            # The upgrade is refused.
+            self._handover.lose()
+        else:
             self.close(CloseCode.SLOW)
 
     def _say(self, publication: Publication) -> None:
