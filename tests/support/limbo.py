@@ -5,7 +5,7 @@ from __future__ import annotations
 from chassis.broker.envelope import new_id
 from chassis.postgres import Connection
 from contracts.emails import Email
-from emailer import states
+from emailer.mails import states
 from emailer.sending.lanes import Terms, WaitingRecipients
 from emailer.sending.rounds import Rounds
 from support.doubles.post_office import PostOffice

@@ -15,7 +15,7 @@ from chassis.health import Health
 from chassis.http import create_service_app
 from chassis.postgres import Postgres
 from contracts.uploads import OpenParcel, OpenUpload
-from emailer import routes
+from emailer.uploads import routes
 from emailer.uploads.service import UploadLimits, UploadReceiver
 from support.gateway_stack import House
 from support.waiting import until

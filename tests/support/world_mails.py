@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from contracts.emails import SendEmail
 from contracts.mail import Mail
-from emailer import intake
+from emailer.mails import intake
 from emailer.writing import rendering
 from emailer.writing.letters import Letter
 

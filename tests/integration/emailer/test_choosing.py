@@ -25,9 +25,8 @@ from contracts.emails import (
     RetryEmails,
     SendEmail,
 )
-from emailer import repository
 from emailer.errors import EmailChanged
-from emailer.sending import choosing
+from emailer.mails import choosing, repository
 from emailer.sending.attempts import Patience
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail, senders
 from support.doubles.smtp import HANG_UP, Step

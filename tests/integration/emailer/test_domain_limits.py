@@ -12,7 +12,7 @@ from prometheus_client import Gauge
 
 from chassis import metrics
 from contracts.emails import SendEmail
-from emailer import repository
+from emailer.mails import repository
 from emailer.sending.domain_limits import DomainLimits
 from emailer.sending.domain_rates import DomainRates
 from emailer.sending.lanes import MailLane

@@ -12,7 +12,7 @@ import pytest
 from chassis import queries
 from chassis.postgres import Connection
 from contracts.emails import CancelEmails, EmailFilter, EmailsChanged, ListEmails, RetryEmails
-from emailer.sending import choosing
+from emailer.mails import choosing
 from support.doubles.post_office import OWNER, PostOffice, mail
 from support.explained import Explained
 

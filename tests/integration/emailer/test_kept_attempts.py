@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from chassis.broker.envelope import new_id
 from contracts.emails import SendEmail
-from emailer import repository, timeline
-from emailer.repository import MOST_KEPT_ATTEMPTS
+from emailer.mails import repository, timeline
+from emailer.mails.repository import MOST_KEPT_ATTEMPTS
 from emailer.sending import attempts
 from emailer.sending.attempts import AttemptRecord, Job, RecipientOutcome
 from support.doubles.post_office import PostOffice, mail

@@ -21,11 +21,11 @@ from contracts.emails import (
     ResendEmail,
     RetryEmails,
 )
-from emailer import retention
 from emailer.bounces.answers import BounceAnswers
 from emailer.bounces.return_path import ReturnPath
-from emailer.retention import Retention
-from emailer.sending import choosing
+from emailer.mails import choosing
+from emailer.retention import removal
+from emailer.retention.removal import Retention
 from emailer.sending.attempts import Patience
 from emailer.suppression.rules import SuppressionTerms
 from support import killed_office, limbo
@@ -115,7 +115,7 @@ async def bounce(office: PostOffice) -> None:
 
 async def remove(office: PostOffice) -> None:
     """Remove files, content and records."""
-    await retention.remove(office.postgres, Retention(content_days=7, record_days=8))
+    await removal.remove(office.postgres, Retention(content_days=7, record_days=8))
 
 
 async def expire(office: PostOffice) -> None:

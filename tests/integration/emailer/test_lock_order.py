@@ -23,11 +23,11 @@ from contracts.emails import (
     RetryEmails,
     SendEmail,
 )
-from emailer import repository, retention
 from emailer.bounces.answers import BounceAnswers
 from emailer.bounces.return_path import ReturnPath
-from emailer.retention import Retention
-from emailer.sending import choosing
+from emailer.mails import choosing, repository
+from emailer.retention import removal
+from emailer.retention.removal import Retention
 from emailer.suppression.rules import SuppressionTerms
 from support.doubles.post_office import OWNER, PostOffice, mail
 from support.waiting import until
@@ -75,7 +75,7 @@ async def bounce(post_office: PostOffice, command: SendEmail) -> None:
 
 
 async def remove(post_office: PostOffice, _: SendEmail) -> int:
-    return (await retention.remove(post_office.postgres, Retention()))["record"]
+    return (await removal.remove(post_office.postgres, Retention()))["record"]
 
 
 async def resend(post_office: PostOffice, command: SendEmail) -> bool:
@@ -166,7 +166,7 @@ async def test_a_retry_that_came_first_keeps_the_content(post_office: PostOffice
     await post_office.accept(command)
     await (await removal_under_way(post_office, command, "remove_content")).close()
     assert await retry(post_office, command) == 1
-    assert (await retention.remove(post_office.postgres, Retention()))["content"] == 0
+    assert (await removal.remove(post_office.postgres, Retention()))["content"] == 0
     async with post_office.delivering():
         await post_office.reaches(command, "delivered")
 

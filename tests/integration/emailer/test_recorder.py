@@ -12,7 +12,7 @@ import pytest
 
 from chassis.broker.envelope import new_id
 from contracts.emails import Email, SendEmail
-from emailer import repository
+from emailer.mails import repository
 from emailer.sending import attempts
 from emailer.sending.attempts import AttemptRecord, Job, Patience, RecipientOutcome
 from emailer.sending.recorder import OutcomeRecorder

@@ -13,9 +13,9 @@ import pytest
 from chassis import queries
 from chassis.broker.envelope import new_id
 from contracts.emails import CancelEmails, EmailFilter, ResendEmail, RetryEmails
-from emailer import repository, retention
-from emailer.retention import Retention
-from emailer.sending import choosing
+from emailer.mails import choosing, repository
+from emailer.retention import removal
+from emailer.retention.removal import Retention
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail
 from support.doubles.smtp import Step
 
@@ -71,7 +71,7 @@ async def test_counts_follow_every_change_before_and_after_they_are_added_up(pos
     assert await counts(post_office) == {"cancelled": 1, "delivered": 1, "failed": 1}
     await age(post_office, 91)
     for _ in range(2):
-        await retention.remove(post_office.postgres, Retention())
+        await removal.remove(post_office.postgres, Retention())
     assert await counts(post_office) == {}
     assert await counts(post_office, "other") == {"queued": 1}
 
@@ -87,7 +87,7 @@ async def test_attachments_are_removed_with_the_delivery_and_stay_where_it_faile
     async with post_office.delivering():
         await post_office.reaches(taken, "delivered")
         await post_office.reaches(refused, "failed")
-        removed = await retention.remove(post_office.postgres, Retention())
+        removed = await removal.remove(post_office.postgres, Retention())
         assert removed == NOTHING | {"attachments": 1}
         assert not (await post_office.read(taken)).content_available
         assert (await post_office.read(refused)).content_available
@@ -113,7 +113,7 @@ async def test_what_is_to_be_sent_again_stays_until_it_is_copied(
     async with post_office.postgres.connection() as connection:
         await choosing.keep_for_copy(connection, command.email_id, owner_id=OWNER)
         await choosing.keep_for_copy(connection, other.email_id, owner_id="somebody else")
-    removed = await retention.remove(post_office.postgres, Retention())
+    removed = await removal.remove(post_office.postgres, Retention())
     assert (removed["attachments"], removed["content"]) == ((1, 0) if files else (0, 1))
     assert (await post_office.read(command)).content_available
     again = ResendEmail(
@@ -122,7 +122,7 @@ async def test_what_is_to_be_sent_again_stays_until_it_is_copied(
     async with post_office.postgres.transaction() as connection:
         assert await choosing.copy(connection, again, life_s=60, trace=(None, None))
         await connection.execute("UPDATE emails SET kept_until = kept_until - interval '1 day'")
-    removed = await retention.remove(post_office.postgres, Retention())
+    removed = await removal.remove(post_office.postgres, Retention())
     assert (removed["attachments"], removed["content"]) == ((1, 0) if files else (0, 1))
     assert not (await post_office.read(command)).content_available
 
@@ -134,9 +134,9 @@ async def test_content_and_record_are_removed_in_their_time_and_unsent_mails_sta
     await post_office.accept(taken, waiting)
     async with post_office.delivering():
         await post_office.reaches(taken, "delivered")
-    assert await retention.remove(post_office.postgres, Retention()) == NOTHING
+    assert await removal.remove(post_office.postgres, Retention()) == NOTHING
     await age(post_office, 8)
-    assert (await retention.remove(post_office.postgres, Retention()))["content"] == 1
+    assert (await removal.remove(post_office.postgres, Retention()))["content"] == 1
     email = await post_office.read(taken)
     assert (email.status, email.content_available) == ("delivered", False)
     assert email.recipients[0].attempts[0].smtp_code == 250
@@ -148,7 +148,7 @@ async def test_content_and_record_are_removed_in_their_time_and_unsent_mails_sta
         assert tuple(left) == (None, None, "{}")
         await connection.execute("UPDATE emails SET accepted_at = now() - interval '400 days'")
     await age(post_office, 90)
-    assert (await retention.remove(post_office.postgres, Retention()))["record"] == 1
+    assert (await removal.remove(post_office.postgres, Retention()))["record"] == 1
     assert await rows(post_office, "emails") == await rows(post_office, "recipients") == 1
     assert (await rows(post_office, "attempts"), await rows(post_office, "attachments")) == (0, 1)
     assert (await post_office.read(waiting)).content_available
@@ -161,7 +161,7 @@ async def test_a_mail_that_the_previous_release_ended_begins_its_retention_now(
     await post_office.accept(taken)
     async with post_office.postgres.connection() as connection:
         await connection.execute("UPDATE emails SET status = 'delivered'")
-        await retention.remove(post_office.postgres, Retention())
+        await removal.remove(post_office.postgres, Retention())
         ended_at = await connection.fetchval("SELECT ended_at FROM emails")
     assert ended_at > datetime.now(UTC) - timedelta(minutes=1)
 
@@ -229,7 +229,7 @@ async def test_counts_and_removal_cost_the_same_however_many_mails_wait(
     for idle in (("note_ends", 1000), ("remove_attachments", 1000), ("remove_emails", *nothing)):
         assert await buffers(post_office, *idle) < 200
     started = time.monotonic()
-    removed = await retention.remove(post_office.postgres, Retention(7, 8))
+    removed = await removal.remove(post_office.postgres, Retention(7, 8))
     seconds = time.monotonic() - started
     assert removed == NOTHING | {"content": 4_000, "record": 5_000}
     print(f"beside {queued:,} queued mails: {9_000 / seconds:,.0f} removals a second, {step} buffers a step")

@@ -13,10 +13,10 @@ from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput
 from contracts.emails import SendEmail
 from contracts.retention import GetRetention, MailRetention, SetRetention
-from emailer import retention
 from emailer.errors import RetentionChangedMeanwhile
-from emailer.retention import Retention
-from emailer.retention_answers import RetentionAnswers
+from emailer.retention import removal
+from emailer.retention.answers import RetentionAnswers
+from emailer.retention.removal import Retention
 from support.doubles.post_office import PostOffice, mail
 from support.explained import buffers
 
@@ -51,7 +51,7 @@ async def ended(post_office: PostOffice, owner_id: str, *, days: float) -> SendE
 
 async def left(post_office: PostOffice) -> dict[tuple[str, int], bool]:
     """Remove what is due; return for each mail that is still there (by owner and age) if it has content."""
-    await retention.remove(post_office.postgres, USUAL)
+    await removal.remove(post_office.postgres, USUAL)
     async with post_office.postgres.connection() as connection:
         rows = await connection.fetch(
             "SELECT owner_id, round(extract(epoch FROM now() - ended_at) / 86400)::int AS days,"
@@ -130,7 +130,7 @@ async def test_days_are_within_the_bounds_of_the_operator_also_when_he_lowers_th
     )
     assert (shown.content_days, shown.chosen_content_days, shown.record_days) == (10, 30, 20)
     await ended(post_office, "eager", days=11)
-    assert (await retention.remove(post_office.postgres, stricter))["content"] == 1
+    assert (await removal.remove(post_office.postgres, stricter))["content"] == 1
 
 
 async def test_of_two_changes_of_the_same_version_the_second_is_refused(post_office: PostOffice) -> None:
@@ -180,7 +180,7 @@ async def test_a_pass_costs_the_same_however_many_mails_are_kept_for_longer(post
             assert read < MOST_BUFFERS_OF_A_LOOK, statement
         # Of the mails that ended ten days ago, two should have lost their content three days ago.
         assert await connection.fetchval(_SQL["removal_delay"], *USUAL.content) == pytest.approx(3, abs=0.01)
-    await retention.remove(post_office.postgres, USUAL)
+    await removal.remove(post_office.postgres, USUAL)
     async with post_office.postgres.connection() as connection:
         # And now the next ones have ten days left.
         assert await connection.fetchval(_SQL["removal_delay"], *USUAL.content) == pytest.approx(

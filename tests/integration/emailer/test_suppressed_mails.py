@@ -13,9 +13,10 @@ from chassis.deadlines import Deadline
 from chassis.settings import load
 from contracts.emails import CancelEmails, EmailFilter, ListEmails, RetryEmails, SendEmail
 from contracts.suppressions import AddSuppressions, LiftSuppressions, SuppressionEntry, SuppressionFilter
-from emailer import consumers, repository, retention, states
-from emailer.retention import Retention
-from emailer.sending import choosing
+from emailer import consumers
+from emailer.mails import choosing, repository, states
+from emailer.retention import removal
+from emailer.retention.removal import Retention
 from emailer.settings import EmailSettings
 from support.doubles.post_office import OWNER, PostOffice, mail
 from support.doubles.smtp import Step
@@ -75,7 +76,7 @@ async def test_a_mail_that_is_suppressed_when_it_is_stored_is_announced_and_ends
     async with post_office.postgres.transaction() as connection:
         await handler.function(connection, [Delivery(command, new_id(), 1, OWNER, {})])
     assert await reported(post_office, command) == {"suppressed"}
-    await retention.remove(post_office.postgres, Retention())
+    await removal.remove(post_office.postgres, Retention())
     async with post_office.postgres.connection() as connection:
         assert await connection.fetchval("SELECT ended_at FROM emails") is not None
 
@@ -86,7 +87,7 @@ async def test_a_suppressed_mail_keeps_its_files_and_is_sent_once_its_address_is
     await suppress(post_office, GONE)
     command = mail(to=[GONE], attachments=[{"filename": "a.txt", "content": "aGVsbG8="}])
     await post_office.accept(command)
-    await retention.remove(post_office.postgres, Retention())
+    await removal.remove(post_office.postgres, Retention())
     await post_office.suppressions.lift_matching(
         LiftSuppressions(owner_id=OWNER, wanted=SuppressionFilter()), SOON
     )
@@ -130,7 +131,7 @@ async def test_mails_that_the_previous_release_recorded_as_failed_are_corrected(
         migration = next(one for one in migrations.collect("emailer") if one.name.startswith("0014"))
         written_down = migration.sql[migration.sql.index("INSERT") : migration.sql.index("CREATE INDEX")]
         await connection.execute(written_down)
-    await retention.remove(post_office.postgres, Retention())
+    await removal.remove(post_office.postgres, Retention())
     async with post_office.postgres.connection() as connection:
         rows = await connection.fetch("SELECT status, ended_at < now() - interval '1 h' AS kept FROM emails")
         assert await connection.fetchval("SELECT count(*) FROM emails_to_sum_up") == 0

@@ -23,10 +23,11 @@ from contracts.suppressions import (
     SuppressionFilter,
     SuppressionsAdded,
 )
-from emailer import retention
 from emailer.errors import TooManySuppressions
-from emailer.retention import Retention
-from emailer.sending import choosing, suppressing
+from emailer.mails import choosing
+from emailer.retention import removal
+from emailer.retention.removal import Retention
+from emailer.sending import suppressing
 from emailer.suppression import learning
 from emailer.suppression.answers import SuppressionAnswers
 from emailer.suppression.rules import AddressFailure, SuppressionTerms, Target
@@ -237,7 +238,7 @@ async def test_an_expired_suppression_stops_no_mail_and_is_removed(post_office: 
     await post_office.accept(command)
     assert (await post_office.read(command)).recipients[0].status == "queued"
     assert len(await listed(post_office)) == 1
-    removed = await retention.remove(post_office.postgres, Retention())
+    removed = await removal.remove(post_office.postgres, Retention())
     assert removed["suppression"] == 1
 
 

@@ -23,10 +23,10 @@ from contracts.templates import (
     Template,
     TemplateSource,
 )
-from emailer import retention
 from emailer.errors import TemplateChanged, TooManyTemplates
-from emailer.retention import Retention
-from emailer.sending import choosing
+from emailer.mails import choosing
+from emailer.retention import removal
+from emailer.retention.removal import Retention
 from emailer.templates.answers import MOST_VERSIONS, MOST_VERSIONS_OF_OWNER, TemplateAnswers
 from support.doubles.post_office import OWNER, PostOffice, mail
 
@@ -185,7 +185,7 @@ async def removed(post_office: PostOffice, *, days: float) -> int:
         await connection.execute(
             "UPDATE templates SET deleted_at = deleted_at - $1 * interval '1 day'", float(days)
         )
-    return (await retention.remove(post_office.postgres, Retention()))["template"]
+    return (await removal.remove(post_office.postgres, Retention()))["template"]
 
 
 async def test_a_deleted_template_is_removed_once_no_mail_is_made_of_it_any_more(

@@ -17,11 +17,11 @@ from contracts.emails import (
     RetryEmails,
     SendEmail,
 )
-from emailer import retention, timeline
-from emailer.raw import RawMails
-from emailer.repository import MOST_ATTEMPTS
-from emailer.retention import Retention
-from emailer.sending import choosing
+from emailer.mails import choosing, timeline
+from emailer.mails.raw import RawMails
+from emailer.mails.repository import MOST_ATTEMPTS
+from emailer.retention import removal
+from emailer.retention.removal import Retention
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail, senders
 from support.doubles.smtp import Step
 
@@ -134,6 +134,6 @@ async def test_the_message_handed_over_can_be_read_byte_by_byte(post_office: Pos
     assert received.message["message-id"] == "<mine@example.com>"
     with pytest.raises(NotFound, match="There is no e-mail"):
         await raw(post_office, command, owner_id="somebody else")
-    await retention.remove(post_office.postgres, Retention())
+    await removal.remove(post_office.postgres, Retention())
     with pytest.raises(NotFound, match="has no content"):
         await raw(post_office, command)

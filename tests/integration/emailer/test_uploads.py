@@ -20,8 +20,8 @@ from contracts.emails import GetRawEmail, ResendEmail
 from contracts.mail import MOST_UPLOAD_BYTES
 from contracts.uploads import OpenUpload, StoredUpload
 from emailer.errors import TooManyUploads
-from emailer.raw import RawMails
-from emailer.sending import choosing
+from emailer.mails import choosing
+from emailer.mails.raw import RawMails
 from emailer.uploads import repository
 from emailer.uploads.service import UploadLimits, UploadReceiver
 from support.doubles.post_office import OWNER, PostOffice, mail, senders

@@ -8,8 +8,8 @@ import pytest
 
 from chassis.postgres import Postgres
 from contracts.topology import EMAIL
-from emailer.retention import Retention
-from emailer.retention_answers import RetentionAnswers
+from emailer.retention.answers import RetentionAnswers
+from emailer.retention.removal import Retention
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
 

@@ -21,16 +21,16 @@ from chassis.parked import park_unpublishable
 from chassis.postgres import Postgres
 from contracts.domains import AllowedSenders
 from contracts.emails import Email, SendEmail
-from emailer import intake, repository
 from emailer.bounces.reader import BounceReader
 from emailer.bounces.return_path import ReturnPath
 from emailer.domains.keys import KeySafe
 from emailer.domains.senders import Senders
-from emailer.guard import RecipientGuard
+from emailer.mails import intake, repository
 from emailer.sending import lanes
 from emailer.sending.attempts import Patience
 from emailer.sending.dispatcher import Dispatcher
 from emailer.sending.domain_limits import DomainLimits
+from emailer.sending.guard import RecipientGuard
 from emailer.sending.lanes import Terms as ClaimTerms
 from emailer.sending.rounds import Rounds
 from emailer.sending.route import Route

@@ -5,9 +5,9 @@ from __future__ import annotations
 from chassis.asgi import Application
 from chassis.http import create_service_app
 from contracts.topology import EMAIL
-from emailer import routes
 from emailer.resources import Resources
 from emailer.settings import EmailSettings
+from emailer.uploads import routes
 
 
 def create_app(settings: EmailSettings) -> Application:

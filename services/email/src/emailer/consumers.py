@@ -32,11 +32,10 @@ from contracts.emails import (
     SendPackedEmail,
 )
 from contracts.message import Message, Request
-from emailer import announcing, intake, repository
-from emailer.announcing import StatusChange
 from emailer.domains.senders import Senders
-from emailer.raw import RawMails
-from emailer.sending import choosing
+from emailer.mails import announcing, choosing, intake, repository
+from emailer.mails.announcing import StatusChange
+from emailer.mails.raw import RawMails
 from emailer.sending.domain_limits import DomainLimits
 from emailer.settings import EmailSettings
 from emailer.suppression import marking

@@ -21,13 +21,13 @@ from emailer.domains.checking import DomainChecks
 from emailer.domains.lookups import DnsLookups, read_servers
 from emailer.domains.records import RecordSettings
 from emailer.domains.senders import Senders
-from emailer.guard import RecipientGuard
-from emailer.retention import keep_counting, keep_removing
-from emailer.retention_answers import RetentionAnswers
+from emailer.retention.answers import RetentionAnswers
+from emailer.retention.removal import keep_counting, keep_removing
 from emailer.sending import outcomes, own_rules, relays
 from emailer.sending.attempts import Patience
 from emailer.sending.dispatcher import Dispatcher
 from emailer.sending.domain_limits import DomainLimits
+from emailer.sending.guard import RecipientGuard
 from emailer.sending.route import Route
 from emailer.settings import EmailSettings
 from emailer.suppression.rules import SuppressionTerms

@@ -13,8 +13,8 @@ import pytest
 
 from contracts.addresses import ParsedAddress
 from contracts.emails import SendEmail
-from emailer import intake
-from emailer.intake import PreparedMail
+from emailer.mails import intake
+from emailer.mails.intake import PreparedMail
 from emailer.writing import letters
 from emailer.writing.letters import FilledTemplate, Letter
 

@@ -12,11 +12,11 @@ from chassis.deadlines import Deadline
 from chassis.errors import NotFound, Overloaded
 from chassis.postgres import Postgres
 from contracts.emails import BounceRecorded, RecordBounce
-from emailer import announcing, repository
 from emailer.bounces import repository as bounces
 from emailer.bounces.domains import LABELS
 from emailer.bounces.reader import BounceReader
 from emailer.bounces.return_path import ReturnPath
+from emailer.mails import announcing, repository
 from emailer.suppression import learning
 from emailer.suppression.rules import AddressFailure, SuppressionTerms
 

@@ -14,16 +14,16 @@ from chassis.outbox import OutboxRelay
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres, Row
 from chassis.supervision import keep_going
 from chassis.waits import until_set
-from emailer import repository
 from emailer.bounces.return_path import ReturnPath
 from emailer.domains.senders import Senders
-from emailer.guard import RecipientGuard
+from emailer.mails import repository
 from emailer.sending import attempts, measuring, suppressing
 from emailer.sending.attempts import Job, Patience, RecipientOutcome
 from emailer.sending.breaker import RefusalBreaker
 from emailer.sending.delivery import MailDelivery
 from emailer.sending.domain_limits import DomainLimits
 from emailer.sending.domain_rates import DomainRates
+from emailer.sending.guard import RecipientGuard
 from emailer.sending.lanes import Terms, WaitingRecipients
 from emailer.sending.recorder import OutcomeRecorder
 from emailer.sending.rounds import Rounds

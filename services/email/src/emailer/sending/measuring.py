@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chassis import metrics
 from chassis.postgres import Postgres
-from emailer import repository
+from emailer.mails import repository
 from emailer.sending.domain_rates import DomainRates
 from emailer.sending.rounds import Rounds
 

@@ -14,8 +14,8 @@ from chassis import logging, metrics, redaction
 from chassis.errors import Unavailable
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
-from emailer import announcing, repository
 from emailer.bounces.domains import LABELS
+from emailer.mails import announcing, repository
 from emailer.sending import outcome_learning
 from emailer.sending.attempts import RecipientOutcome
 from emailer.suppression.rules import SuppressionTerms

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from chassis.postgres import Connection
-from emailer.intake import PreparedMail
+from emailer.mails.intake import PreparedMail
 from emailer.suppression import repository
 from emailer.suppression.rules import Target
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pydantic_core import from_json
 
 from chassis.postgres import Postgres
-from emailer import repository
 from emailer.errors import TemplateFailed
+from emailer.mails import repository
 from emailer.sending.attempts import StoredMail
 from emailer.templates import repository as templates
 from emailer.templates.rendering import TemplateRenderer

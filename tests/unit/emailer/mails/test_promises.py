@@ -9,7 +9,7 @@ import pytest
 
 from contracts.emails import RecipientStatus
 from contracts.message import Next
-from emailer.sending import promises
+from emailer.mails import promises
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 END = NOW + timedelta(hours=24)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from emailer.guard import RecipientGuard
+from emailer.sending.guard import RecipientGuard
 from emailer.settings import EmailSettings
 
 

@@ -13,8 +13,8 @@ from contracts.addresses import ParsedAddress
 from contracts.emails import Attempt as AttemptShown
 from contracts.emails import Recipient
 from contracts.mail_headers import replace_unsafe
-from emailer.intake import PreparedMail
-from emailer.sending import promises
+from emailer.mails import promises
+from emailer.mails.intake import PreparedMail
 from emailer.sending.attempts import AttemptRecord, StoredMail
 from emailer.sending.domain_limits import DomainLimits
 from emailer.writing.letters import File, FilledTemplate, Letter

@@ -17,10 +17,9 @@ from chassis import queries
 from chassis.postgres import Connection
 from contracts.emails import Attempt as AttemptShown
 from contracts.emails import Email, EmailCounts, EmailStatus, EventKind, MadeOf
-from emailer import intake, states, timeline
-from emailer.announcing import StatusChange
-from emailer.intake import PreparedMail
-from emailer.sending import promises, table_rows
+from emailer.mails import intake, promises, states, table_rows, timeline
+from emailer.mails.announcing import StatusChange
+from emailer.mails.intake import PreparedMail
 from emailer.sending.attempts import Job, RecipientOutcome, StoredMail
 from emailer.sending.domain_limits import UNLIMITED, DomainLimits
 from emailer.uploads import repository as uploads

@@ -17,9 +17,9 @@ from chassis.errors import Conflict, NotFound, Overloaded
 from chassis.places import Places
 from chassis.postgres import Postgres
 from contracts.emails import GetRawEmail, RawEmail
-from emailer import repository
 from emailer.domains.senders import Senders
 from emailer.errors import TemplateFailed, UnwritableMail
+from emailer.mails import repository
 from emailer.writing.preparing import MailPreparation
 
 _PART_BYTES = 256 * 1024

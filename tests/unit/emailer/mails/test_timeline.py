@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from contracts.emails import Attempt, Recipient
-from emailer import timeline
+from emailer.mails import timeline
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.emails import STORED_STATUSES, EmailStatus, RecipientStatus
-from emailer import states
+from emailer.mails import states
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from contracts import json_values
 from contracts.emails import EmailStatus, RecipientStatus, SendEmail
 from contracts.mail_headers import replace_unsafe
 from contracts.times import FURTHEST
-from emailer import states
 from emailer.errors import UnsendableMail
+from emailer.mails import states
 from emailer.templates.wanted import Versions, Wanted
 from emailer.writing import letters, rendering
 from emailer.writing.letters import Addressee, Letter

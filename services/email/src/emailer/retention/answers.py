@@ -13,7 +13,7 @@ from chassis.postgres import Postgres
 from contracts.message import FieldError, Request
 from contracts.retention import GetRetention, MailRetention, SetRetention
 from emailer.errors import RetentionChangedMeanwhile
-from emailer.retention import Retention
+from emailer.retention.removal import Retention
 
 _SQL = queries.of("emailer")
 

@@ -29,8 +29,8 @@ from contracts.emails import (
     ResendEmail,
     RetryEmails,
 )
-from emailer import announcing, repository
 from emailer.errors import EmailChanged
+from emailer.mails import announcing, repository
 from emailer.sending.domain_limits import DomainLimits
 
 _SQL = queries.of("emailer")
