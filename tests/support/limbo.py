@@ -6,8 +6,9 @@ from chassis.broker.envelope import new_id
 from chassis.postgres import Connection
 from contracts.emails import Email
 from emailer.mails import states
-from emailer.sending.lanes import Terms, WaitingRecipients
+from emailer.sending.lanes import Terms
 from emailer.sending.rounds import Rounds
+from emailer.sending.waiting_recipients import WaitingRecipients
 from support.doubles.post_office import PostOffice
 
 # Each row names a recipient and what is wrong with it.

@@ -12,8 +12,9 @@ import pytest
 from chassis.broker.envelope import new_id
 from chassis.postgres import Connection
 from emailer.sending import lanes
-from emailer.sending.lanes import MailLane, WaitingRecipients
+from emailer.sending.lanes import MailLane
 from emailer.sending.rounds import EPOCH, Round, Rounds
+from emailer.sending.waiting_recipients import WaitingRecipients
 from support.doubles.post_office import PostOffice, Terms, mail
 from support.doubles.smtp import SAY_NOTHING, Step
 from support.explained import buffers

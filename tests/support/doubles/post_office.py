@@ -26,7 +26,7 @@ from emailer.bounces.return_path import ReturnPath
 from emailer.domains.keys import KeySafe
 from emailer.domains.senders import Senders
 from emailer.mails import intake, repository
-from emailer.sending import lanes
+from emailer.sending import lane_repository
 from emailer.sending.attempts import Patience
 from emailer.sending.dispatcher import Dispatcher
 from emailer.sending.domain_limits import DomainLimits
@@ -127,7 +127,7 @@ class PostOffice:
             await rounds.look(connection)
             found = {lane: due_from for turn in rounds.streams for lane, due_from in turn.lanes(most).items()}
             divided = dict.fromkeys(found, most)
-            return await lanes.claim(connection, divided, due_from=found, most=most, terms=terms)
+            return await lane_repository.claim(connection, divided, due_from=found, most=most, terms=terms)
 
     async def read(self, command: SendEmail) -> Email:
         """Return the mail as its owner sees it."""

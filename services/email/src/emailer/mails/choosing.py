@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from pydantic_core import from_json
 
-from chassis import queries
 from chassis.errors import Conflict, InvalidInput, NotFound
 from chassis.paging import page_of
 from chassis.postgres import Connection
 from contracts.emails import (
-    STORED_STATUSES,
     CancelEmails,
     Email,
-    EmailFilter,
     EmailLine,
     Emails,
     EmailsChanged,
@@ -31,9 +26,8 @@ from contracts.emails import (
 )
 from emailer.errors import EmailChanged
 from emailer.mails import announcing, repository
+from emailer.mails import decision_repository as decisions
 from emailer.sending.domain_limits import DomainLimits
-
-_SQL = queries.of("emailer")
 
 # Mails changed by one call.
 MOST_CHANGED = 1000
@@ -47,9 +41,6 @@ KEPT_FOR_COPY_S = 86_400.0
 
 _LAST = UUID(int=2**128 - 1)
 
-# Mails to examine: in which status, before which id, and how many.
-Part = tuple[str, UUID, int]
-
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -58,7 +49,6 @@ class Decision:
     With `skips_due`, recipients that are already due are left alone: a retry could not hurry them.
     """
 
-    query: str
     kind: EventKind
     statuses: frozenset[str]
     recipients: tuple[str, ...]
@@ -66,14 +56,12 @@ class Decision:
 
 
 CANCEL = Decision(
-    query="cancel_recipients",
     kind="cancelled",
     statuses=frozenset(("queued", "deferred", "held")),
     recipients=("queued", "deferred", "ambiguous", "held"),
     skips_due=False,
 )
 RETRY = Decision(
-    query="retry_recipients",
     kind="retried",
     statuses=frozenset(("deferred", "held", "failed", "expired", "suppressed", "partially_delivered")),
     recipients=("deferred", "ambiguous", "held", "failed", "expired", "suppressed"),
@@ -88,16 +76,16 @@ async def list_emails(connection: Connection, request: ListEmails) -> Emails:
     `limit`, or none, and yet another page follows.
     """
     wanted, limit, before = request.wanted, request.limit + 1, request.before or _LAST
-    parameters, end = chosen(request.owner_id, wanted), None
+    owner_id, statuses, end = request.owner_id, decisions.statuses_of(wanted), None
     if wanted.ids is not None:
-        found = await connection.fetch(_SQL["list_named_emails"], *parameters, before, limit)
+        found = await decisions.list_named(connection, owner_id, wanted, before=before, most=limit)
     elif wanted.tag or wanted.to or wanted.created_after or wanted.created_before:
         async with repository.snapshot(connection):
-            parts, end = await _examined(connection, request, parameters[1])
-            found = await connection.fetch(_SQL["list_emails"], *_within(parts, parameters), limit)
+            parts, end = await _examined(connection, request, statuses)
+            found = await decisions.list_examined(connection, owner_id, wanted, parts, most=limit)
     else:
-        parts = [(status, before, limit) for status in parameters[1]]
-        found = await connection.fetch(_SQL["list_emails"], *_within(parts, parameters), limit)
+        parts = [(status, before, limit) for status in statuses]
+        found = await decisions.list_examined(connection, owner_id, wanted, parts, most=limit)
     rows, following = page_of(found, request.limit, lambda row: row["id"])
     return Emails(
         data=[EmailLine(**{**row, "tags": from_json(row["tags"])}) for row in rows],
@@ -113,21 +101,22 @@ async def find_changeable(
     It examines `MOST_EXAMINED` mails at most that are in a state to be changed; those that match are counted
     among as many of all. Call it outside of a transaction.
     """
-    parameters = chosen(request.owner_id, request.wanted)
-    changeable = [status for status in parameters[1] if status in decision.statuses]
+    owner_id, wanted, statuses = request.owner_id, request.wanted, decisions.statuses_of(request.wanted)
+    changeable = [status for status in statuses if status in decision.statuses]
     most = MOST_EXAMINED if request.dry_run else MOST_CHANGED
     async with repository.snapshot(connection):
         parts, end = await _examined(connection, request, changeable)
-        found = await connection.fetch(
-            _SQL["find_changeable"],
-            *_within(parts, parameters),
-            *(decision.recipients, decision.skips_due, most + 1),
+        found = await decisions.find_changeable(
+            *(connection, owner_id, wanted, parts),
+            recipients=decision.recipients,
+            skips_due=decision.skips_due,
+            most=most + 1,
         )
         rows, following = page_of(found, most, lambda row: row["id"])
         end = following or end
-        parts, counted = await _examined(connection, request, parameters[1])
+        parts, counted = await _examined(connection, request, statuses)
         lowest = max((place for place in (end, counted) if place is not None), default=None)
-        matched: int = await connection.fetchval(_SQL["count_matching"], *_within(parts, parameters), lowest)
+        matched = await decisions.count_matching(connection, owner_id, wanted, parts, lowest=lowest)
     return [row["id"] for row in rows], EmailsChanged(
         matched=matched,
         changed=len(rows),
@@ -152,18 +141,15 @@ async def decide(
     count = 0
     for start in range(0, len(ids), MOST_AT_ONCE):
         some = ids[start : start + MOST_AT_ONCE]
-        parameters: list[Any] = [some]
         async with connection.transaction():
             if decision is RETRY:
-                parameters.append(life_s)
-                # Recipients are locked before their mails, in a fixed order, as everywhere.
-                await connection.execute(_SQL["lock_recipients"], some)
-                await connection.execute(_SQL["lock_emails"], some)
-            changed = await connection.fetch(_SQL[decision.query], *parameters)
+                changed = await decisions.retry(connection, some, life_s=life_s)
+            else:
+                changed = await decisions.cancel(connection, some)
             # In the meantime some of them may have been claimed, or have lost their content.
             some = list({row["email_id"] for row in changed})
             if decision is RETRY:
-                await connection.execute(_SQL["prolong_emails"], some, life_s)
+                await decisions.prolong(connection, some, life_s=life_s)
             keys = [(row["email_id"], row["position"]) for row in changed]
             await repository.note(connection, decision.kind, keys)
             await announcing.announce(connection, await repository.sum_up(connection, some))
@@ -180,8 +166,8 @@ async def reschedule(connection: Connection, request: RescheduleEmail) -> None:
     found = await repository.find(connection, request.email_id, owner_id=request.owner_id)
     if found is None:
         raise NotFound(f"There is no e-mail {request.email_id}.")
-    await connection.execute(_SQL["lock_recipients"], [request.email_id])
-    row = await connection.fetchrow(_SQL["lock_untried"], request.email_id, request.owner_id)
+    await decisions.lock_recipients(connection, [request.email_id])
+    row = await decisions.lock_untried(connection, request.email_id, request.owner_id)
     if row is None:
         raise Conflict(
             f"E-mail {request.email_id} is {found.status}: only a mail of which no attempt has begun can be"
@@ -193,12 +179,11 @@ async def reschedule(connection: Connection, request: RescheduleEmail) -> None:
     expires_at = request.expires_at or request.send_at + (row["expires_at"] - row["planned"])
     if expires_at <= request.send_at:
         raise InvalidInput("expires_at must be later than send_at")
-    moved = await connection.fetch(
-        _SQL["reschedule_recipients"], request.email_id, request.send_at, expires_at
+    moved = await decisions.reschedule(
+        connection, request.email_id, send_at=request.send_at, expires_at=expires_at
     )
     if not moved:
         raise Conflict(f"E-mail {request.email_id} is being sent: it can no longer be rescheduled.")
-    await connection.execute(_SQL["reschedule_email"], request.email_id, request.send_at, expires_at)
     await repository.note(connection, "rescheduled", [(request.email_id, None)])
 
 
@@ -215,7 +200,7 @@ async def find(connection: Connection, request: GetEmail, *, limits: DomainLimit
 
 async def keep_for_copy(connection: Connection, email_id: UUID, *, owner_id: str) -> None:
     """Keep the content of a mail past its retention, for a day, as it is about to be sent again."""
-    await connection.execute(_SQL["keep_for_copy"], email_id, owner_id, KEPT_FOR_COPY_S)
+    await decisions.keep_for_copy(connection, email_id, owner_id, for_s=KEPT_FOR_COPY_S)
 
 
 async def copy(
@@ -229,23 +214,15 @@ async def copy(
 
     If all its recipients are refused, the mail ends at once, which is announced.
     """
-    at: datetime = command.accepted_at
-    source = command.source_id
-    made = await connection.fetchval(
-        _SQL["copy_email"], command.email_id, source, command.owner_id, at, life_s, *trace, command.message_id
-    )
-    if made is None:
+    if not await decisions.copy(connection, command, life_s=life_s, trace=trace):
         return False
-    await connection.execute(_SQL["copy_recipients"], command.email_id, source, at, life_s)
-    await connection.execute(_SQL["copy_refusals"], command.email_id, source, at)
-    await connection.execute(_SQL["copy_attachments"], command.email_id, source)
     await announcing.announce(connection, await repository.sum_up(connection, [command.email_id]))
     return True
 
 
 async def _examined(
     connection: Connection, request: ListEmails | CancelEmails | RetryEmails, statuses: Sequence[str]
-) -> tuple[list[Part], UUID | None]:
+) -> tuple[list[decisions.Part], UUID | None]:
     """Return the parts that this request examines, and the id of the last mail; None when those are all.
 
     They hold for the snapshot of the caller: a mail that is stored later would push the last one out.
@@ -254,27 +231,9 @@ async def _examined(
         behind = [UUID(int=min(key.int + 1, _LAST.int)) for key in request.wanted.ids]
         return [(status, key, 1) for status in statuses for key in behind], None
     before = request.before or _LAST
-    rows = await connection.fetch(_SQL["find_examined"], request.owner_id, statuses, before, MOST_EXAMINED)
+    rows = await decisions.find_examined(
+        connection, request.owner_id, statuses, before=before, most=MOST_EXAMINED
+    )
     parts = [(row["status"], before, row["most"]) for row in rows]
     is_cut = sum(row["most"] for row in rows) == MOST_EXAMINED
     return parts, min(row["last"] for row in rows) if is_cut else None
-
-
-def _within(parts: Sequence[Part], parameters: Sequence[Any]) -> list[Any]:
-    """Return the parameters of `chosen` with the parts to examine in place of the statuses."""
-    statuses, befores, numbers = zip(*parts, strict=True) if parts else ((), (), ())
-    owner_id, _, *others = parameters
-    return [owner_id, statuses, *others, befores, numbers]
-
-
-def chosen(owner_id: str, wanted: EmailFilter) -> list[Any]:
-    """Return the parameters that select mails, in the order that the statements expect."""
-    return [
-        owner_id,
-        list(wanted.status or STORED_STATUSES),
-        wanted.created_after,
-        wanted.created_before,
-        wanted.tag,
-        wanted.to,
-        wanted.ids,
-    ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from chassis import queries
 from chassis.broker.answering import Answer
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput
@@ -13,9 +12,8 @@ from chassis.postgres import Postgres
 from contracts.message import FieldError, Request
 from contracts.retention import GetRetention, MailRetention, SetRetention
 from emailer.errors import RetentionChangedMeanwhile
+from emailer.retention import repository
 from emailer.retention.removal import Retention
-
-_SQL = queries.of("emailer")
 
 _NEVER_CHOSEN: Mapping[str, Any] = {
     "content_days": None,
@@ -40,7 +38,7 @@ class RetentionAnswers:
     async def get(self, request: GetRetention, _: Deadline) -> MailRetention:
         """Return the days that apply to the mails of an owner."""
         async with self._postgres.connection() as connection:
-            row = await connection.fetchrow(_SQL["find_periods"], request.owner_id)
+            row = await repository.find_periods(connection, request.owner_id)
         return self._shown(_NEVER_CHOSEN if row is None else dict(row))
 
     async def set(self, request: SetRetention, _: Deadline) -> MailRetention:
@@ -61,10 +59,7 @@ class RetentionAnswers:
                 "record_days", f"must be {wanted.content_days:g} at least: content is kept for as long"
             )
         async with self._postgres.connection() as connection:
-            row = await connection.fetchrow(
-                _SQL["set_periods"],
-                *(request.owner_id, request.content_days, request.record_days, request.version),
-            )
+            row = await repository.set_periods(connection, request)
         if row is None:
             raise RetentionChangedMeanwhile(
                 f"The retention has changed since version {request.version}; read it again and retry."

@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from chassis import logging, metrics, queries, redaction
-from chassis.postgres import DATABASE_FAILURES, Postgres, affected_rows
+from chassis import logging, metrics, redaction
+from chassis.postgres import DATABASE_FAILURES, Postgres
+from emailer.retention import repository
 
 log = logging.get(__name__)
-
-_SQL = queries.of("emailer")
 
 _STEP = 1000
 _FOLD_EVERY_S = 5.0
@@ -69,7 +68,7 @@ async def remove(postgres: Postgres, retention: Retention) -> dict[str, int]:
         count = _STEP
         while count == _STEP:
             async with postgres.connection() as connection:
-                count = affected_rows(await connection.execute(_SQL[statement], _STEP, *parameters))
+                count = await repository.remove(connection, statement, parameters, most=_STEP)
             if what:
                 removed[what] = removed.get(what, 0) + count
                 metrics.EMAIL_REMOVED.labels(what).inc(count)
@@ -82,8 +81,8 @@ async def keep_removing(postgres: Postgres, retention: Retention) -> None:
         try:
             await remove(postgres, retention)
             async with postgres.connection() as connection:
-                days = await connection.fetchval(_SQL["removal_delay"], *retention.content)
-            metrics.EMAIL_REMOVAL_LATE.set(max(0.0, days or 0.0) * _DAY_S)
+                days = await repository.removal_delay_days(connection, retention.content)
+            metrics.EMAIL_REMOVAL_LATE.set(max(0.0, days) * _DAY_S)
         except DATABASE_FAILURES as error:
             log.warning("old mails could not be removed", reason=redaction.safe_message(error))
         await asyncio.sleep(_REMOVE_EVERY_S)
@@ -95,7 +94,7 @@ async def keep_counting(postgres: Postgres) -> None:
         count = 0
         try:
             async with postgres.connection() as connection:
-                count = await connection.fetchval(_SQL["fold_counts"], _STEP)
+                count = await repository.fold_counts(connection, most=_STEP)
         except DATABASE_FAILURES as error:
             log.warning("mail counts could not be updated", reason=redaction.safe_message(error))
         if count < _STEP:

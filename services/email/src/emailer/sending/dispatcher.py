@@ -24,11 +24,12 @@ from emailer.sending.delivery import MailDelivery
 from emailer.sending.domain_limits import DomainLimits
 from emailer.sending.domain_rates import DomainRates
 from emailer.sending.guard import RecipientGuard
-from emailer.sending.lanes import Terms, WaitingRecipients
+from emailer.sending.lanes import Terms
 from emailer.sending.recorder import OutcomeRecorder
 from emailer.sending.rounds import Rounds
 from emailer.sending.route import Route
 from emailer.sending.turns import SendingTurns
+from emailer.sending.waiting_recipients import WaitingRecipients
 from emailer.sending.window import Window
 from emailer.suppression import repository as suppressions
 from emailer.suppression.rules import SuppressionTerms

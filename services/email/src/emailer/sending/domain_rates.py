@@ -8,14 +8,12 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
-from chassis import queries
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from emailer.sending import attempts
+from emailer.sending import domain_rate_repository as repository
 from emailer.sending.attempts import Job, RecipientOutcome
 from emailer.sending.domain_limits import DomainLimits, in_ascii
 from emailer.sending.lanes import MailLane
-
-_SQL = queries.of("emailer")
 
 # If a domain's rate was used up within this many seconds, mails that wait for the domain wait for its rate.
 _LATELY_S = 60.0
@@ -76,8 +74,7 @@ class DomainRates:
             return dict(divided)
         taken = Counter(map(in_ascii, claimed)) + Counter(self._unbegun.values())
         rooms: dict[str, int] = {}
-        windows = [rate.window_s for rate in rates.values()]
-        for row in await connection.fetch(_SQL["measure_domains"], list(rates), windows):
+        for row in await repository.measure(connection, rates):
             domain = row["domain"]
             rooms[domain] = rates[domain].attempts - row["charged"] - taken[domain]
             if row["charged"] >= rates[domain].attempts:
@@ -103,11 +100,8 @@ class DomainRates:
         domain, is_charged = in_ascii(job.domain), False
         with contextlib.suppress(*DATABASE_FAILURES):
             async with self._postgres.transaction() as connection:
-                # A separate statement, so that the next one sees what earlier transactions have charged.
-                await connection.execute(_SQL["lock_domain_rate"], domain)
-                arguments = domain, rate.attempts, rate.window_s, rate.slot_s
-                charged = await connection.fetchval(_SQL["charge_domain"], *arguments)
-            is_charged = charged is not None
+                charged = await repository.charge(connection, domain, rate)
+            is_charged = charged
         self.release(job)
         return None if is_charged else attempts.given_back(job, at=datetime.now(UTC))
 
@@ -119,7 +113,7 @@ class DomainRates:
         """Remove charges that no longer count for any rate, every ten minutes."""
         if (now := self._clock()) >= self._clean_at:
             self._clean_at = now + _CLEAN_EVERY_S
-            await connection.execute(_SQL["remove_domain_charges"])
+            await repository.remove_old(connection)
 
     def _shared(self, limited: Mapping[MailLane, int], rooms: dict[str, int]) -> dict[MailLane, int]:
         """Hand out the room of each domain one by one, first to the owner that has waited longest."""

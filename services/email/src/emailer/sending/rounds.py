@@ -12,17 +12,15 @@ import asyncio
 import heapq
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 
-from chassis import queries
 from chassis.postgres import Connection, Row
 from contracts.mail import Stream
-from emailer.sending import lanes
+from emailer.sending import lane_repository
+from emailer.sending.lane_repository import Snapshot
 from emailer.sending.lanes import STREAMS, MailLane, Terms
-
-_SQL = queries.of("emailer")
 
 OWNERS = 20
 DOMAINS = 10
@@ -93,14 +91,15 @@ class Round:
         if self._owner is None and not self._domains:
             return
         if self._owner is not None:
-            rows = await connection.fetch(_SQL["find_owners"], self.stream, self._owner, OWNERS)
-            self._domains |= {row["owner_id"]: "" for row in rows}
-            self._owner = rows[-1]["owner_id"] if len(rows) == OWNERS else None
+            owners = await lane_repository.find_owners(
+                connection, self.stream, behind=self._owner, most=OWNERS
+            )
+            self._domains |= dict.fromkeys(owners, "")
+            self._owner = owners[-1] if len(owners) == OWNERS else None
         behind = {owner: self._domains.pop(owner) for owner in tuple(islice(self._domains, OWNERS))}
         counts = dict.fromkeys(behind, 0)
-        arguments = self.stream, list(behind), list(behind.values()), DOMAINS
-        for row in await connection.fetch(_SQL["find_lanes"], *arguments) if behind else ():
-            owner, domain = row["owner_id"], row["domain"]
+        for lane in await lane_repository.find_lanes(connection, self.stream, behind=behind, most=DOMAINS):
+            owner, domain = lane.owner_id, lane.domain
             self.learn(owner, domain, EPOCH)
             counts[owner] += 1
             if counts[owner] == DOMAINS:
@@ -137,7 +136,7 @@ class Round:
     ) -> list[Row]:
         """Claim the recipients that have been ready longest, from each lane as many as `divided` says."""
         due_from = {lane: self._known[lane.owner_id][lane.domain] for lane in divided}
-        rows = await lanes.claim(connection, divided, due_from=due_from, most=most, terms=terms)
+        rows = await lane_repository.claim(connection, divided, due_from=due_from, most=most, terms=terms)
         taken: dict[MailLane, list[datetime]] = {lane: [] for lane in divided}
         sizes: Counter[str] = Counter()
         for row in rows:
@@ -168,8 +167,7 @@ class Rounds:
     def forget(self) -> None:
         """Forget everything, as at the start: what was read last may have been rolled back."""
         self.streams = [Round(stream) for stream in STREAMS]
-        # The end of the last snapshot, and the transactions that were running then.
-        self.seen: tuple[int, Sequence[int]] | None = None
+        self.seen: Snapshot | None = None
         self._walk_at = 0.0
 
     async def look(self, connection: Connection) -> None:
@@ -178,7 +176,7 @@ class Rounds:
         There must be no other look between a look and its claim.
         """
         now = time.monotonic()
-        rows = await connection.fetch(_SQL["find_arrivals"], *(self.seen or (None, [])), _MOST_ARRIVALS)
+        rows = await lane_repository.find_arrivals(connection, self.seen, most=_MOST_ARRIVALS)
         self.seen = rows[0]["ends_at"], rows[0]["at_work"]
         if now >= self._walk_at or sum(row["count"] or 0 for row in rows) >= _MOST_ARRIVALS:
             self._walk_at = now + WALK_EVERY_S
@@ -206,17 +204,12 @@ class Rounds:
         """
         await self.look(connection)
         known = [lane for turn in self.streams for lane in turn.lanes(_MOST_COUNTED).items()]
-        count: int = await connection.fetchval(_SQL["measure_ready"], *_columns(known), _MOST_COUNTED)
+        count = await lane_repository.count_ready(connection, known, most=_MOST_COUNTED)
         waits: dict[Stream, float] = {}
         for turn in self.streams:
             lanes_there = turn.lanes(MOST_KNOWN).items()
             first = list(
                 islice((found for found in lanes_there if not is_limiting(found[0].domain)), OWNERS * DOMAINS)
             )
-            waits[turn.stream] = await connection.fetchval(_SQL["oldest_of_lanes"], *_columns(first))
+            waits[turn.stream] = await lane_repository.longest_wait_s(connection, first)
         return count, waits
-
-
-def _columns(known: Sequence[tuple[MailLane, datetime]]) -> list[list[object]]:
-    rows = [(lane.stream, lane.owner_id, lane.domain, due_from) for lane, due_from in known]
-    return [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]
