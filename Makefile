@@ -75,7 +75,7 @@ test: lint ## Check and test everything (narrow the tests: make test ARGS="tests
 test-long: ## Everything that `make test` leaves out because it takes minutes: the whole fault table, long drills
 	@$(SETUP) --test
 	FAULTS_LONG=1 $(PYTHON) -m pytest -o faulthandler_timeout=0 tests/faults tests/integration/native \
-		tests/integration/batch_processor/test_life_cycle.py tests/deploy/compose/test_surviving.py \
+		tests/integration/batch_processor/batches/test_life_cycle.py tests/deploy/compose/test_surviving.py \
 		tests/deploy/test_pods_recovery.py $(ARGS)
 
 lint: ## Check style, types, the imports between packages, and that generated files are up to date

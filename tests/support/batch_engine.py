@@ -8,17 +8,19 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from batch_processor import pauses, repository
-from batch_processor.batches import StoredBatch
-from batch_processor.coordinator import Coordinator, Windows
+from batch_processor.batches import batch_repository
+from batch_processor.batches.life_cycle import StoredBatch
+from batch_processor.coordination.coordinator import Coordinator, Windows
 from batch_processor.execution import claims
 from batch_processor.execution.claims import ChunkKey, Loaded
 from batch_processor.execution.lanes import Lanes
 from batch_processor.execution.settlement import ChunkReport, Settlement
-from batch_processor.intake import Intake
+from batch_processor.intake.handlers import Intake
 from batch_processor.limits.admission import ChunkAdmission
 from batch_processor.limits.rules import LimitBook, LimitRule
 from batch_processor.operations.echo import OPERATION as ECHO
+from batch_processor.pauses.answers import PauseAnswers
+from batch_processor.pauses.paused_work import PausedWork
 from chassis.broker.envelope import Delivery, new_id
 from chassis.postgres import Postgres
 from contracts.batch_options import RateLimit
@@ -70,7 +72,7 @@ class Engine:
         )
         self.intake = Intake(operations, chunk_size=chunk_size, limits=limits)
         self.admission = ChunkAdmission(self.postgres, operations, limits, ready=quiet.wake)
-        self.pauses = pauses.PauseAnswers(self.postgres, changed=lambda: self.coordinator.wake_for_pauses())
+        self.pauses = PauseAnswers(self.postgres, changed=lambda: self.coordinator.wake_for_pauses())
         self.lanes = Lanes()
         self.settlement = Settlement(self.postgres, quiet, quiet, lease_s=_LEASE_S)
         self.coordinator = Coordinator(
@@ -126,12 +128,12 @@ class Engine:
     async def get(self, batch_id: UUID) -> StoredBatch | None:
         """Return the stored batch."""
         async with self.postgres.connection() as connection:
-            return await repository.get_batch(connection, batch_id)
+            return await batch_repository.get_batch(connection, batch_id)
 
     async def claim(self, *, most: int, for_any: int, light: Sequence[str] = ()) -> list[Loaded]:
         """Claim chunks as a worker does that knows the operations `light`, and all that is paused."""
         async with self.postgres.connection() as connection:
-            paused = await pauses.PausedWork().refresh(connection)
+            paused = await PausedWork().refresh(connection)
             found = await self.lanes.look(connection, most=64)
             lanes = [lane for lane in found if lane.owner_id not in paused.owners]
             if not lanes:

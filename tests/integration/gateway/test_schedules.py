@@ -14,9 +14,9 @@ import orjson
 import pytest
 
 from batch_processor import consumers as batch_consumers
-from batch_processor.answers import BatchAnswers
 from batch_processor.limits.rules import LimitBook
-from batch_processor.pauses import PauseAnswers
+from batch_processor.pauses.answers import PauseAnswers
+from batch_processor.reading.answers import BatchAnswers
 from chassis.broker.envelope import Delivery, new_id
 from contracts.schedules import ScheduleFired
 from gateway.batches.operations import OperationCatalogue

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from batch_processor.answers import BatchAnswers
-from batch_processor.intake import Intake
-from batch_processor.pauses import PauseAnswers
+from batch_processor.intake.handlers import Intake
+from batch_processor.pauses.answers import PauseAnswers
+from batch_processor.reading.answers import BatchAnswers
 from batch_processor.schedules.answers import ScheduleAnswers
 from batch_processor.schedules.firing import ScheduleFiring
 from chassis.broker.answering import Answer

@@ -7,8 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from batch_processor import consumers
-from batch_processor.answers import BatchAnswers
-from batch_processor.coordinator import Coordinator, Windows
+from batch_processor.batches.progress_publisher import ProgressPublisher
+from batch_processor.coordination.coordinator import Coordinator, Windows
+from batch_processor.coordination.lookout import Lookout
 from batch_processor.execution.chunks import ChunkRun
 from batch_processor.execution.claims import Claim
 from batch_processor.execution.contexts import ContextFactory
@@ -20,19 +21,18 @@ from batch_processor.execution.running_chunk import RunningChunk, StoredItem
 from batch_processor.execution.settlement import Settlement
 from batch_processor.execution.shared_runs import SharedRuns
 from batch_processor.execution.worker import LOOKOUT_POLL_S, POLL_S, ChunkTiming, Worker
-from batch_processor.intake import Intake
+from batch_processor.intake.handlers import Intake
+from batch_processor.intake.validation import ORDERS, Validation
 from batch_processor.limits import rules
 from batch_processor.limits.admission import ChunkAdmission
 from batch_processor.limits.rules import LimitBook
-from batch_processor.lookout import Lookout
 from batch_processor.operation import Operation
-from batch_processor.pauses import PauseAnswers
-from batch_processor.progress_publisher import ProgressPublisher
+from batch_processor.pauses.answers import PauseAnswers
+from batch_processor.reading.answers import BatchAnswers
 from batch_processor.schedules.answers import ScheduleAnswers
 from batch_processor.schedules.firing import ScheduleFiring
 from batch_processor.settings import BatchProcessorSettings
-from batch_processor.sources import Sources
-from batch_processor.validation import ORDERS, Validation
+from batch_processor.sources.copying import Sources
 from chassis import outbox
 from chassis.broker.envelope import event
 from chassis.egress.client import GuardedClient

@@ -12,12 +12,12 @@ import psutil
 import pytest
 
 import support.operation_world as support
-from batch_processor import indicators
 from batch_processor.errors import ProcessDied
 from batch_processor.execution.chunks import ChunkRun
 from batch_processor.execution.processes import Processes
 from batch_processor.execution.running_chunk import StoredItem
 from batch_processor.operation import Context, Operation, RetryPolicy
+from batch_processor.operations import indicators
 from chassis import shares
 from chassis.errors import Conflict
 from support.operation_world import World

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from batch_processor.batches import StoredBatch
+from batch_processor.batches.life_cycle import StoredBatch
 from batch_processor.limits import rules
 from batch_processor.limits.rules import LimitBook, LimitRule
 from batch_processor.operation import Context, Operation

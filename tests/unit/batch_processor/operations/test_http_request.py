@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from batch_processor import item_values
 from batch_processor.errors import InvalidItem
+from batch_processor.items import item_values
 from batch_processor.operations.http_request import OPERATION, HttpRequestPayload
 from chassis.egress.client import HttpAnswer
 from chassis.errors import ServiceError

@@ -10,8 +10,8 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from batch_processor import item_values
 from batch_processor.errors import InvalidItem
+from batch_processor.items import item_values
 from batch_processor.operations.portfolio_valuation import MOST_POSITIONS, OPERATION, Portfolio
 from chassis.errors import ServiceError
 from contracts.stocks import Bar, Bars, Quote, Quotes, SymbolError

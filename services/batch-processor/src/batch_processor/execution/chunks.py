@@ -7,12 +7,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from batch_processor import item_values
 from batch_processor.errors import BadResult
 from batch_processor.execution import deadlines
 from batch_processor.execution.deadlines import ItemDeadline
 from batch_processor.execution.failures import Cause, cause_of
 from batch_processor.execution.running_chunk import ItemFailure, RunningChunk, StoredItem
+from batch_processor.items import item_values
 from batch_processor.operation import Context, Operation
 from chassis import logging
 from chassis.broker.envelope import Outgoing

@@ -14,7 +14,7 @@ import orjson
 
 from batch_processor.errors import ProcessDied
 from batch_processor.execution.running_chunk import ItemFailure, Outcomes
-from batch_processor.item_values import MOST_RESULT_BYTES
+from batch_processor.items.item_values import MOST_RESULT_BYTES
 from chassis.broker.envelope import Outgoing
 
 # A chunk in memory has at most 4 MiB, each byte of which may be written as six.

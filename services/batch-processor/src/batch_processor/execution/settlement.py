@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
-from batch_processor import batches, repository, results
-from batch_processor.batches import StoredBatch
+from batch_processor.batches import batch_repository, life_cycle
+from batch_processor.batches.announcing import announce_finished
+from batch_processor.batches.life_cycle import StoredBatch
+from batch_processor.batches.progress_publisher import ProgressPublisher
 from batch_processor.execution import claims
 from batch_processor.execution.claims import ChunkKey, Claim, RemainingItems
 from batch_processor.execution.running_chunk import Outcomes
-from batch_processor.intake import announce_finished
-from batch_processor.progress_publisher import ProgressPublisher
-from batch_processor.results import Entry
+from batch_processor.reading import result_pages
+from batch_processor.reading.result_pages import Entry
 from chassis import metrics, outbox
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Connection, Postgres
@@ -68,21 +69,21 @@ class Settlement:
             kept = [report for report in reports if report.claim.key in ours and report.changes_batch]
             if not kept:
                 return ours
-            tallies = await results.store(
+            tallies = await result_pages.store(
                 connection, [Entry(r.claim.batch_id, r.claim.attempt, r.outcomes, r.cancelled) for r in kept]
             )
             commands = [command for report in kept for command in report.outcomes.commands]
             if commands:
                 await outbox.add(connection, commands)
             # Last, because every chunk of the batches waits for these rows.
-            found = await repository.lock_batches(connection, sorted(tallies))
+            found = await batch_repository.lock_batches(connection, sorted(tallies))
             now, after = datetime.now(UTC), []
             for batch_id, batch in found.items():
                 of_batch = [report for report in kept if report.claim.batch_id == batch_id]
-                begun = batches.run(batch, now=min(report.claim.claimed_at for report in of_batch))
-                counted = batches.record(begun, tallies[batch_id], now=now)
+                begun = life_cycle.run(batch, now=min(report.claim.claimed_at for report in of_batch))
+                counted = life_cycle.record(begun, tallies[batch_id], now=now)
                 after.append(await self._create_rests(connection, counted, of_batch))
-            await repository.save_progress(connection, after)
+            await batch_repository.save_progress(connection, after)
             # All is known of a task that succeeded at once; reading it would be two of nine statements.
             views = await announce_finished(
                 connection,

@@ -10,13 +10,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from batch_processor.execution import claims, reports, rounds
+from batch_processor.background import rounds
+from batch_processor.execution import claims, reports
 from batch_processor.execution.claims import ChunkKey, Claim, Loaded, RemainingItems
 from batch_processor.execution.lanes import Lanes
 from batch_processor.execution.running_chunk import RunningChunk, StoredItem
 from batch_processor.execution.settlement import ChunkReport, Settlement
 from batch_processor.operation import Operation
-from batch_processor.pauses import PausedWork
+from batch_processor.pauses.paused_work import PausedWork
 from chassis import beats, logging, metrics, redaction, spans, tracing
 from chassis.errors import DatabaseUnavailable
 from chassis.postgres import TRANSACTION_CONFLICTS, Postgres

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
-from batch_processor.execution import rounds
+from batch_processor.background import rounds
 from batch_processor.limits import repository, sharing
 from batch_processor.limits.rules import LimitBook, LimitRule, rooms
 from batch_processor.operation import Operation

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from batch_processor.batches import StoredBatch
+from batch_processor.batches.life_cycle import StoredBatch
 from batch_processor.operation import LIMIT_KEY, Operation
 from chassis import logging
 from contracts import batch_options

@@ -15,9 +15,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from batch_processor import prices
 from batch_processor.errors import InvalidItem
 from batch_processor.operation import Context, Operation
+from batch_processor.operations import prices
 from chassis.errors import RemoteFailure, ServiceError
 from contracts.message import Failure, Json
 from contracts.scopes import Scope

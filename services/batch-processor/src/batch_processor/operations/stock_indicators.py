@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from batch_processor import indicators
 from batch_processor.operation import Context, Operation
+from batch_processor.operations import indicators
 from contracts.message import Json
 from contracts.scopes import Scope
 from contracts.stocks import Adjustment, Bar, Bars, Day, GetBars, Symbol

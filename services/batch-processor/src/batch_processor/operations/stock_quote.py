@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from batch_processor import prices
 from batch_processor.operation import Context, Operation
+from batch_processor.operations import prices
 from chassis.broker.coalescing import Coalescer
 from contracts.message import Json
 from contracts.scopes import Scope

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from uuid import UUID
 
-from batch_processor.execution import rounds
+from batch_processor.background import rounds
 from batch_processor.schedules import planning, repository
 from batch_processor.schedules.due_times import InvalidCron, UnknownTimeZone
 from batch_processor.schedules.planning import Load, Plan, StoredSchedule

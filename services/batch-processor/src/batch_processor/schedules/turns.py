@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from uuid import UUID
 
-from batch_processor.backoff import Backoff
+from batch_processor.background.backoff import Backoff
 from chassis.postgres import Connection, Postgres
 
 # The most schedules that one transaction handles: it is short, and a failure affects few others.

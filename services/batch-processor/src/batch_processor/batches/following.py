@@ -1,0 +1,32 @@
+"""The task that follows the end of a batch: a command, sent as the end is stored, with the same rights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID, uuid5
+
+from batch_processor.batches.life_cycle import StoredBatch
+from chassis.broker.envelope import Outgoing, command
+from contracts.batches import CreateBatch, FollowUp
+
+_FOLLOWING = UUID("0b3f6d1e-5f0a-4c84-9a52-9e0d5a6f7c21")
+
+
+def follow_up(batch: StoredBatch, wanted: FollowUp) -> Outgoing:
+    """Return the command that creates the task; its id is the same for the same end of the batch."""
+    id_ = uuid5(_FOLLOWING, f"{batch.id}:{batch.revision}")
+    create = CreateBatch(
+        batch_id=id_,
+        owner_id=batch.owner_id,
+        kind="task",
+        operation=wanted.operation,
+        accepted_at=batch.finished_at or datetime.now(UTC),
+        priority=batch.priority,
+        scopes=None if batch.scopes is None else list(batch.scopes),
+        metadata={"finished_id": str(batch.id), "finished_status": batch.status},
+    )
+    outgoing = command(create, message_id=id_, tenant=batch.owner_id)
+    # The payload as the caller has written it.
+    item = b'[{"payload":' + wanted.payload.encode() + b"}]"
+    return replace(outgoing, body=outgoing.body[:-1] + b',"items":' + item + b"}")

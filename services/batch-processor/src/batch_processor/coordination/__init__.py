@@ -1,0 +1,1 @@
+"""What moves batches and chunks on beside the workers: promotes, recovers, cancels, expires, removes."""

@@ -1,0 +1,60 @@
+"""One query every half second finds out, for all background loops, which of them have work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from batch_processor.background import rounds
+from batch_processor.coordination.repository import DUE_MARGIN
+from chassis import beats, queries
+from chassis.postgres import Postgres
+
+_SQL = queries.of("batch_processor")
+
+_EVERY_S = 0.5
+
+
+class Lookout:
+    """Calls `found[kind]` whenever there is work of that kind: `orders`, `expired`, `ready`, `due` …
+
+    An upload is `expired` when it was open for `upload_expires_s` seconds. `ready_from` returns a stamp
+    before which no chunk is ready. Work that this process has stored is found soon after `wake`; work that
+    another process has left is found within half a second.
+    """
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        *,
+        upload_expires_s: float,
+        ready_from: Callable[[], int],
+        found: Mapping[str, Callable[[], None]],
+    ) -> None:
+        self._postgres = postgres
+        self._upload_expires_s = upload_expires_s
+        self._ready_from = ready_from
+        self._found = found
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look soon."""
+        self._wake.set()
+
+    async def look_forever(self) -> None:
+        """Look every half second, and soon after each wake, until cancelled."""
+        while True:
+            await rounds.attempt("look for work", self.look)
+            await rounds.wait(self._wake, most_s=beats.due_in_s(_EVERY_S))
+
+    async def look(self) -> None:
+        """Find out which kinds of work there are, and tell those who do it."""
+        due_from = datetime.now(UTC) - DUE_MARGIN
+        arguments = self._upload_expires_s, self._ready_from(), due_from, _EVERY_S
+        async with self._postgres.connection() as connection:
+            row = await connection.fetchrow(_SQL["look_for_work"], *arguments)
+        assert row is not None
+        for kind, is_there in row.items():
+            if is_there:
+                self._found[kind]()

@@ -1,0 +1,1 @@
+"""The payloads and the results of items in their stored forms."""

@@ -1,0 +1,1 @@
+"""Pauses of operations and owners, which administrators make."""

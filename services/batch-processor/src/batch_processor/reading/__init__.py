@@ -1,0 +1,1 @@
+"""What owners read of their batches: the batches, their items, results and errors."""

@@ -1,0 +1,1 @@
+"""Batches whose items are copied from another batch."""

@@ -1,0 +1,121 @@
+"""Batches are removed after the retention, however many and however large they are."""
+
+from __future__ import annotations
+
+import asyncio
+
+from batch_processor.coordination import coordinator, repository
+from support import explained
+from support.batch_stack import Caller, House
+
+_TASKS = """
+    INSERT INTO batches (id, owner_id, kind, operation, status, total, received, succeeded, chunk_count,
+        finished_at)
+    SELECT gen_random_uuid(), 'ann', 'task', 'echo', 'completed', 1, 1, 1, 1, now() - interval '40 days'
+    FROM generate_series(1, $1)
+"""
+_ITEMS = """
+    INSERT INTO items (batch_id, position, payload)
+    SELECT id, n, '1' FROM batches, generate_series(0, $1 - 1) AS n
+    WHERE NOT EXISTS (SELECT FROM items WHERE batch_id = id)
+"""
+_RESULTS = """
+    INSERT INTO results (batch_id, position, status, attempts, result)
+    SELECT batch_id, position, 'succeeded', 1, '1' FROM items
+    ON CONFLICT DO NOTHING
+"""
+
+
+async def test_batches_that_finished_long_ago_are_removed_and_newer_ones_are_kept(
+    house: House, caller: Caller
+) -> None:
+    service = await house.start(retention_days=7)
+    old, new = [await caller.submit("grumpy", list(range(30))) for _ in range(2)]
+    await caller.reach(old)
+    await caller.reach(new)
+    moved = "UPDATE batches SET finished_at = now() - interval '8 days' WHERE id = $1"
+    await caller.database.execute(moved, old)
+    await service.coordinator.remove()
+    for table in ("items", "results", "failures"):
+        rows = await caller.database.fetch(f"SELECT DISTINCT batch_id FROM {table}")
+        assert [row["batch_id"] for row in rows] == [new]
+    assert await caller.database.fetchval("SELECT array_agg(id) FROM batches") == [new]
+
+
+async def test_one_pass_removes_all_due_batches_however_many(house: House, caller: Caller) -> None:
+    service = await house.start(roles=("worker",))
+    await _fill(caller, tasks=3_000, items=1)
+    await service.coordinator.remove()
+    assert await _rows(caller) == {"batches": 0, "items": 0, "results": 0}
+
+
+async def test_one_pass_removes_a_batch_that_is_larger_than_a_step(house: House, caller: Caller) -> None:
+    service = await house.start(roles=("worker",))
+    await _fill(caller, tasks=2, items=2 * coordinator.REMOVE_ROWS + 1)
+    await service.coordinator.remove()
+    assert await _rows(caller) == {"batches": 0, "items": 0, "results": 0}
+
+
+async def test_two_coordinators_remove_side_by_side(house: House, caller: Caller) -> None:
+    services = [await house.start(roles=("worker",)) for _ in range(2)]
+    await _fill(caller, tasks=2_000, items=1)
+    await asyncio.gather(*(service.coordinator.remove() for service in services))
+    assert await _rows(caller) == {"batches": 0, "items": 0, "results": 0}
+
+
+async def test_a_step_of_removal_reads_no_more_with_twenty_times_as_much_that_stays(
+    house: House, caller: Caller
+) -> None:
+    await house.start(roles=("worker",))
+    read = []
+    for stays in (500, 10_000):
+        await _fill(caller, tasks=stays, items=1)
+        await caller.database.execute("UPDATE batches SET finished_at = now()")
+        await _fill(caller, tasks=500, items=1)
+        await caller.database.execute("ANALYZE batches, items, results")
+        async with caller.database.acquire() as connection:
+            ids = await repository.outdated(connection, days=30, most=500)
+            assert len(ids) == 500
+            read.append(
+                await explained.buffers(connection, "find_unused", 500)
+                + await explained.buffers(connection, "find_outdated", 500, 30)
+                + await explained.buffers(connection, "remove_items", ids, 5_000)
+                + await explained.buffers(connection, "remove_results", ids, 5_000)
+                + await explained.buffers(connection, "remove_batches", ids)
+            )
+    print(
+        f"buffers of a step that removes 500 tasks: {read[0]} beside 500 that stay, {read[1]} beside 10,500"
+    )
+    # The indexes are a level higher.
+    assert read[1] < 2 * read[0]
+
+
+async def _fill(caller: Caller, *, tasks: int, items: int) -> None:
+    async with caller.database.acquire() as connection:
+        await connection.execute(_TASKS, tasks)
+        await connection.execute(_ITEMS, items)
+        await connection.execute(_RESULTS)
+
+
+async def _rows(caller: Caller) -> dict[str, int]:
+    tables = ("batches", "items", "results")
+    return {table: await caller.database.fetchval(f"SELECT count(*) FROM {table}") for table in tables}
+
+
+async def test_a_step_removes_a_bounded_number_of_attempts_and_of_failures_too(
+    house: House, caller: Caller
+) -> None:
+    await house.start(roles=("worker",))
+    await _fill(caller, tasks=1, items=1)
+    tried = "INSERT INTO attempts SELECT id, 0, nth, 'c', 'd' FROM batches, generate_series(1, 25) AS nth"
+    await caller.database.execute(tried)
+    failed = "INSERT INTO failures SELECT id, n, 1 FROM batches, generate_series(1, 35) AS n"
+    await caller.database.execute(failed)
+    ids = [row["id"] for row in await caller.database.fetch("SELECT id FROM batches")]
+    left = []
+    count = "SELECT ARRAY[(SELECT count(*) FROM attempts), (SELECT count(*) FROM failures)]"
+    async with caller.database.acquire() as connection:
+        while not await repository.remove_rows(connection, ids, most=10):
+            left.append(await connection.fetchval(count))
+        left.append(await connection.fetchval(count))
+    assert left == [[15, 25], [5, 15], [0, 5], [0, 0]]

@@ -1,0 +1,126 @@
+"""The rows that a claim reads: with some chunks, with 100,000, and while old rows must stay."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+
+from batch_processor.coordination import repository
+from batch_processor.coordination.repository import ChunkBacklog
+from batch_processor.execution import claims
+from batch_processor.execution.lanes import Lanes
+from chassis import queries
+from support import explained
+from support.batch_stack import House
+
+_SQL = queries.of("batch_processor")
+_OWNERS = 64
+
+_PLANT = (
+    """
+    INSERT INTO batches (id, owner_id, operation, status, accepted_at, total, received, chunk_count)
+    SELECT md5(n::text)::uuid, 'owner' || n % 100, 'echo', 'queued', now(), 10, 10, 10
+    FROM generate_series($1::int, $2::int - 1) AS n
+    """,
+    """
+    INSERT INTO chunks (
+        batch_id, number, state, first_position, last_position, remaining, due_at, owner_id, priority
+    )
+    SELECT md5(n::text)::uuid, number, 'ready', number, number, 1, now(), 'owner' || n % 100, 5
+    FROM generate_series($1::int, $2::int - 1) AS n CROSS JOIN generate_series(0, 9) AS number
+    """,
+)
+
+
+@pytest.fixture
+async def database(house: House, dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    # The coordinator makes the tables; nobody claims.
+    await house.start(roles=("coordinator",))
+    connection = await asyncpg.connect(dsn)
+    yield connection
+    await connection.close()
+
+
+async def plant(database: asyncpg.Connection, first: int, end: int) -> None:
+    for statement in _PLANT:
+        await database.execute(statement, first, end)
+
+
+async def buffers_of_claim(database: asyncpg.Connection, lanes: Lanes) -> int:
+    """Return the buffers that a look for lanes and a claim of 16 chunks read; the claim is taken back."""
+    found = await lanes.look(database, most=_OWNERS)
+    columns = [list(column) for column in zip(*map(dataclasses.astuple, found), strict=True)]
+    looks = (
+        ("follow_lanes", (*columns, *lanes.seen)),
+        (
+            "claim_chunks",
+            (*columns, 16, 12, 15.0, lanes.in_flight_from, ["echo"], claims.MOST_RIDERS, [], 16_384),
+        ),
+    )
+    return sum([await explained.buffers(database, name, *arguments) for name, arguments in looks])
+
+
+async def claim_many(database: asyncpg.Connection, lanes: Lanes, times: int) -> None:
+    for _ in range(times):
+        found = await lanes.look(database, most=_OWNERS)
+        taken = await claims.claim(database, found, most=500, for_any=500, lease_s=15)
+        await claims.finish(database, taken)
+
+
+async def test_a_claim_reads_no_more_with_ten_thousand_batches_than_with_a_hundred(
+    database: asyncpg.Connection,
+) -> None:
+    await plant(database, 0, 200)
+    lanes = Lanes()
+    few = await buffers_of_claim(database, lanes)
+    await plant(database, 200, 10_000)
+    stale = await buffers_of_claim(database, lanes)
+    await database.execute("ANALYZE batches, chunks")
+    many = await buffers_of_claim(database, lanes)
+    print(f"buffers of a claim: {few} of 2,000 chunks, {stale} of 100,000, {many} with fresh statistics")
+    # An index of 100,000 rows is a level or two higher.
+    assert max(stale, many) < 3 * few
+
+
+async def test_a_look_for_work_reads_no_more_with_ten_thousand_batches_whatever_the_planner_knows(
+    database: asyncpg.Connection,
+) -> None:
+    await database.execute("ALTER TABLE batches SET (autovacuum_enabled = false)")
+    await plant(database, 0, 10_000)
+    arguments = (86_400, 0, datetime.now(UTC) - repository.DUE_MARGIN, 0.5)
+    stale = await explained.buffers(database, "look_for_work", *arguments)
+    await database.execute("ANALYZE batches")
+    fresh = await explained.buffers(database, "look_for_work", *arguments)
+    print(f"buffers of a look for work: {stale} before, {fresh} with statistics")
+    assert max(stale, fresh) < 30
+
+
+async def test_nothing_reads_more_while_a_held_snapshot_keeps_ten_thousand_chunks_that_are_done(
+    database: asyncpg.Connection, dsn: str
+) -> None:
+    await plant(database, 0, 2_000)
+    lanes, coordinator = Lanes(), ChunkBacklog()
+    before = await buffers_of_claim(database, lanes)
+    holder = await asyncpg.connect(dsn)
+    async with holder.transaction(isolation="repeatable_read"):
+        await holder.fetchval("SELECT count(*) FROM chunks")
+        await claim_many(database, lanes, 20)
+        # Each second it reads where the chunks at work begin.
+        lanes.in_flight_from = await database.fetchval(_SQL["first_in_flight"], 0)
+        during = await buffers_of_claim(database, lanes)
+        marks = await repository.measure(database, coordinator)
+        measured = await explained.buffers(
+            database, "measure_chunks", marks.ready_from, marks.in_flight_from, 100
+        )
+        swept = await explained.buffers(database, "sweep_chunks", marks.in_flight_from)
+        due_from = datetime.now(UTC) - repository.DUE_MARGIN
+        looked = await explained.buffers(database, "look_for_work", 86_400, marks.ready_from, due_from, 0.5)
+    await holder.close()
+    print(f"buffers of a claim: {before} at first, {during} after 10,000 chunks under a held snapshot")
+    print(f"buffers of the measurement: {measured}, of the sweep: {swept}, of a look for work: {looked}")
+    assert during < 2 * before
+    assert measured + swept + looked < 500

@@ -1,0 +1,348 @@
+"""Items that harm their process: the one to blame fails, and its neighbours run at most once more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+import psutil
+import pytest
+from prometheus_client import REGISTRY
+
+from batch_processor.execution import reports
+from batch_processor.execution.claims import Claim, Loaded, RemainingItems
+from batch_processor.execution.isolated_run import IsolatedRun, ServiceCalls
+from batch_processor.execution.item_process import Options
+from batch_processor.execution.process_pool import ProcessPool
+from batch_processor.execution.processes import Processes
+from batch_processor.execution.running_chunk import ItemFailure, StoredItem
+from batch_processor.execution.shared_runs import SharedRuns
+from batch_processor.operation import Operation
+from batch_processor.operations.echo import OPERATION as ECHO
+from batch_processor.operations.stock_quote import OPERATION as QUOTE
+from chassis import shares
+from chassis.broker.rpc import RpcClient
+from chassis.errors import Unavailable
+from support import harmful_operation
+from support.harmful_operation import OF_TEXTS, OPERATION, PATIENT, SLEEPY, WAYS
+from support.waiting import until
+
+POISON = 7
+OPTIONS = Options("batch-processor", "ERROR", "json", 128 << 20)
+
+
+def claim(rest: RemainingItems) -> Claim:
+    now = datetime.now(UTC)
+    return Claim(
+        UUID(int=1),
+        0,
+        1,
+        rest.lost,
+        rest.suspect,
+        rest.attempt,
+        rest.first_position,
+        rest.last_position,
+        None,
+        now,
+        "ann",
+        "harmful",
+        "running",
+        now,
+        None,
+        None,
+        True,
+        now,
+    )
+
+
+@dataclass
+class Bench:
+    """Runs chunks as a worker does, until all items have ended, without a database."""
+
+    pool: ProcessPool
+    results: dict[int, str] = field(default_factory=dict)
+    failures: dict[int, ItemFailure] = field(default_factory=dict)
+    calls: ServiceCalls = field(default_factory=lambda: ServiceCalls(cast(RpcClient, None), Processes(1)))
+
+    async def finish(self, operation: Operation, payloads: Sequence[str]) -> None:
+        items = [StoredItem(position, payload) for position, payload in enumerate(payloads)]
+        waiting = deque([RemainingItems(0, len(items) - 1, range(len(items)), len(items), attempt=1)])
+        while waiting:
+            rest = waiting.popleft()
+            assert rest.positions is not None
+            chunk = Loaded(claim(rest), [items[position] for position in rest.positions])
+            report = reports.of_lost(chunk)
+            if report is None:
+                run = self.run(operation, chunk)
+                await run.execute()
+                report = reports.of_ended(chunk.claim, run, None)
+            assert report.fate == "done"
+            outcomes = report.outcomes
+            ended = {*outcomes.positions, *(failure.position for failure in outcomes.failures)}
+            assert not ended & {*self.results, *self.failures}
+            self.results.update(zip(outcomes.positions, outcomes.results, strict=True))
+            self.failures.update({failure.position: failure for failure in outcomes.failures})
+            waiting.extend(report.rests)
+
+    def run(self, operation: Operation, chunk: Loaded) -> IsolatedRun:
+        return IsolatedRun(
+            operation,
+            chunk.items,
+            origin=chunk.claim.origin,
+            one_by_one=chunk.claim.suspect,
+            is_first=chunk.claim.is_first,
+            pool=self.pool,
+            calls=self.calls,
+        )
+
+
+@pytest.fixture(autouse=True)
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(harmful_operation.install(tmp_path / "plugins"))
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    pool = ProcessPool(3, OPTIONS)
+    watching = asyncio.create_task(pool.watch_forever())
+    yield Bench(pool)
+    watching.cancel()
+    await pool.close()
+
+
+def of(chunk: Sequence[str]) -> Loaded:
+    items = [StoredItem(position, payload) for position, payload in enumerate(chunk)]
+    return Loaded(claim(RemainingItems(0, len(items) - 1, None, len(items), attempt=1)), items)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_only_the_item_that_harms_its_process_fails(bench: Bench, tmp_path: Path, way: str) -> None:
+    notes = tmp_path / "notes"
+    payloads: list[dict[str, str]] = [{"notes": str(notes)} for _ in range(20)]
+    payloads[POISON]["way"] = way
+    await bench.finish(OPERATION, [json.dumps(payload) for payload in payloads])
+    assert list(bench.failures) == [POISON]
+    assert bench.results == {n: str(n) for n in range(20) if n != POISON}
+    failure = bench.failures[POISON]
+    expected = {"loop": "timeout", "expression": "timeout", "stop": "timeout", "hunger": "out-of-memory"}
+    assert failure.code == expected.get(way, failure.code)
+    assert failure.code in ("worker-died", "timeout", "out-of-memory", "operation-failed")
+    runs = Counter(map(int, notes.read_text().split()))
+    assert runs.pop(POISON) <= 3
+    assert max(runs.values()) <= 2
+
+
+async def test_an_item_asks_other_services_in_the_share_of_its_owner_and_operation(bench: Bench) -> None:
+    shares_taken: list[str] = []
+
+    class Calls(ServiceCalls):
+        async def answer(self, parts: Sequence[Any], *, begun: Callable[[], None]) -> str:
+            shares_taken.append(shares.current.get())
+            raise Unavailable("stock-data is away")
+
+    bench.calls = Calls(cast(RpcClient, None), Processes(1))
+    await bench.run(QUOTE, of(['{"symbol": "AAPL"}'])).execute()
+    assert shares_taken == ["ann/stock.quote"]
+
+
+async def test_texts_that_kill_their_process_are_found_one_by_one(bench: Bench) -> None:
+    payloads = [str(n) for n in range(200)]
+    payloads[POISON] = '"exit"'
+    await bench.finish(OF_TEXTS, payloads)
+    assert [(failure.position, failure.code) for failure in bench.failures.values()] == [
+        (POISON, "worker-died")
+    ]
+    assert bench.failures[POISON].detail.startswith("3 processes died")
+    assert bench.results == {n: str(n) for n in range(200) if n != POISON}
+
+
+async def test_of_tasks_that_share_a_process_only_the_one_that_kills_it_fails(bench: Bench) -> None:
+    texts = [str(n) for n in range(20)]
+    texts[POISON] = '"exit"'
+    shared = SharedRuns(lambda own, operation, items: bench.run(operation, Loaded(own, items)))
+    waiting = [RemainingItems.of([n], attempt=1) for n in range(20)]
+    results: dict[int, str] = {}
+    failed: list[ItemFailure] = []
+    while waiting:
+        chunks = [Loaded(claim(rest), [StoredItem(n := rest.first_position, texts[n])]) for rest in waiting]
+        reported = [report for chunk in chunks if (report := reports.of_lost(chunk)) is not None]
+        runs = [
+            (chunk.claim, shared.join(chunk.claim, OF_TEXTS, chunk.items) or bench.run(OF_TEXTS, chunk))
+            for chunk in chunks
+            if reports.of_lost(chunk) is None
+        ]
+        await asyncio.gather(*(run.execute() for _, run in runs))
+        reported += [reports.of_ended(own, run, None) for own, run in runs]
+        for report in reported:
+            results |= zip(report.outcomes.positions, report.outcomes.results, strict=True)
+            failed += report.outcomes.failures
+        waiting = [rest for report in reported for rest in report.rests]
+    assert results == {n: str(n) for n in range(20) if n != POISON}
+    assert [(failure.position, failure.code) for failure in failed] == [(POISON, "worker-died")]
+
+
+async def test_a_chunk_that_holds_its_process_is_stopped_when_its_run_is_cancelled(
+    bench: Bench, tmp_path: Path
+) -> None:
+    run = bench.run(PATIENT, of([json.dumps({"notes": str(tmp_path / "notes"), "way": "loop"})]))
+    executing = asyncio.create_task(run.execute())
+    while not (tmp_path / "notes").exists():
+        await asyncio.sleep(0.01)
+    started = time.monotonic()
+    executing.cancel()
+    executing.cancel()
+    with suppress(asyncio.CancelledError):
+        await executing
+    # Beside the 1.5 s for it to leave by itself.
+    assert time.monotonic() - started < 10
+    assert run.unfinished == [0]
+    assert run.death is None
+    await bench.finish(ECHO, ["1"])
+    assert bench.results == {0: "1"}
+
+
+async def test_a_process_that_begins_no_more_says_which_items_have_not_begun(
+    bench: Bench, tmp_path: Path
+) -> None:
+    first = json.dumps({"seconds": 1, "notes": str(tmp_path / "notes")})
+    run = bench.run(SLEEPY, of([first, "0", "0"]))
+    executing = asyncio.create_task(run.execute())
+    await until((tmp_path / "notes").exists)
+    run.stop_beginning()
+    await until(lambda: run.not_begun == [1, 2])
+    run.let_go(run.not_begun)
+    assert run.unfinished == [0]
+    await executing
+    assert (run.take().positions, run.unfinished, run.death) == ([0], [], None)
+
+
+async def test_a_cancelled_run_says_which_items_have_not_begun(bench: Bench, tmp_path: Path) -> None:
+    first = json.dumps({"seconds": 600, "notes": str(tmp_path / "notes")})
+    run = bench.run(SLEEPY, of([first, "0", "0"]))
+    assert run.not_begun == [0, 1, 2]
+    executing = asyncio.create_task(run.execute())
+    await until((tmp_path / "notes").exists)
+    executing.cancel()
+    with suppress(asyncio.CancelledError):
+        await executing
+    assert (run.unfinished, run.not_begun) == ([0, 1, 2], [1, 2])
+
+
+async def test_a_process_has_no_file_or_socket_of_the_service(bench: Bench) -> None:
+    process = await bench.pool.take()
+    bench.pool.give_back(process)
+    await bench.finish(ECHO, ["1"])
+    of_service = {connection.laddr for connection in psutil.Process().net_connections("inet")}
+    theirs = psutil.Process(process.pid)
+    assert not theirs.net_connections("inet")
+    assert of_service.isdisjoint(connection.laddr for connection in theirs.net_connections("inet"))
+    assert not [file.path for file in theirs.open_files() if "tickwire" in file.path]
+
+
+async def test_quick_chunks_share_a_process_and_slow_ones_get_their_own(bench: Bench, tmp_path: Path) -> None:
+    for _ in range(20):
+        await bench.run(ECHO, of(["1"])).execute()
+    first = await bench.pool.take()
+    second = await asyncio.wait_for(bench.pool.take(), 10)
+    assert first.pid != second.pid
+    bench.pool.give_back(first)
+    bench.pool.give_back(second)
+    again = await bench.pool.take()
+    assert again.pid == second.pid
+    bench.pool.give_back(again)
+
+
+async def test_the_first_chunk_of_an_owner_is_the_first_in_the_line_for_a_process(bench: Bench) -> None:
+    taken = [await bench.pool.take() for _ in range(3)]
+    others = [asyncio.create_task(bench.pool.take()) for _ in range(2)]
+    await asyncio.sleep(0)
+    first = asyncio.create_task(bench.pool.take(is_first=True))
+    await asyncio.sleep(0)
+    bench.pool.give_back(taken[0])
+    assert (await first).pid == taken[0].pid
+    # One that does not wait any more does not keep a process from the next.
+    others[0].cancel()
+    bench.pool.give_back(taken[1])
+    assert (await others[1]).pid == taken[1].pid
+    for process in taken:
+        bench.pool.give_back(process)
+
+
+async def test_how_long_the_chunk_at_the_head_of_the_line_waits_to_begin_is_measured(bench: Bench) -> None:
+    def waited_s() -> float:
+        return REGISTRY.get_sample_value("tickwire_batch_not_begun_seconds") or 0.0
+
+    taken = [await bench.pool.take() for _ in range(3)]
+    await until(lambda: waited_s() == 0)
+    head, last = [asyncio.create_task(bench.pool.take()) for _ in range(2)]
+    await until(lambda: waited_s() > 0)
+    seen = waited_s()
+    # It grows as long as nothing begins, which the alert relies on.
+    await until(lambda: waited_s() > 2 * seen)
+    bench.pool.give_back(taken[0])
+    bench.pool.give_back(taken[1])
+    await asyncio.gather(head, last)
+    await until(lambda: waited_s() == 0)
+    for process in taken:
+        bench.pool.give_back(process)
+
+
+async def test_a_process_that_was_taken_lives_until_its_chunk_begins(bench: Bench) -> None:
+    process = await bench.pool.take()
+    assert process.marks.due == math.inf
+    bench.pool.give_back(process)
+
+
+async def test_processes_end_with_their_pool(bench: Bench) -> None:
+    process = await bench.pool.take()
+    theirs = psutil.Process(process.pid)
+    await bench.pool.close()
+    assert not theirs.is_running() or theirs.status() == psutil.STATUS_ZOMBIE
+
+
+_SERVICE = """
+import asyncio, json, sys
+from test_isolation import OPERATION, OPTIONS, Bench, ProcessPool, of
+
+async def main():
+    bench = Bench(ProcessPool(1, OPTIONS))
+    process = await bench.pool.take()
+    bench.pool.give_back(process)
+    print(process.pid, flush=True)
+    await bench.run(OPERATION, of([json.dumps({"notes": sys.argv[1], "way": "expression"})])).execute()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_that_is_blocked_does_not_outlive_a_service_that_was_killed(tmp_path: Path) -> None:
+    tests = Path(__file__).parents[3]
+    path = [tmp_path / "plugins", Path(__file__).parent, tests, tests.parent / "deploy"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+    service = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        _SERVICE,
+        str(tmp_path / "notes"),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert service.stdout is not None
+    blocked = psutil.Process(int(await service.stdout.readline()))
+    await until(lambda: blocked.cpu_times().user > 0.5)
+    service.kill()
+    await service.wait()
+    # 5 s between two items, and 5 s for a service that lives to do it.
+    await until(lambda: not blocked.is_running() or blocked.status() == psutil.STATUS_ZOMBIE, timeout_s=60)
