@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from chassis import allocator
 from native import footprint, runner
 from native.cluster import Cluster
 from native.directories import RunDirectory
@@ -49,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
     """Start everything, print the card, and run until a signal."""
     settings = Settings.load(os.environ, _REPOSITORY / ".env")
     progress = Progress(Console())
+    allocator.limit_arenas()
     asyncio.run(runner.run(options.run_dir, settings, progress))
     return 0
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from chassis import allocator
 from native import card, checking, leftovers, stack
 from native.directories import RunDirectory
 from native.errors import AlreadyRunningError, MissingProgramError
@@ -101,6 +102,8 @@ async def _run(blueprint: Blueprint, progress: Progress) -> None:
         diary.follow(started)
         progress.say(await card.text(started))
         blueprint.run.ready.write_text(started.url + "\n")
+        # From now on it only waits.
+        allocator.give_back()
         await asyncio.Event().wait()
     finally:
         blueprint.run.ready.unlink(missing_ok=True)

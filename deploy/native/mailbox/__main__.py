@@ -8,6 +8,7 @@ from pathlib import Path
 
 import uvicorn
 
+from chassis import allocator
 from native.mailbox import api, receiver
 from native.mailbox.keeping import Folder
 from native.mailbox.messages import MOST_BYTES, MOST_MESSAGES, Store
@@ -27,6 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
             store.add(message)
         incoming = receiver.Receiver(store, scripted=not options.no_script, keep=folder.write)
     app = api.create_app(store, incoming, smtp_host=options.host, smtp_port=options.smtp_port)
+    allocator.limit_arenas()
     print(f"SMTP on {options.host}:{options.smtp_port}, web page http://{options.host}:{options.http_port}")
     _Server(
         uvicorn.Config(
@@ -63,7 +65,9 @@ class _Server(uvicorn.Server):
         """Wait until the server should stop."""
         # Makes the default headers of responses.
         await self.on_tick(0)
+        giving_back = asyncio.create_task(allocator.give_back_forever())
         await self._exiting.wait()
+        giving_back.cancel()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -52,6 +52,7 @@ _SHARED = {
     "parked messages",
     "queue statistics",
     "removal of parked messages",
+    "unused memory",
 }
 SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
     "gateway": (

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import uvicorn
 
-from chassis import logging
+from chassis import allocator, logging
 from chassis.health import Health
 from chassis.http1.admission import Admission
 from chassis.http1.connection import HttpConnection
@@ -90,6 +90,7 @@ def serve(listeners: Sequence[Listener], *, health: Health, delay_s: float, grac
     """
     import uvloop
 
+    allocator.limit_arenas()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         failures = runner.run(_serve(listeners, health=health, delay_s=delay_s, grace_s=grace_s))
     if failures:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Self, TypeAlias
 
-from chassis import inbox, logging, metrics, migrations, queries, redaction, spans
+from chassis import allocator, inbox, logging, metrics, migrations, queries, redaction, spans
 from chassis.broker import bundles
 from chassis.broker.answering import Answer, RpcServer
 from chassis.broker.consumer import Consumer
@@ -129,6 +129,7 @@ class ServiceRuntime:
         self.tasks.start("startup", self._start())
         self.tasks.start("drain", drain_at_stop())
         self.tasks.supervise("loop watchdog", self._watchdog.run)
+        self.tasks.supervise("unused memory", allocator.give_back_forever)
 
     async def close(self) -> None:
         """Report not ready, stop consuming, settle the messages at work, empty the outbox, close.

@@ -10,6 +10,7 @@ from chassis import lean
 with lean.without("pygments", "rich"):
     from batch_processor import operations
     from batch_processor.execution import item_process
+    from chassis import allocator
 
 __all__ = ["item_process"]
 
@@ -19,3 +20,5 @@ operations.installed()
 # The garbage collectors of the forks leave these objects alone, so all forks share their memory.
 gc.collect()
 gc.freeze()
+# The forks inherit this, too.
+allocator.limit_arenas()
