@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 
 from batch_processor.background import rounds
-from batch_processor.coordination.repository import DUE_MARGIN
-from chassis import beats, queries
+from batch_processor.coordination import repository
+from chassis import beats
 from chassis.postgres import Postgres
-
-_SQL = queries.of("batch_processor")
 
 _EVERY_S = 0.5
 
@@ -50,11 +47,13 @@ class Lookout:
 
     async def look(self) -> None:
         """Find out which kinds of work there are, and tell those who do it."""
-        due_from = datetime.now(UTC) - DUE_MARGIN
-        arguments = self._upload_expires_s, self._ready_from(), due_from, _EVERY_S
         async with self._postgres.connection() as connection:
-            row = await connection.fetchrow(_SQL["look_for_work"], *arguments)
-        assert row is not None
-        for kind, is_there in row.items():
+            work = await repository.look_for_work(
+                connection,
+                upload_expires_s=self._upload_expires_s,
+                ready_from=self._ready_from(),
+                due_within_s=_EVERY_S,
+            )
+        for kind, is_there in work.items():
             if is_there:
                 self._found[kind]()

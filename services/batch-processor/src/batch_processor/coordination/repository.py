@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
 
@@ -56,6 +56,21 @@ async def next_due_in_s(connection: Connection, *, due_from: datetime) -> float:
     """Return the seconds until the next delayed chunk after `due_from` is due; infinity without one."""
     due_in_s = await connection.fetchval(_SQL["next_due_in_s"], due_from)
     return math.inf if due_in_s is None else float(due_in_s)
+
+
+async def look_for_work(
+    connection: Connection, *, upload_expires_s: float, ready_from: int, due_within_s: float
+) -> Mapping[str, bool]:
+    """Return by kind whether there is work: `orders`, `expired`, `ready`, `due` …
+
+    An upload is `expired` when it was open for `upload_expires_s` seconds. No chunk with a stamp before
+    `ready_from` is ready. A chunk is `due` within `due_within_s` seconds.
+    """
+    due_from = datetime.now(UTC) - DUE_MARGIN
+    arguments = upload_expires_s, ready_from, due_from, due_within_s
+    row = await connection.fetchrow(_SQL["look_for_work"], *arguments)
+    assert row is not None
+    return dict(row)
 
 
 async def adopt(connection: Connection) -> None:

@@ -14,11 +14,10 @@ from batch_processor.batches import batch_repository, life_cycle
 from batch_processor.batches.life_cycle import StoredBatch
 from batch_processor.intake.handlers import Intake
 from batch_processor.operation import LEFT_TO_OTHERS_S
-from chassis import queries
+from batch_processor.sources import repository
 from chassis.postgres import Connection, Postgres
 from contracts.batches import Source
 
-_SQL = queries.of("batch_processor")
 # What one transaction copies at most, beside the first item.
 STEP, STEP_BYTES = 5_000, 8 * 2**20
 # For work that neither this process nor its lookout has found.
@@ -70,9 +69,13 @@ class Sources:
         batch_id: UUID | None = None
         try:
             async with self._postgres.transaction() as connection:
-                seen = self._last_owner, self._backoff.ids()
-                ours = self._operations, LEFT_TO_OTHERS_S
-                found = await connection.fetchrow(_SQL["next_copying"], *seen, *ours)
+                found = await repository.find_next(
+                    connection,
+                    self._last_owner,
+                    but=self._backoff.ids(),
+                    operations=self._operations,
+                    left_to_others_s=LEFT_TO_OTHERS_S,
+                )
                 if found is None:
                     return False
                 batch_id, self._last_owner = found
@@ -103,16 +106,16 @@ async def _fill(connection: Connection, batch: StoredBatch) -> StoredBatch:
         return life_cycle.fail(batch, code="source-not-usable", detail=detail, now=now)
     if source.status == "cancelled" and other.status == "cancelled" and not other.chunk_count:
         # It was cancelled before it began: all of its items, and none has a result.
-        rows = await connection.fetch(_SQL["list_positions"], other.id, batch.source_after, STEP + 1)
+        found = await repository.list_positions(connection, other.id, after=batch.source_after, most=STEP + 1)
     else:
-        ended = other.id, source.status, batch.source_after
-        rows = await connection.fetch(_SQL["list_ended_positions"], *ended, STEP + 1)
-    positions = [row["position"] for row in rows[:STEP]]
-    copied = await connection.fetchrow(
-        _SQL["copy_items"], batch.id, other.id, positions, batch.received, STEP_BYTES
+        found = await repository.list_ended_positions(
+            connection, source, after=batch.source_after, most=STEP + 1
+        )
+    positions = found[:STEP]
+    copied = await repository.copy_items(
+        connection, batch.id, other.id, positions, offset=batch.received, most_bytes=STEP_BYTES
     )
-    assert copied is not None
-    last = copied["last"] if copied["is_cut"] else max(positions, default=batch.source_after)
-    after = life_cycle.receive(replace(batch, source_after=last), copied["items"], now=now)
-    is_last = len(rows) == len(positions) and not copied["is_cut"]
+    last = max(positions, default=batch.source_after) if copied.cut_at is None else copied.cut_at
+    after = life_cycle.receive(replace(batch, source_after=last), copied.items, now=now)
+    is_last = len(found) == len(positions) and copied.cut_at is None
     return life_cycle.seal(after, after.received, now=now) if is_last else after
