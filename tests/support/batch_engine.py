@@ -11,7 +11,7 @@ from uuid import UUID
 from batch_processor.batches import batch_repository
 from batch_processor.batches.life_cycle import StoredBatch
 from batch_processor.coordination.coordinator import Coordinator, Windows
-from batch_processor.execution import claims
+from batch_processor.execution import claim_repository
 from batch_processor.execution.claims import ChunkKey, Loaded
 from batch_processor.execution.lanes import Lanes
 from batch_processor.execution.settlement import ChunkReport, Settlement
@@ -138,7 +138,7 @@ class Engine:
             lanes = [lane for lane in found if lane.owner_id not in paused.owners]
             if not lanes:
                 return []
-            claimed = await claims.claim(
+            claimed = await claim_repository.claim(
                 connection,
                 lanes,
                 most=most,
@@ -148,7 +148,7 @@ class Engine:
                 light=light,
                 paused=paused.operations,
             )
-            return await claims.load(connection, claimed)
+            return await claim_repository.load(connection, claimed)
 
     async def store(self, reports: Sequence[ChunkReport]) -> dict[ChunkKey, str]:
         """Store a worker's report."""

@@ -11,7 +11,7 @@ import pytest
 
 from batch_processor.coordination import repository
 from batch_processor.coordination.repository import ChunkBacklog
-from batch_processor.execution import claims
+from batch_processor.execution import claim_repository
 from batch_processor.execution.lanes import Lanes
 from chassis import queries
 from support import explained
@@ -58,7 +58,17 @@ async def buffers_of_claim(database: asyncpg.Connection, lanes: Lanes) -> int:
         ("follow_lanes", (*columns, *lanes.seen)),
         (
             "claim_chunks",
-            (*columns, 16, 12, 15.0, lanes.in_flight_from, ["echo"], claims.MOST_RIDERS, [], 16_384),
+            (
+                *columns,
+                16,
+                12,
+                15.0,
+                lanes.in_flight_from,
+                ["echo"],
+                claim_repository.MOST_RIDERS,
+                [],
+                16_384,
+            ),
         ),
     )
     return sum([await explained.buffers(database, name, *arguments) for name, arguments in looks])
@@ -67,8 +77,8 @@ async def buffers_of_claim(database: asyncpg.Connection, lanes: Lanes) -> int:
 async def claim_many(database: asyncpg.Connection, lanes: Lanes, times: int) -> None:
     for _ in range(times):
         found = await lanes.look(database, most=_OWNERS)
-        taken = await claims.claim(database, found, most=500, for_any=500, lease_s=15)
-        await claims.finish(database, taken)
+        taken = await claim_repository.claim(database, found, most=500, for_any=500, lease_s=15)
+        await claim_repository.finish(database, taken)
 
 
 async def test_a_claim_reads_no_more_with_ten_thousand_batches_than_with_a_hundred(

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from batch_processor.execution import claims
+from batch_processor.execution import claim_repository
+from batch_processor.execution.claims import Claim
 from batch_processor.execution.lanes import Lanes
 from support.batch_engine import Engine
 from support.explained import buffers
@@ -39,7 +40,7 @@ class World:
     worker: asyncpg.Connection
     writers: list[asyncpg.Connection]
     lanes: Lanes = field(default_factory=Lanes)
-    at_work: list[claims.Claim] = field(default_factory=list)
+    at_work: list[Claim] = field(default_factory=list)
     open: dict[int, asyncpg.transaction.Transaction] = field(default_factory=dict)
 
     async def write(self, choose: random.Random) -> None:
@@ -59,7 +60,7 @@ class World:
         if not found:
             return 0
         in_flight_from = self.lanes.in_flight_from
-        taken = await claims.claim(
+        taken = await claim_repository.claim(
             self.worker, found, most=most, for_any=most, lease_s=60, in_flight_from=in_flight_from
         )
         self.at_work += taken
@@ -68,12 +69,12 @@ class World:
     async def finish(self) -> None:
         """End the chunk that is at work for the longest time."""
         if self.at_work:
-            await claims.finish(self.worker, [self.at_work.pop(0)])
+            await claim_repository.finish(self.worker, [self.at_work.pop(0)])
 
     async def give_back(self) -> None:
         """Put the chunk that was claimed last back into the queue."""
         if self.at_work:
-            await claims.give_back(self.worker, [self.at_work.pop()])
+            await claim_repository.give_back(self.worker, [self.at_work.pop()])
 
     async def promote(self) -> None:
         """Make delayed chunks ready, with the place of an hour ago."""
@@ -120,7 +121,7 @@ async def test_no_chunk_is_missed_in_whatever_order_transactions_are_committed(w
             while await world.claim(10):
                 pass
         assert await world.worker.fetchval(_LEFT) == 0, seed
-        await claims.finish(world.worker, world.at_work)
+        await claim_repository.finish(world.worker, world.at_work)
         world.at_work.clear()
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from batch_processor.execution.claims import MOST_RIDER_BYTES, MOST_RIDERS, Loaded
+from batch_processor.execution.claim_repository import MOST_RIDER_BYTES, MOST_RIDERS
+from batch_processor.execution.claims import Loaded
 from chassis.broker.envelope import new_id
 from contracts.batches import CancelBatch, CreateBatch
 from contracts.items import Item

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 import pytest
 
 from batch_processor.batches import batch_repository
+from batch_processor.execution import result_repository
 from batch_processor.execution.claims import RemainingItems
+from batch_processor.execution.result_repository import Entry
 from batch_processor.execution.running_chunk import ItemFailure, Outcomes
 from batch_processor.execution.settlement import ChunkReport
+from batch_processor.intake import repository
 from batch_processor.items.binary_copy import ItemRun
-from batch_processor.reading import result_pages
-from batch_processor.reading.result_pages import Entry
 from chassis.broker.envelope import new_id
 from contracts.batches import CancelBatch, CreateBatch, RetryBatch
 from contracts.items import Item
@@ -73,8 +74,8 @@ async def test_a_result_that_is_stored_already_stays_as_it_is_and_counts_once(
 ) -> None:
     batch_id = new_id()
     async with engine.postgres.transaction() as connection:
-        first = await result_pages.store(connection, [Entry(batch_id, 1, Outcomes([1], ["1"]))])
-        again = await result_pages.store(
+        first = await result_repository.store(connection, [Entry(batch_id, 1, Outcomes([1], ["1"]))])
+        again = await result_repository.store(
             connection, [Entry(batch_id, 2, Outcomes([0, 1, 2], ["0", "9", "2"]))]
         )
     assert (first[batch_id].succeeded, again[batch_id].succeeded) == (1, 2)
@@ -90,8 +91,8 @@ async def test_many_results_are_stored_once_each_beside_those_that_are_there(eng
         Entry(batch_id, 3, Outcomes(list(range(20, 40)), texts[20:])),
     ]
     async with engine.postgres.transaction() as connection:
-        first = await result_pages.store(connection, [Entry(batch_id, 1, early)])
-        again = await result_pages.store(connection, entries)
+        first = await result_repository.store(connection, [Entry(batch_id, 1, early)])
+        again = await result_repository.store(connection, entries)
     assert (first[batch_id].succeeded, again[batch_id].succeeded) == (25, 15)
     rows = await engine.fetch("SELECT status, result, attempts FROM results ORDER BY position")
     assert [tuple(row) for row in rows] == [
@@ -106,11 +107,9 @@ async def test_many_items_are_stored_once_each_with_their_names_and_lines(engine
     run = ItemRun(batch_id, 5, names, [text.encode() for text in texts], list(range(11, 41)))
     rest = ItemRun(batch_id, 35, None, [b"1"], None)
     async with engine.postgres.transaction() as connection:
-        assert await batch_repository.add_items(connection, [run, rest]) == {batch_id: 31}
-        assert await batch_repository.add_items(connection, [run, rest._replace(batch_id=other)]) == {
-            other: 1
-        }
-        assert await batch_repository.add_items(connection, []) == {}
+        assert await repository.add_items(connection, [run, rest]) == {batch_id: 31}
+        assert await repository.add_items(connection, [run, rest._replace(batch_id=other)]) == {other: 1}
+        assert await repository.add_items(connection, []) == {}
     rows = await engine.fetch(
         "SELECT position, custom_id, payload, line FROM items WHERE batch_id = $1 ORDER BY position", batch_id
     )

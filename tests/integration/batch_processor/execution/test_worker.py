@@ -10,7 +10,7 @@ import aiormq
 import pytest
 from prometheus_client import REGISTRY
 
-from batch_processor.execution import claims
+from batch_processor.execution import claim_repository
 from batch_processor.execution.worker import ChunkTiming
 from chassis.broker.topology import declare
 from chassis.errors import DatabaseUnavailable
@@ -179,14 +179,14 @@ async def test_a_claim_that_broke_off_in_a_living_worker_is_not_a_lost_one(
 ) -> None:
     service = await house.start()
     service.worker.timing = ChunkTiming(checkpoint_s=0.05)
-    load, failures = claims.load, iter([DatabaseUnavailable("away")] * 4)
+    load, failures = claim_repository.load, iter([DatabaseUnavailable("away")] * 4)
 
     async def fail_at_first(*arguments: Any) -> Any:
         for failure in failures:
             raise failure
         return await load(*arguments)
 
-    monkeypatch.setattr(claims, "load", fail_at_first)
+    monkeypatch.setattr(claim_repository, "load", fail_at_first)
     batch_id = await caller.submit("counted", [1])
     batch = await caller.reach(batch_id)
     assert (batch.status, batch.counts.succeeded) == ("completed", 1)

@@ -8,7 +8,7 @@ from batch_processor.batches.batch_repository import MOST_CODES
 from batch_processor.execution.running_chunk import ItemFailure, Outcomes
 from batch_processor.execution.settlement import ChunkReport
 from batch_processor.intake import handlers
-from batch_processor.reading import item_pages
+from batch_processor.reading import repository
 from batch_processor.resources import Resources
 from chassis.errors import RemoteFailure
 from contracts.batch_items import ErrorSummaries, Items, ListErrors, ListItems
@@ -108,8 +108,8 @@ async def test_errors_with_certain_codes_are_found_beside_very_many_others(engin
         ]
         await engine.store([ChunkReport(loaded.claim, "done", Outcomes(failures=failures))])
     async with engine.postgres.connection() as connection:
-        shown = await item_pages.sum_up_errors(connection, batch_id, codes=(), samples=3)
-        found = await item_pages.sum_up_errors(
+        shown = await repository.sum_up_errors(connection, batch_id, codes=(), samples=3)
+        found = await repository.sum_up_errors(
             connection, batch_id, codes=["rare", "code-3", "none"], samples=0
         )
     assert len(shown) == MOST_CODES

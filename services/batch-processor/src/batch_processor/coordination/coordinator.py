@@ -18,7 +18,7 @@ from batch_processor.batches.progress_publisher import ProgressPublisher
 from batch_processor.coordination import repository
 from batch_processor.coordination.owner_turns import TURN_S, OwnerCircle
 from batch_processor.coordination.repository import DUE_MARGIN, ChunkBacklog
-from batch_processor.execution import claims
+from batch_processor.execution import claim_repository
 from batch_processor.execution.claims import RemainingItems
 from batch_processor.intake.changes import Transition
 from batch_processor.intake.handlers import Intake
@@ -316,7 +316,7 @@ class Coordinator:
             rests = [RemainingItems.of(positions[n : n + size], 1) for n in range(0, len(positions), size)]
             gate = self._intake.limits.gate_of(batch)
             for number, rest in enumerate(rests, start=batch.chunk_count):
-                await claims.create_chunk(connection, batch_id, number, rest, gate=gate)
+                await claim_repository.create_chunk(connection, batch_id, number, rest, gate=gate)
             redriven = steering.redrive(
                 batch,
                 positions,

@@ -9,34 +9,15 @@ wherever its lane begins.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import TypeAlias
-from uuid import UUID
 
-from chassis import queries
+from batch_processor.execution import lane_repository
+from batch_processor.execution.lane_repository import Lane, Place, Snapshot
 from chassis.postgres import Connection
-
-_SQL = queries.of("batch_processor")
 
 # A server that took over from a lost one may repeat a stamp: now and then everything is searched.
 _FIND_EVERY_S = 60
 _ADVANCE_EVERY_S = 1
-
-# Where a lane begins: the stamp, batch and number of a chunk.
-Place: TypeAlias = tuple[int, UUID, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """Ready chunks of an owner; none comes before this `stamp`, `batch_id` and `number`."""
-
-    owner_id: str
-    lane: int
-    stamp: int
-    batch_id: UUID
-    number: int
 
 
 class Lanes:
@@ -45,8 +26,7 @@ class Lanes:
     def __init__(self) -> None:
         # An owner that had its turn moves to the end.
         self._owners: dict[str, dict[int, Place]] = {}
-        # The end of the last snapshot, and the transactions that were active then.
-        self.seen: tuple[int, Sequence[int]] = (0, ())
+        self.seen: Snapshot = (0, ())
         self._find_at = 0.0
         self._advance_at = 0.0
         # No running chunk has an earlier stamp.
@@ -66,14 +46,13 @@ class Lanes:
         if now >= self._find_at:
             self._owners.clear()
             self.in_flight_from = 0
-            fresh = await self._read(connection, "find_lanes")
+            fresh, self.seen = await lane_repository.find(connection)
             self._find_at, self._advance_at = now + _FIND_EVERY_S, 0.0
             turn = list(islice(fresh, most))
         else:
             turn = list(islice(self._owners, most))
             known = [(o, lane, *place) for o in turn for lane, place in self._owners.pop(o).items()]
-            columns = [list(column) for column in zip(*known, strict=True)] or [[]] * 5
-            fresh = await self._read(connection, "follow_lanes", *columns, *self.seen)
+            fresh, self.seen = await lane_repository.follow(connection, known, self.seen)
             turn += [owner for owner in fresh if owner not in self._owners and owner not in turn]
         for owner, lanes in fresh.items():
             before = self._owners.setdefault(owner, {})
@@ -86,16 +65,5 @@ class Lanes:
                 found += [Lane(owner, lane, *place) for lane, place in lanes.items()]
         if found and now >= self._advance_at:
             self._advance_at = now + _ADVANCE_EVERY_S
-            self.in_flight_from = await connection.fetchval(_SQL["first_in_flight"], self.in_flight_from)
-        return found
-
-    async def _read(
-        self, connection: Connection, statement: str, *arguments: object
-    ) -> dict[str, dict[int, Place]]:
-        rows = await connection.fetch(_SQL[statement], *arguments)
-        self.seen = rows[0]["ends_at"], rows[0]["at_work"]
-        found: dict[str, dict[int, Place]] = {}
-        for owner, lane, *place in (row[:5] for row in rows if row["owner_id"] is not None):
-            lanes, first = found.setdefault(owner, {}), tuple(place)
-            lanes[lane] = min(first, lanes.get(lane, first))
+            self.in_flight_from = await lane_repository.first_in_flight(connection, self.in_flight_from)
         return found

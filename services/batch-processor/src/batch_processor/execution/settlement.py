@@ -11,11 +11,10 @@ from batch_processor.batches import batch_repository, life_cycle
 from batch_processor.batches.announcing import announce_finished
 from batch_processor.batches.life_cycle import StoredBatch
 from batch_processor.batches.progress_publisher import ProgressPublisher
-from batch_processor.execution import claims
+from batch_processor.execution import claim_repository, result_repository
 from batch_processor.execution.claims import ChunkKey, Claim, RemainingItems
+from batch_processor.execution.result_repository import Entry
 from batch_processor.execution.running_chunk import Outcomes
-from batch_processor.reading import result_pages
-from batch_processor.reading.result_pages import Entry
 from chassis import metrics, outbox
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Connection, Postgres
@@ -69,7 +68,7 @@ class Settlement:
             kept = [report for report in reports if report.claim.key in ours and report.changes_batch]
             if not kept:
                 return ours
-            tallies = await result_pages.store(
+            tallies = await result_repository.store(
                 connection, [Entry(r.claim.batch_id, r.claim.attempt, r.outcomes, r.cancelled) for r in kept]
             )
             commands = [command for report in kept for command in report.outcomes.commands]
@@ -113,8 +112,8 @@ class Settlement:
     ) -> dict[ChunkKey, str]:
         done = [report.claim for report in reports if report.fate == "done"]
         going_on = [report for report in reports if report.fate != "done"]
-        ours = dict.fromkeys(await claims.finish(connection, done), "done")
-        return ours | await claims.renew(
+        ours = dict.fromkeys(await claim_repository.finish(connection, done), "done")
+        return ours | await claim_repository.renew(
             connection,
             [report.claim for report in going_on],
             states=[report.fate for report in going_on],
@@ -130,7 +129,7 @@ class Settlement:
             return batch
         for report in reports:
             if report.keeps:
-                await claims.shrink(connection, report.claim, report.keeps)
+                await claim_repository.shrink(connection, report.claim, report.keeps)
         for number, (rest, gate) in enumerate(rests, start=batch.chunk_count):
-            await claims.create_chunk(connection, batch.id, number, rest, gate=gate)
+            await claim_repository.create_chunk(connection, batch.id, number, rest, gate=gate)
         return replace(batch, chunk_count=batch.chunk_count + len(rests))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from batch_processor.background import rounds
-from batch_processor.execution import claims, reports
+from batch_processor.execution import claim_repository, reports
 from batch_processor.execution.claims import ChunkKey, Claim, Loaded, RemainingItems
 from batch_processor.execution.lanes import Lanes
 from batch_processor.execution.running_chunk import RunningChunk, StoredItem
@@ -170,7 +170,7 @@ class Worker:
                     lanes = await self._lanes.look(connection, most=_OWNERS)
                     # Without work nobody needs to know what is paused.
                     paused = await self._paused.refresh(connection) if lanes else self._paused.now
-                    claimed = await claims.claim(
+                    claimed = await claim_repository.claim(
                         connection,
                         [lane for lane in lanes if lane.owner_id not in paused.owners],
                         most=free,
@@ -180,7 +180,7 @@ class Worker:
                         light=self._light,
                         paused=paused.operations,
                     )
-                    loaded = await claims.load(connection, claimed)
+                    loaded = await claim_repository.load(connection, claimed)
             except BaseException:
                 self._lanes.forget()
                 self._not_run += claimed
@@ -247,7 +247,7 @@ class Worker:
         """Report on running chunks; stop those that were cancelled, had their turn, or are no longer ours."""
         if self._not_run:
             async with self._postgres.connection() as connection:
-                await claims.give_back(connection, self._not_run)
+                await claim_repository.give_back(connection, self._not_run)
             self._not_run.clear()
             self._wake.set()
         if self._works:
@@ -345,7 +345,7 @@ class Worker:
 
         async def give_back() -> None:
             async with self._postgres.connection() as connection:
-                await claims.give_back(connection, [claim], lost=1)
+                await claim_repository.give_back(connection, [claim], lost=1)
 
         await rounds.attempt("give up", give_back)
 

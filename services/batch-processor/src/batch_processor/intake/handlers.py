@@ -13,11 +13,11 @@ from uuid import UUID
 
 from batch_processor.batches import batch_repository, life_cycle, steering
 from batch_processor.batches.announcing import announce_finished
-from batch_processor.batches.batch_repository import Start
 from batch_processor.batches.life_cycle import StoredBatch
 from batch_processor.errors import BatchNotFound, OperationNotHere
-from batch_processor.intake import validation
+from batch_processor.intake import repository, validation
 from batch_processor.intake.changes import BatchChange, Transition, describing, opening, runs_of
+from batch_processor.intake.repository import Start
 from batch_processor.intake.validation import Problem
 from batch_processor.items.binary_copy import ItemRun
 from batch_processor.limits.rules import LimitBook
@@ -77,14 +77,14 @@ class Intake:
     async def create(self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]) -> None:
         """Open batches; seal those that come with their items at once."""
         others = await self._queue_tasks(connection, deliveries)
-        if others and await batch_repository.remove_forgotten(connection, others):
+        if others and await repository.remove_forgotten(connection, others):
             others = await self._queue_tasks(connection, others)
         is_due = all(delivery.message.not_before is None for delivery in deliveries)
         _CONCERN.set("worker" if is_due and not others else "all")
         if others:
             attempt = _least_attempt(others)
             await self._apply(connection, [opening(d.message, d.body) for d in others], attempt=attempt)
-            await batch_repository.note_traces(connection, others)
+            await repository.note_traces(connection, others)
 
     async def append(self, connection: Connection, deliveries: Sequence[Delivery[AppendItems]]) -> None:
         """Store runs of items."""
@@ -107,7 +107,7 @@ class Intake:
         """Set the numbers of items of batches."""
         changes = [opening(delivery.message) for delivery in deliveries]
         await self._apply(connection, changes, attempt=_least_attempt(deliveries))
-        await batch_repository.note_traces(connection, deliveries)
+        await repository.note_traces(connection, deliveries)
 
     async def abandon(self, connection: Connection, deliveries: Sequence[Delivery[AbandonBatch]]) -> None:
         """Forget uploads that failed."""
@@ -147,9 +147,7 @@ class Intake:
 
     async def move(self, connection: Connection, deliveries: Sequence[Delivery[MoveBatch]]) -> None:
         """Begin batches at another time."""
-        await batch_repository.lock_movable(
-            connection, [delivery.message.batch_id for delivery in deliveries]
-        )
+        await repository.lock_movable(connection, [delivery.message.batch_id for delivery in deliveries])
         changes = [
             BatchChange(m.batch_id, m.owner_id, partial(steering.move, not_before=m.not_before))
             for m in (d.message for d in deliveries)
@@ -159,7 +157,7 @@ class Intake:
     async def limit(self, connection: Connection, deliveries: Sequence[Delivery[LimitOwner]]) -> None:
         """Cancel batches that their owners may no longer run, and remove lost rights from the others."""
         for message in (delivery.message for delivery in deliveries):
-            beyond = await batch_repository.list_beyond(
+            beyond = await repository.list_beyond(
                 connection, message.owner_id, message.scopes, most=LIMITED_AT_ONCE
             )
             step = partial(self._limited, scopes=message.scopes)
@@ -178,7 +176,7 @@ class Intake:
 
         Raise `OperationNotHere` while another replica may start one: at an early `attempt` of its messages.
         """
-        known = await batch_repository.ensure_rows(connection, {c.batch_id: c.owner_id for c in changes})
+        known = await repository.ensure_rows(connection, {c.batch_id: c.owner_id for c in changes})
         for change in changes:
             if known[change.batch_id].owner_id != change.owner_id:
                 raise BatchNotFound(f"Batch {change.batch_id} belongs to another owner.")
@@ -194,7 +192,7 @@ class Intake:
                 dropped = {"items": change.size, "status": at.status}
                 log.info("late items dropped", batch_id=str(change.batch_id), **dropped)
         # Before the lock, because several groups store a large batch at once.
-        stored = await batch_repository.add_items(connection, runs)
+        stored = await repository.add_items(connection, runs)
         found = await batch_repository.lock_batches(connection, sorted(known))
         now = datetime.now(UTC)
         after = {id_: life_cycle.receive(batch, stored[id_], now=now) for id_, batch in found.items()}
@@ -224,17 +222,17 @@ class Intake:
                 task = life_cycle.queue_task(message.batch_id, message.owner_id, describing(message), now=now)
                 if self._find_refusal(task) is None and task.source is None:
                     found.setdefault(task.id, (delivery, task))
-        added = await batch_repository.add_tasks(connection, [found[id_] for id_ in sorted(found)])
+        added = await repository.add_tasks(connection, [found[id_] for id_ in sorted(found)])
         if added:
             runs = []
             for id_ in added:
                 delivery, task = found[id_]
                 items = delivery.message.items or ()
                 runs += runs_of(BatchChange(id_, task.owner_id, items=items, body=delivery.body))
-            await batch_repository.add_items(connection, runs)
+            await repository.add_items(connection, runs)
             tasks = [found[id_][1] for id_ in added]
             starts = [Start(task.id, 1, 1, task.not_before, self.limits.gate_of(task)) for task in tasks]
-            await batch_repository.create_chunks(connection, starts)
+            await repository.create_chunks(connection, starts)
             self._changed += tasks
         stored = {found[id_][0].message_id for id_ in added}
         return [delivery for delivery in deliveries if delivery.message_id not in stored]
@@ -269,7 +267,7 @@ class Intake:
             if b.status == "queued" and found[b.id].status in ("open", "validating")
         ]
         if starts:
-            await batch_repository.create_chunks(connection, starts)
+            await repository.create_chunks(connection, starts)
         moved = [
             batch
             for batch in changed
@@ -277,7 +275,7 @@ class Intake:
             and found[batch.id].not_before != batch.not_before
         ]
         if moved:
-            await batch_repository.move_chunks(connection, moved)
+            await repository.move_chunks(connection, moved)
         await announce_finished(connection, [b for b in changed if not found[b.id].is_finished])
         self._changed += [b for b in changed if b.status != "open"]
 
@@ -322,7 +320,7 @@ class Intake:
         if refusal is not None or batch.kind == "task":
             # The only item of a task came with it.
             return refusal
-        last = await batch_repository.last_position(connection, batch.id)
+        last = await repository.last_position(connection, batch.id)
         if batch.received != batch.total or last + 1 != batch.total:
             detail = (
                 f"{batch.received} items arrived, the last at position {last}, but {batch.total} were sealed."
@@ -330,7 +328,7 @@ class Intake:
             return "inconsistent-upload", detail
         if not 2 <= batch.received <= _CHECKED_AT_ONCE:
             return None
-        return validation.describe(await batch_repository.find_duplicates(connection, batch.id))
+        return validation.describe(await repository.find_duplicates(connection, batch.id))
 
     def size_of_chunks(self, batch: StoredBatch) -> int:
         """Return the most items of a chunk of the batch, even if this replica lacks its operation."""

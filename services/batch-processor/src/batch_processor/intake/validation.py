@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Literal, TypeAlias, cast
+from typing import TypeAlias
 from uuid import UUID
 
 from batch_processor.background import rounds
 from batch_processor.background.backoff import Backoff
-from batch_processor.batches import batch_repository
-from batch_processor.batches.batch_repository import COMPARED_WITHIN_S, Duplicate
+from batch_processor.intake import repository
+from batch_processor.intake.repository import COMPARED_WITHIN_S, Duplicate, Order
 from batch_processor.operation import LEFT_TO_OTHERS_S
-from chassis import queries
 from chassis.postgres import Connection, Postgres
 
-_SQL = queries.of("batch_processor")
 # For work that neither this process nor its lookout has found.
 _IDLE_S = 30.0
 # The first and the longest pause after an unexpected failure; it doubles each time.
 _PAUSE_S = (5.0, 60.0)
 
-# With `smallest`, a short upload overtakes long ones; with `oldest`, no upload waits for ever.
-Order: TypeAlias = Literal["oldest", "smallest"]
 ORDERS: tuple[Order, ...] = ("oldest", "smallest")
 # The code and the detail of the problem that keeps a batch from starting.
 Problem: TypeAlias = tuple[str, str]
@@ -89,22 +85,21 @@ class Validation:
         batch_id: UUID | None = None
         try:
             async with self._postgres.transaction() as connection:
-                batch_id = await self._lock_next(connection, order)
-                if batch_id is None:
+                found = await repository.lock_next_upload(
+                    connection,
+                    order,
+                    after_owner=self._last_owners[order],
+                    but=self._backoff.ids(),
+                    operations=self._operations,
+                    left_to_others_s=LEFT_TO_OTHERS_S,
+                )
+                if found is None:
                     return False
-                problem = describe(await batch_repository.find_duplicates(connection, batch_id))
+                batch_id, self._last_owners[order] = found
+                problem = describe(await repository.find_duplicates(connection, batch_id))
                 await self._begin(connection, batch_id, problem)
         except Exception as error:
             await self._backoff.failed(batch_id, error)
         else:
             self._backoff.succeeded(batch_id)
         return True
-
-    async def _lock_next(self, connection: Connection, order: Order) -> UUID | None:
-        statement = _SQL[f"next_validating_{order}"]
-        ours = self._operations, LEFT_TO_OTHERS_S, self._last_owners[order]
-        for row in await connection.fetch(statement, self._backoff.ids(), *ours):
-            if await connection.fetchval(_SQL["lock_validation"], row["id"]):
-                self._last_owners[order] = row["owner_id"]
-                return cast(UUID, row["id"])
-        return None

@@ -15,6 +15,8 @@ from uuid import UUID
 
 from chassis.postgres import Connection
 
+# So many rows are copied, which takes more statements and less time for each row.
+MANY = 20
 _BEGIN = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END = b"\xff\xff"
 _NULL = b"\xff\xff\xff\xff"

@@ -72,70 +72,6 @@ SELECT
     retry_after, source, source_after, validating_since, cancelling_since
 FROM batches WHERE id = $1
 
--- name: find_examined_batches
--- The $5 newest batches in these statuses before the id $4: how many are in each, and which is the last. A list that is
--- narrowed further examines no others at a time: its filter may match none of very many.
-SELECT status, count(*)::int AS most, min(id::text)::uuid AS last
-FROM (
-    SELECT found.status, found.id
-    FROM unnest($3::text[]) AS wanted (wanted_status)
-    CROSS JOIN LATERAL (
-        SELECT status, id FROM batches
-        WHERE owner_id = $1 AND kind = $2 AND status >= wanted_status AND (status, id) < (wanted_status, $4::uuid)
-            AND operation IS NOT NULL
-        ORDER BY status DESC, id DESC LIMIT $5
-    ) AS found
-    ORDER BY found.id DESC LIMIT $5
-) AS newest
-GROUP BY status
-
--- name: list_batches
--- Of each status $3 up to $10 batches before the id $9 are examined. Each status is read separately, and as a range: only
--- the index of owners and statuses has this order. By another one, what an owner has few of, as batches beside very many
--- tasks, would be looked for in all rows. OFFSET 0 lets the failures of one batch be read at a time.
-SELECT
-    id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
-    succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
-    error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
-    retry_after, source, source_after, validating_since, cancelling_since
-FROM unnest($3::text[], $10::int[]) AS part (part_status, most)
-CROSS JOIN LATERAL (
-    SELECT * FROM (
-        SELECT * FROM batches
-        WHERE owner_id = $1 AND kind = $2 AND status >= part_status AND (status, id) < (part_status, $9::uuid)
-            AND operation IS NOT NULL
-        ORDER BY status DESC, id DESC LIMIT part.most
-    ) AS examined
-    WHERE ($4::text[] IS NULL OR operation = ANY($4))
-        AND ($5::timestamptz IS NULL OR accepted_at > $5) AND ($6::timestamptz IS NULL OR accepted_at < $6)
-        AND (NOT $7 OR failed > 0) AND ($8::text[] IS NULL OR EXISTS (
-            SELECT FROM failures AS f WHERE f.batch_id = examined.id AND f.code = ANY($8) AND f.items > 0 OFFSET 0
-        ))
-    ORDER BY status DESC, id DESC LIMIT $11
-) AS found
-ORDER BY id DESC LIMIT $11
-
--- name: count_batches
--- Among the $11 newest of each status before the id $9, from the id $10 on; is_cut where more may match.
-SELECT part_status AS status, found.batches, found.is_cut
-FROM unnest($2::text[]) AS part_kind CROSS JOIN unnest($3::text[]) AS part_status
-CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (
-        WHERE ($10::uuid IS NULL OR id >= $10) AND ($4::text[] IS NULL OR operation = ANY($4))
-            AND ($5::timestamptz IS NULL OR accepted_at > $5) AND ($6::timestamptz IS NULL OR accepted_at < $6)
-            AND (NOT $7 OR failed > 0) AND ($8::text[] IS NULL OR EXISTS (
-                SELECT FROM failures AS f WHERE f.batch_id = examined.id AND f.code = ANY($8) AND f.items > 0 OFFSET 0
-            ))
-    ) AS batches, count(*) = $11 AND ($10::uuid IS NULL OR min(id::text)::uuid > $10) AS is_cut
-    FROM (
-        SELECT * FROM batches
-        WHERE owner_id = $1 AND kind = part_kind AND status >= part_status AND (status, id) < (part_status, $9::uuid)
-            AND operation IS NOT NULL
-        ORDER BY status DESC, id DESC LIMIT $11
-    ) AS examined
-) AS found
-WHERE found.batches > 0 OR found.is_cut
-
 -- name: work_of
 -- The running items of each batch, whether others wait for its limits while none is about to begin, and the kind of
 -- pause by an administrator that stops it; and for a task the attempt that is due next, after one that failed.
@@ -168,17 +104,6 @@ ORDER BY items DESC, code
 SELECT batch_id, result, error_code, error_detail FROM results
 WHERE batch_id = ANY($1::uuid[]) AND position = 0
 
--- name: task_sizes
--- The bytes of the results of tasks, and of their $2 newest failed attempts.
-SELECT
-    id AS batch_id,
-    coalesce((SELECT octet_length(result) FROM results WHERE batch_id = task.id AND position = 0), 0) + coalesce((
-        SELECT sum(100 + octet_length(code) + octet_length(detail)) FROM (
-            SELECT code, detail FROM attempts WHERE batch_id = task.id AND position = 0 ORDER BY nth DESC LIMIT $2
-        ) AS newest
-    ), 0) AS size
-FROM unnest($1::uuid[]) AS task (id)
-
 -- name: attempts_of
 -- The $2 newest of each task: its owner may retry it as often as it likes.
 SELECT newest.* FROM unnest($1::uuid[]) AS task (id) CROSS JOIN LATERAL (
@@ -187,24 +112,5 @@ SELECT newest.* FROM unnest($1::uuid[]) AS task (id) CROSS JOIN LATERAL (
 ) AS newest
 ORDER BY nth
 
--- name: add_tasks
--- Inserts tasks that have no row yet. The scopes of a task are one text, separated by spaces.
-INSERT INTO batches (
-    id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received, chunk_count,
-    revision, appended_at, metadata, expires_at, on_finished, scopes, traceparent, request_id
-)
-SELECT
-    id, owner_id, kind, operation, status, priority, options::jsonb, accepted_at, not_before, total, received,
-    chunk_count, revision, appended_at, metadata, expires_at, on_finished, string_to_array(scopes, ' '), traceparent,
-    request_id
-FROM unnest(
-    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::text[], $8::timestamptz[],
-    $9::timestamptz[], $10::int[], $11::int[], $12::int[], $13::int[], $14::timestamptz[], $15::text[],
-    $16::timestamptz[], $17::text[], $18::text[], $19::text[], $20::text[]
-) AS new (
-    id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received, chunk_count,
-    revision, appended_at, metadata, expires_at, on_finished, scopes, traceparent, request_id
-)
-ORDER BY id
-ON CONFLICT DO NOTHING
-RETURNING id
+-- name: traces_of
+SELECT id, traceparent, request_id FROM batches WHERE id = ANY($1)

@@ -209,3 +209,10 @@ WHERE ctid = ANY(ARRAY(SELECT ctid FROM failures WHERE batch_id = ANY($1::uuid[]
 
 -- name: remove_batches
 DELETE FROM batches WHERE id = ANY($1::uuid[])
+
+-- name: find_expired_uploads
+SELECT id, owner_id FROM batches
+WHERE status = 'open' AND created_at < now() - make_interval(secs => $1)
+    AND (appended_at IS NULL OR appended_at < now() - make_interval(secs => $1))
+    AND id <> ALL ($2::uuid[])
+ORDER BY created_at LIMIT $3

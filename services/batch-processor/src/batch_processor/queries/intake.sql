@@ -64,17 +64,61 @@ FROM unnest($1::uuid[], $2::int[], $3::int[], $4::timestamptz[], $5::text[])
 JOIN batches AS known USING (id)
 CROSS JOIN LATERAL generate_series(0, (batch.total - 1) / batch.size) AS number
 
--- name: find_expired_uploads
-SELECT id, owner_id FROM batches
-WHERE status = 'open' AND created_at < now() - make_interval(secs => $1)
-    AND (appended_at IS NULL OR appended_at < now() - make_interval(secs => $1))
-    AND id <> ALL ($2::uuid[])
-ORDER BY created_at LIMIT $3
-
--- name: traces_of
-SELECT id, traceparent, request_id FROM batches WHERE id = ANY($1)
-
 -- name: note_traces
 UPDATE batches SET traceparent = noted.traceparent, request_id = noted.request_id
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS noted (id, traceparent, request_id)
 WHERE batches.id = noted.id
+
+-- name: add_tasks
+-- Inserts tasks that have no row yet. The scopes of a task are one text, separated by spaces.
+INSERT INTO batches (
+    id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received, chunk_count,
+    revision, appended_at, metadata, expires_at, on_finished, scopes, traceparent, request_id
+)
+SELECT
+    id, owner_id, kind, operation, status, priority, options::jsonb, accepted_at, not_before, total, received,
+    chunk_count, revision, appended_at, metadata, expires_at, on_finished, string_to_array(scopes, ' '), traceparent,
+    request_id
+FROM unnest(
+    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::text[], $8::timestamptz[],
+    $9::timestamptz[], $10::int[], $11::int[], $12::int[], $13::int[], $14::timestamptz[], $15::text[],
+    $16::timestamptz[], $17::text[], $18::text[], $19::text[], $20::text[]
+) AS new (
+    id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received, chunk_count,
+    revision, appended_at, metadata, expires_at, on_finished, scopes, traceparent, request_id
+)
+ORDER BY id
+ON CONFLICT DO NOTHING
+RETURNING id
+
+-- name: lock_movable
+-- Waits for a step of the coordinator that has a chunk: skipped, it would keep its old time. Before the batches are
+-- locked, as in all transactions: those that wait for a batch may have chunks, and those that have a batch wait for none.
+SELECT FROM chunks
+WHERE batch_id = ANY($1::uuid[]) AND state IN ('delayed', 'waiting', 'ready', 'held')
+ORDER BY batch_id, number FOR UPDATE
+
+-- name: move_chunks
+-- Only those that this transaction has locked, or could lock at once: a chunk that somebody has by now is beginning.
+UPDATE chunks AS c SET
+    due_at = moved.due_at,
+    state = CASE
+        WHEN c.state = 'held' THEN 'held'
+        WHEN moved.due_at > now() THEN 'delayed'
+        WHEN c.gate IS NULL THEN 'ready'
+        ELSE 'waiting'
+    END
+FROM (
+    SELECT batch_id, number, due.due_at FROM unnest($1::uuid[], $2::timestamptz[]) AS due (id, due_at)
+    JOIN chunks ON batch_id = id
+    WHERE state IN ('delayed', 'waiting', 'ready', 'held') FOR UPDATE OF chunks SKIP LOCKED
+) AS moved
+WHERE c.batch_id = moved.batch_id AND c.number = moved.number
+
+-- name: list_beyond
+-- Batches and tasks that have not ended and have scopes beyond $2. Those that were not described yet have none.
+SELECT id FROM batches
+WHERE owner_id = $1 AND kind IN ('batch', 'task') AND finished_at IS NULL AND operation IS NOT NULL
+    AND status IN ('open', 'validating', 'queued', 'running', 'paused', 'cancelling')
+    AND (scopes IS NULL OR NOT scopes <@ $2::text[])
+ORDER BY id LIMIT $3

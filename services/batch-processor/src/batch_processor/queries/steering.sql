@@ -45,30 +45,6 @@ UPDATE chunks AS c SET
     due_at = greatest(c.due_at, now())
 FROM found WHERE c.batch_id = found.batch_id AND c.number = found.number
 
--- name: lock_movable
--- Waits for a step of the coordinator that has a chunk: skipped, it would keep its old time. Before the batches are
--- locked, as in all transactions: those that wait for a batch may have chunks, and those that have a batch wait for none.
-SELECT FROM chunks
-WHERE batch_id = ANY($1::uuid[]) AND state IN ('delayed', 'waiting', 'ready', 'held')
-ORDER BY batch_id, number FOR UPDATE
-
--- name: move_chunks
--- Only those that this transaction has locked, or could lock at once: a chunk that somebody has by now is beginning.
-UPDATE chunks AS c SET
-    due_at = moved.due_at,
-    state = CASE
-        WHEN c.state = 'held' THEN 'held'
-        WHEN moved.due_at > now() THEN 'delayed'
-        WHEN c.gate IS NULL THEN 'ready'
-        ELSE 'waiting'
-    END
-FROM (
-    SELECT batch_id, number, due.due_at FROM unnest($1::uuid[], $2::timestamptz[]) AS due (id, due_at)
-    JOIN chunks ON batch_id = id
-    WHERE state IN ('delayed', 'waiting', 'ready', 'held') FOR UPDATE OF chunks SKIP LOCKED
-) AS moved
-WHERE c.batch_id = moved.batch_id AND c.number = moved.number
-
 -- name: next_retrying
 -- Up to $2 batches except those in $1, of the next owners after $3, in a circle: the first of each owner, then the second
 -- of each, and so on.
@@ -158,11 +134,3 @@ SELECT id, owner_id FROM owners CROSS JOIN LATERAL (
     ) AS first
 ) AS own
 ORDER BY turn, owner_id <= $3, owner_id, expires_at LIMIT $2
-
--- name: list_beyond
--- Batches and tasks that have not ended and have scopes beyond $2. Those that were not described yet have none.
-SELECT id FROM batches
-WHERE owner_id = $1 AND kind IN ('batch', 'task') AND finished_at IS NULL AND operation IS NOT NULL
-    AND status IN ('open', 'validating', 'queued', 'running', 'paused', 'cancelling')
-    AND (scopes IS NULL OR NOT scopes <@ $2::text[])
-ORDER BY id LIMIT $3

@@ -9,8 +9,8 @@ from batch_processor.batches import batch_repository, life_cycle
 from batch_processor.batches.views import Surroundings, show
 from batch_processor.errors import BatchNotFound, InvalidCursor
 from batch_processor.limits.rules import LimitBook
-from batch_processor.reading import item_pages, list_repository, result_pages
-from batch_processor.reading.result_pages import PAGE_BYTES
+from batch_processor.reading import item_pages, list_repository, repository, result_pages
+from batch_processor.reading.repository import PAGE_BYTES
 from chassis.deadlines import Deadline
 from chassis.postgres import Connection, Postgres
 from contracts.batch_items import ErrorSummaries, ListErrors, ListItems
@@ -57,7 +57,7 @@ class BatchAnswers:
                 before=before,
                 limit=request.limit,
             )
-            page = found[: await batch_repository.count_fitting(connection, found, most_bytes=PAGE_BYTES)]
+            page = found[: await repository.count_fitting(connection, found)]
             around = await batch_repository.surroundings(connection, page)
         rows: list[str] = []
         size = 0
@@ -100,7 +100,7 @@ class BatchAnswers:
         """Return the errors of a batch by their codes, the most frequent first, with the first items."""
         async with self._postgres.connection() as connection:
             batch = await _own(connection, request.batch_id, request.owner_id)
-            errors = await item_pages.sum_up_errors(
+            errors = await repository.sum_up_errors(
                 connection, batch.id, codes=request.codes, samples=request.samples
             )
         return ErrorSummaries(data=errors)

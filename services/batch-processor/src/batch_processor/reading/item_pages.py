@@ -1,20 +1,13 @@
-"""The items of a batch as their owner sees them: payloads, states and errors."""
+"""The items of a batch as their owner sees them: payloads, states and failed attempts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from uuid import UUID
-
 import orjson
 
-from batch_processor.batches.batch_repository import MOST_ATTEMPTS, MOST_CODES
 from batch_processor.batches.life_cycle import StoredBatch
-from batch_processor.reading.result_pages import PAGE_BYTES
-from chassis import queries
+from batch_processor.reading import repository
+from batch_processor.reading.repository import PAGE_BYTES
 from chassis.postgres import Connection, Row
-from contracts.batch_items import ErrorSample, ErrorSummary
-
-_SQL = queries.of("batch_processor")
 
 
 async def list_items(connection: Connection, batch: StoredBatch, *, after: int, limit: int) -> bytes:
@@ -22,9 +15,7 @@ async def list_items(connection: Connection, batch: StoredBatch, *, after: int, 
 
     The page ends at its size in bytes, to which the errors of attempts count, but not before its first item.
     """
-    rows = await connection.fetch(
-        _SQL["list_items"], batch.id, after, after + limit, PAGE_BYTES, MOST_ATTEMPTS
-    )
+    rows = await repository.list_items(connection, batch.id, after=after, limit=limit)
     without_result = "pending"
     if batch.is_finished:
         # It never ran: it was cancelled, refused or expired as a whole.
@@ -39,22 +30,6 @@ async def list_items(connection: Connection, batch: StoredBatch, *, after: int, 
         size, shown = size + len(data[-1]), row["position"]
     cursor = f'"{shown}"' if shown < last else "null"
     return f'{{"data":[{",".join(data)}],"next_cursor":{cursor}}}'.encode()
-
-
-async def sum_up_errors(
-    connection: Connection, batch_id: UUID, *, codes: Sequence[str], samples: int
-) -> list[ErrorSummary]:
-    """Return the error codes of a batch, or those in `codes`, the most frequent first.
-
-    Each comes with its first items, up to `samples` of them.
-    """
-    rows = await connection.fetch(_SQL["sum_up_errors"], batch_id, MOST_CODES, codes, samples)
-    found: dict[str, ErrorSummary] = {}
-    for code, count, position, custom_id, detail in rows:
-        summary = found.setdefault(code, ErrorSummary(code=code, items=count, samples=[]))
-        if position is not None:
-            summary.samples.append(ErrorSample(position=position, custom_id=custom_id, detail=detail or ""))
-    return list(found.values())
 
 
 def _item_json(row: Row, without_result: str) -> str:
