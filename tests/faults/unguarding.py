@@ -62,6 +62,7 @@ def _bytes_that_wait_for_sockets() -> None:
 
 
 def _room_for_answers() -> None:
+    _put("gateway.http.shared_bytes:SharedBytes", take=lambda *_: True)
     _put(
         "gateway.http.sending",
         **dict.fromkeys(

@@ -95,6 +95,7 @@ def create_quart(settings: GatewaySettings, resources: Resources) -> GatewayApp:
         timeout_s=settings.request_timeout_s,
         upload_limit=settings.upload_limit_bytes,
         authenticate_stream=resources.tokens.authenticate_stream,
+        shared=resources.shared_bytes,
     )
     app.server.register(app, endpoints(resources))
     # It describes all registered endpoints, including its own.

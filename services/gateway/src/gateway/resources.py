@@ -37,6 +37,7 @@ from gateway.emails.parcels import Parcels
 from gateway.emails.service import EmailService
 from gateway.emails.waiting_mails import WaitingMails
 from gateway.emails.waiting_parcels import ParcelLimits, WaitingParcels
+from gateway.http.shared_bytes import SharedBytes
 from gateway.identity import keys
 from gateway.identity.access_tokens import AccessTokens
 from gateway.identity.bootstrap import BootstrapKey
@@ -96,6 +97,7 @@ class Resources:
         metrics.LOOP_TURNS_WAITING.set_function(lambda: turns.waiting)
         metrics.LOOP_TURNS_OLDEST.set_function(lambda: turns.oldest_s)
         self.hub = Hub(most_subscriptions=settings.most_subscriptions, turns=self.loop_turns)
+        self.shared_bytes = SharedBytes()
         self._wire_mail()
         self._wire_batches()
         self.pauses = PauseService(self.rpc, self.catalogue, self.users, self.audit)
@@ -127,7 +129,7 @@ class Resources:
 
     def _wire_batches(self) -> None:
         publisher = self.runtime.messaging.publisher
-        self.upload_turns = UploadTurns()
+        self.upload_turns = UploadTurns(self.shared_bytes)
         backlog = Backlog(partial(self.runtime.messaging.measure, INTAKE))
         self.batches = BatchService(
             self.acceptor,

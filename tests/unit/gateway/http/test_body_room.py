@@ -10,6 +10,7 @@ import pytest
 from chassis import shares, threads
 from chassis.errors import Overloaded, TooManyAtOnce
 from gateway.http.bodies import ByteRoom
+from gateway.http.shared_bytes import SharedBytes
 
 
 class Holder:
@@ -164,3 +165,51 @@ async def test_of_a_crowd_that_waits_only_the_first_of_each_owner_is_looked_at(
     for holder in (*first, *crowd):
         holder.task.cancel()
     await asyncio.gather(*(holder.task for holder in (*first, *crowd)), return_exceptions=True)
+
+
+async def test_rooms_that_share_bytes_have_their_parts_and_no_more_than_there_is_together() -> None:
+    shared = SharedBytes(100)
+    bodies, answers = (
+        ByteRoom(what, most=200, of_owner=200, part=20, shared=shared) for what in ("bodies", "answers")
+    )
+    holders = [Holder(bodies, str(number), 30) for number in range(6)]
+    assert await settled(*holders) == [True] * 4 + [False] * 2
+    # The part of the other kind is left, and nothing more.
+    light, next_one = Holder(answers, "7", 20), Holder(answers, "8", 5)
+    assert await settled(light, next_one) == [True, False]
+    with pytest.raises(Overloaded), answers.hold_now("9", 30):
+        pass
+    # What becomes free is there for both, and each is the first in turn.
+    await holders[1].end()
+    assert await settled(*holders[4:], next_one) == [True, False, False]
+    await holders[2].end()
+    assert await settled(*holders[4:], next_one) == [True, False, True]
+    await holders[3].end()
+    assert await settled(*holders[4:]) == [True, True]
+    for holder in (holders[0], *holders[4:], light, next_one):
+        await holder.end()
+
+
+async def test_an_owner_leaves_half_of_the_shared_bytes_in_all_rooms_together() -> None:
+    shared = SharedBytes(800)
+    rooms = [ByteRoom("bodies", most=800, of_owner=800, part=50, shared=shared) for _ in range(2)]
+    mine = [Holder(room, "1", 50) for room in rooms for _ in range(8)]
+    assert sum(await settled(*mine)) == 2 + 350 // 50
+    theirs = [Holder(room, "2", 50) for room in rooms]
+    assert await settled(*theirs) == [True, True]
+    for holder in theirs:
+        await holder.end()
+    for holder in mine:
+        await holder.end()
+
+
+async def test_a_body_that_leaves_while_it_waits_takes_no_shared_bytes() -> None:
+    shared = SharedBytes(50)
+    room = ByteRoom("bodies", most=100, of_owner=100, part=0, shared=shared)
+    first, second = Holder(room, "1", 40), Holder(room, "2", 40)
+    assert await settled(first, second) == [True, False]
+    second.task.cancel()
+    await settled()
+    await first.end()
+    assert shared.take("3", 50)
+    shared.give_back("3", 50)

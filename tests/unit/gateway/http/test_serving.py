@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from chassis import threads
 from chassis.errors import DeadlineExceeded, Overloaded
+from gateway.http import bodies
 from gateway.http import serving as http_serving
 from gateway.http.calls import Call
 from gateway.http.endpoints import (
@@ -216,7 +217,7 @@ async def assert_only_small_ones_fit_beside(
 async def test_short_documents_of_an_owner_share_a_number_of_bytes_until_they_are_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_serving, "MOST_SMALLER_BYTES_OF_OWNER", 15_000)
+    monkeypatch.setattr(bodies, "MOST_SMALLER_BYTES_OF_OWNER", 15_000)
     may_answer = asyncio.Event()
 
     async def take(_: Call, body: dict[str, Any]) -> dict[str, Any]:
@@ -231,7 +232,7 @@ async def test_short_documents_of_an_owner_share_a_number_of_bytes_until_they_ar
 async def test_the_documents_of_an_owner_share_an_amount_of_memory_until_they_are_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_serving, "MOST_DOCUMENT_BYTES_OF_OWNER", 200_000)
+    monkeypatch.setattr(bodies, "MOST_DOCUMENT_BYTES_OF_OWNER", 200_000)
     may_answer = asyncio.Event()
 
     async def take(_: Call, body: dict[str, Any]) -> dict[str, Any]:
@@ -247,7 +248,7 @@ async def test_the_documents_of_an_owner_share_an_amount_of_memory_until_they_ar
 async def test_what_a_caller_waits_for_after_its_document_was_accepted_takes_no_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_serving, "MOST_DOCUMENT_BYTES_OF_OWNER", 200_000)
+    monkeypatch.setattr(bodies, "MOST_DOCUMENT_BYTES_OF_OWNER", 200_000)
     accepted, has_ended = asyncio.Semaphore(0), asyncio.Event()
     documents: list[weakref.ref[ItemList]] = []
 
@@ -276,9 +277,9 @@ async def test_what_a_caller_waits_for_after_its_document_was_accepted_takes_no_
 async def test_a_document_of_more_than_all_may_have_finds_room_beside_light_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_serving, "MOST_DOCUMENT_BYTES", 200_000)
-    monkeypatch.setattr(http_serving, "MOST_DOCUMENT_BYTES_OF_OWNER", 100_000)
-    monkeypatch.setattr(http_serving, "RESERVED_DOCUMENT_BYTES", 25_000)
+    monkeypatch.setattr(bodies, "MOST_DOCUMENT_BYTES", 200_000)
+    monkeypatch.setattr(bodies, "MOST_DOCUMENT_BYTES_OF_OWNER", 100_000)
+    monkeypatch.setattr(bodies, "RESERVED_DOCUMENT_BYTES", 25_000)
     begun, may_answer = asyncio.Event(), asyncio.Event()
 
     async def take(_: Call, body: dict[str, Any]) -> dict[str, Any]:

@@ -8,16 +8,30 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from chassis.places import Places
+from gateway.http.bodies import ByteRoom
+from gateway.http.shared_bytes import SharedBytes
 
 # Each holds up to about two megabytes: an unconfirmed run of items, and the next one.
+UPLOAD_BYTES = 2 * 1024 * 1024
+PART_BYTES = 8 * 1024 * 1024
 MOST_AT_ONCE = 48
 MOST_OF_AN_OWNER = 12
 
 
 class UploadTurns:
-    """The uploads of one gateway. Owners take turns, however many uploads each of them sends."""
+    """The uploads of one gateway. Owners take turns, however many uploads each of them sends.
 
-    def __init__(self) -> None:
+    Beyond their part, they take of the bytes that are `shared` with requests and answers.
+    """
+
+    def __init__(self, shared: SharedBytes | None = None) -> None:
+        self._bytes = ByteRoom(
+            "NDJSON uploads",
+            most=MOST_AT_ONCE * UPLOAD_BYTES,
+            of_owner=MOST_OF_AN_OWNER * UPLOAD_BYTES,
+            part=PART_BYTES,
+            shared=shared,
+        )
         self._places = Places("NDJSON uploads", of_owner=MOST_OF_AN_OWNER, most=MOST_AT_ONCE)
         self._turn = asyncio.Lock()
         self._of_owner: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -30,7 +44,7 @@ class UploadTurns:
     @contextmanager
     def room(self, owner_id: str) -> Iterator[None]:
         """Hold a place for an upload of the owner during the block. Raise `TooManyAtOnce`, `Overloaded`."""
-        with self._places.hold(owner_id):
+        with self._places.hold(owner_id), self._bytes.hold_now(owner_id, UPLOAD_BYTES):
             try:
                 yield
             finally:

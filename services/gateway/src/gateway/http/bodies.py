@@ -11,21 +11,25 @@ from typing import Any
 
 from chassis import shares, threads
 from chassis.errors import Overloaded, PayloadTooLarge, ServiceError, TooManyAtOnce
+from gateway.http.shared_bytes import SharedBytes
 
 Message = MutableMapping[str, Any]
 
 BODY = "tickwire.body"
 # The limits of memory for bodies above `LARGE_BYTES`, in total and per owner, and for those above
-# `SMALL_BYTES`. Smaller ones are bounded by the number of connections.
+# `SMALL_BYTES`. Smaller ones are bounded by the number of connections. The parts are what no others take.
 MOST_BYTES = 64 * 1024 * 1024
+PART_BYTES = 6 * 1024 * 1024
 MOST_BYTES_OF_OWNER = 2 * 1024 * 1024
 LARGE_BYTES = 64 * 1024
 MOST_SMALLER_BYTES = 32 * 1024 * 1024
+SMALLER_PART_BYTES = 6 * 1024 * 1024
 MOST_SMALLER_BYTES_OF_OWNER = 8 * 1024 * 1024
 SMALL_BYTES = 8 * 1024
 # About the memory of documents that have been read, until their requests are answered: in total, and per
 # owner. A body of a megabyte may become twenty of them. One below the last limit is not worth counting.
 MOST_DOCUMENT_BYTES = 64 * 1024 * 1024
+DOCUMENT_PART_BYTES = 12 * 1024 * 1024
 MOST_DOCUMENT_BYTES_OF_OWNER = 32 * 1024 * 1024
 # What heavy documents leave of that: two owners may each fill their share.
 RESERVED_DOCUMENT_BYTES = MOST_DOCUMENT_BYTES // 8
@@ -46,20 +50,35 @@ class ByteRoom:
     """A limit on the bytes of `what` (a plural noun) that are held at once, in total and per owner.
 
     Owners that hold some leave room for those that hold none (`shares.has_room`). Of these, a body of more
-    than an eighth of `reserve` leaves that many bytes to lighter ones.
+    than an eighth of `reserve` leaves that many bytes to lighter ones. What is more than `part` in all is of
+    the bytes that are `shared` with other rooms.
 
     The body of a request reserves its room before it is read: two half-read bodies could wait for each other.
     """
 
-    def __init__(self, what: str, *, most: int, of_owner: int, reserve: int = 0) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        most: int,
+        of_owner: int,
+        reserve: int = 0,
+        part: int = 0,
+        shared: SharedBytes | None = None,
+    ) -> None:
         self._what = what
         self._most = most
         self._of_owner = of_owner
         self._reserve = reserve
         self._taken: Counter[str] = Counter()
         self._total = 0
+        # What is left of the part of this room.
+        self._left = most if shared is None else part
+        self._shared = shared
         # Of each owner in the order of arrival: whoever is first is the only one that is looked at.
-        self._waiting: defaultdict[str, deque[tuple[int, asyncio.Future[None]]]] = defaultdict(deque)
+        self._waiting: defaultdict[str, deque[tuple[int, asyncio.Future[int]]]] = defaultdict(deque)
+        if shared is not None:
+            shared.join(self._wake_all)
 
     @asynccontextmanager
     async def hold(self, owner_id: str, size: int, *, within_s: float) -> AsyncIterator[None]:
@@ -68,32 +87,34 @@ class ByteRoom:
         If no room becomes free within the time, raise `TooManyAtOnce` when the owner's share is used up, else
         `Overloaded`.
         """
-        if not self._take(owner_id, size):
-            has_room = asyncio.get_running_loop().create_future()
+        borrowed = self._take(owner_id, size)
+        if borrowed is None:
+            has_room: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             self._waiting[owner_id].append((size, has_room))
             try:
                 async with asyncio.timeout(within_s):
-                    await has_room
+                    borrowed = await has_room
             except BaseException as error:
                 if has_room.done() and not has_room.cancelled():
-                    self._give_back(owner_id, size)
+                    self._give_back(owner_id, size, has_room.result())
                 else:
                     self._wake(owner_id)
                 if not isinstance(error, TimeoutError):
                     raise
                 raise self._refusal(owner_id, size) from None
-        with threads.outlasting(partial(self._give_back, owner_id, size)):
+        with threads.outlasting(partial(self._give_back, owner_id, size, borrowed)):
             yield
 
     @contextmanager
     def hold_now(self, owner_id: str, size: int) -> Iterator[None]:
         """Hold `size` bytes during the block; raise as `hold` does when there is no room at once."""
-        if not self._take(owner_id, size):
+        borrowed = self._take(owner_id, size)
+        if borrowed is None:
             raise self._refusal(owner_id, size)
         try:
             yield
         finally:
-            self._give_back(owner_id, size)
+            self._give_back(owner_id, size, borrowed)
 
     def _refusal(self, owner_id: str, size: int) -> ServiceError:
         if self._is_over_share(owner_id, size):
@@ -103,7 +124,8 @@ class ByteRoom:
                 retry_after_s=1,
             )
         return Overloaded(
-            f"The {self._what} of all requests may have {self._most} bytes together; try again in a moment.",
+            f"The {self._what} of all requests may have {self._most} bytes together, and fewer while others"
+            " need memory; try again in a moment.",
             retry_after_s=1,
         )
 
@@ -115,31 +137,72 @@ class ByteRoom:
         held = self._total + size
         return own + size > self._of_owner or not shares.has_room(own + size - 1, held=held, most=self._most)
 
-    def _take(self, owner_id: str, size: int) -> bool:
+    def _take(self, owner_id: str, size: int) -> int | None:
+        """Return how many of the bytes are shared ones, or None if there is no room."""
         most = self._most - self._reserve if size > self._reserve // 8 else self._most
         if (self._total and self._total + size > most) or self._is_over_share(owner_id, size):
-            return False
+            return None
+        borrowed = 0 if self._shared is None else max(0, size - self._left)
+        if borrowed and self._shared is not None and not self._shared.take(owner_id, borrowed):
+            return None
+        self._left -= size - borrowed
         self._taken[owner_id] += size
         self._total += size
-        return True
+        return borrowed
 
-    def _give_back(self, owner_id: str, size: int) -> None:
+    def _give_back(self, owner_id: str, size: int, borrowed: int) -> None:
         self._taken[owner_id] -= size
         self._total -= size
+        self._left += size - borrowed
         if not self._taken[owner_id]:
             del self._taken[owner_id]
-        for waiting_id in list(self._waiting):
-            self._wake(waiting_id)
+        if borrowed and self._shared is not None:
+            self._shared.give_back(owner_id, borrowed)
+        else:
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        for owner_id in list(self._waiting):
+            self._wake(owner_id)
 
     def _wake(self, owner_id: str) -> None:
         """Let bodies of an owner that wait for room have it, the first one first, while there is room."""
         waiting = self._waiting[owner_id]
-        while waiting and (waiting[0][1].done() or self._take(owner_id, waiting[0][0])):
-            _, has_room = waiting.popleft()
+        while waiting:
+            size, has_room = waiting[0]
             if not has_room.done():
-                has_room.set_result(None)
-        if not waiting:
-            del self._waiting[owner_id]
+                borrowed = self._take(owner_id, size)
+                if borrowed is None:
+                    return
+                has_room.set_result(borrowed)
+            waiting.popleft()
+        del self._waiting[owner_id]
+
+
+class BodyRooms:
+    """The rooms for large and for smaller bodies, and for the documents that are read from them."""
+
+    def __init__(self, shared: SharedBytes | None) -> None:
+        self.large = ByteRoom(
+            "large bodies", most=MOST_BYTES, of_owner=MOST_BYTES_OF_OWNER, part=PART_BYTES, shared=shared
+        )
+        self.smaller = ByteRoom(
+            "bodies",
+            most=MOST_SMALLER_BYTES,
+            of_owner=MOST_SMALLER_BYTES_OF_OWNER,
+            part=SMALLER_PART_BYTES,
+            shared=shared,
+        )
+        self.documents = ByteRoom(
+            "documents in memory",
+            most=MOST_DOCUMENT_BYTES,
+            of_owner=MOST_DOCUMENT_BYTES_OF_OWNER,
+            reserve=RESERVED_DOCUMENT_BYTES,
+            part=DOCUMENT_PART_BYTES,
+            shared=shared,
+        )
+        # The bytes that any document counts as at most.
+        self.heaviest_document = MOST_DOCUMENT_BYTES_OF_OWNER
 
 
 class Body:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 
 from chassis.errors import ServiceError
@@ -13,11 +13,15 @@ from gateway.http import problems
 from gateway.http.bodies import LARGE_BYTES, ByteRoom
 from gateway.http.readers import Readers, Send
 from gateway.http.replies import CSV, EVENT_STREAM, JSON, HttpReply
+from gateway.http.shared_bytes import SharedBytes
 
 # Of answers over `LARGE_BYTES` that their clients have not taken yet.
 MOST_BYTES = 32 * 1024 * 1024
+PART_BYTES = 6 * 1024 * 1024
 MOST_BYTES_OF_OWNER = 8 * 1024 * 1024
 # A stream has up to two pages in hand, each of up to a megabyte: the one that is sent, and the next one.
+STREAM_BYTES = 2 * 1024 * 1024
+STREAMS_PART_BYTES = 6 * 1024 * 1024
 MOST_STREAMS = 24
 MOST_STREAMS_OF_OWNER = 8
 _CONTENT_TYPES = {
@@ -27,10 +31,28 @@ _CONTENT_TYPES = {
 
 
 class Sending:
-    """Sends the answers of one gateway, and bounds what those to slow clients hold, per owner and in all."""
+    """Sends the answers of one gateway, and bounds what those to slow clients hold, per owner and in all.
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._large = ByteRoom("large answers", most=MOST_BYTES, of_owner=MOST_BYTES_OF_OWNER)
+    Beyond their parts, large answers and streams take of the bytes that are `shared` with request bodies.
+    """
+
+    def __init__(
+        self, *, clock: Callable[[], float] = time.monotonic, shared: SharedBytes | None = None
+    ) -> None:
+        self._large = ByteRoom(
+            "large answers",
+            most=MOST_BYTES,
+            of_owner=MOST_BYTES_OF_OWNER,
+            part=PART_BYTES,
+            shared=shared,
+        )
+        self._of_streams = ByteRoom(
+            "answers that are streamed",
+            most=MOST_STREAMS * STREAM_BYTES,
+            of_owner=MOST_STREAMS_OF_OWNER * STREAM_BYTES,
+            part=STREAMS_PART_BYTES,
+            shared=shared,
+        )
         self._large_readers = Readers(clock=clock)
         self._streams = Places("answers that are streamed", of_owner=MOST_STREAMS_OF_OWNER, most=MOST_STREAMS)
         self._stream_readers = Readers(clock=clock)
@@ -54,13 +76,18 @@ class Sending:
                     hold = partial(self._large.hold_now, owner_id, len(body))
                     send = await stack.enter_async_context(self._large_readers.reading(owner_id, send, hold))
                 elif not is_free:
-                    hold = partial(self._streams.hold, owner_id)
+                    hold = partial(self._stream, owner_id)
                     send = await stack.enter_async_context(self._stream_readers.reading(owner_id, send, hold))
             except ServiceError as refusal:
                 reply = problems.reply(refusal)
             if isinstance(body, AsyncGenerator):
                 stack.push_async_callback(body.aclose)
             await _write(reply, send, is_head=is_head)
+
+    @contextmanager
+    def _stream(self, owner_id: str) -> Iterator[None]:
+        with self._streams.hold(owner_id), self._of_streams.hold_now(owner_id, STREAM_BYTES):
+            yield
 
 
 async def _write(reply: HttpReply, send: Send, *, is_head: bool) -> None:

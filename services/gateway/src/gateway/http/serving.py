@@ -34,25 +34,14 @@ from chassis.errors import MethodNotAllowed as MethodNotAllowedProblem
 from chassis.http1.admission import mark_authenticated
 from gateway.errors import NotImplementedMethod
 from gateway.http import problems, reading, replies, strict_json
-from gateway.http.bodies import (
-    LARGE_BYTES,
-    LIGHT_BYTES,
-    MOST_BYTES,
-    MOST_BYTES_OF_OWNER,
-    MOST_DOCUMENT_BYTES,
-    MOST_DOCUMENT_BYTES_OF_OWNER,
-    MOST_SMALLER_BYTES,
-    MOST_SMALLER_BYTES_OF_OWNER,
-    RESERVED_DOCUMENT_BYTES,
-    SMALL_BYTES,
-    ByteRoom,
-)
+from gateway.http.bodies import LARGE_BYTES, LIGHT_BYTES, SMALL_BYTES, BodyRooms
 from gateway.http.calls import Call, IncomingRequest, RawBody
 from gateway.http.endpoints import Endpoint, Idempotency
 from gateway.http.principal import Principal
 from gateway.http.readers import Send
 from gateway.http.replies import JSON, HttpReply
 from gateway.http.sending import Sending
+from gateway.http.shared_bytes import SharedBytes
 from gateway.http.stepping import Finished, begin
 
 log = logging.get(__name__)
@@ -118,7 +107,7 @@ class Server:
     """Serves declared endpoints to callers with the required scopes.
 
     `once` runs an effect in its transaction and makes repetitions harmless; `routes` matches paths to rules;
-    `timeout_s` is the default time-out of a request.
+    `timeout_s` is the default time-out of a request. Bodies and answers take of the bytes that are `shared`.
     """
 
     def __init__(
@@ -130,6 +119,7 @@ class Server:
         timeout_s: float,
         upload_limit: int,
         authenticate_stream: Authenticate | None = None,
+        shared: SharedBytes | None = None,
     ) -> None:
         self._authenticate = authenticate
         self._authenticate_stream = authenticate_stream or authenticate
@@ -137,15 +127,8 @@ class Server:
         self._routes = routes
         self._timeout_s = timeout_s
         self._upload_limit = upload_limit
-        self._large = ByteRoom("large bodies", most=MOST_BYTES, of_owner=MOST_BYTES_OF_OWNER)
-        self._smaller = ByteRoom("bodies", most=MOST_SMALLER_BYTES, of_owner=MOST_SMALLER_BYTES_OF_OWNER)
-        self._documents = ByteRoom(
-            "documents in memory",
-            most=MOST_DOCUMENT_BYTES,
-            of_owner=MOST_DOCUMENT_BYTES_OF_OWNER,
-            reserve=RESERVED_DOCUMENT_BYTES,
-        )
-        self.sending = Sending()
+        self._rooms = BodyRooms(shared)
+        self.sending = Sending(shared=shared)
         self._bound: dict[str, Bound] = {}
         self._fixed: dict[tuple[str, str], str] = {}
         self.endpoints: list[Endpoint] = []
@@ -245,7 +228,7 @@ class Server:
             arguments["body"] = reading.upload(request, endpoint.upload_limit or self._upload_limit)
             return await self._run(endpoint, call, arguments, _UNLIMITED)
         size = reading.largest_size(request)
-        room = self._large if size > LARGE_BYTES else self._smaller
+        room = self._rooms.large if size > LARGE_BYTES else self._rooms.smaller
         owner_id, within_s = call.principal.owner_id, min(until.remaining_s(), _MOST_FOR_ROOM_S)
         # Until the handler returns: it keeps the document in memory while it waits.
         async with room.hold(owner_id, size, within_s=within_s) if size > SMALL_BYTES else nullcontext():
@@ -255,10 +238,10 @@ class Server:
                 arguments["body"] = RawBody(content, given)
                 return await self._run(endpoint, call, arguments, until)
             # One that takes more than the share would have room only while nobody else holds any.
-            weight = min(strict_json.weigh(content), MOST_DOCUMENT_BYTES_OF_OWNER)
+            weight = min(strict_json.weigh(content), self._rooms.heaviest_document)
             within_s = min(until.remaining_s(), _MOST_FOR_ROOM_S)
             async with (
-                self._documents.hold(owner_id, weight, within_s=within_s)
+                self._rooms.documents.hold(owner_id, weight, within_s=within_s)
                 if weight > LIGHT_BYTES
                 else nullcontext()
             ):
