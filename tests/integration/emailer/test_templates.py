@@ -259,3 +259,18 @@ async def test_an_invalid_template_is_not_stored_and_a_preview_says_where_it_fai
     with pytest.raises(InvalidInput) as failed:
         await answers.preview(PreviewTemplate(owner_id=OWNER, source=SOURCE), SOON)
     assert failed.value.errors[0].pointer == "/source/subject"
+
+
+async def test_a_preview_that_fails_with_half_a_surrogate_pair_is_answered(answers: TemplateAnswers) -> None:
+    source = TemplateSource(subject="x", text=r'{{ "{0!\ud800}".format(1) }}')
+    with pytest.raises(InvalidInput) as failed:
+        await answers.preview(PreviewTemplate(owner_id=OWNER, source=source), SOON)
+    assert "conversion specifier" in failed.value.failure().model_dump_json()
+
+
+async def test_a_preview_is_bounded_by_its_bytes(answers: TemplateAnswers) -> None:
+    source = TemplateSource(subject="x", text="{{ word * 190000 }}", html="{{ word * 190000 }}")
+    shown = await answers.preview(PreviewTemplate(owner_id=OWNER, source=source, data={"word": "a"}), SOON)
+    assert len(shown.text) == 190_000
+    with pytest.raises(InvalidInput, match="1000000 bytes"):
+        await answers.preview(PreviewTemplate(owner_id=OWNER, source=source, data={"word": "郵"}), SOON)

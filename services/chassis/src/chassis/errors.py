@@ -41,7 +41,9 @@ class ServiceError(Exception):
         # Safe to return, log and store, whatever input it quotes.
         self.detail = plain.text(detail or self.title)
         super().__init__(self.detail)
-        self.errors = list(errors)
+        self.errors = [
+            FieldError(pointer=plain.text(error.pointer), detail=plain.text(error.detail)) for error in errors
+        ]
         self.retry_after_s = retry_after_s
         self.headers = dict(headers or {})
 

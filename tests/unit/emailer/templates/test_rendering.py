@@ -113,6 +113,24 @@ async def test_a_template_that_needs_too_much_memory_fails_alone(renderer: Templ
     assert (await renderer.render(GOOD, {"name": "Ann"}, owner_id="bad")).subject == "For Ann"
 
 
+async def test_the_memory_that_a_template_of_one_owner_leaves_in_use_is_not_missing_for_another(
+    renderer: TemplateRenderer,
+) -> None:
+    grows = TemplateSource(subject="x", text="{{ ([text * 100000] * count) | join | length }}")
+    data = {"text": "x", "count": 1200}
+    assert (await renderer.render(grows, data, owner_id="a")).text == "120000000"
+    processes = {process.pid for process in renderer.processes}
+    assert (await renderer.render(GOOD, {"name": "Ann"}, owner_id="b")).subject == "For Ann"
+    assert not processes & {process.pid for process in renderer.processes}
+
+
+async def test_a_process_that_took_little_memory_is_kept(renderer: TemplateRenderer) -> None:
+    await renderer.render(GOOD, {"name": "Ann"}, owner_id="a")
+    (process,) = renderer.processes
+    await renderer.render(GOOD, {"name": "Ann"}, owner_id="b")
+    assert renderer.processes == (process,)
+
+
 async def test_a_call_that_uses_the_time_up_is_ended_by_the_kernel(brief: TemplateRenderer) -> None:
     assert await code(brief, ENDLESS_CALL) == "template-too-slow"
     assert (await brief.render(GOOD, {"name": "Ann"}, owner_id="bad")).subject == "For Ann"

@@ -29,8 +29,8 @@ from emailer.templates.repository import Stored
 # Versions of one template, and of all templates of an owner, including deleted ones that mails still need.
 MOST_VERSIONS = 1_000
 MOST_VERSIONS_OF_OWNER = 5_000
-# Characters that fit into a message, although some take more than one byte.
-_MOST_SHOWN = 500_000
+# Of a preview, as JSON: it travels in one message.
+MOST_SHOWN_BYTES = 1_000_000
 
 
 class TemplateAnswers:
@@ -132,8 +132,10 @@ class TemplateAnswers:
             found = await self._renderer.preview(source, request.data, owner_id=request.owner_id)
         except TemplateFailed as error:
             raise _invalid(error, place) from None
-        if len(found.model_dump_json()) > _MOST_SHOWN:
-            raise InvalidInput("The rendered mail is too long for a preview.")
+        if len(found.model_dump_json().encode()) > MOST_SHOWN_BYTES:
+            raise InvalidInput(
+                f"The rendered mail has more than {MOST_SHOWN_BYTES} bytes as JSON, too many for a preview."
+            )
         return found
 
     def _require_room(self, stored: Stored, *, is_new: bool, is_usable: bool) -> None:

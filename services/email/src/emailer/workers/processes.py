@@ -16,6 +16,7 @@ from emailer.workers.frames import LENGTH, pieces
 _CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGTRAP)
 # A process that has been idle for this long ends, which frees its memory.
 IDLE_S = 60.0
+_STARTED_WITHIN_S = 10.0
 # A process that is killed is gone at once, unless the kernel cannot end it now, as while a disk hangs.
 _GONE_WITHIN_S = 5.0
 
@@ -70,16 +71,15 @@ class WorkerProcesses:
         """Send a frame made of `parts` to a process, and return its answer.
 
         Raise `ProcessEnded`, `TimeoutError`, `FrameTooLarge`, or `OSError` when no process can be started. In
-        each case the process is ended. The start of a process counts, too.
+        each case the process is ended.
         """
-        async with asyncio.timeout(within_s):
-            try:
-                return await self._ask(await self._take(), parts, most_bytes)
-            except ProcessEnded as error:
-                if error.crashed or error.used_its_time_up:
-                    raise
-            # An idle process may have ended before it was asked: retry with a new one.
-            return await self._ask(await self._start(), parts, most_bytes)
+        try:
+            return await self._ask(await self._take(), parts, within_s, most_bytes)
+        except ProcessEnded as error:
+            if error.crashed or error.used_its_time_up:
+                raise
+        # An idle process may have ended before it was asked: retry with a new one.
+        return await self._ask(await self._start(), parts, within_s, most_bytes)
 
     async def close(self) -> None:
         """End all processes."""
@@ -90,25 +90,27 @@ class WorkerProcesses:
             await self._end(process)
 
     async def _ask(
-        self, process: asyncio.subprocess.Process, parts: Sequence[bytes], most_bytes: int
+        self, process: asyncio.subprocess.Process, parts: Sequence[bytes], within_s: float, most_bytes: int
     ) -> bytes:
         assert process.stdin is not None
         assert process.stdout is not None
         is_whole = False
         try:
-            process.stdin.write(LENGTH.pack(sum(map(len, parts))))
-            for piece in pieces(parts):
-                process.stdin.write(piece)
-                await process.stdin.drain()
-            [length] = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
-            if length > most_bytes:
-                raise FrameTooLarge
-            answer = await process.stdout.readexactly(length)
-            is_whole = True
-            return answer
+            async with asyncio.timeout(within_s):
+                process.stdin.write(LENGTH.pack(sum(map(len, parts))))
+                for piece in pieces(parts):
+                    process.stdin.write(piece)
+                    await process.stdin.drain()
+                [length] = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
+                if length > most_bytes:
+                    raise FrameTooLarge
+                answer = await process.stdout.readexactly(length)
+                is_whole = True
+                return answer
         except (asyncio.IncompleteReadError, ConnectionError):
             # Its output is closed: it has ended, or is about to.
-            raise ProcessEnded(await process.wait()) from None
+            async with asyncio.timeout(_GONE_WITHIN_S):
+                raise ProcessEnded(await process.wait()) from None
         finally:
             if is_whole and not self._is_closed:
                 self._idle.append(process)
@@ -127,14 +129,15 @@ class WorkerProcesses:
         return await self._start()
 
     async def _start(self) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", self._module),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            # Only what is needed to find the same code.
-            env={name: value for name, value in os.environ.items() if name == "PYTHONPATH"},
-        )
+        async with asyncio.timeout(_STARTED_WITHIN_S):
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", self._module),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                # Only what is needed to find the same code.
+                env={name: value for name, value in os.environ.items() if name == "PYTHONPATH"},
+            )
         self._all.add(process)
         return process
 
