@@ -108,9 +108,9 @@ def test_the_operations_of_the_realtime_socket_are_the_commands_of_its_protocol(
 def test_the_channels_of_the_broker_are_its_queues_and_the_routing_keys_of_the_contracts() -> None:
     queues = {queue.name for owned in TOPOLOGIES.values() for queue in owned.queues}
     keys = {kind.routing_key for kind in broker.messages() if issubclass(kind, Event | LiveMessage)}
-    # The queue of the gateway's events is described by the routing keys that are bound to it.
-    # The address of a reply is made for each connection: it is None.
-    assert addresses(broker.SERVER) == {*queues, *keys, None} - {"gateway.events"}
+    # The address of a reply is made for each connection: it is None. That of a message which waits for its
+    # next attempt is the time.
+    assert addresses(broker.SERVER) == {*queues, *keys, None, "{wait}"}
 
 
 def test_both_documents_are_valid() -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import httpx
 import pytest
 
 from native import stack as native_stack
 from native.stack import Stack
-from support import browser, deployed
+from support import broker_tap, browser, deployed
+from support.broker_tap import Sent
 from support.browser import Page
 from support.deployed import Deployed
 from support.doubles import dns
 from support.doubles.dns import DnsServer
+from support.walking import Walk, Walked
 
 
 @pytest.fixture(scope="package")
@@ -45,13 +48,33 @@ async def api(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@pytest.fixture
-async def resumed(api: httpx.AsyncClient) -> AsyncIterator[None]:
-    """Resume after the test whatever it has paused, because other tests use the same stack."""
-    yield
+async def resume_all(api: httpx.AsyncClient) -> None:
+    """Resume whatever is paused, because other tests use the same stack."""
     for pause in (await api.get("/v1/admin/pauses")).json()["data"]:
         answer = await api.delete(f"/v1/admin/pauses/{pause['kind']}s/{pause['name']}")
         assert answer.status_code == 204, answer.text
+
+
+@pytest.fixture
+async def resumed(api: httpx.AsyncClient) -> AsyncIterator[None]:
+    """Resume after the test whatever it has paused."""
+    yield
+    await resume_all(api)
+
+
+@pytest.fixture(scope="package")
+async def walked(stack: Stack | Deployed, api: httpx.AsyncClient) -> Walked:
+    """Send every example of the document once, because most of them cannot be sent twice."""
+    document = (await api.get("/openapi.json")).json()
+    async with AsyncExitStack() as opened:
+        sent: list[Sent] = []
+        if isinstance(stack, Stack):
+            sent = await opened.enter_async_context(broker_tap.recording(stack.rabbitmq))
+        try:
+            failed = await Walk(api, document).go()
+        finally:
+            await resume_all(api)
+    return Walked(failed, sent)
 
 
 @pytest.fixture(scope="package")

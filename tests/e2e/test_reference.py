@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -13,18 +12,12 @@ import pytest
 from native.stack import Stack
 from support import browser
 from support.browser import Page
+from support.walking import Walked, operations
 
 DRAWN = "document.querySelectorAll('[data-operation]').length > 0"
 FOREIGN = (
     "performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith(location.origin))"
 )
-
-# No message is parked on a good day.
-NOTHING_TO_READ = {"getParked"}
-# The token of a login address is made on the host, and works once.
-# A return path is signed with a key that the document cannot know.
-NOT_BY_EXAMPLE = {"createSession", "recordBounce"}
-STREAMED = {"application/x-ndjson": b'{"payload":1}\n', "application/octet-stream": b"a file"}
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +35,6 @@ async def page(tab: Page, stack: Stack) -> AsyncIterator[Page]:
     # What its own policy forbids, or an error of its script.
     assert tab.complaints == []
     assert await tab.run(FOREIGN) == []
-
-
-def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for path, methods in document["paths"].items():
-        for method, operation in methods.items():
-            yield method, path, operation
 
 
 @browser.needed
@@ -130,92 +117,5 @@ async def test_a_page_of_text_obeys_its_content_security_policy(tab: Page, stack
     assert await tab.run(FOREIGN) == []
 
 
-class Walk:
-    """Executes the examples of the document; what one has made is the example of the next."""
-
-    def __init__(self, api: httpx.AsyncClient, document: dict[str, Any]) -> None:
-        self.api = api
-        self.document = document
-        self.made: list[str] = []
-
-    async def send(self, method: str, path: str, operation: dict[str, Any], body: Any) -> httpx.Response:
-        kinds = operation.get("requestBody", {}).get("content", {})
-        # What a stream names in its query, a JSON body contains.
-        is_document = body is not None and not STREAMED.keys().isdisjoint(kinds)
-        query = {}
-        for parameter in operation["parameters"]:
-            is_wanted = "example" in parameter and not is_document
-            if parameter.get("in") == "query" and (parameter["required"] or is_wanted):
-                query[parameter["name"]] = str(parameter["example"])
-        sent: dict[str, Any] = {} if body is None else {"json": body}
-        headers = {}
-        for kind in kinds:
-            if body is None and kind in STREAMED:
-                sent, headers = {"content": STREAMED[kind]}, {"content-type": kind}
-        if isinstance(body, str):
-            kind = next(iter(operation["requestBody"]["content"]))
-            sent, headers = {"content": body.encode()}, {"content-type": kind}
-        names = {parameter.get("$ref", "").rpartition("/")[2] for parameter in operation["parameters"]}
-        request = self.api.build_request(
-            method,
-            self.address(path, operation),
-            params=query,
-            headers={**headers, "if-match": "*"} if "If-Match-Required" in names else headers,
-            **sent,
-        )
-        answer = await self.api.send(request, stream=True)
-        if answer.headers.get("content-type") == "text/event-stream":
-            # It may have no end: that it begins is enough.
-            await anext(answer.aiter_bytes())
-        else:
-            await answer.aread()
-        await answer.aclose()
-        if "location" in answer.headers and not answer.has_redirect_location:
-            self.made.append(answer.headers["location"])
-        return answer
-
-    def address(self, path: str, operation: dict[str, Any]) -> str:
-        """Return `path` with the examples of its parameters, the first replaced by a created id."""
-        named = path
-        for parameter in operation["parameters"]:
-            if parameter.get("in") == "path":
-                named = named.replace(f"{{{parameter['name']}}}", str(parameter["example"]))
-        location = self.location(path)
-        if location is None or any(f"{named}/".startswith(f"{made}/") for made in self.made):
-            return named
-        # The first id of the path is another one, the others stay.
-        _, slash, rest = named.removeprefix(path.partition("{")[0]).partition("/")
-        return location + slash + rest
-
-    def location(self, path: str) -> str | None:
-        """Return the address of something that was made and that `path` leads to, or below."""
-        thing = re.compile(re.escape(path.partition("{")[0]) + "[^/]+")
-        return next((made for made in self.made if thing.fullmatch(made)), None)
-
-
-@pytest.mark.usefixtures("resumed")
-async def test_every_example_body_is_accepted_and_what_it_creates_can_be_read(
-    api: httpx.AsyncClient, document: dict[str, Any]
-) -> None:
-    walk, failed = Walk(api, document), []
-    for method, path, operation in sorted(operations(document), key=_makers_first):
-        # Only what this walk has made is changed, and nothing is ended.
-        is_strange = method == "patch" and walk.location(path) is None
-        if method == "delete" or is_strange or operation["operationId"] in NOTHING_TO_READ | NOT_BY_EXAMPLE:
-            continue
-        contents: dict[str, Any] = operation.get("requestBody", {}).get("content", {})
-        content: dict[str, Any] = contents.get("application/json") or next(iter(contents.values()), {})
-        examples = [example["value"] for example in content.get("examples", {}).values()]
-        # A batch is sent both ways.
-        is_either = "application/json" in contents and not STREAMED.keys().isdisjoint(contents)
-        for example in [*examples, None] if is_either or not examples else examples:
-            answer = await walk.send(method, path, operation, example)
-            # Where these tests ran before, what they would make is there.
-            if not answer.is_success and answer.status_code not in (303, 409):
-                failed.append((operation["operationId"], answer.status_code, answer.text[:200]))
-    assert failed == []
-
-
-def _makers_first(one: tuple[str, str, dict[str, Any]]) -> tuple[bool, bool]:
-    method, path, _ = one
-    return (method != "post", "{" in path)
+async def test_every_example_body_is_accepted_and_what_it_creates_can_be_read(walked: Walked) -> None:
+    assert walked.failed == []

@@ -47,8 +47,6 @@ class BatchDescription(Command):
     Its `options` are those of `contracts.batch_options`, already checked.
     """
 
-    senders: ClassVar[tuple[str, ...]] = ("gateway", BATCH_PROCESSOR)
-
     queue: ClassVar[str] = INTAKE
     batch_id: UUID
     owner_id: str
@@ -82,6 +80,7 @@ class CreateBatch(BatchDescription):
     """
 
     message_type: ClassVar[str] = "batch.create.v1"
+    senders: ClassVar[tuple[str, ...]] = ("gateway", BATCH_PROCESSOR)
     not_before: Moment | None = None
     priority: int = Field(default=5, ge=0, le=9)
     items: list[Item] | None = None
@@ -203,7 +202,6 @@ class LimitOwner(Command):
 
     message_type: ClassVar[str] = "batch.limit-owner.v1"
     queue: ClassVar[str] = INTAKE
-    senders: ClassVar[tuple[str, ...]] = ("gateway", "batch-processor")
     owner_id: str
     scopes: list[str]
 

@@ -136,6 +136,48 @@ def test_a_request_is_answered_on_the_address_that_it_names_with_its_own_reply()
     assert {"Email", "EmailCounts", "Failure"} <= set(channel["messages"])
 
 
+def headers_of(message: str) -> dict[str, Any]:
+    (trait,) = DOCUMENT["components"]["messages"][message]["traits"]
+    found: dict[str, Any] = resolved(trait)["headers"]
+    return found
+
+
+def test_a_message_has_the_headers_of_the_way_that_it_travels() -> None:
+    assert headers_of("email.send.v1")["required"] == ["x-attempt", "x-sent-at"]
+    assert headers_of("email.get.v1")["required"] == ["x-attempt", "x-sent-at", "x-deadline"]
+    assert headers_of("Email")["properties"].keys() == {"x-reply-status"}
+    assert "x-tenant" in headers_of("batch.finished.v1")["properties"]
+    assert "x-tenant" not in headers_of("stocks.ticked.v1")["properties"]
+
+
+def test_what_waits_or_is_parked_is_a_message_of_any_type_with_the_reason_in_its_headers() -> None:
+    for service in ("gateway", "email", "batch-processor"):
+        for channel, name in ((f"retry.{service}", "waiting"), (f"{service}.parked", "parked")):
+            assert list(DOCUMENT["channels"][channel]["messages"]) == [name]
+            assert f"{service}.send.{channel.removeprefix(f'{service}.')}" in DOCUMENT["operations"]
+            assert DOCUMENT["components"]["messages"][name]["payload"] == {}
+            assert {"x-error", "x-first-error"} <= headers_of(name)["properties"].keys()
+    # It handles no messages that it could park.
+    assert "stock-data.send.parked" not in DOCUMENT["operations"]
+
+
+def test_a_queue_of_events_has_those_whose_routing_keys_are_bound_to_it() -> None:
+    kept = DOCUMENT["channels"]["gateway.events"]["messages"].keys()
+    assert {"batch.finished.v1", "parked.changed.v1"} <= kept
+    assert "batch.progressed.v1" not in kept
+    assert DOCUMENT["operations"]["gateway.return.gateway.events"]["action"] == "send"
+
+
+def test_the_data_of_publications_are_those_that_subscribers_get() -> None:
+    def data_of(kind: str) -> dict[str, Any]:
+        push = DOCUMENT["components"]["messages"][f"{kind}.publication"]["payload"]["properties"]["push"]
+        return resolved(push["properties"]["pub"]["properties"]["data"])
+
+    assert "state" in data_of("quotes")["required"]
+    # Its offset is that of the publication.
+    assert data_of("chat")["properties"].keys() == {"text", "user", "user_id"}
+
+
 def test_every_request_names_its_reply() -> None:
     requests = [kind for kind in broker.messages() if issubclass(kind, Request)]
     assert len(requests) >= 15

@@ -11,7 +11,6 @@ from chassis import logging
 from chassis.errors import DatabaseUnavailable, Forbidden, NotFound, Overloaded, ServiceError
 from contracts import batches, emails, problems
 from contracts.scopes import Scope
-from contracts.stocks import Quote
 from gateway.batches.inputs import BatchView
 from gateway.emails.inputs import EmailView
 from gateway.http import endpoints as declared
@@ -27,6 +26,7 @@ from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
 from gateway.realtime.event_stream import EventStream
 from gateway.realtime.inputs import QuoteStreamQuery, StreamQuery, TokenInput, TokenView
+from gateway.realtime.news import EmailNews, QuoteNews
 from gateway.realtime.tokens import TokenService
 
 log = logging.get(__name__)
@@ -149,7 +149,7 @@ def endpoints(streams: EventStreams, tokens: TokenEndpoint) -> Iterator[Endpoint
         summary="Follow a mail until it has ended",
         tag="E-mail",
         scope=Scope.EMAILS_READ,
-        answers={200: declared.events(item=EmailView)},
+        answers={200: declared.events(item=EmailView | EmailNews)},
         errors=(NotFound, Overloaded, DatabaseUnavailable),
     )
     yield get(
@@ -159,7 +159,7 @@ def endpoints(streams: EventStreams, tokens: TokenEndpoint) -> Iterator[Endpoint
         summary="Stream the quotes of up to 200 symbols",
         tag="Stocks",
         scope=Scope.QUOTES_READ,
-        answers={200: declared.events(item=Quote)},
+        answers={200: declared.events(item=QuoteNews)},
         errors=(NotFound, problems.of("unknown-symbol"), problems.of("invalid-symbol"), Overloaded),
     )
     yield from _tokens(tokens)

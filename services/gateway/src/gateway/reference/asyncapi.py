@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from itertools import chain
 
-from contracts import headers
 from gateway.http.endpoints import Endpoint
-from gateway.reference import broker, news, schemas, sockets
+from gateway.reference import broker, envelopes, news, schemas, sockets
 from gateway.reference.channels import DocumentedChannel
 from gateway.reference.schemas import Json, SchemaPlace
 from gateway.reference.security import SCHEMES
@@ -26,30 +25,10 @@ _SERVERS: Json = {
         "protocolVersion": "0-9-1",
         "description": "RabbitMQ, between the services; not accessible from outside. Messages that wait for "
         "one destination travel together, as one message of the type `bundle.v1`: a line of JSON with the "
-        "type, id, headers and length of each, and then their bodies.",
+        "type, id, headers and length of each, and then their bodies. A message `probe` without a body, "
+        "which no queue receives, only shows its sender that the broker accepts messages.",
         "variables": {"host": {"default": "localhost:5672"}},
     },
-}
-_BROKER_TRAIT: Json = {
-    "headers": {
-        "type": "object",
-        "properties": {
-            name: {"type": kind, "description": description}
-            for name, kind, description in (
-                (headers.SENT_AT, "integer", "The time at which the message was sent, in Unix milliseconds."),
-                (headers.ATTEMPT, "integer", "The number of this attempt, from 1."),
-                (headers.TENANT, "string", "The owner of the work."),
-                (
-                    headers.DEADLINE,
-                    "integer",
-                    "The deadline of a request, in Unix milliseconds.",
-                ),
-                (headers.SHARE, "string", "The owner whose share of the service a request uses."),
-                (headers.REQUEST_ID, "string", "The id of the HTTP request that caused the message."),
-                (headers.TRACEPARENT, "string", "The trace of the message (W3C Trace Context)."),
-            )
-        },
-    }
 }
 
 
@@ -92,7 +71,7 @@ def build(endpoints: Sequence[Endpoint], commands: Iterable[sockets.DocumentedCo
                 name: message.document(found.by_place.get(name, {})) for name, message in messages.items()
             },
             "schemas": dict(sorted(found.models.items())),
-            "messageTraits": {"broker": _BROKER_TRAIT},
+            "messageTraits": dict(envelopes.TRAITS),
             "securitySchemes": SCHEMES,
         },
     }

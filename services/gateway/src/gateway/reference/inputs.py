@@ -1,15 +1,8 @@
-"""The response models of the reference, and models of pushes that no feature defines."""
+"""The response models of the reference."""
 
 from __future__ import annotations
 
-from typing import Literal
-from uuid import UUID
-
 from pydantic import BaseModel, ConfigDict, Field
-
-from contracts.emails import EmailStatus
-from contracts.message import Moment
-from contracts.stocks import LiveBar
 
 
 class Links(BaseModel):
@@ -41,23 +34,6 @@ class Links(BaseModel):
     runbooks: str
     console: str
     health: str
-
-
-class EmailNews(BaseModel):
-    """A publication on the channel of a mail: the status that summarizes its recipients."""
-
-    id: UUID
-    status: EmailStatus
-    at: Moment
-
-
-class BarNews(LiveBar):
-    """A publication of the bars of a symbol. `state` is that of the feed when the bar is sent.
-
-    `stale`: no bar has been pushed or closed for some seconds; `restarted`: the first bar of a new epoch.
-    """
-
-    state: Literal["live", "stale", "restarted"]
 
 
 class ProblemView(BaseModel):

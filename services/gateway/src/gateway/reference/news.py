@@ -33,7 +33,7 @@ def _of_event(kind: type[Event]) -> Iterator[DocumentedOperation]:
     channel = _channel(topology.EVENTS, key, kind, _EVENT)
     for service, owned in topology.TOPOLOGIES.items():
         for queue in owned.queues:
-            is_bound = any(binds(pattern, key) for pattern in queue.keys)
+            is_bound = any(broker.binds(pattern, key) for pattern in queue.keys)
             if queue.exchange == topology.EVENTS and is_bound:
                 summary = f"{service} consumes {key} from its queue {queue.name}."
                 yield _use(service, "receive", channel, summary)
@@ -50,7 +50,9 @@ def _channel(exchange: str, key: str, kind: type[Message], description: str) -> 
         server=broker.SERVER,
         description=description,
         messages=(broker.message(kind),),
-        parameters={name: f"The `{name}` of what the message is about." for name in parts},
+        parameters={
+            name: f"The `{name}` of what the message is about; `several` for a bundle." for name in parts
+        },
         bindings={
             "amqp": {
                 "is": "routingKey",
@@ -70,12 +72,4 @@ def _use(
         channel=channel,
         summary=summary,
         messages=channel.messages,
-    )
-
-
-def binds(pattern: str, key: str) -> bool:
-    """Return whether a binding with `pattern`, in which `*` stands for one word, matches `key`."""
-    words, wanted = key.split("."), pattern.split(".")
-    return len(words) == len(wanted) and all(
-        want in ("*", word) for word, want in zip(words, wanted, strict=True)
     )

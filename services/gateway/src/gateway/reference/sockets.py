@@ -8,9 +8,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from contracts.alerts import Firing
-from contracts.stocks import Quote
 from gateway.batches.inputs import BatchView
-from gateway.chat.inputs import MessageView
 from gateway.http.endpoints import Endpoint
 from gateway.http.replies import EVENT_STREAM
 from gateway.realtime.channels import KINDS, ChannelKind
@@ -21,17 +19,17 @@ from gateway.realtime.codes import (
     ErrorCode,
     UnsubscribeCode,
 )
+from gateway.realtime.news import BarNews, EmailNews, MessageNews, QuoteNews
 from gateway.reference.channels import DocumentedChannel, DocumentedMessage, DocumentedOperation
-from gateway.reference.inputs import BarNews, EmailNews
 from gateway.reference.schemas import Json, Mode
 
 SERVER = "gateway"
 
 # The models of the `data` of publications, by kind of channel.
 _PUBLISHED: Mapping[str, Any] = {
-    "quotes": Quote,
+    "quotes": QuoteNews,
     "bars": BarNews,
-    "chat": MessageView,
+    "chat": MessageNews,
     "batch": BatchView,
     "task": BatchView,
     "email": EmailNews,
