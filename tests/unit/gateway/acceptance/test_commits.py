@@ -11,17 +11,19 @@ import asyncpg
 import pytest
 
 from chassis import shares
+from chassis.broker.envelope import Outgoing
 from chassis.errors import DatabaseUnavailable
-from gateway.acceptance.commits import GroupCommit
+from gateway.acceptance.commits import MOST_BYTES_TOGETHER, MOST_TOGETHER, GroupCommit
 from gateway.acceptance.repository import Acceptance, Work
 from gateway.http.calls import IdempotencyKey
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def work(number: int, *, key: str | None = None, owner: str = "ann") -> Work:
+def work(number: int, *, key: str | None = None, owner: str = "ann", size: int = 0) -> Work:
     acceptance = Acceptance(UUID(int=number), owner, "email", "queued", None, NOW)
-    return Work(acceptance, [], b"{}", "/", IdempotencyKey(key, b"h") if key else None)
+    message = Outgoing("commands", "email", b"x" * size, "email.send.v1", str(number))
+    return Work(acceptance, [message], b"{}", "/", IdempotencyKey(key, b"h") if key else None)
 
 
 class Database:
@@ -75,6 +77,35 @@ async def test_acceptances_that_arrive_during_a_commit_share_the_next(
     database.gate.set()
     assert await asyncio.gather(first, *others) == [True] * 5
     assert database.groups == [[1], [2, 3, 4, 5]]
+
+
+async def test_owners_take_turns_however_much_of_one_waits(commits: GroupCommit, database: Database) -> None:
+    waiting = [commits.add(work(number)) for number in range(1, 10 * MOST_TOGETHER)]
+    waiting += [commits.add(work(number, owner="bob")) for number in (5001, 5002)]
+    assert await asyncio.gather(*waiting) == [True] * len(waiting)
+    assert {5001, 5002} < set(database.groups[0])
+    assert max(map(len, database.groups)) == MOST_TOGETHER
+    of_ann = [number for group in database.groups for number in group if number < 5000]
+    assert of_ann == [*range(1, 10 * MOST_TOGETHER)]
+
+
+async def test_large_work_of_an_owner_makes_no_commit_long(commits: GroupCommit, database: Database) -> None:
+    half = MOST_BYTES_TOGETHER // 2
+    waiting = [commits.add(work(number, size=half)) for number in (1, 2, 3)]
+    waiting += [commits.add(work(4, size=3 * half)), commits.add(work(5, owner="bob"))]
+    assert await asyncio.gather(*waiting) == [True] * 5
+    assert database.groups == [[1, 5, 2], [3], [4]]
+
+
+async def test_much_work_with_one_key_is_committed_one_by_one_and_delays_nobody(
+    commits: GroupCommit, database: Database
+) -> None:
+    waiting = [commits.add(work(number, key="k")) for number in range(1, 201)]
+    waiting += [commits.add(work(number)) for number in (5001, 5002)]
+    waiting.append(commits.add(work(6001, owner="bob")))
+    assert await asyncio.gather(*waiting) == [True] * len(waiting)
+    assert database.groups[0] == [1, 6001]
+    assert [number for group in database.groups for number in group if number <= 200] == [*range(1, 201)]
 
 
 async def test_each_caller_learns_whether_its_work_was_new(commits: GroupCommit, database: Database) -> None:
