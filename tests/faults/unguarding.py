@@ -9,6 +9,7 @@ import html.parser
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -75,14 +76,14 @@ def _flat_uploads() -> None:
     cutter: Any = import_module("gateway.batches.cutting").Cutter
 
     class Remembering(cutter):  # type: ignore[misc]  # known at run time only
-        def __init__(self, *fields: Any) -> None:
-            super().__init__(*fields)
+        def __init__(self, *fields: Any, **more: Any) -> None:
+            super().__init__(*fields, **more)
             self.known: set[bytes] = set()
 
-        def _take(self, line: bytes) -> None:
+        def feed(self, data: bytes) -> Any:
             # As if ids were compared here, for which each of them has to be kept.
-            self.known.add(line[:40])
-            super()._take(line)
+            self.known.update(line[:40] for line in data.split(b"\n"))
+            return super().feed(data)
 
     _put("gateway.batches.upload_service", Cutter=Remembering)
 
@@ -115,20 +116,20 @@ def _poison_items() -> None:
         # Also what ends the process, and what has no text.
         raise error
 
-    def run_here(self: Any, *arguments: Any) -> Any:
-        # Without the process of its own, which ends in the place of the service.
-        return self._run_here(*arguments)
-
     _put("batch_processor.execution.chunks", cause_of=cause_of)
-    _put("batch_processor.resources:Resources", _run_isolated=run_here)
+    # Without processes of their own, which end in the place of the service.
+    resources = import_module("batch_processor.resources").Resources
+    _put("batch_processor.app", Resources=partial(resources, isolated=False))
 
 
 def _outbox_rows() -> None:
     # What has failed stays where it was, in front of all others.
-    queries = import_module("chassis.queries")
-    queries.load("chassis")
-    statements = {**queries.of("chassis"), "postpone": "SELECT $1::bigint[], $2::int"}
-    _put("chassis.outbox", _SQL=statements)
+    find = import_module("chassis.queries").Statements.__getitem__
+
+    def find_another(self: Any, name: str) -> Any:
+        return "SELECT $1::bigint[], $2::int" if name == "postpone" else find(self, name)
+
+    _put("chassis.queries:Statements", __getitem__=find_another)
 
 
 def _provider_elements() -> None:

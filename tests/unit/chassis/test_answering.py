@@ -38,7 +38,7 @@ async def test_a_refused_request_does_not_wait_for_the_garbage_collector() -> No
     message = DeliveredMessage(delivery=Basic.Deliver(), header=header, body=body, channel=channel)
     gc.disable()
     try:
-        await server._take(message)  # noqa: SLF001
+        await server.take(message)
         assert [refusal() for refusal in refusals] == [None]
     finally:
         gc.enable()

@@ -17,9 +17,11 @@ class SilentConnection:
     """A connection to a broker that reads nothing any more."""
 
     def __init__(self) -> None:
+        self.is_asked_for_a_channel = False
         self.is_to_be_closed = False
 
     async def channel(self, **_: bool) -> None:
+        self.is_asked_for_a_channel = True
         await asyncio.Event().wait()
 
     async def close(self) -> None:
@@ -56,10 +58,10 @@ async def test_an_alarm_while_such_a_connection_is_closed_reaches_the_others(
     alone = Publisher("amqp://127.0.0.1/")
     alone.on_unusable = lambda _: heard.set()
     publishing = asyncio.create_task(alone.publish_alone(cancel(), timeout_s=10))
-    await until(lambda: bool(alone._waiting))  # noqa: SLF001
+    await until(lambda: connection.is_asked_for_a_channel)
     publishing.cancel()
     await until(lambda: connection.is_to_be_closed)
-    alone._blocked()  # noqa: SLF001
+    alone.end_waits()
     assert heard.is_set()
     publishing.cancel()
     await asyncio.gather(publishing, return_exceptions=True)

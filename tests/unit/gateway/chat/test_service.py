@@ -142,7 +142,7 @@ async def test_clients_with_made_up_offsets_cost_one_read_in_no_share(gateway: G
 async def test_the_next_made_up_offset_waits_before_it_is_read_and_delays_no_message(
     gateway: Gateway, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.chat.service._AHEAD_EVERY_S", 3600)
+    monkeypatch.setattr("gateway.chat.service.AHEAD_EVERY_S", 3600)
     heard = listen(gateway)
     await asyncio.create_task(follow_as("7", gateway, 2**62))
     again = asyncio.create_task(follow_as("7", gateway, 2**62))
@@ -161,7 +161,7 @@ async def test_rooms_with_clients_that_are_ahead_are_read_in_turns_of_a_page(
     rooms: Rooms,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.chat.service._AHEAD_EVERY_S", 0)
+    monkeypatch.setattr("gateway.chat.service.AHEAD_EVERY_S", 0)
     shown = await missed(gateway, other_gateway, rooms, exchange, {"deep": 700, "a": 10})
     asked = [other_gateway.chat.follow(room, ANN, at_least=2**62) for room in ("deep", "a")]
     positions = await asyncio.gather(*asked)
@@ -172,7 +172,7 @@ async def test_rooms_with_clients_that_are_ahead_are_read_in_turns_of_a_page(
 async def test_a_client_that_is_ahead_waits_for_a_limited_time(
     gateway: Gateway, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.chat.service._AHEAD_WITHIN_S", 0.05)
+    monkeypatch.setattr("gateway.chat.service.AHEAD_WITHIN_S", 0.05)
     await gateway.chat.follow("lobby", ANN)
     await gateway.rooms.insert_message("lobby", "7", "Ann", '{"text": "x"}', None, None)
     rooms.hold = asyncio.Event()
@@ -211,7 +211,7 @@ async def test_a_client_that_is_ahead_is_not_answered_from_a_read_that_began_bef
     rooms: Rooms,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.chat.service._AHEAD_EVERY_S", 0)
+    monkeypatch.setattr("gateway.chat.service.AHEAD_EVERY_S", 0)
     await other_gateway.chat.follow("lobby", ANN)
     exchange.loses = True
     rooms.hold = asyncio.Event()
@@ -222,8 +222,7 @@ async def test_a_client_that_is_ahead_is_not_answered_from_a_read_that_began_bef
     second = asyncio.create_task(follow_as("8", other_gateway, 1))
     await asyncio.sleep(0)
     rooms.hold.set()
-    await first
-    assert await second == 1
+    assert (await asyncio.gather(first, second))[1] == 1
 
 
 async def test_a_room_that_does_not_exist_is_not_found(gateway: Gateway) -> None:

@@ -83,7 +83,7 @@ class RpcServer:
         channel = await link.channel(confirms=False)
         await declare_rpc_queue(channel, self._queue)
         channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
-        started = await channel.basic_consume(self._queue.name, self._take, no_ack=True)
+        started = await channel.basic_consume(self._queue.name, self.take, no_ack=True)
         self._channel, self._tag = channel, started.consumer_tag
         self._reason = None
 
@@ -120,7 +120,8 @@ class RpcServer:
         while self._busy and deadline.remaining_s():
             await asyncio.sleep(0.02)
 
-    async def _take(self, message: DeliveredMessage) -> None:
+    async def take(self, message: DeliveredMessage) -> None:
+        """Answer one request as the broker delivers it; an error becomes the answer."""
         self._busy += 1
         try:
             properties = message.header.properties

@@ -42,7 +42,7 @@ class Publisher:
 
     def __init__(self, url: str, *, timeout_s: float = 5, max_unconfirmed: int = 512) -> None:
         self.link = Link(
-            url, name="publish", on_open=self._open, on_lost=self._lost, on_blocked=self._blocked
+            url, name="publish", on_open=self._open, on_lost=self._lost, on_blocked=self.end_waits
         )
         self._timeout_s = timeout_s
         self._waiting: set[asyncio.Timeout] = set()
@@ -242,8 +242,11 @@ class Publisher:
             )
         )
 
-    def _blocked(self) -> None:
-        # Publishes that wait for their confirm would otherwise wait until their time-out.
+    def end_waits(self) -> None:
+        """Fail all publishes that wait for a confirm, because the broker confirms nothing during an alarm.
+
+        Otherwise they would wait until their time-outs.
+        """
         now = asyncio.get_running_loop().time()
         for waiting in self._waiting:
             if not waiting.expired():

@@ -40,9 +40,9 @@ _FEW_MISSED = 20
 _CATCH_UP_EVERY_S = 5.0
 _ROWS_AT_ONCE = 1000
 # Seconds between two reads of a room for clients that claim to be ahead of it, as anybody may.
-_AHEAD_EVERY_S = 0.25
+AHEAD_EVERY_S = 0.25
 # For how long such a client waits until this gateway has published what it has seen elsewhere.
-_AHEAD_WITHIN_S = 5.0
+AHEAD_WITHIN_S = 5.0
 _LONGEST_TEXT = 4000
 _LONGEST_ID = 64
 _LARGEST_DATA = 16 * 1024
@@ -185,7 +185,7 @@ class ChatService:
             shown = self._shown.setdefault(room, _Shown(found.epoch, found.last_offset, found.is_private))
         is_read = True
         try:
-            async with asyncio.timeout(_AHEAD_WITHIN_S) as waiting:
+            async with asyncio.timeout(AHEAD_WITHIN_S) as waiting:
                 while is_read and shown.offset < at_least:
                     shown.next_read = shown.next_read or asyncio.create_task(self._read_page(room, shown))
                     is_read = await asyncio.shield(shown.next_read)
@@ -196,7 +196,7 @@ class ChatService:
 
     async def _read_page(self, room: str, shown: _Shown) -> bool:
         """Publish a page of what was stored, for all clients that are ahead; return whether there was any."""
-        await asyncio.sleep(shown.read_at + _AHEAD_EVERY_S - time.monotonic())
+        await asyncio.sleep(shown.read_at + AHEAD_EVERY_S - time.monotonic())
         async with self._reading:
             # This read finds what was stored before now; later clients wait for the next one.
             shown.next_read, shown.read_at = None, time.monotonic()
