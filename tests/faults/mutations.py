@@ -43,7 +43,7 @@ MUTATIONS = (
     Mutation("frame budget", "frames", ["stall"]),
     Mutation("bytes that wait for sockets", "slow-readers", ["memory"], seconds=30),
     Mutation("room for answers", "slow-downloads", ["memory"], seconds=50),
-    Mutation("flat uploads", "uploads", ["memory", "stall"], seconds=30),
+    Mutation("flat uploads", "uploads", ["memory", "stall"], seconds=60),
     Mutation("html scanner", "html", ["mail", "stall"]),
     Mutation("relay rules", "refusals", ["mail"]),
     Mutation("poison items", "items", ["unready", "batch"]),

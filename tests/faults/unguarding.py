@@ -6,6 +6,7 @@ What is patched is imported in that process only, and before anything of it begi
 from __future__ import annotations
 
 import html.parser
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -78,11 +79,11 @@ def _flat_uploads() -> None:
     class Remembering(cutter):  # type: ignore[misc]  # known at run time only
         def __init__(self, *fields: Any, **more: Any) -> None:
             super().__init__(*fields, **more)
-            self.known: set[bytes] = set()
+            self.known: list[Any] = []
 
         def feed(self, data: bytes) -> Any:
-            # As if ids were compared here, for which each of them has to be kept.
-            self.known.update(line[:40] for line in data.split(b"\n"))
+            # As if ids were compared here, for which each item has to be read and kept.
+            self.known += map(json.loads, (self.rest + data).split(b"\n")[:-1])
             return super().feed(data)
 
     _put("gateway.batches.upload_service", Cutter=Remembering)
