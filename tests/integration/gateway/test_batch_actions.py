@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -200,7 +201,7 @@ async def test_letting_work_run_needs_the_scopes_of_its_operation_whoever_made_i
         for kind in ("batches", "tasks")
         for way in (f"/{id_}/resume", f"/resume?{operation}")
     ]
-    moved = {"json": {"run_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}}
+    moved: dict[str, Any] = {"json": {"run_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}}
     async with listener.client(lesser) as client:
         for way in runs:
             refused = await client.post(way)
