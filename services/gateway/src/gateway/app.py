@@ -96,6 +96,7 @@ def create_quart(settings: GatewaySettings, resources: Resources) -> GatewayApp:
         upload_limit=settings.upload_limit_bytes,
         authenticate_stream=resources.tokens.authenticate_stream,
         shared=resources.shared_bytes,
+        turns=resources.loop_turns,
     )
     app.server.register(app, endpoints(resources))
     # It describes all registered endpoints, including its own.

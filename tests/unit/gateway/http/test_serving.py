@@ -341,3 +341,30 @@ async def test_other_services_are_asked_in_the_share_of_the_caller_and_for_nobod
     async with serving(endpoints()) as client:
         assert (await client.get("/share")).json() == {"share": "7"}
         assert (await client.get("/share/of-nobody")).json() == {"share": ""}
+
+
+async def test_a_request_begins_after_a_few_of_an_owner_that_has_sent_very_many_at_once() -> None:
+    begun: list[str] = []
+
+    async def identify(key: str | None, _: str | None) -> Principal:
+        return dataclasses.replace(MEMBER, user_id=int(key or 0))
+
+    async def note(call: Call) -> dict[str, Any]:
+        begun.append(call.principal.owner_id)
+        return {}
+
+    route = get("/note", note, name="note", answers={200: json()}, **DECLARED)
+    async with serving([route], identify=identify) as client:
+        keys = ["1"] * 400 + ["2"]
+        asked = [
+            asyncio.create_task(client.get("/note", headers={"authorization": f"Bearer {key}"}))
+            for key in keys
+        ]
+        in_each_pass = [0]
+        while not all(one.done() for one in asked):
+            await asyncio.sleep(0)
+            in_each_pass.append(len(begun) - sum(in_each_pass))
+        assert {(await one).status_code for one in asked} == {200}
+    assert max(in_each_pass) <= 20
+    assert begun.index("2") < 40
+    assert len(begun) == len(keys)

@@ -32,6 +32,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded, NotFound, ServiceError
 from chassis.errors import MethodNotAllowed as MethodNotAllowedProblem
 from chassis.http1.admission import mark_authenticated
+from chassis.loop_turns import LoopTurns
 from gateway.errors import NotImplementedMethod
 from gateway.http import problems, reading, replies, strict_json
 from gateway.http.bodies import LARGE_BYTES, LIGHT_BYTES, SMALL_BYTES, BodyRooms
@@ -61,6 +62,8 @@ _MOST_FOR_THE_ANSWER_S = 0.25
 _MOST_FOR_ROOM_S = 5.0
 # How long the body of a request without a key may take: it holds one of few connections meanwhile.
 PUBLIC_BODY_S = 2.0
+# In the units of `LoopTurns`: of what a request does up to its first wait.
+_WEIGHT_OF_A_REQUEST = 20
 # Most answers are there sooner: a task that watches the client of each of them would cost more than a query.
 UNWATCHED_S = 0.05
 # An upload has separate limits: it may continue for as long as its parts keep arriving.
@@ -120,6 +123,7 @@ class Server:
         upload_limit: int,
         authenticate_stream: Authenticate | None = None,
         shared: SharedBytes | None = None,
+        turns: LoopTurns | None = None,
     ) -> None:
         self._authenticate = authenticate
         self._authenticate_stream = authenticate_stream or authenticate
@@ -127,6 +131,7 @@ class Server:
         self._routes = routes
         self._timeout_s = timeout_s
         self._upload_limit = upload_limit
+        self._turns = turns or LoopTurns()
         self._rooms = BodyRooms(shared)
         self.sending = Sending(shared=shared)
         self._bound: dict[str, Bound] = {}
@@ -173,6 +178,9 @@ class Server:
             principal = await identify(reading.credential(endpoint, request), reading.address(request))
             mark_authenticated(request.scope, principal.owner_id)
         shares.current.set(principal.owner_id if principal is not NOBODY else "")
+        # An owner may have thousands of connections, each with a request at the same time.
+        who = reading.address(request) or "" if principal is NOBODY else principal.owner_id
+        await self._turns.take(who, weight=_WEIGHT_OF_A_REQUEST)
         if endpoint.scope is not None:
             principal.require(endpoint.scope)
         key = reading.idempotency_key(endpoint, request)
