@@ -299,6 +299,24 @@ async def test_how_long_the_chunk_at_the_head_of_the_line_waits_to_begin_is_meas
         bench.pool.give_back(process)
 
 
+async def test_the_process_that_is_kept_is_a_fresh_one_when_there_was_nothing_to_do_for_a_while() -> None:
+    pool = ProcessPool(1, OPTIONS, renewed_after_s=0.1)
+    watching = asyncio.create_task(pool.watch_forever())
+    process = await pool.take()
+    pool.give_back(process)
+    await Bench(pool).finish(ECHO, ["1"])
+    worked = psutil.Process(process.pid)
+    await until(lambda: not worked.is_running())
+    fresh = await pool.take()
+    pool.give_back(fresh)
+    assert fresh.pid != worked.pid
+    # One that has not worked is as good as another.
+    await asyncio.sleep(1.5)
+    assert (await pool.take()).pid == fresh.pid
+    watching.cancel()
+    await pool.close()
+
+
 async def test_a_process_that_was_taken_lives_until_its_chunk_begins(bench: Bench) -> None:
     process = await bench.pool.take()
     assert process.marks.due == math.inf

@@ -21,6 +21,7 @@ from batch_processor.operations import indicators
 from chassis import shares
 from chassis.errors import Conflict
 from support.operation_world import World
+from support.waiting import until
 
 
 class Unpicklable(Exception):
@@ -66,6 +67,14 @@ async def test_a_function_runs_in_another_process_which_is_kept(processes: Proce
     assert first != os.getpid()
     assert await processes.compute(os.getpid) == first
     assert await processes.compute(indicators.compute, [1.0, 2.0], ["sma:2"]) == {"sma:2": [None, 1.5]}
+
+
+async def test_a_process_without_calls_is_ended_after_a_while() -> None:
+    processes = Processes(1, idle_s=0.3)
+    idle = psutil.Process(await processes.compute(os.getpid))
+    await until(lambda: not idle.is_running())
+    assert await processes.compute(os.getpid) != idle.pid
+    await processes.close()
 
 
 async def test_a_process_that_dies_is_replaced_and_the_error_says_try_again(processes: Processes) -> None:

@@ -27,6 +27,8 @@ log = logging.get(__name__)
 _GROW_AFTER_S = 0.1
 # A process that was idle for this long is ended, except the last one.
 _IDLE_S = 10
+# The last one is replaced by a fresh one then, without what operations have imported and kept.
+_RENEWED_AFTER_S = 60
 _LOOK_S = 0.1
 # The pause between looks while no process is busy and no chunk waits.
 _IDLE_LOOK_S = 0.5
@@ -45,6 +47,7 @@ class ItemProcess:
         self.marks = own
         self.idle_since = 0.0
         self.late_looks = 0
+        self.has_worked = False
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -90,6 +93,7 @@ class ItemProcess:
 
     def send(self, frame: bytes) -> None:
         """Send a frame; it is lost if the process has died."""
+        self.has_worked = True
         if not self._writer.is_closing():
             self._writer.write(frame)
 
@@ -130,11 +134,15 @@ class _Wait:
 
 
 class ProcessPool:
-    """At most `most` processes, started when chunks wait and ended when idle; one is kept."""
+    """At most `most` processes, started when chunks wait and ended when idle; one is kept.
 
-    def __init__(self, most: int, options: Options) -> None:
+    That one is replaced when it has worked and was then idle for `renewed_after_s` seconds.
+    """
+
+    def __init__(self, most: int, options: Options, *, renewed_after_s: float = _RENEWED_AFTER_S) -> None:
         self._most = most
         self._options = options
+        self._renewed_after_s = renewed_after_s
         # The one that was used last is reused first.
         self._idle: list[ItemProcess] = []
         self._all: set[ItemProcess] = set()
@@ -222,6 +230,9 @@ class ProcessPool:
                 if now - process.idle_since > _IDLE_S:
                     self._idle.remove(process)
                     self._begin(self.discard(process))
+            last = self._idle[-1] if self._idle else None
+            if last and last.has_worked and now - last.idle_since > self._renewed_after_s:
+                self._begin(self._replace(self._idle.pop()))
             metrics.BATCH_PROCESSES.set(len(self._all))
             metrics.BATCH_NOT_BEGUN.set(now - min((wait.since for wait in self._waiting), default=now))
             await beats.following(_LOOK_S if self._busy or self._waiting else _IDLE_LOOK_S)
@@ -233,6 +244,11 @@ class ProcessPool:
         for process in list(self._all):
             await self.discard(process)
         await asyncio.to_thread(self._threads.shutdown)
+
+    async def _replace(self, process: ItemProcess) -> None:
+        await self.discard(process)
+        if not self._all and not self._starting:
+            self.grow()
 
     async def _start(self) -> None:
         try:

@@ -29,6 +29,8 @@ _START_S = 60
 # Calls of one owner; each is that of a running item.
 _MOST_WAITING = 10_000
 _EXIT_S = 5
+# A process that was idle for this long is ended: what it has imported takes 10 MiB and more.
+_IDLE_S = 60
 
 
 def write_call(function: Callable[..., Any], *arguments: Any) -> bytes:
@@ -45,14 +47,16 @@ def read_answer(answer: bytes) -> Any:
 
 
 class Processes:
-    """At most `size` processes, started when first needed, each replaced when it dies or is killed.
+    """At most `size` processes, started when needed, each replaced when it dies or is killed.
 
-    The owners in `shares.current` take turns.
+    One that was idle for `idle_s` seconds is ended. The owners in `shares.current` take turns.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, idle_s: float = _IDLE_S) -> None:
+        self._idle_s = idle_s
         self._turns = OwnerTurns(most=size, of_owner=size, most_waiting=_MOST_WAITING)
-        self._idle: list[_Child] = []
+        # The timers end them.
+        self._idle: dict[_Child, asyncio.TimerHandle] = {}
         self._children: set[_Child] = set()
         self._is_closed = False
         # Each thread waits for one process; a cancelled wait continues until that process is gone.
@@ -77,7 +81,12 @@ class Processes:
         `begun` is called when the call begins.
         """
         async with self._turns.turn(shares.current.get()):
-            child = self._idle.pop() if self._idle else await self._start()
+            if self._idle:
+                # The one that was used last, so that those beyond the need become idle and end.
+                child, timer = self._idle.popitem()
+                timer.cancel()
+            else:
+                child = await self._start()
             begun()
             try:
                 answer = await asyncio.get_running_loop().run_in_executor(self._threads, child.call, call)
@@ -86,12 +95,15 @@ class Processes:
                 child.kill()
                 log.warning("computing process replaced", reason=plain.text(error) or type(error).__name__)
                 raise
-            self._idle.append(child)
+            self._rest(child)
         return answer
 
     async def close(self) -> None:
         """Kill the processes; what they compute now is lost."""
         self._is_closed = True
+        for timer in self._idle.values():
+            timer.cancel()
+        self._idle.clear()
         # A copy, because a call that ends meanwhile removes its process from the set.
         children = list(self._children)
         for child in children:
@@ -100,7 +112,6 @@ class Processes:
         for child in children:
             await asyncio.to_thread(child.wait)
         self._children.clear()
-        self._idle.clear()
 
     async def _start(self) -> _Child:
         """Start a process; if the caller is cancelled meanwhile, keep it for the next call."""
@@ -121,7 +132,19 @@ class Processes:
 
     def _keep(self, starting: asyncio.Future[_Child]) -> None:
         if not starting.cancelled() and starting.exception() is None:
-            self._idle.append(starting.result())
+            self._rest(starting.result())
+
+    def _rest(self, child: _Child) -> None:
+        """Keep a process for the next call, but not for longer than `idle_s` seconds."""
+
+        def dismiss() -> None:
+            del self._idle[child]
+            self._children.discard(child)
+            child.kill()
+            self._threads.submit(child.wait)
+
+        if not self._is_closed:
+            self._idle[child] = asyncio.get_running_loop().call_later(self._idle_s, dismiss)
 
 
 class _Child:
