@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -99,6 +100,30 @@ async def test_a_server_that_has_just_answered_is_asked_only_while_a_statement_w
     async with postgres.connection():
         assert await look() == 1, "something is still in progress"
     await postgres.close()
+
+
+async def test_connections_are_renewed_now_and_then_but_not_while_statements_run(
+    fresh_database: FreshDatabase,
+) -> None:
+    postgres = Postgres(await fresh_database(), renewed_after_s=0.5)
+    await postgres.open()
+
+    async def process() -> int:
+        async with postgres.connection() as connection:
+            return int(await connection.fetchval("SELECT pg_backend_pid()"))
+
+    async with in_background(postgres.watch()):
+        async with postgres.connection():
+            before = await process()
+            # Two looks, each of them due.
+            await asyncio.sleep(2)
+            assert await process() == before
+        await until(lambda: _is_other(process, before))
+    await postgres.close()
+
+
+async def _is_other(process: Callable[[], Awaitable[int]], before: int) -> bool:
+    return await process() != before
 
 
 async def test_a_server_that_answers_statements_is_not_away_because_a_new_connection_is_late(

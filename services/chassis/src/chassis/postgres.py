@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -19,6 +19,7 @@ from asyncpg.transaction import Transaction
 from chassis import beats, logging, metrics, queries, redaction, shares
 from chassis.errors import DatabaseUnavailable
 from chassis.pool_growth import PoolGrowth
+from chassis.pool_session import PoolSession, end_unfinished
 from chassis.turns import OwnerTurns
 
 log = logging.get(__name__)
@@ -59,6 +60,8 @@ FOR_LOST_CLIENTS = {
 }
 # The server holds some MiB for each connection; opening a new one takes milliseconds.
 _KEPT_IDLE_S = 60
+# It also caches for each connection all that its statements have used: 10 MiB after some work.
+_RENEWED_AFTER_S = 600
 _PING_TIMEOUT_S = 2
 _LATE_S = 0.5
 # Periodic statements begin on the full second: one that still waits so much later is a reason to ask.
@@ -67,29 +70,6 @@ _CLEAN_UP_TIMEOUT_S = 1
 MOST_WAITING_OF_OWNER = 512
 # So many connections of a pool are never lent to owners, however many of them ask at once.
 RESERVED = 2
-
-
-class _Session(asyncpg.Connection):
-    """A connection that knows whether its last statement was parsed but not executed.
-
-    Asyncpg parses a new statement, waits for the types of its arguments, and then executes it. The server
-    opens a transaction to parse it, and does not report that until it executes it. In between, a deadline
-    can pass, or an argument can turn out not to fit.
-    """
-
-    _protocol: Any
-    _parsed_after: int | None = None
-
-    async def _get_statement(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return await super()._get_statement(*args, **kwargs)  # type: ignore[misc]  # not in the stubs
-        finally:
-            if not self.is_closed():
-                self._parsed_after = self._protocol.queries_count
-
-    def is_unfinished(self) -> bool:
-        """Return whether nothing was executed since a statement was parsed."""
-        return bool(self._parsed_after == self._protocol.queries_count)
 
 
 class Postgres:
@@ -105,10 +85,17 @@ class Postgres:
     """
 
     def __init__(
-        self, dsn: str, *, size: int = 12, acquire_timeout_s: float = 3, statement_timeout_s: float = 15
+        self,
+        dsn: str,
+        *,
+        size: int = 12,
+        acquire_timeout_s: float = 3,
+        statement_timeout_s: float = 15,
+        renewed_after_s: float = _RENEWED_AFTER_S,
     ) -> None:
         self._dsn = dsn
         self._size = size
+        self._renewed_after_s = renewed_after_s
         self.acquire_timeout_s = acquire_timeout_s
         self._statement_timeout_s = statement_timeout_s
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
@@ -119,6 +106,7 @@ class Postgres:
         self._missed = 0
         # When a statement of the pool was last answered, and when that was last looked at.
         self._answered_at = self._looked_at = 0.0
+        self._renewed_at = time.monotonic()
         self._must_write = False
         for_owners = max(1, size - RESERVED)
         self._turns = OwnerTurns(
@@ -142,8 +130,8 @@ class Postgres:
                     timeout=5,
                     command_timeout=self._statement_timeout_s,
                     max_inactive_connection_lifetime=_KEPT_IDLE_S,
-                    connection_class=_Session,
-                    reset=_end_unfinished,
+                    connection_class=PoolSession,
+                    reset=end_unfinished,
                     server_settings={
                         "statement_timeout": str(int(self._statement_timeout_s * 1000)),
                         **FOR_LOST_CLIENTS,
@@ -164,6 +152,7 @@ class Postgres:
 
     async def renew(self) -> None:
         """Replace each connection that is open now before its next use."""
+        self._renewed_at = time.monotonic()
         if self._pool is not None:
             await self._pool.expire_connections()
 
@@ -298,7 +287,10 @@ class Postgres:
             return True
 
     async def watch(self) -> None:
-        """Look every second whether the server answers, for readiness, and count the pool's connections."""
+        """Look every second whether the server answers, for readiness, and count the pool's connections.
+
+        Every ten minutes, at a moment without a statement, let the connections be renewed.
+        """
         while True:
             has_answered = self._answered_at > self._looked_at
             is_well = has_answered and not self._busy and self._reason is None
@@ -307,6 +299,8 @@ class Postgres:
                 await self.ping()
             elif time.monotonic() - self._asked_at > _KEPT_IDLE_S:
                 self._forget_probe()
+            if not self._busy and time.monotonic() - self._renewed_at > self._renewed_after_s:
+                await self.renew()
             if self._pool is not None:
                 metrics.POOL_SIZE.labels("most").set(self._size)
                 metrics.POOL_SIZE.labels("open").set(self._pool.get_size())
@@ -370,17 +364,6 @@ def _is_from_driver(error: BaseException) -> bool:
     # about the connection.
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__", "").startswith("asyncpg.") for frame, _ in frames)
-
-
-async def _end_unfinished(session: Connection) -> None:
-    """Release a connection without a query to the server, which would double the round trips.
-
-    The pool has rolled back what the server reported as open. Whatever else the statements of the services
-    set or lock ends with their transaction. Only the transaction of a statement that was parsed but not
-    executed is still open, with its locks. No time-out of the server ends it, but a statement does.
-    """
-    if cast(_Session, session).is_unfinished():
-        await session.execute(_SQL["probe_read"])
 
 
 async def _roll_back(transaction: Transaction, connection: Connection, because: BaseException) -> None:
