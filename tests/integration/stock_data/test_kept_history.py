@@ -19,8 +19,8 @@ from contracts.stocks import Adjustment, BackfillBars, Backfilled, Bar, Instrume
 from native.postgres import Postgres as PostgresServer
 from stock_data import sessions
 from stock_data.errors import BadData, HistoryFull, ProviderFailure, UnknownSymbol, UpstreamDown
+from stock_data.history.kept_bars import KeptBars
 from stock_data.instruments import InstrumentIndex
-from stock_data.kept_bars import KeptBars
 from stock_data.market import Market
 from stock_data.providers.failover import Failover
 from stock_data.providers.kept import KeptHistory
@@ -195,7 +195,7 @@ async def test_a_long_page_from_the_database_is_read_in_a_thread_and_is_the_same
     await fill(history, "2024-01-01", "2024-02-01")
     short = await read(history, "2024-01-01", "2024-02-01")
     before = REGISTRY.get_sample_value("tickwire_thread_wait_seconds_count") or 0
-    monkeypatch.setattr("stock_data.kept_bars.INLINE_ROWS", len(short.data) - 1)
+    monkeypatch.setattr("stock_data.history.kept_bars.INLINE_ROWS", len(short.data) - 1)
     assert await read(history, "2024-01-01", "2024-02-01") == short
     assert REGISTRY.get_sample_value("tickwire_thread_wait_seconds_count") == before + 1
 

@@ -13,7 +13,7 @@ import pytest
 
 from contracts.stocks import Quote, StreamPosition
 from native.postgres import Postgres
-from stock_data.board import Board, ReplayPosition
+from stock_data.replay.board import Board, ReplayPosition
 from stock_data.replay.leadership import Leadership, Term
 from support.background import in_background
 from support.databases import FreshDatabase

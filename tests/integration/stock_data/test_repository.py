@@ -14,8 +14,8 @@ import pytest
 from chassis import migrations
 from chassis.postgres import Postgres
 from native.postgres import Postgres as PostgresServer
-from stock_data import dataset
-from stock_data.repository import Repository
+from stock_data.history import dataset
+from stock_data.history.repository import Repository
 from support.databases import FreshDatabase
 
 

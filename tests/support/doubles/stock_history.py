@@ -6,7 +6,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from stock_data.bars import DailyBar, Listing, Split
+from stock_data.history.bars import DailyBar, Listing, Split
 
 
 def daily(

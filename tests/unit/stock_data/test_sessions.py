@@ -8,7 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from stock_data import dataset, sessions
+from stock_data import sessions
+from stock_data.history import dataset
 
 
 def test_the_opening_moves_with_new_york_daylight_saving() -> None:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from contracts.stocks import Instrument
-from stock_data.bars import Listing
+from stock_data.history.bars import Listing
 
 _MOST_SUGGESTIONS = 3
 

@@ -23,9 +23,9 @@ from contracts.stocks import (
     SymbolError,
 )
 from stock_data import cursors, instruments, symbols
-from stock_data.bars import INLINE_ROWS
 from stock_data.cursors import Cursor
 from stock_data.errors import InvalidCursor, InvalidRange, InvalidSymbol, ProviderFailure, UnknownSymbol
+from stock_data.history.bars import INLINE_ROWS
 from stock_data.instruments import InstrumentIndex
 from stock_data.providers.failover import Failover
 from stock_data.providers.kept import KeptHistory

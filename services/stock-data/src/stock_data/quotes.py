@@ -8,7 +8,7 @@ from decimal import Context, Decimal
 
 from contracts.stocks import Quote
 from stock_data import sessions
-from stock_data.bars import Listing, Split
+from stock_data.history.bars import Listing, Split
 
 _PERCENT_STEP = Decimal("0.0001")
 _PRICE_STEP = Decimal("1e-6")

@@ -13,13 +13,14 @@ from chassis.cache import Cache
 from chassis.runtime import ServiceRuntime
 from chassis.supervision import keep_going
 from contracts.topology import STOCK_DATA
-from stock_data import consumers, dataset
+from stock_data import consumers
 from stock_data.alerts.answers import AlertAnswers
 from stock_data.alerts.repository import AlertRepository
 from stock_data.alerts.watcher import AlertWatcher
-from stock_data.board import Board
+from stock_data.history import dataset
+from stock_data.history.kept_bars import KeptBars
+from stock_data.history.repository import Repository
 from stock_data.instruments import InstrumentIndex
-from stock_data.kept_bars import KeptBars
 from stock_data.market import Market
 from stock_data.providers.alpaca import AlpacaProvider
 from stock_data.providers.cached import CachedQuotes
@@ -29,12 +30,12 @@ from stock_data.providers.guarded import Guarded
 from stock_data.providers.kept import KeptHistory
 from stock_data.providers.provider import Provider, Upstream
 from stock_data.providers.shared import SharedQuotes
+from stock_data.replay.board import Board
 from stock_data.replay.feed import Feed
 from stock_data.replay.following import Follower
 from stock_data.replay.leadership import Leadership, Term
 from stock_data.replay.live_bars import LiveBars
 from stock_data.replay.ticks import ReplaySpeed
-from stock_data.repository import Repository
 from stock_data.settings import ProviderName, StockDataSettings
 
 _REFRESH_EVERY_S = 60

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 
-from stock_data.bars import Listing
+from stock_data.history.bars import Listing
 
 
 def best(listings: Iterable[Listing], q: str, *, limit: int) -> list[Listing]:

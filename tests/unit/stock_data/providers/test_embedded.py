@@ -11,12 +11,12 @@ import pytest
 from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable
 from contracts.stocks import Quote, StreamPosition
-from stock_data.bars import DailyBar
-from stock_data.board import Board
 from stock_data.errors import UnknownSymbol, UpstreamDown
+from stock_data.history.bars import DailyBar
 from stock_data.instruments import InstrumentIndex
 from stock_data.providers.embedded import EmbeddedProvider
 from stock_data.providers.provider import DailyBarsQuery
+from stock_data.replay.board import Board
 from support.doubles.stock_history import daily, listing, split
 
 NOW = datetime(2012, 5, 25, 15, tzinfo=UTC)

@@ -14,7 +14,7 @@ from chassis import metrics
 from chassis.broker.envelope import Outgoing
 from chassis.errors import BrokerUnavailable
 from contracts.stocks import Quote, QuotesTicked, StreamPosition
-from stock_data.board import Board, ReplayPosition
+from stock_data.replay.board import Board, ReplayPosition
 from stock_data.replay.feed import Feed
 from stock_data.replay.leadership import Term
 from stock_data.replay.ticks import ReplayBar, ReplaySpeed

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stock_data.bars import DailyBar
+from stock_data.history.bars import DailyBar
 from stock_data.replay.paths import FEWEST_TICKS, Tick, path
 from support.doubles.stock_history import daily
 

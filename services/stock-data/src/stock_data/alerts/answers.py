@@ -23,9 +23,9 @@ from stock_data import symbols
 from stock_data.alerts import repository
 from stock_data.alerts.index import day_of
 from stock_data.alerts.watched import UNKNOWN, side_of, value_of
-from stock_data.board import Board
 from stock_data.errors import NoLiveFeed, TooManyAlerts, UnknownSymbol
 from stock_data.instruments import InstrumentIndex
+from stock_data.replay.board import Board
 
 _NO_EPOCH = "none"
 

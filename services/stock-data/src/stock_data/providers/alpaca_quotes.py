@@ -10,7 +10,7 @@ from typing import Self
 
 from contracts.stocks import Quote
 from stock_data import quotes, sessions
-from stock_data.bars import Split
+from stock_data.history.bars import Split
 from stock_data.providers.alpaca_payloads import AlpacaBar, AlpacaSnapshot
 
 SOURCE = "alpaca"

@@ -11,8 +11,8 @@ from datetime import date
 from chassis import logging
 from chassis.deadlines import Deadline
 from stock_data import sessions
-from stock_data.bars import Split
 from stock_data.errors import BadData, ProviderFailure, ShareUsedUp, UpstreamDown
+from stock_data.history.bars import Split
 from stock_data.providers import alpaca_payloads, payloads
 from stock_data.providers.guarded import LEAST_TIME_S
 from stock_data.providers.payloads import Malformed

@@ -11,14 +11,15 @@ from chassis import threads
 from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable
 from contracts.stocks import Bar, Coverage, Instrument, Quote
-from stock_data import adjustments, instruments, quotes, search, sessions
-from stock_data.bars import INLINE_ROWS, DailyBar, Listing
-from stock_data.board import Board
-from stock_data.dataset import SOURCE
+from stock_data import instruments, quotes, search, sessions
 from stock_data.errors import UnknownSymbol, UpstreamDown
+from stock_data.history import adjustments
+from stock_data.history.bars import INLINE_ROWS, DailyBar, Listing
+from stock_data.history.dataset import SOURCE
 from stock_data.instruments import InstrumentIndex
 from stock_data.providers.calls import counted
 from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes
+from stock_data.replay.board import Board
 
 
 class History(Protocol):

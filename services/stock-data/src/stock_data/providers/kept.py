@@ -11,9 +11,10 @@ from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable, DeadlineExceeded
 from chassis.turns import OwnerTurns
 from contracts.stocks import Backfilled, Bar, Instrument
-from stock_data import kept_bars, sessions
+from stock_data import sessions
 from stock_data.errors import BadData
-from stock_data.kept_bars import KeptBars
+from stock_data.history import kept_bars
+from stock_data.history.kept_bars import KeptBars
 from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes, Provider
 
 log = logging.get(__name__)

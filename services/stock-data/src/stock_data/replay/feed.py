@@ -9,7 +9,7 @@ from datetime import date
 from chassis import logging, metrics, plain
 from contracts.stocks import Quote, QuotesTicked, StreamPosition
 from stock_data import sessions
-from stock_data.board import Board
+from stock_data.replay.board import Board
 from stock_data.replay.coming_days import ComingDays, ReadDays
 from stock_data.replay.leadership import Term
 from stock_data.replay.outlet import Outlet, Send

@@ -9,7 +9,7 @@ from chassis import logging, redaction
 from chassis.broker.rabbitmq import Link
 from contracts.stocks import QuotesTicked
 from contracts.topology import LIVE
-from stock_data.board import Board
+from stock_data.replay.board import Board
 from stock_data.replay.feed import Feed
 
 log = logging.get(__name__)

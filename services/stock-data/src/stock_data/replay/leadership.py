@@ -20,7 +20,7 @@ from chassis import beats, logging, queries, redaction, supervision
 from chassis.errors import DatabaseUnavailable
 from chassis.postgres import AWAY
 from contracts.stocks import epoch_number
-from stock_data.board import Board, ReplayPosition
+from stock_data.replay.board import Board, ReplayPosition
 
 log = logging.get(__name__)
 

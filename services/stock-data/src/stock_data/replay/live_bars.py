@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from chassis import beats, metrics
 from contracts.stocks import BarsTicked, Quote
-from stock_data.minute_bars import MinuteBars
 from stock_data.replay.leadership import Term
+from stock_data.replay.minute_bars import MinuteBars
 from stock_data.replay.outlet import Outlet, Send
 
 # A bar is published at most this often, however fast the ticks arrive.

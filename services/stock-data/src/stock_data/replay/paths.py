@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from stock_data.bars import DailyBar
+from stock_data.history.bars import DailyBar
 
 # Open, the two extremes and close must each have a tick of their own.
 FEWEST_TICKS = 4

@@ -12,7 +12,7 @@ from itertools import islice
 
 from contracts.stocks import Quote, StreamPosition
 from stock_data import quotes, sessions
-from stock_data.bars import DailyBar
+from stock_data.history.bars import DailyBar
 from stock_data.replay.paths import FEWEST_TICKS, Tick, path
 
 SOURCE = "replay"

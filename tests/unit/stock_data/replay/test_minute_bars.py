@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from contracts.stocks import LiveBar, Quote
-from stock_data.minute_bars import MinuteBars
+from stock_data.replay.minute_bars import MinuteBars
 
 NOON = datetime(2026, 1, 5, 17, 0, tzinfo=UTC)
 TRADED = datetime(2012, 5, 21, 15, 0, tzinfo=UTC)

@@ -11,8 +11,8 @@ from chassis import metrics, queries, threads
 from chassis.postgres import Postgres
 from contracts.stocks import Bar
 from stock_data import sessions
-from stock_data.bars import INLINE_ROWS
 from stock_data.errors import HistoryFull
+from stock_data.history.bars import INLINE_ROWS
 
 _SQL = queries.of("stock_data")
 _COLUMNS = ("source", "symbol", "day", "open", "high", "low", "close", "volume", "is_repeated")

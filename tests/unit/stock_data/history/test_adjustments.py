@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stock_data import adjustments
-from stock_data.bars import Listing
+from stock_data.history import adjustments
+from stock_data.history.bars import Listing
 from support.doubles.stock_history import daily, listing, split
 
 

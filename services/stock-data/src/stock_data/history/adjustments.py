@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal
 
 from contracts.stocks import Adjustment
-from stock_data.bars import DailyBar, Listing, Split
+from stock_data.history.bars import DailyBar, Listing, Split
 
 Factor = Callable[[DailyBar], Decimal]
 

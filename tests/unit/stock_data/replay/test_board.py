@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.stocks import Quote, StreamPosition
-from stock_data.board import Board, ReplayPosition
+from stock_data.replay.board import Board, ReplayPosition
 
 NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
 

@@ -10,10 +10,11 @@ import asyncpg
 
 from chassis import logging, metrics, queries
 from chassis.postgres import Connection, Postgres, affected_rows
-from stock_data import dataset, quotes
-from stock_data.bars import DailyBar, Listing, Split
-from stock_data.board import ReplayPosition
-from stock_data.dataset import Dataset
+from stock_data import quotes
+from stock_data.history import dataset
+from stock_data.history.bars import DailyBar, Listing, Split
+from stock_data.history.dataset import Dataset
+from stock_data.replay.board import ReplayPosition
 from stock_data.replay.leadership import Term
 from stock_data.replay.ticks import ReplayBar
 

@@ -9,7 +9,7 @@ from datetime import date
 from decimal import Decimal
 from importlib import resources
 
-from stock_data.bars import Split
+from stock_data.history.bars import Split
 
 NAME = "quandl-wiki-2013"
 SOURCE = "embedded"

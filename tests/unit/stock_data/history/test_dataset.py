@@ -13,8 +13,8 @@ from importlib import resources
 
 import pytest
 
-from stock_data import dataset
-from stock_data.bars import DailyBar
+from stock_data.history import dataset
+from stock_data.history.bars import DailyBar
 
 History = Mapping[str, Sequence[DailyBar]]
 

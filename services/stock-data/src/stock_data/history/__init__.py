@@ -1,0 +1,1 @@
+"""Daily bars: those that are shipped, those of upstreams that are kept, and their adjustment."""
