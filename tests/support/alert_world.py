@@ -16,10 +16,10 @@ from contracts.stocks import Quote, StreamPosition
 from stock_data.alerts.answers import AlertAnswers
 from stock_data.alerts.repository import AlertRepository
 from stock_data.alerts.watcher import AlertWatcher
-from stock_data.history.repository import Repository
+from stock_data.history.shipped import ShippedHistory
 from stock_data.instruments import InstrumentIndex
 from stock_data.replay.board import Board
-from stock_data.replay.leadership import Term
+from stock_data.replay.term import Term
 from support.alert_ticks import tick
 from support.background import in_background
 from support.waiting import until
@@ -90,7 +90,7 @@ async def opened(dsn: str) -> AsyncIterator[World]:
     postgres = Postgres(dsn, size=4)
     await postgres.open()
     made = World(postgres)
-    made.index.fill(await Repository(postgres).listings())
+    made.index.fill(await ShippedHistory(postgres).listings())
     yield made
     await postgres.close()
 

@@ -14,7 +14,8 @@ import pytest
 from contracts.stocks import Quote, StreamPosition
 from native.postgres import Postgres
 from stock_data.replay.board import Board, ReplayPosition
-from stock_data.replay.leadership import Leadership, Term
+from stock_data.replay.leadership import Leadership
+from stock_data.replay.term import Term
 from support.background import in_background
 from support.databases import FreshDatabase
 from support.waiting import until

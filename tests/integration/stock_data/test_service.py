@@ -20,7 +20,7 @@ from contracts.stocks import (
 )
 from native.rabbitmq import RabbitMQ
 from stock_data.app import create_app
-from stock_data.replay import leadership
+from stock_data.replay import repository
 from stock_data.resources import Resources
 from support.doubles import alpaca as double
 from support.doubles import upstream as upstreams
@@ -170,7 +170,7 @@ async def test_one_of_two_replicas_feeds_and_both_answer_from_it(
 
 async def test_a_tick_that_cannot_be_read_is_passed_over(bench: StockStack, broker_url: str) -> None:
     leader = await asyncpg.connect(bench.dsn)
-    await leader.execute(f"SELECT pg_advisory_lock({leadership.LOCK})")
+    await leader.execute(f"SELECT pg_advisory_lock({repository.LOCK})")
     follower = await bench.run(replay_enabled=True)
     connection = await aiormq.connect(broker_url)
     channel = await connection.channel()
@@ -224,7 +224,7 @@ async def test_a_restarted_service_answers_with_the_last_quotes_of_the_replay_be
         await until(lambda: len(replayed_days(ticks)) >= 2)
     last = replayed_moment(ticks[-1])
     leader = await asyncpg.connect(bench.dsn)
-    await leader.execute(f"SELECT pg_advisory_lock({leadership.LOCK})")
+    await leader.execute(f"SELECT pg_advisory_lock({repository.LOCK})")
     await bench.run(replay_enabled=True, **DAYS_OF_A_SECOND)
     quote = (await (await bench.client()).quotes("AAPL")).quotes[0]
     assert (quote.source, quote.stream and quote.stream.offset) == ("replay", 0)

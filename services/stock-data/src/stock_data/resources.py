@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import date
 
 from pydantic import SecretStr
 
@@ -19,7 +20,7 @@ from stock_data.alerts.repository import AlertRepository
 from stock_data.alerts.watcher import AlertWatcher
 from stock_data.history import dataset
 from stock_data.history.kept_bars import KeptBars
-from stock_data.history.repository import Repository
+from stock_data.history.shipped import ShippedHistory
 from stock_data.instruments import InstrumentIndex
 from stock_data.market import Market
 from stock_data.providers.alpaca import AlpacaProvider
@@ -30,12 +31,14 @@ from stock_data.providers.guarded import Guarded
 from stock_data.providers.kept import KeptHistory
 from stock_data.providers.provider import Provider, Upstream
 from stock_data.providers.shared import SharedQuotes
+from stock_data.replay import repository as replays
 from stock_data.replay.board import Board
 from stock_data.replay.feed import Feed
 from stock_data.replay.following import Follower
-from stock_data.replay.leadership import Leadership, Term
+from stock_data.replay.leadership import Leadership
 from stock_data.replay.live_bars import LiveBars
-from stock_data.replay.ticks import ReplaySpeed
+from stock_data.replay.term import Term
+from stock_data.replay.ticks import ReplayBar, ReplaySpeed
 from stock_data.settings import ProviderName, StockDataSettings
 
 _REFRESH_EVERY_S = 60
@@ -49,14 +52,14 @@ class Resources:
     def __init__(self, settings: StockDataSettings) -> None:
         self._settings = settings
         self.runtime = ServiceRuntime(settings, service=STOCK_DATA, package="stock_data")
-        self.repository = Repository(self.runtime.postgres)
+        self.history = ShippedHistory(self.runtime.postgres)
         self.index = InstrumentIndex()
         self.board = Board(stale_after_s=max(_STALE_AFTER_S, 3 / settings.replay_ticks_per_s))
         self._filled = asyncio.Event()
         self._upstreams = [
             build(settings) for name, build in _UPSTREAMS.items() if name in settings.providers
         ]
-        embedded = EmbeddedProvider(index=self.index, board=self.board, history=self.repository.bars)
+        embedded = EmbeddedProvider(index=self.index, board=self.board, history=self.history.bars)
         available: dict[str, Provider] = {embedded.name: embedded}
         # All replicas of this service have this secret, and nothing else has it.
         self._cache = Cache(
@@ -82,7 +85,7 @@ class Resources:
         self.feed = Feed(
             ReplaySpeed(settings.replay_speed, settings.replay_ticks_per_s),
             start_day=settings.replay_start_day,
-            read_days=self.repository.days,
+            read_days=self._read_days,
             board=self.board,
             send=self.runtime.messaging.publisher.send,
             on_ticks=[self.live_bars.take, self.alerts.take],
@@ -122,10 +125,11 @@ class Resources:
     async def _fill(self) -> None:
         """Store the shipped history and read its newest bars, before the first request."""
         data = await asyncio.to_thread(dataset.read)
-        await self.repository.import_dataset(data)
-        self.index.fill(await self.repository.listings())
+        await self.history.import_dataset(data)
+        self.index.fill(await self.history.listings())
         if self._settings.replays:
-            last = await self.repository.last_term(self._settings.replay_start_day)
+            async with self.runtime.postgres.connection() as connection:
+                last = await replays.find_last_term(connection, self._settings.replay_start_day)
             if last is not None:
                 await self.feed.restore(last)
         self._filled.set()
@@ -156,7 +160,11 @@ class Resources:
                 task.cancel()
 
     async def _refresh(self) -> None:
-        self.index.fill(await self.repository.listings())
+        self.index.fill(await self.history.listings())
+
+    async def _read_days(self, day: date, count: int) -> list[list[ReplayBar]]:
+        async with self.runtime.postgres.connection() as connection:
+            return await replays.find_days(connection, day, count)
 
 
 def _alpaca(settings: StockDataSettings) -> AlpacaProvider:

@@ -16,7 +16,7 @@ from chassis.errors import BrokerUnavailable
 from contracts.stocks import Quote, QuotesTicked, StreamPosition
 from stock_data.replay.board import Board, ReplayPosition
 from stock_data.replay.feed import Feed
-from stock_data.replay.leadership import Term
+from stock_data.replay.term import Term
 from stock_data.replay.ticks import ReplayBar, ReplaySpeed
 from support.background import in_background
 from support.doubles.stock_history import daily

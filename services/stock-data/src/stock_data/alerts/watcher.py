@@ -26,7 +26,7 @@ from stock_data.alerts.crossings import Crossing, CrossingQueue
 from stock_data.alerts.index import AlertIndex
 from stock_data.alerts.repository import AlertRepository, Horizon
 from stock_data.alerts.watched import WatchedAlert
-from stock_data.replay.leadership import Term
+from stock_data.replay.term import Term
 
 log = logging.get(__name__)
 

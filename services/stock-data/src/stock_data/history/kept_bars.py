@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 
-from chassis import metrics, queries, threads
+from chassis import metrics, threads
 from chassis.postgres import Postgres
 from contracts.stocks import Bar
 from stock_data import sessions
 from stock_data.errors import HistoryFull
+from stock_data.history import kept_bar_repository as repository
 from stock_data.history.bars import INLINE_ROWS
 
-_SQL = queries.of("stock_data")
-_COLUMNS = ("source", "symbol", "day", "open", "high", "low", "close", "volume", "is_repeated")
-_COPY_TIMEOUT_S = 30
 _AS_TRADED = Decimal(1)
 _ONE_DAY = timedelta(days=1)
 # One owner may have the limit divided by this.
@@ -58,7 +56,7 @@ class KeptBars:
     async def range_of(self, source: str, symbol: str) -> KeptRange | None:
         """Return the range of days stored for a symbol of `source`."""
         async with self._postgres.connection() as connection:
-            row = await connection.fetchrow(_SQL["find_kept_range"], source, symbol)
+            row = await repository.find_range(connection, source, symbol)
         if row is None:
             return None
         # A trading day after the newest bar may have been requested before the upstream had its bar.
@@ -70,7 +68,7 @@ class KeptBars:
     ) -> list[tuple[Bar, bool]]:
         """Return the first `limit` bars, each with whether its prices repeat those of the bar before."""
         async with self._postgres.connection() as connection:
-            rows = await connection.fetch(_SQL["select_kept_bars"], source, symbol, start, end, limit)
+            rows = await repository.find_bars(connection, source, symbol, start, end, limit=limit)
 
         def read() -> list[tuple[Bar, bool]]:
             return [
@@ -83,14 +81,12 @@ class KeptBars:
     async def count(self, source: str, symbol: str, start: date, end: date) -> int:
         """Return the number of bars stored from `start` to `end`."""
         async with self._postgres.connection() as connection:
-            found: int = await connection.fetchval(_SQL["count_kept_bars"], source, symbol, start, end)
-        return found
+            return await repository.count(connection, source, symbol, start, end)
 
     async def require_room(self, owner_id: str) -> None:
         """Raise `HistoryFull` when the limit on stored bars is reached, for all owners or for this one."""
         async with self._postgres.connection() as connection:
-            kept = await connection.fetchval(_SQL["sum_kept_bars"])
-            of_owner = await connection.fetchval(_SQL["count_bars_of_owner"], owner_id) or 0
+            kept, of_owner = await repository.count_all(connection, owner_id=owner_id)
         if kept >= self._most or of_owner >= self._most // _SHARE:
             raise HistoryFull(kept, of_owner)
 
@@ -109,22 +105,12 @@ class KeptBars:
 
         Store nothing and return 0 when the days do not adjoin the stored range.
         """
-        records = [
-            (source, symbol, bar.t.date(), bar.o, bar.h, bar.l, bar.c, bar.v, bar.t.date() in repeated)
-            for bar in bars
-        ]
+        kept = [(bar.t.date(), bar.o, bar.h, bar.l, bar.c, bar.v, bar.t.date() in repeated) for bar in bars]
         async with self._postgres.transaction() as connection:
-            await connection.execute(_SQL["lock_kept_symbol"], source, symbol)
-            await connection.execute(_SQL["drop_kept_days"], source, symbol, *days)
-            await connection.copy_records_to_table(
-                "kept_bars", records=records, columns=_COLUMNS, timeout=_COPY_TIMEOUT_S
+            is_stored = await repository.store(
+                connection, source, symbol, days, kept, currency=currency, owner_id=owner_id
             )
-            extended = await connection.fetchval(
-                _SQL["extend_kept_range"], source, symbol, currency, *days, len(records)
-            )
-            if not extended:
-                await connection.execute(_SQL["drop_kept_days"], source, symbol, *days)
-                return 0
-            await connection.execute(_SQL["count_bars_for_owner"], owner_id, len(records))
-        metrics.BARS_IMPORTED.labels(source).inc(len(records))
-        return len(records)
+        if not is_stored:
+            return 0
+        metrics.BARS_IMPORTED.labels(source).inc(len(kept))
+        return len(kept)

@@ -11,8 +11,8 @@ from contracts.stocks import Quote, QuotesTicked, StreamPosition
 from stock_data import sessions
 from stock_data.replay.board import Board
 from stock_data.replay.coming_days import ComingDays, ReadDays
-from stock_data.replay.leadership import Term
 from stock_data.replay.outlet import Outlet, Send
+from stock_data.replay.term import Term
 from stock_data.replay.ticks import Offsets, ReplayedDay, ReplaySpeed
 
 log = logging.get(__name__)

@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from datetime import date
 from typing import Any, TypeAlias
 
 import asyncpg
 
-from chassis import beats, logging, queries, redaction, supervision
+from chassis import beats, logging, redaction, supervision
 from chassis.errors import DatabaseUnavailable
 from chassis.postgres import AWAY
 from contracts.stocks import epoch_number
+from stock_data.replay import repository
 from stock_data.replay.board import Board, ReplayPosition
+from stock_data.replay.term import Term
 
 log = logging.get(__name__)
 
-_SQL = queries.of("stock_data")
-
 _Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-# The key of the advisory lock: any number that all replicas share.
-LOCK = 7_214_803_552
 _TIMEOUT_S = 3
 # The server must notice a leader whose machine vanished, or nobody could take over.
 _SERVER_SETTINGS = {
@@ -39,14 +36,6 @@ _SERVER_SETTINGS = {
     "tcp_keepalives_count": "3",
 }
 _LOST = (*AWAY, asyncpg.PostgresError, DatabaseUnavailable, TimeoutError)
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """The term of one leader: its number, higher than all before, and where the replay was when it began."""
-
-    number: int
-    position: ReplayPosition | None
 
 
 class Leadership:
@@ -80,11 +69,10 @@ class Leadership:
             connection = await self._locked()
             if not self._has_lock:
                 return None
-            row = await connection.fetchrow(_SQL["claim_term"], heard, self._start_day)
+            row = await repository.begin_term(connection, heard=heard, start_day=self._start_day)
         except _LOST as error:
             self._lose(error)
             return None
-        assert row is not None
         positions = [self._board.position] if row["is_same_replay"] else []
         if row["replayed"] is not None:
             positions.append(ReplayPosition(row["replayed"], row["shown_at"]))
@@ -109,14 +97,7 @@ class Leadership:
         position = self._board.position if self._board.epoch == str(term.number) else None
         try:
             connection = await self._locked()
-            return bool(
-                await connection.fetchval(
-                    _SQL["save_position"],
-                    term.number,
-                    position.replayed if position else None,
-                    position.shown_at if position else None,
-                )
-            )
+            return await repository.save_position(connection, term.number, position)
         except _LOST as error:
             self._lose(error)
             return True
@@ -129,7 +110,7 @@ class Leadership:
             )
             self._is_away = False
         if not self._has_lock:
-            self._has_lock = await self._connection.fetchval(_SQL["try_lock_feed"], LOCK)
+            self._has_lock = await repository.try_lock(self._connection)
         return self._connection
 
     def _lose(self, error: BaseException) -> None:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from chassis import beats, metrics
 from contracts.stocks import BarsTicked, Quote
-from stock_data.replay.leadership import Term
 from stock_data.replay.minute_bars import MinuteBars
 from stock_data.replay.outlet import Outlet, Send
+from stock_data.replay.term import Term
 
 # A bar is published at most this often, however fast the ticks arrive.
 _EVERY_S = 0.25
