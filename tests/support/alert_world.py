@@ -14,7 +14,7 @@ from chassis.postgres import Postgres
 from contracts.alerts import CONDITION_KINDS, Alert, AlertFired, CreateAlert, GetAlert, ListFirings
 from contracts.stocks import Quote, StreamPosition
 from stock_data.alerts.answers import AlertAnswers
-from stock_data.alerts.repository import AlertRepository
+from stock_data.alerts.stored import StoredAlerts
 from stock_data.alerts.watcher import AlertWatcher
 from stock_data.history.shipped import ShippedHistory
 from stock_data.instruments import InstrumentIndex
@@ -97,10 +97,10 @@ async def opened(dsn: str) -> AsyncIterator[World]:
 
 @asynccontextmanager
 async def watching(
-    world: World, term: int = 1, repository: AlertRepository | None = None
+    world: World, term: int = 1, alerts: StoredAlerts | None = None
 ) -> AsyncIterator[AlertWatcher]:
     """Yield a watcher that knows all alerts that there are."""
-    watcher = AlertWatcher(repository or AlertRepository(world.postgres), wake_relay=lambda: None)
+    watcher = AlertWatcher(alerts or StoredAlerts(world.postgres), wake_relay=lambda: None)
     watcher.begin(Term(term, None))
     async with in_background(watcher.run()):
         [row] = await world.rows(

@@ -10,7 +10,7 @@ import pytest
 
 from chassis.errors import NotFound
 from contracts.alerts import Alert, DeleteAlert, ListAlerts, ListFirings
-from stock_data.alerts.repository import AlertRepository
+from stock_data.alerts.stored import StoredAlerts
 from stock_data.errors import NoLiveFeed, TooManyAlerts, UnknownSymbol
 from support.alert_ticks import tick
 from support.alert_world import SOON, World, settled, watching
@@ -108,6 +108,6 @@ async def test_only_alerts_that_are_over_are_removed_after_their_time(world: Wor
         strict=True,
     ):
         await world.rows(f"UPDATE alerts SET {change} WHERE id = $1", id_)
-    await AlertRepository(world.postgres).clean()
+    await StoredAlerts(world.postgres).clean()
     rows = await world.rows("SELECT id, request_key FROM alerts ORDER BY id")
     assert [(row["id"], row["request_key"]) for row in rows] == [(kept, "0"), (others[3], None)]

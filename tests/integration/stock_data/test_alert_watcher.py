@@ -19,7 +19,7 @@ from contracts.alerts import DeleteAlert, ListFirings
 from contracts.stocks import Quote
 from stock_data.alerts import watcher as module
 from stock_data.alerts.crossings import Crossing
-from stock_data.alerts.repository import AlertRepository
+from stock_data.alerts.stored import StoredAlerts
 from stock_data.alerts.watched import WatchedAlert
 from stock_data.alerts.watcher import AlertWatcher
 from support.alert_ticks import MONDAY, tick
@@ -102,7 +102,7 @@ async def test_one_of_two_watchers_fires_in_one_term_or_in_two(world: World) -> 
     assert len(await world.events()) == 5
 
 
-class LosesAnswers(AlertRepository):
+class LosesAnswers(StoredAlerts):
     """A database whose first commit is not heard of."""
 
     is_lost = False
@@ -121,7 +121,7 @@ async def test_a_commit_whose_answer_was_lost_does_not_fire_again(
     monkeypatch.setattr(module, "PAUSE_S", 0.01)
     world.show(9)
     await world.create(above=10, once=False)
-    async with watching(world, repository=LosesAnswers(world.postgres)) as watcher:
+    async with watching(world, alerts=LosesAnswers(world.postgres)) as watcher:
         watcher.take([tick(11)])
         await settled(watcher)
         watcher.take([tick(12)])
@@ -130,7 +130,7 @@ async def test_a_commit_whose_answer_was_lost_does_not_fire_again(
     assert (await world.firings(), len(await world.events())) == ([(1, 11)], 1)
 
 
-class FailsFor(AlertRepository):
+class FailsFor(StoredAlerts):
     """Fails, by a fault of its own, for every set of crossings that has one of `alert_id`."""
 
     alert_id: UUID
@@ -167,9 +167,9 @@ async def test_an_alert_that_cannot_be_recorded_stops_no_other(
     world: World, until_given_up: Callable[[AlertWatcher], Awaitable[None]]
 ) -> None:
     alerts = [await world.create(above=threshold) for threshold in (10, 11, 12)]
-    repository = FailsFor(world.postgres)
-    repository.alert_id = alerts[1].id
-    async with watching(world, repository=repository) as watcher:
+    stored = FailsFor(world.postgres)
+    stored.alert_id = alerts[1].id
+    async with watching(world, alerts=stored) as watcher:
         watcher.take([tick(13)])
         await until_given_up(watcher)
         assert await world.firings() == [(1, 13), (2, 13)]
@@ -194,7 +194,7 @@ async def test_an_alert_of_which_the_database_accepts_nothing_stops_no_other_and
     assert await world.firings("8") == []
 
 
-class CountsAttempts(AlertRepository):
+class CountsAttempts(StoredAlerts):
     """A database that counts the attempts to store crossings."""
 
     attempts = 0
@@ -212,11 +212,11 @@ async def test_alerts_fire_once_the_database_accepts_any_however_often_it_refuse
     world.show(9)
     for _ in range(2):
         await world.create(above=10)
-    repository = CountsAttempts(world.postgres)
+    stored = CountsAttempts(world.postgres)
     await world.rows("ALTER TABLE alert_firings ADD CONSTRAINT nothing CHECK (false) NOT VALID")
-    async with watching(world, repository=repository) as watcher:
+    async with watching(world, alerts=stored) as watcher:
         watcher.take([tick(11)])
-        await until(lambda: repository.attempts > 15)
+        await until(lambda: stored.attempts > 15)
         assert (watcher.unwritten, watcher.armed) == (2, 2)
         await world.rows("ALTER TABLE alert_firings DROP CONSTRAINT nothing")
         await settled(watcher)

@@ -16,7 +16,7 @@ from chassis.supervision import keep_going
 from contracts.topology import STOCK_DATA
 from stock_data import consumers
 from stock_data.alerts.answers import AlertAnswers
-from stock_data.alerts.repository import AlertRepository
+from stock_data.alerts.stored import StoredAlerts
 from stock_data.alerts.watcher import AlertWatcher
 from stock_data.history import dataset
 from stock_data.history.kept_bars import KeptBars
@@ -79,8 +79,8 @@ class Resources:
         providers = [available[name] for name in settings.providers]
         upstreams = [provider for provider in providers if isinstance(provider, KeptHistory)]
         self.market = Market(Failover(providers), self.index, upstreams=upstreams)
-        self.alert_repository = AlertRepository(self.runtime.postgres)
-        self.alerts = AlertWatcher(self.alert_repository, wake_relay=self.runtime.relay.wake)
+        self.stored_alerts = StoredAlerts(self.runtime.postgres)
+        self.alerts = AlertWatcher(self.stored_alerts, wake_relay=self.runtime.relay.wake)
         self.live_bars = LiveBars(self.runtime.messaging.publisher.send)
         self.feed = Feed(
             ReplaySpeed(settings.replay_speed, settings.replay_ticks_per_s),
@@ -93,7 +93,7 @@ class Resources:
         self._answer(settings)
         self.runtime.on_database(self._fill)
         self.runtime.repeat("instrument index", self._refresh, every_s=_REFRESH_EVERY_S)
-        self.runtime.repeat("removal of old alerts", self.alert_repository.clean, every_s=_REFRESH_EVERY_S)
+        self.runtime.repeat("removal of old alerts", self.stored_alerts.clean, every_s=_REFRESH_EVERY_S)
         if settings.replays:
             follower = Follower(self.board, feed=self.feed)
             self.runtime.messaging.listen(follower.attach)

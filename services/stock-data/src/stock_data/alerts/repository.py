@@ -1,4 +1,4 @@
-"""Alerts and their firings in PostgreSQL."""
+"""Alerts and their firings in PostgreSQL: functions on the caller's connection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import asyncpg
 
 from chassis import outbox, queries
 from chassis.broker import envelope
-from chassis.postgres import Connection, Postgres, affected_rows
+from chassis.postgres import Connection, affected_rows
 from contracts.alerts import (
     Alert,
     AlertFired,
@@ -28,12 +28,6 @@ from stock_data.alerts.watched import WatchedAlert
 
 _SQL = queries.of("stock_data")
 
-_NOBODY = UUID(int=0)
-_PAGE = 5_000
-_KEEP_DAYS = 30
-# Rows that one transaction removes, so that each is short.
-_STEP = 1_000
-
 
 class Horizon(NamedTuple):
     """A snapshot of the alerts: transactions that it does not contain have at least the number `xid`."""
@@ -42,83 +36,75 @@ class Horizon(NamedTuple):
     at: datetime
 
 
-class AlertRepository:
-    """Reads and writes alerts. Every method may raise `DatabaseUnavailable`."""
+async def read_horizon(connection: Connection) -> Horizon:
+    """Return the snapshot after which changes must still be read by one who reads all alerts now."""
+    row = await connection.fetchrow(_SQL["alert_horizon"])
+    assert row is not None, "the query always returns one row"
+    return Horizon(row["xid"], row["at"])
 
-    def __init__(self, postgres: Postgres) -> None:
-        self._postgres = postgres
 
-    async def watched(self) -> tuple[Horizon, list[WatchedAlert]]:
-        """Return every alert that can fire, and the horizon after which changes must still be read."""
-        found: list[WatchedAlert] = []
-        async with self._postgres.connection() as connection:
-            asked = await connection.fetchrow(_SQL["alert_horizon"])
-            assert asked is not None, "the query always returns one row"
-            horizon = Horizon(asked["xid"], asked["at"])
-            last, is_more = _NOBODY, True
-            while is_more:
-                rows = await connection.fetch(_SQL["select_watched_alerts"], last, _PAGE)
-                found += [_watched(row) for row in rows]
-                last, is_more = (rows[-1]["id"] if rows else last), len(rows) == _PAGE
-        return horizon, found
+async def find_watched(connection: Connection, *, after: UUID, limit: int) -> list[WatchedAlert]:
+    """Return up to `limit` alerts that can fire, by id, from the first behind `after`."""
+    rows = await connection.fetch(_SQL["select_watched_alerts"], after, limit)
+    return [_watched(row) for row in rows]
 
-    async def changed(self, horizon: Horizon) -> tuple[Horizon, list[WatchedAlert], list[UUID]]:
-        """Return the next horizon, the alerts created since `horizon`, and the ids of those ended since."""
-        async with self._postgres.connection() as connection:
-            rows = await connection.fetch(_SQL["select_changed_alerts"], horizon.xid, horizon.at)
-        following = Horizon(rows[0]["xid"], rows[0]["at"])
-        return (following, *_apart([row for row in rows if row["id"] is not None]))
 
-    async def read(self, ids: Sequence[UUID]) -> list[WatchedAlert]:
-        """Return those of `ids` that can still fire, as they are now."""
-        async with self._postgres.connection() as connection:
-            rows = await connection.fetch(_SQL["select_alerts"], list(ids))
-        return _apart(rows)[0]
+async def find_changed(
+    connection: Connection, horizon: Horizon
+) -> tuple[Horizon, list[WatchedAlert], list[UUID]]:
+    """Return the next horizon, the alerts created since `horizon`, and the ids of those ended since."""
+    rows = await connection.fetch(_SQL["select_changed_alerts"], horizon.xid, horizon.at)
+    following = Horizon(rows[0]["xid"], rows[0]["at"])
+    return (following, *_apart([row for row in rows if row["id"] is not None]))
 
-    async def record(self, term: int, crossings: Sequence[Crossing]) -> set[UUID] | None:
-        """Write the new sides, the firings and their events in one transaction.
 
-        Return the ids of the changed alerts, except those that others had changed before, or that had ended
-        or expired. Return None, and write nothing, when a term later than `term` has begun.
-        """
-        async with self._postgres.transaction() as connection:
-            if not await connection.fetchval(_SQL["hold_term"], term):
-                return None
-            rows = await connection.fetch(
-                _SQL["change_sides"],
-                [crossing.alert.id for crossing in crossings],
-                [crossing.alert.version for crossing in crossings],
-                [crossing.side for crossing in crossings],
-                [crossing.day for crossing in crossings],
-                [crossing.fires for crossing in crossings],
-                [crossing.quote.as_of for crossing in crossings],
-                [crossing.quote.price for crossing in crossings],
-            )
-            changed = {row["id"]: row for row in rows}
-            fired = [one for one in crossings if one.fires and one.alert.id in changed]
-            if fired:
-                events = await _fire(connection, fired, changed)
-                await outbox.add(
-                    connection,
-                    [
-                        envelope.event(event, message_id=event.firing.id, tenant=event.owner_id)
-                        for event in events
-                    ],
-                )
-        return set(changed)
+async def find_current(connection: Connection, ids: Sequence[UUID]) -> list[WatchedAlert]:
+    """Return those of `ids` that can still fire, as they are now."""
+    return _apart(await connection.fetch(_SQL["select_alerts"], list(ids)))[0]
 
-    async def clean(self) -> None:
-        """Remove alerts that ended a month ago or were deleted, and request keys a day old."""
-        for query, arguments in (
-            ("clean_alerts", (_KEEP_DAYS, _STEP)),
-            ("clean_firings", (_KEEP_DAYS, _STEP)),
-            ("forget_alert_requests", (_STEP,)),
-        ):
-            removed = _STEP
-            while removed == _STEP:
-                async with self._postgres.connection() as connection:
-                    tag = await connection.execute(_SQL[query], *arguments)
-                removed = affected_rows(tag)
+
+async def record(connection: Connection, term: int, crossings: Sequence[Crossing]) -> set[UUID] | None:
+    """Write the new sides, the firings and their events in the caller's transaction.
+
+    Return the ids of the changed alerts, except those that others had changed before, or that had ended
+    or expired. Return None, and write nothing, when a term later than `term` has begun.
+    """
+    if not await connection.fetchval(_SQL["hold_term"], term):
+        return None
+    rows = await connection.fetch(
+        _SQL["change_sides"],
+        [crossing.alert.id for crossing in crossings],
+        [crossing.alert.version for crossing in crossings],
+        [crossing.side for crossing in crossings],
+        [crossing.day for crossing in crossings],
+        [crossing.fires for crossing in crossings],
+        [crossing.quote.as_of for crossing in crossings],
+        [crossing.quote.price for crossing in crossings],
+    )
+    changed = {row["id"]: row for row in rows}
+    fired = [one for one in crossings if one.fires and one.alert.id in changed]
+    if fired:
+        events = await _fire(connection, fired, changed)
+        await outbox.add(
+            connection,
+            [envelope.event(event, message_id=event.firing.id, tenant=event.owner_id) for event in events],
+        )
+    return set(changed)
+
+
+async def remove_ended(connection: Connection, *, keep_days: int, most: int) -> int:
+    """Remove up to `most` alerts that ended `keep_days` days ago or were deleted; return their number."""
+    return affected_rows(await connection.execute(_SQL["clean_alerts"], keep_days, most))
+
+
+async def remove_firings(connection: Connection, *, keep_days: int, most: int) -> int:
+    """Remove up to `most` firings older than `keep_days` days; return how many there were."""
+    return affected_rows(await connection.execute(_SQL["clean_firings"], keep_days, most))
+
+
+async def forget_requests(connection: Connection, *, most: int) -> int:
+    """Forget the keys of up to `most` requests a day old; return how many there were."""
+    return affected_rows(await connection.execute(_SQL["forget_alert_requests"], most))
 
 
 async def lock_owner(connection: Connection, owner_id: str) -> None:

@@ -24,7 +24,8 @@ from contracts.stocks import Quote
 from stock_data.alerts.comparisons import Comparisons
 from stock_data.alerts.crossings import Crossing, CrossingQueue
 from stock_data.alerts.index import AlertIndex
-from stock_data.alerts.repository import AlertRepository, Horizon
+from stock_data.alerts.repository import Horizon
+from stock_data.alerts.stored import StoredAlerts
 from stock_data.alerts.watched import WatchedAlert
 from stock_data.replay.term import Term
 
@@ -54,8 +55,8 @@ class AlertWatcher:
     there is at most one crossing of each alert in memory.
     """
 
-    def __init__(self, repository: AlertRepository, *, wake_relay: Callable[[], None]) -> None:
-        self._repository = repository
+    def __init__(self, alerts: StoredAlerts, *, wake_relay: Callable[[], None]) -> None:
+        self._alerts = alerts
         self._wake_relay = wake_relay
         self._term = 0
         self._numbers = count()
@@ -123,7 +124,7 @@ class AlertWatcher:
     async def _load(self) -> Horizon:
         while True:
             try:
-                horizon, alerts = await self._repository.watched()
+                horizon, alerts = await self._alerts.watched()
             except DATABASE_FAILURES as error:
                 log.warning("the alerts cannot be read", reason=redaction.safe_message(error))
                 await asyncio.sleep(PAUSE_S)
@@ -156,7 +157,7 @@ class AlertWatcher:
         while True:
             await beats.following(LOOK_EVERY_S)
             try:
-                horizon, made, ended = await self._repository.changed(horizon)
+                horizon, made, ended = await self._alerts.changed(horizon)
             except DATABASE_FAILURES as error:
                 if not is_away:
                     log.warning("new alerts cannot be read", reason=redaction.safe_message(error))
@@ -184,14 +185,14 @@ class AlertWatcher:
                 self._in_hand.extend(await self._crossed.take(_WRITTEN_AT_ONCE))
             crossings = list(islice(self._in_hand, 1 if is_one_by_one else None))
             try:
-                changed = await self._repository.record(self._term, crossings)
+                changed = await self._alerts.record(self._term, crossings)
                 if changed is None:
                     # The feed notices its successor, too, and ends this term.
                     log.warning("another replica watches the alerts now", term=self._term)
                     await asyncio.sleep(PAUSE_S)
                     continue
                 others = [one.alert.id for one in crossings if one.alert.id not in changed]
-                current = await self._repository.read(others) if others else []
+                current = await self._alerts.read(others) if others else []
             except Exception as error:  # of the database, or a fault of one crossing
                 is_of_a_row = isinstance(error, asyncpg.PostgresError) and error.sqlstate[:2] in _OF_A_ROW
                 if isinstance(error, DATABASE_FAILURES) and not is_of_a_row:
