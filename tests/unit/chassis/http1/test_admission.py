@@ -17,10 +17,14 @@ from chassis.http1.refusals import ListenerFull, TooManyConnections
 class Connection:
     def __init__(self, *, is_answering: bool = False) -> None:
         self.is_answering = is_answering
+        self.is_broken = False
+        self.seen = 0.0
         self.has_given_way = False
 
     def enforce_deadlines(self, now: float) -> None:
         self.seen = now
+        if self.is_broken:
+            raise RuntimeError("a fault of one connection")
 
     def give_way(self) -> bool:
         self.has_given_way = not self.is_answering
@@ -36,6 +40,26 @@ async def test_there_are_no_more_connections_than_places() -> None:
         admission.open(Connection(), loop)
     admission.close(first)
     admission.open(Connection(), loop)
+
+
+async def test_the_deadlines_of_very_many_connections_are_checked_a_part_in_each_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("chassis.http1.admission.LOOK_EVERY_S", 0.01)
+    admission, loop = Admission(ConnectionLimits(most=2_000)), asyncio.get_running_loop()
+    connections = [Connection() for _ in range(1_000)]
+    for connection in connections:
+        admission.open(connection, loop)
+    connections[500].is_broken = True
+    in_each_pass: list[int] = []
+    async with asyncio.timeout(30):
+        while not all(connection.seen for connection in connections):
+            before = sum(bool(connection.seen) for connection in connections)
+            await asyncio.sleep(0)
+            in_each_pass.append(sum(bool(connection.seen) for connection in connections) - before)
+    assert max(in_each_pass) <= 100
+    for connection in connections:
+        admission.close(connection)
 
 
 def test_an_address_that_has_used_its_share_leaves_the_rest_to_others() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from email.utils import formatdate
 from itertools import islice
 from typing import Any, Protocol
 
-from chassis import beats, metrics, shares
+from chassis import beats, logging, metrics, shares
 from chassis.http1.head import Fields
 from chassis.http1.held_bytes import HeldBytes
 from chassis.http1.limits import (
@@ -18,6 +19,8 @@ from chassis.http1.limits import (
     ConnectionLimits,
 )
 from chassis.http1.refusals import ListenerFull, TooManyConnections
+
+log = logging.get(__name__)
 
 # Where an application finds the place of its connection: in the scope of a request, and in the `state` of
 # the scope of a WebSocket.
@@ -31,6 +34,7 @@ _WEIGHT = 6
 _FEW = 128
 # How many connections are asked to give way to a new one.
 _MOST_ASKED = 8
+_CHECKED_AT_ONCE = 50
 
 
 def mark_authenticated(scope: Any, owner_id: str) -> None:
@@ -252,9 +256,25 @@ class Admission:
         if self._connections:
             # The next timer comes first: whatever happens below, deadlines are checked again.
             self._begin_second(loop)
-        now = loop.time()
-        for connection in tuple(self._connections):
-            connection.enforce_deadlines(now)
+        self._enforce(iter(tuple(self._connections)), loop)
+
+    def _enforce(self, connections: Iterator[GuardedConnection], loop: asyncio.AbstractEventLoop) -> None:
+        """Check the deadlines of some connections, and of the next ones in the next pass of the loop.
+
+        Thousands may have theirs in the same second, as after a restart: each is refused and closed.
+        """
+        now, seen = loop.time(), 0
+        for connection in islice(connections, _CHECKED_AT_ONCE):
+            seen += 1
+            if connection not in self._connections:
+                # It has ended meanwhile.
+                continue
+            try:
+                connection.enforce_deadlines(now)
+            except Exception as error:  # of one connection: the others have their deadlines, too
+                log.error("the deadlines of a connection could not be checked", exc_info=error)
+        if seen == _CHECKED_AT_ONCE:
+            loop.call_soon(self._enforce, connections, loop)
 
 
 def _make_way(strangers: dict[Place, GuardedConnection | None]) -> bool:
