@@ -24,7 +24,10 @@ class Keys:
     alone: Mapping[Scope, str]
     without: Mapping[Scope, str]
     useless: Mapping[str, str | None]
+    # Of an administrator, who has every right by it, and of members, whatever scopes the keys say.
+    admin_alone: str
     of_member_with_everything: str
+    of_member_with_admin_alone: str
 
 
 async def make(listener: Listener, issuer: Issuer) -> Keys:
@@ -51,10 +54,15 @@ async def make(listener: Listener, issuer: Issuer) -> Keys:
         "UPDATE api_keys SET expires_at = now() - interval '1 s' WHERE id = $1", expired["id"]
     )
     member = await listener.new_user()
-    of_member = await new_key(listener, *sorted(FOR_MEMBERS), user_id=member)
-    await listener.database.execute(
-        "UPDATE api_keys SET scopes = $2 WHERE id = $1", of_member["id"], [str(scope) for scope in Scope]
-    )
+    of_members = []
+    for scopes in (list(Scope), [Scope.ADMIN]):
+        # As an administrator's key is left when the user is made a member.
+        found = await new_key(listener, *sorted(FOR_MEMBERS), user_id=member)
+        await listener.database.execute(
+            "UPDATE api_keys SET scopes = $2 WHERE id = $1", found["id"], list(map(str, scopes))
+        )
+        of_members.append(found["key"])
+    admin_alone = (await new_key(listener, Scope.ADMIN))["key"]
     useless = {
         "none": None,
         "malformed": "tw_live_nonsense",
@@ -68,7 +76,7 @@ async def make(listener: Listener, issuer: Issuer) -> Keys:
             scope="admin", lasts_s=3600, aud="https://other.example.com", **ADMINISTRATOR
         ),
     }
-    return Keys(alone, without, useless, of_member["key"])
+    return Keys(alone, without, useless, admin_alone, *of_members)
 
 
 async def new_key(listener: Listener, *scopes: str, user_id: int = 1, **more: object) -> dict[str, str]:

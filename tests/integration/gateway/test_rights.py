@@ -121,6 +121,18 @@ async def test_a_member_with_every_scope_has_no_right_of_administrators(
     assert wrong == []
 
 
+async def test_admin_alone_opens_every_route_for_an_administrator_and_none_for_a_member(
+    listener: Listener, client: httpx.AsyncClient, keys: Keys
+) -> None:
+    wrong = []
+    for endpoint in scoped(listener):
+        for key, expected in ((keys.admin_alone, True), (keys.of_member_with_admin_alone, False)):
+            status = await status_of(client, endpoint, key)
+            if (status not in REFUSED) is not expected or (not expected and status != 403):
+                wrong.append((endpoint.name, expected, status))
+    assert wrong == []
+
+
 def test_a_route_without_a_scope_is_about_the_caller_alone(listener: Listener) -> None:
     own = {
         endpoint.name for endpoint in declared(listener) if endpoint.scope is None and not endpoint.is_public

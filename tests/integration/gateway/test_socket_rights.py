@@ -1,7 +1,8 @@
-"""Who may use which command of `/v1/realtime`: every declared command against every kind of credential."""
+"""Who may use which command of the sockets: every declared command against every kind of credential."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,7 @@ from uuid import uuid4
 
 import orjson
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from contracts.scopes import FOR_MEMBERS, Scope
 from gateway.realtime.channels import KINDS, ChannelKind
@@ -107,6 +108,57 @@ async def test_a_member_with_every_scope_runs_no_command_of_administrators(
     assert {key: is_run for key, (is_run, _) in found.items()} == {
         key: needed in FOR_MEMBERS for key, (_, needed) in found.items()
     }
+
+
+async def test_admin_alone_runs_every_command_for_an_administrator_and_none_for_a_member(
+    guarded_listener: Listener, keys: Keys, talk: OpenTalk
+) -> None:
+    async with (
+        talk(guarded_listener, keys.admin_alone) as administrator,
+        talk(guarded_listener, keys.of_member_with_admin_alone) as member,
+    ):
+        found = await let_in(administrator, guarded_listener)
+        assert {key: is_run for key, (is_run, _) in found.items()} == {
+            key: needed is not None for key, (_, needed) in found.items()
+        }
+        assert not any(is_run for is_run, _ in (await let_in(member, guarded_listener)).values())
+
+
+async def lobby_of(listener: Listener, connect: Connect, key: str | None) -> tuple[int, bool]:
+    """Return the status of an upgrade to `/ws` with a key (101: let in), and whether its line is shown."""
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    line = uuid4().hex
+    try:
+        async with connect(listener, "/ws", headers=headers) as socket:
+            await socket.send(line)
+            async with asyncio.timeout(20):
+                while (text := str(await socket.recv())) != f"Message received: {line}":
+                    # The lines of other tests come, too.
+                    if text.startswith("Error: "):
+                        return 101, False
+            return 101, True
+    except InvalidStatus as refused:
+        return refused.response.status_code, False
+
+
+async def test_the_lobby_is_open_to_those_who_may_read_it_and_takes_lines_of_those_who_may_write(
+    guarded_listener: Listener, keys: Keys, connect: Connect
+) -> None:
+    every = frozenset(Scope) - {Scope.ADMIN}
+    known: dict[str, tuple[str, frozenset[Scope]]] = {
+        "administrator": (keys.admin_alone, frozenset(Scope)),
+        "member with everything": (keys.of_member_with_everything, FOR_MEMBERS),
+        "member with admin alone": (keys.of_member_with_admin_alone, frozenset()),
+        **{f"only {scope}": (key, frozenset({scope})) for scope, key in keys.alone.items()},
+        **{f"all but {scope}": (key, every - {scope}) for scope, key in keys.without.items()},
+    }
+    chat = KINDS["chat"]
+    for name, (key, rights) in known.items():
+        may_read = chat.read in rights
+        expected = (101 if may_read else 403, may_read and chat.write in rights)
+        assert await lobby_of(guarded_listener, connect, key) == expected, name
+    for name, useless in keys.useless.items():
+        assert await lobby_of(guarded_listener, connect, useless) == (401, False), name
 
 
 async def of_administrator(listener: Listener, kind: ChannelKind) -> str:

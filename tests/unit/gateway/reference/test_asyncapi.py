@@ -97,6 +97,11 @@ def test_only_streams_of_events_are_channels() -> None:
     assert sorted(gateway) == ["lobby", "realtime", "watchThing"]
 
 
+def test_the_lobby_names_the_scopes_that_it_needs() -> None:
+    described = DOCUMENT["channels"]["lobby"]["description"]
+    assert "Needs `chat:read`, and `chat:write` to post" in described
+
+
 def test_every_message_of_the_contracts_is_on_a_channel() -> None:
     carried = {name for channel in DOCUMENT["channels"].values() for name in channel["messages"]}
     assert {message.message_type for message in broker.messages()} <= carried

@@ -47,7 +47,10 @@ The gateway closes a connection with one of these codes; a client reconnects aft
 
 {codes}
 """
-_LOBBY = "One line of chat per frame. Everybody in the lobby gets `Message received: <line>`."
+_LOBBY = (
+    "One line of chat per frame. Everybody in the lobby gets `Message received: <line>`. Needs `{read}`, and "
+    "`{write}` to post: a line without it is answered with `Error: <reason>`."
+)
 
 
 class DocumentedCommand(Protocol):
@@ -159,8 +162,13 @@ def lobby() -> Iterator[DocumentedOperation]:
     shown = DocumentedMessage(
         name="lobby.shown", summary="A line that somebody wrote.", kind=str, content_type="text/plain"
     )
+    chat = KINDS["chat"]
     channel = DocumentedChannel(
-        name="lobby", address="/ws", server=SERVER, description=_LOBBY, messages=(line, shown)
+        name="lobby",
+        address="/ws",
+        server=SERVER,
+        description=_LOBBY.format(read=chat.read, write=chat.write),
+        messages=(line, shown),
     )
     for name, action, message in (("lobby.say", "receive", line), ("lobby.show", "send", shown)):
         yield DocumentedOperation(
