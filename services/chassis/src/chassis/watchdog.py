@@ -1,22 +1,52 @@
-"""A thread that notices when the event loop is blocked, and logs where."""
+"""Why the event loop was blocked: a thread that logs where it is, and the long garbage collections."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 import time
 import traceback
+from typing import Any
 
 from chassis import beats, logging, metrics
 
 log = logging.get(__name__)
 
 _BEAT_S = 0.25
+# A garbage collection that takes longer is logged: nothing else of the process runs meanwhile.
+_LONG_COLLECTION_S = 0.1
+
+
+class _Collections:
+    """Measures garbage collections, and keeps the longest one until it is taken.
+
+    It is called in the middle of whatever allocates memory, so it logs nothing itself.
+    """
+
+    def __init__(self) -> None:
+        self._began = 0.0
+        self._longest: tuple[float, int] | None = None
+
+    def __call__(self, phase: str, info: dict[str, Any]) -> None:
+        if phase == "start":
+            self._began = time.monotonic()
+            return
+        took = time.monotonic() - self._began, info["generation"]
+        self._longest = max(took, self._longest or took)
+
+    def take(self) -> tuple[float, int] | None:
+        """Return the seconds and the generation of the longest one since the last call."""
+        longest, self._longest = self._longest, None
+        return longest
 
 
 class Watchdog:
-    """Expects a heartbeat of the loop; when none comes for `stall_s` seconds, logs the loop's stack."""
+    """Expects a heartbeat of the loop; when none comes for `stall_s` seconds, logs the loop's stack.
+
+    Long garbage collections, in which no thread runs that could look at the stack, are logged after them.
+    """
 
     def __init__(self, *, stall_s: float = 1.0) -> None:
         self._stall_s = stall_s
@@ -28,7 +58,8 @@ class Watchdog:
         """Send heartbeats, and measure how late each is, until cancelled; the thread watches meanwhile."""
         self._loop_thread = threading.get_ident()
         self._last_beat = time.monotonic()
-        stopped = threading.Event()
+        stopped, collections = threading.Event(), _Collections()
+        gc.callbacks.append(collections)
         threading.Thread(target=self._watch, args=(stopped,), name="loop watchdog", daemon=True).start()
         try:
             while True:
@@ -37,7 +68,15 @@ class Watchdog:
                 await asyncio.sleep(wait_s)
                 self._last_beat = time.monotonic()
                 metrics.LOOP_LAG.observe(max(0.0, self._last_beat - due_at))
+                seconds, generation = collections.take() or (0.0, 0)
+                if seconds > _LONG_COLLECTION_S:
+                    log.warning(
+                        "a garbage collection stopped the process",
+                        seconds=round(seconds, 2),
+                        generation=generation,
+                    )
         finally:
+            gc.callbacks.remove(collections)
             stopped.set()
 
     def _watch(self, stopped: threading.Event) -> None:
