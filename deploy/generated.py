@@ -26,7 +26,7 @@ def by_generator() -> dict[str, dict[Path, str]]:
 
 
 def outdated() -> Iterator[str]:
-    """Yield for each file that is missing or differs what to run."""
+    """Yield an error for each file that is missing or differs: its name, and the command that writes it."""
     for generator, files in by_generator().items():
         for path, text in files.items():
             if not path.exists() or path.read_text(encoding="utf-8") != text:

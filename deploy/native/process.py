@@ -65,7 +65,7 @@ class Process:
 
     @property
     def ending(self) -> str:
-        """How the process ended, in words; empty while it runs."""
+        """The exit code or the signal with which the process ended, in words; empty while it runs."""
         code = self._child.returncode if self._child else None
         if code is None:
             return ""

@@ -20,7 +20,7 @@ class Progress:
         self._status: Status | None = None
 
     def __call__(self, event: Event) -> None:
-        """Show one event."""
+        """Print the line of an event, if it has one, and name the programs that have not started yet."""
         if event.state == "starting":
             self._waiting[event.name] = event.detail
         else:

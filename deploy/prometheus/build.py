@@ -15,7 +15,7 @@ def files() -> dict[Path, str]:
 
 
 def main() -> None:
-    """Write them."""
+    """Write every generated file of this folder."""
     for path, text in files().items():
         path.write_text(text, encoding="utf-8")
 

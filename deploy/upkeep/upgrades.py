@@ -50,7 +50,7 @@ def check(installation: NativeStack, repository: Path) -> tuple[list[str], list[
 
 
 def _attention(repository: Path) -> Iterator[tuple[str, str]]:
-    """Yield the name of a migration, and what to heed in an upgrade that applies it.
+    """Yield the name of a migration, and the advice for an upgrade that applies it.
 
     They are in a separate file, because the script for containers reads it, too.
     """

@@ -211,7 +211,7 @@ def _allow_files() -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure the fan-out of publications, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sockets", type=int, default=500)
     parser.add_argument("--publications", type=int, default=400)

@@ -26,7 +26,7 @@ class Failed:
 
 
 async def attempt(measuring: Awaitable[Load], *, timeout_s: float) -> Load | Failed:
-    """Return what `measuring` finds, or why it found nothing within `timeout_s`."""
+    """Return the result of `measuring`, or the reason why there is none within `timeout_s` seconds."""
     try:
         async with asyncio.timeout(timeout_s):
             return await measuring

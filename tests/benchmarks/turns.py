@@ -71,7 +71,7 @@ class _Scene:
             await asyncio.sleep(_LOOK_S)
 
     async def times(self, rounds: int) -> list[float]:
-        """Return what ten items take, `rounds` times."""
+        """Return the seconds that ten items take, `rounds` times."""
         found = []
         for _ in range(rounds):
             found.append(await self.ten_items_s())
@@ -120,7 +120,7 @@ class _Scene:
 
 
 async def compare(stack: Stack, *, scale: float, say: Callable[[str], None]) -> list[Wait]:
-    """Return what ten items take beside each crowd; those of `sleepy` need its operation to be installed."""
+    """Return the times of ten items beside each crowd; those of `sleepy` need its operation installed."""
     rounds = max(2, round(_ROUNDS * scale))
     lines, tasks = max(100_000, round(1_000_000 * scale)), max(500, round(5_000 * scale))
     async with _Scene.of(stack) as scene:

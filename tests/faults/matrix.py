@@ -58,7 +58,7 @@ class Cell:
 
     @property
     def readiness(self) -> str:
-        """Return what `/readyz` of the gateway says meanwhile."""
+        """Return the readiness of the gateway meanwhile, in the words of the table."""
         return "comes and goes" if self.flaps else self.reason or "stays ready"
 
     def allowed(self, probe: str) -> tuple[str, ...]:

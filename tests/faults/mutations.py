@@ -31,7 +31,7 @@ class Mutation:
 
     @property
     def variables(self) -> dict[str, str]:
-        """Return what the processes get in addition."""
+        """Return the environment variables that the processes get in addition."""
         return dict(self.settings) if self.settings else {"FAULTS_UNGUARDED": self.guard}
 
 

@@ -66,7 +66,7 @@ class Diary:
 
     @property
     def waited_for(self) -> Counter[str]:
-        """Return what the slowest of 100 requests asked for, and how often."""
+        """Return the paths of the slowest of 100 requests, each with its number of requests."""
         slowest = sorted(zip(self.latencies_s, self.asked, strict=False), reverse=True)
         return Counter(asked for _, asked in slowest[: -(-len(slowest) // 100)])
 

@@ -129,7 +129,7 @@ def _of_processes(vitals: dict[str, Vitals]) -> Iterator[Complaint]:
 
 
 def report(row: Row) -> str:
-    """Return what came of a guest in a few lines."""
+    """Return the result of a guest in a few lines."""
     diary = row.diary
     errands = ", ".join(f"{errand} {diary.slowest_s(errand):.1f} s" for errand in ERRANDS)
     processes = ", ".join(

@@ -51,7 +51,7 @@ class Rig:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Return what a request of the administrator carries."""
+        """Return the headers of a request of the administrator."""
         return {"Authorization": f"Bearer {self.stack.api_key}"}
 
     def client(self, *, timeout_s: float = 60) -> httpx.AsyncClient:

@@ -1,4 +1,4 @@
-"""Which tests run: the short selection, or all of them with FAULTS_LONG=1."""
+"""The choice of tests: the short selection, or all of them with FAULTS_LONG=1."""
 
 from __future__ import annotations
 

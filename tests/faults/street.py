@@ -57,7 +57,7 @@ class Street:
         return Rig(self.stack, {}, self.relay, [self.stack.url])
 
     def headers(self, who: str) -> dict[str, str]:
-        """Return what a request of `who` carries."""
+        """Return the headers of a request of `who`."""
         return {"Authorization": f"Bearer {self.keys[who]}"}
 
 

@@ -45,7 +45,7 @@ _GUEST_HEADS = (
 
 
 def render_guests(rows: Sequence[GuestRow]) -> str:
-    """Return what came of the guests, as a Markdown table."""
+    """Return the results of the guests as a Markdown table."""
     lines = [_line(_GUEST_HEADS), _line(["---", "---", *["---:"] * (len(_GUEST_HEADS) - 2)])]
     return "\n".join([*lines, *(_line(_cells_of_guest(row)) for row in rows)]) + "\n"
 

@@ -33,7 +33,7 @@ class Vitals:
 
     @property
     def stall_s(self) -> float:
-        """Return how long the loop stood still at most, by both who waited for it and what it says itself."""
+        """Return the longest stall of the loop in seconds, as others waited for it and as it measured."""
         return min(self.slowest_s, self.lag_s + _BEAT_S)
 
 

@@ -1,4 +1,4 @@
-"""What makes well-formed requests accepted: things that exist in the right state, the document's examples."""
+"""Preparations with which well-formed requests are accepted: things in the right state, and examples."""
 
 from __future__ import annotations
 

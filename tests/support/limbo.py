@@ -54,7 +54,7 @@ class _Looked(Exception):
 
 
 async def strays(post_office: PostOffice) -> list[str]:
-    """Return what is wrong with the mails in the tables; nothing is, unless something is in limbo.
+    """Return the errors of the mails in the tables; there are none unless something is in limbo.
 
     Each recipient that is open is found by a claim once its time has come, each mail says what its recipients
     sum up to, and those that are over are on their way to be removed.

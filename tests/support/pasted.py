@@ -35,7 +35,7 @@ def blocks(page: str, *, below: str) -> list[str]:
 
 
 def run(block: str, folder: Path, *, key: str, addresses: Mapping[str, str]) -> str:
-    """Return what a block prints where `.run/api-key` holds `key` and the page's addresses lead here.
+    """Return the output of a block where `.run/api-key` holds `key` and the page's addresses lead here.
 
     Fails with the lines that failed, or with what was done until the time was over.
     """

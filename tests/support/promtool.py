@@ -10,7 +10,7 @@ import pytest
 
 
 def run(*arguments: str, text: str | None = None) -> str:
-    """Return what `promtool <arguments>` prints. Fail on its errors; skip when it is not installed."""
+    """Return the output of `promtool <arguments>`. Fail on its errors; skip when it is not installed."""
     binary = shutil.which("promtool")
     if binary is None:
         if os.environ.get("CI"):

@@ -130,7 +130,7 @@ class World:
             return await connection.fetch(statement, *arguments)
 
     async def events(self) -> list[ScheduleFired]:
-        """Return what waits in the outbox."""
+        """Return the events that wait in the outbox."""
         async with self.postgres.connection() as connection:
             messages = await waiting_messages(connection)
         assert {message.message_type for message in messages} <= {ScheduleFired.message_type}

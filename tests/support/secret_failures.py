@@ -174,7 +174,7 @@ async def start_wrongly(world: World) -> None:
 
 
 async def _start(world: World, name: str, changes: dict[str, str], *, until_said: tuple[str, ...]) -> str:
-    """Return what a further process of a service says until it ends, or has said all of `until_said`."""
+    """Return the output of a further process of a service until it ends, or has all of `until_said`."""
     service = next(service for service in SERVICES if service.name == name)
     backing = world.rig.stack.blueprint.backing
     # A variable that names a file goes before the one that holds the value itself.

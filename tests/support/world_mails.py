@@ -86,7 +86,7 @@ def files(draw: st.DrawFn) -> dict[str, str]:
 
 @st.composite
 def mails(draw: st.DrawFn, *, ascii_addresses: bool = False) -> Written:
-    """Return a mail that the API takes, and what becomes of it."""
+    """Return a mail that the API takes, and its outcome."""
     people = addresses(ascii_only=ascii_addresses)
     fields = {
         "from": draw(addresses(ascii_only=True)),

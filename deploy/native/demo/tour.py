@@ -1,4 +1,4 @@
-"""What every step of the tour uses: the stack, the console, and functions that wait."""
+"""The parts that every step of the tour uses: the stack, the console, and functions that wait."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class _Server(uvicorn.Server):
 
     @property
     def should_exit(self) -> bool:
-        """Whether the server should stop."""
+        """Whether the server has been asked to stop."""
         return self._exiting.is_set()
 
     @should_exit.setter

@@ -55,7 +55,7 @@ class Folder:
         unfinished.rename(file)
 
     def remove(self, messages: Iterable[Received]) -> None:
-        """Forget messages."""
+        """Delete the files of messages; one that has none is ignored."""
         for message in messages:
             self._file(message).unlink(missing_ok=True)
 

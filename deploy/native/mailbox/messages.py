@@ -130,7 +130,7 @@ class Store:
         self._forgotten(known)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all messages."""
         self.remove(list(self._messages))
 
     def search(self, query: str) -> list[Received]:

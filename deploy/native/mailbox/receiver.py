@@ -38,7 +38,7 @@ _LONGEST_WAIT_S = 60
 
 @dataclass(frozen=True)
 class Limits:
-    """How much comes in at most: each thing that a client can make grow has its bound.
+    """The bounds of the SMTP server: there is one for each thing that a client can make grow.
 
     A message that comes in while there are as many as there may be waits up to `wait_s` seconds.
     """
@@ -86,7 +86,7 @@ class Receiver:
     async def handle_RCPT(  # noqa: N802  the library looks methods up by these names
         self, server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        """Answer RCPT TO."""
+        """Return the reply to RCPT TO: that of the recipient's script if it has one, or 250 or a refusal."""
         if len(envelope.rcpt_tos) >= self.limits.recipients:
             return f"452 4.5.3 Too many recipients: a message has {self.limits.recipients} at most"
         script = self.scripts.take(address)

@@ -43,7 +43,7 @@ class Address:
 
     @property
     def left_s(self) -> float:
-        """Return how much of the guest's time is left."""
+        """Return the seconds that are left of the guest's time."""
         return max(0.0, self.began_at + self.seconds - time.monotonic())
 
     def client(self) -> httpx.AsyncClient:

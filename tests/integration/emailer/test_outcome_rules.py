@@ -84,7 +84,7 @@ def relay(server: SmtpServer, **fields: str) -> SmtpRelay:
 
 
 async def answers(server: SmtpServer, *steps: Step, **fields: str) -> list[SmtpAnswer]:
-    """Return what a session gets for one mail a step."""
+    """Return the answers that a session gets for one mail a step."""
     server.script(READER, *steps)
     session = await smtp.connect(relay(server, **fields))
     found = [await session.deliver(ENVELOPE) for _ in steps]

@@ -36,7 +36,7 @@ def attaching(*files: bytes) -> dict[str, Any]:
 
 
 async def bytes_of(site: UploadSite, part: dict[str, Any]) -> bytes:
-    """Return what email has of a part."""
+    """Return the bytes of a part that email has."""
     content = await site.content_of(UUID(part["parcel_id"]))
     return content[part["start"] : part["start"] + part["size"]]
 

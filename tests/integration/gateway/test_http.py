@@ -19,7 +19,7 @@ ID = "018f0000-0000-7000-8000-000000000000"
 
 
 async def raw(listener: Listener, request: bytes) -> bytes:
-    """Return what comes back to bytes as they are, until the gateway closes."""
+    """Send bytes as they are; return the bytes that the gateway sends until it closes."""
     host, port = listener.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:

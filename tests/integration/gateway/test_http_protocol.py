@@ -36,7 +36,7 @@ async def connected(
 
 
 async def answer_to(listener: Listener, request: bytes) -> bytes:
-    """Return what comes back until the gateway closes."""
+    """Return the bytes that the gateway sends until it closes."""
     async with connected(listener) as (reader, writer), asyncio.timeout(20):
         writer.write(request)
         return await reader.read()

@@ -62,7 +62,7 @@ async def test_an_upload_becomes_runs_of_items_and_a_seal(listener: Listener, ho
 async def test_the_query_of_an_upload_takes_every_field_that_a_json_body_has_beside_its_items(
     listener: Listener, house: House
 ) -> None:
-    """What follows the end has its payload byte for byte, as in a body."""
+    """The follow-up has its payload byte for byte, as in a body."""
     options = {"priority": "high", "max_concurrency": 4, "rate_limit": {"items": 200, "per_s": 60},
                "tolerated_failure": {"percent": 5}}  # fmt: skip
     query = {

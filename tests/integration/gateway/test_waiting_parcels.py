@@ -144,7 +144,7 @@ class Room:
 
     @property
     def mails(self) -> WaitingMails:
-        """Who changes mails that wait."""
+        """The service that changes mails that wait."""
         return WaitingMails(self.postgres, Publisher("amqp://127.0.0.1:1/"))
 
     async def keep(

@@ -45,7 +45,7 @@ async def busy(stack: Stack, watcher: Watcher) -> Watcher:
 
 
 def queries() -> dict[str, str]:
-    """Return what must show something, by its place: panels, recorded series, the selectors of alerts."""
+    """Return the queries that must have a result, by place: of panels, recorded series and alerts."""
     panels = {
         place: query.replace("$__rate_interval", "15s").replace("$service", ".*")
         for place, query in monitored.panel_queries().items()

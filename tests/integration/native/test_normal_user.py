@@ -60,7 +60,7 @@ def checkout() -> Iterator[Path]:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Return what `setup.sh` compares before it installs Python packages."""
+    """Return the fingerprint that `setup.sh` compares before it installs Python packages."""
     files = [folder / "requirements.lock", *sorted(folder.glob("services/*/pyproject.toml"))]
     return hashlib.sha256(f"{folder}\n".encode() + b"".join(file.read_bytes() for file in files)).hexdigest()
 

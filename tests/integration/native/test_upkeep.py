@@ -73,13 +73,13 @@ class Native:
             self.process = None
 
     def native(self, *words: str) -> str:
-        """Return what a command of the native run prints."""
+        """Return the output of a command of the native run."""
         command = [sys.executable, "-m", "native", "--run-dir", str(self.directory), *words]
         done = subprocess.run(command, env=self.environment(), check=True, capture_output=True, text=True)
         return done.stdout
 
     def upkeep(self, *arguments: str, code: int = 0, **variables: str) -> str:
-        """Return what a verb prints; it must end with `code`."""
+        """Return the output of a verb, which must end with `code`."""
         words = [sys.executable, "-m", "upkeep", "--way", "native", "--run-dir", str(self.directory)]
         done = subprocess.run(
             [*words, *arguments],

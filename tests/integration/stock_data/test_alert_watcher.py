@@ -145,7 +145,7 @@ class FailsFor(StoredAlerts):
 async def until_given_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[AlertWatcher], Awaitable[None]]:
-    """Return what stores crossings of another alert until it is the only one that is watched."""
+    """Return a function that stores crossings of another alert until only that one is watched."""
     monkeypatch.setattr(module, "LOOK_EVERY_S", 0.02)
     monkeypatch.setattr(module, "REST", timedelta(0))
     world.show(9)

@@ -27,7 +27,7 @@ def accept(api: httpx.Client, path: str, body: dict[str, Any]) -> str:
 
 
 def ended(api: httpx.Client, path: str) -> dict[str, Any]:
-    """Return what `path` shows in the end; on the way a service may be away for a moment."""
+    """Return the work at `path` once it has ended; until then a service may be away for a moment."""
 
     def look() -> dict[str, Any] | None:
         answer = api.get(path)

@@ -51,7 +51,7 @@ class Pods:
         return httpx.Client(base_url=f"http://{address}", headers=headers, timeout=20, trust_env=False)
 
     def inspect(self, pod: Pod) -> dict[str, Any]:
-        """Return what the engine knows of the container of `pod`."""
+        """Return the engine's record of the container of `pod`."""
         found: list[dict[str, Any]] = json.loads(self.engine.docker("inspect", pod.container))
         return found[0]
 

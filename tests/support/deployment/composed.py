@@ -76,7 +76,7 @@ class Composed:
         return (self.secrets.parent / "api-key").read_text()
 
     def compose(self, *arguments: str, timeout_s: float = 300) -> str:
-        """Return what `docker compose <arguments>` prints."""
+        """Return the output of `docker compose <arguments>`."""
         return self.engine.docker("compose", *arguments, timeout_s=timeout_s)
 
     def up(self) -> str:
@@ -103,7 +103,7 @@ class Composed:
         )
 
     def make(self, target: str) -> str:
-        """Return what `make <target>` prints."""
+        """Return the output of `make <target>`."""
         command = ["make", "--no-print-directory", target]
         environment = self.engine.environment
         done = subprocess.run(
@@ -119,7 +119,7 @@ class Composed:
         return self.compose("ps", "--all", "--quiet", service).strip()
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """Return what the engine knows of the container of `service`."""
+        """Return the engine's record of the container of `service`."""
         found: list[dict[str, Any]] = json.loads(self.engine.docker("inspect", self.container(service)))
         return found[0]
 
@@ -134,11 +134,11 @@ class Composed:
         return bool(state["Running"]) and state["Health"]["Status"] == "healthy"
 
     def python(self, service: str, program: str) -> str:
-        """Return what a Python `program` prints inside the container of one of our services."""
+        """Return the output of a Python `program` inside the container of one of our services."""
         return self.compose("exec", "-T", service, "/opt/tickwire/bin/python", "-c", program)
 
     def mailbox(self, path: str) -> Any:
-        """Return what the published mailbox answers."""
+        """Return the answer of the published mailbox."""
         url = f"http://127.0.0.1:{self.mailbox_port}{path}"
         return httpx.get(url, timeout=10, trust_env=False).json()
 
@@ -177,7 +177,7 @@ def start(engine: Engine, folder: Path) -> Iterator[Composed]:
 
 
 def until(ask: Callable[[], T | None], *, timeout_s: float = 60) -> T:
-    """Return what `ask` gives as soon as that is something. Raises `TimeoutError`."""
+    """Return the result of `ask` as soon as it is not None. Raise `TimeoutError` after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if (found := ask()) is not None:

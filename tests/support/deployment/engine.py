@@ -30,7 +30,7 @@ _TURN_TIMEOUT_S = 240
 
 
 class NoEngine(Exception):
-    """Why no Docker engine can be used here."""
+    """No Docker engine can be used here; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Engine:
     stand_ins: bool
 
     def docker(self, *arguments: str, timeout_s: float = 120) -> str:
-        """Return what `docker <arguments>` prints. Raise `subprocess.CalledProcessError`."""
+        """Return the output of `docker <arguments>`. Raise `subprocess.CalledProcessError`."""
         done = subprocess.run(
             ["docker", *arguments], env=self.environment, capture_output=True, text=True, timeout=timeout_s
         )

@@ -152,7 +152,7 @@ class ControlPlane:
         return done.stdout
 
     def _misunderstood(self, words: list[str], typed: str) -> str:
-        """Return what the real kubectl dislikes of a call, beside that there is no cluster."""
+        """Return the real kubectl's errors about a call, except that there is no cluster."""
         shape = " ".join(words[:3])
         if shape in self._understood:
             return ""

@@ -303,7 +303,7 @@ def _replicas(workload: Manifest, manifests: Iterable[Manifest]) -> int:
 
 
 def _limits(pod: Pod) -> list[str]:
-    """Return what the security contexts and limits say, as options of `docker run`."""
+    """Return the security contexts and limits as options of `docker run`."""
     own, whole = pod.main["securityContext"], pod.spec["securityContext"]
     found = ["--user", f"{whole['runAsUser']}:{whole['runAsGroup']}", "--group-add", str(whole["fsGroup"])]
     if own["readOnlyRootFilesystem"]:

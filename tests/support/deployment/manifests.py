@@ -48,7 +48,7 @@ def copy(folder: Path) -> Path:
 
 
 def build(folder: Path) -> list[Manifest]:
-    """Return what `kubectl apply -k <folder>` would send. Raises `AssertionError` with kustomize's words."""
+    """Return the objects that `kubectl apply -k` sends. Raise `AssertionError` with kustomize's error."""
     done = subprocess.run([tool("kubectl"), "kustomize", folder], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr

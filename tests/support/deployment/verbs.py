@@ -10,7 +10,7 @@ from support.deployment.composed import REPOSITORY
 
 
 def call(way: str, *words: str, environment: Mapping[str, str]) -> str:
-    """Return what a verb prints; fail unless it succeeds."""
+    """Return the output of a verb; fail unless it succeeds."""
     done = subprocess.run(
         [sys.executable, "-m", "upkeep", "--way", way, *words],
         env={**environment, "PYTHONPATH": str(REPOSITORY / "deploy")},

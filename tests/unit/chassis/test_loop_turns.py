@@ -1,4 +1,4 @@
-"""What owners have sent at once is done in small parts, between which the loop serves everybody else."""
+"""Work that owners have sent at once is done in small parts, between which the loop serves all others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chassis.loop_turns import USUAL_WEIGHT, LoopTurns
 
 
 async def passes(turns: LoopTurns, done: list[str]) -> list[list[str]]:
-    """Return what is done in each pass of the loop until nothing waits."""
+    """Return the work of each pass of the loop until nothing waits."""
     found: list[list[str]] = [list(done)]
     while turns.waiting:
         before = len(done)

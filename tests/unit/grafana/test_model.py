@@ -33,7 +33,7 @@ def test_a_field_that_grafana_does_not_know_is_found() -> None:
 
 
 def understood(dashboard: Any) -> Any:
-    """Return what is left of `dashboard` when Grafana's model has read and written it."""
+    """Return `dashboard` as Grafana's model writes it after reading it."""
     register_default_plugins()
     return json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
 

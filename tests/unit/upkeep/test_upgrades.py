@@ -26,7 +26,7 @@ class Running:
         return f"200 {service}"
 
     def answer(self, _: object, database: str, statement: str) -> str:
-        """Return what the database says."""
+        """Return the database's answer to a query."""
         if "FROM migrations" in statement:
             return " ".join(name for name in self.applied if name.partition("/")[0] in (database, "chassis"))
         return "99999999999" if "backups" in statement else "0"

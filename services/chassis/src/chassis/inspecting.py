@@ -53,7 +53,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def main(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
-    """Do what the command line says; return the exit code."""
+    """Run a verb of the command line, `check`, `report` or `upgrade`; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m chassis.inspecting", description=__doc__)
     parser.add_argument("verb", choices=("check", "report", "upgrade"))
     parser.add_argument("package", help="gateway, stock_data, emailer or batch_processor")
@@ -127,7 +127,11 @@ def bad_lines(lines: Iterable[str]) -> list[str]:
 async def check_upgrade(
     loaded: Settings, wanted: Sequence[str], *, asks_backup: bool
 ) -> tuple[list[str], list[str]]:
-    """Return what an upgrade to a release with the migrations `wanted` would do, and what prevents it now."""
+    """Return notes on an upgrade to a release with the migrations `wanted`, and the problems that prevent it.
+
+    The notes tell how many migrations are pending and how many messages are parked. A problem is a service
+    that is not ready, a database that cannot be read or, with `asks_backup`, no backup of the last 24 hours.
+    """
     problems = []
     readiness = _ask(_ops_url(loaded, "/readyz"))
     if not readiness.startswith("200 "):

@@ -76,7 +76,7 @@ def text(words: str) -> str:
 
 
 def value(found: object, *, deepest: int = _DEEPEST) -> object:
-    """Return `found` without secrets, as plain data; what is nested deeper than `deepest` is left out."""
+    """Return `found` without secrets, as plain data; parts deeper than `deepest` levels are left out."""
     if found is None or type(found) in _SAFE or (type(found) is int and abs(found) < _EXACT):
         return found
     if type(found) is str:

@@ -51,7 +51,7 @@ class ErrorSample(Contract):
 
 
 class ErrorSummary(Contract):
-    """How many items of a batch failed with an error, and the first of them."""
+    """The number of items of a batch that failed with one error, and the first of them."""
 
     code: str
     items: int

@@ -115,7 +115,7 @@ class AppendItems(Command):
 
 
 class _PlacedItems(Contract):
-    """What `AppendItems` says of its items."""
+    """The fields of `AppendItems` other than `items`."""
 
     batch_id: UUID
     owner_id: str

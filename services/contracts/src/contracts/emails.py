@@ -241,7 +241,7 @@ class Emails(Reply):
 
 
 class EmailsChanged(Reply):
-    """How many mails matched and how many were changed; if `complete` is false, there are more to change.
+    """The numbers of mails that matched and that were changed; if `complete` is false, more are to change.
 
     The next request begins behind `next_cursor`, or from the start when it is None. When `exact` is false,
     more than `matched` may have matched.

@@ -40,7 +40,7 @@ class WaitingEmailEnded(LiveMessage):
 
 
 class PresenceTold(LiveMessage):
-    """What a gateway says about its connections (exchange `live`, routing key `presence`).
+    """A gateway's message about its connections (exchange `live`, routing key `presence`).
 
     It has one of four: `alive`, at intervals, and false when it stops; `moves`, each the channel, connection
     and user, and whether it has joined; the id of a `question` about a `channel`; or the id of the question

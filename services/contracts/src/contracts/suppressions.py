@@ -117,7 +117,7 @@ class LiftSuppression(Request):
 
 
 class SuppressionsLifted(Reply):
-    """How many suppressions matched and how many ended; if `complete` is false, there are more to lift."""
+    """The numbers of suppressions that matched and that ended; if `complete` is false, more are to lift."""
 
     matched: int
     changed: int

@@ -36,7 +36,7 @@ def lookup(name: bytes, timeout: float = 5) -> bytes | None:
 
 
 def verdicts(message: bytes) -> list[bool]:
-    """Return what dkimpy says of each signature, the first one first."""
+    """Return dkimpy's verdict on each signature, the first one first."""
     count = len(re.findall(rb"(?im)^dkim-signature:", message.partition(b"\r\n\r\n")[0]))
     return [bool(dkim.DKIM(message).verify(idx=number, dnsfunc=lookup)) for number in range(count)]
 

@@ -1,4 +1,4 @@
-"""Where only the newest counts, listeners end with it, whatever the order of publications and turns."""
+"""Listeners of newest values end with the newest one, whatever the order of publications and turns."""
 
 from __future__ import annotations
 

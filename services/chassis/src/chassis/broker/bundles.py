@@ -52,7 +52,7 @@ class Part:
 
 
 class Travel:
-    """How messages travel in this process."""
+    """The way in which the messages of this process travel: bundled, or each alone."""
 
     # False while replicas of a release run that cannot read bundles.
     together = True

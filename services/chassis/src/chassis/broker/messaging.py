@@ -31,7 +31,7 @@ class Attached(Protocol):
     """A listener on the consuming link, which must be attached again after each connect."""
 
     async def attach(self, link: Link) -> None:
-        """Start listening."""
+        """Start listening over a new connection."""
 
     def lost(self) -> None:
         """Forget the connection, which is gone."""

@@ -87,7 +87,7 @@ class Place:
             self._admission.forget_stranger(self)
 
     def release(self) -> None:
-        """Give everything back."""
+        """Give the place of a connection back, once; further calls do nothing."""
         if self._is_released:
             return
         self._is_released = True

@@ -94,7 +94,7 @@ class HttpExchange:
         self._wake()
 
     def disconnect(self) -> None:
-        """Tell the application that the client has gone; what it still sends is dropped."""
+        """Tell the application that the client has gone; the rest of its answer is dropped."""
         self._is_disconnected = True
         self._wake()
 

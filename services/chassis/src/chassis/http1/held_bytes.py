@@ -15,7 +15,7 @@ class ByteHolder(Protocol):
         """The owner of its key, or the address of a client without one."""
 
     def let_go(self) -> None:
-        """Give up what it holds."""
+        """Give up all bytes that are held; the request that holds them is refused, or its connection ends."""
 
 
 class HeldBytes:
