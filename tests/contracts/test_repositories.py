@@ -10,7 +10,7 @@ import pytest
 _SOURCES = Path(__file__).resolve().parents[2] / "services"
 # Not `chassis`: outbox, inbox, parked messages and migrations are parts of the kernel that every service is
 # built on, each with its few statements beside what they are for.
-SERVICES = ("gateway", "email", "batch-processor")
+SERVICES = ("gateway", "stock-data", "email", "batch-processor")
 # What runs a statement on a connection, under names that nothing else has.
 _RUNS = {"fetchrow", "fetchval", "executemany", "copy_records_to_table"}
 
