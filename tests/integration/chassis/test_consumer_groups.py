@@ -8,12 +8,13 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
 from chassis.broker.envelope import Delivery, Outgoing, command
 from chassis.broker.handlers import InTransaction
 from chassis.broker.incoming import Incoming
 from chassis.postgres import Connection
-from contracts.batches import CancelBatch
+from contracts.batches import CancelBatch, PauseBatch
 from contracts.message import Message
 from contracts.topology import BATCH_PROCESSOR
 from support.bench import Bench
@@ -25,6 +26,11 @@ QUEUE = "batch-processor.intake"
 def large(size: int) -> Outgoing:
     message = command(CancelBatch(batch_id=uuid4(), owner_id="ann"))
     return replace(message, body=message.body + b" " * size)
+
+
+def arrived() -> float:
+    """Return how many messages have come from the queue to this process."""
+    return REGISTRY.get_sample_value("tickwire_message_age_seconds_count", {"queue": QUEUE}) or 0
 
 
 async def test_the_event_loop_is_not_held_up_while_a_group_of_large_messages_is_read(
@@ -76,3 +82,51 @@ async def test_a_group_of_large_messages_is_smaller(bench: Bench) -> None:
     await until(lambda: sum(groups) == 12)
     # Of 4 MiB, and the message that goes beyond.
     assert max(groups) <= 3
+
+
+async def test_owners_take_turns_at_what_has_arrived(bench: Bench) -> None:
+    handled: list[str] = []
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def note(_: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
+        handled.extend(delivery.tenant for delivery in deliveries)
+        begun.set()
+        await goes_on.wait()
+
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(note, group=2)})
+    await bench.run(worker)
+    before = arrived()
+    for owner in (*["many"] * 20, "few", "other"):
+        one = command(CancelBatch(batch_id=uuid4(), owner_id=owner), tenant=owner)
+        await worker.messaging.publisher.publish(one)
+        await begun.wait()
+    await until(lambda: arrived() == before + 22)
+    goes_on.set()
+    await until(lambda: len(handled) == 22)
+    # The first had begun alone; owners that come after it take turns with the rest.
+    assert set(handled[1:4]) == {"many", "few", "other"}
+
+
+async def test_a_group_is_as_small_as_the_smallest_that_one_of_its_messages_allows(bench: Bench) -> None:
+    groups: list[list[str]] = []
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def note(_: Connection, deliveries: Sequence[Delivery[Message]]) -> None:
+        groups.append([type(delivery.message).__name__ for delivery in deliveries])
+        begun.set()
+        await goes_on.wait()
+
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(
+        QUEUE, {CancelBatch: InTransaction(note, group=50), PauseBatch: InTransaction(note, group=3)}
+    )
+    await bench.run(worker)
+    before = arrived()
+    for kind in (CancelBatch, PauseBatch, *[CancelBatch] * 6):
+        await worker.messaging.publisher.publish(command(kind(batch_id=uuid4(), owner_id="ann")))
+        await begun.wait()
+    await until(lambda: arrived() == before + 8)
+    goes_on.set()
+    await until(lambda: sum(map(len, groups)) == 8)
+    assert groups[1:] == [["PauseBatch"], ["CancelBatch"] * 2, ["CancelBatch"] * 4]

@@ -45,6 +45,8 @@ from emailer.uploads import repository as uploads
 from emailer.writing.preparing import MailPreparation
 
 GROUP = 60
+# Of mails whose attachments came ahead of them: each may have nearly a megabyte beyond its message.
+PACKED_GROUP = 6
 
 
 def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[type[Message], Handler]:
@@ -93,7 +95,7 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
 
     return {
         SendEmail: InTransaction(store, group=GROUP, committed=committed),
-        SendPackedEmail: InTransaction(store, group=GROUP, committed=committed),
+        SendPackedEmail: InTransaction(store, group=PACKED_GROUP, committed=committed),
         ResendEmail: InTransaction(resend, committed=committed),
     }
 

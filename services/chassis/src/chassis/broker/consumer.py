@@ -16,6 +16,7 @@ from aiormq.channel import Channel
 from chassis import exemplars, inbox, logging, metrics, redaction, spans
 from chassis.broker import parking, retries
 from chassis.broker.activity import Activity
+from chassis.broker.arrivals import Arrivals
 from chassis.broker.envelope import Delivery
 from chassis.broker.handlers import Direct, Handler
 from chassis.broker.incoming import Incoming, Undecodable, UnknownType, context_of
@@ -72,7 +73,7 @@ class Consumer:
         self._concurrency = concurrency
         self._prefetch = prefetch
         self._deadline_s = deadline_s
-        self._arrived: asyncio.Queue[Incoming] = asyncio.Queue()
+        self._arrived = Arrivals()
         self._channel: Channel | None = None
         self._tag: str | None = None
         self._activity = Activity()
@@ -170,13 +171,19 @@ class Consumer:
     async def _work(self) -> None:
         while True:
             group = [await self._arrived.get()]
-            found, size = self._handlers.get(group[0].message_type), len(group[0].body)
+            most, size = self._most_with(group[0]), len(group[0].body)
             # Messages that have arrived meanwhile are handled with it, up to a number and a size.
-            while found and len(group) < found[1].group and size < _GROUP_BYTES and not self._arrived.empty():
+            while len(group) < most and size < _GROUP_BYTES and not self._arrived.empty():
                 group.append(self._arrived.get_nowait())
+                most = min(most, self._most_with(group[-1]))
                 size += len(group[-1].body)
             with self._activity.busy():
                 await self._settle_group(group)
+
+    def _most_with(self, incoming: Incoming) -> int:
+        """Return how many messages may be handled together when this is one of them."""
+        _, handler = self._handlers.get(incoming.message_type, (None, None))
+        return handler.group if handler else 1
 
     async def _settle_group(self, group: list[Incoming]) -> None:
         decoded: dict[str, list[Incoming]] = {}
