@@ -97,6 +97,23 @@ async def test_a_timeline_has_a_bounded_number_of_events(post_office: PostOffice
     assert (events[0].kind, events[-1].detail) == ("accepted", "deferred: 600")
 
 
+async def test_a_mail_with_long_replies_fits_into_a_message(post_office: PostOffice) -> None:
+    command = mail(to=["a@example.com", "b@example.com"])
+    await post_office.accept(command)
+    async with post_office.postgres.connection() as connection:
+        await connection.execute(
+            """
+            INSERT INTO attempts (email_id, position, at, host, outcome, smtp_reply, tls)
+            SELECT $1, number % 2, now(), 'relay', 'deferred', repeat(chr(1) || '郵', 2000), false
+            FROM generate_series(1, 600) AS number
+            """,
+            command.email_id,
+        )
+    email = await post_office.read(command)
+    assert len(email.model_dump_json().encode()) < 1 << 20
+    assert [len(each.attempts) for each in email.recipients] == [MOST_ATTEMPTS // 2] * 2
+
+
 async def test_the_newest_attempts_of_each_recipient_are_shown(post_office: PostOffice) -> None:
     command = mail(to=["a@example.com", "b@example.com"])
     await post_office.accept(command)

@@ -20,3 +20,18 @@ def test_the_reply_of_an_attempt_is_shown_as_the_relay_wrote_it() -> None:
     recipient = Recipient(address="a@example.com", kind="to", status="failed", attempts=[silent, answered])
     details = [event.detail for event in timeline.of(NOW, [recipient], [])]
     assert details == ["", "deferred: no answer", "failed: 550 5.1.1 a:  b"]
+
+
+def test_replies_that_are_long_together_are_cut_at_one_length_and_short_ones_are_whole() -> None:
+    texts = ["short", *["é" * 4000] * 499]
+    found = timeline.shortened(texts)
+    assert found[0] == "short"
+    assert sum(len(text.encode()) for text in found) <= timeline.MOST_REPLY_BYTES
+    (cut,) = set(found[1:])
+    assert cut == "é" * ((timeline.MOST_REPLY_BYTES // 500 - 3) // 2) + "…"
+
+
+def test_replies_that_are_short_enough_together_are_whole() -> None:
+    texts = ["é" * 4000] * 8
+    assert timeline.shortened(texts) == texts
+    assert timeline.shortened([]) == []

@@ -213,8 +213,11 @@ async def find(
     attempts: dict[int, list[AttemptShown]] = {}
     rows = await connection.fetch(_SQL["read_recipients"], email_id)
     most = max(MOST_ATTEMPTS // max(1, len(rows)), _LEAST_ATTEMPTS)
-    for attempt in await connection.fetch(_SQL["read_attempts"], email_id, most):
-        attempts.setdefault(attempt["position"], []).append(AttemptShown.model_validate(dict(attempt)))
+    tried = await connection.fetch(_SQL["read_attempts"], email_id, most)
+    replies = timeline.shortened([attempt["smtp_reply"] for attempt in tried])
+    for attempt, reply in zip(tried, replies, strict=True):
+        shown = AttemptShown.model_validate({**attempt, "smtp_reply": reply})
+        attempts.setdefault(attempt["position"], []).append(shown)
     recipients = [
         table_rows.recipient(
             recipient,
