@@ -30,7 +30,7 @@ _ALL = ".*"
 
 _PIPE_ENDS_S = 5.0
 # As often as Prometheus scrapes: statistics in between would not be read.
-_STATISTICS_EVERY_MS = 15_000
+_STATISTICS_EVERY_MS = 20_000
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,25 @@ class RabbitMQ:
             raise NativeError(f"rabbitmqctl {' '.join(arguments)} failed ({child.returncode}):\n{output}")
         return output
 
+    def configuration(self) -> str:
+        """Return the text of its file of settings, `rabbitmq.conf`."""
+        settings = {
+            "listeners.tcp.local": f"{HOST}:{self.ports.rabbitmq}",
+            "prometheus.tcp.ip": HOST,
+            "prometheus.tcp.port": self.ports.rabbitmq_metrics,
+            "load_definitions": self._home / "definitions.json",
+            "vm_memory_high_watermark.absolute": "1GB",
+            "disk_free_limit.absolute": "256MB",
+            # The log stays in memory until it rolls over; its default of 512 MiB is too much for a laptop.
+            "raft.wal_max_size_bytes": 64 * 1024 * 1024,
+            "management_agent.disable_metrics_collector": "true",
+            "collect_statistics_interval": _STATISTICS_EVERY_MS,
+            "log.console": "true",
+            "log.console.level": "info",
+            "log.file": "false",
+        }
+        return "".join(f"{key} = {value}\n" for key, value in settings.items())
+
     @property
     def _home(self) -> Path:
         return self.run.data / "rabbitmq"
@@ -136,31 +155,13 @@ class RabbitMQ:
         kept(cookie, secrets.token_hex(16))
         cookie.chmod(0o400)
         (self._home / "enabled_plugins").write_text("[rabbitmq_prometheus].\n")
-        (self._home / "rabbitmq.conf").write_text(self._configuration())
+        (self._home / "rabbitmq.conf").write_text(self.configuration())
         passwords = {user: self._password(user) for user in (*SERVICE_USERS, ADMIN)}
         defined = json.loads(self.definitions.read_text()) if self.definitions.exists() else {}
         merged = with_users(defined, passwords)
         (self._home / "definitions.json").write_text(json.dumps(merged, indent=2))
         # If the node finds no port mapper, it starts its own as a daemon, which nobody would stop.
         await probes.tcp(self.ports.epmd).passed(timeout_s=10.0)
-
-    def _configuration(self) -> str:
-        settings = {
-            "listeners.tcp.local": f"{HOST}:{self.ports.rabbitmq}",
-            "prometheus.tcp.ip": HOST,
-            "prometheus.tcp.port": self.ports.rabbitmq_metrics,
-            "load_definitions": self._home / "definitions.json",
-            "vm_memory_high_watermark.absolute": "1GB",
-            "disk_free_limit.absolute": "256MB",
-            # The log stays in memory until it rolls over; its default of 512 MiB is too much for a laptop.
-            "raft.wal_max_size_bytes": 64 * 1024 * 1024,
-            "management_agent.disable_metrics_collector": "true",
-            "collect_statistics_interval": _STATISTICS_EVERY_MS,
-            "log.console": "true",
-            "log.console.level": "info",
-            "log.file": "false",
-        }
-        return "".join(f"{key} = {value}\n" for key, value in settings.items())
 
     def _environment(self) -> dict[str, str]:
         home = str(self._home)

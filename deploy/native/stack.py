@@ -17,7 +17,7 @@ from native.ports import HOST, Ports
 from native.postgres import Postgres
 from native.postgres_exporter import PostgresExporter
 from native.process import Program
-from native.prometheus import Prometheus
+from native.prometheus import SCRAPE_EVERY_S, Prometheus
 from native.rabbitmq import RabbitMQ
 from native.services import NAMES, SERVICES, Backing, Service
 from native.supervisor import Keeper, Report, Supervisor, ignore
@@ -58,7 +58,7 @@ class Blueprint:
     @property
     def prometheus(self) -> Prometheus:
         """The metrics store."""
-        return Prometheus(self.run, self.ports, scrape_interval_s=1 if self.fast else 15)
+        return Prometheus(self.run, self.ports, scrape_interval_s=1 if self.fast else SCRAPE_EVERY_S)
 
     @property
     def postgres_exporter(self) -> PostgresExporter:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+import yaml
 
 from native.directories import RunDirectory
 from native.ports import Ports
-from native.prometheus import Prometheus
+from native.prometheus import SCRAPE_EVERY_S, Prometheus
+from native.rabbitmq import RabbitMQ
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 def test_every_service_and_the_broker_is_a_target_with_its_service_label(tmp_path: Path) -> None:
@@ -30,3 +36,21 @@ def test_the_store_is_bounded_in_time_and_bytes(tmp_path: Path) -> None:
     command = Prometheus(RunDirectory.at(tmp_path), Ports()).stages[0][0].command
     assert "--storage.tsdb.retention.time=2d" in command
     assert "--storage.tsdb.retention.size=512MB" in command
+
+
+def test_targets_are_scraped_as_often_in_every_way_of_running_and_the_broker_counts_no_oftener(
+    tmp_path: Path,
+) -> None:
+    wanted = f"{SCRAPE_EVERY_S}s"
+    here = Prometheus(RunDirectory.at(tmp_path), Ports()).configuration()["global"]
+    containers = yaml.safe_load((REPOSITORY / "deploy/containers/prometheus/prometheus.yml").read_text())
+    for one in (here, containers["global"]):
+        assert (one["scrape_interval"], one["evaluation_interval"]) == (wanted, wanted)
+    sources = REPOSITORY / "deploy/containers/grafana/provisioning/datasources/datasources.yaml"
+    assert f"timeInterval: {wanted}" in sources.read_text()
+    monitors = (REPOSITORY / "k8s/components/monitoring/pod-monitors.yaml").read_text()
+    assert set(re.findall(r"interval: (\S+)", monitors)) == {wanted}
+    broker = (REPOSITORY / "deploy/containers/rabbitmq/rabbitmq.conf").read_text()
+    statistics = f"collect_statistics_interval = {SCRAPE_EVERY_S}000\n"
+    assert statistics in broker
+    assert statistics in RabbitMQ(RunDirectory.at(tmp_path), Ports()).configuration()
