@@ -71,7 +71,10 @@ async def test_a_service_takes_the_messages_that_the_document_says_it_takes_and_
         message["$ref"].rpartition("/messages/")[2]
         for name, operation in asyncapi.build((), ())["operations"].items()
         for message in operation["messages"]
-        if name.startswith(f"{service}.") and operation["action"] == "receive"
+        if name.startswith(f"{service}.")
+        and operation["action"] == "receive"
+        # Parked messages are of any type, and stored by the runtime itself.
+        and not name.endswith(".receive.parked")
     }
     assert {kind.message_type for kind in taken} == documented - live
 

@@ -37,7 +37,7 @@ _BATCH = UUID(int=1)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an item ended: with a `result`, or with the `code` and the `detail` of its error."""
+    """The end of an item: its `result`, or the `code` and the `detail` of its error."""
 
     status: Literal["succeeded", "failed"]
     result: Json = None

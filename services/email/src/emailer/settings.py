@@ -323,7 +323,7 @@ class EmailSettings(Settings):
 
     @property
     def check_schedule(self) -> CheckSchedule:
-        """How often the records of domains are checked."""
+        """The interval at which the records of domains are checked, and the grace before one is lost."""
         return CheckSchedule(timedelta(seconds=self.domain_check_s), timedelta(seconds=self.domain_grace_s))
 
     @field_validator(

@@ -99,7 +99,7 @@ class Market:
         )
 
     async def bars_document(self, request: GetBars, deadline: Deadline) -> Bars | bytes:
-        """Return what `bars` does, a long page as JSON that was written in a thread."""
+        """Return the page of `bars`; a long one as JSON, written in a thread. Raise the same errors."""
         page = await self.bars(request, deadline)
         if len(page.data) <= INLINE_ROWS:
             return page

@@ -1,1 +1,1 @@
-"""What the background loops share: rounds that survive outages, and setting aside what fails."""
+"""The parts that background loops share: rounds that survive outages, and setting failures aside."""

@@ -1,1 +1,1 @@
-"""What moves batches and chunks on beside the workers: promotes, recovers, cancels, expires, removes."""
+"""The coordinator, which promotes, recovers, cancels, expires and removes batches and chunks."""

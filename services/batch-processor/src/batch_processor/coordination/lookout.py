@@ -36,7 +36,7 @@ class Lookout:
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
-        """Look soon."""
+        """Look for work without waiting for the rest of the interval."""
         self._wake.set()
 
     async def look_forever(self) -> None:

@@ -1,1 +1,1 @@
-"""What comes with messages: batches and their items are stored, checked and started."""
+"""The intake: batches and items that arrive in messages are stored, checked and started."""

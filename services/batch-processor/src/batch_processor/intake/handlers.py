@@ -117,7 +117,7 @@ class Intake:
         await self._apply(connection, changes)
 
     async def cancel(self, connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
-        """Cancel batches."""
+        """Cancel batches: items that have not begun end as cancelled."""
         changes = [
             BatchChange(m.batch_id, m.owner_id, life_cycle.cancel) for m in (d.message for d in deliveries)
         ]
@@ -131,7 +131,7 @@ class Intake:
         await self._apply(connection, changes)
 
     async def resume(self, connection: Connection, deliveries: Sequence[Delivery[ResumeBatch]]) -> None:
-        """Resume batches."""
+        """Resume paused batches: their items begin again."""
         changes = [
             BatchChange(m.batch_id, m.owner_id, steering.resume) for m in (d.message for d in deliveries)
         ]

@@ -1,4 +1,4 @@
-"""What comes with messages, by statement. Every function works on the caller's connection."""
+"""The statements of the intake. Every function works on the caller's connection."""
 
 from __future__ import annotations
 

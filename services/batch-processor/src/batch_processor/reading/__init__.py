@@ -1,1 +1,1 @@
-"""What owners read of their batches: the batches, their items, results and errors."""
+"""The answers to owners about their batches: the batches, their items, results and errors."""

@@ -15,7 +15,7 @@ _SQL = queries.of("batch_processor")
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """How many items were copied, and the position of the last one if others did not fit."""
+    """The number of items that were copied, and the position of the last one if others did not fit."""
 
     items: int
     cut_at: int | None

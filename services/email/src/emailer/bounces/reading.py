@@ -58,7 +58,7 @@ _KINDS: dict[Fault, BounceKind] = {"gone": "hard", "hard": "hard", "soft": "soft
 
 @dataclass(frozen=True, slots=True)
 class Bounce:
-    """What a bounce says: its kind, what the failure means for the address, and the server's words."""
+    """A bounce that was read: its kind, the meaning for the address, and the server's words."""
 
     kind: BounceKind
     fault: Fault | None = None

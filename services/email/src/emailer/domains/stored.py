@@ -17,7 +17,7 @@ MOST_SHOWN_OCTETS = 512
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the last check of a record found, and when it was last correct.
+    """The result of the last check of a record, and when the record was last correct.
 
     `inherited_from` is the parent name at which it was found, if any.
     """

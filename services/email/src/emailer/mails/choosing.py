@@ -44,7 +44,7 @@ _LAST = UUID(int=2**128 - 1)
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a decision applies to: mails in one of `statuses`, and their recipients in one of `recipients`.
+    """A decision, and its objects: mails in one of `statuses`, and their recipients in one of `recipients`.
 
     With `skips_due`, recipients that are already due are left alone: a retry could not hurry them.
     """

@@ -178,7 +178,10 @@ async def note(connection: Connection, kind: EventKind, keys: Sequence[tuple[UUI
 async def sum_up(
     connection: Connection, ids: Collection[UUID], *, known: Mapping[UUID, EmailStatus] = MappingProxyType({})
 ) -> list[StatusChange]:
-    """Store what the mails `ids` sum up to, where it is not `known`; return what has changed by that."""
+    """Store the statuses of the mails `ids`, computed from those of their recipients; return the changes.
+
+    A status that is `known` is stored as it is. Statuses that are only transient are not among the changes.
+    """
     sums = dict(known)
     shared = sorted(set(ids) - sums.keys())
     if shared:

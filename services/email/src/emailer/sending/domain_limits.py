@@ -31,7 +31,7 @@ class Rate:
 
     @property
     def window_s(self) -> float:
-        """How long an attempt counts, in seconds from the beginning of its slot."""
+        """The seconds for which an attempt counts, from the beginning of its slot."""
         return self.per_s + self.slot_s
 
 

@@ -12,7 +12,7 @@ _SQL = queries.of("emailer")
 
 
 async def measure(connection: Connection, rates: Mapping[str, Rate]) -> list[Row]:
-    """Return what each domain is charged within the window of its rate, and when that opens again."""
+    """Return the attempts charged to each domain within the window of its rate, and when that opens again."""
     windows = [rate.window_s for rate in rates.values()]
     return await connection.fetch(_SQL["measure_domains"], list(rates), windows)
 

@@ -63,7 +63,7 @@ class DomainRates:
     async def cut(
         self, connection: Connection, divided: Mapping[MailLane, int], *, claimed: Iterable[str]
     ) -> dict[MailLane, int]:
-        """Return the shares `divided`, cut to what the rate of each domain has room for now.
+        """Return the shares `divided`, cut to the attempts that the rate of each domain allows now.
 
         `claimed` has the domains of recipients that are claimed already and not in hand yet.
         """

@@ -16,7 +16,7 @@ STREAMS: tuple[Stream, ...] = get_args(Stream)
 
 
 class MailLane(NamedTuple):
-    """What one owner sends to one domain in one stream. A tuple, because it is hashed often."""
+    """The mail of one owner to one domain in one stream. A tuple, because it is hashed often."""
 
     stream: Stream
     owner_id: str

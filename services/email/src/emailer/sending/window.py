@@ -42,7 +42,10 @@ class Window:
         return self.size - len(self._jobs)
 
     def shares(self, held_bytes: Counter[str]) -> RoomShares:
-        """Return what a claim may take, given the recipients in hand and their bytes by owner."""
+        """Return the numbers of recipients and bytes that a claim may take, by stream, domain and owner.
+
+        They are what the recipients in hand leave; `held_bytes` are the bytes of their mails by owner.
+        """
         return RoomShares(
             self.size, held=self._held.copy(), most_bytes=self.most_bytes, held_bytes=held_bytes.copy()
         )

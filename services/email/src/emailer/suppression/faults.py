@@ -33,7 +33,7 @@ def status_in(text: str) -> str | None:
 
 
 def judge(code: int | None, text: str, *, status: str | None = None, at_recipient: bool) -> Fault:
-    """Return what a refusal says about the address.
+    """Return the meaning of a refusal for the address: whether the address is at fault, and how.
 
     `status` is the enhanced status code; by default it is searched for in `text`. `at_recipient` says whether
     the answer was about the recipient's address, and not about the content.

@@ -68,7 +68,7 @@ class TemplateRenderer:
     async def preview(
         self, source: TemplateSource, data: Mapping[str, Any], *, owner_id: str
     ) -> RenderedTemplate:
-        """Return what `render` would return, without any effect on later mails."""
+        """Return `source` rendered with `data` like `render`, without any effect on later mails."""
         return RenderedTemplate.model_validate((await self._ask(source, data, owner_id=owner_id))["rendered"])
 
     async def render(

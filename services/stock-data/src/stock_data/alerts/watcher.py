@@ -242,7 +242,7 @@ class AlertWatcher:
 
 
 async def _in_parts(work: Callable[[Item], None], items: Iterable[Item]) -> None:
-    """Do what may be due for very many alerts at once, with pauses in which the event loop is free."""
+    """Call `work` with each item; there may be very many, so the event loop gets a turn between parts."""
     for number, item in enumerate(items, start=1):
         work(item)
         if number % _ALERTS_OF_A_PASS == 0:

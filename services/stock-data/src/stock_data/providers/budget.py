@@ -53,7 +53,7 @@ class Budget:
         self._asked_before: frozenset[str] = frozenset()
 
     def learn(self, headers: Mapping[str, str]) -> None:
-        """Take over what the headers of an answer tell of the quota: size, remaining calls, and reset."""
+        """Take over the quota from the headers of an answer: size, remaining calls, and reset."""
         most, left, reset = (
             headers.get(f"x-ratelimit-{name}", "") for name in ("limit", "remaining", "reset")
         )
