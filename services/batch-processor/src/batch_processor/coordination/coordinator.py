@@ -339,8 +339,14 @@ class Coordinator:
                 if not await repository.lock_removal(connection):
                     return
                 unused = await repository.unused(connection, most=_REMOVE_BATCHES)
-                outdated = await repository.outdated(connection, days=days, most=_REMOVE_BATCHES)
-                if await repository.remove_rows(connection, [*unused, *outdated], most=REMOVE_ROWS):
+                gone = await repository.removals(connection, most=_REMOVE_BATCHES)
+                if await repository.remove_rows(connection, [*unused, *gone], most=REMOVE_ROWS):
                     await repository.mark_purged(connection, unused)
-                    await repository.remove_batches(connection, outdated)
-                is_more = bool(unused or outdated)
+                    await repository.end_removals(connection, gone)
+                # What is gone already comes first, so that few batches are ever in between.
+                begun = (
+                    0
+                    if gone
+                    else await repository.begin_removals(connection, days=days, most=_REMOVE_BATCHES)
+                )
+                is_more = bool(unused or gone or begun)

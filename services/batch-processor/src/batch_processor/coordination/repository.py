@@ -205,9 +205,18 @@ async def unused(connection: Connection, *, most: int) -> list[UUID]:
     return [row["id"] for row in await connection.fetch(_SQL["find_unused"], most)]
 
 
-async def outdated(connection: Connection, *, days: int, most: int) -> list[UUID]:
-    """Return batches that finished more than `days` days ago, the oldest first."""
-    return [row["id"] for row in await connection.fetch(_SQL["find_outdated"], most, days)]
+async def removals(connection: Connection, *, most: int) -> list[UUID]:
+    """Return up to `most` batches that are gone, but not yet all of their rows."""
+    return [row["batch_id"] for row in await connection.fetch(_SQL["list_removals"], most)]
+
+
+async def begin_removals(connection: Connection, *, days: int, most: int) -> int:
+    """Remove up to `most` batches that finished more than `days` days ago, the oldest first; return how many.
+
+    A task goes with all of its rows. A batch goes alone, so that nobody finds or retries one of which a part
+    has been removed; its rows follow.
+    """
+    return int(await connection.fetchval(_SQL["begin_removals"], most, days))
 
 
 async def remove_rows(connection: Connection, ids: Sequence[UUID], *, most: int) -> bool:
@@ -224,6 +233,6 @@ async def mark_purged(connection: Connection, ids: Sequence[UUID]) -> None:
     await connection.execute(_SQL["mark_purged"], ids)
 
 
-async def remove_batches(connection: Connection, ids: Sequence[UUID]) -> None:
-    """Remove the batches themselves."""
-    await connection.execute(_SQL["remove_batches"], ids)
+async def end_removals(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Record that nothing of these batches is left."""
+    await connection.execute(_SQL["end_removals"], ids)

@@ -184,10 +184,32 @@ SELECT pg_try_advisory_xact_lock(5840130411727)
 SELECT id FROM batches WHERE status IN ('abandoned', 'expired') AND NOT purged AND chunk_count = 0
 ORDER BY id LIMIT $1
 
--- name: find_outdated
-SELECT id FROM batches
-WHERE finished_at IS NOT NULL AND finished_at < now() - make_interval(days => $2)
-ORDER BY finished_at LIMIT $1
+-- name: list_removals
+SELECT batch_id FROM removals LIMIT $1
+
+-- name: begin_removals
+-- A batch that somebody holds may be retried just now, and is looked at again in the next step. A task goes whole,
+-- because its id may come again: it is made of the task's unique key.
+WITH outdated AS (
+    SELECT id FROM batches
+    WHERE finished_at IS NOT NULL AND finished_at < now() - make_interval(days => $2)
+    ORDER BY finished_at LIMIT $1 FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM batches USING outdated WHERE batches.id = outdated.id RETURNING batches.id, batches.kind
+), tasks AS (
+    SELECT id FROM gone WHERE kind = 'task'
+), items_gone AS (
+    DELETE FROM items USING tasks WHERE batch_id = id
+), results_gone AS (
+    DELETE FROM results USING tasks WHERE batch_id = id
+), attempts_gone AS (
+    DELETE FROM attempts USING tasks WHERE batch_id = id
+), failures_gone AS (
+    DELETE FROM failures USING tasks WHERE batch_id = id
+), left_over AS (
+    INSERT INTO removals SELECT id FROM gone WHERE kind = 'batch' ON CONFLICT DO NOTHING
+)
+SELECT count(*) FROM gone
 
 -- name: mark_purged
 UPDATE batches SET purged = true WHERE id = ANY($1::uuid[])
@@ -207,8 +229,8 @@ WHERE ctid = ANY(ARRAY(SELECT ctid FROM attempts WHERE batch_id = ANY($1::uuid[]
 DELETE FROM failures
 WHERE ctid = ANY(ARRAY(SELECT ctid FROM failures WHERE batch_id = ANY($1::uuid[]) LIMIT $2))
 
--- name: remove_batches
-DELETE FROM batches WHERE id = ANY($1::uuid[])
+-- name: end_removals
+DELETE FROM removals WHERE batch_id = ANY($1::uuid[])
 
 -- name: find_expired_uploads
 SELECT id, owner_id FROM batches

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from batch_processor.batches import batch_repository, life_cycle
@@ -22,6 +25,8 @@ from contracts.batches import (
     ListResults,
 )
 
+# The shortest retention: what has ended since is there until the end of an answer.
+_SURELY_KEPT = timedelta(days=1)
 _FOREIGN_CURSOR = "The cursor does not belong to this list; leave it out to start from the first page."
 
 
@@ -35,8 +40,7 @@ class BatchAnswers:
 
     async def get(self, request: GetBatch, _: Deadline) -> bytes:
         """Return a batch or task as the JSON of `Batch`; the result of a task as it was stored."""
-        async with self._postgres.connection() as connection:
-            batch = await _own(connection, request.batch_id, request.owner_id)
+        async with self._reading(request.batch_id, request.owner_id) as (connection, batch):
             if batch.kind != request.kind:
                 raise BatchNotFound(f"There is no {request.kind} {request.batch_id}.")
             around = await batch_repository.surroundings(connection, [batch])
@@ -75,8 +79,7 @@ class BatchAnswers:
         """Return a page of results in input order, as the JSON of `Results`."""
         limit, status = request.limit, request.status
         after = _position(request.cursor)
-        async with self._postgres.connection() as connection:
-            batch = await _own(connection, request.batch_id, request.owner_id)
+        async with self._reading(request.batch_id, request.owner_id) as (connection, batch):
             if batch.kind != "batch":
                 raise BatchNotFound(f"{batch.id} is a task: read its result from the task itself.")
             if status == "pending" or status == "running":
@@ -92,14 +95,12 @@ class BatchAnswers:
     async def items(self, request: ListItems, _: Deadline) -> bytes:
         """Return a page of items in input order, as the JSON of `Items`."""
         after = _position(request.cursor)
-        async with self._postgres.connection() as connection:
-            batch = await _own(connection, request.batch_id, request.owner_id)
+        async with self._reading(request.batch_id, request.owner_id) as (connection, batch):
             return await item_pages.list_items(connection, batch, after=after, limit=request.limit)
 
     async def errors(self, request: ListErrors, _: Deadline) -> ErrorSummaries:
         """Return the errors of a batch by their codes, the most frequent first, with the first items."""
-        async with self._postgres.connection() as connection:
-            batch = await _own(connection, request.batch_id, request.owner_id)
+        async with self._reading(request.batch_id, request.owner_id) as (connection, batch):
             errors = await repository.sum_up_errors(
                 connection, batch.id, codes=request.codes, samples=request.samples
             )
@@ -117,6 +118,18 @@ class BatchAnswers:
                 before=before,
                 until=until,
             )
+
+    @asynccontextmanager
+    async def _reading(
+        self, batch_id: UUID, owner_id: str
+    ) -> AsyncIterator[tuple[Connection, life_cycle.StoredBatch]]:
+        """Lend a connection and the owner's batch. Raise `BatchNotFound`, also if it is removed meanwhile."""
+        async with self._postgres.connection() as connection:
+            batch = await _own(connection, batch_id, owner_id)
+            yield connection, batch
+            if batch.finished_at is not None and batch.finished_at < datetime.now(UTC) - _SURELY_KEPT:
+                # Its rows may have been removed between those that were read.
+                await _own(connection, batch_id, owner_id)
 
     def _json(self, batch: life_cycle.StoredBatch, around: Surroundings) -> str:
         """Return a batch as the JSON of `Batch`, the result of a task as it was stored."""
