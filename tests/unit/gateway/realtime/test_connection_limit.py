@@ -20,3 +20,23 @@ def test_connections_are_limited_in_total_and_by_owner() -> None:
     for give_back in places:
         give_back()
     assert limit.owners == {"2": 1}
+
+
+def test_owners_that_take_all_they_get_leave_places_for_the_next_ones() -> None:
+    limit = ConnectionLimit(total=5_000, per_owner=2_500)
+    taken: list[int] = []
+    for number in range(6):
+        taken.append(0)
+        try:
+            while True:
+                limit.take(str(number))
+                taken[-1] += 1
+        except Overloaded:
+            continue
+    assert taken[:3] == [2_500, 1_250, 417]
+    assert min(taken) >= 39
+    assert sum(taken) < 4_500
+    # The last ones are for owners with few.
+    for number in range(100, 112):
+        for _ in range(39):
+            limit.take(str(number))
