@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from native.mailbox.messages import Json, Received, Store
+from native.mailbox.messages import Json, Received, Store, matching
 from native.mailbox.receiver import Receiver
 from native.mailbox.scripts import Scripts
 
@@ -59,14 +59,14 @@ def _routes(store: Store, scripts: Scripts) -> list[Route]:
         ("/livez", ok),
         ("/readyz", ok),
         ("/api/v1/info", api.info),
-        ("/api/v1/messages", api.messages),
-        ("/api/v1/search", api.search),
         ("/api/v1/message/{id}/raw", api.raw),
     ]
     routes = [Route(path, _asynchronous(answer)) for path, answer in get]
     return [
         Route("/api/v1/messages", api.delete, methods=["DELETE"]),
-        Route("/api/v1/search", _asynchronous(api.delete_found), methods=["DELETE"]),
+        Route("/api/v1/messages", api.messages),
+        Route("/api/v1/search", api.delete_found, methods=["DELETE"]),
+        Route("/api/v1/search", api.search),
         Route("/api/v1/scripts", show_scripts),
         Route("/api/v1/scripts", replace_scripts, methods=["PUT"]),
         Route("/api/v1/message/{id}", api.message),
@@ -86,13 +86,13 @@ class Api:
         """Answer with the mailbox's name and its number of messages."""
         return JSONResponse({"Version": "tickwire-mailbox", "Messages": len(self._store)})
 
-    def messages(self, request: Request) -> Response:
+    async def messages(self, request: Request) -> Response:
         """Answer with a page of the newest messages."""
-        return self._listing(request, list(self._store))
+        return await self._listing(request, list(self._store))
 
-    def search(self, request: Request) -> Response:
+    async def search(self, request: Request) -> Response:
         """Answer with a page of the messages that match `query`."""
-        return self._listing(request, self._store.search(_query(request)))
+        return await self._listing(request, await self._found(request))
 
     async def message(self, request: Request) -> Response:
         """Answer with one message."""
@@ -125,10 +125,18 @@ class Api:
         self._store.remove(identifiers) if identifiers else self._store.clear()
         return PlainTextResponse("ok")
 
-    def delete_found(self, request: Request) -> Response:
+    async def delete_found(self, request: Request) -> Response:
         """Delete the messages that match `query`."""
-        self._store.remove([message.id for message in self._store.search(_query(request))])
+        self._store.remove([message.id for message in await self._found(request)])
         return PlainTextResponse("ok")
+
+    async def _found(self, request: Request) -> list[Received]:
+        query = _query(request)
+        try:
+            # In a thread: messages that were loaded at the start are read when they are first needed.
+            return await asyncio.to_thread(matching, list(self._store), query)
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from None
 
     def _wanted(self, request: Request) -> Received:
         message = self._store.get(request.path_params["id"])
@@ -136,10 +144,11 @@ class Api:
             raise HTTPException(404, "message not found")
         return message
 
-    def _listing(self, request: Request, found: list[Received]) -> Response:
+    async def _listing(self, request: Request, found: list[Received]) -> Response:
         start = _number(request.query_params.get("start", ""), 0)
         limit = min(_number(request.query_params.get("limit", ""), 50), _MOST_LISTED)
-        shown = [message.summary for message in found[start : start + limit]]
+        page = found[start : start + limit]
+        shown = await asyncio.to_thread(lambda: [message.summary for message in page])
         answer: Json = {
             "total": len(self._store),
             "unread": len(self._store),
@@ -178,7 +187,7 @@ def _policy(html: str) -> str:
 
 
 def _asynchronous(answer: Callable[[Request], Response]) -> Callable[[Request], object]:
-    # On the loop, not in a thread: the store belongs to one thread.
+    # On the loop, not in a thread: the store belongs to it. What is read of messages needs none of it.
     async def endpoint(request: Request) -> Response:
         return answer(request)
 

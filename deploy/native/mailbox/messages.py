@@ -17,7 +17,11 @@ Json = dict[str, Any]
 
 MOST_MESSAGES = 5_000
 MOST_BYTES = 256 * 1024 * 1024
+MOST_WORDS = 20
 _SNIPPET_LENGTH = 250
+# Of an entry in the list: the rest is in the message itself.
+_MOST_LISTED_PEOPLE = 100
+_MOST_LISTED_CHARACTERS = 1_000
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Received:
     def summary(self) -> Json:
         """The list entry, as Mailpit's `MessageSummary`."""
         mail = ReadMail(self.raw)
-        return self._heads(mail) | {
+        return _cut(self._heads(mail)) | {
             "Read": False,
             "Created": self.created.isoformat().replace("+00:00", "Z"),
             "Attachments": sum(not file.is_inline for file in mail.files()),
@@ -134,17 +138,31 @@ class Store:
         self.remove(list(self._messages))
 
     def search(self, query: str) -> list[Received]:
-        """Return messages that match every word: `to:`, `from:`, `cc:`, `subject:`, `message-id:` or text."""
-        try:
-            words = [word.lower() for word in shlex.split(query)]
-        except ValueError:  # an open quote: take the words as they are
-            words = query.lower().replace('"', " ").split()
-        return [message for message in self if all(_matches(message, word) for word in words)]
+        """Return the messages that `matching` finds."""
+        return matching(list(self), query)
+
+
+def matching(messages: Iterable[Received], query: str) -> list[Received]:
+    """Return those that match every word: `to:`, `from:`, `cc:`, `subject:`, `message-id:` or text.
+
+    Raise `ValueError` when there are too many words.
+    """
+    try:
+        words = [word.lower() for word in shlex.split(query)]
+    except ValueError:  # an open quote: take the words as they are
+        words = query.lower().replace('"', " ").split()
+    if len(words) > MOST_WORDS:
+        raise ValueError(f"a query has at most {MOST_WORDS} words")
+    return [message for message in messages if all(_matches(message, word) for word in words)]
 
 
 def _matches(message: Received, word: str) -> bool:
-    if word.startswith(("-", "!")):
-        return not _matches(message, word[1:])
+    bare = word.lstrip("-!")
+    is_negated = (len(word) - len(bare)) % 2 == 1
+    return _has(message, bare) != is_negated
+
+
+def _has(message: Received, word: str) -> bool:
     field_name, colon, wanted = word.partition(":")
     summary = message.summary
     texts = {
@@ -158,6 +176,19 @@ def _matches(message: Received, word: str) -> bool:
         return any(wanted in text.lower() for text in texts[field_name])
     everything = (*texts["to"], *texts["from"], summary["Subject"], summary["Snippet"])
     return any(word in text.lower() for text in everything)
+
+
+def _cut(heads: Json) -> Json:
+    """Return the heads of a message with few people and short texts: a page lists a thousand of them."""
+
+    def cut(found: Any) -> Any:
+        if isinstance(found, str):
+            return found[:_MOST_LISTED_CHARACTERS]
+        if isinstance(found, dict):
+            return {name: cut(value) for name, value in found.items()}
+        return [cut(one) for one in found[:_MOST_LISTED_PEOPLE]] if isinstance(found, list) else found
+
+    return {name: cut(value) for name, value in heads.items()}
 
 
 def _addresses(people: list[dict[str, str]]) -> tuple[str, ...]:

@@ -15,23 +15,35 @@ from email import message_from_bytes
 from email.message import Message
 from email.policy import compat32
 from email.utils import getaddresses, parsedate_to_datetime
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
 
 # A longer header is not parsed but shown as it is.
 _LONGEST_HEADER = 16 * 1024
-# The parser compares every line with every boundary that is open.
+# The parser compares every line with every boundary that is open, and passes it through every mail around it.
 _MOST_COMPARISONS = 3_000_000
+# Each block of a report becomes a message of its own.
+_MOST_BLOCKS = 10_000
+_MOST_HEADER_LINES = 20_000
+# Headers that are shown, those of one name whose addresses are read, and addresses.
+MOST_HEADERS = 2_000
+_MOST_OF_A_NAME = 20
+MOST_PEOPLE = 1_000
 # The time that the parser takes for the parameters of a header grows with the square of its length: this
 # many are read in half a second.
 _MOST_SQUARES = 2**31
 _MOST_PARTS = 1000
+# Uuencoded lines may hold fifteen times their length: of a longer part, they are shown as they are.
+_MOST_UUENCODED = 1024 * 1024
+_UUENCODED = ("x-uuencode", "uuencode", "uue", "x-uue")
 _DEEPEST = 100
 
 _WITH_PARAMETERS = re.compile(
     rb"(?:^|\r)content-(?:type|disposition):[^\n]*+(?:\n[ \t][^\n]*+)*+", re.IGNORECASE | re.MULTILINE
 )
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
 _ENCODED_WORD = re.compile(r"=\?([^?\s]+)\?([bBqQ])\?([^?\s]*)\?=")
 _BETWEEN_WORDS = re.compile(r"(\?=)\s+(?==\?)")
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -59,7 +71,9 @@ class ReadMail:
         self._raw = raw
         self._mail = attempted(lambda: _parse(raw), None)
         self.is_readable = self._mail is not None
-        self._headers = attempted(lambda: list(_raw_headers(self._mail)), list[tuple[str, str]]())
+        self._headers = attempted(
+            lambda: list(islice(_raw_headers(self._mail), MOST_HEADERS)), list[tuple[str, str]]()
+        )
         self._parts = attempted(lambda: list(_leaves(self._mail)), list[Message]())
         self._text = self._first_body("text/plain")
         self._html = self._first_body("text/html")
@@ -81,7 +95,8 @@ class ReadMail:
 
     def people(self, name: str) -> list[tuple[str, str]]:
         """Return the (name, address) pairs of an address header; an invalid entry is kept as an address."""
-        return [person for value in self._raw_headers(name) for person in _people(value)]
+        found = (person for value in self._raw_headers(name)[:_MOST_OF_A_NAME] for person in _people(value))
+        return list(islice(found, MOST_PEOPLE))
 
     def date(self) -> datetime | None:
         """Return the Date header."""
@@ -163,8 +178,15 @@ def _decode(octets: bytes, charset: str) -> str:
 
 
 def _parse(raw: bytes) -> Message:
-    if raw.lower().count(b"multipart/") * raw.count(b"\n") > _MOST_COMPARISONS:
+    lower = raw.lower()
+    around = lower.count(b"multipart/") + lower.count(b"message/rfc822")
+    if around * raw.count(b"\n") > _MOST_COMPARISONS:
         raise ValueError("too many parts in too many lines")
+    if b"message/delivery-status" in lower and len(_EMPTY_LINE.findall(raw)) > _MOST_BLOCKS:
+        raise ValueError("a report of too many blocks")
+    head_end = _EMPTY_LINE.search(raw)
+    if raw.count(b"\n", 0, head_end.start() if head_end else len(raw)) > _MOST_HEADER_LINES:
+        raise ValueError("too many lines of headers")
     if sum(len(found[0]) ** 2 for found in _WITH_PARAMETERS.finditer(raw)) > _MOST_SQUARES:
         raise ValueError("headers with too many parameters")
     mail: Message = message_from_bytes(raw, policy=compat32)
@@ -225,5 +247,7 @@ def _content(part: Message) -> bytes:
         return attempted(
             lambda: b"\r\n".join(child.as_bytes() for child in payload if isinstance(child, Message)), b""
         )
-    octets = attempted(lambda: part.get_payload(decode=True), None)
+    encoding = attempted(lambda: str(part["content-transfer-encoding"]).strip().lower(), "")
+    is_whole = encoding not in _UUENCODED or len(str(payload)) <= _MOST_UUENCODED
+    octets = attempted(lambda: part.get_payload(decode=True), None) if is_whole else None
     return octets if isinstance(octets, bytes) else str(payload).encode("utf-8", "surrogateescape")

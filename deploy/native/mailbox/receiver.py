@@ -129,7 +129,10 @@ class Receiver:
         content = envelope.original_content or b""
         message = Received(content, envelope.mail_from or "", tuple(envelope.rcpt_tos))
         # Parsed and stored now, in a thread, so that listing messages is quick.
-        await asyncio.to_thread(lambda: (message.summary, self._keep(message)))
+        try:
+            await asyncio.to_thread(lambda: (message.summary, self._keep(message)))
+        except OSError as error:
+            return f"452 4.3.1 The message could not be stored: {error.strerror}"
         self._store.add(message)
         if "dropafter" in asked or planned:
             _cut(server)

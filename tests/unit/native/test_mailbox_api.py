@@ -49,6 +49,19 @@ async def test_a_search_finds_and_deletes(client: httpx.AsyncClient) -> None:
     assert (await client.get("/api/v1/messages")).json()["total"] == 2
 
 
+async def test_a_search_of_too_many_words_is_refused(client: httpx.AsyncClient) -> None:
+    for method in ("GET", "DELETE"):
+        refused = await client.request(method, "/api/v1/search", params={"query": "x " * 21})
+        assert (refused.status_code, refused.text) == (400, "a query has at most 20 words")
+    assert (await client.get("/api/v1/messages")).json()["total"] == 3
+
+
+async def test_a_word_of_hyphens_alone_is_searched_for_whatever_its_length(client: httpx.AsyncClient) -> None:
+    for query, found in (("-" * 5000 + "body", 3), ("-" * 5001 + "body", 0)):
+        page = (await client.get("/api/v1/search", params={"query": query})).json()
+        assert page["messages_count"] == found
+
+
 async def test_some_messages_or_all_are_deleted(client: httpx.AsyncClient, store: Store) -> None:
     newest = next(iter(store)).id
     await client.request("DELETE", "/api/v1/messages", json={"IDs": [newest]})

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from native.mailbox import api
 from native.mailbox.messages import Received, Store
-from native.mailbox.reading import ReadMail
+from native.mailbox.reading import MOST_HEADERS, MOST_PEOPLE, ReadMail
 from native.mailbox.receiver import Receiver
 from support.broken_mails import BROKEN_MAILS
 
@@ -191,6 +191,43 @@ async def test_a_recipient_is_shown_as_far_as_it_can_be_read(line: bytes, shown:
 async def test_a_mail_that_cannot_be_parsed_is_shown_as_its_raw_text() -> None:
     detail = await looked_at(BROKEN_MAILS["two thousand nested parts"])
     assert "Content-Type: multipart/mixed; boundary=" in detail["Text"]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"Content-Type: message/rfc822\r\n\r\n" * 90 + b"Subject: x\r\n\r\n" + b"l\r\n" * 50_000,
+        b"Content-Type: message/delivery-status\r\n\r\n" + b"a: b\r\n\r\n" * 12_000,
+        b"X: y\r\n" * 25_000 + b"\r\nHello",
+    ],
+    ids=["mails within mails", "blocks of a report", "headers"],
+)
+async def test_a_mail_that_would_take_long_to_parse_is_shown_as_its_raw_text(raw: bytes) -> None:
+    detail = await looked_at(raw)
+    assert detail["Text"] == raw.decode()
+
+
+def test_the_headers_and_addresses_that_are_read_are_bounded() -> None:
+    mail = ReadMail(b"To: a@example.com, b@example.com\r\n" * 10_000 + b"\r\nHello")
+    assert sum(map(len, mail.headers().values())) == MOST_HEADERS
+    assert len(mail.people("To")) == 40
+    many = b"To: " + b"a@example.com, " * 1000 + b"\r\n"
+    assert len(ReadMail(many * 5 + b"\r\nHello").people("To")) == MOST_PEOPLE
+
+
+def test_a_long_uuencoded_part_is_shown_as_it_is() -> None:
+    head = b"Content-Type: text/plain\r\nContent-Transfer-Encoding: x-uuencode\r\n\r\n"
+    short = head + b"begin 644 a\r\n%:&5L;&\\\r\n`\r\nend\r\n"
+    assert ReadMail(short).text() == "hello"
+    long = b"begin 644 a\r\n" + b"M\r\n" * 400_000
+    assert ReadMail(head + long).text() == long.decode()
+
+
+def test_an_entry_of_the_list_is_short_whatever_the_headers_are() -> None:
+    long = b"Subject: " + b"x" * 15_000 + b"\r\nTo: " + b"a@example.com, " * 1000 + b"\r\n\r\nHello"
+    message = Received(long, "a@example.com", ())
+    assert (len(message.summary["Subject"]), len(message.summary["To"])) == (1000, 100)
+    assert (len(message.detail()["Subject"]), len(message.detail()["To"])) == (15_000, 1000)
 
 
 @pytest.mark.parametrize("name", [b"Content-Type: multipart/mixed", b"Content-Disposition: attachment"])

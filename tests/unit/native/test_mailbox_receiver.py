@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from native.mailbox.messages import Store
+from native.mailbox.messages import Received, Store
 from native.mailbox.receiver import Limits, Receiver
 
 _HEAD = ("EHLO me", "MAIL FROM:<ada@example.org>")
@@ -131,3 +131,16 @@ async def test_a_message_that_is_too_large_is_refused_with_the_reason() -> None:
         await client.reply()
         [_, refused] = await client.say("EHLO me", "MAIL FROM:<ada@example.org> SIZE=99999999")
     assert refused.startswith("552 ")
+
+
+async def test_a_message_that_cannot_be_stored_is_put_off() -> None:
+    def fail(_: Received) -> None:
+        raise OSError(28, "No space left on device")
+
+    store = Store()
+    async with listening(Receiver(store, keep=fail)) as port, connected(port) as client:
+        await client.reply()
+        await client.say(*_HEAD, "RCPT TO:<bob@example.org>", "DATA")
+        [refused] = await client.say("Subject: a\r\n\r\nb\r\n.")
+    assert refused == "452 4.3.1 The message could not be stored: No space left on device"
+    assert len(store) == 0
