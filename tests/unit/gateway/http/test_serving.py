@@ -89,7 +89,7 @@ async def test_options_lists_the_methods_of_a_path(client: httpx.AsyncClient) ->
 async def test_the_parts_of_a_path_have_the_declared_types(client: httpx.AsyncClient) -> None:
     id_ = "0197b1f0-5a1c-7c3e-9f0e-2f5b1c9d7a11"
     assert (await client.get(f"/things/{id_}/abc")).json() == {"id": id_, "part": "abc"}
-    assert_problem(await client.get(f"/things/{id_}/abcd"), 422, "invalid-input", "")
+    assert_problem(await client.get(f"/things/{id_}/abcd"), 422, "invalid-input", "/part")
     assert_problem(await client.get("/things/x/abc"), 404, "not-found")
 
 

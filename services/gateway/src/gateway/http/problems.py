@@ -37,6 +37,10 @@ def build(model: type[M], **values: Any) -> M:
         raise misfit("The body does not match its schema; see errors.", error) from None
 
 
-def misfit(detail: str, error: ValidationError) -> InvalidInput:
-    """Return the errors that pydantic found, with a JSON pointer for each field."""
-    return InvalidInput(detail, errors=field_errors(errors_in(error)))
+def misfit(detail: str, error: ValidationError, *, at: str = "") -> InvalidInput:
+    """Return the errors that pydantic found in the value at the JSON pointer `at`, each with its pointer."""
+    found = field_errors(errors_in(error))
+    return InvalidInput(
+        detail,
+        errors=[one.model_copy(update={"pointer": at + one.pointer}) for one in found] if at else found,
+    )

@@ -168,7 +168,8 @@ def path(adapters: Mapping[str, TypeAdapter[Any]], found: Mapping[str, Any]) -> 
         try:
             values[name] = adapter.validate_python(found[name])
         except ValidationError as error:
-            raise misfit(f"The {name} in the path is not valid; see errors.", error) from None
+            detail = f"The {name} in the path is not valid; see errors."
+            raise misfit(detail, error, at=pointer((name,))) from None
     return values
 
 
