@@ -7,6 +7,7 @@ import ssl
 
 import pytest
 
+from emailer.bounces.return_path import ReturnPath
 from emailer.errors import AuthenticationRefused, RelayUnreachable
 from emailer.sending import outcomes, own_rules, smtp
 from emailer.sending.attempts import Patience
@@ -173,6 +174,39 @@ async def test_mails_that_the_relay_cannot_carry_delay_nobody_else(
         other = mail(owner_id="another")
         await post_office.accept(other)
         await post_office.reaches(other, "delivered")
+
+
+async def test_a_relay_without_smtputf8_refuses_only_the_copies_in_which_an_address_needs_it(
+    post_office: PostOffice,
+) -> None:
+    post_office.server.extensions = ["PIPELINING"]
+    hidden = mail(to=["ann@example.com"], bcc=["jörg@exämple.com"])
+    shown = mail(to=["ann@example.com", "jörg@exämple.com"])
+    await post_office.accept(hidden, shown)
+    async with post_office.delivering():
+        partly = await post_office.reaches(hidden, "partially_delivered")
+        failed = await post_office.reaches(shown, "failed")
+    assert [each.status for each in partly.recipients] == ["delivered", "failed"]
+    assert [each.address for each in partly.recipients] == ["ann@example.com", "jörg@xn--exmple-cua.com"]
+    replies = {each.attempts[-1].smtp_reply for each in (partly.recipients[1], *failed.recipients)}
+    assert replies == {"5.6.7 The relay does not offer SMTPUTF8, which an address of this mail needs"}
+    async with post_office.postgres.connection() as connection:
+        assert not await connection.fetchval("SELECT count(*) FROM suppressions")
+
+
+async def test_a_relay_with_smtputf8_gets_the_address_as_it_is_and_a_plain_return_path(
+    post_office: PostOffice,
+) -> None:
+    path = ReturnPath("bounces.example.com", (b"k" * 32,))
+    command = mail(to=["jörg@exämple.com"], sender="käthe@example.com")
+    await post_office.accept(command)
+    async with post_office.delivering(Terms(return_path=path)):
+        await post_office.reaches(command, "delivered")
+    [sent] = [line for line in post_office.server.commands if line.startswith("MAIL FROM")]
+    [address] = re.findall("<(.*)>", sent)
+    assert path.read(address) == (command.email_id, 0)
+    assert "SMTPUTF8" in sent.split()
+    assert "RCPT TO:<jörg@xn--exmple-cua.com>" in post_office.server.commands
 
 
 @pytest.mark.parametrize("farewell", [None, "421 4.7.0 enough for one connection"])

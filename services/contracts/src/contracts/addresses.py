@@ -114,7 +114,8 @@ def parse(text: str) -> ParsedAddress:
         found = email_validator.validate_email(address, check_deliverability=False)
     except email_validator.EmailNotValidError as error:
         raise ValueError(_refusal(error)) from None
-    return ParsedAddress(name, found.ascii_email or found.normalized)
+    # A domain has one name, whatever the local part is: its limits, owner and suppressions go by it.
+    return ParsedAddress(name, f"{found.ascii_local_part or found.local_part}@{found.ascii_domain}")
 
 
 @lru_cache(maxsize=4096)

@@ -107,7 +107,9 @@ class SmtpSession:
         """Hand a mail over and return the decisive answer. Raise `ConnectionLost`."""
         # What the relay would answer to MAIL: nothing was asked, so nothing is known of the sender.
         if envelope.needs_utf8 and "SMTPUTF8" not in self._extensions:
-            missing = SmtpReply(550, "5.6.7 The relay does not offer SMTPUTF8, which this address needs")
+            missing = SmtpReply(
+                550, "5.6.7 The relay does not offer SMTPUTF8, which an address of this mail needs"
+            )
             return SmtpAnswer(missing, "mail", logged_in=self._logged_in)
         most = self._extensions.get("SIZE", "")
         if _SIZE.fullmatch(most) and 0 < int(most) < len(envelope.content):
