@@ -14,7 +14,7 @@ from support.waiting import until
 async def test_a_long_garbage_collection_is_logged_with_its_generation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("chassis.watchdog._LONG_COLLECTION_S", 0)
+    monkeypatch.setattr("chassis.watchdog.LONG_COLLECTION_S", 0)
     before, seen = len(gc.callbacks), list[str]()
 
     def is_logged() -> bool:

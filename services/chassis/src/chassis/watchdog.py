@@ -16,7 +16,7 @@ log = logging.get(__name__)
 
 _BEAT_S = 0.25
 # A garbage collection that takes longer is logged: nothing else of the process runs meanwhile.
-_LONG_COLLECTION_S = 0.1
+LONG_COLLECTION_S = 0.1
 
 
 class _Collections:
@@ -69,7 +69,7 @@ class Watchdog:
                 self._last_beat = time.monotonic()
                 metrics.LOOP_LAG.observe(max(0.0, self._last_beat - due_at))
                 seconds, generation = collections.take() or (0.0, 0)
-                if seconds > _LONG_COLLECTION_S:
+                if seconds > LONG_COLLECTION_S:
                     log.warning(
                         "a garbage collection stopped the process",
                         seconds=round(seconds, 2),
