@@ -68,7 +68,7 @@ BOARD = Board(
             rate("tickwire_accepted_total", "kind"),
         ),
         panel(
-            "Idempotent replays",
+            "Repeated answers",
             "Requests that were answered with the stored answer of an earlier one.",
             "ops",
             rate("tickwire_idempotent_replays_total"),

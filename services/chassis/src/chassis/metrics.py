@@ -134,7 +134,7 @@ LAST_BACKUP = Gauge(
     "tickwire_last_backup_timestamp_seconds", "When the last complete backup began; 0: never."
 )
 ACCEPTED = Counter("tickwire_accepted", "Requests accepted with 202.", ("kind",))
-IDEMPOTENT_REPLAYS = Counter(
+REPEATED_ANSWERS = Counter(
     "tickwire_idempotent_replays", "Requests answered with the stored answer to an earlier request."
 )
 QUOTES_ANSWERED = Counter("tickwire_quotes_answered", "Quotes answered, by their origin.", ("origin",))

@@ -15,7 +15,7 @@ from chassis.outbox import OutboxRelay
 from chassis.postgres import Connection, Postgres
 from gateway.acceptance import repository
 from gateway.acceptance.commits import GroupCommit
-from gateway.acceptance.idempotency import replay
+from gateway.acceptance.idempotency import stored_reply
 from gateway.acceptance.repository import Acceptance, StoredAnswer, UniqueClaim, Work
 from gateway.errors import UniqueKeyInUse, UniqueKeyMoved
 from gateway.http.calls import Call, Write
@@ -91,7 +91,11 @@ class Acceptor:
         answered = None if key is None else await self.find_answer(acceptance.owner_id, key.key)
         if unique is not None and answered is None:
             raise UniqueKeyMoved("Another task has just taken the unique key; try again.", retry_after_s=1)
-        return HttpReply(answer, location=location, is_replay=True) if key is None else replay(answered, key)
+        return (
+            HttpReply(answer, location=location, is_repeat=True)
+            if key is None
+            else stored_reply(answered, key)
+        )
 
     async def record(self, group: Sequence[Work]) -> set[UUID]:
         """Record a group of work in one transaction; return the ids of what is new."""

@@ -23,7 +23,7 @@ _FREED_WITHIN_S = 2
 _RUNS = "A request with this Idempotency-Key is still running."
 
 
-def replay(answered: StoredAnswer | None, key: IdempotencyKey) -> HttpReply:
+def stored_reply(answered: StoredAnswer | None, key: IdempotencyKey) -> HttpReply:
     """Return the stored answer.
 
     Raise `IdempotencyConflict` while there is none, and `IdempotencyMismatch` if it belongs to another
@@ -33,9 +33,9 @@ def replay(answered: StoredAnswer | None, key: IdempotencyKey) -> HttpReply:
         raise IdempotencyConflict(_RUNS, retry_after_s=2)
     if answered.body_hash != key.body_hash:
         raise IdempotencyMismatch("This Idempotency-Key was used within 24 hours for another request.")
-    metrics.IDEMPOTENT_REPLAYS.inc()
+    metrics.REPEATED_ANSWERS.inc()
     return HttpReply(
-        answered.answer, answered.status, location=answered.location, etag=answered.etag, is_replay=True
+        answered.answer, answered.status, location=answered.location, etag=answered.etag, is_repeat=True
     )
 
 
@@ -58,8 +58,8 @@ class Once:
                     await _write(connection, call)
         else:
             reply = await self._with_claim(call, call.idempotency_key, endpoint, effect)
-        if reply.is_replay:
-            return endpoint.after_replay(call, reply) if endpoint.after_replay else reply
+        if reply.is_repeat:
+            return endpoint.after_repeat(call, reply) if endpoint.after_repeat else reply
         for follow_up in call.after_commit:
             await follow_up()
         return reply
@@ -74,7 +74,7 @@ class Once:
                 return await effect()
             # Waits here while another request with the same key is running.
             if not await repository.claim_idempotency(connection, owner_id, key):
-                return replay(await repository.find_answer(connection, owner_id, key.key), key)
+                return stored_reply(await repository.find_answer(connection, owner_id, key.key), key)
             reply = await effect()
             await repository.record_idempotency(connection, owner_id, key.key, **_recorded(reply, endpoint))
             return reply
@@ -90,7 +90,7 @@ class Once:
         lasts_s = max(call.deadline.remaining_s(), 0) + _MARGIN_S
         async with self._postgres.connection() as connection:
             if not await repository.begin_idempotency(connection, owner_id, key.key, claim, lasts_s=lasts_s):
-                return replay(await repository.find_answer(connection, owner_id, key.key), key)
+                return stored_reply(await repository.find_answer(connection, owner_id, key.key), key)
         try:
             reply = await effect()
             async with self._postgres.transaction() as connection:
@@ -116,7 +116,7 @@ async def _write(connection: Connection, call: Call) -> None:
 def _recorded(reply: HttpReply, endpoint: Endpoint) -> dict[str, Any]:
     """Return the parts of a reply that are stored."""
     body = reply.recorded if reply.recorded is not None else reply.body
-    assert body is None or isinstance(body, bytes), "a stream cannot be replayed"
+    assert body is None or isinstance(body, bytes), "a stream cannot be stored"
     return {
         "status": reply.status or endpoint.status,
         "answer": body or b"",

@@ -49,4 +49,4 @@ class AliasService:
 def _taken(message: str, reply: HttpReply) -> HttpReply:
     assert isinstance(reply.body, bytes)
     taken = {"message": message, "id": orjson.loads(reply.body)["id"]}
-    return HttpReply(document(taken), reply.status, location=reply.location, is_replay=reply.is_replay)
+    return HttpReply(document(taken), reply.status, location=reply.location, is_repeat=reply.is_repeat)

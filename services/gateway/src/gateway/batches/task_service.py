@@ -21,7 +21,7 @@ from chassis.waits import until_set
 from contracts import batches as contract
 from contracts.json_texts import member
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
-from gateway.acceptance.idempotency import replay
+from gateway.acceptance.idempotency import stored_reply
 from gateway.acceptance.repository import Acceptance, UniqueClaim
 from gateway.batches import commands
 from gateway.batches.inputs import TaskInput, Unique
@@ -111,7 +111,7 @@ class TaskService:
             )
         key, owner_id = call.idempotency_key, call.principal.owner_id
         if key is not None and (answered := await self._acceptor.find_answer(owner_id, key.key)):
-            return replay(answered, key)
+            return stored_reply(answered, key)
         acceptance = new_acceptance(envelope.new_id(), call.principal, "task", body.operation)
         acceptance = replace(acceptance, payload_hash=await call.compute(partial(_hash, body)))
         holder = await self._acceptor.find_unique(owner_id, unique.key)

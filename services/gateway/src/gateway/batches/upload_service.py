@@ -13,7 +13,7 @@ from chassis.broker.publisher import Publisher
 from chassis.errors import Unavailable
 from contracts import batches as contract
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
-from gateway.acceptance.idempotency import replay
+from gateway.acceptance.idempotency import stored_reply
 from gateway.acceptance.repository import Acceptance
 from gateway.batches import commands, upload_claims, uploads
 from gateway.batches.backlog import Backlog
@@ -83,7 +83,7 @@ class BatchUploadService:
         )
         with self._turns.room(acceptance.owner_id):
             if upload.key and not await self._acceptor.begin(acceptance.owner_id, upload.key, upload.claim):
-                return await self._replay(upload, upload.key)
+                return await self._repeat(upload, upload.key)
             renew = partial(self._acceptor.renew, acceptance.owner_id, upload.key or "", upload.claim)
             try:
                 async with upload_claims.renewed(renew) if upload.key else nullcontext():
@@ -104,7 +104,7 @@ class BatchUploadService:
         await uploads.finish(cutter)
         return cutter.total
 
-    async def _replay(self, upload: _Arriving, key: str) -> HttpReply:
+    async def _repeat(self, upload: _Arriving, key: str) -> HttpReply:
         answered = await self._acceptor.find_answer(upload.acceptance.owner_id, key)
         if answered is not None and answered.status is not None:
             # The whole body must be read to compare it with the first request.
@@ -112,7 +112,7 @@ class BatchUploadService:
                 upload.body.require_within_limit()
         upload.hash_what_was_read()
         assert upload.call.idempotency_key is not None
-        return replay(answered, upload.call.idempotency_key)
+        return stored_reply(answered, upload.call.idempotency_key)
 
     async def _stream(self, upload: _Arriving, cutter: Cutter) -> int:
         id_, owner = upload.acceptance.id, upload.acceptance.owner_id

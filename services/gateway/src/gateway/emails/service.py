@@ -37,7 +37,7 @@ from contracts.mail import Mail
 from contracts.message import Command, FieldError
 from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
-from gateway.acceptance.idempotency import replay
+from gateway.acceptance.idempotency import stored_reply
 from gateway.acceptance.repository import Acceptance, Work
 from gateway.domains.senders import VerifiedSenders, domains_of
 from gateway.emails import accepted_mail, several
@@ -109,7 +109,7 @@ class EmailService:
             answered = await self._acceptor.find_answer(acceptance.owner_id, key.key)
             if answered is not None:
                 # The attachments of a repeated request are not sent again.
-                return replay(answered, key)
+                return stored_reply(answered, key)
         [command], left = await self._parcels.send_ahead([command], call.deadline)
         return await self._promise(call, acceptance, command, command.message_id, left)
 

@@ -22,7 +22,7 @@ from gateway.http.calls import Call, RawBody, Upload
 from gateway.http.replies import CSV, EVENT_STREAM, JSON, NDJSON, HttpReply
 
 Handler = Callable[..., Awaitable[Any]]
-AfterReplay = Callable[[Call, HttpReply], HttpReply]
+AfterRepeat = Callable[[Call, HttpReply], HttpReply]
 
 # For an answer whose handler returns a value; the server computes the tag.
 CONTENT_TAG = {"ETag": "a hash of the answer, for If-None-Match"}
@@ -84,7 +84,7 @@ class Endpoint:
     upload_limit: int | None = None
     takes: tuple[str, ...] = ()
     idempotency: Idempotency = Idempotency.NONE
-    after_replay: AfterReplay | None = None
+    after_repeat: AfterRepeat | None = None
     precondition: Precondition = Precondition.NONE
     cache: str = "no-store"
     rate: str = "read"

@@ -40,7 +40,7 @@ class HttpReply:
     media_type: str = JSON
     etag: str | None = None
     location: str | None = None
-    is_replay: bool = False
+    is_repeat: bool = False
     cache: str | None = None
     recorded: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -320,7 +320,7 @@ class Server:
         headers = dict(reply.headers)
         if len(endpoint.media_types) > 1:
             headers["vary"] = "accept"
-        if reply.is_replay:
+        if reply.is_repeat:
             headers["idempotent-replayed"] = "true"
         if reply.location:
             headers["location"] = reply.location

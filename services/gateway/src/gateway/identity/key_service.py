@@ -222,7 +222,7 @@ class KeyService:
         moments = () if rotation is None else (datetime.fromisoformat(rotation).isoformat(),)
         key = ApiKey(view.id, self._secret(call, view.id, *moments, pepper=pepper))
         body = replies.document(NewKey(**view.model_dump(), key=str(key)))
-        return HttpReply(body, reply.status, location=reply.location, is_replay=True)
+        return HttpReply(body, reply.status, location=reply.location, is_repeat=True)
 
     def _secret(self, call: Call, key_id: str, *context: str, pepper: str | None = None) -> str:
         """Return a secret: random, or derived if the answer may have to be repeated."""

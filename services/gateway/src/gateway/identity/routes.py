@@ -125,7 +125,7 @@ def _list_of_keys(keys: KeyService) -> Iterator[Endpoint]:
         idempotency=Idempotency.TRANSACTION,
         answers={201: json(NewKey)},
         errors=(Conflict, DatabaseUnavailable, *_REPEATED),
-        after_replay=keys.show_again,
+        after_repeat=keys.show_again,
         examples={"a key for quotes": {"name": "shop", "scopes": ["quotes:read"]}},
     )
 
@@ -153,7 +153,7 @@ def _one_key(keys: KeyService) -> Iterator[Endpoint]:
         answers={200: json(NewKey)},
         errors=(NotFound, Forbidden, Conflict, PreconditionFailed, DatabaseUnavailable, *_REPEATED),
         precondition=Precondition.OPTIONAL,
-        after_replay=keys.show_again,
+        after_repeat=keys.show_again,
         examples={"key_id": "0123456789abcdef", "an hour": {"overlap_s": 3600}},
     )
     yield delete(

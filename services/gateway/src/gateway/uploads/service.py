@@ -27,7 +27,7 @@ from contracts.message import FieldError
 from contracts.uploads import OpenedUpload, OpenUpload
 from gateway.acceptance import repository as acceptances
 from gateway.acceptance.acceptor import Acceptor
-from gateway.acceptance.idempotency import replay
+from gateway.acceptance.idempotency import stored_reply
 from gateway.errors import IdempotencyConflict, UploadStalled
 from gateway.http.calls import Call, IdempotencyKey, Upload
 from gateway.http.replies import HttpReply, document
@@ -75,7 +75,7 @@ class FileUploadService:
         key, claim = call.idempotency_key, upload_id.bytes
         with self._places.hold(owner_id):
             if key and not await self._acceptor.begin(owner_id, key.key, claim):
-                return await self._replay(call, key.key, body)
+                return await self._repeat(call, key.key, body)
             try:
                 return await self._store(call, upload_id, body)
             except BaseException:
@@ -172,13 +172,13 @@ class FileUploadService:
                 await self._acceptor.renew(owner_id, key.key, upload_id.bytes)
         body.require_within_limit()
 
-    async def _replay(self, call: Call, key: str, body: Upload) -> HttpReply:
+    async def _repeat(self, call: Call, key: str, body: Upload) -> HttpReply:
         answered = await self._acceptor.find_answer(call.principal.owner_id, key)
         if answered is not None and answered.status is not None:
             # The whole body must be read to compare it with the first request.
             async for _ in _arriving(body):
                 body.require_within_limit()
-        return replay(answered, IdempotencyKey(key, body.digest.digest()))
+        return stored_reply(answered, IdempotencyKey(key, body.digest.digest()))
 
     async def _release(self, key: str, owner_id: str, claim: bytes) -> None:
         try:
