@@ -45,7 +45,7 @@ async def test_metadata_come_back_byte_for_byte_also_of_a_mail_that_a_batch_has_
     api: httpx.AsyncClient,
 ) -> None:
     metadata = '{"price": 1.10,  "note": "\\u00e9"}'
-    item = f'{{"to": ["ann@example.com"], "subject": "x", "text": "x", "metadata": {metadata}}}'
+    item = f'{{"to": ["metadata@example.com"], "subject": "x", "text": "x", "metadata": {metadata}}}'
     headers = {"Content-Type": "application/json"}
     body = f'{{"operation": "email.send", "items": [{item}]}}'
     accepted = await api.post("/v1/batches", content=body, headers=headers)
