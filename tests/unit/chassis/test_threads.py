@@ -22,6 +22,7 @@ from support.waiting import until
 SERVICES = Path(__file__).parents[3] / "services"
 # What starts or ends a process, or asks for its operator, serves no owner.
 OF_NO_OWNER = {
+    "chassis/allocator.py",
     "chassis/inspecting.py",
     "chassis/runtime.py",
     "batch_processor/execution/processes.py",
