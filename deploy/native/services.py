@@ -112,6 +112,10 @@ class Backing:
             # Set whether or not Prometheus runs: without it the status page reports that it is unavailable.
             defaults["GATEWAY_PROMETHEUS_URL"] = f"http://{HOST}:{self.rabbitmq.ports.prometheus}"
             defaults["GATEWAY_EMAIL_URL"] = f"http://{HOST}:{self.rabbitmq.ports.email}"
+        if service.name == "stock-data":
+            key = self.rabbitmq.run.secrets / "alpaca-secret-key"
+            kept(key, "")
+            defaults["STOCK_DATA_ALPACA_SECRET_KEY_FILE"] = str(key)
         if service.name == "email":
             defaults |= {"EMAIL_SMTP_HOST": HOST, "EMAIL_SMTP_PORT": str(self.rabbitmq.ports.mailbox_smtp)}
             password = self.rabbitmq.run.secrets / "smtp-password"

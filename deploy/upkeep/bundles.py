@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from chassis import inspecting, redaction
+from upkeep import rotation
 from upkeep.errors import UpkeepError
 from upkeep.installation import DATABASES, SERVICES, query
 from upkeep.native_stack import NativeStack
@@ -60,7 +61,7 @@ def bundle(installation: NativeStack, folder: Path, *, dotenv: Mapping[str, str]
 
 
 def _secrets(installation: NativeStack) -> set[str]:
-    names = ["api-key", "pepper", "previous-pepper", "smtp-password"]
+    names = ["api-key", "pepper", "previous-pepper", *rotation.OF_OTHERS]
     names += ["email-secrets-key", "email-previous-secrets-key"]
     names += [f"postgres-{role}" for role in installation.roles]
     names += [f"rabbitmq-{user}" for user in (*SERVICES, "admin")]

@@ -19,6 +19,7 @@ DATABASES = {
 }
 # Where one is set, in `.env` or in the environment, it takes the place of the secret's file at each start.
 VARIABLES = {
+    "alpaca-secret-key": "STOCK_DATA_ALPACA_SECRET_KEY",
     "api-key": "GATEWAY_BOOTSTRAP_KEY",
     "email-previous-secrets-key": "EMAIL_PREVIOUS_SECRETS_KEY",
     "email-secrets-key": "EMAIL_SECRETS_KEY",
@@ -32,7 +33,8 @@ class Installation(Protocol):
     """An installation on this machine: the programs of its servers, its secrets and its processes.
 
     Secrets have these names in every way of running: `api-key`, `pepper`, `previous-pepper`,
-    `email-secrets-key`, `email-previous-secrets-key`, `smtp-password`, `postgres-<role>`, `rabbitmq-<user>`.
+    `email-secrets-key`, `email-previous-secrets-key`, `smtp-password`, `alpaca-secret-key`,
+    `postgres-<role>`, `rabbitmq-<user>`.
     """
 
     @property

@@ -87,8 +87,11 @@ class NativeStack:
 
     def set_by_hand(self, name: str) -> str | None:
         """Return the variable that sets a secret in place of its file, or None."""
-        variable = VARIABLES.get(name, "")
-        return variable if self.variables.variables.get(variable) else None
+        if name not in VARIABLES:
+            return None
+        # A file of the user's own is not ours to write.
+        ways = (VARIABLES[name], f"{VARIABLES[name]}_FILE")
+        return next((variable for variable in ways if self.variables.variables.get(variable)), None)
 
     def changed_at(self, name: str) -> float:
         """Return when a secret was last written, in seconds since 1970."""

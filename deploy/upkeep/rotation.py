@@ -16,6 +16,8 @@ Say = Callable[[str], None]
 
 BROKER_USERS = (*SERVICES, "admin")
 _GROUPS = ("postgres", "rabbitmq")
+# Secrets that somebody else sets: the service that uses each, and who sets it.
+OF_OTHERS = {"smtp-password": ("email", "the relay"), "alpaca-secret-key": ("stock-data", "Alpaca")}
 # A gateway caches the database's answer about a key for 5 s, and writes every 30 s when keys were used.
 _FORGOTTEN_S = 10
 _SEALED_WITHIN_S = 60
@@ -31,7 +33,7 @@ def names(installation: Installation) -> list[str]:
     """Return the names of the secrets that can be rotated; the name of a group rotates all its secrets."""
     roles = [f"postgres-{role}" for role in installation.roles]
     users = [f"rabbitmq-{user}" for user in BROKER_USERS]
-    return ["api-key", "pepper", _SECRETS_KEY, "smtp-password", *_GROUPS, *roles, *users]
+    return ["api-key", "pepper", _SECRETS_KEY, *OF_OTHERS, *_GROUPS, *roles, *users]
 
 
 def rotate(
@@ -61,12 +63,13 @@ def rotate(
             _finish_secrets_key(installation, say, now=now)
         else:
             _rotate_secrets_key(installation, say)
-    elif name == "smtp-password":
+    elif name in OF_OTHERS:
+        service, owner = OF_OTHERS[name]
         if not new:
-            raise UpkeepError("The relay sets this password: NEW_SECRET=… make rotate SECRET=smtp-password")
-        installation.put("smtp-password", new)
-        installation.restart("email")
-        say("smtp-password: the email service logs in at the relay with the new one from now on.")
+            raise UpkeepError(f"{name} is set by {owner}: NEW_SECRET=… make rotate SECRET={name}")
+        installation.put(name, new)
+        installation.restart(service)
+        say(f"{name}: {service} has restarted and uses the new one. End the old one with {owner}.")
     elif name in names(installation):
         for one in names(installation):
             if one not in _GROUPS and (one == name or (name in _GROUPS and one.startswith(f"{name}-"))):

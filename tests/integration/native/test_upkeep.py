@@ -229,7 +229,8 @@ def test_a_command_with_a_wrong_argument_says_what_is_wrong(native: Native, tmp_
     assert "There is no secret 'nonsense'; the secrets are: api-key" in native.upkeep(
         "rotate", "nonsense", code=1
     )
-    assert "NEW_SECRET=" in native.upkeep("rotate", "smtp-password", code=1)
+    for name in ("smtp-password", "alpaca-secret-key"):
+        assert "NEW_SECRET=" in native.upkeep("rotate", name, code=1)
     assert "The pepper is not being rotated" in native.upkeep("rotate", "pepper", "--finish", code=1)
     assert "email-secrets-key is not being rotated" in native.upkeep(
         "rotate", "email-secrets-key", "--finish", code=1

@@ -18,7 +18,7 @@ def rotate_all(upkeep: Installation, load: AbstractContextManager[T]) -> T:
     rotation.rotate(upkeep, "api-key", new=None, finish=False, say=print)
     assert upkeep.ask("/v1/me", key=old["api-key"])[0] == 401
     with load as answers:
-        for name in ("pepper", "email-secrets-key", "smtp-password", "postgres", "rabbitmq"):
+        for name in ("pepper", "email-secrets-key", *rotation.OF_OTHERS, "postgres", "rabbitmq"):
             rotation.rotate(upkeep, name, new="of the relay", finish=False, say=print)
         rotation.rotate(upkeep, "pepper", new=None, finish=True, say=print)
     assert {name for name in names if upkeep.secret(name) == old[name]} == set()

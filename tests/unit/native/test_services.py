@@ -53,6 +53,16 @@ def test_a_secret_that_is_set_takes_the_place_of_its_file(tmp_path: Path) -> Non
     assert "EMAIL_SMTP_PASSWORD_FILE" not in found
 
 
+def test_the_secret_of_the_data_provider_is_in_a_file_until_it_is_set(tmp_path: Path) -> None:
+    kept = Path(environment(tmp_path, "stock-data")["STOCK_DATA_ALPACA_SECRET_KEY_FILE"])
+    assert (kept.name, kept.read_text()) == ("alpaca-secret-key", "")
+    kept.write_text("of Alpaca")
+    environment(tmp_path, "stock-data")
+    assert kept.read_text() == "of Alpaca"
+    found = environment(tmp_path, "stock-data", variables={"STOCK_DATA_ALPACA_SECRET_KEY": "mine"})
+    assert "STOCK_DATA_ALPACA_SECRET_KEY_FILE" not in found
+
+
 def test_services_connect_to_a_proxy_that_is_put_in_between(tmp_path: Path) -> None:
     found = environment(tmp_path, "email", via={"postgres": 20001, "mailbox_smtp": 20002})
     assert ":20001/emailer" in Path(found["POSTGRES_DSN_FILE"]).read_text()
