@@ -90,12 +90,15 @@ def tour(options: argparse.Namespace) -> int:
     """Walk through everything against a running stack."""
     directory = RunDirectory(options.run_dir.resolve())
     ports = runner.ports(directory)
-    has_key = options.key or directory.api_key.exists()
+    key_file = options.key_file or directory.api_key
+    has_key = options.key or options.key_file or key_file.exists()
     if ports is None and not (options.url and options.mailbox and has_key):
         raise NativeError(
-            f"Nothing runs from {directory.root}: start the stack with `make run` in another terminal, "
-            "or name another one: make demo ARGS='--url <address> --mailbox <address> --key <API key>'."
+            f"Nothing runs from {directory.root}: start the stack with `make run` in another terminal, or "
+            "name another one: make demo ARGS='--url <address> --mailbox <address> --key-file <file>'."
         )
+    if not options.key and not key_file.is_file():
+        raise NativeError(f"There is no API key in {key_file}: name the file that contains it.")
     # Imported here, because its HTTP clients are large, and the runner does not need them.
     from native import demo
 
@@ -104,7 +107,7 @@ def tour(options: argparse.Namespace) -> int:
         demo.walk(
             url=options.url or f"http://{HOST}:{ports.gateway}",
             mailbox_url=options.mailbox or f"http://{HOST}:{ports.mailbox_http}",
-            key=options.key or directory.api_key.read_text().strip(),
+            key=options.key or key_file.read_text().strip(),
             console=Console(),
         )
     )
@@ -146,7 +149,9 @@ def _parser() -> argparse.ArgumentParser:
     walk = commands.add_parser("demo", help=tour.__doc__, description=tour.__doc__)
     walk.add_argument("--url", help="public address of the gateway (default: that of `make run`)")
     walk.add_argument("--mailbox", help="address of the mailbox (default: that of `make run`)")
-    walk.add_argument("--key", help="API key (default: from .run/api-key)")
+    keys = walk.add_mutually_exclusive_group()
+    keys.add_argument("--key-file", type=Path, help="file that contains the API key (default: .run/api-key)")
+    keys.add_argument("--key", help="the API key itself, which others on this machine can then read")
     walk.set_defaults(command=tour)
     return parser
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
 from rich.console import Console
 
 from native import demo
+from native.__main__ import main
 from native.demo.mails import compare_attachment
 from native.demo.market import sparkline
 from native.demo.tour import Tour
@@ -33,6 +37,37 @@ async def test_a_stack_that_does_not_run_fails_every_step_in_plain_words() -> No
     )
     assert failed == len(demo.STEPS)
     assert output.getvalue().count("did not work:") == failed
+
+
+class Gateway(BaseHTTPRequestHandler):
+    """Refuses all reads, and remembers with which keys it was asked."""
+
+    keys: set[str | None]
+
+    def do_GET(self) -> None:
+        self.keys.add(self.headers.get("Authorization"))
+        self.send_error(503)
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+def test_the_key_is_read_from_the_file_that_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Gateway.keys = set()
+    key_file = tmp_path / "key"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        words = ["--run-dir", str(tmp_path), "demo", "--url", url, "--mailbox", "http://127.0.0.1:1"]
+        assert main([*words, "--key-file", str(key_file)]) == 1
+        assert f"There is no API key in {key_file}" in capsys.readouterr().err
+        assert Gateway.keys == set()
+        key_file.write_text("tw_live_1\n")
+        assert main([*words, "--key-file", str(key_file)]) == 1
+        server.shutdown()
+    assert "Bearer tw_live_1" in Gateway.keys
 
 
 async def test_a_problem_of_the_api_is_shown_with_its_detail() -> None:
