@@ -31,8 +31,6 @@ PROBE = "probe"
 # Messages that no use causes, with the reason.
 NOT_SENT = {
     ("stock-data.parked", "parked"): "stock-data handles no messages that it could park",
-    ("stock-data.rpc", "stocks.list-instruments.v1"): "no service asks for all instruments",
-    ("stock-data.replies", "InstrumentsPage"): "the reply to that",
 }
 # A ping comes at a random time, from 8 s on: among several clients, one is soon pinged.
 IDLE_CLIENTS = 6

@@ -22,8 +22,6 @@ from contracts.stocks import (
     GetBars,
     GetQuotes,
     Instruments,
-    InstrumentsPage,
-    ListInstruments,
     LiveBar,
     Quote,
     Quotes,
@@ -62,9 +60,6 @@ class Client:
 
     async def search(self, q: str) -> Instruments:
         return await self.messaging.rpc.call(SearchSymbols(q=q), Instruments, Deadline.after(5))
-
-    async def instruments(self) -> InstrumentsPage:
-        return await self.messaging.rpc.call(ListInstruments(), InstrumentsPage, Deadline.after(5))
 
     async def failure(self, request: Request) -> RemoteFailure:
         with pytest.raises(RemoteFailure) as caught:

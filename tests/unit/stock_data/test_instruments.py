@@ -46,8 +46,5 @@ def test_three_suggestions_are_enough() -> None:
     assert index("AB", "AC", "AD", "AE").similar("AX") == ["AB", "AC", "AD"]
 
 
-def test_pages_come_in_the_order_of_the_symbols() -> None:
-    known = index("C", "A", "B")
-    assert [each.symbol for each in known.page(after="", limit=2)] == ["A", "B"]
-    assert [each.symbol for each in known.page(after="B", limit=2)] == ["C"]
-    assert [each.symbol for each in known] == ["A", "B", "C"]
+def test_listings_come_in_the_order_of_their_symbols() -> None:
+    assert [each.symbol for each in index("C", "A", "B")] == ["A", "B", "C"]

@@ -18,7 +18,6 @@ from contracts.stocks import (
     GetBars,
     GetQuotes,
     Instrument,
-    ListInstruments,
     Quote,
     SearchSymbols,
 )
@@ -211,15 +210,6 @@ async def test_an_unknown_symbol_comes_with_known_ones_that_look_like_it(market:
     assert reply.errors[0].detail == "The symbol APPL is not known. Did you mean AAPL?"
     with pytest.raises(UnknownSymbol, match="Did you mean AAPL"):
         await market.bars(GetBars(symbol="APPL"), SOON)
-
-
-async def test_all_instruments_are_listed_in_pages(market: Market) -> None:
-    first = await market.instruments(ListInstruments(limit=3), SOON)
-    second = await market.instruments(ListInstruments(limit=3, cursor=first.next_cursor), SOON)
-    assert [each.symbol for each in first.data] == ["AAPL", "FB", "IBM"]
-    assert ([each.symbol for each in second.data], second.next_cursor) == (["MSFT"], None)
-    with pytest.raises(InvalidCursor):
-        await market.instruments(ListInstruments(cursor="../"), SOON)
 
 
 async def test_a_backfill_without_an_upstream_tells_what_is_shipped(market: Market) -> None:

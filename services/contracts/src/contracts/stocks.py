@@ -271,23 +271,6 @@ class SearchSymbols(Request):
     limit: int = Field(default=20, ge=1, le=100)
 
 
-class InstrumentsPage(Reply):
-    """A page of instruments; `next_cursor` asks for the following page and is null on the last one."""
-
-    data: list[Instrument]
-    next_cursor: str | None = None
-
-
-class ListInstruments(Request):
-    """Ask for a page of all instruments, in the order of their symbols."""
-
-    message_type: ClassVar[str] = "stocks.list-instruments.v1"
-    reply: ClassVar[type[Reply]] = InstrumentsPage
-    service: ClassVar[str] = STOCK_DATA
-    limit: int = Field(default=100, ge=1, le=1000)
-    cursor: str | None = None
-
-
 class QuotesTicked(LiveMessage):
     """New quotes of the feed, pushed to every gateway (exchange `live`, routing key `quotes`)."""
 
@@ -351,8 +334,6 @@ __all__ = [
     "GetQuotes",
     "Instrument",
     "Instruments",
-    "InstrumentsPage",
-    "ListInstruments",
     "LiveBar",
     "Quote",
     "Quotes",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from chassis.broker.answering import Answer
 from contracts.alerts import CreateAlert, DeleteAlert, GetAlert, ListAlerts, ListFirings
 from contracts.message import Request
-from contracts.stocks import BackfillBars, GetBars, GetQuotes, ListInstruments, SearchSymbols
+from contracts.stocks import BackfillBars, GetBars, GetQuotes, SearchSymbols
 from stock_data.alerts.answers import AlertAnswers
 from stock_data.market import Market
 
@@ -19,7 +19,6 @@ def answers(market: Market, alerts: AlertAnswers) -> Mapping[type[Request], Answ
         GetBars: market.bars_document,
         BackfillBars: market.backfill,
         SearchSymbols: market.search,
-        ListInstruments: market.instruments,
         CreateAlert: alerts.create,
         GetAlert: alerts.get,
         ListAlerts: alerts.list,

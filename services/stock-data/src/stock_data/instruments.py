@@ -39,10 +39,6 @@ class InstrumentIndex:
         found = {each for text in _spellings(symbol) for each in self._by_spelling.get(text, ())}
         return sorted(found - {symbol})[:_MOST_SUGGESTIONS]
 
-    def page(self, *, after: str, limit: int) -> list[Listing]:
-        """Return the first `limit` listings whose symbols follow `after`."""
-        return [each for symbol, each in self._listings.items() if symbol > after][:limit]
-
     def __iter__(self) -> Iterator[Listing]:
         return iter(self._listings.values())
 

@@ -8,7 +8,6 @@ from datetime import date, timedelta
 from chassis import threads
 from chassis.deadlines import Deadline
 from chassis.errors import ServiceError
-from chassis.paging import page_of
 from contracts.stocks import (
     BackfillBars,
     Backfilled,
@@ -16,15 +15,13 @@ from contracts.stocks import (
     GetBars,
     GetQuotes,
     Instruments,
-    InstrumentsPage,
-    ListInstruments,
     Quotes,
     SearchSymbols,
     SymbolError,
 )
-from stock_data import cursors, instruments, symbols
+from stock_data import cursors, symbols
 from stock_data.cursors import Cursor
-from stock_data.errors import InvalidCursor, InvalidRange, InvalidSymbol, ProviderFailure, UnknownSymbol
+from stock_data.errors import InvalidRange, InvalidSymbol, ProviderFailure, UnknownSymbol
 from stock_data.history.bars import INLINE_ROWS
 from stock_data.instruments import InstrumentIndex
 from stock_data.providers.failover import Failover
@@ -143,18 +140,6 @@ class Market:
         """Return instruments that match, best first."""
         answered = await self._providers.search(request.q, request.limit, deadline)
         return Instruments(data=answered.value)
-
-    async def instruments(self, request: ListInstruments, deadline: Deadline) -> InstrumentsPage:  # noqa: ARG002
-        """Return a page of all instruments with a stored history."""
-        after = ""
-        if request.cursor:
-            try:
-                after = symbols.parse(request.cursor)
-            except InvalidSymbol as error:
-                raise InvalidCursor from error
-        found = self._index.page(after=after, limit=request.limit + 1)
-        page, following = page_of(found, request.limit, lambda listing: listing.symbol)
-        return InstrumentsPage(data=list(map(instruments.describe, page)), next_cursor=following)
 
     def _unknown(self, symbol: str) -> UnknownSymbol:
         return UnknownSymbol(symbol, suggestions=self._index.similar(symbol))
