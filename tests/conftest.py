@@ -88,7 +88,7 @@ async def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 
 
 @pytest.fixture(scope="session")
-async def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[postgres.Postgres]:
+async def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[postgres.PostgresServer]:
     async with postgres.start(tmp_path_factory.mktemp("postgres")) as server:
         yield server
 
@@ -107,7 +107,7 @@ async def broker_url(rabbitmq_server: rabbitmq.RabbitMQ) -> str:
 
 
 @pytest.fixture
-async def fresh_database(postgres_server: postgres.Postgres) -> AsyncIterator[FreshDatabase]:
+async def fresh_database(postgres_server: postgres.PostgresServer) -> AsyncIterator[FreshDatabase]:
     """Return a function that makes databases, empty or migrated, which are dropped after the test."""
     made: list[str] = []
     server = databases.on(postgres_server.url)

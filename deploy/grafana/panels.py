@@ -31,7 +31,7 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class Dashboard:
     """A dashboard; `uid` is its address and its file name. `per_service` adds the variable `$service`."""
 
     uid: str

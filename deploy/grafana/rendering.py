@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from grafana import reference
-from grafana.panels import Board, Panel, Query
+from grafana.panels import Dashboard, Panel, Query
 
 DATASOURCE_UID = "prometheus"
 
@@ -27,7 +27,7 @@ _ALERTS = {
 }
 
 
-def dashboard(board: Board, others: Sequence[Board]) -> dict[str, Any]:
+def dashboard(board: Dashboard, others: Sequence[Dashboard]) -> dict[str, Any]:
     """Return the whole JSON of `board`, with links to `others`."""
     return {
         "uid": f"tickwire-{board.uid}",
@@ -61,7 +61,7 @@ def dashboard(board: Board, others: Sequence[Board]) -> dict[str, Any]:
     }
 
 
-def _variables(board: Board) -> list[dict[str, Any]]:
+def _variables(board: Dashboard) -> list[dict[str, Any]]:
     source = {
         "name": "datasource",
         "label": "Prometheus",

@@ -20,7 +20,7 @@ from native.directories import RunDirectory
 from native.errors import NativeError, SettingError
 from native.ports import HOST, Ports
 from native.progress import Progress
-from native.settings import Settings
+from native.settings import NativeSettings
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _STOP_PATIENCE_S = 90.0
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Start everything, print the card, and run until a signal."""
-    settings = Settings.load(os.environ, _REPOSITORY / ".env")
+    settings = NativeSettings.load(os.environ, _REPOSITORY / ".env")
     progress = Progress(Console())
     allocator.limit_arenas()
     asyncio.run(runner.run(options.run_dir, settings, progress))

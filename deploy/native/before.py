@@ -10,7 +10,7 @@ from pathlib import Path
 from native.directories import MARKER
 from native.errors import NativeError
 from native.ports import check_free
-from native.settings import Settings
+from native.settings import NativeSettings
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -23,7 +23,7 @@ def main() -> int:
     """
     root = Path(os.environ.get("NATIVE_RUN_DIR") or _REPOSITORY / ".run")
     try:
-        settings = Settings.load(os.environ, _REPOSITORY / ".env")
+        settings = NativeSettings.load(os.environ, _REPOSITORY / ".env")
         if not _runs(root / "lock") and not _has_leftovers(root):
             check_free(settings.ports)
     except NativeError as error:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from native.errors import NativeError, SettingError
 from native.ports import Ports
-from native.services import SERVICES, Backing, Service
+from native.services import SERVICES, Backing, ServiceProgram
 
 if TYPE_CHECKING:
     from chassis.settings import Settings
@@ -83,7 +83,7 @@ def notes(variables: Mapping[str, str]) -> list[str]:
     ]
 
 
-def model(service: Service) -> type[Settings]:
+def model(service: ServiceProgram) -> type[Settings]:
     """Return the settings class of `service`."""
     from chassis.inspecting import model_of
 

@@ -53,7 +53,7 @@ _FAST = {
 
 
 @dataclass(frozen=True)
-class Postgres:
+class PostgresServer:
     """One cluster; `fast`, for tests, trades durability at power loss for speed."""
 
     run: RunDirectory
@@ -155,9 +155,11 @@ class Postgres:
 
 
 @asynccontextmanager
-async def start(directory: Path, ports: Ports | None = None, *, fast: bool = True) -> AsyncIterator[Postgres]:
+async def start(
+    directory: Path, ports: Ports | None = None, *, fast: bool = True
+) -> AsyncIterator[PostgresServer]:
     """Run a private cluster with its data in `directory` for the length of the block."""
-    server = Postgres(RunDirectory.at(directory), ports or Ports.free(), fast)
+    server = PostgresServer(RunDirectory.at(directory), ports or Ports.free(), fast)
     try:
         async with supervisor.running(server.run.root, server.stages, at_once=fast):
             yield server

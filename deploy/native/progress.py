@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.status import Status
 
-from native.supervisor import Event
+from native.supervisor import ProgramEvent
 
 
 class Progress:
@@ -19,7 +19,7 @@ class Progress:
         self._waiting: dict[str, str] = {}
         self._status: Status | None = None
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: ProgramEvent) -> None:
         """Print the line of an event, if it has one, and name the programs that have not started yet."""
         if event.state == "starting":
             self._waiting[event.name] = event.detail
@@ -51,7 +51,7 @@ class Progress:
                 self._status = None
 
 
-def _line(event: Event) -> str:
+def _line(event: ProgramEvent) -> str:
     match event.state:
         case "ready":
             return f"  ready    {event.name:<16} {event.detail}"

@@ -25,7 +25,7 @@ _DETAILED = ("queue_coarse_metrics", "queue_metrics")
 
 
 @dataclass(frozen=True)
-class Prometheus:
+class PrometheusServer:
     """One Prometheus that keeps two days or 512 MB, whichever is less; `rules` is a folder of rule files."""
 
     run: RunDirectory
@@ -113,8 +113,8 @@ def _job(name: str, targets: Mapping[str, int]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def start(directory: Path, ports: Ports | None = None) -> AsyncIterator[Prometheus]:
+async def start(directory: Path, ports: Ports | None = None) -> AsyncIterator[PrometheusServer]:
     """Run a private Prometheus with its data in `directory` for the length of the block."""
-    server = Prometheus(RunDirectory.at(directory), ports or Ports.free(), scrape_interval_s=1)
+    server = PrometheusServer(RunDirectory.at(directory), ports or Ports.free(), scrape_interval_s=1)
     async with supervisor.running(server.run.root, server.stages):
         yield server

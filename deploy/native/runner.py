@@ -19,15 +19,15 @@ from native.errors import AlreadyRunningError, MissingProgramError
 from native.ports import Ports, check_free
 from native.progress import Progress
 from native.services import SERVICES
-from native.settings import Settings
+from native.settings import NativeSettings
 from native.stack import Blueprint, Stack
-from native.supervisor import Event
+from native.supervisor import ProgramEvent
 
 _LEFTOVER_PATIENCE_S = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-async def run(root: Path, settings: Settings, progress: Progress) -> None:
+async def run(root: Path, settings: NativeSettings, progress: Progress) -> None:
     """Run the stack until a signal; a second signal ends it at once."""
     directory = RunDirectory.at(root)
     with ownership(directory):
@@ -119,7 +119,7 @@ class _Diary:
         self._states: dict[str, dict[str, str]] = {}
         self._stack: Stack | None = None
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: ProgramEvent) -> None:
         self._progress(event)
         self._states[event.name] = {"state": event.state, "detail": event.detail}
         self._write()

@@ -13,7 +13,7 @@ from native import probes
 from native.directories import MARKER, kept, write_private
 from native.memcached import Memcached
 from native.ports import HOST, Ports
-from native.postgres import Postgres
+from native.postgres import PostgresServer
 from native.process import Program
 from native.rabbitmq import RabbitMQ
 
@@ -21,7 +21,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
-class Service:
+class ServiceProgram:
     """One service: its name, its import name, and its database and role, which share one name."""
 
     name: str
@@ -38,12 +38,12 @@ class Service:
         return ports.numbered()[name]
 
 
-GATEWAY = Service("gateway", "gateway")
+GATEWAY = ServiceProgram("gateway", "gateway")
 SERVICES = (
     GATEWAY,
-    Service("stock-data", "stock_data"),
-    Service("email", "emailer"),
-    Service("batch-processor", "batch_processor"),
+    ServiceProgram("stock-data", "stock_data"),
+    ServiceProgram("email", "emailer"),
+    ServiceProgram("batch-processor", "batch_processor"),
 )
 NAMES = tuple(service.name for service in SERVICES)
 
@@ -53,11 +53,11 @@ class Backing:
     """The servers that the services of one stack use, and the variables that the user set."""
 
     rabbitmq: RabbitMQ
-    postgres: Postgres
+    postgres: PostgresServer
     memcached: Memcached
     variables: Mapping[str, str] = field(default_factory=dict)
 
-    def program(self, service: Service, ports: Ports | None = None) -> Program:
+    def program(self, service: ServiceProgram, ports: Ports | None = None) -> Program:
         """Return the program of `service`; with other `ports` than the stack's, of another replica."""
         run, used = self.rabbitmq.run, ports or self.rabbitmq.ports
         port = service.ops_port(used)
@@ -72,7 +72,7 @@ class Backing:
             stop_timeout_s=25.0,
         )
 
-    def environment(self, service: Service, ports: Ports) -> dict[str, str]:
+    def environment(self, service: ServiceProgram, ports: Ports) -> dict[str, str]:
         """Return the environment of `service`: defaults, then the user's variables, then fixed ones."""
         self.write_addresses()
         own = {
@@ -102,10 +102,10 @@ class Backing:
             write_private(self._address(service, "rabbitmq-url"), self.rabbitmq.url_of(service.name))
             write_private(self._address(service, "postgres-dsn"), self.postgres.dsn(service.package))
 
-    def _address(self, service: Service, kind: str) -> Path:
+    def _address(self, service: ServiceProgram, kind: str) -> Path:
         return self.rabbitmq.run.secrets / f"{kind}-{service.name}"
 
-    def _defaults(self, service: Service) -> dict[str, str]:
+    def _defaults(self, service: ServiceProgram) -> dict[str, str]:
         defaults = {"LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
         if service.name == "gateway":
             defaults |= self._gateway_secrets()

@@ -17,14 +17,14 @@ _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class NativeSettings:
     """Ports, and the variables that are passed to the services."""
 
     ports: Ports = field(default_factory=Ports)
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, environment: Mapping[str, str], dotenv: Path) -> Settings:
+    def load(cls, environment: Mapping[str, str], dotenv: Path) -> NativeSettings:
         """Return the settings; an environment variable takes precedence over the same one in the file."""
         from_file = parse(dotenv.read_text(encoding="utf-8"), dotenv) if dotenv.is_file() else {}
         variables = from_file | dict(environment)

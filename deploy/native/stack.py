@@ -14,12 +14,12 @@ from native.directories import RunDirectory
 from native.mailbox.server import MailboxServer
 from native.memcached import Memcached
 from native.ports import HOST, Ports
-from native.postgres import Postgres
+from native.postgres import PostgresServer
 from native.postgres_exporter import PostgresExporter
 from native.process import Program
-from native.prometheus import SCRAPE_EVERY_S, Prometheus
+from native.prometheus import SCRAPE_EVERY_S, PrometheusServer
 from native.rabbitmq import RabbitMQ
-from native.services import NAMES, SERVICES, Backing, Service
+from native.services import NAMES, SERVICES, Backing, ServiceProgram
 from native.supervisor import Keeper, Report, Supervisor, ignore
 
 
@@ -41,9 +41,9 @@ class Blueprint:
         return RabbitMQ(self.run, self.ports)
 
     @property
-    def postgres(self) -> Postgres:
+    def postgres(self) -> PostgresServer:
         """The databases."""
-        return Postgres(self.run, self.ports, self.fast)
+        return PostgresServer(self.run, self.ports, self.fast)
 
     @property
     def memcached(self) -> Memcached:
@@ -56,9 +56,9 @@ class Blueprint:
         return MailboxServer(self.run, self.ports)
 
     @property
-    def prometheus(self) -> Prometheus:
+    def prometheus(self) -> PrometheusServer:
         """The metrics store."""
-        return Prometheus(self.run, self.ports, scrape_interval_s=1 if self.fast else SCRAPE_EVERY_S)
+        return PrometheusServer(self.run, self.ports, scrape_interval_s=1 if self.fast else SCRAPE_EVERY_S)
 
     @property
     def postgres_exporter(self) -> PostgresExporter:
@@ -121,7 +121,7 @@ class Stack:
         return self.blueprint.rabbitmq
 
     @property
-    def postgres(self) -> Postgres:
+    def postgres(self) -> PostgresServer:
         """The databases: `url` of the superuser, `dsn("gateway")`."""
         return self.blueprint.postgres
 
@@ -136,7 +136,7 @@ class Stack:
         return self.blueprint.mailbox
 
     @property
-    def prometheus(self) -> Prometheus:
+    def prometheus(self) -> PrometheusServer:
         """The metrics store: `url`."""
         return self.blueprint.prometheus
 
@@ -188,7 +188,7 @@ class Stack:
         return self.supervisor.keepers[name]
 
 
-def _service(name: str) -> Service:
+def _service(name: str) -> ServiceProgram:
     return next(service for service in SERVICES if service.name == name)
 
 

@@ -19,7 +19,7 @@ _FIRST_START_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Event:
+class ProgramEvent:
     """Something that happened to a program: `starting`, `ready`, `exited`, `stopping` or `stopped`."""
 
     name: str
@@ -27,10 +27,10 @@ class Event:
     detail: str = ""
 
 
-Report = Callable[[Event], None]
+Report = Callable[[ProgramEvent], None]
 
 
-def ignore(_event: Event) -> None:
+def ignore(_event: ProgramEvent) -> None:
     """Report nothing."""
 
 
@@ -66,7 +66,7 @@ class Keeper:
         """Stop the program, in order or at once, and keep it stopped."""
         if self._task is None:
             return
-        self._report(Event(self.program.name, "stopping"))
+        self._report(ProgramEvent(self.program.name, "stopping"))
         # Restarts must end first, or the program would be started again.
         self._task.cancel()
         with suppress(asyncio.CancelledError, ProcessFailedError):
@@ -74,7 +74,7 @@ class Keeper:
         self._task = None
         self._ready.clear()
         await self.process.stop(at_once=at_once)
-        self._report(Event(self.program.name, "stopped"))
+        self._report(ProgramEvent(self.program.name, "stopped"))
 
     async def _keep(self) -> None:
         attempt = 0
@@ -84,14 +84,16 @@ class Keeper:
             if not self._ever_ready and attempt >= _FIRST_START_ATTEMPTS:
                 raise self._failure(f"ended with {self.process.ending}")
             delay_s = min(_FIRST_DELAY_S * 2 ** (attempt - 1), _LONGEST_DELAY_S)
-            self._report(Event(self.program.name, "exited", f"{self.process.ending}, again in {delay_s:g} s"))
+            self._report(
+                ProgramEvent(self.program.name, "exited", f"{self.process.ending}, again in {delay_s:g} s")
+            )
             await asyncio.sleep(delay_s)
 
     async def _run_once(self) -> float:
         """Run the program to its end; return how long it lasted."""
         clock = asyncio.get_running_loop().time
         began = clock()
-        self._report(Event(self.program.name, "starting", self.program.probe.what))
+        self._report(ProgramEvent(self.program.name, "starting", self.program.probe.what))
         await self.process.start()
         watcher = asyncio.create_task(self._announce_ready(began))
         ended = asyncio.create_task(self.process.wait())
@@ -116,7 +118,7 @@ class Keeper:
         self._ever_ready = True
         self._ready.set()
         took_s = asyncio.get_running_loop().time() - began
-        self._report(Event(self.program.name, "ready", f"{took_s:.1f} s"))
+        self._report(ProgramEvent(self.program.name, "ready", f"{took_s:.1f} s"))
 
     def _failure(self, what: str) -> ProcessFailedError:
         lines = "\n".join(f"    {line}" for line in self.process.last_lines()) or "    (no output)"

@@ -11,7 +11,7 @@ from pathlib import Path
 from card import asking
 from native.directories import RunDirectory
 from native.errors import NativeError
-from native.settings import Settings, parse
+from native.settings import NativeSettings, parse
 from upkeep import backups, bundles, compose_stack, kubernetes_stack, rotation, upgrades
 from upkeep.errors import NOTHING_RUNS, UpkeepError, variable_wins
 from upkeep.installation import Installation
@@ -146,7 +146,7 @@ def _installation(options: argparse.Namespace) -> Installation:
     """Return the named installation, else the one that runs on this machine, else the native one."""
     if options.way == "kubernetes":
         return kubernetes_stack.at(_REPOSITORY, os.environ)
-    settings = Settings.load(os.environ, _REPOSITORY / ".env")
+    settings = NativeSettings.load(os.environ, _REPOSITORY / ".env")
     native = NativeStack(RunDirectory(options.run_dir.resolve()), settings)
     if options.way == "native" or (options.way is None and native.is_running):
         return native

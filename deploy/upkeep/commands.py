@@ -20,7 +20,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
-class Command:
+class CommandLine:
     """A program with its arguments, its complete environment, and its input where none is given."""
 
     words: tuple[str, ...]
@@ -73,7 +73,7 @@ class Session:
 
     _MARK = "-- end of the answer"
 
-    def __init__(self, command: Command) -> None:
+    def __init__(self, command: CommandLine) -> None:
         self._process = subprocess.Popen(
             command.words,
             env=dict(command.environment),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from containers import make_secrets
-from upkeep.commands import Command, request
+from upkeep.commands import CommandLine, request
 from upkeep.errors import UpkeepError
 from upkeep.installation import SERVICES, VARIABLES
 from upkeep.secret_files import SecretFiles
@@ -61,10 +61,10 @@ class ComposeStack:
         """The broker's internal address, with the login of the administrator."""
         return f"amqp://{make_secrets.ADMIN}:{self.secret('rabbitmq-admin')}@{self.broker_host}/{make_secrets.VHOST}"
 
-    def compose(self, *arguments: str) -> Command:
+    def compose(self, *arguments: str) -> CommandLine:
         """Return a command that calls `docker compose`."""
         words = ("docker", "compose", "--project-directory", str(self.repository), *arguments)
-        return Command(words, self.environment)
+        return CommandLine(words, self.environment)
 
     @property
     def key_file(self) -> Path:
@@ -102,27 +102,27 @@ class ComposeStack:
             self.compose("restart", one).run()
             self.compose("up", "--no-deps", "--no-recreate", "--wait", "--wait-timeout", _READY_S, one).run()
 
-    def postgres(self, program: str, *arguments: str, database: str) -> Command:
+    def postgres(self, program: str, *arguments: str, database: str) -> CommandLine:
         """Return a command that runs a PostgreSQL program inside its container, as the superuser."""
         login = ("--username=postgres", f"--dbname={database}")
         return self.compose("exec", "-T", "postgres", program, *login, *arguments)
 
-    def login(self, role: str, password: str) -> Command:
+    def login(self, role: str, password: str) -> CommandLine:
         """Return a command that fails unless `role` can log in with `password`."""
         database = "postgres" if role == "metrics" else role
         words = ("psql", "--no-psqlrc", "--host=127.0.0.1", f"--username={role}", f"--dbname={database}")
         exec_ = ("exec", "-T", "--env", "PGPASSWORD", "postgres", *words, "--command=SELECT 1")
-        return Command(self.compose(*exec_).words, {**self.environment, "PGPASSWORD": password})
+        return CommandLine(self.compose(*exec_).words, {**self.environment, "PGPASSWORD": password})
 
-    def rabbitmqctl(self, *arguments: str) -> Command:
+    def rabbitmqctl(self, *arguments: str) -> CommandLine:
         """Return a command that calls `rabbitmqctl` inside the broker's container."""
         return self.compose("exec", "-T", "rabbitmq", "rabbitmqctl", *arguments)
 
-    def gateway_program(self, *words: str) -> Command:
+    def gateway_program(self, *words: str) -> CommandLine:
         """Return a command that runs Python with the gateway's settings, inside its container."""
         return self.compose("exec", "-T", "gateway", _PYTHON, *words)
 
-    def python(self, source: str) -> Command:
+    def python(self, source: str) -> CommandLine:
         """Return a command that runs Python in a container of the gateway's image on the internal network."""
         entry = ("--entrypoint", _PYTHON)
         return self.compose("run", "--rm", "-T", "--no-deps", *entry, "gateway", "-c", source)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from upkeep.commands import Command, Session
+from upkeep.commands import CommandLine, Session
 
 SERVICES = ("gateway", "stock-data", "email", "batch-processor")
 # The database and role of each service; both have the same name.
@@ -75,19 +75,19 @@ class Installation(Protocol):
     def restart(self, service: str) -> None:
         """Restart a service gracefully, and return when it is ready again."""
 
-    def postgres(self, program: str, *arguments: str, database: str) -> Command:
+    def postgres(self, program: str, *arguments: str, database: str) -> CommandLine:
         """Return a command that runs a PostgreSQL program (`psql`, `pg_dump`, …) as the superuser."""
 
-    def login(self, role: str, password: str) -> Command:
+    def login(self, role: str, password: str) -> CommandLine:
         """Return a command that fails unless `role` can log in with `password`."""
 
-    def rabbitmqctl(self, *arguments: str) -> Command:
+    def rabbitmqctl(self, *arguments: str) -> CommandLine:
         """Return a command that calls `rabbitmqctl`."""
 
-    def gateway_program(self, *words: str) -> Command:
+    def gateway_program(self, *words: str) -> CommandLine:
         """Return a command that runs Python with the gateway's settings."""
 
-    def python(self, source: str) -> Command:
+    def python(self, source: str) -> CommandLine:
         """Return a command that runs Python where the broker and the services' packages are available."""
 
     @property

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from containers import make_secrets
-from upkeep.commands import Command
+from upkeep.commands import CommandLine
 from upkeep.errors import UpkeepError
 from upkeep.installation import SERVICES
 from upkeep.secret_files import SecretFiles
@@ -39,12 +39,12 @@ class Kubectl:
 
     environment: Mapping[str, str]
 
-    def __call__(self, *arguments: str, typed: str = "") -> Command:
+    def __call__(self, *arguments: str, typed: str = "") -> CommandLine:
         """Return a command that calls `kubectl`."""
         context = self.environment.get("KUBE_CONTEXT")
         chosen = ("--context", context) if context else ()
         namespace = self.environment.get("KUBE_NAMESPACE", "tickwire")
-        return Command(("kubectl", *chosen, "-n", namespace, *arguments), self.environment, typed)
+        return CommandLine(("kubectl", *chosen, "-n", namespace, *arguments), self.environment, typed)
 
     def has(self, what: str) -> bool:
         """Return whether the cluster has an object, `kind/name`. Raise `UpkeepError` without an answer."""
@@ -128,31 +128,31 @@ class KubernetesStack:
         if before:
             self._gone(*before)
 
-    def exec(self, target: str, *words: str, typed: str = "") -> Command:
+    def exec(self, target: str, *words: str, typed: str = "") -> CommandLine:
         """Return a command that runs a program in a pod of `target`, `kind/name`."""
         return self.kubectl("exec", "-i", target, "--", *words, typed=typed)
 
-    def postgres(self, program: str, *arguments: str, database: str) -> Command:
+    def postgres(self, program: str, *arguments: str, database: str) -> CommandLine:
         """Return a command that runs a PostgreSQL program inside the server's pod, as the superuser."""
         login = ("--username=postgres", f"--dbname={database}")
         return self.exec("statefulset/postgres", program, *login, *arguments)
 
-    def login(self, role: str, password: str) -> Command:
+    def login(self, role: str, password: str) -> CommandLine:
         """Return a command that fails unless `role` can log in with `password`."""
         database = "postgres" if role == "metrics" else role
         login = ("--no-psqlrc", "--host=127.0.0.1", f"--username={role}", f"--dbname={database}")
         words = ("sh", "-c", _LOGIN, "psql", *login, "--command=SELECT 1")
         return self.exec("statefulset/postgres", *words, typed=password + "\n")
 
-    def rabbitmqctl(self, *arguments: str) -> Command:
+    def rabbitmqctl(self, *arguments: str) -> CommandLine:
         """Return a command that calls `rabbitmqctl` inside the broker's pod."""
         return self.exec("statefulset/rabbitmq", "rabbitmqctl", *arguments)
 
-    def gateway_program(self, *words: str) -> Command:
+    def gateway_program(self, *words: str) -> CommandLine:
         """Return a command that runs Python with the gateway's settings."""
         return self.exec("deployment/gateway", _PYTHON, *words)
 
-    def python(self, source: str) -> Command:
+    def python(self, source: str) -> CommandLine:
         """Return a command that runs Python in a pod of the gateway's image."""
         if self.kubectl.has(f"pod/{_WORKBENCH}"):
             return self.exec(f"pod/{_WORKBENCH}", _PYTHON, "-c", source)

@@ -21,9 +21,9 @@ from native.ports import HOST
 from native.postgres import DATABASES, METRICS, SUPERUSER
 from native.rabbitmq import ADMIN
 from native.services import SERVICES
-from native.settings import Settings
+from native.settings import NativeSettings
 from native.stack import Blueprint
-from upkeep.commands import Command, request
+from upkeep.commands import CommandLine, request
 from upkeep.errors import UpkeepError
 from upkeep.installation import VARIABLES
 
@@ -35,7 +35,7 @@ class NativeStack:
     """The stack whose files are below a run directory."""
 
     run: RunDirectory
-    variables: Settings
+    variables: NativeSettings
 
     kind = "native run"
 
@@ -115,31 +115,31 @@ class NativeStack:
                 return
         raise UpkeepError(f"{service} is not ready after {_RESTART_S:.0f} s: less +G {self.run.log(service)}")
 
-    def postgres(self, program: str, *arguments: str, database: str) -> Command:
+    def postgres(self, program: str, *arguments: str, database: str) -> CommandLine:
         """Return a command that runs a PostgreSQL program as the superuser."""
         environment = self._login_environment(SUPERUSER, self.secret(f"postgres-{SUPERUSER}"))
         binary = str(self.blueprint.postgres.cluster.binaries / program)
-        return Command((binary, f"--dbname={database}", *arguments), environment)
+        return CommandLine((binary, f"--dbname={database}", *arguments), environment)
 
-    def login(self, role: str, password: str) -> Command:
+    def login(self, role: str, password: str) -> CommandLine:
         """Return a command that fails unless `role` can log in with `password`."""
         binary = str(self.blueprint.postgres.cluster.binaries / "psql")
         database = "postgres" if role == METRICS else role
         words = (binary, "--no-psqlrc", f"--dbname={database}", "--command=SELECT 1")
-        return Command(words, self._login_environment(role, password))
+        return CommandLine(words, self._login_environment(role, password))
 
-    def rabbitmqctl(self, *arguments: str) -> Command:
+    def rabbitmqctl(self, *arguments: str) -> CommandLine:
         """Return a command that calls `rabbitmqctl`."""
         program, environment = self.blueprint.rabbitmq.control_program
-        return Command((program, *arguments), environment)
+        return CommandLine((program, *arguments), environment)
 
-    def gateway_program(self, *words: str) -> Command:
+    def gateway_program(self, *words: str) -> CommandLine:
         """Return a command that runs Python with the gateway's settings."""
-        return Command((sys.executable, *words), self.settings()["gateway"])
+        return CommandLine((sys.executable, *words), self.settings()["gateway"])
 
-    def python(self, source: str) -> Command:
+    def python(self, source: str) -> CommandLine:
         """Return a command that runs Python."""
-        return Command((sys.executable, "-c", source), dict(os.environ))
+        return CommandLine((sys.executable, "-c", source), dict(os.environ))
 
     @contextmanager
     def servers_only(self) -> Iterator[None]:

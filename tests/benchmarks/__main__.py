@@ -28,7 +28,7 @@ _PART_S = 300
 _START_S = 240
 
 
-class Progress:
+class ProgressLine:
     """Shows on standard error what is being measured: a line that changes, or one for each step."""
 
     def __init__(self, console: Console) -> None:
@@ -36,7 +36,7 @@ class Progress:
         self._began = time.monotonic()
         self._status = console.status("")
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressLine:
         if self._console.is_terminal:
             self._status.start()
         return self
@@ -57,7 +57,7 @@ async def run(parts: Sequence[str], scale: float) -> list[Measure | Wait]:
     """Measure `parts` one after the other; one that fails has a line that says so, after what it found."""
     found: list[Measure | Wait] = []
 
-    async def measure(part: str, where: str, progress: Progress) -> None:
+    async def measure(part: str, where: str, progress: ProgressLine) -> None:
         progress.show(where)
         lines: list[Measure | Wait] = []
         report = Report(lines.append, lambda text: progress.show(f"{where}: {text}"))
@@ -71,7 +71,7 @@ async def run(parts: Sequence[str], scale: float) -> list[Measure | Wait]:
         meanwhile = (before + await pace.measure()) / 2
         found.extend(replace(line, pace=meanwhile) if isinstance(line, Measure) else line for line in lines)
 
-    with Progress(Console(stderr=True)) as progress:
+    with ProgressLine(Console(stderr=True)) as progress:
         for number, part in enumerate(parts, start=1):
             await measure(part, f"{number}/{len(parts)} {part}", progress)
     return found

@@ -31,7 +31,7 @@ _DEADLINE_S = 300
 
 
 @dataclass(frozen=True)
-class Service:
+class EmailProcesses:
     """Email processes that run, and the way to give them commands and to see what becomes of them."""
 
     messaging: Messaging
@@ -71,7 +71,7 @@ async def service(
     smtp_port: int,
     processes: int = 1,
     settings: Mapping[str, str] = {},
-) -> AsyncIterator[Service]:
+) -> AsyncIterator[EmailProcesses]:
     """Run processes of the email service for the length of the block."""
     variables = {
         "RABBITMQ_URL": broker_url,
@@ -90,7 +90,7 @@ async def service(
             for port in ports
         ]
         await asyncio.gather(*(answering(f"http://{HOST}:{port}/readyz") for port in ports))
-        yield Service(messaging, dsn, pids)
+        yield EmailProcesses(messaging, dsn, pids)
 
 
 def _command(number: int, domain: str) -> envelope.Outgoing:

@@ -17,9 +17,9 @@ from emailer.settings import EmailSettings
 from gateway.settings import GatewaySettings
 from native.directories import RunDirectory
 from native.ports import Ports
-from native.prometheus import Prometheus
+from native.prometheus import PrometheusServer
 from native.services import SERVICES as NATIVE
-from native.services import Service
+from native.services import ServiceProgram
 from native.stack import Blueprint
 from stock_data.settings import StockDataSettings
 from support.deployment import manifests
@@ -84,7 +84,7 @@ def test_images_are_the_same(compose: dict[str, Any], local: list[Manifest], nam
 
 @pytest.mark.parametrize("service", NATIVE, ids=lambda one: one.name)
 def test_every_way_of_running_starts_the_same_program(
-    compose: dict[str, Any], local: list[Manifest], service: Service
+    compose: dict[str, Any], local: list[Manifest], service: ServiceProgram
 ) -> None:
     # What a program always does, as running operations in processes of their own, it does in every way.
     assert not {"command", "entrypoint"} & compose["services"][service.name].keys()
@@ -263,7 +263,7 @@ def test_servers_are_probed_on_the_same_port(
 def test_prometheus_scrapes_the_same_jobs_as_the_native_run(tmp_path: Path) -> None:
     ours = yaml.safe_load((REPOSITORY / "deploy/containers/prometheus/prometheus.yml").read_text())
     jobs = {job["job_name"]: job for job in ours["scrape_configs"]}
-    native = Prometheus(RunDirectory.at(tmp_path)).configuration()["scrape_configs"]
+    native = PrometheusServer(RunDirectory.at(tmp_path)).configuration()["scrape_configs"]
     for job in native:
         same = ("metrics_path", "params")
         assert {key: jobs[job["job_name"]].get(key) for key in same} == {key: job.get(key) for key in same}

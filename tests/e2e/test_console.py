@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from native import card, prometheus
-from native.prometheus import Prometheus
+from native.prometheus import PrometheusServer
 from native.services import NAMES
 from native.stack import Stack
 from support import browser
@@ -42,7 +42,7 @@ async def page(tab: Page, stack: Stack) -> AsyncIterator[Page]:
 
 
 @pytest.fixture(scope="module")
-async def store(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prometheus]:
+async def store(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PrometheusServer]:
     """Yield the Prometheus that the stack is configured with; it runs for these tests only."""
     async with prometheus.start(tmp_path_factory.mktemp("prometheus"), stack.ports) as running:
         yield running
@@ -94,7 +94,9 @@ async def test_an_unreachable_prometheus_is_reported_and_no_service_is_shown_as_
     assert await page.run("document.querySelectorAll('.card.unknown').length") == 4
 
 
-async def test_the_figures_of_all_services_are_drawn(page: Page, stack: Stack, store: Prometheus) -> None:
+async def test_the_figures_of_all_services_are_drawn(
+    page: Page, stack: Stack, store: PrometheusServer
+) -> None:
     await enter(page, stack.api_key)
     for service in NAMES:
         card = CARD % service
@@ -108,7 +110,9 @@ async def test_the_figures_of_all_services_are_drawn(page: Page, stack: Stack, s
     await page.until(f"/HTTP requests\\s+0?\\.?\\d+\\/s/.test({traffic}.innerText)", timeout_s=60)
 
 
-async def test_an_alert_that_fires_leads_to_its_runbook(page: Page, stack: Stack, store: Prometheus) -> None:
+async def test_an_alert_that_fires_leads_to_its_runbook(
+    page: Page, stack: Stack, store: PrometheusServer
+) -> None:
     runbook = f"{stack.url}/docs/runbooks/TickwireBackupOld"
     alert = {
         "name": "TickwireBackupOld",
@@ -125,13 +129,15 @@ async def test_an_alert_that_fires_leads_to_its_runbook(page: Page, stack: Stack
         assert "TickwireBackupOld" in (await reader.get(runbook)).raise_for_status().text
 
 
-async def test_the_page_keeps_itself_up_to_date(page: Page, stack: Stack, store: Prometheus) -> None:
+async def test_the_page_keeps_itself_up_to_date(page: Page, stack: Stack, store: PrometheusServer) -> None:
     await enter(page, stack.api_key)
     await page.until(f"{CALLS} >= 2")
     assert "s ago" in await page.text("#updated")
 
 
-async def test_another_time_window_is_loaded_at_once(page: Page, stack: Stack, store: Prometheus) -> None:
+async def test_another_time_window_is_loaded_at_once(
+    page: Page, stack: Stack, store: PrometheusServer
+) -> None:
     await enter(page, stack.api_key)
     await page.until("document.querySelectorAll('.card').length === 4")
     await page.run("document.getElementById('window').value = '1h'")
@@ -140,7 +146,7 @@ async def test_another_time_window_is_loaded_at_once(page: Page, stack: Stack, s
 
 
 async def test_the_page_reports_a_lost_gateway_and_recovers_by_itself(
-    page: Page, stack: Stack, store: Prometheus
+    page: Page, stack: Stack, store: PrometheusServer
 ) -> None:
     await enter(page, stack.api_key)
     await page.until("document.querySelectorAll('.card').length === 4")
@@ -153,14 +159,14 @@ async def test_the_page_reports_a_lost_gateway_and_recovers_by_itself(
     await page.until("!document.getElementById('board').classList.contains('stale')", timeout_s=60)
 
 
-async def test_the_page_fits_a_phone(page: Page, stack: Stack, store: Prometheus) -> None:
+async def test_the_page_fits_a_phone(page: Page, stack: Stack, store: PrometheusServer) -> None:
     await page.look_as(width=360, height=740)
     await enter(page, stack.api_key)
     await page.until("document.querySelectorAll('.card').length === 4")
     assert await page.run("document.documentElement.scrollWidth") <= 360
 
 
-async def test_logging_out_forgets_the_key(page: Page, stack: Stack, store: Prometheus) -> None:
+async def test_logging_out_forgets_the_key(page: Page, stack: Stack, store: PrometheusServer) -> None:
     await enter(page, stack.api_key)
     await page.until("document.querySelectorAll('.card').length === 4")
     await page.run("document.getElementById('leave').click()")

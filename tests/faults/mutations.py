@@ -9,7 +9,7 @@ from pathlib import Path
 from faults import neighbours
 from faults import street as streets
 from faults.guests import BY_NAME
-from faults.neighbours import Row
+from faults.neighbours import GuestRow
 
 _UNGUARDED = Path(__file__).with_name("unguarded")
 
@@ -54,13 +54,13 @@ MUTATIONS = (
 )
 
 
-async def unguarded(folder: Path, mutation: Mutation) -> Row:
+async def unguarded(folder: Path, mutation: Mutation) -> GuestRow:
     """Run a guest whose guard is switched off, and return the result."""
     variables = {"PYTHONPATH": str(_UNGUARDED), **mutation.variables}
     async with streets.running(folder, variables=variables) as street:
         return await neighbours.visit(street, replace(BY_NAME[mutation.guest], seconds=mutation.seconds))
 
 
-def noticed(mutation: Mutation, row: Row) -> list[str]:
+def noticed(mutation: Mutation, row: GuestRow) -> list[str]:
     """Return those complaints that the mutation must bring about."""
     return [one.text for one in row.complaints if one.what in mutation.notices]

@@ -38,7 +38,7 @@ class Complaint:
 
 
 @dataclass(frozen=True)
-class Row:
+class GuestRow:
     """The result of a guest: what it sent, what the neighbour noticed, and the state of the processes."""
 
     guest: Guest
@@ -54,7 +54,7 @@ class Row:
         return (*reported, *_of_neighbour(self.diary), *_of_processes(self.vitals))
 
 
-async def visit(street: Street, guest: Guest) -> Row:
+async def visit(street: Street, guest: Guest) -> GuestRow:
     """Run the guest beside the neighbour, and return the result."""
     streets.calm(street)
     try:
@@ -68,7 +68,7 @@ async def visit(street: Street, guest: Guest) -> Row:
             await asyncio.sleep(_SETTLE_S)
     finally:
         streets.calm(street)
-    return Row(guest, sent, diary.result(), vitals)
+    return GuestRow(guest, sent, diary.result(), vitals)
 
 
 async def _flood(street: Street, guest: Guest) -> str:
@@ -128,7 +128,7 @@ def _of_processes(vitals: dict[str, Vitals]) -> Iterator[Complaint]:
             yield Complaint("stall", text, is_certain=seen.stall_s >= CERTAIN_STALL_S)
 
 
-def report(row: Row) -> str:
+def report(row: GuestRow) -> str:
     """Return the result of a guest in a few lines."""
     diary = row.diary
     errands = ", ".join(f"{errand} {diary.slowest_s(errand):.1f} s" for errand in ERRANDS)
@@ -147,7 +147,7 @@ def report(row: Row) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
-async def run_all(folder: Path, guests: Sequence[Guest]) -> list[Row]:
+async def run_all(folder: Path, guests: Sequence[Guest]) -> list[GuestRow]:
     """Run the guests one after the other on one street, and print the result of each."""
     rows = []
     async with streets.running(folder) as street:

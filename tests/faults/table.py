@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from faults.neighbours import ERRANDS
-from faults.neighbours import Row as GuestRow
+from faults.neighbours import ERRANDS, GuestRow
 from faults.scenario import Row
 from native.services import NAMES
 

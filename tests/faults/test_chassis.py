@@ -25,7 +25,7 @@ from contracts.batches import INTAKE, CancelBatch
 from contracts.topology import BATCH_PROCESSOR
 from faults import proxy as proxies
 from faults.proxy import FaultProxy
-from native.postgres import Postgres as PostgresServer
+from native.postgres import PostgresServer
 from native.rabbitmq import RabbitMQ
 from support.background import in_background
 from support.databases import FreshDatabase

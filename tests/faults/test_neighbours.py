@@ -11,7 +11,7 @@ from faults import neighbours, table
 from faults import street as streets
 from faults.guests import BY_NAME, GUESTS, Guest
 from faults.neighbour import Diary
-from faults.neighbours import ERRANDS, Row
+from faults.neighbours import ERRANDS, GuestRow
 from faults.street import Street, memory_limits
 from faults.vitals import Vitals
 from native.services import NAMES
@@ -34,7 +34,7 @@ async def test_a_neighbour_is_served_whatever_a_guest_sends(street: Street, gues
     assert [one.text for one in row.complaints if one.is_certain] == []
 
 
-def good_row() -> Row:
+def good_row() -> GuestRow:
     diary = Diary(
         latencies_s=[0.01] * 200,
         arrivals_s=[0.02],
@@ -43,7 +43,7 @@ def good_row() -> Row:
         errands_s={errand: [0.5] for errand in ERRANDS},
     )
     vitals = {name: Vitals(256 * _MIB, peak_bytes=80 * _MIB, slowest_s=0.1) for name in NAMES}
-    return Row(BY_NAME["heads"], "5 heads", diary, vitals)
+    return GuestRow(BY_NAME["heads"], "5 heads", diary, vitals)
 
 
 def test_a_neighbour_who_noticed_nothing_complains_of_nothing() -> None:

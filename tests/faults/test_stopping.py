@@ -15,7 +15,7 @@ from yarl import URL
 from chassis.broker.envelope import command
 from contracts.batches import INTAKE, CancelBatch
 from faults import proxy as proxies
-from native.postgres import Postgres
+from native.postgres import PostgresServer
 from support.databases import FreshDatabase
 from support.processes import running_module
 from support.waiting import until
@@ -26,7 +26,7 @@ _CLOSING_S = 5
 
 
 async def test_an_open_stream_and_an_absent_database_are_waited_for_at_the_same_time(
-    broker_url: str, postgres_server: Postgres, fresh_database: FreshDatabase, unused_tcp_port: int
+    broker_url: str, postgres_server: PostgresServer, fresh_database: FreshDatabase, unused_tcp_port: int
 ) -> None:
     dsn = URL(await fresh_database())
     listener = f"http://127.0.0.1:{unused_tcp_port}"

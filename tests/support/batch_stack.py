@@ -241,7 +241,7 @@ class Caller:
         return not await self.database.fetchval("SELECT count(*) FROM outbox")
 
 
-class House:
+class BatchProcessors:
     """Starts batch-processors in this process and closes them at the end."""
 
     def __init__(self, broker_url: str, dsn: str, stage: Stage, stack: AsyncExitStack) -> None:

@@ -33,7 +33,7 @@ from gateway.realtime.wire import WebSocketWire
 from gateway.resources import Resources
 from gateway.settings import GatewaySettings
 from native.memcached import Memcached
-from native.postgres import Postgres
+from native.postgres import PostgresServer
 from native.rabbitmq import RabbitMQ
 from support import databases
 from support.bundled import messages_in
@@ -157,7 +157,7 @@ class House:
     """Opens gateways and doubles on the test's servers and closes them at the end."""
 
     def __init__(
-        self, rabbitmq: RabbitMQ, postgres: Postgres, memcached: Memcached, stack: AsyncExitStack
+        self, rabbitmq: RabbitMQ, postgres: PostgresServer, memcached: Memcached, stack: AsyncExitStack
     ) -> None:
         self.rabbitmq_url = rabbitmq.url
         self.postgres_url = postgres.url

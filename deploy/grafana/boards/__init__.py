@@ -13,9 +13,9 @@ from grafana.boards import (
     runtime_and_pools,
     stock_data,
 )
-from grafana.panels import Board
+from grafana.panels import Dashboard
 
-BOARDS: tuple[Board, ...] = (
+BOARDS: tuple[Dashboard, ...] = (
     overview.BOARD,
     gateway.BOARD,
     stock_data.BOARD,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from grafana.panels import Board, panel, stack
+from grafana.panels import Dashboard, panel, stack
 from grafana.promql import highest, quantile, quantiles, rate
 
-BOARD = Board(
+BOARD = Dashboard(
     uid="batch-processor",
     title="Batch processor",
     description="Items by outcome, chunks and their backlog, how long batches take, and runs of schedules.",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from grafana.panels import Board, Query, panel, share, stack
+from grafana.panels import Dashboard, Query, panel, share, stack
 from grafana.promql import highest, quantile, quantiles, rate, total
 
-BOARD = Board(
+BOARD = Dashboard(
     uid="email",
     title="E-mail",
     description="Attempts by outcome, acceptance to delivery, what is due, and the route to the relay.",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from grafana.panels import Board, panel, share, stack
+from grafana.panels import Dashboard, panel, share, stack
 from grafana.promql import highest, part, quantile, quantiles, rate, total
 
 _STREAMS = 'route!~".*/events"'
 
-BOARD = Board(
+BOARD = Dashboard(
     uid="gateway",
     title="Gateway",
     description="HTTP by route, authentication, acceptance, and the calls to the other services.",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from grafana.panels import Board, Query, panel, stack
+from grafana.panels import Dashboard, Query, panel, stack
 from grafana.promql import highest, quantile, rate, total
 
 _OWN = 'queue=~"(gateway|stock-data|email|batch-processor)[.].+"'
 
-BOARD = Board(
+BOARD = Dashboard(
     uid="messaging",
     title="Messaging",
     description="Every message from outbox to acknowledgement, and RabbitMQ's own view of it.",

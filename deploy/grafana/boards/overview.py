@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from grafana.panels import Board, Query, panel, share, stack
+from grafana.panels import Dashboard, Query, panel, share, stack
 from grafana.promql import highest, part, quantiles, rate, total
 
-BOARD = Board(
+BOARD = Dashboard(
     uid="overview",
     title="Tickwire overview",
     description="The first look: traffic, errors, latency, freshness, objectives and firing alerts.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.panels import Board, Query, panel, share
+from grafana.panels import Dashboard, Query, panel, share
 from grafana.promql import part, quantile, rate
 
 _DATABASES = 'datname=~"gateway|stock_data|emailer|batch_processor"'
@@ -10,7 +10,7 @@ _DATABASES = 'datname=~"gateway|stock_data|emailer|batch_processor"'
 _HIT = rate("pg_stat_database_blks_hit", "datname", where=_DATABASES)
 _READ = rate("pg_stat_database_blks_read", "datname", where=_DATABASES)
 
-BOARD = Board(
+BOARD = Dashboard(
     uid="postgres-and-cache",
     title="PostgreSQL and cache",
     description="The databases and the cache; panels of memcached are empty where no exporter runs.",

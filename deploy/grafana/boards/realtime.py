@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from grafana.panels import Board, panel, stack
+from grafana.panels import Dashboard, panel, stack
 from grafana.promql import highest, quantile, quantiles, rate, total
 
-BOARD = Board(
+BOARD = Dashboard(
     uid="realtime",
     title="Realtime",
     description="WebSocket and SSE connections, what is pushed to them, and how late it is.",

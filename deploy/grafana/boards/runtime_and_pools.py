@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from grafana.panels import Board, Query, panel
+from grafana.panels import Dashboard, Query, panel
 from grafana.promql import highest, quantile, rate, total
 
 _SERVICE = 'service=~"$service"'
 _OURS = 'job="services", service=~"$service"'
 
-BOARD = Board(
+BOARD = Dashboard(
     uid="runtime-and-pools",
     title="Runtime and pools",
     description="The processes themselves: event loop, memory, CPU, files, pools.",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from grafana.panels import Board, Query, panel, share, stack
+from grafana.panels import Dashboard, Query, panel, share, stack
 from grafana.promql import highest, lowest, part, quantile, quantiles, rate
 
 _CALLS = "tickwire_provider_calls_total"
 _MADE = 'outcome!="share"'
 _ANSWERED = 'outcome=~"ok|not_found"'
 
-BOARD = Board(
+BOARD = Dashboard(
     uid="stock-data",
     title="Stock data",
     description="The feed and its freshness, providers, and the requests that are answered.",

@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     app = api.create_app(store, incoming, smtp_host=options.host, smtp_port=options.smtp_port)
     allocator.limit_arenas()
     print(f"SMTP on {options.host}:{options.smtp_port}, web page http://{options.host}:{options.http_port}")
-    _Server(
+    _StoppableServer(
         uvicorn.Config(
             app,
             host=options.host,
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     ).run()
 
 
-class _Server(uvicorn.Server):
+class _StoppableServer(uvicorn.Server):
     """uvicorn that waits for an event to stop, instead of polling ten times a second."""
 
     def __init__(self, config: uvicorn.Config) -> None:

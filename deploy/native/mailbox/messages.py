@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from native.mailbox.reading import File, ReadMail, decoded
+from native.mailbox.reading import AttachedPart, ReadMail, decoded
 
 Json = dict[str, Any]
 
@@ -69,7 +69,7 @@ class Received:
         """Return every header with all its values."""
         return ReadMail(self.raw).headers()
 
-    def file(self, number: int) -> File | None:
+    def file(self, number: int) -> AttachedPart | None:
         """Return the attachment or inline part with that number."""
         return next((file for file in ReadMail(self.raw).files() if file.number == number), None)
 
@@ -204,7 +204,7 @@ def _shown(address: str) -> str:
     return decoded(address.encode("utf-8", "surrogateescape"))
 
 
-def _attachment(file: File) -> Json:
+def _attachment(file: AttachedPart) -> Json:
     return {
         "PartID": str(file.number),
         "FileName": file.filename,

@@ -53,7 +53,7 @@ _NO_CHARSETS = frozenset(("idna", "punycode", "raw-unicode-escape", "undefined",
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class AttachedPart:
     """A part that is not shown as the body; `number` is its position among the parts."""
 
     number: int
@@ -112,12 +112,12 @@ class ReadMail:
         """Return the HTML body, or an empty text."""
         return "" if self._html is None else _text(self._html)
 
-    def files(self) -> Iterator[File]:
+    def files(self) -> Iterator[AttachedPart]:
         """Yield the attachments and inline parts, with their original bytes."""
         for number, part in enumerate(self._parts):
             if part is not self._text and part is not self._html:
                 headers = {name.lower(): value for name, value in _raw_headers(part)}
-                yield File(
+                yield AttachedPart(
                     number=number,
                     filename=_filename(part),
                     content_type=_content_type(part),

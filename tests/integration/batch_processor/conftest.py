@@ -12,10 +12,10 @@ from chassis.broker.messaging import Messaging
 from chassis.health import Health
 from chassis.supervision import Tasks
 from contracts.topology import GATEWAY, TOPOLOGIES
-from native.postgres import Postgres
+from native.postgres import PostgresServer
 from support.batch_engine import Engine
 from support.batch_process import Spawn, spawning
-from support.batch_stack import Caller, House, Stage
+from support.batch_stack import BatchProcessors, Caller, Stage
 from support.databases import FreshDatabase
 from support.schedule_world import World, on_server
 from support.waiting import until
@@ -45,9 +45,9 @@ def stage() -> Stage:
 
 
 @pytest.fixture
-async def house(broker_url: str, dsn: str, stage: Stage) -> AsyncIterator[House]:
+async def house(broker_url: str, dsn: str, stage: Stage) -> AsyncIterator[BatchProcessors]:
     async with AsyncExitStack() as stack:
-        yield House(broker_url, dsn, stage, stack)
+        yield BatchProcessors(broker_url, dsn, stage, stack)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def spawn(broker_url: str, dsn: str) -> AsyncIterator[Spawn]:
 
 
 @pytest.fixture(scope="module")
-async def shared_world(postgres_server: Postgres) -> AsyncIterator[World]:
+async def shared_world(postgres_server: PostgresServer) -> AsyncIterator[World]:
     async with on_server(postgres_server.url) as made:
         yield made
 

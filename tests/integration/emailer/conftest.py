@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from chassis.postgres import Postgres
-from native.postgres import Postgres as PostgresServer
+from native.postgres import PostgresServer
 from support import databases
 from support.doubles import smtp as double
 from support.doubles.post_office import PostOffice

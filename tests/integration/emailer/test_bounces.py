@@ -21,13 +21,13 @@ from emailer.sending.smtp import SmtpRelay
 from emailer.suppression.rules import SuppressionTerms
 from support import postfix
 from support.doubles import smtp as double
-from support.doubles.post_office import OWNER, PostOffice, Terms, mail
+from support.doubles.post_office import OWNER, DispatcherTerms, PostOffice, mail
 from support.doubles.smtp import SmtpServer, Step
 from support.waiting import until
 
 READER = "reader@example.com"
 PATHS = ReturnPath("bounces.example.com", (b"k" * 32,))
-TERMS = Terms(return_path=PATHS)
+TERMS = DispatcherTerms(return_path=PATHS)
 REPORT = """\
 Content-Type: multipart/report; boundary="B"
 
@@ -251,7 +251,7 @@ async def test_a_report_of_postfix_on_an_unknown_user_comes_back_to_its_recipien
     await post_office.accept(command)
     async with postfix.running(next_hop=next_hop.port) as port:
         relay = SmtpRelay("127.0.0.1", port, tls="off", timeout_s=10)
-        async with post_office.delivering(Terms(return_path=PATHS, relay=lambda _: relay)):
+        async with post_office.delivering(DispatcherTerms(return_path=PATHS, relay=lambda _: relay)):
             await post_office.reaches(command, "delivered")
         # The next hop is the mail server of the bounces' domain, too.
         await until(lambda: next_hop.received)

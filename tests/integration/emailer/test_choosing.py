@@ -28,7 +28,7 @@ from contracts.emails import (
 from emailer.errors import EmailChanged
 from emailer.mails import choosing, repository
 from emailer.sending.attempts import Patience
-from support.doubles.post_office import OWNER, PostOffice, Terms, mail, senders
+from support.doubles.post_office import OWNER, DispatcherTerms, PostOffice, mail, senders
 from support.doubles.smtp import HANG_UP, Step
 from support.explained import buffers
 from support.waiting import until
@@ -296,7 +296,7 @@ async def test_a_mail_whose_sender_was_not_allowed_can_be_tried_again(
 ) -> None:
     command = mail(sender="a@acme.example")
     await post_office.accept(command)
-    async with post_office.delivering(Terms(senders=lambda: senders("other.example"))):
+    async with post_office.delivering(DispatcherTerms(senders=lambda: senders("other.example"))):
         await post_office.reaches(command, "failed")
         # Not verified yet: it fails for the same reason.
         copy, _ = await resend(post_office, command)
@@ -323,7 +323,7 @@ async def test_a_mail_says_what_happens_next(post_office: PostOffice) -> None:
     email = await post_office.read(command)
     assert email.next is not None
     assert email.next.what == "first attempt"
-    async with post_office.delivering(Terms(patience=Patience(scale=1))):
+    async with post_office.delivering(DispatcherTerms(patience=Patience(scale=1))):
         email = await post_office.reaches(command, "deferred")
     recipient = email.recipients[0]
     assert recipient.next is not None

@@ -8,7 +8,7 @@ import pytest
 
 from contracts.emails import Email, SendEmail
 from emailer.sending.attempts import Patience
-from support.doubles.post_office import OWNER, PostOffice, Terms, mail, with_relay
+from support.doubles.post_office import OWNER, DispatcherTerms, PostOffice, mail, with_relay
 from support.doubles.smtp import HANG_UP, HANG_UP_BEFORE_DOT, SAY_NOTHING, Step
 from support.waiting import until
 
@@ -82,7 +82,7 @@ async def test_a_deferred_mail_shows_when_it_is_tried_next(post_office: PostOffi
     post_office.server.script(READER, Step("rcpt", "450 4.7.1 Greylisted, try again in 300 seconds"))
     command = mail()
     await post_office.accept(command)
-    async with post_office.delivering(Terms(patience=Patience(scale=1))):
+    async with post_office.delivering(DispatcherTerms(patience=Patience(scale=1))):
         email = await post_office.reaches(command, "deferred")
     recipient = email.recipients[0]
     assert recipient.next_attempt_at == recipient.attempts[0].at + timedelta(seconds=300)
@@ -102,7 +102,7 @@ async def test_a_final_refusal_fails_at_once(post_office: PostOffice, step: Step
     post_office.server.script(READER, step)
     command, next_one = mail(), mail(to=["next@example.com"])
     await post_office.accept(command)
-    async with post_office.delivering(Terms(connections=1)):
+    async with post_office.delivering(DispatcherTerms(connections=1)):
         email = await post_office.reaches(command, "failed")
         # The same connection serves the next mail.
         await post_office.accept(next_one)
@@ -121,7 +121,7 @@ async def test_a_connection_lost_before_the_mail_was_sent_defers(post_office: Po
     post_office.server.script(READER, step)
     command = mail()
     await post_office.accept(command)
-    async with post_office.delivering(Terms(timeout_s=0.3)):
+    async with post_office.delivering(DispatcherTerms(timeout_s=0.3)):
         email = await post_office.reaches(command, "delivered")
     assert outcomes(email) == ["deferred", "delivered"]
     assert email.recipients[0].attempts[0].smtp_code is None
@@ -135,7 +135,7 @@ async def test_an_answer_lost_after_the_final_dot_is_ambiguous_and_repeated_with
     post_office.server.script(READER, Step("content", answer))
     command = mail()
     await post_office.accept(command)
-    async with post_office.delivering(Terms(timeout_s=0.3)):
+    async with post_office.delivering(DispatcherTerms(timeout_s=0.3)):
         email = await post_office.reaches(command, "delivered")
     assert outcomes(email) == ["ambiguous", "delivered"]
     identities = {mail.message["message-id"] for mail in post_office.server.received}
@@ -146,7 +146,7 @@ async def test_an_ambiguous_mail_is_held_when_the_settings_say_so(post_office: P
     post_office.server.script(READER, Step("content", HANG_UP))
     command = mail()
     await post_office.accept(command)
-    async with post_office.delivering(Terms(patience=Patience(scale=0.0005, on_ambiguous="hold"))):
+    async with post_office.delivering(DispatcherTerms(patience=Patience(scale=0.0005, on_ambiguous="hold"))):
         email = await post_office.reaches(command, "held")
     assert (email.recipients[0].status, email.recipients[0].next_attempt_at) == ("held", None)
     assert len(post_office.server.received) == 1
@@ -254,7 +254,7 @@ async def test_a_mail_whose_time_is_over_expires_without_another_attempt(post_of
     post_office.server.script(READER, *[Step("rcpt", "450 not now")] * 100)
     command = mail(expires_at=datetime.now(UTC) + timedelta(seconds=1.5))
     await post_office.accept(command)
-    async with post_office.delivering(Terms(patience=Patience(scale=0.005))):
+    async with post_office.delivering(DispatcherTerms(patience=Patience(scale=0.005))):
         email = await post_office.reaches(command, "expired")
     assert set(outcomes(email)) == {"deferred"}
     assert [event["status"] for event in await post_office.events()] == ["deferred", "expired"]
@@ -264,7 +264,7 @@ async def test_a_stop_gives_back_mails_that_were_not_begun(post_office: PostOffi
     post_office.server.delay_s = 0.05
     commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(40)]
     await post_office.accept(*commands)
-    async with post_office.delivering(Terms(connections=1)):
+    async with post_office.delivering(DispatcherTerms(connections=1)):
         await until(lambda: len(post_office.server.received) >= 2)
     emails = [await post_office.read(command) for command in commands]
     delivered = [email for email in emails if email.status == "delivered"]
@@ -276,7 +276,7 @@ async def test_a_stop_gives_back_mails_that_were_not_begun(post_office: PostOffi
 async def test_connections_are_kept_and_bounded(post_office: PostOffice) -> None:
     commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(60)]
     await post_office.accept(*commands)
-    async with post_office.delivering(Terms(connections=2, deliveries=15)):
+    async with post_office.delivering(DispatcherTerms(connections=2, deliveries=15)):
         for command in commands:
             await post_office.reaches(command, "delivered")
     assert post_office.server.most_connections <= 2
@@ -357,7 +357,7 @@ async def test_a_staging_system_sends_only_to_the_recipients_that_it_lists(post_
     mixed = mail(to=["me@example.com", "customer@example.net"])
     other = mail(to=["customer@example.net"])
     await post_office.accept(mixed, other)
-    async with post_office.delivering(Terms(allowed_recipients="@example.com")):
+    async with post_office.delivering(DispatcherTerms(allowed_recipients="@example.com")):
         email = await post_office.reaches(mixed, "partially_delivered")
         await post_office.reaches(other, "suppressed")
     assert [recipient.status for recipient in email.recipients] == ["delivered", "suppressed"]

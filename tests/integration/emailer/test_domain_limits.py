@@ -16,7 +16,7 @@ from emailer.mails import repository
 from emailer.sending.domain_limits import DomainLimits
 from emailer.sending.domain_rates import DomainRates
 from emailer.sending.lanes import MailLane
-from support.doubles.post_office import PostOffice, Terms, mail
+from support.doubles.post_office import DispatcherTerms, PostOffice, mail
 from support.doubles.smtp import SAY_NOTHING, Step
 from support.waiting import until
 
@@ -38,7 +38,7 @@ async def test_a_period_has_no_more_attempts_than_the_rate_over_all_processes(
 ) -> None:
     limited, free = to("slow.example", 12), to("quick.example", 30)
     await post_office.accept(*limited, *free)
-    terms = Terms(domain_limits="slow.example=3/1", connections=4)
+    terms = DispatcherTerms(domain_limits="slow.example=3/1", connections=4)
     async with post_office.delivering(terms), post_office.delivering(terms):
         for command in (*free, *limited):
             await post_office.reaches(command, "delivered")
@@ -54,7 +54,7 @@ async def test_a_period_has_no_more_attempts_than_the_rate_over_all_processes(
 async def test_only_mail_over_the_rate_waits_in_its_lane(post_office: PostOffice) -> None:
     limited, free = to("slow.example", 40), to("quick.example", 60)
     await post_office.accept(*limited)
-    async with post_office.delivering(Terms(domain_limits="slow.example=2/3600")):
+    async with post_office.delivering(DispatcherTerms(domain_limits="slow.example=2/3600")):
         await until(lambda: reached(post_office, "slow.example") == 2)
         await post_office.accept(*free)
         for command in free:
@@ -71,7 +71,7 @@ async def test_only_mail_over_the_rate_waits_in_its_lane(post_office: PostOffice
 async def test_each_of_the_other_domains_has_the_wildcard_rate_for_itself(post_office: PostOffice) -> None:
     domains = [f"d{number}.example" for number in range(25)]
     await post_office.accept(*(command for domain in domains for command in to(domain, 3)))
-    async with post_office.delivering(Terms(domain_limits="*=1/3600,d0.example=3/3600")):
+    async with post_office.delivering(DispatcherTerms(domain_limits="*=1/3600,d0.example=3/3600")):
         await until(lambda: sum(reached(post_office, domain) for domain in domains) == 27)
     assert {domain: reached(post_office, domain) for domain in domains} == dict.fromkeys(domains, 1) | {
         "d0.example": 3
@@ -93,7 +93,7 @@ async def test_transactional_mail_gets_the_room_of_a_domain_before_bulk_mail(pos
     await post_office.accept(*to("slow.example", 20, stream="bulk", owner_id="news"))
     urgent = to("slow.example", 2)
     await post_office.accept(*urgent)
-    async with post_office.delivering(Terms(domain_limits="slow.example=2/3600")):
+    async with post_office.delivering(DispatcherTerms(domain_limits="slow.example=2/3600")):
         for command in urgent:
             await post_office.reaches(command, "delivered")
     assert reached(post_office, "slow.example") == 2
@@ -122,7 +122,9 @@ async def test_a_domain_gets_no_more_connections_than_its_limit(post_office: Pos
     for command in stuck:
         post_office.server.script(command.to[0], Step("rcpt", SAY_NOTHING))
     await post_office.accept(*stuck)
-    async with post_office.delivering(Terms(domain_limits="few.example=2", connections=8, timeout_s=60)):
+    async with post_office.delivering(
+        DispatcherTerms(domain_limits="few.example=2", connections=8, timeout_s=60)
+    ):
         await until(lambda: reached(post_office, "few.example") == 2)
         await post_office.accept(*free)
         for command in free:
@@ -137,7 +139,7 @@ async def test_mails_that_wait_for_a_rate_do_not_count_as_late_but_their_domain_
 ) -> None:
     long_ago = datetime.now(UTC) - timedelta(hours=1)
     await post_office.accept(*to("slow.example", 3, accepted_at=long_ago))
-    async with post_office.delivering(Terms(domain_limits="slow.example=1/3600", lease_s=6)):
+    async with post_office.delivering(DispatcherTerms(domain_limits="slow.example=1/3600", lease_s=6)):
         await until(lambda: measured(metrics.EMAIL_LIMITED_DOMAINS) == {1.0})
         assert measured(metrics.EMAIL_OLDEST_DUE) == {0.0}
 

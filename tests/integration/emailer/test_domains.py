@@ -16,7 +16,7 @@ from emailer.domains.answers import MOST_ON_PAGE
 from emailer.domains.checking import MOST_OF_OWNER
 from emailer.errors import DomainChangedMeanwhile, DomainExists, TooManyDomains
 from support.doubles import dns
-from support.doubles.post_office import OWNER, PostOffice, Terms, mail, senders
+from support.doubles.post_office import OWNER, DispatcherTerms, PostOffice, mail, senders
 from support.doubles.registrar import FROM_ACME, LATER, SAFE, Registrar, registrar_of, terms
 from support.measured import value_of
 
@@ -145,7 +145,7 @@ async def test_mails_of_a_domain_with_a_return_path_come_back_by_it(registrar: R
     other = await registrar.create("third.example")
     registrar.dns.follow([record for record in other.records if record.purpose != "return_path"])
     await registrar.verify(other)
-    named = Terms(
+    named = DispatcherTerms(
         senders=lambda: senders("none", SAFE), return_path=ReturnPath("bounces.relay.example", (b"k",))
     )
 

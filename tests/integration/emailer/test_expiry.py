@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from support.doubles.post_office import PostOffice, Terms, mail
+from support.doubles.post_office import DispatcherTerms, PostOffice, mail
 from support.waiting import until
 
 
@@ -52,7 +52,7 @@ async def test_no_mail_begins_a_second_after_its_time_and_none_expires_before_it
         ended.update({row["id"]: row["ended_at"] for row in rows})
         return len(ended) == len(commands)
 
-    async with post_office.delivering(Terms(connections=1)):
+    async with post_office.delivering(DispatcherTerms(connections=1)):
         await until(all_ended)
     emails = [await post_office.read(command) for command in commands]
     assert {email.status for email in emails} == {"delivered", "expired"}
@@ -73,7 +73,7 @@ async def test_a_mail_expires_while_the_route_is_paused(post_office: PostOffice)
     late = mail(expires_at=datetime.now(UTC) + timedelta(seconds=1))
     waiting = mail()
     await post_office.accept(late, waiting)
-    async with post_office.delivering(Terms(pause_s=60)) as dispatcher:
+    async with post_office.delivering(DispatcherTerms(pause_s=60)) as dispatcher:
         await until(lambda: dispatcher.is_route_paused)
         email = await post_office.reaches(late, "expired")
         assert (await post_office.read(waiting)).status == "queued"

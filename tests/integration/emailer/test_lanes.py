@@ -15,7 +15,7 @@ from emailer.sending import lanes
 from emailer.sending.lanes import MailLane
 from emailer.sending.rounds import EPOCH, Round, Rounds
 from emailer.sending.waiting_recipients import WaitingRecipients
-from support.doubles.post_office import PostOffice, Terms, mail
+from support.doubles.post_office import DispatcherTerms, PostOffice, mail
 from support.doubles.smtp import SAY_NOTHING, Step
 from support.explained import buffers
 from support.waiting import until
@@ -262,7 +262,7 @@ async def test_transactional_mail_passes_bulk_mail_and_a_domain_that_never_answe
         post_office.server.script(command.to[0], Step("rcpt", SAY_NOTHING))
     await post_office.accept(*stuck)
     commands = [mail(owner_id="shop", to=[f"reader-{number}@example.com"]) for number in range(20)]
-    terms = Terms(connections=8, window=100, timeout_s=300)
+    terms = DispatcherTerms(connections=8, window=100, timeout_s=300)
     async with post_office.delivering(terms):
         await until(lambda: any("tarpit" in line for line in post_office.server.commands))
         for command in commands:
@@ -285,7 +285,7 @@ async def test_a_paused_mail_keeps_its_place(post_office: PostOffice) -> None:
     commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(3)]
     await post_office.accept(*commands)
     before = [(await post_office.read(command)).recipients[0].next_attempt_at for command in commands]
-    async with post_office.delivering(Terms(pause_s=60)) as dispatcher:
+    async with post_office.delivering(DispatcherTerms(pause_s=60)) as dispatcher:
         await until(lambda: dispatcher.is_route_paused)
     await post_office.server.start()
     after = [(await post_office.read(command)).recipients[0].next_attempt_at for command in commands]

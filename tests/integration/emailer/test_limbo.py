@@ -29,7 +29,7 @@ from emailer.retention.removal import Retention
 from emailer.sending.attempts import Patience
 from emailer.suppression.rules import SuppressionTerms
 from support import killed_office, limbo
-from support.doubles.post_office import OWNER, PostOffice, Terms, mail
+from support.doubles.post_office import OWNER, DispatcherTerms, PostOffice, mail
 from support.doubles.smtp import HANG_UP, Step
 from support.waiting import until
 
@@ -52,7 +52,7 @@ Status: 5.1.1
 --B--
 """
 # Nothing is tried a second time before the test lets time pass.
-SLOW = Terms(patience=Patience(scale=1))
+SLOW = DispatcherTerms(patience=Patience(scale=1))
 WHEN = datetime(2027, 1, 1, tzinfo=UTC)
 EACH = EmailFilter()
 

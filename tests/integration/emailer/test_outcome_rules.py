@@ -13,7 +13,7 @@ from emailer.sending import outcomes, own_rules, smtp
 from emailer.sending.attempts import Patience
 from emailer.sending.outcomes import SmtpAnswer, SmtpReply, Verdict
 from emailer.sending.smtp import Envelope, SmtpRelay
-from support.doubles.post_office import PostOffice, Terms, mail
+from support.doubles.post_office import DispatcherTerms, PostOffice, mail
 from support.doubles.smtp import SmtpServer, Stage, Step
 
 READER = "b@example.com"
@@ -152,7 +152,7 @@ async def test_a_reply_of_530_to_one_recipient_leaves_the_others_alone(
     others = [mail(to=[f"reader-{number}@example.com"]) for number in range(40)]
     post_office.server.script("refused@example.com", *[Step(stage, "530 5.7.0 Authentication required")] * 50)
     await post_office.accept(refused, *others)
-    async with post_office.delivering(Terms(pause_s=60)) as dispatcher:
+    async with post_office.delivering(DispatcherTerms(pause_s=60)) as dispatcher:
         for command in others:
             await post_office.reaches(command, "delivered")
         assert not dispatcher.is_route_paused
@@ -167,7 +167,7 @@ async def test_mails_that_the_relay_cannot_carry_delay_nobody_else(
     post_office.server.extensions = ["PIPELINING", "SIZE 4000"]
     refused = [mail(to=[f"{local}@{number}.example"], text="large " * words) for number in range(30)]
     await post_office.accept(*refused)
-    async with post_office.delivering(Terms(pause_s=60)) as dispatcher:
+    async with post_office.delivering(DispatcherTerms(pause_s=60)) as dispatcher:
         for command in refused:
             await post_office.reaches(command, "failed")
         assert not dispatcher.is_route_paused
@@ -200,7 +200,7 @@ async def test_a_relay_with_smtputf8_gets_the_address_as_it_is_and_a_plain_retur
     path = ReturnPath("bounces.example.com", (b"k" * 32,))
     command = mail(to=["jörg@exämple.com"], sender="käthe@example.com")
     await post_office.accept(command)
-    async with post_office.delivering(Terms(return_path=path)):
+    async with post_office.delivering(DispatcherTerms(return_path=path)):
         await post_office.reaches(command, "delivered")
     [sent] = [line for line in post_office.server.commands if line.startswith("MAIL FROM")]
     [address] = re.findall("<(.*)>", sent)
@@ -217,7 +217,7 @@ async def test_a_relay_that_ends_each_connection_after_three_mails_costs_no_atte
     server.mails_a_connection, server.farewell = 3, farewell
     commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(20)]
     await post_office.accept(*commands)
-    async with post_office.delivering(Terms(connections=1)):
+    async with post_office.delivering(DispatcherTerms(connections=1)):
         emails = [await post_office.reaches(command, "delivered") for command in commands]
     assert [len(email.recipients[0].attempts) for email in emails] == [1] * 20
     assert len(server.received) == 20
@@ -237,7 +237,7 @@ async def test_a_rule_of_the_operator_comes_before_the_shipped_ones(
     post_office.server.script(READER.replace("b@", "reader@"), Step("rcpt", "550 5.1.1 Not so fast"))
     post_office.server.script("other@example.com", Step("rcpt", "550 5.1.1 no such user"))
     await post_office.accept(command, other)
-    async with post_office.delivering(Terms(patience=patience)):
+    async with post_office.delivering(DispatcherTerms(patience=patience)):
         email = await post_office.reaches(command, statuses[-1])
         await post_office.reaches(other, "failed")
     assert [attempt.outcome for attempt in email.recipients[0].attempts] == statuses

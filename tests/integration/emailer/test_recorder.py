@@ -17,7 +17,7 @@ from emailer.sending import attempts
 from emailer.sending.attempts import AttemptRecord, Job, Patience, RecipientOutcome
 from emailer.sending.recorder import OutcomeRecorder
 from support import limbo
-from support.doubles.post_office import PostOffice, Terms, mail
+from support.doubles.post_office import DispatcherTerms, PostOffice, mail
 from support.doubles.smtp import Step
 from support.waiting import until
 
@@ -52,7 +52,10 @@ async def test_two_processes_send_every_mail_once(post_office: PostOffice) -> No
 async def test_a_shared_mail_ends_when_two_processes_record_its_recipients(post_office: PostOffice) -> None:
     command = mail(to=[f"reader-{number}@example.com" for number in range(50)])
     await post_office.accept(command)
-    async with post_office.delivering(Terms(window=8)), post_office.delivering(Terms(window=8)):
+    async with (
+        post_office.delivering(DispatcherTerms(window=8)),
+        post_office.delivering(DispatcherTerms(window=8)),
+    ):
         await until(lambda: _stored_status(post_office, command, "delivered"))
     assert len(post_office.server.received) == 50
     assert [event["status"] for event in await post_office.events()] == ["delivered"]
@@ -63,7 +66,10 @@ async def test_leases_are_renewed_while_the_relay_is_slow(post_office: PostOffic
     post_office.server.delay_s = 1
     command = mail()
     await post_office.accept(command)
-    async with post_office.delivering(Terms(lease_s=3)), post_office.delivering(Terms(lease_s=3)):
+    async with (
+        post_office.delivering(DispatcherTerms(lease_s=3)),
+        post_office.delivering(DispatcherTerms(lease_s=3)),
+    ):
         email = await post_office.reaches(command, "delivered")
     assert outcomes(email) == ["delivered"]
     assert len(post_office.server.received) == 1
@@ -104,7 +110,7 @@ async def test_mails_outlive_a_database_that_loses_its_connections(post_office: 
     commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(60)]
     await post_office.accept(*commands)
     # Where the answer to a claim's commit is lost, only the lease brings the mails back.
-    async with post_office.delivering(Terms(lease_s=2)):
+    async with post_office.delivering(DispatcherTerms(lease_s=2)):
         for _ in range(5):
             received = len(post_office.server.received)
             await until(lambda: len(post_office.server.received) > received)  # noqa: B023 - awaited at once
@@ -178,7 +184,7 @@ async def test_a_mail_that_is_due_again_at_once_is_never_left_behind(
     post_office.server.script(READER, *[Step("rcpt", "451 later")] * 3)
     command = mail()
     await post_office.accept(command)
-    async with post_office.delivering(Terms(patience=Patience(scale=1e-9))):
+    async with post_office.delivering(DispatcherTerms(patience=Patience(scale=1e-9))):
         email = await post_office.reaches(command, "delivered")
     assert outcomes(email) == ["deferred"] * 3 + ["delivered"]
 

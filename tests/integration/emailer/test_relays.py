@@ -11,7 +11,7 @@ from emailer.sending import outcomes, own_rules
 from emailer.sending.attempts import Patience
 from emailer.sending.smtp import SmtpRelay
 from support.doubles import smtp as double
-from support.doubles.post_office import PostOffice, Terms, mail
+from support.doubles.post_office import DispatcherTerms, PostOffice, mail
 from support.doubles.smtp import SmtpServer, Step
 from support.waiting import until
 
@@ -24,8 +24,10 @@ async def second() -> AsyncIterator[SmtpServer]:
         yield running
 
 
-def to_both(second: SmtpServer) -> Terms:
-    return Terms(connections=1, other_relays=(SmtpRelay("127.0.0.1", second.port, tls="off", timeout_s=5),))
+def to_both(second: SmtpServer) -> DispatcherTerms:
+    return DispatcherTerms(
+        connections=1, other_relays=(SmtpRelay("127.0.0.1", second.port, tls="off", timeout_s=5),)
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ async def test_the_first_relay_is_used_again_when_it_lets_us_in(
 ) -> None:
     usual, post_office.server.greeting = post_office.server.greeting, "421 not now"
     # Each mail has a connection of its own.
-    terms = Terms(connections=1, deliveries=1, other_relays=to_both(second).other_relays)
+    terms = DispatcherTerms(connections=1, deliveries=1, other_relays=to_both(second).other_relays)
     async with post_office.delivering(terms):
         early = mail()
         await post_office.accept(early)

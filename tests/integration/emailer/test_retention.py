@@ -16,7 +16,7 @@ from contracts.emails import CancelEmails, EmailFilter, ResendEmail, RetryEmails
 from emailer.mails import choosing, repository
 from emailer.retention import removal
 from emailer.retention.removal import Retention
-from support.doubles.post_office import OWNER, PostOffice, Terms, mail
+from support.doubles.post_office import OWNER, DispatcherTerms, PostOffice, mail
 from support.doubles.smtp import Step
 
 _SQL = queries.of("emailer")
@@ -240,7 +240,7 @@ async def test_counts_and_removal_cost_the_same_however_many_mails_wait(
 async def test_a_count_includes_only_mails_of_its_owner(post_office: PostOffice) -> None:
     await post_office.accept(*(mail(owner_id=f"owner-{number}") for number in range(30)))
     assert [await counts(post_office, f"owner-{number}") for number in range(30)] == [{"queued": 1}] * 30
-    async with post_office.delivering(Terms(connections=1)):
+    async with post_office.delivering(DispatcherTerms(connections=1)):
         last = mail()
         await post_office.accept(last)
         await post_office.reaches(last, "delivered")

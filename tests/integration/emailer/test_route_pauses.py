@@ -11,11 +11,11 @@ from structlog.testing import capture_logs
 from emailer.sending import outcomes, own_rules
 from emailer.sending.attempts import Patience
 from support import limbo
-from support.doubles.post_office import PostOffice, Terms, mail
+from support.doubles.post_office import DispatcherTerms, PostOffice, mail
 from support.doubles.smtp import Stage, Step
 from support.waiting import until
 
-TERMS = Terms(connections=1, pause_s=60)
+TERMS = DispatcherTerms(connections=1, pause_s=60)
 
 
 async def test_a_relay_whose_limit_is_reached_pauses_the_route_and_burns_no_attempt(
@@ -25,7 +25,7 @@ async def test_a_relay_whose_limit_is_reached_pauses_the_route_and_burns_no_atte
     for command in commands:
         post_office.server.script(command.to[0], Step("mail", "550 5.4.5 Daily user sending quota exceeded"))
     await post_office.accept(*commands)
-    async with post_office.delivering(Terms(connections=1)) as dispatcher:
+    async with post_office.delivering(DispatcherTerms(connections=1)) as dispatcher:
         await until(lambda: dispatcher.is_route_paused)
         emails = [await post_office.reaches(command, "delivered") for command in commands]
     assert [len(email.recipients[0].attempts) for email in emails] == [1] * 5
@@ -38,7 +38,7 @@ async def test_a_limit_of_one_owner_pauses_nobody_else_while_mails_of_others_are
     for command in limited:
         post_office.server.script(command.to[0], *[Step("mail", "550 5.4.5 Daily quota exceeded")] * 9)
     before, after = (mail(owner_id="shop", to=[f"buyer-{number}@example.com"]) for number in range(2))
-    async with post_office.delivering(Terms(pause_s=60, patience=Patience(scale=1))) as dispatcher:
+    async with post_office.delivering(DispatcherTerms(pause_s=60, patience=Patience(scale=1))) as dispatcher:
         await post_office.accept(before)
         await post_office.reaches(before, "delivered")
         await post_office.accept(*limited)
@@ -79,7 +79,9 @@ async def test_mails_of_a_sender_that_policy_refuses_wait_together_and_burn_no_a
         server.script(command.to[0], *[Step("mail", "553 5.7.1 sender not owned by user")] * 9)
     others = [mail(), mail(owner_id="another", sender="a@mine.example")]
     await post_office.accept(*refused, *others)
-    async with post_office.delivering(Terms(connections=2, patience=Patience(scale=1))) as dispatcher:
+    async with post_office.delivering(
+        DispatcherTerms(connections=2, patience=Patience(scale=1))
+    ) as dispatcher:
         emails = [await post_office.reaches(command, "deferred") for command in refused]
         for command in others:
             await post_office.reaches(command, "delivered")
@@ -102,7 +104,7 @@ async def test_a_sender_that_policy_takes_again_has_its_mails_delivered(post_off
         post_office.server.script(command.to[0], Step("mail", "553 5.7.1 sender not owned by user"))
     await post_office.accept(*commands)
     # Each of them may be the first after a pause, and be refused: the pauses grow until one is accepted.
-    async with post_office.delivering(Terms(connections=1, patience=Patience(scale=0.00002))):
+    async with post_office.delivering(DispatcherTerms(connections=1, patience=Patience(scale=0.00002))):
         for command in commands:
             await post_office.reaches(command, "delivered")
 
@@ -117,7 +119,7 @@ async def test_a_route_whose_relay_refuses_everything_is_paused_before_every_mai
     for command in commands:
         server.script(command.to[0], *[Step("rcpt", "554 5.7.1 relay access denied")] * 2)
     await post_office.accept(*commands)
-    terms = Terms(connections=2, refusals_before_pause=10, pause_s=60)
+    terms = DispatcherTerms(connections=2, refusals_before_pause=10, pause_s=60)
     async with post_office.delivering(terms) as dispatcher:
         await until(lambda: dispatcher.is_route_paused)
     emails = [await post_office.read(command) for command in commands]
@@ -135,7 +137,7 @@ async def test_two_owners_whose_mails_are_refused_right_after_a_start_wait_and_n
     for command in refused:
         post_office.server.script(command.to[0], *[Step("content", "554 5.7.1 looks like spam")] * 9)
     await post_office.accept(*refused)
-    terms = Terms(connections=2, refusals_before_pause=10, pause_s=60, patience=Patience(scale=1))
+    terms = DispatcherTerms(connections=2, refusals_before_pause=10, pause_s=60, patience=Patience(scale=1))
     async with post_office.delivering(terms) as dispatcher:
         for command in refused[-2:]:
             await post_office.reaches(command, "deferred")
@@ -154,7 +156,7 @@ async def test_an_owner_whose_mails_are_refused_waits_and_nobody_else_does(post_
     for command in refused:
         post_office.server.script(command.to[0], *[Step("content", "554 5.7.1 looks like spam")] * 9)
     await post_office.accept(early)
-    terms = Terms(connections=2, refusals_before_pause=10, pause_s=60, patience=Patience(scale=1))
+    terms = DispatcherTerms(connections=2, refusals_before_pause=10, pause_s=60, patience=Patience(scale=1))
     async with post_office.delivering(terms) as dispatcher:
         await post_office.reaches(early, "delivered")
         await post_office.accept(*refused)
@@ -180,7 +182,7 @@ async def test_mails_that_pause_the_route_each_time_pause_it_for_others_once(
     others = [mail(owner_id="shop", to=[f"buyer-{number}@example.com"]) for number in range(5)]
     await post_office.accept(*slowed, *others)
     with capture_logs() as lines:
-        async with post_office.delivering(Terms(connections=connections, patience=patience)):
+        async with post_office.delivering(DispatcherTerms(connections=connections, patience=patience)):
             for command in others:
                 await post_office.reaches(command, "delivered")
             late = mail(owner_id="late", to=["late@example.com"])
@@ -201,7 +203,7 @@ async def test_a_sender_that_must_log_in_waits_alone_while_mails_of_others_are_a
     foreign = mail(owner_id="press", sender="a@mine.example", to=["reader@example.com"])
     post_office.server.script(foreign.to[0], *[Step("mail", "530 5.7.0 Authentication required")] * 500)
     before, after = (mail(owner_id="shop", to=[f"buyer-{number}@example.com"]) for number in range(2))
-    async with post_office.delivering(Terms(pause_s=60, patience=Patience(scale=1))) as dispatcher:
+    async with post_office.delivering(DispatcherTerms(pause_s=60, patience=Patience(scale=1))) as dispatcher:
         await post_office.accept(before)
         await post_office.reaches(before, "delivered")
         await post_office.accept(foreign)
@@ -217,7 +219,7 @@ async def test_a_relay_that_takes_mails_again_is_trusted_again(post_office: Post
     for command in commands:
         post_office.server.script(command.to[0], Step("rcpt", "554 5.7.1 relay access denied"))
     await post_office.accept(*commands)
-    async with post_office.delivering(Terms(connections=1, refusals_before_pause=4)):
+    async with post_office.delivering(DispatcherTerms(connections=1, refusals_before_pause=4)):
         late = mail(to=["reader@late.example"])
         await post_office.accept(late)
         await post_office.reaches(late, "delivered")

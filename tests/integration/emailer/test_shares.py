@@ -18,7 +18,7 @@ from emailer.templates.answers import TemplateAnswers
 from emailer.templates.rendering import TemplateRenderer
 from emailer.writing.preparing import MailPreparation
 from emailer.writing.writer import MailWriter
-from support.doubles.post_office import PostOffice, Terms, mail
+from support.doubles.post_office import DispatcherTerms, PostOffice, mail
 from support.doubles.smtp import SAY_NOTHING, Step
 from support.waiting import until
 
@@ -59,7 +59,7 @@ async def test_mails_leave_while_templates_of_another_owner_are_rendered(post_of
     slow = [of_template("slow", f"r{number}@example.com") for number in range(10)]
     slow += [of_template("slow", f"r@{number}.example") for number in range(10)]
     await post_office.accept(*slow)
-    async with post_office.delivering(Terms(connections=4, window=100)):
+    async with post_office.delivering(DispatcherTerms(connections=4, window=100)):
         await until(lambda: waiting.begun > 0)
         for number in range(10):
             plain = mail(owner_id="shop", to=[f"plain-{number}@example.com"])
@@ -101,7 +101,7 @@ async def test_mails_with_files_leave_beside_domains_that_never_answer_and_wait_
         post_office.server.script(command.to[0], Step("rcpt", SAY_NOTHING))
     known, quick = mail(owner_id="e"), await with_upload(post_office, "e", "other@example.com")
     await post_office.accept(known, *stuck)
-    async with post_office.delivering(Terms(connections=8, timeout_s=60)):
+    async with post_office.delivering(DispatcherTerms(connections=8, timeout_s=60)):
         await post_office.reaches(known, "delivered")
         await until(lambda: sum(line.startswith("RCPT TO:<r@") for line in post_office.server.commands) == 2)
         await post_office.accept(quick)
@@ -128,7 +128,7 @@ async def test_a_mail_leaves_while_large_ones_of_others_wait_for_a_relay_that_ta
         post_office.server.script(command.to[0], Step("content", SAY_NOTHING))
     first, second = mail(owner_id="shop"), mail(owner_id="shop")
     await post_office.accept(*large, first)
-    terms = Terms(connections=8, window=400, window_bytes=window_bytes, timeout_s=60)
+    terms = DispatcherTerms(connections=8, window=400, window_bytes=window_bytes, timeout_s=60)
     async with post_office.delivering(terms):
         await post_office.reaches(first, "delivered")
         await until(lambda: post_office.server.attempts)
@@ -165,7 +165,7 @@ async def test_a_mail_leaves_while_others_have_very_many_to_domains_that_never_a
     for command in stuck:
         post_office.server.script(command.to[0], Step("rcpt", SAY_NOTHING))
     await post_office.accept(*stuck)
-    async with post_office.delivering(Terms(connections=8, window=40, timeout_s=60)):
+    async with post_office.delivering(DispatcherTerms(connections=8, window=40, timeout_s=60)):
         await until(lambda: post_office.server.attempts)
         for number in range(3):
             other = mail(owner_id="shop", to=[f"reader-{number}@example.com"])

@@ -31,7 +31,7 @@ from emailer.sending import suppressing
 from emailer.suppression import learning
 from emailer.suppression.answers import SuppressionAnswers
 from emailer.suppression.rules import AddressFailure, SuppressionTerms, Target
-from support.doubles.post_office import OWNER, PostOffice, Terms, mail
+from support.doubles.post_office import OWNER, DispatcherTerms, PostOffice, mail
 from support.doubles.smtp import Step
 from support.waiting import until
 
@@ -151,7 +151,7 @@ async def test_a_suppression_that_is_added_while_a_mail_waits_for_a_connection_a
     post_office.server.delay_s = 0.2
     slow, waiting = mail(to=["slow@example.com"]), mail()
     await post_office.accept(slow, waiting)
-    async with post_office.delivering(Terms(connections=1)):
+    async with post_office.delivering(DispatcherTerms(connections=1)):
         await until(lambda: post_office.server.commands)
         await add(post_office, SuppressionEntry(address=READER))
         await post_office.reaches(slow, "delivered")
@@ -223,7 +223,7 @@ async def test_an_owner_has_a_bounded_number_of_suppressions_however_it_asks(pos
     refusing(post_office, "550 5.1.1 no such user")
     command = mail()
     await post_office.accept(command)
-    async with post_office.delivering(Terms(suppression=SuppressionTerms(most_of_owner=5))):
+    async with post_office.delivering(DispatcherTerms(suppression=SuppressionTerms(most_of_owner=5))):
         await post_office.reaches(command, "failed")
     assert len(await listed(post_office)) == 5
 

@@ -22,7 +22,7 @@ from emailer.mails.raw import RawMails
 from emailer.mails.repository import MOST_ATTEMPTS
 from emailer.retention import removal
 from emailer.retention.removal import Retention
-from support.doubles.post_office import OWNER, PostOffice, Terms, mail, senders
+from support.doubles.post_office import OWNER, DispatcherTerms, PostOffice, mail, senders
 from support.doubles.smtp import Step
 
 
@@ -73,7 +73,7 @@ async def test_expiry_and_cancellation_are_shown(post_office: PostOffice) -> Non
     async with post_office.postgres.connection() as connection:
         cancelling = CancelEmails(owner_id=OWNER, wanted=EmailFilter(ids=[given_up.email_id]))
         await choosing.decide(connection, cancelling, choosing.CANCEL, life_s=60)
-    async with post_office.delivering(Terms(pause_s=60)):
+    async with post_office.delivering(DispatcherTerms(pause_s=60)):
         email = await post_office.reaches(late, "expired")
     await post_office.server.start()
     assert reported(email)[-1] == ("expired", "reader@example.com")

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from integration.emailer.test_lanes import queue_bulk
-from support.doubles.post_office import PostOffice, Terms, mail
+from support.doubles.post_office import DispatcherTerms, PostOffice, mail
 from support.doubles.smtp import SAY_NOTHING, Step
 from support.waiting import until
 
@@ -39,7 +39,7 @@ async def test_transactional_mail_leaves_within_a_second(post_office: PostOffice
     accepted: dict[str, float] = {}
     noting = asyncio.create_task(note_arrivals(post_office, arrived))
     try:
-        async with post_office.delivering(Terms(connections=8, window=400, timeout_s=300)):
+        async with post_office.delivering(DispatcherTerms(connections=8, window=400, timeout_s=300)):
             await until(lambda: any("tarpit" in line for line in post_office.server.commands))
             await until(lambda: any(recipient.startswith("r@") for recipient in arrived))
             bulk_before = len(arrived)

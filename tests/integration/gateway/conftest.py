@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection
 
 from chassis import logging
 from native.memcached import Memcached
-from native.postgres import Postgres
+from native.postgres import PostgresServer
 from native.rabbitmq import RabbitMQ
 from support import brokers, credentials, upload_site
 from support.credentials import Keys
@@ -44,7 +44,7 @@ async def _empty_queues(rabbitmq_server: RabbitMQ) -> None:
 
 @pytest.fixture(scope="package")
 async def shared_house(
-    rabbitmq_server: RabbitMQ, postgres_server: Postgres, memcached_server: Memcached
+    rabbitmq_server: RabbitMQ, postgres_server: PostgresServer, memcached_server: Memcached
 ) -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
         yield House(rabbitmq_server, postgres_server, memcached_server, stack)
@@ -52,7 +52,7 @@ async def shared_house(
 
 @pytest.fixture(scope="module")
 async def module_house(
-    rabbitmq_server: RabbitMQ, postgres_server: Postgres, memcached_server: Memcached
+    rabbitmq_server: RabbitMQ, postgres_server: PostgresServer, memcached_server: Memcached
 ) -> AsyncIterator[House]:
     """Yield a house whose gateways live as long as the tests of one file."""
     async with AsyncExitStack() as stack:
@@ -67,7 +67,7 @@ async def site(module_house: House) -> AsyncIterator[UploadSite]:
 
 @pytest.fixture
 async def house(
-    rabbitmq_server: RabbitMQ, postgres_server: Postgres, memcached_server: Memcached
+    rabbitmq_server: RabbitMQ, postgres_server: PostgresServer, memcached_server: Memcached
 ) -> AsyncIterator[House]:
     """Yield a house whose gateways live as long as the test."""
     async with AsyncExitStack() as stack:

@@ -14,7 +14,7 @@ from contracts.alerts import AlertFired, EmailTarget, Firing
 from contracts.scopes import Scope
 from native import rabbitmq
 from native.memcached import Memcached
-from native.postgres import Postgres
+from native.postgres import PostgresServer
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
 from support.pushes import NOW
@@ -30,7 +30,7 @@ MAIL = {"email": "ann@example.com"}
 
 @pytest.fixture(scope="module")
 async def alerts_house(
-    tmp_path_factory: pytest.TempPathFactory, postgres_server: Postgres, memcached_server: Memcached
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer, memcached_server: Memcached
 ) -> AsyncIterator[House]:
     """Yield a house with a broker of its own: its events and ticks reach this gateway only."""
     async with (

@@ -16,7 +16,7 @@ from contracts.topology import BATCH_PROCESSOR
 from gateway.administration.signals import CHARTS
 from native import prometheus
 from native.ports import Ports, free_port
-from native.prometheus import Prometheus
+from native.prometheus import PrometheusServer
 from support.doubles import prometheus as doubles
 from support.gateway_stack import House, Listener, answering
 from support.problems import assert_problem
@@ -38,7 +38,7 @@ def ports() -> Iterator[Ports]:
 
 
 @pytest.fixture(scope="module")
-async def store(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> AsyncIterator[Prometheus]:
+async def store(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> AsyncIterator[PrometheusServer]:
     async with prometheus.start(tmp_path_factory.mktemp("prometheus"), ports) as running:
         yield running
 
@@ -54,7 +54,7 @@ async def tell_what_is_paused(_: ListPauses, __: Deadline) -> Pauses:
 
 
 @pytest.fixture(scope="module")
-async def watched(shared_house: House, store: Prometheus) -> AsyncIterator[Listener]:
+async def watched(shared_house: House, store: PrometheusServer) -> AsyncIterator[Listener]:
     """Yield a gateway with the address of Prometheus; batch-processor reports a pause."""
     async with answering(shared_house.rabbitmq_url, BATCH_PROCESSOR, {ListPauses: tell_what_is_paused}):
         yield await shared_house.open(prometheus_url=store.url)

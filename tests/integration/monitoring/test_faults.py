@@ -19,7 +19,7 @@ import pytest
 from native import stack as native_stack
 from native import supervisor
 from native.directories import RunDirectory
-from native.prometheus import Prometheus
+from native.prometheus import PrometheusServer
 from native.services import NAMES
 from native.stack import Stack
 from support import monitored, traffic
@@ -67,7 +67,7 @@ async def watcher(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asy
     directory = tmp_path_factory.mktemp("hurried")
     hurry(directory / "rules")
     run = RunDirectory.at(directory)
-    server = Prometheus(run, stack.ports, scrape_interval_s=1, rules=directory / "rules")
+    server = PrometheusServer(run, stack.ports, scrape_interval_s=1, rules=directory / "rules")
     async with (
         supervisor.running(run.root, [*server.stages, *stack.blueprint.postgres_exporter.stages]),
         httpx.AsyncClient(base_url=server.url, timeout=20) as client,

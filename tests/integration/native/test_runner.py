@@ -21,7 +21,7 @@ from native import leftovers, stack
 from native import runner as native_runner
 from native.directories import RunDirectory
 from native.ports import HOST, VARIABLES, Ports
-from native.postgres import Postgres
+from native.postgres import PostgresServer
 from native.services import SERVICES
 
 DEPLOY = str(Path(__file__).resolve().parents[3] / "deploy")
@@ -242,13 +242,13 @@ async def test_a_stack_for_tests_runs_on_free_ports_and_leaves_nothing(
 
 
 async def _write(runner: Runner) -> None:
-    connection = await asyncpg.connect(Postgres(runner.run, runner.ports).dsn("gateway"))
+    connection = await asyncpg.connect(PostgresServer(runner.run, runner.ports).dsn("gateway"))
     await connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     await connection.close()
 
 
 async def _read(runner: Runner) -> None:
-    connection = await asyncpg.connect(Postgres(runner.run, runner.ports).dsn("gateway"))
+    connection = await asyncpg.connect(PostgresServer(runner.run, runner.ports).dsn("gateway"))
     assert await connection.fetchval("SELECT answer FROM kept") == 42
     await connection.close()
 

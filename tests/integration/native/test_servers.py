@@ -20,7 +20,7 @@ from native.directories import RunDirectory
 from native.errors import NativeError
 from native.mailbox import server as mailbox
 from native.ports import Ports
-from native.postgres import Postgres
+from native.postgres import PostgresServer
 
 
 async def test_memcached_keeps_a_value(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ async def test_a_database_belongs_to_its_role_alone(tmp_path: Path) -> None:
 
 
 async def test_a_second_start_finds_the_data_of_the_first(tmp_path: Path) -> None:
-    server = Postgres(RunDirectory.at(tmp_path), Ports.free(), fast=True)
+    server = PostgresServer(RunDirectory.at(tmp_path), Ports.free(), fast=True)
     try:
         await _write_and_die(server)
         assert (server.cluster.data / "postmaster.pid").exists()
@@ -74,7 +74,7 @@ async def test_a_second_start_finds_the_data_of_the_first(tmp_path: Path) -> Non
         server.cluster.remove()
 
 
-async def _write_and_die(server: Postgres) -> None:
+async def _write_and_die(server: PostgresServer) -> None:
     """Leave the cluster as after a power failure: its lock file has the process id of another program."""
     async with supervisor.running(server.run.root, server.stages):
         connection = await asyncpg.connect(server.dsn("emailer"))

@@ -17,7 +17,7 @@ from native.directories import RunDirectory
 from native.errors import NotReadyError, ProcessFailedError
 from native.probes import Probe
 from native.process import Program
-from native.supervisor import Event
+from native.supervisor import ProgramEvent
 
 IDLE = "import time; time.sleep(60)"
 STUBBORN = """
@@ -67,7 +67,7 @@ def program(
 
 
 async def test_a_killed_process_comes_back(tmp_path: Path) -> None:
-    events: list[Event] = []
+    events: list[ProgramEvent] = []
     async with supervisor.running(
         tmp_path, [[program(tmp_path, "idle", IDLE)]], report=events.append
     ) as started:
@@ -134,7 +134,7 @@ async def test_a_program_that_ends_at_once_is_not_waited_for_nor_is_what_it_has_
 
 
 async def test_the_last_stage_stops_first(tmp_path: Path) -> None:
-    events: list[Event] = []
+    events: list[ProgramEvent] = []
     stages = [[program(tmp_path, name, IDLE)] for name in ("server", "watcher", "service")]
     async with supervisor.running(tmp_path, stages, report=events.append):
         pass

@@ -20,7 +20,7 @@ import pytest
 
 from native.directories import RunDirectory
 from native.ports import VARIABLES, Ports
-from native.settings import Settings
+from native.settings import NativeSettings
 from support import pasted
 from upkeep.installation import query, session
 from upkeep.native_stack import NativeStack
@@ -269,7 +269,7 @@ def test_a_support_bundle_contains_diagnostics_and_no_secret(native: Native, tmp
 @contextmanager
 def attachments_waiting(native: Native) -> Iterator[str]:
     """Yield the path of a mail whose attachment email cannot take during the block."""
-    installation = NativeStack(native.run, Settings())
+    installation = NativeStack(native.run, NativeSettings())
     mail = {"to": ["ann@example.com"], "subject": "waits with its attachment", "text": "x"}
     file = {"filename": "a.txt", "content": base64.b64encode(b"It waited.\n").decode()}
     headers = {"Authorization": f"Bearer {native.key}"}

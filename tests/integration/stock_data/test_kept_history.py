@@ -16,7 +16,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded
 from chassis.postgres import Postgres
 from contracts.stocks import Adjustment, BackfillBars, Backfilled, Bar, Instrument
-from native.postgres import Postgres as PostgresServer
+from native.postgres import PostgresServer
 from stock_data import sessions
 from stock_data.errors import BadData, HistoryFull, ProviderFailure, UnknownSymbol, UpstreamDown
 from stock_data.history.kept_bars import KeptBars

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from contracts.stocks import Quote, StreamPosition
-from native.postgres import Postgres
+from native.postgres import PostgresServer
 from stock_data.replay.board import Board, ReplayPosition
 from stock_data.replay.leadership import Leadership
 from stock_data.replay.term import Term
@@ -224,7 +224,7 @@ async def test_a_bug_in_the_work_is_not_hidden(dsn: str) -> None:
         await replica.leadership.run_while_leader(replica.work)
 
 
-async def test_a_server_that_is_away_is_waited_for(postgres_server: Postgres, dsn: str) -> None:
+async def test_a_server_that_is_away_is_waited_for(postgres_server: PostgresServer, dsn: str) -> None:
     port = str(postgres_server.ports.postgres)
     replica = Replica(dsn.replace(f":{port}/", ":1/"))
     async with running(replica):

@@ -25,24 +25,24 @@ _A_MOMENT = timedelta(days=4)
 
 
 @pytest.fixture
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[postgres.Postgres]:
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[postgres.PostgresServer]:
     """Yield a server of the test's own, because it is stopped."""
     async with postgres.start(tmp_path_factory.mktemp("stopped")) as started:
         yield started
 
 
 @pytest.fixture
-async def stack(broker_url: str, server: postgres.Postgres) -> AsyncIterator[StockStack]:
+async def stack(broker_url: str, server: postgres.PostgresServer) -> AsyncIterator[StockStack]:
     async with AsyncExitStack() as exits:
         yield StockStack(broker_url, server.dsn("stock_data"), exits)
 
 
-def postmaster(server: postgres.Postgres) -> psutil.Process:
+def postmaster(server: postgres.PostgresServer) -> psutil.Process:
     return psutil.Process(int((server.cluster.data / "postmaster.pid").read_text().split()[0]))
 
 
 @asynccontextmanager
-async def standing_still(server: postgres.Postgres) -> AsyncIterator[None]:
+async def standing_still(server: postgres.PostgresServer) -> AsyncIterator[None]:
     """Stop the server and its sessions (SIGSTOP) for the length of the block."""
     main = postmaster(server)
     stopped = [main, *main.children(recursive=True)]
@@ -64,7 +64,7 @@ def largest_step_back(moments: list[datetime]) -> timedelta:
 
 
 async def test_ticks_go_on_while_postgresql_stands_still(
-    stack: StockStack, server: postgres.Postgres, ticks: list[Quote]
+    stack: StockStack, server: postgres.PostgresServer, ticks: list[Quote]
 ) -> None:
     await stack.run(replay_enabled=True, **DAYS_OF_A_SECOND)
     await until(lambda: ticks)
@@ -81,7 +81,7 @@ async def test_ticks_go_on_while_postgresql_stands_still(
 
 
 async def test_the_feed_goes_on_whichever_of_two_replicas_leads_after_a_standstill(
-    stack: StockStack, server: postgres.Postgres, ticks: list[Quote]
+    stack: StockStack, server: postgres.PostgresServer, ticks: list[Quote]
 ) -> None:
     replicas = [await stack.run(replay_enabled=True, **DAYS_OF_A_SECOND) for _ in range(2)]
     await until(lambda: all(each.board.position for each in replicas))
@@ -101,7 +101,7 @@ async def test_the_feed_goes_on_whichever_of_two_replicas_leads_after_a_standsti
 
 
 async def test_a_restart_of_postgresql_does_not_interrupt_the_replay(
-    stack: StockStack, server: postgres.Postgres, ticks: list[Quote]
+    stack: StockStack, server: postgres.PostgresServer, ticks: list[Quote]
 ) -> None:
     await stack.run(replay_enabled=True, **DAYS_OF_A_SECOND)
     await until(lambda: ticks)

@@ -13,7 +13,7 @@ import pytest
 
 from chassis import migrations
 from chassis.postgres import Postgres
-from native.postgres import Postgres as PostgresServer
+from native.postgres import PostgresServer
 from stock_data.history import dataset
 from stock_data.history.shipped import ShippedHistory
 from stock_data.replay import repository as replays

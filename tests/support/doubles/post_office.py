@@ -31,7 +31,7 @@ from emailer.sending.attempts import Patience
 from emailer.sending.dispatcher import Dispatcher
 from emailer.sending.domain_limits import DomainLimits
 from emailer.sending.guard import RecipientGuard
-from emailer.sending.lanes import Terms as ClaimTerms
+from emailer.sending.lanes import Terms
 from emailer.sending.rounds import Rounds
 from emailer.sending.route import Route
 from emailer.sending.smtp import SmtpRelay
@@ -52,7 +52,7 @@ DEFAULT_SENDER = "Tickwire <no-reply@tickwire.example>"
 
 
 @dataclass(frozen=True)
-class Terms:
+class DispatcherTerms:
     """The settings of a dispatcher of the tests: quick, and one minute of the schedule is 30 ms."""
 
     patience: Patience = field(default_factory=lambda: Patience(scale=0.0005))
@@ -121,7 +121,7 @@ class PostOffice:
 
     async def claim(self, *, most: int = 10, lease_s: float = 60) -> list[asyncpg.Record]:
         """Take what is ready as another process would."""
-        terms = ClaimTerms(new_id(), lease_s, 1 << 20)
+        terms = Terms(new_id(), lease_s, 1 << 20)
         async with self.postgres.transaction() as connection:
             rounds = Rounds()
             await rounds.look(connection)
@@ -180,7 +180,7 @@ class PostOffice:
         finally:
             await connection.close()
 
-    def dispatcher(self, terms: Terms = Terms()) -> tuple[Dispatcher, Route]:
+    def dispatcher(self, terms: DispatcherTerms = DispatcherTerms()) -> tuple[Dispatcher, Route]:
         """Return a dispatcher on this database that hands over to the scripted relay."""
         relay = SmtpRelay(
             "127.0.0.1", self.server.port, tls="off", timeout_s=terms.timeout_s, dot_timeout_s=terms.timeout_s
@@ -213,7 +213,7 @@ class PostOffice:
         return dispatcher, route
 
     @asynccontextmanager
-    async def delivering(self, terms: Terms = Terms()) -> AsyncIterator[Dispatcher]:
+    async def delivering(self, terms: DispatcherTerms = DispatcherTerms()) -> AsyncIterator[Dispatcher]:
         """Run a dispatcher for the length of the block, and stop it as the service does."""
         dispatcher, route = self.dispatcher(terms)
         task = asyncio.create_task(dispatcher.run())
@@ -227,6 +227,6 @@ class PostOffice:
             route.close()
 
 
-def with_relay(**fields: Any) -> Terms:
+def with_relay(**fields: Any) -> DispatcherTerms:
     """Return terms with another relay."""
-    return Terms(relay=lambda relay: replace(relay, **fields))
+    return DispatcherTerms(relay=lambda relay: replace(relay, **fields))

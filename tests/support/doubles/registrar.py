@@ -15,7 +15,7 @@ from emailer.domains.lookups import DnsLookups, read_servers
 from emailer.domains.progress import CheckSchedule
 from emailer.domains.records import RecordSettings
 from support.doubles.dns import DnsServer
-from support.doubles.post_office import OWNER, PostOffice, Terms, senders
+from support.doubles.post_office import OWNER, DispatcherTerms, PostOffice, senders
 
 SAFE = KeySafe("a secret for the tests")
 LATER = Deadline.after(60)
@@ -77,5 +77,5 @@ def registrar_of(
     return Registrar(office, server, answers, checks, announced)
 
 
-def terms(allowed: str = "none", safe: KeySafe | None = SAFE) -> Terms:
-    return Terms(senders=lambda: senders(allowed, safe))
+def terms(allowed: str = "none", safe: KeySafe | None = SAFE) -> DispatcherTerms:
+    return DispatcherTerms(senders=lambda: senders(allowed, safe))

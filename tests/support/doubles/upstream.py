@@ -125,7 +125,7 @@ async def _send(send: Any, answer: Answer) -> None:
     await send({"type": "http.response.body"})
 
 
-class _Server(uvicorn.Server):
+class _UpstreamServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -144,7 +144,7 @@ async def listening(double: U) -> AsyncIterator[U]:
         log_config=None,
         log_level="critical",
     )
-    double.server = server = _Server(config)
+    double.server = server = _UpstreamServer(config)
     task = asyncio.create_task(server.serve())
     try:
         while not server.started:

@@ -57,7 +57,7 @@ async def test_a_part_that_fails_has_a_line_and_the_next_one_is_measured(
 
 def test_progress_in_a_file_is_a_line_for_each_step() -> None:
     written = io.StringIO()
-    with bench.Progress(Console(file=written)) as progress:
+    with bench.ProgressLine(Console(file=written)) as progress:
         progress.show("1/7 quotes")
         progress.show("2/7 [tasks]: Celery")
     assert written.getvalue() == "   0 s  1/7 quotes\n   0 s  2/7 [tasks]: Celery\n"

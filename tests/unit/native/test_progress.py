@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from native.progress import Progress
-from native.supervisor import Event
+from native.supervisor import ProgramEvent
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def output() -> io.StringIO:
 def test_without_a_terminal_each_event_is_a_plain_line(output: io.StringIO) -> None:
     progress = Progress(Console(file=output))
     with progress.waiting():
-        progress(Event("postgres", "starting", "TCP"))
-        progress(Event("postgres", "ready", "1.2 s"))
-    progress(Event("email", "exited", "signal SIGKILL, again in 0.5 s"))
+        progress(ProgramEvent("postgres", "starting", "TCP"))
+        progress(ProgramEvent("postgres", "ready", "1.2 s"))
+    progress(ProgramEvent("email", "exited", "signal SIGKILL, again in 0.5 s"))
     lines = [line.split() for line in output.getvalue().splitlines()]
     assert lines == [
         ["ready", "postgres", "1.2", "s"],
@@ -32,8 +32,8 @@ def test_without_a_terminal_each_event_is_a_plain_line(output: io.StringIO) -> N
 def test_on_a_terminal_the_server_that_is_waited_for_is_named(output: io.StringIO) -> None:
     progress = Progress(Console(file=output, force_terminal=True))
     with progress.waiting():
-        progress(Event("postgres", "starting", "the databases"))
-        progress(Event("rabbitmq", "starting", "AMQP"))
-        progress(Event("postgres", "ready", "1.2 s"))
+        progress(ProgramEvent("postgres", "starting", "the databases"))
+        progress(ProgramEvent("rabbitmq", "starting", "AMQP"))
+        progress(ProgramEvent("postgres", "ready", "1.2 s"))
     progress.say("done")
     assert "waiting for rabbitmq (AMQP)" in output.getvalue()

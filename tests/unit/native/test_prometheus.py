@@ -9,7 +9,7 @@ import yaml
 
 from native.directories import RunDirectory
 from native.ports import Ports
-from native.prometheus import SCRAPE_EVERY_S, Prometheus
+from native.prometheus import SCRAPE_EVERY_S, PrometheusServer
 from native.rabbitmq import RabbitMQ
 
 REPOSITORY = Path(__file__).parents[3]
@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 def test_every_service_and_the_broker_is_a_target_with_its_service_label(tmp_path: Path) -> None:
     ports = Ports()
-    configuration = Prometheus(RunDirectory.at(tmp_path), ports).configuration()
+    configuration = PrometheusServer(RunDirectory.at(tmp_path), ports).configuration()
     found = {
         (job["job_name"], static["labels"]["service"], static["targets"][0])
         for job in configuration["scrape_configs"]
@@ -33,7 +33,7 @@ def test_every_service_and_the_broker_is_a_target_with_its_service_label(tmp_pat
 
 
 def test_the_store_is_bounded_in_time_and_bytes(tmp_path: Path) -> None:
-    command = Prometheus(RunDirectory.at(tmp_path), Ports()).stages[0][0].command
+    command = PrometheusServer(RunDirectory.at(tmp_path), Ports()).stages[0][0].command
     assert "--storage.tsdb.retention.time=2d" in command
     assert "--storage.tsdb.retention.size=512MB" in command
 
@@ -42,7 +42,7 @@ def test_targets_are_scraped_as_often_in_every_way_of_running_and_the_broker_cou
     tmp_path: Path,
 ) -> None:
     wanted = f"{SCRAPE_EVERY_S}s"
-    here = Prometheus(RunDirectory.at(tmp_path), Ports()).configuration()["global"]
+    here = PrometheusServer(RunDirectory.at(tmp_path), Ports()).configuration()["global"]
     containers = yaml.safe_load((REPOSITORY / "deploy/containers/prometheus/prometheus.yml").read_text())
     for one in (here, containers["global"]):
         assert (one["scrape_interval"], one["evaluation_interval"]) == (wanted, wanted)

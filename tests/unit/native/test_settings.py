@@ -8,7 +8,7 @@ import pytest
 
 from native import settings
 from native.errors import SettingError
-from native.settings import Settings
+from native.settings import NativeSettings
 
 FILE = Path(".env")
 
@@ -49,11 +49,13 @@ def test_an_open_quote_is_refused(line: str) -> None:
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     dotenv = tmp_path / ".env"
     dotenv.write_text("GATEWAY_PORT=9001\nLOG_LEVEL=DEBUG\n")
-    loaded = Settings.load({"GATEWAY_PORT": "9002"}, dotenv)
+    loaded = NativeSettings.load({"GATEWAY_PORT": "9002"}, dotenv)
     assert loaded.ports.gateway == 9002
     assert loaded.variables["LOG_LEVEL"] == "DEBUG"
 
 
 def test_addresses_of_other_servers_are_not_handed_on(tmp_path: Path) -> None:
-    loaded = Settings.load({"POSTGRES_DSN": "postgresql://elsewhere/x", "HOME": "/h"}, tmp_path / ".env")
+    loaded = NativeSettings.load(
+        {"POSTGRES_DSN": "postgresql://elsewhere/x", "HOME": "/h"}, tmp_path / ".env"
+    )
     assert loaded.variables == {"HOME": "/h"}

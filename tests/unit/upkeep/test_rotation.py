@@ -11,7 +11,7 @@ import pytest
 
 from containers import make_secrets
 from native.directories import RunDirectory
-from native.settings import Settings
+from native.settings import NativeSettings
 from upkeep import rotation
 from upkeep.__main__ import keys_reset
 from upkeep.compose_stack import ComposeStack
@@ -80,7 +80,7 @@ def test_a_secret_that_somebody_else_sets_reaches_its_service(
 
 def test_a_file_of_the_users_own_is_not_rotated(tmp_path: Path) -> None:
     variable = "STOCK_DATA_ALPACA_SECRET_KEY_FILE"
-    own = NativeStack(RunDirectory.at(tmp_path), Settings(variables={variable: str(tmp_path / "own")}))
+    own = NativeStack(RunDirectory.at(tmp_path), NativeSettings(variables={variable: str(tmp_path / "own")}))
     assert own.set_by_hand("alpaca-secret-key") == variable
     assert own.set_by_hand("postgres-emailer") is None
 

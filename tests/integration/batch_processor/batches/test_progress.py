@@ -11,7 +11,7 @@ from aiormq.abc import DeliveredMessage
 from contracts.batches import BatchProgressed
 from contracts.operations import OperationsAnnounced
 from contracts.topology import LIVE
-from support.batch_stack import Caller, House
+from support.batch_stack import BatchProcessors, Caller
 from support.bundled import messages_in
 from support.waiting import until
 
@@ -36,7 +36,7 @@ async def pushes(caller: Caller, broker_url: str) -> AsyncIterator[list[BatchPro
 
 
 async def test_progress_rises_and_the_last_push_is_the_end(
-    house: House, caller: Caller, pushes: list[BatchProgressed]
+    house: BatchProcessors, caller: Caller, pushes: list[BatchProgressed]
 ) -> None:
     await house.start(chunk_size=50)
     batch_id = await caller.submit("counted", list(range(5000)))
@@ -53,7 +53,7 @@ async def test_progress_rises_and_the_last_push_is_the_end(
 
 
 async def test_the_operations_are_announced_at_the_start(
-    house: House, caller: Caller, broker_url: str
+    house: BatchProcessors, caller: Caller, broker_url: str
 ) -> None:
     await house.start()
     await until(caller.outbox_is_empty)

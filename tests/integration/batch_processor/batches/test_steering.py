@@ -18,17 +18,17 @@ from contracts.batches import (
     ResumeBatch,
     RetryBatch,
 )
-from support.batch_stack import Caller, House, Stage
+from support.batch_stack import BatchProcessors, Caller, Stage
 from support.waiting import until
 
 
 @pytest.fixture
-async def service(house: House) -> Resources:
+async def service(house: BatchProcessors) -> Resources:
     return await house.start()
 
 
 async def test_a_paused_batch_begins_nothing_until_it_is_resumed(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     """Sixty items in six chunks, one of which is at work."""
     await house.start(worker_concurrency=1)
@@ -55,7 +55,7 @@ async def test_a_paused_batch_begins_nothing_until_it_is_resumed(
 
 
 async def test_a_batch_of_which_too_many_items_fail_is_stopped_and_says_why(
-    house: House, caller: Caller
+    house: BatchProcessors, caller: Caller
 ) -> None:
     await house.start(worker_concurrency=1)
     options = {"priority": "high", "tolerated_failure": {"count": 5}}
@@ -103,7 +103,7 @@ async def test_only_the_failed_items_run_again_and_their_errors_are_kept(
 
 
 async def test_a_large_retry_goes_in_steps_and_takes_each_failed_item_once(
-    house: House, caller: Caller, monkeypatch: pytest.MonkeyPatch
+    house: BatchProcessors, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("batch_processor.coordination.coordinator.REDRIVE_STEP", 7)
     await house.start()
@@ -129,7 +129,7 @@ async def test_a_task_that_waits_for_its_time_is_moved(service: Resources, calle
 
 
 async def test_a_task_begins_at_its_time_and_not_at_the_next_poll(
-    house: House, caller: Caller, monkeypatch: pytest.MonkeyPatch
+    house: BatchProcessors, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("batch_processor.coordination.coordinator.PROMOTE_EVERY_S", 3600)
     await house.start()

@@ -13,7 +13,7 @@ from chassis.deadlines import Deadline
 from chassis.postgres import Connection
 from contracts.batches import ListResults
 from support import explained
-from support.batch_stack import Caller, House
+from support.batch_stack import BatchProcessors, Caller
 from support.waiting import until
 
 _TASKS = """
@@ -35,7 +35,7 @@ _RESULTS = """
 
 
 async def test_batches_that_finished_long_ago_are_removed_and_newer_ones_are_kept(
-    house: House, caller: Caller
+    house: BatchProcessors, caller: Caller
 ) -> None:
     service = await house.start(retention_days=7)
     old, new = [await caller.submit("grumpy", list(range(30))) for _ in range(2)]
@@ -50,14 +50,16 @@ async def test_batches_that_finished_long_ago_are_removed_and_newer_ones_are_kep
     assert await caller.database.fetchval("SELECT array_agg(id) FROM batches") == [new]
 
 
-async def test_one_pass_removes_all_due_batches_however_many(house: House, caller: Caller) -> None:
+async def test_one_pass_removes_all_due_batches_however_many(house: BatchProcessors, caller: Caller) -> None:
     service = await house.start(roles=("worker",))
     await _fill(caller, tasks=3_000, items=1)
     await service.coordinator.remove()
     assert await _rows(caller) == {"batches": 0, "items": 0, "results": 0}
 
 
-async def test_one_pass_removes_a_batch_that_is_larger_than_a_step(house: House, caller: Caller) -> None:
+async def test_one_pass_removes_a_batch_that_is_larger_than_a_step(
+    house: BatchProcessors, caller: Caller
+) -> None:
     service = await house.start(roles=("worker",))
     await _fill(caller, tasks=2, items=2 * coordinator.REMOVE_ROWS + 1)
     await service.coordinator.remove()
@@ -65,7 +67,7 @@ async def test_one_pass_removes_a_batch_that_is_larger_than_a_step(house: House,
 
 
 async def test_nobody_finds_or_retries_a_batch_of_which_a_part_has_been_removed(
-    house: House, caller: Caller
+    house: BatchProcessors, caller: Caller
 ) -> None:
     service = await house.start(retention_days=7)
     old = await caller.submit("grumpy", list(range(30)))
@@ -91,7 +93,7 @@ async def test_nobody_finds_or_retries_a_batch_of_which_a_part_has_been_removed(
 
 
 async def test_a_page_of_a_batch_that_is_removed_meanwhile_is_not_taken_for_a_whole_one(
-    house: House, caller: Caller
+    house: BatchProcessors, caller: Caller
 ) -> None:
     service = await house.start(retention_days=7)
     old = await caller.submit("grumpy", list(range(30)))
@@ -117,7 +119,7 @@ async def _waits_for_results(connection: Connection) -> bool:
     return bool(await connection.fetchval(waiting))
 
 
-async def test_two_coordinators_remove_side_by_side(house: House, caller: Caller) -> None:
+async def test_two_coordinators_remove_side_by_side(house: BatchProcessors, caller: Caller) -> None:
     services = [await house.start(roles=("worker",)) for _ in range(2)]
     await _fill(caller, tasks=2_000, items=1)
     await asyncio.gather(*(service.coordinator.remove() for service in services))
@@ -125,7 +127,7 @@ async def test_two_coordinators_remove_side_by_side(house: House, caller: Caller
 
 
 async def test_a_step_of_removal_reads_no_more_with_twenty_times_as_much_that_stays(
-    house: House, caller: Caller
+    house: BatchProcessors, caller: Caller
 ) -> None:
     await house.start(roles=("worker",))
     read = []
@@ -160,7 +162,7 @@ async def _rows(caller: Caller) -> dict[str, int]:
 
 
 async def test_a_step_removes_a_bounded_number_of_attempts_and_of_failures_too(
-    house: House, caller: Caller
+    house: BatchProcessors, caller: Caller
 ) -> None:
     await house.start(roles=("worker",))
     await _fill(caller, tasks=1, items=1)

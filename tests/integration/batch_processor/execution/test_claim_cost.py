@@ -15,7 +15,7 @@ from batch_processor.execution import claim_repository
 from batch_processor.execution.lanes import Lanes
 from chassis import queries
 from support import explained
-from support.batch_stack import House
+from support.batch_stack import BatchProcessors
 
 _SQL = queries.of("batch_processor")
 _OWNERS = 64
@@ -37,7 +37,7 @@ _PLANT = (
 
 
 @pytest.fixture
-async def database(house: House, dsn: str) -> AsyncIterator[asyncpg.Connection]:
+async def database(house: BatchProcessors, dsn: str) -> AsyncIterator[asyncpg.Connection]:
     # The coordinator makes the tables; nobody claims.
     await house.start(roles=("coordinator",))
     connection = await asyncpg.connect(dsn)

@@ -13,7 +13,7 @@ from chassis.broker.envelope import new_id
 from contracts.batches import CancelBatch, CreateBatch
 from contracts.items import Item
 from support.batch_engine import Engine
-from support.batch_stack import Caller, House
+from support.batch_stack import BatchProcessors, Caller
 
 
 async def give(engine: Engine, owner: str, count: int, *, kind: str = "task", items: int = 1) -> list[UUID]:
@@ -78,7 +78,7 @@ async def test_tasks_of_other_operations_come_alone(engine: Engine) -> None:
 
 
 async def test_many_tasks_run_in_few_slots_each_once_and_leave_no_slot_taken(
-    house: House, caller: Caller
+    house: BatchProcessors, caller: Caller
 ) -> None:
     await house.start(worker_concurrency=1)
     ids = [await caller.submit("echo", [number], kind="task") for number in range(250)]

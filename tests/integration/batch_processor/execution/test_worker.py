@@ -17,12 +17,12 @@ from chassis.errors import DatabaseUnavailable
 from contracts.batches import CancelBatch
 from contracts.emails import SendEmail
 from contracts.topology import EMAIL, TOPOLOGIES
-from support.batch_stack import Caller, House, Stage
+from support.batch_stack import BatchProcessors, Caller, Stage
 from support.bundled import messages_in
 from support.waiting import until
 
 
-async def test_failed_items_are_listed_and_counted_by_code(house: House, caller: Caller) -> None:
+async def test_failed_items_are_listed_and_counted_by_code(house: BatchProcessors, caller: Caller) -> None:
     await house.start()
     batch_id = await caller.submit("grumpy", list(range(30)))
     batch = await caller.reach(batch_id)
@@ -34,7 +34,7 @@ async def test_failed_items_are_listed_and_counted_by_code(house: House, caller:
 
 
 async def test_retryable_failures_are_tried_again_and_the_attempts_recorded(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     await house.start()
     batch_id = await caller.submit("flaky", [0, 1, 2, 3] * 5)
@@ -47,7 +47,7 @@ async def test_retryable_failures_are_tried_again_and_the_attempts_recorded(
     assert len(await caller.finished_events()) == 1
 
 
-async def test_two_workers_run_each_item_once(house: House, caller: Caller, stage: Stage) -> None:
+async def test_two_workers_run_each_item_once(house: BatchProcessors, caller: Caller, stage: Stage) -> None:
     for _ in range(2):
         await house.start()
     ids = [await caller.submit("counted", list(range(250))) for _ in range(8)]
@@ -58,7 +58,7 @@ async def test_two_workers_run_each_item_once(house: House, caller: Caller, stag
 
 
 async def test_a_cancel_in_the_middle_stops_before_the_next_item(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     service = await house.start(worker_concurrency=2)
     service.worker.timing = ChunkTiming(checkpoint_s=0.05)
@@ -77,7 +77,7 @@ async def test_a_cancel_in_the_middle_stops_before_the_next_item(
 
 
 async def test_items_that_finished_before_the_cancel_are_kept(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     service = await house.start(worker_concurrency=1)
     service.worker.timing = ChunkTiming(checkpoint_s=0.05)
@@ -92,7 +92,7 @@ async def test_items_that_finished_before_the_cancel_are_kept(
 
 
 async def test_results_are_stored_while_a_chunk_still_runs(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     service = await house.start()
     service.worker.timing = ChunkTiming(checkpoint_s=0.05)
@@ -107,7 +107,7 @@ async def test_results_are_stored_while_a_chunk_still_runs(
 
 
 async def test_a_stopping_worker_gives_its_chunk_to_another(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     async with house.running():
         batch_id = await caller.submit("gated", list(range(10)))
@@ -119,7 +119,9 @@ async def test_a_stopping_worker_gives_its_chunk_to_another(
     assert len(await caller.finished_events()) == 1
 
 
-async def test_a_worker_that_was_overtaken_stores_nothing(house: House, caller: Caller, stage: Stage) -> None:
+async def test_a_worker_that_was_overtaken_stores_nothing(
+    house: BatchProcessors, caller: Caller, stage: Stage
+) -> None:
     await house.start()
     batch_id = await caller.submit("gated", [1, 2])
     await stage.begun.wait()
@@ -134,7 +136,7 @@ async def test_a_worker_that_was_overtaken_stores_nothing(house: House, caller: 
 
 
 async def test_a_poisoned_item_of_a_real_worker_fails_and_its_neighbours_go_on(
-    house: House, caller: Caller
+    house: BatchProcessors, caller: Caller
 ) -> None:
     service = await house.start()
     batch_id = await caller.submit("poisonous", list(range(8)))
@@ -147,7 +149,7 @@ async def test_a_poisoned_item_of_a_real_worker_fails_and_its_neighbours_go_on(
 
 
 async def test_a_chunk_that_lost_its_worker_goes_on_in_halves(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     coordinator = await house.start(roles=("coordinator",))
     batch_id = await caller.submit("counted", list(range(7)))
@@ -161,7 +163,7 @@ async def test_a_chunk_that_lost_its_worker_goes_on_in_halves(
 
 
 async def test_an_item_that_lost_three_workers_fails_without_a_fourth(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     coordinator = await house.start(roles=("coordinator",))
     batch_id = await caller.submit("counted", [1])
@@ -175,7 +177,7 @@ async def test_an_item_that_lost_three_workers_fails_without_a_fourth(
 
 
 async def test_a_claim_that_broke_off_in_a_living_worker_is_not_a_lost_one(
-    house: House, caller: Caller, monkeypatch: pytest.MonkeyPatch
+    house: BatchProcessors, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = await house.start()
     service.worker.timing = ChunkTiming(checkpoint_s=0.05)
@@ -194,7 +196,7 @@ async def test_a_claim_that_broke_off_in_a_living_worker_is_not_a_lost_one(
 
 
 async def test_a_small_batch_does_not_wait_for_a_large_one(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     await house.start(worker_concurrency=2)
     large = await caller.submit("counted", list(range(8_000)))
@@ -204,7 +206,7 @@ async def test_a_small_batch_does_not_wait_for_a_large_one(
     await caller.reach(large)
 
 
-async def test_overdue_batches_are_counted(house: House, caller: Caller) -> None:
+async def test_overdue_batches_are_counted(house: BatchProcessors, caller: Caller) -> None:
     coordinator = await house.start(roles=("coordinator",))
     await caller.submit("counted", [1])
     stuck, at_work = await caller.submit("counted", [1]), await caller.submit("counted", [1])
@@ -230,7 +232,7 @@ def _is_overdue(count: int) -> bool:
 
 
 async def test_a_mail_merge_puts_one_command_per_item_into_the_mail_queue(
-    house: House, caller: Caller
+    house: BatchProcessors, caller: Caller
 ) -> None:
     await _declare(caller, "email.send")
     await house.start()
@@ -292,7 +294,7 @@ async def _take_all(caller: Caller, queue: str) -> list[str]:
 
 
 async def test_free_slots_share_what_is_left_of_a_chunk_of_long_items_after_its_turn(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     """Ten items in one chunk, which has two of them at work at a time."""
     await house.start(worker_concurrency=8)
@@ -303,7 +305,7 @@ async def test_free_slots_share_what_is_left_of_a_chunk_of_long_items_after_its_
 
 
 async def test_items_that_have_not_begun_do_not_wait_for_those_at_work_after_a_turn(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     """Ten items in one chunk, two at a time, none of which ends before all have begun."""
     await house.start(worker_concurrency=8)
@@ -317,7 +319,7 @@ async def test_items_that_have_not_begun_do_not_wait_for_those_at_work_after_a_t
 
 
 async def test_a_deadlock_while_results_are_stored_costs_no_item_a_second_run(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     """The database ends the first transaction that stores results."""
     await house.start()
@@ -342,7 +344,7 @@ async def test_a_deadlock_while_results_are_stored_costs_no_item_a_second_run(
 
 
 async def test_what_was_stored_before_a_deadlock_among_single_reports_runs_once(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     """The report on two chunks fails, then the first is stored, as five chunks, and the second is not."""
     await house.start(worker_concurrency=16)
@@ -374,7 +376,7 @@ async def test_what_was_stored_before_a_deadlock_among_single_reports_runs_once(
 
 
 async def test_a_command_that_cannot_be_stored_harms_no_other_chunk_at_work(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     await house.start()
     stage.held = {1}

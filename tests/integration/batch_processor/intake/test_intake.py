@@ -27,13 +27,13 @@ from contracts.batches import (
     Item,
     ListBatches,
 )
-from support.batch_stack import Caller, House, Stage
+from support.batch_stack import BatchProcessors, Caller, Stage
 from support.turns_of_the_loop import turns_of_the_loop
 from support.waiting import until
 
 
 @pytest.fixture
-async def service(house: House) -> Resources:
+async def service(house: BatchProcessors) -> Resources:
     return await house.start()
 
 
@@ -210,7 +210,7 @@ async def test_an_abandoned_upload_is_gone_and_takes_nothing_more(service: Resou
     assert await caller.database.fetchval("SELECT count(*) FROM items WHERE batch_id = $1", id_) == 0
 
 
-async def test_an_upload_that_is_never_sealed_expires(house: House, caller: Caller) -> None:
+async def test_an_upload_that_is_never_sealed_expires(house: BatchProcessors, caller: Caller) -> None:
     await house.start(upload_expires_s=1)
     creation = caller.creation("echo", None)
     await caller.send(creation)
@@ -220,7 +220,9 @@ async def test_an_upload_that_is_never_sealed_expires(house: House, caller: Call
     assert [event.batch.status for event in await caller.finished_events()] == ["expired"]
 
 
-async def test_an_upload_says_when_it_expires_and_is_overdue_after_that(house: House, caller: Caller) -> None:
+async def test_an_upload_says_when_it_expires_and_is_overdue_after_that(
+    house: BatchProcessors, caller: Caller
+) -> None:
     await house.start()
     creation = caller.creation("echo", None)
     id_, statement = creation.batch_id, "SELECT appended_at FROM batches WHERE id = $1"
@@ -263,7 +265,9 @@ async def test_an_upload_says_when_it_expires_and_is_overdue_after_that(house: H
         await transaction.rollback()
 
 
-async def test_an_upload_that_is_never_sealed_is_kept_while_it_grows(house: House, caller: Caller) -> None:
+async def test_an_upload_that_is_never_sealed_is_kept_while_it_grows(
+    house: BatchProcessors, caller: Caller
+) -> None:
     service = await house.start()
     creation = caller.creation("echo", None)
     await caller.send(creation)

@@ -8,7 +8,7 @@ import pytest
 
 from batch_processor.intake import handlers
 from contracts.batches import CreateBatch, FollowUp, LimitOwner
-from support.batch_stack import Caller, House, Stage
+from support.batch_stack import BatchProcessors, Caller, Stage
 from support.waiting import until
 
 LATER = timedelta(hours=1)
@@ -21,7 +21,7 @@ def delayed(caller: Caller, operation: str, scopes: list[str] | None) -> CreateB
 
 
 async def test_accepted_work_that_needs_a_lost_right_ends_with_the_reason(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     await house.start(worker_concurrency=1)
     lost, kept, untold = (
@@ -54,7 +54,7 @@ async def test_accepted_work_that_needs_a_lost_right_ends_with_the_reason(
 
 
 async def test_an_owner_of_many_batches_is_limited_step_by_step(
-    house: House, caller: Caller, monkeypatch: pytest.MonkeyPatch
+    house: BatchProcessors, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handlers, "LIMITED_AT_ONCE", 3)
     await house.start()

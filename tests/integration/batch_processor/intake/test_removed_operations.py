@@ -25,13 +25,13 @@ from contracts.batches import (
 )
 from contracts.message import Command
 from support.batch_engine import Engine
-from support.batch_stack import Caller, House, Stage
+from support.batch_stack import BatchProcessors, Caller, Stage
 from support.waiting import until
 from support.waiting_messages import waiting_messages
 
 
 async def test_a_retry_of_an_operation_that_is_not_here_waits_for_it_and_holds_up_no_cancel(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     async with house.running():
         batch_id = await caller.submit("grumpy", [1, 2, 3])
@@ -70,7 +70,7 @@ async def test_an_upload_that_is_checked_when_its_operation_is_gone_fails_with_t
 
 
 async def test_work_of_an_operation_that_only_newer_replicas_have_waits_for_one_of_them(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     def waiting() -> float:
         labels = {"queue": INTAKE, "type": CreateBatch.message_type, "outcome": "retry"}

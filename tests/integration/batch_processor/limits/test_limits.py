@@ -13,12 +13,12 @@ from batch_processor.execution.settlement import ChunkReport
 from chassis.broker.envelope import new_id
 from contracts.batches import CreateBatch, Item, PauseBatch, ResumeBatch, RetryBatch
 from support.batch_engine import PERIOD_S, Engine
-from support.batch_stack import ALL, Caller, House, Stage
+from support.batch_stack import ALL, BatchProcessors, Caller, Stage
 from support.waiting import until
 
 
 @pytest.fixture
-async def workers(house: House) -> None:
+async def workers(house: BatchProcessors) -> None:
     """Start two workers, and a coordinator in the first of them."""
     await house.start()
     await house.start(roles=("worker",))
@@ -66,7 +66,7 @@ async def test_two_workers_together_begin_no_more_items_in_any_second_than_the_r
 
 
 async def test_an_operation_and_a_named_key_are_limited_over_all_batches_and_owners(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     limits = "provider:test=20/1,provider:test=5,operation:counted=1"
     await house.start(limits=limits)
@@ -96,7 +96,7 @@ async def test_an_operation_and_a_named_key_are_limited_over_all_batches_and_own
 
 
 async def test_a_limit_that_is_used_up_delays_nobody_else_and_is_named_as_the_reason_to_wait(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     await house.start(worker_concurrency=2)
     slow = {"rate_limit": {"items": 1, "per_s": 3600}, "priority": "high"}
@@ -121,7 +121,9 @@ async def test_a_limit_that_is_used_up_delays_nobody_else_and_is_named_as_the_re
     assert stage.runs.total() == 1
 
 
-async def test_each_attempt_counts_under_the_rate(house: House, caller: Caller, stage: Stage) -> None:
+async def test_each_attempt_counts_under_the_rate(
+    house: BatchProcessors, caller: Caller, stage: Stage
+) -> None:
     await house.start()
     options = {"rate_limit": {"items": 100, "per_s": 60}}
     batch = await caller.reach(await caller.submit("flaky", [0, 1, 2], options=options))
@@ -131,7 +133,7 @@ async def test_each_attempt_counts_under_the_rate(house: House, caller: Caller, 
 
 
 async def test_work_that_waits_when_its_operation_gets_a_limit_is_limited_too(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     async with house.running(roles=("coordinator",)):
         early = await caller.submit("keyed", list(range(30)))

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from contracts.batches import Batch
 from contracts.pauses import ListPauses, PauseKind, Pauses, PauseWork, ResumeWork
-from support.batch_stack import Caller, House, Stage
+from support.batch_stack import BatchProcessors, Caller, Stage
 from support.waiting import until
 
 
@@ -32,7 +32,7 @@ async def waits_for(caller: Caller, batch_id: UUID, what: str) -> Batch:
 
 
 async def test_a_paused_operation_starts_nothing_until_it_is_resumed_and_other_work_goes_on(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     """Sixty items in six chunks, two items of which are at work when the operation is paused."""
     await house.start(worker_concurrency=1)
@@ -67,7 +67,7 @@ async def test_a_paused_operation_starts_nothing_until_it_is_resumed_and_other_w
 
 
 async def test_a_pause_of_an_owner_outlives_a_restart_and_affects_nobody_else(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     async with house.running():
         await pause(caller, "owner", "ann")

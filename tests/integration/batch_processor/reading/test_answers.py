@@ -16,11 +16,11 @@ from contracts.batches import (
     ListResults,
     Results,
 )
-from support.batch_stack import Caller, House, Stage
+from support.batch_stack import BatchProcessors, Caller, Stage
 
 
 @pytest.fixture
-async def service(house: House) -> Resources:
+async def service(house: BatchProcessors) -> Resources:
     return await house.start()
 
 

@@ -14,12 +14,12 @@ from chassis.errors import RemoteFailure
 from contracts.batch_items import ErrorSummaries, Items, ListErrors, ListItems
 from contracts.batches import CancelBatch, GetBatch, Item, ListResults, Results
 from support.batch_engine import Engine
-from support.batch_stack import Caller, House
+from support.batch_stack import BatchProcessors, Caller
 from support.waiting import until
 
 
 @pytest.fixture
-async def service(house: House) -> Resources:
+async def service(house: BatchProcessors) -> Resources:
     return await house.start()
 
 

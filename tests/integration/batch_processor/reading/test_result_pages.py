@@ -13,7 +13,7 @@ from batch_processor.intake import handlers
 from chassis import queries
 from chassis.broker.envelope import new_id
 from contracts.batches import ListResults, Results
-from support.batch_stack import Caller, House, Stage
+from support.batch_stack import BatchProcessors, Caller, Stage
 from support.waiting import until
 
 LINES = 200_000
@@ -25,7 +25,7 @@ async def page_of(caller: Caller, batch_id: UUID, **changes: Any) -> Results:
     return page
 
 
-async def running_batch(house: House, caller: Caller, stage: Stage, *, count: int) -> UUID:
+async def running_batch(house: BatchProcessors, caller: Caller, stage: Stage, *, count: int) -> UUID:
     """Return a batch of which all items but two have ended: the one at position 3 and the last."""
     service = await house.start()
     service.worker.timing = ChunkTiming(checkpoint_s=0.05)
@@ -41,7 +41,7 @@ async def _equals(caller: Caller, statement: str, batch_id: UUID, value: int) ->
 
 
 async def test_a_running_batch_shows_its_finished_prefix_and_later_all_of_it(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     batch_id = await running_batch(house, caller, stage, count=30)
     early = await page_of(caller, batch_id)
@@ -59,7 +59,9 @@ async def test_a_running_batch_shows_its_finished_prefix_and_later_all_of_it(
     assert ([row.position for row in late.data], late.complete) == (list(range(2, 30)), True)
 
 
-async def test_results_of_one_status_are_a_prefix_too(house: House, caller: Caller, stage: Stage) -> None:
+async def test_results_of_one_status_are_a_prefix_too(
+    house: BatchProcessors, caller: Caller, stage: Stage
+) -> None:
     batch_id = await running_batch(house, caller, stage, count=30)
     early = await page_of(caller, batch_id, status="succeeded")
     assert ([row.position for row in early.data], early.complete) == ([0, 1, 2], False)
@@ -69,7 +71,7 @@ async def test_results_of_one_status_are_a_prefix_too(house: House, caller: Call
 
 
 async def test_items_without_a_result_are_listed_by_their_state(
-    house: House, caller: Caller, stage: Stage
+    house: BatchProcessors, caller: Caller, stage: Stage
 ) -> None:
     await house.start(worker_concurrency=1)
     batch_id = await caller.submit("gated", list(range(40)))
@@ -85,7 +87,7 @@ async def test_items_without_a_result_are_listed_by_their_state(
     assert (await page_of(caller, batch_id, status="pending")).data == []
 
 
-async def test_results_are_passed_on_as_they_were_stored(house: House, caller: Caller) -> None:
+async def test_results_are_passed_on_as_they_were_stored(house: BatchProcessors, caller: Caller) -> None:
     await house.start()
     payloads = [10**30, -(2**63), 0.1, 1e300, 'ä \u2028 \x00 "quoted"', {"z": 1, "a": [None, True]}, []]
     batch_id = await caller.submit("echo", payloads)
@@ -96,7 +98,7 @@ async def test_results_are_passed_on_as_they_were_stored(house: House, caller: C
 
 
 async def test_a_page_of_large_results_ends_before_it_is_too_large_for_a_message(
-    house: House, caller: Caller
+    house: BatchProcessors, caller: Caller
 ) -> None:
     await house.start()
     batch_id = await caller.submit("echo", ["x" * 200_000] * 7)
@@ -113,7 +115,7 @@ async def test_a_page_of_large_results_ends_before_it_is_too_large_for_a_message
 
 
 async def test_a_refused_batch_of_many_items_has_one_empty_page(
-    house: House, caller: Caller, monkeypatch: pytest.MonkeyPatch
+    house: BatchProcessors, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # There is no other replica that could know the operation.
     monkeypatch.setattr(handlers, "TRIES_LEFT_TO_OTHERS", 0)
@@ -125,7 +127,7 @@ async def test_a_refused_batch_of_many_items_has_one_empty_page(
 
 
 @pytest.fixture
-async def large(house: House, caller: Caller) -> UUID:
+async def large(house: BatchProcessors, caller: Caller) -> UUID:
     """Return a finished batch of many items, loaded without a word to the planner's statistics."""
     await house.start(roles=("coordinator",))
     async with caller.database.acquire() as connection:
@@ -172,7 +174,7 @@ async def test_every_page_of_a_large_batch_reads_as_much_as_the_first(
 
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
 async def test_the_first_batch_of_a_database_is_read_row_by_row(
-    house: House, caller: Caller, plans: str
+    house: BatchProcessors, caller: Caller, plans: str
 ) -> None:
     await house.start(roles=("coordinator",))
     async with caller.database.acquire() as connection:
@@ -188,7 +190,7 @@ async def test_the_first_batch_of_a_database_is_read_row_by_row(
 
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
 async def test_what_waits_at_both_ends_of_a_large_batch_is_found_without_reading_what_is_between(
-    house: House, caller: Caller, plans: str
+    house: BatchProcessors, caller: Caller, plans: str
 ) -> None:
     await house.start(roles=("coordinator",))
     async with caller.database.acquire() as connection:

@@ -13,11 +13,11 @@ from batch_processor.sources import copying
 from chassis.broker.envelope import new_id
 from contracts.batches import CancelBatch, CreateBatch, Item, Source
 from support.batch_engine import Engine
-from support.batch_stack import Caller, House
+from support.batch_stack import BatchProcessors, Caller
 
 
 @pytest.fixture
-async def service(house: House, monkeypatch: pytest.MonkeyPatch) -> Resources:
+async def service(house: BatchProcessors, monkeypatch: pytest.MonkeyPatch) -> Resources:
     monkeypatch.setattr(copying, "STEP", 10)
     # Read once, when the service starts.
     monkeypatch.setattr(copying, "PAUSE_S", 0.3)
