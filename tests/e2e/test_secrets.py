@@ -23,7 +23,7 @@ from support.heard import (
     PROMETHEUS_PASSWORD,
     SMTP_PASSWORD,
     WRONG_PASSWORD,
-    World,
+    HeardProduct,
 )
 from support.planted import Planted
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HeardProduct]:
     async with AsyncExitStack() as opened:
         collector = await opened.enter_async_context(collecting())
         provider = await opened.enter_async_context(alpaca.running())
@@ -54,7 +54,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         directory = tmp_path_factory.mktemp("secrets")
         rig = await opened.enter_async_context(rigs.running(directory, variables=variables))
         rig.relay.login = ("tickwire", SMTP_PASSWORD)
-        world = World(rig, collector, provider, monitoring, _planted(rig))
+        world = HeardProduct(rig, collector, provider, monitoring, _planted(rig))
         await _make_user(world)
         for scene in (
             *(secret_uses.use, secret_uses.misuse),
@@ -91,7 +91,7 @@ def _planted(rig: Rig) -> Planted:
     return planted
 
 
-async def _make_user(world: World) -> None:
+async def _make_user(world: HeardProduct) -> None:
     async with httpx.AsyncClient(
         base_url=world.rig.stack.url, headers=world.rig.headers, timeout=20
     ) as unheard:
@@ -105,39 +105,39 @@ async def _make_user(world: World) -> None:
 
 
 @pytest.mark.parametrize("service", NAMES)
-async def test_no_log_contains_a_secret_or_the_content_of_a_mail(world: World, service: str) -> None:
+async def test_no_log_contains_a_secret_or_the_content_of_a_mail(world: HeardProduct, service: str) -> None:
     said = world.rig.stack.log(service)
     assert '"level":"debug"' in said or service == "stock-data"
     assert [(line, found) for line in said.splitlines() if (found := world.planted.found_in(line))] == []
 
 
-async def test_no_server_logs_a_password(world: World) -> None:
+async def test_no_server_logs_a_password(world: HeardProduct) -> None:
     letters = {"letter", "idempotency key"}
     for file in world.rig.stack.blueprint.run.logs.iterdir():
         assert set(world.planted.found_in(file.read_bytes())) <= letters, file.name
 
 
-async def test_neither_readiness_nor_metrics_contain_a_secret(world: World) -> None:
+async def test_neither_readiness_nor_metrics_contain_a_secret(world: HeardProduct) -> None:
     assert any("not ready" in page for page in world.exposed)
     assert [found for page in world.exposed if (found := world.planted.found_in(page))] == []
 
 
-async def test_no_answer_repeats_a_secret_or_the_content_of_a_mail(world: World) -> None:
+async def test_no_answer_repeats_a_secret_or_the_content_of_a_mail(world: HeardProduct) -> None:
     assert {answer[:3] for answer in world.answers} >= {"200", "202", "400", "401", "404", "422", "503"}
     assert [(answer, found) for answer in world.answers if (found := world.planted.found_in(answer))] == []
 
 
-async def test_no_span_contains_a_secret_or_the_content_of_a_mail(world: World) -> None:
+async def test_no_span_contains_a_secret_or_the_content_of_a_mail(world: HeardProduct) -> None:
     assert {span.service for span in world.collector.spans if span.failed} >= {"email", "gateway"}
     assert [found for sent in world.collector.sent if (found := world.planted.found_in(sent))] == []
 
 
-async def test_parked_messages_are_listed_without_their_content(world: World) -> None:
+async def test_parked_messages_are_listed_without_their_content(world: HeardProduct) -> None:
     assert {row["reason"] for row in world.parked} == {"undecodable", "permanent"}
     assert world.planted.found_in(json.dumps(world.parked)) == []
 
 
-async def test_a_failed_start_names_the_setting_without_its_value(world: World) -> None:
+async def test_a_failed_start_names_the_setting_without_its_value(world: HeardProduct) -> None:
     assert all("RABBITMQ_URL: is not an address like" in world.exits[service] for service in NAMES)
     assert {
         name: found for name, said in world.exits.items() if (found := world.planted.found_in(said))

@@ -33,7 +33,7 @@ INSERT INTO replay (term, start_day) VALUES (1, '2012-05-21');
 """
 
 
-class World:
+class AlertWorld:
     """A database with the symbols A and B, a feed in term 1, and the alerts of its owners."""
 
     def __init__(self, postgres: Postgres) -> None:
@@ -82,14 +82,14 @@ class World:
 
 
 @asynccontextmanager
-async def opened(dsn: str) -> AsyncIterator[World]:
+async def opened(dsn: str) -> AsyncIterator[AlertWorld]:
     """Yield a world in a database that stock-data has migrated."""
     connection = await asyncpg.connect(dsn)
     await connection.execute(_SEED)
     await connection.close()
     postgres = Postgres(dsn, size=4)
     await postgres.open()
-    made = World(postgres)
+    made = AlertWorld(postgres)
     made.index.fill(await ShippedHistory(postgres).listings())
     yield made
     await postgres.close()
@@ -97,7 +97,7 @@ async def opened(dsn: str) -> AsyncIterator[World]:
 
 @asynccontextmanager
 async def watching(
-    world: World, term: int = 1, alerts: StoredAlerts | None = None
+    world: AlertWorld, term: int = 1, alerts: StoredAlerts | None = None
 ) -> AsyncIterator[AlertWatcher]:
     """Yield a watcher that knows all alerts that there are."""
     watcher = AlertWatcher(alerts or StoredAlerts(world.postgres), wake_relay=lambda: None)

@@ -25,7 +25,7 @@ WRONG_PASSWORD = "PLANTED-wrong-password-0815"
 
 
 @dataclass
-class World:
+class HeardProduct:
     """A running product with doubles all around it, what was planted in it, and what it was heard to say."""
 
     rig: Rig

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class World:
+class OperationWorld:
     """The effects of an operation on the world: questions asked, requests fetched, commands sent.
 
     `replies` and `answers` are what came back.

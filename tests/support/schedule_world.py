@@ -33,7 +33,7 @@ SOON = Deadline(float("inf"))
 HOUR = timedelta(hours=1)
 
 
-class World:
+class ScheduleWorld:
     """A database, the schedules of its owners, and coordinators that fire them."""
 
     def __init__(self, postgres: Postgres) -> None:
@@ -140,16 +140,16 @@ class World:
 
 
 @asynccontextmanager
-async def opened(dsn: str) -> AsyncIterator[World]:
+async def opened(dsn: str) -> AsyncIterator[ScheduleWorld]:
     """Yield a world in a database that the batch processor has migrated."""
     postgres = Postgres(dsn, size=6)
     await postgres.open()
-    yield World(postgres)
+    yield ScheduleWorld(postgres)
     await postgres.close()
 
 
 @asynccontextmanager
-async def on_server(url: str) -> AsyncIterator[World]:
+async def on_server(url: str) -> AsyncIterator[ScheduleWorld]:
     """Yield a world in a database of its own on a server, which is dropped at the end of the block."""
     server = databases.on(url)
     dsn = await server.create("batch_processor")

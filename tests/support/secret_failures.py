@@ -23,13 +23,13 @@ from support.heard import (
     PROMETHEUS_PASSWORD,
     SMTP_PASSWORD,
     WRONG_PASSWORD,
-    World,
+    HeardProduct,
     mail,
 )
 from support.waiting import until
 
 
-async def without_relay(world: World) -> None:
+async def without_relay(world: HeardProduct) -> None:
     """Let the relay refuse and echo the login, then accept the login and refuse mails."""
     relay = world.rig.relay
     relay.login, relay.repeats_login = ("tickwire", "another"), True
@@ -51,7 +51,7 @@ async def without_relay(world: World) -> None:
         await client.get(answer.headers["location"])
 
 
-async def without_provider(world: World) -> None:
+async def without_provider(world: HeardProduct) -> None:
     """Let the provider fail, and then refuse and echo the key."""
     refusal = upstream.answer_json({"message": f"{alpaca.KEY_ID}: {alpaca.SECRET} is not known"}, 401)
     async with world.client() as client:
@@ -62,7 +62,7 @@ async def without_provider(world: World) -> None:
     await world.logged("stock-data", "provider failed", "is not known")
 
 
-async def without_monitoring(world: World) -> None:
+async def without_monitoring(world: HeardProduct) -> None:
     """Let Prometheus refuse and echo the login."""
     login = base64.b64encode(f"watcher:{PROMETHEUS_PASSWORD}".encode()).decode()
     async with world.client(world.rig.stack.api_key) as admin:
@@ -74,7 +74,7 @@ async def without_monitoring(world: World) -> None:
     assert any("[redacted]: no" in answer for answer in world.answers)
 
 
-async def park(world: World) -> None:
+async def park(world: HeardProduct) -> None:
     """Send messages that are parked, for their content or for the error of the database."""
     await _publish(world, f'{{"text":"{LETTER}"}}', f"no json {LETTER}")
     emailer = await asyncpg.connect(world.rig.stack.postgres.dsn("emailer"))
@@ -94,7 +94,7 @@ async def park(world: World) -> None:
     await until(listed, timeout_s=30)
 
 
-async def _publish(world: World, *bodies: str) -> None:
+async def _publish(world: HeardProduct, *bodies: str) -> None:
     connection = await aiormq.connect(world.rig.stack.rabbitmq.url)
     try:
         channel = await connection.channel()
@@ -120,7 +120,7 @@ async def _refuse_rows(emailer: asyncpg.Connection[asyncpg.Record], code: str) -
     )
 
 
-async def without_servers(world: World) -> None:
+async def without_servers(world: HeardProduct) -> None:
     """Stop the broker, then the databases, and wait until every service reports it."""
     for server, sign in (("rabbitmq", "waiting for the broker"), ("postgres", "database")):
         await world.rig.proxies[server].refuse()
@@ -137,11 +137,11 @@ async def without_servers(world: World) -> None:
         await world.rig.recovered()
 
 
-async def _all_unready(world: World) -> bool:
+async def _all_unready(world: HeardProduct) -> bool:
     return len(await world.rig.unready()) == len(NAMES)
 
 
-async def start_wrongly(world: World) -> None:
+async def start_wrongly(world: HeardProduct) -> None:
     """Start each service with invalid settings, and with wrong credentials."""
     cut = {
         "RABBITMQ_URL": f"amqp://u:x#{WRONG_PASSWORD}@127.0.0.1/tickwire",
@@ -173,7 +173,9 @@ async def start_wrongly(world: World) -> None:
     world.exits["gateway without its broker"] = said
 
 
-async def _start(world: World, name: str, changes: dict[str, str], *, until_said: tuple[str, ...]) -> str:
+async def _start(
+    world: HeardProduct, name: str, changes: dict[str, str], *, until_said: tuple[str, ...]
+) -> str:
     """Return the output of a further process of a service until it ends, or has all of `until_said`."""
     service = next(service for service in SERVICES if service.name == name)
     backing = world.rig.stack.blueprint.backing

@@ -8,11 +8,11 @@ import json
 
 import websockets
 
-from support.heard import IDEMPOTENCY_KEY, LETTER, World, mail
+from support.heard import IDEMPOTENCY_KEY, LETTER, HeardProduct, mail
 from support.waiting import until
 
 
-async def use(world: World) -> None:
+async def use(world: HeardProduct) -> None:
     """Use the API correctly."""
     async with world.client() as client, world.client(world.rig.stack.api_key) as admin:
 
@@ -47,7 +47,7 @@ async def use(world: World) -> None:
     await _talk(world, world.user_key)
 
 
-async def misuse(world: World) -> None:
+async def misuse(world: HeardProduct) -> None:
     """Put keys and mails where they do not belong."""
     key, encoded = world.user_key, base64.b64encode(world.user_key.encode()).decode()
     wrong_key = key[:-1] + ("A" if key[-1] != "A" else "B")
@@ -76,7 +76,7 @@ async def misuse(world: World) -> None:
     await _say_nonsense(world, f"GET /{'x' * 70_000}{key} HTTP/1.1\r\n\r\n")
 
 
-async def _talk(world: World, token: str, *further: str) -> None:
+async def _talk(world: HeardProduct, token: str, *further: str) -> None:
     address = world.rig.stack.url.replace("http", "ws") + "/v1/realtime"
     frames = [json.dumps({"id": 1, "connect": {"token": token}}), *further]
     async with websockets.connect(address) as socket:
@@ -88,7 +88,7 @@ async def _talk(world: World, token: str, *further: str) -> None:
             world.answers.append(repr(closed))
 
 
-async def _say_nonsense(world: World, request: str) -> None:
+async def _say_nonsense(world: HeardProduct, request: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", world.rig.stack.ports.gateway)
     writer.write(request.encode())
     try:

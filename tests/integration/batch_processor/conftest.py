@@ -17,7 +17,7 @@ from support.batch_engine import Engine
 from support.batch_process import Spawn, spawning
 from support.batch_stack import BatchProcessors, Caller, Stage
 from support.databases import FreshDatabase
-from support.schedule_world import World, on_server
+from support.schedule_world import ScheduleWorld, on_server
 from support.waiting import until
 
 
@@ -65,13 +65,13 @@ async def spawn(broker_url: str, dsn: str) -> AsyncIterator[Spawn]:
 
 
 @pytest.fixture(scope="module")
-async def shared_world(postgres_server: PostgresServer) -> AsyncIterator[World]:
+async def shared_world(postgres_server: PostgresServer) -> AsyncIterator[ScheduleWorld]:
     async with on_server(postgres_server.url) as made:
         yield made
 
 
 @pytest.fixture
-async def world(shared_world: World) -> World:
+async def world(shared_world: ScheduleWorld) -> ScheduleWorld:
     """Return a world without schedules."""
     await shared_world.clear()
     return shared_world

@@ -24,7 +24,7 @@ from gateway.schedules.runs import ScheduledRuns
 from support import schedule_world
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
-from support.schedule_world import World
+from support.schedule_world import ScheduleWorld
 from support.waiting_messages import waiting_messages
 
 TEMPLATE = '{"operation": "echo", "payload" : {"price": 1.10}, "metadata":{"report":"daily"}}'
@@ -37,7 +37,7 @@ class Site:
     """A gateway, and the schedules that batch-processor has stored."""
 
     listener: Listener
-    world: World
+    world: ScheduleWorld
 
     async def create(self, body: Mapping[str, Any] = HOURLY, **headers: str) -> httpx.Response:
         answer = await self.listener.api.post("/v1/schedules", json=body, headers=headers)

@@ -10,7 +10,7 @@ import pytest
 from contracts.stocks import Quote
 from stock_data.providers.alpaca import AlpacaProvider
 from support import alert_world
-from support.alert_world import World
+from support.alert_world import AlertWorld
 from support.alpaca_answers import provider_of
 from support.databases import FreshDatabase
 from support.doubles import alpaca as double
@@ -41,7 +41,7 @@ async def provider(upstream: AlpacaDouble) -> AsyncIterator[AlpacaProvider]:
 
 
 @pytest.fixture
-async def world(fresh_database: FreshDatabase) -> AsyncIterator[World]:
+async def world(fresh_database: FreshDatabase) -> AsyncIterator[AlertWorld]:
     async with alert_world.opened(await fresh_database("stock_data")) as opened:
         yield opened
 

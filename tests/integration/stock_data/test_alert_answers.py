@@ -13,11 +13,11 @@ from contracts.alerts import Alert, DeleteAlert, ListAlerts, ListFirings
 from stock_data.alerts.stored import StoredAlerts
 from stock_data.errors import NoLiveFeed, TooManyAlerts, UnknownSymbol
 from support.alert_ticks import tick
-from support.alert_world import SOON, World, settled, watching
+from support.alert_world import SOON, AlertWorld, settled, watching
 
 
 async def test_no_owner_has_more_than_its_number_of_alerts_that_can_fire_however_it_asks(
-    world: World,
+    world: AlertWorld,
 ) -> None:
     made = await asyncio.gather(*(world.create(above=10) for _ in range(9)), return_exceptions=True)
     refused = [one for one in made if isinstance(one, TooManyAlerts)]
@@ -30,13 +30,13 @@ async def test_no_owner_has_more_than_its_number_of_alerts_that_can_fire_however
     await world.create(above=10)
 
 
-async def test_the_same_request_makes_one_alert(world: World) -> None:
+async def test_the_same_request_makes_one_alert(world: AlertWorld) -> None:
     made = await asyncio.gather(*(world.create(above=10, request_key="k") for _ in range(4)))
     assert len({alert.id for alert in made}) == 1
     assert (await world.create("8", above=10, request_key="k")).id != made[0].id
 
 
-async def test_lists_are_of_their_owner_newest_first_in_pages_and_by_status(world: World) -> None:
+async def test_lists_are_of_their_owner_newest_first_in_pages_and_by_status(world: AlertWorld) -> None:
     world.show(9)
     made = [await world.create(above=10 + number, symbol="ab"[number % 2]) for number in range(5)]
     await world.create("8", above=10)
@@ -53,7 +53,7 @@ async def test_lists_are_of_their_owner_newest_first_in_pages_and_by_status(worl
     assert {alert.id for alert in of_b.data} == {made[1].id, made[3].id}
 
 
-async def test_an_alert_of_another_owner_is_not_found(world: World) -> None:
+async def test_an_alert_of_another_owner_is_not_found(world: AlertWorld) -> None:
     alert = await world.create(above=10)
     with pytest.raises(NotFound):
         await world.get(alert, "8")
@@ -62,7 +62,7 @@ async def test_an_alert_of_another_owner_is_not_found(world: World) -> None:
     assert (await world.get(alert)).condition.model_dump(exclude_none=True) == {"above": Decimal(10)}
 
 
-async def test_an_alert_that_could_never_fire_is_refused(world: World) -> None:
+async def test_an_alert_that_could_never_fire_is_refused(world: AlertWorld) -> None:
     with pytest.raises(UnknownSymbol):
         await world.create(symbol="C", above=1)
     world.answers = world.answering(has_feed=False)
@@ -70,7 +70,7 @@ async def test_an_alert_that_could_never_fire_is_refused(world: World) -> None:
         await world.create(above=1)
 
 
-async def test_firings_are_read_forwards_from_a_position_and_backwards(world: World) -> None:
+async def test_firings_are_read_forwards_from_a_position_and_backwards(world: AlertWorld) -> None:
     assert (await world.answers.firings(ListFirings(owner_id="7"), SOON)).offset == 0
     world.show(9)
     for threshold in range(10, 15):
@@ -92,7 +92,7 @@ async def test_firings_are_read_forwards_from_a_position_and_backwards(world: Wo
     assert await offsets(limit=0) == []
 
 
-async def test_only_alerts_that_are_over_are_removed_after_their_time(world: World) -> None:
+async def test_only_alerts_that_are_over_are_removed_after_their_time(world: AlertWorld) -> None:
     for number in range(5):
         await world.create(above=10, request_key=str(number))
     kept, *others = [row["id"] for row in await world.rows("SELECT id FROM alerts ORDER BY id")]

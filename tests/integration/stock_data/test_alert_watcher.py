@@ -23,12 +23,12 @@ from stock_data.alerts.stored import StoredAlerts
 from stock_data.alerts.watched import WatchedAlert
 from stock_data.alerts.watcher import AlertWatcher
 from support.alert_ticks import MONDAY, tick
-from support.alert_world import SOON, World, settled, watching
+from support.alert_world import SOON, AlertWorld, settled, watching
 from support.measured import value_of
 from support.waiting import until
 
 
-async def test_a_crossing_fires_once_and_is_one_transaction_with_its_event(world: World) -> None:
+async def test_a_crossing_fires_once_and_is_one_transaction_with_its_event(world: AlertWorld) -> None:
     world.show(9)
     alert = await world.create(above=10, notify=[{"email": "ann@example.com"}])
     async with watching(world) as watcher:
@@ -43,7 +43,7 @@ async def test_a_crossing_fires_once_and_is_one_transaction_with_its_event(world
     assert (found.status, found.fired_count, found.last_price) == ("fired", 1, Decimal(11))
 
 
-async def test_without_its_event_a_firing_is_not_stored_either(world: World) -> None:
+async def test_without_its_event_a_firing_is_not_stored_either(world: AlertWorld) -> None:
     world.show(9)
     await world.create(above=10)
     await world.rows("ALTER TABLE outbox ADD CONSTRAINT shut CHECK (message_type <> 'alert.fired.v1')")
@@ -56,7 +56,7 @@ async def test_without_its_event_a_firing_is_not_stored_either(world: World) -> 
     assert (await world.firings(), len(await world.events())) == ([(1, 11)], 1)
 
 
-async def test_a_price_that_was_already_past_the_level_does_not_fire(world: World) -> None:
+async def test_a_price_that_was_already_past_the_level_does_not_fire(world: AlertWorld) -> None:
     world.show(11)
     await world.create(above=10, once=False)
     await world.create(below=20, once=False)
@@ -69,7 +69,7 @@ async def test_a_price_that_was_already_past_the_level_does_not_fire(world: Worl
     assert await world.firings() == [(1, 11)]
 
 
-async def test_a_crossing_while_nobody_watched_is_found_once_by_the_next_watcher(world: World) -> None:
+async def test_a_crossing_while_nobody_watched_is_found_once_by_the_next_watcher(world: AlertWorld) -> None:
     world.show(9)
     await world.create(above=10, once=False)
     for _ in range(2):
@@ -81,7 +81,7 @@ async def test_a_crossing_while_nobody_watched_is_found_once_by_the_next_watcher
     assert [row["side"] for row in await world.rows("SELECT side FROM alerts")] == [1]
 
 
-async def test_one_of_two_watchers_fires_in_one_term_or_in_two(world: World) -> None:
+async def test_one_of_two_watchers_fires_in_one_term_or_in_two(world: AlertWorld) -> None:
     world.show(9)
     for threshold in range(10, 15):
         await world.create(above=threshold)
@@ -116,7 +116,7 @@ class LosesAnswers(StoredAlerts):
 
 
 async def test_a_commit_whose_answer_was_lost_does_not_fire_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: AlertWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PAUSE_S", 0.01)
     world.show(9)
@@ -143,7 +143,7 @@ class FailsFor(StoredAlerts):
 
 @pytest.fixture
 async def until_given_up(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: AlertWorld, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[AlertWatcher], Awaitable[None]]:
     """Return a function that stores crossings of another alert until only that one is watched."""
     monkeypatch.setattr(module, "LOOK_EVERY_S", 0.02)
@@ -164,7 +164,7 @@ async def until_given_up(
 
 
 async def test_an_alert_that_cannot_be_recorded_stops_no_other(
-    world: World, until_given_up: Callable[[AlertWatcher], Awaitable[None]]
+    world: AlertWorld, until_given_up: Callable[[AlertWatcher], Awaitable[None]]
 ) -> None:
     alerts = [await world.create(above=threshold) for threshold in (10, 11, 12)]
     stored = FailsFor(world.postgres)
@@ -176,7 +176,7 @@ async def test_an_alert_that_cannot_be_recorded_stops_no_other(
 
 
 async def test_an_alert_of_which_the_database_accepts_nothing_stops_no_other_and_is_given_up(
-    world: World,
+    world: AlertWorld,
     monkeypatch: pytest.MonkeyPatch,
     until_given_up: Callable[[AlertWatcher], Awaitable[None]],
 ) -> None:
@@ -205,7 +205,7 @@ class CountsAttempts(StoredAlerts):
 
 
 async def test_alerts_fire_once_the_database_accepts_any_however_often_it_refused_them_all(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: AlertWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_REFUSALS", 2)
     monkeypatch.setattr(module, "LOOK_EVERY_S", 0.02)
@@ -224,7 +224,7 @@ async def test_alerts_fire_once_the_database_accepts_any_however_often_it_refuse
 
 
 async def test_a_fault_in_the_comparison_of_one_alert_stops_no_other_and_it_is_watched_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: AlertWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.show(9)
     broken = (await world.create(above=10)).id
@@ -248,7 +248,7 @@ async def test_a_fault_in_the_comparison_of_one_alert_stops_no_other_and_it_is_w
     assert await world.firings() == [(1, 13), (2, 13), (3, 14)]
 
 
-async def test_an_address_that_is_refused_by_now_does_not_stop_its_alert(world: World) -> None:
+async def test_an_address_that_is_refused_by_now_does_not_stop_its_alert(world: AlertWorld) -> None:
     world.show(9)
     alert = await world.create(above=10, notify=[{"email": "ann@corp.example"}])
     addresses.refuse_domains(["corp.example"])
@@ -264,7 +264,7 @@ async def test_an_address_that_is_refused_by_now_does_not_stop_its_alert(world: 
 
 
 async def test_an_alert_that_repeats_fires_on_the_next_crossing_after_its_cooldown(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: AlertWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOOK_EVERY_S", 0.02)
     world.show(9)
@@ -288,7 +288,7 @@ async def test_an_alert_that_repeats_fires_on_the_next_crossing_after_its_cooldo
 
 
 async def test_an_alert_is_watched_soon_after_it_was_made_and_no_more_once_it_is_deleted(
-    world: World,
+    world: AlertWorld,
 ) -> None:
     world.show(9)
     async with watching(world) as watcher:
@@ -307,7 +307,7 @@ async def test_an_alert_is_watched_soon_after_it_was_made_and_no_more_once_it_is
         await world.get(deleted)
 
 
-async def test_an_alert_that_has_expired_does_not_fire_and_says_so(world: World) -> None:
+async def test_an_alert_that_has_expired_does_not_fire_and_says_so(world: AlertWorld) -> None:
     world.show(9)
     alert = await world.create(above=10, expires_at=datetime.now(UTC) + timedelta(hours=1))
     assert (await world.get(alert)).status == "armed"
@@ -324,7 +324,7 @@ async def test_an_alert_that_has_expired_does_not_fire_and_says_so(world: World)
         await world.create(above=10, expires_at=expires_at)
 
 
-async def test_a_change_of_a_day_is_reported_once_also_to_a_successor(world: World) -> None:
+async def test_a_change_of_a_day_is_reported_once_also_to_a_successor(world: AlertWorld) -> None:
     def change(percent: int, **more: Any) -> Quote:
         return tick(10, change_percent=Decimal(percent), **more)
 
@@ -345,7 +345,7 @@ async def test_a_change_of_a_day_is_reported_once_also_to_a_successor(world: Wor
 
 
 async def test_very_many_alerts_at_one_price_do_not_hold_up_the_feed_and_all_of_them_fire(
-    world: World,
+    world: AlertWorld,
 ) -> None:
     world.show(9)
     many = 2_000

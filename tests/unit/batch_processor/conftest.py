@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from support.operation_world import World
+from support.operation_world import OperationWorld
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> OperationWorld:
+    return OperationWorld()

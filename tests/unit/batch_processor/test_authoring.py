@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from batch_processor.authoring import Context, Json, RetryPolicy, Scope, operation
-from support.operation_world import World
+from support.operation_world import OperationWorld
 
 TEMPLATE = Path(__file__).parents[3] / "docs/templates/operation"
 
@@ -23,7 +23,7 @@ class Number(BaseModel):
     n: int
 
 
-async def test_a_function_with_types_and_a_docstring_becomes_an_operation(world: World) -> None:
+async def test_a_function_with_types_and_a_docstring_becomes_an_operation(world: OperationWorld) -> None:
     @operation("double", required_scopes={Scope.QUOTES_READ}, retry=RetryPolicy(1), timeout_s=3)
     async def double(payload: Number, context: Context) -> Json:
         """Doubles a number.
@@ -44,7 +44,7 @@ def test_a_text_in_place_of_a_set_of_scopes_is_refused() -> None:
         operation("any", required_scopes="admin")  # type: ignore[arg-type]  # as an author may write it
 
 
-async def test_a_plain_function_computes_one_item_at_a_time(world: World) -> None:
+async def test_a_plain_function_computes_one_item_at_a_time(world: OperationWorld) -> None:
     @operation("square", resource="cpu", concurrency=7)
     def square(payload: Json, _: Context) -> Json:
         """Squares a number."""

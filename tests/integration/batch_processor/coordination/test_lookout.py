@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from batch_processor.coordination.lookout import Lookout
 from support.batch_engine import Engine
-from support.schedule_world import World
+from support.schedule_world import ScheduleWorld
 
 _KINDS = ("orders", "expired", "ready", "due", "limited", "uploads", "copies", "schedules")
 _BATCH = """
@@ -58,7 +58,7 @@ async def test_each_kind_of_work_is_found_and_nothing_else(engine: Engine) -> No
     await engine.execute("UPDATE batches SET status = 'validating'")
     assert await look() == ["uploads"]
     await engine.execute("DELETE FROM batches")
-    world = World(engine.postgres)
+    world = ScheduleWorld(engine.postgres)
     schedule = await world.create()
     assert await look() == []
     await world.make_due(schedule)

@@ -9,17 +9,17 @@ import pytest
 
 from support.busy_threads import busy_threads
 from support.databases import FreshDatabase
-from support.schedule_world import World, opened
+from support.schedule_world import ScheduleWorld, opened
 from support.waiting import until
 
 
 @pytest.fixture
-async def world(fresh_database: FreshDatabase) -> AsyncIterator[World]:
+async def world(fresh_database: FreshDatabase) -> AsyncIterator[ScheduleWorld]:
     async with opened(await fresh_database("batch_processor")) as made:
         yield made
 
 
-async def test_a_due_time_does_not_wait_for_the_threads_of_requests(world: World) -> None:
+async def test_a_due_time_does_not_wait_for_the_threads_of_requests(world: ScheduleWorld) -> None:
     schedule = await world.create()
     await world.make_due(schedule)
     async with busy_threads():
@@ -30,7 +30,7 @@ async def test_a_due_time_does_not_wait_for_the_threads_of_requests(world: World
 
 @pytest.mark.parametrize("is_resumed", [False, True], ids=["change", "resume"])
 async def test_a_change_that_waits_for_a_thread_locks_nothing_and_applies_to_the_row_as_it_is_then(
-    world: World, *, is_resumed: bool
+    world: ScheduleWorld, *, is_resumed: bool
 ) -> None:
     schedule = await world.create()
     if is_resumed:

@@ -15,10 +15,12 @@ from batch_processor.schedules import planning, turns
 from batch_processor.schedules.planning import Load, Plan, StoredSchedule
 from chassis.errors import DatabaseUnavailable
 from contracts import schedules as contract
-from support.schedule_world import World
+from support.schedule_world import ScheduleWorld
 
 
-async def copies(world: World, original: contract.Schedule, number: int, *, owner_id: str) -> list[UUID]:
+async def copies(
+    world: ScheduleWorld, original: contract.Schedule, number: int, *, owner_id: str
+) -> list[UUID]:
     """Return copies of a schedule, all due for a second."""
     rows = await world.rows(
         "INSERT INTO schedules (id, owner_id, made_by, name, cron, time_zone, overlap, missed, jitter_s,"
@@ -33,7 +35,7 @@ async def copies(world: World, original: contract.Schedule, number: int, *, owne
     return [row["id"] for row in rows]
 
 
-async def most_of_a_transaction(world: World, table: str) -> int:
+async def most_of_a_transaction(world: ScheduleWorld, table: str) -> int:
     """Return the most rows of a table that one transaction has written."""
     [row] = await world.rows(
         f"SELECT max(n) AS most FROM (SELECT count(*) AS n FROM {table} GROUP BY xmin::text) AS t"
@@ -41,7 +43,7 @@ async def most_of_a_transaction(world: World, table: str) -> int:
     return int(row["most"])
 
 
-async def test_owners_take_turns_twenty_schedules_a_transaction(world: World) -> None:
+async def test_owners_take_turns_twenty_schedules_a_transaction(world: ScheduleWorld) -> None:
     original = await world.create()
     await copies(world, original, 100, owner_id="crowd")
     late = await world.create("8")
@@ -53,7 +55,7 @@ async def test_owners_take_turns_twenty_schedules_a_transaction(world: World) ->
 
 
 async def test_a_schedule_that_becomes_due_meanwhile_does_not_wait_for_the_end_of_a_long_list(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: ScheduleWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turns, "LISTED", 40)
     original, late = await world.create(), await world.create("8")
@@ -73,7 +75,7 @@ async def test_a_schedule_that_becomes_due_meanwhile_does_not_wait_for_the_end_o
 
 
 async def test_a_schedule_that_cannot_be_stored_does_not_affect_others_and_is_tried_again_later(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: ScheduleWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = await world.create()
     ids = await copies(world, original, 30, owner_id="crowd")
@@ -109,7 +111,7 @@ async def test_a_schedule_that_cannot_be_stored_does_not_affect_others_and_is_tr
     assert {event.schedule_id for event in await world.events()} == set(ids)
 
 
-async def test_waiting_runs_of_owners_take_turns_too(world: World) -> None:
+async def test_waiting_runs_of_owners_take_turns_too(world: ScheduleWorld) -> None:
     original = await world.create(overlap="queue")
     crowd = await copies(world, original, 100, owner_id="crowd")
     [single] = await copies(world, original, 1, owner_id="8")
@@ -124,7 +126,7 @@ async def test_waiting_runs_of_owners_take_turns_too(world: World) -> None:
     assert await most_of_a_transaction(world, "outbox") <= 20
 
 
-async def test_many_missed_due_times_are_caught_up_in_several_transactions(world: World) -> None:
+async def test_many_missed_due_times_are_caught_up_in_several_transactions(world: ScheduleWorld) -> None:
     original = await world.create(missed="all", cron="* * * * *")
     ids = await copies(world, original, 10, owner_id="crowd")
     since = datetime.now(UTC) - timedelta(minutes=60)
@@ -139,7 +141,7 @@ async def test_many_missed_due_times_are_caught_up_in_several_transactions(world
 
 
 async def test_a_database_that_is_away_fails_the_round_and_sets_nothing_aside(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: ScheduleWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     schedule = await world.create()
     await world.make_due(schedule)

@@ -21,19 +21,19 @@ from contracts.schedules import (
     ScheduleRun,
 )
 from support.measured import value_of
-from support.schedule_world import HOUR, SOON, World
+from support.schedule_world import HOUR, SOON, ScheduleWorld
 
 
 def reported(runs: list[ScheduleRun]) -> list[tuple[str, str]]:
     return [(run.trigger, run.status) for run in runs]
 
 
-async def delete(world: World, schedule: Schedule, revision: int | None = None) -> None:
+async def delete(world: ScheduleWorld, schedule: Schedule, revision: int | None = None) -> None:
     request = DeleteSchedule(schedule_id=schedule.id, owner_id="7", revision=revision)
     await world.answers.delete(request, SOON)
 
 
-async def test_several_coordinators_run_a_due_time_once(world: World) -> None:
+async def test_several_coordinators_run_a_due_time_once(world: ScheduleWorld) -> None:
     schedules = [await world.create() for _ in range(5)]
     for schedule in schedules:
         await world.make_due(schedule)
@@ -52,7 +52,7 @@ async def test_several_coordinators_run_a_due_time_once(world: World) -> None:
 
 
 async def test_a_coordinator_that_is_killed_while_it_fires_leaves_the_due_time_to_another(
-    world: World,
+    world: ScheduleWorld,
 ) -> None:
     schedule = await world.create()
     due_at = await world.make_due(schedule)
@@ -74,7 +74,7 @@ async def test_a_coordinator_that_is_killed_while_it_fires_leaves_the_due_time_t
     assert world.woken
 
 
-async def test_runs_report_the_outcome_of_the_work_that_they_made(world: World) -> None:
+async def test_runs_report_the_outcome_of_the_work_that_they_made(world: ScheduleWorld) -> None:
     schedule = await world.create()
     run = await world.fire(schedule)
     assert run.next is not None
@@ -93,7 +93,7 @@ async def test_runs_report_the_outcome_of_the_work_that_they_made(world: World) 
     assert await world.runs(schedule, status=["accepted", "fired"]) == []
 
 
-async def test_a_due_time_is_skipped_while_the_run_before_has_not_ended(world: World) -> None:
+async def test_a_due_time_is_skipped_while_the_run_before_has_not_ended(world: ScheduleWorld) -> None:
     schedule = await world.create(overlap="skip")
     first = await world.fire(schedule)
     assert (await world.fire(schedule)).status == "skipped"
@@ -106,7 +106,7 @@ async def test_a_due_time_is_skipped_while_the_run_before_has_not_ended(world: W
     assert (await world.fire(schedule)).status == "fired"
 
 
-async def test_queued_runs_follow_one_after_the_other(world: World) -> None:
+async def test_queued_runs_follow_one_after_the_other(world: ScheduleWorld) -> None:
     schedule = await world.create(overlap="queue")
     await world.make_due(schedule)
     await world.firing.fire()
@@ -125,7 +125,9 @@ async def test_queued_runs_follow_one_after_the_other(world: World) -> None:
     assert [event.run_id for event in await world.events()] == order
 
 
-async def test_due_times_that_nothing_could_run_are_caught_up_as_the_schedule_says(world: World) -> None:
+async def test_due_times_that_nothing_could_run_are_caught_up_as_the_schedule_says(
+    world: ScheduleWorld,
+) -> None:
     skipping, once, everything = [await world.create(missed=missed) for missed in ("skip", "once", "all")]
     noon = datetime(2026, 11, 27, 12, tzinfo=UTC)
     for schedule in (skipping, once, everything):
@@ -143,7 +145,7 @@ async def test_due_times_that_nothing_could_run_are_caught_up_as_the_schedule_sa
     assert [run.due_at for run in caught_up["all"]] == [noon + number * HOUR for number in range(3)]
 
 
-async def test_runs_that_are_due_while_a_schedule_is_paused_do_not_happen(world: World) -> None:
+async def test_runs_that_are_due_while_a_schedule_is_paused_do_not_happen(world: ScheduleWorld) -> None:
     schedule = await world.create()
     await world.make_due(schedule, ago=3 * HOUR)
     paused = await world.pause(schedule)
@@ -159,7 +161,7 @@ async def test_runs_that_are_due_while_a_schedule_is_paused_do_not_happen(world:
     assert reported(await world.runs(schedule)) == [("manual", "fired")]
 
 
-async def test_the_same_request_makes_one_schedule_and_one_run(world: World) -> None:
+async def test_the_same_request_makes_one_schedule_and_one_run(world: ScheduleWorld) -> None:
     made = await asyncio.gather(*(world.create(request_key="k") for _ in range(3)))
     assert len({one.id for one in made}) == 1
     assert (await world.create("8", request_key="k")).id != made[0].id
@@ -168,7 +170,7 @@ async def test_the_same_request_makes_one_schedule_and_one_run(world: World) -> 
     assert len(await world.events()) == 1
 
 
-async def test_no_owner_has_more_than_its_number_of_schedules_however_it_asks(world: World) -> None:
+async def test_no_owner_has_more_than_its_number_of_schedules_however_it_asks(world: ScheduleWorld) -> None:
     made = await asyncio.gather(*(world.create() for _ in range(8)), return_exceptions=True)
     refused = [one for one in made if isinstance(one, TooManySchedules)]
     assert (len(made) - len(refused), len(refused)) == (5, 3)
@@ -178,7 +180,7 @@ async def test_no_owner_has_more_than_its_number_of_schedules_however_it_asks(wo
     await world.create()
 
 
-async def test_a_schedule_of_another_owner_is_not_found(world: World) -> None:
+async def test_a_schedule_of_another_owner_is_not_found(world: ScheduleWorld) -> None:
     schedule = await world.create()
     with pytest.raises(ScheduleNotFound):
         await world.get(schedule, "8")
@@ -187,7 +189,7 @@ async def test_a_schedule_of_another_owner_is_not_found(world: World) -> None:
     assert (await world.answers.list(ListSchedules(owner_id="8"), SOON)).data == []
 
 
-async def test_schedules_are_listed_newest_first_in_pages_and_by_filters(world: World) -> None:
+async def test_schedules_are_listed_newest_first_in_pages_and_by_filters(world: ScheduleWorld) -> None:
     made = [await world.create(operation="ab"[number % 2]) for number in range(5)]
     await world.pause(made[1])
     first = await world.answers.list(ListSchedules(owner_id="7", limit=3), SOON)
@@ -200,7 +202,7 @@ async def test_schedules_are_listed_newest_first_in_pages_and_by_filters(world: 
     assert len(of_a.data) == 3
 
 
-async def test_a_page_of_long_templates_ends_early_and_leads_on(world: World) -> None:
+async def test_a_page_of_long_templates_ends_early_and_leads_on(world: ScheduleWorld) -> None:
     long = f'{{"operation":"echo","payload":"{"x" * 60_000}"}}'
     made = [await world.create(template=long) for _ in range(5)]
     found: list[UUID] = []
@@ -215,7 +217,7 @@ async def test_a_page_of_long_templates_ends_early_and_leads_on(world: World) ->
 
 
 async def test_a_change_needs_the_revision_that_was_seen_and_takes_the_rights_of_its_maker(
-    world: World,
+    world: ScheduleWorld,
 ) -> None:
     schedule = await world.create(template='{"a": 1.10}')
     changed = await world.change(schedule, cron="30 4 * * *", time_zone="Asia/Kathmandu", made_by="other")
@@ -255,7 +257,7 @@ async def test_a_change_needs_the_revision_that_was_seen_and_takes_the_rights_of
     ],
 )
 async def test_a_schedule_that_could_not_run_is_refused_with_a_pointer(
-    world: World, wanted: dict[str, str], pointer: str
+    world: ScheduleWorld, wanted: dict[str, str], pointer: str
 ) -> None:
     schedule = await world.create()
     for attempt in (world.create(**wanted), world.change(schedule, **wanted)):
@@ -267,7 +269,7 @@ async def test_a_schedule_that_could_not_run_is_refused_with_a_pointer(
         await world.change(schedule, revision=None, **wanted)
 
 
-async def test_a_refusal_ends_a_run_that_has_fired_and_no_other(world: World) -> None:
+async def test_a_refusal_ends_a_run_that_has_fired_and_no_other(world: ScheduleWorld) -> None:
     schedule = await world.create()
     first, second = await world.fire(schedule), await world.run(schedule)
 
@@ -283,7 +285,9 @@ async def test_a_refusal_ends_a_run_that_has_fired_and_no_other(world: World) ->
     assert (refused.code, refused.detail) == ("forbidden", "no more")
 
 
-async def test_a_schedule_that_cannot_be_planned_any_more_is_paused_and_others_run(world: World) -> None:
+async def test_a_schedule_that_cannot_be_planned_any_more_is_paused_and_others_run(
+    world: ScheduleWorld,
+) -> None:
     bad, good = await world.create(), await world.create()
     await world.rows("UPDATE schedules SET time_zone = 'Mars/Olympus' WHERE id = $1", bad.id)
     assert (await world.get(bad)).next_runs == []
@@ -295,7 +299,7 @@ async def test_a_schedule_that_cannot_be_planned_any_more_is_paused_and_others_r
     assert "Mars/Olympus" in paused.paused_reason
 
 
-async def test_a_schedule_keeps_its_newest_runs_and_those_that_have_not_ended(world: World) -> None:
+async def test_a_schedule_keeps_its_newest_runs_and_those_that_have_not_ended(world: ScheduleWorld) -> None:
     schedule = await world.create(overlap="skip")
     at_work = await world.fire(schedule)
     for _ in range(25):
@@ -305,7 +309,9 @@ async def test_a_schedule_keeps_its_newest_runs_and_those_that_have_not_ended(wo
     assert (len(runs), runs[0].id, runs[-1].id) == (22, at_work.id, skipped.id)
 
 
-async def test_runs_that_are_past_their_retention_go_and_those_never_accepted_end(world: World) -> None:
+async def test_runs_that_are_past_their_retention_go_and_those_never_accepted_end(
+    world: ScheduleWorld,
+) -> None:
     schedule = await world.create()
     run = await world.fire(schedule)
     await world.rows("UPDATE schedule_runs SET fired_at = now() - interval '25 hours'")
@@ -317,7 +323,7 @@ async def test_runs_that_are_past_their_retention_go_and_those_never_accepted_en
     assert await world.runs(schedule) == []
 
 
-async def test_schedules_past_their_next_step_are_counted(world: World) -> None:
+async def test_schedules_past_their_next_step_are_counted(world: ScheduleWorld) -> None:
     schedule = await world.create()
     run = await world.fire(schedule)
     await world.firing.follow()
@@ -332,7 +338,7 @@ async def test_schedules_past_their_next_step_are_counted(world: World) -> None:
     assert value_of(SCHEDULES_LATE) == 0
 
 
-async def test_a_coordinator_is_busy_while_something_is_due_at_work_or_waiting(world: World) -> None:
+async def test_a_coordinator_is_busy_while_something_is_due_at_work_or_waiting(world: ScheduleWorld) -> None:
     schedule = await world.create(overlap="queue")
 
     async def is_busy() -> bool:
@@ -358,7 +364,7 @@ async def test_a_coordinator_is_busy_while_something_is_due_at_work_or_waiting(w
     assert not await is_busy()
 
 
-async def test_a_deleted_schedule_does_not_run_again(world: World) -> None:
+async def test_a_deleted_schedule_does_not_run_again(world: ScheduleWorld) -> None:
     schedule = await world.create(overlap="queue")
     await world.run(schedule)
     await world.run(schedule)

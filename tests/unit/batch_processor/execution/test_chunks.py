@@ -14,7 +14,7 @@ from batch_processor.operation import Context, Operation, RetryPolicy
 from batch_processor.operations.echo import OPERATION as ECHO
 from chassis.errors import Conflict, Unavailable
 from contracts.emails import SendEmail
-from support.operation_world import World
+from support.operation_world import OperationWorld
 
 
 class Number(BaseModel):
@@ -38,7 +38,7 @@ async def executed(run: ChunkRun) -> ChunkRun:
     return run
 
 
-async def test_each_item_gets_its_result(world: World) -> None:
+async def test_each_item_gets_its_result(world: OperationWorld) -> None:
     run = ChunkRun(operation(double), items('{"n":1}', '{"n":2}'), attempt=1, context=world.context)
     outcomes = (await executed(run)).take()
     assert dict(zip(outcomes.positions, outcomes.results, strict=True)) == {0: "2", 1: "4"}
@@ -46,13 +46,15 @@ async def test_each_item_gets_its_result(world: World) -> None:
     assert len(run.take()) == 0
 
 
-async def test_echo_gives_the_texts_back_unread(world: World) -> None:
+async def test_echo_gives_the_texts_back_unread(world: OperationWorld) -> None:
     payloads = ['{"a": 1.10}', "null", "123456789012345678901234567890"]
     run = await executed(ChunkRun(ECHO, items(*payloads), attempt=1, context=world.context))
     assert run.take().results == payloads
 
 
-async def test_a_payload_that_does_not_fit_fails_and_names_the_field_but_not_the_value(world: World) -> None:
+async def test_a_payload_that_does_not_fit_fails_and_names_the_field_but_not_the_value(
+    world: OperationWorld,
+) -> None:
     run = await executed(
         ChunkRun(operation(double), items('{"n":"secret"}'), attempt=1, context=world.context)
     )
@@ -70,7 +72,7 @@ async def test_a_payload_that_does_not_fit_fails_and_names_the_field_but_not_the
     ],
 )
 async def test_an_error_that_trying_again_cannot_help_is_final(
-    world: World, error: Exception, code: str, detail: str
+    world: OperationWorld, error: Exception, code: str, detail: str
 ) -> None:
     async def fail(_: Number, __: Context) -> None:
         raise error
@@ -80,7 +82,7 @@ async def test_an_error_that_trying_again_cannot_help_is_final(
     assert run.retries == []
 
 
-async def test_a_retryable_error_waits_for_another_attempt_until_the_last(world: World) -> None:
+async def test_a_retryable_error_waits_for_another_attempt_until_the_last(world: OperationWorld) -> None:
     async def fail(_: Number, __: Context) -> None:
         raise Unavailable("away")
 
@@ -92,7 +94,7 @@ async def test_a_retryable_error_waits_for_another_attempt_until_the_last(world:
     assert last.take().failures == [ItemFailure(0, "service-unavailable", "away")]
 
 
-async def test_an_item_over_its_time_limit_times_out_alone(world: World) -> None:
+async def test_an_item_over_its_time_limit_times_out_alone(world: OperationWorld) -> None:
     async def hang_on_zero(payload: Number, _: Context) -> int:
         if payload.n == 0:
             await asyncio.Event().wait()
@@ -105,7 +107,7 @@ async def test_an_item_over_its_time_limit_times_out_alone(world: World) -> None
     assert outcomes.results == ["1"]
 
 
-async def test_no_more_items_run_side_by_side_than_the_operation_allows(world: World) -> None:
+async def test_no_more_items_run_side_by_side_than_the_operation_allows(world: OperationWorld) -> None:
     most = running = 0
 
     async def count(payload: Number, _: Context) -> int:
@@ -121,7 +123,7 @@ async def test_no_more_items_run_side_by_side_than_the_operation_allows(world: W
     assert (most, len(run.take())) == (3, 20)
 
 
-async def test_a_stopped_run_keeps_what_has_ended_and_names_the_rest(world: World) -> None:
+async def test_a_stopped_run_keeps_what_has_ended_and_names_the_rest(world: OperationWorld) -> None:
     begun = asyncio.Event()
 
     async def hang_on_two(payload: Number, _: Context) -> int:
@@ -140,7 +142,9 @@ async def test_a_stopped_run_keeps_what_has_ended_and_names_the_rest(world: Worl
     assert run.unfinished == [1, 2]
 
 
-async def test_a_run_that_begins_no_more_ends_with_what_is_at_work_and_names_the_rest(world: World) -> None:
+async def test_a_run_that_begins_no_more_ends_with_what_is_at_work_and_names_the_rest(
+    world: OperationWorld,
+) -> None:
     begun, go = asyncio.Event(), asyncio.Event()
 
     async def wait(payload: Number, _: Context) -> int:
@@ -162,7 +166,7 @@ async def test_a_run_that_begins_no_more_ends_with_what_is_at_work_and_names_the
     assert (run.take().positions, run.unfinished) == ([0, 1], [])
 
 
-async def test_commands_of_an_item_that_failed_are_not_sent(world: World) -> None:
+async def test_commands_of_an_item_that_failed_are_not_sent(world: OperationWorld) -> None:
     async def send_then_fail(payload: Number, context: Context) -> int:
         command = SendEmail(email_id=context.batch_id, owner_id="ann", accepted_at=context.accepted_at)
         context.send(command, context.batch_id)
@@ -174,7 +178,7 @@ async def test_commands_of_an_item_that_failed_are_not_sent(world: World) -> Non
     assert len((await executed(run)).take().commands) == 1
 
 
-async def test_a_nul_in_an_error_is_replaced(world: World) -> None:
+async def test_a_nul_in_an_error_is_replaced(world: OperationWorld) -> None:
     async def fail(_: Number, __: Context) -> None:
         raise Conflict("a\x00b")
 
@@ -182,7 +186,7 @@ async def test_a_nul_in_an_error_is_replaced(world: World) -> None:
     assert run.take().failures[0].detail == "a\ufffdb"
 
 
-async def test_a_result_that_no_message_could_carry_fails_the_item(world: World) -> None:
+async def test_a_result_that_no_message_could_carry_fails_the_item(world: OperationWorld) -> None:
     async def inflate(payload: Number, _: Context) -> str:
         return "x" * payload.n
 

@@ -15,7 +15,7 @@ from batch_processor.execution.running_chunk import Outcomes, StoredItem
 from batch_processor.operation import Context, Operation, RetryPolicy
 from chassis.errors import Conflict, ServiceError
 from contracts.batches import CancelBatch
-from support.operation_world import World
+from support.operation_world import OperationWorld
 
 POISON = 2
 
@@ -41,7 +41,7 @@ def items(count: int) -> list[StoredItem]:
     return [StoredItem(position, str(position)) for position in range(count)]
 
 
-async def outcomes_of(world: World, operation: Operation, *, count: int = 5) -> Outcomes:
+async def outcomes_of(world: OperationWorld, operation: Operation, *, count: int = 5) -> Outcomes:
     run = ChunkRun(operation, items(count), attempt=1, context=world.context)
     await run.execute()
     assert run.unfinished == []
@@ -90,7 +90,7 @@ def raising(error: BaseException) -> Callable[[Context], Any]:
     ids=lambda error: type(error).__name__,
 )
 async def test_an_item_that_raises_anything_fails_alone_with_words_that_can_be_stored(
-    world: World, error: BaseException
+    world: OperationWorld, error: BaseException
 ) -> None:
     outcomes = await outcomes_of(world, poisoned(raising(error)))
     assert sorted(outcomes.positions) == [0, 1, 3, 4]
@@ -117,21 +117,21 @@ async def test_an_item_that_raises_anything_fails_alone_with_words_that_can_be_s
     ],
 )
 async def test_a_result_that_cannot_be_stored_or_read_again_fails_its_item(
-    world: World, result: Any, code: str
+    world: OperationWorld, result: Any, code: str
 ) -> None:
     outcomes = await outcomes_of(world, poisoned(lambda _: result))
     assert [(failure.position, failure.code) for failure in outcomes.failures] == [(POISON, code)]
     assert len(outcomes.positions) == 4
 
 
-async def test_a_result_that_contains_itself_fails_its_item(world: World) -> None:
+async def test_a_result_that_contains_itself_fails_its_item(world: OperationWorld) -> None:
     endless: list[Any] = []
     endless.append(endless)
     outcomes = await outcomes_of(world, poisoned(lambda _: endless))
     assert [failure.code for failure in outcomes.failures] == ["bad-result"]
 
 
-async def test_an_item_that_cancels_its_own_task_fails_alone(world: World) -> None:
+async def test_an_item_that_cancels_its_own_task_fails_alone(world: OperationWorld) -> None:
     def cancel_myself(_: Context) -> int:
         task = asyncio.current_task()
         assert task is not None
@@ -143,7 +143,9 @@ async def test_an_item_that_cancels_its_own_task_fails_alone(world: World) -> No
     assert sorted(outcomes.positions) == [0, 1, 3, 4]
 
 
-async def test_an_item_that_ignores_its_cancellation_frees_its_place_after_the_deadline(world: World) -> None:
+async def test_an_item_that_ignores_its_cancellation_frees_its_place_after_the_deadline(
+    world: OperationWorld,
+) -> None:
     end = asyncio.Event()
 
     async def deaf() -> None:
@@ -159,7 +161,7 @@ async def test_an_item_that_ignores_its_cancellation_frees_its_place_after_the_d
     assert sorted(outcomes.positions) == [0, 1, 3, 4]
 
 
-async def test_a_command_that_cannot_be_written_fails_the_item_that_sent_it(world: World) -> None:
+async def test_a_command_that_cannot_be_written_fails_the_item_that_sent_it(world: OperationWorld) -> None:
     def send_surrogate(context: Context) -> None:
         command = CancelBatch(batch_id=UUID(int=1), owner_id="ann").model_copy(update={"owner_id": "\ud800"})
         context.send(command, UUID(int=2))
@@ -196,7 +198,7 @@ def without_end(texts: Sequence[str]) -> Any:
 
 @pytest.mark.parametrize("run_texts", [without_last, with_one_more, raising_texts, without_end])
 async def test_texts_that_raise_or_come_in_the_wrong_number_fail_only_the_item_to_blame(
-    world: World, run_texts: Callable[[Sequence[str]], Any]
+    world: OperationWorld, run_texts: Callable[[Sequence[str]], Any]
 ) -> None:
     outcomes = await outcomes_of(world, of_texts(run_texts))
     assert [failure.position for failure in outcomes.failures] == [POISON]
@@ -204,7 +206,7 @@ async def test_texts_that_raise_or_come_in_the_wrong_number_fail_only_the_item_t
 
 
 @pytest.mark.parametrize("result", [None, 7, b"1", "not JSON", "\ud800", "NaN", "[" * 65 + "1" + "]" * 65])
-async def test_a_text_that_is_not_json_to_keep_fails_its_item(world: World, result: Any) -> None:
+async def test_a_text_that_is_not_json_to_keep_fails_its_item(world: OperationWorld, result: Any) -> None:
     def replace(texts: Sequence[str]) -> list[Any]:
         return [result if text == str(POISON) else text for text in texts]
 
@@ -213,7 +215,7 @@ async def test_a_text_that_is_not_json_to_keep_fails_its_item(world: World, resu
     assert len(outcomes.positions) == 4
 
 
-async def test_texts_that_fail_for_every_item_fail_every_item(world: World) -> None:
+async def test_texts_that_fail_for_every_item_fail_every_item(world: OperationWorld) -> None:
     def refuse(_: Sequence[str]) -> list[str]:
         raise Conflict("no")
 
@@ -221,7 +223,7 @@ async def test_texts_that_fail_for_every_item_fail_every_item(world: World) -> N
     assert [failure.code for failure in outcomes.failures] == ["conflict"] * 5
 
 
-async def test_a_retryable_failure_of_the_last_attempt_is_final(world: World) -> None:
+async def test_a_retryable_failure_of_the_last_attempt_is_final(world: OperationWorld) -> None:
     operation = poisoned(raising(TimeoutError("the operation's own")))
     outcomes = await outcomes_of(world, operation)
     assert [failure.code for failure in outcomes.failures] == ["timeout"]

@@ -20,7 +20,7 @@ from batch_processor.operation import Context, Operation, RetryPolicy
 from batch_processor.operations import indicators
 from chassis import shares
 from chassis.errors import Conflict
-from support.operation_world import World
+from support.operation_world import OperationWorld
 from support.waiting import until
 
 
@@ -121,7 +121,7 @@ async def test_a_result_that_cannot_travel_is_an_error_of_its_call(processes: Pr
 
 
 async def test_only_the_items_to_blame_fail_and_their_neighbours_wait_without_being_late(
-    processes: Processes, world: World
+    processes: Processes, world: OperationWorld
 ) -> None:
     async def run(number: int, _: Context) -> int:
         return await processes.compute(double, number)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from batch_processor.operations.email_send import OPERATION
 from contracts.mail import MOST_ITEM_CONTENT, MailItem
 from gateway.batches.payload_checks import PayloadCheck
-from support.operation_world import World
+from support.operation_world import OperationWorld
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_an_item_is_refused_as_the_mail_endpoint_would(payload: dict[str, Any], 
         OPERATION.payload.model_validate(payload)
 
 
-async def test_an_item_sends_the_same_command_whenever_it_runs(world: World) -> None:
+async def test_an_item_sends_the_same_command_whenever_it_runs(world: OperationWorld) -> None:
     mail = MailItem.model_validate(
         {"from": "shop@example.org", "to": ["ann@example.org"], "subject": "s", "text": "hi"}
     )
@@ -44,14 +44,14 @@ async def test_an_item_sends_the_same_command_whenever_it_runs(world: World) -> 
     assert first == {"email_id": str(command.email_id)}
 
 
-async def test_two_items_of_a_batch_send_two_mails(world: World) -> None:
+async def test_two_items_of_a_batch_send_two_mails(world: OperationWorld) -> None:
     mail = MailItem.model_validate({"to": ["ann@example.org"], "text": "hi"})
     assert await OPERATION.run(mail, world.context(position=1)) != await OPERATION.run(
         mail, world.context(position=2)
     )
 
 
-async def test_the_metadata_of_a_mail_are_sent_as_they_are_written(world: World) -> None:
+async def test_the_metadata_of_a_mail_are_sent_as_they_are_written(world: OperationWorld) -> None:
     text = '{"to": ["ann@example.org"], "text": "hi", "metadata" : { "price": 1.10,  "note": "\\u00e9" } }'
     mail = MailItem.model_validate_json(text)
     await OPERATION.run(mail, world.context(payload_text=text))
@@ -60,13 +60,13 @@ async def test_the_metadata_of_a_mail_are_sent_as_they_are_written(world: World)
     assert command.metadata == {"price": 1.1, "note": "é"}
 
 
-async def test_a_mail_without_metadata_is_not_read_again(world: World) -> None:
+async def test_a_mail_without_metadata_is_not_read_again(world: OperationWorld) -> None:
     mail = MailItem.model_validate({"to": ["ann@example.org"], "text": "hi"})
     await OPERATION.run(mail, world.context(payload_text="never read"))
     assert world.sent[0][0].metadata_text is None
 
 
-async def test_an_attachment_in_base64_goes_with_the_command_as_it_was_given(world: World) -> None:
+async def test_an_attachment_in_base64_goes_with_the_command_as_it_was_given(world: OperationWorld) -> None:
     file = {"filename": "a.txt", "content": "aGVsbG8=", "content_type": "text/plain", "content_id": "a"}
     mail = MailItem.model_validate({"to": ["ann@example.org"], "text": "hi", "attachments": [file]})
     await OPERATION.run(mail, world.context())

@@ -13,7 +13,7 @@ from batch_processor.operations.http_request import OPERATION, HttpRequestPayloa
 from chassis.egress.client import HttpAnswer
 from chassis.errors import ServiceError
 from contracts.scopes import Scope
-from support.operation_world import World
+from support.operation_world import OperationWorld
 
 
 def wish(**fields: Any) -> HttpRequestPayload:
@@ -24,12 +24,12 @@ def wish(**fields: Any) -> HttpRequestPayload:
     return found
 
 
-async def run(world: World, answer: HttpAnswer, **fields: Any) -> Any:
+async def run(world: OperationWorld, answer: HttpAnswer, **fields: Any) -> Any:
     world.answers = [answer]
     return await OPERATION.run(wish(**fields), world.context())
 
 
-async def test_the_answer_is_the_result(world: World) -> None:
+async def test_the_answer_is_the_result(world: OperationWorld) -> None:
     answer = HttpAnswer(201, {"content-type": "text/plain"}, "grüß".encode())
     result = await run(world, answer, method="PUT", headers={"X-Token": "t"}, body="hello")
     assert result == {
@@ -43,7 +43,7 @@ async def test_the_answer_is_the_result(world: World) -> None:
     assert request.headers["x-token"] == "t"
 
 
-async def test_content_is_sent_as_json_and_every_attempt_has_the_same_key(world: World) -> None:
+async def test_content_is_sent_as_json_and_every_attempt_has_the_same_key(world: OperationWorld) -> None:
     for _ in range(2):
         await run(world, HttpAnswer(200, {}, b""), method="POST", content={"n": 1.5})
     first, second = world.fetched
@@ -51,7 +51,7 @@ async def test_content_is_sent_as_json_and_every_attempt_has_the_same_key(world:
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
 
 
-async def test_numbers_of_any_size_are_sent_as_they_are(world: World) -> None:
+async def test_numbers_of_any_size_are_sent_as_they_are(world: OperationWorld) -> None:
     text = '{"url":"https://hooks.example/","content":{"n":1180591620717411303424,"s":"grüß"}}'
     found = item_values.read_payload(HttpRequestPayload, text)
     world.answers = [HttpAnswer(200, {}, b"")]
@@ -68,7 +68,7 @@ def test_a_header_that_a_server_could_read_otherwise_is_refused(headers: dict[st
 
 
 @pytest.mark.parametrize("body", [b"\xff\xfe", b"a\0b"])
-async def test_a_body_that_is_no_text_comes_as_base64(world: World, body: bytes) -> None:
+async def test_a_body_that_is_no_text_comes_as_base64(world: OperationWorld, body: bytes) -> None:
     result = await run(world, HttpAnswer(200, {}, body))
     assert result["encoding"] == "base64"
     assert result["body"] in ("//4=", "YQBi")
@@ -86,7 +86,7 @@ async def test_a_body_that_is_no_text_comes_as_base64(world: World, body: bytes)
     ],
 )
 async def test_a_status_that_is_no_success_fails_the_item(
-    world: World, status: int, code: str, retryable: bool
+    world: OperationWorld, status: int, code: str, retryable: bool
 ) -> None:
     with pytest.raises(ServiceError, match=f"status {status}.*It says: why not") as failed:
         await run(world, HttpAnswer(status, {}, b"why not"))
@@ -94,13 +94,13 @@ async def test_a_status_that_is_no_success_fails_the_item(
     assert (await run(world, HttpAnswer(status, {}, b""), any_status=True))["status"] == status
 
 
-async def test_a_redirect_is_reported_and_not_followed(world: World) -> None:
+async def test_a_redirect_is_reported_and_not_followed(world: OperationWorld) -> None:
     with pytest.raises(ServiceError, match="Redirects are not followed; this one leads to http://127"):
         await run(world, HttpAnswer(302, {"location": "http://127.0.0.1/"}, b""))
     assert len(world.fetched) == 1
 
 
-async def test_headers_of_the_answer_are_bounded(world: World) -> None:
+async def test_headers_of_the_answer_are_bounded(world: OperationWorld) -> None:
     headers = {f"x-{n}": "v" * 1000 for n in range(100)}
     result = await run(world, HttpAnswer(200, headers, b""))
     assert 10 < len(result["headers"]) < 20

@@ -15,7 +15,7 @@ from batch_processor.items import item_values
 from batch_processor.operations.portfolio_valuation import MOST_POSITIONS, OPERATION, Portfolio
 from chassis.errors import ServiceError
 from contracts.stocks import Bar, Bars, Quote, Quotes, SymbolError
-from support.operation_world import World
+from support.operation_world import OperationWorld
 
 DAY = datetime(2005, 2, 25, tzinfo=UTC)
 
@@ -47,7 +47,7 @@ def of(*positions: tuple[str, Any], **more: Any) -> Portfolio:
     return portfolio(orjson.dumps({"positions": held, **more}).decode())
 
 
-async def test_values_are_exact_and_added_up_by_currency(world: World) -> None:
+async def test_values_are_exact_and_added_up_by_currency(world: OperationWorld) -> None:
     world.replies = [Quotes(quotes=[quote("AAPL", "0.1"), quote("IBM", "97.36"), quote("SAP", "3", "EUR")])]
     held = of(("AAPL", "999999999999.99999999"), ("ibm", 0.3), ("SAP", -2), ("AAPL", 3))
     result = await OPERATION.run(held, world.context())
@@ -78,7 +78,7 @@ async def test_values_are_exact_and_added_up_by_currency(world: World) -> None:
     assert question.symbols == ["AAPL", "IBM", "SAP"]
 
 
-async def test_a_day_is_valued_at_its_raw_close_or_the_last_one_before(world: World) -> None:
+async def test_a_day_is_valued_at_its_raw_close_or_the_last_one_before(world: OperationWorld) -> None:
     world.replies = [bars("AAPL", "88.99", "88.9")]
     result = await OPERATION.run(of(("AAPL", 10), date="2005-02-27"), world.context())
     assert (result["date"], result["totals"]) == ("2005-02-27", [{"currency": "USD", "value": "889.0"}])
@@ -91,7 +91,7 @@ async def test_a_day_is_valued_at_its_raw_close_or_the_last_one_before(world: Wo
     )
 
 
-async def test_a_portfolio_with_a_symbol_that_has_no_close_is_not_valued(world: World) -> None:
+async def test_a_portfolio_with_a_symbol_that_has_no_close_is_not_valued(world: OperationWorld) -> None:
     world.replies = [bars("AAPL", "88.9"), bars("FB")]
     with pytest.raises(
         ServiceError, match=r"1 of 2 symbols have no price\. FB: There is no close of FB"
@@ -108,7 +108,7 @@ async def test_a_portfolio_with_a_symbol_that_has_no_close_is_not_valued(world: 
     ],
 )
 async def test_an_item_is_tried_again_only_when_that_can_help_all_its_symbols(
-    world: World, codes: list[str], expected: str, retryable: bool
+    world: OperationWorld, codes: list[str], expected: str, retryable: bool
 ) -> None:
     symbols = [f"S{n}" for n in range(len(codes))]
     world.replies = [
@@ -120,7 +120,7 @@ async def test_an_item_is_tried_again_only_when_that_can_help_all_its_symbols(
     assert all(symbol in found.value.detail for symbol in symbols)
 
 
-async def test_only_some_reasons_of_many_symbols_are_shown(world: World) -> None:
+async def test_only_some_reasons_of_many_symbols_are_shown(world: OperationWorld) -> None:
     symbols = [f"S{n}" for n in range(50)]
     world.replies = [Quotes(quotes=[], errors=[failed(symbol, "provider-down") for symbol in symbols])]
     with pytest.raises(ServiceError, match="50 of 50 symbols have no price") as found:
@@ -128,7 +128,7 @@ async def test_only_some_reasons_of_many_symbols_are_shown(world: World) -> None
     assert found.value.detail.endswith("S9 does not work. And 40 more.")
 
 
-async def test_the_first_days_of_the_calendar_can_be_asked_for(world: World) -> None:
+async def test_the_first_days_of_the_calendar_can_be_asked_for(world: OperationWorld) -> None:
     world.replies = [bars("AAPL", "1")]
     await OPERATION.run(of(("AAPL", 10), date="0001-01-02"), world.context())
     assert world.asked[0].start == date.min
@@ -151,7 +151,7 @@ def test_the_number_of_positions_is_limited() -> None:
         of(*[("AAPL", 1)] * (MOST_POSITIONS + 1))
 
 
-async def test_a_day_that_has_not_come_has_no_value(world: World) -> None:
+async def test_a_day_that_has_not_come_has_no_value(world: OperationWorld) -> None:
     held = of(("AAPL", 1), date="9999-12-30")
     with pytest.raises(InvalidItem, match="is in the future"):
         await OPERATION.run(held, world.context())

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from batch_processor.operations.stock_backfill import OPERATION, BackfillPayload
 from contracts.stocks import BackfillBars, Backfilled
-from support.operation_world import World
+from support.operation_world import OperationWorld
 
 
-async def test_the_answer_of_stock_data_is_the_result(world: World) -> None:
+async def test_the_answer_of_stock_data_is_the_result(world: OperationWorld) -> None:
     days = (date(2016, 1, 1), date(2024, 1, 31))
     kept = Backfilled(symbol="AAPL", source="alpaca", first=days[0], last=days[1], bars=2031, written=22)
     world.replies = [kept]

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from batch_processor.operations.stock_indicators import OPERATION, IndicatorsPayload
 from contracts.stocks import Bar, Bars
-from support.operation_world import World
+from support.operation_world import OperationWorld
 
 FIRST = datetime(2010, 1, 4, tzinfo=UTC)
 
@@ -38,7 +38,7 @@ def page(closes: list[int], *, cursor: str | None = None, skip: int = 0) -> Bars
     )
 
 
-async def test_the_last_value_of_each_indicator_is_given_with_its_day(world: World) -> None:
+async def test_the_last_value_of_each_indicator_is_given_with_its_day(world: OperationWorld) -> None:
     world.replies = [page([1, 2, 3, 4])]
     wish = IndicatorsPayload(symbol="AAPL", indicators=["sma:2", "rsi:2", "sma:9"])
     result = await OPERATION.run(wish, world.context())
@@ -54,14 +54,14 @@ async def test_the_last_value_of_each_indicator_is_given_with_its_day(world: Wor
     }
 
 
-async def test_all_pages_are_asked_for(world: World) -> None:
+async def test_all_pages_are_asked_for(world: OperationWorld) -> None:
     world.replies = [page([1, 2], cursor="next"), page([3, 4], skip=2)]
     result = await OPERATION.run(IndicatorsPayload(symbol="AAPL", indicators=["sma:4"]), world.context())
     assert result["values"]["sma:4"]["value"] == 2.5
     assert [request.cursor for request in world.asked] == [None, "next"]
 
 
-async def test_the_series_begins_at_start_but_is_warmed_up_before(world: World) -> None:
+async def test_the_series_begins_at_start_but_is_warmed_up_before(world: OperationWorld) -> None:
     world.replies = [page([1, 2, 3, 4])]
     wish = IndicatorsPayload(symbol="AAPL", indicators=["sma:2"], start=date(2010, 1, 6), series=True)
     result = await OPERATION.run(wish, world.context())
@@ -72,7 +72,7 @@ async def test_the_series_begins_at_start_but_is_warmed_up_before(world: World) 
     assert world.asked[0].start < wish.start
 
 
-async def test_a_symbol_without_bars_has_no_values(world: World) -> None:
+async def test_a_symbol_without_bars_has_no_values(world: OperationWorld) -> None:
     world.replies = [page([])]
     result = await OPERATION.run(IndicatorsPayload(symbol="AAPL", indicators=["sma:2"]), world.context())
     assert (result["as_of"], result["values"]) == (None, {"sma:2": None})

@@ -14,7 +14,7 @@ from batch_processor.operation import Context
 from batch_processor.operations.stock_quote import OPERATION, QuotePayload
 from chassis.errors import ServiceError
 from contracts.stocks import Quote, Quotes, SymbolError
-from support.operation_world import World
+from support.operation_world import OperationWorld
 
 NOW = datetime(2026, 1, 2, 15, 30, tzinfo=UTC)
 
@@ -28,14 +28,16 @@ def unknown(symbol: str) -> SymbolError:
     return SymbolError(symbol=symbol, code="unknown-symbol", status=404, detail=detail)
 
 
-async def test_the_quote_has_the_shape_of_the_route(world: World) -> None:
+async def test_the_quote_has_the_shape_of_the_route(world: OperationWorld) -> None:
     world.replies = [Quotes(quotes=[quote("AAPL")])]
     result = await OPERATION.run(QuotePayload(symbol="aapl"), world.context())
     assert (result["symbol"], result["price"], result["currency"]) == ("AAPL", 101.25, "USD")
     assert result == quote("AAPL").model_dump(mode="json")
 
 
-async def test_items_at_work_together_share_one_question_and_each_has_its_own_error(world: World) -> None:
+async def test_items_at_work_together_share_one_question_and_each_has_its_own_error(
+    world: OperationWorld,
+) -> None:
     world.replies = [Quotes(quotes=[quote("IBM"), quote("AAPL")], errors=[unknown("NOPE")])]
     shared = SharedValues()
 
@@ -52,7 +54,7 @@ async def test_items_at_work_together_share_one_question_and_each_has_its_own_er
     assert [request.symbols for request in world.asked] == [["AAPL", "NOPE", "IBM"]]
 
 
-async def test_a_quote_that_was_not_answered_for_is_an_error(world: World) -> None:
+async def test_a_quote_that_was_not_answered_for_is_an_error(world: OperationWorld) -> None:
     world.replies = [Quotes(quotes=[])]
     with pytest.raises(ServiceError, match="no quote of AAPL") as found:
         await OPERATION.run(QuotePayload(symbol="AAPL"), world.context())
