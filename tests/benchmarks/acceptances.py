@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import asyncpg
 import orjson
 
-from benchmarks.load import Load, measure, median
+from benchmarks.load import LoadResult, measure, median
 from benchmarks.programs import answering, cpu_s, python
 from native.ports import HOST, Ports
 from native.services import GATEWAY
@@ -61,17 +61,17 @@ class Rates:
     from the first request to the last outcome, with the CPU of the gateway and the service.
     """
 
-    shared: Load
-    single: Load
-    meanwhile: Load
-    done: Load
+    shared: LoadResult
+    single: LoadResult
+    meanwhile: LoadResult
+    done: LoadResult
 
 
 async def compare(
     stack: Stack, kind: Kind, *, say: Callable[[str], None], rounds: int = 3, seconds: int = 4
 ) -> Rates:
     """Measure both gateways in turns, each when the work of the other is done."""
-    found: dict[str, list[Load]] = {name: [] for name in ("shared", "single", "meanwhile", "done")}
+    found: dict[str, list[LoadResult]] = {name: [] for name in ("shared", "single", "meanwhile", "done")}
     async with single_commits(stack) as single, _Counts.of(stack, kind) as counts:
         for number in range(rounds):
             say(f"{kind.path}, round {number + 1} of {rounds}")
@@ -86,7 +86,7 @@ async def compare(
 
 async def _turn(
     stack: Stack, kind: Kind, counts: _Counts, *, url: str, seconds: int
-) -> tuple[Load, Load, Load]:
+) -> tuple[LoadResult, LoadResult, LoadResult]:
     """Return the rates of acceptance, of the work done meanwhile, and of all work until the end."""
     headers = {"Authorization": f"Bearer {stack.api_key}", "Content-Type": "application/json"}
     pids = [stack.pids[name] for name in ("gateway", kind.service)]
@@ -97,8 +97,8 @@ async def _turn(
     await until(counts.is_drained, timeout_s=_DRAINED_S, what=lambda: f"everything at {kind.path} is done")
     drained_s = time.perf_counter() - started
     count = await counts.done() - before
-    done = Load(count / drained_s, 1e6 * (cpu_s(pids) - cpu_before) / count)
-    return accepted, Load(meanwhile / loaded_s), done
+    done = LoadResult(count / drained_s, 1e6 * (cpu_s(pids) - cpu_before) / count)
+    return accepted, LoadResult(meanwhile / loaded_s), done
 
 
 @dataclass(frozen=True)

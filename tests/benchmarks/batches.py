@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from benchmarks.load import Load
+from benchmarks.load import LoadResult
 from benchmarks.programs import answering, cpu_s, python
 from benchmarks.servers import broker, database, publishing
 from chassis.broker import envelope
@@ -41,9 +41,9 @@ class Result:
     cpu_s: float
 
     @property
-    def load(self) -> Load:
+    def load(self) -> LoadResult:
         """Items a second, from the first publish to completed, and the CPU of the service for each."""
-        return Load(self.items / self.seconds, 1e6 * self.cpu_s / self.items)
+        return LoadResult(self.items / self.seconds, 1e6 * self.cpu_s / self.items)
 
     def __str__(self) -> str:
         return (

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 
 from benchmarks.letters import PLAIN, SIGNED, Letter
-from benchmarks.load import Load
+from benchmarks.load import LoadResult
 from benchmarks.programs import answering, cpu_s, python, sink
 from benchmarks.servers import broker, database, publishing
 from chassis.broker import envelope
@@ -38,7 +38,7 @@ class EmailProcesses:
     dsn: str
     pids: Sequence[int]
 
-    async def send(self, count: int, *, domain: str = PLAIN) -> Load:
+    async def send(self, count: int, *, domain: str = PLAIN) -> LoadResult:
         """Publish `count` commands and return how fast their mails are delivered and recorded.
 
         That is from the first publish to the last outcome. CPU is that of the email processes.
@@ -60,7 +60,7 @@ class EmailProcesses:
             seconds = time.perf_counter() - started
         finally:
             await connection.close()
-        return Load(count / seconds, 1e6 * (cpu_s(self.pids) - cpu_before) / count)
+        return LoadResult(count / seconds, 1e6 * (cpu_s(self.pids) - cpu_before) / count)
 
 
 @asynccontextmanager
@@ -135,7 +135,7 @@ async def _delivered(connection: asyncpg.Connection[asyncpg.Record]) -> int:
     return count
 
 
-async def _main(count: int, processes: int, domain: str) -> Load:
+async def _main(count: int, processes: int, domain: str) -> LoadResult:
     async with (
         broker() as broker_url,
         database("emailer") as dsn,

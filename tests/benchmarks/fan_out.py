@@ -27,7 +27,7 @@ from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from benchmarks.load import Load, median
+from benchmarks.load import LoadResult, median
 from chassis import asgi, queries
 from chassis.http1.limits import ConnectionLimits
 from contracts.scopes import Scope
@@ -178,21 +178,21 @@ def deliver(clients: list[socket.socket], control: Connection, count: int) -> fl
 class Fans:
     """Deliveries a second to many sockets, and the server's CPU for each in µs."""
 
-    gateway: Load
-    broadcast: Load
+    gateway: LoadResult
+    broadcast: LoadResult
 
 
 def compare(*, sockets: int = 500, publications: int = 400, rounds: int = 3) -> Fans:
     """Measure both servers in turns. Blocks, as its clients do nothing but read."""
     _allow_files()
-    loads: dict[str, list[Load]] = {"gateway": [], "broadcast": []}
+    loads: dict[str, list[LoadResult]] = {"gateway": [], "broadcast": []}
     for _ in range(rounds):
         for name, run in (("gateway", run_gateway), ("broadcast", run_broadcast)):
             loads[name].append(_load(run, sockets, publications))
     return Fans(median(loads["gateway"]), median(loads["broadcast"]))
 
 
-def _load(run: Callable[[Connection], Any], sockets: int, publications: int) -> Load:
+def _load(run: Callable[[Connection], Any], sockets: int, publications: int) -> LoadResult:
     with serving(run) as (control, port):
         clients = [connected(port) for _ in range(sockets)]
         deliver(clients, control, publications // 4)
@@ -202,7 +202,7 @@ def _load(run: Callable[[Connection], Any], sockets: int, publications: int) -> 
         for client in clients:
             client.close()
     count = sockets * publications
-    return Load(count / elapsed_s, 1e6 * (cpu_after - cpu_before) / count)
+    return LoadResult(count / elapsed_s, 1e6 * (cpu_after - cpu_before) / count)
 
 
 def _allow_files() -> None:

@@ -14,28 +14,28 @@ import psutil
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadResult:
     """The result of a load: units per second, and the CPU time of the processes for each, in µs."""
 
     per_second: float
     cpu_us: float | None = None
 
 
-def median(loads: Sequence[Load]) -> Load:
+def median(loads: Sequence[LoadResult]) -> LoadResult:
     """Return the medians of several rounds."""
     rates = [load.per_second for load in loads]
     costs = [load.cpu_us for load in loads if load.cpu_us is not None]
-    return Load(statistics.median(rates), statistics.median(costs) if costs else None)
+    return LoadResult(statistics.median(rates), statistics.median(costs) if costs else None)
 
 
 async def measure(
     url: str, *, seconds: int, headers: Mapping[str, str] = {}, body: bytes | None = None
-) -> Load:
+) -> LoadResult:
     """Put `url` under load; return its rate and what an answer costs the process that listens there."""
     server = _listening(httpx.URL(url).port)
     before = _cpu_s(server)
     rate = await requests_per_second(url, seconds=seconds, headers=headers, body=body)
-    return Load(rate, 1e6 * (_cpu_s(server) - before) / (rate * seconds))
+    return LoadResult(rate, 1e6 * (_cpu_s(server) - before) / (rate * seconds))
 
 
 def _listening(port: int | None) -> psutil.Process:

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.load import Load
+from benchmarks.load import LoadResult
 
 HEADINGS = ("what", "per second", "CPU µs", "against", "its rate", "its CPU µs", "ratio", "expected")
 WAIT_HEADINGS = ("what", "median ms", "longest ms", "alone, median ms", "alone, longest ms", "expected")
@@ -25,7 +25,7 @@ class Failed:
     reason: str
 
 
-async def attempt(measuring: Awaitable[Load], *, timeout_s: float) -> Load | Failed:
+async def attempt(measuring: Awaitable[LoadResult], *, timeout_s: float) -> LoadResult | Failed:
     """Return the result of `measuring`, or the reason why there is none within `timeout_s` seconds."""
     try:
         async with asyncio.timeout(timeout_s):
@@ -53,9 +53,9 @@ class Measure:
     """
 
     name: str
-    ours: Load | Failed
+    ours: LoadResult | Failed
     peer: str
-    theirs: Load | Failed
+    theirs: LoadResult | Failed
     at_least: float | None = None
     floor: float | None = None
     pace: float | None = None
@@ -137,7 +137,7 @@ def _middle_and_most(times: Sequence[float]) -> tuple[float, float]:
     return statistics.median(times), max(times)
 
 
-def _cells(side: Load | Failed) -> tuple[str, str]:
+def _cells(side: LoadResult | Failed) -> tuple[str, str]:
     if isinstance(side, Failed):
         return "failed", ""
     return f"{side.per_second:,.0f}", "" if side.cpu_us is None else f"{side.cpu_us:,.0f}"

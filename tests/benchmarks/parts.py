@@ -14,7 +14,7 @@ from benchmarks import acceptances, batches, emails, fan_out, peer_queues, quote
 from benchmarks.acceptances import MAILS, TASKS, Rates
 from benchmarks.latency import delayed
 from benchmarks.letters import PLAIN, SIGNED
-from benchmarks.load import Load, median
+from benchmarks.load import LoadResult, median
 from benchmarks.measures import Failed, Measure, Wait, attempt
 from benchmarks.programs import sink
 from benchmarks.servers import broker, database
@@ -76,7 +76,7 @@ async def measure_tasks(scale: float, report: Report) -> None:
         rates = await acceptances.compare(running, TASKS, say=report.say, rounds=rounds, seconds=seconds)
         report.add(_accepted("POST /v1/tasks, accepted and worked off", rates))
 
-        async def celery() -> Load:
+        async def celery() -> LoadResult:
             async with peer_queues.worker("Celery", running.rabbitmq.url) as worker:
                 return median(
                     [await peer_queues.celery_tasks(worker, seconds=seconds) for _ in range(rounds)]
@@ -142,7 +142,7 @@ async def measure_emails(scale: float, report: Report) -> None:
             report.add(Measure(name, ours, CELERY_MAIL, theirs, 2))
 
 
-async def _far(url: str, dsn: str, port: int, *, connections: int, count: int) -> Load:
+async def _far(url: str, dsn: str, port: int, *, connections: int, count: int) -> LoadResult:
     settings = {"EMAIL_SMTP_CONNECTIONS": str(connections)}
     async with emails.service(url, dsn, smtp_port=port, settings=settings) as running:
         await running.send(2 * connections)
@@ -151,9 +151,9 @@ async def _far(url: str, dsn: str, port: int, *, connections: int, count: int) -
 
 async def _near(url: str, dsn: str, port: int, scale: float, report: Report) -> None:
     """Measure without latency, all in turns."""
-    plain: list[Load] = []
-    signed: list[Load] = []
-    peers: list[Load | Failed] = []
+    plain: list[LoadResult] = []
+    signed: list[LoadResult] = []
+    peers: list[LoadResult | Failed] = []
     count = max(1, round(4000 * scale))
     async with emails.service(url, dsn, smtp_port=port) as running:
         await emails.add_domain(dsn)
@@ -165,7 +165,7 @@ async def _near(url: str, dsn: str, port: int, scale: float, report: Report) -> 
             measuring = _celery_mails(url, threads=8, smtp_port=port, count=max(1, count // 2))
             peers.append(await attempt(measuring, timeout_s=_PEER_S))
             signed.append(await running.send(max(1, count // 2), domain=SIGNED))
-    measured = [load for load in peers if isinstance(load, Load)]
+    measured = [load for load in peers if isinstance(load, LoadResult)]
     theirs = median(measured) if measured else peers[0]
     ours, name = median(plain), "mails signed twice (RSA-2048, Ed25519)"
     report.add(Measure("mails to smtp-sink, durable outcome", ours, CELERY_MAIL, theirs, 2, 1_800))
@@ -173,7 +173,7 @@ async def _near(url: str, dsn: str, port: int, scale: float, report: Report) -> 
     report.add(Measure(name, median(signed), "the same unsigned", ours))
 
 
-async def _celery_mails(url: str, *, threads: int, smtp_port: int, count: int) -> Load:
+async def _celery_mails(url: str, *, threads: int, smtp_port: int, count: int) -> LoadResult:
     async with peer_queues.worker("Celery", url, threads=threads) as worker:
         await peer_queues.celery_mails(worker, count=2 * threads, smtp_port=smtp_port)
         return await peer_queues.celery_mails(worker, count=count, smtp_port=smtp_port)
@@ -193,7 +193,7 @@ async def measure_results(scale: float, report: Report) -> None:
     async with _stack("gateway", "batch-processor") as running:
         found = await results.compare(running, rows=rows)
     name = f"results of {rows:,} rows as NDJSON"
-    large, small, copied = (Load(rate) for rate in (found.large, found.small, found.copied))
+    large, small, copied = (LoadResult(rate) for rate in (found.large, found.small, found.copied))
     report.add(Measure(name, large, f"of {rows // 5:,} rows", small, 0.7, 100_000))
     report.add(Measure(name, large, "COPY of the same rows", copied))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import aiormq
 import psutil
 
-from benchmarks.load import Load
+from benchmarks.load import LoadResult
 from benchmarks.programs import cpu_s, python
 from support.waiting import until
 
@@ -37,7 +37,7 @@ class Worker:
     ledger: Path
     variables: dict[str, str]
 
-    async def work_off(self, *sender: str, count: int | None = None, timeout_s: float = 120) -> Load:
+    async def work_off(self, *sender: str, count: int | None = None, timeout_s: float = 120) -> LoadResult:
         """Run a sender and return how fast its items are done, from the first to the last.
 
         CPU is that of the worker. Without `count` it is what the sender says that it has sent, and the CPU of
@@ -55,7 +55,7 @@ class Worker:
             ended = time.time()
         used_s = cpu_s([self.pid]) - before_s + sender_s
         begun = float((self.ledger / "begun").read_text())
-        return Load(expected / (ended - begun), 1e6 * used_s / expected)
+        return LoadResult(expected / (ended - begun), 1e6 * used_s / expected)
 
     def _size(self, name: str) -> int:
         return (self.ledger / name).stat().st_size
@@ -89,7 +89,7 @@ async def worker(peer: str, broker_url: str, *, threads: int = 8) -> AsyncIterat
             yield Worker(pid, Path(folder), variables)
 
 
-async def items_per_second(peer: str, broker_url: str, *, count: int) -> Load:
+async def items_per_second(peer: str, broker_url: str, *, count: int) -> LoadResult:
     """Return how fast a worker of `peer` does items that do nothing, which are sent meanwhile."""
     async with worker(peer, broker_url) as running:
         for wanted in (max(1, count // 20), count):
@@ -97,12 +97,12 @@ async def items_per_second(peer: str, broker_url: str, *, count: int) -> Load:
     return found
 
 
-async def celery_tasks(running: Worker, *, seconds: int) -> Load:
+async def celery_tasks(running: Worker, *, seconds: int) -> LoadResult:
     """Return how fast tasks are done that 32 threads send one by one, each with the broker's confirmation."""
     return await running.work_off(CELERY, "tasks", str(seconds))
 
 
-async def celery_mails(running: Worker, *, count: int, smtp_port: int) -> Load:
+async def celery_mails(running: Worker, *, count: int, smtp_port: int) -> LoadResult:
     """Return how fast Celery delivers mails, over a connection each."""
     return await running.work_off(CELERY, "mails", str(count), str(smtp_port), count=count)
 

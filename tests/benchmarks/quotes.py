@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.load import Load, measure, median
+from benchmarks.load import LoadResult, measure, median
 from benchmarks.programs import answering, python
 from native.ports import free_port
 from native.stack import Stack
@@ -14,9 +14,9 @@ from native.stack import Stack
 class Rates:
     """Medians of the rounds of one run."""
 
-    gateway: Load
-    bare: Load
-    pattern: Load
+    gateway: LoadResult
+    bare: LoadResult
+    pattern: LoadResult
 
 
 async def compare(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> Rates:
@@ -29,7 +29,7 @@ async def compare(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> Rates:
         "bare": f"http://127.0.0.1:{bare_port}/v1/stocks/AAPL",
         "pattern": f"http://127.0.0.1:{pattern_port}/v1/stocks/AAPL",
     }
-    found: dict[str, list[Load]] = {name: [] for name in urls}
+    found: dict[str, list[LoadResult]] = {name: [] for name in urls}
     async with (
         python("-m", "benchmarks.peers.bare_quart", str(bare_port)),
         python("-m", "benchmarks.peers.rpc_pattern", "work", broker),

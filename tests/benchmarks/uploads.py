@@ -12,7 +12,7 @@ import asyncpg
 import httpx
 import psutil
 
-from benchmarks.load import Load
+from benchmarks.load import LoadResult
 from benchmarks.programs import cpu_s
 from native.stack import Stack
 from support.waiting import until
@@ -29,7 +29,7 @@ _MIB = 1024 * 1024
 class Upload:
     """The rate of an upload, and the most memory (MiB) that each service had meanwhile."""
 
-    load: Load
+    load: LoadResult
     most_mib: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -72,7 +72,7 @@ async def _upload(
         seconds = time.perf_counter() - started
     finally:
         watching.cancel()
-    load = Load(count / seconds, 1e6 * (cpu_s(pids) - cpu_before) / count)
+    load = LoadResult(count / seconds, 1e6 * (cpu_s(pids) - cpu_before) / count)
     return Upload(load, {name: most[name] // _MIB for name in _SERVICES})
 
 

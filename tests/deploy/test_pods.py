@@ -13,7 +13,7 @@ import pytest
 from support import pasted
 from support.deployment import cluster, container_commands, kubectl, verbs
 from support.deployment.accepted import accept, ended, letter
-from support.deployment.cluster import Load, Pods
+from support.deployment.cluster import ClusterLoad, Pods
 from support.deployment.composed import SERVICES, until
 from support.deployment.engine import Engine
 from support.deployment.manifests import kind
@@ -109,7 +109,7 @@ def test_a_lost_administrators_key_is_replaced_on_a_cluster(pods: Pods, upkeep: 
 
 
 def test_a_rolled_out_release_fails_no_request_and_loses_no_mail(pods: Pods) -> None:
-    with Load(pods) as load:
+    with ClusterLoad(pods) as load:
         for service in ("gateway", "email"):
             codes = pods.node.roll(service)
             assert set(codes) == {0}, service

@@ -9,7 +9,7 @@ import pytest
 
 from support.deployment import cluster, previous_images
 from support.deployment.accepted import accept, ended, letter
-from support.deployment.cluster import Load, Pods
+from support.deployment.cluster import ClusterLoad, Pods
 from support.deployment.composed import SERVICES, until
 from support.deployment.engine import Engine
 from support.deployment.rotating import rotate_all
@@ -24,7 +24,7 @@ def pods(engine: Engine, images: dict[str, str]) -> Iterator[Pods]:
         yield found
 
 
-def check_delivered(pods: Pods, load: Load) -> None:
+def check_delivered(pods: Pods, load: ClusterLoad) -> None:
     """Assert that all accepted work was done, and that each mail arrived."""
     assert len(load.paths) > 40
     with pods.api() as api:
@@ -34,14 +34,14 @@ def check_delivered(pods: Pods, load: Load) -> None:
 
 def test_every_secret_of_pods_is_rotated_under_load_and_no_mail_is_lost(pods: Pods) -> None:
     with pods.upkeep() as upkeep:
-        load = rotate_all(upkeep, Load(pods))
+        load = rotate_all(upkeep, ClusterLoad(pods))
     check_delivered(pods, load)
 
 
 def test_the_release_before_takes_over_the_pods_under_load_and_hands_back(
     pods: Pods, engine: Engine, images: dict[str, str], tmp_path: Path
 ) -> None:
-    with previous_images.built(engine, list(images.values()), tmp_path) as before, Load(pods) as load:
+    with previous_images.built(engine, list(images.values()), tmp_path) as before, ClusterLoad(pods) as load:
         pods.node.images = dict(zip(images, before, strict=True))
         codes = [code for service in SERVICES for code in pods.node.roll(service)]
         sources = pods.sources()
@@ -58,7 +58,7 @@ def test_the_release_before_takes_over_the_pods_under_load_and_hands_back(
 def test_a_backup_made_under_load_restores_all_that_was_accepted_into_a_new_cluster(
     engine: Engine, images: dict[str, str], tmp_path: Path
 ) -> None:
-    with cluster.running(engine, images) as lost, Load(lost) as load, lost.upkeep() as upkeep:
+    with cluster.running(engine, images) as lost, ClusterLoad(lost) as load, lost.upkeep() as upkeep:
         until(lambda: True if len(load.paths) > 20 else None)
         before = list(load.paths)
         file = backups.back_up(upkeep, tmp_path, passphrase=None, keep=2, say=print)

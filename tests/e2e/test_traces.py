@@ -13,7 +13,7 @@ import pytest
 from native import stack as native_stack
 from native.stack import Stack
 from support.doubles import smtp
-from support.doubles.collector import Collector, Seen, collecting
+from support.doubles.collector import Collector, SeenSpan, collecting
 from support.doubles.smtp import SmtpServer, Step
 from support.waiting import until
 
@@ -57,17 +57,17 @@ def trace_of(answer: httpx.Response) -> str:
     return answer.headers["traceparent"].split("-")[1]
 
 
-def by_name(spans: list[Seen], name: str) -> list[Seen]:
+def by_name(spans: list[SeenSpan], name: str) -> list[SeenSpan]:
     return [span for span in spans if span.name == name]
 
 
-def orphans(spans: list[Seen]) -> list[Seen]:
+def orphans(spans: list[SeenSpan]) -> list[SeenSpan]:
     """Return spans with a parent that is not there to see."""
     known = {span.span_id for span in spans} | {""}
     return [span for span in spans if span.parent_id not in known]
 
 
-def depth(span: Seen, spans: list[Seen]) -> int:
+def depth(span: SeenSpan, spans: list[SeenSpan]) -> int:
     parents = {s.span_id: s for s in spans}
     steps = 0
     while span.parent_id in parents:
@@ -81,7 +81,7 @@ async def test_one_trace_leads_from_the_request_to_the_smtp_reply(
     mail = {"to": ["trace@example.com"], "subject": "s", "text": "t"}
     trace_id = trace_of(await client.post("/v1/emails", json=mail))
 
-    def delivered() -> list[Seen]:
+    def delivered() -> list[SeenSpan]:
         return by_name(collector.of(trace_id), "deliver by SMTP")
 
     (delivery,) = await until(delivered, timeout_s=30)

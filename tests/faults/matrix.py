@@ -67,7 +67,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ProbeResult:
     """The answer to a probe, and after how many seconds it came."""
 
     probe: str
@@ -189,20 +189,20 @@ async def _service_suffers(rig: Rig, cell: Cell) -> AsyncIterator[None]:
             yield
 
 
-async def ask_all(client: httpx.AsyncClient, names: Mapping[str, str]) -> list[Seen]:
+async def ask_all(client: httpx.AsyncClient, names: Mapping[str, str]) -> list[ProbeResult]:
     """Ask every probe at the same time; `names` fill their paths."""
     return list(await asyncio.gather(*(_ask(client, probe, names) for probe in PROBES)))
 
 
-async def _ask(client: httpx.AsyncClient, probe: str, names: Mapping[str, str]) -> Seen:
+async def _ask(client: httpx.AsyncClient, probe: str, names: Mapping[str, str]) -> ProbeResult:
     method, path, body = _BODIES[probe]
     started = time.monotonic()
     answer = await client.request(method, path.format(**names), json=body)
     elapsed_s = time.monotonic() - started
-    return Seen(probe, describe(answer), elapsed_s, answer.headers.get("retry-after"))
+    return ProbeResult(probe, describe(answer), elapsed_s, answer.headers.get("retry-after"))
 
 
-def complaints(cell: Cell, seen: list[Seen]) -> list[str]:
+def complaints(cell: Cell, seen: list[ProbeResult]) -> list[str]:
     """Return the answers that break a promise."""
     found = []
     for one in seen:

@@ -10,7 +10,7 @@ import pytest
 
 from faults import matrix
 from faults import rig as rigs
-from faults.matrix import CELLS, FAULTS, Cell, Seen
+from faults.matrix import CELLS, FAULTS, Cell, ProbeResult
 from faults.rig import PROVIDER, Rig
 from support.waiting import until
 
@@ -93,7 +93,7 @@ async def test_the_gateway_answers_as_promised_without_its_provider(
 
 
 async def _keeps_its_promise(rig: Rig, names: dict[str, str], cell: Cell) -> None:
-    seen: list[Seen] = []
+    seen: list[ProbeResult] = []
     async with rig.client() as client, matrix.suffering(rig, cell):
         for _ in range(_ROUNDS):
             await asyncio.sleep(0.5)

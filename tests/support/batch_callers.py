@@ -24,7 +24,7 @@ from contracts.batches import (
     RetryBatch,
     SealBatch,
 )
-from support.batch_engine import PERIOD_S, Engine
+from support.batch_engine import PERIOD_S, BatchEngine
 from support.batch_model import BatchModel
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ LIMITS = ({"max_concurrency": 2}, {"rate": 3}, {"max_concurrency": 1, "rate": 2}
 class BatchCallers(RuleBasedStateMachine):
     """The callers' part of a life cycle: everything that two owners may ask for, in any order."""
 
-    engine: Engine
+    engine: BatchEngine
     runner: asyncio.Runner
 
     def __init__(self) -> None:

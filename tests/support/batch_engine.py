@@ -56,7 +56,7 @@ class Quiet:
         """Do nothing."""
 
 
-class Engine:
+class BatchEngine:
     """The intake, coordinator and settlement of a batch-processor, called one after the other by a test."""
 
     def __init__(self, dsn: str, *, chunk_size: int = 3) -> None:

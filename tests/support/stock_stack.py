@@ -36,7 +36,7 @@ from support.waiting import until
 DAYS_OF_A_SECOND = {"replay_speed": 23_400.0, "replay_ticks_per_s": 40.0}
 
 
-class Client:
+class StockClient:
     """Asks as the gateway does."""
 
     def __init__(self, url: str) -> None:
@@ -86,8 +86,8 @@ class StockStack:
         async with running(resources):
             yield resources
 
-    async def client(self) -> Client:
-        client = Client(self.broker_url)
+    async def client(self) -> StockClient:
+        client = StockClient(self.broker_url)
         self._stack.push_async_callback(client.close)
         await client.open()
         return client

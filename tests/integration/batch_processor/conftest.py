@@ -13,7 +13,7 @@ from chassis.health import Health
 from chassis.supervision import Tasks
 from contracts.topology import GATEWAY, TOPOLOGIES
 from native.postgres import PostgresServer
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 from support.batch_process import Spawn, spawning
 from support.batch_stack import BatchProcessors, Caller, Stage
 from support.databases import FreshDatabase
@@ -51,8 +51,8 @@ async def house(broker_url: str, dsn: str, stage: Stage) -> AsyncIterator[BatchP
 
 
 @pytest.fixture
-async def engine(dsn: str) -> AsyncIterator[Engine]:
-    engine = Engine(dsn)
+async def engine(dsn: str) -> AsyncIterator[BatchEngine]:
+    engine = BatchEngine(dsn)
     await engine.open()
     yield engine
     await engine.close()

@@ -15,7 +15,7 @@ from chassis.broker import envelope
 from chassis.deadlines import Deadline
 from contracts.alerts import Alert, AlertFired, Alerts, CreateAlert, ListAlerts
 from support.bundled import messages_in
-from support.stock_stack import DAYS_OF_A_SECOND, Client, StockStack
+from support.stock_stack import DAYS_OF_A_SECOND, StockClient, StockStack
 from support.waiting import until
 
 # Within the first days of the replay, AAPL trades between these.
@@ -39,7 +39,7 @@ async def hearing_firings(broker_url: str) -> AsyncIterator[list[AlertFired]]:
     await connection.close()
 
 
-async def create(client: Client, price: int) -> UUID:
+async def create(client: StockClient, price: int) -> UUID:
     request = CreateAlert.model_validate(
         {
             "alert_id": envelope.new_id(),

@@ -27,7 +27,7 @@ from support.doubles import upstream as upstreams
 from support.doubles.alpaca import AlpacaDouble
 from support.stock_stack import (
     DAYS_OF_A_SECOND,
-    Client,
+    StockClient,
     StockStack,
     epochs,
     hearing_ticks,
@@ -332,7 +332,7 @@ def _alpaca(upstream: AlpacaDouble) -> dict[str, Any]:
     }
 
 
-async def _is_from(client: Client, source: str) -> bool:
+async def _is_from(client: StockClient, source: str) -> bool:
     return (await client.quotes("AAPL")).quotes[0].source == source
 
 

@@ -98,7 +98,7 @@ def running(engine: Engine, images: Mapping[str, str]) -> Iterator[Pods]:
 
 
 @dataclass
-class Load:
+class ClusterLoad:
     """Mails and tasks, one after the other, to the endpoints of the gateway, from a thread of its own."""
 
     pods: Pods
@@ -107,7 +107,7 @@ class Load:
     subjects: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> ClusterLoad:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._send, daemon=True)
         self._thread.start()

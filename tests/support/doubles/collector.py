@@ -20,7 +20,7 @@ from support.waiting import until
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenSpan:
     """A span as it was sent; ids in hex."""
 
     service: str
@@ -39,10 +39,10 @@ class Collector:
     """Receives the spans."""
 
     url: str
-    spans: list[Seen] = field(default_factory=list)
+    spans: list[SeenSpan] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
 
-    def of(self, trace_id: str) -> list[Seen]:
+    def of(self, trace_id: str) -> list[SeenSpan]:
         """Return the spans of one trace in the order of their start, in whatever order they arrived."""
         found = [span for span in self.spans if span.trace_id == trace_id]
         return sorted(found, key=lambda span: span.started_ns)
@@ -57,8 +57,8 @@ class Collector:
         return Response(b"", media_type="application/x-protobuf")
 
 
-def _seen(service: str, span: Any) -> Seen:
-    return Seen(
+def _seen(service: str, span: Any) -> SeenSpan:
+    return SeenSpan(
         service,
         span.name,
         span.trace_id.hex(),

@@ -50,7 +50,7 @@ REDIRECT = Answer(b"", 302, {"location": "https://login.example/"})
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenRequest:
     """A request that arrived."""
 
     path: str
@@ -75,9 +75,9 @@ class Upstream:
         self.script: deque[Answer] = deque()
         self.always: Answer | None = None
         self.answers: dict[str, Answer] = {}
-        self.seen: list[Seen] = []
+        self.seen: list[SeenRequest] = []
 
-    def answer(self, seen: Seen) -> Answer:
+    def answer(self, seen: SeenRequest) -> Answer:
         """Return the answer that the upstream's documentation promises for a request."""
         raise NotImplementedError  # abstract
 
@@ -90,7 +90,7 @@ class Upstream:
         assert scope["type"] == "http"
         query = {name: values[-1] for name, values in parse_qs(scope["query_string"].decode()).items()}
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        seen = Seen(scope["path"], query, headers)
+        seen = SeenRequest(scope["path"], query, headers)
         self.seen.append(seen)
         usual = self.always or self.answers.get(seen.path)
         answer = self.script.popleft() if self.script else usual or self.answer(seen)

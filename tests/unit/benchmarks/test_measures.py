@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from benchmarks.load import Load, median
+from benchmarks.load import LoadResult, median
 from benchmarks.measures import (
     HEADINGS,
     WAIT_HEADINGS,
@@ -20,21 +20,21 @@ from benchmarks.measures import (
 )
 
 
-async def measured(load: Load) -> Load:
+async def measured(load: LoadResult) -> LoadResult:
     return load
 
 
-async def hanging() -> Load:
+async def hanging() -> LoadResult:
     await asyncio.Event().wait()
     raise AssertionError("never comes here")
 
 
-async def broken() -> Load:
+async def broken() -> LoadResult:
     raise ConnectionError("no consumer\non the | queue")
 
 
 def test_a_line_gives_both_rates_their_cost_and_the_ratio() -> None:
-    one = Measure("mails", Load(1_500.4, 812.3), "Celery", Load(500), 2, 1_800)
+    one = Measure("mails", LoadResult(1_500.4, 812.3), "Celery", LoadResult(500), 2, 1_800)
     assert one.cells == (
         "mails",
         *("1,500", "812"),
@@ -46,24 +46,25 @@ def test_a_line_gives_both_rates_their_cost_and_the_ratio() -> None:
 
 
 def test_a_wanted_rate_is_named_at_the_pace_of_the_machine_too() -> None:
-    one = Measure("mails", Load(950), "Celery", Load(500), floor=1_800, pace=0.5)
+    one = Measure("mails", LoadResult(950), "Celery", LoadResult(500), floor=1_800, pace=0.5)
     assert one.verdicts == "≥ 1,800/s MISSED, at a pace of 0.50 ≥ 900/s met"
 
 
 def test_a_bound_of_memory_is_met_below_it() -> None:
     verdicts = [
-        Measure("lines", Load(1), "fewer", Load(1), mib=mib, most_mib=200).verdicts for mib in (199, 200)
+        Measure("lines", LoadResult(1), "fewer", LoadResult(1), mib=mib, most_mib=200).verdicts
+        for mib in (199, 200)
     ]
     assert verdicts == ["< 200 MiB met", "< 200 MiB MISSED"]
 
 
 def test_a_line_without_an_expectation_says_so() -> None:
-    assert Measure("rows", Load(1), "COPY", Load(2)).verdicts == "none"
+    assert Measure("rows", LoadResult(1), "COPY", LoadResult(2)).verdicts == "none"
 
 
 async def test_a_peer_that_breaks_has_a_line_that_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     theirs = await attempt(broken(), timeout_s=5)
-    one = Measure("mails", Load(10), "Celery", theirs, 2, 5)
+    one = Measure("mails", LoadResult(10), "Celery", theirs, 2, 5)
     assert one.cells[4:6] == ("failed", "")
     assert one.ratio is None
     assert one.verdicts == "≥ 2 x NOT MEASURED, ≥ 5/s met, ConnectionError: no consumer on the queue"
@@ -75,7 +76,7 @@ async def test_a_peer_that_hangs_is_given_up() -> None:
 
 
 async def test_measurements_are_returned_unchanged() -> None:
-    assert await attempt(measured(Load(3, 4)), timeout_s=5) == Load(3, 4)
+    assert await attempt(measured(LoadResult(3, 4)), timeout_s=5) == LoadResult(3, 4)
 
 
 @pytest.mark.parametrize("text", ["/root/folder is missing", "x" * 200, ""])
@@ -96,7 +97,7 @@ def test_a_wait_is_judged_by_its_longest_time_and_shown_beside_the_same_alone() 
 @pytest.mark.parametrize(
     ("headings", "line"),
     [
-        (HEADINGS, Measure("a", Load(1), "b", Failed("OSError"))),
+        (HEADINGS, Measure("a", LoadResult(1), "b", Failed("OSError"))),
         (WAIT_HEADINGS, Wait("ten items", [0.2], [0.1], 1)),
     ],
 )
@@ -107,11 +108,11 @@ def test_a_table_has_a_cell_under_each_heading(headings: tuple[str, ...], line: 
 
 
 def test_a_run_with_a_line_that_failed_has_failed() -> None:
-    fine = Measure("a", Load(1), "b", Load(2))
+    fine = Measure("a", LoadResult(1), "b", LoadResult(2))
     assert not has_failed([fine])
-    assert has_failed([fine, Measure("a", Load(1), "b", Failed("OSError"))])
+    assert has_failed([fine, Measure("a", LoadResult(1), "b", Failed("OSError"))])
 
 
 def test_the_median_of_rounds_without_cost_has_none() -> None:
-    assert median([Load(1), Load(5), Load(2)]) == Load(2)
-    assert median([Load(1, 10), Load(5, 30), Load(2, 20)]) == Load(2, 20)
+    assert median([LoadResult(1), LoadResult(5), LoadResult(2)]) == LoadResult(2)
+    assert median([LoadResult(1, 10), LoadResult(5, 30), LoadResult(2, 20)]) == LoadResult(2, 20)

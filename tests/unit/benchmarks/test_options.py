@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks import __main__ as bench
 from benchmarks import page
-from benchmarks.load import Load
+from benchmarks.load import LoadResult
 from benchmarks.measures import Failed, Measure, Wait
 from benchmarks.parts import PARTS, Report
 
@@ -37,21 +37,21 @@ async def test_a_part_that_fails_has_a_line_and_the_next_one_is_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def breaks(scale: float, report: Report) -> None:
-        report.add(Measure("before", Load(9), "peer", Load(1)))
+        report.add(Measure("before", LoadResult(9), "peer", LoadResult(1)))
         raise OSError("no such server")
 
     async def works(scale: float, report: Report) -> None:
         report.say("a step")
-        report.add(Measure("works", Load(scale), "peer", Load(1)))
+        report.add(Measure("works", LoadResult(scale), "peer", LoadResult(1)))
 
     monkeypatch.setitem(PARTS, "quotes", breaks)
     monkeypatch.setitem(PARTS, "results", works)
     before, broken, after = [
         line for line in await bench.run(["quotes", "results"], 0.5) if isinstance(line, Measure)
     ]
-    assert before.ours == Load(9)
+    assert before.ours == LoadResult(9)
     assert (broken.name, broken.ours) == ("quotes", Failed("OSError: no such server"))
-    assert after.ours == Load(0.5)
+    assert after.ours == LoadResult(0.5)
     assert "2/2 results: a step" in capsys.readouterr().err
 
 
@@ -66,7 +66,7 @@ def test_progress_in_a_file_is_a_line_for_each_step() -> None:
 def test_writing_the_page_keeps_what_was_not_measured(tmp_path: Path) -> None:
     path = tmp_path / "performance.md"
     path.write_text("# Performance\n\nold\n\n## How it is measured\n- so\n\n## Footprint\n1 MiB\n", "utf-8")
-    rates = [Measure("mails", Load(7), "Celery", Failed("OSError"))]
+    rates = [Measure("mails", LoadResult(7), "Celery", Failed("OSError"))]
     page.write(rates, [Wait("ten items", [0.2], [0.1], 1)], scale=1, load_before=0.5, page=path)
     written = path.read_text("utf-8")
     assert "| mails | 7 |  | Celery | failed |" in written

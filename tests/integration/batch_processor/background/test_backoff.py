@@ -13,12 +13,12 @@ from batch_processor.background import backoff
 from batch_processor.intake.validation import Validation
 from chassis.broker.envelope import new_id
 from contracts.batches import CancelBatch, CreateBatch, Item
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 
 PASSES = ("cancel", "retry", "expire", "validation oldest", "validation smallest")
 
 
-async def prepared(engine: Engine, what: str) -> UUID:
+async def prepared(engine: BatchEngine, what: str) -> UUID:
     """Return a batch of three items that waits for a pass."""
     id_ = new_id()
     is_upload = what == "expire" or what.startswith("validation")
@@ -41,7 +41,7 @@ async def prepared(engine: Engine, what: str) -> UUID:
     return id_
 
 
-async def is_handled(engine: Engine, what: str, batch_id: UUID) -> bool:
+async def is_handled(engine: BatchEngine, what: str, batch_id: UUID) -> bool:
     batch = await engine.get(batch_id)
     assert batch is not None
     return {
@@ -55,7 +55,7 @@ async def is_handled(engine: Engine, what: str, batch_id: UUID) -> bool:
 @pytest.mark.parametrize("what", PASSES)
 @pytest.mark.parametrize("is_first", [True, False], ids=["before", "behind"])
 async def test_a_pass_skips_a_batch_that_it_fails_at(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, what: str, is_first: bool
+    engine: BatchEngine, monkeypatch: pytest.MonkeyPatch, what: str, is_first: bool
 ) -> None:
     validation = Validation(engine.postgres, engine.intake.begin, operations=["echo"], begun=lambda: None)
 

@@ -27,7 +27,7 @@ from batch_processor.execution.running_chunk import ItemFailure, Outcomes
 from batch_processor.execution.settlement import ChunkReport
 from contracts.batches import BatchFinished
 from support.batch_callers import WHICH
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 from support.batch_model import BatchModel, Ended
 from support.batch_operators import PAUSABLE, BatchOperators
 from support.waiting_messages import waiting_messages
@@ -339,7 +339,7 @@ class LifeCycle(BatchOperators):
 def machine(dsn: str) -> Iterator[type[LifeCycle]]:
     """Yield a state machine with its own loop and engine: Hypothesis runs outside the tests' loop."""
     with asyncio.Runner() as runner:
-        engine = Engine(dsn)
+        engine = BatchEngine(dsn)
         runner.run(engine.open())
         yield type("LifeCycleHere", (LifeCycle,), {"engine": engine, "runner": runner})
         runner.run(engine.close())

@@ -11,13 +11,13 @@ from batch_processor.execution.settlement import ChunkReport
 from chassis.broker.envelope import Delivery, new_id
 from chassis.postgres import Connection
 from contracts.batches import MoveBatch
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 from support.waiting import until
 
 LATER = datetime.now(UTC) + timedelta(days=1)
 
 
-async def move(engine: Engine, *ids: UUID) -> None:
+async def move(engine: BatchEngine, *ids: UUID) -> None:
     """Handle a group of messages, as the consumer does."""
     deliveries = [
         Delivery(
@@ -43,7 +43,7 @@ async def until_waiting(connection: Connection, *tasks: asyncio.Task[None]) -> N
     await until(wait)
 
 
-async def test_a_task_is_moved_also_while_the_coordinator_has_its_chunk(engine: Engine) -> None:
+async def test_a_task_is_moved_also_while_the_coordinator_has_its_chunk(engine: BatchEngine) -> None:
     task = await engine.give("ann", kind="task")
     async with engine.postgres.transaction() as connection:
         await connection.fetch("SELECT FROM chunks FOR UPDATE")
@@ -55,7 +55,7 @@ async def test_a_task_is_moved_also_while_the_coordinator_has_its_chunk(engine: 
     ]
 
 
-async def test_who_has_a_chunk_and_waits_for_a_batch_never_waits_for_a_move(engine: Engine) -> None:
+async def test_who_has_a_chunk_and_waits_for_a_batch_never_waits_for_a_move(engine: BatchEngine) -> None:
     """A move of two tasks waits for a step that has the chunk of one; a worker reports on the other."""
     waiting, begun = [await engine.give("ann", kind="task") for _ in range(2)]
     await engine.execute("UPDATE chunks SET state = 'waiting', gate = 'x' WHERE batch_id = $1", waiting)

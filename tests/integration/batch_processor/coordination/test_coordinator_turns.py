@@ -17,14 +17,14 @@ from chassis.deadlines import Deadline
 from chassis.postgres import Connection
 from contracts.batches import CancelBatch, CreateBatch, PauseBatch, RetryBatch, Source
 from contracts.pauses import PauseWork
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 from support.waiting import until
 
 # In chunks of three, of which one step takes twenty.
 _MANY = 200
 
 
-async def test_a_small_batch_is_cancelled_before_large_ones_of_another_owner(engine: Engine) -> None:
+async def test_a_small_batch_is_cancelled_before_large_ones_of_another_owner(engine: BatchEngine) -> None:
     for order in itertools.permutations(["ann", "ann", "bob"]):
         ids = [(owner, await engine.give(owner, items=1 if owner == "bob" else _MANY)) for owner in order]
         for owner, id_ in ids:
@@ -35,7 +35,7 @@ async def test_a_small_batch_is_cancelled_before_large_ones_of_another_owner(eng
         await engine.execute("DELETE FROM batches")
 
 
-async def test_the_first_batch_of_each_owner_is_found_before_the_second_of_any(engine: Engine) -> None:
+async def test_the_first_batch_of_each_owner_is_found_before_the_second_of_any(engine: BatchEngine) -> None:
     for owner in ["ann"] * 150 + ["bob", "cid", "bob"]:
         await engine.give(owner)
     await engine.execute("UPDATE batches SET status = 'cancelling', retry_codes = '{}'")
@@ -51,7 +51,7 @@ async def test_the_first_batch_of_each_owner_is_found_before_the_second_of_any(e
 
 
 async def test_every_owner_has_a_step_however_long_one_of_another_takes(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: BatchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner_turns, "TURN_S", 0)
     for owner in ("ann", "ann", "bob"):
@@ -65,7 +65,7 @@ async def test_every_owner_has_a_step_however_long_one_of_another_takes(
 
 @pytest.mark.parametrize("order", [CancelBatch, RetryBatch])
 async def test_every_owner_has_a_step_however_many_others_have_much_to_do(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, order: type[CancelBatch | RetryBatch]
+    engine: BatchEngine, monkeypatch: pytest.MonkeyPatch, order: type[CancelBatch | RetryBatch]
 ) -> None:
     """More of them than one look finds."""
     monkeypatch.setattr(owner_turns, "TURN_S", 0)
@@ -95,7 +95,7 @@ async def test_every_owner_has_a_step_however_many_others_have_much_to_do(
 
 
 async def test_the_sweep_does_not_wait_until_all_of_a_paused_batch_is_held(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: BatchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(coordinator, "TURN_S", 0)
     monkeypatch.setattr(coordinator, "STEER_STEP", 10)
@@ -114,7 +114,7 @@ async def test_the_sweep_does_not_wait_until_all_of_a_paused_batch_is_held(
 
 
 async def test_the_next_round_goes_on_with_holding_what_an_administrator_has_paused(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: BatchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(coordinator, "TURN_S", 0)
     monkeypatch.setattr(coordinator, "STEER_STEP", 10)
@@ -128,7 +128,7 @@ async def test_the_next_round_goes_on_with_holding_what_an_administrator_has_pau
 
 
 async def test_what_takes_longer_than_a_turn_goes_on_after_the_other_steps(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: BatchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner_turns, "TURN_S", 0)
     batch_id = await engine.give("ann", items=_MANY)
@@ -148,7 +148,7 @@ async def test_what_takes_longer_than_a_turn_goes_on_after_the_other_steps(
     going_on.cancel()
 
 
-async def test_an_upload_is_compared_before_the_second_of_another_owner(engine: Engine) -> None:
+async def test_an_upload_is_compared_before_the_second_of_another_owner(engine: BatchEngine) -> None:
     compared: list[UUID] = []
 
     async def begin(connection: Connection, batch_id: UUID, problem: Problem | None) -> None:
@@ -166,7 +166,7 @@ async def test_an_upload_is_compared_before_the_second_of_another_owner(engine: 
     assert wanted in compared
 
 
-async def test_no_upload_waits_for_ever_while_small_ones_of_others_arrive(engine: Engine) -> None:
+async def test_no_upload_waits_for_ever_while_small_ones_of_others_arrive(engine: BatchEngine) -> None:
     async def begin(connection: Connection, batch_id: UUID, problem: Problem | None) -> None:
         assert problem is None
         await connection.execute("UPDATE batches SET status = 'queued' WHERE id = $1", batch_id)
@@ -190,7 +190,7 @@ async def test_no_upload_waits_for_ever_while_small_ones_of_others_arrive(engine
     assert batch.status == "queued"
 
 
-async def test_a_batch_is_filled_before_the_second_of_another_owner(engine: Engine) -> None:
+async def test_a_batch_is_filled_before_the_second_of_another_owner(engine: BatchEngine) -> None:
     ids: dict[str, UUID] = {}
     for owner in ("ann", "ann", "ann", "bob"):
         source = await engine.give(owner)

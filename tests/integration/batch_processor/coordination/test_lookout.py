@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batch_processor.coordination.lookout import Lookout
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 from support.schedule_world import ScheduleWorld
 
 _KINDS = ("orders", "expired", "ready", "due", "limited", "uploads", "copies", "schedules")
@@ -18,7 +18,7 @@ _CHUNK = """
 """
 
 
-async def test_each_kind_of_work_is_found_and_nothing_else(engine: Engine) -> None:
+async def test_each_kind_of_work_is_found_and_nothing_else(engine: BatchEngine) -> None:
     found: list[str] = []
     ready_from = 0
     lookout = Lookout(

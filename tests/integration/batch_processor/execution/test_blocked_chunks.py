@@ -7,12 +7,12 @@ import pytest
 from chassis.deadlines import Deadline
 from contracts.batches import CancelBatch, PauseBatch
 from contracts.pauses import PauseWork
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 
 
 @pytest.mark.parametrize("order", [PauseBatch, CancelBatch])
 async def test_the_only_free_slot_goes_to_an_owner_whose_work_can_begin(
-    engine: Engine, order: type[PauseBatch | CancelBatch]
+    engine: BatchEngine, order: type[PauseBatch | CancelBatch]
 ) -> None:
     for owner in ("ann", "cid"):
         blocked = await engine.give(owner, items=30)
@@ -22,7 +22,7 @@ async def test_the_only_free_slot_goes_to_an_owner_whose_work_can_begin(
     assert claimed.claim.batch_id == wanted
 
 
-async def test_work_of_a_paused_operation_leaves_the_only_free_slot_to_others(engine: Engine) -> None:
+async def test_work_of_a_paused_operation_leaves_the_only_free_slot_to_others(engine: BatchEngine) -> None:
     await engine.give("ann", items=30)
     pause = PauseWork(kind="operation", name="echo", reason="", paused_by="key")
     await engine.pauses.pause(pause, Deadline.after(5))

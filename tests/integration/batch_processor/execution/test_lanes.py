@@ -14,7 +14,7 @@ import pytest
 from batch_processor.execution import claim_repository
 from batch_processor.execution.claims import Claim
 from batch_processor.execution.lanes import Lanes
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 from support.explained import buffers
 
 _STEPS = 60
@@ -126,7 +126,7 @@ async def test_no_chunk_is_missed_in_whatever_order_transactions_are_committed(w
 
 
 async def test_a_chunk_that_was_restored_from_another_server_does_not_wait_for_newer_ones(
-    engine: Engine, world: World
+    engine: BatchEngine, world: World
 ) -> None:
     await world.worker.execute(_ADD, "a", 1, "ready", 5)
     await world.worker.execute("UPDATE chunks SET stamp = 1000000000")
@@ -138,7 +138,7 @@ async def test_a_chunk_that_was_restored_from_another_server_does_not_wait_for_n
 
 
 async def test_a_delayed_chunk_is_found_without_passing_those_that_were_due_before(
-    engine: Engine, world: World
+    engine: BatchEngine, world: World
 ) -> None:
     await engine.coordinator.promote()
     holder = world.writers[0]

@@ -12,11 +12,13 @@ from batch_processor.execution.claims import Loaded
 from chassis.broker.envelope import new_id
 from contracts.batches import CancelBatch, CreateBatch
 from contracts.items import Item
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 from support.batch_stack import BatchProcessors, Caller
 
 
-async def give(engine: Engine, owner: str, count: int, *, kind: str = "task", items: int = 1) -> list[UUID]:
+async def give(
+    engine: BatchEngine, owner: str, count: int, *, kind: str = "task", items: int = 1
+) -> list[UUID]:
     """Store `count` batches or tasks of `owner`; return their ids."""
     ids = [new_id() for _ in range(count)]
     for id_ in ids:
@@ -39,7 +41,7 @@ def reported(claimed: Sequence[Loaded]) -> Counter[tuple[str, bool]]:
     return Counter((loaded.claim.owner_id, loaded.claim.rides) for loaded in claimed)
 
 
-async def test_tasks_come_along_and_every_owner_has_its_turn(engine: Engine) -> None:
+async def test_tasks_come_along_and_every_owner_has_its_turn(engine: BatchEngine) -> None:
     await give(engine, "ann", 20)
     await give(engine, "bob", 1)
     claimed = await engine.claim(most=4, for_any=3, light=["echo"])
@@ -49,7 +51,7 @@ async def test_tasks_come_along_and_every_owner_has_its_turn(engine: Engine) -> 
 
 
 async def test_no_more_tasks_come_along_than_the_limit_and_the_next_claim_takes_the_rest(
-    engine: Engine,
+    engine: BatchEngine,
 ) -> None:
     await give(engine, "ann", MOST_RIDERS + 10)
     assert reported(await engine.claim(most=1, for_any=1, light=["echo"])) == {
@@ -62,7 +64,7 @@ async def test_no_more_tasks_come_along_than_the_limit_and_the_next_claim_takes_
     }
 
 
-async def test_only_light_tasks_that_have_killed_no_process_come_along(engine: Engine) -> None:
+async def test_only_light_tasks_that_have_killed_no_process_come_along(engine: BatchEngine) -> None:
     first, lost, suspect, cancelled, last = await give(engine, "ann", 5)
     await give(engine, "ann", 3, kind="batch", items=1)
     await engine.execute("UPDATE chunks SET lost = 1 WHERE batch_id = $1", lost)
@@ -72,7 +74,7 @@ async def test_only_light_tasks_that_have_killed_no_process_come_along(engine: E
     assert {loaded.claim.batch_id: loaded.claim.rides for loaded in claimed} == {first: False, last: True}
 
 
-async def test_tasks_of_other_operations_come_alone(engine: Engine) -> None:
+async def test_tasks_of_other_operations_come_alone(engine: BatchEngine) -> None:
     await give(engine, "ann", 5)
     assert reported(await engine.claim(most=2, for_any=2, light=["another"])) == {("ann", False): 2}
 
@@ -90,7 +92,7 @@ async def test_many_tasks_run_in_few_slots_each_once_and_leave_no_slot_taken(
     assert (await caller.reach(await caller.submit("echo", [1, 2]))).status == "completed"
 
 
-async def test_large_tasks_come_alone_whatever_is_free(engine: Engine) -> None:
+async def test_large_tasks_come_alone_whatever_is_free(engine: BatchEngine) -> None:
     await give(engine, "ann", 3)
     await give(engine, "ann", 3)
     large = "UPDATE items SET payload = '\"' || repeat('x', $1) || '\"' WHERE batch_id = $2"

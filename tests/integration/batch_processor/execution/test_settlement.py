@@ -18,10 +18,10 @@ from batch_processor.items.binary_copy import ItemRun
 from chassis.broker.envelope import new_id
 from contracts.batches import CancelBatch, CreateBatch, RetryBatch
 from contracts.items import Item
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 
 
-async def test_a_batch_that_a_checkpoint_has_ended_is_announced_once(engine: Engine) -> None:
+async def test_a_batch_that_a_checkpoint_has_ended_is_announced_once(engine: BatchEngine) -> None:
     batch_id, now = new_id(), datetime.now(UTC)
     items = [Item(payload=number) for number in range(3)]
     creation = CreateBatch(batch_id=batch_id, owner_id="ann", operation="echo", accepted_at=now, items=items)
@@ -39,7 +39,7 @@ async def test_a_batch_that_a_checkpoint_has_ended_is_announced_once(engine: Eng
 
 
 async def test_a_chunk_whose_worker_died_after_its_last_result_is_gone_and_a_retry_runs_items_once(
-    engine: Engine,
+    engine: BatchEngine,
 ) -> None:
     batch_id, now = new_id(), datetime.now(UTC)
     items = [Item(payload=number) for number in range(3)]
@@ -57,7 +57,7 @@ async def test_a_chunk_whose_worker_died_after_its_last_result_is_gone_and_a_ret
     assert [item.position for each in claimed for item in each.items] == [0, 1, 2]
 
 
-async def test_a_chunk_of_a_lost_worker_of_the_release_before_is_ready_again(engine: Engine) -> None:
+async def test_a_chunk_of_a_lost_worker_of_the_release_before_is_ready_again(engine: BatchEngine) -> None:
     items = [Item(payload=1)]
     creation = CreateBatch(
         batch_id=new_id(), owner_id="ann", operation="echo", accepted_at=datetime.now(UTC), items=items
@@ -70,7 +70,7 @@ async def test_a_chunk_of_a_lost_worker_of_the_release_before_is_ready_again(eng
 
 
 async def test_a_result_that_is_stored_already_stays_as_it_is_and_counts_once(
-    engine: Engine,
+    engine: BatchEngine,
 ) -> None:
     batch_id = new_id()
     async with engine.postgres.transaction() as connection:
@@ -83,7 +83,7 @@ async def test_a_result_that_is_stored_already_stays_as_it_is_and_counts_once(
     assert [tuple(row) for row in rows] == [("0", 2), ("1", 1), ("2", 2)]
 
 
-async def test_many_results_are_stored_once_each_beside_those_that_are_there(engine: Engine) -> None:
+async def test_many_results_are_stored_once_each_beside_those_that_are_there(engine: BatchEngine) -> None:
     batch_id, texts = new_id(), [f'"ü {place}"' for place in range(40)]
     early = Outcomes(list(range(25)), texts[:25])
     entries = [
@@ -100,7 +100,7 @@ async def test_many_results_are_stored_once_each_beside_those_that_are_there(eng
     ]
 
 
-async def test_many_items_are_stored_once_each_with_their_names_and_lines(engine: Engine) -> None:
+async def test_many_items_are_stored_once_each_with_their_names_and_lines(engine: BatchEngine) -> None:
     batch_id, other = new_id(), new_id()
     names = [None if place % 3 else f"Ä {place}" for place in range(30)]
     texts = [f'["☃",{place}.10]' for place in range(30)]
@@ -118,7 +118,7 @@ async def test_many_items_are_stored_once_each_with_their_names_and_lines(engine
 
 
 async def test_a_claim_has_the_items_without_a_result_and_leaves_those_that_do_not_fit_into_memory(
-    engine: Engine,
+    engine: BatchEngine,
 ) -> None:
     items = [Item(payload="x" * 2_500_000) for _ in range(3)]
     creation = CreateBatch(
@@ -137,7 +137,9 @@ async def test_a_claim_has_the_items_without_a_result_and_leaves_those_that_do_n
     assert [item.position for item in third.items] == [1]
 
 
-async def test_a_chunk_of_listed_items_leaves_those_that_do_not_fit_into_memory_too(engine: Engine) -> None:
+async def test_a_chunk_of_listed_items_leaves_those_that_do_not_fit_into_memory_too(
+    engine: BatchEngine,
+) -> None:
     items = [Item(payload="x" * 2_500_000) for _ in range(3)]
     creation = CreateBatch(
         batch_id=new_id(), owner_id="ann", operation="echo", accepted_at=datetime.now(UTC), items=items
@@ -152,7 +154,7 @@ async def test_a_chunk_of_listed_items_leaves_those_that_do_not_fit_into_memory_
 
 
 async def test_a_cancel_does_not_wait_for_the_lease_of_a_worker_that_is_silent(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: BatchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch_id, now = new_id(), datetime.now(UTC)
     items = [Item(payload=number) for number in range(6)]
@@ -185,7 +187,7 @@ async def test_a_cancel_does_not_wait_for_the_lease_of_a_worker_that_is_silent(
     assert [tuple(row) for row in rows] == [(1, 0), (2, 0), (3, 1), (4, 1), (5, 0)]
 
 
-async def test_a_task_that_waits_for_another_attempt_says_so(engine: Engine) -> None:
+async def test_a_task_that_waits_for_another_attempt_says_so(engine: BatchEngine) -> None:
     task_id, now = new_id(), datetime.now(UTC)
     creation = CreateBatch(batch_id=task_id, owner_id="ann", operation="echo", accepted_at=now, kind="task")
     await engine.handle(creation.model_copy(update={"items": [Item(payload=1)]}))

@@ -10,7 +10,7 @@ from batch_processor.execution.settlement import ChunkReport
 from chassis.broker.envelope import Delivery, new_id
 from contracts import headers
 from contracts.batches import AppendItems, CancelBatch, CreateBatch, Item, SealBatch
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -29,7 +29,7 @@ def delivery(operation: str = "echo", *, attempt: int = 1) -> Delivery[CreateBat
     return Delivery(message, message_id=message.batch_id, attempt=attempt, tenant="ann", headers=about)
 
 
-async def test_a_new_task_is_one_row_in_three_tables_and_no_update(engine: Engine) -> None:
+async def test_a_new_task_is_one_row_in_three_tables_and_no_update(engine: BatchEngine) -> None:
     deliveries = [delivery() for _ in range(50)]
     async with engine.postgres.transaction() as connection:
         await engine.intake.create(connection, deliveries)
@@ -44,7 +44,9 @@ async def test_a_new_task_is_one_row_in_three_tables_and_no_update(engine: Engin
     assert len(await engine.claim(most=64, for_any=64)) == 50
 
 
-async def test_only_tasks_that_are_new_and_due_leave_the_coordinator_nothing_to_do(engine: Engine) -> None:
+async def test_only_tasks_that_are_new_and_due_leave_the_coordinator_nothing_to_do(
+    engine: BatchEngine,
+) -> None:
     async def concern(*deliveries: Delivery[CreateBatch]) -> str:
         async with engine.postgres.transaction() as connection:
             await engine.intake.create(connection, deliveries)
@@ -58,7 +60,9 @@ async def test_only_tasks_that_are_new_and_due_leave_the_coordinator_nothing_to_
     assert await concern(delivery("no.such", attempt=5)) == "all"
 
 
-async def test_a_task_that_ended_long_ago_makes_way_for_one_that_was_accepted_again(engine: Engine) -> None:
+async def test_a_task_that_ended_long_ago_makes_way_for_one_that_was_accepted_again(
+    engine: BatchEngine,
+) -> None:
     """The gateway may remember tasks for a shorter time, and has forgotten it with its `unique_key`."""
     first = delivery()
     again = replace(first, message=first.message.model_copy(update={"accepted_at": NOW + timedelta(days=40)}))
@@ -89,7 +93,7 @@ async def test_a_task_that_ended_long_ago_makes_way_for_one_that_was_accepted_ag
     assert [tuple(row) for row in await engine.fetch("SELECT result FROM results")] == [("1",)]
 
 
-async def test_items_concern_nobody_until_their_batch_is_complete(engine: Engine) -> None:
+async def test_items_concern_nobody_until_their_batch_is_complete(engine: BatchEngine) -> None:
     id_, items, concerns = new_id(), [Item(payload=1)], []
     seal = SealBatch(batch_id=id_, owner_id="ann", operation="echo", accepted_at=NOW, total=2)
     for offset in (0, 1):
@@ -101,7 +105,7 @@ async def test_items_concern_nobody_until_their_batch_is_complete(engine: Engine
 
 
 async def test_tasks_that_are_cancelled_refused_or_known_are_separated_from_new_ones(
-    engine: Engine,
+    engine: BatchEngine,
 ) -> None:
     known, cancelled, new = delivery(attempt=5), delivery(attempt=5), delivery(attempt=5)
     # No replica had it at the tries before.

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from chassis.broker.envelope import new_id
 from contracts.batches import AppendItems, CancelBatch, CreateBatch, Item, SealBatch
 from contracts.message import Command
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 async def test_a_cancelled_upload_ends_with_all_its_items_in_whatever_order_its_messages_come(
-    engine: Engine,
+    engine: BatchEngine,
 ) -> None:
     for is_sealed in (False, True):
         for order in itertools.permutations(range(4 if is_sealed else 3)):

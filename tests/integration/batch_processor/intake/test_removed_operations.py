@@ -24,7 +24,7 @@ from contracts.batches import (
     Source,
 )
 from contracts.message import Command
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 from support.batch_stack import BatchProcessors, Caller, Stage
 from support.waiting import until
 from support.waiting_messages import waiting_messages
@@ -51,7 +51,7 @@ async def test_a_retry_of_an_operation_that_is_not_here_waits_for_it_and_holds_u
 
 
 async def test_an_upload_that_is_checked_when_its_operation_is_gone_fails_with_the_reason(
-    engine: Engine,
+    engine: BatchEngine,
 ) -> None:
     """The operation was there when the upload was sealed."""
     batch_id = new_id()
@@ -107,7 +107,7 @@ def messages_of(kind: str, id_: UUID) -> list[Command]:
 
 @pytest.mark.parametrize("kind", ["batch", "task", "upload, its seal last", "upload, its items last"])
 async def test_work_that_was_left_to_others_for_a_while_fails_when_no_replica_has_its_operation(
-    engine: Engine, kind: str
+    engine: BatchEngine, kind: str
 ) -> None:
     *others, last = messages_of(kind, new_id())
     for message in others:
@@ -125,7 +125,7 @@ async def test_work_that_was_left_to_others_for_a_while_fails_when_no_replica_ha
 
 
 @pytest.mark.parametrize("kind", ["batch", "upload, its items last"])
-async def test_a_cancelled_item_does_not_wait_for_its_operation(engine: Engine, kind: str) -> None:
+async def test_a_cancelled_item_does_not_wait_for_its_operation(engine: BatchEngine, kind: str) -> None:
     id_ = new_id()
     *others, last = messages_of(kind, id_)
     for message in others:
@@ -138,7 +138,7 @@ async def test_a_cancelled_item_does_not_wait_for_its_operation(engine: Engine, 
 
 @pytest.mark.parametrize("waits", ["validating", "source"])
 async def test_a_check_or_a_copy_for_an_operation_that_is_not_here_is_left_to_others_for_a_while(
-    engine: Engine, waits: str
+    engine: BatchEngine, waits: str
 ) -> None:
     source = Source(batch_id=new_id()) if waits == "source" else None
     creation = CreateBatch(

@@ -12,10 +12,10 @@ from batch_processor.limits import admission, repository
 from chassis.broker.envelope import new_id
 from contracts.batches import CreateBatch, PauseBatch
 from contracts.items import Item
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 
 
-async def give(engine: Engine, owner: str, count: int) -> list[UUID]:
+async def give(engine: BatchEngine, owner: str, count: int) -> list[UUID]:
     """Store batches of two items of which one may run at a time."""
     ids = [new_id() for _ in range(count)]
     for id_ in ids:
@@ -31,13 +31,13 @@ async def give(engine: Engine, owner: str, count: int) -> list[UUID]:
     return ids
 
 
-async def passed(engine: Engine, ids: list[UUID]) -> int:
+async def passed(engine: BatchEngine, ids: list[UUID]) -> int:
     count = "SELECT count(*) AS n FROM chunks WHERE state = 'ready' AND batch_id = ANY($1::uuid[])"
     [row] = await engine.fetch(count, ids)
     return int(row["n"])
 
 
-async def test_the_next_pass_considers_a_batch_beside_very_many_of_another_owner(engine: Engine) -> None:
+async def test_the_next_pass_considers_a_batch_beside_very_many_of_another_owner(engine: BatchEngine) -> None:
     await give(engine, "ann", 210)
     # What `capped` lets run is there for all.
     await engine.execute("UPDATE batches SET operation = 'echo'")
@@ -51,7 +51,7 @@ async def test_the_next_pass_considers_a_batch_beside_very_many_of_another_owner
 
 
 async def test_passes_reach_all_queues_of_an_owner_also_behind_those_that_cannot_begin(
-    engine: Engine,
+    engine: BatchEngine,
 ) -> None:
     ids = await give(engine, "ann", 130)
     await engine.execute("UPDATE batches SET operation = 'echo'")
@@ -63,7 +63,7 @@ async def test_passes_reach_all_queues_of_an_owner_also_behind_those_that_cannot
 
 
 async def test_more_owners_than_a_pass_considers_have_their_turns_one_after_the_other(
-    engine: Engine,
+    engine: BatchEngine,
 ) -> None:
     owners = [f"owner{number:03}" for number in range(admission.QUEUES + 20)]
     ids = [id_ for owner in owners for id_ in await give(engine, owner, 2)]
@@ -74,7 +74,7 @@ async def test_more_owners_than_a_pass_considers_have_their_turns_one_after_the_
 
 
 async def test_every_owner_has_its_turn_at_a_shared_limit_with_room_for_few_a_pass(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: BatchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(admission, "QUEUES", 10)
     # One gate of each is all that a pass considers; all wait for what `capped` lets run.
@@ -89,7 +89,7 @@ async def test_every_owner_has_its_turn_at_a_shared_limit_with_room_for_few_a_pa
     assert max(begun.values()) <= 2 * min(begun.values())
 
 
-async def test_a_pass_reads_some_chunks_in_total_however_many_owners_wait(engine: Engine) -> None:
+async def test_a_pass_reads_some_chunks_in_total_however_many_owners_wait(engine: BatchEngine) -> None:
     for owner in "abcde":
         [id_] = await give(engine, owner, 1)
         await engine.execute(

@@ -12,7 +12,7 @@ from batch_processor.execution.running_chunk import ItemFailure, Outcomes
 from batch_processor.execution.settlement import ChunkReport
 from chassis.broker.envelope import new_id
 from contracts.batches import CreateBatch, Item, PauseBatch, ResumeBatch, RetryBatch
-from support.batch_engine import PERIOD_S, Engine
+from support.batch_engine import PERIOD_S, BatchEngine
 from support.batch_stack import ALL, BatchProcessors, Caller, Stage
 from support.waiting import until
 
@@ -143,7 +143,7 @@ async def test_work_that_waits_when_its_operation_gets_a_limit_is_limited_too(
     assert stage.most_at_work[early] == 2
 
 
-async def let_three_begin(engine: Engine, *, of: int) -> None:
+async def let_three_begin(engine: BatchEngine, *, of: int) -> None:
     """Give a batch of so many items, three of which may begin in a period, and let them through."""
     rate = {"rate_limit": {"items": 3, "per_s": PERIOD_S}}
     items = [Item(payload=n) for n in range(of)]
@@ -156,7 +156,7 @@ async def let_three_begin(engine: Engine, *, of: int) -> None:
     await engine.admission.admit()
 
 
-async def test_the_rest_of_a_chunk_that_came_back_counts_item_by_item(engine: Engine) -> None:
+async def test_the_rest_of_a_chunk_that_came_back_counts_item_by_item(engine: BatchEngine) -> None:
     """Two chunks, of three and two items: the first comes back with two left when the next period begins."""
     await let_three_begin(engine, of=5)
     [first] = await engine.claim(most=4, for_any=4)
@@ -169,7 +169,9 @@ async def test_the_rest_of_a_chunk_that_came_back_counts_item_by_item(engine: En
     assert not {item.position for loaded in claimed for item in loaded.items} & {0}
 
 
-async def test_a_worker_taken_for_dead_has_nothing_left_of_a_chunk_that_was_cut_since(engine: Engine) -> None:
+async def test_a_worker_taken_for_dead_has_nothing_left_of_a_chunk_that_was_cut_since(
+    engine: BatchEngine,
+) -> None:
     await let_three_begin(engine, of=3)
     [lost] = await engine.claim(most=1, for_any=1)
     await engine.execute("UPDATE chunks SET leased_until = now() - interval '1 s'")
@@ -186,7 +188,9 @@ async def test_a_worker_taken_for_dead_has_nothing_left_of_a_chunk_that_was_cut_
     assert [row["remaining"] for row in chunks] == [1, 2]
 
 
-async def test_items_that_are_retried_pass_in_as_many_pieces_as_there_is_room_for(engine: Engine) -> None:
+async def test_items_that_are_retried_pass_in_as_many_pieces_as_there_is_room_for(
+    engine: BatchEngine,
+) -> None:
     """Three failed items of an operation that has two of a chunk at work at a time, and three in all."""
     id_, items = new_id(), [Item(payload=n) for n in range(3)]
     await engine.handle(

@@ -14,7 +14,7 @@ from chassis.deadlines import Deadline
 from contracts.batch_items import ListItems
 from contracts.batches import CreateBatch, GetBatch, Kind, ListBatches
 from contracts.items import Item
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 
 _MOST_BYTES = 1024 * 1024
 _RETRIED = """
@@ -28,7 +28,7 @@ _ENDED = """
 """
 
 
-async def give(engine: Engine, kind: Kind, *, items: int = 1) -> UUID:
+async def give(engine: BatchEngine, kind: Kind, *, items: int = 1) -> UUID:
     """Store a batch or task whose items have failed very often."""
     creation = CreateBatch(
         batch_id=new_id(),
@@ -44,7 +44,7 @@ async def give(engine: Engine, kind: Kind, *, items: int = 1) -> UUID:
     return creation.batch_id
 
 
-async def test_the_newest_failed_attempts_are_shown_within_the_size_of_a_message(engine: Engine) -> None:
+async def test_the_newest_failed_attempts_are_shown_within_the_size_of_a_message(engine: BatchEngine) -> None:
     answers = BatchAnswers(engine.postgres, engine.intake.limits, upload_expires_s=60)
     for _ in range(12):
         task = await give(engine, "task")
@@ -65,7 +65,7 @@ async def test_the_newest_failed_attempts_are_shown_within_the_size_of_a_message
     assert [len(item["failed_attempts"]) for item in orjson.loads(items)["data"]] == [MOST_ATTEMPTS] * 2
 
 
-async def test_the_most_frequent_error_codes_of_a_batch_are_shown(engine: Engine) -> None:
+async def test_the_most_frequent_error_codes_of_a_batch_are_shown(engine: BatchEngine) -> None:
     answers = BatchAnswers(engine.postgres, engine.intake.limits, upload_expires_s=60)
     batch = await give(engine, "batch")
     codes = "INSERT INTO failures SELECT $1, 'code' || n, n FROM generate_series(1, 300) AS n"

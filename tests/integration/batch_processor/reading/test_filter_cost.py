@@ -12,7 +12,7 @@ import pytest
 from batch_processor.reading import list_repository
 from chassis.postgres import Connection
 from contracts.batches import BatchFilter
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 from support.explained import Explained
 
 ROWS = 20_000
@@ -34,7 +34,7 @@ FILTERS: dict[str, tuple[dict[str, Any], int]] = {
 
 
 @pytest.fixture
-async def crowded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connection]:
+async def crowded(engine: BatchEngine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connection]:
     """Store batches that nobody's filter fits: most are completed, one of ten has failed."""
     monkeypatch.setattr(list_repository, "MOST_EXAMINED", EXAMINED)
     async with engine.postgres.connection() as connection:

@@ -13,7 +13,7 @@ from batch_processor.resources import Resources
 from chassis.errors import RemoteFailure
 from contracts.batch_items import ErrorSummaries, Items, ListErrors, ListItems
 from contracts.batches import CancelBatch, GetBatch, Item, ListResults, Results
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 from support.batch_stack import BatchProcessors, Caller
 from support.waiting import until
 
@@ -98,7 +98,7 @@ async def test_errors_are_summed_up_by_code_with_the_first_items(service: Resour
     assert (await caller.ask(ListErrors(batch_id=fine, owner_id="ann"), ErrorSummaries)).data == []
 
 
-async def test_errors_with_certain_codes_are_found_beside_very_many_others(engine: Engine) -> None:
+async def test_errors_with_certain_codes_are_found_beside_very_many_others(engine: BatchEngine) -> None:
     """Of an operation that has a code for each item, for instance."""
     batch_id = await engine.give("ann", items=120)
     for loaded in await engine.claim(most=40, for_any=40):

@@ -12,7 +12,7 @@ from batch_processor.resources import Resources
 from batch_processor.sources import copying
 from chassis.broker.envelope import new_id
 from contracts.batches import CancelBatch, CreateBatch, Item, Source
-from support.batch_engine import Engine
+from support.batch_engine import BatchEngine
 from support.batch_stack import BatchProcessors, Caller
 
 
@@ -46,7 +46,7 @@ async def test_results_become_payloads_and_failed_items_keep_theirs(
 
 @pytest.mark.parametrize("is_begun", [False, True])
 async def test_items_of_a_cancelled_batch_are_copied_whether_it_had_begun_or_not(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, is_begun: bool
+    engine: BatchEngine, monkeypatch: pytest.MonkeyPatch, is_begun: bool
 ) -> None:
     monkeypatch.setattr(copying, "STEP", 2)
     first = await engine.give("ann", items=5)
@@ -71,7 +71,7 @@ async def test_items_of_a_cancelled_batch_are_copied_whether_it_had_begun_or_not
 
 
 async def test_a_step_copies_some_bytes_and_one_item_however_large(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: BatchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copying, "STEP_BYTES", 250)
     known = CreateBatch(
