@@ -39,7 +39,7 @@ class PostgresExporter:
         return Program(
             name="postgres-exporter",
             command=(binary, f"--web.listen-address={HOST}:{port}"),
-            environment=self.run.environment() | login | {"GOMAXPROCS": "1"},
+            environment=self.run.environment() | login | {"GOMAXPROCS": "1", "GOGC": "40"},
             directory=self.run.root,
             log=self.run.log("postgres-exporter"),
             probe=probes.tcp(port),

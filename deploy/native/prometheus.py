@@ -59,6 +59,8 @@ class PrometheusServer:
                 # Alerts link to their runbooks, which the gateway serves.
                 "external_labels": {"gateway_url": f"http://{HOST}:{self.ports.gateway}"},
             },
+            # The default has room for ten times as many from the start.
+            "storage": {"exemplars": {"max_exemplars": 10_000}},
             "rule_files": [str(self.rules / "*.yml")],
             "scrape_configs": [
                 _job("services", services),
@@ -88,7 +90,7 @@ class PrometheusServer:
                 f"--web.listen-address={HOST}:{self.ports.prometheus}",
             ),
             # Halves the heap for a little more garbage collection; there are few series.
-            environment=self.run.environment() | {"GOMAXPROCS": "2", "GOGC": "40"},
+            environment=self.run.environment() | {"GOMAXPROCS": "2", "GOGC": "30"},
             directory=self.run.root,
             log=self.run.log("prometheus"),
             probe=probes.http(self.ports.prometheus, "/-/ready"),

@@ -33,7 +33,9 @@ def test_every_service_and_the_broker_is_a_target_with_its_service_label(tmp_pat
 
 
 def test_the_store_is_bounded_in_time_and_bytes(tmp_path: Path) -> None:
-    command = PrometheusServer(RunDirectory.at(tmp_path), Ports()).stages[0][0].command
+    server = PrometheusServer(RunDirectory.at(tmp_path), Ports())
+    assert server.configuration()["storage"] == {"exemplars": {"max_exemplars": 10_000}}
+    command = server.stages[0][0].command
     assert "--storage.tsdb.retention.time=2d" in command
     assert "--storage.tsdb.retention.size=512MB" in command
 
