@@ -124,11 +124,15 @@ async def test_the_memory_that_a_template_of_one_owner_leaves_in_use_is_not_miss
     assert not processes & {process.pid for process in renderer.processes}
 
 
-async def test_a_process_that_took_little_memory_is_kept(renderer: TemplateRenderer) -> None:
+async def test_a_process_that_took_little_memory_is_kept_however_much_the_service_has(
+    renderer: TemplateRenderer,
+) -> None:
+    taken = b"x" * (200 << 20)
     await renderer.render(GOOD, {"name": "Ann"}, owner_id="a")
     (process,) = renderer.processes
     await renderer.render(GOOD, {"name": "Ann"}, owner_id="b")
     assert renderer.processes == (process,)
+    assert len(taken) == 200 << 20
 
 
 async def test_a_call_that_uses_the_time_up_is_ended_by_the_kernel(brief: TemplateRenderer) -> None:
