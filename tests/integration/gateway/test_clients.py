@@ -307,7 +307,7 @@ async def test_a_wrong_key_ends_the_connection_and_a_missing_right_only_fails_it
 async def test_a_token_is_refreshed_before_it_ends(two: Two, open_client: Open) -> None:
     principal = Principal(1, "", "admin", two.key.split("_")[2], frozenset())
     service = tokens.TokenService(PEPPER, authenticate=_nobody, find=_nobody)
-    short, _ = service.issue(principal, ttl_s=3)
+    short, _ = service.issue(principal, ttl_s=6)
     long, _ = service.issue(principal, ttl_s=600)
     client = await open_client(two.direct(0), short, refreshed=[long])
     await client.subscribe("chat:lobby")

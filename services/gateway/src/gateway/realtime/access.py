@@ -44,7 +44,7 @@ class Access:
             return {"expires": False}
         left = self.expires_at - time.time()
         # Client libraries ask for a new token only when this is over, and need time to get it.
-        return {"expires": True, "ttl": max(1, int(left - min(10, left / 10)))}
+        return {"expires": True, "ttl": max(1, int(left - min(10, left / 3)))}
 
 
 # Takes a key or token, and the client address.
