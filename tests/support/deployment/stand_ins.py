@@ -32,8 +32,7 @@ WITHOUT = ("grafana", "memcached-exporter", "tempo")
 _BASES = {
     "base": "python3,python3-venv,python3-pip,ca-certificates",
     "servers": "rabbitmq-server,postgresql,memcached,prometheus,prometheus-alertmanager,"
-    "prometheus-postgres-exporter,python3,ca-certificates",
-    "proxy": "caddy,python3,ca-certificates",
+    "prometheus-postgres-exporter,caddy,python3,ca-certificates",
 }
 _BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
