@@ -37,7 +37,7 @@ class Mutation:
 
 MUTATIONS = (
     Mutation("head bytes", "heads", ["memory"], is_quick=True),
-    Mutation("connections per address", "connections", ["refused", "arrival"], is_quick=True),
+    Mutation("connections per address", "connections", ["refused", "arrival"]),
     Mutation("giving way", "crowd", ["refused", "arrival"]),
     Mutation("body limit", "bodies", ["memory"], {"GATEWAY_BODY_LIMIT_BYTES": str(1 << 30)}),
     Mutation("frame budget", "frames", ["stall"]),
