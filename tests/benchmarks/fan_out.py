@@ -14,7 +14,7 @@ import resource
 import selectors
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -72,8 +72,12 @@ async def run_gateway(control: Connection) -> None:
         await asyncio.sleep(0.01)
     control.send(server.servers[0].sockets[0].getsockname()[1])
 
-    def publish(number: int) -> None:
-        gateway.hub.publish(Publication("chat:lobby", ChannelPosition("epoch-1", number), DATA))
+    async def publish(number: int) -> None:
+        # As fast as the listeners are served: of an ordered channel nothing may be left out.
+        while gateway.hub.is_behind("chat:lobby"):
+            await asyncio.sleep(0)
+        publication = Publication("chat:lobby", ChannelPosition("epoch-1", number), DATA)
+        gateway.hub.publish(publication, is_ordered=True)
 
     await _obey(control, publish)
     server.should_exit = True
@@ -94,7 +98,7 @@ async def run_broadcast(control: Connection) -> None:
     async with serve(hold, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
         control.send(next(iter(server.sockets)).getsockname()[1])
 
-        def publish(number: int) -> None:
+        async def publish(number: int) -> None:
             document = {"data": DATA, "offset": number, "time": int(time.time() * 1000), "epoch": "epoch-1"}
             text = orjson.dumps({"push": {"channel": "chat:lobby", "pub": document}}).decode()
             broadcast(connections, text)
@@ -102,13 +106,13 @@ async def run_broadcast(control: Connection) -> None:
         await _obey(control, publish)
 
 
-async def _obey(control: Connection, publish: Callable[[int], None]) -> None:
+async def _obey(control: Connection, publish: Callable[[int], Awaitable[None]]) -> None:
     loop = asyncio.get_running_loop()
     number = 0
     while (order := await loop.run_in_executor(None, control.recv)) is not None:
         for _ in range(order):
             number += 1
-            publish(number)
+            await publish(number)
             # As ticks come from the broker: each on a turn of the loop of its own.
             await asyncio.sleep(0)
         control.send((_resident_bytes(), len(asyncio.all_tasks()), time.process_time()))
