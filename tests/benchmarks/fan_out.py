@@ -43,6 +43,7 @@ from gateway.realtime.sockets import Sockets
 from gateway.realtime.wire import WebSocketWire
 from support.doubles.realtime import Exchange, Gateway, Rooms
 
+_SILENCE_S = 30
 DATA = {"symbol": "AAPL", "price": 187.44, "text": "x" * 200}
 UPGRADE = (
     b"GET /v1/realtime HTTP/1.1\r\nhost: x\r\nauthorization: Bearer k\r\nconnection: upgrade\r\n"
@@ -169,7 +170,10 @@ def deliver(clients: list[socket.socket], control: Connection, count: int) -> fl
     started = time.perf_counter()
     control.send(count)
     while left:
-        for key, _ in selector.select():
+        ready = selector.select(_SILENCE_S)
+        if not ready:
+            raise TimeoutError(f"{len(left)} clients have waited {_SILENCE_S} s for what was published")
+        for key, _ in ready:
             client: Any = key.fileobj
             left[client] -= client.recv(1 << 20).count(b'{"push"')
             if left[client] <= 0:
