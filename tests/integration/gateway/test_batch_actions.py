@@ -12,7 +12,7 @@ from chassis.deadlines import Deadline
 from contracts.batch_items import ErrorSummaries, ErrorSummary, ListErrors
 from contracts.batches import INTAKE, Batch, BatchCounts, Batches, CountBatches, Counts, GetBatch, ListBatches
 from contracts.topology import BATCH_PROCESSOR
-from support.gateway_stack import House
+from support.gateway_stack import House, Listener
 from support.problems import assert_problem
 
 FAILED = [UUID(int=1), UUID(int=2)]
@@ -138,20 +138,7 @@ async def test_what_is_past_its_deadline_is_not_retried(house: House) -> None:
 
 
 async def test_a_retry_needs_the_scopes_of_the_operation_whoever_made_the_batch(house: House) -> None:
-    double = Processor()
-    await house.double(
-        BATCH_PROCESSOR,
-        {CountBatches: double.count, ListBatches: double.list_guarded, GetBatch: double.get},
-    )
-    listener = await house.open()
-    await listener.database.execute(
-        "INSERT INTO operations (name, description, item_schema, required_scopes)"
-        " VALUES ('guarded', '', '{}', '{emails:send}')"
-    )
-    await house.purge(INTAKE)
-    user = await listener.new_user()
-    lesser = await listener.new_key("batches:write", user_id=user)
-    whole = await listener.new_key("batches:write", "emails:send", user_id=user)
+    listener, lesser, whole = await _with_guarded_operation(house, Processor())
     ways = [
         f"/v1/batches/{FAILED[0]}/retry",
         f"/v1/tasks/{FAILED[0]}/retry",
@@ -181,20 +168,7 @@ async def test_letting_work_run_needs_the_scopes_of_its_operation_whoever_made_i
             found = await super().get(request, deadline)
             return found.model_copy(update={"status": "paused", "version": 3})
 
-    double = Paused()
-    await house.double(
-        BATCH_PROCESSOR,
-        {CountBatches: double.count, ListBatches: double.list_guarded, GetBatch: double.get},
-    )
-    listener = await house.open()
-    await listener.database.execute(
-        "INSERT INTO operations (name, description, item_schema, required_scopes)"
-        " VALUES ('guarded', '', '{}', '{emails:send}')"
-    )
-    await house.purge(INTAKE)
-    user = await listener.new_user()
-    lesser = await listener.new_key("batches:write", user_id=user)
-    whole = await listener.new_key("batches:write", "emails:send", user_id=user)
+    listener, lesser, whole = await _with_guarded_operation(house, Paused())
     id_, operation = FAILED[0], "operation=guarded"
     runs = [
         f"/v1/{kind}{way}"
@@ -275,3 +249,21 @@ async def test_an_action_says_what_happens_next_and_by_when(house: House) -> Non
         by = datetime.fromisoformat(follows["by"])
         assert follows["what"] == "batch-processor takes it over"
         assert before + timedelta(seconds=60) <= by <= datetime.now(UTC) + timedelta(seconds=60)
+
+
+async def _with_guarded_operation(house: House, double: Processor) -> tuple[Listener, str, str]:
+    """Return a listener, a key without the scope of the operation `guarded`, and one that has it."""
+    await house.double(
+        BATCH_PROCESSOR,
+        {CountBatches: double.count, ListBatches: double.list_guarded, GetBatch: double.get},
+    )
+    listener = await house.open()
+    await listener.database.execute(
+        "INSERT INTO operations (name, description, item_schema, required_scopes)"
+        " VALUES ('guarded', '', '{}', '{emails:send}')"
+    )
+    await house.purge(INTAKE)
+    user = await listener.new_user()
+    lesser = await listener.new_key("batches:write", user_id=user)
+    whole = await listener.new_key("batches:write", "emails:send", user_id=user)
+    return listener, lesser, whole
