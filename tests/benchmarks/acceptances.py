@@ -57,8 +57,8 @@ class Rates:
     """Medians of the rounds of one run.
 
     `shared` and `single` are what a gateway accepts whose commits are shared, and one with a commit for each
-    request. `meanwhile` is what was done of `shared` in the same seconds, and `done` the rate of all of it,
-    from the first request to the last outcome, with the CPU of the gateway and the service.
+    request. `meanwhile` is what was done of `shared` in the same seconds, with the CPU of the service, and
+    `done` the rate of all of it, from the first request to the last outcome, with the CPU of both.
     """
 
     shared: LoadResult
@@ -90,15 +90,16 @@ async def _turn(
     """Return the rates of acceptance, of the work done meanwhile, and of all work until the end."""
     headers = {"Authorization": f"Bearer {stack.api_key}", "Content-Type": "application/json"}
     pids = [stack.pids[name] for name in ("gateway", kind.service)]
+    service_before = cpu_s([stack.pids[kind.service]])
     before, cpu_before, started = await counts.done(), cpu_s(pids), time.perf_counter()
     accepted = await measure(url + kind.path, seconds=seconds, headers=headers, body=orjson.dumps(kind.body))
     meanwhile = await counts.done() - before
-    loaded_s = time.perf_counter() - started
+    loaded_s, service_s = time.perf_counter() - started, cpu_s([stack.pids[kind.service]]) - service_before
     await until(counts.is_drained, timeout_s=_DRAINED_S, what=lambda: f"everything at {kind.path} is done")
     drained_s = time.perf_counter() - started
     count = await counts.done() - before
     done = LoadResult(count / drained_s, 1e6 * (cpu_s(pids) - cpu_before) / count)
-    return accepted, LoadResult(meanwhile / loaded_s), done
+    return accepted, LoadResult(meanwhile / loaded_s, 1e6 * service_s / max(1, meanwhile)), done
 
 
 @dataclass(frozen=True)

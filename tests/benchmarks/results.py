@@ -9,6 +9,8 @@ from uuid import UUID
 import asyncpg
 import httpx
 
+from benchmarks.load import LoadResult
+from benchmarks.programs import cpu_s
 from chassis.broker.envelope import new_id
 from native.stack import Stack
 from support.waiting import until
@@ -29,16 +31,20 @@ FROM batches WHERE id = $3;
 
 @dataclass(frozen=True)
 class Rates:
-    """Rows a second as NDJSON over HTTP: of the large batch, of the small one, and by COPY from a socket."""
+    """Rows a second as NDJSON over HTTP: of the large batch, of the small one, and by COPY from a socket.
 
-    large: float
-    small: float
-    copied: float
+    The CPU time is that of the gateway and of the batch processor; COPY uses only the database.
+    """
+
+    large: LoadResult
+    small: LoadResult
+    copied: LoadResult
 
 
 async def compare(stack: Stack, *, rows: int) -> Rates:
     """Store two batches that have run, without letting PostgreSQL count them, and read both."""
     headers = {"Authorization": f"Bearer {stack.api_key}"}
+    pids = [stack.pids[name] for name in ("gateway", "batch-processor")]
     connection = await asyncpg.connect(stack.postgres.dsn("batch_processor"), command_timeout=300)
     try:
         async with httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=300) as client:
@@ -49,8 +55,8 @@ async def compare(stack: Stack, *, rows: int) -> Rates:
                 return bool((await client.get(f"/v1/batches/{model}")).json()["status"] == "completed")
 
             await until(is_done, timeout_s=30)
-            large = await _stream(client, await _store(connection, model, rows), rows)
-            small = await _stream(client, await _store(connection, model, rows // 5), rows // 5)
+            large = await _stream(client, await _store(connection, model, rows), rows, pids)
+            small = await _stream(client, await _store(connection, model, rows // 5), rows // 5, pids)
             copied = await _copy(connection, rows)
     finally:
         await connection.close()
@@ -66,8 +72,8 @@ async def _store(connection: asyncpg.Connection[asyncpg.Record], model: UUID, co
     return batch_id
 
 
-async def _stream(client: httpx.AsyncClient, batch_id: UUID, count: int) -> float:
-    lines, started = 0, time.perf_counter()
+async def _stream(client: httpx.AsyncClient, batch_id: UUID, count: int, pids: list[int]) -> LoadResult:
+    lines, cpu_before, started = 0, cpu_s(pids), time.perf_counter()
     url = f"/v1/batches/{batch_id}/results"
     async with client.stream("GET", url, headers={"Accept": "application/x-ndjson"}) as answer:
         answer.raise_for_status()
@@ -75,14 +81,15 @@ async def _stream(client: httpx.AsyncClient, batch_id: UUID, count: int) -> floa
             lines += data.count(b"\n")
     if lines != count:
         raise RuntimeError(f"{lines} of {count} rows came")
-    return count / (time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return LoadResult(count / seconds, 1e6 * (cpu_s(pids) - cpu_before) / count)
 
 
-async def _copy(connection: asyncpg.Connection[asyncpg.Record], count: int) -> float:
+async def _copy(connection: asyncpg.Connection[asyncpg.Record], count: int) -> LoadResult:
     async def swallow(_: bytes) -> None:
         pass
 
     started = time.perf_counter()
     query = f"SELECT position, status, result FROM results ORDER BY batch_id, position LIMIT {int(count)}"
     await connection.copy_from_query(query, output=swallow)
-    return count / (time.perf_counter() - started)
+    return LoadResult(count / (time.perf_counter() - started))
