@@ -66,7 +66,9 @@ async def run_gateway(control: Connection) -> None:
         slow_clients=SlowClients(),
     )
     limits = ConnectionLimits(most=20_000, per_address=20_000)
-    listener = asgi.Listener(sockets, "127.0.0.1", 0, websockets=WebSocketWire, limits=limits)
+    listener = asgi.Listener(
+        sockets, "127.0.0.1", 0, websockets=WebSocketWire, limits=limits, turns=realtime.turns
+    )
     server = asgi.create_server(listener, lifespan=False, grace_s=1)
     task = asyncio.create_task(server.serve())
     while not server.started:

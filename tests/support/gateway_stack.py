@@ -306,6 +306,7 @@ async def running(
         0,
         websockets=WebSocketWire,
         limits=dataclasses.replace(settings.connection_limits, **limits),
+        turns=gateway.app.turns,
     )
     server = asgi.create_server(listener, lifespan=True, grace_s=2)
     serving = asyncio.create_task(server.serve())

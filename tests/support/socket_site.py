@@ -115,15 +115,18 @@ class RawClient:
 async def running(site: SocketSite | None = None) -> AsyncIterator[SocketSite]:
     """Serve the sockets of `site` on a free port."""
     site = site or SocketSite()
+    # The double makes it anew each time that it is read.
+    realtime = replace(site.gateway.realtime)
     application = Sockets(
-        # The double makes it anew each time that it is read.
-        realtime=replace(site.gateway.realtime),
+        realtime=realtime,
         connections=site.connections,
         limit=site.limit,
         slow_clients=site.slow_clients,
     )
     limits = ConnectionLimits(most=2000, per_address=2000)
-    listener = asgi.Listener(application, "127.0.0.1", 0, websockets=WebSocketWire, limits=limits)
+    listener = asgi.Listener(
+        application, "127.0.0.1", 0, websockets=WebSocketWire, limits=limits, turns=realtime.turns
+    )
     site.server = asgi.create_server(listener, lifespan=False, grace_s=1)
     serving = asyncio.create_task(site.server.serve())
     await until(lambda: site.server.started)

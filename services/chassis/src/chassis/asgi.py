@@ -8,7 +8,7 @@ import gc
 import resource
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from chassis.health import Health
 from chassis.http1.admission import Admission
 from chassis.http1.connection import HttpConnection
 from chassis.http1.limits import INTERNAL, ConnectionLimits
+from chassis.loop_turns import LoopTurns
 
 log = logging.get(__name__)
 
@@ -29,17 +30,22 @@ _FILES = 65_536
 
 @dataclass(frozen=True)
 class Application:
-    """A wired service, not opened yet: `asgi` opens and closes it in its lifespan, `health` reports on it."""
+    """A wired service, not opened yet: `asgi` opens and closes it in its lifespan, `health` reports on it.
+
+    In its `turns`, owners take the event loop.
+    """
 
     asgi: Any
     health: Health
+    turns: LoopTurns = field(default_factory=LoopTurns)
 
 
 @dataclass(frozen=True)
 class Listener:
     """An ASGI application and where it listens. The first listener's lifespan opens and closes the service.
 
-    `websockets` is the protocol class that serves them, where the application has any.
+    `websockets` is the protocol class that serves them, where the application has any. Requests are read in
+    `turns`.
     """
 
     app: Any
@@ -47,6 +53,7 @@ class Listener:
     port: int
     websockets: type[asyncio.Protocol] | None = None
     limits: ConnectionLimits = INTERNAL
+    turns: LoopTurns = field(default_factory=LoopTurns)
 
 
 class _Server(uvicorn.Server):
@@ -146,7 +153,7 @@ def _raise_file_limit() -> None:
 
 def create_server(listener: Listener, *, lifespan: bool, grace_s: float) -> uvicorn.Server:
     """Return a server for one listener, which leaves the signals of the process alone."""
-    protocol = partial(HttpConnection, admission=Admission(listener.limits))
+    protocol = partial(HttpConnection, admission=Admission(listener.limits, listener.turns))
     return _Server(
         uvicorn.Config(
             listener.app,

@@ -77,6 +77,11 @@ class LoopTurns:
         self._left -= weight
         return True
 
+    def charge(self, weight: int) -> None:
+        """Count work that has begun in a turn, and turns out to weigh this much more."""
+        self._expect_pass()
+        self._left -= weight
+
     async def finish(self, *, within_s: float) -> None:
         """Wait until nothing waits for a turn any more, for a stop: `within_s` seconds at most."""
         until = asyncio.get_running_loop().time() + within_s

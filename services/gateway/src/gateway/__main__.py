@@ -28,6 +28,7 @@ def main() -> None:
                 settings.port,
                 websockets=WebSocketWire,
                 limits=settings.connection_limits,
+                turns=gateway.turns,
             ),
             asgi.Listener(ops_app(gateway.health), settings.host, settings.ops_port),
         ],

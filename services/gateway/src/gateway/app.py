@@ -80,7 +80,7 @@ def wired(settings: GatewaySettings, resources: Resources) -> Application:
         sockets=with_cors(cast(Any, sockets), settings.origins),
         socket_paths=PATHS,
     )
-    return Application(asgi, resources.runtime.health)
+    return Application(asgi, resources.runtime.health, resources.loop_turns)
 
 
 def create_quart(settings: GatewaySettings, resources: Resources) -> GatewayApp:

@@ -11,7 +11,10 @@ from uvicorn.server import ServerState
 
 from chassis.http1.admission import Admission
 from chassis.http1.connection import HttpConnection
-from chassis.http1.limits import CHUNKS_A_TURN, ConnectionLimits
+from chassis.http1.limits import CHUNKS_A_TURN, USUAL_BYTES, ConnectionLimits
+from chassis.loop_turns import MOST_IN_PASS, LoopTurns
+
+MANY = ConnectionLimits(most=2000, per_address=2000)
 
 
 class RecordingLoop:
@@ -30,10 +33,10 @@ class RecordingLoop:
 
 
 class Wire(asyncio.Transport):
-    """A transport whose peer is on loopback and takes everything."""
+    """A transport whose peer takes everything."""
 
-    def __init__(self) -> None:
-        super().__init__({"peername": ["127.0.0.1", 1], "sockname": ["127.0.0.1", 2]})
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        super().__init__({"peername": [address, 1], "sockname": ["127.0.0.1", 2]})
         self.reading: list[str] = []
         self.written = b""
         self.unsent = 0
@@ -65,6 +68,15 @@ class Wire(asyncio.Transport):
 
     def write_eof(self) -> None:
         return
+
+
+class Upgraded(asyncio.Protocol):
+    """Counts the connections that it took over."""
+
+    count = 0
+
+    def __init__(self, **_: Any) -> None:
+        Upgraded.count += 1
 
 
 async def read(scope: Any, receive: Any, send: Any) -> None:
@@ -138,6 +150,90 @@ async def test_a_request_waits_until_the_answer_before_it_is_taken() -> None:
     await turns()
     assert begun == ["/late"]
     connection.connection_lost(None)
+
+
+GET = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n"
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+)
+
+
+async def test_heads_that_come_together_are_read_in_turns_of_whose_they_are() -> None:
+    begun: list[str] = []
+
+    async def note(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(scope["path"])
+        await read(scope, receive, send)
+
+    config, admission = uvicorn.Config(note, log_config=None), Admission(MANY)
+    config.load()
+    connections = []
+    for address in ["192.0.2.1"] * 200 + ["192.0.2.2"]:
+        connection = HttpConnection(config, ServerState(), {}, admission=admission)
+        connection.connection_made(Wire(address))
+        connection.data_received(GET % (b"neighbour" if address == "192.0.2.2" else b"many"))
+        connections.append(connection)
+    largest = 0
+    while len(begun) < len(connections):
+        before = len(begun)
+        await asyncio.sleep(0)
+        largest = max(largest, len(begun) - before)
+    assert largest <= MOST_IN_PASS // 5
+    # In the first pass after those that were read as they came.
+    assert begun.index("/neighbour") <= MOST_IN_PASS // 5 + 1
+    for connection in connections:
+        connection.connection_lost(None)
+
+
+async def test_few_of_the_upgrades_that_come_together_are_made_in_a_pass() -> None:
+    config, Upgraded.count = uvicorn.Config(read, log_config=None), 0
+    config.load()
+    config.ws_protocol_class = Upgraded
+    admission = Admission(MANY)
+    connections = [HttpConnection(config, ServerState(), {}, admission=admission) for _ in range(100)]
+    for connection in connections:
+        connection.connection_made(Wire())
+        connection.data_received(UPGRADE)
+    largest = Upgraded.count
+    while Upgraded.count < len(connections):
+        before = Upgraded.count
+        await asyncio.sleep(0)
+        largest = max(largest, Upgraded.count - before)
+    assert largest <= MOST_IN_PASS // 30 + 1
+    for connection in connections:
+        connection.connection_lost(None)
+
+
+async def test_a_request_that_waits_for_its_turn_at_a_stop_is_answered() -> None:
+    config, wire, turns = uvicorn.Config(read, log_config=None), Wire(), LoopTurns()
+    config.load()
+    connection = HttpConnection(config, ServerState(), {}, admission=Admission(MANY, turns))
+    connection.connection_made(wire)
+    turns.charge(3 * MOST_IN_PASS)
+    connection.data_received(GET % b"")
+    connection.shutdown()
+    assert wire.ended == []
+    while not wire.ended:
+        await asyncio.sleep(0)
+    assert wire.written.startswith(b"HTTP/1.1 200 ")
+    connection.connection_lost(None)
+
+
+async def test_what_waits_for_its_turn_is_counted_and_of_one_that_is_gone_nothing_is_read() -> None:
+    config, wire, turns = uvicorn.Config(read, log_config=None), Wire(), LoopTurns()
+    config.load()
+    admission = Admission(MANY, turns)
+    connection = HttpConnection(config, ServerState(), {}, admission=admission)
+    connection.connection_made(wire)
+    turns.charge(MOST_IN_PASS)
+    connection.data_received(GET % b"")
+    connection.data_received(b"x" * USUAL_BYTES)
+    assert admission.held_bytes.total > USUAL_BYTES
+    connection.connection_lost(None)
+    while turns.waiting:
+        await asyncio.sleep(0)
+    assert (wire.written, admission.held_bytes.total) == (b"", 0)
 
 
 async def test_one_that_is_closing_gives_up_its_bytes_without_another_answer() -> None:

@@ -19,6 +19,7 @@ from chassis.http1.limits import (
     ConnectionLimits,
 )
 from chassis.http1.refusals import ListenerFull, TooManyConnections
+from chassis.loop_turns import LoopTurns
 
 log = logging.get(__name__)
 
@@ -121,10 +122,11 @@ class _Tally:
 
 
 class Admission:
-    """The connections of one listener and their limits."""
+    """The connections of one listener and their limits. They read requests in `turns`."""
 
-    def __init__(self, limits: ConnectionLimits) -> None:
+    def __init__(self, limits: ConnectionLimits, turns: LoopTurns | None = None) -> None:
         self.limits = limits
+        self.turns = turns or LoopTurns()
         self.held = _Tally()
         self.unauthenticated = _Tally()
         self._owners: defaultdict[str, _Tally] = defaultdict(_Tally)

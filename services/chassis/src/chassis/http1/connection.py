@@ -18,6 +18,7 @@ from chassis.http1.exchange import HttpExchange
 from chassis.http1.head import RequestHead
 from chassis.http1.limits import LINGER_BYTES, UNREAD_BYTES, USUAL_BYTES
 from chassis.http1.reader import RequestReader
+from chassis.http1.reading_turn import ReadingTurn
 from chassis.http1.refusals import ListenerFull, RequestRefused, RequestTimedOut
 from chassis.http1.scope import Ends, http_scope, websocket_head
 from chassis.http1.timing import BodyRate, WriteStall
@@ -29,7 +30,8 @@ class HttpConnection(WriteSide):
 
     The application has one request at a time; later ones wait as bytes. After a request that is
     refused, or whose body is not read to its end, the connection closes: nobody can tell where the next
-    request begins.
+    request begins. Heads are read in the `turns` of whose they are: thousands of connections may send
+    theirs at once.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class HttpConnection(WriteSide):
         self._is_idle = False
         self._is_cut_off = self._is_closing = False
         self._is_reading = True
-        self._is_turn_scheduled = False
+        self._turn = ReadingTurn(admission.turns, self._loop, self._advance)
 
     # What asyncio calls.
 
@@ -104,10 +106,13 @@ class HttpConnection(WriteSide):
                 self._deadline = self._loop.time() + self._limits.head_s
             self._received += len(data)
             self._reader.buffer += data
-            if self._is_turn_scheduled:
-                self._pace_reading()
-            else:
+            if self._exchange is None:
+                self._turn.want_head(self.payer)
+            elif not self._turn.is_due:
                 self._advance()
+            if self._turn.is_due:
+                self._hold_bytes()
+                self._pace_reading()
 
     def eof_received(self) -> bool | None:
         """Close: a client that has shut down its side is treated as gone."""
@@ -130,7 +135,7 @@ class HttpConnection(WriteSide):
         self._hold_bytes()
         if self._reader.buffer and self._exchange is None and not self._is_closing:
             self._deadline = self._loop.time() + self._limits.head_s
-            self._schedule_turn()
+            self._turn.want(self.payer, is_in_body=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release everything that the connection held."""
@@ -151,6 +156,9 @@ class HttpConnection(WriteSide):
 
     def shutdown(self) -> None:
         """Close after the answer that is being given, or now."""
+        if self._turn.is_due:
+            # A request may have arrived, and wait to be read.
+            self._turn.begin()
         if self._exchange is None:
             self._is_closing = True
             self._transport.close()
@@ -230,14 +238,7 @@ class HttpConnection(WriteSide):
 
     # From bytes to requests.
 
-    def _schedule_turn(self) -> None:
-        """Continue reading after other connections have had their turn."""
-        if not self._is_turn_scheduled:
-            self._is_turn_scheduled = True
-            self._loop.call_soon(self._advance)
-
     def _advance(self) -> None:
-        self._is_turn_scheduled = False
         try:
             while self._reader.buffer and self._read_next():
                 pass
@@ -257,7 +258,7 @@ class HttpConnection(WriteSide):
                 self._exchange.add_body(data, is_complete=is_complete)
                 self._pace_reading()
             if 0 < len(self._reader.buffer) < before and not is_complete:
-                self._schedule_turn()
+                self._turn.want(self.payer, is_in_body=True)
             return is_complete
         if self._is_closing:
             return False
@@ -292,6 +293,7 @@ class HttpConnection(WriteSide):
                 raise RequestRefused(
                     "upgrade", "A client of WebSockets must wait for the answer to its upgrade."
                 )
+            self._turn.charge_upgrade()
             make: Any = self._config.ws_protocol_class
             state = {**self._app_state, PLACE: self._place}
             protocol = make(config=self._config, server_state=self._server_state, app_state=state)
@@ -339,7 +341,7 @@ class HttpConnection(WriteSide):
         limits = self._limits
         if self._reader.buffer:
             self._deadline = self._loop.time() + limits.head_s
-            self._schedule_turn()
+            self._turn.want(self.payer, is_in_body=False)
         else:
             idle_s = limits.idle_s if is_authenticated else limits.unauthenticated_idle_s
             self._is_idle = True
