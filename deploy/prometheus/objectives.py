@@ -75,7 +75,8 @@ _ANSWERS = 'route!~".*/(events|results)|/v1/batches"'
 _SLOW_REQUESTS, _REQUESTS = _within("tickwire_http_request_seconds", "0.25", _ANSWERS)
 _LATE_MAILS, _MAILS = _within("tickwire_email_accept_to_delivered_seconds", "60.0")
 _LATE_QUOTES, _QUOTES = _within("tickwire_live_message_age_seconds", "1.0", 'type="stocks.ticked.v1"')
-_LATE_MESSAGES, _MESSAGES = _within("tickwire_message_age_seconds", "5.0")
+# Masses of mails may wait.
+_LATE_MESSAGES, _MESSAGES = _within("tickwire_message_age_seconds", "5.0", 'queue!="email.bulk"')
 _LATE_OWNERS, _OWNERS = _within("tickwire_batch_owner_wait_seconds", "1.0")
 
 OBJECTIVES = (

@@ -209,15 +209,20 @@ def test_the_production_overlay_trusts_the_proxy_in_front_of_it_and_other_overla
 
 
 def test_scalers_watch_queues_and_tables_that_exist(overlays: dict[str, list[Manifest]]) -> None:
-    waiting = {"email": "email.send", "batch-processor": "FROM chunks WHERE state = 'ready'"}
+    waiting = {
+        "email": ["email.send", "email.bulk"],
+        "batch-processor": ["FROM chunks WHERE state = 'ready'"],
+    }
     for name, scaler in kind(overlays["production"], "ScaledObject").items():
-        trigger = scaler["spec"]["triggers"][0]
-        if trigger["type"] == "rabbitmq":
-            assert trigger["metadata"]["queueName"] in [queue.name for queue in TOPOLOGIES[name].queues]
-        assert waiting[name] in trigger["metadata"].get("query", trigger["metadata"].get("queueName"))
-        login = kind(overlays["production"], "TriggerAuthentication")[trigger["authenticationRef"]["name"]]
-        own = {"email": "email-secrets", "batch-processor": "batch-processor-scaler"}[name]
-        assert login["spec"]["secretTargetRef"][0]["name"] == own
+        for trigger, waits in zip(scaler["spec"]["triggers"], waiting[name], strict=True):
+            if trigger["type"] == "rabbitmq":
+                assert trigger["metadata"]["queueName"] in [queue.name for queue in TOPOLOGIES[name].queues]
+            assert waits in trigger["metadata"].get("query", trigger["metadata"].get("queueName"))
+            login = kind(overlays["production"], "TriggerAuthentication")[
+                trigger["authenticationRef"]["name"]
+            ]
+            own = {"email": "email-secrets", "batch-processor": "batch-processor-scaler"}[name]
+            assert login["spec"]["secretTargetRef"][0]["name"] == own
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

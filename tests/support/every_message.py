@@ -84,8 +84,9 @@ async def steer_batches(caller: Caller) -> None:
     follow_up = {"operation": "echo", "payload": 1}
     failing = {"operation": "stock.quote", "items": [{"symbol": "NOPE"}], "on_finished": follow_up}
     batch = "/v1/batches/" + await caller.make("/v1/batches", failing)
-    mail = {"operation": "email.send", "payload": MAIL}
-    await caller.ask("POST", "/v1/tasks", json=mail, headers={"prefer": "wait=10"})
+    for stream in ("transactional", "bulk"):
+        mail = {"operation": "email.send", "payload": {**MAIL, "stream": stream}}
+        await caller.ask("POST", "/v1/tasks", json=mail, headers={"prefer": "wait=10"})
     backfill = {"operation": "stock.backfill", "payload": {"symbol": "AAPL", "start": "2013-02-25"}}
     await caller.make("/v1/tasks", backfill)
     broken = await caller.api.post(
@@ -128,6 +129,8 @@ async def end_things(caller: Caller, stack: Stack) -> None:
     await caller.ask("DELETE", f"/v1/alerts/{alert}")
     to = f"{uuid4().hex}@example.com"
     await caller.make("/v1/emails", {**MAIL, "to": [to, f"second-{to}"], "attachments": [FILE]})
+    for files in ([], [FILE]):
+        await caller.make("/v1/emails", {**MAIL, "stream": "bulk", "attachments": files})
     for path in ("/v1/stocks/NOPE/bars", "/v1/stocks/NOPE", f"/v1/schedules/{uuid4()}"):
         assert (await caller.api.get(path)).status_code == 404
     async with httpx.AsyncClient(base_url=stack.mailbox.url) as mailbox:

@@ -40,10 +40,10 @@ class OperationWorld:
         post: Callable[[Outgoing], None] | None = None,
         payload_text: str = "{}",
     ) -> Context:
-        def send(message: Command, key: UUID) -> None:
+        def send(message: Command, key: UUID, *, is_bulk: bool = False) -> None:
             self.sent.append((message, key))
             if post is not None:
-                post(command(message, message_id=key))
+                post(command(message, message_id=key, is_bulk=is_bulk))
 
         return Context(
             batch_id=UUID(int=7),

@@ -12,6 +12,7 @@ from native.postgres import PostgresServer
 from support import databases
 from support.doubles import smtp as double
 from support.doubles.post_office import PostOffice
+from support.mail_stack import MailStack, mail_stack
 
 # The tables of recipients, attempts, attachments and events go with that of mails, keys with that of domains.
 _TABLES = (
@@ -47,4 +48,12 @@ async def post_office(migrated_database: str) -> AsyncIterator[PostOffice]:
 @pytest.fixture
 async def server() -> AsyncIterator[double.SmtpServer]:
     async with double.running() as running:
+        yield running
+
+
+@pytest.fixture
+async def stack(
+    broker_url: str, migrated_database: str, server: double.SmtpServer
+) -> AsyncIterator[MailStack]:
+    async with mail_stack(broker_url, migrated_database, server.port) as running:
         yield running

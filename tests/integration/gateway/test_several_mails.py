@@ -38,6 +38,15 @@ async def test_several_mails_are_accepted_together_and_become_commands(
         assert (await listener.api.get(f"/v1/emails/{result['id']}")).json()["status"] == "queued"
 
 
+async def test_bulk_mails_wait_in_a_queue_of_their_own(listener: Listener, house: House) -> None:
+    await house.purge("email.send", "email.bulk")
+    mails = [GOOD, {**GOOD, "stream": "bulk"}, {**GOOD, "stream": "bulk"}]
+    answer = await listener.api.post("/v1/emails/batch", json={"emails": mails})
+    usual, *bulk = [result["id"] for result in answer.json()["results"]]
+    assert [message["email_id"] for message in await house.take("email.bulk", 2)] == bulk
+    assert [message["email_id"] for message in await house.take("email.send")] == [usual]
+
+
 async def test_one_wrong_mail_stops_all_unless_the_mode_is_permissive(
     listener: Listener, house: House
 ) -> None:

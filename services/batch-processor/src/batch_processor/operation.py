@@ -59,6 +59,16 @@ class Fetches(Protocol):
         """
 
 
+class Sends(Protocol):
+    """Sends a command to another service, in the transaction that stores the item's result."""
+
+    def __call__(self, command: Command, message_id: UUID, /, *, is_bulk: bool = False) -> None:
+        """Write `command` into the outbox; `message_id` must be the same whenever the item runs.
+
+        With `is_bulk` the command waits in the queue for masses, if the service has one.
+        """
+
+
 class Shares(Protocol):
     """Caches values that the items of one chunk share."""
 
@@ -71,8 +81,6 @@ class Context:
     """The item that an operation runs on, and the tools that the operation may use.
 
     `payload_text` is the item's payload as it was written, for data that must arrive byte for byte.
-    `send` takes a command and an id, which must be the same whenever the item runs: it goes into the outbox
-    in the transaction that stores the item's result.
     """
 
     batch_id: UUID
@@ -85,7 +93,7 @@ class Context:
     compute: Computes
     fetch: Fetches
     share: Shares
-    send: Callable[[Command, UUID], None]
+    send: Sends
 
 
 @dataclass(frozen=True, slots=True)

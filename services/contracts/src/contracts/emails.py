@@ -79,6 +79,7 @@ class SendEmail(Command):
 
     message_type: ClassVar[str] = "email.send.v1"
     queue: ClassVar[str] = "email.send"
+    bulk_queue: ClassVar[str | None] = "email.bulk"
     senders: ClassVar[tuple[str, ...]] = ("gateway", "batch-processor")
     email_id: UUID
     owner_id: str
@@ -103,6 +104,11 @@ class SendEmail(Command):
     accepted_at: Moment
     send_at: Moment | None = None
     expires_at: Moment | None = None
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether the mail is of the stream `bulk`."""
+        return self.stream == "bulk"
 
     @classmethod
     def of(

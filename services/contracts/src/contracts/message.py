@@ -42,11 +42,18 @@ class Message(Contract):
 class Command(Message):
     """Accepted work: durable, delivered at least once, and handled idempotently by the owner of the queue.
 
-    `senders` are the services that send it.
+    Commands that come in masses go to `bulk_queue`, if there is one, so that no other command waits behind
+    them. `senders` are the services that send it.
     """
 
     queue: ClassVar[str]
+    bulk_queue: ClassVar[str | None] = None
     senders: ClassVar[tuple[str, ...]] = ("gateway",)
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether the command is one of many whose order among others does not matter."""
+        return False
 
 
 class Event(Message):

@@ -216,7 +216,7 @@ TOPOLOGIES: Mapping[str, Topology] = {
         live=("quotes", "bars"),
         listens=((LIVE, "quotes"),),
     ),
-    EMAIL: _service(EMAIL, _command(EMAIL, "send"), writes=(), events=("email",)),
+    EMAIL: _service(EMAIL, _command(EMAIL, "send"), _command(EMAIL, "bulk"), writes=(), events=("email",)),
     BATCH_PROCESSOR: _service(
         BATCH_PROCESSOR,
         _command(BATCH_PROCESSOR, "intake"),

@@ -50,7 +50,7 @@ PACKED_GROUP = 6
 
 
 def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[type[Message], Handler]:
-    """Return the handlers of queue `email.send`; `committed` runs once their effects are committed."""
+    """Return the handlers of commands; `committed` runs once their effects are committed."""
     # A thread of its own: a connection is held meanwhile, and must not wait for the shared thread pool.
     reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
 

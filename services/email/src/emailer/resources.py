@@ -38,8 +38,9 @@ from emailer.writing.preparing import MailPreparation
 from emailer.writing.writer import MailWriter
 
 # Messages received and not yet stored. A mail may have more than a megabyte, and the broker counts messages
-# only, so this number bounds the memory that a process needs for them.
+# only, so these numbers bound the memory that a process needs for them.
 _PREFETCH = 60
+_BULK_PREFETCH = 20
 
 
 class Resources:
@@ -76,9 +77,10 @@ class Resources:
             changed=self._stored,
         )
         self.dispatcher = self._dispatcher(settings, senders, preparation)
-        self.runtime.consume(
-            f"{EMAIL}.send", consumers.handlers(settings, committed=self._stored), prefetch=_PREFETCH
-        )
+        handlers = consumers.handlers(settings, committed=self._stored)
+        self.runtime.consume(f"{EMAIL}.send", handlers, prefetch=_PREFETCH)
+        # Handled at the same time: what waits in one queue delays nothing in the other.
+        self.runtime.consume(f"{EMAIL}.bulk", handlers, prefetch=_BULK_PREFETCH)
         self.runtime.answer(
             {
                 **consumers.answers(settings, postgres, senders, preparation, changed=self._stored),

@@ -6,19 +6,14 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import aiormq
 import pytest
 from prometheus_client import REGISTRY
 
 from batch_processor.execution import claim_repository
 from batch_processor.execution.worker import ChunkTiming
-from chassis.broker.topology import declare
 from chassis.errors import DatabaseUnavailable
 from contracts.batches import CancelBatch
-from contracts.emails import SendEmail
-from contracts.topology import EMAIL, TOPOLOGIES
 from support.batch_stack import BatchProcessors, Caller, Stage
-from support.bundled import messages_in
 from support.waiting import until
 
 
@@ -231,22 +226,6 @@ def _is_overdue(count: int) -> bool:
     return REGISTRY.get_sample_value("tickwire_batches_overdue") == count
 
 
-async def test_a_mail_merge_puts_one_command_per_item_into_the_mail_queue(
-    house: BatchProcessors, caller: Caller
-) -> None:
-    await _declare(caller, "email.send")
-    await house.start()
-    mails = [{"to": [f"user{n}@example.org"], "subject": "hi", "text": "hello"} for n in range(5)]
-    batch_id = await caller.submit("email.send", [*mails, {"to": []}])
-    batch = await caller.reach(batch_id)
-    assert (batch.counts.succeeded, batch.counts.failed) == (5, 1)
-    assert batch.errors == {"invalid-item": 1}
-    await until(caller.outbox_is_empty)
-    results = await caller.results(batch_id, status="succeeded")
-    sent = await _take_all(caller, "email.send")
-    assert sorted(sent) == sorted(result.result["email_id"] for result in results)
-
-
 async def _lose_worker(coordinator: Any, caller: Caller) -> None:
     """Let a worker that dies claim the chunk, and let its lease end."""
     await until(lambda: _ready_chunks(caller, 1))
@@ -270,27 +249,6 @@ async def _lost_more(caller: Caller, lost: int) -> bool:
 async def _results(caller: Caller, batch_id: Any, least: int) -> bool:
     count = await caller.database.fetchval("SELECT count(*) FROM results WHERE batch_id = $1", batch_id)
     return bool(count >= least)
-
-
-async def _channel(caller: Caller) -> Any:
-    connection = await aiormq.connect(caller.broker_url)
-    return connection, await connection.channel()
-
-
-async def _declare(caller: Caller, queue: str) -> None:
-    connection, channel = await _channel(caller)
-    await declare(channel, TOPOLOGIES[EMAIL])
-    await channel.queue_purge(queue)
-    await connection.close()
-
-
-async def _take_all(caller: Caller, queue: str) -> list[str]:
-    connection, channel = await _channel(caller)
-    found: list[str] = []
-    while messages := messages_in(await channel.basic_get(queue, no_ack=True)):
-        found += [str(SendEmail.model_validate_json(message.body).email_id) for message in messages]
-    await connection.close()
-    return found
 
 
 async def test_free_slots_share_what_is_left_of_a_chunk_of_long_items_after_its_turn(

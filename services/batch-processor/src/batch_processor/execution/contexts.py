@@ -51,9 +51,9 @@ class ContextFactory:
         shared = SharedValues()
 
         def make(position: int, post: Post, payload_text: str) -> Context:
-            def send(message: Command, message_id: UUID) -> None:
+            def send(message: Command, message_id: UUID, *, is_bulk: bool = False) -> None:
                 # Serialized here, so that a command that cannot be serialized fails its item only.
-                post(command(message, message_id=message_id, tenant=origin.owner_id))
+                post(command(message, message_id=message_id, tenant=origin.owner_id, is_bulk=is_bulk))
 
             return Context(
                 batch_id=origin.batch_id,

@@ -11,6 +11,10 @@ from contracts.mail import MailItem
 from contracts.message import Json
 from contracts.scopes import Scope
 
+# As many as one request may have. The mails of a batch beyond these are masses: mails of others must not
+# wait in the queue behind them, whatever their stream.
+MOST_BEFORE_OTHERS = 500
+
 
 async def run(mail: MailItem, context: Context) -> Json:
     """Send the command for the mail and return the mail's id."""
@@ -24,7 +28,7 @@ async def run(mail: MailItem, context: Context) -> Json:
         accepted_at=context.accepted_at,
         metadata_text=json_texts.members(context.payload_text)["metadata"] if mail.metadata else None,
     )
-    context.send(command, email_id)
+    context.send(command, email_id, is_bulk=context.position >= MOST_BEFORE_OTHERS)
     return {"email_id": str(email_id)}
 
 

@@ -74,9 +74,12 @@ class Delivery(Generic[M]):
     body: bytes = b""
 
 
-def command(message: Command, *, message_id: UUID | None = None, tenant: str = "") -> Outgoing:
-    """Return a command for the queue of its owner."""
-    return _durable(message, topology.COMMANDS, message.queue, message_id, tenant)
+def command(
+    message: Command, *, message_id: UUID | None = None, tenant: str = "", is_bulk: bool = False
+) -> Outgoing:
+    """Return a command for the queue of its owner; for its bulk queue with `is_bulk`, or if it says so."""
+    bulk_queue = message.bulk_queue if is_bulk or message.is_bulk else None
+    return _durable(message, topology.COMMANDS, bulk_queue or message.queue, message_id, tenant)
 
 
 def event(message: Event, *, message_id: UUID | None = None, tenant: str = "") -> Outgoing:

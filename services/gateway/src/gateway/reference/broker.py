@@ -99,7 +99,11 @@ def _queue_channel(queue: Queue, found: Sequence[DocumentedMessage], description
 
 
 def _commands(service: str, queue: Queue) -> Iterator[DocumentedOperation]:
-    found = [kind for kind in messages() if issubclass(kind, Command) and kind.queue == queue.name]
+    found = [
+        kind
+        for kind in messages()
+        if issubclass(kind, Command) and queue.name in (kind.queue, kind.bulk_queue)
+    ]
     channel = _queue_channel(
         queue,
         [message(kind) for kind in found],
