@@ -16,11 +16,10 @@ from typing import BinaryIO
 
 import psutil
 
-from native.errors import MissingProgramError, NativeError
+from native.errors import MissingProgramError
 from native.probes import Probe
 
 _LOG_LIMIT_BYTES = 20_000_000
-_BEFORE_STOP_S = 5.0
 
 
 async def _nothing() -> None:
@@ -31,8 +30,7 @@ async def _nothing() -> None:
 class Program:
     """A program to run, and the probe that detects when it is ready.
 
-    `prepare` runs before every start; `before_stop` runs before the stop signal, and may fail. `kill_signal`
-    ends the program at once.
+    `prepare` runs before every start. `kill_signal` ends the program at once.
     """
 
     name: str
@@ -42,7 +40,6 @@ class Program:
     log: Path
     probe: Probe
     prepare: Callable[[], Awaitable[None]] = _nothing
-    before_stop: Callable[[], Awaitable[None]] = _nothing
     user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     kill_signal: signal.Signals = signal.SIGKILL
@@ -103,10 +100,6 @@ class Process:
         if is_running:
             with suppress(psutil.NoSuchProcess):
                 family = psutil.Process(self._child.pid).children(recursive=True)
-        if is_running and not at_once:
-            with suppress(TimeoutError, NativeError):
-                async with asyncio.timeout(_BEFORE_STOP_S):
-                    await self.program.before_stop()
         if is_running:
             with suppress(TimeoutError, ProcessLookupError):
                 self._child.send_signal(self.program.kill_signal if at_once else self.program.stop_signal)

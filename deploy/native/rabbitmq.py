@@ -31,6 +31,13 @@ _ALL = ".*"
 _PIPE_ENDS_S = 5.0
 # As often as Prometheus scrapes: statistics in between would not be read.
 _STATISTICS_EVERY_MS = 20_000
+# At shutdown this handler calls a process that waits for it, and both block for 5 s. Without its collector it
+# has nothing to do, so the node removes it after its own start: `rabbitmqctl` would start another machine.
+_UNHOOK_STATISTICS = (
+    "spawn(fun()->"
+    "rabbit:await_startup(),gen_event:delete_handler(rabbit_event,rabbit_mgmt_db_handler,[])"
+    "end)."
+)
 
 
 @dataclass(frozen=True)
@@ -141,13 +148,8 @@ class RabbitMQ:
                 port, send=b"AMQP\x00\x00\x09\x01", expect=b"\x01", what=f"AMQP on {HOST}:{port}"
             ),
             prepare=self._prepare,
-            before_stop=self._unhook_statistics,
             stop_timeout_s=30.0,
         )
-
-    async def _unhook_statistics(self) -> None:
-        # At shutdown this handler calls a process that waits for it, and both block for 5 s.
-        await self.control("eval", "gen_event:delete_handler(rabbit_event, rabbit_mgmt_db_handler, []).")
 
     async def _prepare(self) -> None:
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -188,6 +190,7 @@ class RabbitMQ:
             "RABBITMQ_ALLOW_INPUT": "1",
             # The metrics of Erlang itself, which nothing reads, would be a third of the work of a scrape.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                f"-eval {_UNHOOK_STATISTICS} "
                 "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none -prometheus collectors [] "
                 "-kernel inet_dist_use_interface {127,0,0,1}"
             ),

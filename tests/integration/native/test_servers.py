@@ -108,6 +108,10 @@ async def test_rabbitmq_has_the_service_users_and_nobody_else(tmp_path: Path) ->
             await server.control("no_such_command")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(server.control("eval", "timer:sleep(60000)."), 3)
+        # With this handler its stop would take 5 s more.
+        hooks = await server.control("eval", "gen_event:which_handlers(rabbit_event).")
+        assert "rabbit_channel_tracking_handler" in hooks
+        assert "rabbit_mgmt_db_handler" not in hooks
         assert not [child for child in psutil.Process().children(recursive=True) if "eval" in child.cmdline()]
         async with httpx.AsyncClient() as client:
             assert "rabbitmq_identity_info" in (await client.get(server.metrics_url)).text
