@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import smtplib
 import time
@@ -14,6 +15,8 @@ import asyncpg
 import httpx
 import psutil
 import pytest
+from aiormq.abc import AbstractConnection
+from aiormq.exceptions import ChannelAccessRefused
 
 from native import leftovers, memcached, postgres, prometheus, rabbitmq, supervisor
 from native.directories import RunDirectory
@@ -21,6 +24,7 @@ from native.errors import NativeError
 from native.mailbox import server as mailbox
 from native.ports import Ports
 from native.postgres import PostgresServer
+from native.rabbitmq import RabbitMQ
 
 
 async def test_memcached_keeps_a_value(tmp_path: Path) -> None:
@@ -116,6 +120,45 @@ async def test_rabbitmq_has_the_service_users_and_nobody_else(tmp_path: Path) ->
         async with httpx.AsyncClient() as client:
             assert "rabbitmq_identity_info" in (await client.get(server.metrics_url)).text
     assert leftovers.find(directory) == []
+
+
+async def test_rights_of_another_release_come_with_an_import_or_a_start(tmp_path: Path) -> None:
+    """As docs/guides/upgrade.md says; in the release before, email may publish no events."""
+    now = json.loads(rabbitmq.DEFINITIONS.read_text())
+    narrowed = {"email": {"write": "^email$"}}
+    rights = [right | narrowed.get(right["user"], {}) for right in now["permissions"]]
+    before = tmp_path / "before.json"
+    before.write_text(json.dumps(now | {"permissions": rights}))
+    async with rabbitmq.start(tmp_path / "run", definitions=before, fast=False) as server:
+        connection = await aiormq.connect(server.url_of("email"))
+        with pytest.raises(ChannelAccessRefused):
+            await _publish(connection, "events", "email.delivered")
+        await _publish(connection, "email", "email.parked")
+        await server.control("import_definitions", str(_with_passwords(server, tmp_path / "imported.json")))
+        # The connection goes on; so do the queue and what waits in it.
+        await _publish(connection, "events", "email.delivered")
+        channel = await connection.channel()
+        assert (await channel.queue_declare("email.parked", passive=True)).message_count == 1
+        await connection.close()
+    async with rabbitmq.start(tmp_path / "run", definitions=before) as server:
+        connection = await aiormq.connect(server.url_of("email"))
+        with pytest.raises(ChannelAccessRefused):
+            await _publish(connection, "events", "email.delivered")
+        await connection.close()
+
+
+def _with_passwords(server: RabbitMQ, file: Path) -> Path:
+    """Write this release's definitions with the passwords of the stack that runs, as `make-secrets` does."""
+    users = (*rabbitmq.SERVICE_USERS, rabbitmq.ADMIN)
+    passwords = {user: server.run.secret(f"rabbitmq-{user}") for user in users}
+    now = json.loads(rabbitmq.DEFINITIONS.read_text())
+    file.write_text(json.dumps(rabbitmq.with_users(now, passwords)))
+    return file
+
+
+async def _publish(connection: AbstractConnection, exchange: str, routing_key: str) -> None:
+    channel = await connection.channel(publisher_confirms=True)
+    await channel.basic_publish(b"{}", exchange=exchange, routing_key=routing_key)
 
 
 async def _round_trip(url: str) -> None:
