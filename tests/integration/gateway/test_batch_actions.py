@@ -7,10 +7,21 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import pytest
 
 from chassis.deadlines import Deadline
 from contracts.batch_items import ErrorSummaries, ErrorSummary, ListErrors
-from contracts.batches import INTAKE, Batch, BatchCounts, Batches, CountBatches, Counts, GetBatch, ListBatches
+from contracts.batches import (
+    INTAKE,
+    Batch,
+    BatchCounts,
+    Batches,
+    BatchStatus,
+    CountBatches,
+    Counts,
+    GetBatch,
+    ListBatches,
+)
 from contracts.topology import BATCH_PROCESSOR
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
@@ -191,6 +202,29 @@ async def test_letting_work_run_needs_the_scopes_of_its_operation_whoever_made_i
         assert (await client.patch(f"/v1/tasks/{id_}", **moved)).is_success
     done = [message["_"]["type"] for message in await house.take(INTAKE, 7)]
     assert sorted(done) == ["batch.cancel.v1", "batch.move.v1", "batch.pause.v1", *["batch.resume.v1"] * 4]
+
+
+@pytest.mark.parametrize(("action", "status"), [("retry", "completed"), ("resume", "paused")])
+async def test_an_action_on_some_of_an_operation_that_is_gone_is_refused_whole_and_says_how_to_choose_others(
+    house: House, action: str, status: BatchStatus
+) -> None:
+    class Mixed(Processor):
+        async def list_guarded(self, request: ListBatches, deadline: Deadline) -> Batches:
+            wanted = request.wanted.operations or ["guarded", "gone"]
+            found = await self.get(GetBatch(batch_id=FAILED[0], owner_id=request.owner_id), deadline)
+            some = [{"id": UUID(int=n), "operation": name} for n, name in enumerate(wanted)]
+            return Batches(data=[found.model_copy(update={**one, "status": status}) for one in some])
+
+    listener, _, whole = await _with_guarded_operation(house, Mixed())
+    async with listener.client(whole) as client:
+        for params in ({"dry_run": "true"}, {}):
+            refused = await client.post(f"/v1/batches/{action}", params={"status": status, **params})
+            detail = assert_problem(refused, 422, "unknown-operation", "/operation")["detail"]
+            assert "There is no operation 'gone'" in detail
+            assert detail.endswith("choose others with the parameter operation.")
+        assert await house.depth(INTAKE) == 0
+        assert (await client.post(f"/v1/batches/{action}?operation=guarded")).json()["changed"] == 1
+    assert len(await house.take(INTAKE, 1)) == 1
 
 
 async def test_a_dry_run_is_as_incomplete_as_the_real_one_would_be(house: House) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from chassis.broker import envelope
 from chassis.broker.rpc import RpcClient
-from chassis.errors import Conflict
+from chassis.errors import Conflict, Forbidden
 from contracts import batches as contract
 from contracts.batch_items import ErrorSummaries, ListErrors
 from contracts.batches import BatchStatus
@@ -21,6 +21,7 @@ from gateway.acceptance.acceptor import Acceptor
 from gateway.batches.inputs import CancelQuery, Moving, RetryAllQuery, RetryQuery
 from gateway.batches.lookup import BatchLookup, revision_of, taken_over
 from gateway.batches.operations import OperationCatalogue
+from gateway.errors import UnknownOperation
 from gateway.http.calls import Call
 from gateway.http.filters import BulkResult, SteppedResult
 
@@ -204,9 +205,14 @@ class BatchActions:
         ids: list[UUID] = []
         for _ in range(_MOST_CHANGED // _PAGE if statuses else 0):
             found = await self._rpc.call(page, contract.Batches, call.deadline)
-            if action.runs:
-                for operation in {batch.operation for batch in found.data if batch.operation}:
+            for operation in {batch.operation for batch in found.data if batch.operation and action.runs}:
+                try:
                     await self._catalogue.require(operation, call.principal)
+                except (UnknownOperation, Forbidden) as error:
+                    detail = (
+                        f"{error.detail} None was {action.name}: choose others with the parameter operation."
+                    )
+                    raise type(error)(detail, errors=error.errors, headers=error.headers) from error
             now = datetime.now(UTC)
             # What is past its deadline would be stopped at once.
             late = {
