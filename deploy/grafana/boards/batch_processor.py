@@ -83,6 +83,18 @@ BOARD = Dashboard(
             highest("tickwire_batch_longest_pause_seconds", "service"),
         ),
         panel(
+            "Removed",
+            "Batches and tasks removed after their retention, by kind.",
+            "ops",
+            rate("tickwire_batches_removed_total", "kind"),
+        ),
+        panel(
+            "Removal behind",
+            "How long the batch that is removed next has been past its retention, or gone but for its rows.",
+            "s",
+            highest("tickwire_batch_removal_late_seconds", "service"),
+        ),
+        panel(
             "Oldest ready chunk",
             "For how long the first of the ready chunks has waited; large batches may take hours.",
             "s",

@@ -361,6 +361,8 @@ BATCH_PAUSED = Gauge(
     "tickwire_batch_paused", "Operations and owners that an administrator has paused.", ("kind",)
 )
 BATCH_LONGEST_PAUSE = Gauge("tickwire_batch_longest_pause_seconds", "Age of the oldest of these pauses.")
+BATCHES_REMOVED = Counter("tickwire_batches_removed", "Batches and tasks past retention, removed.", ("kind",))
+BATCH_REMOVAL_LATE = Gauge("tickwire_batch_removal_late_seconds", "Time since the next removal was due.")
 BATCH_IN_FLIGHT = Gauge("tickwire_batch_chunks_in_flight", "Chunks that workers have claimed.")
 BATCH_NOT_BEGUN = Gauge(
     "tickwire_batch_not_begun_seconds",

@@ -9,11 +9,13 @@ import pytest
 from batch_processor.coordination import coordinator, repository
 from batch_processor.errors import BatchNotFound
 from batch_processor.reading.answers import BatchAnswers
+from chassis import metrics
 from chassis.deadlines import Deadline
 from chassis.postgres import Connection
 from contracts.batches import ListResults
 from support import explained
 from support.batch_stack import BatchProcessors, Caller
+from support.measured import value_of
 from support.waiting import until
 
 _TASKS = """
@@ -81,7 +83,8 @@ async def test_nobody_finds_or_retries_a_batch_of_which_a_part_has_been_removed(
         assert await _rows(caller) == {"batches": 1, "items": 30, "results": 30}
     # A coordinator that is killed between two steps.
     async with caller.database.acquire() as connection:
-        assert await repository.begin_removals(connection, days=7, most=500) == 1
+        begun = await repository.begin_removals(connection, days=7, most=500)
+        assert (begun.batches, begun.tasks) == (1, 0)
         assert not await repository.remove_rows(connection, [old], most=10)
     assert await _rows(caller) == {"batches": 0, "items": 20, "results": 20}
     answers = BatchAnswers(service.runtime.postgres, service.limits, upload_expires_s=60)
@@ -117,6 +120,29 @@ async def test_a_page_of_a_batch_that_is_removed_meanwhile_is_not_taken_for_a_wh
 async def _waits_for_results(connection: Connection) -> bool:
     waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'results'::regclass AND NOT granted"
     return bool(await connection.fetchval(waiting))
+
+
+async def test_metrics_show_what_was_removed_and_how_far_removal_is_behind(
+    house: BatchProcessors, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await house.start(roles=("worker",), retention_days=30)
+    await _fill(caller, tasks=3, items=1)
+    await caller.database.execute(
+        "UPDATE batches SET kind = 'batch' WHERE id = (SELECT min(id::text)::uuid FROM batches)"
+    )
+    counters = [metrics.BATCHES_REMOVED.labels(kind) for kind in ("batch", "task")]
+    before = [value_of(counter) for counter in counters]
+    late: list[float] = []
+    monkeypatch.setattr(metrics.BATCH_REMOVAL_LATE, "set", late.append)
+    gone_for_an_hour = (
+        "INSERT INTO removals (batch_id, since) VALUES (gen_random_uuid(), now() - interval '1 h')"
+    )
+    await caller.database.execute(gone_for_an_hour)
+    await service.coordinator.remove()
+    # The rows of one that was gone before, what ended 40 days ago, the rows of that, and nothing.
+    day = 86_400
+    assert late == pytest.approx([3_600, 10 * day, 0, 0, 0], abs=60)
+    assert [value_of(counter) - was for counter, was in zip(counters, before, strict=True)] == [1, 2]
 
 
 async def test_two_coordinators_remove_side_by_side(house: BatchProcessors, caller: Caller) -> None:

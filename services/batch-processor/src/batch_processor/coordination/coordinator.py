@@ -17,7 +17,7 @@ from batch_processor.batches.life_cycle import Tally
 from batch_processor.batches.progress_publisher import ProgressPublisher
 from batch_processor.coordination import repository
 from batch_processor.coordination.owner_turns import TURN_S, OwnerCircle
-from batch_processor.coordination.repository import DUE_MARGIN, ChunkBacklog
+from batch_processor.coordination.repository import DUE_MARGIN, BegunRemovals, ChunkBacklog
 from batch_processor.execution import claim_repository
 from batch_processor.execution.claims import RemainingItems
 from batch_processor.intake.changes import Transition
@@ -332,21 +332,27 @@ class Coordinator:
 
     async def remove(self) -> None:
         """Remove everything that is due, in transactions of bounded size, unless another coordinator does."""
-        days = self._windows.retention_days
         is_more = True
         while is_more:
-            async with self._postgres.transaction() as connection:
-                if not await repository.lock_removal(connection):
-                    return
-                unused = await repository.unused(connection, most=_REMOVE_BATCHES)
-                gone = await repository.removals(connection, most=_REMOVE_BATCHES)
-                if await repository.remove_rows(connection, [*unused, *gone], most=REMOVE_ROWS):
-                    await repository.mark_purged(connection, unused)
-                    await repository.end_removals(connection, gone)
-                # What is gone already comes first, so that few batches are ever in between.
-                begun = (
-                    0
-                    if gone
-                    else await repository.begin_removals(connection, days=days, most=_REMOVE_BATCHES)
-                )
-                is_more = bool(unused or gone or begun)
+            is_more = await self._remove_some()
+        metrics.BATCH_REMOVAL_LATE.set(0)
+
+    async def _remove_some(self) -> bool:
+        """Remove what one transaction may; return whether there may be more."""
+        async with self._postgres.transaction() as connection:
+            if not await repository.lock_removal(connection):
+                return False
+            unused = await repository.unused(connection, most=_REMOVE_BATCHES)
+            gone = await repository.removals(connection, most=_REMOVE_BATCHES)
+            if await repository.remove_rows(connection, [*unused, *gone], most=REMOVE_ROWS):
+                await repository.mark_purged(connection, unused)
+                await repository.end_removals(connection, list(gone))
+            # What is gone already comes first, so that few batches are ever in between.
+            begun = BegunRemovals(late_s=max(gone.values(), default=0))
+            if not gone:
+                days = self._windows.retention_days
+                begun = await repository.begin_removals(connection, days=days, most=_REMOVE_BATCHES)
+        metrics.BATCH_REMOVAL_LATE.set(begun.late_s)
+        metrics.BATCHES_REMOVED.labels("batch").inc(begun.batches)
+        metrics.BATCHES_REMOVED.labels("task").inc(begun.tasks)
+        return bool(unused or gone or begun.batches or begun.tasks)

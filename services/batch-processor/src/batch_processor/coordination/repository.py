@@ -47,6 +47,15 @@ class ChunkBacklog:
         return not self.ready_from
 
 
+@dataclass(frozen=True, slots=True)
+class BegunRemovals:
+    """Batches and tasks that were removed, and for how many seconds the first has been past its retention."""
+
+    batches: int = 0
+    tasks: int = 0
+    late_s: float = 0
+
+
 async def promote(connection: Connection, *, due_from: datetime) -> int:
     """Make chunks ready whose time came between `due_from` and now; return how many."""
     return affected_rows(await connection.execute(_SQL["promote_chunks"], due_from))
@@ -205,18 +214,24 @@ async def unused(connection: Connection, *, most: int) -> list[UUID]:
     return [row["id"] for row in await connection.fetch(_SQL["find_unused"], most)]
 
 
-async def removals(connection: Connection, *, most: int) -> list[UUID]:
-    """Return up to `most` batches that are gone, but not yet all of their rows."""
-    return [row["batch_id"] for row in await connection.fetch(_SQL["list_removals"], most)]
+async def removals(connection: Connection, *, most: int) -> Mapping[UUID, float]:
+    """Return up to `most` batches that are gone, but not yet all of their rows, and for how many seconds.
+
+    The first has been so for longest.
+    """
+    rows = await connection.fetch(_SQL["list_removals"], most)
+    return {row["batch_id"]: row["since_s"] for row in rows}
 
 
-async def begin_removals(connection: Connection, *, days: int, most: int) -> int:
-    """Remove up to `most` batches that finished more than `days` days ago, the oldest first; return how many.
+async def begin_removals(connection: Connection, *, days: int, most: int) -> BegunRemovals:
+    """Remove up to `most` batches and tasks that finished more than `days` days ago, the oldest first.
 
     A task goes with all of its rows. A batch goes alone, so that nobody finds or retries one of which a part
     has been removed; its rows follow.
     """
-    return int(await connection.fetchval(_SQL["begin_removals"], most, days))
+    row = await connection.fetchrow(_SQL["begin_removals"], most, days)
+    assert row is not None
+    return BegunRemovals(**row)
 
 
 async def remove_rows(connection: Connection, ids: Sequence[UUID], *, most: int) -> bool:

@@ -185,7 +185,7 @@ SELECT id FROM batches WHERE status IN ('abandoned', 'expired') AND NOT purged A
 ORDER BY id LIMIT $1
 
 -- name: list_removals
-SELECT batch_id FROM removals LIMIT $1
+SELECT batch_id, extract(epoch FROM now() - since)::float8 AS since_s FROM removals ORDER BY since LIMIT $1
 
 -- name: begin_removals
 -- A batch that somebody holds may be retried just now, and is looked at again in the next step. A task goes whole,
@@ -195,7 +195,8 @@ WITH outdated AS (
     WHERE finished_at IS NOT NULL AND finished_at < now() - make_interval(days => $2)
     ORDER BY finished_at LIMIT $1 FOR UPDATE SKIP LOCKED
 ), gone AS (
-    DELETE FROM batches USING outdated WHERE batches.id = outdated.id RETURNING batches.id, batches.kind
+    DELETE FROM batches USING outdated WHERE batches.id = outdated.id
+    RETURNING batches.id, batches.kind, batches.finished_at
 ), tasks AS (
     SELECT id FROM gone WHERE kind = 'task'
 ), items_gone AS (
@@ -209,7 +210,10 @@ WITH outdated AS (
 ), left_over AS (
     INSERT INTO removals SELECT id FROM gone WHERE kind = 'batch' ON CONFLICT DO NOTHING
 )
-SELECT count(*) FROM gone
+SELECT
+    count(*) FILTER (WHERE kind = 'batch') AS batches, count(*) FILTER (WHERE kind = 'task') AS tasks,
+    coalesce(extract(epoch FROM now() - make_interval(days => $2) - min(finished_at)), 0)::float8 AS late_s
+FROM gone
 
 -- name: mark_purged
 UPDATE batches SET purged = true WHERE id = ANY($1::uuid[])
