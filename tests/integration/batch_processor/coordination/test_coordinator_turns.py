@@ -15,8 +15,8 @@ from batch_processor.sources.copying import Sources
 from chassis.broker.envelope import new_id
 from chassis.deadlines import Deadline
 from chassis.postgres import Connection
-from contracts.batches import CancelBatch, CreateBatch, PauseBatch, RetryBatch, Source
-from contracts.pauses import PauseWork
+from contracts.batches import CancelBatch, CreateBatch, PauseBatch, ResumeBatch, RetryBatch, Source
+from contracts.pauses import PauseWork, ResumeWork
 from support.batch_engine import BatchEngine
 from support.waiting import until
 
@@ -47,7 +47,12 @@ async def test_the_first_batch_of_each_owner_is_found_before_the_second_of_any(e
             assert [*others.values()][:3] == ["ann", "bob", "ann"]
         await connection.execute("UPDATE batches SET status = 'queued', expires_at = now() - interval '1 s'")
         lapsed = await repository.lapsed(connection, but=[], after="")
+        await connection.execute(
+            "UPDATE batches SET status = 'open', appended_at = NULL, created_at = now() - interval '2 days'"
+        )
+        expired = await repository.expired_uploads(connection, expires_s=86_400, but=[], after="ann")
     assert {*list(lapsed.values())[:3]} == {"ann", "bob", "cid"}
+    assert [*expired.values()] == ["bob", "cid", "ann", "bob"] + ["ann"] * 96
 
 
 async def test_every_owner_has_a_step_however_long_one_of_another_takes(
@@ -111,6 +116,53 @@ async def test_the_sweep_does_not_wait_until_all_of_a_paused_batch_is_held(
 
     await until(all_are_held)
     going_on.cancel()
+
+
+@pytest.mark.parametrize("paused_by", ["its owner", "an administrator"])
+async def test_owners_share_a_step_that_holds_or_releases_chunks(
+    engine: BatchEngine, monkeypatch: pytest.MonkeyPatch, paused_by: str
+) -> None:
+    monkeypatch.setattr(coordinator, "TURN_S", 0)
+    monkeypatch.setattr(coordinator, "STEER_STEP", 12)
+    many = {"ann": 2 * _MANY, "bob": 12, "cid": 3}
+    ids = [(owner, await engine.give(owner, items=items)) for owner, items in many.items()]
+    is_held = "SELECT owner_id, count(*) FILTER (WHERE state = 'held') FROM chunks GROUP BY 1 ORDER BY 1"
+
+    async def held() -> list[int]:
+        return [row["count"] for row in await engine.fetch(is_held)]
+
+    if paused_by == "its owner":
+        for owner, id_ in ids:
+            await engine.handle(PauseBatch(batch_id=id_, owner_id=owner))
+    else:
+        pause = PauseWork(kind="operation", name="echo", reason="", paused_by="key")
+        await engine.pauses.pause(pause, Deadline.after(5))
+    await engine.coordinator.steer()
+    assert await held() == [4, 4, 1]
+    await engine.execute("UPDATE chunks SET state = 'held'")
+    if paused_by == "its owner":
+        for owner, id_ in ids:
+            await engine.handle(ResumeBatch(batch_id=id_, owner_id=owner))
+    else:
+        await engine.pauses.resume(ResumeWork(kind="operation", name="echo"), Deadline.after(5))
+    await engine.coordinator.steer()
+    assert await held() == [134 - 4, 0, 0]
+
+
+async def test_every_owner_has_a_chunk_released_however_many_there_are(
+    engine: BatchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More owners than a step has chunks: none is always among those that are left out."""
+    monkeypatch.setattr(coordinator, "STEER_STEP", 3)
+    monkeypatch.setattr(coordinator, "TURN_S", 0)
+    owners = [f"owner {number}" for number in range(6)]
+    for owner in owners:
+        await engine.give(owner, items=3 * _MANY)
+    await engine.execute("UPDATE chunks SET state = 'held'")
+    released = "SELECT DISTINCT owner_id FROM chunks WHERE state = 'ready'"
+    for _ in range(40):
+        await engine.coordinator.steer()
+    assert {row["owner_id"] for row in await engine.fetch(released)} == set(owners)
 
 
 async def test_the_next_round_goes_on_with_holding_what_an_administrator_has_paused(

@@ -245,7 +245,10 @@ class Coordinator:
         """End uploads that were open for too long, and batches that are past their deadline."""
         async with self._postgres.connection() as connection:
             open_ones = await repository.expired_uploads(
-                connection, after_s=self._windows.upload_expires_s, but=self._uploads_to_end.set_aside
+                connection,
+                expires_s=self._windows.upload_expires_s,
+                but=self._uploads_to_end.set_aside,
+                after=self._uploads_to_end.last_owner,
             )
             late_ones = await repository.lapsed(
                 connection, but=self._batches_to_end.set_aside, after=self._batches_to_end.last_owner
@@ -271,23 +274,23 @@ class Coordinator:
             self.wake_for_orders()
 
     async def steer(self) -> None:
-        """Hold the chunks of paused work, and release those of resumed work, in steps."""
-        actions = [repository.hold, repository.release]
-        if time.monotonic() >= self._hold_at:
+        """Hold the chunks of paused work, and release those of resumed work, in steps that owners share."""
+        with_pauses = time.monotonic() >= self._hold_at
+        if with_pauses:
             self._hold_at = time.monotonic() + _HOLD_EVERY_S
-            actions.insert(0, pause_repository.hold)
+        hold = partial(repository.hold, with_pauses=with_pauses)
         ends_at = time.monotonic() + TURN_S
-        for action in actions:
+        for action in (hold, repository.release):
             moved = STEER_STEP
-            while moved == STEER_STEP:
+            while moved:
                 async with self._postgres.connection() as connection:
                     moved = await action(connection, most=STEER_STEP)
-                if moved and action is repository.release:
+                if moved and action is not hold:
                     self._ready()
                 if time.monotonic() >= ends_at:
                     break
-            if moved == STEER_STEP:
-                if action is pause_repository.hold:
+            if moved:
+                if with_pauses:
                     # The next round must not leave out what this one has cut.
                     self._hold_at = 0.0
                 self.wake_for_orders()

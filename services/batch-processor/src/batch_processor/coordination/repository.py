@@ -156,20 +156,29 @@ async def cancel_ranges(connection: Connection, batch_id: UUID, ranges: Sequence
 
 
 async def expired_uploads(
-    connection: Connection, *, after_s: float, but: Collection[UUID]
+    connection: Connection, *, expires_s: float, but: Collection[UUID], after: str
 ) -> Mapping[UUID, str]:
-    """Return the batches open for over `after_s` seconds, with their owners, except those in `but`."""
-    rows = await connection.fetch(_SQL["find_expired_uploads"], after_s, but, MOST_FOUND)
+    """Return the batches open for over `expires_s` seconds, with their owners, except those in `but`.
+
+    They are of the next owners behind `after`, in a circle.
+    """
+    rows = await connection.fetch(_SQL["find_expired_uploads"], expires_s, but, MOST_FOUND, after)
     return {row["id"]: row["owner_id"] for row in rows}
 
 
-async def hold(connection: Connection, *, most: int) -> int:
-    """Take up to `most` chunks of paused batches out of the queue; return how many."""
-    return affected_rows(await connection.execute(_SQL["hold_chunks"], most))
+async def hold(connection: Connection, *, most: int, with_pauses: bool) -> int:
+    """Take about `most` chunks of paused batches out of the queue; return how many.
+
+    Each owner has the same share. With `with_pauses`, also those of paused operations and owners.
+    """
+    return affected_rows(await connection.execute(_SQL["hold_chunks"], most, with_pauses))
 
 
 async def release(connection: Connection, *, most: int) -> int:
-    """Put up to `most` chunks of resumed batches back into the queue; return how many."""
+    """Put about `most` chunks of resumed batches back into the queue; return how many.
+
+    Each owner has the same share.
+    """
     return affected_rows(await connection.execute(_SQL["release_chunks"], most))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chassis import queries
-from chassis.postgres import Connection, affected_rows
+from chassis.postgres import Connection
 from contracts.pauses import Pause, PauseWork, ResumeWork
 
 _SQL = queries.of("batch_processor")
@@ -29,8 +29,3 @@ async def measure(connection: Connection) -> tuple[int, int, float]:
     row = await connection.fetchrow(_SQL["measure_pauses"])
     assert row is not None
     return row["operations"], row["owners"], row["longest_s"]
-
-
-async def hold(connection: Connection, *, most: int) -> int:
-    """Take up to `most` chunks whose operation or owner is paused out of the queue; return how many."""
-    return affected_rows(await connection.execute(_SQL["hold_paused"], most))

@@ -237,8 +237,23 @@ WHERE ctid = ANY(ARRAY(SELECT ctid FROM failures WHERE batch_id = ANY($1::uuid[]
 DELETE FROM removals WHERE batch_id = ANY($1::uuid[])
 
 -- name: find_expired_uploads
-SELECT id, owner_id FROM batches
-WHERE status = 'open' AND created_at < now() - make_interval(secs => $1)
-    AND (appended_at IS NULL OR appended_at < now() - make_interval(secs => $1))
-    AND id <> ALL ($2::uuid[])
-ORDER BY created_at LIMIT $3
+-- Up to $3 batches that were open for $1 seconds, and to which nothing was appended since, except those in $2; of the
+-- next owners after $4, in a circle: the first of each owner, then the second of each, and so on.
+WITH RECURSIVE owners (owner_id) AS (
+    (SELECT owner_id FROM batches WHERE status = 'open' ORDER BY owner_id, created_at LIMIT 1)
+    UNION ALL
+    SELECT following.owner_id FROM owners CROSS JOIN LATERAL (
+        SELECT owner_id FROM batches WHERE status = 'open' AND owner_id > owners.owner_id
+        ORDER BY owner_id, created_at LIMIT 1
+    ) AS following
+)
+SELECT id, owner_id FROM owners CROSS JOIN LATERAL (
+    SELECT id, row_number() OVER (ORDER BY created_at, id) AS turn, created_at FROM (
+        SELECT id, created_at FROM batches
+        WHERE status = 'open' AND owner_id = owners.owner_id AND created_at < now() - make_interval(secs => $1)
+            AND (appended_at IS NULL OR appended_at < now() - make_interval(secs => $1))
+            AND id <> ALL ($2::uuid[])
+        ORDER BY created_at LIMIT $3
+    ) AS first
+) AS own
+ORDER BY turn, owner_id <= $4, owner_id, created_at LIMIT $3

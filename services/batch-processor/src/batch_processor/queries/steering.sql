@@ -1,26 +1,48 @@
 -- name: hold_chunks
--- Takes chunks of paused batches out of the queue; running ones come back to it, or wait for their time.
-UPDATE chunks AS c SET state = 'held'
-FROM (
-    SELECT queued.batch_id, queued.number FROM batches AS b
-    CROSS JOIN LATERAL (
-        SELECT * FROM (
-            SELECT batch_id, number FROM chunks WHERE state = 'ready' AND batch_id = b.id
-            LIMIT $1 FOR UPDATE SKIP LOCKED
-        ) AS ready
-        UNION ALL
-        SELECT * FROM (
-            SELECT batch_id, number FROM chunks WHERE state = 'waiting' AND batch_id = b.id
-            LIMIT $1 FOR UPDATE SKIP LOCKED
-        ) AS limited
-    ) AS queued
-    WHERE b.status = 'paused' LIMIT $1
-) AS found
-WHERE c.batch_id = found.batch_id AND c.number = found.number
+-- Takes up to about $1 chunks of paused batches out of the queue, as many of one owner as of another; running ones come
+-- back to it, or wait for their time. With $2 also those of operations and owners that an administrator has paused:
+-- workers do not claim them anyway, but they would block the other work of their owners.
+WITH paused AS (
+    SELECT id, owner_id FROM batches WHERE status = 'paused'
+    UNION ALL
+    SELECT b.id, b.owner_id FROM batches AS b
+    WHERE $2 AND b.status = 'queued' AND EXISTS (
+        SELECT FROM pauses AS p
+        WHERE (p.kind = 'owner' AND p.name = b.owner_id) OR (p.kind = 'operation' AND p.name = b.operation)
+    )
+    UNION ALL
+    SELECT b.id, b.owner_id FROM batches AS b
+    WHERE $2 AND b.status = 'running' AND EXISTS (
+        SELECT FROM pauses AS p
+        WHERE (p.kind = 'owner' AND p.name = b.owner_id) OR (p.kind = 'operation' AND p.name = b.operation)
+    )
+), owners AS MATERIALIZED (
+    -- If there are more owners, others come the next time.
+    SELECT array_agg(id) AS ids FROM paused
+    WHERE EXISTS (SELECT FROM chunks WHERE state = 'ready' AND batch_id = paused.id)
+        OR EXISTS (SELECT FROM chunks WHERE state = 'waiting' AND batch_id = paused.id)
+    GROUP BY owner_id ORDER BY random() LIMIT $1
+), found AS (
+    SELECT share.batch_id, share.number FROM owners CROSS JOIN LATERAL (
+        SELECT queued.batch_id, queued.number FROM unnest(owners.ids) AS own (id) CROSS JOIN LATERAL (
+            SELECT * FROM (
+                SELECT batch_id, number FROM chunks WHERE state = 'ready' AND batch_id = own.id
+                LIMIT $1 FOR UPDATE SKIP LOCKED
+            ) AS ready
+            UNION ALL
+            SELECT * FROM (
+                SELECT batch_id, number FROM chunks WHERE state = 'waiting' AND batch_id = own.id
+                LIMIT $1 FOR UPDATE SKIP LOCKED
+            ) AS limited
+        ) AS queued
+        LIMIT (SELECT ceil($1::float8 / count(*))::int FROM owners)
+    ) AS share
+)
+UPDATE chunks AS c SET state = 'held' FROM found WHERE c.batch_id = found.batch_id AND c.number = found.number
 
 -- name: release_chunks
--- Puts chunks of resumed batches back into the queue; one index probe for each batch. The wait of chunks that became
--- due meanwhile begins now.
+-- Puts up to about $1 chunks of resumed batches back into the queue, as many of one owner as of another; one index probe
+-- for each batch. The wait of chunks that became due meanwhile begins now.
 WITH RECURSIVE paused (batch_id) AS (
     (SELECT batch_id FROM chunks WHERE state = 'held' ORDER BY batch_id LIMIT 1)
     UNION ALL
@@ -28,17 +50,22 @@ WITH RECURSIVE paused (batch_id) AS (
         SELECT batch_id FROM chunks WHERE state = 'held' AND batch_id > paused.batch_id
         ORDER BY batch_id LIMIT 1
     ) AS following
-), found AS (
-    SELECT held.batch_id, held.number FROM paused JOIN batches AS b ON b.id = paused.batch_id
-    CROSS JOIN LATERAL (
-        SELECT batch_id, number FROM chunks WHERE state = 'held' AND batch_id = b.id
-        LIMIT $1 FOR UPDATE SKIP LOCKED
-    ) AS held
+), owners AS MATERIALIZED (
+    -- If there are more owners, others come the next time.
+    SELECT array_agg(b.id) AS ids FROM paused JOIN batches AS b ON b.id = paused.batch_id
     WHERE b.status IN ('queued', 'running') AND NOT EXISTS (
         SELECT FROM pauses AS p
         WHERE (p.kind = 'owner' AND p.name = b.owner_id) OR (p.kind = 'operation' AND p.name = b.operation)
     )
-    LIMIT $1
+    GROUP BY b.owner_id ORDER BY random() LIMIT $1
+), found AS (
+    SELECT share.batch_id, share.number FROM owners CROSS JOIN LATERAL (
+        SELECT held.batch_id, held.number FROM unnest(owners.ids) AS own (id) CROSS JOIN LATERAL (
+            SELECT batch_id, number FROM chunks WHERE state = 'held' AND batch_id = own.id
+            LIMIT $1 FOR UPDATE SKIP LOCKED
+        ) AS held
+        LIMIT (SELECT ceil($1::float8 / count(*))::int FROM owners)
+    ) AS share
 )
 UPDATE chunks AS c SET
     state = CASE WHEN c.due_at > now() THEN 'delayed' WHEN c.gate IS NULL THEN 'ready' ELSE 'waiting' END,
