@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -36,6 +37,7 @@ from contracts.batches import (
 )
 from contracts.items import Item
 from contracts.message import Command
+from support.waiting import until
 
 # Longer than any test: only what a test declares dead has ended.
 _LEASE_S = 3600
@@ -75,8 +77,16 @@ class BatchEngine:
         self.pauses = PauseAnswers(self.postgres, changed=lambda: self.coordinator.wake_for_pauses())
         self.lanes = Lanes()
         self.settlement = Settlement(self.postgres, quiet, quiet, lease_s=_LEASE_S)
-        self.coordinator = Coordinator(
-            self.postgres, quiet, self.intake, progress=quiet, windows=Windows(), ready=quiet.wake
+        self.coordinator, self._rival = (
+            Coordinator(
+                self.postgres,
+                quiet,
+                Intake(operations, chunk_size=chunk_size, limits=limits),
+                progress=quiet,
+                windows=Windows(),
+                ready=quiet.wake,
+            )
+            for _ in range(2)
         )
         self._handlers: Mapping[type[Command], Any] = {
             CreateBatch: self.intake.create,
@@ -149,6 +159,32 @@ class BatchEngine:
                 paused=paused.operations,
             )
             return await claim_repository.load(connection, claimed)
+
+    async def coordinate(
+        self, step: Callable[[Coordinator], Awaitable[None]], *, killed_after_s: float | None = None
+    ) -> None:
+        """Run a step in two coordinators at once; if one is killed meanwhile, the other runs it again."""
+        self.coordinator.wake_for_pauses()
+        self._rival.wake_for_pauses()
+        killed, other = (asyncio.ensure_future(step(each)) for each in (self.coordinator, self._rival))
+        if killed_after_s is not None:
+            await asyncio.sleep(killed_after_s)
+            killed.cancel()
+        await asyncio.wait([killed, other])
+        await other
+        if killed.cancelled():
+            # The server may be at its last statement still.
+            await until(self._is_alone)
+            await step(self._rival)
+        else:
+            await killed
+
+    async def _is_alone(self) -> bool:
+        at_work = """
+            SELECT FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'
+        """
+        return not await self.fetch(at_work)
 
     async def store(self, reports: Sequence[ChunkReport]) -> dict[ChunkKey, str]:
         """Store a worker's report."""

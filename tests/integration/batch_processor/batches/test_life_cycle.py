@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,8 @@ from hypothesis.stateful import (
 )
 
 from batch_processor.batches.life_cycle import FINISHED
+from batch_processor.coordination import coordinator, owner_turns
+from batch_processor.coordination.coordinator import Coordinator
 from batch_processor.execution import reports
 from batch_processor.execution.claims import Loaded, RemainingItems
 from batch_processor.execution.running_chunk import ItemFailure, Outcomes
@@ -34,45 +36,49 @@ from support.waiting_messages import waiting_messages
 
 # Of a claim, what becomes of its items in turn.
 FATE = st.sampled_from(("succeed", "succeed", "fail", "fail late", "again"))
+# The seconds after which the first of two coordinators is killed in the middle of a step; None for never.
+KILLED = st.sampled_from((None, 0.0, 0.001, 0.002, 0.004))
 FATES = st.lists(FATE, min_size=4, max_size=4)
 
 
 class LifeCycle(BatchOperators):
-    """Callers, operators, workers and a coordinator that come in any order; workers die, and speak later."""
+    """Callers, operators, workers and two coordinators in any order; some die, and workers speak later."""
 
     # Time, and the coordinator.
 
     @precondition(lambda self: len(self.models) > 2)
-    @rule(which=WHICH, is_deadline=st.booleans())
-    def pass_time(self, which: int, is_deadline: bool) -> None:
-        (self.reach_the_deadline if is_deadline else self.leave_alone_for_days)(which)
+    @rule(which=WHICH, is_deadline=st.booleans(), killed_after_s=KILLED)
+    def pass_time(self, which: int, is_deadline: bool, killed_after_s: float | None) -> None:
+        (self.reach_the_deadline if is_deadline else self.leave_alone_for_days)(which, killed_after_s)
 
-    def reach_the_deadline(self, which: int) -> None:
+    def by_two(self, step: Callable[[Coordinator], Awaitable[None]], killed_after_s: float | None) -> None:
+        """Run a step of the coordinator in two of them at once, of which one may be killed meanwhile."""
+        self.wait(self.engine.coordinate(step, killed_after_s=killed_after_s))
+
+    def reach_the_deadline(self, which: int, killed_after_s: float | None) -> None:
         model = self.chosen(which)
         if model.is_described and model.phase not in ("over", "cancelling"):
             past = "UPDATE batches SET expires_at = now() - interval '1 s' WHERE id = $1"
             self.wait(self.engine.execute(past, model.id))
-            self.wait(self.engine.coordinator.expire())
+            self.by_two(Coordinator.expire, killed_after_s)
             model.lapse()
 
-    def leave_alone_for_days(self, which: int) -> None:
+    def leave_alone_for_days(self, which: int, killed_after_s: float | None) -> None:
         model = self.chosen(which)
         past = """
             UPDATE batches SET created_at = now() - interval '2 days', appended_at = now() - interval '2 days'
             WHERE id = $1 RETURNING id
         """
         if self.wait(self.engine.fetch(past, model.id)):
-            self.wait(self.engine.coordinator.expire())
+            self.by_two(Coordinator.expire, killed_after_s)
             model.expire_upload()
 
-    @rule()
-    def coordinate(self) -> None:
-        coordinator = self.engine.coordinator
-        coordinator.wake_for_pauses()
+    @rule(killed_after_s=KILLED)
+    def coordinate(self, killed_after_s: float | None) -> None:
         due = "UPDATE chunks SET due_at = now() WHERE state = 'delayed' AND attempt > 1"
         self.wait(self.engine.execute(due))
-        for step in (coordinator.promote, coordinator.steer, coordinator.redrive, coordinator.cancel):
-            self.wait(step())
+        for step in (Coordinator.promote, Coordinator.steer, Coordinator.redrive, Coordinator.cancel):
+            self.by_two(step, killed_after_s)
         for model in self.models:
             model.redrive()
             if model.phase == "cancelling":
@@ -124,8 +130,11 @@ class LifeCycle(BatchOperators):
             ready.sort(
                 key=lambda r: (-r["priority"], r["run"] == 0, r["stamp"], r["batch_id"].int, r["number"])
             )
-            lanes |= {(owner, row["priority"], row["run"] == 0) for row in ready}
-            places += [(at_work + nth, row) for nth, row in enumerate(ready[:most], start=1)]
+            first: list[Any] = []
+            for lane in dict.fromkeys((row["priority"], row["run"] == 0) for row in ready):
+                first += [row for row in ready if (row["priority"], row["run"] == 0) == lane][:most]
+                lanes.add((owner, *lane))
+            places += [(at_work + nth, row) for nth, row in enumerate(first, start=1)]
         places.sort(
             key=lambda place: (place[0], place[1]["due_at"], place[1]["batch_id"].int, place[1]["number"])
         )
@@ -198,13 +207,18 @@ class LifeCycle(BatchOperators):
             self.store(ChunkReport(loaded.claim, "done", cancelled=dict.fromkeys(positions, 1)), is_ours=True)
 
     @precondition(lambda self: self.live)
-    @rule(which=WHICH, fates=FATES, then=st.sampled_from(("rest", "be overtaken", "speak too late")))
-    def die(self, which: int, fates: list[str], then: str) -> None:
+    @rule(
+        which=WHICH,
+        fates=FATES,
+        then=st.sampled_from(("rest", "be overtaken", "speak too late")),
+        killed_after_s=KILLED,
+    )
+    def die(self, which: int, fates: list[str], then: str, killed_after_s: float | None) -> None:
         loaded = self.live.pop(which % len(self.live))
         self.dead.append(loaded)
         past = "UPDATE chunks SET leased_until = now() - interval '1 s' WHERE (batch_id, number) = ($1, $2)"
         self.wait(self.engine.execute(past, *loaded.claim.key))
-        self.wait(self.engine.coordinator.sweep())
+        self.by_two(Coordinator.sweep, killed_after_s)
         if then != "rest":
             self.claim(4, 0)
         if then == "speak too late":
@@ -319,7 +333,7 @@ class LifeCycle(BatchOperators):
             self.pause_or_resume_work(what, False)
         for _ in range(120):
             self.wait(self.engine.execute("UPDATE chunks SET due_at = now() WHERE state = 'delayed'"))
-            self.coordinate()
+            self.coordinate(None)
             self.let_the_period_pass()
             self.let_through()
             self.claim(4, 0)
@@ -336,8 +350,11 @@ class LifeCycle(BatchOperators):
 
 
 @pytest.fixture
-def machine(dsn: str) -> Iterator[type[LifeCycle]]:
+def machine(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[LifeCycle]]:
     """Yield a state machine with its own loop and engine: Hypothesis runs outside the tests' loop."""
+    # A busy machine cuts no step of the coordinator: the model knows whole ones only.
+    for module in (coordinator, owner_turns):
+        monkeypatch.setattr(module, "TURN_S", 60)
     with asyncio.Runner() as runner:
         engine = BatchEngine(dsn)
         runner.run(engine.open())
@@ -350,7 +367,7 @@ def machine(dsn: str) -> Iterator[type[LifeCycle]]:
     [
         # Bounded by the number of examples: a quarter of a minute, or two on a busy machine.
         pytest.param(25, marks=pytest.mark.timeout(400)),
-        pytest.param(400, marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
+        pytest.param(300, marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
     ],
 )
 def test_counts_order_exactness_and_shares_hold_in_whatever_order_things_happen(
