@@ -88,6 +88,55 @@ async def test_a_relay_that_limits_its_intake_is_skipped_for_the_next(
     assert second.received
 
 
+@pytest.mark.parametrize("is_large", [True, False])
+async def test_a_mail_that_a_relay_cannot_carry_goes_to_one_that_can(
+    post_office: PostOffice, second: SmtpServer, is_large: bool
+) -> None:
+    if is_large:
+        post_office.server.extensions = [*post_office.server.extensions, "SIZE 5000"]
+        special = [mail(text="x" * 20_000) for _ in range(6)]
+    else:
+        post_office.server.extensions = ["PIPELINING", "8BITMIME"]
+        special = [mail(to=[f"jörg-{number}@example.com"]) for number in range(6)]
+    usual = [mail(to=[f"reader-{number}@example.com"]) for number in range(6)]
+    await post_office.accept(*(one for pair in zip(special, usual, strict=True) for one in pair))
+    async with post_office.delivering(to_both(second)) as dispatcher:
+        for command in (*special, *usual):
+            email = await post_office.reaches(command, "delivered")
+            assert len(email.recipients[0].attempts) == 1
+        assert not dispatcher.is_route_paused
+    # The first relay stays that of all other mails, and the sessions of both are kept.
+    assert (len(post_office.server.received), len(second.received)) == (6, 6)
+    assert (post_office.server.connections, second.connections) == (1, 1)
+
+
+async def test_a_mail_that_no_relay_can_carry_fails_and_one_whose_relay_is_away_waits(
+    post_office: PostOffice, second: SmtpServer
+) -> None:
+    post_office.server.extensions, offered = ["PIPELINING"], second.extensions
+    await second.stop()
+    command, usual = mail(to=["jörg@example.com"]), mail()
+    await post_office.accept(command, usual)
+    terms = replace(to_both(second), patience=Patience(scale=0.0005))
+    async with post_office.delivering(terms) as dispatcher:
+        await post_office.reaches(usual, "delivered")
+        email = await post_office.reaches(command, "deferred")
+        assert "cannot carry this mail, and no other relay lets us in" in (
+            email.recipients[0].attempts[0].smtp_reply
+        )
+        assert not dispatcher.is_route_paused
+        await second.start()
+        await post_office.reaches(command, "delivered")
+        second.extensions = ["PIPELINING"]
+        hopeless = mail(to=["jörg-2@example.com"])
+        await second.stop()
+        await second.start()
+        await post_office.accept(hopeless)
+        email = await post_office.reaches(hopeless, "failed")
+        assert "SMTPUTF8" in email.recipients[0].attempts[-1].smtp_reply
+    second.extensions = offered
+
+
 async def test_the_first_relay_is_used_again_when_it_lets_us_in(
     post_office: PostOffice, second: SmtpServer
 ) -> None:
@@ -140,4 +189,19 @@ async def test_a_session_that_was_in_use_when_its_relay_was_skipped_is_not_used_
     route.give_back(other)
     await route.wait_open()
     assert await route.take() not in (held, other)
+    route.close()
+
+
+async def test_a_session_that_was_idle_too_long_is_closed_and_the_others_are_kept(
+    post_office: PostOffice,
+) -> None:
+    _, route = post_office.dispatcher()
+    old, fresh = await route.take(), await route.take()
+    for session in (old, fresh):
+        route.give_back(session)
+    old.used_at -= 31
+    route.close_idle()
+    await until(lambda: post_office.server.commands.count("QUIT") == 1)
+    assert await route.take() is fresh
+    assert await route.take() is not old
     route.close()

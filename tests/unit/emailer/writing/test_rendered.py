@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from chassis.errors import DatabaseUnavailable
+from chassis.errors import DatabaseUnavailable, Overloaded
 from contracts.addresses import ParsedAddress
 from emailer.errors import TemplateFailed
 from emailer.sending.attempts import StoredMail
@@ -166,6 +166,31 @@ async def test_a_template_that_takes_long_delays_no_large_mail_of_others() -> No
     rendering.set()
     with pytest.raises(TemplateFailed):
         await waiting
+
+
+async def test_a_large_mail_whose_turn_does_not_come_is_put_off_and_the_next_one_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("emailer.writing.rendered.LARGE_WITHIN_S", 0.05)
+    is_attached = asyncio.Event()
+
+    async def attach(mail: StoredMail) -> StoredMail:
+        if mail.owner_id == "slow":
+            await is_attached.wait()
+        return mail
+
+    rendered = RenderedMails(as_it_is, attach, written)
+    slow, late = with_upload("slow"), with_upload("late")
+    for each in (slow, late):
+        rendered.hold(each)
+    first = asyncio.create_task(rendered.content(slow))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="large mails"):
+        await rendered.content(late)
+    # The one whose turn it is has no such deadline: what it waits for has one of its own.
+    is_attached.set()
+    assert b"Hello" in await first
+    assert b"Hello" in await rendered.content(late)
 
 
 async def test_a_mail_that_could_not_be_prepared_is_tried_anew() -> None:

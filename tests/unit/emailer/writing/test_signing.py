@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -10,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from chassis.errors import Overloaded
 from emailer.writing import dkim
 from emailer.writing.dkim import Signer
 from emailer.writing.signing import MailSigner
@@ -62,3 +64,16 @@ async def test_a_caller_that_goes_away_leaves_the_signatures_of_the_others(signe
     first.cancel()
     assert await asyncio.gather(*others) == [signed(number) for number in range(2, 40)]
     assert first.cancelled()
+
+
+async def test_a_mail_that_is_not_signed_in_time_is_put_off(
+    signer: MailSigner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+    with monkeypatch.context() as patched:
+        patched.setattr("emailer.writing.signing.SIGNED_WITHIN_S", 0.05)
+        patched.setattr(dkim, "sign", lambda *_, **__: goes_on.wait() and b"")
+        with pytest.raises(Overloaded, match="not signed in time"):
+            await sign(signer, 1)
+    goes_on.set()
+    assert await sign(signer, 2) == signed(2)

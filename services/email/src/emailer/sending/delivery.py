@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from chassis import logging, spans
 from chassis.errors import Unavailable
@@ -25,10 +26,18 @@ from emailer.sending.breaker import RefusalBreaker
 from emailer.sending.outcomes import SmtpAnswer
 from emailer.sending.refused_senders import RefusedSenders
 from emailer.sending.route import Route
-from emailer.sending.smtp import Envelope, SmtpSession
+from emailer.sending.smtp import Envelope, SmtpRelay, SmtpSession
 from emailer.writing.rendered import RenderedMails
 
 log = logging.get(__name__)
+
+
+class TakeSession(Protocol):
+    """Returns a session with a relay that is none of `without`."""
+
+    async def __call__(self, *, without: Collection[SmtpRelay] = ()) -> SmtpSession:
+        """Raise `RelayUnreachable` or `AuthenticationRefused`."""
+
 
 # A mail that cannot be built now is tried again this much later, unless the error says when.
 _A_WHILE_S = 1.0
@@ -156,7 +165,7 @@ class MailDelivery:
 
         Raise `TooLate` when the mail expires before it is begun.
         """
-        session = await self._route.take()
+        session = await self._session(envelope, self._route.take)
         is_kept = session.deliveries > 0
         try:
             answer = await self._converse(session, envelope, until)
@@ -166,8 +175,31 @@ class MailDelivery:
         else:
             if outcomes.rule_of(answer, self._patience.rules).verdict != "new-session":
                 return session, answer
-        session = await self._route.connect()
+        session = await self._session(envelope, self._route.connect)
         return session, await self._converse(session, envelope, until)
+
+    async def _session(self, envelope: Envelope, take: TakeSession) -> SmtpSession:
+        """Return a session with a relay that can carry the mail, or with any when none of them can.
+
+        Raise `ConnectionLost` when those that may be able to are away: the mail waits for them.
+        """
+        unable: list[SmtpRelay] = []
+        while True:
+            try:
+                session = await take(without=unable)
+            except (RelayUnreachable, AuthenticationRefused) as error:
+                if not unable:
+                    raise
+                raise ConnectionLost(
+                    f"{unable[-1].name} cannot carry this mail, and no other relay lets us in: {error}",
+                    after_dot=False,
+                ) from error
+            if session.obstacle(envelope) is None:
+                return session
+            unable.append(session.relay)
+            if not self._route.has_other(unable):
+                return session
+            self._route.give_back(session)
 
     async def _converse(self, session: SmtpSession, envelope: Envelope, until: datetime) -> SmtpAnswer:
         if datetime.now(UTC) >= until:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal, get_args
 
 from chassis import logging, metrics
@@ -60,22 +60,30 @@ class Route:
         """Return whether the route pauses when `relay` is skipped."""
         return self._relays.is_last(relay)
 
-    async def take(self) -> SmtpSession:
+    def has_other(self, relays: Collection[SmtpRelay]) -> bool:
+        """Return whether there is a relay that is none of `relays`."""
+        return any(relay not in relays for relay in self._relays.all)
+
+    async def take(self, *, without: Collection[SmtpRelay] = ()) -> SmtpSession:
         """Return a session for one delivery, a kept one if there is one. Raise what `connect` raises."""
-        while self._idle:
-            session = self._idle.pop()
+        usable = [relay for relay in self._relays.all if relay not in without]
+        preferred = next((relay for relay in usable if not self._relays.is_away(relay)), None)
+        # Not one of a later relay, to which another mail has gone that the preferred one could not carry.
+        wanted = [preferred] if preferred else usable
+        for session in [one for one in reversed(self._idle) if one.relay in wanted]:
+            self._idle.remove(session)
             if session.is_usable:
                 return session
             self._close(session)
-        return await self.connect()
+        return await self.connect(without=without)
 
-    async def connect(self) -> SmtpSession:
-        """Return a new session with the first relay that accepts one.
+    async def connect(self, *, without: Collection[SmtpRelay] = ()) -> SmtpSession:
+        """Return a new session with the first relay that accepts one, and is none of `without`.
 
-        When none does, pause the route and raise what `smtp.connect` raises.
+        When none does, raise what `smtp.connect` raises, and pause the route unless some were left out.
         """
         failed: RelayUnreachable | AuthenticationRefused | None = None
-        for relay in self._relays.in_order():
+        for relay in [one for one in self._relays.in_order() if one not in without]:
             try:
                 session = await smtp.connect(relay)
             except (RelayUnreachable, AuthenticationRefused) as error:
@@ -87,9 +95,9 @@ class Route:
                 self._failures = 0
                 return session
         assert failed is not None
-        self.pause(
-            "authentication" if isinstance(failed, AuthenticationRefused) else "unreachable", str(failed)
-        )
+        if not without:
+            is_login = isinstance(failed, AuthenticationRefused)
+            self.pause("authentication" if is_login else "unreachable", str(failed))
         try:
             raise failed
         finally:

@@ -103,20 +103,24 @@ class SmtpSession:
             _require(await self._authenticate(self.relay.username, self.relay.password), 235, "login")
             self._logged_in = True
 
-    async def deliver(self, envelope: Envelope) -> SmtpAnswer:
-        """Hand a mail over and return the decisive answer. Raise `ConnectionLost`."""
-        # What the relay would answer to MAIL: nothing was asked, so nothing is known of the sender.
+    def obstacle(self, envelope: Envelope) -> SmtpReply | None:
+        """Return what the relay would reply to MAIL if it cannot carry this mail, by what it offers."""
         if envelope.needs_utf8 and "SMTPUTF8" not in self._extensions:
-            missing = SmtpReply(
+            return SmtpReply(
                 550, "5.6.7 The relay does not offer SMTPUTF8, which an address of this mail needs"
             )
-            return SmtpAnswer(missing, "mail", logged_in=self._logged_in)
         most = self._extensions.get("SIZE", "")
         if _SIZE.fullmatch(most) and 0 < int(most) < len(envelope.content):
-            too_big = SmtpReply(
+            return SmtpReply(
                 552, f"5.3.4 The mail has {len(envelope.content)} octets, the relay accepts {most}"
             )
-            return SmtpAnswer(too_big, "mail", logged_in=self._logged_in)
+        return None
+
+    async def deliver(self, envelope: Envelope) -> SmtpAnswer:
+        """Hand a mail over and return the decisive answer. Raise `ConnectionLost`."""
+        if (obstacle := self.obstacle(envelope)) is not None:
+            # Nothing was asked, so nothing is known of the sender.
+            return SmtpAnswer(obstacle, "mail", logged_in=self._logged_in)
         reused = self.deliveries > 0
         self.deliveries += 1
         refused = await self._address(envelope)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from chassis import metrics
+from chassis.errors import Overloaded
 from chassis.turns import OwnerTurns
 from emailer.errors import TemplateFailed
 from emailer.sending.attempts import StoredMail
@@ -18,6 +19,8 @@ from emailer.writing.writer import is_light
 # While a mail is written there are several copies of it, so large ones are written one after the other, and
 # owners take turns.
 _LARGE_BYTES = 1024 * 1024
+# Longer than one may take, so that two owners with a large mail each do not put each other off.
+LARGE_WITHIN_S = 120.0
 _SIGNED, _UNSIGNED = map(metrics.EMAIL_SIGNED.labels, ("signed", "unsigned"))
 
 Prepare = Callable[[StoredMail], Awaitable[StoredMail]]
@@ -104,8 +107,15 @@ class RenderedMails:
             self._weigh(filled)
         if filled.letter.size_bytes < _LARGE_BYTES and not filled.letter.upload_ids:
             return await self._write(filled)
-        async with self._large.turn(mail.owner_id):
-            return await self._write(await self._attach(filled))
+        waiting = asyncio.timeout(LARGE_WITHIN_S)
+        try:
+            async with waiting, self._large.turn(mail.owner_id):
+                waiting.reschedule(None)
+                return await self._write(await self._attach(filled))
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+            raise Overloaded("Other large mails are being written; try again.", retry_after_s=1) from None
 
     def _weigh(self, mail: StoredMail) -> None:
         size = COPIES * mail.letter.size_bytes if mail.letter else 0

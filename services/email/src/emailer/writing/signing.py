@@ -9,11 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 
+from chassis.errors import Overloaded
 from emailer.writing import dkim
 from emailer.writing.dkim import Signer
 
 # This many signatures take about 10 ms, so the first does not wait long for the others.
 _GROUP = 16
+# All mails in hand are signed within a second, unless the machine stands still.
+SIGNED_WITHIN_S = 30.0
 
 _Signing = Callable[[], bytes]
 
@@ -33,13 +36,20 @@ class MailSigner:
     async def sign(
         self, content: bytes, signers: Sequence[Signer], *, at: datetime, body_digest: bytes
     ) -> bytes:
-        """Return `content` with its signatures, as `dkim.sign` makes them."""
+        """Return `content` with its signatures, as `dkim.sign` makes them.
+
+        Raise `Overloaded` when they are not made in time.
+        """
         loop = asyncio.get_running_loop()
         signed: asyncio.Future[bytes] = loop.create_future()
         self._waiting.append((partial(dkim.sign, content, signers, at=at, body_digest=body_digest), signed))
         if self._work is None or self._work.done():
             self._work = loop.create_task(self._sign_waiting())
-        return await signed
+        try:
+            async with asyncio.timeout(SIGNED_WITHIN_S):
+                return await signed
+        except TimeoutError:
+            raise Overloaded("The mail was not signed in time; try again.", retry_after_s=1) from None
 
     def close(self) -> None:
         """End the thread."""
