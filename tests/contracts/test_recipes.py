@@ -1,0 +1,75 @@
+"""The code in the guides uses only files, names and fixtures that exist, or that the guide itself makes."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+GUIDES = {file.stem: file.read_text() for file in sorted((REPOSITORY / "docs/guides").glob("*.md"))}
+RECIPES = [name for name, text in GUIDES.items() if "```python" in text]
+FIXTURE = re.compile(r"@pytest\.fixture.*\n(?:async )?def (\w+)")
+FILE = re.compile(r"`([\w.-]+/[\w./-]+\.(?:py|sql|yml|yaml|toml))`")
+# What a guide makes, or has its reader install.
+MADE = ("gateway.notes", "centrifuge")
+
+
+def modules(guide: str) -> list[ast.Module]:
+    """Return the Python code of a guide; blocks in a list and parts of a class are indented."""
+    blocks = re.findall(r"^ *```python\n(.*?)^ *```$", GUIDES[guide], re.DOTALL | re.MULTILINE)
+    return [ast.parse(textwrap.dedent(block)) for block in blocks]
+
+
+@cache
+def fixtures() -> frozenset[str]:
+    files = (REPOSITORY / "tests").rglob("*.py")
+    return frozenset(name for file in files for name in FIXTURE.findall(file.read_text()))
+
+
+def missing_imports(module: ast.Module) -> Iterator[str]:
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.module.startswith(MADE):
+            home = importlib.import_module(node.module)
+            for name in (alias.name for alias in node.names):
+                is_module = (Path(str(home.__file__)).parent / f"{name}.py").exists()
+                if not hasattr(home, name) and not is_module:
+                    yield f"{node.module}.{name}"
+
+
+def missing_fixtures(module: ast.Module) -> Iterator[str]:
+    for node in ast.walk(module):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            yield from (argument.arg for argument in node.args.args if argument.arg not in fixtures())
+
+
+@pytest.mark.parametrize("guide", RECIPES)
+def test_the_code_of_a_guide_imports_what_exists(guide: str) -> None:
+    assert [name for module in modules(guide) for name in missing_imports(module)] == []
+
+
+@pytest.mark.parametrize("guide", RECIPES)
+def test_a_test_in_a_guide_uses_fixtures_that_exist(guide: str) -> None:
+    assert [name for module in modules(guide) for name in missing_fixtures(module)] == []
+
+
+@pytest.mark.parametrize("guide", [name for name in GUIDES if name.startswith("add-a-")])
+def test_a_file_that_a_recipe_names_exists(guide: str) -> None:
+    named = {name for name in FILE.findall(GUIDES[guide]) if "notes" not in name}
+    homes = [REPOSITORY, *(REPOSITORY / "services").glob("*/src"), *(REPOSITORY / "services").glob("*/src/*")]
+    assert named
+    assert [name for name in sorted(named) if not any((home / name).exists() for home in homes)] == []
+
+
+def test_what_is_missing_is_found() -> None:
+    module = ast.parse(
+        "from chassis.errors import Nothing\nasync def test_x(door: str, listener: str): ...\n"
+    )
+    assert list(missing_imports(module)) == ["chassis.errors.Nothing"]
+    assert list(missing_fixtures(module)) == ["door"]
