@@ -331,8 +331,8 @@ async def test_the_command_line_does_every_action_without_a_gateway(
     [
         (["discard"], 1, "Select the messages by"),
         (["inspect", "999999999999"], 1, "There is no parked message"),
-        (["list", "--limit", "1000"], 2, "limit: input should be less than or equal to 200"),
-        (["replay", "--rate", "0", "--id", "1"], 2, "rate_per_s: input should be greater than 0"),
+        (["list", "--limit", "1000"], 2, "limit: must be less than or equal to 200"),
+        (["replay", "--rate", "0", "--id", "1"], 2, "rate_per_s: must be greater than 0"),
         (["mend"], 2, "invalid choice"),
     ],
 )

@@ -230,7 +230,7 @@ async def test_an_operation_that_only_reads_is_called_over_the_socket(
         refused = await client.ask(rpc={"method": "listRooms", "data": {"limit": 0}})
         assert (refused["code"], refused["message"]) == (
             107,
-            "bad request: /limit: Input should be greater than or equal to 1",
+            "bad request: /limit: must be greater than or equal to 1",
         )
         assert (await client.ask(rpc={"method": "listRooms", "data": {"moon": 1}}))["code"] == 107
         assert (await client.ask(rpc={"method": "createRoom", "data": {"name": "x"}}))["code"] == 104

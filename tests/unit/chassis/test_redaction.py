@@ -126,7 +126,7 @@ def test_a_validation_error_is_written_without_the_input() -> None:
     with pytest.raises(ValidationError) as caught:
         Mail.model_validate({"subject": "dear diary"})
     said = redaction.safe_message(caught.value)
-    assert "subject: Input should be a valid integer" in said
+    assert "subject: must be an integer" in said
     assert "diary" not in said
 
 
@@ -135,7 +135,7 @@ def test_of_very_many_validation_errors_only_their_number_is_written() -> None:
         all: list[int]
 
     for count, expected in (
-        (2_000, "2000 problems in Numbers: all.0: Input should"),
+        (2_000, "2000 problems in Numbers: all.0: must be"),
         (2_001, "2001 problems in Numbers: There are 2001 errors, too many to name."),
     ):
         with pytest.raises(ValidationError) as caught:

@@ -97,7 +97,7 @@ def test_images_are_built_and_loaded_before_anything_is_applied(tmp_path: Path, 
 
 
 def test_wrong_settings_are_told_before_the_overlay_is_applied(tmp_path: Path) -> None:
-    told = "[pod/check-email] EMAIL_SMTP_TLS: input should be 'required'"
+    told = "[pod/check-email] EMAIL_SMTP_TLS: must be 'required'"
     ended = "Complete FailureTarget Complete Failed"
     code, said, calls = call(tmp_path, "kind-home", ENDED=ended, LOGS=told)
     assert (code, told in said, "nothing was changed" in said) == (2, True, True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from chassis import plain, tracing
+from chassis import plain, tracing, validation
 from chassis.errors import ServiceError
 from contracts.message import FieldError
 
@@ -53,7 +53,4 @@ def pointer(location: tuple[int | str, ...]) -> str:
 
 def field_errors(problems: Sequence[Any]) -> list[FieldError]:
     """Return pydantic's first 20 errors with a JSON pointer for each field."""
-    return [
-        FieldError(pointer=pointer(p["loc"]), detail=plain.text(p["msg"]).removeprefix("Value error, "))
-        for p in problems[:20]
-    ]
+    return [FieldError(pointer=pointer(p["loc"]), detail=validation.words(p)) for p in problems[:20]]

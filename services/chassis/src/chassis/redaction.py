@@ -13,15 +13,13 @@ from urllib.parse import quote, quote_plus
 import asyncpg
 from pydantic import ValidationError
 
-from chassis import plain
+from chassis import plain, validation
 
 REDACTED = "[redacted]"
 
 _DEEPEST = 6
 _MOST_PARTS = 1_000
 _MOST_PROBLEMS = 20
-# Pydantic makes all of its errors in one step, 15 µs each, in which nothing else of the process runs.
-_MOST_MADE = 2_000
 _MOST_FRAMES = 30
 _MOST_CAUSES = 8
 # Shorter secrets would be found inside ordinary words.
@@ -131,27 +129,13 @@ def safe_message(error: BaseException) -> str:
             about = [f"{word[:-5]} {found}" for word in _ABOUT if (found := getattr(error, word, None))]
             words = ", ".join([f"{name} (SQLSTATE {error.sqlstate})", *about])
         elif isinstance(error, ValidationError):
-            shown = "; ".join(
-                ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
-                for problem in errors_in(error)[:_MOST_PROBLEMS]
-            )
+            shown = "; ".join(map(validation.placed, validation.errors_in(error)[:_MOST_PROBLEMS]))
             words = f"{name}: {error.error_count()} problems in {error.title}: {shown}"
         else:
             words = f"{name}: {found}" if (found := plain.text(error)) else name
         return text(plain.text(words))
     except BaseException as failure:  # the error's own code has failed: its report must not
         return f"{type(error).__name__} without a text: {type(failure).__name__}"
-
-
-def errors_in(error: ValidationError) -> list[Any]:
-    """Return pydantic's errors without the values, which may be secret or huge.
-
-    Of very many only their number is returned, as one error of the whole.
-    """
-    count = error.error_count()
-    if count > _MOST_MADE:
-        return [{"loc": (), "msg": f"There are {count} errors, too many to name."}]
-    return list(error.errors(include_url=False, include_context=False, include_input=False))
 
 
 def trace_back(error: BaseException) -> str:

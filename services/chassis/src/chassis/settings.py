@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from chassis import logging, redaction
+from chassis import logging, redaction, validation
 from contracts import addresses, domains
 
 S = TypeVar("S", bound="Settings")
@@ -258,8 +258,6 @@ def _explain(model: type[Settings], problem: Any) -> str:
     found = {variable(model, n, f): (n, f) for n, f in model.model_fields.items()}
     key = name if name in found else variable(model, name, model.model_fields[name])
     field = found[key][1]
-    what = (
-        "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ").lower()
-    )
+    what = "is not set" if problem["type"] == "missing" else validation.words(problem)
     example = f" (for example {key}={field.examples[0]})" if field.examples else ""
     return f"{key}: {what}; it is {field.description}{example}"

@@ -38,7 +38,7 @@ def test_without_rules_of_their_own_nothing_changes() -> None:
     ("text", "problem"),
     [
         ("{", "Invalid JSON"),
-        ("{}", "valid array"),
+        ("{}", "must be a list"),
         ('[{"name": "a", "then": "fail"}]', "0.codes"),
         ('[{"name": "a", "codes": [], "then": "fail"}]', "0.codes"),
         ('[{"name": "a", "codes": ["250"], "then": "fail"}]', "0.codes.0"),

@@ -76,7 +76,7 @@ def test_a_wrong_address_is_kept_for_the_record_and_left_out_of_the_letter() -> 
         ({"text": None}, "text, html or both must be given"),
         ({"text": "a\0b"}, "text: must not contain U+0000"),
         ({"subject": "a\nb"}, "subject: must be one line"),
-        ({"subject": "a" * 901}, "subject: String should have at most 900 characters"),
+        ({"subject": "a" * 901}, "subject: must have at most 900 characters"),
         ({"sender": "nobody"}, "sender: must be an e-mail address"),
         ({"reply_to": "a@example.com\r\nBcc: b@example.com"}, "reply_to.0: must be one line"),
         ({"headers": {"Bcc": "b@example.com"}}, "headers: the header Bcc is reserved"),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from batch_processor.errors import BadResult, InvalidItem, ResultTooLarge
-from chassis import redaction
+from chassis import validation
 from contracts.json_values import DEEPEST, is_too_deep
 from contracts.message import Json
 
@@ -26,11 +26,8 @@ def read_payload(model: type[BaseModel] | None, text: str) -> Any:
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        # The values are left out: they may be secret or huge.
-        named = redaction.errors_in(error)[:_MOST_PROBLEMS]
-        found = [(".".join(map(str, problem["loc"])), problem["msg"]) for problem in named]
-        detail = "; ".join(f"{place}: {message}" if place else message for place, message in found)
-        raise InvalidItem(detail) from error
+        named = validation.errors_in(error)[:_MOST_PROBLEMS]
+        raise InvalidItem("; ".join(map(validation.placed, named))) from error
 
 
 def write_result(result: Json) -> str:

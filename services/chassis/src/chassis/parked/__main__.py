@@ -13,7 +13,7 @@ from typing import get_args
 
 from pydantic import ValidationError
 
-from chassis import logging, queries, settings
+from chassis import logging, queries, settings, validation
 from chassis.deadlines import Deadline
 from chassis.errors import ServiceError
 from chassis.parked.messages import Parked
@@ -50,8 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"{str(error) or _AWAY}\n")
         raise SystemExit(1) from None
     except ValidationError as error:
-        problem = error.errors()[0]
-        sys.stderr.write(f"{problem['loc'][-1]}: {problem['msg'].lower()}\n")
+        sys.stderr.write(f"{validation.first(error)}\n")
         raise SystemExit(2) from None
 
 

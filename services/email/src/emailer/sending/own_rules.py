@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from chassis import validation
 from emailer.sending.outcomes import Rule, Verdict, Whose
 
 Then = Literal["fail", "defer", "pause", "new-session"]
@@ -43,9 +44,7 @@ def read(text: str) -> tuple[Rule, ...]:
     try:
         given = _RULES.validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
+        raise ValueError(validation.first(error)) from None
     return tuple(_rule(number, one) for number, one in enumerate(given))
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from chassis import validation
 from contracts import addresses
 from contracts.addresses import ParsedAddress
 from contracts.emails import RecipientKind, SendEmail
@@ -164,10 +165,7 @@ def write(
     try:
         content = MailContent.model_validate(fields, by_name=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        raise UnsendableMail(f"{place}: {reason}" if place else reason) from error
+        raise UnsendableMail(validation.first(error)) from error
     _require_uploads(content.attachments, command.owner_id, uploads)
     text = content.text
     if text is None and content.html is not None and len(content.html) <= plain_text.LIGHT_CHARACTERS:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from chassis.errors import InvalidInput
 from chassis.problems import field_errors
-from chassis.redaction import errors_in
+from chassis.validation import errors_in
 from contracts import addresses
 from contracts.addresses import MOST_FOREIGN_DOMAINS
 from contracts.json_texts import elements, members

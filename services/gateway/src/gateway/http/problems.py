@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from chassis.errors import InvalidInput, ServiceError
 from chassis.problems import PROBLEM, field_errors, problem, problem_headers
-from chassis.redaction import errors_in
+from chassis.validation import errors_in
 from contracts.message import FieldError
 from gateway.http.replies import HttpReply
 

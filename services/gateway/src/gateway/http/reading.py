@@ -148,7 +148,7 @@ def query(endpoint: Endpoint, request: IncomingRequest) -> Any:
     for name in _whole_numbers(model) & values.keys():
         # pydantic would also accept `1_0`, ` 1` and `1.0`.
         if not _WHOLE.fullmatch(values[name]):
-            raise invalid(f"/{name}", "must be a whole number in decimal digits")
+            raise invalid(f"/{name}", f"{name} must be a whole number in decimal digits.")
     try:
         return model.model_validate_strings(values)
     except ValidationError as error:

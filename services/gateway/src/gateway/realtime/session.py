@@ -14,7 +14,7 @@ from uuid import uuid4
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from chassis import logging, loop_turns, metrics, shares
+from chassis import logging, loop_turns, metrics, shares, validation
 from chassis.errors import ServiceError, Unauthenticated
 from chassis.loop_turns import LoopTurns
 from gateway.http import strict_json
@@ -275,9 +275,8 @@ class ClientSession:
         try:
             return declared, declared.arguments.model_validate({} if given is None else given)
         except ValidationError as error:
-            [first, *_] = error.errors(include_url=False, include_context=False, include_input=False)
-            where = ".".join(str(part) for part in first["loc"])[:100]
-            raise CommandError(ErrorCode.BAD_REQUEST, f"{declared.name}.{where}: {first['msg']}") from None
+            wrong = f"{declared.name}.{validation.first(error)}"
+            raise CommandError(ErrorCode.BAD_REQUEST, wrong) from None
 
     @property
     def caller(self) -> Access:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 from pydantic import ValidationError
 
-from chassis import logging, metrics, outbox, plain
+from chassis import logging, metrics, outbox, plain, validation
 from chassis.broker import envelope
 from chassis.broker.envelope import Delivery
 from chassis.errors import Forbidden, InvalidInput
@@ -80,10 +80,7 @@ class ScheduledRuns:
         try:
             template = TemplateInput.model_validate_json(run.template)
         except ValidationError as error:
-            # Without the value, which may be a letter or a secret.
-            first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-            at = "".join(f"/{part}" for part in first["loc"])
-            detail = plain.text(f"The template is no longer valid: {at} {first['msg']}", most=500)
+            detail = plain.text(f"The template is no longer valid: {validation.first(error)}", most=500)
             raise _Unusable("invalid-template", detail) from None
         await catalogue.permit(
             principal, template.operation, template.payloads, following=template.on_finished

@@ -217,7 +217,9 @@ def _template_of(call: Call, template: TemplateInput) -> dict[str, Any]:
     """Return the template of the body as its caller wrote it, with its kind and operation."""
     written = members(call.document.decode())["template"]
     if len(written.encode()) > MOST_TEMPLATE_BYTES:
-        raise invalid("/template", f"must have at most {MOST_TEMPLATE_BYTES} bytes, as it is written")
+        raise invalid(
+            "/template", f"The template must have at most {MOST_TEMPLATE_BYTES} bytes, as it is written."
+        )
     return {"template": written, "kind": template.kind, "operation": template.operation}
 
 

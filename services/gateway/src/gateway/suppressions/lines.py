@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from chassis.errors import InvalidInput, MalformedInput, PayloadTooLarge
 from chassis.problems import field_errors
-from chassis.redaction import errors_in
+from chassis.validation import errors_in
 from contracts import addresses
 from contracts.addresses import MOST_FOREIGN_DOMAINS
 from contracts.message import FieldError

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator
 
-from chassis import threads
+from chassis import threads, validation
 from stock_data.errors import BadData
 
 P = TypeVar("P")
@@ -82,6 +82,4 @@ def parse(adapter: TypeAdapter[P], body: bytes) -> P:
 
 
 def _describe(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = "/".join(str(part) for part in first["loc"])
-    return f"The answer is not as documented at {where!r}: {first['msg']}"
+    return f"The answer is not as documented: {validation.first(error)}"
