@@ -31,6 +31,7 @@ async def test_a_statement_waits_for_the_connection_that_another_one_returns(poo
         growth.returned()
         first = await task
     await pool.release(first)
+    growth.returned()
     assert pool.get_size() == 1
 
 
@@ -40,3 +41,37 @@ async def test_a_statement_gets_a_new_connection_while_the_others_are_kept(pool:
     assert pool.get_size() == 2
     for connection in kept:
         await pool.release(connection)
+
+
+async def test_a_pool_with_little_work_shrinks_to_the_connection_that_was_used_last(
+    pool: Pool[Record],
+) -> None:
+    growth = PoolGrowth(moment_s=0, shrinks_after_s=0)
+    first, second = [await growth.acquire(pool, timeout_s=5) for _ in range(2)]
+    pids = [connection.get_server_pid() for connection in (first, second)]
+    for connection in (first, second):
+        await pool.release(connection)
+        growth.returned()
+    await growth.shrink(pool)
+    assert pool.get_size() == 2, "both were lent for all of the time"
+    # So that this measurement has a length.
+    await asyncio.sleep(0.05)
+    await growth.shrink(pool)
+    assert (pool.get_size(), pool.get_idle_size()) == (1, 1)
+    async with pool.acquire() as kept:
+        assert kept.get_server_pid() == pids[1]
+
+
+async def test_a_pool_keeps_connections_that_are_busy_for_a_part_of_the_time(pool: Pool[Record]) -> None:
+    growth = PoolGrowth(moment_s=0, shrinks_after_s=0)
+    for connection in [await growth.acquire(pool, timeout_s=5) for _ in range(2)]:
+        await pool.release(connection)
+        growth.returned()
+    await growth.shrink(pool)
+    connection = await growth.acquire(pool, timeout_s=5)
+    await asyncio.sleep(0.05)
+    await pool.release(connection)
+    growth.returned()
+    await asyncio.sleep(0.05)
+    await growth.shrink(pool)
+    assert pool.get_size() == 2

@@ -122,6 +122,31 @@ async def test_connections_are_renewed_now_and_then_but_not_while_statements_run
     await postgres.close()
 
 
+async def test_connections_of_a_burst_are_closed_when_there_is_little_work(
+    fresh_database: FreshDatabase,
+) -> None:
+    dsn = await fresh_database()
+    postgres, observer = Postgres(dsn, shrinks_after_s=1), await asyncpg.connect(dsn)
+    await postgres.open()
+
+    async def together() -> list[int]:
+        """Use three connections at the same time, as periodic work does on a full second if it can."""
+        async with postgres.connection() as one, postgres.connection() as two, postgres.connection() as three:
+            return [connection.get_server_pid() for connection in (one, two, three)]
+
+    async with in_background(postgres.watch()):
+        opened = await together()
+
+        async def is_small() -> bool:
+            alive = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1)"
+            return bool(await observer.fetchval(alive, opened) == 1)
+
+        await until(is_small)
+        assert opened[0] in await together(), "the one that came back last is kept"
+    await postgres.close()
+    await observer.close()
+
+
 async def _is_other(process: Callable[[], Awaitable[int]], before: int) -> bool:
     return await process() != before
 

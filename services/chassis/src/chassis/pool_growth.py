@@ -1,12 +1,16 @@
-"""The growth of a pool of database connections."""
+"""The size of a pool of database connections: when it grows, and when it shrinks."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 
 from asyncpg import Pool, Record
 from asyncpg.pool import PoolConnectionProxy
+
+# Of the connections that a pool has lent on average, below which one is enough.
+_LITTLE = 0.1
 
 
 class PoolGrowth:
@@ -14,12 +18,19 @@ class PoolGrowth:
 
     A connection costs the server a process and some MiB, and is kept for a minute. Most statements take a
     millisecond, so one that is lent comes back sooner than a new one is open. After `moment_s` seconds, which
-    is about what opening takes, the pool may grow.
+    is about what opening takes, the pool may grow. It shrinks to one connection after `shrinks_after_s`
+    seconds with little work: those that were opened for a burst would each get a statement of every full
+    second, and so never be idle for long.
     """
 
-    def __init__(self, *, moment_s: float = 0.02) -> None:
+    def __init__(self, *, moment_s: float = 0.02, shrinks_after_s: float = 60) -> None:
         self._moment_s = moment_s
+        self._shrinks_after_s = shrinks_after_s
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._lent = 0
+        # How long connections were lent since `_measured_from`, in seconds of one connection.
+        self._lent_s = 0.0
+        self._measured_from = self._counted_at = time.monotonic()
 
     async def acquire(self, pool: Pool[Record], *, timeout_s: float) -> PoolConnectionProxy[Record]:
         """Lend a connection of `pool` that is idle within a moment, or a new one after it."""
@@ -31,12 +42,38 @@ class PoolGrowth:
             finally:
                 if returned in self._waiting:
                     self._waiting.remove(returned)
-        return await pool.acquire(timeout=timeout_s)
+        connection = await pool.acquire(timeout=timeout_s)
+        self._count(1)
+        return connection
 
     def returned(self) -> None:
         """Wake the statement that has waited longest for a connection."""
+        self._count(-1)
         while self._waiting:
             first = self._waiting.popleft()
             if not first.done():
                 first.set_result(None)
                 return
+
+    async def shrink(self, pool: Pool[Record]) -> None:
+        """Close all idle connections but one, if the time since the last look had little work."""
+        measured_s = time.monotonic() - self._measured_from
+        if measured_s < self._shrinks_after_s:
+            return
+        self._count(0)
+        has_little = self._lent_s < _LITTLE * measured_s
+        self._measured_from, self._lent_s = self._counted_at, 0.0
+        if not has_little or pool.get_idle_size() < 2:
+            return
+        # Nothing else runs between these, as nothing is waited for: idle connections are lent at once.
+        kept, *surplus = [await pool.acquire() for _ in range(pool.get_idle_size())]
+        for connection in surplus:
+            connection.terminate()
+        # Last, because the pool lends first what came back last.
+        await pool.release(kept)
+
+    def _count(self, more: int) -> None:
+        now = time.monotonic()
+        self._lent_s += self._lent * (now - self._counted_at)
+        self._counted_at = now
+        self._lent += more

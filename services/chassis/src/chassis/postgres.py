@@ -92,6 +92,7 @@ class Postgres:
         acquire_timeout_s: float = 3,
         statement_timeout_s: float = 15,
         renewed_after_s: float = _RENEWED_AFTER_S,
+        shrinks_after_s: float = _KEPT_IDLE_S,
     ) -> None:
         self._dsn = dsn
         self._size = size
@@ -114,7 +115,7 @@ class Postgres:
         )
         # Waited for in the order of arrival, by owners with a turn and by the service itself.
         self._free = asyncio.Semaphore(size)
-        self._growth = PoolGrowth()
+        self._growth = PoolGrowth(shrinks_after_s=shrinks_after_s)
         # The connections that are lent, and since when.
         self._busy: dict[PoolConnectionProxy[asyncpg.Record], float] = {}
         self._doubted_at: float | None = None
@@ -289,7 +290,8 @@ class Postgres:
     async def watch(self) -> None:
         """Look every second whether the server answers, for readiness, and count the pool's connections.
 
-        Every ten minutes, at a moment without a statement, let the connections be renewed.
+        Every minute, close those that are not needed. Every ten minutes, at a moment without a statement, let
+        the connections be renewed.
         """
         while True:
             has_answered = self._answered_at > self._looked_at
@@ -302,6 +304,8 @@ class Postgres:
             if not self._busy and time.monotonic() - self._renewed_at > self._renewed_after_s:
                 await self.renew()
             if self._pool is not None:
+                with contextlib.suppress(*AWAY, asyncpg.PostgresError):
+                    await self._growth.shrink(self._pool)
                 metrics.POOL_SIZE.labels("most").set(self._size)
                 metrics.POOL_SIZE.labels("open").set(self._pool.get_size())
                 metrics.POOL_SIZE.labels("idle").set(self._pool.get_idle_size())
