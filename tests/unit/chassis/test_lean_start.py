@@ -25,6 +25,11 @@ def test_a_service_starts_without_what_it_does_not_use(package: str) -> None:
     assert loaded(f"{package}.__main__", HEAVY + ELSEWHERE.get(package, ())) == "[]"
 
 
+def test_the_operations_are_read_without_what_they_compute_with() -> None:
+    reading = "batch_processor.operations; batch_processor.operations.discover()"
+    assert loaded(reading, ("numpy",)) == "[]"
+
+
 def test_the_process_that_items_are_forked_from_is_as_lean_as_the_service() -> None:
     assert loaded("batch_processor.execution.preloaded", (*HEAVY, "fastapi", "numpy")) == "[]"
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_processor.operations import indicators
+from batch_processor.operations import indicator_series, indicators
 
 # The worked example of RSI(14) by Wilder's method, as StockCharts' ChartSchool publishes it.
 CLOSES = [
@@ -47,6 +47,10 @@ def test_too_few_closes_give_no_value(closes: list[float]) -> None:
     assert found == {"sma:3": [None] * len(closes), "rsi:2": [None] * len(closes)}
 
 
+def test_each_kind_of_a_name_has_a_series() -> None:
+    assert set(indicators.KINDS) == set(indicator_series.FUNCTIONS)
+
+
 def naive_rsi(closes: list[float], period: int) -> list[float]:
     moves = np.diff(closes)
     gain, loss = np.maximum(moves, 0)[:period].mean(), np.maximum(-moves, 0)[:period].mean()
@@ -62,7 +66,7 @@ def naive_rsi(closes: list[float], period: int) -> list[float]:
 @given(st.lists(st.integers(100, 100_000), min_size=20, max_size=400), st.integers(2, 19))
 def test_the_blockwise_rsi_is_the_recursive_one(cents: list[int], period: int) -> None:
     closes = [cent / 100 for cent in cents]
-    found = indicators.rsi(np.asarray(closes), period)[period:]
+    found = indicator_series.rsi(np.asarray(closes), period)[period:]
     expected = naive_rsi(closes, period)
     # Where almost nothing is left of the averages, their ratio is noise.
     for one, other in zip(found, expected, strict=True):

@@ -1,22 +1,23 @@
-"""Technical indicators over a series of closes, vectorised with numpy. Runs in a process of its own."""
+"""Technical indicators by name, such as `sma:20`. They are computed in a process of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-Series: TypeAlias = NDArray[np.float64]
+KINDS = ("rsi", "sma")
 
 
 def compute(closes: Sequence[float], names: Sequence[str]) -> dict[str, list[float | None]]:
     """Return each indicator of `names` (`sma:20`, `rsi:14`) for each close; None before enough closes."""
+    # Imported here, because numpy takes 11 MiB of a process, and few processes compute.
+    import numpy as np
+
+    from batch_processor.operations.indicator_series import FUNCTIONS
+
     series = np.asarray(closes, dtype=np.float64)
     return {
         name: [
-            None if np.isnan(value) else round(float(value), 6) for value in _FUNCTIONS[kind](series, period)
+            None if np.isnan(value) else round(float(value), 6) for value in FUNCTIONS[kind](series, period)
         ]
         for name, kind, period in map(_split, names)
     }
@@ -29,47 +30,6 @@ def lookback(name: str) -> int:
     return period if kind == "sma" else 10 * period
 
 
-def sma(closes: Series, period: int) -> Series:
-    """Return the simple moving average: the mean of the last `period` closes, nan before."""
-    result = np.full(len(closes), np.nan)
-    if len(closes) >= period:
-        windows = np.lib.stride_tricks.sliding_window_view(closes, period)
-        result[period - 1 :] = windows.mean(axis=1)
-    return result
-
-
-def rsi(closes: Series, period: int) -> Series:
-    """Return Wilder's relative strength index, 0 to 100 (50 without a move); nan for the first `period`."""
-    result = np.full(len(closes), np.nan)
-    if len(closes) > period:
-        moves = np.diff(closes)
-        gain = _wilder(np.maximum(moves, 0), period)
-        loss = _wilder(np.maximum(-moves, 0), period)
-        total = gain + loss
-        result[period:] = np.where(total > 0, 100 * gain / np.where(total > 0, total, 1), 50.0)
-    return result
-
-
-def _wilder(values: Series, period: int) -> Series:
-    """Return Wilder's smoothed average: the mean of the first `period`, then 1/period of each new value.
-
-    The recursion y = a·y + b·x is summed in blocks, in which the powers of a stay far from underflow.
-    """
-    decay, block = 1 - 1 / period, 64
-    smoothed = np.empty(len(values) - period + 1)
-    smoothed[0] = values[:period].mean()
-    rest, powers = values[period:] / period, decay ** np.arange(1, block + 1)
-    for start in range(0, len(rest), block):
-        part = rest[start : start + block]
-        scale = powers[: len(part)]
-        smoothed[start + 1 : start + 1 + len(part)] = scale * (smoothed[start] + np.cumsum(part / scale))
-    return smoothed
-
-
 def _split(name: str) -> tuple[str, str, int]:
     kind, _, period = name.partition(":")
     return name, kind, int(period)
-
-
-_FUNCTIONS: Mapping[str, Callable[[Series, int], Series]] = {"sma": sma, "rsi": rsi}
-KINDS = tuple(sorted(_FUNCTIONS))
