@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -133,6 +134,28 @@ async def test_the_next_leader_learns_the_position_of_the_last_one(
     position = second.terms[0].position
     assert position is not None
     assert position == first.board.position
+
+
+async def test_a_position_that_stays_the_same_is_written_every_other_time(
+    dsn: str, admin: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await admin.execute(
+        """
+        CREATE SEQUENCE writes;
+        CREATE FUNCTION count_write() RETURNS trigger LANGUAGE plpgsql
+            AS $$ BEGIN PERFORM nextval('writes'); RETURN NEW; END $$;
+        CREATE TRIGGER counted AFTER UPDATE ON replay FOR EACH ROW EXECUTE FUNCTION count_write();
+        """
+    )
+    replica = Replica(dsn)
+    async with running(replica):
+        await until(lambda: replica.leads)
+        replica.show(NOON)
+        first, began = await admin.fetchval("SELECT nextval('writes')"), time.monotonic()
+        await asyncio.sleep(2)
+        written = await admin.fetchval("SELECT nextval('writes')") - first - 1
+        turns = (time.monotonic() - began) / 0.05
+    assert 2 <= written <= 0.6 * turns
 
 
 async def test_the_next_leader_goes_on_from_the_newer_of_received_and_saved_positions(

@@ -49,6 +49,9 @@ class Leadership:
         self._connection: _Connection | None = None
         self._has_lock = False
         self._is_away = False
+        # The position that was saved last, and whether the last save was left out because it was the same.
+        self._saved: tuple[int, ReplayPosition | None] | None = None
+        self._was_skipped = False
 
     async def run_while_leader(self, work: Callable[[Term], Coroutine[Any, Any, None]]) -> None:
         """Compete until cancelled; after each election run `work` until it ends or a later term begins."""
@@ -92,15 +95,23 @@ class Leadership:
             await supervision.end([task])
 
     async def _save(self, term: Term) -> bool:
-        """Save the position; return False when the database knows a later term."""
+        """Save the position; return False when the database knows a later term.
+
+        The same position is left out once, but not twice in a row: the database also tells of a later term.
+        """
         # Until the first tick of the term, the board has the position of the leader before.
         position = self._board.position if self._board.epoch == str(term.number) else None
+        self._was_skipped = self._saved == (term.number, position) and not self._was_skipped
+        if self._was_skipped:
+            return True
         try:
             connection = await self._locked()
-            return await repository.save_position(connection, term.number, position)
+            is_latest = await repository.save_position(connection, term.number, position)
         except _LOST as error:
             self._lose(error)
             return True
+        self._saved = (term.number, position)
+        return is_latest
 
     async def _locked(self) -> _Connection:
         """Return the connection, made anew after a loss, with the lock if it is free."""
@@ -117,7 +128,7 @@ class Leadership:
         """Drop a failed connection, and log it once per outage of the database."""
         if not self._is_away:
             log.warning("the feed has no connection to its database", reason=redaction.safe_message(error))
-        self._is_away = True
+        self._is_away, self._saved = True, None
         self._disconnect()
 
     def _disconnect(self) -> None:
