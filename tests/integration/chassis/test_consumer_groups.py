@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 from chassis.broker.envelope import Delivery, Outgoing, command
 from chassis.broker.handlers import InTransaction
 from chassis.broker.incoming import Incoming
+from chassis.errors import NotFound
 from chassis.postgres import Connection
 from contracts.batches import CancelBatch, PauseBatch
 from contracts.message import Message
@@ -106,6 +107,32 @@ async def test_owners_take_turns_at_what_has_arrived(bench: Bench) -> None:
     await until(lambda: len(handled) == 22)
     # The first had begun alone; owners that come after it take turns with the rest.
     assert set(handled[1:4]) == {"many", "few", "other"}
+
+
+async def test_an_owner_whose_messages_fail_makes_nobody_wait_for_each_of_them(bench: Bench) -> None:
+    groups: list[list[str]] = []
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def refuse_bad(_: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
+        groups.append([delivery.tenant for delivery in deliveries])
+        begun.set()
+        await goes_on.wait()
+        if any(delivery.tenant == "bad" for delivery in deliveries):
+            raise NotFound("There is no such batch.")
+
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(refuse_bad, group=50)})
+    await bench.run(worker)
+    before = arrived()
+    for owner in ("first", *["bad"] * 5, "ann", "ann", "bob"):
+        one = command(CancelBatch(batch_id=uuid4(), owner_id=owner), tenant=owner)
+        await worker.messaging.publisher.publish(one)
+        await begun.wait()
+    await until(lambda: arrived() == before + 9)
+    goes_on.set()
+    await until(lambda: len(groups) == 10)
+    # After all of them together: those of each owner, the fewest first, and the bad ones by themselves.
+    assert groups[2:] == [["bob"], ["ann"] * 2, ["bad"] * 5, *[["bad"]] * 5]
 
 
 async def test_a_group_is_as_small_as_the_smallest_that_one_of_its_messages_allows(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from chassis.shares import has_room
+from chassis.shares import has_room, parts_of
 
 
 def greedy(owners: int, *, most: int, few: int = 1, weight: int = 1) -> list[int]:
@@ -55,3 +55,10 @@ def test_nothing_is_had_beyond_the_last_place() -> None:
     assert sum(greedy(30, most=24)) == 24
     assert not has_room(0, held=24, most=24)
     assert greedy(1, most=1) == [1]
+
+
+def test_a_group_that_failed_is_tried_again_by_owner_and_that_of_one_owner_piece_by_piece() -> None:
+    group = ["bad 1", "ann 1", "bad 2", "bob 1", "bad 3", "ann 2"]
+    parts = parts_of(group, lambda one: one[:3])
+    assert parts == [["bob 1"], ["ann 1", "ann 2"], ["bad 1", "bad 2", "bad 3"]]
+    assert parts_of(parts[-1], lambda one: one[:3]) == [["bad 1"], ["bad 2"], ["bad 3"]]

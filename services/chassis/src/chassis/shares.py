@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from typing import TypeVar
+
+Work = TypeVar("Work")
 
 # Empty for what a service does for itself, which takes no owner's share.
 current: ContextVar[str] = ContextVar("share", default="")
@@ -21,3 +26,17 @@ def has_room(own: int, *, held: int, most: int, few: int = 1, weight: int = 1) -
     if own < few:
         return held < most
     return own < weight * (most - most // _RESERVE - held)
+
+
+def parts_of(group: Sequence[Work], owner_of: Callable[[Work], str]) -> list[list[Work]]:
+    """Return the parts in which a group is tried again after it has failed: what failed is in one of them.
+
+    They are those of each owner, the smallest first, so that nobody waits for an owner with many failures; of
+    a single owner, each piece of work by itself.
+    """
+    owners = defaultdict[str, list[Work]](list)
+    for one in group:
+        owners[owner_of(one)].append(one)
+    if len(owners) == 1:
+        return [[one] for one in group]
+    return sorted(owners.values(), key=len)

@@ -130,6 +130,29 @@ async def test_an_acceptance_that_cannot_be_stored_fails_alone(
     assert isinstance(found[1], asyncpg.DataError)
 
 
+async def test_an_owner_whose_work_cannot_be_stored_makes_nobody_wait_for_each_of_it(
+    commits: GroupCommit, database: Database
+) -> None:
+    database.gate.clear()
+    first = asyncio.create_task(commits.add(work(1)))
+    while not database.groups:
+        await asyncio.sleep(0)
+    database.unstorable = set(range(100, 140))
+    bad = [commits.add(work(number, owner="mallory")) for number in range(100, 140)]
+    good = [
+        commits.add(work(200 + number, owner=owner)) for number, owner in enumerate(("ann", "ann", "bob"))
+    ]
+    waiting = asyncio.gather(first, *bad, *good, return_exceptions=True)
+    await asyncio.sleep(0)
+    database.gate.set()
+    found = await waiting
+    assert [found[0], *found[-3:]] == [True] * 4
+    assert all(isinstance(one, asyncpg.DataError) for one in found[1:-3])
+    # After all of them together: those of each owner, the fewest first, and the bad ones by themselves.
+    assert database.groups[2:5] == [[202], [200, 201], [*range(100, 140)]]
+    assert database.groups[5:] == [[number] for number in range(100, 140)]
+
+
 async def test_a_database_that_is_away_fails_all_and_the_next_ones_go_on(
     commits: GroupCommit, database: Database
 ) -> None:

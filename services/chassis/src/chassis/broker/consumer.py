@@ -13,11 +13,11 @@ import asyncpg
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
-from chassis import exemplars, inbox, logging, metrics, redaction, spans
+from chassis import exemplars, inbox, logging, metrics, redaction, shares, spans
 from chassis.broker import parking, retries
 from chassis.broker.activity import Activity
 from chassis.broker.arrivals import Arrivals
-from chassis.broker.envelope import Delivery
+from chassis.broker.envelope import Delivery, text
 from chassis.broker.handlers import Direct, Handler
 from chassis.broker.incoming import Incoming, Undecodable, UnknownType, context_of
 from chassis.broker.publisher import Publisher
@@ -28,6 +28,7 @@ from chassis.errors import DatabaseUnavailable, ServiceError
 from chassis.postgres import Postgres
 from chassis.supervision import failure_of
 from chassis.waits import until_set
+from contracts import headers as names
 from contracts.message import Message
 from contracts.topology import ladder
 
@@ -212,10 +213,11 @@ class Consumer:
             exemplar = exemplars.of_messages(*(incoming.traceparent for incoming in group))
             metrics.HANDLE_SECONDS.labels(self.queue, group[0].message_type).observe(elapsed_s, exemplar)
         elif len(group) > 1:
-            # One bad message must not fail the others: handle them one by one.
-            for incoming in group:
-                self._record(incoming, started_ns, error)
-                await self._handle(handler, [incoming])
+            # One bad message must not fail the others.
+            for part in shares.parts_of(group, lambda one: text(one.headers, names.TENANT) or ""):
+                for incoming in part:
+                    self._record(incoming, started_ns, error)
+                await self._handle(handler, part)
             return
         if error is None and not logging.Verbosity.is_debug:
             # The usual case, in which nothing is logged for a single message.

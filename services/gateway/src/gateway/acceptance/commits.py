@@ -63,8 +63,8 @@ class GroupCommit:
                 _settle(group, error)
                 return
             # One of them could not be stored; the others must not fail because of it.
-            for one in group:
-                await self._commit([one])
+            for part in shares.parts_of(group, lambda one: one[0].acceptance.owner_id):
+                await self._commit(part)
         except BaseException as error:
             _settle(group, error)
             if not isinstance(error, Exception):
