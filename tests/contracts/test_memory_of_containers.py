@@ -11,6 +11,7 @@ from gateway.http import bodies, sending
 from gateway.http.shared_bytes import MOST_SHARED_BYTES
 from gateway.realtime import slow_clients
 from gateway.settings import GatewaySettings
+from gateway.stocks import tables
 
 _MIB = 1 << 20
 # Of a gateway that has just started, with all that it imports: docs/performance.md.
@@ -22,6 +23,7 @@ _PARTS = {
     "large answers": sending.PART_BYTES,
     "streams": sending.STREAMS_PART_BYTES,
     "NDJSON uploads": upload_turns.PART_BYTES,
+    "tables of bars": tables.PART_BYTES,
 }
 
 
@@ -42,6 +44,7 @@ def test_the_largest_of_each_kind_has_room_in_its_part_and_the_shared_bytes() ->
     assert bodies.MOST_DOCUMENT_BYTES_OF_OWNER <= bodies.DOCUMENT_PART_BYTES + MOST_SHARED_BYTES
     assert sending.STREAM_BYTES <= sending.STREAMS_PART_BYTES
     assert upload_turns.UPLOAD_BYTES <= upload_turns.PART_BYTES
+    assert tables.MOST_BYTES_OF_OWNER <= tables.PART_BYTES + MOST_SHARED_BYTES
 
 
 def test_the_page_of_bounds_names_the_parts_and_what_is_shared() -> None:

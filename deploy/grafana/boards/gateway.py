@@ -56,6 +56,18 @@ BOARD = Dashboard(
             total("tickwire_http_connections", "instance", where='service="gateway"'),
         ),
         stack(
+            "Memory of requests and answers",
+            "Estimated bytes of bodies, documents, answers, streams, uploads and tables that are under way.",
+            "bytes",
+            total("tickwire_http_held_bytes", "kind"),
+        ),
+        panel(
+            "Shared memory",
+            "What these hold beyond the parts of their kinds; at 32 MiB more waits, or gets 429 or 503.",
+            "bytes",
+            highest("tickwire_http_shared_bytes", "instance"),
+        ),
+        stack(
             "Refused by the server",
             "Connections and requests that the server refused or cut before the application, by reason.",
             "ops",

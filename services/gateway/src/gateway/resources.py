@@ -97,7 +97,8 @@ class Resources:
         metrics.LOOP_TURNS_WAITING.set_function(lambda: turns.waiting)
         metrics.LOOP_TURNS_OLDEST.set_function(lambda: turns.oldest_s)
         self.hub = Hub(most_subscriptions=settings.most_subscriptions, turns=self.loop_turns)
-        self.shared_bytes = SharedBytes()
+        self.shared_bytes = shared = SharedBytes()
+        metrics.HTTP_SHARED_BYTES.set_function(lambda: shared.taken)
         self._wire_mail()
         self._wire_batches()
         self.pauses = PauseService(self.rpc, self.catalogue, self.users, self.audit)
@@ -106,7 +107,7 @@ class Resources:
         self.status = StatusService(prometheus, pauses=self.pauses.all)
         self.backups = BackupWatch(postgres)
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
-        self.stocks = StockService(self.book, self.rpc)
+        self.stocks = StockService(self.book, self.rpc, shared=shared)
         self._wire_realtime()
         events = consumers.events(
             self.senders,

@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import pytest
+from prometheus_client import REGISTRY
 
 from chassis import shares, threads
 from chassis.errors import Overloaded, TooManyAtOnce
@@ -213,3 +214,10 @@ async def test_a_body_that_leaves_while_it_waits_takes_no_shared_bytes() -> None
     await first.end()
     assert shared.take("3", 50)
     shared.give_back("3", 50)
+
+
+async def test_what_a_room_holds_shows_in_the_metrics() -> None:
+    room = ByteRoom("test bodies", most=100, of_owner=100)
+    with room.hold_now("1", 40):
+        assert REGISTRY.get_sample_value("tickwire_http_held_bytes", {"kind": "test bodies"}) == 40
+    assert REGISTRY.get_sample_value("tickwire_http_held_bytes", {"kind": "test bodies"}) == 0

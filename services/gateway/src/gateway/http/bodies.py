@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
-from chassis import shares, threads
+from chassis import metrics, shares, threads
 from chassis.errors import Overloaded, PayloadTooLarge, ServiceError, TooManyAtOnce
 from gateway.http.shared_bytes import SharedBytes
 
@@ -34,6 +34,8 @@ MOST_DOCUMENT_BYTES_OF_OWNER = 32 * 1024 * 1024
 # What heavy documents leave of that: two owners may each fill their share.
 RESERVED_DOCUMENT_BYTES = MOST_DOCUMENT_BYTES // 8
 LIGHT_BYTES = 16 * 1024
+# How long one waits for room until others have been answered.
+MOST_FOR_ROOM_S = 5.0
 # A smaller document of more values than that, or of more lists and objects, is as slow to read.
 _MANY_VALUES = 1_000
 _BUFFERED_BYTES = 1 << 20
@@ -72,6 +74,7 @@ class ByteRoom:
         self._reserve = reserve
         self._taken: Counter[str] = Counter()
         self._total = 0
+        self._gauge = metrics.HTTP_HELD_BYTES.labels(what)
         # What is left of the part of this room.
         self._left = most if shared is None else part
         self._shared = shared
@@ -148,11 +151,13 @@ class ByteRoom:
         self._left -= size - borrowed
         self._taken[owner_id] += size
         self._total += size
+        self._gauge.set(self._total)
         return borrowed
 
     def _give_back(self, owner_id: str, size: int, borrowed: int) -> None:
         self._taken[owner_id] -= size
         self._total -= size
+        self._gauge.set(self._total)
         self._left += size - borrowed
         if not self._taken[owner_id]:
             del self._taken[owner_id]

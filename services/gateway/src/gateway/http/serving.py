@@ -35,7 +35,7 @@ from chassis.http1.admission import mark_authenticated
 from chassis.loop_turns import LoopTurns
 from gateway.errors import NotImplementedMethod
 from gateway.http import problems, reading, replies, strict_json
-from gateway.http.bodies import LARGE_BYTES, LIGHT_BYTES, SMALL_BYTES, BodyRooms
+from gateway.http.bodies import LARGE_BYTES, LIGHT_BYTES, MOST_FOR_ROOM_S, SMALL_BYTES, BodyRooms
 from gateway.http.calls import Call, IncomingRequest, RawBody
 from gateway.http.endpoints import Endpoint, Idempotency
 from gateway.http.principal import Principal
@@ -58,8 +58,6 @@ _SHARE_FOR_THE_ANSWER = 0.1
 # Characters that need no encoding (RFC 3986, section 2.3), and the slash, which would divide the path.
 _DISGUISED = re.compile(rb"%(?:2[DEF]|3\d|[46][1-9A-F]|5[\dAF]|7[\dAE])", re.IGNORECASE)
 _MOST_FOR_THE_ANSWER_S = 0.25
-# How long a large body waits for room until others have been answered.
-_MOST_FOR_ROOM_S = 5.0
 # How long the body of a request without a key may take: it holds one of few connections meanwhile.
 PUBLIC_BODY_S = 2.0
 # In the units of `LoopTurns`: of what a request does up to its first wait.
@@ -237,7 +235,7 @@ class Server:
             return await self._run(endpoint, call, arguments, _UNLIMITED)
         size = reading.largest_size(request)
         room = self._rooms.large if size > LARGE_BYTES else self._rooms.smaller
-        owner_id, within_s = call.principal.owner_id, min(until.remaining_s(), _MOST_FOR_ROOM_S)
+        owner_id, within_s = call.principal.owner_id, min(until.remaining_s(), MOST_FOR_ROOM_S)
         # Until the handler returns: it keeps the document in memory while it waits.
         async with room.hold(owner_id, size, within_s=within_s) if size > SMALL_BYTES else nullcontext():
             content = await reading.read_all(request, arrives_by)
@@ -247,7 +245,7 @@ class Server:
                 return await self._run(endpoint, call, arguments, until)
             # One that takes more than the share would have room only while nobody else holds any.
             weight = min(strict_json.weigh(content), self._rooms.heaviest_document)
-            within_s = min(until.remaining_s(), _MOST_FOR_ROOM_S)
+            within_s = min(until.remaining_s(), MOST_FOR_ROOM_S)
             async with (
                 self._rooms.documents.hold(owner_id, weight, within_s=within_s)
                 if weight > LIGHT_BYTES

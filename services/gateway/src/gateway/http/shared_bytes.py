@@ -8,7 +8,7 @@ from collections.abc import Callable
 from chassis import shares
 
 # In all kinds together, beyond their parts: whatever comes at once, the process stays within its container.
-MOST_SHARED_BYTES = 40 * 1024 * 1024
+MOST_SHARED_BYTES = 32 * 1024 * 1024
 
 
 class SharedBytes:
@@ -22,6 +22,11 @@ class SharedBytes:
         self._total = 0
         self._taken: Counter[str] = Counter()
         self._wakes: deque[Callable[[], None]] = deque()
+
+    @property
+    def taken(self) -> int:
+        """The number of bytes that are taken now."""
+        return self._total
 
     def join(self, wake: Callable[[], None]) -> None:
         """Call `wake` whenever bytes become free."""

@@ -18,8 +18,10 @@ from chassis.errors import RemoteFailure, ServiceError
 from contracts.message import Failure
 from contracts.scopes import Scope
 from contracts.stocks import GetBars, GetQuotes, SearchSymbols, Symbol, freshness
+from gateway.http.bodies import MOST_FOR_ROOM_S, ByteRoom
 from gateway.http.calls import Call
 from gateway.http.replies import JSON, HttpReply, document
+from gateway.http.shared_bytes import SharedBytes
 from gateway.stocks import tables
 from gateway.stocks.book import QuoteBook
 from gateway.stocks.inputs import MOST_SYMBOLS, BarsQuery, QuotesQuery, SearchQuery
@@ -31,13 +33,23 @@ _PUSHED = metrics.QUOTES_ANSWERED.labels("push")
 
 
 class StockService:
-    """Serves quotes, bars and search."""
+    """Serves quotes, bars and search.
 
-    def __init__(self, book: QuoteBook, rpc: RpcClient) -> None:
+    Beyond their part, tables of bars take of the bytes that are `shared` with other requests.
+    """
+
+    def __init__(self, book: QuoteBook, rpc: RpcClient, *, shared: SharedBytes | None = None) -> None:
         self._book = book
         self._rpc = rpc
         # Requests are combined per owner, so that no owner uses another's share of stock-data.
         self._misses: WeakValueDictionary[str, Coalescer[bytes]] = WeakValueDictionary()
+        self._tables = ByteRoom(
+            "tables of bars",
+            most=tables.MOST_BYTES,
+            of_owner=tables.MOST_BYTES_OF_OWNER,
+            part=tables.PART_BYTES,
+            shared=shared,
+        )
 
     async def get(self, call: Call, symbol: Symbol) -> HttpReply:
         """Return the quote of one symbol: the pushed one with an entity tag if fresh, else stock-data's.
@@ -70,11 +82,17 @@ class StockService:
     async def bars(self, call: Call, symbol: Symbol, query: BarsQuery) -> HttpReply:
         """Return a page of bars in the media type that the caller prefers."""
         question = GetBars(symbol=symbol, **query.model_dump(exclude={"format"}))
-        page = await self._rpc.ask(question, call.deadline)
-        write = partial(tables.reply, call.media_type, page)
-        if call.media_type == JSON or len(page) <= SHORT_BYTES:
-            return write()
-        return await threads.run(write, until=call.deadline)
+        if call.media_type == JSON:
+            return tables.reply(JSON, await self._rpc.ask(question, call.deadline))
+        size = query.limit * tables.BYTES_OF_A_BAR
+        within_s = min(call.deadline.remaining_s(), MOST_FOR_ROOM_S)
+        # Before the page is requested: any number of them could wait in memory for a thread.
+        async with self._tables.hold(call.principal.owner_id, size, within_s=within_s):
+            page = await self._rpc.ask(question, call.deadline)
+            write = partial(tables.reply, call.media_type, page)
+            if len(page) <= SHORT_BYTES:
+                return write()
+            return await threads.run(write, until=call.deadline)
 
     async def search(self, call: Call, query: SearchQuery) -> bytes:
         """Return the symbols whose ticker or company name matches."""
