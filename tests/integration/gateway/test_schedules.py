@@ -259,7 +259,7 @@ async def accepted(site: Site, *runs: ScheduleFired) -> AsyncIterator[list[dict[
     """Yield the commands that the gateway sends for runs, in a transaction that is taken back."""
     resources = site.listener.gateway.resources
     postgres = resources.runtime.postgres
-    scheduled = ScheduledRuns(OperationCatalogue(postgres))
+    scheduled = ScheduledRuns(OperationCatalogue(postgres.connection))
     deliveries = [Delivery(run, run.run_id, 1, run.owner_id, {}) for run in runs]
     try:
         async with postgres.transaction() as connection:

@@ -25,12 +25,8 @@ HTTP_SECONDS = Histogram(
 HTTP_IN_FLIGHT = Gauge("tickwire_http_requests_in_flight", "HTTP requests being answered now.")
 
 HTTP_CONNECTIONS = Gauge("tickwire_http_connections", "Open connections of the HTTP listeners.")
-HTTP_HELD_BYTES = Gauge(
-    "tickwire_http_held_bytes", "Memory that requests and answers hold, estimated, by kind.", ("kind",)
-)
-HTTP_SHARED_BYTES = Gauge(
-    "tickwire_http_shared_bytes", "What they hold of it beyond the parts of their kinds, of 32 MiB in all."
-)
+HTTP_HELD_BYTES = Gauge("tickwire_http_held_bytes", "Memory that requests and answers hold.", ("kind",))
+HTTP_SHARED_BYTES = Gauge("tickwire_http_shared_bytes", "What all kinds hold of it beyond their parts.")
 HTTP_REFUSED = Counter(
     "tickwire_http_refused",
     "Connections and requests that the server refused or cut before the application, by reason.",

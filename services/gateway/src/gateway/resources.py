@@ -92,7 +92,7 @@ class Resources:
         self.audit = AuditTrail(postgres, retention_days=settings.audit_retention_days)
         self._wire_identity()
         self.acceptor = Acceptor(postgres, self.runtime.relay, retention_days=settings.retention_days)
-        self.catalogue = OperationCatalogue(postgres)
+        self.catalogue = OperationCatalogue(postgres.connection)
         self.loop_turns = turns = LoopTurns()
         metrics.LOOP_TURNS_WAITING.set_function(lambda: turns.waiting)
         metrics.LOOP_TURNS_OLDEST.set_function(lambda: turns.oldest_s)

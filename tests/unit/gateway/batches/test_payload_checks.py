@@ -13,11 +13,10 @@ from typing import Any, cast
 import pytest
 
 from chassis.errors import InvalidInput
-from chassis.postgres import Postgres
 from contracts.scopes import Scope
 from gateway.batches.cutting import MOST_BAD_LINES, Cutter
 from gateway.batches.inputs import BatchInput, FollowUpInput
-from gateway.batches.operations import OperationCatalogue, Payloads
+from gateway.batches.operations import Lend, OperationCatalogue, Payloads
 from gateway.batches.payload_checks import MOST_ERRORS, PayloadCheck, find_all
 from gateway.http.principal import Principal
 from support.doubles.statements import AnsweredConnection
@@ -44,7 +43,7 @@ class Announced:
     reads: int = 0
 
     def catalogue(self) -> OperationCatalogue:
-        return OperationCatalogue(cast(Postgres, self))
+        return OperationCatalogue(cast(Lend, self.connection))
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AnsweredConnection]:

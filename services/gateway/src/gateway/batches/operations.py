@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from chassis import logging, plain
 from chassis.errors import Forbidden, InvalidInput
-from chassis.postgres import Connection, Postgres
+from chassis.postgres import Connection
 from contracts.scopes import Scope
 from gateway.batches import payload_checks, repository
 from gateway.batches.inputs import FollowUpInput
@@ -22,26 +22,32 @@ log = logging.get(__name__)
 
 # Returns payloads, each with its JSON pointer in the document that contained it.
 Payloads: TypeAlias = Callable[[], Iterable[tuple[str, Any]]]
+Lend: TypeAlias = Callable[[], AbstractAsyncContextManager[Connection]]
+
+
+@dataclass
+class _Announced:
+    """The operations as they were read last, and the checks of their payloads."""
+
+    operations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    checks: dict[str, PayloadCheck | None] = field(default_factory=dict)
 
 
 class OperationCatalogue:
     """The last announcement, read from the database, so that it is available without batch-processor."""
 
-    def __init__(self, postgres: Postgres) -> None:
-        self._lend: Callable[[], AbstractAsyncContextManager[Connection]] = postgres.connection
-        self._operations: dict[str, dict[str, Any]] = {}
-        self._checks: dict[str, PayloadCheck | None] = {}
+    def __init__(self, lend: Lend, known: _Announced | None = None) -> None:
+        self._lend = lend
+        self._known = known or _Announced()
 
     def on(self, connection: Connection) -> OperationCatalogue:
         """Return the catalogue for a caller that holds a connection and must not wait for a second one."""
-        bound = copy.copy(self)
-        bound._lend = lambda: nullcontext(connection)  # noqa: SLF001 - a copy of its own
-        return bound
+        return OperationCatalogue(lambda: nullcontext(connection), self._known)
 
     async def all(self) -> list[dict[str, Any]]:
         """Return all operations: name, description, JSON Schema of an item, required scopes."""
         await self._refresh()
-        return list(self._operations.values())
+        return list(self._known.operations.values())
 
     async def permit(
         self,
@@ -66,13 +72,13 @@ class OperationCatalogue:
 
         Before the first announcement every name passes; batch-processor checks it again.
         """
-        if name not in self._operations:
+        if name not in self._known.operations:
             await self._refresh()
-        operation = self._operations.get(name)
+        operation = self._known.operations.get(name)
         if operation is None:
-            if not self._operations:
+            if not self._known.operations:
                 return
-            known = ", ".join(sorted(self._operations))
+            known = ", ".join(sorted(self._known.operations))
             detail = f"There is no operation {name!r}; the operations are {known}."
             raise UnknownOperation(detail, errors=invalid(pointer, detail).errors)
         # Compared as strings: no key has a scope that this gateway does not know yet.
@@ -88,11 +94,11 @@ class OperationCatalogue:
     async def check_of(self, name: str) -> PayloadCheck | None:
         """Return the check of payloads against an operation's newest schema; None if all are valid."""
         await self._refresh()
-        return self._checks.get(name)
+        return self._known.checks.get(name)
 
     async def _require_fit(self, name: str, payloads: Payloads) -> None:
         """Raise `InvalidInput` if payloads do not match the schema of the operation `name`."""
-        check = self._checks.get(name)
+        check = self._known.checks.get(name)
         if check is None or not await payload_checks.find_all(check, payloads()):
             return
         # Another release of the operation may have been announced since the catalogue was read.
@@ -108,15 +114,11 @@ class OperationCatalogue:
     async def _refresh(self) -> None:
         async with self._lend() as connection:
             rows = await repository.list_operations(connection)
-        checks = {row["name"]: self._compiled(row) for row in rows}
-        # Updated in place, because the copies made by `on` share them.
-        self._checks.clear()
-        self._checks.update(checks)
-        self._operations.clear()
-        self._operations.update({row["name"]: row for row in rows})
+        self._known.checks = {row["name"]: self._compiled(row) for row in rows}
+        self._known.operations = {row["name"]: row for row in rows}
 
     def _compiled(self, row: dict[str, Any]) -> PayloadCheck | None:
-        known, schema = self._checks.get(row["name"]), row["item_schema"]
+        known, schema = self._known.checks.get(row["name"]), row["item_schema"]
         if not schema or (known is not None and known.schema == schema):
             return known if schema else None
         try:
