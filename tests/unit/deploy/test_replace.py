@@ -6,6 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 DOCKER = """\
 #!/bin/sh
@@ -18,32 +20,48 @@ case "$*" in
             echo " DRY-RUN MODE -  Container tickwire-$service-1  $done" >&2
         done
         exit "$DRY_RUN" ;;
+    inspect*rabbitmq*) echo "$STARTED" ;;
     *"$BROKEN") exit 1 ;;
 esac
 """
 
 
-def replaced(
-    folder: Path, running: str, *, broken: str = "nothing", unchanged: str = "", dry_run: int = 0
-) -> tuple[int, list[str]]:
-    """Return the exit code, and the services that were replaced, in their order."""
+def call(folder: Path, running: str, **variables: str) -> tuple[int, list[str]]:
+    """Return the exit code, and how docker was called."""
     program = folder / "docker"
     program.write_text(DOCKER)
     program.chmod(0o755)
     calls = folder / "calls"
-    given = {
-        "PATH": f"{folder}:{os.environ['PATH']}",
-        "CALLS": str(calls),
-        "RUNNING": running,
-        "BROKEN": broken,
-        "UNCHANGED": unchanged,
-        "DRY_RUN": str(dry_run),
-    }
+    usual = {"BROKEN": "nothing", "UNCHANGED": "", "DRY_RUN": "0"}
+    path = f"{folder}:{os.environ['PATH']}"
+    given = {"PATH": path, "CALLS": str(calls), "RUNNING": running, **usual, **variables}
     done = subprocess.run([REPOSITORY / "deploy/containers/replace"], env=given, check=False)
-    ups = [line for line in calls.read_text().splitlines() if " ps " not in line and "--dry-run" not in line]
+    return done.returncode, calls.read_text().splitlines()
+
+
+def replaced(folder: Path, running: str, **variables: str) -> tuple[int, list[str]]:
+    """Return the exit code, and the services that were replaced, in their order."""
+    code, calls = call(folder, running, **variables)
+    ups = [line for line in calls if " ps " not in line and "--dry-run" not in line]
     # Without its dependencies a service looks changed, and is replaced once more by the next `up`.
     assert all(up.startswith("compose up --detach --wait --no-build ") for up in ups)
-    return done.returncode, [up.split()[-1] for up in ups]
+    return code, [up.split()[-1] for up in ups]
+
+
+@pytest.mark.parametrize(
+    ("started", "is_newer"), [("2020-01-02T03:04:05.678Z", True), ("2036-01-02T03:04:05.678Z", False)]
+)
+def test_a_broker_that_goes_on_running_reads_newer_definitions_before_anything_is_replaced(
+    tmp_path: Path, started: str, is_newer: bool
+) -> None:
+    (tmp_path / "rabbitmq").mkdir()
+    (tmp_path / "rabbitmq/rabbitmq-definitions.json").touch()
+    calls = call(tmp_path, "rabbitmq email", STARTED=started, TICKWIRE_SECRETS=str(tmp_path))[1]
+    changes = [words for words in calls if " ps " not in words and "--dry-run" not in words]
+    imported = "compose exec -T rabbitmq rabbitmqctl --quiet import_definitions"
+    assert changes[0].startswith("inspect ")
+    assert changes[1:-1] == ([f"{imported} /run/secrets/rabbitmq-definitions.json"] if is_newer else [])
+    assert changes[-1].endswith(" email")
 
 
 def test_services_that_receive_are_replaced_before_those_that_send(tmp_path: Path) -> None:
@@ -57,16 +75,16 @@ def test_no_service_is_replaced_where_none_runs(tmp_path: Path) -> None:
 
 
 def test_the_others_stay_when_one_does_not_become_healthy(tmp_path: Path) -> None:
-    code, services = replaced(tmp_path, "stock-data email gateway", broken=" email")
+    code, services = replaced(tmp_path, "stock-data email gateway", BROKEN=" email")
     assert (code, services) == (1, ["stock-data", "email"])
 
 
 def test_a_service_that_compose_would_leave_as_it_is_is_not_replaced(tmp_path: Path) -> None:
     running = "gateway gateway-2 email stock-data"
-    code, services = replaced(tmp_path, running, unchanged="gateway email")
+    code, services = replaced(tmp_path, running, UNCHANGED="gateway email")
     assert (code, services) == (0, ["stock-data", "gateway-2"])
 
 
 def test_every_service_is_replaced_where_compose_cannot_tell_beforehand(tmp_path: Path) -> None:
-    code, services = replaced(tmp_path, "email gateway", unchanged="email gateway", dry_run=1)
+    code, services = replaced(tmp_path, "email gateway", UNCHANGED="email gateway", DRY_RUN="1")
     assert (code, services) == (0, ["email", "gateway"])
