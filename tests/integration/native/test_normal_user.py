@@ -24,6 +24,7 @@ import pytest
 from native import leftovers
 from native.directories import RunDirectory
 from native.ports import VARIABLES, Ports
+from support.doubles import alpaca
 from support.waiting import until
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -111,7 +112,24 @@ def belongings(folder: Path) -> list[str]:
     return found
 
 
-async def test_make_run_works_for_a_user_without_rights_and_a_second_start_keeps_the_data(
+async def rotate(folder: Path, secret: str, new: str) -> None:
+    """Call `NEW_SECRET=<new> make rotate SECRET=<secret>` as the user."""
+    making = await asyncio.create_subprocess_exec(
+        *("make", "rotate", f"SECRET={secret}"),
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "NEW_SECRET": new},
+        user=USER,
+        group=pwd.getpwnam(USER).pw_gid,
+        extra_groups=[],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        said, _ = await making.communicate()
+    assert making.returncode == 0, said.decode()
+
+
+async def test_make_run_works_for_a_user_without_rights_and_a_second_start_keeps_data_and_secrets(
     checkout: Path,
 ) -> None:
     run, ports, before = RunDirectory(checkout / ".run"), Ports.free(), belongings(checkout)
@@ -122,11 +140,25 @@ async def test_make_run_works_for_a_user_without_rights_and_a_second_start_keeps
             task = (await gateway.post("/v1/tasks", json={"operation": "echo"})).json()["id"]
             assert {process.username() for process in leftovers.find(run.root)} == {USER}
             assert (run.data / "postgres/cluster/PG_VERSION").owner() == USER
+            await rotate(checkout, "alpaca-secret-key", alpaca.SECRET)
         assert any("Tickwire is ready" in line for line in said)
         assert any("stopped; the data stays in" in line for line in said)
         assert leftovers.find(run.root) == []
         assert belongings(checkout) == before
 
-        async with make_run(checkout, ports):
-            assert (await gateway.get(f"/v1/tasks/{task}")).status_code == 200
+        async with alpaca.running() as provider:
+            provider.bars["AAPL"] = [alpaca.bar("2024-01-02", c=11)]
+            chosen = {
+                "PROVIDERS": "embedded,alpaca",
+                "ALPACA_URL": provider.url,
+                "ALPACA_KEY_ID": alpaca.KEY_ID,
+            }
+            lines = [f"STOCK_DATA_{name}={value}\n" for name, value in chosen.items()]
+            (checkout / ".env").write_text("".join(lines))
+            async with make_run(checkout, ports):
+                assert (await gateway.get(f"/v1/tasks/{task}")).status_code == 200
+                # The double knows no other key than the one that `make rotate` brought.
+                days = {"start": "2024-01-02", "end": "2024-01-03"}
+                bars = (await gateway.get("/v1/stocks/AAPL/bars", params=days)).json()
+                assert (bars["source"], bars["data"][0]["c"]) == ("alpaca", 11)
         assert leftovers.find(run.root) == []
