@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from native.directories import RunDirectory
 from native.ports import VARIABLES, Ports
 from native.settings import NativeSettings
 from support import pasted
-from upkeep.installation import query, session
+from upkeep.installation import SERVICES, query, session
 from upkeep.native_stack import NativeStack
 
 pytestmark = pytest.mark.timeout(400)
@@ -258,6 +259,10 @@ def test_a_support_bundle_contains_diagnostics_and_no_secret(native: Native, tmp
     assert "gateway: 200" in texts["readiness.txt"]
     assert "email.send\t0" in texts["queues.txt"]
     assert "emailer" in texts["database.txt"]
+    versions = json.loads(texts["versions.json"])
+    assert versions["postgresql"][0].isdigit()
+    assert "asyncpg" in versions["packages"]
+    assert {f"errors/{name}.log" for name in SERVICES} <= texts.keys()
     whole = "".join(texts.values())
     files = [native.run.api_key, *native.run.secrets.iterdir()]
     secrets = [
@@ -294,12 +299,15 @@ def test_a_backup_that_was_made_under_load_restores_everything_after_its_destruc
     with Load(native) as load, attachments_waiting(native) as waiting:
         time.sleep(1)
         began = time.time()
-        native.upkeep("backup", "--folder", str(tmp_path), BACKUP_KEY_FILE=sealed)
+        older = tmp_path / "tickwire-20200101T000000Z.tar"
+        older.touch()
+        said = native.upkeep("backup", "--folder", str(tmp_path), "--keep", "1", BACKUP_KEY_FILE=sealed)
         during = time.time()
     # It was accepted all the time.
     assert len([at for at, _ in load.accepted if began < at < during]) > 20
     assert load.failures == []
-    (file,) = tmp_path.glob("tickwire-*.tar.sealed")
+    (file,) = tmp_path.glob("tickwire-*")
+    assert f"removed {older.name}" in said
     assert "Go ahead" in native.upkeep("upgrade-check")
 
     native.stop()
