@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from random import getrandbits, random
 from typing import Any
 
-_TRACEPARENT = re.compile(r"^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$")
-_REQUEST_ID = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
+# A version after 00 is read as 00 is, and may have more at its end; ff is none (W3C Trace Context, 3.2.2).
+_TRACEPARENT = re.compile(
+    r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
+)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 SAMPLED = "01"
 _NOT_SAMPLED = "00"
@@ -94,10 +97,13 @@ def none() -> Iterator[None]:
 
 def read(traceparent: str, request_id: str | None = None) -> Trace | None:
     """Return the next hop of the trace that `traceparent` names, or None when it is malformed."""
-    match = _TRACEPARENT.match(traceparent)
-    if match is None:
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if match is None or (match[1] == "00" and match[5] is not None):
         return None
-    return Trace(match[1], _new_span_id(), match[3], _proper(request_id) or match[1], match[2])
+    _, trace_id, parent_id, given, _ = match.groups()
+    # Flags other than this one may mean something else in another version: they are not handed on.
+    flags = SAMPLED if int(given, 16) & 1 else _NOT_SAMPLED
+    return Trace(trace_id, _new_span_id(), flags, _proper(request_id) or trace_id, parent_id)
 
 
 def current() -> Trace | None:
@@ -111,4 +117,4 @@ def _new_span_id() -> str:
 
 
 def _proper(request_id: str | None) -> str | None:
-    return request_id if request_id is not None and _REQUEST_ID.match(request_id) else None
+    return request_id if request_id is not None and _REQUEST_ID.fullmatch(request_id) else None

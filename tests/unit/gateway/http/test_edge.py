@@ -62,11 +62,22 @@ async def test_ids_are_made_when_none_came() -> None:
     assert len(trace_id) == 32
 
 
-async def test_ids_that_came_are_continued() -> None:
-    asked = scope(headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "x-request-id": "order-17"})
+@pytest.mark.parametrize(
+    ("given", "flags"),
+    [
+        (f"00-{TRACE}-b7ad6b7169203331-01", "01"),
+        (f"00-{TRACE}-b7ad6b7169203331-00", "00"),
+        # Of higher versions, which may have more parts, and flags of which only the sampled one is known.
+        (f"01-{TRACE}-b7ad6b7169203331-01", "01"),
+        (f"cc-{TRACE}-b7ad6b7169203331-fd-what-the-future-will-be-like", "01"),
+        (f"cc-{TRACE}-b7ad6b7169203331-02", "00"),
+    ],
+)
+async def test_ids_that_came_are_continued(given: str, flags: str) -> None:
+    asked = scope(headers={"traceparent": given, "x-request-id": "order-17"})
     _, headers = await call(answer_200, asked)
-    version, trace_id, span_id, flags = headers[b"traceparent"].decode().split("-")
-    assert (version, trace_id, flags) == ("00", TRACE, "01")
+    version, trace_id, span_id, handed_on = headers[b"traceparent"].decode().split("-")
+    assert (version, trace_id, handed_on) == ("00", TRACE, flags)
     assert span_id != "b7ad6b7169203331"
     assert headers[b"x-request-id"] == b"order-17"
 
@@ -77,6 +88,8 @@ async def test_ids_that_came_are_continued() -> None:
         {"traceparent": "nonsense", "x-request-id": "two words"},
         {"traceparent": f"00-{'0' * 32}-b7ad6b7169203331-01", "x-request-id": ""},
         {"traceparent": f"ff-{TRACE}-b7ad6b7169203331-01", "x-request-id": "x" * 129},
+        {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01-more", "x-request-id": "a\n"},
+        {"traceparent": f"cc-{TRACE}-b7ad6b7169203331-01.more", "x-request-id": "a b"},
         {"traceparent": f"00-{TRACE.upper()}-b7ad6b7169203331-01", "x-request-id": "é\xff"},
     ],
 )
