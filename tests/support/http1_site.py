@@ -60,6 +60,7 @@ def problem_of(answer: bytes) -> dict[str, Any]:
     assert b"x-content-type-options: nosniff" in head
     found: dict[str, Any] = orjson.loads(body)
     assert b"x-request-id: %b" % found["instance"].encode() in head
+    assert b"\r\ntraceparent: 00-" in head
     assert head.startswith(b"HTTP/1.1 %d " % found["status"])
     return found
 

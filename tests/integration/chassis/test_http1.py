@@ -177,13 +177,17 @@ async def test_a_head_that_is_sent_slowly_has_one_deadline(
 async def test_a_body_that_is_sent_slowly_is_408_and_the_application_is_notified(brief_site: Site) -> None:
     brief_site.recorded.ends.clear()
     reader, writer = await brief_site.connect()
-    writer.write(CHUNKED)
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    ids = f"X-Request-Id: order-17\r\nTraceparent: 00-{trace_id}-b7ad6b7169203331-01\r\n\r\n"
+    writer.write(CHUNKED.removesuffix(b"\r\n") + ids.encode())
     dripping = asyncio.create_task(_drip(writer, b"1\r\na\r\n"))
     async with asyncio.timeout(20):
         answer = await reader.read()
     await dripping
     writer.close()
-    assert problem_of(answer)["type"] == "/problems/request-timeout"
+    problem = problem_of(answer)
+    assert (problem["type"], problem["instance"]) == ("/problems/request-timeout", "order-17")
+    assert f"traceparent: 00-{trace_id}-".encode() in answer
     await until(lambda: "disconnected" in brief_site.recorded.ends)
 
 

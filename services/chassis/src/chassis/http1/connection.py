@@ -19,7 +19,7 @@ from chassis.http1.head import RequestHead
 from chassis.http1.limits import LINGER_BYTES, UNREAD_BYTES, USUAL_BYTES
 from chassis.http1.reader import RequestReader
 from chassis.http1.reading_turn import ReadingTurn
-from chassis.http1.refusals import ListenerFull, RequestRefused, RequestTimedOut
+from chassis.http1.refusals import Fields, ListenerFull, RequestRefused, RequestTimedOut
 from chassis.http1.scope import Ends, http_scope, websocket_head
 from chassis.http1.timing import BodyRate, WriteStall
 from chassis.http1.write_side import WriteSide
@@ -378,12 +378,12 @@ class HttpConnection(WriteSide):
                 self._reader.buffer.clear()
                 self._transport.abort()
                 return
-        self._write_refusal(refusal, with_body=with_body)
+        self._write_refusal(refusal, with_body=with_body, asked=exchange.scope["headers"] if exchange else ())
         self._close(is_client_sending=lingers)
 
-    def _write_refusal(self, refusal: RequestRefused, *, with_body: bool) -> None:
+    def _write_refusal(self, refusal: RequestRefused, *, with_body: bool, asked: Fields = ()) -> None:
         metrics.HTTP_REFUSED.labels(refusal.reason).inc()
-        self.write(refusals.response(refusal, with_body=with_body, fields=self.date_line()))
+        self.write(refusals.response(refusal, with_body=with_body, fields=self.date_line(), asked=asked))
 
     def _close(self, *, is_client_sending: bool) -> None:
         self._is_closing = True

@@ -214,5 +214,7 @@ class HttpExchange:
         self._held, self.keep_alive = b"", False
         self.response_started = self.response_complete = True
         with_body = self.scope["method"] != "HEAD"
-        self._wire.write(refusals.response(error, with_body=with_body, fields=self._wire.date_line()))
+        asked = self.scope["headers"]
+        line = self._wire.date_line()
+        self._wire.write(refusals.response(error, with_body=with_body, fields=line, asked=asked))
         self._wire.on_response_complete()

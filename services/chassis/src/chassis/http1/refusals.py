@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from http import HTTPStatus
+from typing import TypeAlias
 
 import orjson
 
 from chassis import tracing
 from chassis.errors import ServiceError
 from chassis.problems import SECURITY_HEADERS, problem, problem_headers
+
+Fields: TypeAlias = Iterable[tuple[bytes, bytes]]
+_IDS = (b"traceparent", b"x-request-id")
 
 
 class RequestRefused(ServiceError):
@@ -88,17 +93,26 @@ class AnswerCut(RequestRefused):
     code = "overloaded"
 
 
-def response(error: ServiceError, *, with_body: bool = True, fields: bytes = b"") -> bytes:
-    """Return `error` as the last response of a connection: a problem document with an id of its own.
+def response(
+    error: ServiceError,
+    *,
+    with_body: bool = True,
+    fields: bytes = b"",
+    asked: Fields = (),
+) -> bytes:
+    """Return `error` as the last response of a connection: a problem document.
 
-    `fields` are lines of further header fields.
+    `fields` are lines of further header fields. `asked` are those of the request, if they could be read: the
+    response has its ids, and new ones otherwise.
     """
-    with tracing.during() as trace:
+    ids = {name: value.decode("latin-1") for name, value in asked if name in _IDS}
+    with tracing.during(ids.get(b"traceparent"), ids.get(b"x-request-id")) as trace:
         body = orjson.dumps(problem(error), option=orjson.OPT_APPEND_NEWLINE)
         headers = {
             **problem_headers(error),
             "content-length": str(len(body)),
             "x-request-id": trace.request_id,
+            "traceparent": trace.traceparent,
             "connection": "close",
             **SECURITY_HEADERS,
         }
