@@ -13,6 +13,7 @@ from gateway.aliases.inputs import Taken
 from gateway.aliases.service import AliasService
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch, UnknownOperation
 from gateway.http.endpoints import Endpoint, Idempotency, get, json, post
+from gateway.http.rates import RateClass
 from gateway.stocks.service import StockService
 
 _accept = partial(
@@ -40,7 +41,7 @@ def endpoints(service: AliasService, stocks: StockService) -> Iterator[Endpoint]
         answers={200: json(Quote)},
         errors=(NotFound, Unavailable, problems.of("unknown-symbol")),
         cache="private, max-age=1",
-        rate="quote",
+        rate=RateClass.QUOTE,
         is_alias=True,
     )
     yield _accept(
@@ -49,7 +50,8 @@ def endpoints(service: AliasService, stocks: StockService) -> Iterator[Endpoint]
         name="sendEmailShort",
         summary="Accept a mail with a plain text",
         scope=Scope.EMAILS_SEND,
-        rate="send",
+        rate=RateClass.SEND,
+        cost=lambda mail: len(mail.to),
         examples={"a mail": {"to": "ann@example.com", "subject": "Hello", "body": "It works."}},
     )
     yield _accept(
@@ -58,6 +60,7 @@ def endpoints(service: AliasService, stocks: StockService) -> Iterator[Endpoint]
         name="processBatchShort",
         summary="Accept a batch whose items are returned unchanged",
         scope=Scope.BATCHES_WRITE,
+        rate=RateClass.BATCH,
         examples={"two items": {"batches": [1, 2]}},
     )
     yield _accept(
@@ -66,6 +69,7 @@ def endpoints(service: AliasService, stocks: StockService) -> Iterator[Endpoint]
         name="processDataShort",
         summary="Accept a batch whose items are returned unchanged",
         scope=Scope.BATCHES_WRITE,
+        rate=RateClass.BATCH,
         examples={"two items": {"items": [1, 2]}},
     )
     yield _accept(

@@ -31,6 +31,7 @@ from gateway.errors import (
     UploadStalled,
 )
 from gateway.http.endpoints import CONTENT_TAG, Endpoint, Idempotency, get, json, post, put, rows
+from gateway.http.rates import RateClass
 from gateway.http.replies import NDJSON
 
 _REFUSALS = (
@@ -58,7 +59,7 @@ def endpoints(service: BatchService) -> Iterator[Endpoint]:
         errors=(*_REFUSALS, Conflict, UploadStalled),
         upload=NDJSON,
         idempotency=Idempotency.ACCEPTANCE,
-        rate="batch",
+        rate=RateClass.BATCH,
         examples={"three items": {"operation": "echo", "items": [1, 2, {"custom_id": "c", "payload": 3}]}},
     )
     yield get(
@@ -102,7 +103,7 @@ def _appending(service: OpenUploads) -> Iterator[Endpoint]:
             UploadStalled, UnknownOperation,
         ),
         upload=NDJSON,
-        rate="batch",
+        rate=RateClass.BATCH,
     )  # fmt: skip
     yield post(
         "/v1/batches/<uuid:batch_id>/seal",

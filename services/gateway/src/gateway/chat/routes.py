@@ -21,6 +21,7 @@ from gateway.http.endpoints import (
     patch,
     post,
 )
+from gateway.http.rates import RateClass
 
 _ETAG = {"ETag": "the version of the member, for If-Match"}
 
@@ -87,7 +88,7 @@ def _messages(service: RoomService) -> Iterator[Endpoint]:
         idempotency=Idempotency.TRANSACTION,
         answers={201: json(MessageView)},
         errors=(Forbidden, NotFound, DatabaseUnavailable),
-        rate="chat",
+        rate=RateClass.CHAT,
         examples={"room": "lobby", "a message": {"text": "Good morning"}},
     )
 

@@ -15,6 +15,7 @@ from chassis.errors import (
 )
 from contracts.scopes import Scope
 from gateway.acceptance.inputs import EXAMPLE_ID
+from gateway.emails import several
 from gateway.emails.bulk import BulkChanges
 from gateway.emails.inputs import ACCEPTED_EMAIL, EmailList, EmailResults, EmailView
 from gateway.emails.service import EmailService
@@ -31,6 +32,7 @@ from gateway.http.endpoints import (
     post,
 )
 from gateway.http.filters import SteppedResult
+from gateway.http.rates import RateClass
 from gateway.http.replies import MAIL
 
 _ETAG = {"ETag": "the version of the mail, for If-Match"}
@@ -58,7 +60,7 @@ def endpoints(service: EmailService, bulk: BulkChanges) -> Iterator[Endpoint]:
         answers={202: ACCEPTED_EMAIL},
         errors=_OF_ACCEPTANCE,
         idempotency=Idempotency.ACCEPTANCE,
-        rate="send",
+        rate=RateClass.SEND,
         cost=lambda mail: len(mail.to) + len(mail.cc) + len(mail.bcc),
         examples={"a mail": _MAIL, "a mail of a template": _MAIL_OF_TEMPLATE},
     )
@@ -73,8 +75,8 @@ def endpoints(service: EmailService, bulk: BulkChanges) -> Iterator[Endpoint]:
             202: json(EmailResults, description="the outcome of each mail, in the order of the request")
         },
         errors=_OF_ACCEPTANCE,
-        rate="send",
-        cost=lambda body: len(body.emails),
+        rate=RateClass.SEND,
+        cost=several.count_recipients,
         examples={
             "two mails": {"emails": [_MAIL, {**_MAIL, "to": ["bob@example.com"]}], "mode": "permissive"},
         },
@@ -186,6 +188,6 @@ def _again(service: EmailService) -> Iterator[Endpoint]:
             Unavailable,
         ),
         idempotency=Idempotency.ACCEPTANCE,
-        rate="send",
+        rate=RateClass.SEND,
         examples={"email_id": EXAMPLE_ID},
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -14,13 +14,14 @@ from chassis.problems import field_errors
 from chassis.validation import errors_in
 from contracts import addresses
 from contracts.addresses import MOST_FOREIGN_DOMAINS
+from contracts.emails import RecipientKind
 from contracts.json_texts import elements, members
-from contracts.mail import Mail
+from contracts.mail import MOST_RECIPIENTS, Mail
 from contracts.message import Next
 from gateway.acceptance.repository import Acceptance
 from gateway.domains.senders import domains_of
 from gateway.emails import accepted_mail
-from gateway.emails.inputs import EmailResult
+from gateway.emails.inputs import EmailResult, EmailsInput
 
 _MAIL: TypeAdapter[Mail] = TypeAdapter(Mail)
 _WITH_ADDRESSES = ("from", "to", "cc", "bcc", "reply_to")
@@ -52,6 +53,21 @@ def read_all(given: Sequence[Any]) -> tuple[list[Mail | EmailResult], dict[str, 
         )
     found = [read(index, mail) for index, mail in enumerate(given)]
     return found, domains_of(mail.sender for mail in found if isinstance(mail, Mail))
+
+
+def count_recipients(body: EmailsInput) -> int:
+    """Return as how many mails a request counts in limits: each of its mails has a copy per recipient.
+
+    The mails are not validated yet; one that names nobody, or too many, counts as what it may have.
+    """
+    documents: Sequence[Any] = body.emails
+    return sum(_copies(mail) if isinstance(mail, dict) else 1 for mail in documents)
+
+
+def _copies(mail: Mapping[str, Any]) -> int:
+    named = (mail.get(name) for name in get_args(RecipientKind))
+    count = sum(len(value) for value in named if isinstance(value, list))
+    return min(max(1, count), MOST_RECIPIENTS)
 
 
 def accepted(index: int, acceptance: Acceptance, *, message_id: str | None) -> EmailResult:

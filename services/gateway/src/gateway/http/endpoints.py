@@ -19,6 +19,7 @@ from chassis.errors import ServiceError
 from contracts.problems import ProblemType
 from contracts.scopes import Scope
 from gateway.http.calls import Call, RawBody, Upload
+from gateway.http.rates import RateClass
 from gateway.http.replies import CSV, EVENT_STREAM, JSON, NDJSON, HttpReply
 
 Handler = Callable[..., Awaitable[Any]]
@@ -87,7 +88,8 @@ class Endpoint:
     after_repeat: AfterRepeat | None = None
     precondition: Precondition = Precondition.NONE
     cache: str = "no-store"
-    rate: str = "read"
+    # The class in which a request counts, and as how many by its body; see `gateway.http.rates`.
+    rate: RateClass = RateClass.READ
     cost: Callable[[Any], int] | None = None
     has_deadline: bool = True
     is_alias: bool = False
@@ -187,20 +189,20 @@ def post(path: str, handler: Handler, **declared: Any) -> Endpoint:
         method="POST",
         path=path,
         handler=handler,
-        **{"idempotency": Idempotency.CLAIM, "rate": "write", **declared},
+        **{"idempotency": Idempotency.CLAIM, "rate": RateClass.WRITE, **declared},
     )
 
 
 def put(path: str, handler: Handler, **declared: Any) -> Endpoint:
     """Declare a route that sets something to the value in the body; it is idempotent."""
-    return Endpoint(method="PUT", path=path, handler=handler, **{"rate": "write", **declared})
+    return Endpoint(method="PUT", path=path, handler=handler, **{"rate": RateClass.WRITE, **declared})
 
 
 def patch(path: str, handler: Handler, **declared: Any) -> Endpoint:
     """Declare a route that changes something."""
-    return Endpoint(method="PATCH", path=path, handler=handler, **{"rate": "write", **declared})
+    return Endpoint(method="PATCH", path=path, handler=handler, **{"rate": RateClass.WRITE, **declared})
 
 
 def delete(path: str, handler: Handler, **declared: Any) -> Endpoint:
     """Declare a route that deletes or ends something."""
-    return Endpoint(method="DELETE", path=path, handler=handler, **{"rate": "write", **declared})
+    return Endpoint(method="DELETE", path=path, handler=handler, **{"rate": RateClass.WRITE, **declared})

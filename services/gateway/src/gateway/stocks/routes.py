@@ -9,6 +9,7 @@ from contracts import problems
 from contracts.scopes import Scope
 from contracts.stocks import Bar, Bars, Instruments, Quote
 from gateway.http.endpoints import Endpoint, get, json, rows
+from gateway.http.rates import RateClass
 from gateway.stocks.inputs import QuoteList
 from gateway.stocks.service import StockService
 
@@ -34,7 +35,7 @@ def endpoints(service: StockService) -> Iterator[Endpoint]:
         answers={200: json(Quote)},
         errors=(NotFound, Unavailable, *_OF_A_SYMBOL),
         cache=_BRIEFLY,
-        rate="quote",
+        rate=RateClass.QUOTE,
     )
     yield get(
         "/v1/stocks",
@@ -46,7 +47,7 @@ def endpoints(service: StockService) -> Iterator[Endpoint]:
         answers={200: json(QuoteList)},
         errors=(Unavailable,),
         cache=_BRIEFLY,
-        rate="quote",
+        rate=RateClass.QUOTE,
     )
     yield get(
         "/v1/stocks/<symbol>/bars",
