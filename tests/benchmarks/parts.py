@@ -20,7 +20,7 @@ from benchmarks.programs import sink
 from benchmarks.servers import broker, database
 from native import stack
 from native.stack import Stack
-from support import harmful_operation
+from support import harmful_operation, high_limits
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,10 @@ async def _stack(*services: str, **variables: str) -> AsyncIterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="tickwire-bench-") as folder:
         without = ("mailbox", "prometheus")
         async with stack.start(
-            Path(folder), services=services, without=without, variables=variables
+            Path(folder),
+            services=services,
+            without=without,
+            variables={**high_limits.RATE_LIMITS, **variables},
         ) as running:
             yield running
 

@@ -15,6 +15,7 @@ from gateway.http.calls import Call
 from gateway.http.edge import Application, Edge
 from gateway.http.endpoints import Endpoint
 from gateway.http.principal import Principal
+from gateway.http.rates import Charge, charge_nothing
 from gateway.http.replies import HttpReply
 from gateway.http.serving import Authenticate, Server
 
@@ -40,12 +41,14 @@ async def serving(
     body_limit: int = 200,
     timeout_s: float = 5,
     identify: Authenticate = authenticate,
+    charge: Charge = charge_nothing,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Serve `endpoints` to a client that has a key."""
     app = GatewayApp("test", static_folder=None)
     app.server = Server(
         identify,
         without_database,
+        charge=charge,
         routes=app.url_map.bind("gateway"),
         timeout_s=timeout_s,
         upload_limit=1000,

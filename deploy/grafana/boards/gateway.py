@@ -49,6 +49,18 @@ BOARD = Dashboard(
             "ops",
             rate("tickwire_auth_failures_total", "reason"),
         ),
+        stack(
+            "Requests beyond a limit",
+            "Requests refused with 429 `rate-limited`, by class (GATEWAY_RATE_LIMITS).",
+            "ops",
+            rate("tickwire_rate_limit_requests_total", "kind", where='outcome="refused"'),
+        ),
+        stack(
+            "Requests counted",
+            "Requests counted in limits; alone: by each gateway for itself, as the database did not answer.",
+            "ops",
+            rate("tickwire_rate_limit_requests_total", "outcome"),
+        ),
         panel(
             "Connections",
             "Open connections of the HTTP listeners, WebSockets included.",

@@ -66,7 +66,8 @@ async def test_answers_and_problems_can_be_read_by_a_listed_origin(
     assert answer.headers["access-control-allow-origin"] == LISTED
     assert "origin" in answer.headers["vary"].lower()
     exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
-    assert exposed == {"Location", "ETag", "Retry-After", "X-Request-Id", "Idempotent-Replayed"}
+    limits = {"RateLimit", "RateLimit-Policy", "Retry-After"}
+    assert exposed == {"Location", "ETag", "X-Request-Id", "Idempotent-Replayed", *limits}
 
 
 async def test_without_a_key_the_challenge_can_be_read_too(open_listener: Listener) -> None:

@@ -140,6 +140,7 @@ REPEATED_ANSWERS = Counter(
     "tickwire_idempotent_replays", "Requests answered with the stored answer to an earlier request."
 )
 QUOTES_ANSWERED = Counter("tickwire_quotes_answered", "Quotes answered, by their origin.", ("origin",))
+RATE_LIMITED = Counter("tickwire_rate_limit_requests", "Requests counted in limits.", ("kind", "outcome"))
 SOCKETS = Gauge("tickwire_realtime_sockets", "Open WebSocket and SSE connections.", ("transport",))
 SOCKETS_REFUSED = Counter("tickwire_realtime_refused", "WebSockets refused, by the error's code.", ("code",))
 SUBSCRIPTIONS = Gauge("tickwire_realtime_subscriptions", "Subscriptions of all connections.")

@@ -30,6 +30,7 @@ from gateway.http.origins import with_cors
 from gateway.http.path_numbers import PathNumber
 from gateway.http.serving import EndpointConnection, Server
 from gateway.identity import routes as identity_routes
+from gateway.limits import routes as limit_routes
 from gateway.overview import routes as overview_routes
 from gateway.overview.service import OverviewService
 from gateway.realtime import routes as realtime_routes
@@ -91,6 +92,7 @@ def create_quart(settings: GatewaySettings, resources: Resources) -> GatewayApp:
     app.server = Server(
         resources.keyring.authenticate,
         resources.once,
+        charge=resources.limits.charge,
         routes=app.url_map.bind("gateway"),
         timeout_s=settings.request_timeout_s,
         upload_limit=settings.upload_limit_bytes,
@@ -132,6 +134,7 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     streams = EventStreams(resources.channels, resources.connections, resources.connection_limit)
     yield from realtime_routes.endpoints(streams, TokenEndpoint(resources.tokens))
     yield from identity_routes.endpoints(resources.users, resources.keys, resources.logins)
+    yield from limit_routes.endpoints(resources.limits)
     yield from audit_routes.endpoints(resources.audit)
     yield from overview_routes.endpoints(
         OverviewService(resources.stocks, resources.email_listing, resources.rpc)

@@ -107,6 +107,12 @@ class TooManyFailures(ServiceError):
     code = "too-many-failures"
 
 
+class RateLimited(ServiceError):
+    """The caller has used up its limit of a class of requests in the current window."""
+
+    code = "rate-limited"
+
+
 class HeaderTooLong(ServiceError):
     """A header field is too long to be parsed."""
 

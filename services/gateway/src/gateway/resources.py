@@ -48,6 +48,10 @@ from gateway.identity.login_service import LoginService
 from gateway.identity.scope_rules import read_rules
 from gateway.identity.subjects import Subjects
 from gateway.identity.user_service import UserService
+from gateway.limits import exchange as limit_exchange
+from gateway.limits.exchange import LeaseExchange
+from gateway.limits.policies import read_policies
+from gateway.limits.service import LimitService
 from gateway.publishing.hub import Hub
 from gateway.realtime.bar_feed import BarFeed
 from gateway.realtime.channels import Channels
@@ -91,6 +95,9 @@ class Resources:
         self.once = Once(postgres)
         self.audit = AuditTrail(postgres, retention_days=settings.audit_retention_days)
         self._wire_identity()
+        policies = read_policies(settings.rate_limits)
+        self.limit_exchange = LeaseExchange(limit_exchange.asking(postgres, policies))
+        self.limits = LimitService(postgres, policies, self.limit_exchange)
         self.acceptor = Acceptor(postgres, self.runtime.relay, retention_days=settings.retention_days)
         self.catalogue = OperationCatalogue(postgres.connection)
         self.loop_turns = turns = LoopTurns()
@@ -108,6 +115,7 @@ class Resources:
         self.backups = BackupWatch(postgres)
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
         self.stocks = StockService(self.book, self.rpc, shared=shared)
+        self._wire_channels()
         self._wire_realtime()
         events = consumers.events(
             self.senders,
@@ -121,6 +129,7 @@ class Resources:
         repeat = self.runtime.repeat
         repeat("removal of old acceptances", self.acceptor.remove_old, every_s=REMOVE_EVERY_S)
         repeat("removal of old uploads", self.uploads.remove_expired, every_s=REMOVE_EVERY_S)
+        repeat("removal of old windows of limits", self.limits.remove_old, every_s=REMOVE_EVERY_S)
         repeat("removal of old audit entries", self.audit.remove_old, every_s=_REMOVE_AUDIT_EVERY_S)
         repeat("size of waiting parcels", self.waiting_parcels.measure, every_s=_MEASURE_PARCELS_EVERY_S)
         repeat("age of the last backup", self.backups.look, every_s=_LOOK_FOR_BACKUP_EVERY_S)
@@ -177,7 +186,7 @@ class Resources:
             message_id_domain=settings.message_id_domain,
         )
 
-    def _wire_realtime(self) -> None:
+    def _wire_channels(self) -> None:
         publisher = self.runtime.messaging.publisher
         self.feed = QuoteFeed(self.book, self.hub, silent_after_s=2 * self.settings.quote_fresh_s)
         self.bar_feed = BarFeed(self.hub, silent_after_s=2 * self.settings.quote_fresh_s)
@@ -196,27 +205,7 @@ class Resources:
                 "email": self.emails.find,
             },
             find_quote=self.stocks.ask,
-        )
-        self.tokens = TokenService(
-            self.settings.key_pepper.get_secret_value(),
-            previous_pepper=self.settings.rotated_pepper,
-            authenticate=self.keyring.authenticate,
-            find=self.keyring.find_principal,
-        )
-        self.connections = Connections(self.keyring.renew)
-        most = self.settings.most_sockets
-        self.connection_limit = ConnectionLimit(total=most, per_owner=max(1, most // 2))
-        self.slow_clients = SlowClients()
-        self.operations = ReadingOperations(timeout_s=self.settings.request_timeout_s)
-        self.realtime = Realtime(
-            commands=COMMANDS,
-            channels=self.channels,
-            presence=self.presence,
-            authenticate=self.tokens.authenticate,
-            owner_rates=OwnerRates(self.settings.owner_commands_per_s),
-            turns=self.loop_turns,
-            call_operation=self.operations.call,
-            buffer_bytes=self.settings.socket_buffer_bytes,
+            charge=self.limits.charge,
         )
         live_feed = consumers.LiveFeed(
             book=self.book,
@@ -228,6 +217,31 @@ class Resources:
         )
         self.runtime.messaging.listen(live_feed.attach)
 
+    def _wire_realtime(self) -> None:
+        self.tokens = TokenService(
+            self.settings.key_pepper.get_secret_value(),
+            previous_pepper=self.settings.rotated_pepper,
+            authenticate=self.keyring.authenticate,
+            find=self.keyring.find_principal,
+        )
+        self.connections = Connections(self.keyring.renew)
+        most = self.settings.most_sockets
+        self.connection_limit = ConnectionLimit(total=most, per_owner=max(1, most // 2))
+        self.slow_clients = SlowClients()
+        self.operations = ReadingOperations(
+            timeout_s=self.settings.request_timeout_s, charge=self.limits.charge
+        )
+        self.realtime = Realtime(
+            commands=COMMANDS,
+            channels=self.channels,
+            presence=self.presence,
+            authenticate=self.tokens.authenticate,
+            owner_rates=OwnerRates(self.settings.owner_commands_per_s),
+            turns=self.loop_turns,
+            call_operation=self.operations.call,
+            buffer_bytes=self.settings.socket_buffer_bytes,
+        )
+
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Start everything in the background; close it in reverse order when the block ends."""
@@ -238,11 +252,14 @@ class Resources:
             if self.access_tokens is not None:
                 stack.push_async_callback(self.access_tokens.keys.close)
             await stack.enter_async_context(self.runtime)
+            stack.push_async_callback(self.limits.give_back)
             # While messages can still be sent.
             stack.push_async_callback(self.presence.take_leave)
             # Before: the connections that the stop has closed leave their channels in turns of their owners.
             stack.push_async_callback(partial(self.loop_turns.finish, within_s=_LAST_TURNS_S))
             tasks = self.runtime.tasks
+            tasks.supervise("exchange of limits", self.limit_exchange.run)
+            tasks.supervise("leases of limits", self.limits.settle)
             tasks.supervise("last use of keys", self.keyring.note_use)
             tasks.supervise("waiting parcels", self.waiting_parcels.run)
             tasks.supervise("chat catch-up", self.chat.catch_up)

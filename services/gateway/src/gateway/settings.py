@@ -15,6 +15,7 @@ from gateway.identity import keys
 from gateway.identity.access_tokens import ALGORITHMS
 from gateway.identity.issuer_keys import is_safe
 from gateway.identity.scope_rules import read_rules
+from gateway.limits.policies import DEFAULT_TEXT, read_policies
 
 # The share of connections that clients without a valid key may have.
 _UNAUTHENTICATED_SHARE = 0.25
@@ -118,6 +119,11 @@ class GatewaySettings(Settings):
         ge=50,
         description="commands per second over all WebSockets of one owner; 25,000 at once",
         examples=["500"],
+    )
+    rate_limits: Annotated[str, readable_by(read_policies)] = Field(
+        default=DEFAULT_TEXT,
+        description="requests of a key in so many seconds, by class; one that is left out, or 0: no limit",
+        examples=["quote=60000/60,read=30000/60,write=12000/60,send=60000/60,chat=12000/60,batch=6000/60"],
     )
 
     most_connections: int = Field(

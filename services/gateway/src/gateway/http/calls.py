@@ -18,6 +18,7 @@ from chassis.postgres import Connection
 from gateway.errors import HeaderTooLong, PreconditionFailed
 from gateway.http.bodies import is_slow
 from gateway.http.principal import Principal
+from gateway.http.rates import LimitHeaders
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ _MOST_PARAMETERS = 100
 class IncomingRequest:
     """A request as received from the server: its ASGI scope, and the body that follows."""
 
-    __slots__ = ("headers", "is_abandoned", "is_complete", "receive", "scope")
+    __slots__ = ("headers", "is_abandoned", "is_complete", "limit_headers", "receive", "scope")
 
     def __init__(self, scope: Scope, receive: Receive | None = None) -> None:
         self.scope = scope
@@ -48,6 +49,8 @@ class IncomingRequest:
         # Set once the whole body has arrived; immediately if the request announces none.
         self.is_complete = asyncio.Event()
         self.is_abandoned = False
+        # Of a request that was counted, for its answer.
+        self.limit_headers: LimitHeaders | None = None
         if b"content-length" not in headers and b"transfer-encoding" not in headers:
             self.is_complete.set()
 

@@ -24,7 +24,9 @@ _REQUEST_HEADERS = (
     "Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID",
     "Prefer", "Request-Timeout", "Traceparent", "X-API-Key", "X-Request-Id",
 )  # fmt: skip
-_ANSWER_HEADERS = ("Location", "ETag", "Retry-After", "X-Request-Id", "Idempotent-Replayed")
+_ANSWER_HEADERS = (
+    "Location", "ETag", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id", "Idempotent-Replayed",
+)  # fmt: skip
 # How long browsers may cache a preflight response; none accepts more than a day.
 _PREFLIGHT_S = 3600
 

@@ -11,6 +11,7 @@ from chassis.errors import ServiceError
 from chassis.places import Places
 from gateway.http import problems
 from gateway.http.bodies import LARGE_BYTES, ByteRoom
+from gateway.http.rates import LimitHeaders
 from gateway.http.readers import Readers, Send
 from gateway.http.replies import CSV, EVENT_STREAM, JSON, HttpReply
 from gateway.http.shared_bytes import SharedBytes
@@ -57,7 +58,15 @@ class Sending:
         self._streams = Places("answers that are streamed", of_owner=MOST_STREAMS_OF_OWNER, most=MOST_STREAMS)
         self._stream_readers = Readers(clock=clock)
 
-    async def send(self, reply: HttpReply, send: Send, *, owner_id: str, is_head: bool) -> None:
+    async def send(
+        self,
+        reply: HttpReply,
+        send: Send,
+        *,
+        owner_id: str,
+        is_head: bool,
+        limit_headers: LimitHeaders | None = None,
+    ) -> None:
         """Send an answer to a request of an owner; to one that `is_head` without its body.
 
         An answer for which there is no room is replaced by the problem that says so, and one that has to
@@ -67,7 +76,7 @@ class Sending:
         body = reply.body
         is_small = body is None or (isinstance(body, bytes) and len(body) <= LARGE_BYTES)
         if is_small:
-            await _write(reply, send, is_head=is_head)
+            await _write(reply, send, limit_headers, is_head=is_head)
             return
         is_free = is_head or not owner_id or reply.media_type == EVENT_STREAM
         async with AsyncExitStack() as stack:
@@ -82,7 +91,7 @@ class Sending:
                 reply = problems.reply(refusal)
             if isinstance(body, AsyncGenerator):
                 stack.push_async_callback(body.aclose)
-            await _write(reply, send, is_head=is_head)
+            await _write(reply, send, limit_headers, is_head=is_head)
 
     @contextmanager
     def _stream(self, owner_id: str) -> Iterator[None]:
@@ -90,9 +99,11 @@ class Sending:
             yield
 
 
-async def _write(reply: HttpReply, send: Send, *, is_head: bool) -> None:
-    body = reply.body
-    await send({"type": "http.response.start", "status": reply.status, "headers": _wire_headers(reply)})
+async def _write(reply: HttpReply, send: Send, limit_headers: LimitHeaders | None, *, is_head: bool) -> None:
+    body, headers = reply.body, _wire_headers(reply)
+    if limit_headers is not None:
+        headers += limit_headers()
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     if is_head or body is None:
         await send({"type": "http.response.body", "body": b""})
     elif isinstance(body, bytes):

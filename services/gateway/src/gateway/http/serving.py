@@ -39,6 +39,7 @@ from gateway.http.bodies import LARGE_BYTES, LIGHT_BYTES, MOST_FOR_ROOM_S, SMALL
 from gateway.http.calls import Call, IncomingRequest, RawBody
 from gateway.http.endpoints import Endpoint, Idempotency
 from gateway.http.principal import Principal
+from gateway.http.rates import Charge, charge_nothing
 from gateway.http.readers import Send
 from gateway.http.replies import JSON, HttpReply
 from gateway.http.sending import Sending
@@ -107,8 +108,9 @@ class Bound:
 class Server:
     """Serves declared endpoints to callers with the required scopes.
 
-    `once` runs an effect in its transaction and makes repetitions harmless; `routes` matches paths to rules;
-    `timeout_s` is the default time-out of a request. Bodies and answers take of the bytes that are `shared`.
+    `once` runs an effect in its transaction and makes repetitions harmless; `charge` counts a request in the
+    limits of its caller; `routes` matches paths to rules; `timeout_s` is the default time-out of a request.
+    Bodies and answers take of the bytes that are `shared`.
     """
 
     def __init__(
@@ -120,11 +122,13 @@ class Server:
         timeout_s: float,
         upload_limit: int,
         authenticate_stream: Authenticate | None = None,
+        charge: Charge = charge_nothing,
         shared: SharedBytes | None = None,
         turns: LoopTurns | None = None,
     ) -> None:
         self._authenticate = authenticate
         self._authenticate_stream = authenticate_stream or authenticate
+        self._charge = charge
         self._once = once
         self._routes = routes
         self._timeout_s = timeout_s
@@ -181,6 +185,8 @@ class Server:
         await self._turns.take(who, weight=_WEIGHT_OF_A_REQUEST)
         if endpoint.scope is not None:
             principal.require(endpoint.scope)
+        if not endpoint.is_public:
+            request.limit_headers = await self._charge(principal, endpoint.rate, 1)
         key = reading.idempotency_key(endpoint, request)
         query = reading.query(endpoint, request)
         arguments = reading.path(bound.path, found) if found else {}
@@ -254,7 +260,16 @@ class Server:
                 assert bound.body is not None
                 arguments["body"] = await reading.json_body(bound.body, content, arrives_by)
                 call.document = content
+                await self._charge_rest(endpoint, request, call, arguments["body"])
                 return await self._run(endpoint, call, arguments, until)
+
+    async def _charge_rest(self, endpoint: Endpoint, request: IncomingRequest, call: Call, body: Any) -> None:
+        """Count a request whose body is worth several by what it is worth; one was counted before it came."""
+        rest = 0 if endpoint.cost is None else endpoint.cost(body) - 1
+        if rest > 0:
+            # The headers of a refusal are those of its error.
+            request.limit_headers = None
+            request.limit_headers = await self._charge(call.principal, endpoint.rate, rest)
 
     async def _run(
         self, endpoint: Endpoint, call: Call, arguments: dict[str, Any], until: Deadline
@@ -376,4 +391,6 @@ class EndpointConnection:
     async def _serve(self, request: IncomingRequest, send: Send) -> None:
         reply = await self._server.reply(request)
         owner_id, is_head = shares.current.get(), request.scope["method"] == "HEAD"
-        await self._server.sending.send(reply, send, owner_id=owner_id, is_head=is_head)
+        await self._server.sending.send(
+            reply, send, owner_id=owner_id, is_head=is_head, limit_headers=request.limit_headers
+        )

@@ -17,6 +17,7 @@ from gateway.alerts.feed import AlertFeed
 from gateway.chat.repository import ChatMessage
 from gateway.chat.service import ChatService, is_room, publication
 from gateway.http.principal import Principal
+from gateway.http.rates import Charge, RateClass, charge_nothing
 from gateway.publishing.hub import Hub
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
@@ -143,6 +144,7 @@ class Channels:
         alerts: AlertFeed,
         find: Mapping[str, FindWork],
         find_quote: FindQuote,
+        charge: Charge = charge_nothing,
     ) -> None:
         self.hub = hub
         self.feed = feed
@@ -151,6 +153,7 @@ class Channels:
         self._alerts = alerts
         self._find = find
         self._find_quote = find_quote
+        self._charge = charge
 
     async def join(self, access: Access, channel: Channel, since: ChannelPosition | None) -> Joined:
         """Return the initial state for a new subscriber; `since` is the last position that it has seen.
@@ -186,7 +189,7 @@ class Channels:
     ) -> ChatMessage:
         """Post `data` of the connection `client` to a chat room.
 
-        Raise `Forbidden`, `NotFound` or `InvalidInput`.
+        It counts in the limit of chat. Raise `Forbidden`, `NotFound`, `InvalidInput` or `RateLimited`.
         """
         if channel.kind.write is None:
             raise CommandError(
@@ -194,6 +197,7 @@ class Channels:
                 f"{channel} does not accept publications from clients.",
             )
         access.require(channel.kind.write, str(channel))
+        await self._charge(access.principal, RateClass.CHAT, 1)
         return await self._chat.post(channel.name, access.principal, data, client=client)
 
     async def history(
@@ -202,8 +206,10 @@ class Channels:
         """Return at most `limit` publications after `since`, or before it in `reverse`.
 
         Without `since` start at the oldest, or in `reverse` at the newest; -1 means as many as are allowed.
+        It counts in the limit of reads, as the routes that list the same do.
         """
         access.require(channel.kind.read, str(channel))
+        await self._charge(access.principal, RateClass.READ, 1)
         if not channel.kind.is_ordered:
             raise CommandError(ErrorCode.NOT_AVAILABLE, f"{channel} has no history.")
         most = MOST_HISTORY if limit < 0 else min(limit, MOST_HISTORY)

@@ -14,15 +14,17 @@ from gateway.http.calls import Call
 from gateway.http.endpoints import Endpoint
 from gateway.http.principal import Principal
 from gateway.http.problems import misfit
+from gateway.http.rates import Charge, charge_nothing
 from gateway.http.replies import JSON
 from gateway.realtime.codes import CommandError, ErrorCode
 
 
 class ReadingOperations:
-    """Calls the handlers of declared endpoints by name, after checking the rights that they declare."""
+    """Calls the handlers of declared endpoints by name, with the rights and the limits that they declare."""
 
-    def __init__(self, *, timeout_s: float) -> None:
+    def __init__(self, *, timeout_s: float, charge: Charge = charge_nothing) -> None:
         self._timeout_s = timeout_s
+        self._charge = charge
         self.offered: dict[str, Endpoint] = {}
 
     def offer(self, endpoints: Iterable[Endpoint]) -> None:
@@ -39,6 +41,7 @@ class ReadingOperations:
             raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"There is no read-only operation {name!r}.")
         if endpoint.scope is not None:
             principal.require(endpoint.scope)
+        await self._charge(principal, endpoint.rate, 1)
         call = Call(principal, Deadline.after(self._timeout_s), JSON)
         reply = replies.of(await endpoint.handler(call, **_arguments(endpoint, params)))
         if not isinstance(reply.body, bytes):

@@ -42,6 +42,9 @@ PROBLEM_SCHEMA: Json = {
     },
 }
 
+# Of an answer to a request that was counted: not of one that needs no key, or was refused before.
+_LIMITS = ("RateLimit-Policy", "RateLimit")
+
 # Headers that many responses share, by their name in the document's components.
 HEADERS: Mapping[str, Json] = {
     "X-Request-Id": {
@@ -60,6 +63,15 @@ HEADERS: Mapping[str, Json] = {
     "Retry-After": {
         "description": "The number of seconds after which the request can be repeated.",
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
+    },
+    "RateLimit-Policy": {
+        "description": "The limit of this class of requests (draft-ietf-httpapi-ratelimit-headers): "
+        '`"read";q=30000;w=60` is 30,000 in 60 s. Absent where there is no limit.',
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": 'What is left of it: `"read";r=29990;t=12` is 29,990 for the next 12 s.',
+        "schema": {"type": "string"},
     },
     "WWW-Authenticate": {
         "description": "Why the credentials are insufficient (RFC 6750), with the missing scope.",
@@ -83,7 +95,7 @@ def of(endpoint: Endpoint, schemas: Schemas) -> Json:
     if has_entity_tag(endpoint):
         answers["304"] = {
             "description": "The version that `If-None-Match` names is still current.",
-            "headers": _shared("ETag", "X-Request-Id", "traceparent"),
+            "headers": _shared("ETag", "X-Request-Id", "traceparent", *_LIMITS),
         }
     for status, found in outcomes.by_status(endpoint).items():
         own = answers.get(str(status))
@@ -106,6 +118,8 @@ def problem_responses(endpoints: Iterable[Endpoint]) -> dict[str, Json]:
 
 def _success(endpoint: Endpoint, status: int, answer: Answer, schemas: Schemas) -> Json:
     names = ["X-Request-Id", "traceparent", "Cache-Control"]
+    if not endpoint.is_public:
+        names += _LIMITS
     if len(answer.media_types) > 1:
         names.append("Vary")
     if endpoint.idempotency is not Idempotency.NONE:
@@ -136,7 +150,7 @@ def _success(endpoint: Endpoint, status: int, answer: Answer, schemas: Schemas) 
 
 
 def _problem_response(status: int, types: Sequence[ProblemType]) -> Json:
-    names = ["X-Request-Id", "traceparent"]
+    names = ["X-Request-Id", "traceparent", *_LIMITS]
     if any(problem.retryable for problem in types):
         names.append("Retry-After")
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):

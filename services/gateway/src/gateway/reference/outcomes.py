@@ -37,7 +37,7 @@ def of(endpoint: Endpoint) -> list[ProblemType]:
     if endpoint.media_types:
         codes.add("not-acceptable")
     if not endpoint.is_public:
-        codes |= {"unauthenticated", "database-unavailable", "too-many-at-once"}
+        codes |= {"unauthenticated", "database-unavailable", "rate-limited", "too-many-at-once"}
     if endpoint.scope is not None:
         codes.add("forbidden")
     if endpoint.path_parameters:

@@ -1,0 +1,31 @@
+"""The answer of `GET /v1/me/usage`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from gateway.http.rates import RateClass
+
+
+class ClassUsage(BaseModel):
+    """What the caller has used of one limit in the current window, over all gateways."""
+
+    name: RateClass = Field(description="the class of the requests, as in `RateLimit` and `x-rate-class`")
+    limit: int
+    window_s: int
+    used: int
+    remaining: int
+    resets_at: datetime
+
+
+class LimitUsage(BaseModel):
+    """The limits of the calling key, or of the user of an access token.
+
+    A class without a limit is not listed. `shared` is false while the database does not answer: then this
+    gateway counts alone.
+    """
+
+    data: list[ClassUsage]
+    shared: bool

@@ -1,0 +1,153 @@
+"""What one gateway holds of a caller's limit in a window: tokens that it may spend without asking anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from dataclasses import dataclass
+
+from gateway.limits.policies import Policy
+
+# A lease far from the limit is at most one divided by this of what is free; the query has the same number.
+SHARE_OF_FREE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a gateway tells of a lease, and asks for: it has spent so much since the last question, gives
+    `back` what it does not need (negative: it has spent so much without a lease), needs so much for requests
+    that wait, and wishes so much in all for those that may come.
+    """
+
+    who: str
+    starts_at: int
+    spent: int
+    back: int
+    need: int
+    wish: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The answer: what all gateways have `taken` of the limit and `spent` of that, and what was granted."""
+
+    taken: int
+    spent: int
+    granted: int
+
+
+class Lease:
+    """The tokens of one caller and class in the current window, and what is known of other gateways.
+
+    Windows are aligned to the clock, in Unix time. Nothing here waits: `question` and `learn` are called
+    before and after the exchange with the database, during which tokens can be spent.
+    """
+
+    __slots__ = (
+        "_field",
+        "_policy_field",
+        "answered",
+        "ends_at",
+        "most",
+        "need",
+        "recent",
+        "refused_until",
+        "spent",
+        "spent_by_all",
+        "starts_at",
+        "taken_by_all",
+        "tokens",
+        "unleased",
+        "who",
+    )
+
+    def __init__(self, who: str, policy: Policy, fields: tuple[bytes, bytes], now: float) -> None:
+        self.who = who
+        self.most = policy.most
+        self._policy_field, self._field = fields
+        # What requests that wait need, and a future that ends with the next answer.
+        self.need = 0
+        self.answered: asyncio.Future[None] | None = None
+        self.begin(now, policy.window_s)
+
+    def begin(self, now: float, window_s: int) -> None:
+        """Begin the window of `now`: what was left of the one before is worth nothing any more."""
+        self.starts_at = int(now // window_s) * window_s
+        self.ends_at = self.starts_at + window_s
+        self.tokens = self.spent = self.unleased = self.recent = 0
+        self.taken_by_all = self.spent_by_all = 0
+        # While other gateways hold what is left and do not return it.
+        self.refused_until = 0.0
+
+    @property
+    def remaining(self) -> int:
+        """What is left of the limit, as far as is known: never less than there is."""
+        return max(0, self.most - self.spent_by_all - self.spent)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Return whether there is nothing to tell, to return or to wait for."""
+        return not (self.tokens or self.spent or self.unleased or self.recent or self.need)
+
+    def spend(self, cost: int) -> bool:
+        """Spend leased tokens, if there are enough."""
+        if self.tokens < cost:
+            return False
+        self.tokens -= cost
+        self.spent += cost
+        self.recent += cost
+        return True
+
+    def spend_unleased(self, cost: int) -> bool:
+        """Spend what this gateway alone may let through while no lease can be had."""
+        if self.remaining < cost:
+            return False
+        self.unleased += max(0, cost - self.tokens)
+        self.tokens = max(0, self.tokens - cost)
+        self.spent += cost
+        self.recent += cost
+        return True
+
+    def question(self, *, is_due: bool) -> Question:
+        """Return the question of this lease; what it gives back can no longer be spent.
+
+        When it `is_due`, about twice a second, what was not spent lately goes back, and what was spent
+        lately is leased again.
+        """
+        wish = self.need + self.recent
+        back = -self.unleased
+        if is_due:
+            free = self.most - self.taken_by_all
+            kept = max(self.need, min(2 * self.recent, max(0, free + self.tokens) // SHARE_OF_FREE))
+            surplus = max(0, self.tokens - kept)
+            self.tokens -= surplus
+            back += surplus
+            wish, self.recent = max(0, kept - self.tokens), 0
+        asked = Question(self.who, self.starts_at, self.spent, back, max(0, self.need - self.tokens), wish)
+        self.unleased = 0
+        return asked
+
+    def learn(self, asked: Question, found: Standing) -> None:
+        """Take over the answer to a question."""
+        if asked.starts_at != self.starts_at:
+            return
+        self.tokens += found.granted
+        self.spent -= asked.spent
+        self.taken_by_all, self.spent_by_all = found.taken, found.spent
+
+    def forget(self, asked: Question) -> None:
+        """Take back a question that may not have arrived; tokens that it gave back stay lost.
+
+        What was spent is told again, so that it may count twice, but never not at all.
+        """
+        if asked.starts_at == self.starts_at:
+            self.unleased += max(0, -asked.back)
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the `RateLimit` fields of an answer that is sent now."""
+        left_s = max(0, math.ceil(self.ends_at - time.time()))
+        return [
+            (b"ratelimit-policy", self._policy_field),
+            (b"ratelimit", b"%s;r=%d;t=%d" % (self._field, self.remaining, left_s)),
+        ]

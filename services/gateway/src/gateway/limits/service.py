@@ -1,0 +1,216 @@
+"""The limits of callers: requests are counted exactly over all gateways, mostly without asking anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from chassis import beats, metrics
+from chassis.errors import InvalidInput
+from chassis.postgres import Postgres
+from gateway.errors import RateLimited
+from gateway.http.calls import Call
+from gateway.http.principal import Principal
+from gateway.http.rates import LimitHeaders, RateClass
+from gateway.limits import repository
+from gateway.limits.exchange import LeaseExchange
+from gateway.limits.inputs import ClassUsage, LimitUsage
+from gateway.limits.leases import Lease
+from gateway.limits.policies import Policy
+
+# What is not needed goes back so often: an idle lease at the second time.
+SETTLED_EVERY_S = 0.5
+# How long a request near the limit waits for tokens that other gateways return, and how often it asks.
+RETURNED_WITHIN_S = 1.25
+_ASK_EVERY_S = 0.1
+# After tokens were not returned, as those of a gateway that was killed, requests are refused at once so long.
+_REFUSED_FOR_S = 1.0
+# The callers of one class that a gateway remembers at a time.
+MOST_LEASES = 10_000
+_KEPT_FOR_S = 600
+_REMOVED_AT_ONCE = 1000
+
+
+class _Limit:
+    """One limit: its policy, the leases of the callers by name, and what was decided since the last look."""
+
+    __slots__ = ("allowed", "alone", "fields", "leases", "policy", "rate", "refused")
+
+    def __init__(self, rate: RateClass, policy: Policy) -> None:
+        self.rate = rate
+        self.policy = policy
+        name = f'"{rate}"'
+        self.fields = (f"{name};q={policy.most};w={policy.window_s}".encode(), name.encode())
+        self.leases: dict[str, Lease] = {}
+        self.allowed = self.refused = self.alone = 0
+
+    def lease_of(self, who: str) -> Lease:
+        """Return the lease of a caller in the current window."""
+        now = time.time()
+        lease = self.leases.get(who)
+        if lease is None:
+            if len(self.leases) >= MOST_LEASES:
+                # What it held is lost until the window ends.
+                self.leases.pop(next(iter(self.leases)))
+            lease = self.leases[who] = Lease(who, self.policy, self.fields, now)
+        elif lease.ends_at <= now:
+            lease.begin(now, self.policy.window_s)
+        return lease
+
+    def count(self) -> None:
+        """Add what was decided to the metrics, which would take longer than a decision."""
+        for outcome in ("allowed", "refused", "alone"):
+            number = getattr(self, outcome)
+            if number:
+                metrics.RATE_LIMITED.labels(self.rate.value, outcome).inc(number)
+                setattr(self, outcome, 0)
+
+
+class LimitService:
+    """Counts the requests of each caller and class in windows that are aligned to the clock.
+
+    A gateway leases tokens of the limit, many while it is far from being reached, and spends them without
+    asking. Near the limit it asks for each request, so that all gateways together never let more through.
+    """
+
+    def __init__(
+        self, postgres: Postgres, policies: Mapping[RateClass, Policy], exchange: LeaseExchange
+    ) -> None:
+        self._postgres = postgres
+        self._limits = {rate: _Limit(rate, policy) for rate, policy in policies.items()}
+        self._exchange = exchange
+        self._is_active = asyncio.Event()
+
+    async def charge(self, principal: Principal, rate: RateClass, cost: int = 1) -> LimitHeaders | None:
+        """Count a request as `cost` ones of its class; return the headers of its answer.
+
+        Raise `RateLimited` beyond the limit, and `InvalidInput` for a cost that no window has.
+        """
+        limit = self._limits.get(rate)
+        if limit is None:
+            return None
+        who = _name_of(principal)
+        lease = limit.leases.get(who)
+        if lease is not None and lease.ends_at > time.time() and lease.spend(cost):
+            limit.allowed += 1
+            return lease.headers
+        return await self._charge_slowly(limit, who, cost)
+
+    async def usage(self, call: Call) -> LimitUsage:
+        """Return what the caller has used in the current windows, with what other gateways have told."""
+        who = _name_of(call.principal)
+        leases = [(limit, limit.lease_of(who)) for limit in self._limits.values()]
+        if self._exchange.is_shared:
+            await asyncio.gather(*(self._exchange.answer(limit.rate, lease) for limit, lease in leases))
+        return LimitUsage(
+            data=[
+                ClassUsage(
+                    name=limit.rate,
+                    limit=lease.most,
+                    window_s=limit.policy.window_s,
+                    used=lease.most - lease.remaining,
+                    remaining=lease.remaining,
+                    resets_at=datetime.fromtimestamp(lease.ends_at, UTC),
+                )
+                for limit, lease in leases
+            ],
+            shared=self._exchange.is_shared,
+        )
+
+    def remembered(self, rate: RateClass) -> int:
+        """Return the number of callers of a class that are remembered."""
+        return len(self._limits[rate].leases)
+
+    async def settle(self) -> None:
+        """Tell the database what was spent, and return what is not needed, for as long as there is any."""
+        while True:
+            await self._is_active.wait()
+            self._is_active.clear()
+            while self._settle():
+                await beats.following(SETTLED_EVERY_S)
+
+    async def give_back(self) -> None:
+        """Return all tokens at the end of the process, so that other gateways have them at once."""
+        for limit in self._limits.values():
+            limit.count()
+            for lease in limit.leases.values():
+                lease.recent = 0
+        held = [
+            self._exchange.answer(limit.rate, lease, is_due=True)
+            for limit in self._limits.values()
+            for lease in limit.leases.values()
+            if not lease.is_at_rest
+        ]
+        if self._exchange.is_shared:
+            await asyncio.gather(*held)
+
+    async def remove_old(self) -> None:
+        """Remove windows that ended a while ago, in short statements."""
+        removed = _REMOVED_AT_ONCE
+        while removed == _REMOVED_AT_ONCE:
+            async with self._postgres.connection() as connection:
+                removed = await repository.remove_old(
+                    connection, int(time.time()) - _KEPT_FOR_S, _REMOVED_AT_ONCE
+                )
+
+    async def _charge_slowly(self, limit: _Limit, who: str, cost: int) -> LimitHeaders:
+        """Get tokens from the database, and from other gateways that have some left."""
+        if cost > limit.policy.most:
+            raise InvalidInput(
+                f"The request counts as {cost} of the class {limit.rate}, of which {limit.policy.most} are "
+                f"allowed in {limit.policy.window_s} s; send it in parts."
+            )
+        self._is_active.set()
+        has_asked, give_up_at = False, time.monotonic() + RETURNED_WITHIN_S
+        while True:
+            # Looked up each time: a window may end meanwhile.
+            lease = limit.lease_of(who)
+            if lease.spend(cost):
+                limit.allowed += 1
+                return lease.headers
+            if not self._exchange.is_shared:
+                if not lease.spend_unleased(cost):
+                    raise _refusal(limit, lease, cost)
+                limit.alone += 1
+                return lease.headers
+            if lease.remaining < cost or lease.refused_until > time.time():
+                raise _refusal(limit, lease, cost)
+            if has_asked:
+                if time.monotonic() > give_up_at:
+                    lease.refused_until = time.time() + _REFUSED_FOR_S
+                    raise _refusal(limit, lease, cost)
+                await asyncio.sleep(_ASK_EVERY_S)
+            await self._exchange.answer(limit.rate, lease, need=cost)
+            has_asked = True
+
+    def _settle(self) -> bool:
+        """Begin the exchange of all that is due; return whether there is something to look after."""
+        now = time.time()
+        for limit in self._limits.values():
+            limit.count()
+            over = [who for who, lease in limit.leases.items() if lease.ends_at <= now and not lease.need]
+            for who in over:
+                del limit.leases[who]
+            due = [lease for lease in limit.leases.values() if not lease.is_at_rest]
+            self._exchange.begin(limit.rate, due, is_due=True)
+        return any(limit.leases for limit in self._limits.values())
+
+
+def _name_of(principal: Principal) -> str:
+    """Return the name under which a caller is counted: its key, or its user for each access token."""
+    return principal.key_id if principal.has_key else f"user:{principal.user_id}"
+
+
+def _refusal(limit: _Limit, lease: Lease, cost: int) -> RateLimited:
+    limit.refused += 1
+    policy = limit.policy
+    counts = "" if cost == 1 else f" The request counts as {cost}, and {lease.remaining} are left."
+    return RateLimited(
+        f"The key may have {policy.most} requests of the class {limit.rate} in {policy.window_s} s.{counts} "
+        "Repeat it after Retry-After.",
+        retry_after_s=max(1, math.ceil(lease.ends_at - time.time())),
+        headers={name.decode(): value.decode() for name, value in lease.headers()},
+    )
