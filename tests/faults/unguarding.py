@@ -102,7 +102,7 @@ def _html_scanner() -> None:
         return "".join(parts) + "\n"
 
     # Longer HTML is read elsewhere.
-    _put("emailer.writing.plain_text", from_html=from_html, LIGHT_CHARACTERS=_ENDLESS)
+    _put("emailer.plain_text", from_html=from_html, LIGHT_CHARACTERS=_ENDLESS)
 
 
 def _relay_rules() -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from contracts.emails import SendEmail
 from contracts.mail import Mail
 from emailer.mails import intake
+from emailer.mails.letters import Letter
 from emailer.writing import rendering
-from emailer.writing.letters import Letter
 
 _SCRIPTS = (
     "abc XYZ 019 .,;:@<>()[]\\\"'=?_%*-",

@@ -13,7 +13,8 @@ from prometheus_client import Gauge
 from chassis import metrics
 from contracts.emails import SendEmail
 from emailer.mails import repository
-from emailer.sending.domain_limits import DomainLimits
+from emailer.mails.domain_limits import DomainLimits
+from emailer.sending import outcome_repository
 from emailer.sending.domain_rates import DomainRates
 from emailer.sending.lanes import MailLane
 from support.doubles.post_office import DispatcherTerms, PostOffice, mail
@@ -108,7 +109,7 @@ async def test_two_processes_that_claim_for_the_same_room_send_no_more_than_it_h
     rows = await post_office.claim(most=10)
     async with post_office.postgres.connection() as connection:
         mails = await repository.read_mails(connection, [row["email_id"] for row in rows])
-    jobs = repository.jobs(rows, mails)
+    jobs = outcome_repository.jobs(rows, mails)
     assert len(jobs) == 10
     outcomes = await asyncio.gather(*map(one.begin, jobs[:5]), *map(other.begin, jobs[5:]))
     given_back = [outcome for outcome in outcomes if outcome is not None]

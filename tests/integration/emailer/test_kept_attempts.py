@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from chassis.broker.envelope import new_id
 from contracts.emails import SendEmail
 from emailer.mails import repository, timeline
-from emailer.mails.repository import MOST_KEPT_ATTEMPTS
-from emailer.sending import attempts
-from emailer.sending.attempts import AttemptRecord, Job, RecipientOutcome
+from emailer.mails.stored_mail import AttemptRecord
+from emailer.sending import attempts, outcome_repository
+from emailer.sending.attempts import Job, RecipientOutcome
+from emailer.sending.outcome_repository import MOST_KEPT_ATTEMPTS
 from support.doubles.post_office import PostOffice, mail
 
 NOW = datetime.now(UTC)
@@ -20,7 +21,7 @@ async def job_of(post_office: PostOffice, command: SendEmail) -> Job:
     await post_office.accept(command)
     claimed = await post_office.claim()
     async with post_office.postgres.connection() as connection:
-        (job,) = repository.jobs(claimed, await repository.read_mails(connection, [command.email_id]))
+        (job,) = outcome_repository.jobs(claimed, await repository.read_mails(connection, [command.email_id]))
     return job
 
 
@@ -31,7 +32,7 @@ async def record(post_office: PostOffice, job: Job, *records: AttemptRecord) -> 
             holder = new_id()
             await connection.execute("UPDATE recipients SET holder = $1", holder)
             outcome = RecipientOutcome(job, "deferred", NOW, 1, noted)
-            await repository.record(connection, [outcome], holder=holder)
+            await outcome_repository.record(connection, [outcome], holder=holder)
 
 
 def deferred(number: int) -> AttemptRecord:

@@ -12,8 +12,9 @@ from chassis.deadlines import Deadline
 from chassis.errors import Conflict, TooManyAtOnce
 from contracts.emails import GetRawEmail, SendEmail
 from contracts.templates import SaveTemplate, TemplateSource
-from emailer.mails import raw, repository
-from emailer.mails.raw import RawMails
+from emailer.mails import repository
+from emailer.sending import raw
+from emailer.sending.raw import RawMails
 from emailer.templates.answers import TemplateAnswers
 from support.doubles.post_office import OWNER, PostOffice, mail, senders
 

@@ -13,8 +13,9 @@ import pytest
 from chassis.broker.envelope import new_id
 from contracts.emails import Email, SendEmail
 from emailer.mails import repository
+from emailer.mails.stored_mail import AttemptRecord
 from emailer.sending import attempts
-from emailer.sending.attempts import AttemptRecord, Job, Patience, RecipientOutcome
+from emailer.sending.attempts import Job, Patience, RecipientOutcome
 from emailer.sending.recorder import OutcomeRecorder
 from support import limbo
 from support.doubles.post_office import DispatcherTerms, PostOffice, mail

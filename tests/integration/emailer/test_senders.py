@@ -11,8 +11,8 @@ import pytest
 from chassis.broker.envelope import new_id
 from contracts import addresses
 from emailer.domains import senders as rights
-from emailer.sending.attempts import StoredMail
-from emailer.writing.letters import Letter
+from emailer.mails.letters import Letter
+from emailer.mails.stored_mail import StoredMail
 from support.doubles.post_office import PostOffice, senders
 
 NOW = datetime.now(UTC)

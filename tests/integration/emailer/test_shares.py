@@ -13,7 +13,7 @@ from chassis.deadlines import Deadline
 from chassis.postgres import Postgres
 from contracts.emails import SendEmail
 from contracts.templates import SaveTemplate, TemplateSource
-from emailer.sending.attempts import StoredMail
+from emailer.mails.stored_mail import StoredMail
 from emailer.templates.answers import TemplateAnswers
 from emailer.templates.rendering import TemplateRenderer
 from emailer.writing.preparing import MailPreparation

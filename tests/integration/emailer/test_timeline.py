@@ -18,10 +18,10 @@ from contracts.emails import (
     SendEmail,
 )
 from emailer.mails import choosing, timeline
-from emailer.mails.raw import RawMails
 from emailer.mails.repository import MOST_ATTEMPTS
 from emailer.retention import removal
 from emailer.retention.removal import Retention
+from emailer.sending.raw import RawMails
 from support.doubles.post_office import OWNER, DispatcherTerms, PostOffice, mail, senders
 from support.doubles.smtp import Step
 

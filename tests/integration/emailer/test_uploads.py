@@ -21,7 +21,7 @@ from contracts.mail import MOST_UPLOAD_BYTES
 from contracts.uploads import OpenUpload, StoredUpload
 from emailer.errors import TooManyUploads
 from emailer.mails import choosing
-from emailer.mails.raw import RawMails
+from emailer.sending.raw import RawMails
 from emailer.uploads import repository
 from emailer.uploads.service import UploadLimits, UploadReceiver
 from support.doubles.post_office import OWNER, PostOffice, mail, senders

@@ -25,17 +25,16 @@ from emailer.bounces.reader import BounceReader
 from emailer.bounces.return_path import ReturnPath
 from emailer.domains.keys import KeySafe
 from emailer.domains.senders import Senders
-from emailer.mails import intake, repository
+from emailer.mails import intake, marking, repository
+from emailer.mails.domain_limits import DomainLimits
 from emailer.sending import lane_repository
 from emailer.sending.attempts import Patience
 from emailer.sending.dispatcher import Dispatcher
-from emailer.sending.domain_limits import DomainLimits
 from emailer.sending.guard import RecipientGuard
 from emailer.sending.lanes import Terms
 from emailer.sending.rounds import Rounds
 from emailer.sending.route import Route
 from emailer.sending.smtp import SmtpRelay
-from emailer.suppression import marking
 from emailer.suppression.answers import SuppressionAnswers
 from emailer.suppression.rules import SuppressionTerms
 from emailer.templates import repository as templates

@@ -17,7 +17,7 @@ from contracts import mail_headers
 from contracts.emails import SendEmail
 from contracts.mail import MOST_UPLOAD_BYTES, Mail
 from emailer.errors import UnsendableMail
-from emailer.writing import letters
+from emailer.mails import letters
 
 MAIL: dict[str, Any] = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
 SEPARATORS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]

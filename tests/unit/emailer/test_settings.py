@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chassis.settings import InvalidSettings, load, variable
-from emailer.sending import relays
+from emailer.resources import relays_of
 from emailer.settings import EmailSettings
 
 NEEDED = {"RABBITMQ_URL": "amqp://localhost/", "POSTGRES_DSN": "postgresql://localhost/emailer"}
@@ -17,9 +17,9 @@ def test_two_variables_are_enough() -> None:
 
 
 def test_a_relay_has_a_minute_for_a_command_and_ten_for_the_final_dot_unless_it_is_set() -> None:
-    [usual] = relays.of(load(EmailSettings, NEEDED))
+    [usual] = relays_of(load(EmailSettings, NEEDED))
     assert (usual.timeout_s, usual.dot_timeout_s) == (60, 600)
-    [patient] = relays.of(load(EmailSettings, NEEDED | {"EMAIL_SMTP_TIMEOUT_S": "90"}))
+    [patient] = relays_of(load(EmailSettings, NEEDED | {"EMAIL_SMTP_TIMEOUT_S": "90"}))
     assert (patient.timeout_s, patient.dot_timeout_s) == (90, 600)
 
 

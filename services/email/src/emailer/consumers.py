@@ -33,12 +33,11 @@ from contracts.emails import (
 )
 from contracts.message import Message, Request
 from emailer.domains.senders import Senders
-from emailer.mails import announcing, choosing, intake, repository
+from emailer.mails import announcing, choosing, intake, marking, repository
 from emailer.mails.announcing import StatusChange
-from emailer.mails.raw import RawMails
-from emailer.sending.domain_limits import DomainLimits
+from emailer.mails.domain_limits import DomainLimits
+from emailer.sending.raw import RawMails
 from emailer.settings import EmailSettings
-from emailer.suppression import marking
 from emailer.suppression.answers import SuppressionAnswers
 from emailer.templates import repository as templates
 from emailer.uploads import repository as uploads

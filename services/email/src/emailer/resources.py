@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -21,14 +22,15 @@ from emailer.domains.checking import DomainChecks
 from emailer.domains.lookups import DnsLookups, read_servers
 from emailer.domains.records import RecordSettings
 from emailer.domains.senders import Senders
+from emailer.mails.domain_limits import DomainLimits
 from emailer.retention.answers import RetentionAnswers
 from emailer.retention.removal import keep_counting, keep_removing
-from emailer.sending import outcomes, own_rules, relays
+from emailer.sending import hosts, outcomes, own_rules
 from emailer.sending.attempts import Patience
 from emailer.sending.dispatcher import Dispatcher
-from emailer.sending.domain_limits import DomainLimits
 from emailer.sending.guard import RecipientGuard
 from emailer.sending.route import Route
+from emailer.sending.smtp import SmtpRelay
 from emailer.settings import EmailSettings
 from emailer.suppression.rules import SuppressionTerms
 from emailer.templates.answers import TemplateAnswers
@@ -72,7 +74,7 @@ class Resources:
         templates = TemplateAnswers(postgres, self.renderer, most_of_owner=settings.templates_per_owner)
         self.bounce_reader = BounceReader()
         bounces = BounceAnswers(
-            *(postgres, ReturnPath.of(settings), self.bounce_reader),
+            *(postgres, return_path_of(settings), self.bounce_reader),
             terms=self._suppression,
             changed=self._stored,
         )
@@ -114,7 +116,7 @@ class Resources:
             senders=senders,
             suppression=self._suppression,
             preparation=preparation,
-            return_path=ReturnPath.of(settings),
+            return_path=return_path_of(settings),
             refusals_before_pause=settings.refusals_before_pause,
             domain_limits=DomainLimits.read(settings.domain_limits),
         )
@@ -174,11 +176,34 @@ class Resources:
         self.runtime.relay.wake()
 
 
+def relays_of(settings: EmailSettings) -> list[SmtpRelay]:
+    """Return the relays that `settings` describe; they differ in host and port."""
+    password = settings.smtp_password
+    return [
+        SmtpRelay(
+            host=host,
+            port=port or settings.smtp_port,
+            tls=settings.smtp_tls,
+            ca_file=settings.smtp_ca_file,
+            username=settings.smtp_username,
+            password=password.get_secret_value() if password else "",
+            hello=settings.smtp_hello or socket.gethostname(),
+            timeout_s=settings.smtp_timeout_s,
+        )
+        for host, port in hosts.read(settings.smtp_host)
+    ]
+
+
 def _route(settings: EmailSettings) -> Route:
     return Route(
-        relays.of(settings),
+        relays_of(settings),
         deliveries=settings.smtp_deliveries_per_connection,
         idle_s=settings.smtp_idle_s,
         pause_s=settings.route_pause_s,
         authentication_pause_s=settings.authentication_pause_s,
     )
+
+
+def return_path_of(settings: EmailSettings) -> ReturnPath:
+    """Return the return path that `settings` describe."""
+    return ReturnPath.of(settings.bounce_domain, (settings.secrets_key, settings.previous_secrets_key))

@@ -13,12 +13,12 @@ from contracts.retention import MOST_DAYS
 from emailer.domains.keys import KeySafe
 from emailer.domains.lookups import read_servers
 from emailer.domains.progress import CheckSchedule
+from emailer.mails.domain_limits import DomainLimits
 from emailer.retention.removal import Retention
 from emailer.sending import hosts, own_rules
-from emailer.sending.domain_limits import DomainLimits
 from emailer.sending.guard import RecipientGuard
+from emailer.sending.hosts import TlsPolicy
 
-TlsPolicy = Literal["off", "opportunistic", "required", "implicit"]
 OnAmbiguous = Literal["retry", "hold"]
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emailer.bounces.return_path import ReturnPath
+from emailer.resources import return_path_of
 from emailer.settings import EmailSettings
 
 MAIL = UUID("01999999-9999-7999-8999-999999999999")
@@ -76,7 +77,7 @@ def test_without_a_domain_or_a_key_a_mail_keeps_its_sender() -> None:
 def test_the_settings_give_domain_and_keys() -> None:
     base = {"rabbitmq_url": "amqp://x", "postgres_dsn": "postgresql://x"}
     keys = {"secrets_key": "s" * 64, "previous_secrets_key": "p" * 64}
-    found = ReturnPath.of(EmailSettings.model_validate({**base, **keys, "bounce_domain": "b.example"}))
+    found = return_path_of(EmailSettings.model_validate({**base, **keys, "bounce_domain": "b.example"}))
     assert (found.domain, len(found.keys), len({*found.keys, b"s" * 64})) == ("b.example", 2, 3)
     with pytest.raises(ValueError, match="EMAIL_SECRETS_KEY"):
         EmailSettings.model_validate({**base, "bounce_domain": "b.example"})

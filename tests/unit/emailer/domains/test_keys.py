@@ -9,7 +9,7 @@ import pytest
 from emailer.domains import keys
 from emailer.domains.keys import KeySafe
 from emailer.errors import UnreadableKey
-from emailer.writing.dkim import Signer
+from emailer.mails.stored_mail import Signer
 
 AT = datetime(2026, 11, 27, tzinfo=UTC)
 OLD, NEW = "the secret of yesterday", "the secret of today"

@@ -9,10 +9,11 @@ import pytest
 
 from contracts.addresses import ParsedAddress
 from contracts.emails import RecipientStatus
+from emailer.mails.letters import Letter
+from emailer.mails.stored_mail import AttemptRecord, StoredMail
 from emailer.sending import attempts
-from emailer.sending.attempts import AttemptRecord, Job, Patience, StoredMail
+from emailer.sending.attempts import Job, Patience
 from emailer.sending.outcomes import SmtpAnswer, SmtpReply
-from emailer.writing.letters import Letter
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 END = NOW + timedelta(hours=1)

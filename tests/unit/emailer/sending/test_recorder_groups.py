@@ -13,8 +13,9 @@ from chassis.broker.publisher import Publisher
 from chassis.outbox import OutboxRelay
 from chassis.parked import park_unpublishable
 from chassis.postgres import Postgres
+from emailer.mails.stored_mail import StoredMail
 from emailer.sending import attempts, recorder
-from emailer.sending.attempts import Job, RecipientOutcome, StoredMail
+from emailer.sending.attempts import Job, RecipientOutcome
 from emailer.sending.recorder import OutcomeRecorder
 from emailer.suppression.rules import SuppressionTerms
 

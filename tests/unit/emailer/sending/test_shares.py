@@ -12,7 +12,8 @@ import pytest
 from chassis.postgres import Row
 from contracts.mail import Stream
 from emailer.sending.lanes import MailLane
-from emailer.sending.shares import COPIES, Held, RoomShares, places
+from emailer.sending.shares import Held, RoomShares, places
+from emailer.writing.rendered import COPIES
 
 SIZE = 400
 MOST_BYTES = 32 << 20

@@ -10,9 +10,10 @@ from uuid import UUID, uuid4
 
 from contracts.addresses import ParsedAddress
 from contracts.mail import Stream
-from emailer.sending.attempts import Job, StoredMail
+from emailer.mails.letters import File, FilledTemplate, Letter
+from emailer.mails.stored_mail import StoredMail
+from emailer.sending.attempts import Job
 from emailer.sending.turns import SendingTurns
-from emailer.writing.letters import File, FilledTemplate, Letter
 from support.clocks import Clock
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from contracts.addresses import ParsedAddress
 from emailer.domains import keys
 from emailer.domains.keys import KeySafe
+from emailer.mails.letters import File, Letter
+from emailer.mails.stored_mail import Signer
 from emailer.writing import rendering
-from emailer.writing.dkim import Signer, body_digest, sign
-from emailer.writing.letters import File, Letter
+from emailer.writing.dkim import body_digest, sign
 
 AT = datetime(2026, 11, 27, 12, 30, tzinfo=UTC)
 SAFE = KeySafe("a secret for the tests")

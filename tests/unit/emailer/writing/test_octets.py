@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.addresses import ParsedAddress
+from emailer.mails.letters import Letter
 from emailer.writing import rendering
-from emailer.writing.letters import Letter
 from support.world_mails import Written, mails
 
 AT = datetime(2026, 11, 26, tzinfo=UTC)

@@ -12,10 +12,9 @@ import pytest
 from chassis.errors import DatabaseUnavailable, Overloaded
 from contracts.addresses import ParsedAddress
 from emailer.errors import TemplateFailed
-from emailer.sending.attempts import StoredMail
+from emailer.mails.letters import File, FilledTemplate, Letter
+from emailer.mails.stored_mail import Signer, StoredMail
 from emailer.writing import rendering
-from emailer.writing.dkim import Signer
-from emailer.writing.letters import File, FilledTemplate, Letter
 from emailer.writing.rendered import RenderedMails
 from emailer.writing.writer import LIGHT_BYTES
 

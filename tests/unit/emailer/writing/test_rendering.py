@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.addresses import ParsedAddress
+from emailer.mails import letters
+from emailer.mails.letters import File, Letter
 from emailer.writing import rendering
-from emailer.writing.letters import File, Letter
 
 AT = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
 SENDER = ParsedAddress("Tickwire", "no-reply@example.com")
@@ -49,7 +50,7 @@ def content(part: EmailMessage) -> str:
 
 def test_a_message_id_is_the_same_for_all_copies_at_every_attempt() -> None:
     key = UUID("01939c9c-0000-7000-8000-000000000000")
-    written = rendering.message_id(key, domain="example.com")
+    written = letters.message_id(key, domain="example.com")
     assert written == "<01939c9c-0000-7000-8000-000000000000@example.com>"
 
 

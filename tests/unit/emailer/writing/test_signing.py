@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from chassis.errors import Overloaded
+from emailer.mails.stored_mail import Signer
 from emailer.writing import dkim
-from emailer.writing.dkim import Signer
 from emailer.writing.signing import MailSigner
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)

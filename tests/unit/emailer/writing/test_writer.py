@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from chassis.errors import Overloaded
 from contracts.addresses import ParsedAddress
+from emailer import plain_text
 from emailer.errors import UnwritableMail
-from emailer.sending.attempts import StoredMail
+from emailer.mails.letters import File, Letter
+from emailer.mails.stored_mail import Signer, StoredMail
 from emailer.workers.frames import NICENESS
 from emailer.workers.processes import WorkerProcesses
-from emailer.writing import plain_text, rendering
-from emailer.writing.dkim import Signer
-from emailer.writing.letters import File, Letter
+from emailer.writing import rendering
 from emailer.writing.writer import LIGHT_BYTES, MailWriter
 from support.busy_threads import busy_threads
 from support.waiting import until

@@ -7,10 +7,11 @@ import binascii
 import hashlib
 import hmac
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from emailer.settings import EmailSettings
+from pydantic import SecretStr
 
 _PREFIX = "b+"
 _POSITION_BYTES = 2
@@ -36,16 +37,15 @@ class ReturnPath:
     keys: tuple[bytes, ...] = ()
 
     @classmethod
-    def of(cls, settings: EmailSettings) -> ReturnPath:
-        """Return the return path that `settings` describe."""
-        secrets = (settings.secrets_key, settings.previous_secrets_key)
+    def of(cls, domain: str | None, secrets: Iterable[SecretStr | None]) -> ReturnPath:
+        """Return the return path at `domain`, signed with keys derived from those `secrets` that are set."""
         # The secret encrypts, too, so each purpose derives a key of its own.
         keys = tuple(
             hmac.digest(secret.get_secret_value().encode(), _PURPOSE, hashlib.sha256)
             for secret in secrets
             if secret is not None
         )
-        return cls(settings.bounce_domain, keys)
+        return cls(domain, keys)
 
     def address(self, email_id: UUID, position: int, *, sender: str, host: str | None = None) -> str:
         """Return the envelope sender of a mail to one recipient; `sender` is that of the mail itself.

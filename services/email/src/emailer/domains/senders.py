@@ -15,8 +15,7 @@ from contracts.domains import AllowedSenders, KeyAlgorithm
 from emailer.domains import repository
 from emailer.domains.keys import KeySafe
 from emailer.errors import UnreadableKey
-from emailer.sending.attempts import StoredMail
-from emailer.writing.dkim import Signer
+from emailer.mails.stored_mail import Signer, StoredMail
 
 log = logging.get(__name__)
 

@@ -27,7 +27,7 @@ from contracts.emails import (
 from emailer.errors import EmailChanged
 from emailer.mails import announcing, repository
 from emailer.mails import decision_repository as decisions
-from emailer.sending.domain_limits import DomainLimits
+from emailer.mails.domain_limits import DomainLimits
 
 # Mails changed by one call.
 MOST_CHANGED = 1000

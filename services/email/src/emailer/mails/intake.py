@@ -15,10 +15,9 @@ from contracts.emails import EmailStatus, RecipientStatus, SendEmail
 from contracts.mail_headers import replace_unsafe
 from contracts.times import FURTHEST
 from emailer.errors import UnsendableMail
-from emailer.mails import states
+from emailer.mails import letters, states
+from emailer.mails.letters import Addressee, Letter
 from emailer.templates.wanted import Versions, Wanted
-from emailer.writing import letters, rendering
-from emailer.writing.letters import Addressee, Letter
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class PreparedMail:
         if self.letter is None:
             return None
         command = self.command
-        return command.message_id or rendering.message_id(command.email_id, domain=self.letter.sender.domain)
+        return command.message_id or letters.message_id(command.email_id, domain=self.letter.sender.domain)
 
     def status_of(self, addressee: Addressee) -> RecipientStatus:
         """Return the recipient's initial status."""

@@ -1,16 +1,14 @@
-"""The service's tables: storing accepted mails, claiming what is due, recording outcomes, reading."""
+"""The service's tables: storing accepted mails, summing up their statuses, reading."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 from pydantic_core import from_json
 
 from chassis import queries
@@ -19,11 +17,11 @@ from contracts.emails import Attempt as AttemptShown
 from contracts.emails import Email, EmailCounts, EmailStatus, EventKind, MadeOf
 from emailer.mails import intake, promises, states, table_rows, timeline
 from emailer.mails.announcing import StatusChange
+from emailer.mails.domain_limits import UNLIMITED, DomainLimits
 from emailer.mails.intake import PreparedMail
-from emailer.sending.attempts import Job, RecipientOutcome, StoredMail
-from emailer.sending.domain_limits import UNLIMITED, DomainLimits
+from emailer.mails.letters import File
+from emailer.mails.stored_mail import StoredMail
 from emailer.uploads import repository as uploads
-from emailer.writing.letters import File
 
 _SQL = queries.of("emailer")
 
@@ -33,9 +31,6 @@ Key = tuple[UUID, int]
 # retried by hand, has thousands.
 MOST_ATTEMPTS = 500
 _LEAST_ATTEMPTS = 10
-# Attempts kept of a recipient. The oldest are removed with every fiftieth, so there may be 49 more.
-MOST_KEPT_ATTEMPTS = 100
-_FORGET_EVERY = 50
 
 
 async def store(
@@ -64,11 +59,6 @@ async def store(
     return stored
 
 
-async def renew(connection: Connection, keys: Sequence[Key], *, holder: UUID, lease_s: float) -> None:
-    """Extend the leases on the recipients `keys` to `lease_s` seconds from now."""
-    await connection.execute(_SQL["renew_leases"], holder, *_columns(sorted(keys), 2), lease_s)
-
-
 async def read_mails(
     connection: Connection, ids: Sequence[UUID], *, with_files: bool = True
 ) -> dict[UUID, StoredMail]:
@@ -85,24 +75,6 @@ async def read_mails(
     return {row["id"]: table_rows.stored_mail(row, files.get(row["id"], ())) for row in rows}
 
 
-def jobs(claimed: Iterable[asyncpg.Record], mails: dict[UUID, StoredMail]) -> list[Job]:
-    """Return claimed rows as jobs, with their mails."""
-    return [
-        Job(
-            mail=mails[row["email_id"]],
-            position=row["position"],
-            address=row["address"],
-            tries=row["tries"],
-            was=row["was"],
-            doubts=row["doubts"],
-            stream=row["stream"],
-            due_at=row["was_due_at"],
-            taken_at=time.monotonic(),
-        )
-        for row in claimed
-    ]
-
-
 async def keep_text(connection: Connection, email_id: UUID, text: str) -> None:
     """Store the text part made for a mail that came with HTML only."""
     await connection.execute(_SQL["keep_text"], email_id, text)
@@ -112,55 +84,6 @@ async def count_held(connection: Connection) -> int:
     """Return the number of recipients that wait for a decision."""
     count: int = await connection.fetchval(_SQL["count_held"])
     return count
-
-
-async def record(
-    connection: Connection, outcomes: Sequence[RecipientOutcome], *, holder: UUID
-) -> list[StatusChange]:
-    """Write outcomes and attempts; return the changes of the mails' overall statuses."""
-    # In one order, like the renewal of leases.
-    rows = sorted(
-        (
-            (
-                *o.job.key,
-                o.status,
-                o.due_at,
-                o.tries,
-                o.doubts,
-                int(o.attempt is not None and o.attempt.was_made),
-            )
-            for o in outcomes
-        ),
-        key=lambda row: row[:2],
-    )
-    written = {
-        (row["email_id"], row["position"]): row["attempts"]
-        for row in await connection.fetch(_SQL["record_outcomes"], holder, *_columns(rows, 7))
-    }
-    for statement, was_made in (("record_attempts", True), ("record_waits", False)):
-        attempted = [
-            (*o.job.key, *table_rows.attempt_row(o.attempt))
-            for o in outcomes
-            if o.attempt and o.attempt.was_made is was_made
-        ]
-        if attempted:
-            await connection.execute(_SQL[statement], *_columns(attempted, 8))
-    worn = [
-        key for key, count in written.items() if count > MOST_KEPT_ATTEMPTS and count % _FORGET_EVERY == 0
-    ]
-    if worn:
-        await connection.execute(_SQL["forget_attempts"], *_columns(worn, 2), MOST_KEPT_ATTEMPTS)
-    own = [o for o in outcomes if o.job.key in written]
-    await note(connection, "expired", [o.job.key for o in own if o.status == "expired"])
-    sums = {o.job.mail.id: states.summed_up([o.status]) for o in own if o.job.mail.recipient_count == 1}
-    return await sum_up(connection, {o.job.mail.id for o in own}, known=sums)
-
-
-async def expire(connection: Connection, *, most: int) -> tuple[int, list[StatusChange]]:
-    """Expire recipients whose deadline has passed; return their number, and the changes of their mails."""
-    rows = await connection.fetch(_SQL["expire_recipients"], most)
-    await note(connection, "expired", [(row["email_id"], row["position"]) for row in rows])
-    return len(rows), await sum_up(connection, {row["email_id"] for row in rows})
 
 
 async def note(connection: Connection, kind: EventKind, keys: Sequence[tuple[UUID, int | None]]) -> None:

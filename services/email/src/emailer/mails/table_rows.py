@@ -14,10 +14,10 @@ from contracts.emails import Attempt as AttemptShown
 from contracts.emails import Recipient
 from contracts.mail_headers import replace_unsafe
 from emailer.mails import promises
+from emailer.mails.domain_limits import DomainLimits
 from emailer.mails.intake import PreparedMail
-from emailer.sending.attempts import AttemptRecord, StoredMail
-from emailer.sending.domain_limits import DomainLimits
-from emailer.writing.letters import File, FilledTemplate, Letter
+from emailer.mails.letters import File, FilledTemplate, Letter
+from emailer.mails.stored_mail import AttemptRecord, StoredMail
 
 _LONGEST_REPLY = 4000
 # The key under which a letter is stored that only this release and later ones can send.

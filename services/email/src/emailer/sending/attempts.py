@@ -12,47 +12,16 @@ from contracts import addresses
 from contracts.emails import RecipientStatus
 from contracts.mail import Stream
 from contracts.mail_headers import replace_unsafe
+from emailer.mails.stored_mail import AttemptRecord, StoredMail
 from emailer.sending import outcomes
 from emailer.sending.lanes import MailLane
 from emailer.sending.outcomes import Rule, SmtpAnswer
 from emailer.suppression import faults
 from emailer.suppression.faults import Fault
 from emailer.suppression.rules import Target
-from emailer.writing.dkim import Signer
-from emailer.writing.letters import Letter
 
 # How often a mail is sent again that the relay may have accepted.
 MOST_REPEATS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class StoredMail:
-    """A stored mail as delivery needs it. `recipient_count` is the number of envelope recipients.
-
-    Without `letter` the mail is stored in a form that cannot be read, and `flaw` says why; with one, `flaw`
-    says why it cannot be signed now. `refusal` says why its owner may not send it. Bounces to
-    `return_path_host`, a host of its sender's domain, arrive here.
-    """
-
-    id: UUID
-    owner_id: str
-    letter: Letter | None
-    accepted_at: datetime
-    send_at: datetime | None
-    expires_at: datetime
-    recipient_count: int
-    traceparent: str | None
-    request_id: str | None
-    flaw: str = ""
-    message_id: str | None = None
-    refusal: str = ""
-    signers: tuple[Signer, ...] = ()
-    return_path_host: str | None = None
-
-    @property
-    def dated(self) -> datetime:
-        """The time in its Date header: when it was due to be sent."""
-        return max(self.accepted_at, self.send_at or self.accepted_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +75,6 @@ class Job:
     def key(self) -> tuple[UUID, int]:
         """The identity of the recipient."""
         return self.mail.id, self.position
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
-    """The record of one attempt, or unless `was_made`, of the reason why none was made."""
-
-    at: datetime
-    host: str
-    outcome: RecipientStatus
-    code: int | None
-    text: str
-    tls: bool = False
-    was_made: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from emailer.errors import (
     TooLate,
     UnwritableMail,
 )
+from emailer.mails.stored_mail import AttemptRecord
 from emailer.sending import attempts, outcomes
-from emailer.sending.attempts import AttemptRecord, Job, Patience, RecipientOutcome
+from emailer.sending.attempts import Job, Patience, RecipientOutcome
 from emailer.sending.breaker import RefusalBreaker
 from emailer.sending.outcomes import SmtpAnswer
 from emailer.sending.refused_senders import RefusedSenders

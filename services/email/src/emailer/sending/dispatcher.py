@@ -17,11 +17,11 @@ from chassis.waits import until_set
 from emailer.bounces.return_path import ReturnPath
 from emailer.domains.senders import Senders
 from emailer.mails import repository
-from emailer.sending import attempts, measuring, suppressing
+from emailer.mails.domain_limits import DomainLimits
+from emailer.sending import attempts, measuring, outcome_repository, suppressing
 from emailer.sending.attempts import Job, Patience, RecipientOutcome
 from emailer.sending.breaker import RefusalBreaker
 from emailer.sending.delivery import MailDelivery
-from emailer.sending.domain_limits import DomainLimits
 from emailer.sending.domain_rates import DomainRates
 from emailer.sending.guard import RecipientGuard
 from emailer.sending.lanes import Terms
@@ -198,7 +198,7 @@ class Dispatcher:
                 ]
                 mails = await repository.read_mails(connection, list({row["email_id"] for row in fresh}))
                 mails = await self._senders.identify(connection, mails)
-                jobs = repository.jobs(fresh, mails)
+                jobs = outcome_repository.jobs(fresh, mails)
                 reasons = await suppressions.reasons(connection, {job.target for job in jobs})
             is_taken = True
         except DATABASE_FAILURES as error:
@@ -326,4 +326,4 @@ class Dispatcher:
     async def _renew(self) -> None:
         async with self._postgres.connection() as connection:
             keys = list(self._window)
-            await repository.renew(connection, keys, holder=self._holder, lease_s=self._lease_s)
+            await outcome_repository.renew(connection, keys, holder=self._holder, lease_s=self._lease_s)

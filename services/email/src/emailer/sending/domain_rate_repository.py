@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from chassis import queries
 from chassis.postgres import Connection, Row
-from emailer.sending.domain_limits import Rate
+from emailer.mails.domain_limits import Rate
 
 _SQL = queries.of("emailer")
 

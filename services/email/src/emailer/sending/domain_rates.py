@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
+from emailer.mails.domain_limits import DomainLimits, in_ascii
 from emailer.sending import attempts
 from emailer.sending import domain_rate_repository as repository
 from emailer.sending.attempts import Job, RecipientOutcome
-from emailer.sending.domain_limits import DomainLimits, in_ascii
 from emailer.sending.lanes import MailLane
 
 # If a domain's rate was used up within this many seconds, mails that wait for the domain wait for its rate.

@@ -15,8 +15,8 @@ from chassis.errors import Unavailable
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
 from emailer.bounces.domains import LABELS
-from emailer.mails import announcing, repository
-from emailer.sending import outcome_learning
+from emailer.mails import announcing
+from emailer.sending import outcome_learning, outcome_repository
 from emailer.sending.attempts import RecipientOutcome
 from emailer.suppression.rules import SuppressionTerms
 
@@ -137,7 +137,7 @@ class OutcomeRecorder:
     async def expire(self) -> int:
         """Expire recipients whose deadline has passed; return their number."""
         async with self._postgres.transaction() as connection:
-            count, changes = await repository.expire(connection, most=_MOST_EXPIRED)
+            count, changes = await outcome_repository.expire(connection, most=_MOST_EXPIRED)
             await announcing.announce(connection, changes)
         if changes:
             self._relay.wake()
@@ -147,7 +147,7 @@ class OutcomeRecorder:
     async def write(self, group: Sequence[RecipientOutcome]) -> None:
         """Write outcomes and the events that they cause, all of them or none."""
         async with self._postgres.transaction() as connection:
-            changes = await repository.record(connection, group, holder=self._holder)
+            changes = await outcome_repository.record(connection, group, holder=self._holder)
             await outcome_learning.learn(connection, group, terms=self._suppression)
             await announcing.announce(connection, changes)
         if changes:

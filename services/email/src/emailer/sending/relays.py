@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Sequence
 
 from chassis import logging, metrics
-from emailer.sending import hosts
 from emailer.sending.smtp import SmtpRelay
-from emailer.settings import EmailSettings
 
 log = logging.get(__name__)
 
 _LONGEST_PAUSE = 30
-
-
-def of(settings: EmailSettings) -> list[SmtpRelay]:
-    """Return the relays that `settings` describe; they differ in host and port."""
-    password = settings.smtp_password
-    return [
-        SmtpRelay(
-            host=host,
-            port=port or settings.smtp_port,
-            tls=settings.smtp_tls,
-            ca_file=settings.smtp_ca_file,
-            username=settings.smtp_username,
-            password=password.get_secret_value() if password else "",
-            hello=settings.smtp_hello or socket.gethostname(),
-            timeout_s=settings.smtp_timeout_s,
-        )
-        for host, port in hosts.read(settings.smtp_host)
-    ]
 
 
 class Relays:

@@ -9,9 +9,7 @@ from functools import lru_cache
 from chassis.postgres import Row
 from contracts.mail import Stream
 from emailer.sending.lanes import MailLane
-
-# A mail in hand takes its bytes twice: as it is stored and as it is sent.
-COPIES = 2
+from emailer.writing.rendered import COPIES
 
 # One divided by the part of a room that is reserved for the first recipient or mail of an owner, and by the
 # part below which an owner that has some there gets no more: a small claim costs as much as a large one.

@@ -17,9 +17,9 @@ from functools import cached_property
 from chassis.redaction import REDACTED
 from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable, TlsFailed
 from emailer.sending import outcomes
+from emailer.sending.hosts import TlsPolicy
 from emailer.sending.outcomes import SmtpAnswer, SmtpReply, Stage
 from emailer.sending.wire import Wire
-from emailer.settings import TlsPolicy
 
 # The codes with which a server rejects a command that it does not know.
 _NO_EXTENSIONS = (500, 501, 502, 504)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from chassis.postgres import DATABASE_FAILURES, Postgres
+from emailer.mails.stored_mail import AttemptRecord
 from emailer.sending import attempts
-from emailer.sending.attempts import AttemptRecord, Job, RecipientOutcome
+from emailer.sending.attempts import Job, RecipientOutcome
 from emailer.suppression import repository
 
 # A claim checks suppressions; a recipient claimed longer ago than this is checked again.

@@ -15,7 +15,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from contracts.mail_headers import MOST_VALUE, one_line
-from emailer.writing import plain_text
+from emailer import plain_text
 
 # The longest output of each part, in characters.
 MOST_OUTPUT = 200_000

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 
@@ -15,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from contracts.domains import KeyAlgorithm
+from emailer.mails.stored_mail import Signer
 
 # Headers that a reader sees, or that a mail program acts on; those that a mail lacks are left out.
 SIGNED = (
@@ -32,16 +31,6 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 _MOST_KEYS_READ = 512
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 _SPACES = re.compile(rb"[ \t]++")
-
-
-@dataclass(frozen=True, slots=True)
-class Signer:
-    """A domain's key: `private` is DER (PKCS 8), and is never shown."""
-
-    domain: str
-    selector: str
-    algorithm: KeyAlgorithm
-    private: bytes = field(repr=False)
 
 
 def body_digest(message: bytes) -> bytes:

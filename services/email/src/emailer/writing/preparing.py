@@ -9,11 +9,11 @@ from pydantic_core import from_json
 from chassis.postgres import Postgres
 from emailer.errors import TemplateFailed
 from emailer.mails import repository
-from emailer.sending.attempts import StoredMail
+from emailer.mails.letters import Letter
+from emailer.mails.stored_mail import StoredMail
 from emailer.templates import repository as templates
 from emailer.templates.rendering import TemplateRenderer
 from emailer.uploads import repository as uploads
-from emailer.writing.letters import Letter
 from emailer.writing.writer import MailWriter
 
 

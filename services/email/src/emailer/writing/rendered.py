@@ -12,10 +12,11 @@ from chassis import metrics
 from chassis.errors import Overloaded
 from chassis.turns import OwnerTurns
 from emailer.errors import TemplateFailed
-from emailer.sending.attempts import StoredMail
-from emailer.sending.shares import COPIES
+from emailer.mails.stored_mail import StoredMail
 from emailer.writing.writer import is_light
 
+# A mail in hand takes its bytes twice: as it is stored and as it is sent.
+COPIES = 2
 # While a mail is written there are several copies of it, so large ones are written one after the other, and
 # owners take turns.
 _LARGE_BYTES = 1024 * 1024

@@ -13,12 +13,11 @@ from email.policy import EmailPolicy
 from email.utils import format_datetime, quote
 from functools import lru_cache
 from typing import Any
-from uuid import UUID
 
 from contracts.addresses import ParsedAddress
 from contracts.mail_headers import STRUCTURED
-from emailer.writing import plain_text
-from emailer.writing.letters import File, Letter
+from emailer import plain_text
+from emailer.mails.letters import File, Letter
 
 _LINE = 78
 # A display name that needs no quotes (RFC 5322 atoms and spaces).
@@ -65,11 +64,6 @@ _PLAIN_HEADERS = (
 )
 # 7-bit content passes every relay, with or without 8BITMIME.
 _POLICY = _WrittenHeaders(linesep="\r\n", cte_type="7bit")
-
-
-def message_id(email_id: UUID, *, domain: str) -> str:
-    """Return a mail's Message-ID, the same for all recipients and attempts, so that repeats are detected."""
-    return f"<{email_id}@{domain}>"
 
 
 def render(letter: Letter, *, identity: str, at: datetime) -> bytes:

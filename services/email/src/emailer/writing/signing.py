@@ -10,8 +10,8 @@ from datetime import datetime
 from functools import partial
 
 from chassis.errors import Overloaded
+from emailer.mails.stored_mail import Signer
 from emailer.writing import dkim
-from emailer.writing.dkim import Signer
 
 # This many signatures take about 10 ms, so the first does not wait long for the others.
 _GROUP = 16

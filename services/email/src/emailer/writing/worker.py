@@ -14,9 +14,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from emailer import plain_text
+from emailer.mails.letters import File, Letter
 from emailer.workers import frames
-from emailer.writing import dkim, plain_text, rendering
-from emailer.writing.letters import File, Letter
+from emailer.writing import dkim, rendering
 
 # Enough for a few copies of a mail with 20 MB of files.
 MEMORY_BYTES = 384 << 20

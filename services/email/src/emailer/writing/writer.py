@@ -12,11 +12,12 @@ from chassis import logging, metrics, threads
 from chassis.errors import Overloaded, TooManyAtOnce
 from chassis.turns import OwnerTurns
 from emailer.errors import UnwritableMail
-from emailer.sending.attempts import StoredMail
+from emailer.mails import letters
+from emailer.mails.letters import Letter
+from emailer.mails.stored_mail import StoredMail
 from emailer.templates.recent import RecentCounts
 from emailer.workers.processes import FrameTooLarge, ProcessEnded, WorkerProcesses
 from emailer.writing import dkim, rendering, worker
-from emailer.writing.letters import Letter
 from emailer.writing.signing import MailSigner
 
 log = logging.get(__name__)
@@ -69,7 +70,7 @@ class MailWriter:
         letter = mail.letter
         assert letter is not None  # mails without one are not attempted
         # Rows stored by the previous release have none.
-        identity = mail.message_id or rendering.message_id(mail.id, domain=letter.sender.domain)
+        identity = mail.message_id or letters.message_id(mail.id, domain=letter.sender.domain)
         if is_light(letter):
             content = rendering.render(letter, identity=identity, at=mail.dated)
             _LIGHT.inc()

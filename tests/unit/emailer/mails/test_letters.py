@@ -13,10 +13,9 @@ import pytest
 
 from contracts.addresses import ParsedAddress
 from contracts.emails import SendEmail
-from emailer.mails import intake
+from emailer.mails import intake, letters
 from emailer.mails.intake import PreparedMail
-from emailer.writing import letters
-from emailer.writing.letters import FilledTemplate, Letter
+from emailer.mails.letters import FilledTemplate, Letter
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emailer.writing import plain_text
+from emailer import plain_text
 
 
 @pytest.mark.parametrize(

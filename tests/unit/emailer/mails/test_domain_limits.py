@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from emailer.sending.domain_limits import DomainLimit, DomainLimits, Rate
+from emailer.mails.domain_limits import DomainLimit, DomainLimits, Rate
 
 
 def test_a_domain_has_its_own_limits_and_every_other_one_those_of_the_wildcard() -> None:

@@ -20,9 +20,9 @@ from contracts.emails import RecipientKind, SendEmail
 from contracts.mail import MOST_RECIPIENTS, MOST_UPLOAD_BYTES, MailAttachment, MailContent
 from contracts.mail_headers import replace_unsafe
 from contracts.templates import TemplateUse
+from emailer import plain_text
 from emailer.errors import UnsendableMail
 from emailer.templates.wanted import Versions, Wanted
-from emailer.writing import plain_text
 
 _MOST_SHOWN = 320
 # Bytes of the headers of an ordinary mail.
@@ -122,6 +122,11 @@ class Addressee:
     def shown(self) -> str:
         """The address for the record: as parsed, or as requested if it could not be parsed."""
         return self.parsed.address if self.parsed else replace_unsafe(self.asked, most=_MOST_SHOWN)
+
+
+def message_id(email_id: UUID, *, domain: str) -> str:
+    """Return a mail's Message-ID, the same for all recipients and attempts, so that repeats are detected."""
+    return f"<{email_id}@{domain}>"
 
 
 def addressees(command: SendEmail) -> list[Addressee]:
