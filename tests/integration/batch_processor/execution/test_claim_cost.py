@@ -50,6 +50,27 @@ async def plant(database: asyncpg.Connection, first: int, end: int) -> None:
         await database.execute(statement, first, end)
 
 
+async def plant_tasks(database: asyncpg.Connection, count: int) -> None:
+    await database.execute(
+        """
+        INSERT INTO batches
+            (id, owner_id, kind, operation, status, accepted_at, total, received, chunk_count)
+        SELECT gen_random_uuid(), 'ann', 'task', 'echo', 'queued', now(), 1, 1, 1
+        FROM generate_series(1, $1::int)
+        """,
+        count,
+    )
+    await database.execute("INSERT INTO items (batch_id, position, payload) SELECT id, 0, '1' FROM batches")
+    await database.execute(
+        """
+        INSERT INTO chunks (
+            batch_id, number, state, first_position, last_position, remaining, due_at, owner_id, priority
+        )
+        SELECT id, 0, 'ready', 0, 0, 1, now(), owner_id, 5 FROM batches
+        """
+    )
+
+
 async def buffers_of_claim(database: asyncpg.Connection, lanes: Lanes) -> int:
     """Return the buffers that a look for lanes and a claim of 16 chunks read; the claim is taken back."""
     found = await lanes.look(database, most=_OWNERS)
@@ -94,6 +115,26 @@ async def test_a_claim_reads_no_more_with_ten_thousand_batches_than_with_a_hundr
     print(f"buffers of a claim: {few} of 2,000 chunks, {stale} of 100,000, {many} with fresh statistics")
     # An index of 100,000 rows is a level or two higher.
     assert max(stale, many) < 3 * few
+
+
+async def test_tasks_come_along_for_as_little_when_statistics_say_that_none_is_ready(
+    database: asyncpg.Connection,
+) -> None:
+    """Statistics of a queue are of a minute in which it was empty, or everything at work."""
+    for table in ("batches", "chunks", "items"):
+        await database.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
+    await plant_tasks(database, 300)
+    unknown = await buffers_of_claim(database, Lanes())
+    await database.execute("ANALYZE batches, chunks, items")
+    fresh = await buffers_of_claim(database, Lanes())
+    await database.execute("UPDATE batches SET status = 'running'")
+    await database.execute("UPDATE chunks SET state = 'running'")
+    await database.execute("ANALYZE batches, chunks, items")
+    await database.execute("TRUNCATE batches, chunks, items")
+    await plant_tasks(database, 300)
+    stale = await buffers_of_claim(database, Lanes())
+    print(f"buffers of a claim of tasks: {fresh} with statistics, {unknown} without, {stale} with old ones")
+    assert max(unknown, stale) < 1.5 * fresh
 
 
 async def test_a_look_for_work_reads_no_more_with_ten_thousand_batches_whatever_the_planner_knows(

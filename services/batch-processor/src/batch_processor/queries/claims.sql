@@ -42,7 +42,7 @@ WITH busy AS MATERIALIZED (
         ORDER BY owner_id, lane, stamp DESC, batch_id DESC, number DESC
     ) AS last
     JOIN batches AS b ON b.id = last.batch_id AND b.kind = 'task' AND b.operation = ANY($10::text[])
-), riders AS (
+), riders AS MATERIALIZED (
     SELECT c.batch_id, c.number FROM hosts CROSS JOIN LATERAL (
         SELECT next.batch_id, next.number, next.lost, next.suspect FROM chunks AS next
         WHERE next.state = 'ready' AND next.owner_id = hosts.owner_id
@@ -53,13 +53,17 @@ WITH busy AS MATERIALIZED (
     JOIN batches AS b ON b.id = c.batch_id AND b.kind = 'task' AND b.operation = hosts.operation
     WHERE c.lost = 0 AND NOT c.suspect
         AND (SELECT octet_length(payload) FROM items WHERE batch_id = c.batch_id AND position = 0) <= $13
-), taken AS (
+), taken AS MATERIALIZED (
     SELECT batch_id, number, turn, false AS rides FROM chosen
     UNION ALL
     SELECT batch_id, number, NULL, true FROM riders
-), locked AS (
-    SELECT c.batch_id, c.number, taken.turn, taken.rides FROM taken JOIN chunks AS c USING (batch_id, number)
-    WHERE c.state = 'ready' FOR UPDATE OF c SKIP LOCKED
+), locked AS MATERIALIZED (
+    -- Each is looked up alone, by its key (OFFSET 0): statistics often say that no chunk is ready, as a minute ago.
+    SELECT c.batch_id, c.number, taken.turn, taken.rides FROM taken CROSS JOIN LATERAL (
+        SELECT batch_id, number, state FROM chunks WHERE batch_id = taken.batch_id AND number = taken.number
+        OFFSET 0 FOR UPDATE SKIP LOCKED
+    ) AS c
+    WHERE c.state = 'ready'
 ), claimed AS (
     UPDATE chunks AS c SET
         state = 'running', run = c.run + 1, leased_until = now() + make_interval(secs => $8),
