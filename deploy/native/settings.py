@@ -12,6 +12,8 @@ from native.ports import Ports
 
 # The runner starts these servers itself, with a login for each service: one value for all would be wrong.
 OWN_VARIABLES = ("RABBITMQ_URL", "POSTGRES_DSN", "MEMCACHED_ADDRESS")
+# What makes backups reads it, and no service needs it.
+_BACKUP_KEY = "BACKUP_KEY"
 
 _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 
@@ -28,7 +30,8 @@ class NativeSettings:
         """Return the settings; an environment variable takes precedence over the same one in the file."""
         from_file = parse(dotenv.read_text(encoding="utf-8"), dotenv) if dotenv.is_file() else {}
         variables = from_file | dict(environment)
-        handed_on = {name: value for name, value in variables.items() if name not in OWN_VARIABLES}
+        others = (*OWN_VARIABLES, _BACKUP_KEY)
+        handed_on = {name: value for name, value in variables.items() if name not in others}
         return cls(ports=Ports.from_environment(variables), variables=handed_on)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from card import asking
@@ -13,6 +15,7 @@ from native.directories import RunDirectory
 from native.errors import NativeError
 from native.settings import NativeSettings, parse
 from upkeep import backups, bundles, compose_stack, kubernetes_stack, rotation, upgrades
+from upkeep.backups import BackupOptions
 from upkeep.errors import NOTHING_RUNS, UpkeepError, variable_wins
 from upkeep.installation import Installation
 from upkeep.native_stack import NativeStack
@@ -55,14 +58,11 @@ def rotate(installation: Installation, options: argparse.Namespace) -> int:
 
 def backup(installation: Installation, options: argparse.Namespace) -> int:
     """Write a consistent state of the four databases, and what belongs to it, into one file."""
-    file = backups.back_up(
-        installation,
-        options.folder or installation.backups,
-        passphrase=_passphrase(),
-        keep=options.keep,
-        say=print,
+    chosen = _backup_options(installation, options)
+    file = backups.back_up(installation, chosen, say=print)
+    print(
+        f"{file}: {file.stat().st_size:,} bytes{'' if chosen.passphrase else ', not encrypted (BACKUP_KEY)'}"
     )
-    print(f"{file}: {file.stat().st_size:,} bytes{'' if _passphrase() else ', not encrypted (BACKUP_KEY)'}")
     return 0
 
 
@@ -71,7 +71,7 @@ def restore(installation: Installation, options: argparse.Namespace) -> int:
     if options.file is None:
         print("FILE is missing: make restore FILE=backups/tickwire-….tar", file=sys.stderr)
         return 2
-    backups.restore(installation, options.file, passphrase=_passphrase(), say=print)
+    backups.restore(installation, options.file, passphrase=_passphrase(_variables()), say=print)
     if installation.kind == "native run":
         print("Restored. Start it: make run")
     return 0
@@ -84,9 +84,7 @@ def support_bundle(installation: Installation, options: argparse.Namespace) -> i
     # The stack need not run: a bundle may show why it has stopped.
     if not installation.run.secrets.exists():
         raise UpkeepError("Nothing has run here: start the stack first (`make run` or `make up`).")
-    dotenv = _REPOSITORY / ".env"
-    found = parse(dotenv.read_text(encoding="utf-8"), dotenv) if dotenv.is_file() else {}
-    print(bundles.bundle(installation, options.folder, dotenv=found, repository=_REPOSITORY))
+    print(bundles.bundle(installation, options.folder, dotenv=_dotenv(), repository=_REPOSITORY))
     return 0
 
 
@@ -155,9 +153,30 @@ def _installation(options: argparse.Namespace) -> Installation:
     return native
 
 
-def _passphrase() -> str | None:
-    file = os.environ.get("BACKUP_KEY_FILE")
-    return Path(file).read_text(encoding="utf-8").strip() if file else os.environ.get("BACKUP_KEY")
+def _dotenv() -> dict[str, str]:
+    file = _REPOSITORY / ".env"
+    return parse(file.read_text(encoding="utf-8"), file) if file.is_file() else {}
+
+
+def _variables() -> dict[str, str]:
+    return {name: value for name, value in (_dotenv() | dict(os.environ)).items() if value}
+
+
+def _backup_options(installation: Installation, options: argparse.Namespace) -> BackupOptions:
+    """Return the options of a backup: of the command line, else of the environment, else of `.env`."""
+    variables = _variables()
+    folder = options.folder or (
+        Path(named) if (named := variables.get("BACKUP_FOLDER")) else installation.backups
+    )
+    keep = options.keep or variables.get("BACKUP_KEEP", "7")
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", keep):
+        raise UpkeepError(f"BACKUP_KEEP is {keep!r}: it must be a number of backups to keep, 1 or more.")
+    return BackupOptions(folder, _passphrase(variables), int(keep))
+
+
+def _passphrase(variables: Mapping[str, str]) -> str | None:
+    file = variables.get("BACKUP_KEY_FILE")
+    return Path(file).read_text(encoding="utf-8").strip() if file else variables.get("BACKUP_KEY")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -175,10 +194,10 @@ def _parser() -> argparse.ArgumentParser:
     finish = "end the overlap in which the old pepper, or the old e-mail secrets key, is valid, too"
     made["rotate"].add_argument("--finish", action="store_true", help=finish)
     made["rotate"].add_argument("--now", action="store_true", help="with --finish: before its time")
-    made["backup"].add_argument(
-        "--folder", type=Path, help="folder to write to (default: backups, beside the run directory)"
-    )
-    made["backup"].add_argument("--keep", type=int, default=7, help="number of newest backups to keep (7)")
+    where = "folder to write to (default: BACKUP_FOLDER, or backups, beside the run directory)"
+    made["backup"].add_argument("--folder", type=Path, help=where)
+    kept = "number of newest backups to keep (default: BACKUP_KEEP, or 7)"
+    made["backup"].add_argument("--keep", help=kept)
     made["restore"].add_argument("file", nargs="?", type=Path, help="the backup")
     made["login"].add_argument("--url", help="the gateway's address (default: that of the running stack)")
     made["login"].add_argument("--key-file", type=Path, help="file of an administrator's key (.run/api-key)")

@@ -9,9 +9,11 @@ secret without which no DKIM key can be decrypted.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,21 +29,46 @@ Say = Callable[[str], None]
 
 # The advisory lock that outbox relays take before they publish (chassis/queries/outbox.sql).
 HOLD = 84251
+# The advisory lock in batch-processor's database that whoever makes a backup holds meanwhile.
+AT_WORK = 84252
 # The broker updates the message counts of quorum queues every 5 seconds.
 _COUNTED_S = 6.0
 _DRAINED_WITHIN_S = 120.0
 _KEPT = ("pepper", "previous-pepper", "email-secrets-key", "email-previous-secrets-key", "api-key")
 _MESSAGES = Path(__file__).with_name("broker_messages.py")
 _VHOST = "tickwire"
+# The variables that the commands read, from the environment or from `.env`.
+VARIABLES = ("BACKUP_FOLDER", "BACKUP_KEEP", "BACKUP_KEY", "BACKUP_KEY_FILE")
+_DRAFT = ".making-"
 
 
-def back_up(installation: Installation, folder: Path, *, passphrase: str | None, keep: int, say: Say) -> Path:
-    """Write a backup into `folder`, remove all but the newest `keep`, and return its file."""
+@dataclass(frozen=True)
+class BackupOptions:
+    """The folder of the backups, the passphrase that encrypts them, and the number of newest ones to keep."""
+
+    folder: Path
+    passphrase: str | None
+    keep: int
+
+
+def back_up(installation: Installation, options: BackupOptions, *, say: Say) -> Path:
+    """Write a backup and return its file. Raise `UpkeepError` while another one is being made."""
     if not installation.is_running:
         raise UpkeepError(NOTHING_RUNS)
+    with session(installation, DATABASES["batch-processor"]) as own:
+        if own.ask(f"SELECT pg_try_advisory_lock({AT_WORK})") != "t":
+            raise UpkeepError("Another backup is being made: wait until it is complete.")
+        return write(installation, options, say=say)
+
+
+def write(installation: Installation, options: BackupOptions, *, say: Say) -> Path:
+    """Write a backup, remove all but the newest ones, and return its file. The caller holds `AT_WORK`."""
+    folder = options.folder
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for unfinished in folder.glob(f"{_DRAFT}*"):
+        shutil.rmtree(unfinished)
     began = datetime.now(UTC)
-    with TemporaryDirectory(prefix=".making-", dir=folder) as name:
+    with TemporaryDirectory(prefix=_DRAFT, dir=folder) as name:
         work = Path(name)
         with ExitStack() as held:
             sessions = {
@@ -53,29 +80,31 @@ def back_up(installation: Installation, folder: Path, *, passphrase: str | None,
                 (work / "messages.ndjson").write_text(_ask_broker(installation, messages=None))
             say("snapshots of databases and messages are taken; publishing resumes")
             for database, snapshot in snapshots.items():
-                options = ("--format=custom", f"--snapshot={snapshot}", "--no-owner", "--no-privileges")
-                installation.postgres("pg_dump", *options, database=database).write(work / f"{database}.dump")
+                format_ = ("--format=custom", f"--snapshot={snapshot}", "--no-owner", "--no-privileges")
+                installation.postgres("pg_dump", *format_, database=database).write(work / f"{database}.dump")
                 say(f"{database}: {(work / f'{database}.dump').stat().st_size:,} bytes")
         (work / "secrets.json").write_text(json.dumps({name: installation.secret(name) for name in _KEPT}))
         statement = "SELECT package || '/' || name FROM migrations ORDER BY 1;"
         schema = {
             database: query(installation, database, statement).split() for database in DATABASES.values()
         }
-        made = archive.pack(work, folder, began=began, schema=schema)
-    if passphrase:
-        sealed = made.with_name(made.name + sealing.SUFFIX)
-        sealing.seal(made, sealed, passphrase)
-        made.unlink()
-        made = sealed
-    made.chmod(0o600)
+        packed = work / "packed"
+        packed.mkdir()
+        made = archive.pack(work, packed, began=began, schema=schema)
+        if options.passphrase:
+            clear, made = made, made.with_name(made.name + sealing.SUFFIX)
+            sealing.seal(clear, made, options.passphrase)
+        made.chmod(0o600)
+        # Last, so that whenever this is interrupted, no half or unencrypted file is left for a backup.
+        made = made.replace(folder / made.name)
     query(
         installation,
         "gateway",
         f"INSERT INTO backups (started_at, bytes) VALUES ('{began.isoformat()}', {made.stat().st_size});",
     )
-    for old in archive.listed(folder)[keep:]:
+    for old in archive.listed(folder)[options.keep :]:
         old.unlink()
-        say(f"removed {old.name}; the newest {keep} backups are kept")
+        say(f"removed {old.name}; the newest {options.keep} backups are kept")
     return made
 
 
@@ -137,24 +166,25 @@ def _restore_database(installation: Installation, database: str, dump: Path) -> 
 
 @contextmanager
 def _quiet(installation: Installation, sessions: Mapping[str, Session]) -> Iterator[None]:
-    """Hold all outboxes until the broker's queues are empty, and for the length of the block."""
+    """Hold all outboxes until the broker's queues are empty, and for the length of the block.
+
+    After an error, the end of the sessions releases them.
+    """
     for one in sessions.values():
         # The lock waits for a relay that is publishing.
         one.ask("SET lock_timeout = '30s'")
         one.ask(f"SELECT pg_advisory_lock({HOLD})")
-    try:
-        held_at = time.monotonic()
-        time.sleep(_COUNTED_S)
-        while waiting := _waiting(installation):
-            if time.monotonic() - held_at > _DRAINED_WITHIN_S:
-                raise UpkeepError(
-                    f"Messages are left after {_DRAINED_WITHIN_S:.0f} s ({waiting}): is every service ready?"
-                )
-            time.sleep(1)
-        yield
-    finally:
-        for one in sessions.values():
-            one.ask(f"SELECT pg_advisory_unlock({HOLD})")
+    held_at = time.monotonic()
+    time.sleep(_COUNTED_S)
+    while waiting := _waiting(installation):
+        if time.monotonic() - held_at > _DRAINED_WITHIN_S:
+            raise UpkeepError(
+                f"Messages are left after {_DRAINED_WITHIN_S:.0f} s ({waiting}): is every service ready?"
+            )
+        time.sleep(1)
+    yield
+    for one in sessions.values():
+        one.ask(f"SELECT pg_advisory_unlock({HOLD})")
 
 
 def _waiting(installation: Installation) -> str:

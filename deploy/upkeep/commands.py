@@ -7,6 +7,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -89,8 +90,15 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the connection, which ends its transaction and releases its locks."""
-        self._process.communicate()
+        """Close the connection, which ends its transaction and releases its locks.
+
+        After an error, the program is not waited for: its answer may never come.
+        """
+        if kind is None:
+            self._process.communicate()
+            return
+        with suppress(OSError), self._process:
+            self._process.kill()
 
     def ask(self, statement: str) -> str:
         """Return the rows of a statement, one per line, with columns separated by `|`."""

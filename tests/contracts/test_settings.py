@@ -13,6 +13,7 @@ from emailer.settings import EmailSettings
 from gateway.settings import GatewaySettings
 from native.ports import OFFSET, VARIABLES
 from stock_data.settings import StockDataSettings
+from upkeep import backups
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 COMPOSE = EXAMPLE.with_name("compose.yaml")
@@ -35,7 +36,7 @@ def test_the_example_names_every_variable_once() -> None:
     native = {*VARIABLES.values(), OFFSET}
     compose = set(re.findall(r"\$\{([A-Z_]+)[:}]", COMPOSE.read_text()))
     assert len(names) == len(set(names))
-    assert set(names) == set(known()) | native | compose
+    assert set(names) == set(known()) | native | compose | set(backups.VARIABLES)
 
 
 def test_the_example_gives_the_defaults() -> None:

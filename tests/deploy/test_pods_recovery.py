@@ -14,6 +14,7 @@ from support.deployment.composed import SERVICES, until
 from support.deployment.engine import Engine
 from support.deployment.rotating import rotate_all
 from upkeep import backups
+from upkeep.backups import BackupOptions
 
 pytestmark = [pytest.mark.docker, pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -61,7 +62,7 @@ def test_a_backup_made_under_load_restores_all_that_was_accepted_into_a_new_clus
     with cluster.running(engine, images) as lost, ClusterLoad(lost) as load, lost.upkeep() as upkeep:
         until(lambda: True if len(load.paths) > 20 else None)
         before = list(load.paths)
-        file = backups.back_up(upkeep, tmp_path, passphrase=None, keep=2, say=print)
+        file = backups.back_up(upkeep, BackupOptions(tmp_path, passphrase=None, keep=2), say=print)
         # Work was accepted all the time.
         assert len(load.paths) > len(before) + 20
         assert load.failures == []

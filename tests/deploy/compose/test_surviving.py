@@ -21,6 +21,7 @@ from support.deployment import previous_images, verbs
 from support.deployment.accepted import accept, ended, letter, post, subjects
 from support.deployment.composed import REPOSITORY, SERVICES, Composed, until
 from upkeep import backups, rotation
+from upkeep.backups import BackupOptions
 from upkeep.compose_stack import ComposeStack
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(480)]
@@ -110,7 +111,7 @@ def test_a_backup_made_under_load_restores_all_that_was_accepted_after_all_volum
     with load(stack) as answers:
         until(lambda: True if len(answers.paths) > 20 else None)
         before = list(answers.paths)
-        file = backups.back_up(upkeep, tmp_path, passphrase=None, keep=2, say=print)
+        file = backups.back_up(upkeep, BackupOptions(tmp_path, passphrase=None, keep=2), say=print)
         # Work was accepted all the time.
         assert len(answers.paths) > len(before) + 20
     assert answers.failures == []

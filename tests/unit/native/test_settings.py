@@ -54,6 +54,12 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     assert loaded.variables["LOG_LEVEL"] == "DEBUG"
 
 
+def test_the_passphrase_of_backups_is_not_handed_on(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("BACKUP_KEY=a long passphrase\nBACKUP_KEEP=3\n")
+    assert NativeSettings.load({"HOME": "/h"}, dotenv).variables == {"HOME": "/h", "BACKUP_KEEP": "3"}
+
+
 def test_addresses_of_other_servers_are_not_handed_on(tmp_path: Path) -> None:
     loaded = NativeSettings.load(
         {"POSTGRES_DSN": "postgresql://elsewhere/x", "HOME": "/h"}, tmp_path / ".env"
