@@ -10,6 +10,7 @@ import pytest
 
 from contracts import (
     alerts,
+    backups,
     batch_items,
     batches,
     domains,
@@ -29,7 +30,7 @@ from contracts.message import Contract, Message, Reply
 
 MODULES = (
     *(stocks, emails, batches, batch_items, operations, parked, alerts, uploads, domains, suppressions),
-    *(templates, retention),
+    *(templates, retention, backups),
 )
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
@@ -52,6 +53,7 @@ def shapes() -> dict[str, type[Contract]]:
         schedules,
         retention,
         templates,
+        backups,
     ):
         for name, value in vars(module).items():
             if (

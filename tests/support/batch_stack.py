@@ -15,6 +15,7 @@ import aiormq
 import asyncpg
 
 from batch_processor.operation import Context, Operation, RetryPolicy
+from batch_processor.operations.database_backup import OPERATION as DATABASE_BACKUP
 from batch_processor.operations.echo import OPERATION as ECHO
 from batch_processor.operations.email_send import OPERATION as EMAIL_SEND
 from batch_processor.resources import Resources
@@ -61,6 +62,7 @@ class Stage:
         known = {
             "echo": ECHO,
             "email.send": EMAIL_SEND,
+            "database.backup": DATABASE_BACKUP,
             "counted": self._operation("counted", self._count),
             "guarded": self._operation(
                 "guarded", self._count, required_scopes=frozenset({Scope.QUOTES_READ})

@@ -81,6 +81,8 @@ async def steer_batches(caller: Caller) -> None:
     await caller.ask("POST", f"{task}/pause")
     await caller.when(task, "paused")
     await caller.ask("POST", f"{task}/resume")
+    # No agent makes it: the task asks for it every two seconds, for a minute.
+    await caller.make("/v1/tasks", {"operation": "database.backup", "payload": {}})
     follow_up = {"operation": "echo", "payload": 1}
     failing = {"operation": "stock.quote", "items": [{"symbol": "NOPE"}], "on_finished": follow_up}
     batch = "/v1/batches/" + await caller.make("/v1/batches", failing)

@@ -56,6 +56,7 @@ def test_an_operation_needs_the_scope_of_the_route_that_has_the_same_effect() ->
     found = operations.discover()
     assert found["email.send"].required_scopes == {Scope.EMAILS_SEND}
     assert found["stock.indicators"].required_scopes == {Scope.QUOTES_READ}
+    assert found["database.backup"].required_scopes == {Scope.ADMIN}
     assert found["echo"].required_scopes == set()
 
 

@@ -72,7 +72,7 @@ def test_a_problem_type_says_in_sentences_what_happened_and_what_to_do(problem: 
 
 
 def test_a_problem_that_is_transient_is_retryable() -> None:
-    # What stands between stock-data and its provider does not go away by itself.
-    lasting = {"provider-blocked"}
+    # What is between stock-data and its provider does not go away by itself, and no agent starts by itself.
+    lasting = {"provider-blocked", "no-backup-agent"}
     unavailable = {code for code, problem in problems.CATALOGUE.items() if problem.status in (503, 504)}
     assert {code for code in unavailable if not problems.of(code).retryable} == lasting

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from batch_processor.backups.answers import BackupAnswers
 from batch_processor.intake.handlers import Intake
 from batch_processor.pauses.answers import PauseAnswers
 from batch_processor.reading.answers import BatchAnswers
@@ -11,6 +12,7 @@ from batch_processor.schedules.answers import ScheduleAnswers
 from batch_processor.schedules.firing import ScheduleFiring
 from chassis.broker.answering import Answer
 from chassis.broker.handlers import Handler, InTransaction
+from contracts.backups import GetBackup, RequestBackup
 from contracts.batch_items import ListErrors, ListItems
 from contracts.batches import (
     AbandonBatch,
@@ -63,7 +65,7 @@ def intake(
 
 
 def answers(
-    answers: BatchAnswers, schedules: ScheduleAnswers, pauses: PauseAnswers
+    answers: BatchAnswers, schedules: ScheduleAnswers, pauses: PauseAnswers, backups: BackupAnswers
 ) -> Mapping[type[Request], Answer]:
     """Return the handlers of requests."""
     return {
@@ -84,4 +86,6 @@ def answers(
         ListPauses: pauses.list,
         PauseWork: pauses.pause,
         ResumeWork: pauses.resume,
+        RequestBackup: backups.request,
+        GetBackup: backups.get,
     }

@@ -45,6 +45,22 @@ class ProcessDied(Unavailable):
     code = "worker-died"
 
 
+class BackupNotFound(NotFound):
+    """There is no such request for a backup."""
+
+
+class BackupFailed(Unavailable):
+    """The backup was not completed; `detail` says why."""
+
+    code = "backup-failed"
+
+
+class NoBackupAgent(ServiceError):
+    """No agent that makes backups runs beside the services."""
+
+    code = "no-backup-agent"
+
+
 class ScheduleNotFound(NotFound):
     """There is no such schedule, or it belongs to another owner."""
 

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from batch_processor import consumers
+from batch_processor.backups.answers import BackupAnswers
 from batch_processor.batches.progress_publisher import ProgressPublisher
 from batch_processor.coordination.coordinator import Coordinator, Windows
 from batch_processor.coordination.lookout import Lookout
@@ -163,7 +164,8 @@ class Resources:
             prefetch=32,
         )
         answers = BatchAnswers(postgres, self.limits, upload_expires_s=self.settings.upload_expires_s)
-        self.runtime.answer(consumers.answers(answers, schedules, pauses))
+        backups = BackupAnswers(postgres)
+        self.runtime.answer(consumers.answers(answers, schedules, pauses, backups))
         self.runtime.on_database(self.admission.gate)
         self.runtime.on_database(self._start_coordinator)
 

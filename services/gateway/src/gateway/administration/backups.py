@@ -1,4 +1,4 @@
-"""The age of the last complete backup, for Prometheus; `make backup` records each backup in the database."""
+"""The age of the last complete backup, for Prometheus; what has made one records it in the database."""
 
 from __future__ import annotations
 
