@@ -11,7 +11,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-package tickwire-chassis --no-emit-package tickwire-contracts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop status footprint demo login keys-reset rotate backup restore support-bundle upgrade-check reset test test-long lint e2e bench faults lock up down images images-sign images-verify k8s-local k8s-check
+.PHONY: help setup run stop status footprint demo login keys-reset rotate backup backup-agent restore support-bundle upgrade-check reset test test-long lint e2e bench faults lock up down images images-sign images-verify k8s-local k8s-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ $(PYTHON):
 		{ echo "Nothing has been started here: make run, or make up." >&2; exit 1; }
 	@$(SETUP) --packages
 
-stop status footprint demo login keys-reset rotate backup restore reset: | $(PYTHON)
+stop status footprint demo login keys-reset rotate backup backup-agent restore reset: | $(PYTHON)
 
 stop: ## Stop the stack that `make run` started
 	@$(NATIVE) stop
@@ -55,6 +55,9 @@ rotate: ## Change a secret everywhere at once: make rotate SECRET=api-key (none:
 
 backup: ## Write a backup of the running stack (BACKUP_KEY encrypts it; ARGS=--help)
 	@$(UPKEEP) backup $(ARGS)
+
+backup-agent: ## Make the backups that tasks ask for, until Ctrl-C (containers, clusters; `make run` has an agent)
+	@$(UPKEEP) backup-agent $(ARGS)
 
 restore: ## Put back a backup: make restore FILE=backups/tickwire-….tar
 	@$(UPKEEP) restore $(FILE) $(ARGS)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from chassis import allocator
-from native import card, checking, leftovers, stack
+from native import backup_watch, card, checking, leftovers, stack
 from native.directories import RunDirectory
 from native.errors import AlreadyRunningError, MissingProgramError
 from native.ports import Ports, check_free
@@ -104,7 +104,7 @@ async def _run(blueprint: Blueprint, progress: Progress) -> None:
         blueprint.run.ready.write_text(started.url + "\n")
         # From now on it only waits.
         allocator.give_back()
-        await asyncio.Event().wait()
+        await backup_watch.watch(blueprint)
     finally:
         blueprint.run.ready.unlink(missing_ok=True)
         await running.__aexit__(None, None, None)

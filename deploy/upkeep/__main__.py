@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from card import asking
 from native.directories import RunDirectory
 from native.errors import NativeError
 from native.settings import NativeSettings, parse
-from upkeep import backups, bundles, compose_stack, kubernetes_stack, rotation, upgrades
+from upkeep import agent, backups, bundles, compose_stack, kubernetes_stack, rotation, upgrades
 from upkeep.backups import BackupOptions
 from upkeep.errors import NOTHING_RUNS, UpkeepError, variable_wins
 from upkeep.installation import Installation
@@ -64,6 +66,20 @@ def backup(installation: Installation, options: argparse.Namespace) -> int:
         f"{file}: {file.stat().st_size:,} bytes{'' if chosen.passphrase else ', not encrypted (BACKUP_KEY)'}"
     )
     return 0
+
+
+def backup_agent(installation: Installation, options: argparse.Namespace) -> int:
+    """Make the backups that tasks of `database.backup` ask for, until Ctrl-C; `make run` has an agent."""
+    # So that an interrupted backup is undone.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    chosen = _backup_options(installation, options)
+    if options.once:
+        agent.serve_waiting(installation, chosen, say=_say_when)
+        return 0
+    try:
+        agent.serve(installation, chosen, say=_say_when)
+    except KeyboardInterrupt:
+        return 0
 
 
 def restore(installation: Installation, options: argparse.Namespace) -> int:
@@ -179,6 +195,10 @@ def _passphrase(variables: Mapping[str, str]) -> str | None:
     return Path(file).read_text(encoding="utf-8").strip() if file else variables.get("BACKUP_KEY")
 
 
+def _say_when(text: str) -> None:
+    print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}", flush=True)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m upkeep", description=__doc__)
     run_dir = Path(os.environ.get("NATIVE_RUN_DIR") or _REPOSITORY / ".run")
@@ -186,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--way", choices=_WAYS, help="default: native or compose, what runs here")
     commands = parser.add_subparsers(required=True, metavar="verb")
     made = {}
-    for command in (rotate, backup, restore, support_bundle, login, keys_reset, upgrade_check):
+    for command in (rotate, backup, backup_agent, restore, support_bundle, login, keys_reset, upgrade_check):
         name = command.__name__.replace("_", "-")
         made[name] = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         made[name].set_defaults(command=command)
@@ -195,9 +215,13 @@ def _parser() -> argparse.ArgumentParser:
     made["rotate"].add_argument("--finish", action="store_true", help=finish)
     made["rotate"].add_argument("--now", action="store_true", help="with --finish: before its time")
     where = "folder to write to (default: BACKUP_FOLDER, or backups, beside the run directory)"
-    made["backup"].add_argument("--folder", type=Path, help=where)
-    kept = "number of newest backups to keep (default: BACKUP_KEEP, or 7)"
-    made["backup"].add_argument("--keep", help=kept)
+    for name in ("backup", "backup-agent"):
+        made[name].add_argument("--folder", type=Path, help=where)
+        made[name].add_argument(
+            "--keep", help="number of newest backups to keep (default: BACKUP_KEEP, or 7)"
+        )
+    once = "make the backup that is asked for now, if there is one, and end"
+    made["backup-agent"].add_argument("--once", action="store_true", help=once)
     made["restore"].add_argument("file", nargs="?", type=Path, help="the backup")
     made["login"].add_argument("--url", help="the gateway's address (default: that of the running stack)")
     made["login"].add_argument("--key-file", type=Path, help="file of an administrator's key (.run/api-key)")

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
+from native import leftovers
 from native.directories import RunDirectory
 from native.ports import VARIABLES, Ports
 from native.settings import NativeSettings
@@ -288,6 +290,84 @@ def attachments_waiting(native: Native) -> Iterator[str]:
         yield f"/v1/emails/{answer.json()['id']}"
         # It was still there when the backup had been made.
         assert query(installation, "gateway", "SELECT count(*) FROM waiting_parcels;") == "1"
+
+
+def task_of(native: Native, client: httpx.Client) -> str:
+    """Ask for a backup; return the path of the task."""
+    answer = client.post("/v1/tasks", json={"operation": "database.backup", "payload": {}})
+    assert answer.status_code == 202, answer.text
+    return f"/v1/tasks/{answer.json()['id']}"
+
+
+def agent_of(native: Native) -> psutil.Process:
+    """Return the process of the agent, once it has written something of a backup."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if any((native.directory.parent / "backups").glob(".making-*/*")):
+            found = leftovers.find(native.directory.resolve())
+            return next(one for one in found if "backup-agent" in one.cmdline())
+        time.sleep(0.1)
+    raise AssertionError(native.run.log("backup").read_text())
+
+
+def test_an_agent_that_is_killed_leaves_nothing_for_a_backup_and_the_next_request_is_served(
+    native: Native,
+) -> None:
+    folder = native.directory.parent / "backups"
+    headers = {"Authorization": f"Bearer {native.key}"}
+    with httpx.Client(base_url=native.url, headers=headers, timeout=20) as client:
+        interrupted = task_of(native, client)
+        agent_of(native).kill()
+        deadline = time.monotonic() + 30
+        while not (attempts := client.get(interrupted).json()["failed_attempts"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert attempts[0]["code"] == "backup-failed"
+        assert "ended before the backup was complete" in attempts[0]["detail"]
+        assert list(folder.glob("tickwire-*")) == []
+        assert client.post(f"{interrupted}/cancel").is_success
+        assert settled(native, [task_of(native, client)]) == {}
+    (file,) = folder.iterdir()
+    assert file.name.startswith("tickwire-")
+
+
+def test_the_lines_of_the_guide_make_a_backup_that_restores_everything(
+    native: Native, tmp_path: Path
+) -> None:
+    folder = native.directory.parent / "backups"
+    headers = {"Authorization": f"Bearer {native.key}"}
+    with httpx.Client(base_url=native.url, headers=headers, timeout=20) as client:
+        mail = {"to": ["ann@example.com"], "subject": "before the backup", "text": "x"}
+        accepted = f"/v1/emails/{client.post('/v1/emails', json=mail).json()['id']}"
+        addresses = {"127.0.0.1:8080": f"127.0.0.1:{native.ports.gateway}"}
+        (lines,) = pasted.blocks("docs/guides/backup.md", below="In the background")
+        said = pasted.run(lines, tmp_path, key=native.key, addresses=addresses)
+        assert '"name":"nightly backup"' in said
+        tasks = client.get("/v1/tasks", params={"operation": "database.backup"}).json()["data"]
+        path = f"/v1/tasks/{tasks[0]['id']}"
+        assert settled(native, [path]) == {}
+        result = client.get(path).json()["result"]
+        scopes = ["batches:write", "schedules:write"]
+        less = client.post("/v1/api-keys", json={"name": "less", "scopes": scopes}).json()["key"]
+        wanted: dict[str, Any] = {"operation": "database.backup", "payload": {}}
+        for route, body in (
+            ("/v1/tasks", wanted),
+            ("/v1/schedules", {"name": "less", "cron": "0 3 * * *", "template": wanted}),
+        ):
+            refused = client.post(route, json=body, headers={"Authorization": f"Bearer {less}"})
+            assert (refused.status_code, "admin" in refused.json()["detail"]) == (403, True)
+    file = folder / result["file"]
+    assert (file.stat().st_size, result["is_encrypted"]) == (result["bytes"], False)
+    assert not any(entry.name.startswith(".") for entry in folder.iterdir())
+
+    native.stop()
+    native.native("reset")
+    native.upkeep("restore", str(file))
+    native.start()
+    assert settled(native, [accepted]) == {}
+    # The task was at work when its backup was taken; now it makes one of the restored stack.
+    assert settled(native, [path]) == {}
+    assert result["file"] not in httpx.get(f"{native.url}{path}", headers=headers).text
 
 
 def test_a_backup_that_was_made_under_load_restores_everything_after_its_destruction(

@@ -11,7 +11,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 OF_THE_NATIVE_RUN = ("stop", "status", "footprint", "demo", "reset")
-OF_EVERY_WAY = ("login", "keys-reset", "rotate", "backup", "restore")
+OF_EVERY_WAY = ("login", "keys-reset", "rotate", "backup", "backup-agent", "restore")
 INSIDE_CONTAINERS = ("support-bundle", "upgrade-check")
 SETUP = """\
 #!/bin/sh
