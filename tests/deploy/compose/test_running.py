@@ -11,16 +11,16 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from uuid import uuid4
 
 import httpx
 import pytest
 import websockets.sync.client
 
 from containers import make_secrets
+from native import demo
 from support import monitored, pasted
 from support.deployment import container_commands
-from support.deployment.accepted import ended, letter, post, subjects
+from support.deployment.accepted import post
 from support.deployment.composed import REPOSITORY, SERVICES, Composed, until
 from upkeep.compose_stack import ComposeStack
 
@@ -182,19 +182,13 @@ def test_no_secret_is_in_an_environment_or_an_image(stack: Composed) -> None:
         assert not any(value in known for value in values), service
 
 
-def test_a_quote_a_mail_a_batch_and_a_line_of_chat_pass_through_the_stack(stack: Composed) -> None:
-    with stack.api as api:
-        assert api.get("/v1/stocks/AAPL").json()["symbol"] == "AAPL"
-        subject = f"from containers {uuid4()}"
-        mail = ended(api, f"/v1/emails/{post(api, '/v1/emails', letter(subject))['id']}")
-        assert mail["status"] == "delivered"
-        assert subject in subjects(stack)
-        items = [{"symbol": "AAPL", "indicators": ["sma:20", "rsi:14"]}]
-        batch = post(api, "/v1/batches", {"operation": "stock.indicators", "items": items})
-        assert ended(api, f"/v1/batches/{batch['id']}")["counts"]["succeeded"] == 1
-        post(api, "/v1/rooms/lobby/messages", {"text": subject})
-        lines = api.get("/v1/rooms/lobby/messages").json()["data"]
-        assert subject in [line["text"] for line in lines]
+def test_the_tour_of_everything_passes_through_the_stack(stack: Composed) -> None:
+    addresses = f"--url http://127.0.0.1:{stack.port} --mailbox http://127.0.0.1:{stack.mailbox_port}"
+    key_file = stack.secrets.parent / "api-key"
+    with stack.telling(*SERVICES):
+        said = stack.make("demo", f"ARGS={addresses} --key-file {key_file}")
+    # Every step found what it looked for, such as a mail in the mailbox: otherwise the tour fails.
+    assert re.findall(r"^ (\d+)\. ", said, re.MULTILINE) == [str(n + 1) for n in range(len(demo.STEPS))]
 
 
 def test_prometheus_reaches_every_service(stack: Composed) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +20,7 @@ import pytest
 from support.deployment import previous_images, verbs
 from support.deployment.accepted import accept, ended, letter, post, subjects
 from support.deployment.composed import REPOSITORY, SERVICES, Composed, until
+from support.deployment.rotating import may_log_in, rotate_all
 from upkeep import backups, rotation
 from upkeep.backups import BackupOptions
 from upkeep.compose_stack import ComposeStack
@@ -83,16 +84,24 @@ def test_a_killed_container_loses_nothing_that_was_accepted(stack: Composed, kil
     assert len(arrived) == len(ids) - 1
 
 
-def test_secrets_are_rotated_in_server_file_and_container(stack: Composed, upkeep: ComposeStack) -> None:
-    old = stack.key
-    said: list[str] = []
-    for name in ("api-key", "postgres-emailer", "rabbitmq-email"):
-        rotation.rotate(upkeep, name, new=None, finish=False, say=said.append)
-    assert len(said) == 3
-    assert stack.key != old
-    with stack.api as api:
-        mail = post(api, "/v1/emails", letter("after the rotation"))
-        assert ended(api, f"/v1/emails/{mail['id']}")["status"] == "delivered"
+def test_secrets_are_rotated_under_load_and_callers_of_the_proxy_do_not_notice(
+    stack: Composed, upkeep: ComposeStack
+) -> None:
+    key, names = stack.key, ("postgres-emailer", "rabbitmq-email")
+    old = {name: upkeep.secret(name) for name in names}
+    rotation.rotate(upkeep, "api-key", new=None, finish=False, say=print)
+    assert upkeep.ask("/v1/me", key=key)[0] == 401
+    with load(stack) as answers:
+        for name in names:
+            rotation.rotate(upkeep, name, new=None, finish=False, say=print)
+    assert [name for name in names if may_log_in(upkeep, name, old[name])] == []
+    check_done(stack, answers)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_every_secret_of_containers_is_rotated_under_load(stack: Composed, upkeep: ComposeStack) -> None:
+    check_done(stack, rotate_all(upkeep, load(stack)))
 
 
 def test_a_lost_administrators_key_is_replaced_in_containers(stack: Composed) -> None:
@@ -127,8 +136,9 @@ def test_a_backup_made_under_load_restores_all_that_was_accepted_after_all_volum
 
 
 def test_clients_of_the_proxy_do_not_notice_a_rollback_and_an_upgrade(
-    stack: Composed, previous: dict[str, str]
+    stack: Composed, upkeep: ComposeStack, previous: dict[str, str]
 ) -> None:
+    before_rights = rights(upkeep)
     with load(stack) as answers:
         before = {service: stack.container(service) for service in (*SERVICES, "gateway-2", "proxy")}
         subprocess.run(
@@ -140,14 +150,21 @@ def test_clients_of_the_proxy_do_not_notice_a_rollback_and_an_upgrade(
         )
         meanwhile = {service: stack.container(service) for service in before}
         sources = [stack.python(service, previous_images.WHERE) for service in SERVICES]
+        # As if the release before had known less, and this one had just written its definitions.
+        upkeep.rabbitmqctl("set_permissions", "--vhost", "tickwire", "email", "^$", *before_rights[1:]).run()
+        (stack.secrets / "rabbitmq/rabbitmq-definitions.json").touch()
         stack.up()
     assert all(source.startswith(previous_images.FOLDER) for source in sources), sources
     assert {service for service in before if before[service] == meanwhile[service]} == {"proxy"}
     assert stack.python("gateway", previous_images.WHERE).startswith("/opt/tickwire/")
-    assert len(answers.paths) > 100
-    assert answers.failures == []
-    with stack.secure as api:
-        assert {ended(api, path)["status"] for path in answers.paths} == {"delivered", "completed"}
+    assert rights(upkeep) == before_rights
+    check_done(stack, answers)
+
+
+def rights(upkeep: ComposeStack) -> list[str]:
+    """Return what email may configure, write and read at the broker."""
+    said = upkeep.rabbitmqctl("--quiet", "list_user_permissions", "email", "--no-table-headers").run()
+    return said.strip().split("\t")[1:]
 
 
 @pytest.fixture
@@ -161,7 +178,7 @@ def previous(stack: Composed, tmp_path: Path) -> Iterator[dict[str, str]]:
 def test_a_stopped_service_drains_and_exits_cleanly(stack: Composed) -> None:
     stack.compose("stop", *SERVICES)
     codes = {service: stack.inspect(service)["State"]["ExitCode"] for service in SERVICES}
-    stack.up()
+    stack.compose("up", "--detach", "--wait", *SERVICES)
     assert codes == dict.fromkeys(SERVICES, 0)
 
 
@@ -170,18 +187,52 @@ def test_up_reports_a_service_that_cannot_become_ready(stack: Composed) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         broken.docker("compose", "up", "--wait", "--wait-timeout", "60", "--no-deps", "email")
     assert "EMAIL_SMTP_TLS" in stack.compose("logs", "--tail", "20", "email")
-    stack.up()
+    stack.compose("up", "--detach", "--wait", "email")
 
 
-def test_the_data_survives_down_and_up(stack: Composed) -> None:
+def test_the_data_survives_down_and_a_start_by_compose_alone(stack: Composed) -> None:
     with stack.api as api:
         path = f"/v1/emails/{post(api, '/v1/emails', letter('kept'))['id']}"
         assert ended(api, path)["status"] == "delivered"
     stack.make("down")
     assert stack.compose("ps", "--all", "--quiet").split() == []
-    stack.up()
-    with stack.api as api:
-        assert api.get(path).json()["status"] == "delivered"
+    stack.engine.docker("rmi", f"localhost/tickwire/stock-data:{stack.tag}")
+    with by_compose_alone(stack) as said:
+        services = set(SERVICES) | {"rabbitmq", "postgres", "memcached", "mailpit"}
+        until(lambda: all_healthy(stack, services), timeout_s=120)
+        with stack.api as api:
+            assert api.get(path).json()["status"] == "delivered"
+        assert {*stack.compose("ps", "--services").split()} == services
+    # Whoever reads the first lines finds the way in; the builds come before them.
+    told = next(line for line in said if "When the gateway is healthy" in line)
+    assert f"http://127.0.0.1:{stack.port}" in told
+    assert str(stack.secrets.parent / "api-key") in told
+    assert stack.compose("ps", "--quiet").split() == []
+
+
+def all_healthy(stack: Composed, services: Collection[str]) -> bool | None:
+    """Return True once there are containers of all these services, and all are healthy."""
+    listed = stack.compose("ps", "--format", "{{.Service}} {{.Health}}").splitlines()
+    return True if {f"{service} healthy" for service in services} <= set(listed) else None
+
+
+@contextmanager
+def by_compose_alone(stack: Composed) -> Iterator[list[str]]:
+    """Type `docker compose up` for the block, then Ctrl-C; the list has the lines that were printed."""
+    environment = {**stack.engine.environment, "COMPOSE_PROFILES": ""}
+    said: list[str] = []
+    with (stack.secrets.parent / "terminal").open("w+") as terminal:
+        typed = subprocess.Popen(
+            ["docker", "compose", "up"], cwd=REPOSITORY, env=environment, stdout=terminal, stderr=terminal
+        )
+        try:
+            yield said
+        finally:
+            typed.send_signal(signal.SIGINT)
+            typed.wait(timeout=120)
+            terminal.seek(0)
+            said += terminal.read().splitlines()
+            print(*said[:40], sep="\n")
 
 
 @dataclass
@@ -223,6 +274,14 @@ def load(stack: Composed) -> Iterator[Answers]:
         finally:
             is_over.set()
         sending.result()
+
+
+def check_done(stack: Composed, answers: Answers) -> None:
+    """Assert that no request failed, and that all work that was accepted is done."""
+    assert len(answers.paths) > 100
+    assert answers.failures == []
+    with stack.secure as api:
+        assert {ended(api, path)["status"] for path in answers.paths} == {"delivered", "completed"}
 
 
 def kill(stack: Composed, *services: str) -> None:

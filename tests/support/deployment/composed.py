@@ -102,9 +102,9 @@ class Composed:
             self, engine=replace(self.engine, environment={**self.engine.environment, **variables})
         )
 
-    def make(self, target: str) -> str:
-        """Return the output of `make <target>`."""
-        command = ["make", "--no-print-directory", target]
+    def make(self, target: str, *variables: str) -> str:
+        """Return the output of `make <target> <variables>`."""
+        command = ["make", "--no-print-directory", target, *variables]
         environment = self.engine.environment
         done = subprocess.run(
             command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=400, check=False
