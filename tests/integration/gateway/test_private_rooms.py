@@ -147,7 +147,7 @@ async def test_each_role_has_its_rights_and_no_others(people: People, room: str)
 
 
 async def test_a_member_is_changed_or_removed_only_by_a_caller_that_has_read_the_role(
-    people: People, room: str
+    people: People, two: tuple[Listener, Listener], room: str
 ) -> None:
     path, manager = f"/v1/rooms/{room}/members/{people.writer.id}", people.manager.api
     seen = await people.reader.api.get(path)
@@ -166,6 +166,12 @@ async def test_a_member_is_changed_or_removed_only_by_a_caller_that_has_read_the
     ):
         assert changed.headers["etag"] in assert_problem(late, 412, "precondition-failed")["detail"]
     assert (await manager.delete(path, headers={"if-match": changed.headers["etag"]})).status_code == 204
+    trail = (await two[0].api.get("/v1/admin/audit", params={"target": f"room:{room}", "limit": 2})).json()
+    was, became = ({"user_id": people.writer.id, "role": role} for role in ("writer", "reader"))
+    assert [(entry["action"], entry["before"], entry["after"]) for entry in trail["data"]] == [
+        ("room.member-removed", became, None),
+        ("room.member-changed", was, became),
+    ]
     for gone in (
         await manager.get(path),
         await manager.patch(path, json=reader, headers=read),
@@ -189,7 +195,7 @@ async def test_a_removed_member_loses_its_subscription_on_the_other_gateway_at_o
     assert_problem(again, 404, "not-found")
     entries = (await two[0].api.get("/v1/admin/audit", params={"target": f"room:{room}"})).json()["data"]
     assert (entries[0]["action"], entries[0]["before"]) == (
-        *("room.member-removed", {"user_id": people.reader.id}),
+        *("room.member-removed", {"user_id": people.reader.id, "role": "reader"}),
     )
     assert [entry["after"]["role"] for entry in entries[1:]] == ["reader", "writer"]
     assert {entry["actor"]["user_id"] for entry in entries} == {people.manager.id}

@@ -141,9 +141,9 @@ class RoomService:
             call.require_match(entity_tag(document(seen)))
             await repository.remove_member(connection, room, user_id)
             await self._require_good_order(connection, room)
-            before = {"user_id": user_id}
+            target, before = f"room:{room}", _audited(seen)
             await self._audit.record(
-                connection, call.principal, Action.ROOM_MEMBER_REMOVED, f"room:{room}", before=before
+                connection, call.principal, Action.ROOM_MEMBER_REMOVED, target, before=before
             )
         await self._chat.announce_members(room)
 
@@ -166,11 +166,14 @@ class RoomService:
         self, connection: Connection, call: Call, room: str, user_id: int, role: Role
     ) -> Member:
         """Store and audit the role of a user in a room that is locked."""
+        seen = await repository.find_member(connection, room, user_id)
         member = await repository.put_member(connection, room, user_id, role)
         await self._require_good_order(connection, room)
-        after = {"user_id": member.user_id, "role": member.role}
+        before, after = _audited(seen) if seen else None, _audited(member)
         await self._audit.record(
-            connection, call.principal, Action.ROOM_MEMBER_CHANGED, f"room:{room}", after=after
+            *(connection, call.principal, Action.ROOM_MEMBER_CHANGED, f"room:{room}"),
+            before=before,
+            after=after,
         )
         return member
 
@@ -180,6 +183,10 @@ class RoomService:
             raise Conflict(f"The room {room} would have no manager; make another member a manager first.")
         if members > _MOST_MEMBERS:
             raise Conflict(f"The room {room} has {_MOST_MEMBERS} members, which is the limit.")
+
+
+def _audited(member: Member) -> dict[str, Any]:
+    return {"user_id": member.user_id, "role": member.role}
 
 
 def _room(room: Room) -> dict[str, Any]:
