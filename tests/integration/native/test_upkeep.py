@@ -379,8 +379,7 @@ def test_a_backup_that_was_made_under_load_restores_everything_after_its_destruc
     with Load(native) as load, attachments_waiting(native) as waiting:
         time.sleep(1)
         began = time.time()
-        older = tmp_path / "tickwire-20200101T000000Z.tar"
-        older.touch()
+        (older := tmp_path / "tickwire-20200101T000000Z.tar").touch()
         said = native.upkeep("backup", "--folder", str(tmp_path), "--keep", "1", BACKUP_KEY_FILE=sealed)
         during = time.time()
     # It was accepted all the time.
@@ -396,7 +395,6 @@ def test_a_backup_that_was_made_under_load_restores_everything_after_its_destruc
     native.upkeep("restore", str(file), BACKUP_KEY_FILE=sealed)
     native.start()
     assert settled(native, [waiting, *(path for at, path in load.accepted if at < began)]) == {}
-    mailbox = f"http://127.0.0.1:{native.ports.mailbox_http}/api/v1"
-    subject = {"query": 'subject:"waits with its attachment"'}
-    (arrived,) = httpx.get(f"{mailbox}/search", params=subject).json()["messages"]
+    search = f"http://127.0.0.1:{native.ports.mailbox_http}/api/v1/search"
+    (arrived,) = httpx.get(search, params={"query": 'subject:"waits with its attachment"'}).json()["messages"]
     assert arrived["Attachments"] == 1
