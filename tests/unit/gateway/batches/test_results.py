@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from gateway.batches.results import cells_of, split_page
+from gateway.http import tables
 
 
 def line(**changes: Any) -> bytes:
@@ -51,3 +56,34 @@ def test_a_cell_that_a_spreadsheet_would_run_is_guarded(formula: str) -> None:
 @pytest.mark.parametrize("number", ["-1", "-1.5", "-2e10"])
 def test_a_negative_number_is_no_formula(number: str) -> None:
     assert cells_of(line(custom_id=number))[1] == number
+
+
+# What a spreadsheet, a reader of CSV or one of JSON may take for something else.
+_PARTS = st.sampled_from(
+    ["=", "+", "-", "@", "'", '"', ",", ";", "\r", "\n", "\t", " ", "1", "e", "ä", "\uff1d", "\u2028"]
+)
+_TEXTS = st.lists(_PARTS, max_size=6).map("".join)
+_WRITTEN = st.one_of(
+    _TEXTS.map(lambda text: orjson.dumps(text).decode()),
+    st.sampled_from(
+        ["1.10", "-0.50", "-1", "1e5", "1180591620717411303424", "null", "true", "[1, 2]", '{"a" : "=1"}']
+    ),
+)
+
+
+@given(st.lists(st.tuples(_TEXTS, _TEXTS, _WRITTEN), max_size=4))
+@example([("'=1", "\r\n", "-1"), ("''", '","', '"=cmd"')])
+def test_a_table_that_is_read_back_has_what_was_stored(rows: list[tuple[str, str, str]]) -> None:
+    lines = [
+        line(custom_id=name, error={"code": "x", "detail": detail}, result="#").replace(
+            b'"#"', written.encode()
+        )
+        for name, detail, written in rows
+    ]
+    table = tables.written(map(cells_of, lines)).decode()
+    found = [[tables.unguarded(cell) for cell in row] for row in csv.reader(io.StringIO(table, newline=""))]
+    assert [(row[1], row[5]) for row in found] == [(name, detail) for name, detail, _ in rows]
+    # Without a result the cell is empty.
+    assert [row[6] for row in found] == ["" if written == "null" else written for *_, written in rows]
+    for row in csv.reader(io.StringIO(table, newline="")):
+        assert not any(cell[:1] in ("=", "+", "@", "\t", "\r") for cell in row)
