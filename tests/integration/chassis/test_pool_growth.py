@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -75,3 +76,26 @@ async def test_a_pool_keeps_connections_that_are_busy_for_a_part_of_the_time(poo
     await asyncio.sleep(0.05)
     await growth.shrink(pool)
     assert pool.get_size() == 2
+
+
+async def test_the_next_statement_waits_as_long_as_opening_took(
+    fresh_database: FreshDatabase,
+) -> None:
+    growth = PoolGrowth(moment_s=0)
+
+    async def connect_slowly(*args: Any, **options: Any) -> asyncpg.Connection[Record]:
+        await asyncio.sleep(0.1)
+        made: asyncpg.Connection[Record] = await asyncpg.connect(*args, **options)
+        return made
+
+    dsn = await fresh_database()
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=3, connect=connect_slowly) as slow:
+        lent = [await growth.acquire(slow, timeout_s=5) for _ in range(2)]
+        waiting = asyncio.create_task(growth.acquire(slow, timeout_s=5))
+        await asyncio.sleep(0.05)
+        await slow.release(lent.pop())
+        growth.returned()
+        lent.append(await waiting)
+        assert slow.get_size() == 2
+        for connection in lent:
+            await slow.release(connection)

@@ -9,22 +9,24 @@ from collections import deque
 from asyncpg import Pool, Record
 from asyncpg.pool import PoolConnectionProxy
 
+# If opening takes longer than this, the pool grows all the same.
+_LONGEST_MOMENT_S = 0.2
 # Of the connections that a pool has lent on average, below which one is enough.
-_LITTLE = 0.1
+_LITTLE = 0.25
 
 
 class PoolGrowth:
     """Lets statements that begin together share a connection, as periodic work does on every full second.
 
     A connection costs the server a process and some MiB, and is kept for a minute. Most statements take a
-    millisecond, so one that is lent comes back sooner than a new one is open. After `moment_s` seconds, which
-    is about what opening takes, the pool may grow. It shrinks to one connection after `shrinks_after_s`
-    seconds with little work: those that were opened for a burst would each get a statement of every full
-    second, and so never be idle for long.
+    millisecond, so one that is lent comes back sooner than a new one is open. After `moment_s` seconds, or as
+    many as opening took last on a busy machine, the pool may grow. It shrinks to one connection after
+    `shrinks_after_s` seconds with little work: those that were opened for a burst would each get a statement
+    of every full second, and so never be idle for long.
     """
 
     def __init__(self, *, moment_s: float = 0.02, shrinks_after_s: float = 60) -> None:
-        self._moment_s = moment_s
+        self._shortest_s = self._moment_s = moment_s
         self._shrinks_after_s = shrinks_after_s
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._lent = 0
@@ -42,7 +44,11 @@ class PoolGrowth:
             finally:
                 if returned in self._waiting:
                     self._waiting.remove(returned)
+        is_opened = not pool.get_idle_size() and pool.get_size() < pool.get_max_size()
+        began = time.monotonic()
         connection = await pool.acquire(timeout=timeout_s)
+        if is_opened:
+            self._moment_s = max(self._shortest_s, min(time.monotonic() - began, _LONGEST_MOMENT_S))
         self._count(1)
         return connection
 
