@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chassis.errors import NotFound, Unavailable
+from chassis.errors import NotFound, Overloaded, TooManyAtOnce, Unavailable
 from contracts import problems
 from contracts.scopes import Scope
 from contracts.stocks import Bar, Bars, Instruments, Quote
@@ -57,7 +57,10 @@ def endpoints(service: StockService) -> Iterator[Endpoint]:
         tag="Stocks",
         scope=Scope.QUOTES_READ,
         answers={200: rows(Bars, item=Bar)},
-        errors=(NotFound, Unavailable, problems.of("invalid-cursor"), *_OF_A_SYMBOL),
+        errors=(
+            *(NotFound, TooManyAtOnce, Overloaded, Unavailable, problems.of("invalid-cursor")),
+            *_OF_A_SYMBOL,
+        ),
         cache="private, max-age=60",
     )
     yield get(
