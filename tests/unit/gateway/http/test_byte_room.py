@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from chassis import shares, threads
 from chassis.errors import Overloaded, TooManyAtOnce
-from gateway.http.bodies import ByteRoom
+from gateway.http.byte_room import ByteRoom
 from gateway.http.shared_bytes import SharedBytes
 
 

@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from chassis.places import Places
-from gateway.http.bodies import ByteRoom
+from gateway.http.byte_room import StreamRoom
 from gateway.http.shared_bytes import SharedBytes
 
 # Each holds up to about two megabytes: an unconfirmed run of items, and the next one.
@@ -25,30 +24,30 @@ class UploadTurns:
     """
 
     def __init__(self, shared: SharedBytes | None = None) -> None:
-        self._bytes = ByteRoom(
+        self._room = StreamRoom(
             "NDJSON uploads",
-            most=MOST_AT_ONCE * UPLOAD_BYTES,
-            of_owner=MOST_OF_AN_OWNER * UPLOAD_BYTES,
+            each=UPLOAD_BYTES,
+            most=MOST_AT_ONCE,
+            of_owner=MOST_OF_AN_OWNER,
             part=PART_BYTES,
             shared=shared,
         )
-        self._places = Places("NDJSON uploads", of_owner=MOST_OF_AN_OWNER, most=MOST_AT_ONCE)
         self._turn = asyncio.Lock()
         self._of_owner: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
     def at_work(self) -> int:
         """The number of uploads in progress."""
-        return self._places.taken
+        return self._room.taken
 
     @contextmanager
     def room(self, owner_id: str) -> Iterator[None]:
         """Hold a place for an upload of the owner during the block. Raise `TooManyAtOnce`, `Overloaded`."""
-        with self._places.hold(owner_id), self._bytes.hold_now(owner_id, UPLOAD_BYTES):
+        with self._room.hold(owner_id):
             try:
                 yield
             finally:
-                if self._places.taken_by(owner_id) == 1:
+                if self._room.taken_by(owner_id) == 1:
                     self._of_owner.pop(owner_id, None)
 
     @asynccontextmanager

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack
 from functools import partial
 
 from chassis.errors import ServiceError
-from chassis.places import Places
 from gateway.http import problems
-from gateway.http.bodies import LARGE_BYTES, ByteRoom
+from gateway.http.bodies import LARGE_BYTES
+from gateway.http.byte_room import ByteRoom, StreamRoom
 from gateway.http.rates import LimitHeaders
 from gateway.http.readers import Readers, Send
 from gateway.http.replies import CSV, EVENT_STREAM, JSON, HttpReply
@@ -47,15 +47,15 @@ class Sending:
             part=PART_BYTES,
             shared=shared,
         )
-        self._of_streams = ByteRoom(
+        self._streams = StreamRoom(
             "answers that are streamed",
-            most=MOST_STREAMS * STREAM_BYTES,
-            of_owner=MOST_STREAMS_OF_OWNER * STREAM_BYTES,
+            each=STREAM_BYTES,
+            most=MOST_STREAMS,
+            of_owner=MOST_STREAMS_OF_OWNER,
             part=STREAMS_PART_BYTES,
             shared=shared,
         )
         self._large_readers = Readers(clock=clock)
-        self._streams = Places("answers that are streamed", of_owner=MOST_STREAMS_OF_OWNER, most=MOST_STREAMS)
         self._stream_readers = Readers(clock=clock)
 
     async def send(
@@ -85,18 +85,13 @@ class Sending:
                     hold = partial(self._large.hold_now, owner_id, len(body))
                     send = await stack.enter_async_context(self._large_readers.reading(owner_id, send, hold))
                 elif not is_free:
-                    hold = partial(self._stream, owner_id)
+                    hold = partial(self._streams.hold, owner_id)
                     send = await stack.enter_async_context(self._stream_readers.reading(owner_id, send, hold))
             except ServiceError as refusal:
                 reply = problems.reply(refusal)
             if isinstance(body, AsyncGenerator):
                 stack.push_async_callback(body.aclose)
             await _write(reply, send, limit_headers, is_head=is_head)
-
-    @contextmanager
-    def _stream(self, owner_id: str) -> Iterator[None]:
-        with self._streams.hold(owner_id), self._of_streams.hold_now(owner_id, STREAM_BYTES):
-            yield
 
 
 async def _write(reply: HttpReply, send: Send, limit_headers: LimitHeaders | None, *, is_head: bool) -> None:

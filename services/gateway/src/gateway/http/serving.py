@@ -35,7 +35,8 @@ from chassis.http1.admission import mark_authenticated
 from chassis.loop_turns import LoopTurns
 from gateway.errors import NotImplementedMethod
 from gateway.http import problems, reading, replies, strict_json
-from gateway.http.bodies import LARGE_BYTES, LIGHT_BYTES, MOST_FOR_ROOM_S, SMALL_BYTES, BodyRooms
+from gateway.http.bodies import LARGE_BYTES, LIGHT_BYTES, SMALL_BYTES, BodyRooms
+from gateway.http.byte_room import MOST_FOR_ROOM_S
 from gateway.http.calls import Call, IncomingRequest, RawBody
 from gateway.http.endpoints import Endpoint, Idempotency
 from gateway.http.principal import Principal

@@ -18,7 +18,7 @@ from chassis.errors import RemoteFailure, ServiceError
 from contracts.message import Failure
 from contracts.scopes import Scope
 from contracts.stocks import GetBars, GetQuotes, SearchSymbols, Symbol, freshness
-from gateway.http.bodies import MOST_FOR_ROOM_S, ByteRoom
+from gateway.http.byte_room import MOST_FOR_ROOM_S, ByteRoom
 from gateway.http.calls import Call
 from gateway.http.replies import JSON, HttpReply, document
 from gateway.http.shared_bytes import SharedBytes
