@@ -22,6 +22,7 @@ OWN = {
     "createRealtimeToken",
     "getApiKey",
     "getMe",
+    "getUsage",
     "getOverview",
     "getUser",
     "getUserShort",
