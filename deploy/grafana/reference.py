@@ -24,7 +24,7 @@ label `service` comes from the scrape. RabbitMQ, PostgreSQL and memcached are sc
 and exporters under their own names. The Prometheus client adds its own `process_*` and `python_*` metrics.
 
 This page is generated (`PYTHONPATH=deploy .venv/bin/python -m grafana.build`); a test compares it with the
-registry in `services/chassis/src/chassis/metrics.py`. Counters carry `_total`, histograms `_bucket`, `_sum`
+registry in `services/chassis/src/chassis/metrics/`. Counters carry `_total`, histograms `_bucket`, `_sum`
 and `_count`.
 
 | metric | kind | labels | meaning | used in |
