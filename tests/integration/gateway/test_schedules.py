@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from batch_processor import consumers as batch_consumers
+from batch_processor.backups.answers import BackupAnswers
 from batch_processor.limits.rules import LimitBook
 from batch_processor.pauses.answers import PauseAnswers
 from batch_processor.reading.answers import BatchAnswers
@@ -56,7 +57,8 @@ async def site(module_house: House) -> AsyncIterator[Site]:
     async with schedule_world.opened(await module_house.database("batch_processor")) as world:
         pauses = PauseAnswers(world.postgres, changed=lambda: None)
         batches = BatchAnswers(world.postgres, LimitBook({}, {}), upload_expires_s=60)
-        answers = batch_consumers.answers(batches, world.answers, pauses)
+        backups = BackupAnswers(world.postgres)
+        answers = batch_consumers.answers(batches, world.answers, pauses, backups)
         await module_house.double("batch-processor", answers)
         listener = await module_house.open()
         await listener.database.execute(
