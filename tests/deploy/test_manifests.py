@@ -239,10 +239,15 @@ def test_only_traffic_that_a_network_policy_names_passes(
             raise AssertionError("the batch processor needs no way out")
 
 
-def test_items_reach_public_addresses_only_where_egress_is_opened(k8s: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "service"), [("batch-processor-requests", "batch-processor"), ("gateway-webhooks", "gateway")]
+)
+def test_items_and_webhooks_reach_public_addresses_only_where_egress_is_opened(
+    k8s: Path, name: str, service: str
+) -> None:
     found = manifests.combine(k8s, ("http-requests",), on="overlays/local")
-    policy = kind(found, "NetworkPolicy")["batch-processor-requests"]["spec"]
-    assert policy["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "batch-processor"}
+    policy = kind(found, "NetworkPolicy")[name]["spec"]
+    assert policy["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": service}
     [rule] = policy["egress"]
     [block] = [peer["ipBlock"] for peer in rule["to"]]
     assert block["cidr"] == "0.0.0.0/0"

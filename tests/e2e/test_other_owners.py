@@ -42,6 +42,7 @@ async def owned(api: httpx.AsyncClient) -> Mapping[str, str]:
     await make("/v1/rooms", {"name": word, "private": True})
     await make("/v1/templates", {"name": word, "subject": "Hello", "text": "Hello"})
     suppression = {"address": f"{word}@example.com"}
+    webhook = await make("/v1/webhooks", {"url": "https://example.com/", "events": ["email.failed"]})
     return {
         "room": word,
         "name": word,
@@ -53,6 +54,8 @@ async def owned(api: httpx.AsyncClient) -> Mapping[str, str]:
             "/v1/uploads", content=b"file", headers={"content-type": "application/octet-stream"}
         ),
         "domain_id": await make("/v1/domains", {"name": f"{word}.example"}),
+        "webhook_id": webhook,
+        "delivery_id": await make(f"/v1/webhooks/{webhook}/test"),
         "suppression_id": await make("/v1/suppressions", suppression),
         "batch_id": await make("/v1/batches", {"operation": "echo"}, params={"open": "true"}),
         "task_id": await make("/v1/tasks", {"operation": "echo", "payload": 1, "delay_s": 3600}),

@@ -135,6 +135,28 @@ def _stored_mail() -> dict[str, Any]:
     return ids
 
 
+def _webhook() -> dict[str, Any]:
+    # A user may have 20 of them, so the newest makes room for this one.
+    for newest in _API.get("/v1/webhooks", params={"limit": 1}).json()["data"]:
+        _API.delete(f"/v1/webhooks/{newest['id']}")
+    # Nobody answers there: its name cannot be looked up.
+    made = {"url": "https://receiver.invalid/", "events": ["email.failed"]}
+    return {"webhook_id": _post("/v1/webhooks", made)["id"]}
+
+
+def _delivery() -> dict[str, Any]:
+    ids = _webhook()
+    return {**ids, "delivery_id": _post(f"/v1/webhooks/{ids['webhook_id']}/test")["id"]}
+
+
+def _ended_delivery() -> dict[str, Any]:
+    ids = _delivery()
+    for status in ("disabled", "active"):
+        # What waits is withdrawn.
+        _API.patch(f"/v1/webhooks/{ids['webhook_id']}", json={"status": status})
+    return ids
+
+
 _ALERT = _made("alert_id", "/v1/alerts", {"symbol": "AAPL", "condition": {"above": 600}})
 
 _PATHS: dict[str, Callable[[], dict[str, Any]]] = {
@@ -159,6 +181,14 @@ _PATHS: dict[str, Callable[[], dict[str, Any]]] = {
     **{f"POST /v1/schedules/{{schedule_id}}/{part}": _schedule for part in ("pause", "resume", "run")},
     "GET /v1/suppressions/{suppression_id}": _suppression,
     "DELETE /v1/suppressions/{suppression_id}": _suppression,
+    **{f"{method} /v1/webhooks/{{webhook_id}}": _webhook for method in ("GET", "PATCH", "DELETE")},
+    **{f"GET /v1/webhooks/{{webhook_id}}/{part}": _webhook for part in ("secret", "deliveries")},
+    **{
+        f"POST /v1/webhooks/{{webhook_id}}/{part}": _webhook
+        for part in ("rotate", "test", "deliveries/replay")
+    },
+    "GET /v1/webhooks/{webhook_id}/deliveries/{delivery_id}": _delivery,
+    "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay": _ended_delivery,
     "PUT /v1/templates/{name}": _template,
     "POST /v1/templates/{name}/preview": _template,
     "GET /v1/admin/parked/{service}/{number}": lambda: {"service": "email", "number": _SEEDS["parked"]},
@@ -180,6 +210,7 @@ _QUERIES: dict[str, Callable[[], dict[str, Any]]] = {
         }.items()
         for action in actions
     },
+    "POST /v1/webhooks/{webhook_id}/deliveries/replay": lambda: {"created_before": _LATER},
     **{
         f"POST /v1/admin/parked/{action}": lambda: {"service": "email", "queue": "email.send"}
         for action in ("replay", "discard")

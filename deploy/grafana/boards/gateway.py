@@ -138,5 +138,29 @@ BOARD = Dashboard(
             "short",
             highest("tickwire_rpc_breaker_open", "target", where='service="gateway"'),
         ),
+        stack(
+            "Events for webhooks",
+            "Events that webhooks listen to: promised, forbidden to their maker, or too many wait.",
+            "ops",
+            rate("tickwire_webhook_events_total", "outcome"),
+        ),
+        stack(
+            "Requests to webhooks",
+            "Attempts to deliver, by outcome; `gone` receivers have disabled their webhook.",
+            "ops",
+            rate("tickwire_webhook_attempts_total", "outcome"),
+        ),
+        panel(
+            "Answers of webhooks",
+            "From a request to the answer of the receiver, who has 15 s.",
+            "s",
+            *quantiles("tickwire_webhook_attempt_seconds"),
+        ),
+        panel(
+            "Webhooks with something due",
+            "Webhooks with a delivery that is due: many, while their receivers are slow.",
+            "short",
+            highest("tickwire_webhooks_due", "instance"),
+        ),
     ),
 )

@@ -51,6 +51,7 @@ from gateway.suppressions.service import SuppressionService
 from gateway.templates import routes as template_routes
 from gateway.templates.service import TemplateService
 from gateway.uploads import routes as upload_routes
+from gateway.webhooks import routes as webhook_routes
 
 
 class GatewayApp(Quart):
@@ -131,6 +132,7 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     yield from batch_routes.endpoints(resources.batches)
     yield from schedule_routes.endpoints(ScheduleService(resources.rpc, resources.catalogue, resources.audit))
     yield from chat_routes.endpoints(RoomService(resources.runtime.postgres, resources.chat, resources.audit))
+    yield from webhook_routes.endpoints(resources.webhooks, resources.webhook_deliveries)
     streams = EventStreams(resources.channels, resources.connections, resources.connection_limit)
     yield from realtime_routes.endpoints(streams, TokenEndpoint(resources.tokens))
     yield from identity_routes.endpoints(resources.users, resources.keys, resources.logins)

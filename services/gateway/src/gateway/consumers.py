@@ -45,6 +45,8 @@ from gateway.realtime.bar_feed import BarFeed
 from gateway.realtime.presence import Presence
 from gateway.schedules.runs import ScheduledRuns
 from gateway.stocks.book import QuoteBook
+from gateway.webhooks import events as webhook_events
+from gateway.webhooks.promises import Promises
 
 log = logging.get(__name__)
 
@@ -85,6 +87,7 @@ LIVE_QUEUES = (
 def events(
     senders: VerifiedSenders,
     scheduled_runs: ScheduledRuns,
+    webhooks: Promises,
     *,
     committed: Callable[[], None],
 ) -> Mapping[type[Message], Handler]:
@@ -98,6 +101,8 @@ def events(
     ) -> None:
         changes = [(d.message.email_id, str(d.message.status), d.message.at) for d in deliveries]
         await acceptances.change_statuses(connection, changes)
+        happened = (webhook_events.of_mail(delivery.message) for delivery in deliveries)
+        await webhooks.promise(connection, [event for event in happened if event is not None])
 
     async def batches_finished(connection: Connection, deliveries: Sequence[Delivery[BatchFinished]]) -> None:
         now = datetime.now(UTC)
@@ -106,25 +111,36 @@ def events(
             for d in deliveries
         ]
         await acceptances.change_statuses(connection, changes)
+        await webhooks.promise(connection, [webhook_events.of_batch(d.message, now=now) for d in deliveries])
 
-    async def parked_changed(connection: Connection, deliveries: Sequence[Delivery[ParkedChanged]]) -> None:
-        for delivery in deliveries:
-            await acceptances.note_parked(connection, delivery.message)
+    async def alerts_fired(connection: Connection, deliveries: Sequence[Delivery[AlertFired]]) -> None:
+        await alert_mails.promise(connection, deliveries)
+        await webhooks.promise(connection, [webhook_events.of_firing(d.message) for d in deliveries])
 
-    async def operations_announced(
-        connection: Connection, deliveries: Sequence[Delivery[OperationsAnnounced]]
-    ) -> None:
-        await operations.replace_operations(connection, deliveries[-1].message.operations)
+    def fired() -> None:
+        committed()
+        webhooks.committed()
 
     return {
-        EmailStatusChanged: InTransaction(emails_changed, group=200),
-        BatchFinished: InTransaction(batches_finished, group=200),
-        ParkedChanged: InTransaction(parked_changed, group=50),
-        OperationsAnnounced: InTransaction(operations_announced),
+        EmailStatusChanged: InTransaction(emails_changed, group=200, committed=webhooks.committed),
+        BatchFinished: InTransaction(batches_finished, group=200, committed=webhooks.committed),
+        ParkedChanged: InTransaction(_parked_changed, group=50),
+        OperationsAnnounced: InTransaction(_operations_announced),
         DomainChanged: InTransaction(senders.changed, group=50),
-        AlertFired: InTransaction(alert_mails.promise, group=100, committed=committed),
+        AlertFired: InTransaction(alerts_fired, group=100, committed=fired),
         ScheduleFired: InTransaction(scheduled_runs.accept, group=50, committed=committed),
     }
+
+
+async def _parked_changed(connection: Connection, deliveries: Sequence[Delivery[ParkedChanged]]) -> None:
+    for delivery in deliveries:
+        await acceptances.note_parked(connection, delivery.message)
+
+
+async def _operations_announced(
+    connection: Connection, deliveries: Sequence[Delivery[OperationsAnnounced]]
+) -> None:
+    await operations.replace_operations(connection, deliveries[-1].message.operations)
 
 
 class LiveFeed:

@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 
 from chassis import logging, metrics
+from chassis.egress.client import GuardedClient
+from chassis.egress.destinations import InternalTargets
 from chassis.loop_turns import LoopTurns
 from chassis.runtime import ServiceRuntime
 from contracts.batches import INTAKE
@@ -72,12 +74,19 @@ from gateway.stocks.service import StockService
 from gateway.uploads.service import MOST_AT_ONCE
 from gateway.uploads.service import FileUploadService as FileUploads
 from gateway.uploads.transfer import Transfer
+from gateway.webhooks.deliverer import Deliverer
+from gateway.webhooks.delivery_service import DeliveryService
+from gateway.webhooks.promises import Promises
+from gateway.webhooks.secret_safe import SecretSafe
+from gateway.webhooks.service import WebhookService
+from gateway.webhooks.upkeep import WebhookUpkeep
 
 log = logging.get(__name__)
 
 REMOVE_EVERY_S = 60
 _REMOVE_AUDIT_EVERY_S = 600
 _LOOK_FOR_BACKUP_EVERY_S = 60
+_RESEAL_EVERY_S = 600
 _LOOK_AT_KEY_EVERY_S = 30
 _MEASURE_PARCELS_EVERY_S = 5
 # Of a stop, for what waits for a turn at the event loop.
@@ -117,9 +126,11 @@ class Resources:
         self.stocks = StockService(self.book, self.rpc, shared=shared)
         self._wire_channels()
         self._wire_realtime()
+        self._wire_webhooks()
         events = consumers.events(
             self.senders,
             ScheduledRuns(self.catalogue),
+            Promises(self.deliverer.wake),
             committed=self.runtime.relay.wake,
         )
         self.runtime.consume(consumers.EVENTS, events, prefetch=400)
@@ -133,6 +144,8 @@ class Resources:
         repeat("removal of old audit entries", self.audit.remove_old, every_s=_REMOVE_AUDIT_EVERY_S)
         repeat("size of waiting parcels", self.waiting_parcels.measure, every_s=_MEASURE_PARCELS_EVERY_S)
         repeat("age of the last backup", self.backups.look, every_s=_LOOK_FOR_BACKUP_EVERY_S)
+        repeat("removal of old deliveries", self.webhook_upkeep.remove_old, every_s=REMOVE_EVERY_S)
+        repeat("encryption of webhook secrets", self.webhook_upkeep.reseal, every_s=_RESEAL_EVERY_S)
         if self.bootstrap is not None:
             self.runtime.on_database(self.bootstrap.make_known)
             repeat("watch over the bootstrap key", self.bootstrap.look, every_s=_LOOK_AT_KEY_EVERY_S)
@@ -242,6 +255,15 @@ class Resources:
             buffer_bytes=self.settings.socket_buffer_bytes,
         )
 
+    def _wire_webhooks(self) -> None:
+        settings, postgres = self.settings, self.runtime.postgres
+        safe = SecretSafe(settings.key_pepper.get_secret_value(), settings.rotated_pepper)
+        internal = InternalTargets.parse(settings.webhook_internal_targets)
+        self.deliverer = Deliverer(postgres, safe, GuardedClient(internal), turns=self.loop_turns)
+        self.webhooks = WebhookService(postgres, safe, internal, self.audit)
+        self.webhook_deliveries = DeliveryService(postgres, self.deliverer.wake)
+        self.webhook_upkeep = WebhookUpkeep(postgres, safe)
+
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Start everything in the background; close it in reverse order when the block ends."""
@@ -253,6 +275,7 @@ class Resources:
                 stack.push_async_callback(self.access_tokens.keys.close)
             await stack.enter_async_context(self.runtime)
             stack.push_async_callback(self.limits.give_back)
+            stack.push_async_callback(self.deliverer.close)
             # While messages can still be sent.
             stack.push_async_callback(self.presence.take_leave)
             # Before: the connections that the stop has closed leave their channels in turns of their owners.
@@ -261,6 +284,7 @@ class Resources:
             tasks.supervise("exchange of limits", self.limit_exchange.run)
             tasks.supervise("leases of limits", self.limits.settle)
             tasks.supervise("last use of keys", self.keyring.note_use)
+            tasks.supervise("webhooks", self.deliverer.run)
             tasks.supervise("waiting parcels", self.waiting_parcels.run)
             tasks.supervise("chat catch-up", self.chat.catch_up)
             tasks.supervise("freshness of quotes", self.feed.silence.watch)

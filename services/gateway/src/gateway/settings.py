@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
+from chassis.egress.destinations import InternalTargets
 from chassis.http1.limits import ConnectionLimits, Network
 from chassis.settings import Settings, readable_by, require_address
 from gateway.http.origins import read_origins
@@ -194,6 +195,12 @@ class GatewaySettings(Settings):
         ge=1,
         description="days for which audit entries are kept",
         examples=["365"],
+    )
+    webhook_internal_targets: Annotated[str, readable_by(InternalTargets.parse)] = Field(
+        default="",
+        description="non-public addresses that webhooks may reach nevertheless, separated by commas: an "
+        "address, an address:port or a network; none: only public ones",
+        examples=["10.1.2.3:8080,10.2.0.0/16"],
     )
     prometheus_url: SecretStr | None = Field(
         default=None,

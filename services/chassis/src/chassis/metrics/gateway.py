@@ -49,3 +49,16 @@ LAST_PUSH = Gauge(
     "tickwire_quotes_last_push_timestamp_seconds",
     "When the gateway last received a pushed quote; 0 before the first.",
 )
+
+WEBHOOK_EVENTS = Counter(
+    "tickwire_webhook_events",
+    "Events for webhooks: promised, forbidden to the maker of the webhook, or dropped because too many wait.",
+    ("outcome",),
+)
+WEBHOOK_ATTEMPTS = Counter(
+    "tickwire_webhook_attempts", "Requests to webhooks: succeeded, failed, or gone (410).", ("outcome",)
+)
+WEBHOOK_ATTEMPT_SECONDS = Histogram(
+    "tickwire_webhook_attempt_seconds", "Time from a request to a webhook to its answer.", buckets=FAST
+)
+WEBHOOKS_DUE = Gauge("tickwire_webhooks_due", "Webhooks with a delivery that is due.")

@@ -22,7 +22,7 @@ class AlertInput(BaseModel):
     notify: list[EmailTarget] = Field(
         default_factory=list,
         max_length=MOST_NOTIFIED,
-        description="recipient of an e-mail, which needs the scope emails:send; there are no webhooks yet",
+        description="recipient of an e-mail, which needs the scope emails:send; webhooks get `alert.fired`",
     )
     once: bool = Field(
         default=True, description="end with the first firing instead of firing on every crossing"

@@ -43,6 +43,10 @@ class Action(StrEnum):
     SCHEDULE_RESUMED = "schedule.resumed"
     SCHEDULE_TRIGGERED = "schedule.triggered"
     SCHEDULE_DELETED = "schedule.deleted"
+    WEBHOOK_CREATED = "webhook.created"
+    WEBHOOK_CHANGED = "webhook.changed"
+    WEBHOOK_ROTATED = "webhook.rotated"
+    WEBHOOK_DELETED = "webhook.deleted"
     WORK_PAUSED = "work.paused"
     WORK_RESUMED = "work.resumed"
 

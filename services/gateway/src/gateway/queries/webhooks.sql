@@ -1,0 +1,172 @@
+-- name: insert_webhook
+INSERT INTO webhooks (id, owner_id, url, events, description, made_by, maker_scopes, secret, sealed_with)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+RETURNING *
+
+-- name: lock_webhooks_of_owner
+-- So that two requests at once cannot make one webhook too many.
+SELECT pg_advisory_xact_lock(hashtextextended('webhooks of ' || $1, 0))
+
+-- name: count_webhooks_of_owner
+SELECT count(*) FROM webhooks WHERE owner_id = $1 AND status <> 'deleted'
+
+-- name: find_webhook
+SELECT * FROM webhooks WHERE id = $1 AND owner_id = $2 AND status <> 'deleted'
+
+-- name: lock_webhook
+SELECT * FROM webhooks WHERE id = $1 AND owner_id = $2 AND status <> 'deleted' FOR NO KEY UPDATE
+
+-- name: list_webhooks
+-- Newest first: ids are made in the order of time.
+SELECT * FROM webhooks
+WHERE owner_id = $1 AND status <> 'deleted' AND ($2::uuid IS NULL OR id < $2)
+ORDER BY id DESC LIMIT $3
+
+-- name: change_webhook
+UPDATE webhooks SET
+    url = $2, events = $3, description = $4, status = $5, disabled_reason = $6, made_by = $7, maker_scopes = $8,
+    failures = CASE WHEN url = $2 AND status = $5 THEN failures ELSE 0 END, revision = revision + 1
+WHERE id = $1
+RETURNING *
+
+-- name: rotate_webhook_secret
+UPDATE webhooks SET
+    previous_secret = CASE WHEN $4::timestamptz IS NULL THEN NULL ELSE secret END, previous_until = $4,
+    secret = $2, sealed_with = $3, revision = revision + 1
+WHERE id = $1
+RETURNING *
+
+-- name: delete_webhook
+UPDATE webhooks SET status = 'deleted' WHERE id = $1
+
+-- name: find_sealed_webhooks
+-- Those whose secrets are encrypted with another pepper.
+SELECT id, secret, previous_secret, sealed_with FROM webhooks
+WHERE sealed_with <> $1 AND status <> 'deleted' AND id > $2 ORDER BY id LIMIT $3
+FOR NO KEY UPDATE
+
+-- name: reseal_webhook
+UPDATE webhooks SET secret = $2, previous_secret = $3, sealed_with = $4 WHERE id = $1
+
+-- name: find_listening_webhooks
+-- The webhooks of these owners that listen to one of these types of events.
+SELECT id, owner_id, events, made_by, maker_scopes FROM webhooks
+WHERE owner_id = ANY ($1::text[]) AND status = 'active' AND events && $2::text[]
+
+-- name: count_pending_deliveries
+-- Up to a limit: nobody needs to know how many more there are.
+SELECT wanted.id, count(waiting.n) AS pending FROM unnest($1::uuid[]) AS wanted (id)
+LEFT JOIN LATERAL (
+    SELECT 1 AS n FROM webhook_deliveries WHERE webhook_id = wanted.id AND status = 'pending' LIMIT $2
+) AS waiting ON true
+GROUP BY wanted.id
+
+-- name: insert_deliveries
+INSERT INTO webhook_deliveries (id, webhook_id, owner_id, type, payload)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
+
+-- name: find_due_webhooks
+-- The first delivery that each active webhook waits for, if it is due before a time from now.
+SELECT w.id, w.owner_id, w.failures > 0 AS is_failing,
+    extract(epoch FROM d.next_at - now())::float8 AS due_in_s
+FROM webhooks AS w CROSS JOIN LATERAL (
+    SELECT next_at FROM webhook_deliveries WHERE webhook_id = w.id AND status = 'pending'
+    ORDER BY next_at LIMIT 1
+) AS d
+WHERE w.status = 'active' AND d.next_at < now() + make_interval(secs => $1)
+ORDER BY d.next_at LIMIT $2
+
+-- name: claim_deliveries
+-- An attempt counts when it begins, so that one that ends its process counts, too. Until $3 seconds have passed
+-- no other gateway makes the next one.
+WITH chosen AS (
+    SELECT due.id FROM unnest($1::uuid[], $2::int[]) AS wanted (webhook_id, most)
+    CROSS JOIN LATERAL (
+        SELECT id FROM webhook_deliveries
+        WHERE webhook_id = wanted.webhook_id AND status = 'pending' AND next_at <= now()
+        ORDER BY next_at LIMIT wanted.most FOR NO KEY UPDATE SKIP LOCKED
+    ) AS due
+)
+UPDATE webhook_deliveries AS d SET attempts = d.attempts + 1, next_at = now() + make_interval(secs => $3)
+FROM chosen, webhooks AS w
+WHERE d.id = chosen.id AND w.id = d.webhook_id
+RETURNING d.id, d.webhook_id, d.owner_id, d.payload, d.attempts, w.url, w.secret, w.sealed_with,
+    CASE WHEN w.previous_until > now() THEN w.previous_secret END AS previous_secret
+
+-- name: record_attempt
+-- Of the claim with this number only: a later holder has recorded its own.
+UPDATE webhook_deliveries SET
+    status = $3, next_at = coalesce(now() + make_interval(secs => $4), next_at),
+    finished_at = CASE WHEN $3 = 'pending' THEN NULL ELSE now() END,
+    history = (history || $5::text) [greatest(1, cardinality(history) + 2 - $6::int):]
+WHERE id = $1 AND attempts = $2 AND status = 'pending'
+
+-- name: note_success
+UPDATE webhooks SET
+    failures = 0, last_success_at = now()
+WHERE id = $1 AND (failures > 0 OR last_success_at IS NULL OR last_success_at < now() - interval '10 s')
+
+-- name: note_failure
+UPDATE webhooks SET failures = failures + 1, last_failure_at = now(), last_failure = $2 WHERE id = $1
+
+-- name: disable_webhook
+UPDATE webhooks SET status = 'disabled', disabled_reason = $2, revision = revision + 1
+WHERE id = $1 AND status = 'active'
+
+-- name: withdraw_deliveries
+UPDATE webhook_deliveries SET status = 'withdrawn', finished_at = now()
+WHERE webhook_id = $1 AND status = 'pending'
+
+-- name: list_deliveries
+SELECT * FROM webhook_deliveries
+WHERE webhook_id = $1 AND ($2::uuid IS NULL OR id < $2)
+    AND ($3::text[] IS NULL OR status = ANY ($3))
+    AND ($4::text[] IS NULL OR type = ANY ($4))
+    AND ($5::timestamptz IS NULL OR created_at > $5)
+    AND ($6::timestamptz IS NULL OR created_at < $6)
+ORDER BY id DESC LIMIT $7
+
+-- name: find_delivery
+SELECT * FROM webhook_deliveries WHERE id = $1 AND webhook_id = $2
+
+-- name: count_deliveries
+-- Up to a limit.
+SELECT count(*) FROM (
+    SELECT 1 FROM webhook_deliveries
+    WHERE webhook_id = $1 AND status = ANY ($2::text[]) AND type = ANY ($3::text[])
+        AND ($4::timestamptz IS NULL OR created_at > $4)
+        AND ($5::timestamptz IS NULL OR created_at < $5)
+    LIMIT $6
+) AS found
+
+-- name: replay_deliveries
+-- The oldest first.
+UPDATE webhook_deliveries SET status = 'pending', attempts = 0, next_at = now(), finished_at = NULL
+WHERE id IN (
+    SELECT id FROM webhook_deliveries
+    WHERE webhook_id = $1 AND status = ANY ($2::text[]) AND type = ANY ($3::text[])
+        AND ($4::timestamptz IS NULL OR created_at > $4)
+        AND ($5::timestamptz IS NULL OR created_at < $5)
+    ORDER BY id LIMIT $6 FOR NO KEY UPDATE SKIP LOCKED
+)
+
+-- name: replay_delivery
+UPDATE webhook_deliveries SET status = 'pending', attempts = 0, next_at = now(), finished_at = NULL
+WHERE id = $1 AND status <> 'pending'
+RETURNING *
+
+-- name: remove_finished_deliveries
+DELETE FROM webhook_deliveries WHERE id IN (
+    SELECT id FROM webhook_deliveries WHERE finished_at < now() - make_interval(days => $1)
+    ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+
+-- name: remove_deliveries_of_deleted
+DELETE FROM webhook_deliveries WHERE id IN (
+    SELECT d.id FROM webhooks AS w JOIN webhook_deliveries AS d ON d.webhook_id = w.id
+    WHERE w.status = 'deleted' LIMIT $1 FOR UPDATE OF d SKIP LOCKED
+)
+
+-- name: remove_deleted_webhooks
+DELETE FROM webhooks AS w
+WHERE status = 'deleted' AND NOT EXISTS (SELECT 1 FROM webhook_deliveries WHERE webhook_id = w.id)

@@ -1,0 +1,196 @@
+"""Deliveries are attempted here: signed requests to the URLs of owners, who share the places for them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from uuid import UUID
+
+import orjson
+
+from chassis import logging, metrics, plain, redaction, shares
+from chassis.egress.client import GuardedClient
+from chassis.errors import ServiceError
+from chassis.loop_turns import LoopTurns
+from chassis.postgres import DATABASE_FAILURES, Postgres
+from gateway.webhooks import delivery_repository, repository, signing
+from gateway.webhooks.delivery_repository import ClaimedDelivery, DueWebhook
+from gateway.webhooks.outcomes import MOST_ATTEMPTS, AttemptOutcome, judge
+from gateway.webhooks.secret_safe import SecretSafe, UnreadableSecret
+
+log = logging.get(__name__)
+
+# Attempts of this gateway at a time, and of one webhook: of one that fails, no more than a single one.
+MOST_AT_ONCE = 32
+MOST_OF_WEBHOOK = 4
+ANSWER_WITHIN_S = 15.0
+# Of an answer, of which only the status counts and the beginning is kept.
+MOST_ANSWER_BYTES = 64 * 1024
+_MOST_SHOWN = 200
+# After it, another gateway takes over an attempt whose gateway has died.
+_LEASE_S = 60.0
+# Without news, how long until the next look; and at least how long between two.
+_LOOK_EVERY_S = 10.0
+_LOOK_AT_MOST_EVERY_S = 0.05
+_MOST_DUE = 1000
+_WEIGHT = 40
+
+
+class Deliverer:
+    """Attempts what is due. A slow or failing receiver takes places of its owner only."""
+
+    def __init__(
+        self, postgres: Postgres, safe: SecretSafe, client: GuardedClient, *, turns: LoopTurns
+    ) -> None:
+        self._postgres = postgres
+        self._safe = safe
+        self._client = client
+        self._turns = turns
+        self._news = asyncio.Event()
+        self._running: dict[asyncio.Task[None], ClaimedDelivery] = {}
+        self._is_closed = False
+
+    def wake(self) -> None:
+        """Look for deliveries now: some have become due."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Attempt deliveries as they become due, until cancelled."""
+        while not self._is_closed:
+            self._news.clear()
+            try:
+                pause_s = await self._look()
+            except DATABASE_FAILURES as error:
+                # Attempts in progress go on meanwhile.
+                log.warning("webhooks wait for the database", reason=redaction.safe_message(error))
+                pause_s = _LOOK_EVERY_S
+            await asyncio.sleep(_LOOK_AT_MOST_EVERY_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._news.wait()
+
+    async def close(self) -> None:
+        """Give up what is in progress: another gateway, or this one after its start, attempts it again."""
+        self._is_closed = True
+        tasks = list(self._running)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look(self) -> float:
+        """Begin what is due and has a place; return for how long nothing else becomes due."""
+        async with self._postgres.connection() as connection:
+            found = await delivery_repository.due(connection, within_s=_LOOK_EVERY_S, limit=_MOST_DUE)
+        due = [webhook for webhook in found if webhook.due_in_s <= 0]
+        metrics.WEBHOOKS_DUE.set(len(due))
+        wanted = self._places_for(due)
+        if wanted and not self._is_closed:
+            async with self._postgres.transaction() as connection:
+                claimed = await delivery_repository.claim(connection, wanted, lease_s=_LEASE_S)
+            for delivery in claimed:
+                task = asyncio.create_task(self._attempt(delivery))
+                self._running[task] = delivery
+                task.add_done_callback(self._ended)
+        later = [webhook.due_in_s for webhook in found if webhook.due_in_s > 0]
+        # What is due and has no place begins when an attempt ends, which is news.
+        return min(later, default=_LOOK_EVERY_S)
+
+    def _places_for(self, due: Sequence[DueWebhook]) -> dict[UUID, int]:
+        """Return how many deliveries of each webhook may begin now: each gets a place in turn."""
+        of_owner = Counter(one.owner_id for one in self._running.values())
+        of_webhook = Counter(one.webhook_id for one in self._running.values())
+        held = len(self._running)
+        places: Counter[UUID] = Counter()
+        waiting = list(due)
+        while waiting:
+            left: list[DueWebhook] = []
+            for webhook in waiting:
+                most = 1 if webhook.is_failing else MOST_OF_WEBHOOK
+                if of_webhook[webhook.id] >= most:
+                    continue
+                if not shares.has_room(of_owner[webhook.owner_id], held=held, most=MOST_AT_ONCE):
+                    continue
+                places[webhook.id] += 1
+                of_webhook[webhook.id] += 1
+                of_owner[webhook.owner_id] += 1
+                held += 1
+                left.append(webhook)
+            waiting = left
+        return dict(places)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._running[task]
+        self._news.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Its claim ends by itself, and the next attempt begins then.
+            log.error("webhook attempt not recorded", exc_info=error)
+
+    async def _attempt(self, delivery: ClaimedDelivery) -> None:
+        """Send one request, and store what came of it."""
+        await self._turns.take(delivery.owner_id, weight=_WEIGHT)
+        at, began = datetime.now(UTC), time.monotonic()
+        outcome = await self._send(delivery, at)
+        took_s = time.monotonic() - began
+        metrics.WEBHOOK_ATTEMPTS.labels(outcome.kind).inc()
+        metrics.WEBHOOK_ATTEMPT_SECONDS.observe(took_s)
+        attempt = {
+            "at": at.isoformat(),
+            "duration_ms": round(1000 * took_s),
+            "status": outcome.status,
+            "error": outcome.error,
+            "answer": outcome.answer,
+        }
+        await self._store(delivery, outcome, orjson.dumps(attempt).decode())
+
+    async def _send(self, delivery: ClaimedDelivery, at: datetime) -> AttemptOutcome:
+        if delivery.attempts > MOST_ATTEMPTS:
+            return judge(delivery.attempts, error="Its attempts ended without an outcome.")
+        try:
+            secrets = [
+                self._safe.open(content, delivery.sealed_with)
+                for content in (delivery.secret, delivery.previous_secret)
+                if content is not None
+            ]
+            request = signing.request(
+                delivery.url,
+                webhook_id=str(delivery.id),
+                at=int(at.timestamp()),
+                body=delivery.payload.encode(),
+                secrets=secrets,
+            )
+            answer = await self._client.fetch(
+                request, timeout_s=ANSWER_WITHIN_S, most_bytes=MOST_ANSWER_BYTES
+            )
+        except UnreadableSecret as error:
+            return judge(delivery.attempts, error=f"The secret cannot be decrypted: {error}.")
+        except ServiceError as error:
+            return judge(delivery.attempts, error=error.detail)
+        except Exception as error:  # whatever the receiver sent: it must not be tried without end
+            log.error("webhook request failed", webhook=str(delivery.webhook_id), exc_info=error)
+            return judge(
+                delivery.attempts, error="The gateway could not send the request or read the answer."
+            )
+        return judge(
+            delivery.attempts,
+            status=answer.status,
+            retry_after=answer.headers.get("retry-after"),
+            answer=plain.text(answer.body[:_MOST_SHOWN].decode("utf-8", "replace")) or None,
+        )
+
+    async def _store(self, delivery: ClaimedDelivery, outcome: AttemptOutcome, attempt: str) -> None:
+        async with self._postgres.transaction() as connection:
+            is_ours = await delivery_repository.record(
+                connection, delivery, outcome.delivery_status, retry_in_s=outcome.retry_in_s, attempt=attempt
+            )
+            if not is_ours:
+                return
+            if outcome.kind == "succeeded":
+                await delivery_repository.note_success(connection, delivery.webhook_id)
+                return
+            await delivery_repository.note_failure(connection, delivery.webhook_id, outcome.reason)
+            if outcome.kind == "gone":
+                await repository.disable(connection, delivery.webhook_id, outcome.reason)

@@ -1,0 +1,92 @@
+"""Promised deliveries: stored in the transaction that handles the events of which they tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC
+from uuid import UUID
+
+from chassis import logging, metrics
+from chassis.broker.envelope import new_id
+from chassis.postgres import Connection, Row
+from gateway.http.principal import Principal
+from gateway.http.replies import document
+from gateway.identity import authority
+from gateway.identity.authority import Maker
+from gateway.identity.key_repository import known_scopes
+from gateway.webhooks import delivery_repository, events, repository
+from gateway.webhooks.delivery_repository import NewDelivery
+from gateway.webhooks.events import WebhookEvent
+
+log = logging.get(__name__)
+
+# Of each webhook. Events that come while so many deliveries wait are not delivered to it.
+MOST_PENDING = 20_000
+
+
+class Promises:
+    """Promises events to the webhooks that listen to them; `wake` is called once deliveries are committed."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._has_promised = False
+
+    def committed(self) -> None:
+        """Note that a transaction of `promise` has been committed."""
+        if self._has_promised:
+            self._has_promised = False
+            self._wake()
+
+    async def promise(self, connection: Connection, happened: Collection[WebhookEvent]) -> None:
+        """Store a delivery of each event for each webhook of its owner that listens to it.
+
+        A webhook gets what the credential with which it was last changed may read now.
+        """
+        if not happened:
+            return
+        found = await repository.listening(
+            connection, {event.owner_id for event in happened}, {event.type for event in happened}
+        )
+        if not found:
+            return
+        makers = {row["id"]: _maker(row) for row in found}
+        principals = await authority.principals(connection, set(makers.values()))
+        pending = await delivery_repository.count_pending(connection, list(makers), most=MOST_PENDING)
+        deliveries: list[NewDelivery] = []
+        for row in found:
+            wanted = [
+                event
+                for event in happened
+                if event.owner_id == row["owner_id"] and event.type in row["events"]
+            ]
+            room = MOST_PENDING - pending[row["id"]]
+            deliveries += _deliveries(row["id"], wanted, principals.get(makers[row["id"]]), room)
+        if deliveries:
+            await delivery_repository.insert(connection, deliveries)
+            self._has_promised = True
+
+
+def body_of(event: WebhookEvent) -> str:
+    """Return the body of the requests that deliver an event."""
+    at = event.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return document({"type": event.type, "timestamp": at, "data": event.data()}).decode()
+
+
+def _maker(row: Row) -> Maker:
+    return Maker(row["owner_id"], row["made_by"], known_scopes(row["maker_scopes"]))
+
+
+def _deliveries(
+    webhook_id: UUID, wanted: Sequence[WebhookEvent], maker: Principal | None, room: int
+) -> list[NewDelivery]:
+    """Return the deliveries of those events that the maker may learn of and for which there is room."""
+    allowed = [event for event in wanted if maker is not None and maker.may(events.scope_of(event.type))]
+    if forbidden := len(wanted) - len(allowed):
+        log.warning("events not delivered: the maker of the webhook lacks a scope", webhook=str(webhook_id))
+        metrics.WEBHOOK_EVENTS.labels("forbidden").inc(forbidden)
+    if dropped := max(0, len(allowed) - room):
+        log.warning("events not delivered: too many deliveries wait already", webhook=str(webhook_id))
+        metrics.WEBHOOK_EVENTS.labels("dropped").inc(dropped)
+    kept = allowed[:room]
+    metrics.WEBHOOK_EVENTS.labels("promised").inc(len(kept))
+    return [NewDelivery(new_id(), webhook_id, event.owner_id, event.type, body_of(event)) for event in kept]

@@ -1,0 +1,63 @@
+"""Upkeep of webhooks: removal of what is over, and encryption anew after a rotation of the pepper."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from chassis import logging
+from chassis.postgres import Connection, Postgres, Row
+from gateway.webhooks import delivery_repository, repository
+from gateway.webhooks.secret_safe import SealedSecret, SecretSafe, UnreadableSecret
+
+log = logging.get(__name__)
+
+KEEP_DAYS = 7
+_STEP = 1000
+_PAGE = 100
+
+
+class WebhookUpkeep:
+    """Does what nobody waits for, in short transactions."""
+
+    def __init__(self, postgres: Postgres, safe: SecretSafe) -> None:
+        self._postgres = postgres
+        self._safe = safe
+
+    async def remove_old(self) -> None:
+        """Remove deliveries that ended some days ago, and deleted webhooks with all of theirs."""
+        removed = _STEP
+        while removed == _STEP:
+            async with self._postgres.connection() as connection:
+                removed = await delivery_repository.remove_finished(
+                    connection, keep_days=KEEP_DAYS, most=_STEP
+                )
+        are_left = True
+        while are_left:
+            async with self._postgres.transaction() as connection:
+                are_left = await repository.remove_deleted(connection, most=_STEP)
+
+    async def reseal(self) -> None:
+        """Encrypt the secrets anew that were encrypted with the previous pepper."""
+        after: UUID | None = UUID(int=0)
+        while after is not None:
+            async with self._postgres.transaction() as connection:
+                after = await self._reseal_page(connection, after)
+
+    async def _reseal_page(self, connection: Connection, after: UUID) -> UUID | None:
+        """Encrypt the secrets of a page of webhooks anew; return where the next page begins, if any."""
+        rows = await repository.lock_sealed_otherwise(
+            connection, self._safe.current, after=after, limit=_PAGE
+        )
+        for row in rows:
+            try:
+                secret, previous = self._renewed(row, "secret"), self._renewed(row, "previous_secret")
+            except UnreadableSecret as error:
+                log.error("webhook secret cannot be read", webhook=str(row["id"]), reason=str(error))
+                continue
+            assert secret is not None, "every webhook has a secret"
+            await repository.reseal(connection, row["id"], secret, previous)
+        return rows[-1]["id"] if len(rows) == _PAGE else None
+
+    def _renewed(self, row: Row, name: str) -> SealedSecret | None:
+        content = row[name]
+        return None if content is None else self._safe.seal(self._safe.open(content, row["sealed_with"]))

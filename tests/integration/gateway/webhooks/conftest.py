@@ -1,0 +1,42 @@
+"""A gateway whose webhooks may reach loopback, and a receiver."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from native import rabbitmq
+from native.memcached import Memcached
+from native.postgres import PostgresServer
+from support.doubles.receiver import Receiver, receiver
+from support.gateway_stack import House, Listener
+
+
+@pytest.fixture(scope="package")
+async def hooks_house(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer, memcached_server: Memcached
+) -> AsyncIterator[House]:
+    """Yield a house with a broker of its own: its events reach these gateways only."""
+    async with (
+        rabbitmq.start(tmp_path_factory.mktemp("rabbitmq")) as broker,
+        AsyncExitStack() as stack,
+    ):
+        yield House(broker, postgres_server, memcached_server, stack)
+
+
+@pytest.fixture(scope="package")
+async def hooks(hooks_house: House) -> Listener:
+    """Return a gateway whose webhooks may reach loopback."""
+    return await hooks_house.open(webhook_internal_targets="127.0.0.1")
+
+
+@pytest.fixture
+async def hook(hooks: Listener) -> AsyncIterator[Receiver]:
+    """Yield a receiver; what waits in the end is not sent to the next one."""
+    async with receiver() as running:
+        yield running
+    await hooks.database.execute(
+        "UPDATE webhook_deliveries SET status = 'withdrawn', finished_at = now() WHERE status = 'pending'"
+    )
