@@ -9,7 +9,7 @@ is used.
 | file | what it holds |
 |---|---|
 | `gateway-key-pepper` | the secret that API keys are hashed with |
-| `gateway-previous-key-pepper` | the previous one during a rotation; empty otherwise |
+| `gateway-previous-key-pepper` | during a rotation the next one, then the previous one; empty otherwise |
 | `email-secrets-key` | the secret that DKIM keys are encrypted with |
 | `email-previous-secrets-key` | the previous one during a rotation; empty otherwise |
 | `postgres-password-<role>` | one per service, `postgres` (superuser) and `metrics` (reads statistics) |
@@ -136,8 +136,9 @@ def make(
     # For an existing server: `psql -f`.
     kept.write("postgres/roles.sql", "".join(_role(role, roles[role]) for role in ROLES.values()))
     kept.write("gateway/api-key", api_key)
-    kept.write("gateway/gateway-key-pepper", pepper)
+    # In this order, a gateway that starts between the two knows the pepper that keys are stored with.
     kept.write("gateway/gateway-previous-key-pepper", previous)
+    kept.write("gateway/gateway-key-pepper", pepper)
     kept.write("email/smtp-password", others["smtp-password"])
     kept.write("email/email-secrets-key", kept.kept("email-secrets-key", secrets.token_urlsafe(32)))
     kept.write("email/email-previous-secrets-key", kept.kept("email-previous-secrets-key", ""))

@@ -142,7 +142,7 @@ def keys_reset(installation: Installation, options: argparse.Namespace) -> int:
     if made.returncode:
         raise UpkeepError("No key was made; see the reason above.")
     key = made.stdout.split()[-1]
-    installation.put("api-key", key)
+    installation.put({"api-key": key})
     print(f"{key}\nIt is also in {installation.key_file}.")
     return 0
 

@@ -34,7 +34,10 @@ AT_WORK = 84252
 # The broker updates the message counts of quorum queues every 5 seconds.
 _COUNTED_S = 6.0
 _DRAINED_WITHIN_S = 120.0
-_KEPT = ("pepper", "previous-pepper", "email-secrets-key", "email-previous-secrets-key", "api-key")
+_KEPT = (
+    *("previous-pepper", "pepper", "next-pepper"),
+    *("email-previous-secrets-key", "email-secrets-key", "api-key"),
+)
 _MESSAGES = Path(__file__).with_name("broker_messages.py")
 _VHOST = "tickwire"
 # The variables that the commands read, from the environment or from `.env`.
@@ -129,8 +132,8 @@ def restore(installation: Installation, file: Path, *, passphrase: str | None, s
             lines = (work / "messages.ndjson").read_text().splitlines()
             _ask_broker(installation, messages=[json.loads(line) for line in lines])
             say(f"messages that waited for a retry: {len(lines)}")
-            for secret, text in secrets.items():
-                installation.put(secret, text)
+            # Earlier releases did not rotate the pepper in steps: a backup of theirs is not between two.
+            installation.put({"next-pepper": "", **secrets})
 
 
 def _opened(file: Path, work: Path, passphrase: str | None) -> Path:

@@ -75,9 +75,9 @@ class ComposeStack:
         """Return a secret, or an empty text when there is none."""
         return self._files.read(name)
 
-    def put(self, name: str, text: str) -> None:
-        """Store a secret, and rewrite the files of the containers that use it."""
-        self._files.write(name, text)
+    def put(self, secrets: Mapping[str, str]) -> None:
+        """Store secrets in this order, and rewrite the files of the containers that use them."""
+        self._files.write(secrets)
 
     def set_by_hand(self, name: str) -> str | None:
         """Return the variable that sets a secret in place of its file, or None."""
@@ -87,7 +87,7 @@ class ComposeStack:
         return variable if job["environment"].get(variable) else None
 
     def changed_at(self, name: str) -> float:
-        """Return when a secret was last written, in seconds since 1970."""
+        """Return when a secret was last written, in seconds since 1970; 0 if it never was."""
         return self._files.changed_at(name)
 
     def ask(self, path: str, *, key: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:

@@ -32,9 +32,9 @@ VARIABLES = {
 class Installation(Protocol):
     """An installation on this machine: the programs of its servers, its secrets and its processes.
 
-    Secrets have these names in every way of running: `api-key`, `pepper`, `previous-pepper`,
-    `email-secrets-key`, `email-previous-secrets-key`, `smtp-password`, `alpaca-secret-key`,
-    `postgres-<role>`, `rabbitmq-<user>`.
+    Secrets have these names in every way of running: `api-key`, `pepper`, `previous-pepper`, `next-pepper`
+    (of a rotation that has not come to its end; no process reads it), `email-secrets-key`,
+    `email-previous-secrets-key`, `smtp-password`, `alpaca-secret-key`, `postgres-<role>`, `rabbitmq-<user>`.
     """
 
     @property
@@ -60,14 +60,14 @@ class Installation(Protocol):
     def secret(self, name: str) -> str:
         """Return a secret, or an empty text when there is none."""
 
-    def put(self, name: str, text: str) -> None:
-        """Store a secret and the files derived from it, which processes read at their next start."""
+    def put(self, secrets: Mapping[str, str]) -> None:
+        """Store secrets in this order, and the files made of them, which processes read when they start."""
 
     def set_by_hand(self, name: str) -> str | None:
         """Return the variable that sets a secret in place of its file, or None."""
 
     def changed_at(self, name: str) -> float:
-        """Return when a secret was last written, in seconds since 1970."""
+        """Return when a secret was last written, in seconds since 1970; 0 if it never was."""
 
     def ask(self, path: str, *, key: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
         """Return status and JSON of the gateway's answer to a GET, or to a POST with `body`."""

@@ -95,9 +95,9 @@ class KubernetesStack:
         """Return a secret, or an empty text when there is none."""
         return self.files.read(name)
 
-    def put(self, name: str, text: str) -> None:
-        """Store a secret, and apply the Secrets that are made of it; nothing else of the overlay."""
-        self.files.write(name, text)
+    def put(self, secrets: Mapping[str, str]) -> None:
+        """Store secrets, and apply the Secrets that are made of them, together; nothing else."""
+        self.files.write(secrets)
         only = ("--selector", "app.kubernetes.io/component=secrets")
         self.kubectl("apply", "-k", str(self.overlay), *only).run()
 
@@ -105,7 +105,7 @@ class KubernetesStack:
         """Return None: a cluster reads its Secrets only."""
 
     def changed_at(self, name: str) -> float:
-        """Return when a secret was last written, in seconds since 1970."""
+        """Return when a secret was last written, in seconds since 1970; 0 if it never was."""
         return self.files.changed_at(name)
 
     def ask(self, path: str, *, key: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:

@@ -80,9 +80,10 @@ class NativeStack:
         file = self._file(name)
         return file.read_text().strip() if file.exists() else ""
 
-    def put(self, name: str, text: str) -> None:
-        """Store a secret, and rewrite the addresses that contain it."""
-        write_private(self._file(name), text)
+    def put(self, secrets: Mapping[str, str]) -> None:
+        """Store secrets in this order, and rewrite the addresses that contain them."""
+        for name, text in secrets.items():
+            write_private(self._file(name), text)
         self.blueprint.backing.write_addresses()
 
     def set_by_hand(self, name: str) -> str | None:
@@ -94,8 +95,9 @@ class NativeStack:
         return next((variable for variable in ways if self.variables.variables.get(variable)), None)
 
     def changed_at(self, name: str) -> float:
-        """Return when a secret was last written, in seconds since 1970."""
-        return self._file(name).stat().st_mtime
+        """Return when a secret was last written, in seconds since 1970; 0 if it never was."""
+        file = self._file(name)
+        return file.stat().st_mtime if file.exists() else 0.0
 
     def ask(self, path: str, *, key: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
         """Return status and JSON of the gateway's answer to a GET, or to a POST with `body`."""
@@ -182,6 +184,7 @@ class NativeStack:
             "api-key": self.key_file,
             "pepper": self.run.secrets / "gateway-pepper",
             "previous-pepper": self.run.secrets / "gateway-previous-pepper",
+            "next-pepper": self.run.secrets / "gateway-next-pepper",
         }
         return places.get(name, self.run.secrets / name)
 

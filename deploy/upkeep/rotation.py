@@ -22,6 +22,8 @@ OF_OTHERS = {"smtp-password": ("email", "the relay"), "alpaca-secret-key": ("sto
 _FORGOTTEN_S = 10
 _SEALED_WITHIN_S = 60
 _SECRETS_KEY, _BEFORE = "email-secrets-key", "email-previous-secrets-key"
+# The new pepper, until all gateways hash with it: an interrupted rotation goes on with it.
+_NEXT = "next-pepper"
 # The secret in which a rotation keeps the old one.
 _OLD = {"pepper": ("previous-pepper",), _SECRETS_KEY: (_BEFORE,)}
 # Mail servers give up after five days at most (RFC 5321 4.5.4.1), and then the mail bounces.
@@ -67,7 +69,7 @@ def rotate(
         service, owner = OF_OTHERS[name]
         if not new:
             raise UpkeepError(f"{name} is set by {owner}: NEW_SECRET=… make rotate SECRET={name}")
-        installation.put(name, new)
+        installation.put({name: new})
         installation.restart(service)
         say(f"{name}: {service} has restarted and uses the new one. End the old one with {owner}.")
     elif name in names(installation):
@@ -86,7 +88,7 @@ def _rotate_api_key(installation: Installation, say: Say) -> None:
             f"The gateway does not rotate the bootstrap key (HTTP {status}: {answer.get('detail', answer)}). "
             "If it no longer works, make another one: make keys-reset."
         )
-    installation.put("api-key", answer["key"])
+    installation.put({"api-key": answer["key"]})
     # The gateway reads the key at its start, and reports one that does not work.
     installation.restart("gateway")
     _require(_key_status(installation, answer["key"]) == 200, "The gateway refuses the new key.")
@@ -95,27 +97,48 @@ def _rotate_api_key(installation: Installation, say: Say) -> None:
 
 
 def _rotate_pepper(installation: Installation, say: Say) -> None:
-    if installation.secret("previous-pepper"):
-        raise UpkeepError(
-            "The pepper is being rotated already: end that with `make rotate SECRET=pepper ARGS=--finish`."
-        )
-    key = installation.secret("api-key")
-    installation.put("previous-pepper", installation.secret("pepper"))
-    installation.put("pepper", secrets.token_urlsafe(32))
-    installation.restart("gateway")
-    _require(_key_status(installation, key) == 200, _REFUSED)
+    """Make a new pepper known to every gateway before any of them stores a key under it.
+
+    A gateway stores each key that is used under its own pepper, and refuses keys under one that it does not
+    know. An interrupted rotation goes on from the step that it had reached.
+    """
+    present, new = installation.secret("pepper"), installation.secret(_NEXT)
+    if not new:
+        if installation.secret("previous-pepper"):
+            raise UpkeepError(
+                "The pepper is being rotated already: end that with "
+                "`make rotate SECRET=pepper ARGS=--finish`."
+            )
+        new = secrets.token_urlsafe(32)
+        installation.put({_NEXT: new})
+    if present != new:
+        installation.put({"previous-pepper": new})
+        _restart_gateways(installation)
+        say("pepper: all gateways know the new one; now they begin to hash with it.")
+        installation.put({"previous-pepper": present, "pepper": new})
+    _restart_gateways(installation)
+    installation.put({_NEXT: ""})
     say(
         "pepper: the new one is in force. Each key is hashed with it when it is next used. Later, end the "
         "overlap with `make rotate SECRET=pepper ARGS=--finish`, which lists the keys that were not used."
     )
 
 
+def _restart_gateways(installation: Installation) -> None:
+    installation.restart("gateway")
+    _require(_key_status(installation, installation.secret("api-key")) == 200, _REFUSED)
+
+
 def _finish_pepper(installation: Installation, say: Say) -> None:
+    if installation.secret(_NEXT):
+        raise UpkeepError("The rotation of the pepper was interrupted: `make rotate SECRET=pepper` first.")
     if not installation.secret("previous-pepper"):
         raise UpkeepError("The pepper is not being rotated.")
-    began = datetime.fromtimestamp(installation.changed_at("pepper"), UTC).isoformat()
+    # Before the rotation came to its end, a gateway may have stored a key under the old pepper once more.
+    changed_at = max(installation.changed_at("pepper"), installation.changed_at(_NEXT))
+    began = datetime.fromtimestamp(changed_at, UTC).isoformat()
     # Use is written every 30 seconds.
-    time.sleep(max(0.0, installation.changed_at("pepper") + 35 - time.time()))
+    time.sleep(max(0.0, changed_at + 35 - time.time()))
     unused = query(
         installation,
         "gateway",
@@ -123,10 +146,8 @@ def _finish_pepper(installation: Installation, say: Say) -> None:
         "AND (expires_at IS NULL OR expires_at > now()) "
         f"AND created_at < '{began}' AND (last_used_at IS NULL OR last_used_at < '{began}') ORDER BY id;",
     )
-    installation.put("previous-pepper", "")
-    installation.restart("gateway")
-    key = installation.secret("api-key")
-    _require(_key_status(installation, key) == 200, _REFUSED)
+    installation.put({"previous-pepper": ""})
+    _restart_gateways(installation)
     say("pepper: the old one is removed.")
     if unused:
         say("These keys were not used meanwhile and no longer work; rotate or revoke them:\n  " + unused)
@@ -142,8 +163,7 @@ def _rotate_secrets_key(installation: Installation, say: Say) -> None:
         )
     if not is_under_way:
         # Otherwise a rotation was interrupted: its second half is repeated.
-        installation.put(_BEFORE, present)
-        installation.put(_SECRETS_KEY, secrets.token_urlsafe(32))
+        installation.put({_BEFORE: present, _SECRETS_KEY: secrets.token_urlsafe(32)})
     installation.restart("email")
     deadline = time.monotonic() + _SEALED_WITHIN_S
     while left := _sealed_otherwise(installation):
@@ -176,7 +196,7 @@ def _finish_secrets_key(installation: Installation, say: Say, *, now: bool) -> N
 
 
 def _forget_secrets_key(installation: Installation, say: Say) -> None:
-    installation.put(_BEFORE, "")
+    installation.put({_BEFORE: ""})
     installation.restart("email")
     say(f"{_SECRETS_KEY}: the old one is removed: no DKIM key needs it, and its return paths are invalid.")
 
@@ -213,7 +233,7 @@ def _rotate_login(installation: Installation, name: str, say: Say) -> None:
         installation.rabbitmqctl("change_password", user).run(new + "\n")
         process = user if user in SERVICES else None
     # Only now: a process that starts at this moment must find a password that the server accepts.
-    installation.put(name, new)
+    installation.put({name: new})
     if process is not None:
         installation.restart(process)
     elif user == "metrics":

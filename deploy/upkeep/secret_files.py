@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from containers import make_secrets
 
-_PLACES = {"pepper": "gateway-key-pepper", "previous-pepper": "gateway-previous-key-pepper"}
+_PLACES = {
+    "pepper": "gateway-key-pepper",
+    "previous-pepper": "gateway-previous-key-pepper",
+    "next-pepper": "gateway-next-key-pepper",
+}
 
 
 @dataclass(frozen=True)
@@ -22,18 +27,20 @@ class SecretFiles:
         file = self._file(name)
         return file.read_text(encoding="utf-8").strip() if file.exists() else ""
 
-    def write(self, name: str, text: str) -> None:
-        """Store a secret, and rewrite the files of the containers that use it."""
-        file = self._file(name)
-        draft = file.with_name(f".{file.name}.new")
-        draft.touch(mode=0o600)
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(file)
+    def write(self, secrets: Mapping[str, str]) -> None:
+        """Store secrets in this order, and rewrite the files of the containers that use them."""
+        for name, text in secrets.items():
+            file = self._file(name)
+            draft = file.with_name(f".{file.name}.new")
+            draft.touch(mode=0o600)
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(file)
         make_secrets.make(self.folder, self.key_file, {})
 
     def changed_at(self, name: str) -> float:
-        """Return when a secret was last written, in seconds since 1970."""
-        return self._file(name).stat().st_mtime
+        """Return when a secret was last written, in seconds since 1970; 0 if it never was."""
+        file = self._file(name)
+        return file.stat().st_mtime if file.exists() else 0.0
 
     def _file(self, name: str) -> Path:
         if name == "api-key":

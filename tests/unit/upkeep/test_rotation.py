@@ -1,11 +1,15 @@
-"""Secrets that variables set are not rotated, with a stand-in for docker."""
+"""The steps of rotations, and that secrets of variables are not rotated, with a stand-in for docker."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +18,7 @@ from native.directories import RunDirectory
 from native.settings import NativeSettings
 from upkeep import rotation
 from upkeep.__main__ import keys_reset
+from upkeep.commands import CommandLine
 from upkeep.compose_stack import ComposeStack
 from upkeep.errors import UpkeepError
 from upkeep.native_stack import NativeStack
@@ -94,3 +99,105 @@ def test_a_key_that_the_next_start_would_replace_is_not_made(tmp_path: Path) -> 
 def test_a_variable_that_is_not_set_holds_no_secret(tmp_path: Path) -> None:
     found = stack(tmp_path, GATEWAY_KEY_PEPPER=None, EMAIL_SMTP_PASSWORD="")
     assert [found.set_by_hand(name) for name in ("pepper", "smtp-password", "postgres-emailer")] == [None] * 3
+
+
+GATEWAYS = ("gateway", "gateway-2")
+
+
+@dataclass(frozen=True)
+class Pair(ComposeStack):
+    """Two gateways that read the files when they restart; one that is not among `left` does not come back."""
+
+    left: list[str] = field(default_factory=list)
+    peppers: dict[str, tuple[str, str]] = field(default_factory=dict)
+    states: list[tuple[tuple[str, str], ...]] = field(default_factory=list)
+
+    def restart(self, service: str) -> None:
+        assert service == "gateway"
+        for one in GATEWAYS:
+            if not self.left:
+                raise UpkeepError(f"{one} is not ready")
+            self.left.pop()
+            self.start(one)
+
+    def start(self, one: str) -> None:
+        files = (self.secrets / f"gateway/gateway-{name}key-pepper" for name in ("", "previous-"))
+        self.peppers[one] = tuple(file.read_text() for file in files)  # type: ignore[assignment]
+        self.states.append(tuple(self.peppers.values()))
+
+    def ask(self, path: str, *, key: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
+        return 200, {}
+
+    def postgres(self, program: str, *arguments: str, database: str) -> CommandLine:
+        return CommandLine(("cat",), self.environment)
+
+
+def pair(folder: Path) -> Pair:
+    """Return two gateways that have just started."""
+    plain = stack(folder)
+    found = Pair(plain.repository, plain.secrets, plain.environment)
+    for one in GATEWAYS:
+        found.start(one)
+    return found
+
+
+def rotate_pepper(found: Pair, *, restarts: int, finish: bool = False) -> list[str]:
+    """Rotate the pepper while gateways come back from so many restarts; return what is said."""
+    said: list[str] = []
+    found.left[:] = ["may restart"] * restarts
+    rotation.rotate(found, "pepper", new=None, finish=finish, say=said.append)
+    assert found.left == []
+    return said
+
+
+def unknown(found: Pair) -> list[tuple[tuple[str, str], ...]]:
+    """Return the states in which a gateway hashed with a pepper that another one did not know."""
+    return [state for state in found.states if any(now not in known for now, _ in state for known in state)]
+
+
+@pytest.mark.parametrize("restarts", range(5))
+def test_a_pepper_is_known_to_all_gateways_before_one_hashes_with_it_wherever_the_rotation_is_interrupted(
+    tmp_path: Path, restarts: int
+) -> None:
+    found = pair(tmp_path)
+    old, remaining = found.secret("pepper"), 4
+    if restarts < 4:
+        with pytest.raises(UpkeepError, match="is not ready"):
+            rotate_pepper(found, restarts=restarts)
+        with pytest.raises(UpkeepError, match=r"was interrupted: `make rotate SECRET=pepper` first"):
+            rotate_pepper(found, restarts=2, finish=True)
+        # A step that was not completed is repeated, with the same pepper.
+        remaining = 4 if restarts < 2 else 2
+    new = found.secret("next-pepper")
+    rotate_pepper(found, restarts=remaining)
+    assert unknown(found) == []
+    assert new in ("", found.secret("pepper"))
+    assert set(found.peppers.values()) == {(found.secret("pepper"), old)}
+    assert old != found.secret("pepper")
+    assert found.secret("next-pepper") == ""
+    with pytest.raises(UpkeepError, match="being rotated already"):
+        rotate_pepper(found, restarts=4)
+
+
+def test_a_rotation_that_ended_between_two_files_begins_again_with_the_same_pepper(tmp_path: Path) -> None:
+    found = pair(tmp_path)
+    with pytest.raises(UpkeepError, match="is not ready"):
+        rotate_pepper(found, restarts=2)
+    new = found.secret("next-pepper")
+    found.put({"pepper": found.secret("previous-pepper"), "previous-pepper": new})
+    # The second step writes the present pepper into its new place first.
+    found.put({"previous-pepper": found.secret("pepper")})
+    found.start("gateway")
+    rotate_pepper(found, restarts=4)
+    assert unknown(found) == []
+    assert found.secret("pepper") == new
+
+
+def test_keys_that_were_used_only_before_a_rotation_had_ended_are_listed(tmp_path: Path) -> None:
+    found = pair(tmp_path)
+    rotate_pepper(found, restarts=4)
+    for file, written in (("gateway-key-pepper", 1_700_000_000), ("gateway-next-key-pepper", 1_700_000_300)):
+        os.utime(found.secrets / file, (written, written))
+    asked = "\n".join(rotate_pepper(found, restarts=2, finish=True))
+    assert f"last_used_at < '{datetime.fromtimestamp(1_700_000_300, UTC).isoformat()}'" in asked
+    assert set(found.peppers.values()) == {(found.secret("pepper"), "")}

@@ -54,7 +54,8 @@ class GatewaySettings(Settings):
     previous_key_pepper: SecretStr | None = Field(
         default=None,
         min_length=16,
-        description="previous pepper: keys hashed with it work, and are rehashed with the new one when used",
+        description="during a rotation the next pepper, then the previous one: keys hashed with it work, and "
+        "are rehashed when used",
         examples=["(32 random bytes in hex)"],
     )
     bootstrap_key: SecretStr | None = Field(
@@ -240,7 +241,7 @@ class GatewaySettings(Settings):
 
     @property
     def rotated_pepper(self) -> str | None:
-        """The previous pepper, which stays configured while keys and tokens made with it are valid."""
+        """The other pepper of a rotation, next or previous: keys and tokens made with it are valid."""
         previous = self.previous_key_pepper
         return None if previous is None else previous.get_secret_value()
 

@@ -35,6 +35,7 @@ class BootstrapKey:
         self._audit = audit
         self._key = key
         self._digest = keys.digest(pepper, key)
+        # The previous pepper, or the one to come: another gateway may store the key under it at any time.
         self._before = None if previous_pepper is None else keys.digest(previous_pepper, key)
         self._reason: str | None = None
         # One after the other: what an earlier look found must not replace what a later one has found.
@@ -78,7 +79,8 @@ class BootstrapKey:
             usable = (await key_repository.find_usable(connection, [self._key.id])).get(self._key.id)
         if secret is None:
             return "it is not in the database"
-        if not hmac.compare_digest(secret["digest"], self._digest):
+        digests = (self._digest,) if self._before is None else (self._digest, self._before)
+        if not any(hmac.compare_digest(secret["digest"], one) for one in digests):
             return "it was rotated, or GATEWAY_KEY_PEPPER or the secret of the key has changed"
         if usable is None:
             return "it was revoked or has expired, or its user is disabled"
