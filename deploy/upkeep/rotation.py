@@ -134,6 +134,11 @@ def _finish_pepper(installation: Installation, say: Say) -> None:
         raise UpkeepError("The rotation of the pepper was interrupted: `make rotate SECRET=pepper` first.")
     if not installation.secret("previous-pepper"):
         raise UpkeepError("The pepper is not being rotated.")
+    if webhooks := _webhooks_of_the_old_pepper(installation):
+        raise UpkeepError(
+            f"The secrets of {webhooks} webhooks are not encrypted with the new pepper yet. A gateway does "
+            "that when it starts, and every ten minutes: try again then, or see its log."
+        )
     # Before the rotation came to its end, a gateway may have stored a key under the old pepper once more.
     changed_at = max(installation.changed_at("pepper"), installation.changed_at(_NEXT))
     began = datetime.fromtimestamp(changed_at, UTC).isoformat()
@@ -151,6 +156,14 @@ def _finish_pepper(installation: Installation, say: Say) -> None:
     say("pepper: the old one is removed.")
     if unused:
         say("These keys were not used meanwhile and no longer work; rotate or revoke them:\n  " + unused)
+
+
+def _webhooks_of_the_old_pepper(installation: Installation) -> int:
+    """Return the number of webhooks whose secrets nobody could read without the old pepper."""
+    # As `gateway.identity.keys.fingerprint` makes it.
+    old = hmac.digest(installation.secret("previous-pepper").encode(), b"which pepper", "sha256")[:4].hex()
+    webhooks = f"SELECT count(*) FROM webhooks WHERE sealed_with = '{old}' AND status <> 'deleted';"
+    return int(query(installation, "gateway", webhooks))
 
 
 def _rotate_secrets_key(installation: Installation, say: Say) -> None:

@@ -8,12 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from containers import make_secrets
+from gateway.identity import keys
 from native.postgres import PostgresServer
 from support.gateway_stack import House, Listener
+from support.webhook_calls import created
 from upkeep import rotation
 from upkeep.commands import CommandLine
 from upkeep.compose_stack import ComposeStack
+from upkeep.errors import UpkeepError
 
 WANTED = {"name": "shop", "scopes": ["quotes:read"]}
 
@@ -25,6 +30,7 @@ class Callers:
     keys: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     repeated: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    webhooks: dict[str, str] = field(default_factory=dict)
     rounds: int = 0
 
     async def call(self, gateways: list[Listener]) -> None:
@@ -56,6 +62,8 @@ class Callers:
         session = {"token": login.json()["path"].partition("#")[2]}
         answer = await other.api.post("/v1/console/sessions", json=session)
         assert answer.status_code == 200, answer.text
+        webhook = await created(maker.api, "https://example.com/")
+        self.webhooks[webhook] = await secret_of(maker, webhook)
 
     async def _use(self, gateway: Listener) -> None:
         resources = gateway.gateway.resources
@@ -63,12 +71,21 @@ class Callers:
         for key in self.keys:
             answer = await gateway.api.get("/v1/me", headers={"authorization": f"Bearer {key}"})
             assert answer.status_code == 200, answer.text
+        await resources.webhook_upkeep.reseal()
+        for webhook, secret in self.webhooks.items():
+            assert await secret_of(gateway, webhook) == secret
         for token in self.tokens:
             access = await resources.tokens.authenticate(token)
             assert access.principal.key_id == gateway.admin_key[8:24]
         for name, made in self.repeated:
             again = await gateway.api.post("/v1/api-keys", json=WANTED, headers={"idempotency-key": name})
             assert again.json() == made
+
+
+async def secret_of(gateway: Listener, webhook: str) -> str:
+    answer = await gateway.api.get(f"/v1/webhooks/{webhook}/secret")
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["secret"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +159,14 @@ async def test_no_gateway_refuses_anybody_while_the_pepper_is_rotated(
     for name in ("gateway-key-pepper", "gateway-next-key-pepper"):
         written = pair.secrets / name
         os.utime(written, (written.stat().st_mtime - 60,) * 2)
+    database = pair.gateways[0].database
+    sealed = await database.fetchrow("SELECT id, sealed_with FROM webhooks LIMIT 1")
+    assert sealed is not None
+    change = "UPDATE webhooks SET sealed_with = $2 WHERE id = $1"
+    await database.execute(change, sealed["id"], keys.fingerprint(old))
+    with pytest.raises(UpkeepError, match="The secrets of 1 webhooks are not encrypted with the new pepper"):
+        await asyncio.to_thread(rotation.rotate, pair, "pepper", new=None, finish=True, say=print)
+    await database.execute(change, sealed["id"], sealed["sealed_with"])
     await asyncio.to_thread(rotation.rotate, pair, "pepper", new=None, finish=True, say=print)
     assert pair.callers.rounds == 7
     assert {gateway.settings.rotated_pepper for gateway in pair.gateways} == {None}

@@ -129,7 +129,8 @@ class Pair(ComposeStack):
         return 200, {}
 
     def postgres(self, program: str, *arguments: str, database: str) -> CommandLine:
-        return CommandLine(("cat",), self.environment)
+        # No webhook needs the old pepper; other statements come back as they are.
+        return CommandLine(("sed", "s/^SELECT count.*/0/"), self.environment)
 
 
 def pair(folder: Path) -> Pair:
