@@ -49,9 +49,11 @@ FOR NO KEY UPDATE
 UPDATE webhooks SET secret = $2, previous_secret = $3, sealed_with = $4 WHERE id = $1
 
 -- name: find_listening_webhooks
--- The webhooks of these owners that listen to one of these types of events.
+-- The webhooks of these owners that listen to one of these types of events. Until the transaction ends nobody disables or
+-- removes them: what is promised to them meanwhile would wait for ever.
 SELECT id, owner_id, events, made_by, maker_scopes FROM webhooks
 WHERE owner_id = ANY ($1::text[]) AND status = 'active' AND events && $2::text[]
+ORDER BY id FOR SHARE
 
 -- name: count_pending_deliveries
 -- Up to a limit: nobody needs to know how many more there are.
@@ -102,16 +104,18 @@ UPDATE webhook_deliveries SET
 WHERE id = $1 AND attempts = $2 AND status = 'pending'
 
 -- name: note_success
+-- Of an attempt at this URL, as below: the webhook may have another one by now.
 UPDATE webhooks SET
     failures = 0, last_success_at = now()
-WHERE id = $1 AND (failures > 0 OR last_success_at IS NULL OR last_success_at < now() - interval '10 s')
+WHERE id = $1 AND url = $2 AND (failures > 0 OR last_success_at IS NULL OR last_success_at < now() - interval '10 s')
 
 -- name: note_failure
-UPDATE webhooks SET failures = failures + 1, last_failure_at = now(), last_failure = $2 WHERE id = $1
+UPDATE webhooks SET failures = failures + 1, last_failure_at = now(), last_failure = $3
+WHERE id = $1 AND url = $2
 
 -- name: disable_webhook
-UPDATE webhooks SET status = 'disabled', disabled_reason = $2, revision = revision + 1
-WHERE id = $1 AND status = 'active'
+UPDATE webhooks SET status = 'disabled', disabled_reason = $3, revision = revision + 1
+WHERE id = $1 AND url = $2 AND status = 'active'
 
 -- name: withdraw_deliveries
 UPDATE webhook_deliveries SET status = 'withdrawn', finished_at = now()

@@ -182,15 +182,19 @@ class Deliverer:
         )
 
     async def _store(self, delivery: ClaimedDelivery, outcome: AttemptOutcome, attempt: str) -> None:
+        webhook_id, url = delivery.webhook_id, delivery.url
+        # The webhook comes before its deliveries, as for those who change it: in another order both would wait
+        # for each other.
         async with self._postgres.transaction() as connection:
-            is_ours = await delivery_repository.record(
+            is_disabled = False
+            if outcome.kind == "succeeded":
+                await delivery_repository.note_success(connection, webhook_id, url)
+            else:
+                await delivery_repository.note_failure(connection, webhook_id, url, outcome.reason)
+            if outcome.kind == "gone":
+                is_disabled = await repository.disable(connection, webhook_id, url, outcome.reason)
+            await delivery_repository.record(
                 connection, delivery, outcome.delivery_status, retry_in_s=outcome.retry_in_s, attempt=attempt
             )
-            if not is_ours:
-                return
-            if outcome.kind == "succeeded":
-                await delivery_repository.note_success(connection, delivery.webhook_id)
-                return
-            await delivery_repository.note_failure(connection, delivery.webhook_id, outcome.reason)
-            if outcome.kind == "gone":
-                await repository.disable(connection, delivery.webhook_id, outcome.reason)
+            if is_disabled:
+                await repository.withdraw(connection, webhook_id)

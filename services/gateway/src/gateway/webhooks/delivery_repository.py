@@ -85,22 +85,21 @@ async def claim(
 
 async def record(
     connection: Connection, claimed: ClaimedDelivery, status: str, *, retry_in_s: float | None, attempt: str
-) -> bool:
-    """Store the outcome of an attempt. Return False if the claim is over: withdrawn, or taken by others."""
-    tag = await connection.execute(
+) -> None:
+    """Store the outcome of an attempt, unless its claim is over: withdrawn, or taken by others."""
+    await connection.execute(
         _SQL["record_attempt"], claimed.id, claimed.attempts, status, retry_in_s, attempt, MOST_HISTORY
     )
-    return affected_rows(tag) > 0
 
 
-async def note_success(connection: Connection, webhook_id: UUID) -> None:
-    """Note that an attempt succeeded, some seconds late if many do."""
-    await connection.execute(_SQL["note_success"], webhook_id)
+async def note_success(connection: Connection, webhook_id: UUID, url: str) -> None:
+    """Note that an attempt at this URL succeeded, some seconds late if many do."""
+    await connection.execute(_SQL["note_success"], webhook_id, url)
 
 
-async def note_failure(connection: Connection, webhook_id: UUID, reason: str) -> None:
-    """Count a failed attempt of a webhook, with its reason."""
-    await connection.execute(_SQL["note_failure"], webhook_id, reason)
+async def note_failure(connection: Connection, webhook_id: UUID, url: str, reason: str) -> None:
+    """Count a failed attempt at this URL of a webhook, with its reason."""
+    await connection.execute(_SQL["note_failure"], webhook_id, url, reason)
 
 
 async def page(connection: Connection, webhook_id: UUID, query: DeliveriesQuery) -> list[Row]:

@@ -60,7 +60,7 @@ class DeliveryService:
     async def test(self, call: Call, webhook_id: UUID) -> HttpReply:
         """Deliver a test event to a webhook."""
         connection = call.connection
-        webhook = await service.find(connection, call.principal, webhook_id)
+        webhook = await service.hold(connection, call.principal, webhook_id)
         await self._require_room(connection, webhook)
         event = WebhookEvent(
             call.principal.owner_id, events.TEST, datetime.now(UTC), lambda: {"webhook_id": webhook_id}
@@ -72,7 +72,7 @@ class DeliveryService:
     async def replay(self, call: Call, webhook_id: UUID, delivery_id: UUID) -> HttpReply:
         """Begin a delivery again that has ended. Raise `Conflict` if it has not."""
         connection = call.connection
-        webhook = await service.find(connection, call.principal, webhook_id)
+        webhook = await service.hold(connection, call.principal, webhook_id)
         await _find(connection, call, webhook_id, delivery_id)
         await self._require_room(connection, webhook)
         if await delivery_repository.replay(connection, delivery_id) is None:
@@ -85,7 +85,7 @@ class DeliveryService:
         Without types, those of all events that the caller may read.
         """
         caller, connection = call.principal, call.connection
-        webhook = await service.find(connection, caller, webhook_id)
+        webhook = await service.hold(connection, caller, webhook_id)
         caller.require(*{events.scope_of(name) for name in query.type or ()})
         readable = [name for name in (*events.TYPES, events.TEST) if caller.may(events.scope_of(name))]
         choice = ReplayChoice(

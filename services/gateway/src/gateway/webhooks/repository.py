@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from chassis import queries
-from chassis.postgres import Connection, Row
+from chassis.postgres import Connection, Row, affected_rows
 from gateway.http.principal import Principal
 from gateway.webhooks.inputs import WebhookInput, WebhooksQuery
 from gateway.webhooks.secret_safe import SealedSecret
@@ -100,10 +100,10 @@ async def delete(connection: Connection, webhook_id: UUID) -> None:
     await connection.execute(_SQL["delete_webhook"], webhook_id)
 
 
-async def disable(connection: Connection, webhook_id: UUID, reason: str) -> None:
-    """Disable an active webhook, and withdraw what waits for it."""
-    await connection.execute(_SQL["disable_webhook"], webhook_id, reason)
-    await connection.execute(_SQL["withdraw_deliveries"], webhook_id)
+async def disable(connection: Connection, webhook_id: UUID, url: str, reason: str) -> bool:
+    """Disable an active webhook. Return False if it has another URL by now, or is not active."""
+    tag = await connection.execute(_SQL["disable_webhook"], webhook_id, url, reason)
+    return affected_rows(tag) > 0
 
 
 async def withdraw(connection: Connection, webhook_id: UUID) -> None:
@@ -114,7 +114,7 @@ async def withdraw(connection: Connection, webhook_id: UUID) -> None:
 async def listening(
     connection: Connection, owner_ids: Collection[str], event_types: Collection[str]
 ) -> list[Row]:
-    """Return the active webhooks of these owners that listen to one of these types of events."""
+    """Return the active webhooks that listen, locked until the transaction ends against being disabled."""
     return await connection.fetch(_SQL["find_listening_webhooks"], list(owner_ids), list(event_types))
 
 

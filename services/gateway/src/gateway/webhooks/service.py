@@ -163,10 +163,16 @@ async def find(connection: Connection, caller: Principal, webhook_id: UUID) -> R
     return row
 
 
-async def _locked(connection: Connection, call: Call, webhook_id: UUID) -> Row:
-    row = await repository.lock(connection, webhook_id, call.principal.owner_id)
+async def hold(connection: Connection, caller: Principal, webhook_id: UUID) -> Row:
+    """Return a webhook of the caller, which nobody changes until the transaction ends."""
+    row = await repository.lock(connection, webhook_id, caller.owner_id)
     if row is None:
         raise NotFound(f"There is no webhook {webhook_id}.")
+    return row
+
+
+async def _locked(connection: Connection, call: Call, webhook_id: UUID) -> Row:
+    row = await hold(connection, call.principal, webhook_id)
     call.require_revision(row["revision"], etag=_reply(row).etag or "")
     return row
 

@@ -1,0 +1,77 @@
+"""Webhooks that are changed while something is on its way to them, on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+from gateway.webhooks import repository
+from support.doubles.receiver import Receiver, Told
+from support.gateway_stack import Listener
+from support.waiting import until
+from support.webhook_calls import admin_id, created, deliveries, mail, until_status
+
+
+async def _somebody_waits_for_a_lock(hooks: Listener) -> bool:
+    return bool(
+        await hooks.database.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND wait_event_type = 'Lock'"
+        )
+    )
+
+
+async def test_a_webhook_is_disabled_while_an_attempt_ends_and_neither_waits_for_the_other(
+    hooks: Listener, hook: Receiver
+) -> None:
+    webhook_id = await created(hooks.api, hook.url)
+    hook.usual = Told(500, after_s=0.5)
+    delivery_id = (await hooks.api.post(f"/v1/webhooks/{webhook_id}/test")).json()["id"]
+    await hook.received(1)
+    async with hooks.gateway.resources.runtime.postgres.transaction() as connection:
+        await repository.lock(connection, UUID(webhook_id), await admin_id(hooks))
+        await until(lambda: _somebody_waits_for_a_lock(hooks))
+        await repository.withdraw(connection, UUID(webhook_id))
+    await until_status(hooks.api, webhook_id, delivery_id, "withdrawn")
+
+    async def is_noted() -> bool:
+        return bool((await hooks.api.get(f"/v1/webhooks/{webhook_id}")).json()["failures"] == 1)
+
+    # The database would have ended one of two that wait for each other.
+    await until(is_noted, timeout_s=5)
+
+
+async def test_410_of_a_url_that_was_replaced_meanwhile_does_not_disable_the_webhook(
+    hooks: Listener, hook: Receiver
+) -> None:
+    webhook_id = await created(hooks.api, hook.url)
+    hook.usual = Told(410, after_s=0.5)
+    delivery_id = (await hooks.api.post(f"/v1/webhooks/{webhook_id}/test")).json()["id"]
+    await hook.received(1)
+    moved = await hooks.api.patch(f"/v1/webhooks/{webhook_id}", json={"url": f"{hook.url}/new"})
+    assert moved.status_code == 200
+    await until_status(hooks.api, webhook_id, delivery_id, "failed")
+    shown = (await hooks.api.get(f"/v1/webhooks/{webhook_id}")).json()
+    assert (shown["status"], shown["failures"]) == ("active", 0)
+
+
+async def test_nothing_waits_for_a_webhook_that_was_disabled_while_an_event_was_handled(
+    hooks: Listener, hook: Receiver
+) -> None:
+    webhook_id = await created(hooks.api, hook.url)
+    owner = await admin_id(hooks)
+    postgres = hooks.gateway.resources.runtime.postgres
+    async with postgres.transaction() as connection:
+        found = await repository.listening(connection, [owner], ["email.delivered"])
+        assert webhook_id in {str(row["id"]) for row in found}
+        change = asyncio.create_task(
+            hooks.api.patch(f"/v1/webhooks/{webhook_id}", json={"status": "disabled"})
+        )
+        await until(lambda: change.done() or _somebody_waits_for_a_lock(hooks))
+        await connection.execute(
+            "INSERT INTO webhook_deliveries (id, webhook_id, owner_id, type, payload) "
+            "VALUES (gen_random_uuid(), $1, $2, 'email.delivered', '{}')",
+            UUID(webhook_id), owner,
+        )  # fmt: skip
+    assert (await change).json()["status"] == "disabled"
+    assert [one["status"] for one in await deliveries(hooks.api, webhook_id)] == ["withdrawn"]
