@@ -9,7 +9,7 @@ from gateway.webhooks import repository
 from support.doubles.receiver import Receiver, Told
 from support.gateway_stack import Listener
 from support.waiting import until
-from support.webhook_calls import admin_id, created, deliveries, mail, until_status
+from support.webhook_calls import admin_id, created, deliveries, until_status
 
 
 async def _somebody_waits_for_a_lock(hooks: Listener) -> bool:

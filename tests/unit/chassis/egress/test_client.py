@@ -148,6 +148,28 @@ async def test_a_long_answer_is_not_read_to_its_end() -> None:
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * 5000 + HELLO,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-A: " + b"x" * 40_000 + b"\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=["heads before the answer", "chunks of one byte", "a long head"],
+)
+async def test_an_answer_that_takes_long_to_parse_is_not_read_to_its_end(answer: bytes) -> None:
+    async with serving(answer) as server:
+        with pytest.raises(AnswerTooLarge, match="more than 32768 bytes besides its content"):
+            await get(client(), f"http://127.0.0.1:{server.port}/")
+
+
+async def test_an_answer_in_chunks_of_a_usual_size_is_read() -> None:
+    chunk = b"400\r\n" + b"x" * 1024 + b"\r\n"
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * 100 + b"0\r\n\r\n"
+    async with serving(answer) as server:
+        assert len(await get(client(), f"http://127.0.0.1:{server.port}/")) == 102_400
+
+
+@pytest.mark.parametrize(
     "answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"]
 )
 async def test_an_invalid_answer_is_reported(answer: bytes) -> None:

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import certifi
 import httpcore
@@ -17,6 +17,7 @@ import httpcore
 from chassis import logging, plain
 from chassis.egress.addresses import Address
 from chassis.egress.destinations import Destination, InternalTargets
+from chassis.egress.network import MOST_FRAMING_BYTES, MOST_TRIED, FramingTooLarge, PinnedNetwork
 from chassis.errors import ServiceError
 
 log = logging.get(__name__)
@@ -25,8 +26,6 @@ MOST_ANSWER_BYTES = 128 * 1024
 _CONNECT_S = 5.0
 _IPV4 = 4
 _ANY_PORT = 9
-# Only so many addresses of a name are tried, but all of them are checked.
-_MOST_TRIED = 4
 _MOST_CHARACTERS = 200
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
@@ -126,6 +125,11 @@ class GuardedClient:
             raise DestinationUnreachable(
                 f"{destination.host} did not answer within {timeout_s:g} s."
             ) from None
+        except FramingTooLarge:
+            raise AnswerTooLarge(
+                f"The answer of {destination.host} has more than {MOST_FRAMING_BYTES} bytes besides its "
+                "content: headers, or sizes of chunks."
+            ) from None
         except (OSError, UnicodeError, httpcore.NetworkError, httpcore.ProtocolError) as error:
             reason = plain.text(error, most=_MOST_CHARACTERS) or type(error).__name__
             raise DestinationUnreachable(f"{destination.host} cannot be reached: {reason}.") from error
@@ -142,7 +146,7 @@ class GuardedClient:
             own = [address for address in addresses if self._is_own(address)]
             self._internal.require(addresses, destination, own=own)
         except ServiceError:
-            shown = [str(address) for address in addresses[:_MOST_TRIED]]
+            shown = [str(address) for address in addresses[:MOST_TRIED]]
             log.warning("destination refused", host=destination.host, port=destination.port, addresses=shown)
             raise
         return addresses
@@ -161,11 +165,12 @@ class GuardedClient:
             port=destination.port,
             target=destination.target.encode(),
         )
+        network = PinnedNetwork(addresses)
         async with (
             httpcore.AsyncConnectionPool(
                 ssl_context=self._tls,
                 max_connections=1,
-                network_backend=_Pinned(addresses),
+                network_backend=network,
             ) as pool,
             pool.stream(
                 request.method,
@@ -179,42 +184,12 @@ class GuardedClient:
             body = bytearray()
             async for part in response.aiter_stream():
                 body += part
+                network.content_bytes = len(body)
                 if len(body) > most_bytes:
                     raise AnswerTooLarge(
                         f"The answer of {destination.host} has more than {most_bytes} bytes."
                     )
             return HttpAnswer(response.status, _joined(response.headers), bytes(body))
-
-
-class _Pinned(httpcore.AsyncNetworkBackend):
-    """Connects to the addresses that were checked, whatever host is requested."""
-
-    def __init__(self, addresses: Sequence[Address]) -> None:
-        self._addresses = addresses
-        self._network = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,  # noqa: ARG002
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Return a connection to the first address that accepts one."""
-        *before, last = self._addresses[:_MOST_TRIED]
-        for address in before:
-            try:
-                return await self._network.connect_tcp(
-                    str(address), port, timeout, local_address, socket_options
-                )
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue
-        return await self._network.connect_tcp(str(last), port, timeout, local_address, socket_options)
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait between attempts."""
-        await asyncio.sleep(seconds)
 
 
 def _tls() -> ssl.SSLContext:

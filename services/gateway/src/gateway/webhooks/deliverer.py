@@ -183,8 +183,8 @@ class Deliverer:
 
     async def _store(self, delivery: ClaimedDelivery, outcome: AttemptOutcome, attempt: str) -> None:
         webhook_id, url = delivery.webhook_id, delivery.url
-        # The webhook comes before its deliveries, as for those who change it: in another order both would wait
-        # for each other.
+        # The webhook comes before its deliveries, as for those who change it: in another order, both would
+        # wait for each other.
         async with self._postgres.transaction() as connection:
             is_disabled = False
             if outcome.kind == "succeeded":
