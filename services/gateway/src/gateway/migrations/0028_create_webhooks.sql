@@ -42,5 +42,5 @@ CREATE TABLE webhook_deliveries (
     finished_at timestamptz
 );
 CREATE INDEX webhook_deliveries_due ON webhook_deliveries (webhook_id, next_at) WHERE status = 'pending';
-CREATE INDEX webhook_deliveries_listed ON webhook_deliveries (webhook_id, id);
+CREATE INDEX webhook_deliveries_listed ON webhook_deliveries (webhook_id, status, id);
 CREATE INDEX webhook_deliveries_finished ON webhook_deliveries (finished_at) WHERE finished_at IS NOT NULL;

@@ -121,38 +121,57 @@ WHERE id = $1 AND url = $2 AND status = 'active'
 UPDATE webhook_deliveries SET status = 'withdrawn', finished_at = now()
 WHERE webhook_id = $1 AND status = 'pending'
 
+-- name: find_matching_deliveries
+-- Those among the $4 newest deliveries in these statuses before the id $3 that match; how many were examined, and which
+-- was the last. The status is a range and not equal to something, as only the index of webhooks has this order then: by
+-- the primary key, a status that few are in would be looked for in all of them.
+WITH examined AS MATERIALIZED (
+    SELECT found.id, found.type, found.created_at
+    FROM unnest($2::text[]) AS wanted (status)
+    CROSS JOIN LATERAL (
+        SELECT d.id, d.type, d.created_at FROM webhook_deliveries AS d
+        WHERE d.webhook_id = $1 AND d.status >= wanted.status AND (d.status, d.id) < (wanted.status, $3::uuid)
+        ORDER BY d.status DESC, d.id DESC LIMIT $4
+    ) AS found
+    ORDER BY found.id DESC LIMIT $4
+)
+SELECT (SELECT count(*) FROM examined) AS examined, (SELECT min(id::text)::uuid FROM examined) AS last, ARRAY(
+    SELECT id FROM examined
+    WHERE ($5::text[] IS NULL OR type = ANY ($5))
+        AND ($6::timestamptz IS NULL OR created_at > $6)
+        AND ($7::timestamptz IS NULL OR created_at < $7)
+    ORDER BY id DESC LIMIT $8
+) AS ids
+
 -- name: list_deliveries
-SELECT * FROM webhook_deliveries
-WHERE webhook_id = $1 AND ($2::uuid IS NULL OR id < $2)
-    AND ($3::text[] IS NULL OR status = ANY ($3))
-    AND ($4::text[] IS NULL OR type = ANY ($4))
-    AND ($5::timestamptz IS NULL OR created_at > $5)
-    AND ($6::timestamptz IS NULL OR created_at < $6)
-ORDER BY id DESC LIMIT $7
+SELECT id, type, status, attempts, created_at, finished_at, next_at FROM webhook_deliveries
+WHERE id = ANY ($1::uuid[]) ORDER BY id DESC
 
 -- name: find_delivery
 SELECT * FROM webhook_deliveries WHERE id = $1 AND webhook_id = $2
 
--- name: count_deliveries
--- Up to a limit.
-SELECT count(*) FROM (
-    SELECT 1 FROM webhook_deliveries
-    WHERE webhook_id = $1 AND status = ANY ($2::text[]) AND type = ANY ($3::text[])
-        AND ($4::timestamptz IS NULL OR created_at > $4)
-        AND ($5::timestamptz IS NULL OR created_at < $5)
-    LIMIT $6
-) AS found
+-- name: find_deliveries_to_replay
+-- As in a list, but the oldest first, behind the id $3.
+WITH examined AS MATERIALIZED (
+    SELECT found.id, found.type, found.created_at
+    FROM unnest($2::text[]) AS wanted (status)
+    CROSS JOIN LATERAL (
+        SELECT d.id, d.type, d.created_at FROM webhook_deliveries AS d
+        WHERE d.webhook_id = $1 AND d.status <= wanted.status AND (d.status, d.id) > (wanted.status, $3::uuid)
+        ORDER BY d.status, d.id LIMIT $4
+    ) AS found
+    ORDER BY found.id LIMIT $4
+)
+SELECT (SELECT count(*) FROM examined) AS examined, (SELECT max(id::text)::uuid FROM examined) AS last, ARRAY(
+    SELECT id FROM examined
+    WHERE type = ANY ($5::text[])
+        AND ($6::timestamptz IS NULL OR created_at > $6)
+        AND ($7::timestamptz IS NULL OR created_at < $7)
+) AS ids
 
 -- name: replay_deliveries
--- The oldest first.
 UPDATE webhook_deliveries SET status = 'pending', attempts = 0, next_at = now(), finished_at = NULL
-WHERE id IN (
-    SELECT id FROM webhook_deliveries
-    WHERE webhook_id = $1 AND status = ANY ($2::text[]) AND type = ANY ($3::text[])
-        AND ($4::timestamptz IS NULL OR created_at > $4)
-        AND ($5::timestamptz IS NULL OR created_at < $5)
-    ORDER BY id LIMIT $6 FOR NO KEY UPDATE SKIP LOCKED
-)
+WHERE id = ANY ($1::uuid[]) AND status <> 'pending'
 
 -- name: replay_delivery
 UPDATE webhook_deliveries SET status = 'pending', attempts = 0, next_at = now(), finished_at = NULL

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from datetime import datetime
+from typing import get_args
 from uuid import UUID
 
 from chassis import queries
+from chassis.paging import page_of
 from chassis.postgres import Connection, Row, affected_rows
-from gateway.webhooks.inputs import DeliveriesQuery
+from gateway.webhooks.inputs import DeliveriesQuery, EndedStatus
 
 _SQL = queries.of("gateway")
 
 # Of each delivery, over all rounds.
 MOST_HISTORY = 20
+# For a page with a filter that may match none of very many.
+MOST_EXAMINED = 2000
+_LAST_ID = 2**128 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +107,24 @@ async def note_failure(connection: Connection, webhook_id: UUID, url: str, reaso
     await connection.execute(_SQL["note_failure"], webhook_id, url, reason)
 
 
-async def page(connection: Connection, webhook_id: UUID, query: DeliveriesQuery) -> list[Row]:
-    """Return a page of deliveries, newest first, plus one more if there is one."""
-    return await connection.fetch(
-        _SQL["list_deliveries"],
-        webhook_id,
-        query.cursor,
-        query.status,
-        query.type,
-        query.created_after,
-        query.created_before,
-        query.limit + 1,
+async def page(
+    connection: Connection, webhook_id: UUID, query: DeliveriesQuery
+) -> tuple[list[Row], UUID | None]:
+    """Return a page of deliveries, newest first, and the id behind which the next one begins.
+
+    With a filter it examines `MOST_EXAMINED` deliveries at most: it may have fewer than `limit`, or none.
+    """
+    narrowing = (query.type, query.created_after, query.created_before)
+    most = query.limit + 1 if narrowing == (None, None, None) else MOST_EXAMINED
+    statuses = sorted(set(query.status or ("pending", *get_args(EndedStatus))))
+    before = query.cursor or UUID(int=_LAST_ID)
+    row = await connection.fetchrow(
+        _SQL["find_matching_deliveries"], webhook_id, statuses, before, most, *narrowing, query.limit + 1
     )
+    assert row is not None, "counts are there, whatever they count"
+    ids, following = page_of(row["ids"], query.limit, lambda delivery_id: delivery_id)
+    end = row["last"] if row["examined"] == most else None
+    return await connection.fetch(_SQL["list_deliveries"], ids), following or end
 
 
 async def find(connection: Connection, delivery_id: UUID, webhook_id: UUID) -> Row | None:
@@ -137,14 +148,26 @@ class ReplayChoice:
     created_before: datetime | None
 
 
-async def count(connection: Connection, choice: ReplayChoice, *, most: int) -> int:
-    """Return how many deliveries are chosen, counted up to `most`."""
-    return int(await connection.fetchval(_SQL["count_deliveries"], *astuple(choice), most))
+async def find_to_replay(
+    connection: Connection, choice: ReplayChoice, *, after: UUID | None, most: int
+) -> tuple[list[UUID], UUID | None]:
+    """Return the chosen ones of the `most` oldest deliveries behind an id, and where the next ones begin."""
+    webhook_id, statuses, *narrowing = astuple(choice)
+    row = await connection.fetchrow(
+        _SQL["find_deliveries_to_replay"],
+        webhook_id,
+        sorted(set(statuses)),
+        after or UUID(int=0),
+        most,
+        *narrowing,
+    )
+    assert row is not None, "counts are there, whatever they count"
+    return row["ids"], row["last"] if row["examined"] == most else None
 
 
-async def replay_chosen(connection: Connection, choice: ReplayChoice, *, most: int) -> int:
-    """Let up to `most` of the chosen deliveries begin again; return how many."""
-    return affected_rows(await connection.execute(_SQL["replay_deliveries"], *astuple(choice), most))
+async def replay_each(connection: Connection, delivery_ids: Sequence[UUID]) -> int:
+    """Let those of these deliveries begin again that have ended; return how many."""
+    return affected_rows(await connection.execute(_SQL["replay_deliveries"], delivery_ids))
 
 
 async def remove_finished(connection: Connection, *, keep_days: int, most: int) -> int:

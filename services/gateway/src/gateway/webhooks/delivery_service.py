@@ -11,11 +11,10 @@ import orjson
 
 from chassis.broker.envelope import new_id
 from chassis.errors import Conflict, NotFound
-from chassis.paging import page_of
 from chassis.postgres import Connection, Postgres, Row
 from contracts.message import Next
 from gateway.http.calls import Call
-from gateway.http.filters import BulkResult
+from gateway.http.filters import SteppedResult
 from gateway.http.replies import HttpReply, document
 from gateway.webhooks import delivery_repository, events, service
 from gateway.webhooks.delivery_repository import NewDelivery, ReplayChoice
@@ -43,8 +42,7 @@ class DeliveryService:
         """Return a page of the deliveries of a webhook, newest first."""
         async with self._postgres.connection() as connection:
             await service.find(connection, call.principal, webhook_id)
-            found = await delivery_repository.page(connection, webhook_id, query)
-        page, following = page_of(found, query.limit, lambda row: row["id"])
+            page, following = await delivery_repository.page(connection, webhook_id, query)
         return DeliveryPage(data=[WebhookDelivery(**_view(row)) for row in page], next_cursor=following)
 
     async def get(self, call: Call, webhook_id: UUID, delivery_id: UUID) -> DeliveryDetail:
@@ -79,7 +77,7 @@ class DeliveryService:
             raise Conflict("The delivery has not ended: it waits for its next attempt.")
         return await self._accepted(call, webhook_id, delivery_id)
 
-    async def replay_matching(self, call: Call, webhook_id: UUID, query: DeliveryReplay) -> BulkResult:
+    async def replay_matching(self, call: Call, webhook_id: UUID, query: DeliveryReplay) -> SteppedResult:
         """Begin the deliveries again that match and have ended, the oldest first.
 
         Without types, those of all events that the caller may read.
@@ -95,14 +93,21 @@ class DeliveryService:
             query.created_after,
             query.created_before,
         )
-        if query.dry_run:
-            matched = await delivery_repository.count(connection, choice, most=MOST_REPLAYED)
-        else:
+        found, following = await delivery_repository.find_to_replay(
+            connection, choice, after=query.cursor, most=MOST_REPLAYED
+        )
+        changed = len(found)
+        if not query.dry_run:
             await self._require_room(connection, webhook)
-            matched = await delivery_repository.replay_chosen(connection, choice, most=MOST_REPLAYED)
+            changed = await delivery_repository.replay_each(connection, found)
             call.after_commit.append(self._look)
-        is_complete = matched < MOST_REPLAYED
-        return BulkResult(matched=matched, changed=matched, dry_run=query.dry_run, complete=is_complete)
+        return SteppedResult(
+            matched=len(found),
+            changed=changed,
+            dry_run=query.dry_run,
+            complete=following is None,
+            next_cursor=None if following is None else str(following),
+        )
 
     async def _require_room(self, connection: Connection, webhook: Row) -> None:
         if webhook["status"] != "active":

@@ -141,7 +141,7 @@ class DeliveryDetail(WebhookDelivery):
 
 
 class DeliveryPage(BaseModel):
-    """A page of deliveries, newest first."""
+    """A page of deliveries, newest first. With a filter it may have few or none, and yet a next one."""
 
     data: list[WebhookDelivery]
     next_cursor: UUID | None
@@ -175,3 +175,4 @@ class DeliveryReplay(DeliveryFilter):
     status: Several[EndedStatus] | None = Field(
         default=None, description="failed and withdrawn ones, if it is not given"
     )
+    cursor: UUID | None = Field(default=None, description="`next_cursor` of the call before")

@@ -20,7 +20,7 @@ from gateway.http.endpoints import (
     patch,
     post,
 )
-from gateway.http.filters import BulkResult
+from gateway.http.filters import SteppedResult
 from gateway.webhooks.delivery_service import DeliveryService
 from gateway.webhooks.inputs import (
     DeliveryDetail,
@@ -167,7 +167,7 @@ def _deliveries(service: DeliveryService) -> Iterator[Endpoint]:
         tag="Webhooks",
         scope=Scope.WEBHOOKS_WRITE,
         idempotency=Idempotency.TRANSACTION,
-        answers={200: json(BulkResult)},
+        answers={200: json(SteppedResult)},
         errors=(Forbidden, NotFound, Conflict, DatabaseUnavailable),
         examples={"webhook_id": EXAMPLE_ID},
     )

@@ -1,0 +1,104 @@
+"""Statements of webhooks read a bounded part, however many deliveries there are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from chassis.postgres import Connection
+from gateway.webhooks import delivery_repository
+from gateway.webhooks.delivery_repository import ReplayChoice
+from gateway.webhooks.inputs import DeliveriesQuery
+from support.databases import FreshDatabase
+from support.explained import buffers
+
+ROWS = 30_000
+EXAMINED = 100
+WEBHOOK = UUID(int=1)
+LATER = datetime.now(UTC) + timedelta(days=1)
+FILTERS: tuple[dict[str, Any], ...] = (
+    {},
+    {"type": ["email.expired"]},
+    {"status": ["failed"]},
+    {"status": ["withdrawn", "failed"], "type": ["email.expired"]},
+    {"created_after": LATER},
+    {"created_before": LATER - timedelta(days=900)},
+)
+_MAX = UUID(int=2**128 - 1)
+
+
+@pytest.fixture
+async def crowded(
+    fresh_database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Connection]:
+    """Store very many deliveries that succeeded, every tenth of which failed, of each of two webhooks."""
+    monkeypatch.setattr(delivery_repository, "MOST_EXAMINED", EXAMINED)
+    connection = await asyncpg.connect(await fresh_database("gateway"))
+    await connection.executemany(
+        "INSERT INTO webhooks (id, owner_id, url, events, description, made_by, maker_scopes, secret,"
+        " sealed_with) VALUES ($1, '1', 'https://example.com/', '{email.failed}', '', '', '{}', '', '')",
+        [(WEBHOOK,), (UUID(int=2),)],
+    )
+    await connection.execute(
+        "INSERT INTO webhook_deliveries (id, webhook_id, owner_id, type, payload, status, finished_at)"
+        " SELECT (lpad(to_hex(n), 8, '0') || repeat('0', 24))::uuid,"
+        " ('00000000-0000-0000-0000-00000000000' || 1 + n % 2)::uuid, '1', 'email.failed', repeat('x', 300),"
+        " CASE WHEN n % 10 < 2 THEN 'failed' ELSE 'succeeded' END, now()"
+        " FROM generate_series(1, $1::int) AS n",
+        2 * ROWS,
+    )
+    await connection.execute("VACUUM ANALYZE webhook_deliveries")
+    yield connection
+    await connection.close()
+
+
+@pytest.mark.parametrize("wanted", FILTERS)
+async def test_a_page_reads_a_bounded_part_and_pages_have_all_that_match(
+    crowded: Connection, wanted: dict[str, Any]
+) -> None:
+    query = DeliveriesQuery(limit=20, **wanted)
+    rows, following = await delivery_repository.page(crowded, WEBHOOK, query)
+    is_narrowed = set(wanted) - {"status"}
+    most = EXAMINED if is_narrowed else 21
+    read = await buffers(
+        crowded, "find_matching_deliveries", WEBHOOK, ["failed", "pending", "succeeded", "withdrawn"], _MAX,
+        most, query.type, query.created_after, query.created_before, 21, package="gateway",
+    )  # fmt: skip
+    assert read < 5 * EXAMINED
+    assert len(rows) == (0 if is_narrowed else 20)
+    assert following is not None
+
+
+async def test_pages_with_a_filter_have_each_delivery_once(crowded: Connection) -> None:
+    await crowded.execute("UPDATE webhook_deliveries SET type = 'email.expired' WHERE id::text LIKE '%77-%'")
+    await crowded.execute("DELETE FROM webhook_deliveries WHERE id::text >= '00001000'")
+    found: list[str] = []
+    query = DeliveriesQuery(limit=20, type=["email.expired"])
+    while True:
+        rows, following = await delivery_repository.page(crowded, WEBHOOK, query)
+        found += [str(row["id"]) for row in rows]
+        if following is None:
+            break
+        query = query.model_copy(update={"cursor": following})
+    wanted = await crowded.fetch(
+        "SELECT id::text FROM webhook_deliveries WHERE webhook_id = $1 AND type = 'email.expired'"
+        " ORDER BY id DESC",
+        WEBHOOK,
+    )
+    assert found == [row["id"] for row in wanted]
+
+
+async def test_a_bulk_replay_reads_a_bounded_part(crowded: Connection) -> None:
+    choice = ReplayChoice(WEBHOOK, ["succeeded", "failed"], ["email.expired"], None, None)
+    ids, following = await delivery_repository.find_to_replay(crowded, choice, after=None, most=EXAMINED)
+    assert (ids, following is None) == ([], False)
+    read = await buffers(
+        crowded, "find_deliveries_to_replay", WEBHOOK, ["failed", "succeeded"], UUID(int=0), EXAMINED,
+        ["email.expired"], None, None, package="gateway",
+    )  # fmt: skip
+    assert read < 5 * EXAMINED
