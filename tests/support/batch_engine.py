@@ -15,6 +15,7 @@ from batch_processor.coordination.coordinator import Coordinator, Windows
 from batch_processor.execution import claim_repository
 from batch_processor.execution.claims import ChunkKey, Loaded
 from batch_processor.execution.lanes import Lanes
+from batch_processor.execution.running_chunk import ItemFailure, Outcomes
 from batch_processor.execution.settlement import ChunkReport, Settlement
 from batch_processor.intake.handlers import Intake
 from batch_processor.limits.admission import ChunkAdmission
@@ -159,6 +160,18 @@ class BatchEngine:
                 paused=paused.operations,
             )
             return await claim_repository.load(connection, claimed)
+
+    async def work(self, *, succeeds: bool) -> None:
+        """Run up to ten ready chunks as a worker does: each item ends with its payload, or fails for good."""
+        for loaded in await self.claim(most=10, for_any=10):
+            positions = [item.position for item in loaded.items]
+            if succeeds:
+                outcomes = Outcomes(positions, [item.payload for item in loaded.items])
+            else:
+                outcomes = Outcomes(
+                    failures=[ItemFailure(position, "closed", "no") for position in positions]
+                )
+            await self.store([ChunkReport(loaded.claim, "done", outcomes)])
 
     async def coordinate(
         self, step: Callable[[Coordinator], Awaitable[None]], *, killed_after_s: float | None = None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 
 from batch_processor.batches import life_cycle
 from batch_processor.batches.life_cycle import StoredBatch
 from batch_processor.resources import Resources
-from batch_processor.sources import copying
+from batch_processor.sources import copying, repository
 from chassis.broker.envelope import new_id
-from contracts.batches import CancelBatch, CreateBatch, Item, Source
+from chassis.postgres import Connection
+from contracts.batches import CancelBatch, CreateBatch, Item, RetryBatch, Source
 from support.batch_engine import BatchEngine
 from support.batch_stack import BatchProcessors, Caller
 
@@ -161,3 +163,47 @@ async def test_a_batch_that_cannot_be_filled_delays_no_other_and_fails_after_som
     ).status == "completed"
     batch = await caller.reach(broken)
     assert (batch.status, batch.error["code"], tries) == ("failed", "source-not-usable", 3)
+
+
+async def test_a_source_that_is_retried_between_two_steps_fails_the_copy_instead_of_mixing_two_runs(
+    engine: BatchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "STEP", 2)
+    first = await engine.give("ann", items=5)
+    await engine.work(succeeds=False)
+    copy = await engine.give("ann", items=None, source=Source(batch_id=first, status="failed"))
+    filling = copying.Sources(engine.postgres, engine.intake, operations=["echo"], begun=lambda: None)
+    assert await filling.copy()
+    await engine.handle(RetryBatch(batch_id=first, owner_id="ann"))
+    await engine.coordinator.redrive()
+    await engine.work(succeeds=True)
+    while await filling.copy():
+        pass
+    await _expect_unusable(engine, copy)
+
+
+async def test_a_source_that_is_retried_while_its_items_are_looked_up_fails_the_copy(
+    engine: BatchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await engine.give("ann", items=5)
+    await engine.work(succeeds=False)
+    copy = await engine.give("ann", items=None, source=Source(batch_id=first, status="failed"))
+    look_up = repository.list_ended_positions
+
+    async def look_up_too_late(connection: Connection, source: Source, *, after: int, most: int) -> list[int]:
+        await engine.handle(RetryBatch(batch_id=first, owner_id="ann"))
+        await engine.coordinator.redrive()
+        return await look_up(connection, source, after=after, most=most)
+
+    monkeypatch.setattr(repository, "list_ended_positions", look_up_too_late)
+    filling = copying.Sources(engine.postgres, engine.intake, operations=["echo"], begun=lambda: None)
+    assert await filling.copy()
+    await _expect_unusable(engine, copy)
+
+
+async def _expect_unusable(engine: BatchEngine, batch_id: UUID) -> None:
+    batch = await engine.get(batch_id)
+    assert batch is not None
+    assert (batch.status, batch.error_code) == ("failed", "source-not-usable")
+    assert "was retried" in (batch.error_detail or "")
+    assert await engine.fetch("SELECT FROM chunks WHERE batch_id = $1", batch_id) == []

@@ -76,9 +76,10 @@ class Tally:
 class StoredBatch:
     """A batch or task as its row describes it. `operation` and `total` are unknown until a message has them.
 
-    `source` is the batch that its items are copied from, as JSON, and `source_after` the position up to which
-    they were copied. While failed items are queued for a retry, `retry_codes` are the codes of their errors
-    (none: all), and `retry_after` is the position up to which they were queued.
+    `source` is the batch that its items are copied from, as JSON, `source_after` the position up to which
+    they were copied, and `source_revision` the revision that the batch had when the first of them was. While
+    failed items are queued for a retry, `retry_codes` are the codes of their errors (none: all), and
+    `retry_after` is the position up to which they were queued.
     """
 
     id: UUID
@@ -112,6 +113,7 @@ class StoredBatch:
     retry_after: int = -1
     source: str | None = None
     source_after: int = -1
+    source_revision: int | None = None
     validating_since: datetime | None = None
     cancelling_since: datetime | None = None
 

@@ -98,12 +98,32 @@ class Sources:
 
 
 async def _fill(connection: Connection, batch: StoredBatch) -> StoredBatch:
-    """Copy the next items of its source to a locked batch; return the batch as it is then."""
+    """Copy the next items of its source to a locked batch; return the batch as it is then.
+
+    The source is not locked, and its owner may retry it meanwhile. So its revision is compared with that of
+    the first step, and once more after the items were read.
+    """
     now, source = datetime.now(UTC), Source.model_validate_json(batch.source or "")
     other = await batch_repository.get_batch(connection, source.batch_id)
     if other is None or other.owner_id != batch.owner_id or not other.is_finished:
         detail = f"The batch {source.batch_id} does not exist or has not ended: its items cannot be copied."
         return life_cycle.fail(batch, code="source-not-usable", detail=detail, now=now)
+    begun = batch if batch.source_revision is not None else replace(batch, source_revision=other.revision)
+    after = await _copy_step(connection, begun, source, other, now=now)
+    seen = await batch_repository.get_batch(connection, source.batch_id)
+    if seen is None or not begun.source_revision == other.revision == seen.revision:
+        detail = (
+            f"The batch {source.batch_id} was retried, changed or removed while its items were copied: "
+            "when it has ended, send this one again."
+        )
+        return life_cycle.fail(after, code="source-not-usable", detail=detail, now=now)
+    return after
+
+
+async def _copy_step(
+    connection: Connection, batch: StoredBatch, source: Source, other: StoredBatch, *, now: datetime
+) -> StoredBatch:
+    """Copy the next items of `other`; return the batch with them, sealed after the last."""
     if source.status == "cancelled" and other.status == "cancelled" and not other.chunk_count:
         # It was cancelled before it began: all of its items, and none has a result.
         found = await repository.list_positions(connection, other.id, after=batch.source_after, most=STEP + 1)
