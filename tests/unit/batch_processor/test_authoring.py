@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 from pydantic import BaseModel
 
 from batch_processor.authoring import Context, Json, RetryPolicy, Scope, operation
+from batch_processor.execution.failures import cause_of
+from chassis import errors
 from support.operation_world import OperationWorld
 
 TEMPLATE = Path(__file__).parents[3] / "docs/templates/operation"
@@ -85,6 +88,19 @@ async def untyped(payload: str, _: Context) -> Json:
 def test_a_function_that_cannot_be_one_is_refused_with_the_reason(function: Any, why: str) -> None:
     with pytest.raises(TypeError, match=why):
         operation("some.name")(function)
+
+
+def test_the_guide_tells_the_code_of_an_error_and_whether_it_is_tried_again() -> None:
+    guide = (TEMPLATE.parents[1] / "guides/operations.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| `([\w-]+)` \| (yes|no) \|$", guide, re.MULTILINE)
+    causes = [(name, cause_of(getattr(errors, name)("why"))) for name, _, _ in rows]
+    assert rows == [(name, cause.code, "yes" if cause.retryable else "no") for name, cause in causes]
+    assert len(rows) >= 5
+
+
+def test_an_error_with_a_code_of_its_own_is_refused_with_what_to_do() -> None:
+    with pytest.raises(LookupError, match="in a package of your own use a code that is"):
+        type("NoTariff", (errors.NotFound,), {"code": "no-tariff"})
 
 
 async def test_the_template_installs_and_passes_its_tests(tmp_path: Path) -> None:

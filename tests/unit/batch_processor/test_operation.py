@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +50,29 @@ def test_an_entry_point_that_leads_elsewhere_ends_the_start(
     monkeypatch.setattr(operations, "installed", lambda: {"not-echo": wrong})
     with pytest.raises(operations.InvalidOperation, match=f"'not-echo'.*{complaint}"):
         operations.discover()
+
+
+def test_a_service_that_cannot_use_an_operation_ends_with_the_reason_before_the_trace_back(
+    tmp_path: Path,
+) -> None:
+    package = tmp_path / "broken-0.1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0.1\n")
+    (package / "entry_points.txt").write_text(f"[{operations.GROUP}]\nbad = broken.module:bad\n")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+        "RABBITMQ_URL": "amqp://x",
+        "POSTGRES_DSN": "postgresql://x",
+        "LOG_FORMAT": "json",
+    }
+    command = [sys.executable, "-m", "batch_processor"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    [line] = (done.stdout + done.stderr).splitlines()
+    assert done.returncode == 1
+    assert json.loads(line)["event"] == "an operation cannot be used"
+    reason, trace_back = line.index("pip uninstall broken"), line.index("Traceback")
+    assert reason < trace_back
 
 
 def test_an_operation_that_is_not_installed_is_refused_with_those_that_are() -> None:

@@ -8,6 +8,7 @@ from chassis import lean
 # httpcore for HTTP/2, in which this process makes no requests: 1 MiB.
 with lean.without("h2", "pygments", "rich"):
     from batch_processor.app import create_app
+    from batch_processor.operations import InvalidOperation
     from batch_processor.settings import BatchProcessorSettings
     from chassis import asgi, logging
     from chassis.settings import load_or_exit
@@ -15,10 +16,16 @@ with lean.without("h2", "pygments", "rich"):
 
 
 def main() -> None:
-    """Serve until the process is asked to stop."""
+    """Serve until the process is asked to stop; an operation that cannot be used ends it with exit code 1."""
     settings = load_or_exit(BatchProcessorSettings)
     logging.configure(service=BATCH_PROCESSOR, level=settings.log_level, style=settings.log_format)
-    app = create_app(settings)
+    try:
+        app = create_app(settings)
+    except InvalidOperation as error:
+        # The reason comes first: the trace back behind it is long.
+        log = logging.get(__name__)
+        log.critical("an operation cannot be used", detail=str(error), exc_info=error.__cause__)
+        raise SystemExit(1) from None
     asgi.serve(
         [asgi.Listener(app.asgi, settings.host, settings.port)],
         health=app.health,

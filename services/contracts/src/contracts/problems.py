@@ -32,5 +32,8 @@ def of(code: str) -> ProblemType:
     """Return the problem type of `code`. Raise `LookupError` if it is not in the catalogue."""
     found = CATALOGUE.get(code)
     if found is None:
-        raise LookupError(f"The problem type {code!r} is not in contracts/problems.toml; describe it there.")
+        raise LookupError(
+            f"The problem type {code!r} is not in contracts/problems.toml: describe it there, "
+            "or in a package of your own use a code that is."
+        )
     return found
