@@ -102,3 +102,25 @@ async def test_a_bulk_replay_reads_a_bounded_part(crowded: Connection) -> None:
         ["email.expired"], None, None, package="gateway",
     )  # fmt: skip
     assert read < 5 * EXAMINED
+
+
+async def test_a_look_for_what_is_due_reads_only_webhooks_for_which_something_waits(
+    crowded: Connection,
+) -> None:
+    await crowded.execute("INSERT INTO users (name, email, role) VALUES ('a', 'a@example.com', 'member')")
+    await crowded.execute("UPDATE webhooks SET owner_id = (SELECT max(id)::text FROM users)")
+    await crowded.execute(
+        "INSERT INTO webhooks (id, owner_id, url, events, description, made_by, maker_scopes, secret,"
+        " sealed_with) SELECT gen_random_uuid(), owner_id, url, events, '', '', '{}', '', '' FROM webhooks,"
+        " generate_series(1, 2000) WHERE id = $1",
+        WEBHOOK,
+    )
+    await crowded.execute(
+        "UPDATE webhook_deliveries SET status = 'pending', finished_at = NULL WHERE webhook_id = $1", WEBHOOK
+    )
+    await crowded.execute("VACUUM ANALYZE webhooks, webhook_deliveries")
+    (due,) = await delivery_repository.due(crowded, within_s=10, limit=1000)
+    assert due.id == WEBHOOK
+    assert await buffers(crowded, "find_due_webhooks", 10.0, 1000, package="gateway") < 100
+    claimed = await buffers(crowded, "claim_deliveries", [WEBHOOK], [4], 60.0, package="gateway")
+    assert claimed < 200

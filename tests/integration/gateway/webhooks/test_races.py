@@ -9,7 +9,7 @@ from gateway.webhooks import repository
 from support.doubles.receiver import Receiver, Told
 from support.gateway_stack import Listener
 from support.waiting import until
-from support.webhook_calls import admin_id, created, deliveries, until_status
+from support.webhook_calls import READS_MAIL, admin_id, created, deliveries, due_now, until_status
 
 
 async def _somebody_waits_for_a_lock(hooks: Listener) -> bool:
@@ -75,3 +75,40 @@ async def test_nothing_waits_for_a_webhook_that_was_disabled_while_an_event_was_
         )  # fmt: skip
     assert (await change).json()["status"] == "disabled"
     assert [one["status"] for one in await deliveries(hooks.api, webhook_id)] == ["withdrawn"]
+
+
+async def test_nothing_is_sent_for_a_user_who_was_disabled_until_they_are_enabled_again(
+    hooks: Listener, hook: Receiver
+) -> None:
+    user = await hooks.new_user()
+    async with hooks.client(await hooks.new_key(*READS_MAIL, user_id=user)) as owner:
+        webhook_id = await created(owner, hook.url)
+        hook.usual = Told(500)
+        await owner.post(f"/v1/webhooks/{webhook_id}/test")
+        await hook.received(1)
+    await hooks.change_user(user, status="disabled")
+    await due_now(hooks)
+    # A look that finds what came later has passed over what waits for the user.
+    other = await created(hooks.api, hook.url)
+    sent = (await hooks.api.post(f"/v1/webhooks/{other}/test")).json()["id"]
+    assert [request.headers["webhook-id"] for request in await hook.received(2)][1:] == [sent]
+    await hooks.change_user(user, status="active")
+    await due_now(hooks)
+    await hook.received(3)
+
+
+async def test_the_audit_trail_names_the_server_of_a_url_and_no_token_in_it(hooks: Listener) -> None:
+    webhook_id = await created(hooks.api, "https://example.com/services/T0KEN")
+    path = f"/v1/webhooks/{webhook_id}"
+    moved = await hooks.api.patch(path, json={"url": "https://example.org:8443?key=T0KEN"})
+    assert moved.status_code == 200
+    assert (await hooks.api.delete(path)).status_code == 204
+    rows = await hooks.database.fetch(
+        "SELECT action, before::text, after::text FROM audit_entries WHERE target = $1 ORDER BY id",
+        f"webhook:{webhook_id}",
+    )
+    kept = " ".join(str(value) for row in rows for value in row.values())
+    assert len(rows) == 3
+    assert "T0KEN" not in kept
+    assert "https://example.com/…" in kept
+    assert "https://example.org:8443/…" in kept

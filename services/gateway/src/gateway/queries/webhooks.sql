@@ -68,15 +68,25 @@ INSERT INTO webhook_deliveries (id, webhook_id, owner_id, type, payload)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
 
 -- name: find_due_webhooks
--- The first delivery that each active webhook waits for, if it is due before a time from now.
+-- The first delivery that each active webhook waits for, if it is due before a time from now. Nothing is sent for users who
+-- were disabled. From one webhook that something waits for to the next: no others are read.
+WITH RECURSIVE first AS (
+    (
+        SELECT webhook_id, next_at FROM webhook_deliveries WHERE status = 'pending'
+        ORDER BY webhook_id, next_at LIMIT 1
+    )
+    UNION ALL
+    SELECT following.webhook_id, following.next_at FROM first CROSS JOIN LATERAL (
+        SELECT webhook_id, next_at FROM webhook_deliveries
+        WHERE status = 'pending' AND webhook_id > first.webhook_id
+        ORDER BY webhook_id, next_at LIMIT 1
+    ) AS following
+)
 SELECT w.id, w.owner_id, w.failures > 0 AS is_failing,
-    extract(epoch FROM d.next_at - now())::float8 AS due_in_s
-FROM webhooks AS w CROSS JOIN LATERAL (
-    SELECT next_at FROM webhook_deliveries WHERE webhook_id = w.id AND status = 'pending'
-    ORDER BY next_at LIMIT 1
-) AS d
-WHERE w.status = 'active' AND d.next_at < now() + make_interval(secs => $1)
-ORDER BY d.next_at LIMIT $2
+    extract(epoch FROM first.next_at - now())::float8 AS due_in_s
+FROM first JOIN webhooks AS w ON w.id = first.webhook_id JOIN users AS u ON u.id = w.owner_id::bigint
+WHERE first.next_at < now() + make_interval(secs => $1) AND w.status = 'active' AND u.status = 'active'
+ORDER BY first.next_at LIMIT $2
 
 -- name: claim_deliveries
 -- An attempt counts when it begins, so that one that ends its process counts, too. Until $3 seconds have passed

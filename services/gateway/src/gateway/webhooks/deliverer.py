@@ -36,6 +36,8 @@ _LEASE_S = 60.0
 # Without news, how long until the next look; and at least how long between two.
 _LOOK_EVERY_S = 10.0
 _LOOK_AT_MOST_EVERY_S = 0.05
+# And as a multiple of the time that the last one took: with very many webhooks it takes long.
+_REST = 4
 _MOST_DUE = 1000
 _WEIGHT = 40
 
@@ -62,13 +64,14 @@ class Deliverer:
         """Attempt deliveries as they become due, until cancelled."""
         while not self._is_closed:
             self._news.clear()
+            began = time.monotonic()
             try:
                 pause_s = await self._look()
             except DATABASE_FAILURES as error:
                 # Attempts in progress go on meanwhile.
                 log.warning("webhooks wait for the database", reason=redaction.safe_message(error))
                 pause_s = _LOOK_EVERY_S
-            await asyncio.sleep(_LOOK_AT_MOST_EVERY_S)
+            await asyncio.sleep(max(_LOOK_AT_MOST_EVERY_S, _REST * (time.monotonic() - began)))
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._news.wait()

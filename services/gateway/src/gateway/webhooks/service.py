@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -55,7 +55,7 @@ class WebhookService:
         if await repository.count_of_owner(connection, caller.owner_id) >= MOST_WEBHOOKS:
             raise Conflict(f"You have {MOST_WEBHOOKS} webhooks, which is the limit; delete one of them.")
         made = await repository.insert(connection, new_id(), caller, body, self._safe.new())
-        after = {"url": body.url, "events": body.events}
+        after = _audited({"url": body.url, "events": body.events})
         await self._audit.record(connection, caller, Action.WEBHOOK_CREATED, _target(made["id"]), after=after)
         return _reply(made, location=f"/v1/webhooks/{made['id']}")
 
@@ -115,8 +115,8 @@ class WebhookService:
                 caller,
                 Action.WEBHOOK_CHANGED,
                 _target(webhook_id),
-                before=before,
-                after={name: wanted[name] for name in before},
+                before=_audited(before),
+                after=_audited({name: wanted[name] for name in before}),
             )
         return _reply(changed)
 
@@ -140,7 +140,7 @@ class WebhookService:
         async with self._postgres.transaction() as connection:
             row = await _locked(connection, call, webhook_id)
             await repository.delete(connection, webhook_id)
-            before = {"url": row["url"], "events": row["events"]}
+            before = _audited({"url": row["url"], "events": row["events"]})
             await self._audit.record(
                 connection, call.principal, Action.WEBHOOK_DELETED, _target(webhook_id), before=before
             )
@@ -179,6 +179,15 @@ async def _locked(connection: Connection, call: Call, webhook_id: UUID) -> Row:
 
 def _scopes(names: Sequence[str]) -> set[Scope]:
     return {events.scope_of(name) for name in names}
+
+
+def _audited(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the audit trail keeps: of a URL only the server, as the rest may hold a token."""
+    found = dict(values)
+    if "url" in found:
+        destination = Destination.of(found["url"])
+        found["url"] = f"{destination.scheme}://{destination.authority}/…"
+    return found
 
 
 def _target(webhook_id: UUID) -> str:
