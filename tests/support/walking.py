@@ -97,7 +97,7 @@ class Walk:
         return answer
 
     def _address(self, path: str, operation: Json) -> str:
-        """Return `path` with the examples of its parameters, the first replaced by a created id."""
+        """Return `path` with the examples of its parameters, where nothing was made that it leads to."""
         named = path
         for parameter in operation["parameters"]:
             if parameter.get("in") == "path":
@@ -105,14 +105,19 @@ class Walk:
         location = self._location(path)
         if location is None or any(f"{named}/".startswith(f"{made}/") for made in self.made):
             return named
-        # The first id of the path is another one, the others stay.
-        _, slash, rest = named.removeprefix(path.partition("{")[0]).partition("/")
-        return location + slash + rest
+        # What is below the made thing stays.
+        return "/".join([location, *named.split("/")[location.count("/") + 1 :]])
 
     def _location(self, path: str) -> str | None:
-        """Return the address of something that was made and that `path` leads to, or below."""
-        thing = re.compile(re.escape(path.partition("{")[0]) + "[^/]+")
-        return next((made for made in self.made if thing.fullmatch(made)), None)
+        """Return the address of the deepest thing that was made and that `path` leads to, or below."""
+        parts = path.split("/")
+        for end in range(len(parts), 0, -1):
+            if not parts[end - 1].startswith("{"):
+                continue
+            thing = re.compile("/".join("[^/]+" if "{" in part else re.escape(part) for part in parts[:end]))
+            if (found := next(filter(thing.fullmatch, self.made), None)) is not None:
+                return found
+        return None
 
 
 def _bodies(operation: Json) -> list[Any]:
