@@ -7,7 +7,7 @@ from uuid import UUID
 
 from gateway.webhooks import repository
 from support.doubles.receiver import Receiver, Told
-from support.gateway_stack import Listener
+from support.gateway_stack import House, Listener
 from support.waiting import until
 from support.webhook_calls import READS_MAIL, admin_id, created, deliveries, due_now, until_status
 
@@ -112,3 +112,18 @@ async def test_the_audit_trail_names_the_server_of_a_url_and_no_token_in_it(hook
     assert "T0KEN" not in kept
     assert "https://example.com/…" in kept
     assert "https://example.org:8443/…" in kept
+
+
+async def test_a_stop_gives_back_what_it_cuts_off(house: House, hook: Receiver) -> None:
+    dsn = await house.database()
+    stopped = await house.open(dsn=dsn, webhook_internal_targets="127.0.0.1")
+    webhook_id = await created(stopped.api, hook.url)
+    hook.script = [Told(after_s=60)]
+    delivery_id = (await stopped.api.post(f"/v1/webhooks/{webhook_id}/test")).json()["id"]
+    await hook.received(1)
+    await stopped.gateway.resources.deliverer.close()
+    other = await house.open(dsn=dsn, webhook_internal_targets="127.0.0.1", bootstrap_key=stopped.admin_key)
+    await hook.received(2)
+    await until_status(other.api, webhook_id, delivery_id, "succeeded")
+    (delivery,) = await deliveries(other.api, webhook_id)
+    assert delivery["attempts"] == 1

@@ -113,6 +113,12 @@ UPDATE webhook_deliveries SET
     history = (history || $5::text) [greatest(1, cardinality(history) + 2 - $6::int):]
 WHERE id = $1 AND attempts = $2 AND status = 'pending'
 
+-- name: give_back_deliveries
+-- Attempts that a stop has cut off, by their numbers: they do not count, and are due now.
+UPDATE webhook_deliveries AS d SET attempts = d.attempts - 1, next_at = now()
+FROM unnest($1::uuid[], $2::int[]) AS given (id, attempts)
+WHERE d.id = given.id AND d.attempts = given.attempts AND d.status = 'pending'
+
 -- name: note_success
 -- Of an attempt at this URL, as below: the webhook may have another one by now.
 UPDATE webhooks SET

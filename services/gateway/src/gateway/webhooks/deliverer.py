@@ -77,12 +77,21 @@ class Deliverer:
                     await self._news.wait()
 
     async def close(self) -> None:
-        """Give up what is in progress: another gateway, or this one after its start, attempts it again."""
+        """Give back what is in progress: another gateway, or this one after its start, attempts it again."""
         self._is_closed = True
-        tasks = list(self._running)
-        for task in tasks:
+        running = dict(self._running)
+        for task in running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
+        cut_off = [delivery for task, delivery in running.items() if task.cancelled()]
+        if not cut_off:
+            return
+        try:
+            async with self._postgres.connection() as connection:
+                await delivery_repository.give_back(connection, cut_off)
+        except DATABASE_FAILURES as error:
+            # Their claims end by themselves.
+            log.warning("webhooks not given back", reason=redaction.safe_message(error))
 
     async def _look(self) -> float:
         """Begin what is due and has a place; return for how long nothing else becomes due."""

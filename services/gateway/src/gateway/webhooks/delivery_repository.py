@@ -97,6 +97,12 @@ async def record(
     )
 
 
+async def give_back(connection: Connection, claimed: Sequence[ClaimedDelivery]) -> None:
+    """End claims without an outcome: their attempts do not count, and are due now."""
+    ids, attempts = [one.id for one in claimed], [one.attempts for one in claimed]
+    await connection.execute(_SQL["give_back_deliveries"], ids, attempts)
+
+
 async def note_success(connection: Connection, webhook_id: UUID, url: str) -> None:
     """Note that an attempt at this URL succeeded, some seconds late if many do."""
     await connection.execute(_SQL["note_success"], webhook_id, url)
