@@ -130,6 +130,6 @@ def _bodies(operation: Json) -> list[Any]:
     return [*examples, None] if is_either or not examples else examples
 
 
-def _makers_first(one: tuple[str, str, Json]) -> tuple[bool, bool]:
+def _makers_first(one: tuple[str, str, Json]) -> tuple[bool, int]:
     method, path, _ = one
-    return (method != "post", "{" in path)
+    return (method != "post", path.count("{"))

@@ -27,7 +27,11 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 EventName = Literal[TYPES]  # type: ignore[valid-type]  # made of the states of what they tell of
-EventNames = Annotated[list[EventName], Field(min_length=1, max_length=len(TYPES)), AfterValidator(_distinct)]
+EventNames = Annotated[
+    list[EventName],
+    Field(min_length=1, max_length=len(TYPES), json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_distinct),
+]
 Url = Annotated[
     str,
     Field(

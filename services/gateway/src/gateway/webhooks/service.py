@@ -90,11 +90,13 @@ class WebhookService:
     async def change(self, call: Call, webhook_id: UUID, body: WebhookChange) -> HttpReply:
         """Change a webhook at the version that the caller has read.
 
-        From then on, what the caller's credential may read is delivered.
+        From then on, what the caller's credential may read is delivered. A null changes nothing.
         """
         caller = call.principal
         async with self._postgres.transaction() as connection:
             row = await _locked(connection, call, webhook_id)
+            if not body.model_dump(exclude_none=True):
+                return _reply(row)
             wanted = {
                 name: row[name] if (value := getattr(body, name)) is None else value
                 for name in ("url", "events", "description", "status")
