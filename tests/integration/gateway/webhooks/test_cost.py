@@ -124,3 +124,24 @@ async def test_a_look_for_what_is_due_reads_only_webhooks_for_which_something_wa
     assert await buffers(crowded, "find_due_webhooks", 10.0, 1000, package="gateway") < 100
     claimed = await buffers(crowded, "claim_deliveries", [WEBHOOK], [4], 60.0, package="gateway")
     assert claimed < 200
+
+
+async def test_the_webhooks_of_one_owner_do_not_hide_one_of_another(crowded: Connection) -> None:
+    await crowded.execute(
+        "INSERT INTO users (id, name, email, role) OVERRIDING SYSTEM VALUE VALUES"
+        " (1, 'One', 'one@example.com', 'member'), (2, 'Two', 'two@example.com', 'member')"
+        " ON CONFLICT DO NOTHING"
+    )
+    await crowded.execute(
+        "INSERT INTO webhooks (id, owner_id, url, events, description, made_by, maker_scopes, secret,"
+        " sealed_with) VALUES ($1, '2', 'https://example.com/', '{email.failed}', '', '', '{}', '', '')",
+        UUID(int=3),
+    )
+    for number, ago_s in ((1, 90), (2, 60), (3, 30)):
+        await crowded.execute(
+            "INSERT INTO webhook_deliveries (id, webhook_id, owner_id, type, payload, next_at)"
+            " VALUES ($1, $2, '', 'email.failed', '', now() - make_interval(secs => $3))",
+            UUID(int=2**127 + number), UUID(int=number), ago_s,
+        )  # fmt: skip
+    due = await delivery_repository.due(crowded, within_s=10, limit=2)
+    assert [(one.id.int, one.owner_id) for one in due] == [(1, "1"), (3, "2")]

@@ -68,8 +68,9 @@ INSERT INTO webhook_deliveries (id, webhook_id, owner_id, type, payload)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
 
 -- name: find_due_webhooks
--- The first delivery that each active webhook waits for, if it is due before a time from now. Nothing is sent for users who
--- were disabled. From one webhook that something waits for to the next: no others are read.
+-- The first delivery that each active webhook waits for, if it is due before a time from now: one webhook of each
+-- owner, then the next one of each, so that nobody's webhooks hide those of others. Nothing is sent for users who were
+-- disabled. From one webhook that something waits for to the next: no others are read.
 WITH RECURSIVE first AS (
     (
         SELECT webhook_id, next_at FROM webhook_deliveries WHERE status = 'pending'
@@ -86,7 +87,7 @@ SELECT w.id, w.owner_id, w.failures > 0 AS is_failing,
     extract(epoch FROM first.next_at - now())::float8 AS due_in_s
 FROM first JOIN webhooks AS w ON w.id = first.webhook_id JOIN users AS u ON u.id = w.owner_id::bigint
 WHERE first.next_at < now() + make_interval(secs => $1) AND w.status = 'active' AND u.status = 'active'
-ORDER BY first.next_at LIMIT $2
+ORDER BY row_number() OVER (PARTITION BY w.owner_id ORDER BY first.next_at), first.next_at LIMIT $2
 
 -- name: claim_deliveries
 -- An attempt counts when it begins, so that one that ends its process counts, too. Until $3 seconds have passed

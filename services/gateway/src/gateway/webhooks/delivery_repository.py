@@ -73,7 +73,7 @@ async def count_pending(
 
 
 async def due(connection: Connection, *, within_s: float, limit: int) -> list[DueWebhook]:
-    """Return active webhooks with deliveries that are due in this time, the first due first."""
+    """Return active webhooks with deliveries that are due in this time, in turns of their owners."""
     rows = await connection.fetch(_SQL["find_due_webhooks"], within_s, limit)
     return [DueWebhook(**row) for row in rows]
 
