@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -249,3 +252,28 @@ async def test_an_address_of_this_machine_is_not_public_whatever_its_range() -> 
     for url in (f"http://{public}:8081/", "http://rebinding.example/"):
         with pytest.raises(DestinationRefused):
             await guarded.fetch(HttpRequest("GET", url), timeout_s=5)
+
+
+async def test_silent_name_servers_hold_no_thread_that_others_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering, waiting = threading.Event(), threading.Semaphore(0)
+    found = socket.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
+
+    def look_up(host: str, *_: Any, **__: Any) -> Any:
+        if host == "silent.example":
+            waiting.release()
+            answering.wait(20)
+        return found
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    # More than the event loop has threads.
+    silent = [asyncio.create_task(resolve("silent.example", 80)) for _ in range(40)]
+    try:
+        async with asyncio.timeout(10):
+            while not waiting.acquire(blocking=False):
+                await asyncio.sleep(0.01)
+            assert await resolve("hook.example", 80) == [ip_address("127.0.0.1")]
+            # As connections to the broker and the database do.
+            assert await asyncio.get_running_loop().getaddrinfo("broker.example", 80) == found
+    finally:
+        answering.set()
+        await asyncio.gather(*silent)

@@ -7,7 +7,9 @@ import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
 from typing import TypeAlias
 
@@ -28,6 +30,11 @@ _IPV4 = 4
 _ANY_PORT = 9
 _MOST_CHARACTERS = 200
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+# Threads of their own, because one goes on waiting for silent name servers (30 s at most) after its caller
+# has given up: those of the event loop also look up the broker and the database. They start when needed.
+MOST_LOOK_UPS = 96
+_LOOK_UPS = ThreadPoolExecutor(MOST_LOOK_UPS, thread_name_prefix="look-up")
 
 # Returns the addresses of a host.
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[Address]]]
@@ -66,8 +73,8 @@ class HttpAnswer:
 
 async def resolve(host: str, port: int) -> Sequence[Address]:
     """Return the addresses of `host` by the resolver of the system."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_LOOK_UPS, look_up)
     return [ip_address(str(info[4][0])) for info in found]
 
 
