@@ -138,14 +138,16 @@ class LimitService:
             limit.count()
             for lease in limit.leases.values():
                 lease.recent = 0
-        held = [
-            self._exchange.answer(limit.rate, lease, is_due=True)
-            for limit in self._limits.values()
-            for lease in limit.leases.values()
-            if not lease.is_at_rest
-        ]
-        if self._exchange.is_shared:
-            await asyncio.gather(*held)
+        if not self._exchange.is_shared:
+            return
+        await asyncio.gather(
+            *(
+                self._exchange.answer(limit.rate, lease, is_due=True)
+                for limit in self._limits.values()
+                for lease in limit.leases.values()
+                if not lease.is_at_rest
+            )
+        )
 
     async def remove_old(self) -> None:
         """Remove windows that ended a while ago, in short statements."""
