@@ -74,6 +74,12 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
             "age of the last backup",
             "waiting parcels",
             "size of waiting parcels",
+            "exchange of limits",
+            "leases of limits",
+            "removal of old windows of limits",
+            "webhooks",
+            "encryption of webhook secrets",
+            "removal of old deliveries",
         },
     ),
     "stock-data": (
@@ -84,6 +90,7 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
         lambda values: Email(EmailSettings.model_validate(values)),
         {
             "consumer email.send",
+            "consumer email.bulk",
             "counts of mails",
             "records of sender domains",
             "removal of old mails",

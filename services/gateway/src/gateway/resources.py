@@ -260,6 +260,7 @@ class Resources:
         safe = SecretSafe(settings.key_pepper.get_secret_value(), settings.rotated_pepper)
         internal = InternalTargets.parse(settings.webhook_internal_targets)
         self.deliverer = Deliverer(postgres, safe, GuardedClient(internal), turns=self.loop_turns)
+        self.runtime.on_database(self.deliverer.begin)
         self.webhooks = WebhookService(postgres, safe, internal, self.audit)
         self.webhook_deliveries = DeliveryService(postgres, self.deliverer.wake)
         self.webhook_upkeep = WebhookUpkeep(postgres, safe)

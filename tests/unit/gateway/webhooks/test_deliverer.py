@@ -39,6 +39,7 @@ async def test_looks_that_take_long_leave_the_database_four_times_as_long_to_oth
     client, safe = GuardedClient(InternalTargets()), SecretSafe("a pepper")
     deliverer = Deliverer(cast("Postgres", database), safe, client, turns=LoopTurns())
     database.deliverer = deliverer
+    await deliverer.begin()
     running = asyncio.create_task(deliverer.run())
     await asyncio.sleep(1.2)
     running.cancel()

@@ -14,7 +14,7 @@ from gateway.http.shared_bytes import SharedBytes
 UPLOAD_BYTES = 2 * 1024 * 1024
 PART_BYTES = 8 * 1024 * 1024
 MOST_AT_ONCE = 48
-MOST_OF_AN_OWNER = 12
+MOST_OF_AN_OWNER = 10
 
 
 class UploadTurns:

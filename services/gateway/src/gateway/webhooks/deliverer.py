@@ -60,8 +60,13 @@ class Deliverer:
         """Look for deliveries now: some have become due."""
         self._news.set()
 
+    async def begin(self) -> None:
+        """Look for the first time, when the database is there."""
+        self.wake()
+
     async def run(self) -> None:
         """Attempt deliveries as they become due, until cancelled."""
+        await self._news.wait()
         while not self._is_closed:
             self._news.clear()
             began = time.monotonic()
