@@ -109,6 +109,8 @@ def tour(options: argparse.Namespace) -> int:
             mailbox_url=options.mailbox or f"http://{HOST}:{ports.mailbox_http}",
             key=options.key or key_file.read_text().strip(),
             console=Console(),
+            # The gateway of another stack is elsewhere, or sees another loopback.
+            receiver_port=None if options.url else ports.webhook_receiver,
         )
     )
     return 1 if failed else 0

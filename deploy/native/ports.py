@@ -30,6 +30,7 @@ VARIABLES = {
     "postgres": "NATIVE_POSTGRES_PORT",
     "memcached": "NATIVE_MEMCACHED_PORT",
     "postgres_exporter": "NATIVE_POSTGRES_EXPORTER_PORT",
+    "webhook_receiver": "NATIVE_WEBHOOK_RECEIVER_PORT",
 }
 
 # Below the kernel's ephemeral range, so that no outgoing connection takes a port between its choice and use.
@@ -42,7 +43,10 @@ _MOST_HELD = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Every port of one stack; all are bound on 127.0.0.1."""
+    """Every port of one stack; all are bound on 127.0.0.1.
+
+    On `webhook_receiver` only `make demo` listens, to which the gateway may send the requests of webhooks.
+    """
 
     gateway: int = 8080
     gateway_ops: int = 8090
@@ -59,6 +63,7 @@ class Ports:
     postgres: int = 5433
     memcached: int = 11212
     postgres_exporter: int = 9187
+    webhook_receiver: int = 8084
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Ports:

@@ -9,7 +9,7 @@ import httpx
 import websockets
 from rich.console import Console
 
-from native.demo import chat, mails, market, work
+from native.demo import chat, mails, market, webhooks, work
 from native.demo.tour import PATIENCE_S, Tour
 from native.errors import DemoError
 
@@ -38,18 +38,24 @@ STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
     ("A schedule", work.schedule),
     ("Chat", chat.lobby),
     ("A private room", chat.private_room),
+    ("A webhook", webhooks.webhook),
     ("Overview", market.overview),
 )
 
 
-async def walk(*, url: str, mailbox_url: str, key: str, console: Console) -> int:
-    """Run every step; return how many failed."""
+async def walk(
+    *, url: str, mailbox_url: str, key: str, console: Console, receiver_port: int | None = None
+) -> int:
+    """Run every step; return how many failed.
+
+    The gateway can reach a server of the demo on `receiver_port` of loopback, unless that is None.
+    """
     headers = {"Authorization": f"Bearer {key}"}
     async with (
         httpx.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_S, trust_env=False) as api,
         httpx.AsyncClient(base_url=mailbox_url, timeout=PATIENCE_S, trust_env=False) as mailbox,
     ):
-        tour = Tour(api=api, mailbox=mailbox, key=key, console=console)
+        tour = Tour(api=api, mailbox=mailbox, key=key, console=console, receiver_port=receiver_port)
         failed = sum([not await _step(tour, number, *step) for number, step in enumerate(STEPS, start=1)])
         console.print(f"\n Look at: the mails on {mailbox_url} · make status\n")
     return failed

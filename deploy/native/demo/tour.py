@@ -31,6 +31,8 @@ class Tour:
     mailbox: httpx.AsyncClient
     key: str
     console: Console
+    # Where the gateway can reach a server of the demo on loopback, if it can.
+    receiver_port: int | None = None
     # Every run uses its own addresses and rooms, so that it sees only its own data.
     run: str = field(default_factory=lambda: secrets.token_hex(3))
 

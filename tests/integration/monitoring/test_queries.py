@@ -38,7 +38,11 @@ async def busy(stack: Stack, watcher: Watcher) -> Watcher:
             await traffic.everything(stack, api)
     console = Console(file=io.StringIO())
     steps_failed = await demo.walk(
-        url=stack.url, mailbox_url=stack.mailbox.url, key=stack.api_key, console=console
+        url=stack.url,
+        mailbox_url=stack.mailbox.url,
+        key=stack.api_key,
+        console=console,
+        receiver_port=stack.ports.webhook_receiver,
     )
     assert steps_failed == 0
     return watcher

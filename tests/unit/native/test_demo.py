@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import threading
+from dataclasses import replace
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,16 +15,20 @@ from pathlib import Path
 import httpx
 import pytest
 from rich.console import Console
+from standardwebhooks import Webhook
 
 from native import demo
 from native.__main__ import main
+from native.demo import webhooks
 from native.demo.mails import compare_attachment
 from native.demo.market import sparkline
 from native.demo.tour import Tour
+from native.demo.webhooks import Request
 from native.errors import DemoError
 from native.mailbox import api
 from native.mailbox.messages import Received, Store
 from native.mailbox.receiver import Receiver
+from native.ports import free_port
 
 
 def test_a_sparkline_rises_with_its_values_and_keeps_its_width() -> None:
@@ -33,7 +40,11 @@ def test_a_sparkline_rises_with_its_values_and_keeps_its_width() -> None:
 async def test_a_stack_that_does_not_run_fails_every_step_in_plain_words() -> None:
     output = io.StringIO()
     failed = await demo.walk(
-        url="http://127.0.0.1:1", mailbox_url="http://127.0.0.1:1", key="k", console=Console(file=output)
+        url="http://127.0.0.1:1",
+        mailbox_url="http://127.0.0.1:1",
+        key="k",
+        console=Console(file=output),
+        receiver_port=free_port(),
     )
     assert failed == len(demo.STEPS)
     assert output.getvalue().count("did not work:") == failed
@@ -78,6 +89,37 @@ async def test_a_problem_of_the_api_is_shown_with_its_detail() -> None:
         tour = Tour(api=client, mailbox=client, key="k", console=Console(file=io.StringIO()))
         with pytest.raises(DemoError, match="GET /v1/stocks: HTTP 503 stock-data does not answer"):
             await tour.get("/v1/stocks")
+
+
+async def _step(*, port: int | None, status: int) -> str:
+    """Return what the step of webhooks says where the gateway answers with `status`."""
+    output = io.StringIO()
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, json={"detail": "not public"}))
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        tour = Tour(
+            api=client, mailbox=client, key="k", console=Console(file=output, width=200), receiver_port=port
+        )
+        await webhooks.webhook(tour)
+    return output.getvalue()
+
+
+async def test_the_step_of_webhooks_says_why_it_is_left_out() -> None:
+    assert "left out: only `make run`" in await _step(port=None, status=500)
+    port = free_port()
+    shown = await _step(port=port, status=422)
+    assert f"set GATEWAY_WEBHOOK_INTERNAL_TARGETS=127.0.0.1:{port}" in shown
+    with pytest.raises(DemoError, match="HTTP 503 not public"):
+        await _step(port=port, status=503)
+
+
+def test_a_request_is_genuine_if_one_of_its_signatures_is_that_of_the_secret() -> None:
+    secret, at, body = f"whsec_{base64.b64encode(b'k' * 32).decode()}", datetime.now(UTC), b'{"type":"x"}'
+    signed = Webhook(secret).sign("msg_1", at, body.decode())
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": str(int(at.timestamp()))}
+    of_both = Request({**headers, "webhook-signature": f"v1,of-another {signed}"}, body)
+    assert webhooks.is_genuine(of_both, secret)
+    assert not webhooks.is_genuine(replace(of_both, body=b'{"type":"y"}'), secret)
+    assert not webhooks.is_genuine(of_both, f"whsec_{base64.b64encode(b'j' * 32).decode()}")
 
 
 async def test_an_attachment_that_arrived_is_compared_with_what_was_sent() -> None:

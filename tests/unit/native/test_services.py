@@ -7,7 +7,7 @@ from pathlib import Path
 
 from native.directories import RunDirectory
 from native.ports import Ports
-from native.services import NAMES, SERVICES
+from native.services import GATEWAY, NAMES, SERVICES
 from native.stack import Blueprint
 
 PORTS = Ports()
@@ -45,6 +45,14 @@ def test_a_setting_wins_over_a_default(tmp_path: Path) -> None:
     variables = {"EMAIL_SMTP_HOST": "relay.example.org", "LOG_FORMAT": "pretty"}
     found = environment(tmp_path, "email", variables=variables)
     assert (found["EMAIL_SMTP_HOST"], found["LOG_FORMAT"]) == ("relay.example.org", "pretty")
+
+
+def test_webhooks_may_reach_the_demo_unless_their_targets_are_set(tmp_path: Path) -> None:
+    ports, name = Ports.from_environment({"PORT_OFFSET": "10000"}), "GATEWAY_WEBHOOK_INTERNAL_TARGETS"
+    moved = Blueprint(RunDirectory.at(tmp_path), ports).backing.environment(GATEWAY, ports)
+    assert moved[name] == f"127.0.0.1:{ports.webhook_receiver}" == "127.0.0.1:18084"
+    assert environment(tmp_path, "gateway", variables={name: ""})[name] == ""
+    assert name not in environment(tmp_path, "email")
 
 
 def test_a_secret_that_is_set_takes_the_place_of_its_file(tmp_path: Path) -> None:
