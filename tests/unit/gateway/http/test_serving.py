@@ -93,6 +93,19 @@ async def test_the_parts_of_a_path_have_the_declared_types(client: httpx.AsyncCl
     assert_problem(await client.get("/things/x/abc"), 404, "not-found")
 
 
+async def test_a_path_that_comes_again_leads_to_the_same_route_by_each_of_its_methods(
+    client: httpx.AsyncClient,
+) -> None:
+    id_ = "0197b1f0-5a1c-7c3e-9f0e-2f5b1c9d7a11"
+    path = f"/things/{id_}/abc"
+    for _ in range(2):
+        assert (await client.get(path)).json() == {"id": id_, "part": "abc"}
+        # Too long to be remembered.
+        assert_problem(await client.get(f"/things/{id_}/{'a' * 200}"), 422, "invalid-input", "/part")
+        assert_problem(await client.put(path), 405, "method-not-allowed")
+        assert_problem(await client.get("/nothing/there"), 404, "not-found")
+
+
 async def test_head_is_get_without_the_body(client: httpx.AsyncClient) -> None:
     whole = await client.get("/things?name=x")
     head = await client.head("/things?name=x")

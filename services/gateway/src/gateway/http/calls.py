@@ -72,6 +72,8 @@ class IncomingRequest:
     def parameters(self) -> list[tuple[str, str]]:
         """Return the parameters of the query. Raise `InvalidInput` if there are too many."""
         text = self.scope["query_string"].decode("ascii", "replace")
+        if not text:
+            return []
         try:
             return parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=_MOST_PARAMETERS)
         except ValueError:

@@ -15,11 +15,12 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterable,
+    Mapping,
     MutableMapping,
 )
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -55,6 +56,9 @@ HURRIED = "tickwire.hurried"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # Known methods that no route serves.
 _NEVER = ("TRACE", "CONNECT")
+# How many paths have their routes remembered, and how many characters these may have.
+_MOST_PATHS = 2048
+_REMEMBERED_PATH = 128
 # The share of the caller's time that is reserved for an answer without the reply that was waited for.
 _SHARE_FOR_THE_ANSWER = 0.1
 # Characters that need no encoding (RFC 3986, section 2.3), and the slash, which would divide the path.
@@ -138,7 +142,8 @@ class Server:
         self._rooms = BodyRooms(shared)
         self.sending = Sending(shared=shared)
         self._bound: dict[str, Bound] = {}
-        self._fixed: dict[tuple[str, str], str] = {}
+        # Matching takes longer than authentication, and most paths come again and again.
+        self._rule_of = lru_cache(maxsize=_MOST_PATHS)(self._find_rule)
         self.endpoints: list[Endpoint] = []
 
     def register(self, app: Quart, endpoints: Iterable[Endpoint]) -> None:
@@ -310,14 +315,17 @@ class Server:
                 "A path must not begin with two slashes, or encode a slash, a letter, a digit or one of "
                 "'-._~'."
             )
-        fixed = self._fixed.get((method, scope["path"]))
-        if fixed is not None:
-            return fixed, {}
-        if method not in (*METHODS, *_NEVER):
+        if method not in METHODS and method not in _NEVER:
             known = ", ".join(METHODS)
             raise NotImplementedMethod(f"The method {method[:20]!r} is not supported; use one of {known}.")
+        path = scope["path"]
+        find = self._rule_of if len(path) <= _REMEMBERED_PATH else self._find_rule
+        rule, found = find(path, method)
+        return rule, dict(found)
+
+    def _find_rule(self, path: str, method: str) -> tuple[str, Mapping[str, Any]]:
         try:
-            rule, found = self._routes.match(scope["path"], method)
+            rule, found = self._routes.match(path, method)
         except MethodNotAllowed as error:
             allow = ", ".join(sorted(error.valid_methods or ()))
             raise MethodNotAllowedProblem(
@@ -325,10 +333,7 @@ class Server:
             ) from None
         except HTTPException:
             raise NotFound("There is nothing at this path; /docs lists all routes.") from None
-        if not found:
-            # A path without parts that vary: there are only as many as routes.
-            self._fixed[method, scope["path"]] = str(rule)
-        return str(rule), dict(found)
+        return str(rule), found
 
     def _finished(self, endpoint: Endpoint, request: IncomingRequest, reply: HttpReply) -> HttpReply:
         headers = dict(reply.headers)
