@@ -45,6 +45,7 @@ class SocketSite:
     connections: Connections = field(default_factory=lambda: Connections(_nobody))
     limit: ConnectionLimit = field(default_factory=lambda: ConnectionLimit(total=1000, per_owner=1000))
     slow_clients: SlowClients = field(default_factory=SlowClients)
+    limits: ConnectionLimits = field(default_factory=lambda: ConnectionLimits(most=2000, per_address=2000))
     server: Any = None
 
     def __post_init__(self) -> None:
@@ -54,6 +55,11 @@ class SocketSite:
             )
             for number in range(1, 4)
         }
+
+    @property
+    def port(self) -> int:
+        """The port of the server."""
+        return int(self.server.servers[0].sockets[0].getsockname()[1])
 
     @property
     def wires(self) -> list[WebSocketWire]:
@@ -66,8 +72,7 @@ class SocketSite:
         socket = sockets.socket()
         socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, _SMALL)
         socket.setblocking(False)
-        port = self.server.servers[0].sockets[0].getsockname()[1]
-        await asyncio.get_running_loop().sock_connect(socket, ("127.0.0.1", port))
+        await asyncio.get_running_loop().sock_connect(socket, ("127.0.0.1", self.port))
         reader, writer = await asyncio.open_connection(sock=socket, limit=2 * _SMALL)
         authorization = "" if key is None else f"authorization: Bearer {key}\r\n"
         writer.write(
@@ -123,9 +128,8 @@ async def running(site: SocketSite | None = None) -> AsyncIterator[SocketSite]:
         limit=site.limit,
         slow_clients=site.slow_clients,
     )
-    limits = ConnectionLimits(most=2000, per_address=2000)
     listener = asgi.Listener(
-        application, "127.0.0.1", 0, websockets=WebSocketWire, limits=limits, turns=realtime.turns
+        application, "127.0.0.1", 0, websockets=WebSocketWire, limits=site.limits, turns=realtime.turns
     )
     site.server = asgi.create_server(listener, lifespan=False, grace_s=1)
     serving = asyncio.create_task(site.server.serve())

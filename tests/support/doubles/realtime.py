@@ -259,14 +259,14 @@ class Gateway:
             commands=COMMANDS,
             channels=self.channels,
             presence=self.presence,
-            authenticate=self._authenticate,
+            authenticate=self.authenticate,
             call_operation=ReadingOperations(timeout_s=5).call,
             owner_rates=self.owner_rates,
             turns=self.turns,
             buffer_bytes=self.buffer_bytes,
         )
 
-    async def _authenticate(self, token: str | None, address: str | None = None) -> Access:
+    async def authenticate(self, token: str | None, address: str | None = None) -> Access:
         found = self.callers.get(token or "")
         if found is None:
             raise Unauthenticated("The API key is not known, has expired or was revoked.")

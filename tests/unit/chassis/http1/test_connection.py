@@ -220,6 +220,60 @@ async def test_a_request_that_waits_for_its_turn_at_a_stop_is_answered() -> None
     connection.connection_lost(None)
 
 
+async def test_a_request_that_waits_for_its_turn_does_not_give_way_to_a_newer_client() -> None:
+    config, turns = uvicorn.Config(read, log_config=None), LoopTurns()
+    config.load()
+    admission = Admission(ConnectionLimits(most=8, per_address=8, unauthenticated_share=0.25), turns)
+    wires = [Wire() for _ in range(3)]
+    connections = [HttpConnection(config, ServerState(), {}, admission=admission) for _ in wires]
+    turns.charge(3 * MOST_IN_PASS)
+    for connection, wire, head in zip(connections, wires, (GET % b"", GET[:10], b""), strict=True):
+        connection.connection_made(wire)
+        connection.data_received(head)
+    assert [wire.ended for wire in wires] == [[], ["closed"], []]
+    while turns.waiting or not wires[0].written:
+        await asyncio.sleep(0)
+    assert wires[0].written.startswith(b"HTTP/1.1 200 ")
+    for connection in connections:
+        connection.connection_lost(None)
+
+
+async def test_a_body_that_waits_for_its_turn_does_not_give_way_to_a_newer_client() -> None:
+    config, wire = uvicorn.Config(read, log_config=None), Wire()
+    config.load()
+    connection = HttpConnection(config, ServerState(), {}, admission=Admission(MANY))
+    connection.connection_made(wire)
+    connection.data_received(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await asyncio.sleep(0)
+    connection.data_received(b"1\r\na\r\n" * (CHUNKS_A_TURN + 1) + b"0\r\n\r\n")
+    assert not connection.give_way()
+    while not wire.written:
+        await asyncio.sleep(0)
+    assert wire.written.endswith(b"\r\n\r\n%d" % (CHUNKS_A_TURN + 1))
+    connection.connection_lost(None)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"), [(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 200), (b"GET / HT", 408)]
+)
+async def test_a_head_that_came_in_time_is_read_after_its_deadline(head: bytes, status: int) -> None:
+    config, wire, turns = uvicorn.Config(read, log_config=None), Wire(), LoopTurns()
+    config.load()
+    connection = HttpConnection(config, ServerState(), {}, admission=Admission(MANY, turns))
+    connection.connection_made(wire)
+    turns.charge(3 * MOST_IN_PASS)
+    connection.data_received(head)
+    too_late = asyncio.get_running_loop().time() + MANY.head_s
+    connection.enforce_deadlines(too_late)
+    assert wire.written == b""
+    await asyncio.sleep(0)
+    connection.enforce_deadlines(too_late)
+    while not wire.written:
+        await asyncio.sleep(0)
+    assert wire.written.startswith(b"HTTP/1.1 %d " % status)
+    connection.connection_lost(None)
+
+
 async def test_what_waits_for_its_turn_is_counted_and_of_one_that_is_gone_nothing_is_read() -> None:
     config, wire, turns = uvicorn.Config(read, log_config=None), Wire(), LoopTurns()
     config.load()

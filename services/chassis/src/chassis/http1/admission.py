@@ -57,7 +57,7 @@ class GuardedConnection(Protocol):
         """End what has taken too long at the loop's time `now`."""
 
     def give_way(self) -> bool:
-        """Close for a newer client, unless a request is being answered; return whether it did."""
+        """Close for a newer client and return True, unless a request is answered or has its turn soon."""
 
 
 class Place:

@@ -59,14 +59,13 @@ class HttpConnection(WriteSide):
         self._reader = RequestReader()
         self._exchange: HttpExchange | None = None
         self._websocket: asyncio.Protocol | None = None
-        self._received = 0
-        self._discarded = 0
+        self._received = self._discarded = 0
         self._deadline = self._lingers_until = math.inf
         self._body_rate = BodyRate(window_s=limits.body_window_s, least_rate=limits.body_rate)
         self._write_stall = WriteStall(limits.write_stall_s)
         # Between two requests. A new connection has its time for a whole head from the beginning.
         self._is_idle = False
-        self._is_cut_off = self._is_closing = False
+        self._is_cut_off = False
         self._is_reading = True
         self._turn = ReadingTurn(admission.turns, self._loop, self._advance)
 
@@ -175,7 +174,6 @@ class HttpConnection(WriteSide):
         exchange = self._exchange
         if self.is_blocked or self._is_closing:
             metrics.HTTP_REFUSED.labels("bytes").inc()
-            self._is_closing = True
             self.abort()
         elif exchange is not None and not exchange.unread and self.has_whole_body():
             # The request is being processed: only what waits behind it is dropped.
@@ -187,12 +185,11 @@ class HttpConnection(WriteSide):
             self._refuse(ListenerFull("bytes", detail, retry_after_s=1))
 
     def give_way(self) -> bool:
-        """Close for a newer client, unless a request is being answered; return whether it did.
+        """Close for a newer client and return True, unless a request is answered or has its turn soon.
 
-        What waits for the client is not being answered: a request without its body, an answer that is not
-        taken.
+        What waits for the client is neither: a request without its body, an answer that is not taken.
         """
-        if self._exchange is not None and not (self.is_blocked or self._is_body_awaited):
+        if self._is_at_work and not self.is_blocked:
             return False
         is_untaken = self._is_closing or self.unsent > 0
         if self._exchange is not None and not is_untaken:
@@ -202,7 +199,6 @@ class HttpConnection(WriteSide):
         metrics.HTTP_REFUSED.labels("gave_way").inc()
         if self._websocket is not None or is_untaken:
             # A graceful close would wait until the client reads, and no limit counts the connection any more.
-            self._is_closing = True
             self.abort()
         else:
             self._close(is_client_sending=False)
@@ -217,13 +213,17 @@ class HttpConnection(WriteSide):
             metrics.HTTP_REFUSED.labels("write_stall").inc()
             self.abort()
         elif now < self._deadline:
-            if self._body_rate.is_too_slow(now, self._received, is_awaited=self._is_body_awaited):
+            is_awaited = self._exchange is not None and self._exchange.is_body_awaited
+            if self._body_rate.is_too_slow(now, self._received, is_awaited=is_awaited):
                 self._refuse(RequestTimedOut("body_timeout", "The body of the request arrived too slowly."))
         elif self._is_closing:
             # The client's time begins when the last byte of the answer has been sent.
             self._deadline = now + self._limits.linger_s
             if not self.unsent:
                 self._transport.abort()
+        elif self._turn.is_due:
+            # A whole head may have arrived in time, and wait for the turns of others.
+            self._turn.begin()
         elif self._reader.buffer:
             self._refuse(RequestTimedOut("head_timeout", "The head of the request did not arrive in time."))
         else:
@@ -232,9 +232,12 @@ class HttpConnection(WriteSide):
             self._close(is_client_sending=False)
 
     @property
-    def _is_body_awaited(self) -> bool:
-        """Whether the application waits for the client to send more of the body."""
-        return self._exchange is not None and self._exchange.is_waiting and self._reader.is_in_body
+    def _is_at_work(self) -> bool:
+        """Whether what has arrived is being answered, or has its turn soon."""
+        if self._websocket is not None:
+            return bool(getattr(self._websocket, "is_at_work", False))
+        is_in_line = self._turn.is_due and self._reader.has_more
+        return is_in_line or (self._exchange is not None and not self._exchange.is_body_awaited)
 
     # From bytes to requests.
 
@@ -335,15 +338,14 @@ class HttpConnection(WriteSide):
         if self._is_proxy and self._place is not None:
             self._place.release()
         if not exchange.keep_alive:
-            is_sending = self._reader.is_in_body or self._is_cut_off or bool(self._reader.buffer)
+            is_sending = bool(self._reader.is_in_body or self._is_cut_off or self._reader.buffer)
             self._close(is_client_sending=is_sending)
             return
-        limits = self._limits
         if self._reader.buffer:
-            self._deadline = self._loop.time() + limits.head_s
+            self._deadline = self._loop.time() + self._limits.head_s
             self._turn.want(self.payer, is_in_body=False)
         else:
-            idle_s = limits.idle_s if is_authenticated else limits.unauthenticated_idle_s
+            idle_s = self._limits.idle_s if is_authenticated else self._limits.unauthenticated_idle_s
             self._is_idle = True
             self._deadline = self._loop.time() + idle_s
         if not self._is_reading:
@@ -351,10 +353,8 @@ class HttpConnection(WriteSide):
         self._hold_bytes()
 
     def _pace_reading(self) -> None:
-        exchange = self._exchange
-        has_room = len(self._reader.buffer) <= UNREAD_BYTES and (
-            exchange is None or len(exchange.unread) <= UNREAD_BYTES
-        )
+        unread = 0 if self._exchange is None else len(self._exchange.unread)
+        has_room = max(len(self._reader.buffer), unread) <= UNREAD_BYTES
         if has_room == self._is_reading or self._transport.is_closing():
             return
         self._is_reading = has_room

@@ -62,10 +62,10 @@ class HttpExchange:
     The head of an answer of known length waits for the body, so that both are written at once.
     """
 
-    is_waiting = False
     response_started = False
     response_complete = False
     _is_disconnected = False
+    _is_waiting = False
     _is_chunked = False
     _is_end_owed = True
     _remaining: int | None = None
@@ -86,6 +86,11 @@ class HttpExchange:
     def is_answered(self) -> bool:
         """Whether bytes of the answer have been written, so that it can no longer be replaced."""
         return self.response_started and not self._held
+
+    @property
+    def is_body_awaited(self) -> bool:
+        """Whether the application waits for the client to send more of the body."""
+        return self._is_waiting and self._has_more
 
     def add_body(self, data: bytes, *, is_complete: bool) -> None:
         """Hold a part of the body for the application."""
@@ -132,11 +137,11 @@ class HttpExchange:
                 self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._changed = self._changed or asyncio.Event()
             self._changed.clear()
-            self.is_waiting = True
+            self._is_waiting = True
             try:
                 await self._changed.wait()
             finally:
-                self.is_waiting = False
+                self._is_waiting = False
         return _DISCONNECT.copy()
 
     def _wake(self) -> None:

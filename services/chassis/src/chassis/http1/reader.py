@@ -26,6 +26,13 @@ class RequestReader:
         return self._body is not None
 
     @property
+    def has_more(self) -> bool:
+        """Whether more of a body, or a whole head, has arrived that has not been read."""
+        if self.is_in_body:
+            return bool(self.buffer)
+        return self.buffer.find(_END_OF_HEAD, max(0, self._searched - 3), HEAD_BYTES) >= 0
+
+    @property
     def begins_with_head_request(self) -> bool:
         """Whether the request that could not be parsed is a HEAD, whose answer has no body."""
         return self.buffer.startswith(b"HEAD ")

@@ -16,7 +16,7 @@ class WriteSide(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport
         self._socket: socket.socket | None = None
-        self.is_blocked = False
+        self.is_blocked = self._is_closing = False
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -55,6 +55,7 @@ class WriteSide(asyncio.Protocol):
 
     def abort(self) -> None:
         """Abort the connection, so that the client sees that the answer is incomplete."""
+        self._is_closing = True
         # Discard what the kernel has taken of the answer, too: it would keep it for minutes for the client.
         if self._socket is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

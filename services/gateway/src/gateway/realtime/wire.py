@@ -52,6 +52,7 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         # The sizes of the messages that the application has not handled yet, the one at work included.
         self._messages: list[int] = []
         self._is_at_work = False
+        self._has_handled_one = False
         self._is_lingering = False
         # What has been counted, and waits to be parsed.
         self._unparsed = b""
@@ -70,6 +71,16 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         """Whether the client has not read everything that was written."""
         return self._stalled is not None
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether the upgrade or the first message, which says who the client is, is being handled.
+
+        The connection does not give way to others then (`HttpConnection.give_way`). Later it does, or those
+        who send any number of messages would keep others out.
+        """
+        is_first_here = not self._has_handled_one and bool(self._messages or self._unparsed)
+        return is_first_here or not self.handshake_complete
+
     async def send(self, message: ASGISendEvent) -> None:
         """Send a message of the application."""
         await super().send(message)
@@ -81,6 +92,7 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         """Return the next event for the application, which has handled the one before."""
         if self._is_at_work:
             del self._messages[0]
+            self._has_handled_one = True
             self._count_received()
         was_paused = self.read_paused
         event = await super().receive()
