@@ -125,6 +125,28 @@ def test_an_idle_connection_of_an_address_gives_way_to_a_newer_one_of_the_same_a
     assert admission.unauthenticated.by_address["10.0.0.1"] == 4
 
 
+def test_addresses_that_open_more_and_more_push_out_their_own_and_not_that_of_another_one() -> None:
+    admission = Admission(ConnectionLimits(most=32, per_address=32, unauthenticated_share=0.25))
+    slow = Connection()
+    admission.take("192.0.2.1", slow)
+    for number in range(100):
+        admission.take(f"10.0.0.{number % 2}", Connection())
+    assert not slow.has_given_way
+    assert admission.unauthenticated.by_address["192.0.2.1"] == 1
+    # Whoever has fewer than its part still finds a place.
+    admission.take("192.0.2.2", Connection())
+    assert admission.unauthenticated.by_address["192.0.2.2"] == 1
+
+
+def test_an_address_whose_connections_are_all_being_answered_gets_the_place_of_an_idle_one() -> None:
+    admission = Admission(ConnectionLimits(most=16, per_address=16, unauthenticated_share=0.25))
+    idle = Connection()
+    admission.take("192.0.2.1", idle)
+    for _ in range(4):
+        admission.take("10.0.0.1", Connection(is_answering=True))
+    assert idle.has_given_way
+
+
 def test_no_connection_gives_way_while_all_are_being_answered() -> None:
     admission = Admission(ConnectionLimits(most=16, per_address=16, unauthenticated_share=0.25))
     for number in range(4):

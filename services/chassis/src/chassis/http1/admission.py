@@ -160,7 +160,8 @@ class Admission:
         """Take a place for the client at `host` and its connection `holder`.
 
         Among connections without a key, the oldest one that is idle, or waits for its client, gives way to a
-        newer one, first among those of the same address: nobody keeps others out by holding connections.
+        newer one: first among those of the same address if it has its part of them, and else among all. So
+        nobody keeps others out by holding connections, or pushes them out by opening more and more.
         Raises `TooManyConnections` or `ListenerFull`.
         """
         limits, address = self.limits, address_of(host)
@@ -174,7 +175,10 @@ class Admission:
             raise TooManyConnections(
                 "address", "This address has too many open connections.", retry_after_s=_RETRY_AFTER_S
             )
-        if self.unauthenticated.total >= limits.most * share and not _make_way(self._strangers):
+        has_part = len(neighbours) * len(self._strangers_at) >= self.unauthenticated.total
+        if self.unauthenticated.total >= limits.most * share and not (
+            (has_part and _make_way(neighbours)) or _make_way(self._strangers)
+        ):
             raise ListenerFull(
                 "unauthenticated",
                 "All places for connections without a key are taken.",
