@@ -7,13 +7,15 @@ policies and autoscaling are missing, because there is only one node.
 
 from __future__ import annotations
 
+import itertools
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -32,7 +34,7 @@ _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 class Node:
     """Runs what `manifests` say; `images` renames images, `hurry` divides the periods after the start.
 
-    Pods that start later run what `images` names by then.
+    Pods that start later run what `images` names by then. All are on the network named `network`.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class Node:
         self._volumes = Volumes(manifests, folder)
         self.images = images
         self._hurry = hurry
-        self._network = f"tickwire-node-{uuid4().hex[:8]}"
+        self.network = f"tickwire-node-{uuid4().hex[:8]}"
         self._exits = Exits(engine)
         # One for all: each new client reads the authorities of the machine. No connection is kept.
         self._probing = httpx.Client(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
@@ -58,30 +60,32 @@ class Node:
         self._watches: list[threading.Thread] = []
         self._work = ThreadPoolExecutor(8)
         self._under_way: dict[str, Future[Any]] = {}
-        self._count = 0
+        # Of pods, which threads start at the same time.
+        self._numbers = itertools.count(1)
         self.pods: list[Pod] = []
 
     def open(self) -> None:
         """Start every workload at once, as `kubectl apply` does."""
-        self._engine.docker("network", "create", self._network)
+        self._engine.docker("network", "create", self.network)
         workloads = [found for found in self._manifests if "template" in found.get("spec", {})]
         replicas = [found for found in workloads for _ in range(_replicas(found, self._manifests))]
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(self.add, replicas))
 
     def close(self) -> None:
-        """Remove all."""
+        """Remove all, once nothing starts or removes a container any more: an answer may take a while."""
         self._closing.set()
+        self._work.shutdown(cancel_futures=True)
         for watch in self._watches:
-            watch.join(timeout=30)
-        ids = self._engine.docker("ps", "--all", "--quiet", "--filter", f"network={self._network}").split()
-        if ids:
-            self._engine.docker("rm", "--force", *ids)
-        self._engine.docker("network", "rm", self._network)
-        self._exits.close()
-        self._work.shutdown()
-        self._asking.shutdown()
-        self._probing.close()
+            watch.join()
+        with ExitStack() as also:
+            also.callback(self._probing.close)
+            also.callback(self._asking.shutdown)
+            also.callback(self._exits.close)
+            listed = ("ps", "--all", "--quiet", "--filter", f"network={self.network}")
+            if ids := self._engine.docker(*listed).split():
+                self._engine.docker("rm", "--force", *ids)
+            self._engine.docker("network", "rm", self.network)
 
     def of(self, owner: str) -> list[Pod]:
         """Return the pods of a workload, those included that are leaving."""
@@ -117,12 +121,14 @@ class Node:
 
     def add(self, workload: Manifest) -> Pod:
         """Return one more pod of a workload."""
+        if self._closing.is_set():
+            raise RuntimeError("the node is closing")
         owner = workload["metadata"]["name"]
-        self._count += 1
+        number = next(self._numbers)
         # The pods of a StatefulSet keep their names, and with them their data.
         names = {"StatefulSet": f"{owner}-0", "Pod": owner}
-        name = names.get(workload["kind"], f"{owner}-{self._count}")
-        pod = Pod(self._count, name, owner, workload["spec"]["template"])
+        name = names.get(workload["kind"], f"{owner}-{number}")
+        pod = Pod(number, name, owner, workload["spec"]["template"])
         self.pods.append(pod)
         self._run(pod, workload)
         watch = threading.Thread(target=self._watch, args=(pod, workload), name=pod.name, daemon=True)
@@ -132,23 +138,28 @@ class Node:
 
     def delete(self, pod: Pod) -> int:
         """Let a pod leave: no endpoint any more, a pause, SIGTERM, a grace period. Returns its exit code."""
-        pod.leaving = True
+        pod.leave()
         pause_s = pod.main.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         time.sleep(pause_s)
         grace_s = int(pod.spec["terminationGracePeriodSeconds"]) - pause_s
         self._engine.docker("stop", "--time", str(grace_s), pod.container, timeout_s=grace_s + 30)
         code = int(self._engine.docker("inspect", "--format", "{{.State.ExitCode}}", pod.container))
-        self.pods.remove(pod)
         self._engine.docker("rm", "--force", pod.container)
+        # Only now: who waits until it is gone may close the node next.
+        self.pods.remove(pod)
         return code
 
     def roll(self, deployment: str) -> list[int]:
         """Replace the pods as `maxSurge: 1, maxUnavailable: 0` says. Returns the exit codes."""
         workload = kind(self._manifests, "Deployment")[deployment]
-        codes = []
+        codes: list[int] = []
+
+        def is_over(new: Pod) -> bool | None:
+            return True if new.ready or self._closing.is_set() else None
+
         for old in self.of(deployment):
             new = self.add(workload)
-            until(lambda new=new: True if new.ready else None, timeout_s=90)  # type: ignore[misc]
+            until(partial(is_over, new), timeout_s=90)
             codes.append(self.delete(old))
         return codes
 
@@ -165,7 +176,7 @@ class Node:
         workload = kind(self._manifests, "Deployment")[deployment]
         there = self.of(deployment)
         for pod in there[replicas:]:
-            pod.leaving = True
+            pod.leave()
             self._work.submit(self.delete, pod)
         for _ in range(replicas - len(there)):
             self.add(workload)
@@ -190,7 +201,7 @@ class Node:
         labels = pod.template["metadata"]["labels"].items()
         names = [name for name, found in services if found["spec"].get("selector", {}).items() <= labels]
         # A node asks by the probes of the manifest; it does not know the image's own check.
-        command = ["run", "--detach", "--no-healthcheck", "--network", self._network, "--hostname", pod.name]
+        command = ["run", "--detach", "--no-healthcheck", "--network", self.network, "--hostname", pod.name]
         command += [word for name in names for word in ("--network-alias", name)]
         command += _limits(pod)
         found = variables(self._manifests, pod.main)
@@ -202,7 +213,7 @@ class Node:
             command += ["--entrypoint", words.pop(0)]
         image = pod.main["image"]
         pod.container = self._engine.docker(*command, self.images.get(image, image), *words).strip()
-        address = f"{{{{(index .NetworkSettings.Networks {self._network!r}).IPAddress}}}}".replace("'", '"')
+        address = f"{{{{(index .NetworkSettings.Networks {self.network!r}).IPAddress}}}}".replace("'", '"')
         pod.address = self._engine.docker("inspect", "--format", address, pod.container).strip()
         pod.started = False
 
@@ -212,9 +223,9 @@ class Node:
             if code == 0 and pod.spec.get("restartPolicy") == "Never":
                 pod.ended = True
                 return
-            if code is not None and not pod.leaving:
+            if code is not None:
                 self._restart(pod, workload)
-            elif code is None:
+            else:
                 self._probe(pod, workload)
 
     def _probe(self, pod: Pod, workload: Manifest) -> None:
@@ -269,11 +280,14 @@ class Node:
         return done.returncode == 0
 
     def _restart(self, pod: Pod, workload: Manifest) -> None:
-        pod.ready = False
-        pod.restarts += 1
-        pod.failures.clear()
-        self._engine.docker("rm", "--force", pod.container)
-        self._run(pod, workload)
+        with pod.changing:
+            if pod.leaving or self._closing.is_set():
+                return
+            pod.ready = False
+            pod.restarts += 1
+            pod.failures.clear()
+            self._engine.docker("rm", "--force", pod.container)
+            self._run(pod, workload)
 
 
 @contextmanager

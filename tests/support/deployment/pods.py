@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,10 @@ _EMPTY_MODE = 0o2777
 
 @dataclass
 class Pod:
-    """One pod: `ready` as its probes say, `leaving` once it is told to go, `ended` with exit code 0."""
+    """One pod: `ready` as its probes say, `leaving` once it is told to go, `ended` with exit code 0.
+
+    Who starts its container again, or says that it leaves, holds `changing`.
+    """
 
     number: int
     name: str
@@ -31,6 +35,12 @@ class Pod:
     ended: bool = False
     failures: dict[str, int] = field(default_factory=dict)
     asked_at: dict[str, float] = field(default_factory=dict)
+    changing: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def leave(self) -> None:
+        """Say that the pod leaves, after a start of its container that is under way."""
+        with self.changing:
+            self.leaving = True
 
     @property
     def spec(self) -> dict[str, Any]:
