@@ -93,7 +93,7 @@ class Composed:
         try:
             yield
         except BaseException:
-            sys.stderr.write(self.compose("logs", "--timestamps", "--tail", "60", *services))
+            sys.stderr.write(self.compose("logs", "--timestamps", "--tail", "200", *services))
             raise
 
     def changed(self, **variables: str) -> Composed:
