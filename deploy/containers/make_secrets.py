@@ -10,6 +10,7 @@ is used.
 |---|---|
 | `gateway-key-pepper` | the secret that API keys are hashed with |
 | `gateway-previous-key-pepper` | during a rotation the next one, then the previous one; empty otherwise |
+| `gateway-next-key-pepper` | of `make rotate`: the next pepper until all gateways hash with it, then empty |
 | `email-secrets-key` | the secret that DKIM keys are encrypted with |
 | `email-previous-secrets-key` | the previous one during a rotation; empty otherwise |
 | `postgres-password-<role>` | one per service, `postgres` (superuser) and `metrics` (reads statistics) |
