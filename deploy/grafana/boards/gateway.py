@@ -140,7 +140,7 @@ BOARD = Dashboard(
         ),
         stack(
             "Events for webhooks",
-            "Events that webhooks listen to: promised, forbidden to their maker, or too many wait.",
+            "Events for webhooks: promised, forbidden, dropped as too many wait, or withdrawn later.",
             "ops",
             rate("tickwire_webhook_events_total", "outcome"),
         ),

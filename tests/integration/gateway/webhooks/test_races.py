@@ -9,7 +9,16 @@ from gateway.webhooks import repository
 from support.doubles.receiver import Receiver, Told
 from support.gateway_stack import House, Listener
 from support.waiting import until
-from support.webhook_calls import READS_MAIL, admin_id, created, deliveries, due_now, until_status
+from support.webhook_calls import (
+    READS_MAIL,
+    admin_id,
+    created,
+    deliveries,
+    detail,
+    due_now,
+    mail,
+    until_status,
+)
 
 
 async def _somebody_waits_for_a_lock(hooks: Listener) -> bool:
@@ -127,3 +136,57 @@ async def test_a_stop_gives_back_what_it_cuts_off(house: House, hook: Receiver) 
     await until_status(other.api, webhook_id, delivery_id, "succeeded")
     (delivery,) = await deliveries(other.api, webhook_id)
     assert delivery["attempts"] == 1
+
+
+async def test_a_stop_gives_back_what_is_being_claimed_at_that_moment(house: House, hook: Receiver) -> None:
+    stopped = await house.open(dsn=await house.database(), webhook_internal_targets="127.0.0.1")
+    await stopped.database.execute(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN new; END'"
+    )
+    await stopped.database.execute(
+        "CREATE TRIGGER wait BEFORE UPDATE ON webhook_deliveries FOR EACH ROW EXECUTE FUNCTION wait()"
+    )
+    webhook_id = await created(stopped.api, hook.url)
+    hook.usual = Told(after_s=60)
+    async with stopped.database.acquire() as holder, holder.transaction():
+        await holder.execute("SELECT pg_advisory_xact_lock(1)")
+        await stopped.api.post(f"/v1/webhooks/{webhook_id}/test")
+        await until(lambda: _somebody_waits_for_a_lock(stopped))
+        closing = asyncio.create_task(stopped.gateway.resources.deliverer.close())
+        await asyncio.sleep(0)
+    await closing
+
+    async def nobody_waits() -> bool:
+        return not await _somebody_waits_for_a_lock(stopped)
+
+    await until(nobody_waits)
+    claimed = await stopped.database.fetchval("SELECT count(*) FROM webhook_deliveries WHERE attempts > 0")
+    assert claimed == 0
+
+
+async def test_what_a_revoked_key_has_promised_is_withdrawn_and_can_be_replayed_for_another(
+    hooks: Listener, hooks_house: House, hook: Receiver
+) -> None:
+    user = await hooks.new_user()
+    key = await hooks.new_key(*READS_MAIL, user_id=user)
+    async with hooks.client(key) as owner:
+        webhook_id = await created(owner, hook.url)
+        hook.usual = Told(500)
+        await hooks_house.publish([mail(str(user))])
+        await hook.received(1)
+    await hooks.database.execute("UPDATE api_keys SET revoked_at = now() WHERE id = $1", key.split("_")[2])
+    async with hooks.client(await hooks.new_key(*READS_MAIL, user_id=user)) as owner:
+        (delivery,) = await deliveries(owner, webhook_id)
+        await due_now(hooks)
+        await until_status(owner, webhook_id, delivery["id"], "withdrawn")
+        found = await detail(owner, webhook_id, delivery["id"])
+        assert (found["attempts"], [one["status"] for one in found["history"]]) == (1, [500, None])
+        assert "change the webhook with another one" in found["history"][1]["error"]
+        hook.usual = Told()
+        changed = await owner.patch(f"/v1/webhooks/{webhook_id}", json={"description": "of another key"})
+        assert changed.status_code == 200
+        replayed = await owner.post(f"/v1/webhooks/{webhook_id}/deliveries/{delivery['id']}/replay")
+        assert replayed.status_code == 202
+        await until_status(owner, webhook_id, delivery["id"], "succeeded")
+        assert len(hook.requests) == 2

@@ -52,7 +52,8 @@ LAST_PUSH = Gauge(
 
 WEBHOOK_EVENTS = Counter(
     "tickwire_webhook_events",
-    "Events for webhooks: promised, forbidden to the maker of the webhook, or dropped because too many wait.",
+    "Events for webhooks: promised, forbidden to the maker of the webhook or alert, dropped because too many "
+    "wait, or withdrawn because the maker of the webhook has lost the right before they were sent.",
     ("outcome",),
 )
 WEBHOOK_ATTEMPTS = Counter(

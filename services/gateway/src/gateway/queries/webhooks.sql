@@ -91,9 +91,10 @@ ORDER BY row_number() OVER (PARTITION BY w.owner_id ORDER BY first.next_at), fir
 
 -- name: claim_deliveries
 -- An attempt counts when it begins, so that one that ends its process counts, too. Until $3 seconds have passed
--- no other gateway makes the next one.
+-- no other gateway makes the next one. Of webhooks that have ended since the look, nothing.
 WITH chosen AS (
     SELECT due.id FROM unnest($1::uuid[], $2::int[]) AS wanted (webhook_id, most)
+    JOIN webhooks AS active ON active.id = wanted.webhook_id AND active.status = 'active'
     CROSS JOIN LATERAL (
         SELECT id FROM webhook_deliveries
         WHERE webhook_id = wanted.webhook_id AND status = 'pending' AND next_at <= now()
@@ -103,7 +104,8 @@ WITH chosen AS (
 UPDATE webhook_deliveries AS d SET attempts = d.attempts + 1, next_at = now() + make_interval(secs => $3)
 FROM chosen, webhooks AS w
 WHERE d.id = chosen.id AND w.id = d.webhook_id
-RETURNING d.id, d.webhook_id, d.owner_id, d.payload, d.attempts, w.url, w.secret, w.sealed_with,
+RETURNING d.id, d.webhook_id, d.owner_id, d.type, d.payload, d.attempts, w.made_by, w.maker_scopes, w.url, w.secret,
+    w.sealed_with,
     CASE WHEN w.previous_until > now() THEN w.previous_secret END AS previous_secret
 
 -- name: record_attempt
@@ -119,6 +121,14 @@ WHERE id = $1 AND attempts = $2 AND status = 'pending'
 UPDATE webhook_deliveries AS d SET attempts = d.attempts - 1, next_at = now()
 FROM unnest($1::uuid[], $2::int[]) AS given (id, attempts)
 WHERE d.id = given.id AND d.attempts = given.attempts AND d.status = 'pending'
+
+-- name: withdraw_claimed_deliveries
+-- Instead of an attempt, which does not count. Nothing is withdrawn for users who were disabled: it waits.
+UPDATE webhook_deliveries AS d SET
+    status = 'withdrawn', finished_at = now(), attempts = d.attempts - 1,
+    history = (d.history || $2::text) [greatest(1, cardinality(d.history) + 2 - $3::int):]
+FROM users AS u
+WHERE d.id = ANY ($1::uuid[]) AND u.id = d.owner_id::bigint AND u.status = 'active'
 
 -- name: note_success
 -- Of an attempt at this URL, as below: the webhook may have another one by now.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import UUID
@@ -17,7 +17,10 @@ from chassis.egress.client import GuardedClient
 from chassis.errors import ServiceError
 from chassis.loop_turns import LoopTurns
 from chassis.postgres import DATABASE_FAILURES, Postgres
-from gateway.webhooks import delivery_repository, repository, signing
+from gateway.http.principal import Principal
+from gateway.identity import authority
+from gateway.identity.authority import Maker
+from gateway.webhooks import delivery_repository, events, repository, signing
 from gateway.webhooks.delivery_repository import ClaimedDelivery, DueWebhook
 from gateway.webhooks.outcomes import MOST_ATTEMPTS, AttemptOutcome, judge
 from gateway.webhooks.secret_safe import SecretSafe, UnreadableSecret
@@ -40,6 +43,12 @@ _LOOK_AT_MOST_EVERY_S = 0.05
 _REST = 4
 _MOST_DUE = 1000
 _WEIGHT = 40
+# At a stop, for a claim that is being made: longer only if the database does not answer.
+_CLAIM_WITHIN_S = 5.0
+_FORBIDDEN = (
+    "The key with which the webhook was made or last changed may not read what the event tells of any more: "
+    "change the webhook with another one, and replay the delivery."
+)
 
 
 class Deliverer:
@@ -53,7 +62,9 @@ class Deliverer:
         self._client = client
         self._turns = turns
         self._news = asyncio.Event()
+        self._may_look = asyncio.Event()
         self._running: dict[asyncio.Task[None], ClaimedDelivery] = {}
+        self._claiming = asyncio.Lock()
         self._is_closed = False
 
     def wake(self) -> None:
@@ -61,13 +72,13 @@ class Deliverer:
         self._news.set()
 
     async def begin(self) -> None:
-        """Look for the first time, when the database is there."""
-        self.wake()
+        """Let the looks begin: the database is there."""
+        self._may_look.set()
 
     async def run(self) -> None:
-        """Attempt deliveries as they become due, until cancelled."""
-        await self._news.wait()
-        while not self._is_closed:
+        """Attempt deliveries as they become due, until cancelled; after `close`, none."""
+        await self._may_look.wait()
+        while True:
             self._news.clear()
             began = time.monotonic()
             try:
@@ -84,6 +95,9 @@ class Deliverer:
     async def close(self) -> None:
         """Give back what is in progress: another gateway, or this one after its start, attempts it again."""
         self._is_closed = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLAIM_WITHIN_S), self._claiming:
+                pass  # what is being claimed at this moment is given back, too
         running = dict(self._running)
         for task in running:
             task.cancel()
@@ -100,21 +114,44 @@ class Deliverer:
 
     async def _look(self) -> float:
         """Begin what is due and has a place; return for how long nothing else becomes due."""
+        if self._is_closed:
+            return _LOOK_EVERY_S
         async with self._postgres.connection() as connection:
             found = await delivery_repository.due(connection, within_s=_LOOK_EVERY_S, limit=_MOST_DUE)
         due = [webhook for webhook in found if webhook.due_in_s <= 0]
         metrics.WEBHOOKS_DUE.set(len(due))
         wanted = self._places_for(due)
-        if wanted and not self._is_closed:
-            async with self._postgres.transaction() as connection:
-                claimed = await delivery_repository.claim(connection, wanted, lease_s=_LEASE_S)
-            for delivery in claimed:
-                task = asyncio.create_task(self._attempt(delivery))
-                self._running[task] = delivery
-                task.add_done_callback(self._ended)
+        async with self._claiming:
+            if wanted and not self._is_closed:
+                await self._begin(wanted)
         later = [webhook.due_in_s for webhook in found if webhook.due_in_s > 0]
         # What is due and has no place begins when an attempt ends, which is news.
         return min(later, default=_LOOK_EVERY_S)
+
+    async def _begin(self, wanted: Mapping[UUID, int]) -> None:
+        """Claim deliveries and begin their attempts.
+
+        Those of events that the maker of the webhook may not learn of any more are withdrawn: who revokes a
+        key expects that nothing more is sent on its word.
+        """
+        async with self._postgres.transaction() as connection:
+            claimed = await delivery_repository.claim(connection, wanted, lease_s=_LEASE_S)
+            makers = await authority.principals(connection, {one.maker for one in claimed})
+            allowed, forbidden = _apart(claimed, makers)
+            if forbidden:
+                outcome = AttemptOutcome("failed", "withdrawn", error=_FORBIDDEN)
+                attempt = _entry(outcome, at=datetime.now(UTC))
+                await delivery_repository.withdraw_claimed(connection, forbidden, attempt=attempt)
+        if forbidden:
+            webhooks = sorted({str(one.webhook_id) for one in forbidden})
+            log.warning("deliveries withdrawn: the makers of webhooks lack a scope", webhooks=webhooks)
+            metrics.WEBHOOK_EVENTS.labels("withdrawn").inc(len(forbidden))
+            # More may wait behind them.
+            self._news.set()
+        for delivery in allowed:
+            task = asyncio.create_task(self._attempt(delivery))
+            self._running[task] = delivery
+            task.add_done_callback(self._ended)
 
     def _places_for(self, due: Sequence[DueWebhook]) -> dict[UUID, int]:
         """Return how many deliveries of each webhook may begin now: each gets a place in turn."""
@@ -154,14 +191,7 @@ class Deliverer:
         took_s = time.monotonic() - began
         metrics.WEBHOOK_ATTEMPTS.labels(outcome.kind).inc()
         metrics.WEBHOOK_ATTEMPT_SECONDS.observe(took_s)
-        attempt = {
-            "at": at.isoformat(),
-            "duration_ms": round(1000 * took_s),
-            "status": outcome.status,
-            "error": outcome.error,
-            "answer": outcome.answer,
-        }
-        await self._store(delivery, outcome, orjson.dumps(attempt).decode())
+        await self._store(delivery, outcome, _entry(outcome, at=at, took_s=took_s))
 
     async def _send(self, delivery: ClaimedDelivery, at: datetime) -> AttemptOutcome:
         if delivery.attempts > MOST_ATTEMPTS:
@@ -215,3 +245,28 @@ class Deliverer:
             )
             if is_disabled:
                 await repository.withdraw(connection, webhook_id)
+
+
+def _apart(
+    claimed: Sequence[ClaimedDelivery], makers: Mapping[Maker, Principal]
+) -> tuple[list[ClaimedDelivery], list[ClaimedDelivery]]:
+    """Return the deliveries of events that the makers of their webhooks may learn of, and the others."""
+    allowed: list[ClaimedDelivery] = []
+    forbidden: list[ClaimedDelivery] = []
+    for delivery in claimed:
+        maker = makers.get(delivery.maker)
+        may = maker is not None and maker.may(events.scope_of(delivery.type))
+        (allowed if may else forbidden).append(delivery)
+    return allowed, forbidden
+
+
+def _entry(outcome: AttemptOutcome, *, at: datetime, took_s: float = 0.0) -> str:
+    """Return what the history of a delivery keeps of an attempt."""
+    entry = {
+        "at": at.isoformat(),
+        "duration_ms": round(1000 * took_s),
+        "status": outcome.status,
+        "error": outcome.error,
+        "answer": outcome.answer,
+    }
+    return orjson.dumps(entry).decode()

@@ -11,6 +11,8 @@ from uuid import UUID
 from chassis import queries
 from chassis.paging import page_of
 from chassis.postgres import Connection, Row, affected_rows
+from gateway.identity.authority import Maker
+from gateway.identity.key_repository import known_scopes
 from gateway.webhooks.inputs import DeliveriesQuery, EndedStatus
 
 _SQL = queries.of("gateway")
@@ -50,12 +52,20 @@ class ClaimedDelivery:
     id: UUID
     webhook_id: UUID
     owner_id: str
+    type: str
     attempts: int
+    made_by: str
+    maker_scopes: Sequence[str]
     url: str
     payload: str = field(repr=False)
     secret: bytes = field(repr=False)
     previous_secret: bytes | None = field(repr=False)
     sealed_with: str
+
+    @property
+    def maker(self) -> Maker:
+        """The user and the credential with which the webhook was made or last changed."""
+        return Maker(self.owner_id, self.made_by, known_scopes(self.maker_scopes))
 
 
 async def insert(connection: Connection, deliveries: Sequence[NewDelivery]) -> None:
@@ -101,6 +111,15 @@ async def give_back(connection: Connection, claimed: Sequence[ClaimedDelivery]) 
     """End claims without an outcome: their attempts do not count, and are due now."""
     ids, attempts = [one.id for one in claimed], [one.attempts for one in claimed]
     await connection.execute(_SQL["give_back_deliveries"], ids, attempts)
+
+
+async def withdraw_claimed(
+    connection: Connection, claimed: Sequence[ClaimedDelivery], *, attempt: str
+) -> None:
+    """End deliveries without an attempt, as `attempt` explains; those of disabled users wait, as before."""
+    ids = [one.id for one in claimed]
+    await connection.execute(_SQL["withdraw_claimed_deliveries"], ids, attempt, MOST_HISTORY)
+    await give_back(connection, claimed)
 
 
 async def note_success(connection: Connection, webhook_id: UUID, url: str) -> None:
