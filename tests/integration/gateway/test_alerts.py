@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
+import orjson
 import pytest
 
 from chassis.broker import envelope
@@ -15,17 +16,21 @@ from contracts.scopes import Scope
 from native import rabbitmq
 from native.memcached import Memcached
 from native.postgres import PostgresServer
+from support.doubles.receiver import receiver
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
 from support.pushes import NOW
 from support.realtime_clients import PythonClient, is_event, wait_for
 from support.stock_stack import DAYS_OF_A_SECOND, StockStack
 from support.waiting import until
+from support.webhook_calls import created as webhook
+from support.webhook_calls import deliveries
 
 ABOVE_ALL = {"symbol": "aapl", "condition": {"above": 1_000_000}}
 # The replay passes it several times a second.
 PASSED = {"symbol": "AAPL", "condition": {"crosses": 561.5}}
 MAIL = {"email": "ann@example.com"}
+NAMES_HOOKS = ("alerts:read", "alerts:write", "emails:read", "webhooks:write")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +52,7 @@ async def alerts(alerts_house: House) -> AsyncIterator[Listener]:
         dsn = await alerts_house.database("stock_data")
         stocks = StockStack(alerts_house.rabbitmq_url, dsn, stack)
         await stocks.run(replay_enabled=True, alerts_per_owner=20, **DAYS_OF_A_SECOND)
-        listener = await alerts_house.open()
+        listener = await alerts_house.open(webhook_internal_targets="127.0.0.1")
 
         async def knows_symbols() -> bool:
             return (await listener.api.get("/v1/stocks/AAPL")).status_code == 200
@@ -91,7 +96,10 @@ async def test_an_alert_is_made_read_listed_and_ended_by_its_owner_only(alerts: 
     [
         ({"condition": {"above": 1, "below": 2}}, 422, "invalid-input", "/condition"),
         ({"condition": {"above": "1"}}, 422, "invalid-input", "/condition/above"),
-        ({"notify": [{"webhook": "https://example.com"}]}, 422, "invalid-input", "/notify/0/email"),
+        ({"notify": [{"webhook": "https://example.com"}]}, 422, "invalid-input", "/notify/0/webhook"),
+        ({"notify": [MAIL, {"webhook": str(uuid4())}]}, 422, "invalid-input", "/notify/1/webhook"),
+        ({"notify": [{**MAIL, "webhook": str(uuid4())}]}, 422, "invalid-input", "/notify/0"),
+        ({"notify": [{}]}, 422, "invalid-input", "/notify/0"),
         ({"notify": [MAIL] * 6}, 422, "invalid-input", "/notify"),
         ({"expires_at": "2020-01-01T00:00:00Z"}, 422, "invalid-input", "/expires_at"),
         ({"symbol": "AAPLE"}, 404, "unknown-symbol", None),
@@ -158,7 +166,36 @@ async def test_an_alert_that_fires_is_pushed_to_its_owner_and_mailed_once(
             await client.close()
 
 
-def fired(owner_id: str, made_by: str) -> AlertFired:
+async def test_targets_of_an_alert_are_shown_as_they_were_sent(alerts: Listener) -> None:
+    first, second = [await webhook(alerts.api, "https://example.com/", "email.failed") for _ in range(2)]
+    other = {"email": "bob@example.com"}
+    for notify in (
+        [{"webhook": first}, MAIL, {"webhook": second}, other, {"webhook": first}],
+        [MAIL, other, {"webhook": second}],
+    ):
+        made = await created(alerts, {**ABOVE_ALL, "notify": notify})
+        assert made["notify"] == notify
+        assert (await alerts.api.get(f"/v1/alerts/{made['id']}")).json() == made
+        assert (await alerts.api.get("/v1/alerts")).json()["data"][0] == made
+        assert (await alerts.api.delete(f"/v1/alerts/{made['id']}")).status_code == 204
+
+
+async def test_an_alert_names_only_webhooks_of_its_owner_and_needs_the_scopes_of_webhooks(
+    alerts: Listener,
+) -> None:
+    foreign = await webhook(alerts.api, "https://example.com/", "email.failed")
+    body = {**ABOVE_ALL, "notify": [{"webhook": foreign}]}
+    async with alerts.client(await alerts.new_key(*NAMES_HOOKS)) as other:
+        refused = await other.post("/v1/alerts", json=body)
+        assert_problem(refused, 422, "invalid-input")
+        assert [error["pointer"] for error in refused.json()["errors"]] == ["/notify/0/webhook"]
+    async with alerts.client(await alerts.new_key("alerts:write")) as narrow:
+        refused = await narrow.post("/v1/alerts", json=body)
+        assert_problem(refused, 403, "forbidden")
+        assert "webhooks:write alerts:read" in refused.json()["detail"]
+
+
+def fired(owner_id: str, made_by: str, *, webhooks: Sequence[str] = ()) -> AlertFired:
     firing = Firing.model_validate(
         {
             "id": uuid4(),
@@ -174,7 +211,10 @@ def fired(owner_id: str, made_by: str) -> AlertFired:
         }
     )
     notify = [EmailTarget(email="ann@example.com"), EmailTarget(email="bob@example.com")]
-    return AlertFired(owner_id=owner_id, made_by=made_by, epoch="e", firing=firing, notify=notify)
+    named = [None, None, *map(UUID, webhooks)] if webhooks else []
+    return AlertFired(
+        owner_id=owner_id, made_by=made_by, epoch="e", firing=firing, notify=notify, webhooks=named
+    )
 
 
 async def without_right(listener: Listener, key_id: str, user: int) -> None:
@@ -212,3 +252,44 @@ async def test_an_owner_who_may_not_send_mail_any_more_gets_none_when_an_alert_f
     assert len([mail for mail in mails if mail["owner_id"] == str(user)]) == (2 if still_may else 0)
     assert mails[0]["subject"] == "A has changed by more than -5 % since the previous close"
     assert await alerts_house.depth("email.send") == 0
+
+
+@pytest.mark.parametrize("lose", [without_right, revoked])
+async def test_a_firing_goes_to_a_named_webhook_while_the_maker_of_its_alert_may_use_webhooks(
+    alerts: Listener, alerts_house: House, lose: Callable[..., Any]
+) -> None:
+    user = await alerts.new_user()
+    lost, kept = [await alerts.new_key(*NAMES_HOOKS, user_id=user) for _ in range(2)]
+    async with receiver() as hook, alerts.client(kept) as owner:
+        webhook_id = await webhook(owner, hook.url, "email.failed")
+        await lose(alerts, lost.split("_")[2], user)
+        makers = [key.split("_")[2] for key in (lost, kept, kept)]
+        events = [fired(str(user), made_by, webhooks=[webhook_id]) for made_by in makers]
+        first, second, third = [envelope.event(event, message_id=event.firing.id) for event in events]
+        # Twice, as a broker may bring them.
+        await alerts_house.publish([first, second, first, second])
+        await hook.received(1)
+        await alerts_house.publish([third])
+        await hook.received(2)
+        told = [orjson.loads(request.body)["data"]["id"] for request in hook.requests]
+        assert told == [str(event.firing.id) for event in events[1:]]
+        assert len(await deliveries(owner, webhook_id)) == 2
+
+
+async def test_a_webhook_gets_a_firing_once_by_whichever_way_it_has_come_to_it(
+    alerts: Listener, alerts_house: House
+) -> None:
+    user = await alerts.new_user()
+    key = await alerts.new_key(*NAMES_HOOKS, user_id=user)
+    async with receiver() as hook, alerts.client(key) as owner:
+        listening = await webhook(owner, hook.url, "alert.fired")
+        quiet = await webhook(owner, hook.url, "email.failed")
+        events = [
+            fired(str(user), key.split("_")[2], webhooks=named)
+            for named in ([listening, quiet, quiet], [], [listening])
+        ]
+        for event in events:
+            await alerts_house.publish([envelope.event(event, message_id=event.firing.id)])
+        await hook.received(4)
+        for webhook_id, count in ((listening, 3), (quiet, 1)):
+            assert [one["type"] for one in await deliveries(owner, webhook_id)] == ["alert.fired"] * count

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import cycle
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -30,7 +30,8 @@ from support.waiting import until
 
 async def test_a_crossing_fires_once_and_is_one_transaction_with_its_event(world: AlertWorld) -> None:
     world.show(9)
-    alert = await world.create(above=10, notify=[{"email": "ann@example.com"}])
+    webhooks = [None, uuid4()]
+    alert = await world.create(above=10, notify=[{"email": "ann@example.com"}], webhooks=webhooks)
     async with watching(world) as watcher:
         for price in (10, 11, 12, 9, 11):
             watcher.take([tick(price)])
@@ -39,6 +40,7 @@ async def test_a_crossing_fires_once_and_is_one_transaction_with_its_event(world
     [event] = await world.events()
     assert (event.owner_id, event.made_by, event.firing.offset) == ("7", "key", 1)
     assert [target.email for target in event.notify] == ["ann@example.com"]
+    assert event.webhooks == alert.webhooks == webhooks
     found = await world.get(alert)
     assert (found.status, found.fired_count, found.last_price) == ("fired", 1, Decimal(11))
 

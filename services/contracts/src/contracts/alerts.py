@@ -80,7 +80,7 @@ class Condition(BaseModel):
 
 
 class EmailTarget(BaseModel):
-    """An address that receives an e-mail when the alert fires; no other kind of target exists yet."""
+    """An address that receives an e-mail when the alert fires."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -97,6 +97,9 @@ def as_stored(value: object) -> object:
 
 
 StoredTarget = Annotated[EmailTarget, BeforeValidator(as_stored)]
+# One element for each target of an alert, in the order of the request: a webhook, or None in the place of an
+# e-mail. Empty without webhooks. A field of its own, so that older readers still understand the e-mails.
+WebhookTargets = list[UUID | None]
 
 
 class Firing(Contract):
@@ -124,6 +127,7 @@ class Alert(Reply):
     symbol: str
     condition: Condition
     notify: list[StoredTarget]
+    webhooks: WebhookTargets = Field(default_factory=list)
     once: bool
     status: AlertStatus
     created_at: Moment
@@ -149,6 +153,7 @@ class CreateAlert(Request):
     symbol: str
     condition: Condition
     notify: list[EmailTarget] = Field(default_factory=list, max_length=MOST_NOTIFIED)
+    webhooks: WebhookTargets = Field(default_factory=list)
     once: bool = True
     expires_at: Moment | None = None
 
@@ -229,6 +234,7 @@ class AlertFired(Event):
     epoch: str
     firing: Firing
     notify: list[StoredTarget]
+    webhooks: WebhookTargets = Field(default_factory=list)
 
 
 def status_of(*, once: bool, fired_count: int, expires_at: datetime | None, now: datetime) -> AlertStatus:

@@ -121,7 +121,7 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     What only its routes use is created with it; `Resources` has what runs, and what several features share.
     """
     yield from stock_routes.endpoints(resources.stocks)
-    yield from alert_routes.endpoints(AlertService(resources.rpc, resources.audit))
+    yield from alert_routes.endpoints(AlertService(resources.rpc, resources.webhooks, resources.audit))
     yield from email_routes.endpoints(resources.emails, resources.email_bulk)
     yield from template_routes.endpoints(TemplateService(resources.rpc, resources.audit))
     yield from upload_routes.endpoints(resources.uploads)

@@ -32,6 +32,7 @@ from contracts.schedules import ScheduleFired
 from contracts.stocks import BarsTicked, QuotesTicked
 from contracts.topology import LIVE
 from gateway.acceptance import repository as acceptances
+from gateway.alerts import firings as alert_firings
 from gateway.alerts import mails as alert_mails
 from gateway.alerts.feed import AlertFeed
 from gateway.batches import repository as operations
@@ -115,7 +116,7 @@ def events(
 
     async def alerts_fired(connection: Connection, deliveries: Sequence[Delivery[AlertFired]]) -> None:
         await alert_mails.promise(connection, deliveries)
-        await webhooks.promise(connection, [webhook_events.of_firing(d.message) for d in deliveries])
+        await webhooks.promise(connection, await alert_firings.events_of(connection, deliveries))
 
     def fired() -> None:
         committed()

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from contracts.alerts import MOST_NOTIFIED, Alert, AlertStatus, Condition, EmailTarget
+from contracts.addresses import BareAddress
+from contracts.alerts import MOST_NOTIFIED, Alert, AlertStatus, Condition
+from contracts.message import Moment, Price
 from contracts.stocks import Symbol
 from contracts.times import PlannedTime, require_future
 from gateway.http.filters import CreatedWithin, PageQuery, Several
+
+# As in conditions: null does not stand for an absent field, and absent fields are not written.
+_NOT_GIVEN: Any = Field(default_factory=lambda: None, exclude_if=lambda value: value is None)
+
+
+class AlertTarget(BaseModel):
+    """What is notified when an alert fires: an address by e-mail, or a webhook of yours by its id."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra={"minProperties": 1, "maxProperties": 1}
+    )
+
+    email: BareAddress = _NOT_GIVEN
+    webhook: UUID = _NOT_GIVEN
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.email is None) == (self.webhook is None):
+            raise ValueError("must have exactly one of email, webhook")
+        return self
 
 
 class AlertInput(BaseModel):
@@ -19,15 +41,46 @@ class AlertInput(BaseModel):
     model_config = ConfigDict(extra="forbid")
     symbol: Symbol
     condition: Condition
-    notify: list[EmailTarget] = Field(
+    notify: list[AlertTarget] = Field(
         default_factory=list,
         max_length=MOST_NOTIFIED,
-        description="recipient of an e-mail, which needs the scope emails:send; webhooks get `alert.fired`",
+        description="an e-mail needs the scope emails:send, a webhook webhooks:write and alerts:read; "
+        "webhooks that list `alert.fired` get it anyway",
     )
     once: bool = Field(
         default=True, description="end with the first firing instead of firing on every crossing"
     )
     expires_at: Annotated[PlannedTime, AfterValidator(require_future)] | None = None
+
+
+class AlertView(BaseModel):
+    """A price alert. With `once` it ends with its first firing; otherwise it fires on every crossing.
+
+    `armed` alerts are watched; `fired` and `expired` ones are over.
+    """
+
+    id: UUID
+    symbol: str
+    condition: Condition
+    notify: list[AlertTarget]
+    once: bool
+    status: AlertStatus
+    created_at: Moment
+    expires_at: Moment | None
+    fired_count: int
+    last_fired_at: Moment | None
+    last_price: Price | None
+
+    @classmethod
+    def of(cls, alert: Alert) -> Self:
+        """Return an alert with all of its targets in the order of the request."""
+        emails = (AlertTarget.model_construct(email=one.email, webhook=None) for one in alert.notify)
+        targets = [
+            next(emails) if webhook_id is None else AlertTarget(webhook=webhook_id)
+            for webhook_id in alert.webhooks
+        ]
+        same = cls.model_fields.keys() - {"notify"}
+        return cls(**{name: getattr(alert, name) for name in same}, notify=[*targets, *emails])
 
 
 class AlertsQuery(CreatedWithin, PageQuery):
@@ -41,5 +94,5 @@ class AlertsQuery(CreatedWithin, PageQuery):
 class AlertList(BaseModel):
     """A page of alerts, newest first."""
 
-    data: list[Alert]
+    data: list[AlertView]
     next_cursor: UUID | None

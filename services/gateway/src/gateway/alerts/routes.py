@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 from chassis.errors import DatabaseUnavailable, Forbidden, NotFound, Unavailable
 from contracts import problems
-from contracts.alerts import Alert
 from contracts.scopes import Scope
 from gateway.acceptance.inputs import EXAMPLE_ID
-from gateway.alerts.inputs import AlertList
+from gateway.alerts.inputs import AlertList, AlertView
 from gateway.alerts.service import AlertService
 from gateway.http.endpoints import CONTENT_TAG, Endpoint, delete, get, json, nothing, post
 
@@ -27,7 +26,7 @@ def endpoints(service: AlertService) -> Iterator[Endpoint]:
         summary="Create an alert that fires when a price crosses a threshold",
         tag="Alerts",
         scope=Scope.ALERTS_WRITE,
-        answers={201: json(Alert, headers={"Location": "the alert"})},
+        answers={201: json(AlertView, headers={"Location": "the alert"})},
         errors=(Forbidden, DatabaseUnavailable, Unavailable, *_UNMADE),
         examples={
             "above": {"symbol": "AAPL", "condition": {"above": 600}},
@@ -60,7 +59,7 @@ def _one(service: AlertService) -> Iterator[Endpoint]:
         summary="Read a price alert and its last firing",
         tag="Alerts",
         scope=Scope.ALERTS_READ,
-        answers={200: json(Alert, headers=CONTENT_TAG)},
+        answers={200: json(AlertView, headers=CONTENT_TAG)},
         errors=(NotFound, Unavailable),
         examples={"alert_id": EXAMPLE_ID},
     )

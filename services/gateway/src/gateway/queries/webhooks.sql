@@ -13,6 +13,9 @@ SELECT count(*) FROM webhooks WHERE owner_id = $1 AND status <> 'deleted'
 -- name: find_webhook
 SELECT * FROM webhooks WHERE id = $1 AND owner_id = $2 AND status <> 'deleted'
 
+-- name: find_known_webhooks
+SELECT id FROM webhooks WHERE id = ANY ($1::uuid[]) AND owner_id = $2 AND status <> 'deleted'
+
 -- name: lock_webhook
 SELECT * FROM webhooks WHERE id = $1 AND owner_id = $2 AND status <> 'deleted' FOR NO KEY UPDATE
 
@@ -49,10 +52,10 @@ FOR NO KEY UPDATE
 UPDATE webhooks SET secret = $2, previous_secret = $3, sealed_with = $4 WHERE id = $1
 
 -- name: find_listening_webhooks
--- The webhooks of these owners that listen to one of these types of events. Until the transaction ends nobody disables or
--- removes them: what is promised to them meanwhile would wait for ever.
+-- The webhooks of these owners that listen to one of these types of events, or have one of these ids. Until the
+-- transaction ends nobody disables or removes them: what is promised to them meanwhile would wait for ever.
 SELECT id, owner_id, events, made_by, maker_scopes FROM webhooks
-WHERE owner_id = ANY ($1::text[]) AND status = 'active' AND events && $2::text[]
+WHERE owner_id = ANY ($1::text[]) AND status = 'active' AND (events && $2::text[] OR id = ANY ($3::uuid[]))
 ORDER BY id FOR SHARE
 
 -- name: count_pending_deliveries

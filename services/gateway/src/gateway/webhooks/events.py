@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, get_args
+from uuid import UUID
 
 from contracts import batches, emails
 from contracts.alerts import AlertFired
@@ -36,13 +37,15 @@ _SCOPES: Mapping[str, Scope] = {
 class WebhookEvent:
     """Something that happened to an object of an owner.
 
-    `data` tells what, without contents of mails; it is made only if somebody listens.
+    `data` tells what, without contents of mails; it is made only if somebody listens. Webhooks of the owner
+    that are `named` get it, whatever they listen to.
     """
 
     owner_id: str
     type: str
     at: datetime
     data: Callable[[], Mapping[str, Any]]
+    named: Collection[UUID] = frozenset()
 
 
 def scope_of(event_type: str) -> Scope:
@@ -75,7 +78,9 @@ def of_batch(finished: BatchFinished, *, now: datetime) -> WebhookEvent:
     )
 
 
-def of_firing(fired: AlertFired) -> WebhookEvent:
-    """Return the event that an alert has fired."""
+def of_firing(fired: AlertFired, *, named: Collection[UUID]) -> WebhookEvent:
+    """Return the event that an alert has fired, for the webhooks that listen and those that are named."""
     firing = fired.firing
-    return WebhookEvent(fired.owner_id, _FIRED, firing.as_of, lambda: firing.model_dump(mode="json"))
+    return WebhookEvent(
+        fired.owner_id, _FIRED, firing.as_of, lambda: firing.model_dump(mode="json"), named=named
+    )

@@ -38,14 +38,17 @@ class Promises:
             self._wake()
 
     async def promise(self, connection: Connection, happened: Collection[WebhookEvent]) -> None:
-        """Store a delivery of each event for each webhook of its owner that listens to it.
+        """Store a delivery of each event for each webhook of its owner that listens to it or is named.
 
         A webhook gets what the credential with which it was last changed may read now.
         """
         if not happened:
             return
         found = await repository.listening(
-            connection, {event.owner_id for event in happened}, {event.type for event in happened}
+            connection,
+            {event.owner_id for event in happened},
+            {event.type for event in happened},
+            {webhook_id for event in happened for webhook_id in event.named},
         )
         if not found:
             return
@@ -57,7 +60,8 @@ class Promises:
             wanted = [
                 event
                 for event in happened
-                if event.owner_id == row["owner_id"] and event.type in row["events"]
+                if event.owner_id == row["owner_id"]
+                and (event.type in row["events"] or row["id"] in event.named)
             ]
             room = MOST_PENDING - pending[row["id"]]
             deliveries += _deliveries(row["id"], wanted, principals.get(makers[row["id"]]), room)

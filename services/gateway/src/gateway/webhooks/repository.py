@@ -49,6 +49,12 @@ async def find(connection: Connection, webhook_id: UUID, owner_id: str) -> Row |
     return await connection.fetchrow(_SQL["find_webhook"], webhook_id, owner_id)
 
 
+async def known(connection: Connection, owner_id: str, webhook_ids: Collection[UUID]) -> set[UUID]:
+    """Return those of these ids that are webhooks of the owner."""
+    rows = await connection.fetch(_SQL["find_known_webhooks"], list(webhook_ids), owner_id)
+    return {row["id"] for row in rows}
+
+
 async def lock(connection: Connection, webhook_id: UUID, owner_id: str) -> Row | None:
     """Return a webhook of the owner, locked against other changes until the transaction ends."""
     return await connection.fetchrow(_SQL["lock_webhook"], webhook_id, owner_id)
@@ -112,10 +118,18 @@ async def withdraw(connection: Connection, webhook_id: UUID) -> None:
 
 
 async def listening(
-    connection: Connection, owner_ids: Collection[str], event_types: Collection[str]
+    connection: Connection,
+    owner_ids: Collection[str],
+    event_types: Collection[str],
+    webhook_ids: Collection[UUID] = (),
 ) -> list[Row]:
-    """Return the active webhooks that listen, locked until the transaction ends against being disabled."""
-    return await connection.fetch(_SQL["find_listening_webhooks"], list(owner_ids), list(event_types))
+    """Return the active webhooks of these owners that listen to these types, or have these ids.
+
+    They are locked until the transaction ends against being disabled.
+    """
+    return await connection.fetch(
+        _SQL["find_listening_webhooks"], list(owner_ids), list(event_types), list(webhook_ids)
+    )
 
 
 async def lock_sealed_otherwise(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -146,6 +146,11 @@ class WebhookService:
             await self._audit.record(
                 connection, call.principal, Action.WEBHOOK_DELETED, _target(webhook_id), before=before
             )
+
+    async def known(self, call: Call, webhook_ids: Collection[UUID]) -> set[UUID]:
+        """Return those of these ids that are webhooks of the caller."""
+        async with self._postgres.connection() as connection:
+            return await repository.known(connection, call.principal.owner_id, webhook_ids)
 
     def _require_allowed(self, url: str) -> None:
         """Raise `InvalidInput` for a URL to which no request would be sent; names are looked up only then."""

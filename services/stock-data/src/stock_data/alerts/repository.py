@@ -135,6 +135,7 @@ async def insert(connection: Connection, wanted: CreateAlert, *, side: int, day:
         wanted.condition.kind,
         wanted.condition.threshold,
         [target.email for target in wanted.notify],
+        wanted.webhooks,
         wanted.once,
         wanted.expires_at,
         side,
@@ -213,6 +214,7 @@ async def _fire(
                 epoch=epoch,
                 firing=_firing_of(crossing, last_offset - owners[owner_id]),
                 notify=[EmailTarget.model_construct(email=email) for email in row["emails"]],
+                webhooks=row["webhooks"],
             )
         )
     stored = [event.firing for event in events]
@@ -278,6 +280,7 @@ def _alert(row: asyncpg.Record) -> Alert:
         symbol=row["symbol"],
         condition=_condition(row["kind"], row["threshold"]),
         notify=[EmailTarget.model_construct(email=email) for email in row["emails"]],
+        webhooks=row["webhooks"],
         once=row["once"],
         status=status_of(
             once=row["once"], fired_count=row["fired_count"], expires_at=row["expires_at"], now=now

@@ -14,8 +14,8 @@ WHERE owner_id = $1 AND deleted_at IS NULL AND NOT (once AND fired_count > 0)
 
 -- name: insert_alert
 INSERT INTO alerts (
-    id, owner_id, made_by, request_key, symbol, kind, threshold, emails, once, expires_at, side, day
-) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    id, owner_id, made_by, request_key, symbol, kind, threshold, emails, webhooks, once, expires_at, side, day
+) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 RETURNING *
 
 -- name: get_alert
@@ -93,7 +93,7 @@ FROM unnest(
 WHERE alerts.id = c.id AND alerts.version = c.version AND alerts.deleted_at IS NULL
     AND NOT (alerts.once AND alerts.fired_count > 0)
     AND (alerts.expires_at IS NULL OR alerts.expires_at > c.as_of)
-RETURNING alerts.id, alerts.owner_id, alerts.made_by, alerts.emails
+RETURNING alerts.id, alerts.owner_id, alerts.made_by, alerts.emails, alerts.webhooks
 
 -- name: advance_alert_owners
 UPDATE alert_owners SET last_offset = last_offset + n.count
