@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from chassis.errors import DatabaseUnavailable
 from gateway.http.rates import RateClass
 from gateway.limits.leases import SHARE_OF_FREE, Question, Standing
-from gateway.limits.policies import Policy
 
 
 class RateWindows:
     """What all gateways have taken and spent; `is_away` refuses questions, `late_s` delays the answers."""
 
-    def __init__(self, policies: Mapping[RateClass, Policy]) -> None:
-        self._policies = policies
+    def __init__(self) -> None:
         self.rows: dict[tuple[str, RateClass, int], Standing] = {}
         self.is_away = False
         self.late_s = 0.0
@@ -32,7 +30,7 @@ class RateWindows:
 
     def answer(self, rate: RateClass, asked: Question) -> Standing:
         """Answer one question."""
-        most, name = self._policies[rate].most, (asked.who, rate, asked.starts_at)
+        most, name = asked.most, (asked.who, rate, asked.starts_at)
         row = self.rows.get(name)
         if row is None:
             unleased = max(0, -asked.back)

@@ -18,7 +18,6 @@ from gateway.http.rates import RateClass
 from gateway.identity import keys
 from gateway.limits import repository
 from gateway.limits.leases import Question
-from gateway.limits.policies import Policy
 from support.gateway_stack import Connect, House, Listener, OpenTalk
 from support.problems import assert_problem
 from support.rate_windows import RateWindows
@@ -102,6 +101,52 @@ async def test_a_key_has_its_own_limit_and_another_key_its_own(house: House) -> 
     async with listener.client(key) as client:
         assert [(await client.get("/v1/me")).status_code for _ in range(6)] == [200] * 5 + [429]
     assert (await listener.api.get("/v1/me")).status_code == 200
+
+
+async def test_all_keys_of_a_user_together_have_a_multiple_of_the_limit(house: House) -> None:
+    dsn, key = await house.database(), str(keys.new_key())
+    one, other = [
+        await house.open(
+            dsn=dsn, bootstrap_key=key, rate_limits=f"read=10/{_DAY_S}", rate_limit_owner_factor=2
+        )
+        for _ in range(2)
+    ]
+    user_id = await one.new_user()
+    made = [await one.new_key("quotes:read", user_id=user_id) for _ in range(4)]
+    statuses: Counter[int] = Counter()
+    for listener in (one, other):
+        for secret in made:
+            async with listener.client(secret) as client:
+                answers = await asyncio.gather(*(client.get("/v1/me") for _ in range(8)))
+            statuses.update(answer.status_code for answer in answers)
+    assert statuses == {200: 20, 429: 44}
+    # A new key has spent nothing itself, and its user has nothing left.
+    async with one.client(await one.new_key("quotes:read", user_id=user_id)) as client:
+        refused = await client.get("/v1/me")
+    assert_problem(refused, 429, "rate-limited")
+    assert refused.headers["ratelimit-policy"] == (
+        f'"read";q=10;w={_DAY_S}, "read-owner";q=20;w={_DAY_S}'
+    )
+    assert '"read";r=10;t=' in refused.headers["ratelimit"]
+    assert '"read-owner";r=0;t=' in refused.headers["ratelimit"]
+    assert (await one.api.get("/v1/me")).status_code == 200
+
+
+async def test_the_usage_says_what_all_keys_of_the_user_have_used(house: House) -> None:
+    one, other = await two_gateways(house, f"write=100/{_DAY_S}")
+    user_id, body = await one.new_user(), {"ttl_s": 60}
+    first, second = [await one.new_key("quotes:read", user_id=user_id) for _ in range(2)]
+    async with other.client(second) as client:
+        for _ in range(3):
+            assert (await client.post("/v1/realtime/tokens", json=body)).status_code == 201
+    async with one.client(first) as client:
+        assert (await client.post("/v1/realtime/tokens", json=body)).status_code == 201
+
+        async def agrees() -> bool:
+            (usage,) = (await client.get("/v1/me/usage")).json()["data"]
+            return (usage["used"], usage["owner"]) == (1, {"limit": 500, "used": 4, "remaining": 496})
+
+        await until(agrees)
 
 
 async def test_a_mail_counts_once_for_each_recipient_by_every_way_in(house: House) -> None:
@@ -191,8 +236,8 @@ async def test_a_gateway_that_stops_returns_what_it_holds(house: House) -> None:
 
 async def test_the_statement_answers_as_the_model_does_that_the_unit_tests_prove(house: House) -> None:
     queries.load("gateway")
-    policy, chance = Policy(200, 60), random.Random(7)
-    model = RateWindows({RateClass.READ: policy})
+    chance = random.Random(7)
+    model = RateWindows()
     connection = await asyncpg.connect(await house.database())
     try:
         for _ in range(300):
@@ -200,6 +245,7 @@ async def test_the_statement_answers_as_the_model_does_that_the_unit_tests_prove
                 Question(
                     who,
                     60 * chance.randint(1, 4),
+                    most=200 if who < "d" else 1000,
                     spent=chance.randint(0, 9),
                     back=chance.randint(-9, 3),
                     need=chance.choice((0, 0, 1, 7)),
@@ -209,7 +255,7 @@ async def test_the_statement_answers_as_the_model_does_that_the_unit_tests_prove
             ]
             for start in {one.starts_at for one in asked}:
                 of_window = [one for one in asked if one.starts_at == start]
-                found = await repository.exchange(connection, RateClass.READ, policy, of_window)
+                found = await repository.exchange(connection, RateClass.READ, 60, of_window)
                 assert found == await model.ask(RateClass.READ, of_window)
     finally:
         await connection.close()
@@ -219,7 +265,7 @@ async def test_two_gateways_that_ask_for_the_same_callers_at_once_never_wait_in_
     house: House,
 ) -> None:
     queries.load("gateway")
-    policy, names = Policy(10_000, 60), [f"k{number:02}" for number in range(60)]
+    names = [f"k{number:02}" for number in range(60)]
     dsn = await house.database()
 
     async def ask_often(seed: int) -> int:
@@ -228,8 +274,8 @@ async def test_two_gateways_that_ask_for_the_same_callers_at_once_never_wait_in_
         try:
             for _ in range(40):
                 chance.shuffle(names)
-                asked = [Question(who, 60, spent=0, back=0, need=1, wish=0) for who in names]
-                found = await repository.exchange(connection, RateClass.READ, policy, asked)
+                asked = [Question(who, 60, most=10_000, spent=0, back=0, need=1, wish=0) for who in names]
+                found = await repository.exchange(connection, RateClass.READ, 60, asked)
                 granted += sum(one.granted for one in found.values())
         finally:
             await connection.close()

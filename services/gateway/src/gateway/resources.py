@@ -106,7 +106,12 @@ class Resources:
         self._wire_identity()
         policies = read_policies(settings.rate_limits)
         self.limit_exchange = LeaseExchange(limit_exchange.asking(postgres, policies))
-        self.limits = LimitService(postgres, policies, self.limit_exchange)
+        self.limits = LimitService(
+            postgres,
+            policies,
+            self.limit_exchange,
+            owner_factor=settings.rate_limit_owner_factor,
+        )
         self.acceptor = Acceptor(postgres, self.runtime.relay, retention_days=settings.retention_days)
         self.catalogue = OperationCatalogue(postgres.connection)
         self.loop_turns = turns = LoopTurns()

@@ -127,6 +127,13 @@ class GatewaySettings(Settings):
         description="requests of a key in so many seconds, by class; one that is left out, or 0: no limit",
         examples=["quote=60000/60,read=30000/60,write=12000/60,send=60000/60,chat=12000/60,batch=6000/60"],
     )
+    rate_limit_owner_factor: int = Field(
+        default=5,
+        ge=1,
+        le=1_000_000,
+        description="all keys of one user together may have so many times the limit of one",
+        examples=["5"],
+    )
 
     most_connections: int = Field(
         default=6000,

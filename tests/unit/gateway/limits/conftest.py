@@ -14,11 +14,12 @@ from gateway.limits.service import LimitService
 from support.rate_windows import RateWindows
 
 _HOUR = "quote=100/3600,send=50/3600"
+OWNER_FACTOR = 5
 
 
 @pytest.fixture
 def windows() -> RateWindows:
-    return RateWindows(read_policies(_HOUR))
+    return RateWindows()
 
 
 @pytest.fixture
@@ -28,7 +29,9 @@ async def gateways(windows: RateWindows) -> AsyncIterator[Callable[[], LimitServ
 
     def open_one() -> LimitService:
         exchange = LeaseExchange(windows.ask)
-        service = LimitService(cast(Any, None), read_policies(_HOUR), exchange)
+        service = LimitService(
+            cast(Any, None), read_policies(_HOUR), exchange, owner_factor=OWNER_FACTOR
+        )
         number = len(tasks.unfinished)
         tasks.supervise(f"exchange {number}", exchange.run)
         tasks.supervise(f"leases {number}", service.settle)

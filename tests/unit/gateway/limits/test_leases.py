@@ -26,7 +26,7 @@ class SharedLimit(RuleBasedStateMachine):
     def begin(self, most: int) -> None:
         self.most = most
         policy = Policy(most, _WINDOW_S)
-        self.windows = RateWindows({RateClass.READ: policy})
+        self.windows = RateWindows()
         self.leases = [Lease("k", policy, _FIELDS, 0.0) for _ in range(_GATEWAYS)]
         self.spent = 0
         self.is_whole = True
@@ -109,7 +109,7 @@ def exchanged(windows: RateWindows, lease: Lease, *, is_due: bool = False) -> Qu
 
 def a_lease(most: int = 1000) -> tuple[RateWindows, Lease]:
     policy = Policy(most, _WINDOW_S)
-    return RateWindows({RateClass.READ: policy}), Lease("k", policy, _FIELDS, 0.0)
+    return RateWindows(), Lease("k", policy, _FIELDS, 0.0)
 
 
 def test_a_lease_grows_with_what_was_spent_and_shrinks_near_the_limit() -> None:

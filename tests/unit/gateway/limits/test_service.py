@@ -99,6 +99,51 @@ async def test_keys_and_classes_are_counted_apart(gateways: Gateways) -> None:
     assert await passes(gateway, ANN, RateClass.SEND)
 
 
+async def test_all_keys_of_an_owner_together_have_a_multiple_of_the_limit_over_all_gateways(
+    gateways: Gateways,
+) -> None:
+    one, other = gateways(), gateways()
+    keys = [replace(ANN, key_id=f"{number:016}") for number in range(10)]
+    requests = [passes(gateway, key) for _ in range(40) for key in keys for gateway in (one, other)]
+    assert sum(await asyncio.gather(*requests)) == 500
+    # A key that was made just now has no part of the limit left, and other owners have all of theirs.
+    assert not await passes(one, replace(ANN, key_id="new"))
+    assert not await passes(one, replace(ANN, key_id=f"{TOKEN_PREFIX}new"))
+    assert await passes(one, BOB)
+
+
+async def test_a_request_beyond_the_limit_of_its_owner_takes_nothing_of_its_key(
+    gateways: Gateways, windows: RateWindows
+) -> None:
+    gateway = gateways()
+    for number in range(5):
+        caller = replace(ANN, key_id=f"{number:016}")
+        assert sum(await asyncio.gather(*(passes(gateway, caller) for _ in range(99)))) == 99
+    last = replace(ANN, key_id="l" * 16)
+    assert sum(await asyncio.gather(*(passes(gateway, last) for _ in range(30)))) == 5
+    with pytest.raises(RateLimited, match="All keys of the user together may have 500 requests") as refused:
+        await gateway.charge(last, RateClass.QUOTE)
+    assert refused.value.headers["ratelimit-policy"] == '"quote";q=100;w=3600, "quote-owner";q=500;w=3600'
+    assert refused.value.headers["ratelimit"].startswith('"quote";r=95;t=')
+    assert ', "quote-owner";r=0;t=' in refused.value.headers["ratelimit"]
+    await gateway.give_back()
+    spent = {name[0]: row.spent for name, row in windows.rows.items()}
+    assert (spent[last.key_id], spent[f"owner:{ANN.owner_id}"]) == (5, 500)
+
+
+async def test_the_headers_name_the_limit_of_the_owner_only_where_less_is_left_of_it(
+    gateways: Gateways,
+) -> None:
+    gateway = gateways()
+    headers = await gateway.charge(ANN, RateClass.QUOTE)
+    assert headers is not None
+    assert b"owner" not in b"".join(value for _, value in headers())
+    for number in range(5):
+        caller = replace(ANN, key_id=f"{number:016}")
+        await asyncio.gather(*(passes(gateway, caller) for _ in range(90)))
+    assert b'"quote-owner";r=49;t=' in dict(headers())[b"ratelimit"]
+
+
 async def test_a_class_without_a_limit_is_not_counted(gateways: Gateways, windows: RateWindows) -> None:
     assert await gateways().charge(ANN, RateClass.READ) is None
     assert windows.rows == {}
@@ -173,7 +218,7 @@ async def test_what_a_killed_gateway_held_is_refused_without_waiting_each_time(
     monkeypatch.setattr(service, "RETURNED_WITHIN_S", 0.2)
     gateway = gateways()
     await passes(gateway)
-    ((name, row),) = windows.rows.items()
+    name, row = next((name, row) for name, row in windows.rows.items() if name[0] == ANN.key_id)
     windows.rows[name] = replace(row, taken=row.taken + 40)
     assert await passed((gateway, 120)) == 59
     with pytest.raises(RateLimited):

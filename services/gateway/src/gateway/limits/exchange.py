@@ -30,7 +30,7 @@ def asking(postgres: Postgres, policies: Mapping[RateClass, Policy]) -> Ask:
 
     async def ask(rate: RateClass, asked: Sequence[Question]) -> Mapping[str, Standing]:
         async with postgres.connection() as connection:
-            return await repository.exchange(connection, rate, policies[rate], asked)
+            return await repository.exchange(connection, rate, policies[rate].window_s, asked)
 
     return ask
 

@@ -9,8 +9,19 @@ from pydantic import BaseModel, Field
 from gateway.http.rates import RateClass
 
 
+class OwnerUsage(BaseModel):
+    """What all keys of the user together have used in the current window, over all gateways."""
+
+    limit: int
+    used: int
+    remaining: int
+
+
 class ClassUsage(BaseModel):
-    """What the caller has used of one limit in the current window, over all gateways."""
+    """What the caller has used of one limit in the current window, over all gateways.
+
+    `owner` is about all keys of the user together: other keys may have used most of that.
+    """
 
     name: RateClass = Field(description="the class of the requests, as in `RateLimit` and `x-rate-class`")
     limit: int
@@ -18,6 +29,7 @@ class ClassUsage(BaseModel):
     used: int
     remaining: int
     resets_at: datetime
+    owner: OwnerUsage
 
 
 class LimitUsage(BaseModel):

@@ -17,11 +17,12 @@ SHARE_OF_FREE = 8
 class Question:
     """What a gateway tells of a lease, and asks for: it has spent so much since the last question, gives
     `back` what it does not need (negative: it has spent so much without a lease), needs so much for requests
-    that wait, and wishes so much in all for those that may come.
+    that wait, and wishes so much in all for those that may come; `most` is the whole limit.
     """
 
     who: str
     starts_at: int
+    most: int
     spent: int
     back: int
     need: int
@@ -40,17 +41,19 @@ class Standing:
 class Lease:
     """The tokens of one caller and class in the current window, and what is known of other gateways.
 
+    What a key spends is also spent of the lease of its owner, which is `above`.
     Windows are aligned to the clock, in Unix time. Nothing here waits: `question` and `learn` are called
     before and after the exchange with the database, during which tokens can be spent.
     """
 
     __slots__ = (
-        "_field",
-        "_policy_field",
+        "above",
         "answered",
         "ends_at",
+        "field",
         "most",
         "need",
+        "policy_field",
         "recent",
         "refused_until",
         "spent",
@@ -65,7 +68,8 @@ class Lease:
     def __init__(self, who: str, policy: Policy, fields: tuple[bytes, bytes], now: float) -> None:
         self.who = who
         self.most = policy.most
-        self._policy_field, self._field = fields
+        self.policy_field, self.field = fields
+        self.above: Lease | None = None
         # What requests that wait need, and a future that ends with the next answer.
         self.need = 0
         self.answered: asyncio.Future[None] | None = None
@@ -124,7 +128,8 @@ class Lease:
             self.tokens -= surplus
             back += surplus
             wish, self.recent = max(0, kept - self.tokens), 0
-        asked = Question(self.who, self.starts_at, self.spent, back, max(0, self.need - self.tokens), wish)
+        needed = max(0, self.need - self.tokens)
+        asked = Question(self.who, self.starts_at, self.most, self.spent, back, needed, wish)
         self.unleased = 0
         return asked
 
@@ -145,9 +150,14 @@ class Lease:
             self.unleased += max(0, -asked.back)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Return the `RateLimit` fields of an answer that is sent now."""
+        """Return the `RateLimit` fields of an answer that is sent now.
+
+        They tell of the owner's limit, too, where less is left of that.
+        """
         left_s = max(0, math.ceil(self.ends_at - time.time()))
-        return [
-            (b"ratelimit-policy", self._policy_field),
-            (b"ratelimit", b"%s;r=%d;t=%d" % (self._field, self.remaining, left_s)),
-        ]
+        policy, left = self.policy_field, b"%s;r=%d;t=%d" % (self.field, self.remaining, left_s)
+        above = self.above
+        if above is not None and above.remaining < self.remaining:
+            policy += b", " + above.policy_field
+            left += b", %s;r=%d;t=%d" % (above.field, above.remaining, left_s)
+        return [(b"ratelimit-policy", policy), (b"ratelimit", left)]

@@ -8,22 +8,21 @@ from chassis import queries
 from chassis.postgres import Connection
 from gateway.http.rates import RateClass
 from gateway.limits.leases import Question, Standing
-from gateway.limits.policies import Policy
 
 _SQL = queries.of("gateway")
 
 
 async def exchange(
-    connection: Connection, rate: RateClass, policy: Policy, asked: Sequence[Question]
+    connection: Connection, rate: RateClass, window_s: int, asked: Sequence[Question]
 ) -> Mapping[str, Standing]:
-    """Answer questions of one class and window, at most one of each caller, in one statement."""
+    """Answer questions of one class and window, at most one of each caller or owner, in one statement."""
     starts_at = asked[0].starts_at
     rows = await connection.fetch(
         _SQL["exchange_tokens"],
         rate.value,
         starts_at,
-        starts_at + policy.window_s,
-        policy.most,
+        starts_at + window_s,
+        [one.most for one in asked],
         [one.who for one in asked],
         [one.spent for one in asked],
         [one.back for one in asked],

@@ -17,7 +17,7 @@ from gateway.http.principal import Principal
 from gateway.http.rates import LimitHeaders, RateClass
 from gateway.limits import repository
 from gateway.limits.exchange import LeaseExchange
-from gateway.limits.inputs import ClassUsage, LimitUsage
+from gateway.limits.inputs import ClassUsage, LimitUsage, OwnerUsage
 from gateway.limits.leases import Lease
 from gateway.limits.policies import Policy
 
@@ -28,37 +28,66 @@ RETURNED_WITHIN_S = 1.25
 _ASK_EVERY_S = 0.1
 # After tokens were not returned, as those of a gateway that was killed, requests are refused at once so long.
 _REFUSED_FOR_S = 1.0
-# The callers of one class that a gateway remembers at a time.
+# The callers of one class that a gateway remembers at a time, and the owners.
 MOST_LEASES = 10_000
 _KEPT_FOR_S = 600
 _REMOVED_AT_ONCE = 1000
 
 
-class _Limit:
-    """One limit: its policy, the leases of the callers by name, and what was decided since the last look."""
+class _Leases:
+    """The leases of a class and policy, by the name of whom they belong to."""
 
-    __slots__ = ("allowed", "alone", "fields", "leases", "policy", "rate", "refused")
+    __slots__ = ("_fields", "_policy", "leases")
 
-    def __init__(self, rate: RateClass, policy: Policy) -> None:
-        self.rate = rate
-        self.policy = policy
-        name = f'"{rate}"'
-        self.fields = (f"{name};q={policy.most};w={policy.window_s}".encode(), name.encode())
+    def __init__(self, name: str, policy: Policy) -> None:
+        self._policy = policy
+        self._fields = (f'"{name}";q={policy.most};w={policy.window_s}'.encode(), f'"{name}"'.encode())
         self.leases: dict[str, Lease] = {}
-        self.allowed = self.refused = self.alone = 0
 
-    def lease_of(self, who: str) -> Lease:
-        """Return the lease of a caller in the current window."""
-        now = time.time()
+    def lease_of(self, who: str, now: float) -> Lease:
+        """Return the lease of `who` in the window of `now`, in Unix time."""
         lease = self.leases.get(who)
         if lease is None:
             if len(self.leases) >= MOST_LEASES:
                 # What it held is lost until the window ends.
                 self.leases.pop(next(iter(self.leases)))
-            lease = self.leases[who] = Lease(who, self.policy, self.fields, now)
+            lease = self.leases[who] = Lease(who, self._policy, self._fields, now)
         elif lease.ends_at <= now:
-            lease.begin(now, self.policy.window_s)
+            lease.begin(now, self._policy.window_s)
         return lease
+
+    def forget_ended(self, now: float) -> None:
+        """Forget the windows that are over at `now`, in Unix time."""
+        over = [who for who, lease in self.leases.items() if lease.ends_at <= now and not lease.need]
+        for who in over:
+            del self.leases[who]
+
+
+class _Limit:
+    """The limits of one class: of each caller, and of all callers of an owner together.
+
+    It also has what was decided since the last look.
+    """
+
+    __slots__ = ("allowed", "alone", "of_callers", "of_owners", "policy", "rate", "refused")
+
+    def __init__(self, rate: RateClass, policy: Policy, owner_factor: int) -> None:
+        self.rate = rate
+        self.policy = policy
+        self.of_callers = _Leases(rate, policy)
+        self.of_owners = _Leases(f"{rate}-owner", Policy(policy.most * owner_factor, policy.window_s))
+        self.allowed = self.refused = self.alone = 0
+
+    def leases_of(self, principal: Principal) -> tuple[Lease, Lease]:
+        """Return the leases of a caller and of its owner in the current window."""
+        now = time.time()
+        lease = self.of_callers.lease_of(_name_of(principal), now)
+        lease.above = above = self.of_owners.lease_of(f"owner:{principal.owner_id}", now)
+        return lease, above
+
+    def all_leases(self) -> list[Lease]:
+        """Return the leases of callers and of owners."""
+        return [*self.of_callers.leases.values(), *self.of_owners.leases.values()]
 
     def count(self) -> None:
         """Add what was decided to the metrics, which would take longer than a decision."""
@@ -72,15 +101,23 @@ class _Limit:
 class LimitService:
     """Counts the requests of each caller and class in windows that are aligned to the clock.
 
+    All callers of one owner together have `owner_factor` times the limit of one: an owner may make a thousand
+    keys, and new ones at any time.
+
     A gateway leases tokens of the limit, many while it is far from being reached, and spends them without
     asking. Near the limit it asks for each request, so that all gateways together never let more through.
     """
 
     def __init__(
-        self, postgres: Postgres, policies: Mapping[RateClass, Policy], exchange: LeaseExchange
+        self,
+        postgres: Postgres,
+        policies: Mapping[RateClass, Policy],
+        exchange: LeaseExchange,
+        *,
+        owner_factor: int,
     ) -> None:
         self._postgres = postgres
-        self._limits = {rate: _Limit(rate, policy) for rate, policy in policies.items()}
+        self._limits = {rate: _Limit(rate, policy, owner_factor) for rate, policy in policies.items()}
         self._exchange = exchange
         self._is_active = asyncio.Event()
 
@@ -92,19 +129,19 @@ class LimitService:
         limit = self._limits.get(rate)
         if limit is None:
             return None
-        who = _name_of(principal)
-        lease = limit.leases.get(who)
-        if lease is not None and lease.ends_at > time.time() and lease.spend(cost):
+        lease = limit.of_callers.leases.get(_name_of(principal))
+        if lease is not None and lease.ends_at > time.time() and _spend(lease, cost):
             limit.allowed += 1
             return lease.headers
-        return await self._charge_slowly(limit, who, cost)
+        return await self._charge_slowly(limit, principal, cost)
 
     async def usage(self, call: Call) -> LimitUsage:
         """Return what the caller has used in the current windows, with what other gateways have told."""
-        who = _name_of(call.principal)
-        leases = [(limit, limit.lease_of(who)) for limit in self._limits.values()]
+        leases = [(limit, *limit.leases_of(call.principal)) for limit in self._limits.values()]
         if self._exchange.is_shared:
-            await asyncio.gather(*(self._exchange.answer(limit.rate, lease) for limit, lease in leases))
+            await asyncio.gather(
+                *(self._exchange.answer(limit.rate, one) for limit, *both in leases for one in both)
+            )
         return LimitUsage(
             data=[
                 ClassUsage(
@@ -114,15 +151,18 @@ class LimitService:
                     used=lease.most - lease.remaining,
                     remaining=lease.remaining,
                     resets_at=datetime.fromtimestamp(lease.ends_at, UTC),
+                    owner=OwnerUsage(
+                        limit=above.most, used=above.most - above.remaining, remaining=above.remaining
+                    ),
                 )
-                for limit, lease in leases
+                for limit, lease, above in leases
             ],
             shared=self._exchange.is_shared,
         )
 
     def remembered(self, rate: RateClass) -> int:
         """Return the number of callers of a class that are remembered."""
-        return len(self._limits[rate].leases)
+        return len(self._limits[rate].of_callers.leases)
 
     async def settle(self) -> None:
         """Tell the database what was spent, and return what is not needed, for as long as there is any."""
@@ -136,7 +176,7 @@ class LimitService:
         """Return all tokens at the end of the process, so that other gateways have them at once."""
         for limit in self._limits.values():
             limit.count()
-            for lease in limit.leases.values():
+            for lease in limit.all_leases():
                 lease.recent = 0
         if not self._exchange.is_shared:
             return
@@ -144,7 +184,7 @@ class LimitService:
             *(
                 self._exchange.answer(limit.rate, lease, is_due=True)
                 for limit in self._limits.values()
-                for lease in limit.leases.values()
+                for lease in limit.all_leases()
                 if not lease.is_at_rest
             )
         )
@@ -158,8 +198,11 @@ class LimitService:
                     connection, int(time.time()) - _KEPT_FOR_S, _REMOVED_AT_ONCE
                 )
 
-    async def _charge_slowly(self, limit: _Limit, who: str, cost: int) -> LimitHeaders:
-        """Get tokens from the database, and from other gateways that have some left."""
+    async def _charge_slowly(self, limit: _Limit, principal: Principal, cost: int) -> LimitHeaders:
+        """Get tokens from the database, and from other gateways that have some left.
+
+        They are spent together, of the caller and of its owner, or not at all.
+        """
         if cost > limit.policy.most:
             raise InvalidInput(
                 f"The request counts as {cost} of the class {limit.rate}, of which {limit.policy.most} are "
@@ -169,23 +212,28 @@ class LimitService:
         has_asked, give_up_at = False, time.monotonic() + RETURNED_WITHIN_S
         while True:
             # Looked up each time: a window may end meanwhile.
-            lease = limit.lease_of(who)
-            if lease.spend(cost):
+            leases = lease, _ = limit.leases_of(principal)
+            if _spend(lease, cost):
                 limit.allowed += 1
                 return lease.headers
-            if not self._exchange.is_shared:
-                if not lease.spend_unleased(cost):
-                    raise _refusal(limit, lease, cost)
+            now, is_shared = time.time(), self._exchange.is_shared
+            for one in leases:
+                is_held = is_shared and one.tokens < cost and one.refused_until > now
+                if is_held or one.remaining < cost:
+                    raise _refusal(limit, lease, one, cost)
+            if not is_shared:
+                for one in leases:
+                    one.spend_unleased(cost)
                 limit.alone += 1
                 return lease.headers
-            if lease.remaining < cost or lease.refused_until > time.time():
-                raise _refusal(limit, lease, cost)
+            # Both, should the clock have been set back between the beginnings of their windows.
+            short = [one for one in leases if one.tokens < cost] or leases
             if has_asked:
                 if time.monotonic() > give_up_at:
-                    lease.refused_until = time.time() + _REFUSED_FOR_S
-                    raise _refusal(limit, lease, cost)
+                    short[0].refused_until = now + _REFUSED_FOR_S
+                    raise _refusal(limit, lease, short[0], cost)
                 await asyncio.sleep(_ASK_EVERY_S)
-            await self._exchange.answer(limit.rate, lease, need=cost)
+            await asyncio.gather(*(self._exchange.answer(limit.rate, one, need=cost) for one in short))
             has_asked = True
 
     def _settle(self) -> bool:
@@ -193,12 +241,11 @@ class LimitService:
         now = time.time()
         for limit in self._limits.values():
             limit.count()
-            over = [who for who, lease in limit.leases.items() if lease.ends_at <= now and not lease.need]
-            for who in over:
-                del limit.leases[who]
-            due = [lease for lease in limit.leases.values() if not lease.is_at_rest]
+            limit.of_callers.forget_ended(now)
+            limit.of_owners.forget_ended(now)
+            due = [lease for lease in limit.all_leases() if not lease.is_at_rest]
             self._exchange.begin(limit.rate, due, is_due=True)
-        return any(limit.leases for limit in self._limits.values())
+        return any(limit.all_leases() for limit in self._limits.values())
 
 
 def _name_of(principal: Principal) -> str:
@@ -206,12 +253,21 @@ def _name_of(principal: Principal) -> str:
     return principal.key_id if principal.has_key else f"user:{principal.user_id}"
 
 
-def _refusal(limit: _Limit, lease: Lease, cost: int) -> RateLimited:
+def _spend(lease: Lease, cost: int) -> bool:
+    """Spend tokens of a caller and of its owner, if both have enough."""
+    above = lease.above
+    if above is None or lease.tokens < cost or above.ends_at != lease.ends_at:
+        return False
+    return above.spend(cost) and lease.spend(cost)
+
+
+def _refusal(limit: _Limit, lease: Lease, short: Lease, cost: int) -> RateLimited:
+    """Return the refusal of a request with this lease, because there is not enough in `short`."""
     limit.refused += 1
-    policy = limit.policy
-    counts = "" if cost == 1 else f" The request counts as {cost}, and {lease.remaining} are left."
+    who = "The key" if short is lease else "All keys of the user together"
+    counts = "" if cost == 1 else f" The request counts as {cost}, and {short.remaining} are left."
     return RateLimited(
-        f"The key may have {policy.most} requests of the class {limit.rate} in {policy.window_s} s.{counts} "
+        f"{who} may have {short.most} requests of the class {limit.rate} in {limit.policy.window_s} s.{counts} "
         "Repeat it after Retry-After.",
         retry_after_s=max(1, math.ceil(lease.ends_at - time.time())),
         headers={name.decode(): value.decode() for name, value in lease.headers()},

@@ -3,20 +3,20 @@
 -- than is free; more of it, as wished, while far from the limit. The first one of a window gets what it needs.
 -- Rows are locked in one order, so that gateways never wait for each other in a circle.
 WITH asked AS MATERIALIZED (
-    SELECT * FROM unnest($5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
-        AS a (who, spent, back, need, wish)
+    SELECT * FROM unnest($4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
+        AS a (most, who, spent, back, need, wish)
 ), first AS (
-    SELECT who, spent, greatest(-back, 0) AS unleased, need FROM asked
+    SELECT most, who, spent, greatest(-back, 0) AS unleased, need FROM asked
 )
 INSERT INTO rate_windows AS w (who, class, starts_at, ends_at, taken, spent, granted)
-SELECT who, $1, $2, $3, unleased + greatest(least($4 - unleased, need), 0), spent,
-    greatest(least($4 - unleased, need), 0)
+SELECT who, $1, $2, $3, unleased + greatest(least(most - unleased, need), 0), spent,
+    greatest(least(most - unleased, need), 0)
 FROM first
 ORDER BY who
 ON CONFLICT (who, class, starts_at) DO UPDATE SET (taken, spent, granted) = (
     SELECT w.taken - a.back + g.granted, w.spent + a.spent, g.granted
     FROM asked AS a,
-    LATERAL (SELECT $4 - w.taken + a.back AS free) AS f,
+    LATERAL (SELECT a.most - w.taken + a.back AS free) AS f,
     LATERAL (SELECT greatest(least(f.free, greatest(a.need, least(a.wish, f.free / 8))), 0) AS granted) AS g
     WHERE a.who = excluded.who
 )
