@@ -29,9 +29,7 @@ async def gateways(windows: RateWindows) -> AsyncIterator[Callable[[], LimitServ
 
     def open_one() -> LimitService:
         exchange = LeaseExchange(windows.ask)
-        service = LimitService(
-            cast(Any, None), read_policies(_HOUR), exchange, owner_factor=OWNER_FACTOR
-        )
+        service = LimitService(cast(Any, None), read_policies(_HOUR), exchange, owner_factor=OWNER_FACTOR)
         number = len(tasks.unfinished)
         tasks.supervise(f"exchange {number}", exchange.run)
         tasks.supervise(f"leases {number}", service.settle)

@@ -263,8 +263,24 @@ async def test_a_gateway_remembers_a_bounded_number_of_callers(
     monkeypatch.setattr(service, "MOST_LEASES", 3)
     gateway = gateways()
     for number in range(10):
-        assert await passes(gateway, replace(ANN, key_id=f"{number:016}"))
+        assert await passes(gateway, replace(ANN, user_id=number, key_id=f"{number:016}"))
     assert gateway.remembered(RateClass.QUOTE) == 3
+
+
+async def test_an_owner_that_makes_keys_all_the_time_pushes_out_no_lease_of_others(
+    gateways: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MOST_LEASES", 20)
+    monkeypatch.setattr(service, "MOST_LEASES_OF_OWNER", 10)
+    gateway = gateways()
+    for _ in range(8):
+        await passes(gateway, BOB)
+    for number in range(40):
+        assert await passes(gateway, replace(ANN, key_id=f"{number:016}"))
+    assert gateway.remembered(RateClass.QUOTE) == 11
+    # What was leased for it is still there: nobody is asked.
+    with pytest.raises(StopIteration):
+        gateway.charge(BOB, RateClass.QUOTE).send(None)
 
 
 async def test_decisions_are_counted_by_class_and_outcome(gateways: Gateways) -> None:

@@ -53,6 +53,7 @@ class Lease:
         "field",
         "most",
         "need",
+        "owner_id",
         "policy_field",
         "recent",
         "refused_until",
@@ -65,8 +66,11 @@ class Lease:
         "who",
     )
 
-    def __init__(self, who: str, policy: Policy, fields: tuple[bytes, bytes], now: float) -> None:
+    def __init__(
+        self, who: str, policy: Policy, fields: tuple[bytes, bytes], now: float, *, owner_id: str = ""
+    ) -> None:
         self.who = who
+        self.owner_id = owner_id
         self.most = policy.most
         self.policy_field, self.field = fields
         self.above: Lease | None = None

@@ -28,8 +28,10 @@ RETURNED_WITHIN_S = 1.25
 _ASK_EVERY_S = 0.1
 # After tokens were not returned, as those of a gateway that was killed, requests are refused at once so long.
 _REFUSED_FOR_S = 1.0
-# The callers of one class that a gateway remembers at a time, and the owners.
+# The callers of one class that a gateway remembers at a time, the owners, and the callers of one owner: as
+# many as it may have keys, while it can make new ones all the time.
 MOST_LEASES = 10_000
+MOST_LEASES_OF_OWNER = 1_000
 _KEPT_FOR_S = 600
 _REMOVED_AT_ONCE = 1000
 
@@ -37,30 +39,41 @@ _REMOVED_AT_ONCE = 1000
 class _Leases:
     """The leases of a class and policy, by the name of whom they belong to."""
 
-    __slots__ = ("_fields", "_policy", "leases")
+    __slots__ = ("_fields", "_of_owner", "_policy", "leases")
 
     def __init__(self, name: str, policy: Policy) -> None:
         self._policy = policy
         self._fields = (f'"{name}";q={policy.most};w={policy.window_s}'.encode(), f'"{name}"'.encode())
         self.leases: dict[str, Lease] = {}
+        self._of_owner: dict[str, dict[str, Lease]] = {}
 
-    def lease_of(self, who: str, now: float) -> Lease:
-        """Return the lease of `who` in the window of `now`, in Unix time."""
+    def lease_of(self, who: str, owner_id: str, now: float) -> Lease:
+        """Return the lease of `who`, a caller of this owner, in the window of `now`, in Unix time."""
         lease = self.leases.get(who)
         if lease is None:
-            if len(self.leases) >= MOST_LEASES:
-                # What it held is lost until the window ends.
-                self.leases.pop(next(iter(self.leases)))
-            lease = self.leases[who] = Lease(who, self._policy, self._fields, now)
+            own = self._of_owner.get(owner_id, {})
+            # What it held is lost until the window ends.
+            if len(own) >= MOST_LEASES_OF_OWNER:
+                self._forget(next(iter(own.values())))
+            elif len(self.leases) >= MOST_LEASES:
+                self._forget(next(iter(self.leases.values())))
+            lease = self.leases[who] = Lease(who, self._policy, self._fields, now, owner_id=owner_id)
+            self._of_owner.setdefault(owner_id, {})[who] = lease
         elif lease.ends_at <= now:
             lease.begin(now, self._policy.window_s)
         return lease
 
     def forget_ended(self, now: float) -> None:
         """Forget the windows that are over at `now`, in Unix time."""
-        over = [who for who, lease in self.leases.items() if lease.ends_at <= now and not lease.need]
-        for who in over:
-            del self.leases[who]
+        for lease in [lease for lease in self.leases.values() if lease.ends_at <= now and not lease.need]:
+            self._forget(lease)
+
+    def _forget(self, lease: Lease) -> None:
+        del self.leases[lease.who]
+        own = self._of_owner[lease.owner_id]
+        del own[lease.who]
+        if not own:
+            del self._of_owner[lease.owner_id]
 
 
 class _Limit:
@@ -80,9 +93,9 @@ class _Limit:
 
     def leases_of(self, principal: Principal) -> tuple[Lease, Lease]:
         """Return the leases of a caller and of its owner in the current window."""
-        now = time.time()
-        lease = self.of_callers.lease_of(_name_of(principal), now)
-        lease.above = above = self.of_owners.lease_of(f"owner:{principal.owner_id}", now)
+        now, owner_id = time.time(), principal.owner_id
+        lease = self.of_callers.lease_of(_name_of(principal), owner_id, now)
+        lease.above = above = self.of_owners.lease_of(f"owner:{owner_id}", owner_id, now)
         return lease, above
 
     def all_leases(self) -> list[Lease]:
@@ -264,10 +277,10 @@ def _spend(lease: Lease, cost: int) -> bool:
 def _refusal(limit: _Limit, lease: Lease, short: Lease, cost: int) -> RateLimited:
     """Return the refusal of a request with this lease, because there is not enough in `short`."""
     limit.refused += 1
-    who = "The key" if short is lease else "All keys of the user together"
+    who, rate = "The key" if short is lease else "All keys of the user together", limit.rate
     counts = "" if cost == 1 else f" The request counts as {cost}, and {short.remaining} are left."
     return RateLimited(
-        f"{who} may have {short.most} requests of the class {limit.rate} in {limit.policy.window_s} s.{counts} "
+        f"{who} may have {short.most} requests of the class {rate} in {limit.policy.window_s} s.{counts} "
         "Repeat it after Retry-After.",
         retry_after_s=max(1, math.ceil(lease.ends_at - time.time())),
         headers={name.decode(): value.decode() for name, value in lease.headers()},
