@@ -145,3 +145,53 @@ async def test_the_webhooks_of_one_owner_do_not_hide_one_of_another(crowded: Con
         )  # fmt: skip
     due = await delivery_repository.due(crowded, within_s=10, limit=2)
     assert [(one.id.int, one.owner_id) for one in due] == [(1, "1"), (3, "2")]
+
+
+@pytest.fixture
+async def full(fresh_database: FreshDatabase, request: pytest.FixtureRequest) -> AsyncIterator[Connection]:
+    """Store deliveries of 200 webhooks: a tenth wait for an attempt in an hour, the others have ended."""
+    connection = await asyncpg.connect(await fresh_database("gateway"))
+    await connection.execute("INSERT INTO users (name, email, role) VALUES ('a', 'a@example.com', 'member')")
+    await connection.execute(
+        "INSERT INTO webhooks (id, owner_id, url, events, description, made_by, maker_scopes, secret,"
+        " sealed_with) SELECT (lpad(to_hex(n), 32, '0'))::uuid, (SELECT max(id)::text FROM users),"
+        " 'https://example.com/', '{email.failed}', '', '', '{}', '', '' FROM generate_series(1, 200) AS n"
+    )
+    await connection.execute(
+        "INSERT INTO webhook_deliveries"
+        " (id, webhook_id, owner_id, type, payload, status, next_at, finished_at)"
+        " SELECT (lpad(to_hex(n), 8, '0') || repeat('0', 24))::uuid,"
+        " (lpad(to_hex(1 + n % 200), 32, '0'))::uuid, '1', 'email.failed', '{}',"
+        " CASE WHEN n % 2000 < 200 THEN 'pending' ELSE 'succeeded' END,"
+        " now() + interval '1 hour', CASE WHEN n % 2000 < 200 THEN NULL ELSE now() END"
+        " FROM generate_series(1, $1::int) AS n",
+        request.param,
+    )
+    await connection.execute("VACUUM ANALYZE webhooks, webhook_deliveries")
+    yield connection
+    await connection.close()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("full", [50_000, pytest.param(1_000_000, marks=pytest.mark.long)], indirect=True)
+async def test_what_is_repeated_reads_as_much_of_a_million_deliveries_as_of_few(full: Connection) -> None:
+    async def read(name: str, *arguments: object) -> int:
+        return await buffers(full, name, *arguments, package="gateway")
+
+    statuses = ["failed", "pending", "succeeded", "withdrawn"]
+    assert await read("find_due_webhooks", 10.0, 1000) < 200 * 6
+    assert await read("claim_deliveries", [WEBHOOK], [4], 60.0) < 20
+    assert await read("find_matching_deliveries", WEBHOOK, statuses, _MAX, 21, None, None, None, 21) < 100
+    assert await read("remove_finished_deliveries", 7, 1000) < 10
+    assert await read("remove_deliveries_of_deleted", 1000) < 20
+    assert await read("remove_deleted_webhooks") < 20
+    await full.execute("UPDATE webhook_deliveries SET next_at = now() WHERE webhook_id = $1", WEBHOOK)
+    await full.execute(
+        "UPDATE webhook_deliveries SET finished_at = now() - interval '8 days' WHERE id IN"
+        " (SELECT id FROM webhook_deliveries WHERE status = 'succeeded' ORDER BY id DESC LIMIT 100)"
+    )
+    await full.execute("UPDATE webhooks SET status = 'deleted' WHERE id = $1", UUID(int=200))
+    assert await read("claim_deliveries", [WEBHOOK], [4], 60.0) < 200
+    assert await read("remove_finished_deliveries", 7, 1000) < 100 * 20
+    assert await read("remove_deliveries_of_deleted", 100) < 100 * 20
+    assert await read("remove_deleted_webhooks") < 20
