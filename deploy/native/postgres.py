@@ -34,6 +34,8 @@ _SETTINGS = {
     "jit": "off",
     "wal_buffers": "4MB",
     "max_logical_replication_workers": "0",
+    # No transaction is SERIALIZABLE: the least room for what these would lock is 2 MiB less.
+    "max_pred_locks_per_transaction": "10",
     "max_wal_size": "1GB",
     "checkpoint_timeout": "15min",
     "wal_compression": "on",

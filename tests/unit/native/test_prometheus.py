@@ -11,6 +11,7 @@ from native.directories import RunDirectory
 from native.ports import Ports
 from native.prometheus import SCRAPE_EVERY_S, PrometheusServer
 from native.rabbitmq import RabbitMQ
+from support import monitored
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -56,3 +57,18 @@ def test_targets_are_scraped_as_often_in_every_way_of_running_and_the_broker_cou
     statistics = f"collect_statistics_interval = {SCRAPE_EVERY_S}000\n"
     assert statistics in broker
     assert statistics in RabbitMQ(RunDirectory.at(tmp_path), Ports()).configuration()
+
+
+def test_of_the_metrics_of_servers_those_are_kept_that_a_panel_or_a_rule_reads(tmp_path: Path) -> None:
+    configuration = PrometheusServer(RunDirectory.at(tmp_path), Ports()).configuration()
+    kept = [
+        re.compile(relabelling["regex"])
+        for job in configuration["scrape_configs"]
+        for relabelling in job.get("metric_relabel_configs", ())
+    ]
+    queries = (*monitored.panel_queries().values(), *(rule.expr for rule in monitored.rules()))
+    read = {name for query in queries for name in monitored.names(query)}
+    of_servers = {name for name in read if name.startswith(("pg_", "rabbitmq_"))}
+    assert len(of_servers) > 20
+    assert {name for name in of_servers if not any(one.fullmatch(name) for one in kept)} == set()
+    assert not any(one.fullmatch("pg_settings_work_mem_bytes") for one in kept)
