@@ -42,7 +42,7 @@ footprint: ## Measure memory and processor time of the running stack
 	@$(NATIVE) footprint $(ARGS)
 
 demo: ## Walk through everything against the running stack
-	@$(NATIVE) demo $(ARGS)
+	@$(UPKEEP) demo $(ARGS)
 
 login: ## Print an address that logs a browser into the console once (ARGS=--url=<gateway>: of another stack)
 	@$(UPKEEP) login $(ARGS)

@@ -18,7 +18,6 @@ from native import footprint, runner
 from native.cluster import Cluster
 from native.directories import RunDirectory
 from native.errors import NativeError, SettingError
-from native.ports import HOST, Ports
 from native.progress import Progress
 from native.settings import NativeSettings
 
@@ -86,36 +85,6 @@ def stop(options: argparse.Namespace) -> int:
     return 0
 
 
-def tour(options: argparse.Namespace) -> int:
-    """Walk through everything against a running stack."""
-    directory = RunDirectory(options.run_dir.resolve())
-    ports = runner.ports(directory)
-    key_file = options.key_file or directory.api_key
-    has_key = options.key or options.key_file or key_file.exists()
-    if ports is None and not (options.url and options.mailbox and has_key):
-        raise NativeError(
-            f"Nothing runs from {directory.root}: start the stack with `make run` in another terminal, or "
-            "name another one: make demo ARGS='--url <address> --mailbox <address> --key-file <file>'."
-        )
-    if not options.key and not key_file.is_file():
-        raise NativeError(f"There is no API key in {key_file}: name the file that contains it.")
-    # Imported here, because its HTTP clients are large, and the runner does not need them.
-    from native import demo
-
-    ports = ports or Ports()
-    failed = asyncio.run(
-        demo.walk(
-            url=options.url or f"http://{HOST}:{ports.gateway}",
-            mailbox_url=options.mailbox or f"http://{HOST}:{ports.mailbox_http}",
-            key=options.key or key_file.read_text().strip(),
-            console=Console(),
-            # The gateway of another stack is elsewhere, or sees another loopback.
-            receiver_port=None if options.url else ports.webhook_receiver,
-        )
-    )
-    return 1 if failed else 0
-
-
 def costs(options: argparse.Namespace) -> int:
     """Measure memory and CPU time of every process of the running stack."""
     directory = RunDirectory(options.run_dir.resolve())
@@ -148,13 +117,6 @@ def _parser() -> argparse.ArgumentParser:
     measured = commands.add_parser("footprint", help=text, description=text)
     measured.add_argument("--seconds", type=float, default=30.0, help="how long to measure (30)")
     measured.set_defaults(command=costs)
-    walk = commands.add_parser("demo", help=tour.__doc__, description=tour.__doc__)
-    walk.add_argument("--url", help="public address of the gateway (default: that of `make run`)")
-    walk.add_argument("--mailbox", help="address of the mailbox (default: that of `make run`)")
-    keys = walk.add_mutually_exclusive_group()
-    keys.add_argument("--key-file", type=Path, help="file that contains the API key (default: .run/api-key)")
-    keys.add_argument("--key", help="the API key itself, which others on this machine can then read")
-    walk.set_defaults(command=tour)
     return parser
 
 

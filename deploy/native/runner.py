@@ -43,7 +43,7 @@ async def run(root: Path, settings: NativeSettings, progress: Progress) -> None:
         await checking.check(
             blueprint.backing, settings.ports, say=lambda note: progress.say(f"  note     {note}")
         )
-        directory.ports.write_text(json.dumps(settings.ports.numbered(), indent=2))
+        publish_ports(directory, settings.ports)
         with _signals(directory.root), suppress(asyncio.CancelledError):
             await _run(blueprint, progress)
         progress.say("  stopped; the data stays in " + str(directory.data))
@@ -81,6 +81,11 @@ def state(run: RunDirectory) -> dict[str, dict[str, str]]:
     with suppress(FileNotFoundError):
         return dict(json.loads((run.root / "state.json").read_text()))
     return {}
+
+
+def publish_ports(run: RunDirectory, ports: Ports) -> None:
+    """Write the ports of the stack for the commands that are typed in other terminals."""
+    run.ports.write_text(json.dumps(ports.numbered(), indent=2))
 
 
 def ports(run: RunDirectory) -> Ports | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import re
 import signal
@@ -118,6 +119,37 @@ def login(installation: Installation, options: argparse.Namespace) -> int:
     return 0
 
 
+def demo(installation: Installation, options: argparse.Namespace) -> int:
+    """Walk through everything against a running stack."""
+    if not (options.url and options.mailbox) and not installation.is_running:
+        raise UpkeepError(
+            "No stack runs here: start it (`make run` or `make up`) in another terminal, or name another "
+            "one: make demo ARGS='--url <address> --mailbox <address> --key-file <file>'."
+        )
+    key_file = options.key_file or installation.key_file
+    if not options.key and not key_file.is_file():
+        raise UpkeepError(f"There is no API key in {key_file}: name the file that contains it.")
+    receiver_port = None
+    # The gateway of another stack is elsewhere, or sees another loopback.
+    if isinstance(installation, NativeStack) and not options.url:
+        receiver_port = installation.blueprint.ports.webhook_receiver
+    # Imported here, because its HTTP clients are large, and the other verbs do not need them.
+    from rich.console import Console
+
+    from native import demo as tour
+
+    failed = asyncio.run(
+        tour.walk(
+            url=options.url or installation.gateway_url,
+            mailbox_url=options.mailbox or installation.mailbox_url,
+            key=options.key or key_file.read_text(encoding="utf-8").strip(),
+            console=Console(),
+            receiver_port=receiver_port,
+        )
+    )
+    return 1 if failed else 0
+
+
 def upgrade_check(installation: Installation, options: argparse.Namespace) -> int:
     """Print what an upgrade to this release would do, and the problems that prevent it now."""
     if not isinstance(installation, NativeStack):
@@ -206,7 +238,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--way", choices=_WAYS, help="default: native or compose, what runs here")
     commands = parser.add_subparsers(required=True, metavar="verb")
     made = {}
-    for command in (rotate, backup, backup_agent, restore, support_bundle, login, keys_reset, upgrade_check):
+    verbs = (rotate, backup, backup_agent, restore, support_bundle, login, demo, keys_reset, upgrade_check)
+    for command in verbs:
         name = command.__name__.replace("_", "-")
         made[name] = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         made[name].set_defaults(command=command)
@@ -225,6 +258,11 @@ def _parser() -> argparse.ArgumentParser:
     made["restore"].add_argument("file", nargs="?", type=Path, help="the backup")
     made["login"].add_argument("--url", help="the gateway's address (default: that of the running stack)")
     made["login"].add_argument("--key-file", type=Path, help="file of an administrator's key (.run/api-key)")
+    made["demo"].add_argument("--url", help="the gateway's address (default: that of the running stack)")
+    made["demo"].add_argument("--mailbox", help="the mailbox's address (default: that of the running stack)")
+    keys = made["demo"].add_mutually_exclusive_group()
+    keys.add_argument("--key-file", type=Path, help="file of an API key (default: that of the running stack)")
+    keys.add_argument("--key", help="the API key itself, which others on this machine can then read")
     others = "revoke the administrator's other keys and the keys made with them"
     made["keys-reset"].add_argument("--revoke-others", action="store_true", help=others)
     made["support-bundle"].add_argument("--folder", type=Path, default=_REPOSITORY / ".run/support")

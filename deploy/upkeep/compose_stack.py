@@ -36,9 +36,12 @@ class ComposeStack:
     @property
     def gateway_url(self) -> str:
         """The published address of the gateway."""
-        return (
-            f"http://{self.compose('port', 'gateway', '8080').run().strip().replace('0.0.0.0', '127.0.0.1')}"  # noqa: S104
-        )
+        return self._published("gateway", 8080)
+
+    @property
+    def mailbox_url(self) -> str:
+        """The published address of the mailbox."""
+        return self._published("mailpit", 8025)
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -145,6 +148,10 @@ class ComposeStack:
             name: {key: str(value) for key, value in found[name]["environment"].items() if value is not None}
             for name in SERVICES
         }
+
+    def _published(self, service: str, port: int) -> str:
+        place = self.compose("port", service, str(port)).run().strip()
+        return f"http://{place.replace('0.0.0.0', '127.0.0.1')}"  # noqa: S104
 
     def _has(self, name: str) -> bool:
         return bool(self.compose("ps", "--all", "--quiet", name).attempt().stdout.strip())

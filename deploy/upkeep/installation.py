@@ -46,6 +46,10 @@ class Installation(Protocol):
         """The public address of the gateway."""
 
     @property
+    def mailbox_url(self) -> str:
+        """The public address of the mailbox."""
+
+    @property
     def roles(self) -> tuple[str, ...]:
         """The roles of PostgreSQL that have a password."""
 

@@ -68,6 +68,11 @@ class KubernetesStack:
         return f"http://127.0.0.1:{self.kubectl.environment.get('GATEWAY_PORT', '8080')}"
 
     @property
+    def mailbox_url(self) -> str:
+        """The address that `make k8s-local` forwards to the mailbox."""
+        return f"http://127.0.0.1:{self.kubectl.environment.get('MAILPIT_PORT', '8025')}"
+
+    @property
     def roles(self) -> tuple[str, ...]:
         """The roles of PostgreSQL that have a password."""
         return (*make_secrets.ROLES.values(), "postgres", "metrics")

@@ -51,6 +51,11 @@ class NativeStack:
         return f"http://{HOST}:{self.blueprint.ports.gateway}"
 
     @property
+    def mailbox_url(self) -> str:
+        """The public address of the mailbox."""
+        return self.blueprint.mailbox.url
+
+    @property
     def roles(self) -> tuple[str, ...]:
         """The roles of PostgreSQL that have a password."""
         return (*DATABASES, SUPERUSER, METRICS)

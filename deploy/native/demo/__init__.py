@@ -57,7 +57,7 @@ async def walk(
     ):
         tour = Tour(api=api, mailbox=mailbox, key=key, console=console, receiver_port=receiver_port)
         failed = sum([not await _step(tour, number, *step) for number, step in enumerate(STEPS, start=1)])
-        console.print(f"\n Look at: the mails on {mailbox_url} · make status\n")
+        console.print(f"\n Look at: the mails on {mailbox_url} · the services on {url}/console/status\n")
     return failed
 
 

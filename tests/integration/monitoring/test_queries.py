@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import re
 from pathlib import Path
 
 import httpx
 import pytest
-from rich.console import Console
 
 from grafana import reference
-from native import demo
+from native import runner
 from native.services import NAMES
 from native.stack import Stack
 from prometheus import objectives
-from support import monitored, promtool, traffic
+from support import monitored, promtool, touring, traffic
 from support.waiting import until
 from support.watching import Watcher
 
@@ -36,15 +34,10 @@ async def busy(stack: Stack, watcher: Watcher) -> Watcher:
     async with traffic.client(stack) as api:
         for _ in range(_ROUNDS):
             await traffic.everything(stack, api)
-    console = Console(file=io.StringIO())
-    steps_failed = await demo.walk(
-        url=stack.url,
-        mailbox_url=stack.mailbox.url,
-        key=stack.api_key,
-        console=console,
-        receiver_port=stack.ports.webhook_receiver,
-    )
-    assert steps_failed == 0
+    run = stack.blueprint.run
+    with runner.ownership(run):
+        runner.publish_ports(run, stack.ports)
+        await asyncio.to_thread(touring.check, environment={"NATIVE_RUN_DIR": str(run.root)})
     return watcher
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-OF_THE_NATIVE_RUN = ("stop", "status", "footprint", "demo", "reset")
-OF_EVERY_WAY = ("login", "keys-reset", "rotate", "backup", "backup-agent", "restore")
+OF_THE_NATIVE_RUN = ("stop", "status", "footprint", "reset")
+OF_EVERY_WAY = ("demo", "login", "keys-reset", "rotate", "backup", "backup-agent", "restore")
 INSIDE_CONTAINERS = ("support-bundle", "upgrade-check")
 SETUP = """\
 #!/bin/sh

@@ -18,7 +18,6 @@ from rich.console import Console
 from standardwebhooks import Webhook
 
 from native import demo
-from native.__main__ import main
 from native.demo import webhooks
 from native.demo.mails import compare_attachment
 from native.demo.market import sparkline
@@ -29,6 +28,7 @@ from native.mailbox import api
 from native.mailbox.messages import Received, Store
 from native.mailbox.receiver import Receiver
 from native.ports import free_port
+from upkeep.__main__ import main
 
 
 def test_a_sparkline_rises_with_its_values_and_keeps_its_width() -> None:
@@ -48,6 +48,13 @@ async def test_a_stack_that_does_not_run_fails_every_step_in_plain_words() -> No
     )
     assert failed == len(demo.STEPS)
     assert output.getvalue().count("did not work:") == failed
+
+
+def test_without_a_stack_the_tour_says_how_to_name_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--run-dir", str(tmp_path), "--way", "native", "demo"]) == 1
+    assert "make demo ARGS='--url" in capsys.readouterr().err
 
 
 class Gateway(BaseHTTPRequestHandler):
@@ -71,7 +78,8 @@ def test_the_key_is_read_from_the_file_that_is_named(
     with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
-        words = ["--run-dir", str(tmp_path), "demo", "--url", url, "--mailbox", "http://127.0.0.1:1"]
+        words = ["--run-dir", str(tmp_path), "--way", "native"]
+        words += ["demo", "--url", url, "--mailbox", "http://127.0.0.1:1"]
         assert main([*words, "--key-file", str(key_file)]) == 1
         assert f"There is no API key in {key_file}" in capsys.readouterr().err
         assert Gateway.keys == set()
