@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,19 @@ _MOST_BYTES = 2 * 1024**3
 DELIVERY_LIMIT = 20
 
 
-def build() -> dict[str, Any]:
-    """Return the definitions as RabbitMQ imports them."""
+def build(*, is_closed: bool = False) -> dict[str, Any]:
+    """Return the definitions as RabbitMQ imports them.
+
+    Those of the next release are `is_closed`: no service can bind its queues to the shared direct exchanges,
+    other than for its own replies.
+    """
     topologies = [TOPOLOGIES[service] for service in SERVICES]
     exchanges = [*SHARED_EXCHANGES, *(exchange for t in topologies for exchange in t.exchanges)]
     queues = [_queue(q.name, q.arguments) for t in topologies for q in t.durable_queues]
     rungs = [_queue(rung.queue, {"x-queue-type": "quorum"}) for t in topologies for rung in t.rungs]
     return {
         "vhosts": [{"name": VHOST}],
-        "permissions": [_permissions(topology) for topology in topologies],
+        "permissions": [_permissions(t, t.binds if is_closed else t.reads) for t in topologies],
         "topic_permissions": [
             _topic_permissions(topology, exchange, words)
             for topology in topologies
@@ -69,13 +74,13 @@ def render() -> str:
     return json.dumps(build(), indent=2) + "\n"
 
 
-def _permissions(topology: Topology) -> dict[str, str]:
+def _permissions(topology: Topology, read: Iterable[str]) -> dict[str, str]:
     # A service configures, reads and writes its own objects, and server-named queues, which are exclusive.
     # It never writes to the default exchange, which routes to every queue: replies have their own exchange.
     names = f"{re.escape(topology.service)}|{re.escape(retry_exchange(topology.service))}"
     own = rf"({names})(\..+)?|amq\.gen.*"
     writes = "|".join(map(re.escape, topology.writes))
-    reads = "|".join(map(re.escape, topology.reads))
+    reads = "|".join(map(re.escape, read))
     return {
         "user": topology.service,
         "vhost": VHOST,
@@ -89,7 +94,7 @@ def _topic_permissions(topology: Topology, exchange: str, words: tuple[str, ...]
     # A service publishes nothing in the name of another one, and a binding has to be one of its own, letter
     # by letter: with a pattern in its place it could hear everything.
     own = "|".join(map(re.escape, words))
-    keys = "|".join(map(re.escape, topology.reads.get(exchange, ())))
+    keys = "|".join(map(re.escape, topology.binds.get(exchange, ())))
     return {
         "user": topology.service,
         "vhost": VHOST,
@@ -104,18 +109,23 @@ def _queue(name: str, arguments: dict[str, str | bool]) -> dict[str, Any]:
 
 
 def _bindings(topologies: list[Topology]) -> list[dict[str, Any]]:
+    bindings = [b for topology in topologies for b in topology.bindings]
+    routes = [route for topology in topologies for route in topology.routes]
     return [
-        {
-            "source": binding.exchange,
-            "vhost": VHOST,
-            "destination": binding.queue,
-            "destination_type": "queue",
-            "routing_key": binding.key,
-            "arguments": {},
-        }
-        for topology in topologies
-        for binding in topology.bindings
+        *(_binding(route.source, route.destination, "exchange", route.key) for route in routes),
+        *(_binding(binding.exchange, binding.queue, "queue", binding.key) for binding in bindings),
     ]
+
+
+def _binding(source: str, destination: str, kind: str, key: str) -> dict[str, Any]:
+    return {
+        "source": source,
+        "vhost": VHOST,
+        "destination": destination,
+        "destination_type": kind,
+        "routing_key": key,
+        "arguments": {},
+    }
 
 
 def _policy(name: str, pattern: str, definition: dict[str, Any]) -> dict[str, Any]:

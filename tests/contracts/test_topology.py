@@ -13,6 +13,7 @@ from contracts.topology import (
     EVENTS,
     GATEWAY,
     LIVE,
+    REPLIES,
     RPC,
     SERVICES,
     SHARED_EXCHANGES,
@@ -136,6 +137,30 @@ def test_a_service_may_bind_its_queues_to_the_keys_of_its_topology_only(service:
         pattern = _topic_rights(topic)[service]["read"]
         for key in (*keys, "#", "*", "*.*"):
             assert _fits(pattern, key) == (key in reads.get(topic, ())), (topic, key)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_in_the_next_release_a_service_binds_to_no_direct_exchange_but_that_of_its_replies(
+    service: str,
+) -> None:
+    closed = definitions.build(is_closed=True)
+    permission = next(p for p in closed["permissions"] if p["user"] == service)
+    assert not _fits(permission["read"], COMMANDS)
+    assert not _fits(permission["read"], RPC)
+    assert _fits(permission["read"], REPLIES) == (RPC in TOPOLOGIES[service].writes)
+    now = definitions.build()
+    del closed["permissions"], now["permissions"]
+    assert closed == now
+
+
+def test_commands_and_requests_reach_the_exchange_of_their_service_without_a_binding_of_it() -> None:
+    bindings = definitions.build()["bindings"]
+    ways = {(b["source"], b["routing_key"]): b for b in bindings if b["source"] in (COMMANDS, RPC)}
+    queues = [q for t in TOPOLOGIES.values() for q in t.queues if q.exchange in (COMMANDS, RPC)]
+    assert ways.keys() == {(queue.exchange, queue.name) for queue in queues}
+    for queue in queues:
+        way = ways[queue.exchange, queue.name]
+        assert (way["destination"], way["destination_type"]) == (queue.service, "exchange")
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import aiormq
@@ -21,30 +24,92 @@ from contracts.batches import INTAKE, CancelBatch
 from contracts.parked import ListParked, ParkedPage
 from contracts.topology import (
     BATCH_PROCESSOR,
+    COMMANDS,
     EMAIL,
     GATEWAY,
+    REPLIES,
+    RPC,
     SERVICES,
     SHARED_EXCHANGES,
     STOCK_DATA,
     TOPOLOGIES,
 )
+from native import rabbitmq
 from native.rabbitmq import RabbitMQ
+from rabbitmq import definitions
 from support.bench import Bench
 from support.databases import FreshDatabase
 from support.waiting import until
 
 
-@pytest.fixture
-async def benches(
-    rabbitmq_server: RabbitMQ, broker_url: str, fresh_database: FreshDatabase
-) -> AsyncIterator[dict[str, Bench]]:
+@asynccontextmanager
+async def broker_with(definitions: dict[str, Any], folder: Path) -> AsyncIterator[RabbitMQ]:
+    """Run a broker with these definitions."""
+    file = folder / "given.json"
+    file.write_text(json.dumps(definitions))
+    async with rabbitmq.start(folder / "broker", definitions=file) as server:
+        yield server
+
+
+@asynccontextmanager
+async def benches_on(server: RabbitMQ, fresh_database: FreshDatabase) -> AsyncIterator[dict[str, Bench]]:
     """Yield a bench for each service, with the service's own user of the broker."""
     async with AsyncExitStack() as stack:
-        yield {service: Bench(rabbitmq_server.url_of(service), fresh_database, stack) for service in SERVICES}
+        yield {service: Bench(server.url_of(service), fresh_database, stack) for service in SERVICES}
 
 
-async def test_every_service_works_with_its_own_rights_only(benches: dict[str, Bench]) -> None:
-    """Declares, consumes, answers, retries, parks, replays, publishes events and asks."""
+async def test_every_service_works_with_its_own_rights_only(
+    rabbitmq_server: RabbitMQ, broker_url: str, fresh_database: FreshDatabase
+) -> None:
+    async with benches_on(rabbitmq_server, fresh_database) as benches:
+        await work_together(benches)
+
+
+async def test_every_service_works_with_the_rights_of_the_next_release_which_lets_nobody_listen_in(
+    tmp_path: Path, fresh_database: FreshDatabase
+) -> None:
+    """The next release may be rolled back to this one."""
+    async with broker_with(definitions.build(is_closed=True), tmp_path) as server:
+        async with benches_on(server, fresh_database) as benches:
+            await work_together(benches)
+        for user in SERVICES:
+            connection = await aiormq.connect(server.url_of(user))
+            opened = await (await connection.channel()).queue_declare(f"{user}.spy", exclusive=True)
+            for exchange in {COMMANDS, RPC, REPLIES} - TOPOLOGIES[user].binds.keys():
+                channel = await connection.channel()
+                with pytest.raises(aiormq.exceptions.ChannelAccessRefused):
+                    await channel.queue_bind(opened.queue or "", exchange, routing_key="email.send")
+            await connection.close()
+
+
+async def test_every_service_works_with_a_broker_that_still_has_the_definitions_of_the_release_before(
+    tmp_path: Path, fresh_database: FreshDatabase
+) -> None:
+    """A broker that goes on running has none of the bindings between exchanges."""
+    before = definitions.build()
+    before["bindings"] = [b for b in before["bindings"] if b["destination_type"] == "queue"]
+    async with (
+        broker_with(before, tmp_path) as server,
+        benches_on(server, fresh_database) as benches,
+    ):
+        await work_together(benches)
+
+
+async def test_a_command_that_has_two_ways_to_its_queue_arrives_once(broker_url: str) -> None:
+    """The release before has bound the queue itself, and the definitions lead to it."""
+    connection = await aiormq.connect(broker_url)
+    channel = await connection.channel()
+    await channel.queue_bind("email.send", COMMANDS, routing_key="email.send")
+    await channel.basic_publish(b"{}", exchange=COMMANDS, routing_key="email.send", mandatory=True)
+    assert (await channel.queue_purge("email.send")).message_count == 1
+    await channel.queue_unbind("email.send", COMMANDS, routing_key="email.send")
+    await channel.basic_publish(b"{}", exchange=COMMANDS, routing_key="email.send", mandatory=True)
+    assert (await channel.queue_purge("email.send")).message_count == 1
+    await connection.close()
+
+
+async def work_together(benches: dict[str, Bench]) -> None:
+    """Declare, consume, answer, retry, park, replay, publish events and ask with all services."""
     attempts: list[int] = []
 
     async def fail_first(delivery: Delivery[CancelBatch]) -> None:

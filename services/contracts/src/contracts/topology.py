@@ -44,6 +44,18 @@ class Queue:
     single_active_consumer: bool = False
 
     @property
+    def service(self) -> str:
+        """The service that it belongs to, whose exchange leads to it by its name."""
+        return self.name.partition(".")[0]
+
+    @property
+    def shared_bindings(self) -> tuple[Binding, ...]:
+        """Its bindings to a shared direct exchange, where the broker has no right for each key."""
+        if self.exchange not in _LED:
+            return ()
+        return tuple(Binding(self.exchange, self.name, key) for key in self.keys)
+
+    @property
     def arguments(self) -> dict[str, str | bool]:
         """The arguments that the code sets; limits and dead-lettering are set by policies."""
         if self.auto_delete:
@@ -70,6 +82,15 @@ class Binding:
 
     exchange: str
     queue: str
+    key: str
+
+
+@dataclass(frozen=True)
+class ExchangeBinding:
+    """The key by which a shared exchange leads to the exchange of a service, as the definitions say."""
+
+    source: str
+    destination: str
     key: str
 
 
@@ -102,12 +123,13 @@ class Topology:
 
     @property
     def bindings(self) -> tuple[Binding, ...]:
-        """The bindings of the durable queues and of the rungs of the ladder."""
+        """The bindings of the durable queues and of the rungs of the ladder, without `shared_bindings`."""
         own = own_exchange(self.service)
         return (
             *(
                 Binding(queue.exchange, queue.name, key)
                 for queue in self.durable_queues
+                if queue.exchange not in _LED
                 for key in queue.keys
             ),
             *(Binding(own, queue.name, queue.name) for queue in self.durable_queues if queue.exchange != own),
@@ -115,15 +137,40 @@ class Topology:
         )
 
     @property
+    def routes(self) -> tuple[ExchangeBinding, ...]:
+        """The ways of its commands and of requests to it, from the shared exchanges to its own."""
+        own = own_exchange(self.service)
+        return tuple(
+            ExchangeBinding(binding.exchange, own, binding.key)
+            for queue in self.queues
+            for binding in queue.shared_bindings
+        )
+
+    @property
+    def asks(self) -> bool:
+        """Whether it sends requests, and so binds a queue for replies, by a name that the broker chooses."""
+        return RPC in self.writes
+
+    @property
+    def binds(self) -> dict[str, tuple[str, ...]]:
+        """The shared exchanges that it has to bind queues to, each with the keys that it binds."""
+        bound = [(queue.exchange, key) for queue in self.queues for key in queue.keys]
+        wanted = [(exchange, key) for exchange, key in (*bound, *self.listens) if exchange in _BOUND]
+        keys = {exchange: [key for other, key in wanted if other == exchange] for exchange, _ in wanted}
+        found = {exchange: tuple(dict.fromkeys(these)) for exchange, these in keys.items()}
+        return found | ({REPLIES: ()} if self.asks else {})
+
+    @property
     def reads(self) -> dict[str, tuple[str, ...]]:
         """The shared exchanges that it may bind queues to, each with the keys that it binds.
 
-        Every process binds a queue for replies, by a name that the broker chooses.
+        The release before binds more than `binds` at each connect, and must be able to after a roll-back; the
+        release after this one takes these rights away.
         """
-        bound = [(queue.exchange, key) for queue in self.queues for key in queue.keys]
-        wanted = [(exchange, key) for exchange, key in (*bound, *self.listens) if exchange in _SHARED]
-        keys = {exchange: [key for other, key in wanted if other == exchange] for exchange, _ in wanted}
-        return {exchange: tuple(dict.fromkeys(found)) for exchange, found in keys.items()} | {REPLIES: ()}
+        of_before: dict[str, tuple[str, ...]] = {REPLIES: ()}
+        for route in self.routes:
+            of_before[route.source] = (*of_before.get(route.source, ()), route.key)
+        return of_before | self.binds
 
 
 # Shared: created by the broker's definitions, because no service may configure what others depend on.
@@ -134,7 +181,9 @@ SHARED_EXCHANGES = (
     Exchange(LIVE, "topic"),
     Exchange(REPLIES, "direct"),
 )
-_SHARED = frozenset(exchange.name for exchange in SHARED_EXCHANGES)
+# The definitions lead these to the exchanges of the services; the topic exchanges have rights for each key.
+_LED = frozenset((COMMANDS, RPC))
+_BOUND = frozenset((EVENTS, LIVE))
 
 _STEPS = (("2s", 2), ("15s", 15), ("60s", 60), ("5m", 300), ("30m", 1800))
 

@@ -17,7 +17,7 @@ from chassis import exemplars, logging, metrics, redaction, shares, spans, traci
 from chassis.broker.envelope import Outgoing, text
 from chassis.broker.publisher import Publisher
 from chassis.broker.rabbitmq import Link, cancel_consumer
-from chassis.broker.topology import declare_rpc_queue
+from chassis.broker.topology import bind_where_allowed, declare_rpc_queue
 from chassis.deadlines import Deadline
 from chassis.errors import (
     DeadlineExceeded,
@@ -82,6 +82,7 @@ class RpcServer:
             return
         channel = await link.channel(confirms=False)
         await declare_rpc_queue(channel, self._queue)
+        await bind_where_allowed(link, self._queue.shared_bindings)
         channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
         started = await channel.basic_consume(self._queue.name, self.take, no_ack=True)
         self._channel, self._tag = channel, started.consumer_tag

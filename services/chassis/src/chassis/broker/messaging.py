@@ -53,7 +53,8 @@ class Messaging:
         self.publisher = Publisher(url)
         self.link = Link(url, name="consume", on_open=self._attach, on_lost=self._lost)
         self.rpc = RpcClient(self.publisher)
-        self._listeners: list[Attached] = [self.rpc]
+        # A service that asks nobody has no queue for replies.
+        self._listeners: list[Attached] = [self.rpc] if topology.asks else []
         self._consumers: list[Consumer] = []
         self._servers: list[RpcServer] = []
         self._statistics: Channel | None = None
@@ -107,6 +108,8 @@ class Messaging:
     async def _attach(self, link: Link) -> None:
         channel = await link.channel(confirms=False)
         await declaring.declare(channel, self.topology)
+        for queue in self.topology.durable_queues:
+            await declaring.bind_where_allowed(link, queue.shared_bindings)
         for listener in self._listeners:
             await listener.attach(link)
         # Set last: counting a queue that is not declared yet would close the channel.

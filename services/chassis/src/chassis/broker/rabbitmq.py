@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import aio_pika
 import aiormq
+from aiormq.abc import AbstractChannel
 from aiormq.channel import Channel
 from yarl import URL
 
@@ -138,6 +139,15 @@ class Link:
         assert isinstance(channel, Channel)
         channel.closing.add_done_callback(lambda _: self._broken.set())
         return channel
+
+    @asynccontextmanager
+    async def expendable_channel(self) -> AsyncIterator[AbstractChannel]:
+        """Open a channel for the block. If the broker closes it, as after a refusal, the link stays up."""
+        assert self._connection is not None
+        assert self._connection.transport is not None
+        channel = await self._connection.transport.connection.channel(publisher_confirms=False)
+        yield channel
+        await channel.close()
 
     async def run(self) -> None:
         """Keep the link up until cancelled."""

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import aiormq
 from aiormq.abc import AbstractChannel
 
-from contracts.topology import SHARED_EXCHANGES, Queue, Topology
+from chassis import logging
+from chassis.broker.rabbitmq import Link
+from contracts.topology import SHARED_EXCHANGES, Binding, Queue, Topology, own_exchange
+
+log = logging.get(__name__)
 
 
 async def declare(channel: AbstractChannel, topology: Topology) -> None:
@@ -26,9 +33,23 @@ async def declare(channel: AbstractChannel, topology: Topology) -> None:
 
 
 async def declare_rpc_queue(channel: AbstractChannel, queue: Queue) -> None:
-    """Declare and bind an auto-delete queue, just before it is consumed."""
+    """Declare an auto-delete queue just before it is consumed; bind it to the exchange of its service."""
     await channel.queue_declare(
         queue.name, durable=True, auto_delete=queue.auto_delete, arguments=dict(queue.arguments)
     )
-    for key in queue.keys:
-        await channel.queue_bind(queue.name, queue.exchange, routing_key=key)
+    await channel.queue_bind(queue.name, own_exchange(queue.service), routing_key=queue.name)
+
+
+async def bind_where_allowed(link: Link, bindings: Iterable[Binding]) -> None:
+    """Bind queues to shared direct exchanges, if the broker allows it.
+
+    By the definitions, these exchanges lead to those of the services: a message reaches its queue once, even
+    if it has both ways. A broker that has not read the definitions since an upgrade has only this one, and
+    allows it; a later release takes the right away, by which a service could hear what others get.
+    """
+    for binding in bindings:
+        try:
+            async with link.expendable_channel() as channel:
+                await channel.queue_bind(binding.queue, binding.exchange, routing_key=binding.key)
+        except aiormq.exceptions.ChannelAccessRefused:
+            log.debug("the definitions lead to the queue", queue=binding.queue, exchange=binding.exchange)
