@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator
 from functools import cache
@@ -37,22 +38,26 @@ structlog.configure(
 queries.load("chassis", "gateway", "stock_data", "emailer", "batch_processor")
 
 _make_context = ssl.create_default_context
+# Those of the package, or of the machine where it names its own.
+_PUBLIC = {certifi.where(), os.environ.get("SSL_CERT_FILE", certifi.where())}
 
 
 @cache
-def _public_context() -> ssl.SSLContext:
-    return _make_context(cafile=certifi.where())
+def _public_context(file: str) -> ssl.SSLContext:
+    return _make_context(cafile=file)
 
 
 def _context(*purpose: Any, **files: Any) -> ssl.SSLContext:
     """Return a context as `ssl.create_default_context` does; that of the public authorities is made once."""
-    is_public = not purpose and files == {"cafile": certifi.where()}
-    return _public_context() if is_public else _make_context(*purpose, **files)
+    is_public = not purpose and files.keys() == {"cafile"} and files["cafile"] in _PUBLIC
+    return _public_context(files["cafile"]) if is_public else _make_context(*purpose, **files)
 
 
 # Each HTTP client would read the certificates of all authorities anew: 50 ms of a processor, which a test
 # that polls, with a client of its own each time, takes from the service that it waits for.
 ssl.create_default_context = _context
+# The databases of the tests have no TLS: without this each connection would ask for it first.
+os.environ.setdefault("PGSSLMODE", "disable")
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
