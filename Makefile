@@ -11,7 +11,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-package tickwire-chassis --no-emit-package tickwire-contracts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop status footprint demo login keys-reset rotate backup backup-agent restore support-bundle upgrade-check reset test test-long lint e2e bench faults lock up down images images-sign images-verify k8s-local k8s-check
+.PHONY: help setup run stop status footprint demo login keys-reset rotate backup backup-agent restore support-bundle upgrade-check reset test test-long lint style types e2e bench faults lock up down images images-sign images-verify k8s-local k8s-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,11 +83,16 @@ test-long: ## Everything that `make test` leaves out because it takes minutes: t
 
 lint: ## Check style, types, the imports between packages, and that generated files are up to date
 	@$(SETUP) --test
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target types style
+
+style:
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy
 	.venv/bin/lint-imports
 	PYTHONPATH=deploy $(PYTHON) -m generated
+
+types:
+	.venv/bin/mypy
 
 e2e: ## Try a stack that runs anywhere: make e2e URL=http://… KEY=tw_live_… [MAILBOX=http://…]
 	@$(SETUP) --test
