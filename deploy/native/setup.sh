@@ -25,10 +25,12 @@ lock=requirements.lock
 stamps='run dev'
 stamp=run
 development=no servers=yes
+# Of the packages for development a small part is ever imported, and compiled then: all of them take a minute.
+compiles=--compile
 case "${1:-}" in
     '') ;;
     --packages) servers=no ;;
-    --test | --bench) development=yes lock=requirements-dev.lock stamps=dev stamp=dev ;;
+    --test | --bench) development=yes lock=requirements-dev.lock stamps=dev stamp=dev compiles=--no-compile ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
 esac
@@ -168,7 +170,7 @@ Next: clone Tickwire into a folder that this user may write to, and call this th
     # Computed before the work, so that the next call notices a file that changes meanwhile.
     installed=$(fingerprint "$lock")
     say "Installing the Python packages of $lock (hashes checked)"
-    pip install --require-hashes -r "$lock"
+    pip install "$compiles" --require-hashes -r "$lock"
     set --
     for project in $projects; do set -- "$@" -e "services/$project"; done
     pip install --no-deps --no-build-isolation "$@"
