@@ -23,7 +23,7 @@ from support import declared_gateway
 
 APP = declared_gateway.create()
 ENDPOINTS = APP.server.endpoints
-OPENAPI = openapi.build(ENDPOINTS)
+OPENAPI = declared_gateway.document()
 ASYNCAPI = asyncapi.build(ENDPOINTS, COMMANDS.values())
 SCHEMA = Path(__file__).parent / "schemas" / "asyncapi-3.0.0.json"
 

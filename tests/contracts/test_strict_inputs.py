@@ -19,7 +19,7 @@ from support.breaches import Breaches
 from support.served import serving
 
 ENDPOINTS = declared_gateway.create().server.endpoints
-OPENAPI = openapi.build(ENDPOINTS)
+OPENAPI = declared_gateway.document()
 BREACHES = Breaches(OPENAPI["components"]["schemas"])
 MOST_BYTES = declared_gateway.settings().body_limit_bytes
 ADMINISTRATOR = Principal(1, "Ann", "admin", "k", frozenset(Scope))

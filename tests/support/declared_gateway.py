@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 from chassis.settings import load
 from gateway.app import GatewayApp, create_quart
+from gateway.reference import openapi
 from gateway.resources import Resources
 from gateway.settings import GatewaySettings
 
@@ -21,6 +25,13 @@ def settings() -> GatewaySettings:
     )
 
 
+@cache
 def create() -> GatewayApp:
-    """Return the application; nothing of it is opened."""
+    """Return the application, always the same; nothing of it is opened."""
     return create_quart(given := settings(), Resources(given))
+
+
+@cache
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document of all routes."""
+    return openapi.build(create().server.endpoints)
