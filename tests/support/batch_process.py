@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager, suppress
 import httpx
 
 from native.ports import free_ports
-from support.waiting import until
+
+_LOOK_EVERY_S = 0.1
 
 Spawn = Callable[..., Awaitable[tuple[asyncio.subprocess.Process, int]]]
 
@@ -36,7 +37,7 @@ async def spawning(broker_url: str, dsn: str) -> AsyncIterator[Spawn]:
         }
         child = await asyncio.create_subprocess_exec(sys.executable, "-m", "batch_processor", env=environment)
         children.append(child)
-        await until(lambda: _ready(port), what=lambda: "readiness")
+        await _ready(child, port)
         return child, port
 
     try:
@@ -48,8 +49,15 @@ async def spawning(broker_url: str, dsn: str) -> AsyncIterator[Spawn]:
             await child.wait()
 
 
-async def _ready(port: int) -> bool:
-    with suppress(httpx.TransportError):
-        async with httpx.AsyncClient() as client:
-            return (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
-    return False
+async def _ready(child: asyncio.subprocess.Process, port: int) -> None:
+    """Wait until the process is ready; fail once it has ended.
+
+    How long a start takes depends on what else the machine does: the time limit of the test bounds it.
+    """
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        while True:
+            assert child.returncode is None, f"the process ended with {child.returncode}"
+            with suppress(httpx.TransportError):
+                if (await client.get("/readyz")).status_code == 200:
+                    return
+            await asyncio.sleep(_LOOK_EVERY_S)
