@@ -16,6 +16,8 @@ from support.doubles.upstream import Answer, answer_json
 # How the relay answers to these recipients, however often they are tried.
 REFUSED, ENDLESS = "refused@guest.example", "endless@guest.example"
 SILENT, DEFERRED = "silent@guest.example", "deferred@guest.example"
+# Of as many domains, so that no bound of a single one is met before those of all.
+SILENT_EACH = tuple(f"silent@guest{number}.example" for number in range(4))
 _TRIES = 20_000
 _ROWS = 1000
 _MIB = 1 << 20
@@ -47,7 +49,8 @@ async def _script_relay(street: Street) -> None:
     scripts[REFUSED] = [Step("rcpt", "530 5.7.0 Authentication required")] * _TRIES
     # Ten times the longest reply that is read.
     scripts[ENDLESS] = [Step("rcpt", "550-" + "x" * (640 * 1024))] * _TRIES
-    scripts[SILENT] = [Step("rcpt", SAY_NOTHING)] * _TRIES
+    for silent in (SILENT, *SILENT_EACH):
+        scripts[silent] = [Step("rcpt", SAY_NOTHING)] * _TRIES
     scripts[DEFERRED] = [Step("rcpt", "451 4.2.0 Not now")] * _TRIES
 
 
@@ -97,9 +100,23 @@ GUESTS = (
         "slow_downloads",
         "80 streamed results, 600 long pages and 300 event streams, read at a byte a second or not at all",
     ),
+    Guest(
+        "event-streams",
+        "key holder",
+        "event_streams",
+        "3,000 event streams of quotes, of which nothing is read",
+        seconds=12,
+    ),
     Guest("frames", "socket", "frames", "empty fragments and pings", is_quick=True),
     Guest("commands", "socket", "commands", "4,000 subscriptions at once"),
     Guest("chatter", "socket", "chatter", "40 sockets that post to two rooms and hear each other"),
+    Guest(
+        "crowded-room",
+        "socket",
+        "crowded_room",
+        "lines without a pause to the neighbour's room, in which 300 sockets listen",
+        seconds=12,
+    ),
     Guest("slow-readers", "socket", "slow_readers", "350 sockets that read nothing of histories and pushes"),
     Guest(
         "uploads",
@@ -116,8 +133,28 @@ GUESTS = (
         "mails with 500 kB of attachments, 30 at a time",
         _script_relay,
     ),
+    Guest(
+        "copies-of-files",
+        "mail sender",
+        "copies_of_files",
+        "mails with 700 kB of attachments, sent again 400 times to relays that are silent",
+        _script_relay,
+    ),
+    Guest(
+        "copies-of-html",
+        "mail sender",
+        "copies_of_html",
+        "a mail with 480 kB of HTML, sent again 400 times",
+    ),
     Guest("refusals", "relay", "refusals", "530, and replies of 640 KiB", _script_relay, is_quick=True),
     Guest("silence", "relay", "silence", "silence, for 5 s a mail", _script_relay),
+    Guest(
+        "receivers",
+        "receiver of webhooks",
+        "receivers",
+        "10,000 deliveries to 20 webhooks that hang, trickle, redirect, and answer without end",
+        is_quick=True,
+    ),
     Guest(
         "items",
         "item of a batch",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ P99_S = 0.25
 ERRAND_S = 10.0
 STALL_S = 0.5
 CERTAIN_STALL_S = 2.0
-ERRANDS = ("mail", "batch", "provider's quote", "stored mail")
+ERRANDS = ("mail", "batch", "provider's quote", "stored mail", "webhook")
 _BEFORE_S = 1.0
 _SETTLE_S = 1.0
 _MIB = 1 << 20
@@ -54,12 +54,15 @@ class GuestRow:
         return (*reported, *_of_neighbour(self.diary), *_of_processes(self.vitals))
 
 
-async def visit(street: Street, guest: Guest) -> GuestRow:
-    """Run the guest beside the neighbour, and return the result."""
+async def visit(street: Street, guest: Guest, *, limits: Mapping[str, int] | None = None) -> GuestRow:
+    """Run the guest beside the neighbour, and return the result.
+
+    `limits` are the bytes that the processes may have, by default those of their containers.
+    """
     streets.calm(street)
     try:
         async with (
-            elsewhere(watching(street.stack, memory_limits())) as vitals,
+            elsewhere(watching(street.stack, limits or memory_limits())) as vitals,
             neighbour.living(street) as diary,
         ):
             await asyncio.sleep(_BEFORE_S)
@@ -88,7 +91,8 @@ async def _flood(street: Street, guest: Guest) -> str:
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(guest.seconds + 2 * PATIENCE_S):
+        # Longer than a flood goes on that sends all that it has to, however slow the machine is.
+        async with asyncio.timeout(5 * guest.seconds + 2 * PATIENCE_S):
             output, _ = await process.communicate()
     finally:
         with suppress(ProcessLookupError):
@@ -138,8 +142,8 @@ def report(row: GuestRow) -> str:
     slowest = ", ".join(f"{number} {asked}" for asked, number in diary.waited_for.most_common())
     lines = [
         f"{'BROKEN' if row.complaints else 'kept'}: {row.sent}",
-        f"{len(diary.latencies_s)} requests, p99 {diary.p99_s * 1000:.0f} ms, {len(diary.arrivals_s)} "
-        f"arrivals; {len(diary.said)} lines, {len(diary.lost)} lost; {errands}",
+        f"{len(diary.latencies_s)} requests and {len(diary.arrivals_s)} new connections, p99 "
+        f"{diary.p99_s * 1000:.0f} ms; {len(diary.said)} lines, {len(diary.lost)} lost; {errands}",
         f"the slowest of 100 requests: {slowest}",
         processes,
         *(f"! {'' if one.is_certain else '(maybe noise) '}{one.text}" for one in row.complaints[:10]),

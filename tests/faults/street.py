@@ -22,7 +22,7 @@ from native import stack as native_stack
 from native import supervisor
 from native.directories import RunDirectory
 from native.mailbox.server import MailboxServer
-from native.ports import Ports
+from native.ports import HOST, Ports
 from native.services import NAMES
 from native.stack import Stack
 from support.doubles import alpaca, smtp
@@ -94,6 +94,8 @@ async def running(directory: Path, *, variables: Mapping[str, str] | None = None
             "STOCK_DATA_ALPACA_URL": provider.url,
             "STOCK_DATA_ALPACA_KEY_ID": alpaca.KEY_ID,
             "STOCK_DATA_ALPACA_SECRET_KEY": alpaca.SECRET,
+            # The receivers of webhooks are here, too.
+            "GATEWAY_WEBHOOK_INTERNAL_TARGETS": HOST,
             **(variables or {}),
         }
         first = [own["PYTHONPATH"]] if "PYTHONPATH" in own else []

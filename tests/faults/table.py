@@ -77,7 +77,7 @@ def _cells_of_guest(row: GuestRow) -> list[str]:
     return [
         f"**{row.guest.kind}**: {'; '.join(certain)}" if certain else row.guest.kind,
         f"{row.guest.sends} ({row.sent})" if row.sent != row.guest.sends else row.sent,
-        f"{diary.p99_s * 1000:.0f} ms of {len(diary.latencies_s)}",
+        f"{diary.p99_s * 1000:.0f} ms of {len(diary.latencies_s) + len(diary.arrivals_s)}",
         f"{len(diary.lost)} of {len(diary.said)}",
         *(f"{diary.slowest_s(errand):.1f} s" for errand in ERRANDS),
         *(f"{seen.peak_bytes // _MIB} MiB, {seen.stall_s:.2f} s" for seen in row.vitals.values()),

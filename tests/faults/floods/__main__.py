@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 
-from faults.floods import reading, requests, sockets, stored, work
+from faults.floods import reading, requests, sockets, stored, webhooks, work
 from faults.floods.address import Address
 
 FLOODS: dict[str, Callable[[Address], Awaitable[str]]] = {
@@ -19,9 +19,10 @@ FLOODS: dict[str, Callable[[Address], Awaitable[str]]] = {
     for one in (
         *(requests.heads, requests.connections, requests.crowd, requests.bodies, requests.keys),
         *(requests.uploads, sockets.frames, sockets.commands),
-        *(sockets.slow_readers, sockets.chatter),
+        *(sockets.slow_readers, sockets.chatter, sockets.crowded_room),
         *(work.html, work.attachments, work.refusals, work.silence, work.items, work.provider),
-        *(reading.heavy_questions, reading.slow_downloads, stored.mails),
+        *(work.copies_of_files, work.copies_of_html, webhooks.receivers),
+        *(reading.heavy_questions, reading.slow_downloads, reading.event_streams, stored.mails),
     )
 }
 

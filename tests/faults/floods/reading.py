@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import cycle, islice
 
@@ -13,6 +14,7 @@ import orjson
 from chassis.broker.answering import MOST_OF_OWNER
 from faults.faulty_operation import FAULTY
 from faults.floods.address import Address, full_room, side_by_side, slow_socket
+from faults.street import SYMBOLS
 from gateway.http import sending
 from native.ports import HOST
 
@@ -20,6 +22,8 @@ _NDJSON = {"Content-Type": "application/x-ndjson"}
 _ITEMS = 2000
 _FAILING = 100
 _EVENT_STREAMS = 300
+# More than one owner may have, each with events of several symbols.
+_UNREAD_STREAMS = 3000
 # Several times what there would be memory for.
 _PAGES = 600
 # Fewer than an address may have, so that it is the bounds of answers that are met.
@@ -69,13 +73,24 @@ async def slow_downloads(at: Address) -> str:
     async with at.client() as client:
         results = await _batch(client, at, "echo", [b'{"payload":"%b"}' % (b"x" * 1000)] * _ITEMS)
         room = await full_room(client)
-    at = at.anew()
     streams = (f"{results}/results?format=ndjson", f"{results}/results?format=csv")
     paths = [
         *islice(cycle(streams), 10 * sending.MOST_STREAMS_OF_OWNER),
         *[f"/v1/rooms/{room}/messages?limit=200"] * _PAGES,
         *["/v1/stocks/stream?symbols=AAPL"] * _EVENT_STREAMS,
     ]
+    # Every other one reads nothing at all.
+    return await _hold(at.anew(), paths, reads=lambda number: bool(number % 2))
+
+
+async def event_streams(at: Address) -> str:
+    """Ask for more event streams than an owner may have, and read nothing of them."""
+    symbols = ",".join(SYMBOLS)
+    return await _hold(at, [f"/v1/stocks/stream?symbols={symbols}"] * _UNREAD_STREAMS, reads=lambda _: False)
+
+
+async def _hold(at: Address, paths: Sequence[str], *, reads: Callable[[int], bool]) -> str:
+    """Ask for all `paths`, and keep what is answered; read a byte a second of those that are to be read."""
     statuses: Counter[bytes] = Counter()
     loop = asyncio.get_running_loop()
     waiting = set(range(len(paths)))
@@ -93,8 +108,7 @@ async def slow_downloads(at: Address) -> str:
             statuses[status] += 1
             while status == b"200" and not at.is_over:
                 await asyncio.sleep(min(1.0, at.left_s))
-                # Every other one reads nothing at all.
-                if number % 2 and not await loop.sock_recv(reader, 1):
+                if reads(number) and not await loop.sock_recv(reader, 1):
                     break
         await asyncio.sleep(min(1.0, at.left_s))
 

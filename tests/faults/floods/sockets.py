@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any, TypeVar
 from uuid import uuid4
 
+import httpx
 import orjson
 import websockets
 
@@ -28,6 +29,9 @@ _EMPTY_PING = b"\x89\x80mask"
 _FRAMES = 250_000
 # As many as one owner may have from one address, and those that have just been cut off.
 _SLOW_READERS = 350
+# Enough that what is said in their room is handed out in turns, and no passing of it is free.
+_LISTENERS = 300
+_POSTERS = 20
 _UPGRADE = (
     *("Connection: upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
     "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==",
@@ -117,9 +121,7 @@ async def chatter(at: Address) -> str:
     own = f"guest-{uuid4().hex[:12]}"
     async with at.client() as client:
         await client.post("/v1/rooms", json={"name": own})
-        listed = (await client.get("/v1/rooms", params={"limit": 200})).json()
-    # The neighbour lives in a public room: whoever may write may also write there.
-    home = max(one["name"] for one in listed["data"] if one["name"].startswith("home-"))
+        home = await _home(client)
     channels = [f"chat:{own}", f"chat:{home}"]
     replies: Counter[str] = Counter()
     numbers, loop = count(1), asyncio.get_running_loop()
@@ -146,6 +148,47 @@ async def chatter(at: Address) -> str:
 
     sockets = await side_by_side(at, 40, once)
     return f"{replies['posted']} lines from {sockets} sockets, {replies['refused']} refused"
+
+
+async def crowded_room(at: Address) -> str:
+    """Post as fast as requests are answered to the neighbour's room, in which hundreds of sockets listen."""
+    counts: Counter[str] = Counter()
+    loop = asyncio.get_running_loop()
+    async with at.client() as client:
+        home = await _home(client)
+        subscribe = {"id": 2, "subscribe": {"channel": f"chat:{home}"}}
+        hello = b"\n".join(map(orjson.dumps, ({"id": 1, "connect": {"token": at.key}}, subscribe)))
+
+        async def listen(number: int) -> None:
+            # More at once would be refused: none of them has said who it is.
+            await asyncio.sleep(min(number / 100, at.left_s))
+            with closing(slow_socket("127.0.0.2", receive_bytes=1 << 18)) as ears:
+                await _upgrade(at, ears)
+                await loop.sock_sendall(ears, _text(hello))
+                async with asyncio.timeout(at.left_s):
+                    while heard := await loop.sock_recv(ears, 1 << 18):
+                        counts["heard"] += heard.count(b'"pub":{')
+                        if b'"unsubscribe":{' in heard:
+                            # It fell behind, and comes back at once.
+                            counts["behind"] += 1
+                            await loop.sock_sendall(ears, _text(orjson.dumps(subscribe)))
+
+        async def post() -> None:
+            while not at.is_over:
+                answer = await client.post(f"/v1/rooms/{home}/messages", json={"text": "noise"})
+                counts["posted"] += answer.status_code == 201
+
+        await asyncio.gather(side_by_side(at, _LISTENERS, listen), *(post() for _ in range(_POSTERS)))
+    return (
+        f"{counts['posted']} lines, heard {counts['heard']} times by {_LISTENERS} sockets, "
+        f"which fell behind {counts['behind']} times"
+    )
+
+
+async def _home(client: httpx.AsyncClient) -> str:
+    """Return the name of the neighbour's room, which is public: whoever may write may also write there."""
+    listed = (await client.get("/v1/rooms", params={"limit": 200})).json()
+    return max(str(one["name"]) for one in listed["data"] if one["name"].startswith("home-"))
 
 
 async def _upgrade(at: Address, client: socket.socket) -> None:

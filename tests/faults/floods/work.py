@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import cycle, islice
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +16,7 @@ import orjson
 
 from faults.faulty_operation import FAULTY, WAYS
 from faults.floods.address import Address, side_by_side
-from faults.guests import DEFERRED, ENDLESS, REFUSED, SILENT
+from faults.guests import DEFERRED, ENDLESS, REFUSED, SILENT, SILENT_EACH
 from faults.street import SYMBOLS
 from gateway.http.bodies import MOST_BYTES_OF_OWNER
 
@@ -25,6 +28,12 @@ _DOCUMENTS = (
     "&#" + "9" * 500_000,
     "<a href='" * 60_000,
 )
+# Nearly all that fits into the body of a request, in base64.
+_FILE_BYTES = 700_000
+# Half a megabyte of tokens, all of which are read.
+_LONGEST = "<p>x" * 120_000
+# Of the largest mails, over fifteen times what all mails in hand may have.
+_COPIES = 400
 
 
 async def html(at: Address) -> str:
@@ -58,6 +67,64 @@ async def attachments(at: Address) -> str:
     async with at.client() as client:
         await asyncio.gather(*(lane() for _ in range(10 * in_flight)))
     return f"{sent} of {offered} mails accepted"
+
+
+async def copies_of_files(at: Address) -> str:
+    """Have the largest mails sent again and again, to several domains whose relay says nothing."""
+    content = base64.b64encode(b"x" * _FILE_BYTES).decode()
+    files = [{"filename": "f.bin", "content_type": "application/octet-stream", "content": content}]
+    return await _copies(
+        at, [{"to": [one], "subject": "s", "text": "t", "attachments": files} for one in SILENT_EACH]
+    )
+
+
+async def copies_of_html(at: Address) -> str:
+    """Have a mail sent again and again whose HTML takes as long to read as any may."""
+    return await _copies(at, [{"to": ["friend@guest.example"], "subject": "s", "html": _LONGEST}])
+
+
+async def _copies(at: Address, mails: Sequence[dict[str, Any]]) -> str:
+    """Have each of `mails` sent again, hundreds of times in all, however slow this is; cancel the rest."""
+    sent = 0
+    later = {"send_at": (datetime.now(UTC) + timedelta(days=1)).isoformat()}
+
+    async def lane(paths: Iterator[str]) -> None:
+        nonlocal sent
+        for path in paths:
+            if at.is_late:
+                break
+            with contextlib.suppress(httpx.TransportError):
+                sent += (await client.post(f"{path}/resend")).status_code == 202
+
+    async with at.client() as client:
+        try:
+            # They wait themselves, so that nothing is ready of what their copies need.
+            paths = [await _stored(client, at, mail | later) for mail in mails]
+            at = at.anew()
+            copies = islice(cycle(paths), _COPIES)
+            await asyncio.gather(*(lane(copies) for _ in range(10)))
+            await asyncio.sleep(at.left_s)
+        finally:
+            with contextlib.suppress(httpx.TransportError):
+                await _cancel_all(client)
+    return f"{sent} of {_COPIES} copies accepted"
+
+
+async def _stored(client: httpx.AsyncClient, at: Address, mail: dict[str, Any]) -> str:
+    """Send a mail, and return its path once it can be sent again."""
+    accepted = await client.post("/v1/emails", json=mail)
+    path = str(accepted.raise_for_status().headers["location"])
+    while (await client.post(f"{path}/resend")).status_code != 202 and not at.is_late:
+        await asyncio.sleep(0.1)
+    return path
+
+
+async def _cancel_all(client: httpx.AsyncClient) -> None:
+    """Leave no mails behind that the next guest would have beside it; without a guard this may fail."""
+    query = {"status": "queued,deferred,held"}
+    answer = await client.post("/v1/emails/cancel", params=query, timeout=60)
+    while answer.status_code == 200 and (cursor := answer.json()["next_cursor"]):
+        answer = await client.post("/v1/emails/cancel", params=query | {"cursor": cursor}, timeout=60)
 
 
 async def refusals(at: Address) -> str:
