@@ -18,21 +18,26 @@ _UNGUARDED = Path(__file__).with_name("unguarded")
 class Mutation:
     """A guard that is off: by `settings`, or by the patch of the same name in `faults.unguarding`.
 
-    `notices` are the kinds of complaints of which at least one must come. `is_quick` mutations run with the
-    tests.
+    `notices` are the kinds of complaints of which at least one must come. Some guards are hidden by the usual
+    settings, because another guard is met first: `conditions` are settings under which they are needed, and
+    `limits_mib` the memory of smaller containers, by service. With the guard on, nothing is noticed under
+    them either. `is_quick` mutations run with the tests.
     """
 
     guard: str
     guest: str
     notices: Sequence[str]
     settings: Mapping[str, str] = field(default_factory=dict)
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    limits_mib: Mapping[str, int] = field(default_factory=dict)
     is_quick: bool = False
     seconds: float = 8.0
 
     @property
     def variables(self) -> dict[str, str]:
         """Return the environment variables that the processes get in addition."""
-        return dict(self.settings) if self.settings else {"FAULTS_UNGUARDED": self.guard}
+        switch = self.settings or {"FAULTS_UNGUARDED": self.guard}
+        return {**self.conditions, **switch}
 
 
 MUTATIONS = (
@@ -45,6 +50,25 @@ MUTATIONS = (
     Mutation("room for answers", "slow-downloads", ["memory"], seconds=50),
     Mutation("flat uploads", "uploads", ["memory", "stall"], seconds=60),
     Mutation("html scanner", "html", ["mail", "stall"]),
+    Mutation(
+        "bytes of mails in hand",
+        "copies-of-files",
+        ["memory"],
+        {"EMAIL_WINDOW_BYTES": str(1 << 40)},
+        # As many as there may be: the usual number of recipients in hand bounds their bytes, too.
+        conditions={"EMAIL_WINDOW": "5000"},
+        # So that fewer mails are enough than a slow machine can store meanwhile.
+        limits_mib={"email": 256},
+        seconds=15,
+    ),
+    Mutation(
+        "turns of writers",
+        "copies-of-html",
+        ["mail"],
+        # The mails that wait for a writer have a connection each, and their bytes in hand.
+        conditions={"EMAIL_SMTP_CONNECTIONS": "128", "EMAIL_WINDOW_BYTES": str(1 << 30)},
+        seconds=20,
+    ),
     Mutation("relay rules", "refusals", ["mail"]),
     Mutation("poison items", "items", ["unready", "batch"]),
     Mutation("outbox rows", "outbox", ["mail", "batch"]),
@@ -56,9 +80,19 @@ MUTATIONS = (
 
 async def unguarded(folder: Path, mutation: Mutation) -> GuestRow:
     """Run a guest whose guard is switched off, and return the result."""
-    variables = {"PYTHONPATH": str(_UNGUARDED), **mutation.variables}
+    return await _visited(folder, mutation, {"PYTHONPATH": str(_UNGUARDED), **mutation.variables})
+
+
+async def guarded(folder: Path, mutation: Mutation) -> GuestRow:
+    """Run the same guest under the same conditions with the guard on, and return the result."""
+    return await _visited(folder, mutation, mutation.conditions)
+
+
+async def _visited(folder: Path, mutation: Mutation, variables: Mapping[str, str]) -> GuestRow:
+    limits = streets.memory_limits() | {name: mib << 20 for name, mib in mutation.limits_mib.items()}
+    guest = replace(BY_NAME[mutation.guest], seconds=mutation.seconds)
     async with streets.running(folder, variables=variables) as street:
-        return await neighbours.visit(street, replace(BY_NAME[mutation.guest], seconds=mutation.seconds))
+        return await neighbours.visit(street, guest, limits=limits)
 
 
 def noticed(mutation: Mutation, row: GuestRow) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from faults import neighbours
 from faults.guests import BY_NAME
-from faults.mutations import MUTATIONS, Mutation, noticed, unguarded
+from faults.mutations import MUTATIONS, Mutation, guarded, noticed, unguarded
 from faults.unguarding import PATCHES
 
 
@@ -27,3 +27,15 @@ async def test_a_guard_that_is_off_is_noticed(tmp_path: Path, mutation: Mutation
     row = await unguarded(tmp_path, mutation)
     print(neighbours.report(row))
     assert noticed(mutation, row)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mutation", [one for one in MUTATIONS if one.conditions], ids=lambda one: one.guard)
+async def test_under_the_conditions_of_a_mutation_nothing_is_noticed_while_the_guard_is_on(
+    tmp_path: Path, mutation: Mutation
+) -> None:
+    row = await guarded(tmp_path, mutation)
+    print(neighbours.report(row))
+    # A slow machine alone may break the promises of which noise can be the cause.
+    assert [one.text for one in row.complaints if one.what in mutation.notices and one.is_certain] == []

@@ -105,6 +105,23 @@ def _html_scanner() -> None:
     _put("emailer.plain_text", from_html=from_html, LIGHT_CHARACTERS=_ENDLESS)
 
 
+def _turns_of_writers() -> None:
+    turns: Any = import_module("chassis.turns").OwnerTurns
+
+    class TurnsOfAll(turns):  # type: ignore[misc]  # known at run time only
+        # One line, as if all mails were of the same owner.
+        def __init__(self, *, most: int, **more: Any) -> None:
+            super().__init__(**{**more, "most": most, "of_owner": most})
+
+        async def take(self, _: str) -> None:
+            await super().take("everybody")
+
+        def give_back(self, _: str) -> None:
+            super().give_back("everybody")
+
+    _put("emailer.writing.writer", OwnerTurns=TurnsOfAll)
+
+
 def _relay_rules() -> None:
     outcomes = import_module("emailer.sending.outcomes")
     every = ("mail", "recipient", "data", "content")
@@ -167,6 +184,7 @@ PATCHES: dict[str, tuple[str, Callable[[], None]]] = {
     "room for answers": ("gateway", _room_for_answers),
     "flat uploads": ("gateway", _flat_uploads),
     "html scanner": ("emailer", _html_scanner),
+    "turns of writers": ("emailer", _turns_of_writers),
     "relay rules": ("emailer", _relay_rules),
     "poison items": ("batch_processor", _poison_items),
     "outbox rows": ("gateway", _outbox_rows),
