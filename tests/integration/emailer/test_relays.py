@@ -110,6 +110,47 @@ async def test_a_mail_that_a_relay_cannot_carry_goes_to_one_that_can(
     assert (post_office.server.connections, second.connections) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    "reply", ["552 5.3.4 Message size exceeds fixed limit", "550 5.6.7 SMTPUTF8 is not supported"]
+)
+async def test_a_mail_that_a_relay_refuses_to_carry_at_mail_goes_to_the_next(
+    post_office: PostOffice, second: SmtpServer, reply: str
+) -> None:
+    commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(4)]
+    for command in commands[::2]:
+        post_office.server.script(command.to[0], Step("mail", reply))
+    await post_office.accept(*commands)
+    async with post_office.delivering(to_both(second)) as dispatcher:
+        emails = [await post_office.reaches(command, "delivered") for command in commands]
+        assert not dispatcher.is_route_paused
+    hosts = [attempt.host for email in emails for attempt in email.recipients[0].attempts]
+    assert hosts == [f"127.0.0.1:{one.port}" for one in (second, post_office.server) * 2]
+    # The session with the first relay is kept: a refused mail is forgotten by RSET.
+    assert (post_office.server.connections, second.connections) == (1, 1)
+
+
+async def test_a_mail_that_every_relay_refuses_to_carry_fails_with_the_last_reply(
+    post_office: PostOffice, second: SmtpServer
+) -> None:
+    command, early = mail(), mail(to=["early@example.com"])
+    for server in (post_office.server, second):
+        server.script(command.to[0], Step("mail", f"552 5.3.4 more than {server.port} takes"))
+    post_office.server.script(early.to[0], Step("mail", "552 5.3.4 too large"))
+    await post_office.accept(command)
+    async with post_office.delivering(to_both(second)):
+        email = await post_office.reaches(command, "failed")
+        (attempt,) = email.recipients[0].attempts
+        assert attempt.host == f"127.0.0.1:{second.port}"
+        assert attempt.smtp_reply == f"5.3.4 more than {second.port} takes"
+        # While the other relay is away, the mail waits for it.
+        await second.stop()
+        await post_office.accept(early)
+        email = await post_office.reaches(early, "deferred")
+        assert "cannot carry this mail" in email.recipients[0].attempts[0].smtp_reply
+        await second.start()
+        await post_office.reaches(early, "delivered")
+
+
 async def test_a_mail_that_no_relay_can_carry_fails_and_one_whose_relay_is_away_waits(
     post_office: PostOffice, second: SmtpServer
 ) -> None:

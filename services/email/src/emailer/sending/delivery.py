@@ -162,11 +162,28 @@ class MailDelivery:
         return attempts.answered(job, answer, draft=draft, patience=self._patience, is_final=is_final)
 
     async def _hand_over(self, envelope: Envelope, *, until: datetime) -> tuple[SmtpSession, SmtpAnswer]:
-        """Hand a mail over; if a kept session turns out to be closed, retry at once on a new one.
+        """Hand a mail over to the first relay that can carry it; return the last answer.
 
-        Raise `TooLate` when the mail expires before it is begun.
+        A relay that accepts less than it announces, or announces nothing, says so in its reply to MAIL: it is
+        asked for this mail no more. Raise `TooLate` when the mail expires before it is begun.
         """
-        session = await self._session(envelope, self._route.take)
+        unable: list[SmtpRelay] = []
+        while True:
+            session, answer = await self._offer(envelope, unable, until=until)
+            if answer.stage != "mail":
+                return session, answer
+            rule = outcomes.rule_of(answer, self._patience.rules)
+            if (rule.whose, rule.verdict) != ("content", "failed"):
+                return session, answer
+            unable.append(session.relay)
+            if not self._route.has_other(unable):
+                return session, answer
+
+    async def _offer(
+        self, envelope: Envelope, unable: list[SmtpRelay], *, until: datetime
+    ) -> tuple[SmtpSession, SmtpAnswer]:
+        """Offer a mail to a relay; if a kept session turns out to be closed, retry at once on a new one."""
+        session = await self._session(envelope, self._route.take, unable)
         is_kept = session.deliveries > 0
         try:
             answer = await self._converse(session, envelope, until)
@@ -176,15 +193,15 @@ class MailDelivery:
         else:
             if outcomes.rule_of(answer, self._patience.rules).verdict != "new-session":
                 return session, answer
-        session = await self._session(envelope, self._route.connect)
+        session = await self._session(envelope, self._route.connect, unable)
         return session, await self._converse(session, envelope, until)
 
-    async def _session(self, envelope: Envelope, take: TakeSession) -> SmtpSession:
+    async def _session(self, envelope: Envelope, take: TakeSession, unable: list[SmtpRelay]) -> SmtpSession:
         """Return a session with a relay that can carry the mail, or with any when none of them can.
 
-        Raise `ConnectionLost` when those that may be able to are away: the mail waits for them.
+        Relays that cannot are added to `unable`. Raise `ConnectionLost` when those that may be able to are
+        away: the mail waits for them.
         """
-        unable: list[SmtpRelay] = []
         while True:
             try:
                 session = await take(without=unable)
