@@ -88,8 +88,9 @@ class ServiceRuntime:
         concurrency: int = 1,
         prefetch: int = 200,
         deadline_s: float = 60,
+        most_of_owner: int | None = None,
     ) -> None:
-        """Handle the messages of `queue`; call this before `open`."""
+        """Handle the messages of `queue`, as `Consumer` does; call this before `open`."""
         self.parked.expect(queue)
         self.messaging.consume(
             Consumer(
@@ -101,6 +102,7 @@ class ServiceRuntime:
                 concurrency=concurrency,
                 prefetch=prefetch,
                 deadline_s=deadline_s,
+                most_of_owner=most_of_owner,
             )
         )
 

@@ -32,6 +32,10 @@ class Arrivals(asyncio.Queue[Incoming]):
             del self._owners[owner_id]
         return item
 
+    def count_of(self, item: Incoming) -> int:
+        """Return how many messages of the owner of `item` wait."""
+        return len(self._owners.get(text(item.headers, names.TENANT) or "", ()))
+
     def qsize(self) -> int:
         """Return the number of messages."""
         return sum(map(len, self._owners.values()))

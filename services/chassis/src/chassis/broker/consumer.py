@@ -29,7 +29,7 @@ from chassis.postgres import Postgres
 from chassis.supervision import failure_of
 from chassis.waits import until_set
 from contracts import headers as names
-from contracts.message import Message
+from contracts.message import Command, Message
 from contracts.topology import ladder
 
 log = logging.get(__name__)
@@ -51,6 +51,10 @@ class Consumer:
 
     `concurrency` groups are handled concurrently, each within `deadline_s` seconds. While the database is
     down, messages are kept and not failed: nothing is wrong with them. At a stop they are returned.
+
+    When `most_of_owner` messages of an owner wait here, its further commands go on to their bulk queue, if
+    they have one: the broker delivers in the order of arrival, and would deliver all of them before those of
+    others.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Consumer:
         concurrency: int = 1,
         prefetch: int = 200,
         deadline_s: float = 60,
+        most_of_owner: int | None = None,
     ) -> None:
         self.queue = queue
         self._handlers = {message.message_type: (message, handler) for message, handler in handlers.items()}
@@ -74,6 +79,7 @@ class Consumer:
         self._concurrency = concurrency
         self._prefetch = prefetch
         self._deadline_s = deadline_s
+        self._most_of_owner = most_of_owner
         self._arrived = Arrivals()
         self._channel: Channel | None = None
         self._tag: str | None = None
@@ -163,11 +169,28 @@ class Consumer:
         incoming = Incoming.of(message)
         async with self._settling(incoming):
             try:
-                for part in await self._settler.open(incoming, is_again=bool(message.redelivered)):
-                    part.observe_age(self._ages)
-                    self._arrived.put_nowait(part)
+                parts = await self._settler.open(incoming, is_again=bool(message.redelivered))
             except Undecodable as error:
                 await self._fail(incoming, error)
+                return
+            excess: dict[str, list[Incoming]] = {}
+            for part in parts:
+                if bulk_queue := self._bulk_queue_of(part):
+                    excess.setdefault(bulk_queue, []).append(part)
+                else:
+                    part.observe_age(self._ages)
+                    self._arrived.put_nowait(part)
+            for bulk_queue, some in excess.items():
+                whole = incoming if len(some) == len(parts) else Incoming.together(some)
+                await self._settler.move(whole, [whole.alone(self._service, bulk_queue)], "bulk")
+
+    def _bulk_queue_of(self, incoming: Incoming) -> str | None:
+        """Return the queue to which the message goes on, as many of its owner wait; None if it stays."""
+        if self._most_of_owner is None or self._arrived.count_of(incoming) < self._most_of_owner:
+            return None
+        contract, _ = self._handlers.get(incoming.message_type, (None, None))
+        bulk_queue = contract.bulk_queue if contract and issubclass(contract, Command) else None
+        return bulk_queue if bulk_queue != self.queue else None
 
     async def _work(self) -> None:
         while True:

@@ -1,0 +1,84 @@
+"""What an owner has too much of in a queue goes on to the bulk queue, and the rest is handled at once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiormq
+import pytest
+
+from chassis.broker.envelope import Delivery, Outgoing, command
+from chassis.broker.handlers import Direct, Handler
+from contracts.emails import ResendEmail, SendEmail
+from contracts.message import Message
+from contracts.topology import EMAIL, GATEWAY
+from support.bench import Bench
+from support.bundled import messages_in
+from support.doubles.post_office import mail
+from support.waiting import until
+
+QUEUE, BULK = f"{EMAIL}.send", f"{EMAIL}.bulk"
+_MOST = 10
+
+
+def mails_of(owner_id: str, count: int) -> list[Outgoing]:
+    return [command(mail(owner_id=owner_id, subject=str(n)), tenant=owner_id) for n in range(count)]
+
+
+def resending(owner_id: str) -> Outgoing:
+    sent = mail(owner_id=owner_id)
+    again = ResendEmail(
+        email_id=sent.email_id, source_id=sent.email_id, owner_id=owner_id, accepted_at=sent.accepted_at
+    )
+    return command(again, tenant=owner_id)
+
+
+@pytest.mark.parametrize("is_bundled", [True, False])
+async def test_commands_beyond_the_share_of_an_owner_go_on_and_those_of_others_stay(
+    bench: Bench, broker_url: str, is_bundled: bool
+) -> None:
+    has_begun, may_end, handled = asyncio.Event(), asyncio.Event(), list[str]()
+
+    # In no transaction, which may not be held for long.
+    async def note(delivery: Delivery[SendEmail]) -> None:
+        has_begun.set()
+        await may_end.wait()
+        handled.append(f"{delivery.tenant} {getattr(delivery.message, 'subject', 'again')}")
+
+    worker, sender = await bench.build(EMAIL), await bench.build(GATEWAY)
+    handlers: dict[type[Message], Handler] = {SendEmail: Direct(note), ResendEmail: Direct(note)}
+    worker.consume(QUEUE, handlers, most_of_owner=_MOST, prefetch=4 if is_bundled else 100)
+    await bench.run(worker)
+    await bench.run(sender)
+    connection = await aiormq.connect(broker_url)
+    channel = await connection.channel()
+    await channel.queue_purge(BULK)
+    publisher = sender.messaging.publisher
+    first, *flood = mails_of("flood", 5 * 64)
+    await publisher.publish(first)
+    await has_begun.wait()
+    # Behind more bundles than are delivered at a time, and among others in one of them.
+    sent = [*flood, *mails_of("neighbour", 3), *mails_of("flood", 20), resending("flood")]
+    if is_bundled:
+        assert not any(await publisher.publish_together(sent))
+    else:
+        for message in sent:
+            await publisher.publish(message)
+    stay = _MOST + 3 + 1
+    found: list[str] = []
+
+    async def have_gone_on() -> bool:
+        while parts := messages_in(await channel.basic_get(BULK, no_ack=True)):
+            assert {part.headers["x-tenant"] for part in parts} == {"flood"}
+            found.extend(part.message_id for part in parts)
+        return len(found) == len(sent) - stay
+
+    await until(have_gone_on, what=lambda: f"{len(found)} of {len(sent) - stay}")
+    assert len(set(found)) == len(found)
+    may_end.set()
+    await until(lambda: len(handled) == 1 + stay, what=lambda: str(handled))
+    # In turns, after the one that was being handled.
+    assert [handled.index(f"neighbour {number}") for number in range(3)] == [2, 4, 6]
+    # A command that has no bulk queue stays, however many wait.
+    assert "flood again" in handled
+    await connection.close()
