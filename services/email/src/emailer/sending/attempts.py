@@ -114,7 +114,8 @@ def answered(
     """
     reply, verdict = answer.reply, outcomes.rule_of(answer, patience.rules).verdict
     if verdict == "delivered" or (verdict == "failed" and is_final):
-        noted = replace(draft, outcome=verdict, code=reply.code, text=reply.text)
+        # Like `replace`, which takes as long as all the rest.
+        noted = AttemptRecord(draft.at, draft.host, verdict, reply.code, reply.text, draft.tls)
         fault = _fault(answer) if verdict == "failed" else None
         return RecipientOutcome(job, verdict, None, job.tries + 1, noted, job.doubts, fault)
     noted = replace(draft, outcome="deferred", code=reply.code, text=reply.text)

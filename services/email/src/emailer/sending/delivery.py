@@ -73,8 +73,8 @@ class MailDelivery:
         `ready` is called once the mail's content is available; if it returns an outcome, nothing is sent.
         """
         started_ns = time.time_ns()
-        paused = (self._refused, self._limited, self._unwanted)
-        if (waiting := next(filter(None, (each.of(job.sender) for each in paused)), None)) is not None:
+        paused, sender = (self._refused, self._limited, self._unwanted), job.sender
+        if (waiting := next(filter(None, (each.of(sender) for each in paused)), None)) is not None:
             wait_s, words = waiting
             text = f"not tried: mails of this sender wait, because the relay said: {words}"
             noted = replace(self.draft(), host="", text=text, was_made=False)

@@ -157,6 +157,9 @@ def judge(answer: SmtpAnswer) -> Verdict:
 
 def rule_of(answer: SmtpAnswer, rules: Sequence[Rule] | None = None) -> Rule:
     """Return which of `rules`, by default the built-in ones, applies; there is one for every answer."""
+    if answer.stage == "content" and 200 <= answer.reply.code < 300:
+        # Nearly every answer, and no rule comes before this one.
+        return RULES[0]
     return next(rule for rule in rules or RULES if rule.matches(answer))
 
 

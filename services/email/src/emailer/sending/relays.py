@@ -44,7 +44,8 @@ class Relays:
 
     def is_away(self, relay: SmtpRelay) -> bool:
         """Return whether `relay` is skipped now."""
-        return self._until.get(relay, 0) > self._clock()
+        # First the usual case: the hash of a relay is that of all its settings.
+        return bool(self._until) and self._until.get(relay, 0) > self._clock()
 
     def in_order(self) -> list[SmtpRelay]:
         """Return all relays, those that are skipped at the end."""

@@ -103,7 +103,7 @@ class RenderedMails:
         (_SIGNED if mail.signers else _UNSIGNED).inc()
         filled = await self._fill(mail)
         assert filled.letter is not None  # mails without one are not attempted
-        if mail.id in self._sizes:
+        if filled is not mail and mail.id in self._sizes:
             # From now on the size of the rendered template counts.
             self._weigh(filled)
         if filled.letter.size_bytes < _LARGE_BYTES and not filled.letter.upload_ids:
