@@ -41,12 +41,12 @@ async def store(
 ) -> set[UUID]:
     """Store mails, each with its (traceparent, request id); return the ids of those that were new."""
     rows = [table_rows.email_row(one, *trace) for one, trace in zip(accepted, traces, strict=True)]
-    stored = {row["id"] for row in await connection.fetch(_SQL["store_emails"], *_columns(rows, 22))}
+    stored = {row["id"] for row in await connection.fetch(_SQL["store_emails"], rows)}
     # The same command twice in one group: the first counts.
     fresh = list(
         {one.command.email_id: one for one in reversed(accepted) if one.command.email_id in stored}.values()
     )
-    await connection.execute(_SQL["store_recipients"], *_columns(table_rows.recipient_rows(fresh), 11))
+    await connection.execute(_SQL["store_recipients"], table_rows.recipient_rows(fresh))
     refused = table_rows.refusal_rows(fresh)
     if refused:
         await connection.execute(_SQL["record_attempts"], *_columns(refused, 8))

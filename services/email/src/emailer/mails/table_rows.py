@@ -25,7 +25,7 @@ _NEWER = "letter"
 
 
 def email_row(one: PreparedMail, traceparent: str | None, request_id: str | None) -> tuple[Any, ...]:
-    """Return a row of `emails`, with the trace of the request that brought the mail."""
+    """Return a row of `emails` (a `given_email`), with the trace of the request that brought the mail."""
     command, letter = one.command, one.letter
     names = ("sender", "to", "cc", "reply_to", "headers")
     parts: dict[str, Any] = {name: getattr(letter, name) for name in names} if letter else {}
@@ -63,7 +63,7 @@ def email_row(one: PreparedMail, traceparent: str | None, request_id: str | None
 
 
 def recipient_rows(accepted: Iterable[PreparedMail]) -> list[tuple[Any, ...]]:
-    """Return the rows of `recipients`."""
+    """Return the rows of `recipients`, each a `given_recipient`."""
     return [
         (
             one.command.email_id,

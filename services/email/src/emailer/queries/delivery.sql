@@ -46,13 +46,18 @@ INSERT INTO email_events (email_id, position, kind) SELECT *, $3 FROM unnest($1:
 
 -- name: record_outcomes
 -- Only the holder may write; but a delivery is a fact, whoever holds the recipient meanwhile, and whatever its
--- status says.
+-- status says. Attempts that were made, those with a time, are recorded in any case.
+WITH outcome AS (
+    SELECT * FROM unnest($2::given_outcome[])
+), attempted AS (
+    INSERT INTO attempts (email_id, position, at, host, outcome, smtp_code, smtp_reply, tls)
+    SELECT email_id, position, at, host, result, smtp_code, smtp_reply, tls FROM outcome WHERE at IS NOT NULL
+)
 UPDATE recipients
 SET status = outcome.status, due_at = outcome.due_at, ready = coalesce(outcome.due_at <= now(), false),
-    tries = outcome.tries, doubts = outcome.doubts, holder = NULL, attempts = recipients.attempts + outcome.recorded
-FROM unnest(
-    $2::uuid[], $3::smallint[], $4::text[], $5::timestamptz[], $6::smallint[], $7::smallint[], $8::smallint[]
-) AS outcome (email_id, position, status, due_at, tries, doubts, recorded)
+    tries = outcome.tries, doubts = outcome.doubts, holder = NULL,
+    attempts = recipients.attempts + (outcome.at IS NOT NULL)::int
+FROM outcome
 WHERE recipients.email_id = outcome.email_id AND recipients.position = outcome.position
     AND (recipients.holder = $1 OR (outcome.status = 'delivered' AND recipients.status <> 'delivered'))
 RETURNING recipients.email_id, recipients.position, recipients.attempts

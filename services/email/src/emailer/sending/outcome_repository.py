@@ -19,6 +19,8 @@ _SQL = queries.of("emailer")
 # Attempts kept of a recipient. The oldest are removed with every fiftieth, so there may be 49 more.
 MOST_KEPT_ATTEMPTS = 100
 _FORGET_EVERY = 50
+# The columns of an attempt when none was made.
+_NO_ATTEMPT = (None,) * 6
 
 
 async def renew(
@@ -50,33 +52,26 @@ async def record(
     connection: Connection, outcomes: Sequence[RecipientOutcome], *, holder: UUID
 ) -> list[StatusChange]:
     """Write outcomes and attempts; return the changes of the mails' overall statuses."""
-    # In one order, like the renewal of leases.
-    rows = sorted(
+    rows = [
         (
-            (
-                *o.job.key,
-                o.status,
-                o.due_at,
-                o.tries,
-                o.doubts,
-                int(o.attempt is not None and o.attempt.was_made),
-            )
-            for o in outcomes
-        ),
-        key=lambda row: row[:2],
-    )
+            *o.job.key,
+            *(o.status, o.due_at, o.tries, o.doubts),
+            *(table_rows.attempt_row(o.attempt) if o.attempt and o.attempt.was_made else _NO_ATTEMPT),
+        )
+        # In one order, like the renewal of leases.
+        for o in sorted(outcomes, key=lambda o: o.job.key)
+    ]
     written = {
         (row["email_id"], row["position"]): row["attempts"]
-        for row in await connection.fetch(_SQL["record_outcomes"], holder, *_columns(rows, 7))
+        for row in await connection.fetch(_SQL["record_outcomes"], holder, rows)
     }
-    for statement, was_made in (("record_attempts", True), ("record_waits", False)):
-        attempted = [
-            (*o.job.key, *table_rows.attempt_row(o.attempt))
-            for o in outcomes
-            if o.attempt and o.attempt.was_made is was_made
-        ]
-        if attempted:
-            await connection.execute(_SQL[statement], *_columns(attempted, 8))
+    waits = [
+        (*o.job.key, *table_rows.attempt_row(o.attempt))
+        for o in outcomes
+        if o.attempt and not o.attempt.was_made
+    ]
+    if waits:
+        await connection.execute(_SQL["record_waits"], *_columns(waits, 8))
     worn = [
         key for key, count in written.items() if count > MOST_KEPT_ATTEMPTS and count % _FORGET_EVERY == 0
     ]
