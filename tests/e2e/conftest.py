@@ -70,11 +70,12 @@ async def walked(stack: Stack | Deployed, api: httpx.AsyncClient) -> Walked:
         sent: list[Sent] = []
         if isinstance(stack, Stack):
             sent = await opened.enter_async_context(broker_tap.recording(stack.rabbitmq))
+        walk = Walk(api, document)
         try:
-            failed = await Walk(api, document).go()
+            failed = await walk.go()
         finally:
             await resume_all(api)
-    return Walked(failed, sent)
+    return Walked(failed, walk.misdescribed, sent)
 
 
 @pytest.fixture(scope="package")

@@ -119,3 +119,7 @@ async def test_a_page_of_text_obeys_its_content_security_policy(tab: Page, stack
 
 async def test_every_example_body_is_accepted_and_what_it_creates_can_be_read(walked: Walked) -> None:
     assert walked.failed == []
+
+
+async def test_an_answer_has_the_headers_that_its_operation_describes_and_no_others(walked: Walked) -> None:
+    assert sorted(set(walked.misdescribed)) == []

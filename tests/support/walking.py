@@ -18,6 +18,11 @@ _NOTHING_TO_READ = {"getParked"}
 # The token of a login address is made on the host, and works once.
 # A return path is signed with a key that the document cannot know.
 _NOT_BY_EXAMPLE = {"createSession", "recordBounce"}
+# Of the connection and the body, and of the policies of all answers.
+_OF_EVERY_ANSWER = {
+    *("date", "connection", "content-type", "content-length", "transfer-encoding", "x-accel-buffering"),
+    *("x-content-type-options", "x-frame-options", "referrer-policy", "content-security-policy"),
+}
 _STREAMED = {"application/x-ndjson": b'{"payload":1}\n', "application/octet-stream": b"a file"}
 
 
@@ -30,9 +35,10 @@ def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
 
 @dataclass(frozen=True)
 class Walked:
-    """The examples that failed, and what the broker carried while all were sent."""
+    """The examples that failed, answers with other headers than documented, and what the broker carried."""
 
     failed: Sequence[tuple[str, int, str]]
+    misdescribed: Sequence[tuple[str, int, str]]
     sent: Sequence[Sent]
 
 
@@ -43,6 +49,7 @@ class Walk:
         self.api = api
         self.document = document
         self.made: list[str] = []
+        self.misdescribed: list[tuple[str, int, str]] = []
 
     async def go(self) -> list[tuple[str, int, str]]:
         """Send all examples but deletions; return those that failed, with the status and the answer."""
@@ -92,9 +99,23 @@ class Walk:
         else:
             await answer.aread()
         await answer.aclose()
+        self._compare_headers(operation, answer)
         if "location" in answer.headers and not answer.has_redirect_location:
             self.made.append(answer.headers["location"])
         return answer
+
+    def _compare_headers(self, operation: Json, answer: httpx.Response) -> None:
+        """Note the headers of an answer that its description lacks, and those that it lacks itself."""
+        described = operation["responses"].get(str(answer.status_code), {})
+        if name := described.get("$ref", "").rpartition("/")[2]:
+            described = self.document["components"]["responses"][name]
+        shared, declared = self.document["components"]["headers"], {}
+        for name, header in described.get("headers", {}).items():
+            declared[name.lower()] = shared[header["$ref"].rpartition("/")[2]] if "$ref" in header else header
+        found = set(answer.headers) - _OF_EVERY_ANSWER
+        wanted = {name for name, header in declared.items() if header.get("required")}
+        for name in sorted((found - declared.keys()) | (wanted - found)):
+            self.misdescribed.append((operation["operationId"], answer.status_code, name))
 
     def _address(self, path: str, operation: Json) -> str:
         """Return `path` with the examples of its parameters, where nothing was made that it leads to."""

@@ -67,7 +67,8 @@ async def test_answers_and_problems_can_be_read_by_a_listed_origin(
     assert "origin" in answer.headers["vary"].lower()
     exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
     limits = {"RateLimit", "RateLimit-Policy", "Retry-After"}
-    assert exposed == {"Location", "ETag", "X-Request-Id", "Idempotent-Replayed", *limits}
+    results = {"Preference-Applied", "Upload-Offset", "X-Next-Cursor"}
+    assert exposed == {"Location", "ETag", "X-Request-Id", "Idempotent-Replayed", *limits, *results}
 
 
 async def test_without_a_key_the_challenge_can_be_read_too(open_listener: Listener) -> None:

@@ -52,6 +52,31 @@ async def test_a_condition_that_a_change_would_ignore_is_refused(
         assert_problem(answer, 400, "precondition-not-supported")
 
 
+@pytest.mark.parametrize(
+    ("path", "if_match", "status", "code"),
+    [
+        ("/tagged", '"a"', 200, ""),
+        ("/tagged", '"b", "a"', 200, ""),
+        ("/tagged", "*", 200, ""),
+        ("/tagged", '"b"', 412, "precondition-failed"),
+        # A weak tag names no version that is the same to the byte.
+        ("/tagged", 'W/"a"', 412, "precondition-failed"),
+        ("/secrets", "*", 403, "forbidden"),
+        ("/share", "*", 200, ""),
+        ("/share", '"a"', 400, "precondition-not-supported"),
+    ],
+)
+async def test_a_read_that_names_versions_gets_one_of_them_or_says_why_not(
+    client: httpx.AsyncClient, path: str, if_match: str, status: int, code: str
+) -> None:
+    # What the caller knows already matters only after that.
+    headers = {"if-match": if_match, "if-none-match": '"c"'}
+    for method in ("GET", "HEAD"):
+        answer = await client.request(method, path, headers=headers)
+        assert answer.status_code == status
+        assert status == 200 or method == "HEAD" or answer.json()["type"] == f"/problems/{code}"
+
+
 async def test_an_answer_that_is_declared_with_a_tag_has_the_tag_of_its_content(
     client: httpx.AsyncClient,
 ) -> None:

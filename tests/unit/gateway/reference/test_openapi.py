@@ -78,10 +78,10 @@ def test_a_query_parameter_cannot_be_null_and_keeps_its_bounds_and_example() -> 
     ("name", "headers"),
     [
         ("createThing", {"Idempotency-Key", "Request-Timeout", "Prefer"}),
-        ("getThing", {"If-None-Match", "Request-Timeout", "Prefer"}),
+        ("getThing", {"If-Match-Of-Read", "If-None-Match", "Request-Timeout", "Prefer"}),
         ("renameThing", {"If-Match-Required", "Request-Timeout", "Prefer"}),
         ("endSlot", {"If-Match", "Request-Timeout", "Prefer"}),
-        ("watchThing", set()),
+        ("watchThing", {"Last-Event-ID"}),
         ("ping", set()),
     ],
 )

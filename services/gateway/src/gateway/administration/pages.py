@@ -39,7 +39,7 @@ def endpoints() -> Iterator[Endpoint]:
         tag="Pages",
         scope=None,
         is_public=True,
-        answers={303: nothing()},
+        answers={303: nothing(headers={"Location": "the page"})},
         cache="no-cache",
     )
     for path, (file, name, summary) in _FILES.items():

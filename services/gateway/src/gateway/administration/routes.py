@@ -34,7 +34,7 @@ def endpoints(
         summary="Read the golden signals of every service",
         tag="Administration",
         scope=Scope.ADMIN,
-        answers={200: json()},
+        answers={200: json(headers={"Age": "the age of the report in seconds"})},
         errors=(MonitoringNotConfigured, MonitoringUnavailable),
     )
 

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from functools import partial
 
 from chassis.errors import DatabaseUnavailable, NotFound, Overloaded, PayloadTooLarge, Unavailable
-from contracts import problems
 from contracts.scopes import Scope
-from contracts.stocks import Quote
 from gateway.aliases.inputs import Taken
 from gateway.aliases.service import AliasService
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch, UnknownOperation
 from gateway.http.endpoints import Endpoint, Idempotency, get, json, post
 from gateway.http.rates import RateClass
+from gateway.stocks.routes import OF_A_QUOTE, OF_A_SYMBOL
 from gateway.stocks.service import StockService
 
 _accept = partial(
@@ -38,8 +37,8 @@ def endpoints(service: AliasService, stocks: StockService) -> Iterator[Endpoint]
         summary="Read the newest quote of a symbol",
         tag="Short routes",
         scope=Scope.QUOTES_READ,
-        answers={200: json(Quote)},
-        errors=(NotFound, Unavailable, problems.of("unknown-symbol")),
+        answers=OF_A_QUOTE,
+        errors=(NotFound, Unavailable, *OF_A_SYMBOL),
         cache="private, max-age=1",
         rate=RateClass.QUOTE,
         is_alias=True,

@@ -181,7 +181,10 @@ def _tasks(service: BatchService) -> Iterator[Endpoint]:
         summary="Accept a task: a single item",
         tag="Tasks",
         scope=Scope.BATCHES_WRITE,
-        answers={202: _TASK_ACCEPTED, 200: json(BatchView)},
+        answers={
+            202: _TASK_ACCEPTED,
+            200: json(BatchView, optional={"Preference-Applied": "`wait`: the task has ended in time"}),
+        },
         errors=(*_REFUSALS, UniqueKeyInUse),
         idempotency=Idempotency.ACCEPTANCE,
         examples={"a task": {"operation": "echo", "payload": {"greeting": "hello"}}},
@@ -203,6 +206,10 @@ def _tasks(service: BatchService) -> Iterator[Endpoint]:
         summary="Report a task and its result",
         tag="Tasks",
         scope=Scope.BATCHES_READ,
-        answers={200: json(BatchView, headers={"ETag": "the version of the task, for If-Match"})},
+        answers={
+            200: json(
+                BatchView, optional={"ETag": "the version of the task, for If-Match, once it is stored"}
+            )
+        },
         errors=(NotFound, _BATCH_NOT_FOUND, DatabaseUnavailable),
     )

@@ -35,7 +35,7 @@ from gateway.http.filters import SteppedResult
 from gateway.http.rates import RateClass
 from gateway.http.replies import MAIL
 
-_ETAG = {"ETag": "the version of the mail, for If-Match"}
+_ETAG = {"ETag": "the version of the mail, for If-Match, once it is stored"}
 _MAIL = {"to": ["ann@example.com"], "subject": "Hello", "text": "It works."}
 _MAIL_OF_TEMPLATE = {
     "to": ["ann@example.com"],
@@ -129,7 +129,7 @@ def _one(service: EmailService) -> Iterator[Endpoint]:
         summary="Report the state of a mail, its recipients and attempts",
         tag="E-mail",
         scope=Scope.EMAILS_READ,
-        answers={200: json(EmailView, headers=_ETAG)},
+        answers={200: json(EmailView, optional=_ETAG)},
         errors=(NotFound, DatabaseUnavailable),
         examples={"email_id": EXAMPLE_ID},
     )
@@ -151,7 +151,7 @@ def _one(service: EmailService) -> Iterator[Endpoint]:
         summary="Reschedule a mail before its first attempt",
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
-        answers={200: json(EmailView, headers=_ETAG)},
+        answers={200: json(EmailView, optional=_ETAG)},
         errors=(NotFound, Conflict, PreconditionFailed, Unavailable),
         precondition=Precondition.OPTIONAL,
         examples={"email_id": EXAMPLE_ID, "tomorrow": {"send_at": "2026-11-28T08:00:00Z"}},

@@ -52,13 +52,15 @@ class Precondition(StrEnum):
 class Answer:
     """One answer of an endpoint: its model, the media types in which it is available, and its own headers.
 
-    `item` is the model of each element where the answer is a stream.
+    `item` is the model of each element where the answer is a stream; the answer may lack the headers that are
+    `optional`.
     """
 
     model: Any = None
     media_types: tuple[str, ...] = (JSON,)
     item: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    optional: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
 
 
@@ -115,7 +117,7 @@ class Endpoint:
             "template": _PART.sub(lambda part: "{" + part["name"] + "}", self.path),
             "status": status,
             "media_types": self.answers[status].media_types,
-            "is_tagged": "ETag" in self.answers[status].headers,
+            "is_tagged": "ETag" in {**self.answers[status].headers, **self.answers[status].optional},
         }
         for name, value in made.items():
             object.__setattr__(self, name, value)
@@ -153,14 +155,27 @@ class Endpoint:
         return self.answers[self.status].item is not None and self.media_types == (EVENT_STREAM,)
 
 
-def json(model: Any = None, *, description: str = "", headers: Mapping[str, str] | None = None) -> Answer:
+def json(
+    model: Any = None,
+    *,
+    description: str = "",
+    headers: Mapping[str, str] | None = None,
+    optional: Mapping[str, str] | None = None,
+) -> Answer:
     """Declare a JSON answer of `model`."""
-    return Answer(model, description=description, headers=headers or {})
+    return Answer(model, description=description, headers=headers or {}, optional=optional or {})
 
 
-def rows(model: Any, *, item: Any) -> Answer:
+def rows(
+    model: Any,
+    *,
+    item: Any,
+    headers: Mapping[str, str] | None = None,
+    optional: Mapping[str, str] | None = None,
+) -> Answer:
     """Declare pages of `model` that are also available as CSV or one JSON document per line."""
-    return Answer(model, media_types=(JSON, NDJSON, CSV), item=item)
+    media_types = (JSON, NDJSON, CSV)
+    return Answer(model, media_types, item=item, headers=headers or {}, optional=optional or {})
 
 
 def lines(model: Any, *, item: Any) -> Answer:
@@ -173,9 +188,9 @@ def events(*, item: Any) -> Answer:
     return Answer(None, media_types=(EVENT_STREAM,), item=item)
 
 
-def nothing() -> Answer:
+def nothing(*, headers: Mapping[str, str] | None = None) -> Answer:
     """Declare an answer without a body."""
-    return Answer(None, media_types=())
+    return Answer(None, media_types=(), headers=headers or {})
 
 
 def get(path: str, handler: Handler, **declared: Any) -> Endpoint:

@@ -31,6 +31,7 @@ from gateway.errors import (
     BodyTooSlow,
     HeaderTooLong,
     IdempotencyNotSupported,
+    PreconditionFailed,
     PreconditionNotSupported,
     PreconditionRequired,
     UploadStalled,
@@ -228,8 +229,10 @@ def if_match(endpoint: Endpoint, request: IncomingRequest) -> ETags | None:
     condition that would be ignored. `If-Match: *` matches every existing object.
     """
     header = request.short_header(b"if-match")
-    is_compared = endpoint.precondition is not Precondition.NONE or header in (None, "*")
-    if endpoint.method != "GET" and (not is_compared or b"if-none-match" in request.headers):
+    is_read = endpoint.method == "GET"
+    has_versions = endpoint.is_tagged if is_read else endpoint.precondition is not Precondition.NONE
+    is_compared = has_versions or header in (None, "*")
+    if not is_compared or (not is_read and b"if-none-match" in request.headers):
         raise PreconditionNotSupported(
             f"{endpoint.method} {endpoint.template} would not heed "
             f"{'If-None-Match' if is_compared else 'If-Match'}: leave it out."
@@ -239,6 +242,15 @@ def if_match(endpoint: Endpoint, request: IncomingRequest) -> ETags | None:
             "Several people may edit this: send the ETag that you read as If-Match, or * to overwrite."
         )
     return None if header is None else parse_etags(header)
+
+
+def require_current(request: IncomingRequest, etag: str | None) -> None:
+    """Raise `PreconditionFailed` if the caller wants to read other versions than `etag` (quoted)."""
+    header = request.short_header(b"if-match")
+    if header in (None, "*") or (etag is not None and parse_etags(header).contains(etag[1:-1])):
+        return
+    current = "none" if etag is None else etag
+    raise PreconditionFailed(f"The current version is {current}; leave If-Match out to read it.")
 
 
 def knows(request: IncomingRequest, etag: str) -> bool:

@@ -344,6 +344,8 @@ class Server:
         if reply.location:
             headers["location"] = reply.location
         cache = reply.cache or endpoint.cache
+        if endpoint.method == "GET" and b"if-match" in request.headers:
+            reading.require_current(request, reply.etag)
         is_known = reply.etag is not None and endpoint.method == "GET" and reading.knows(request, reply.etag)
         status = 304 if is_known else reply.status or endpoint.status
         return HttpReply(

@@ -56,7 +56,7 @@ def endpoints(users: UserService, keys: KeyService, logins: LoginService) -> Ite
         tag="Users",
         scope=Scope.USERS_WRITE,
         idempotency=Idempotency.TRANSACTION,
-        answers={201: json(UserView, headers=_ETAG)},
+        answers={201: json(UserView, headers={"Location": "the user", **_ETAG})},
         errors=(Conflict, DatabaseUnavailable, *_REPEATED),
         examples={"a member": {"name": "Ann", "email": "ann@example.com"}},
     )
@@ -123,7 +123,7 @@ def _list_of_keys(keys: KeyService) -> Iterator[Endpoint]:
         tag="API keys",
         scope=Scope.KEYS_WRITE,
         idempotency=Idempotency.TRANSACTION,
-        answers={201: json(NewKey)},
+        answers={201: json(NewKey, headers={"Location": "the key"})},
         errors=(Conflict, DatabaseUnavailable, *_REPEATED),
         after_repeat=keys.show_again,
         examples={"a key for quotes": {"name": "shop", "scopes": ["quotes:read"]}},

@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 from chassis.problems import PROBLEM
 from contracts.problems import ProblemType
+from gateway.errors import UploadOffsetMismatch
 from gateway.http.endpoints import Answer, Endpoint, Idempotency
 from gateway.http.replies import CSV, EVENT_STREAM, JSON
 from gateway.reference import outcomes
@@ -77,6 +78,10 @@ HEADERS: Mapping[str, Json] = {
         "description": "Why the credentials are insufficient (RFC 6750), with the missing scope.",
         "schema": {"type": "string"},
     },
+    "Upload-Offset": {
+        "description": "The number of bytes of the upload that are stored: where to continue.",
+        "schema": {"type": "string", "pattern": "^[0-9]+$"},
+    },
     "ETag": {"description": "The version of the object.", "schema": {"type": "string"}},
     "Vary": {"description": "`accept`: the answer depends on it.", "schema": {"type": "string"}},
     "Cache-Control": {
@@ -127,6 +132,8 @@ def _success(endpoint: Endpoint, status: int, answer: Answer, schemas: Schemas) 
     headers = _shared(*names)
     for name, description in answer.headers.items():
         headers[name] = {"description": description, "required": True, "schema": {"type": "string"}}
+    for name, description in answer.optional.items():
+        headers[name] = {"description": description, "schema": {"type": "string"}}
     found: Json = {"description": answer.description or HTTPStatus(status).phrase, "headers": headers}
     content: dict[str, Json] = {}
     place = f"{endpoint.name}.answer.{status}"
@@ -150,11 +157,13 @@ def _success(endpoint: Endpoint, status: int, answer: Answer, schemas: Schemas) 
 
 
 def _problem_response(status: int, types: Sequence[ProblemType]) -> Json:
-    names = ["X-Request-Id", "traceparent", *_LIMITS]
+    names = ["X-Request-Id", "traceparent", "Cache-Control", *_LIMITS]
     if any(problem.retryable for problem in types):
         names.append("Retry-After")
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         names.append("WWW-Authenticate")
+    if any(problem.code == UploadOffsetMismatch.code for problem in types):
+        names.append("Upload-Offset")
     lines = [f"- `{problem.code}`: {problem.meaning}" for problem in types]
     examples = [
         (

@@ -52,9 +52,9 @@ def of(endpoint: Endpoint) -> list[ProblemType]:
         codes.add("idempotency-not-supported")
     else:
         codes |= {"idempotency-running", "idempotency-mismatch"}
-    if endpoint.method != "GET":
+    if endpoint.method != "GET" or not endpoint.is_tagged:
         codes.add("precondition-not-supported")
-    if endpoint.precondition is not Precondition.NONE:
+    if endpoint.precondition is not Precondition.NONE or (endpoint.method == "GET" and endpoint.is_tagged):
         codes.add("precondition-failed")
     if endpoint.precondition is Precondition.REQUIRED:
         codes.add("precondition-required")

@@ -40,6 +40,12 @@ SHARED: Mapping[str, Json] = {
         {"type": "string"},
         '"3"',
     ),
+    "If-Match-Of-Read": _header(
+        "If-Match",
+        "Answer only if the object still has this `ETag`; otherwise the answer is 412.",
+        {"type": "string"},
+        '"3"',
+    ),
     "If-Match-Required": _header(
         "If-Match",
         "Make the change only if the object still has this `ETag`; otherwise the answer is 412. "
@@ -53,6 +59,12 @@ SHARED: Mapping[str, Json] = {
         "The `ETag` of a cached answer; while it is still current, the answer is 304 without a body.",
         {"type": "string"},
         '"3"',
+    ),
+    "Last-Event-ID": _header(
+        "Last-Event-ID",
+        "The id of the last event that you have seen; a browser sends it when it comes back.",
+        {"type": "string"},
+        "0197b1f0-5a1c-7c3e-9f0e-2f5b1c9d7a11:3",
     ),
     "Request-Timeout": _header(
         "Request-Timeout",
@@ -103,7 +115,9 @@ def of(endpoint: Endpoint, schemas: Schemas) -> list[Json]:
         "Idempotency-Key": endpoint.idempotency is not Idempotency.NONE,
         "If-Match": endpoint.precondition is Precondition.OPTIONAL,
         "If-Match-Required": endpoint.precondition is Precondition.REQUIRED,
+        "If-Match-Of-Read": has_entity_tag(endpoint),
         "If-None-Match": has_entity_tag(endpoint),
+        "Last-Event-ID": endpoint.is_stream,
         "Request-Timeout": endpoint.has_deadline and not endpoint.is_public,
         "Prefer": endpoint.has_deadline and not endpoint.is_public,
         "traceparent": True,

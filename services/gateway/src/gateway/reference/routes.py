@@ -36,7 +36,10 @@ def endpoints(service: ReferenceService) -> Iterator[Endpoint]:
         service.root,
         name="getRoot",
         summary="List the entry points of the API; a browser is redirected to the console",
-        answers={200: Answer(Links, media_types=(JSON, HTML)), 303: nothing()},
+        answers={
+            200: Answer(Links, media_types=(JSON, HTML)),
+            303: nothing(headers={"Location": "the page"}),
+        },
     )
     yield _get(
         "/openapi.json",
@@ -57,14 +60,14 @@ def endpoints(service: ReferenceService) -> Iterator[Endpoint]:
         service.list_problems,
         name="listProblems",
         summary="List all problem types",
-        answers={200: Answer(ProblemList, media_types=(JSON, HTML))},
+        answers={200: Answer(ProblemList, media_types=(JSON, HTML), headers=_VERSION)},
     )
     yield _get(
         "/problems/<code>",
         service.problem,
         name="getProblem",
         summary="Read the meaning of a problem type and its remedy",
-        answers={200: Answer(ProblemView, media_types=(JSON, HTML))},
+        answers={200: Answer(ProblemView, media_types=(JSON, HTML), headers=_VERSION)},
         errors=(NotFound,),
         examples={"code": "not-found"},
     )

@@ -8,7 +8,7 @@ from chassis.errors import NotFound, Overloaded, TooManyAtOnce, Unavailable
 from contracts import problems
 from contracts.scopes import Scope
 from contracts.stocks import Bar, Bars, Instruments, Quote
-from gateway.http.endpoints import Endpoint, get, json, rows
+from gateway.http.endpoints import CONTENT_TAG, Endpoint, get, json, rows
 from gateway.http.rates import RateClass
 from gateway.stocks.inputs import QuoteList
 from gateway.stocks.service import StockService
@@ -18,7 +18,14 @@ _PROVIDERS = tuple(
     problems.of(f"provider-{kind}")
     for kind in ("auth", "quota", "entitlement", "refused", "blocked", "down", "bad-data")
 )
-_OF_A_SYMBOL = (problems.of("unknown-symbol"), problems.of("invalid-symbol"), *_PROVIDERS)
+OF_A_SYMBOL = (problems.of("unknown-symbol"), problems.of("invalid-symbol"), *_PROVIDERS)
+OF_A_QUOTE = {200: json(Quote, headers={"ETag": "the version of the quote, for If-None-Match"})}
+_PAGE_OF_BARS = rows(
+    Bars,
+    item=Bar,
+    headers=CONTENT_TAG,
+    optional={"X-Next-Cursor": "of CSV and NDJSON: the cursor of the next page, if there is one"},
+)
 
 _BRIEFLY = "private, max-age=1"
 
@@ -32,8 +39,8 @@ def endpoints(service: StockService) -> Iterator[Endpoint]:
         summary="Read the newest quote of a symbol",
         tag="Stocks",
         scope=Scope.QUOTES_READ,
-        answers={200: json(Quote)},
-        errors=(NotFound, Unavailable, *_OF_A_SYMBOL),
+        answers=OF_A_QUOTE,
+        errors=(NotFound, Unavailable, *OF_A_SYMBOL),
         cache=_BRIEFLY,
         rate=RateClass.QUOTE,
     )
@@ -56,10 +63,10 @@ def endpoints(service: StockService) -> Iterator[Endpoint]:
         summary="Read a page of daily bars, oldest first",
         tag="Stocks",
         scope=Scope.QUOTES_READ,
-        answers={200: rows(Bars, item=Bar)},
+        answers={200: _PAGE_OF_BARS},
         errors=(
             *(NotFound, TooManyAtOnce, Overloaded, Unavailable, problems.of("invalid-cursor")),
-            *_OF_A_SYMBOL,
+            *OF_A_SYMBOL,
         ),
         cache="private, max-age=60",
     )

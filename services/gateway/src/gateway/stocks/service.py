@@ -20,7 +20,7 @@ from contracts.scopes import Scope
 from contracts.stocks import GetBars, GetQuotes, SearchSymbols, Symbol, freshness
 from gateway.http.byte_room import MOST_FOR_ROOM_S, ByteRoom
 from gateway.http.calls import Call
-from gateway.http.replies import JSON, HttpReply, document
+from gateway.http.replies import JSON, HttpReply, document, entity_tag
 from gateway.http.shared_bytes import SharedBytes
 from gateway.stocks import tables
 from gateway.stocks.book import QuoteBook
@@ -52,7 +52,7 @@ class StockService:
         )
 
     async def get(self, call: Call, symbol: Symbol) -> HttpReply:
-        """Return the quote of one symbol: the pushed one with an entity tag if fresh, else stock-data's.
+        """Return the quote of one symbol: the pushed one if fresh, else stock-data's.
 
         While stock-data cannot answer, the last quote that was pushed is returned, marked as stale.
         """
@@ -62,7 +62,8 @@ class StockService:
             _PUSHED.inc()
             return entry.reply
         try:
-            return HttpReply(await self.ask(symbol, call.deadline) + b"\n")
+            asked = await self.ask(symbol, call.deadline) + b"\n"
+            return HttpReply(asked, etag=entity_tag(asked))
         except ServiceError as error:
             known = self._book.last(symbol)
             if known is None or error.status not in (503, 504):
@@ -72,7 +73,8 @@ class StockService:
             # However recent it is: a newer one may exist, which cannot be known now.
             found = freshness(as_of, now=datetime.now(UTC), stale_after_s=-1)
             shown = {**known.quote, "stale": found.stale, "delayed_by_s": found.delayed_by_s}
-            return HttpReply(document(shown))
+            body = document(shown)
+            return HttpReply(body, etag=entity_tag(body))
 
     async def list(self, call: Call, query: QuotesQuery) -> dict[str, Any]:
         """Return quotes in the requested order, and an error for each symbol without one."""
