@@ -36,7 +36,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
     structlog.configure(cache_logger_on_first_use=False)
     yield stream
     structlog.configure(**before)
-    logging.Verbosity.is_debug = False
+    logging.Verbosity.is_debug, logging.Verbosity.brief_lines = False, None
     root.handlers[:] = handlers
     root.setLevel(level)
 
@@ -50,6 +50,35 @@ def test_a_line_carries_the_ids_of_the_work_at_hand_and_only_then(lines: Lines) 
     assert (inside["message_id"], inside["service"], inside["level"]) == ("m1", "gateway", "info")
     log.info("outside")
     assert not {"trace_id", "request_id", "message_id"} & lines.last.keys()
+
+
+def test_a_brief_line_is_the_line_that_a_logger_writes(lines: Lines) -> None:
+    values: dict[str, str | float] = {"method": "POST", "status": 202, "elapsed_s": 0.01}
+    with tracing.during() as trace:
+        assert logging.write_brief("request", module="a.b", trace=trace, **values)
+        brief = lines.last
+        logging.get("a.b").info("request", **values)
+    usual = lines.last
+    assert brief.pop("timestamp")[:14] == usual.pop("timestamp")[:14]
+    assert list(brief.items()) == list(usual.items())
+
+
+def test_a_line_with_an_id_that_somebody_has_chosen_is_left_to_a_logger_which_redacts_it(
+    lines: Lines,
+) -> None:
+    with tracing.during(None, "tw_live_0123456789abcdef_secret") as trace:
+        assert not logging.write_brief("request", module="a.b", trace=trace, status=202)
+    assert lines.getvalue() == ""
+
+
+@pytest.mark.parametrize(("level", "style"), [("WARNING", "json"), ("INFO", "pretty")])
+def test_no_brief_line_is_written_where_a_logger_would_write_another_one_or_none(
+    lines: Lines, level: str, style: logging.Style
+) -> None:
+    logging.configure(service="gateway", level=level, style=style)
+    with tracing.during() as trace:
+        assert not logging.write_brief("request", module="a.b", trace=trace, status=202)
+    assert lines.getvalue() == ""
 
 
 def test_lines_of_libraries_carry_the_ids_too(lines: Lines) -> None:

@@ -172,6 +172,7 @@ def test_a_record_that_cannot_be_formatted_is_named_without_its_arguments(
         stdlib.getLogger("a.library").warning("%d of them", "secret words")
     finally:
         root.handlers[:], root.level = before
+        logging.Verbosity.brief_lines = None
     said = capsys.readouterr().err
     assert "secret words" not in said
     assert "log record cannot be written" in said

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, TextIO, TypeAlias
 
@@ -48,15 +49,43 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 class Verbosity:
-    """Whether lines for single messages are logged: checking this is cheaper than a suppressed line."""
+    """Whether lines for single messages are logged: checking this is cheaper than a suppressed line.
+
+    `brief_lines` is where `write_brief` writes, None where no line is written in this way.
+    """
 
     is_debug: bool = False
+    brief_lines: Lines | None = None
+    service: str = ""
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
     """Return a logger for a module; `name` is its dotted name."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(module=name)
     return logger
+
+
+def write_brief(event: str, *, module: str, trace: tracing.Trace, **values: str | float) -> bool:
+    """Write the line that `get(module).info(event, **values)` writes in `trace`, in a fraction of the time.
+
+    The values are this service's own, which hold no secret. Return False, without a line, where a logger has
+    to write it: in another form, or with an id that the caller has chosen.
+    """
+    lines = Verbosity.brief_lines
+    if lines is None or trace.request_id != trace.trace_id:
+        return False
+    line = {
+        "module": module,
+        **values,
+        "event": event,
+        "service": Verbosity.service,
+        "trace_id": trace.trace_id,
+        "request_id": trace.request_id,
+        "level": "info",
+        "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+    }
+    lines.msg(orjson.dumps(line).decode())
+    return True
 
 
 def about(**ids: object) -> AbstractContextManager[None]:
@@ -68,6 +97,7 @@ def configure(*, service: str, level: str, style: Style) -> None:
     """Send the logs of this process, libraries included, to standard error."""
     output = sys.stderr
     Verbosity.is_debug = level == "DEBUG"
+    Verbosity.service = service
     pretty = style == "pretty" or (style == "auto" and output.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -80,6 +110,8 @@ def configure(*, service: str, level: str, style: Style) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: Any = structlog.dev.ConsoleRenderer() if pretty else render_json
+    has_info = logging.getLevelNamesMapping()[level] <= logging.INFO
+    Verbosity.brief_lines = Lines(output) if has_info and not pretty else None
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),

@@ -197,4 +197,8 @@ def _record(scope: Scope, status: int, elapsed_s: float, trace: tracing.Trace) -
     if status >= 500:
         log.error("request failed", method=method, route=route, status=status, elapsed_s=round(elapsed_s, 4))
     elif status >= 400 or method not in _READING:
-        log.info("request", method=method, route=route, status=status, elapsed_s=round(elapsed_s, 4))
+        told: dict[str, str | float] = {
+            "method": method, "route": route, "status": status, "elapsed_s": round(elapsed_s, 4),
+        }  # fmt: skip
+        if not logging.write_brief("request", module=__name__, trace=trace, **told):
+            log.info("request", **told)
