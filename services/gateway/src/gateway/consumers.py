@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ _AGES = {
         ChatPosted.message_type,
     )
 }
+# The beginning of the progress of a batch, as batch-processor writes it; other ones are read as a whole.
+BEGIN_OF_PROGRESS = re.compile(rb'\{"batch":\{"id":"([0-9a-f-]{36})","kind":"([a-z]+)"')
 # The most messages in a queue that a gateway does not read; a bundle counts as one message.
 _MOST_LIVE_BYTES = 32 * 1024 * 1024
 
@@ -211,11 +214,14 @@ class LiveFeed:
             elif message_type == BarsTicked.message_type:
                 _push_each(self._bars.push, orjson.loads(body)["bars"])
             elif message_type == BatchProgressed.message_type:
-                progress = orjson.loads(body)
-                batch = progress["batch"]
-                # Revisions are stored with the batch, so they continue after every restart.
-                position = ChannelPosition(batch["id"], progress["offset"])
-                self._hub.publish(Publication(f"{batch['kind']}:{batch['id']}", position, batch))
+                begin = BEGIN_OF_PROGRESS.match(body)
+                # Of most tasks, nobody follows the progress: those are not read.
+                if begin is None or self._hub.has_listeners(f"{begin[2].decode()}:{begin[1].decode()}"):
+                    progress = orjson.loads(body)
+                    batch = progress["batch"]
+                    # Revisions are stored with the batch, so they continue after every restart.
+                    position = ChannelPosition(batch["id"], progress["offset"])
+                    self._hub.publish(Publication(f"{batch['kind']}:{batch['id']}", position, batch))
             elif message_type in (EmailStatusChanged.message_type, WaitingEmailEnded.message_type):
                 change = orjson.loads(body)
                 email_id, at = change["email_id"], change["at"]
