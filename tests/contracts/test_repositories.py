@@ -12,7 +12,7 @@ _SOURCES = Path(__file__).resolve().parents[2] / "services"
 # built on, each with its few statements beside what they are for.
 SERVICES = ("gateway", "stock-data", "email", "batch-processor")
 # What runs a statement on a connection, under names that nothing else has.
-_RUNS = {"fetchrow", "fetchval", "executemany", "copy_records_to_table"}
+_RUNS = {"fetchrow", "fetchval", "executemany", "copy_records_to_table", "copy_to_table"}
 
 
 def modules(service: str) -> list[Path]:

@@ -163,10 +163,13 @@ async def test_a_step_of_removal_reads_no_more_with_twenty_times_as_much_that_st
         await _fill(caller, tasks=500, items=1)
         await caller.database.execute("VACUUM ANALYZE batches, items, results")
         async with caller.database.acquire() as connection:
+            ended = "SELECT id FROM batches WHERE finished_at < now() - interval '30 days'"
+            tasks = [row["id"] for row in await connection.fetch(ended)]
             read.append(
                 await explained.buffers(connection, "find_unused", 500)
                 + await explained.buffers(connection, "list_removals", 500)
                 + await explained.buffers(connection, "begin_removals", 500, 30)
+                + await explained.buffers(connection, "remove_rows_of_tasks", tasks)
             )
     print(
         f"buffers of a step that removes 500 tasks: {read[0]} beside 500 that stay, {read[1]} beside 10,500"

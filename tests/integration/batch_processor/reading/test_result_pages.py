@@ -205,10 +205,11 @@ async def test_what_waits_at_both_ends_of_a_large_batch_is_found_without_reading
         )
         await connection.execute("ANALYZE items, results")
         await connection.execute(f"SET plan_cache_mode = {plans}")
-        for name, types, more in (("list_pending", ", int", ", 500"), ("list_running", "", "")):
-            statement = queries.of("batch_processor")[name]
-            await connection.execute(f"PREPARE {name} (uuid, int, int, int, boolean{types}) AS {statement}")
-            execute = f"EXECUTE {name} ('{batch_id}', -1, 100, 700000, true{more})"
+        statement = queries.of("batch_processor")["list_unfinished"]
+        types = "uuid, int, int, int, boolean, int, text"
+        await connection.execute(f"PREPARE list_unfinished ({types}) AS {statement}")
+        for status in ("pending", "running"):
+            execute = f"EXECUTE list_unfinished ('{batch_id}', -1, 100, 700000, true, 500, '{status}')"
             assert await _blocks(connection, execute) < 5 * 500
     first = await page_of(caller, batch_id, status="pending", limit=100)
     second = await page_of(caller, batch_id, status="pending", limit=100, cursor=first.next_cursor)

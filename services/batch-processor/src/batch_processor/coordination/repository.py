@@ -240,7 +240,10 @@ async def begin_removals(connection: Connection, *, days: int, most: int) -> Beg
     """
     row = await connection.fetchrow(_SQL["begin_removals"], most, days)
     assert row is not None
-    return BegunRemovals(**row)
+    tasks = row["tasks"]
+    if tasks:
+        await connection.execute(_SQL["remove_rows_of_tasks"], tasks)
+    return BegunRemovals(row["batches"], len(tasks), row["late_s"])
 
 
 async def remove_rows(connection: Connection, ids: Sequence[UUID], *, most: int) -> bool:

@@ -11,7 +11,7 @@ import asyncpg
 
 from batch_processor.batches.life_cycle import Tally
 from batch_processor.execution.running_chunk import Outcomes
-from batch_processor.items import binary_copy
+from batch_processor.items import binary_copy, copy_repository
 from batch_processor.items.binary_copy import Successes
 from chassis import queries
 from chassis.postgres import Connection, affected_rows
@@ -39,7 +39,7 @@ async def add_successes(connection: Connection, runs: Sequence[Successes]) -> Co
     try:
         # Nearly always all are new, and looking for each before it is stored would double the cost.
         async with connection.transaction():
-            await binary_copy.copy(connection, "results", _SUCCESS_COLUMNS, runs)
+            await copy_repository.copy(connection, "results", _SUCCESS_COLUMNS, runs)
         for run in runs:
             added[run.batch_id] += len(run.positions)
     except asyncpg.UniqueViolationError:

@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from batch_processor.batches.life_cycle import Status, StoredBatch
-from batch_processor.items import binary_copy
+from batch_processor.items import binary_copy, copy_repository
 from batch_processor.items.binary_copy import ItemRun
 from chassis import queries
 from chassis.broker.envelope import Delivery, text
@@ -102,7 +102,7 @@ async def add_items(connection: Connection, runs: Sequence[ItemRun]) -> Counter[
     if added.total() >= binary_copy.MANY:
         try:
             async with connection.transaction():
-                await binary_copy.copy(connection, "items", _ITEM_COLUMNS, runs)
+                await copy_repository.copy(connection, "items", _ITEM_COLUMNS, runs)
             return added
         except asyncpg.UniqueViolationError:
             # Some rows exist already: insert only the new ones, which is slower.
@@ -137,7 +137,8 @@ async def remove_forgotten(connection: Connection, deliveries: Sequence[Delivery
     rows = await connection.fetch(_SQL["find_forgotten"], *map(list, zip(*again, strict=True)))
     if rows:
         await connection.execute(_SQL["wait_for_removal"])
-        await connection.execute(_SQL["remove_forgotten"], [row["id"] for row in rows])
+        gone = await connection.fetch(_SQL["remove_forgotten"], [row["id"] for row in rows])
+        await connection.execute(_SQL["remove_rows_of_tasks"], [row["id"] for row in gone])
     return bool(rows)
 
 

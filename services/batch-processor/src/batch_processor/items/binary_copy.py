@@ -6,22 +6,17 @@ the server reads them faster than the arguments of an INSERT.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, repeat
 from struct import Struct
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from uuid import UUID
-
-from chassis.postgres import Connection
 
 # So many rows are copied, which takes more statements and less time for each row.
 MANY = 20
-_BEGIN = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_END = b"\xff\xff"
+BEGIN = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+END = b"\xff\xff"
 _NULL = b"\xff\xff\xff\xff"
-# Some two hundred rows.
-_MANY_BYTES = 8 * 1024
 _SIZE = Struct(">i")
 # The number of columns; then each value behind its size: a batch and a position, and of a result its status,
 # its attempts and the size of its text.
@@ -84,26 +79,6 @@ class Successes(NamedTuple):
                 for place, result in zip(self.positions, map(str.encode, self.results), strict=True)
             ]
         )
-
-
-class _Copied(Protocol):
-    def to_copy(self) -> bytes: ...
-
-
-async def copy(connection: Connection, table: str, columns: Sequence[str], runs: Iterable[_Copied]) -> None:
-    """Store the rows of `runs`; others may use the loop after a large one."""
-
-    async def source() -> AsyncIterator[bytes]:
-        yield _BEGIN
-        for run in runs:
-            rows = run.to_copy()
-            yield rows
-            if len(rows) > _MANY_BYTES:
-                # The driver does not yield by itself.
-                await asyncio.sleep(0)
-        yield _END
-
-    await connection.copy_to_table(table, source=source(), columns=columns, format="binary")
 
 
 def _sized(value: bytes) -> bytes:

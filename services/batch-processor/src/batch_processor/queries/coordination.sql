@@ -188,8 +188,8 @@ ORDER BY id LIMIT $1
 SELECT batch_id, extract(epoch FROM now() - since)::float8 AS since_s FROM removals ORDER BY since LIMIT $1
 
 -- name: begin_removals
--- A batch that somebody holds may be retried just now, and is looked at again in the next step. A task goes whole,
--- because its id may come again: it is made of the task's unique key.
+-- A batch that somebody holds may be retried just now, and is looked at again in the next step. What is left of a batch
+-- is noted, and follows in steps.
 WITH outdated AS (
     SELECT id FROM batches
     WHERE finished_at IS NOT NULL AND finished_at < now() - make_interval(days => $2)
@@ -197,23 +197,29 @@ WITH outdated AS (
 ), gone AS (
     DELETE FROM batches USING outdated WHERE batches.id = outdated.id
     RETURNING batches.id, batches.kind, batches.finished_at
-), tasks AS (
-    SELECT id FROM gone WHERE kind = 'task'
-), items_gone AS (
-    DELETE FROM items USING tasks WHERE batch_id = id
+), left_over AS (
+    INSERT INTO removals SELECT id FROM gone WHERE kind = 'batch' ON CONFLICT DO NOTHING
+)
+SELECT
+    count(*) FILTER (WHERE kind = 'batch') AS batches,
+    coalesce(array_agg(id) FILTER (WHERE kind = 'task'), '{}') AS tasks,
+    coalesce(extract(epoch FROM now() - make_interval(days => $2) - min(finished_at)), 0)::float8 AS late_s
+FROM gone
+
+-- name: remove_rows_of_tasks
+-- At once, because the id of a task may come again: it is made of the task's unique key.
+WITH tasks AS (
+    SELECT unnest($1::uuid[]) AS id
+), chunks_gone AS (
+    DELETE FROM chunks USING tasks WHERE batch_id = id
 ), results_gone AS (
     DELETE FROM results USING tasks WHERE batch_id = id
 ), attempts_gone AS (
     DELETE FROM attempts USING tasks WHERE batch_id = id
 ), failures_gone AS (
     DELETE FROM failures USING tasks WHERE batch_id = id
-), left_over AS (
-    INSERT INTO removals SELECT id FROM gone WHERE kind = 'batch' ON CONFLICT DO NOTHING
 )
-SELECT
-    count(*) FILTER (WHERE kind = 'batch') AS batches, count(*) FILTER (WHERE kind = 'task') AS tasks,
-    coalesce(extract(epoch FROM now() - make_interval(days => $2) - min(finished_at)), 0)::float8 AS late_s
-FROM gone
+DELETE FROM items USING tasks WHERE batch_id = id
 
 -- name: mark_purged
 UPDATE batches SET purged = true WHERE id = ANY($1::uuid[])

@@ -28,18 +28,7 @@ WHERE b.kind = 'task' AND b.finished_at < now() - interval '1 day' AND b.accepte
 SELECT pg_advisory_xact_lock(5840130411727)
 
 -- name: remove_forgotten
-WITH old AS (
-    DELETE FROM batches WHERE id = ANY($1::uuid[]) AND finished_at < now() - interval '1 day' RETURNING id
-), chunks_gone AS (
-    DELETE FROM chunks USING old WHERE batch_id = id
-), results_gone AS (
-    DELETE FROM results USING old WHERE batch_id = id
-), attempts_gone AS (
-    DELETE FROM attempts USING old WHERE batch_id = id
-), failures_gone AS (
-    DELETE FROM failures USING old WHERE batch_id = id
-)
-DELETE FROM items USING old WHERE batch_id = id
+DELETE FROM batches WHERE id = ANY($1::uuid[]) AND finished_at < now() - interval '1 day' RETURNING id
 
 -- name: last_position
 SELECT max(position) FROM items WHERE batch_id = $1

@@ -121,72 +121,57 @@ SELECT
     coalesce(NOT bool_and(is_kept), false) AS is_cut
 FROM sized
 
--- name: list_pending
--- Reads $6 positions from where a chunk remains: items outside of chunks have ended. `more` is the last of these
--- positions if chunks remain behind it. Each result is looked up alone, as in list_results.
+-- name: list_unfinished
+-- The items with the status $7, `pending` or `running`. For pending ones $6 positions are read, from where a chunk
+-- remains: items outside of chunks have ended. `more` is the last of these positions if chunks remain behind it. Running
+-- ones are found from their chunks, of which there are few. Each result is looked up alone, as in list_results.
 WITH span AS (
     SELECT greatest($2::int + 1, min(first_position)) AS first FROM chunks WHERE batch_id = $1 AND last_position > $2
 ), page AS (
-    SELECT i.position, i.custom_id, 200 + coalesce(octet_length(i.custom_id), 0) AS size
-    FROM items AS i
-    WHERE i.batch_id = $1 AND i.position >= (SELECT first FROM span)
-        AND i.position < (SELECT first FROM span) + $6::int
-        AND NOT EXISTS (SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position OFFSET 0)
-        AND NOT EXISTS (
-            SELECT FROM chunks AS c
-            WHERE c.batch_id = $1 AND c.state = 'running'
-                AND i.position BETWEEN c.first_position AND c.last_position
-                AND (c.positions IS NULL OR i.position = ANY(c.positions))
-        )
-    ORDER BY i.position LIMIT $3 + 1
+    (
+        SELECT i.position, i.custom_id FROM items AS i
+        WHERE $7::text = 'pending' AND i.batch_id = $1 AND i.position >= (SELECT first FROM span)
+            AND i.position < (SELECT first FROM span) + $6::int
+            AND NOT EXISTS (SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position OFFSET 0)
+            AND NOT EXISTS (
+                SELECT FROM chunks AS c
+                WHERE c.batch_id = $1 AND c.state = 'running'
+                    AND i.position BETWEEN c.first_position AND c.last_position
+                    AND (c.positions IS NULL OR i.position = ANY(c.positions))
+            )
+        ORDER BY i.position LIMIT $3 + 1
+    )
+    UNION ALL
+    (
+        SELECT i.position, i.custom_id FROM chunks AS c
+        CROSS JOIN LATERAL (
+            SELECT position, custom_id FROM items
+            WHERE batch_id = $1 AND position BETWEEN c.first_position AND c.last_position AND position > $2
+                AND (c.positions IS NULL OR position = ANY(c.positions))
+            OFFSET 0
+        ) AS i
+        WHERE $7 = 'running' AND c.batch_id = $1 AND c.state = 'running'
+            AND NOT EXISTS (SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position OFFSET 0)
+        ORDER BY i.position LIMIT $3 + 1
+    )
 ), sized AS (
     SELECT
         position, custom_id, sum(size) OVER (ORDER BY position) - size AS before, count(*) OVER () AS found,
         row_number() OVER (ORDER BY position) AS nth
-    FROM page
+    FROM (SELECT *, 200 + coalesce(octet_length(custom_id), 0) AS size FROM page) AS measured
 )
 SELECT
     string_agg(
         '{"position":' || position || ',"custom_id":' || coalesce(to_json(custom_id)::text, 'null')
-            || ',"status":"pending","result":null,"error":null,"attempts":0}',
+            || ',"status":"' || $7 || '","result":null,"error":null,"attempts":0}',
         CASE WHEN $5 THEN E',\n' ELSE ',' END ORDER BY position
     ) AS data,
     max(position) AS last_position,
     count(*) < max(found) AS is_cut,
     (
         SELECT first + $6 - 1 FROM span
-        WHERE EXISTS (SELECT FROM chunks WHERE batch_id = $1 AND last_position >= first + $6)
+        WHERE $7 = 'pending' AND EXISTS (SELECT FROM chunks WHERE batch_id = $1 AND last_position >= first + $6)
     ) AS more
-FROM sized WHERE before < $4 AND nth <= $3
-
--- name: list_running
--- From the running chunks, of which there are few, to their items.
-WITH page AS (
-    SELECT i.position, i.custom_id, 200 + coalesce(octet_length(i.custom_id), 0) AS size
-    FROM chunks AS c
-    CROSS JOIN LATERAL (
-        SELECT position, custom_id FROM items
-        WHERE batch_id = $1 AND position BETWEEN c.first_position AND c.last_position AND position > $2
-            AND (c.positions IS NULL OR position = ANY(c.positions))
-        OFFSET 0
-    ) AS i
-    WHERE c.batch_id = $1 AND c.state = 'running'
-        AND NOT EXISTS (SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position OFFSET 0)
-    ORDER BY i.position LIMIT $3 + 1
-), sized AS (
-    SELECT
-        position, custom_id, sum(size) OVER (ORDER BY position) - size AS before, count(*) OVER () AS found,
-        row_number() OVER (ORDER BY position) AS nth
-    FROM page
-)
-SELECT
-    string_agg(
-        '{"position":' || position || ',"custom_id":' || coalesce(to_json(custom_id)::text, 'null')
-            || ',"status":"running","result":null,"error":null,"attempts":0}',
-        CASE WHEN $5 THEN E',\n' ELSE ',' END ORDER BY position
-    ) AS data,
-    max(position) AS last_position,
-    count(*) < max(found) AS is_cut
 FROM sized WHERE before < $4 AND nth <= $3
 
 -- name: list_items

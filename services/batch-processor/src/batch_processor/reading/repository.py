@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 from batch_processor.batches.batch_repository import MOST_ATTEMPTS, MOST_CODES
@@ -12,6 +13,7 @@ from chassis.postgres import Connection, Row
 from contracts.batch_items import ErrorSample, ErrorSummary
 
 _SQL = queries.of("batch_processor")
+UnfinishedStatus: TypeAlias = Literal["pending", "running"]
 # A reply is one message, and no message is larger than 1 MiB.
 PAGE_BYTES = 700_000
 
@@ -49,19 +51,23 @@ async def list_results(
     return await _page(connection, "list_results", *arguments)
 
 
-async def list_running(connection: Connection, batch_id: UUID, *, after: int, limit: int, lines: bool) -> Row:
-    """Return up to `limit` items behind the position `after` that are at work."""
-    return await _page(connection, "list_running", batch_id, after, limit, PAGE_BYTES, lines)
-
-
-async def list_pending(
-    connection: Connection, batch_id: UUID, *, after: int, limit: int, lines: bool, span: int
+async def list_unfinished(
+    connection: Connection,
+    batch_id: UUID,
+    *,
+    status: UnfinishedStatus,
+    after: int,
+    limit: int,
+    lines: bool,
+    span: int,
 ) -> Row:
-    """Return up to `limit` items that wait, of the `span` positions behind `after`.
+    """Return up to `limit` items behind the position `after` that wait or are at work.
 
-    `more` of the row is the position behind which others may follow.
+    Those that wait are of the next `span` positions; `more` of the row is the last of these if others may
+    follow.
     """
-    return await _page(connection, "list_pending", batch_id, after, limit, PAGE_BYTES, lines, span)
+    arguments = batch_id, after, limit, PAGE_BYTES, lines, span, status
+    return await _page(connection, "list_unfinished", *arguments)
 
 
 async def _page(connection: Connection, statement: str, *arguments: object) -> Row:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from batch_processor.batches.life_cycle import StoredBatch
 from batch_processor.reading import repository
+from batch_processor.reading.repository import UnfinishedStatus
 from chassis.postgres import Connection, Row
 
 # Positions that one statement searches for results of one status, and such statements for one page.
@@ -16,7 +17,6 @@ _MOST_SPANS = 20
 _PENDING_SPAN = 5_000
 
 EndStatus = Literal["succeeded", "failed", "cancelled", "skipped"]
-UnfinishedStatus = Literal["pending", "running"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +82,10 @@ async def list_unfinished(
     """Return the items after the position `after` that wait or run; they have no result yet."""
     if batch.is_finished:
         return Page(None, None, complete=True)
-    if status == "running":
-        found = await repository.list_running(connection, batch.id, after=after, limit=limit, lines=lines)
-        return _page(found, more=None, complete=False)
     place, span = after, max(limit + 1, _PENDING_SPAN)
     for _ in range(_MOST_SPANS):
-        found = await repository.list_pending(
-            connection, batch.id, after=place, limit=limit, lines=lines, span=span
+        found = await repository.list_unfinished(
+            connection, batch.id, status=status, after=place, limit=limit, lines=lines, span=span
         )
         if found["more"] is None or found["data"]:
             break
