@@ -17,6 +17,7 @@ from contracts.batches import (
     AppendItems,
     CancelBatch,
     CreateBatch,
+    FollowUp,
     Item,
     MoveBatch,
     PauseBatch,
@@ -29,10 +30,13 @@ from support.batch_model import BatchModel
 
 T = TypeVar("T")
 
-ACCEPTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+# The rights of owners, some of which they lose.
+RIGHTS = ("batches:write", "emails:send", "quotes:read")
+FOLLOWING = FollowUp(operation="echo", payload="1")
 PRIORITIES = {"low": 2, "normal": 5, "high": 8}
 WHICH = st.integers(0, 7)
-TABLES = "batches, items, results, failures, attempts, chunks, outbox, pauses, charges"
+TABLES = "batches, items, results, failures, attempts, chunks, outbox, pauses, charges, lost_rights"
 OPERATIONS = ("echo", "capped")
 # Of a batch: its own limits, by their names in the model.
 FREE: Mapping[str, int] = {}
@@ -50,6 +54,7 @@ class BatchCallers(RuleBasedStateMachine):
         self.models: list[BatchModel] = []
         self.live: list[Loaded] = []
         self.dead: list[Loaded] = []
+        self._hours = 0
         self.wait(self.engine.execute(f"TRUNCATE {TABLES}"))
 
     @initialize()
@@ -62,6 +67,21 @@ class BatchCallers(RuleBasedStateMachine):
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
+
+    def tick(self) -> datetime:
+        """Return the next moment of the callers' time, an hour after the one before."""
+        self._hours += 1
+        return BEGINNING + timedelta(hours=self._hours)
+
+    def describing(self, model: BatchModel) -> dict[str, Any]:
+        """Return the part of a message that describes a batch, with all rights at this time."""
+        if not model.is_described:
+            model.rights = set(RIGHTS)
+        return {
+            "accepted_at": self.tick(),
+            "scopes": sorted(RIGHTS),
+            "on_finished": FOLLOWING,
+        }
 
     def model_of(self, id_: UUID) -> BatchModel:
         return next(model for model in self.models if model.id == id_)
@@ -103,8 +123,8 @@ class BatchCallers(RuleBasedStateMachine):
         model.payloads = [] if is_open else [size * n for n in range(model.size)]
         items = None if is_open else [Item(payload=payload) for payload in model.payloads]
         create = CreateBatch(
-            batch_id=model.id, owner_id=owner, kind=model.kind, operation=operation, accepted_at=ACCEPTED_AT,
-            options=options, priority=PRIORITIES[priority], items=items,
+            batch_id=model.id, owner_id=owner, kind=model.kind, operation=operation,
+            options=options, priority=PRIORITIES[priority], items=items, **self.describing(model),
         )  # fmt: skip
         self.wait(self.engine.handle(create))
         if not is_open:
@@ -154,7 +174,7 @@ class BatchCallers(RuleBasedStateMachine):
     def describe(self, which: int) -> None:
         model = self.chosen(which)
         create = CreateBatch(
-            batch_id=model.id, owner_id=model.owner, operation="echo", accepted_at=ACCEPTED_AT
+            batch_id=model.id, owner_id=model.owner, operation="echo", **self.describing(model)
         )
         self.wait(self.engine.handle(create))
         model.describe()
@@ -178,7 +198,7 @@ class BatchCallers(RuleBasedStateMachine):
         model = self.chosen(which)
         seal = SealBatch(
             batch_id=model.id, owner_id=model.owner, kind=model.kind, operation=model.operation,
-            accepted_at=ACCEPTED_AT, total=model.size,
+            total=model.size, **self.describing(model),
         )  # fmt: skip
         self.wait(self.engine.handle(seal))
         model.describe()
@@ -201,8 +221,13 @@ class BatchCallers(RuleBasedStateMachine):
 
     def retry(self, which: int, codes: tuple[str, ...]) -> None:
         model = self.chosen(which)
-        self.wait(self.engine.handle(RetryBatch(batch_id=model.id, owner_id=model.owner, codes=list(codes))))
-        model.retry(codes)
+        retry = RetryBatch(
+            batch_id=model.id, owner_id=model.owner, codes=list(codes), scopes=sorted(RIGHTS),
+            requested_at=self.tick(),
+        )  # fmt: skip
+        self.wait(self.engine.handle(retry))
+        if model.retry(codes):
+            model.rights = set(RIGHTS)
 
     def move(self, which: int, hours: int) -> None:
         model = self.chosen(which)

@@ -24,12 +24,13 @@ from batch_processor.operations.echo import OPERATION as ECHO
 from batch_processor.pauses.answers import PauseAnswers
 from batch_processor.pauses.paused_work import PausedWork
 from chassis.broker.envelope import Delivery, new_id
-from chassis.postgres import Postgres
+from chassis.postgres import Connection, Postgres
 from contracts.batch_options import RateLimit
 from contracts.batches import (
     AppendItems,
     CancelBatch,
     CreateBatch,
+    LimitOwner,
     MoveBatch,
     PauseBatch,
     ResumeBatch,
@@ -38,6 +39,7 @@ from contracts.batches import (
 )
 from contracts.items import Item
 from contracts.message import Command
+from contracts.scopes import Scope
 from support.waiting import until
 
 # Longer than any test: only what a test declares dead has ended.
@@ -69,7 +71,8 @@ class BatchEngine:
         capped = replace(
             echo, name="capped", run_texts=None, concurrency=2, max_concurrency=MOST_CAPPED, limit_key=KEY
         )
-        operations = {"echo": echo, "capped": capped}
+        guarded = replace(echo, name="guarded", required_scopes=frozenset({Scope.QUOTES_READ}))
+        operations = {"echo": echo, "capped": capped, "guarded": guarded}
         limits = LimitBook(
             operations, {KEY: LimitRule(KEY, rate=RateLimit(items=MOST_KEYED, per_s=PERIOD_S))}
         )
@@ -98,6 +101,7 @@ class BatchEngine:
             ResumeBatch: self.intake.resume,
             RetryBatch: self.intake.retry,
             MoveBatch: self.intake.move,
+            LimitOwner: self.intake.limit,
         }
 
     async def open(self) -> None:
@@ -124,14 +128,25 @@ class BatchEngine:
         async with self.postgres.transaction() as connection:
             await self._handlers[type(message)](connection, [delivery])
 
+    async def deliver(self, kind: type[Command]) -> None:
+        """Handle the commands of a kind that are in the outbox, and those that they add."""
+        taken = "DELETE FROM outbox WHERE message_type = $1 RETURNING body"
+        while rows := await self.fetch(taken, kind.message_type):
+            for row in rows:
+                await self.handle(kind.read(row["body"]))
+
+    async def create_in(self, connection: Connection, creation: CreateBatch) -> None:
+        """Create a batch in a transaction of the test."""
+        delivery = Delivery(creation, message_id=new_id(), attempt=1, tenant="", headers={})
+        await self.intake.create(connection, [delivery])
+
     async def give(self, owner_id: str, *, items: int | None = 1, **more: Any) -> UUID:
         """Create a batch of `echo` with so many items, or what `more` says; return its id."""
+        usual = {"batch_id": new_id(), "operation": "echo", "accepted_at": datetime.now(UTC)}
         creation = CreateBatch(
-            batch_id=new_id(),
             owner_id=owner_id,
-            accepted_at=datetime.now(UTC),
             items=None if items is None else [Item(payload=number) for number in range(items)],
-            **{"operation": "echo", **more},
+            **{**usual, **more},
         )
         await self.handle(creation)
         return creation.batch_id

@@ -18,7 +18,8 @@ class BatchModel:
     `is_cut_short` tells that it was cancelled while its items arrived, `is_skipped` that it expired then.
     `retrying` is the filter of error codes of a retry whose items have not been taken yet. No more than
     `max_concurrency` of its items may be at work at a time, and no more than `rate` begin in a period.
-    `payloads` are those that were sent, in order; the operation returns each as its result.
+    `payloads` are those that were sent, in order; the operation returns each as its result. Of the `rights`
+    that it was accepted or retried with, its owner has lost none since.
     """
 
     id: UUID
@@ -46,6 +47,8 @@ class BatchModel:
     was_redriven: bool = False
     retrying: tuple[str, ...] | None = None
     endings: int = 0
+    followings: int = 0
+    rights: set[str] = field(default_factory=set)
     status_at_end: str = ""
 
     @property
@@ -127,13 +130,15 @@ class BatchModel:
         if self.phase == "paused":
             self.phase = "running" if self.has_started else "queued"
 
-    def retry(self, codes: tuple[str, ...]) -> None:
-        """Retry failed items."""
-        if self.status in ("completed", "failed", "cancelled") and self.count("failed"):
-            self.phase, self.retrying = "queued", codes
-            # What was cancelled because too many had failed stays so, for that reason.
-            self.has_failed_too_often &= self.count("cancelled") > 0
-            self.is_lapsed = False
+    def retry(self, codes: tuple[str, ...]) -> bool:
+        """Retry failed items, if any has one of the codes and there is time; return whether they run."""
+        has_failed = any(not codes or code in codes for code in self.codes.values())
+        if self.is_lapsed or self.status not in ("completed", "failed", "cancelled") or not has_failed:
+            return False
+        self.phase, self.retrying = "queued", codes
+        # What was cancelled because too many had failed stays so, for that reason.
+        self.has_failed_too_often &= self.count("cancelled") > 0
+        return True
 
     def redrive(self) -> None:
         """Queue the failed items of a retry."""
@@ -172,6 +177,7 @@ class BatchModel:
             self.end("failed" if self.kind == "task" and self.count("failed") else "completed")
 
     def end(self, status: str) -> None:
-        """End the batch, and note its event."""
+        """End the batch, and note its event and, if it was described, the task that follows."""
         self.phase, self.status_at_end = "over", status
         self.endings += 1
+        self.followings += self.is_described

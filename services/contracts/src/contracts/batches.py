@@ -76,7 +76,8 @@ class Source(Contract):
 class CreateBatch(BatchDescription):
     """Open a batch. With `items` it is sealed at once; otherwise the items follow, and `SealBatch` closes it.
 
-    With a `source` its items are taken from another batch that has ended.
+    With a `source` its items are taken from another batch that has ended. The owner had the `scopes` at
+    `scoped_at`, or at the acceptance.
     """
 
     message_type: ClassVar[str] = "batch.create.v1"
@@ -85,6 +86,7 @@ class CreateBatch(BatchDescription):
     priority: int = Field(default=5, ge=0, le=9)
     items: list[Item] | None = None
     source: Source | None = None
+    scoped_at: Moment | None = None
 
 
 class AppendItems(Command):
@@ -173,8 +175,7 @@ class ResumeBatch(Command):
 class RetryBatch(Command):
     """Retry failed items of a batch that has ended: all, or those with one of the error `codes`.
 
-    `scopes`, where they are present, are the rights of the caller who retries: the follow-up gets them.
-    """
+    The follow-up gets the `scopes`, where they are present, that the caller has at `requested_at`."""
 
     message_type: ClassVar[str] = "batch.retry.v1"
     queue: ClassVar[str] = INTAKE
@@ -182,6 +183,7 @@ class RetryBatch(Command):
     owner_id: str
     codes: list[str] = Field(default_factory=list)
     scopes: list[str] | None = None
+    requested_at: Moment | None = None
 
 
 class MoveBatch(Command):
@@ -195,15 +197,19 @@ class MoveBatch(Command):
 
 
 class LimitOwner(Command):
-    """Limit the batches of an owner who has only `scopes` from now on: work that needs more is ended.
+    """Limit the batches of an owner who has only `scopes` since `limited_at`: work that needs more is ended.
 
-    Follow-ups of the remaining batches have at most these rights.
+    The others, and what was accepted before and arrives later, have at most these; once that `is_noted`, only
+    stored batches remain to be limited.
     """
 
     message_type: ClassVar[str] = "batch.limit-owner.v1"
     queue: ClassVar[str] = INTAKE
+    senders: ClassVar[tuple[str, ...]] = ("gateway", BATCH_PROCESSOR)
     owner_id: str
     scopes: list[str]
+    limited_at: Moment | None = None
+    is_noted: bool = False
 
 
 class Counts(Contract):

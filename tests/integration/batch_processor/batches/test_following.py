@@ -31,6 +31,43 @@ async def test_another_task_follows_when_a_retried_batch_ends_again(engine: Batc
     assert first["metadata"] == again["metadata"] == _about(batch_id, "completed")
 
 
+async def test_a_retry_of_errors_that_no_item_has_changes_nothing_and_is_followed_by_nothing(
+    engine: BatchEngine,
+) -> None:
+    batch_id = await engine.give("ann", items=2, on_finished=FOLLOWING)
+    await engine.work(succeeds=False)
+    ended = await engine.get(batch_id)
+    await engine.handle(RetryBatch(batch_id=batch_id, owner_id="ann", codes=["timeout", "no-such-code"]))
+    await engine.coordinator.redrive()
+    assert await engine.get(batch_id) == ended
+    assert len(await _following(engine)) == 1
+    # What it is retried for and what it is not may arrive together.
+    await engine.handle(RetryBatch(batch_id=batch_id, owner_id="ann", codes=["timeout", "closed"]))
+    await engine.coordinator.redrive()
+    await engine.handle(RetryBatch(batch_id=batch_id, owner_id="ann", codes=["timeout"]))
+    await engine.work(succeeds=True)
+    again = await engine.get(batch_id)
+    assert again is not None
+    assert (again.status, again.succeeded) == ("completed", 2)
+    assert len(await _following(engine)) == 2
+
+
+async def test_a_task_that_is_made_again_with_the_same_id_is_followed_by_another_task(
+    engine: BatchEngine,
+) -> None:
+    """The task that follows the first one may still wait."""
+    task_id = await engine.give("ann", kind="task", on_finished=FOLLOWING)
+    await engine.work(succeeds=True)
+    aged = (
+        "UPDATE batches SET finished_at = now() - interval '9 days', accepted_at = now() - interval '9 days'"
+    )
+    await engine.execute(aged)
+    await engine.give("ann", kind="task", on_finished=FOLLOWING, batch_id=task_id)
+    await engine.work(succeeds=True)
+    first, again = await _following(engine)
+    assert first["batch_id"] != again["batch_id"]
+
+
 async def test_one_task_follows_an_upload_that_is_cancelled_before_its_items_and_its_seal_arrive(
     engine: BatchEngine,
 ) -> None:

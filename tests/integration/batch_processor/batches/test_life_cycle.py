@@ -31,7 +31,8 @@ from contracts.batches import BatchFinished
 from support.batch_callers import WHICH
 from support.batch_engine import BatchEngine
 from support.batch_model import BatchModel, Ended
-from support.batch_operators import PAUSABLE, BatchOperators
+from support.batch_operators import PAUSABLE
+from support.batch_rights import BatchRights
 from support.waiting_messages import waiting_messages
 
 # Of a claim, what becomes of its items in turn.
@@ -41,7 +42,7 @@ KILLED = st.sampled_from((None, 0.0, 0.001, 0.002, 0.004))
 FATES = st.lists(FATE, min_size=4, max_size=4)
 
 
-class LifeCycle(BatchOperators):
+class LifeCycle(BatchRights):
     """Callers, operators, workers and two coordinators in any order; some die, and workers speak later."""
 
     # Time, and the coordinator.
@@ -347,6 +348,8 @@ class LifeCycle(BatchOperators):
         self.rows_are_as_the_model_says()
         self.every_item_has_one_result_or_one_chunk()
         self.each_end_is_told_once()
+        self.each_end_is_followed_by_a_task()
+        self.assert_what_follows_has_the_rights_of_now()
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""The task that follows the end of a batch: a command, sent as the end is stored, with the same rights."""
+"""The task that follows the end of a batch: a command, sent as the end is stored, with the same rights.
+
+What its owner has lost of these when it is stored is taken from it (`batch_processor.rights`).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ _FOLLOWING = UUID("0b3f6d1e-5f0a-4c84-9a52-9e0d5a6f7c21")
 
 def follow_up(batch: StoredBatch, wanted: FollowUp) -> Outgoing:
     """Return the command that creates the task; its id is the same for the same end of the batch."""
-    id_ = uuid5(_FOLLOWING, f"{batch.id}:{batch.revision}")
+    # A task that is made again under its unique key has the same id and the same revisions.
+    id_ = uuid5(_FOLLOWING, f"{batch.id}:{batch.accepted_at}:{batch.revision}")
     create = CreateBatch(
         batch_id=id_,
         owner_id=batch.owner_id,
@@ -24,6 +28,8 @@ def follow_up(batch: StoredBatch, wanted: FollowUp) -> Outgoing:
         accepted_at=batch.finished_at or datetime.now(UTC),
         priority=batch.priority,
         scopes=None if batch.scopes is None else list(batch.scopes),
+        # Rights that the owner loses while this is on its way are compared with this time.
+        scoped_at=batch.scoped_at or batch.accepted_at,
         metadata={"finished_id": str(batch.id), "finished_status": batch.status},
     )
     outgoing = command(create, message_id=id_, tenant=batch.owner_id)

@@ -79,7 +79,8 @@ class StoredBatch:
     `source` is the batch that its items are copied from, as JSON, `source_after` the position up to which
     they were copied, and `source_revision` the revision that the batch had when the first of them was. While
     failed items are queued for a retry, `retry_codes` are the codes of their errors (none: all), and
-    `retry_after` is the position up to which they were queued.
+    `retry_after` is the position up to which they were queued. The owner had the `scopes` at `scoped_at`;
+    None stands for the time of acceptance.
     """
 
     id: UUID
@@ -116,6 +117,7 @@ class StoredBatch:
     source_revision: int | None = None
     validating_since: datetime | None = None
     cancelling_since: datetime | None = None
+    scoped_at: datetime | None = None
 
     @property
     def is_finished(self) -> bool:

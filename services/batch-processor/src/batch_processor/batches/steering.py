@@ -37,12 +37,17 @@ def move(batch: StoredBatch, *, now: datetime, not_before: datetime) -> StoredBa
 
 
 def retry(
-    batch: StoredBatch, *, now: datetime, codes: Sequence[str], scopes: Sequence[str] | None = None
+    batch: StoredBatch,
+    *,
+    now: datetime,
+    codes: Sequence[str],
+    scopes: Sequence[str] | None = None,
+    scoped_at: datetime | None = None,
 ) -> StoredBatch:
     """Queue the failed items of an ended batch again: those with one of `codes`, or all without any.
 
     A batch past its deadline stays as it is, as its items would be stopped at once. From now on the batch
-    has the rights `scopes`, if they are given.
+    has the rights `scopes`, if they are given, which its owner had at `scoped_at`.
     """
     is_late = batch.expires_at is not None and batch.expires_at <= now
     if is_late or batch.status not in RETRYABLE or not batch.failed:
@@ -59,6 +64,7 @@ def retry(
         retry_codes=tuple(codes),
         retry_after=-1,
         scopes=batch.scopes if scopes is None else tuple(scopes),
+        scoped_at=batch.scoped_at if scopes is None else scoped_at or now,
         revision=batch.revision + 1,
     )
 

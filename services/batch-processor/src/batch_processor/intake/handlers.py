@@ -22,6 +22,8 @@ from batch_processor.intake.validation import Problem
 from batch_processor.items.binary_copy import ItemRun
 from batch_processor.limits.rules import LimitBook
 from batch_processor.operation import TRIES_LEFT_TO_OTHERS, Operation
+from batch_processor.rights import lost_rights
+from batch_processor.rights.lost_rights import Loss
 from chassis import logging, outbox
 from chassis.broker.envelope import Delivery, command
 from chassis.postgres import Connection
@@ -76,6 +78,7 @@ class Intake:
 
     async def create(self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]) -> None:
         """Open batches; seal those that come with their items at once."""
+        deliveries = await lost_rights.without_lost(connection, deliveries)
         others = await self._queue_tasks(connection, deliveries)
         if others and await repository.remove_forgotten(connection, others):
             others = await self._queue_tasks(connection, others)
@@ -105,6 +108,7 @@ class Intake:
 
     async def seal(self, connection: Connection, deliveries: Sequence[Delivery[SealBatch]]) -> None:
         """Set the numbers of items of batches."""
+        deliveries = await lost_rights.without_lost(connection, deliveries)
         changes = [opening(delivery.message) for delivery in deliveries]
         await self._apply(connection, changes, attempt=_least_attempt(deliveries))
         await repository.note_traces(connection, deliveries)
@@ -138,10 +142,16 @@ class Intake:
         await self._apply(connection, changes)
 
     async def retry(self, connection: Connection, deliveries: Sequence[Delivery[RetryBatch]]) -> None:
-        """Queue the failed items of ended batches again."""
+        """Queue the failed items of ended batches again, where there are any with the wanted codes."""
+        messages = [d.message for d in await lost_rights.without_lost(connection, deliveries)]
+        # Nothing fails in a batch that has ended, as long as it is locked.
+        await batch_repository.lock_batches(connection, sorted({m.batch_id for m in messages}))
+        wanted = [(m.batch_id, code) for m in messages for code in m.codes]
+        failing = await repository.find_failing(connection, wanted)
         changes = [
-            BatchChange(m.batch_id, m.owner_id, partial(steering.retry, codes=m.codes, scopes=m.scopes))
-            for m in (d.message for d in deliveries)
+            BatchChange(m.batch_id, m.owner_id, partial(self._retried, message=m))
+            for m in messages
+            if not m.codes or m.batch_id in failing
         ]
         await self._apply(connection, changes)
 
@@ -155,10 +165,24 @@ class Intake:
         await self._apply(connection, changes)
 
     async def limit(self, connection: Connection, deliveries: Sequence[Delivery[LimitOwner]]) -> None:
-        """Cancel batches that their owners may no longer run, and remove lost rights from the others."""
+        """Cancel batches that their owners may no longer run, and remove lost rights from the others.
+
+        The loss is noted first, in a short transaction of its own: everything that arrives waits for it.
+        """
         for message in (delivery.message for delivery in deliveries):
+            lost_at = message.limited_at or datetime.now(UTC)
+            if not message.is_noted:
+                await lost_rights.note(connection, Loss(message.owner_id, lost_at, message.scopes))
+                noted = message.model_copy(update={"limited_at": lost_at, "is_noted": True})
+                await outbox.add(connection, [command(noted, tenant=message.owner_id)])
+                continue
             beyond = await repository.list_beyond(
-                connection, message.owner_id, message.scopes, most=LIMITED_AT_ONCE
+                connection,
+                message.owner_id,
+                message.scopes,
+                # What was accepted after the owner got them back keeps them.
+                until=lost_at + lost_rights.KNOWN_WITHIN,
+                most=LIMITED_AT_ONCE,
             )
             step = partial(self._limited, scopes=message.scopes)
             await self._apply(connection, [BatchChange(id_, message.owner_id, step) for id_ in beyond])
@@ -301,6 +325,17 @@ class Intake:
             detail = f"The operation {batch.operation!r} needs {', '.join(missing)}, which the owner lacks."
             return "insufficient-scope", detail
         return None
+
+    def _retried(self, batch: StoredBatch, *, now: datetime, message: RetryBatch) -> StoredBatch:
+        """Return the batch retried, unchanged if its owner has lost the rights to run it meanwhile."""
+        retried = steering.retry(
+            batch, now=now, codes=message.codes, scopes=message.scopes, scoped_at=message.requested_at
+        )
+        operation = self._operations.get(batch.operation or "")
+        if operation is not None and life_cycle.missing_scopes(retried, operation.required_scopes):
+            log.info("retry dropped: its owner lacks the rights", batch_id=str(batch.id))
+            return batch
+        return retried
 
     def _limited(self, batch: StoredBatch, *, now: datetime, scopes: Sequence[str]) -> StoredBatch:
         """Return the batch limited to `scopes`, cancelled when its operation needs more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
@@ -161,11 +161,18 @@ def _traces(
 
 
 async def list_beyond(
-    connection: Connection, owner_id: str, scopes: Sequence[str], *, most: int
+    connection: Connection, owner_id: str, scopes: Sequence[str], *, until: datetime, most: int
 ) -> list[UUID]:
-    """Return batches of the owner that have not ended and have rights beyond `scopes`."""
-    rows = await connection.fetch(_SQL["list_beyond"], owner_id, list(scopes), most)
+    """Return batches of the owner that have not ended and have had rights beyond `scopes` since `until`."""
+    rows = await connection.fetch(_SQL["list_beyond"], owner_id, list(scopes), most, until)
     return [row["id"] for row in rows]
+
+
+async def find_failing(connection: Connection, codes: Iterable[tuple[UUID, str]]) -> set[UUID]:
+    """Return those of the batches that have failed items with a code that `codes` has for them."""
+    columns = [list(column) for column in zip(*codes, strict=True)]
+    rows = await connection.fetch(_SQL["find_failing"], *columns) if columns else []
+    return {row["batch_id"] for row in rows}
 
 
 async def create_chunks(connection: Connection, starts: Sequence[Start]) -> None:

@@ -3,7 +3,7 @@ SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
     error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
-    retry_after, source, source_after, source_revision, validating_since, cancelling_since
+    retry_after, source, source_after, source_revision, validating_since, cancelling_since, scoped_at
 FROM batches WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 
 -- name: save_batches
@@ -39,14 +39,16 @@ UPDATE batches AS batch SET
     source_after = new.source_after,
     source_revision = new.source_revision,
     validating_since = new.validating_since,
-    cancelling_since = new.cancelling_since
+    cancelling_since = new.cancelling_since,
+    scoped_at = new.scoped_at
 FROM jsonb_to_recordset($1::jsonb) AS new (
     id uuid, kind text, operation text, status text, priority smallint, options text,
     accepted_at timestamptz, not_before timestamptz, total int, received int, succeeded int, failed int,
     cancelled int, skipped int, chunk_count int, revision int, cancel_requested boolean,
     started_at timestamptz, finished_at timestamptz, error_code text, error_detail text, scopes text[], appended_at timestamptz,
     metadata text, expires_at timestamptz, on_finished text, retry_codes text[], retry_after int,
-    source text, source_after int, source_revision int, validating_since timestamptz, cancelling_since timestamptz
+    source text, source_after int, source_revision int, validating_since timestamptz, cancelling_since timestamptz,
+    scoped_at timestamptz
 )
 WHERE batch.id = new.id
 
@@ -70,7 +72,7 @@ SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
     error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
-    retry_after, source, source_after, source_revision, validating_since, cancelling_since
+    retry_after, source, source_after, source_revision, validating_since, cancelling_since, scoped_at
 FROM batches WHERE id = $1
 
 -- name: work_of

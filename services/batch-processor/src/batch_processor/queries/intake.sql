@@ -104,10 +104,16 @@ FROM (
 ) AS moved
 WHERE c.batch_id = moved.batch_id AND c.number = moved.number
 
+-- name: find_failing
+-- The batches that have failed items with the code that is given for them.
+SELECT DISTINCT batch_id FROM unnest($1::uuid[], $2::text[]) AS wanted (batch_id, code)
+JOIN failures AS f USING (batch_id, code) WHERE f.items > 0
+
 -- name: list_beyond
--- Batches and tasks that have not ended and have scopes beyond $2. Those that were not described yet have none.
+-- Batches and tasks that have not ended, and have had scopes beyond $2 since before $4. Those that were not described yet
+-- have none.
 SELECT id FROM batches
 WHERE owner_id = $1 AND kind IN ('batch', 'task') AND finished_at IS NULL AND operation IS NOT NULL
     AND status IN ('open', 'validating', 'queued', 'running', 'paused', 'cancelling')
-    AND (scopes IS NULL OR NOT scopes <@ $2::text[])
+    AND (scopes IS NULL OR NOT scopes <@ $2::text[]) AND coalesce(scoped_at, accepted_at) <= $4
 ORDER BY id LIMIT $3

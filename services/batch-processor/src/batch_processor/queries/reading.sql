@@ -23,7 +23,7 @@ SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
     error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
-    retry_after, source, source_after, source_revision, validating_since, cancelling_since
+    retry_after, source, source_after, source_revision, validating_since, cancelling_since, scoped_at
 FROM unnest($3::text[], $10::int[]) AS part (part_status, most)
 CROSS JOIN LATERAL (
     SELECT * FROM (

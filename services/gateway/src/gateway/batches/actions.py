@@ -246,7 +246,9 @@ class BatchActions:
 def _retry_of(codes: Sequence[str] | None, call: Call) -> BatchAction:
     """Return the retry of items that failed with one of `codes`, or of all failed items without `codes`."""
     scopes = sorted(map(str, call.principal.scopes))
-    return replace(RETRY, command=partial(contract.RetryBatch, codes=list(codes or ()), scopes=scopes))
+    now = datetime.now(UTC)
+    retry = partial(contract.RetryBatch, codes=list(codes or ()), scopes=scopes, requested_at=now)
+    return replace(RETRY, command=retry)
 
 
 def _refusal(id_: UUID, kind: contract.Kind, batch: dict[str, Any], action: BatchAction) -> Conflict:

@@ -132,7 +132,8 @@ def _limit(user: Row) -> Outgoing:
     """Return the command that cancels a user's accepted work that exceeds the user's current rights."""
     allowed_now = allowed(frozenset(Scope), is_administrator=user["role"] == "admin")
     scopes = sorted(map(str, allowed_now)) if user["status"] == "active" else []
-    return envelope.command(LimitOwner(owner_id=str(user["id"]), scopes=scopes), tenant=str(user["id"]))
+    limit = LimitOwner(owner_id=str(user["id"]), scopes=scopes, limited_at=user["updated_at"])
+    return envelope.command(limit, tenant=str(user["id"]))
 
 
 def _not_found(user_id: int) -> NotFound:

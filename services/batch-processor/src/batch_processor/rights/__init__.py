@@ -1,0 +1,1 @@
+"""The rights that owners have lost since their work was accepted."""
