@@ -20,7 +20,7 @@ _NO_CONTENT = 204
 
 
 @dataclass(frozen=True)
-class Request:
+class HookRequest:
     """A request of a webhook."""
 
     headers: Mapping[str, str]
@@ -49,7 +49,7 @@ async def webhook(tour: Tour) -> None:
         tour.say("deleted: nothing is sent to it any more")
 
 
-async def _compare(tour: Tour, path: str, requests: asyncio.Queue[Request]) -> None:
+async def _compare(tour: Tour, path: str, requests: asyncio.Queue[HookRequest]) -> None:
     """Send a mail, and wait until the request that tells of it has come and is known as delivered."""
     secret = (await tour.get(f"{path}/secret"))["secret"]
     wish = {"to": [f"hook+{tour.run}@example.org"], "subject": f"A webhook {tour.run}", "text": "Look there."}
@@ -73,7 +73,7 @@ async def _compare(tour: Tour, path: str, requests: asyncio.Queue[Request]) -> N
     tour.say(f"delivered: answered {attempt['status']} after {attempt['duration_ms']} ms")
 
 
-def is_genuine(request: Request, secret: str) -> bool:
+def is_genuine(request: HookRequest, secret: str) -> bool:
     """Return whether one of the signatures of a request was made with `secret`, as Standard Webhooks say.
 
     Receivers use a library of the standard, which compares the time of the request, too.
@@ -87,9 +87,9 @@ def is_genuine(request: Request, secret: str) -> bool:
 
 
 @asynccontextmanager
-async def _receiving(port: int) -> AsyncIterator[asyncio.Queue[Request]]:
+async def _receiving(port: int) -> AsyncIterator[asyncio.Queue[HookRequest]]:
     """Listen on a port of loopback for the length of the block; yield the requests that come."""
-    requests: asyncio.Queue[Request] = asyncio.Queue()
+    requests: asyncio.Queue[HookRequest] = asyncio.Queue()
 
     async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Whoever else has found this port may leave at any time.
@@ -98,7 +98,7 @@ async def _receiving(port: int) -> AsyncIterator[asyncio.Queue[Request]]:
             fields = HeaderParser().parsestr((await reader.readuntil(b"\r\n\r\n")).decode("latin-1"))
             headers = {name.lower(): value for name, value in fields.items()}
             body = await reader.readexactly(int(headers["content-length"]))
-            requests.put_nowait(Request(headers, body))
+            requests.put_nowait(HookRequest(headers, body))
             writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
             await writer.drain()
         writer.close()

@@ -22,7 +22,7 @@ from native.demo import webhooks
 from native.demo.mails import compare_attachment
 from native.demo.market import sparkline
 from native.demo.tour import Tour
-from native.demo.webhooks import Request
+from native.demo.webhooks import HookRequest
 from native.errors import DemoError
 from native.mailbox import api
 from native.mailbox.messages import Received, Store
@@ -124,7 +124,7 @@ def test_a_request_is_genuine_if_one_of_its_signatures_is_that_of_the_secret() -
     secret, at, body = f"whsec_{base64.b64encode(b'k' * 32).decode()}", datetime.now(UTC), b'{"type":"x"}'
     signed = Webhook(secret).sign("msg_1", at, body.decode())
     headers = {"webhook-id": "msg_1", "webhook-timestamp": str(int(at.timestamp()))}
-    of_both = Request({**headers, "webhook-signature": f"v1,of-another {signed}"}, body)
+    of_both = HookRequest({**headers, "webhook-signature": f"v1,of-another {signed}"}, body)
     assert webhooks.is_genuine(of_both, secret)
     assert not webhooks.is_genuine(replace(of_both, body=b'{"type":"y"}'), secret)
     assert not webhooks.is_genuine(of_both, f"whsec_{base64.b64encode(b'j' * 32).decode()}")

@@ -9,7 +9,8 @@ from typing import Any
 
 from chassis import exemplars, logging, metrics, spans, tracing
 from gateway.http.bodies import BODY, Body
-from gateway.http.serving import HURRIED, METHODS, ROUTE
+from gateway.http.routing import METHODS
+from gateway.http.serving import HURRIED, ROUTE
 
 log = logging.get(__name__)
 

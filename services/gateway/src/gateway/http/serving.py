@@ -8,33 +8,28 @@ answer. Quart still routes, opens and closes the application, and serves the Web
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import (
     Awaitable,
     Callable,
     Coroutine,
     Iterable,
-    Mapping,
     MutableMapping,
 )
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from typing import Any
 
 from pydantic import TypeAdapter
 from quart import Quart
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import MapAdapter
 
 from chassis import logging, shares
 from chassis.deadlines import Deadline
-from chassis.errors import DeadlineExceeded, NotFound, ServiceError
-from chassis.errors import MethodNotAllowed as MethodNotAllowedProblem
+from chassis.errors import DeadlineExceeded, ServiceError
 from chassis.http1.admission import mark_authenticated
 from chassis.loop_turns import LoopTurns
-from gateway.errors import NotImplementedMethod
 from gateway.http import problems, reading, replies, strict_json
 from gateway.http.bodies import LARGE_BYTES, LIGHT_BYTES, SMALL_BYTES, BodyRooms
 from gateway.http.byte_room import MOST_FOR_ROOM_S
@@ -44,6 +39,7 @@ from gateway.http.principal import Principal
 from gateway.http.rates import Charge, charge_nothing
 from gateway.http.readers import Send
 from gateway.http.replies import JSON, HttpReply
+from gateway.http.routing import Routes
 from gateway.http.sending import Sending
 from gateway.http.shared_bytes import SharedBytes
 from gateway.http.stepping import Finished, begin
@@ -53,16 +49,8 @@ log = logging.get(__name__)
 ROUTE = "tickwire.route"
 # Set when a deadline has passed that the caller made shorter than the default.
 HURRIED = "tickwire.hurried"
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-# Known methods that no route serves.
-_NEVER = ("TRACE", "CONNECT")
-# How many paths have their routes remembered, and how many characters these may have.
-_MOST_PATHS = 2048
-_REMEMBERED_PATH = 128
 # The share of the caller's time that is reserved for an answer without the reply that was waited for.
 _SHARE_FOR_THE_ANSWER = 0.1
-# Characters that need no encoding (RFC 3986, section 2.3), and the slash, which would divide the path.
-_DISGUISED = re.compile(rb"%(?:2[DEF]|3\d|[46][1-9A-F]|5[\dAF]|7[\dAE])", re.IGNORECASE)
 _MOST_FOR_THE_ANSWER_S = 0.25
 # How long the body of a request without a key may take: it holds one of few connections meanwhile.
 PUBLIC_BODY_S = 2.0
@@ -135,15 +123,13 @@ class Server:
         self._authenticate_stream = authenticate_stream or authenticate
         self._charge = charge
         self._once = once
-        self._routes = routes
+        self._routes = Routes(routes)
         self._timeout_s = timeout_s
         self._upload_limit = upload_limit
         self._turns = turns or LoopTurns()
         self._rooms = BodyRooms(shared)
         self.sending = Sending(shared=shared)
         self._bound: dict[str, Bound] = {}
-        # Matching takes longer than authentication, and most paths come again and again.
-        self._rule_of = lru_cache(maxsize=_MOST_PATHS)(self._find_rule)
         self.endpoints: list[Endpoint] = []
 
     def register(self, app: Quart, endpoints: Iterable[Endpoint]) -> None:
@@ -158,13 +144,9 @@ class Server:
         """Return the answer to a request; every error becomes a problem document."""
         try:
             if request.scope["method"] == "OPTIONS":
-                path = request.scope["path"]
-                # `*` stands for the server as a whole.
-                allowed = set(METHODS) if path == "*" else set(self._routes.allowed_methods(path))
-                if not allowed:
-                    raise NotFound("There is nothing at this path; /docs lists all routes.")
-                return HttpReply(None, 204, headers={"allow": ", ".join(sorted(allowed | {"OPTIONS"}))})
-            rule, found = self._match(request.scope)
+                allowed = self._routes.methods_of(request.scope["path"])
+                return HttpReply(None, 204, headers={"allow": ", ".join(sorted(allowed))})
+            rule, found = self._routes.match(request.scope)
             return await self._call(self._bound[rule], request, found)
         except ServiceError as error:
             if error.status == 504 and reading.is_hurried(request, self._timeout_s):
@@ -305,35 +287,6 @@ class Server:
                 "its outcome."
             )
             raise DeadlineExceeded(detail, retry_after_s=2) from error
-
-    def _match(self, scope: Scope) -> tuple[str, dict[str, Any]]:
-        """Return the rule that matches a request, and the parts of its path."""
-        method = scope["method"]
-        # A proxy in front might read such a path differently, and let a forbidden request pass.
-        if _DISGUISED.search(scope.get("raw_path", b"")) or scope["path"].startswith("//"):
-            raise NotFound(
-                "A path must not begin with two slashes, or encode a slash, a letter, a digit or one of "
-                "'-._~'."
-            )
-        if method not in METHODS and method not in _NEVER:
-            known = ", ".join(METHODS)
-            raise NotImplementedMethod(f"The method {method[:20]!r} is not supported; use one of {known}.")
-        path = scope["path"]
-        find = self._rule_of if len(path) <= _REMEMBERED_PATH else self._find_rule
-        rule, found = find(path, method)
-        return rule, dict(found)
-
-    def _find_rule(self, path: str, method: str) -> tuple[str, Mapping[str, Any]]:
-        try:
-            rule, found = self._routes.match(path, method)
-        except MethodNotAllowed as error:
-            allow = ", ".join(sorted(error.valid_methods or ()))
-            raise MethodNotAllowedProblem(
-                f"This path does not support {method[:20]}; use one of: {allow}.", headers={"allow": allow}
-            ) from None
-        except HTTPException:
-            raise NotFound("There is nothing at this path; /docs lists all routes.") from None
-        return str(rule), found
 
     def _finished(self, endpoint: Endpoint, request: IncomingRequest, reply: HttpReply) -> HttpReply:
         headers = dict(reply.headers)
