@@ -53,7 +53,7 @@ TASKS = Kind(
 
 
 @dataclass(frozen=True)
-class Rates:
+class AcceptanceRates:
     """Medians of the rounds of one run.
 
     `shared` and `single` are what a gateway accepts whose commits are shared, and one with a commit for each
@@ -69,7 +69,7 @@ class Rates:
 
 async def compare(
     stack: Stack, kind: Kind, *, say: Callable[[str], None], rounds: int = 3, seconds: int = 4
-) -> Rates:
+) -> AcceptanceRates:
     """Measure both gateways in turns, each when the work of the other is done."""
     found: dict[str, list[LoadResult]] = {name: [] for name in ("shared", "single", "meanwhile", "done")}
     async with single_commits(stack) as single, _Counts.of(stack, kind) as counts:
@@ -81,7 +81,7 @@ async def compare(
             found["done"].append(done)
             accepted, *_ = await _turn(stack, kind, counts, url=single, seconds=seconds)
             found["single"].append(accepted)
-    return Rates(**{name: median(loads) for name, loads in found.items()})
+    return AcceptanceRates(**{name: median(loads) for name, loads in found.items()})
 
 
 async def _turn(

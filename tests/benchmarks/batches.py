@@ -32,7 +32,7 @@ _DEADLINE_S = 120
 
 
 @dataclass(frozen=True)
-class Result:
+class BatchRate:
     """`items` in `seconds`; of them `intake_s` until all were stored; CPU of the service meanwhile."""
 
     items: int
@@ -54,7 +54,7 @@ class Result:
 
 async def echo_items_per_second(
     broker_url: str, *, count: int = 200_000, warm_up: int = 20_000, rounds: int = 3
-) -> Result:
+) -> BatchRate:
     """Start PostgreSQL and one batch-processor; return the median of `rounds` batches of `count` items."""
     async with (
         database("batch_processor") as dsn,
@@ -66,7 +66,7 @@ async def echo_items_per_second(
     return sorted(results, key=lambda result: result.seconds)[rounds // 2]
 
 
-async def _batch(messaging: Messaging, dsn: str, pid: int, count: int) -> Result:
+async def _batch(messaging: Messaging, dsn: str, pid: int, count: int) -> BatchRate:
     batch_id, now = envelope.new_id(), datetime.now(UTC)
     parts = iter(range(0, count, _PART))
 
@@ -96,7 +96,7 @@ async def _batch(messaging: Messaging, dsn: str, pid: int, count: int) -> Result
         await _verify(connection, batch_id, count)
     finally:
         await connection.close()
-    return Result(count, ended - started, stored - started, cpu_s([pid]) - cpu_before)
+    return BatchRate(count, ended - started, stored - started, cpu_s([pid]) - cpu_before)
 
 
 async def _has_left(connection: asyncpg.Connection[asyncpg.Record], batch_id: object, *statuses: str) -> bool:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from benchmarks.letters import PLAIN, SIGNED, Letter
+from benchmarks.letters import PLAIN, SIGNED, BenchLetter
 from benchmarks.load import LoadResult
 from benchmarks.programs import answering, cpu_s, python, sink
 from benchmarks.servers import broker, database, publishing
@@ -94,7 +94,7 @@ async def service(
 
 
 def _command(number: int, domain: str) -> envelope.Outgoing:
-    letter = Letter.of(number, domain=domain)
+    letter = BenchLetter.of(number, domain=domain)
     command = SendEmail(
         email_id=envelope.new_id(),
         owner_id="bench",

@@ -41,7 +41,7 @@ from gateway.realtime.connections import Connections
 from gateway.realtime.slow_clients import SlowClients
 from gateway.realtime.sockets import Sockets
 from gateway.realtime.wire import WebSocketWire
-from support.doubles.realtime import Exchange, Gateway, Rooms
+from support.doubles.realtime import Broker, Gateway, Rooms
 
 _SILENCE_S = 30
 DATA = {"symbol": "AAPL", "price": 187.44, "text": "x" * 200}
@@ -55,7 +55,7 @@ COMMANDS = ({"id": 1, "connect": {}}, {"id": 2, "subscribe": {"channel": "chat:l
 async def run_gateway(control: Connection) -> None:
     """Serve the gateway's sockets; publish when `control` says how often."""
     queries.load("gateway")
-    gateway = Gateway(Rooms(), Exchange())
+    gateway = Gateway(Rooms(), Broker())
     gateway.callers["k"] = Access(Principal(1, "B", "admin", "k", frozenset(Scope)))
     realtime = gateway.realtime
     sockets = Sockets(

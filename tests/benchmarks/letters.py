@@ -12,7 +12,7 @@ _TEXT = "Hello,\n\nyour order has been executed at the price you asked for.\n\nR
 
 
 @dataclass(frozen=True)
-class Letter:
+class BenchLetter:
     """A mail of 166 characters to one recipient."""
 
     sender: str

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import acceptances, batches, emails, fan_out, peer_queues, quotes, results, turns, uploads
-from benchmarks.acceptances import MAILS, TASKS, Rates
+from benchmarks.acceptances import MAILS, TASKS, AcceptanceRates
 from benchmarks.latency import delayed
 from benchmarks.letters import PLAIN, SIGNED
 from benchmarks.load import LoadResult, median
@@ -91,7 +91,7 @@ async def measure_tasks(scale: float, report: Report) -> None:
     report.add(Measure(name, rates.done, "Celery, confirmed, no HTTP, no result", theirs, None, 1_200))
 
 
-def _accepted(name: str, rates: Rates) -> Measure:
+def _accepted(name: str, rates: AcceptanceRates) -> Measure:
     return Measure(name, rates.shared, "a commit each", rates.single, 1.6, 1_200)
 
 

@@ -30,7 +30,7 @@ SENDERS = {"Dramatiq": (_DRAMATIQ,), "Celery": (CELERY, "items"), "Taskiq": (_TA
 
 
 @dataclass(frozen=True)
-class Worker:
+class PeerWorker:
     """A worker that waits for items, and the folder in which it writes down what it has done."""
 
     pid: int
@@ -65,7 +65,7 @@ class Worker:
 
 
 @asynccontextmanager
-async def worker(peer: str, broker_url: str, *, threads: int = 8) -> AsyncIterator[Worker]:
+async def worker(peer: str, broker_url: str, *, threads: int = 8) -> AsyncIterator[PeerWorker]:
     """Run a worker of `peer` for the length of the block; it is ready when the block begins."""
     with tempfile.TemporaryDirectory(prefix="tickwire-bench-") as folder:
         queue = f"noop-{peer.lower()}"
@@ -86,7 +86,7 @@ async def worker(peer: str, broker_url: str, *, threads: int = 8) -> AsyncIterat
                 return await _has_consumer(broker_url, queue)
 
             await until(is_ready, timeout_s=60, what=lambda: f"the worker of {peer} is ready")
-            yield Worker(pid, Path(folder), variables)
+            yield PeerWorker(pid, Path(folder), variables)
 
 
 async def items_per_second(peer: str, broker_url: str, *, count: int) -> LoadResult:
@@ -97,12 +97,12 @@ async def items_per_second(peer: str, broker_url: str, *, count: int) -> LoadRes
     return found
 
 
-async def celery_tasks(running: Worker, *, seconds: int) -> LoadResult:
+async def celery_tasks(running: PeerWorker, *, seconds: int) -> LoadResult:
     """Return how fast tasks are done that 32 threads send one by one, each with the broker's confirmation."""
     return await running.work_off(CELERY, "tasks", str(seconds))
 
 
-async def celery_mails(running: Worker, *, count: int, smtp_port: int) -> LoadResult:
+async def celery_mails(running: PeerWorker, *, count: int, smtp_port: int) -> LoadResult:
     """Return how fast Celery delivers mails, over a connection each."""
     return await running.work_off(CELERY, "mails", str(count), str(smtp_port), count=count)
 

@@ -11,7 +11,7 @@ from native.stack import Stack
 
 
 @dataclass(frozen=True)
-class Rates:
+class QuoteRates:
     """Medians of the rounds of one run."""
 
     gateway: LoadResult
@@ -19,7 +19,7 @@ class Rates:
     pattern: LoadResult
 
 
-async def compare(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> Rates:
+async def compare(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> QuoteRates:
     """Measure the three in turns, so that noise of the machine falls on all of them."""
     bare_port, pattern_port = free_port(), free_port()
     broker = stack.rabbitmq.url
@@ -40,4 +40,4 @@ async def compare(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> Rates:
         for _ in range(rounds):
             for name, url in urls.items():
                 found[name].append(await measure(url, seconds=seconds, headers=headers))
-    return Rates(**{name: median(values) for name, values in found.items()})
+    return QuoteRates(**{name: median(values) for name, values in found.items()})

@@ -30,7 +30,7 @@ FROM batches WHERE id = $3;
 
 
 @dataclass(frozen=True)
-class Rates:
+class ResultRates:
     """Rows a second as NDJSON over HTTP: of the large batch, of the small one, and by COPY from a socket.
 
     The CPU time is that of the gateway and of the batch processor; COPY uses only the database.
@@ -41,7 +41,7 @@ class Rates:
     copied: LoadResult
 
 
-async def compare(stack: Stack, *, rows: int) -> Rates:
+async def compare(stack: Stack, *, rows: int) -> ResultRates:
     """Store two batches that have run, without letting PostgreSQL count them, and read both."""
     headers = {"Authorization": f"Bearer {stack.api_key}"}
     pids = [stack.pids[name] for name in ("gateway", "batch-processor")]
@@ -60,7 +60,7 @@ async def compare(stack: Stack, *, rows: int) -> Rates:
             copied = await _copy(connection, rows)
     finally:
         await connection.close()
-    return Rates(large, small, copied)
+    return ResultRates(large, small, copied)
 
 
 async def _store(connection: asyncpg.Connection[asyncpg.Record], model: UUID, count: int) -> UUID:

@@ -118,40 +118,46 @@ class _Scene:
         empty = "SELECT count(*) = 0 FROM chunks"
         await until(lambda: self.database.fetchval(empty), timeout_s=_DEADLINE_S)
 
+    async def beside(
+        self, name: str, gather: Callable[[], Coroutine[Any, Any, None]], *, rounds: int
+    ) -> list[float]:
+        """Return the seconds that ten items take, `rounds` times, while a crowd is at work all along."""
+        sending = asyncio.create_task(gather())
+        try:
+            await until(self.is_at_work, timeout_s=_DEADLINE_S, what=lambda: "the crowd is at work")
+            found = await self.times(rounds)
+            if not await self.is_at_work():
+                raise RuntimeError(f"{name} ended too early")
+            await sending
+        finally:
+            sending.cancel()
+        await self.clear()
+        return found
+
+
+def _items(payload: float, count: int) -> dict[str, object]:
+    return {"operation": "sleepy", "items": [payload] * count}
+
 
 async def compare(stack: Stack, *, scale: float, say: Callable[[str], None]) -> list[Wait]:
     """Return the times of ten items beside each crowd; those of `sleepy` need its operation installed."""
     rounds = max(2, round(_ROUNDS * scale))
     lines, tasks = max(100_000, round(1_000_000 * scale)), max(500, round(5_000 * scale))
+    task = {"operation": "sleepy", "payload": 0.2}
     async with _Scene.of(stack) as scene:
-        await scene.times(2)
-        alone = await scene.times(rounds)
-
-        def items(payload: float, count: int) -> dict[str, object]:
-            return {"operation": "sleepy", "items": [payload] * count}
-
         crowds: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             f"a batch of {lines:,} lines": lambda: scene.upload(lines),
-            "160 items of 6 s": lambda: scene.send("/v1/batches", items(6, 10), count=16),
-            f"{tasks:,} tasks of 0.2 s": lambda: scene.send(
-                "/v1/tasks", {"operation": "sleepy", "payload": 0.2}, count=tasks
-            ),
+            "160 items of 6 s": lambda: scene.send("/v1/batches", _items(6, 10), count=16),
+            f"{tasks:,} tasks of 0.2 s": lambda: scene.send("/v1/tasks", task, count=tasks),
             "2,000 items that kill their processes": lambda: scene.send(
-                "/v1/batches", items(-1, 500), count=4
+                "/v1/batches", _items(-1, 500), count=4
             ),
         }
+        await scene.times(2)
+        alone = await scene.times(rounds)
         found = []
         for name, gather in crowds.items():
             say(f"ten items beside {name}")
-            sending = asyncio.create_task(gather())
-            try:
-                await until(scene.is_at_work, timeout_s=_DEADLINE_S, what=lambda: "the crowd is at work")
-                times = await scene.times(rounds)
-                if not await scene.is_at_work():
-                    raise RuntimeError(f"{name} ended too early")
-                await sending
-            finally:
-                sending.cancel()
-            await scene.clear()
+            times = await scene.beside(name, gather, rounds=rounds)
             found.append(Wait(f"ten items beside {name} of another owner", times, alone, _WANTED_S))
     return found

@@ -26,7 +26,7 @@ _MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Upload:
+class UploadRate:
     """The rate of an upload, and the most memory (MiB) that each service had meanwhile."""
 
     load: LoadResult
@@ -36,7 +36,7 @@ class Upload:
         return ", ".join(f"{name} {mib} MiB" for name, mib in self.most_mib.items())
 
 
-async def compare(stack: Stack, *, lines: int) -> tuple[Upload, Upload]:
+async def compare(stack: Stack, *, lines: int) -> tuple[UploadRate, UploadRate]:
     """Return an upload of `lines` lines and one of a fifth of them, after one to warm up."""
     connection = await asyncpg.connect(stack.postgres.dsn("batch_processor"))
     headers = {"Authorization": f"Bearer {stack.api_key}", "Content-Type": "application/x-ndjson"}
@@ -51,7 +51,7 @@ async def compare(stack: Stack, *, lines: int) -> tuple[Upload, Upload]:
 
 async def _upload(
     stack: Stack, client: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record], count: int
-) -> Upload:
+) -> UploadRate:
     parts = [
         b"".join(b'{"payload":{"n":%d}}\n' % n for n in range(start, min(start + _PART_LINES, count)))
         for start in range(0, count, _PART_LINES)
@@ -73,7 +73,7 @@ async def _upload(
     finally:
         watching.cancel()
     load = LoadResult(count / seconds, 1e6 * (cpu_s(pids) - cpu_before) / count)
-    return Upload(load, {name: most[name] // _MIB for name in _SERVICES})
+    return UploadRate(load, {name: most[name] // _MIB for name in _SERVICES})
 
 
 async def _watch(stack: Stack, most: Counter[str]) -> None:

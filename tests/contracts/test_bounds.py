@@ -30,7 +30,7 @@ _SETTINGS: tuple[type[Settings], ...] = (
 
 
 @dataclass(frozen=True)
-class Bound:
+class BoundRow:
     """A row of the table."""
 
     what: str
@@ -39,7 +39,7 @@ class Bound:
     test: str
 
 
-BOUNDS = [Bound(**row.groupdict()) for row in _ROW.finditer(_PAGE.read_text(encoding="utf-8"))]
+BOUNDS = [BoundRow(**row.groupdict()) for row in _ROW.finditer(_PAGE.read_text(encoding="utf-8"))]
 
 
 def test_every_row_of_the_table_is_read() -> None:
@@ -49,13 +49,13 @@ def test_every_row_of_the_table_is_read() -> None:
 
 
 @pytest.mark.parametrize("bound", BOUNDS, ids=lambda one: one.source)
-def test_a_bound_has_the_value_that_the_table_says(bound: Bound) -> None:
+def test_a_bound_has_the_value_that_the_table_says(bound: BoundRow) -> None:
     found = _default(bound.source) if bound.source.isupper() else _constant(bound.source)
     assert float(found) == float(bound.value)
 
 
 @pytest.mark.parametrize("bound", BOUNDS, ids=lambda one: one.what)
-def test_a_bound_is_shown_by_a_test_that_exists(bound: Bound) -> None:
+def test_a_bound_is_shown_by_a_test_that_exists(bound: BoundRow) -> None:
     file, _, name = bound.test.partition("::")
     assert re.search(rf"^(async )?def {name}\(", (_REPOSITORY / file).read_text(encoding="utf-8"), re.M)
 

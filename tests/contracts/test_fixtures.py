@@ -69,12 +69,12 @@ def test_every_fixture_has_a_type_where_it_is_made_and_where_it_is_used() -> Non
     [
         ("Any", True),
         ("AsyncIterator[Any]", True),
-        ("tuple[Listener, Any]", True),
+        ("tuple[RunningGateway, Any]", True),
         ("Iterator[list[Any]]", True),
         ("dict[str, Any]", False),
         ("AsyncIterator[dict[str, Any]]", False),
         ("asyncpg.Pool[Any]", False),
-        ("Listener", False),
+        ("RunningGateway", False),
         ("None", False),
     ],
 )

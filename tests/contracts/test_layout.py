@@ -31,16 +31,6 @@ def test_contracts_import_pydantic_and_email_validator_only() -> None:
     assert {name.partition(".")[0] for file in files for name in imported(file)} <= ALLOWED
 
 
-def classes_in(folder: str) -> set[str]:
-    trees = [ast.parse(file.read_text()) for file in (REPOSITORY / folder).rglob("*.py")]
-    assert trees
-    return {node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
-
-
-def test_no_class_of_the_deployment_has_the_name_of_another_one_in_a_service() -> None:
-    assert classes_in("deploy") & classes_in("services") == set()
-
-
 def test_no_test_imports_a_conftest() -> None:
     files = list((REPOSITORY / "tests").rglob("*.py"))
     assert files

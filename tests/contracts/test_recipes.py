@@ -35,12 +35,13 @@ def fixtures() -> frozenset[str]:
 
 def missing_imports(module: ast.Module) -> Iterator[str]:
     for node in ast.walk(module):
-        if isinstance(node, ast.ImportFrom) and node.module and not node.module.startswith(MADE):
-            home = importlib.import_module(node.module)
-            for name in (alias.name for alias in node.names):
-                is_module = (Path(str(home.__file__)).parent / f"{name}.py").exists()
-                if not hasattr(home, name) and not is_module:
-                    yield f"{node.module}.{name}"
+        if not isinstance(node, ast.ImportFrom) or not node.module or node.module.startswith(MADE):
+            continue
+        home = importlib.import_module(node.module)
+        folder = Path(str(home.__file__)).parent
+        names = [alias.name for alias in node.names]
+        missing = [name for name in names if not hasattr(home, name) and not (folder / f"{name}.py").exists()]
+        yield from (f"{node.module}.{name}" for name in missing)
 
 
 def missing_fixtures(module: ast.Module) -> Iterator[str]:
@@ -67,7 +68,7 @@ def test_a_file_that_a_recipe_names_exists(guide: str) -> None:
     assert [name for name in sorted(named) if not any((home / name).exists() for home in homes)] == []
 
 
-def test_what_is_missing_is_found() -> None:
+def test_missing_imports_and_fixtures_are_found() -> None:
     module = ast.parse(
         "from chassis.errors import Nothing\nasync def test_x(door: str, listener: str): ...\n"
     )

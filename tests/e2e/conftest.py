@@ -13,7 +13,7 @@ from native import stack as native_stack
 from native.stack import Stack
 from support import broker_tap, browser, deployed
 from support.broker_tap import Sent
-from support.browser import Page
+from support.browser import BrowserTab
 from support.deployed import Deployed
 from support.doubles import dns
 from support.doubles.dns import DnsServer
@@ -106,6 +106,6 @@ async def reader(stack: Stack, api: httpx.AsyncClient) -> AsyncIterator[httpx.As
 
 
 @pytest.fixture(scope="module")
-async def tab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Page]:
+async def tab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[BrowserTab]:
     async with browser.open_page(tmp_path_factory.mktemp("browser")) as page:
         yield page

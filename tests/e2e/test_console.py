@@ -14,7 +14,7 @@ from native.prometheus import PrometheusServer
 from native.services import NAMES
 from native.stack import Stack
 from support import browser
-from support.browser import Page
+from support.browser import BrowserTab
 
 pytestmark = browser.needed
 
@@ -32,7 +32,7 @@ WITH_ALERT = """{
 
 
 @pytest.fixture
-async def page(tab: Page, stack: Stack) -> AsyncIterator[Page]:
+async def page(tab: BrowserTab, stack: Stack) -> AsyncIterator[BrowserTab]:
     """Yield the status page as a first visitor sees it."""
     await tab.look_as(width=1440, height=1000)
     await tab.visit(f"{stack.url}/console/status")
@@ -48,32 +48,32 @@ async def store(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Async
         yield running
 
 
-async def enter(page: Page, key: str) -> None:
+async def enter(page: BrowserTab, key: str) -> None:
     await page.run(f"document.getElementById('key').value = {json.dumps(key)}")
     await page.run("document.querySelector('#door button').click()")
 
 
-async def test_a_first_visitor_is_asked_for_a_key_and_sees_no_figures(page: Page) -> None:
+async def test_a_first_visitor_is_asked_for_a_key_and_sees_no_figures(page: BrowserTab) -> None:
     assert "API key" in await page.text("#door")
     assert (await page.text("#board")).strip() == ""
     assert await page.run("document.activeElement.id") == "key"
 
 
-async def test_an_unknown_key_is_reported(page: Page) -> None:
+async def test_an_unknown_key_is_reported(page: BrowserTab) -> None:
     await enter(page, "tw_live_0123456789abcdef_" + "x" * 43)
     await page.until("document.getElementById('notice').innerText.includes('does not know this key')")
     assert await page.run("sessionStorage.length") == 0
 
 
 async def test_the_refusal_of_a_key_names_the_scope_that_it_lacks(
-    page: Page, reader: httpx.AsyncClient
+    page: BrowserTab, reader: httpx.AsyncClient
 ) -> None:
     await enter(page, reader.headers["authorization"].removeprefix("Bearer "))
     await page.until("document.getElementById('notice').innerText.includes('lacks the scope admin')")
     assert (await page.text("#board")).strip() == ""
 
 
-async def test_the_card_of_the_native_run_logs_a_browser_in(page: Page, stack: Stack) -> None:
+async def test_the_card_of_the_native_run_logs_a_browser_in(page: BrowserTab, stack: Stack) -> None:
     said = await card.text(stack)
     assert stack.api_key in said
     assert "does not answer" not in said
@@ -85,7 +85,7 @@ async def test_the_card_of_the_native_run_logs_a_browser_in(page: Page, stack: S
 
 
 async def test_an_unreachable_prometheus_is_reported_and_no_service_is_shown_as_healthy(
-    page: Page, stack: Stack
+    page: BrowserTab, stack: Stack
 ) -> None:
     assert "prometheus" in stack.blueprint.without
     await enter(page, stack.api_key)
@@ -95,7 +95,7 @@ async def test_an_unreachable_prometheus_is_reported_and_no_service_is_shown_as_
 
 
 async def test_the_figures_of_all_services_are_drawn(
-    page: Page, stack: Stack, store: PrometheusServer
+    page: BrowserTab, stack: Stack, store: PrometheusServer
 ) -> None:
     await enter(page, stack.api_key)
     for service in NAMES:
@@ -111,7 +111,7 @@ async def test_the_figures_of_all_services_are_drawn(
 
 
 async def test_an_alert_that_fires_leads_to_its_runbook(
-    page: Page, stack: Stack, store: PrometheusServer
+    page: BrowserTab, stack: Stack, store: PrometheusServer
 ) -> None:
     runbook = f"{stack.url}/docs/runbooks/TickwireBackupOld"
     alert = {
@@ -129,14 +129,16 @@ async def test_an_alert_that_fires_leads_to_its_runbook(
         assert "TickwireBackupOld" in (await reader.get(runbook)).raise_for_status().text
 
 
-async def test_the_page_keeps_itself_up_to_date(page: Page, stack: Stack, store: PrometheusServer) -> None:
+async def test_the_page_keeps_itself_up_to_date(
+    page: BrowserTab, stack: Stack, store: PrometheusServer
+) -> None:
     await enter(page, stack.api_key)
     await page.until(f"{CALLS} >= 2")
     assert "s ago" in await page.text("#updated")
 
 
 async def test_another_time_window_is_loaded_at_once(
-    page: Page, stack: Stack, store: PrometheusServer
+    page: BrowserTab, stack: Stack, store: PrometheusServer
 ) -> None:
     await enter(page, stack.api_key)
     await page.until("document.querySelectorAll('.card').length === 4")
@@ -146,7 +148,7 @@ async def test_another_time_window_is_loaded_at_once(
 
 
 async def test_the_page_reports_a_lost_gateway_and_recovers_by_itself(
-    page: Page, stack: Stack, store: PrometheusServer
+    page: BrowserTab, stack: Stack, store: PrometheusServer
 ) -> None:
     await enter(page, stack.api_key)
     await page.until("document.querySelectorAll('.card').length === 4")
@@ -159,14 +161,14 @@ async def test_the_page_reports_a_lost_gateway_and_recovers_by_itself(
     await page.until("!document.getElementById('board').classList.contains('stale')", timeout_s=60)
 
 
-async def test_the_page_fits_a_phone(page: Page, stack: Stack, store: PrometheusServer) -> None:
+async def test_the_page_fits_a_phone(page: BrowserTab, stack: Stack, store: PrometheusServer) -> None:
     await page.look_as(width=360, height=740)
     await enter(page, stack.api_key)
     await page.until("document.querySelectorAll('.card').length === 4")
     assert await page.run("document.documentElement.scrollWidth") <= 360
 
 
-async def test_logging_out_forgets_the_key(page: Page, stack: Stack, store: PrometheusServer) -> None:
+async def test_logging_out_forgets_the_key(page: BrowserTab, stack: Stack, store: PrometheusServer) -> None:
     await enter(page, stack.api_key)
     await page.until("document.querySelectorAll('.card').length === 4")
     await page.run("document.getElementById('leave').click()")

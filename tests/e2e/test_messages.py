@@ -20,7 +20,7 @@ from contracts.topology import SERVICES
 from native.stack import Stack
 from support import broker_tap, every_message
 from support.deployed import Deployed
-from support.every_message import Caller
+from support.every_message import RequestCaller
 from support.message_reference import MessageReference
 from support.socket_talk import Conversation, talking
 from support.waiting import until
@@ -42,7 +42,7 @@ class Use:
     """A use of the product, and everything about it in which the document is wrong."""
 
     stack: Stack
-    caller: Caller
+    caller: RequestCaller
     reference: MessageReference
     wrong: list[str] = field(default_factory=list)
 
@@ -165,7 +165,7 @@ async def use(stack: Stack | Deployed, api: httpx.AsyncClient, walked: Walked) -
     """Use everything, and compare all that was sent."""
     if isinstance(stack, Deployed):
         pytest.skip("the broker of a stack that runs somewhere is not this test's")
-    used = Use(stack, Caller(api), MessageReference((await api.get("/asyncapi.json")).json()))
+    used = Use(stack, RequestCaller(api), MessageReference((await api.get("/asyncapi.json")).json()))
     async with broker_tap.recording(stack.rabbitmq) as sent:
         async with asyncio.TaskGroup() as group:
             for using in (

@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection
 from native.stack import Stack
 
 
-class Talk:
+class StackTalk:
     """One connection that speaks the protocol."""
 
     def __init__(self, socket: ClientConnection) -> None:
@@ -47,10 +47,10 @@ class Talk:
 
 
 @asynccontextmanager
-async def talk(stack: Stack, url: str | None = None) -> AsyncIterator[Talk]:
+async def talk(stack: Stack, url: str | None = None) -> AsyncIterator[StackTalk]:
     address = (url or stack.url).replace("http", "ws") + "/v1/realtime"
     async with websockets.connect(address) as socket:
-        yield Talk(socket)
+        yield StackTalk(socket)
 
 
 async def test_quotes_are_pushed_to_a_subscriber(stack: Stack) -> None:

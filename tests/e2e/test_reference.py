@@ -11,7 +11,7 @@ import pytest
 
 from native.stack import Stack
 from support import browser
-from support.browser import Page
+from support.browser import BrowserTab
 from support.walking import Walked, operations
 
 DRAWN = "document.querySelectorAll('[data-operation]').length > 0"
@@ -26,7 +26,7 @@ async def document(api: httpx.AsyncClient) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def page(tab: Page, stack: Stack) -> AsyncIterator[Page]:
+async def page(tab: BrowserTab, stack: Stack) -> AsyncIterator[BrowserTab]:
     """Yield the reference as a first visitor sees it."""
     await tab.look_as(width=1440, height=1000)
     await tab.visit(f"{stack.url}/docs")
@@ -39,7 +39,7 @@ async def page(tab: Page, stack: Stack) -> AsyncIterator[Page]:
 
 @browser.needed
 async def test_the_page_shows_every_operation_and_every_channel(
-    page: Page, document: dict[str, Any], api: httpx.AsyncClient
+    page: BrowserTab, document: dict[str, Any], api: httpx.AsyncClient
 ) -> None:
     shown = await page.run("[...document.querySelectorAll('[data-operation]')].map(e => e.dataset.operation)")
     assert sorted(shown) == sorted(operation["operationId"] for _, _, operation in operations(document))
@@ -48,7 +48,7 @@ async def test_the_page_shows_every_operation_and_every_channel(
 
 
 @browser.needed
-async def test_every_part_of_every_operation_can_be_opened(page: Page) -> None:
+async def test_every_part_of_every_operation_can_be_opened(page: BrowserTab) -> None:
     # Opening one makes others, which are opened in turn; a schema that holds itself would never end.
     opened = """(async () => {
       for (const part of document.querySelectorAll('#content details:not([open])')) part.open = true;
@@ -61,7 +61,7 @@ async def test_every_part_of_every_operation_can_be_opened(page: Page) -> None:
 
 
 @browser.needed
-async def test_the_search_narrows_the_operations_that_are_shown(page: Page) -> None:
+async def test_the_search_narrows_the_operations_that_are_shown(page: BrowserTab) -> None:
     await page.call("Input.dispatchKeyEvent", type="keyDown", text="/", key="/")
     assert await page.run("document.activeElement.id") == "search"
     await page.call("Input.insertText", text="listBars")
@@ -73,7 +73,7 @@ async def test_the_search_narrows_the_operations_that_are_shown(page: Page) -> N
 
 @browser.needed
 async def test_the_index_leads_to_an_operation_and_a_link_from_elsewhere_too(
-    page: Page, stack: Stack
+    page: BrowserTab, stack: Stack
 ) -> None:
     await page.run("document.querySelector('a[href=\"#sendEmail\"]').click()")
     await page.until("document.getElementById('sendEmail').getBoundingClientRect().top < 300")
@@ -86,7 +86,7 @@ async def test_the_index_leads_to_an_operation_and_a_link_from_elsewhere_too(
 
 @browser.needed
 async def test_an_operation_can_be_tried_with_a_key_that_only_this_tab_keeps(
-    page: Page, stack: Stack
+    page: BrowserTab, stack: Stack
 ) -> None:
     await page.run(f"document.getElementById('key').value = {json.dumps(stack.api_key)}")
     await page.run("document.querySelector('#keys button').click()")
@@ -102,14 +102,16 @@ async def test_an_operation_can_be_tried_with_a_key_that_only_this_tab_keeps(
 
 
 @browser.needed
-async def test_the_reference_fits_a_phone(page: Page) -> None:
+async def test_the_reference_fits_a_phone(page: BrowserTab) -> None:
     await page.look_as(width=360, height=740)
     assert await page.run("document.documentElement.scrollWidth") <= 360
 
 
 @browser.needed
 @pytest.mark.parametrize("path", ["/problems", "/problems/not-found", "/docs/runbooks/TickwireServiceDown"])
-async def test_a_page_of_text_obeys_its_content_security_policy(tab: Page, stack: Stack, path: str) -> None:
+async def test_a_page_of_text_obeys_its_content_security_policy(
+    tab: BrowserTab, stack: Stack, path: str
+) -> None:
     await tab.go(f"{stack.url}{path}")
     assert await tab.run("document.querySelector('main h1').innerText.length") > 3
     assert await tab.run("getComputedStyle(document.querySelector('main')).maxWidth") == "860px"

@@ -11,7 +11,7 @@ import orjson
 from faults.street import SYMBOLS, Street
 from support.doubles import alpaca
 from support.doubles.smtp import SAY_NOTHING, Step
-from support.doubles.upstream import Answer, answer_json
+from support.doubles.upstream import UpstreamAnswer, answer_json
 
 # How the relay answers to these recipients, however often they are tried.
 REFUSED, ENDLESS = "refused@guest.example", "endless@guest.example"
@@ -58,7 +58,7 @@ async def _break_provider(street: Street) -> None:
     street.provider.snapshots[SYMBOLS[-1]] = {"latestTrade": {"t": "yesterday", "p": -1}}
     # Ten times what is read of an answer.
     huge = b'{"bars":[' + b" " * (80 * _MIB) + b"]}"
-    street.provider.answers["/v2/stocks/HUGE/bars"] = Answer(
+    street.provider.answers["/v2/stocks/HUGE/bars"] = UpstreamAnswer(
         huge, headers={"content-type": "application/json"}
     )
     street.provider.answers["/v1/corporate-actions"] = answer_json(

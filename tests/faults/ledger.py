@@ -18,7 +18,7 @@ ENDS = DONE | GIVEN_UP
 
 
 @dataclass
-class Entry:
+class LedgerEntry:
     """One piece of work.
 
     `copies` counts each of its `effects` that arrived; `doubts` are tries whose outcome nobody knows (the
@@ -87,14 +87,14 @@ class Ledger:
     """One entry for each piece of work, known by a key that is found again at the far end."""
 
     def __init__(self) -> None:
-        self.entries: dict[str, Entry] = {}
-        self._by_id: dict[str, Entry] = {}
+        self.entries: dict[str, LedgerEntry] = {}
+        self._by_id: dict[str, LedgerEntry] = {}
 
     def plan(self, key: str, kind: Kind, *, effects: int = 1) -> None:
         """Open an entry."""
         if key in self.entries:
             raise ValueError(f"{key} is planned twice")
-        self.entries[key] = Entry(key, kind, effects)
+        self.entries[key] = LedgerEntry(key, kind, effects)
 
     def accept(self, key: str, id_: str) -> None:
         """Note that work was promised under `id_`; the same id again is the same promise."""
@@ -130,7 +130,7 @@ class Ledger:
         """Return the ids that were promised and have not ended."""
         return [entry.ids[-1] for entry in self.entries.values() if entry.is_accepted and not entry.ends]
 
-    def entry_of(self, id_: str) -> Entry:
+    def entry_of(self, id_: str) -> LedgerEntry:
         """Return the entry of an accepted id."""
         return self._by_id[id_]
 

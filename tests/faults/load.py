@@ -20,7 +20,7 @@ _AGAIN_S = 0.25
 
 
 @dataclass(frozen=True)
-class Work:
+class LoadRequest:
     """One request: where, what, and the key by which it is known here and at the far end.
 
     An upload streams `lines` lines over about a second. It carries no Idempotency-Key: one that was cut off
@@ -35,7 +35,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Counts:
+class WorkCounts:
     """The number of each kind of work; a batch and an upload have `items` items."""
 
     mails: int = 150
@@ -51,7 +51,7 @@ class Counts:
 
 
 @dataclass
-class Answers:
+class AnswerCounts:
     """The answers of the API: how often each came, and the slowest in seconds."""
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -69,7 +69,7 @@ class Answers:
         return ", ".join(f"{what}: {count}" for what, count in self.counts.most_common())
 
 
-def plan(counts: Counts, ledger: Ledger, rng: random.Random) -> list[Work]:
+def plan(counts: WorkCounts, ledger: Ledger, rng: random.Random) -> list[LoadRequest]:
     """Return the work in an order of the seed's, with an entry in the ledger for each."""
     mark = f"{rng.getrandbits(40):010x}"
     work = [_mail(f"{mark}-m{n}@example.com") for n in range(counts.mails)]
@@ -82,14 +82,14 @@ def plan(counts: Counts, ledger: Ledger, rng: random.Random) -> list[Work]:
     return work
 
 
-class Load:
+class EvenLoad:
     """Sends `work` evenly over `seconds`, each with an Idempotency-Key, again and again until accepted.
 
     The gateways of the rig are used in turn.
     """
 
-    def __init__(self, rig: Rig, work: list[Work], ledger: Ledger, *, seconds: float) -> None:
-        self.answers = Answers()
+    def __init__(self, rig: Rig, work: list[LoadRequest], ledger: Ledger, *, seconds: float) -> None:
+        self.answers = AnswerCounts()
         self._rig = rig
         self._work = work
         self._ledger = ledger
@@ -111,11 +111,11 @@ class Load:
             for _ in range(_WORKERS):
                 workers.create_task(send_from_the_pile(client))
 
-    async def _insist(self, client: httpx.AsyncClient, work: Work) -> None:
+    async def _insist(self, client: httpx.AsyncClient, work: LoadRequest) -> None:
         while not await self._try(client, work):
             await asyncio.sleep(_AGAIN_S)
 
-    async def _try(self, client: httpx.AsyncClient, work: Work) -> bool:
+    async def _try(self, client: httpx.AsyncClient, work: LoadRequest) -> bool:
         url = self._rig.urls[self._turn % len(self._rig.urls)] + work.path
         self._turn += 1
         started = time.monotonic()
@@ -131,7 +131,7 @@ class Load:
         return True
 
 
-async def _post(client: httpx.AsyncClient, url: str, work: Work) -> httpx.Response:
+async def _post(client: httpx.AsyncClient, url: str, work: LoadRequest) -> httpx.Response:
     if work.lines:
         headers = {"Content-Type": "application/x-ndjson"}
         return await client.post(url, content=_lines(work.lines), headers=headers)
@@ -151,19 +151,19 @@ def describe(answer: httpx.Response) -> str:
     return f"{answer.status_code} {answer.json()['type'].removeprefix('/problems/')}"
 
 
-def _mail(recipient: str) -> Work:
+def _mail(recipient: str) -> LoadRequest:
     body = {"to": [recipient], "subject": recipient, "text": "Once and only once.\n"}
-    return Work(recipient, "mail", "/v1/emails", body)
+    return LoadRequest(recipient, "mail", "/v1/emails", body)
 
 
-def _task(key: str) -> Work:
-    return Work(key, "task", "/v1/tasks", {"operation": "echo", "payload": key})
+def _task(key: str) -> LoadRequest:
+    return LoadRequest(key, "task", "/v1/tasks", {"operation": "echo", "payload": key})
 
 
-def _batch(key: str, items: int) -> Work:
+def _batch(key: str, items: int) -> LoadRequest:
     body = {"operation": "echo", "items": [{"custom_id": f"{key}-{n}", "payload": n} for n in range(items)]}
-    return Work(key, "batch", "/v1/batches", body)
+    return LoadRequest(key, "batch", "/v1/batches", body)
 
 
-def _upload(key: str, items: int) -> Work:
-    return Work(key, "batch", "/v1/batches?operation=echo", lines=items)
+def _upload(key: str, items: int) -> LoadRequest:
+    return LoadRequest(key, "batch", "/v1/batches?operation=echo", lines=items)

@@ -36,7 +36,7 @@ CALM = Conditions()
 
 
 @dataclass(eq=False)
-class Wire:
+class ProxiedConnection:
     """One connection through the proxy; its own `conditions` win over the proxy's."""
 
     client: asyncio.StreamWriter
@@ -63,7 +63,7 @@ class FaultProxy:
         self.target = target
         self.port = 0
         self.conditions = CALM
-        self.wires: set[Wire] = set()
+        self.wires: set[ProxiedConnection] = set()
         self.accepted = 0
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
@@ -146,7 +146,7 @@ class FaultProxy:
         assert task is not None
         self._serving.add(task)
         self.accepted += 1
-        wire = Wire(writer)
+        wire = ProxiedConnection(writer)
         self.wires.add(wire)
         try:
             await self._serve(wire, reader)
@@ -156,7 +156,7 @@ class FaultProxy:
             self.wires.discard(wire)
             self._serving.discard(task)
 
-    async def _serve(self, wire: Wire, reader: asyncio.StreamReader) -> None:
+    async def _serve(self, wire: ProxiedConnection, reader: asyncio.StreamReader) -> None:
         if self.conditions.swallows:
             # Nobody is there behind a black hole; a connection made inside of one never comes to life.
             wire.black_hole()
@@ -178,12 +178,14 @@ class FaultProxy:
             for writer in (wire.client, wire.server):
                 writer.close()
 
-    async def _swallow(self, wire: Wire, reader: asyncio.StreamReader) -> None:
+    async def _swallow(self, wire: ProxiedConnection, reader: asyncio.StreamReader) -> None:
         while part := await reader.read(_PART):
             wire.swallowed += len(part)
         wire.client.close()
 
-    async def _carry(self, wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(
+        self, wire: ProxiedConnection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """Move bytes one way: one task reads and stamps them, the other writes them when they are due."""
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_MOST_PARTS_UNDER_WAY)
         writing = asyncio.create_task(self._write(wire, under_way, writer))
@@ -197,7 +199,10 @@ class FaultProxy:
             await asyncio.gather(writing, return_exceptions=True)
 
     async def _write(
-        self, wire: Wire, under_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
+        self,
+        wire: ProxiedConnection,
+        under_way: asyncio.Queue[tuple[float, bytes]],
+        writer: asyncio.StreamWriter,
     ) -> None:
         while True:
             due, part = await under_way.get()
@@ -213,7 +218,7 @@ class FaultProxy:
                     writer.write_eof()
                 return
 
-    async def _pace(self, wire: Wire, part: bytes, writer: asyncio.StreamWriter) -> None:
+    async def _pace(self, wire: ProxiedConnection, part: bytes, writer: asyncio.StreamWriter) -> None:
         rate = self._of(wire).bytes_per_s
         step = len(part) if rate is None else max(1, int(rate / 20))
         for start in range(0, len(part), step):
@@ -223,7 +228,7 @@ class FaultProxy:
             if rate is not None:
                 await asyncio.sleep(len(piece) / rate)
 
-    def _of(self, wire: Wire) -> Conditions:
+    def _of(self, wire: ProxiedConnection) -> Conditions:
         return wire.conditions or self.conditions
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from faults import audit, load
 from faults.harm import Harm
 from faults.ledger import Balance, Ledger
-from faults.load import Answers, Counts, Load, Work
+from faults.load import AnswerCounts, EvenLoad, LoadRequest, WorkCounts
 from faults.matrix import CAP_S
 from faults.rig import Rig
 
@@ -31,8 +31,8 @@ class Scenario:
     title: str
     strike: Harm
     seconds: float
-    counts: Counts = field(default_factory=Counts)
-    prepare: Callable[[Rig, list[Work], random.Random], None] = lambda *_: None
+    counts: WorkCounts = field(default_factory=WorkCounts)
+    prepare: Callable[[Rig, list[LoadRequest], random.Random], None] = lambda *_: None
     parks: int = 0
     recovery_s: float = 60
     answers: Collection[str] = ()
@@ -57,7 +57,7 @@ class Row:
     scenario: Scenario
     seed: int
     balance: Balance
-    answers: Answers
+    answers: AnswerCounts
     recovery_s: float
     settled_s: float
     complaints: tuple[str, ...]
@@ -74,7 +74,7 @@ async def run(rig: Rig, scenario: Scenario, *, seed: int) -> Row:
     ledger = Ledger()
     work = load.plan(scenario.counts, ledger, rng)
     scenario.prepare(rig, work, rng)
-    loading = Load(rig, work, ledger, seconds=scenario.seconds)
+    loading = EvenLoad(rig, work, ledger, seconds=scenario.seconds)
     task = asyncio.create_task(loading.run())
     try:
         await asyncio.sleep(_BEFORE_S)
@@ -96,7 +96,7 @@ async def run(rig: Rig, scenario: Scenario, *, seed: int) -> Row:
     return Row(scenario, seed, balance, loading.answers, recovery_s, time.monotonic() - ended, complaints)
 
 
-def _unpromised(scenario: Scenario, answers: Answers) -> list[str]:
+def _unpromised(scenario: Scenario, answers: AnswerCounts) -> list[str]:
     """Return the answers that no caller should get: other ones than promised, or later."""
     allowed = {"202", *scenario.answers}
     found = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from faults import harm
-from faults.load import Counts, Work
+from faults.load import LoadRequest, WorkCounts
 from faults.rig import Rig
 from faults.scenario import Scenario
 from support.doubles.smtp import HANG_UP, HANG_UP_BEFORE_DOT, Step
@@ -22,21 +22,21 @@ _NO_GATEWAY = ("ConnectError", "ReadError", "RemoteProtocolError", "WriteError",
 _NO_GATEWAY_FOR_UPLOADS = (*_NO_GATEWAY, "503 broker-unavailable")
 
 
-def _dropping(rig: Rig, work: list[Work], rng: random.Random, *, answer: str) -> None:
+def _dropping(rig: Rig, work: list[LoadRequest], rng: random.Random, *, answer: str) -> None:
     for one in work:
         if one.kind == "mail" and rng.random() < 1 / 3:
             rig.relay.script(one.key, Step("content", answer))
 
 
-def _dropping_before(rig: Rig, work: list[Work], rng: random.Random) -> None:
+def _dropping_before(rig: Rig, work: list[LoadRequest], rng: random.Random) -> None:
     _dropping(rig, work, rng, answer=HANG_UP_BEFORE_DOT)
 
 
-def _dropping_after(rig: Rig, work: list[Work], rng: random.Random) -> None:
+def _dropping_after(rig: Rig, work: list[LoadRequest], rng: random.Random) -> None:
     _dropping(rig, work, rng, answer=HANG_UP)
 
 
-def _slow_relay(rig: Rig, _work: list[Work], _rng: random.Random) -> None:
+def _slow_relay(rig: Rig, _work: list[LoadRequest], _rng: random.Random) -> None:
     rig.relay.delay_s = 0.2
 
 
@@ -133,7 +133,7 @@ SCENARIOS = (
         "gateway killed three times during uploads of 1,500 lines",
         harm.killed_times("gateway", 3),
         10,
-        counts=Counts(mails=0, tasks=0, batches=0, uploads=30, items=1500),
+        counts=WorkCounts(mails=0, tasks=0, batches=0, uploads=30, items=1500),
         answers=_NO_GATEWAY_FOR_UPLOADS,
     ),
     Scenario(
@@ -163,7 +163,7 @@ SCENARIOS = (
         "every mail fails for 2 s and climbs the ladder",
         harm.climb_the_ladder,
         5,
-        counts=Counts(mails=250, tasks=50, batches=5),
+        counts=WorkCounts(mails=250, tasks=50, batches=5),
     ),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

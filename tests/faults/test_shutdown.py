@@ -13,7 +13,7 @@ import pytest
 from faults import audit, load
 from faults import rig as rigs
 from faults.ledger import Ledger
-from faults.load import Counts, Load
+from faults.load import EvenLoad, WorkCounts
 from faults.rig import Rig
 from native.services import NAMES
 from support.waiting import until
@@ -25,8 +25,8 @@ _GRACE_S = 15 + 5
 @pytest.mark.parametrize("service", ["email", "batch-processor", "gateway"])
 async def test_a_stop_drains_within_its_grace_and_loses_nothing(rig: Rig, service: str) -> None:
     ledger = Ledger()
-    work = load.plan(Counts(mails=150, tasks=60, batches=6), ledger, random.Random(service))
-    loading = asyncio.create_task(Load(rig, work, ledger, seconds=4).run())
+    work = load.plan(WorkCounts(mails=150, tasks=60, batches=6), ledger, random.Random(service))
+    loading = asyncio.create_task(EvenLoad(rig, work, ledger, seconds=4).run())
     await asyncio.sleep(1.5)
     started = time.monotonic()
     await rig.stack.stop(service)

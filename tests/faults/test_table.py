@@ -6,7 +6,7 @@ import pytest
 
 from faults import table
 from faults.ledger import Balance
-from faults.load import Answers
+from faults.load import AnswerCounts
 from faults.matrix import CELLS
 from faults.matrix import render as render_matrix
 from faults.scenario import Row
@@ -14,7 +14,7 @@ from faults.scenarios import BY_NAME
 
 
 def row(*, lost: int = 0, complaints: tuple[str, ...] = ()) -> Row:
-    answers = Answers()
+    answers = AnswerCounts()
     answers.note("202", 0.25)
     balance = Balance(3, 3, 3 - lost, 0, lost, 2, 2, complaints)
     return Row(BY_NAME["calm"], 1, balance, answers, 1.0, 2.0, complaints)

@@ -40,7 +40,7 @@ class Vitals:
 @asynccontextmanager
 async def watching(stack: Stack, limits: Mapping[str, int]) -> AsyncIterator[dict[str, Vitals]]:
     """Look at all services of `stack` for the length of the block; what was seen is complete after it."""
-    watch, until = Watch(stack, limits), asyncio.Event()
+    watch, until = VitalsWatch(stack, limits), asyncio.Event()
     task = asyncio.create_task(watch.run(until))
     try:
         yield watch.vitals
@@ -51,7 +51,7 @@ async def watching(stack: Stack, limits: Mapping[str, int]) -> AsyncIterator[dic
         await asyncio.gather(task, return_exceptions=True)
 
 
-class Watch:
+class VitalsWatch:
     """Observes every service of a stack until it is told to stop."""
 
     def __init__(self, stack: Stack, limits: Mapping[str, int]) -> None:

@@ -9,7 +9,7 @@ from chassis.deadlines import Deadline
 from stock_data.providers.alpaca import AlpacaProvider
 from stock_data.providers.provider import DailyBarsQuery
 from support.doubles import alpaca as double
-from support.doubles.upstream import Answer, answer_json
+from support.doubles.upstream import UpstreamAnswer, answer_json
 
 QUERY = DailyBarsQuery("AAPL", "raw", 100, date(2024, 1, 1), date(2024, 1, 31))
 SNAPSHOTS = "/v2/stocks/snapshots"
@@ -17,7 +17,7 @@ TRADED_AT = "2024-01-03T19:59:59.123456789Z"
 EMPTY_WITH_MORE = answer_json({"bars": None, "symbol": "AAPL", "next_page_token": "MjAyNC0wMS0wNQ=="})
 
 
-def bars_of(*bars: dict[str, Any]) -> Answer:
+def bars_of(*bars: dict[str, Any]) -> UpstreamAnswer:
     """Return the answer with `bars` of AAPL."""
     return answer_json({"bars": bars, "symbol": "AAPL"})
 

@@ -13,7 +13,7 @@ from gateway.http.sending import Sending
 PAGE = b"x" * (1 << 20)
 
 
-class Client:
+class AnswerReader:
     """Takes the head and, once it `is_reading`, the body of an answer."""
 
     def __init__(self, rooms: Sending, reply: HttpReply, owner_id: str, *, is_head: bool = False) -> None:
@@ -49,7 +49,7 @@ def stream(ended: list[str] | None = None) -> HttpReply:
     return HttpReply(rows(ended), 200, NDJSON)
 
 
-async def begun(*clients: Client) -> list[int]:
+async def begun(*clients: AnswerReader) -> list[int]:
     """Return the statuses of the answers, once the loop has run."""
     for _ in range(5):
         await asyncio.sleep(0)

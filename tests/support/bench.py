@@ -28,14 +28,19 @@ class Bench:
         self._stack = stack
 
     async def build(
-        self, service: str, *, dsn: str | None = None, package: str = "support.sample_service"
+        self,
+        service: str,
+        *,
+        dsn: str | None = None,
+        package: str = "support.sample_service",
+        shutdown_grace_s: float = 5,
     ) -> ServiceRuntime:
         """Return a runtime of `service`, not opened yet."""
         settings = Settings.model_validate(
             {
                 "rabbitmq_url": self._broker_url,
                 "postgres_dsn": dsn or await self._fresh_database("support.sample_service"),
-                "shutdown_grace_s": 5,
+                "shutdown_grace_s": shutdown_grace_s,
             }
         )
         return ServiceRuntime(settings, service=service, package=package)

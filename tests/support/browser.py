@@ -50,7 +50,7 @@ class PageLeft(Exception):
     """The page navigated to another address before it could answer."""
 
 
-class Page:
+class BrowserTab:
     """One tab: go somewhere, run JavaScript in it, wait for what it shows."""
 
     def __init__(self, socket: ClientConnection) -> None:
@@ -131,7 +131,7 @@ class Page:
 
 
 @asynccontextmanager
-async def open_page(directory: Path) -> AsyncIterator[Page]:
+async def open_page(directory: Path) -> AsyncIterator[BrowserTab]:
     """Yield a browser with one empty tab and its profile in `directory`, until the end of the block."""
     assert PROGRAM is not None
     environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(directory)}
@@ -146,7 +146,7 @@ async def open_page(directory: Path) -> AsyncIterator[Page]:
     )
     try:
         async with connect(await _address(directory), max_size=32 << 20, proxy=None) as socket:
-            page = Page(socket)
+            page = BrowserTab(socket)
             await page.prepare()
             yield page
             await page.call("Browser.close")

@@ -45,7 +45,7 @@ class Counting:
         return []
 
 
-class Clock:
+class DateClock:
     now = NOW
 
     def __call__(self) -> datetime:

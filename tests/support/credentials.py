@@ -11,7 +11,7 @@ import httpx
 
 from contracts.scopes import FOR_MEMBERS, Scope
 from support.doubles.issuer import Issuer
-from support.gateway_stack import Listener
+from support.gateway_stack import RunningGateway
 
 # As the issuer of access tokens knows the first administrator.
 ADMINISTRATOR: Mapping[str, Any] = {"email": "admin@localhost", "email_verified": True}
@@ -30,7 +30,7 @@ class Keys:
     of_member_with_admin_alone: str
 
 
-async def make(listener: Listener, issuer: Issuer) -> Keys:
+async def make(listener: RunningGateway, issuer: Issuer) -> Keys:
     """Make credentials of each kind at `listener`, which knows `issuer`."""
     every = [str(scope) for scope in Scope if scope is not Scope.ADMIN]
     alone: dict[Scope, str] = {
@@ -79,7 +79,7 @@ async def make(listener: Listener, issuer: Issuer) -> Keys:
     return Keys(alone, without, useless, admin_alone, *of_members)
 
 
-async def new_key(listener: Listener, *scopes: str, user_id: int = 1, **more: object) -> dict[str, str]:
+async def new_key(listener: RunningGateway, *scopes: str, user_id: int = 1, **more: object) -> dict[str, str]:
     body = {"name": "matrix", "scopes": list(scopes), "user_id": user_id, **more}
     answer = await listener.api.post("/v1/api-keys", json=body)
     assert answer.status_code == 201, answer.text

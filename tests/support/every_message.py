@@ -47,7 +47,7 @@ def later() -> str:
     return (datetime.now(UTC) + timedelta(days=1)).isoformat()
 
 
-class Caller:
+class RequestCaller:
     """Sends requests that must succeed."""
 
     def __init__(self, api: httpx.AsyncClient) -> None:
@@ -73,7 +73,7 @@ class Caller:
         await until(has_come, timeout_s=30, what=lambda: f"{path} {statuses}")
 
 
-async def steer_batches(caller: Caller) -> None:
+async def steer_batches(caller: RequestCaller) -> None:
     """Move, pause, resume, retry, abandon and limit work; run operations that ask other services."""
     task = "/v1/tasks/" + await caller.make("/v1/tasks", {"operation": "echo", "payload": 1, "delay_s": 3600})
     await caller.when(task, "queued")
@@ -99,7 +99,7 @@ async def steer_batches(caller: Caller) -> None:
     await caller.ask("POST", f"{batch}/retry")
 
 
-async def lose_rights(caller: Caller) -> None:
+async def lose_rights(caller: RequestCaller) -> None:
     """Change the role of a user, and run a schedule whose maker's key was revoked."""
     user = await caller.make("/v1/users", {"name": "X", "email": f"{uuid4().hex}@example.com"})
     await caller.ask("PATCH", f"/v1/users/{user}", json={"role": "admin"}, headers=AS_READ)
@@ -118,7 +118,7 @@ async def lose_rights(caller: Caller) -> None:
     await caller.ask("DELETE", path, headers=AS_READ)
 
 
-async def end_things(caller: Caller, stack: Stack) -> None:
+async def end_things(caller: RequestCaller, stack: Stack) -> None:
     """Delete what the mails and alerts of an owner need, send a file, and report a bounce."""
     domain = await caller.make("/v1/domains", {"name": f"{uuid4().hex}.example"})
     await caller.ask("DELETE", f"/v1/domains/{domain}", headers=AS_READ)
@@ -151,7 +151,7 @@ async def end_things(caller: Caller, stack: Stack) -> None:
     )
 
 
-async def park_messages(caller: Caller, rabbitmq_url: str) -> None:
+async def park_messages(caller: RequestCaller, rabbitmq_url: str) -> None:
     """Let messages wait and be parked that no service can handle, and decide about them."""
     connection = await aiormq.connect(rabbitmq_url)
     try:
@@ -173,7 +173,7 @@ async def park_messages(caller: Caller, rabbitmq_url: str) -> None:
     await asyncio.gather(*(_decide(caller, service) for service in (STOCK_DATA, *HANDLED)))
 
 
-async def _decide(caller: Caller, service: str) -> None:
+async def _decide(caller: RequestCaller, service: str) -> None:
     """Inspect and discard what cannot be handled, and replay what was parked by mistake."""
 
     async def all_parked() -> Any:
@@ -190,7 +190,7 @@ async def _decide(caller: Caller, service: str) -> None:
     await caller.ask("POST", "/v1/admin/parked/discard", params={"service": service, "ids": str(others[0])})
 
 
-async def restart_services(caller: Caller, stack: Stack) -> None:
+async def restart_services(caller: RequestCaller, stack: Stack) -> None:
     """Restart a service that announces itself, and cancel a mail while its service is down."""
 
     async def without_email() -> None:
@@ -205,7 +205,7 @@ async def restart_services(caller: Caller, stack: Stack) -> None:
 
 
 @asynccontextmanager
-async def waiting_work(caller: Caller) -> AsyncIterator[dict[str, str]]:
+async def waiting_work(caller: RequestCaller) -> AsyncIterator[dict[str, str]]:
     """Yield the ids of a batch, a task and a mail that wait, and cancel them at the end of the block."""
     made = {
         "batch": await caller.make("/v1/batches", {"operation": "echo"}, params={"open": "true"}),

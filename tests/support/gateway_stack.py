@@ -98,7 +98,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @dataclass(frozen=True)
-class Gateway:
+class GatewayInProcess:
     """A gateway in this process: its parts, and the application that serves them."""
 
     resources: Resources
@@ -106,10 +106,10 @@ class Gateway:
 
 
 @dataclass
-class Listener:
+class RunningGateway:
     """A running gateway, its address, its database and a client with the first administrator's key."""
 
-    gateway: Gateway
+    gateway: GatewayInProcess
     server: uvicorn.Server
     url: str
     api: httpx.AsyncClient
@@ -163,7 +163,7 @@ class House:
         self.postgres_url = postgres.url
         self.memcached_address = memcached.address
         self._stack = stack
-        self._opened: list[Listener] = []
+        self._opened: list[RunningGateway] = []
 
     @property
     def broker_place(self) -> tuple[str, int]:
@@ -206,7 +206,7 @@ class House:
         wait: bool = True,
         limits: Mapping[str, Any] = MappingProxyType({}),
         **changes: Any,
-    ) -> Listener:
+    ) -> RunningGateway:
         """Return a gateway on a new database, or on `dsn`, with settings `changes` and `limits`."""
         dsn = dsn or await self.database()
         admin_key = changes.pop("bootstrap_key", None) or str(keys.new_key())
@@ -297,9 +297,9 @@ async def running(
     *,
     wait: bool,
     limits: Mapping[str, Any] = MappingProxyType({}),
-) -> AsyncIterator[Listener]:
+) -> AsyncIterator[RunningGateway]:
     """Run a gateway on a free port until the end of the block."""
-    gateway = Gateway(resources := Resources(settings), wired(settings, resources))
+    gateway = GatewayInProcess(resources := Resources(settings), wired(settings, resources))
     listener = asgi.Listener(
         gateway.app.asgi,
         "127.0.0.1",
@@ -319,7 +319,7 @@ async def running(
         database = await stack.enter_async_context(asyncpg.create_pool(dsn, min_size=1, max_size=2))
         headers = {"authorization": f"Bearer {admin_key}"}
         api = await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=headers, timeout=20))
-        opened = Listener(gateway, server, url, api, admin_key, database)
+        opened = RunningGateway(gateway, server, url, api, admin_key, database)
         if wait:
             await opened.ready()
         yield opened

@@ -20,7 +20,7 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @dataclass
-class Recorded:
+class RecordedEvents:
     """The requests and events that the application received."""
 
     scopes: list[Any] = field(default_factory=list)
@@ -30,11 +30,11 @@ class Recorded:
 
 
 @dataclass
-class Site:
+class Http1Site:
     """A server on loopback, and a record of what its application received."""
 
     port: int
-    recorded: Recorded
+    recorded: RecordedEvents
     server: Any
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -65,7 +65,7 @@ def problem_of(answer: bytes) -> dict[str, Any]:
     return found
 
 
-def application(recorded: Recorded) -> Callable[..., Awaitable[None]]:
+def application(recorded: RecordedEvents) -> Callable[..., Awaitable[None]]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await _live(receive, send)
@@ -92,16 +92,16 @@ async def _answer(send: Any, body: bytes = b"ok", status: int = 200) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def index(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+async def index(scope: Any, receive: Any, send: Any, recorded: RecordedEvents) -> None:
     await _answer(send)
 
 
-async def key(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+async def key(scope: Any, receive: Any, send: Any, recorded: RecordedEvents) -> None:
     mark_authenticated(scope, "somebody")
     await _answer(send)
 
 
-async def read(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+async def read(scope: Any, receive: Any, send: Any, recorded: RecordedEvents) -> None:
     size, has_more = 0, True
     while has_more:
         message = await receive()
@@ -112,22 +112,22 @@ async def read(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
     await _answer(send, b"%d" % size)
 
 
-async def read_late(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+async def read_late(scope: Any, receive: Any, send: Any, recorded: RecordedEvents) -> None:
     await recorded.may_read.wait()
     await read(scope, receive, send, recorded)
 
 
-async def refuse(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+async def refuse(scope: Any, receive: Any, send: Any, recorded: RecordedEvents) -> None:
     await _answer(send, b"no", status=401)
 
 
-async def wait(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+async def wait(scope: Any, receive: Any, send: Any, recorded: RecordedEvents) -> None:
     while (await receive())["type"] != "http.disconnect":
         continue
     recorded.ends.append("disconnected")
 
 
-async def pour(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+async def pour(scope: Any, receive: Any, send: Any, recorded: RecordedEvents) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     for _ in range(400):
         await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
@@ -135,34 +135,34 @@ async def pour(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
     await send({"type": "http.response.body"})
 
 
-async def stream(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+async def stream(scope: Any, receive: Any, send: Any, recorded: RecordedEvents) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     for part in (b"one", b"", b"two"):
         await send({"type": "http.response.body", "body": part, "more_body": True})
     await send({"type": "http.response.body"})
 
 
-async def fail(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+async def fail(scope: Any, receive: Any, send: Any, recorded: RecordedEvents) -> None:
     raise ValueError("by design")
 
 
-async def fail_late(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+async def fail_late(scope: Any, receive: Any, send: Any, recorded: RecordedEvents) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"begun", "more_body": True})
     raise ValueError("by design")
 
 
-async def cut(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+async def cut(scope: Any, receive: Any, send: Any, recorded: RecordedEvents) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"begun", "more_body": True})
     raise AnswerCut("slow_reader", "Others wait.")
 
 
-async def inject(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+async def inject(scope: Any, receive: Any, send: Any, recorded: RecordedEvents) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b\r\nc: d")]})
 
 
-async def silent(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+async def silent(scope: Any, receive: Any, send: Any, recorded: RecordedEvents) -> None:
     return
 
 
@@ -185,14 +185,14 @@ ROUTES: dict[str, Callable[..., Awaitable[None]]] = {
 
 
 @asynccontextmanager
-async def serving(limits: ConnectionLimits) -> AsyncIterator[Site]:
-    recorded = Recorded()
+async def serving(limits: ConnectionLimits) -> AsyncIterator[Http1Site]:
+    recorded = RecordedEvents()
     listener = asgi.Listener(application(recorded), "127.0.0.1", 0, limits=limits)
     server = asgi.create_server(listener, lifespan=True, grace_s=2)
     running = asyncio.create_task(server.serve())
     await until(lambda: server.started or running.done())
     try:
-        yield Site(server.servers[0].sockets[0].getsockname()[1], recorded, server)
+        yield Http1Site(server.servers[0].sockets[0].getsockname()[1], recorded, server)
     finally:
         recorded.ends.append("closed")
         server.should_exit = True

@@ -25,7 +25,7 @@ _WORDS = {"and", "or", "unless", "bool", "group_left", "group_right", "by", "wit
 
 
 @dataclass(frozen=True)
-class Rule:
+class PrometheusRule:
     """An alert, or a recorded series."""
 
     kind: str
@@ -49,12 +49,12 @@ def load(path: Path) -> Any:
     return yaml.safe_load(path.read_text())
 
 
-def rules() -> list[Rule]:
+def rules() -> list[PrometheusRule]:
     """Return every rule of every file."""
     return [rule for file in sorted(RULES.glob("*.yml")) for rule in _rules(load(file))]
 
 
-def alerts() -> list[Rule]:
+def alerts() -> list[PrometheusRule]:
     """Return every alert; one name may have several."""
     return [rule for rule in rules() if rule.kind == "alert"]
 
@@ -80,11 +80,11 @@ def names(expr: str) -> set[str]:
     return {name for name in _NAME.findall(bare) if name not in _WORDS}
 
 
-def _rules(document: Any) -> Iterator[Rule]:
+def _rules(document: Any) -> Iterator[PrometheusRule]:
     for group in document["groups"]:
         for entry in group["rules"]:
             kind = "alert" if "alert" in entry else "record"
-            yield Rule(
+            yield PrometheusRule(
                 kind, entry[kind], entry["expr"], entry.get("labels", {}), entry.get("annotations", {})
             )
 

@@ -18,7 +18,7 @@ from gateway.http.replies import NDJSON, HttpReply
 THING_ID = "0197b1f0-5a1c-7c3e-9f0e-2f5b1c9d7a11"
 
 
-class Part(BaseModel):
+class ThingPart(BaseModel):
     """A part of a thing."""
 
     model_config = ConfigDict(extra="forbid")
@@ -31,7 +31,7 @@ class ThingInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: str = Field(min_length=1, max_length=20)
-    parts: list[Part] = Field(default_factory=list)
+    parts: list[ThingPart] = Field(default_factory=list)
 
 
 class Thing(ThingInput):

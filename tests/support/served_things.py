@@ -29,24 +29,24 @@ from gateway.http.replies import EVENT_STREAM, NDJSON, HttpReply
 DECLARED: dict[str, Any] = {"summary": "Do", "tag": "T", "scope": Scope.QUOTES_READ}
 
 
-class Thing(BaseModel):
+class ServedThing(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str = Field(min_length=1)
     size: int = Field(default=1, ge=1, le=10)
     at: datetime | None = None
 
 
-class ThingQuery(BaseModel):
+class ServedThingQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str = Field(min_length=1)
     size: int = Field(default=1, ge=1, le=10)
 
 
-async def create(_: Call, body: Thing) -> dict[str, Any]:
+async def create(_: Call, body: ServedThing) -> dict[str, Any]:
     return body.model_dump()
 
 
-async def search(_: Call, query: ThingQuery) -> dict[str, Any]:
+async def search(_: Call, query: ServedThingQuery) -> dict[str, Any]:
     return query.model_dump()
 
 
@@ -62,7 +62,7 @@ async def share(_: Call) -> dict[str, Any]:
     return {"share": shares.current.get()}
 
 
-async def change(call: Call, body: Thing) -> HttpReply:
+async def change(call: Call, body: ServedThing) -> HttpReply:
     call.require_match('"2"')
     return HttpReply(body.name.encode(), etag='"3"')
 
@@ -93,8 +93,14 @@ async def sleep(_: Call) -> None:
 
 def endpoints() -> list[Endpoint]:
     return [
-        post("/things", create, name="create", answers={201: json(Thing)}, **DECLARED),
-        get("/things", search, name="search", answers={200: json(Thing, headers=CONTENT_TAG)}, **DECLARED),
+        post("/things", create, name="create", answers={201: json(ServedThing)}, **DECLARED),
+        get(
+            "/things",
+            search,
+            name="search",
+            answers={200: json(ServedThing, headers=CONTENT_TAG)},
+            **DECLARED,
+        ),
         get("/things/<uuid:thing_id>/<part>", find, name="find", answers={200: json()}, **DECLARED),
         patch(
             "/thing",

@@ -22,7 +22,7 @@ from gateway.realtime.connections import Connections
 from gateway.realtime.slow_clients import SlowClients
 from gateway.realtime.sockets import Sockets
 from gateway.realtime.wire import WebSocketWire
-from support.doubles.realtime import Exchange, Gateway, Rooms
+from support.doubles.realtime import Broker, Gateway, Rooms
 from support.waiting import until
 
 _SMALL = 4096
@@ -41,7 +41,7 @@ async def _nobody(_: Principal) -> None:
 class SocketSite:
     """The sockets of one gateway, and all that they must give back."""
 
-    gateway: Gateway = field(default_factory=lambda: Gateway(Rooms(), Exchange()))
+    gateway: Gateway = field(default_factory=lambda: Gateway(Rooms(), Broker()))
     connections: Connections = field(default_factory=lambda: Connections(_nobody))
     limit: ConnectionLimit = field(default_factory=lambda: ConnectionLimit(total=1000, per_owner=1000))
     slow_clients: SlowClients = field(default_factory=SlowClients)

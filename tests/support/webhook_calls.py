@@ -10,7 +10,7 @@ import httpx
 from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing, new_id
 from contracts.emails import EmailStatus, EmailStatusChanged
-from support.gateway_stack import Listener
+from support.gateway_stack import RunningGateway
 from support.waiting import until
 
 READS_MAIL = ("webhooks:write", "emails:read")
@@ -24,7 +24,7 @@ async def created(client: httpx.AsyncClient, url: str, *events: str, **headers: 
     return str(answer.json()["id"])
 
 
-async def admin_id(listener: Listener) -> str:
+async def admin_id(listener: RunningGateway) -> str:
     return str((await listener.api.get("/v1/me")).json()["user"]["id"])
 
 
@@ -34,7 +34,7 @@ def mail(owner_id: str, status: EmailStatus = "delivered") -> Outgoing:
     return envelope.event(change, message_id=new_id())
 
 
-async def due_now(listener: Listener) -> None:
+async def due_now(listener: RunningGateway) -> None:
     """Make every wait for a next attempt end."""
     await listener.database.execute(
         "UPDATE webhook_deliveries SET next_at = now() WHERE status = 'pending' AND next_at > now()"

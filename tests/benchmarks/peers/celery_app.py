@@ -18,7 +18,7 @@ from email.message import EmailMessage
 
 from celery import Celery
 
-from benchmarks.letters import Letter
+from benchmarks.letters import BenchLetter
 from benchmarks.peers import ledger
 
 SENDERS = 32
@@ -76,7 +76,7 @@ def send_tasks(seconds: float) -> None:
 
 def send_mails(count: int, port: int) -> None:
     for number in range(count):
-        send_mail.delay(port, **asdict(Letter.of(number)))
+        send_mail.delay(port, **asdict(BenchLetter.of(number)))
 
 
 if __name__ == "__main__":

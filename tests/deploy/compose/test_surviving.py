@@ -237,7 +237,7 @@ def by_compose_alone(stack: Composed) -> Iterator[list[str]]:
 
 
 @dataclass
-class Answers:
+class CallerAnswers:
     """The answers to callers behind the proxy: the paths of accepted work, and every failed answer."""
 
     paths: list[str] = field(default_factory=list)
@@ -261,9 +261,9 @@ class Answers:
 
 
 @contextmanager
-def load(stack: Composed) -> Iterator[Answers]:
+def load(stack: Composed) -> Iterator[CallerAnswers]:
     """Send mails and tasks through the proxy, over a connection that is kept and new ones, for the block."""
-    answers, is_over = Answers(), threading.Event()
+    answers, is_over = CallerAnswers(), threading.Event()
     bodies = (("/v1/emails", letter("upgraded")), ("/v1/tasks", {"operation": "echo"}))
 
     def send(kept: httpx.Client) -> None:
@@ -282,7 +282,7 @@ def load(stack: Composed) -> Iterator[Answers]:
         sending.result()
 
 
-def check_done(stack: Composed, answers: Answers) -> None:
+def check_done(stack: Composed, answers: CallerAnswers) -> None:
     """Assert that no request failed, and that all work that was accepted is done."""
     with stack.telling(*SERVICES, "gateway-2", "proxy", "postgres"):
         assert len(answers.paths) > 100

@@ -134,12 +134,15 @@ async def chatter(at: Address) -> str:
             speaking = asyncio.create_task(speak(loud, [*first, *[post] * 5000]))
             try:
                 async with asyncio.timeout(at.left_s):
-                    while heard := await loop.sock_recv(loud, 1 << 20):
-                        replies["posted"] += heard.count(b'"publish":{}')
-                        replies["refused"] += heard.count(b'"error":{')
+                    await count_replies(loud)
             finally:
                 speaking.cancel()
                 await asyncio.gather(speaking, return_exceptions=True)
+
+    async def count_replies(loud: socket.socket) -> None:
+        while heard := await loop.sock_recv(loud, 1 << 20):
+            replies["posted"] += heard.count(b'"publish":{}')
+            replies["refused"] += heard.count(b'"error":{')
 
     async def speak(loud: socket.socket, lines: list[dict[str, Any]]) -> None:
         for some in batched(lines, 50):

@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from benchmarks import peer_queues
-from benchmarks.letters import Letter
+from benchmarks.letters import BenchLetter
 from benchmarks.peer_queues import SENDERS
 from support.doubles import smtp
 
@@ -38,7 +38,7 @@ async def test_the_mail_of_celery_is_the_same_and_has_a_connection_of_its_own(br
         received = sorted(server.received, key=lambda mail: mail.message["Subject"])
         assert server.connections == len({mail.connection for mail in received}) == 6
     for number, mail in enumerate(received):
-        letter, message = Letter.of(number), mail.message
+        letter, message = BenchLetter.of(number), mail.message
         assert (message["From"], message["To"], message["Subject"]) == (
             letter.sender,
             letter.to,

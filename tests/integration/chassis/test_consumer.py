@@ -33,6 +33,7 @@ from support.effects import (
     store,
     store_unless_bad,
 )
+from support.mute_error import MuteError
 from support.waiting import until
 
 
@@ -131,15 +132,6 @@ async def test_a_permanent_error_is_parked_at_once_and_spares_the_group(bench: B
     assert sorted(await effects(worker)) == ["a", "b"]
 
 
-class Mute(Exception):
-    """Cannot say what it is."""
-
-    def __str__(self) -> str:
-        raise RecursionError
-
-    __repr__ = __str__
-
-
 async def cancel_itself() -> None:
     task = asyncio.current_task()
     assert task is not None
@@ -153,11 +145,11 @@ async def fail_with(error: BaseException) -> None:
 DEATHS: list[Callable[[], Awaitable[None]]] = [
     partial(fail_with, ValueError("bad \ud800 name")),
     partial(fail_with, ValueError("a NUL \0, and " + "long " * 100_000)),
-    partial(fail_with, Mute()),
+    partial(fail_with, MuteError()),
     partial(fail_with, asyncio.CancelledError()),
     partial(fail_with, SystemExit(3)),
     partial(fail_with, KeyboardInterrupt()),
-    partial(fail_with, BaseExceptionGroup("several", [Mute(), asyncio.CancelledError()])),
+    partial(fail_with, BaseExceptionGroup("several", [MuteError(), asyncio.CancelledError()])),
     cancel_itself,
 ]
 

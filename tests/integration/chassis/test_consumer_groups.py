@@ -109,7 +109,7 @@ async def test_owners_take_turns_at_what_has_arrived(bench: Bench) -> None:
     assert set(handled[1:4]) == {"many", "few", "other"}
 
 
-async def test_an_owner_whose_messages_fail_makes_nobody_wait_for_each_of_them(bench: Bench) -> None:
+async def test_failing_messages_of_one_owner_do_not_delay_others_one_by_one(bench: Bench) -> None:
     groups: list[list[str]] = []
     begun, goes_on = asyncio.Event(), asyncio.Event()
 

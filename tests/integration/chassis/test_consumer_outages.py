@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -85,15 +84,14 @@ async def test_a_stop_gives_back_messages_that_wait_for_their_copy(bench: Bench,
     async def fail(_: Connection, __: Sequence[Delivery[CancelBatch]]) -> None:
         raise Unavailable("the relay is away")
 
-    worker = await bench.build(BATCH_PROCESSOR)
+    # Longer than a test may take: a stop does not use it up.
+    worker = await bench.build(BATCH_PROCESSOR, shutdown_grace_s=300)
     worker.consume(INTAKE, {CancelBatch: InTransaction(fail)})
     async with running(worker), without_first_rung(broker_url):
         before = copies_returned()
         await worker.messaging.publisher.publish(cancel("again"))
         await until(lambda: copies_returned() >= before + 2)
-        started = time.monotonic()
         await worker.close()
-        assert time.monotonic() - started < worker.settings.shutdown_grace_s
     successor = await bench.build(BATCH_PROCESSOR)
     successor.consume(INTAKE, {CancelBatch: InTransaction(store)})
     await bench.run(successor)

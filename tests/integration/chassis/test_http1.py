@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from chassis.http1.limits import ConnectionLimits
 from contracts.mail import MOST_UPLOAD_BYTES
-from support.http1_site import GET, Site, problem_of, serving
+from support.http1_site import GET, Http1Site, problem_of, serving
 from support.waiting import until
 
 CHUNKED = b"POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -29,20 +29,20 @@ BRIEF = ConnectionLimits(
 
 
 @pytest.fixture(scope="module")
-async def site() -> AsyncIterator[Site]:
+async def site() -> AsyncIterator[Http1Site]:
     """Yield a server with the usual limits."""
     async with serving(ConnectionLimits()) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-async def brief_site() -> AsyncIterator[Site]:
+async def brief_site() -> AsyncIterator[Http1Site]:
     """Yield a server that waits half a second for everything."""
     async with serving(BRIEF) as found:
         yield found
 
 
-async def test_requests_follow_each_other_on_one_connection(site: Site) -> None:
+async def test_requests_follow_each_other_on_one_connection(site: Http1Site) -> None:
     reader, writer = await site.connect()
     for _ in range(3):
         writer.write(GET)
@@ -50,31 +50,31 @@ async def test_requests_follow_each_other_on_one_connection(site: Site) -> None:
     writer.close()
 
 
-async def test_five_thousand_pipelined_requests_are_answered_in_order(site: Site) -> None:
+async def test_five_thousand_pipelined_requests_are_answered_in_order(site: Http1Site) -> None:
     last = b"GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     answer = await site.exchange(GET * 5000 + last)
     assert answer.count(b"HTTP/1.1 200 OK\r\n") == 5001
     assert answer.endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
 
 
-async def test_a_client_of_http_1_0_gets_no_chunks(site: Site) -> None:
+async def test_a_client_of_http_1_0_gets_no_chunks(site: Http1Site) -> None:
     answer = await site.exchange(b"GET /stream HTTP/1.0\r\n\r\n")
     assert answer.endswith(b"connection: close\r\n\r\nonetwo")
 
 
-async def test_head_has_no_body(site: Site) -> None:
+async def test_head_has_no_body(site: Http1Site) -> None:
     answer = await site.exchange(b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert b"content-length: 2\r\n" in answer
     assert answer.endswith(b"\r\n\r\n")
 
 
-async def test_a_refused_head_request_has_no_body(site: Site) -> None:
+async def test_a_refused_head_request_has_no_body(site: Http1Site) -> None:
     answer = await site.exchange(b"HEAD / HTTP/1.1\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.endswith(b"\r\n\r\n")
 
 
-async def test_a_body_comes_whole_by_length_and_by_chunks(site: Site) -> None:
+async def test_a_body_comes_whole_by_length_and_by_chunks(site: Http1Site) -> None:
     close = b"POST /read HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     sized = await site.exchange(close + b"Content-Length: 300000\r\n\r\n", b"x" * 300_000)
     assert sized.endswith(b"\r\n\r\n300000")
@@ -85,7 +85,7 @@ async def test_a_body_comes_whole_by_length_and_by_chunks(site: Site) -> None:
     assert chunked.endswith(b"\r\n\r\n300000")
 
 
-async def test_an_encoded_slash_stays_part_of_its_segment(site: Site) -> None:
+async def test_an_encoded_slash_stays_part_of_its_segment(site: Http1Site) -> None:
     answer = await site.exchange(b"GET /a%2fb%20c HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 500 ")
     answer = await site.exchange(b"GET /a%2Fb%20c HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -93,7 +93,7 @@ async def test_an_encoded_slash_stays_part_of_its_segment(site: Site) -> None:
     assert site.recorded.scopes[-1]["raw_path"] == b"/a%2Fb%20c"
 
 
-async def test_continue_is_sent_when_the_application_reads_and_not_before(site: Site) -> None:
+async def test_continue_is_sent_when_the_application_reads_and_not_before(site: Http1Site) -> None:
     lines = b"Host: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
     refused = await site.exchange(b"POST /refuse HTTP/1.1\r\n" + lines)
     assert refused.startswith(b"HTTP/1.1 401 ")
@@ -107,18 +107,18 @@ async def test_continue_is_sent_when_the_application_reads_and_not_before(site: 
 
 
 @pytest.mark.parametrize("path", [b"/fail", b"/inject", b"/silent"])
-async def test_an_application_that_fails_is_a_problem_document(site: Site, path: bytes) -> None:
+async def test_an_application_that_fails_is_a_problem_document(site: Http1Site, path: bytes) -> None:
     answer = await site.exchange(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
     assert problem_of(answer)["type"] == "/problems/internal"
 
 
-async def test_an_answer_that_fails_in_its_middle_does_not_look_complete(site: Site) -> None:
+async def test_an_answer_that_fails_in_its_middle_does_not_look_complete(site: Http1Site) -> None:
     with contextlib.suppress(ConnectionError):
         answer = await site.exchange(b"GET /fail-late HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"0\r\n\r\n" not in answer
 
 
-async def test_an_answer_that_is_cut_is_counted_and_does_not_look_complete(site: Site) -> None:
+async def test_an_answer_that_is_cut_is_counted_and_does_not_look_complete(site: Http1Site) -> None:
     cuts = partial(REGISTRY.get_sample_value, "tickwire_http_refused_total", {"reason": "slow_reader"})
     before = cuts() or 0
     with contextlib.suppress(ConnectionError):
@@ -127,7 +127,7 @@ async def test_an_answer_that_is_cut_is_counted_and_does_not_look_complete(site:
     assert cuts() == before + 1
 
 
-async def test_the_application_learns_that_a_client_has_gone_away(site: Site) -> None:
+async def test_the_application_learns_that_a_client_has_gone_away(site: Http1Site) -> None:
     _, writer = await site.connect()
     before = len(site.recorded.scopes)
     writer.write(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -149,7 +149,7 @@ async def test_the_application_learns_that_a_client_has_gone_away(site: Site) ->
     ],
 )
 async def test_a_client_that_stops_sending_is_not_waited_for(
-    brief_site: Site, segments: list[bytes], statuses: list[int]
+    brief_site: Http1Site, segments: list[bytes], statuses: list[int]
 ) -> None:
     answer = await brief_site.exchange(*segments)
     answers = answer.split(b"HTTP/1.1 ")[1:]
@@ -161,7 +161,7 @@ async def test_a_client_that_stops_sending_is_not_waited_for(
 @pytest.mark.parametrize("first", [b"", GET])
 @pytest.mark.parametrize("part", [b"\r\n", b"G"])
 async def test_a_head_that_is_sent_slowly_has_one_deadline(
-    brief_site: Site, first: bytes, part: bytes
+    brief_site: Http1Site, first: bytes, part: bytes
 ) -> None:
     reader, writer = await brief_site.connect()
     writer.write(first)
@@ -174,7 +174,9 @@ async def test_a_head_that_is_sent_slowly_has_one_deadline(
     assert problem_of(b"HTTP/1.1 " + last)["status"] in (400, 408)
 
 
-async def test_a_body_that_is_sent_slowly_is_408_and_the_application_is_notified(brief_site: Site) -> None:
+async def test_a_body_that_is_sent_slowly_is_408_and_the_application_is_notified(
+    brief_site: Http1Site,
+) -> None:
     brief_site.recorded.ends.clear()
     reader, writer = await brief_site.connect()
     trace_id = "0af7651916cd43dd8448eb211c80319c"
@@ -200,7 +202,7 @@ async def _drip(writer: asyncio.StreamWriter, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"5\r\nhello\r\n", b"1000\r\n" + b"x" * 4096 + b"\r\n"])
-async def test_a_body_without_end_after_its_refusal_is_cut(brief_site: Site, body: bytes) -> None:
+async def test_a_body_without_end_after_its_refusal_is_cut(brief_site: Http1Site, body: bytes) -> None:
     reader, writer = await brief_site.connect()
     writer.write(b"POST /refuse HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
     sending = asyncio.create_task(_drip(writer, body))
@@ -212,7 +214,7 @@ async def test_a_body_without_end_after_its_refusal_is_cut(brief_site: Site, bod
     writer.close()
 
 
-async def test_a_client_that_writes_a_whole_upload_before_it_reads_gets_its_refusal(site: Site) -> None:
+async def test_a_client_that_writes_a_whole_upload_before_it_reads_gets_its_refusal(site: Http1Site) -> None:
     head = b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % MOST_UPLOAD_BYTES
 
     def answer_of_a_client_that_only_writes() -> bytes:
@@ -224,7 +226,7 @@ async def test_a_client_that_writes_a_whole_upload_before_it_reads_gets_its_refu
     assert (await asyncio.to_thread(answer_of_a_client_that_only_writes)).startswith(b"HTTP/1.1 401 ")
 
 
-async def test_a_flood_after_the_answer_is_cut_before_its_time(site: Site) -> None:
+async def test_a_flood_after_the_answer_is_cut_before_its_time(site: Http1Site) -> None:
     _, writer = await site.connect()
     writer.write(b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999999\r\n\r\n")
     async with asyncio.timeout(20):
@@ -235,13 +237,13 @@ async def test_a_flood_after_the_answer_is_cut_before_its_time(site: Site) -> No
     writer.close()
 
 
-async def test_the_request_after_one_that_was_not_read_is_not_answered(site: Site) -> None:
+async def test_the_request_after_one_that_was_not_read_is_not_answered(site: Http1Site) -> None:
     smuggled = b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n" + GET
     answer = await site.exchange(smuggled)
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
-async def test_a_client_that_reads_nothing_is_cut_off(brief_site: Site) -> None:
+async def test_a_client_that_reads_nothing_is_cut_off(brief_site: Http1Site) -> None:
     with socket.create_connection(("127.0.0.1", brief_site.port)) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.sendall(b"GET /pour HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -250,7 +252,7 @@ async def test_a_client_that_reads_nothing_is_cut_off(brief_site: Site) -> None:
 
 
 async def test_a_client_that_trickles_an_answer_is_cut_off_and_leaves_nothing_in_the_system(
-    brief_site: Site,
+    brief_site: Http1Site,
 ) -> None:
     before = brief_site.recorded.sent_bytes
     taken = [before]

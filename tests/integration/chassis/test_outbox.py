@@ -56,7 +56,7 @@ async def test_an_outbox_over_its_bound_refuses_while_the_relay_is_busy_with_it(
         await postgres.close()
 
 
-class Broker:
+class ConfirmingBroker:
     """A publisher that confirms everything, and records the sizes of what it gets at a time."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ async def test_large_messages_are_taken_a_few_at_a_time(
     fresh_database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "STEP_BYTES", 3000)
-    postgres, broker = Postgres(await fresh_database("support.sample_service")), Broker()
+    postgres, broker = Postgres(await fresh_database("support.sample_service")), ConfirmingBroker()
     await postgres.open()
     large = [replace(cancel(), body=b"x" * size) for size in [*[1000] * 7, 5000, 10]]
     async with postgres.connection() as connection:

@@ -68,7 +68,7 @@ async def test_a_slow_statement_does_not_make_the_database_unavailable_for_other
     await postgres.close()
 
 
-class Asked(Postgres):
+class CountedPostgres(Postgres):
     """Counts how often the server was asked whether it answers."""
 
     asked = 0
@@ -81,7 +81,7 @@ class Asked(Postgres):
 async def test_a_server_that_has_just_answered_is_asked_only_while_a_statement_waits(
     fresh_database: FreshDatabase,
 ) -> None:
-    postgres = Asked(await fresh_database())
+    postgres = CountedPostgres(await fresh_database())
     await postgres.open()
 
     async def look() -> int:

@@ -113,12 +113,10 @@ async def test_a_slow_answer_ends_at_the_deadline(asker: ServiceRuntime, answere
 
 
 async def test_a_service_that_is_away_is_noticed_at_once(asker: ServiceRuntime) -> None:
-    loop = asyncio.get_running_loop()
-    started = loop.time()
+    # Longer than a test may take: the deadline is not waited for.
     with pytest.raises(Unavailable) as caught:
-        await asker.messaging.rpc.ask(GetQuotes(symbols=["A"]), Deadline.after(25))
+        await asker.messaging.rpc.ask(GetQuotes(symbols=["A"]), Deadline.after(3600))
     assert caught.value.status == 503
-    assert loop.time() - started < 10, "it must not wait for the deadline"
 
 
 async def test_a_lost_connection_fails_the_requests_that_wait(
@@ -383,11 +381,11 @@ async def test_a_stop_answers_every_request_that_was_taken(asker: ServiceRuntime
     rpc = asker.messaging.rpc
     words = [*(f"q{n}" for n in range(50)), "never"]
     async with running(service):
-        asks = [asyncio.create_task(rpc.ask(SearchSymbols(q=word), Deadline.after(25))) for word in words]
+        # Longer than a test may take: nobody waits for the deadline.
+        deadline = Deadline.after(3600)
+        asks = [asyncio.create_task(rpc.ask(SearchSymbols(q=word), deadline)) for word in words]
         await until(lambda: len(taken) == len(words))
-    started = asyncio.get_running_loop().time()
     answers = await asyncio.gather(*asks, return_exceptions=True)
-    assert asyncio.get_running_loop().time() - started < 5, "nobody waits for the deadline"
     assert [type(found) for found in answers[:-1]] == [bytes] * 50
     assert isinstance(answers[-1], RemoteFailure)
     assert (answers[-1].status, answers[-1].retryable) == (503, True)

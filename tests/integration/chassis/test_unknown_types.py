@@ -34,7 +34,7 @@ def seen(outcome: str) -> float:
     return REGISTRY.get_sample_value("tickwire_messages_consumed_total", labels) or 0
 
 
-class Replica:
+class ProcessorRelease:
     """A release of batch-processor that knows one type, or two."""
 
     def __init__(self, runtime: ServiceRuntime, *, is_newer: bool) -> None:
@@ -56,7 +56,7 @@ async def test_a_replica_that_knows_the_type_handles_what_another_does_not_know(
     bench: Bench, fresh_database: FreshDatabase
 ) -> None:
     dsn, before = await fresh_database(), seen("retry")
-    older = Replica(await bench.build(BATCH_PROCESSOR, dsn=dsn), is_newer=False)
+    older = ProcessorRelease(await bench.build(BATCH_PROCESSOR, dsn=dsn), is_newer=False)
     await bench.run(older.runtime)
     publish = older.runtime.messaging.publisher.publish
     await publish(command(CancelBatch(batch_id=uuid4(), owner_id="new")))
@@ -65,7 +65,7 @@ async def test_a_replica_that_knows_the_type_handles_what_another_does_not_know(
         return seen("retry") == before + 1
 
     await until(waits)
-    newer = Replica(await bench.build(BATCH_PROCESSOR, dsn=dsn), is_newer=True)
+    newer = ProcessorRelease(await bench.build(BATCH_PROCESSOR, dsn=dsn), is_newer=True)
     await bench.run(newer.runtime)
 
     async def is_handled() -> bool:
@@ -80,7 +80,7 @@ async def test_a_replica_that_knows_the_type_handles_what_another_does_not_know(
 
 async def test_an_unknown_type_is_parked_after_its_retries_and_delays_no_other(bench: Bench) -> None:
     retried, ended = seen("retry"), seen("park")
-    older = Replica(await bench.build(BATCH_PROCESSOR), is_newer=False)
+    older = ProcessorRelease(await bench.build(BATCH_PROCESSOR), is_newer=False)
     await bench.run(older.runtime)
     unknown = command(CancelBatch(batch_id=uuid4(), owner_id="new"))
     await older.runtime.messaging.publisher.publish(unknown)

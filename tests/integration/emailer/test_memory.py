@@ -40,6 +40,36 @@ async def service(broker_url: str, dsn: str, smtp_port: int) -> AsyncIterator[ps
         await process.wait()
 
 
+_EMAILS = """
+    INSERT INTO emails
+    SELECT (jsonb_populate_record(emails, jsonb_build_object(
+        'id', gen_random_uuid(), 'attachment_count', CASE WHEN $2 THEN 1 ELSE 0 END
+    ))).*
+    FROM emails, generate_series(1, $1)
+    WHERE emails.id = $3
+"""
+_RECIPIENTS = """
+    INSERT INTO recipients
+        (email_id, position, kind, address, status, due_at, size_bytes, expires_at, stream, owner_id,
+        domain, ready)
+    SELECT id, 0, 'to', 'r@' || number % 20 || '.example', 'queued', accepted_at, $1, expires_at,
+        stream, owner_id, number % 20 || '.example', true
+    FROM (SELECT *, row_number() OVER () AS number FROM emails) AS numbered
+    WHERE NOT EXISTS (SELECT FROM recipients WHERE email_id = numbered.id)
+"""
+_FIRST_ATTACHMENT = """
+    INSERT INTO attachments (email_id, position, filename, content_type, content)
+    SELECT id, 0, 'a.bin', 'application/octet-stream', decode(repeat('ab', $1), 'hex')
+    FROM emails WHERE attachment_count > 0 LIMIT 1
+"""
+_OTHER_ATTACHMENTS = """
+    INSERT INTO attachments (email_id, position, filename, content_type, content)
+    SELECT emails.id, 0, filename, content_type, content
+    FROM emails CROSS JOIN attachments
+    WHERE attachment_count > 0 AND emails.id <> email_id
+"""
+
+
 async def queue(post_office: PostOffice, count: int, *, attached_bytes: int = 0) -> None:
     """Store `count` mails to one recipient each, at 20 domains, with an attachment each if it has bytes."""
     template = mail(text="Hello,\n\nyour order has been executed at the price that you asked for.\n" * 4)
@@ -47,55 +77,15 @@ async def queue(post_office: PostOffice, count: int, *, attached_bytes: int = 0)
     connection = await asyncpg.connect(post_office.dsn)
     try:
         await connection.execute("SET session_replication_role = replica")
-        # Nothing is due before all of it is there.
-        await connection.execute("BEGIN")
-        await connection.execute(
-            """
-            INSERT INTO emails
-            SELECT (jsonb_populate_record(emails, jsonb_build_object(
-                'id', gen_random_uuid(), 'attachment_count', CASE WHEN $2 THEN 1 ELSE 0 END
-            ))).*
-            FROM emails, generate_series(1, $1)
-            WHERE emails.id = $3
-            """,
-            count - 1,
-            attached_bytes > 0,
-            template.email_id,
-            timeout=300,
-        )
-        await connection.execute(
-            """
-            INSERT INTO recipients
-                (email_id, position, kind, address, status, due_at, size_bytes, expires_at, stream, owner_id,
-                domain, ready)
-            SELECT id, 0, 'to', 'r@' || number % 20 || '.example', 'queued', accepted_at, $1, expires_at,
-                stream, owner_id, number % 20 || '.example', true
-            FROM (SELECT *, row_number() OVER () AS number FROM emails) AS numbered
-            WHERE NOT EXISTS (SELECT FROM recipients WHERE email_id = numbered.id)
-            """,
-            attached_bytes + 800,
-            timeout=300,
-        )
-        if attached_bytes:
-            # The first one is copied as it is stored: to compress each would take longer than to send it.
-            await connection.execute(
-                """
-                INSERT INTO attachments (email_id, position, filename, content_type, content)
-                SELECT id, 0, 'a.bin', 'application/octet-stream', decode(repeat('ab', $1), 'hex')
-                FROM emails WHERE attachment_count > 0 LIMIT 1
-                """,
-                attached_bytes,
-            )
-            await connection.execute(
-                """
-                INSERT INTO attachments (email_id, position, filename, content_type, content)
-                SELECT emails.id, 0, filename, content_type, content
-                FROM emails CROSS JOIN attachments
-                WHERE attachment_count > 0 AND emails.id <> email_id
-                """,
-                timeout=300,
-            )
-        await connection.execute("COMMIT")
+        # No mail is due before all of them are stored.
+        async with connection.transaction():
+            copies = (count - 1, attached_bytes > 0, template.email_id)
+            await connection.execute(_EMAILS, *copies, timeout=300)
+            await connection.execute(_RECIPIENTS, attached_bytes + 800, timeout=300)
+            if attached_bytes:
+                # The first one is copied as it is stored: to compress each would take longer than to send it.
+                await connection.execute(_FIRST_ATTACHMENT, attached_bytes)
+                await connection.execute(_OTHER_ATTACHMENTS, timeout=300)
     finally:
         await connection.close()
 

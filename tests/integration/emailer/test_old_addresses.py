@@ -103,7 +103,7 @@ async def test_an_address_that_was_suppressed_in_both_forms_is_suppressed_once(
     assert kept == made[new]
 
 
-async def test_mails_from_before_have_their_recipients_in_the_new_form(post_office: PostOffice) -> None:
+async def test_older_mails_have_their_recipients_in_the_new_form(post_office: PostOffice) -> None:
     command = mail(to=["jörg@exämple.com", "ann@example.com"])
     await post_office.accept(command)
     async with post_office.postgres.connection() as connection:

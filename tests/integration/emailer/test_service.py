@@ -150,7 +150,7 @@ async def test_a_wrong_address_fails_alone(stack: MailStack, server: SmtpServer)
     assert server.received[0].message["to"] == "reader@example.com"
 
 
-async def test_a_mail_that_is_asked_for_to_be_sent_again_keeps_its_content(stack: MailStack) -> None:
+async def test_a_mail_that_is_resent_keeps_its_content(stack: MailStack) -> None:
     message = mail()
     async with stack.running():
         await stack.send(message)

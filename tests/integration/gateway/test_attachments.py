@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from support.event_streams import status_in
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 from support.upload_site import UploadSite
 
@@ -19,7 +19,7 @@ PDF, TEXT = bytes(range(256)) * 1_000, b"Hello\n"
 
 
 @pytest.fixture(scope="module")
-async def listener(module_house: House, site: UploadSite) -> Listener:
+async def listener(module_house: House, site: UploadSite) -> RunningGateway:
     return await module_house.open(email_url=site.url)
 
 
@@ -42,7 +42,7 @@ async def bytes_of(site: UploadSite, part: dict[str, Any]) -> bytes:
 
 
 async def test_the_bytes_of_attachments_are_with_email_before_the_mail_is_accepted(
-    listener: Listener, site: UploadSite, module_house: House
+    listener: RunningGateway, site: UploadSite, module_house: House
 ) -> None:
     await module_house.purge("email.send")
     answer = await listener.api.post("/v1/emails", json=attaching(PDF, b"", TEXT))
@@ -55,7 +55,7 @@ async def test_the_bytes_of_attachments_are_with_email_before_the_mail_is_accept
 
 
 async def test_several_mails_in_one_request_share_a_parcel(
-    listener: Listener, site: UploadSite, module_house: House
+    listener: RunningGateway, site: UploadSite, module_house: House
 ) -> None:
     await module_house.purge("email.send")
     before = await site.count()
@@ -71,7 +71,9 @@ async def test_several_mails_in_one_request_share_a_parcel(
         assert await connection.fetchval("SELECT mails_left FROM uploads ORDER BY id DESC LIMIT 1") == 2
 
 
-async def test_a_repeated_request_sends_its_attachments_once(listener: Listener, site: UploadSite) -> None:
+async def test_a_repeated_request_sends_its_attachments_once(
+    listener: RunningGateway, site: UploadSite
+) -> None:
     key, before = {"idempotency-key": f"a-{uuid4()}"}, await site.count()
     first, again = [
         await listener.api.post("/v1/emails", json=attaching(TEXT), headers=key) for _ in range(2)

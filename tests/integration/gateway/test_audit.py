@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from gateway.audit.inputs import Action
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.pages import all_pages
 from support.problems import assert_problem
 
 
-async def trail(listener: Listener, **filters: Any) -> list[dict[str, Any]]:
+async def trail(listener: RunningGateway, **filters: Any) -> list[dict[str, Any]]:
     answer = await listener.api.get("/v1/admin/audit", params=filters)
     assert answer.status_code == 200, answer.text
     return list(answer.json()["data"])
 
 
-async def test_changes_of_users_are_recorded_with_the_values_before(listener: Listener) -> None:
+async def test_changes_of_users_are_recorded_with_the_values_before(listener: RunningGateway) -> None:
     request = {"x-request-id": "who-made-this"}
     body = {"name": "Ann", "email": "ann.audit@example.com"}
     made = await listener.api.post("/v1/users", json=body, headers=request)
@@ -36,7 +36,7 @@ async def test_changes_of_users_are_recorded_with_the_values_before(listener: Li
     assert changed["after"] == {"name": "Anna", "role": "admin"}
 
 
-async def test_changes_of_keys_are_recorded_without_their_secrets(listener: Listener) -> None:
+async def test_changes_of_keys_are_recorded_without_their_secrets(listener: RunningGateway) -> None:
     made = (await listener.api.post("/v1/api-keys", json={"name": "shop", "scopes": ["quotes:read"]})).json()
     path = f"/v1/api-keys/{made['id']}"
     rotated = (await listener.api.post(f"{path}/rotate", json={"overlap_s": 60})).json()
@@ -52,14 +52,14 @@ async def test_changes_of_keys_are_recorded_without_their_secrets(listener: List
         assert key[25:-6] not in text
 
 
-async def test_a_secret_in_a_name_is_not_recorded(listener: Listener) -> None:
+async def test_a_secret_in_a_name_is_not_recorded(listener: RunningGateway) -> None:
     wanted = {"name": f"mine is {listener.admin_key}", "scopes": ["quotes:read"]}
     made = (await listener.api.post("/v1/api-keys", json=wanted)).json()
     (entry,) = await trail(listener, target=f"api-key:{made['id']}")
     assert listener.admin_key[25:] not in str(entry)
 
 
-async def test_decisions_on_parked_messages_are_recorded(listener: Listener) -> None:
+async def test_decisions_on_parked_messages_are_recorded(listener: RunningGateway) -> None:
     for verb, action in (("replay", "parked.replayed"), ("discard", "parked.discarded")):
         choice = {"service": "gateway", "reason": "none like this"}
         answer = await listener.api.post(f"/v1/admin/parked/{verb}", params=choice)
@@ -69,7 +69,7 @@ async def test_decisions_on_parked_messages_are_recorded(listener: Listener) -> 
         assert entry["after"]["wanted"]["reason"] == "none like this"
 
 
-async def test_a_dry_run_is_no_decision(listener: Listener) -> None:
+async def test_a_dry_run_is_no_decision(listener: RunningGateway) -> None:
     for verb in ("replay", "discard"):
         choice = {"service": "gateway", "reason": "nothing to record", "dry_run": "true"}
         answer = await listener.api.post(f"/v1/admin/parked/{verb}", params=choice)
@@ -78,13 +78,13 @@ async def test_a_dry_run_is_no_decision(listener: Listener) -> None:
     assert await listener.database.fetchval(count) == 0
 
 
-async def test_an_action_on_parked_messages_without_a_filter_is_refused(listener: Listener) -> None:
+async def test_an_action_on_parked_messages_without_a_filter_is_refused(listener: RunningGateway) -> None:
     for query in ({"service": "gateway"}, {"service": "gateway", "rate_per_s": "5"}, {"queue": "email.send"}):
         answer = await listener.api.post("/v1/admin/parked/replay", params=query)
         assert_problem(answer, 422, "invalid-input")
 
 
-async def test_a_change_that_is_rolled_back_is_not_recorded(listener: Listener) -> None:
+async def test_a_change_that_is_rolled_back_is_not_recorded(listener: RunningGateway) -> None:
     body = {"name": "Ann", "email": "twice.audit@example.com"}
     await listener.api.post("/v1/users", json=body)
     count = "SELECT count(*) FROM audit_entries WHERE after->>'email' = 'twice.audit@example.com'"
@@ -94,13 +94,13 @@ async def test_a_change_that_is_rolled_back_is_not_recorded(listener: Listener) 
     assert await trail(listener, target=f"api-key:{listener.admin_key[8:24]}", action="key.revoked") == []
 
 
-async def test_a_repeated_request_is_recorded_once(listener: Listener) -> None:
+async def test_a_repeated_request_is_recorded_once(listener: RunningGateway) -> None:
     body, headers = {"name": "x", "scopes": ["quotes:read"]}, {"idempotency-key": "audited-once"}
     made = [(await listener.api.post("/v1/api-keys", json=body, headers=headers)).json() for _ in range(2)]
     assert len(await trail(listener, target=f"api-key:{made[0]['id']}")) == 1
 
 
-async def test_the_trail_comes_in_pages_and_can_be_narrowed(listener: Listener) -> None:
+async def test_the_trail_comes_in_pages_and_can_be_narrowed(listener: RunningGateway) -> None:
     for name in ("One", "Two", "Three"):
         await listener.new_user(name)
     entries = await all_pages(listener.api, "/v1/admin/audit", limit=2, action="user.created", user_id=1)
@@ -116,7 +116,7 @@ async def test_the_trail_comes_in_pages_and_can_be_narrowed(listener: Listener) 
 
 
 @pytest.mark.parametrize("query", ["limit=0", "cursor=-1", "user_id=x", "created_after=0", "page=2"])
-async def test_an_invalid_query_is_422(listener: Listener, query: str) -> None:
+async def test_an_invalid_query_is_422(listener: RunningGateway, query: str) -> None:
     answer = await listener.api.get(f"/v1/admin/audit?{query}")
     assert_problem(answer, 422, "invalid-input", f"/{query.partition('=')[0]}")
 

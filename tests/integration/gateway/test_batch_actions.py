@@ -23,13 +23,13 @@ from contracts.batches import (
     ListBatches,
 )
 from contracts.topology import BATCH_PROCESSOR
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 
 FAILED = [UUID(int=1), UUID(int=2)]
 
 
-class Processor:
+class LateBatches:
     """Plays batch-processor, which has two batches with late items and three without."""
 
     async def count(self, request: CountBatches, _: Deadline) -> BatchCounts:
@@ -65,7 +65,7 @@ class Processor:
 
 
 async def test_all_batches_with_some_errors_are_retried_for_these_errors_only(house: House) -> None:
-    double = Processor()
+    double = LateBatches()
     await house.double(BATCH_PROCESSOR, {CountBatches: double.count, ListBatches: double.list})
     listener = await house.open()
     await house.purge(INTAKE)
@@ -86,7 +86,7 @@ async def test_all_batches_with_some_errors_are_retried_for_these_errors_only(ho
 async def test_an_error_that_a_batch_does_not_list_is_retried(house: House) -> None:
     """A batch lists its most frequent errors only."""
 
-    class Varied(Processor):
+    class Varied(LateBatches):
         async def get(self, request: GetBatch, deadline: Deadline) -> Batch:
             found = await super().get(request, deadline)
             errors = {f"code-{n}": 3 for n in range(100)}
@@ -113,7 +113,7 @@ async def test_an_error_that_a_batch_does_not_list_is_retried(house: House) -> N
 
 
 async def test_a_resumed_batch_is_queued_or_running_as_it_was_before(house: House) -> None:
-    class Paused(Processor):
+    class Paused(LateBatches):
         started_at: datetime | None = None
 
         async def get(self, request: GetBatch, deadline: Deadline) -> Batch:
@@ -130,7 +130,7 @@ async def test_a_resumed_batch_is_queued_or_running_as_it_was_before(house: Hous
 
 
 async def test_what_is_past_its_deadline_is_not_retried(house: House) -> None:
-    class Late(Processor):
+    class Late(LateBatches):
         async def get(self, request: GetBatch, deadline: Deadline) -> Batch:
             found = await super().get(request, deadline)
             return found.model_copy(update={"operation": "echo", "expires_at": datetime.now(UTC)})
@@ -149,7 +149,7 @@ async def test_what_is_past_its_deadline_is_not_retried(house: House) -> None:
 
 
 async def test_a_retry_needs_the_scopes_of_the_operation_whoever_made_the_batch(house: House) -> None:
-    listener, lesser, whole = await _with_guarded_operation(house, Processor())
+    listener, lesser, whole = await _with_guarded_operation(house, LateBatches())
     ways = [
         f"/v1/batches/{FAILED[0]}/retry",
         f"/v1/tasks/{FAILED[0]}/retry",
@@ -174,7 +174,7 @@ async def test_a_retry_needs_the_scopes_of_the_operation_whoever_made_the_batch(
 
 
 async def test_letting_work_run_needs_the_scopes_of_its_operation_whoever_made_it(house: House) -> None:
-    class Paused(Processor):
+    class Paused(LateBatches):
         async def get(self, request: GetBatch, deadline: Deadline) -> Batch:
             found = await super().get(request, deadline)
             return found.model_copy(update={"status": "paused", "version": 3})
@@ -205,10 +205,10 @@ async def test_letting_work_run_needs_the_scopes_of_its_operation_whoever_made_i
 
 
 @pytest.mark.parametrize(("action", "status"), [("retry", "completed"), ("resume", "paused")])
-async def test_an_action_on_some_of_an_operation_that_is_gone_is_refused_whole_and_says_how_to_choose_others(
+async def test_a_bulk_action_is_refused_whole_if_an_operation_is_gone_and_says_how_to_choose_others(
     house: House, action: str, status: BatchStatus
 ) -> None:
-    class Mixed(Processor):
+    class Mixed(LateBatches):
         async def list_guarded(self, request: ListBatches, deadline: Deadline) -> Batches:
             wanted = request.wanted.operations or ["guarded", "gone"]
             found = await self.get(GetBatch(batch_id=FAILED[0], owner_id=request.owner_id), deadline)
@@ -285,7 +285,7 @@ async def test_an_action_says_what_happens_next_and_by_when(house: House) -> Non
         assert before + timedelta(seconds=60) <= by <= datetime.now(UTC) + timedelta(seconds=60)
 
 
-async def _with_guarded_operation(house: House, double: Processor) -> tuple[Listener, str, str]:
+async def _with_guarded_operation(house: House, double: LateBatches) -> tuple[RunningGateway, str, str]:
     """Return a listener, a key without the scope of the operation `guarded`, and one that has it."""
     await house.double(
         BATCH_PROCESSOR,

@@ -9,14 +9,14 @@ from uuid import uuid4
 import pytest
 
 from gateway.identity import keys
-from support.gateway_stack import Connect, House, Listener, OpenTalk
+from support.gateway_stack import Connect, House, OpenTalk, RunningGateway
 from support.pages import all_pages
 from support.problems import assert_problem
 from support.waiting import until
 
 
 @pytest.fixture(scope="module")
-async def two(module_house: House) -> tuple[Listener, Listener]:
+async def two(module_house: House) -> tuple[RunningGateway, RunningGateway]:
     """Yield two gateways; the second hears the broker through a gate."""
     dsn, key = await module_house.database(), str(keys.new_key())
     gate = await module_house.gate(*module_house.broker_place)
@@ -29,20 +29,20 @@ async def two(module_house: House) -> tuple[Listener, Listener]:
 
 
 @pytest.fixture
-async def room(two: tuple[Listener, Listener]) -> str:
+async def room(two: tuple[RunningGateway, RunningGateway]) -> str:
     name = f"room-{uuid4().hex[:8]}"
     assert (await two[0].api.post("/v1/rooms", json={"name": name})).status_code == 201
     return name
 
 
-async def say(listener: Listener, room: str, *texts: str) -> None:
+async def say(listener: RunningGateway, room: str, *texts: str) -> None:
     for text in texts:
         answer = await listener.api.post(f"/v1/rooms/{room}/messages", json={"text": text})
         assert answer.status_code == 201, answer.text
 
 
 async def test_a_message_is_received_on_both_gateways_once_and_in_order(
-    two: tuple[Listener, Listener], room: str, talk: OpenTalk
+    two: tuple[RunningGateway, RunningGateway], room: str, talk: OpenTalk
 ) -> None:
     first, second = two
     async with talk(first) as here, talk(second) as there:
@@ -64,7 +64,7 @@ async def test_a_message_is_received_on_both_gateways_once_and_in_order(
 
 
 async def test_a_client_that_comes_back_to_another_gateway_recovers_the_messages_that_it_missed(
-    two: tuple[Listener, Listener], room: str, talk: OpenTalk
+    two: tuple[RunningGateway, RunningGateway], room: str, talk: OpenTalk
 ) -> None:
     first, second = two
     async with talk(first) as client:
@@ -86,7 +86,7 @@ async def test_a_client_that_comes_back_to_another_gateway_recovers_the_messages
 
 
 async def test_a_gateway_that_does_not_hear_the_broker_catches_up(
-    two: tuple[Listener, Listener], room: str, talk: OpenTalk
+    two: tuple[RunningGateway, RunningGateway], room: str, talk: OpenTalk
 ) -> None:
     first, second = two
     async with talk(second) as client:
@@ -106,7 +106,7 @@ async def test_a_gateway_that_does_not_hear_the_broker_catches_up(
 
 
 async def test_the_history_is_the_same_on_both_gateways(
-    two: tuple[Listener, Listener], room: str, talk: OpenTalk
+    two: tuple[RunningGateway, RunningGateway], room: str, talk: OpenTalk
 ) -> None:
     first, second = two
     await say(first, room, *[str(number) for number in range(1, 8)])
@@ -131,7 +131,7 @@ async def test_the_history_is_the_same_on_both_gateways(
 
 
 async def test_reading_many_large_messages_is_bounded_in_bytes(
-    two: tuple[Listener, Listener], room: str, talk: OpenTalk
+    two: tuple[RunningGateway, RunningGateway], room: str, talk: OpenTalk
 ) -> None:
     first, _ = two
     async with talk(first) as client:
@@ -155,7 +155,7 @@ async def test_reading_many_large_messages_is_bounded_in_bytes(
 
 
 async def test_the_history_has_every_message_in_the_order_in_which_it_was_written(
-    two: tuple[Listener, Listener], room: str, talk: OpenTalk
+    two: tuple[RunningGateway, RunningGateway], room: str, talk: OpenTalk
 ) -> None:
     first, _ = two
     said = {"zone": "Z", "text": "hi", "a": [2.5, 10, "\u00e9"], "nested": {"y": 1, "x": None}}
@@ -168,7 +168,7 @@ async def test_the_history_has_every_message_in_the_order_in_which_it_was_writte
 
 
 async def test_the_sender_of_a_message_is_the_user_of_the_key(
-    two: tuple[Listener, Listener], room: str, talk: OpenTalk
+    two: tuple[RunningGateway, RunningGateway], room: str, talk: OpenTalk
 ) -> None:
     first, _ = two
     user = await first.new_user("Mallory")
@@ -179,7 +179,9 @@ async def test_the_sender_of_a_message_is_the_user_of_the_key(
     assert (message["user"], message["user_id"], message["offset"]) == ("Mallory", str(user), 1)
 
 
-async def test_rooms_are_made_once_and_listed_by_name(two: tuple[Listener, Listener], room: str) -> None:
+async def test_rooms_are_made_once_and_listed_by_name(
+    two: tuple[RunningGateway, RunningGateway], room: str
+) -> None:
     first, second = two
     assert_problem(await second.api.post("/v1/rooms", json={"name": room}), 409, "conflict")
     assert_problem(
@@ -193,7 +195,7 @@ async def test_rooms_are_made_once_and_listed_by_name(two: tuple[Listener, Liste
 
 
 async def test_the_lobby_answers_each_line_to_everybody(
-    two: tuple[Listener, Listener], connect: Connect
+    two: tuple[RunningGateway, RunningGateway], connect: Connect
 ) -> None:
     first, second = two
     async with connect(first, "/ws") as here, connect(second, "/ws") as there:

@@ -24,7 +24,7 @@ from gateway.identity import keys
 from gateway.realtime import tokens
 from native.ports import Ports
 from support import pushes
-from support.gateway_stack import PEPPER, Gate, House, Listener
+from support.gateway_stack import PEPPER, Gate, House, RunningGateway
 from support.realtime_clients import (
     ClientError,
     JavaScriptClient,
@@ -319,7 +319,7 @@ async def test_a_token_is_refreshed_before_it_ends(two: Two, open_client: Open) 
 
 
 async def test_a_client_that_comes_with_an_expired_token_gets_in_with_its_next_one(
-    listener: Listener, open_client: Open
+    listener: RunningGateway, open_client: Open
 ) -> None:
     key_id, now = listener.admin_key.split("_")[2], int(time.time())
     expired, good = (

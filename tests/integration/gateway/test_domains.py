@@ -25,7 +25,7 @@ from contracts.domains import (
     RotateDkim,
     VerifyDomain,
 )
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 
 MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hi"}
@@ -94,24 +94,24 @@ async def registry(module_house: House) -> Registry:
 
 
 @pytest.fixture(scope="module")
-async def strict(module_house: House, registry: Registry) -> AsyncIterator[Listener]:
+async def strict(module_house: House, registry: Registry) -> AsyncIterator[RunningGateway]:
     """Yield a gateway that lets mails from verified domains in, and from one that its operator has named."""
     yield await module_house.open(allowed_sender_domains="shared.example")
     assert registry.asked
 
 
-async def created(listener: Listener, name: str) -> dict[str, Any]:
+async def created(listener: RunningGateway, name: str) -> dict[str, Any]:
     answer = await listener.api.post("/v1/domains", json={"name": name})
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
 
-async def sent(listener: Listener, sender: str | None) -> int:
+async def sent(listener: RunningGateway, sender: str | None) -> int:
     mail = MAIL if sender is None else {**MAIL, "from": sender}
     return (await listener.api.post("/v1/emails", json=mail)).status_code
 
 
-async def test_a_domain_is_made_read_listed_and_recorded(strict: Listener, registry: Registry) -> None:
+async def test_a_domain_is_made_read_listed_and_recorded(strict: RunningGateway, registry: Registry) -> None:
     made = await strict.api.post("/v1/domains", json={"name": "Bücher.example"})
     domain = made.json()
     assert (domain["name"], domain["status"]) == ("xn--bcher-kva.example", "pending")
@@ -129,7 +129,7 @@ async def test_a_domain_is_made_read_listed_and_recorded(strict: Listener, regis
     assert (entry["action"], entry["after"]["name"]) == ("domain.created", "xn--bcher-kva.example")
 
 
-async def test_a_repeated_request_makes_one_domain(strict: Listener, registry: Registry) -> None:
+async def test_a_repeated_request_makes_one_domain(strict: RunningGateway, registry: Registry) -> None:
     before = len(registry.domains)
     again = {"idempotency-key": '"one domain"'}
     answers = [
@@ -143,13 +143,13 @@ async def test_a_repeated_request_makes_one_domain(strict: Listener, registry: R
 
 
 @pytest.mark.parametrize("name", ["acme", "a@acme.example", "", "x." * 100 + "example"])
-async def test_an_invalid_domain_is_refused(strict: Listener, name: str) -> None:
+async def test_an_invalid_domain_is_refused(strict: RunningGateway, name: str) -> None:
     answer = await strict.api.post("/v1/domains", json={"name": name})
     assert assert_problem(answer, 422, "invalid-input")["errors"][0]["pointer"] == "/name"
 
 
 async def test_rotating_keys_needs_the_current_version_of_the_domain(
-    strict: Listener, registry: Registry
+    strict: RunningGateway, registry: Registry
 ) -> None:
     path = f"/v1/domains/{(await created(strict, 'rotated.example'))['id']}"
     seen = (await strict.api.get(path)).headers["etag"]
@@ -170,7 +170,7 @@ async def test_rotating_keys_needs_the_current_version_of_the_domain(
 
 
 async def test_a_mail_goes_out_from_a_domain_as_long_as_it_is_verified(
-    strict: Listener, registry: Registry
+    strict: RunningGateway, registry: Registry
 ) -> None:
     path = f"/v1/domains/{(await created(strict, 'acme.example'))['id']}"
     refused = await strict.api.post("/v1/emails", json={**MAIL, "from": "Acme <a@ACME.example>"})
@@ -191,11 +191,11 @@ async def test_a_mail_goes_out_from_a_domain_as_long_as_it_is_verified(
     assert await sent(strict, "a@acme.example") == 422
 
 
-async def test_a_mail_without_a_sender_or_from_a_named_domain_is_taken(strict: Listener) -> None:
+async def test_a_mail_without_a_sender_or_from_a_named_domain_is_taken(strict: RunningGateway) -> None:
     assert [await sent(strict, None), await sent(strict, "a@shared.example")] == [202, 202]
 
 
-async def test_each_of_several_mails_is_judged_by_its_sender(strict: Listener) -> None:
+async def test_each_of_several_mails_is_judged_by_its_sender(strict: RunningGateway) -> None:
     mails = [MAIL, {**MAIL, "from": "a@other.example"}, {**MAIL, "from": "a@shared.example"}]
     strictly = await strict.api.post("/v1/emails/batch", json={"emails": mails})
     assert assert_problem(strictly, 422, "invalid-input")["errors"][0]["pointer"] == "/emails/1/from"
@@ -205,7 +205,7 @@ async def test_each_of_several_mails_is_judged_by_its_sender(strict: Listener) -
     assert results[1]["errors"][0]["pointer"] == "/emails/1/from"
 
 
-async def test_events_of_a_domain_are_ordered_by_their_version(strict: Listener) -> None:
+async def test_events_of_a_domain_are_ordered_by_their_version(strict: RunningGateway) -> None:
     domain_id, resources = uuid4(), strict.gateway.resources
 
     async def reported(*news: tuple[int, bool]) -> None:
@@ -235,7 +235,7 @@ async def test_events_of_a_domain_are_ordered_by_their_version(strict: Listener)
     assert await sent(strict, "a@news.example") == 422
 
 
-async def test_reading_needs_another_scope_than_changing(strict: Listener) -> None:
+async def test_reading_needs_another_scope_than_changing(strict: RunningGateway) -> None:
     async with strict.client(await strict.new_key("emails:read")) as reader:
         assert (await reader.get("/v1/domains")).status_code == 200
         assert_problem(await reader.post("/v1/domains", json={"name": "a.example"}), 403, "forbidden")

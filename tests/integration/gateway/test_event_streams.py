@@ -11,12 +11,12 @@ from contracts import batches, emails
 from contracts.topology import BATCH_PROCESSOR
 from gateway.identity import keys
 from support.event_streams import events_of, status_in
-from support.gateway_stack import Connect, House, Listener
+from support.gateway_stack import Connect, House, RunningGateway
 from support.pushes import NOW, batch, progress, ticks
 from support.waiting import until
 
 
-async def test_the_events_of_a_batch_come_until_it_ends(listener: Listener, house: House) -> None:
+async def test_the_events_of_a_batch_come_until_it_ends(listener: RunningGateway, house: House) -> None:
     id_ = (await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     hub = listener.gateway.resources.hub
     async with listener.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
@@ -33,7 +33,7 @@ async def test_the_events_of_a_batch_come_until_it_ends(listener: Listener, hous
     assert not hub.has_listeners(f"batch:{id_}")
 
 
-async def test_the_events_of_a_task_come_until_it_ends(listener: Listener, house: House) -> None:
+async def test_the_events_of_a_task_come_until_it_ends(listener: RunningGateway, house: House) -> None:
     id_ = (await listener.api.post("/v1/tasks", json={"operation": "echo", "payload": 1})).json()["id"]
     async with listener.api.stream("GET", f"/v1/tasks/{id_}/events") as stream:
         assert stream.headers["x-accel-buffering"] == "no"
@@ -47,7 +47,7 @@ async def test_the_events_of_a_task_come_until_it_ends(listener: Listener, house
         assert (await stranger.get(f"/v1/tasks/{id_}/events")).status_code == 404
 
 
-async def test_a_batch_that_has_already_ended_ends_the_stream(listener: Listener, house: House) -> None:
+async def test_a_batch_that_has_already_ended_ends_the_stream(listener: RunningGateway, house: House) -> None:
     id_ = (await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     statuses = ["running"]
 
@@ -96,7 +96,7 @@ async def test_the_events_of_a_batch_continue_on_another_gateway(house: House) -
     ]
 
 
-async def test_a_reader_of_events_that_goes_away_leaves_nothing_behind(listener: Listener) -> None:
+async def test_a_reader_of_events_that_goes_away_leaves_nothing_behind(listener: RunningGateway) -> None:
     id_ = (await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     hub = listener.gateway.resources.hub
     async with listener.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
@@ -143,7 +143,7 @@ async def test_event_streams_beyond_the_limit_that_come_together_are_refused_and
     await until(lambda: not listener.gateway.resources.connection_limit.owners)
 
 
-async def test_quotes_are_streamed_from_where_the_reader_was(listener: Listener, house: House) -> None:
+async def test_quotes_are_streamed_from_where_the_reader_was(listener: RunningGateway, house: House) -> None:
     symbol = f"S{uuid4().hex[:6].upper()}"
     await house.publish([ticks(symbol, 1)])
     await until(lambda: listener.gateway.resources.book.last(symbol))
@@ -158,7 +158,7 @@ async def test_quotes_are_streamed_from_where_the_reader_was(listener: Listener,
         assert [id_ for id_, _ in await events_of(stream, 1)] == ["e:2"]
 
 
-async def test_a_mail_is_followed_by_its_owner(listener: Listener, house: House) -> None:
+async def test_a_mail_is_followed_by_its_owner(listener: RunningGateway, house: House) -> None:
     mail = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
     id_ = (await listener.api.post("/v1/emails", json=mail)).json()["id"]
     async with listener.api.stream("GET", f"/v1/emails/{id_}/events") as stream:

@@ -13,7 +13,7 @@ from contracts.batches import GetBatch, ListResults
 from contracts.emails import Email, GetEmail
 from contracts.json_texts import elements, members
 from support.event_streams import events_of
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 
 # Numbers that are the same to every parser, spaces, and letters written in more than one way.
 EXACT = '{"a" : 1.10, "b":[1e5,-0.0, 10.00],"c":"\\u00e9\\/"}'
@@ -38,21 +38,23 @@ async def payloads(house: House) -> list[str]:
     ],
 )
 async def test_payloads_are_accepted_as_they_are_written(
-    house: House, listener: Listener, path: str, body: str, count: int
+    house: House, listener: RunningGateway, path: str, body: str, count: int
 ) -> None:
     answer = await listener.api.post(path, content=body, headers=JSON)
     assert answer.status_code == 202, answer.text
     assert await payloads(house) == [EXACT] * count
 
 
-async def test_compact_documents_are_accepted_as_they_are_written(house: House, listener: Listener) -> None:
+async def test_compact_documents_are_accepted_as_they_are_written(
+    house: House, listener: RunningGateway
+) -> None:
     values: list[Any] = [{"a": 1.5, "b": "é"}, 1e16, [], None]
     body = orjson.dumps({"operation": "echo", "items": [*values, {"custom_id": "x", "payload": 2.5}]})
     assert (await listener.api.post("/v1/batches", content=body, headers=JSON)).status_code == 202
     assert await payloads(house) == [orjson.dumps(value).decode() for value in [*values, 2.5]]
 
 
-async def test_a_large_document_is_accepted_as_it_is_written(house: House, listener: Listener) -> None:
+async def test_a_large_document_is_accepted_as_it_is_written(house: House, listener: RunningGateway) -> None:
     body = f'{{"operation":"echo","items":[{",".join([EXACT] * 2500)}]}}'
     assert (await listener.api.post("/v1/batches", content=body, headers=JSON)).status_code == 202
     messages = await house.take("batch-processor.intake", 4)
@@ -62,7 +64,7 @@ async def test_a_large_document_is_accepted_as_it_is_written(house: House, liste
     assert [json.loads(run["offset"]) for run in runs] == [0, 1000, 2000]
 
 
-async def test_results_come_as_lines_as_they_are_written(house: House, listener: Listener) -> None:
+async def test_results_come_as_lines_as_they_are_written(house: House, listener: RunningGateway) -> None:
     written = EXACT.replace(", ", ",\n ")
     page = f'{{"data":[{{"result":{written}}}, {{"result":2}}],"next_cursor":null,"complete":true}}'
     line = f'{{"result":{written.replace(chr(10), " ")}}}'
@@ -83,7 +85,9 @@ async def test_results_come_as_lines_as_they_are_written(house: House, listener:
     assert lines == [line, '{"result":2}']
 
 
-async def test_metadata_of_mails_are_accepted_as_they_are_written(house: House, listener: Listener) -> None:
+async def test_metadata_of_mails_are_accepted_as_they_are_written(
+    house: House, listener: RunningGateway
+) -> None:
     mail = f'{{"to":["ann@example.com"],"text":"Hi","metadata" : {EXACT} }}'
     plain, refused = '{"to":["bob@example.com"],"text":"Hi"}', '[{"metadata":1}]'
     assert (await listener.api.post("/v1/emails", content=mail, headers=JSON)).status_code == 202
@@ -94,7 +98,9 @@ async def test_metadata_of_mails_are_accepted_as_they_are_written(house: House, 
     assert [message.get("metadata_text") for message in messages] == [EXACT, None, EXACT]
 
 
-async def test_metadata_of_a_mail_come_back_as_email_keeps_them(house: House, listener: Listener) -> None:
+async def test_metadata_of_a_mail_come_back_as_email_keeps_them(
+    house: House, listener: RunningGateway
+) -> None:
     broken = EXACT.replace(" ", "\n")
 
     async def email(request: GetEmail, _: Any) -> Email:

@@ -12,7 +12,7 @@ import pytest
 
 from contracts.mail import MOST_UPLOAD_BYTES
 from gateway.uploads import service as uploads
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 from support.upload_site import UploadSite, uploaded
 from support.waiting import until
@@ -22,7 +22,7 @@ TO = {"to": ["ann@example.com"], "subject": "Look", "text": "at this"}
 
 
 @pytest.fixture(scope="module")
-async def listener(module_house: House, site: UploadSite) -> Listener:
+async def listener(module_house: House, site: UploadSite) -> RunningGateway:
     return await module_house.open(email_url=site.url)
 
 
@@ -31,7 +31,7 @@ def attaching(*ids: str) -> dict[str, Any]:
 
 
 async def test_an_upload_is_answered_with_its_checksum_and_attached_by_its_id(
-    listener: Listener, site: UploadSite, module_house: House
+    listener: RunningGateway, site: UploadSite, module_house: House
 ) -> None:
     answer = await uploaded(listener.api, CONTENT)
     assert answer.status_code == 201, answer.text
@@ -52,7 +52,7 @@ async def test_an_upload_is_answered_with_its_checksum_and_attached_by_its_id(
 
 
 async def test_a_repeated_upload_gets_the_same_answer_and_another_one_with_its_key_is_refused(
-    listener: Listener, site: UploadSite
+    listener: RunningGateway, site: UploadSite
 ) -> None:
     key, before = {"idempotency-key": f"u-{uuid4()}"}, await site.count()
     first, again = [await uploaded(listener.api, CONTENT, **key) for _ in range(2)]
@@ -63,7 +63,7 @@ async def test_a_repeated_upload_gets_the_same_answer_and_another_one_with_its_k
 
 
 async def test_uploads_of_others_expired_ones_and_too_many_bytes_are_refused_with_a_pointer(
-    listener: Listener,
+    listener: RunningGateway,
 ) -> None:
     halves = [await uploaded(listener.api, bytes(MOST_UPLOAD_BYTES // 2 + 1)) for _ in range(2)]
     ids = [answer.json()["id"] for answer in halves]
@@ -86,7 +86,7 @@ async def test_uploads_of_others_expired_ones_and_too_many_bytes_are_refused_wit
 
 
 async def test_a_mail_that_was_accepted_is_answered_again_when_its_upload_has_expired(
-    listener: Listener,
+    listener: RunningGateway,
 ) -> None:
     upload_id = (await uploaded(listener.api, b"x")).json()["id"]
     key = {"idempotency-key": f"m-{uuid4()}"}
@@ -97,7 +97,7 @@ async def test_a_mail_that_was_accepted_is_answered_again_when_its_upload_has_ex
 
 
 async def test_an_upload_over_20_mib_is_413_by_its_length_and_by_counting(
-    listener: Listener, site: UploadSite
+    listener: RunningGateway, site: UploadSite
 ) -> None:
     async def unannounced() -> AsyncIterator[bytes]:
         for _ in range(MOST_UPLOAD_BYTES // (1 << 20) + 1):
@@ -114,7 +114,7 @@ async def test_an_upload_over_20_mib_is_413_by_its_length_and_by_counting(
 
 
 async def test_an_upload_that_breaks_off_leaves_nothing_and_frees_its_key(
-    listener: Listener, site: UploadSite
+    listener: RunningGateway, site: UploadSite
 ) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield CONTENT
@@ -133,7 +133,9 @@ async def test_an_upload_that_breaks_off_leaves_nothing_and_frees_its_key(
     assert await site.count() == before + 1
 
 
-async def test_the_concurrent_uploads_of_an_owner_are_limited(listener: Listener, site: UploadSite) -> None:
+async def test_the_concurrent_uploads_of_an_owner_are_limited(
+    listener: RunningGateway, site: UploadSite
+) -> None:
     go_on = asyncio.Event()
 
     async def slow() -> AsyncIterator[bytes]:
@@ -154,7 +156,7 @@ async def test_the_concurrent_uploads_of_an_owner_are_limited(listener: Listener
     assert {answer.status_code for answer in await asyncio.gather(*coming)} == {201}
 
 
-async def test_a_packed_upload_and_another_media_type_are_refused(listener: Listener) -> None:
+async def test_a_packed_upload_and_another_media_type_are_refused(listener: RunningGateway) -> None:
     assert_problem(
         await uploaded(listener.api, b"x", **{"content-encoding": "gzip"}), 415, "unsupported-media-type"
     )

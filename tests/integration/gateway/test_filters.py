@@ -7,23 +7,23 @@ from uuid import uuid4
 
 import pytest
 
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 
 
 @pytest.fixture(scope="module")
-async def listener(module_house: House) -> Listener:
+async def listener(module_house: House) -> RunningGateway:
     # What is counted here must not be made by other modules.
     return await module_house.open()
 
 
-async def listed(listener: Listener, path: str, **query: str) -> list[dict[str, Any]]:
+async def listed(listener: RunningGateway, path: str, **query: str) -> list[dict[str, Any]]:
     answer = await listener.api.get(path, params=query)
     assert answer.status_code == 200, answer.text
     return list(answer.json()["data"])
 
 
-async def test_users_are_listed_by_role_and_status_and_when_they_were_made(listener: Listener) -> None:
+async def test_users_are_listed_by_role_and_status_and_when_they_were_made(listener: RunningGateway) -> None:
     gone, kept = await listener.new_user("Gone"), await listener.new_user("Kept")
     chief = await listener.new_user("Chief", role="admin")
     await listener.change_user(gone, status="disabled")
@@ -36,7 +36,7 @@ async def test_users_are_listed_by_role_and_status_and_when_they_were_made(liste
     assert [user["id"] for user in before] == [gone]
 
 
-async def test_keys_are_listed_by_their_present_status(listener: Listener) -> None:
+async def test_keys_are_listed_by_their_present_status(listener: RunningGateway) -> None:
     user = await listener.new_user()
     ended, working = [(await listener.new_key("quotes:read", user_id=user))[8:24] for _ in range(2)]
     assert (await listener.api.delete(f"/v1/api-keys/{ended}")).status_code == 204
@@ -51,7 +51,7 @@ async def test_keys_are_listed_by_their_present_status(listener: Listener) -> No
     assert (await ids("active"), await ids("disabled")) == ([], [working])
 
 
-async def test_rooms_are_listed_by_when_they_were_made(listener: Listener) -> None:
+async def test_rooms_are_listed_by_when_they_were_made(listener: RunningGateway) -> None:
     names = [f"room-{uuid4().hex}" for _ in range(3)]
     made = [(await listener.api.post("/v1/rooms", json={"name": name})).json() for name in names]
     within = {"created_after": made[0]["created_at"], "created_before": made[2]["created_at"]}
@@ -72,6 +72,6 @@ async def test_rooms_are_listed_by_when_they_were_made(listener: Listener) -> No
     ],
 )
 async def test_a_filter_that_does_not_fit_is_refused(
-    listener: Listener, path: str, query: dict[str, str], pointer: str
+    listener: RunningGateway, path: str, query: dict[str, str], pointer: str
 ) -> None:
     assert_problem(await listener.api.get(path, params=query), 422, "invalid-input", pointer)

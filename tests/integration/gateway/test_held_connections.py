@@ -29,7 +29,7 @@ from contracts.message import Request
 from contracts.topology import BATCH_PROCESSOR, EMAIL, STOCK_DATA
 from gateway.app import endpoints
 from gateway.http.endpoints import Endpoint, Idempotency, Precondition
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 from support.waiting import until
 
@@ -66,7 +66,7 @@ WITH_EFFECTS: set[type[Request]] = {
 }
 
 
-class Asked:
+class HeldRequests:
     """The requests that reach the services, which answer none before `answer` says so."""
 
     def __init__(self) -> None:
@@ -89,31 +89,31 @@ class Asked:
 
 
 @pytest.fixture(scope="module")
-async def asked(module_house: House) -> Asked:
-    asked = Asked()
+async def asked(module_house: House) -> HeldRequests:
+    asked = HeldRequests()
     for service in (BATCH_PROCESSOR, EMAIL, STOCK_DATA):
         await module_house.double(service, asked.answers())
     return asked
 
 
 @pytest.fixture(scope="module")
-async def listener(module_house: House, asked: Asked) -> Listener:
+async def listener(module_house: House, asked: HeldRequests) -> RunningGateway:
     """Return a gateway with five connections to its database."""
     return await module_house.open()
 
 
 @pytest.fixture(autouse=True)
-def _anew(asked: Asked) -> Iterator[None]:
+def _anew(asked: HeldRequests) -> Iterator[None]:
     yield
     asked.requests.clear()
     asked.answer = asked.refuse
 
 
-def held(listener: Listener) -> int:
+def held(listener: RunningGateway) -> int:
     return listener.gateway.resources.runtime.postgres.in_use
 
 
-def waiting(listener: Listener) -> int:
+def waiting(listener: RunningGateway) -> int:
     return listener.gateway.resources.rpc.waiting
 
 
@@ -137,7 +137,7 @@ def request_of(endpoint: Endpoint) -> dict[str, Any]:
 
 
 async def test_no_route_holds_a_connection_while_another_service_is_asked(
-    listener: Listener, asked: Asked
+    listener: RunningGateway, asked: HeldRequests
 ) -> None:
     holding: list[str] = []
 
@@ -160,7 +160,7 @@ async def test_no_route_holds_a_connection_while_another_service_is_asked(
 
 @pytest.mark.parametrize("with_keys", [True, False], ids=["with keys", "without"])
 async def test_a_caller_whose_sixty_calls_wait_for_slow_services_takes_nothing_from_another(
-    listener: Listener, asked: Asked, with_keys: bool
+    listener: RunningGateway, asked: HeldRequests, with_keys: bool
 ) -> None:
     answered = asyncio.Event()
 
@@ -194,7 +194,7 @@ async def test_a_caller_whose_sixty_calls_wait_for_slow_services_takes_nothing_f
 
 
 async def test_a_key_is_claimed_while_another_service_is_asked_and_free_when_it_refuses(
-    listener: Listener, asked: Asked
+    listener: RunningGateway, asked: HeldRequests
 ) -> None:
     answered = asyncio.Event()
 
@@ -221,7 +221,7 @@ async def test_a_key_is_claimed_while_another_service_is_asked_and_free_when_it_
 
 
 async def test_an_answer_and_the_rows_written_with_it_are_committed_together_and_once(
-    listener: Listener, asked: Asked
+    listener: RunningGateway, asked: HeldRequests
 ) -> None:
     async def lift(request: Request) -> suppressions.SuppressionsLifted:
         return suppressions.SuppressionsLifted(matched=3, changed=3, complete=True)
@@ -244,7 +244,9 @@ async def test_an_answer_and_the_rows_written_with_it_are_committed_together_and
     assert_problem(mismatched, 422, "idempotency-mismatch")
 
 
-async def test_a_caller_that_goes_away_leaves_its_key_free(listener: Listener, asked: Asked) -> None:
+async def test_a_caller_that_goes_away_leaves_its_key_free(
+    listener: RunningGateway, asked: HeldRequests
+) -> None:
     async def never(_: Request) -> None:
         await asyncio.Event().wait()
 
@@ -263,7 +265,7 @@ async def test_a_caller_that_goes_away_leaves_its_key_free(listener: Listener, a
 
 
 async def test_the_claim_of_a_gateway_that_died_ends_with_the_time_of_its_request(
-    listener: Listener, asked: Asked
+    listener: RunningGateway, asked: HeldRequests
 ) -> None:
     async def never(_: Request) -> None:
         await asyncio.Event().wait()

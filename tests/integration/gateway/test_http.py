@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.gateway_stack import Listener
+from support.gateway_stack import RunningGateway
 from support.problems import assert_problem
 
 JSON = {"content-type": "application/json"}
 ID = "018f0000-0000-7000-8000-000000000000"
 
 
-async def raw(listener: Listener, request: bytes) -> bytes:
+async def raw(listener: RunningGateway, request: bytes) -> bytes:
     """Send bytes as they are; return the bytes that the gateway sends until it closes."""
     host, port = listener.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -31,7 +31,7 @@ async def raw(listener: Listener, request: bytes) -> bytes:
         writer.close()
 
 
-def head(listener: Listener, line: bytes, *lines: bytes) -> bytes:
+def head(listener: RunningGateway, line: bytes, *lines: bytes) -> bytes:
     key = f"authorization: Bearer {listener.admin_key}".encode()
     return b"\r\n".join([line + b" HTTP/1.1", key, b"connection: close", *lines, b"", b""])
 
@@ -48,7 +48,7 @@ def head(listener: Listener, line: bytes, *lines: bytes) -> bytes:
         "/healthz",
     ],
 )
-async def test_head_is_get_without_the_body(listener: Listener, path: str) -> None:
+async def test_head_is_get_without_the_body(listener: RunningGateway, path: str) -> None:
     get, head = await listener.api.get(path), await listener.api.head(path)
     assert (head.status_code, head.content) == (get.status_code, b"")
     for name in ("content-type", "content-length"):
@@ -65,7 +65,7 @@ async def test_head_is_get_without_the_body(listener: Listener, path: str) -> No
     ],
 )
 async def test_another_method_is_405_with_allow(
-    listener: Listener, method: str, path: str, allowed: set[str]
+    listener: RunningGateway, method: str, path: str, allowed: set[str]
 ) -> None:
     answer = await listener.api.request(method, path)
     assert_problem(answer, 405, "method-not-allowed")
@@ -73,14 +73,14 @@ async def test_another_method_is_405_with_allow(
 
 
 @pytest.mark.parametrize("path", ["/v2/me", "/v1/me/x", "/v1//me", "/v1/batches/not-an-id"])
-async def test_an_unknown_address_is_404_and_never_a_redirect(listener: Listener, path: str) -> None:
+async def test_an_unknown_address_is_404_and_never_a_redirect(listener: RunningGateway, path: str) -> None:
     assert_problem(await listener.api.get(listener.url + path), 404, "not-found")
 
 
 @pytest.mark.parametrize(
     "path", ["/v1/emails", "/v1/batches", "/v1/tasks", "/v1/users", "/v1/rooms", "/send-email"]
 )
-async def test_bodies_are_json_of_up_to_one_mib(listener: Listener, path: str) -> None:
+async def test_bodies_are_json_of_up_to_one_mib(listener: RunningGateway, path: str) -> None:
     plain = await listener.api.post(path, content=b"{}", headers={"content-type": "text/plain"})
     assert_problem(plain, 415, "unsupported-media-type")
     assert_problem(await listener.api.post(path, content=b"{", headers=JSON), 400, "malformed-input")
@@ -105,7 +105,7 @@ async def test_bodies_are_json_of_up_to_one_mib(listener: Listener, path: str) -
 )
 @pytest.mark.parametrize("is_chunked", [False, True])
 async def test_a_body_that_would_be_ignored_is_refused(
-    listener: Listener, method: str, path: str, is_chunked: bool
+    listener: RunningGateway, method: str, path: str, is_chunked: bool
 ) -> None:
     async def parts() -> Any:
         yield b'{"sure":true}'
@@ -116,19 +116,19 @@ async def test_a_body_that_would_be_ignored_is_refused(
 
 
 @pytest.mark.parametrize("charset", ["utf-16", "latin-1"])
-async def test_json_in_another_charset_than_utf_8_is_415(listener: Listener, charset: str) -> None:
+async def test_json_in_another_charset_than_utf_8_is_415(listener: RunningGateway, charset: str) -> None:
     headers = {"content-type": f"application/json; charset={charset}"}
     answer = await listener.api.post("/v1/rooms", content=b'{"name":"charset"}', headers=headers)
     assert_problem(answer, 415, "unsupported-media-type")
 
 
-async def test_json_that_says_it_is_utf_8_is_taken(listener: Listener) -> None:
+async def test_json_that_says_it_is_utf_8_is_taken(listener: RunningGateway) -> None:
     headers = {"content-type": 'Application/JSON; charset="UTF-8"'}
     answer = await listener.api.post("/v1/rooms", content=b'{"name":"charset"}', headers=headers)
     assert answer.status_code == 201
 
 
-async def test_a_large_body_that_is_not_read_does_not_hide_the_refusal(listener: Listener) -> None:
+async def test_a_large_body_that_is_not_read_does_not_hide_the_refusal(listener: RunningGateway) -> None:
     async with httpx.AsyncClient(base_url=listener.url) as client:
         answer = await client.post("/v1/emails", content=b"x" * (1 << 20), headers=JSON)
     assert_problem(answer, 401, "unauthenticated")
@@ -138,7 +138,7 @@ async def test_a_large_body_that_is_not_read_does_not_hide_the_refusal(listener:
     "host",
     [b"x", b"a" * 70 + b".example", b"..", b"[::1]:80", b"evil.example:65535", b"127.0.0.1:"],
 )
-async def test_nothing_depends_on_the_host_header(listener: Listener, host: bytes) -> None:
+async def test_nothing_depends_on_the_host_header(listener: RunningGateway, host: bytes) -> None:
     answer = await raw(listener, head(listener, b"GET /v1/me", b"host: " + host))
     assert answer.startswith(b"HTTP/1.1 200 "), answer
 
@@ -160,7 +160,7 @@ async def test_nothing_depends_on_the_host_header(listener: Listener, host: byte
     ],
 )
 async def test_an_odd_request_line_gets_the_status_that_names_its_fault(
-    listener: Listener, line: bytes, statuses: tuple[int, ...]
+    listener: RunningGateway, line: bytes, statuses: tuple[int, ...]
 ) -> None:
     answer = await raw(listener, head(listener, line, b"host: x"))
     assert int(answer.split(b" ")[1]) in statuses, answer[:300]
@@ -189,19 +189,19 @@ async def test_an_odd_request_line_gets_the_status_that_names_its_fault(
     ],
 )
 async def test_a_value_that_no_store_could_keep_is_invalid_input(
-    listener: Listener, method: str, path: str, body: bytes
+    listener: RunningGateway, method: str, path: str, body: bytes
 ) -> None:
     assert_problem(await listener.api.request(method, path, content=body, headers=JSON), 422, "invalid-input")
 
 
 @pytest.mark.parametrize("body", [b'1,"x":2', b'1}{"x":2', b"NaN", b"Infinity", b"'a'"])
-async def test_a_body_that_is_not_strict_json_is_refused(listener: Listener, body: bytes) -> None:
+async def test_a_body_that_is_not_strict_json_is_refused(listener: RunningGateway, body: bytes) -> None:
     answer = await listener.api.post("/enqueue-task", content=body, headers=JSON)
     assert_problem(answer, 400, "malformed-input")
 
 
 @pytest.mark.parametrize("room", ["%00", "Lobby", "lobby%0A", "x" * 65, "%C3%A9"])
-async def test_an_invalid_room_name_is_not_found(listener: Listener, room: str) -> None:
+async def test_an_invalid_room_name_is_not_found(listener: RunningGateway, room: str) -> None:
     assert_problem(await listener.api.get(f"/v1/rooms/{room}/messages"), 404, "not-found")
     assert_problem(
         await listener.api.post(f"/v1/rooms/{room}/messages", json={"text": "x"}), 404, "not-found"
@@ -298,7 +298,7 @@ HEADERS = st.dictionaries(
     headers=HEADERS,
 )
 async def test_no_request_is_answered_with_a_500(
-    listener: Listener,
+    listener: RunningGateway,
     route: tuple[str, str],
     part: str,
     query: dict[str, str],

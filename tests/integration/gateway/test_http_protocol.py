@@ -12,7 +12,7 @@ import orjson
 import pytest
 import websockets
 
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 
 Attack = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
@@ -25,7 +25,7 @@ POST = b"POST /v1/rooms HTTP/1.1\r\nHost: x\r\n"
 
 @asynccontextmanager
 async def connected(
-    listener: Listener,
+    listener: RunningGateway,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     host, port = listener.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -35,7 +35,7 @@ async def connected(
         writer.transport.abort()
 
 
-async def answer_to(listener: Listener, request: bytes) -> bytes:
+async def answer_to(listener: RunningGateway, request: bytes) -> bytes:
     """Return the bytes that the gateway sends until it closes."""
     async with connected(listener) as (reader, writer), asyncio.timeout(20):
         writer.write(request)
@@ -72,7 +72,7 @@ async def answer_to(listener: Listener, request: bytes) -> bytes:
     ],
 )
 async def test_a_request_that_is_not_http_gets_a_problem_document(
-    listener: Listener, request_bytes: bytes, code: str
+    listener: RunningGateway, request_bytes: bytes, code: str
 ) -> None:
     head, _, body = (await answer_to(listener, request_bytes)).partition(b"\r\n\r\n")
     problem = orjson.loads(body)
@@ -86,14 +86,14 @@ async def test_a_request_that_is_not_http_gets_a_problem_document(
     assert body.endswith(b"}\n")
 
 
-async def test_an_encoded_slash_is_not_found(listener: Listener) -> None:
+async def test_an_encoded_slash_is_not_found(listener: RunningGateway) -> None:
     answer = await listener.api.get(httpx.URL(listener.url, raw_path=b"/v1%2Fadmin%2fstatus"))
     assert answer.status_code == 404
     for path in (b"/v1%2frealtime", b"/v1/re%61ltime", b"/v1/realtime/"):
         await refuse_upgrade(listener, path)
 
 
-async def refuse_upgrade(listener: Listener, path: bytes) -> None:
+async def refuse_upgrade(listener: RunningGateway, path: bytes) -> None:
     async with connected(listener) as (reader, writer), asyncio.timeout(20):
         writer.write(
             b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -110,7 +110,7 @@ async def refuse_upgrade(listener: Listener, path: bytes) -> None:
         *(b"/v1/users/01", b"/v1/users/%D9%A1", b"/v1/users/+1", b"/v1/users/" + b"9" * 400),
     ],
 )
-async def test_a_path_has_one_spelling_only(listener: Listener, path: bytes) -> None:
+async def test_a_path_has_one_spelling_only(listener: RunningGateway, path: bytes) -> None:
     key = f"Authorization: Bearer {listener.admin_key}".encode()
     answer = await answer_to(
         listener, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + key + b"\r\n\r\n"
@@ -128,7 +128,9 @@ async def test_a_path_has_one_spelling_only(listener: Listener, path: bytes) -> 
         ("PATCH", "Content-Type"),
     ],
 )
-async def test_a_header_that_is_parsed_has_a_length_limit(listener: Listener, method: str, name: str) -> None:
+async def test_a_header_that_is_parsed_has_a_length_limit(
+    listener: RunningGateway, method: str, name: str
+) -> None:
     body = b"{}" if method == "PATCH" else b""
     answers = [
         await listener.api.request(
@@ -143,7 +145,7 @@ async def test_a_header_that_is_parsed_has_a_length_limit(listener: Listener, me
     assert answers[1].json()["type"] == "/problems/request-header-fields-too-large"
 
 
-async def test_a_refused_body_is_not_asked_for_and_ends_the_connection(listener: Listener) -> None:
+async def test_a_refused_body_is_not_asked_for_and_ends_the_connection(listener: RunningGateway) -> None:
     answer = await answer_to(listener, POST + b"Content-Length: 1000\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 401 ")
     assert b"connection: close\r\n" in answer
@@ -202,7 +204,7 @@ async def a_thousand_requests_at_once(reader: asyncio.StreamReader, writer: asyn
     ids=lambda attack: attack.__name__,
 )
 async def test_other_clients_are_served_while_one_floods_its_connection(
-    listener: Listener, attack: Attack
+    listener: RunningGateway, attack: Attack
 ) -> None:
     async with connected(listener) as (reader, writer):
         attacking = asyncio.create_task(attack(reader, writer))

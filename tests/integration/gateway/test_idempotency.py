@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 from support.waiting import until
 
@@ -23,7 +23,7 @@ def key(text: str | None = None) -> dict[str, str]:
     return {"idempotency-key": text or f'"{uuid4()}"'}
 
 
-async def accepted_ids(listener: Listener) -> set[str]:
+async def accepted_ids(listener: RunningGateway) -> set[str]:
     return {str(row["id"]) for row in await listener.database.fetch("SELECT id FROM acceptances")}
 
 
@@ -39,7 +39,9 @@ async def accepted_ids(listener: Listener) -> set[str]:
         ("/enqueue-task", {"a": 1}),
     ],
 )
-async def test_the_same_request_again_gets_the_same_answer(listener: Listener, path: str, body: Any) -> None:
+async def test_the_same_request_again_gets_the_same_answer(
+    listener: RunningGateway, path: str, body: Any
+) -> None:
     headers = key()
     first = await listener.api.post(path, json=body, headers=headers)
     again = await listener.api.post(path, json=body, headers=headers)
@@ -54,7 +56,9 @@ async def test_the_same_request_again_gets_the_same_answer(listener: Listener, p
 JSON = {"content-type": "application/json"}
 
 
-async def test_twenty_equal_requests_at_once_are_one_acceptance(listener: Listener, house: House) -> None:
+async def test_twenty_equal_requests_at_once_are_one_acceptance(
+    listener: RunningGateway, house: House
+) -> None:
     before = await accepted_ids(listener)
     headers = key()
     answers = await asyncio.gather(
@@ -68,7 +72,7 @@ async def test_twenty_equal_requests_at_once_are_one_acceptance(listener: Listen
     assert await house.depth("email.send") == 0
 
 
-async def test_a_key_with_another_body_or_path_is_refused(listener: Listener) -> None:
+async def test_a_key_with_another_body_or_path_is_refused(listener: RunningGateway) -> None:
     headers = key()
     assert (await listener.api.post("/v1/emails", json=MAIL, headers=headers)).status_code == 202
     other = await listener.api.post("/v1/emails", json={**MAIL, "subject": "x"}, headers=headers)
@@ -78,7 +82,7 @@ async def test_a_key_with_another_body_or_path_is_refused(listener: Listener) ->
     )
 
 
-async def test_the_quoted_and_the_bare_form_are_the_same_key(listener: Listener) -> None:
+async def test_the_quoted_and_the_bare_form_are_the_same_key(listener: RunningGateway) -> None:
     name = str(uuid4())
     first = await listener.api.post("/v1/emails", json=MAIL, headers=key(name))
     again = await listener.api.post("/v1/emails", json=MAIL, headers=key(f'"{name}"'))
@@ -86,7 +90,7 @@ async def test_the_quoted_and_the_bare_form_are_the_same_key(listener: Listener)
 
 
 @pytest.mark.parametrize("bad", ['""', '"open', "two words", "x" * 256])
-async def test_a_malformed_key_is_refused_everywhere(listener: Listener, bad: str) -> None:
+async def test_a_malformed_key_is_refused_everywhere(listener: RunningGateway, bad: str) -> None:
     for path, body in (("/v1/emails", MAIL), ("/v1/batches", BATCH), ("/send-email", SHORT_MAIL)):
         assert_problem(await listener.api.post(path, json=body, headers=key(bad)), 422, "invalid-input")
     upload = await listener.api.post(
@@ -95,7 +99,7 @@ async def test_a_malformed_key_is_refused_everywhere(listener: Listener, bad: st
     assert_problem(upload, 422, "invalid-input")
 
 
-async def test_another_owner_may_use_the_same_key(listener: Listener) -> None:
+async def test_another_owner_may_use_the_same_key(listener: RunningGateway) -> None:
     headers = key()
     mine = await listener.api.post("/v1/emails", json=MAIL, headers=headers)
     async with listener.client(await listener.new_key("emails:send")) as client:
@@ -104,14 +108,14 @@ async def test_another_owner_may_use_the_same_key(listener: Listener) -> None:
     assert mine.json() != theirs.json()
 
 
-async def test_a_refused_request_does_not_use_its_key_up(listener: Listener) -> None:
+async def test_a_refused_request_does_not_use_its_key_up(listener: RunningGateway) -> None:
     headers = key()
     wrong = await listener.api.post("/v1/emails", json={**MAIL, "to": ["nope"]}, headers=headers)
     assert_problem(wrong, 422, "invalid-input", "/to/0")
     assert (await listener.api.post("/v1/emails", json=MAIL, headers=headers)).status_code == 202
 
 
-async def test_after_24_hours_the_key_is_free(listener: Listener) -> None:
+async def test_after_24_hours_the_key_is_free(listener: RunningGateway) -> None:
     headers = key("day-old")
     first = await listener.api.post("/v1/emails", json=MAIL, headers=headers)
     await listener.database.execute(
@@ -122,7 +126,7 @@ async def test_after_24_hours_the_key_is_free(listener: Listener) -> None:
     assert second.json()["id"] != first.json()["id"]
 
 
-async def test_old_records_are_removed(listener: Listener) -> None:
+async def test_old_records_are_removed(listener: RunningGateway) -> None:
     await listener.api.post("/v1/emails", json=MAIL, headers=key("forgotten"))
     await listener.api.post("/v1/emails", json=MAIL, headers=key("remembered"))
     await listener.database.execute(
@@ -135,7 +139,7 @@ async def test_old_records_are_removed(listener: Listener) -> None:
     assert [row["key"] for row in rows] == ["remembered"]
 
 
-async def test_no_rate_of_keys_is_too_high_for_the_removal_of_old_records(listener: Listener) -> None:
+async def test_no_rate_of_keys_is_too_high_for_the_removal_of_old_records(listener: RunningGateway) -> None:
     await listener.database.execute(
         "INSERT INTO idempotency (owner_id, key, body_hash, created_at)"
         " SELECT '1', 'many-' || n, '', now() - interval '25 hours' FROM generate_series(1, 5500) AS n"
@@ -144,7 +148,7 @@ async def test_no_rate_of_keys_is_too_high_for_the_removal_of_old_records(listen
     assert await listener.database.fetchval("SELECT count(*) FROM idempotency WHERE key LIKE 'many-%'") == 0
 
 
-async def test_a_record_that_is_in_use_is_left_and_delays_no_other(listener: Listener) -> None:
+async def test_a_record_that_is_in_use_is_left_and_delays_no_other(listener: RunningGateway) -> None:
     await listener.database.execute(
         "INSERT INTO idempotency (owner_id, key, body_hash, created_at)"
         " SELECT '1', key, '', now() - interval '25 hours' FROM unnest('{held,free}'::text[]) AS key"
@@ -157,7 +161,7 @@ async def test_a_record_that_is_in_use_is_left_and_delays_no_other(listener: Lis
     assert [row["key"] for row in rows] == ["held"]
 
 
-async def test_work_that_ended_long_ago_is_forgotten_and_open_work_is_not(listener: Listener) -> None:
+async def test_work_that_ended_long_ago_is_forgotten_and_open_work_is_not(listener: RunningGateway) -> None:
     await listener.database.execute(
         "INSERT INTO acceptances (id, owner_id, kind, status, accepted_at, changed_at)"
         " SELECT gen_random_uuid(), 'old', 'email', CASE n % 10 WHEN 0 THEN 'queued' ELSE 'delivered' END,"
@@ -175,7 +179,9 @@ async def test_work_that_ended_long_ago_is_forgotten_and_open_work_is_not(listen
     }
 
 
-async def test_an_upload_again_gets_the_same_answer_and_runs_once(listener: Listener, house: House) -> None:
+async def test_an_upload_again_gets_the_same_answer_and_runs_once(
+    listener: RunningGateway, house: House
+) -> None:
     headers = {**NDJSON, **key()}
     first = await listener.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
     again = await listener.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
@@ -191,7 +197,7 @@ async def test_an_upload_again_gets_the_same_answer_and_runs_once(listener: List
     assert await house.depth("batch-processor.intake") == 0
 
 
-async def test_an_upload_of_something_else_under_the_same_key_is_refused(listener: Listener) -> None:
+async def test_an_upload_of_something_else_under_the_same_key_is_refused(listener: RunningGateway) -> None:
     headers = {**NDJSON, **key()}
     assert (
         await listener.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
@@ -204,7 +210,7 @@ async def test_an_upload_of_something_else_under_the_same_key_is_refused(listene
     assert_problem(elsewhere, 422, "idempotency-mismatch")
 
 
-async def test_a_failed_upload_gives_its_key_back(listener: Listener) -> None:
+async def test_a_failed_upload_gives_its_key_back(listener: RunningGateway) -> None:
     headers = {**NDJSON, **key()}
     broken = await listener.api.post(
         "/v1/batches?operation=echo", content=LINES + b"{broken", headers=headers
@@ -214,7 +220,7 @@ async def test_a_failed_upload_gives_its_key_back(listener: Listener) -> None:
     assert (again.status_code, again.headers.get("idempotent-replayed")) == (202, None)
 
 
-async def test_while_an_upload_runs_its_key_is_409_and_other_keys_are_free(listener: Listener) -> None:
+async def test_while_an_upload_runs_its_key_is_409_and_other_keys_are_free(listener: RunningGateway) -> None:
     headers, go = {**NDJSON, **key("running")}, asyncio.Event()
 
     async def slowly() -> Any:
@@ -239,7 +245,7 @@ async def test_while_an_upload_runs_its_key_is_409_and_other_keys_are_free(liste
     assert (await running).status_code == 202
 
 
-async def test_the_key_of_a_gateway_that_died_is_free_after_five_minutes(listener: Listener) -> None:
+async def test_the_key_of_a_gateway_that_died_is_free_after_five_minutes(listener: RunningGateway) -> None:
     await listener.database.execute(
         "INSERT INTO idempotency (owner_id, key, body_hash, created_at)"
         " SELECT '1', name, 'x', now() - age FROM"
@@ -260,7 +266,7 @@ async def test_the_key_of_a_gateway_that_died_is_free_after_five_minutes(listene
     ],
 )
 async def test_an_effect_in_the_database_happens_once_for_a_key(
-    listener: Listener, path: str, body: Any, status: int
+    listener: RunningGateway, path: str, body: Any, status: int
 ) -> None:
     headers = key(f"once{path}")
     first = await listener.api.post(path, json=body, headers=headers)
@@ -275,7 +281,7 @@ async def test_an_effect_in_the_database_happens_once_for_a_key(
     assert other.status_code == 422
 
 
-async def test_requests_with_one_key_at_the_same_time_have_one_effect(listener: Listener) -> None:
+async def test_requests_with_one_key_at_the_same_time_have_one_effect(listener: RunningGateway) -> None:
     headers = key("at-the-same-time")
     body = {"text": "said once by eight"}
     answers = await asyncio.gather(
@@ -286,7 +292,7 @@ async def test_requests_with_one_key_at_the_same_time_have_one_effect(listener: 
     assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
 
 
-async def test_a_request_that_failed_leaves_its_key_free(listener: Listener) -> None:
+async def test_a_request_that_failed_leaves_its_key_free(listener: RunningGateway) -> None:
     headers = key("failed-first")
     missing = await listener.api.post("/v1/rooms/none/messages", json={"text": "x"}, headers=headers)
     assert_problem(missing, 404, "not-found")
@@ -294,7 +300,9 @@ async def test_a_request_that_failed_leaves_its_key_free(listener: Listener) -> 
     assert_problem(again, 404, "not-found")
 
 
-async def test_a_task_known_by_its_unique_key_records_the_key_of_the_request(listener: Listener) -> None:
+async def test_a_task_known_by_its_unique_key_records_the_key_of_the_request(
+    listener: RunningGateway,
+) -> None:
     task = {"operation": "echo", "payload": 1, "unique_key": f"unique-{uuid4()}"}
     first = await listener.api.post("/v1/tasks", json=task)
     again = await listener.api.post("/v1/tasks", json=task, headers=key("of-the-task"))

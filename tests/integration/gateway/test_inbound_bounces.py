@@ -13,7 +13,7 @@ from chassis.errors import NotFound
 from contracts.emails import BounceRecorded, RecordBounce
 from contracts.topology import EMAIL
 from gateway.bounces.inputs import MOST_BYTES
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 
 PROGRAM = Path(__file__).parents[3] / "deploy/postfix/tickwire-bounce"
@@ -42,7 +42,7 @@ async def recorder(house: House) -> Recorder:
 
 
 async def test_a_bounce_is_handed_in_with_a_scope_of_its_own(
-    shared_listener: Listener, recorder: Recorder
+    shared_listener: RunningGateway, recorder: Recorder
 ) -> None:
     to = {"recipient": TO}
     content = b"Subject: \xff\r\n\r\n" + b"x" * MOST_BYTES
@@ -69,7 +69,7 @@ async def test_a_bounce_is_handed_in_with_a_scope_of_its_own(
 
 
 async def test_the_program_for_postfix_exits_with_the_status_that_postfix_acts_on(
-    shared_listener: Listener, recorder: Recorder, tmp_path: Path
+    shared_listener: RunningGateway, recorder: Recorder, tmp_path: Path
 ) -> None:
     (tmp_path / "header").write_text(f"Authorization: Bearer {shared_listener.admin_key}\n")
     url = str(shared_listener.api.base_url).rstrip("/")

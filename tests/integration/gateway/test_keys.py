@@ -11,7 +11,7 @@ import pytest
 from gateway import resources
 from gateway.identity import keyring, keys
 from gateway.identity.keys import ApiKey
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 from support.waiting import until
 
@@ -60,7 +60,7 @@ async def test_the_secret_is_shown_once_and_nowhere_in_the_database(house: House
         {"x-api-key": "\xff\xfe"},
     ],
 )
-async def test_a_missing_or_wrong_key_is_401(listener: Listener, headers: dict[str, str]) -> None:
+async def test_a_missing_or_wrong_key_is_401(listener: RunningGateway, headers: dict[str, str]) -> None:
     async with httpx.AsyncClient(base_url=listener.url) as client:
         given = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         answer = await client.get("/v1/me", headers=given)
@@ -71,17 +71,17 @@ async def test_a_missing_or_wrong_key_is_401(listener: Listener, headers: dict[s
     assert ('error="invalid_token"' in challenge) is has_credential
 
 
-async def test_the_right_id_with_a_wrong_secret_is_401(listener: Listener) -> None:
+async def test_the_right_id_with_a_wrong_secret_is_401(listener: RunningGateway) -> None:
     async with listener.client(str(ApiKey(listener.admin_key[8:24], keys.new_secret()))) as client:
         assert_problem(await client.get("/v1/me"), 401, "unauthenticated")
 
 
-async def test_the_key_may_come_as_x_api_key(listener: Listener) -> None:
+async def test_the_key_may_come_as_x_api_key(listener: RunningGateway) -> None:
     async with httpx.AsyncClient(base_url=listener.url, headers={"x-api-key": listener.admin_key}) as client:
         assert (await client.get("/v1/me")).status_code == 200
 
 
-async def test_each_route_needs_its_scope(listener: Listener) -> None:
+async def test_each_route_needs_its_scope(listener: RunningGateway) -> None:
     key = await listener.new_key("quotes:read")
     wanted = [
         ("GET", "/v1/users", None),
@@ -114,7 +114,7 @@ async def test_each_route_needs_its_scope(listener: Listener) -> None:
         assert (await client.get("/v1/me")).status_code == 200
 
 
-async def test_a_key_that_has_expired_is_401(listener: Listener) -> None:
+async def test_a_key_that_has_expired_is_401(listener: RunningGateway) -> None:
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     wanted = {"name": "x", "scopes": ["quotes:read"], "expires_at": tomorrow}
     made = [(await listener.api.post("/v1/api-keys", json=wanted)).json() for _ in range(2)]
@@ -127,7 +127,7 @@ async def test_a_key_that_has_expired_is_401(listener: Listener) -> None:
 
 
 @pytest.mark.parametrize("expires_at", ["2020-01-01T00:00:00Z", "0001-01-01T00:00:00+10:00", "tomorrow"])
-async def test_a_key_expires_in_the_future(listener: Listener, expires_at: str) -> None:
+async def test_a_key_expires_in_the_future(listener: RunningGateway, expires_at: str) -> None:
     wanted = {"name": "x", "scopes": ["quotes:read"], "expires_at": expires_at}
     assert_problem(await listener.api.post("/v1/api-keys", json=wanted), 422, "invalid-input", "/expires_at")
 
@@ -172,7 +172,7 @@ async def test_an_address_that_tries_many_keys_waits_and_those_who_are_known_do_
     assert (await listener.api.get("/v1/me")).status_code == 200
 
 
-async def test_headers_that_name_a_user_are_trusted_from_nobody(listener: Listener) -> None:
+async def test_headers_that_name_a_user_are_trusted_from_nobody(listener: RunningGateway) -> None:
     claims = {"x-user-id": "1", "x-forwarded-user": "1", "x-remote-user": "1", "x-user-role": "admin"}
     async with httpx.AsyncClient(base_url=listener.url, headers=claims) as stranger:
         assert_problem(await stranger.get("/v1/me"), 401, "unauthenticated")
@@ -183,7 +183,7 @@ async def test_headers_that_name_a_user_are_trusted_from_nobody(listener: Listen
         assert_problem(await member.get("/v1/users", headers=claims), 403, "forbidden")
 
 
-async def test_a_key_of_another_user_is_not_found(listener: Listener) -> None:
+async def test_a_key_of_another_user_is_not_found(listener: RunningGateway) -> None:
     theirs = await listener.new_key("quotes:read")
     async with listener.client(await listener.new_key("keys:read", "keys:write")) as client:
         for method in ("GET", "DELETE"):
@@ -198,7 +198,7 @@ async def test_a_key_of_another_user_is_not_found(listener: Listener) -> None:
         assert_problem(await listener.api.delete(f"/v1/api-keys/{odd}"), 404, "not-found")
 
 
-async def test_another_owners_work_is_not_found(listener: Listener) -> None:
+async def test_another_owners_work_is_not_found(listener: RunningGateway) -> None:
     mail = (await listener.api.post("/v1/emails", json=MAIL)).json()["id"]
     batch = (await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     task = (await listener.api.post("/v1/tasks", json={"operation": "echo"})).json()["id"]
@@ -296,11 +296,11 @@ async def test_a_server_that_is_read_only_for_a_while_ends_no_background_task(
     assert runtime.health.failures() == {}
 
 
-async def _is(listener: Listener, question: str, wanted: int) -> bool:
+async def _is(listener: RunningGateway, question: str, wanted: int) -> bool:
     return bool(await listener.database.fetchval(question) == wanted)
 
 
-async def _set_read_only(listener: Listener, state: str) -> None:
+async def _set_read_only(listener: RunningGateway, state: str) -> None:
     """Make the server read-only, as after a failover to one that is not promoted yet."""
     name = await listener.database.fetchval("SELECT current_database()")
     async with listener.database.acquire() as connection:

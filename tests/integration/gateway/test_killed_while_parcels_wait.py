@@ -34,7 +34,7 @@ async def relay() -> AsyncIterator[SmtpServer]:
     await server.stop()
 
 
-class Pair:
+class GatewayAndEmail:
     """A gateway and an email service as processes of their own, each on its database."""
 
     def __init__(self, environment: dict[str, str], dsns: dict[str, str], ports: Ports, key: str) -> None:
@@ -92,7 +92,7 @@ class Pair:
 
 
 @pytest.fixture
-async def pair(house: House, relay: SmtpServer) -> Pair:
+async def pair(house: House, relay: SmtpServer) -> GatewayAndEmail:
     await house.purge("email.send", "gateway.events")
     ports, key = Ports.free(), str(keys.new_key())
     dsns = {package: await house.database(package) for package in ("gateway", "emailer")}
@@ -109,13 +109,13 @@ async def pair(house: House, relay: SmtpServer) -> Pair:
         "EMAIL_SMTP_TLS": "off",
         "LOG_LEVEL": "WARNING",
     }
-    return Pair(environment, dsns, ports, key)
+    return GatewayAndEmail(environment, dsns, ports, key)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_mails_whose_attachments_wait_are_sent_once_when_gateway_and_email_are_killed(
-    pair: Pair, relay: SmtpServer
+    pair: GatewayAndEmail, relay: SmtpServer
 ) -> None:
     async with pair.running("gateway"):
         await pair.accept()

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from gateway.identity import keys
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.pages import all_pages
 from support.problems import assert_problem
 from support.waiting import until
@@ -24,12 +24,14 @@ async def make(client: httpx.AsyncClient, *scopes: str, **more: Any) -> dict[str
     return dict(answer.json())
 
 
-async def status_of(listener: Listener, key: str) -> int:
+async def status_of(listener: RunningGateway, key: str) -> int:
     async with listener.client(key) as client:
         return (await client.get("/v1/me")).status_code
 
 
-async def test_a_child_key_gets_the_expiry_of_its_parent_and_cannot_ask_for_more(listener: Listener) -> None:
+async def test_a_child_key_gets_the_expiry_of_its_parent_and_cannot_ask_for_more(
+    listener: RunningGateway,
+) -> None:
     ends = datetime.now(UTC) + HOUR
     parent = await make(listener.api, "quotes:read", "keys:write", expires_at=ends.isoformat())
     async with listener.client(parent["key"]) as client:
@@ -42,7 +44,7 @@ async def test_a_child_key_gets_the_expiry_of_its_parent_and_cannot_ask_for_more
         assert_problem(await client.post("/v1/api-keys", json=later), 422, "invalid-input", "/expires_at")
 
 
-async def test_all_generations_of_a_key_end_with_the_first(listener: Listener) -> None:
+async def test_all_generations_of_a_key_end_with_the_first(listener: RunningGateway) -> None:
     first = await make(listener.api, "quotes:read", "keys:write")
     async with listener.client(first["key"]) as client:
         second = await make(client, "quotes:read", "keys:write")
@@ -55,7 +57,7 @@ async def test_all_generations_of_a_key_end_with_the_first(listener: Listener) -
     assert (listed["status"], listed["revoked_at"], listed["effective_scopes"]) == ("revoked", None, [])
 
 
-async def test_a_child_ends_when_its_parent_expires(listener: Listener) -> None:
+async def test_a_child_ends_when_its_parent_expires(listener: RunningGateway) -> None:
     parent = await make(listener.api, "quotes:read", "keys:write")
     async with listener.client(parent["key"]) as client:
         child = await make(client, "quotes:read")
@@ -66,14 +68,14 @@ async def test_a_child_ends_when_its_parent_expires(listener: Listener) -> None:
     assert (await listener.api.get(f"/v1/api-keys/{child['id']}")).json()["status"] == "expired"
 
 
-async def test_making_keys_needs_a_right_of_its_own(listener: Listener) -> None:
+async def test_making_keys_needs_a_right_of_its_own(listener: RunningGateway) -> None:
     async with listener.client(await listener.new_key("quotes:read", "keys:read")) as client:
         answer = await client.post("/v1/api-keys", json={"name": "x", "scopes": ["quotes:read"]})
         assert_problem(answer, 403, "forbidden")
         assert 'scope="keys:write"' in answer.headers["www-authenticate"]
 
 
-async def test_a_new_key_has_no_scope_that_its_maker_lacks(listener: Listener) -> None:
+async def test_a_new_key_has_no_scope_that_its_maker_lacks(listener: RunningGateway) -> None:
     async with listener.client(await listener.new_key("quotes:read", "keys:write")) as client:
         for scopes in (["quotes:read", "emails:send"], ["admin"], ["users:write"]):
             more = await client.post("/v1/api-keys", json={"name": "x", "scopes": scopes})
@@ -97,20 +99,20 @@ async def test_a_new_key_has_no_scope_that_its_maker_lacks(listener: Listener) -
     ],
 )
 async def test_an_invalid_field_of_a_key_is_named(
-    listener: Listener, change: dict[str, Any], pointer: str
+    listener: RunningGateway, change: dict[str, Any], pointer: str
 ) -> None:
     wanted = {"name": "x", "scopes": ["quotes:read"], **change}
     assert_problem(await listener.api.post("/v1/api-keys", json=wanted), 422, "invalid-input", pointer)
 
 
-async def test_a_member_gets_no_key_for_administrators(listener: Listener) -> None:
+async def test_a_member_gets_no_key_for_administrators(listener: RunningGateway) -> None:
     member = await listener.new_user()
     for scope in ("admin", "users:read", "users:write"):
         wanted = {"name": "x", "scopes": ["quotes:read", scope], "user_id": member}
         assert_problem(await listener.api.post("/v1/api-keys", json=wanted), 422, "invalid-input", "/scopes")
 
 
-async def test_the_generations_of_keys_are_bounded(listener: Listener) -> None:
+async def test_the_generations_of_keys_are_bounded(listener: RunningGateway) -> None:
     key = listener.admin_key
     for _ in range(8):
         async with listener.client(key) as client:
@@ -151,14 +153,14 @@ async def test_a_change_of_role_or_status_has_effect_on_every_gateway_within_sec
         await until(lambda: answer_there(200), timeout_s=8)
 
 
-async def test_a_disabled_user_gets_no_new_key(listener: Listener) -> None:
+async def test_a_disabled_user_gets_no_new_key(listener: RunningGateway) -> None:
     user = await listener.new_user()
     await listener.change_user(user, status="disabled")
     wanted = {"name": "x", "scopes": ["quotes:read"], "user_id": user}
     assert_problem(await listener.api.post("/v1/api-keys", json=wanted), 422, "invalid-input", "/user_id")
 
 
-async def test_a_key_may_always_end_itself(listener: Listener) -> None:
+async def test_a_key_may_always_end_itself(listener: RunningGateway) -> None:
     key = await listener.new_key("quotes:read")
     async with listener.client(key) as client:
         assert (await client.get(f"/v1/api-keys/{key[8:24]}")).json()["status"] == "active"
@@ -167,7 +169,7 @@ async def test_a_key_may_always_end_itself(listener: Listener) -> None:
         assert_problem(await client.get("/v1/me"), 401, "unauthenticated")
 
 
-async def test_the_present_state_of_a_key_can_be_read(listener: Listener) -> None:
+async def test_the_present_state_of_a_key_can_be_read(listener: RunningGateway) -> None:
     ends = (datetime.now(UTC) + HOUR).isoformat()
     made = await make(listener.api, "users:read", "quotes:read", expires_at=ends)
     assert made["scopes"] == made["effective_scopes"] == ["quotes:read", "users:read"]
@@ -185,7 +187,7 @@ async def test_the_present_state_of_a_key_can_be_read(listener: Listener) -> Non
     }
 
 
-async def test_keys_come_in_pages_that_follow_each_other(listener: Listener) -> None:
+async def test_keys_come_in_pages_that_follow_each_other(listener: RunningGateway) -> None:
     user = await listener.new_user()
     made = [(await make(listener.api, "quotes:read", user_id=user))["id"] for _ in range(5)]
     # Made in the same moment: the id decides.
@@ -197,7 +199,7 @@ async def test_keys_come_in_pages_that_follow_each_other(listener: Listener) -> 
         assert_problem(answer, 422, "invalid-input", "/cursor")
 
 
-async def test_the_keys_of_others_are_for_those_who_may_read_users(listener: Listener) -> None:
+async def test_the_keys_of_others_are_for_those_who_may_read_users(listener: RunningGateway) -> None:
     async with listener.client(await listener.new_key("keys:read")) as client:
         assert_problem(await client.get("/v1/api-keys?user_id=1"), 403, "forbidden")
         assert [key["name"] for key in (await client.get("/v1/api-keys")).json()["data"]] == ["test"]

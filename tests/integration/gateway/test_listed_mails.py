@@ -17,7 +17,7 @@ from chassis.paging import page_of
 from contracts.emails import STORED_STATUSES, CountEmails, EmailCounts, EmailLine, Emails, ListEmails
 from contracts.uploads import OpenedUpload, OpenParcel
 from gateway.emails import repository
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 
 FILE = [{"filename": "note.txt", "content": "SGVsbG8="}]
@@ -66,10 +66,10 @@ async def refuse(_: OpenParcel, __: Deadline) -> OpenedUpload:
 
 
 @dataclasses.dataclass
-class Site:
+class MailSite:
     """A gateway that keeps attachments, and what email says it has."""
 
-    listener: Listener
+    listener: RunningGateway
     mails: Mails
 
     async def keep(self, **fields: Any) -> UUID:
@@ -95,14 +95,14 @@ class Site:
 
 
 @pytest.fixture
-async def site(house: House) -> Site:
+async def site(house: House) -> MailSite:
     listener, mails = await house.open(email_url="http://127.0.0.1:1"), Mails()
     await house.double("email", {OpenParcel: refuse, ListEmails: mails.list, CountEmails: mails.count})
-    return Site(listener, mails)
+    return MailSite(listener, mails)
 
 
 async def test_a_mail_that_waits_is_listed_with_what_is_known_of_it_and_matches_the_filters(
-    site: Site,
+    site: MailSite,
 ) -> None:
     plain = await site.keep()
     full = await site.keep(
@@ -142,7 +142,7 @@ async def test_a_mail_that_waits_is_listed_with_what_is_known_of_it_and_matches_
         assert answer.json() == {"data": [], "next_cursor": None}
 
 
-async def test_pages_have_each_mail_once_whatever_leaves_and_arrives_between_them(site: Site) -> None:
+async def test_pages_have_each_mail_once_whatever_leaves_and_arrives_between_them(site: MailSite) -> None:
     ids: list[UUID] = []
     for number in range(12):
         if number % 3:
@@ -170,7 +170,7 @@ async def test_pages_have_each_mail_once_whatever_leaves_and_arrives_between_the
 
 
 async def test_a_mail_on_its_way_is_listed_and_once_email_has_it_only_in_the_state_that_email_says(
-    site: Site,
+    site: MailSite,
 ) -> None:
     on_its_way, arrived, done = [await site.keep() for _ in range(3)]
     for each in (on_its_way, arrived, done):
@@ -186,7 +186,7 @@ async def test_a_mail_on_its_way_is_listed_and_once_email_has_it_only_in_the_sta
     assert await site.ids(waiting="true") == []
 
 
-async def test_mails_that_ended_at_the_gateway_stay_in_the_list_as_cancelled(site: Site) -> None:
+async def test_mails_that_ended_at_the_gateway_stay_in_the_list_as_cancelled(site: MailSite) -> None:
     gone, other = await site.keep(), await site.keep()
     answer = await site.listener.api.delete(f"/v1/emails/{gone}")
     assert answer.json()["status"] == "cancelled", answer.text
@@ -196,7 +196,7 @@ async def test_mails_that_ended_at_the_gateway_stay_in_the_list_as_cancelled(sit
     assert await site.ids(waiting="true") == [other]
 
 
-async def test_the_overview_counts_each_mail_where_it_is(site: Site) -> None:
+async def test_the_overview_counts_each_mail_where_it_is(site: MailSite) -> None:
     async def emails() -> Any:
         return (await site.listener.api.get("/v1/overview")).json()["emails"]
 
@@ -219,7 +219,7 @@ async def test_without_email_the_list_fails_but_that_of_waiting_mails_does_not_a
     gate = await house.gate(*house.broker_place)
     listener = await house.open(rabbitmq_url=house.broker_url_by(gate), email_url="http://127.0.0.1:1")
     await gate.shut()
-    site = Site(listener, Mails())
+    site = MailSite(listener, Mails())
     ids = [await site.keep() for _ in range(2)]
     assert_problem(await listener.api.get("/v1/emails"), 503, "broker-unavailable")
     assert await site.ids(waiting="true", limit=1) == ids[1:]

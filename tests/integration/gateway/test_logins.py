@@ -12,18 +12,18 @@ import pytest
 
 from gateway.identity import login_service, signed_texts
 from support import browser
-from support.gateway_stack import PEPPER, House, Listener
+from support.gateway_stack import PEPPER, House, RunningGateway
 
 
 @pytest.fixture(scope="module")
-async def two(module_house: House) -> tuple[Listener, Listener]:
+async def two(module_house: House) -> tuple[RunningGateway, RunningGateway]:
     """Yield two gateways of one database."""
     first = await module_house.open()
     dsn = first.settings.postgres_dsn.get_secret_value()
     return first, await module_house.open(dsn=dsn, bootstrap_key=first.admin_key)
 
 
-async def login(gateway: Listener, api: httpx.AsyncClient | None = None, **body: Any) -> str:
+async def login(gateway: RunningGateway, api: httpx.AsyncClient | None = None, **body: Any) -> str:
     """Return the token of a new login address."""
     answer = await (api or gateway.api).post("/v1/console/logins", json=body)
     assert answer.status_code == 200, answer.text
@@ -32,14 +32,14 @@ async def login(gateway: Listener, api: httpx.AsyncClient | None = None, **body:
     return str(token)
 
 
-async def use(gateway: Listener, token: str) -> httpx.Response:
+async def use(gateway: RunningGateway, token: str) -> httpx.Response:
     """Exchange a token, as a browser does, which has no key."""
     async with httpx.AsyncClient(base_url=gateway.url, timeout=20) as browser_without_key:
         return await browser_without_key.post("/v1/console/sessions", json={"token": token})
 
 
 async def test_a_login_gives_a_key_of_half_a_day_below_the_one_that_made_it(
-    two: tuple[Listener, Listener],
+    two: tuple[RunningGateway, RunningGateway],
 ) -> None:
     gateway, other = two
     session = (await use(other, await login(gateway))).json()
@@ -56,7 +56,7 @@ async def test_a_login_gives_a_key_of_half_a_day_below_the_one_that_made_it(
 
 
 async def test_a_login_address_lets_one_of_many_in_on_two_gateways(
-    two: tuple[Listener, Listener],
+    two: tuple[RunningGateway, RunningGateway],
 ) -> None:
     token = await login(two[0])
     answers = await asyncio.gather(*(use(two[number % 2], token) for number in range(8)))
@@ -67,7 +67,7 @@ async def test_a_login_address_lets_one_of_many_in_on_two_gateways(
 
 
 async def test_a_token_that_has_expired_is_damaged_or_has_another_purpose_is_refused_with_the_reason(
-    two: tuple[Listener, Listener],
+    two: tuple[RunningGateway, RunningGateway],
 ) -> None:
     gateway, _ = two
     token = await login(gateway)
@@ -85,7 +85,7 @@ async def test_a_token_that_has_expired_is_damaged_or_has_another_purpose_is_ref
 
 
 async def test_only_administrators_with_a_key_make_addresses_and_a_revoked_key_ends_them(
-    two: tuple[Listener, Listener],
+    two: tuple[RunningGateway, RunningGateway],
 ) -> None:
     gateway, _ = two
     async with gateway.client(await gateway.new_key("keys:write")) as member:
@@ -102,7 +102,9 @@ async def test_only_administrators_with_a_key_make_addresses_and_a_revoked_key_e
         assert (await console.get("/v1/me")).status_code == 401
 
 
-async def test_a_session_ends_with_the_secret_that_made_its_address(two: tuple[Listener, Listener]) -> None:
+async def test_a_session_ends_with_the_secret_that_made_its_address(
+    two: tuple[RunningGateway, RunningGateway],
+) -> None:
     gateway, _ = two
     made = (await gateway.api.post("/v1/api-keys", json={"name": "rotated", "scopes": ["admin"]})).json()
     async with gateway.client(made["key"]) as operator:
@@ -115,7 +117,7 @@ async def test_a_session_ends_with_the_secret_that_made_its_address(two: tuple[L
 
 @browser.needed
 async def test_a_browser_is_logged_in_once_and_its_address_keeps_no_token(
-    two: tuple[Listener, Listener], tmp_path: Path
+    two: tuple[RunningGateway, RunningGateway], tmp_path: Path
 ) -> None:
     gateway, _ = two
     url = f"{gateway.url}/console/login#{await login(gateway)}"

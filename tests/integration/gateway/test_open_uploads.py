@@ -13,7 +13,7 @@ import pytest
 
 from contracts.batches import INTAKE
 from gateway.batches import upload_claims
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 from support.waiting import until
 
@@ -24,13 +24,13 @@ def lines(count: int, start: int = 0) -> bytes:
     return b"".join(b'{"custom_id":"%d","payload":%d}\n' % (n, n) for n in range(start, start + count))
 
 
-async def opened(listener: Listener, **about: Any) -> str:
+async def opened(listener: RunningGateway, **about: Any) -> str:
     answer = await listener.api.post("/v1/batches?open=true", json={"operation": "echo", **about})
     assert (answer.status_code, answer.json()["status"]) == (202, "open"), answer.text
     return f"/v1/batches/{answer.json()['id']}"
 
 
-async def append(listener: Listener, path: str, offset: int, body: bytes, **headers: str) -> Any:
+async def append(listener: RunningGateway, path: str, offset: int, body: bytes, **headers: str) -> Any:
     where = f"{path}/items?offset={offset}"
     return await listener.api.put(where, content=body, headers={**NDJSON, **headers})
 
@@ -43,7 +43,9 @@ async def sent(house: House) -> list[dict[str, Any]]:
     return found
 
 
-async def test_an_upload_in_parts_cut_anywhere_becomes_one_batch(listener: Listener, house: House) -> None:
+async def test_an_upload_in_parts_cut_anywhere_becomes_one_batch(
+    listener: RunningGateway, house: House
+) -> None:
     await house.purge(INTAKE)
     follow = {"operation": "echo", "payload": {"n": 1}}
     path = await opened(listener, metadata={"order": "7"}, on_finished=follow)
@@ -72,7 +74,9 @@ async def test_an_upload_in_parts_cut_anywhere_becomes_one_batch(listener: Liste
     assert_problem(await listener.api.post(f"{path}/seal"), 409, "conflict")
 
 
-async def test_the_offset_to_continue_from_is_returned_and_no_other_is_taken(listener: Listener) -> None:
+async def test_the_offset_to_continue_from_is_returned_and_no_other_is_taken(
+    listener: RunningGateway,
+) -> None:
     path, body = await opened(listener), lines(3)
     assert (await append(listener, path, 0, body)).status_code == 200
     for offset in (0, len(body) + 1):
@@ -82,7 +86,7 @@ async def test_the_offset_to_continue_from_is_returned_and_no_other_is_taken(lis
 
 
 async def test_a_bad_line_keeps_the_lines_before_it_and_leaves_the_upload_open(
-    listener: Listener, house: House
+    listener: RunningGateway, house: House
 ) -> None:
     path = await opened(listener)
     good = lines(500)
@@ -95,7 +99,9 @@ async def test_a_bad_line_keeps_the_lines_before_it_and_leaves_the_upload_open(
     assert (await listener.api.post(f"{path}/seal")).status_code == 202
 
 
-async def test_an_upload_whose_last_line_is_bad_or_that_is_empty_is_not_sealed(listener: Listener) -> None:
+async def test_an_upload_whose_last_line_is_bad_or_that_is_empty_is_not_sealed(
+    listener: RunningGateway,
+) -> None:
     path = await opened(listener)
     assert_problem(await listener.api.post(f"{path}/seal"), 422, "invalid-input")
     assert (await append(listener, path, 0, b'{"payload":')).status_code == 200
@@ -105,7 +111,7 @@ async def test_an_upload_whose_last_line_is_bad_or_that_is_empty_is_not_sealed(l
 
 
 async def test_a_connection_that_is_cut_loses_nothing_that_was_acknowledged(
-    listener: Listener, house: House
+    listener: RunningGateway, house: House
 ) -> None:
     path, body = await opened(listener), lines(2000)
     host, port = listener.url.removeprefix("http://").split(":")
@@ -136,7 +142,7 @@ async def test_a_connection_that_is_cut_loses_nothing_that_was_acknowledged(
 
 
 async def test_a_request_that_has_lost_the_upload_to_another_one_is_not_told_that_it_was_taken(
-    listener: Listener, house: House
+    listener: RunningGateway, house: House
 ) -> None:
     path, body = await opened(listener), lines(2000)
     host, port = listener.url.removeprefix("http://").split(":")
@@ -155,7 +161,7 @@ async def test_a_request_that_has_lost_the_upload_to_another_one_is_not_told_tha
 
 
 async def test_a_request_keeps_the_upload_while_its_lines_arrive_slowly(
-    listener: Listener, monkeypatch: pytest.MonkeyPatch
+    listener: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upload_claims, "RENEW_EVERY_S", 0.01)
     path, body = await opened(listener), lines(3)
@@ -179,7 +185,7 @@ async def test_a_request_keeps_the_upload_while_its_lines_arrive_slowly(
     writer.close()
 
 
-async def test_an_upload_belongs_to_its_owner_and_ends_with_its_batch(listener: Listener) -> None:
+async def test_an_upload_belongs_to_its_owner_and_ends_with_its_batch(listener: RunningGateway) -> None:
     path = await opened(listener)
     async with listener.client(await listener.new_key("batches:write", "batches:read")) as other:
         assert_problem(await other.get(f"{path}/upload"), 404, "not-found")
@@ -201,7 +207,7 @@ async def test_all_parts_together_have_the_limit_of_an_upload(house: House) -> N
 
 
 async def test_a_validation_counts_the_items_that_would_be_accepted_and_stores_nothing(
-    listener: Listener, house: House
+    listener: RunningGateway, house: House
 ) -> None:
     await house.purge(INTAKE)
     document = {"operation": "echo", "items": [1, {"custom_id": "a", "payload": 2}]}
@@ -239,6 +245,6 @@ async def test_a_validation_counts_the_items_that_would_be_accepted_and_stores_n
     ],
 )
 async def test_parameters_that_contradict_each_other_are_refused(
-    listener: Listener, query: str, body: dict[str, Any], pointer: str
+    listener: RunningGateway, query: str, body: dict[str, Any], pointer: str
 ) -> None:
     assert_problem(await listener.api.post(f"/v1/batches?{query}", json=body), 422, "invalid-input", pointer)

@@ -13,7 +13,7 @@ import pytest
 
 from contracts.scopes import FOR_MEMBERS, Scope
 from support.credentials import Keys, new_key
-from support.gateway_stack import Listener
+from support.gateway_stack import RunningGateway
 from support.problems import assert_problem
 
 
@@ -69,7 +69,7 @@ WAYS: Mapping[str, Ask] = {
 
 
 @pytest.fixture(scope="module")
-async def listener(guarded_listener: Listener) -> AsyncIterator[Listener]:
+async def listener(guarded_listener: RunningGateway) -> AsyncIterator[RunningGateway]:
     """Yield the gateway, to which these operations were announced."""
     for name, scopes in OPERATIONS.items():
         await guarded_listener.database.execute(
@@ -85,7 +85,7 @@ async def listener(guarded_listener: Listener) -> AsyncIterator[Listener]:
 
 
 @pytest.fixture(scope="module")
-async def client(listener: Listener) -> AsyncIterator[httpx.AsyncClient]:
+async def client(listener: RunningGateway) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=listener.url, timeout=30) as client:
         yield client
 
@@ -100,7 +100,7 @@ class Credential:
 
 
 @pytest.fixture(scope="module")
-async def known(listener: Listener, keys: Keys) -> Mapping[str, Credential]:
+async def known(listener: RunningGateway, keys: Keys) -> Mapping[str, Credential]:
     """Return the credentials by name; those of one scope only with operations that it decides about."""
     every = frozenset(Scope) - {Scope.ADMIN}
     found = {
@@ -159,7 +159,7 @@ async def test_no_operation_is_accepted_for_a_credential_that_is_not_good(
 
 
 async def test_a_refusal_names_the_scopes_that_are_missing(
-    listener: Listener, client: httpx.AsyncClient
+    listener: RunningGateway, client: httpx.AsyncClient
 ) -> None:
     key = (await new_key(listener, "batches:write", "quotes:read"))["key"]
     answer = await as_task(client, "both", {"authorization": f"Bearer {key}"})
@@ -168,7 +168,7 @@ async def test_a_refusal_names_the_scopes_that_are_missing(
 
 
 @pytest.fixture(scope="module")
-async def uploads(listener: Listener) -> Mapping[str, str]:
+async def uploads(listener: RunningGateway) -> Mapping[str, str]:
     """Return the path of an open upload of the administrator for each operation."""
     found = {}
     for operation in OPERATIONS:
@@ -206,7 +206,7 @@ async def test_lines_and_the_seal_of_an_upload_need_the_scopes_of_its_operation(
 
 
 async def test_a_follow_up_needs_the_scopes_of_its_operation_in_whatever_it_follows(
-    listener: Listener,
+    listener: RunningGateway,
 ) -> None:
     key = await listener.new_key("batches:write", "schedules:write")
     following = {"operation": operation_of(Scope.EMAILS_SEND), "payload": 1}

@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from support import browser
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 
 LISTED, FOREIGN = "https://app.example.com", "https://evil.example.com"
 PREFLIGHT = {
@@ -42,12 +42,12 @@ async def site() -> AsyncIterator[SiteOpener]:
 
 
 @pytest.fixture(scope="module")
-async def open_listener(module_house: House) -> Listener:
+async def open_listener(module_house: House) -> RunningGateway:
     """Return a gateway that lets one origin in."""
     return await module_house.open(cors_origins=LISTED)
 
 
-async def test_a_preflight_of_a_listed_origin_needs_no_key(open_listener: Listener) -> None:
+async def test_a_preflight_of_a_listed_origin_needs_no_key(open_listener: RunningGateway) -> None:
     headers = {"origin": LISTED, "authorization": "", **PREFLIGHT}
     answer = await open_listener.api.options("/v1/emails", headers=headers)
     assert answer.status_code == 200
@@ -60,7 +60,7 @@ async def test_a_preflight_of_a_listed_origin_needs_no_key(open_listener: Listen
 
 @pytest.mark.parametrize("path", ["/v1/me", "/v1/users/999999", "/nowhere", "/v1/emails?page=2"])
 async def test_answers_and_problems_can_be_read_by_a_listed_origin(
-    open_listener: Listener, path: str
+    open_listener: RunningGateway, path: str
 ) -> None:
     answer = await open_listener.api.get(path, headers={"origin": LISTED})
     assert answer.headers["access-control-allow-origin"] == LISTED
@@ -71,12 +71,12 @@ async def test_answers_and_problems_can_be_read_by_a_listed_origin(
     assert exposed == {"Location", "ETag", "X-Request-Id", "Idempotent-Replayed", *limits, *results}
 
 
-async def test_without_a_key_the_challenge_can_be_read_too(open_listener: Listener) -> None:
+async def test_without_a_key_the_challenge_can_be_read_too(open_listener: RunningGateway) -> None:
     answer = await open_listener.api.get("/v1/me", headers={"origin": LISTED, "authorization": ""})
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, LISTED)
 
 
-async def test_a_foreign_origin_is_allowed_nothing(open_listener: Listener) -> None:
+async def test_a_foreign_origin_is_allowed_nothing(open_listener: RunningGateway) -> None:
     asked = await open_listener.api.options("/v1/emails", headers={"origin": FOREIGN, **PREFLIGHT})
     assert asked.status_code == 400
     read = await open_listener.api.get("/v1/me", headers={"origin": FOREIGN})
@@ -84,7 +84,7 @@ async def test_a_foreign_origin_is_allowed_nothing(open_listener: Listener) -> N
         assert "access-control-allow-origin" not in answer.headers
 
 
-async def test_no_origin_is_allowed_by_default(listener: Listener) -> None:
+async def test_no_origin_is_allowed_by_default(listener: RunningGateway) -> None:
     answer = await listener.api.options("/v1/emails", headers={"origin": LISTED, **PREFLIGHT})
     assert (answer.status_code, "allow" in answer.headers) == (204, True)
     assert not [name for name in answer.headers if name.startswith("access-control-")]
@@ -92,7 +92,7 @@ async def test_no_origin_is_allowed_by_default(listener: Listener) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/realtime", "/ws"])
 async def test_a_websocket_is_opened_by_pages_of_listed_origins_only(
-    open_listener: Listener, path: str
+    open_listener: RunningGateway, path: str
 ) -> None:
     address = f"{open_listener.socket_url}{path}"
     key = {"authorization": f"Bearer {open_listener.admin_key}"}

@@ -9,7 +9,7 @@ import pytest
 
 from chassis.deadlines import Deadline
 from contracts.pauses import ListPauses, Pause, Pauses, PauseWork, ResumeWork
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 
 
@@ -33,7 +33,7 @@ class Kept:
 
 
 @pytest.fixture
-async def listener(house: House) -> Listener:
+async def listener(house: House) -> RunningGateway:
     kept = Kept()
     answers: Any = {ListPauses: kept.list, PauseWork: kept.pause, ResumeWork: kept.resume}
     await house.double("batch-processor", answers)
@@ -45,7 +45,7 @@ async def listener(house: House) -> Listener:
     return listener
 
 
-async def test_an_administrator_pauses_and_resumes_operations_and_owners(listener: Listener) -> None:
+async def test_an_administrator_pauses_and_resumes_operations_and_owners(listener: RunningGateway) -> None:
     path = "/v1/admin/pauses/operations/echo"
     paused = await listener.api.put(path, json={"reason": "the provider is down"})
     assert paused.status_code == 200, paused.text
@@ -70,7 +70,7 @@ async def test_an_administrator_pauses_and_resumes_operations_and_owners(listene
 
 
 async def test_only_administrators_may_pause_and_only_existing_operations_and_owners(
-    listener: Listener,
+    listener: RunningGateway,
 ) -> None:
     assert_problem(await listener.api.put("/v1/admin/pauses/operations/nope", json={}), 404, "not-found")
     assert (await listener.api.put("/v1/admin/pauses/owners/999", json={})).status_code == 404

@@ -13,7 +13,7 @@ import pytest
 from containers import make_secrets
 from gateway.identity import keys
 from native.postgres import PostgresServer
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.webhook_calls import created
 from upkeep import rotation
 from upkeep.commands import CommandLine
@@ -33,7 +33,7 @@ class Callers:
     webhooks: dict[str, str] = field(default_factory=dict)
     rounds: int = 0
 
-    async def call(self, gateways: list[Listener]) -> None:
+    async def call(self, gateways: list[RunningGateway]) -> None:
         """Assert that each gateway accepts all that it and the other one have made, now and before.
 
         Each use of a key stores it under the pepper of the gateway, which the other one then has to know.
@@ -48,7 +48,7 @@ class Callers:
             assert gateway.gateway.resources.bootstrap is not None
             assert await gateway.gateway.resources.bootstrap.refusal() is None
 
-    async def _make(self, maker: Listener, other: Listener) -> None:
+    async def _make(self, maker: RunningGateway, other: RunningGateway) -> None:
         name = f'"{self.rounds} {maker.url}"'
         made = await maker.api.post("/v1/api-keys", json=WANTED, headers={"idempotency-key": name})
         assert made.status_code == 201, made.text
@@ -65,7 +65,7 @@ class Callers:
         webhook = await created(maker.api, "https://example.com/")
         self.webhooks[webhook] = await secret_of(maker, webhook)
 
-    async def _use(self, gateway: Listener) -> None:
+    async def _use(self, gateway: RunningGateway) -> None:
         resources = gateway.gateway.resources
         await resources.keyring.forget()
         for key in self.keys:
@@ -82,14 +82,14 @@ class Callers:
             assert again.json() == made
 
 
-async def secret_of(gateway: Listener, webhook: str) -> str:
+async def secret_of(gateway: RunningGateway, webhook: str) -> str:
     answer = await gateway.api.get(f"/v1/webhooks/{webhook}/secret")
     assert answer.status_code == 200, answer.text
     return str(answer.json()["secret"])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair(ComposeStack):
+class GatewayPair(ComposeStack):
     """Two gateways inside the test, which read the files of their containers when they start."""
 
     house: House
@@ -97,7 +97,7 @@ class Pair(ComposeStack):
     psql: Path
     loop: asyncio.AbstractEventLoop
     callers: Callers = field(default_factory=Callers)
-    gateways: list[Listener] = field(default_factory=list)
+    gateways: list[RunningGateway] = field(default_factory=list)
 
     is_running = True
 
@@ -122,7 +122,7 @@ class Pair(ComposeStack):
             self.gateways[place] = await self.start()
             await self.callers.call(self.gateways)
 
-    async def start(self) -> Listener:
+    async def start(self) -> RunningGateway:
         peppers: dict[str, Any] = {
             f"{name}key_pepper": (
                 self.secrets / f"gateway/gateway-{name.replace('_', '-')}key-pepper"
@@ -136,7 +136,7 @@ async def test_no_gateway_refuses_anybody_while_the_pepper_is_rotated(
     house: House, postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
     make_secrets.make(tmp_path / "secrets", tmp_path / "api-key", {})
-    pair = Pair(
+    pair = GatewayPair(
         tmp_path,
         tmp_path / "secrets",
         house=house,

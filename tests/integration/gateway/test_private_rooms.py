@@ -16,7 +16,7 @@ from gateway.chat import repository as chat_repository
 from gateway.chat.inputs import RoomsQuery
 from gateway.identity import keys
 from support.explained import Explained, buffers
-from support.gateway_stack import House, Listener, OpenTalk
+from support.gateway_stack import House, OpenTalk, RunningGateway
 from support.problems import assert_problem
 
 
@@ -38,7 +38,7 @@ class People:
 
 
 @pytest.fixture(scope="module")
-async def two(module_house: House) -> tuple[Listener, Listener]:
+async def two(module_house: House) -> tuple[RunningGateway, RunningGateway]:
     dsn, key = await module_house.database(), str(keys.new_key())
     return (
         await module_house.open(dsn=dsn, bootstrap_key=key),
@@ -47,10 +47,10 @@ async def two(module_house: House) -> tuple[Listener, Listener]:
 
 
 @pytest.fixture(scope="module")
-async def people(two: tuple[Listener, Listener]) -> AsyncIterator[People]:
+async def people(two: tuple[RunningGateway, RunningGateway]) -> AsyncIterator[People]:
     async with AsyncExitStack() as stack:
 
-        async def person(listener: Listener) -> Person:
+        async def person(listener: RunningGateway) -> Person:
             id_ = await listener.new_user()
             key = await listener.new_key("chat:read", "chat:write", user_id=id_)
             return Person(id_, key, await stack.enter_async_context(listener.client(key)))
@@ -95,7 +95,7 @@ async def names(person: Person) -> set[str]:
     ],
 )
 async def test_a_private_room_is_not_found_by_a_stranger_over_http(
-    people: People, two: tuple[Listener, Listener], room: str, method: str, path: str, body: Any
+    people: People, two: tuple[RunningGateway, RunningGateway], room: str, method: str, path: str, body: Any
 ) -> None:
     for api in (people.stranger.api, two[1].api):
         answer = await api.request(
@@ -107,7 +107,7 @@ async def test_a_private_room_is_not_found_by_a_stranger_over_http(
 
 
 async def test_a_private_room_is_not_found_by_a_stranger_over_the_socket(
-    people: People, two: tuple[Listener, Listener], room: str, talk: OpenTalk
+    people: People, two: tuple[RunningGateway, RunningGateway], room: str, talk: OpenTalk
 ) -> None:
     channel = {"channel": f"chat:{room}"}
     for listener in two:
@@ -147,7 +147,7 @@ async def test_each_role_has_its_rights_and_no_others(people: People, room: str)
 
 
 async def test_a_member_is_changed_or_removed_only_by_a_caller_that_has_read_the_role(
-    people: People, two: tuple[Listener, Listener], room: str
+    people: People, two: tuple[RunningGateway, RunningGateway], room: str
 ) -> None:
     path, manager = f"/v1/rooms/{room}/members/{people.writer.id}", people.manager.api
     seen = await people.reader.api.get(path)
@@ -181,7 +181,7 @@ async def test_a_member_is_changed_or_removed_only_by_a_caller_that_has_read_the
 
 
 async def test_a_removed_member_loses_its_subscription_on_the_other_gateway_at_once(
-    people: People, two: tuple[Listener, Listener], room: str, talk: OpenTalk
+    people: People, two: tuple[RunningGateway, RunningGateway], room: str, talk: OpenTalk
 ) -> None:
     path = f"/v1/rooms/{room}"
     async with talk(two[1], people.reader.key) as client:
@@ -241,7 +241,7 @@ async def test_the_name_of_a_private_room_is_taken(people: People, room: str) ->
 
 
 async def test_a_room_has_a_bounded_number_of_members(
-    people: People, two: tuple[Listener, Listener], room: str
+    people: People, two: tuple[RunningGateway, RunningGateway], room: str
 ) -> None:
     await two[0].database.execute(
         "WITH made AS (INSERT INTO users (name, email) SELECT 'Crowd', $1 || n || '@example.com'"
@@ -257,7 +257,7 @@ async def test_a_room_has_a_bounded_number_of_members(
 
 
 async def test_a_user_creates_a_bounded_number_of_rooms_and_slows_no_list_of_another(
-    people: People, two: tuple[Listener, Listener]
+    people: People, two: tuple[RunningGateway, RunningGateway]
 ) -> None:
     database = two[0].database
     # Sorted before all others, and so in the way of everybody's first page.
@@ -292,7 +292,7 @@ async def test_a_user_creates_a_bounded_number_of_rooms_and_slows_no_list_of_ano
 
 
 async def test_rooms_made_at_some_time_are_each_found_once_without_reading_all(
-    people: People, two: tuple[Listener, Listener], monkeypatch: pytest.MonkeyPatch
+    people: People, two: tuple[RunningGateway, RunningGateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chat_repository, "MOST_EXAMINED", 300)
     database = two[0].database

@@ -28,7 +28,7 @@ MAIL = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
 
 
 @dataclass
-class Running:
+class GatewayProcess:
     """A gateway process."""
 
     process: Process
@@ -56,7 +56,7 @@ async def started(environment: dict[str, str]) -> AsyncIterator[Process]:
 
 
 @pytest.fixture
-async def running(house: House) -> AsyncIterator[Running]:
+async def running(house: House) -> AsyncIterator[GatewayProcess]:
     ports, key = Ports.free(), str(keys.new_key())
     environment = {
         "RABBITMQ_URL": house.rabbitmq_url,
@@ -71,7 +71,7 @@ async def running(house: House) -> AsyncIterator[Running]:
         "SHUTDOWN_GRACE_S": "3",
     }
     async with started(environment) as process:
-        found = Running(
+        found = GatewayProcess(
             process, f"http://127.0.0.1:{ports.gateway}", f"http://127.0.0.1:{ports.gateway_ops}", key
         )
         reading = asyncio.create_task(found.read_log())
@@ -82,7 +82,7 @@ async def running(house: House) -> AsyncIterator[Running]:
         await reading
 
 
-async def _is_ready(running: Running) -> bool:
+async def _is_ready(running: GatewayProcess) -> bool:
     try:
         async with httpx.AsyncClient() as client:
             return (await client.get(f"{running.ops_url}/readyz")).status_code == 200
@@ -91,7 +91,7 @@ async def _is_ready(running: Running) -> bool:
 
 
 async def test_no_secret_is_in_any_line_of_the_log_and_the_stop_is_clean(
-    running: Running, house: House
+    running: GatewayProcess, house: House
 ) -> None:
     headers = {"authorization": f"Bearer {running.key}"}
     async with httpx.AsyncClient(base_url=running.url, headers=headers) as client:

@@ -15,7 +15,7 @@ from chassis.broker.envelope import Outgoing
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
 from gateway.realtime.wire import WebSocketWire
-from support.gateway_stack import Connect, House, Listener, OpenTalk
+from support.gateway_stack import Connect, House, OpenTalk, RunningGateway
 from support.pushes import bars, progress, ticks
 from support.waiting import until
 
@@ -23,13 +23,15 @@ ROOT = Principal(1, "Root", "admin", "k", frozenset(Scope))
 LONG = {"text": "x" * 4000, "more": "y" * 12_000}
 
 
-async def new_room(listener: Listener) -> str:
+async def new_room(listener: RunningGateway) -> str:
     name = f"room-{uuid4().hex[:8]}"
     await listener.api.post("/v1/rooms", json={"name": name})
     return name
 
 
-async def test_quotes_are_conflated_and_chat_is_not(listener: Listener, house: House, talk: OpenTalk) -> None:
+async def test_quotes_are_conflated_and_chat_is_not(
+    listener: RunningGateway, house: House, talk: OpenTalk
+) -> None:
     room, symbol = await new_room(listener), f"Q{uuid4().hex[:6].upper()}"
     await house.publish([ticks(symbol, 1)])
     await until(lambda: listener.gateway.resources.book.last(symbol))
@@ -54,14 +56,14 @@ async def test_quotes_are_conflated_and_chat_is_not(listener: Listener, house: H
     assert quotes[-1]["data"]["price"] == 101
 
 
-class Mute:
+class DeafClient:
     """A client that connects and subscribes, and then reads nothing until it is asked to."""
 
-    def __init__(self, listener: Listener, room: str) -> None:
+    def __init__(self, listener: RunningGateway, room: str) -> None:
         self._listener, self._room = listener, room
         self.received = b""
 
-    async def __aenter__(self) -> Mute:
+    async def __aenter__(self) -> DeafClient:
         host, port = self._listener.url.removeprefix("http://").split(":")
         socket = sockets.socket()
         socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
@@ -97,7 +99,7 @@ async def test_a_slow_reader_is_closed_with_3008_and_others_are_not(house: House
     listener = await house.open(socket_buffer_bytes=65_536)
     room = await new_room(listener)
     hub = listener.gateway.resources.hub
-    async with Mute(listener, room) as mute, talk(listener) as healthy:
+    async with DeafClient(listener, room) as mute, talk(listener) as healthy:
         await healthy.ask(subscribe={"channel": f"chat:{room}"})
         await until(lambda: hub.counts().get(f"chat:{room}") == 2)
         count = 0
@@ -111,12 +113,12 @@ async def test_a_slow_reader_is_closed_with_3008_and_others_are_not(house: House
 
 
 async def test_slow_readers_together_are_bounded_and_the_one_with_the_most_is_cut_off(
-    listener: Listener, talk: OpenTalk, monkeypatch: pytest.MonkeyPatch
+    listener: RunningGateway, talk: OpenTalk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow, hub = listener.gateway.resources.slow_clients, listener.gateway.resources.hub
     monkeypatch.setattr(slow, "most_bytes", 200_000)
     room = await new_room(listener)
-    async with Mute(listener, room), Mute(listener, room), talk(listener) as healthy:
+    async with DeafClient(listener, room), DeafClient(listener, room), talk(listener) as healthy:
         await healthy.ask(subscribe={"channel": f"chat:{room}"})
         await until(lambda: hub.counts().get(f"chat:{room}") == 3)
         count = 0
@@ -138,7 +140,7 @@ async def test_a_reader_that_never_reads_is_cut_off(
     listener = await house.open(socket_buffer_bytes=65_536)
     room = await new_room(listener)
     hub = listener.gateway.resources.hub
-    async with Mute(listener, room), talk(listener):
+    async with DeafClient(listener, room), talk(listener):
         await until(lambda: hub.has_listeners(f"chat:{room}"))
         while hub.has_listeners(f"chat:{room}"):
             await listener.gateway.resources.chat.post(room, ROOT, LONG)
@@ -147,7 +149,7 @@ async def test_a_reader_that_never_reads_is_cut_off(
 
 
 async def test_a_connection_that_ends_leaves_nothing(
-    listener: Listener, connect: Connect, talk: OpenTalk
+    listener: RunningGateway, connect: Connect, talk: OpenTalk
 ) -> None:
     room = await new_room(listener)
     hub = listener.gateway.resources.hub
@@ -165,7 +167,7 @@ async def test_a_connection_that_ends_leaves_nothing(
 
 
 async def test_a_subscription_whose_service_is_down_is_a_temporary_error_that_names_it(
-    listener: Listener, talk: OpenTalk
+    listener: RunningGateway, talk: OpenTalk
 ) -> None:
     async with talk(listener) as client:
         answer = await client.ask(subscribe={"channel": "quotes:NEVER"})
@@ -176,7 +178,9 @@ async def test_a_subscription_whose_service_is_down_is_a_temporary_error_that_na
         assert await client.ask(unsubscribe={"channel": "chat:lobby"}) == {}
 
 
-async def test_a_batch_is_followed_by_its_owner(listener: Listener, house: House, talk: OpenTalk) -> None:
+async def test_a_batch_is_followed_by_its_owner(
+    listener: RunningGateway, house: House, talk: OpenTalk
+) -> None:
     id_ = (await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     async with talk(listener) as client:
         joined = await client.ask(subscribe={"channel": f"batch:{id_.upper()}"})
@@ -188,7 +192,9 @@ async def test_a_batch_is_followed_by_its_owner(listener: Listener, house: House
         assert (await stranger.ask(subscribe={"channel": f"batch:{id_}"}))["code"] == 102
 
 
-async def test_invalid_live_messages_are_skipped(listener: Listener, house: House, talk: OpenTalk) -> None:
+async def test_invalid_live_messages_are_skipped(
+    listener: RunningGateway, house: House, talk: OpenTalk
+) -> None:
     symbol = f"Z{uuid4().hex[:6].upper()}"
     for message_type, key in (
         ("stocks.ticked.v1", "quotes"),
@@ -210,7 +216,7 @@ async def test_invalid_live_messages_are_skipped(listener: Listener, house: Hous
 
 
 async def test_a_broken_element_of_a_live_message_does_not_affect_the_others(
-    listener: Listener, house: House
+    listener: RunningGateway, house: House
 ) -> None:
     symbol = f"Y{uuid4().hex[:6].upper()}"
     for message, name in ((ticks(symbol, 1), "quotes"), (bars(symbol, 1), "bars")):
@@ -222,7 +228,7 @@ async def test_a_broken_element_of_a_live_message_does_not_affect_the_others(
 
 
 async def test_an_operation_that_only_reads_is_called_over_the_socket(
-    listener: Listener, talk: OpenTalk
+    listener: RunningGateway, talk: OpenTalk
 ) -> None:
     async with talk(listener) as client:
         rooms = (await client.ask(rpc={"method": "listRooms", "data": {"limit": 1}}))["data"]

@@ -18,7 +18,7 @@ from websockets.typing import Subprotocol
 from contracts.scopes import Scope
 from gateway.realtime.tokens import MOST_CHANNELS
 from support.event_streams import events_of
-from support.gateway_stack import Connect, House, Listener, OpenTalk, Talk
+from support.gateway_stack import Connect, House, OpenTalk, RunningGateway, Talk
 from support.problems import assert_problem
 from support.pushes import ticks
 from support.waiting import until
@@ -35,7 +35,7 @@ async def closing(socket: ClientConnection) -> int:
 
 
 async def refused(
-    connect: Connect, listener: Listener, path: str, headers: dict[str, str]
+    connect: Connect, listener: RunningGateway, path: str, headers: dict[str, str]
 ) -> tuple[int, dict[str, Any]]:
     with pytest.raises(InvalidStatus) as refusal:
         await connect(listener, path, headers=headers).__aenter__()
@@ -59,7 +59,7 @@ async def refused(
     ],
 )
 async def test_a_refused_upgrade_is_a_problem_and_neither_an_error_nor_a_stack_trace_in_the_log(
-    listener: Listener,
+    listener: RunningGateway,
     connect: Connect,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
@@ -101,7 +101,7 @@ async def test_connections_without_a_key_never_keep_out_those_with_one(
 
 
 async def test_a_token_is_taken_with_the_upgrade_with_connect_or_as_a_subprotocol(
-    listener: Listener, connect: Connect, talk: OpenTalk
+    listener: RunningGateway, connect: Connect, talk: OpenTalk
 ) -> None:
     async with talk(listener) as client:
         assert client.connected["client"]
@@ -127,7 +127,7 @@ async def test_a_token_is_taken_with_the_upgrade_with_connect_or_as_a_subprotoco
     ],
 )
 async def test_a_client_that_does_not_authenticate_is_closed_without_reconnect(
-    listener: Listener, connect: Connect, frame: dict[str, Any], code: int
+    listener: RunningGateway, connect: Connect, frame: dict[str, Any], code: int
 ) -> None:
     async with connect(listener, "/v1/realtime", headers={}) as socket:
         await socket.send(orjson.dumps({"id": 1, **frame}).decode())
@@ -136,7 +136,7 @@ async def test_a_client_that_does_not_authenticate_is_closed_without_reconnect(
 
 @pytest.mark.parametrize("frame", ["", "nonsense", "[]", b"", '{"id":"x","connect":{}}'])
 async def test_a_frame_that_is_no_command_closes_without_reconnect(
-    listener: Listener, connect: Connect, frame: str | bytes
+    listener: RunningGateway, connect: Connect, frame: str | bytes
 ) -> None:
     async with connect(listener, "/v1/realtime") as socket:
         await socket.send(frame)
@@ -176,7 +176,7 @@ async def test_a_revoked_key_and_a_lost_right_take_effect_in_open_connections(
 
 
 async def test_a_token_opens_the_channels_that_it_is_bound_to_and_no_others(
-    listener: Listener, house: House, talk: OpenTalk, connect: Connect
+    listener: RunningGateway, house: House, talk: OpenTalk, connect: Connect
 ) -> None:
     symbol, other = (f"T{uuid4().hex[:6].upper()}" for _ in range(2))
     await house.publish([ticks(symbol, 1), ticks(other, 1)])
@@ -204,7 +204,7 @@ async def test_a_token_opens_the_channels_that_it_is_bound_to_and_no_others(
 
 
 async def test_a_token_for_as_many_channels_as_there_may_be_is_taken(
-    listener: Listener, connect: Connect
+    listener: RunningGateway, connect: Connect
 ) -> None:
     names = [f"chat:{uuid4().hex}{number:032}" for number in range(MOST_CHANNELS)]
     made = await listener.api.post("/v1/realtime/tokens", json={"channels": names, "scopes": list(Scope)})
@@ -216,7 +216,7 @@ async def test_a_token_for_as_many_channels_as_there_may_be_is_taken(
 
 
 async def test_a_token_has_no_right_that_its_key_lacks_and_ends_with_it(
-    listener: Listener, connect: Connect
+    listener: RunningGateway, connect: Connect
 ) -> None:
     key = await listener.new_key("chat:read")
     async with listener.client(key) as client:

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from support.gateway_stack import Listener
+from support.gateway_stack import RunningGateway
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "guides" / "realtime.md").read_text(encoding="utf-8")
 
 
-def example(language: str, listener: Listener) -> str:
+def example(language: str, listener: RunningGateway) -> str:
     """Return the first example in `language`, with the address and the key of `listener`."""
     [code, *_] = re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
     address = "ws://127.0.0.1:8080/v1/realtime"
@@ -41,7 +41,7 @@ async def line_with(text: str, command: Sequence[str], folder: Path) -> str:
 
 
 async def test_the_first_socket_in_python_receives_its_own_message(
-    listener: Listener, tmp_path: Path
+    listener: RunningGateway, tmp_path: Path
 ) -> None:
     (tmp_path / "first.py").write_text(example("python", listener))
     line = await line_with("good morning", [sys.executable, "-u", "first.py"], tmp_path)
@@ -49,7 +49,7 @@ async def test_the_first_socket_in_python_receives_its_own_message(
 
 
 async def test_the_first_socket_in_javascript_receives_its_own_message(
-    listener: Listener, modules: Path, node: str
+    listener: RunningGateway, modules: Path, node: str
 ) -> None:
     # Node has a WebSocket of its own from version 22 on, as browsers have.
     code = 'import { WebSocket } from "ws";\nglobalThis.WebSocket ??= WebSocket;\n' + example("js", listener)

@@ -8,14 +8,14 @@ import httpx
 import pytest
 
 from contracts import problems
-from support.gateway_stack import Listener
+from support.gateway_stack import RunningGateway
 from support.problems import assert_problem
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
 @pytest.fixture
-async def anybody(listener: Listener) -> AsyncIterator[httpx.AsyncClient]:
+async def anybody(listener: RunningGateway) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client without a key."""
     async with httpx.AsyncClient(base_url=listener.url, timeout=20) as client:
         yield client
@@ -71,7 +71,7 @@ async def test_the_type_of_a_problem_is_an_address_that_explains_it(
 
 
 async def test_the_type_of_an_answer_leads_to_the_operations_that_give_it(
-    anybody: httpx.AsyncClient, listener: Listener
+    anybody: httpx.AsyncClient, listener: RunningGateway
 ) -> None:
     refused = await anybody.get("/v1/stocks/AAPL")
     assert_problem(refused, 401, "unauthenticated")

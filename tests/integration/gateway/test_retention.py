@@ -10,14 +10,14 @@ from chassis.postgres import Postgres
 from contracts.topology import EMAIL
 from emailer.retention.answers import RetentionAnswers
 from emailer.retention.removal import Retention
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 
 OWN = "/v1/emails/retention"
 
 
 @pytest.fixture
-async def listener(house: House, shared_listener: Listener) -> AsyncIterator[Listener]:
+async def listener(house: House, shared_listener: RunningGateway) -> AsyncIterator[RunningGateway]:
     """Yield the shared gateway, with answers about retention."""
     postgres = Postgres(await house.database("emailer"))
     await postgres.open()
@@ -26,7 +26,7 @@ async def listener(house: House, shared_listener: Listener) -> AsyncIterator[Lis
     await postgres.close()
 
 
-async def test_an_owner_changes_its_retention_at_the_version_it_has_read(listener: Listener) -> None:
+async def test_an_owner_changes_its_retention_at_the_version_it_has_read(listener: RunningGateway) -> None:
     user_id = await listener.new_user()
     async with listener.client(await listener.new_key("emails:read", "emails:send", user_id=user_id)) as api:
         read = await api.get(OWN)
@@ -75,7 +75,7 @@ async def test_an_owner_changes_its_retention_at_the_version_it_has_read(listene
     ],
 )
 async def test_days_that_are_not_allowed_are_refused_with_a_pointer(
-    listener: Listener, days: dict[str, object], pointer: str
+    listener: RunningGateway, days: dict[str, object], pointer: str
 ) -> None:
     refused = await listener.api.put(OWN, json=days, headers={"if-match": "*"})
     assert [error["pointer"] for error in assert_problem(refused, 422, "invalid-input")["errors"]] == [
@@ -83,7 +83,9 @@ async def test_days_that_are_not_allowed_are_refused_with_a_pointer(
     ]
 
 
-async def test_an_administrator_changes_it_for_any_user_and_nobody_else_does(listener: Listener) -> None:
+async def test_an_administrator_changes_it_for_any_user_and_nobody_else_does(
+    listener: RunningGateway,
+) -> None:
     user_id = await listener.new_user()
     async with listener.client(await listener.new_key("emails:read", "emails:send", user_id=user_id)) as api:
         path = f"/v1/admin/emails/retention/{user_id}"

@@ -13,7 +13,7 @@ from gateway.app import endpoints
 from gateway.http.endpoints import Endpoint
 from support.credentials import ADMINISTRATOR, Keys
 from support.doubles.issuer import Issuer
-from support.gateway_stack import Listener
+from support.gateway_stack import RunningGateway
 
 # Refused at authentication; any other status means that the caller was let in.
 REFUSED = (401, 403)
@@ -32,11 +32,11 @@ OWN = {
 PARTS = {"symbol": "AAPL", "room": "lobby", "service": "email", "number": "1", "user_id": "1"}
 
 
-def declared(listener: Listener) -> Iterator[Endpoint]:
+def declared(listener: RunningGateway) -> Iterator[Endpoint]:
     yield from endpoints(listener.gateway.resources)
 
 
-def scoped(listener: Listener) -> Iterator[Endpoint]:
+def scoped(listener: RunningGateway) -> Iterator[Endpoint]:
     return (endpoint for endpoint in declared(listener) if endpoint.scope is not None)
 
 
@@ -52,18 +52,18 @@ async def status_of(client: httpx.AsyncClient, endpoint: Endpoint, key: str | No
 
 
 @pytest.fixture(scope="module")
-def listener(guarded_listener: Listener) -> Listener:
+def listener(guarded_listener: RunningGateway) -> RunningGateway:
     return guarded_listener
 
 
 @pytest.fixture(scope="module")
-async def client(listener: Listener) -> AsyncIterator[httpx.AsyncClient]:
+async def client(listener: RunningGateway) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=str(listener.api.base_url), timeout=20) as client:
         yield client
 
 
 async def test_no_route_but_the_public_ones_is_open_to_a_credential_that_is_not_good(
-    listener: Listener, client: httpx.AsyncClient, keys: Keys
+    listener: RunningGateway, client: httpx.AsyncClient, keys: Keys
 ) -> None:
     wrong = []
     for endpoint in declared(listener):
@@ -75,7 +75,7 @@ async def test_no_route_but_the_public_ones_is_open_to_a_credential_that_is_not_
 
 
 async def test_each_scope_opens_just_the_routes_that_declare_it(
-    listener: Listener, client: httpx.AsyncClient, keys: Keys
+    listener: RunningGateway, client: httpx.AsyncClient, keys: Keys
 ) -> None:
     wrong = []
     for endpoint in scoped(listener):
@@ -87,7 +87,7 @@ async def test_each_scope_opens_just_the_routes_that_declare_it(
 
 
 async def test_all_scopes_but_the_declared_one_do_not_open_a_route(
-    listener: Listener, client: httpx.AsyncClient, keys: Keys
+    listener: RunningGateway, client: httpx.AsyncClient, keys: Keys
 ) -> None:
     wrong = []
     for endpoint in scoped(listener):
@@ -99,7 +99,7 @@ async def test_all_scopes_but_the_declared_one_do_not_open_a_route(
 
 
 async def test_access_tokens_open_the_routes_that_keys_of_their_scopes_open(
-    listener: Listener, client: httpx.AsyncClient, issuer: Issuer
+    listener: RunningGateway, client: httpx.AsyncClient, issuer: Issuer
 ) -> None:
     wrong = []
     for endpoint in scoped(listener):
@@ -112,7 +112,7 @@ async def test_access_tokens_open_the_routes_that_keys_of_their_scopes_open(
 
 
 async def test_a_member_with_every_scope_has_no_right_of_administrators(
-    listener: Listener, client: httpx.AsyncClient, keys: Keys
+    listener: RunningGateway, client: httpx.AsyncClient, keys: Keys
 ) -> None:
     wrong = []
     for endpoint in scoped(listener):
@@ -123,7 +123,7 @@ async def test_a_member_with_every_scope_has_no_right_of_administrators(
 
 
 async def test_admin_alone_opens_every_route_for_an_administrator_and_none_for_a_member(
-    listener: Listener, client: httpx.AsyncClient, keys: Keys
+    listener: RunningGateway, client: httpx.AsyncClient, keys: Keys
 ) -> None:
     wrong = []
     for endpoint in scoped(listener):
@@ -134,7 +134,7 @@ async def test_admin_alone_opens_every_route_for_an_administrator_and_none_for_a
     assert wrong == []
 
 
-def test_a_route_without_a_scope_is_about_the_caller_alone(listener: Listener) -> None:
+def test_a_route_without_a_scope_is_about_the_caller_alone(listener: RunningGateway) -> None:
     own = {
         endpoint.name for endpoint in declared(listener) if endpoint.scope is None and not endpoint.is_public
     }

@@ -10,7 +10,7 @@ import httpx
 
 from gateway.identity import keys
 from gateway.identity.keys import ApiKey
-from support.gateway_stack import PEPPER, House, Listener
+from support.gateway_stack import PEPPER, House, RunningGateway
 from support.problems import assert_problem
 
 WANTED = {"name": "shop", "scopes": ["quotes:read", "keys:write"]}
@@ -24,12 +24,12 @@ async def rotate(client: httpx.AsyncClient, key: str, overlap_s: int, **headers:
     return dict(answer.json())
 
 
-async def works(listener: Listener, key: str) -> bool:
+async def works(listener: RunningGateway, key: str) -> bool:
     async with listener.client(key) as client:
         return (await client.get("/v1/me")).status_code == 200
 
 
-async def test_the_old_secret_works_as_long_as_the_overlap_says(listener: Listener) -> None:
+async def test_the_old_secret_works_as_long_as_the_overlap_says(listener: RunningGateway) -> None:
     old = await listener.new_key("quotes:read")
     async with listener.client(old) as client:
         rotated = await rotate(client, old, 3600)
@@ -48,7 +48,7 @@ async def test_the_old_secret_works_as_long_as_the_overlap_says(listener: Listen
     assert await works(listener, rotated["key"])
 
 
-async def test_without_an_overlap_the_old_secret_ends_at_once(listener: Listener) -> None:
+async def test_without_an_overlap_the_old_secret_ends_at_once(listener: RunningGateway) -> None:
     old = await listener.new_key("quotes:read")
     async with listener.client(old) as client:
         rotated = await rotate(client, old, 0)
@@ -57,7 +57,7 @@ async def test_without_an_overlap_the_old_secret_ends_at_once(listener: Listener
     assert await works(listener, rotated["key"])
 
 
-async def test_a_rotated_secret_makes_nothing_that_outlives_it(listener: Listener) -> None:
+async def test_a_rotated_secret_makes_nothing_that_outlives_it(listener: RunningGateway) -> None:
     old = await listener.new_key("quotes:read", "keys:write")
     async with listener.client(old) as client:
         child = (await client.post("/v1/api-keys", json=WANTED)).json()["key"]
@@ -70,7 +70,7 @@ async def test_a_rotated_secret_makes_nothing_that_outlives_it(listener: Listene
 
 
 async def test_a_key_is_rotated_by_itself_or_by_a_key_that_made_it_and_by_no_other(
-    listener: Listener,
+    listener: RunningGateway,
 ) -> None:
     user = await listener.new_user()
     strong = await listener.new_key("quotes:read", "emails:send", user_id=user)
@@ -86,7 +86,7 @@ async def test_a_key_is_rotated_by_itself_or_by_a_key_that_made_it_and_by_no_oth
     assert_problem(await listener.api.post(path, json={}), 409, "conflict")
 
 
-async def test_the_children_of_a_key_outlive_its_rotation(listener: Listener) -> None:
+async def test_the_children_of_a_key_outlive_its_rotation(listener: RunningGateway) -> None:
     parent = await listener.new_key("quotes:read", "keys:write")
     async with listener.client(parent) as client:
         child = (await client.post("/v1/api-keys", json=WANTED)).json()["key"]
@@ -94,7 +94,7 @@ async def test_the_children_of_a_key_outlive_its_rotation(listener: Listener) ->
     assert await works(listener, child)
 
 
-async def test_a_key_without_a_checksum_works_until_it_is_rotated(listener: Listener) -> None:
+async def test_a_key_without_a_checksum_works_until_it_is_rotated(listener: RunningGateway) -> None:
     user = await listener.new_user()
     old = ApiKey(keys.new_id(), "a-_B" * 10 + "xyz", has_checksum=False)
     await listener.database.execute(
@@ -111,7 +111,7 @@ async def test_a_key_without_a_checksum_works_until_it_is_rotated(listener: List
 
 
 async def test_a_repeated_request_gets_the_same_key_again_and_its_secret_is_not_stored(
-    listener: Listener,
+    listener: RunningGateway,
 ) -> None:
     maker = await listener.new_key("quotes:read", "keys:write")
     headers = {"idempotency-key": '"make it once"'}
@@ -131,7 +131,7 @@ async def test_a_repeated_request_gets_the_same_key_again_and_its_secret_is_not_
     assert not any(first.json()["key"][25:-6] in row["text"] for row in rows)
 
 
-async def test_a_repeated_rotation_gets_the_same_secret_again(listener: Listener) -> None:
+async def test_a_repeated_rotation_gets_the_same_secret_again(listener: RunningGateway) -> None:
     key = await listener.new_key("quotes:read")
     async with listener.client(key) as client:
         first, second = [await rotate(client, key, 3600, **{"idempotency-key": "again"}) for _ in range(2)]
@@ -141,7 +141,7 @@ async def test_a_repeated_rotation_gets_the_same_secret_again(listener: Listener
 
 
 async def test_a_key_is_rotated_or_revoked_only_by_a_caller_that_has_read_its_last_rotation(
-    listener: Listener,
+    listener: RunningGateway,
 ) -> None:
     path = f"/v1/api-keys/{(await listener.new_key('quotes:read'))[8:24]}"
     first = (await listener.api.get(path)).headers["etag"]
@@ -162,7 +162,7 @@ async def test_a_key_is_rotated_or_revoked_only_by_a_caller_that_has_read_its_la
     assert_problem(await listener.api.delete(path, headers=current), 412, "precondition-failed")
 
 
-async def test_of_two_rotations_at_the_same_version_one_is_refused(listener: Listener) -> None:
+async def test_of_two_rotations_at_the_same_version_one_is_refused(listener: RunningGateway) -> None:
     path = f"/v1/api-keys/{(await listener.new_key('quotes:read'))[8:24]}"
     read = {"if-match": (await listener.api.get(path)).headers["etag"]}
     both = await asyncio.gather(
@@ -172,7 +172,7 @@ async def test_of_two_rotations_at_the_same_version_one_is_refused(listener: Lis
 
 
 async def test_another_key_of_the_same_user_does_not_get_the_answer_with_the_secret(
-    listener: Listener,
+    listener: RunningGateway,
 ) -> None:
     user = await listener.new_user()
     strong = await listener.new_key("quotes:read", "emails:send", "keys:write", user_id=user)
@@ -186,7 +186,7 @@ async def test_another_key_of_the_same_user_does_not_get_the_answer_with_the_sec
     assert "tw_live_" not in answer.text
 
 
-async def test_a_request_repeated_after_a_day_makes_another_key(listener: Listener) -> None:
+async def test_a_request_repeated_after_a_day_makes_another_key(listener: RunningGateway) -> None:
     headers = {"idempotency-key": "daily"}
     made = []
     for _ in range(2):

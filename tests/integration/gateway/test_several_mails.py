@@ -13,7 +13,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import NotFound
 from contracts.emails import Email, GetEmail, GetRawEmail, RawEmail
 from contracts.topology import EMAIL
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 
 GOOD = {"to": ["ann@example.com"], "subject": "Hello", "text": "Hi", "from": "shop@example.com"}
@@ -22,7 +22,7 @@ ID = UUID("0197b1f0-5a1c-7c3e-9f0e-2f5b1c9d7a11")
 
 
 async def test_several_mails_are_accepted_together_and_become_commands(
-    listener: Listener, house: House
+    listener: RunningGateway, house: House
 ) -> None:
     planned = {**GOOD, "subject": "Later", "send_at": "2026-01-01T00:00:00Z", "metadata": {"n": 2**53}}
     answer = await listener.api.post("/v1/emails/batch", json={"emails": [GOOD, planned]})
@@ -38,7 +38,7 @@ async def test_several_mails_are_accepted_together_and_become_commands(
         assert (await listener.api.get(f"/v1/emails/{result['id']}")).json()["status"] == "queued"
 
 
-async def test_bulk_mails_wait_in_a_queue_of_their_own(listener: Listener, house: House) -> None:
+async def test_bulk_mails_wait_in_a_queue_of_their_own(listener: RunningGateway, house: House) -> None:
     await house.purge("email.send", "email.bulk")
     mails = [GOOD, {**GOOD, "stream": "bulk"}, {**GOOD, "stream": "bulk"}]
     answer = await listener.api.post("/v1/emails/batch", json={"emails": mails})
@@ -48,7 +48,7 @@ async def test_bulk_mails_wait_in_a_queue_of_their_own(listener: Listener, house
 
 
 async def test_one_wrong_mail_stops_all_unless_the_mode_is_permissive(
-    listener: Listener, house: House
+    listener: RunningGateway, house: House
 ) -> None:
     await house.purge("email.send")
     mails = [GOOD, WRONG, {**GOOD, "subjekt": "x"}]
@@ -67,7 +67,7 @@ async def test_one_wrong_mail_stops_all_unless_the_mode_is_permissive(
     assert message["email_id"] == found["results"][0]["id"]
 
 
-async def test_a_repeated_request_sends_no_mail_twice(listener: Listener, house: House) -> None:
+async def test_a_repeated_request_sends_no_mail_twice(listener: RunningGateway, house: House) -> None:
     headers = {"idempotency-key": "several"}
     body = {"emails": [GOOD, GOOD]}
     first = await listener.api.post("/v1/emails/batch", json=body, headers=headers)
@@ -77,7 +77,7 @@ async def test_a_repeated_request_sends_no_mail_twice(listener: Listener, house:
     assert await house.depth("email.send") == 0
 
 
-async def test_five_hundred_mails_are_the_most(listener: Listener, house: House) -> None:
+async def test_five_hundred_mails_are_the_most(listener: RunningGateway, house: House) -> None:
     assert_problem(
         await listener.api.post("/v1/emails/batch", json={"emails": [GOOD] * 501}), 422, "invalid-input"
     )
@@ -87,7 +87,9 @@ async def test_five_hundred_mails_are_the_most(listener: Listener, house: House)
     await house.purge("email.send")
 
 
-async def test_a_raw_mail_is_fetched_in_parts_and_answered_whole(listener: Listener, house: House) -> None:
+async def test_a_raw_mail_is_fetched_in_parts_and_answered_whole(
+    listener: RunningGateway, house: House
+) -> None:
     content = b"Subject: x\r\n\r\n" + b"0123456789abcde\n" * 60_000
 
     async def part(request: GetRawEmail, _: Deadline) -> RawEmail:
@@ -108,7 +110,7 @@ async def test_a_raw_mail_is_fetched_in_parts_and_answered_whole(listener: Liste
 
 @pytest.mark.parametrize("change", [-1, 1])
 async def test_a_raw_mail_that_is_written_anew_while_it_is_read_is_cut_off(
-    listener: Listener, house: House, change: int
+    listener: RunningGateway, house: House, change: int
 ) -> None:
     async def part(request: GetRawEmail, _: Deadline) -> RawEmail:
         content = b"x" * (300_000 + (change * 100_000 if request.offset else 0))

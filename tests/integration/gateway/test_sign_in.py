@@ -18,7 +18,7 @@ from contracts.schedules import CreateSchedule, Schedule
 from gateway.realtime.codes import CloseCode
 from support.doubles import issuer as issuers
 from support.doubles.issuer import AUDIENCE, Issuer, public_jwk, rsa_key
-from support.gateway_stack import Connect, House, Listener, Talk
+from support.gateway_stack import Connect, House, RunningGateway, Talk
 from support.problems import assert_problem
 
 
@@ -29,7 +29,7 @@ async def issuer() -> AsyncIterator[Issuer]:
 
 
 @pytest.fixture(scope="module")
-async def listener(module_house: House, issuer: Issuer) -> Listener:
+async def listener(module_house: House, issuer: Issuer) -> RunningGateway:
     """Return a gateway that knows users by their verified addresses."""
     rules = "scope[*]=*;groups[ops]=admin"
     return await module_house.open(
@@ -38,12 +38,12 @@ async def listener(module_house: House, issuer: Issuer) -> Listener:
 
 
 @pytest.fixture(scope="module")
-async def welcoming(module_house: House, issuer: Issuer) -> Listener:
+async def welcoming(module_house: House, issuer: Issuer) -> RunningGateway:
     """Return a gateway that makes users of whom the issuer knows."""
     return await module_house.open(oidc_issuer=issuer.url, oidc_audience=AUDIENCE, oidc_users="create")
 
 
-async def person(listener: Listener, name: str, **more: str) -> dict[str, Any]:
+async def person(listener: RunningGateway, name: str, **more: str) -> dict[str, Any]:
     """Return a user, as the issuer knows it: claims of a verified address."""
     email = f"{name}@example.com"
     made = await listener.api.post("/v1/users", json={"name": name, "email": email, **more})
@@ -51,7 +51,7 @@ async def person(listener: Listener, name: str, **more: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def talking(listener: Listener, connect: Connect, token: str) -> AsyncIterator[Talk]:
+async def talking(listener: RunningGateway, connect: Connect, token: str) -> AsyncIterator[Talk]:
     async with connect(listener, "/v1/realtime", headers={"authorization": f"Bearer {token}"}) as socket:
         client = Talk(socket)
         client.connected = await client.ask(connect={})
@@ -67,18 +67,18 @@ async def end_of(client: Talk) -> int:
     return client.socket.close_code
 
 
-async def me(listener: Listener, token: str) -> httpx.Response:
+async def me(listener: RunningGateway, token: str) -> httpx.Response:
     async with listener.client(token) as client:
         return await client.get("/v1/me")
 
 
-async def trail(listener: Listener, user_id: int) -> list[dict[str, Any]]:
+async def trail(listener: RunningGateway, user_id: int) -> list[dict[str, Any]]:
     answer = await listener.api.get("/v1/admin/audit", params={"target": f"user:{user_id}"})
     return list(answer.json()["data"])
 
 
 async def test_a_user_signs_in_by_a_verified_address_and_is_known_by_the_subject_from_then_on(
-    listener: Listener, issuer: Issuer
+    listener: RunningGateway, issuer: Issuer
 ) -> None:
     ann = await person(listener, "ann")
     first = (await me(listener, issuer.token("sub-ann", scope="quotes:read", **ann["claims"]))).json()
@@ -96,7 +96,7 @@ async def test_a_user_signs_in_by_a_verified_address_and_is_known_by_the_subject
 
 
 async def test_a_schedule_keeps_what_its_token_granted_and_one_of_a_key_nothing(
-    listener: Listener, issuer: Issuer, module_house: House
+    listener: RunningGateway, issuer: Issuer, module_house: House
 ) -> None:
     asked: list[CreateSchedule] = []
 
@@ -118,7 +118,7 @@ async def test_a_schedule_keeps_what_its_token_granted_and_one_of_a_key_nothing(
     assert [request.scopes for request in asked] == [["batches:write", "schedules:write"], None]
 
 
-async def test_a_subject_without_a_user_is_refused(listener: Listener, issuer: Issuer) -> None:
+async def test_a_subject_without_a_user_is_refused(listener: RunningGateway, issuer: Issuer) -> None:
     await person(listener, "bea")
     for claims in ({}, {"email": "bea@example.com"}, {"email": "nobody@example.com", "email_verified": True}):
         answer = await me(listener, issuer.token("sub-stranger", **claims))
@@ -126,7 +126,9 @@ async def test_a_subject_without_a_user_is_refused(listener: Listener, issuer: I
         assert 'error="invalid_token"' in answer.headers["www-authenticate"]
 
 
-async def test_a_subject_becomes_a_member_where_users_are_made(welcoming: Listener, issuer: Issuer) -> None:
+async def test_a_subject_becomes_a_member_where_users_are_made(
+    welcoming: RunningGateway, issuer: Issuer
+) -> None:
     made = (await me(welcoming, issuer.token("new", name="New", scope="admin quotes:read"))).json()
     assert (made["user"]["name"], made["user"]["role"]) == ("New", "member")
     assert made["key"]["effective_scopes"] == ["quotes:read"], "a member does not administer"
@@ -137,13 +139,13 @@ async def test_a_subject_becomes_a_member_where_users_are_made(welcoming: Listen
     assert [entry["action"] for entry in await trail(welcoming, user["id"])] == ["user.created"]
 
 
-async def test_requests_that_come_together_make_one_user(welcoming: Listener, issuer: Issuer) -> None:
+async def test_requests_that_come_together_make_one_user(welcoming: RunningGateway, issuer: Issuer) -> None:
     tokens = [issuer.token("crowd", jti=str(n)) for n in range(10)]
     answers = await asyncio.gather(*(me(welcoming, token) for token in tokens))
     assert len({answer.json()["user"]["id"] for answer in answers}) == 1
 
 
-async def test_rights_are_those_that_the_role_allows_now(listener: Listener, issuer: Issuer) -> None:
+async def test_rights_are_those_that_the_role_allows_now(listener: RunningGateway, issuer: Issuer) -> None:
     chief = await person(listener, "chief", role="admin")
     token = issuer.token("sub-chief", groups=["ops"], **chief["claims"])
     async with listener.client(token) as client:
@@ -158,7 +160,7 @@ async def test_rights_are_those_that_the_role_allows_now(listener: Listener, iss
         assert_problem(await client.get("/v1/me"), 401, "unauthenticated")
 
 
-async def test_a_token_makes_no_keys_and_no_other_tokens(listener: Listener, issuer: Issuer) -> None:
+async def test_a_token_makes_no_keys_and_no_other_tokens(listener: RunningGateway, issuer: Issuer) -> None:
     dora = await person(listener, "dora")
     token = issuer.token("sub-dora", scope="keys:write quotes:read", **dora["claims"])
     async with listener.client(token) as client:
@@ -167,7 +169,9 @@ async def test_a_token_makes_no_keys_and_no_other_tokens(listener: Listener, iss
         assert_problem(await client.post("/v1/realtime/tokens", json={}), 403, "forbidden")
 
 
-async def test_a_socket_ends_with_its_token(listener: Listener, issuer: Issuer, connect: Connect) -> None:
+async def test_a_socket_ends_with_its_token(
+    listener: RunningGateway, issuer: Issuer, connect: Connect
+) -> None:
     emma = await person(listener, "emma")
     token = issuer.token("sub-emma", scope="chat:read", lasts_s=5, **emma["claims"])
     async with talking(listener, connect, token) as client:
@@ -176,7 +180,7 @@ async def test_a_socket_ends_with_its_token(listener: Listener, issuer: Issuer, 
 
 
 async def test_a_user_who_is_disabled_loses_the_socket(
-    listener: Listener, issuer: Issuer, connect: Connect
+    listener: RunningGateway, issuer: Issuer, connect: Connect
 ) -> None:
     finn = await person(listener, "finn")
     token = issuer.token("sub-finn", scope="chat:read", **finn["claims"])
@@ -188,7 +192,7 @@ async def test_a_user_who_is_disabled_loses_the_socket(
         assert await end_of(client) == CloseCode.INVALID_TOKEN
 
 
-async def test_a_stream_takes_the_token_as_a_parameter(listener: Listener, issuer: Issuer) -> None:
+async def test_a_stream_takes_the_token_as_a_parameter(listener: RunningGateway, issuer: Issuer) -> None:
     gina = await person(listener, "gina")
     token = issuer.token("sub-gina", scope="chat:read", **gina["claims"])
     async with httpx.AsyncClient(base_url=listener.url) as browser:
@@ -196,7 +200,9 @@ async def test_a_stream_takes_the_token_as_a_parameter(listener: Listener, issue
     assert_problem(answer, 403, "forbidden")
 
 
-async def test_work_is_accepted_with_the_rights_of_the_token(listener: Listener, issuer: Issuer) -> None:
+async def test_work_is_accepted_with_the_rights_of_the_token(
+    listener: RunningGateway, issuer: Issuer
+) -> None:
     hugo = await person(listener, "hugo")
     mail = {"to": ["a@example.com"], "subject": "s", "text": "t"}
     token = issuer.token("sub-hugo", scope="emails:send", **hugo["claims"])

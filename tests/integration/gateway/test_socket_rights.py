@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import orjson
 import pytest
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from contracts.scopes import FOR_MEMBERS, Scope
@@ -18,7 +19,7 @@ from gateway.realtime.codes import CloseCode, ErrorCode
 from gateway.realtime.command_table import COMMANDS
 from gateway.realtime.session import Right
 from support.credentials import Keys, new_key
-from support.gateway_stack import Connect, Listener, OpenTalk, Talk
+from support.gateway_stack import Connect, OpenTalk, RunningGateway, Talk
 
 SERVED = list(KINDS.values())
 # Of `alerts` everybody has one; the others belong to somebody by their name.
@@ -30,7 +31,7 @@ def arguments(command: str, channel: str) -> dict[str, Any]:
     return {"channel": channel, **({"data": {"text": "x"}} if command == "publish" else {})}
 
 
-def of_channels(listener: Listener) -> Iterator[tuple[str, dict[str, Any], Scope | None]]:
+def of_channels(listener: RunningGateway) -> Iterator[tuple[str, dict[str, Any], Scope | None]]:
     """Yield each command on each kind of channel, with the scope that it needs (None: no scope does)."""
     for command in COMMANDS.values():
         for kind in SERVED if command.scope in (Right.READ, Right.WRITE) else ():
@@ -42,7 +43,7 @@ def of_channels(listener: Listener) -> Iterator[tuple[str, dict[str, Any], Scope
             yield "rpc", {"method": endpoint.name, "data": {}}, endpoint.scope
 
 
-async def let_in(client: Talk, listener: Listener) -> dict[tuple[str, str], tuple[bool, Scope | None]]:
+async def let_in(client: Talk, listener: RunningGateway) -> dict[tuple[str, str], tuple[bool, Scope | None]]:
     """Return whether each command was run, and the scope that it needs, by the command and its aim."""
     found = {}
     for command, given, needed in of_channels(listener):
@@ -55,7 +56,7 @@ async def let_in(client: Talk, listener: Listener) -> dict[tuple[str, str], tupl
     return found
 
 
-def test_every_command_is_tried_or_needs_no_right(guarded_listener: Listener) -> None:
+def test_every_command_is_tried_or_needs_no_right(guarded_listener: RunningGateway) -> None:
     tried = {command for command, _, _ in of_channels(guarded_listener)}
     assert {name for name, command in COMMANDS.items() if command.scope is not Right.NONE} == tried
     assert {*COMMANDS} - tried == {"connect", "refresh", "unsubscribe"}
@@ -63,7 +64,7 @@ def test_every_command_is_tried_or_needs_no_right(guarded_listener: Listener) ->
 
 @pytest.mark.parametrize("command", sorted({*COMMANDS} - {"connect"}))
 async def test_a_credential_that_is_not_good_runs_no_command(
-    guarded_listener: Listener, keys: Keys, connect: Connect, command: str
+    guarded_listener: RunningGateway, keys: Keys, connect: Connect, command: str
 ) -> None:
     for name, key in keys.useless.items():
         token = {} if key is None else {"token": key}
@@ -80,7 +81,7 @@ async def test_a_credential_that_is_not_good_runs_no_command(
 
 @pytest.mark.parametrize("scope", [scope for scope in Scope if scope is not Scope.ADMIN])
 async def test_a_command_is_run_for_just_the_scope_that_it_needs(
-    guarded_listener: Listener, keys: Keys, talk: OpenTalk, scope: Scope
+    guarded_listener: RunningGateway, keys: Keys, talk: OpenTalk, scope: Scope
 ) -> None:
     async with talk(guarded_listener, keys.alone[scope]) as client:
         found = await let_in(client, guarded_listener)
@@ -91,7 +92,7 @@ async def test_a_command_is_run_for_just_the_scope_that_it_needs(
 
 @pytest.mark.parametrize("scope", [scope for scope in Scope if scope is not Scope.ADMIN])
 async def test_all_scopes_but_the_needed_one_do_not_run_a_command(
-    guarded_listener: Listener, keys: Keys, talk: OpenTalk, scope: Scope
+    guarded_listener: RunningGateway, keys: Keys, talk: OpenTalk, scope: Scope
 ) -> None:
     async with talk(guarded_listener, keys.without[scope]) as client:
         found = await let_in(client, guarded_listener)
@@ -101,7 +102,7 @@ async def test_all_scopes_but_the_needed_one_do_not_run_a_command(
 
 
 async def test_a_member_with_every_scope_runs_no_command_of_administrators(
-    guarded_listener: Listener, keys: Keys, talk: OpenTalk
+    guarded_listener: RunningGateway, keys: Keys, talk: OpenTalk
 ) -> None:
     async with talk(guarded_listener, keys.of_member_with_everything) as client:
         found = await let_in(client, guarded_listener)
@@ -111,7 +112,7 @@ async def test_a_member_with_every_scope_runs_no_command_of_administrators(
 
 
 async def test_admin_alone_runs_every_command_for_an_administrator_and_none_for_a_member(
-    guarded_listener: Listener, keys: Keys, talk: OpenTalk
+    guarded_listener: RunningGateway, keys: Keys, talk: OpenTalk
 ) -> None:
     async with (
         talk(guarded_listener, keys.admin_alone) as administrator,
@@ -124,25 +125,30 @@ async def test_admin_alone_runs_every_command_for_an_administrator_and_none_for_
         assert not any(is_run for is_run, _ in (await let_in(member, guarded_listener)).values())
 
 
-async def lobby_of(listener: Listener, connect: Connect, key: str | None) -> tuple[int, bool]:
+async def is_shown(socket: ClientConnection, line: str) -> bool:
+    """Return whether a line that was sent comes back; False if an error comes instead."""
+    async with asyncio.timeout(20):
+        async for text in socket:
+            # The lines of other tests come, too.
+            if (is_error := str(text).startswith("Error: ")) or text == f"Message received: {line}":
+                return not is_error
+    raise AssertionError("the socket was closed")
+
+
+async def lobby_of(listener: RunningGateway, connect: Connect, key: str | None) -> tuple[int, bool]:
     """Return the status of an upgrade to `/ws` with a key (101: let in), and whether its line is shown."""
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     line = uuid4().hex
     try:
         async with connect(listener, "/ws", headers=headers) as socket:
             await socket.send(line)
-            async with asyncio.timeout(20):
-                while (text := str(await socket.recv())) != f"Message received: {line}":
-                    # The lines of other tests come, too.
-                    if text.startswith("Error: "):
-                        return 101, False
-            return 101, True
+            return 101, await is_shown(socket, line)
     except InvalidStatus as refused:
         return refused.response.status_code, False
 
 
 async def test_the_lobby_is_open_to_those_who_may_read_it_and_takes_lines_of_those_who_may_write(
-    guarded_listener: Listener, keys: Keys, connect: Connect
+    guarded_listener: RunningGateway, keys: Keys, connect: Connect
 ) -> None:
     every = frozenset(Scope) - {Scope.ADMIN}
     known: dict[str, tuple[str, frozenset[Scope]]] = {
@@ -161,7 +167,7 @@ async def test_the_lobby_is_open_to_those_who_may_read_it_and_takes_lines_of_tho
         assert await lobby_of(guarded_listener, connect, useless) == (401, False), name
 
 
-async def of_administrator(listener: Listener, kind: ChannelKind) -> str:
+async def of_administrator(listener: RunningGateway, kind: ChannelKind) -> str:
     """Return a channel of something that belongs to the first administrator alone."""
     if kind.name == "chat":
         room = f"own-{uuid4().hex[:8]}"
@@ -179,7 +185,7 @@ async def of_administrator(listener: Listener, kind: ChannelKind) -> str:
 
 @pytest.mark.parametrize("kind", OWNED, ids=lambda kind: kind.name)
 async def test_no_command_finds_an_object_of_another_owner(
-    guarded_listener: Listener, talk: OpenTalk, kind: ChannelKind
+    guarded_listener: RunningGateway, talk: OpenTalk, kind: ChannelKind
 ) -> None:
     channel = await of_administrator(guarded_listener, kind)
     owner = await guarded_listener.new_user()
@@ -196,7 +202,7 @@ async def test_no_command_finds_an_object_of_another_owner(
 
 
 async def test_a_token_is_refreshed_only_with_one_of_the_same_user(
-    guarded_listener: Listener, keys: Keys, talk: OpenTalk
+    guarded_listener: RunningGateway, keys: Keys, talk: OpenTalk
 ) -> None:
     async with talk(guarded_listener, keys.alone[Scope.CHAT_READ]) as client:
         for name, key in keys.useless.items():

@@ -18,7 +18,7 @@ from native import prometheus
 from native.ports import Ports, free_port
 from native.prometheus import PrometheusServer
 from support.doubles import prometheus as doubles
-from support.gateway_stack import House, Listener, answering
+from support.gateway_stack import House, RunningGateway, answering
 from support.problems import assert_problem
 from support.waiting import until
 
@@ -54,13 +54,13 @@ async def tell_what_is_paused(_: ListPauses, __: Deadline) -> Pauses:
 
 
 @pytest.fixture(scope="module")
-async def watched(shared_house: House, store: PrometheusServer) -> AsyncIterator[Listener]:
+async def watched(shared_house: House, store: PrometheusServer) -> AsyncIterator[RunningGateway]:
     """Yield a gateway with the address of Prometheus; batch-processor reports a pause."""
     async with answering(shared_house.rabbitmq_url, BATCH_PROCESSOR, {ListPauses: tell_what_is_paused}):
         yield await shared_house.open(prometheus_url=store.url)
 
 
-async def report(listener: Listener, window: str = "15m") -> dict[str, Any]:
+async def report(listener: RunningGateway, window: str = "15m") -> dict[str, Any]:
     answer = await listener.api.get(STATUS, params={"window": window})
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
@@ -73,12 +73,12 @@ def chart(found: dict[str, Any], service: str, key: str) -> dict[str, Any]:
     return dict(charts[key])
 
 
-async def test_every_query_is_understood_by_a_real_prometheus(watched: Listener) -> None:
+async def test_every_query_is_understood_by_a_real_prometheus(watched: RunningGateway) -> None:
     for window in ("5m", "15m", "1h", "6h", "24h"):
         assert (await report(watched, window))["errors"] == []
 
 
-async def test_requests_to_the_gateway_become_a_line_with_its_latency(watched: Listener) -> None:
+async def test_requests_to_the_gateway_become_a_line_with_its_latency(watched: RunningGateway) -> None:
     async def drawn() -> Any:
         await watched.api.get("/healthz")
         found = await report(watched, "5m")
@@ -95,7 +95,7 @@ async def test_requests_to_the_gateway_become_a_line_with_its_latency(watched: L
     assert [one["key"] for one in found["services"][0]["charts"]] == [one.key for one in CHARTS]
 
 
-async def test_a_service_that_does_not_answer_prometheus_is_down(watched: Listener) -> None:
+async def test_a_service_that_does_not_answer_prometheus_is_down(watched: RunningGateway) -> None:
     async def states() -> Any:
         found = {one["service"]: one for one in (await report(watched))["services"]}
         return found if found["email"]["state"] == "down" else None
@@ -105,7 +105,7 @@ async def test_a_service_that_does_not_answer_prometheus_is_down(watched: Listen
     assert "does not answer Prometheus" in found["email"]["reasons"][0]
 
 
-async def test_a_pause_is_reported_with_its_reason(watched: Listener) -> None:
+async def test_a_pause_is_reported_with_its_reason(watched: RunningGateway) -> None:
     found = await report(watched)
     assert [(one["kind"], one["name"], one["reason"]) for one in found["pauses"]] == [
         ("operation", "echo", "for repair")
@@ -114,7 +114,7 @@ async def test_a_pause_is_reported_with_its_reason(watched: Listener) -> None:
     assert any("the operation echo (for repair)" in reason for reason in service["reasons"])
 
 
-async def test_the_report_is_for_administrators(watched: Listener) -> None:
+async def test_the_report_is_for_administrators(watched: RunningGateway) -> None:
     async with watched.client(await watched.new_key("quotes:read")) as member:
         assert_problem(await member.get(STATUS), 403, "forbidden")
     async with httpx.AsyncClient(base_url=watched.url) as nobody:
@@ -122,12 +122,14 @@ async def test_the_report_is_for_administrators(watched: Listener) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("window", "2h"), ("window", ""), ("windw", "1h")])
-async def test_a_window_that_is_not_offered_is_refused(watched: Listener, name: str, value: str) -> None:
+async def test_a_window_that_is_not_offered_is_refused(
+    watched: RunningGateway, name: str, value: str
+) -> None:
     answer = await watched.api.get(STATUS, params={name: value})
     assert_problem(answer, 422, "invalid-input", f"/{name}")
 
 
-async def test_a_report_says_its_age_and_is_not_cached(watched: Listener) -> None:
+async def test_a_report_says_its_age_and_is_not_cached(watched: RunningGateway) -> None:
     answer = await watched.api.get(STATUS)
     assert int(answer.headers["age"]) <= 15
     assert answer.headers["cache-control"] == "no-store"
@@ -150,14 +152,16 @@ async def test_a_server_that_is_not_prometheus_is_recognised(house: House) -> No
     assert details == {"The server at GATEWAY_PROMETHEUS_URL does not answer as Prometheus does."}
 
 
-async def test_a_gateway_without_a_prometheus_says_how_to_configure_one(shared_listener: Listener) -> None:
+async def test_a_gateway_without_a_prometheus_says_how_to_configure_one(
+    shared_listener: RunningGateway,
+) -> None:
     problem = assert_problem(await shared_listener.api.get(STATUS), 404, "monitoring-not-configured")
     assert "GATEWAY_PROMETHEUS_URL" in problem["detail"]
 
 
 @pytest.mark.parametrize("path", [PAGE, f"{PAGE}.css", f"{PAGE}.js", f"{PAGE}.svg"])
 async def test_the_page_needs_no_key_and_has_a_policy_of_its_own(
-    shared_listener: Listener, path: str
+    shared_listener: RunningGateway, path: str
 ) -> None:
     async with httpx.AsyncClient(base_url=shared_listener.url) as nobody:
         answer = await nobody.get(path)
@@ -170,14 +174,14 @@ async def test_the_page_needs_no_key_and_has_a_policy_of_its_own(
     assert head.headers["content-length"] == str(len(answer.content))
 
 
-async def test_other_answers_keep_the_strict_policy(shared_listener: Listener) -> None:
+async def test_other_answers_keep_the_strict_policy(shared_listener: RunningGateway) -> None:
     answer = await shared_listener.api.get("/healthz")
     assert answer.headers.get_list("content-security-policy") == [
         "default-src 'none'; frame-ancestors 'none'"
     ]
 
 
-async def test_the_page_is_counted_under_its_route(watched: Listener, ports: Ports) -> None:
+async def test_the_page_is_counted_under_its_route(watched: RunningGateway, ports: Ports) -> None:
     async with httpx.AsyncClient() as client:
         await client.get(watched.url + PAGE)
         scraped = (await client.get(f"http://127.0.0.1:{ports.gateway_ops}/metrics")).text

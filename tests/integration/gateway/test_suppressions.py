@@ -11,7 +11,7 @@ import pytest
 from chassis.postgres import Postgres
 from contracts.topology import EMAIL
 from emailer.suppression.answers import SuppressionAnswers
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 
 CSV = {"content-type": "text/csv"}
@@ -19,7 +19,7 @@ LINES = {"content-type": "application/x-ndjson"}
 
 
 @pytest.fixture
-async def suppressing(house: House, shared_listener: Listener) -> AsyncIterator[Listener]:
+async def suppressing(house: House, shared_listener: RunningGateway) -> AsyncIterator[RunningGateway]:
     """Yield the shared gateway, with answers for email that keep at most 1,001 suppressions an owner."""
     postgres = Postgres(await house.database("emailer"))
     await postgres.open()
@@ -36,7 +36,7 @@ async def add(api: httpx.AsyncClient, address: str, **fields: Any) -> dict[str, 
     return found
 
 
-async def trail(listener: Listener, target: str) -> list[dict[str, Any]]:
+async def trail(listener: RunningGateway, target: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = (
         await listener.api.get("/v1/admin/audit", params={"target": target})
     ).json()["data"]
@@ -44,7 +44,7 @@ async def trail(listener: Listener, target: str) -> list[dict[str, Any]]:
 
 
 async def test_a_suppression_is_added_once_read_and_lifted_by_its_owner_and_audited(
-    suppressing: Listener,
+    suppressing: RunningGateway,
 ) -> None:
     body = {"address": "Ann@Example.com", "reason": "asked", "expires_at": "2199-01-01T00:00:00+01:00"}
     api, key = suppressing.api, {"idempotency-key": '"suppress ann"'}
@@ -83,13 +83,13 @@ async def test_a_suppression_is_added_once_read_and_lifted_by_its_owner_and_audi
     ids=lambda value: value if isinstance(value, str) else None,
 )
 async def test_an_invalid_suppression_is_refused(
-    shared_listener: Listener, change: dict[str, Any], pointer: str
+    shared_listener: RunningGateway, change: dict[str, Any], pointer: str
 ) -> None:
     answer = await shared_listener.api.post("/v1/suppressions", json={"address": "ann@example.com"} | change)
     assert [error["pointer"] for error in assert_problem(answer, 422, "invalid-input")["errors"]] == [pointer]
 
 
-async def test_an_export_can_be_imported_and_a_filter_lifts_suppressions(suppressing: Listener) -> None:
+async def test_an_export_can_be_imported_and_a_filter_lifts_suppressions(suppressing: RunningGateway) -> None:
     key = await suppressing.new_key("emails:read", "emails:send")
     async with suppressing.client(key) as api:
         for number in range(3):
@@ -113,7 +113,7 @@ async def test_an_export_can_be_imported_and_a_filter_lifts_suppressions(suppres
 
 
 async def test_an_import_takes_all_lines_or_only_the_valid_ones_that_fit(
-    suppressing: Listener,
+    suppressing: RunningGateway,
 ) -> None:
     api = suppressing.api
     content = b"address,stream\nr1@example.com,bulk\nnobody,all\nr2@example.com,\n"
@@ -131,7 +131,7 @@ async def test_an_import_takes_all_lines_or_only_the_valid_ones_that_fit(
     assert_problem(strange, 415, "unsupported-media-type")
 
 
-async def test_the_part_of_an_import_that_was_added_is_audited(suppressing: Listener) -> None:
+async def test_the_part_of_an_import_that_was_added_is_audited(suppressing: RunningGateway) -> None:
     content = b"address\n" + b"".join(b"m%d@example.com\n" % number for number in range(1002))
     before = len(await trail(suppressing, "suppression:import"))
     full = await suppressing.api.post("/v1/suppressions/import", content=content, headers=CSV)

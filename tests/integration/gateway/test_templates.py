@@ -12,14 +12,14 @@ import pytest
 from chassis.postgres import Postgres
 from emailer.templates.answers import TemplateAnswers
 from emailer.templates.rendering import TemplateRenderer
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 
 BODY = {"subject": "Welcome, {{ name }}", "html": "<p>Hello {{ name }}</p>"}
 
 
 @pytest.fixture(scope="module")
-async def listener(module_house: House) -> AsyncIterator[Listener]:
+async def listener(module_house: House) -> AsyncIterator[RunningGateway]:
     """Yield a gateway in front of the email service's answers about templates."""
     async with AsyncExitStack() as stack:
         postgres, renderer = Postgres(await module_house.database("emailer")), TemplateRenderer()
@@ -30,7 +30,7 @@ async def listener(module_house: House) -> AsyncIterator[Listener]:
         yield await module_house.open()
 
 
-async def created(listener: Listener, **fields: Any) -> dict[str, Any]:
+async def created(listener: RunningGateway, **fields: Any) -> dict[str, Any]:
     answer = await listener.api.post("/v1/templates", json={"name": f"t-{uuid4()}", **BODY, **fields})
     assert answer.status_code == 201, answer.text
     assert (answer.headers["etag"], answer.json()["version"]) == ('"1"', 1)
@@ -39,7 +39,7 @@ async def created(listener: Listener, **fields: Any) -> dict[str, Any]:
     return found
 
 
-async def test_changing_a_template_needs_its_newest_version(listener: Listener) -> None:
+async def test_changing_a_template_needs_its_newest_version(listener: RunningGateway) -> None:
     made = await created(listener)
     path = f"/v1/templates/{made['name']}"
     assert (await listener.api.get(path)).json() == made
@@ -61,7 +61,7 @@ async def test_changing_a_template_needs_its_newest_version(listener: Listener) 
     assert_problem(await listener.api.get(path), 404, "not-found")
 
 
-async def test_changes_of_templates_are_recorded_with_their_versions(listener: Listener) -> None:
+async def test_changes_of_templates_are_recorded_with_their_versions(listener: RunningGateway) -> None:
     made = await created(listener)
     path, target = f"/v1/templates/{made['name']}", f"template:{made['name']}"
     await listener.api.put(path, json={**BODY, "subject": "Second"}, headers={"if-match": '"1"'})
@@ -75,7 +75,7 @@ async def test_changes_of_templates_are_recorded_with_their_versions(listener: L
     ]
 
 
-async def test_a_preview_shows_the_mail_or_where_the_template_fails(listener: Listener) -> None:
+async def test_a_preview_shows_the_mail_or_where_the_template_fails(listener: RunningGateway) -> None:
     made = await created(listener)
     path = f"/v1/templates/{made['name']}/preview"
     shown = await listener.api.post(path, json={"data": {"name": "<Ann>"}})
@@ -102,13 +102,15 @@ async def test_a_preview_shows_the_mail_or_where_the_template_fails(listener: Li
     ],
     ids=["syntax", "two bodies", "no body", "name", "subject", "length"],
 )
-async def test_an_invalid_template_is_422(listener: Listener, change: dict[str, Any], pointer: str) -> None:
+async def test_an_invalid_template_is_422(
+    listener: RunningGateway, change: dict[str, Any], pointer: str
+) -> None:
     answer = await listener.api.post("/v1/templates", json={"name": "t", **BODY, **change})
     assert_problem(answer, 422, "invalid-input")
     assert answer.json()["errors"][0]["pointer"] == pointer
 
 
-async def test_a_repeated_creation_is_one_and_another_owner_sees_nothing(listener: Listener) -> None:
+async def test_a_repeated_creation_is_one_and_another_owner_sees_nothing(listener: RunningGateway) -> None:
     body, key = {"name": f"t-{uuid4()}", **BODY}, {"idempotency-key": f"k-{uuid4()}"}
     first = await listener.api.post("/v1/templates", json=body, headers=key)
     again = await listener.api.post("/v1/templates", json=body, headers=key)
@@ -120,7 +122,7 @@ async def test_a_repeated_creation_is_one_and_another_owner_sees_nothing(listene
         assert_problem(await other.post("/v1/templates", json=body), 403, "forbidden")
 
 
-async def test_a_mail_has_a_template_or_words_of_its_own(listener: Listener) -> None:
+async def test_a_mail_has_a_template_or_words_of_its_own(listener: RunningGateway) -> None:
     used = {"to": ["ann@example.com"], "template": {"name": "welcome", "data": {"name": "Ann"}}}
     assert (await listener.api.post("/v1/emails", json=used)).status_code == 202
     large = {"name": "welcome", "data": {"a": "x" * 100_000}}

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from gateway.http import reading
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.upload_site import UploadSite, uploaded
 from support.waiting import until
 
@@ -18,19 +18,19 @@ FILE, LINES = "application/octet-stream", "application/x-ndjson"
 
 
 @pytest.fixture(scope="module")
-async def listener(module_house: House, site: UploadSite) -> Listener:
+async def listener(module_house: House, site: UploadSite) -> RunningGateway:
     """Return a gateway whose clients bring a kilobyte within a second."""
     return await module_house.open(email_url=site.url, limits={"body_window_s": 1.0})
 
 
 @pytest.fixture(scope="module")
-async def usual_listener(module_house: House, site: UploadSite) -> Listener:
+async def usual_listener(module_house: House, site: UploadSite) -> RunningGateway:
     """Return a gateway with the default limits, for which no test here is too slow."""
     return await module_house.open(email_url=site.url)
 
 
 async def trickle(
-    listener: Listener,
+    listener: RunningGateway,
     method: str,
     path: str,
     media_type: str,
@@ -68,18 +68,20 @@ async def trickle(
         await dripping
 
 
-async def opened(listener: Listener) -> str:
+async def opened(listener: RunningGateway) -> str:
     made = await listener.api.post("/v1/batches?open=true", json={"operation": "echo"})
     assert made.status_code == 202, made.text
     return f"/v1/batches/{made.json()['id']}"
 
 
-async def is_free(listener: Listener, key: str) -> bool:
+async def is_free(listener: RunningGateway, key: str) -> bool:
     claimed = "SELECT count(*) FROM idempotency WHERE key = $1"
     return bool(await listener.database.fetchval(claimed, key) == 0)
 
 
-async def test_a_file_that_trickles_is_408_and_leaves_nothing(listener: Listener, site: UploadSite) -> None:
+async def test_a_file_that_trickles_is_408_and_leaves_nothing(
+    listener: RunningGateway, site: UploadSite
+) -> None:
     key = str(uuid4())
     answer = await trickle(listener, "POST", "/v1/uploads", FILE, key=key)
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -90,7 +92,7 @@ async def test_a_file_that_trickles_is_408_and_leaves_nothing(listener: Listener
     assert (await uploaded(listener.api, b"whole", **{"idempotency-key": key})).status_code == 201
 
 
-async def test_lines_that_trickle_are_408_and_their_key_is_free(listener: Listener) -> None:
+async def test_lines_that_trickle_are_408_and_their_key_is_free(listener: RunningGateway) -> None:
     key = str(uuid4())
     answer = await trickle(listener, "POST", "/v1/batches?operation=echo", LINES, key=key, part=b" ")
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -100,7 +102,9 @@ async def test_lines_that_trickle_are_408_and_their_key_is_free(listener: Listen
     assert again.status_code == 202
 
 
-async def test_an_open_upload_whose_writer_trickles_goes_on_with_another_writer(listener: Listener) -> None:
+async def test_an_open_upload_whose_writer_trickles_goes_on_with_another_writer(
+    listener: RunningGateway,
+) -> None:
     path = await opened(listener)
     answer = await trickle(listener, "PUT", f"{path}/items?offset=0", LINES, part=b" ")
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -124,7 +128,7 @@ async def test_an_open_upload_whose_writer_trickles_goes_on_with_another_writer(
     ],
 )
 async def test_an_upload_that_keeps_its_rate_has_a_total_time_limit(
-    usual_listener: Listener,
+    usual_listener: RunningGateway,
     site: UploadSite,
     monkeypatch: pytest.MonkeyPatch,
     method: str,
@@ -141,7 +145,7 @@ async def test_an_upload_that_keeps_its_rate_has_a_total_time_limit(
     assert not usual_listener.gateway.resources.uploads.at_work
 
 
-async def test_a_document_that_does_not_come_in_time_is_408(usual_listener: Listener) -> None:
+async def test_a_document_that_does_not_come_in_time_is_408(usual_listener: RunningGateway) -> None:
     answer = await trickle(
         usual_listener, "POST", "/v1/tasks", "application/json", part=b" " * 1024, request_timeout="2"
     )
@@ -149,7 +153,9 @@ async def test_a_document_that_does_not_come_in_time_is_408(usual_listener: List
     assert b"/problems/request-timeout" in answer
 
 
-async def test_large_documents_that_trickle_leave_room_for_those_of_others(usual_listener: Listener) -> None:
+async def test_large_documents_that_trickle_leave_room_for_those_of_others(
+    usual_listener: RunningGateway,
+) -> None:
     key = await usual_listener.new_key("batches:write", user_id=await usual_listener.new_user())
     task = {"operation": "echo", "payload": "x" * 100_000}
     slow = [

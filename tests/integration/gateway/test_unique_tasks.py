@@ -13,11 +13,11 @@ from chassis import inbox
 from chassis.deadlines import Deadline
 from contracts.batches import INTAKE, GetBatch
 from contracts.topology import BATCH_PROCESSOR
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 
 
-class Processor:
+class ScriptedTasks:
     """Plays batch-processor: says of every task what the test has set."""
 
     def __init__(self) -> None:
@@ -29,24 +29,24 @@ class Processor:
 
 
 @pytest.fixture(scope="module")
-async def processor(module_house: House) -> Processor:
-    double = Processor()
+async def processor(module_house: House) -> ScriptedTasks:
+    double = ScriptedTasks()
     await module_house.double(BATCH_PROCESSOR, {GetBatch: double.get})
     return double
 
 
 @pytest.fixture(scope="module")
-async def listener(module_house: House) -> Listener:
+async def listener(module_house: House) -> RunningGateway:
     return await module_house.open()
 
 
-async def send(listener: Listener, unique: dict[str, Any], **changes: Any) -> Any:
+async def send(listener: RunningGateway, unique: dict[str, Any], **changes: Any) -> Any:
     body = {"operation": "echo", "payload": {"n": 1}, "unique": unique, **changes}
     return await listener.api.post("/v1/tasks", json=body)
 
 
 async def test_the_task_that_holds_a_key_is_returned_with_its_state(
-    listener: Listener, processor: Processor
+    listener: RunningGateway, processor: ScriptedTasks
 ) -> None:
     unique = {"key": str(uuid4())}
     processor.state = {"status": "queued", "started_at": None}
@@ -64,7 +64,7 @@ async def test_the_task_that_holds_a_key_is_returned_with_its_state(
 
 
 async def test_a_key_is_free_when_its_task_has_ended_or_begun_as_the_request_chose(
-    listener: Listener, processor: Processor
+    listener: RunningGateway, processor: ScriptedTasks
 ) -> None:
     unique = {"key": str(uuid4()), "while": "queued"}
     processor.state = {"status": "paused", "started_at": None}
@@ -86,7 +86,7 @@ async def test_a_key_is_free_when_its_task_has_ended_or_begun_as_the_request_cho
 
 
 async def test_a_key_is_held_for_no_longer_than_its_task_is_remembered(
-    house: House, processor: Processor
+    house: House, processor: ScriptedTasks
 ) -> None:
     listener = await house.open(retention_days=1)
     processor.state = {"status": "completed", "started_at": "2026-01-01T00:00:00Z"}
@@ -96,7 +96,7 @@ async def test_a_key_is_held_for_no_longer_than_its_task_is_remembered(
 
 
 async def test_a_short_key_makes_no_new_task_while_its_message_would_be_dropped_as_a_repetition(
-    house: House, processor: Processor
+    house: House, processor: ScriptedTasks
 ) -> None:
     listener = await house.open(retention_days=1)
     processor.state = {"status": "completed", "started_at": None}
@@ -115,7 +115,7 @@ async def test_a_short_key_makes_no_new_task_while_its_message_would_be_dropped_
 
 
 async def test_a_task_that_is_replaced_is_cancelled_when_the_other_is_accepted(
-    listener: Listener, processor: Processor, module_house: House
+    listener: RunningGateway, processor: ScriptedTasks, module_house: House
 ) -> None:
     await module_house.purge(INTAKE)
     processor.state = {"status": "queued", "started_at": None}
@@ -132,7 +132,7 @@ async def test_a_task_that_is_replaced_is_cancelled_when_the_other_is_accepted(
 
 
 async def test_only_one_of_many_simultaneous_requests_gets_the_key(
-    listener: Listener, processor: Processor, module_house: House
+    listener: RunningGateway, processor: ScriptedTasks, module_house: House
 ) -> None:
     processor.state = {"status": "queued", "started_at": None}
     unique = {"key": str(uuid4())}
@@ -143,7 +143,7 @@ async def test_only_one_of_many_simultaneous_requests_gets_the_key(
 
 
 async def test_the_idempotency_key_is_compared_before_the_unique_key_of_a_task(
-    listener: Listener, processor: Processor
+    listener: RunningGateway, processor: ScriptedTasks
 ) -> None:
     processor.state = {"status": "queued", "started_at": None}
     body = {"operation": "echo", "unique": {"key": str(uuid4())}}
@@ -172,6 +172,6 @@ async def test_the_idempotency_key_is_compared_before_the_unique_key_of_a_task(
     ],
 )
 async def test_an_invalid_unique_key_is_refused(
-    listener: Listener, processor: Processor, unique: dict[str, Any], pointer: str
+    listener: RunningGateway, processor: ScriptedTasks, unique: dict[str, Any], pointer: str
 ) -> None:
     assert_problem(await send(listener, unique), 422, "invalid-input", pointer)

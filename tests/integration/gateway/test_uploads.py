@@ -19,7 +19,7 @@ from gateway.batches import upload_claims
 from gateway.batches.backlog import MOST_QUEUED
 from gateway.batches.upload_turns import MOST_OF_AN_OWNER
 from native.rabbitmq import VHOST, RabbitMQ
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 from support.waiting import until
 
@@ -39,11 +39,11 @@ async def taken(house: House, last: str) -> list[dict[str, Any]]:
     return found
 
 
-async def accepted(listener: Listener) -> int:
+async def accepted(listener: RunningGateway) -> int:
     return int(await listener.database.fetchval("SELECT count(*) FROM acceptances WHERE kind = 'batch'"))
 
 
-async def test_an_upload_becomes_runs_of_items_and_a_seal(listener: Listener, house: House) -> None:
+async def test_an_upload_becomes_runs_of_items_and_a_seal(listener: RunningGateway, house: House) -> None:
     answer = await listener.api.post(f"{PATH}&priority=low", content=lines(1234), headers=NDJSON)
     assert answer.status_code == 202
     *appends, seal = await taken(house, "batch.seal.v1")
@@ -60,7 +60,7 @@ async def test_an_upload_becomes_runs_of_items_and_a_seal(listener: Listener, ho
 
 
 async def test_the_query_of_an_upload_takes_every_field_that_a_json_body_has_beside_its_items(
-    listener: Listener, house: House
+    listener: RunningGateway, house: House
 ) -> None:
     """The follow-up has its payload byte for byte, as in a body."""
     options = {"priority": "high", "max_concurrency": 4, "rate_limit": {"items": 200, "per_s": 60},
@@ -101,7 +101,7 @@ async def test_the_query_of_an_upload_takes_every_field_that_a_json_body_has_bes
     ],
 )
 async def test_errors_in_the_query_of_an_upload_are_named(
-    listener: Listener, house: House, name: str, value: str, pointer: str
+    listener: RunningGateway, house: House, name: str, value: str, pointer: str
 ) -> None:
     params = {"operation": "echo", name: value}
     answer = await listener.api.post("/v1/batches", params=params, content=lines(3), headers=NDJSON)
@@ -109,13 +109,15 @@ async def test_errors_in_the_query_of_an_upload_are_named(
     assert await house.depth(INTAKE) == 0
 
 
-async def test_the_priority_of_an_upload_is_refused_when_it_is_given_twice(listener: Listener) -> None:
+async def test_the_priority_of_an_upload_is_refused_when_it_is_given_twice(listener: RunningGateway) -> None:
     params = {"operation": "echo", "priority": "low", "options": "{}"}
     answer = await listener.api.post("/v1/batches", params=params, content=lines(3), headers=NDJSON)
     assert_problem(answer, 422, "invalid-input", "/priority")
 
 
-async def test_a_gzip_upload_is_unpacked_and_named_by_its_lines(listener: Listener, house: House) -> None:
+async def test_a_gzip_upload_is_unpacked_and_named_by_its_lines(
+    listener: RunningGateway, house: House
+) -> None:
     packed = gzip.compress(b"\xef\xbb\xbf\r\n" + lines(600))
     headers = {**NDJSON, "content-encoding": "gzip", "idempotency-key": f"packed-{uuid4()}"}
     answer = await listener.api.post(PATH, content=packed, headers=headers)
@@ -131,7 +133,7 @@ async def test_a_gzip_upload_is_unpacked_and_named_by_its_lines(listener: Listen
 
 
 async def test_an_upload_of_bad_lines_lists_them_and_one_of_bad_gzip_is_refused(
-    listener: Listener, house: House
+    listener: RunningGateway, house: House
 ) -> None:
     body = lines(3) + b'{"payload":1,"custom_id":7}\n' + lines(2) + b"nothing\n"
     problem = assert_problem(
@@ -147,7 +149,7 @@ async def test_an_upload_of_bad_lines_lists_them_and_one_of_bad_gzip_is_refused(
     await house.purge(INTAKE)
 
 
-async def test_a_broken_line_at_5000_leaves_nothing(listener: Listener, house: House) -> None:
+async def test_a_broken_line_at_5000_leaves_nothing(listener: RunningGateway, house: House) -> None:
     before = await accepted(listener)
     body = lines(4999) + b"{broken}\n" + lines(3000, start=5000)
     answer = await listener.api.post(PATH, content=body, headers=NDJSON)
@@ -159,7 +161,9 @@ async def test_a_broken_line_at_5000_leaves_nothing(listener: Listener, house: H
     assert await accepted(listener) == before
 
 
-async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(listener: Listener, house: House) -> None:
+async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(
+    listener: RunningGateway, house: House
+) -> None:
     before = await accepted(listener)
     host, port = listener.url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
@@ -185,7 +189,7 @@ async def _has_items(house: House) -> bool:
 
 
 async def test_an_upload_keeps_its_idempotency_key_while_its_lines_arrive_slowly(
-    listener: Listener, monkeypatch: pytest.MonkeyPatch
+    listener: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upload_claims, "RENEW_EVERY_S", 0.01)
     go_on = asyncio.Event()
@@ -230,7 +234,7 @@ async def test_an_upload_over_the_limit_is_413_by_its_length_and_by_counting(hou
     assert (await fits.api.post(PATH, content=exact, headers=NDJSON)).status_code == 202
 
 
-async def test_a_json_batch_over_one_mib_is_413(listener: Listener) -> None:
+async def test_a_json_batch_over_one_mib_is_413(listener: RunningGateway) -> None:
     body = b'{"operation":"echo","items":["' + b"x" * (1 << 20) + b'"]}'
     answer = await listener.api.post(
         "/v1/batches", content=body, headers={"content-type": "application/json"}
@@ -241,7 +245,7 @@ async def test_a_json_batch_over_one_mib_is_413(listener: Listener) -> None:
 @pytest.mark.parametrize(
     "query", ["", "?operation=", "?operation=Not%20One", "?operation=%00", "?operation=a&x=1"]
 )
-async def test_the_operation_is_named_in_the_query(listener: Listener, query: str) -> None:
+async def test_the_operation_is_named_in_the_query(listener: RunningGateway, query: str) -> None:
     assert_problem(
         await listener.api.post(f"/v1/batches{query}", content=lines(1), headers=NDJSON), 422, "invalid-input"
     )
@@ -260,7 +264,7 @@ async def test_without_the_broker_an_upload_is_503_and_leaves_nothing(house: Hou
 
 
 async def test_an_upload_goes_no_faster_than_batch_processor_takes_its_items(
-    listener: Listener, house: House
+    listener: RunningGateway, house: House
 ) -> None:
     await house.purge(INTAKE)
     connection = await aiormq.connect(house.rabbitmq_url)
@@ -284,7 +288,7 @@ async def test_an_upload_goes_no_faster_than_batch_processor_takes_its_items(
 
 
 async def test_into_a_full_queue_an_upload_is_503_and_can_be_repeated(
-    listener: Listener, house: House, rabbitmq_server: RabbitMQ
+    listener: RunningGateway, house: House, rabbitmq_server: RabbitMQ
 ) -> None:
     before, headers = await accepted(listener), {**NDJSON, "idempotency-key": "into-a-full-queue"}
     assert (await listener.api.post(PATH, content=lines(3000), headers=NDJSON)).status_code == 202
@@ -334,11 +338,11 @@ async def _refuses(url: str, queue: str) -> bool:
     return False
 
 
-async def _is_sent(listener: Listener) -> bool:
+async def _is_sent(listener: RunningGateway) -> bool:
     return bool(await listener.database.fetchval("SELECT count(*) FROM outbox") == 0)
 
 
-async def test_every_item_of_a_large_upload_is_passed_on(listener: Listener, house: House) -> None:
+async def test_every_item_of_a_large_upload_is_passed_on(listener: RunningGateway, house: House) -> None:
     count = 60_000
 
     async def body() -> Any:
@@ -351,7 +355,7 @@ async def test_every_item_of_a_large_upload_is_passed_on(listener: Listener, hou
     assert (seal["total"], sum(len(append["items"]) for append in appends)) == (count, count)
 
 
-async def test_the_concurrent_uploads_of_an_owner_are_limited(listener: Listener) -> None:
+async def test_the_concurrent_uploads_of_an_owner_are_limited(listener: RunningGateway) -> None:
     go_on, turns = asyncio.Event(), listener.gateway.resources.upload_turns
 
     async def slow() -> AsyncIterator[bytes]:

@@ -13,7 +13,7 @@ import pytest
 from contracts.batches import INTAKE
 from contracts.scopes import FOR_MEMBERS, Scope
 from gateway.identity import keys
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.pages import all_pages
 from support.problems import assert_problem
 
@@ -24,7 +24,7 @@ def person(**changes: Any) -> dict[str, Any]:
     return {"name": "Ann", "email": f"{uuid.uuid4().hex}@example.com", **changes}
 
 
-async def test_a_user_is_made_read_and_changed(listener: Listener) -> None:
+async def test_a_user_is_made_read_and_changed(listener: RunningGateway) -> None:
     wanted = person(name="Zoë", role="member")
     made = await listener.api.post("/v1/users", json=wanted)
     assert made.status_code == 201
@@ -37,7 +37,7 @@ async def test_a_user_is_made_read_and_changed(listener: Listener) -> None:
 
 
 async def test_values_that_others_write_into_memcached_are_not_trusted(
-    listener: Listener, house: House
+    listener: RunningGateway, house: House
 ) -> None:
     id_ = await listener.new_user("True")
     host, port = house.memcached_address.split(":")
@@ -58,7 +58,7 @@ async def test_a_change_is_seen_at_once_on_every_gateway(house: House) -> None:
     assert (await other.api.get(f"/v1/users/{id_}")).json()["name"] == "After"
 
 
-async def test_a_change_needs_the_version_that_the_caller_has_read(listener: Listener) -> None:
+async def test_a_change_needs_the_version_that_the_caller_has_read(listener: RunningGateway) -> None:
     path = f"/v1/users/{await listener.new_user('One')}"
     etag = (await listener.api.get(path)).headers["etag"]
     assert_problem(await listener.api.patch(path, json={"name": "x"}), 428, "precondition-required")
@@ -74,7 +74,9 @@ async def test_a_change_needs_the_version_that_the_caller_has_read(listener: Lis
     assert (known.status_code, known.content) == (304, b"")
 
 
-async def test_one_of_two_changes_of_one_version_at_the_same_time_is_refused(listener: Listener) -> None:
+async def test_one_of_two_changes_of_one_version_at_the_same_time_is_refused(
+    listener: RunningGateway,
+) -> None:
     path = f"/v1/users/{await listener.new_user('One')}"
     headers = {"if-match": (await listener.api.get(path)).headers["etag"]}
     answers = await asyncio.gather(
@@ -83,7 +85,7 @@ async def test_one_of_two_changes_of_one_version_at_the_same_time_is_refused(lis
     assert sorted(answer.status_code for answer in answers) == [200, 412, 412]
 
 
-async def test_a_change_that_changes_nothing_keeps_the_version(listener: Listener) -> None:
+async def test_a_change_that_changes_nothing_keeps_the_version(listener: RunningGateway) -> None:
     path = f"/v1/users/{await listener.new_user('Same')}"
     before = await listener.api.get(path)
     for body in ({}, {"name": "Same"}):
@@ -92,14 +94,14 @@ async def test_a_change_that_changes_nothing_keeps_the_version(listener: Listene
 
 
 @pytest.mark.parametrize("field", ["name", "email", "role", "status"])
-async def test_no_field_of_a_user_can_be_removed(listener: Listener, field: str) -> None:
+async def test_no_field_of_a_user_can_be_removed(listener: RunningGateway, field: str) -> None:
     path = f"/v1/users/{await listener.new_user('Whole')}"
     answer = await listener.api.patch(path, json={field: None}, headers={"if-match": "*"})
     assert_problem(answer, 422, "invalid-input")
     assert answer.json()["errors"][0]["pointer"] == f"/{field}"
 
 
-async def test_a_repeated_request_makes_one_user(listener: Listener) -> None:
+async def test_a_repeated_request_makes_one_user(listener: RunningGateway) -> None:
     wanted, headers = person(), {"idempotency-key": "one-user"}
     first, second = [await listener.api.post("/v1/users", json=wanted, headers=headers) for _ in range(2)]
     assert first.json() == second.json()
@@ -110,7 +112,7 @@ async def test_a_repeated_request_makes_one_user(listener: Listener) -> None:
 
 
 async def test_a_key_that_may_change_users_but_not_administer_makes_no_administrator(
-    listener: Listener,
+    listener: RunningGateway,
 ) -> None:
     wanted = {"name": "x", "scopes": ["users:read", "users:write", "keys:write"]}
     key = (await listener.api.post("/v1/api-keys", json=wanted)).json()["key"]
@@ -136,7 +138,7 @@ async def test_a_key_that_may_change_users_but_not_administer_makes_no_administr
         assert disabled.json()["status"] == "disabled"
 
 
-async def test_a_taken_address_is_a_conflict_in_any_case(listener: Listener) -> None:
+async def test_a_taken_address_is_a_conflict_in_any_case(listener: RunningGateway) -> None:
     one, other = person(), person()
     await listener.api.post("/v1/users", json=one)
     second = await listener.api.post("/v1/users", json=other)
@@ -147,7 +149,7 @@ async def test_a_taken_address_is_a_conflict_in_any_case(listener: Listener) -> 
     )
 
 
-async def test_a_member_sees_itself_and_nobody_else(listener: Listener) -> None:
+async def test_a_member_sees_itself_and_nobody_else(listener: RunningGateway) -> None:
     id_ = await listener.new_user("Me")
     async with listener.client(await listener.new_key("quotes:read", user_id=id_)) as client:
         assert (await client.get(f"/v1/users/{id_}")).json()["name"] == "Me"
@@ -157,7 +159,7 @@ async def test_a_member_sees_itself_and_nobody_else(listener: Listener) -> None:
 
 
 @pytest.mark.parametrize("id_", ["0", "999999999", str(2**63 - 1), str(2**63), "9" * 400, "-1", "x", "1.5"])
-async def test_an_invalid_user_id_is_not_found(listener: Listener, id_: str) -> None:
+async def test_an_invalid_user_id_is_not_found(listener: RunningGateway, id_: str) -> None:
     assert_problem(await listener.api.get(f"/v1/users/{id_}"), 404, "not-found")
     assert_problem(await listener.api.get(f"/user/{id_}"), 404, "not-found")
     assert_problem(
@@ -180,12 +182,12 @@ async def test_an_invalid_user_id_is_not_found(listener: Listener, id_: str) -> 
     ],
 )
 async def test_an_invalid_field_of_a_user_is_named(
-    listener: Listener, body: dict[str, Any], pointer: str
+    listener: RunningGateway, body: dict[str, Any], pointer: str
 ) -> None:
     assert_problem(await listener.api.post("/v1/users", json=person(**body)), 422, "invalid-input", pointer)
 
 
-async def test_pages_follow_each_other_to_the_end(listener: Listener) -> None:
+async def test_pages_follow_each_other_to_the_end(listener: RunningGateway) -> None:
     for _ in range(5):
         await listener.new_user()
     seen = [user["id"] for user in await all_pages(listener.api, "/v1/users", limit=2)]
@@ -196,7 +198,7 @@ async def test_pages_follow_each_other_to_the_end(listener: Listener) -> None:
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=201", "cursor=x", "cursor=-1", f"cursor={2**63}", "page=2"]
 )
-async def test_an_invalid_page_is_422(listener: Listener, query: str) -> None:
+async def test_an_invalid_page_is_422(listener: RunningGateway, query: str) -> None:
     answer: httpx.Response = await listener.api.get(f"/v1/users?{query}")
     assert_problem(answer, 422, "invalid-input", f"/{query.split('=')[0]}")
 

@@ -10,14 +10,14 @@ from chassis.deadlines import Deadline
 from contracts import batches
 from contracts.topology import BATCH_PROCESSOR
 from gateway.batches import task_service
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, RunningGateway
 from support.pushes import batch, progress
 from support.waiting import until
 
 TASK = {"operation": "echo", "payload": 1}
 
 
-class Work:
+class TaskAnswers:
     """Answers for batch-processor about one task."""
 
     def __init__(self) -> None:
@@ -33,14 +33,14 @@ class Work:
 
 
 @pytest.fixture
-async def work(house: House) -> Work:
-    found = Work()
+async def work(house: House) -> TaskAnswers:
+    found = TaskAnswers()
     await house.double(BATCH_PROCESSOR, {batches.GetBatch: found.get})
     return found
 
 
 async def test_a_caller_is_answered_when_the_end_of_its_task_is_pushed(
-    listener: Listener, house: House, work: Work, monkeypatch: pytest.MonkeyPatch
+    listener: RunningGateway, house: House, work: TaskAnswers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(task_service, "FIRST_LOOK_S", 60.0)
     waiting = asyncio.create_task(listener.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=15"}))
@@ -55,20 +55,20 @@ async def test_a_caller_is_answered_when_the_end_of_its_task_is_pushed(
     assert not listener.gateway.resources.hub.has_listeners(channel)
 
 
-async def test_a_task_whose_push_was_lost_is_found(listener: Listener, work: Work) -> None:
+async def test_a_task_whose_push_was_lost_is_found(listener: RunningGateway, work: TaskAnswers) -> None:
     work.status = "completed"
     answer = await listener.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=15"})
     assert (answer.status_code, answer.json()["status"]) == (200, "completed")
 
 
-async def test_a_caller_that_waits_costs_few_requests(listener: Listener, work: Work) -> None:
+async def test_a_caller_that_waits_costs_few_requests(listener: RunningGateway, work: TaskAnswers) -> None:
     answer = await listener.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=3"})
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")
     assert 1 <= len(work.asked) <= 5
 
 
 async def test_an_accepted_task_is_answered_as_queued_when_the_wait_ends(
-    listener: Listener, work: Work
+    listener: RunningGateway, work: TaskAnswers
 ) -> None:
     work.is_silent = True
     answer = await listener.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=1"})

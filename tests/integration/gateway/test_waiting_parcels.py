@@ -97,7 +97,7 @@ class Carrier(Transfer):
         return stored
 
 
-class Database:
+class ParcelDatabase:
     """A gateway's database; the transaction that releases a parcel ends early, or before its commit."""
 
     def __init__(self, postgres: Postgres, fate: Fate) -> None:
@@ -123,7 +123,7 @@ class Relay(OutboxRelay):
         self._fate.step()
 
 
-class Room:
+class ParcelRoom:
     """A gateway's database, in which parcels wait."""
 
     def __init__(self, postgres: Postgres, site: UploadSite) -> None:
@@ -139,7 +139,7 @@ class Room:
         asking: Any = Asking(self.site, fate)
         parcels, relay = Parcels(asking, carrier), Relay(self.postgres, fate)
         limits = ParcelLimits(owner_bytes, total_bytes)
-        database: Any = Database(self.postgres, fate)
+        database: Any = ParcelDatabase(self.postgres, fate)
         return WaitingParcels(database, parcels, relay, self.mails, limits)
 
     @property
@@ -208,16 +208,18 @@ def naming(parcel: Parcel) -> Outgoing:
 
 
 @pytest.fixture
-async def room(house: House, site: UploadSite) -> AsyncIterator[Room]:
+async def room(house: House, site: UploadSite) -> AsyncIterator[ParcelRoom]:
     postgres = Postgres(await house.database())
     await postgres.open()
-    room = Room(postgres, site)
+    room = ParcelRoom(postgres, site)
     yield room
     await room.close()
     await postgres.close()
 
 
-async def test_a_gateway_that_is_killed_at_any_step_loses_nothing_and_doubles_nothing(room: Room) -> None:
+async def test_a_gateway_that_is_killed_at_any_step_loses_nothing_and_doubles_nothing(
+    room: ParcelRoom,
+) -> None:
     for at in range(1, STEPS + 1):
         parcel = await room.keep(LARGE)
         with suppress(Killed):
@@ -233,7 +235,7 @@ async def test_a_gateway_that_is_killed_at_any_step_loses_nothing_and_doubles_no
     assert await room.site.is_idle()
 
 
-async def test_a_gateway_finds_what_another_has_kept_when_it_measures_what_waits(room: Room) -> None:
+async def test_a_gateway_finds_what_another_has_kept_when_it_measures_what_waits(room: ParcelRoom) -> None:
     parcel = await room.keep()
     other = room.gateway()
 
@@ -245,7 +247,7 @@ async def test_a_gateway_finds_what_another_has_kept_when_it_measures_what_waits
         await until(sent)
 
 
-async def test_gateways_side_by_side_send_each_parcel_once(room: Room) -> None:
+async def test_gateways_side_by_side_send_each_parcel_once(room: ParcelRoom) -> None:
     parcels = [await room.keep(owner=owner) for owner in "abc" for _ in range(4)]
     fates = [Fate(), Fate()]
     await asyncio.gather(*(room.gateway(fate).send_due() for fate in fates))
@@ -254,7 +256,7 @@ async def test_gateways_side_by_side_send_each_parcel_once(room: Room) -> None:
 
 
 async def test_owners_take_turns_however_many_parcels_one_has_and_whether_or_not_email_takes_them(
-    room: Room,
+    room: ParcelRoom,
 ) -> None:
     for _ in range(12):
         await room.keep(owner="a")
@@ -271,7 +273,9 @@ async def test_owners_take_turns_however_many_parcels_one_has_and_whether_or_not
     assert {parcel.id for parcel in refused} <= set(await room.outbox())
 
 
-async def test_while_a_backup_looks_at_the_databases_no_message_leaves_before_its_bytes(room: Room) -> None:
+async def test_while_a_backup_looks_at_the_databases_no_message_leaves_before_its_bytes(
+    room: ParcelRoom,
+) -> None:
     parcel = await room.keep()
     async with room.postgres.connection() as backup:
         await backup.execute("SELECT pg_advisory_lock(84251)")
@@ -283,7 +287,7 @@ async def test_while_a_backup_looks_at_the_databases_no_message_leaves_before_it
 
 
 async def test_the_bytes_that_wait_are_bounded_by_owner_and_in_all_and_small_ones_count_too(
-    room: Room,
+    room: ParcelRoom,
 ) -> None:
     least = LEAST_COUNTED_BYTES
     gateway = room.gateway(owner_bytes=2 * least, total_bytes=3 * least)
@@ -299,7 +303,7 @@ async def test_the_bytes_that_wait_are_bounded_by_owner_and_in_all_and_small_one
     assert await room.left() == 3
 
 
-async def test_the_messages_of_a_parcel_leave_together_in_their_order(room: Room) -> None:
+async def test_the_messages_of_a_parcel_leave_together_in_their_order(room: ParcelRoom) -> None:
     parcel = Parcel(new_id(), "a", 3, SMALL)
     messages: Sequence[Outgoing] = [naming(Parcel(new_id(), "a", 1, b"")) for _ in range(3)]
     await room.accept(parcel, messages)
@@ -309,21 +313,21 @@ async def test_the_messages_of_a_parcel_leave_together_in_their_order(room: Room
         assert await connection.fetchval("SELECT sum(messages) FROM outbox") == 3
 
 
-async def test_requests_that_come_together_do_not_exceed_the_bytes_that_may_wait(room: Room) -> None:
+async def test_requests_that_come_together_do_not_exceed_the_bytes_that_may_wait(room: ParcelRoom) -> None:
     gateways = [room.gateway(owner_bytes=3 * LEAST_COUNTED_BYTES) for _ in range(8)]
     kept = await asyncio.gather(*(room.keep(by=each) for each in gateways), return_exceptions=True)
     assert sorted(type(one).__name__ for one in kept) == ["Overloaded"] * 5 + ["Parcel"] * 3
     assert await room.left() == 3
 
 
-async def test_a_parcel_that_email_refuses_for_good_ends_its_mails_and_others_go_on(room: Room) -> None:
+async def test_a_parcel_that_email_refuses_for_good_ends_its_mails_and_others_go_on(room: ParcelRoom) -> None:
     refused, other = await room.keep(owner="a"), await room.keep(owner="b")
     await room.gateway(Fate(refused_owner="a", refusal=InvalidInput("too many parts"))).send_due()
     assert await room.status(refused) == ("failed", "too many parts")
     assert (await room.outbox(), await room.left()) == ([other.id], 0)
 
 
-async def test_a_failure_of_email_itself_is_tried_again_and_ends_no_mail(room: Room) -> None:
+async def test_a_failure_of_email_itself_is_tried_again_and_ends_no_mail(room: ParcelRoom) -> None:
     parcel = await room.keep(owner="a")
     for refusal in (ServiceError("a bug"), Overloaded("full")):
         await room.gateway(Fate(refused_owner="a", refusal=refusal)).send_due()
@@ -331,7 +335,7 @@ async def test_a_failure_of_email_itself_is_tried_again_and_ends_no_mail(room: R
     await until(room.sent_all)
 
 
-async def test_of_a_parcel_with_two_mails_one_is_cancelled_and_the_other_leaves(room: Room) -> None:
+async def test_of_a_parcel_with_two_mails_one_is_cancelled_and_the_other_leaves(room: ParcelRoom) -> None:
     parcel = Parcel(new_id(), "a", 2, SMALL)
     first, second = (naming(Parcel(new_id(), "a", 1, b"")) for _ in range(2))
     await room.accept(parcel, [first, second])
@@ -345,7 +349,7 @@ async def test_of_a_parcel_with_two_mails_one_is_cancelled_and_the_other_leaves(
         assert await connection.fetchval("SELECT mails_left FROM uploads WHERE id = $1", parcel.id) == 1
 
 
-async def test_a_mail_is_either_cancelled_or_leaves_however_both_meet(room: Room) -> None:
+async def test_a_mail_is_either_cancelled_or_leaves_however_both_meet(room: ParcelRoom) -> None:
     for cancels_first in (True, False):
         parcel = Parcel(new_id(), "a", 2, SMALL)
         first, second = (naming(Parcel(new_id(), "a", 1, b"")) for _ in range(2))
@@ -372,7 +376,7 @@ async def test_a_mail_is_either_cancelled_or_leaves_however_both_meet(room: Room
         assert UUID(second.message_id) in left
 
 
-async def test_a_mail_that_waits_is_rescheduled_before_it_leaves(room: Room) -> None:
+async def test_a_mail_that_waits_is_rescheduled_before_it_leaves(room: ParcelRoom) -> None:
     parcel = await room.keep(owner="a")
     send_at = datetime(2199, 1, 1, tzinfo=UTC)
     times: dict[str, Any] = {"send_at": send_at, "expires_at": None}

@@ -55,12 +55,12 @@ def queries() -> dict[str, str]:
     return panels | recorded | dict(pair for alert in monitored.alerts() for pair in _selectors(alert))
 
 
-def _recorded(rule: monitored.Rule) -> str:
+def _recorded(rule: monitored.PrometheusRule) -> str:
     labels = ", ".join(f'{name}="{value}"' for name, value in rule.labels.items())
     return f"{rule.name}{{{labels}}}"
 
 
-def _selectors(alert: monitored.Rule) -> list[tuple[str, str]]:
+def _selectors(alert: monitored.PrometheusRule) -> list[tuple[str, str]]:
     # An alert is silent when all is well: what counts is that there is something to be told of.
     return [
         (f"alert {alert.name} / {name}", found[0])

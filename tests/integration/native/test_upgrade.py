@@ -66,7 +66,7 @@ async def start_previous(stack: Stack, sources: str, *names: str) -> tuple[list[
 
 
 @dataclass
-class Load:
+class UpgradeLoad:
     """Sends mails and tasks to gateways in turn, and tries the next one when a gateway does not listen."""
 
     urls: list[str]
@@ -101,7 +101,7 @@ class Load:
 
 
 @asynccontextmanager
-async def under_load(load: Load) -> AsyncIterator[None]:
+async def under_load(load: UpgradeLoad) -> AsyncIterator[None]:
     """Send work during the block; check that all of it ended well, and that no request failed."""
     sending = asyncio.create_task(load.send())
     try:
@@ -127,7 +127,7 @@ async def test_a_mail_and_a_task_pass_through_the_previous_release_on_the_schema
 ) -> None:
     old, _ = await start_previous(stack, previous, "email", "batch-processor")
     await asyncio.gather(stack.stop("email"), stack.stop("batch-processor"))
-    load = Load([stack.url], stack.api_key)
+    load = UpgradeLoad([stack.url], stack.api_key)
     async with under_load(load):
         await until(lambda: len(load.accepted) > 4)
     await asyncio.gather(stack.start("email"), stack.start("batch-processor"))
@@ -137,7 +137,7 @@ async def test_a_mail_and_a_task_pass_through_the_previous_release_on_the_schema
 @pytest.mark.long
 async def test_the_previous_release_takes_over_under_load_and_hands_back(stack: Stack, previous: str) -> None:
     names = [service.name for service in SERVICES]
-    load = Load([stack.url], stack.api_key)
+    load = UpgradeLoad([stack.url], stack.api_key)
     async with under_load(load):
         old, ports = await start_previous(stack, previous, *names)
         load.urls.append(f"http://127.0.0.1:{ports.gateway}")

@@ -97,7 +97,7 @@ class Native:
 
 
 @dataclass
-class Load:
+class UpkeepLoad:
     """Sends mails and tasks all the time, and records what was accepted, and when."""
 
     native: Native
@@ -105,7 +105,7 @@ class Load:
     failures: list[str] = field(default_factory=list)
     _ends: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> UpkeepLoad:
         self._thread = threading.Thread(target=self._send)
         self._thread.start()
         return self
@@ -175,7 +175,7 @@ def test_the_lines_of_the_readme_run_as_they_are_pasted(native: Native, tmp_path
 
 def test_secrets_are_rotated_under_load_and_nothing_is_lost(native: Native) -> None:
     old = native.key
-    with Load(native) as load:
+    with UpkeepLoad(native) as load:
         for name in ("postgres-emailer", "rabbitmq-email", "api-key"):
             assert "the old one" in native.upkeep("rotate", name)
     assert native.key != old
@@ -187,7 +187,7 @@ def test_secrets_are_rotated_under_load_and_nothing_is_lost(native: Native) -> N
 
 @pytest.mark.long
 def test_every_secret_is_rotated_under_load(native: Native) -> None:
-    with Load(native) as load:
+    with UpkeepLoad(native) as load:
         for name in ("postgres", "rabbitmq", "pepper"):
             native.upkeep("rotate", name)
         native.upkeep("rotate", "smtp-password", NEW_SECRET="given by the relay")
@@ -376,7 +376,7 @@ def test_a_backup_that_was_made_under_load_restores_everything_after_its_destruc
     key_file = tmp_path / "backup-key"
     key_file.write_text("a passphrase of the tests\n")
     sealed = str(key_file)
-    with Load(native) as load, attachments_waiting(native) as waiting:
+    with UpkeepLoad(native) as load, attachments_waiting(native) as waiting:
         time.sleep(1)
         began = time.time()
         (older := tmp_path / "tickwire-20200101T000000Z.tar").touch()

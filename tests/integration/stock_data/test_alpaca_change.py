@@ -16,7 +16,7 @@ from support.alpaca_answers import soon
 from support.doubles import alpaca as double
 from support.doubles import upstream as upstreams
 from support.doubles.alpaca import AlpacaDouble
-from support.doubles.upstream import Answer, answer_json
+from support.doubles.upstream import UpstreamAnswer, answer_json
 
 MONDAY_BEFORE_OPEN = "2024-06-10T08:15:00-04:00"
 THURSDAY, FRIDAY, MONDAY = "2024-06-06", "2024-06-07", "2024-06-10"
@@ -76,7 +76,7 @@ async def test_a_reverse_split_is_no_change_either(provider: AlpacaProvider, ups
     "answer", [upstreams.BROKEN, double.NO_SUBSCRIPTION, answer_json({}), answer_json({"message": "no"}, 404)]
 )
 async def test_without_the_splits_a_quote_has_no_change_and_says_why(
-    provider: AlpacaProvider, upstream: AlpacaDouble, answer: Answer
+    provider: AlpacaProvider, upstream: AlpacaDouble, answer: UpstreamAnswer
 ) -> None:
     upstream.actions_answer = answer
     quote = (await provider.quotes(["AAPL"], soon())).quotes["AAPL"]

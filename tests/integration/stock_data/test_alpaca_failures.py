@@ -26,7 +26,7 @@ from support.alpaca_answers import QUERY, bars_of, provider_of, soon
 from support.doubles import alpaca as double
 from support.doubles import upstream as upstreams
 from support.doubles.alpaca import AlpacaDouble
-from support.doubles.upstream import Answer, answer_json
+from support.doubles.upstream import UpstreamAnswer, answer_json
 
 
 async def test_wrong_credentials_are_an_auth_failure_and_asked_once(upstream: AlpacaDouble) -> None:
@@ -45,10 +45,10 @@ async def test_wrong_credentials_are_an_auth_failure_and_asked_once(upstream: Al
         (double.NO_SUBSCRIPTION, NotEntitled),
         (upstreams.PAGE, Blocked),
         (upstreams.PAGE_AS_JSON, Blocked),
-        (Answer(b"<html>Access denied</html>", 403, {"content-type": "text/html"}), Blocked),
+        (UpstreamAnswer(b"<html>Access denied</html>", 403, {"content-type": "text/html"}), Blocked),
         (upstreams.REDIRECT, Blocked),
         (upstreams.TRUNCATED, BadData),
-        (Answer(b"", 200, {"content-type": "application/json"}), BadData),
+        (UpstreamAnswer(b"", 200, {"content-type": "application/json"}), BadData),
         (answer_json([]), BadData),
         (answer_json("bars"), BadData),
         (answer_json({"bars": {"AAPL": []}, "symbol": "AAPL"}), BadData),
@@ -58,7 +58,7 @@ async def test_wrong_credentials_are_an_auth_failure_and_asked_once(upstream: Al
         (bars_of(double.bar("2024-01-02", h=1)), BadData),
         (bars_of(double.bar("2024-13-02")), BadData),
         (
-            Answer(
+            UpstreamAnswer(
                 b'{"bars":[{"t":"2024-01-02T05:00:00Z","o":NaN,"h":1,"l":1,"c":1,"v":1}],"symbol":"AAPL"}'
             ),
             BadData,
@@ -69,12 +69,12 @@ async def test_wrong_credentials_are_an_auth_failure_and_asked_once(upstream: Al
         ),
         (bars_of(double.bar("2024-01-02"), double.bar("2024-01-02")), BadData),
         (answer_json({"message": "invalid limit"}, 422), BadData),
-        (Answer(b"[" * 100_000, 200, {"content-type": "application/json"}), BadData),
+        (UpstreamAnswer(b"[" * 100_000, 200, {"content-type": "application/json"}), BadData),
         (upstreams.ENDLESS, BadData),
     ],
 )
 async def test_a_failure_that_a_retry_cannot_help_is_asked_for_once(
-    provider: AlpacaProvider, upstream: AlpacaDouble, answer: Answer, failure: type[ProviderFailure]
+    provider: AlpacaProvider, upstream: AlpacaDouble, answer: UpstreamAnswer, failure: type[ProviderFailure]
 ) -> None:
     upstream.always = answer
     with pytest.raises(failure):
@@ -88,7 +88,7 @@ async def test_a_failure_that_a_retry_cannot_help_is_asked_for_once(
     ids=["500", "503", "reset", "cut"],
 )
 async def test_an_outage_is_tried_three_times(
-    provider: AlpacaProvider, upstream: AlpacaDouble, answer: Answer
+    provider: AlpacaProvider, upstream: AlpacaDouble, answer: UpstreamAnswer
 ) -> None:
     upstream.always = answer
     with pytest.raises(UpstreamDown):
@@ -100,7 +100,7 @@ async def test_an_outage_is_tried_three_times(
     "answer", [upstreams.BROKEN, upstreams.RESET, upstreams.CUT], ids=["500", "reset", "cut"]
 )
 async def test_a_short_outage_is_not_noticed(
-    provider: AlpacaProvider, upstream: AlpacaDouble, answer: Answer
+    provider: AlpacaProvider, upstream: AlpacaDouble, answer: UpstreamAnswer
 ) -> None:
     upstream.script += [answer, answer]
     assert len((await provider.bars(QUERY, soon())).data) == 10
@@ -138,7 +138,7 @@ async def test_the_reset_of_a_quota_is_also_read_from_retry_after(
 
 async def test_a_slow_answer_is_an_outage_within_the_callers_deadline(upstream: AlpacaDouble) -> None:
     provider = provider_of(upstream.url, timeout_s=30)
-    upstream.always = Answer(b"{}", delay_s=60)
+    upstream.always = UpstreamAnswer(b"{}", delay_s=60)
     deadline = Deadline.after(0.3)
     with pytest.raises(UpstreamDown, match="in time"):
         await provider.bars(QUERY, deadline)
@@ -148,7 +148,7 @@ async def test_a_slow_answer_is_an_outage_within_the_callers_deadline(upstream: 
 
 async def test_one_slow_attempt_is_tried_again(upstream: AlpacaDouble) -> None:
     provider = provider_of(upstream.url, timeout_s=0.2)
-    upstream.script.append(Answer(b"{}", delay_s=60))
+    upstream.script.append(UpstreamAnswer(b"{}", delay_s=60))
     assert len((await provider.bars(QUERY, soon())).data) == 10
     await provider.close()
 
@@ -172,9 +172,9 @@ async def test_the_remaining_quota_is_measured_as_the_upstream_reports_it(
     assert REGISTRY.get_sample_value("tickwire_provider_quota_remaining", {"provider": "alpaca"}) == shown
 
 
-def _packed(body: bytes, *, coding: str = "gzip", most: int | None = None) -> Answer:
+def _packed(body: bytes, *, coding: str = "gzip", most: int | None = None) -> UpstreamAnswer:
     headers = {"content-type": "application/json", "content-encoding": coding}
-    return Answer(gzip.compress(body)[:most], 200, headers)
+    return UpstreamAnswer(gzip.compress(body)[:most], 200, headers)
 
 
 async def test_an_answer_may_be_packed(provider: AlpacaProvider, upstream: AlpacaDouble) -> None:
@@ -190,12 +190,12 @@ async def test_an_answer_may_be_packed(provider: AlpacaProvider, upstream: Alpac
         _packed(b"[" + b" " * (64 << 20) + b"]"),
         _packed(bars_of().body, most=-12),
         _packed(bars_of().body, coding="br"),
-        Answer(bars_of().body, 200, {"content-type": "application/json", "content-encoding": "gzip"}),
+        UpstreamAnswer(bars_of().body, 200, {"content-type": "application/json", "content-encoding": "gzip"}),
     ],
     ids=["bomb", "cut", "unknown", "not packed"],
 )
 async def test_a_packed_answer_is_unpacked_no_further_than_an_answer_may_be_long(
-    provider: AlpacaProvider, upstream: AlpacaDouble, answer: Answer
+    provider: AlpacaProvider, upstream: AlpacaDouble, answer: UpstreamAnswer
 ) -> None:
     upstream.always = answer
     tracemalloc.start()
@@ -209,6 +209,6 @@ async def test_a_packed_answer_is_unpacked_no_further_than_an_answer_may_be_long
 async def test_an_answer_that_is_too_long_is_bad_data_and_not_read_to_its_end(
     provider: AlpacaProvider, upstream: AlpacaDouble
 ) -> None:
-    upstream.always = Answer(b"[" + b" " * (80 << 20) + b"]")
+    upstream.always = UpstreamAnswer(b"[" + b" " * (80 << 20) + b"]")
     with pytest.raises(BadData, match="longer than 8388608 bytes"):
         await provider.bars(QUERY, soon())

@@ -40,7 +40,7 @@ def bars_of(start: date, end: date) -> list[Bar]:
     ]
 
 
-class Exchange:
+class ListedUpstream:
     """An upstream that has traded since 2024, and remembers the days that were asked for."""
 
     name = "exchange"
@@ -84,12 +84,12 @@ async def postgres(postgres_server: PostgresServer) -> AsyncIterator[Postgres]:
 
 
 @pytest.fixture
-def exchange() -> Exchange:
-    return Exchange()
+def exchange() -> ListedUpstream:
+    return ListedUpstream()
 
 
 @pytest.fixture
-async def history(postgres: Postgres, exchange: Exchange) -> KeptHistory:
+async def history(postgres: Postgres, exchange: ListedUpstream) -> KeptHistory:
     async with postgres.connection() as connection:
         await connection.execute("TRUNCATE kept_ranges, kept_bars, kept_owners")
     return KeptHistory(exchange, KeptBars(postgres, most=1000), clock=lambda: NOW)
@@ -110,7 +110,7 @@ async def read(
 
 
 async def test_bars_that_were_fetched_are_answered_from_the_database_unchanged(
-    history: KeptHistory, exchange: Exchange
+    history: KeptHistory, exchange: ListedUpstream
 ) -> None:
     kept = await fill(history, "2024-01-01", "2024-01-31")
     assert kept == Backfilled(
@@ -140,7 +140,7 @@ async def test_bars_that_were_fetched_are_answered_from_the_database_unchanged(
     ],
 )
 async def test_a_range_that_is_not_stored_as_a_whole_is_fetched(
-    history: KeptHistory, exchange: Exchange, start: str, end: str, adjustment: Adjustment
+    history: KeptHistory, exchange: ListedUpstream, start: str, end: str, adjustment: Adjustment
 ) -> None:
     await fill(history, "2024-01-01", "2024-01-31")
     exchange.asked.clear()
@@ -149,7 +149,7 @@ async def test_a_range_that_is_not_stored_as_a_whole_is_fetched(
 
 
 async def test_only_the_missing_days_are_fetched_and_no_gap_is_left(
-    history: KeptHistory, exchange: Exchange
+    history: KeptHistory, exchange: ListedUpstream
 ) -> None:
     await fill(history, "2024-01-10", "2024-01-20")
     exchange.asked.clear()
@@ -165,7 +165,7 @@ async def test_only_the_missing_days_are_fetched_and_no_gap_is_left(
 
 
 async def test_a_long_history_comes_in_pages(postgres: Postgres, history: KeptHistory) -> None:
-    paged = Exchange(page=7)
+    paged = ListedUpstream(page=7)
     kept = await fill(
         KeptHistory(paged, KeptBars(postgres, most=1000), clock=lambda: NOW), "2024-01-01", "2024-02-01"
     )
@@ -202,7 +202,7 @@ async def test_a_long_page_from_the_database_is_read_in_a_thread_and_is_the_same
 
 async def test_no_more_bars_are_kept_than_are_allowed(postgres: Postgres, history: KeptHistory) -> None:
     await fill(history, "2024-01-01", "2024-01-31")
-    full = KeptHistory(Exchange(), KeptBars(postgres, most=23), clock=lambda: NOW)
+    full = KeptHistory(ListedUpstream(), KeptBars(postgres, most=23), clock=lambda: NOW)
     with pytest.raises(HistoryFull, match="23 bars are already stored"):
         await fill(full, "2024-01-01", "2024-02-29", owner_id="8")
     assert (await fill(full, "2024-01-01", "2024-01-31")).bars == 23
@@ -210,14 +210,14 @@ async def test_no_more_bars_are_kept_than_are_allowed(postgres: Postgres, histor
 
 async def test_one_owner_fills_half_of_the_room_at_most(postgres: Postgres, history: KeptHistory) -> None:
     await fill(history, "2024-01-01", "2024-01-31")
-    half_full = KeptHistory(Exchange(), KeptBars(postgres, most=46), clock=lambda: NOW)
+    half_full = KeptHistory(ListedUpstream(), KeptBars(postgres, most=46), clock=lambda: NOW)
     with pytest.raises(HistoryFull, match="23 of them for you"):
         await fill(half_full, "2024-01-01", "2024-02-09")
     assert (await fill(half_full, "2024-01-01", "2024-02-09", owner_id="8")).written == 7
 
 
 async def test_an_upstream_that_was_late_is_asked_again_for_the_days_after_its_newest_bar(
-    history: KeptHistory, exchange: Exchange
+    history: KeptHistory, exchange: ListedUpstream
 ) -> None:
     exchange.newest = date(2024, 1, 25)
     late = await fill(history, "2024-01-22", "2024-01-31")
@@ -237,7 +237,9 @@ async def test_an_upstream_that_was_late_is_asked_again_for_the_days_after_its_n
     ]
 
 
-async def test_a_weekend_after_the_newest_bar_is_final(history: KeptHistory, exchange: Exchange) -> None:
+async def test_a_weekend_after_the_newest_bar_is_final(
+    history: KeptHistory, exchange: ListedUpstream
+) -> None:
     # The Monday is a holiday; the days before it are, too.
     exchange.newest = date(2024, 2, 16)
     assert (await fill(history, "2024-02-12", "2024-02-19")).last == date(2024, 2, 19)
@@ -248,7 +250,7 @@ async def test_a_weekend_after_the_newest_bar_is_final(history: KeptHistory, exc
 
 
 async def test_one_owner_does_not_keep_others_from_the_upstream(
-    history: KeptHistory, exchange: Exchange
+    history: KeptHistory, exchange: ListedUpstream
 ) -> None:
     exchange.hangs = True
     hanging = [asyncio.create_task(fill(history, "2024-01-01", "2024-01-31")) for _ in range(10)]
@@ -266,7 +268,7 @@ async def test_one_owner_does_not_keep_others_from_the_upstream(
 async def test_an_upstream_that_begins_anew_with_each_page_is_not_followed(
     history: KeptHistory, postgres: Postgres
 ) -> None:
-    paged = Exchange(page=7)
+    paged = ListedUpstream(page=7)
     paged.repeats_itself = True
     endless = KeptHistory(paged, KeptBars(postgres, most=1000), clock=lambda: NOW)
     with pytest.raises(BadData):
@@ -275,7 +277,7 @@ async def test_an_upstream_that_begins_anew_with_each_page_is_not_followed(
 
 
 async def test_an_upstream_that_hangs_is_given_up_and_nothing_is_kept(
-    history: KeptHistory, exchange: Exchange
+    history: KeptHistory, exchange: ListedUpstream
 ) -> None:
     exchange.hangs = True
     with pytest.raises(DeadlineExceeded, match="did not arrive in time"):
@@ -284,7 +286,9 @@ async def test_an_upstream_that_hangs_is_given_up_and_nothing_is_kept(
     assert (await fill(history, "2024-01-01", "2024-01-31")).written == 23
 
 
-async def test_a_failure_of_the_upstream_is_the_answer(history: KeptHistory, exchange: Exchange) -> None:
+async def test_a_failure_of_the_upstream_is_the_answer(
+    history: KeptHistory, exchange: ListedUpstream
+) -> None:
     market = Market(Failover([history]), InstrumentIndex(), upstreams=[history])
     request = BackfillBars(symbol="aapl", start=date(2024, 1, 1), end=date(2024, 1, 5))
     for error in (UpstreamDown("away"), UnknownSymbol("AAPL")):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 
 import asyncpg
 import pytest
@@ -26,7 +26,7 @@ NOON = datetime(2012, 5, 21, 16, tzinfo=UTC)
 _PIDS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()"
 
 
-class Replica:
+class FeedReplica:
     """Notes the terms it is given, and shows a moment of history on its board as long as it leads."""
 
     def __init__(self, dsn: str, *, start_day: date = START) -> None:
@@ -54,7 +54,7 @@ class Replica:
 
 
 @asynccontextmanager
-async def running(replica: Replica) -> AsyncIterator[None]:
+async def running(replica: FeedReplica) -> AsyncIterator[None]:
     async with in_background(replica.leadership.run_while_leader(replica.work)):
         yield
 
@@ -76,7 +76,7 @@ async def saved(admin: asyncpg.Connection[asyncpg.Record]) -> datetime | None:
 
 
 async def test_one_of_two_replicas_leads_and_the_other_takes_over_when_it_ends(dsn: str) -> None:
-    first, second = Replica(dsn), Replica(dsn)
+    first, second = FeedReplica(dsn), FeedReplica(dsn)
     async with running(second):
         async with running(first):
             await until(lambda: first.leads or second.leads)
@@ -92,7 +92,7 @@ async def test_one_of_two_replicas_leads_and_the_other_takes_over_when_it_ends(d
 async def test_each_term_has_a_higher_number(dsn: str) -> None:
     numbers = []
     for _ in range(4):
-        replica = Replica(dsn)
+        replica = FeedReplica(dsn)
         async with running(replica):
             await until(lambda replica=replica: replica.leads)
         numbers.append(replica.terms[0].number)
@@ -103,13 +103,13 @@ async def test_a_term_follows_the_quotes_received_even_after_the_loss_of_the_dat
     dsn: str, admin: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     future = int(datetime.now(UTC).timestamp() * 1000) + 10**9
-    replica = Replica(dsn)
+    replica = FeedReplica(dsn)
     replica.show(NOON, epoch=future)
     async with running(replica):
         await until(lambda: replica.leads)
     assert replica.terms[0].number == future + 1
     await admin.execute("DELETE FROM replay")
-    fresh = Replica(dsn)
+    fresh = FeedReplica(dsn)
     async with running(fresh):
         await until(lambda: fresh.leads)
     assert fresh.terms[0].number > datetime.now(UTC).timestamp() * 1000 - 60_000
@@ -118,7 +118,7 @@ async def test_a_term_follows_the_quotes_received_even_after_the_loss_of_the_dat
 async def test_the_next_leader_learns_the_position_of_the_last_one(
     dsn: str, admin: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    first = Replica(dsn)
+    first = FeedReplica(dsn)
     async with running(first):
         await until(lambda: first.leads)
         assert first.terms[0].position is None
@@ -128,7 +128,7 @@ async def test_the_next_leader_learns_the_position_of_the_last_one(
             return await saved(admin) == NOON
 
         await until(is_saved)
-    second = Replica(dsn)
+    second = FeedReplica(dsn)
     async with running(second):
         await until(lambda: second.leads)
     position = second.terms[0].position
@@ -137,8 +137,16 @@ async def test_the_next_leader_learns_the_position_of_the_last_one(
 
 
 async def test_a_position_that_stays_the_same_is_written_every_other_time(
-    dsn: str, admin: asyncpg.Connection[asyncpg.Record]
+    dsn: str, admin: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    turns = 0
+
+    def due_in_s(_: float) -> float:
+        nonlocal turns
+        turns += 1
+        return 0.01
+
+    monkeypatch.setattr("stock_data.replay.leadership.beats", SimpleNamespace(due_in_s=due_in_s))
     await admin.execute(
         """
         CREATE SEQUENCE writes;
@@ -147,15 +155,14 @@ async def test_a_position_that_stays_the_same_is_written_every_other_time(
         CREATE TRIGGER counted AFTER UPDATE ON replay FOR EACH ROW EXECUTE FUNCTION count_write();
         """
     )
-    replica = Replica(dsn)
+    replica = FeedReplica(dsn)
     async with running(replica):
         await until(lambda: replica.leads)
         replica.show(NOON)
-        first, began = await admin.fetchval("SELECT nextval('writes')"), time.monotonic()
-        await asyncio.sleep(2)
-        written = await admin.fetchval("SELECT nextval('writes')") - first - 1
-        turns = (time.monotonic() - began) / 0.05
-    assert 2 <= written <= 0.6 * turns
+        first, begun = await admin.fetchval("SELECT nextval('writes')"), turns
+        await until(lambda: turns >= begun + 40)
+    written = await admin.fetchval("SELECT nextval('writes')") - first - 1
+    assert written == pytest.approx((turns - begun) / 2, abs=3)
 
 
 async def test_the_next_leader_goes_on_from_the_newer_of_received_and_saved_positions(
@@ -166,7 +173,7 @@ async def test_the_next_leader_goes_on_from_the_newer_of_received_and_saved_posi
         START,
         NOON,
     )
-    replica = Replica(dsn)
+    replica = FeedReplica(dsn)
     replica.show(NOON + timedelta(minutes=8), epoch=1)
     async with running(replica):
         await until(lambda: replica.leads)
@@ -179,12 +186,12 @@ async def test_a_replay_with_another_start_day_begins_anew(
     await admin.execute(
         "INSERT INTO replay (term, start_day, replayed, shown_at) VALUES (1, $1, $2, now())", START, NOON
     )
-    replica = Replica(dsn, start_day=date(2000, 3, 1))
+    replica = FeedReplica(dsn, start_day=date(2000, 3, 1))
     replica.show(NOON, epoch=1)
     async with running(replica):
         await until(lambda: replica.leads)
     assert replica.terms[0].position is None
-    again = Replica(dsn, start_day=date(2000, 3, 1))
+    again = FeedReplica(dsn, start_day=date(2000, 3, 1))
     async with running(again):
         await until(lambda: again.leads)
         again.show(NOON)
@@ -193,7 +200,7 @@ async def test_a_replay_with_another_start_day_begins_anew(
             return await saved(admin) == NOON
 
         await until(is_saved)
-    last = Replica(dsn, start_day=date(2000, 3, 1))
+    last = FeedReplica(dsn, start_day=date(2000, 3, 1))
     async with running(last):
         await until(lambda: last.leads)
     assert isinstance(last.terms[0].position, ReplayPosition)
@@ -202,7 +209,7 @@ async def test_a_replay_with_another_start_day_begins_anew(
 async def test_a_lost_connection_does_not_interrupt_the_work(
     dsn: str, admin: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    replica = Replica(dsn)
+    replica = FeedReplica(dsn)
     async with running(replica):
         await until(lambda: replica.leads)
         for _ in range(3):
@@ -220,7 +227,7 @@ async def test_a_lost_connection_does_not_interrupt_the_work(
 async def test_a_leader_that_finds_a_later_term_steps_down(
     dsn: str, admin: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    replica = Replica(dsn)
+    replica = FeedReplica(dsn)
     async with running(replica):
         await until(lambda: replica.leads)
         await admin.execute("UPDATE replay SET term = term + 1")
@@ -229,7 +236,7 @@ async def test_a_leader_that_finds_a_later_term_steps_down(
 
 
 async def test_work_that_ends_is_begun_again_in_another_term(dsn: str) -> None:
-    replica = Replica(dsn)
+    replica = FeedReplica(dsn)
 
     async def give_up(term: Term) -> None:
         replica.terms.append(term)
@@ -241,7 +248,7 @@ async def test_work_that_ends_is_begun_again_in_another_term(dsn: str) -> None:
 
 
 async def test_a_bug_in_the_work_is_not_hidden(dsn: str) -> None:
-    replica = Replica(dsn)
+    replica = FeedReplica(dsn)
     replica.error = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
         await replica.leadership.run_while_leader(replica.work)
@@ -249,7 +256,7 @@ async def test_a_bug_in_the_work_is_not_hidden(dsn: str) -> None:
 
 async def test_a_server_that_is_away_is_waited_for(postgres_server: PostgresServer, dsn: str) -> None:
     port = str(postgres_server.ports.postgres)
-    replica = Replica(dsn.replace(f":{port}/", ":1/"))
+    replica = FeedReplica(dsn.replace(f":{port}/", ":1/"))
     async with running(replica):
         await asyncio.sleep(0.2)
         assert replica.terms == []
@@ -258,7 +265,7 @@ async def test_a_server_that_is_away_is_waited_for(postgres_server: PostgresServ
 async def test_nothing_holds_the_lock_after_the_end(
     dsn: str, admin: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    replica = Replica(dsn)
+    replica = FeedReplica(dsn)
     async with running(replica):
         await until(lambda: replica.leads)
 

@@ -19,7 +19,7 @@ from stock_data.providers.provider import BarsPage, DailyBarsQuery, FoundQuotes,
 from support.alpaca_answers import SNAPSHOTS, provider_of, soon
 from support.doubles import alpaca as double
 from support.doubles.alpaca import AlpacaDouble
-from support.doubles.upstream import Answer
+from support.doubles.upstream import UpstreamAnswer
 from support.waiting import until
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ async def test_an_owner_that_has_used_its_share_takes_the_change_from_no_other_q
 
 async def test_a_call_that_waits_for_those_of_its_owner_is_no_outage(upstream: AlpacaDouble) -> None:
     provider = provider_of(upstream.url, timeout_s=10)
-    upstream.answers["/v2/stocks/SLOW/bars"] = Answer(b"{}", delay_s=3)
+    upstream.answers["/v2/stocks/SLOW/bars"] = UpstreamAnswer(b"{}", delay_s=3)
     slow = [asyncio.create_task(bars(provider, "guest", 1, "SLOW")) for _ in range(4)]
     await until(lambda: len(upstream.seen) == 4)
     guarded, query = Guarded(provider), DailyBarsQuery("AAPL", "raw", 1)
@@ -157,7 +157,7 @@ async def test_calls_for_rejected_symbols_are_paid_by_their_owner(
 
 async def test_two_owners_with_slow_requests_leave_connections_for_others(upstream: AlpacaDouble) -> None:
     provider = provider_of(upstream.url, timeout_s=10)
-    upstream.answers["/v2/stocks/SLOW/bars"] = Answer(b"{}", delay_s=3)
+    upstream.answers["/v2/stocks/SLOW/bars"] = UpstreamAnswer(b"{}", delay_s=3)
     guests = [
         asyncio.create_task(bars(provider, owner, 1, "SLOW"))
         for owner in ("guest", "other")

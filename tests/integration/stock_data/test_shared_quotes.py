@@ -14,7 +14,7 @@ from chassis.deadlines import Deadline
 from native.memcached import Memcached
 from stock_data.providers.cached import CachedQuotes
 from stock_data.providers.shared import SharedQuotes
-from support.counting_provider import Clock, Counting
+from support.counting_provider import Counting, DateClock
 
 Replica = Callable[..., CachedQuotes]
 
@@ -27,8 +27,8 @@ def provider() -> Counting:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> DateClock:
+    return DateClock()
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ async def raw(memcached_server: Memcached) -> AsyncIterator[memcachio.Client[byt
 
 @pytest.fixture
 async def replica(
-    memcached_server: Memcached, provider: Counting, clock: Clock, raw: memcachio.Client[bytes]
+    memcached_server: Memcached, provider: Counting, clock: DateClock, raw: memcachio.Client[bytes]
 ) -> AsyncIterator[Replica]:
     """Create a replica with its own memory, which shares the quotes that it fetches."""
     caches: list[Cache] = []
@@ -69,7 +69,7 @@ def reads(outcome: str) -> float:
 
 
 async def test_a_quote_that_one_replica_has_fetched_costs_the_other_no_call(
-    replica: Replica, provider: Counting, clock: Clock
+    replica: Replica, provider: Counting, clock: DateClock
 ) -> None:
     first, second = replica(), replica()
     assert await prices(first, "A", "B") == [1, 1]
@@ -78,7 +78,7 @@ async def test_a_quote_that_one_replica_has_fetched_costs_the_other_no_call(
     assert provider.asked == [["A", "B"], ["C"]]
 
 
-async def test_a_shared_quote_has_the_delay_since_it_was_fetched(replica: Replica, clock: Clock) -> None:
+async def test_a_shared_quote_has_the_delay_since_it_was_fetched(replica: Replica, clock: DateClock) -> None:
     await prices(replica(), "A")
     clock.pass_s(4)
     second = replica()
@@ -88,7 +88,7 @@ async def test_a_shared_quote_has_the_delay_since_it_was_fetched(replica: Replic
 
 
 async def test_sharing_a_quote_does_not_extend_its_lifetime(
-    replica: Replica, provider: Counting, clock: Clock
+    replica: Replica, provider: Counting, clock: DateClock
 ) -> None:
     await prices(replica(), "A")
     clock.pass_s(8)

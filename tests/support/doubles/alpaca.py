@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from support.doubles.upstream import Answer, SeenRequest, Upstream, answer_json, listening
+from support.doubles.upstream import SeenRequest, UpstreamAnswer, UpstreamServer, answer_json, listening
 
 KEY_ID = "PKTEST"
 SECRET = "alpaca-secret"
@@ -21,7 +21,7 @@ FORBIDDEN = answer_json({"message": "forbidden."}, 403)
 NO_SUBSCRIPTION = answer_json({"message": "subscription does not permit querying recent SIP data"}, 403)
 
 
-def too_many(reset_in_s: float) -> Answer:
+def too_many(reset_in_s: float) -> UpstreamAnswer:
     reset = str(int(time.time() + reset_in_s))
     return answer_json(
         {"message": "too many requests."}, 429, x_ratelimit_limit="200", x_ratelimit_reset=reset
@@ -67,7 +67,7 @@ def snapshot(
     }
 
 
-class AlpacaDouble(Upstream):
+class AlpacaDouble(UpstreamServer):
     """Answers `/v2/stocks/{symbol}/bars`, `/v2/stocks/snapshots`, `/v1/corporate-actions` from its fields."""
 
     def forget(self) -> None:
@@ -76,13 +76,13 @@ class AlpacaDouble(Upstream):
         self.bars: dict[str, list[dict[str, Any]]] = {}
         self.snapshots: dict[str, dict[str, Any] | None] = {}
         self.splits: list[dict[str, Any]] = []
-        self.actions_answer: Answer | None = None
+        self.actions_answer: UpstreamAnswer | None = None
         self.page_size = 10_000
         self.names_invalid = True
         self.quota: int | None = None
         self.left = 0
 
-    def answer(self, seen: SeenRequest) -> Answer:
+    def answer(self, seen: SeenRequest) -> UpstreamAnswer:
         """Return Alpaca's answer to a request, with what is left of its quota if it has one."""
         if self.quota is None:
             return self._answer(seen)
@@ -98,7 +98,7 @@ class AlpacaDouble(Upstream):
         """Answer so many more requests."""
         self.quota = self.left = calls
 
-    def _answer(self, seen: SeenRequest) -> Answer:
+    def _answer(self, seen: SeenRequest) -> UpstreamAnswer:
         known = (seen.headers.get("apca-api-key-id"), seen.headers.get("apca-api-secret-key"))
         if known != (KEY_ID, SECRET):
             return FORBIDDEN
@@ -109,7 +109,7 @@ class AlpacaDouble(Upstream):
         found = re.fullmatch(r"/v2/stocks/([^/]+)/bars", seen.path)
         return self._answer_bars(found[1], seen) if found else answer_json({"message": "not found"}, 404)
 
-    def _answer_snapshots(self, seen: SeenRequest) -> Answer:
+    def _answer_snapshots(self, seen: SeenRequest) -> UpstreamAnswer:
         symbols = seen.query["symbols"].split(",")
         for symbol in symbols:
             if not _SYMBOL.match(symbol):
@@ -117,7 +117,7 @@ class AlpacaDouble(Upstream):
                 return answer_json({"message": f"invalid symbol{named}"}, 400)
         return answer_json({s: self.snapshots[s] for s in symbols if s in self.snapshots})
 
-    def _answer_actions(self, seen: SeenRequest) -> Answer:
+    def _answer_actions(self, seen: SeenRequest) -> UpstreamAnswer:
         symbols, (start, end) = seen.query["symbols"].split(","), (seen.query["start"], seen.query["end"])
         found = [s for s in self.splits if s["symbol"] in symbols and start <= s["ex_date"] <= end]
         at = int(seen.query.get("page_token", "0"))
@@ -129,7 +129,7 @@ class AlpacaDouble(Upstream):
         token = str(at + len(page)) if at + len(page) < len(found) else None
         return answer_json({"corporate_actions": actions, "next_page_token": token})
 
-    def _answer_bars(self, symbol: str, seen: SeenRequest) -> Answer:
+    def _answer_bars(self, symbol: str, seen: SeenRequest) -> UpstreamAnswer:
         if not _SYMBOL.match(symbol):
             return answer_json({"message": f"invalid symbol: {symbol}"}, 400)
         if seen.query.get("timeframe") != "1Day":

@@ -20,7 +20,7 @@ from support.doubles.statements import AnsweredConnection
 PEPPER = "a pepper of the tests"
 
 
-class Database:
+class KeyDatabase:
     """A database and its table of keys in memory; counts the questions, and can be away or slow."""
 
     def __init__(self) -> None:

@@ -151,7 +151,7 @@ def _row(message: ChatMessage) -> dict[str, Any]:
 
 
 @dataclass
-class Exchange:
+class Broker:
     """The broker: every gateway receives the messages of all others, unless they are lost."""
 
     gateways: list[Gateway] = field(default_factory=list)
@@ -222,7 +222,7 @@ class Gateway:
     """The realtime parts of one gateway."""
 
     rooms: Rooms
-    exchange: Exchange
+    exchange: Broker
     hub: Hub = field(default_factory=Hub)
     book: QuoteBook = field(default_factory=lambda: QuoteBook(fresh_s=60))
     work: dict[UUID, dict[str, Any]] = field(default_factory=dict)

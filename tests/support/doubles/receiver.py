@@ -13,7 +13,7 @@ from support.waiting import until
 
 
 @dataclass(frozen=True)
-class Received:
+class ReceivedRequest:
     """A request: its headers with names in lower case, and its body."""
 
     headers: Mapping[str, str]
@@ -35,13 +35,13 @@ class Told:
 
 
 @dataclass
-class Receiver:
+class RequestReceiver:
     """Answers with what `script` has next, and then as `usual`."""
 
     port: int = 0
     usual: Told = field(default_factory=Told)
     script: list[Told] = field(default_factory=list)
-    requests: list[Received] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
 
@@ -49,7 +49,7 @@ class Receiver:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/hook"
 
-    async def received(self, count: int, *, timeout_s: float = 20) -> list[Received]:
+    async def received(self, count: int, *, timeout_s: float = 20) -> list[ReceivedRequest]:
         """Return the requests once there are `count`."""
         await until(lambda: len(self.requests) >= count, timeout_s=timeout_s, what=self._what)
         return self.requests
@@ -65,7 +65,7 @@ class Receiver:
             fields = (line.partition(": ") for line in head[1:] if line)
             headers = {name.lower(): value for name, _, value in fields}
             body = await reader.readexactly(int(headers["content-length"]))
-            self.requests.append(Received(headers, body))
+            self.requests.append(ReceivedRequest(headers, body))
             told = self.script.pop(0) if self.script else self.usual
             await asyncio.sleep(told.after_s)
             if told.status is None:
@@ -82,9 +82,9 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiver(usual: Told | None = None) -> AsyncIterator[Receiver]:
+async def receiver(usual: Told | None = None) -> AsyncIterator[RequestReceiver]:
     """Run a receiver until the end of the block."""
-    made = Receiver(usual=usual or Told())
+    made = RequestReceiver(usual=usual or Told())
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
     try:

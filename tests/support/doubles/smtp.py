@@ -30,7 +30,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Received:
+class ReceivedMail:
     """A mail that arrived completely, whether or not the sender got an answer."""
 
     sender: str
@@ -73,7 +73,7 @@ class SmtpServer:
     buffer_bytes: int = 1 << 22
     read_delay_s: float = 0
     scripts: dict[str, list[Step]] = field(default_factory=lambda: defaultdict(list))
-    received: list[Received] = field(default_factory=list)
+    received: list[ReceivedMail] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     attempts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     connections: int = 0
@@ -87,7 +87,7 @@ class SmtpServer:
         """Answer the next attempts at `recipient` with `steps`."""
         self.scripts[recipient].extend(steps)
 
-    def received_by(self, recipient: str) -> list[Received]:
+    def received_by(self, recipient: str) -> list[ReceivedMail]:
         """Return the mails that arrived for `recipient`."""
         return [mail for mail in self.received if mail.recipient == recipient]
 
@@ -287,7 +287,7 @@ class _Conversation:
             return
         self._taken += 1
         self._server.received.append(
-            Received(self._sender, self._recipient, content, self._tls, self._login, self._number)
+            ReceivedMail(self._sender, self._recipient, content, self._tls, self._login, self._number)
         )
 
     async def _peek_recipient(self) -> str:

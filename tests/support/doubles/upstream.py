@@ -16,13 +16,13 @@ from urllib.parse import parse_qs
 
 import uvicorn
 
-U = TypeVar("U", bound="Upstream")
+U = TypeVar("U", bound="UpstreamServer")
 
 _PART = 1 << 20
 
 
 @dataclass(frozen=True)
-class Answer:
+class UpstreamAnswer:
     """One HTTP answer. `cut` announces more bytes than it sends, `reset` sends none and resets instead."""
 
     body: bytes
@@ -33,20 +33,22 @@ class Answer:
     reset: bool = False
 
 
-def answer_json(value: Any, status: int = 200, **headers: str) -> Answer:
+def answer_json(value: Any, status: int = 200, **headers: str) -> UpstreamAnswer:
     named = {name.replace("_", "-"): text for name, text in headers.items()}
-    return Answer(json.dumps(value).encode(), status, {"content-type": "application/json", **named})
+    return UpstreamAnswer(json.dumps(value).encode(), status, {"content-type": "application/json", **named})
 
 
 BROKEN = answer_json({"message": "internal server error"}, 500)
-UNAVAILABLE = Answer(b"<html>503 Service Unavailable</html>", 503, {"content-type": "text/html"})
-PAGE = Answer(b"<!DOCTYPE html><html>Just a moment...</html>", 200, {"content-type": "text/html"})
-PAGE_AS_JSON = Answer(b"<!DOCTYPE html><html></html>", 200, {"content-type": "application/json"})
-TRUNCATED = Answer(b'{"data":[{"t":"2024-01-02T05:00:00Z","o":1', 200, {"content-type": "application/json"})
-ENDLESS = Answer(b" " * (9 << 20), 200, {"content-type": "application/json"})
-RESET = Answer(b"", reset=True)
-CUT = Answer(b'{"data":', 200, {"content-type": "application/json"}, cut=True)
-REDIRECT = Answer(b"", 302, {"location": "https://login.example/"})
+UNAVAILABLE = UpstreamAnswer(b"<html>503 Service Unavailable</html>", 503, {"content-type": "text/html"})
+PAGE = UpstreamAnswer(b"<!DOCTYPE html><html>Just a moment...</html>", 200, {"content-type": "text/html"})
+PAGE_AS_JSON = UpstreamAnswer(b"<!DOCTYPE html><html></html>", 200, {"content-type": "application/json"})
+TRUNCATED = UpstreamAnswer(
+    b'{"data":[{"t":"2024-01-02T05:00:00Z","o":1', 200, {"content-type": "application/json"}
+)
+ENDLESS = UpstreamAnswer(b" " * (9 << 20), 200, {"content-type": "application/json"})
+RESET = UpstreamAnswer(b"", reset=True)
+CUT = UpstreamAnswer(b'{"data":', 200, {"content-type": "application/json"}, cut=True)
+REDIRECT = UpstreamAnswer(b"", 302, {"location": "https://login.example/"})
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class SeenRequest:
     headers: dict[str, str]
 
 
-class Upstream:
+class UpstreamServer:
     """A server whose `answer` speaks the protocol of one upstream: derive a class from it.
 
     Answers put into `script` are given first, one a request; `always` is given to every request after them,
@@ -72,12 +74,12 @@ class Upstream:
 
     def forget(self) -> None:
         """Reset: no data, no script, no recorded requests."""
-        self.script: deque[Answer] = deque()
-        self.always: Answer | None = None
-        self.answers: dict[str, Answer] = {}
+        self.script: deque[UpstreamAnswer] = deque()
+        self.always: UpstreamAnswer | None = None
+        self.answers: dict[str, UpstreamAnswer] = {}
         self.seen: list[SeenRequest] = []
 
-    def answer(self, seen: SeenRequest) -> Answer:
+    def answer(self, seen: SeenRequest) -> UpstreamAnswer:
         """Return the answer that the upstream's documentation promises for a request."""
         raise NotImplementedError  # abstract
 
@@ -110,7 +112,7 @@ class Upstream:
             transport.abort()
 
 
-async def _send(send: Any, answer: Answer) -> None:
+async def _send(send: Any, answer: UpstreamAnswer) -> None:
     length = len(answer.body) + (1000 if answer.cut else 0)
     headers = {"content-length": str(length), **answer.headers}
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -22,24 +22,24 @@ from support.operation_world import OperationWorld
 TEMPLATE = Path(__file__).parents[3] / "docs/templates/operation"
 
 
-class Number(BaseModel):
+class NumberPayload(BaseModel):
     n: int
 
 
 async def test_a_function_with_types_and_a_docstring_becomes_an_operation(world: OperationWorld) -> None:
     @operation("double", required_scopes={Scope.QUOTES_READ}, retry=RetryPolicy(1), timeout_s=3)
-    async def double(payload: Number, context: Context) -> Json:
+    async def double(payload: NumberPayload, context: Context) -> Json:
         """Doubles a number.
 
         More about it.
         """
         return payload.n * 2 + context.position
 
-    assert (double.name, double.description, double.payload) == ("double", "Doubles a number.", Number)
+    assert (double.name, double.description, double.payload) == ("double", "Doubles a number.", NumberPayload)
     assert double.required_scopes == {Scope.QUOTES_READ}
     assert double.retry.max_attempts == 1
     assert (double.timeout_s, double.lanes) == (3, 20)
-    assert await double.run(Number(n=4), world.context(1)) == 9
+    assert await double.run(NumberPayload(n=4), world.context(1)) == 9
 
 
 def test_a_text_in_place_of_a_set_of_scopes_is_refused() -> None:
@@ -57,16 +57,16 @@ async def test_a_plain_function_computes_one_item_at_a_time(world: OperationWorl
     assert await square.run(3, world.context()) == 9
 
 
-async def no_docstring(payload: Number, _: Context) -> Json:
+async def no_docstring(payload: NumberPayload, _: Context) -> Json:
     return None
 
 
-def plain(payload: Number, _: Context) -> Json:
+def plain(payload: NumberPayload, _: Context) -> Json:
     """Waits for nothing."""
     return None
 
 
-async def three(payload: Number, _: Context, more: int) -> Json:
+async def three(payload: NumberPayload, _: Context, more: int) -> Json:
     """Takes too much."""
     return None
 

@@ -16,7 +16,7 @@ KEY = "tw_live_0123456789abcdef_" + "x" * 49
 PATH = "/console/login#tw_login_abc.def"
 
 
-class Gateway(http.server.BaseHTTPRequestHandler):
+class LoginGateway(http.server.BaseHTTPRequestHandler):
     """Takes one key, gives it login addresses, and has some pages."""
 
     def do_GET(self) -> None:
@@ -46,7 +46,7 @@ class Gateway(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), LoginGateway) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"

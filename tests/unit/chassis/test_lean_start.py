@@ -25,7 +25,7 @@ def test_a_service_starts_without_what_it_does_not_use(package: str) -> None:
     assert loaded(f"{package}.__main__", HEAVY + ELSEWHERE.get(package, ())) == "[]"
 
 
-def test_the_operations_are_read_without_what_they_compute_with() -> None:
+def test_the_operations_are_imported_without_numpy() -> None:
     reading = "batch_processor.operations; batch_processor.operations.discover()"
     assert loaded(reading, ("numpy",)) == "[]"
 

@@ -17,7 +17,7 @@ from chassis import logging, tracing
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-class Lines(io.StringIO):
+class LogStream(io.StringIO):
     @property
     def last(self) -> dict[str, Any]:
         found: dict[str, Any] = orjson.loads(self.getvalue().splitlines()[-1])
@@ -25,10 +25,10 @@ class Lines(io.StringIO):
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[LogStream]:
     root = stdlib.getLogger()
     handlers, level = root.handlers[:], root.level
-    stream = Lines()
+    stream = LogStream()
     before = structlog.get_config()
     monkeypatch.setattr(sys, "stderr", stream)
     logging.configure(service="gateway", level="DEBUG", style="json")
@@ -41,7 +41,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
     root.setLevel(level)
 
 
-def test_a_line_carries_the_ids_of_the_work_at_hand_and_only_then(lines: Lines) -> None:
+def test_a_line_carries_the_ids_of_the_work_at_hand_and_only_then(lines: LogStream) -> None:
     log = logging.get("test")
     with tracing.during(TRACEPARENT, "my-request"), logging.about(message_id="m1"):
         log.info("inside")
@@ -52,7 +52,7 @@ def test_a_line_carries_the_ids_of_the_work_at_hand_and_only_then(lines: Lines) 
     assert not {"trace_id", "request_id", "message_id"} & lines.last.keys()
 
 
-def test_a_brief_line_is_the_line_that_a_logger_writes(lines: Lines) -> None:
+def test_a_brief_line_is_the_line_that_a_logger_writes(lines: LogStream) -> None:
     values: dict[str, str | float] = {"method": "POST", "status": 202, "elapsed_s": 0.01}
     with tracing.during() as trace:
         assert logging.write_brief("request", module="a.b", trace=trace, **values)
@@ -64,7 +64,7 @@ def test_a_brief_line_is_the_line_that_a_logger_writes(lines: Lines) -> None:
 
 
 def test_a_line_with_an_id_that_somebody_has_chosen_is_left_to_a_logger_which_redacts_it(
-    lines: Lines,
+    lines: LogStream,
 ) -> None:
     with tracing.during(None, "tw_live_0123456789abcdef_secret") as trace:
         assert not logging.write_brief("request", module="a.b", trace=trace, status=202)
@@ -73,7 +73,7 @@ def test_a_line_with_an_id_that_somebody_has_chosen_is_left_to_a_logger_which_re
 
 @pytest.mark.parametrize(("level", "style"), [("WARNING", "json"), ("INFO", "pretty")])
 def test_no_brief_line_is_written_where_a_logger_would_write_another_one_or_none(
-    lines: Lines, level: str, style: logging.Style
+    lines: LogStream, level: str, style: logging.Style
 ) -> None:
     logging.configure(service="gateway", level=level, style=style)
     with tracing.during() as trace:
@@ -81,7 +81,7 @@ def test_no_brief_line_is_written_where_a_logger_would_write_another_one_or_none
     assert lines.getvalue() == ""
 
 
-def test_lines_of_libraries_carry_the_ids_too(lines: Lines) -> None:
+def test_lines_of_libraries_carry_the_ids_too(lines: LogStream) -> None:
     with tracing.during(TRACEPARENT), logging.about(message_id="m1"):
         stdlib.getLogger("a.library").warning("odd: %s", "amqp://a:hunter2@b")
     assert lines.last["message_id"] == "m1"
@@ -89,14 +89,14 @@ def test_lines_of_libraries_carry_the_ids_too(lines: Lines) -> None:
     assert lines.last["logger"] == "a.library"
 
 
-def test_secrets_are_taken_out_wherever_they_are_in_a_line(lines: Lines) -> None:
+def test_secrets_are_taken_out_wherever_they_are_in_a_line(lines: LogStream) -> None:
     nested = {"relay": {"password": "hunter2"}, "said": [b"token=hunter2"]}
     logging.get("test").info("a password=hunter2", token="hunter2", nested=nested)
     assert "hunter2" not in lines.getvalue()
     assert lines.last["nested"] == {"relay": {"password": "[redacted]"}, "said": ["token=[redacted]"]}
 
 
-def test_an_exception_is_logged_with_its_frames_and_without_secrets(lines: Lines) -> None:
+def test_an_exception_is_logged_with_its_frames_and_without_secrets(lines: LogStream) -> None:
     try:
         raise ValueError("cannot parse postgresql://gateway:hunter2@db/gateway")
     except ValueError:
@@ -106,7 +106,7 @@ def test_an_exception_is_logged_with_its_frames_and_without_secrets(lines: Lines
     assert "test_logging.py" in lines.last["exception"]
 
 
-def test_an_exception_of_a_library_is_logged_without_secrets(lines: Lines) -> None:
+def test_an_exception_of_a_library_is_logged_without_secrets(lines: LogStream) -> None:
     try:
         raise ValueError("password=hunter2")
     except ValueError:
@@ -115,6 +115,6 @@ def test_an_exception_of_a_library_is_logged_without_secrets(lines: Lines) -> No
     assert "ValueError: password=[redacted]" in lines.getvalue()
 
 
-def test_libraries_do_not_log_the_bytes_that_they_send_and_receive(lines: Lines) -> None:
+def test_libraries_do_not_log_the_bytes_that_they_send_and_receive(lines: LogStream) -> None:
     stdlib.getLogger("websockets.server").debug("< TEXT 'dear diary'")
     assert "diary" not in lines.getvalue()

@@ -15,18 +15,7 @@ from hypothesis import strategies as st
 from chassis import logging, plain, redaction
 from chassis.errors import ServiceError
 from chassis.problems import problem
-
-
-class Mute(Exception):
-    """An error whose text cannot be made."""
-
-    def __init__(self, failure: BaseException) -> None:
-        self._failure = failure
-
-    def __str__(self) -> str:
-        raise self._failure
-
-    __repr__ = __str__
+from support.mute_error import MuteError
 
 
 class Endless(Mapping[Any, Any]):
@@ -65,7 +54,7 @@ def itself() -> list[Any]:
 
 
 FAILURES = [ValueError("\ud800"), RecursionError(), asyncio.CancelledError(), SystemExit(3), MemoryError()]
-mute = st.sampled_from(FAILURES).map(Mute)
+mute = st.sampled_from(FAILURES).map(MuteError)
 texts = st.text(st.characters(codec=None, exclude_categories=())) | st.sampled_from(["\ud800", "a\0b"])
 odd = st.one_of(
     st.none(),
@@ -110,7 +99,7 @@ def test_any_value_becomes_json_that_a_database_takes(found: object) -> None:
 
 @given(errors)
 def test_any_error_has_a_message_and_a_traceback(error: BaseException) -> None:
-    error.__cause__ = Mute(error)
+    error.__cause__ = MuteError(error)
     for reported in (redaction.safe_message(error), redaction.trace_back(error)):
         assert type(error).__name__ in reported
         assert "\0" not in reported.encode().decode()

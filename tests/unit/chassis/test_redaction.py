@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -158,12 +157,9 @@ def test_a_traceback_contains_causes_and_parts_without_the_values_that_they_quot
 
 
 def test_a_text_of_half_addresses_is_read_in_linear_time() -> None:
-    half = "://ann:" * 1400
-    began = time.process_time()
-    for _ in range(20):
-        assert redaction.text(half) == half
-    # Each of them was searched to the end of the text for the @ of an address, 0.2 s for a text.
-    assert time.process_time() - began < 1.5
+    half = "://ann:" * 40_000
+    # Where each of them is searched to the end of the text for the @ of an address, this takes minutes.
+    assert redaction.text(half) == half
     assert redaction.text(f"{half} amqp://ann:word@host") == f"{half} amqp://ann:{REDACTED}@host"
 
 

@@ -32,7 +32,7 @@ OF_NO_OWNER = {
 }
 
 
-class Work:
+class Computations:
     """Computations that end when they are told to."""
 
     def __init__(self) -> None:
@@ -49,15 +49,15 @@ class Work:
 
 
 @asynccontextmanager
-async def working() -> AsyncIterator[Work]:
-    work = Work()
+async def working() -> AsyncIterator[Computations]:
+    work = Computations()
     try:
         yield work
     finally:
         work.end()
 
 
-def start(pool: Threads, work: Work, owner: str) -> asyncio.Task[str]:
+def start(pool: Threads, work: Computations, owner: str) -> asyncio.Task[str]:
     return asyncio.create_task(pool.run(lambda: work.do(owner), owner_id=owner))
 
 
@@ -65,7 +65,7 @@ def waits() -> float:
     return REGISTRY.get_sample_value("tickwire_thread_wait_seconds_count") or 0
 
 
-async def begins(work: Work, *owners: str) -> None:
+async def begins(work: Computations, *owners: str) -> None:
     await until(lambda: sorted(work.begun) == sorted(owners))
 
 
@@ -177,7 +177,7 @@ async def test_waits_that_end_without_a_thread_are_counted() -> None:
 async def test_the_error_of_work_whose_caller_has_left_is_no_fault_of_the_loop() -> None:
     loop, faults = asyncio.get_running_loop(), []
 
-    def fail(work: Work) -> None:
+    def fail(work: Computations) -> None:
         work.do("a")
         raise ValueError("no number")
 
@@ -203,7 +203,7 @@ async def test_what_a_thread_works_with_is_given_back_when_it_has_ended_and_not_
 ) -> None:
     pool, released = Threads(), []
 
-    async def hold(work: Work) -> None:
+    async def hold(work: Computations) -> None:
         with outlasting(lambda: released.append("outer")):
             if not is_nested:
                 await pool.run(lambda: work.do("a"), owner_id="a")

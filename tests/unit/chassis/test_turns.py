@@ -13,7 +13,7 @@ from chassis.errors import TooManyAtOnce
 from chassis.turns import OwnerTurns
 
 
-class Crowd:
+class RequestCrowd:
     """Requests that keep their turns until they are told to end."""
 
     def __init__(self, turns: OwnerTurns) -> None:
@@ -41,7 +41,7 @@ class Crowd:
 
 
 async def test_an_owner_has_its_share_and_the_one_with_the_fewest_is_next() -> None:
-    crowd = Crowd(OwnerTurns(most=3, of_owner=2, most_waiting=100))
+    crowd = RequestCrowd(OwnerTurns(most=3, of_owner=2, most_waiting=100))
     await crowd.come(*"aaaa")
     assert crowd.begun == ["a", "a"]
     await crowd.come(*"bbc")
@@ -58,7 +58,7 @@ async def test_an_owner_has_its_share_and_the_one_with_the_fewest_is_next() -> N
 
 
 async def test_a_caller_that_stops_waiting_takes_nobody_elses_turn() -> None:
-    crowd = Crowd(OwnerTurns(most=1, of_owner=1, most_waiting=100))
+    crowd = RequestCrowd(OwnerTurns(most=1, of_owner=1, most_waiting=100))
     await crowd.come(*"abc")
     waiting = crowd.tasks[1]
     waiting.cancel()
@@ -78,7 +78,7 @@ async def test_a_caller_that_stops_waiting_takes_nobody_elses_turn() -> None:
 
 
 async def test_an_owner_with_very_many_waiting_is_refused() -> None:
-    crowd = Crowd(OwnerTurns(most=1, of_owner=1, most_waiting=100))
+    crowd = RequestCrowd(OwnerTurns(most=1, of_owner=1, most_waiting=100))
     await crowd.come(*["a"] * 102)
     with pytest.raises(TooManyAtOnce):
         await crowd.tasks[101]
@@ -91,7 +91,7 @@ async def test_an_owner_with_very_many_waiting_is_refused() -> None:
 
 
 async def test_a_caller_that_stops_waiting_does_not_send_its_owner_to_the_end() -> None:
-    crowd = Crowd(OwnerTurns(most=1, of_owner=1, most_waiting=100))
+    crowd = RequestCrowd(OwnerTurns(most=1, of_owner=1, most_waiting=100))
     await crowd.come(*"abbc")
     crowd.tasks[1].cancel()
     await asyncio.gather(crowd.tasks[1], return_exceptions=True)
@@ -103,7 +103,7 @@ async def test_a_caller_that_stops_waiting_does_not_send_its_owner_to_the_end() 
 
 
 async def test_some_turns_are_left_for_another_owner_however_many_hold_some() -> None:
-    crowd = Crowd(OwnerTurns(most=10, of_owner=8, most_waiting=100, leaves_room=True))
+    crowd = RequestCrowd(OwnerTurns(most=10, of_owner=8, most_waiting=100, leaves_room=True))
     await crowd.come(*"a" * 20)
     assert crowd.begun == ["a"] * 5
     for number, owner in enumerate("bcde", start=1):
@@ -121,7 +121,7 @@ async def test_some_turns_are_left_for_another_owner_however_many_hold_some() ->
 
 async def test_the_order_is_that_of_a_search_through_all_owners() -> None:
     chance = random.Random(7)
-    crowd = Crowd(OwnerTurns(most=5, of_owner=3, most_waiting=100))
+    crowd = RequestCrowd(OwnerTurns(most=5, of_owner=3, most_waiting=100))
     waiting: list[str] = []
     at_work: Counter[str] = Counter()
     last: dict[str, int] = {}
@@ -160,7 +160,7 @@ async def test_the_order_is_that_of_a_search_through_all_owners() -> None:
 async def test_whoever_asks_one_at_a_time_has_no_advantage_over_requests_that_wait_together(
     others: int,
 ) -> None:
-    crowd = Crowd(OwnerTurns(most=4, of_owner=1, most_waiting=100))
+    crowd = RequestCrowd(OwnerTurns(most=4, of_owner=1, most_waiting=100))
     names = [f"other {number}" for number in range(others)]
     await crowd.come("a", "a", *names)
     # All turns are equally long, so the one that began first ends first.

@@ -25,7 +25,7 @@ esac
 """
 
 
-class Gateway(http.server.BaseHTTPRequestHandler):
+class LocalGateway(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         is_known = self.path != "/v1/me" or "tw_live_" in self.headers["authorization"]
         self.send_response(200 if is_known else 401)
@@ -43,7 +43,7 @@ class Gateway(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with http.server.HTTPServer(("127.0.0.1", 0), Gateway) as server:
+    with http.server.HTTPServer(("127.0.0.1", 0), LocalGateway) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server.server_port

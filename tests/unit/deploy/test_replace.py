@@ -51,7 +51,7 @@ def replaced(folder: Path, running: str, **variables: str) -> tuple[int, list[st
 @pytest.mark.parametrize(
     ("started", "is_newer"), [("2020-01-02T03:04:05.678Z", True), ("2036-01-02T03:04:05.678Z", False)]
 )
-def test_a_broker_that_goes_on_running_reads_newer_definitions_before_anything_is_replaced(
+def test_a_running_broker_imports_newer_definitions_before_anything_is_replaced(
     tmp_path: Path, started: str, is_newer: bool
 ) -> None:
     (tmp_path / "rabbitmq").mkdir()

@@ -7,7 +7,7 @@ import pytest
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
 from gateway.realtime.access import Access
-from support.doubles.realtime import Client, Exchange, Gateway, Rooms, connected
+from support.doubles.realtime import Broker, Client, Gateway, Rooms, connected
 
 
 @pytest.fixture
@@ -16,17 +16,17 @@ def rooms() -> Rooms:
 
 
 @pytest.fixture
-def exchange() -> Exchange:
-    return Exchange()
+def exchange() -> Broker:
+    return Broker()
 
 
 @pytest.fixture
-def gateway(rooms: Rooms, exchange: Exchange) -> Gateway:
+def gateway(rooms: Rooms, exchange: Broker) -> Gateway:
     return Gateway(rooms, exchange)
 
 
 @pytest.fixture
-def other_gateway(rooms: Rooms, exchange: Exchange) -> Gateway:
+def other_gateway(rooms: Rooms, exchange: Broker) -> Gateway:
     return Gateway(rooms, exchange)
 
 

@@ -57,7 +57,7 @@ def test_without_a_stack_the_tour_says_how_to_name_one(
     assert "make demo ARGS='--url" in capsys.readouterr().err
 
 
-class Gateway(BaseHTTPRequestHandler):
+class RefusingGateway(BaseHTTPRequestHandler):
     """Refuses all reads, and remembers with which keys it was asked."""
 
     keys: set[str | None]
@@ -73,20 +73,20 @@ class Gateway(BaseHTTPRequestHandler):
 def test_the_key_is_read_from_the_file_that_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Gateway.keys = set()
+    RefusingGateway.keys = set()
     key_file = tmp_path / "key"
-    with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), RefusingGateway) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         words = ["--run-dir", str(tmp_path), "--way", "native"]
         words += ["demo", "--url", url, "--mailbox", "http://127.0.0.1:1"]
         assert main([*words, "--key-file", str(key_file)]) == 1
         assert f"There is no API key in {key_file}" in capsys.readouterr().err
-        assert Gateway.keys == set()
+        assert RefusingGateway.keys == set()
         key_file.write_text("tw_live_1\n")
         assert main([*words, "--key-file", str(key_file)]) == 1
         server.shutdown()
-    assert "Bearer tw_live_1" in Gateway.keys
+    assert "Bearer tw_live_1" in RefusingGateway.keys
 
 
 async def test_a_problem_of_the_api_is_shown_with_its_detail() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import quopri
-import time
 from typing import Any
 
 import httpx
@@ -234,11 +233,9 @@ def test_an_entry_of_the_list_is_short_whatever_the_headers_are() -> None:
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
 def test_a_header_of_very_many_parameters_is_not_parsed(name: bytes, line_end: bytes) -> None:
     raw = b"Subject: x" + line_end + name + (b";" + line_end + b" a=b") * 60_000 + line_end * 2 + b"Hello"
-    started = time.process_time()
+    # Where each parameter is searched to the end of the header, this takes minutes.
     mail = ReadMail(raw)
     assert (mail.is_readable, mail.text(), list(mail.files())) == (False, raw.decode(), [])
-    # A fraction of a second; each parameter was searched to the end of the header, for minutes.
-    assert time.process_time() - started < 5
 
 
 async def test_an_inline_image_is_listed_apart_from_the_attachments() -> None:

@@ -14,7 +14,7 @@ from native.mailbox.receiver import Limits, Receiver
 _HEAD = ("EHLO me", "MAIL FROM:<ada@example.org>")
 
 
-class Client:
+class MailboxClient:
     """A connection to a mailbox."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -45,11 +45,11 @@ async def listening(receiver: Receiver) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Client]:
+async def connected(port: int) -> AsyncIterator[MailboxClient]:
     """Connect to a mailbox."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        yield Client(reader, writer)
+        yield MailboxClient(reader, writer)
     finally:
         writer.close()
 

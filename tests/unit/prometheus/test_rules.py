@@ -11,7 +11,7 @@ import pytest
 from prometheus import build, objectives
 from rabbitmq import definitions
 from support import monitored, promtool
-from support.monitored import Rule
+from support.monitored import PrometheusRule
 
 RUNBOOKS = monitored.REPOSITORY / "docs" / "runbooks"
 EXAMPLE = monitored.REPOSITORY / ".env.example"
@@ -49,7 +49,7 @@ def test_an_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not(aler
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
-def test_an_alert_says_how_urgent_it_is_what_happened_and_what_to_do(alert: Rule) -> None:
+def test_an_alert_says_how_urgent_it_is_what_happened_and_what_to_do(alert: PrometheusRule) -> None:
     assert alert.labels["severity"] in {"page", "ticket", "none"}
     assert set(alert.annotations) == {"summary", "description", "runbook_url"}
     assert not alert.annotations["summary"].endswith(".")

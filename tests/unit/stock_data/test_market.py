@@ -35,7 +35,7 @@ SOON = Deadline.after(3600)
 THREADS = "tickwire_thread_wait_seconds_count"
 
 
-class Upstream:
+class MarketUpstream:
     """Knows AAPL and IBM with a bar for each of 20 days from 2012-05-01."""
 
     def __init__(self, name: str = "upstream") -> None:
@@ -78,12 +78,12 @@ def index() -> InstrumentIndex:
 
 
 @pytest.fixture
-def upstream() -> Upstream:
-    return Upstream()
+def upstream() -> MarketUpstream:
+    return MarketUpstream()
 
 
 @pytest.fixture
-def market(upstream: Upstream) -> Market:
+def market(upstream: MarketUpstream) -> Market:
     return Market(Failover([upstream]), index())
 
 
@@ -116,7 +116,7 @@ async def test_a_symbol_that_fails_is_named_beside_the_others(market: Market) ->
     }
 
 
-async def test_when_no_provider_answers_each_symbol_says_so(market: Market, upstream: Upstream) -> None:
+async def test_when_no_provider_answers_each_symbol_says_so(market: Market, upstream: MarketUpstream) -> None:
     upstream.is_down = True
     reply = await market.quotes(GetQuotes(symbols=["AAPL", "IBM"]), SOON)
     assert [(error.symbol, error.code, error.status) for error in reply.errors] == [
@@ -126,9 +126,9 @@ async def test_when_no_provider_answers_each_symbol_says_so(market: Market, upst
 
 
 async def test_the_answer_names_the_providers_that_failed() -> None:
-    broken = Upstream("broken")
+    broken = MarketUpstream("broken")
     broken.is_down = True
-    market = Market(Failover([broken, Upstream("spare")]), index())
+    market = Market(Failover([broken, MarketUpstream("spare")]), index())
     quotes = await market.quotes(GetQuotes(symbols=["AAPL"]), SOON)
     bars = await market.bars(GetBars(symbol="AAPL"), SOON)
     assert quotes.quotes[0].source == bars.source == "spare"
@@ -136,9 +136,9 @@ async def test_the_answer_names_the_providers_that_failed() -> None:
 
 
 async def test_a_symbol_that_only_the_broken_provider_may_know_is_not_called_unknown() -> None:
-    broken = Upstream("broken")
+    broken = MarketUpstream("broken")
     broken.is_down = True
-    market = Market(Failover([broken, Upstream("spare")]), index())
+    market = Market(Failover([broken, MarketUpstream("spare")]), index())
     reply = await market.quotes(GetQuotes(symbols=["TSLA"]), SOON)
     assert [(error.code, error.status) for error in reply.errors] == [("provider-down", 503)]
 
@@ -198,7 +198,7 @@ async def test_a_range_outside_of_the_history_says_so(
     assert (page.data, page.warnings, page.coverage) == ([], [said], HISTORY)
 
 
-async def test_a_range_without_a_day_of_trading_says_so(market: Market, upstream: Upstream) -> None:
+async def test_a_range_without_a_day_of_trading_says_so(market: Market, upstream: MarketUpstream) -> None:
     upstream.is_empty = True
     page = await market.bars(GetBars(symbol="AAPL", start=FIRST, end=FIRST), SOON)
     assert page.warnings == ["There are no bars of AAPL in this range."]

@@ -80,7 +80,7 @@ def test_a_backup_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch: pyt
     assert len(statements(tmp_path, "error = 'The backup was not complete after 1 s.'")) == 1
 
 
-def test_nothing_is_taken_that_nobody_asks_for(tmp_path: Path) -> None:
+def test_the_agent_takes_nothing_without_a_request(tmp_path: Path) -> None:
     made = environment(tmp_path)
     (tmp_path / "wanted").unlink()
     options = BackupOptions(tmp_path / "backups", passphrase=None, keep=1)

@@ -105,7 +105,7 @@ GATEWAYS = ("gateway", "gateway-2")
 
 
 @dataclass(frozen=True)
-class Pair(ComposeStack):
+class RestartedPair(ComposeStack):
     """Two gateways that read the files when they restart; one that is not among `left` does not come back."""
 
     left: list[str] = field(default_factory=list)
@@ -133,16 +133,16 @@ class Pair(ComposeStack):
         return CommandLine(("sed", "s/^SELECT count.*/0/"), self.environment)
 
 
-def pair(folder: Path) -> Pair:
+def pair(folder: Path) -> RestartedPair:
     """Return two gateways that have just started."""
     plain = stack(folder)
-    found = Pair(plain.repository, plain.secrets, plain.environment)
+    found = RestartedPair(plain.repository, plain.secrets, plain.environment)
     for one in GATEWAYS:
         found.start(one)
     return found
 
 
-def rotate_pepper(found: Pair, *, restarts: int, finish: bool = False) -> list[str]:
+def rotate_pepper(found: RestartedPair, *, restarts: int, finish: bool = False) -> list[str]:
     """Rotate the pepper while gateways come back from so many restarts; return what is said."""
     said: list[str] = []
     found.left[:] = ["may restart"] * restarts
@@ -151,7 +151,7 @@ def rotate_pepper(found: Pair, *, restarts: int, finish: bool = False) -> list[s
     return said
 
 
-def unknown(found: Pair) -> list[tuple[tuple[str, str], ...]]:
+def unknown(found: RestartedPair) -> list[tuple[tuple[str, str], ...]]:
     """Return the states in which a gateway hashed with a pepper that another one did not know."""
     return [state for state in found.states if any(now not in known for now, _ in state for known in state)]
 

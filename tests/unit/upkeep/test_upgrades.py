@@ -14,7 +14,7 @@ from upkeep.native_stack import NativeStack
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-class Running:
+class ReadyInstallation:
     """An installation that is ready, whose backup is of now, with these migrations applied."""
 
     is_running = True
@@ -35,7 +35,7 @@ class Running:
 def noted(monkeypatch: pytest.MonkeyPatch, *, without: str) -> list[str]:
     """Return the notes before an upgrade from a release with every migration of this one but `without`."""
     every = [name for database in DATABASES.values() for name in upgrades.migrations(REPOSITORY, database)]
-    running = Running([name for name in every if name != without])
+    running = ReadyInstallation([name for name in every if name != without])
     monkeypatch.setattr(upgrades, "query", running.answer)
     notes, problems = upgrades.check(cast(NativeStack, running), REPOSITORY)
     assert problems == []

@@ -51,7 +51,7 @@ async def agent_at_work(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
         await connection.close()
 
 
-async def test_requests_while_a_backup_is_made_lead_to_it_and_later_ones_to_another(
+async def test_requests_during_a_backup_get_it_and_later_requests_get_another(
     answers: BackupAnswers, dsn: str
 ) -> None:
     found = await asyncio.gather(*(request(answers, id_) for id_ in (FIRST, SECOND, THIRD)))
@@ -70,7 +70,7 @@ async def test_requests_while_a_backup_is_made_lead_to_it_and_later_ones_to_anot
     assert (later.id, later.file) == (other, None)
 
 
-async def test_agents_are_told_of_a_request(answers: BackupAnswers, dsn: str) -> None:
+async def test_agents_are_notified_of_a_request(answers: BackupAnswers, dsn: str) -> None:
     told = asyncio.Event()
     connection = await asyncpg.connect(dsn)
     await connection.add_listener("backup_requests", lambda *_: told.set())

@@ -117,7 +117,7 @@ async def test_a_claim_reads_no_more_with_ten_thousand_batches_than_with_a_hundr
     assert max(stale, many) < 3 * few
 
 
-async def test_tasks_come_along_for_as_little_when_statistics_say_that_none_is_ready(
+async def test_a_claim_of_tasks_stays_cheap_when_statistics_say_that_none_is_ready(
     database: asyncpg.Connection,
 ) -> None:
     """Statistics of a queue are of a minute in which it was empty, or everything at work."""

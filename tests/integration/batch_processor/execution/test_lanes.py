@@ -34,7 +34,7 @@ _LEFT = "SELECT count(*) FROM chunks WHERE state <> 'running'"
 
 
 @dataclass
-class World:
+class LaneWorld:
     """Writers whose transactions end when they like, and a worker that claims meanwhile."""
 
     worker: asyncpg.Connection
@@ -89,15 +89,15 @@ class World:
 
 
 @pytest.fixture
-async def world(dsn: str) -> AsyncIterator[World]:
+async def world(dsn: str) -> AsyncIterator[LaneWorld]:
     async with AsyncExitStack() as stack:
         connections = [await asyncpg.connect(dsn) for _ in range(4)]
         for connection in connections:
             stack.push_async_callback(connection.close)
-        yield World(connections[0], connections[1:])
+        yield LaneWorld(connections[0], connections[1:])
 
 
-async def test_no_chunk_is_missed_in_whatever_order_transactions_are_committed(world: World) -> None:
+async def test_no_chunk_is_missed_in_whatever_order_transactions_are_committed(world: LaneWorld) -> None:
     await world.claim(1)
     for seed in range(40):
         choose = random.Random(seed)
@@ -126,7 +126,7 @@ async def test_no_chunk_is_missed_in_whatever_order_transactions_are_committed(w
 
 
 async def test_a_chunk_that_was_restored_from_another_server_does_not_wait_for_newer_ones(
-    engine: BatchEngine, world: World
+    engine: BatchEngine, world: LaneWorld
 ) -> None:
     await world.worker.execute(_ADD, "a", 1, "ready", 5)
     await world.worker.execute("UPDATE chunks SET stamp = 1000000000")
@@ -138,7 +138,7 @@ async def test_a_chunk_that_was_restored_from_another_server_does_not_wait_for_n
 
 
 async def test_a_delayed_chunk_is_found_without_passing_those_that_were_due_before(
-    engine: BatchEngine, world: World
+    engine: BatchEngine, world: LaneWorld
 ) -> None:
     await engine.coordinator.promote()
     holder = world.writers[0]

@@ -10,8 +10,8 @@ import pytest
 from native import rabbitmq
 from native.memcached import Memcached
 from native.postgres import PostgresServer
-from support.doubles.receiver import Receiver, receiver
-from support.gateway_stack import House, Listener
+from support.doubles.receiver import RequestReceiver, receiver
+from support.gateway_stack import House, RunningGateway
 
 
 @pytest.fixture(scope="package")
@@ -27,13 +27,13 @@ async def hooks_house(
 
 
 @pytest.fixture(scope="package")
-async def hooks(hooks_house: House) -> Listener:
+async def hooks(hooks_house: House) -> RunningGateway:
     """Return a gateway whose webhooks may reach loopback."""
     return await hooks_house.open(webhook_internal_targets="127.0.0.1")
 
 
 @pytest.fixture
-async def hook(hooks: Listener) -> AsyncIterator[Receiver]:
+async def hook(hooks: RunningGateway) -> AsyncIterator[RequestReceiver]:
     """Yield a receiver; what waits in the end is not sent to the next one."""
     async with receiver() as running:
         yield running

@@ -9,8 +9,8 @@ import pytest
 
 from gateway.webhooks import deliverer, delivery_service, promises
 from gateway.webhooks.outcomes import RETRY_AFTER_S
-from support.doubles.receiver import Receiver, Told, receiver
-from support.gateway_stack import House, Listener
+from support.doubles.receiver import RequestReceiver, Told, receiver
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 from support.waiting import until
 from support.webhook_calls import (
@@ -26,7 +26,7 @@ from support.webhook_calls import (
 
 
 async def test_a_failed_attempt_is_repeated_under_the_same_id_until_one_succeeds(
-    hooks: Listener, hooks_house: House, hook: Receiver
+    hooks: RunningGateway, hooks_house: House, hook: RequestReceiver
 ) -> None:
     webhook_id = await created(hooks.api, hook.url)
     hook.script = [
@@ -59,7 +59,7 @@ async def test_a_failed_attempt_is_repeated_under_the_same_id_until_one_succeeds
 
 
 async def test_after_ten_attempts_a_delivery_has_failed_and_can_be_replayed(
-    hooks: Listener, hooks_house: House, hook: Receiver
+    hooks: RunningGateway, hooks_house: House, hook: RequestReceiver
 ) -> None:
     webhook_id = await created(hooks.api, hook.url)
     hook.usual = Told(500)
@@ -88,7 +88,7 @@ async def test_after_ten_attempts_a_delivery_has_failed_and_can_be_replayed(
 
 
 async def test_410_disables_the_webhook_and_withdraws_what_waits(
-    hooks: Listener, hooks_house: House, hook: Receiver
+    hooks: RunningGateway, hooks_house: House, hook: RequestReceiver
 ) -> None:
     webhook_id = await created(hooks.api, hook.url)
     hook.usual = Told(500)
@@ -124,7 +124,7 @@ async def test_410_disables_the_webhook_and_withdraws_what_waits(
 
 
 async def test_a_receiver_that_hangs_holds_places_of_its_owner_only(
-    hooks: Listener, hooks_house: House
+    hooks: RunningGateway, hooks_house: House
 ) -> None:
     user = await hooks.new_user()
     key = await hooks.new_key(*READS_MAIL, user_id=user)
@@ -142,7 +142,7 @@ async def test_a_receiver_that_hangs_holds_places_of_its_owner_only(
 
 
 async def test_a_receiver_that_answers_late_or_without_end_has_failed(
-    hooks: Listener, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+    hooks: RunningGateway, hook: RequestReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliverer, "ANSWER_WITHIN_S", 0.5)
     webhook_id = await created(hooks.api, hook.url)
@@ -160,7 +160,7 @@ async def test_a_receiver_that_answers_late_or_without_end_has_failed(
         await until(has_failed)
 
 
-async def test_a_delivery_keeps_its_last_attempts(hooks: Listener, hook: Receiver) -> None:
+async def test_a_delivery_keeps_its_last_attempts(hooks: RunningGateway, hook: RequestReceiver) -> None:
     webhook_id = await created(hooks.api, hook.url)
     delivery_id = (await hooks.api.post(f"/v1/webhooks/{webhook_id}/test")).json()["id"]
     for count in range(1, 23):
@@ -174,7 +174,7 @@ async def test_a_delivery_keeps_its_last_attempts(hooks: Listener, hook: Receive
 
 
 async def test_a_bulk_replay_goes_on_until_it_is_complete(
-    hooks: Listener, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+    hooks: RunningGateway, hook: RequestReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery_service, "MOST_REPLAYED", 2)
     webhook_id = await created(hooks.api, hook.url)
@@ -197,7 +197,7 @@ async def test_a_bulk_replay_goes_on_until_it_is_complete(
 
 
 async def test_no_more_wait_for_one_webhook_than_its_limit(
-    hooks: Listener, hooks_house: House, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+    hooks: RunningGateway, hooks_house: House, hook: RequestReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(promises, "MOST_PENDING", 3)
     user = await hooks.new_user()
@@ -213,8 +213,8 @@ async def test_no_more_wait_for_one_webhook_than_its_limit(
         assert len(await deliveries(owner, webhook_id)) == 3
 
 
-async def test_what_is_over_is_removed_and_a_deleted_webhook_with_all_of_its_deliveries(
-    hooks: Listener, hooks_house: House, hook: Receiver
+async def test_old_deliveries_are_removed_and_deleted_webhooks_with_all_of_theirs(
+    hooks: RunningGateway, hooks_house: House, hook: RequestReceiver
 ) -> None:
     webhook_id = await created(hooks.api, hook.url)
     await hooks_house.publish([mail(await admin_id(hooks)) for _ in range(3)])

@@ -6,8 +6,8 @@ import asyncio
 from uuid import UUID
 
 from gateway.webhooks import repository
-from support.doubles.receiver import Receiver, Told
-from support.gateway_stack import House, Listener
+from support.doubles.receiver import RequestReceiver, Told
+from support.gateway_stack import House, RunningGateway
 from support.waiting import until
 from support.webhook_calls import (
     READS_MAIL,
@@ -21,7 +21,7 @@ from support.webhook_calls import (
 )
 
 
-async def _somebody_waits_for_a_lock(hooks: Listener) -> bool:
+async def _somebody_waits_for_a_lock(hooks: RunningGateway) -> bool:
     return bool(
         await hooks.database.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
@@ -31,7 +31,7 @@ async def _somebody_waits_for_a_lock(hooks: Listener) -> bool:
 
 
 async def test_a_webhook_is_disabled_while_an_attempt_ends_and_neither_waits_for_the_other(
-    hooks: Listener, hook: Receiver
+    hooks: RunningGateway, hook: RequestReceiver
 ) -> None:
     webhook_id = await created(hooks.api, hook.url)
     hook.usual = Told(500, after_s=0.5)
@@ -51,7 +51,7 @@ async def test_a_webhook_is_disabled_while_an_attempt_ends_and_neither_waits_for
 
 
 async def test_410_of_a_url_that_was_replaced_meanwhile_does_not_disable_the_webhook(
-    hooks: Listener, hook: Receiver
+    hooks: RunningGateway, hook: RequestReceiver
 ) -> None:
     webhook_id = await created(hooks.api, hook.url)
     hook.usual = Told(410, after_s=0.5)
@@ -65,7 +65,7 @@ async def test_410_of_a_url_that_was_replaced_meanwhile_does_not_disable_the_web
 
 
 async def test_nothing_waits_for_a_webhook_that_was_disabled_while_an_event_was_handled(
-    hooks: Listener, hook: Receiver
+    hooks: RunningGateway, hook: RequestReceiver
 ) -> None:
     webhook_id = await created(hooks.api, hook.url)
     owner = await admin_id(hooks)
@@ -87,7 +87,7 @@ async def test_nothing_waits_for_a_webhook_that_was_disabled_while_an_event_was_
 
 
 async def test_nothing_is_sent_for_a_user_who_was_disabled_until_they_are_enabled_again(
-    hooks: Listener, hook: Receiver
+    hooks: RunningGateway, hook: RequestReceiver
 ) -> None:
     user = await hooks.new_user()
     async with hooks.client(await hooks.new_key(*READS_MAIL, user_id=user)) as owner:
@@ -106,7 +106,7 @@ async def test_nothing_is_sent_for_a_user_who_was_disabled_until_they_are_enable
     await hook.received(3)
 
 
-async def test_the_audit_trail_names_the_server_of_a_url_and_no_token_in_it(hooks: Listener) -> None:
+async def test_the_audit_trail_names_the_server_of_a_url_and_no_token_in_it(hooks: RunningGateway) -> None:
     webhook_id = await created(hooks.api, "https://example.com/services/T0KEN")
     path = f"/v1/webhooks/{webhook_id}"
     moved = await hooks.api.patch(path, json={"url": "https://example.org:8443?key=T0KEN"})
@@ -123,7 +123,7 @@ async def test_the_audit_trail_names_the_server_of_a_url_and_no_token_in_it(hook
     assert "https://example.org:8443/…" in kept
 
 
-async def test_a_stop_gives_back_what_it_cuts_off(house: House, hook: Receiver) -> None:
+async def test_a_stop_gives_back_interrupted_attempts(house: House, hook: RequestReceiver) -> None:
     dsn = await house.database()
     stopped = await house.open(dsn=dsn, webhook_internal_targets="127.0.0.1")
     webhook_id = await created(stopped.api, hook.url)
@@ -138,7 +138,9 @@ async def test_a_stop_gives_back_what_it_cuts_off(house: House, hook: Receiver) 
     assert delivery["attempts"] == 1
 
 
-async def test_a_stop_gives_back_what_is_being_claimed_at_that_moment(house: House, hook: Receiver) -> None:
+async def test_a_stop_gives_back_what_is_being_claimed_at_that_moment(
+    house: House, hook: RequestReceiver
+) -> None:
     stopped = await house.open(dsn=await house.database(), webhook_internal_targets="127.0.0.1")
     await stopped.database.execute(
         "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS"
@@ -166,7 +168,7 @@ async def test_a_stop_gives_back_what_is_being_claimed_at_that_moment(house: Hou
 
 
 async def test_what_a_revoked_key_has_promised_is_withdrawn_and_can_be_replayed_for_another(
-    hooks: Listener, hooks_house: House, hook: Receiver
+    hooks: RunningGateway, hooks_house: House, hook: RequestReceiver
 ) -> None:
     user = await hooks.new_user()
     key = await hooks.new_key(*READS_MAIL, user_id=user)

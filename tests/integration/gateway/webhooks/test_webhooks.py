@@ -12,8 +12,8 @@ from chassis.broker import envelope
 from chassis.broker.envelope import new_id
 from contracts.batches import Batch, BatchFinished
 from gateway.webhooks import delivery_repository, service
-from support.doubles.receiver import Receiver
-from support.gateway_stack import House, Listener
+from support.doubles.receiver import RequestReceiver
+from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 from support.waiting import until
 from support.webhook_calls import (
@@ -27,8 +27,8 @@ from support.webhook_calls import (
 )
 
 
-async def test_what_happens_to_a_mail_is_delivered_and_verified_by_the_library_of_the_standard(
-    hooks: Listener, hooks_house: House, hook: Receiver
+async def test_events_of_a_mail_are_delivered_and_verified_by_the_library_of_the_standard(
+    hooks: RunningGateway, hooks_house: House, hook: RequestReceiver
 ) -> None:
     webhook_id = await created(hooks.api, hook.url, "email.delivered", "email.failed")
     await hooks_house.publish([mail(await admin_id(hooks), status) for status in ("queued", "delivered")])
@@ -49,8 +49,8 @@ async def test_what_happens_to_a_mail_is_delivered_and_verified_by_the_library_o
     assert (shown["failures"], shown["last_failure"]) == (0, None)
 
 
-async def test_the_end_of_a_batch_is_told_without_its_results(
-    hooks: Listener, hooks_house: House, hook: Receiver
+async def test_the_end_of_a_batch_is_delivered_without_its_results(
+    hooks: RunningGateway, hooks_house: House, hook: RequestReceiver
 ) -> None:
     await created(hooks.api, hook.url, "batch.completed")
     batch = Batch.model_validate(
@@ -75,8 +75,8 @@ async def test_the_end_of_a_batch_is_told_without_its_results(
     assert b'"order":"7"' in request.body
 
 
-async def test_others_and_other_events_are_told_to_nobody(
-    hooks: Listener, hooks_house: House, hook: Receiver
+async def test_events_of_other_owners_and_other_types_are_not_delivered(
+    hooks: RunningGateway, hooks_house: House, hook: RequestReceiver
 ) -> None:
     user = await hooks.new_user()
     async with hooks.client(await hooks.new_key(*READS_MAIL, user_id=user)) as owner:
@@ -95,7 +95,7 @@ async def test_others_and_other_events_are_told_to_nobody(
 
 
 async def test_an_event_that_comes_twice_is_delivered_once(
-    hooks: Listener, hooks_house: House, hook: Receiver
+    hooks: RunningGateway, hooks_house: House, hook: RequestReceiver
 ) -> None:
     webhook_id = await created(hooks.api, hook.url)
     message = mail(await admin_id(hooks))
@@ -106,7 +106,7 @@ async def test_an_event_that_comes_twice_is_delivered_once(
 
 
 async def test_a_secret_is_rotated_with_an_overlap_in_which_both_sign(
-    hooks: Listener, hook: Receiver
+    hooks: RunningGateway, hook: RequestReceiver
 ) -> None:
     webhook_id = await created(hooks.api, hook.url)
     old = (await hooks.api.get(f"/v1/webhooks/{webhook_id}/secret")).json()["secret"]
@@ -124,7 +124,7 @@ async def test_a_secret_is_rotated_with_an_overlap_in_which_both_sign(
         Webhook(new["secret"]).verify(request.body, dict(request.headers))
 
 
-async def test_addresses_inside_are_refused_at_the_door_and_when_a_name_leads_there(house: House) -> None:
+async def test_internal_addresses_are_refused_in_a_url_and_when_a_name_resolves_to_one(house: House) -> None:
     guarded = await house.open()
     for url in (
         "http://127.0.0.1:9/",
@@ -144,8 +144,8 @@ async def test_addresses_inside_are_refused_at_the_door_and_when_a_name_leads_th
     await until(is_refused)
 
 
-async def test_an_event_needs_the_scope_of_its_object_when_it_is_wanted_when_it_happens_and_when_it_is_read(
-    hooks: Listener, hooks_house: House, hook: Receiver
+async def test_an_event_needs_the_scope_of_its_object_to_be_chosen_delivered_and_read(
+    hooks: RunningGateway, hooks_house: House, hook: RequestReceiver
 ) -> None:
     user = await hooks.new_user()
     only = await hooks.new_key("webhooks:write", user_id=user)
@@ -182,7 +182,7 @@ async def test_an_event_needs_the_scope_of_its_object_when_it_is_wanted_when_it_
 
 
 async def test_an_owner_has_a_limited_number_of_webhooks_and_repeats_are_harmless(
-    hooks: Listener, monkeypatch: pytest.MonkeyPatch
+    hooks: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "MOST_WEBHOOKS", 2)
     async with hooks.client(await hooks.new_key(*READS_MAIL)) as owner:
@@ -240,7 +240,7 @@ async def test_secrets_are_stored_encrypted_and_anew_after_a_rotation_of_the_pep
 
 
 async def test_two_gateways_share_the_deliveries_and_each_is_made_once(
-    house: House, hooks: Listener, hook: Receiver
+    house: House, hooks: RunningGateway, hook: RequestReceiver
 ) -> None:
     dsn = await house.database()
     first = await house.open(dsn=dsn, webhook_internal_targets="127.0.0.1")

@@ -18,7 +18,7 @@ ANOTHER = UUID(int=8)
 AT = datetime(2026, 11, 28, 3, 15, tzinfo=UTC)
 
 
-async def test_the_result_is_the_file_of_the_backup_that_is_made_even_of_another_task(
+async def test_the_result_is_the_file_of_the_current_backup_even_if_another_task_asked_for_it(
     world: OperationWorld,
 ) -> None:
     waiting = Backup(id=ANOTHER, requested_at=AT, began_at=AT)
@@ -36,7 +36,7 @@ async def test_the_result_is_the_file_of_the_backup_that_is_made_even_of_another
     assert world.asked == [RequestBackup(batch_id=world.context().batch_id), GetBackup(id=ANOTHER)]
 
 
-def test_a_caller_chooses_nothing_about_a_backup() -> None:
+def test_the_payload_of_a_backup_is_empty() -> None:
     with pytest.raises(ValidationError, match="Extra inputs"):
         BackupPayload.model_validate({"folder": "/etc"})
 

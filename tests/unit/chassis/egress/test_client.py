@@ -35,7 +35,7 @@ HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: 1\r\nX-A: 2\r\n\r\nhello"
 
 
 @dataclass
-class Server:
+class NotingServer:
     """A server on loopback that notes what comes and answers the same to everybody."""
 
     answer: bytes
@@ -55,8 +55,8 @@ class Server:
 @asynccontextmanager
 async def serving(
     answer: bytes = HELLO, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[Server]:
-    server = Server(answer)
+) -> AsyncIterator[NotingServer]:
+    server = NotingServer(answer)
     listening = await asyncio.start_server(server.serve, host, port, ssl=tls)
     server.port = listening.sockets[0].getsockname()[1]
     async with listening:
@@ -64,7 +64,7 @@ async def serving(
 
 
 @dataclass
-class Names:
+class ScriptedResolver:
     """A resolver in which each look-up of a name takes the next answer."""
 
     answers: list[Sequence[str]]
@@ -76,7 +76,7 @@ class Names:
 
 
 def client(allowed: str = "127.0.0.0/8", *answers: Sequence[str]) -> GuardedClient:
-    return GuardedClient(InternalTargets.parse(allowed), resolve=Names(list(answers)).resolve)
+    return GuardedClient(InternalTargets.parse(allowed), resolve=ScriptedResolver(list(answers)).resolve)
 
 
 async def get(guarded: GuardedClient, url: str, timeout_s: float = 5) -> bytes:
@@ -100,7 +100,7 @@ async def test_an_answer_comes_with_its_status_and_headers() -> None:
 
 async def test_a_name_that_resolves_differently_a_moment_later_is_looked_up_once() -> None:
     async with serving(host="127.0.0.2") as good, serving(host="127.0.0.3", port=good.port) as other:
-        names = Names([["127.0.0.2"], ["127.0.0.3"]])
+        names = ScriptedResolver([["127.0.0.2"], ["127.0.0.3"]])
         guarded = GuardedClient(InternalTargets.parse("127.0.0.2"), resolve=names.resolve)
         assert await get(guarded, f"http://rebinding.example:{good.port}/") == b"hello"
         with pytest.raises(DestinationRefused):
@@ -203,7 +203,7 @@ async def test_the_name_in_tls_is_that_of_the_url_and_is_verified(tmp_path: Path
     asked: list[str | None] = []
     server_tls, trusting = certified(tmp_path, "hooks.example")
     server_tls.sni_callback = lambda _, name, __: asked.append(name)
-    names = Names([["127.0.0.1"], ["127.0.0.1"]])
+    names = ScriptedResolver([["127.0.0.1"], ["127.0.0.1"]])
     guarded = GuardedClient(InternalTargets.parse("127.0.0.1"), resolve=names.resolve, tls=trusting)
     async with serving(tls=server_tls) as server:
         assert await get(guarded, f"https://hooks.example:{server.port}/") == b"hello"
@@ -247,7 +247,9 @@ async def test_an_address_of_this_machine_is_not_public_whatever_its_range() -> 
     public = "93.184.215.14"
     answers = [[public], [public]]
     guarded = GuardedClient(
-        InternalTargets(), resolve=Names([*answers]).resolve, is_own=lambda address: str(address) == public
+        InternalTargets(),
+        resolve=ScriptedResolver([*answers]).resolve,
+        is_own=lambda address: str(address) == public,
     )
     for url in (f"http://{public}:8081/", "http://rebinding.example/"):
         with pytest.raises(DestinationRefused):

@@ -14,7 +14,7 @@ from chassis.http1.limits import ConnectionLimits
 from chassis.http1.refusals import ListenerFull, TooManyConnections
 
 
-class Connection:
+class AdmittedConnection:
     def __init__(self, *, is_answering: bool = False) -> None:
         self.is_answering = is_answering
         self.is_broken = False
@@ -33,13 +33,13 @@ class Connection:
 
 async def test_there_are_no_more_connections_than_places() -> None:
     admission, loop = Admission(ConnectionLimits(most=2)), asyncio.get_running_loop()
-    first = Connection()
+    first = AdmittedConnection()
     admission.open(first, loop)
-    admission.open(Connection(), loop)
+    admission.open(AdmittedConnection(), loop)
     with pytest.raises(ListenerFull):
-        admission.open(Connection(), loop)
+        admission.open(AdmittedConnection(), loop)
     admission.close(first)
-    admission.open(Connection(), loop)
+    admission.open(AdmittedConnection(), loop)
 
 
 async def test_the_deadlines_of_very_many_connections_are_checked_a_part_in_each_pass(
@@ -47,7 +47,7 @@ async def test_the_deadlines_of_very_many_connections_are_checked_a_part_in_each
 ) -> None:
     monkeypatch.setattr("chassis.http1.admission.LOOK_EVERY_S", 0.01)
     admission, loop = Admission(ConnectionLimits(most=2_000)), asyncio.get_running_loop()
-    connections = [Connection() for _ in range(1_000)]
+    connections = [AdmittedConnection() for _ in range(1_000)]
     for connection in connections:
         admission.open(connection, loop)
     connections[500].is_broken = True
@@ -98,14 +98,14 @@ def test_connections_without_a_key_have_a_part_of_the_places() -> None:
 
 def test_the_oldest_connection_without_a_key_gives_way_to_a_newer_one() -> None:
     admission = Admission(ConnectionLimits(most=16, per_address=16, unauthenticated_share=0.25))
-    holders = [Connection(is_answering=number == 0) for number in range(4)]
+    holders = [AdmittedConnection(is_answering=number == 0) for number in range(4)]
     places = [admission.take(f"10.0.0.{number}", holder) for number, holder in enumerate(holders)]
     places[1].authenticated("ann")
-    admission.take("10.0.1.1", Connection())
+    admission.take("10.0.1.1", AdmittedConnection())
     assert not any(holder.has_given_way for holder in holders)
-    admission.take("10.0.1.2", Connection())
+    admission.take("10.0.1.2", AdmittedConnection())
     assert [holder.has_given_way for holder in holders] == [False, False, True, False]
-    admission.take("10.0.1.3", Connection())
+    admission.take("10.0.1.3", AdmittedConnection())
     assert holders[3].has_given_way
     assert admission.unauthenticated.total == 4
     places[2].release()
@@ -114,12 +114,12 @@ def test_the_oldest_connection_without_a_key_gives_way_to_a_newer_one() -> None:
 
 def test_an_idle_connection_of_an_address_gives_way_to_a_newer_one_of_the_same_address() -> None:
     admission = Admission(ConnectionLimits(most=64, per_address=8, unauthenticated_share=0.5))
-    other = Connection()
+    other = AdmittedConnection()
     admission.take("10.0.0.2", other)
-    holders = [Connection(is_answering=number == 0) for number in range(4)]
+    holders = [AdmittedConnection(is_answering=number == 0) for number in range(4)]
     for holder in holders:
         admission.take("10.0.0.1", holder)
-    admission.take("10.0.0.1", Connection())
+    admission.take("10.0.0.1", AdmittedConnection())
     assert [holder.has_given_way for holder in holders] == [False, True, False, False]
     assert not other.has_given_way
     assert admission.unauthenticated.by_address["10.0.0.1"] == 4
@@ -127,32 +127,32 @@ def test_an_idle_connection_of_an_address_gives_way_to_a_newer_one_of_the_same_a
 
 def test_addresses_that_open_more_and_more_push_out_their_own_and_not_that_of_another_one() -> None:
     admission = Admission(ConnectionLimits(most=32, per_address=32, unauthenticated_share=0.25))
-    slow = Connection()
+    slow = AdmittedConnection()
     admission.take("192.0.2.1", slow)
     for number in range(100):
-        admission.take(f"10.0.0.{number % 2}", Connection())
+        admission.take(f"10.0.0.{number % 2}", AdmittedConnection())
     assert not slow.has_given_way
     assert admission.unauthenticated.by_address["192.0.2.1"] == 1
     # Whoever has fewer than its part still finds a place.
-    admission.take("192.0.2.2", Connection())
+    admission.take("192.0.2.2", AdmittedConnection())
     assert admission.unauthenticated.by_address["192.0.2.2"] == 1
 
 
 def test_an_address_whose_connections_are_all_being_answered_gets_the_place_of_an_idle_one() -> None:
     admission = Admission(ConnectionLimits(most=16, per_address=16, unauthenticated_share=0.25))
-    idle = Connection()
+    idle = AdmittedConnection()
     admission.take("192.0.2.1", idle)
     for _ in range(4):
-        admission.take("10.0.0.1", Connection(is_answering=True))
+        admission.take("10.0.0.1", AdmittedConnection(is_answering=True))
     assert idle.has_given_way
 
 
 def test_no_connection_gives_way_while_all_are_being_answered() -> None:
     admission = Admission(ConnectionLimits(most=16, per_address=16, unauthenticated_share=0.25))
     for number in range(4):
-        admission.take(f"10.0.0.{number}", Connection(is_answering=True))
+        admission.take(f"10.0.0.{number}", AdmittedConnection(is_answering=True))
     with pytest.raises(ListenerFull):
-        admission.take("10.0.1.1", Connection())
+        admission.take("10.0.1.1", AdmittedConnection())
 
 
 def test_a_place_that_is_given_back_is_forgotten() -> None:
@@ -201,13 +201,13 @@ def test_an_owner_has_its_share_of_an_address_and_of_all_and_leaves_the_rest_to_
     for _ in range(6):
         held.append(admission.take("192.0.2.1"))
         held[-1].authenticated("ann")
-    over = admission.take("192.0.2.1", Connection())
+    over = admission.take("192.0.2.1", AdmittedConnection())
     with pytest.raises(TooManyConnections, match="limit of open connections of one owner"):
         over.authenticated("ann")
     assert not over.is_authenticated
     # Another owner behind the same address comes in, and so does a third over what the first holds too much.
     for owner in ("bob", "eve"):
-        admission.take("192.0.2.1", Connection()).authenticated(owner)
+        admission.take("192.0.2.1", AdmittedConnection()).authenticated(owner)
     # From other addresses the owner comes to its share of all.
     for number in range(5):
         held.append(admission.take(f"192.0.2.{number + 2}"))
@@ -227,7 +227,7 @@ def test_owners_that_take_all_connections_they_get_leave_some_for_others(address
     for owner in ("ann", "bob", "cid", "dan"):
         for number in range(200):
             try:
-                place = admission.take(f"192.0.2.{number % addresses}", Connection())
+                place = admission.take(f"192.0.2.{number % addresses}", AdmittedConnection())
                 place.authenticated(owner)
             except TooManyConnections:
                 break
@@ -235,4 +235,4 @@ def test_owners_that_take_all_connections_they_get_leave_some_for_others(address
     assert taken["ann"] == 96
     assert taken.total() < 128
     for number in range(8):
-        admission.take("192.0.2.0", Connection()).authenticated(f"late {number}")
+        admission.take("192.0.2.0", AdmittedConnection()).authenticated(f"late {number}")

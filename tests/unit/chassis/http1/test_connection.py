@@ -32,7 +32,7 @@ class RecordingLoop:
         return self._loop.call_soon(callback, *arguments)
 
 
-class Wire(asyncio.Transport):
+class PeerTransport(asyncio.Transport):
     """A transport whose peer takes everything."""
 
     def __init__(self, address: str = "127.0.0.1") -> None:
@@ -92,7 +92,7 @@ async def read(scope: Any, receive: Any, send: Any) -> None:
 async def test_however_many_segments_come_one_turn_is_scheduled_for_their_chunks() -> None:
     config = uvicorn.Config(read, log_config=None)
     config.load()
-    loop, wire = RecordingLoop(), Wire()
+    loop, wire = RecordingLoop(), PeerTransport()
     limits = Admission(ConnectionLimits())
     connection = HttpConnection(config, ServerState(), {}, loop, admission=limits)  # type: ignore[arg-type]
     connection.connection_made(wire)
@@ -117,7 +117,7 @@ async def test_one_that_gives_way_is_gone_at_once_though_its_client_does_not_rea
     config = uvicorn.Config(read, log_config=None)
     config.load()
     limits = Admission(ConnectionLimits(most=8, per_address=4, unauthenticated_share=0.25))
-    wires = [Wire(), Wire()]
+    wires = [PeerTransport(), PeerTransport()]
     wires[0].unsent = unsent
     for wire in wires:
         HttpConnection(config, ServerState(), {}, admission=limits).connection_made(wire)
@@ -136,7 +136,7 @@ async def test_a_request_waits_until_the_answer_before_it_is_taken() -> None:
         for _ in range(20):
             await asyncio.sleep(0)
 
-    config, wire = uvicorn.Config(answer, log_config=None), Wire()
+    config, wire = uvicorn.Config(answer, log_config=None), PeerTransport()
     config.load()
     connection = HttpConnection(config, ServerState(), {}, admission=Admission(ConnectionLimits()))
     connection.connection_made(wire)
@@ -159,7 +159,7 @@ UPGRADE = (
 )
 
 
-async def test_heads_that_come_together_are_read_in_turns_of_whose_they_are() -> None:
+async def test_owners_take_turns_at_heads_that_arrive_together() -> None:
     begun: list[str] = []
 
     async def note(scope: Any, receive: Any, send: Any) -> None:
@@ -171,7 +171,7 @@ async def test_heads_that_come_together_are_read_in_turns_of_whose_they_are() ->
     connections = []
     for address in ["192.0.2.1"] * 200 + ["192.0.2.2"]:
         connection = HttpConnection(config, ServerState(), {}, admission=admission)
-        connection.connection_made(Wire(address))
+        connection.connection_made(PeerTransport(address))
         connection.data_received(GET % (b"neighbour" if address == "192.0.2.2" else b"many"))
         connections.append(connection)
     largest = 0
@@ -186,14 +186,14 @@ async def test_heads_that_come_together_are_read_in_turns_of_whose_they_are() ->
         connection.connection_lost(None)
 
 
-async def test_few_of_the_upgrades_that_come_together_are_made_in_a_pass() -> None:
+async def test_only_a_few_upgrades_are_made_in_a_pass() -> None:
     config, Upgraded.count = uvicorn.Config(read, log_config=None), 0
     config.load()
     config.ws_protocol_class = Upgraded
     admission = Admission(MANY)
     connections = [HttpConnection(config, ServerState(), {}, admission=admission) for _ in range(100)]
     for connection in connections:
-        connection.connection_made(Wire())
+        connection.connection_made(PeerTransport())
         connection.data_received(UPGRADE)
     largest = Upgraded.count
     while Upgraded.count < len(connections):
@@ -206,7 +206,7 @@ async def test_few_of_the_upgrades_that_come_together_are_made_in_a_pass() -> No
 
 
 async def test_a_request_that_waits_for_its_turn_at_a_stop_is_answered() -> None:
-    config, wire, turns = uvicorn.Config(read, log_config=None), Wire(), LoopTurns()
+    config, wire, turns = uvicorn.Config(read, log_config=None), PeerTransport(), LoopTurns()
     config.load()
     connection = HttpConnection(config, ServerState(), {}, admission=Admission(MANY, turns))
     connection.connection_made(wire)
@@ -224,7 +224,7 @@ async def test_a_request_that_waits_for_its_turn_does_not_give_way_to_a_newer_cl
     config, turns = uvicorn.Config(read, log_config=None), LoopTurns()
     config.load()
     admission = Admission(ConnectionLimits(most=8, per_address=8, unauthenticated_share=0.25), turns)
-    wires = [Wire() for _ in range(3)]
+    wires = [PeerTransport() for _ in range(3)]
     connections = [HttpConnection(config, ServerState(), {}, admission=admission) for _ in wires]
     turns.charge(3 * MOST_IN_PASS)
     for connection, wire, head in zip(connections, wires, (GET % b"", GET[:10], b""), strict=True):
@@ -239,7 +239,7 @@ async def test_a_request_that_waits_for_its_turn_does_not_give_way_to_a_newer_cl
 
 
 async def test_a_body_that_waits_for_its_turn_does_not_give_way_to_a_newer_client() -> None:
-    config, wire = uvicorn.Config(read, log_config=None), Wire()
+    config, wire = uvicorn.Config(read, log_config=None), PeerTransport()
     config.load()
     connection = HttpConnection(config, ServerState(), {}, admission=Admission(MANY))
     connection.connection_made(wire)
@@ -257,7 +257,7 @@ async def test_a_body_that_waits_for_its_turn_does_not_give_way_to_a_newer_clien
     ("head", "status"), [(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 200), (b"GET / HT", 408)]
 )
 async def test_a_head_that_came_in_time_is_read_after_its_deadline(head: bytes, status: int) -> None:
-    config, wire, turns = uvicorn.Config(read, log_config=None), Wire(), LoopTurns()
+    config, wire, turns = uvicorn.Config(read, log_config=None), PeerTransport(), LoopTurns()
     config.load()
     connection = HttpConnection(config, ServerState(), {}, admission=Admission(MANY, turns))
     connection.connection_made(wire)
@@ -274,8 +274,8 @@ async def test_a_head_that_came_in_time_is_read_after_its_deadline(head: bytes, 
     connection.connection_lost(None)
 
 
-async def test_what_waits_for_its_turn_is_counted_and_of_one_that_is_gone_nothing_is_read() -> None:
-    config, wire, turns = uvicorn.Config(read, log_config=None), Wire(), LoopTurns()
+async def test_waiting_heads_are_counted_and_that_of_a_closed_connection_is_not_read() -> None:
+    config, wire, turns = uvicorn.Config(read, log_config=None), PeerTransport(), LoopTurns()
     config.load()
     admission = Admission(MANY, turns)
     connection = HttpConnection(config, ServerState(), {}, admission=admission)
@@ -291,7 +291,7 @@ async def test_what_waits_for_its_turn_is_counted_and_of_one_that_is_gone_nothin
 
 
 async def test_one_that_is_closing_gives_up_its_bytes_without_another_answer() -> None:
-    config, wire = uvicorn.Config(read, log_config=None), Wire()
+    config, wire = uvicorn.Config(read, log_config=None), PeerTransport()
     config.load()
     connection = HttpConnection(config, ServerState(), {}, admission=Admission(ConnectionLimits()))
     connection.connection_made(wire)

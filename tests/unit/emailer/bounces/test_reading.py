@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import quopri
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from contracts.emails import BounceKind
 from emailer.bounces import reading
 from emailer.bounces.reading import OTHER, Bounce
+from support.processor_time import processor_s
 
 
 def report(*fields: str, extra: str = "") -> bytes:
@@ -192,9 +192,7 @@ def test_any_message_is_read_without_an_error(content: bytes) -> None:
     ],
 )
 def test_no_message_that_comes_back_takes_long_to_read(content: bytes) -> None:
-    began = time.process_time()
-    reading.read(content)
-    assert time.process_time() - began < 0.5
+    assert processor_s(lambda: reading.read(content)) < 0.5
 
 
 def test_only_the_beginning_is_read_and_many_parts_are_not() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import get_args
 
 import pytest
@@ -94,7 +93,5 @@ def test_any_text_can_be_read(text: str) -> None:
 @pytest.mark.parametrize("repeated", ["defer", "greylist", "wait 1 ", "try again ", "retry 1    \n"])
 def test_the_longest_reply_is_read_at_once_whatever_it_repeats(repeated: str) -> None:
     text = repeated * (65_536 // len(repeated))
-    started = time.process_time()
-    outcomes.wait_s(1, reply=SmtpReply(451, text))
-    # A fraction of a second; every start of a word was compared with all that followed, for hours.
-    assert time.process_time() - started < 10
+    # Where every start of a word is compared with all that follows, this takes hours.
+    assert outcomes.wait_s(1, reply=SmtpReply(451, text)) > 0

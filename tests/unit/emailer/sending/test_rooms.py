@@ -9,7 +9,7 @@ from emailer.sending.rooms import UploadRooms
 QUICK = {"quick.example", "fast.example"}
 
 
-class Rooms(UploadRooms):
+class NotedRooms(UploadRooms):
     """Rooms that note which mails have left."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Rooms(UploadRooms):
 
 
 def test_an_owner_has_room_for_one_mail_and_all_its_recipients() -> None:
-    rooms, one, other = Rooms(), uuid4(), uuid4()
+    rooms, one, other = NotedRooms(), uuid4(), uuid4()
     assert rooms.let_in(one, "a", "quick.example")
     assert rooms.let_in(one, "a", "fast.example")
     assert not rooms.let_in(other, "a", "quick.example")
@@ -37,7 +37,7 @@ def test_an_owner_has_room_for_one_mail_and_all_its_recipients() -> None:
 
 
 def test_two_owners_with_mails_to_a_domain_that_never_answers_hold_one_room() -> None:
-    rooms = Rooms()
+    rooms = NotedRooms()
     assert rooms.let_in(uuid4(), "a", "tarpit.example")
     assert not rooms.let_in(uuid4(), "b", "tarpit.example")
     assert rooms.let_in(uuid4(), "c", "unknown.example")
@@ -45,7 +45,7 @@ def test_two_owners_with_mails_to_a_domain_that_never_answers_hold_one_room() ->
 
 
 def test_the_last_room_is_for_domains_that_answer() -> None:
-    rooms = Rooms()
+    rooms = NotedRooms()
     assert rooms.let_in(uuid4(), "a", "tarpit.example")
     assert rooms.let_in(uuid4(), "b", "swamp.example")
     assert not rooms.let_in(uuid4(), "c", "bog.example")
@@ -55,7 +55,7 @@ def test_the_last_room_is_for_domains_that_answer() -> None:
 
 
 def test_a_mail_keeps_its_room_between_attempts_until_another_needs_it() -> None:
-    rooms, mails = Rooms(), [uuid4() for _ in range(4)]
+    rooms, mails = NotedRooms(), [uuid4() for _ in range(4)]
     for number, mail_id in enumerate(mails[:3]):
         assert rooms.let_in(mail_id, f"{number}", "quick.example")
     rooms.rest(mails[1], domain="quick.example")

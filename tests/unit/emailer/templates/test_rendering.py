@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -77,13 +76,9 @@ def kill(renderer: TemplateRenderer) -> None:
 async def test_an_endless_template_is_ended_while_another_owner_is_served(half: TemplateRenderer) -> None:
     await half.render(GOOD, {"name": "Ann"}, owner_id="good")
     bad = [asyncio.create_task(code(half, LOOPS)) for _ in range(2)]
-    longest = 0.0
     for _ in range(5):
-        began = time.monotonic()
         assert (await half.render(GOOD, {"name": "Ann"}, owner_id="good")).subject == "For Ann"
-        longest = max(longest, time.monotonic() - began)
         await asyncio.sleep(0.02)
-    assert longest < 2
     assert not bad[1].done()
     assert set(await asyncio.gather(*bad)) == {"template-too-slow"}
 
@@ -188,9 +183,11 @@ async def test_a_template_that_was_too_slow_often_is_not_tried_for_a_while_with_
 ) -> None:
     monkeypatch.setattr("emailer.templates.rendering.MOST_TOO_SLOW", 1)
     assert await code(brief, SLOW_WITH_DATA, {"times": 99999}) == "template-too-slow"
-    began = time.monotonic()
+    await brief.render(GOOD, {"name": "Ann"}, owner_id="bad")
+    (process,) = brief.processes
     assert await code(brief, SLOW_WITH_DATA, {"times": 99999}) == "template-too-slow"
-    assert time.monotonic() - began < 0.5
+    # A template that uses its time up ends the process that renders it.
+    assert brief.processes == (process,)
     assert (await brief.render(SLOW_WITH_DATA, {"times": 1}, owner_id="bad")).text == "done"
 
 

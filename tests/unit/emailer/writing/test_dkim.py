@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -142,15 +143,9 @@ def test_the_same_mail_is_signed_with_the_same_bytes_and_without_keys_not_at_all
     assert b"DKIM" not in written(letter, [])
 
 
-def test_a_large_mail_of_spaces_and_line_ends_is_signed_in_linear_time() -> None:
-    small, large = (_seconds(b" \t" * size + b"\r\n" * size) for size in (100_000, 1_000_000))
-    assert large < 1 + 30 * small
-
-
-def _seconds(body: bytes) -> float:
-    import time
-
-    message = b"From: a@acme.example\r\nSubject: x\r\n\r\n" + body + b"end\r\n"
-    started = time.process_time()
-    sign(message, SIGNERS[1:], at=AT, body_digest=body_digest(message))
-    return time.process_time() - started
+def test_the_body_of_a_large_mail_of_spaces_and_line_ends_is_digested_in_linear_time() -> None:
+    size = 1_000_000
+    body = b" \t" * size + b"\r\n" * size + b"end\r\n"
+    # In quadratic time it takes longer than a test may.
+    digest = body_digest(b"From: a@acme.example\r\nSubject: x\r\n\r\n" + body)
+    assert digest == hashlib.sha256(b"\r\n" * size + b"end\r\n").digest()

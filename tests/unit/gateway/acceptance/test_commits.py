@@ -26,7 +26,7 @@ def work(number: int, *, key: str | None = None, owner: str = "ann", size: int =
     return Work(acceptance, [message], b"{}", "/", IdempotencyKey(key, b"h") if key else None)
 
 
-class Database:
+class CommitDatabase:
     """Takes groups one at a time; a work whose number is in `unstorable` cannot be stored."""
 
     def __init__(self) -> None:
@@ -51,22 +51,24 @@ class Database:
 
 
 @pytest.fixture
-def database() -> Database:
-    return Database()
+def database() -> CommitDatabase:
+    return CommitDatabase()
 
 
 @pytest.fixture
-def commits(database: Database) -> GroupCommit:
+def commits(database: CommitDatabase) -> GroupCommit:
     return GroupCommit(database.accept)
 
 
-async def test_a_single_acceptance_is_committed_at_once(commits: GroupCommit, database: Database) -> None:
+async def test_a_single_acceptance_is_committed_at_once(
+    commits: GroupCommit, database: CommitDatabase
+) -> None:
     assert await commits.add(work(1))
     assert database.groups == [[1]]
 
 
 async def test_acceptances_that_arrive_during_a_commit_share_the_next(
-    commits: GroupCommit, database: Database
+    commits: GroupCommit, database: CommitDatabase
 ) -> None:
     database.gate.clear()
     first = asyncio.create_task(commits.add(work(1)))
@@ -79,7 +81,9 @@ async def test_acceptances_that_arrive_during_a_commit_share_the_next(
     assert database.groups == [[1], [2, 3, 4, 5]]
 
 
-async def test_owners_take_turns_however_much_of_one_waits(commits: GroupCommit, database: Database) -> None:
+async def test_owners_take_turns_however_much_of_one_waits(
+    commits: GroupCommit, database: CommitDatabase
+) -> None:
     waiting = [commits.add(work(number)) for number in range(1, 10 * MOST_TOGETHER)]
     waiting += [commits.add(work(number, owner="bob")) for number in (5001, 5002)]
     assert await asyncio.gather(*waiting) == [True] * len(waiting)
@@ -89,7 +93,9 @@ async def test_owners_take_turns_however_much_of_one_waits(commits: GroupCommit,
     assert of_ann == [*range(1, 10 * MOST_TOGETHER)]
 
 
-async def test_large_work_of_an_owner_makes_no_commit_long(commits: GroupCommit, database: Database) -> None:
+async def test_large_work_of_an_owner_makes_no_commit_long(
+    commits: GroupCommit, database: CommitDatabase
+) -> None:
     half = MOST_BYTES_TOGETHER // 2
     waiting = [commits.add(work(number, size=half)) for number in (1, 2, 3)]
     waiting += [commits.add(work(4, size=3 * half)), commits.add(work(5, owner="bob"))]
@@ -98,7 +104,7 @@ async def test_large_work_of_an_owner_makes_no_commit_long(commits: GroupCommit,
 
 
 async def test_much_work_with_one_key_is_committed_one_by_one_and_delays_nobody(
-    commits: GroupCommit, database: Database
+    commits: GroupCommit, database: CommitDatabase
 ) -> None:
     waiting = [commits.add(work(number, key="k")) for number in range(1, 201)]
     waiting += [commits.add(work(number)) for number in (5001, 5002)]
@@ -108,13 +114,15 @@ async def test_much_work_with_one_key_is_committed_one_by_one_and_delays_nobody(
     assert [number for group in database.groups for number in group if number <= 200] == [*range(1, 201)]
 
 
-async def test_each_caller_learns_whether_its_work_was_new(commits: GroupCommit, database: Database) -> None:
+async def test_each_caller_learns_whether_its_work_was_new(
+    commits: GroupCommit, database: CommitDatabase
+) -> None:
     database.known = {2}
     assert await asyncio.gather(*(commits.add(work(number)) for number in (1, 2, 3))) == [True, False, True]
 
 
 async def test_two_with_the_same_key_or_id_never_share_a_commit(
-    commits: GroupCommit, database: Database
+    commits: GroupCommit, database: CommitDatabase
 ) -> None:
     together = [work(1, key="k"), work(2, key="k"), work(3, key="k", owner="bob"), work(1), work(4)]
     await asyncio.gather(*(commits.add(one) for one in together))
@@ -122,7 +130,7 @@ async def test_two_with_the_same_key_or_id_never_share_a_commit(
 
 
 async def test_an_acceptance_that_cannot_be_stored_fails_alone(
-    commits: GroupCommit, database: Database
+    commits: GroupCommit, database: CommitDatabase
 ) -> None:
     database.unstorable = {2}
     found = await asyncio.gather(*(commits.add(work(n)) for n in (1, 2, 3)), return_exceptions=True)
@@ -130,8 +138,8 @@ async def test_an_acceptance_that_cannot_be_stored_fails_alone(
     assert isinstance(found[1], asyncpg.DataError)
 
 
-async def test_an_owner_whose_work_cannot_be_stored_makes_nobody_wait_for_each_of_it(
-    commits: GroupCommit, database: Database
+async def test_work_of_one_owner_that_cannot_be_stored_does_not_delay_others_one_by_one(
+    commits: GroupCommit, database: CommitDatabase
 ) -> None:
     database.gate.clear()
     first = asyncio.create_task(commits.add(work(1)))
@@ -154,7 +162,7 @@ async def test_an_owner_whose_work_cannot_be_stored_makes_nobody_wait_for_each_o
 
 
 async def test_a_database_that_is_away_fails_all_and_the_next_ones_go_on(
-    commits: GroupCommit, database: Database
+    commits: GroupCommit, database: CommitDatabase
 ) -> None:
     database.error = DatabaseUnavailable("away")
     found = await asyncio.gather(*(commits.add(work(n)) for n in (1, 2)), return_exceptions=True)
@@ -164,7 +172,7 @@ async def test_a_database_that_is_away_fails_all_and_the_next_ones_go_on(
 
 
 async def test_a_caller_that_gives_up_in_time_is_not_committed(
-    commits: GroupCommit, database: Database
+    commits: GroupCommit, database: CommitDatabase
 ) -> None:
     database.gate.clear()
     first = asyncio.create_task(commits.add(work(1)))

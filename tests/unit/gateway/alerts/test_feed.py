@@ -15,7 +15,7 @@ from gateway.publishing.hub import Hub
 from gateway.publishing.publications import Publication
 from gateway.publishing.signals import Signal
 from gateway.realtime.access import Access
-from support.doubles.realtime import Client, Exchange, Gateway, Rooms, connected
+from support.doubles.realtime import Broker, Client, Gateway, Rooms, connected
 from support.waiting import until
 
 
@@ -193,7 +193,7 @@ async def test_firings_that_cannot_be_published_keep_nothing_from_other_owners(
 
 
 async def test_a_crowd_gets_what_it_missed_page_by_page_and_loses_nothing(ann: Access) -> None:
-    gateway = Gateway(Rooms(), Exchange(), hub=Hub(turns=LoopTurns(most=10)))
+    gateway = Gateway(Rooms(), Broker(), hub=Hub(turns=LoopTurns(most=10)))
     owner, heard, signals = ann.principal.owner_id, list[list[int]](), list[Signal]()
 
     def hear(offsets: list[int]) -> Callable[[Publication], None]:
@@ -216,7 +216,7 @@ async def test_a_crowd_gets_what_it_missed_page_by_page_and_loses_nothing(ann: A
 async def test_a_client_that_claims_to_be_ahead_of_its_crowd_gets_a_bounded_number_of_pages(
     ann: Access,
 ) -> None:
-    gateway = Gateway(Rooms(), Exchange())
+    gateway = Gateway(Rooms(), Broker())
     owner, offsets = ann.principal.owner_id, list[int]()
     gateway.hub.listen(topic(owner), lambda one: offsets.append(one.position.offset), owner=owner)
     gateway.firings.fire(owner)

@@ -30,7 +30,7 @@ FIRED = {
 }
 
 
-class Database:
+class AlertDatabase:
     """A database with the key that made the alert; notes the ids of accepted work."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Database:
 
 
 async def test_an_address_that_is_refused_by_now_leaves_the_other_mails_alone() -> None:
-    database = Database()
+    database = AlertDatabase()
     connection: Any = AnsweredConnection(database)
     addresses.refuse_domains(["corp.example"])
     try:

@@ -10,7 +10,7 @@ from chassis.broker.messaging import Depth
 from gateway.batches.backlog import MOST_QUEUED, Backlog
 
 
-class Queue:
+class ItemQueue:
     """A queue of items; `taken_each_look` of its messages are taken whenever somebody looks."""
 
     def __init__(self, *, consumers: int = 1, taken_each_look: int = 0) -> None:
@@ -37,7 +37,7 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_large_upload_never_fills_the_queue_beyond_its_bound() -> None:
-    queue = Queue(taken_each_look=7)
+    queue = ItemQueue(taken_each_look=7)
     backlog = Backlog(queue.look)
     for _ in range(2000):
         await queue.publish(backlog, "ann")
@@ -45,7 +45,7 @@ async def test_a_large_upload_never_fills_the_queue_beyond_its_bound() -> None:
 
 
 async def test_while_the_queue_is_short_it_is_looked_at_once_for_many_messages() -> None:
-    queue = Queue(taken_each_look=1000)
+    queue = ItemQueue(taken_each_look=1000)
     backlog = Backlog(queue.look)
     for _ in range(1000):
         await queue.publish(backlog, "ann")
@@ -53,7 +53,7 @@ async def test_while_the_queue_is_short_it_is_looked_at_once_for_many_messages()
 
 
 async def test_nobody_waits_for_a_batch_processor_that_is_down() -> None:
-    queue = Queue(consumers=0)
+    queue = ItemQueue(consumers=0)
     backlog = Backlog(queue.look)
     for _ in range(500):
         await queue.publish(backlog, "ann")
@@ -61,7 +61,7 @@ async def test_nobody_waits_for_a_batch_processor_that_is_down() -> None:
 
 
 async def test_uploads_go_on_slowly_while_batch_processor_takes_nothing() -> None:
-    queue = Queue()
+    queue = ItemQueue()
     backlog = Backlog(queue.look, patience_s=0.01)
     for _ in range(500):
         await queue.publish(backlog, "ann")
@@ -80,7 +80,7 @@ async def test_nobody_waits_while_the_broker_says_nothing() -> None:
 
 
 async def test_a_small_upload_gets_room_after_one_message_of_each_other_owner() -> None:
-    queue = Queue(taken_each_look=1)
+    queue = ItemQueue(taken_each_look=1)
     backlog = Backlog(queue.look)
     order: list[str] = []
 

@@ -10,7 +10,7 @@ from chassis.errors import Forbidden, NotFound, TooManyAtOnce
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
 from gateway.realtime.access import Access
-from support.doubles.realtime import Client, Exchange, Gateway, Rooms, connected
+from support.doubles.realtime import Broker, Client, Gateway, Rooms, connected
 
 SCOPES = frozenset({Scope.CHAT_READ, Scope.CHAT_WRITE})
 MANAGER, WRITER, READER, STRANGER = (
@@ -81,7 +81,7 @@ async def test_a_removed_member_is_notified_and_receives_nothing_more_on_any_gat
 
 
 async def test_a_removal_whose_announcement_was_lost_ends_the_subscription_at_the_next_check(
-    gateway: Gateway, other_gateway: Gateway, exchange: Exchange, rooms: Rooms
+    gateway: Gateway, other_gateway: Gateway, exchange: Broker, rooms: Rooms
 ) -> None:
     goes = await client_of(other_gateway, READER)
     await goes.ask(subscribe={"channel": "chat:board"})

@@ -17,7 +17,7 @@ from chassis.errors import InvalidInput, NotFound, TooManyAtOnce
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
 from gateway.publishing.positions import ChannelPosition
-from support.doubles.realtime import Exchange, Gateway, Rooms
+from support.doubles.realtime import Broker, Gateway, Rooms
 
 ANN = Principal(7, "Ann", "member", "k7", frozenset({Scope("chat:write")}))
 
@@ -63,7 +63,7 @@ async def test_a_room_that_nobody_follows_here_is_not_shown(gateway: Gateway, ot
 
 
 async def test_a_lost_announcement_is_made_good_by_the_next(
-    gateway: Gateway, other_gateway: Gateway, exchange: Exchange
+    gateway: Gateway, other_gateway: Gateway, exchange: Broker
 ) -> None:
     there = listen(other_gateway)
     await other_gateway.chat.follow("lobby", ANN)
@@ -76,7 +76,7 @@ async def test_a_lost_announcement_is_made_good_by_the_next(
 
 
 async def test_a_gap_of_many_pages_is_filled(
-    gateway: Gateway, other_gateway: Gateway, exchange: Exchange, rooms: Rooms
+    gateway: Gateway, other_gateway: Gateway, exchange: Broker, rooms: Rooms
 ) -> None:
     there = listen(other_gateway)
     await other_gateway.chat.follow("lobby", ANN)
@@ -88,7 +88,7 @@ async def test_a_gap_of_many_pages_is_filled(
 
 
 async def test_announcements_in_the_wrong_order_are_shown_in_the_right_one(
-    gateway: Gateway, other_gateway: Gateway, exchange: Exchange
+    gateway: Gateway, other_gateway: Gateway, exchange: Broker
 ) -> None:
     there = listen(other_gateway)
     await other_gateway.chat.follow("lobby", ANN)
@@ -115,7 +115,7 @@ async def test_a_follower_begins_at_the_present_offset_of_the_room(gateway: Gate
 
 
 async def test_a_client_that_has_seen_more_elsewhere_makes_this_gateway_read_the_database(
-    gateway: Gateway, other_gateway: Gateway, exchange: Exchange
+    gateway: Gateway, other_gateway: Gateway, exchange: Broker
 ) -> None:
     there = listen(other_gateway)
     await other_gateway.chat.follow("lobby", ANN)
@@ -155,11 +155,7 @@ async def test_the_next_made_up_offset_waits_before_it_is_read_and_delays_no_mes
 
 
 async def test_rooms_with_clients_that_are_ahead_are_read_in_turns_of_a_page(
-    gateway: Gateway,
-    other_gateway: Gateway,
-    exchange: Exchange,
-    rooms: Rooms,
-    monkeypatch: pytest.MonkeyPatch,
+    gateway: Gateway, other_gateway: Gateway, exchange: Broker, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.chat.service.AHEAD_EVERY_S", 0)
     shown = await missed(gateway, other_gateway, rooms, exchange, {"deep": 700, "a": 10})
@@ -192,7 +188,7 @@ async def test_the_error_of_a_database_that_takes_too_long_reaches_the_client(
 
 
 async def test_very_many_missed_messages_are_read_over_several_looks_and_none_is_left_out(
-    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Exchange
+    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Broker
 ) -> None:
     there = listen(other_gateway)
     await missed(gateway, other_gateway, rooms, exchange, {"lobby": 1_800})
@@ -205,11 +201,7 @@ async def test_very_many_missed_messages_are_read_over_several_looks_and_none_is
 
 
 async def test_a_client_that_is_ahead_is_not_answered_from_a_read_that_began_before(
-    gateway: Gateway,
-    other_gateway: Gateway,
-    exchange: Exchange,
-    rooms: Rooms,
-    monkeypatch: pytest.MonkeyPatch,
+    gateway: Gateway, other_gateway: Gateway, exchange: Broker, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.chat.service.AHEAD_EVERY_S", 0)
     await other_gateway.chat.follow("lobby", ANN)
@@ -233,7 +225,7 @@ async def test_a_room_that_does_not_exist_is_not_found(gateway: Gateway) -> None
 
 
 async def test_without_the_broker_a_message_is_stored_and_shown_here(
-    gateway: Gateway, exchange: Exchange, rooms: Rooms
+    gateway: Gateway, exchange: Broker, rooms: Rooms
 ) -> None:
     heard = listen(gateway)
     await gateway.chat.follow("lobby", ANN)
@@ -244,7 +236,7 @@ async def test_without_the_broker_a_message_is_stored_and_shown_here(
 
 
 async def test_an_announcement_raises_no_error_while_the_database_is_away(
-    gateway: Gateway, other_gateway: Gateway, exchange: Exchange, rooms: Rooms
+    gateway: Gateway, other_gateway: Gateway, exchange: Broker, rooms: Rooms
 ) -> None:
     there = listen(other_gateway)
     await other_gateway.chat.follow("lobby", ANN)
@@ -263,7 +255,7 @@ async def test_an_announcement_raises_no_error_while_the_database_is_away(
     [TooManyAtOnce("512 of your requests wait."), TimeoutError(), asyncpg.DataCorruptedError("a page")],
 )
 async def test_a_stored_message_is_posted_though_the_ones_before_it_cannot_be_read(
-    gateway: Gateway, other_gateway: Gateway, exchange: Exchange, rooms: Rooms, failure: Exception
+    gateway: Gateway, other_gateway: Gateway, exchange: Broker, rooms: Rooms, failure: Exception
 ) -> None:
     here, there = listen(gateway), listen(other_gateway)
     await gateway.chat.follow("lobby", ANN)
@@ -280,7 +272,7 @@ async def test_a_stored_message_is_posted_though_the_ones_before_it_cannot_be_re
 
 
 async def missed(
-    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Exchange, counts: dict[str, int]
+    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Broker, counts: dict[str, int]
 ) -> list[str]:
     """Post to rooms what the other gateway does not hear of; return a list of what it will show."""
     shown: list[str] = []
@@ -297,7 +289,7 @@ async def missed(
 
 
 async def test_rooms_without_news_cost_one_statement_together(
-    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Exchange
+    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Broker
 ) -> None:
     counts = dict.fromkeys((f"r{number}" for number in range(400)), 0) | {"busy": 2}
     shown = await missed(gateway, other_gateway, rooms, exchange, counts)
@@ -306,7 +298,7 @@ async def test_rooms_without_news_cost_one_statement_together(
 
 
 async def test_a_room_with_very_many_missed_messages_delays_no_other(
-    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Exchange
+    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Broker
 ) -> None:
     counts = {"deep": 700, "a": 1, "b": 2}
     shown = await missed(gateway, other_gateway, rooms, exchange, counts)
@@ -315,7 +307,7 @@ async def test_a_room_with_very_many_missed_messages_delays_no_other(
 
 
 async def test_a_room_that_cannot_be_published_keeps_nothing_from_the_others(
-    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Exchange
+    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Broker
 ) -> None:
     shown = await missed(gateway, other_gateway, rooms, exchange, {"bad": 1, "good": 1})
     rooms.messages[0] = replace(rooms.messages[0], created_at=None)  # type: ignore[arg-type]
@@ -324,7 +316,7 @@ async def test_a_room_that_cannot_be_published_keeps_nothing_from_the_others(
 
 
 async def test_other_work_goes_on_while_missed_messages_are_published(
-    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Exchange
+    gateway: Gateway, other_gateway: Gateway, rooms: Rooms, exchange: Broker
 ) -> None:
     shown = await missed(gateway, other_gateway, rooms, exchange, {"deep": 300})
     looking, steps = asyncio.create_task(other_gateway.chat.look()), [0]
@@ -388,7 +380,7 @@ async def test_an_invalid_announcement_raises_the_error_that_the_feed_catches(
 
 @given(st.data())
 async def test_whatever_is_lost_or_late_each_message_is_shown_once_and_in_order(data: st.DataObject) -> None:
-    rooms, exchange = Rooms(), Exchange()
+    rooms, exchange = Rooms(), Broker()
     here, there = Gateway(rooms, exchange), Gateway(rooms, exchange)
     heard = listen(there)
     await there.chat.follow("lobby", ANN)

@@ -11,7 +11,7 @@ from gateway.http.principal import Principal
 from gateway.publishing.hub import Hub
 from gateway.publishing.publications import Publication
 from gateway.publishing.signals import Signal
-from support.doubles.realtime import Exchange, Gateway, Rooms
+from support.doubles.realtime import Broker, Gateway, Rooms
 
 ANN = Principal(7, "Ann", "member", "k7", frozenset({Scope("chat:write")}))
 MANY = 500
@@ -30,9 +30,9 @@ class Listeners:
         return lambda publication: offsets.append(publication.position.offset)
 
 
-def slow_gateway(rooms: Rooms | None = None, exchange: Exchange | None = None) -> Gateway:
+def slow_gateway(rooms: Rooms | None = None, exchange: Broker | None = None) -> Gateway:
     """Return a gateway that serves few listeners in a pass of its loop."""
-    return Gateway(rooms or Rooms(), exchange or Exchange(), hub=Hub(turns=LoopTurns(most=10)))
+    return Gateway(rooms or Rooms(), exchange or Broker(), hub=Hub(turns=LoopTurns(most=10)))
 
 
 async def until_heard(listeners: Listeners, offset: int) -> None:
@@ -100,7 +100,7 @@ async def test_a_client_that_claims_to_be_ahead_costs_a_slow_crowd_nothing() -> 
 
 
 async def test_what_a_slow_crowd_has_missed_comes_before_what_is_announced_and_not_all_at_once() -> None:
-    rooms, exchange = Rooms(), Exchange()
+    rooms, exchange = Rooms(), Broker()
     here, there = Gateway(rooms, exchange), slow_gateway(rooms, exchange)
     crowd = Listeners(there, "1", MANY)
     await there.chat.follow("lobby", ANN)

@@ -18,7 +18,7 @@ from support.served import serving
 from support.served_things import DECLARED
 
 
-class Names(BaseModel):
+class NamesBody(BaseModel):
     """A body that counts as many as it has names."""
 
     names: list[str]
@@ -60,7 +60,7 @@ async def client(purse: Purse, done: list[str]) -> AsyncIterator[httpx.AsyncClie
         done.append("read")
         return "x"
 
-    async def add(_: Call, body: Names) -> str:
+    async def add(_: Call, body: NamesBody) -> str:
         done.append("add")
         return "x"
 
@@ -98,12 +98,12 @@ async def test_a_request_counts_in_the_class_of_its_route_and_its_answer_says_wh
     assert purse.counted == [("k", RateClass.READ, 1)] * 2
 
 
-async def test_an_error_says_what_is_left_too(client: httpx.AsyncClient) -> None:
+async def test_an_error_also_says_what_is_left(client: httpx.AsyncClient) -> None:
     answer = await client.get("/read?unknown=1")
     assert (answer.status_code, answer.headers["ratelimit"]) == (422, '"read";r=9')
 
 
-async def test_what_needs_no_key_or_has_none_counts_nothing(client: httpx.AsyncClient, purse: Purse) -> None:
+async def test_requests_without_a_key_are_not_counted(client: httpx.AsyncClient, purse: Purse) -> None:
     bad = await client.get("/read", headers={"authorization": "Bearer bad"})
     public = await client.get("/open")
     assert [bad.status_code, public.status_code] == [401, 200]
@@ -111,7 +111,7 @@ async def test_what_needs_no_key_or_has_none_counts_nothing(client: httpx.AsyncC
     assert purse.counted == []
 
 
-async def test_a_body_that_is_worth_several_counts_so_before_anything_is_done(
+async def test_a_request_is_counted_by_its_body_before_anything_is_done(
     client: httpx.AsyncClient, purse: Purse, done: list[str]
 ) -> None:
     answer = await client.post("/add", json={"names": ["a"] * 6})

@@ -73,7 +73,7 @@ async def test_ids_are_made_when_none_came() -> None:
         (f"cc-{TRACE}-b7ad6b7169203331-02", "00"),
     ],
 )
-async def test_ids_that_came_are_continued(given: str, flags: str) -> None:
+async def test_ids_of_the_caller_are_continued(given: str, flags: str) -> None:
     asked = scope(headers={"traceparent": given, "x-request-id": "order-17"})
     _, headers = await call(answer_200, asked)
     version, trace_id, span_id, handed_on = headers[b"traceparent"].decode().split("-")

@@ -12,7 +12,7 @@ from gateway.http import sending
 from gateway.http.readers import BYTES_A_SECOND, GRACE_S
 from gateway.http.replies import NDJSON, HttpReply
 from gateway.http.sending import Sending
-from support.answers import PAGE, Client, begun, stream
+from support.answers import PAGE, AnswerReader, begun, stream
 from support.clocks import Clock
 
 
@@ -26,14 +26,14 @@ def rooms(clock: Clock) -> Sending:
     return Sending(clock=clock)
 
 
-def of_nine_owners(rooms: Sending) -> list[Client]:
+def of_nine_owners(rooms: Sending) -> list[AnswerReader]:
     """Return clients that read nothing, of nine owners that take all streams."""
     owners = [str(1 + number % 9) for number in range(sending.MOST_STREAMS - 6)]
     # The last places are for owners that have none.
-    return [Client(rooms, stream(), owner) for owner in (*owners, *"abcdef")]
+    return [AnswerReader(rooms, stream(), owner) for owner in (*owners, *"abcdef")]
 
 
-async def finish(*clients: Client) -> list[BaseException | None]:
+async def finish(*clients: AnswerReader) -> list[BaseException | None]:
     for client in clients:
         client.is_reading.set()
     return await asyncio.gather(*(client.task for client in clients), return_exceptions=True)
@@ -44,10 +44,10 @@ async def test_owners_that_read_at_the_least_rate_do_not_shut_out_another_one(
 ) -> None:
     clients = of_nine_owners(rooms)
     assert set(await begun(*clients)) == {200}
-    early = Client(rooms, stream(), "early")
+    early = AnswerReader(rooms, stream(), "early")
     assert await begun(early) == [503], "each answer has its first seconds"
     clock.now += GRACE_S + 1
-    late = Client(rooms, stream(), "late")
+    late = AnswerReader(rooms, stream(), "late")
     assert await begun(late) == [200]
     assert await finish(early, late) == [None, None]
     ends = await finish(*clients)
@@ -56,14 +56,14 @@ async def test_owners_that_read_at_the_least_rate_do_not_shut_out_another_one(
 
 
 async def test_the_client_that_is_most_seconds_late_gives_way(rooms: Sending, clock: Clock) -> None:
-    slow = Client(rooms, HttpReply(PAGE, 200), "slow")
+    slow = AnswerReader(rooms, HttpReply(PAGE, 200), "slow")
     assert await begun(slow) == [200]
     clock.now += 10
     pages = sending.MOST_BYTES // len(PAGE) - 1
-    others = [Client(rooms, HttpReply(PAGE, 200), str(number)) for number in range(pages)]
+    others = [AnswerReader(rooms, HttpReply(PAGE, 200), str(number)) for number in range(pages)]
     assert set(await begun(*others)) == {200}
     clock.now += GRACE_S + len(PAGE) / BYTES_A_SECOND
-    next_one = Client(rooms, HttpReply(PAGE, 200), "next")
+    next_one = AnswerReader(rooms, HttpReply(PAGE, 200), "next")
     assert await begun(next_one) == [200]
     ends = await finish(slow, *others, next_one)
     assert isinstance(ends[0], AnswerCut)
@@ -72,11 +72,12 @@ async def test_the_client_that_is_most_seconds_late_gives_way(rooms: Sending, cl
 
 async def test_an_answer_that_needs_much_room_gets_that_of_several(rooms: Sending, clock: Clock) -> None:
     others = [
-        Client(rooms, HttpReply(PAGE, 200), str(number)) for number in range(sending.MOST_BYTES // len(PAGE))
+        AnswerReader(rooms, HttpReply(PAGE, 200), str(number))
+        for number in range(sending.MOST_BYTES // len(PAGE))
     ]
     assert set(await begun(*others)) == {200}
     clock.now += 2 * GRACE_S
-    large = Client(rooms, HttpReply(3 * PAGE, 200), "large")
+    large = AnswerReader(rooms, HttpReply(3 * PAGE, 200), "large")
     assert await begun(large) == [200]
     cut = [end for end in await finish(*others, large) if end is not None]
     assert [type(end) for end in cut] == [AnswerCut] * 3
@@ -91,13 +92,14 @@ async def test_time_in_which_an_answer_is_made_is_not_the_clients(rooms: Sending
         yield b"2\n"
 
     clients = [
-        Client(rooms, HttpReply(made_slowly(), 200, NDJSON), str(n)) for n in range(sending.MOST_STREAMS)
+        AnswerReader(rooms, HttpReply(made_slowly(), 200, NDJSON), str(n))
+        for n in range(sending.MOST_STREAMS)
     ]
     for client in clients:
         client.is_reading.set()
     assert set(await begun(*clients)) == {200}
     clock.now += 100 * GRACE_S
-    refused = Client(rooms, stream(), "late")
+    refused = AnswerReader(rooms, stream(), "late")
     assert await begun(refused) == [503]
     goes_on.set()
     assert set(await finish(*clients, refused)) == {None}
@@ -113,12 +115,12 @@ async def test_an_owner_with_several_answers_gives_way_however_fast_it_reads(
         await goes_on.wait()
 
     owners = ["greedy"] * 2 + [str(number) for number in range(sending.MOST_STREAMS - 2)]
-    clients = [Client(rooms, HttpReply(without_end(), 200, NDJSON), owner) for owner in owners]
+    clients = [AnswerReader(rooms, HttpReply(without_end(), 200, NDJSON), owner) for owner in owners]
     for client in clients:
         client.is_reading.set()
     assert set(await begun(*clients)) == {200}
     clock.now += GRACE_S + 1
-    first, second = Client(rooms, stream(), "first"), Client(rooms, stream(), "second")
+    first, second = AnswerReader(rooms, stream(), "first"), AnswerReader(rooms, stream(), "second")
     assert await begun(first, second) == [200, 503], "an owner keeps one answer that it reads well"
     goes_on.set()
     ends = await finish(*clients, first, second)

@@ -11,7 +11,7 @@ from gateway.http import sending
 from gateway.http.bodies import LARGE_BYTES
 from gateway.http.replies import EVENT_STREAM, HttpReply
 from gateway.http.sending import Sending
-from support.answers import PAGE, Client, begun, rows, stream
+from support.answers import PAGE, AnswerReader, begun, rows, stream
 
 
 @pytest.fixture
@@ -21,12 +21,19 @@ def rooms() -> Sending:
 
 async def test_readers_that_take_nothing_leave_streams_and_bytes_for_others(rooms: Sending) -> None:
     ended: list[str] = []
-    streams = [Client(rooms, stream(), "guest") for _ in range(sending.MOST_STREAMS_OF_OWNER)]
+    streams = [AnswerReader(rooms, stream(), "guest") for _ in range(sending.MOST_STREAMS_OF_OWNER)]
     pages = [
-        Client(rooms, HttpReply(PAGE, 200), "guest") for _ in range(sending.MOST_BYTES_OF_OWNER // len(PAGE))
+        AnswerReader(rooms, HttpReply(PAGE, 200), "guest")
+        for _ in range(sending.MOST_BYTES_OF_OWNER // len(PAGE))
     ]
-    refused = [Client(rooms, stream(ended), "guest"), Client(rooms, HttpReply(PAGE, 200), "guest")]
-    neighbour = [Client(rooms, stream(), "neighbour"), Client(rooms, HttpReply(PAGE, 200), "neighbour")]
+    refused = [
+        AnswerReader(rooms, stream(ended), "guest"),
+        AnswerReader(rooms, HttpReply(PAGE, 200), "guest"),
+    ]
+    neighbour = [
+        AnswerReader(rooms, stream(), "neighbour"),
+        AnswerReader(rooms, HttpReply(PAGE, 200), "neighbour"),
+    ]
     assert set(await begun(*streams, *pages)) == {200}
     assert await begun(*refused) == [429, 429]
     for client in refused:
@@ -36,16 +43,18 @@ async def test_readers_that_take_nothing_leave_streams_and_bytes_for_others(room
     assert [len(await client.read()) for client in neighbour] == [2 + 2 * LARGE_BYTES, len(PAGE)]
     for client in (*streams, *pages):
         await client.read()
-    again = [Client(rooms, stream(), "guest"), Client(rooms, HttpReply(PAGE, 200), "guest")]
+    again = [AnswerReader(rooms, stream(), "guest"), AnswerReader(rooms, HttpReply(PAGE, 200), "guest")]
     assert await begun(*again) == [200, 200]
     for client in again:
         await client.read()
 
 
 async def test_all_owners_together_have_a_bounded_number_of_streams_and_bytes(rooms: Sending) -> None:
-    streams = [Client(rooms, stream(), str(n)) for n in range(sending.MOST_STREAMS)]
-    pages = [Client(rooms, HttpReply(PAGE, 200), str(n)) for n in range(sending.MOST_BYTES // len(PAGE))]
-    refused = [Client(rooms, stream(), "late"), Client(rooms, HttpReply(PAGE, 200), "late")]
+    streams = [AnswerReader(rooms, stream(), str(n)) for n in range(sending.MOST_STREAMS)]
+    pages = [
+        AnswerReader(rooms, HttpReply(PAGE, 200), str(n)) for n in range(sending.MOST_BYTES // len(PAGE))
+    ]
+    refused = [AnswerReader(rooms, stream(), "late"), AnswerReader(rooms, HttpReply(PAGE, 200), "late")]
     assert set(await begun(*streams, *pages)) == {200}
     assert await begun(*refused) == [503, 503]
     for client in (*streams, *pages, *refused):
@@ -55,7 +64,7 @@ async def test_all_owners_together_have_a_bounded_number_of_streams_and_bytes(ro
 async def test_small_answers_event_streams_and_public_answers_need_no_room(rooms: Sending) -> None:
     events = HttpReply(rows(), 200, EVENT_STREAM)
     for owner_id, reply in (("", HttpReply(PAGE, 200)), ("1", HttpReply(b"{}\n", 200)), ("1", events)):
-        clients = [Client(rooms, reply, owner_id) for _ in range(50)]
+        clients = [AnswerReader(rooms, reply, owner_id) for _ in range(50)]
         assert set(await begun(*clients)) == {200}
         for client in clients:
             client.task.cancel()
@@ -65,7 +74,7 @@ async def test_small_answers_event_streams_and_public_answers_need_no_room(rooms
 async def test_a_client_that_goes_away_ends_the_stream_and_gives_its_place_back(rooms: Sending) -> None:
     ended: list[str] = []
     for _ in range(sending.MOST_STREAMS_OF_OWNER + 1):
-        client = Client(rooms, stream(ended), "guest")
+        client = AnswerReader(rooms, stream(ended), "guest")
         assert await begun(client) == [200]
         client.task.cancel()
         await asyncio.gather(client.task, return_exceptions=True)
@@ -74,11 +83,11 @@ async def test_a_client_that_goes_away_ends_the_stream_and_gives_its_place_back(
 
 async def test_a_body_goes_out_in_pieces_and_a_head_without_one(rooms: Sending) -> None:
     for size in (0, 1, LARGE_BYTES, LARGE_BYTES + 1, 3 * LARGE_BYTES):
-        client = Client(rooms, HttpReply(b"x" * size, 200), "1")
+        client = AnswerReader(rooms, HttpReply(b"x" * size, 200), "1")
         assert await client.read() == b"x" * size
         assert max(len(message["body"]) for message in client.messages[1:]) <= LARGE_BYTES
         assert [message.get("more_body", False) for message in client.messages[1:]][-1] is False
         assert (b"content-length", b"%d" % size) in client.messages[0]["headers"]
-    client = Client(rooms, HttpReply(PAGE, 200), "1", is_head=True)
+    client = AnswerReader(rooms, HttpReply(PAGE, 200), "1", is_head=True)
     assert await client.read() == b""
     assert (b"content-length", b"%d" % len(PAGE)) in client.messages[0]["headers"]

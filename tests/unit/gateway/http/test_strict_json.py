@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import tracemalloc
 from decimal import Decimal
 from random import Random
@@ -181,13 +180,11 @@ def test_brackets_in_texts_and_side_by_side_are_not_nesting() -> None:
 
 
 def test_a_name_that_is_repeated_at_the_end_of_a_large_object_is_found_at_once() -> None:
-    names = b",".join(b'"%d":1' % number for number in range(50_000))
-    started = time.process_time()
+    names = b",".join(b'"%d":1' % number for number in range(200_000))
+    # Where each name is compared with each, this takes longer than a test may.
     with pytest.raises(InvalidInput) as caught:
-        documents.load(b"{" + names + b',"49999":1}')
-    assert [error.pointer for error in caught.value.errors] == ["/49999"]
-    # Linear work is a fraction of a second; comparing each name with each took minutes of a thread.
-    assert time.process_time() - started < 20
+        documents.load(b"{" + names + b',"199999":1}')
+    assert [error.pointer for error in caught.value.errors] == ["/199999"]
 
 
 @pytest.mark.parametrize("element", [b"[]", b"{}"])

@@ -12,7 +12,7 @@ from gateway.identity.keyring import KeyRing
 from support.clocks import Clock
 from support.doubles import issuer as issuers
 from support.doubles.issuer import Issuer
-from support.doubles.key_table import PEPPER, Database
+from support.doubles.key_table import PEPPER, KeyDatabase
 from support.doubles.signed_in import SlowIssuer
 
 
@@ -25,12 +25,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-async def database() -> Database:
-    return Database()
+async def database() -> KeyDatabase:
+    return KeyDatabase()
 
 
 @pytest.fixture
-async def ring(database: Database, clock: Clock) -> KeyRing:
+async def ring(database: KeyDatabase, clock: Clock) -> KeyRing:
     untyped: Any = database
     return KeyRing(untyped, PEPPER)
 
@@ -44,7 +44,7 @@ async def slow_issuer() -> SlowIssuer:
 
 
 @pytest.fixture
-async def token_ring(database: Database, clock: Clock, slow_issuer: SlowIssuer) -> KeyRing:
+async def token_ring(database: KeyDatabase, clock: Clock, slow_issuer: SlowIssuer) -> KeyRing:
     untyped: Any = database
     tokens: Any = slow_issuer
     return KeyRing(untyped, PEPPER, tokens=tokens, subjects=tokens)

@@ -13,18 +13,18 @@ from gateway.identity import keyring, keys
 from gateway.identity.keyring import KeyRing
 from gateway.identity.keys import ApiKey
 from support.clocks import Clock
-from support.doubles.key_table import PEPPER, Database
+from support.doubles.key_table import PEPPER, KeyDatabase
 from support.doubles.signed_in import SlowIssuer, token
 from support.waiting import until
 
 
-async def test_a_valid_key_identifies_its_owner(ring: KeyRing, database: Database) -> None:
+async def test_a_valid_key_identifies_its_owner(ring: KeyRing, database: KeyDatabase) -> None:
     key = keys.new_key()
     principal = database.add(key)
     assert await ring.authenticate(str(key)) == principal
 
 
-async def test_a_key_of_the_form_without_a_checksum_is_good_too(ring: KeyRing, database: Database) -> None:
+async def test_a_key_of_the_form_without_a_checksum_is_good_too(ring: KeyRing, database: KeyDatabase) -> None:
     key = ApiKey("0" * 16, "a-_B" * 10 + "xyz", has_checksum=False)
     principal = database.add(key)
     assert await ring.authenticate(str(key)) == principal
@@ -48,7 +48,7 @@ async def test_a_request_without_a_credential_gets_a_challenge_that_names_no_err
     ],
 )
 async def test_a_malformed_key_is_refused_without_a_query(
-    text: str, ring: KeyRing, database: Database
+    text: str, ring: KeyRing, database: KeyDatabase
 ) -> None:
     with pytest.raises(Unauthenticated) as refused:
         await ring.authenticate(text)
@@ -58,7 +58,7 @@ async def test_a_malformed_key_is_refused_without_a_query(
     assert database.questions == 0
 
 
-async def test_a_right_id_with_a_wrong_secret_is_refused(ring: KeyRing, database: Database) -> None:
+async def test_a_right_id_with_a_wrong_secret_is_refused(ring: KeyRing, database: KeyDatabase) -> None:
     key = keys.new_key()
     database.add(key)
     with pytest.raises(Unauthenticated) as refused:
@@ -67,7 +67,7 @@ async def test_a_right_id_with_a_wrong_secret_is_refused(ring: KeyRing, database
 
 
 async def test_a_key_is_looked_up_once_in_five_seconds(
-    ring: KeyRing, database: Database, clock: Clock
+    ring: KeyRing, database: KeyDatabase, clock: Clock
 ) -> None:
     key = keys.new_key()
     database.add(key)
@@ -80,7 +80,7 @@ async def test_a_key_is_looked_up_once_in_five_seconds(
 
 
 async def test_a_change_has_effect_after_five_seconds_or_at_once_here(
-    ring: KeyRing, database: Database, clock: Clock
+    ring: KeyRing, database: KeyDatabase, clock: Clock
 ) -> None:
     key = keys.new_key()
     database.add(key)
@@ -93,7 +93,7 @@ async def test_a_change_has_effect_after_five_seconds_or_at_once_here(
 
 
 async def test_a_revoked_key_is_refused_after_five_seconds(
-    ring: KeyRing, database: Database, clock: Clock
+    ring: KeyRing, database: KeyDatabase, clock: Clock
 ) -> None:
     key = keys.new_key()
     database.add(key)
@@ -110,7 +110,7 @@ async def test_a_revoked_key_is_refused_after_five_seconds(
 
 
 async def test_the_five_seconds_begin_when_the_database_is_asked(
-    ring: KeyRing, database: Database, clock: Clock
+    ring: KeyRing, database: KeyDatabase, clock: Clock
 ) -> None:
     key = keys.new_key()
     database.add(key)
@@ -126,7 +126,7 @@ async def test_the_five_seconds_begin_when_the_database_is_asked(
 
 
 async def test_a_remembered_key_expires_to_the_moment(
-    ring: KeyRing, database: Database, monkeypatch: pytest.MonkeyPatch
+    ring: KeyRing, database: KeyDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, expires_at = keys.new_key(), datetime.now(UTC) + timedelta(hours=1)
     database.add(key, expires_at=expires_at)
@@ -144,7 +144,7 @@ async def test_a_remembered_key_expires_to_the_moment(
 
 
 async def test_the_secret_before_a_rotation_works_until_the_overlap_ends_and_no_longer(
-    ring: KeyRing, database: Database
+    ring: KeyRing, database: KeyDatabase
 ) -> None:
     old = keys.new_key()
     new = ApiKey(old.id, keys.new_secret())
@@ -160,7 +160,7 @@ async def test_the_secret_before_a_rotation_works_until_the_overlap_ends_and_no_
 
 
 async def test_a_known_key_works_for_a_while_without_the_database(
-    ring: KeyRing, database: Database, clock: Clock
+    ring: KeyRing, database: KeyDatabase, clock: Clock
 ) -> None:
     key = keys.new_key()
     database.add(key)
@@ -173,14 +173,14 @@ async def test_a_known_key_works_for_a_while_without_the_database(
         await ring.authenticate(str(key))
 
 
-async def test_a_key_that_is_not_known_needs_the_database(ring: KeyRing, database: Database) -> None:
+async def test_a_key_that_is_not_known_needs_the_database(ring: KeyRing, database: KeyDatabase) -> None:
     database.is_away = True
     with pytest.raises(DatabaseUnavailable):
         await ring.authenticate(str(keys.new_key()))
 
 
 async def test_only_one_request_in_two_seconds_asks_a_database_that_is_away(
-    ring: KeyRing, database: Database, clock: Clock
+    ring: KeyRing, database: KeyDatabase, clock: Clock
 ) -> None:
     key = keys.new_key()
     database.add(key)
@@ -201,7 +201,7 @@ async def test_only_one_request_in_two_seconds_asks_a_database_that_is_away(
 
 
 async def test_a_known_key_does_not_wait_for_a_slow_database_whose_answer_counts_when_it_comes(
-    ring: KeyRing, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ring: KeyRing, database: KeyDatabase, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keyring, "REFRESHED_WITHIN_S", 0.01)
     key = keys.new_key()
@@ -229,7 +229,7 @@ async def test_a_known_key_does_not_wait_for_a_slow_database_whose_answer_counts
 
 async def test_a_slow_issuer_keeps_no_key_from_being_checked(
     token_ring: KeyRing,
-    database: Database,
+    database: KeyDatabase,
     clock: Clock,
     slow_issuer: SlowIssuer,
     monkeypatch: pytest.MonkeyPatch,
@@ -249,7 +249,7 @@ async def test_a_slow_issuer_keeps_no_key_from_being_checked(
 
 
 async def test_a_key_that_is_not_known_waits_a_limited_time_for_the_database(
-    ring: KeyRing, database: Database, monkeypatch: pytest.MonkeyPatch
+    ring: KeyRing, database: KeyDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keyring, "FOUND_WITHIN_S", 0.01)
     database.may_answer.clear()
@@ -259,7 +259,7 @@ async def test_a_key_that_is_not_known_waits_a_limited_time_for_the_database(
 
 
 async def test_long_connections_learn_the_present_rights_of_their_keys_in_one_query(
-    ring: KeyRing, database: Database
+    ring: KeyRing, database: KeyDatabase
 ) -> None:
     first, second, gone = keys.new_key(), keys.new_key(), keys.new_key()
     expected = {key.id: database.add(key) for key in (first, second)}
@@ -271,7 +271,7 @@ async def test_long_connections_learn_the_present_rights_of_their_keys_in_one_qu
 
 
 async def test_a_key_of_the_pepper_before_works_and_is_stored_under_the_present_one(
-    database: Database, clock: Clock
+    database: KeyDatabase, clock: Clock
 ) -> None:
     untyped: Any = database
     key, rotated = keys.new_key(), keys.new_key()
@@ -290,7 +290,7 @@ async def test_a_key_of_the_pepper_before_works_and_is_stored_under_the_present_
         await KeyRing(untyped, PEPPER).authenticate(str(key))
 
 
-async def test_a_wrong_secret_stays_wrong_under_two_peppers(database: Database, clock: Clock) -> None:
+async def test_a_wrong_secret_stays_wrong_under_two_peppers(database: KeyDatabase, clock: Clock) -> None:
     untyped: Any = database
     key = keys.new_key()
     database.add(key)

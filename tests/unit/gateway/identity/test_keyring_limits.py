@@ -18,7 +18,7 @@ from gateway.identity.keyring import KeyRing
 from gateway.identity.keys import ApiKey
 from support.clocks import Clock
 from support.doubles import signed_in
-from support.doubles.key_table import Database
+from support.doubles.key_table import KeyDatabase
 
 ADDRESS = "192.0.2.1"
 
@@ -31,7 +31,7 @@ def flood(ring: KeyRing, count: int) -> list[asyncio.Task[object]]:
     ]
 
 
-async def questions(ring: KeyRing, database: Database, tried: Iterable[str]) -> int:
+async def questions(ring: KeyRing, database: KeyDatabase, tried: Iterable[str]) -> int:
     """Return how often the database is asked when these keys come again."""
     before = database.questions
     for key in tried:
@@ -53,7 +53,7 @@ def reachable(root: object) -> Iterator[object]:
             left += gc.get_referents(found)
 
 
-async def test_the_memory_holds_no_usable_key(ring: KeyRing, database: Database) -> None:
+async def test_the_memory_holds_no_usable_key(ring: KeyRing, database: KeyDatabase) -> None:
     key = keys.new_key()
     database.add(key)
     await ring.authenticate(str(key))
@@ -63,7 +63,7 @@ async def test_the_memory_holds_no_usable_key(ring: KeyRing, database: Database)
 
 
 async def test_no_number_of_unknown_keys_pushes_a_good_one_out(
-    ring: KeyRing, database: Database, clock: Clock
+    ring: KeyRing, database: KeyDatabase, clock: Clock
 ) -> None:
     good = keys.new_key()
     database.add(good)
@@ -80,7 +80,7 @@ async def test_no_number_of_unknown_keys_pushes_a_good_one_out(
     assert await ring.authenticate(str(good))
 
 
-async def test_ten_thousand_keys_are_remembered(ring: KeyRing, database: Database) -> None:
+async def test_ten_thousand_keys_are_remembered(ring: KeyRing, database: KeyDatabase) -> None:
     known = [ApiKey(f"{number:016x}", "k" * 43) for number in range(10_050)]
     for number, key in enumerate(known):
         database.add(key, user_id=number % 20)
@@ -89,7 +89,7 @@ async def test_ten_thousand_keys_are_remembered(ring: KeyRing, database: Databas
     assert await questions(ring, database, [str(known[-10_001])]) == 1
 
 
-async def test_the_keys_of_one_user_push_out_nobody_elses(ring: KeyRing, database: Database) -> None:
+async def test_the_keys_of_one_user_push_out_nobody_elses(ring: KeyRing, database: KeyDatabase) -> None:
     other, *many = [ApiKey(f"{number:016x}", "k" * 43) for number in range(10_050)]
     database.add(other, user_id=1)
     await ring.authenticate(str(other))
@@ -101,7 +101,7 @@ async def test_the_keys_of_one_user_push_out_nobody_elses(ring: KeyRing, databas
 
 
 async def test_the_access_tokens_of_one_user_push_out_nobody_elses_and_no_keys(
-    token_ring: KeyRing, database: Database
+    token_ring: KeyRing, database: KeyDatabase
 ) -> None:
     key = keys.new_key()
     database.add(key, user_id=8)
@@ -114,7 +114,7 @@ async def test_the_access_tokens_of_one_user_push_out_nobody_elses_and_no_keys(
 
 
 async def test_an_unknown_key_is_asked_for_once_in_five_seconds(
-    ring: KeyRing, database: Database, clock: Clock
+    ring: KeyRing, database: KeyDatabase, clock: Clock
 ) -> None:
     unknown = str(keys.new_key())
     for _ in range(5):
@@ -128,7 +128,7 @@ async def test_an_unknown_key_is_asked_for_once_in_five_seconds(
 
 
 async def test_an_address_with_many_failures_waits_before_the_database_is_asked_again(
-    ring: KeyRing, database: Database, clock: Clock
+    ring: KeyRing, database: KeyDatabase, clock: Clock
 ) -> None:
     good = keys.new_key()
     database.add(good)
@@ -150,7 +150,7 @@ async def test_an_address_with_many_failures_waits_before_the_database_is_asked_
 
 
 async def test_keys_that_come_all_at_once_from_one_address_are_limited_too(
-    ring: KeyRing, database: Database
+    ring: KeyRing, database: KeyDatabase
 ) -> None:
     database.may_answer.clear()
     tries = [asyncio.create_task(ring.authenticate(str(keys.new_key()), ADDRESS)) for _ in range(400)]
@@ -163,7 +163,7 @@ async def test_keys_that_come_all_at_once_from_one_address_are_limited_too(
 
 
 async def test_unknown_keys_of_one_address_keep_no_other_address_waiting(
-    ring: KeyRing, database: Database
+    ring: KeyRing, database: KeyDatabase
 ) -> None:
     database.may_answer.clear()
     tries = [asyncio.create_task(ring.authenticate(str(keys.new_key()), ADDRESS)) for _ in range(10)]
@@ -177,7 +177,7 @@ async def test_unknown_keys_of_one_address_keep_no_other_address_waiting(
 
 
 async def test_no_more_than_a_thousand_unknown_keys_wait_for_the_database(
-    ring: KeyRing, database: Database
+    ring: KeyRing, database: KeyDatabase
 ) -> None:
     known = keys.new_key()
     database.add(known)
@@ -194,7 +194,7 @@ async def test_no_more_than_a_thousand_unknown_keys_wait_for_the_database(
 
 
 async def test_unknown_keys_of_one_address_leave_places_for_those_of_others(
-    ring: KeyRing, database: Database
+    ring: KeyRing, database: KeyDatabase
 ) -> None:
     database.may_answer.clear()
     tries = [asyncio.create_task(ring.authenticate(str(keys.new_key()), ADDRESS)) for _ in range(1000)]
@@ -211,7 +211,7 @@ async def test_unknown_keys_of_one_address_leave_places_for_those_of_others(
     await asyncio.gather(*tries, return_exceptions=True)
 
 
-async def test_the_addresses_of_one_network_count_as_one(ring: KeyRing, database: Database) -> None:
+async def test_the_addresses_of_one_network_count_as_one(ring: KeyRing, database: KeyDatabase) -> None:
     database.may_answer.clear()
     tries = [
         asyncio.create_task(ring.authenticate(str(keys.new_key()), f"2001:db8::{number:x}"))
@@ -225,7 +225,7 @@ async def test_the_addresses_of_one_network_count_as_one(ring: KeyRing, database
 
 @pytest.mark.parametrize("is_changed", [True, False], ids=["after a change", "after a long time"])
 async def test_a_key_that_was_valid_before_is_looked_up_at_once_in_a_flood_of_unknown_keys(
-    is_changed: bool, ring: KeyRing, database: Database, clock: Clock
+    is_changed: bool, ring: KeyRing, database: KeyDatabase, clock: Clock
 ) -> None:
     good = keys.new_key()
     database.add(good)
@@ -248,7 +248,7 @@ async def test_a_key_that_was_valid_before_is_looked_up_at_once_in_a_flood_of_un
 
 
 async def test_changes_of_one_user_cost_the_keys_of_others_no_look_up(
-    ring: KeyRing, database: Database
+    ring: KeyRing, database: KeyDatabase
 ) -> None:
     changed, other = keys.new_key(), keys.new_key()
     database.add(changed, user_id=7)
@@ -261,7 +261,7 @@ async def test_changes_of_one_user_cost_the_keys_of_others_no_look_up(
 
 
 async def test_what_is_read_while_a_key_is_revoked_is_not_believed_afterwards(
-    ring: KeyRing, database: Database, monkeypatch: pytest.MonkeyPatch
+    ring: KeyRing, database: KeyDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = keys.new_key()
     database.add(key)

@@ -148,7 +148,7 @@ def test_what_is_not_spent_goes_back_at_the_second_look() -> None:
     assert row.taken == row.spent
 
 
-def test_what_a_gateway_let_through_alone_is_told_and_stays_taken() -> None:
+def test_requests_that_a_gateway_let_through_alone_are_reported_and_stay_taken() -> None:
     windows, lease = a_lease(10)
     assert all(lease.spend_unleased(1) for _ in range(10))
     assert not lease.spend_unleased(1)
@@ -162,7 +162,7 @@ def test_what_a_gateway_let_through_alone_is_told_and_stays_taken() -> None:
     assert (other.tokens, other.remaining) == (0, 0)
 
 
-def test_an_answer_of_the_window_before_is_worth_nothing() -> None:
+def test_an_answer_for_the_previous_window_is_ignored() -> None:
     windows, lease = a_lease()
     lease.need = 5
     question = lease.question(is_due=False)

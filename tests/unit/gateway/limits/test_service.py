@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -63,7 +64,7 @@ async def test_tokens_that_a_gateway_does_not_use_serve_another_one(
     assert await passed((other, 100)) == 80
 
 
-async def test_beyond_the_limit_nobody_is_asked_any_more(gateways: Gateways, windows: RateWindows) -> None:
+async def test_beyond_the_limit_the_database_is_not_asked(gateways: Gateways, windows: RateWindows) -> None:
     gateway = gateways()
     assert await passed((gateway, 101)) == 100
     before = windows.statements
@@ -71,7 +72,9 @@ async def test_beyond_the_limit_nobody_is_asked_any_more(gateways: Gateways, win
     assert windows.statements == before
 
 
-async def test_a_request_with_a_lease_asks_nobody(gateways: Gateways, windows: RateWindows) -> None:
+async def test_a_request_with_a_lease_does_not_ask_the_database(
+    gateways: Gateways, windows: RateWindows
+) -> None:
     gateway = gateways()
     for _ in range(10):
         await passes(gateway)
@@ -171,10 +174,11 @@ async def test_a_request_may_count_as_several_and_passes_whole_or_not_at_all(gat
 async def test_a_refusal_says_what_is_left_and_when_to_repeat(gateways: Gateways) -> None:
     gateway = gateways()
     await passed((gateway, 100))
+    began = time.time()
     with pytest.raises(RateLimited) as refused:
         await gateway.charge(ANN, RateClass.QUOTE)
-    left_s = 3600 - time.time() % 3600
-    assert refused.value.retry_after_s == pytest.approx(left_s, abs=2)
+    least_s, most_s = (math.ceil(3600 - at % 3600) for at in (time.time(), began))
+    assert least_s <= (refused.value.retry_after_s or 0) <= most_s
     assert refused.value.headers["ratelimit-policy"] == '"quote";q=100;w=3600'
     assert refused.value.headers["ratelimit"].startswith('"quote";r=0;t=')
 

@@ -22,7 +22,7 @@ def news(offset: int, channel: str = "chat:a") -> Publication:
     return Publication(channel, ChannelPosition("e", offset), {"n": offset})
 
 
-class Crowd:
+class ListenerCrowd:
     """Many listeners of one owner, and what each has heard."""
 
     def __init__(self, hub: Hub, owner: str, number: int = MANY, channel: str = "chat:a") -> None:
@@ -63,7 +63,7 @@ async def all_handed(hub: Hub, channel: str = "chat:a") -> None:
 
 async def test_a_pass_of_the_loop_hands_a_publication_to_some_listeners_only() -> None:
     hub = Hub()
-    crowd = Crowd(hub, "a")
+    crowd = ListenerCrowd(hub, "a")
     hub.publish(news(1), is_ordered=True)
     counts = [crowd.count]
     while hub.is_under_way("chat:a"):
@@ -76,7 +76,7 @@ async def test_a_pass_of_the_loop_hands_a_publication_to_some_listeners_only() -
 
 async def test_the_listeners_of_one_owner_do_not_delay_those_of_another() -> None:
     hub = Hub()
-    crowd, neighbour = Crowd(hub, "a"), Crowd(hub, "b", 1)
+    crowd, neighbour = ListenerCrowd(hub, "a"), ListenerCrowd(hub, "b", 1)
     for offset in range(1, 21):
         hub.publish(news(offset), is_ordered=True)
     for _ in range(25):
@@ -89,9 +89,9 @@ async def test_the_listeners_of_one_owner_do_not_delay_those_of_another() -> Non
 
 async def test_whoever_comes_or_goes_meanwhile_hears_what_is_published_in_its_time() -> None:
     hub = Hub()
-    crowd = Crowd(hub, "a")
+    crowd = ListenerCrowd(hub, "a")
     hub.publish(news(1), is_ordered=True)
-    late = Crowd(hub, "a", 1)
+    late = ListenerCrowd(hub, "a", 1)
     hub.publish(news(2), is_ordered=True)
     crowd.stops[-1]()
     await all_handed(hub)
@@ -100,7 +100,7 @@ async def test_whoever_comes_or_goes_meanwhile_hears_what_is_published_in_its_ti
 
 async def test_the_order_is_kept_when_a_crowd_has_become_small() -> None:
     hub = Hub()
-    crowd = Crowd(hub, "a")
+    crowd = ListenerCrowd(hub, "a")
     hub.publish(news(1), is_ordered=True)
     for stop in crowd.stops[: MANY - FEW_LISTENERS // 2]:
         stop()
@@ -113,7 +113,7 @@ async def test_the_order_is_kept_when_a_crowd_has_become_small() -> None:
 
 async def test_an_owner_that_cannot_keep_up_is_told_so_and_hears_nothing_after_a_gap() -> None:
     hub = Hub(turns=LoopTurns(most=50))
-    crowd, neighbour = Crowd(hub, "a"), Crowd(hub, "b", 1)
+    crowd, neighbour = ListenerCrowd(hub, "a"), ListenerCrowd(hub, "b", 1)
     for offset in range(1, MOST_WAITING + 100):
         hub.publish(news(offset), is_ordered=True)
         while len(neighbour.heard[0]) < offset:
@@ -132,7 +132,7 @@ def test_whoever_fell_behind_can_recover_and_something_more_that_is_published_me
 
 async def test_of_a_channel_without_an_order_the_newest_replaces_what_waits() -> None:
     hub = Hub()
-    crowd = Crowd(hub, "a", channel="quotes:A")
+    crowd = ListenerCrowd(hub, "a", channel="quotes:A")
     for offset in range(1, 101):
         hub.publish(news(offset, "quotes:A"))
     await all_handed(hub, "quotes:A")
@@ -143,18 +143,18 @@ async def test_of_a_channel_without_an_order_the_newest_replaces_what_waits() ->
 @pytest.mark.parametrize("number", [1, FEW_LISTENERS])
 async def test_few_listeners_are_served_at_once(number: int) -> None:
     hub = Hub()
-    crowd = Crowd(hub, "a", number)
+    crowd = ListenerCrowd(hub, "a", number)
     hub.publish(news(1), is_ordered=True)
     assert crowd.heard == [[1]] * number
 
 
 async def test_a_channel_is_behind_only_if_it_is_so_for_every_owner() -> None:
     hub = Hub()
-    Crowd(hub, "a")
+    ListenerCrowd(hub, "a")
     hub.publish(news(1), is_ordered=True)
     assert hub.is_behind("chat:a")
     await all_handed(hub)
-    neighbour = Crowd(hub, "b", 1)
+    neighbour = ListenerCrowd(hub, "b", 1)
     hub.publish(news(2), is_ordered=True)
     while not neighbour.count:
         await asyncio.sleep(0)
@@ -166,8 +166,8 @@ async def test_a_channel_is_behind_only_if_it_is_so_for_every_owner() -> None:
 async def test_many_channels_of_few_listeners_are_served_a_part_in_each_pass(is_ordered: bool) -> None:
     hub = Hub()
     names = [f"chat:s{number}" for number in range(100)]
-    crowds = [Crowd(hub, "a", FEW_LISTENERS - 1, channel=name) for name in names]
-    neighbours = [Crowd(hub, "b", 1, channel=name) for name in names]
+    crowds = [ListenerCrowd(hub, "a", FEW_LISTENERS - 1, channel=name) for name in names]
+    neighbours = [ListenerCrowd(hub, "b", 1, channel=name) for name in names]
     for name in names:
         hub.publish(news(1, name), is_ordered=is_ordered)
     counts = [sum(crowd.count for crowd in crowds)]
@@ -182,7 +182,7 @@ async def test_many_channels_of_few_listeners_are_served_a_part_in_each_pass(is_
 
 async def test_few_listeners_get_all_of_an_ordered_channel_however_much_comes_at_once() -> None:
     hub = Hub()
-    one = Crowd(hub, "a", 1)
+    one = ListenerCrowd(hub, "a", 1)
     for offset in range(1, MOST_WAITING_OF_FEW):
         hub.publish(news(offset), is_ordered=True)
     await all_handed(hub)
@@ -191,8 +191,8 @@ async def test_few_listeners_get_all_of_an_ordered_channel_however_much_comes_at
 
 async def test_a_small_room_does_not_wait_for_the_many_rooms_of_another_owner() -> None:
     hub = Hub()
-    rooms = [Crowd(hub, "a", 1, channel=f"chat:s{number}") for number in range(5_000)]
-    neighbour = Crowd(hub, "b", 1, channel="chat:mine")
+    rooms = [ListenerCrowd(hub, "a", 1, channel=f"chat:s{number}") for number in range(5_000)]
+    neighbour = ListenerCrowd(hub, "b", 1, channel="chat:mine")
     for number in range(5_000):
         hub.publish(news(1, f"chat:s{number}"), is_ordered=True)
     hub.publish(news(1, "chat:mine"), is_ordered=True)
@@ -206,7 +206,7 @@ async def test_a_small_room_does_not_wait_for_the_many_rooms_of_another_owner() 
 
 async def test_the_subscriptions_of_a_former_member_end_in_turns_and_nobody_else_is_told() -> None:
     hub = Hub()
-    crowd, neighbour = Crowd(hub, "a"), Crowd(hub, "b")
+    crowd, neighbour = ListenerCrowd(hub, "a"), ListenerCrowd(hub, "b")
     hub.signal(MembersLeft("chat:a", frozenset({"a"})))
     counts = [len(crowd.signals)]
     while counts[-1] < MANY:

@@ -16,7 +16,7 @@ from gateway.publishing.positions import ChannelPosition
 from gateway.realtime.access import Access
 from gateway.realtime.channels import KINDS, MOST_RECOVERED, channel_of
 from gateway.realtime.codes import CommandError, ErrorCode
-from support.doubles.realtime import Exchange, Gateway
+from support.doubles.realtime import Broker, Gateway
 
 LOBBY = channel_of("chat:lobby")
 
@@ -150,7 +150,7 @@ async def test_messages_missed_since_a_position_are_recovered(
 
 
 async def test_a_client_of_a_gateway_that_is_ahead_recovers_all_the_same(
-    gateway: Gateway, other_gateway: Gateway, exchange: Exchange, ann: Access
+    gateway: Gateway, other_gateway: Gateway, exchange: Broker, ann: Access
 ) -> None:
     await other_gateway.chat.follow("lobby", ann.principal)
     exchange.loses = True

@@ -14,20 +14,11 @@ from gateway.realtime.commands import MOST_CHANNELS
 from gateway.realtime.lobby import LobbySession
 from gateway.realtime.session import ClientSession
 from gateway.settings import GatewaySettings
+from support.clocks import Clock
 from support.doubles.realtime import Client, Gateway, connected, payload
 
 PER_S = 50
 BURST = 400
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

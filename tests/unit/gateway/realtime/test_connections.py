@@ -34,7 +34,7 @@ class Open:
 
 
 @dataclass
-class Keys:
+class CheckedKeys:
     """The database's answers about keys; `asked` are the keys that were checked."""
 
     found: dict[str, Principal] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Keys:
 
 
 async def test_each_key_is_checked_once_for_all_its_connections() -> None:
-    keys = Keys({"k1": principal("k1", Scope.CHAT_READ)})
+    keys = CheckedKeys({"k1": principal("k1", Scope.CHAT_READ)})
     connections = Connections(keys.renew)
     bounded = Access(principal("k1"), channels=frozenset({"chat:lobby"}), expires_at=9.0)
     opened = [Open(Access(principal("k1"))) for _ in range(50)] + [Open(bounded), Open(None)]
@@ -65,7 +65,7 @@ async def test_each_key_is_checked_once_for_all_its_connections() -> None:
 
 
 async def test_other_work_goes_on_while_the_rights_of_very_many_connections_are_applied() -> None:
-    connections = Connections(Keys({"k1": principal("k1", Scope.CHAT_READ)}).renew)
+    connections = Connections(CheckedKeys({"k1": principal("k1", Scope.CHAT_READ)}).renew)
     opened = [Open(Access(principal("k1"))) for _ in range(300)]
     for one in opened:
         connections.add(one)
@@ -81,7 +81,7 @@ async def test_other_work_goes_on_while_very_many_connections_have_their_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "TICK_S", 0.001)
-    connections = Connections(Keys().renew)
+    connections = Connections(CheckedKeys().renew)
     opened = [Ticked(None) for _ in range(200)]
     for one in opened:
         connections.add(one)
@@ -94,7 +94,7 @@ async def test_other_work_goes_on_while_very_many_connections_have_their_time(
 
 
 async def test_while_the_database_is_away_connections_live_on() -> None:
-    keys = Keys(is_away=True)
+    keys = CheckedKeys(is_away=True)
     connections = Connections(keys.renew)
     one = Open(Access(principal("k1")))
     connections.add(one)
@@ -124,7 +124,7 @@ class Ticked(Open):
 
 async def test_a_connection_that_fails_takes_nothing_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TICK_S", 0.01)
-    connections = Connections(Keys().renew)
+    connections = Connections(CheckedKeys().renew)
     broken = [Broken(Access(principal("k1"))) for _ in range(20)]
     others = [Ticked(Access(principal("k1"))) for _ in range(20)]
     for one in [*broken, *others]:

@@ -15,7 +15,9 @@ from gateway.realtime.heartbeat import PING_S
 from support.doubles.realtime import Client, Gateway
 
 
-async def test_a_client_that_answers_pings_stays_and_one_that_does_not_is_closed(client: Client) -> None:
+async def test_a_client_that_answers_pings_stays_and_one_that_does_not_is_closed(
+    client: Client,
+) -> None:
     now = time.monotonic() + PING_S
     client.session.tick(now)
     assert client.frames == [{}]

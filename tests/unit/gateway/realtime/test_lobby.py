@@ -17,10 +17,10 @@ from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.codes import CloseCode
 from gateway.realtime.lobby import LobbySession
-from support.doubles.realtime import Exchange, Gateway, Rooms, payload
+from support.doubles.realtime import Broker, Gateway, Rooms, payload
 
 
-class Line:
+class LobbyConnection:
     """A connection of `/ws`."""
 
     def __init__(self, gateway: Gateway, access: Access) -> None:
@@ -43,8 +43,8 @@ class SlowRooms(Rooms):
         return await super().get_room(name, user_id)
 
 
-async def opened(gateway: Gateway, access: Access) -> Line:
-    line = Line(gateway, access)
+async def opened(gateway: Gateway, access: Access) -> LobbyConnection:
+    line = LobbyConnection(gateway, access)
     await line.session.open()
     return line
 
@@ -61,7 +61,7 @@ async def test_a_line_comes_back_to_everybody(gateway: Gateway, ann: Access) -> 
 
 
 async def test_it_works_in_the_share_of_its_owner(gateway: Gateway, ann: Access) -> None:
-    line = Line(gateway, ann)
+    line = LobbyConnection(gateway, ann)
     await asyncio.create_task(line.session.open())
     await asyncio.create_task(line.session.receive("hello"))
     assert gateway.rooms.lent_to == [ann.principal.owner_id] * 2
@@ -91,7 +91,7 @@ async def test_a_socket_without_the_right_to_read_the_lobby_is_refused(gateway: 
 async def test_a_socket_that_falls_behind_while_it_opens_is_refused_and_leaves_nothing(
     ann: Access, in_pass: int, number: int
 ) -> None:
-    gateway = Gateway(SlowRooms(), Exchange(), hub=Hub(turns=LoopTurns(most=in_pass)))
+    gateway = Gateway(SlowRooms(), Broker(), hub=Hub(turns=LoopTurns(most=in_pass)))
     opening = asyncio.create_task(opened(gateway, ann))
     await asyncio.sleep(0)
     for offset in range(1, number + 1):

@@ -119,7 +119,9 @@ async def test_only_subscribers_that_asked_for_joins_and_leaves_are_visited(
     assert visited == []
 
 
-async def test_the_connections_of_one_owner_do_not_delay_the_moves_of_others(gateway: Gateway) -> None:
+async def test_the_connections_of_one_owner_do_not_delay_the_moves_of_others(
+    gateway: Gateway,
+) -> None:
     pieces = pushed(gateway)
     for number in range(5000):
         gateway.presence.join("chat:lobby", f"c{number}", "7", is_told=True)

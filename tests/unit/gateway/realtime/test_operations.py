@@ -19,7 +19,7 @@ from gateway.realtime.operations import ReadingOperations
 ANN = Principal(7, "Ann", "member", "k7", frozenset({Scope.QUOTES_READ}))
 
 
-class Query(BaseModel):
+class ReadQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
     symbols: Annotated[list[str], BeforeValidator(lambda text: text.split(","))]
     limit: int = 5
@@ -35,7 +35,7 @@ async def stored(_: Call) -> bytes:
     return b'{\n "metadata": {"rate": 1.10,\r\n "note": "a\\nb"}}\n'
 
 
-async def echo(_: Call, room: str, query: Query) -> Echo:
+async def echo(_: Call, room: str, query: ReadQuery) -> Echo:
     return Echo(room=room, symbols=query.symbols, limit=query.limit)
 
 

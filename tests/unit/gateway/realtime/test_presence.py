@@ -10,7 +10,7 @@ import pytest
 from chassis import shares
 from gateway.realtime import presence as module
 from gateway.realtime.presence import MOST_ASKED_OF_OWNER, MOST_LISTED
-from support.doubles.realtime import Exchange, Gateway
+from support.doubles.realtime import Broker, Gateway
 
 
 async def know_each_other(*gateways: Gateway) -> None:
@@ -47,7 +47,10 @@ async def test_a_gateway_that_has_just_started_learns_of_the_others_at_once(
 
 
 async def test_a_gateway_that_does_not_answer_makes_the_answer_partial(
-    gateway: Gateway, other_gateway: Gateway, exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway,
+    other_gateway: Gateway,
+    exchange: Broker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "ANSWER_WITHIN_S", 0.01)
     await know_each_other(gateway, other_gateway)
@@ -58,7 +61,10 @@ async def test_a_gateway_that_does_not_answer_makes_the_answer_partial(
 
 
 async def test_a_gateway_that_ended_is_not_waited_for(
-    gateway: Gateway, other_gateway: Gateway, exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway,
+    other_gateway: Gateway,
+    exchange: Broker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await know_each_other(gateway, other_gateway)
     exchange.loses = True
@@ -67,7 +73,7 @@ async def test_a_gateway_that_ended_is_not_waited_for(
 
 
 async def test_questions_at_the_same_time_share_one(
-    gateway: Gateway, other_gateway: Gateway, exchange: Exchange
+    gateway: Gateway, other_gateway: Gateway, exchange: Broker
 ) -> None:
     await know_each_other(gateway, other_gateway)
     exchange.sent.clear()
@@ -100,7 +106,9 @@ class Watched(str):
         return super().__lt__(other)
 
 
-async def test_a_query_of_a_crowded_channel_does_not_look_at_all_its_connections(gateway: Gateway) -> None:
+async def test_a_query_of_a_crowded_channel_does_not_look_at_all_its_connections(
+    gateway: Gateway,
+) -> None:
     for number in range(20_000):
         gateway.presence.join("quotes:A", f"c{number}", Watched(number % 5))
     Watched.looks = 0
@@ -110,7 +118,7 @@ async def test_a_query_of_a_crowded_channel_does_not_look_at_all_its_connections
 
 
 async def test_an_owner_asks_a_few_questions_at_a_time_and_keeps_nobody_waiting(
-    gateway: Gateway, other_gateway: Gateway, exchange: Exchange
+    gateway: Gateway, other_gateway: Gateway, exchange: Broker
 ) -> None:
     await know_each_other(gateway, other_gateway)
     exchange.loses = True
@@ -134,7 +142,7 @@ async def test_an_owner_asks_a_few_questions_at_a_time_and_keeps_nobody_waiting(
 
 
 async def test_nobody_waits_for_a_gateway_that_has_taken_its_leave(
-    gateway: Gateway, other_gateway: Gateway, exchange: Exchange
+    gateway: Gateway, other_gateway: Gateway, exchange: Broker
 ) -> None:
     await know_each_other(gateway, other_gateway)
     other_gateway.presence.join("chat:lobby", "c2", "9", is_told=True)
@@ -172,7 +180,7 @@ async def test_an_unknown_message_raises_an_error_that_the_feed_catches(
 
 
 async def test_a_stop_sends_the_leaves_of_an_owner_with_many_connections(
-    gateway: Gateway, other_gateway: Gateway, exchange: Exchange
+    gateway: Gateway, other_gateway: Gateway, exchange: Broker
 ) -> None:
     await know_each_other(gateway, other_gateway)
     shares.current.set("9")
@@ -191,7 +199,7 @@ async def test_a_stop_sends_the_leaves_of_an_owner_with_many_connections(
 
 
 async def test_a_round_that_is_being_told_at_a_stop_reaches_the_others_before_the_farewell(
-    gateway: Gateway, other_gateway: Gateway, exchange: Exchange
+    gateway: Gateway, other_gateway: Gateway, exchange: Broker
 ) -> None:
     await know_each_other(gateway, other_gateway)
     presence = other_gateway.presence

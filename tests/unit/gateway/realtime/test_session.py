@@ -23,7 +23,14 @@ from gateway.realtime.codes import CloseCode
 from gateway.realtime.command_table import COMMANDS
 from gateway.realtime.heartbeat import PING_S
 from gateway.realtime.session import CONNECT_WITHIN_S
-from support.doubles.realtime import Client, Exchange, Gateway, Rooms, connected, say
+from support.doubles.realtime import (
+    Broker,
+    Client,
+    Gateway,
+    Rooms,
+    connected,
+    say,
+)
 
 
 async def test_the_reply_to_connect_names_the_connection_and_how_often_it_is_pinged(
@@ -237,7 +244,7 @@ async def test_any_arguments_get_an_answer_of_the_declared_shape_or_close(
     command: str, arguments: Any
 ) -> None:
     scopes = frozenset(Scope)
-    client = await connected(Gateway(Rooms(), Exchange()), Access(Principal(7, "Ann", "admin", "k7", scopes)))
+    client = await connected(Gateway(Rooms(), Broker()), Access(Principal(7, "Ann", "admin", "k7", scopes)))
     client.frames.clear()
     await client.session.receive(orjson.dumps({"id": 9, command: arguments}))
     replies = [frame for frame in client.frames if frame.get("id") == 9]

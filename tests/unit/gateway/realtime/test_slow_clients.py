@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.realtime.slow_clients import SlowClients, WaitingBytes
 
 
-class House:
+class WatchedClients:
     """Clients for whom 800 bytes may wait together, and the names of the connections that were cut off."""
 
     def __init__(self) -> None:
@@ -24,41 +24,41 @@ class House:
 
 
 def test_the_largest_connection_of_the_owner_with_the_most_gives_way() -> None:
-    house = House()
-    alone = house.connection("alone", "alone")
+    clients = WatchedClients()
+    alone = clients.connection("alone", "alone")
     alone.in_queue(300)
     for number, size in enumerate((100, 200, 150)):
-        house.connection("many", str(number)).in_transport(size)
-    assert house.cut == []
+        clients.connection("many", str(number)).in_transport(size)
+    assert clients.cut == []
     alone.in_queue(351)
-    assert house.cut == ["1"]
-    assert house.slow_clients.total == 601
+    assert clients.cut == ["1"]
+    assert clients.slow_clients.total == 601
 
 
 def test_connections_give_way_until_an_eighth_is_free() -> None:
-    house = House()
+    clients = WatchedClients()
     for number in range(9):
-        house.connection("guest", str(number)).in_queue(100)
-    assert len(house.cut) == 2
-    assert house.slow_clients.total == 700
+        clients.connection("guest", str(number)).in_queue(100)
+    assert len(clients.cut) == 2
+    assert clients.slow_clients.total == 700
 
 
 def test_the_one_for_which_too_much_comes_is_cut_off_itself_when_it_is_the_largest() -> None:
-    house = House()
-    house.connection("neighbour", "small").in_queue(10)
-    large = house.connection("guest", "large")
+    clients = WatchedClients()
+    clients.connection("neighbour", "small").in_queue(10)
+    large = clients.connection("guest", "large")
     large.in_transport(400)
     large.in_queue(500)
-    assert house.cut == ["large"]
-    assert house.slow_clients.total == 10
+    assert clients.cut == ["large"]
+    assert clients.slow_clients.total == 10
 
 
 def test_what_clients_have_read_counts_no_more() -> None:
-    house = House()
+    clients = WatchedClients()
     for number in range(5):
-        reader = house.connection("guest", str(number))
+        reader = clients.connection("guest", str(number))
         reader.in_transport(300)
         reader.in_queue(400)
         reader.in_queue(0)
         reader.in_transport(0)
-    assert (house.cut, house.slow_clients.total) == ([], 0)
+    assert (clients.cut, clients.slow_clients.total) == ([], 0)

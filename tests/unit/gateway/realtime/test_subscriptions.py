@@ -21,7 +21,15 @@ from gateway.realtime.access import Access
 from gateway.realtime.channels import channel_of
 from gateway.realtime.codes import CloseCode
 from gateway.realtime.commands import ConnectArguments
-from support.doubles.realtime import Client, Exchange, Gateway, Rooms, connected, quote, say
+from support.doubles.realtime import (
+    Broker,
+    Client,
+    Gateway,
+    Rooms,
+    connected,
+    quote,
+    say,
+)
 
 
 async def test_at_most_two_hundred_channels_may_be_subscribed_to_at_once(
@@ -54,7 +62,7 @@ def test_a_connect_that_names_too_many_channels_is_refused_before_it_looks_at_ea
 
 
 async def test_a_subscription_beyond_those_of_its_owner_is_refused_for_now_and_leaves_nothing(
-    rooms: Rooms, exchange: Exchange, ann: Access
+    rooms: Rooms, exchange: Broker, ann: Access
 ) -> None:
     gateway = Gateway(rooms, exchange, hub=Hub(most_subscriptions=2))
     gateway.book.push([quote(f"S{number}", 1) for number in range(3)])
@@ -193,7 +201,7 @@ async def test_a_right_that_is_lost_while_it_subscribes_is_an_error(
 
 async def test_a_subscriber_that_would_miss_publications_is_asked_to_subscribe_again(ann: Access) -> None:
     # All of them are handed out in one pass of the loop.
-    gateway = Gateway(Rooms(), Exchange(), hub=Hub(turns=LoopTurns(most=5_000)))
+    gateway = Gateway(Rooms(), Broker(), hub=Hub(turns=LoopTurns(most=5_000)))
     client = await connected(gateway, ann)
     asking = asyncio.create_task(client.ask(subscribe={"channel": "chat:lobby"}))
     while not gateway.hub.counts():

@@ -21,7 +21,7 @@ KEYS = tokens.signing_keys("a pepper for the tests")
 ANN = Principal(7, "Ann", "member", "k7", frozenset({Scope.CHAT_READ, Scope.QUOTES_READ}))
 
 
-class Keys:
+class UsableKeys:
     """The keys that may be used now."""
 
     def __init__(self) -> None:
@@ -40,12 +40,12 @@ class Keys:
 
 
 @pytest.fixture
-def held() -> Keys:
-    return Keys()
+def held() -> UsableKeys:
+    return UsableKeys()
 
 
 @pytest.fixture
-def service(held: Keys) -> TokenService:
+def service(held: UsableKeys) -> TokenService:
     return TokenService("a pepper for the tests", authenticate=held.authenticate, find=held.find)
 
 
@@ -95,13 +95,13 @@ async def test_a_token_stands_for_its_key_within_its_bounds(service: TokenServic
 
 @pytest.mark.parametrize(("owner_id", "share"), [("7", "7"), ("", "k7")])
 async def test_the_key_of_a_token_is_looked_up_in_the_share_of_its_owner(
-    held: Keys, service: TokenService, owner_id: str, share: str
+    held: UsableKeys, service: TokenService, owner_id: str, share: str
 ) -> None:
     await service.authenticate(tokens.sign(KEYS[0], Grant("k7", 2**33, None, None, owner_id)))
     assert held.shares == [share]
 
 
-async def test_a_token_has_no_right_that_its_key_has_lost(service: TokenService, held: Keys) -> None:
+async def test_a_token_has_no_right_that_its_key_has_lost(service: TokenService, held: UsableKeys) -> None:
     token, _ = service.issue(ANN, ttl_s=60, scopes={Scope.CHAT_READ})
     held.found["k7"] = Principal(7, "Ann", "member", "k7", frozenset())
     assert not (await service.authenticate(token)).may(Scope.CHAT_READ, "chat:lobby")
@@ -133,7 +133,7 @@ async def test_a_key_has_no_bounds_beside_its_own(service: TokenService) -> None
 
 
 async def test_a_token_of_the_pepper_before_a_rotation_is_valid_until_its_end(
-    held: Keys, service: TokenService
+    held: UsableKeys, service: TokenService
 ) -> None:
     token, _ = service.issue(ANN, ttl_s=600)
     rotated = TokenService(
@@ -149,7 +149,7 @@ async def test_a_token_of_the_pepper_before_a_rotation_is_valid_until_its_end(
 
 
 async def test_a_connection_with_the_previous_secret_of_a_key_ends_with_the_overlap(
-    held: Keys, service: TokenService
+    held: UsableKeys, service: TokenService
 ) -> None:
     held.overlap_ends = datetime.now(UTC) + timedelta(hours=1)
     access = await service.authenticate("tw_live_good")

@@ -13,7 +13,7 @@ from gateway.http.endpoints import Endpoint
 from gateway.reference.service import HTML, ReferenceService
 
 
-class Counted(list[Endpoint]):
+class CountedEndpoints(list[Endpoint]):
     """Endpoints that count how often they are gone through."""
 
     looks = 0
@@ -25,7 +25,7 @@ class Counted(list[Endpoint]):
 
 @pytest.mark.parametrize("media_type", ["application/json", HTML])
 async def test_problem_types_are_described_once_and_the_endpoints_are_visited_once(media_type: str) -> None:
-    endpoints = Counted()
+    endpoints = CountedEndpoints()
     service = ReferenceService(endpoints, [])
     call: Any = SimpleNamespace(media_type=media_type)
     lists = await asyncio.gather(*(service.list_problems(call) for _ in range(20)))

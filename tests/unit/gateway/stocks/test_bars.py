@@ -35,7 +35,7 @@ def page(number: int) -> bytes:
     return orjson.dumps({"symbol": "AAPL", "data": bars, "next_cursor": "c"})
 
 
-class Rpc:
+class BarPages:
     """Stock-data, whose pages come when `go` is set; counts those that were requested."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ def call(owner: int, media_type: str = CSV) -> Call:
 
 
 async def test_tables_have_room_before_their_pages_are_requested() -> None:
-    rpc: Any = Rpc()
+    rpc: Any = BarPages()
     shared = SharedBytes()
     service = StockService(QuoteBook(fresh_s=60), rpc, shared=shared)
     owners = (1, 1, 1, *range(2, 20))

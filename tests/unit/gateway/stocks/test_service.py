@@ -28,7 +28,7 @@ def quote(symbol: str, offset: int = 1) -> dict[str, Any]:
     return {"symbol": symbol, "price": 1.0, "as_of": "x", "stream": {"epoch": "e", "offset": offset}}
 
 
-class Rpc:
+class StockDataAnswers:
     """Stock-data in memory: knows every symbol but NOPE; counts the questions."""
 
     def __init__(self) -> None:
@@ -52,8 +52,8 @@ class Rpc:
 
 
 @pytest.fixture
-def rpc() -> Rpc:
-    return Rpc()
+def rpc() -> StockDataAnswers:
+    return StockDataAnswers()
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def book() -> QuoteBook:
 
 
 @pytest.fixture
-def service(book: QuoteBook, rpc: Rpc) -> StockService:
+def service(book: QuoteBook, rpc: StockDataAnswers) -> StockService:
     untyped: Any = rpc
     return StockService(book, untyped)
 
@@ -71,27 +71,33 @@ async def ask(service: StockService, symbol: str, timeout_s: float = 5) -> Any:
     return orjson.loads(await service.ask(symbol, Deadline.after(timeout_s)))
 
 
-async def test_the_failure_of_a_quote_says_when_to_ask_again(service: StockService, rpc: Rpc) -> None:
+async def test_the_failure_of_a_quote_says_when_to_ask_again(
+    service: StockService, rpc: StockDataAnswers
+) -> None:
     for symbol, expected in (("BUSY", 42.5), ("NOPE", None)):
         with pytest.raises(RemoteFailure) as caught:
             await ask(service, symbol)
         assert caught.value.retry_after_s == expected
 
 
-async def test_a_hundred_callers_of_one_symbol_share_one_request(service: StockService, rpc: Rpc) -> None:
+async def test_a_hundred_callers_of_one_symbol_share_one_request(
+    service: StockService, rpc: StockDataAnswers
+) -> None:
     answers = await asyncio.gather(*(ask(service, "AAPL") for _ in range(100)))
     assert rpc.questions == [["AAPL"]]
     assert all(answer == quote("AAPL") for answer in answers)
 
 
-async def test_symbols_asked_for_at_the_same_moment_share_a_message(service: StockService, rpc: Rpc) -> None:
+async def test_symbols_asked_for_at_the_same_moment_share_a_message(
+    service: StockService, rpc: StockDataAnswers
+) -> None:
     symbols = [f"S{number}" for number in range(250)]
     await asyncio.gather(*(ask(service, symbol) for symbol in symbols))
     assert [len(question) for question in rpc.questions] == [200, 50]
 
 
 async def test_an_owner_does_not_wait_for_a_symbol_in_the_share_of_another(
-    service: StockService, rpc: Rpc
+    service: StockService, rpc: StockDataAnswers
 ) -> None:
     asked_for: list[str] = []
 
@@ -101,7 +107,7 @@ async def test_an_owner_does_not_wait_for_a_symbol_in_the_share_of_another(
 
     async def answer(request: GetQuotes, deadline: Deadline) -> bytes:
         asked_for.append(shares.current.get())
-        return await Rpc.ask(rpc, request, deadline)
+        return await StockDataAnswers.ask(rpc, request, deadline)
 
     rpc.ask = answer  # type: ignore[method-assign]
     asking = (("7", "AAPL"), ("8", "AAPL"), ("7", "MSFT"), ("7", "AAPL"))
@@ -121,7 +127,7 @@ async def test_an_unknown_symbol_does_not_spoil_its_neighbours(service: StockSer
     assert lost.status == 404
 
 
-async def test_everybody_who_waits_gets_the_error(service: StockService, rpc: Rpc) -> None:
+async def test_everybody_who_waits_gets_the_error(service: StockService, rpc: StockDataAnswers) -> None:
     rpc.error = BrokerUnavailable("away")
     answers = await asyncio.gather(*(ask(service, "AAPL") for _ in range(3)), return_exceptions=True)
     assert all(isinstance(answer, BrokerUnavailable) for answer in answers)
@@ -130,7 +136,7 @@ async def test_everybody_who_waits_gets_the_error(service: StockService, rpc: Rp
 
 
 async def test_a_caller_that_gives_up_does_not_take_the_answer_from_the_others(
-    service: StockService, rpc: Rpc
+    service: StockService, rpc: StockDataAnswers
 ) -> None:
     rpc.go.clear()
     patient = asyncio.create_task(ask(service, "AAPL"))
@@ -144,7 +150,7 @@ async def test_a_caller_that_gives_up_does_not_take_the_answer_from_the_others(
 
 
 async def test_only_quotes_that_are_not_fresh_are_requested(
-    service: StockService, book: QuoteBook, rpc: Rpc
+    service: StockService, book: QuoteBook, rpc: StockDataAnswers
 ) -> None:
     book.push([quote("AAPL", 9)])
     found = await service.quotes(["MSFT", "AAPL", "NOPE"], Deadline.after(5))
@@ -154,7 +160,9 @@ async def test_only_quotes_that_are_not_fresh_are_requested(
     assert found["errors"] == [{"symbol": "NOPE", "code": "unknown-symbol", "detail": "No such symbol."}]
 
 
-async def test_fresh_quotes_need_no_request(service: StockService, book: QuoteBook, rpc: Rpc) -> None:
+async def test_fresh_quotes_need_no_request(
+    service: StockService, book: QuoteBook, rpc: StockDataAnswers
+) -> None:
     book.push([quote("AAPL"), quote("MSFT")])
     found = await service.quotes(["MSFT", "AAPL"], Deadline.after(5))
     assert rpc.questions == []
@@ -189,7 +197,9 @@ def call() -> Call:
     return Call(ann, Deadline.after(5), "application/json")
 
 
-async def test_while_stock_data_is_away_the_last_pushed_quote_is_returned_as_stale(rpc: Rpc) -> None:
+async def test_while_stock_data_is_away_the_last_pushed_quote_is_returned_as_stale(
+    rpc: StockDataAnswers,
+) -> None:
     book, untyped = QuoteBook(fresh_s=0.0), cast(Any, rpc)
     service = StockService(book, untyped)
     as_of = (datetime.now(UTC) - timedelta(seconds=30)).isoformat()

@@ -38,7 +38,7 @@ class SlowDatabase:
         return []
 
 
-async def test_looks_that_take_long_leave_the_database_four_times_as_long_to_others() -> None:
+async def test_after_a_long_look_the_database_is_left_alone_for_four_times_as_long() -> None:
     database = SlowDatabase()
     client, safe = GuardedClient(InternalTargets()), SecretSafe("a pepper")
     deliverer = Deliverer(cast("Postgres", database), safe, client, turns=LoopTurns())

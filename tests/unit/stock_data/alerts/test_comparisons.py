@@ -18,7 +18,7 @@ from support.alert_ticks import MONDAY, tick, watched
 MANY = 3_000
 
 
-class World:
+class AlertTable:
     """Alerts, and their crossings in the order in which they were found."""
 
     def __init__(self) -> None:
@@ -41,8 +41,8 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> AlertTable:
+    return AlertTable()
 
 
 def crowd(side: int = UNDER) -> list[WatchedAlert]:
@@ -50,7 +50,7 @@ def crowd(side: int = UNDER) -> list[WatchedAlert]:
     return [watched("above", 10, side) for _ in range(MANY)]
 
 
-async def test_a_tick_that_reaches_very_many_alerts_is_compared_in_parts(world: World) -> None:
+async def test_a_tick_that_reaches_very_many_alerts_is_compared_in_parts(world: AlertTable) -> None:
     world.watch(*crowd())
     world.comparisons.take(tick(11))
     counts = await world.passes()
@@ -59,7 +59,7 @@ async def test_a_tick_that_reaches_very_many_alerts_is_compared_in_parts(world: 
     assert len({crossing.alert.id for crossing in world.found}) == MANY
 
 
-async def test_another_symbol_does_not_wait_for_them(world: World) -> None:
+async def test_another_symbol_does_not_wait_for_them(world: AlertTable) -> None:
     world.watch(*crowd(), other := watched("above", 10, UNDER, symbol="B"))
     for symbol in ("A", "B"):
         world.comparisons.take(tick(9, symbol=symbol))
@@ -71,7 +71,7 @@ async def test_another_symbol_does_not_wait_for_them(world: World) -> None:
     assert len(world.found) <= MANY / 5
 
 
-async def test_the_next_tick_is_compared_after_all_that_the_one_before_reaches(world: World) -> None:
+async def test_the_next_tick_is_compared_after_all_that_the_one_before_reaches(world: AlertTable) -> None:
     alerts = crowd()
     world.watch(*alerts, first := watched("below", 10, OVER))
     world.comparisons.take(tick(11))
@@ -82,7 +82,7 @@ async def test_the_next_tick_is_compared_after_all_that_the_one_before_reaches(w
     assert {int(crossing.quote.price) for crossing in world.found[:MANY]} == {11}
 
 
-async def test_an_alert_that_is_new_is_not_compared_with_ticks_of_before_its_time(world: World) -> None:
+async def test_an_alert_that_is_new_is_not_compared_with_ticks_of_before_its_time(world: AlertTable) -> None:
     world.watch(*crowd())
     world.comparisons.take(tick(11))
     world.comparisons.take(tick(9))
@@ -94,7 +94,7 @@ async def test_an_alert_that_is_new_is_not_compared_with_ticks_of_before_its_tim
     ]
 
 
-async def test_few_ticks_wait_for_a_crowd_and_the_newest_is_always_compared(world: World) -> None:
+async def test_few_ticks_wait_for_a_crowd_and_the_newest_is_always_compared(world: AlertTable) -> None:
     world.watch(*crowd(), high := watched("above", 10_000, UNDER))
     levels = [watched("above", price, UNDER) for price in range(11, 11 + 3 * MOST_TICKS)]
     world.watch(*levels)
@@ -110,7 +110,7 @@ async def test_few_ticks_wait_for_a_crowd_and_the_newest_is_always_compared(worl
     assert len(world.found) == MANY + len(levels) + 1
 
 
-async def test_a_day_begins_for_very_many_alerts_in_parts(world: World) -> None:
+async def test_a_day_begins_for_very_many_alerts_in_parts(world: AlertTable) -> None:
     tuesday = MONDAY + timedelta(days=1)
     world.watch(*(watched("change_percent", 5, OVER) for _ in range(MANY)))
     world.comparisons.take(tick(10, change_percent=Decimal(6)))
@@ -124,7 +124,7 @@ async def test_a_day_begins_for_very_many_alerts_in_parts(world: World) -> None:
     assert max(counts) <= MANY / 5
 
 
-async def test_alerts_that_end_while_others_are_compared_do_not_fire(world: World) -> None:
+async def test_alerts_that_end_while_others_are_compared_do_not_fire(world: AlertTable) -> None:
     alerts = crowd()
     world.watch(*alerts)
     world.comparisons.take(tick(11))
@@ -134,7 +134,7 @@ async def test_alerts_that_end_while_others_are_compared_do_not_fire(world: Worl
     assert [crossing.alert for crossing in world.found] == alerts[: MANY // 2]
 
 
-async def test_alerts_without_a_side_are_looked_at_in_parts_too(world: World) -> None:
+async def test_alerts_without_a_side_are_looked_at_in_parts_too(world: AlertTable) -> None:
     world.watch(*(watched("crosses", 10, UNKNOWN) for _ in range(MANY)))
     world.comparisons.take(tick(10))
     passes = await world.passes()
@@ -144,7 +144,7 @@ async def test_alerts_without_a_side_are_looked_at_in_parts_too(world: World) ->
 
 
 async def test_a_fault_of_one_alert_is_reported_once_and_leaves_out_no_other(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: AlertTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alerts = crowd()
     broken = alerts[MANY // 2]

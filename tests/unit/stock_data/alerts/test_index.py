@@ -113,29 +113,29 @@ def test_a_forgotten_alert_and_those_of_other_symbols_are_not_reached() -> None:
     assert (gone.id in index, other.id in index, len(index)) == (False, True, 1)
 
 
-class Counted(Decimal):
+class CountedNumber(Decimal):
     """A number that counts how often it is compared."""
 
     comparisons = 0
 
     def __le__(self, other: object) -> bool:
-        Counted.comparisons += 1
+        CountedNumber.comparisons += 1
         return super().__le__(other)  # type: ignore[operator]
 
     def __lt__(self, other: object) -> bool:
-        Counted.comparisons += 1
+        CountedNumber.comparisons += 1
         return super().__lt__(other)  # type: ignore[operator]
 
     def __gt__(self, other: object) -> bool:
-        Counted.comparisons += 1
+        CountedNumber.comparisons += 1
         return super().__gt__(other)  # type: ignore[operator]
 
     def __eq__(self, other: object) -> bool:
-        Counted.comparisons += 1
+        CountedNumber.comparisons += 1
         return super().__eq__(other)
 
-    def __neg__(self) -> Counted:
-        return Counted(super().__neg__())
+    def __neg__(self) -> CountedNumber:
+        return CountedNumber(super().__neg__())
 
     __hash__ = Decimal.__hash__
 
@@ -144,11 +144,11 @@ def test_a_tick_costs_time_for_alerts_that_it_reaches_and_not_for_all_that_are_w
     costs = []
     for size in (10, 10_000):
         index = index_of(
-            *(watched("above", Counted(20 + number), -1) for number in range(size)),
+            *(watched("above", CountedNumber(20 + number), -1) for number in range(size)),
         )
-        Counted.comparisons = 0
+        CountedNumber.comparisons = 0
         assert play(index, 19) == []
-        costs.append(Counted.comparisons)
+        costs.append(CountedNumber.comparisons)
     assert costs[0] == costs[1] <= 4
 
 

@@ -25,7 +25,7 @@ def budget(clock: Clock) -> Budget:
     return Budget("upstream", clock=clock)
 
 
-class Caller:
+class QuotaCaller:
     """Makes calls of owners, each with an answer that tells what is left of the quota."""
 
     def __init__(self, budget: Budget) -> None:
@@ -46,29 +46,29 @@ class Caller:
 
 
 @pytest.fixture
-def spend(budget: Budget) -> Iterator[Caller]:
+def spend(budget: Budget) -> Iterator[QuotaCaller]:
     token = shares.current.set("")
-    yield Caller(budget)
+    yield QuotaCaller(budget)
     shares.current.reset(token)
 
 
-def used(spend: Caller, owners: str) -> dict[str, int]:
+def used(spend: QuotaCaller, owners: str) -> dict[str, int]:
     """Return how many calls each of `owners` could make while all of them tried in turn."""
     return {owner: sum(spend(one) for one in owners * QUOTA if one == owner) for owner in owners}
 
 
-def test_an_owner_that_asks_alone_has_all_but_an_eighth(spend: Caller) -> None:
+def test_an_owner_that_asks_alone_has_all_but_an_eighth(spend: QuotaCaller) -> None:
     assert used(spend, "a") == {"a": QUOTA * 7 // 8}
     assert [spend(owner) for owner in "bcd"] == [True] * 3
 
 
-def test_while_others_ask_an_owner_has_three_times_what_it_leaves_free(spend: Caller) -> None:
+def test_while_others_ask_an_owner_has_three_times_what_it_leaves_free(spend: QuotaCaller) -> None:
     assert spend("b")
     assert used(spend, "a") == {"a": 131}
     assert used(spend, "c") == {"c": 33}
 
 
-def test_others_that_asked_in_the_period_before_count_too(spend: Caller, clock: Clock) -> None:
+def test_others_that_asked_in_the_period_before_count_too(spend: QuotaCaller, clock: Clock) -> None:
     spend("b")
     for expected in (132, QUOTA * 7 // 8):
         clock.now += 60
@@ -76,7 +76,7 @@ def test_others_that_asked_in_the_period_before_count_too(spend: Caller, clock: 
         assert used(spend, "a") == {"a": expected}
 
 
-def test_what_an_owner_is_blamed_for_counts_in_its_share(budget: Budget, spend: Caller) -> None:
+def test_what_an_owner_is_blamed_for_counts_in_its_share(budget: Budget, spend: QuotaCaller) -> None:
     spend("b")
     spend("a")
     for _ in range(3 * QUOTA):
@@ -84,12 +84,12 @@ def test_what_an_owner_is_blamed_for_counts_in_its_share(budget: Budget, spend: 
     assert (spend("a"), spend("b")) == (False, True)
 
 
-def test_a_service_itself_has_no_share(spend: Caller) -> None:
+def test_a_service_itself_has_no_share(spend: QuotaCaller) -> None:
     assert used(spend, "a") == {"a": QUOTA * 7 // 8}
     assert spend("")
 
 
-def test_a_refusal_says_when_the_quota_is_reset(budget: Budget, spend: Caller) -> None:
+def test_a_refusal_says_when_the_quota_is_reset(budget: Budget, spend: QuotaCaller) -> None:
     assert used(spend, "a")
     with pytest.raises(ShareUsedUp, match="rest is for other owners") as caught:
         budget.spend()
@@ -102,7 +102,7 @@ def test_a_refusal_says_when_the_quota_is_reset(budget: Budget, spend: Caller) -
     assert 1 <= (used_up.value.retry_after_s or 0) <= 7
 
 
-def test_calls_without_an_answer_take_nothing_from_the_quota(budget: Budget, spend: Caller) -> None:
+def test_calls_without_an_answer_take_nothing_from_the_quota(budget: Budget, spend: QuotaCaller) -> None:
     spend("b")
     for _ in range(3 * QUOTA):
         with pytest.raises(UpstreamDown), budget.call():
@@ -111,7 +111,7 @@ def test_calls_without_an_answer_take_nothing_from_the_quota(budget: Budget, spe
     assert used(spend, "b") == {"b": QUOTA * 7 // 8 - 1}
 
 
-def test_a_call_counts_as_used_while_it_is_made(budget: Budget, spend: Caller) -> None:
+def test_a_call_counts_as_used_while_it_is_made(budget: Budget, spend: QuotaCaller) -> None:
     spend.left = 2
     assert spend("b")
     with budget.call():

@@ -13,10 +13,10 @@ from stock_data.errors import BadData, QuotaExceeded, Undecided, UpstreamDown
 from stock_data.providers.budget import Budget
 from stock_data.providers.cached import CachedQuotes
 from stock_data.providers.provider import FoundQuotes
-from support.counting_provider import Clock, Counting
+from support.counting_provider import Counting, DateClock
 
 
-class Recorded(Budget):
+class RecordedBudget(Budget):
     """A budget that counts the requests that are paid, and lists the owners that are charged."""
 
     def __init__(self, name: str) -> None:
@@ -34,8 +34,8 @@ class Recorded(Budget):
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> DateClock:
+    return DateClock()
 
 
 @pytest.fixture
@@ -44,12 +44,12 @@ def provider() -> Counting:
 
 
 @pytest.fixture
-def cached(provider: Counting, clock: Clock) -> CachedQuotes:
+def cached(provider: Counting, clock: DateClock) -> CachedQuotes:
     return CachedQuotes(provider, ttl_s=2, timeout_s=5, clock=clock)
 
 
 async def test_a_quote_is_requested_once_while_it_is_fresh(
-    cached: CachedQuotes, provider: Counting, clock: Clock
+    cached: CachedQuotes, provider: Counting, clock: DateClock
 ) -> None:
     for _ in range(3):
         await cached.quotes(["A", "B"], Deadline.after(5))
@@ -78,7 +78,7 @@ async def test_an_unknown_symbol_is_left_out(cached: CachedQuotes) -> None:
 
 
 async def test_an_unknown_symbol_is_asked_for_again_after_half_a_minute(
-    cached: CachedQuotes, provider: Counting, clock: Clock
+    cached: CachedQuotes, provider: Counting, clock: DateClock
 ) -> None:
     for _ in range(3):
         assert not (await cached.quotes(["NOPE"], Deadline.after(5))).quotes
@@ -131,7 +131,7 @@ async def test_requests_in_an_outage_use_up_neither_the_quota_nor_a_share(
 
 
 async def test_concurrent_requests_of_an_owner_for_one_symbol_cost_it_one_call(provider: Counting) -> None:
-    budget = Recorded("counting")
+    budget = RecordedBudget("counting")
     cached = CachedQuotes(provider, ttl_s=2, timeout_s=5, budget=budget)
     token = shares.current.set("ann")
     await asyncio.gather(*(cached.quotes([symbol, "A"], Deadline.after(5)) for symbol in ("A", "A", "B")))
@@ -148,7 +148,7 @@ async def test_symbols_that_are_rejected_in_a_second_call_are_paid_by_their_owne
             errors = {symbol: Undecided("others were rejected") for symbol in symbols}
             return FoundQuotes({}, errors, rejected) if rejected else FoundQuotes()
 
-    budget = Recorded("counting")
+    budget = RecordedBudget("counting")
     cached = CachedQuotes(Rejecting(), ttl_s=2, timeout_s=5, budget=budget)
 
     async def ask(owner_id: str, *symbols: str) -> None:
@@ -169,7 +169,9 @@ async def test_a_bad_answer_of_one_symbol_leaves_the_others_alone(
     assert (set(found.quotes), found.errors) == ({"A"}, provider.bad)
 
 
-async def test_a_cached_quote_has_its_present_delay_and_staleness(provider: Counting, clock: Clock) -> None:
+async def test_a_cached_quote_has_its_present_delay_and_staleness(
+    provider: Counting, clock: DateClock
+) -> None:
     cached = CachedQuotes(provider, ttl_s=10**6, timeout_s=5, clock=clock)
     first = (await cached.quotes(["A"], Deadline.after(5))).quotes["A"]
     clock.pass_s(7.5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Annotated, Any
 
 import pytest
@@ -43,10 +42,8 @@ NOTHING = b",".join([b"0"] * 200_000)
 def test_more_malformed_elements_than_were_asked_for_are_refused_without_an_error_for_each(
     adapter: TypeAdapter[Any], body: bytes
 ) -> None:
-    started = time.process_time()
     with pytest.raises(BadData) as caught:
         payloads.parse(adapter, body)
     assert isinstance(caught.value.__cause__, ValidationError)
+    # With an error for each it takes 10 s and 200 MB.
     assert caught.value.__cause__.error_count() == 1
-    # A fraction of a second; with an error for each it took 10 s and 200 MB.
-    assert time.process_time() - started < 3

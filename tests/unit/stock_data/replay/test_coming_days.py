@@ -18,7 +18,7 @@ from support.doubles.stock_history import daily
 FIRST = date(2012, 5, 1)
 
 
-class History:
+class DailyHistory:
     """Has a bar on each of `length` days; `is_away` makes it fail, and `hangs` makes it wait."""
 
     def __init__(self, length: int) -> None:
@@ -46,7 +46,7 @@ async def take(days: ComingDays, count: int) -> list[date]:
 
 
 async def test_days_come_in_order_and_begin_again_after_the_last() -> None:
-    history = History(3)
+    history = DailyHistory(3)
     days = ComingDays(history, first=history.days[1], start_day=FIRST)
     assert await take(days, 6) == [*history.days[1:], *history.days, FIRST]
     await days.close()
@@ -55,7 +55,7 @@ async def test_days_come_in_order_and_begin_again_after_the_last() -> None:
 @pytest.mark.parametrize("harm", ["is_away", "hangs"])
 async def test_twenty_days_go_on_without_a_database(harm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coming_days, "PAUSE_S", 0.01)
-    history = History(200)
+    history = DailyHistory(200)
     days = ComingDays(history, first=FIRST, start_day=FIRST)
     await take(days, 1)
     setattr(history, harm, True)
@@ -66,7 +66,7 @@ async def test_twenty_days_go_on_without_a_database(harm: str, monkeypatch: pyte
 
 async def test_the_replay_waits_for_a_database_that_is_away_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coming_days, "PAUSE_S", 0.01)
-    history = History(200)
+    history = DailyHistory(200)
     history.is_away = True
     days = ComingDays(history, first=FIRST, start_day=FIRST)
     waiting = asyncio.create_task(take(days, 2))
@@ -80,7 +80,7 @@ async def test_the_replay_waits_for_a_database_that_is_away_longer(monkeypatch: 
 
 async def test_a_history_without_days_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coming_days, "PAUSE_S", 0.01)
-    history = History(0)
+    history = DailyHistory(0)
     days = ComingDays(history, first=FIRST, start_day=FIRST)
     waiting = asyncio.create_task(take(days, 1))
     while len(history.asked) < 3:

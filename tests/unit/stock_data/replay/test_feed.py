@@ -33,7 +33,7 @@ LATER = StreamPosition(epoch="8", offset=1)
 START = date(2012, 5, 21)
 
 
-class Wire:
+class FeedWire:
     """Takes what the feed sends; `is_broken` makes it fail as a broker that is away does."""
 
     def __init__(self) -> None:
@@ -61,8 +61,8 @@ async def read_days(day: date, count: int) -> Sequence[Sequence[ReplayBar]]:
 
 
 @pytest.fixture
-def wire() -> Wire:
-    return Wire()
+def wire() -> FeedWire:
+    return FeedWire()
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def playing(feed: Feed, term: Term = Term(7, None)) -> AbstractAsyncContextManag
     return in_background(feed.run(term))
 
 
-def feed_of(wire: Wire, board: Board, speed: ReplaySpeed = QUICK, *, start_day: date = START) -> Feed:
+def feed_of(wire: FeedWire, board: Board, speed: ReplaySpeed = QUICK, *, start_day: date = START) -> Feed:
     return Feed(speed, start_day=start_day, read_days=read_days, board=board, send=wire.send)
 
 
@@ -83,31 +83,31 @@ def positions(board: Board) -> list[int]:
     return [quote.stream.offset] if quote and quote.stream else []
 
 
-def replayed_days(wire: Wire) -> list[int]:
+def replayed_days(wire: FeedWire) -> list[int]:
     days = [quote.replayed.day for quote in wire.quotes if quote.replayed]
     return [day for number, day in enumerate(days) if number == 0 or day != days[number - 1]]
 
 
-async def test_days_are_played_over_and_over(wire: Wire, board: Board) -> None:
+async def test_days_are_played_over_and_over(wire: FeedWire, board: Board) -> None:
     async with playing(feed_of(wire, board)):
         await until(lambda: len(replayed_days(wire)) >= 5)
     assert replayed_days(wire)[:5] == [21, 22, 23, 21, 22]
 
 
-async def test_a_tick_has_the_time_at_which_it_is_sent(wire: Wire, board: Board) -> None:
+async def test_a_tick_has_the_time_at_which_it_is_sent(wire: FeedWire, board: Board) -> None:
     async with playing(feed_of(wire, board, ReplaySpeed(23_400, ticks_per_s=10))):
         await until(lambda: len(wire.messages) >= 3)
     for before, quote in zip(wire.sent_at, wire.quotes[1:], strict=False):
         assert before < quote.as_of
 
 
-async def test_the_replay_starts_at_the_chosen_day(wire: Wire, board: Board) -> None:
+async def test_the_replay_starts_at_the_chosen_day(wire: FeedWire, board: Board) -> None:
     async with playing(feed_of(wire, board, start_day=date(2012, 5, 22))):
         await until(lambda: len(replayed_days(wire)) >= 3)
     assert replayed_days(wire)[:3] == [22, 23, 22]
 
 
-async def test_every_tick_of_a_day_is_sent_in_order(wire: Wire, board: Board) -> None:
+async def test_every_tick_of_a_day_is_sent_in_order(wire: FeedWire, board: Board) -> None:
     async with playing(feed_of(wire, board)):
         await until(lambda: len(replayed_days(wire)) >= 2)
     offsets = [quote.stream.offset for quote in wire.quotes if quote.stream]
@@ -118,7 +118,7 @@ async def test_every_tick_of_a_day_is_sent_in_order(wire: Wire, board: Board) ->
     assert day[-1].volume == 1000
 
 
-async def test_ticks_go_to_the_live_exchange_and_are_transient(wire: Wire, board: Board) -> None:
+async def test_ticks_go_to_the_live_exchange_and_are_transient(wire: FeedWire, board: Board) -> None:
     async with playing(feed_of(wire, board)):
         await until(lambda: wire.messages)
     message = wire.messages[0]
@@ -126,7 +126,7 @@ async def test_ticks_go_to_the_live_exchange_and_are_transient(wire: Wire, board
     assert message.message_type == "stocks.ticked.v1"
 
 
-async def test_the_board_has_the_last_tick(wire: Wire, board: Board) -> None:
+async def test_the_board_has_the_last_tick(wire: FeedWire, board: Board) -> None:
     feed = feed_of(wire, board, ReplaySpeed(60, ticks_per_s=1))
     async with playing(feed):
         await until(lambda: wire.messages)
@@ -136,7 +136,7 @@ async def test_the_board_has_the_last_tick(wire: Wire, board: Board) -> None:
 
 
 async def test_a_listener_that_fails_stops_neither_the_ticks_nor_the_other_listeners(
-    wire: Wire, board: Board
+    wire: FeedWire, board: Board
 ) -> None:
     taken: list[Quote] = []
 
@@ -157,7 +157,7 @@ async def test_a_listener_that_fails_stops_neither_the_ticks_nor_the_other_liste
 
 
 async def test_without_a_broker_ticks_are_dropped_and_counted_and_the_board_goes_on(
-    wire: Wire, board: Board
+    wire: FeedWire, board: Board
 ) -> None:
     wire.is_broken = True
     dropped = metrics.PUBLISHED.labels("live", "dropped")
@@ -170,7 +170,7 @@ async def test_without_a_broker_ticks_are_dropped_and_counted_and_the_board_goes
 
 
 async def test_a_broker_that_takes_nothing_does_not_stop_the_feed(
-    wire: Wire, board: Board, monkeypatch: pytest.MonkeyPatch
+    wire: FeedWire, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stock_data.replay.outlet.TIMEOUT_S", 0.01)
     wire.hangs = True
@@ -182,13 +182,13 @@ async def test_a_broker_that_takes_nothing_does_not_stop_the_feed(
         )
 
 
-async def test_the_epoch_is_the_number_of_the_term(wire: Wire, board: Board) -> None:
+async def test_the_epoch_is_the_number_of_the_term(wire: FeedWire, board: Board) -> None:
     async with playing(feed_of(wire, board), Term(41, None)):
         await until(lambda: wire.quotes)
     assert {quote.stream.epoch for quote in wire.quotes if quote.stream} == {"41"}
 
 
-async def test_a_new_term_goes_on_where_the_last_one_was(wire: Wire, board: Board) -> None:
+async def test_a_new_term_goes_on_where_the_last_one_was(wire: FeedWire, board: Board) -> None:
     feed = feed_of(wire, board)
     async with playing(feed, Term(1, None)):
         await until(lambda: len(wire.quotes) >= 2 * TICKS_PER_DAY)
@@ -203,7 +203,7 @@ async def test_a_new_term_goes_on_where_the_last_one_was(wire: Wire, board: Boar
     assert len(set(shown[:whole])) == whole
 
 
-async def test_before_the_first_tick_the_last_quotes_are_answered(wire: Wire, board: Board) -> None:
+async def test_before_the_first_tick_the_last_quotes_are_answered(wire: FeedWire, board: Board) -> None:
     async with playing(feed_of(wire, board)):
         await until(lambda: len(wire.quotes) >= TICKS_PER_DAY + 5)
     last, fresh = wire.quotes[-1], Board(stale_after_s=10)
@@ -219,7 +219,7 @@ async def test_before_the_first_tick_the_last_quotes_are_answered(wire: Wire, bo
 
 
 async def test_a_place_that_takes_too_long_to_find_is_left_for_the_next_day(
-    wire: Wire, board: Board, monkeypatch: pytest.MonkeyPatch
+    wire: FeedWire, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stock_data.replay.feed.MOST_SKIPPED", 3)
     noon = ReplayPosition(datetime(2012, 5, 21, 16, tzinfo=UTC), datetime.now(UTC))
@@ -231,7 +231,7 @@ async def test_a_place_that_takes_too_long_to_find_is_left_for_the_next_day(
     assert replayed_days(wire)[0] == 22
 
 
-async def test_the_feed_ends_when_it_receives_ticks_of_a_later_leader(wire: Wire, board: Board) -> None:
+async def test_the_feed_ends_when_it_receives_ticks_of_a_later_leader(wire: FeedWire, board: Board) -> None:
     feed = feed_of(wire, board)
     task = asyncio.create_task(feed.run(Term(7, None)))
     await until(lambda: wire.quotes)
@@ -243,7 +243,7 @@ async def test_the_feed_ends_when_it_receives_ticks_of_a_later_leader(wire: Wire
     assert not feed.is_running
 
 
-async def test_a_feed_of_an_old_term_does_not_even_begin(wire: Wire, board: Board) -> None:
+async def test_a_feed_of_an_old_term_does_not_even_begin(wire: FeedWire, board: Board) -> None:
     board.put(
         [Quote(symbol="ACME", price=Decimal(1), as_of=datetime.now(UTC), source="replay", stream=LATER)]
     )
