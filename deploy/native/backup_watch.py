@@ -1,7 +1,7 @@
 """Watches for the backups that tasks of `database.backup` ask for, and starts the agent that makes them.
 
-The agent is a process of its own, for the length of a backup. Between backups there is only one connection,
-with the rights of batch-processor, over which PostgreSQL tells of requests.
+The agent is a process that runs for the length of a backup. Between backups there is only one connection,
+with the rights of batch-processor, on which PostgreSQL notifies of requests.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _CHANNEL = "backup_requests"
 _IS_WANTED = "SELECT EXISTS (SELECT FROM backup_requests WHERE ended_at IS NULL AND began_at IS NULL)"
 _AGAIN_AFTER_S = 5.0
 _CONNECT_S = 10.0
-# For the agent to remove what it has written of a backup.
+# Time for the agent to remove an incomplete backup.
 _UNDO_S = 10.0
 
 
 async def watch(blueprint: Blueprint) -> None:
-    """Start the agent whenever a backup is asked for, until cancelled; an agent that runs is then stopped."""
+    """Start the agent whenever a backup is requested; a cancellation also stops a running agent."""
     while True:
-        # PostgreSQL is away, or batch-processor has not made its tables yet.
+        # These happen while PostgreSQL is away, or before batch-processor has made its tables.
         with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             await _watch_connected(blueprint)
         await asyncio.sleep(_AGAIN_AFTER_S)
@@ -54,7 +54,7 @@ async def _watch_connected(blueprint: Blueprint) -> None:
 
 
 async def _serve(blueprint: Blueprint) -> int:
-    """Run the agent for the requests of now, and return its exit code; its output is in `backup.log`."""
+    """Run the agent for the pending requests and return its exit code; its output is in `backup.log`."""
     run = blueprint.run
     words = ("--way", "native", "--run-dir", str(run.root), "backup-agent", "--once")
     path = os.pathsep.join(filter(None, (str(_REPOSITORY / "deploy"), os.environ.get("PYTHONPATH"))))

@@ -45,7 +45,7 @@ _MOST_HELD = 256
 class Ports:
     """Every port of one stack; all are bound on 127.0.0.1.
 
-    On `webhook_receiver` only `make demo` listens, to which the gateway may send the requests of webhooks.
+    `make demo` listens on `webhook_receiver`, to which the gateway may send requests of webhooks.
     """
 
     gateway: int = 8080

@@ -112,7 +112,7 @@ class Backing:
             # Set whether or not Prometheus runs: without it the status page reports that it is unavailable.
             defaults["GATEWAY_PROMETHEUS_URL"] = f"http://{HOST}:{self.rabbitmq.ports.prometheus}"
             defaults["GATEWAY_EMAIL_URL"] = f"http://{HOST}:{self.rabbitmq.ports.email}"
-            # For the server of `make demo`, to which a webhook may send requests.
+            # `make demo` has a server there, to which a webhook may send requests.
             receiver = f"{HOST}:{self.rabbitmq.ports.webhook_receiver}"
             defaults["GATEWAY_WEBHOOK_INTERNAL_TARGETS"] = receiver
         if service.name == "stock-data":

@@ -12,7 +12,7 @@ from native.ports import Ports
 
 # The runner starts these servers itself, with a login for each service: one value for all would be wrong.
 OWN_VARIABLES = ("RABBITMQ_URL", "POSTGRES_DSN", "MEMCACHED_ADDRESS")
-# What makes backups reads it, and no service needs it.
+# Only the commands that make backups read it.
 _BACKUP_KEY = "BACKUP_KEY"
 
 _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")

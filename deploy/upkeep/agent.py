@@ -1,8 +1,8 @@
 """The agent that makes the backups which tasks of `database.backup` ask for, with the rights of the operator.
 
 batch-processor records a request in its database. The agent takes it, makes the backup as `make backup` does,
-and notes what came of it. Meanwhile it holds an advisory lock: when it dies, PostgreSQL releases the lock,
-and batch-processor sees that nobody makes this backup any more.
+and records the outcome. Meanwhile it holds an advisory lock. If it dies, PostgreSQL releases the lock, and
+batch-processor sees that this backup is abandoned.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _TAKE = "UPDATE backup_requests SET began_at = now() WHERE ended_at IS NULL AND 
 
 
 def serve(installation: Installation, options: BackupOptions, *, say: Say) -> NoReturn:
-    """Make the backups that are asked for, until a signal; connect again when PostgreSQL was away."""
+    """Make requested backups until a signal; reconnect after PostgreSQL was away."""
     reason = ""
     while True:
         try:
             _serve_while_connected(installation, options, say)
         except _FAILURES as error:
-            # Once, not every five seconds of an outage.
+            # Reported once in an outage, which is tried every five seconds.
             if str(error) != reason:
                 say(f"cannot look for requests: {error}")
             reason = str(error)
@@ -44,7 +44,7 @@ def serve(installation: Installation, options: BackupOptions, *, say: Say) -> No
 
 
 def serve_waiting(installation: Installation, options: BackupOptions, *, say: Say) -> None:
-    """Make the backup that is asked for now, if there is one, and return."""
+    """Make the requested backup, if there is one, and return."""
     with _connected(installation) as own:
         _serve_one(installation, own, options, say)
 
@@ -59,12 +59,12 @@ def _serve_while_connected(installation: Installation, options: BackupOptions, s
 
 
 def _serve_one(installation: Installation, own: Session, options: BackupOptions, say: Say) -> None:
-    """Make the backup that is asked for, if there is one; wait until no other one is being made."""
+    """Make the requested backup, if there is one, after any other that is being made."""
     if own.ask(_IS_WANTED) != "t":
         return
     own.ask(f"SELECT pg_advisory_lock({AT_WORK})")
     try:
-        # Nothing, when another agent was faster.
+        # Empty if another agent was faster.
         if id_ := own.ask(_TAKE):
             columns, told = _outcome(installation, options, say)
             own.ask(
@@ -77,7 +77,7 @@ def _serve_one(installation: Installation, own: Session, options: BackupOptions,
 
 
 def _outcome(installation: Installation, options: BackupOptions, say: Say) -> tuple[str, str]:
-    """Make a backup; return the columns that say what came of it, and the same for people."""
+    """Make a backup; return its outcome as columns and as a line for the log."""
     try:
         with _within(LONGEST_S):
             file = backups.write(installation, options, say=say)
@@ -98,7 +98,7 @@ def _connected(installation: Installation) -> Iterator[Session]:
 
 @contextmanager
 def _within(seconds: int) -> Iterator[None]:
-    """Raise `UpkeepError` in the block, wherever it waits, after so many seconds."""
+    """Raise `UpkeepError` in the block after so many seconds, wherever it waits."""
 
     def give_up(*_: object) -> None:
         raise UpkeepError(f"The backup was not complete after {seconds} s.")

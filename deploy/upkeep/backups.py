@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 # The advisory lock that outbox relays take before they publish (chassis/queries/outbox.sql).
 HOLD = 84251
-# The advisory lock in batch-processor's database that whoever makes a backup holds meanwhile.
+# The advisory lock in batch-processor's database that is held while a backup is made.
 AT_WORK = 84252
 # The broker updates the message counts of quorum queues every 5 seconds.
 _COUNTED_S = 6.0
@@ -98,7 +98,7 @@ def write(installation: Installation, options: BackupOptions, *, say: Say) -> Pa
             clear, made = made, made.with_name(made.name + sealing.SUFFIX)
             sealing.seal(clear, made, options.passphrase)
         made.chmod(0o600)
-        # Last, so that whenever this is interrupted, no half or unencrypted file is left for a backup.
+        # The last step: an interruption leaves no incomplete or unencrypted file that looks like a backup.
         made = made.replace(folder / made.name)
     query(
         installation,
@@ -132,7 +132,7 @@ def restore(installation: Installation, file: Path, *, passphrase: str | None, s
             lines = (work / "messages.ndjson").read_text().splitlines()
             _ask_broker(installation, messages=[json.loads(line) for line in lines])
             say(f"messages that waited for a retry: {len(lines)}")
-            # Earlier releases did not rotate the pepper in steps: a backup of theirs is not between two.
+            # Backups of earlier releases have no next pepper, as these did not rotate it in steps.
             installation.put({"next-pepper": "", **secrets})
 
 

@@ -22,7 +22,7 @@ OF_OTHERS = {"smtp-password": ("email", "the relay"), "alpaca-secret-key": ("sto
 _FORGOTTEN_S = 10
 _SEALED_WITHIN_S = 60
 _SECRETS_KEY, _BEFORE = "email-secrets-key", "email-previous-secrets-key"
-# The new pepper, until all gateways hash with it: an interrupted rotation goes on with it.
+# The new pepper until all gateways hash with it; an interrupted rotation continues with it.
 _NEXT = "next-pepper"
 # The secret in which a rotation keeps the old one.
 _OLD = {"pepper": ("previous-pepper",), _SECRETS_KEY: (_BEFORE,)}
@@ -99,8 +99,8 @@ def _rotate_api_key(installation: Installation, say: Say) -> None:
 def _rotate_pepper(installation: Installation, say: Say) -> None:
     """Make a new pepper known to every gateway before any of them stores a key under it.
 
-    A gateway stores each key that is used under its own pepper, and refuses keys under one that it does not
-    know. An interrupted rotation goes on from the step that it had reached.
+    A gateway stores each key that is used under its own pepper, and refuses keys of a pepper that it does
+    not know. An interrupted rotation continues with the step that it had reached.
     """
     present, new = installation.secret("pepper"), installation.secret(_NEXT)
     if not new:
@@ -139,7 +139,7 @@ def _finish_pepper(installation: Installation, say: Say) -> None:
             f"The secrets of {webhooks} webhooks are not encrypted with the new pepper yet. A gateway does "
             "that when it starts, and every ten minutes: try again then, or see its log."
         )
-    # Before the rotation came to its end, a gateway may have stored a key under the old pepper once more.
+    # Until the rotation was complete, a gateway may have stored a key under the old pepper again.
     changed_at = max(installation.changed_at("pepper"), installation.changed_at(_NEXT))
     began = datetime.fromtimestamp(changed_at, UTC).isoformat()
     # Use is written every 30 seconds.

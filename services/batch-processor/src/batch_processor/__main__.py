@@ -16,7 +16,7 @@ with lean.without("h2", "pygments", "rich"):
 
 
 def main() -> None:
-    """Serve until the process is asked to stop; an operation that cannot be used ends it with exit code 1."""
+    """Serve until the process is asked to stop; exit with 1 if an operation cannot be used."""
     settings = load_or_exit(BatchProcessorSettings)
     logging.configure(service=BATCH_PROCESSOR, level=settings.log_level, style=settings.log_format)
     try:

@@ -65,7 +65,7 @@ class Sends(Protocol):
     def __call__(self, command: Command, message_id: UUID, /, *, is_bulk: bool = False) -> None:
         """Write `command` into the outbox; `message_id` must be the same whenever the item runs.
 
-        With `is_bulk` the command waits in the queue for masses, if the service has one.
+        With `is_bulk` the command waits in the bulk queue, if the service has one.
         """
 
 

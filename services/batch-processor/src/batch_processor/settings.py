@@ -54,7 +54,7 @@ class BatchProcessorSettings(Settings):
     )
     internal_targets: Annotated[str, readable_by(InternalTargets.parse)] = Field(
         default="",
-        description="non-public addresses that items of http.request may reach nevertheless, separated by "
+        description="non-public addresses that items of http.request may reach, separated by "
         "commas: an address, an address:port or a network; none: only public ones",
         examples=["10.1.2.3:8080,10.2.0.0/16"],
     )

@@ -32,7 +32,7 @@ _FILES = 65_536
 class Application:
     """A wired service, not opened yet: `asgi` opens and closes it in its lifespan, `health` reports on it.
 
-    In its `turns`, owners take the event loop.
+    Owners take `turns` at its event loop.
     """
 
     asgi: Any

@@ -78,7 +78,7 @@ class LoopTurns:
         return True
 
     def charge(self, weight: int) -> None:
-        """Count work that has begun in a turn, and turns out to weigh this much more."""
+        """Add `weight` to the work of the present turn, which turned out to be heavier."""
         self._expect_pass()
         self._left -= weight
 

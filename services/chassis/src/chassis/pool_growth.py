@@ -9,9 +9,9 @@ from collections import deque
 from asyncpg import Pool, Record
 from asyncpg.pool import PoolConnectionProxy
 
-# If opening takes longer than this, the pool grows all the same.
+# The longest wait for a connection to come back; after it the pool grows.
 _LONGEST_MOMENT_S = 0.2
-# Of the connections that a pool has lent on average, below which one is enough.
+# One connection is enough for a pool that has lent fewer than this on average.
 _LITTLE = 0.25
 
 
@@ -62,7 +62,7 @@ class PoolGrowth:
                 return
 
     async def shrink(self, pool: Pool[Record]) -> None:
-        """Close all idle connections but one, if the time since the last look had little work."""
+        """Close all idle connections but one, if there was little work since the last look."""
         measured_s = time.monotonic() - self._measured_from
         if measured_s < self._shrinks_after_s:
             return
@@ -71,11 +71,11 @@ class PoolGrowth:
         self._measured_from, self._lent_s = self._counted_at, 0.0
         if not has_little or pool.get_idle_size() < 2:
             return
-        # Nothing else runs between these, as nothing is waited for: idle connections are lent at once.
+        # Idle connections are lent at once, so no other task runs in between.
         kept, *surplus = [await pool.acquire() for _ in range(pool.get_idle_size())]
         for connection in surplus:
             connection.terminate()
-        # Last, because the pool lends first what came back last.
+        # Released last, because the pool lends the connection first that came back last.
         await pool.release(kept)
 
     def _count(self, more: int) -> None:

@@ -29,10 +29,10 @@ def has_room(own: int, *, held: int, most: int, few: int = 1, weight: int = 1) -
 
 
 def parts_of(group: Sequence[Work], owner_of: Callable[[Work], str]) -> list[list[Work]]:
-    """Return the parts in which a group is tried again after it has failed: what failed is in one of them.
+    """Return the parts in which a group that has failed is tried again, so that only one of them fails.
 
-    They are those of each owner, the smallest first, so that nobody waits for an owner with many failures; of
-    a single owner, each piece of work by itself.
+    Each owner's work is a part, the smallest first, so that nobody waits for an owner with many failures. The
+    work of a single owner is divided into single pieces.
     """
     owners = defaultdict[str, list[Work]](list)
     for one in group:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import getrandbits, random
 from typing import Any
 
-# A version after 00 is read as 00 is, and may have more at its end; ff is none (W3C Trace Context, 3.2.2).
+# A later version than 00 is read like 00 and may be longer; ff is invalid (W3C Trace Context, 3.2.2).
 _TRACEPARENT = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 )
@@ -101,7 +101,7 @@ def read(traceparent: str, request_id: str | None = None) -> Trace | None:
     if match is None or (match[1] == "00" and match[5] is not None):
         return None
     _, trace_id, parent_id, given, _ = match.groups()
-    # Flags other than this one may mean something else in another version: they are not handed on.
+    # Other flags may have another meaning in a later version, so they are not passed on.
     flags = SAMPLED if int(given, 16) & 1 else _NOT_SAMPLED
     return Trace(trace_id, _new_span_id(), flags, _proper(request_id) or trace_id, parent_id)
 

@@ -1,6 +1,6 @@
-"""Says what pydantic finds wrong with a value, in the same words in every answer, log line and message.
+"""Describes the errors that pydantic finds, in the same words in every answer, log line and message.
 
-They say what a value must be in the terms of JSON, never in those of Python, and never repeat the value.
+The words are those of JSON, not of Python types, and never repeat the value.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from chassis import plain
 
-# A name may be as long as its document.
+# The most characters of a place: a name in it may be as long as the document.
 _MOST_PLACE = 200
-# Pydantic makes all of its errors in one step, 15 µs each, in which nothing else of the process runs.
+# Pydantic makes all errors of a value in one step, 15 µs each, during which the whole process stands still.
 _MOST_MADE = 2_000
 _OBJECT, _LIST = "must be an object", "must be a list"
 _INTEGER, _NUMBER, _BOOLEAN = "must be an integer", "must be a number", "must be true or false"
@@ -46,7 +46,7 @@ _SUBJECT = re.compile(
 
 
 def words(problem: Mapping[str, Any]) -> str:
-    """Return what is wrong, for example "must be at most 5", from one of the errors that pydantic lists."""
+    """Return the description of one of pydantic's errors, for example "must be at most 5"."""
     if (found := _WORDS.get(problem.get("type", ""))) is not None:
         return found
     text = plain.text(problem["msg"]).removeprefix("Value error, ").replace(" after validation,", ",")
@@ -56,7 +56,7 @@ def words(problem: Mapping[str, Any]) -> str:
 def errors_in(error: ValidationError) -> list[Any]:
     """Return pydantic's errors without the values, which may be secret or huge.
 
-    Of very many only their number is returned, as one error of the whole.
+    If there are very many, return a single error of the whole value with their number.
     """
     count = error.error_count()
     if count > _MOST_MADE:

@@ -22,9 +22,9 @@ class Backup(Reply):
 
 
 class RequestBackup(Request):
-    """Request a backup for the batch `batch_id`; the answer is the one that is not done yet, if there is one.
+    """Request a backup for the batch `batch_id`; while one is in progress, the answer is that one.
 
-    A batch has one backup, however often it asks, unless that has failed.
+    However often a batch asks, it has one backup, until that one fails.
     """
 
     message_type: ClassVar[str] = "backups.request.v1"
@@ -34,7 +34,7 @@ class RequestBackup(Request):
 
 
 class GetBackup(Request):
-    """Ask for the state of a requested backup; the reason why it failed comes as an error."""
+    """Ask for the state of a requested backup; a failure comes as an error with the reason."""
 
     message_type: ClassVar[str] = "backups.get.v1"
     reply: ClassVar[type[Reply]] = Backup

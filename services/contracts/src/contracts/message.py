@@ -52,7 +52,7 @@ class Command(Message):
 
     @property
     def is_bulk(self) -> bool:
-        """Whether the command is one of many whose order among others does not matter."""
+        """Whether the command is one of very many that may wait behind others."""
         return False
 
 

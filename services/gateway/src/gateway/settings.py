@@ -124,7 +124,7 @@ class GatewaySettings(Settings):
     )
     rate_limits: Annotated[str, readable_by(read_policies)] = Field(
         default=DEFAULT_TEXT,
-        description="requests of a key in so many seconds, by class; one that is left out, or 0: no limit",
+        description="limits of a key, by class: requests/seconds; no limit for a class left out or with 0",
         examples=["quote=60000/60,read=30000/60,write=12000/60,send=60000/60,chat=12000/60,batch=6000/60"],
     )
     rate_limit_owner_factor: int = Field(
@@ -206,7 +206,7 @@ class GatewaySettings(Settings):
     )
     webhook_internal_targets: Annotated[str, readable_by(InternalTargets.parse)] = Field(
         default="",
-        description="non-public addresses that webhooks may reach nevertheless, separated by commas: an "
+        description="non-public addresses that webhooks may reach, separated by commas: an "
         "address, an address:port or a network; none: only public ones",
         examples=["10.1.2.3:8080,10.2.0.0/16"],
     )

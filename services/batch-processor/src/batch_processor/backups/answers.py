@@ -1,4 +1,4 @@
-"""Answers to the requests of `database.backup`, whose backups an agent outside the services makes."""
+"""Answers to the requests of `database.backup`; an agent outside the services makes the backups."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ABANDONED = "The backup agent ended before the backup was complete; its output 
 
 
 class BackupAnswers:
-    """Records requests for backups, one at a time, and reports what came of them."""
+    """Records requests for backups, one at a time, and reports their outcomes."""
 
     def __init__(self, postgres: Postgres, *, patience_s: float = PATIENCE_S) -> None:
         self._postgres = postgres
         self._patience_s = patience_s
 
     async def request(self, wanted: RequestBackup, _: Deadline) -> Backup:
-        """Return the batch's backup unless it failed, else the one that is not done yet, else a new one."""
+        """Return the backup of the batch, if it has not failed; else the one in progress; else a new one."""
         async with self._postgres.transaction() as connection:
             await backup_repository.lock(connection)
             await backup_repository.end_lost(connection, patience_s=self._patience_s, abandoned=_ABANDONED)

@@ -341,7 +341,7 @@ class Coordinator:
         metrics.BATCH_REMOVAL_LATE.set(0)
 
     async def _remove_some(self) -> bool:
-        """Remove what one transaction may; return whether there may be more."""
+        """Remove as much as fits into one transaction; return whether there may be more."""
         async with self._postgres.transaction() as connection:
             if not await repository.lock_removal(connection):
                 return False
@@ -350,7 +350,7 @@ class Coordinator:
             if await repository.remove_rows(connection, [*unused, *gone], most=REMOVE_ROWS):
                 await repository.mark_purged(connection, unused)
                 await repository.end_removals(connection, list(gone))
-            # What is gone already comes first, so that few batches are ever in between.
+            # Batches whose removal has begun come first, so that few of them are half removed.
             begun = BegunRemovals(late_s=max(gone.values(), default=0))
             if not gone:
                 days = self._windows.retention_days

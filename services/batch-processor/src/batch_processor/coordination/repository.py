@@ -49,7 +49,7 @@ class ChunkBacklog:
 
 @dataclass(frozen=True, slots=True)
 class BegunRemovals:
-    """Batches and tasks that were removed, and for how many seconds the first has been past its retention."""
+    """The number of removed batches and tasks, and for how many seconds the first was past its retention."""
 
     batches: int = 0
     tasks: int = 0
@@ -128,7 +128,7 @@ async def count_overdue(
 async def cancelling(connection: Connection, *, but: Collection[UUID], after: str) -> Mapping[UUID, str]:
     """Return batches with items to cancel, with their owners, except those in `but`.
 
-    They are of the next owners behind `after`, in a circle.
+    They belong to the next owners after `after`, in a circle.
     """
     rows = await connection.fetch(_SQL["next_cancelling"], but, MOST_FOUND, after)
     return {row["id"]: row["owner_id"] for row in rows}
@@ -160,7 +160,7 @@ async def expired_uploads(
 ) -> Mapping[UUID, str]:
     """Return the batches open for over `expires_s` seconds, with their owners, except those in `but`.
 
-    They are of the next owners behind `after`, in a circle.
+    They belong to the next owners after `after`, in a circle.
     """
     rows = await connection.fetch(_SQL["find_expired_uploads"], expires_s, but, MOST_FOUND, after)
     return {row["id"]: row["owner_id"] for row in rows}
@@ -185,7 +185,7 @@ async def release(connection: Connection, *, most: int) -> int:
 async def retrying(connection: Connection, *, but: Collection[UUID], after: str) -> Mapping[UUID, str]:
     """Return batches with failed items to queue for a retry, with their owners, except those in `but`.
 
-    They are of the next owners behind `after`, in a circle.
+    They belong to the next owners after `after`, in a circle.
     """
     rows = await connection.fetch(_SQL["next_retrying"], but, MOST_FOUND, after)
     return {row["id"]: row["owner_id"] for row in rows}
@@ -207,7 +207,7 @@ async def take_failed(
 async def lapsed(connection: Connection, *, but: Collection[UUID], after: str) -> Mapping[UUID, str]:
     """Return batches that have not ended by their deadline, with their owners, except those in `but`.
 
-    They are of the next owners behind `after`, in a circle.
+    They belong to the next owners after `after`, in a circle.
     """
     rows = await connection.fetch(_SQL["find_lapsed"], but, MOST_FOUND, after)
     return {row["id"]: row["owner_id"] for row in rows}
@@ -224,10 +224,7 @@ async def unused(connection: Connection, *, most: int) -> list[UUID]:
 
 
 async def removals(connection: Connection, *, most: int) -> Mapping[UUID, float]:
-    """Return up to `most` batches that are gone, but not yet all of their rows, and for how many seconds.
-
-    The first has been so for longest.
-    """
+    """Return up to `most` removed batches with rows left, and how many seconds ago the first was removed."""
     rows = await connection.fetch(_SQL["list_removals"], most)
     return {row["batch_id"]: row["since_s"] for row in rows}
 

@@ -1,4 +1,4 @@
-"""`database.backup`: a backup of the whole installation, made by an agent that has the rights for it."""
+"""`database.backup`: requests a backup of the whole installation, which an agent makes."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from contracts.backups import Backup, GetBackup, RequestBackup
 from contracts.message import Json
 from contracts.scopes import Scope
 
-# Of the slots that all operations share.
+# The slots, of those that all operations share.
 MOST_AT_ONCE = 2
 _ASK_S = 10
 _ASK_EVERY_S = 2
-# The agent gives up after four hours, and may have to wait for a backup by hand before.
+# The agent gives up after four hours, and may have to wait for a backup by `make backup` first.
 _LONGEST_S = 5 * 3600
 
 
 class BackupPayload(BaseModel):
-    """Nothing: folder, passphrase and the number of backups to keep are the operator's settings."""
+    """An empty payload: folder, passphrase and number of backups are settings of the operator."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 async def run(_: BackupPayload, context: Context) -> Json:
-    """Return file, size and times of the backup. Raise the reason when there will be none.
+    """Return file, size and times of the backup. Raise the reason why there is none.
 
-    All items of a batch share one backup. While another one is being made, its result is that of this item.
+    All items of a batch share one backup. An item that runs during another backup gets the result of that.
     """
     backup = await context.ask(RequestBackup(batch_id=context.batch_id), Backup, timeout_s=_ASK_S)
     while backup.file is None:
@@ -43,7 +43,7 @@ OPERATION = Operation(
     payload=BackupPayload,
     run=run,
     required_scopes=frozenset({Scope.ADMIN}),
-    # Soon, if the broker or the agent was starting; later, if messages did not leave the broker.
+    # The first retry is for a broker or agent that was starting, later ones for messages stuck in the broker.
     retry=RetryPolicy(max_attempts=4, first_s=15, factor=4),
     chunk_size=1,
     max_concurrency=MOST_AT_ONCE,

@@ -11,8 +11,8 @@ from contracts.mail import MailItem
 from contracts.message import Json
 from contracts.scopes import Scope
 
-# As many as one request may have. The mails of a batch beyond these are masses: mails of others must not
-# wait in the queue behind them, whatever their stream.
+# As many as one request may have. Further mails of a batch go to the bulk queue whatever their stream, so
+# that no mail of another owner waits behind them.
 MOST_BEFORE_OTHERS = 500
 
 

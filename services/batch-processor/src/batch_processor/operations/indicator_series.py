@@ -33,7 +33,7 @@ def rsi(closes: Series, period: int) -> Series:
 
 
 def _wilder(values: Series, period: int) -> Series:
-    """Return Wilder's smoothed average: the mean of the first `period`, then 1/period of each new value.
+    """Return Wilder's moving average: the mean of the first `period`, then 1/period of each new value.
 
     The recursion y = a·y + b·x is summed in blocks, in which the powers of a stay far from underflow.
     """

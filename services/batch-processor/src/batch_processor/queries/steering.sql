@@ -1,6 +1,6 @@
 -- name: hold_chunks
--- Takes up to about $1 chunks of paused batches out of the queue, as many of one owner as of another; running ones come
--- back to it, or wait for their time. With $2 also those of operations and owners that an administrator has paused:
+-- Takes up to about $1 chunks of paused batches out of the queue, the same number of each owner; running ones come back
+-- to it, or wait until they are due. With $2 also those of operations and owners that an administrator has paused:
 -- workers do not claim them anyway, but they would block the other work of their owners.
 WITH paused AS (
     SELECT id, owner_id FROM batches WHERE status = 'paused'
@@ -41,8 +41,8 @@ WITH paused AS (
 UPDATE chunks AS c SET state = 'held' FROM found WHERE c.batch_id = found.batch_id AND c.number = found.number
 
 -- name: release_chunks
--- Puts up to about $1 chunks of resumed batches back into the queue, as many of one owner as of another; one index probe
--- for each batch. The wait of chunks that became due meanwhile begins now.
+-- Puts up to about $1 chunks of resumed batches back into the queue, the same number of each owner; one index probe for
+-- each batch. The wait of chunks that became due meanwhile begins now.
 WITH RECURSIVE paused (batch_id) AS (
     (SELECT batch_id FROM chunks WHERE state = 'held' ORDER BY batch_id LIMIT 1)
     UNION ALL

@@ -98,7 +98,7 @@ class Sources:
 
 
 async def _fill(connection: Connection, batch: StoredBatch) -> StoredBatch:
-    """Copy the next items of its source to a locked batch; return the batch as it is then.
+    """Copy the next items of its source to a locked batch; return the changed batch.
 
     The source is not locked, and its owner may retry it meanwhile. So its revision is compared with that of
     the first step, and once more after the items were read.

@@ -77,7 +77,7 @@ class Delivery(Generic[M]):
 def command(
     message: Command, *, message_id: UUID | None = None, tenant: str = "", is_bulk: bool = False
 ) -> Outgoing:
-    """Return a command for the queue of its owner; for its bulk queue with `is_bulk`, or if it says so."""
+    """Return a command for the queue of its service, or for the bulk queue if it or `is_bulk` says so."""
     bulk_queue = message.bulk_queue if is_bulk or message.is_bulk else None
     return _durable(message, topology.COMMANDS, bulk_queue or message.queue, message_id, tenant)
 

@@ -31,8 +31,8 @@ _ANY_PORT = 9
 _MOST_CHARACTERS = 200
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
-# Threads of their own, because one goes on waiting for silent name servers (30 s at most) after its caller
-# has given up: those of the event loop also look up the broker and the database. They start when needed.
+# The event loop's own threads also look up the broker and the database. These are separate, because a look-up
+# waits for silent name servers (30 s at most) even after its caller has given up. They start when needed.
 MOST_LOOK_UPS = 96
 _LOOK_UPS = ThreadPoolExecutor(MOST_LOOK_UPS, thread_name_prefix="look-up")
 

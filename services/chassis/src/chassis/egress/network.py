@@ -1,4 +1,4 @@
-"""The connection of one request: to checked addresses only, and read in small parts up to a limit."""
+"""The connection of one request: only to checked addresses, read in small parts up to a limit."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import httpcore
 
 from chassis.egress.addresses import Address
 
-# Of an answer beside its content: its head, heads before it (1xx), and the sizes of chunks.
+# The most bytes of an answer beside its content: its head, earlier heads (1xx), and the sizes of chunks.
 MOST_FRAMING_BYTES = 32 * 1024
-# Read at a time. A parser goes through all of it without a pause, and chunks of one byte take long.
+# The bytes read at a time. The parser handles them without a pause, which takes long for chunks of one byte.
 _PART_BYTES = 4096
-# Only so many addresses of a name are tried, but all of them are checked.
+# The most addresses of a name that are tried; all of them are checked.
 MOST_TRIED = 4
 
 
@@ -26,7 +26,7 @@ class FramingTooLarge(Exception):
 class PinnedNetwork(httpcore.AsyncNetworkBackend):
     """Connects to the addresses that were checked, whatever host is requested.
 
-    Who reads the answer adds its content to `content_bytes`.
+    The reader of the answer adds the length of its content to `content_bytes`.
     """
 
     def __init__(self, addresses: Sequence[Address]) -> None:
@@ -61,7 +61,7 @@ class PinnedNetwork(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
     def received(self, count: int) -> None:
-        """Count what has arrived. Raise `FramingTooLarge` once too much of it is not content."""
+        """Count bytes that have arrived. Raise `FramingTooLarge` once too many of them are not content."""
         self._received_bytes += count
         if self._received_bytes - self.content_bytes > MOST_FRAMING_BYTES + _PART_BYTES:
             raise FramingTooLarge

@@ -30,7 +30,7 @@ class HttpConnection(WriteSide):
 
     The application has one request at a time; later ones wait as bytes. After a request that is
     refused, or whose body is not read to its end, the connection closes: nobody can tell where the next
-    request begins. Heads are read in the `turns` of whose they are: thousands of connections may send
+    request begins. Owners take `turns` at having heads read, because thousands of connections may send
     theirs at once.
     """
 

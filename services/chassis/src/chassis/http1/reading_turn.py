@@ -1,4 +1,4 @@
-"""When a connection reads on: thousands of them may get their next requests in one pass of the event loop."""
+"""Turns in which connections read: thousands of them may have a request to read in one pass of the loop."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from chassis.loop_turns import LoopTurns
 
-# In the units of `LoopTurns`.
+# Weights, in the units of `LoopTurns`.
 _WEIGHT_OF_A_HEAD = 5
 _WEIGHT_OF_AN_UPGRADE = 25
 
 
 class ReadingTurn:
-    """The turn of one connection to `read`: it `is_due` from when it is wanted until it begins."""
+    """The turn of one connection to `read`. It `is_due` from its request until it begins."""
 
     def __init__(self, turns: LoopTurns, loop: asyncio.AbstractEventLoop, read: Callable[[], None]) -> None:
         self.is_due = False
@@ -22,13 +22,13 @@ class ReadingTurn:
         self._read = read
 
     def want_head(self, payer: str) -> None:
-        """Read a head now if this pass of the loop has room, and else in a turn of the `payer`."""
+        """Read a head now if this pass of the loop has room, else in a turn of the `payer`."""
         if not self.is_due:
             self.is_due = True
             self._wait_for_turn(payer)
 
     def want(self, payer: str, *, is_in_body: bool) -> None:
-        """Read after other connections: more of a body in the next pass, a head in a turn as well."""
+        """Read after other connections: more of a body in the next pass, a head in a turn of the `payer`."""
         if not self.is_due:
             self.is_due = True
             if is_in_body:
@@ -42,7 +42,7 @@ class ReadingTurn:
         self._read()
 
     def charge_upgrade(self) -> None:
-        """Count that the head which was read is an upgrade, which takes much longer."""
+        """Count the head that was just read as an upgrade, which takes much longer."""
         self._turns.charge(_WEIGHT_OF_AN_UPGRADE)
 
     def _wait_for_turn(self, payer: str) -> None:

@@ -102,8 +102,8 @@ def response(
 ) -> bytes:
     """Return `error` as the last response of a connection: a problem document.
 
-    `fields` are lines of further header fields. `asked` are those of the request, if they could be read: the
-    response has its ids, and new ones otherwise.
+    `fields` are lines of further header fields. `asked` are the headers of the request, if they could be
+    read; the response then continues their ids, and has new ones otherwise.
     """
     ids = {name: value.decode("latin-1") for name, value in asked if name in _IDS}
     with tracing.during(ids.get(b"traceparent"), ids.get(b"x-request-id")) as trace:

@@ -1,12 +1,12 @@
-"""What all metrics have in common: the buckets of times, and no series about their creation."""
+"""Conventions of all metrics: the buckets of durations, and no series about their creation."""
 
 from __future__ import annotations
 
 from prometheus_client import disable_created_metrics
 
-# They would add a series to each counter that says no more than `up` and resets do.
+# These would double the series of counters, and `up` and counter resets tell the same.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # their stub
 
-# In seconds: of what somebody waits for, and of work that may take hours.
+# In seconds: FAST for what somebody waits for, SLOW for work that may take hours.
 FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200, 86_400)

@@ -1,4 +1,4 @@
-"""A stored mail as delivery needs it, and the record of an attempt at it."""
+"""A stored mail as delivery needs it, and the record of an attempt to deliver it."""
 
 from __future__ import annotations
 

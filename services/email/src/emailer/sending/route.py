@@ -61,14 +61,14 @@ class Route:
         return self._relays.is_last(relay)
 
     def has_other(self, relays: Collection[SmtpRelay]) -> bool:
-        """Return whether there is a relay that is none of `relays`."""
+        """Return whether there is a relay other than `relays`."""
         return any(relay not in relays for relay in self._relays.all)
 
     async def take(self, *, without: Collection[SmtpRelay] = ()) -> SmtpSession:
         """Return a session for one delivery, a kept one if there is one. Raise what `connect` raises."""
         usable = [relay for relay in self._relays.all if relay not in without]
         preferred = next((relay for relay in usable if not self._relays.is_away(relay)), None)
-        # Not one of a later relay, to which another mail has gone that the preferred one could not carry.
+        # A session with a later relay is left over from a mail that the preferred one could not carry.
         wanted = [preferred] if preferred else usable
         for session in [one for one in reversed(self._idle) if one.relay in wanted]:
             self._idle.remove(session)
@@ -78,9 +78,9 @@ class Route:
         return await self.connect(without=without)
 
     async def connect(self, *, without: Collection[SmtpRelay] = ()) -> SmtpSession:
-        """Return a new session with the first relay that accepts one, and is none of `without`.
+        """Return a new session with the first relay, other than `without`, that accepts one.
 
-        When none does, raise what `smtp.connect` raises, and pause the route unless some were left out.
+        If none does, raise the error of `smtp.connect`, and pause the route unless some were left out.
         """
         failed: RelayUnreachable | AuthenticationRefused | None = None
         for relay in [one for one in self._relays.in_order() if one not in without]:

@@ -104,7 +104,7 @@ class SmtpSession:
             self._logged_in = True
 
     def obstacle(self, envelope: Envelope) -> SmtpReply | None:
-        """Return what the relay would reply to MAIL if it cannot carry this mail, by what it offers."""
+        """Return the relay's reply to MAIL for a mail that it cannot carry, judged by its extensions."""
         if envelope.needs_utf8 and "SMTPUTF8" not in self._extensions:
             return SmtpReply(
                 550, "5.6.7 The relay does not offer SMTPUTF8, which an address of this mail needs"
@@ -119,7 +119,7 @@ class SmtpSession:
     async def deliver(self, envelope: Envelope) -> SmtpAnswer:
         """Hand a mail over and return the decisive answer. Raise `ConnectionLost`."""
         if (obstacle := self.obstacle(envelope)) is not None:
-            # Nothing was asked, so nothing is known of the sender.
+            # The relay was not asked, so nothing is known about the sender.
             return SmtpAnswer(obstacle, "mail", logged_in=self._logged_in)
         reused = self.deliveries > 0
         self.deliveries += 1

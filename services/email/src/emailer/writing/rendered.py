@@ -15,12 +15,12 @@ from emailer.errors import TemplateFailed
 from emailer.mails.stored_mail import StoredMail
 from emailer.writing.writer import is_light
 
-# A mail in hand takes its bytes twice: as it is stored and as it is sent.
+# A mail in hand takes twice its size: as it is stored and as it is sent.
 COPIES = 2
 # While a mail is written there are several copies of it, so large ones are written one after the other, and
 # owners take turns.
 _LARGE_BYTES = 1024 * 1024
-# Longer than one may take, so that two owners with a large mail each do not put each other off.
+# Longer than writing one mail may take, so that the large mails of two owners do not put each other off.
 LARGE_WITHIN_S = 120.0
 _SIGNED, _UNSIGNED = map(metrics.EMAIL_SIGNED.labels, ("signed", "unsigned"))
 

@@ -15,7 +15,7 @@ from emailer.writing import dkim
 
 # This many signatures take about 10 ms, so the first does not wait long for the others.
 _GROUP = 16
-# All mails in hand are signed within a second, unless the machine stands still.
+# All mails in hand are signed within a second, unless the machine is stalled.
 SIGNED_WITHIN_S = 30.0
 
 _Signing = Callable[[], bytes]

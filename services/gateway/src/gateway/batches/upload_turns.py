@@ -20,7 +20,7 @@ MOST_OF_AN_OWNER = 10
 class UploadTurns:
     """The uploads of one gateway. Owners take turns, however many uploads each of them sends.
 
-    Beyond their part, they take of the bytes that are `shared` with requests and answers.
+    Beyond their part, they use bytes that are `shared` with requests and answers.
     """
 
     def __init__(self, shared: SharedBytes | None = None) -> None:

@@ -56,9 +56,9 @@ def read_all(given: Sequence[Any]) -> tuple[list[Mail | EmailResult], dict[str, 
 
 
 def count_recipients(body: EmailsInput) -> int:
-    """Return as how many mails a request counts in limits: each of its mails has a copy per recipient.
+    """Return the number that a request counts as in limits: the recipients of all its mails.
 
-    The mails are not validated yet; one that names nobody, or too many, counts as what it may have.
+    The mails are not validated yet: one without recipients counts as one, one with too many as the most.
     """
     documents: Sequence[Any] = body.emails
     return sum(_copies(mail) if isinstance(mail, dict) else 1 for mail in documents)

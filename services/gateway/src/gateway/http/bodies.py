@@ -14,7 +14,7 @@ Message = MutableMapping[str, Any]
 
 BODY = "tickwire.body"
 # The limits of memory for bodies above `LARGE_BYTES`, in total and per owner, and for those above
-# `SMALL_BYTES`. Smaller ones are bounded by the number of connections. The parts are what no others take.
+# `SMALL_BYTES`. Smaller ones are bounded by the number of connections. No other kind takes the parts.
 MOST_BYTES = 64 * 1024 * 1024
 PART_BYTES = 6 * 1024 * 1024
 MOST_BYTES_OF_OWNER = 2 * 1024 * 1024

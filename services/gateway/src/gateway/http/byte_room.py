@@ -1,4 +1,4 @@
-"""Room for what requests and answers hold in memory, by owner and in all."""
+"""Limits on the memory that requests and answers hold, per owner and in total."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MOST_FOR_ROOM_S = 5.0
 class ByteRoom:
     """A limit on the bytes of `what` (a plural noun) that are held at once, in total and per owner.
 
-    Owners that hold some leave room for those that hold none (`shares.has_room`). Of these, a body of more
-    than an eighth of `reserve` leaves that many bytes to lighter ones. What is more than `part` in all is of
-    the bytes that are `shared` with other rooms.
+    Owners that hold some leave room for those that hold none (`shares.has_room`). A body of more than
+    an eighth of `reserve` leaves `reserve` bytes to lighter ones. Bytes beyond `part` in all are taken from
+    those that are `shared` with other rooms.
 
-    The body of a request reserves its room before it is read: two half-read bodies could wait for each other.
+    A body reserves its room before it is read, because two half-read bodies could wait for each other.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class ByteRoom:
         # What is left of the part of this room.
         self._left = most if shared is None else part
         self._shared = shared
-        # Of each owner in the order of arrival: whoever is first is the only one that is looked at.
+        # By owner, in the order of arrival; only the first one of each owner is considered.
         self._waiting: defaultdict[str, deque[tuple[int, asyncio.Future[int]]]] = defaultdict(deque)
         if shared is not None:
             shared.join(self._wake_all)
 
     @asynccontextmanager
     async def hold(self, owner_id: str, size: int, *, within_s: float) -> AsyncIterator[None]:
-        """Hold `size` bytes during the block, and until the threads have ended that work with them.
+        """Hold `size` bytes during the block, and until the threads that use them have ended.
 
         If no room becomes free within the time, raise `TooManyAtOnce` when the owner's share is used up, else
         `Overloaded`.
@@ -110,7 +110,7 @@ class ByteRoom:
         return own + size > self._of_owner or not shares.has_room(own + size - 1, held=held, most=self._most)
 
     def _take(self, owner_id: str, size: int) -> int | None:
-        """Return how many of the bytes are shared ones, or None if there is no room."""
+        """Take the bytes; return how many of them are shared ones, or None if there is no room."""
         most = self._most - self._reserve if size > self._reserve // 8 else self._most
         if (self._total and self._total + size > most) or self._is_over_share(owner_id, size):
             return None
@@ -140,7 +140,7 @@ class ByteRoom:
             self._wake(owner_id)
 
     def _wake(self, owner_id: str) -> None:
-        """Let bodies of an owner that wait for room have it, the first one first, while there is room."""
+        """Admit the waiting bodies of an owner, in order, while there is room."""
         waiting = self._waiting[owner_id]
         while waiting:
             size, has_room = waiting[0]

@@ -1,4 +1,4 @@
-"""The classes of requests that are limited by themselves, and the seam to who counts them."""
+"""Classes of requests, each with a limit of its own, and the interface of what counts them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway.http.principal import Principal
 
 
 class RateClass(StrEnum):
-    """A kind of requests; those of one class are counted together, for each caller."""
+    """A kind of requests. The requests of a caller in one class are counted together."""
 
     QUOTE = "quote"
     READ = "read"
@@ -19,9 +19,9 @@ class RateClass(StrEnum):
     BATCH = "batch"
 
 
-# Returns the headers of an answer that say what the caller has left: computed when the answer is sent.
+# Returns the headers that say what the caller has left, computed when the answer is sent.
 LimitHeaders = Callable[[], Sequence[tuple[bytes, bytes]]]
-# Counts a request of the caller as so many, and raises `RateLimited` beyond its limit. None: it has no limit.
+# Counts a request of the caller as that many; raises `RateLimited` beyond its limit. None: there is no limit.
 Charge = Callable[[Principal, RateClass, int], Awaitable[LimitHeaders | None]]
 
 

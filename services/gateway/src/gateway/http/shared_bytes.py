@@ -1,4 +1,4 @@
-"""The memory that requests and answers of all kinds share beside the part that each kind has for itself."""
+"""The memory that requests and answers of all kinds share, beside the part of each kind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_SHARED_BYTES = 32 * 1024 * 1024
 class SharedBytes:
     """Bytes for rooms whose own part is full. An owner that has some leaves as many for others.
 
-    Rooms `join` with the function that looks at what waits there: it is called when bytes become free.
+    Each room joins with a function, which is called when bytes become free.
     """
 
     def __init__(self, most: int = MOST_SHARED_BYTES) -> None:

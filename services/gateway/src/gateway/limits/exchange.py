@@ -14,7 +14,7 @@ from gateway.limits.policies import Policy
 
 log = logging.get(__name__)
 
-# How long a request waits for an answer before its gateway counts alone; the next ones wait no more.
+# How long a request waits for an answer before its gateway counts alone; later requests do not wait.
 ANSWERED_WITHIN_S = 1.0
 # The callers in one statement, whose time grows with the square of their number.
 MOST_AT_ONCE = 100
@@ -38,8 +38,8 @@ def asking(postgres: Postgres, policies: Mapping[RateClass, Policy]) -> Ask:
 class LeaseExchange:
     """Asks for tokens and returns them, one statement at a time, however many requests wait for it.
 
-    It `is_shared` while the database answers: otherwise this gateway counts alone, and each exchange that is
-    due finds out whether that is over.
+    It `is_shared` while the database answers. Otherwise this gateway counts alone, and each exchange that is
+    due asks the database again.
     """
 
     def __init__(self, ask: Ask) -> None:
@@ -49,16 +49,16 @@ class LeaseExchange:
         self.is_shared = True
 
     def begin(self, rate: RateClass, leases: Iterable[Lease], *, is_due: bool = False) -> None:
-        """Have the questions of these leases asked next; `is_due` as for `Lease.question`."""
+        """Ask the questions of these leases next; `is_due` is that of `Lease.question`."""
         for lease in leases:
             _, was_due = self._waiting.get(lease, (rate, False))
             self._waiting[lease] = (rate, is_due or was_due)
             self._has_work.set()
 
     async def answer(self, rate: RateClass, lease: Lease, *, need: int = 0, is_due: bool = False) -> None:
-        """Return when a lease has an answer to a question that is asked after this call, or has none in time.
+        """Wait until a question that is asked after this call is answered, for `ANSWERED_WITHIN_S` at most.
 
-        The question asks for `need` tokens more.
+        The question asks for `need` more tokens.
         """
         lease.need += need
         try:
@@ -83,7 +83,7 @@ class LeaseExchange:
                 _end(answered)
 
     def _next_questions(self) -> tuple[Questions, list[asyncio.Future[None]]]:
-        """Return the questions that are due by class and window, and what waits for their answers."""
+        """Return the questions to ask, by class and window, and the futures that end with their answers."""
         waiting, self._waiting = self._waiting, {}
         asked: Questions = {}
         answered = []
@@ -91,7 +91,7 @@ class LeaseExchange:
         for lease, (rate, is_due) in waiting.items():
             name = (rate, lease.starts_at, lease.who)
             if name in named:
-                # A statement cannot change a row twice; this caller was forgotten and has come back.
+                # This caller was forgotten and has come back; a statement cannot change its row twice.
                 self.begin(rate, [lease], is_due=is_due)
                 continue
             named.add(name)

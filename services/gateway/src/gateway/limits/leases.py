@@ -1,4 +1,4 @@
-"""What one gateway holds of a caller's limit in a window: tokens that it may spend without asking anybody."""
+"""The part of a caller's limit that one gateway holds in a window: tokens to spend without a question."""
 
 from __future__ import annotations
 
@@ -74,28 +74,28 @@ class Lease:
         self.most = policy.most
         self.policy_field, self.field = fields
         self.above: Lease | None = None
-        # What requests that wait need, and a future that ends with the next answer.
+        # The tokens that waiting requests need, and a future that ends with the next answer.
         self.need = 0
         self.answered: asyncio.Future[None] | None = None
         self.begin(now, policy.window_s)
 
     def begin(self, now: float, window_s: int) -> None:
-        """Begin the window of `now`: what was left of the one before is worth nothing any more."""
+        """Begin the window of `now`; what was left of the previous one is void."""
         self.starts_at = int(now // window_s) * window_s
         self.ends_at = self.starts_at + window_s
         self.tokens = self.spent = self.unleased = self.recent = 0
         self.taken_by_all = self.spent_by_all = 0
-        # While other gateways hold what is left and do not return it.
+        # Set while other gateways hold what is left and do not return it.
         self.refused_until = 0.0
 
     @property
     def remaining(self) -> int:
-        """What is left of the limit, as far as is known: never less than there is."""
+        """The tokens left of the limit as far as this gateway knows; there may be fewer."""
         return max(0, self.most - self.spent_by_all - self.spent)
 
     @property
     def is_at_rest(self) -> bool:
-        """Return whether there is nothing to tell, to return or to wait for."""
+        """Whether there is nothing to report, to return or to wait for."""
         return not (self.tokens or self.spent or self.unleased or self.recent or self.need)
 
     def spend(self, cost: int) -> bool:
@@ -108,7 +108,7 @@ class Lease:
         return True
 
     def spend_unleased(self, cost: int) -> bool:
-        """Spend what this gateway alone may let through while no lease can be had."""
+        """Spend tokens without a lease, while the database grants none."""
         if self.remaining < cost:
             return False
         self.unleased += max(0, cost - self.tokens)
@@ -138,7 +138,7 @@ class Lease:
         return asked
 
     def learn(self, asked: Question, found: Standing) -> None:
-        """Take over the answer to a question."""
+        """Apply the answer to a question."""
         if asked.starts_at != self.starts_at:
             return
         self.tokens += found.granted
@@ -148,7 +148,7 @@ class Lease:
     def forget(self, asked: Question) -> None:
         """Take back a question that may not have arrived; tokens that it gave back stay lost.
 
-        What was spent is told again, so that it may count twice, but never not at all.
+        What was spent is reported again: it may count twice, and is never lost.
         """
         if asked.starts_at == self.starts_at:
             self.unleased += max(0, -asked.back)

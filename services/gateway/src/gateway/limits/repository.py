@@ -1,4 +1,4 @@
-"""What gateways have taken and spent, in PostgreSQL: functions on the caller's connection."""
+"""What gateways have taken of limits and spent, in PostgreSQL: functions on the caller's connection."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ async def exchange(
 
 
 async def remove_old(connection: Connection, ended_before: int, most: int) -> int:
-    """Remove at most so many windows that ended before a Unix time; return the number removed."""
+    """Remove up to `most` windows that ended before a Unix time; return the number removed."""
     status: str = await connection.execute(_SQL["remove_old_windows"], ended_before, most)
     return int(status.split()[-1])

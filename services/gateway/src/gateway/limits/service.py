@@ -1,4 +1,4 @@
-"""The limits of callers: requests are counted exactly over all gateways, mostly without asking anybody."""
+"""The limits of callers: requests are counted exactly over all gateways, mostly without the database."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from gateway.limits.inputs import ClassUsage, LimitUsage, OwnerUsage
 from gateway.limits.leases import Lease
 from gateway.limits.policies import Policy
 
-# What is not needed goes back so often: an idle lease at the second time.
+# How often tokens that are not needed are returned; those of an idle lease are the second time.
 SETTLED_EVERY_S = 0.5
 # How long a request near the limit waits for tokens that other gateways return, and how often it asks.
 RETURNED_WITHIN_S = 1.25
 _ASK_EVERY_S = 0.1
-# After tokens were not returned, as those of a gateway that was killed, requests are refused at once so long.
+# How long requests are refused at once after tokens were not returned, such as those of a killed gateway.
 _REFUSED_FOR_S = 1.0
 # The callers of one class that a gateway remembers at a time, the owners, and the callers of one owner: as
 # many as it may have keys, while it can make new ones all the time.
@@ -103,7 +103,7 @@ class _Limit:
         return [*self.of_callers.leases.values(), *self.of_owners.leases.values()]
 
     def count(self) -> None:
-        """Add what was decided to the metrics, which would take longer than a decision."""
+        """Add the decisions to the metrics; to do so for each would take longer than the decision."""
         for outcome in ("allowed", "refused", "alone"):
             number = getattr(self, outcome)
             if number:
@@ -135,9 +135,9 @@ class LimitService:
         self._is_active = asyncio.Event()
 
     async def charge(self, principal: Principal, rate: RateClass, cost: int = 1) -> LimitHeaders | None:
-        """Count a request as `cost` ones of its class; return the headers of its answer.
+        """Count a request as `cost` requests of its class; return the headers of its answer.
 
-        Raise `RateLimited` beyond the limit, and `InvalidInput` for a cost that no window has.
+        Raise `RateLimited` beyond the limit, and `InvalidInput` for a cost above the whole limit.
         """
         limit = self._limits.get(rate)
         if limit is None:
@@ -149,7 +149,7 @@ class LimitService:
         return await self._charge_slowly(limit, principal, cost)
 
     async def usage(self, call: Call) -> LimitUsage:
-        """Return what the caller has used in the current windows, with what other gateways have told."""
+        """Return what the caller has used in the current windows, as far as gateways have reported it."""
         leases = [(limit, *limit.leases_of(call.principal)) for limit in self._limits.values()]
         if self._exchange.is_shared:
             await asyncio.gather(
@@ -178,7 +178,7 @@ class LimitService:
         return len(self._limits[rate].of_callers.leases)
 
     async def settle(self) -> None:
-        """Tell the database what was spent, and return what is not needed, for as long as there is any."""
+        """Report what was spent, and return what is not needed, until cancelled."""
         while True:
             await self._is_active.wait()
             self._is_active.clear()
@@ -250,7 +250,7 @@ class LimitService:
             has_asked = True
 
     def _settle(self) -> bool:
-        """Begin the exchange of all that is due; return whether there is something to look after."""
+        """Begin the exchange of all leases that are due; return whether there are any leases."""
         now = time.time()
         for limit in self._limits.values():
             limit.count()

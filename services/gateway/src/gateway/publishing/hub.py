@@ -22,7 +22,7 @@ _RETRY_AFTER_S = 5.0
 # A channel with more listeners serves them in turns of their owners.
 FEW_LISTENERS = 50
 
-Listener = Callable[[Publication], None]
+PublicationListener = Callable[[Publication], None]
 SignalListener = Callable[[Signal], None]
 
 
@@ -30,7 +30,7 @@ class _Listening(NamedTuple):
     """One listener of a channel."""
 
     owner: str
-    listener: Listener
+    listener: PublicationListener
     on_signal: SignalListener | None
 
 
@@ -57,7 +57,7 @@ class Hub:
     def listen(
         self,
         channel: str,
-        listener: Listener,
+        listener: PublicationListener,
         *,
         owner: str = "",
         on_signal: SignalListener | None = None,

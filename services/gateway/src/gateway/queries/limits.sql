@@ -1,7 +1,7 @@
 -- name: exchange_tokens
--- Of one class and window: add what was spent, take back what is returned, and grant what is needed and no more
--- than is free; more of it, as wished, while far from the limit. The first one of a window gets what it needs.
--- Rows are locked in one order, so that gateways never wait for each other in a circle.
+-- For one class and window: add what was spent, take back what is returned, and grant what is needed, as far as it is
+-- free; far from the limit, as much as is wished. The first question of a window gets what it needs.
+-- Rows are locked in one order, so that gateways never deadlock.
 WITH asked AS MATERIALIZED (
     SELECT * FROM unnest($4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
         AS a (most, who, spent, back, need, wish)

@@ -14,7 +14,7 @@ from gateway.http.replies import CSV, JSON, HttpReply
 # About the memory that a bar takes while a page is written as a table: its JSON as bytes and as text, and its
 # line twice.
 BYTES_OF_A_BAR = 500
-# Of tables that are written at once, and their part of the memory that requests and answers share.
+# The limits of tables that are written at once, and the part of the memory that only they use.
 MOST_BYTES = 40 * 1024 * 1024
 PART_BYTES = 9 * 1024 * 1024
 MOST_BYTES_OF_OWNER = 10 * 1024 * 1024

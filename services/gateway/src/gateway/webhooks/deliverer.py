@@ -1,4 +1,4 @@
-"""Deliveries are attempted here: signed requests to the URLs of owners, who share the places for them."""
+"""Attempts deliveries: signed requests to the URLs of owners, who share the places for them."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from gateway.webhooks.secret_safe import SecretSafe, UnreadableSecret
 
 log = logging.get(__name__)
 
-# Attempts of this gateway at a time, and of one webhook: of one that fails, no more than a single one.
+# Attempts of this gateway at a time, and of one webhook; a failing webhook has one at a time.
 MOST_AT_ONCE = 32
 MOST_OF_WEBHOOK = 4
 ANSWER_WITHIN_S = 15.0
-# Of an answer, of which only the status counts and the beginning is kept.
+# The most bytes of an answer; only its status counts, and its beginning is kept.
 MOST_ANSWER_BYTES = 64 * 1024
 _MOST_SHOWN = 200
-# After it, another gateway takes over an attempt whose gateway has died.
+# After this time another gateway takes over the attempt of a gateway that has died.
 _LEASE_S = 60.0
-# Without news, how long until the next look; and at least how long between two.
+# The time until the next look if nothing wakes it, and the least time between two looks,
 _LOOK_EVERY_S = 10.0
 _LOOK_AT_MOST_EVERY_S = 0.05
-# And as a multiple of the time that the last one took: with very many webhooks it takes long.
+# also as a multiple of the time that the last one took, which is long with very many webhooks.
 _REST = 4
 _MOST_DUE = 1000
 _WEIGHT = 40
@@ -52,7 +52,7 @@ _FORBIDDEN = (
 
 
 class Deliverer:
-    """Attempts what is due. A slow or failing receiver takes places of its owner only."""
+    """Attempts the deliveries that are due. A slow or failing receiver takes places of its owner only."""
 
     def __init__(
         self, postgres: Postgres, safe: SecretSafe, client: GuardedClient, *, turns: LoopTurns
@@ -68,7 +68,7 @@ class Deliverer:
         self._is_closed = False
 
     def wake(self) -> None:
-        """Look for deliveries now: some have become due."""
+        """Look for deliveries now, because some have become due."""
         self._news.set()
 
     async def begin(self) -> None:
@@ -93,7 +93,7 @@ class Deliverer:
                     await self._news.wait()
 
     async def close(self) -> None:
-        """Give back what is in progress: another gateway, or this one after its start, attempts it again."""
+        """Give back the attempts in progress; another gateway, or this one after its start, repeats them."""
         self._is_closed = True
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLAIM_WITHIN_S), self._claiming:
@@ -113,7 +113,7 @@ class Deliverer:
             log.warning("webhooks not given back", reason=redaction.safe_message(error))
 
     async def _look(self) -> float:
-        """Begin what is due and has a place; return for how long nothing else becomes due."""
+        """Begin the due deliveries that have a place; return the seconds until the next one is due."""
         if self._is_closed:
             return _LOOK_EVERY_S
         async with self._postgres.connection() as connection:
@@ -154,7 +154,7 @@ class Deliverer:
             task.add_done_callback(self._ended)
 
     def _places_for(self, due: Sequence[DueWebhook]) -> dict[UUID, int]:
-        """Return how many deliveries of each webhook may begin now: each gets a place in turn."""
+        """Return how many deliveries of each webhook may begin now; webhooks get places in turn."""
         of_owner = Counter(one.owner_id for one in self._running.values())
         of_webhook = Counter(one.webhook_id for one in self._running.values())
         held = len(self._running)
@@ -184,7 +184,7 @@ class Deliverer:
             log.error("webhook attempt not recorded", exc_info=error)
 
     async def _attempt(self, delivery: ClaimedDelivery) -> None:
-        """Send one request, and store what came of it."""
+        """Send one request, and store its outcome."""
         await self._turns.take(delivery.owner_id, weight=_WEIGHT)
         at, began = datetime.now(UTC), time.monotonic()
         outcome = await self._send(delivery, at)

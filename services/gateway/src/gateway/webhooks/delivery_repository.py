@@ -17,9 +17,9 @@ from gateway.webhooks.inputs import DeliveriesQuery, EndedStatus
 
 _SQL = queries.of("gateway")
 
-# Of each delivery, over all rounds.
+# Attempts that are kept of a delivery, over all replays.
 MOST_HISTORY = 20
-# For a page with a filter that may match none of very many.
+# Deliveries that one page examines; a filter may match none of very many.
 MOST_EXAMINED = 2000
 _LAST_ID = 2**128 - 1
 
@@ -101,14 +101,14 @@ async def claim(
 async def record(
     connection: Connection, claimed: ClaimedDelivery, status: str, *, retry_in_s: float | None, attempt: str
 ) -> None:
-    """Store the outcome of an attempt, unless its claim is over: withdrawn, or taken by others."""
+    """Store the outcome of an attempt, unless it was withdrawn or another gateway has claimed it."""
     await connection.execute(
         _SQL["record_attempt"], claimed.id, claimed.attempts, status, retry_in_s, attempt, MOST_HISTORY
     )
 
 
 async def give_back(connection: Connection, claimed: Sequence[ClaimedDelivery]) -> None:
-    """End claims without an outcome: their attempts do not count, and are due now."""
+    """End claims without an outcome. Their attempts do not count; the deliveries are due now."""
     ids, attempts = [one.id for one in claimed], [one.attempts for one in claimed]
     await connection.execute(_SQL["give_back_deliveries"], ids, attempts)
 
@@ -123,7 +123,7 @@ async def withdraw_claimed(
 
 
 async def note_success(connection: Connection, webhook_id: UUID, url: str) -> None:
-    """Note that an attempt at this URL succeeded, some seconds late if many do."""
+    """Note that an attempt at this URL succeeded; if many do, some seconds late."""
     await connection.execute(_SQL["note_success"], webhook_id, url)
 
 
@@ -135,7 +135,7 @@ async def note_failure(connection: Connection, webhook_id: UUID, url: str, reaso
 async def page(
     connection: Connection, webhook_id: UUID, query: DeliveriesQuery
 ) -> tuple[list[Row], UUID | None]:
-    """Return a page of deliveries, newest first, and the id behind which the next one begins.
+    """Return a page of deliveries, newest first, and the id after which the next page begins.
 
     With a filter it examines `MOST_EXAMINED` deliveries at most: it may have fewer than `limit`, or none.
     """
@@ -176,7 +176,7 @@ class ReplayChoice:
 async def find_to_replay(
     connection: Connection, choice: ReplayChoice, *, after: UUID | None, most: int
 ) -> tuple[list[UUID], UUID | None]:
-    """Return the chosen ones of the `most` oldest deliveries behind an id, and where the next ones begin."""
+    """Return those of the `most` oldest deliveries after an id that match, and the id to continue from."""
     webhook_id, statuses, *narrowing = astuple(choice)
     row = await connection.fetchrow(
         _SQL["find_deliveries_to_replay"],

@@ -37,8 +37,8 @@ _SCOPES: Mapping[str, Scope] = {
 class WebhookEvent:
     """Something that happened to an object of an owner.
 
-    `data` tells what, without contents of mails; it is made only if somebody listens. Webhooks of the owner
-    that are `named` get it, whatever they listen to.
+    `data` describes it, without contents of mails; it is called only if a webhook listens. Webhooks
+    of the owner that are `named` get it, whatever they listen to.
     """
 
     owner_id: str

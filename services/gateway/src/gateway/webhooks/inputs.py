@@ -13,7 +13,7 @@ from gateway.http.filters import CreatedWithin, PageQuery, Several, YesOrNo
 from gateway.webhooks.events import TEST, TYPES
 
 WebhookStatus = Literal["active", "disabled"]
-# Final, until somebody replays the delivery; one is withdrawn when its webhook is disabled.
+# Final until the delivery is replayed. A delivery is withdrawn when its webhook is disabled.
 EndedStatus = Literal["succeeded", "failed", "withdrawn"]
 DeliveryStatus = Literal["pending"] | EndedStatus
 
@@ -145,7 +145,7 @@ class DeliveryDetail(WebhookDelivery):
 
 
 class DeliveryPage(BaseModel):
-    """A page of deliveries, newest first. With a filter it may have few or none, and yet a next one."""
+    """A page of deliveries, newest first. With a filter it may be empty and still have a `next_cursor`."""
 
     data: list[WebhookDelivery]
     next_cursor: UUID | None

@@ -1,4 +1,4 @@
-"""What an attempt comes to: by the status of the answer, or the error in place of one."""
+"""The outcome of an attempt, judged by the status of the answer or by the error in place of one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SECONDS = re.compile(r"[0-9]{1,6}")
 
 @dataclass(frozen=True, slots=True)
 class AttemptOutcome:
-    """The outcome of an attempt: what it was, and what the delivery becomes.
+    """The outcome of an attempt, and the new status of its delivery.
 
     `reason` is for the owner of the webhook; `retry_in_s` is None when there is no other attempt.
     """
@@ -61,5 +61,5 @@ def judge(
 
 
 def _asked_s(retry_after: str | None) -> float:
-    """Return the seconds that the receiver asks to wait; a date is not looked at."""
+    """Return the seconds that the receiver asks to wait; a date is ignored."""
     return float(retry_after) if retry_after and _SECONDS.fullmatch(retry_after) else 0.0

@@ -1,4 +1,4 @@
-"""Promised deliveries: stored in the transaction that handles the events of which they tell."""
+"""Promised deliveries: stored in the transaction that handles their events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gateway.webhooks.events import WebhookEvent
 
 log = logging.get(__name__)
 
-# Of each webhook. Events that come while so many deliveries wait are not delivered to it.
+# The deliveries that may wait for one webhook; further events are not delivered to it.
 MOST_PENDING = 20_000
 
 
@@ -40,7 +40,7 @@ class Promises:
     async def promise(self, connection: Connection, happened: Collection[WebhookEvent]) -> None:
         """Store a delivery of each event for each webhook of its owner that listens to it or is named.
 
-        A webhook gets what the credential with which it was last changed may read now.
+        A webhook gets only what the credential that made or last changed it may read now.
         """
         if not happened:
             return

@@ -16,7 +16,7 @@ _SQL = queries.of("gateway")
 
 
 async def lock_owner(connection: Connection, owner_id: str) -> None:
-    """Let no other transaction count the webhooks of this owner until this one ends."""
+    """Lock the number of webhooks of an owner until the transaction ends."""
     await connection.execute(_SQL["lock_webhooks_of_owner"], owner_id)
 
 
@@ -76,7 +76,7 @@ async def change(
     status: str,
     disabled_reason: str | None,
 ) -> Row:
-    """Replace what can be changed of a locked webhook; from now on the rights of `maker` count."""
+    """Replace the settings of a locked webhook; from now on the rights of `maker` count."""
     rows = await connection.fetch(
         _SQL["change_webhook"],
         webhook_id,

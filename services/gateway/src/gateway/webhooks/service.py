@@ -88,9 +88,9 @@ class WebhookService:
         )
 
     async def change(self, call: Call, webhook_id: UUID, body: WebhookChange) -> HttpReply:
-        """Change a webhook at the version that the caller has read.
+        """Change a webhook at the version that the caller has read. A null changes nothing.
 
-        From then on, what the caller's credential may read is delivered. A null changes nothing.
+        From then on the webhook gets what the caller's credential may read.
         """
         caller = call.principal
         async with self._postgres.transaction() as connection:
@@ -153,7 +153,7 @@ class WebhookService:
             return await repository.known(connection, call.principal.owner_id, webhook_ids)
 
     def _require_allowed(self, url: str) -> None:
-        """Raise `InvalidInput` for a URL to which no request would be sent; names are looked up only then."""
+        """Raise `InvalidInput` for a URL that no request may go to; names are looked up when one is sent."""
         try:
             destination = Destination.of(url)
             if destination.address is not None:
@@ -189,7 +189,7 @@ def _scopes(names: Sequence[str]) -> set[Scope]:
 
 
 def _audited(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the audit trail keeps: of a URL only the server, as the rest may hold a token."""
+    """Return the values for the audit trail, with only the server of a URL: the rest may hold a token."""
     found = dict(values)
     if "url" in found:
         destination = Destination.of(found["url"])

@@ -1,4 +1,4 @@
-"""Upkeep of webhooks: removal of what is over, and encryption anew after a rotation of the pepper."""
+"""Upkeep of webhooks: old deliveries are removed, and secrets encrypted anew after a rotation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PAGE = 100
 
 
 class WebhookUpkeep:
-    """Does what nobody waits for, in short transactions."""
+    """Maintains webhooks in the background, in short transactions."""
 
     def __init__(self, postgres: Postgres, safe: SecretSafe) -> None:
         self._postgres = postgres
