@@ -58,6 +58,9 @@ def _context(*purpose: Any, **files: Any) -> ssl.SSLContext:
 ssl.create_default_context = _context
 # The databases of the tests have no TLS: without this each connection would ask for it first.
 os.environ.setdefault("PGSSLMODE", "disable")
+# `make test ARGS=…` would hand its arguments on to every `make` that a test calls.
+for _name in ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS"):
+    os.environ.pop(_name, None)
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
