@@ -46,11 +46,12 @@ async def answer(request: SearchSymbols, _: Deadline) -> Instruments:
 
 
 async def ask(bench: Bench, q: str, traceparent: str) -> None:
-    service = await bench.build(STOCK_DATA)
-    service.answer({SearchSymbols: answer})
-    await bench.run(service)
+    answering = await bench.build(STOCK_DATA)
+    answering.answer({SearchSymbols: answer})
+    await bench.run(answering)
+    asking = await bench.run(await bench.build(BATCH_PROCESSOR))
     tracing.begin(traceparent)
-    await service.messaging.rpc.ask(SearchSymbols(q=q), Deadline.after(5))
+    await asking.messaging.rpc.ask(SearchSymbols(q=q), Deadline.after(5))
 
 
 async def test_a_sampled_request_is_found_at_both_of_its_ends(bench: Bench, trace_id: str) -> None:
