@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, NotAcceptable
 from gateway.errors import IdempotencyNotSupported
-from gateway.http import reading
+from gateway.http import conditions, reading
 from gateway.http.calls import Call, IncomingRequest
 from gateway.http.endpoints import Answer, Endpoint, get, post
 
@@ -124,13 +124,13 @@ def test_the_best_media_type_is_chosen(accept: str | None, expected: str | None)
     [('"a-1"', True), ('"x", "a-1"', True), ('W/"a-1"', True), ("*", True), ('"a-2"', False), ("a-1", True)],
 )
 def test_a_version_that_the_caller_names_is_known(given: str, expected: bool) -> None:
-    assert reading.knows(request({"if-none-match": given}), '"a-1"') is expected
+    assert conditions.knows(request({"if-none-match": given}), '"a-1"') is expected
 
 
 def test_a_version_named_in_a_second_header_is_known_too() -> None:
     asked = request({})
     asked.headers[b"if-none-match"] = b'"x", "a-1"'
-    assert reading.knows(asked, '"a-1"')
+    assert conditions.knows(asked, '"a-1"')
 
 
 @given(PRINTABLE)

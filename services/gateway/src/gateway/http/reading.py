@@ -13,8 +13,8 @@ from functools import lru_cache, partial
 from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from werkzeug.datastructures import ETags, MIMEAccept
-from werkzeug.http import parse_accept_header, parse_etags, parse_options_header
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header, parse_options_header
 
 from chassis import threads
 from chassis.deadlines import Deadline
@@ -31,15 +31,12 @@ from gateway.errors import (
     BodyTooSlow,
     HeaderTooLong,
     IdempotencyNotSupported,
-    PreconditionFailed,
-    PreconditionNotSupported,
-    PreconditionRequired,
     UploadStalled,
 )
 from gateway.http import strict_json
 from gateway.http.bodies import BODY, Body, is_slow
 from gateway.http.calls import IdempotencyKey, IncomingRequest, Upload
-from gateway.http.endpoints import Endpoint, Idempotency, Precondition
+from gateway.http.endpoints import Endpoint, Idempotency
 from gateway.http.problems import invalid, misfit
 from gateway.http.replies import CSV, JSON, NDJSON
 from gateway.http.stepping import Finished, begin
@@ -220,43 +217,6 @@ def request_digest(request: IncomingRequest) -> hashlib._Hash:
     if scope["query_string"]:
         target += b"?" + scope["query_string"]
     return hashlib.sha256(target + b"\n")
-
-
-def if_match(endpoint: Endpoint, request: IncomingRequest) -> ETags | None:
-    """Return the versions that the caller has read.
-
-    Raise `PreconditionRequired` if the route requires the header, and `PreconditionNotSupported` for a
-    condition that would be ignored. `If-Match: *` matches every existing object.
-    """
-    header = request.short_header(b"if-match")
-    is_read = endpoint.method == "GET"
-    has_versions = endpoint.is_tagged if is_read else endpoint.precondition is not Precondition.NONE
-    is_compared = has_versions or header in (None, "*")
-    if not is_compared or (not is_read and b"if-none-match" in request.headers):
-        raise PreconditionNotSupported(
-            f"{endpoint.method} {endpoint.template} would not heed "
-            f"{'If-None-Match' if is_compared else 'If-Match'}: leave it out."
-        )
-    if header is None and endpoint.precondition is Precondition.REQUIRED:
-        raise PreconditionRequired(
-            "Several people may edit this: send the ETag that you read as If-Match, or * to overwrite."
-        )
-    return None if header is None else parse_etags(header)
-
-
-def require_current(request: IncomingRequest, etag: str | None) -> None:
-    """Raise `PreconditionFailed` if the caller wants to read other versions than `etag` (quoted)."""
-    header = request.short_header(b"if-match")
-    if header in (None, "*") or (etag is not None and parse_etags(header).contains(etag[1:-1])):
-        return
-    current = "none" if etag is None else etag
-    raise PreconditionFailed(f"The current version is {current}; leave If-Match out to read it.")
-
-
-def knows(request: IncomingRequest, etag: str) -> bool:
-    """Return whether the caller already has the version `etag` (quoted)."""
-    header = request.short_header(b"if-none-match")
-    return header is not None and (header == etag or parse_etags(header).contains_weak(etag[1:-1]))
 
 
 async def json_body(adapter: TypeAdapter[Any], data: bytes, until: Deadline) -> Any:

@@ -30,7 +30,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded, ServiceError
 from chassis.http1.admission import mark_authenticated
 from chassis.loop_turns import LoopTurns
-from gateway.http import problems, reading, replies, strict_json
+from gateway.http import conditions, problems, reading, replies, strict_json
 from gateway.http.bodies import LARGE_BYTES, LIGHT_BYTES, SMALL_BYTES, BodyRooms
 from gateway.http.byte_room import MOST_FOR_ROOM_S
 from gateway.http.calls import Call, IncomingRequest, RawBody
@@ -191,7 +191,7 @@ class Server:
             principal,
             for_handler,
             reading.media_type(endpoint, request, query),
-            if_match=reading.if_match(endpoint, request),
+            if_match=conditions.if_match(endpoint, request),
             last_event_id=request.header(b"last-event-id"),
             prefers_wait=reading.prefers_wait(request),
         )
@@ -298,8 +298,10 @@ class Server:
             headers["location"] = reply.location
         cache = reply.cache or endpoint.cache
         if endpoint.method == "GET" and b"if-match" in request.headers:
-            reading.require_current(request, reply.etag)
-        is_known = reply.etag is not None and endpoint.method == "GET" and reading.knows(request, reply.etag)
+            conditions.require_current(request, reply.etag)
+        is_known = (
+            reply.etag is not None and endpoint.method == "GET" and conditions.knows(request, reply.etag)
+        )
         status = 304 if is_known else reply.status or endpoint.status
         return HttpReply(
             None if is_known else reply.body,
