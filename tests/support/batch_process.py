@@ -55,9 +55,12 @@ async def _ready(child: asyncio.subprocess.Process, port: int) -> None:
     How long a start takes depends on what else the machine does: the time limit of the test bounds it.
     """
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-        while True:
+        while not await _is_ready(client):
             assert child.returncode is None, f"the process ended with {child.returncode}"
-            with suppress(httpx.TransportError):
-                if (await client.get("/readyz")).status_code == 200:
-                    return
             await asyncio.sleep(_LOOK_EVERY_S)
+
+
+async def _is_ready(client: httpx.AsyncClient) -> bool:
+    with suppress(httpx.TransportError):
+        return (await client.get("/readyz")).status_code == 200
+    return False

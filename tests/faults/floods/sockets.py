@@ -169,12 +169,15 @@ async def crowded_room(at: Address) -> str:
                 await _upgrade(at, ears)
                 await loop.sock_sendall(ears, _text(hello))
                 async with asyncio.timeout(at.left_s):
-                    while heard := await loop.sock_recv(ears, 1 << 18):
-                        counts["heard"] += heard.count(b'"pub":{')
-                        if b'"unsubscribe":{' in heard:
-                            # It fell behind, and comes back at once.
-                            counts["behind"] += 1
-                            await loop.sock_sendall(ears, _text(orjson.dumps(subscribe)))
+                    await hear(ears)
+
+        async def hear(ears: socket.socket) -> None:
+            while heard := await loop.sock_recv(ears, 1 << 18):
+                counts["heard"] += heard.count(b'"pub":{')
+                if b'"unsubscribe":{' in heard:
+                    # It fell behind, and comes back at once.
+                    counts["behind"] += 1
+                    await loop.sock_sendall(ears, _text(orjson.dumps(subscribe)))
 
         async def post() -> None:
             while not at.is_over:
