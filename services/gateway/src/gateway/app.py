@@ -66,7 +66,7 @@ class PathRule(QuartRule):
 
 
 def _build_nothing(*_: object, **__: object) -> tuple[str, str]:
-    raise NotImplementedError("addresses are written where they are needed, not built from routes")
+    raise RuntimeError("addresses are written where they are needed, not built from routes")
 
 
 class GatewayApp(Quart):
