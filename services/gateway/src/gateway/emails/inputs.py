@@ -150,6 +150,13 @@ class EmailLineView(BaseModel):
     waiting: bool = False
 
 
+class StoredEmails(BaseModel):
+    """The reply to `ListEmails`, read as what is shown: nothing of a page is built twice."""
+
+    data: list[EmailLineView]
+    next_cursor: UUID | None
+
+
 class EmailList(BaseModel):
     """A page of mails, newest first."""
 

@@ -8,9 +8,9 @@ from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.paging import page_of
 from chassis.postgres import Postgres
-from contracts.emails import CountEmails, EmailCounts, EmailFilter, Emails, ListEmails
+from contracts.emails import CountEmails, EmailCounts, EmailFilter, ListEmails
 from gateway.emails import repository
-from gateway.emails.inputs import EmailLineView, EmailList, EmailsQuery
+from gateway.emails.inputs import EmailLineView, EmailList, EmailsQuery, StoredEmails
 
 
 class EmailListing:
@@ -43,16 +43,16 @@ class EmailListing:
         lines = {line.id: line for line in own}
         if not query.waiting:
             question = ListEmails(owner_id=owner_id, wanted=wanted, before=query.cursor, limit=query.limit)
-            page = await self._rpc.call(question, Emails, deadline)
+            page = await self._rpc.call(question, StoredEmails, deadline)
             ends += [page.next_cursor] if page.next_cursor else []
-            lines |= {line.id: EmailLineView(**line.model_dump()) for line in page.data}
+            lines |= {line.id: line for line in page.data}
             stored = {line.id for line in page.data}
             left = [line.id for line in own if line.status == "queued" and not line.waiting]
             # They are on their way, or email has them by now, in a state that the filter may exclude.
             if wanted.status and (unsure := [key for key in left if key not in stored]):
                 question = ListEmails(owner_id=owner_id, wanted=EmailFilter(ids=unsure), limit=len(unsure))
-                page = await self._rpc.call(question, Emails, deadline)
-                lines |= {line.id: EmailLineView(**line.model_dump()) for line in page.data}
+                page = await self._rpc.call(question, StoredEmails, deadline)
+                lines |= {line.id: line for line in page.data}
                 lines = {key: line for key, line in lines.items() if line.status in wanted.status}
         end = max(ends, default=None)
         ordered = [lines[key] for key in sorted(lines, reverse=True) if end is None or key >= end]
