@@ -17,6 +17,8 @@ from gateway.errors import RateLimited
 from gateway.http.principal import TOKEN_PREFIX, Principal
 from gateway.http.rates import RateClass
 from gateway.limits import exchange, service
+from gateway.limits.exchange import LeaseExchange
+from gateway.limits.leases import Lease
 from gateway.limits.service import LimitService
 from support.rate_windows import RateWindows
 from support.waiting import until
@@ -227,6 +229,48 @@ async def test_what_a_killed_gateway_held_is_refused_without_waiting_each_time(
     assert await passed((gateway, 120)) == 59
     with pytest.raises(RateLimited):
         gateway.charge(ANN, RateClass.QUOTE).send(None)
+
+
+async def test_a_request_is_never_refused_while_there_are_tokens(
+    gateways: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "RETURNED_WITHIN_S", 0)
+    answer, snatched = LeaseExchange.answer, 0
+
+    async def answer_to_others(
+        self: LeaseExchange, rate: RateClass, lease: Lease, *, need: int = 0, is_due: bool = False
+    ) -> None:
+        """As when another request spends what the answer brought before this one goes on."""
+        nonlocal snatched
+        await answer(self, rate, lease, need=need, is_due=is_due)
+        if snatched < 3:
+            snatched += lease.spend(lease.tokens)
+
+    monkeypatch.setattr(LeaseExchange, "answer", answer_to_others)
+    gateway = gateways()
+    assert await passes(gateway)
+    assert await passes(gateway)
+    assert snatched == 3
+
+
+async def test_tokens_belong_to_the_requests_that_wait_for_them(
+    gateways: Gateways, windows: RateWindows
+) -> None:
+    gateway = gateways()
+    for _ in range(20):
+        await passes(gateway)
+    order: list[str] = []
+
+    async def send(name: str, cost: int) -> None:
+        await gateway.charge(ANN, RateClass.QUOTE, cost)
+        order.append(name)
+
+    asked, windows.late_s = windows.statements, 0.05
+    large = asyncio.create_task(send("large", 40))
+    await until(lambda: windows.statements > asked)
+    # There is a lease that would do for this one.
+    await asyncio.gather(large, send("small", 1))
+    assert order == ["large", "small"]
 
 
 async def test_a_gateway_that_stops_returns_what_it_holds(gateways: Gateways, windows: RateWindows) -> None:

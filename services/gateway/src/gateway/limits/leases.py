@@ -94,6 +94,11 @@ class Lease:
         return max(0, self.most - self.spent_by_all - self.spent)
 
     @property
+    def within_reach(self) -> int:
+        """The tokens that this gateway holds, and those that none held at the last answer."""
+        return self.tokens + max(0, self.most - self.taken_by_all)
+
+    @property
     def is_at_rest(self) -> bool:
         """Whether there is nothing to report, to return or to wait for."""
         return not (self.tokens or self.spent or self.unleased or self.recent or self.need)

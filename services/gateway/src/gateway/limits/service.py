@@ -226,7 +226,7 @@ class LimitService:
         while True:
             # Looked up each time: a window may end meanwhile.
             leases = lease, _ = limit.leases_of(principal)
-            if _spend(lease, cost):
+            if _spend(lease, cost, in_turn=has_asked):
                 limit.allowed += 1
                 return lease.headers
             now, is_shared = time.time(), self._exchange.is_shared
@@ -242,9 +242,11 @@ class LimitService:
             # Both, should the clock have been set back between the beginnings of their windows.
             short = [one for one in leases if one.tokens < cost] or leases
             if has_asked:
-                if time.monotonic() > give_up_at:
-                    short[0].refused_until = now + _REFUSED_FOR_S
-                    raise _refusal(limit, lease, short[0], cost)
+                # Tokens of one answer may have been spent by another request, or their window may be over.
+                held = [one for one in short if one.within_reach < cost]
+                if held and time.monotonic() > give_up_at:
+                    held[0].refused_until = now + _REFUSED_FOR_S
+                    raise _refusal(limit, lease, held[0], cost)
                 await asyncio.sleep(_ASK_EVERY_S)
             await asyncio.gather(*(self._exchange.answer(limit.rate, one, need=cost) for one in short))
             has_asked = True
@@ -266,10 +268,15 @@ def _name_of(principal: Principal) -> str:
     return principal.key_id if principal.has_key else f"user:{principal.user_id}"
 
 
-def _spend(lease: Lease, cost: int) -> bool:
-    """Spend tokens of a caller and of its owner, if both have enough."""
+def _spend(lease: Lease, cost: int, *, in_turn: bool = False) -> bool:
+    """Spend tokens of a caller and of its owner, if both have enough.
+
+    While requests wait for tokens, those that come belong to them: only one that has waited is `in_turn`.
+    """
     above = lease.above
     if above is None or lease.tokens < cost or above.ends_at != lease.ends_at:
+        return False
+    if not in_turn and (lease.need or above.need):
         return False
     return above.spend(cost) and lease.spend(cost)
 
