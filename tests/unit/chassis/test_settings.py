@@ -94,3 +94,19 @@ def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one(name: str, 
 )
 def test_other_variables_are_not_errors(name: str) -> None:
     assert unknown([OfAService], {**GOOD, name: "1"}) == {}
+
+
+def test_a_secret_is_read_again_from_its_file_and_the_new_one_is_redacted_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KnownSecrets, "values", frozenset())
+    monkeypatch.setattr(KnownSecrets, "pattern", None)
+    file = tmp_path / "dsn"
+    file.write_text(GOOD["POSTGRES_DSN"])
+    settings = load(Settings, {"RABBITMQ_URL": GOOD["RABBITMQ_URL"], "POSTGRES_DSN_FILE": str(file)})
+    changed = GOOD["POSTGRES_DSN"].replace("letmein", "opensesame")
+    file.write_text(f"{changed}\n")
+    assert settings.current_secret("postgres_dsn") == changed
+    assert settings.current_secret("rabbitmq_url") == GOOD["RABBITMQ_URL"]
+    assert settings.postgres_dsn.get_secret_value() == GOOD["POSTGRES_DSN"]
+    assert redaction.text("wrong login opensesame") == "wrong login [redacted]"

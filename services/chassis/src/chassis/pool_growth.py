@@ -6,11 +6,13 @@ import asyncio
 import time
 from collections import deque
 
-from asyncpg import Pool, Record
+from asyncpg import InvalidAuthorizationSpecificationError, Pool, Record
 from asyncpg.pool import PoolConnectionProxy
 
 # The longest wait for a connection to come back; after it the pool grows.
 _LONGEST_MOMENT_S = 0.2
+# The server knows a new password a moment before the file that this process reads it from.
+_LOGIN_AGAIN_S = 0.1
 # One connection is enough for a pool that has lent fewer than this on average.
 _LITTLE = 0.25
 
@@ -35,7 +37,10 @@ class PoolGrowth:
         self._measured_from = self._counted_at = time.monotonic()
 
     async def acquire(self, pool: Pool[Record], *, timeout_s: float) -> PoolConnectionProxy[Record]:
-        """Lend a connection of `pool` that is idle within a moment, or a new one after it."""
+        """Lend a connection of `pool` that is idle within a moment, or a new one after it.
+
+        A login that is refused is tried again until `timeout_s` seconds have passed.
+        """
         if not pool.get_idle_size() and 0 < pool.get_size() < pool.get_max_size():
             returned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(returned)
@@ -46,7 +51,14 @@ class PoolGrowth:
                     self._waiting.remove(returned)
         is_opened = not pool.get_idle_size() and pool.get_size() < pool.get_max_size()
         began = time.monotonic()
-        connection = await pool.acquire(timeout=timeout_s)
+        while True:
+            try:
+                connection = await pool.acquire(timeout=timeout_s)
+                break
+            except InvalidAuthorizationSpecificationError:
+                if time.monotonic() > began + timeout_s:
+                    raise
+            await asyncio.sleep(_LOGIN_AGAIN_S)
         if is_opened:
             self._moment_s = max(self._shortest_s, min(time.monotonic() - began, _LONGEST_MOMENT_S))
         self._count(1)

@@ -8,9 +8,9 @@ import math
 import os
 import time
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -25,10 +25,12 @@ from chassis.turns import OwnerTurns
 log = logging.get(__name__)
 
 Row: TypeAlias = asyncpg.Record
+# An address with a login, or what returns the one of now: a password may be changed while the process runs.
+Dsn: TypeAlias = str | Callable[[], str]
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
-# The errors of a server that is unreachable, starting, stopping or out of connections. A statement's time-out
-# (TimeoutError) is an OSError.
+# The errors of a server that is unreachable, starting, stopping or out of connections, or refuses a login, as
+# while its password is being changed. A statement's time-out (TimeoutError) is an OSError.
 AWAY = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -38,6 +40,7 @@ AWAY = (
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.CannotConnectNowError,
+    asyncpg.InvalidAuthorizationSpecificationError,
 )
 # A statement that took too long says nothing about the server; `ping` finds out whether that answers.
 _LATE = (TimeoutError, asyncpg.QueryCanceledError)
@@ -86,7 +89,7 @@ class Postgres:
 
     def __init__(
         self,
-        dsn: str,
+        dsn: Dsn,
         *,
         size: int = 12,
         acquire_timeout_s: float = 3,
@@ -94,7 +97,7 @@ class Postgres:
         renewed_after_s: float = _RENEWED_AFTER_S,
         shrinks_after_s: float = _KEPT_IDLE_S,
     ) -> None:
-        self._dsn = dsn
+        self._dsn = dsn if callable(dsn) else lambda: dsn
         self._size = size
         self._renewed_after_s = renewed_after_s
         self.acquire_timeout_s = acquire_timeout_s
@@ -125,7 +128,7 @@ class Postgres:
         for attempt in range(1_000_000_000):
             try:
                 self._pool = await asyncpg.create_pool(
-                    self._dsn,
+                    connect=self._connect,
                     min_size=1,
                     max_size=self._size,
                     timeout=5,
@@ -138,12 +141,7 @@ class Postgres:
                         **FOR_LOST_CLIENTS,
                     },
                 )
-            except (
-                *AWAY,
-                asyncpg.InvalidAuthorizationSpecificationError,
-                asyncpg.InvalidCatalogNameError,
-                TimeoutError,
-            ) as error:
+            except (*AWAY, asyncpg.InvalidCatalogNameError) as error:
                 self._reason = f"cannot connect: {redaction.safe_message(error)}"
                 log.warning("waiting for the database", reason=self._reason)
                 await asyncio.sleep(_PAUSE_S[min(attempt, len(_PAUSE_S) - 1)])
@@ -254,7 +252,7 @@ class Postgres:
             is_new = self._probe is None
             try:
                 async with asyncio.timeout(_PING_TIMEOUT_S):
-                    self._probe = self._probe or await asyncpg.connect(self._dsn, timeout=_PING_TIMEOUT_S)
+                    self._probe = self._probe or await asyncpg.connect(self._dsn(), timeout=_PING_TIMEOUT_S)
                     await self._probe.execute(_SQL["probe_read"])
                     await self._write(self._probe)
             except UNWRITABLE as error:
@@ -267,6 +265,10 @@ class Postgres:
                 if is_new and self._answered_at > asked_at:
                     # On a busy machine a new connection may be late while statements are answered.
                     self._doubted_at = time.monotonic()
+                    return not self._missed
+                if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+                    # It answers, and what is open goes on.
+                    self._fail(error)
                     return not self._missed
                 if time.monotonic() - asked_at < _PING_TIMEOUT_S + _LATE_S:
                     self._fail(error)
@@ -310,6 +312,10 @@ class Postgres:
                 metrics.POOL_SIZE.labels("open").set(self._pool.get_size())
                 metrics.POOL_SIZE.labels("idle").set(self._pool.get_idle_size())
             await beats.following(1, behind_s=_LOOK_BEHIND_S)
+
+    async def _connect(self, *_: object, **options: Any) -> asyncpg.Connection[asyncpg.Record]:
+        """Open a connection of the pool, which knows no address."""
+        return await asyncpg.connect(self._dsn(), **options)
 
     async def _write(self, probe: asyncpg.Connection[asyncpg.Record]) -> None:
         if not self._must_write:

@@ -50,7 +50,9 @@ class ServiceRuntime:
         self._package = package
         self.health = Health()
         self.tasks = Tasks()
-        self.postgres = Postgres(settings.postgres_dsn.get_secret_value(), size=settings.postgres_pool_size)
+        self.postgres = Postgres(
+            partial(settings.current_secret, "postgres_dsn"), size=settings.postgres_pool_size
+        )
         self.messaging = Messaging(settings.rabbitmq_url.get_secret_value(), TOPOLOGIES[service])
         self.relay = OutboxRelay(self.postgres, self.messaging.publisher, park=park_unpublishable)
         self.parked = Parked(self.postgres, replayed=self.relay.wake)

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
 
 from chassis import logging, redaction, validation
@@ -71,6 +79,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
     prefix: ClassVar[str] = ""
+    _files: dict[str, Path] = PrivateAttr(default_factory=dict)
 
     rabbitmq_url: Annotated[SecretStr, AfterValidator(_AMQP)] = Field(
         alias="RABBITMQ_URL",
@@ -157,6 +166,23 @@ class Settings(BaseModel):
         examples=["off"],
     )
 
+    def came_from(self, files: Mapping[str, Path]) -> None:
+        """Remember the files that values came from, by field."""
+        self._files.update(files)
+
+    def current_secret(self, name: str) -> str:
+        """Return the secret of a field as its file has it now, or as it was loaded without a file.
+
+        A process that was started before a password was changed can log in again with it.
+        """
+        loaded: str = getattr(self, name).get_secret_value()
+        if name not in self._files:
+            return loaded
+        found = self._files[name].read_text(encoding="utf-8").strip()
+        if found and found != loaded:
+            redaction.remember(_with_passwords({found}))
+        return found or loaded
+
 
 def variable(model: type[Settings], name: str, field: FieldInfo) -> str:
     """Return the environment variable that a field is read from."""
@@ -177,6 +203,7 @@ def load(model: type[S], environ: Mapping[str, str] | None = None) -> S:
     values: dict[str, Any] = {}
     problems: list[str] = []
     unreadable: set[str] = set()
+    files: dict[str, Path] = {}
     for name, field in model.model_fields.items():
         key = variable(model, name, field)
         try:
@@ -188,6 +215,8 @@ def load(model: type[S], environ: Mapping[str, str] | None = None) -> S:
             continue
         if value is not None:
             values[name] = value
+        if environ.get(f"{key}_FILE"):
+            files[name] = Path(environ[f"{key}_FILE"])
     try:
         loaded = model.model_validate(values, by_name=True)
     except ValidationError as error:
@@ -196,6 +225,7 @@ def load(model: type[S], environ: Mapping[str, str] | None = None) -> S:
         problems += [_explain(model, problem) for problem in rest]
     if problems:
         raise InvalidSettings("Settings are wrong:\n" + "\n".join(f"  {line}" for line in problems))
+    loaded.came_from(files)
     return loaded
 
 
@@ -242,7 +272,12 @@ def load_or_exit(model: type[S]) -> S:
 def secrets(settings: Settings) -> set[str]:
     """Return the secrets in `settings`, and the passwords in their addresses."""
     values = [getattr(settings, name) for name in type(settings).model_fields]
-    found = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
+    return _with_passwords(value.get_secret_value() for value in values if isinstance(value, SecretStr))
+
+
+def _with_passwords(texts: Iterable[str]) -> set[str]:
+    """Return secrets with the passwords in those that are addresses."""
+    found = set(texts)
     for address in [text for text in found if "://" in text]:
         parts = urlsplit(address)
         name, password = unquote(parts.username or ""), parts.password or ""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import date
+from functools import partial
 
 from pydantic import SecretStr
 
@@ -139,7 +140,7 @@ class Resources:
         # The first day must not lose its opening when the broker starts a moment after the database.
         await self.runtime.messaging.publisher.wait_connected(_BROKER_PATIENCE_S)
         leadership = Leadership(
-            self._settings.postgres_dsn.get_secret_value(),
+            partial(self._settings.current_secret, "postgres_dsn"),
             board=self.board,
             start_day=self._settings.replay_start_day,
         )

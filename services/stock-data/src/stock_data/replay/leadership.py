@@ -17,7 +17,7 @@ import asyncpg
 
 from chassis import beats, logging, redaction, supervision
 from chassis.errors import DatabaseUnavailable
-from chassis.postgres import AWAY
+from chassis.postgres import AWAY, Dsn
 from contracts.stocks import epoch_number
 from stock_data.replay import repository
 from stock_data.replay.board import Board, ReplayPosition
@@ -41,8 +41,8 @@ _LOST = (*AWAY, asyncpg.PostgresError, DatabaseUnavailable, TimeoutError)
 class Leadership:
     """Competes for leadership on its own connection, and saves the position every `save_s` seconds."""
 
-    def __init__(self, dsn: str, *, board: Board, start_day: date, save_s: float = 0.5) -> None:
-        self._dsn = dsn
+    def __init__(self, dsn: Dsn, *, board: Board, start_day: date, save_s: float = 0.5) -> None:
+        self._dsn = dsn if callable(dsn) else lambda: dsn
         self._board = board
         self._start_day = start_day
         self._save_s = save_s
@@ -117,7 +117,7 @@ class Leadership:
         """Return the connection, made anew after a loss, with the lock if it is free."""
         if self._connection is None:
             self._connection = await asyncpg.connect(
-                self._dsn, timeout=_TIMEOUT_S, command_timeout=_TIMEOUT_S, server_settings=_SERVER_SETTINGS
+                self._dsn(), timeout=_TIMEOUT_S, command_timeout=_TIMEOUT_S, server_settings=_SERVER_SETTINGS
             )
             self._is_away = False
         if not self._has_lock:
