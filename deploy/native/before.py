@@ -18,12 +18,16 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 def main() -> int:
     """Check the settings and the ports; return the exit code.
 
+    Where the packages are installed, the runner reports wrong ports, together with all other wrong settings.
     Ports used by this stack itself are no problem, nor are those of processes that outlived a killed runner:
     the next runner ends these before it checks the ports.
     """
     root = Path(os.environ.get("NATIVE_RUN_DIR") or _REPOSITORY / ".run")
     try:
         settings = NativeSettings.load(os.environ, _REPOSITORY / ".env")
+        if settings.problems and (_REPOSITORY / ".venv/bin/python").exists():
+            return 0
+        settings.require_ports()
         if not _runs(root / "lock") and not _has_leftovers(root):
             check_free(settings.ports)
     except NativeError as error:

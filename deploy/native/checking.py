@@ -11,25 +11,30 @@ import json
 import os
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from native.errors import NativeError, SettingError
 from native.ports import Ports
 from native.services import SERVICES, Backing, ServiceProgram
+from native.settings import names
 
 if TYPE_CHECKING:
     from chassis.settings import Settings
 
 _DEPLOY = Path(__file__).resolve().parents[1]
+# It also has the settings of the runner, of backups and of compose.
+_EXAMPLE = _DEPLOY.with_name(".env.example")
 _PATIENCE_S = 60
 
 
-async def check(backing: Backing, ports: Ports, *, say: Callable[[str], None]) -> None:
+async def check(
+    backing: Backing, ports: Ports, *, say: Callable[[str], None], problems: Sequence[str] = ()
+) -> None:
     """Report variables that look like settings but that no service knows.
 
-    Raise `SettingError` with all errors in the settings of all services.
+    Raise `SettingError` with all errors in the settings of all services, after `problems` of the ports.
     """
     asked = {
         "variables": dict(backing.variables),
@@ -55,11 +60,12 @@ async def check(backing: Backing, ports: Ports, *, say: Callable[[str], None]) -
     found = json.loads(said)
     for note in found["notes"]:
         say(note)
-    if found["problems"]:
-        raise SettingError("\n".join(["Settings are wrong, nothing was started:", *found["problems"]]))
+    wrong = [*(f"  {problem}" for problem in problems), *found["problems"]]
+    if wrong:
+        raise SettingError("\n".join(["Settings are wrong, nothing was started:", *wrong]))
 
 
-def problems(environments: Mapping[str, Mapping[str, str]]) -> list[str]:
+def wrong_settings(environments: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Return the errors in the settings of the services, each once."""
     from chassis.settings import InvalidSettings, load
 
@@ -73,10 +79,11 @@ def problems(environments: Mapping[str, Mapping[str, str]]) -> list[str]:
 
 
 def notes(variables: Mapping[str, str]) -> list[str]:
-    """Return a line for each of `variables` that looks like a setting but that no service knows."""
+    """Return a line for each of `variables` that looks like a setting but that nobody knows."""
     from chassis.settings import unknown
 
-    found = unknown([model(service) for service in SERVICES], variables)
+    models = [model(service) for service in SERVICES]
+    found = unknown(models, variables, others=names(_EXAMPLE.read_text(encoding="utf-8")))
     return [
         f"unknown: {name}" + (f"; did you mean {nearest}?" if nearest else "")
         for name, nearest in found.items()
@@ -93,7 +100,7 @@ def model(service: ServiceProgram) -> type[Settings]:
 def main() -> None:
     """Check the settings read from the standard input, and print the findings."""
     asked = json.load(sys.stdin)
-    print(json.dumps({"notes": notes(asked["variables"]), "problems": problems(asked["environments"])}))
+    print(json.dumps({"notes": notes(asked["variables"]), "problems": wrong_settings(asked["environments"])}))
 
 
 if __name__ == "__main__":

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import socket
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from native.errors import PortTakenError, SettingError
 
 HOST = "127.0.0.1"
+NEEDS_ROOT = "needs root"
 
 OFFSET = "PORT_OFFSET"
 VARIABLES = {
@@ -69,20 +71,33 @@ class Ports:
     def from_environment(cls, environment: Mapping[str, str]) -> Ports:
         """Return the defaults, shifted by `PORT_OFFSET`, with the overrides from `environment`.
 
-        Raise `SettingError` when a port is invalid.
+        Raise `SettingError` with all that is wrong.
         """
-        offset = _offset(environment)
-        moved = {name: number + offset for name, number in cls().numbered().items()}
-        chosen = {name: _number(environment, name) for name, key in VARIABLES.items() if environment.get(key)}
-        ports = cls(**(moved | chosen))
-        numbered = ports.numbered()
-        for number, uses in Counter(numbered.values()).items():
-            if uses > 1:
-                variables = ", ".join(VARIABLES[name] for name in numbered if numbered[name] == number)
-                raise SettingError(
-                    f"Port {number} is assigned to more than one process: change one of {variables}"
-                )
+        ports, problems = cls.read(environment)
+        if problems:
+            raise SettingError("\n".join(problems))
         return ports
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> tuple[Ports, list[str]]:
+        """Return the ports like `from_environment`, and all that is wrong; a wrong port keeps its default."""
+        problems: list[str] = []
+        moved_by = offset(environment, problems)
+        numbered = {name: number + moved_by for name, number in cls().numbered().items()}
+        uses: dict[int, list[str]] = {}
+        for name, variable in VARIABLES.items():
+            if environment.get(variable):
+                chosen = _number(environment, name, problems)
+                if chosen is None:
+                    continue
+                numbered[name] = chosen
+            uses.setdefault(numbered[name], []).append(variable)
+        problems += [
+            f"Port {number} is assigned to more than one process: change one of {', '.join(variables)}"
+            for number, variables in uses.items()
+            if len(variables) > 1
+        ]
+        return cls(**numbered), problems
 
     @classmethod
     def free(cls) -> Ports:
@@ -129,21 +144,37 @@ def free_port() -> int:
 
 def check_free(ports: Ports) -> None:
     """Raise `PortTakenError` with one line for every port that cannot be bound."""
-    problems = {name: _bind_problem(number) for name, number in ports.numbered().items()}
-    lines = [_complaint(ports, name, text) for name, text in problems.items() if text]
+    problems = {name: why_taken(number) for name, number in ports.numbered().items()}
+    lines = [
+        complaint(name.replace("_", "-"), ports.numbered()[name], text, f"make run {VARIABLES[name]}")
+        for name, text in problems.items()
+        if text
+    ]
     if len(lines) > 1:
         lines.append("Or move all ports at once: make run PORT_OFFSET=10000")
     if lines:
         raise PortTakenError("\n".join(lines))
 
 
-def _complaint(ports: Ports, name: str, problem: str) -> str:
-    number, variable = ports.numbered()[name], VARIABLES[name]
+def complaint(name: str, number: int, problem: str, command: str) -> str:
+    """Return the line about a port that cannot be bound; `command` and another number choose that one."""
     other = free_port() if number < 1024 else number + 10000 if number + 10000 < 32000 else number - 1000
-    return (
-        f"Port {number} for {name.replace('_', '-')} {problem}{_holder(number)}. "
-        f"Stop that program, or choose another port: make run {variable}={other}"
-    )
+    return f"Port {number} for {name} {problem}. Stop that program, or choose another port: {command}={other}"
+
+
+def why_taken(number: int, host: str = HOST) -> str | None:
+    """Return why a port cannot be bound, or None."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, number))
+        except PermissionError:
+            return NEEDS_ROOT
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return f"cannot be opened on {host} ({error.strerror})"
+            return f"is taken{_holder(number)}"
+    return None
 
 
 def _holder(number: int) -> str:
@@ -162,34 +193,25 @@ def _holder(number: int) -> str:
     return f" by {psutil.Process(pids[0]).name()} (process {pids[0]})" if pids else ""
 
 
-def _bind_problem(number: int) -> str | None:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, number))
-        except PermissionError:
-            return "needs root"
-        except OSError:
-            return "is taken"
-    return None
-
-
-def _number(environment: Mapping[str, str], name: str) -> int:
+def _number(environment: Mapping[str, str], name: str, problems: list[str]) -> int | None:
     variable = VARIABLES[name]
     text = environment[variable].strip()
     if text.isdecimal() and 0 < int(text) < 65536:
         return int(text)
     default = getattr(Ports(), name)
-    raise SettingError(
+    problems.append(
         f"{variable} is {text!r}: expected a port number from 1 to 65535, for example {variable}={default}"
     )
+    return None
 
 
-def _offset(environment: Mapping[str, str]) -> int:
+def offset(environment: Mapping[str, str], problems: list[str]) -> int:
+    """Return `PORT_OFFSET`; an invalid one is 0, and is added to `problems`."""
     text = environment.get(OFFSET, "").strip() or "0"
     most = 65535 - max(Ports().numbered().values())
     if text.isdecimal() and int(text) <= most:
         return int(text)
-    raise SettingError(
+    problems.append(
         f"PORT_OFFSET is {text!r}: expected a number from 0 to {most}, for example PORT_OFFSET=10000"
     )
+    return 0

@@ -35,13 +35,17 @@ async def run(root: Path, settings: NativeSettings, progress: Progress) -> None:
         stopped = await leftovers.stop(directory.root, patience_s=_LEFTOVER_PATIENCE_S)
         if stopped:
             progress.say(f"  cleaned  left over from a runner that was killed: {', '.join(stopped)}")
-        check_free(settings.ports)
+        if not settings.problems:
+            check_free(settings.ports)
         missing = [one.package for one in SERVICES if importlib.util.find_spec(one.package) is None]
         if missing:
             raise MissingProgramError(f"Not installed: {', '.join(missing)}. Run `make setup`.")
         blueprint = Blueprint(directory, settings.ports, variables=settings.variables)
         await checking.check(
-            blueprint.backing, settings.ports, say=lambda note: progress.say(f"  note     {note}")
+            blueprint.backing,
+            settings.ports,
+            problems=settings.problems,
+            say=lambda note: progress.say(f"  note     {note}"),
         )
         publish_ports(directory, settings.ports)
         with _signals(directory.root), suppress(asyncio.CancelledError):

@@ -20,10 +20,11 @@ _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 
 @dataclass(frozen=True, kw_only=True)
 class NativeSettings:
-    """Ports, and the variables that are passed to the services."""
+    """Ports with all that is wrong with them, and the variables that are passed to the services."""
 
     ports: Ports = field(default_factory=Ports)
     variables: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, environment: Mapping[str, str], dotenv: Path) -> NativeSettings:
@@ -32,16 +33,34 @@ class NativeSettings:
         variables = from_file | dict(environment)
         others = (*OWN_VARIABLES, _BACKUP_KEY)
         handed_on = {name: value for name, value in variables.items() if name not in others}
-        return cls(ports=Ports.from_environment(variables), variables=handed_on)
+        ports, problems = Ports.read(variables)
+        return cls(ports=ports, variables=handed_on, problems=tuple(problems))
+
+    def require_ports(self) -> None:
+        """Raise `SettingError` with all that is wrong with the ports."""
+        if self.problems:
+            raise SettingError("\n".join(self.problems))
+
+
+def names(example: str) -> list[str]:
+    """Return the variables of the text of `.env.example`, where most are comments."""
+    return re.findall(r"^#?([A-Z][A-Z0-9_]*)=", example, re.MULTILINE)
 
 
 def parse(text: str, source: Path) -> dict[str, str]:
     """Return the variables of a `.env` text: `NAME=value` lines, `#` comments, optional quotes."""
     found: dict[str, str] = {}
+    problems: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip() and not line.lstrip().startswith("#"):
-            name, value = _assignment(line.strip(), f"{source}, line {number}")
-            found[name] = value
+            try:
+                name, value = _assignment(line.strip(), f"{source}, line {number}")
+            except SettingError as error:
+                problems.append(str(error))
+            else:
+                found[name] = value
+    if problems:
+        raise SettingError("\n".join(problems))
     return found
 
 

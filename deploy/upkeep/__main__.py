@@ -193,6 +193,7 @@ def _installation(options: argparse.Namespace) -> Installation:
     if options.way == "kubernetes":
         return kubernetes_stack.at(_REPOSITORY, os.environ)
     settings = NativeSettings.load(os.environ, _REPOSITORY / ".env")
+    settings.require_ports()
     native = NativeStack(RunDirectory(options.run_dir.resolve()), settings)
     if options.way == "native" or (options.way is None and native.is_running):
         return native

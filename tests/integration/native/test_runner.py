@@ -182,12 +182,6 @@ def test_a_taken_port_is_named_before_anything_starts(runner: Runner) -> None:
     assert list(runner.run.logs.iterdir()) == []
 
 
-def test_a_broken_setting_is_named(runner: Runner) -> None:
-    code, output = runner.ask("run", GATEWAY_PORT="eighty")
-    assert code == 2
-    assert output.strip().startswith("GATEWAY_PORT is 'eighty'")
-
-
 def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(runner: Runner, tmp_path: Path) -> None:
     runner.directory = tmp_path / "file" / ".run"
     runner.directory.parent.touch()
@@ -200,11 +194,15 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(runner: Runne
 
 def test_all_wrong_settings_of_all_services_are_named_before_anything_starts(runner: Runner) -> None:
     wrong = {"GATEWAY_MOST": "0", "EMAIL_MOST": "many", "LOG_LEVEL": "LOUD", "STOCK_DATA_MOTS": "3"}
+    wrong |= {"GATEWAY_PORT": "eighty", "NATIVE_MAILBOX_HTTP_PORT": "0", "NATIVE_PROMETEUS_PORT": "1"}
     code, output = runner.ask("run", **wrong)
     assert code == 2
     for name in ("GATEWAY_MOST", "EMAIL_MOST", "LOG_LEVEL"):
         assert output.count(f"{name}: ") == 1
+    for name in ("GATEWAY_PORT", "NATIVE_MAILBOX_HTTP_PORT"):
+        assert output.count(f"{name} is ") == 1
     assert "unknown: STOCK_DATA_MOTS; did you mean STOCK_DATA_MOST?" in output
+    assert "unknown: NATIVE_PROMETEUS_PORT; did you mean NATIVE_PROMETHEUS_PORT?" in output
     assert list(runner.run.logs.iterdir()) == []
 
 

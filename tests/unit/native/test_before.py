@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -13,12 +14,12 @@ from native.ports import HOST, VARIABLES, Ports
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 
 
-def before(folder: Path, ports: Ports, **variables: str) -> tuple[int, str]:
+def before(folder: Path, ports: Ports, *, deploy: Path = DEPLOY, **variables: str) -> tuple[int, str]:
     named = {VARIABLES[name]: str(number) for name, number in ports.numbered().items()}
     done = subprocess.run(
         # Isolated from what is installed, as on a new machine.
         ["python3", "-S", "-m", "native.before"],
-        env={**os.environ, **named, "PYTHONPATH": str(DEPLOY), "NATIVE_RUN_DIR": str(folder), **variables},
+        env={**os.environ, **named, "PYTHONPATH": str(deploy), "NATIVE_RUN_DIR": str(folder), **variables},
         capture_output=True,
         text=True,
         check=False,
@@ -36,9 +37,18 @@ def test_a_busy_port_is_named_without_a_package_being_there(tmp_path: Path) -> N
     assert "make run NATIVE_PROMETHEUS_PORT=" in said
 
 
-def test_a_wrong_port_is_named(tmp_path: Path) -> None:
-    code, said = before(tmp_path, Ports.free(), GATEWAY_PORT="eighty")
-    assert (code, "GATEWAY_PORT is 'eighty'" in said) == (2, True)
+def test_wrong_ports_are_named_here_only_until_the_runner_can_name_all_wrong_settings(tmp_path: Path) -> None:
+    # In a checkout of its own: whether the packages are installed in this one says nothing.
+    checkout = tmp_path / "deploy"
+    shutil.copytree(DEPLOY / "native", checkout / "native")
+    wrong = {"GATEWAY_PORT": "eighty", "EMAIL_PORT": "0"}
+    code, said = before(tmp_path, Ports.free(), deploy=checkout, **wrong)
+    assert code == 2
+    assert "GATEWAY_PORT is 'eighty'" in said
+    assert "EMAIL_PORT is '0'" in said
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").touch()
+    assert before(tmp_path, Ports.free(), deploy=checkout, **wrong) == (0, "")
 
 
 def test_ports_of_processes_that_outlived_a_killed_runner_are_no_obstacle(tmp_path: Path) -> None:

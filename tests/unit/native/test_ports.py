@@ -55,6 +55,16 @@ def test_one_port_for_two_processes_is_refused_with_both_variables() -> None:
         Ports.from_environment({"GATEWAY_PORT": "8082"})
 
 
+def test_all_that_is_wrong_with_the_ports_is_named_at_once() -> None:
+    wrong = {"GATEWAY_PORT": "eighty", "EMAIL_PORT": "0", "PORT_OFFSET": "far", "STOCK_DATA_PORT": "8090"}
+    with pytest.raises(SettingError) as error:
+        Ports.from_environment(wrong)
+    lines = str(error.value).splitlines()
+    found = [line.split(" is ")[0] for line in lines]
+    assert found == ["PORT_OFFSET", "GATEWAY_PORT", "EMAIL_PORT", "Port 8090"]
+    assert "GATEWAY_OPS_PORT, STOCK_DATA_PORT" in lines[-1]
+
+
 def test_free_ports_are_all_different() -> None:
     numbers = Ports.free().numbered().values()
     assert len(set(numbers)) == len(ports.names())

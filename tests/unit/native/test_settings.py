@@ -40,6 +40,15 @@ def test_a_line_that_is_no_assignment_is_refused_with_its_place(line: str) -> No
     assert line not in str(refused.value)
 
 
+def test_all_lines_that_are_no_assignments_are_named_at_once() -> None:
+    with pytest.raises(SettingError) as refused:
+        settings.parse("one\nA=1\nB='x\n", FILE)
+    assert [line.partition(" is ")[0].partition(":")[0] for line in str(refused.value).splitlines()] == [
+        ".env, line 1",
+        ".env, line 3",
+    ]
+
+
 @pytest.mark.parametrize("line", ["A='x", 'A="x" y'])
 def test_an_open_quote_is_refused(line: str) -> None:
     with pytest.raises(SettingError, match="quote"):

@@ -229,16 +229,19 @@ def load(model: type[S], environ: Mapping[str, str] | None = None) -> S:
     return loaded
 
 
-def unknown(models: Iterable[type[Settings]], environ: Mapping[str, str]) -> dict[str, str | None]:
+def unknown(
+    models: Iterable[type[Settings]], environ: Mapping[str, str], *, others: Iterable[str] = ()
+) -> dict[str, str | None]:
     """Return the variables of `environ` that look like settings of `models` but are unknown.
 
-    They begin with a model's prefix, or almost match a shared setting. The value of each is the known
-    variable with the most similar spelling, if there is one. Variables that a cluster sets for its services
-    (`GATEWAY_SERVICE_HOST`, `GATEWAY_PORT_8080_TCP`) are ignored.
+    They begin with a model's prefix, or almost match a shared setting or one of `others`, which are known
+    elsewhere. The value of each is the known variable with the most similar spelling, if there is one.
+    Variables that a cluster sets for its services (`GATEWAY_SERVICE_HOST`, `GATEWAY_PORT_8080_TCP`) are
+    ignored.
     """
     models = tuple(models)
     known = {variable(model, n, field) for model in models for n, field in model.model_fields.items()}
-    known |= {f"{name}_FILE" for name in known}
+    known |= {f"{name}_FILE" for name in known} | set(others)
     prefixes = tuple(model.prefix for model in models if model.prefix)
     found: dict[str, str | None] = {}
     for name in sorted(environ.keys() - known):
