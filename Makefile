@@ -115,11 +115,7 @@ lock: ## Resolve the dependencies anew into the two lock files
 up images: export COMPOSE_PROFILES ?= observability
 
 up: ## Start the whole stack in containers and wait until it is ready
-	docker compose build
-	@deploy/containers/check
-	@deploy/containers/replace
-	docker compose up --wait
-	@deploy/containers/card
+	@deploy/containers/up
 
 down: ## Stop the containers; the data stays
 	docker compose --profile '*' down

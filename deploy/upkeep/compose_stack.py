@@ -139,7 +139,9 @@ class ComposeStack:
         if services:
             self.compose("stop", *services).run()
         yield
-        self.compose("up", "--wait", *(services or SERVICES)).run(timeout_s=300)
+        # Those that were stopped are as they were started, also by variables of that command.
+        kept = ("--no-recreate",) if services else ()
+        self.compose("up", "--wait", *kept, *(services or SERVICES)).run(timeout_s=300)
 
     def settings(self) -> Mapping[str, Mapping[str, str]]:
         """Return the environment variables of each service; secrets are in files."""

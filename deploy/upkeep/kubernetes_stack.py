@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from containers import make_secrets
+from containers import make_secrets, published
 from upkeep.commands import CommandLine
 from upkeep.errors import UpkeepError
 from upkeep.installation import SERVICES
@@ -218,7 +218,9 @@ def at(repository: Path, environment: Mapping[str, str]) -> KubernetesStack:
     """Return the stack on the cluster. Raise `UpkeepError` where it cannot be changed from here."""
     if shutil.which("kubectl", path=environment.get("PATH")) is None:
         raise UpkeepError("kubectl is missing: install it first.")
-    kubectl = Kubectl(environment)
+    # As `make k8s-local` forwards them.
+    moved = {name: str(number) for name, number in published.moved(environment).items()}
+    kubectl = Kubectl({**environment, **moved})
     if not kubectl.has("statefulset/postgres"):
         raise UpkeepError(
             "This cluster has no StatefulSet postgres: servers that operators run, or that are elsewhere, "

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import shutil
+import socket
 import subprocess
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from native.ports import HOST, free_ports
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-# Forwarding goes on until it is told to stop; everything else is done at once.
+# What is forwarded answers until the card is made; everything else is done at once.
 NOTING = """#!/bin/sh
 echo "$(basename "$0") $*" >>"$CALLS"
 case "$*" in
@@ -21,40 +19,36 @@ case "$*" in
     *cluster-info*) exit "${DOWN:-0}" ;;
     *"get jobs"*) echo "${ENDED:-Complete Complete SuccessCriteriaMet Complete}" ;;
     *" logs "*) echo "$LOGS" ;;
+    *port-forward*service/gateway*) exec python3 "$GATEWAY" "$GATEWAY_PORT" ;;
 esac
 """
+GATEWAY = """
+import http.server, sys
 
-
-class LocalGateway(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
+class Gateway(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
         is_known = self.path != "/v1/me" or "tw_live_" in self.headers["authorization"]
         self.send_response(200 if is_known else 401)
         self.end_headers()
 
-    def do_POST(self) -> None:
+    def do_POST(self):
         self.rfile.read(int(self.headers["content-length"]))
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b'{"path": "/console/login#tw_login_abc"}')
 
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def port() -> Iterator[int]:
-    with http.server.HTTPServer(("127.0.0.1", 0), LocalGateway) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+# The key, the login, the reference, the status page.
+with http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Gateway) as server:
+    for _ in range(4):
+        server.handle_request()
+"""
 
 
 def call(folder: Path, context: str, **variables: str) -> tuple[int, str, list[str]]:
     """Return exit code, output, and how the programs were called."""
-    for part in ("card", "containers", "rabbitmq"):
+    for part in ("card", "containers", "native", "rabbitmq"):
         shutil.copytree(REPOSITORY / "deploy" / part, folder / "deploy" / part, dirs_exist_ok=True)
+    shutil.copy(REPOSITORY / ".env.example", folder)
     (folder / ".run").mkdir(exist_ok=True)
     (folder / "k8s/overlays/local").mkdir(parents=True, exist_ok=True)
     programs = folder / "programs"
@@ -62,12 +56,15 @@ def call(folder: Path, context: str, **variables: str) -> tuple[int, str, list[s
     for name in ("docker", "kubectl", "kind", "minikube"):
         (programs / name).write_text(NOTING)
         (programs / name).chmod(0o755)
-    calls = folder / "calls"
+    calls, gateway = folder / "calls", folder / "gateway.py"
     calls.touch()
+    gateway.write_text(GATEWAY)
+    published, mailbox = map(str, free_ports(2))
+    usual = {"GATEWAY": str(gateway), "GATEWAY_PORT": published, "MAILPIT_PORT": mailbox}
     path = f"{programs}:{os.environ['PATH']}"
     done = subprocess.run(
         [folder / "deploy/containers/k8s-local"],
-        env={**os.environ, "PATH": path, "CALLS": str(calls), "CONTEXT": context, **variables},
+        env={**os.environ, "PATH": path, "CALLS": str(calls), "CONTEXT": context, **usual, **variables},
         capture_output=True,
         text=True,
         timeout=60,
@@ -76,7 +73,8 @@ def call(folder: Path, context: str, **variables: str) -> tuple[int, str, list[s
     return done.returncode, done.stdout + done.stderr, calls.read_text().splitlines()
 
 
-def test_images_are_built_and_loaded_before_anything_is_applied(tmp_path: Path, port: int) -> None:
+def test_images_are_built_and_loaded_before_anything_is_applied(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
     code, said, calls = call(tmp_path, "kind-home", GATEWAY_PORT=str(port))
     assert code == 0, said
     steps = [line for line in calls if "port-forward" not in line and "config" not in line]
@@ -107,6 +105,16 @@ def test_wrong_settings_are_told_before_the_overlay_is_applied(tmp_path: Path) -
 def test_a_cluster_that_does_not_answer_is_reported_before_anything_is_built(tmp_path: Path) -> None:
     code, said, calls = call(tmp_path, "minikube", DOWN="1")
     assert (code, "The cluster minikube does not answer" in said) == (1, True)
+    assert not [line for line in calls if line.startswith("docker")]
+
+
+def test_a_busy_port_is_named_before_anything_is_built(tmp_path: Path) -> None:
+    # Another stack at the forwarded port would be taken for the cluster's.
+    with socket.create_server((HOST, 0)) as other:
+        port = other.getsockname()[1]
+        code, said, calls = call(tmp_path, "kind-home", GATEWAY_PORT=str(port))
+    assert (code, f"Port {port} for gateway is taken" in said) == (2, True)
+    assert "make k8s-local GATEWAY_PORT=" in said
     assert not [line for line in calls if line.startswith("docker")]
 
 
