@@ -7,8 +7,13 @@ stand-in and is left out, and `WITHOUT` says so.
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from support.deployment.engine import CACHE, Engine, NoEngine, running
 
@@ -57,11 +62,31 @@ def _bootstrap(archive: Path, packages: str) -> None:
     # This machine's authorities: behind a proxy of its own, pip inside a build would refuse the certificate.
     command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}"]
     command += [f"--customize-hook=upload {_BUNDLE} {_BUNDLE}", "trixie", str(draft)]
-    try:
-        subprocess.run(command, capture_output=True, check=True, timeout=400)
-    except (subprocess.SubprocessError, OSError) as error:
-        raise NoEngine(f"mmdebstrap could not make {archive.name}: {error}") from error
+    run_whole(command, timeout_s=400)
     draft.replace(archive)
+
+
+def run_whole(command: Sequence[str], *, timeout_s: float) -> None:
+    """Run a program that has children of its own; none of them is left. Raise `NoEngine` if it fails."""
+    # Its errors go to a file: whoever reads a pipe waits for the last child that holds it.
+    with TemporaryFile() as said:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+        )
+        try:
+            code: int | None = process.wait(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said.seek(0)
+        end = said.read().decode(errors="replace")[-1000:]
+    if code is None:
+        raise NoEngine(f"{command[0]} has not ended after {timeout_s:.0f} s: {end}")
+    if code:
+        raise NoEngine(f"{command[0]} failed ({code}): {end}")
 
 
 if __name__ == "__main__":
