@@ -347,6 +347,17 @@ def test_in_production_only_its_own_role_may_enter_a_database_as_in_compose(
     assert spec["postgresql"]["synchronous"]["dataDurability"] == "required"
 
 
+def test_an_overlay_of_existing_servers_needs_no_operator_and_has_no_server(
+    overlays: dict[str, list[Manifest]],
+) -> None:
+    found = overlays["external"]
+    groups = {manifest["apiVersion"].rpartition("/")[0] for manifest in found}
+    assert groups <= {"", "apps", "batch", "autoscaling", "policy", "networking.k8s.io"}
+    assert not {"rabbitmq", "postgres"} & {name for name, _ in pods(found)}
+    known = [manifests.environment(found, service) for service in SERVICES]
+    assert all({"POSTGRES_DSN_FILE", "RABBITMQ_URL_FILE"} <= environment.keys() for environment in known)
+
+
 def test_every_dashboard_is_in_a_config_map_for_grafana(overlays: dict[str, list[Manifest]]) -> None:
     maps = kind(overlays["production"], "ConfigMap").values()
     marked = [found for found in maps if found["metadata"].get("labels", {}).get("grafana_dashboard") == "1"]
