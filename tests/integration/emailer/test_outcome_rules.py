@@ -71,6 +71,8 @@ KEPT: list[tuple[str, Stage, str, Verdict]] = [
     ("a kept session that ends", "mail", "421 4.4.2 idle for too long", "new-session"),
     ("a kept session that ends", "rcpt", "421 4.3.2 shutting down", "new-session"),
     ("a kept session that ends", "data", "421 4.3.2 shutting down", "new-session"),
+    # In the middle of the mail.
+    ("a kept session that ends", "data", "354 go on\r\n421 4.3.2 shutting down", "new-session"),
 ]
 LOGGED_IN: list[tuple[str, Stage, str, Verdict]] = [
     ("a sender that policy refuses", "mail", "530 5.7.0 log in as this sender", "deferred"),

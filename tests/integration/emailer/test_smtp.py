@@ -319,7 +319,7 @@ async def test_a_refusal_before_the_end_of_the_mail_counts_and_ends_the_session(
     server.script("b@example.com", Step("data", "354 go on\r\n552 5.3.4 too big"))
     session = await smtp.connect(relay(server))
     answer = await session.deliver(ENVELOPE)
-    assert (answer.reply.code, answer.stage) == (552, "content")
+    assert (answer.reply.code, answer.stage) == (552, "data")
     assert not session.is_usable
 
 

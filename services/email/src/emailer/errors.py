@@ -81,13 +81,15 @@ class TooLate(SmtpError):
 class ConnectionLost(SmtpError):
     """The connection broke, or the relay did not answer in time.
 
-    `after_dot` says whether the whole mail had been sent, so that the relay may have accepted it. `tls` says
-    whether the connection was encrypted, `host` names the relay.
+    `after_dot` says whether the whole mail had been sent, so that the relay may have accepted it, and
+    `is_silent` whether the connection was there until the time for an answer was over. `tls` says whether it
+    was encrypted, `host` names the relay.
     """
 
-    def __init__(self, reason: str, *, after_dot: bool) -> None:
+    def __init__(self, reason: str, *, after_dot: bool, is_silent: bool = False) -> None:
         super().__init__(reason)
         self.after_dot = after_dot
+        self.is_silent = is_silent
         self.tls = False
         self.host = ""
 

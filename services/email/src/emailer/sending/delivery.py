@@ -182,13 +182,17 @@ class MailDelivery:
     async def _offer(
         self, envelope: Envelope, unable: list[SmtpRelay], *, until: datetime
     ) -> tuple[SmtpSession, SmtpAnswer]:
-        """Offer a mail to a relay; if a kept session turns out to be closed, retry at once on a new one."""
+        """Offer a mail to a relay; if a kept session turns out to be closed, retry at once on a new one.
+
+        Silence says nothing about the session: a domain for which the relay waits would hold two connections
+        in turn.
+        """
         session = await self._session(envelope, self._route.take, unable)
         is_kept = session.deliveries > 0
         try:
             answer = await self._converse(session, envelope, until)
         except ConnectionLost as error:
-            if error.after_dot or not is_kept:
+            if error.after_dot or error.is_silent or not is_kept:
                 raise
         else:
             if outcomes.rule_of(answer, self._patience.rules).verdict != "new-session":

@@ -136,7 +136,8 @@ class SmtpSession:
                     break
                 self._wire.write(part)
                 dot_was_sent = await self._wire.drained(timeout_s=self.relay.timeout_s)
-            stage = "content"
+            # A reply that comes before the dot is about the mail in the middle, not about all of it.
+            stage = "content" if dot_was_sent else "data"
             timeout_s = self.relay.dot_timeout_s if dot_was_sent else self.relay.timeout_s
             reply = (await self._wire.replies(1, timeout_s=timeout_s, after_dot=dot_was_sent))[0]
             if not dot_was_sent:

@@ -138,7 +138,7 @@ class Wire(asyncio.Protocol):
             if not is_there:
                 reason = f"no answer from the relay within {timeout_s:g} s"
                 self._break(reason)
-                raise ConnectionLost(reason, after_dot=after_dot)
+                raise ConnectionLost(reason, after_dot=after_dot, is_silent=True)
         found = [self._replies.popleft() for _ in range(min(count, len(self._replies)))]
         if not found:
             raise ConnectionLost(self._lost or "the relay gave no reason", after_dot=after_dot)
