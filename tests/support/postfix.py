@@ -35,6 +35,8 @@ smtpd_relay_restrictions = permit_mynetworks, reject
 relayhost = [127.0.0.1]:{next_hop}
 smtputf8_enable = yes
 message_size_limit = 50000000
+smtpd_tls_security_level = may
+smtpd_tls_chain_files = {certificate}
 maillog_file = {root}/log
 maillog_file_prefixes = {root}
 """
@@ -62,15 +64,18 @@ tlsmgr unix - - n 1000? 1 tlsmgr
 
 
 @asynccontextmanager
-async def running(*, next_hop: int) -> AsyncIterator[int]:
-    """Run Postfix for the length of the block; yield its port. `next_hop` is the port that it relays to."""
+async def running(*, next_hop: int, certificate: Path) -> AsyncIterator[int]:
+    """Run Postfix for the length of the block; yield its port. `next_hop` is the port that it relays to.
+
+    `certificate` is a file with the key and the certificate that it offers STARTTLS with.
+    """
     if os.geteuid() != 0:
         pytest.skip("only root runs Postfix: its parts change to a user of their own")
     binary = shutil.which("postfix", path="/usr/sbin:/usr/bin")
     assert binary, "postfix is missing: deploy/native/setup.sh --test installs it"
     with tempfile.TemporaryDirectory(prefix="tickwire-postfix-") as folder:
         root, (port,) = Path(folder), free_ports(1)
-        _write_configuration(root, port=port, next_hop=next_hop)
+        _write_configuration(root, port=port, next_hop=next_hop, certificate=certificate)
         await _control(binary, root, "start")
         try:
             await until(lambda: _answers(port), what=lambda: (root / "log").read_text()[-2000:])
@@ -79,13 +84,13 @@ async def running(*, next_hop: int) -> AsyncIterator[int]:
             await _control(binary, root, "stop")
 
 
-def _write_configuration(root: Path, *, port: int, next_hop: int) -> None:
+def _write_configuration(root: Path, *, port: int, next_hop: int, certificate: Path) -> None:
     # Its parts run as another user, who must be able to enter.
     root.chmod(0o755)
     for name in ("etc", "queue", "data"):
         (root / name).mkdir()
     shutil.chown(root / "data", "postfix")
-    (root / "etc/main.cf").write_text(_MAIN.format(root=root, next_hop=next_hop))
+    (root / "etc/main.cf").write_text(_MAIN.format(root=root, next_hop=next_hop, certificate=certificate))
     (root / "etc/master.cf").write_text(_MASTER.format(port=port))
 
 

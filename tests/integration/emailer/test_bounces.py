@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -244,12 +245,12 @@ async def next_hop() -> AsyncIterator[SmtpServer]:
 
 @pytest.mark.root
 async def test_a_report_of_postfix_on_an_unknown_user_comes_back_to_its_recipient(
-    post_office: PostOffice, next_hop: SmtpServer
+    post_office: PostOffice, next_hop: SmtpServer, certificate: Path
 ) -> None:
     next_hop.script(READER, Step("rcpt", "550 5.1.1 <reader@example.com>: unknown user"))
     command = mail()
     await post_office.accept(command)
-    async with postfix.running(next_hop=next_hop.port) as port:
+    async with postfix.running(next_hop=next_hop.port, certificate=certificate) as port:
         relay = SmtpRelay("127.0.0.1", port, tls="off", timeout_s=10)
         async with post_office.delivering(DispatcherTerms(return_path=PATHS, relay=lambda _: relay)):
             await post_office.reaches(command, "delivered")

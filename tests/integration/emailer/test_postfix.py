@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emailer.sending import smtp
+from emailer.sending.hosts import TlsPolicy
 from emailer.sending.smtp import Envelope, SmtpRelay
 from support import postfix
 from support.doubles import smtp as double
@@ -26,8 +29,8 @@ async def next_hop() -> AsyncIterator[SmtpServer]:
 
 
 @pytest.fixture(scope="module")
-async def relay(next_hop: SmtpServer) -> AsyncIterator[SmtpRelay]:
-    async with postfix.running(next_hop=next_hop.port) as port:
+async def relay(next_hop: SmtpServer, certificate: Path) -> AsyncIterator[SmtpRelay]:
+    async with postfix.running(next_hop=next_hop.port, certificate=certificate) as port:
         yield SmtpRelay("127.0.0.1", port, tls="off", timeout_s=10)
 
 
@@ -55,10 +58,14 @@ async def test_postfix_takes_mails_in_every_script_and_changes_no_octet(
     assert arrived == sorted(one.content.partition(b"From: ")[2] for one in written)
 
 
-async def test_postfix_takes_a_mail_as_large_as_it_says(relay: SmtpRelay, next_hop: SmtpServer) -> None:
+@pytest.mark.parametrize("tls", ["off", "opportunistic"])
+async def test_postfix_takes_a_mail_as_large_as_it_says(
+    relay: SmtpRelay, next_hop: SmtpServer, tls: TlsPolicy
+) -> None:
     next_hop.received.clear()
     content = b"From: a@example.com\r\n\r\n" + (b"x" * 76 + b"\r\n") * 350_000
-    session = await smtp.connect(relay)
+    session = await smtp.connect(replace(relay, tls=tls))
+    assert session.tls == (tls != "off")
     answer = await session.deliver(Envelope("a@example.com", "b@example.com", content))
     too_big = await session.deliver(Envelope("a@example.com", "b@example.com", content * 2))
     session.close()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable
 from emailer.sending import smtp
-from emailer.sending.smtp import Envelope, SmtpRelay
+from emailer.sending.hosts import TlsPolicy
+from emailer.sending.smtp import Envelope, SmtpRelay, SmtpSession
+from emailer.sending.wire import Wire
 from support.doubles import smtp as double
 from support.doubles.smtp import STOP_READING, SmtpServer, Step
 from support.waiting import until
@@ -25,39 +28,26 @@ def relay(server: SmtpServer, **fields: object) -> SmtpRelay:
     return SmtpRelay(**(usual | fields))  # type: ignore[arg-type]  # the tests' own fields
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a key and a certificate for localhost in one file."""
-    folder = tmp_path_factory.mktemp("tls")
-    key, found, both = folder / "key.pem", folder / "certificate.pem", folder / "both.pem"
-    subprocess.run(
-        [
-            *(
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-            ),
-            *("-keyout", str(key), "-out", str(found), "-days", "2", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    both.write_text(key.read_text() + found.read_text())
-    return both
-
-
 @pytest.fixture
 async def tls_server(certificate: Path) -> AsyncIterator[SmtpServer]:
+    async with double.running(server_with("required", certificate)) as running:
+        yield running
+
+
+def server_with(tls: TlsPolicy, certificate: Path, **fields: Any) -> SmtpServer:
+    """Return a server for clients with this policy."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
-    async with double.running(SmtpServer(tls=context)) as running:
-        yield running
+    return SmtpServer(tls=None if tls == "off" else context, implicit_tls=tls == "implicit", **fields)
+
+
+async def connected(
+    server: SmtpServer, tls: TlsPolicy, certificate: Path, *, timeout_s: float = 5
+) -> SmtpSession:
+    return await smtp.connect(relay(server, tls=tls, ca_file=str(certificate), timeout_s=timeout_s))
+
+
+encryptions = pytest.mark.parametrize("tls", ["off", "required", "implicit"])
 
 
 @pytest.mark.parametrize("extensions", [["PIPELINING"], []], ids=["pipelining", "one by one"])
@@ -90,12 +80,20 @@ async def test_dots_at_the_start_of_a_line_survive(server: SmtpServer) -> None:
     assert [received.content for received in server.received] == [content, b"no end of line\r\n"]
 
 
-async def test_a_big_mail_arrives_whole(server: SmtpServer) -> None:
-    content = b"".join(b"%d line\r\n" % number for number in range(100_000))
-    session = await smtp.connect(relay(server))
-    assert (await session.deliver(Envelope("a@example.com", "b@example.com", content))).reply.code == 250
-    session.close()
-    assert server.received[0].content == content
+@encryptions
+@pytest.mark.parametrize("lines", [1_000, 100_000])
+async def test_a_big_mail_arrives_whole_and_the_next_ones_too(
+    certificate: Path, tls: TlsPolicy, lines: int
+) -> None:
+    content = b"".join(b"%d line\r\n" % number for number in range(lines))
+    async with double.running(server_with(tls, certificate)) as server:
+        session = await connected(server, tls, certificate)
+        for _ in range(3):
+            answer = await session.deliver(replace(ENVELOPE, content=content))
+            assert answer.reply.code == 250
+        session.abort()
+    assert [one.content == content for one in server.received] == [True] * 3
+    assert session.tls == (tls != "off")
 
 
 async def test_a_relay_that_hangs_up_while_idle_leaves_no_usable_session(server: SmtpServer) -> None:
@@ -229,34 +227,78 @@ async def test_opportunistic_tls_goes_on_in_the_clear_where_it_is_refused(tls_se
         await smtp.connect(relay(tls_server, tls="required"))
 
 
-async def test_a_relay_that_reads_slowly_gets_a_mail_as_long_as_it_reads() -> None:
+@encryptions
+async def test_a_relay_that_reads_slowly_gets_a_mail_as_long_as_it_reads(
+    certificate: Path, tls: TlsPolicy
+) -> None:
     content = (b"x" * 70 + b"\r\n") * 280_000
     # Twice the time-out in all. Both ends share the loop: while a busy machine holds it up, nothing moves.
-    async with double.running(SmtpServer(buffer_bytes=1 << 16, read_delay_s=0.03)) as server:
-        session = await smtp.connect(relay(server, timeout_s=2))
+    async with double.running(
+        server_with(tls, certificate, buffer_bytes=1 << 16, read_delay_s=0.03)
+    ) as server:
+        session = await connected(server, tls, certificate, timeout_s=2)
         answer = await session.deliver(Envelope("a@example.com", "b@example.com", content))
-        session.close()
+        session.abort()
     assert answer.reply.code == 250
     assert len(server.received[0].content) == len(content)
 
 
-async def test_a_relay_that_stops_reading_before_the_dot_has_no_mail() -> None:
+@encryptions
+async def test_a_relay_that_stops_reading_before_the_dot_has_no_mail(
+    certificate: Path, tls: TlsPolicy
+) -> None:
     content = (b"x" * 70 + b"\r\n") * 280_000
-    async with double.running(SmtpServer(buffer_bytes=1 << 16)) as server:
+    async with double.running(server_with(tls, certificate, buffer_bytes=1 << 16)) as server:
         server.script("b@example.com", Step("content", STOP_READING))
-        session = await smtp.connect(relay(server, timeout_s=0.3))
+        session = await connected(server, tls, certificate, timeout_s=0.3)
         with pytest.raises(ConnectionLost, match="accepted no data for") as caught:
             await session.deliver(Envelope("a@example.com", "b@example.com", content))
     assert not caught.value.after_dot
 
 
-async def test_a_relay_may_take_longer_for_a_whole_mail_than_for_a_command() -> None:
-    async with double.running(SmtpServer(dot_delay_s=2)) as server:
-        usual = relay(server, timeout_s=1)
-        session = await smtp.connect(usual)
+async def test_what_waits_below_the_encryption_has_not_been_sent(certificate: Path) -> None:
+    transports: list[Any] = []
+
+    class SeenWire(Wire):
+        """A connection whose transports are known: the plain one, and the encrypted one above it."""
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            transports.append(transport)
+            super().connection_made(transport)
+
+    part, sent = (b"x" * 70 + b"\r\n") * 3_600, 0
+    async with double.running(server_with("required", certificate, buffer_bytes=1 << 16)) as server:
+        server.script("b@example.com", Step("content", STOP_READING))
+        wire = SeenWire()
+        await asyncio.get_running_loop().create_connection(lambda: wire, "localhost", server.port)
+        session = SmtpSession(wire, relay(server, tls="required", ca_file=str(certificate)))
+        await session.introduce(encrypt=True)
+        wire.write(b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
+        await wire.replies(3, timeout_s=5)
+        plain, _ = transports
+
+        async def fill() -> None:
+            nonlocal sent
+            while await wire.drained(timeout_s=0.3):
+                assert plain.get_write_buffer_size() == 0
+                wire.write(part)
+                sent += 1
+
+        with pytest.raises(ConnectionLost, match="accepted no data for"):
+            await fill()
+    # The kernel, on both sides, keeps some of them.
+    assert sent > 1
+
+
+@encryptions
+async def test_a_relay_may_take_longer_for_a_whole_mail_than_for_a_command(
+    certificate: Path, tls: TlsPolicy
+) -> None:
+    async with double.running(server_with(tls, certificate, dot_delay_s=2)) as server:
+        session = await connected(server, tls, certificate, timeout_s=1)
         answer = await session.deliver(ENVELOPE)
-        session.close()
-    assert (usual.dot_timeout_s, answer.reply.code) == (600, 250)
+        session.abort()
+    assert (session.relay.dot_timeout_s, answer.reply.code) == (600, 250)
 
 
 async def test_a_refused_connection_is_a_relay_that_is_away(server: SmtpServer) -> None:

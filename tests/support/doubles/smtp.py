@@ -117,7 +117,10 @@ class SmtpServer:
         self.most_connections = max(self.most_connections, self.open_connections)
         try:
             await _Conversation(self, reader, writer).run()
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, ssl.SSLError):
+        except asyncio.CancelledError:
+            # The server stops. To close a connection in TLS waits for the client, which may be gone.
+            writer.transport.abort()
+        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass
         finally:
             self.open_connections -= 1

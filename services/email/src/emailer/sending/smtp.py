@@ -92,6 +92,8 @@ class SmtpSession:
 
     async def introduce(self, *, encrypt: bool) -> None:
         """Greet, say EHLO, start TLS and log in. Raise `RelayUnreachable` or `AuthenticationRefused`."""
+        if self.relay.tls == "implicit":
+            await self._encrypt()
         greeting = (await self._wire.replies(1, timeout_s=self.relay.timeout_s))[0]
         _require(greeting, 220, "greeting")
         await self._hello()
@@ -230,6 +232,11 @@ class SmtpSession:
         _require(reply, 220, "starttls")
         if not self._wire.is_quiet:
             raise RelayUnreachable("the relay sent more plain text after STARTTLS")
+        await self._encrypt()
+        # The extensions that were offered before TLS must be discarded (RFC 3207).
+        await self._hello()
+
+    async def _encrypt(self) -> None:
         try:
             transport = await asyncio.get_running_loop().start_tls(
                 self._wire.transport,
@@ -243,8 +250,6 @@ class SmtpSession:
         assert transport is not None
         self._wire.connection_made(transport)
         self.tls = True
-        # The extensions that were offered before TLS must be discarded (RFC 3207).
-        await self._hello()
 
     async def _authenticate(self, username: str, password: str) -> SmtpReply:
         mechanisms = self._extensions.get("AUTH", "").upper().split()
@@ -276,15 +281,8 @@ async def _connect(relay: SmtpRelay, *, encrypt: bool) -> SmtpSession:
     session: SmtpSession | None = None
     try:
         async with asyncio.timeout(relay.timeout_s):
-            await asyncio.get_running_loop().create_connection(
-                lambda: wire,
-                relay.host,
-                relay.port,
-                ssl=relay.tls_context if relay.tls == "implicit" else None,
-                server_hostname=relay.host if relay.tls == "implicit" else None,
-            )
+            await asyncio.get_running_loop().create_connection(lambda: wire, relay.host, relay.port)
         session = SmtpSession(wire, relay)
-        session.tls = relay.tls == "implicit"
         await session.introduce(encrypt=encrypt)
     except BaseException as error:
         wire.abort()

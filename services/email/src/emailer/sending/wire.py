@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
+from contextlib import suppress
 from typing import cast
 
 from emailer.errors import ConnectionLost
@@ -13,6 +14,8 @@ from emailer.sending.outcomes import SmtpReply
 # A server that never ends a line, or a reply, or that sends replies to no command, must not fill the memory.
 _LONGEST_REPLY = 64 * 1024
 _MOST_UNREAD = 20
+# Under TLS nothing tells that the connection below has sent something.
+_LOOK_S = 0.02
 _REPLY_LINE = re.compile(r"[0-9]{3}([ -]|$)")
 
 
@@ -21,6 +24,8 @@ class Wire(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
+        # The connection that carries the encrypted one.
+        self._below: asyncio.Transport | None = None
         self._buffer = b""
         self._lines: list[str] = []
         # The octets of the reply that has begun.
@@ -48,11 +53,13 @@ class Wire(asyncio.Protocol):
         return self._lost is None and not self._replies and not self._buffer and not self._lines
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport; called again after STARTTLS, with the encrypted one."""
+        """Take the transport; called again with the encrypted one, once TLS has begun."""
+        self._below = self._transport
         # uvloop's transports are not subclasses of `asyncio.Transport`.
         self._transport = cast(asyncio.Transport, transport)
-        # Every byte that the kernel has not accepted counts as unsent.
-        self._transport.set_write_buffer_limits(high=0)
+        if self._below is None:
+            # Tell when the kernel has accepted every byte. An encrypted transport tells of other things.
+            self._transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the relay."""
@@ -81,19 +88,16 @@ class Wire(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Note that the relay has closed its side; the transport then closes."""
+        self._note_sent()
         self._end("the relay closed the connection")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection has ended."""
         self._end(f"the connection broke: {exc}" if exc else "the relay closed the connection")
 
-    def pause_writing(self) -> None:
-        """Note that some written bytes are still unsent."""
-        self._is_drained = False
-
     def resume_writing(self) -> None:
-        """Note that all written bytes were sent."""
-        self._is_drained = True
+        """Note that written bytes were sent."""
+        self._note_sent()
         self._moved.set()
 
     async def drained(self, *, timeout_s: float) -> bool:
@@ -101,23 +105,27 @@ class Wire(asyncio.Protocol):
 
         Raise `ConnectionLost` when the connection ends, or no byte is sent for `timeout_s`.
         """
+        loop = asyncio.get_running_loop()
+        least, deadline = self._unsent_bytes, loop.time() + timeout_s
         while not self._is_drained and not self._replies:
             if self._lost is not None:
                 raise ConnectionLost(self._lost, after_dot=False)
             self._moved.clear()
-            unsent = self.transport.get_write_buffer_size()
-            try:
-                async with asyncio.timeout(timeout_s):
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(min(deadline, loop.time() + _LOOK_S)):
                     await self._moved.wait()
-            except TimeoutError:
-                if self.transport.get_write_buffer_size() >= unsent:
-                    self._break(f"the relay accepted no data for {timeout_s:g} s")
+            self._note_sent()
+            if (unsent := self._unsent_bytes) < least:
+                least, deadline = unsent, loop.time() + timeout_s
+            elif loop.time() >= deadline:
+                self._break(f"the relay accepted no data for {timeout_s:g} s")
         return self._is_drained
 
     def write(self, data: bytes) -> None:
         """Send `data`; a broken connection is reported when the reply is awaited."""
         if self._lost is None:
             self.transport.write(data)
+            self._note_sent()
 
     async def replies(self, count: int, *, timeout_s: float, after_dot: bool = False) -> list[SmtpReply]:
         """Return the next `count` replies, or fewer (at least one) when the connection ends after them.
@@ -147,6 +155,19 @@ class Wire(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the connection without sending QUIT."""
         self._break("closed by us")
+
+    @property
+    def _unsent_bytes(self) -> int:
+        """The written bytes that the kernel has not accepted, as they are kept: encrypted or not yet."""
+        carried = 0 if self._below is None else self._below.get_write_buffer_size()
+        return self.transport.get_write_buffer_size() + carried
+
+    def _note_sent(self) -> None:
+        """Note whether the kernel has accepted all written bytes."""
+        # A transport that closes forgets them: they are lost with the connection, and never sent.
+        carrier = self._below or self._transport
+        if carrier is not None and self._lost is None and not carrier.is_closing():
+            self._is_drained = not self._unsent_bytes
 
     def _tell(self) -> None:
         waiting = self._arrived is not None and not self._arrived.done()
