@@ -42,6 +42,30 @@ async def test_there_are_no_more_connections_than_places() -> None:
     admission.open(AdmittedConnection(), loop)
 
 
+async def test_a_newcomer_at_a_full_listener_takes_the_place_of_one_of_its_own_address() -> None:
+    # Owners have many of the places, so that those without a key do not even have their part.
+    admission, loop = Admission(ConnectionLimits(most=8, per_address=8)), asyncio.get_running_loop()
+    slow, here = AdmittedConnection(), list[AdmittedConnection]()
+
+    def come(connection: AdmittedConnection, address: str) -> Place:
+        admission.open(connection, loop, address)
+        return admission.take(address, connection)
+
+    for number in range(4):
+        come(AdmittedConnection(), "192.0.2.9").authenticated(f"owner {number}")
+    come(slow, "192.0.2.1")
+    for _ in range(50):
+        here.append(AdmittedConnection())
+        come(here[-1], "10.0.0.1")
+        for gone in [one for one in here if one.has_given_way]:
+            here.remove(gone)
+            admission.close(gone)
+    assert not slow.has_given_way
+    assert len(here) == 3
+    for connection in (*here, slow):
+        admission.close(connection)
+
+
 async def test_the_deadlines_of_very_many_connections_are_checked_a_part_in_each_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -181,6 +205,9 @@ PROXIES: dict[str, Any] = {"trusted_proxies": (ipaddress.ip_network("10.0.0.0/8"
         ([b"unknown"], "10.0.0.1"),
         ([b"192.0.2.1, unknown"], "10.0.0.1"),
         ([b"10.0.0.9"], "10.0.0.1"),
+        ([b"192.0.2.1" + b", 10.0.0.9" * 19], "192.0.2.1"),
+        # Of thousands of addresses the last ones are looked at.
+        ([b"192.0.2.1" + b", 10.0.0.9" * 20], "10.0.0.1"),
         ([b""], "10.0.0.1"),
         ([], "10.0.0.1"),
     ],

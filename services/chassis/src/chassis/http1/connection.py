@@ -79,8 +79,8 @@ class HttpConnection(WriteSide):
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own classes
         self._deadline = self._loop.time() + self._limits.head_s
         try:
-            self._admission.open(self, self._loop)
             host = client[0] if client else ""
+            self._admission.open(self, self._loop, host)
             self._is_proxy = self._admission.is_trusted(host)
             if not self._is_proxy:
                 self._place = self._admission.take(host, self)
