@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,8 +12,9 @@ import asyncpg
 import pytest
 
 from chassis.postgres import Connection
-from gateway.webhooks import delivery_repository
+from gateway.webhooks import delivery_repository, promises
 from gateway.webhooks.delivery_repository import ReplayChoice
+from gateway.webhooks.events import WebhookEvent
 from gateway.webhooks.inputs import DeliveriesQuery
 from support.databases import FreshDatabase
 from support.explained import buffers
@@ -145,6 +147,31 @@ async def test_the_webhooks_of_one_owner_do_not_hide_one_of_another(crowded: Con
         )  # fmt: skip
     due = await delivery_repository.due(crowded, within_s=10, limit=2)
     assert [(one.id.int, one.owner_id) for one in due] == [(1, "1"), (3, "2")]
+
+
+async def test_what_waits_for_a_webhook_is_not_counted_again_with_each_event(
+    crowded: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+
+    def note(query: Any) -> None:
+        if "AS pending" in query.query:
+            counted.append(query.query)
+
+    crowded.add_query_logger(note)
+    event = WebhookEvent("1", "email.failed", datetime.now(UTC), dict)
+    promising = promises.Promises(lambda: None)
+    for _ in range(5):
+        await promising.promise(crowded, [event])
+    # Queries are logged in the next pass of the event loop.
+    await asyncio.sleep(0)
+    assert len(counted) == 1
+    monkeypatch.setattr(promises, "COUNTED_FOR_S", 0.0)
+    promising = promises.Promises(lambda: None)
+    for _ in range(5):
+        await promising.promise(crowded, [event])
+    await asyncio.sleep(0)
+    assert len(counted) == 6
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC
 from uuid import UUID
 
@@ -22,6 +24,41 @@ log = logging.get(__name__)
 
 # The deliveries that may wait for one webhook; further events are not delivered to it.
 MOST_PENDING = 20_000
+# To count twenty thousand deliveries takes the database milliseconds, for each webhook of an owner, so it is
+# not done again with each event: as many more may wait as other gateways promise in this time.
+COUNTED_FOR_S = 5.0
+_MOST_COUNTED = 1_000
+
+
+class PendingCounts:
+    """How many deliveries wait for the webhooks that events came for lately.
+
+    A count is used for some seconds, and what is promised here meanwhile is added to it. Promises of other
+    gateways, and deliveries that end, show in the next count.
+    """
+
+    def __init__(self) -> None:
+        self._counted: OrderedDict[UUID, tuple[float, int]] = OrderedDict()
+
+    async def of(self, connection: Connection, webhook_ids: Collection[UUID]) -> Mapping[UUID, int]:
+        """Return how many deliveries wait for each of these webhooks, counted up to `MOST_PENDING`."""
+        now = time.monotonic()
+        stale = [one for one in webhook_ids if self._counted.get(one, (0.0, 0))[0] <= now]
+        if stale:
+            found = await delivery_repository.count_pending(connection, stale, most=MOST_PENDING)
+            for webhook_id, pending in found.items():
+                self._counted[webhook_id] = now + COUNTED_FOR_S, pending
+                self._counted.move_to_end(webhook_id)
+        counts = {one: self._counted[one][1] for one in webhook_ids}
+        while len(self._counted) > _MOST_COUNTED:
+            self._counted.popitem(last=False)
+        return counts
+
+    def add(self, webhook_id: UUID, promised: int) -> None:
+        """Count deliveries that were promised to a webhook."""
+        until, pending = self._counted.get(webhook_id, (0.0, 0))
+        if until:
+            self._counted[webhook_id] = until, pending + promised
 
 
 class Promises:
@@ -30,6 +67,7 @@ class Promises:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._has_promised = False
+        self._counts = PendingCounts()
 
     def committed(self) -> None:
         """Note that a transaction of `promise` has been committed."""
@@ -54,7 +92,7 @@ class Promises:
             return
         makers = {row["id"]: _maker(row) for row in found}
         principals = await authority.principals(connection, set(makers.values()))
-        pending = await delivery_repository.count_pending(connection, list(makers), most=MOST_PENDING)
+        pending = await self._counts.of(connection, makers.keys())
         deliveries: list[NewDelivery] = []
         for row in found:
             wanted = [
@@ -63,8 +101,10 @@ class Promises:
                 if event.owner_id == row["owner_id"]
                 and (event.type in row["events"] or row["id"] in event.named)
             ]
-            room = MOST_PENDING - pending[row["id"]]
-            deliveries += _deliveries(row["id"], wanted, principals.get(makers[row["id"]]), room)
+            room = max(0, MOST_PENDING - pending[row["id"]])
+            made = _deliveries(row["id"], wanted, principals.get(makers[row["id"]]), room)
+            self._counts.add(row["id"], len(made))
+            deliveries += made
         if deliveries:
             await delivery_repository.insert(connection, deliveries)
             self._has_promised = True
