@@ -75,7 +75,7 @@ BOARD = Dashboard(
         ),
         panel(
             "Shared memory",
-            "What these hold beyond the parts of their kinds; at 32 MiB more waits, or gets 429 or 503.",
+            "What these hold beyond the parts of their kinds; at 28 MiB more waits, or gets 429 or 503.",
             "bytes",
             highest("tickwire_http_shared_bytes", "instance"),
         ),

@@ -178,7 +178,7 @@ class Resources:
     def _wire_mail(self) -> None:
         settings, postgres = self.settings, self.runtime.postgres
         self.transfer = Transfer(settings.email_url, most=MOST_AT_ONCE)
-        self.uploads = FileUploads(postgres, self.acceptor, self.rpc, self.transfer)
+        self.uploads = FileUploads(postgres, self.acceptor, self.rpc, self.transfer, shared=self.shared_bytes)
         self.senders = VerifiedSenders(postgres, AllowedSenders.read(settings.allowed_sender_domains))
         self.parcel_transfer = Transfer(settings.email_url, most=MOST_PARCELS)
         parcels = Parcels(self.rpc, self.parcel_transfer)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import gc
+import socket
+import threading
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, cast
 
 import pytest
 
-from chassis.egress.client import GuardedClient
+from chassis.egress.client import GuardedClient, HttpRequest
 from chassis.egress.destinations import InternalTargets
+from chassis.errors import ServiceError
 from chassis.loop_turns import LoopTurns
 from chassis.postgres import Postgres
-from gateway.webhooks.deliverer import Deliverer
+from gateway.webhooks.deliverer import ATTEMPT_BYTES, MOST_ANSWER_BYTES, MOST_AT_ONCE, Deliverer
 from gateway.webhooks.secret_safe import SecretSafe
 from support.background import in_background
 from support.waiting import until
@@ -85,3 +90,52 @@ async def test_a_deliverer_that_is_closed_looks_no_more_and_runs_until_it_is_can
     ended, _ = await asyncio.wait({running}, timeout=0.3)
     running.cancel()
     assert (ended, database.looks) == (set(), 2)
+
+
+@contextmanager
+def pouring(most: int) -> Iterator[int]:
+    """Serve answers as fast as they are taken, each a little shorter than it says; yield the port.
+
+    The server is made of threads that hold next to nothing, as their memory is counted, too.
+    """
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (most + 1)
+    body, listening = b"x" * most, socket.create_server(("127.0.0.1", 0), backlog=MOST_AT_ONCE)
+
+    def pour(client: socket.socket) -> None:
+        with client, suppress(OSError):
+            client.recv(4096)
+            client.sendall(head)
+            client.sendall(body)
+            client.recv(1)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=pour, args=(listening.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    with listening:
+        yield int(listening.getsockname()[1])
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("most", [MOST_ANSWER_BYTES, 1 << 20])
+async def test_an_attempt_takes_no_more_memory_than_it_is_counted_for(most: int) -> None:
+    client = GuardedClient(InternalTargets.parse("127.0.0.1"))
+    with pouring(most) as port:
+        request = HttpRequest("POST", f"http://127.0.0.1:{port}/hook", {}, b"x" * 16_384)
+
+        async def attempt() -> None:
+            with suppress(ServiceError):
+                await client.fetch(request, timeout_s=1, most_bytes=MOST_ANSWER_BYTES)
+
+        # What is made once, and stays.
+        await attempt()
+        gc.collect()
+        tracemalloc.start()
+        try:
+            await asyncio.gather(*(attempt() for _ in range(MOST_AT_ONCE)))
+            most_bytes = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert most_bytes <= MOST_AT_ONCE * ATTEMPT_BYTES

@@ -31,7 +31,7 @@ UNSENT_BYTES = 64 * 1024
 # Bytes of all connections that wait: for the rest of a head, for the answer before theirs, for the
 # application to read them, or for a client to take them. Whoever has the most gives up some beyond it.
 # What is received of a usual head or a short body is not counted.
-WAITING_BYTES = 24 * 1024 * 1024
+WAITING_BYTES = 20 * 1024 * 1024
 USUAL_BYTES = 8 * 1024
 # Bytes that a client may still send after its answer before the connection is reset: one that does not read
 # while it writes must finish writing to see its answer. Three times the largest upload, of 20 MiB.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable
 
-MOST_BYTES = 24 * 1024 * 1024
+MOST_BYTES = 22 * 1024 * 1024
 
 
 class WaitingBytes:

@@ -20,7 +20,6 @@ from chassis.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from chassis.places import Places
 from chassis.postgres import Postgres
 from contracts.mail import MOST_UPLOAD_BYTES, Mail
 from contracts.message import FieldError
@@ -29,8 +28,10 @@ from gateway.acceptance import repository as acceptances
 from gateway.acceptance.acceptor import Acceptor
 from gateway.acceptance.idempotency import stored_reply
 from gateway.errors import IdempotencyConflict, UploadStalled
+from gateway.http.byte_room import StreamRoom
 from gateway.http.calls import Call, IdempotencyKey, Upload
 from gateway.http.replies import HttpReply, document
+from gateway.http.shared_bytes import SharedBytes
 from gateway.uploads import repository
 from gateway.uploads.inputs import UploadView
 from gateway.uploads.transfer import Transfer
@@ -40,6 +41,9 @@ log = logging.get(__name__)
 # The most concurrent uploads, of all owners and of one.
 MOST_AT_ONCE = 32
 MOST_OF_AN_OWNER = 4
+# Each holds what was read at once, up to 320 KiB, and what of it the email service has not taken yet.
+FILE_BYTES = 512 * 1024
+PART_BYTES = 2 * 1024 * 1024
 _PATIENCE_S = 60.0
 _OPEN_WITHIN_S = 5.0
 _RENEW_EVERY_S = 60.0
@@ -47,7 +51,10 @@ _STEP = 1000
 
 
 class FileUploadService:
-    """Stores files for mails, and checks which of them a mail may attach."""
+    """Stores files for mails, and checks which of them a mail may attach.
+
+    Beyond their part, uploads in progress take of the bytes that are `shared` with requests and answers.
+    """
 
     def __init__(
         self,
@@ -55,17 +62,26 @@ class FileUploadService:
         acceptor: Acceptor,
         rpc: RpcClient,
         transfer: Transfer,
+        *,
+        shared: SharedBytes | None = None,
     ) -> None:
         self._postgres = postgres
         self._acceptor = acceptor
         self._rpc = rpc
         self._transfer = transfer
-        self._places = Places("uploads of files", of_owner=MOST_OF_AN_OWNER, most=MOST_AT_ONCE)
+        self._room = StreamRoom(
+            "uploads of files",
+            each=FILE_BYTES,
+            most=MOST_AT_ONCE,
+            of_owner=MOST_OF_AN_OWNER,
+            part=PART_BYTES,
+            shared=shared,
+        )
 
     @property
     def at_work(self) -> int:
         """The number of uploads in progress."""
-        return self._places.taken
+        return self._room.taken
 
     async def create(self, call: Call, body: Upload) -> HttpReply:
         """Store a file; if the upload fails, all of it is removed."""
@@ -73,7 +89,7 @@ class FileUploadService:
             raise UnsupportedMediaType("Send the file without a content coding: none is supported here.")
         upload_id, owner_id = envelope.new_id(), call.principal.owner_id
         key, claim = call.idempotency_key, upload_id.bytes
-        with self._places.hold(owner_id):
+        with self._room.hold(owner_id):
             if key and not await self._acceptor.begin(owner_id, key.key, claim):
                 return await self._repeat(call, key.key, body)
             try:

@@ -33,6 +33,8 @@ MOST_OF_WEBHOOK = 4
 ANSWER_WITHIN_S = 15.0
 # The most bytes of an answer; only its status counts, and its beginning is kept.
 MOST_ANSWER_BYTES = 64 * 1024
+# About the memory that an attempt takes: what is received at once, the answer twice, and the request.
+ATTEMPT_BYTES = 256 * 1024
 _MOST_SHOWN = 200
 # After this time another gateway takes over the attempt of a gateway that has died.
 _LEASE_S = 60.0
