@@ -43,8 +43,9 @@ class Mutation:
 MUTATIONS = (
     Mutation("head bytes", "heads", ["memory"], is_quick=True),
     Mutation("connections per address", "connections", ["refused", "arrival"]),
-    Mutation("giving way", "crowd", ["refused", "arrival"]),
-    Mutation("body limit", "bodies", ["memory"], {"GATEWAY_BODY_LIMIT_BYTES": str(1 << 30)}),
+    # So few places that a flood takes those without a key even where it gets little of a processor.
+    Mutation("giving way", "crowd", ["refused", "arrival"], conditions={"GATEWAY_MOST_CONNECTIONS": "800"}),
+    Mutation("body limit", "bodies", ["memory"], {"GATEWAY_BODY_LIMIT_BYTES": str(1 << 30)}, seconds=20),
     Mutation("frame budget", "frames", ["stall"]),
     Mutation("bytes that wait for sockets", "slow-readers", ["memory"], seconds=30),
     Mutation("room for answers", "slow-downloads", ["memory"], seconds=50),
