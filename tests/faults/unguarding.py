@@ -126,7 +126,8 @@ def _relay_rules() -> None:
     outcomes = import_module("emailer.sending.outcomes")
     every = ("mail", "recipient", "data", "content")
     route = outcomes.Rule("whoever is told 530", every, re.compile("53[0458]"), "route", "login-refused")
-    _put("emailer.sending.outcomes", RULES=(route, *outcomes.RULES))
+    # The first is that of a mail that is taken.
+    _put("emailer.sending.outcomes", RULES=outcomes.with_own([route]))
 
 
 def _poison_items() -> None:
