@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -25,6 +27,21 @@ def key(text: str | None = None) -> dict[str, str]:
 
 async def accepted_ids(listener: RunningGateway) -> set[str]:
     return {str(row["id"]) for row in await listener.database.fetch("SELECT id FROM acceptances")}
+
+
+@asynccontextmanager
+async def only_operation(listener: RunningGateway, name: str) -> AsyncIterator[None]:
+    """Announce an operation, and no other, for the block."""
+    await listener.database.execute(
+        "INSERT INTO operations (name, description, item_schema, required_scopes)"
+        " VALUES ($1, 'For the tests.', '{}', '{}')",
+        name,
+    )
+    try:
+        yield
+    finally:
+        await listener.database.execute("DELETE FROM operations")
+        await listener.api.get("/v1/operations")
 
 
 @pytest.mark.parametrize(
@@ -80,6 +97,61 @@ async def test_a_key_with_another_body_or_path_is_refused(listener: RunningGatew
     assert_problem(
         await listener.api.post("/v1/batches", json=BATCH, headers=headers), 422, "idempotency-mismatch"
     )
+
+
+async def test_an_accepted_batch_is_answered_again_when_its_source_runs_again(
+    listener: RunningGateway,
+) -> None:
+    source = (await listener.api.post("/v1/batches", json=BATCH)).json()["id"]
+    body = {"operation": "echo", "source": {"batch_id": source}}
+    status = "UPDATE acceptances SET status = $2 WHERE id = $1"
+    await listener.database.execute(status, UUID(source), "completed")
+    headers = key()
+    first = await listener.api.post("/v1/batches", json=body, headers=headers)
+    assert first.status_code == 202, first.text
+    await listener.database.execute(status, UUID(source), "running")
+    again = await listener.api.post("/v1/batches", json=body, headers=headers)
+    assert (again.status_code, again.json()) == (202, first.json())
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["location"] == first.headers["location"]
+    for other, others in ((body, key()), ({**body, "metadata": {}}, headers)):
+        assert_problem(await listener.api.post("/v1/batches", json=other, headers=others), 409, "conflict")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/tasks", {"operation": "echo", "payload": 1}),
+        ("/process-batch", {"batches": [1]}),
+        ("/process-data", {"items": [1]}),
+        ("/enqueue-task", {"a": 1}),
+        ("/v1/batches?operation=echo", LINES),
+    ],
+)
+async def test_accepted_work_is_answered_again_when_its_operation_is_gone(
+    listener: RunningGateway, path: str, body: Any
+) -> None:
+    sent: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
+    kind = NDJSON if isinstance(body, bytes) else {}
+    headers = {**kind, **key()}
+    first = await listener.api.post(path, **sent, headers=headers)
+    assert first.status_code == 202, first.text
+    async with only_operation(listener, "other"):
+        fresh = await listener.api.post(path, **sent, headers={**kind, **key()})
+        assert_problem(fresh, 422, "unknown-operation")
+        again = await listener.api.post(path, **sent, headers=headers)
+        assert (again.status_code, again.json()) == (202, first.json())
+        assert again.headers["idempotent-replayed"] == "true"
+
+
+async def test_another_upload_is_not_taken_for_one_that_was_accepted_when_its_operation_is_gone(
+    listener: RunningGateway,
+) -> None:
+    path, headers = "/v1/batches?operation=echo", {**NDJSON, **key()}
+    assert (await listener.api.post(path, content=LINES, headers=headers)).status_code == 202
+    async with only_operation(listener, "other"):
+        other = await listener.api.post(path, content=LINES + LINES, headers=headers)
+        assert_problem(other, 422, "idempotency-mismatch")
 
 
 async def test_the_quoted_and_the_bare_form_are_the_same_key(listener: RunningGateway) -> None:

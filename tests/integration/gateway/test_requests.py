@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from prometheus_client import REGISTRY
@@ -328,10 +328,15 @@ async def test_the_content_of_a_mail_that_is_accepted_to_be_sent_again_is_kept(
         )
 
     await house.double(EMAIL, {emails.GetEmail: get})
-    assert (await listener.api.post(f"/v1/emails/{ID}/resend")).status_code == 202
+    path, headers = f"/v1/emails/{ID}/resend", {"idempotency-key": str(uuid4())}
+    first = await listener.api.post(path, headers=headers)
+    assert first.status_code == 202, first.text
     is_there = False
-    assert_problem(await listener.api.post(f"/v1/emails/{ID}/resend"), 409, "conflict")
+    assert_problem(await listener.api.post(path), 409, "conflict")
     assert [request.for_copy for request in asked] == [True, True]
+    # What was accepted is answered again.
+    again = await listener.api.post(path, headers=headers)
+    assert (again.status_code, again.json()) == (202, first.json())
 
 
 class BatchProcessor:

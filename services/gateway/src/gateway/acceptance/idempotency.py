@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from chassis import metrics
+from chassis.errors import Forbidden, ServiceError
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from gateway.acceptance import repository
 from gateway.acceptance.repository import StoredAnswer
@@ -49,6 +50,8 @@ class Once:
         self, call: Call, endpoint: Endpoint, effect: Callable[[], Awaitable[HttpReply]]
     ) -> HttpReply:
         """Return the answer of `effect`, or the stored one if the same request was answered before."""
+        if endpoint.idempotency is Idempotency.ACCEPTANCE:
+            return await self._accepted(call, endpoint, effect)
         if endpoint.idempotency is Idempotency.TRANSACTION:
             reply = await self._in_transaction(call, endpoint, effect)
         elif call.idempotency_key is None:
@@ -63,6 +66,26 @@ class Once:
         for follow_up in call.after_commit:
             await follow_up()
         return reply
+
+    async def _accepted(
+        self, call: Call, endpoint: Endpoint, effect: Callable[[], Awaitable[HttpReply]]
+    ) -> HttpReply:
+        """Return the answer of `effect`, which records it itself.
+
+        Work that was accepted is answered again, even if it would be refused by now. Rights are those of now.
+        """
+        try:
+            return await effect()
+        except ServiceError as refusal:
+            key = call.idempotency_key
+            if key is None or refusal.status >= 500 or isinstance(refusal, Forbidden):
+                raise
+            async with self._postgres.connection() as connection:
+                answered = await repository.find_answer(connection, call.principal.owner_id, key.key)
+            if answered is None or answered.status is None or answered.body_hash != key.body_hash:
+                raise
+            reply = stored_reply(answered, key)
+            return endpoint.after_repeat(call, reply) if endpoint.after_repeat else reply
 
     async def _in_transaction(
         self, call: Call, endpoint: Endpoint, effect: Callable[[], Awaitable[HttpReply]]

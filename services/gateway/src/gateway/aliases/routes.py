@@ -7,10 +7,11 @@ from functools import partial
 
 from chassis.errors import DatabaseUnavailable, NotFound, Overloaded, PayloadTooLarge, Unavailable
 from contracts.scopes import Scope
+from gateway.aliases import service as short
 from gateway.aliases.inputs import Taken
 from gateway.aliases.service import AliasService
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch, UnknownOperation
-from gateway.http.endpoints import Endpoint, Idempotency, get, json, post
+from gateway.http.endpoints import AfterRepeat, Endpoint, Idempotency, get, json, post
 from gateway.http.rates import RateClass
 from gateway.stocks.routes import OF_A_QUOTE, OF_A_SYMBOL
 from gateway.stocks.service import StockService
@@ -28,6 +29,10 @@ _accept = partial(
 )  # fmt: skip
 
 
+def _again(message: str) -> AfterRepeat:
+    return lambda _, reply: short.taken(message, reply)
+
+
 def endpoints(service: AliasService, stocks: StockService) -> Iterator[Endpoint]:
     """Yield the short routes."""
     yield get(
@@ -43,9 +48,14 @@ def endpoints(service: AliasService, stocks: StockService) -> Iterator[Endpoint]
         rate=RateClass.QUOTE,
         is_alias=True,
     )
+    yield from _accepting(service)
+
+
+def _accepting(service: AliasService) -> Iterator[Endpoint]:
     yield _accept(
         "/send-email",
         service.send_email,
+        after_repeat=_again(short.MAIL_ACCEPTED),
         name="sendEmailShort",
         summary="Accept a mail with a plain text",
         scope=Scope.EMAILS_SEND,
@@ -56,6 +66,7 @@ def endpoints(service: AliasService, stocks: StockService) -> Iterator[Endpoint]
     yield _accept(
         "/process-batch",
         service.process_batch,
+        after_repeat=_again(short.BATCH_STARTED),
         name="processBatchShort",
         summary="Accept a batch whose items are returned unchanged",
         scope=Scope.BATCHES_WRITE,
@@ -65,6 +76,7 @@ def endpoints(service: AliasService, stocks: StockService) -> Iterator[Endpoint]
     yield _accept(
         "/process-data",
         service.process_data,
+        after_repeat=_again(short.DATA_STARTED),
         name="processDataShort",
         summary="Accept a batch whose items are returned unchanged",
         scope=Scope.BATCHES_WRITE,
@@ -74,6 +86,7 @@ def endpoints(service: AliasService, stocks: StockService) -> Iterator[Endpoint]
     yield _accept(
         "/enqueue-task",
         service.enqueue_task,
+        after_repeat=_again(short.TASK_ENQUEUED),
         name="enqueueTaskShort",
         summary="Accept any JSON as a task that returns it unchanged",
         scope=Scope.BATCHES_WRITE,

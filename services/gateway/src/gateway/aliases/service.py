@@ -15,6 +15,11 @@ from gateway.http.calls import Call
 from gateway.http.problems import build
 from gateway.http.replies import HttpReply, document
 
+MAIL_ACCEPTED = "Email accepted"
+BATCH_STARTED = "Batch processing started"
+DATA_STARTED = "Data processing started"
+TASK_ENQUEUED = "Task enqueued"
+
 
 class AliasService:
     """Forwards short requests to the services of the features."""
@@ -26,27 +31,26 @@ class AliasService:
     async def send_email(self, call: Call, body: MailInput) -> HttpReply:
         """Accept a mail with a plain text."""
         mail = await call.compute(lambda: build(Mail, to=body.to, subject=body.subject, text=body.body))
-        return _taken("Email accepted", await self._emails.send(call, mail))
+        return taken(MAIL_ACCEPTED, await self._emails.send(call, mail))
 
     async def process_batch(self, call: Call, body: BatchesInput) -> HttpReply:
         """Accept a batch of the operation `echo`."""
         batch = await call.compute(lambda: build(BatchInput, operation="echo", items=body.batches))
-        return _taken("Batch processing started", await self._batches.accept(call, batch, name="batches"))
+        return taken(BATCH_STARTED, await self._batches.accept(call, batch, name="batches"))
 
     async def process_data(self, call: Call, body: DataInput) -> HttpReply:
         """Accept a batch of the operation `echo`."""
         batch = await call.compute(lambda: build(BatchInput, operation="echo", items=body.items))
-        return _taken("Data processing started", await self._batches.accept(call, batch))
+        return taken(DATA_STARTED, await self._batches.accept(call, batch))
 
     async def enqueue_task(self, call: Call, body: Any) -> HttpReply:
         """Accept a task of the operation `echo`."""
         task = await call.compute(lambda: TaskInput(operation="echo", payload=body))
-        return _taken(
-            "Task enqueued", await self._batches.tasks.accept(call, task, call.document, pointer="")
-        )
+        return taken(TASK_ENQUEUED, await self._batches.tasks.accept(call, task, call.document, pointer=""))
 
 
-def _taken(message: str, reply: HttpReply) -> HttpReply:
+def taken(message: str, reply: HttpReply) -> HttpReply:
+    """Return the answer to accepted work in the shape of the short routes."""
     assert isinstance(reply.body, bytes)
-    taken = {"message": message, "id": orjson.loads(reply.body)["id"]}
-    return HttpReply(document(taken), reply.status, location=reply.location, is_repeat=reply.is_repeat)
+    short = {"message": message, "id": orjson.loads(reply.body)["id"]}
+    return HttpReply(document(short), reply.status, location=reply.location, is_repeat=reply.is_repeat)

@@ -10,7 +10,7 @@ from uuid import UUID
 from chassis.broker import envelope
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
-from chassis.errors import Conflict, NotFound
+from chassis.errors import Conflict, InvalidInput, NotFound
 from contracts import batches as contract
 from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
@@ -29,6 +29,7 @@ from gateway.batches.results import ResultReader
 from gateway.batches.task_service import TaskService
 from gateway.batches.upload_inputs import UploadQuery
 from gateway.batches.upload_service import BatchUploadService
+from gateway.errors import UnknownOperation
 from gateway.http.calls import Call, Upload
 from gateway.http.principal import Principal
 from gateway.http.problems import invalid
@@ -69,7 +70,13 @@ class BatchService:
             if query.operation is None or query.open:
                 raise invalid("/operation", "Name the operation of the upload: ?operation=…, without open.")
             terms, written = query.read_terms()
-            await self._catalogue.permit(call.principal, terms.operation, following=terms.on_finished)
+            try:
+                await self._catalogue.permit(call.principal, terms.operation, following=terms.on_finished)
+            except (InvalidInput, UnknownOperation):
+                # Its body must be read to know whether it is the upload that was accepted then.
+                if (again := await self._uploads.answer_again(call, body, terms.operation)) is None:
+                    raise
+                return again
             check = await self._catalogue.check_of(terms.operation)
             if query.only_check:
                 return _checked(terms.operation, await self._uploads.check(call, body, check), is_upload=True)

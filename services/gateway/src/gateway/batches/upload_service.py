@@ -76,11 +76,9 @@ class BatchUploadService:
 
         `written` is the JSON document from which `terms` were read.
         """
-        acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", terms.operation)
+        upload = _arriving(call, body, terms.operation)
+        acceptance = upload.acceptance
         about = commands.description(acceptance, terms, call.principal, written)
-        upload = _Arriving(
-            call, acceptance, uploads.UploadParts(body.parts, body.has_read, body.digest), body
-        )
         with self._turns.room(acceptance.owner_id):
             if upload.key and not await self._acceptor.begin(acceptance.owner_id, upload.key, upload.claim):
                 return await self._repeat(upload, upload.key)
@@ -92,6 +90,16 @@ class BatchUploadService:
             except BaseException:
                 await self._abandon(upload)
                 raise
+
+    async def answer_again(self, call: Call, body: Upload, operation: str) -> HttpReply | None:
+        """Return the stored answer to an upload that was accepted before; None if there is none.
+
+        Raise `IdempotencyMismatch` if its key was used for something else.
+        """
+        key = call.idempotency_key
+        if key is None or await self._acceptor.find_answer(call.principal.owner_id, key.key) is None:
+            return None
+        return await self._repeat(_arriving(call, body, operation), key.key)
 
     async def check(self, call: Call, body: Upload, check: PayloadCheck | None = None) -> int:
         """Return the number of items in `body`; nothing is stored. Raise the same errors as `accept`."""
@@ -148,6 +156,12 @@ class BatchUploadService:
         except Unavailable as error:
             # An upload that is never sealed expires at batch-processor.
             log.warning("upload could not be abandoned", batch_id=str(acceptance.id), reason=error.detail)
+
+
+def _arriving(call: Call, body: Upload, operation: str) -> _Arriving:
+    acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", operation)
+    source = uploads.UploadParts(body.parts, body.has_read, body.digest)
+    return _Arriving(call, acceptance, source, body)
 
 
 async def _runs(upload: _Arriving, cutter: Cutter, turns: UploadTurns) -> AsyncIterator[Run]:

@@ -92,10 +92,8 @@ class EmailService:
         call.principal.require(Scope.EMAILS_SEND)
         key, owner_id = call.idempotency_key, call.principal.owner_id
         for refusal in (await self._senders.refusals(owner_id, domains_of([body.sender]))).values():
-            # A repeated request gets its first answer, even if the domain has been removed since.
-            if key is None or await self._acceptor.find_answer(owner_id, key.key) is None:
-                error = FieldError(pointer="/from", detail=refusal)
-                raise InvalidInput(f"from: {refusal}", errors=[error])
+            error = FieldError(pointer="/from", detail=refusal)
+            raise InvalidInput(f"from: {refusal}", errors=[error])
         await self._uploads.require(call, body)
 
         def write() -> tuple[Acceptance, SendEmail]:

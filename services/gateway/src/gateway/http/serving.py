@@ -265,7 +265,7 @@ class Server:
         async def handle() -> HttpReply:
             return replies.of(await endpoint.handler(call, **arguments), is_tagged=endpoint.is_tagged)
 
-        happens_once = endpoint.idempotency in (Idempotency.CLAIM, Idempotency.TRANSACTION)
+        happens_once = endpoint.idempotency is not Idempotency.NONE
         effect = partial(self._once, call, endpoint, handle) if happens_once else handle
         if until is _UNLIMITED:
             return await effect()

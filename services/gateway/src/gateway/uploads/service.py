@@ -121,15 +121,11 @@ class FileUploadService:
         return [list(_misfits(of_mail, found)) for of_mail in named]
 
     async def require(self, call: Call, mail: Mail) -> None:
-        """Raise `InvalidInput` if a mail names an upload that has expired or is not its sender's.
-
-        A repeated request gets its first answer, even if an upload has expired since.
-        """
+        """Raise `InvalidInput` if a mail names an upload that has expired or is not its sender's."""
         if not mail.attachments:
             return
         [errors] = await self.misfits(call, [mail])
-        key, owner_id = call.idempotency_key, call.principal.owner_id
-        if errors and (key is None or await self._acceptor.find_answer(owner_id, key.key) is None):
+        if errors:
             raise InvalidInput("The mail names uploads that it cannot attach; see errors.", errors=errors)
 
     async def remove_expired(self) -> None:
