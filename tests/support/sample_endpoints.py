@@ -171,7 +171,6 @@ def changed_and_watched() -> list[Endpoint]:
             tag="Things",
             scope=Scope.CHAT_READ,
             answers={200: endpoints.events(item=Thing)},
-            has_deadline=False,
         ),
         endpoints.get(
             "/ping",

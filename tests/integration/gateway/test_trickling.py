@@ -10,6 +10,7 @@ import pytest
 
 from gateway.http import reading
 from support.gateway_stack import House, RunningGateway
+from support.problems import assert_problem
 from support.upload_site import UploadSite, uploaded
 from support.waiting import until
 
@@ -143,6 +144,36 @@ async def test_an_upload_that_keeps_its_rate_has_a_total_time_limit(
     assert b"/problems/upload-stalled" in answer
     await until(site.is_idle)
     assert not usual_listener.gateway.resources.uploads.at_work
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "media_type"),
+    [
+        ("POST", "/v1/uploads", FILE),
+        ("POST", "/v1/batches?operation=echo", LINES),
+        ("PUT", "open", LINES),
+    ],
+)
+async def test_an_upload_ends_when_the_time_has_passed_that_its_caller_allows(
+    usual_listener: RunningGateway, site: UploadSite, method: str, path: str, media_type: str
+) -> None:
+    where, key = path, str(uuid4()) if method == "POST" else ""
+    if path == "open":
+        where = f"{await opened(usual_listener)}/items?offset=0"
+    answer = await trickle(
+        usual_listener, method, where, media_type, key=key, part=b" " * 1023 + b"\n", request_timeout="0.5"
+    )
+    assert answer.startswith(b"HTTP/1.1 504 ")
+    assert b"/problems/deadline-exceeded" in answer
+    await until(lambda: is_free(usual_listener, key))
+    await until(site.is_idle)
+    assert not usual_listener.gateway.resources.uploads.at_work
+
+
+async def test_an_upload_refuses_a_time_that_is_none(usual_listener: RunningGateway) -> None:
+    headers = {"content-type": LINES, "request-timeout": "soon"}
+    answer = await usual_listener.api.post("/v1/batches?operation=echo", content=LINE, headers=headers)
+    assert_problem(answer, 422, "invalid-input")
 
 
 async def test_a_document_that_does_not_come_in_time_is_408(usual_listener: RunningGateway) -> None:

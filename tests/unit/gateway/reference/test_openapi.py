@@ -81,7 +81,7 @@ def test_a_query_parameter_cannot_be_null_and_keeps_its_bounds_and_example() -> 
         ("getThing", {"If-Match-Of-Read", "If-None-Match", "Request-Timeout", "Prefer"}),
         ("renameThing", {"If-Match-Required", "Request-Timeout", "Prefer"}),
         ("endSlot", {"If-Match", "Request-Timeout", "Prefer"}),
-        ("watchThing", {"Last-Event-ID"}),
+        ("watchThing", {"Last-Event-ID", "Request-Timeout", "Prefer"}),
         ("ping", set()),
     ],
 )

@@ -93,7 +93,6 @@ class Endpoint:
     # The class in which a request counts, and as how many by its body; see `gateway.http.rates`.
     rate: RateClass = RateClass.READ
     cost: Callable[[Any], int] | None = None
-    has_deadline: bool = True
     is_alias: bool = False
     examples: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(init=False)

@@ -116,6 +116,11 @@ def prefers_wait(request: IncomingRequest) -> bool:
     return prefer is not None and _WAIT.search(prefer) is not None
 
 
+def limits_time(request: IncomingRequest) -> bool:
+    """Return whether the caller says how long the request may take."""
+    return b"request-timeout" in request.headers or prefers_wait(request)
+
+
 def is_hurried(request: IncomingRequest, default_s: float) -> bool:
     """Return whether the caller allows less time than the default; an invalid time counts as none."""
     has_asked = b"request-timeout" in request.headers or b"prefer" in request.headers

@@ -58,7 +58,7 @@ PUBLIC_BODY_S = 2.0
 _WEIGHT_OF_A_REQUEST = 20
 # Most answers are there sooner: a task that watches the client of each of them would cost more than a query.
 UNWATCHED_S = 0.05
-# An upload has separate limits: it may continue for as long as its parts keep arriving.
+# An upload may continue for as long as its parts keep arriving, unless its caller limits its time.
 _UNLIMITED = Deadline(float("inf"))
 
 Scope = MutableMapping[str, Any]
@@ -180,16 +180,13 @@ class Server:
         arguments = reading.path(bound.path, found) if found else {}
         if query is not None:
             arguments["query"] = query
-        until = for_handler = _UNLIMITED
-        if endpoint.has_deadline:
-            until = reading.deadline(request, self._timeout_s, since=arrived_at)
-            # Replies that the handler waits for have a slightly earlier deadline, so that it can answer
-            # without them.
-            margin_s = min(_MOST_FOR_THE_ANSWER_S, until.remaining_s() * _SHARE_FOR_THE_ANSWER)
-            for_handler = Deadline(until.at - margin_s)
+        until = reading.deadline(request, self._timeout_s, since=arrived_at)
+        # Replies that the handler waits for have a slightly earlier deadline, so that it can answer
+        # without them.
+        margin_s = min(_MOST_FOR_THE_ANSWER_S, until.remaining_s() * _SHARE_FOR_THE_ANSWER)
         call = Call(
             principal,
-            for_handler,
+            Deadline(until.at - margin_s),
             reading.media_type(endpoint, request, query),
             if_match=conditions.if_match(endpoint, request),
             last_event_id=request.header(b"last-event-id"),
@@ -224,9 +221,10 @@ class Server:
         given = reading.require_media_type(request, *bound.allowed_types, stream=endpoint.upload)
         if given == endpoint.upload:
             call.idempotency_key = reading.key_of(request, key, b"")
-            call.deadline = _UNLIMITED
+            if not reading.limits_time(request):
+                call.deadline = until = _UNLIMITED
             arguments["body"] = reading.upload(request, endpoint.upload_limit or self._upload_limit)
-            return await self._run(endpoint, call, arguments, _UNLIMITED)
+            return await self._run(endpoint, call, arguments, until)
         size = reading.largest_size(request)
         room = self._rooms.large if size > LARGE_BYTES else self._rooms.smaller
         owner_id, within_s = call.principal.owner_id, min(until.remaining_s(), MOST_FOR_ROOM_S)

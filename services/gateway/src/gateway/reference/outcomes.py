@@ -33,7 +33,7 @@ OUTSIDE = (
 
 def of(endpoint: Endpoint) -> list[ProblemType]:
     """Return the problem types that `endpoint` can answer with, by status and code."""
-    codes = {*EVERYWHERE, *(error.code for error in endpoint.errors)}
+    codes = {*EVERYWHERE, "deadline-exceeded", *(error.code for error in endpoint.errors)}
     if endpoint.media_types:
         codes.add("not-acceptable")
     if not endpoint.is_public:
@@ -42,8 +42,6 @@ def of(endpoint: Endpoint) -> list[ProblemType]:
         codes.add("forbidden")
     if endpoint.path_parameters:
         codes.add("not-found")
-    if endpoint.has_deadline:
-        codes.add("deadline-exceeded")
     if endpoint.takes_body:
         codes |= {"malformed-input", "payload-too-large", "unsupported-media-type"}
     if endpoint.upload is not None:
