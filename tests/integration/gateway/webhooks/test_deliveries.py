@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
+import httpx
 import pytest
 
 from gateway.webhooks import deliverer, delivery_service, promises
@@ -235,3 +236,40 @@ async def test_old_deliveries_are_removed_and_deleted_webhooks_with_all_of_their
     )
     assert left == 0
     assert await hooks.database.fetchval("SELECT count(*) FROM webhooks WHERE id = $1", UUID(webhook_id)) == 0
+
+
+async def test_deliveries_wait_for_a_disabled_user_for_a_week_and_for_others_as_long_as_it_takes(
+    hooks: RunningGateway, hook: RequestReceiver
+) -> None:
+    user = await hooks.new_user()
+    hook.usual = Told(500)
+    waiting: list[tuple[httpx.AsyncClient, str]] = []
+    async with hooks.client(await hooks.new_key(*READS_MAIL, user_id=user)) as owner:
+        for client in (owner, hooks.api):
+            webhook_id = await created(client, hook.url)
+            await client.post(f"/v1/webhooks/{webhook_id}/test")
+            waiting.append((client, webhook_id))
+        await hook.received(2)
+        for client, webhook_id in waiting:
+            await until_status(client, webhook_id, (await deliveries(client, webhook_id))[0]["id"], "pending")
+        upkeep, ids = hooks.gateway.resources.webhook_upkeep, [UUID(webhook_id) for _, webhook_id in waiting]
+        await hooks.change_user(user, status="disabled")
+        found = []
+        for days in (6, 8):
+            await hooks.database.execute(
+                "UPDATE webhook_deliveries SET next_at = now() - make_interval(days => $2)"
+                " WHERE webhook_id = ANY ($1::uuid[]) AND status = 'pending'",
+                ids,
+                days,
+            )
+            await upkeep.remove_old()
+            rows = await hooks.database.fetch(
+                "SELECT webhook_id, status FROM webhook_deliveries WHERE webhook_id = ANY ($1::uuid[])", ids
+            )
+            found.append({row["webhook_id"]: row["status"] for row in rows})
+        await hooks.change_user(user, status="active")
+    of_disabled, other = ids
+    assert found == [
+        {of_disabled: "pending", other: "pending"},
+        {of_disabled: "withdrawn", other: "pending"},
+    ]

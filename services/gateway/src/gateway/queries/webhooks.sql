@@ -208,6 +208,19 @@ UPDATE webhook_deliveries SET status = 'pending', attempts = 0, next_at = now(),
 WHERE id = $1 AND status <> 'pending'
 RETURNING *
 
+-- name: withdraw_deliveries_of_disabled_users
+-- What has been due for $1 days and was not sent, because its user is disabled.
+UPDATE webhook_deliveries SET status = 'withdrawn', finished_at = now() WHERE id IN (
+    SELECT overdue.id FROM users AS u
+    JOIN webhooks AS w ON w.owner_id = u.id::text AND w.status = 'active'
+    CROSS JOIN LATERAL (
+        SELECT id FROM webhook_deliveries
+        WHERE webhook_id = w.id AND status = 'pending' AND next_at < now() - make_interval(days => $1)
+        ORDER BY next_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+    ) AS overdue
+    WHERE u.status = 'disabled' LIMIT $2
+)
+
 -- name: remove_finished_deliveries
 DELETE FROM webhook_deliveries WHERE id IN (
     SELECT id FROM webhook_deliveries WHERE finished_at < now() - make_interval(days => $1)

@@ -195,6 +195,12 @@ async def replay_each(connection: Connection, delivery_ids: Sequence[UUID]) -> i
     return affected_rows(await connection.execute(_SQL["replay_deliveries"], delivery_ids))
 
 
+async def withdraw_of_disabled_users(connection: Connection, *, wait_days: int, most: int) -> int:
+    """End up to `most` deliveries that have been due for `wait_days` and whose users are disabled."""
+    tag = await connection.execute(_SQL["withdraw_deliveries_of_disabled_users"], wait_days, most)
+    return affected_rows(tag)
+
+
 async def remove_finished(connection: Connection, *, keep_days: int, most: int) -> int:
     """Remove up to `most` deliveries that ended more than `keep_days` ago; return how many."""
     tag = await connection.execute(_SQL["remove_finished_deliveries"], keep_days, most)

@@ -12,6 +12,8 @@ from gateway.webhooks.secret_safe import SealedSecret, SecretSafe, UnreadableSec
 log = logging.get(__name__)
 
 KEEP_DAYS = 7
+# For how long deliveries wait for a disabled user to be enabled again.
+WAIT_DAYS = 7
 _STEP = 1000
 _PAGE = 100
 
@@ -24,7 +26,16 @@ class WebhookUpkeep:
         self._safe = safe
 
     async def remove_old(self) -> None:
-        """Remove deliveries that ended some days ago, and deleted webhooks with all of theirs."""
+        """Remove deliveries that ended some days ago, and deleted webhooks with all of theirs.
+
+        Deliveries of users who have been disabled for some days end.
+        """
+        withdrawn = _STEP
+        while withdrawn == _STEP:
+            async with self._postgres.connection() as connection:
+                withdrawn = await delivery_repository.withdraw_of_disabled_users(
+                    connection, wait_days=WAIT_DAYS, most=_STEP
+                )
         removed = _STEP
         while removed == _STEP:
             async with self._postgres.connection() as connection:
