@@ -11,8 +11,10 @@ import orjson
 import pytest
 
 from chassis.broker import envelope
-from contracts.alerts import AlertFired, EmailTarget, Firing
+from chassis.deadlines import Deadline
+from contracts.alerts import Alert, AlertFired, CreateAlert, DeleteAlert, EmailTarget, Firing
 from contracts.scopes import Scope
+from contracts.topology import STOCK_DATA
 from native import rabbitmq
 from native.memcached import Memcached
 from native.postgres import PostgresServer
@@ -160,6 +162,46 @@ async def test_the_same_key_makes_one_alert_even_where_the_gateway_lost_its_answ
     assert (await created(alerts, ABOVE_ALL, **key))["id"] == first["id"]
     other = await alerts.api.post("/v1/alerts", json={**ABOVE_ALL, "once": False}, headers=key)
     assert_problem(other, 422, "idempotency-mismatch")
+
+
+async def test_an_alert_is_answered_again_when_a_webhook_that_it_names_is_gone(
+    alerts: RunningGateway,
+) -> None:
+    webhook_id = await webhook(alerts.api, "https://example.com/", "email.failed")
+    key, body = {"idempotency-key": uuid4().hex}, {**ABOVE_ALL, "notify": [{"webhook": webhook_id}]}
+    first = await created(alerts, body, **key)
+    assert (await alerts.api.delete(f"/v1/webhooks/{webhook_id}")).status_code == 204
+    again = await alerts.api.post("/v1/alerts", json=body, headers=key)
+    assert (again.status_code, again.json()) == (201, first)
+    assert_problem(await alerts.api.post("/v1/alerts", json=body), 422, "invalid-input")
+
+
+async def test_an_alert_that_an_older_stock_data_stores_without_its_webhooks_is_refused(
+    listener: RunningGateway, house: House
+) -> None:
+    stored: dict[UUID, CreateAlert] = {}
+
+    def without_webhooks(request: CreateAlert) -> Alert:
+        known = request.model_dump(include={"symbol", "condition", "notify", "once"})
+        return Alert.model_validate({**known, "id": request.alert_id, "status": "armed", "created_at": NOW})
+
+    async def create(request: CreateAlert, _: Deadline) -> Alert:
+        stored[request.alert_id] = request
+        return without_webhooks(request)
+
+    async def delete(request: DeleteAlert, _: Deadline) -> Alert:
+        return without_webhooks(stored.pop(request.alert_id))
+
+    await house.double(STOCK_DATA, {CreateAlert: create, DeleteAlert: delete})
+    webhook_id = await webhook(listener.api, "https://example.com/", "email.failed")
+    refused = await listener.api.post(
+        "/v1/alerts", json={**ABOVE_ALL, "notify": [MAIL, {"webhook": webhook_id}]}
+    )
+    assert_problem(refused, 503, "service-unavailable")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert not stored
+    with_mail = await listener.api.post("/v1/alerts", json={**ABOVE_ALL, "notify": [MAIL]})
+    assert (with_mail.status_code, with_mail.json()["notify"]) == (201, [MAIL])
 
 
 async def test_a_mail_needs_the_right_to_send_it_when_the_alert_is_made(alerts: RunningGateway) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from chassis.broker import envelope
 from chassis.broker.rpc import RpcClient
-from chassis.errors import InvalidInput
+from chassis.errors import InvalidInput, Unavailable
 from contracts.alerts import Alert, Alerts, CreateAlert, DeleteAlert, EmailTarget, GetAlert, ListAlerts
 from contracts.message import FieldError
 from contracts.scopes import Scope
@@ -19,6 +19,9 @@ from gateway.audit.service import AuditTrail
 from gateway.http.calls import Call
 from gateway.http.replies import HttpReply, document
 from gateway.webhooks.service import WebhookService
+
+# When a replica of the new release may have replaced the one that answered.
+_UPGRADED_S = 15
 
 
 class AlertService:
@@ -45,7 +48,17 @@ class AlertService:
             request_key=call.request_key,
             **dict(body) | {"notify": emails, "webhooks": webhooks},
         )
-        alert = AlertView.of(await self._rpc.call(request, Alert, call.deadline))
+        stored = await self._rpc.call(request, Alert, call.deadline)
+        if stored.webhooks != webhooks:
+            # By a replica of the release before, which does not know that alerts have webhooks.
+            await self._rpc.call(
+                DeleteAlert(alert_id=stored.id, owner_id=request.owner_id), Alert, call.deadline
+            )
+            raise Unavailable(
+                "stock-data is being upgraded and cannot store the webhooks of an alert yet; try again.",
+                retry_after_s=_UPGRADED_S,
+            )
+        alert = AlertView.of(stored)
         self._audit.record_with(call, Action.ALERT_CREATED, f"alert:{alert.id}", after=_audited(alert))
         return HttpReply(document(alert), location=f"/v1/alerts/{alert.id}")
 
