@@ -43,6 +43,15 @@ def test_a_request_crosses_at_most_eight_files_with_the_service_that_it_is_for()
     assert len(files) + 1 <= 8, files
 
 
+def test_a_mail_enters_each_file_of_its_way_once_and_no_leg_has_more_than_nine() -> None:
+    row = next(row for row in rows() if row.startswith("| a mail |"))
+    legs = [re.findall(r"`([^`]+)`", leg) for leg in re.split(r"RabbitMQ|;", row)]
+    files = [file for leg in legs for file in leg]
+    assert len(legs) == 3
+    assert len(files) == len(set(files))
+    assert max(map(len, legs)) <= 9, legs
+
+
 def test_every_file_that_the_readme_names_on_a_way_exists() -> None:
     assert len(rows()) == 13
     assert [name for row in rows() for name in missing(row)] == []
