@@ -1,4 +1,4 @@
-"""One stack of compose.yaml with the profiles `observability` and `tls`, for all tests of this folder.
+"""One stack of compose.yaml with all its profiles, for all tests of this folder.
 
 They run in the order of their files: first what needs a stack that nothing has happened to, and last what
 stops it.

@@ -114,7 +114,9 @@ def test_no_container_has_more_privileges_than_it_needs(stack: Composed) -> None
 
 def test_no_process_is_root_or_has_a_capability(stack: Composed) -> None:
     for service in stack.services:
-        status = stack.compose("exec", "-T", service, "cat", "/proc/1/status")
+        # All programs of this image are in that folder.
+        cat = "/busybox/cat" if service == "tempo" else "cat"
+        status = stack.compose("exec", "-T", service, cat, "/proc/1/status")
         lines = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
         assert "0" not in lines["Uid"].split(), service
         bound = 0 if service != "proxy" else 1 << 10

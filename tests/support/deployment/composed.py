@@ -158,7 +158,10 @@ def start(engine: Engine, folder: Path) -> Iterator[Composed]:
         "TICKWIRE_SECRETS": str(secrets),
         "TICKWIRE_TAG": f"test-{mark}",
         "COMPOSE_FILE": _files(engine, folder),
-        "COMPOSE_PROFILES": "observability,tls",
+        "COMPOSE_PROFILES": "observability,tls,tracing",
+        # Only what a caller wants traced is: spans of everything else would be most of the load.
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://tempo:4318",
+        "OTEL_TRACES_SAMPLER_ARG": "0",
     }
     own = replace(engine, environment={**engine.environment, **variables})
     services = tuple(sorted({*own.docker("compose", "config", "--services").split()} - JOBS))

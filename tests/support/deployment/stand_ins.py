@@ -1,8 +1,8 @@
 """Makes the stand-in images of `stand_ins/Dockerfile`: `python -m support.deployment.stand_ins`, as root.
 
 They let the real compose.yaml run where no registry can be reached. Debian 13 has the same major versions of
-Python, RabbitMQ, PostgreSQL, memcached; what it has not (Grafana, the memcached exporter, Tempo) has no
-stand-in and is left out, and `WITHOUT` says so.
+Python, RabbitMQ, PostgreSQL, memcached; in Tempo's place, a program keeps the spans that it is sent. Grafana
+and the memcached exporter have no stand-in and are left out, and `WITHOUT` says so.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ STAGES = {
     "prom/alertmanager:v0.28.1": "alertmanager",
     "prometheuscommunity/postgres-exporter:v0.17.1": "postgres-exporter",
     "caddy:2.10.2": "proxy",
+    "grafana/tempo:2.8.2": "tempo",
 }
-WITHOUT = ("grafana", "memcached-exporter", "tempo")
+WITHOUT = ("grafana", "memcached-exporter")
 
 _BASES = {
     "base": "python3,python3-venv,python3-pip,ca-certificates",
