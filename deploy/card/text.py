@@ -35,7 +35,7 @@ class Card:
         """Return the card after trying its addresses; those that do not answer are marked."""
         refusal = asking.why_key_fails(self.gateway, self.key, patience_s=self.patience_s)
         rows = {
-            "API": self.gateway + (f", and {self.proxy}" if self.proxy else ""),
+            "API": self.gateway + (f", and {_tried(self.proxy)}" if self.proxy else ""),
             "console": self._console(refusal),
             "reference": _tried(f"{self.gateway}/docs"),
             "status": _tried(f"{self.gateway}/console/status"),

@@ -41,8 +41,10 @@ def test_up_returns_when_everything_is_healthy(stack: Composed) -> None:
 def test_the_card_names_addresses_that_open_and_its_login_address_works_once(stack: Composed) -> None:
     # Early: its login address opens for ten minutes.
     card = stack.card
-    with stack.telling(*SERVICES), httpx.Client(timeout=20, trust_env=False) as browser:
-        for address in re.findall(r"http://127\.0\.0\.1:\d+[^\s,']*", card):
+    trusting = httpx.Client(timeout=20, trust_env=False, verify=stack.authority)
+    with stack.telling(*SERVICES), trusting as browser:
+        assert f"https://localhost:{stack.tls_port}" in card
+        for address in re.findall(r"https?://[a-z0-9.]+:\d+[^\s,']*", card):
             assert browser.get(address, follow_redirects=True).status_code in (200, 401), address
         assert stack.key in card
         assert "refuses it" not in card, card

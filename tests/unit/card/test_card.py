@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import json
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +56,25 @@ def url() -> Iterator[str]:
         thread.join()
 
 
+@pytest.fixture(scope="module")
+def secure_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yield the address of a server whose certificate nobody has signed but itself."""
+    folder = tmp_path_factory.mktemp("secure")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    words = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    files = ("-keyout", str(key), "-out", str(certificate))
+    subprocess.run((*words, *files, "-subj", "/CN=localhost"), check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), LoginGateway) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"https://localhost:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
 def card(capsys: pytest.CaptureFixture[str], file: Path, key: str, *arguments: str) -> str:
     file.write_text(key)
     assert main(["--key-file", str(file), "--recover", "make keys-reset", *arguments]) == 0
@@ -76,6 +97,14 @@ def test_the_card_shows_which_addresses_answered(
     assert "    stop          make down\n" in said
     assert "other" not in said.replace("another", "")
     assert "the tour" not in said
+
+
+def test_the_proxy_is_named_after_trying_it_whoever_has_signed_its_certificate(
+    url: str, secure_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for proxy, note in ((secure_url, ""), (secure_url.replace("https", "http"), "    (does not answer)")):
+        said = card(capsys, tmp_path / "key", KEY, "--gateway", url, "--proxy", proxy)
+        assert f"    API           {url}, and {proxy}{note}\n" in said
 
 
 def test_a_refused_key_is_reported_with_the_way_out(
