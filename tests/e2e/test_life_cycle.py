@@ -175,8 +175,30 @@ async def test_results_come_as_a_table_and_items_with_their_errors(api: httpx.As
     assert [row[-1] for row in rows] == ['"a,b"', "-5", '{"n":[1]}']
     same = await api.get(f"{path}/results", params={"format": "csv", "status": "succeeded"})
     assert same.text == table.text
+    part = await api.get(f"{path}/results", params={"format": "ndjson", "limit": 2})
+    assert (part.text.count("\n"), part.headers["x-next-cursor"]) == (2, "1")
     page = (await api.get(f"{path}/items", params={"limit": 2})).json()
     assert [one["payload"] for one in page["data"]] == ["a,b", -5]
     rest = await api.get(f"{path}/items", params={"cursor": page["next_cursor"]})
     assert [one["status"] for one in rest.json()["data"]] == ["succeeded"]
     assert (await api.get(f"{path}/errors")).json()["data"] == []
+
+
+async def test_results_of_a_batch_that_has_not_ended_say_so_in_every_form(api: httpx.AsyncClient) -> None:
+    # One item begins in the hour, so the other waits for it.
+    options = {"rate_limit": {"items": 1, "per_s": 3600}}
+    body = {"operation": "echo", "items": [1, 2], "options": options}
+    path = f"/v1/batches/{(await api.post('/v1/batches', json=body)).json()['id']}"
+
+    async def forms() -> list[tuple[str, int]]:
+        answers = [await api.get(f"{path}/results?format={form}") for form in ("json", "ndjson", "csv")]
+        return [(one.headers["x-results-complete"], one.text.count("succeeded")) for one in answers]
+
+    async def has_one() -> bool:
+        return (await forms()) == [("false", 1)] * 3
+
+    await until(has_one)
+    assert (await api.get(path)).json()["results_complete"] is False
+    await api.post(f"{path}/cancel")
+    assert (await reached(api, path))["results_complete"] is True
+    assert await forms() == [("true", 1)] * 3

@@ -67,7 +67,7 @@ async def test_answers_and_problems_can_be_read_by_a_listed_origin(
     assert "origin" in answer.headers["vary"].lower()
     exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
     limits = {"RateLimit", "RateLimit-Policy", "Retry-After"}
-    results = {"Preference-Applied", "Upload-Offset", "X-Next-Cursor"}
+    results = {"Preference-Applied", "Upload-Offset", "X-Next-Cursor", "X-Results-Complete"}
     assert exposed == {"Location", "ETag", "X-Request-Id", "Idempotent-Replayed", *limits, *results}
 
 

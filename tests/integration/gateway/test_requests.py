@@ -363,7 +363,8 @@ class BatchProcessor:
             raise NotFound("No such batch.")
         position = int(request.cursor or 0)
         row = batches.Result(position=position, status="succeeded", result={"n": position})
-        return batches.Results(data=[row], next_cursor=str(position + 1) if position < 2 else None)
+        following = str(position + 1) if position < 2 else None
+        return batches.Results(data=[row], next_cursor=following, complete=False)
 
 
 async def test_results_come_as_a_page_or_all_as_lines(listener: RunningGateway, house: House) -> None:
@@ -380,6 +381,7 @@ async def test_results_come_as_a_page_or_all_as_lines(listener: RunningGateway, 
     for how in ways:
         lines = await listener.api.get(f"/v1/batches/{id_}/results", **how)
         assert lines.headers["content-type"] == "application/x-ndjson"
+        assert lines.headers["x-results-complete"] == "false"
         assert [line.count('"n"') for line in lines.text.splitlines()] == [1, 1, 1]
     head = await listener.api.head(f"/v1/batches/{id_}/results?format=ndjson")
     assert (head.status_code, head.headers["content-type"]) == (200, "application/x-ndjson")

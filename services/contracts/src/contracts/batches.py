@@ -26,8 +26,7 @@ SourceStatus = Literal["succeeded", "failed", "cancelled"]
 Kind = Literal["batch", "task"]
 
 INTAKE = "batch-processor.intake"
-# The times (in seconds) within which batch-processor stores accepted work, compares the custom ids of an
-# upload, starts its first item, and ends what is cancelled.
+# The seconds within which work is stored, an upload compared, a first item begun, and a cancel ended.
 STORED_WITHIN_S = 60
 VALIDATED_WITHIN_S = 600
 BEGUN_WITHIN_S = 600
@@ -252,6 +251,7 @@ class Batch(Reply):
     operation: str
     status: BatchStatus
     counts: Counts
+    results_complete: bool | None = None
     accepted_at: Moment
     run_at: Moment | None = None
     expires_at: Moment | None = None

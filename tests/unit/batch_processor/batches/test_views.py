@@ -31,6 +31,13 @@ def test_the_rate_of_a_finished_batch_is_that_of_its_run() -> None:
     assert (view.rate_per_s, view.eta_s, view.errors) == (25.0, None, {"timeout": 10})
 
 
+def test_all_results_can_be_read_once_a_batch_has_ended() -> None:
+    assert show(DONE, Surroundings()).results_complete is True
+    for status in ("open", "validating", "queued", "running", "paused", "cancelling"):
+        unended = replace(DONE, status=status, succeeded=40, finished_at=None)
+        assert show(unended, Surroundings()).results_complete is False
+
+
 def test_a_running_batch_has_an_eta() -> None:
     begun = datetime.now(UTC) - timedelta(seconds=10)
     running = replace(DONE, status="running", succeeded=40, started_at=begun, finished_at=None)

@@ -61,6 +61,7 @@ def show(batch: life_cycle.StoredBatch, around: Surroundings, *, upload_expires_
         operation=batch.operation or "",
         status="cancelled" if batch.status == "abandoned" else batch.status,
         counts=counts,
+        results_complete=batch.is_finished,
         accepted_at=batch.accepted_at or now,
         run_at=batch.not_before,
         expires_at=batch.expires_at,

@@ -230,7 +230,9 @@ class ResultsQuery(BaseModel):
     """The query of `GET /v1/batches/{id}/results`."""
 
     model_config = ConfigDict(extra="forbid")
-    limit: int = Field(default=1000, ge=1, le=5000)
+    limit: int = Field(
+        default=1000, ge=1, le=5000, description="the rows of a page; CSV and NDJSON have all rows without it"
+    )
     cursor: str | None = Field(default=None, max_length=500)
     status: ItemStatus | None = None
     format: TableFormat | None = None
@@ -259,6 +261,9 @@ class BatchView(BaseModel):
     operation: str | None
     status: BatchStatus | Literal["parked"]
     counts: Counts | None
+    results_complete: bool | None = Field(
+        default=None, description="whether all results can be read: everything has ended"
+    )
     accepted_at: Moment
     run_at: Moment | None = None
     expires_at: Moment | None = None

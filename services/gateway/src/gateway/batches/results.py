@@ -10,7 +10,7 @@ import orjson
 
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
-from chassis.errors import ServiceError
+from chassis.errors import Conflict, ServiceError
 from contracts import batch_items
 from contracts import batches as contract
 from contracts.json_texts import member
@@ -40,14 +40,28 @@ class ResultReader:
         self._rpc = rpc
 
     async def results(self, call: Call, batch_id: UUID, query: ResultsQuery) -> HttpReply:
-        """Return results in input order: a page as JSON, or all of them one per line, or as a table."""
+        """Return results in input order: a page as JSON, or all of them one per line, or as a table.
+
+        With a `limit` lines and tables are pages, too.
+        """
         if call.media_type == JSON:
-            return HttpReply(await self._page(call.principal, batch_id, query, call.deadline) + b"\n")
+            page = await self._page(call.principal, batch_id, query, call.deadline)
+            return HttpReply(page + b"\n", headers=_headers(page))
         await self._lookup.find(call.principal, batch_id, "batch", call.deadline)
         # The first page is read before the status is sent, so that an invalid cursor still becomes a problem.
-        first = query.model_copy(update={"limit": _PAGE})
+        is_page = "limit" in query.model_fields_set
+        limit = query.limit if is_page and call.media_type != CSV else min(query.limit, _PAGE)
+        first = query.model_copy(update={"limit": limit})
         page = await self._page(call.principal, batch_id, first, call.deadline, lines=True)
-        return HttpReply(self._export(call, batch_id, query, page), media_type=call.media_type)
+        headers = _headers(page)
+        if not is_page:
+            exported = self._export(call, batch_id, query, page)
+            return HttpReply(exported, media_type=call.media_type, headers=headers)
+        lines, cursor = split_page(page)
+        if cursor is not None:
+            headers["x-next-cursor"] = cursor
+        body = _written_as(call.media_type, lines, is_first=True)
+        return HttpReply(body, media_type=call.media_type, headers=headers)
 
     async def items(self, call: Call, batch_id: UUID, query: ItemsQuery) -> bytes:
         """Return a page of the items of a batch, each with its payload and the errors of its attempts."""
@@ -103,13 +117,18 @@ class ResultReader:
     async def _export(
         self, call: Call, batch_id: UUID, query: ResultsQuery, page: bytes
     ) -> AsyncIterator[bytes]:
-        """Yield the results of `page` and of all that follow it, in lines or as a table."""
-        if call.media_type == CSV:
-            yield tables.written([_COLUMNS])
+        """Yield the results of `page` and of all that follow it, in lines or as a table.
+
+        Raise `Conflict` when the batch was complete in `page` and is not any more: what its caller has been
+        told would not be true.
+        """
+        is_first, was_complete = True, _is_complete(page)
         while True:
+            if was_complete and not _is_complete(page):
+                raise Conflict(f"Batch {batch_id} was retried while its results were read; read them again.")
             lines, cursor = split_page(page)
             rows = lines.count(b"\n")
-            part = tables.written(map(cells_of, lines.splitlines())) if call.media_type == CSV else lines
+            part, is_first = _written_as(call.media_type, lines, is_first=is_first), False
             # A slow client keeps only this part and the next page in memory, without copies.
             del page, lines
             if cursor is None:
@@ -159,3 +178,20 @@ def cells_of(line: bytes) -> list[str]:
     error = row["error"] or {"code": "", "detail": ""}
     cells = (row["custom_id"] or "", row["status"], str(row["attempts"]), *error.values(), result)
     return [str(row["position"]), *map(tables.guarded, cells)]
+
+
+def _is_complete(page: bytes) -> bool:
+    """Return whether the batch of a page of results had ended: the last member says so."""
+    return page.endswith(b'"complete":true}')
+
+
+def _written_as(media_type: str, lines: bytes, *, is_first: bool) -> bytes:
+    """Return rows, one per line, in CSV or as they are; the first ones of a table follow its head."""
+    if media_type != CSV:
+        return lines
+    rows = map(cells_of, lines.splitlines())
+    return tables.written([_COLUMNS, *rows] if is_first else rows)
+
+
+def _headers(page: bytes) -> dict[str, str]:
+    return {"x-results-complete": "true" if _is_complete(page) else "false"}

@@ -148,7 +148,14 @@ def _reading(reader: ResultReader) -> Iterator[Endpoint]:
         summary="Read the results of a batch in the order of its items, as pages, lines or a table",
         tag="Batches",
         scope=Scope.BATCHES_READ,
-        answers={200: rows(Results, item=Result)},
+        answers={
+            200: rows(
+                Results,
+                item=Result,
+                headers={"X-Results-Complete": "`false` while the batch runs: results follow these later"},
+                optional={"X-Next-Cursor": "of CSV and NDJSON with a `limit`: the cursor of the next page"},
+            )
+        },
         errors=(NotFound, _BATCH_NOT_FOUND, _INVALID_CURSOR, Unavailable, DatabaseUnavailable),
     )
     yield get(

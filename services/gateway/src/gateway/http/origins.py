@@ -26,7 +26,7 @@ _REQUEST_HEADERS = (
 )  # fmt: skip
 _ANSWER_HEADERS = (
     "Location", "ETag", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id", "Idempotent-Replayed",
-    "Preference-Applied", "Upload-Offset", "X-Next-Cursor",
+    "Preference-Applied", "Upload-Offset", "X-Next-Cursor", "X-Results-Complete",
 )  # fmt: skip
 # How long browsers may cache a preflight response; none accepts more than a day.
 _PREFLIGHT_S = 3600
