@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from chassis.errors import Conflict, DatabaseUnavailable, NotFound, Overloaded, Unavailable
+from chassis.errors import Conflict, DatabaseUnavailable, NotFound, Overloaded, ServiceError, Unavailable
 from contracts import problems
 from contracts.scopes import Scope
 from gateway.batches.actions import BatchActions
@@ -15,7 +15,7 @@ from gateway.http.endpoints import Endpoint, Handler, Idempotency, Precondition,
 from gateway.http.filters import BulkResult, SteppedResult
 
 _NOT_FOUND = problems.of("batch-not-found")
-_ONE = (NotFound, _NOT_FOUND, Overloaded, DatabaseUnavailable)
+_ONE = (NotFound, _NOT_FOUND, Overloaded, Unavailable, DatabaseUnavailable)
 _ALL = (Unavailable, Overloaded, DatabaseUnavailable, problems.of("invalid-cursor"))
 _BATCH, _TASK = "/v1/batches/<uuid:batch_id>", "/v1/tasks/<uuid:task_id>"
 
@@ -36,7 +36,7 @@ def endpoints(actions: BatchActions) -> Iterator[Endpoint]:
         name="moveTask",
         summary="Reschedule a task that has not started",
         answers={202: json(BatchView)},
-        errors=(*_ONE, Conflict, PreconditionFailed),
+        errors=(*_ONE, Conflict, PreconditionFailed, UnknownOperation),
         precondition=Precondition.OPTIONAL,
         idempotency=Idempotency.CLAIM,
         examples={"tomorrow": {"run_at": "2026-11-28T08:00:00Z"}},
@@ -58,14 +58,13 @@ def endpoints(actions: BatchActions) -> Iterator[Endpoint]:
 
 
 def _one(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
-    errors = _ONE if "cancel" in path else (*_ONE, Conflict)
     return post(
         path,
         handler,
         name=name,
         summary=summary,
         answers={202: json(BatchView)},
-        errors=errors,
+        errors=(*_ONE, Conflict, *_runs(path)),
         **_about(path),
     )
 
@@ -78,7 +77,7 @@ def _retry(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
         name=name,
         summary=summary,
         answers=answers,
-        errors=(*_ONE, Conflict, UnknownOperation),
+        errors=(*_ONE, Conflict, *_runs(path)),
         **_about(path),
     )
 
@@ -90,9 +89,14 @@ def _all(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
         name=name,
         summary=summary,
         answers={200: json(SteppedResult)},
-        errors=(*_ALL, UnknownOperation) if path.endswith("/retry") else _ALL,
+        errors=(*_ALL, *_runs(path)),
         **_about(path),
     )
+
+
+def _runs(path: str) -> tuple[type[ServiceError], ...]:
+    """Return the error of an action that lets items run, whose operation must be known."""
+    return (UnknownOperation,) if path.endswith(("/retry", "/resume")) else ()
 
 
 def _about(path: str) -> dict[str, Any]:

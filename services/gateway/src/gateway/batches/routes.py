@@ -56,7 +56,7 @@ def endpoints(service: BatchService) -> Iterator[Endpoint]:
         tag="Batches",
         scope=Scope.BATCHES_WRITE,
         answers={202: _BATCH_ACCEPTED, 200: json(Checked, description="Valid; nothing was accepted.")},
-        errors=(*_REFUSALS, Conflict, UploadStalled),
+        errors=(*_REFUSALS, Conflict, Unavailable, UploadStalled),
         upload=NDJSON,
         idempotency=Idempotency.ACCEPTANCE,
         rate=RateClass.BATCH,
@@ -100,7 +100,7 @@ def _appending(service: OpenUploads) -> Iterator[Endpoint]:
         answers={200: json(UploadProgress)},
         errors=(
             NotFound, Conflict, UploadOffsetMismatch, PayloadTooLarge, Overloaded, DatabaseUnavailable,
-            UploadStalled, UnknownOperation,
+            UploadStalled, Unavailable, UnknownOperation,
         ),
         upload=NDJSON,
         rate=RateClass.BATCH,
@@ -136,7 +136,7 @@ def _following(service: BatchService) -> Iterator[Endpoint]:
         tag="Batches",
         scope=Scope.BATCHES_READ,
         answers={200: json(BatchView, headers=CONTENT_TAG)},
-        errors=(NotFound, _BATCH_NOT_FOUND, DatabaseUnavailable),
+        errors=(NotFound, _BATCH_NOT_FOUND, Unavailable, DatabaseUnavailable),
     )
 
 
@@ -192,7 +192,7 @@ def _tasks(service: BatchService) -> Iterator[Endpoint]:
             202: _TASK_ACCEPTED,
             200: json(BatchView, optional={"Preference-Applied": "`wait`: the task has ended in time"}),
         },
-        errors=(*_REFUSALS, UniqueKeyInUse),
+        errors=(*_REFUSALS, Conflict, UniqueKeyInUse),
         idempotency=Idempotency.ACCEPTANCE,
         examples={"a task": {"operation": "echo", "payload": {"greeting": "hello"}}},
     )
@@ -218,5 +218,5 @@ def _tasks(service: BatchService) -> Iterator[Endpoint]:
                 BatchView, optional={"ETag": "the version of the task, for If-Match, once it is stored"}
             )
         },
-        errors=(NotFound, _BATCH_NOT_FOUND, DatabaseUnavailable),
+        errors=(NotFound, _BATCH_NOT_FOUND, Unavailable, DatabaseUnavailable),
     )

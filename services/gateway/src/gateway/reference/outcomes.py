@@ -56,6 +56,9 @@ def of(endpoint: Endpoint) -> list[ProblemType]:
         codes.add("precondition-failed")
     if endpoint.precondition is Precondition.REQUIRED:
         codes.add("precondition-required")
+    if "service-unavailable" in codes:
+        # Whoever asks another service needs the broker.
+        codes.add("broker-unavailable")
     return sorted((problems.of(code) for code in codes), key=lambda problem: (problem.status, problem.code))
 
 
