@@ -6,6 +6,7 @@ NATIVE := PYTHONPATH=deploy $(PYTHON) -m native
 UPKEEP = PYTHONPATH=deploy $(PYTHON) -m upkeep $(if $(WAY),--way $(WAY))
 SIGNING := PYTHONPATH=deploy $(PYTHON) -m upkeep.signing
 SETUP := deploy/native/setup.sh
+LONG_TESTS = $(sort $(shell grep -rl --include='test_*.py' 'mark\.long' tests))
 PYPROJECTS := $(wildcard services/*/pyproject.toml)
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
 	--no-emit-package tickwire-chassis --no-emit-package tickwire-contracts
@@ -78,8 +79,7 @@ test: lint ## Check and test everything (narrow the tests: make test ARGS="tests
 test-long: ## Everything that `make test` leaves out because it takes minutes: the whole fault table, long drills
 	@$(SETUP) --test
 	FAULTS_LONG=1 $(PYTHON) -m pytest -o faulthandler_timeout=0 tests/faults tests/integration/native \
-		tests/integration/batch_processor/batches/test_life_cycle.py tests/deploy/compose/test_surviving.py \
-		tests/deploy/test_pods_recovery.py $(ARGS)
+		$(filter-out tests/faults/% tests/integration/native/%,$(LONG_TESTS)) $(ARGS)
 
 lint: ## Check style, types, the imports between packages, and that generated files are up to date
 	@$(SETUP) --test

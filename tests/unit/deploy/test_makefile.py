@@ -71,3 +71,22 @@ def test_a_command_for_a_cluster_installs_packages_and_no_servers(tmp_path: Path
 
 def test_the_tour_of_a_stack_that_is_named_installs_its_packages(tmp_path: Path) -> None:
     assert make(tmp_path, "demo", "ARGS=--url http://127.0.0.1:8080") == (0, ["setup --packages"])
+
+
+def test_every_long_test_is_run_by_one_of_the_targets() -> None:
+    planned = subprocess.run(
+        ["make", "-n", "test-long"], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=True
+    ).stdout.split()
+    mark = "pytest.mark." + "long"
+    marked = {
+        file.relative_to(REPOSITORY)
+        for file in (REPOSITORY / "tests").rglob("test_*.py")
+        if mark in file.read_text(encoding="utf-8")
+    }
+    assert marked
+    # Whole folders, or the files themselves.
+    assert {
+        file
+        for file in marked
+        if not {str(file), *map(str, file.parents)} & {word for word in planned if word.startswith("tests/")}
+    } == set()
