@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -140,6 +141,33 @@ async def test_only_one_of_many_simultaneous_requests_gets_the_key(
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
+
+
+async def test_of_tasks_that_replace_each_other_at_once_each_but_the_last_is_cancelled_once(
+    listener: RunningGateway, processor: ScriptedTasks, module_house: House
+) -> None:
+    await module_house.purge(INTAKE)
+    processor.state = {"status": "queued", "started_at": None}
+    unique = {"key": str(uuid4()), "on_conflict": "replace"}
+    answers = await asyncio.gather(*(send(listener, unique, payload=n) for n in range(12)))
+    for answer in (answer for answer in answers if answer.status_code != 202):
+        # It came too late five times in a row; nothing was done, and it may try again.
+        assert_problem(answer, 409, "conflict")
+        assert answer.headers["retry-after"] == "1"
+    accepted = [answer.json()["id"] for answer in answers if answer.status_code == 202]
+    messages = await module_house.take(INTAKE, 2 * len(accepted) - 1)
+    created = [m["batch_id"] for m in messages if m["_"]["type"] == "batch.create.v1"]
+    assert sorted(created) == sorted(accepted)
+    # Whoever took the key is cancelled by the next one, in front of its own task.
+    alternating = [(m["_"]["type"], m["batch_id"]) for m in messages]
+    assert alternating == [
+        ("batch.create.v1", created[0]),
+        *(
+            step
+            for one, other in pairwise(created)
+            for step in (("batch.cancel.v1", one), ("batch.create.v1", other))
+        ),
+    ]
 
 
 async def test_the_idempotency_key_is_compared_before_the_unique_key_of_a_task(
