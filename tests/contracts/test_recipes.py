@@ -16,6 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 GUIDES = {file.stem: file.read_text() for file in sorted((REPOSITORY / "docs/guides").glob("*.md"))}
 RECIPES = [name for name, text in GUIDES.items() if "```python" in text]
 FIXTURE = re.compile(r"@pytest\.fixture.*\n(?:async )?def (\w+)")
+CONSTANT = re.compile(r"^([A-Z_]+)\b[^=\n]* = ", re.MULTILINE)
 FILE = re.compile(r"`([\w.-]+/[\w./-]+\.(?:py|sql|yml|yaml|toml))`")
 # What a guide makes, or has its reader install.
 MADE = ("gateway.notes", "centrifuge")
@@ -50,6 +51,22 @@ def missing_fixtures(module: ast.Module) -> Iterator[str]:
             yield from (argument.arg for argument in node.args.args if argument.arg not in fixtures())
 
 
+@cache
+def constants() -> frozenset[str]:
+    files = [file for folder in ("services", "tests") for file in (REPOSITORY / folder).rglob("*.py")]
+    return frozenset(name for file in files for name in CONSTANT.findall(file.read_text()))
+
+
+def missing_constants(module: ast.Module) -> Iterator[str]:
+    names = [node for node in ast.walk(module) if isinstance(node, ast.Name)]
+    own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    own |= {
+        alias.name for node in ast.walk(module) if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    used = {node.id for node in names if node.id.isupper()}
+    yield from sorted(used - own - constants())
+
+
 @pytest.mark.parametrize("guide", RECIPES)
 def test_the_code_of_a_guide_imports_what_exists(guide: str) -> None:
     assert [name for module in modules(guide) for name in missing_imports(module)] == []
@@ -60,6 +77,11 @@ def test_a_test_in_a_guide_uses_fixtures_that_exist(guide: str) -> None:
     assert [name for module in modules(guide) for name in missing_fixtures(module)] == []
 
 
+@pytest.mark.parametrize("guide", RECIPES)
+def test_a_constant_that_a_guide_uses_exists(guide: str) -> None:
+    assert [name for module in modules(guide) for name in missing_constants(module)] == []
+
+
 @pytest.mark.parametrize("guide", [name for name in GUIDES if name.startswith("add-a-")])
 def test_a_file_that_a_recipe_names_exists(guide: str) -> None:
     named = {name for name in FILE.findall(GUIDES[guide]) if "notes" not in name}
@@ -68,9 +90,10 @@ def test_a_file_that_a_recipe_names_exists(guide: str) -> None:
     assert [name for name in sorted(named) if not any((home / name).exists() for home in homes)] == []
 
 
-def test_missing_imports_and_fixtures_are_found() -> None:
+def test_missing_imports_constants_and_fixtures_are_found() -> None:
     module = ast.parse(
         "from chassis.errors import Nothing\nasync def test_x(door: str, listener: str): ...\n"
     )
     assert list(missing_imports(module)) == ["chassis.errors.Nothing"]
     assert list(missing_fixtures(module)) == ["door"]
+    assert list(missing_constants(ast.parse("A_B = 1\nprint(A_B, OF_NOTHING, CONSTANT)"))) == ["OF_NOTHING"]

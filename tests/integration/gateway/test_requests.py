@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from prometheus_client import REGISTRY
@@ -308,35 +308,6 @@ async def test_a_mail_that_was_accepted_and_is_not_stored_yet_is_not_said_to_be_
         ):
             assert_problem(answer, status, code)
             assert ("retry-after" in answer.headers) is (status == 409)
-
-
-async def test_the_content_of_a_mail_that_is_accepted_to_be_sent_again_is_kept(
-    listener: RunningGateway, house: House
-) -> None:
-    is_there, asked = True, list[emails.GetEmail]()
-
-    async def get(request: emails.GetEmail, _: Deadline) -> emails.Email:
-        asked.append(request)
-        return emails.Email(
-            id=request.email_id,
-            status="delivered",
-            sender="a@example.com",
-            subject="Hello",
-            accepted_at=NOW,
-            content_available=is_there,
-            recipients=[],
-        )
-
-    await house.double(EMAIL, {emails.GetEmail: get})
-    path, headers = f"/v1/emails/{ID}/resend", {"idempotency-key": str(uuid4())}
-    first = await listener.api.post(path, headers=headers)
-    assert first.status_code == 202, first.text
-    is_there = False
-    assert_problem(await listener.api.post(path), 409, "conflict")
-    assert [request.for_copy for request in asked] == [True, True]
-    # What was accepted is answered again.
-    again = await listener.api.post(path, headers=headers)
-    assert (again.status_code, again.json()) == (202, first.json())
 
 
 class BatchProcessor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -15,6 +15,7 @@ from contracts.emails import Email, GetEmail, GetRawEmail, RawEmail
 from contracts.topology import EMAIL
 from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
+from support.pushes import NOW
 
 GOOD = {"to": ["ann@example.com"], "subject": "Hello", "text": "Hi", "from": "shop@example.com"}
 WRONG = {**GOOD, "to": ["nobody"]}
@@ -120,3 +121,32 @@ async def test_a_raw_mail_that_is_written_anew_while_it_is_read_is_cut_off(
     await house.double(EMAIL, {GetRawEmail: part})
     with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
         await asyncio.wait_for(listener.api.get(f"/v1/emails/{ID}/raw"), 30)
+
+
+async def test_the_content_of_a_mail_that_is_accepted_to_be_sent_again_is_kept(
+    listener: RunningGateway, house: House
+) -> None:
+    is_there, asked = True, list[GetEmail]()
+
+    async def get(request: GetEmail, _: Deadline) -> Email:
+        asked.append(request)
+        return Email(
+            id=request.email_id,
+            status="delivered",
+            sender="a@example.com",
+            subject="Hello",
+            accepted_at=NOW,
+            content_available=is_there,
+            recipients=[],
+        )
+
+    await house.double(EMAIL, {GetEmail: get})
+    path, headers = f"/v1/emails/{ID}/resend", {"idempotency-key": str(uuid4())}
+    first = await listener.api.post(path, headers=headers)
+    assert first.status_code == 202, first.text
+    is_there = False
+    assert_problem(await listener.api.post(path), 409, "conflict")
+    assert [request.for_copy for request in asked] == [True, True]
+    # What was accepted is answered again.
+    again = await listener.api.post(path, headers=headers)
+    assert (again.status_code, again.json()) == (202, first.json())

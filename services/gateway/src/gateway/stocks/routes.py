@@ -56,6 +56,10 @@ def endpoints(service: StockService) -> Iterator[Endpoint]:
         cache=_BRIEFLY,
         rate=RateClass.QUOTE,
     )
+    yield from _history(service)
+
+
+def _history(service: StockService) -> Iterator[Endpoint]:
     yield get(
         "/v1/stocks/<symbol>/bars",
         service.bars,
