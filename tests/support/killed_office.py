@@ -17,7 +17,7 @@ import asyncpg
 
 from chassis import queries
 from chassis.postgres import Postgres
-from support.doubles.post_office import PostOffice
+from support.doubles.post_office import OfficeWorkers, PostOffice
 from support.doubles.smtp import SmtpServer
 
 Work = Callable[[PostOffice], Awaitable[None]]
@@ -35,9 +35,9 @@ def run(dsn: str, port: int, work: Work, at: int) -> None:
 async def _work(dsn: str, port: int, work: Work) -> None:
     postgres = Postgres(dsn)
     await postgres.open()
-    office = PostOffice(postgres, SmtpServer(port=port), dsn=dsn)
-    await work(office)
-    await office.renderer.close()
+    workers = OfficeWorkers()
+    await work(PostOffice(postgres, SmtpServer(port=port), dsn=dsn, workers=workers))
+    await workers.close()
     await postgres.close()
 
 

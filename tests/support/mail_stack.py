@@ -26,6 +26,7 @@ from contracts.topology import EVENTS, GATEWAY, TOPOLOGIES
 from emailer.resources import Resources
 from emailer.settings import EmailSettings
 from native.ports import free_ports
+from support import databases
 from support.bundled import messages_in
 from support.doubles.post_office import OWNER
 from support.waiting import until
@@ -162,5 +163,5 @@ async def mail_stack(broker_url: str, dsn: str, smtp_port: int) -> AsyncIterator
 
 async def _empty(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
-    await connection.execute("TRUNCATE emails, email_counts, email_count_changes, outbox, inbox CASCADE")
+    await databases.empty(connection)
     await connection.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,8 @@ from chassis.postgres import Postgres
 from native.postgres import PostgresServer
 from support import databases
 from support.doubles import smtp as double
-from support.doubles.post_office import PostOffice
+from support.doubles.post_office import OfficeWorkers, PostOffice
 from support.mail_stack import MailStack, mail_stack
-
-# The tables of recipients, attempts, attachments and events go with that of mails, keys with that of domains.
-_TABLES = (
-    "domains, templates, uploads, emails, email_counts, email_count_changes, suppressions, address_failures,"
-    " domain_charges, outbox, inbox"
-)
 
 
 @pytest.fixture(scope="module")
@@ -31,20 +24,31 @@ async def migrated_database(postgres_server: PostgresServer) -> AsyncIterator[st
     await server.drop(dsn)
 
 
+@pytest.fixture(scope="module")
+async def postgres(migrated_database: str) -> AsyncIterator[Postgres]:
+    """Yield one pool for a file: what a new connection has to learn costs more than most tests do."""
+    opened = Postgres(migrated_database)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(scope="module")
+async def workers() -> AsyncIterator[OfficeWorkers]:
+    """Yield the processes for the tests of a file: each takes half a second to start."""
+    made = OfficeWorkers()
+    yield made
+    await made.close()
+
+
 @pytest.fixture
-async def post_office(migrated_database: str) -> AsyncIterator[PostOffice]:
-    async with AsyncExitStack() as stack:
-        postgres = Postgres(migrated_database)
-        await postgres.open()
-        stack.push_async_callback(postgres.close)
-        async with postgres.connection() as connection:
-            await connection.execute(f"TRUNCATE {_TABLES} CASCADE")
-        server = await stack.enter_async_context(double.running())
-        office = PostOffice(postgres, server, dsn=migrated_database)
-        stack.push_async_callback(office.renderer.close)
-        stack.push_async_callback(office.writer.close)
-        stack.push_async_callback(office.bounce_reader.close)
-        yield office
+async def post_office(
+    migrated_database: str, postgres: Postgres, workers: OfficeWorkers
+) -> AsyncIterator[PostOffice]:
+    async with postgres.connection() as connection:
+        await databases.empty(connection)
+    async with double.running() as server:
+        yield PostOffice(postgres, server, dsn=migrated_database, workers=workers)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from emailer.retention import removal
 from emailer.retention.removal import Retention
 from emailer.sending.attempts import Patience
 from emailer.suppression.rules import SuppressionTerms
-from support import killed_office, limbo
+from support import databases, killed_office, limbo
 from support.doubles.post_office import OWNER, DispatcherTerms, PostOffice, mail
 from support.doubles.smtp import HANG_UP, Step
 from support.waiting import until
@@ -200,7 +200,7 @@ async def test_a_process_that_is_killed_at_any_commit_leaves_no_mail_in_limbo(
     at, is_over = 0, False
     while not is_over:
         async with post_office.postgres.connection() as connection:
-            await connection.execute("TRUNCATE emails, suppressions, address_failures, outbox CASCADE")
+            await databases.empty(connection)
         await before(post_office)
         process = processes.Process(
             target=killed_office.run,

@@ -90,16 +90,33 @@ def mail(**fields: Any) -> SendEmail:
     return SendEmail.model_validate(usual | fields)
 
 
+@dataclass(frozen=True)
+class OfficeWorkers:
+    """What works in processes of its own, which start when they are first needed."""
+
+    renderer: TemplateRenderer = field(default_factory=TemplateRenderer)
+    writer: MailWriter = field(default_factory=MailWriter)
+    bounce_reader: BounceReader = field(default_factory=BounceReader)
+
+    async def close(self) -> None:
+        """End all processes."""
+        await self.renderer.close()
+        await self.writer.close()
+        await self.bounce_reader.close()
+
+
 class PostOffice:
     """Stores mails, runs dispatchers, and reads what the record says."""
 
-    def __init__(self, postgres: Postgres, server: double.SmtpServer, *, dsn: str) -> None:
+    def __init__(
+        self, postgres: Postgres, server: double.SmtpServer, *, dsn: str, workers: OfficeWorkers
+    ) -> None:
         self.dsn = dsn
         self.postgres = postgres
         self.server = server
-        self.renderer = TemplateRenderer()
-        self.writer = MailWriter()
-        self.bounce_reader = BounceReader()
+        self.renderer = workers.renderer
+        self.writer = workers.writer
+        self.bounce_reader = workers.bounce_reader
         self.preparation = MailPreparation(postgres, self.renderer, self.writer)
 
     async def accept(self, *commands: SendEmail) -> None:
