@@ -98,6 +98,7 @@ async def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 @pytest.fixture(scope="session")
 async def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[postgres.PostgresServer]:
     async with postgres.start(tmp_path_factory.mktemp("postgres")) as server:
+        await databases.hasten_logins(server.url)
         yield server
 
 
