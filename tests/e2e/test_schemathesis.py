@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import sys
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from support import broken_messages
 from support.waiting import until
 
 HERE = Path(__file__).parent
-# The number of requests is bounded; this ends a run that hangs. A busy machine needs 210 s for them.
-MOST_S = 400
+# The number of requests is bounded; this ends a run that hangs. A slow machine needs 380 s for them.
+MOST_S = 600
 FEWEST_REACHED = 0.95
 # What they need cannot be made through the API: a message that no service can read, and a signed return path.
 ONLY_FROM_INSIDE = ("getParked", "recordBounce")
@@ -30,14 +29,14 @@ ONLY_FROM_INSIDE = ("getParked", "recordBounce")
 async def test_the_gateway_does_what_its_document_says_and_nothing_else(
     stack: Stack, api: httpx.AsyncClient, tmp_path: Path
 ) -> None:
-    report, me = tmp_path / "report.ndjson", (await api.get("/v1/me")).json()
+    statuses, me = tmp_path / "statuses", (await api.get("/v1/me")).json()
     await make_what_the_examples_name(api)
     seeds = await make_what_has_ended(api)
     if isinstance(stack, Stack):
         seeds |= await make_from_inside(stack, api)
     without: tuple[str, ...] = () if isinstance(stack, Stack) else ONLY_FROM_INSIDE
     run = await asyncio.create_subprocess_exec(
-        *command(stack, report),
+        *command(stack),
         *(f"--exclude-operation-id={name}" for name in without),
         cwd=tmp_path,
         env={
@@ -46,6 +45,7 @@ async def test_the_gateway_does_what_its_document_says_and_nothing_else(
             "TICKWIRE_URL": stack.url,
             "TICKWIRE_AUTHORIZATION": f"Bearer {stack.api_key}",
             "TICKWIRE_SEEDS": json.dumps(seeds),
+            "TICKWIRE_STATUSES": str(statuses),
             "TICKWIRE_OWN_IDS": json.dumps({"key_id": me["key"]["id"], "user_id": str(me["user"]["id"])}),
         },
         stdout=asyncio.subprocess.PIPE,
@@ -62,7 +62,7 @@ async def test_the_gateway_does_what_its_document_says_and_nothing_else(
     document = (await api.get("/openapi.json")).json()
     names = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
     # The document itself was read, though it is left out of what is tried.
-    missed = sorted(names - succeeded(report) - {"GET /openapi.json"})
+    missed = sorted(names - succeeded(statuses) - {"GET /openapi.json"})
     assert len(missed) <= (1 - FEWEST_REACHED) * len(names), missed
 
 
@@ -109,7 +109,7 @@ async def make_from_inside(stack: Stack, api: httpx.AsyncClient) -> dict[str, An
     return {"parked": parked["id"], "return_path": await until(return_path)}
 
 
-def command(stack: Stack, report: Path) -> list[str]:
+def command(stack: Stack) -> list[str]:
     return [
         str(Path(sys.executable).parent / "schemathesis"),
         f"--config-file={HERE / 'schemathesis.toml'}",
@@ -119,18 +119,10 @@ def command(stack: Stack, report: Path) -> list[str]:
         f"--header=Authorization: Bearer {stack.api_key}",
         "--checks=all",
         "--phases=examples,coverage,fuzzing,stateful",
-        "--report=ndjson",
-        f"--report-ndjson-path={report}",
     ]
 
 
-def succeeded(report: Path) -> set[str]:
+def succeeded(statuses: Path) -> set[str]:
     """Return the operations that were answered with a 2xx at least once."""
-    statuses: dict[str, set[int]] = defaultdict(set)
-    for line in report.read_text().splitlines():
-        recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder", {})
-        for number, case in recorder.get("cases", {}).items():
-            response = recorder["interactions"].get(number, {}).get("response")
-            if response is not None:
-                statuses[f"{case['value']['method']} {case['value']['path']}"].add(response["status_code"])
-    return {name for name, found in statuses.items() if any(200 <= status < 300 for status in found)}
+    lines = (line.rpartition(" ") for line in statuses.read_text().splitlines())
+    return {name for name, _, status in lines if 200 <= int(status) < 300}
