@@ -21,8 +21,10 @@ from support import brokers, databases
 from support.databases import FreshDatabase
 
 _TESTS = Path(__file__).parent
-# Each of these starts servers for all of its tests, which only one worker should do; the longest first.
+# Each of these starts servers for all of its tests, which only one worker should do.
 _TOGETHER = ("deploy", "faults", "e2e")
+# What takes longest begins first, so that no worker is left with it at the end.
+_FIRST = (*_TOGETHER, "integration/gateway", "integration/native", "integration", "unit/prometheus")
 
 # What runs in the process of the tests writes tracebacks as they are: drawn in boxes with all their local
 # values, one of a long error holds the event loop up for seconds.
@@ -79,12 +81,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupSchedul
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest groups first, so that no worker is left with one at the end."""
-    order = {group: number for number, group in enumerate((*_TOGETHER, "integration", "unit/prometheus"))}
+    """Put the longest groups first."""
+    order = {group: number for number, group in enumerate(_FIRST)}
 
     def place(item: pytest.Item) -> int:
         suite, folder = item.path.relative_to(_TESTS).parts[:2]
-        return order.get(suite, order.get(f"{suite}/{folder}", len(order)))
+        return order.get(f"{suite}/{folder}", order.get(suite, len(order)))
 
     items.sort(key=place)
 
