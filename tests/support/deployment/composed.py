@@ -116,11 +116,15 @@ class Composed:
 
     def container(self, service: str) -> str:
         """Return the id of the container of `service`."""
-        return self.compose("ps", "--all", "--quiet", service).strip()
+        return str(self.inspect(service)["Id"])
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """Return the engine's record of the container of `service`."""
-        found: list[dict[str, Any]] = json.loads(self.engine.docker("inspect", self.container(service)))
+        """Return the engine's record of the container of `service`.
+
+        It has the name that compose gives it: to ask compose for its id would read all files again.
+        """
+        name = f"{self.project}-{service}-1"
+        found: list[dict[str, Any]] = json.loads(self.engine.docker("container", "inspect", name))
         return found[0]
 
     def address(self, service: str) -> str:
