@@ -128,6 +128,8 @@ def _relay_rules() -> None:
     route = outcomes.Rule("whoever is told 530", every, re.compile("53[0458]"), "route", "login-refused")
     # The first is that of a mail that is taken.
     _put("emailer.sending.outcomes", RULES=outcomes.with_own([route]))
+    # Even such a rule would pause the mails of its owner only, while those of others are accepted.
+    _put("emailer.sending.breaker:RefusalBreaker", has_taken_of_others=lambda *_: False)
 
 
 def _poison_items() -> None:
