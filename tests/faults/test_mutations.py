@@ -31,7 +31,11 @@ async def test_a_guard_that_is_off_is_noticed(tmp_path: Path, mutation: Mutation
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("mutation", [one for one in MUTATIONS if one.conditions], ids=lambda one: one.guard)
+@pytest.mark.parametrize(
+    "mutation",
+    [one for one in MUTATIONS if one.conditions or one.limits_mib],
+    ids=lambda one: one.guard,
+)
 async def test_under_the_conditions_of_a_mutation_nothing_is_noticed_while_the_guard_is_on(
     tmp_path: Path, mutation: Mutation
 ) -> None:
