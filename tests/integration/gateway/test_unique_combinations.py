@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -161,7 +162,7 @@ class KeyCallers:
 
 
 @pytest.fixture(scope="module")
-async def callers(module_house: House) -> Any:
+async def callers(module_house: House) -> AsyncIterator[KeyCallers]:
     processor = StatedTasks()
     await module_house.double(BATCH_PROCESSOR, {GetBatch: processor.get})
     listener: RunningGateway = await module_house.open()
