@@ -76,7 +76,7 @@ _SLOW_REQUESTS, _REQUESTS = _within("tickwire_http_request_seconds", "0.25", _AN
 _LATE_MAILS, _MAILS = _within("tickwire_email_accept_to_delivered_seconds", "60.0")
 _LATE_QUOTES, _QUOTES = _within("tickwire_live_message_age_seconds", "1.0", 'type="stocks.ticked.v1"')
 # Masses of mails may wait.
-_LATE_MESSAGES, _MESSAGES = _within("tickwire_message_age_seconds", "5.0", 'queue!="email.bulk"')
+_LATE_MESSAGES, _MESSAGES = _within("tickwire_message_age_seconds", "5.0", 'queue!~"email[.](bulk|excess)"')
 _LATE_OWNERS, _OWNERS = _within("tickwire_batch_owner_wait_seconds", "1.0")
 
 OBJECTIVES = (

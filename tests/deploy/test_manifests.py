@@ -210,7 +210,7 @@ def test_the_production_overlay_trusts_the_proxy_in_front_of_it_and_other_overla
 
 def test_scalers_watch_queues_and_tables_that_exist(overlays: dict[str, list[Manifest]]) -> None:
     waiting = {
-        "email": ["email.send", "email.bulk"],
+        "email": ["email.send", "email.excess", "email.bulk"],
         "batch-processor": ["FROM chunks WHERE state = 'ready'"],
     }
     for name, scaler in kind(overlays["production"], "ScaledObject").items():

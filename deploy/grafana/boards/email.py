@@ -205,7 +205,8 @@ BOARD = Dashboard(
         ),
         panel(
             "Age when taken",
-            "How long commands wait, by queue, 99th percentile; masses of mails wait in `email.bulk`.",
+            "How long commands wait, by queue, 99th percentile; masses of mails wait in `email.bulk`, and "
+            "what an owner has too much of in `email.excess`.",
             "s",
             quantile(0.99, "tickwire_message_age_seconds", "queue", where='service="email"'),
         ),

@@ -91,6 +91,7 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
         {
             "consumer email.send",
             "consumer email.bulk",
+            "consumer email.excess",
             "counts of mails",
             "records of sender domains",
             "removal of old mails",

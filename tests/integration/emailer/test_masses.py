@@ -31,3 +31,24 @@ async def test_a_mail_is_stored_before_the_masses_of_another_owner_that_wait_in_
         # those that stay in front of it.
         assert before < most_before
         await until(lambda: stack.has_stored(masses_count + 1), timeout_s=60)
+
+
+async def test_what_an_owner_has_too_much_of_is_not_stored_after_the_bulk_mails_of_another(
+    stack: MailStack,
+) -> None:
+    newsletter = [mail(owner_id="press", stream="bulk", to=[f"r{n}@example.org"]) for n in range(3_000)]
+    orders = [mail(owner_id="shop", to=[f"buyer{n}@example.com"]) for n in range(1_500)]
+    for commands in (newsletter, orders):
+        for start in range(0, len(commands), 500):
+            messages = [
+                command(one, tenant=one.owner_id, message_id=one.email_id)
+                for one in commands[start : start + 500]
+            ]
+            assert not any(await stack.gateway.publisher.publish_together(messages))
+    async with stack.running():
+        await until(lambda: stack.has_stored(len(newsletter) + len(orders)), timeout_s=120)
+    before = max([await stack.stored_before(one.email_id) for one in orders[-64:]])
+    total = len(newsletter) + len(orders)
+    print(f"{before:,} of {total:,} commands were stored before the last of what one owner had too much of")
+    # The three queues are consumed alike, and two of them have orders.
+    assert before < len(orders) + 2_000

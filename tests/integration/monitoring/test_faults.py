@@ -139,7 +139,7 @@ async def test_an_alert_names_the_queue_of_a_consumer_that_is_gone(stack: Stack,
         async def all_are_named() -> bool:
             found = await watcher.alerts("TickwireNoConsumers")
             queues = {alert["labels"]["queue"] for alert in found}
-            return queues == {"email.send", "email.bulk", "email.parked"}
+            return queues == {"email.send", "email.bulk", "email.excess", "email.parked"}
 
         await until(all_are_named)
 

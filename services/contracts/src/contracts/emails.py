@@ -80,6 +80,7 @@ class SendEmail(Command):
     message_type: ClassVar[str] = "email.send.v1"
     queue: ClassVar[str] = "email.send"
     bulk_queue: ClassVar[str | None] = "email.bulk"
+    excess_queue: ClassVar[str | None] = "email.excess"
     senders: ClassVar[tuple[str, ...]] = ("gateway", "batch-processor")
     email_id: UUID
     owner_id: str

@@ -43,11 +43,13 @@ class Command(Message):
     """Accepted work: durable, delivered at least once, and handled idempotently by the owner of the queue.
 
     Commands that come in masses go to `bulk_queue`, if there is one, so that no other command waits behind
-    them. `senders` are the services that send it.
+    them. Of those that came to `queue`, its owner moves what one tenant has too much of to `excess_queue`.
+    `senders` are the services that send it.
     """
 
     queue: ClassVar[str]
     bulk_queue: ClassVar[str | None] = None
+    excess_queue: ClassVar[str | None] = None
     senders: ClassVar[tuple[str, ...]] = ("gateway",)
 
     @property

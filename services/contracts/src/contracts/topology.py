@@ -209,6 +209,11 @@ def _command(service: str, command: str) -> Queue:
     return Queue(name, COMMANDS, (name,))
 
 
+def _excess(service: str) -> Queue:
+    name = f"{service}.excess"
+    return Queue(name, own_exchange(service), (name,))
+
+
 def rpc_queue(service: str) -> str:
     """Return the queue on which `service` answers requests."""
     return f"{service}.rpc"
@@ -265,7 +270,14 @@ TOPOLOGIES: Mapping[str, Topology] = {
         live=("quotes", "bars"),
         listens=((LIVE, "quotes"),),
     ),
-    EMAIL: _service(EMAIL, _command(EMAIL, "send"), _command(EMAIL, "bulk"), writes=(), events=("email",)),
+    EMAIL: _service(
+        EMAIL,
+        _command(EMAIL, "send"),
+        _command(EMAIL, "bulk"),
+        _excess(EMAIL),
+        writes=(),
+        events=("email",),
+    ),
     BATCH_PROCESSOR: _service(
         BATCH_PROCESSOR,
         _command(BATCH_PROCESSOR, "intake"),

@@ -43,8 +43,10 @@ from emailer.writing.writer import MailWriter
 # only, so these numbers bound the memory that a process needs for them.
 _PREFETCH = 60
 _BULK_PREFETCH = 20
-# Commands of an owner that wait here; what it sends beyond them goes on to `email.bulk`, so that the commands
-# of others, which are behind it in the queue, arrive soon. Three owners with as many fit into the prefetch.
+_EXCESS_PREFETCH = 20
+# Commands of an owner that wait here; what it sends beyond them goes on to `email.excess`, so that the
+# commands of others, which are behind it in the queue, arrive soon. Three owners with as many fit into the
+# prefetch.
 _MOST_OF_OWNER = 1000
 
 
@@ -85,6 +87,7 @@ class Resources:
         handlers = consumers.handlers(settings, committed=self._stored)
         self.runtime.consume(f"{EMAIL}.send", handlers, prefetch=_PREFETCH, most_of_owner=_MOST_OF_OWNER)
         # Handled at the same time: what waits in one queue delays nothing in the other.
+        self.runtime.consume(f"{EMAIL}.excess", handlers, prefetch=_EXCESS_PREFETCH)
         self.runtime.consume(f"{EMAIL}.bulk", handlers, prefetch=_BULK_PREFETCH)
         self.runtime.answer(
             {

@@ -52,9 +52,9 @@ class Consumer:
     `concurrency` groups are handled concurrently, each within `deadline_s` seconds. While the database is
     down, messages are kept and not failed: nothing is wrong with them. At a stop they are returned.
 
-    When `most_of_owner` messages of an owner wait here, its further commands go on to their bulk queue, if
+    When `most_of_owner` messages of an owner wait here, its further commands go on to their excess queue, if
     they have one: the broker delivers in the order of arrival, and would deliver all of them before those of
-    others.
+    others. They stay if that queue takes no more: here they delay others, there they would delay everybody.
     """
 
     def __init__(
@@ -175,22 +175,28 @@ class Consumer:
                 return
             excess: dict[str, list[Incoming]] = {}
             for part in parts:
-                if bulk_queue := self._bulk_queue_of(part):
-                    excess.setdefault(bulk_queue, []).append(part)
+                if excess_queue := self._excess_queue_of(part):
+                    excess.setdefault(excess_queue, []).append(part)
                 else:
-                    part.observe_age(self._ages)
-                    self._arrived.put_nowait(part)
-            for bulk_queue, some in excess.items():
-                whole = incoming if len(some) == len(parts) else Incoming.together(some)
-                await self._settler.move(whole, [whole.alone(self._service, bulk_queue)], "bulk")
+                    self._keep(part)
+            for excess_queue, some in excess.items():
+                is_moved = await self._settler.move_together(some, excess_queue, "excess")
+                if is_moved or incoming.channel is not self._channel:
+                    # After a loss of the connection, the broker delivers them again.
+                    continue
+                for part in some:
+                    self._keep(part)
 
-    def _bulk_queue_of(self, incoming: Incoming) -> str | None:
+    def _keep(self, incoming: Incoming) -> None:
+        incoming.observe_age(self._ages)
+        self._arrived.put_nowait(incoming)
+
+    def _excess_queue_of(self, incoming: Incoming) -> str | None:
         """Return the queue to which the message goes on, as many of its owner wait; None if it stays."""
         if self._most_of_owner is None or self._arrived.count_of(incoming) < self._most_of_owner:
             return None
         contract, _ = self._handlers.get(incoming.message_type, (None, None))
-        bulk_queue = contract.bulk_queue if contract and issubclass(contract, Command) else None
-        return bulk_queue if bulk_queue != self.queue else None
+        return contract.excess_queue if contract and issubclass(contract, Command) else None
 
     async def _work(self) -> None:
         while True:

@@ -95,20 +95,6 @@ class Incoming:
             for p in parts
         ]
 
-    @classmethod
-    def together(cls, parts: Sequence[Incoming]) -> Incoming:
-        """Return parts of one bundle as one message, which is settled for all of them."""
-        first = parts[0]
-        if len(parts) == 1:
-            return first
-        assert first.bundled is not None
-        first.bundled.unsettled -= len(parts) - 1
-        whole = bundles.wrap([part.alone("", "") for part in parts])
-        return cls(
-            *(first.channel, first.tag, whole.body, whole.message_type, whole.message_id, whole.headers),
-            bundled=first.bundled,
-        )
-
     def alone(self, service: str, queue: str) -> Outgoing:
         """Return a copy of this message for `queue` of `service`, outside of any bundle."""
         return Outgoing(

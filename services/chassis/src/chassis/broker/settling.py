@@ -109,6 +109,18 @@ class Settler:
         self._moving.add(task)
         task.add_done_callback(moved)
 
+    async def move_together(self, parts: Sequence[Incoming], queue: str, outcome: str) -> bool:
+        """Acknowledge `parts` of one message once the broker has confirmed their copy in `queue`.
+
+        Return whether it has: otherwise they are not settled.
+        """
+        copy = bundles.wrap([part.alone(self._service, queue) for part in parts])
+        if not await self._is_published([copy]):
+            return False
+        for part in parts:
+            await self.acknowledge(part, outcome)
+        return True
+
     async def give_back(self, incoming: Incoming, *, has_failed: bool = False) -> None:
         """Return the message to its queue; the broker parks one that `has_failed` after some redeliveries."""
         try:

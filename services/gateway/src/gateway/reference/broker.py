@@ -18,6 +18,7 @@ from gateway.reference.channels import DocumentedChannel, DocumentedMessage, Doc
 SERVER = "rabbitmq"
 BINDING_VERSION = "0.3.0"
 _PARKED = "Messages that could not be handled, unchanged, with the reason in their headers."
+_EXCESS = "Accepted work of an owner who has much of it waiting: the service itself has moved it here."
 _WAITING = (
     "Messages of {service} that wait for their next attempt, unchanged: the routing key is the time that "
     "they wait. The broker then returns them to their queue."
@@ -38,8 +39,10 @@ def operations() -> Iterator[DocumentedOperation]:
                 yield _returns(
                     service, _queue_channel(queue, _events(queue), "Events, as the queue has them.")
                 )
-            else:
+            elif queue.name == topology.parked_queue(service):
                 yield from _parked(service, queue)
+            else:
+                yield from _excess(service, queue)
         if owned.rungs:
             yield _waits(service, owned)
 
@@ -109,13 +112,7 @@ def _commands(service: str, queue: Queue) -> Iterator[DocumentedOperation]:
         [message(kind) for kind in found],
         "Accepted work: durable, delivered at least once, and retried by the retry ladder.",
     )
-    yield DocumentedOperation(
-        name=f"{service}.receive.{queue.name}",
-        action="receive",
-        channel=channel,
-        summary=f"{service} does the work of {queue.name}.",
-        messages=channel.messages,
-    )
+    yield _receives(service, channel)
     for sender in sorted({sender for kind in found for sender in kind.senders}):
         yield DocumentedOperation(
             name=f"{sender}.send.{queue.name}",
@@ -125,6 +122,23 @@ def _commands(service: str, queue: Queue) -> Iterator[DocumentedOperation]:
             messages=tuple(message(kind) for kind in found if sender in kind.senders),
         )
     yield _returns(service, channel)
+
+
+def _excess(service: str, queue: Queue) -> Iterator[DocumentedOperation]:
+    found = [kind for kind in messages() if issubclass(kind, Command) and queue.name == kind.excess_queue]
+    channel = _queue_channel(queue, [message(kind) for kind in found], _EXCESS)
+    yield _receives(service, channel)
+    yield _returns(service, channel)
+
+
+def _receives(service: str, channel: DocumentedChannel) -> DocumentedOperation:
+    return DocumentedOperation(
+        name=f"{service}.receive.{channel.name}",
+        action="receive",
+        channel=channel,
+        summary=f"{service} does the work of {channel.name}.",
+        messages=channel.messages,
+    )
 
 
 def _events(queue: Queue) -> list[DocumentedMessage]:
@@ -142,7 +156,8 @@ def _returns(service: str, channel: DocumentedChannel) -> DocumentedOperation:
         action="send",
         channel=channel,
         summary=f"{service} returns messages to its queue, over the exchange of its name: those that an "
-        "administrator replays, and those of a bundle that it must handle one by one.",
+        "administrator replays, those of a bundle that it must handle one by one, and what an owner has too "
+        "much of.",
         messages=channel.messages,
     )
 

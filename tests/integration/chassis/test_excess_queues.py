@@ -1,4 +1,4 @@
-"""What an owner has too much of in a queue goes on to the bulk queue, and the rest is handled at once."""
+"""What an owner has too much of in a queue goes on to another one, and the rest is handled at once."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import pytest
 
 from chassis.broker.envelope import Delivery, Outgoing, command
 from chassis.broker.handlers import Direct, Handler
+from chassis.broker.topology import declare
 from contracts.emails import ResendEmail, SendEmail
 from contracts.message import Message
-from contracts.topology import EMAIL, GATEWAY
+from contracts.topology import EMAIL, GATEWAY, TOPOLOGIES
 from support.bench import Bench
 from support.bundled import messages_in
 from support.doubles.post_office import mail
 from support.waiting import until
 
-QUEUE, BULK = f"{EMAIL}.send", f"{EMAIL}.bulk"
+QUEUE, EXCESS = f"{EMAIL}.send", f"{EMAIL}.excess"
 _MOST = 10
 
 
@@ -52,7 +53,7 @@ async def test_commands_beyond_the_share_of_an_owner_go_on_and_those_of_others_s
     await bench.run(sender)
     connection = await aiormq.connect(broker_url)
     channel = await connection.channel()
-    await channel.queue_purge(BULK)
+    await channel.queue_purge(EXCESS)
     publisher = sender.messaging.publisher
     first, *flood = mails_of("flood", 5 * 64)
     await publisher.publish(first)
@@ -68,7 +69,7 @@ async def test_commands_beyond_the_share_of_an_owner_go_on_and_those_of_others_s
     found: list[str] = []
 
     async def have_gone_on() -> bool:
-        while parts := messages_in(await channel.basic_get(BULK, no_ack=True)):
+        while parts := messages_in(await channel.basic_get(EXCESS, no_ack=True)):
             assert {part.headers["x-tenant"] for part in parts} == {"flood"}
             found.extend(part.message_id for part in parts)
         return len(found) == len(sent) - stay
@@ -79,6 +80,38 @@ async def test_commands_beyond_the_share_of_an_owner_go_on_and_those_of_others_s
     await until(lambda: len(handled) == 1 + stay, what=lambda: str(handled))
     # In turns, after the one that was being handled.
     assert [handled.index(f"neighbour {number}") for number in range(3)] == [2, 4, 6]
-    # A command that has no bulk queue stays, however many wait.
+    # A command that has no such queue stays, however many wait.
     assert "flood again" in handled
+    await connection.close()
+
+
+async def test_commands_stay_while_the_queue_of_the_excess_takes_no_more(
+    bench: Bench, broker_url: str
+) -> None:
+    has_begun, may_end, handled = asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def note(delivery: Delivery[SendEmail]) -> None:
+        has_begun.set()
+        await may_end.wait()
+        handled.append(delivery.tenant)
+
+    worker, sender = await bench.build(EMAIL), await bench.build(GATEWAY)
+    worker.consume(QUEUE, {SendEmail: Direct(note)}, most_of_owner=_MOST, prefetch=4)
+    await bench.run(worker)
+    await bench.run(sender)
+    connection = await aiormq.connect(broker_url)
+    channel = await connection.channel()
+    # It accepts nothing while it is not there.
+    await channel.queue_delete(EXCESS)
+    publisher = sender.messaging.publisher
+    first, *flood = mails_of("flood", 10 * 64)
+    await publisher.publish(first)
+    await has_begun.wait()
+    # More bundles than are prefetched: none of them may keep a place for good.
+    assert not any(await publisher.publish_together(flood))
+    assert not any(await publisher.publish_together(mails_of("neighbour", 4)))
+    may_end.set()
+    await until(lambda: len(handled) == 10 * 64 + 4, what=lambda: str(len(handled)))
+    assert handled.count("neighbour") == 4
+    await declare(channel, TOPOLOGIES[EMAIL])
     await connection.close()
