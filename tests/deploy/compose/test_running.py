@@ -17,6 +17,7 @@ import pytest
 import websockets.sync.client
 
 from containers import make_secrets
+from native.ports import free_ports
 from support import monitored, pasted, touring
 from support.deployment import container_commands
 from support.deployment.accepted import post
@@ -78,7 +79,8 @@ def test_wrong_settings_of_two_services_replace_nothing_that_runs(stack: Compose
 def test_with_wrong_settings_of_two_services_a_first_start_starts_nothing(
     stack: Composed, tmp_path: Path
 ) -> None:
-    # In a project of its own, beside the stack that runs: its network needs another address.
+    # In a project of its own, beside the stack that runs: its network and its ports need other addresses.
+    port, mailbox_port = free_ports(2)
     second = tmp_path / "compose.yaml"
     second.write_text(
         "networks: {front: {ipam: {config: !override [{subnet: 10.213.78.0/28}]}}}\n"
@@ -89,6 +91,8 @@ def test_with_wrong_settings_of_two_services_a_first_start_starts_nothing(
         COMPOSE_FILE=f"{stack.engine.environment['COMPOSE_FILE']}:{second}",
         COMPOSE_PROFILES="observability",
         COMPOSE_PROJECT_NAME=f"{stack.project}-wrong",
+        GATEWAY_PORT=str(port),
+        MAILPIT_PORT=str(mailbox_port),
     )
     try:
         with pytest.raises(subprocess.CalledProcessError) as refused:
