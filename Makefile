@@ -72,10 +72,9 @@ upgrade-check: ## Say what an upgrade to this release would do, and what speaks 
 reset: ## Forget all data of the stopped stack
 	@$(NATIVE) reset
 
-# Three workers for two cores: a third of the time a test waits, for a message, a restart or an outage.
 test: lint ## Check and test everything (narrow the tests: make test ARGS="tests/unit -k ports")
 	@$(SETUP) --test
-	$(PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder --max-worker-restart 0 -m "not long" $(ARGS)
+	$(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart 0 -m "not long" $(ARGS)
 
 test-long: ## Everything that `make test` leaves out because it takes minutes: the whole fault table, long drills
 	@$(SETUP) --test
