@@ -80,7 +80,7 @@ async def untyped(payload: str, _: Context) -> Json:
     ("function", "why"),
     [
         (no_docstring, "no_docstring must have a docstring"),
-        (plain, "plain must be async, or have the resource class cpu"),
+        (plain, "plain must be async, or be declared with resource='cpu'"),
         (three, "three must take two arguments"),
         (untyped, "payload of untyped must have a pydantic model as its type"),
     ],
@@ -123,4 +123,18 @@ async def test_the_template_installs_and_passes_its_tests(tmp_path: Path) -> Non
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 passed" in done.stdout
+    assert "6 passed" in done.stdout
+
+
+def test_the_commands_of_the_guide_rename_the_template(tmp_path: Path) -> None:
+    guide = (TEMPLATE.parents[1] / "guides/operations.md").read_text()
+    [block] = re.findall(r"^   ```sh\n((?:(?!   ```).*\n)*?.*\bsed -i .*\n)   ```$", guide, re.MULTILINE)
+    commands = [line.strip() for line in block.splitlines() if "pip uninstall" not in line]
+    checkout, renamed = tmp_path / "checkout", tmp_path / "text-slug"
+    checkout.mkdir()
+    shutil.copytree(TEMPLATE, tmp_path / "text-words", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    subprocess.run(["sh", "-ec", "\n".join(commands)], cwd=checkout, check=True, timeout=30)
+    texts = {path.name: path.read_text() for path in renamed.rglob("*.*") if path.is_file()}
+    assert not [name for name, text in texts.items() if re.search(r"text[-_.]words", text)]
+    assert '"text.slug" = "text_slug.words:words"' in texts["pyproject.toml"]
+    assert '@operation("text.slug", ' in (renamed / "src/text_slug/words.py").read_text()

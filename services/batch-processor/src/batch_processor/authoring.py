@@ -57,7 +57,7 @@ def operation(
             raise TypeError(f"{function.__name__} must have a docstring: callers read its first line.")
         is_async = inspect.iscoroutinefunction(function)
         if not is_async and resource != "cpu":
-            raise TypeError(f"{function.__name__} must be async, or have the resource class cpu.")
+            raise TypeError(f"{function.__name__} must be async, or be declared with resource='cpu'.")
 
         async def run(payload: P, context: Context) -> Json:
             result = function(payload, context)
