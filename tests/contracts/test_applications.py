@@ -24,7 +24,7 @@ import stock_data.settings
 from chassis.asgi import Application
 from chassis.runtime import ServiceRuntime
 from contracts.message import LiveMessage, Message
-from contracts.topology import SERVICES
+from contracts.topology import SERVICES, TOPOLOGIES, parked_queue
 from gateway.reference import asyncapi, broker
 
 VALUES = {"rabbitmq_url": "amqp://u:p@127.0.0.1:1/tickwire", "postgres_dsn": "postgresql://u:p@127.0.0.1:1/d"}
@@ -77,6 +77,20 @@ async def test_a_service_takes_the_messages_that_the_document_says_it_takes_and_
         and not name.endswith(".receive.parked")
     }
     assert {kind.message_type for kind in taken} == documented - live
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_consumes_each_of_its_queues(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    consumed: list[str] = []
+
+    def consume(_: ServiceRuntime, queue: str, *__: Any, **___: Any) -> None:
+        consumed.append(queue)
+
+    monkeypatch.setattr(ServiceRuntime, "consume", consume)
+    CREATE[service](SETTINGS[service])
+    queues = {queue.name for queue in TOPOLOGIES[service].durable_queues}
+    # Parked messages are stored by the runtime itself.
+    assert sorted(consumed) == sorted(queues - {parked_queue(service)})
 
 
 @pytest.mark.parametrize(

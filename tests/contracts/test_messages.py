@@ -2,67 +2,31 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import os
+import pkgutil
 from pathlib import Path
 
 import pytest
 
-from contracts import (
-    alerts,
-    backups,
-    batch_items,
-    batches,
-    domains,
-    emails,
-    gateways,
-    operations,
-    parked,
-    pauses,
-    retention,
-    schedules,
-    stocks,
-    suppressions,
-    templates,
-    uploads,
-)
+import contracts
+from contracts import message, stocks
 from contracts.message import Contract, Message, Reply
 
-MODULES = (
-    *(stocks, emails, batches, batch_items, operations, parked, alerts, uploads, domains, suppressions),
-    *(templates, retention, backups),
-)
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
 
 def shapes() -> dict[str, type[Contract]]:
-    found: dict[str, type[Contract]] = {}
-    for module in (
-        stocks,
-        emails,
-        batches,
-        batch_items,
-        operations,
-        parked,
-        alerts,
-        uploads,
-        domains,
-        gateways,
-        suppressions,
-        pauses,
-        schedules,
-        retention,
-        templates,
-        backups,
-    ):
-        for name, value in vars(module).items():
-            if (
-                isinstance(value, type)
-                and issubclass(value, Message | Reply)
-                and value.__module__ == module.__name__
-            ):
-                found[f"{module.__name__.split('.')[1]}.{name}"] = value
-    return found
+    """Return the messages and replies of all modules; those of `contracts.message` are base classes."""
+    found = [module.name for module in pkgutil.iter_modules(contracts.__path__, "contracts.")]
+    return {
+        f"{name.partition('.')[2]}.{kind.__name__}": kind
+        for name in found
+        for _, kind in inspect.getmembers(importlib.import_module(name), inspect.isclass)
+        if issubclass(kind, Message | Reply) and kind.__module__ == name != message.__name__
+    }
 
 
 @pytest.mark.parametrize("name", sorted(shapes()))

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from contracts import batch_items, batches, domains, emails, message, operations, parked, stocks
+from contracts import message
 from contracts.topology import (
     COMMANDS,
     EVENTS,
@@ -24,34 +24,27 @@ from gateway import consumers
 from gateway.reference import broker
 from rabbitmq import definitions
 
-MODULES = (batch_items, batches, domains, emails, operations, parked, stocks)
-
-
-def messages() -> list[type[message.Message]]:
-    found = [value for module in MODULES for value in vars(module).values() if isinstance(value, type)]
-    return [m for m in found if issubclass(m, message.Message) and "message_type" in m.__dict__]
-
 
 def test_the_definitions_file_is_the_one_made_from_the_topology() -> None:
     assert definitions.FILE.read_text() == definitions.render(), "run: python -m rabbitmq.definitions"
 
 
 def test_every_message_type_is_unique_and_versioned() -> None:
-    types = [m.message_type for m in messages()]
+    types = [m.message_type for m in broker.messages()]
     assert len(types) == len(set(types))
     assert all(name.rsplit(".v", 1)[1].isdigit() for name in types)
 
 
 def test_every_command_goes_to_a_queue_that_exists() -> None:
     queues = {queue.name for topology in TOPOLOGIES.values() for queue in topology.queues}
-    commands = [m for m in messages() if issubclass(m, message.Command)]
+    commands = [m for m in broker.messages() if issubclass(m, message.Command)]
     assert commands
     for command in commands:
         assert command.queue in queues
 
 
 def test_every_request_goes_to_a_service_that_answers() -> None:
-    requests = [m for m in messages() if issubclass(m, message.Request)]
+    requests = [m for m in broker.messages() if issubclass(m, message.Request)]
     assert requests
     # Requests about parked messages name no service: every service answers them.
     for request in (r for r in requests if not r.message_type.startswith("parked.")):
@@ -60,7 +53,7 @@ def test_every_request_goes_to_a_service_that_answers() -> None:
 
 def test_every_event_has_a_queue_that_takes_it() -> None:
     keys = [key for t in TOPOLOGIES.values() for q in t.queues if q.exchange == "events" for key in q.keys]
-    for event in (m for m in messages() if issubclass(m, message.Event)):
+    for event in (m for m in broker.messages() if issubclass(m, message.Event)):
         assert any(_matches(key, event.routing_key) for key in keys), event.message_type
 
 
@@ -105,7 +98,7 @@ def test_a_service_that_only_answers_sends_no_commands_and_no_requests(service: 
 
 def test_every_event_may_be_published_by_its_owner_and_by_no_other() -> None:
     rights = _topic_rights(EVENTS)
-    events = {m.routing_key: m for m in messages() if issubclass(m, message.Event)}
+    events = {m.routing_key: m for m in broker.messages() if issubclass(m, message.Event)}
     owners = {key: [u for u, right in rights.items() if _fits(right["write"], key)] for key in events}
     assert owners.pop("parked.changed") == list(SERVICES)
     assert all(len(users) == 1 for users in owners.values()), owners
