@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import get_args
 
 import pytest
+from pydantic import SecretStr
 
 from chassis.settings import InvalidSettings, load
 from stock_data.settings import StockDataSettings
@@ -78,3 +80,10 @@ def test_every_setting_is_explained_with_an_example() -> None:
     for name, field in StockDataSettings.model_fields.items():
         assert field.description, name
         assert field.examples, name
+
+
+def test_every_credential_of_a_provider_is_checked_when_it_is_missing() -> None:
+    fields = StockDataSettings.model_fields
+    found = {name: field for name, field in fields.items() if SecretStr in get_args(field.annotation)}
+    assert "alpaca_secret_key" in found
+    assert [name for name, field in found.items() if not field.validate_default] == []
