@@ -39,7 +39,7 @@ def test_the_built_in_operations_are_found_with_their_schemas() -> None:
             "an operation named 'echo': the two names",
         ),
         ("batch_processor.operations:discover", "which is not made by @operation"),
-        ("text_words.words:words", "No module named 'text_words'.*pip uninstall"),
+        ("absent_words.words:words", "No module named 'absent_words'.*pip uninstall"),
         ("batch_processor.operations.echo:missing", "cannot be imported from"),
     ],
 )
