@@ -157,11 +157,14 @@ def _ended_delivery() -> dict[str, Any]:
     return ids
 
 
+_KEY = _made("key_id", "/v1/api-keys", {"name": "to be changed", "scopes": ["quotes:read"]})
 _ALERT = _made("alert_id", "/v1/alerts", {"symbol": "AAPL", "condition": {"above": 600}})
 
 _PATHS: dict[str, Callable[[], dict[str, Any]]] = {
     "GET /v1/alerts/{alert_id}": _ALERT,
     "DELETE /v1/alerts/{alert_id}": _ALERT,
+    "POST /v1/api-keys/{key_id}/rotate": _KEY,
+    "DELETE /v1/api-keys/{key_id}": _KEY,
     "GET /v1/batches/{batch_id}/upload": _OPEN,
     "PUT /v1/batches/{batch_id}/items": _OPEN,
     "POST /v1/batches/{batch_id}/seal": _batch_with_items,
