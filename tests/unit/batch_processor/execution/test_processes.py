@@ -20,6 +20,7 @@ from batch_processor.operation import Context, Operation, RetryPolicy
 from batch_processor.operations import indicators
 from chassis import shares
 from chassis.errors import Conflict
+from support import faulty_double
 from support.operation_world import OperationWorld
 from support.waiting import until
 
@@ -45,14 +46,6 @@ def fail_unpicklably() -> None:
 
 def make_lambda() -> object:
     return lambda: None
-
-
-def double(number: int) -> int:
-    if number == 3:
-        loop_for_ever(number)
-    if number == 5:
-        os._exit(1)
-    return 2 * number
 
 
 @pytest.fixture
@@ -124,7 +117,7 @@ async def test_only_the_items_to_blame_fail_and_their_neighbours_wait_without_be
     processes: Processes, world: OperationWorld
 ) -> None:
     async def run(number: int, _: Context) -> int:
-        return await processes.compute(double, number)
+        return await processes.compute(faulty_double.double, number)
 
     # Shorter than the way of all items through the only process.
     operation = Operation(
