@@ -92,9 +92,9 @@ def test_a_guest_that_sent_nothing_proves_nothing() -> None:
     assert [one.what for one in replace(good_row(), sent="0 heads").complaints] == ["guest"]
 
 
-def test_the_table_of_the_document_has_rows_of_known_guests_in_their_order() -> None:
+def test_the_table_of_the_document_has_a_row_of_every_guest() -> None:
     text = table.DOCUMENT.read_text(encoding="utf-8")
     found = text.partition(table.GUESTS_BEGIN)[2].partition(table.GUESTS_END)[0]
     rows = [line for line in found.splitlines() if line.startswith("| ")][2:]
     reported = [row.split(" | ")[1].split(" (")[0] for row in rows]
-    assert reported == [guest.sends for guest in GUESTS if guest.sends in reported]
+    assert reported == [guest.sends for guest in GUESTS]
