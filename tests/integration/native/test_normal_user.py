@@ -47,7 +47,7 @@ def checkout() -> Iterator[Path]:
         folder = Path(name) / "tickwire"
         for part in ("deploy", "services", "docs"):
             shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        for file in ("Makefile", "requirements.lock", "requirements-dev.lock"):
+        for file in ("Makefile", ".env.example", "requirements.lock", "requirements-dev.lock"):
             shutil.copy(REPOSITORY / file, folder)
         subprocess.run([python, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
         (packages,) = folder.glob(".venv/lib/python3*/site-packages")
