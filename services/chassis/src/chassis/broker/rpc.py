@@ -42,9 +42,10 @@ MOST_IN_FLIGHT = 512
 # times what it leaves free an owner may have.
 FEW = 128
 WEIGHT = 3
-# So many of an owner are sent to one service at a time. All replies come over one connection, in order, and
-# may have 1 MiB each: with more, the small reply to another owner would wait behind them.
-MOST_SENT_OF_OWNER = 4
+# So many of an owner are sent to one service at a time: one that it works at, and one that is under way. All
+# replies come over one connection, in order, and may have 1 MiB each: with more, the small reply to another
+# owner would wait behind them, and processors that are busy would answer no more of them in a second.
+MOST_SENT_OF_OWNER = 2
 # A call that was given less says nothing about the service: its caller was in a hurry.
 LEAST_WAIT_S = 1.0
 
