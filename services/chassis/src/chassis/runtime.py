@@ -53,7 +53,7 @@ class ServiceRuntime:
         self.postgres = Postgres(
             partial(settings.current_secret, "postgres_dsn"), size=settings.postgres_pool_size
         )
-        self.messaging = Messaging(settings.rabbitmq_url.get_secret_value(), TOPOLOGIES[service])
+        self.messaging = Messaging(partial(settings.current_secret, "rabbitmq_url"), TOPOLOGIES[service])
         self.relay = OutboxRelay(self.postgres, self.messaging.publisher, park=park_unpublishable)
         self.parked = Parked(self.postgres, replayed=self.relay.wake)
         self.messaging.listen(ParkedKeeper(service, self.parked).attach)
@@ -162,7 +162,7 @@ class ServiceRuntime:
         is_prepared = False
         while not is_prepared:
             try:
-                await migrations.migrate_at(self.settings.postgres_dsn.get_secret_value(), self._package)
+                await migrations.migrate_at(self.settings.current_secret("postgres_dsn"), self._package)
                 while self._on_database:
                     await self._on_database[0]()
                     del self._on_database[0]

@@ -14,7 +14,7 @@ from chassis.broker import topology as declaring
 from chassis.broker.answering import RpcServer
 from chassis.broker.consumer import Consumer
 from chassis.broker.publisher import Publisher
-from chassis.broker.rabbitmq import AWAY, Link, rejections_as_errors
+from chassis.broker.rabbitmq import AWAY, Address, Link, rejections_as_errors
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.health import Health
@@ -48,10 +48,10 @@ class Depth:
 class Messaging:
     """Two connections, so that the broker's throttling of publishers does not delay acknowledgements."""
 
-    def __init__(self, url: str, topology: Topology) -> None:
+    def __init__(self, address: Address, topology: Topology) -> None:
         self.topology = topology
-        self.publisher = Publisher(url)
-        self.link = Link(url, name="consume", on_open=self._attach, on_lost=self._lost)
+        self.publisher = Publisher(address)
+        self.link = Link(address, name="consume", on_open=self._attach, on_lost=self._lost)
         self.rpc = RpcClient(self.publisher)
         # A service that asks nobody has no queue for replies.
         self._listeners: list[Attached] = [self.rpc] if topology.asks else []

@@ -18,6 +18,7 @@ from chassis.broker.envelope import Outgoing
 from chassis.broker.rabbitmq import (
     AWAY,
     BLOCKED,
+    Address,
     Link,
     close_quietly,
     connect,
@@ -40,9 +41,9 @@ class ConnectionBroken(BrokerUnavailable):
 class Publisher:
     """Publishes over one link: confirmed (`publish`) or transient (`send`)."""
 
-    def __init__(self, url: str, *, timeout_s: float = 5, max_unconfirmed: int = 512) -> None:
+    def __init__(self, address: Address, *, timeout_s: float = 5, max_unconfirmed: int = 512) -> None:
         self.link = Link(
-            url, name="publish", on_open=self._open, on_lost=self._lost, on_blocked=self.end_waits
+            address, name="publish", on_open=self._open, on_lost=self._lost, on_blocked=self.end_waits
         )
         self._timeout_s = timeout_s
         self._waiting: set[asyncio.Timeout] = set()

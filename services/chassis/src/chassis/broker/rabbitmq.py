@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TypeAlias
 
 import aio_pika
 import aiormq
@@ -39,6 +40,8 @@ AWAY = (
 
 
 Opened = Callable[["Link"], Awaitable[None]]
+# A URL with a login, or what returns the one of now: a password may be changed while the process runs.
+Address: TypeAlias = str | Callable[[], str]
 
 
 @contextmanager
@@ -82,14 +85,14 @@ class Link:
 
     def __init__(
         self,
-        url: str,
+        address: Address,
         *,
         name: str,
         on_open: Opened,
         on_lost: Callable[[], None] = lambda: None,
         on_blocked: Callable[[], None] = lambda: None,
     ) -> None:
-        self.url = URL(url).update_query(heartbeat=HEARTBEAT_S)
+        self._address = address if callable(address) else lambda: address
         self._name = name
         self._on_open = on_open
         self._on_lost = on_lost
@@ -102,6 +105,11 @@ class Link:
         # Set at the start, because a link that is never lost or blocked would have no series.
         metrics.BROKER_CONNECTED.labels(name).set(0)
         metrics.BROKER_BLOCKED.labels(name).set(0)
+
+    @property
+    def url(self) -> URL:
+        """The address for a connection that is opened now."""
+        return URL(self._address()).update_query(heartbeat=HEARTBEAT_S)
 
     @property
     def is_connected(self) -> bool:
