@@ -40,7 +40,7 @@ async def test_a_webhook_is_disabled_while_an_attempt_ends_and_neither_waits_for
     async with hooks.gateway.resources.runtime.postgres.transaction() as connection:
         await repository.lock(connection, UUID(webhook_id), await admin_id(hooks))
         await until(lambda: _somebody_waits_for_a_lock(hooks))
-        await repository.withdraw(connection, UUID(webhook_id))
+        await repository.withdraw(connection, UUID(webhook_id), most=10)
     await until_status(hooks.api, webhook_id, delivery_id, "withdrawn")
 
     async def is_noted() -> bool:

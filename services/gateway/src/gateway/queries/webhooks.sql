@@ -147,9 +147,27 @@ WHERE id = $1 AND url = $2
 UPDATE webhooks SET status = 'disabled', disabled_reason = $3, revision = revision + 1
 WHERE id = $1 AND url = $2 AND status = 'active'
 
+-- name: lock_disabled_webhook
+SELECT id FROM webhooks WHERE id = $1 AND status = 'disabled' FOR NO KEY UPDATE
+
 -- name: withdraw_deliveries
-UPDATE webhook_deliveries SET status = 'withdrawn', finished_at = now()
-WHERE webhook_id = $1 AND status = 'pending'
+UPDATE webhook_deliveries SET status = 'withdrawn', finished_at = now() WHERE id IN (
+    SELECT id FROM webhook_deliveries WHERE webhook_id = $1 AND status = 'pending'
+    ORDER BY next_at LIMIT $2 FOR NO KEY UPDATE
+)
+
+-- name: find_webhooks_to_withdraw_from
+-- Disabled webhooks for which something waits: from one webhook that something waits for to the next.
+WITH RECURSIVE waiting AS (
+    (SELECT webhook_id FROM webhook_deliveries WHERE status = 'pending' ORDER BY webhook_id LIMIT 1)
+    UNION ALL
+    SELECT following.webhook_id FROM waiting CROSS JOIN LATERAL (
+        SELECT webhook_id FROM webhook_deliveries
+        WHERE status = 'pending' AND webhook_id > waiting.webhook_id
+        ORDER BY webhook_id LIMIT 1
+    ) AS following
+)
+SELECT w.id FROM waiting JOIN webhooks AS w ON w.id = waiting.webhook_id WHERE w.status = 'disabled' LIMIT $1
 
 -- name: find_matching_deliveries
 -- Those among the $4 newest deliveries in these statuses before the id $3 that match; how many were examined, and which

@@ -20,7 +20,7 @@ from chassis.postgres import DATABASE_FAILURES, Postgres
 from gateway.http.principal import Principal
 from gateway.identity import authority
 from gateway.identity.authority import Maker
-from gateway.webhooks import delivery_repository, events, repository, signing
+from gateway.webhooks import delivery_repository, events, repository, signing, withdrawing
 from gateway.webhooks.delivery_repository import ClaimedDelivery, DueWebhook
 from gateway.webhooks.outcomes import MOST_ATTEMPTS, AttemptOutcome, judge
 from gateway.webhooks.secret_safe import SecretSafe, UnreadableSecret
@@ -246,7 +246,13 @@ class Deliverer:
                 connection, delivery, outcome.delivery_status, retry_in_s=outcome.retry_in_s, attempt=attempt
             )
             if is_disabled:
-                await repository.withdraw(connection, webhook_id)
+                await repository.withdraw(connection, webhook_id, most=withdrawing.STEP)
+        if is_disabled:
+            try:
+                await withdrawing.withdraw_all(self._postgres, webhook_id)
+            except DATABASE_FAILURES as error:
+                reason = redaction.safe_message(error)
+                log.warning("deliveries withdrawn later", webhook=str(webhook_id), reason=reason)
 
 
 def _apart(

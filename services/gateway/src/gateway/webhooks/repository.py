@@ -112,9 +112,19 @@ async def disable(connection: Connection, webhook_id: UUID, url: str, reason: st
     return affected_rows(tag) > 0
 
 
-async def withdraw(connection: Connection, webhook_id: UUID) -> None:
-    """Withdraw what waits for a webhook."""
-    await connection.execute(_SQL["withdraw_deliveries"], webhook_id)
+async def lock_disabled(connection: Connection, webhook_id: UUID) -> bool:
+    """Lock a webhook that is disabled until the transaction ends; return False if it is not disabled."""
+    return await connection.fetchval(_SQL["lock_disabled_webhook"], webhook_id) is not None
+
+
+async def withdraw(connection: Connection, webhook_id: UUID, *, most: int) -> int:
+    """Withdraw up to `most` of the deliveries that wait for a locked webhook; return how many."""
+    return affected_rows(await connection.execute(_SQL["withdraw_deliveries"], webhook_id, most))
+
+
+async def to_withdraw_from(connection: Connection, *, limit: int) -> list[UUID]:
+    """Return disabled webhooks for which deliveries still wait."""
+    return [row["id"] for row in await connection.fetch(_SQL["find_webhooks_to_withdraw_from"], limit)]
 
 
 async def listening(

@@ -19,7 +19,7 @@ from gateway.http.calls import Call
 from gateway.http.principal import Principal
 from gateway.http.problems import invalid
 from gateway.http.replies import HttpReply, document, entity_tag
-from gateway.webhooks import events, repository
+from gateway.webhooks import events, repository, withdrawing
 from gateway.webhooks.inputs import (
     SecretRotation,
     WebhookChange,
@@ -93,6 +93,9 @@ class WebhookService:
         From then on the webhook gets what the caller's credential may read.
         """
         caller = call.principal
+        if body.status == "active":
+            # Nothing is sent that waited when it was disabled.
+            await withdrawing.withdraw_all(self._postgres, webhook_id)
         async with self._postgres.transaction() as connection:
             row = await _locked(connection, call, webhook_id)
             if not body.model_dump(exclude_none=True):
@@ -109,8 +112,12 @@ class WebhookService:
             changed = await repository.change(
                 connection, webhook_id, caller, **wanted, disabled_reason=reason if is_disabled else None
             )
-            if is_disabled:
-                await repository.withdraw(connection, webhook_id)
+            is_complete = True
+            if "disabled" in (row["status"], wanted["status"]):
+                withdrawn = await repository.withdraw(connection, webhook_id, most=withdrawing.STEP)
+                is_complete = withdrawn < withdrawing.STEP
+            if not (is_complete or is_disabled):
+                raise Conflict("What waited for the webhook is still being withdrawn; try again.")
             before = {name: row[name] for name in wanted if row[name] != wanted[name]}
             await self._audit.record(
                 connection,
@@ -120,6 +127,8 @@ class WebhookService:
                 before=_audited(before),
                 after=_audited({name: wanted[name] for name in before}),
             )
+        if not is_complete:
+            await withdrawing.withdraw_all(self._postgres, webhook_id)
         return _reply(changed)
 
     async def rotate(self, call: Call, webhook_id: UUID, body: SecretRotation) -> HttpReply:

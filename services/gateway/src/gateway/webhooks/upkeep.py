@@ -6,7 +6,7 @@ from uuid import UUID
 
 from chassis import logging
 from chassis.postgres import Connection, Postgres, Row
-from gateway.webhooks import delivery_repository, repository
+from gateway.webhooks import delivery_repository, repository, withdrawing
 from gateway.webhooks.secret_safe import SealedSecret, SecretSafe, UnreadableSecret
 
 log = logging.get(__name__)
@@ -28,8 +28,13 @@ class WebhookUpkeep:
     async def remove_old(self) -> None:
         """Remove deliveries that ended some days ago, and deleted webhooks with all of theirs.
 
-        Deliveries of users who have been disabled for some days end.
+        Deliveries of users who have been disabled for some days end, and those that wait for a disabled
+        webhook, because the gateway that disabled it has stopped.
         """
+        async with self._postgres.connection() as connection:
+            disabled = await repository.to_withdraw_from(connection, limit=_PAGE)
+        for webhook_id in disabled:
+            await withdrawing.withdraw_all(self._postgres, webhook_id)
         withdrawn = _STEP
         while withdrawn == _STEP:
             async with self._postgres.connection() as connection:
