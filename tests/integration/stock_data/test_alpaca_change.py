@@ -170,3 +170,21 @@ async def test_a_time_at_the_end_of_the_calendar_is_bad_data(
 ) -> None:
     upstream.snapshots["AAPL"] = double.snapshot(11, at=at)
     assert isinstance((await provider.quotes(["AAPL"], soon())).errors["AAPL"], BadData)
+
+
+async def test_a_trade_of_long_ago_takes_the_change_from_no_other_symbol(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    upstream.first_action_day = "2016-01-01"
+    upstream.snapshots["OLD"] = double.snapshot(11, at="1970-01-05T20:00:00Z")
+    quotes = (await provider.quotes(["AAPL", "OLD"], soon())).quotes
+    assert {symbol: quote.change is None for symbol, quote in quotes.items()} == {"AAPL": False, "OLD": True}
+
+
+async def test_a_trade_in_the_future_is_bad_data_of_its_symbol_alone(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    upstream.snapshots["LATE"] = double.snapshot(11, at="2199-01-03T19:59:59Z")
+    found = await provider.quotes(["AAPL", "LATE"], soon())
+    assert isinstance(found.errors["LATE"], BadData)
+    assert found.quotes["AAPL"].change is not None

@@ -77,6 +77,7 @@ class AlpacaDouble(UpstreamServer):
         self.snapshots: dict[str, dict[str, Any] | None] = {}
         self.splits: list[dict[str, Any]] = []
         self.actions_answer: UpstreamAnswer | None = None
+        self.first_action_day = ""
         self.page_size = 10_000
         self.names_invalid = True
         self.quota: int | None = None
@@ -119,6 +120,8 @@ class AlpacaDouble(UpstreamServer):
 
     def _answer_actions(self, seen: SeenRequest) -> UpstreamAnswer:
         symbols, (start, end) = seen.query["symbols"].split(","), (seen.query["start"], seen.query["end"])
+        if start < self.first_action_day:
+            return answer_json({"message": "start is too early"}, 400)
         found = [s for s in self.splits if s["symbol"] in symbols and start <= s["ex_date"] <= end]
         at = int(seen.query.get("page_token", "0"))
         page = found[at : at + self.page_size]

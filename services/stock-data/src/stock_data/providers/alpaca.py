@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
 from chassis import threads
@@ -29,6 +29,8 @@ _FIRST_DAY = date(2016, 1, 1)
 _FOREIGN_SIGNS = frozenset("^=-")
 # Enough to find one invalid symbol among 200 by halves.
 MOST_CALLS = 20
+# Without a trade it is the close of today's session, which may be hours ahead; and clocks differ.
+_MOST_AHEAD = timedelta(days=1)
 _UNDECIDED = "Alpaca rejects other symbols of the same request; repeat the request."
 _INVALID_SYMBOL = "invalid symbol"
 _DELAYS_S = {"delayed_sip": 900.0}
@@ -121,6 +123,7 @@ class AlpacaProvider:
         body = await self._transport.get("/v2/stocks/snapshots", query, deadline, most_bytes=most_bytes)
         snapshots = await payloads.read(alpaca_payloads.SNAPSHOTS, body)
         strangers = snapshots.keys() - set(symbols)
+        now = datetime.now(UTC)
         trades: dict[str, LastTrade] = {}
         errors: dict[str, BadData] = {}
         for symbol in symbols:
@@ -130,7 +133,10 @@ class AlpacaProvider:
             elif symbol not in snapshots and strangers:
                 errors[symbol] = BadData(f"Alpaca answers with {min(strangers)[:20]!r} instead of {symbol}.")
             elif snapshot is not None and (trade := LastTrade.of(snapshot)):
-                trades[symbol] = trade
+                if trade.at > now + _MOST_AHEAD:
+                    errors[symbol] = BadData(f"The last trade of {symbol} is in the future: {trade.at}.")
+                else:
+                    trades[symbol] = trade
         days = {symbol: trade.day for symbol, trade in trades.items()}
         splits = await self._splits.between_sessions(days, deadline)
         now = datetime.now(UTC)

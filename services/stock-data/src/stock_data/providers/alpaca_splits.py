@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from chassis import logging
 from chassis.deadlines import Deadline
@@ -28,6 +28,8 @@ _MOST_PAGES = 10
 # Limit of a page of up to 1,000 splits, which take 0.2 KiB each.
 _PAGE_BYTES = 1 << 20
 _SHARE_OF_DEADLINE = 0.5
+# Symbols that were traded earlier than this before the newest are asked for separately.
+_RECENT = timedelta(days=31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class AlpacaSplits:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._paused_until = 0.0
+        # Of recent days, and of earlier ones.
+        self._paused_until = {True: 0.0, False: 0.0}
 
     async def between_sessions(
         self, days: Mapping[str, date], deadline: Deadline
@@ -54,23 +57,29 @@ class AlpacaSplits:
         """
         now = time.monotonic()
         missing = {s: day for s, day in days.items() if self._fresh(s, day, now) is None}
-        if missing and now >= self._paused_until:
+        # One symbol that was last traded long ago would have Alpaca list the splits of years, of all of them.
+        since = max(missing.values()) - _RECENT if missing else date.min
+        recent = {symbol: day for symbol, day in missing.items() if day >= since}
+        earlier = {symbol: day for symbol, day in missing.items() if day < since}
+        for is_recent, group in ((True, recent), (False, earlier)):
+            if not group or now < self._paused_until[is_recent]:
+                continue
             given_s = deadline.remaining_s()
             try:
-                found = await self._ask(missing, Deadline.after(given_s * _SHARE_OF_DEADLINE))
+                found = await self._ask(group, Deadline.after(given_s * _SHARE_OF_DEADLINE))
             except ProviderFailure as error:
                 is_of_alpaca = given_s >= LEAST_TIME_S or not isinstance(error, UpstreamDown)
                 if is_of_alpaca and not isinstance(error, ShareUsedUp):
-                    self._paused_until = now + _PAUSE_AFTER_FAILURE_S
+                    self._paused_until[is_recent] = now + _PAUSE_AFTER_FAILURE_S
                 log.warning(
                     "quotes have no change: splits are unavailable", kind=error.kind, detail=error.detail
                 )
-            else:
-                for symbol, splits in found.items():
-                    self._kept[symbol] = _Kept(missing[symbol], now + _KEPT_S, tuple(splits))
-                    self._kept.move_to_end(symbol)
-            while len(self._kept) > _MOST_SYMBOLS:
-                self._kept.popitem(last=False)
+                continue
+            for symbol, splits in found.items():
+                self._kept[symbol] = _Kept(group[symbol], now + _KEPT_S, tuple(splits))
+                self._kept.move_to_end(symbol)
+        while len(self._kept) > _MOST_SYMBOLS:
+            self._kept.popitem(last=False)
         kept = {symbol: self._fresh(symbol, day, now) for symbol, day in days.items()}
         return {symbol: each.splits for symbol, each in kept.items() if each is not None}
 
