@@ -137,6 +137,13 @@ SCENARIOS = (
         answers=_NO_GATEWAY_FOR_UPLOADS,
     ),
     Scenario(
+        "intake-killed",
+        "batch-processor killed three times during uploads of 1,500 lines",
+        harm.killed_times("batch-processor", 3),
+        10,
+        counts=WorkCounts(mails=0, tasks=0, batches=0, uploads=30, items=1500),
+    ),
+    Scenario(
         "rolling-restart",
         "rolling restart of everything, two gateways",
         harm.rolling_restart,

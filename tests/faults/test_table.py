@@ -10,7 +10,7 @@ from faults.load import AnswerCounts
 from faults.matrix import CELLS
 from faults.matrix import render as render_matrix
 from faults.scenario import Row
-from faults.scenarios import BY_NAME
+from faults.scenarios import BY_NAME, SCENARIOS
 
 
 def row(*, lost: int = 0, complaints: tuple[str, ...] = ()) -> Row:
@@ -42,3 +42,10 @@ def test_a_document_without_markers_is_refused() -> None:
 def test_the_document_has_the_table_of_answers_as_they_are_tested() -> None:
     assert render_matrix() in table.DOCUMENT.read_text(encoding="utf-8")
     assert len(render_matrix().splitlines()) == len(CELLS) + 2
+
+
+def test_the_document_has_a_row_of_every_scenario() -> None:
+    text = table.DOCUMENT.read_text(encoding="utf-8")
+    found = text.partition(table.BEGIN)[2].partition(table.END)[0]
+    rows = [line for line in found.splitlines() if line.startswith("| ")][2:]
+    assert [row.removeprefix("| ").partition(" | ")[0] for row in rows] == [one.title for one in SCENARIOS]
