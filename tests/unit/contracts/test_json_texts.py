@@ -46,6 +46,21 @@ def test_a_longer_number_is_not_taken_for_a_shorter_one() -> None:
     assert member(b'{"payload":1.10}', "payload", b"1.1") == b"1.10"
 
 
+@pytest.mark.parametrize(
+    ("other", "value", "compact"),
+    [("1.1", "1.10", "1.1"), ('"a"', '"\\u0061"', '"a"'), ("[1.1]", "[ 1.1]", "[1.1]")],
+)
+def test_the_same_name_within_another_member_is_not_taken_for_it(
+    other: str, value: str, compact: str
+) -> None:
+    before = f'{{"on_finished":{{"payload":{other}}},"payload":{value}}}'.encode()
+    assert member(before, "payload", compact.encode()).decode() == value
+    after = f'{{"p\\u0061yload":{value},"on_finished":{{"payload":{other}}}}}'.encode()
+    assert member(after, "payload", compact.encode()).decode() == value
+    command = f'{{"metadata":{{"payload":{other}}},"items":[{{"payload":{value}}}]}}'.encode()
+    assert payloads(command, [compact.encode()]) == [value.encode()]
+
+
 def test_payloads_of_a_command_are_as_they_are_written() -> None:
     head = '"options":{"payload":1.1,"items":[{"payload":7}]}'
     items = [f'{{"custom_id":"payload","payload":{value}}}' for value in VALUES]

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from json import JSONDecoder
-from typing import Any
+from typing import Any, AnyStr
 
 from pydantic_core import from_json
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODE = JSONDecoder().raw_decode
+_AFTER_A_MEMBER = {",", "}", b",", b"}"}
 _PAYLOAD = b'"payload":'
 _ITEMS = b'"items":['
 # The first place of a payload without a name before it; a brace and a comma follow the payload.
@@ -23,15 +24,7 @@ _ITEM_BEGIN = len(b'{"payload":')
 
 def members(document: str) -> dict[str, str]:
     """Return the texts of an object's values by name."""
-    found = {}
-    place = _skip(document, _skip(document, 0) + 1)
-    while document[place] != "}":
-        name, place = _DECODE(document, place)
-        place = _skip(document, _skip(document, place) + 1)
-        end = _DECODE(document, place)[1]
-        found[name] = document[place:end]
-        place = _next(document, end)
-    return found
+    return dict(_members(document))
 
 
 def elements(document: str) -> Iterator[str]:
@@ -46,14 +39,16 @@ def elements(document: str) -> Iterator[str]:
 def member(document: bytes, name: str, compact: bytes) -> bytes:
     """Return the text of the value of `name` in an object.
 
-    `compact` is the value without spaces: if the document contains that text, as it usually does, nothing is
-    parsed.
+    `compact` is the value without spaces: if it is written like that, as it usually is, it is not parsed.
     """
     begin = document.find(b'"%s":' % name.encode()) + len(name) + 3
-    end = begin + len(compact)
-    if document[begin:end] == compact and document[end : end + 1] in (b",", b"}"):
+    # The values before it may have a member of that name, too.
+    if document.count(b"{", 0, begin) == 1 and _is_at(document, begin, compact):
         return compact
-    return members(document.decode()).get(name, "null").encode()
+    for found, text in _members(document.decode(), name, compact.decode()):
+        if found == name:
+            return text.encode()
+    return b"null"
 
 
 def payloads(command: bytes, compact: Sequence[bytes]) -> list[bytes]:
@@ -61,11 +56,11 @@ def payloads(command: bytes, compact: Sequence[bytes]) -> list[bytes]:
 
     `compact` are the payloads without spaces: if the document contains all of these texts, nothing is parsed.
     """
-    place = 0
+    place = command.find(_ITEMS)
     for text in compact:
         begin = command.find(_PAYLOAD, place) + len(_PAYLOAD)
         place = begin + len(text)
-        if command[begin:place] != text or command[place : place + 1] not in (b",", b"}"):
+        if not _is_at(command, begin, text):
             items = elements(members(command.decode())["items"])
             return [members(item).get("payload", "null").encode() for item in items]
     return list(compact)
@@ -99,6 +94,27 @@ def names_at(command: bytes, places: Sequence[int]) -> list[str | None] | None:
     if 2 * len(items) != len(places) or any(item.get("payload") != 0 for item in items):
         raise ValueError("The payloads are not where the message says.")
     return [item.get("custom_id") for item in items]
+
+
+def _members(document: str, known: str = "", compact: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the name of each member of an object and the text of its value.
+
+    The value of the `known` one is not parsed if it is written as `compact`.
+    """
+    place = _skip(document, _skip(document, 0) + 1)
+    while document[place] != "}":
+        name, place = _DECODE(document, place)
+        place = _skip(document, _skip(document, place) + 1)
+        is_known = name == known and _is_at(document, place, compact)
+        end = place + len(compact) if is_known else _DECODE(document, place)[1]
+        yield name, document[place:end]
+        place = _next(document, end)
+
+
+def _is_at(document: AnyStr, begin: int, value: AnyStr) -> bool:
+    """Return whether the member whose value begins at `begin` is written as `value`."""
+    end = begin + len(value)
+    return document.startswith(value, begin) and document[end : end + 1] in _AFTER_A_MEMBER
 
 
 def _skip(document: str, place: int) -> int:
