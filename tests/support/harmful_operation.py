@@ -10,11 +10,13 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from batch_processor.operation import Context, Operation, RetryPolicy
+from contracts.stocks import GetQuotes, Quotes
 
 TIMEOUT_S = 1.0
 
@@ -115,11 +117,20 @@ async def sleep_or_exit(payload: float | dict[str, Any], context: Context) -> fl
     return seconds
 
 
+async def ask_often(payload: int, context: Context) -> dict[str, int]:
+    """Ask so many times at once, and return how often each kind of error came."""
+    asking = (context.ask(GetQuotes(symbols=["AAPL"]), Quotes, timeout_s=5) for _ in range(payload))
+    found = await asyncio.gather(*asking, return_exceptions=True)
+    return Counter(getattr(one, "code", type(one).__name__) for one in found)
+
+
+CURIOUS = Operation("curious", "for tests", payload=None, run=ask_often, retry=_ONCE)
 SLEEPY = Operation("sleepy", "for tests", payload=None, run=sleep_or_exit, retry=_ONCE, concurrency=1)
 ENTRY_POINTS = """[tickwire.operations]
 harmful = support.harmful_operation:OPERATION
 harmful.patient = support.harmful_operation:PATIENT
 harmful.texts = support.harmful_operation:OF_TEXTS
+curious = support.harmful_operation:CURIOUS
 sleepy = support.harmful_operation:SLEEPY
 """
 

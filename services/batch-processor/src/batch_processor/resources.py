@@ -66,7 +66,9 @@ class Resources:
         self.settings = settings
         self.runtime = ServiceRuntime(settings, service=BATCH_PROCESSOR, package="batch_processor")
         self.operations = operations
-        self.processes = Processes(settings.process_pool_size)
+        self.processes = Processes(
+            settings.process_pool_size, memory_bytes=settings.item_memory_mb * 1024 * 1024
+        )
         self._has_processes = isolated and "worker" in settings.roles
         self.item_processes = ProcessPool(settings.worker_concurrency, _options(settings))
         self._shared_runs = SharedRuns(self._run_alone)

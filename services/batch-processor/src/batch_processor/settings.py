@@ -49,7 +49,8 @@ class BatchProcessorSettings(Settings):
         default=256,
         ge=64,
         le=65_536,
-        description="MiB of memory for a process that runs items; an item that needs more fails",
+        description="MiB of memory for a process that runs items, or computes for them; an item that needs "
+        "more fails",
         examples=["256"],
     )
     internal_targets: Annotated[str, readable_by(InternalTargets.parse)] = Field(

@@ -125,7 +125,7 @@ async def running_worker(
     `BATCH_PROCESSOR_INTERNAL_TARGETS`, for servers that the test runs on loopback.
     """
     options = Options("tests", "WARNING", "pretty", memory_mb << 20, internal_targets)
-    pool, computing = ProcessPool(processes, options), Processes(1)
+    pool, computing = ProcessPool(processes, options), Processes(1, memory_bytes=memory_mb << 20)
     watching = asyncio.create_task(pool.watch_forever())
     try:
         yield OperationWorker(pool, ServiceCalls(Answers(answers or {}), computing))

@@ -22,7 +22,7 @@ from prometheus_client import REGISTRY
 
 from batch_processor.execution import reports
 from batch_processor.execution.claims import Claim, Loaded, RemainingItems
-from batch_processor.execution.isolated_run import IsolatedRun, ServiceCalls
+from batch_processor.execution.isolated_run import MOST_CALLS, IsolatedRun, ServiceCalls
 from batch_processor.execution.item_process import Options
 from batch_processor.execution.process_pool import ProcessPool
 from batch_processor.execution.processes import Processes
@@ -35,7 +35,7 @@ from chassis import shares
 from chassis.broker.rpc import RpcClient
 from chassis.errors import Unavailable
 from support import harmful_operation
-from support.harmful_operation import OF_TEXTS, OPERATION, PATIENT, SLEEPY, WAYS
+from support.harmful_operation import CURIOUS, OF_TEXTS, OPERATION, PATIENT, SLEEPY, WAYS
 from support.waiting import until
 
 POISON = 7
@@ -156,6 +156,27 @@ async def test_an_item_asks_other_services_in_the_share_of_its_owner_and_operati
     bench.calls = Calls(cast(RpcClient, None), Processes(1))
     await bench.run(QUOTE, of(['{"symbol": "AAPL"}'])).execute()
     assert shares_taken == ["ann/stock.quote"]
+
+
+async def test_an_item_that_floods_the_service_with_calls_has_few_of_them_there(bench: ChunkBench) -> None:
+    answering, most = 0, 0
+
+    class Calls(ServiceCalls):
+        async def answer(self, parts: Sequence[Any], *, begun: Callable[[], None]) -> str:
+            nonlocal answering, most
+            answering += 1
+            most = max(most, answering)
+            await asyncio.sleep(0.2)
+            answering -= 1
+            raise Unavailable("stock-data is away")
+
+    bench.calls = Calls(cast(RpcClient, None), Processes(1))
+    await bench.finish(CURIOUS, ["20", str(5 * MOST_CALLS)])
+    few, many = (json.loads(bench.results[n]) for n in range(2))
+    assert few == {"service-unavailable": 20}
+    assert sum(many.values()) == 5 * MOST_CALLS
+    assert many["too-many-at-once"] > 0
+    assert most == MOST_CALLS
 
 
 async def test_texts_that_kill_their_process_are_found_one_by_one(bench: ChunkBench) -> None:

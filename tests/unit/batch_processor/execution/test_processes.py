@@ -14,7 +14,7 @@ import pytest
 import support.operation_world as support
 from batch_processor.errors import ProcessDied
 from batch_processor.execution.chunks import ChunkRun
-from batch_processor.execution.processes import Processes
+from batch_processor.execution.processes import MOST_ANSWER_BYTES, Processes
 from batch_processor.execution.running_chunk import StoredItem
 from batch_processor.operation import Context, Operation, RetryPolicy
 from batch_processor.operations import indicators
@@ -111,6 +111,23 @@ async def test_a_result_that_cannot_travel_is_an_error_of_its_call(processes: Pr
     with pytest.raises(Exception, match="pickle"):
         await processes.compute(make_lambda)
     assert await processes.compute(len, "ab") == 2
+
+
+async def test_a_function_that_needs_more_memory_than_it_may_use_fails_alone() -> None:
+    processes = Processes(1, memory_bytes=128 << 20)
+    pid = await processes.compute(os.getpid)
+    with pytest.raises(MemoryError):
+        await processes.compute(bytearray, 512 << 20)
+    assert await processes.compute(os.getpid) == pid
+    await processes.close()
+
+
+async def test_a_result_that_is_too_large_for_the_service_stays_where_it_was_computed(
+    processes: Processes,
+) -> None:
+    with pytest.raises(ValueError, match=f"at most {MOST_ANSWER_BYTES}"):
+        await processes.compute(bytes, MOST_ANSWER_BYTES + 1)
+    assert len(await processes.compute(bytes, MOST_ANSWER_BYTES - 1000)) == MOST_ANSWER_BYTES - 1000
 
 
 async def test_only_the_items_to_blame_fail_and_their_neighbours_wait_without_being_late(

@@ -18,7 +18,7 @@ from batch_processor.execution.running_chunk import Death, Origin, RunningChunk,
 from batch_processor.operation import Operation
 from chassis import logging, metrics, shares, tracing
 from chassis.deadlines import Deadline
-from chassis.errors import ServiceError
+from chassis.errors import ServiceError, TooManyAtOnce
 from contracts.message import Request
 
 log = logging.get(__name__)
@@ -32,6 +32,8 @@ _LOAD_S = 30
 # The time for cancelled items to end, and for the process to report that.
 _STOP_S = 1.5
 _LONGEST_ASK_S = 600
+# The most calls of a chunk that are answered at a time: more than its items need, but no flood.
+MOST_CALLS = 1_000
 
 
 class Rpc(Protocol):
@@ -209,6 +211,9 @@ class IsolatedRun(RunningChunk):
                     self._left.difference_update(ended, again)
                     self.retries += again
                     self._outcomes.extend(outcomes)
+                case ["ask" | "compute", int() as number, *_] if len(self._answering) >= MOST_CALLS:
+                    refused = TooManyAtOnce(f"{MOST_CALLS} calls of these items wait already; send fewer.")
+                    process.send(_refusal(number, refused))
                 case ["ask" | "compute", int() as number, *_]:
                     answering = asyncio.create_task(self._answer(process, number, parts))
                     self._answering[number] = answering
@@ -234,9 +239,14 @@ class IsolatedRun(RunningChunk):
         try:
             text = await self._calls.answer(parts, begun=lambda: process.send(frames.write("begun", number)))
         except ServiceError as error:
-            process.send(frames.write("answer", number, False, error.failure().model_dump_json()))
+            process.send(_refusal(number, error))
         else:
             process.send(frames.write("answer", number, True, text))
 
     def _answered(self, number: int, _: asyncio.Task[None]) -> None:
         self._answering.pop(number, None)
+
+
+def _refusal(number: int, error: ServiceError) -> bytes:
+    """Return the frame that ends a call with `error`."""
+    return frames.write("answer", number, False, error.failure().model_dump_json())

@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import pickle
+import resource
 import signal
 import threading
 from collections.abc import Callable
@@ -29,6 +30,10 @@ _START_S = 60
 # Calls of one owner; each is that of a running item.
 _MOST_WAITING = 10_000
 _EXIT_S = 5
+# The most memory of a process, unless it is chosen. An answer passes through the service, and must fit into a
+# frame, which has four bytes for three of it.
+_MEMORY_BYTES = 256 * 1024 * 1024
+MOST_ANSWER_BYTES = 16 * 1024 * 1024
 # A process that was idle for this long is ended: what it has imported takes 10 MiB and more.
 _IDLE_S = 60
 
@@ -49,10 +54,12 @@ def read_answer(answer: bytes) -> Any:
 class Processes:
     """At most `size` processes, started when needed, each replaced when it dies or is killed.
 
-    One that was idle for `idle_s` seconds is ended. The owners in `shares.current` take turns.
+    A function that needs more than `memory_bytes` fails. A process that was idle for `idle_s` seconds is
+    ended. The owners in `shares.current` take turns.
     """
 
-    def __init__(self, size: int, *, idle_s: float = _IDLE_S) -> None:
+    def __init__(self, size: int, *, memory_bytes: int = _MEMORY_BYTES, idle_s: float = _IDLE_S) -> None:
+        self._memory_bytes = memory_bytes
         self._idle_s = idle_s
         self._turns = OwnerTurns(most=size, of_owner=size, most_waiting=_MOST_WAITING)
         # The timers end them.
@@ -115,7 +122,7 @@ class Processes:
 
     async def _start(self) -> _Child:
         """Start a process; if the caller is cancelled meanwhile, keep it for the next call."""
-        starting = asyncio.get_running_loop().run_in_executor(self._threads, _Child)
+        starting = asyncio.get_running_loop().run_in_executor(self._threads, _Child, self._memory_bytes)
         starting.add_done_callback(self._started)
         try:
             return await asyncio.shield(starting)
@@ -150,9 +157,9 @@ class Processes:
 class _Child:
     """A process and the connection to it. The constructor waits until it has started, which takes seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory_bytes: int) -> None:
         self._connection, theirs = _FORKS.Pipe()
-        self._process = _FORKS.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process = _FORKS.Process(target=_serve, args=(theirs, memory_bytes), daemon=True)
         self._process.start()
         # The only other end is in the process, so its death ends every wait for it.
         theirs.close()
@@ -183,12 +190,15 @@ class _Child:
         self._process.join(_EXIT_S)
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, memory_bytes: int) -> None:
     """Answer calls until the parent closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # The process that answers and acknowledges has priority.
     os.nice(5)
+    # numpy reserves 40 MiB for each further thread, before it computes anything.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     connection.send_bytes(b"started")
     while True:
         try:
@@ -202,6 +212,8 @@ def _answer(call: bytes) -> bytes:
     try:
         function, arguments = pickle.loads(call)  # noqa: S301 - from our own parent
         answer = pickle.dumps((True, function(*arguments)))
+        if len(answer) > MOST_ANSWER_BYTES:
+            raise ValueError(f"the result has {len(answer)} bytes; at most {MOST_ANSWER_BYTES} are returned")
     except BaseException as error:
         return _pickled_error(error)
     return answer
