@@ -75,6 +75,20 @@ def test_a_service_that_cannot_use_an_operation_ends_with_the_reason_before_the_
     assert reason < trace_back
 
 
+def test_an_operation_that_two_packages_have_ends_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        package = tmp_path / f"words{number}-0.1.dist-info"
+        package.mkdir()
+        (package / "METADATA").write_text(f"Metadata-Version: 2.1\nName: words{number}\nVersion: 0.1\n")
+        (package / "entry_points.txt").write_text(f"[{operations.GROUP}]\nwords = words{number}:words\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    operations.installed.cache_clear()
+    with pytest.raises(operations.InvalidOperation, match=r"words1 and words2 .*'words'|words2 and words1"):
+        operations.discover()
+
+
 def test_an_operation_that_is_not_installed_is_refused_with_those_that_are() -> None:
     with pytest.raises(operations.InvalidOperation, match=r"'absent' is installed; there are .*echo"):
         operations.load("absent")
