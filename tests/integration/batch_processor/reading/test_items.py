@@ -160,6 +160,8 @@ async def test_results_and_items_are_those_of_a_batch_and_of_its_owner(
     await caller.reach(batch)
     for question, reply in (
         (ListResults(batch_id=task, owner_id="ann"), Results),
+        (ListItems(batch_id=task, owner_id="ann"), Items),
+        (ListErrors(batch_id=task, owner_id="ann"), ErrorSummaries),
         (ListItems(batch_id=batch, owner_id="eve"), Items),
         (ListErrors(batch_id=batch, owner_id="eve"), ErrorSummaries),
     ):

@@ -80,8 +80,7 @@ class BatchAnswers:
         limit, status = request.limit, request.status
         after = _position(request.cursor)
         async with self._reading(request.batch_id, request.owner_id) as (connection, batch):
-            if batch.kind != "batch":
-                raise BatchNotFound(f"{batch.id} is a task: read its result from the task itself.")
+            _require_batch(batch)
             if status == "pending" or status == "running":
                 page = await result_pages.list_unfinished(
                     connection, batch, status=status, after=after, limit=limit, lines=request.lines
@@ -96,11 +95,17 @@ class BatchAnswers:
         """Return a page of items in input order, as the JSON of `Items`."""
         after = _position(request.cursor)
         async with self._reading(request.batch_id, request.owner_id) as (connection, batch):
+            _require_batch(batch)
             return await item_pages.list_items(connection, batch, after=after, limit=request.limit)
 
     async def errors(self, request: ListErrors, _: Deadline) -> ErrorSummaries:
-        """Return the errors of a batch by their codes, the most frequent first, with the first items."""
+        """Return the errors of a batch by their codes, the most frequent first, with the first items.
+
+        Without samples they are counted for a retry, of a task as well.
+        """
         async with self._reading(request.batch_id, request.owner_id) as (connection, batch):
+            if request.samples:
+                _require_batch(batch)
             errors = await repository.sum_up_errors(
                 connection, batch.id, codes=request.codes, samples=request.samples
             )
@@ -151,6 +156,11 @@ def _position(cursor: str | None) -> int:
     if cursor is not None and not re.fullmatch("[0-9]{1,9}", cursor):
         raise InvalidCursor(_FOREIGN_CURSOR)
     return -1 if cursor is None else int(cursor)
+
+
+def _require_batch(batch: life_cycle.StoredBatch) -> None:
+    if batch.kind != "batch":
+        raise BatchNotFound(f"{batch.id} is a task: read its result and its errors from the task itself.")
 
 
 async def _own(connection: Connection, batch_id: UUID, owner_id: str) -> life_cycle.StoredBatch:
