@@ -97,6 +97,7 @@ def _accepted(name: str, rates: AcceptanceRates) -> Measure:
 
 async def measure_batches(scale: float, report: Report) -> None:
     """Do the items of a batch, beside three task queues whose items do nothing."""
+    name = "batch items with durable results"
     async with broker() as url:
         report.say("batch items")
         count = round(200_000 * scale)
@@ -105,8 +106,11 @@ async def measure_batches(scale: float, report: Report) -> None:
             report.say(peer)
             measuring = peer_queues.items_per_second(peer, url, count=max(1, round(10_000 * scale)))
             theirs = await attempt(measuring, timeout_s=_PEER_S)
-            name = "batch items with durable results"
             report.add(Measure(name, ours.load, f"{peer}, no result", theirs, 10))
+        report.say("Celery, 500 items a message")
+        measuring = peer_queues.items_per_second("Celery", url, count=count, sender=peer_queues.CELERY_CHUNKS)
+        theirs = await attempt(measuring, timeout_s=_PEER_S)
+        report.add(Measure(name, ours.load, "Celery, 500 items a message, no outcome of an item", theirs))
 
 
 async def measure_uploads(scale: float, report: Report) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ _DRAMATIQ = "benchmarks.peers.dramatiq_noop"
 _TASKIQ = "benchmarks.peers.taskiq_noop"
 # The senders of items that do nothing.
 SENDERS = {"Dramatiq": (_DRAMATIQ,), "Celery": (CELERY, "items"), "Taskiq": (_TASKIQ,)}
+# Sends the same items to Celery in messages of 500: none of them has an outcome or a retry of its own.
+CELERY_CHUNKS = (CELERY, "chunks")
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,16 @@ async def worker(peer: str, broker_url: str, *, threads: int = 8) -> AsyncIterat
             yield PeerWorker(pid, Path(folder), variables)
 
 
-async def items_per_second(peer: str, broker_url: str, *, count: int) -> LoadResult:
-    """Return how fast a worker of `peer` does items that do nothing, which are sent meanwhile."""
+async def items_per_second(
+    peer: str, broker_url: str, *, count: int, sender: Sequence[str] = ()
+) -> LoadResult:
+    """Return how fast a worker of `peer` does items that do nothing, which are sent meanwhile.
+
+    They are sent one a message, unless another `sender` is named.
+    """
     async with worker(peer, broker_url) as running:
         for wanted in (max(1, count // 20), count):
-            found = await running.work_off(*SENDERS[peer], str(wanted), count=wanted)
+            found = await running.work_off(*(sender or SENDERS[peer]), str(wanted), count=wanted)
     return found
 
 

@@ -1,8 +1,9 @@
 """The peer of batches, single tasks and mails: Celery on the same broker, without results.
 
-`celery_app.py items COUNT` enqueues items as fast as it can, `tasks SECONDS` enqueues one after the other
-from 32 threads, each confirmed by the broker, and `mails COUNT PORT` enqueues mails for the SMTP server at
-`PORT`. The worker is started with `celery --app benchmarks.peers.celery_app worker`.
+`celery_app.py items COUNT` enqueues items as fast as it can, `chunks COUNT` 500 of them a message, `tasks
+SECONDS` enqueues one after the other from 32 threads, each confirmed by the broker, and `mails COUNT PORT`
+enqueues mails for the SMTP server at `PORT`. The worker is started with `celery --app
+benchmarks.peers.celery_app worker`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from benchmarks.letters import BenchLetter
 from benchmarks.peers import ledger
 
 SENDERS = 32
+_ITEMS_A_MESSAGE = 500
 
 app = Celery("peer", broker=os.environ["RABBITMQ_URL"])
 app.conf.update(
@@ -60,6 +62,10 @@ def send_items(count: int) -> None:
         noop.delay(number)
 
 
+def send_chunks(count: int) -> None:
+    noop.chunks(((number,) for number in range(count)), _ITEMS_A_MESSAGE).apply_async()
+
+
 def send_tasks(seconds: float) -> None:
     """Enqueue from as many threads as the HTTP load has connections; each waits for its confirmation."""
     app.conf.broker_transport_options = {"confirm_publish": True}
@@ -82,7 +88,12 @@ def send_mails(count: int, port: int) -> None:
 if __name__ == "__main__":
     kind, *numbers = sys.argv[1:]
     ledger.begin()
-    senders: dict[str, Callable[..., None]] = {"items": send_items, "tasks": send_tasks, "mails": send_mails}
+    senders: dict[str, Callable[..., None]] = {
+        "items": send_items,
+        "chunks": send_chunks,
+        "tasks": send_tasks,
+        "mails": send_mails,
+    }
     senders[kind](*map(int, numbers))
     app.close()
     ledger.end()

@@ -21,6 +21,13 @@ async def test_each_peer_does_every_item_and_leaves_no_process(peer: str, broker
     assert [child.cmdline() for child in left if "benchmarks" in " ".join(child.cmdline())] == []
 
 
+async def test_celery_does_every_item_of_messages_that_have_several(broker_url: str) -> None:
+    found = await peer_queues.items_per_second(
+        "Celery", broker_url, count=1200, sender=peer_queues.CELERY_CHUNKS
+    )
+    assert found.per_second > 0
+
+
 async def test_tasks_that_are_sent_one_by_one_are_counted_by_the_sender(broker_url: str) -> None:
     async with peer_queues.worker("Celery", broker_url) as worker:
         found = await peer_queues.celery_tasks(worker, seconds=1)
