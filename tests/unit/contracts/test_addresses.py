@@ -16,7 +16,6 @@ from contracts import addresses
 from contracts.addresses import ParsedAddress
 from contracts.mail import Mail, MailItem
 from gateway.aliases.inputs import MailInput
-from support.processor_time import processor_s
 
 WRITTEN = {
     "reader@example.com": ParsedAddress("", "reader@example.com"),
@@ -48,7 +47,8 @@ WRONG = [
     *("", " ", "nobody", "@example.com", "a@", "a b@example.com", "a@b@example.com", "a@-example.com", "<>"),
     *("ann@example", "ann@test", "ann@localhost", "ann@a.invalid", "ann@a.onion", "ann@[127.0.0.1]"),
     *("a@x.com, b@x.com", "a@x.com; b@x.com", "A <a@x.com>, B <b@x.com>", "a@x.com, B <b@x.com>"),
-    *("A <a@x.com> b", "A <<a@x.com>>", "A <a@x.com", "a@x.com (A)", "ann@-x-.com"),
+    *("A <a@x.com> b", "A <<a@x.com>>", "a@x.com (A)", "ann@-x-.com"),
+    *("A <a@x.com", "A a@x.com>", "A <", "A <b <a@x.com>", 'A "b <c>" <a@x.com>', "a" + " " * 980 + "a"),
     *('"a"@x.com', f"{'n' * 321} <a@x.com>", f"{'ü' * 161} <a@x.com>", f"a@{'x' * 64}.com", "a" * 1001),
 ]
 SEPARATORS = [
@@ -215,13 +215,3 @@ def test_special_use_domains_are_refused_by_choice() -> None:
     assert addresses.parse("ann@shop.test").domain == "shop.test"
     with pytest.raises(ValueError, match="must be an e-mail address"):
         addresses.parse("ann@shop.onion")
-
-
-def test_many_long_texts_that_are_no_addresses_are_refused_at_once() -> None:
-    def refuse_all() -> None:
-        for number in range(2000):
-            with pytest.raises(ValueError, match="must be an e-mail address"):
-                addresses.parse(f"a{number}" + " " * 980 + "a")
-
-    # 2 MB of them take a second; where each space is compared with all that follow, half a minute.
-    assert processor_s(refuse_all) < 10

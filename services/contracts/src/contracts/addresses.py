@@ -25,7 +25,7 @@ MOST_CHARACTERS = 1000
 # Quoted, with every character escaped, and beside the longest address, it still fits a line of 998 octets.
 MOST_NAME_OCTETS = 320
 
-_NAMED = re.compile(r'(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<plain>[^<>]*+))\s*<(?P<address>[^<>]*+)>')
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"')
 _ESCAPED = re.compile(r"\\(.)")
 
 # An address whose local part is ASCII, and needs no further check.
@@ -90,16 +90,9 @@ def parse(text: str) -> ParsedAddress:
     if len(text) > MOST_CHARACTERS:
         raise ValueError(f"must have at most {MOST_CHARACTERS} characters")
     one_line(text)
-    named = _NAMED.fullmatch(text.strip())
-    name = ""
-    if named:
-        plain = named["plain"]
-        if plain is not None and "@" in plain and ("," in plain or ";" in plain):
-            raise ValueError("must be one address; pass several addresses as separate elements of the list")
-        name = _ESCAPED.sub(r"\1", named["quoted"]) if plain is None else plain.strip()
+    name, address = _divided(text.strip())
     if len(name.encode()) > MOST_NAME_OCTETS:
         raise ValueError(f"must have a name of at most {MOST_NAME_OCTETS} octets in UTF-8")
-    address = named["address"] if named else text.strip()
     parts = _PLAIN.fullmatch(address)
     if parts:
         # Many addresses share a domain, and validating the domain is nearly all the work.
@@ -116,6 +109,22 @@ def parse(text: str) -> ParsedAddress:
         raise ValueError(_refusal(error)) from None
     # A domain has one name, whatever the local part is: its limits, owner and suppressions go by it.
     return ParsedAddress(name, f"{found.ascii_local_part or found.local_part}@{found.ascii_domain}")
+
+
+def _divided(text: str) -> tuple[str, str]:
+    """Return the name, if any, and the address of `Name <address>` or of a bare address."""
+    before, begin, rest = text.rpartition("<")
+    address, end, after = rest.partition(">")
+    if not begin or not end or after:
+        return "", text
+    name = before.strip()
+    if quoted := _QUOTED.fullmatch(name):
+        return _ESCAPED.sub(r"\1", quoted[1]), address
+    if "<" in name or ">" in name:
+        return "", text
+    if "@" in name and ("," in name or ";" in name):
+        raise ValueError("must be one address; pass several addresses as separate elements of the list")
+    return name, address
 
 
 @lru_cache(maxsize=4096)
