@@ -125,7 +125,8 @@ SELECT
 
 -- name: next_cancelling
 -- Up to $2 batches except those in $1, of the next owners after $3, in a circle: the first of each owner, then the second
--- of each, and so on.
+-- of each, and so on. `next_retrying` does the same by its own index: through a view of both, the planner reads and sorts
+-- all of them.
 WITH RECURSIVE behind (owner_id) AS (
     (
         SELECT owner_id FROM batches WHERE status = 'cancelling' AND id <> ALL ($1::uuid[]) AND owner_id > $3
