@@ -204,6 +204,24 @@ async def test_letting_work_run_needs_the_scopes_of_its_operation_whoever_made_i
     assert sorted(done) == ["batch.cancel.v1", "batch.move.v1", "batch.pause.v1", *["batch.resume.v1"] * 4]
 
 
+@pytest.mark.parametrize("status", ["paused", "completed"])
+async def test_an_action_shows_a_task_whole_only_to_a_key_that_may_read_it(
+    house: House, status: BatchStatus
+) -> None:
+    class Secret(LateBatches):
+        async def get(self, request: GetBatch, deadline: Deadline) -> Batch:
+            found = await super().get(request, deadline)
+            return found.model_copy(update={"status": status, "version": 3, "metadata": {"of": "Ann"}})
+
+    listener, writer, _ = await _with_guarded_operation(house, Secret())
+    way = f"/v1/tasks/{FAILED[0]}/cancel"
+    assert (await listener.api.post(way)).json()["metadata"] == {"of": "Ann"}
+    async with listener.client(writer) as client:
+        answer = (await client.post(way)).json()
+    assert (answer["id"], answer["counts"], answer["detail_available"]) == (str(FAILED[0]), None, False)
+    assert {"metadata", "errors", "result"}.isdisjoint(answer)
+
+
 @pytest.mark.parametrize(("action", "status"), [("retry", "completed"), ("resume", "paused")])
 async def test_a_bulk_action_is_refused_whole_if_an_operation_is_gone_and_says_how_to_choose_others(
     house: House, action: str, status: BatchStatus

@@ -252,8 +252,9 @@ class AcceptedTask(BaseModel):
 class BatchView(BaseModel):
     """A batch or task as its owner sees it. A task also has its only result and its failed attempts.
 
-    Until batch-processor has stored it, or while batch-processor cannot be reached, it has only the fields
-    known to the gateway. `revision` rises with each change, and is the offset of its events.
+    Until batch-processor has stored it, while batch-processor cannot be reached, and in answers to actions of
+    a key without `batches:read`, it has only a few fields. `revision` rises with each change, and is the
+    offset of its events.
     """
 
     id: UUID

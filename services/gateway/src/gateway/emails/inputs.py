@@ -23,8 +23,9 @@ MOST_EMAILS = 500
 class EmailView(BaseModel):
     """A mail as its sender sees it. `status` sums up the recipients.
 
-    Until email has stored the mail, or while email cannot be reached, it has only the fields known to the
-    gateway. In events, `revision` rises with each change of its status, and is their offset.
+    Until email has stored the mail, while email cannot be reached, and in answers to changes by a key without
+    `emails:read`, it has only a few fields. In events, `revision` rises with each change of its status, and
+    is their offset.
     """
 
     model_config = ConfigDict(populate_by_name=True)

@@ -183,6 +183,7 @@ class ScheduleChange(Change):
 class ScheduleView(BaseModel):
     """A schedule. `next_runs` are its next due times, in UTC and without jitter; none while it is paused.
 
+    In answers to changes by a key without `schedules:read` it has no `template`.
     Its `ETag` identifies this answer, but `If-Match` compares only the fields that requests change, so that
     an intermediate run does not count as a change.
     """
@@ -203,7 +204,7 @@ class ScheduleView(BaseModel):
     next_runs: list[Moment]
     last_run: ScheduleRun | None
     next: Next | None
-    template: TemplateInput
+    template: TemplateInput | None = None
 
 
 class SchedulesQuery(CreatedWithin, PageQuery):
