@@ -1,10 +1,7 @@
 -- name: find_usable_keys
 -- Keys that may be used now, with their users. A key ends with any of its ancestors.
-SELECT k.id, k.digest, k.previous_digest, k.previous_until, k.scopes, life.ends_at AS expires_at,
-    u.id AS user_id, u.name AS user_name, u.role
-FROM api_keys AS k JOIN users AS u ON u.id = k.user_id CROSS JOIN LATERAL key_life(k.id) AS life
-WHERE k.id = ANY($1::text[]) AND u.status = 'active' AND NOT life.is_revoked
-    AND (life.ends_at IS NULL OR life.ends_at > now())
+SELECT id, digest, previous_digest, previous_until, scopes, expires_at, user_id, user_name, role
+FROM key_states WHERE id = ANY($1::text[]) AND status = 'active'
 
 -- name: find_secret
 -- The stored digests of a key's secrets, whatever the state of the key.
@@ -28,32 +25,23 @@ SELECT count(*) FROM api_keys
 WHERE user_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 
 -- name: get_key
-SELECT k.id, k.user_id, k.name, k.scopes, k.parent_id, k.created_at, k.rotated_at, k.previous_until,
-    k.revoked_at, k.last_used_at, life.ends_at AS expires_at, life.ancestors, u.role, now_is.status
-FROM api_keys AS k JOIN users AS u ON u.id = k.user_id CROSS JOIN LATERAL key_life(k.id) AS life
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN life.is_revoked THEN 'revoked' WHEN life.ends_at <= now() THEN 'expired'
-        WHEN u.status = 'disabled' THEN 'disabled' ELSE 'active' END AS status
-) AS now_is
-WHERE k.id = $1
+SELECT id, user_id, name, scopes, parent_id, created_at, rotated_at, previous_until, revoked_at, last_used_at,
+    expires_at, ancestors, role, status
+FROM key_states WHERE id = $1
 
 -- name: lock_key
 SELECT FROM api_keys WHERE id = $1 FOR NO KEY UPDATE
 
 -- name: list_keys
 -- The keys of a user after a place in the order of creation; a NULL filter matches everything.
-SELECT k.id, k.user_id, k.name, k.scopes, k.parent_id, k.created_at, k.rotated_at, k.previous_until,
-    k.revoked_at, k.last_used_at, life.ends_at AS expires_at, life.ancestors, u.role, now_is.status
-FROM api_keys AS k JOIN users AS u ON u.id = k.user_id CROSS JOIN LATERAL key_life(k.id) AS life
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN life.is_revoked THEN 'revoked' WHEN life.ends_at <= now() THEN 'expired'
-        WHEN u.status = 'disabled' THEN 'disabled' ELSE 'active' END AS status
-) AS now_is
-WHERE k.user_id = $1 AND (k.created_at, k.id) > ($2, $3)
-    AND ($5::text[] IS NULL OR now_is.status = ANY($5))
-    AND ($6::timestamptz IS NULL OR k.created_at > $6)
-    AND ($7::timestamptz IS NULL OR k.created_at < $7)
-ORDER BY k.created_at, k.id LIMIT $4
+SELECT id, user_id, name, scopes, parent_id, created_at, rotated_at, previous_until, revoked_at, last_used_at,
+    expires_at, ancestors, role, status
+FROM key_states
+WHERE user_id = $1 AND (created_at, id) > ($2, $3)
+    AND ($5::text[] IS NULL OR status = ANY($5))
+    AND ($6::timestamptz IS NULL OR created_at > $6)
+    AND ($7::timestamptz IS NULL OR created_at < $7)
+ORDER BY created_at, id LIMIT $4
 
 -- name: has_ancestor
 -- Whether a key descends from another key, directly or through keys in between.

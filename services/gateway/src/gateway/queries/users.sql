@@ -46,7 +46,5 @@ SELECT pg_advisory_xact_lock(7214803552)
 
 -- name: count_administrators
 -- The number of usable keys of administrators, and of those without an expiry.
-SELECT count(*) AS working, count(*) FILTER (WHERE life.ends_at IS NULL) AS lasting
-FROM api_keys AS k JOIN users AS u ON u.id = k.user_id CROSS JOIN LATERAL key_life(k.id) AS life
-WHERE u.role = 'admin' AND u.status = 'active' AND 'admin' = ANY(k.scopes) AND k.revoked_at IS NULL
-    AND NOT life.is_revoked AND (life.ends_at IS NULL OR life.ends_at > now())
+SELECT count(*) AS working, count(*) FILTER (WHERE expires_at IS NULL) AS lasting
+FROM key_states WHERE role = 'admin' AND 'admin' = ANY(scopes) AND revoked_at IS NULL AND status = 'active'
