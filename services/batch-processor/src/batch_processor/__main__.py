@@ -1,4 +1,4 @@
-"""Runs batch-processor: `python -m batch_processor`."""
+"""Run batch-processor: `python -m batch_processor`."""
 
 from __future__ import annotations
 

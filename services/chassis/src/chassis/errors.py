@@ -61,7 +61,7 @@ class ServiceError(Exception):
 
 
 class InvalidInput(ServiceError):
-    """The input does not fit its description; `errors` point at the parts."""
+    """The input does not match its schema; `errors` point at the invalid parts."""
 
     code = "invalid-input"
 

@@ -45,7 +45,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
         answered = error
     elif isinstance(error, RequestValidationError):
         answered = InvalidInput(
-            "The request does not fit its description.", errors=field_errors(error.errors())
+            "The request does not match its schema; see errors.", errors=field_errors(error.errors())
         )
     else:
         log.error("request failed", path=request.url.path, exc_info=error)

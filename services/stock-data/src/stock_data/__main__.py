@@ -1,4 +1,4 @@
-"""Runs stock-data: `python -m stock_data`."""
+"""Run stock-data: `python -m stock_data`."""
 
 from __future__ import annotations
 

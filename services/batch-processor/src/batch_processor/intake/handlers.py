@@ -73,7 +73,7 @@ class Intake:
 
     @property
     def concern(self) -> Concern:
-        """Whom the messages concern that were just handled."""
+        """The parts of the service that the messages just handled concern: none, the worker alone, or all."""
         return _CONCERN.get()
 
     async def create(self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]) -> None:

@@ -19,7 +19,7 @@ _NOT_GIVEN: Any = Field(default_factory=lambda: None, exclude_if=lambda value: v
 
 
 class AlertTarget(BaseModel):
-    """What is notified when an alert fires: an address by e-mail, or a webhook of yours by its id."""
+    """The target of a notification when an alert fires: an address, or the id of a webhook of yours."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, json_schema_extra={"minProperties": 1, "maxProperties": 1}

@@ -81,7 +81,7 @@ class UploadQuery(BaseModel):
         try:
             return _TERMS.validate_json(document, strict=True), document
         except ValidationError as error:
-            raise misfit("The query does not fit its description; see errors.", error) from None
+            raise misfit("The query does not match its schema; see errors.", error) from None
 
 
 class AppendQuery(BaseModel):

@@ -10,7 +10,7 @@ from gateway.http.rates import RateClass
 
 
 class OwnerUsage(BaseModel):
-    """What all keys of the user together have used in the current window, over all gateways."""
+    """The use of a limit by all keys of the user together in the current window, over all gateways."""
 
     limit: int
     used: int
@@ -18,7 +18,7 @@ class OwnerUsage(BaseModel):
 
 
 class ClassUsage(BaseModel):
-    """What the caller has used of one limit in the current window, over all gateways.
+    """The use of one limit by the caller in the current window, over all gateways.
 
     `owner` is about all keys of the user together: other keys may have used most of that.
     """

@@ -15,9 +15,11 @@ SHARE_OF_FREE = 8
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a gateway tells of a lease, and asks for: it has spent so much since the last question, gives
-    `back` what it does not need (negative: it has spent so much without a lease), needs so much for requests
-    that wait, and wishes so much in all for those that may come; `most` is the whole limit.
+    """A gateway's report about a lease, and its request for more; `most` is the whole limit.
+
+    `spent` counts since the last question. The gateway gives `back` the tokens that it does not use
+    (negative: it has spent as many without a lease). It needs `need` tokens for requests that wait, and
+    wishes to hold `wish` in all, for those that may come.
     """
 
     who: str

@@ -1,4 +1,4 @@
-"""What gateways have taken of limits and spent, in PostgreSQL: functions on the caller's connection."""
+"""The leases of limits, and their use by gateways, in PostgreSQL: functions on the caller's connection."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _MOST_COUNTED = 1_000
 
 
 class PendingCounts:
-    """How many deliveries wait for the webhooks that events came for lately.
+    """The numbers of deliveries that wait for the webhooks with recent events.
 
     A count is used for some seconds, and what is promised here meanwhile is added to it. Promises of other
     gateways, and deliveries that end, show in the next count.
