@@ -9,6 +9,7 @@ from pathlib import Path
 import uvicorn
 
 from chassis import allocator
+from chassis.stoppable import StoppableServer
 from native.mailbox import api, receiver
 from native.mailbox.keeping import Folder
 from native.mailbox.messages import MOST_BYTES, MOST_MESSAGES, Store
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     app = api.create_app(store, incoming, smtp_host=options.host, smtp_port=options.smtp_port)
     allocator.limit_arenas()
     print(f"SMTP on {options.host}:{options.smtp_port}, web page http://{options.host}:{options.http_port}")
-    _StoppableServer(
+    _MailboxServer(
         uvicorn.Config(
             app,
             host=options.host,
@@ -44,29 +45,13 @@ def main(arguments: list[str] | None = None) -> None:
     ).run()
 
 
-class _StoppableServer(uvicorn.Server):
-    """uvicorn that waits for an event to stop, instead of polling ten times a second."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        self._exiting = asyncio.Event()
-        super().__init__(config)
-
-    @property
-    def should_exit(self) -> bool:
-        """Whether the server has been asked to stop."""
-        return self._exiting.is_set()
-
-    @should_exit.setter
-    def should_exit(self, value: bool) -> None:
-        if value:
-            self._exiting.set()
+class _MailboxServer(StoppableServer):
+    """Gives memory back to the system while it serves."""
 
     async def main_loop(self) -> None:
-        """Wait until the server should stop."""
-        # Makes the default headers of responses.
-        await self.on_tick(0)
+        """Wait until the server must stop."""
         giving_back = asyncio.create_task(allocator.give_back_forever())
-        await self._exiting.wait()
+        await super().main_loop()
         giving_back.cancel()
 
 

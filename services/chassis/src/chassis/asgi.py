@@ -20,6 +20,7 @@ from chassis.http1.admission import Admission
 from chassis.http1.connection import HttpConnection
 from chassis.http1.limits import INTERNAL, ConnectionLimits
 from chassis.loop_turns import LoopTurns
+from chassis.stoppable import StoppableServer
 
 log = logging.get(__name__)
 
@@ -56,33 +57,8 @@ class Listener:
     turns: LoopTurns = field(default_factory=LoopTurns)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: `serve` decides when each listener closes.
-
-    An event wakes it for that, where uvicorn would poll ten times a second.
-    """
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        self._exiting = asyncio.Event()
-        super().__init__(config)
-
-    @property
-    def should_exit(self) -> bool:
-        """Whether the listener must close."""
-        return self._exiting.is_set()
-
-    @should_exit.setter
-    def should_exit(self, value: bool) -> None:
-        if value:
-            self._exiting.set()
-        else:
-            self._exiting.clear()
-
-    async def main_loop(self) -> None:
-        """Wait until the listener must close."""
-        # Prepares the headers that every response has.
-        await self.on_tick(0)
-        await self._exiting.wait()
+class _Server(StoppableServer):
+    """uvicorn without its own signal handlers: `serve` decides when each listener closes."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
