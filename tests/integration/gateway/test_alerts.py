@@ -15,11 +15,11 @@ from chassis.deadlines import Deadline
 from contracts.alerts import Alert, AlertFired, CreateAlert, DeleteAlert, EmailTarget, Firing
 from contracts.scopes import Scope
 from contracts.topology import STOCK_DATA
-from native import rabbitmq
 from native.memcached import Memcached
 from native.postgres import PostgresServer
 from support.doubles.receiver import receiver
 from support.gateway_stack import House, RunningGateway
+from support.own_broker import house_with_own_broker
 from support.problems import assert_problem
 from support.pushes import NOW
 from support.realtime_clients import PythonClient, is_event, wait_for
@@ -42,11 +42,9 @@ async def alerts_house(
     tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer, memcached_server: Memcached
 ) -> AsyncIterator[House]:
     """Yield a house with a broker of its own: its events and ticks reach this gateway only."""
-    async with (
-        rabbitmq.start(tmp_path_factory.mktemp("rabbitmq")) as broker,
-        AsyncExitStack() as stack,
-    ):
-        yield House(broker, postgres_server, memcached_server, stack)
+    folder = tmp_path_factory.mktemp("rabbitmq")
+    async with house_with_own_broker(folder, postgres_server, memcached_server) as own:
+        yield own
 
 
 @pytest.fixture(scope="module")

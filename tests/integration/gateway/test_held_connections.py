@@ -158,10 +158,8 @@ async def test_no_route_holds_a_connection_while_another_service_is_asked(
     assert {type(request) for request in asked.requests} >= WITH_EFFECTS
 
 
-@pytest.mark.parametrize("with_keys", [True, False], ids=["with keys", "without"])
-async def test_a_caller_whose_sixty_calls_wait_for_slow_services_takes_nothing_from_another(
-    listener: RunningGateway, asked: HeldRequests, with_keys: bool
-) -> None:
+def refuses_later(asked: HeldRequests) -> asyncio.Event:
+    """Have all requests refused once the event that is returned is set."""
     answered = asyncio.Event()
 
     async def slow(_: Request) -> None:
@@ -169,6 +167,14 @@ async def test_a_caller_whose_sixty_calls_wait_for_slow_services_takes_nothing_f
         raise Unavailable("It is away.", retry_after_s=1)
 
     asked.answer = slow
+    return answered
+
+
+@pytest.mark.parametrize("with_keys", [True, False], ids=["with keys", "without"])
+async def test_a_caller_whose_sixty_calls_wait_for_slow_services_takes_nothing_from_another(
+    listener: RunningGateway, asked: HeldRequests, with_keys: bool
+) -> None:
+    answered = refuses_later(asked)
     slow_calls: list[asyncio.Task[httpx.Response]] = []
     # Ten at a time: all sixty at once wait for each other's claims on a busy machine, and that has its limit.
     for begun in range(0, 60, 10):
@@ -196,13 +202,7 @@ async def test_a_caller_whose_sixty_calls_wait_for_slow_services_takes_nothing_f
 async def test_a_key_is_claimed_while_another_service_is_asked_and_free_when_it_refuses(
     listener: RunningGateway, asked: HeldRequests
 ) -> None:
-    answered = asyncio.Event()
-
-    async def slow(_: Request) -> None:
-        await answered.wait()
-        raise Unavailable("It is away.", retry_after_s=1)
-
-    asked.answer = slow
+    answered = refuses_later(asked)
     headers = {"idempotency-key": str(uuid4())}
     first = asyncio.create_task(listener.api.post("/v1/templates", json=TEMPLATE, headers=headers))
     await until(lambda: asked.requests)

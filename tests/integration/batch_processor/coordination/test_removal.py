@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import pytest
 
@@ -68,14 +69,20 @@ async def test_one_pass_removes_a_batch_that_is_larger_than_a_step(
     assert await _rows(caller) == {"batches": 0, "items": 0, "results": 0}
 
 
-async def test_nobody_finds_or_retries_a_batch_of_which_a_part_has_been_removed(
-    house: BatchProcessors, caller: Caller
-) -> None:
-    service = await house.start(retention_days=7)
+async def ended_eight_days_ago(caller: Caller) -> UUID:
+    """Return a batch of thirty items that is to be removed."""
     old = await caller.submit("grumpy", list(range(30)))
     await caller.reach(old)
     moved = "UPDATE batches SET finished_at = now() - interval '8 days' WHERE id = $1"
     await caller.database.execute(moved, old)
+    return old
+
+
+async def test_nobody_finds_or_retries_a_batch_of_which_a_part_has_been_removed(
+    house: BatchProcessors, caller: Caller
+) -> None:
+    service = await house.start(retention_days=7)
+    old = await ended_eight_days_ago(caller)
     # Somebody who retries it holds its row.
     async with caller.database.acquire() as connection, connection.transaction():
         await connection.execute("SELECT FROM batches WHERE id = $1 FOR UPDATE", old)
@@ -99,10 +106,7 @@ async def test_a_page_of_a_batch_that_is_removed_meanwhile_is_not_taken_for_a_wh
     house: BatchProcessors, caller: Caller
 ) -> None:
     service = await house.start(retention_days=7)
-    old = await caller.submit("grumpy", list(range(30)))
-    await caller.reach(old)
-    moved = "UPDATE batches SET finished_at = now() - interval '8 days' WHERE id = $1"
-    await caller.database.execute(moved, old)
+    old = await ended_eight_days_ago(caller)
     async with caller.database.acquire() as connection:
         async with connection.transaction():
             await connection.execute("LOCK TABLE results IN ACCESS EXCLUSIVE MODE")

@@ -117,14 +117,19 @@ async def test_many_items_are_stored_once_each_with_their_names_and_lines(engine
     assert [tuple(row) for row in rows] == [*stored, (35, None, "1", None)]
 
 
-async def test_a_claim_has_the_items_without_a_result_and_leaves_those_that_do_not_fit_into_memory(
-    engine: BatchEngine,
-) -> None:
+async def create_of_large_items(engine: BatchEngine) -> None:
+    """Create a batch of three items, of which two fit into the memory of a claim."""
     items = [Item(payload="x" * 2_500_000) for _ in range(3)]
     creation = CreateBatch(
         batch_id=new_id(), owner_id="ann", operation="echo", accepted_at=datetime.now(UTC), items=items
     )
     await engine.handle(creation)
+
+
+async def test_a_claim_has_the_items_without_a_result_and_leaves_those_that_do_not_fit_into_memory(
+    engine: BatchEngine,
+) -> None:
+    await create_of_large_items(engine)
     [first] = await engine.claim(most=1, for_any=1)
     assert [item.position for item in first.items] == [0, 1]
     assert first.beyond is not None
@@ -140,11 +145,7 @@ async def test_a_claim_has_the_items_without_a_result_and_leaves_those_that_do_n
 async def test_a_chunk_of_listed_items_leaves_those_that_do_not_fit_into_memory_too(
     engine: BatchEngine,
 ) -> None:
-    items = [Item(payload="x" * 2_500_000) for _ in range(3)]
-    creation = CreateBatch(
-        batch_id=new_id(), owner_id="ann", operation="echo", accepted_at=datetime.now(UTC), items=items
-    )
-    await engine.handle(creation)
+    await create_of_large_items(engine)
     await engine.execute("UPDATE chunks SET positions = '{0,1,2}', lost = 1, suspect = true")
     [first] = await engine.claim(most=1, for_any=1)
     assert [item.position for item in first.items] == [0, 1]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 
 import pytest
 
-from native import rabbitmq
 from native.memcached import Memcached
 from native.postgres import PostgresServer
 from support.doubles.receiver import RequestReceiver, receiver
 from support.gateway_stack import House, RunningGateway
+from support.own_broker import house_with_own_broker
 
 
 @pytest.fixture(scope="package")
@@ -19,11 +18,9 @@ async def hooks_house(
     tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer, memcached_server: Memcached
 ) -> AsyncIterator[House]:
     """Yield a house with a broker of its own: its events reach these gateways only."""
-    async with (
-        rabbitmq.start(tmp_path_factory.mktemp("rabbitmq")) as broker,
-        AsyncExitStack() as stack,
-    ):
-        yield House(broker, postgres_server, memcached_server, stack)
+    folder = tmp_path_factory.mktemp("rabbitmq")
+    async with house_with_own_broker(folder, postgres_server, memcached_server) as own:
+        yield own
 
 
 @pytest.fixture(scope="package")
