@@ -24,10 +24,13 @@ route is measured before and after each part; its rate beside the one there is t
 is named at that pace, too (docs/decisions/0036-rates-at-the-pace-of-the-machine.md).
 
 """
-
-
 _WAITS = """
-Where time matters, in place of a rate, the longest of {rounds} turns is what is asked for:
+Where time matters, in place of a rate, the longest is what is asked for, or that within which a share lies:
+
+"""
+_BY_ITSELF = """### Measured by itself: {parts}
+By `make bench ARGS="{options} --write --scale {scale:g}"` on {day}, after the tables above, with
+a load average of {before:.1f} before and {after:.1f} at the end:
 
 """
 
@@ -35,7 +38,7 @@ Where time matters, in place of a rate, the longest of {rounds} turns is what is
 def write(
     measures: Sequence[Measure], waits: Sequence[Wait], *, scale: float, load_before: float, page: Path = PAGE
 ) -> None:
-    """Write the results to the page; its other chapters stay unchanged."""
+    """Write the results of all parts to the page; its other chapters stay unchanged."""
     _, heading, rest = page.read_text(encoding="utf-8").partition("\n## ")
     preface = _PREFACE.format(
         scale=scale,
@@ -46,7 +49,39 @@ def write(
         after=os.getloadavg()[0],
         there=pace.THERE,
     )
-    rates = table(HEADINGS, measures)
-    if waits:
-        rates += _WAITS.format(rounds=len(waits[0].times)) + table(WAIT_HEADINGS, waits)
-    page.write_text(preface + rates + heading + rest, encoding="utf-8")
+    page.write_text(preface + _tables(measures, waits) + heading + rest, encoding="utf-8")
+
+
+def write_parts(
+    parts: Sequence[str],
+    measures: Sequence[Measure],
+    waits: Sequence[Wait],
+    *,
+    scale: float,
+    load_before: float,
+    page: Path = PAGE,
+) -> None:
+    """Write the results of a run of these parts below those of all, in place of their results there."""
+    before, heading, rest = page.read_text(encoding="utf-8").partition("\n## ")
+    named = ", ".join(parts)
+    kept = [each for each in before.split("\n### ") if each.partition("\n")[0] != _title(named)]
+    found = _BY_ITSELF.format(
+        parts=named,
+        options=" ".join(f"--only {part}" for part in parts),
+        scale=scale,
+        day=datetime.now(UTC).date(),
+        before=load_before,
+        after=os.getloadavg()[0],
+    )
+    before = "\n### ".join(kept) + "\n" + found + _tables(measures, waits)
+    page.write_text(before + heading + rest, encoding="utf-8")
+
+
+def _title(parts: str) -> str:
+    return _BY_ITSELF.partition("\n")[0].removeprefix("### ").format(parts=parts)
+
+
+def _tables(measures: Sequence[Measure], waits: Sequence[Wait]) -> str:
+    rates = table(HEADINGS, measures) if measures else ""
+    times = table(WAIT_HEADINGS, waits) if waits else ""
+    return rates + (_WAITS if rates and times else "") + times

@@ -10,7 +10,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import acceptances, batches, emails, fan_out, peer_queues, quotes, results, turns, uploads
+from benchmarks import (
+    acceptances,
+    batches,
+    emails,
+    fan_out,
+    peer_queues,
+    quotes,
+    results,
+    turns,
+    uploads,
+    urgent_mails,
+)
 from benchmarks.acceptances import MAILS, TASKS, AcceptanceRates
 from benchmarks.latency import delayed
 from benchmarks.letters import PLAIN, SIGNED
@@ -186,6 +197,15 @@ async def _celery_mails(url: str, *, threads: int, smtp_port: int, count: int) -
         return await peer_queues.celery_mails(worker, count=count, smtp_port=smtp_port)
 
 
+async def measure_urgent_mails(scale: float, report: Report) -> None:
+    """Send transactional mails beside a long queue of bulk mail and a domain that never answers."""
+    async with (
+        urgent_mails.WatchedRelay.running() as relay,
+        _stack("gateway", "email", EMAIL_SMTP_PORT=str(relay.port)) as running,
+    ):
+        report.add(await urgent_mails.compare(running, relay, scale=scale, say=report.say))
+
+
 async def measure_sockets(scale: float, report: Report) -> None:
     """Publish to many sockets."""
     publications = max(1, round(400 * min(1, scale)))
@@ -212,6 +232,7 @@ PARTS: dict[str, Callable[[float, Report], Awaitable[None]]] = {
     "uploads": measure_uploads,
     "turns": measure_turns,
     "emails": measure_emails,
+    "urgent-mails": measure_urgent_mails,
     "sockets": measure_sockets,
     "results": measure_results,
 }

@@ -18,6 +18,7 @@ from emailer.sending.waiting_recipients import WaitingRecipients
 from support.doubles.post_office import DispatcherTerms, PostOffice, mail
 from support.doubles.smtp import SAY_NOTHING, Step
 from support.explained import buffers
+from support.flood import copy_recipient
 from support.waiting import until
 
 DOMAINS = 200
@@ -26,40 +27,10 @@ MOST_BUFFERS = 3_000
 
 
 async def queue_bulk(post_office: PostOffice, count: int) -> None:
-    """Queue copies of one mail's only recipient, made by SQL: 25,000 to a mail."""
+    """Queue so many copies of the recipient of a bulk mail, made by SQL."""
     command = mail(owner_id="flood", stream="bulk", to=["reader@0.example"])
     await post_office.accept(command)
-    # So many take longer than a service may wait.
-    connection = await asyncpg.connect(post_office.dsn)
-    try:
-        # Every row's mail is there: looking that up a million times takes a minute.
-        await connection.execute("SET session_replication_role = replica")
-        await connection.execute(
-            """
-            INSERT INTO emails SELECT (jsonb_populate_record(emails, jsonb_build_object('id', made.id))).*
-            FROM emails, (SELECT gen_random_uuid() AS id FROM generate_series(1, $1)) AS made
-            """,
-            count // 25_000,
-            timeout=200,
-        )
-        await connection.execute(
-            """
-            INSERT INTO recipients
-                (email_id, position, kind, address, status, due_at, size_bytes, expires_at, stream, owner_id,
-                domain, ready)
-            SELECT emails.id, number, 'to', 'r@' || number % $2 || '.example', 'queued',
-                accepted_at - number * interval '1 microsecond', 100, expires_at, 'bulk', 'flood',
-                number % $2 || '.example', true
-            FROM emails, generate_series(1, 25000) AS number
-            WHERE emails.id <> $1
-            """,
-            command.email_id,
-            DOMAINS,
-            timeout=200,
-        )
-        await connection.execute("ANALYZE recipients", timeout=200)
-    finally:
-        await connection.close()
+    await copy_recipient(post_office.dsn, command.email_id, count=count, domains=DOMAINS)
 
 
 async def explained(connection: Connection, query: str, *values: object) -> int:

@@ -87,11 +87,18 @@ def test_a_reason_shows_no_path_and_stays_short(text: str) -> None:
 def test_a_wait_is_judged_by_its_longest_time_and_shown_beside_the_same_alone() -> None:
     assert Wait("ten items", [0.2, 0.99, 0.3], [0.1, 0.15], 1).cells == (
         "ten items",
-        *("300", "990"),
-        *("125", "150"),
+        *("300", "990", "990"),
+        *("125", "150", "150"),
         "< 1 s met",
     )
     assert Wait("ten items", [0.1, 1.0], [0.1], 1).cells[-1] == "< 1 s MISSED"
+
+
+def test_a_wait_of_which_a_share_is_asked_for_may_be_longer_in_few_cases() -> None:
+    times = [each / 1000 for each in range(1, 201)]
+    one = Wait("a mail", [*times[:-2], 5, 9], times, 1, share=0.99)
+    assert one.cells == ("a mail", "100", "198", "9,000", "100", "198", "200", "99 % < 1 s met")
+    assert Wait("a mail", [*times[:-3], 5, 5, 5], times, 1, share=0.99).cells[-1] == "99 % < 1 s MISSED"
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,6 @@ def test_all_parts_are_measured_unless_some_are_named() -> None:
     assert bench.parse(["--only", "emails", "--only", "batches"]).parts == ["batches", "emails"]
 
 
-def test_the_page_is_not_written_from_a_part_of_the_measures(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        bench.parse(["--write", "--only", "emails"])
-    assert "--write needs all parts" in capsys.readouterr().err
-
-
 def test_the_help_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         bench.parse(["--help"])
@@ -70,7 +64,29 @@ def test_writing_the_page_keeps_what_was_not_measured(tmp_path: Path) -> None:
     page.write(rates, [Wait("ten items", [0.2], [0.1], 1)], scale=1, load_before=0.5, page=path)
     written = path.read_text("utf-8")
     assert "| mails | 7 |  | Celery | failed |" in written
-    assert "| ten items | 200 | 200 | 100 | 100 | < 1 s met |" in written
+    assert "| ten items | 200 | 200 | 200 | 100 | 100 | 100 | < 1 s met |" in written
     assert "a load average of 0.5 before" in written
     assert "old" not in written
     assert written.endswith("\n## How it is measured\n- so\n\n## Footprint\n1 MiB\n")
+
+
+def test_what_a_part_has_found_by_itself_stands_below_in_place_of_what_it_found_before(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "performance.md"
+    path.write_text("# Performance\n\nof all\n\n## How it is measured\n- so\n", "utf-8")
+    for parts, ms in ((["turns"], 100), (["emails", "sockets"], 200), (["turns"], 300)):
+        waits = [Wait("ten items", [ms / 1000], [0.1], 1)]
+        page.write_parts(parts, [], waits, scale=1, load_before=0.5, page=path)
+    written = path.read_text("utf-8")
+    assert written.startswith("# Performance\n\nof all\n")
+    chapters = [line for line in written.splitlines() if line.startswith("#")]
+    assert chapters == [
+        "# Performance",
+        "### Measured by itself: emails, sockets",
+        "### Measured by itself: turns",
+        "## How it is measured",
+    ]
+    assert 'ARGS="--only emails --only sockets --write --scale 1"' in written
+    assert [row.split("|")[2] for row in written.splitlines() if "ten items" in row] == [" 200 ", " 300 "]
+    assert written.endswith("\n\n## How it is measured\n- so\n")
