@@ -12,7 +12,7 @@ from emailer.sending import outcomes, own_rules
 from emailer.sending.attempts import Patience
 from support import limbo
 from support.doubles.post_office import DispatcherTerms, PostOffice, mail
-from support.doubles.smtp import Stage, Step
+from support.doubles.smtp import SAY_NOTHING, Stage, Step
 from support.waiting import until
 
 TERMS = DispatcherTerms(connections=1, pause_s=60)
@@ -242,3 +242,56 @@ async def test_a_relay_that_takes_mails_again_is_trusted_again(post_office: Post
     tried = [[attempt for attempt in email.recipients[0].attempts if attempt.host] for email in emails]
     assert {attempts[0].smtp_code for attempts in tried} == {554}
     assert Counter(email.status for email in emails)["delivered"] >= 1
+
+
+async def test_a_relay_that_allows_fewer_connections_than_we_open_pauses_nothing(
+    post_office: PostOffice,
+) -> None:
+    server = post_office.server
+    server.most_at_a_time = 2
+    commands = [
+        mail(owner_id=f"owner-{number % 5}", to=[f"reader@{number % 10}.example"]) for number in range(40)
+    ]
+    await post_office.accept(*commands)
+    async with post_office.delivering(DispatcherTerms(connections=8, pause_s=60)) as dispatcher:
+        emails = [await post_office.reaches(command, "delivered") for command in commands]
+        assert not dispatcher.is_route_paused
+    assert [len(email.recipients[0].attempts) for email in emails] == [1] * 40
+    assert len({one.connection for one in server.received}) == 2
+
+
+async def test_a_connection_that_a_full_relay_allows_later_is_found_while_its_others_are_held(
+    post_office: PostOffice,
+) -> None:
+    server = post_office.server
+    server.most_at_a_time = 1
+    stuck, waiting = mail(to=["reader@tarpit.example"]), mail(owner_id="another")
+    server.script(stuck.to[0], Step("rcpt", SAY_NOTHING))
+    await post_office.accept(stuck)
+    async with post_office.delivering(DispatcherTerms(connections=8, timeout_s=300)) as dispatcher:
+        await until(lambda: server.attempts["reader@tarpit.example"])
+        await post_office.accept(waiting)
+        # The one that is allowed, and one that was refused.
+        await until(lambda: server.connections > 1)
+        server.most_at_a_time = None
+        await post_office.reaches(waiting, "delivered")
+        assert not dispatcher.is_route_paused
+        await server.stop()
+
+
+async def test_a_full_relay_that_goes_away_pauses_the_route_until_it_is_back(post_office: PostOffice) -> None:
+    server = post_office.server
+    server.most_at_a_time = 1
+    stuck = mail(to=["reader@tarpit.example"])
+    others = [mail(owner_id="another", to=[f"reader-{number}@example.com"]) for number in range(5)]
+    server.script(stuck.to[0], Step("rcpt", SAY_NOTHING))
+    await post_office.accept(stuck)
+    async with post_office.delivering(DispatcherTerms(connections=8, timeout_s=300)) as dispatcher:
+        await until(lambda: server.attempts["reader@tarpit.example"])
+        await post_office.accept(*others)
+        await until(lambda: server.connections > 1)
+        await server.stop()
+        await until(lambda: dispatcher.is_route_paused)
+        await server.start()
+        emails = [await post_office.reaches(command, "delivered") for command in others]
+    assert [len(email.recipients[0].attempts) for email in emails] == [1] * 5

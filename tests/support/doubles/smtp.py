@@ -58,6 +58,8 @@ class SmtpServer:
     tls_refusal: str | None = None
     login_refusal: str | None = None
     reset_refusal: str | None = None
+    # A connection beyond so many at a time is refused.
+    most_at_a_time: int | None = None
     # After so many mails a connection is closed, with these words or without any.
     mails_a_connection: int | None = None
     farewell: str | None = None
@@ -151,6 +153,10 @@ class _Conversation:
         self._ahead = ""
 
     async def run(self) -> None:
+        most = self._server.most_at_a_time
+        if most is not None and self._server.open_connections > most:
+            await self._say("421 4.7.0 too many connections")
+            raise _HungUp
         await self._say(self._server.greeting)
         while True:
             line = self._ahead or (await self._reader.readuntil(b"\r\n")).decode().rstrip()

@@ -66,6 +66,10 @@ class RelayUnreachable(SmtpError):
     """No usable connection could be made: refused, timed out, TLS failed, or refused at the greeting."""
 
 
+class RelayFull(RelayUnreachable):
+    """The relay accepts no further connection while others with it are open."""
+
+
 class TlsFailed(RelayUnreachable):
     """The relay offered encryption, and the handshake failed."""
 
