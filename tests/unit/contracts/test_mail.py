@@ -121,6 +121,12 @@ def test_a_header_that_programs_read_is_ascii(name: str) -> None:
     assert mail(headers={name: "<https://example.com/=?x>"}).headers
 
 
+@pytest.mark.parametrize("name", ["List-Id", "Feedback-ID", "Errors-To", "Return-Receipt-To"])
+def test_a_header_that_holds_an_identifier_or_an_address_is_one_that_programs_read(name: str) -> None:
+    assert refused_at(headers={name: "Grüße <news.example.com>"}) == ["headers"]
+    assert mail(headers={name: "=?utf-8?q?Gr=C3=BC=C3=9Fe?= <news.example.com>"}).headers
+
+
 @pytest.mark.parametrize("content", ["%%%", "abc", "ü", "aGVsbG8"])
 def test_an_attachment_is_base64(content: str) -> None:
     assert refused_at(attachments=[{**FILE, "content": content}]) == ["attachments/0/content"]

@@ -25,8 +25,9 @@ _RESERVED_PREFIXES = ("content-", "resent-", "arc-")
 # Programs read these; RFC 2047 forbids encoded words in them.
 STRUCTURED = frozenset(
     (
-        *("auto-submitted", "disposition-notification-to", "in-reply-to", "precedence", "references"),
-        *("list-archive", "list-help", "list-owner", "list-post", "list-subscribe"),
+        *("auto-submitted", "disposition-notification-to", "errors-to", "feedback-id", "in-reply-to"),
+        *("list-archive", "list-help", "list-id", "list-owner", "list-post", "list-subscribe", "precedence"),
+        *("references", "return-receipt-to"),
         *("list-unsubscribe", "list-unsubscribe-post"),
     )
 )

@@ -30,6 +30,7 @@ READER = ParsedAddress("Jürgen Müller", "reader@example.com")
 ONE_CLICK = (
     ("List-Unsubscribe", f"<https://acme.example/u?{'x' * 300}>, <mailto:leave@acme.example>"),
     ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
+    ("List-Id", "News <news.acme.example>"),
 )
 
 
@@ -124,7 +125,7 @@ def test_the_signature_covers_the_headers_that_identify_a_mail() -> None:
     names = found[1].decode().lower().split(":")
     for name in (
         *("from", "to", "subject", "date", "message-id", "mime-version", "content-type"),
-        *("list-unsubscribe", "list-unsubscribe-post"),
+        *("list-unsubscribe", "list-unsubscribe-post", "list-id"),
     ):
         assert name in names
     assert names.count("from") == names.count("subject") == 2

@@ -176,6 +176,11 @@ def test_a_header_that_programs_read_arrives_without_an_encoded_word(value: str)
     assert line.replace(b"\r\n", b"").decode() == value
 
 
+def test_a_header_that_programs_read_is_encoded_if_an_older_release_has_stored_it_beyond_ascii() -> None:
+    message = read(Letter(SENDER, "Hello", (READER,), headers=(("List-Id", "Grüße <n.example>"),), text="Hi"))
+    assert str(message["list-id"]) == "Grüße <n.example>"
+
+
 @pytest.mark.parametrize("length", [1, 20, 60, 70, 76])
 @given(value=safe_text)
 def test_a_header_with_a_name_of_any_length_arrives(length: int, value: str) -> None:

@@ -21,7 +21,7 @@ SIGNED = (
     *("From", "Reply-To", "To", "Cc", "Subject", "Date", "Message-ID", "In-Reply-To", "References"),
     *("MIME-Version", "Content-Type", "Content-Transfer-Encoding", "Auto-Submitted"),
     *("List-Unsubscribe", "List-Unsubscribe-Post", "List-Help", "List-Archive", "List-Owner", "List-Post"),
-    *("List-Subscribe", "Feedback-ID", "Precedence"),
+    *("List-Subscribe", "List-Id", "Feedback-ID", "Precedence"),
 )
 # Listed once more than they occur, so that adding a second one breaks the signature.
 OVERSIGNED = ("From", "Subject")

@@ -99,7 +99,8 @@ def _headers(letter: Letter, *, identity: str, at: datetime) -> list[tuple[str, 
     headers.append(("Date", _date(at.astimezone(UTC).replace(microsecond=0))))
     headers.append(("Message-ID", identity))
     for name, value in letter.headers:
-        write = _folded if name.lower() in STRUCTURED else _unstructured
+        # An older release may have stored one beyond ASCII.
+        write = _folded if name.lower() in STRUCTURED and value.isascii() else _unstructured
         headers.append((name, write(value, used=len(name) + 2)))
     return headers
 
