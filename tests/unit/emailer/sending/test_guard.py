@@ -27,6 +27,14 @@ def test_only_listed_recipients_get_mail(address: str, is_allowed: bool) -> None
     assert guard.allows(address) == is_allowed
 
 
+def test_domains_beyond_ascii_are_listed_as_people_write_them() -> None:
+    guard = RecipientGuard.read("Ann@EXÄMPLE.com, @müller.example, xn--exmple-cua.org")
+    for allowed in ("ann@xn--exmple-cua.com", "jörg@müller.example", "bob@xn--mller-kva.example"):
+        assert guard.allows(allowed)
+    assert guard.allows("anybody@exämple.org")
+    assert not guard.allows("bob@xn--exmple-cua.com")
+
+
 @pytest.mark.parametrize("text", [None, "", " , "])
 def test_without_a_list_everybody_may_get_mail(text: str | None) -> None:
     assert RecipientGuard.read(text).allows("anybody@example.com")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from emailer.mails.domain_limits import in_ascii
+
 _ENTRY = re.compile(r"(?:[^@\s]+@|@)?[^@\s]+\.[^@\s]+")
 
 
@@ -21,7 +23,7 @@ class RecipientGuard:
         for entry in entries:
             if not _ENTRY.fullmatch(entry):
                 raise ValueError(f"{entry!r} must be an address (me@example.com) or a domain (@example.com)")
-        return cls(frozenset(entry if "@" in entry else f"@{entry}" for entry in entries))
+        return cls(frozenset(_comparable(entry if "@" in entry else f"@{entry}") for entry in entries))
 
     def refusal_of(self, address: str) -> str | None:
         """Return the reason to record in the attempt if no mail may be sent to `address`, else None."""
@@ -33,5 +35,11 @@ class RecipientGuard:
         """Return whether mail may be sent to `address`."""
         if not self.allowed:
             return True
-        lower = address.lower()
-        return lower in self.allowed or "@" + lower.rpartition("@")[2] in self.allowed
+        written = _comparable(address)
+        return written in self.allowed or "@" + written.rpartition("@")[2] in self.allowed
+
+
+def _comparable(entry: str) -> str:
+    """Return an address or `@domain` in lower case, with the domain in ASCII, as addresses are stored."""
+    local, at, domain = entry.rpartition("@")
+    return f"{local}{at}{in_ascii(domain)}".lower()

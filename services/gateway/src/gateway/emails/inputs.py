@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation, model_validator
 
+from contracts import addresses
 from contracts.addresses import BareAddress
 from contracts.emails import EmailFilter, EmailStatus, MadeOf, Recipient, StoredStatus, TimelineEvent
 from contracts.mail import Mail, Stream
@@ -105,7 +106,8 @@ class EmailChoice(CreatedWithin):
             created_after=self.created_after,
             created_before=self.created_before,
             tag=self.tag,
-            to=self.to,
+            # Mails have their recipients in this form, whatever way they were written.
+            to=addresses.parse(self.to).address if self.to else None,
         )
 
 

@@ -66,7 +66,8 @@ def count_recipients(body: EmailsInput) -> int:
 
 def _copies(mail: Mapping[str, Any]) -> int:
     named = (mail.get(name) for name in get_args(RecipientKind))
-    count = sum(len(value) for value in named if isinstance(value, list))
+    # One recipient may be written without a list.
+    count = sum(len(value) if isinstance(value, list) else isinstance(value, str) for value in named)
     return min(max(1, count), MOST_RECIPIENTS)
 
 
