@@ -33,6 +33,7 @@ def test_every_setting_is_described_with_an_example() -> None:
     ("variable", "value"),
     [
         ("EMAIL_SMTP_TLS", "perhaps"),
+        ("EMAIL_DEFAULT_SENDER", "Tickwire"),
         ("EMAIL_SMTP_PORT", "70000"),
         ("EMAIL_RETRY_SCALE", "0"),
         ("EMAIL_EXPIRES_AFTER_S", "1e9"),

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from chassis.settings import Settings, readable_by
+from contracts import addresses
 from contracts.mail import MOST_UPLOAD_BYTES
 from contracts.retention import MOST_DAYS
 from emailer.domains.keys import KeySafe
@@ -33,7 +34,7 @@ class EmailSettings(Settings):
     port: int = Field(
         default=8082, ge=1, le=65535, description="port of the internal HTTP listener", examples=["8082"]
     )
-    default_sender: str = Field(
+    default_sender: Annotated[str, readable_by(addresses.parse)] = Field(
         default="Tickwire <no-reply@tickwire.example>",
         description="sender of mails that name none",
         examples=["Tickwire <no-reply@example.com>"],
