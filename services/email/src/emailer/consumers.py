@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 from chassis import metrics
 from chassis.broker.answering import Answer
@@ -70,25 +71,25 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
         )
         accepted = await asyncio.get_running_loop().run_in_executor(reader, accept)
         accepted = await marking.marked(connection, accepted)
-        traces = [
-            (text(delivery.headers, names.TRACEPARENT), text(delivery.headers, names.REQUEST_ID))
-            for delivery in deliveries
-        ]
+        traces = [_trace_of(delivery) for delivery in deliveries]
         stored = await repository.store(connection, accepted, traces=traces)
+        fresh = [
+            (one, trace)
+            for one, trace in zip(accepted, traces, strict=True)
+            if one.command.email_id in stored
+        ]
+        metrics.EMAIL_ATTEMPTS.labels("refused").inc(sum(one.status == "failed" for one, _ in fresh))
+        metrics.EMAIL_ATTEMPTS.labels("suppressed").inc(sum(len(one.suppressed) for one, _ in fresh))
         ended = [
             StatusChange(one.command.email_id, one.command.owner_id, one.status, *trace)
-            for one, trace in zip(accepted, traces, strict=True)
-            if one.status != "queued" and one.command.email_id in stored
+            for one, trace in fresh
+            if one.status != "queued"
         ]
-        fresh = [one for one in accepted if one.command.email_id in stored]
-        metrics.EMAIL_ATTEMPTS.labels("refused").inc(sum(one.status == "failed" for one in fresh))
-        metrics.EMAIL_ATTEMPTS.labels("suppressed").inc(sum(len(one.suppressed) for one in fresh))
         await announcing.announce(connection, ended)
 
     async def resend(connection: Connection, deliveries: Sequence[Delivery[ResendEmail]]) -> None:
         for delivery in deliveries:
-            trace = (text(delivery.headers, names.TRACEPARENT), text(delivery.headers, names.REQUEST_ID))
-            command = delivery.message
+            command, trace = delivery.message, _trace_of(delivery)
             if not await choosing.copy(connection, command, life_s=settings.expires_after_s, trace=trace):
                 raise NotFound(f"E-mail {command.source_id} does not exist, or can no longer be sent again.")
 
@@ -97,6 +98,11 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
         SendPackedEmail: InTransaction(store, group=PACKED_GROUP, committed=committed),
         ResendEmail: InTransaction(resend, committed=committed),
     }
+
+
+def _trace_of(delivery: Delivery[Any]) -> tuple[str | None, str | None]:
+    """Return the traceparent and the id of the request that a message comes from."""
+    return text(delivery.headers, names.TRACEPARENT), text(delivery.headers, names.REQUEST_ID)
 
 
 def answers(
