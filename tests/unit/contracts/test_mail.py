@@ -179,7 +179,12 @@ def test_a_message_id_may_be_chosen(given: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["", "a", "<a@b", "a b@example.com", "a@b>\r\nBcc: x", "ü@example.com", "a..b@example.com", "@"]
+    "wrong",
+    [
+        *("", "a", "<a@b", "a b@example.com", "a@b>\r\nBcc: x", "ü@example.com", "a..b@example.com", "@"),
+        *(".a@example.com", "a.@example.com", "a@.example.com", "a@example..com", "a@example.com."),
+        *("a@b@example.com", f"{'a' * 121}@example.com", f"a@{'b' * 121}"),
+    ],
 )
 def test_a_message_id_is_one_word_in_two_parts(wrong: str) -> None:
     assert refused_at(message_id=wrong) == ["message_id"]

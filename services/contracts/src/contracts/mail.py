@@ -45,7 +45,11 @@ _PARAMETER = "; ?[A-Za-z][A-Za-z-]{0,30}=[A-Za-z0-9!#$&^_.+-]{1,60}"
 _CONTENT_TYPE = rf"^{_TYPE_NAME}/{_TYPE_NAME}(?:{_PARAMETER}){{0,5}}$"
 _ATTACHED_MAIL = "message/rfc822"
 _LONGEST_LINE = 998
-_MESSAGE_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,120}@[A-Za-z0-9.-]{1,120}")
+# On both sides of the @ parts that are divided by single dots (RFC 5322).
+_MESSAGE_ID = re.compile(
+    r"(?=[^@]{1,120}@)[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*+"
+    r"@(?=.{1,120}\Z)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*+"
+)
 
 
 def _single_part(value: str) -> str:
@@ -60,7 +64,7 @@ def _single_part(value: str) -> str:
 
 def _message_id(value: str) -> str:
     bare = value[1:-1] if value[:1] == "<" and value[-1:] == ">" else value
-    if not _MESSAGE_ID.fullmatch(bare) or ".." in bare:
+    if not _MESSAGE_ID.fullmatch(bare):
         raise ValueError("must be a Message-ID: <unique part@domain>, in ASCII without spaces")
     return f"<{bare}>"
 

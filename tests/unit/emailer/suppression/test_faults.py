@@ -14,6 +14,7 @@ from emailer.suppression.faults import Fault
         (550, "5.1.1 <ann@example.com>: Recipient address rejected: User unknown", "gone"),
         (550, "5.1.2 no such domain", "gone"),
         (556, "5.1.10 RESOLVER.ADR.RecipientNotFound", "gone"),
+        (550, "User unknown, 5.1.1.", "gone"),
         (550, "User unknown", "hard"),
         (553, "mailbox name not allowed", "hard"),
         (550, "5.2.1 The account is disabled", "hard"),
