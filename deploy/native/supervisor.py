@@ -44,10 +44,15 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._ever_ready = False
+        self._after: Sequence[Keeper] = ()
 
-    async def start(self) -> None:
-        """Start the program and return when it is ready; raise `ProcessFailedError` when it cannot be."""
-        self._ever_ready = False
+    async def start(self, *, after: Sequence[Keeper] = ()) -> None:
+        """Start the program and return when it is ready; raise `ProcessFailedError` when it cannot be.
+
+        The time that it may take does not end before the programs of `after`, which it may need, have been
+        ready for as long.
+        """
+        self._ever_ready, self._after = False, after
         self._task = asyncio.create_task(self._keep(), name=f"keep {self.program.name}")
         ready = asyncio.create_task(self._ready.wait())
         try:
@@ -56,6 +61,11 @@ class Keeper:
             ready.cancel()
         if self._task.done():
             self._task.result()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the program is ready now."""
+        return self._ready.is_set()
 
     async def ready(self, *, timeout_s: float = 60.0) -> None:
         """Wait until the program is ready (again)."""
@@ -111,10 +121,16 @@ class Keeper:
     async def _announce_ready(self, began: float) -> None:
         # Only the first start has a deadline: later a process may have to wait until others are back.
         timeout_s = float("inf") if self._ever_ready else self.program.ready_timeout_s
-        try:
-            await self.program.probe.passed(timeout_s=timeout_s)
-        except NotReadyError as error:
-            raise self._failure(f"was not ready after {timeout_s:.0f} s ({error})") from error
+        is_ready = False
+        while not is_ready:
+            is_its_turn = all(other.is_ready for other in self._after)
+            try:
+                await self.program.probe.passed(timeout_s=timeout_s)
+                is_ready = True
+            except NotReadyError as error:
+                # What it waited for has a limit of its own, and is named when it exceeds that.
+                if is_its_turn:
+                    raise self._failure(f"was not ready after {timeout_s:.0f} s ({error})") from error
         self._ever_ready = True
         self._ready.set()
         took_s = asyncio.get_running_loop().time() - began
@@ -150,7 +166,11 @@ class Supervisor:
 
     async def start(self) -> None:
         """Start everything, and return when all is ready; raise the first failure."""
-        tasks = [asyncio.create_task(keeper.start()) for keeper in self.keepers.values()]
+        before: list[Keeper] = []
+        tasks = []
+        for stage in self._stages:
+            tasks += [asyncio.create_task(keeper.start(after=tuple(before))) for keeper in stage]
+            before += stage
         try:
             await asyncio.gather(*tasks)
         finally:

@@ -106,6 +106,16 @@ async def test_a_process_that_never_gets_ready_is_named_with_its_check(tmp_path:
     assert leftovers.find(tmp_path) == []
 
 
+async def test_the_time_of_a_program_begins_when_the_stages_before_it_are_ready(tmp_path: Path) -> None:
+    late = "import time; time.sleep(2); print('up', flush=True); time.sleep(60)"
+    server = replace(program(tmp_path, "server", late, says="up"), ready_timeout_s=60.0)
+    # Ready as soon as the server is, in whose log it looks.
+    service = replace(program(tmp_path, "service", IDLE), probe=server.probe)
+    async with supervisor.running(tmp_path, [[server], [service]]) as started:
+        assert set(started.keepers) == {"server", "service"}
+    assert leftovers.find(tmp_path) == []
+
+
 async def test_a_process_that_ignores_the_signal_is_killed_after_it(tmp_path: Path) -> None:
     stubborn = program(tmp_path, "stubborn", STUBBORN, says="up", stop_timeout_s=0.3)
     async with supervisor.running(tmp_path, [[stubborn]]) as started:
