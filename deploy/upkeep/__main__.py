@@ -225,7 +225,7 @@ def _backup_options(installation: Installation, options: argparse.Namespace) -> 
 
 def _passphrase(variables: Mapping[str, str]) -> str | None:
     file = variables.get("BACKUP_KEY_FILE")
-    return Path(file).read_text(encoding="utf-8").strip() if file else variables.get("BACKUP_KEY")
+    return Path(file).read_text(encoding="utf-8").strip() if file else variables.get("BACKUP_KEY") or None
 
 
 def _say_when(text: str) -> None:

@@ -67,6 +67,9 @@ def back_up(installation: Installation, options: BackupOptions, *, say: Say) -> 
 def write(installation: Installation, options: BackupOptions, *, say: Say) -> Path:
     """Write a backup, remove all but the newest ones, and return its file. The caller holds `AT_WORK`."""
     folder = options.folder
+    if options.passphrase is not None:
+        # Before anything has to wait for a backup that cannot be encrypted.
+        sealing.require_length(options.passphrase)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for unfinished in folder.glob(f"{_DRAFT}*"):
         shutil.rmtree(unfinished)
@@ -94,7 +97,7 @@ def write(installation: Installation, options: BackupOptions, *, say: Say) -> Pa
         packed = work / "packed"
         packed.mkdir()
         made = archive.pack(work, packed, began=began, schema=schema)
-        if options.passphrase:
+        if options.passphrase is not None:
             clear, made = made, made.with_name(made.name + sealing.SUFFIX)
             sealing.seal(clear, made, options.passphrase)
         made.chmod(0o600)

@@ -25,10 +25,15 @@ _TAG_BYTES = 16
 _SHORTEST = 16
 
 
+def require_length(passphrase: str) -> None:
+    """Raise `UpkeepError` for a passphrase that is too short, as that of an empty file is."""
+    if len(passphrase) < _SHORTEST:
+        raise UpkeepError(f"BACKUP_KEY must have at least {_SHORTEST} characters, in BACKUP_KEY_FILE, too.")
+
+
 def seal(source: Path, target: Path, passphrase: str) -> None:
     """Encrypt `source` into `target` with `passphrase`. Raise `UpkeepError` if it is too short."""
-    if len(passphrase) < _SHORTEST:
-        raise UpkeepError(f"BACKUP_KEY must have at least {_SHORTEST} characters.")
+    require_length(passphrase)
     salt = secrets.token_bytes(_SALT_BYTES)
     cipher = _cipher(passphrase, salt)
     with source.open("rb") as clear, target.open("wb") as sealed:
