@@ -46,8 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
 def rotate(installation: Installation, options: argparse.Namespace) -> int:
     """Change a secret in the server, its file and the processes together; the old one stops working."""
     if options.secret is None:
-        print("SECRET is one of: " + ", ".join(rotation.names(installation)), file=sys.stderr)
-        return 2
+        print("make rotate SECRET=…, one of:", *rotation.names(installation), sep="\n  ")
+        return 0
     rotation.rotate(
         installation,
         options.secret,

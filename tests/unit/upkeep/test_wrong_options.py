@@ -9,6 +9,7 @@ import pytest
 from native.directories import RunDirectory
 from native.settings import NativeSettings
 from upkeep import backups
+from upkeep.__main__ import main
 from upkeep.backups import BackupOptions
 from upkeep.errors import UpkeepError
 from upkeep.native_stack import NativeStack
@@ -24,3 +25,9 @@ def test_a_backup_with_a_key_that_is_empty_or_too_short_is_not_begun(tmp_path: P
         )
     assert said == []
     assert not options.folder.exists()
+
+
+def test_rotate_without_a_secret_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--way", "native", "--run-dir", str(tmp_path / ".run"), "rotate"]) == 0
+    listed = {line.strip() for line in capsys.readouterr().out.splitlines()}
+    assert {"api-key", "pepper", "postgres", "postgres-emailer", "rabbitmq-email"} <= listed
