@@ -84,8 +84,8 @@ async def _poison_outbox(street: Street) -> None:
 GUESTS = (
     Guest("nobody", "nobody", None, "nothing: what the machine itself costs"),
     Guest("heads", "anonymous connection", "heads", "heads of 16 MiB and of 1,000 fields", is_quick=True),
-    Guest("connections", "anonymous connection", "connections", "2,000 connections of one address"),
-    Guest("crowd", "anonymous connection", "crowd", "4,000 connections of 100 addresses", seconds=12),
+    Guest("connections", "anonymous connection", "connections", "10,000 connections of one address"),
+    Guest("crowd", "anonymous connection", "crowd", "15,000 connections of 200 addresses", seconds=15),
     Guest("keys", "anonymous connection", "keys", "keys that do not exist"),
     Guest("bodies", "key holder", "bodies", "JSON of 10 MiB, and nested 100,000 deep"),
     Guest(
@@ -104,8 +104,8 @@ GUESTS = (
         "event-streams",
         "key holder",
         "event_streams",
-        "3,000 event streams of quotes, of which nothing is read",
-        seconds=12,
+        "25,000 event streams of quotes, of which nothing is read",
+        seconds=24,
     ),
     Guest("frames", "socket", "frames", "empty fragments and pings", is_quick=True),
     Guest("commands", "socket", "commands", "4,000 subscriptions at once"),
@@ -122,7 +122,7 @@ GUESTS = (
         "uploads",
         "uploader",
         "uploads",
-        "ten uploads at a time, an id in every line, lines of 2.5 MiB",
+        "100 uploads at a time, an id in every line, lines of 2.5 MiB",
         is_quick=True,
     ),
     Guest("html", "mail sender", "html", "HTML that parsers take quadratic time for"),
@@ -171,6 +171,6 @@ GUESTS = (
         _break_provider,
         is_quick=True,
     ),
-    Guest("stored-mails", "stored mail", "mails", "every broken mail, and one of 36 MiB", is_quick=True),
+    Guest("stored-mails", "stored mail", "mails", "every broken mail, and one of 350 MiB", is_quick=True),
 )
 BY_NAME = {guest.name: guest for guest in GUESTS}

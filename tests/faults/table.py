@@ -35,6 +35,7 @@ def render(rows: Sequence[Row]) -> str:
 
 _GUEST_HEADS = (
     "guest",
+    "kind",
     "sends",
     "p99 of requests",
     "lines lost",
@@ -45,7 +46,7 @@ _GUEST_HEADS = (
 
 def render_guests(rows: Sequence[GuestRow]) -> str:
     """Return the results of the guests as a Markdown table."""
-    lines = [_line(_GUEST_HEADS), _line(["---", "---", *["---:"] * (len(_GUEST_HEADS) - 2)])]
+    lines = [_line(_GUEST_HEADS), _line(["---"] * 3 + ["---:"] * (len(_GUEST_HEADS) - 3))]
     return "\n".join([*lines, *(_line(_cells_of_guest(row)) for row in rows)]) + "\n"
 
 
@@ -75,6 +76,7 @@ def _cells_of_guest(row: GuestRow) -> list[str]:
     diary = row.diary
     certain = [one.text for one in row.complaints if one.is_certain]
     return [
+        row.guest.name,
         f"**{row.guest.kind}**: {'; '.join(certain)}" if certain else row.guest.kind,
         f"{row.guest.sends} ({row.sent})" if row.sent != row.guest.sends else row.sent,
         f"{diary.p99_s * 1000:.0f} ms of {len(diary.latencies_s) + len(diary.arrivals_s)}",

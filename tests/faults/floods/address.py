@@ -15,6 +15,8 @@ import httpx
 from native.ports import HOST
 
 _MIB = 1 << 20
+# Of `enum` in Linux's netinet/tcp.h.
+_ESTABLISHED = 1
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,38 @@ async def exchange(
         writer.transport.abort()
 
 
+async def hold_each(
+    at: Address,
+    count: int,
+    once: Callable[[int, Callable[[], None]], Awaitable[None]],
+    *,
+    within_s: float,
+    opening: int,
+    is_done: Callable[[], bool] = lambda: True,
+) -> None:
+    """Begin `once` so often, evenly over `within_s` seconds, and cancel those that go on when the time is up.
+
+    `once` is called with its number, and with a function that it calls when it has opened its connection: so
+    many open theirs at a time. On a slow machine it takes longer, also until it `is_done`, or too late.
+    """
+    places, running = asyncio.Semaphore(opening), set[asyncio.Future[None]]()
+    for number in range(count):
+        # Not all in one moment: the queue of the listening socket is the system's.
+        due_at = at.began_at + within_s * number / count
+        await asyncio.sleep(max(0.0, due_at - time.monotonic()))
+        await places.acquire()
+        if at.is_late:
+            break
+        task = asyncio.ensure_future(once(number, places.release))
+        running.add(task)
+        task.add_done_callback(running.discard)
+    while not (at.is_late or (at.is_over and is_done())):
+        await asyncio.sleep(0.1)
+    for still in running:
+        still.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
 def slow_socket(source: str, *, receive_bytes: int = 4096) -> socket.socket:
     """Return a socket of `source` for which the system reads next to nothing in advance."""
     client = socket.socket()
@@ -84,6 +118,12 @@ def slow_socket(source: str, *, receive_bytes: int = 4096) -> socket.socket:
     client.setblocking(False)
     client.bind((source, 0))
     return client
+
+
+def is_established(client: socket.socket) -> bool:
+    """Return whether neither side has closed the connection, without reading from it."""
+    state: int = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    return state == _ESTABLISHED
 
 
 async def full_room(client: httpx.AsyncClient) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -13,7 +15,7 @@ import orjson
 
 from chassis.broker.answering import MOST_OF_OWNER
 from faults.faulty_operation import FAULTY
-from faults.floods.address import Address, full_room, side_by_side, slow_socket
+from faults.floods.address import Address, full_room, hold_each, is_established, side_by_side, slow_socket
 from faults.street import SYMBOLS
 from gateway.http import sending
 from native.ports import HOST
@@ -22,8 +24,10 @@ _NDJSON = {"Content-Type": "application/x-ndjson"}
 _ITEMS = 2000
 _FAILING = 100
 _EVENT_STREAMS = 300
-# More than one owner may have, each with events of several symbols.
-_UNREAD_STREAMS = 3000
+# Ten times what one owner may have, each with events of several symbols, over more connections than get one.
+_UNREAD_STREAMS, _UNREADING = 25_000, 3000
+# Connections that this process opens at a time.
+_ASKING = 100
 # Several times what there would be memory for.
 _PAGES = 600
 # Fewer than an address may have, so that it is the bounds of answers that are met.
@@ -84,9 +88,46 @@ async def slow_downloads(at: Address) -> str:
 
 
 async def event_streams(at: Address) -> str:
-    """Ask for more event streams than an owner may have, and read nothing of them."""
-    symbols = ",".join(SYMBOLS)
-    return await _hold(at, [f"/v1/stocks/stream?symbols={symbols}"] * _UNREAD_STREAMS, reads=lambda _: False)
+    """Ask for ten times the event streams that an owner may have, and read nothing of them.
+
+    Connections whose request is refused make the next one, until all have been made.
+    """
+    statuses: Counter[bytes] = Counter()
+    loop = asyncio.get_running_loop()
+    request = at.head(f"GET /v1/stocks/stream?symbols={','.join(SYMBOLS)}")
+
+    def has_asked() -> bool:
+        return statuses.total() >= _UNREAD_STREAMS
+
+    async def ask(reader: socket.socket) -> bytes:
+        async with asyncio.timeout(10):
+            await loop.sock_sendall(reader, request)
+            answer = await loop.sock_recv(reader, 4096)
+            status = answer[9:12]
+            while answer and status != b"200" and not answer.endswith(b"}\n"):
+                answer = await loop.sock_recv(reader, 4096)
+        statuses[status] += 1
+        return status
+
+    async def once(number: int, begun: Callable[[], None]) -> None:
+        source = f"127.0.0.{2 + number // _OF_AN_ADDRESS}"
+        with closing(slow_socket(source)) as reader, contextlib.suppress(OSError, TimeoutError):
+            try:
+                async with asyncio.timeout(10):
+                    await loop.sock_connect(reader, (HOST, at.gateway))
+                status = await ask(reader)
+            finally:
+                begun()
+            while status != b"200" and not has_asked():
+                await asyncio.sleep(0.35)
+                status = await ask(reader)
+            # What is cut off while this one reads nothing shows in the state of its connection only.
+            while status == b"200" and is_established(reader):
+                await asyncio.sleep(1)
+
+    await hold_each(at, _UNREADING, once, within_s=at.seconds / 3, opening=_ASKING, is_done=has_asked)
+    begun = statuses[b"200"]
+    return f"{statuses.total()} requests, {begun} begun, {statuses.total() - begun} refused"
 
 
 async def _hold(at: Address, paths: Sequence[str], *, reads: Callable[[int], bool]) -> str:

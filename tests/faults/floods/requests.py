@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
 
 from chassis.http1.limits import FIELDS
-from faults.floods.address import Address, exchange, side_by_side
+from faults.floods.address import Address, exchange, hold_each, side_by_side, slow_socket
+from gateway.batches.upload_turns import MOST_OF_AN_OWNER
 from gateway.identity.keys import new_key
 from native.ports import HOST
 
 _MIB = 1 << 20
+# Eighty times what an address may have without a key, and ten times the places without one.
+_OF_ONE_ADDRESS, _OF_ALL_ADDRESSES = 10_000, 15_000
+# Connections that this process begins at a time.
+_OPENING = 500
+_LOGIN = "POST /v1/console/sessions HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
+_HALVES = (
+    b"GET /healthz HTTP/1.1\r\nX-Half",
+    f"{_LOGIN}Request-Timeout: 30\r\nContent-Length: 50\r\n\r\n{{".encode(),
+)
+_UPLOAD = ("POST /v1/batches?operation=echo", "Content-Type: application/x-ndjson")
 
 
 async def heads(at: Address) -> str:
@@ -30,41 +43,39 @@ async def heads(at: Address) -> str:
 
 
 async def connections(at: Address) -> str:
-    """Open over ten times the connections that an address may have without a key, each half a request."""
-    taken = await _hold(at, [HOST.replace("0.1", "0.2")] * 2000)
-    return f"2000 connections, {taken} held"
+    """Open eighty times the connections that an address may have without a key, each with half a request."""
+    return await _hold(at, [HOST.replace("0.1", "0.2")] * _OF_ONE_ADDRESS)
 
 
 async def crowd(at: Address) -> str:
-    """Open more connections without a key than there are places for, from many addresses."""
-    taken = await _hold(at, [f"127.0.1.{number % 100 + 1}" for number in range(4000)])
-    return f"4000 connections of 100 addresses, {taken} held"
+    """Open ten times as many connections without a key as there are places, from many addresses."""
+    # Fewer of each address than it may have, so that it is the number of all places that is met.
+    return await _hold(at, [f"127.0.1.{number % 200 + 1}" for number in range(_OF_ALL_ADDRESSES)])
 
 
-async def _hold(at: Address, sources: list[str]) -> int:
-    held = 0
-    login = "POST /v1/console/sessions HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
-    halves = (
-        b"GET /healthz HTTP/1.1\r\nX-Half",
-        f"{login}Request-Timeout: 30\r\nContent-Length: 50\r\n\r\n{{".encode(),
-    )
+async def _hold(at: Address, sources: list[str]) -> str:
+    """Open a connection from each source, and keep it; return what became of them."""
+    ends: Counter[str] = Counter()
+    loop = asyncio.get_running_loop()
 
-    async def one(number: int, source: str) -> None:
-        nonlocal held
-        # Not all in one moment: the queue of the listening socket is the system's.
-        await asyncio.sleep(number * min(2.0, at.seconds / 3) / len(sources))
-        while not at.is_over:
-            with contextlib.suppress(OSError):
-                reader, writer = await asyncio.open_connection(HOST, at.gateway, local_addr=(source, 0))
-                writer.write(halves[number % 2])
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(reader.read(1), at.left_s)
-                held += not reader.at_eof()
-                writer.transport.abort()
-            await asyncio.sleep(min(1.0, at.left_s))
+    async def keep(number: int, begun: Callable[[], None]) -> None:
+        end = "cut off"
+        with closing(slow_socket(sources[number])) as client, contextlib.suppress(OSError, TimeoutError):
+            try:
+                async with asyncio.timeout(10):
+                    await loop.sock_connect(client, (HOST, at.gateway))
+                    await loop.sock_sendall(client, _HALVES[number % 2])
+            finally:
+                begun()
+            try:
+                end = "answered" if await loop.sock_recv(client, 12) else end
+            except asyncio.CancelledError:
+                end = "held to the end"
+        ends[end] += 1
 
-    await asyncio.gather(*(one(number, source) for number, source in enumerate(sources)))
-    return held
+    await hold_each(at, len(sources), keep, within_s=0.8 * at.seconds, opening=_OPENING)
+    told = ", ".join(f"{number} {end}" for end, number in sorted(ends.items()))
+    return f"{ends.total()} connections: {told}"
 
 
 async def bodies(at: Address) -> str:
@@ -102,40 +113,36 @@ async def keys(at: Address) -> str:
 
 
 async def uploads(at: Address) -> str:
-    """Send ten uploads at a time, with an id of its own in every line, and lines of ten times the limit."""
-    lines = 0
+    """Send ten times the uploads that an owner may have at a time, with an id of its own in every line.
 
-    async def parts(number: int) -> AsyncIterator[bytes]:
-        nonlocal lines
-        yield at.head(
-            "POST /v1/batches?operation=echo",
-            "Content-Type: application/x-ndjson",
-            "Transfer-Encoding: chunked",
-        )
-        base = number << 40
-        while not at.is_over:
-            run = b"".join(b'{"custom_id":"%x","payload":0}\n' % (base + each) for each in range(2000))
-            base += 2000
-            lines += 2000
-            yield b"%x\r\n%b\r\n" % (len(run), run)
+    The first ones are lines of ten times the limit.
+    """
+    await asyncio.gather(*(exchange(at, _long_line(at)) for _ in range(MOST_OF_AN_OWNER)))
+    counts: Counter[str] = Counter()
 
-    async def once(number: int) -> None:
-        if number == 10:
-            line = b'{"payload":"' + b"x" * (2560 * 1024) + b'"}\n'
-            head = at.head(
-                "POST /v1/batches?operation=echo",
-                "Content-Type: application/x-ndjson",
-                f"Content-Length: {len(line)}",
-            )
-            await exchange(at, [head, line])
-            return
-        _, writer = await asyncio.open_connection(HOST, at.gateway, local_addr=("127.0.0.2", 0))
+    async def once(_: int) -> None:
+        reader, writer = await asyncio.open_connection(HOST, at.gateway, local_addr=("127.0.0.2", 0))
         try:
-            async for part in parts(number):
-                writer.write(part)
+            counts["uploads"] += 1
+            writer.write(at.head(*_UPLOAD, "Transfer-Encoding: chunked", "Expect: 100-continue"))
+            async with asyncio.timeout(10):
+                is_taken = b" 100 " in await reader.readline()
+            counts["refused"] += not is_taken
+            base = (counts["uploads"] << 40) + 1
+            while is_taken and not at.is_over:
+                run = b"".join(b'{"custom_id":"%x","payload":0}\n' % (base + each) for each in range(2000))
+                base += 2000
+                writer.write(b"%x\r\n%b\r\n" % (len(run), run))
                 await writer.drain()
+                counts["lines"] += 2000
         finally:
             writer.transport.abort()
+        await asyncio.sleep(min(0.5, at.left_s))
 
-    await side_by_side(at, 11, once)
-    return f"{lines} lines in 10 uploads"
+    await side_by_side(at, 10 * MOST_OF_AN_OWNER, once)
+    return f"{counts['lines']} lines in {counts['uploads']} uploads, {counts['refused']} of them refused"
+
+
+def _long_line(at: Address) -> tuple[bytes, bytes]:
+    line = b'{"payload":"' + b"x" * (2560 * 1024) + b'"}\n'
+    return at.head(*_UPLOAD, f"Content-Length: {len(line)}"), line

@@ -10,27 +10,46 @@ from faults.floods.address import Address
 from native.ports import HOST
 from support.broken_mails import BROKEN_MAILS
 
-_LARGE = b"Subject: large\r\n\r\n" + b"x\r\n" * (12 << 20)
+# Ten times what is taken, in lines that are as long as they may be.
+LARGE_MIB = 350
+_LINE = b"x" * 998 + b"\r\n"
+_PART = _LINE * 1049
+_FROM, _TO = "guest@example.com", "friend@example.com"
 
 
 async def mails(at: Address) -> str:
-    """Send every broken mail again and again, and one that is larger than what is taken."""
-    return await asyncio.to_thread(_send_all, at)
+    """Send every broken mail again and again, and beside them one ten times as large as any may be."""
+    sent, large = await asyncio.gather(asyncio.to_thread(_send_all, at), asyncio.to_thread(_send_large, at))
+    return f"{sent} broken mails; {large}"
 
 
-def _send_all(at: Address) -> str:
+def _send_all(at: Address) -> int:
     sent = 0
-    for raw in cycle((*BROKEN_MAILS.values(), _LARGE)):
+    for raw in cycle(BROKEN_MAILS.values()):
         if at.is_over:
             break
-        sent += _send(at, raw)
-    return f"{sent} broken mails"
+        try:
+            with smtplib.SMTP(HOST, at.mailbox_smtp, timeout=30) as server:
+                server.sendmail(_FROM, [_TO], raw)
+        except (OSError, smtplib.SMTPException):
+            continue
+        sent += 1
+    return sent
 
 
-def _send(at: Address, raw: bytes) -> bool:
+def _send_large(at: Address) -> str:
+    """Send a mail without saying before how large it is, for which it would be refused at once."""
+    sent = 0
     try:
         with smtplib.SMTP(HOST, at.mailbox_smtp, timeout=30) as server:
-            server.sendmail("guest@example.com", ["friend@example.com"], raw)
-    except (OSError, smtplib.SMTPException):
-        return False
-    return True
+            server.ehlo()
+            server.docmd("MAIL", f"FROM:<{_FROM}>")
+            server.docmd("RCPT", f"TO:<{_TO}>")
+            server.docmd("DATA")
+            while sent < LARGE_MIB and not at.is_late:
+                server.send(_PART)
+                sent += 1
+            code, _ = server.docmd(".")
+    except (OSError, smtplib.SMTPException) as error:
+        return f"{sent} MiB of one mail, then {type(error).__name__}"
+    return f"{sent} MiB of one mail, answered {code}"
