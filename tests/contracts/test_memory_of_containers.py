@@ -10,7 +10,9 @@ from faults.street import memory_limits
 from gateway.batches import upload_turns
 from gateway.http import bodies, sending
 from gateway.http.shared_bytes import MOST_SHARED_BYTES
+from gateway.publishing.hub import SUBSCRIPTION_BYTES
 from gateway.realtime import slow_clients
+from gateway.realtime.connection_limit import SOCKET_BYTES
 from gateway.settings import GatewaySettings
 from gateway.stocks import tables
 from gateway.uploads import service as files
@@ -32,10 +34,16 @@ _PARTS = {
 
 
 def test_all_bytes_that_guests_may_hold_at_the_gateway_fit_into_its_container() -> None:
-    connections = int(GatewaySettings.model_fields["most_connections"].default)
+    connections, sockets, subscriptions = (
+        int(GatewaySettings.model_fields[name].default)
+        for name in ("most_connections", "most_sockets", "most_subscriptions")
+    )
     held = {
         "nothing yet": _EMPTY,
-        "usual heads and short bodies": connections * USUAL_BYTES,
+        # What sockets have received is counted with what they wait with.
+        "usual heads and short bodies": (connections - sockets) * USUAL_BYTES,
+        "sockets with a subscription": sockets * SOCKET_BYTES,
+        "further subscriptions": (subscriptions - sockets) * SUBSCRIPTION_BYTES,
         "what connections wait with": WAITING_BYTES,
         "what sockets wait with": slow_clients.MOST_BYTES,
         "attempts of webhooks": deliverer.MOST_AT_ONCE * deliverer.ATTEMPT_BYTES,

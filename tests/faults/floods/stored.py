@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import smtplib
+from contextlib import closing
 from itertools import cycle
 
 from faults.floods.address import Address
@@ -41,12 +42,15 @@ def _send_large(at: Address) -> str:
     """Send a mail without saying before how large it is, for which it would be refused at once."""
     sent = 0
     try:
-        with smtplib.SMTP(HOST, at.mailbox_smtp, timeout=30) as server:
+        # Closed without a farewell, which a busy mailbox would answer late.
+        with closing(smtplib.SMTP(HOST, at.mailbox_smtp, timeout=10)) as server:
             server.ehlo()
             server.docmd("MAIL", f"FROM:<{_FROM}>")
             server.docmd("RCPT", f"TO:<{_TO}>")
             server.docmd("DATA")
-            while sent < LARGE_MIB and not at.is_late:
+            while sent < LARGE_MIB:
+                if at.is_late:
+                    return f"{sent} MiB of one mail"
                 server.send(_PART)
                 sent += 1
             code, _ = server.docmd(".")

@@ -16,6 +16,8 @@ from gateway.publishing.signals import FellBehind, Signal
 log = logging.get(__name__)
 
 MOST_SUBSCRIPTIONS = 50_000
+# The memory of each, of a channel that nobody else listens to.
+SUBSCRIPTION_BYTES = 3 * 1024
 # Channels of one connection: an owner with fewer may take of the last places.
 FEW_SUBSCRIPTIONS = 200
 _RETRY_AFTER_S = 5.0

@@ -13,6 +13,8 @@ from chassis import shares
 from chassis.errors import Overloaded
 
 _RETRY_AFTER_S = 5.0
+# The memory of an event stream that waits, with its subscription and its request; a WebSocket takes less.
+SOCKET_BYTES = 40 * 1024
 # An owner may have this many times the places that it leaves free; and, while one is free, one place in this
 # many of all.
 _WEIGHT = 2
