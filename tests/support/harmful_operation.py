@@ -124,6 +124,17 @@ async def ask_often(payload: int, context: Context) -> dict[str, int]:
     return Counter(getattr(one, "code", type(one).__name__) for one in found)
 
 
+_hoard: list[bytearray] = []
+
+
+async def keep_or_need(payload: int, _: Context) -> int:
+    """Keep so many MiB after the end of the item, or need as many as are below zero for a moment."""
+    taken = bytearray(abs(payload) << 20)
+    _hoard.extend([taken] if payload > 0 else [])
+    return os.getpid()
+
+
+HOARDING = Operation("hoarding", "for tests", payload=None, run=keep_or_need, retry=_ONCE)
 CURIOUS = Operation("curious", "for tests", payload=None, run=ask_often, retry=_ONCE)
 SLEEPY = Operation("sleepy", "for tests", payload=None, run=sleep_or_exit, retry=_ONCE, concurrency=1)
 ENTRY_POINTS = """[tickwire.operations]
@@ -131,6 +142,7 @@ harmful = support.harmful_operation:OPERATION
 harmful.patient = support.harmful_operation:PATIENT
 harmful.texts = support.harmful_operation:OF_TEXTS
 curious = support.harmful_operation:CURIOUS
+hoarding = support.harmful_operation:HOARDING
 sleepy = support.harmful_operation:SLEEPY
 """
 

@@ -35,7 +35,7 @@ from chassis import shares
 from chassis.broker.rpc import RpcClient
 from chassis.errors import Unavailable
 from support import harmful_operation
-from support.harmful_operation import CURIOUS, OF_TEXTS, OPERATION, PATIENT, SLEEPY, WAYS
+from support.harmful_operation import CURIOUS, HOARDING, OF_TEXTS, OPERATION, PATIENT, SLEEPY, WAYS
 from support.waiting import until
 
 POISON = 7
@@ -177,6 +177,15 @@ async def test_an_item_that_floods_the_service_with_calls_has_few_of_them_there(
     assert sum(many.values()) == 5 * MOST_CALLS
     assert many["too-many-at-once"] > 0
     assert most == MOST_CALLS
+
+
+async def test_what_items_keep_in_memory_is_not_missed_by_those_of_the_next_chunk(bench: ChunkBench) -> None:
+    pids = []
+    for payloads in (["5"], ["-60"], ["50"], ["-60"]):
+        await bench.finish(HOARDING, payloads)
+        pids.append(bench.results.pop(0))
+    # A little is kept without harm.
+    assert pids[0] == pids[1] == pids[2] != pids[3]
 
 
 async def test_texts_that_kill_their_process_are_found_one_by_one(bench: ChunkBench) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -89,7 +90,8 @@ def serve(connection: socket.socket, options: Options) -> None:
 
 async def _serve(connection: socket.socket, marks: Marks, options: Options) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=connection)
-    chunks = _Chunks(writer, marks, GuardedClient(InternalTargets.parse(options.internal_targets)))
+    client = GuardedClient(InternalTargets.parse(options.internal_targets))
+    chunks = _Chunks(writer, marks, client, memory_bytes=options.memory_bytes)
     while True:
         try:
             parts = await frames.read(reader)
@@ -101,10 +103,15 @@ async def _serve(connection: socket.socket, marks: Marks, options: Options) -> N
 class _Chunks:
     """Runs the chunks that the service sends, one at a time, and reports their outcomes."""
 
-    def __init__(self, writer: StreamWriter, marks: Marks, client: GuardedClient) -> None:
+    def __init__(
+        self, writer: StreamWriter, marks: Marks, client: GuardedClient, *, memory_bytes: int
+    ) -> None:
         self._writer = writer
         self._marks = marks
         self._client = client
+        self._memory_bytes = memory_bytes
+        # With the operations that are loaded, without their items.
+        self._data_bytes = _data_bytes()
         self._calls = _Calls(writer)
         self._operations: dict[str, Operation] = {}
         self._run: ChunkRun | None = None
@@ -143,9 +150,7 @@ class _Chunks:
         before = asyncio.all_tasks()
         with tracing.during(traceparent, request_id):
             try:
-                if name not in self._operations:
-                    self._operations[name] = operations.load(name)
-                operation = self._operations[name]
+                operation = self._load(name)
             except BaseException as error:
                 cause = cause_of(error)
                 failures = [ItemFailure(item.position, cause.code, cause.detail) for item in items]
@@ -172,9 +177,26 @@ class _Chunks:
                 watch.close()
                 self._run = None
         watch.report()
-        # Tasks that an item has left behind must not run beside the next chunk.
-        is_clean = asyncio.all_tasks() <= before | {asyncio.current_task()}
+        # Tasks that an item has left behind must not run beside the next chunk, and memory that it keeps must
+        # not be missed there.
+        is_clean = asyncio.all_tasks() <= before | {asyncio.current_task()} and self._has_room()
         self._writer.write(frames.write("done", is_clean))
+
+    def _load(self, name: str) -> Operation:
+        if name not in self._operations:
+            before = _data_bytes()
+            self._operations[name] = operations.load(name)
+            self._data_bytes += _data_bytes() - before
+        return self._operations[name]
+
+    def _has_room(self) -> bool:
+        kept_bytes = _data_bytes() - self._data_bytes
+        return kept_bytes <= (self._memory_bytes - self._data_bytes) / 2
+
+
+def _data_bytes() -> int:
+    """Return the memory of this process that counts under its limit."""
+    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 
 
 class _Watch(Watch):
