@@ -6,6 +6,8 @@ NATIVE := PYTHONPATH=deploy $(PYTHON) -m native
 UPKEEP = PYTHONPATH=deploy $(PYTHON) -m upkeep $(if $(WAY),--way $(WAY))
 SIGNING := PYTHONPATH=deploy $(PYTHON) -m upkeep.signing
 SETUP := deploy/native/setup.sh
+# Processes that run tests: make test WORKERS=3. Two of them at most have a whole stack (tests/support/scheduling.py).
+WORKERS ?= 2
 LONG_TESTS = $(sort $(shell grep -rl --include='test_*.py' 'mark\.long' tests))
 PYPROJECTS := $(wildcard services/*/pyproject.toml)
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
@@ -74,7 +76,7 @@ reset: ## Forget all data of the stopped stack
 
 test: lint ## Check and test everything (narrow the tests: make test ARGS="tests/unit -k ports")
 	@$(SETUP) --test
-	$(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart 0 -m "not long" $(ARGS)
+	$(PYTHON) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0 -m "not long" $(ARGS)
 
 test-long: ## Everything that `make test` leaves out because it takes minutes: the whole fault table, long drills
 	@$(SETUP) --test

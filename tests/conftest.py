@@ -13,18 +13,14 @@ from typing import Any
 import certifi
 import pytest
 import structlog
-from xdist.scheduler import LoadScopeScheduling
 
 from chassis import queries
 from native import memcached, postgres, rabbitmq
-from support import brokers, databases
+from support import brokers, databases, scheduling
 from support.databases import FreshDatabase
+from support.scheduling import GroupScheduling
 
 _TESTS = Path(__file__).parent
-# Each of these starts servers for all of its tests, which only one worker should do.
-_TOGETHER = ("deploy", "faults", "e2e")
-# What takes longest begins first, so that no worker is left with it at the end.
-_FIRST = (*_TOGETHER, "integration/gateway", "integration/native", "integration", "unit/prometheus")
 
 # What runs in the process of the tests writes tracebacks as they are: drawn in boxes with all their local
 # values, one of a long error holds the event loop up for seconds.
@@ -65,16 +61,6 @@ for _name in ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS"):
     os.environ.pop(_name, None)
 
 
-class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
-    """Gives each group of tests to one worker: a suite, else a package, else the tests of a folder."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        _, suite, *folders = nodeid.partition("::")[0].split("/")[:-1]
-        if suite in _TOGETHER:
-            return suite
-        return "/".join((suite, *(folders[:1] if suite == "integration" else folders)))
-
-
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
     """Return the scheduler that divides the tests among several workers."""
     return GroupScheduling(config, log)
@@ -82,7 +68,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupSchedul
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest groups first."""
-    order = {group: number for number, group in enumerate(_FIRST)}
+    order = {group: number for number, group in enumerate(scheduling.FIRST)}
 
     def place(item: pytest.Item) -> int:
         suite, folder = item.path.relative_to(_TESTS).parts[:2]
