@@ -61,6 +61,18 @@ async def test_a_task_whose_push_was_lost_is_found(listener: RunningGateway, wor
     assert (answer.status_code, answer.json()["status"]) == (200, "completed")
 
 
+async def test_only_a_key_that_may_read_tasks_waits_for_more_than_the_status(
+    listener: RunningGateway, work: TaskAnswers
+) -> None:
+    work.status = "completed"
+    async with listener.client(await listener.new_key("batches:write")) as client:
+        answer = await client.post("/v1/tasks", json=TASK, headers={"prefer": "wait=15"})
+    assert (answer.status_code, answer.json()["status"]) == (200, "completed")
+    assert (answer.json()["counts"], answer.json()["detail_available"]) == (None, False)
+    whole = await listener.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=15"})
+    assert whole.json()["counts"]["total"] == 1
+
+
 async def test_a_caller_that_waits_costs_few_requests(listener: RunningGateway, work: TaskAnswers) -> None:
     answer = await listener.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=3"})
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")
