@@ -48,12 +48,10 @@ def _send_large(at: Address) -> str:
             server.docmd("MAIL", f"FROM:<{_FROM}>")
             server.docmd("RCPT", f"TO:<{_TO}>")
             server.docmd("DATA")
-            while sent < LARGE_MIB:
-                if at.is_late:
-                    return f"{sent} MiB of one mail"
+            while sent < LARGE_MIB and not at.is_late:
                 server.send(_PART)
                 sent += 1
-            code, _ = server.docmd(".")
+            answer = "not to its end" if sent < LARGE_MIB else f"answered {server.docmd('.')[0]}"
     except (OSError, smtplib.SMTPException) as error:
-        return f"{sent} MiB of one mail, then {type(error).__name__}"
-    return f"{sent} MiB of one mail, answered {code}"
+        answer = type(error).__name__
+    return f"{sent} MiB of one mail, {answer}"
