@@ -139,7 +139,7 @@ async def test_event_streams_beyond_the_limit_that_come_together_are_refused_and
             readers.create_task(follow())
         await until(lambda: len(answers) == 20)
         is_over.set()
-    assert sorted(answers) == [200] * 5 + [503] * 15
+    assert sorted(answers) == [200] * 5 + [429] * 15
     await until(lambda: not listener.gateway.resources.connection_limit.owners)
 
 

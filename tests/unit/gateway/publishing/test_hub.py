@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chassis.errors import Overloaded
+from chassis.errors import Overloaded, TooManyAtOnce
 from gateway.publishing.hub import FEW_SUBSCRIPTIONS, Hub
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
@@ -90,7 +90,7 @@ def test_an_owner_has_no_more_subscriptions_than_it_leaves_free_and_the_last_are
     hub = Hub(most_subscriptions=8_000)
     for owner, most in (("a", 3_500), ("b", 1_750), ("c", 875)):
         fill(hub, owner, most)
-        with pytest.raises(Overloaded, match=f"{most} of them yours"):
+        with pytest.raises(TooManyAtOnce, match=f"{most} of them yours"):
             fill(hub, owner, 1)
     fill(hub, "d", FEW_SUBSCRIPTIONS)
     assert sum(hub.counts().values()) == 3_500 + 1_750 + 875 + FEW_SUBSCRIPTIONS

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.errors import Overloaded
+from chassis.errors import Overloaded, TooManyAtOnce
 from gateway.realtime.connection_limit import ConnectionLimit
 
 
 def test_connections_are_limited_in_total_and_by_owner() -> None:
     limit = ConnectionLimit(total=4, per_owner=3)
     places = [limit.take("1") for _ in range(3)]
-    with pytest.raises(Overloaded) as refused:
+    with pytest.raises(TooManyAtOnce) as refused:
         limit.take("1")
     assert refused.value.retry_after_s
     limit.take("2")
@@ -31,7 +31,7 @@ def test_owners_that_take_all_they_get_leave_places_for_the_next_ones() -> None:
             while True:
                 limit.take(str(number))
                 taken[-1] += 1
-        except Overloaded:
+        except TooManyAtOnce:
             continue
     assert taken[:3] == [2_500, 1_250, 417]
     assert min(taken) >= 39

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from chassis.deadlines import Deadline
-from chassis.errors import NotFound, Overloaded
+from chassis.errors import NotFound, Overloaded, TooManyAtOnce
 from chassis.loop_turns import MOST_IN_PASS, USUAL_WEIGHT
 from gateway.http.calls import Call
 from gateway.http.principal import Principal
@@ -166,7 +166,7 @@ async def test_nothing_older_than_what_was_sent_follows_it(
 
 async def test_a_stream_counts_as_a_connection(hub: Hub, limit: ConnectionLimit, opened: OpenStream) -> None:
     first = await opened(state(1))
-    with pytest.raises(Overloaded):
+    with pytest.raises(TooManyAtOnce):
         await opened(state(1))
     await first.aclose()
     assert (hub.counts(), limit.owners) == ({}, {})

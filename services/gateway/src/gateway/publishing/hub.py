@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from chassis import logging, metrics, shares
-from chassis.errors import Overloaded
+from chassis.errors import Overloaded, TooManyAtOnce
 from chassis.loop_turns import LoopTurns
 from gateway.publishing.fan_out import MOST_WAITING, MOST_WAITING_OF_FEW, FanOut
 from gateway.publishing.publications import Publication
@@ -66,13 +66,15 @@ class Hub:
     ) -> Callable[[], None]:
         """Call `listener` for each publication on `channel`; return the function that ends this.
 
-        `on_signal` is called for other events of the channel. Raise `Overloaded` if `owner` may have no more
-        subscriptions; without an owner it is the service itself that listens.
+        `on_signal` is called for other events of the channel. Raise `TooManyAtOnce` if `owner` has its share
+        of the subscriptions, `Overloaded` if all are taken; without an owner it is the service itself that
+        listens.
         """
         own = self._of_owner[owner]
         if owner and not shares.has_room(own, held=self._held, most=self._most, few=FEW_SUBSCRIPTIONS):
             metrics.SUBSCRIPTIONS_REFUSED.inc()
-            raise Overloaded(
+            refusal = TooManyAtOnce if own and self._held < self._most else Overloaded
+            raise refusal(
                 f"This gateway has {self._held} of {self._most} subscriptions, {own} of them yours: "
                 "end some, or try again later.",
                 retry_after_s=_RETRY_AFTER_S,

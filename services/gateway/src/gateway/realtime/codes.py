@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from chassis.errors import Overloaded, ServiceError
+from chassis.errors import Overloaded, ServiceError, TooManyAtOnce
 from gateway.errors import RateLimited
 
 
@@ -116,7 +116,7 @@ class CommandError(Exception):
     @classmethod
     def of(cls, error: ServiceError) -> CommandError:
         """Return the error of a service as the error of the command that called it."""
-        if isinstance(error, Overloaded | RateLimited):
+        if isinstance(error, Overloaded | TooManyAtOnce | RateLimited):
             return cls(ErrorCode.TOO_MANY_REQUESTS, error.detail)
         if error.retryable:
             return cls(ErrorCode.INTERNAL, error.detail, is_temporary=True)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from chassis import shares
-from chassis.errors import Overloaded
+from chassis.errors import Overloaded, TooManyAtOnce
 
 _RETRY_AFTER_S = 5.0
 # The memory of an event stream that waits, with its subscription and its request; a WebSocket takes less.
@@ -34,7 +34,7 @@ class ConnectionLimit:
         self.owners: Counter[str] = Counter()
 
     def take(self, owner: str) -> Callable[[], None]:
-        """Take a place; return the function that releases it. Raise `Overloaded`."""
+        """Take a place; return the function that releases it. Raise `TooManyAtOnce`, `Overloaded`."""
         self.require_room(owner)
         self.owners[owner] += 1
         self._taken += 1
@@ -48,7 +48,10 @@ class ConnectionLimit:
         return give_back
 
     def require_room(self, owner: str) -> None:
-        """Raise `Overloaded` if there is no place for another connection of `owner`."""
+        """Raise an error if there is no place for another connection of `owner`.
+
+        `TooManyAtOnce` if the owner has its share: what it refuses is no failure of the gateway.
+        """
         if self._taken >= self._total:
             raise Overloaded(
                 "This gateway is at its limit of connections; try again later.",
@@ -56,12 +59,13 @@ class ConnectionLimit:
             )
         own, few = self.owners[owner], max(1, self._total // _FEW)
         if own >= self._per_owner:
-            raise Overloaded(
+            raise TooManyAtOnce(
                 f"One owner may have {self._per_owner} connections to a gateway; close one.",
                 retry_after_s=_RETRY_AFTER_S,
             )
         if not shares.has_room(own, held=self._taken, most=self._total, few=few, weight=_WEIGHT):
-            raise Overloaded(
+            refusal = TooManyAtOnce if own else Overloaded
+            raise refusal(
                 f"You have {own} connections to this gateway, and the other places are for other owners;"
                 " close one, or try again later.",
                 retry_after_s=_RETRY_AFTER_S,

@@ -79,9 +79,9 @@ class EventStream:
         """Yield an empty part once the stream has a place among the connections, and then its events.
 
         The id of an event is its position, `<epoch>:<offset>`; the last seen event is omitted. Pushes are
-        transient, so the stored state is read again after a silence. Raise in the first step `Overloaded` if
-        there is no place for it or for its subscriptions, and what `look` raises. The streams of an owner
-        take its turns at the event loop.
+        transient, so the stored state is read again after a silence. Raise in the first step `TooManyAtOnce`
+        or `Overloaded` if there is no place for it or for its subscriptions, and what `look` raises. The
+        streams of an owner take its turns at the event loop.
         """
         async with AsyncExitStack() as stack:
             stack.callback(limit.take(self._owner))

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from chassis import metrics
-from chassis.errors import Overloaded
+from chassis.errors import Overloaded, TooManyAtOnce
 from gateway.publishing.positions import ChannelPosition, Handover, HandoverOverflow
 from gateway.publishing.publications import Publication
 from gateway.publishing.signals import FellBehind, Signal
@@ -111,7 +111,7 @@ class Subscriptions:
                 owner=subscription.user,
                 on_signal=(lambda one: self._take(subscription, one)) if channel.kind.is_ordered else None,
             )
-        except Overloaded as error:
+        except (Overloaded, TooManyAtOnce) as error:
             # Unlike the limit of a connection, it may be over soon: a client library tries again.
             raise CommandError(ErrorCode.LIMIT_EXCEEDED, error.detail, is_temporary=True) from None
         self._open[name] = subscription
