@@ -10,6 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from contracts.batch_options import ToleratedFailure
 from contracts.domains import DomainName
+from contracts.mail import MailItem
 from contracts.templates import TemplateSource
 
 
@@ -29,6 +30,14 @@ from contracts.templates import TemplateSource
         (TemplateSource, {"subject": "s", "html": "h", "mjml": None}),
         (TemplateSource, {"subject": "s", "html": "h", "mjml": "m"}),
         (TemplateSource, {"subject": "s", "text": "t", "html": "h", "mjml": "m"}),
+        (MailItem, {"text": "t"}),
+        (MailItem, {"to": [], "cc": [], "text": "t"}),
+        (MailItem, {"to": [], "bcc": "ann@example.com", "text": None, "html": "h"}),
+        (MailItem, {"to": ["ann@example.com"]}),
+        (MailItem, {"to": ["ann@example.com"], "template": {"name": "hello"}, "subject": ""}),
+        (MailItem, {"to": ["ann@example.com"], "template": {"name": "hello"}, "subject": "s"}),
+        (MailItem, {"to": ["ann@example.com"], "template": {"name": "hello"}, "text": "t"}),
+        (MailItem, {"to": ["ann@example.com"], "template": None, "text": "t"}),
         (DomainName, "example.com"),
         (DomainName, "münchen。example"),
         (DomainName, "example"),

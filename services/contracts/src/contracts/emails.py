@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from contracts.mail import Mail, Stream
+from contracts.mail import Mail, RecipientKind, Stream
 from contracts.message import Command, Contract, Event, Json, Moment, Next, Reply, Request
 from contracts.topology import EMAIL
 
@@ -23,7 +23,6 @@ EmailStatus = Literal[
     "cancelled", "expired",
 ]  # fmt: skip
 EventKind = Literal["accepted", "attempt", "expired", "cancelled", "retried", "rescheduled", "bounced"]
-RecipientKind = Literal["to", "cc", "bcc"]
 # Final: a mail in one of these states is sent to nobody any more, unless somebody retries it.
 FINISHED: frozenset[EmailStatus] = frozenset(
     {"delivered", "partially_delivered", "failed", "suppressed", "cancelled", "expired"}

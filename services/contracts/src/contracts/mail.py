@@ -10,7 +10,7 @@ import base64
 import binascii
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from uuid import UUID
 
 from pydantic import (
@@ -26,6 +26,7 @@ from contracts.addresses import Address
 from contracts.json_values import exact
 from contracts.mail_headers import Headers, OneLine, one_line
 from contracts.message import Json
+from contracts.schema_rules import has_all, lacks_all
 from contracts.templates import TemplateUse
 from contracts.times import PlannedTime
 
@@ -110,6 +111,7 @@ Subject = OneLine
 Body = Annotated[str, AfterValidator(exact)]
 Tag = Annotated[str, Field(max_length=64), AfterValidator(one_line)]
 Metadata = Annotated[dict[str, Json], Field(max_length=MOST_METADATA), AfterValidator(exact)]
+RecipientKind = Literal["to", "cc", "bcc"]
 # Transactional mail responds to an action of a user, who waits for it; bulk mail does not.
 Stream = Literal["transactional", "bulk"]
 # Always with its angle brackets, which the caller may omit.
@@ -224,7 +226,36 @@ class ItemAttachment(MailAttachment):
     ] = _NOT_GIVEN
 
 
+# Items are accepted by the schema alone, so it says what the validators above say, too.
+_ITEM_RULES: list[Json] = [
+    {
+        "description": f"to, cc and bcc together must name 1 to {MOST_RECIPIENTS} recipients",
+        "anyOf": [
+            {"required": [name], "properties": {name: {"not": {"type": "array", "maxItems": 0}}}}
+            for name in get_args(RecipientKind)
+        ],
+    },
+    {
+        "description": "text, html or both must be given, or a template",
+        "not": lacks_all("text", "html", "template"),
+    },
+    {
+        "description": "subject, text and html must not be combined with a template",
+        "not": {
+            **has_all("template"),
+            "anyOf": [
+                {"required": ["subject"], "properties": {"subject": {"minLength": 1}}},
+                has_all("text"),
+                has_all("html"),
+            ],
+        },
+    },
+]
+
+
 class MailItem(Mail):
     """A mail that is an item of a batch, or a task."""
+
+    model_config = ConfigDict(json_schema_extra={"allOf": _ITEM_RULES})
 
     attachments: list[ItemAttachment] = Field(default_factory=list, max_length=MOST_ATTACHMENTS)  # type: ignore[assignment]  # nobody adds another kind to a frozen mail

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from chassis.errors import InvalidInput
+from contracts.mail import MailItem
 from contracts.scopes import Scope
 from gateway.batches.cutting import MOST_BAD_LINES, Cutter
 from gateway.batches.inputs import BatchInput, FollowUpInput
@@ -100,6 +101,19 @@ def test_a_value_that_is_too_long_is_refused_with_the_description_that_says_what
     )
     assert found is not None
     assert found.detail.startswith(reported)
+
+
+@pytest.mark.parametrize(
+    ("mail", "detail"),
+    [
+        ({"text": "t"}, "to, cc and bcc together must name 1 to 50 recipients"),
+        ({"to": "ann@example.com"}, "text, html or both must be given, or a template"),
+    ],
+)
+def test_a_mail_without_recipients_or_content_is_refused_with_the_rule(mail: Any, detail: str) -> None:
+    found = PayloadCheck(MailItem.model_json_schema()).find(mail)
+    assert found is not None
+    assert found.detail.endswith(detail)
 
 
 def test_a_name_that_is_not_known_is_named_and_cut() -> None:

@@ -20,6 +20,8 @@ MOST_ERRORS = 20
 _TURN, _TURN_S = 200, 0.001
 _MOST_CHARACTERS = 300
 _MOST_VALUES = 2_000
+# The description beside these keywords can say what they mean, or what to do with a longer value.
+_DESCRIBED = ("maxLength", "anyOf", "not")
 
 
 class PayloadCheck:
@@ -50,13 +52,14 @@ class PayloadCheck:
         else:
             return None
         detail = plain.text(error.message, most=_MOST_CHARACTERS)
-        if error.kind.name == "maxLength":
-            # The description can say what to do with a longer value.
+        if error.kind.name in _DESCRIBED:
             with suppress(LookupError, TypeError):
-                limited: Any = self.schema
+                broken: Any = self.schema
                 for key in error.schema_path[:-1]:
-                    limited = limited[key]
-                detail += f": {plain.text(str(limited['description']), most=_MOST_CHARACTERS)}"
+                    broken = broken[key]
+                description = plain.text(str(broken["description"]), most=_MOST_CHARACTERS)
+                # What is forbidden is named as a schema, which says less.
+                detail = description if error.kind.name == "not" else f"{detail}: {description}"
         return FieldError(pointer=pointer(tuple(error.instance_path)), detail=detail)
 
 
