@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Coroutine, MutableMapping
+from contextlib import suppress
+from typing import Any, cast
 
 from chassis import exemplars, logging, metrics, spans, tracing
 from gateway.http.bodies import BODY, Body
 from gateway.http.routing import METHODS
 from gateway.http.serving import HURRIED, ROUTE
+from gateway.http.stepping import Finished, begin
 
 log = logging.get(__name__)
 
@@ -161,8 +163,11 @@ def _patient(send: Send, patience_s: float) -> Send:
         if not is_long:
             await send(message)
             return
-        async with asyncio.timeout(patience_s):
-            await send(message)
+        # Most parts go into the connection's buffer, and need no timer.
+        with suppress(Finished):
+            rest = begin(cast(Coroutine[Any, Any, None], send(message)))
+            async with asyncio.timeout(patience_s):
+                await rest
 
     return send_patiently
 

@@ -56,6 +56,8 @@ _MOST_FOR_THE_ANSWER_S = 0.25
 PUBLIC_BODY_S = 2.0
 # In the units of `LoopTurns`: of what a request does up to its first wait.
 _WEIGHT_OF_A_REQUEST = 20
+# An exception and a problem document take longer than most answers from memory.
+_WEIGHT_OF_A_REFUSAL = 30
 # Most answers are there sooner: a task that watches the client of each of them would cost more than a query.
 UNWATCHED_S = 0.05
 # An upload may continue for as long as its parts keep arriving, unless its caller limits its time.
@@ -149,6 +151,7 @@ class Server:
             rule, found = self._routes.match(request.scope)
             return await self._call(self._bound[rule], request, found)
         except ServiceError as error:
+            self._turns.charge(_WEIGHT_OF_A_REFUSAL)
             if error.status == 504 and reading.is_hurried(request, self._timeout_s):
                 request.scope[HURRIED] = True
             return problems.reply(error)
