@@ -273,6 +273,22 @@ async def test_tokens_belong_to_the_requests_that_wait_for_them(
     assert order == ["large", "small"]
 
 
+async def test_requests_that_come_while_one_waits_for_tokens_have_what_it_does_not_need(
+    gateways: Gateways, windows: RateWindows
+) -> None:
+    gateway, sent = gateways(), 0
+
+    async def send_without_a_pause() -> None:
+        nonlocal sent
+        while sent < 4_000:
+            sent += await passes(gateway, rate=RateClass.READ)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(send_without_a_pause() for _ in range(32)))
+    # If each of them had to ask, a statement would be for 32 requests at most.
+    assert windows.statements < 4_000 / 32 / 2
+
+
 async def test_a_gateway_that_stops_returns_what_it_holds(gateways: Gateways, windows: RateWindows) -> None:
     gateway = gateways()
     for _ in range(20):

@@ -271,12 +271,13 @@ def _name_of(principal: Principal) -> str:
 def _spend(lease: Lease, cost: int, *, in_turn: bool = False) -> bool:
     """Spend tokens of a caller and of its owner, if both have enough.
 
-    While requests wait for tokens, those that come belong to them: only one that has waited is `in_turn`.
+    What requests need that wait for tokens belongs to them: only one that has waited is `in_turn`, and
+    others have the rest. Without it, all that come while one waits would wait and ask, too, without end.
     """
     above = lease.above
     if above is None or lease.tokens < cost or above.ends_at != lease.ends_at:
         return False
-    if not in_turn and (lease.need or above.need):
+    if not in_turn and (lease.tokens < lease.need + cost or above.tokens < above.need + cost):
         return False
     return above.spend(cost) and lease.spend(cost)
 
