@@ -23,13 +23,13 @@ def windows() -> RateWindows:
 
 
 @pytest.fixture
-async def gateways(windows: RateWindows) -> AsyncIterator[Callable[[], LimitService]]:
-    """Return a function that opens one more gateway."""
+async def gateways(windows: RateWindows) -> AsyncIterator[Callable[..., LimitService]]:
+    """Return a function that opens one more gateway, with the limits of its argument or small ones."""
     tasks = Tasks()
 
-    def open_one() -> LimitService:
+    def open_one(limits: str = _HOUR) -> LimitService:
         exchange = LeaseExchange(windows.ask)
-        service = LimitService(cast(Any, None), read_policies(_HOUR), exchange, owner_factor=OWNER_FACTOR)
+        service = LimitService(cast(Any, None), read_policies(limits), exchange, owner_factor=OWNER_FACTOR)
         number = len(tasks.unfinished)
         tasks.supervise(f"exchange {number}", exchange.run)
         tasks.supervise(f"leases {number}", service.settle)

@@ -25,7 +25,7 @@ from support.waiting import until
 
 ANN = Principal(1, "Ann", "member", "a" * 16, frozenset())
 BOB = Principal(2, "Bob", "member", "b" * 16, frozenset())
-Gateways = Callable[[], LimitService]
+Gateways = Callable[..., LimitService]
 
 
 async def passes(
@@ -276,15 +276,18 @@ async def test_tokens_belong_to_the_requests_that_wait_for_them(
 async def test_requests_that_come_while_one_waits_for_tokens_have_what_it_does_not_need(
     gateways: Gateways, windows: RateWindows
 ) -> None:
-    gateway, sent = gateways(), 0
+    gateway, sent = gateways("quote=100000/3600"), 0
+    windows.late_s = 0.001
 
-    async def send_without_a_pause() -> None:
+    async def send_without_a_pause(number: int) -> None:
         nonlocal sent
+        # Some come while the first question is asked.
+        await asyncio.sleep(windows.late_s * (number % 2) / 2)
         while sent < 4_000:
-            sent += await passes(gateway, rate=RateClass.READ)
+            sent += await passes(gateway)
             await asyncio.sleep(0)
 
-    await asyncio.gather(*(send_without_a_pause() for _ in range(32)))
+    await asyncio.gather(*(send_without_a_pause(number) for number in range(32)))
     # If each of them had to ask, a statement would be for 32 requests at most.
     assert windows.statements < 4_000 / 32 / 2
 
