@@ -16,8 +16,8 @@ from pydantic_core import to_json
 from chassis import validation
 from contracts import addresses
 from contracts.addresses import ParsedAddress
-from contracts.emails import RecipientKind, SendEmail
-from contracts.mail import MOST_RECIPIENTS, MOST_UPLOAD_BYTES, MailAttachment, MailContent
+from contracts.emails import SendEmail
+from contracts.mail import MOST_RECIPIENTS, MOST_UPLOAD_BYTES, MailAttachment, MailContent, RecipientKind
 from contracts.mail_headers import replace_unsafe
 from contracts.templates import TemplateUse
 from emailer import plain_text

@@ -14,9 +14,8 @@ from chassis.problems import field_errors
 from chassis.validation import errors_in
 from contracts import addresses
 from contracts.addresses import MOST_FOREIGN_DOMAINS
-from contracts.emails import RecipientKind
 from contracts.json_texts import elements, members
-from contracts.mail import MOST_RECIPIENTS, Mail
+from contracts.mail import MOST_RECIPIENTS, Mail, RecipientKind
 from contracts.message import Next
 from gateway.acceptance.repository import Acceptance
 from gateway.domains.senders import domains_of
