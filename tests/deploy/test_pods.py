@@ -54,7 +54,7 @@ def test_pods_run_with_the_restrictions_and_memory_limits_of_their_manifests(pod
             assert int(lines["CapBnd"], 16) == 0, service
             assert lines["NoNewPrivs"] == "1", service
             assert found["HostConfig"]["ReadonlyRootfs"], service
-            assert 0 < found["HostConfig"]["Memory"] <= 512 * MIB, service
+            assert 0 < found["HostConfig"]["Memory"] <= 576 * MIB, service
 
 
 def test_the_tour_of_everything_passes_through_the_cluster(pods: Pods, upkeep: KubernetesStack) -> None:

@@ -31,9 +31,14 @@ async def hooks(hooks_house: House) -> RunningGateway:
 
 @pytest.fixture
 async def hook(hooks: RunningGateway) -> AsyncIterator[RequestReceiver]:
-    """Yield a receiver; what waits in the end is not sent to the next one."""
+    """Yield a receiver; what waits in the end is not sent to the next one, and all webhooks go.
+
+    An owner may have few of them, and all tests have the same one.
+    """
     async with receiver() as running:
         yield running
     await hooks.database.execute(
         "UPDATE webhook_deliveries SET status = 'withdrawn', finished_at = now() WHERE status = 'pending'"
     )
+    for webhook in (await hooks.api.get("/v1/webhooks")).json()["data"]:
+        await hooks.api.delete(f"/v1/webhooks/{webhook['id']}")
