@@ -174,11 +174,13 @@ async def test_a_request_keeps_the_upload_while_its_lines_arrive_slowly(
     writer.write(head.encode() + body[:40])
     # As if its first lines had taken longer than a silent writer keeps the upload.
     older = (
-        "UPDATE open_uploads SET appended_at = now() - interval '1 h' WHERE writer IS NOT NULL RETURNING true"
+        "UPDATE open_uploads SET appended_at = now() - interval '1 h'"
+        " WHERE batch_id = $1 AND writer IS NOT NULL RETURNING true"
     )
-    await until(lambda: listener.database.fetchval(older))
+    batch_id = path.rpartition("/")[2]
+    await until(lambda: listener.database.fetchval(older, batch_id))
     renewed = "SELECT appended_at > now() - interval '1 min' FROM open_uploads WHERE batch_id = $1"
-    await until(lambda: listener.database.fetchval(renewed, path.rpartition("/")[2]))
+    await until(lambda: listener.database.fetchval(renewed, batch_id))
     assert_problem(await append(listener, path, 0, body), 409, "conflict")
     writer.write(body[40:])
     assert (await reader.readline()).startswith(b"HTTP/1.1 200")
