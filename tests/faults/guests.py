@@ -84,8 +84,14 @@ async def _poison_outbox(street: Street) -> None:
 GUESTS = (
     Guest("nobody", "nobody", None, "nothing: what the machine itself costs"),
     Guest("heads", "anonymous connection", "heads", "heads of 16 MiB and of 1,000 fields", is_quick=True),
-    Guest("connections", "anonymous connection", "connections", "10,000 connections of one address"),
-    Guest("crowd", "anonymous connection", "crowd", "15,000 connections of 200 addresses", seconds=15),
+    Guest(
+        "connections",
+        "anonymous connection",
+        "connections",
+        "10,000 connections of one address",
+        seconds=16,
+    ),
+    Guest("crowd", "anonymous connection", "crowd", "15,000 connections of 200 addresses", seconds=25),
     Guest("keys", "anonymous connection", "keys", "keys that do not exist"),
     Guest("bodies", "key holder", "bodies", "JSON of 10 MiB, and nested 100,000 deep"),
     Guest(
