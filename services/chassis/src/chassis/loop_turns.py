@@ -12,9 +12,11 @@ from chassis import logging
 
 log = logging.get(__name__)
 
-# Weights in units of about ten microseconds: of a usual command, and of all parts that begin in one pass.
+# Weights in units of about ten microseconds: of a usual command, and of all parts that begin in one pass. A
+# request that waits for several answers waits for as many passes: with twice as much in each, requests beside
+# 25,000 refused ones took twice as long, and quotes were 3 % more.
 USUAL_WEIGHT = 10
-MOST_IN_PASS = 200
+MOST_IN_PASS = 100
 
 
 class _WaitingPart(NamedTuple):
