@@ -151,7 +151,7 @@ async def _is_other(process: Callable[[], Awaitable[int]], before: int) -> bool:
     return await process() != before
 
 
-async def test_a_server_that_answers_statements_is_not_away_because_a_new_connection_is_late(
+async def test_a_server_is_away_when_it_was_silent_at_two_looks_but_not_because_a_new_connection_is_late(
     fresh_database: FreshDatabase,
 ) -> None:
     dsn = await fresh_database()
@@ -171,10 +171,31 @@ async def test_a_server_that_answers_statements_is_not_away_because_a_new_connec
             async with postgres.connection() as connection:
                 assert await connection.fetchval("SELECT 1") == 1
         assert not await postgres.ping(), "nothing was answered this time"
+        async with postgres.connection() as connection:
+            assert await connection.fetchval("SELECT 1") == 1, "once may be the machine"
+        # Its look begins after that answer.
+        assert not await postgres.ping()
         with pytest.raises(DatabaseUnavailable):
             async with postgres.connection():
                 pass
         await postgres.close()
+
+
+async def test_a_look_whose_own_connection_has_ended_asks_on_a_new_one(fresh_database: FreshDatabase) -> None:
+    dsn = await fresh_database()
+    postgres, admin = Postgres(dsn), await asyncpg.connect(dsn)
+    await postgres.open()
+    assert await postgres.ping()
+    async with postgres.connection() as connection:
+        others = (
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid NOT IN (pg_backend_pid(), $1)"
+        )
+        assert await admin.fetchval(others, connection.get_server_pid()) == 1
+        assert await postgres.ping()
+        assert postgres.check() is None
+    await postgres.close()
+    await admin.close()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

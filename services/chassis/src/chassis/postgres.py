@@ -35,12 +35,20 @@ AWAY = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    # A connection that was cut in the middle of a statement can be found in an impossible state afterwards.
+    # A connection that has ended can be found in an impossible state.
     asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.CannotConnectNowError,
     asyncpg.InvalidAuthorizationSpecificationError,
+)
+# The errors of a single connection that has ended.
+_ENDED = (
+    ConnectionError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,
 )
 # A statement that took too long says nothing about the server; `ping` finds out whether that answers.
 _LATE = (TimeoutError, asyncpg.QueryCanceledError)
@@ -84,7 +92,8 @@ class Postgres:
 
     Every second, unless statements were just answered and none waits, a separate connection outside the pool
     checks whether the server answers. While it is down, nothing waits for it: `connection` fails at once, and
-    waiting statements end.
+    waiting statements end. It counts as down when it refuses connections, or was silent at two looks in a
+    row: on a busy machine, silence for two seconds says little.
     """
 
     def __init__(
@@ -107,7 +116,9 @@ class Postgres:
         self._probe: asyncpg.Connection[asyncpg.Record] | None = None
         self._asking = asyncio.Lock()
         self._asked_at = 0.0
+        # How many looks in a row were not answered, and whether the server counts as down for it.
         self._missed = 0
+        self._is_down = False
         # When a statement of the pool was last answered, and when that was last looked at.
         self._answered_at = self._looked_at = 0.0
         self._renewed_at = time.monotonic()
@@ -178,7 +189,7 @@ class Postgres:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Lend a connection for a few statements. Raise `DatabaseUnavailable` when there is none in time."""
-        if self._pool is None or self._missed:
+        if self._pool is None or self._is_down:
             raise DatabaseUnavailable(
                 "The database cannot be reached; try again in a few seconds.", retry_after_s=2
             )
@@ -247,20 +258,17 @@ class Postgres:
         """Return whether the database answers now; an answer clears the readiness reason of an outage."""
         async with self._asking:
             self._asked_at = asked_at = time.monotonic()
-            if self._probe is not None and self._probe.is_closed():
-                self._forget_probe()
             is_new = self._probe is None
             try:
                 async with asyncio.timeout(_PING_TIMEOUT_S):
-                    self._probe = self._probe or await asyncpg.connect(self._dsn(), timeout=_PING_TIMEOUT_S)
-                    await self._probe.execute(_SQL["probe_read"])
-                    await self._write(self._probe)
+                    await self._look()
             except UNWRITABLE as error:
                 # Reads continue. The next probe connects to whichever server is the right one by then.
                 self._forget_probe()
                 self._fail(error)
                 return False
             except (*AWAY, asyncpg.PostgresError) as error:
+                is_new = is_new or self._probe is None
                 self._forget_probe()
                 if is_new and self._answered_at > asked_at:
                     # On a busy machine a new connection may be late while statements are answered.
@@ -273,13 +281,14 @@ class Postgres:
                 if time.monotonic() - asked_at < _PING_TIMEOUT_S + _LATE_S:
                     self._fail(error)
                     self._missed += 1
+                    self._is_down = self._missed > 1 or not isinstance(error, TimeoutError)
                 # Else this process itself was late: that says nothing about the server.
                 if self._missed > 1:
                     self._cut_busy()
                 return not self._missed
             if self._missed:
                 # It answers again, on a new connection: older ones may be dead without having said so.
-                self._missed = 0
+                self._missed, self._is_down = 0, False
                 self._cut_busy()
                 if self._pool is not None:
                     await self._pool.expire_connections()
@@ -316,6 +325,18 @@ class Postgres:
     async def _connect(self, *_: object, **options: Any) -> asyncpg.Connection[asyncpg.Record]:
         """Open a connection of the pool, which knows no address."""
         return await asyncpg.connect(self._dsn(), **options)
+
+    async def _look(self) -> None:
+        """Ask the server, on a new connection if the kept one has ended: that may be its end alone."""
+        if self._probe is not None:
+            with contextlib.suppress(*_ENDED):
+                await self._probe.execute(_SQL["probe_read"])
+                await self._write(self._probe)
+                return
+            self._forget_probe()
+        self._probe = await asyncpg.connect(self._dsn(), timeout=_PING_TIMEOUT_S)
+        await self._probe.execute(_SQL["probe_read"])
+        await self._write(self._probe)
 
     async def _write(self, probe: asyncpg.Connection[asyncpg.Record]) -> None:
         if not self._must_write:
