@@ -129,14 +129,15 @@ def restore(installation: Installation, file: Path, *, passphrase: str | None, s
             if text != installation.secret(name) and (variable := installation.set_by_hand(name)):
                 raise variable_wins(variable)
         with installation.servers_only():
-            for database in DATABASES.values():
-                _restore_database(installation, database, work / f"{database}.dump")
-                say(f"{database}: restored")
-            lines = (work / "messages.ndjson").read_text().splitlines()
-            _ask_broker(installation, messages=[json.loads(line) for line in lines])
-            say(f"messages that waited for a retry: {len(lines)}")
-            # Backups of earlier releases have no next pepper, as these did not rotate it in steps.
-            installation.put({"next-pepper": "", **secrets})
+            reason = _why_unreadable(installation, work)
+            if reason is None:
+                _put_back(installation, work, secrets, say=say)
+        # Only here, so that what ran before runs again.
+        if reason is not None:
+            raise UpkeepError(
+                f"This PostgreSQL cannot read the backup, so nothing was changed ({reason}). Restore it "
+                "where PostgreSQL is as new as where it was made."
+            )
 
 
 def _opened(file: Path, work: Path, passphrase: str | None) -> Path:
@@ -149,6 +150,28 @@ def _opened(file: Path, work: Path, passphrase: str | None) -> Path:
     clear = work / "backup.tar"
     sealing.open_sealed(file, clear, passphrase)
     return clear
+
+
+def _why_unreadable(installation: Installation, work: Path) -> str | None:
+    """Return why the server's programs cannot read a dump, as with one of a newer PostgreSQL, or None."""
+    for database in DATABASES.values():
+        try:
+            installation.postgres("pg_restore", "--list", database=database).read(work / f"{database}.dump")
+        except UpkeepError as error:
+            return str(error)
+    return None
+
+
+def _put_back(installation: Installation, work: Path, secrets: Mapping[str, str], *, say: Say) -> None:
+    """Fill the databases and the broker's queues from the files in `work`, and store the secrets."""
+    for database in DATABASES.values():
+        _restore_database(installation, database, work / f"{database}.dump")
+        say(f"{database}: restored")
+    lines = (work / "messages.ndjson").read_text().splitlines()
+    _ask_broker(installation, messages=[json.loads(line) for line in lines])
+    say(f"messages that waited for a retry: {len(lines)}")
+    # Backups of earlier releases have no next pepper, as these did not rotate it in steps.
+    installation.put({"next-pepper": "", **secrets})
 
 
 def _restore_database(installation: Installation, database: str, dump: Path) -> None:
