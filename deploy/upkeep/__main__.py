@@ -101,7 +101,8 @@ def support_bundle(installation: Installation, options: argparse.Namespace) -> i
     # The stack need not run: a bundle may show why it has stopped.
     if not installation.run.secrets.exists():
         raise UpkeepError("Nothing has run here: start the stack first (`make run` or `make up`).")
-    print(bundles.bundle(installation, options.folder, dotenv=_dotenv(), repository=_REPOSITORY))
+    folder = options.folder or Path(os.environ.get("SUPPORT_FOLDER") or installation.run.root / "support")
+    print(bundles.bundle(installation, folder, dotenv=_dotenv(), repository=_REPOSITORY))
     return 0
 
 
@@ -184,7 +185,8 @@ def _inside_containers(options: argparse.Namespace) -> int:
     script = _REPOSITORY / "deploy/containers/upkeep"
     way = ("kubernetes",) if options.way == "kubernetes" else ()
     verb = options.command.__name__.replace("_", "-")
-    folder = {"SUPPORT_FOLDER": str(options.folder)} if "folder" in options else {}
+    # Without the option, the script chooses.
+    folder = {"SUPPORT_FOLDER": str(options.folder)} if getattr(options, "folder", None) else {}
     return subprocess.call((script, verb, *way), env={**os.environ, **folder})
 
 
@@ -266,7 +268,11 @@ def _parser() -> argparse.ArgumentParser:
     keys.add_argument("--key", help="the API key itself, which others on this machine can then read")
     others = "revoke the administrator's other keys and the keys made with them"
     made["keys-reset"].add_argument("--revoke-others", action="store_true", help=others)
-    made["support-bundle"].add_argument("--folder", type=Path, default=_REPOSITORY / ".run/support")
+    made["support-bundle"].add_argument(
+        "--folder",
+        type=Path,
+        help="folder to write to (default: SUPPORT_FOLDER, or support in the run directory)",
+    )
     return parser
 
 

@@ -51,6 +51,18 @@ def test_a_cluster_whose_servers_operators_run_can_be_asked(tmp_path: Path, verb
     assert last in done.stdout.splitlines()[-1]
 
 
+def test_a_bundle_of_a_cluster_goes_to_the_folder_that_a_variable_names(tmp_path: Path) -> None:
+    variables = {"PYTHONPATH": str(DEPLOY), "SUPPORT_FOLDER": str(tmp_path / "named")}
+    done = subprocess.run(
+        [sys.executable, "-m", "upkeep", "--way", "kubernetes", "support-bundle"],
+        env={**environment(tmp_path, ""), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert Path(done.stdout.splitlines()[-1]).parent == tmp_path / "named", done.stderr
+
+
 def test_a_checkout_without_the_files_of_the_secrets_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UpkeepError, match="run this in the checkout"):
         kubernetes_stack.at(tmp_path, environment(tmp_path, "statefulset.apps/postgres"))
