@@ -2,9 +2,10 @@
 
 With them, the names of variables that only compose and commands read.
 
-`python -m containers.published move` prints what `PORT_OFFSET` makes of the ports that no variable sets,
-for `eval`, as compose.yaml cannot add. `python -m containers.published check <service> …` names every port
-of these services that another program has. It imports only the standard library.
+`python -m containers.published move` prints the ports that `.env` sets, and what `PORT_OFFSET` makes of those
+that no variable sets, for `eval`: compose.yaml cannot add, and scripts do not read `.env`.
+`python -m containers.published check <service> …` names every port of these services that another program
+has. It imports only the standard library.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         variables = given(os.environ, _DOTENV)
         if options.command == "move":
-            sys.stdout.writelines(f"export {name}={number}\n" for name, number in moved(variables).items())
+            sys.stdout.writelines(f"export {name}={number}\n" for name, number in chosen(variables).items())
         else:
             sys.stderr.writelines(f"{line}\n" for line in misspelled(variables, _EXAMPLE))
             own = {address.rpartition(":")[2] for address in options.own}
@@ -107,6 +108,12 @@ def moved(variables: Mapping[str, str]) -> dict[str, int]:
     return {
         one.variable: one.default + moved_by for one in PORTS if moved_by and not variables.get(one.variable)
     }
+
+
+def chosen(variables: Mapping[str, str]) -> dict[str, int]:
+    """Return the ports that are not the usual ones, set or moved. Raise `SettingError` if one is none."""
+    own = {one.variable: one.number(variables) for one in PORTS if variables.get(one.variable)}
+    return own | moved(variables)
 
 
 def check(

@@ -219,8 +219,8 @@ def at(repository: Path, environment: Mapping[str, str]) -> KubernetesStack:
     if shutil.which("kubectl", path=environment.get("PATH")) is None:
         raise UpkeepError("kubectl is missing: install it first.")
     # As `make k8s-local` forwards them.
-    moved = {name: str(number) for name, number in published.moved(environment).items()}
-    kubectl = Kubectl({**environment, **moved})
+    chosen = published.chosen(published.given(environment, repository / ".env"))
+    kubectl = Kubectl({**environment, **{name: str(number) for name, number in chosen.items()}})
     if not kubectl.has("statefulset/postgres"):
         raise UpkeepError(
             "This cluster has no StatefulSet postgres: servers that operators run, or that are elsewhere, "

@@ -19,6 +19,7 @@ case "$*" in
     *cluster-info*) exit "${DOWN:-0}" ;;
     *"get jobs"*) echo "${ENDED:-Complete Complete SuccessCriteriaMet Complete}" ;;
     *" logs "*) echo "$LOGS" ;;
+    "compose build"*) echo "$TICKWIRE_REGISTRY $TICKWIRE_TAG" >"$CALLS.images" ;;
     *port-forward*service/gateway*) exec python3 "$GATEWAY" "$GATEWAY_PORT" ;;
 esac
 """
@@ -60,7 +61,9 @@ def call(folder: Path, context: str, **variables: str) -> tuple[int, str, list[s
     calls.touch()
     gateway.write_text(GATEWAY)
     published, mailbox = map(str, free_ports(2))
-    usual = {"GATEWAY": str(gateway), "GATEWAY_PORT": published, "MAILPIT_PORT": mailbox}
+    usual = {"GATEWAY": str(gateway)}
+    if not (folder / ".env").exists():
+        usual |= {"GATEWAY_PORT": published, "MAILPIT_PORT": mailbox}
     path = f"{programs}:{os.environ['PATH']}"
     done = subprocess.run(
         [folder / "deploy/containers/k8s-local"],
@@ -92,6 +95,19 @@ def test_images_are_built_and_loaded_before_anything_is_applied(tmp_path: Path) 
     assert "(also in .run/api-key)" in said
     assert f"http://127.0.0.1:{port}/console/login#tw_login_abc\n" in said
     assert f"for another one: make login ARGS=--url=http://127.0.0.1:{port})" in said
+
+
+def test_the_file_moves_the_forwarded_ports_and_does_not_rename_the_images(tmp_path: Path) -> None:
+    port, mailbox = free_ports(2)
+    ports = f"GATEWAY_PORT={port}\nMAILPIT_PORT={mailbox}\n"
+    (tmp_path / ".env").write_text(f"{ports}TICKWIRE_TAG=1.2\nTICKWIRE_REGISTRY=example.com/t\n")
+    code, said, calls = call(tmp_path, "kind-home")
+    assert code == 0, said
+    assert f"http://127.0.0.1:{port}/console/login#tw_login_abc\n" in said
+    assert any(line.endswith(f"port-forward service/mailpit {mailbox}:8025") for line in calls)
+    # compose reads the file, and the overlay does not.
+    assert (tmp_path / "calls.images").read_text() == "localhost/tickwire 0.1.0\n"
+    assert "kind load docker-image --name home localhost/tickwire/gateway:0.1.0" in calls
 
 
 def test_wrong_settings_are_told_before_the_overlay_is_applied(tmp_path: Path) -> None:

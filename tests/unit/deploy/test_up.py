@@ -118,3 +118,10 @@ def test_an_offset_that_is_no_number_is_refused_with_an_example() -> None:
 def test_a_port_that_is_no_number_is_refused_with_an_example() -> None:
     with pytest.raises(SettingError, match=r"GRAFANA_PORT is 'eighty'.*GRAFANA_PORT=3000"):
         published.check({"GRAFANA_PORT": "eighty"}, ["grafana"], own=(), command="make up")
+def test_ports_that_the_file_sets_are_those_of_scripts_that_do_not_read_it(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("GATEWAY_PORT=9000\nMAILPIT_PORT=\n")
+    assert published.chosen(published.given({}, dotenv)) == {"GATEWAY_PORT": 9000}
+    assert published.chosen(published.given({"GATEWAY_PORT": "9001"}, dotenv)) == {"GATEWAY_PORT": 9001}
+
+

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from upkeep import compose_stack
 from upkeep.compose_stack import ComposeStack
 
 DOCKER = """\
@@ -32,3 +33,20 @@ def test_a_service_whose_profile_is_off_is_not_started_by_a_restart(
     made = [line.split() for line in calls.read_text().splitlines()]
     assert [words[-1] for words in made if words[0] == "restart"] == restarted
     assert [words[-1] for words in made if words[0] == "up"] == restarted
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [
+        ({}, "in-the-file"),
+        ({"TICKWIRE_SECRETS": "in-the-environment"}, "in-the-environment"),
+        ({"TICKWIRE_SECRETS": ""}, ".run/compose-secrets"),
+    ],
+)
+def test_secrets_are_where_compose_has_them_also_by_the_file(
+    tmp_path: Path, given: dict[str, str], folder: str
+) -> None:
+    (tmp_path / ".env").write_text("TICKWIRE_SECRETS=in-the-file\n")
+    found = compose_stack.at(tmp_path, given)
+    assert found.secrets == tmp_path / folder
+    assert found.key_file == found.secrets.parent / "api-key"

@@ -76,3 +76,10 @@ def test_the_key_file_is_the_one_with_the_key_of_the_pods(tmp_path: Path, usual:
     stack = kubernetes_stack.at(tmp_path, environment(tmp_path, "statefulset.apps/postgres"))
     assert stack.key_file == tmp_path / place
     assert stack.secret("api-key") == "ours"
+
+
+def test_the_addresses_are_those_that_are_forwarded_also_by_the_file(tmp_path: Path) -> None:
+    keys(tmp_path, mounted="ours", usual="ours")
+    (tmp_path / ".env").write_text("GATEWAY_PORT=9000\nPORT_OFFSET=10\n")
+    stack = kubernetes_stack.at(tmp_path, environment(tmp_path, "statefulset.apps/postgres"))
+    assert (stack.gateway_url, stack.mailbox_url) == ("http://127.0.0.1:9000", "http://127.0.0.1:8035")
