@@ -113,8 +113,10 @@ lock: ## Resolve the dependencies anew into the two lock files
 	.venv/bin/$(COMPILE) requirements.in $(PYPROJECTS) --output-file requirements.lock
 	.venv/bin/$(COMPILE) requirements.in requirements-dev.in $(PYPROJECTS) --output-file requirements-dev.lock
 
-# Metrics and Grafana are on unless somebody says otherwise: `make up COMPOSE_PROFILES=`.
+# Metrics and Grafana are on unless somebody says otherwise: `make up COMPOSE_PROFILES=`, or a line of `.env`.
+ifeq ($(shell grep -sE '^(export )?COMPOSE_PROFILES=' .env),)
 up images: export COMPOSE_PROFILES ?= observability
+endif
 
 up: ## Start the whole stack in containers and wait until it is ready
 	@deploy/containers/up

@@ -31,6 +31,7 @@ def make(folder: Path, *words: str, containers: str = "", docker_code: int = 0) 
     programs = {
         "docker": f"#!/bin/sh\nprintf '%s' '{containers}'\nexit {docker_code}\n",
         "deploy/native/setup.sh": SETUP,
+        "deploy/containers/up": '#!/bin/sh\necho "profiles [${COMPOSE_PROFILES-those of the file}]"\n',
     }
     for name, text in programs.items():
         (folder / name).write_text(text)
@@ -71,6 +72,23 @@ def test_a_command_for_a_cluster_installs_packages_and_no_servers(tmp_path: Path
 
 def test_the_tour_of_a_stack_that_is_named_installs_its_packages(tmp_path: Path) -> None:
     assert make(tmp_path, "demo", "ARGS=--url http://127.0.0.1:8080") == (0, ["setup --packages"])
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "profiles"),
+    [
+        ("", (), "observability"),
+        ("", ("COMPOSE_PROFILES=",), ""),
+        ("COMPOSE_PROFILES=observability,tls\n", (), "those of the file"),
+        ("COMPOSE_PROFILES=\n", (), "those of the file"),
+        ("COMPOSE_PROFILES=observability,tls\n", ("COMPOSE_PROFILES=tls",), "tls"),
+    ],
+)
+def test_metrics_are_on_unless_the_command_or_the_file_names_profiles(
+    tmp_path: Path, line: str, words: tuple[str, ...], profiles: str
+) -> None:
+    (tmp_path / ".env").write_text(line)
+    assert make(tmp_path, "up", *words) == (0, [f"profiles [{profiles}]"])
 
 
 def test_every_long_test_is_run_by_one_of_the_targets() -> None:
