@@ -18,7 +18,7 @@ from upkeep.installation import SERVICES, VARIABLES
 from upkeep.secret_files import SecretFiles
 
 _PYTHON = "/opt/tickwire/bin/python"
-_READY_S = "120"
+_READY_S = "180"
 
 
 @dataclass(frozen=True)

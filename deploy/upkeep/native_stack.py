@@ -27,7 +27,7 @@ from upkeep.commands import CommandLine, request
 from upkeep.errors import UpkeepError
 from upkeep.installation import VARIABLES
 
-_RESTART_S = 90.0
+_RESTART_S = 180.0
 
 
 @dataclass(frozen=True)

@@ -260,6 +260,19 @@ def test_servers_are_probed_on_the_same_port(
     assert theirs == ["CMD", "/mailpit", probe_["httpGet"]["path"].removeprefix("/")]
 
 
+@pytest.mark.parametrize("name", [*SERVICES, *SERVERS])
+def test_every_way_of_running_is_as_patient_with_a_slow_start(
+    compose: dict[str, Any], local: list[Manifest], name: str
+) -> None:
+    startup = container(local, name)["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] == 180
+    assert startup["timeoutSeconds"] == 4
+    if name in SERVERS:
+        assert compose["services"][name]["healthcheck"]["start_period"] == "180s"
+    else:
+        assert "--start-period=180s" in (REPOSITORY / "deploy/Dockerfile").read_text()
+
+
 def test_prometheus_scrapes_the_same_jobs_as_the_native_run(tmp_path: Path) -> None:
     ours = yaml.safe_load((REPOSITORY / "deploy/containers/prometheus/prometheus.yml").read_text())
     jobs = {job["job_name"]: job for job in ours["scrape_configs"]}
