@@ -21,6 +21,7 @@ case "$*" in
     "compose config --services") echo gateway mailpit postgres ;;
     "compose port gateway 8080") [ -z "$RUNNING" ] || echo "127.0.0.1:$RUNNING" ;;
     "compose port "*) exit 1 ;;
+    "compose ps --status running --quiet") [ -z "$RUNNING" ] || echo 0123abcd ;;
     *) echo "docker $* $GATEWAY_PORT $MAILPIT_PORT" >>"$CALLS" ;;
 esac
 """
@@ -93,7 +94,14 @@ def test_a_port_of_the_stack_itself_is_not_busy(tmp_path: Path) -> None:
         code, said, steps = up(
             tmp_path, GATEWAY_PORT=gateway, MAILPIT_PORT=str(free_ports(1)[0]), RUNNING=gateway
         )
-    assert (code, said, len(steps)) == (0, "", 5)
+    assert (code, said, len(steps)) == (0, "", 8)
+
+
+def test_beside_a_stack_that_runs_images_are_built_one_after_the_other(tmp_path: Path) -> None:
+    gateway, mailbox = map(str, free_ports(2))
+    _, _, steps = up(tmp_path, GATEWAY_PORT=gateway, MAILPIT_PORT=mailbox, RUNNING=gateway)
+    services = ("gateway", "stock-data", "email", "batch-processor")
+    assert steps[:5] == [*(f"docker compose build {one} {gateway} {mailbox}" for one in services), "check"]
 
 
 def test_an_offset_moves_the_published_ports_that_no_variable_sets(tmp_path: Path) -> None:
@@ -110,6 +118,13 @@ def test_a_port_in_the_file_stays_and_an_offset_in_it_moves_the_others(tmp_path:
     assert published.moved(published.given({"PORT_OFFSET": "0"}, dotenv)) == {}
 
 
+def test_ports_that_the_file_sets_are_those_of_scripts_that_do_not_read_it(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("GATEWAY_PORT=9000\nMAILPIT_PORT=\n")
+    assert published.chosen(published.given({}, dotenv)) == {"GATEWAY_PORT": 9000}
+    assert published.chosen(published.given({"GATEWAY_PORT": "9001"}, dotenv)) == {"GATEWAY_PORT": 9001}
+
+
 def test_an_offset_that_is_no_number_is_refused_with_an_example() -> None:
     with pytest.raises(SettingError, match=r"PORT_OFFSET is 'far'.*PORT_OFFSET=10000"):
         published.moved({"PORT_OFFSET": "far"})
@@ -118,10 +133,3 @@ def test_an_offset_that_is_no_number_is_refused_with_an_example() -> None:
 def test_a_port_that_is_no_number_is_refused_with_an_example() -> None:
     with pytest.raises(SettingError, match=r"GRAFANA_PORT is 'eighty'.*GRAFANA_PORT=3000"):
         published.check({"GRAFANA_PORT": "eighty"}, ["grafana"], own=(), command="make up")
-def test_ports_that_the_file_sets_are_those_of_scripts_that_do_not_read_it(tmp_path: Path) -> None:
-    dotenv = tmp_path / ".env"
-    dotenv.write_text("GATEWAY_PORT=9000\nMAILPIT_PORT=\n")
-    assert published.chosen(published.given({}, dotenv)) == {"GATEWAY_PORT": 9000}
-    assert published.chosen(published.given({"GATEWAY_PORT": "9001"}, dotenv)) == {"GATEWAY_PORT": 9001}
-
-
