@@ -24,6 +24,8 @@ CACHE = Path("/var/cache/tickwire-tests")
 _STATE = Path("/run/tickwire-tests")
 _PLUGINS = CACHE / "docker-config" / "cli-plugins"
 _KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# Where Linux shares the processors among groups of processes by the older of its two ways.
+_GROUPS = Path("/sys/fs/cgroup/cpu")
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _START_TIMEOUT_S = 30
 _TURN_TIMEOUT_S = 240
@@ -151,6 +153,10 @@ def _daemon() -> Iterator[Engine]:
     engine = Engine(environment, stand_ins=True)
     _end_left_over()
     before = _forwarding()
+    if (_GROUPS / "cpu.shares").exists():
+        # All containers together would get as much of the processors as one process beside them.
+        (_GROUPS / "docker").mkdir(exist_ok=True)
+        (_GROUPS / "docker/cpu.shares").write_text("16384")
     command = ["dockerd", "--data-root", str(CACHE / "docker"), "--exec-root", str(_STATE / "exec")]
     command += ["--pidfile", str(_STATE / "docker.pid"), "--host", f"unix://{socket}"]
     with (_STATE / "dockerd.log").open("wb") as log:
