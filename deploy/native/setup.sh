@@ -5,9 +5,10 @@ set -eu
 
 usage() {
     cat <<'TEXT'
-Usage: deploy/native/setup.sh [--packages | --test | --bench]
+Usage: deploy/native/setup.sh [--servers] [--packages | --test | --bench]
 
   (no option)  what running the stack needs
+  --servers    only the Debian packages of it, as root, for users who may not install any
   --packages   only the Python packages: for `make rotate`, `make backup` and others beside a stack in containers
   --test       also what tests, linters and benchmarks need (same as --bench)
 
@@ -24,7 +25,9 @@ venv=.venv
 lock=requirements.lock
 stamps='run dev'
 stamp=run
-development=no servers=yes
+development=no servers=yes only_servers=no
+[ "${1:-}" != --servers ] || { only_servers=yes; shift; }
+chosen=$*
 # Of the packages for development a small part is ever imported, and compiled then: all of them take a minute.
 compiles=--compile
 case "${1:-}" in
@@ -105,6 +108,8 @@ $(tail -n 15 "$apt_log")
 Next: look at the whole file, mend it, and call this again."
 }
 
+as_root() { if present sudo; then echo "sudo $1"; else echo "su -c '$1'"; fi; }
+
 install_packages() {
     wanted=$*
     present apt-get ||
@@ -112,9 +117,9 @@ install_packages() {
     [ "$(id -u)" = 0 ] ||
         fail "Some programs are missing. Type this, then the same command again:
 
-    sudo apt-get install --no-install-recommends $wanted
+    $(as_root "deploy/native/setup.sh --servers${chosen:+ $chosen}")
 
-(These servers are started privately by Tickwire; the system's own daemons can stay off.)"
+It installs these packages and keeps their daemons off, as Tickwire starts its own: $wanted"
     apt_log=${TMPDIR:-/tmp}/tickwire-apt.log
     : >"$apt_log"
     say "Installing Debian packages: $wanted"
@@ -134,6 +139,7 @@ missing=$(missing_packages)
 }
 [ -z "$missing" ] || fail "Still missing after the installation: $missing
 Python 3.11 or newer with venv is needed, and the servers named in docs; Debian 12 or newer has all of them."
+[ $only_servers = no ] || exit 0
 
 # ── Python packages ──────────────────────────────────────────────────────────────────────────────
 

@@ -1,28 +1,80 @@
-"""The message of the setup where it cannot write."""
+"""What the setup tells users who may not install packages, or not write."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import pytest
 
 SETUP = Path(__file__).resolve().parents[3] / "deploy/native/setup.sh"
 # For root every folder can be written.
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups") if os.geteuid() == 0 else ()
 
 
-def test_a_folder_that_cannot_be_written_is_named_with_the_way_out() -> None:
+@contextmanager
+def clone_of_nobody(programs: tuple[str, ...] = ()) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Yield a folder with the setup, and an environment in which of all programs only these are there."""
     with TemporaryDirectory() as name:
-        clone = Path(name) / "clone"
+        clone, found = Path(name) / "clone", Path(name) / "programs"
         (clone / "deploy/native").mkdir(parents=True)
         shutil.copy(SETUP, clone / "deploy/native")
         (clone / "requirements.lock").touch()
-        clone.chmod(0o555)
+        found.mkdir()
+        for program in programs:
+            (found / program).symlink_to(shutil.which(program) or "/bin/true")
         Path(name).chmod(0o755)
+        yield clone, {"PATH": str(found) if programs else os.environ["PATH"]}
+
+
+@pytest.mark.parametrize(
+    ("others", "command"),
+    [
+        ((), "su -c 'deploy/native/setup.sh --servers --test'"),
+        (("sudo",), "sudo deploy/native/setup.sh --servers --test"),
+    ],
+)
+def test_a_user_without_rights_is_told_the_one_command_that_installs_what_is_missing(
+    others: tuple[str, ...], command: str
+) -> None:
+    needed = ("sh", "setpriv", "dirname", "id", "cat", "apt-get")
+    with clone_of_nobody((*needed, *others)) as (clone, environment):
+        done = subprocess.run(
+            [*AS_NOBODY, "sh", "deploy/native/setup.sh", "--test"],
+            cwd=clone,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert f"\n    {command}\n" in done.stderr
+    # Their daemons would have the ports of Tickwire's own servers.
+    assert "keeps their daemons off" in done.stderr
+    assert {"memcached", "prometheus"} <= set(done.stderr.split())
+
+
+def test_where_all_servers_are_there_their_installation_touches_nothing() -> None:
+    with clone_of_nobody() as (clone, environment):
+        words = [*AS_NOBODY, "sh", "deploy/native/setup.sh", "--servers"]
+        done = subprocess.run(words, cwd=clone, env=environment, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert {file.name for file in clone.iterdir()} == {"deploy", "requirements.lock"}
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_way_out() -> None:
+    with clone_of_nobody() as (clone, environment):
+        clone.chmod(0o555)
         words = [*AS_NOBODY, "sh", "deploy/native/setup.sh", "--packages"]
-        done = subprocess.run(words, cwd=clone, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            words, cwd=clone, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
         clone.chmod(0o755)
     assert done.returncode == 1
     first, second = done.stderr.strip().splitlines()
