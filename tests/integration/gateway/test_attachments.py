@@ -146,7 +146,7 @@ async def test_an_email_service_that_does_not_answer_keeps_no_mail_from_being_ac
     assert await listener.database.fetchval("SELECT count(*) FROM waiting_parcels") == 2
 
 
-async def test_when_too_many_attachments_of_an_owner_wait_its_next_mail_is_503_and_others_are_accepted(
+async def test_when_too_many_attachments_of_an_owner_wait_its_next_mail_is_429_and_others_are_accepted(
     house: House,
 ) -> None:
     listener = await house.open(email_url="http://127.0.0.1:1", parcels_owner_bytes=1 << 20)
@@ -157,7 +157,7 @@ async def test_when_too_many_attachments_of_an_owner_wait_its_next_mail_is_503_a
         await listener.api.post("/v1/emails/batch", json={"emails": [large]}, headers=key),
     ]
     for answer in refused:
-        assert_problem(answer, 503, "overloaded")
+        assert_problem(answer, 429, "too-many-at-once")
         assert int(answer.headers["retry-after"]) > 0
     assert await listener.database.fetchval("SELECT count(*) FROM acceptances WHERE kind = 'email'") == 1
     # The key is free, and mails that fit are accepted, as are those of others.

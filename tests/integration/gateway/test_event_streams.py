@@ -113,7 +113,7 @@ async def test_an_event_stream_counts_as_a_connection(house: House, connect: Con
     id_ = (await listener.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     async with connect(listener, "/v1/realtime"):
         refused = await listener.api.get(f"/v1/batches/{id_}/events")
-        assert refused.status_code == 503
+        assert refused.status_code == 429
     async with listener.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
         await status_in(stream.aiter_lines(), "queued")
 

@@ -79,7 +79,7 @@ async def test_no_more_connections_than_the_limit_are_opened(house: House, conne
     known = {"authorization": f"Bearer {listener.admin_key}"}
     async with connect(listener, "/v1/realtime"):
         status, document = await refused(connect, listener, "/v1/realtime", known)
-        assert (status, document["type"]) == (503, "/problems/overloaded")
+        assert (status, document["type"]) == (429, "/problems/too-many-at-once")
     await until(lambda: not listener.gateway.resources.connection_limit.owners)
     async with connect(listener, "/v1/realtime") as socket:
         await socket.send('{"id":1,"connect":{}}')

@@ -16,7 +16,7 @@ from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing, new_id
 from chassis.broker.publisher import Publisher
 from chassis.deadlines import Deadline
-from chassis.errors import InvalidInput, Overloaded, PayloadTooLarge, ServiceError
+from chassis.errors import InvalidInput, Overloaded, PayloadTooLarge, ServiceError, TooManyAtOnce
 from chassis.outbox import OutboxRelay
 from chassis.parked import park_unpublishable
 from chassis.postgres import Connection, Postgres
@@ -293,7 +293,7 @@ async def test_the_bytes_that_wait_are_bounded_by_owner_and_in_all_and_small_one
     gateway = room.gateway(owner_bytes=2 * least, total_bytes=3 * least)
     for _ in range(2):
         await room.keep(by=gateway)
-    with pytest.raises(Overloaded):
+    with pytest.raises(TooManyAtOnce):
         await room.keep(by=gateway)
     await room.keep(owner="b", by=gateway)
     with pytest.raises(Overloaded):
@@ -316,7 +316,7 @@ async def test_the_messages_of_a_parcel_leave_together_in_their_order(room: Parc
 async def test_requests_that_come_together_do_not_exceed_the_bytes_that_may_wait(room: ParcelRoom) -> None:
     gateways = [room.gateway(owner_bytes=3 * LEAST_COUNTED_BYTES) for _ in range(8)]
     kept = await asyncio.gather(*(room.keep(by=each) for each in gateways), return_exceptions=True)
-    assert sorted(type(one).__name__ for one in kept) == ["Overloaded"] * 5 + ["Parcel"] * 3
+    assert sorted(type(one).__name__ for one in kept) == ["Parcel"] * 3 + ["TooManyAtOnce"] * 5
     assert await room.left() == 3
 
 

@@ -96,6 +96,15 @@ def test_an_owner_has_no_more_subscriptions_than_it_leaves_free_and_the_last_are
     assert sum(hub.counts().values()) == 3_500 + 1_750 + 875 + FEW_SUBSCRIPTIONS
 
 
+def test_while_all_subscriptions_are_taken_only_an_owner_with_few_is_told_that_the_gateway_is_full() -> None:
+    hub = Hub(most_subscriptions=2 * FEW_SUBSCRIPTIONS + 50)
+    for owner, most in (("a", FEW_SUBSCRIPTIONS), ("b", FEW_SUBSCRIPTIONS), ("c", 50)):
+        fill(hub, owner, most)
+    for owner, refusal in (("a", TooManyAtOnce), ("c", Overloaded), ("d", Overloaded)):
+        with pytest.raises(refusal):
+            fill(hub, owner, 1)
+
+
 def test_all_subscriptions_together_have_a_bound_and_one_that_ends_makes_room_once() -> None:
     hub = Hub(most_subscriptions=300)
     kept = {owner: fill(hub, owner, 100) for owner in "abc"}

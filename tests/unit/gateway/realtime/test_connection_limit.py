@@ -22,6 +22,22 @@ def test_connections_are_limited_in_total_and_by_owner() -> None:
     assert limit.owners == {"2": 1}
 
 
+def test_while_all_places_are_taken_only_an_owner_with_few_is_told_that_the_gateway_is_full() -> None:
+    limit = ConnectionLimit(total=256, per_owner=128)
+    for number in range(128):
+        limit.take(str(number))
+        limit.take(str(number))
+    with pytest.raises(TooManyAtOnce):
+        limit.take("0")
+    with pytest.raises(Overloaded):
+        limit.take("none")
+    smaller = ConnectionLimit(total=4, per_owner=2)
+    for owner in ("a", "a", "b", "c"):
+        smaller.take(owner)
+    with pytest.raises(TooManyAtOnce, match="One owner may have 2"):
+        smaller.take("a")
+
+
 def test_owners_that_take_all_they_get_leave_places_for_the_next_ones() -> None:
     limit = ConnectionLimit(total=5_000, per_owner=2_500)
     taken: list[int] = []

@@ -13,7 +13,7 @@ from chassis import beats, logging, metrics, redaction, shares, threads
 from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
 from chassis.deadlines import Deadline
-from chassis.errors import Overloaded, PayloadTooLarge, ServiceError
+from chassis.errors import Overloaded, PayloadTooLarge, ServiceError, TooManyAtOnce
 from chassis.outbox import OutboxRelay
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from contracts.emails import SendPackedEmail
@@ -33,6 +33,7 @@ _COMMITTED_WITHIN_S = 60.0
 MOST_AT_ONCE = 8
 MOST_OF_AN_OWNER = 2
 _SEND_WITHIN_S = 30.0
+_RETRY_AFTER_S = 10.0
 # Longer than all that is done with a parcel: it is sent by one gateway at a time.
 _LEASE_S = 90.0
 
@@ -98,7 +99,7 @@ class WaitingParcels:
     ) -> None:
         """Keep a parcel, the messages that name it, and the `columns` that lists show of their mails.
 
-        Raise `Overloaded` while too many bytes wait.
+        Raise `TooManyAtOnce` while too many bytes of its owner wait, `Overloaded` while too many of all do.
         """
         if len(parcel.content) > MOST_UPLOAD_BYTES:
             raise PayloadTooLarge(f"Attachments may have at most {MOST_UPLOAD_BYTES} bytes.")
@@ -107,12 +108,15 @@ class WaitingParcels:
         # Until the commit, so that requests that come together are counted, too.
         await repository.lock_room(connection)
         waiting = await repository.measure(connection, parcel.owner_id)
-        if (
-            waiting.own + counted > self._limits.owner_bytes
-            or waiting.total + counted > self._limits.total_bytes
-        ):
+        if waiting.own + counted > self._limits.owner_bytes:
+            raise TooManyAtOnce(
+                "Too many of your attachments wait for the email service; try again later.",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        if waiting.total + counted > self._limits.total_bytes:
             raise Overloaded(
-                "Too many attachments wait for the email service; try again later.", retry_after_s=10
+                "Too many attachments wait for the email service; try again later.",
+                retry_after_s=_RETRY_AFTER_S,
             )
         await repository.keep(connection, parcel, messages, size_bytes=size_bytes)
         await repository.note_mails(connection, columns)

@@ -67,13 +67,13 @@ class Hub:
         """Call `listener` for each publication on `channel`; return the function that ends this.
 
         `on_signal` is called for other events of the channel. Raise `TooManyAtOnce` if `owner` has its share
-        of the subscriptions, `Overloaded` if all are taken; without an owner it is the service itself that
-        listens.
+        of the subscriptions, whether or not others are free, and `Overloaded` if all are taken and it has
+        few; without an owner it is the service itself that listens.
         """
         own = self._of_owner[owner]
         if owner and not shares.has_room(own, held=self._held, most=self._most, few=FEW_SUBSCRIPTIONS):
             metrics.SUBSCRIPTIONS_REFUSED.inc()
-            refusal = TooManyAtOnce if own and self._held < self._most else Overloaded
+            refusal = TooManyAtOnce if own >= FEW_SUBSCRIPTIONS else Overloaded
             raise refusal(
                 f"This gateway has {self._held} of {self._most} subscriptions, {own} of them yours: "
                 "end some, or try again later.",

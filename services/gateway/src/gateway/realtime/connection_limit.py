@@ -50,23 +50,23 @@ class ConnectionLimit:
     def require_room(self, owner: str) -> None:
         """Raise an error if there is no place for another connection of `owner`.
 
-        `TooManyAtOnce` if the owner has its share: what it refuses is no failure of the gateway.
+        `TooManyAtOnce` if the owner has its share, whether or not others are free: what it refuses is no
+        failure of the gateway. `Overloaded` if all are taken, and the owner has few.
         """
-        if self._taken >= self._total:
-            raise Overloaded(
-                "This gateway is at its limit of connections; try again later.",
-                retry_after_s=_RETRY_AFTER_S,
-            )
         own, few = self.owners[owner], max(1, self._total // _FEW)
         if own >= self._per_owner:
             raise TooManyAtOnce(
                 f"One owner may have {self._per_owner} connections to a gateway; close one.",
                 retry_after_s=_RETRY_AFTER_S,
             )
-        if not shares.has_room(own, held=self._taken, most=self._total, few=few, weight=_WEIGHT):
-            refusal = TooManyAtOnce if own else Overloaded
-            raise refusal(
+        if shares.has_room(own, held=self._taken, most=self._total, few=few, weight=_WEIGHT):
+            return
+        if own >= few:
+            raise TooManyAtOnce(
                 f"You have {own} connections to this gateway, and the other places are for other owners;"
                 " close one, or try again later.",
                 retry_after_s=_RETRY_AFTER_S,
             )
+        raise Overloaded(
+            "This gateway is at its limit of connections; try again later.", retry_after_s=_RETRY_AFTER_S
+        )
