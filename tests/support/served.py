@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -9,6 +10,7 @@ from typing import Any, cast
 import httpx
 
 from chassis.errors import Unauthenticated
+from chassis.loop_turns import LoopTurns
 from contracts.scopes import Scope
 from gateway.app import GatewayApp
 from gateway.http.calls import Call
@@ -42,8 +44,26 @@ async def serving(
     timeout_s: float = 5,
     identify: Authenticate = authenticate,
     charge: Charge = charge_nothing,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Serve `endpoints` to a client that has a key."""
+    app = application(endpoints, timeout_s=timeout_s, identify=identify, charge=charge)
+    edge = Edge(cast(Application, app), body_limit=body_limit, clock=clock)
+    transport = httpx.ASGITransport(cast(Any, edge))
+    headers = {"authorization": "Bearer good"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers) as client:
+        yield client
+
+
+def application(
+    endpoints: Iterable[Endpoint],
+    *,
+    timeout_s: float = 5,
+    identify: Authenticate = authenticate,
+    charge: Charge = charge_nothing,
+    turns: LoopTurns | None = None,
+) -> GatewayApp:
+    """Return an application that serves `endpoints`."""
     app = GatewayApp("test", static_folder=None)
     app.server = Server(
         identify,
@@ -52,9 +72,7 @@ async def serving(
         routes=app.url_map.bind("gateway"),
         timeout_s=timeout_s,
         upload_limit=1000,
+        turns=turns,
     )
     app.server.register(app, endpoints)
-    transport = httpx.ASGITransport(cast(Any, Edge(cast(Application, app), body_limit=body_limit)))
-    headers = {"authorization": "Bearer good"}
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers) as client:
-        yield client
+    return app

@@ -56,6 +56,12 @@ BOARD = Dashboard(
             rate("tickwire_rate_limit_requests_total", "kind", where='outcome="refused"'),
         ),
         stack(
+            "Requests refused for lack of room",
+            "Requests refused with 503 at a limit of all (`overloaded`, `provider-quota`), by route.",
+            "ops",
+            rate("tickwire_http_requests_overloaded_total", "route"),
+        ),
+        stack(
             "Requests counted",
             "Requests counted in limits; alone: by each gateway for itself, as the database did not answer.",
             "ops",

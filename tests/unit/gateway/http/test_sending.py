@@ -7,6 +7,7 @@ import asyncio
 import orjson
 import pytest
 
+from chassis.errors import ServiceError
 from gateway.http import sending
 from gateway.http.bodies import LARGE_BYTES
 from gateway.http.replies import EVENT_STREAM, HttpReply
@@ -57,6 +58,14 @@ async def test_all_owners_together_have_a_bounded_number_of_streams_and_bytes(ro
     refused = [AnswerReader(rooms, stream(), "late"), AnswerReader(rooms, HttpReply(PAGE, 200), "late")]
     assert set(await begun(*streams, *pages)) == {200}
     assert await begun(*refused) == [503, 503]
+    refusals: list[ServiceError] = []
+
+    async def take(_: object) -> None:
+        return
+
+    for reply in (stream(), HttpReply(PAGE, 200)):
+        await rooms.send(reply, take, owner_id="late", is_head=False, on_refusal=refusals.append)
+    assert [error.code for error in refusals] == ["overloaded"] * 2
     for client in (*streams, *pages, *refused):
         await client.read()
 

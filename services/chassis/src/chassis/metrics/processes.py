@@ -12,6 +12,11 @@ READY = Gauge("tickwire_ready", "1 while the process reports that it can work.")
 HTTP_REQUESTS = Counter(
     "tickwire_http_requests", "HTTP requests answered, by route template.", ("method", "route", "status")
 )
+HTTP_OVERLOADED = Counter(
+    "tickwire_http_requests_overloaded",
+    "HTTP requests of these that a limit refused with 503: no failures, and not logged one by one.",
+    ("route",),
+)
 HTTP_SECONDS = Histogram(
     "tickwire_http_request_seconds", "Time to answer an HTTP request.", ("method", "route"), buckets=FAST
 )

@@ -9,9 +9,10 @@ from contextlib import suppress
 from typing import Any, cast
 
 from chassis import exemplars, logging, metrics, spans, tracing
+from chassis.http1.refusals import AnswerCut
 from gateway.http.bodies import BODY, Body
 from gateway.http.routing import METHODS
-from gateway.http.serving import HURRIED, ROUTE
+from gateway.http.serving import HURRIED, REFUSED, ROUTE
 from gateway.http.stepping import Finished, begin
 
 log = logging.get(__name__)
@@ -40,6 +41,34 @@ _BUFFERED_ANSWER_BYTES = 32 * 1024
 _PATIENCE_S = 60.0
 # The status of nginx for a client that disconnected before its response: nothing failed here.
 _GONE = 499
+_REFUSALS_EVERY_S = 60.0
+# The counter and the histogram of each method, route and status.
+_CHILDREN: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+
+
+class _Refusals:
+    """Counts the requests that a limit refuses with 503, and logs that there are some, now and then.
+
+    They are no failures, and of a flood there are thousands: the first one is logged at once, and from then
+    on once a minute how many there were since.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since_line = 0
+        self._next_line_at = 0.0
+
+    def note(self, *, method: str, route: str, status: int) -> None:
+        """Count a refusal."""
+        metrics.HTTP_OVERLOADED.labels(route).inc()
+        self._since_line += 1
+        now = self._clock()
+        if now >= self._next_line_at:
+            log.warning(
+                "a limit refuses requests",
+                requests=self._since_line, method=method, route=route, status=status,
+            )  # fmt: skip
+            self._since_line, self._next_line_at = 0, now + _REFUSALS_EVERY_S
 
 
 class Edge:
@@ -56,12 +85,14 @@ class Edge:
         sockets: Application | None = None,
         socket_paths: Collection[str] = (),
         patience_s: float = _PATIENCE_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._sockets = sockets or app
         self._socket_paths = socket_paths
         self._body_limit = body_limit
         self._patience_s = patience_s
+        self._refusals = _Refusals(clock)
         self._in_flight = 0
         metrics.HTTP_IN_FLIGHT.set_function(lambda: self._in_flight)
 
@@ -104,6 +135,10 @@ class Edge:
         try:
             app = self._sockets if scope["path"] in self._socket_paths else self._app
             await app(scope, self._limited(scope, receive), send_and_note)
+        except AnswerCut:
+            # Its client was too slow: an owner must not be able to spend the error budget by that.
+            status = _GONE
+            raise
         except Exception:
             status = 500
             raise
@@ -112,7 +147,33 @@ class Edge:
             scope[STATUS] = status
             # A time-out that the caller shortened must not count against the error budget.
             status = _GONE if scope.get(HURRIED) else status
-            _record(scope, status, time.perf_counter() - started, trace)
+            self._record(scope, status, time.perf_counter() - started, trace)
+
+    def _record(self, scope: Scope, status: int, elapsed_s: float, trace: tracing.Trace) -> None:
+        route, method = scope.get(ROUTE, "unmatched"), scope["method"]
+        method = method if method in METHODS else "OTHER"
+        children = _CHILDREN.get((method, route, status))
+        if children is None:
+            # `labels` takes longer than the rest of the counting.
+            children = _CHILDREN[method, route, status] = (
+                metrics.HTTP_REQUESTS.labels(method, route, str(status)),
+                metrics.HTTP_SECONDS.labels(method, route),
+            )
+        counter, histogram = children
+        counter.inc()
+        histogram.observe(elapsed_s, exemplars.of_trace(trace))
+        if status >= 500 and scope.get(REFUSED):
+            self._refusals.note(method=method, route=route, status=status)
+        elif status >= 500:
+            log.error(
+                "request failed", method=method, route=route, status=status, elapsed_s=round(elapsed_s, 4)
+            )
+        elif status >= 400 or method not in _READING:
+            told: dict[str, str | float] = {
+                "method": method, "route": route, "status": status, "elapsed_s": round(elapsed_s, 4),
+            }  # fmt: skip
+            if not logging.write_brief("request", module=__name__, trace=trace, **told):
+                log.info("request", **told)
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         names = {name for name, _ in scope["headers"]}
@@ -166,8 +227,14 @@ def _patient(send: Send, patience_s: float) -> Send:
         # Most parts go into the connection's buffer, and need no timer.
         with suppress(Finished):
             rest = begin(cast(Coroutine[Any, Any, None], send(message)))
-            async with asyncio.timeout(patience_s):
-                await rest
+            try:
+                async with asyncio.timeout(patience_s) as patience:
+                    await rest
+            except TimeoutError:
+                if not patience.expired():
+                    raise
+                detail = f"Its client has taken too little of the answer in {patience_s:g} s; read faster."
+                raise AnswerCut("slow_reader", detail) from None
 
     return send_patiently
 
@@ -182,29 +249,3 @@ def _with_text(receive: Receive) -> Receive:
         return message
 
     return receive_with_text
-
-
-_CHILDREN: dict[tuple[str, str, int], tuple[Any, Any]] = {}
-
-
-def _record(scope: Scope, status: int, elapsed_s: float, trace: tracing.Trace) -> None:
-    route, method = scope.get(ROUTE, "unmatched"), scope["method"]
-    method = method if method in METHODS else "OTHER"
-    children = _CHILDREN.get((method, route, status))
-    if children is None:
-        # `labels` takes longer than the rest of the counting.
-        children = _CHILDREN[method, route, status] = (
-            metrics.HTTP_REQUESTS.labels(method, route, str(status)),
-            metrics.HTTP_SECONDS.labels(method, route),
-        )
-    counter, histogram = children
-    counter.inc()
-    histogram.observe(elapsed_s, exemplars.of_trace(trace))
-    if status >= 500:
-        log.error("request failed", method=method, route=route, status=status, elapsed_s=round(elapsed_s, 4))
-    elif status >= 400 or method not in _READING:
-        told: dict[str, str | float] = {
-            "method": method, "route": route, "status": status, "elapsed_s": round(elapsed_s, 4),
-        }  # fmt: skip
-        if not logging.write_brief("request", module=__name__, trace=trace, **told):
-            log.info("request", **told)

@@ -66,12 +66,13 @@ class Sending:
         owner_id: str,
         is_head: bool,
         limit_headers: LimitHeaders | None = None,
+        on_refusal: Callable[[ServiceError], None] = lambda _: None,
     ) -> None:
         """Send an answer to a request of an owner; to one that `is_head` without its body.
 
-        An answer for which there is no room is replaced by the problem that says so, and one that has to
-        give way to another owner's raises `AnswerCut`. What is for nobody in particular is the same for all,
-        and event streams have a limit of their own.
+        An answer for which there is no room is replaced by the problem that says so, which `on_refusal` is
+        called with, and one that has to give way to another owner's raises `AnswerCut`. What is for nobody
+        in particular is the same for all, and event streams have a limit of their own.
         """
         body = reply.body
         is_small = body is None or (isinstance(body, bytes) and len(body) <= LARGE_BYTES)
@@ -88,6 +89,7 @@ class Sending:
                     hold = partial(self._streams.hold, owner_id)
                     send = await stack.enter_async_context(self._stream_readers.reading(owner_id, send, hold))
             except ServiceError as refusal:
+                on_refusal(refusal)
                 reply = problems.reply(refusal)
             if isinstance(body, AsyncGenerator):
                 stack.push_async_callback(body.aclose)

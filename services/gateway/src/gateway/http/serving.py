@@ -27,7 +27,7 @@ from werkzeug.routing import MapAdapter
 
 from chassis import logging, shares
 from chassis.deadlines import Deadline
-from chassis.errors import DeadlineExceeded, ServiceError
+from chassis.errors import DeadlineExceeded, Overloaded, ServiceError
 from chassis.http1.admission import mark_authenticated
 from chassis.loop_turns import LoopTurns
 from gateway.http import conditions, problems, reading, replies, strict_json
@@ -49,6 +49,10 @@ log = logging.get(__name__)
 ROUTE = "tickwire.route"
 # Set when a deadline has passed that the caller made shorter than the default.
 HURRIED = "tickwire.hurried"
+# Set when a limit has refused the request, here or in the service that was asked.
+REFUSED = "tickwire.refused"
+# The codes of the errors that say so: the others with 5xx are failures.
+_OF_LIMITS = {Overloaded.code, "provider-quota"}
 # The share of the caller's time that is reserved for an answer without the reply that was waited for.
 _SHARE_FOR_THE_ANSWER = 0.1
 _MOST_FOR_THE_ANSWER_S = 0.25
@@ -152,6 +156,7 @@ class Server:
             return await self._call(self._bound[rule], request, found)
         except ServiceError as error:
             self._turns.charge(_WEIGHT_OF_A_REFUSAL)
+            _note_refusal(request.scope, error)
             if error.status == 504 and reading.is_hurried(request, self._timeout_s):
                 request.scope[HURRIED] = True
             return problems.reply(error)
@@ -356,5 +361,15 @@ class EndpointConnection:
         reply = await self._server.reply(request)
         owner_id, is_head = shares.current.get(), request.scope["method"] == "HEAD"
         await self._server.sending.send(
-            reply, send, owner_id=owner_id, is_head=is_head, limit_headers=request.limit_headers
+            reply,
+            send,
+            owner_id=owner_id,
+            is_head=is_head,
+            limit_headers=request.limit_headers,
+            on_refusal=partial(_note_refusal, self._scope),
         )
+
+
+def _note_refusal(scope: Scope, error: ServiceError) -> None:
+    if error.code in _OF_LIMITS:
+        scope[REFUSED] = True
