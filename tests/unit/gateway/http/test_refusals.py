@@ -9,18 +9,46 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from chassis.errors import Overloaded, ServiceError, Unavailable
+from chassis.errors import Overloaded, ServiceError, TooManyAtOnce, Unavailable
 from chassis.http1.refusals import AnswerCut
-from gateway.http.calls import Call
+from chassis.loop_turns import LoopTurns
+from gateway.http.calls import Call, IncomingRequest
 from gateway.http.edge import Edge, Message, Receive, Scope, Send
-from gateway.http.endpoints import Answer, get
+from gateway.http.endpoints import Answer, get, json
 from gateway.http.serving import ROUTE
-from support.served import serving
+from support.served import application, serving
 from support.served_things import DECLARED
 
 
 def counted(metric: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(metric, labels) or 0
+
+
+async def test_after_a_refusal_fewer_requests_begin_in_the_same_pass_of_the_loop() -> None:
+    async def answer(_: Call) -> dict[str, Any]:
+        return {}
+
+    async def refuse(_: Call) -> dict[str, Any]:
+        raise TooManyAtOnce("Enough.")
+
+    routes = [
+        get(f"/{name}", handler, name=name, answers={200: json()}, **DECLARED)
+        for name, handler in (("answered", answer), ("refused", refuse))
+    ]
+    begun = dict[str, int]()
+    for path in ("/answered", "/refused", "/nowhere"):
+        turns = LoopTurns()
+        app = application(routes, turns=turns)
+        headers = [(b"authorization", b"Bearer good")]
+        request = {"method": "GET", "path": path, "query_string": b"", "headers": headers}
+        begun[path] = 0
+        # Nothing in between waits: it is one pass.
+        while turns.take_now(1):
+            await app.server.reply(IncomingRequest(dict(request)))
+            begun[path] += 1
+    # A refusal takes the loop longer than an answer from memory.
+    assert begun["/refused"] <= begun["/answered"] // 2
+    assert begun["/nowhere"] <= begun["/answered"]
 
 
 async def test_refusals_by_a_limit_are_counted_and_a_flood_of_them_is_one_line_a_minute() -> None:
