@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from chassis import waits
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound, Overloaded, TooManyAtOnce
 from chassis.loop_turns import MOST_IN_PASS, USUAL_WEIGHT
@@ -301,10 +302,19 @@ async def test_the_loop_is_free_after_a_few_of_the_states_that_the_streams_of_an
     assert largest <= 100
 
 
-async def test_very_many_streams_of_an_owner_send_in_its_turns(
-    hub: Hub, connections: Connections, ann: Access
+async def test_very_many_streams_of_an_owner_wake_and_send_in_its_turns(
+    hub: Hub, connections: Connections, ann: Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = ConnectionLimit(total=1000, per_owner=1000)
+    woken = 0
+
+    async def until_set_and_counted(event: asyncio.Event, most_s: float) -> bool:
+        nonlocal woken
+        is_set = await waits.until_set(event, most_s)
+        woken += 1
+        return is_set
+
+    monkeypatch.setattr(module, "until_set", until_set_and_counted)
 
     async def look() -> Sequence[Publication]:
         return [state(1)]
@@ -331,9 +341,33 @@ async def test_very_many_streams_of_an_owner_send_in_its_turns(
     while sent < len(opened):
         await asyncio.sleep(0)
     hub.publish(state(2, "completed"))
-    largest, before = 0, sent
+    largest, before = (0, 0), (woken, sent)
     while not all(task.done() for task in reading):
         await asyncio.sleep(0)
-        largest, before = max(largest, sent - before), sent
+        largest = max(largest[0], woken - before[0]), max(largest[1], sent - before[1])
+        before = woken, sent
     assert sent == 2 * len(opened)
-    assert largest <= 2 * MOST_IN_PASS // USUAL_WEIGHT
+    assert max(largest) <= 2 * MOST_IN_PASS // USUAL_WEIGHT
+
+
+async def test_a_publication_is_encoded_once_for_all_readers(
+    hub: Hub, connections: Connections, ann: Access
+) -> None:
+    limit = ConnectionLimit(total=10, per_owner=10)
+
+    async def look() -> Sequence[Publication]:
+        return [state(1)]
+
+    streams = [
+        EventStream(ann, [Channel(KINDS["batch"], "x")], look, name="batch").events(hub, connections, limit)
+        for _ in range(3)
+    ]
+    for events in streams:
+        assert await anext(events) == b""
+        await anext(events)
+    hub.publish(state(2))
+    first, *others = [await anext(events) for events in streams]
+    assert read(first) == ("e:2", "running")
+    assert all(other is first for other in others)
+    for events in streams:
+        await events.aclose()

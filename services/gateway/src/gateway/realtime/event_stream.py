@@ -8,14 +8,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-import orjson
-
 from chassis import metrics
-from chassis.loop_turns import USUAL_WEIGHT
+from chassis.loop_turns import USUAL_WEIGHT, LoopTurns
 from chassis.waits import until_set
 from gateway.publishing.hub import Hub
-from gateway.publishing.positions import ChannelPosition, Handover
-from gateway.publishing.publications import Publication
+from gateway.publishing.positions import Handover
+from gateway.publishing.publications import Publication, event_id
 from gateway.realtime.access import Access
 from gateway.realtime.channels import Channel
 from gateway.realtime.connection_limit import ConnectionLimit
@@ -57,6 +55,9 @@ class EventStream:
         self._handovers: dict[str, Handover[Publication]] = {}
         self._waiting: dict[str, Publication] = {}
         self._is_filled = asyncio.Event()
+        self._turns: LoopTurns | None = None
+        # Whether a turn in which this stream wakes is on its way.
+        self._is_due = False
         self._is_over = False
 
     def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol of `Connections`
@@ -83,6 +84,7 @@ class EventStream:
         or `Overloaded` if there is no place for it or for its subscriptions, and what `look` raises. The
         streams of an owner take its turns at the event loop.
         """
+        self._turns = hub.turns
         async with AsyncExitStack() as stack:
             stack.callback(limit.take(self._owner))
             metrics.SOCKETS.labels("sse").inc()
@@ -107,15 +109,14 @@ class EventStream:
                     if not one.position.offset or event_id(one.position) != self._last_event_id
                 ]
                 for publication in unseen:
-                    data = orjson.dumps(publication.data, option=orjson.OPT_UTC_Z)
-                    head = f"event: {self._name}\nid: {event_id(publication.position)}\ndata: "
-                    yield head.encode() + data + b"\n\n"
+                    yield publication.event(self._name)
                 if any(self._is_last(publication.data) for publication in pending):
                     return
                 self._last_event_id = None
-                await until_set(self._is_filled, silence_s)
-                # Very many streams of one owner may have something to send at once, or fall silent together.
-                await hub.turns.take(self._owner, weight=USUAL_WEIGHT + 2 * len(self._waiting))
+                # Very many streams of one owner may fall silent together, or have readers that read on.
+                was_filled = self._is_filled.is_set()
+                if was_filled or not await until_set(self._is_filled, silence_s):
+                    await hub.turns.take(self._owner, weight=self._weight)
                 self._is_filled.clear()
                 pending, self._waiting = list(self._waiting.values()), {}
                 if not pending:
@@ -128,9 +129,17 @@ class EventStream:
         handover = self._handovers[publication.channel]
         if handover.renew(publication) if publication.is_state else handover.offer(publication):
             self._waiting[publication.channel] = publication
+            # Waking takes longer than all of this, and very many streams may have something to send at once.
+            if self._turns is not None and not self._is_due and not self._is_filled.is_set():
+                self._is_due = True
+                self._turns.run(self._owner, self._wake, weight=self._weight)
+
+    def _wake(self) -> None:
+        self._is_due = False
+        # Unless a silence was over first, and what waited has been sent.
+        if self._waiting:
             self._is_filled.set()
 
-
-def event_id(position: ChannelPosition) -> str:
-    """Return the id of an event at `position`."""
-    return f"{position.epoch}:{position.offset}"
+    @property
+    def _weight(self) -> int:
+        return USUAL_WEIGHT + 2 * len(self._waiting)
