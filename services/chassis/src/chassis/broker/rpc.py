@@ -48,6 +48,11 @@ WEIGHT = 3
 MOST_SENT_OF_OWNER = 2
 # A call that was given less says nothing about the service: its caller was in a hurry.
 LEAST_WAIT_S = 1.0
+_NOT_SENT = "not-sent"
+
+
+class NotSent(TooManyAtOnce):
+    """The time of a request passed before its turn: others of its owner were answered meanwhile."""
 
 
 @dataclass
@@ -103,7 +108,7 @@ class _Target:
         if outcome == DeadlineExceeded.code:
             if given_s >= LEAST_WAIT_S and self.answered_at < began_at:
                 self.breaker.failed(share)
-        elif outcome != "cancelled":
+        elif outcome not in ("cancelled", _NOT_SENT):
             self.answered_at = time.perf_counter()
             self.breaker.succeeded()
         metrics.RPC_BREAKER_OPEN.labels(self.service).set(self.breaker.is_open)
@@ -174,8 +179,8 @@ class RpcClient:
         """Send a request and return the answer's JSON unparsed; `service` is for requests that name none.
 
         Raise `RemoteFailure` with the service's own error, `Unavailable` when the service or the broker is
-        down, `Overloaded` or `TooManyAtOnce` when too many requests wait already, `DeadlineExceeded` when no
-        answer came.
+        down, `Overloaded` or `TooManyAtOnce` when too many requests wait already, `NotSent` when others of
+        the owner took all of its time, `DeadlineExceeded` when no answer came.
         """
         body = request.model_dump_json(exclude_none=True).encode()
         return await self.forward(request.message_type, body, deadline, service=service or request.service)
@@ -193,7 +198,7 @@ class RpcClient:
             outcome = "ok"
             return answer
         except ServiceError as error:
-            outcome = error.code
+            outcome = _NOT_SENT if isinstance(error, NotSent) else error.code
             raise
         finally:
             target.finish(share, outcome, began_at=started, given_s=given_s)
@@ -205,7 +210,7 @@ class RpcClient:
         remaining_s = deadline.remaining_s()
         if remaining_s <= 0:
             raise DeadlineExceeded("The deadline passed before the request could be sent.")
-        number = str(next(self._numbers))
+        number, began_at, is_sent = str(next(self._numbers)), time.perf_counter(), False
         share = shares.current.get() or f"#{number}"
         future: asyncio.Future[tuple[str, bytes]] = asyncio.get_running_loop().create_future()
         try:
@@ -228,8 +233,15 @@ class RpcClient:
                     expiration_ms=max(1, int(left_s * 1000)),
                 )
                 self._publish(message, future, left_s)
+                is_sent = True
                 status, answer = await future
         except TimeoutError:
+            if not is_sent and target.answered_at >= began_at:
+                # An owner must not be able to spend the error budget by what its requests do to each other.
+                raise NotSent(
+                    f"Your other requests to {target.service} took the time of this one; send fewer at once.",
+                    retry_after_s=1,
+                ) from None
             raise DeadlineExceeded(f"{target.service} did not answer in {remaining_s:.1f} s.") from None
         finally:
             self._pending.pop(number, None)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 
-from chassis.broker.rpc import RpcClient
+from chassis.broker.rpc import NotSent, RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound, ServiceError, Unavailable
 from contracts import batches as contract
@@ -50,7 +50,8 @@ class BatchLookup:
         try:
             return await self._rpc.ask(question, deadline)
         except ServiceError as error:
-            if accepted is None or not (isinstance(error, Unavailable) or error.status in (404, 504)):
+            is_silent = isinstance(error, (Unavailable, NotSent)) or error.status == 504
+            if accepted is None or not (is_silent or error.status == 404):
                 raise NotFound(f"There is no {kind} {id_}.") if error.status == 404 else error from None
             return _summary(accepted)
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from chassis import logging, threads
 from chassis.broker.envelope import new_id
-from chassis.broker.rpc import RpcClient
+from chassis.broker.rpc import NotSent, RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded, NotFound, ServiceError, TooManyAtOnce, Unavailable
 from contracts.emails import ParcelPart, SendEmail, SendPackedEmail
@@ -58,7 +58,8 @@ class Parcels:
         try:
             await self.send(parcel, within_s=min(_AHEAD_WITHIN_S, deadline.remaining_s() / 2))
         except ServiceError as error:
-            if not error.retryable or isinstance(error, TooManyAtOnce):
+            is_over_share = isinstance(error, TooManyAtOnce) and not isinstance(error, NotSent)
+            if not error.retryable or is_over_share:
                 raise
             log.warning("attachments could not be sent ahead", parcel_id=str(parcel.id), reason=error.detail)
             return packed, parcel

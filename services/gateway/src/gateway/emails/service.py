@@ -16,7 +16,7 @@ import orjson
 from chassis import threads
 from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
-from chassis.broker.rpc import RpcClient
+from chassis.broker.rpc import NotSent, RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import Conflict, InvalidInput, NotFound, ServiceError, Unavailable
 from contracts import addresses
@@ -209,7 +209,8 @@ class EmailService:
         try:
             found = await self._ask(GetEmail(email_id=email_id, owner_id=principal.owner_id), deadline)
         except ServiceError as error:
-            if accepted is None or error.status not in (404, 503, 504):
+            is_silent = isinstance(error, NotSent) or error.status in (503, 504)
+            if accepted is None or not (is_silent or error.status == 404):
                 raise
             # Accepted here, but email does not know it or cannot be reached: the last reported status holds.
             found = accepted_mail.shown(accepted) | {"detail_available": error.status == 404}
