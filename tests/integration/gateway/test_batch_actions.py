@@ -213,13 +213,20 @@ async def test_an_action_shows_a_task_whole_only_to_a_key_that_may_read_it(
             found = await super().get(request, deadline)
             return found.model_copy(update={"status": status, "version": 3, "metadata": {"of": "Ann"}})
 
-    listener, writer, _ = await _with_guarded_operation(house, Secret())
+    listener, *_ = await _with_guarded_operation(house, Secret())
+    writer = await listener.new_key("batches:write", user_id=1)
     way = f"/v1/tasks/{FAILED[0]}/cancel"
     assert (await listener.api.post(way)).json()["metadata"] == {"of": "Ann"}
     async with listener.client(writer) as client:
         answer = (await client.post(way)).json()
-    assert (answer["id"], answer["counts"], answer["detail_available"]) == (str(FAILED[0]), None, False)
-    assert {"metadata", "errors", "result"}.isdisjoint(answer)
+        # A repetition, too, for which another key has the whole answer.
+        repeated = {"idempotency-key": uuid4().hex}
+        assert (await listener.api.post(way, headers=repeated)).json()["metadata"] == {"of": "Ann"}
+        again = await client.post(way, headers=repeated)
+    assert again.headers["idempotent-replayed"] == "true"
+    for shown in (answer, again.json()):
+        assert (shown["id"], shown["counts"], shown["detail_available"]) == (str(FAILED[0]), None, False)
+        assert {"metadata", "errors", "result"}.isdisjoint(shown)
 
 
 @pytest.mark.parametrize(("action", "status"), [("retry", "completed"), ("resume", "paused")])

@@ -179,6 +179,19 @@ async def test_the_sender_of_a_message_is_the_user_of_the_key(
     assert (message["user"], message["user_id"], message["offset"]) == ("Mallory", str(user), 1)
 
 
+async def test_a_message_that_is_posted_again_is_shown_only_to_a_key_that_may_read(
+    two: tuple[RunningGateway, RunningGateway], room: str
+) -> None:
+    listener, path = two[0], f"/v1/rooms/{room}/messages"
+    first = await listener.api.post(path, json={"id": "a", "text": "Between us"})
+    guess = {"id": "a", "text": "x"}
+    assert (await listener.api.post(path, json=guess)).json() == first.json()
+    async with listener.client(await listener.new_key("chat:write", user_id=1)) as client:
+        answer = await client.post(path, json=guess)
+    assert answer.status_code == 201
+    assert answer.json() == {n: first.json()[n] for n in ("offset", "user_id", "user", "created_at")}
+
+
 async def test_rooms_are_made_once_and_listed_by_name(
     two: tuple[RunningGateway, RunningGateway], room: str
 ) -> None:

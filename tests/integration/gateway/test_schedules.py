@@ -135,6 +135,23 @@ async def test_the_rights_of_the_runs_are_needed_to_make_change_resume_and_run(s
     assert (await site.listener.api.post(f"{path}/resume")).json()["status"] == "active"
 
 
+@pytest.mark.parametrize("is_first_whole", [True, False])
+@pytest.mark.parametrize(("method", "action"), [("POST", "/pause"), ("PATCH", "")])
+async def test_a_repeated_change_shows_the_template_only_to_a_key_that_may_read_it(
+    site: ScheduleSite, method: str, action: str, is_first_whole: bool
+) -> None:
+    path = (await site.create()).headers["location"]
+    sent: dict[str, Any] = {"headers": {"idempotency-key": uuid4().hex}}
+    if method == "PATCH":
+        sent = {"headers": {**sent["headers"], "if-match": "*"}, "json": {"name": "b"}}
+    writer = await site.listener.new_key("schedules:write", "batches:write", user_id=1)
+    async with site.listener.client(writer) as client:
+        callers = [site.listener.api, client] if is_first_whole else [client, site.listener.api]
+        first, again = [await one.request(method, path + action, **sent) for one in callers]
+    assert again.headers["idempotent-replayed"] == "true"
+    assert ["template" in first.json(), "template" in again.json()] == [is_first_whole, not is_first_whole]
+
+
 async def test_the_same_key_makes_one_schedule_and_one_run_even_where_an_answer_was_lost(
     site: ScheduleSite,
 ) -> None:

@@ -74,6 +74,15 @@ async def test_a_change_needs_the_version_that_the_caller_has_read(listener: Run
     assert (known.status_code, known.content) == (304, b"")
 
 
+async def test_a_change_shows_a_user_only_to_a_key_that_may_read_users(listener: RunningGateway) -> None:
+    path = f"/v1/users/{await listener.new_user('One')}"
+    async with listener.client(await listener.new_key("users:write", user_id=1)) as client:
+        changed = await client.patch(path, json={"name": "Two"}, headers=ANY)
+    user = (await listener.api.get(path)).json()
+    assert (changed.status_code, user["name"]) == (200, "Two")
+    assert changed.json() == {"id": user["id"], "updated_at": user["updated_at"]}
+
+
 async def test_one_of_two_changes_of_one_version_at_the_same_time_is_refused(
     listener: RunningGateway,
 ) -> None:

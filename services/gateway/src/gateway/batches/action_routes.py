@@ -9,7 +9,7 @@ from chassis.errors import Conflict, DatabaseUnavailable, NotFound, Overloaded, 
 from contracts import problems
 from contracts.scopes import Scope
 from gateway.batches.actions import BatchActions
-from gateway.batches.inputs import BatchView
+from gateway.batches.inputs import CHANGED_BATCH, BatchView
 from gateway.errors import PreconditionFailed, UnknownOperation
 from gateway.http.endpoints import Endpoint, Handler, Idempotency, Precondition, json, patch, post
 from gateway.http.filters import BulkResult, SteppedResult
@@ -35,7 +35,7 @@ def endpoints(actions: BatchActions) -> Iterator[Endpoint]:
         actions.move_task,
         name="moveTask",
         summary="Reschedule a task that has not started",
-        answers={202: json(BatchView)},
+        answers={202: json(BatchView, excerpt=CHANGED_BATCH)},
         errors=(*_ONE, Conflict, PreconditionFailed, UnknownOperation),
         precondition=Precondition.OPTIONAL,
         idempotency=Idempotency.CLAIM,
@@ -63,7 +63,7 @@ def _one(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
         handler,
         name=name,
         summary=summary,
-        answers={202: json(BatchView)},
+        answers={202: json(BatchView, excerpt=CHANGED_BATCH)},
         errors=(*_ONE, Conflict, *_runs(path)),
         **_about(path),
     )

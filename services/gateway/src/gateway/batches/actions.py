@@ -19,7 +19,7 @@ from contracts.message import Command
 from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor
 from gateway.batches.inputs import CancelQuery, Moving, RetryAllQuery, RetryQuery
-from gateway.batches.lookup import BatchLookup, answer_to_action, revision_of, taken_over
+from gateway.batches.lookup import BatchLookup, revision_of, taken_over
 from gateway.batches.operations import OperationCatalogue
 from gateway.errors import UnknownOperation
 from gateway.http.calls import Call
@@ -116,8 +116,7 @@ class BatchActions:
         owner_id = call.principal.owner_id
         command = contract.MoveBatch(batch_id=task_id, owner_id=owner_id, not_before=body.run_at)
         self._promise(call, [command])
-        moved = {**task, "run_at": body.run_at, "next": taken_over(since=datetime.now(UTC))}
-        return answer_to_action(call.principal, moved)
+        return {**task, "run_at": body.run_at, "next": taken_over(since=datetime.now(UTC))}
 
     async def cancel_batches(self, call: Call, query: CancelQuery) -> SteppedResult:
         """Cancel all batches that match."""
@@ -167,7 +166,7 @@ class BatchActions:
             has_begun = action is RESUME and batch.get("started_at") is not None
             follows = "running" if has_begun else action.follows
             batch |= {"status": follows, "next": taken_over(since=datetime.now(UTC))}
-        return answer_to_action(call.principal, batch)
+        return batch
 
     async def _retry(self, call: Call, id_: UUID, kind: contract.Kind, query: RetryQuery) -> BulkResult:
         batch = await self._lookup.find(call.principal, id_, kind, call.deadline)

@@ -24,7 +24,9 @@ from contracts.batches import (
 from contracts.items import MOST_ITEMS_OF_DOCUMENT, OperationName, custom_id_of, is_wrapped, payload_of
 from contracts.message import Moment, Next
 from contracts.operations import Operation
+from contracts.scopes import Scope
 from contracts.times import Instant
+from gateway.http.excerpts import Excerpt
 from gateway.http.filters import CreatedWithin, Filter, PageQuery, Several, SteppedBulk, YesOrNo
 from gateway.http.replies import TableFormat
 
@@ -252,9 +254,8 @@ class AcceptedTask(BaseModel):
 class BatchView(BaseModel):
     """A batch or task as its owner sees it. A task also has its only result and its failed attempts.
 
-    Until batch-processor has stored it, while batch-processor cannot be reached, and in answers to actions of
-    a key without `batches:read`, it has only a few fields. `revision` rises with each change, and is the
-    offset of its events.
+    Until batch-processor has stored it, and while batch-processor cannot be reached, it has only a few
+    fields. `revision` rises with each change, and is the offset of its events.
     """
 
     id: UUID
@@ -282,6 +283,23 @@ class BatchView(BaseModel):
     revision: int | None = None
     detail_available: bool | None = None
     reason: str | None = None
+
+
+class BatchOutline(BaseModel):
+    """A batch or task that was changed, for a key without `batches:read`."""
+
+    id: UUID
+    kind: Kind
+    operation: str | None
+    status: BatchStatus | Literal["parked"]
+    counts: None = None
+    accepted_at: Moment
+    run_at: Moment | None
+    next: Next | None
+    detail_available: Literal[False] = False
+
+
+CHANGED_BATCH = Excerpt(Scope.BATCHES_READ, BatchOutline)
 
 
 class OperationList(BaseModel):

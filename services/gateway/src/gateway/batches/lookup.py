@@ -14,7 +14,6 @@ from chassis.broker.rpc import NotSent, RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound, ServiceError, Unavailable
 from contracts import batches as contract
-from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor
 from gateway.acceptance.repository import Acceptance
 from gateway.http.principal import Principal
@@ -54,14 +53,6 @@ class BatchLookup:
             if accepted is None or not (is_silent or error.status == 404):
                 raise NotFound(f"There is no {kind} {id_}.") if error.status == 404 else error from None
             return _summary(accepted)
-
-
-def answer_to_action(principal: Principal, batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a batch or task as it is after an action: whole only to a caller who may read it."""
-    if principal.may(Scope.BATCHES_READ):
-        return dict(batch)
-    names = ("id", "kind", "operation", "status", "accepted_at", "run_at", "next")
-    return {name: batch.get(name) for name in names} | {"counts": None, "detail_available": False}
 
 
 def revision_of(task: bytes | Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from contracts.scopes import Scope
 from gateway.acceptance.inputs import ACCEPTED
 from gateway.batches import action_routes
 from gateway.batches.inputs import (
+    CHANGED_BATCH,
     AcceptedBatch,
     AcceptedTask,
     BatchView,
@@ -190,7 +191,11 @@ def _tasks(service: BatchService) -> Iterator[Endpoint]:
         scope=Scope.BATCHES_WRITE,
         answers={
             202: _TASK_ACCEPTED,
-            200: json(BatchView, optional={"Preference-Applied": "`wait`: the task has ended in time"}),
+            200: json(
+                BatchView,
+                optional={"Preference-Applied": "`wait`: the task has ended in time"},
+                excerpt=CHANGED_BATCH,
+            ),
         },
         errors=(*_REFUSALS, Conflict, UniqueKeyInUse),
         idempotency=Idempotency.ACCEPTANCE,

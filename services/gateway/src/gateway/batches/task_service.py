@@ -20,13 +20,12 @@ from chassis.errors import Conflict, NotFound, ServiceError
 from chassis.waits import until_set
 from contracts import batches as contract
 from contracts.json_texts import member
-from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.acceptance.idempotency import stored_reply
 from gateway.acceptance.repository import Acceptance, UniqueClaim
 from gateway.batches import commands
 from gateway.batches.inputs import TaskInput, Unique
-from gateway.batches.lookup import BatchLookup, answer_to_action, taken_over
+from gateway.batches.lookup import BatchLookup, taken_over
 from gateway.batches.operations import OperationCatalogue
 from gateway.errors import UniqueKeyInUse, UniqueKeyMoved
 from gateway.http.calls import Call
@@ -180,7 +179,7 @@ class TaskService:
         )
 
     async def _wait_for_end(self, call: Call, accepted: HttpReply) -> HttpReply:
-        """Return the task if it ends in time, with its result if the caller may read it, else `accepted`.
+        """Return the task if it ends in time, else the answer to its acceptance.
 
         The end is pushed. Because a push can be lost, the task is also polled, at growing intervals: a caller
         may wait for hundreds of tasks.
@@ -213,9 +212,7 @@ class TaskService:
         finally:
             stop()
         headers = {"preference-applied": "wait"}
-        is_whole = call.principal.may(Scope.BATCHES_READ)
-        body = document(ended if is_whole else answer_to_action(call.principal, orjson.loads(ended)))
-        return replace(accepted, body=body, status=200, headers=headers)
+        return replace(accepted, body=document(ended), status=200, headers=headers)
 
 
 def _hash(body: TaskInput) -> bytes:

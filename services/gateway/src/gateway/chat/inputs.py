@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from contracts.scopes import Scope
 from gateway.http.changes import Change
+from gateway.http.excerpts import Excerpt
 from gateway.http.filters import CreatedWithin, PageById, PageQuery
 from gateway.http.strict_json import MOST_ID
 
@@ -102,6 +104,15 @@ class MemberView(BaseModel):
     added_at: datetime
 
 
+class MemberOutline(BaseModel):
+    """A member that was added or changed, for a key without `chat:read`."""
+
+    user_id: int
+
+
+CHANGED_MEMBER = Excerpt(Scope.CHAT_READ, MemberOutline)
+
+
 class MemberList(BaseModel):
     """A page of members by the id of their user."""
 
@@ -118,6 +129,18 @@ class MessageView(BaseModel):
     user_id: str
     user: str
     created_at: datetime
+
+
+class MessageOutline(BaseModel):
+    """A message that was posted, for a key without `chat:read`."""
+
+    offset: int
+    user_id: str
+    user: str
+    created_at: datetime
+
+
+POSTED_MESSAGE = Excerpt(Scope.CHAT_READ, MessageOutline)
 
 
 class MessageList(BaseModel):

@@ -6,7 +6,16 @@ from collections.abc import Iterator
 
 from chassis.errors import Conflict, DatabaseUnavailable, Forbidden, NotFound
 from contracts.scopes import Scope
-from gateway.chat.inputs import MemberList, MemberView, MessageList, MessageView, RoomList, RoomView
+from gateway.chat.inputs import (
+    CHANGED_MEMBER,
+    POSTED_MESSAGE,
+    MemberList,
+    MemberView,
+    MessageList,
+    MessageView,
+    RoomList,
+    RoomView,
+)
 from gateway.chat.room_service import RoomService
 from gateway.errors import PreconditionFailed, PreconditionRequired
 from gateway.http.endpoints import (
@@ -86,7 +95,7 @@ def _messages(service: RoomService) -> Iterator[Endpoint]:
         tag="Chat",
         scope=Scope.CHAT_WRITE,
         idempotency=Idempotency.TRANSACTION,
-        answers={201: json(MessageView)},
+        answers={201: json(MessageView, excerpt=POSTED_MESSAGE)},
         errors=(Forbidden, NotFound, DatabaseUnavailable),
         rate=RateClass.CHAT,
         examples={"room": "lobby", "a message": {"text": "Good morning"}},
@@ -113,7 +122,7 @@ def _members(service: RoomService) -> Iterator[Endpoint]:
         tag="Chat",
         scope=Scope.CHAT_WRITE,
         idempotency=Idempotency.TRANSACTION,
-        answers={200: json(MemberView)},
+        answers={200: json(MemberView, excerpt=CHANGED_MEMBER)},
         errors=(Forbidden, NotFound, Conflict, DatabaseUnavailable),
         examples={"room": "board", "a writer": {"user_id": 2, "role": "writer"}},
     )
@@ -138,7 +147,7 @@ def _one_member(service: RoomService) -> Iterator[Endpoint]:
         summary="Change the role of a member of a private room",
         tag="Chat",
         scope=Scope.CHAT_WRITE,
-        answers={200: json(MemberView, headers=_ETAG)},
+        answers={200: json(MemberView, headers=_ETAG, excerpt=CHANGED_MEMBER)},
         errors=(Forbidden, NotFound, Conflict, PreconditionFailed, PreconditionRequired, DatabaseUnavailable),
         precondition=Precondition.REQUIRED,
         examples={"room": "board", "user_id": 2, "a reader": {"role": "reader"}},

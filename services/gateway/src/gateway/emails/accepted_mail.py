@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from contracts.scopes import Scope
 from gateway.acceptance.repository import Acceptance
-from gateway.http.principal import Principal
 
 # The reason of a mail that was cancelled here.
 CANCELLED = "cancelled before it reached the email service"
@@ -65,11 +62,3 @@ def shown(accepted: Acceptance) -> dict[str, Any]:
             {"at": accepted.changed_at, "kind": "cancelled", "recipient": None, "detail": CANCELLED},
         ]
     return shown
-
-
-def answer_to_change(principal: Principal, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mail as it is after a change: whole only to a caller who may read it."""
-    if principal.may(Scope.EMAILS_READ):
-        return dict(found)
-    names = ("id", "status", "accepted_at", "send_at", "expires_at", "next")
-    return {name: found.get(name) for name in names} | {"recipients": [], "detail_available": False}

@@ -13,9 +13,11 @@ from contracts.addresses import BareAddress
 from contracts.emails import EmailFilter, EmailStatus, MadeOf, Recipient, StoredStatus, TimelineEvent
 from contracts.mail import Mail, Stream
 from contracts.message import FieldError, Moment, Next
+from contracts.scopes import Scope
 from contracts.times import PlannedTime
 from gateway.acceptance.inputs import ACCEPTED, AcceptedWork
 from gateway.http.endpoints import json
+from gateway.http.excerpts import Excerpt
 from gateway.http.filters import CreatedWithin, PageQuery, Several, SteppedBulk, YesOrNo
 
 MOST_EMAILS = 500
@@ -24,9 +26,8 @@ MOST_EMAILS = 500
 class EmailView(BaseModel):
     """A mail as its sender sees it. `status` sums up the recipients.
 
-    Until email has stored the mail, while email cannot be reached, and in answers to changes by a key without
-    `emails:read`, it has only a few fields. In events, `revision` rises with each change of its status, and
-    is their offset.
+    Until email has stored the mail, and while email cannot be reached, it has only a few fields. In events,
+    `revision` rises with each change of its status, and is their offset.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -49,6 +50,22 @@ class EmailView(BaseModel):
     revision: int | None = None
     detail_available: bool | None = None
     reason: str | None = None
+
+
+class EmailOutline(BaseModel):
+    """A mail that was changed, for a key without `emails:read`."""
+
+    id: UUID
+    status: EmailStatus | Literal["parked"]
+    accepted_at: Moment
+    recipients: tuple[()] = ()
+    send_at: Moment | None
+    expires_at: Moment | None
+    next: Next | None
+    detail_available: Literal[False] = False
+
+
+CHANGED_EMAIL = Excerpt(Scope.EMAILS_READ, EmailOutline)
 
 
 class AcceptedEmail(AcceptedWork):

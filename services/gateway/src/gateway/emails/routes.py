@@ -17,7 +17,7 @@ from contracts.scopes import Scope
 from gateway.acceptance.inputs import EXAMPLE_ID
 from gateway.emails import several
 from gateway.emails.bulk import BulkChanges
-from gateway.emails.inputs import ACCEPTED_EMAIL, EmailList, EmailResults, EmailView
+from gateway.emails.inputs import ACCEPTED_EMAIL, CHANGED_EMAIL, EmailList, EmailResults, EmailView
 from gateway.emails.service import EmailService
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch, PreconditionFailed
 from gateway.http.endpoints import (
@@ -151,7 +151,7 @@ def _one(service: EmailService) -> Iterator[Endpoint]:
         summary="Reschedule a mail before its first attempt",
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
-        answers={200: json(EmailView, optional=_ETAG)},
+        answers={200: json(EmailView, optional=_ETAG, excerpt=CHANGED_EMAIL)},
         errors=(NotFound, Conflict, PreconditionFailed, Unavailable),
         precondition=Precondition.OPTIONAL,
         examples={"email_id": EXAMPLE_ID, "tomorrow": {"send_at": "2026-11-28T08:00:00Z"}},
@@ -163,7 +163,7 @@ def _one(service: EmailService) -> Iterator[Endpoint]:
         summary="Cancel a mail, except for recipients already handed to the relay",
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
-        answers={200: json(EmailView)},
+        answers={200: json(EmailView, excerpt=CHANGED_EMAIL)},
         errors=(NotFound, Conflict, Unavailable),
         examples={"email_id": EXAMPLE_ID},
     )

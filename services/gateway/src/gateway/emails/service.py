@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -232,7 +231,7 @@ class EmailService:
             raise Conflict(
                 f"E-mail {email_id} is {found['status']}: none of its recipients can be cancelled."
             )
-        return accepted_mail.answer_to_change(call.principal, found)
+        return found
 
     async def reschedule(self, call: Call, email_id: UUID, body: Rescheduling) -> HttpReply:
         """Reschedule a mail before its first attempt."""
@@ -257,10 +256,7 @@ class EmailService:
                     "seen_expires_at": datetime.fromisoformat(seen["expires_at"]),
                 }
             )
-        changed = await self._ask_of_stored(question, call)
-        return replace(
-            _reply(changed), body=document(accepted_mail.answer_to_change(call.principal, changed))
-        )
+        return _reply(await self._ask_of_stored(question, call))
 
     async def raw(self, call: Call, email_id: UUID) -> HttpReply:
         """Return a mail as it is handed to the relay, byte for byte."""

@@ -19,6 +19,7 @@ from chassis.errors import ServiceError
 from contracts.problems import ProblemType
 from contracts.scopes import Scope
 from gateway.http.calls import Call, RawBody, Upload
+from gateway.http.excerpts import Excerpt
 from gateway.http.rates import RateClass
 from gateway.http.replies import CSV, EVENT_STREAM, JSON, NDJSON, HttpReply
 
@@ -53,7 +54,7 @@ class Answer:
     """One answer of an endpoint: its model, the media types in which it is available, and its own headers.
 
     `item` is the model of each element where the answer is a stream; the answer may lack the headers that are
-    `optional`.
+    `optional`. A caller who may not read what was changed gets the `excerpt`, also of a repeated answer.
     """
 
     model: Any = None
@@ -62,6 +63,12 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     optional: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+    excerpt: Excerpt | None = None
+
+    @property
+    def shapes(self) -> Any:
+        """The type of the answer, whoever asks."""
+        return self.model if self.excerpt is None else self.model | self.excerpt.model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,9 +167,12 @@ def json(
     description: str = "",
     headers: Mapping[str, str] | None = None,
     optional: Mapping[str, str] | None = None,
+    excerpt: Excerpt | None = None,
 ) -> Answer:
     """Declare a JSON answer of `model`."""
-    return Answer(model, description=description, headers=headers or {}, optional=optional or {})
+    return Answer(
+        model, description=description, headers=headers or {}, optional=optional or {}, excerpt=excerpt
+    )
 
 
 def rows(

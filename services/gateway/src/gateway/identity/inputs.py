@@ -13,6 +13,7 @@ from contracts.message import Moment
 from contracts.scopes import Scope
 from contracts.times import Instant
 from gateway.http.changes import Change
+from gateway.http.excerpts import Excerpt
 from gateway.http.filters import CreatedWithin, PageById, PageQuery, Several
 from gateway.http.strict_json import MOST_ID
 
@@ -73,6 +74,16 @@ class UserView(BaseModel):
     status: UserStatus
     created_at: Moment
     updated_at: Moment
+
+
+class UserOutline(BaseModel):
+    """A user that was changed, for a key without `users:read`."""
+
+    id: int
+    updated_at: Moment
+
+
+CHANGED_USER = Excerpt(Scope.USERS_READ, UserOutline)
 
 
 class UserFilter(CreatedWithin):

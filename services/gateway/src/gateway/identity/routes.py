@@ -18,7 +18,17 @@ from gateway.http.endpoints import (
     patch,
     post,
 )
-from gateway.identity.inputs import KeyPage, KeyView, LoginView, Me, NewKey, SessionView, UserPage, UserView
+from gateway.identity.inputs import (
+    CHANGED_USER,
+    KeyPage,
+    KeyView,
+    LoginView,
+    Me,
+    NewKey,
+    SessionView,
+    UserPage,
+    UserView,
+)
 from gateway.identity.key_service import KeyService
 from gateway.identity.login_service import LoginService
 from gateway.identity.user_service import UserService
@@ -97,7 +107,7 @@ def _one_user(users: UserService) -> Iterator[Endpoint]:
         summary="Change a user's name, address, role or status",
         tag="Users",
         scope=Scope.USERS_WRITE,
-        answers={200: json(UserView, headers=_ETAG)},
+        answers={200: json(UserView, headers=_ETAG, excerpt=CHANGED_USER)},
         errors=(NotFound, Conflict, PreconditionFailed, PreconditionRequired, DatabaseUnavailable),
         precondition=Precondition.REQUIRED,
         examples={"user_id": 1, "another name": {"name": "Zoë"}},

@@ -71,7 +71,7 @@ def _places(endpoint: Endpoint) -> Iterator[SchemaPlace]:
         yield SchemaPlace(f"{name}.body", endpoint.body, "validation")
     for status, answer in endpoint.answers.items():
         if answer.model is not None:
-            yield SchemaPlace(f"{name}.answer.{status}", answer.model, "serialization")
+            yield SchemaPlace(f"{name}.answer.{status}", answer.shapes, "serialization")
         if answer.item is not None:
             yield SchemaPlace(f"{name}.answer.{status}.item", answer.item, "serialization")
 

@@ -29,8 +29,10 @@ from contracts.schedules import (
     ScheduleStatus,
     Trigger,
 )
+from contracts.scopes import Scope
 from gateway.batches.inputs import BatchInput, FollowUpInput, TaskInput
 from gateway.http.changes import Change
+from gateway.http.excerpts import Excerpt
 from gateway.http.filters import CreatedWithin, Filter, PageQuery, Several
 
 # Each run adds two names to the metadata of the owner.
@@ -180,13 +182,8 @@ class ScheduleChange(Change):
     jitter_s: Jitter | None = None
 
 
-class ScheduleView(BaseModel):
-    """A schedule. `next_runs` are its next due times, in UTC and without jitter; none while it is paused.
-
-    In answers to changes by a key without `schedules:read` it has no `template`.
-    Its `ETag` identifies this answer, but `If-Match` compares only the fields that requests change, so that
-    an intermediate run does not count as a change.
-    """
+class ScheduleOutline(BaseModel):
+    """A schedule that was changed, for a key without `schedules:read`."""
 
     id: UUID
     name: str
@@ -204,7 +201,19 @@ class ScheduleView(BaseModel):
     next_runs: list[Moment]
     last_run: ScheduleRun | None
     next: Next | None
-    template: TemplateInput | None = None
+
+
+class ScheduleView(ScheduleOutline):
+    """A schedule. `next_runs` are its next due times, in UTC and without jitter; none while it is paused.
+
+    Its `ETag` identifies this answer, but `If-Match` compares only the fields that requests change, so that
+    an intermediate run does not count as a change.
+    """
+
+    template: TemplateInput
+
+
+CHANGED_SCHEDULE = Excerpt(Scope.SCHEDULES_READ, ScheduleOutline)
 
 
 class SchedulesQuery(CreatedWithin, PageQuery):

@@ -23,7 +23,7 @@ from gateway.http.endpoints import (
     patch,
     post,
 )
-from gateway.schedules.inputs import NextRuns, RunPage, SchedulePage, ScheduleView
+from gateway.schedules.inputs import CHANGED_SCHEDULE, NextRuns, RunPage, SchedulePage, ScheduleView
 from gateway.schedules.service import ScheduleService
 
 _PATH = "/v1/schedules/<uuid:schedule_id>"
@@ -93,7 +93,7 @@ def _one(service: ScheduleService) -> Iterator[Endpoint]:
         service.change,
         name="changeSchedule",
         summary="Change a schedule",
-        answers={200: json(ScheduleView, headers=_ETAG)},
+        answers={200: json(ScheduleView, headers=_ETAG, excerpt=CHANGED_SCHEDULE)},
         errors=(*_OF_CHANGES, _NOT_FOUND, PreconditionFailed, PreconditionRequired),
         precondition=Precondition.REQUIRED,
         idempotency=Idempotency.CLAIM,
@@ -132,7 +132,7 @@ def _action(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
         handler,
         name=name,
         summary=summary,
-        answers={200: json(ScheduleView, headers=_ETAG)},
+        answers={200: json(ScheduleView, headers=_ETAG, excerpt=CHANGED_SCHEDULE)},
         errors=(*_OF_CHANGES, _NOT_FOUND),
         examples=_EXAMPLE,
         **_WRITE,

@@ -30,7 +30,6 @@ from contracts.schedules import (
     ScheduleRuns,
     Schedules,
 )
-from contracts.scopes import Scope
 from gateway.audit.inputs import Action
 from gateway.audit.service import AuditTrail
 from gateway.batches.operations import OperationCatalogue
@@ -135,7 +134,7 @@ class ScheduleService:
         )
         changed = await self._rpc.call(request, Schedule, call.deadline)
         self._record(call, Action.SCHEDULE_CHANGED, schedule_id, _audited(body))
-        return _reply(changed, is_whole=call.principal.may(Scope.SCHEDULES_READ))
+        return _reply(changed)
 
     async def pause(self, call: Call, schedule_id: UUID) -> HttpReply:
         """Pause a schedule until it is resumed."""
@@ -187,7 +186,7 @@ class ScheduleService:
         found = await self._rpc.call(request, Schedule, call.deadline)
         action = Action.SCHEDULE_PAUSED if paused else Action.SCHEDULE_RESUMED
         self._record(call, action, schedule_id, {"status": found.status})
-        return _reply(found, is_whole=call.principal.may(Scope.SCHEDULES_READ))
+        return _reply(found)
 
     async def _permit(self, call: Call, template: TemplateInput) -> None:
         """Raise the error that would keep the caller from making what the template makes."""
@@ -230,10 +229,9 @@ def _audited(body: ScheduleInput | ScheduleChange) -> dict[str, Any]:
     return details if body.template is None else {**details, "operation": body.template.operation}
 
 
-def _reply(schedule: contract.Schedule, *, location: str | None = None, is_whole: bool = True) -> HttpReply:
-    """Return a schedule with its entity tag, and with its template if `is_whole`."""
-    body = _written(schedule) if is_whole else _view(schedule)
-    return HttpReply(document(body), etag=_etag(schedule), location=location)
+def _reply(schedule: contract.Schedule, *, location: str | None = None) -> HttpReply:
+    """Return a schedule with its entity tag."""
+    return HttpReply(document(_written(schedule)), etag=_etag(schedule), location=location)
 
 
 def _etag(schedule: contract.Schedule) -> str:
@@ -242,11 +240,8 @@ def _etag(schedule: contract.Schedule) -> str:
 
 def _written(schedule: contract.Schedule) -> bytes:
     """Return a schedule as callers see it, with the template as its owner wrote it."""
-    return _view(schedule)[:-1] + b',"template":' + schedule.template.encode() + b"}"
-
-
-def _view(schedule: contract.Schedule) -> bytes:
-    return schedule.model_dump_json(exclude=_INSIDE).encode()
+    rest = schedule.model_dump_json(exclude=_INSIDE).encode()
+    return rest[:-1] + b',"template":' + schedule.template.encode() + b"}"
 
 
 def _stored_template(seen: Schedule) -> TemplateInput:
