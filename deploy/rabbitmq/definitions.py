@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +33,15 @@ _MOST_BYTES = 2 * 1024**3
 DELIVERY_LIMIT = 20
 
 
-def build(*, is_closed: bool = False) -> dict[str, Any]:
-    """Return the definitions as RabbitMQ imports them.
-
-    Those of the next release are `is_closed`: no service can bind its queues to the shared direct exchanges,
-    other than for its own replies.
-    """
+def build() -> dict[str, Any]:
+    """Return the definitions as RabbitMQ imports them."""
     topologies = [TOPOLOGIES[service] for service in SERVICES]
     exchanges = [*SHARED_EXCHANGES, *(exchange for t in topologies for exchange in t.exchanges)]
     queues = [_queue(q.name, q.arguments) for t in topologies for q in t.durable_queues]
     rungs = [_queue(rung.queue, {"x-queue-type": "quorum"}) for t in topologies for rung in t.rungs]
     return {
         "vhosts": [{"name": VHOST}],
-        "permissions": [_permissions(t, t.binds if is_closed else t.reads) for t in topologies],
+        "permissions": [_permissions(topology) for topology in topologies],
         "topic_permissions": [
             _topic_permissions(topology, exchange, words)
             for topology in topologies
@@ -74,19 +69,20 @@ def render() -> str:
     return json.dumps(build(), indent=2) + "\n"
 
 
-def _permissions(topology: Topology, read: Iterable[str]) -> dict[str, str]:
+def _permissions(topology: Topology) -> dict[str, str]:
     # A service configures, reads and writes its own objects, and server-named queues, which are exclusive.
     # It never writes to the default exchange, which routes to every queue: replies have their own exchange.
+    # It binds no queue to the exchanges of commands and requests, where it could hear those of others.
     names = f"{re.escape(topology.service)}|{re.escape(retry_exchange(topology.service))}"
     own = rf"({names})(\..+)?|amq\.gen.*"
-    writes = "|".join(map(re.escape, topology.writes))
-    reads = "|".join(map(re.escape, read))
+    write = "|".join([own, *map(re.escape, topology.writes)])
+    read = "|".join([own, *map(re.escape, topology.binds)])
     return {
         "user": topology.service,
         "vhost": VHOST,
         "configure": f"^({own})$",
-        "write": f"^({own}|{writes})$",
-        "read": f"^({own}|{reads})$",
+        "write": f"^({write})$",
+        "read": f"^({read})$",
     }
 
 

@@ -153,24 +153,12 @@ class Topology:
 
     @property
     def binds(self) -> dict[str, tuple[str, ...]]:
-        """The shared exchanges that it has to bind queues to, each with the keys that it binds."""
+        """The shared exchanges that it binds queues to, each with the keys that it binds."""
         bound = [(queue.exchange, key) for queue in self.queues for key in queue.keys]
         wanted = [(exchange, key) for exchange, key in (*bound, *self.listens) if exchange in _BOUND]
         keys = {exchange: [key for other, key in wanted if other == exchange] for exchange, _ in wanted}
         found = {exchange: tuple(dict.fromkeys(these)) for exchange, these in keys.items()}
         return found | ({REPLIES: ()} if self.asks else {})
-
-    @property
-    def reads(self) -> dict[str, tuple[str, ...]]:
-        """The shared exchanges that it may bind queues to, each with the keys that it binds.
-
-        The release before binds more than `binds` at each connect, and must be able to after a roll-back; the
-        release after this one takes these rights away.
-        """
-        of_before: dict[str, tuple[str, ...]] = {REPLIES: ()}
-        for route in self.routes:
-            of_before[route.source] = (*of_before.get(route.source, ()), route.key)
-        return of_before | self.binds
 
 
 # Shared: created by the broker's definitions, because no service may configure what others depend on.

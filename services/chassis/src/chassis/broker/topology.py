@@ -43,9 +43,9 @@ async def declare_rpc_queue(channel: AbstractChannel, queue: Queue) -> None:
 async def bind_where_allowed(link: Link, bindings: Iterable[Binding]) -> None:
     """Bind queues to shared direct exchanges, if the broker allows it.
 
-    By the definitions, these exchanges lead to those of the services: a message reaches its queue once, even
-    if it has both ways. A broker that has not read the definitions since an upgrade has only this one, and
-    allows it; a later release takes the right away, by which a service could hear what others get.
+    By the definitions, these exchanges lead to those of the services, and the services may not do it
+    themselves, because they could hear what others get. A broker that has not read these definitions since an
+    upgrade has no other way, and allows this one. A message that has both ways reaches its queue once.
     """
     for binding in bindings:
         try:
