@@ -141,6 +141,10 @@ async def test_a_key_that_may_change_users_but_not_administer_makes_no_administr
             answer = await client.patch(path, json=body, headers={"if-match": "*"})
             assert_problem(answer, 403, "forbidden")
         assert_problem(await client.delete(f"/v1/api-keys/{theirs[8:24]}"), 403, "forbidden")
+        for user_id, status in ((administrator, 403), (member, 201), (1, 201)):
+            wanted = {"name": "y", "scopes": ["users:read"] if user_id != member else ["keys:write"]}
+            answer = await client.post("/v1/api-keys", json={**wanted, "user_id": user_id})
+            assert answer.status_code == status, answer.text
         disabled = await client.patch(
             f"/v1/users/{member}", json={"status": "disabled"}, headers={"if-match": "*"}
         )

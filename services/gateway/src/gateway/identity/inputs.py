@@ -118,7 +118,8 @@ class KeyInput(BaseModel):
         default=None,
         ge=1,
         le=MOST_ID,
-        description="the owner; creating a key for another user needs users:write",
+        description="the owner; creating a key for another user needs users:write, and for another "
+        "administrator admin",
     )
     expires_at: Expiry | None = None
 

@@ -118,7 +118,7 @@ class KeyService:
 
         Raise `Conflict` if its user has too many keys or it would have too many ancestors.
         """
-        await self._require_owner(connection, user_id, scopes)
+        await self._require_owner(connection, parent, user_id, scopes)
         about = await key_repository.get(connection, parent.key_id)
         if about is None or about["status"] != "active":
             raise unknown_key()
@@ -256,11 +256,18 @@ class KeyService:
             raise NotFound("There is no API key with this id.")
         return row
 
-    async def _require_owner(self, connection: Connection, user_id: int, scopes: Sequence[Scope]) -> None:
-        """Raise an error if the user does not exist or may not have a key with these scopes."""
+    async def _require_owner(
+        self, connection: Connection, parent: Principal, user_id: int, scopes: Sequence[Scope]
+    ) -> None:
+        """Raise an error if the user does not exist or may not have a key with these scopes.
+
+        A key for another administrator, who may have more rights, is made by an administrator only.
+        """
         owner = await user_repository.get(connection, user_id)
         if owner is None:
             raise invalid("/user_id", f"There is no user {user_id}.")
+        if owner["role"] == "admin" and user_id != parent.user_id:
+            parent.require(Scope.ADMIN)
         if owner["status"] != "active":
             raise invalid("/user_id", f"The user {user_id} is disabled.")
         beyond = [scope for scope in scopes if scope not in FOR_MEMBERS]
