@@ -29,6 +29,12 @@ async def test_a_content_coding_that_is_not_taken_is_415(client: httpx.AsyncClie
     assert answer.headers["accept-encoding"] == "identity"
 
 
+async def test_a_part_of_a_body_is_not_taken_for_the_whole(client: httpx.AsyncClient) -> None:
+    headers = {"content-type": "application/json", "content-range": "bytes 0-11/24"}
+    answer = await client.post("/things", content=b'{"name":"x"}', headers=headers)
+    assert "Content-Range" in assert_problem(answer, 400, "malformed-input")["detail"]
+
+
 async def test_a_media_type_may_have_parameters(client: httpx.AsyncClient) -> None:
     headers = {"content-type": "Application/JSON; charset=utf-8"}
     assert (await client.post("/things", content=b'{"name":"x"}', headers=headers)).status_code == 201
@@ -106,7 +112,13 @@ async def test_a_parameter_of_a_route_without_parameters_is_422(client: httpx.As
     assert_problem(await client.get("/tagged?x=1"), 422, "invalid-input", "/x")
 
 
-@pytest.mark.parametrize("query", ["?name=%FF", "?name=%", "?name=%e2%82", "?name=+&&&size=2"])
+@pytest.mark.parametrize("query", ["?name=%FF", "?name=%e2%82", "?name=x&%ff=1"])
+async def test_a_query_that_is_not_in_utf_8_is_refused(client: httpx.AsyncClient, query: str) -> None:
+    answer = await client.get(f"/things{query}")
+    assert "UTF-8" in assert_problem(answer, 422, "invalid-input")["detail"]
+
+
+@pytest.mark.parametrize("query", ["?name=%", "?name=+&&&size=2"])
 async def test_odd_escapes_in_a_query_are_accepted(client: httpx.AsyncClient, query: str) -> None:
     assert (await client.get(f"/things{query}")).status_code == 200
 

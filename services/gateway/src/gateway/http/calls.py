@@ -70,12 +70,15 @@ class IncomingRequest:
         return self.header(name)
 
     def parameters(self) -> list[tuple[str, str]]:
-        """Return the parameters of the query. Raise `InvalidInput` if there are too many."""
+        """Return the parameters of the query. Raise `InvalidInput` if there are too many, or not in UTF-8."""
         text = self.scope["query_string"].decode("ascii", "replace")
         if not text:
             return []
         try:
-            return parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=_MOST_PARAMETERS)
+            return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
+        except UnicodeDecodeError:
+            # Another text would be looked for than the caller has sent.
+            raise InvalidInput("A query must be in UTF-8, with percent-encoding.") from None
         except ValueError:
             raise InvalidInput(f"A query may have at most {_MOST_PARAMETERS} parameters.") from None
 

@@ -244,8 +244,12 @@ def parse(adapter: TypeAdapter[Any], data: bytes) -> Any:
 def require_media_type(request: IncomingRequest, *accepted: str, stream: str | None = None) -> str:
     """Return the media type of the body. Raise `UnsupportedMediaType` if it is not among `accepted`.
 
-    A body of the media type `stream` may be compressed with gzip.
+    A body of the media type `stream` may be compressed with gzip. Raise `MalformedInput` for a
+    part of a body.
     """
+    if b"content-range" in request.headers:
+        # The part would be taken for the whole (RFC 9110, section 14.5).
+        raise MalformedInput("Content-Range is not supported: send the whole body, without this header.")
     given, charset = _read_content_type(request.short_header(b"content-type"))
     codings = ("identity", "gzip") if given == stream else ("identity",)
     coding = _coding(request)
