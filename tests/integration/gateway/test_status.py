@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
-from prometheus_client import start_http_server
+from prometheus_client import REGISTRY, start_http_server
 
 from chassis.deadlines import Deadline
 from contracts.pauses import ListPauses, Pause, Pauses
 from contracts.topology import BATCH_PROCESSOR
-from gateway.administration.signals import CHARTS
+from gateway.administration.signals import CHARTS, READY, STARTED, VERSION
 from native import prometheus
 from native.ports import Ports, free_port
 from native.prometheus import PrometheusServer
@@ -22,15 +23,24 @@ from support.gateway_stack import House, RunningGateway, answering
 from support.problems import assert_problem
 from support.waiting import until
 
+# Their query names them by a pattern.
+IN_FLIGHT = ("tickwire_http_requests_in_flight", "tickwire_batch_chunks_in_flight")
 STATUS = "/v1/admin/status"
 PAGE = "/console/status"
 
 
 @pytest.fixture(scope="module")
 def ports() -> Iterator[Ports]:
-    """Serve the metrics of this process as the gateway's; yield the ports of the stack."""
+    """Serve the metrics of this process as the gateway's; yield the ports of the stack.
+
+    Only those that a report is made of: the gateways and services of all tests before have left theirs here,
+    and to write them all takes this process longer than the report waits for its parts.
+    """
     ports = Ports.free()
-    server, thread = start_http_server(ports.gateway_ops, addr="127.0.0.1")
+    queries = [READY, STARTED, VERSION, *(line.query for chart in CHARTS for line in chart.lines)]
+    read = {name for query in queries for name in re.findall(r"tickwire_\w+|process_\w+", query)}
+    registry = REGISTRY.restricted_registry({*read, *IN_FLIGHT})
+    server, thread = start_http_server(ports.gateway_ops, addr="127.0.0.1", registry=registry)
     yield ports
     server.shutdown()
     server.server_close()
@@ -75,7 +85,12 @@ def chart(found: dict[str, Any], service: str, key: str) -> dict[str, Any]:
 
 async def test_every_query_is_understood_by_a_real_prometheus(watched: RunningGateway) -> None:
     for window in ("5m", "15m", "1h", "6h", "24h"):
-        assert (await report(watched, window))["errors"] == []
+
+        async def is_whole(window: str = window) -> bool:
+            # On a busy machine a part may be missing because its answer was late, and the next report has it.
+            return bool((await report(watched, window))["errors"] == [])
+
+        await until(is_whole, timeout_s=60)
 
 
 async def test_requests_to_the_gateway_become_a_line_with_its_latency(watched: RunningGateway) -> None:
@@ -98,15 +113,19 @@ async def test_requests_to_the_gateway_become_a_line_with_its_latency(watched: R
 async def test_a_service_that_does_not_answer_prometheus_is_down(watched: RunningGateway) -> None:
     async def states() -> Any:
         found = {one["service"]: one for one in (await report(watched))["services"]}
-        return found if found["email"]["state"] == "down" else None
+        is_up = [target["up"] for target in found["gateway"]["targets"]] == [True]
+        return found if is_up and found["email"]["state"] == "down" else None
 
-    found = await until(states, timeout_s=30)
-    assert found["gateway"]["targets"][0]["up"]
+    found = await until(states, timeout_s=60)
     assert "does not answer Prometheus" in found["email"]["reasons"][0]
 
 
 async def test_a_pause_is_reported_with_its_reason(watched: RunningGateway) -> None:
-    found = await report(watched)
+    async def with_pauses() -> Any:
+        found = await report(watched)
+        return found if found["pauses"] else None
+
+    found = await until(with_pauses, timeout_s=60)
     assert [(one["kind"], one["name"], one["reason"]) for one in found["pauses"]] == [
         ("operation", "echo", "for repair")
     ]
