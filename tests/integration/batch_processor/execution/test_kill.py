@@ -21,7 +21,9 @@ async def _stored(caller: Caller, batch_id: Any) -> int:
 
 async def test_a_killed_service_loses_and_doubles_nothing(spawn: Spawn, caller: Caller) -> None:
     total, part = 20_000, 500
-    child, _ = await spawn()
+    # What the killed one had in hand waits for the end of its lease, each time.
+    settings = {"BATCH_PROCESSOR_LEASE_S": "5"}
+    child, _ = await spawn(**settings)
     creation = caller.creation("echo", None)
     id_ = creation.batch_id
     await caller.send(creation)
@@ -32,12 +34,12 @@ async def test_a_killed_service_loses_and_doubles_nothing(spawn: Spawn, caller: 
             child.kill()
             await child.wait()
     await caller.send(caller.seal(id_, total))
-    child, _ = await spawn()
+    child, _ = await spawn(**settings)
     # ... and in the middle of the work.
     await until(lambda: _stored(caller, id_))
     child.kill()
     await child.wait()
-    await spawn()
+    await spawn(**settings)
     batch = await caller.reach(id_, timeout_s=40)
     assert (batch.status, batch.counts.succeeded, batch.counts.total) == ("completed", total, total)
     rows = await caller.database.fetch("SELECT position, result FROM results ORDER BY position")
