@@ -27,8 +27,15 @@ ONLY_FROM_INSIDE = ("getParked", "recordBounce")
 
 @pytest.mark.usefixtures("resumed")
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "is_whole",
+    [
+        pytest.param(False, id="each_way_to_break_a_rule"),
+        pytest.param(True, id="every_value_that_breaks_a_rule", marks=pytest.mark.long),
+    ],
+)
 async def test_the_gateway_does_what_its_document_says_and_nothing_else(
-    stack: Stack, api: httpx.AsyncClient, tmp_path: Path
+    stack: Stack, api: httpx.AsyncClient, tmp_path: Path, is_whole: bool
 ) -> None:
     statuses, me = tmp_path / "statuses", (await api.get("/v1/me")).json()
     await make_what_the_examples_name(api)
@@ -47,6 +54,7 @@ async def test_the_gateway_does_what_its_document_says_and_nothing_else(
             "TICKWIRE_AUTHORIZATION": f"Bearer {stack.api_key}",
             "TICKWIRE_SEEDS": json.dumps(seeds),
             "TICKWIRE_STATUSES": str(statuses),
+            "TICKWIRE_WHOLE": str(int(is_whole)),
             "TICKWIRE_OWN_IDS": json.dumps({"key_id": me["key"]["id"], "user_id": str(me["user"]["id"])}),
         },
         stdout=asyncio.subprocess.PIPE,
