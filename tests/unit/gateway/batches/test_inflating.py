@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from chassis.errors import InvalidInput, PayloadTooLarge
-from gateway.batches.inflating import MOST_EMPTY_MEMBERS, inflated
+from gateway.batches.inflating import MOST_EMPTY_MEMBERS, MOST_PADDING_BYTES, inflated
 
 LINES = b"".join(b'{"custom_id":"%d","payload":%d}\n' % (n, n * n) for n in range(20_000))
 
@@ -37,11 +37,41 @@ async def test_members_one_after_the_other_are_one_upload() -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [LINES, zlib.compress(LINES), gzip.compress(LINES)[:-1], gzip.compress(LINES) + b"more", b"\x1f\x8b"],
+    [
+        LINES,
+        zlib.compress(LINES),
+        gzip.compress(LINES)[:-1],
+        gzip.compress(LINES) + b"more",
+        b"\x1f\x8b",
+        b"\0" + gzip.compress(LINES),
+        gzip.compress(LINES)[:-4] + b"\0" * 20,
+        gzip.compress(LINES) + b"\0\0\x1f",
+    ],
 )
 async def test_a_body_that_is_not_gzip_to_its_end_is_refused(broken: bytes) -> None:
+    with pytest.raises((OSError, EOFError, zlib.error)):
+        gzip.decompress(broken)
     with pytest.raises(InvalidInput):
         await unpacked([broken])
+
+
+@pytest.mark.parametrize("size", [1, 3, 1 << 20])
+@pytest.mark.parametrize("padding", [1, 511, 10_240])
+async def test_zeros_behind_members_are_skipped_as_other_readers_do(padding: int, size: int) -> None:
+    zeros = b"\0" * padding
+    members = [gzip.compress(b"one\n"), zeros, gzip.compress(b""), gzip.compress(b"two\n", mtime=0), zeros]
+    packed = b"".join(members)
+    assert gzip.decompress(packed) == b"one\ntwo\n"
+    assert await unpacked([packed[start : start + size] for start in range(0, len(packed), size)]) == (
+        b"one\ntwo\n"
+    )
+
+
+async def test_zeros_are_bounded() -> None:
+    packed, zeros = gzip.compress(b"one\n"), b"\0" * (MOST_PADDING_BYTES // 2)
+    assert await unpacked([packed, zeros, packed, zeros]) == b"one\none\n"
+    with pytest.raises(InvalidInput, match="1048576 zeros"):
+        await unpacked([packed, zeros, packed, zeros, b"\0"])
 
 
 async def test_the_limit_applies_to_the_unpacked_bytes() -> None:

@@ -92,6 +92,8 @@ def test_long_lines_make_shorter_runs() -> None:
         (b'{"no":"payload"}', "must be an object"),
         (b'{"payload":1,"more":2}', "must be an object"),
         (b'{"payload":NaN}', "is not JSON"),
+        (b'\x0c{"payload":1}', "is not JSON"),
+        (b"\x0b", "is not JSON"),
         (b'{"payload":"\\ud800"}', "is not JSON"),
         (b'{"payload":"\xff"}', "is not JSON"),
         (b'{"payload":"a\\u0000"}', "U+0000"),

@@ -13,6 +13,8 @@ from gateway.batches.payload_checks import PayloadCheck
 CHUNK_ITEMS = 500
 _CHUNK_BYTES = 512 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Others, such as form feeds, are spaces to Python only.
+_JSON_SPACES = b" \t\r"
 # The most invalid lines that are listed, and how many lines after the first of them are checked.
 MOST_BAD_LINES = 20
 LINES_LOOKED_AT = 100_000
@@ -119,7 +121,7 @@ class Cutter:
         if not self.line_number:
             line = line.removeprefix(_BYTE_ORDER_MARK)
         self.line_number += 1
-        line = line.strip()
+        line = line.strip(_JSON_SPACES)
         if not line:
             return
         if len(line) > MOST_LINE_BYTES:

@@ -17,20 +17,30 @@ FREE_BYTES = 1 << 20
 # bgzip ends each file with an empty member, and files that are concatenated may be empty. Each costs as much
 # as some lines.
 MOST_EMPTY_MEMBERS = 1000
+# Programs that write in blocks, such as those for tapes, fill the last one behind a member with zeros, which
+# readers of gzip skip. Blocks of more than 1 MiB are not in use.
+MOST_PADDING_BYTES = 1 << 20
 _GZIP = 16 + zlib.MAX_WBITS
 
 
 async def inflated(parts: AsyncIterable[bytes], *, limit: int) -> AsyncIterator[bytes]:
     """Yield the unpacked bytes of a gzip stream of one or more members, at most `limit` bytes in all.
 
-    Raise `InvalidInput` for data that is not gzip, is truncated or has too many empty members, and
-    `PayloadTooLarge` over the limit or when more than 1 MiB is unpacked from less than a 200th of it.
+    Zeros behind a member are skipped. Raise `InvalidInput` for data that is not gzip, is truncated or has too
+    many empty members or zeros, and `PayloadTooLarge` over the limit or when more than 1 MiB is unpacked from
+    less than a 200th of it.
     """
     unpacker = zlib.decompressobj(_GZIP)
-    packed = unpacked = empty = member_begin = 0
+    packed = unpacked = empty = padding = member_begin = 0
     is_within_member = False
     async for part in parts:
         while part:
+            if unpacker.eof:
+                part, padding = _behind_padding(part, padding)
+            if not part:
+                # Zeros yield nothing, so nothing else would let other tasks run.
+                await asyncio.sleep(0)
+                break
             if unpacker.eof:
                 unpacker, member_begin = zlib.decompressobj(_GZIP), unpacked
             try:
@@ -61,3 +71,15 @@ async def inflated(parts: AsyncIterable[bytes], *, limit: int) -> AsyncIterator[
                 await asyncio.sleep(0)
     if is_within_member:
         raise InvalidInput("The gzip stream of the upload is truncated: send it again.")
+
+
+def _behind_padding(part: bytes, padding: int) -> tuple[bytes, int]:
+    """Return `part` without the zeros that it begins with, and their number added to `padding`."""
+    rest = part.lstrip(b"\0")
+    padding += len(part) - len(rest)
+    if padding > MOST_PADDING_BYTES:
+        raise InvalidInput(
+            f"The gzip stream has more than {MOST_PADDING_BYTES} zeros behind its members: "
+            "send it without them."
+        )
+    return rest, padding
