@@ -5,11 +5,12 @@ set -eu
 
 usage() {
     cat <<'TEXT'
-Usage: deploy/native/setup.sh [--servers] [--packages | --test | --bench]
+Usage: deploy/native/setup.sh [--servers] [--packages | --operation | --test | --bench]
 
   (no option)  what running the stack needs
   --servers    only the Debian packages of it, as root, for users who may not install any
   --packages   only the Python packages: for `make rotate`, `make backup` and others beside a stack in containers
+  --operation  only what writing and testing an operation needs: batch-processor and pytest
   --test       also what tests, linters and benchmarks need (same as --bench)
 
 As root it installs missing Debian packages itself; otherwise it prints the command to type.
@@ -33,6 +34,7 @@ compiles=--compile
 case "${1:-}" in
     '') ;;
     --packages) servers=no ;;
+    --operation) servers=no lock=requirements-dev.lock stamps='dev operation' stamp=operation ;;
     --test | --bench) development=yes lock=requirements-dev.lock stamps=dev stamp=dev compiles=--no-compile ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
@@ -144,6 +146,10 @@ Python 3.11 or newer with venv is needed, and the servers named in docs; Debian 
 # ── Python packages ──────────────────────────────────────────────────────────────────────────────
 
 projects='contracts chassis gateway stock-data email batch-processor'
+[ $stamp != operation ] || projects='contracts chassis batch-processor'
+# Their requirements, and those of the tests of an operation and of its installation.
+of_operations='tickwire-contracts tickwire-chassis tickwire-batch-processor
+    editables hatchling jsonschema-rs pytest pytest-asyncio'
 
 fingerprint() {
     { printf '%s\n' "$root"; cat "$1" services/*/pyproject.toml; } | sha256sum | cut -d ' ' -f 1
@@ -176,12 +182,18 @@ Next: clone Tickwire into a folder that this user may write to, and call this th
     # Computed before the work, so that the next call notices a file that changes meanwhile.
     installed=$(fingerprint "$lock")
     say "Installing the Python packages of $lock (hashes checked)"
-    pip install "$compiles" --require-hashes -r "$lock"
+    wanted=$lock
+    if [ $stamp = operation ]; then
+        wanted=$venv/operation.lock
+        # shellcheck disable=SC2086  # one word for each package
+        "$venv/bin/python" deploy/containers/narrow.py "$lock" $of_operations >"$wanted"
+    fi
+    pip install "$compiles" --require-hashes -r "$wanted"
     set --
     for project in $projects; do set -- "$@" -e "services/$project"; done
     pip install --no-deps --no-build-isolation "$@"
-    # The development lock includes everything in the other one.
-    rm -f "$venv"/.tickwire-*
+    # The development lock includes everything in the other one, with the same versions.
+    [ $stamp = operation ] || rm -f "$venv"/.tickwire-*
     printf '%s\n' "$installed" >"$venv/.tickwire-$stamp"
     say "Ready to run."
 }

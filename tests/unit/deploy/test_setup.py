@@ -1,10 +1,12 @@
-"""What the setup tells users who may not install packages, or not write."""
+"""What the setup tells users who may not install or write, and the packages for authors of operations."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-SETUP = Path(__file__).resolve().parents[3] / "deploy/native/setup.sh"
+from containers import narrow
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+SETUP = REPOSITORY / "deploy/native/setup.sh"
 # For root every folder can be written.
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups") if os.geteuid() == 0 else ()
 
@@ -81,3 +86,15 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_way_out() -> None:
     assert f"cannot write to {clone}" in first
     assert second.startswith("Next: clone Tickwire into a folder that this user may write to")
     assert "Errno" not in done.stderr + done.stdout
+
+
+def test_the_packages_for_an_operation_are_those_of_its_template_and_of_batch_processor_alone() -> None:
+    [roots] = re.findall(r"^of_operations='([^']+)'", SETUP.read_text(), re.MULTILINE)
+    lock = narrow.read((REPOSITORY / "requirements-dev.lock").read_text())
+    installed = {pin.name for pin in narrow.needed(lock, roots.split())}
+    template = tomllib.loads((REPOSITORY / "docs/templates/operation/pyproject.toml").read_text())
+    needed = {*template["build-system"]["requires"], *template["project"]["optional-dependencies"]["test"]}
+    assert needed <= installed
+    assert set(template["project"]["dependencies"]) <= set(roots.split())
+    # Neither the gateway's nor those of linters, browsers and load tests.
+    assert installed.isdisjoint({"quart", "mypy", "schemathesis", "celery"})
