@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import io
+import locale
 import os
 import re
+import resource
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -57,6 +62,45 @@ def _recur() -> None:
     _recur()
 
 
+def _open_files() -> None:
+    _kept.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(100))
+
+
+def _use_up_files() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    while True:
+        _kept.append(os.open(os.devnull, os.O_RDONLY))
+
+
+def _print_without_end() -> None:
+    for _ in range(512):
+        os.write(1, b"x" * 65_535 + b"\n")
+
+
+_kept: list[Any] = []
+# What an item may leave behind in its process without harm to itself.
+CHANGES: dict[str, Callable[[], Any]] = {
+    "working directory": lambda: os.chdir("/tmp"),
+    "file mode mask": lambda: os.umask(0o007),
+    "environment": lambda: os.environ.update(LANGUAGE="tlh"),
+    "locale": lambda: locale.setlocale(locale.LC_NUMERIC, "C.UTF-8"),
+    "signal handlers": lambda: signal.signal(signal.SIGUSR1, lambda *_: None),
+    "recursion limit": lambda: sys.setrecursionlimit(sys.getrecursionlimit() // 2),
+    "limits": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)),
+    "modules": lambda: sys.modules.update(json=sys),
+    "import path": lambda: sys.path.clear(),
+    "standard streams": lambda: setattr(sys, "stderr", io.StringIO()),
+    "time-out of sockets": lambda: socket.setdefaulttimeout(0.001),
+    "open files": _open_files,
+    "all files": _use_up_files,
+    "threads": lambda: threading.Thread(target=time.sleep, args=(600,), daemon=True).start(),
+    "functions in threads": lambda: _kept.append(
+        asyncio.get_running_loop().run_in_executor(None, time.sleep, 600)
+    ),
+    "a copy of the process": os.fork,
+    "processes": lambda: _kept.append(subprocess.Popen(["sleep", "600"])),
+}
+
 WAYS: dict[str, Callable[[], Any]] = {
     "exit": lambda: os._exit(3),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
@@ -72,6 +116,7 @@ WAYS: dict[str, Callable[[], Any]] = {
     "leave a thread and exit": _leave_thread,
     "hunger": _hunger,
     "recursion": _recur,
+    "print": _print_without_end,
 }
 
 
@@ -134,6 +179,17 @@ async def keep_or_need(payload: int, _: Context) -> int:
     return os.getpid()
 
 
+async def change(payload: str | None, _: Context) -> int:
+    """Make the change that the payload names, if any, and return the number of the process."""
+    if payload is None:
+        # An idle thread stays.
+        return await asyncio.to_thread(os.getpid)
+    if payload in CHANGES:
+        CHANGES[payload]()
+    return os.getpid()
+
+
+CHANGING = Operation("changing", "for tests", payload=None, run=change, retry=_ONCE)
 HOARDING = Operation("hoarding", "for tests", payload=None, run=keep_or_need, retry=_ONCE)
 CURIOUS = Operation("curious", "for tests", payload=None, run=ask_often, retry=_ONCE)
 SLEEPY = Operation("sleepy", "for tests", payload=None, run=sleep_or_exit, retry=_ONCE, concurrency=1)
@@ -141,6 +197,7 @@ ENTRY_POINTS = """[tickwire.operations]
 harmful = support.harmful_operation:OPERATION
 harmful.patient = support.harmful_operation:PATIENT
 harmful.texts = support.harmful_operation:OF_TEXTS
+changing = support.harmful_operation:CHANGING
 curious = support.harmful_operation:CURIOUS
 hoarding = support.harmful_operation:HOARDING
 sleepy = support.harmful_operation:SLEEPY

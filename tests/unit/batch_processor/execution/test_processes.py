@@ -48,11 +48,45 @@ def make_lambda() -> object:
     return lambda: None
 
 
+def keep(megabytes: int) -> None:
+    kept.append(bytearray(megabytes << 20))
+
+
+def print_much() -> int:
+    return sum(os.write(1, b"x" * 65_536) for _ in range(64))
+
+
+kept: list[bytearray] = []
+
+
 @pytest.fixture
 async def processes() -> AsyncIterator[Processes]:
     made = Processes(1)
     yield made
     await made.close()
+
+
+async def test_a_process_that_a_function_has_changed_computes_nothing_more(processes: Processes) -> None:
+    first = await processes.compute(os.getpid)
+    await processes.compute(os.chdir, "/")
+    second = await processes.compute(os.getpid)
+    await processes.compute(keep, 20)
+    assert await processes.compute(os.getpid) == second != first
+    await processes.compute(keep, 150)
+    assert await processes.compute(os.getpid) not in (first, second)
+
+
+async def test_a_copy_that_a_function_makes_of_its_process_answers_no_call(processes: Processes) -> None:
+    for n in range(5):
+        assert await processes.compute(os.fork) > 0
+        assert await processes.compute(abs, -n) == n
+
+
+async def test_what_a_function_prints_is_dropped(
+    processes: Processes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert await processes.compute(print_much) == 4 << 20
+    assert "xx" not in capfd.readouterr().out
 
 
 async def test_a_function_runs_in_another_process_which_is_kept(processes: Processes) -> None:

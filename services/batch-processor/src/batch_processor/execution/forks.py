@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+from functools import partial
 from multiprocessing.context import ForkServerContext
 
 _PRELOADED = ["batch_processor.execution.preloaded"]
@@ -13,3 +15,12 @@ def context() -> ForkServerContext:
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(_PRELOADED)
     return found
+
+
+def mute_copies(connection: int) -> None:
+    """Let no fork that an operation makes of this process answer for it on the descriptor `connection`.
+
+    Such a copy reads the end of the connection, and what it writes is lost.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.register_at_fork(after_in_child=partial(os.dup2, nowhere, connection))

@@ -10,11 +10,10 @@ import signal
 import socket
 import time
 from asyncio import StreamWriter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -23,12 +22,13 @@ from pydantic import BaseModel
 
 from batch_processor import operations
 from batch_processor.errors import ProcessDied
-from batch_processor.execution import deadlines, frames, processes
+from batch_processor.execution import deadlines, forks, frames, processes
 from batch_processor.execution.chunks import ChunkRun, Watch
 from batch_processor.execution.contexts import ContextFactory
 from batch_processor.execution.deadlines import ItemDeadline
 from batch_processor.execution.failures import cause_of
 from batch_processor.execution.marks import Marks
+from batch_processor.execution.process_state import CountedThreads, ProcessState, data_bytes, left_since
 from batch_processor.execution.running_chunk import ItemFailure, Origin, Outcomes, StoredItem
 from batch_processor.operation import Operation
 from chassis import logging, tracing
@@ -37,6 +37,8 @@ from chassis.egress.destinations import InternalTargets
 from chassis.errors import RemoteFailure
 from contracts import message
 from contracts.message import Request
+
+log = logging.get(__name__)
 
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
@@ -78,9 +80,14 @@ def serve(connection: socket.socket, options: Options) -> None:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         resource.setrlimit(resource.RLIMIT_DATA, (options.memory_bytes, options.memory_bytes))
         logging.configure(service=options.service, level=options.log_level, style=options.log_format)
-        _, [descriptor], _, _ = socket.recv_fds(connection, 1, 1)
+        _, [descriptor, output], _, _ = socket.recv_fds(connection, 1, 2)
         marks = Marks(descriptor)
+        # A pipe that is read slowly, in place of the service's own: nobody fills logs from here.
+        os.dup2(output, 1)
+        os.dup2(output, 2)
         os.close(descriptor)
+        os.close(output)
+        forks.mute_copies(connection.fileno())
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(connection, marks, options))
     finally:
@@ -111,7 +118,9 @@ class _Chunks:
         self._client = client
         self._memory_bytes = memory_bytes
         # With the operations that are loaded, without their items.
-        self._data_bytes = _data_bytes()
+        self._data_bytes = data_bytes()
+        self._threads = CountedThreads()
+        asyncio.get_running_loop().set_default_executor(self._threads)
         self._calls = _Calls(writer)
         self._operations: dict[str, Operation] = {}
         self._run: ChunkRun | None = None
@@ -157,14 +166,14 @@ class _Chunks:
                 self._writer.write(frames.write_outcomes(Outcomes(failures=failures)))
                 self._writer.write(frames.write("done", False))
                 return
+            state = ProcessState.now()
             watch = _Watch(self._marks, self._writer, is_prompt=is_one_by_one)
             factory = ContextFactory(self._calls.ask, self._calls.compute, self._client.fetch)
-            context = factory.of_chunk(origin)
             run = watch.run = self._run = ChunkRun(
                 operation,
                 items,
                 attempt=attempt,
-                context=context,
+                context=factory.of_chunk(origin),
                 watch=watch,
                 one_by_one=is_one_by_one,
             )
@@ -177,26 +186,28 @@ class _Chunks:
                 watch.close()
                 self._run = None
         watch.report()
-        # Tasks that an item has left behind must not run beside the next chunk, and memory that it keeps must
-        # not be missed there.
-        is_clean = asyncio.all_tasks() <= before | {asyncio.current_task()} and self._has_room()
+        # The next chunk, perhaps of another owner, must not find what items of this one have left behind.
+        is_clean = self._is_as_before(state, before | {asyncio.current_task()}, name)
         self._writer.write(frames.write("done", is_clean))
+
+    def _is_as_before(
+        self, state: ProcessState, tasks: Set[asyncio.Task[Any] | None], operation: str
+    ) -> bool:
+        left = left_since(state, own_bytes=self._data_bytes, limit_bytes=self._memory_bytes)
+        left += ["tasks"] if asyncio.all_tasks() - tasks else []
+        left += ["functions in threads"] if self._threads.at_work else []
+        if left:
+            log.info(
+                "item process is replaced: items have left something behind", operation=operation, left=left
+            )
+        return not left
 
     def _load(self, name: str) -> Operation:
         if name not in self._operations:
-            before = _data_bytes()
+            before = data_bytes()
             self._operations[name] = operations.load(name)
-            self._data_bytes += _data_bytes() - before
+            self._data_bytes += data_bytes() - before
         return self._operations[name]
-
-    def _has_room(self) -> bool:
-        kept_bytes = _data_bytes() - self._data_bytes
-        return kept_bytes <= (self._memory_bytes - self._data_bytes) / 2
-
-
-def _data_bytes() -> int:
-    """Return the memory of this process that counts under its limit."""
-    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 
 
 class _Watch(Watch):

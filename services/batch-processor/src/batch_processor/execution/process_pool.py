@@ -19,6 +19,7 @@ from typing import Any, Self
 from batch_processor.execution import forks, frames, item_process, marks
 from batch_processor.execution.item_process import Options
 from batch_processor.execution.marks import Marks
+from batch_processor.execution.process_output import ProcessOutput
 from chassis import beats, logging, metrics, redaction
 
 log = logging.get(__name__)
@@ -39,12 +40,18 @@ _EXIT_S = 5
 
 
 class ItemProcess:
-    """An item process: the connection to it, and the marks that it makes."""
+    """An item process: the connection to it, the marks that it makes, and what it prints."""
 
     def __init__(
-        self, process: ForkServerProcess, own: Marks, reader: StreamReader, writer: StreamWriter
+        self,
+        process: ForkServerProcess,
+        own: Marks,
+        reader: StreamReader,
+        writer: StreamWriter,
+        output: ProcessOutput,
     ) -> None:
         self.marks = own
+        self.output = output
         self.idle_since = 0.0
         self.late_looks = 0
         self.has_worked = False
@@ -57,8 +64,10 @@ class ItemProcess:
         """Fork a process. The first one waits until the server that it is forked from has started."""
         own, theirs = socket.socketpair()
         shown, descriptor = marks.create()
-        socket.send_fds(own, [b"m"], [descriptor])
+        printed, output = os.pipe()
+        socket.send_fds(own, [b"m"], [descriptor, output])
         os.close(descriptor)
+        os.close(output)
 
         def fork() -> ForkServerProcess:
             with theirs:
@@ -73,8 +82,9 @@ class ItemProcess:
             reader, writer = await asyncio.open_unix_connection(sock=own)
         except BaseException:
             own.close()
+            os.close(printed)
             raise
-        return cls(process, shown, reader, writer)
+        return cls(process, shown, reader, writer, await ProcessOutput.of(printed))
 
     @property
     def pid(self) -> int:
@@ -203,6 +213,7 @@ class ProcessPool:
         ended = asyncio.get_running_loop().run_in_executor(self._threads, process.bury)
         if self._waiting:
             self.grow()
+        self._begin(process.output.end())
         return await asyncio.shield(ended)
 
     def grow(self) -> None:
@@ -243,6 +254,7 @@ class ProcessPool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for process in list(self._all):
             await self.discard(process)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._threads.shutdown)
 
     async def _replace(self, process: ItemProcess) -> None:

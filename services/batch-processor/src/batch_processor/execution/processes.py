@@ -13,10 +13,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, TypeVar
 
 from batch_processor.errors import ProcessDied
 from batch_processor.execution import deadlines, forks
+from batch_processor.execution.process_state import ProcessState, data_bytes, left_since
 from chassis import logging, plain, shares
 from chassis.turns import OwnerTurns
 
@@ -36,6 +38,8 @@ _MEMORY_BYTES = 256 * 1024 * 1024
 MOST_ANSWER_BYTES = 16 * 1024 * 1024
 # A process that was idle for this long is ended: what it has imported takes 10 MiB and more.
 _IDLE_S = 60
+# The first byte of an answer: whether the function has left nothing behind in its process.
+_CLEAN, _CHANGED = b"\1", b"\0"
 
 
 def write_call(function: Callable[..., Any], *arguments: Any) -> bytes:
@@ -52,7 +56,7 @@ def read_answer(answer: bytes) -> Any:
 
 
 class Processes:
-    """At most `size` processes, started when needed, each replaced when it dies or is killed.
+    """At most `size` processes, started when needed, each replaced when it dies, is killed or was changed.
 
     A function that needs more than `memory_bytes` fails. A process that was idle for `idle_s` seconds is
     ended. The owners in `shares.current` take turns.
@@ -102,7 +106,10 @@ class Processes:
                 child.kill()
                 log.warning("computing process replaced", reason=plain.text(error) or type(error).__name__)
                 raise
-            self._rest(child)
+            if child.is_clean:
+                self._rest(child)
+            else:
+                self._dismiss(child)
         return answer
 
     async def close(self) -> None:
@@ -146,18 +153,27 @@ class Processes:
 
         def dismiss() -> None:
             del self._idle[child]
-            self._children.discard(child)
-            child.kill()
-            self._threads.submit(child.wait)
+            self._dismiss(child)
 
         if not self._is_closed:
             self._idle[child] = asyncio.get_running_loop().call_later(self._idle_s, dismiss)
 
+    def _dismiss(self, child: _Child) -> None:
+        """End a process that is not at work."""
+        self._children.discard(child)
+        child.kill()
+        if not self._is_closed:
+            self._threads.submit(child.wait)
+
 
 class _Child:
-    """A process and the connection to it. The constructor waits until it has started, which takes seconds."""
+    """A process and the connection to it. The constructor waits until it has started, which takes seconds.
+
+    It `is_clean` if its last function has left nothing behind for the next one.
+    """
 
     def __init__(self, memory_bytes: int) -> None:
+        self.is_clean = True
         self._connection, theirs = _FORKS.Pipe()
         self._process = _FORKS.Process(target=_serve, args=(theirs, memory_bytes), daemon=True)
         self._process.start()
@@ -172,7 +188,9 @@ class _Child:
         # If the process has died, receiving the answer fails.
         with contextlib.suppress(OSError):
             self._connection.send_bytes(call)
-        return self._receive()
+        answer = self._receive()
+        self.is_clean = answer.startswith(_CLEAN)
+        return answer[len(_CLEAN) :]
 
     def _receive(self) -> bytes:
         try:
@@ -182,7 +200,11 @@ class _Child:
             raise ProcessDied(f"The computing process ended with {self._process.exitcode}.") from error
 
     def kill(self) -> None:
-        """Kill the process."""
+        """Kill the process and those that it has started."""
+        assert self._process.pid, "it was started"
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        # In case it has not made a process group of its own yet.
         self._process.kill()
 
     def wait(self) -> None:
@@ -192,6 +214,8 @@ class _Child:
 
 def _serve(connection: Connection, memory_bytes: int) -> None:
     """Answer calls until the parent closes the connection or dies."""
+    # A process group of its own, so that processes that a function starts end with it.
+    os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # The process that answers and acknowledges has priority.
@@ -199,13 +223,22 @@ def _serve(connection: Connection, memory_bytes: int) -> None:
     # numpy reserves 40 MiB for each further thread, before it computes anything.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    # Nobody fills logs from here; what has to be said is returned or raised.
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    forks.mute_copies(connection.fileno())
+    own_bytes = data_bytes()
     connection.send_bytes(b"started")
     while True:
         try:
             call = connection.recv_bytes()
         except EOFError:
             return
-        connection.send_bytes(_answer(call))
+        state = ProcessState.now()
+        answer = _answer(call)
+        left = left_since(state, own_bytes=own_bytes, limit_bytes=memory_bytes)
+        connection.send_bytes((_CHANGED if left else _CLEAN) + answer)
 
 
 def _answer(call: bytes) -> bytes:

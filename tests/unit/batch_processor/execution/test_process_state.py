@@ -1,0 +1,37 @@
+"""What items leave behind in their process is not found by those of the next chunk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.chunk_bench import ChunkBench
+from support.harmful_operation import CHANGES, CHANGING, OPERATION
+
+
+@pytest.mark.parametrize("what", CHANGES)
+async def test_what_an_item_changes_in_its_process_is_not_found_by_those_of_the_next_chunk(
+    bench: ChunkBench, what: str
+) -> None:
+    pids = []
+    for payload in (None, None, what, None):
+        await bench.finish(CHANGING, [json.dumps(payload)])
+        pids.append(bench.results.pop(0, "") or bench.failures.pop(0).code)
+    # What harms nobody is kept, such as an idle thread.
+    assert pids[0] == pids[1] != pids[3]
+    assert pids[2] in (pids[0], "operation-failed")
+
+
+async def test_what_items_print_is_passed_on_slowly(
+    bench: ChunkBench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    quiet, loud = ({"notes": str(tmp_path / "notes"), **more} for more in ({}, {"way": "print"}))
+    await bench.finish(OPERATION, [json.dumps(loud), json.dumps(quiet)])
+    assert (bench.failures[0].code, bench.results) == ("timeout", {1: "1"})
+    await bench.pool.close()
+    printed = capfd.readouterr()
+    # It prints 32 MiB, in two runs of a second.
+    assert 0 < printed.err.count("xx") < 1 << 20
+    assert "xx" not in printed.out
