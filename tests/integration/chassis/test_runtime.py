@@ -18,12 +18,19 @@ async def test_a_closing_step_that_fails_keeps_none_of_the_others_from_running(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = await bench.build(BATCH_PROCESSOR)
+    link = runtime.messaging.publisher.link
+    close = link.close
+
+    async def close_and_break() -> None:
+        # Left open, it would be closed when it is collected: in another test, where perhaps no loop runs.
+        await close()
+        await _break()
 
     async def open_and_break() -> None:
         async with running(runtime):
             monkeypatch.setattr(runtime.messaging, "drain", lambda _: _break())
             monkeypatch.setattr(runtime.relay, "flush", _break)
-            monkeypatch.setattr(runtime.messaging.publisher.link, "close", _break)
+            monkeypatch.setattr(link, "close", close_and_break)
 
     with pytest.raises(KeyError):
         await open_and_break()
