@@ -42,7 +42,7 @@ _PLANT_BATCHES = """
 INSERT INTO batches (
     id, owner_id, operation, status, accepted_at, total, received, chunk_count
 )
-SELECT id, 'bob', $2, 'queued', now(), $3::int, $3, ($3 + $4::int - 1) / $4 FROM unnest($1::uuid[]) AS id
+SELECT id, $5, $2, 'queued', now(), $3::int, $3, ($3 + $4::int - 1) / $4 FROM unnest($1::uuid[]) AS id
 """
 _PLANT_ITEMS = """
 INSERT INTO items (batch_id, position, payload)
@@ -52,20 +52,27 @@ _PLANT_CHUNKS = """
 INSERT INTO chunks (
     batch_id, number, state, first_position, last_position, remaining, due_at, owner_id, priority
 )
-SELECT id, number, 'ready', number * $3::int, least($2::int, (number + 1) * $3) - 1, $3, now(), 'bob', 5
+SELECT id, number, 'ready', number * $3::int, least($2::int, (number + 1) * $3) - 1, $3, now(), $4, 5
 FROM unnest($1::uuid[]) AS id CROSS JOIN generate_series(0, ($2::int + $3::int - 1) / $3::int - 1) AS number
 """
 
 
 async def plant(
-    caller: Caller, operation: str, payload: str, *, batches: int = 1, items: int = 1, chunk: int = 1
+    caller: Caller,
+    operation: str,
+    payload: str,
+    *,
+    batches: int = 1,
+    items: int = 1,
+    chunk: int = 1,
+    owner: str = "bob",
 ) -> list[UUID]:
     """Store batches of the other owner as if they had been queued just now."""
     ids = [new_id() for _ in range(batches)]
     async with caller.database.acquire() as connection, connection.transaction():
         await connection.execute(_PLANT_ITEMS, ids, items, payload)
-        await connection.execute(_PLANT_BATCHES, ids, operation, items, chunk)
-        await connection.execute(_PLANT_CHUNKS, ids, items, chunk)
+        await connection.execute(_PLANT_BATCHES, ids, operation, items, chunk, owner)
+        await connection.execute(_PLANT_CHUNKS, ids, items, chunk, owner)
     return ids
 
 
@@ -148,7 +155,8 @@ async def test_ten_items_do_not_wait_for_items_of_another_owner_that_kill_their_
     await plant(caller, "sleepy", "-1", batches=4, items=500, chunk=100)
     await until(lambda: at_work(caller, 1))
     await begin_and_end(caller, "2,000 items that kill their processes")
-    [batch_id] = await plant(caller, "sleepy", "-1")
+    # Of an owner with nothing else at work: among those of bob it would have its turns much later.
+    [batch_id] = await plant(caller, "sleepy", "-1", owner="carol")
     await until(
         lambda: caller.database.fetchval("SELECT failed = 1 FROM batches WHERE id = $1", batch_id),
         timeout_s=60,
