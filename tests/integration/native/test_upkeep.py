@@ -60,8 +60,10 @@ class Native:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "native", "--run-dir", str(self.directory), "run"]
+        (key_file := self.directory.parent / "backup-key").write_text("a passphrase of the tests\n")
+        environment = self.environment(BACKUP_KEY_FILE=str(key_file))
         self.process = subprocess.Popen(
-            command, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         deadline = time.monotonic() + 90
         while not self.run.ready.exists():
@@ -331,22 +333,9 @@ def test_an_agent_that_is_killed_leaves_nothing_for_a_backup_and_the_next_reques
     assert file.name.startswith("tickwire-")
 
 
-def test_the_lines_of_the_guide_make_a_backup_that_restores_everything(
-    native: Native, tmp_path: Path
-) -> None:
-    folder = native.directory.parent / "backups"
+def test_a_key_without_admin_cannot_ask_for_a_backup(native: Native) -> None:
     headers = {"Authorization": f"Bearer {native.key}"}
     with httpx.Client(base_url=native.url, headers=headers, timeout=20) as client:
-        mail = {"to": ["ann@example.com"], "subject": "before the backup", "text": "x"}
-        accepted = f"/v1/emails/{client.post('/v1/emails', json=mail).json()['id']}"
-        addresses = {"127.0.0.1:8080": f"127.0.0.1:{native.ports.gateway}"}
-        (lines,) = pasted.blocks("docs/guides/backup.md", below="In the background")
-        said = pasted.run(lines, tmp_path, key=native.key, addresses=addresses)
-        assert '"name":"nightly backup"' in said
-        tasks = client.get("/v1/tasks", params={"operation": "database.backup"}).json()["data"]
-        path = f"/v1/tasks/{tasks[0]['id']}"
-        assert settled(native, [path]) == {}
-        result = client.get(path).json()["result"]
         scopes = ["batches:write", "schedules:write"]
         less = client.post("/v1/api-keys", json={"name": "less", "scopes": scopes}).json()["key"]
         wanted: dict[str, Any] = {"operation": "database.backup", "payload": {}}
@@ -356,45 +345,56 @@ def test_the_lines_of_the_guide_make_a_backup_that_restores_everything(
         ):
             refused = client.post(route, json=body, headers={"Authorization": f"Bearer {less}"})
             assert (refused.status_code, "admin" in refused.json()["detail"]) == (403, True)
-    file = folder / result["file"]
-    assert (file.stat().st_size, result["is_encrypted"]) == (result["bytes"], False)
-    assert not any(entry.name.startswith(".") for entry in folder.iterdir())
-
-    native.stop()
-    native.native("reset")
-    native.upkeep("restore", str(file))
-    native.start()
-    assert settled(native, [accepted]) == {}
-    # The task was at work when its backup was taken; now it makes one of the restored stack.
-    assert settled(native, [path]) == {}
-    assert result["file"] not in httpx.get(f"{native.url}{path}", headers=headers).text
 
 
-def test_a_backup_that_was_made_under_load_restores_everything_after_its_destruction(
+def test_a_backup_by_command_removes_older_ones_and_an_upgrade_may_go_ahead(
     native: Native, tmp_path: Path
 ) -> None:
-    key_file = tmp_path / "backup-key"
-    key_file.write_text("a passphrase of the tests\n")
-    sealed = str(key_file)
-    with UpkeepLoad(native) as load, attachments_waiting(native) as waiting:
+    (older := tmp_path / "tickwire-20200101T000000Z.tar").touch()
+    said = native.upkeep("backup", "--folder", str(tmp_path), "--keep", "1")
+    (file,) = tmp_path.glob("tickwire-*")
+    assert f"removed {older.name}" in said
+    assert f"{file}: {file.stat().st_size:,} bytes, not encrypted" in said
+    assert "Go ahead" in native.upkeep("upgrade-check")
+
+
+def test_the_lines_of_the_guide_make_a_backup_under_load_that_restores_everything_after_its_destruction(
+    native: Native, tmp_path: Path
+) -> None:
+    headers = {"Authorization": f"Bearer {native.key}"}
+    addresses = {"127.0.0.1:8080": f"127.0.0.1:{native.ports.gateway}"}
+    with (
+        httpx.Client(base_url=native.url, headers=headers, timeout=20) as client,
+        UpkeepLoad(native) as load,
+        attachments_waiting(native) as waiting,
+    ):
         time.sleep(1)
         began = time.time()
-        (older := tmp_path / "tickwire-20200101T000000Z.tar").touch()
-        said = native.upkeep("backup", "--folder", str(tmp_path), "--keep", "1", BACKUP_KEY_FILE=sealed)
+        (lines,) = pasted.blocks("docs/guides/backup.md", below="In the background")
+        said = pasted.run(lines, tmp_path, key=native.key, addresses=addresses)
+        assert '"name":"nightly backup"' in said
+        tasks = client.get("/v1/tasks", params={"operation": "database.backup"}).json()["data"]
+        path = f"/v1/tasks/{tasks[0]['id']}"
+        assert settled(native, [path]) == {}
+        result = client.get(path).json()["result"]
         during = time.time()
     # It was accepted all the time.
     assert len([at for at, _ in load.accepted if began < at < during]) > 20
     assert load.failures == []
-    (file,) = tmp_path.glob("tickwire-*")
-    assert f"removed {older.name}" in said
-    assert "Go ahead" in native.upkeep("upgrade-check")
+    file = native.directory.parent / "backups" / result["file"]
+    assert (file.stat().st_size, result["is_encrypted"]) == (result["bytes"], True)
+    assert not any(entry.name.startswith(".") for entry in file.parent.iterdir())
 
+    key_file = native.directory.parent / "backup-key"
     native.stop()
     native.native("reset")
     assert "is encrypted" in native.upkeep("restore", str(file), code=1)
-    native.upkeep("restore", str(file), BACKUP_KEY_FILE=sealed)
+    native.upkeep("restore", str(file), BACKUP_KEY_FILE=str(key_file))
     native.start()
-    assert settled(native, [waiting, *(path for at, path in load.accepted if at < began)]) == {}
+    accepted = [path for at, path in load.accepted if at < began]
+    # The task was at work when its backup was taken; now it makes one of the restored stack.
+    assert settled(native, [path, waiting, *accepted]) == {}
+    assert result["file"] not in httpx.get(f"{native.url}{path}", headers=headers).text
     search = f"http://127.0.0.1:{native.ports.mailbox_http}/api/v1/search"
     (arrived,) = httpx.get(search, params={"query": 'subject:"waits with its attachment"'}).json()["messages"]
     assert arrived["Attachments"] == 1
