@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from gateway.http.endpoints import Endpoint
 from gateway.reference.service import HTML, ReferenceService
+from support.waiting import until
 
 
 class CountedEndpoints(list[Endpoint]):
@@ -33,3 +35,42 @@ async def test_problem_types_are_described_once_and_the_endpoints_are_visited_on
     assert len({id(reply) for reply in lists}) == len({id(reply) for reply in pages}) == 1
     assert lists[0].etag
     assert endpoints.looks == 1
+
+
+async def test_a_document_whose_callers_leave_early_is_built_once_all_the_same() -> None:
+    once = CountedEndpoints()
+    call: Any = SimpleNamespace(media_type="application/json")
+    assert (await ReferenceService(once, []).openapi(call)).etag
+    begun, may_end = threading.Event(), threading.Event()
+
+    class SlowEndpoints(CountedEndpoints):
+        def __iter__(self) -> Iterator[Endpoint]:
+            begun.set()
+            assert may_end.wait(30)
+            return super().__iter__()
+
+    endpoints = SlowEndpoints()
+    service = ReferenceService(endpoints, [])
+    for _ in range(3):
+        leaving = asyncio.create_task(service.openapi(call))
+        await until(begun.is_set)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+    may_end.set()
+    assert (await service.openapi(call)).etag
+    assert endpoints.looks == once.looks > 0
+
+
+async def test_a_document_that_could_not_be_built_is_built_with_the_next_request() -> None:
+    class FailingEndpoints(CountedEndpoints):
+        def __iter__(self) -> Iterator[Endpoint]:
+            found = super().__iter__()
+            if self.looks == 1:
+                raise RuntimeError("a bug")
+            return found
+
+    service = ReferenceService(FailingEndpoints(), [])
+    call: Any = SimpleNamespace(media_type="application/json")
+    with pytest.raises(RuntimeError):
+        await service.list_problems(call)
+    assert (await service.list_problems(call)).etag

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 
 import orjson
@@ -45,8 +45,8 @@ class ReferenceService:
         self._endpoints = endpoints
         self._commands = commands
         self._runbooks = Runbooks()
-        self._documents: dict[str, HttpReply] = {}
-        self._building = asyncio.Lock()
+        # Also those that are being built.
+        self._documents: dict[str, asyncio.Future[HttpReply]] = {}
 
     async def root(self, call: Call) -> HttpReply:
         """Return the links to everything else; redirect a browser to the console."""
@@ -92,12 +92,21 @@ class ReferenceService:
         return _page(page)
 
     async def _built(self, name: str, build: Callable[[], HttpReply]) -> HttpReply:
-        """Return the result of `build`, which is cached, because these routes need no key."""
-        async with self._building:
-            if name not in self._documents:
-                # Built in a thread: it takes longer than a request may block the event loop.
-                self._documents[name] = await threads.run(build)
-        return self._documents[name]
+        """Return the result of `build`, which is cached, because these routes need no key.
+
+        It is built once, even if nobody waits for it any more: callers without a key would otherwise have it
+        built again and again by leaving early.
+        """
+        building = self._documents.get(name)
+        if building is None:
+            # In a thread: it takes longer than a request may block the event loop.
+            building = self._documents[name] = asyncio.ensure_future(threads.run(build, owner_id=""))
+            building.add_done_callback(partial(self._forget_failed, name))
+        return await asyncio.shield(building)
+
+    def _forget_failed(self, name: str, building: asyncio.Future[HttpReply]) -> None:
+        if building.cancelled() or building.exception():
+            del self._documents[name]
 
     @cached_property
     def _operations(self) -> Mapping[str, Sequence[Endpoint]]:
