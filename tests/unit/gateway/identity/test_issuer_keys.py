@@ -148,3 +148,19 @@ async def _asked(issuer: Issuer) -> bool:
 )
 def test_keys_are_fetched_only_where_nobody_can_change_them_on_the_way(url: str, expected: bool) -> None:
     assert is_safe(url) is expected
+
+
+async def test_callers_that_leave_early_have_the_keys_fetched_once(
+    keys: IssuerKeys, eager: IssuerKeys, issuer: Issuer
+) -> None:
+    assert await eager.find("one", "RS256") is not None
+    for_once = issuer.connected
+    issuer.may_answer.clear()
+    for _ in range(5):
+        leaving = asyncio.create_task(keys.find("none", "RS256"))
+        await until(lambda: issuer.connected > for_once)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+    issuer.may_answer.set()
+    assert await keys.find("one", "RS256") is not None
+    assert (issuer.connected, issuer.asked) == (2 * for_once, 2)

@@ -58,7 +58,7 @@ class IssuerKeys:
         self._documents: dict[str | None, dict[str, Any]] = {}
         self._keys: dict[tuple[str | None, str], jwt.PyJWK] = {}
         self._fetched_at = self._tried_at = -_USABLE_S
-        self._fetching = asyncio.Lock()
+        self._fetching: asyncio.Task[None] | None = None
         self._waiting = 0
         # An issuer on this machine is reached without the proxy of the environment.
         self._client = httpx.AsyncClient(
@@ -67,6 +67,9 @@ class IssuerKeys:
 
     async def close(self) -> None:
         """Close all connections."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.wait([self._fetching])
         await self._client.aclose()
 
     async def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
@@ -102,24 +105,31 @@ class IssuerKeys:
         return self._documents.get(key_id)
 
     async def _refresh(self) -> None:
-        """Fetch the keys, unless another task has just done so. After a failure the cached keys stay."""
+        """Fetch the keys, or wait until they are fetched. After a failure the cached keys stay.
+
+        The keys are fetched to the end, even if nobody waits for them any more: clients that leave early
+        could otherwise have them fetched again and again.
+        """
         if self._waiting >= _MOST_WAITING:
             raise Unavailable(
                 "Too many access tokens wait for the keys of their issuer; try again.", retry_after_s=1
             )
-        asked_at = time.monotonic()
+        if self._fetching is None or self._fetching.done():
+            self._fetching = asyncio.create_task(self._fetch())
         self._waiting += 1
         try:
-            async with self._fetching, asyncio.timeout(self._fetch_s):
-                if self._tried_at >= asked_at:
-                    return
+            await asyncio.shield(self._fetching)
+        finally:
+            self._waiting -= 1
+
+    async def _fetch(self) -> None:
+        try:
+            async with asyncio.timeout(self._fetch_s):
                 self._documents, self._keys = await self._fetch_keys(), {}
-                self._fetched_at = self._tried_at = time.monotonic()
+            self._fetched_at = self._tried_at = time.monotonic()
         except (httpx.HTTPError, TimeoutError, ValueError) as error:
             self._tried_at = time.monotonic()
             log.warning("keys of the issuer could not be fetched", reason=redaction.safe_message(error))
-        finally:
-            self._waiting -= 1
 
     async def _fetch_keys(self) -> dict[str | None, dict[str, Any]]:
         """Return the issuer's signing keys by id. Raise `ValueError` for anything unexpected."""
