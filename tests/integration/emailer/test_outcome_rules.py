@@ -6,6 +6,7 @@ import re
 import ssl
 
 import pytest
+from structlog.testing import capture_logs
 
 from emailer.bounces.return_path import ReturnPath
 from emailer.errors import AuthenticationRefused, RelayUnreachable
@@ -44,8 +45,10 @@ OF_MAILS: list[tuple[str, Stage, str, Verdict]] = [
     ("a limit of what we may send", "mail", "550 5.4.5 Daily user sending quota exceeded", "limited"),
     ("a limit of what we may send", "mail", "452 4.5.3 Too many messages in this hour", "limited"),
     ("a limit of what we may send", "mail", "421 4.7.0 rate limit exceeded", "limited"),
+    ("a sender that must log in", "mail", "503 Error: need EHLO and AUTH first", "login-refused"),
     ("a recipient that needs a login", "rcpt", "530 5.7.1 Authentication required", "deferred"),
     ("a recipient that needs a login", "content", "535 5.7.8 no", "deferred"),
+    ("a recipient that needs a login", "rcpt", "503 This server requires authentication", "deferred"),
     ("a sender that policy refuses", "mail", "553 5.7.1 sender not owned by user", "deferred"),
     ("a mail or a recipient that is refused", "mail", "553 5.1.8 sender refused", "failed"),
     ("an address that does not exist", "rcpt", "550 5.1.1 no such user", "failed"),
@@ -58,6 +61,13 @@ OF_MAILS: list[tuple[str, Stage, str, Verdict]] = [
     ("a mail that the relay cannot carry", "mail", "552 Message size exceeds fixed maximum", "failed"),
     ("a mail that the relay cannot carry", "rcpt", "553 5.6.7 needs SMTPUTF8", "failed"),
     ("a mail that the relay cannot carry", "content", "552 5.3.4 too big: quota exceeded", "failed"),
+    ("a limit of what we may send that comes late", "rcpt", "550 5.4.5 Daily quota exceeded", "deferred"),
+    ("a limit of what we may send that comes late", "content", "550 Daily user sending limit", "deferred"),
+    ("a limit of what we may send that comes late", "content", "550 5.4.6 mail rate exceeded", "deferred"),
+    # Only a new session shows that these are not about the session before it.
+    ("a limit of what we may send", "mail", "450 4.7.0 too many messages in this session", "limited"),
+    ("a mail or a recipient that is refused", "mail", "500 5.5.2 line too long", "failed"),
+    ("a mail or a recipient that is refused", "rcpt", "550 5.4.1 Access denied", "failed"),
     ("a mail or a recipient that is refused", "content", "552 5.2.2 mailbox full: quota exceeded", "failed"),
     ("a mail that is taken", "content", "250 2.0.0 ok", "delivered"),
     ("not now", "mail", "421 4.3.2 shutting down", "deferred"),
@@ -73,10 +83,28 @@ KEPT: list[tuple[str, Stage, str, Verdict]] = [
     ("a kept session that ends", "data", "421 4.3.2 shutting down", "new-session"),
     # In the middle of the mail.
     ("a kept session that ends", "data", "354 go on\r\n421 4.3.2 shutting down", "new-session"),
+    ("a kept session that ends", "mail", "421 4.7.0 too many messages, rate limit exceeded", "new-session"),
+    ("a kept session that ends", "mail", "503 5.5.1 nested MAIL command", "new-session"),
+    ("a kept session that ends", "rcpt", "503 5.5.1 need MAIL command", "new-session"),
+    ("a kept session that ends", "data", "503 5.5.1 need RCPT command", "new-session"),
+    ("a kept session that ends", "mail", "502 5.5.2 command not recognized", "new-session"),
+    ("a kept session that has had enough", "mail", "450 too many messages in this session", "new-session"),
+    ("a kept session that has had enough", "mail", "452 4.3.2 too many mails per connection", "new-session"),
+    ("a kept session that has had enough", "mail", "550 message limit reached this session", "new-session"),
+    ("a kept session that has had enough", "rcpt", "452 4.5.3 enough for one SMTP session", "new-session"),
+    ("a kept session that has had enough", "mail", "452 4.4.5 most messages per session", "new-session"),
+    ("a kept session that has had enough", "mail", "451 4.4.2 idle for too long", "new-session"),
+    ("a kept session that has had enough", "mail", "403 4.5.1 Error: nested MAIL command", "new-session"),
+    # About what we may send, or about the mail: a new session changes nothing.
+    ("a limit of what we may send", "mail", "450 4.7.0 hourly limit exceeded", "limited"),
+    ("not now", "mail", "451 4.3.0 not now", "deferred"),
+    ("not now", "content", "451 4.4.2 too long for this session", "deferred"),
 ]
 LOGGED_IN: list[tuple[str, Stage, str, Verdict]] = [
     ("a sender that policy refuses", "mail", "530 5.7.0 log in as this sender", "deferred"),
     ("a sender that needs another login", "mail", "535 this sender is not yours", "deferred"),
+    ("a command out of sequence", "mail", "503 5.5.1 not now", "deferred"),
+    ("a command out of sequence", "rcpt", "503 5.5.1 not now", "deferred"),
     ("a mail or a recipient that is refused", "rcpt", "530 5.7.1 not for you", "failed"),
     ("a mail or a recipient that is refused", "content", "535 5.7.8 no", "failed"),
 ]
@@ -224,6 +252,31 @@ async def test_a_relay_that_ends_each_connection_after_three_mails_costs_no_atte
     assert [len(email.recipients[0].attempts) for email in emails] == [1] * 20
     assert len(server.received) == 20
     assert server.connections == 7
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "503 5.5.1 nested MAIL command",
+        "450 4.7.0 too many messages in this session",
+        "421 4.7.0 limit reached",
+    ],
+)
+async def test_a_relay_that_refuses_a_fourth_mail_of_a_connection_costs_no_attempt_and_no_pause(
+    post_office: PostOffice, reply: str
+) -> None:
+    server = post_office.server
+    server.mails_a_connection, server.farewell, server.stays_open = 3, reply, True
+    commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(20)]
+    await post_office.accept(*commands)
+    with capture_logs() as lines:
+        async with post_office.delivering(DispatcherTerms(connections=1)):
+            emails = [await post_office.reaches(command, "delivered") for command in commands]
+    assert [len(email.recipients[0].attempts) for email in emails] == [1] * 20
+    assert len(server.received) == 20
+    # A session that has refused a mail gets no other one.
+    assert server.connections == 7
+    assert [line for line in lines if line["event"] == "route paused"] == []
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,13 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 GONE = ("550 5.1.1 no such user", "550 5.1.2 no such host", "550 5.1.10 null MX")
 TOO_MUCH = ("552 5.3.4 message too big", "550 5.6.7 needs SMTPUTF8", "552 message size limit exceeded")
 TEMPORARY = ("450 4.7.1 greylisted", "451 4.3.0 not now", "452 4.2.2 mailbox full", "454 4.7.0 TLS not now")
+# What is out of step with the conversation, or about the session.
+OF_SESSIONS = (
+    "421 4.3.2 shutting down",
+    "503 5.5.1 command out of sequence",
+    "450 4.3.2 too many messages in this session",
+    "451 4.4.2 idle for too long",
+)
 LOGINS = ("530 5.7.0 authentication required", "535 5.7.8 bad credentials")
 
 
@@ -50,9 +57,16 @@ def _of(stage: Stage, answer: str, *, is_kept: bool, is_logged_in: bool) -> Cons
             return (AT_ONCE if is_kept else DEFERRED) if before_dot else AMBIGUOUS
         case "say nothing":
             return DEFERRED if before_dot else AMBIGUOUS
-        case "421 4.3.2 shutting down":
-            return AT_ONCE if before_dot and is_kept else DEFERRED
-        case "550 5.4.5 daily quota exceeded" | "550 5.7.1 sender refused by policy":
+        case _ if answer in OF_SESSIONS and before_dot and is_kept:
+            return AT_ONCE
+        case "450 4.3.2 too many messages in this session":
+            return SENDER_WAITS if stage == "mail" else DEFERRED
+        case "503 5.5.1 command out of sequence":
+            # Without a login it is what some relays say instead of 530.
+            return SENDER_WAITS if stage == "mail" and not is_logged_in else DEFERRED
+        case "550 5.4.5 daily quota exceeded":
+            return SENDER_WAITS if stage == "mail" else DEFERRED
+        case "550 5.7.1 sender refused by policy":
             return SENDER_WAITS if stage == "mail" else FAILED
     if answer in LOGINS:
         return SENDER_WAITS if stage == "mail" else FAILED if is_logged_in else DEFERRED
@@ -62,10 +76,11 @@ def _of(stage: Stage, answer: str, *, is_kept: bool, is_logged_in: bool) -> Cons
 
 
 REPLIES = (
-    *(HANG_UP, SAY_NOTHING, "421 4.3.2 shutting down"),
+    *(HANG_UP, SAY_NOTHING, *OF_SESSIONS),
     *("550 5.4.5 daily quota exceeded", "550 5.7.1 sender refused by policy", "554 refused"),
     *(*TEMPORARY, *LOGINS, *GONE, *TOO_MUCH),
 )
+REPLIES_AFTER_LOGIN = (*LOGINS, *OF_SESSIONS)
 
 
 async def reached(post_office: PostOffice, command: SendEmail, status: str) -> Consequence:
@@ -94,7 +109,11 @@ async def test_every_reply_has_what_the_table_says(
     if is_logged_in:
         server.login = LOGIN
         terms = replace(terms, relay=lambda relay: replace(relay, username=LOGIN[0], password=LOGIN[1]))
-    replies = LOGINS if is_logged_in else [*REPLIES, *(["250 2.0.0 taken"] if stage == "content" else [])]
+    replies = (
+        REPLIES_AFTER_LOGIN
+        if is_logged_in
+        else [*REPLIES, *(["250 2.0.0 taken"] if stage == "content" else [])]
+    )
     wanted = {answer: _of(stage, answer, is_kept=is_kept, is_logged_in=is_logged_in) for answer in replies}
     found: dict[str, Consequence] = {}
     with capture_logs() as lines:

@@ -60,9 +60,10 @@ class SmtpServer:
     reset_refusal: str | None = None
     # A connection beyond so many at a time is refused.
     most_at_a_time: int | None = None
-    # After so many mails a connection is closed, with these words or without any.
+    # After so many mails a connection is closed, with these words or without any, unless it stays open.
     mails_a_connection: int | None = None
     farewell: str | None = None
+    stays_open: bool = False
     tls: ssl.SSLContext | None = None
     implicit_tls: bool = False
     login: tuple[str, str] | None = None
@@ -242,7 +243,10 @@ class _Conversation:
         if self._taken == self._server.mails_a_connection:
             if self._server.farewell:
                 await self._say(self._server.farewell)
-            raise _HungUp
+            if not self._server.stays_open:
+                raise _HungUp
+            self._refused = True
+            return
         self._sender = _address(line)
         self._recipient = ""
         if self._server.login and self._login is None:

@@ -64,6 +64,15 @@ def test_a_report_about_an_international_address_is_read_however_it_is_encoded(
         (("Action: failed", "Status: 5.0.0", "Diagnostic-Code: smtp; 550 5.7.1 spam"), "refused", "refused"),
         (("Action: failed", "Status: 5.7.26"), "refused", "refused"),
         (("Action: failed", "Status: 5.2.2", "Diagnostic-Code: smtp; 552 5.2.2 full"), "soft", "soft"),
+        (
+            (
+                "Action: failed",
+                "Status: 5.4.1",
+                "Diagnostic-Code: smtp; 550 5.4.1 [a@b.example]: Access denied",
+            ),
+            "hard",
+            "hard",
+        ),
         (("Action: failed", "Status: 4.4.7", "Diagnostic-Code: X-Postfix; timed out"), "soft", "soft"),
         (("Action: failed (no such mailbox)", "Status: 5.1.1"), "hard", "gone"),
         (("Action: failed",), "refused", "refused"),

@@ -20,6 +20,10 @@ from emailer.suppression.faults import Fault
         (550, "5.2.1 The account is disabled", "hard"),
         (550, "5.0.0 refused", "hard"),
         (550, "5.4.4 no MX for the domain", "hard"),
+        # Of a recipient that Exchange Online does not have; and of a domain that a server does not relay for.
+        (550, "5.4.1 Recipient address rejected: Access denied. AS(201806281)", "hard"),
+        (550, "5.4.1 Relay Access Denied", "refused"),
+        (450, "4.4.1 no answer from host", "soft"),
         (552, "5.2.2 mailbox full", "soft"),
         (552, "quota exceeded", "soft"),
         (450, "4.2.1 try later", "soft"),
@@ -50,6 +54,7 @@ def test_a_refusal_of_a_recipient_is_judged_by_status_code_and_words(
         (550, "5.1.1 no such user", "hard"),
         (550, "5.0.0 refused", "refused"),
         (550, "no", "refused"),
+        (550, "5.4.1 Access denied", "refused"),
         (554, "5.6.0 what a mail", "refused"),
         (552, "5.2.2 mailbox full", "soft"),
     ],

@@ -236,7 +236,11 @@ class MailDelivery:
             if isinstance(error, ConnectionLost):
                 error.tls, error.host = session.tls, session.relay.name
             raise
-        self._route.give_back(session)
+        if outcomes.rule_of(answer, self._patience.rules).verdict == "new-session":
+            # The next mail would get the same answer.
+            self._route.drop(session)
+        else:
+            self._route.give_back(session)
         return answer
 
     def _interrupted(

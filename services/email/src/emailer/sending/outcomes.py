@@ -88,15 +88,31 @@ _ANY = re.compile(r"\d+")
 _TEMPORARY = re.compile(r"4\d\d")
 _REFUSED = re.compile(r"[45]\d\d")
 _PERMANENT = re.compile(r"5\d\d")
-# 530 and 535 by RFC 4954, with 534 and 538 of the same family: about logging in.
+# 530 and 535 by RFC 4954, with 534 and 538 of the same family: about logging in. 503, a command out of
+# sequence, comes from relays that miss AUTH before it.
 _LOGIN = re.compile(r"53[0458]")
+_LOGIN_FIRST = re.compile(r"53[0458]|503")
+# The session ends, or the relay expects something else at this point: neither is about the mail.
+_OUT_OF_STEP = re.compile(r"421|50[023]")
 _OPENING: tuple[Stage, ...] = ("greeting", "hello", "starttls")
 _BEFORE_CONTENT: tuple[Stage, ...] = ("mail", "recipient", "data")
 _OF_MAIL: tuple[Stage, ...] = (*_BEFORE_CONTENT, "content")
 # RFC 3463 has x.4.5 for congestion; providers use it for quotas.
 _LIMIT = re.compile(
     r"(^|\s)[45]\.4\.5\b|quota|(rate|sending|message|hourly|daily)\s+limit|limit\s+(is\s+)?(exceeded|reached)"
-    r"|too\s+many\s+(messages|mails|e-?mails|connections)",
+    r"|rate\s+exceed|too\s+many\s+(messages|mails|e-?mails|connections)",
+    re.IGNORECASE,
+)
+
+# Said of what we may send at any stage: 5.4.5, and words that no server uses of a mailbox that is full.
+_SENDING_LIMIT = re.compile(
+    r"(^|\s)5\.4\.5\b|sending\s+(quota|limit)|(mail|message|sending)\s+rate\s+(limit|exceed)", re.IGNORECASE
+)
+# What one session may carry, and not what we may send. x.4.2 of RFC 3463 is a bad connection, x.5.1 a command
+# out of sequence.
+_OF_SESSION = re.compile(
+    r"(^|\s)[45]\.(4\.2|5\.1)\b"
+    r"|\b((in|on|for|per|over)\s+((one|a|the|each)\s+)?|this\s+)(this\s+)?(smtp\s+)?(session|connection)\b",
     re.IGNORECASE,
 )
 
@@ -114,23 +130,36 @@ RULES = (
     Rule("a login that is refused", ("login",), _ANY, "route", "login-refused"),
     Rule("a relay that wants a login first", _OPENING, _LOGIN, "route", "login-refused"),
     Rule("a relay that turns us away", _OPENING, _ANY, "route", "unreachable"),
-    Rule("a sender that must log in", ("mail",), _LOGIN, "route", "login-refused", logged_in=False),
+    # Before the rules about mails: if the reply was about the mail after all, a new session gets it again.
+    Rule("a kept session that ends", _BEFORE_CONTENT, _OUT_OF_STEP, "session", "new-session", reused=True),
+    Rule(
+        "a kept session that has had enough",
+        _BEFORE_CONTENT,
+        _REFUSED,
+        "session",
+        "new-session",
+        says=_OF_SESSION,
+        reused=True,
+    ),
+    Rule("a sender that must log in", ("mail",), _LOGIN_FIRST, "route", "login-refused", logged_in=False),
     # Before the limits: "message size limit exceeded" is about one mail.
     Rule("a mail that the relay cannot carry", _OF_MAIL, _PERMANENT, "content", "failed", says=_TOO_MUCH),
     Rule("a limit of what we may send", ("mail",), _REFUSED, "route", "limited", says=_LIMIT),
+    # The limit ends by itself. It never pauses the route, because a recipient's server may say the same.
     Rule(
-        "a kept session that ends",
-        _BEFORE_CONTENT,
-        re.compile("421"),
-        "session",
-        "new-session",
-        reused=True,
+        "a limit of what we may send that comes late",
+        ("recipient", "data", "content"),
+        _PERMANENT,
+        "recipient",
+        "deferred",
+        says=_SENDING_LIMIT,
     ),
     # Permission to send as a sender is often corrected before the mail expires.
     Rule("a sender that policy refuses", ("mail",), _PERMANENT, "owner", "deferred", says=_POLICY),
     Rule("a sender that needs another login", ("mail",), _LOGIN, "owner", "deferred"),
     # Without any login this may well be a wrong setting, which must not fail every mail permanently.
-    Rule("a recipient that needs a login", _OF_MAIL, _LOGIN, "mail", "deferred", logged_in=False),
+    Rule("a recipient that needs a login", _OF_MAIL, _LOGIN_FIRST, "mail", "deferred", logged_in=False),
+    Rule("a command out of sequence", _OF_MAIL, re.compile("503"), "session", "deferred"),
     Rule(
         "an address that does not exist",
         ("recipient", "content"),

@@ -17,11 +17,14 @@ _POLICY = re.compile(
     r"|relay(ing)?\s+(access\s+)?(is\s+)?(denied|not\s+(permitted|allowed))|authentication|not\s+authori[sz]ed",
     re.IGNORECASE,
 )
-_VAGUE = ("5.0.0", "5.1.0")
+# 5.4.1 by RFC 3463 is a host that does not answer, which cannot be permanent. Exchange Online says it of a
+# recipient that does not exist ("Recipient address rejected: Access denied"), and servers of a domain that
+# they do not relay for.
+_VAGUE = ("5.0.0", "5.1.0", "5.4.1")
 # Codes of RFC 3463 and RFC 7505 that are about the recipient: mailbox, system, mailing list, or null MX.
 _GONE = frozenset(("5.1.1", "5.1.2", "5.1.10"))
 _HARD = frozenset(("5.0.0", "5.1.0", "5.1.3", "5.1.4", "5.1.5", "5.1.6", "5.2.0", "5.2.1", "5.4.4"))
-_SOFT = frozenset(("5.2.2", "5.4.0", "5.4.1", "5.4.2", "5.4.3", "5.4.5", "5.4.7"))
+_SOFT = frozenset(("5.2.2", "5.4.0", "5.4.2", "5.4.3", "5.4.5", "5.4.7"))
 # Codes about an address, if there is no enhanced status: 521 and 556 are of hosts that accept no mail at all.
 _HARD_CODES = frozenset((521, 550, 551, 553, 556))
 _FULL = 552
