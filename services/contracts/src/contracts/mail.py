@@ -26,7 +26,7 @@ from contracts.addresses import Address
 from contracts.json_values import exact
 from contracts.mail_headers import Headers, OneLine, one_line
 from contracts.message import Json
-from contracts.schema_rules import has_all, lacks_all
+from contracts.schema_rules import has_all, lacks_all, most_together
 from contracts.templates import TemplateUse
 from contracts.times import PlannedTime
 
@@ -226,15 +226,17 @@ class ItemAttachment(MailAttachment):
     ] = _NOT_GIVEN
 
 
+_ITEM_RECIPIENTS = f"to, cc and bcc together must name 1 to {MOST_RECIPIENTS} recipients"
 # Items are accepted by the schema alone, so it says what the validators above say, too.
 _ITEM_RULES: list[Json] = [
     {
-        "description": f"to, cc and bcc together must name 1 to {MOST_RECIPIENTS} recipients",
+        "description": _ITEM_RECIPIENTS,
         "anyOf": [
             {"required": [name], "properties": {name: {"not": {"type": "array", "maxItems": 0}}}}
             for name in get_args(RecipientKind)
         ],
     },
+    most_together(*get_args(RecipientKind), most=MOST_RECIPIENTS, description=_ITEM_RECIPIENTS),
     {
         "description": "text, html or both must be given, or a template",
         "not": lacks_all("text", "html", "template"),

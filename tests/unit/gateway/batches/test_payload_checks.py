@@ -13,6 +13,7 @@ import pytest
 
 from chassis.errors import InvalidInput
 from contracts.mail import MailItem
+from contracts.schema_rules import MOST_TOGETHER
 from contracts.scopes import Scope
 from gateway.batches.cutting import MOST_BAD_LINES, Cutter
 from gateway.batches.inputs import BatchInput, FollowUpInput
@@ -22,6 +23,7 @@ from gateway.http.principal import Principal
 from support.doubles.statements import AnsweredConnection
 
 ANN = Principal(7, "Ann", "member", "k7", frozenset({Scope.BATCHES_WRITE}))
+READERS = [f"reader-{number}@example.com" for number in range(51)]
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -108,12 +110,48 @@ def test_a_value_that_is_too_long_is_refused_with_the_description_that_says_what
     [
         ({"text": "t"}, "to, cc and bcc together must name 1 to 50 recipients"),
         ({"to": "ann@example.com"}, "text, html or both must be given, or a template"),
+        (
+            {"to": READERS[:17], "cc": READERS[17:34], "bcc": READERS[34:], "text": "t"},
+            "to, cc and bcc together must name 1 to 50 recipients",
+        ),
+        (
+            {"to": READERS[:50], "bcc": "ann@example.com", "text": "t"},
+            "to, cc and bcc together must name 1 to 50 recipients",
+        ),
     ],
 )
-def test_a_mail_without_recipients_or_content_is_refused_with_the_rule(mail: Any, detail: str) -> None:
+def test_a_mail_without_recipients_or_content_or_with_too_many_recipients_is_refused_with_the_rule(
+    mail: Any, detail: str
+) -> None:
     found = PayloadCheck(MailItem.model_json_schema()).find(mail)
     assert found is not None
     assert found.detail.endswith(detail)
+
+
+@pytest.mark.parametrize(
+    "mail",
+    [
+        {"to": READERS[:17], "cc": READERS[17:34], "bcc": READERS[34:50]},
+        {"to": "ann@example.com", "bcc": READERS[:49]},
+        {"cc": READERS[:50]},
+    ],
+)
+def test_a_mail_with_as_many_recipients_as_it_may_have_is_taken(mail: Any) -> None:
+    assert PayloadCheck(MailItem.model_json_schema()).find({**mail, "text": "t"}) is None
+
+
+def test_a_line_with_more_recipients_than_a_mail_may_have_is_named() -> None:
+    cutter = Cutter(check=PayloadCheck(MailItem.model_json_schema()))
+    for mail in ({"to": READERS[:50], "text": "t"}, {"to": READERS[:26], "cc": READERS[26:], "text": "t"}):
+        cutter.feed(json.dumps({"payload": mail}).encode() + b"\n")
+    with pytest.raises(InvalidInput, match="Line 2 does not fit the operation: to, cc and bcc") as refused:
+        cutter.finish()
+    assert [error.pointer for error in refused.value.errors] == ["/1/payload"]
+
+
+def test_a_rule_of_ours_in_a_form_that_is_not_known_is_an_error_of_the_schema() -> None:
+    with pytest.raises(ValueError, match="must have names and most"):
+        PayloadCheck({MOST_TOGETHER: 50})
 
 
 def test_a_name_that_is_not_known_is_named_and_cut() -> None:

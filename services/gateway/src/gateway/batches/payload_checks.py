@@ -13,7 +13,8 @@ from jsonschema_rs import RegexOptions, ValidationError
 
 from chassis import plain
 from chassis.problems import pointer
-from contracts.message import FieldError
+from contracts.message import FieldError, Json
+from contracts.schema_rules import MOST_TOGETHER, count_together
 
 MOST_ERRORS = 20
 # How many payloads, and for how long, are validated before other tasks may run; one is validated at once.
@@ -35,7 +36,11 @@ class PayloadCheck:
         self.schema = schema
         # A value may be secret or huge, so messages do not contain it.
         self._validator = jsonschema_rs.validator_for(
-            schema, offline=True, mask="the value", pattern_options=RegexOptions()
+            schema,
+            offline=True,
+            mask="the value",
+            pattern_options=RegexOptions(),
+            keywords={MOST_TOGETHER: _MostTogether},
         )
 
     def find(self, payload: Any) -> FieldError | None:
@@ -61,6 +66,23 @@ class PayloadCheck:
                 # What is forbidden is named as a schema, which says less.
                 detail = description if error.kind.name == "not" else f"{detail}: {description}"
         return FieldError(pointer=pointer(tuple(error.instance_path)), detail=detail)
+
+
+class _MostTogether:
+    """The keyword of a schema for the number of items that several members may have together."""
+
+    def __init__(self, schema: dict[str, Any], value: Any, _path: list[str | int]) -> None:
+        match value:
+            case {"names": [*names], "most": int(most)} if all(isinstance(name, str) for name in names):
+                self._names, self._most = names, most
+            case _:
+                raise ValueError(f"{MOST_TOGETHER} must have names and most")
+        self._description = str(schema.get("description", f"{', '.join(names)} must be at most {most}"))
+
+    def validate(self, value: Json) -> None:
+        """Raise `ValueError` if they have more; the library makes its error of it."""
+        if isinstance(value, dict) and count_together(value, self._names) > self._most:
+            raise ValueError(self._description)
 
 
 async def find_all(check: PayloadCheck, payloads: Iterable[tuple[str, Any]]) -> list[FieldError]:

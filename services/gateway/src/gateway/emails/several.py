@@ -17,6 +17,7 @@ from contracts.addresses import MOST_FOREIGN_DOMAINS
 from contracts.json_texts import elements, members
 from contracts.mail import MOST_RECIPIENTS, Mail, RecipientKind
 from contracts.message import Next
+from contracts.schema_rules import count_together
 from gateway.acceptance.repository import Acceptance
 from gateway.domains.senders import domains_of
 from gateway.emails import accepted_mail
@@ -64,10 +65,7 @@ def count_recipients(body: EmailsInput) -> int:
 
 
 def _copies(mail: Mapping[str, Any]) -> int:
-    named = (mail.get(name) for name in get_args(RecipientKind))
-    # One recipient may be written without a list.
-    count = sum(len(value) if isinstance(value, list) else isinstance(value, str) for value in named)
-    return min(max(1, count), MOST_RECIPIENTS)
+    return min(max(1, count_together(mail, get_args(RecipientKind))), MOST_RECIPIENTS)
 
 
 def accepted(index: int, acceptance: Acceptance, *, message_id: str | None) -> EmailResult:
