@@ -107,7 +107,8 @@ def _compiled(part: Part, text: str) -> Template:
     except TemplateSyntaxError as error:
         detail = error.message or "this is not a template"
         raise TemplateError("template-invalid", part, detail, line=error.lineno) from None
-    except RecursionError:
+    except (RecursionError, SyntaxError):
+        # Python nests twenty loops at most, and a hundred blocks.
         raise TemplateError("template-invalid", part, "it is nested too deeply") from None
 
 
