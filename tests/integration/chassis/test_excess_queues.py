@@ -6,7 +6,9 @@ import asyncio
 
 import aiormq
 import pytest
+from prometheus_client import REGISTRY
 
+from chassis.broker import bundles
 from chassis.broker.envelope import Delivery, Outgoing, command
 from chassis.broker.handlers import Direct, Handler
 from chassis.broker.topology import declare
@@ -32,6 +34,12 @@ def resending(owner_id: str) -> Outgoing:
         email_id=sent.email_id, source_id=sent.email_id, owner_id=owner_id, accepted_at=sent.accepted_at
     )
     return command(again, tenant=owner_id)
+
+
+def moved_count() -> float:
+    """Return how many commands have gone on to the queue of the excess."""
+    labels = {"queue": QUEUE, "type": SendEmail.message_type, "outcome": "excess"}
+    return REGISTRY.get_sample_value("tickwire_messages_consumed_total", labels) or 0
 
 
 @pytest.mark.parametrize("is_bundled", [True, False])
@@ -82,6 +90,45 @@ async def test_commands_beyond_the_share_of_an_owner_go_on_and_those_of_others_s
     assert [handled.index(f"neighbour {number}") for number in range(3)] == [2, 4, 6]
     # A command that has no such queue stays, however many wait.
     assert "flood again" in handled
+    await connection.close()
+
+
+async def test_a_bundle_that_is_nothing_but_excess_goes_on_as_it_came(bench: Bench, broker_url: str) -> None:
+    has_begun, may_end, handled = asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def note(delivery: Delivery[SendEmail]) -> None:
+        has_begun.set()
+        await may_end.wait()
+        handled.append(str(delivery.message_id))
+
+    worker, sender = await bench.build(EMAIL), await bench.build(GATEWAY)
+    worker.consume(QUEUE, {SendEmail: Direct(note)}, most_of_owner=_MOST, prefetch=4)
+    await bench.run(worker)
+    await bench.run(sender)
+    connection = await aiormq.connect(broker_url)
+    channel = await connection.channel()
+    await channel.queue_purge(EXCESS)
+    before = moved_count()
+    first, *kept = mails_of("flood", 1 + _MOST)
+    await sender.messaging.publisher.publish(first)
+    await has_begun.wait()
+    excess = [bundles.wrap(mails_of("flood", 64)) for _ in range(6)]
+    for message in (bundles.wrap(kept), *excess):
+        await sender.messaging.publisher.publish(message)
+    found: list[tuple[str | None, bytes]] = []
+
+    async def have_gone_on() -> bool:
+        while (message := await channel.basic_get(EXCESS, no_ack=True)).delivery_tag is not None:
+            assert message.header is not None
+            found.append((message.header.properties.message_id, message.body))
+        return len(found) == len(excess)
+
+    await until(have_gone_on, what=lambda: f"{len(found)} of {len(excess)}")
+    assert set(found) == {(bundle.message_id, bundle.body) for bundle in excess}
+    # Each part has an outcome.
+    assert moved_count() - before == len(excess) * 64
+    may_end.set()
+    await until(lambda: len(handled) == 1 + _MOST, what=lambda: str(len(handled)))
     await connection.close()
 
 

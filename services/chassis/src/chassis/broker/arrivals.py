@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Mapping
+from typing import Any
 
 from chassis.broker.envelope import text
 from chassis.broker.incoming import Incoming
 from contracts import headers as names
+
+
+def owner_of(headers: Mapping[str, Any]) -> str:
+    """Return the owner of a message with these headers; empty for messages of the services."""
+    return text(headers, names.TENANT) or ""
 
 
 class Arrivals(asyncio.Queue[Incoming]):
@@ -17,11 +24,11 @@ class Arrivals(asyncio.Queue[Incoming]):
     """
 
     def _init(self, maxsize: int) -> None:  # noqa: ARG002 - it has no limit: the broker counts what it sends
-        # The owner whose turn is next comes first. Messages without an owner are those of the services.
+        # The owner whose turn is next comes first.
         self._owners: OrderedDict[str, deque[Incoming]] = OrderedDict()
 
     def _put(self, item: Incoming) -> None:
-        self._owners.setdefault(text(item.headers, names.TENANT) or "", deque()).append(item)
+        self._owners.setdefault(owner_of(item.headers), deque()).append(item)
 
     def _get(self) -> Incoming:
         owner_id, own = next(iter(self._owners.items()))
@@ -32,9 +39,9 @@ class Arrivals(asyncio.Queue[Incoming]):
             del self._owners[owner_id]
         return item
 
-    def count_of(self, item: Incoming) -> int:
-        """Return how many messages of the owner of `item` wait."""
-        return len(self._owners.get(text(item.headers, names.TENANT) or "", ()))
+    def count_of(self, owner_id: str) -> int:
+        """Return how many messages of an owner wait."""
+        return len(self._owners.get(owner_id, ()))
 
     def qsize(self) -> int:
         """Return the number of messages."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from uuid_utils.compat import uuid7
@@ -49,6 +49,15 @@ class Part:
     message_id: str
     headers: Mapping[str, Any]
     body: bytes
+
+
+class Description(NamedTuple):
+    """What a bundle says of one of its parts; a tuple, because many bundles are looked at only."""
+
+    message_type: str
+    message_id: str
+    headers: Mapping[str, Any]
+    size: int
 
 
 class Travel:
@@ -89,11 +98,11 @@ def wrap(messages: Sequence[Outgoing], *, routing_key: str | None = None) -> Out
     first = messages[0]
     if len(messages) == 1:
         return first
-    contents = [[m.message_type, m.message_id, dict(m.headers), len(m.body)] for m in messages]
+    described = [[m.message_type, m.message_id, dict(m.headers), len(m.body)] for m in messages]
     return Outgoing(
         exchange=first.exchange,
         routing_key=routing_key or first.routing_key,
-        body=b"\n".join((orjson.dumps(contents), b"".join(m.body for m in messages))),
+        body=b"\n".join((orjson.dumps(described), b"".join(m.body for m in messages))),
         message_type=MESSAGE_TYPE,
         message_id=str(uuid7()),
         headers=stamp(),
@@ -101,20 +110,30 @@ def wrap(messages: Sequence[Outgoing], *, routing_key: str | None = None) -> Out
     )
 
 
-def unwrap(body: bytes) -> list[Part]:
-    """Return the parts of a bundle. Raise `BrokenBundle`, without quoting a malformed body."""
+def contents(body: bytes) -> list[Description]:
+    """Return the descriptions of a bundle's parts. Raise `BrokenBundle`, without quoting a malformed body."""
     line, _, bodies = body.partition(b"\n")
-    parts: list[Part] = []
-    start = 0
-    for entry in _contents(line):
+    found: list[Description] = []
+    for entry in _entries(line):
         match entry:
             case [str() as message_type, str() as message_id, dict() as headers, int() as size] if size >= 0:
-                parts.append(Part(message_type, message_id, headers, bodies[start : start + size]))
-                start += size
+                found.append(Description(message_type, message_id, headers, size))
             case _:
                 raise BrokenBundle("A part of the bundle is not described as type, id, headers and length.")
-    if not parts or start != len(bodies):
-        raise BrokenBundle(f"The bundle has {len(bodies)} bytes of bodies; its parts take {start}.")
+    taken = sum(one.size for one in found)
+    if not found or taken != len(bodies):
+        raise BrokenBundle(f"The bundle has {len(bodies)} bytes of bodies; its parts take {taken}.")
+    return found
+
+
+def unwrap(body: bytes) -> list[Part]:
+    """Return the parts of a bundle. Raise `BrokenBundle`, without quoting a malformed body."""
+    found = contents(body)
+    parts: list[Part] = []
+    start = len(body) - sum(one.size for one in found)
+    for message_type, message_id, headers, size in found:
+        parts.append(Part(message_type, message_id, headers, body[start : start + size]))
+        start += size
     return parts
 
 
@@ -145,13 +164,13 @@ def _is_plain(message: Outgoing) -> bool:
     )
 
 
-def _contents(line: bytes) -> Iterable[Any]:
+def _entries(line: bytes) -> Iterable[Any]:
     try:
-        contents = orjson.loads(line)
+        entries = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise BrokenBundle("The first line of the bundle is not JSON.") from error
-    if not isinstance(contents, list):
+    if not isinstance(entries, list):
         raise BrokenBundle("The first line of the bundle is not a list.")
-    if len(contents) > _MOST_READ:
-        raise BrokenBundle(f"The bundle has {len(contents)} messages; it may have at most {_MOST_READ}.")
-    return contents
+    if len(entries) > _MOST_READ:
+        raise BrokenBundle(f"The bundle has {len(entries)} messages; it may have at most {_MOST_READ}.")
+    return entries

@@ -16,8 +16,9 @@ from aiormq.channel import Channel
 from chassis import exemplars, inbox, logging, metrics, redaction, shares, spans
 from chassis.broker import parking, retries
 from chassis.broker.activity import Activity
-from chassis.broker.arrivals import Arrivals
+from chassis.broker.arrivals import Arrivals, owner_of
 from chassis.broker.envelope import Delivery, text
+from chassis.broker.excess import Excess
 from chassis.broker.handlers import Direct, Handler
 from chassis.broker.incoming import Incoming, Undecodable, UnknownType, context_of
 from chassis.broker.publisher import Publisher
@@ -29,7 +30,7 @@ from chassis.postgres import Postgres
 from chassis.supervision import failure_of
 from chassis.waits import until_set
 from contracts import headers as names
-from contracts.message import Command, Message
+from contracts.message import Message
 from contracts.topology import ladder
 
 log = logging.get(__name__)
@@ -79,8 +80,9 @@ class Consumer:
         self._concurrency = concurrency
         self._prefetch = prefetch
         self._deadline_s = deadline_s
-        self._most_of_owner = most_of_owner
         self._arrived = Arrivals()
+        contracts = {message.message_type: message for message in handlers}
+        self._excess = Excess(self._arrived, contracts, most=most_of_owner)
         self._channel: Channel | None = None
         self._tag: str | None = None
         self._activity = Activity()
@@ -168,6 +170,11 @@ class Consumer:
     async def _take(self, message: DeliveredMessage) -> None:
         incoming = Incoming.of(message)
         async with self._settling(incoming):
+            whole = None if message.redelivered else self._excess.of_all(incoming)
+            if whole is not None:
+                if not await self._settler.move_whole(incoming, whole.queue, "excess", types=whole.types):
+                    self._keep(*incoming.parts())
+                return
             try:
                 parts = await self._settler.open(incoming, is_again=bool(message.redelivered))
             except Undecodable as error:
@@ -175,28 +182,20 @@ class Consumer:
                 return
             excess: dict[str, list[Incoming]] = {}
             for part in parts:
-                if excess_queue := self._excess_queue_of(part):
+                if excess_queue := self._excess.queue_of(part.message_type, owner_of(part.headers)):
                     excess.setdefault(excess_queue, []).append(part)
                 else:
                     self._keep(part)
             for excess_queue, some in excess.items():
-                is_moved = await self._settler.move_together(some, excess_queue, "excess")
-                if is_moved or incoming.channel is not self._channel:
-                    # After a loss of the connection, the broker delivers them again.
-                    continue
-                for part in some:
-                    self._keep(part)
+                if not await self._settler.move_together(some, excess_queue, "excess"):
+                    self._keep(*some)
 
-    def _keep(self, incoming: Incoming) -> None:
-        incoming.observe_age(self._ages)
-        self._arrived.put_nowait(incoming)
-
-    def _excess_queue_of(self, incoming: Incoming) -> str | None:
-        """Return the queue to which the message goes on, as many of its owner wait; None if it stays."""
-        if self._most_of_owner is None or self._arrived.count_of(incoming) < self._most_of_owner:
-            return None
-        contract, _ = self._handlers.get(incoming.message_type, (None, None))
-        return contract.excess_queue if contract and issubclass(contract, Command) else None
+    def _keep(self, *messages: Incoming) -> None:
+        for incoming in messages:
+            # Those of a connection that was lost will be delivered again.
+            if incoming.channel is self._channel:
+                incoming.observe_age(self._ages)
+                self._arrived.put_nowait(incoming)
 
     async def _work(self) -> None:
         while True:

@@ -75,8 +75,10 @@ class Settler:
         await self.move(incoming, copies, "separate")
         return []
 
-    async def acknowledge(self, incoming: Incoming, outcome: str = "ack") -> None:
-        """Acknowledge the message: its handling is complete."""
+    async def acknowledge(
+        self, incoming: Incoming, outcome: str = "ack", *, types: Sequence[str] = ()
+    ) -> None:
+        """Acknowledge the message: its handling is complete. `types` are those of its parts, if any."""
         try:
             await self._settle(incoming)
         except AWAY as error:
@@ -86,7 +88,8 @@ class Settler:
             )
             outcome = "lost-channel"
             self._break(incoming)
-        self._count(incoming, outcome)
+        for message_type in types or (incoming.message_type,):
+            self._count(message_type, outcome)
         if outcome in ("ack", "park"):
             self._attempts.observe(incoming.attempt)
 
@@ -121,6 +124,16 @@ class Settler:
             await self.acknowledge(part, outcome)
         return True
 
+    async def move_whole(self, bundle: Incoming, queue: str, outcome: str, *, types: Sequence[str]) -> bool:
+        """Acknowledge a bundle with parts of these types once the broker has confirmed it in `queue`.
+
+        Return whether it has: otherwise it is not settled.
+        """
+        if not await self._is_published([bundle.alone(self._service, queue)]):
+            return False
+        await self.acknowledge(bundle, outcome, types=types)
+        return True
+
     async def give_back(self, incoming: Incoming, *, has_failed: bool = False) -> None:
         """Return the message to its queue; the broker parks one that `has_failed` after some redeliveries."""
         try:
@@ -132,7 +145,7 @@ class Settler:
                 reason=redaction.safe_message(error),
             )
             self._break(incoming)
-        self._count(incoming, "requeue")
+        self._count(incoming.message_type, "requeue")
 
     async def _move_later(self, incoming: Incoming, copies: Sequence[Outgoing], outcome: str) -> None:
         pause_s = _FIRST_PAUSE_S
@@ -147,7 +160,7 @@ class Settler:
             await self.give_back(incoming)
         else:
             # The broker has taken it back with its channel.
-            self._count(incoming, "lost-channel")
+            self._count(incoming.message_type, "lost-channel")
 
     async def _settle(
         self, incoming: Incoming, *, comes_again: bool = False, has_failed: bool = False
@@ -183,8 +196,8 @@ class Settler:
             return False
         return True
 
-    def _count(self, incoming: Incoming, outcome: str) -> None:
-        known = incoming.message_type if incoming.message_type in self._types else "unknown"
+    def _count(self, message_type: str, outcome: str) -> None:
+        known = message_type if message_type in self._types else "unknown"
         counter = self._counters.get((known, outcome))
         if counter is None:
             # `labels` takes longer than the counting.
