@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 import asyncpg
 
 from chassis import logging, migrations, queries, redaction, settings
+from chassis.database_outages import AWAY
 from chassis.errors import DatabaseUnavailable
-from chassis.postgres import AWAY
 
 log = logging.get(__name__)
 

@@ -14,8 +14,9 @@ from itertools import takewhile
 import asyncpg
 
 from chassis import logging, queries, redaction
+from chassis.database_outages import UNWRITABLE
 from chassis.errors import DatabaseUnavailable
-from chassis.postgres import FOR_LOST_CLIENTS, UNWRITABLE, Connection
+from chassis.postgres import FOR_LOST_CLIENTS, Connection
 
 log = logging.get(__name__)
 

@@ -17,6 +17,7 @@ from asyncpg.pool import PoolConnectionProxy
 from asyncpg.transaction import Transaction
 
 from chassis import beats, logging, metrics, queries, redaction, shares
+from chassis.database_outages import AWAY, ENDED, UNWRITABLE
 from chassis.errors import DatabaseUnavailable
 from chassis.pool_growth import PoolGrowth
 from chassis.pool_session import PoolSession, end_unfinished
@@ -29,35 +30,12 @@ Row: TypeAlias = asyncpg.Record
 Dsn: TypeAlias = str | Callable[[], str]
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
-# The errors of a server that is unreachable, starting, stopping or out of connections, or refuses a login, as
-# while its password is being changed. A statement's time-out (TimeoutError) is an OSError.
-AWAY = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    # A connection that has ended can be found in an impossible state.
-    asyncpg.InternalClientError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-)
-# The errors of a single connection that has ended.
-_ENDED = (
-    ConnectionError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.OperatorInterventionError,
-)
 # A statement that took too long says nothing about the server; `ping` finds out whether that answers.
 _LATE = (TimeoutError, asyncpg.QueryCanceledError)
 # The database aborted a transaction that conflicted with another, as in a deadlock: it may be repeated.
 TRANSACTION_CONFLICTS = (asyncpg.TransactionRollbackError,)
 # The errors of a unit of work for which the database is unreachable, rejects a statement, or is late.
 DATABASE_FAILURES = (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError)
-# The errors of a server that accepts no writes: a standby after a failover, or one without space left.
-UNWRITABLE = (asyncpg.ReadOnlySQLTransactionError, asyncpg.InsufficientResourcesError)
 _PROBE_BYTES = 64 * 1024
 _SQL = queries.of("chassis")
 _PAUSE_S = (0.1, 0.2, 0.5, 1.0, 2.0)
@@ -329,7 +307,7 @@ class Postgres:
     async def _look(self) -> None:
         """Ask the server, on a new connection if the kept one has ended: that may be its end alone."""
         if self._probe is not None:
-            with contextlib.suppress(*_ENDED):
+            with contextlib.suppress(*ENDED):
                 await self._probe.execute(_SQL["probe_read"])
                 await self._write(self._probe)
                 return

@@ -14,12 +14,13 @@ from chassis.broker.answering import Answer, RpcServer
 from chassis.broker.consumer import Consumer
 from chassis.broker.handlers import Handler
 from chassis.broker.messaging import Messaging
+from chassis.database_outages import AWAY
 from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable
 from chassis.health import Health
 from chassis.outbox import OutboxRelay
 from chassis.parked import Parked, ParkedKeeper, park_unpublishable
-from chassis.postgres import AWAY, DATABASE_FAILURES, TRANSACTION_CONFLICTS, Postgres
+from chassis.postgres import DATABASE_FAILURES, TRANSACTION_CONFLICTS, Postgres
 from chassis.settings import Settings
 from chassis.supervision import Tasks
 from chassis.watchdog import Watchdog

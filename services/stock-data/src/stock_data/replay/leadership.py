@@ -16,8 +16,9 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from chassis import beats, logging, redaction, supervision
+from chassis.database_outages import AWAY
 from chassis.errors import DatabaseUnavailable
-from chassis.postgres import AWAY, Dsn
+from chassis.postgres import Dsn
 from contracts.stocks import epoch_number
 from stock_data.replay import repository
 from stock_data.replay.board import Board, ReplayPosition
