@@ -11,7 +11,7 @@ import pytest
 
 from support import pasted, touring
 from support.deployment import cluster, container_commands, kubectl, verbs
-from support.deployment.accepted import accept, ended, letter
+from support.deployment.accepted import accept, ended, ends, letter
 from support.deployment.cluster import ClusterLoad, Pods
 from support.deployment.composed import SERVICES, until
 from support.deployment.engine import Engine
@@ -111,7 +111,7 @@ def test_a_rolled_out_release_fails_no_request_and_loses_no_mail(pods: Pods) -> 
     assert len(load.paths) > 20
     assert load.failures == []
     with pods.api() as api:
-        assert {ended(api, path)["status"] for path in load.paths} == {"delivered", "completed"}
+        assert ends(api, load.paths) == {"delivered", "completed"}
     arrived = [subject for subject in pods.subjects() if subject.startswith(load.mark)]
     assert sorted(arrived) == sorted(load.subjects)
 

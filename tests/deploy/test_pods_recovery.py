@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.deployment import cluster, previous_images
-from support.deployment.accepted import accept, ended, letter
+from support.deployment.accepted import accept, ended, ends, letter
 from support.deployment.cluster import ClusterLoad, Pods
 from support.deployment.composed import SERVICES, until
 from support.deployment.engine import Engine
@@ -29,7 +29,7 @@ def check_delivered(pods: Pods, load: ClusterLoad) -> None:
     """Assert that all accepted work was done, and that each mail arrived."""
     assert len(load.paths) > 40
     with pods.api() as api:
-        assert {ended(api, path)["status"] for path in load.paths} == {"delivered", "completed"}
+        assert ends(api, load.paths) == {"delivered", "completed"}
     assert set(load.subjects) <= set(pods.subjects())
 
 
@@ -75,5 +75,5 @@ def test_a_backup_made_under_load_restores_all_that_was_accepted_into_a_new_clus
             backups.restore(upkeep, file, passphrase=None, say=print)
         assert empty.key != key
         with empty.api() as api:
-            assert {ended(api, path)["status"] for path in before} == {"delivered", "completed"}
+            assert ends(api, before) == {"delivered", "completed"}
             assert api.get(replaced).status_code == 404

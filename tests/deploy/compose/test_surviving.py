@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from support.deployment import previous_images, verbs
-from support.deployment.accepted import accept, ended, letter, post, subjects
+from support.deployment.accepted import accept, ended, ends, letter, post, subjects
 from support.deployment.composed import REPOSITORY, SERVICES, Composed, until
 from support.deployment.rotating import may_log_in, rotate_all
 from upkeep import backups, rotation
@@ -79,8 +79,7 @@ def test_a_killed_container_loses_nothing_that_was_accepted(stack: Composed, kil
             ids.append(f"/v1/emails/{post(api, '/v1/emails', letter(f'{mark} 20'))['id']}")
         # The engine starts them again by itself.
         until(lambda: True if all(stack.is_healthy(service) for service in killed) else None, timeout_s=120)
-        ends = [ended(api, path) for path in ids]
-    assert {end["status"] for end in ends} == {"delivered", "completed"}
+        assert ends(api, ids) == {"delivered", "completed"}
     arrived = {subject for subject in subjects(stack) if subject.startswith(mark)}
     assert len(arrived) == len(ids) - 1
 
@@ -132,7 +131,7 @@ def test_a_backup_made_under_load_restores_all_that_was_accepted_after_all_volum
         assert ended(api, replaced)["status"] == "delivered"
         backups.restore(upkeep, file, passphrase=None, say=print)
     with stack.api as api:
-        assert {ended(api, path)["status"] for path in before} == {"delivered", "completed"}
+        assert ends(api, before) == {"delivered", "completed"}
         assert api.get(replaced).status_code == 404
 
 
@@ -288,7 +287,7 @@ def check_done(stack: Composed, answers: CallerAnswers) -> None:
         assert len(answers.paths) > 100
         assert answers.failures == []
     with stack.secure as api:
-        assert {ended(api, path)["status"] for path in answers.paths} == {"delivered", "completed"}
+        assert ends(api, answers.paths) == {"delivered", "completed"}
 
 
 def kill(stack: Composed, *services: str) -> None:

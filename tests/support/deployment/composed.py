@@ -166,6 +166,8 @@ def start(engine: Engine, folder: Path) -> Iterator[Composed]:
         # Only what a caller wants traced is: spans of everything else would be most of the load.
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://tempo:4318",
         "OTEL_TRACES_SAMPLER_ARG": "0",
+        # What a killed process had in hand is taken over after this; by default, after a minute.
+        "EMAIL_LEASE_S": "15",
     }
     own = replace(engine, environment={**engine.environment, **variables})
     services = tuple(sorted({*own.docker("compose", "config", "--services").split()} - JOBS))
