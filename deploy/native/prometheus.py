@@ -22,6 +22,9 @@ RULES = Path(__file__).resolve().parents[1] / "prometheus" / "rules"
 SCRAPE_EVERY_S = 20
 
 _DETAILED = ("queue_coarse_metrics", "queue_metrics")
+# A pass over all rules takes half as long as a scrape, and most alerts wait for a minute or more.
+EVALUATE_EVERY_S = 2 * SCRAPE_EVERY_S
+
 # The metrics of servers that panels, rules and the status page read, and what belongs to them. A third of all
 # series is left out, each of which takes memory, and time at each scrape. Whether a target is `up` is kept.
 _READ = {
@@ -41,6 +44,7 @@ class PrometheusServer:
     run: RunDirectory
     ports: Ports = field(default_factory=Ports.free)
     scrape_interval_s: int = SCRAPE_EVERY_S
+    evaluation_interval_s: int = EVALUATE_EVERY_S
     rules: Path = RULES
 
     @property
@@ -65,7 +69,7 @@ class PrometheusServer:
         return {
             "global": {
                 "scrape_interval": interval,
-                "evaluation_interval": interval,
+                "evaluation_interval": f"{self.evaluation_interval_s}s",
                 # Alerts link to their runbooks, which the gateway serves.
                 "external_labels": {"gateway_url": f"http://{HOST}:{self.ports.gateway}"},
             },
@@ -133,6 +137,6 @@ def _job(name: str, targets: Mapping[str, int]) -> dict[str, Any]:
 @asynccontextmanager
 async def start(directory: Path, ports: Ports | None = None) -> AsyncIterator[PrometheusServer]:
     """Run a private Prometheus with its data in `directory` for the length of the block."""
-    server = PrometheusServer(RunDirectory.at(directory), ports or Ports.free(), scrape_interval_s=1)
+    server = PrometheusServer(RunDirectory.at(directory), ports or Ports.free(), 1, 1)
     async with supervisor.running(server.run.root, server.stages):
         yield server

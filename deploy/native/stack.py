@@ -17,7 +17,7 @@ from native.ports import HOST, Ports
 from native.postgres import PostgresServer
 from native.postgres_exporter import PostgresExporter
 from native.process import Program
-from native.prometheus import SCRAPE_EVERY_S, PrometheusServer
+from native.prometheus import EVALUATE_EVERY_S, SCRAPE_EVERY_S, PrometheusServer
 from native.rabbitmq import RabbitMQ
 from native.services import NAMES, SERVICES, Backing, ServiceProgram
 from native.supervisor import Keeper, Report, Supervisor, ignore
@@ -58,7 +58,8 @@ class Blueprint:
     @property
     def prometheus(self) -> PrometheusServer:
         """The metrics store."""
-        return PrometheusServer(self.run, self.ports, scrape_interval_s=1 if self.fast else SCRAPE_EVERY_S)
+        intervals_s = (1, 1) if self.fast else (SCRAPE_EVERY_S, EVALUATE_EVERY_S)
+        return PrometheusServer(self.run, self.ports, *intervals_s)
 
     @property
     def postgres_exporter(self) -> PostgresExporter:

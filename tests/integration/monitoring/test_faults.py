@@ -67,7 +67,7 @@ async def watcher(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asy
     directory = tmp_path_factory.mktemp("hurried")
     hurry(directory / "rules")
     run = RunDirectory.at(directory)
-    server = PrometheusServer(run, stack.ports, scrape_interval_s=1, rules=directory / "rules")
+    server = PrometheusServer(run, stack.ports, 1, 1, directory / "rules")
     async with (
         supervisor.running(run.root, [*server.stages, *stack.blueprint.postgres_exporter.stages]),
         httpx.AsyncClient(base_url=server.url, timeout=20) as client,

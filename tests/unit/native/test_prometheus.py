@@ -9,7 +9,7 @@ import yaml
 
 from native.directories import RunDirectory
 from native.ports import Ports
-from native.prometheus import SCRAPE_EVERY_S, PrometheusServer
+from native.prometheus import EVALUATE_EVERY_S, SCRAPE_EVERY_S, PrometheusServer
 from native.rabbitmq import RabbitMQ
 from support import monitored
 
@@ -48,7 +48,7 @@ def test_targets_are_scraped_as_often_in_every_way_of_running_and_the_broker_cou
     here = PrometheusServer(RunDirectory.at(tmp_path), Ports()).configuration()["global"]
     containers = yaml.safe_load((REPOSITORY / "deploy/containers/prometheus/prometheus.yml").read_text())
     for one in (here, containers["global"]):
-        assert (one["scrape_interval"], one["evaluation_interval"]) == (wanted, wanted)
+        assert (one["scrape_interval"], one["evaluation_interval"]) == (wanted, f"{EVALUATE_EVERY_S}s")
     sources = REPOSITORY / "deploy/containers/grafana/provisioning/datasources/datasources.yaml"
     assert f"timeInterval: {wanted}" in sources.read_text()
     monitors = (REPOSITORY / "k8s/components/monitoring/pod-monitors.yaml").read_text()

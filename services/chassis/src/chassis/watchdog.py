@@ -14,7 +14,7 @@ from chassis import beats, logging, metrics
 
 log = logging.get(__name__)
 
-_BEAT_S = 0.25
+_BEAT_S = 0.5
 # A garbage collection that takes longer is logged: nothing else of the process runs meanwhile.
 LONG_COLLECTION_S = 0.1
 
