@@ -55,6 +55,8 @@ async def test_every_part_of_every_operation_can_be_opened(page: BrowserTab) -> 
       await new Promise((done) => setTimeout(done, 300));
       return document.querySelectorAll('#content details > :nth-child(2)').length;
     })()"""
+    # What is made is counted. To draw thousands of opened parts would take most of a minute.
+    await page.run("document.getElementById('content').style.display = 'none'")
     parts = [await page.run(opened) for _ in range(4)]
     assert parts[-1] > 300
     assert parts[-1] - parts[-2] < parts[-2] - parts[-3]
