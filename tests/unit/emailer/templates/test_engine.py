@@ -75,6 +75,7 @@ def test_mjml_includes_no_file(tmp_path: Path) -> None:
         ("{{ lipsum() }}", "template-undefined", 1),
         ("{% for i in range(100000) %}many words{% endfor %}", "template-too-large", None),
         ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "template-invalid", None),
+        ("{{ " + "9" * 5000 + " }}", "template-invalid", None),
         ("{% for i in [1] %}" * 25 + "{% endfor %}" * 25, "template-invalid", None),
         ("{% if 1 %}" * 120 + "{% endif %}" * 120, "template-invalid", None),
     ],

@@ -110,6 +110,9 @@ def _compiled(part: Part, text: str) -> Template:
     except (RecursionError, SyntaxError):
         # Python nests twenty loops at most, and a hundred blocks.
         raise TemplateError("template-invalid", part, "it is nested too deeply") from None
+    except ValueError as error:
+        # Python reads numbers of up to 4,300 digits.
+        raise TemplateError("template-invalid", part, str(error)) from None
 
 
 def _filled(part: Part, text: str, data: Mapping[str, Any]) -> str:
