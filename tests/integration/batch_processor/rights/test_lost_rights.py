@@ -12,8 +12,9 @@ import pytest
 
 from batch_processor.rights import lost_rights
 from batch_processor.rights.lost_rights import KNOWN_WITHIN, Loss
+from batch_processor.sources import copying
 from chassis.broker.envelope import new_id
-from contracts.batches import AppendItems, CreateBatch, FollowUp, LimitOwner, RetryBatch, SealBatch
+from contracts.batches import AppendItems, CreateBatch, FollowUp, LimitOwner, RetryBatch, SealBatch, Source
 from contracts.items import Item
 from support.batch_engine import BatchEngine
 from support.waiting import until
@@ -112,6 +113,23 @@ async def test_work_that_was_accepted_before_a_loss_and_arrives_after_it_is_refu
     assert await ended(engine, others) == ("queued", None, set(BOTH))
     later = await engine.give("ann", operation="guarded", scopes=BOTH)
     assert await ended(engine, later) == ("queued", None, set(BOTH))
+
+
+async def test_a_batch_that_waits_for_the_items_of_another_when_a_right_is_lost_runs_none_of_them(
+    engine: BatchEngine,
+) -> None:
+    source = Source(batch_id=await engine.give("ann"))
+    await engine.work(succeeds=True)
+    waiting = await engine.give("ann", operation="guarded", items=None, source=source, scopes=BOTH)
+    await lose(engine)
+    late = await engine.give(
+        "ann", operation="guarded", items=None, source=source, scopes=BOTH, accepted_at=before()
+    )
+    filling = copying.Sources(engine.postgres, engine.intake, operations=["guarded"], begun=lambda: None)
+    while await filling.copy():
+        pass
+    assert await ended(engine, waiting) == ("cancelled", "insufficient-scope", set(ONE))
+    assert await ended(engine, late) == ("failed", "insufficient-scope", set(ONE))
 
 
 async def test_a_retry_that_was_asked_for_before_a_loss_and_arrives_after_it_runs_nothing(
