@@ -51,7 +51,7 @@ class Part:
     body: bytes
 
 
-class Description(NamedTuple):
+class PartDescription(NamedTuple):
     """What a bundle says of one of its parts; a tuple, because many bundles are looked at only."""
 
     message_type: str
@@ -110,14 +110,14 @@ def wrap(messages: Sequence[Outgoing], *, routing_key: str | None = None) -> Out
     )
 
 
-def contents(body: bytes) -> list[Description]:
+def contents(body: bytes) -> list[PartDescription]:
     """Return the descriptions of a bundle's parts. Raise `BrokenBundle`, without quoting a malformed body."""
     line, _, bodies = body.partition(b"\n")
-    found: list[Description] = []
+    found: list[PartDescription] = []
     for entry in _entries(line):
         match entry:
             case [str() as message_type, str() as message_id, dict() as headers, int() as size] if size >= 0:
-                found.append(Description(message_type, message_id, headers, size))
+                found.append(PartDescription(message_type, message_id, headers, size))
             case _:
                 raise BrokenBundle("A part of the bundle is not described as type, id, headers and length.")
     taken = sum(one.size for one in found)
