@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping
+from typing import Any
 
 import orjson
 import pytest
@@ -100,3 +102,22 @@ async def test_a_body_goes_out_in_pieces_and_a_head_without_one(rooms: Sending) 
     client = AnswerReader(rooms, HttpReply(PAGE, 200), "1", is_head=True)
     assert await client.read() == b""
     assert (b"content-length", b"%d" % len(PAGE)) in client.messages[0]["headers"]
+
+
+async def test_the_pieces_of_many_public_answers_leave_a_few_in_each_pass_of_the_loop(rooms: Sending) -> None:
+    sent = 0
+
+    async def take(message: MutableMapping[str, Any]) -> None:
+        nonlocal sent
+        sent += bool(message.get("body"))
+
+    reply = HttpReply(bytes(3 * LARGE_BYTES), 200)
+    sending_all = [
+        asyncio.create_task(rooms.send(reply, take, owner_id="", is_head=False)) for _ in range(100)
+    ]
+    largest, before = 0, 0
+    while not all(task.done() for task in sending_all):
+        await asyncio.sleep(0)
+        largest, before = max(largest, sent - before), sent
+    assert sent == 3 * len(sending_all)
+    assert largest <= 10

@@ -8,11 +8,12 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from chassis.errors import ServiceError
+from chassis.loop_turns import LoopTurns
 from gateway.http import problems
 from gateway.http.bodies import LARGE_BYTES
 from gateway.http.byte_room import ByteRoom, StreamRoom
 from gateway.http.rates import LimitHeaders
-from gateway.http.readers import Readers, Send
+from gateway.http.readers import Message, Readers, Send
 from gateway.http.replies import CSV, EVENT_STREAM, JSON, HttpReply
 from gateway.http.shared_bytes import SharedBytes
 
@@ -25,6 +26,8 @@ STREAM_BYTES = 2 * 1024 * 1024
 STREAMS_PART_BYTES = 6 * 1024 * 1024
 MOST_STREAMS = 24
 MOST_STREAMS_OF_OWNER = 8
+# In the units of `LoopTurns`: of handing up to `LARGE_BYTES` to the system.
+_WEIGHT_OF_A_PIECE = 20
 _CONTENT_TYPES = {
     JSON: b"application/json",
     **{kind: f"{kind}; charset=utf-8".encode() for kind in (CSV, "text/html", "text/css", "text/javascript")},
@@ -34,12 +37,18 @@ _CONTENT_TYPES = {
 class Sending:
     """Sends the answers of one gateway, and bounds what those to slow clients hold, per owner and in all.
 
-    Beyond their parts, large answers and streams take of the bytes that are `shared` with request bodies.
+    Beyond their parts, large answers and streams take of the bytes that are `shared` with request bodies. The
+    pieces of large public answers leave in `turns`, because nothing bounds how many are sent at a time.
     """
 
     def __init__(
-        self, *, clock: Callable[[], float] = time.monotonic, shared: SharedBytes | None = None
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        shared: SharedBytes | None = None,
+        turns: LoopTurns | None = None,
     ) -> None:
+        self._turns = turns or LoopTurns()
         self._large = ByteRoom(
             "large answers",
             most=MOST_BYTES,
@@ -91,9 +100,19 @@ class Sending:
             except ServiceError as refusal:
                 on_refusal(refusal)
                 reply = problems.reply(refusal)
+            if not owner_id:
+                send = self._in_turns(send)
             if isinstance(body, AsyncGenerator):
                 stack.push_async_callback(body.aclose)
             await _write(reply, send, limit_headers, is_head=is_head)
+
+    def _in_turns(self, send: Send) -> Send:
+        async def send_in_turn(message: Message) -> None:
+            if message.get("body"):
+                await self._turns.take("", weight=_WEIGHT_OF_A_PIECE)
+            await send(message)
+
+        return send_in_turn
 
 
 async def _write(reply: HttpReply, send: Send, limit_headers: LimitHeaders | None, *, is_head: bool) -> None:

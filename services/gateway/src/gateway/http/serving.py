@@ -134,7 +134,7 @@ class Server:
         self._upload_limit = upload_limit
         self._turns = turns or LoopTurns()
         self._rooms = BodyRooms(shared)
-        self.sending = Sending(shared=shared)
+        self.sending = Sending(shared=shared, turns=self._turns)
         self._bound: dict[str, Bound] = {}
         self.endpoints: list[Endpoint] = []
 
