@@ -24,7 +24,7 @@ _OF_SLOWNESS = {"TickwireEventLoopStalled"} | {
     objective.alert for objective in objectives.OBJECTIVES if "_bucket{" in objective.bad
 }
 _ROUNDS = 4
-# Long enough for the groups of rules that are evaluated every 30 seconds.
+# Long enough for the groups of rules that are evaluated every 40 seconds.
 _PATIENCE_S = 60
 
 
