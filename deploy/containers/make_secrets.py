@@ -14,6 +14,7 @@ is used.
 | `email-secrets-key` | the secret that DKIM keys are encrypted with |
 | `email-previous-secrets-key` | the previous one during a rotation; empty otherwise |
 | `postgres-password-<role>` | one per service, `postgres` (superuser) and `metrics` (reads statistics) |
+| `next-postgres-password` | of `make rotate`: the superuser's next password until it is in force |
 | `rabbitmq-password-<user>` | one per service, and `admin` for people |
 | `grafana-password` | of Grafana's `admin` |
 | `smtp-password`, `alpaca-secret-key` | passwords of other systems: empty, for you to fill in |

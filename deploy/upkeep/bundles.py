@@ -61,7 +61,8 @@ def bundle(installation: NativeStack, folder: Path, *, dotenv: Mapping[str, str]
 
 
 def _secrets(installation: NativeStack) -> set[str]:
-    names = ["api-key", "pepper", "previous-pepper", "next-pepper", *rotation.OF_OTHERS]
+    names = ["api-key", "pepper", "previous-pepper", "next-pepper", "next-postgres-password"]
+    names += rotation.OF_OTHERS
     names += ["email-secrets-key", "email-previous-secrets-key"]
     names += [f"postgres-{role}" for role in installation.roles]
     names += [f"rabbitmq-{user}" for user in (*SERVICES, "admin")]

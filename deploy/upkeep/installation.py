@@ -33,7 +33,7 @@ class Installation(Protocol):
     """An installation on this machine: the programs of its servers, its secrets and its processes.
 
     Secrets have these names in every way of running: `api-key`, `pepper`, `previous-pepper`, `next-pepper`
-    (of an unfinished rotation; no service reads it), `email-secrets-key`,
+    and `next-postgres-password` (of an unfinished rotation; no service reads them), `email-secrets-key`,
     `email-previous-secrets-key`, `smtp-password`, `alpaca-secret-key`, `postgres-<role>`, `rabbitmq-<user>`.
     """
 

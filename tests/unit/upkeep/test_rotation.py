@@ -90,6 +90,50 @@ def test_a_file_of_the_users_own_is_not_rotated(tmp_path: Path) -> None:
     assert own.set_by_hand("postgres-emailer") is None
 
 
+@dataclass(frozen=True)
+class StackOfOneLogin(ComposeStack):
+    """A server that accepts the password in its file; a rotation may be killed before it writes its own."""
+
+    kills: list[str] = field(default_factory=list)
+
+    @property
+    def server(self) -> Path:
+        return self.repository / "server"
+
+    def put(self, secrets: Mapping[str, str]) -> None:
+        if self.kills and self.kills[-1] in secrets:
+            raise KeyboardInterrupt(self.kills.pop())
+        super().put(secrets)
+
+    def postgres(self, program: str, *arguments: str, database: str) -> CommandLine:
+        # As on a native stack, with the password of the file.
+        changing = f"""sed -n "s/.* PASSWORD '\\(.*\\)';/\\1/p" >{self.server}.new"""
+        steps = (*self.login("postgres", self.secret("postgres-postgres")).words[2:], changing)
+        done = f"mv {self.server}.new {self.server}"
+        return CommandLine(("sh", "-c", " && ".join((*steps, done))), self.environment)
+
+    def login(self, role: str, password: str) -> CommandLine:
+        return CommandLine(("sh", "-c", f'test "$(cat {self.server})" = "{password}"'), self.environment)
+
+
+@pytest.mark.parametrize("killed_at", ["postgres-postgres", "next-postgres-password", None])
+def test_a_superuser_has_a_password_in_a_file_wherever_a_rotation_is_killed(
+    tmp_path: Path, killed_at: str | None
+) -> None:
+    plain, name = stack(tmp_path), "postgres-postgres"
+    found = StackOfOneLogin(plain.repository, plain.secrets, plain.environment)
+    found.server.write_text(old := found.secret(name))
+    if killed_at is not None:
+        found.kills.append(killed_at)
+        with pytest.raises(KeyboardInterrupt, match=killed_at):
+            rotation.rotate(found, name, new=None, finish=False, say=print)
+        is_changed = killed_at == name
+        assert (found.server.read_text().strip() != old) == is_changed
+    rotation.rotate(found, name, new=None, finish=False, say=print)
+    assert found.server.read_text().strip() == found.secret(name) != old
+    assert found.secret("next-postgres-password") == ""
+
+
 def test_a_key_that_the_next_start_would_replace_is_not_made(tmp_path: Path) -> None:
     found = stack(tmp_path, GATEWAY_BOOTSTRAP_KEY="by hand")
     with pytest.raises(UpkeepError, match=r"^GATEWAY_BOOTSTRAP_KEY is set in \.env"):
