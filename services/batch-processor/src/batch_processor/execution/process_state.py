@@ -35,7 +35,7 @@ _LIMITS = tuple(getattr(resource, name) for name in dir(resource) if name.starts
 
 
 class CountedThreads(ThreadPoolExecutor):
-    """The threads of `asyncio.to_thread`; `at_work` are the functions that have not returned."""
+    """The threads that the loop gives to blocking calls; `at_work` are functions that have not returned."""
 
     def __init__(self) -> None:
         super().__init__(thread_name_prefix="to-thread")
