@@ -27,7 +27,7 @@ STREAMS_PART_BYTES = 6 * 1024 * 1024
 MOST_STREAMS = 24
 MOST_STREAMS_OF_OWNER = 8
 # In the units of `LoopTurns`: of handing up to `LARGE_BYTES` to the system.
-_WEIGHT_OF_A_PIECE = 20
+_WEIGHT_OF_A_PIECE = 60
 _CONTENT_TYPES = {
     JSON: b"application/json",
     **{kind: f"{kind}; charset=utf-8".encode() for kind in (CSV, "text/html", "text/css", "text/javascript")},
