@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import time
+import weakref
 from typing import Any
 
 import pytest
@@ -17,12 +20,14 @@ class Log:
 
     def __init__(self) -> None:
         self.warnings: list[tuple[str, dict[str, Any]]] = []
+        self.errors: list[tuple[str, dict[str, Any]]] = []
 
     def warning(self, event: str, **fields: Any) -> None:
         self.warnings.append((event, fields))
 
     def error(self, event: str, **fields: Any) -> None:
-        """On a slow machine these collections hold up the loop, too."""
+        """Keep it: on a slow machine these collections hold up the loop, too."""
+        self.errors.append((event, fields))
 
 
 async def test_a_long_garbage_collection_is_logged_with_its_generation(
@@ -42,3 +47,25 @@ async def test_a_long_garbage_collection_is_logged_with_its_generation(
     async with in_background(watchdog.Watchdog().run()):
         await until(is_logged)
     assert len(gc.callbacks) == before
+
+
+class Body:
+    """What a function has in hand."""
+
+
+async def test_what_a_blocked_function_had_in_hand_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "log", log := Log())
+    dog = watchdog.Watchdog(stall_s=0.1)
+
+    def block() -> weakref.ref[Body]:
+        body = Body()
+        deadline = time.monotonic() + 30
+        while not log.errors and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return weakref.ref(body)
+
+    async with in_background(dog.run()):
+        await asyncio.sleep(0)
+        seen = block()
+        assert log.errors
+        await until(lambda: seen() is None)

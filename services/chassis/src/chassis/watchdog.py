@@ -88,6 +88,8 @@ class Watchdog:
                 metrics.LOOP_STALLS.inc()
                 frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - documented
                 stack = "".join(traceback.format_stack(frame)[-12:]) if frame else "unknown"
+                # A frame holds all that its function had in hand, and the next stall may be days away.
+                del frame
                 stalled_for_s = round(self.stalled_for_s, 2)
                 log.error("the event loop is blocked", stalled_for_s=stalled_for_s, stack=stack)
             reported = is_stalled
