@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from batch_processor.batches import batch_repository
 from batch_processor.execution import result_repository
-from batch_processor.execution.claims import RemainingItems
+from batch_processor.execution.claims import ChunkKey, RemainingItems
 from batch_processor.execution.result_repository import Entry
-from batch_processor.execution.running_chunk import ItemFailure, Outcomes
-from batch_processor.execution.settlement import ChunkReport
+from batch_processor.execution.running_chunk import ItemFailure, Outcomes, RunningChunk
+from batch_processor.execution.settlement import ChunkReport, Settlement
+from batch_processor.execution.worker import Worker
 from batch_processor.intake import repository
 from batch_processor.items.binary_copy import ItemRun
+from batch_processor.operations.echo import OPERATION as ECHO
+from chassis import supervision
 from chassis.broker.envelope import new_id
 from contracts.batches import CancelBatch, CreateBatch, RetryBatch
 from contracts.items import Item
-from support.batch_engine import BatchEngine
+from support.batch_engine import BatchEngine, Quiet
+from support.waiting import until
 
 
 async def test_a_batch_that_a_checkpoint_has_ended_is_announced_once(engine: BatchEngine) -> None:
@@ -186,6 +193,49 @@ async def test_a_cancel_does_not_wait_for_the_lease_of_a_worker_that_is_silent(
     assert (batch.status, batch.succeeded, batch.cancelled) == ("cancelled", 1, 5)
     rows = await engine.fetch("SELECT position, attempts FROM results WHERE status = 'cancelled' ORDER BY 1")
     assert [tuple(row) for row in rows] == [(1, 0), (2, 0), (3, 1), (4, 1), (5, 0)]
+
+
+async def test_a_chunk_that_ends_while_its_worker_hears_of_a_cancel_makes_its_last_report(
+    engine: BatchEngine,
+) -> None:
+    ended = asyncio.Event()
+
+    class Waiting(RunningChunk):
+        def stop_beginning(self) -> None:
+            """Do nothing: all items have begun."""
+
+        async def execute(self) -> None:
+            await ended.wait()
+
+    class Slow(Settlement):
+        async def store(self, reports: Sequence[ChunkReport]) -> dict[ChunkKey, str]:
+            statuses = await engine.store(reports)
+            ended.set()
+            # Until the run waits with its last report for the end of this one.
+            for _ in range(10):
+                await asyncio.sleep(0)
+            return statuses
+
+    quiet: Any = Quiet()
+    worker = Worker(
+        engine.postgres,
+        Slow(engine.postgres, quiet, quiet, lease_s=60),
+        {"echo": ECHO},
+        runs=lambda claim, operation, items: Waiting(operation, items, attempt=claim.attempt),
+        slots=1,
+    )
+    batch_id = await engine.give("ann", items=3)
+    await worker.pull()
+    await engine.handle(CancelBatch(batch_id=batch_id, owner_id="ann"))
+    reporting = asyncio.create_task(worker.report_forever())
+    await worker.checkpoint()
+
+    async def is_cancelled() -> bool:
+        batch = await engine.get(batch_id)
+        return batch is not None and (batch.status, batch.cancelled) == ("cancelled", 3)
+
+    await until(is_cancelled)
+    await supervision.end([reporting])
 
 
 async def test_a_task_that_waits_for_another_attempt_says_so(engine: BatchEngine) -> None:

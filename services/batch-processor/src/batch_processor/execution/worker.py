@@ -67,10 +67,11 @@ class _Work:
     ending: Ending = "done"
     # Held while it reports, so that its last report comes after the one on its way.
     reporting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # None once the run has ended and only its last report is left.
     task: asyncio.Task[None] | None = None
 
     def end(self, ending: Ending) -> None:
-        """Stop the running items."""
+        """Stop the running items, unless they have ended: the last report must not be stopped with them."""
         self.ending = ending
         if self.task is not None:
             self.task.cancel()
@@ -227,6 +228,7 @@ class Worker:
             work.ending = "gone"
             await self._give_up(claim, error)
         finally:
+            work.task = None
             async with work.reporting:
                 if work.ending == "gone":
                     self._forget(claim)
@@ -240,7 +242,6 @@ class Worker:
                         has_had_turn=work.has_had_turn,
                     )
                     self._reports.put_nowait(report)
-                work.task = None
         metrics.BATCH_CHUNK_SECONDS.labels(claim.operation).observe(time.perf_counter() - started)
 
     async def checkpoint(self) -> None:
