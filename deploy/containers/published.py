@@ -3,7 +3,8 @@
 With them, the names of variables that only compose and commands read.
 
 `python -m containers.published move` prints the ports that `.env` sets, and what `PORT_OFFSET` makes of those
-that no variable sets, for `eval`: compose.yaml cannot add, and scripts do not read `.env`.
+that no variable sets, for `eval`: compose.yaml cannot add, and scripts do not read `.env`. It prints
+the context of `kubectl`, too, if there is one.
 `python -m containers.published check <service> …` names every port of these services that another program
 has. It imports only the standard library.
 """
@@ -18,10 +19,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 
 from native.errors import NativeError, PortTakenError, SettingError
 from native.ports import HOST, NEEDS_ROOT, complaint, offset, why_taken
-from native.settings import names, parse
+from native.settings import given, names
 
 _IPV4 = re.compile(r"[0-9.]+")
 _DOTENV = Path(__file__).resolve().parents[2] / ".env"
@@ -29,6 +31,7 @@ _EXAMPLE = _DOTENV.with_name(".env.example")
 # Where the settings begin that no service reads, and so none of the checks of services can know.
 _OF_COMPOSE = "# ── Compose"
 _ALIKE = 0.9
+_CONTEXT = "KUBE_CONTEXT"
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         variables = given(os.environ, _DOTENV)
         if options.command == "move":
-            sys.stdout.writelines(f"export {name}={number}\n" for name, number in chosen(variables).items())
+            context = {_CONTEXT: variables[_CONTEXT]} if variables.get(_CONTEXT) else {}
+            exported: dict[str, int | str] = {**chosen(variables), **context}
+            sys.stdout.writelines(f"export {name}={quote(str(it))}\n" for name, it in exported.items())
         else:
             sys.stderr.writelines(f"{line}\n" for line in misspelled(variables, _EXAMPLE))
             own = {address.rpartition(":")[2] for address in options.own}
@@ -81,12 +86,6 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
-
-
-def given(environment: Mapping[str, str], dotenv: Path) -> dict[str, str]:
-    """Return the variables of the environment, and of the file those that the environment does not have."""
-    from_file = parse(dotenv.read_text(encoding="utf-8"), dotenv) if dotenv.is_file() else {}
-    return from_file | dict(environment)
 
 
 def misspelled(variables: Mapping[str, str], example: Path) -> Iterator[str]:

@@ -19,9 +19,9 @@ from native.cluster import Cluster
 from native.directories import RunDirectory
 from native.errors import NativeError, SettingError
 from native.progress import Progress
-from native.settings import NativeSettings
+from native.settings import NativeSettings, run_directory
 
-_REPOSITORY = Path(__file__).resolve().parents[2]
+_DOTENV = Path(__file__).resolve().parents[2] / ".env"
 _STOP_PATIENCE_S = 90.0
 
 
@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command given on the command line; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
+        options.run_dir = options.run_dir or run_directory(os.environ, _DOTENV)
         return int(options.command(options))
     except SettingError as error:
         print(f"\n{error}", file=sys.stderr)
@@ -37,17 +38,18 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n{error}", file=sys.stderr)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
-        print(
-            f"\n{error.strerror or error}{place}. This user must be able to write to {options.run_dir}; "
-            "choose another folder: make run NATIVE_RUN_DIR=<folder>",
-            file=sys.stderr,
+        # Without a folder, the file that may name it could not be read.
+        advice = options.run_dir and (
+            f" This user must be able to write to {options.run_dir}; "
+            "choose another folder: make run NATIVE_RUN_DIR=<folder>"
         )
+        print(f"\n{error.strerror or error}{place}.{advice or ''}", file=sys.stderr)
     return 1
 
 
 def run(options: argparse.Namespace) -> int:
     """Start everything, print the card, and run until a signal."""
-    settings = NativeSettings.load(os.environ, _REPOSITORY / ".env")
+    settings = NativeSettings.load(os.environ, _DOTENV)
     progress = Progress(Console())
     allocator.limit_arenas()
     asyncio.run(runner.run(options.run_dir, settings, progress))
@@ -107,8 +109,8 @@ def reset(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m native", description=__doc__)
-    default = Path(os.environ.get("NATIVE_RUN_DIR") or _REPOSITORY / ".run")
-    parser.add_argument("--run-dir", type=Path, default=default, help="data, logs, secrets (default: .run)")
+    where = "data, logs, secrets (default: NATIVE_RUN_DIR, or .run)"
+    parser.add_argument("--run-dir", type=Path, help=where)
     commands = parser.add_subparsers(required=True, metavar="command")
     for command in (run, status, stop, reset):
         text = command.__doc__

@@ -10,9 +10,10 @@ from pathlib import Path
 from native.directories import MARKER
 from native.errors import NativeError
 from native.ports import check_free
-from native.settings import NativeSettings
+from native.settings import NativeSettings, run_directory
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
+_DOTENV = _REPOSITORY / ".env"
 
 
 def main() -> int:
@@ -22,9 +23,9 @@ def main() -> int:
     Ports used by this stack itself are no problem, nor are those of processes that outlived a killed runner:
     the next runner ends these before it checks the ports.
     """
-    root = Path(os.environ.get("NATIVE_RUN_DIR") or _REPOSITORY / ".run")
     try:
-        settings = NativeSettings.load(os.environ, _REPOSITORY / ".env")
+        root = run_directory(os.environ, _DOTENV)
+        settings = NativeSettings.load(os.environ, _DOTENV)
         if settings.problems and (_REPOSITORY / ".venv/bin/python").exists():
             return 0
         settings.require_ports()

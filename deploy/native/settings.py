@@ -14,6 +14,9 @@ from native.ports import Ports
 OWN_VARIABLES = ("RABBITMQ_URL", "POSTGRES_DSN", "MEMCACHED_ADDRESS")
 # Only the commands that make backups read it.
 _BACKUP_KEY = "BACKUP_KEY"
+_RUN_DIRECTORY = "NATIVE_RUN_DIR"
+# What commands read besides ports and the variables of backups.
+COMMAND_VARIABLES = (_RUN_DIRECTORY, "SUPPORT_FOLDER", "KUBE_CONTEXT", "KUBE_NAMESPACE")
 
 _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 
@@ -29,8 +32,7 @@ class NativeSettings:
     @classmethod
     def load(cls, environment: Mapping[str, str], dotenv: Path) -> NativeSettings:
         """Return the settings; an environment variable takes precedence over the same one in the file."""
-        from_file = parse(dotenv.read_text(encoding="utf-8"), dotenv) if dotenv.is_file() else {}
-        variables = from_file | dict(environment)
+        variables = given(environment, dotenv)
         others = (*OWN_VARIABLES, _BACKUP_KEY)
         handed_on = {name: value for name, value in variables.items() if name not in others}
         ports, problems = Ports.read(variables)
@@ -40,6 +42,17 @@ class NativeSettings:
         """Raise `SettingError` with all that is wrong with the ports."""
         if self.problems:
             raise SettingError("\n".join(self.problems))
+
+
+def given(environment: Mapping[str, str], dotenv: Path) -> dict[str, str]:
+    """Return the variables of the environment, and of the file those that the environment does not have."""
+    from_file = parse(dotenv.read_text(encoding="utf-8"), dotenv) if dotenv.is_file() else {}
+    return from_file | dict(environment)
+
+
+def run_directory(environment: Mapping[str, str], dotenv: Path) -> Path:
+    """Return the folder of the native run's data: `NATIVE_RUN_DIR`, else `.run` beside the file."""
+    return Path(given(environment, dotenv).get(_RUN_DIRECTORY) or dotenv.with_name(".run"))
 
 
 def names(example: str) -> list[str]:

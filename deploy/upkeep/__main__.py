@@ -16,7 +16,7 @@ from pathlib import Path
 from card import asking
 from native.directories import RunDirectory
 from native.errors import NativeError
-from native.settings import NativeSettings, parse
+from native.settings import NativeSettings, given, run_directory
 from upkeep import agent, backups, bundles, compose_stack, kubernetes_stack, rotation, upgrades
 from upkeep.backups import BackupOptions
 from upkeep.errors import NOTHING_RUNS, UpkeepError, variable_wins
@@ -25,12 +25,14 @@ from upkeep.native_stack import NativeStack
 
 _WAYS = ("native", "compose", "kubernetes")
 _REPOSITORY = Path(__file__).resolve().parents[2]
+_DOTENV = _REPOSITORY / ".env"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command given on the command line; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
+        options.run_dir = options.run_dir or run_directory(os.environ, _DOTENV)
         if options.way == "kubernetes" and options.command in (support_bundle, upgrade_check):
             # They ask any cluster, also one whose servers cannot be changed from here.
             return _inside_containers(options)
@@ -101,8 +103,8 @@ def support_bundle(installation: Installation, options: argparse.Namespace) -> i
     # The stack need not run: a bundle may show why it has stopped.
     if not installation.run.secrets.exists():
         raise UpkeepError("Nothing has run here: start the stack first (`make run` or `make up`).")
-    folder = options.folder or Path(os.environ.get("SUPPORT_FOLDER") or installation.run.root / "support")
-    print(bundles.bundle(installation, folder, dotenv=_dotenv(), repository=_REPOSITORY))
+    folder = options.folder or Path(_variables().get("SUPPORT_FOLDER") or installation.run.root / "support")
+    print(bundles.bundle(installation, folder, dotenv=given({}, _DOTENV), repository=_REPOSITORY))
     return 0
 
 
@@ -194,7 +196,7 @@ def _installation(options: argparse.Namespace) -> Installation:
     """Return the named installation, else the one that runs on this machine, else the native one."""
     if options.way == "kubernetes":
         return kubernetes_stack.at(_REPOSITORY, os.environ)
-    settings = NativeSettings.load(os.environ, _REPOSITORY / ".env")
+    settings = NativeSettings.load(os.environ, _DOTENV)
     settings.require_ports()
     native = NativeStack(RunDirectory(options.run_dir.resolve()), settings)
     if options.way == "native" or (options.way is None and native.is_running):
@@ -204,13 +206,8 @@ def _installation(options: argparse.Namespace) -> Installation:
     return native
 
 
-def _dotenv() -> dict[str, str]:
-    file = _REPOSITORY / ".env"
-    return parse(file.read_text(encoding="utf-8"), file) if file.is_file() else {}
-
-
 def _variables() -> dict[str, str]:
-    return {name: value for name, value in (_dotenv() | dict(os.environ)).items() if value}
+    return {name: value for name, value in given(os.environ, _DOTENV).items() if value}
 
 
 def _backup_options(installation: Installation, options: argparse.Namespace) -> BackupOptions:
@@ -236,8 +233,8 @@ def _say_when(text: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m upkeep", description=__doc__)
-    run_dir = Path(os.environ.get("NATIVE_RUN_DIR") or _REPOSITORY / ".run")
-    parser.add_argument("--run-dir", type=Path, default=run_dir, help="of the native run (default: .run)")
+    of_native = "of the native run (default: NATIVE_RUN_DIR, or .run)"
+    parser.add_argument("--run-dir", type=Path, help=of_native)
     parser.add_argument("--way", choices=_WAYS, help="default: native or compose, what runs here")
     commands = parser.add_subparsers(required=True, metavar="verb")
     made = {}

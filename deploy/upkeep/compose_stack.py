@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from containers import make_secrets, published
+from containers import make_secrets
+from native import settings
 from upkeep.commands import CommandLine, request
 from upkeep.errors import UpkeepError
 from upkeep.installation import SERVICES, VARIABLES
@@ -176,7 +177,7 @@ def has_containers(repository: Path) -> bool:
 def at(repository: Path, environment: Mapping[str, str]) -> ComposeStack:
     """Return the stack of compose.yaml. Raise `UpkeepError` where its secrets cannot be read."""
     # As compose reads it: from the environment, else from `.env`, which may both leave it empty.
-    variables = published.given(environment, repository / ".env")
+    variables = settings.given(environment, repository / ".env")
     secrets = repository / (variables.get("TICKWIRE_SECRETS") or ".run/compose-secrets")
     if secrets.exists() and not os.access(secrets, os.R_OK | os.W_OK | os.X_OK):
         raise UpkeepError(f"{secrets} cannot be read: run this as the user who owns it.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from containers import make_secrets, published
+from native import settings
 from upkeep.commands import CommandLine
 from upkeep.errors import UpkeepError
 from upkeep.installation import SERVICES
@@ -43,7 +44,7 @@ class Kubectl:
         """Return a command that calls `kubectl`."""
         context = self.environment.get("KUBE_CONTEXT")
         chosen = ("--context", context) if context else ()
-        namespace = self.environment.get("KUBE_NAMESPACE", "tickwire")
+        namespace = self.environment.get("KUBE_NAMESPACE") or "tickwire"
         return CommandLine(("kubectl", *chosen, "-n", namespace, *arguments), self.environment, typed)
 
     def has(self, what: str) -> bool:
@@ -214,20 +215,27 @@ class KubernetesStack:
         self.kubectl("wait", "--for=delete", *pods, f"--timeout={_GONE_S}s").run(timeout_s=_GONE_S + 10)
 
 
-def at(repository: Path, environment: Mapping[str, str]) -> KubernetesStack:
-    """Return the stack on the cluster. Raise `UpkeepError` where it cannot be changed from here."""
+def at(
+    repository: Path, environment: Mapping[str, str], *, overlay: Path = Path("k8s/overlays/local")
+) -> KubernetesStack:
+    """Return the stack on the cluster, made of `overlay`, a folder or one of `repository`.
+
+    Raise `UpkeepError` where it cannot be changed from here.
+    """
     if shutil.which("kubectl", path=environment.get("PATH")) is None:
         raise UpkeepError("kubectl is missing: install it first.")
+    variables = settings.given(environment, repository / ".env")
     # As `make k8s-local` forwards them.
-    chosen = published.chosen(published.given(environment, repository / ".env"))
-    kubectl = Kubectl({**environment, **{name: str(number) for name, number in chosen.items()}})
+    ports = {name: str(number) for name, number in published.chosen(variables).items()}
+    places = {name: text for name, text in variables.items() if name in ("KUBE_CONTEXT", "KUBE_NAMESPACE")}
+    kubectl = Kubectl({**environment, **ports, **places})
     if not kubectl.has("statefulset/postgres"):
         raise UpkeepError(
             "This cluster has no StatefulSet postgres: servers that operators run, or that are elsewhere, "
             "have passwords and backups of their own. k8s/README.md says what to do for each secret, and how "
             "to back up and restore."
         )
-    overlay = repository / environment.get("KUBE_OVERLAY", "k8s/overlays/local")
+    overlay = repository / overlay
     mounted = overlay / "secrets/gateway/api-key"
     if not mounted.exists():
         raise UpkeepError(
@@ -235,8 +243,8 @@ def at(repository: Path, environment: Mapping[str, str]) -> KubernetesStack:
             "the Secrets of the cluster are made from its files."
         )
     # Another stack may have its key in the usual place.
-    places = (repository / ".run/api-key", overlay / "secrets/api-key")
-    same = (file for file in places if file.exists() and file.read_text() == mounted.read_text())
+    key_files = (repository / ".run/api-key", overlay / "secrets/api-key")
+    same = (file for file in key_files if file.exists() and file.read_text() == mounted.read_text())
     files = SecretFiles(overlay / "secrets", next(same, mounted))
     return KubernetesStack(kubectl, overlay, files, repository / "backups")
 

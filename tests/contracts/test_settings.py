@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from chassis.settings import InvalidSettings, Settings, load, variable
 from emailer.settings import EmailSettings
 from gateway.settings import GatewaySettings
 from native.ports import OFFSET, VARIABLES
+from native.settings import COMMAND_VARIABLES
 from stock_data.settings import StockDataSettings
 from upkeep import backups
 
@@ -24,7 +26,20 @@ MODELS: tuple[type[Settings], ...] = (
     EmailSettings,
     BatchProcessorSettings,
 )
+# Read by a program, and no setting: by whom it is set instead.
+OF_OTHERS = {
+    **dict.fromkeys(("PATH", "PYTHONPATH", "TMPDIR", "SSL_CERT_FILE"), "the machine"),
+    **dict.fromkeys(("LOAD", "NEW_SECRET"), "an argument of one command"),
+    "POSTGRES_USER": "the image of PostgreSQL",
+    "TICKWIRE_BOUNCE_CONF": "the mail server that submits bounces",
+    "TICKWIRE_SERVICE": "our images",
+}
 _LINE = re.compile(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", re.MULTILINE)
+
+_READ = re.compile(
+    r"""(?:environ|environment|variables|_variables\(\))(?:\.get\(|\[)f?["']([A-Z][A-Z0-9_]+)["']"""
+    r"|\$\{([A-Z][A-Z0-9_]*):?[-+?=]"
+)
 
 
 def known() -> dict[str, object]:
@@ -37,7 +52,21 @@ def test_the_example_names_every_variable_once() -> None:
     # The last one is of compose itself.
     compose = {*re.findall(r"\$\{([A-Z_]+)[:}]", COMPOSE.read_text()), "COMPOSE_PROFILES"}
     assert len(names) == len(set(names))
-    assert set(names) == set(known()) | native | compose | set(backups.VARIABLES)
+    commands = {*backups.VARIABLES, *COMMAND_VARIABLES}
+    assert set(names) == set(known()) | native | compose | commands
+
+
+def test_every_variable_that_a_program_reads_is_in_the_example() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "deploy", "compose.yaml", "services/*/src/*.py"],
+        cwd=EXAMPLE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    texts = ((EXAMPLE.parent / name).read_text() for name in tracked.stdout.splitlines())
+    read = {one or other for text in texts for one, other in _READ.findall(text)}
+    assert read - {name for name, _ in _LINE.findall(EXAMPLE.read_text())} == OF_OTHERS.keys()
 
 
 def test_the_example_gives_the_defaults() -> None:

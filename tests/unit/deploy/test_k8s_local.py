@@ -97,14 +97,16 @@ def test_images_are_built_and_loaded_before_anything_is_applied(tmp_path: Path) 
     assert f"for another one: make login ARGS=--url=http://127.0.0.1:{port})" in said
 
 
-def test_the_file_moves_the_forwarded_ports_and_does_not_rename_the_images(tmp_path: Path) -> None:
+def test_the_file_moves_the_forwarded_ports_and_names_the_cluster_but_not_the_images(tmp_path: Path) -> None:
     port, mailbox = free_ports(2)
     ports = f"GATEWAY_PORT={port}\nMAILPIT_PORT={mailbox}\n"
-    (tmp_path / ".env").write_text(f"{ports}TICKWIRE_TAG=1.2\nTICKWIRE_REGISTRY=example.com/t\n")
-    code, said, calls = call(tmp_path, "kind-home")
+    images = "TICKWIRE_TAG=1.2\nTICKWIRE_REGISTRY=example.com/t\n"
+    (tmp_path / ".env").write_text(f"{ports}{images}KUBE_CONTEXT='kind-home'\n")
+    code, said, calls = call(tmp_path, "kind-work")
     assert code == 0, said
     assert f"http://127.0.0.1:{port}/console/login#tw_login_abc\n" in said
-    assert any(line.endswith(f"port-forward service/mailpit {mailbox}:8025") for line in calls)
+    forward = f"kubectl --context kind-home -n tickwire port-forward service/mailpit {mailbox}:8025"
+    assert forward in calls
     # compose reads the file, and the overlay does not.
     assert (tmp_path / "calls.images").read_text() == "localhost/tickwire 0.1.0\n"
     assert "kind load docker-image --name home localhost/tickwire/gateway:0.1.0" in calls

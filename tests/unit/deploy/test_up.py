@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from containers import published
+from native import settings
 from native.errors import SettingError
 from native.ports import HOST, free_ports
 
@@ -114,15 +115,15 @@ def test_a_port_in_the_file_stays_and_an_offset_in_it_moves_the_others(tmp_path:
     dotenv = tmp_path / ".env"
     dotenv.write_text("GATEWAY_PORT=9000\nPORT_OFFSET=10\n")
     moved = {"MAILPIT_PORT": 8035, "GRAFANA_PORT": 3010, "TLS_PORT": 8453}
-    assert published.moved(published.given({}, dotenv)) == moved
-    assert published.moved(published.given({"PORT_OFFSET": "0"}, dotenv)) == {}
+    assert published.moved(settings.given({}, dotenv)) == moved
+    assert published.moved(settings.given({"PORT_OFFSET": "0"}, dotenv)) == {}
 
 
 def test_ports_that_the_file_sets_are_those_of_scripts_that_do_not_read_it(tmp_path: Path) -> None:
     dotenv = tmp_path / ".env"
     dotenv.write_text("GATEWAY_PORT=9000\nMAILPIT_PORT=\n")
-    assert published.chosen(published.given({}, dotenv)) == {"GATEWAY_PORT": 9000}
-    assert published.chosen(published.given({"GATEWAY_PORT": "9001"}, dotenv)) == {"GATEWAY_PORT": 9001}
+    assert published.chosen(settings.given({}, dotenv)) == {"GATEWAY_PORT": 9000}
+    assert published.chosen(settings.given({"GATEWAY_PORT": "9001"}, dotenv)) == {"GATEWAY_PORT": 9001}
 
 
 def test_an_offset_that_is_no_number_is_refused_with_an_example() -> None:

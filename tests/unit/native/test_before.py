@@ -6,10 +6,12 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 from native.directories import MARKER
 from native.ports import HOST, VARIABLES, Ports
+from native.settings import run_directory
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 
@@ -35,6 +37,22 @@ def test_a_busy_port_is_named_without_a_package_being_there(tmp_path: Path) -> N
     assert code == 2
     assert f"Port {ports.prometheus} for prometheus is taken" in said
     assert "make run NATIVE_PROMETHEUS_PORT=" in said
+
+
+def test_the_file_names_the_run_directory_of_every_command(tmp_path: Path) -> None:
+    dotenv, elsewhere = tmp_path / ".env", tmp_path / "elsewhere"
+    assert run_directory({}, dotenv) == tmp_path / ".run"
+    dotenv.write_text(f"NATIVE_RUN_DIR={elsewhere}\n")
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    for words in (("native", "status"), ("native", "stop"), ("native", "footprint")):
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "deploy")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert f"Nothing runs from {elsewhere}" in done.stdout + done.stderr
 
 
 def test_wrong_ports_are_named_here_only_until_the_runner_can_name_all_wrong_settings(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 def environment(folder: Path, said: str) -> dict[str, str]:
     """Return an environment in which kubectl prints `said`, whatever it is asked."""
     program = folder / "kubectl"
-    program.write_text(f"#!/bin/sh\necho '{said}'\n")
+    program.write_text(f'#!/bin/sh\necho "{said}"\n')
     program.chmod(0o755)
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
@@ -51,16 +53,37 @@ def test_a_cluster_whose_servers_operators_run_can_be_asked(tmp_path: Path, verb
     assert last in done.stdout.splitlines()[-1]
 
 
-def test_a_bundle_of_a_cluster_goes_to_the_folder_that_a_variable_names(tmp_path: Path) -> None:
-    variables = {"PYTHONPATH": str(DEPLOY), "SUPPORT_FOLDER": str(tmp_path / "named")}
-    done = subprocess.run(
-        [sys.executable, "-m", "upkeep", "--way", "kubernetes", "support-bundle"],
-        env={**environment(tmp_path, ""), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert Path(done.stdout.splitlines()[-1]).parent == tmp_path / "named", done.stderr
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ((sys.executable, "-m", "upkeep", "--way", "kubernetes", "support-bundle"), "{}"),
+        (("deploy/containers/upkeep", "support-bundle", "kubernetes"), "'{}'  # ours"),
+        (("deploy/containers/upkeep", "support-bundle", "kubernetes"), "{} # ours"),
+    ],
+    ids=["program", "script", "script_without_quotes"],
+)
+def test_a_bundle_of_a_cluster_is_of_the_place_and_goes_to_the_folder_that_the_file_names(
+    tmp_path: Path, command: tuple[str, ...], line: str
+) -> None:
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    named = line.format(tmp_path / "named")
+    (tmp_path / ".env").write_text(f"KUBE_CONTEXT=home\nKUBE_NAMESPACE=ours\nSUPPORT_FOLDER={named}\n")
+    asks = environment(tmp_path, "$*")
+    for variables, folder in (({}, "named"), ({"SUPPORT_FOLDER": str(tmp_path / "mine")}, "mine")):
+        done = subprocess.run(
+            command,
+            env={**asks, **variables, "PYTHONPATH": str(tmp_path / "deploy")},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        (file,) = (tmp_path / folder).iterdir()
+        assert done.stdout.splitlines()[-1] == str(file), done.stderr
+        with tarfile.open(file) as found:
+            shown = found.extractfile(f"{file.name.removesuffix('.tar.gz')}/processes.txt")
+            assert shown is not None
+            assert shown.read().startswith(b"--context home -n ours get pods")
 
 
 def test_a_checkout_without_the_files_of_the_secrets_is_refused(tmp_path: Path) -> None:
