@@ -49,7 +49,7 @@ async def test_a_long_garbage_collection_is_logged_with_its_generation(
     assert len(gc.callbacks) == before
 
 
-class Body:
+class LocalObject:
     """What a function has in hand."""
 
 
@@ -57,12 +57,12 @@ async def test_what_a_blocked_function_had_in_hand_goes_with_it(monkeypatch: pyt
     monkeypatch.setattr(watchdog, "log", log := Log())
     dog = watchdog.Watchdog(stall_s=0.1)
 
-    def block() -> weakref.ref[Body]:
-        body = Body()
+    def block() -> weakref.ref[LocalObject]:
+        held = LocalObject()
         deadline = time.monotonic() + 30
         while not log.errors and time.monotonic() < deadline:
             time.sleep(0.01)
-        return weakref.ref(body)
+        return weakref.ref(held)
 
     async with in_background(dog.run()):
         await asyncio.sleep(0)
