@@ -71,10 +71,16 @@ class QuotaExceeded(ProviderFailure):
 
 
 class ShareUsedUp(ProviderFailure):
-    """The owner may make no call now: it has used its share of the provider's quota, or nothing is left."""
+    """The owner may make no call now: it has used its share, and the rest is for other owners."""
+
+    code = "provider-share"
+    kind = "share"
+
+
+class NothingLeft(ShareUsedUp):
+    """No owner may make a call now: the whole quota has been used, as the provider's answers say."""
 
     code = "provider-quota"
-    kind = "share"
 
 
 class NotEntitled(ProviderFailure):

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from chassis import shares
 from chassis.deadlines import Deadline
 from chassis.errors import BrokerUnavailable, DeadlineExceeded, InvalidInput, RemoteFailure, ServiceError
+from contracts.message import Failure
 from contracts.scopes import Scope
 from contracts.stocks import GetQuotes
 from gateway.http.calls import Call
@@ -197,14 +198,18 @@ def call() -> Call:
     return Call(ann, Deadline.after(5), "application/json")
 
 
-async def test_while_stock_data_is_away_the_last_pushed_quote_is_returned_as_stale(
-    rpc: StockDataAnswers,
+OVER_SHARE = RemoteFailure(Failure(code="provider-share", status=429, title="Share", detail="used up"))
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable("away"), OVER_SHARE], ids=["away", "over its share"])
+async def test_while_stock_data_gives_no_answer_the_last_pushed_quote_is_returned_as_stale(
+    rpc: StockDataAnswers, error: ServiceError
 ) -> None:
     book, untyped = QuoteBook(fresh_s=0.0), cast(Any, rpc)
     service = StockService(book, untyped)
     as_of = (datetime.now(UTC) - timedelta(seconds=30)).isoformat()
     book.push([{**quote("AAPL"), "as_of": as_of, "stale": False, "delayed_by_s": 0}])
-    rpc.error = BrokerUnavailable("away")
+    rpc.error = error
     answer = await service.get(call(), "AAPL")
     assert isinstance(answer.body, bytes)
     reported = orjson.loads(answer.body)
@@ -214,7 +219,7 @@ async def test_while_stock_data_is_away_the_last_pushed_quote_is_returned_as_sta
     assert pushed is not None
     assert answer.etag not in (None, pushed.reply.etag)
     assert reported["delayed_by_s"] >= 30
-    with pytest.raises(BrokerUnavailable):
+    with pytest.raises(type(error)):
         await service.get(call(), "MSFT")
     rpc.error = None
     assert orjson.loads(cast(bytes, (await service.get(call(), "AAPL")).body)) == quote("AAPL")

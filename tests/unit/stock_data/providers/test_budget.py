@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from chassis import shares
-from stock_data.errors import ShareUsedUp, UpstreamDown
+from stock_data.errors import NothingLeft, ShareUsedUp, UpstreamDown
 from stock_data.providers.budget import Budget
 from support.clocks import Clock
 
@@ -93,12 +93,13 @@ def test_a_refusal_says_when_the_quota_is_reset(budget: Budget, spend: QuotaCall
     assert used(spend, "a")
     with pytest.raises(ShareUsedUp, match="rest is for other owners") as caught:
         budget.spend()
-    assert caught.value.retry_after_s == 60
+    assert (caught.value.code, caught.value.status, caught.value.retry_after_s) == ("provider-share", 429, 60)
     reset = str(int(time.time()) + 7)
     told = {"x-ratelimit-limit": str(QUOTA), "x-ratelimit-remaining": "0", "x-ratelimit-reset": reset}
     budget.learn(told)
-    with pytest.raises(ShareUsedUp, match="used up") as used_up:
+    with pytest.raises(NothingLeft, match="used up") as used_up:
         budget.spend()
+    assert (used_up.value.code, used_up.value.status) == ("provider-quota", 503)
     assert 1 <= (used_up.value.retry_after_s or 0) <= 7
 
 

@@ -92,7 +92,11 @@ _REQUESTS = " or ".join(
     (_buckets("tickwire_http_request_seconds", _NOT_STREAMS), _buckets("tickwire_rpc_server_seconds"))
 )
 _MESSAGES = _buckets("tickwire_message_handle_seconds")
-_OUR_FAULT = 'outcome=~"internal|overloaded|deadline-exceeded|.*-unavailable|provider-.*"'
+# Not `provider-share`: one owner asks for more than its share.
+_OUR_FAULT = (
+    'outcome=~"internal|overloaded|deadline-exceeded|.*-unavailable'
+    '|provider-(auth|quota|entitlement|refused|blocked|down|bad-data)"'
+)
 
 CHARTS = (
     Chart(

@@ -16,7 +16,7 @@ from gateway.stocks.service import StockService
 # Errors of providers, which stock-data passes on.
 _PROVIDERS = tuple(
     problems.of(f"provider-{kind}")
-    for kind in ("auth", "quota", "entitlement", "refused", "blocked", "down", "bad-data")
+    for kind in ("auth", "quota", "share", "entitlement", "refused", "blocked", "down", "bad-data")
 )
 OF_A_SYMBOL = (problems.of("unknown-symbol"), problems.of("invalid-symbol"), *_PROVIDERS)
 OF_A_QUOTE = {200: json(Quote, headers={"ETag": "the version of the quote, for If-None-Match"})}

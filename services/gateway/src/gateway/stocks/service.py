@@ -54,7 +54,8 @@ class StockService:
     async def get(self, call: Call, symbol: Symbol) -> HttpReply:
         """Return the quote of one symbol: the pushed one if fresh, else stock-data's.
 
-        While stock-data cannot answer, the last quote that was pushed is returned, marked as stale.
+        While stock-data cannot answer, or has no more answers for this caller, the last quote that was pushed
+        is returned, marked as stale.
         """
         call.principal.require(Scope.QUOTES_READ)
         entry = self._book.fresh(symbol)
@@ -66,7 +67,8 @@ class StockService:
             return HttpReply(asked, etag=entity_tag(asked))
         except ServiceError as error:
             known = self._book.last(symbol)
-            if known is None or error.status not in (503, 504):
+            cannot_answer = error.status in (503, 504) or error.code == "provider-share"
+            if known is None or not cannot_answer:
                 raise
             metrics.QUOTES_ANSWERED.labels("last known").inc()
             as_of = datetime.fromisoformat(known.quote["as_of"])

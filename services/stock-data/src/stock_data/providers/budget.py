@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from chassis import metrics, shares
-from stock_data.errors import ShareUsedUp
+from stock_data.errors import NothingLeft, ShareUsedUp
 
 # The owners of a call that several share; None for a call of the owner in `shares.current` alone.
 sharing: ContextVar[frozenset[str] | None] = ContextVar("sharing", default=None)
@@ -82,7 +82,7 @@ class Budget:
         """Count a call of the owner in `shares.current`, none for a service itself.
 
         Nor does a call count that several share: each of them has spent one. Raise `ShareUsedUp` when the
-        owner has its share, or the quota is used up.
+        owner has its share, `NothingLeft` when the quota is used up.
         """
         self._begin_period()
         owner_id = "" if sharing.get() is not None else next(iter(callers()))
@@ -95,9 +95,10 @@ class Budget:
             left = self._left - self._at_work
             if not shares.has_room(own, held=most - left, most=most, few=few, weight=weight):
                 retry_after_s = max(1.0, self._ends_at - self._clock())
-                words = f"The quota of {self._name} is used up for now."
-                if left > 0:
-                    words = f"Your share of {self._name}'s quota is used up; the rest is for other owners."
+                if left <= 0:
+                    words = f"The quota of {self._name} is used up for now."
+                    raise NothingLeft(words, retry_after_s=retry_after_s)
+                words = f"Your share of {self._name}'s quota is used up; the rest is for other owners."
                 raise ShareUsedUp(words, retry_after_s=retry_after_s)
         self._used[owner_id] += 1
 
