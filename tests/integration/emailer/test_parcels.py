@@ -9,9 +9,10 @@ import pytest
 
 from chassis.broker.envelope import new_id
 from chassis.deadlines import Deadline
-from chassis.errors import NotFound, Overloaded
+from chassis.errors import NotFound, Overloaded, TooManyAtOnce
 from contracts.emails import SendEmail
 from contracts.uploads import OpenParcel
+from emailer.uploads.repository import LEAST_COUNTED_BYTES
 from emailer.uploads.service import UploadLimits, UploadReceiver
 from support.doubles.post_office import OWNER, PostOffice, mail
 
@@ -114,18 +115,23 @@ async def test_a_parcel_that_no_mail_claims_is_removed_when_its_time_is_over(pos
 async def test_parcels_that_wait_for_their_mails_are_bounded_by_owner_and_in_total(
     post_office: PostOffice,
 ) -> None:
-    service = UploadReceiver(post_office.postgres, UploadLimits(owner_bytes=100, total_bytes=150))
+    least = LEAST_COUNTED_BYTES
+    service = UploadReceiver(post_office.postgres, UploadLimits(owner_bytes=3 * least, total_bytes=5 * least))
 
-    async def open_(owner: str, size: int) -> None:
+    async def open_(owner: str, size: int = 1) -> None:
         request = OpenParcel(parcel_id=new_id(), owner_id=owner, size_bytes=size, mail_count=1)
         await service.open_parcel(request, Deadline.after(30))
 
-    await open_("a", 60)
+    for _ in range(2):
+        await open_("a")
+    # Over the limit of an owner, and over its share of what is left.
+    for size in (2 * least, 1):
+        with pytest.raises(TooManyAtOnce):
+            await open_("a", size)
+    for owner in "bcd":
+        await open_(owner)
     with pytest.raises(Overloaded):
-        await open_("a", 60)
-    await open_("b", 60)
-    with pytest.raises(Overloaded):
-        await open_("c", 60)
+        await open_("e")
 
 
 async def test_mails_may_not_name_a_parcel_as_an_upload(post_office: PostOffice) -> None:

@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 
 from chassis.broker.envelope import new_id
 from chassis.deadlines import Deadline
-from chassis.errors import NotFound, Overloaded, PayloadTooLarge
+from chassis.errors import NotFound, Overloaded, PayloadTooLarge, TooManyAtOnce
 from contracts.emails import GetRawEmail, ResendEmail
 from contracts.mail import MOST_UPLOAD_BYTES
 from contracts.uploads import OpenUpload, StoredUpload
@@ -174,7 +174,7 @@ async def test_uploads_are_bounded_by_owner_and_in_total_even_when_they_come_tog
 ) -> None:
     narrow = UploadReceiver(
         post_office.postgres,
-        UploadLimits(owner_bytes=2 * MOST_UPLOAD_BYTES, total_bytes=3 * MOST_UPLOAD_BYTES),
+        UploadLimits(owner_bytes=2 * MOST_UPLOAD_BYTES, total_bytes=5 * MOST_UPLOAD_BYTES),
     )
 
     def opening(owner_id: str) -> Any:
@@ -183,8 +183,13 @@ async def test_uploads_are_bounded_by_owner_and_in_total_even_when_they_come_tog
     found = await asyncio.gather(*(opening("a") for _ in range(5)), return_exceptions=True)
     assert [type(each) for each in found if isinstance(each, Exception)] == [TooManyUploads] * 3
     await opening("b")
+    # One more would be all that is left beside the reserve.
+    with pytest.raises(TooManyAtOnce, match="other owners"):
+        await opening("b")
+    for owner_id in "cd":
+        await opening(owner_id)
     with pytest.raises(Overloaded):
-        await opening("c")
+        await opening("e")
 
 
 async def test_a_small_upload_counts_as_a_minimum_number_of_bytes(

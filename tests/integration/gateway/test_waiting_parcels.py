@@ -290,17 +290,18 @@ async def test_the_bytes_that_wait_are_bounded_by_owner_and_in_all_and_small_one
     room: ParcelRoom,
 ) -> None:
     least = LEAST_COUNTED_BYTES
-    gateway = room.gateway(owner_bytes=2 * least, total_bytes=3 * least)
-    for _ in range(2):
-        await room.keep(by=gateway)
-    with pytest.raises(TooManyAtOnce):
-        await room.keep(by=gateway)
-    await room.keep(owner="b", by=gateway)
+    gateway = room.gateway(owner_bytes=2 * least, total_bytes=5 * least)
+    # The limit of an owner, and then what it leaves free for those that have nothing here.
+    for owner, most in (("a", 2), ("b", 1), ("c", 1), ("d", 1)):
+        for _ in range(most):
+            await room.keep(owner=owner, by=gateway)
+        with pytest.raises(TooManyAtOnce):
+            await room.keep(owner=owner, by=gateway)
     with pytest.raises(Overloaded):
-        await room.keep(owner="c", by=gateway)
+        await room.keep(owner="e", by=gateway)
     with pytest.raises(PayloadTooLarge):
         await room.keep(bytes(MOST_UPLOAD_BYTES + 1))
-    assert await room.left() == 3
+    assert await room.left() == 5
 
 
 async def test_the_messages_of_a_parcel_leave_together_in_their_order(room: ParcelRoom) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from chassis.shares import has_room, parts_of
+from chassis.shares import has_room, has_room_for, parts_of
 
 
 def greedy(owners: int, *, most: int, few: int = 1, weight: int = 1) -> list[int]:
@@ -55,6 +55,16 @@ def test_nothing_is_had_beyond_the_last_place() -> None:
     assert sum(greedy(30, most=24)) == 24
     assert not has_room(0, held=24, most=24)
     assert greedy(1, most=1) == [1]
+
+
+def test_owners_that_take_all_bytes_they_get_leave_some_for_the_next_one() -> None:
+    taken: Counter[str] = Counter()
+    for owner in "abcde":
+        while has_room_for(20, own=taken[owner], held=taken.total(), most=1_000):
+            taken[owner] += 20
+    assert taken == {"a": 420, "b": 220, "c": 100, "d": 60, "e": 20}
+    assert has_room_for(180, own=0, held=820, most=1_000)
+    assert not has_room_for(181, own=0, held=820, most=1_000)
 
 
 def test_a_group_that_failed_is_tried_again_by_owner_and_that_of_one_owner_piece_by_piece() -> None:

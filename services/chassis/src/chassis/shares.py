@@ -28,6 +28,16 @@ def has_room(own: int, *, held: int, most: int, few: int = 1, weight: int = 1) -
     return own < weight * (most - most // _RESERVE - held)
 
 
+def has_room_for(size: int, *, own: int, held: int, most: int) -> bool:
+    """Return whether an owner with `own` of the `held` bytes may have `size` more of `most`.
+
+    An owner that has none gets what is free, also from the reserve. Another one has no more afterwards than
+    it leaves free beside the reserve.
+    """
+    after = held + size
+    return after <= most and (not own or has_room(own + size - 1, held=after, most=most))
+
+
 def parts_of(group: Sequence[Work], owner_of: Callable[[Work], str]) -> list[list[Work]]:
     """Return the parts in which a group that has failed is tried again, so that only one of them fails.
 

@@ -80,7 +80,8 @@ RETURNING CASE WHEN completed_at IS NULL THEN 'incomplete' WHEN is_used THEN 'us
 
 -- name: measure_parcels
 SELECT
-    coalesce(sum(size_bytes) FILTER (WHERE owner_id = $1), 0)::bigint AS own, coalesce(sum(size_bytes), 0)::bigint AS total
+    coalesce(sum(greatest(size_bytes, $2)) FILTER (WHERE owner_id = $1), 0)::bigint AS own,
+    coalesce(sum(greatest(size_bytes, $2)), 0)::bigint AS total
 FROM uploads
 WHERE mails_left IS NOT NULL
 

@@ -29,7 +29,7 @@ async def measure(connection: Connection, owner_id: str = "") -> tuple[int, int]
 
 async def measure_parcels(connection: Connection, owner_id: str) -> tuple[int, int]:
     """Return the bytes of parcels whose mails are not all stored: those of `owner_id`, and of all owners."""
-    row = await connection.fetchrow(_SQL["measure_parcels"], owner_id)
+    row = await connection.fetchrow(_SQL["measure_parcels"], owner_id, LEAST_COUNTED_BYTES)
     assert row is not None
     return row["own"], row["total"]
 

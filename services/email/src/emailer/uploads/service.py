@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from chassis import logging, metrics, redaction
+from chassis import logging, metrics, redaction, shares
 from chassis.deadlines import Deadline
-from chassis.errors import NotFound, Overloaded, PayloadTooLarge
+from chassis.errors import NotFound, Overloaded, PayloadTooLarge, TooManyAtOnce
 from chassis.postgres import DATABASE_FAILURES, Postgres
 from contracts.mail import MOST_UPLOAD_BYTES
 from contracts.uploads import OpenedUpload, OpenParcel, OpenUpload, StoredUpload
@@ -30,6 +30,8 @@ GRACE_S = 86_400.0
 _PARCEL_LIFE_S = 30 * 86_400.0
 _STEP = 1000
 _REMOVE_EVERY_S = 10.0
+_FULL_FOR_S = 60.0
+_WAITING_FOR_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ class UploadReceiver:
     async def open(self, request: OpenUpload, _: Deadline) -> OpenedUpload:
         """Reserve room for an upload of the largest size, and return the token for sending it.
 
-        Raise `TooManyUploads` when its owner has no room left, `Overloaded` when there is no room at all.
+        Raise `TooManyUploads` when its owner has no room left, `TooManyAtOnce` when it has its share and the
+        rest is for other owners, `Overloaded` when there is no room at all.
         """
         token = secrets.token_urlsafe(32)
         async with self._postgres.transaction() as connection:
@@ -62,8 +65,17 @@ class UploadReceiver:
                     f"Your uploads take {own} of {self._limits.owner_bytes} bytes, and the next one may need "
                     f"{MOST_UPLOAD_BYTES}; uploads are removed a day after they expire."
                 )
-            if total + MOST_UPLOAD_BYTES > self._limits.total_bytes:
-                raise Overloaded("There is no room for uploads now; try again later.", retry_after_s=60)
+            most = self._limits.total_bytes
+            if not shares.has_room_for(MOST_UPLOAD_BYTES, own=own, held=total, most=most):
+                if own:
+                    raise TooManyAtOnce(
+                        f"Your uploads take {own} bytes, and the rest of the room is for other owners;"
+                        " uploads are removed a day after they expire.",
+                        retry_after_s=_FULL_FOR_S,
+                    )
+                raise Overloaded(
+                    "There is no room for uploads now; try again later.", retry_after_s=_FULL_FOR_S
+                )
             await repository.insert(
                 connection,
                 request.upload_id,
@@ -77,7 +89,8 @@ class UploadReceiver:
     async def open_parcel(self, request: OpenParcel, _: Deadline) -> OpenedUpload:
         """Reserve room for the attachments of mails; return the token for sending them, or what is stored.
 
-        Raise `Overloaded` while the bytes of too many attachments wait for their mails.
+        Raise `TooManyAtOnce` while the attachments of the owner take its share of the room, `Overloaded`
+        while there is no room at all.
         """
         token = secrets.token_urlsafe(32)
         async with self._postgres.transaction() as connection:
@@ -99,11 +112,18 @@ class UploadReceiver:
                 )
                 return OpenedUpload(token="", stored=stored)
             own, total = await repository.measure_parcels(connection, request.owner_id)
-            if (
-                own + request.size_bytes > self._limits.owner_bytes
-                or total + request.size_bytes > self._limits.total_bytes
-            ):
-                raise Overloaded("Too many attachments wait for their mails; try again.", retry_after_s=10)
+            most = self._limits.total_bytes
+            counted = max(request.size_bytes, repository.LEAST_COUNTED_BYTES)
+            has_room = shares.has_room_for(counted, own=own, held=total, most=most)
+            if own + counted > self._limits.owner_bytes or (own and not has_room):
+                raise TooManyAtOnce(
+                    "Too many of your attachments wait for their mails; try again.",
+                    retry_after_s=_WAITING_FOR_S,
+                )
+            if not has_room:
+                raise Overloaded(
+                    "Too many attachments wait for their mails; try again.", retry_after_s=_WAITING_FOR_S
+                )
             await repository.insert(
                 connection,
                 request.parcel_id,

@@ -99,7 +99,8 @@ class WaitingParcels:
     ) -> None:
         """Keep a parcel, the messages that name it, and the `columns` that lists show of their mails.
 
-        Raise `TooManyAtOnce` while too many bytes of its owner wait, `Overloaded` while too many of all do.
+        Raise `TooManyAtOnce` while its owner has its share of the bytes, `Overloaded` while too many of all
+        wait. Owners with some leave room for those with none.
         """
         if len(parcel.content) > MOST_UPLOAD_BYTES:
             raise PayloadTooLarge(f"Attachments may have at most {MOST_UPLOAD_BYTES} bytes.")
@@ -113,7 +114,14 @@ class WaitingParcels:
                 "Too many of your attachments wait for the email service; try again later.",
                 retry_after_s=_RETRY_AFTER_S,
             )
-        if waiting.total + counted > self._limits.total_bytes:
+        most = self._limits.total_bytes
+        if not shares.has_room_for(counted, own=waiting.own, held=waiting.total, most=most):
+            if waiting.own:
+                raise TooManyAtOnce(
+                    f"Your attachments that wait for the email service have {waiting.own} bytes, and the rest"
+                    " of the room is for other owners; try again later.",
+                    retry_after_s=_RETRY_AFTER_S,
+                )
             raise Overloaded(
                 "Too many attachments wait for the email service; try again later.",
                 retry_after_s=_RETRY_AFTER_S,

@@ -34,8 +34,8 @@ class SharedBytes:
 
     def take(self, owner_id: str, size: int) -> bool:
         """Take `size` bytes of the owner; return False if there is no room for them."""
-        own, held = self._taken[owner_id], self._total + size
-        if held > self._most or (own and not shares.has_room(own + size - 1, held=held, most=self._most)):
+        own = self._taken[owner_id]
+        if not shares.has_room_for(size, own=own, held=self._total, most=self._most):
             return False
         self._taken[owner_id] += size
         self._total += size
