@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
 import io
 import locale
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -78,6 +80,8 @@ def _print_without_end() -> None:
 
 
 _kept: list[Any] = []
+# Ends its process after a while, unless somebody ends it before.
+WATCHDOG = "watchdog"
 # What an item may leave behind in its process without harm to itself.
 CHANGES: dict[str, Callable[[], Any]] = {
     "working directory": lambda: os.chdir("/tmp"),
@@ -85,6 +89,10 @@ CHANGES: dict[str, Callable[[], Any]] = {
     "environment": lambda: os.environ.update(LANGUAGE="tlh"),
     "locale": lambda: locale.setlocale(locale.LC_NUMERIC, "C.UTF-8"),
     "signal handlers": lambda: signal.signal(signal.SIGUSR1, lambda *_: None),
+    "timers": lambda: signal.setitimer(signal.ITIMER_VIRTUAL, 600),
+    "warnings that raise": lambda: warnings.simplefilter("error"),
+    "digits of integers": lambda: sys.set_int_max_str_digits(700),
+    "standard output": lambda: os.close(1),
     "recursion limit": lambda: sys.setrecursionlimit(sys.getrecursionlimit() // 2),
     "limits": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)),
     "modules": lambda: sys.modules.update(json=sys),
@@ -104,6 +112,7 @@ CHANGES: dict[str, Callable[[], Any]] = {
 WAYS: dict[str, Callable[[], Any]] = {
     "exit": lambda: os._exit(3),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "real-time signal": lambda: os.kill(os.getpid(), signal.SIGRTMIN + 1),
     "crash": lambda: ctypes.string_at(0),
     "loop": _loop,
     # Inside one call of C, in which no other thread of the process can run.
@@ -184,6 +193,8 @@ async def change(payload: str | None, _: Context) -> int:
     if payload is None:
         # An idle thread stays.
         return await asyncio.to_thread(os.getpid)
+    if payload == WATCHDOG:
+        faulthandler.dump_traceback_later(600, exit=True)
     if payload in CHANGES:
         CHANGES[payload]()
     return os.getpid()

@@ -65,6 +65,10 @@ async def test_only_the_item_that_harms_its_process_fails(
     assert max(runs.values()) <= 2
 
 
+def oom_score(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
 async def test_an_item_asks_other_services_in_the_share_of_its_owner_and_operation(bench: ChunkBench) -> None:
     shares_taken: list[str] = []
 
@@ -79,24 +83,43 @@ async def test_an_item_asks_other_services_in_the_share_of_its_owner_and_operati
 
 
 async def test_an_item_that_floods_the_service_with_calls_has_few_of_them_there(bench: ChunkBench) -> None:
-    answering, most = 0, 0
+    answering, most, expected = 0, 0, 20
+    all_there = asyncio.Event()
 
     class Calls(ServiceCalls):
         async def answer(self, parts: Sequence[Any], *, begun: Callable[[], None]) -> str:
             nonlocal answering, most
             answering += 1
             most = max(most, answering)
+            if answering == expected:
+                all_there.set()
+            await all_there.wait()
+            # Others come meanwhile.
             await asyncio.sleep(0.2)
             answering -= 1
             raise Unavailable("stock-data is away")
 
     bench.calls = Calls(cast(RpcClient, None), Processes(1))
-    await bench.finish(CURIOUS, ["20", str(5 * MOST_CALLS)])
-    few, many = (json.loads(bench.results[n]) for n in range(2))
+    await bench.finish(CURIOUS, ["20"])
+    few = json.loads(bench.results.pop(0))
+    all_there.clear()
+    expected = MOST_CALLS
+    await bench.finish(CURIOUS, [str(5 * MOST_CALLS)])
+    many = json.loads(bench.results.pop(0))
     assert few == {"service-unavailable": 20}
     assert sum(many.values()) == 5 * MOST_CALLS
     assert many["too-many-at-once"] > 0
     assert most == MOST_CALLS
+
+
+async def test_a_call_that_fails_in_the_service_is_answered(bench: ChunkBench) -> None:
+    class Calls(ServiceCalls):
+        async def answer(self, parts: Sequence[Any], *, begun: Callable[[], None]) -> str:
+            raise BlockingIOError("no more processes")
+
+    bench.calls = Calls(cast(RpcClient, None), Processes(1))
+    await bench.finish(CURIOUS, ["2"])
+    assert json.loads(bench.results[0]) == {"service-unavailable": 2}
 
 
 async def test_what_items_keep_in_memory_is_not_missed_by_those_of_the_next_chunk(bench: ChunkBench) -> None:
@@ -197,6 +220,8 @@ async def test_a_process_has_no_file_or_socket_of_the_service(bench: ChunkBench)
     assert not theirs.net_connections("inet")
     assert of_service.isdisjoint(connection.laddr for connection in theirs.net_connections("inet"))
     assert not [file.path for file in theirs.open_files() if "tickwire" in file.path]
+    # Where memory runs out, it dies first.
+    assert oom_score(process.pid) == 1000
 
 
 async def test_quick_chunks_share_a_process_and_slow_ones_get_their_own(

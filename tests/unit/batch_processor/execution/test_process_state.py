@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import psutil
 import pytest
 
 from support.chunk_bench import ChunkBench
-from support.harmful_operation import CHANGES, CHANGING, OPERATION
+from support.harmful_operation import CHANGES, CHANGING, OPERATION, WATCHDOG
 
 
 @pytest.mark.parametrize("what", CHANGES)
@@ -22,6 +23,18 @@ async def test_what_an_item_changes_in_its_process_is_not_found_by_those_of_the_
     # What harms nobody is kept, such as an idle thread.
     assert pids[0] == pids[1] != pids[3]
     assert pids[2] in (pids[0], "operation-failed")
+
+
+async def test_a_watchdog_that_an_item_leaves_behind_does_not_end_the_process_of_another(
+    bench: ChunkBench,
+) -> None:
+    pids, threads = [], []
+    for payload in (None, WATCHDOG, None):
+        await bench.finish(CHANGING, [json.dumps(payload)])
+        pids.append(bench.results.pop(0))
+        threads.append(psutil.Process(int(pids[0])).num_threads())
+    assert pids == [pids[0]] * 3
+    assert threads == [threads[0]] * 3
 
 
 async def test_what_items_print_is_passed_on_slowly(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import decimal
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -52,6 +53,14 @@ def keep(megabytes: int) -> None:
     kept.append(bytearray(megabytes << 20))
 
 
+def set_precision() -> None:
+    decimal.getcontext().prec = 3
+
+
+def third() -> str:
+    return str(1 / decimal.Decimal(3))
+
+
 def print_much() -> int:
     return sum(os.write(1, b"x" * 65_536) for _ in range(64))
 
@@ -74,6 +83,12 @@ async def test_a_process_that_a_function_has_changed_computes_nothing_more(proce
     assert await processes.compute(os.getpid) == second != first
     await processes.compute(keep, 150)
     assert await processes.compute(os.getpid) not in (first, second)
+
+
+async def test_a_function_leaves_the_precision_of_decimals_to_the_next_one(processes: Processes) -> None:
+    first = await processes.compute(third)
+    await processes.compute(set_precision)
+    assert await processes.compute(third) == first
 
 
 async def test_a_copy_that_a_function_makes_of_its_process_answers_no_call(processes: Processes) -> None:

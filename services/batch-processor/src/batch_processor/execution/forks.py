@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 from functools import partial
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 
 _PRELOADED = ["batch_processor.execution.preloaded"]
 
@@ -15,6 +17,12 @@ def context() -> ForkServerContext:
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(_PRELOADED)
     return found
+
+
+def die_first() -> None:
+    """Let the kernel end this process before others when machine or container has no memory left."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def mute_copies(connection: int) -> None:

@@ -18,7 +18,7 @@ from batch_processor.execution.running_chunk import Death, Origin, RunningChunk,
 from batch_processor.operation import Operation
 from chassis import logging, metrics, shares, tracing
 from chassis.deadlines import Deadline
-from chassis.errors import ServiceError, TooManyAtOnce
+from chassis.errors import ServiceError, TooManyAtOnce, Unavailable
 from contracts.message import Request
 
 log = logging.get(__name__)
@@ -240,6 +240,11 @@ class IsolatedRun(RunningChunk):
             text = await self._calls.answer(parts, begun=lambda: process.send(frames.write("begun", number)))
         except ServiceError as error:
             process.send(_refusal(number, error))
+        except Exception as error:
+            # Without an answer the item would wait for ever: until a function begins, no deadline holds.
+            log.error("call of an item failed", operation=self._operation.name, exc_info=error)
+            reason = f"The call failed ({type(error).__name__}); try again later."
+            process.send(_refusal(number, Unavailable(reason)))
         else:
             process.send(frames.write("answer", number, True, text))
 

@@ -74,6 +74,7 @@ def serve(connection: socket.socket, options: Options) -> None:
         # A process group of its own, so that processes that an operation starts end with it.
         os.setsid()
         os.nice(5)
+        forks.die_first()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         # numpy reserves 40 MiB for each further thread, before it computes anything.

@@ -127,7 +127,9 @@ class ItemProcess:
             return "killed, as it was still at work after its deadline"
         if code is None or code >= 0:
             return f"ended with {code}"
-        return f"ended by {signal.Signals(-code).name}"
+        names = {each.value: each.name for each in signal.Signals}
+        # Most real-time signals have no name.
+        return f"ended by {names.get(-code, f'signal {-code}')}"
 
     def close(self) -> None:
         """Let the process end by itself."""

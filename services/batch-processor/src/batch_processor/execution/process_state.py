@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import locale
 import logging
@@ -12,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ _SIGNALS = (
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD,
     signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2,
 )  # fmt: skip
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _LIMITS = tuple(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 
 
@@ -76,9 +79,10 @@ def left_since(before: ProcessState, *, own_bytes: int, limit_bytes: int) -> lis
     """Return what the code that ran since `before` has left behind, in words; this never raises.
 
     New modules, some open files, idle threads, and half of the memory from `own_bytes` to `limit_bytes` do no
-    harm. A change inside of a module is not noticed.
+    harm. A change inside of a module is not noticed. A watchdog, which cannot be seen, is ended.
     """
     try:
+        faulthandler.cancel_dump_traceback_later()
         now, kept_bytes = ProcessState.now(), data_bytes() - own_bytes
         found = {
             **{name: value != before.settings[name] for name, value in now.settings.items()},
@@ -114,18 +118,29 @@ def _settings() -> dict[str, object]:
         "time zone": time.tzname,
         "locale": locale.setlocale(locale.LC_ALL),
         "signal handlers": list(map(signal.getsignal, _SIGNALS)),
+        "timers": list(map(signal.getitimer, _TIMERS)),
         "blocked signals": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
         "limits": [resource.getrlimit(limit) for limit in _LIMITS],
         "priority": os.getpriority(os.PRIO_PROCESS, 0),
         "processors": os.sched_getaffinity(0),
         "recursion limit": sys.getrecursionlimit(),
         "import path": (list(sys.path), list(sys.meta_path)),
-        "standard streams": (sys.stdin, sys.stdout, sys.stderr),
+        "standard streams": (sys.stdin, sys.stdout, sys.stderr, *map(_file_at, range(3))),
         "hooks": (sys.excepthook, threading.excepthook, sys.gettrace(), sys.getprofile()),
+        "warnings that raise": [each for each in warnings.filters if each[0] == "error"],
+        "digits of integers": sys.get_int_max_str_digits(),
         "garbage collection": (gc.isenabled(), gc.get_threshold()),
         "time-out of sockets": socket.getdefaulttimeout(),
         "logging": (root.level, root.manager.disable, list(root.handlers)),
     }
+
+
+def _file_at(descriptor: int) -> tuple[int, int] | None:
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _has_children() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import multiprocessing
 import os
 import pickle
@@ -220,6 +221,7 @@ def _serve(connection: Connection, memory_bytes: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # The process that answers and acknowledges has priority.
     os.nice(5)
+    forks.die_first()
     # numpy reserves 40 MiB for each further thread, before it computes anything.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
@@ -244,7 +246,8 @@ def _serve(connection: Connection, memory_bytes: int) -> None:
 def _answer(call: bytes) -> bytes:
     try:
         function, arguments = pickle.loads(call)  # noqa: S301 - from our own parent
-        answer = pickle.dumps((True, function(*arguments)))
+        # In a context of its own: the precision of decimals that it sets is not that of the next function.
+        answer = pickle.dumps((True, contextvars.Context().run(function, *arguments)))
         if len(answer) > MOST_ANSWER_BYTES:
             raise ValueError(f"the result has {len(answer)} bytes; at most {MOST_ANSWER_BYTES} are returned")
     except BaseException as error:
