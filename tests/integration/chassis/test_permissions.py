@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,9 +13,11 @@ from uuid import uuid4
 
 import aiormq
 import pytest
+from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from chassis.broker.envelope import Delivery, command, new_id
 from chassis.broker.handlers import Direct
+from chassis.broker.topology import declare_rpc_queue
 from chassis.deadlines import Deadline
 from chassis.errors import Unavailable
 from chassis.postgres import Connection
@@ -27,10 +30,12 @@ from contracts.topology import (
     COMMANDS,
     EMAIL,
     GATEWAY,
+    REPLIES,
     SERVICES,
     SHARED_EXCHANGES,
     STOCK_DATA,
     TOPOLOGIES,
+    rpc_queue,
 )
 from native import rabbitmq
 from native.rabbitmq import RabbitMQ
@@ -212,6 +217,38 @@ async def test_a_user_binds_no_queue_of_its_own_to_what_others_get(
     await connection.close()
 
 
+async def test_a_service_neither_hears_the_replies_of_others_nor_answers_for_them(
+    rabbitmq_server: RabbitMQ, broker_url: str, fresh_database: FreshDatabase
+) -> None:
+    """It may bind any key of the exchange of replies, but it learns one only, at which it answers itself."""
+    async with benches_on(rabbitmq_server, fresh_database) as benches:
+        asker = await benches[GATEWAY].run(await benches[GATEWAY].build(GATEWAY))
+        email, batches = [
+            await (await aiormq.connect(rabbitmq_server.url_of(user))).channel()
+            for user in (EMAIL, BATCH_PROCESSOR)
+        ]
+        requests = {EMAIL: await _take(email, EMAIL), BATCH_PROCESSOR: await _take(batches, BATCH_PROCESSOR)}
+        questions = {
+            service: asyncio.create_task(
+                asker.messaging.rpc.ask(ListParked(), Deadline.after(20), service=service)
+            )
+            for service in requests
+        }
+        of_email, of_batches = [(await taken.get()).header.properties for taken in requests.values()]
+        spy = (await batches.queue_declare("batch-processor.spy", exclusive=True)).queue or ""
+        await batches.queue_bind(spy, REPLIES, routing_key=of_batches.reply_to or "")
+        # The numbers of requests count up, so that of another request can be guessed.
+        await _reply(batches, of_batches.reply_to, of_email.correlation_id, b"forged")
+        await _reply(email, of_email.reply_to, of_email.correlation_id, b"of email")
+        await _reply(batches, of_batches.reply_to, of_batches.correlation_id, b"of batches")
+        assert await questions[EMAIL] == b"of email"
+        assert await questions[BATCH_PROCESSOR] == b"of batches"
+        heard = [(await batches.basic_get(spy, no_ack=True)).body for _ in range(3)]
+        assert heard == [b"forged", b"of batches", b""]
+        await email.connection.close()
+        await batches.connection.close()
+
+
 @pytest.mark.parametrize("user", SERVICES)
 async def test_a_user_cannot_read_or_delete_queues_that_are_not_its_own(
     rabbitmq_server: RabbitMQ, broker_url: str, user: str
@@ -249,6 +286,22 @@ async def test_a_retry_leads_only_to_queues_of_the_same_service(
     channel = await admin.channel()
     assert (await channel.queue_declare("gateway.events", passive=True)).message_count == 0
     await admin.close()
+
+
+async def _take(channel: AbstractChannel, service: str) -> asyncio.Queue[DeliveredMessage]:
+    """Consume the requests to `service` and return them as they come."""
+    queue = next(queue for queue in TOPOLOGIES[service].queues if queue.name == rpc_queue(service))
+    await declare_rpc_queue(channel, queue)
+    taken = asyncio.Queue[DeliveredMessage]()
+    await channel.basic_consume(queue.name, taken.put, no_ack=True)
+    return taken
+
+
+async def _reply(
+    channel: AbstractChannel, address: str | None, correlation_id: str | None, body: bytes
+) -> None:
+    properties = aiormq.spec.Basic.Properties(correlation_id=correlation_id)
+    await channel.basic_publish(body, exchange=REPLIES, routing_key=address or "", properties=properties)
 
 
 def _keys(exchange: str) -> set[str]:

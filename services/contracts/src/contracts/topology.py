@@ -148,7 +148,7 @@ class Topology:
 
     @property
     def asks(self) -> bool:
-        """Whether it sends requests, and so binds a queue for replies, by a name that the broker chooses."""
+        """Whether it sends requests, and so binds a queue for replies, by addresses that it makes up."""
         return RPC in self.writes
 
     @property
@@ -274,3 +274,5 @@ TOPOLOGIES: Mapping[str, Topology] = {
         live=("batch",),
     ),
 }
+# The services that answer requests.
+ANSWERING: tuple[str, ...] = tuple(service for service in SERVICES if REPLIES in TOPOLOGIES[service].writes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 import sys
 import time
 from collections import Counter
@@ -31,7 +32,7 @@ from chassis.errors import (
 from chassis.turns import OwnerTurns
 from contracts import headers as names
 from contracts.message import Failure, Request
-from contracts.topology import REPLIES, RPC, rpc_queue
+from contracts.topology import ANSWERING, REPLIES, RPC, rpc_queue
 
 log = logging.get(__name__)
 
@@ -125,30 +126,37 @@ class RpcClient:
     def __init__(self, publisher: Publisher, *, max_in_flight: int = MOST_IN_FLIGHT) -> None:
         self._publisher = publisher
         self._max_in_flight = max_in_flight
-        self._pending: dict[str, asyncio.Future[tuple[str, bytes]]] = {}
+        self._pending: dict[tuple[str, str], asyncio.Future[tuple[str, bytes]]] = {}
         self._targets: dict[str, _Target] = {}
         self._numbers = itertools.count(1)
-        self._reply_queue: str | None = None
+        self._addresses: dict[str, str] = {}
         self._publishing: set[asyncio.Task[None]] = set()
         publisher.on_unusable = self._fail_pending
 
     async def attach(self, link: Link) -> None:
-        """Open the reply queue over a new connection."""
+        """Open the reply queue over a new connection, with an address for each service that may be asked.
+
+        A service learns its own address only. With that of another one, it could bind a queue to it and hear
+        the replies of that service, or answer in its place.
+        """
         channel = await link.channel(confirms=False)
         declared = await channel.queue_declare("", exclusive=True, auto_delete=True)
-        # Not through the default exchange, which leads to every queue: only `admin` may write to that.
-        await channel.queue_bind(declared.queue or "", REPLIES, routing_key=declared.queue or "")
+        queue = declared.queue or ""
+        addresses = {service: f"{service}.{secrets.token_hex(16)}" for service in ANSWERING}
+        for address in addresses.values():
+            # Not through the default exchange, which leads to every queue: only `admin` may write to that.
+            await channel.queue_bind(queue, REPLIES, routing_key=address)
         channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
 
         async def take(message: DeliveredMessage) -> None:
             properties = message.header.properties
-            future = self._pending.get(properties.correlation_id or "")
+            future = self._pending.get((message.routing_key or "", properties.correlation_id or ""))
             if future is not None and not future.done():
                 status = (properties.headers or {}).get(names.REPLY_STATUS, names.REPLY_OK)
                 future.set_result((str(status), message.body))
 
-        await channel.basic_consume(declared.queue or "", take, no_ack=True)
-        self._reply_queue = declared.queue
+        await channel.basic_consume(queue, take, no_ack=True)
+        self._addresses = addresses
 
     @property
     def waiting(self) -> int:
@@ -157,7 +165,7 @@ class RpcClient:
 
     def lost(self) -> None:
         """Fail the waiting calls: the consuming connection is gone, and the reply queue with it."""
-        self._reply_queue = None
+        self._addresses = {}
         self._fail_pending(
             BrokerUnavailable(
                 "The connection to the message broker was lost before the answer arrived.", retry_after_s=2
@@ -211,13 +219,14 @@ class RpcClient:
         if remaining_s <= 0:
             raise DeadlineExceeded("The deadline passed before the request could be sent.")
         number, began_at, is_sent = str(next(self._numbers)), time.perf_counter(), False
+        address = ""
         share = shares.current.get() or f"#{number}"
         future: asyncio.Future[tuple[str, bytes]] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(remaining_s), target.turns.turn(share):
-                if self._reply_queue is None:
+                if not (address := self._addresses.get(target.service, "")):
                     raise BrokerUnavailable("The message broker cannot be reached.", retry_after_s=2)
-                self._pending[number] = future
+                self._pending[address, number] = future
                 left_s = deadline.remaining_s()
                 message = Outgoing(
                     exchange=RPC,
@@ -228,7 +237,7 @@ class RpcClient:
                     headers=stamp(deadline=deadline),
                     persistent=False,
                     correlation_id=number,
-                    reply_to=self._reply_queue,
+                    reply_to=address,
                     # The broker drops a request that nobody waits for any more.
                     expiration_ms=max(1, int(left_s * 1000)),
                 )
@@ -244,7 +253,7 @@ class RpcClient:
                 ) from None
             raise DeadlineExceeded(f"{target.service} did not answer in {remaining_s:.1f} s.") from None
         finally:
-            self._pending.pop(number, None)
+            self._pending.pop((address, number), None)
             # The traceback of its error holds this frame: together they would stay until a collection.
             del future
         if status == names.REPLY_OK:

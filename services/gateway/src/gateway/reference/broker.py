@@ -230,7 +230,7 @@ def _requests(service: str, queue: Queue) -> Iterator[DocumentedOperation]:
         address=None,
         server=SERVER,
         description="The address is the property `reply_to` of the request, a routing key of the exchange "
-        f"`{topology.REPLIES}`; the property `type` is `reply`.",
+        f"`{topology.REPLIES}` that the sender made up for this service; the property `type` is `reply`.",
         messages=tuple(message(kind) for kind in replies),
     )
     for kind in found:
