@@ -256,10 +256,10 @@ class BatchProcessors:
         return await self._stack.enter_async_context(self.running(**changes))
 
     @asynccontextmanager
-    async def running(self, **changes: Any) -> AsyncIterator[Resources]:
-        """Yield a service that is ready, until the end of the block."""
+    async def running(self, *, isolated: bool = False, **changes: Any) -> AsyncIterator[Resources]:
+        """Yield a service that is ready, until the end of the block; `isolated` as in `Resources`."""
         settings = BatchProcessorSettings.model_validate({**self._needed, **changes})
-        resources = Resources(settings, self._stage.operations, isolated=False)
+        resources = Resources(settings, self._stage.operations, isolated=isolated)
         health = resources.runtime.health
         async with resources.open():
             await until(lambda: not health.reasons(), what=lambda: str(health.reasons()))

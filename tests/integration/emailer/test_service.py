@@ -21,6 +21,7 @@ from contracts.emails import Email, GetEmail, SendPackedEmail
 from contracts.uploads import OpenedUpload, OpenParcel
 from emailer.resources import Resources
 from emailer.settings import EmailSettings
+from support import ways
 from support.doubles.post_office import OWNER, mail
 from support.doubles.smtp import SmtpServer, Step
 from support.mail_stack import MailStack
@@ -43,6 +44,18 @@ async def test_a_command_becomes_a_mail_and_the_answer_quotes_the_reply_of_the_r
     assert (email.tags, email.sender) == (["welcome"], "Tickwire <no-reply@tickwire.example>")
     assert (email.metadata, email.metadata_text) == ({"order": 2**53, "ratio": 0.5}, written)
     assert server.received[0].message["message-id"] == f"<{message.email_id}@tickwire.example>"
+
+
+async def test_a_mail_enters_the_files_that_the_readme_names(stack: MailStack, server: SmtpServer) -> None:
+    way = ways.passing("a mail", "emailer/", "chassis/broker/consumer.py")
+    async with stack.running():
+        with ways.followed(way) as entered:
+            await stack.send(mail())
+            [event] = await stack.events(1)
+    assert event["status"] == "delivered"
+    assert way - entered == set()
+    # The dispatcher also measures, every few seconds, whatever waits.
+    assert ways.unnamed(entered - {"emailer/sending/measuring.py"}, "a mail") == []
 
 
 async def test_a_mail_whose_attachments_went_ahead_in_a_parcel_is_delivered_with_them(
