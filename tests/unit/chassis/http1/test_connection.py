@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -301,3 +302,30 @@ async def test_one_that_is_closing_gives_up_its_bytes_without_another_answer() -
     connection.let_go()
     assert (wire.written, wire.ended) == (answer, ["aborted"])
     connection.connection_lost(None)
+
+
+async def test_of_very_many_requests_whose_clients_leave_at_once_few_are_told_in_each_pass() -> None:
+    begun = ended = 0
+
+    async def wait(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal begun, ended
+        begun += 1
+        while (await receive())["type"] != "http.disconnect":
+            continue
+        ended += 1
+
+    config, admission = uvicorn.Config(wait, log_config=None), Admission(MANY)
+    config.load()
+    connections = [HttpConnection(config, ServerState(), {}, admission=admission) for _ in range(100)]
+    for connection in connections:
+        connection.connection_made(PeerTransport())
+        connection.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    while begun < len(connections) or admission.turns.waiting:
+        await asyncio.sleep(0)
+    for connection in connections:
+        connection.connection_lost(None)
+    told = [ended]
+    while ended < len(connections):
+        await asyncio.sleep(0)
+        told.append(ended)
+    assert max(after - before for before, after in pairwise(told)) <= 10

@@ -143,7 +143,7 @@ class HttpConnection(WriteSide):
         self._admission.close(self)
         self._reader.buffer.clear()
         if self._exchange is not None:
-            self._exchange.disconnect()
+            self._turn.end(self.payer, self._exchange)
             self._exchange = None
         self.resume_writing()
         if self._place is not None:

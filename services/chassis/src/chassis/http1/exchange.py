@@ -98,9 +98,13 @@ class HttpExchange:
         self._has_more = not is_complete
         self._wake()
 
+    def drop_rest(self) -> None:
+        """Drop the rest of the answer: the client has gone."""
+        self._is_disconnected = True
+
     def disconnect(self) -> None:
         """Tell the application that the client has gone; the rest of its answer is dropped."""
-        self._is_disconnected = True
+        self.drop_rest()
         self._wake()
 
     async def run(self, app: Application) -> None:

@@ -1,15 +1,17 @@
-"""Turns in which connections read: thousands of them may have a request to read in one pass of the loop."""
+"""Turns in which connections read and end: thousands of them may do so in one pass of the loop."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
+from chassis.http1.exchange import HttpExchange
 from chassis.loop_turns import LoopTurns
 
 # Weights, in the units of `LoopTurns`.
 _WEIGHT_OF_A_HEAD = 5
 _WEIGHT_OF_AN_UPGRADE = 25
+_WEIGHT_OF_AN_END = 15
 
 
 class ReadingTurn:
@@ -40,6 +42,11 @@ class ReadingTurn:
         """Read now."""
         self.is_due = False
         self._read()
+
+    def end(self, payer: str, exchange: HttpExchange) -> None:
+        """Disconnect a request: thousands of one client may lose theirs at once, and each is cancelled."""
+        exchange.drop_rest()
+        self._turns.run(payer, exchange.disconnect, weight=_WEIGHT_OF_AN_END)
 
     def charge_upgrade(self) -> None:
         """Count the head that was just read as an upgrade, which takes much longer."""
