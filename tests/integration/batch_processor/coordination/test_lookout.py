@@ -1,8 +1,11 @@
-"""The one query each half second that wakes every background loop for which there is work."""
+"""The one query each second or half second that wakes every background loop for which there is work."""
 
 from __future__ import annotations
 
+import pytest
+
 from batch_processor.coordination.lookout import Lookout
+from chassis import beats
 from support.batch_engine import BatchEngine
 from support.schedule_world import ScheduleWorld
 
@@ -65,3 +68,21 @@ async def test_each_kind_of_work_is_found_and_nothing_else(engine: BatchEngine) 
     assert await look() == ["schedules"]
     await world.firing.fire()
     assert await look() == ["schedules"], "its run has not ended"
+
+
+async def test_while_there_is_no_work_every_other_look_is_left_out(
+    engine: BatchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beats, "due_in_s", lambda every_s: every_s)
+    lookout = Lookout(
+        engine.postgres,
+        upload_expires_s=3600,
+        ready_from=lambda: 0,
+        found={kind: lambda: None for kind in _KINDS},
+    )
+    assert lookout.next_look_in_s() == 0.5
+    await lookout.look()
+    assert lookout.next_look_in_s() == 1
+    await engine.execute(_BATCH, "open", 2, None)
+    await lookout.look()
+    assert lookout.next_look_in_s() == 0.5
