@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from chassis import logging, tracing
+from support.clocks import Clock
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -118,3 +119,34 @@ def test_an_exception_of_a_library_is_logged_without_secrets(lines: LogStream) -
 def test_libraries_do_not_log_the_bytes_that_they_send_and_receive(lines: LogStream) -> None:
     stdlib.getLogger("websockets.server").debug("< TEXT 'dear diary'")
     assert "diary" not in lines.getvalue()
+
+
+def test_of_very_many_warnings_of_an_event_some_are_logged_and_the_others_counted() -> None:
+    clock = Clock()
+    limit = logging.LineLimit(clock=clock)
+
+    def logged(method: str, event: str) -> dict[str, Any] | None:
+        try:
+            return dict(limit(None, method, {"module": "test", "event": event}))
+        except structlog.DropEvent:
+            return None
+
+    lines = [logged("warning", "relay passed over") for _ in range(10 * logging.MOST_LINES)]
+    assert [line is not None for line in lines].index(False) == logging.MOST_LINES
+    assert not any(lines[logging.MOST_LINES :])
+    # Another event, and what is no warning, has all of its lines.
+    assert logged("error", "mail cannot be built") is not None
+    assert all(logged("info", "request") for _ in range(10 * logging.MOST_LINES))
+    clock.now += logging.LINES_PERIOD_S
+    assert logged("warning", "relay passed over") == {
+        "module": "test",
+        "event": "relay passed over",
+        "left_out": 9 * logging.MOST_LINES,
+    }
+    assert logged("warning", "relay passed over") == {"module": "test", "event": "relay passed over"}
+
+
+def test_a_flood_of_warnings_does_not_fill_the_log(lines: LogStream) -> None:
+    for number in range(2 * logging.MOST_LINES):
+        logging.get("test").warning("an answer was cut", number=number)
+    assert len(lines.getvalue().splitlines()) == logging.MOST_LINES

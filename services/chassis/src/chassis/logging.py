@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from types import TracebackType
@@ -25,6 +26,10 @@ _NOISY = ("aio_pika", "aiormq", "httpx", "httpcore")
 _TALKATIVE = ("uvicorn", "websockets", "urllib3", "asyncpg", "hpack")
 # Enough for a traceback with several causes; more would add nothing.
 _LONGEST_TEXT = 100_000
+# Warnings and errors of one event in ten seconds: a guest, or a server outside, may cause any number of them.
+MOST_LINES = 100
+LINES_PERIOD_S = 10.0
+_BELOW_WARNING = ("debug", "info")
 
 
 class Lines(structlog.WriteLogger):
@@ -113,7 +118,7 @@ def configure(*, service: str, level: str, style: Style) -> None:
     has_info = logging.getLevelNamesMapping()[level] <= logging.INFO
     Verbosity.brief_lines = Lines(output) if has_info and not pretty else None
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[LineLimit(), *shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         logger_factory=lambda *_: Lines(output),
         cache_logger_on_first_use=True,
@@ -139,6 +144,34 @@ def _log_end(kind: type[BaseException], error: BaseException, trace_back: Traceb
         sys.__excepthook__(kind, error, trace_back)
         return
     get(__name__).critical("the process failed", exc_info=error)
+
+
+class LineLimit:
+    """Leaves out warnings and errors beyond `MOST_LINES` of an event in ten seconds (a processor).
+
+    The first line of the event after them says in `left_out` how many there were.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        # The end of the period and the lines in it, by module and event, which are constants of the code.
+        self._periods: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def __call__(self, _: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Return the event, or raise `DropEvent`."""
+        if method in _BELOW_WARNING:
+            return event
+        name, now = (str(event.get("module")), str(event["event"])), self._clock()
+        ends_at, lines = self._periods.get(name, (0.0, 0))
+        if now < ends_at:
+            self._periods[name] = ends_at, lines + 1
+            if lines >= MOST_LINES:
+                raise structlog.DropEvent
+            return event
+        self._periods[name] = now + LINES_PERIOD_S, 1
+        if lines > MOST_LINES:
+            event["left_out"] = lines - MOST_LINES
+        return event
 
 
 def add_context(service: str) -> structlog.types.Processor:
