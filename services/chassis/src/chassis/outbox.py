@@ -68,10 +68,10 @@ class OutboxRelay:
     """Publishes the messages of the outbox, oldest first, and deletes those that the broker has confirmed.
 
     The process that wrote messages wakes it (`wake`). Messages that another replica left behind, or that
-    failed before, are published when a measurement finds messages in the outbox: one is made every `poll_s`
-    seconds, and half as often while the outbox is empty and nothing wakes the relay. Rows are locked while
-    they are published, so replicas never overlap. A row that has failed is published over a separate
-    connection from then on, and finally passed to `park` with the reason, so that it does not hold up others.
+    failed before, are published when the measurement of each second finds messages in the outbox. Rows are
+    locked while they are published, so replicas never overlap. A row that has failed is published over a
+    separate connection from then on, and finally passed to `park` with the reason, so that it does not hold
+    up others.
     """
 
     def __init__(
@@ -112,9 +112,7 @@ class OutboxRelay:
             was_woken = self._wake.is_set()
             self._wake.clear()
             await self._run_once(self.flush, has_work=was_woken)
-            # All services measure all the time, and most of the time nothing waits.
-            is_idle = not was_woken and not self._depth
-            await until_set(self._wake, beats.due_in_s(2 * self._poll_s if is_idle else self._poll_s))
+            await until_set(self._wake, beats.due_in_s(self._poll_s))
 
     async def run_failed(self) -> None:
         """Publish messages that have failed before, each alone, until cancelled."""
