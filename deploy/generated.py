@@ -9,6 +9,7 @@ from pathlib import Path
 import grafana.build
 import prometheus.build
 from containers import prometheus_rules
+from gateway import documents
 from rabbitmq import definitions
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -22,6 +23,7 @@ def by_generator() -> dict[str, dict[Path, str]]:
         "containers.prometheus_rules": {prometheus_rules.FILE: prometheus_rules.render()},
         "grafana.build": grafana.build.files(),
         "rabbitmq.definitions": {definitions.FILE: definitions.render()},
+        "gateway.documents": documents.files(),
     }
 
 

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from contracts.scopes import Scope
+from gateway import documents
 from gateway.http.endpoints import Endpoint, Precondition
 from gateway.http.principal import Principal
 from gateway.reference import openapi
@@ -21,7 +22,7 @@ from support.served import serving
 ENDPOINTS = declared_gateway.create().server.endpoints
 OPENAPI = declared_gateway.document()
 BREACHES = Breaches(OPENAPI["components"]["schemas"])
-MOST_BYTES = declared_gateway.settings().body_limit_bytes
+MOST_BYTES = documents.settings().body_limit_bytes
 ADMINISTRATOR = Principal(1, "Ann", "admin", "k", frozenset(Scope))
 
 

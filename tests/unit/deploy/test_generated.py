@@ -34,6 +34,7 @@ def test_a_file_that_was_not_written_again_is_named_with_its_generator(
 
 def test_no_generator_is_left_out() -> None:
     named = re.compile(r'^"""Writes .*`(?:PYTHONPATH=deploy )?python -m ([\w.]+)`')
-    texts = (path.read_text() for path in DEPLOY.rglob("*.py"))
+    services = generated.REPOSITORY / "services"
+    texts = (path.read_text() for folder in (DEPLOY, services) for path in folder.rglob("*.py"))
     found = {match[1] for text in texts if (match := named.match(text))}
     assert found == set(generated.by_generator())

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
+from gateway import documents
 from gateway.resources import Resources
-from support import declared_gateway
 
 
 async def test_connections_leave_in_their_turns_then_the_gateway_and_then_the_broker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    resources, order = Resources(declared_gateway.settings()), list[str]()
+    resources, order = Resources(documents.settings()), list[str]()
 
     def note(name: str) -> Any:
         async def step(**_: object) -> None:

@@ -35,7 +35,6 @@ from gateway.limits import routes as limit_routes
 from gateway.overview import routes as overview_routes
 from gateway.overview.service import OverviewService
 from gateway.realtime import routes as realtime_routes
-from gateway.realtime.command_table import COMMANDS
 from gateway.realtime.routes import EventStreams, TokenEndpoint
 from gateway.realtime.sockets import PATHS, Sockets
 from gateway.reference import routes as reference_routes
@@ -118,8 +117,8 @@ def create_quart(settings: GatewaySettings, resources: Resources) -> GatewayApp:
         turns=resources.loop_turns,
     )
     app.server.register(app, endpoints(resources))
-    # It describes all registered endpoints, including its own.
-    reference = ReferenceService(app.server.endpoints, COMMANDS.values())
+    # It describes the problems of all registered endpoints, including its own.
+    reference = ReferenceService(app.server.endpoints)
     app.server.register(app, reference_routes.endpoints(reference))
     resources.operations.offer(app.server.endpoints)
 

@@ -6,12 +6,13 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from gateway.http.calls import Call
 from gateway.http.endpoints import Endpoint
-from gateway.reference.service import HTML, ReferenceService
+from gateway.reference.service import ASYNCAPI, HTML, OPENAPI, ReferenceService
 from support.waiting import until
 
 
@@ -28,7 +29,7 @@ class CountedEndpoints(list[Endpoint]):
 @pytest.mark.parametrize("media_type", ["application/json", HTML])
 async def test_problem_types_are_described_once_and_the_endpoints_are_visited_once(media_type: str) -> None:
     endpoints = CountedEndpoints()
-    service = ReferenceService(endpoints, [])
+    service = ReferenceService(endpoints)
     call: Any = SimpleNamespace(media_type=media_type)
     lists = await asyncio.gather(*(service.list_problems(call) for _ in range(20)))
     pages = await asyncio.gather(*(service.problem(call, "not-found") for _ in range(20)))
@@ -38,9 +39,7 @@ async def test_problem_types_are_described_once_and_the_endpoints_are_visited_on
 
 
 async def test_a_document_whose_callers_leave_early_is_built_once_all_the_same() -> None:
-    once = CountedEndpoints()
     call: Any = SimpleNamespace(media_type="application/json")
-    assert (await ReferenceService(once, []).openapi(call)).etag
     begun, may_end = threading.Event(), threading.Event()
 
     class SlowEndpoints(CountedEndpoints):
@@ -50,15 +49,24 @@ async def test_a_document_whose_callers_leave_early_is_built_once_all_the_same()
             return super().__iter__()
 
     endpoints = SlowEndpoints()
-    service = ReferenceService(endpoints, [])
+    service = ReferenceService(endpoints)
     for _ in range(3):
-        leaving = asyncio.create_task(service.openapi(call))
+        leaving = asyncio.create_task(service.list_problems(call))
         await until(begun.is_set)
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
     may_end.set()
-    assert (await service.openapi(call)).etag
-    assert endpoints.looks == once.looks > 0
+    assert (await service.list_problems(call)).etag
+    assert endpoints.looks == 1
+
+
+async def test_the_documents_of_the_api_are_the_files_as_they_are() -> None:
+    service, call = ReferenceService(endpoints := CountedEndpoints()), cast(Call, None)
+    for answer, file in ((service.openapi, OPENAPI), (service.asyncapi, ASYNCAPI)):
+        reply = await answer(call)
+        assert reply.body == file.read_bytes()
+        assert reply.etag
+    assert endpoints.looks == 0
 
 
 async def test_a_document_that_could_not_be_built_is_built_with_the_next_request() -> None:
@@ -69,7 +77,7 @@ async def test_a_document_that_could_not_be_built_is_built_with_the_next_request
                 raise RuntimeError("a bug")
             return found
 
-    service = ReferenceService(FailingEndpoints(), [])
+    service = ReferenceService(FailingEndpoints())
     call: Any = SimpleNamespace(media_type="application/json")
     with pytest.raises(RuntimeError):
         await service.list_problems(call)

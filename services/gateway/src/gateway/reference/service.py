@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from importlib.metadata import version
+from pathlib import Path
 
 import orjson
 
@@ -18,13 +19,15 @@ from gateway.http.assets import POLICY
 from gateway.http.calls import Call
 from gateway.http.endpoints import Endpoint
 from gateway.http.replies import HttpReply, document, entity_tag
-from gateway.reference import asyncapi, openapi, outcomes, pages
+from gateway.reference import outcomes, pages
 from gateway.reference.inputs import Links, ProblemList, ProblemView
 from gateway.reference.pages import Runbooks
 from gateway.reference.schemas import Json
-from gateway.reference.sockets import DocumentedCommand
 
 HTML = "text/html"
+_DOCUMENTS = Path(__file__).parent / "documents"
+# Written by `gateway.documents`.
+OPENAPI, ASYNCAPI = _DOCUMENTS / "openapi.json", _DOCUMENTS / "asyncapi.json"
 _LINKS = Links(
     name="Tickwire",
     version=version("tickwire-gateway"),
@@ -39,11 +42,10 @@ _LINKS = Links(
 
 
 class ReferenceService:
-    """Describes `endpoints` and `commands`, which are complete before the first request."""
+    """Gives the documents, and describes the problems of `endpoints`, which are complete before a request."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], commands: Iterable[DocumentedCommand]) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._endpoints = endpoints
-        self._commands = commands
         self._runbooks = Runbooks()
         # Also those that are being built.
         self._documents: dict[str, asyncio.Future[HttpReply]] = {}
@@ -56,11 +58,11 @@ class ReferenceService:
 
     async def openapi(self, _: Call) -> HttpReply:
         """Return the OpenAPI document."""
-        return await self._built("openapi", lambda: _json(openapi.build(self._endpoints)))
+        return await self._built("openapi", lambda: _tagged(OPENAPI.read_bytes()))
 
     async def asyncapi(self, _: Call) -> HttpReply:
         """Return the AsyncAPI document."""
-        return await self._built("asyncapi", lambda: _json(asyncapi.build(self._endpoints, self._commands)))
+        return await self._built("asyncapi", lambda: _tagged(ASYNCAPI.read_bytes()))
 
     async def list_problems(self, call: Call) -> HttpReply:
         """Return all problem types."""
@@ -134,7 +136,10 @@ class ReferenceService:
 
 
 def _json(content: Json) -> HttpReply:
-    body = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+    return _tagged(orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _tagged(body: bytes) -> HttpReply:
     return HttpReply(body, etag=entity_tag(body))
 
 
