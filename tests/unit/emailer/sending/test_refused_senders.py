@@ -61,6 +61,18 @@ def test_owners_that_wait_are_counted_once_each_and_no_more_when_they_are_tried_
 def test_a_bounded_number_of_senders_is_known() -> None:
     refused = RefusedSenders("policy", scale=1, clock=Clock())
     for number in range(refused_senders.MOST + 1):
+        refused.note_refused((str(number), "a.example"), "553 no")
+    assert refused.of(("0", "a.example")) is None
+    assert refused.of(("1", "a.example")) is not None
+
+
+def test_however_many_senders_an_owner_has_those_of_others_stay_known() -> None:
+    refused = RefusedSenders("policy", scale=1, clock=Clock())
+    refused.note_refused(("bob", "b.example"), "553 no")
+    for number in range(refused_senders.MOST):
         refused.note_refused(("ann", str(number)), "553 no")
-    assert refused.of(("ann", "0")) is None
-    assert refused.of(("ann", "1")) is not None
+    assert refused.of(("bob", "b.example")) is not None
+    known = [refused.of(("ann", str(number))) is not None for number in range(refused_senders.MOST)]
+    assert known.index(True) == refused_senders.MOST - refused_senders.MOST_OF_OWNER
+    refused.note_taken(("ann", str(refused_senders.MOST - 1)))
+    assert refused.of(("ann", str(refused_senders.MOST - 1))) is None

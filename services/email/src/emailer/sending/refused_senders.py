@@ -18,7 +18,9 @@ Reason = Literal["policy", "limited", "refusals"]
 # The owner of a mail, and the domain of its sender.
 Sender = tuple[str, str]
 
+# Senders that are remembered, in all and of one owner.
 MOST = 10_000
+MOST_OF_OWNER = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,9 @@ class RefusedSenders:
         self._reason = reason
         self._scale = scale
         self._clock = clock
+        # The sender refused the longest ago comes first, here and among those of each owner.
         self._refusals: dict[Sender, Refusal] = {}
+        self._of_owner: dict[str, dict[Sender, None]] = {}
         # From zero: the first of a series that appears is no increase.
         metrics.EMAIL_OWNER_PAUSES.labels(reason)
         self.measure()
@@ -58,13 +62,17 @@ class RefusedSenders:
         """
         if (waiting := self.of(sender)) is not None:
             return waiting[0]
-        known = self._refusals.pop(sender, None)
+        known = self._forget(sender)
         count = known.count + 1 if known and is_longer else 1
         wait_s = outcomes.wait_s(count, scale=self._scale)
         self._refusals[sender] = Refusal(words, count, self._clock() + wait_s)
+        own = self._of_owner.setdefault(sender[0], {})
+        own[sender] = None
+        # A sender that is forgotten is tried again. However many an owner has, those of others stay known.
+        if len(own) > MOST_OF_OWNER:
+            self._forget(next(iter(own)))
         if len(self._refusals) > MOST:
-            # The sender refused the longest ago is forgotten, and so tried again.
-            del self._refusals[next(iter(self._refusals))]
+            self._forget(next(iter(self._refusals)))
         metrics.EMAIL_OWNER_PAUSES.labels(self._reason).inc()
         log.warning(
             "mail of an owner paused",
@@ -84,4 +92,13 @@ class RefusedSenders:
 
     def note_taken(self, sender: Sender) -> None:
         """Note that the relay accepts mails of `sender`."""
-        self._refusals.pop(sender, None)
+        self._forget(sender)
+
+    def _forget(self, sender: Sender) -> Refusal | None:
+        known = self._refusals.pop(sender, None)
+        if known is not None:
+            own = self._of_owner[sender[0]]
+            del own[sender]
+            if not own:
+                del self._of_owner[sender[0]]
+        return known
