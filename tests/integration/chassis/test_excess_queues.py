@@ -9,7 +9,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from chassis.broker import bundles
+from chassis.broker.consumer import Consumer
 from chassis.broker.envelope import Delivery, Outgoing, command
+from chassis.broker.excess import ExcessTraffic
 from chassis.broker.handlers import Direct, Handler
 from chassis.broker.topology import declare
 from contracts.emails import ResendEmail, SendEmail
@@ -130,6 +132,38 @@ async def test_a_bundle_that_is_nothing_but_excess_goes_on_as_it_came(bench: Ben
     may_end.set()
     await until(lambda: len(handled) == 1 + _MOST, what=lambda: str(len(handled)))
     await connection.close()
+
+
+async def test_much_excess_on_its_way_is_moved_before_masses_are_handled(bench: Bench) -> None:
+    has_neighbour, handled = asyncio.Event(), list[str]()
+
+    async def note(delivery: Delivery[SendEmail]) -> None:
+        handled.append(delivery.tenant)
+        if delivery.tenant == "neighbour":
+            has_neighbour.set()
+
+    worker, sender = await bench.build(EMAIL), await bench.build(GATEWAY)
+    publisher, traffic = worker.messaging.publisher, ExcessTraffic(longest_wait_s=600)
+    worker.messaging.consume(
+        Consumer(
+            QUEUE,
+            {SendEmail: Direct(note)},
+            service=EMAIL,
+            postgres=worker.postgres,
+            publisher=publisher,
+            most_of_owner=4,
+            traffic=traffic,
+        )
+    )
+    await bench.run(sender)
+    with traffic.moving(1000):
+        await bench.run(worker)
+        for message in (bundles.wrap(mails_of("flood", 4)), *mails_of("neighbour", 1)):
+            await sender.messaging.publisher.publish(message)
+        await has_neighbour.wait()
+        # Owners take turns: one of the masses comes before the message that was not to wait for them.
+        assert handled == ["flood", "neighbour"]
+    await until(lambda: len(handled) == 5, what=lambda: str(handled))
 
 
 async def test_commands_stay_while_the_queue_of_the_excess_takes_no_more(

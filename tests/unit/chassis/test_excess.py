@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from typing import cast
 
 import pytest
@@ -10,7 +12,7 @@ from aiormq.abc import AbstractChannel
 from chassis.broker import bundles
 from chassis.broker.arrivals import Arrivals
 from chassis.broker.envelope import Outgoing
-from chassis.broker.excess import Excess, WholeExcess
+from chassis.broker.excess import Excess, ExcessTraffic, WholeExcess
 from chassis.broker.incoming import Incoming
 from contracts import headers as names
 from contracts.emails import EmailStatusChanged, ResendEmail, SendEmail, SendPackedEmail
@@ -82,7 +84,7 @@ def test_a_bundle_does_not_go_on_as_it_is_if_any_part_of_it_stays(
 
 def test_a_bundle_goes_on_as_it_is_if_each_part_of_it_does(excess: Excess) -> None:
     parts = [outgoing("many"), outgoing("many", PACKED), outgoing("many")]
-    assert excess.of_all(incoming(*parts)) == WholeExcess(QUEUE, [SEND, PACKED, SEND])
+    assert excess.of_all(incoming(*parts)) == WholeExcess(QUEUE, Counter({SEND: 2, PACKED: 1}))
 
 
 def test_a_bundle_that_cannot_be_read_does_not_go_on(excess: Excess) -> None:
@@ -100,3 +102,36 @@ def test_everything_stays_where_no_number_is_set(arrived: Arrivals) -> None:
 def test_a_message_that_is_no_command_stays(arrived: Arrivals) -> None:
     excess = Excess(arrived, {EmailStatusChanged.message_type: EmailStatusChanged}, most=2)
     assert excess.queue_of(EmailStatusChanged.message_type, "many") is None
+
+
+def test_an_owner_is_urgent_until_half_of_what_it_may_have_waits() -> None:
+    arrived = Arrivals()
+    excess = Excess(arrived, CONTRACTS, most=4)
+    assert not excess.is_urgent()
+    arrived.put_nowait(incoming(outgoing("few")))
+    assert excess.is_urgent()
+    arrived.put_nowait(incoming(outgoing("few")))
+    assert not excess.is_urgent()
+
+
+def test_nobody_is_urgent_where_no_number_is_set(arrived: Arrivals) -> None:
+    assert not Excess(arrived, CONTRACTS, most=None).is_urgent()
+
+
+async def test_consumers_wait_while_much_excess_is_on_its_way() -> None:
+    traffic, is_urgent = ExcessTraffic(), False
+    with traffic.moving(499):
+        # Returns at once: this many may always be on their way.
+        await traffic.wait(is_urgent=lambda: False)
+        with traffic.moving(1):
+            waiting = [asyncio.create_task(traffic.wait(is_urgent=lambda: False)) for _ in range(2)]
+            pressed = asyncio.create_task(traffic.wait(is_urgent=lambda: is_urgent))
+            await asyncio.sleep(0)
+            traffic.notice()
+            await asyncio.sleep(0)
+            assert not any(task.done() for task in (*waiting, pressed))
+            is_urgent = True
+            traffic.notice()
+            await pressed
+            assert not any(task.done() for task in waiting)
+        await asyncio.gather(*waiting)

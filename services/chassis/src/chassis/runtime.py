@@ -12,6 +12,7 @@ from chassis import allocator, inbox, logging, metrics, migrations, queries, red
 from chassis.broker import bundles
 from chassis.broker.answering import Answer, RpcServer
 from chassis.broker.consumer import Consumer
+from chassis.broker.excess import ExcessTraffic
 from chassis.broker.handlers import Handler
 from chassis.broker.messaging import Messaging
 from chassis.database_outages import AWAY
@@ -56,6 +57,7 @@ class ServiceRuntime:
         )
         self.messaging = Messaging(partial(settings.current_secret, "rabbitmq_url"), TOPOLOGIES[service])
         self.relay = OutboxRelay(self.postgres, self.messaging.publisher, park=park_unpublishable)
+        self._traffic = ExcessTraffic()
         self.parked = Parked(self.postgres, replayed=self.relay.wake)
         self.messaging.listen(ParkedKeeper(service, self.parked).attach)
         self._watchdog = Watchdog()
@@ -106,6 +108,7 @@ class ServiceRuntime:
                 prefetch=prefetch,
                 deadline_s=deadline_s,
                 most_of_owner=most_of_owner,
+                traffic=self._traffic,
             )
         )
 

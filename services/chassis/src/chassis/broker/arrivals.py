@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from chassis.broker.envelope import text
@@ -38,6 +38,11 @@ class Arrivals(asyncio.Queue[Incoming]):
         else:
             del self._owners[owner_id]
         return item
+
+    @property
+    def owners(self) -> Iterable[str]:
+        """The owners of whom messages wait."""
+        return self._owners
 
     def count_of(self, owner_id: str) -> int:
         """Return how many messages of an owner wait."""

@@ -18,7 +18,7 @@ from chassis.broker import parking, retries
 from chassis.broker.activity import Activity
 from chassis.broker.arrivals import Arrivals, owner_of
 from chassis.broker.envelope import Delivery, text
-from chassis.broker.excess import Excess
+from chassis.broker.excess import Excess, ExcessTraffic
 from chassis.broker.handlers import Direct, Handler
 from chassis.broker.incoming import Incoming, Undecodable, UnknownType, context_of
 from chassis.broker.publisher import Publisher
@@ -56,6 +56,7 @@ class Consumer:
     When `most_of_owner` messages of an owner wait here, its further commands go on to their excess queue, if
     they have one: the broker delivers in the order of arrival, and would deliver all of them before those of
     others. They stay if that queue takes no more: here they delay others, there they would delay everybody.
+    `traffic` counts those on their way, for all consumers of a process.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Consumer:
         prefetch: int = 200,
         deadline_s: float = 60,
         most_of_owner: int | None = None,
+        traffic: ExcessTraffic | None = None,
     ) -> None:
         self.queue = queue
         self._handlers = {message.message_type: (message, handler) for message, handler in handlers.items()}
@@ -83,6 +85,7 @@ class Consumer:
         self._arrived = Arrivals()
         contracts = {message.message_type: message for message in handlers}
         self._excess = Excess(self._arrived, contracts, most=most_of_owner)
+        self._traffic = traffic or ExcessTraffic()
         self._channel: Channel | None = None
         self._tag: str | None = None
         self._activity = Activity()
@@ -172,7 +175,11 @@ class Consumer:
         async with self._settling(incoming):
             whole = None if message.redelivered else self._excess.of_all(incoming)
             if whole is not None:
-                if not await self._settler.move_whole(incoming, whole.queue, "excess", types=whole.types):
+                with self._traffic.moving(whole.types.total()):
+                    is_gone = await self._settler.move_whole(
+                        incoming, whole.queue, "excess", types=whole.types
+                    )
+                if not is_gone:
                     self._keep(*incoming.parts())
                 return
             try:
@@ -187,7 +194,9 @@ class Consumer:
                 else:
                     self._keep(part)
             for excess_queue, some in excess.items():
-                if not await self._settler.move_together(some, excess_queue, "excess"):
+                with self._traffic.moving(len(some)):
+                    is_gone = await self._settler.move_together(some, excess_queue, "excess")
+                if not is_gone:
                     self._keep(*some)
 
     def _keep(self, *messages: Incoming) -> None:
@@ -196,9 +205,11 @@ class Consumer:
             if incoming.channel is self._channel:
                 incoming.observe_age(self._ages)
                 self._arrived.put_nowait(incoming)
+        self._traffic.notice()
 
     async def _work(self) -> None:
         while True:
+            await self._traffic.wait(is_urgent=self._excess.is_urgent)
             group = [await self._arrived.get()]
             most, size = self._most_with(group[0]), len(group[0].body)
             # Messages that have arrived meanwhile are handled with it, up to a number and a size.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from aiormq.channel import Channel
 from prometheus_client import Counter
@@ -76,9 +76,9 @@ class Settler:
         return []
 
     async def acknowledge(
-        self, incoming: Incoming, outcome: str = "ack", *, types: Sequence[str] = ()
+        self, incoming: Incoming, outcome: str = "ack", *, types: Mapping[str, int] | None = None
     ) -> None:
-        """Acknowledge the message: its handling is complete. `types` are those of its parts, if any."""
+        """Acknowledge the message: it is handled. `types` counts its parts of each type, if any."""
         try:
             await self._settle(incoming)
         except AWAY as error:
@@ -88,8 +88,8 @@ class Settler:
             )
             outcome = "lost-channel"
             self._break(incoming)
-        for message_type in types or (incoming.message_type,):
-            self._count(message_type, outcome)
+        for message_type, count in (types or {incoming.message_type: 1}).items():
+            self._count(message_type, outcome, count)
         if outcome in ("ack", "park"):
             self._attempts.observe(incoming.attempt)
 
@@ -124,8 +124,10 @@ class Settler:
             await self.acknowledge(part, outcome)
         return True
 
-    async def move_whole(self, bundle: Incoming, queue: str, outcome: str, *, types: Sequence[str]) -> bool:
-        """Acknowledge a bundle with parts of these types once the broker has confirmed it in `queue`.
+    async def move_whole(
+        self, bundle: Incoming, queue: str, outcome: str, *, types: Mapping[str, int]
+    ) -> bool:
+        """Acknowledge a bundle with so many parts of each type once the broker has confirmed it in `queue`.
 
         Return whether it has: otherwise it is not settled.
         """
@@ -196,14 +198,14 @@ class Settler:
             return False
         return True
 
-    def _count(self, message_type: str, outcome: str) -> None:
+    def _count(self, message_type: str, outcome: str, count: int = 1) -> None:
         known = message_type if message_type in self._types else "unknown"
         counter = self._counters.get((known, outcome))
         if counter is None:
             # `labels` takes longer than the counting.
             counter = metrics.CONSUMED.labels(self._queue, known, outcome)
             self._counters[known, outcome] = counter
-        counter.inc()
+        counter.inc(count)
 
     def _break(self, incoming: Incoming) -> None:
         """Reconnect when a message of the current channel cannot be settled, since it would stay there."""
