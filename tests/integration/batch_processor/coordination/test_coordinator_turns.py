@@ -20,8 +20,13 @@ from contracts.pauses import PauseWork, ResumeWork
 from support.batch_engine import BatchEngine
 from support.waiting import until
 
-# In chunks of three, of which one step takes twenty.
+# More than one step cancels.
 _MANY = 200
+
+
+@pytest.fixture(autouse=True)
+def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coordinator, "CANCEL_STEP", 60)
 
 
 async def test_a_small_batch_is_cancelled_before_large_ones_of_another_owner(engine: BatchEngine) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from batch_processor.batches import batch_repository
+from batch_processor.coordination import coordinator, owner_turns
 from batch_processor.execution import result_repository
 from batch_processor.execution.claims import ChunkKey, RemainingItems
 from batch_processor.execution.result_repository import Entry
@@ -193,6 +194,23 @@ async def test_a_cancel_does_not_wait_for_the_lease_of_a_worker_that_is_silent(
     assert (batch.status, batch.succeeded, batch.cancelled) == ("cancelled", 1, 5)
     rows = await engine.fetch("SELECT position, attempts FROM results WHERE status = 'cancelled' ORDER BY 1")
     assert [tuple(row) for row in rows] == [(1, 0), (2, 0), (3, 1), (4, 1), (5, 0)]
+
+
+async def test_a_cancel_takes_many_items_at_once_however_small_their_chunks_are(
+    engine: BatchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_id = await engine.give("ann", items=900)
+    assert len(await engine.fetch("SELECT * FROM chunks")) == 300
+    await engine.handle(CancelBatch(batch_id=batch_id, owner_id="ann"))
+    # One step, as on a machine that is busy.
+    monkeypatch.setattr(owner_turns, "TURN_S", 0)
+    monkeypatch.setattr(coordinator, "CANCEL_STEP", 600)
+    await engine.coordinator.cancel()
+    assert len(await engine.fetch("SELECT * FROM chunks")) == 100
+    await engine.coordinator.cancel()
+    batch = await engine.get(batch_id)
+    assert batch is not None
+    assert (batch.status, batch.cancelled) == ("cancelled", 900)
 
 
 async def test_a_chunk_that_ends_while_its_worker_hears_of_a_cancel_makes_its_last_report(

@@ -40,7 +40,8 @@ _SURVEY_EVERY_S = 5.0
 _EPOCH = datetime.fromtimestamp(0, UTC)
 # How often ready chunks of paused operations and owners, which workers skip, are taken out of the queue.
 _HOLD_EVERY_S = 2.0
-_CANCEL_STEP = 20
+# Items that one transaction cancels.
+CANCEL_STEP = 10_000
 # A worker renews its leases each second. A batch to cancel does not wait for the lease of a silent worker.
 _SILENT_S = 2.0
 # Chunks and failed items that one transaction moves.
@@ -149,8 +150,9 @@ class Coordinator:
                 await rounds.attempt("expire", self.expire)
             if self._has_orders:
                 self._has_orders = False
-                await rounds.attempt("steer", self.steer)
                 await rounds.attempt("redrive", self.redrive)
+                # After what is queued again, because some of it may be paused.
+                await rounds.attempt("steer", self.steer)
                 await rounds.attempt("cancel", self.cancel)
             await rounds.wait(self._wake, most_s=max(0.0, next_sweep_at - time.monotonic()))
 
@@ -212,7 +214,7 @@ class Coordinator:
         metrics.BATCH_OLDEST_VALIDATING.set(oldest_upload_s)
 
     async def cancel(self) -> None:
-        """Cancel the items of cancelled batches that no worker has, some chunks per transaction."""
+        """Cancel the items of cancelled batches that no worker has, some thousand per transaction."""
         async with self._postgres.connection() as connection:
             left = await repository.cancelling(
                 connection, but=self._cancels.set_aside, after=self._cancels.last_owner
@@ -226,7 +228,7 @@ class Coordinator:
             ranges = await repository.take_cancelled(
                 connection,
                 batch_id,
-                most=_CANCEL_STEP,
+                most=CANCEL_STEP,
                 ends_within_s=self._windows.lease_s - _SILENT_S if self._knows_the_dead else None,
             )
             if not ranges:

@@ -137,7 +137,7 @@ async def cancelling(connection: Connection, *, but: Collection[UUID], after: st
 async def take_cancelled(
     connection: Connection, batch_id: UUID, *, most: int, ends_within_s: float | None
 ) -> list[Range]:
-    """Remove chunks that no worker has; return their ranges.
+    """Remove chunks of about `most` items that no worker has; return their ranges.
 
     A worker whose lease ends within `ends_within_s` seconds counts as dead; without that time none does.
     """

@@ -162,13 +162,16 @@ ORDER BY turn, lap, owner_id, id LIMIT $2
 -- name: take_cancelled_chunks
 -- Also those at work whose lease ends within $3 seconds: their worker gave no sign of life for a while. One that lives
 -- loses its chunk with that, and stores nothing more of it. Whether an item of it had begun is not known: the attempts
--- are those that had ended.
+-- are those that had ended. The chunks have about $2 items together: those of a batch under limits are small.
 DELETE FROM chunks AS c USING (
-    SELECT batch_id, number FROM chunks
-    WHERE batch_id = $1 AND (state <> 'running' OR leased_until < now() + make_interval(secs => $3))
-    ORDER BY number LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT batch_id, number, sum(remaining) OVER (ORDER BY number ROWS UNBOUNDED PRECEDING) - remaining AS before
+    FROM (
+        SELECT batch_id, number, remaining FROM chunks
+        WHERE batch_id = $1 AND (state <> 'running' OR leased_until < now() + make_interval(secs => $3))
+        ORDER BY number LIMIT 500 FOR UPDATE SKIP LOCKED
+    ) AS free
 ) AS old
-WHERE c.batch_id = old.batch_id AND c.number = old.number
+WHERE c.batch_id = old.batch_id AND c.number = old.number AND old.before < $2
 RETURNING c.first_position, c.last_position, c.positions, c.attempt - 1
 
 -- name: cancel_ranges
