@@ -78,7 +78,7 @@ class LifeCycle(BatchRights):
     def coordinate(self, killed_after_s: float | None) -> None:
         due = "UPDATE chunks SET due_at = now() WHERE state = 'delayed' AND attempt > 1"
         self.wait(self.engine.execute(due))
-        for step in (Coordinator.promote, Coordinator.steer, Coordinator.redrive, Coordinator.cancel):
+        for step in (Coordinator.promote, Coordinator.redrive, Coordinator.steer, Coordinator.cancel):
             self.by_two(step, killed_after_s)
         for model in self.models:
             model.redrive()
