@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 
 from gateway.publishing.positions import ChannelPosition
 from gateway.publishing.publications import Publication
-from gateway.realtime.send_queue import SendQueue
+from gateway.realtime.send_queue import PIECE_BYTES, SendQueue
 from support.doubles.realtime import payload
 
 LIMIT = 1000
@@ -115,7 +115,20 @@ def test_a_peer_that_does_not_read_gets_all_chat_and_the_newest_quotes_later(pee
     peer.tick(9, channel="r")
     assert peer.take() == []
     peer.queue.resume()
-    assert peer.take() == [b"1", b"2", b"3", b"4", ("q", 4, 3), ("r", 9, 0)]
+    assert peer.take() == [b"1234", ("q", 4, 3), ("r", 9, 0)]
+
+
+def test_very_many_frames_that_have_waited_are_written_in_few_pieces() -> None:
+    written: list[bytes] = []
+    timer = cast(asyncio.AbstractEventLoop, Timer())
+    queue = SendQueue(written.append, limit_bytes=10 * PIECE_BYTES, on_overflow=lambda: None, loop=timer)
+    frames = [b"%4d" % number * 40 for number in range(1_000)]
+    queue.pause()
+    for frame in frames:
+        queue.put(frame)
+    queue.resume()
+    assert b"".join(written) == b"".join(frames)
+    assert len(written) <= sum(map(len, frames)) // PIECE_BYTES + 1
 
 
 def test_the_count_of_the_skipped_starts_again_after_each_push(peer: Peer) -> None:
@@ -258,7 +271,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         self.peer.queue.resume()
         self.is_paused = False
         said = [one for one in self.peer.written if isinstance(one, bytes)]
-        assert said == self.ordered
+        assert b"".join(said) == b"".join(self.ordered)
         self.peer.written = self.peer.written[len(said) :]
         self.ordered = []
         self.compare()

@@ -11,6 +11,8 @@ from chassis import metrics
 from gateway.publishing.publications import Publication
 
 _MOST_PLACES = 10
+# Of frames that have waited, written in one piece: each write is a call of the system.
+PIECE_BYTES = 32 * 1024
 
 
 @dataclass(slots=True)
@@ -149,10 +151,12 @@ class SendQueue:
         if self._ordered:
             metrics.QUEUE_SECONDS.observe(max(0.0, self._loop.time() - self._waiting_since))
         while self._ordered and not self._is_paused:
-            frame = self._ordered.popleft()
-            self._bytes -= len(frame)
-            metrics.QUEUED_BYTES.dec(len(frame))
-            self._write(frame)
+            piece = bytearray()
+            while self._ordered and len(piece) < PIECE_BYTES:
+                piece += self._ordered.popleft()
+            self._bytes -= len(piece)
+            metrics.QUEUED_BYTES.dec(len(piece))
+            self._write(bytes(piece))
         self.on_size(self._bytes)
         self._tell_change()
         self._send_due()
