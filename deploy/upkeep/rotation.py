@@ -158,7 +158,8 @@ def _finish_pepper(installation: Installation, say: Say) -> None:
     _restart_gateways(installation)
     say("pepper: the old one is removed.")
     if unused:
-        say("These keys were not used meanwhile and no longer work; rotate or revoke them:\n  " + unused)
+        told = "These keys were not used meanwhile and no longer work; rotate or revoke them:"
+        say("\n  ".join((told, *unused.splitlines())))
 
 
 def _webhooks_of_the_old_pepper(installation: Installation) -> int:

@@ -67,9 +67,9 @@ async def start_previous(stack: Stack, sources: str, *names: str) -> tuple[list[
 
 @dataclass
 class UpgradeLoad:
-    """Sends mails and tasks to gateways in turn, and tries the next one when a gateway does not listen."""
+    """Sends mails and tasks to the first gateway that is not starting or stopping, as a proxy would."""
 
-    urls: list[str]
+    gateways: list[Ports]
     key: str
     accepted: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -84,10 +84,13 @@ class UpgradeLoad:
             await asyncio.sleep(0.3)
 
     async def _post(self, path: str, body: object) -> None:
-        """Send over a connection of its own, as a proxy's health check would."""
+        """Send over a connection of its own, after a health check."""
         headers = {"Authorization": f"Bearer {self.key}"}
-        for url in self.urls:
+        for ports in self.gateways:
+            url = f"http://127.0.0.1:{ports.gateway}"
             async with httpx.AsyncClient(base_url=url, headers=headers, timeout=20) as client:
+                if not await takes_requests(client, ports):
+                    continue
                 try:
                     answer = await client.post(path, json=body)
                 except httpx.ConnectError:
@@ -98,6 +101,15 @@ class UpgradeLoad:
                 self.failures.append(f"{answer.status_code} {answer.text}")
             return
         self.failures.append("no gateway listens")
+
+
+async def takes_requests(client: httpx.AsyncClient, ports: Ports) -> bool:
+    """Return whether a gateway runs that is neither starting nor stopping."""
+    try:
+        answer = await client.get(f"http://127.0.0.1:{ports.gateway_ops}/readyz/shutdown")
+    except httpx.TransportError:
+        return False
+    return answer.status_code == 200
 
 
 @asynccontextmanager
@@ -111,15 +123,16 @@ async def under_load(load: UpgradeLoad) -> AsyncIterator[None]:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
     assert load.failures == []
-    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {load.key}"}, timeout=20) as client:
+    url, headers = f"http://127.0.0.1:{load.gateways[0].gateway}", {"Authorization": f"Bearer {load.key}"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=20) as client:
         for path in load.accepted:
 
             async def has_ended(path: str = path) -> bool:
-                return (await client.get(load.urls[0] + path)).json().get("status") in ENDED
+                return (await client.get(path)).json().get("status") in ENDED
 
             await until(has_ended, timeout_s=60, what=lambda path=path: path)  # type: ignore[misc]
         # What only others are told of the work would be here.
-        assert (await client.get(load.urls[0] + "/v1/admin/parked")).json()["data"] == []
+        assert (await client.get("/v1/admin/parked")).json()["data"] == []
 
 
 async def test_a_mail_and_a_task_pass_through_the_previous_release_on_the_schema_of_this_one(
@@ -127,7 +140,7 @@ async def test_a_mail_and_a_task_pass_through_the_previous_release_on_the_schema
 ) -> None:
     old, _ = await start_previous(stack, previous, "email", "batch-processor")
     await asyncio.gather(stack.stop("email"), stack.stop("batch-processor"))
-    load = UpgradeLoad([stack.url], stack.api_key)
+    load = UpgradeLoad([stack.ports], stack.api_key)
     async with under_load(load):
         await until(lambda: len(load.accepted) > 4)
     await asyncio.gather(stack.start("email"), stack.start("batch-processor"))
@@ -137,10 +150,10 @@ async def test_a_mail_and_a_task_pass_through_the_previous_release_on_the_schema
 @pytest.mark.long
 async def test_the_previous_release_takes_over_under_load_and_hands_back(stack: Stack, previous: str) -> None:
     names = [service.name for service in SERVICES]
-    load = UpgradeLoad([stack.url], stack.api_key)
+    load = UpgradeLoad([stack.ports], stack.api_key)
     async with under_load(load):
         old, ports = await start_previous(stack, previous, *names)
-        load.urls.append(f"http://127.0.0.1:{ports.gateway}")
+        load.gateways.append(ports)
         # The way back: one service after the other is of the release before.
         for name in names:
             await stack.stop(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from chassis.health import Health
+from chassis.health import STARTUP, Health
 from chassis.ops import ops_app
 
 
@@ -22,3 +22,11 @@ async def test_a_proxy_keeps_a_gateway_whose_broker_is_away_and_leaves_one_that_
     assert await codes(health) == {"/livez": 200, "/readyz": 503, "/readyz/shutdown": 200}
     health.draining = True
     assert await codes(health) == {"/livez": 200, "/readyz": 503, "/readyz/shutdown": 503}
+
+
+async def test_a_proxy_sends_nothing_to_a_gateway_that_has_not_prepared_its_database_yet() -> None:
+    health, reasons = Health(), ["preparing the database", None]
+    health.add(STARTUP, lambda: reasons[0])
+    assert await codes(health) == {"/livez": 200, "/readyz": 503, "/readyz/shutdown": 503}
+    del reasons[0]
+    assert await codes(health) == {"/livez": 200, "/readyz": 200, "/readyz/shutdown": 200}

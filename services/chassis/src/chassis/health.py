@@ -10,6 +10,9 @@ from chassis.deadlines import Deadline
 
 Check = Callable[[], str | None]
 
+# The readiness check that succeeds once the service has started, and from then on.
+STARTUP = "startup"
+
 _LOOK_EVERY_S = 1.0
 # After a process was suspended, its first look finds everything late.
 _FAILED_LOOKS = 3
@@ -28,6 +31,12 @@ class Health:
     def add(self, name: str, check: Check) -> None:
         """Register a readiness check, which returns None when all is well, else the reason."""
         self._checks[name] = check
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether the first start has not ended yet, which no later outage changes."""
+        check = self._checks.get(STARTUP)
+        return check is not None and check() is not None
 
     def add_vital(self, name: str, check: Check) -> None:
         """Register a check of liveness and readiness: a process that fails it exits and is restarted."""

@@ -20,9 +20,9 @@ def ops_app(health: Health) -> Starlette:
 def ops_routes(health: Health) -> list[Route]:
     """Return `/livez` (the process runs), `/readyz` (it can work; if not, why) and `/metrics`.
 
-    `/readyz/shutdown` is the one check that a proxy should follow: 503 from the moment that a stop begins.
-    While a dependency is down no replica is ready, and a proxy that followed `/readyz` would refuse the
-    requests that still work, too.
+    `/readyz/shutdown` is the one check that a proxy should follow: 503 until the start has prepared the
+    database, and from the moment that a stop begins. While a dependency is down no replica is ready, and a
+    proxy that followed `/readyz` would refuse the requests that still work, too.
     """
 
     async def livez(_: Request) -> Response:
@@ -36,8 +36,9 @@ def ops_routes(health: Health) -> list[Route]:
         return Response(orjson.dumps(body), 503 if reasons else 200, media_type="application/json")
 
     async def shutdown(_: Request) -> Response:
-        body = {"status": "shutting down" if health.draining else "serving"}
-        return Response(orjson.dumps(body), 503 if health.draining else 200, media_type="application/json")
+        status = "shutting down" if health.draining else "starting" if health.is_starting else "serving"
+        body, code = {"status": status}, 200 if status == "serving" else 503
+        return Response(orjson.dumps(body), code, media_type="application/json")
 
     async def expose(request: Request) -> Response:
         text, media_type = exposition.expose(request.headers.get("accept", ""))

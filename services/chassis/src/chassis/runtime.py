@@ -18,7 +18,7 @@ from chassis.broker.messaging import Messaging
 from chassis.database_outages import AWAY
 from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable
-from chassis.health import Health
+from chassis.health import STARTUP, Health
 from chassis.outbox import OutboxRelay
 from chassis.parked import Parked, ParkedKeeper, park_unpublishable
 from chassis.postgres import DATABASE_FAILURES, TRANSACTION_CONFLICTS, Postgres
@@ -65,6 +65,8 @@ class ServiceRuntime:
         bundles.Travel.together = settings.message_bundles
         metrics.describe_build(f"tickwire-{service}")
         self._starting: str | None = "starting"
+        # The ops listener may be asked before anything is opened.
+        self.health.add(STARTUP, lambda: self._starting)
         self._on_database: list[Callable[[], Awaitable[None]]] = []
         self._repeated: list[tuple[str, Work, float]] = []
         self.repeat("inbox cleaning", partial(inbox.clean, self.postgres), every_s=_CLEAN_EVERY_S)
@@ -130,7 +132,6 @@ class ServiceRuntime:
         spans.configure(
             service=self.service, endpoint=self.settings.otlp_endpoint, ratio=self.settings.trace_ratio
         )
-        self.health.add("startup", lambda: self._starting)
         self.health.add("database", self.postgres.check)
         self.health.add_vital("tasks", self.tasks.check)
         metrics.READY.set_function(lambda: not self.health.reasons())
