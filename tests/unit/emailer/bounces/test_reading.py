@@ -73,6 +73,21 @@ def test_a_report_about_an_international_address_is_read_however_it_is_encoded(
             "hard",
             "hard",
         ),
+        (
+            (
+                "Action: failed",
+                "Status: 5.0.350",
+                "Diagnostic-Code: smtp;550 5.0.350 Remote server returned an error -> 550 5.1.1 unknown",
+            ),
+            "hard",
+            "gone",
+        ),
+        (
+            ("Action: failed", "Status: 5.1.1", "Diagnostic-Code: smtp; 550 5.1.1 <a@b.example> -> unknown"),
+            "hard",
+            "gone",
+        ),
+        (("Action: failed", "Status: 5.0.0", "Diagnostic-Code: smtp; 550 mailbox is full"), "soft", "soft"),
         (("Action: failed", "Status: 4.4.7", "Diagnostic-Code: X-Postfix; timed out"), "soft", "soft"),
         (("Action: failed (no such mailbox)", "Status: 5.1.1"), "hard", "gone"),
         (("Action: failed",), "refused", "refused"),

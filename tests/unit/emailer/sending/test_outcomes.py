@@ -55,6 +55,11 @@ def test_waits_grow_and_the_last_one_repeats() -> None:
         ("try again in 5 min", 5 * MINUTE_S),
         ("Deferred: try again in 30s.", 30),
         ("Too fast; retry after 1 hour", HOUR_S),
+        # The words of milter-greylist.
+        ("4.7.1 Greylisting in action, please come back in 00:29:58", 29 * MINUTE_S + 58),
+        ("Greylisted: come back in 1:00:00", HOUR_S),
+        ("come back in 99:00:00", 24 * HOUR_S),
+        ("wait until 12:30", None),
         ("try again in 900 hours", 24 * HOUR_S),
         ("try again in 0 seconds", 1),
         ("try again later", None),

@@ -27,6 +27,20 @@ from emailer.suppression.faults import Fault
         (552, "5.2.2 mailbox full", "soft"),
         (552, "quota exceeded", "soft"),
         (450, "4.2.1 try later", "soft"),
+        # Full mailboxes, of which not all servers say 552 or 5.2.2.
+        (552, "5.0.0 sorry, your mailbox is full", "soft"),
+        (550, "Mailbox quota exceeded", "soft"),
+        (550, "5.2.0 user is over quota", "soft"),
+        (550, "<ann@example.com> has a full mailbox", "soft"),
+        # Of an address that Outlook.com does not have; and of a conversation.
+        (550, "5.5.0 Requested action not taken: mailbox unavailable", "hard"),
+        (554, "5.5.0 Error: transaction failed", "refused"),
+        (550, "5.5.0 mailbox unavailable: blocked using a block list", "refused"),
+        # Of Exchange Online: given up after some time; and a domain that does not exist.
+        (550, "5.4.300 Message expired", "soft"),
+        (550, "5.4.312 Message failed DNS query", "soft"),
+        (550, "5.4.316 Message expired, connection refused", "soft"),
+        (550, "5.4.310 DNS domain example.com does not exist", "hard"),
         (550, "5.7.1 Message rejected due to content", "refused"),
         (550, "5.7.26 unauthenticated sender 5.1.1", "refused"),
         (554, "Service unavailable; Client host blocked using zen.spamhaus.org", "refused"),

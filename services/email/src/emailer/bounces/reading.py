@@ -126,10 +126,13 @@ def _judged(block: Message) -> Bounce:
         return Bounce("delayed", None, detail)
     if action != "failed":
         return OTHER
-    code = _CODE.search(diagnostic)
+    # Exchange Online quotes the server that refused the mail behind its own words.
+    quoted = diagnostic.rpartition("->")[2]
+    refusal = quoted if _CODE.search(quoted) else diagnostic
+    code = _CODE.search(refusal)
     # The status in the refusing server's text is more precise than the one a reporting server chose.
-    said = faults.status_in(diagnostic) or status
-    fault = faults.judge(int(code[1]) if code else None, diagnostic, status=said, at_recipient=True)
+    said = faults.status_in(refusal) or status
+    fault = faults.judge(int(code[1]) if code else None, refusal, status=said, at_recipient=True)
     return Bounce(_KINDS[fault], fault, detail)
 
 

@@ -24,6 +24,8 @@ _TRY_AGAIN = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+# As milter-greylist says it: hours, minutes and seconds.
+_COME_BACK = re.compile(r"\b(?:in|after)\s{1,5}(\d{1,2}):(\d\d):(\d\d)\b", re.IGNORECASE)
 _UNIT_S = {"s": 1.0, "m": MINUTE_S, "h": HOUR_S}
 
 Stage = Literal["greeting", "hello", "starttls", "login", "mail", "recipient", "data", "content"]
@@ -206,7 +208,12 @@ def wait_s(tries: int, *, reply: SmtpReply | None = None, scale: float = 1) -> f
 
 def wished_wait_s(text: str) -> float | None:
     """Return the seconds that a reply asks to wait ("try again in 5 minutes"), from 1 second to 24 hours."""
-    match = _TRY_AGAIN.search(text)
-    if match is None:
+    if match := _TRY_AGAIN.search(text):
+        wished = float(match[1]) * _UNIT_S[match[2].lower()]
+    elif match := _COME_BACK.search(text):
+        wished = sum(
+            int(part) * unit_s for part, unit_s in zip(match.groups(), (HOUR_S, MINUTE_S, 1), strict=True)
+        )
+    else:
         return None
-    return min(max(float(match[1]) * _UNIT_S[match[2].lower()], 1.0), 24 * HOUR_S)
+    return min(max(wished, 1.0), 24 * HOUR_S)
