@@ -14,7 +14,7 @@ HTTP_REQUESTS = Counter(
 )
 HTTP_OVERLOADED = Counter(
     "tickwire_http_requests_overloaded",
-    "HTTP requests of these that a limit refused with 503: no failures, and not logged one by one.",
+    "HTTP requests refused with 503 by a limit; they are no failures, and are not logged one by one.",
     ("route",),
 )
 HTTP_SECONDS = Histogram(

@@ -111,8 +111,8 @@ class Deliverer:
             async with self._postgres.connection() as connection:
                 await delivery_repository.give_back(connection, cut_off)
         except DATABASE_FAILURES as error:
-            # Their claims end by themselves.
-            log.warning("webhooks not given back", reason=redaction.safe_message(error))
+            # Their claims end by themselves, and another gateway takes them.
+            log.warning("interrupted deliveries not given back", reason=redaction.safe_message(error))
 
     async def _look(self) -> float:
         """Begin the due deliveries that have a place; return the seconds until the next one is due."""
@@ -252,7 +252,7 @@ class Deliverer:
                 await withdrawing.withdraw_all(self._postgres, webhook_id)
             except DATABASE_FAILURES as error:
                 reason = redaction.safe_message(error)
-                log.warning("deliveries withdrawn later", webhook=str(webhook_id), reason=reason)
+                log.warning("deliveries not withdrawn yet", webhook=str(webhook_id), reason=reason)
 
 
 def _apart(
