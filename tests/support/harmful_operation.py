@@ -82,6 +82,7 @@ def _print_without_end() -> None:
 _kept: list[Any] = []
 # Ends its process after a while, unless somebody ends it before.
 WATCHDOG = "watchdog"
+DAEMON = "daemon"
 # What an item may leave behind in its process without harm to itself.
 CHANGES: dict[str, Callable[[], Any]] = {
     "working directory": lambda: os.chdir("/tmp"),
@@ -188,13 +189,20 @@ async def keep_or_need(payload: int, _: Context) -> int:
     return os.getpid()
 
 
+def _start_daemon() -> int:
+    # In a session of its own, and without a parent once the shell has ended.
+    return int(subprocess.check_output(["sh", "-c", "setsid sleep 600 >/dev/null & echo $!"]))
+
+
 async def change(payload: str | None, _: Context) -> int:
-    """Make the change that the payload names, if any, and return the number of the process."""
+    """Make the change that the payload names, if any; return the number of the process, or of a daemon."""
     if payload is None:
         # An idle thread stays.
         return await asyncio.to_thread(os.getpid)
     if payload == WATCHDOG:
         faulthandler.dump_traceback_later(600, exit=True)
+    if payload == DAEMON:
+        return _start_daemon()
     if payload in CHANGES:
         CHANGES[payload]()
     return os.getpid()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
 from support.chunk_bench import ChunkBench
-from support.harmful_operation import CHANGES, CHANGING, OPERATION, WATCHDOG
+from support.harmful_operation import CHANGES, CHANGING, DAEMON, OPERATION, WATCHDOG
+from support.waiting import until
 
 
 @pytest.mark.parametrize("what", CHANGES)
@@ -35,6 +37,13 @@ async def test_a_watchdog_that_an_item_leaves_behind_does_not_end_the_process_of
         threads.append(psutil.Process(int(pids[0])).num_threads())
     assert pids == [pids[0]] * 3
     assert threads == [threads[0]] * 3
+
+
+async def test_a_daemon_that_an_item_starts_ends_with_its_chunk(bench: ChunkBench) -> None:
+    await bench.finish(CHANGING, [json.dumps(DAEMON)])
+    with suppress(psutil.NoSuchProcess):
+        daemon = psutil.Process(int(bench.results[0]))
+        await until(lambda: not daemon.is_running() or daemon.status() == psutil.STATUS_ZOMBIE)
 
 
 async def test_what_items_print_is_passed_on_slowly(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 from functools import partial
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+_PR_SET_CHILD_SUBREAPER = 36
 _PRELOADED = ["batch_processor.execution.preloaded"]
 
 
@@ -23,6 +25,11 @@ def die_first() -> None:
     """Let the kernel end this process before others when machine or container has no memory left."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of processes that those which it has started leave behind."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def mute_copies(connection: int) -> None:

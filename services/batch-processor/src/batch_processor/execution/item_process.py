@@ -75,6 +75,7 @@ def serve(connection: socket.socket, options: Options) -> None:
         os.setsid()
         os.nice(5)
         forks.die_first()
+        forks.adopt_orphans()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         # numpy reserves 40 MiB for each further thread, before it computes anything.

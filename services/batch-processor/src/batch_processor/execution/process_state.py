@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gc
 import locale
@@ -79,7 +80,8 @@ def left_since(before: ProcessState, *, own_bytes: int, limit_bytes: int) -> lis
     """Return what the code that ran since `before` has left behind, in words; this never raises.
 
     New modules, some open files, idle threads, and half of the memory from `own_bytes` to `limit_bytes` do no
-    harm. A change inside of a module is not noticed. A watchdog, which cannot be seen, is ended.
+    harm. A change inside of a module is not noticed. A watchdog, which cannot be seen, is ended, and so are
+    the processes that were started, whatever their group.
     """
     try:
         faulthandler.cancel_dump_traceback_later()
@@ -92,6 +94,8 @@ def left_since(before: ProcessState, *, own_bytes: int, limit_bytes: int) -> lis
             "processes": now.has_children,
             "memory": kept_bytes > (limit_bytes - own_bytes) / 2,
         }
+        if now.has_children:
+            _end_descendants()
     except Exception as error:
         # Such as no descriptor for looking.
         return [f"a process that cannot be looked at ({type(error).__name__})"]
@@ -141,6 +145,23 @@ def _file_at(descriptor: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _end_descendants() -> None:
+    """Kill the processes that this one has started, and those that they have started."""
+    children: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        # Others may end meanwhile.
+        with contextlib.suppress(OSError):
+            # The name before the bracket may have spaces.
+            _, _, rest = status.read_text(errors="replace").rpartition(")")
+            children.setdefault(int(rest.split()[1]), []).append(int(status.parent.name))
+    found = [os.getpid()]
+    for pid in found:
+        found += children.get(pid, ())
+    for pid in found[1:]:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _has_children() -> bool:

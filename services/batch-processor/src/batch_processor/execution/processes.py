@@ -222,6 +222,7 @@ def _serve(connection: Connection, memory_bytes: int) -> None:
     # The process that answers and acknowledges has priority.
     os.nice(5)
     forks.die_first()
+    forks.adopt_orphans()
     # numpy reserves 40 MiB for each further thread, before it computes anything.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
