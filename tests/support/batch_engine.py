@@ -203,6 +203,8 @@ class BatchEngine:
         if killed.cancelled():
             # The server may be at its last statement still.
             await until(self._is_alone)
+            # A little later: it looks for paused work again, some of which was locked at its first look.
+            self._rival.wake_for_pauses()
             await step(self._rival)
         else:
             await killed
