@@ -36,7 +36,7 @@ async def test_a_guard_that_is_off_is_noticed(tmp_path: Path, mutation: Mutation
     [one for one in MUTATIONS if one.conditions or one.limits_mib],
     ids=lambda one: one.guard,
 )
-async def test_under_the_conditions_of_a_mutation_nothing_is_noticed_while_the_guard_is_on(
+async def test_the_conditions_of_a_mutation_break_no_promise_while_the_guard_is_on(
     tmp_path: Path, mutation: Mutation
 ) -> None:
     row = await guarded(tmp_path, mutation)

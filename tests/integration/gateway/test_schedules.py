@@ -96,7 +96,7 @@ async def test_a_change_names_the_version_that_was_seen(site: ScheduleSite) -> N
     ]
 
 
-async def test_an_answer_that_is_known_is_not_sent_again_until_it_changes(site: ScheduleSite) -> None:
+async def test_a_schedule_is_304_for_its_entity_tag_until_a_run_changes_it(site: ScheduleSite) -> None:
     made = await site.create()
     path, known = made.headers["location"], {"if-none-match": made.headers["etag"]}
     assert (await site.listener.api.get(path, headers=known)).status_code == 304

@@ -121,7 +121,9 @@ async def test_a_request_that_no_agent_takes_fails_and_says_how_to_start_one(
         await get(impatient, SECOND)
 
 
-async def test_an_agent_has_a_minute(answers: BackupAnswers, engine: BatchEngine) -> None:
+async def test_a_request_for_a_backup_fails_when_no_agent_takes_it_within_a_minute(
+    answers: BackupAnswers, engine: BatchEngine
+) -> None:
     assert PATIENCE_S == 60
     await request(answers, FIRST)
     async with engine.postgres.connection() as connection:

@@ -218,7 +218,7 @@ async def test_a_late_message_of_a_loss_limits_nothing_that_was_accepted_after_t
     assert await ended(engine, new) == ("queued", None, set(BOTH))
 
 
-async def test_of_the_losses_of_an_owner_those_are_kept_that_say_more_than_the_last(
+async def test_only_losses_that_took_more_than_the_last_one_are_kept_beside_it(
     engine: BatchEngine,
 ) -> None:
     at = before()

@@ -93,7 +93,7 @@ async def test_what_a_stop_left_waiting_for_a_disabled_webhook_is_withdrawn_late
     assert await statuses(hooks, active) == {"pending": WAITING}
 
 
-async def test_nothing_is_sent_that_waited_when_a_webhook_was_disabled(
+async def test_deliveries_that_waited_for_a_disabled_webhook_are_not_sent_when_it_is_enabled(
     hooks: RunningGateway, hook: RequestReceiver
 ) -> None:
     webhook_id = await created(hooks.api, hook.url)

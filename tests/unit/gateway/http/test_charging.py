@@ -125,7 +125,7 @@ async def test_a_request_is_counted_by_its_body_before_anything_is_done(
     assert done == ["add"]
 
 
-async def test_beyond_the_limit_nothing_is_done(
+async def test_a_request_beyond_the_limit_is_429_and_its_handler_is_not_called(
     client: httpx.AsyncClient, purse: Purse, done: list[str]
 ) -> None:
     purse.left = 0
