@@ -56,7 +56,8 @@ async def consumer_process(broker_url: str, dsn: str) -> AsyncIterator[int]:
 
 
 async def send(publisher: Publisher, count: int) -> None:
-    room = asyncio.Semaphore(256)
+    # Each has a few seconds for its confirmation, however busy the machine is.
+    room = asyncio.Semaphore(64)
 
     async def one() -> None:
         async with room:

@@ -142,7 +142,7 @@ async def test_a_start_with_a_bootstrap_key_that_is_revoked_says_so(house: House
     assert again.gateway.resources.runtime.health.reasons() == {}
     assert refused() == 1
     # Where the machine is busy, others report errors, too: that the event loop was blocked.
-    reported = [line for line in lines if line["module"] == "gateway.identity.bootstrap"]
+    reported = [line for line in lines if line.get("module") == "gateway.identity.bootstrap"]
     assert len(reported) == 2
     for line in reported:
         assert "the bootstrap key does not work" in line["event"]
