@@ -215,13 +215,8 @@ class KubernetesStack:
         self.kubectl("wait", "--for=delete", *pods, f"--timeout={_GONE_S}s").run(timeout_s=_GONE_S + 10)
 
 
-def at(
-    repository: Path, environment: Mapping[str, str], *, overlay: Path = Path("k8s/overlays/local")
-) -> KubernetesStack:
-    """Return the stack on the cluster, made of `overlay`, a folder or one of `repository`.
-
-    Raise `UpkeepError` where it cannot be changed from here.
-    """
+def at(repository: Path, environment: Mapping[str, str]) -> KubernetesStack:
+    """Return the stack on the cluster. Raise `UpkeepError` where it cannot be changed from here."""
     if shutil.which("kubectl", path=environment.get("PATH")) is None:
         raise UpkeepError("kubectl is missing: install it first.")
     variables = settings.given(environment, repository / ".env")
@@ -235,7 +230,7 @@ def at(
             "have passwords and backups of their own. k8s/README.md says what to do for each secret, and how "
             "to back up and restore."
         )
-    overlay = repository / overlay
+    overlay = repository / (variables.get("KUBE_OVERLAY") or "k8s/overlays/local")
     mounted = overlay / "secrets/gateway/api-key"
     if not mounted.exists():
         raise UpkeepError(

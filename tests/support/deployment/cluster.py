@@ -78,7 +78,7 @@ class Pods:
         """Yield the stack as the verbs use it, for the block."""
         overlay = self.folder / "k8s/overlays/local"
         with kubectl.on_path(self.node, self.engine) as environment:
-            yield kubernetes_stack.at(REPOSITORY, environment, overlay=overlay)
+            yield kubernetes_stack.at(REPOSITORY, {**environment, "KUBE_OVERLAY": str(overlay)})
 
 
 @contextmanager
