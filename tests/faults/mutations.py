@@ -23,7 +23,7 @@ class Mutation:
     `notices` are the kinds of complaints of which at least one must come. Some guards are hidden by the usual
     settings, because another guard is met first: `conditions` are settings under which they are needed, and
     `limits_mib` the memory of smaller containers, by service. With the guard on, nothing is noticed under
-    them either. `is_quick` mutations run with the tests.
+    them either.
     """
 
     guard: str
@@ -32,7 +32,6 @@ class Mutation:
     settings: Mapping[str, str] = field(default_factory=dict)
     conditions: Mapping[str, str] = field(default_factory=dict)
     limits_mib: Mapping[str, int] = field(default_factory=dict)
-    is_quick: bool = False
     seconds: float = 8.0
 
     @property
@@ -43,7 +42,7 @@ class Mutation:
 
 
 MUTATIONS = (
-    Mutation("head bytes", "heads", ["memory"], limits_mib=_SMALLER, is_quick=True),
+    Mutation("head bytes", "heads", ["memory"], limits_mib=_SMALLER),
     Mutation("connections per address", "connections", ["refused", "arrival"]),
     # So few places that a flood takes those without a key even where it gets little of a processor.
     Mutation("giving way", "crowd", ["refused", "arrival"], conditions={"GATEWAY_MOST_CONNECTIONS": "800"}),

@@ -18,11 +18,9 @@ def test_every_mutation_has_a_guest_and_a_way_to_switch_its_guard_off() -> None:
     assert {one.guard for one in MUTATIONS if not one.settings} == set(PATCHES)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "mutation",
-    [pytest.param(one, id=one.guard, marks=[] if one.is_quick else [pytest.mark.long]) for one in MUTATIONS],
-)
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda one: one.guard)
 async def test_a_guard_that_is_off_is_noticed(tmp_path: Path, mutation: Mutation) -> None:
     row = await unguarded(tmp_path, mutation)
     print(neighbours.report(row))

@@ -11,6 +11,7 @@ from benchmarks.peer_queues import SENDERS
 from support.doubles import smtp
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("peer", SENDERS)
 async def test_each_peer_does_every_item_and_leaves_no_process(peer: str, broker_url: str) -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}

@@ -82,7 +82,7 @@ async def test_the_proxy_passes_every_octet_on_in_order() -> None:
     ("number", "line"),
     [
         (signal.SIGTERM, b"batch items"),
-        (signal.SIGKILL, b"batch items"),
+        pytest.param(signal.SIGKILL, b"batch items", marks=pytest.mark.long),
         # It ends as SIGTERM does, so less has to run meanwhile.
         (signal.SIGINT, b"1/1 batches"),
     ],

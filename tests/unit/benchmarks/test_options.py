@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import __main__ as bench
-from benchmarks import page
+from benchmarks import pace, page
 from benchmarks.load import LoadResult
 from benchmarks.measures import Failed, Measure, Wait
 from benchmarks.parts import PARTS, Report
@@ -38,6 +38,10 @@ async def test_a_part_that_fails_has_a_line_and_the_next_one_is_measured(
         report.say("a step")
         report.add(Measure("works", LoadResult(scale), "peer", LoadResult(1)))
 
+    async def one() -> float:
+        return 1.0
+
+    monkeypatch.setattr(pace, "measure", one)
     monkeypatch.setitem(PARTS, "quotes", breaks)
     monkeypatch.setitem(PARTS, "results", works)
     before, broken, after = [
