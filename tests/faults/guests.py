@@ -93,6 +93,12 @@ GUESTS = (
     ),
     Guest("crowd", "anonymous connection", "crowd", "15,000 connections of 200 addresses", seconds=25),
     Guest("keys", "anonymous connection", "keys", "keys that do not exist"),
+    Guest(
+        "documents",
+        "anonymous connection",
+        "documents",
+        "20 requests at once for public documents over each of 300 connections, of which half read nothing",
+    ),
     Guest("bodies", "key holder", "bodies", "JSON of 10 MiB, and nested 100,000 deep"),
     Guest(
         "heavy-questions",

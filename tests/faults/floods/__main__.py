@@ -18,7 +18,7 @@ FLOODS: dict[str, Callable[[Address], Awaitable[str]]] = {
     one.__name__: one
     for one in (
         *(requests.heads, requests.connections, requests.crowd, requests.bodies, requests.keys),
-        *(requests.uploads, sockets.frames, sockets.commands),
+        *(requests.documents, requests.uploads, sockets.frames, sockets.commands),
         *(sockets.slow_readers, sockets.chatter, sockets.crowded_room),
         *(work.html, work.attachments, work.refusals, work.silence, work.items, work.provider),
         *(work.copies_of_files, work.copies_of_html, webhooks.receivers),

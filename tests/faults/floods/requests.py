@@ -24,6 +24,8 @@ _HALVES = (
     b"GET /healthz HTTP/1.1\r\nX-Half",
     f"{_LOGIN}Request-Timeout: 30\r\nContent-Length: 50\r\n\r\n{{".encode(),
 )
+# The largest of what is given without a key, and how often each connection requests one at once.
+_DOCUMENTS, _AT_ONCE = ("/openapi.json", "/asyncapi.json", "/problems", "/docs/runbooks"), 20
 _UPLOAD = ("POST /v1/batches?operation=echo", "Content-Type: application/x-ndjson")
 
 
@@ -51,6 +53,30 @@ async def crowd(at: Address) -> str:
     """Open ten times as many connections without a key as there are places, from many addresses."""
     # Fewer of each address than it may have, so that it is the number of all places that is met.
     return await _hold(at, [f"127.0.1.{number % 200 + 1}" for number in range(_OF_ALL_ADDRESSES)])
+
+
+async def documents(at: Address) -> str:
+    """Request public documents without a key, 20 at once over each of 300 connections; half read nothing."""
+    read = Counter[str]()
+
+    async def once(number: int) -> None:
+        request = f"GET {_DOCUMENTS[number % len(_DOCUMENTS)]} HTTP/1.1\r\nHost: gateway\r\n\r\n"
+        source = f"127.0.3.{number % 50 + 1}"
+        reader, writer = await asyncio.open_connection(HOST, at.gateway, local_addr=(source, 0), limit=1024)
+        try:
+            writer.write(request.encode() * _AT_ONCE)
+            read["requests"] += _AT_ONCE
+            if number % 2:
+                await asyncio.sleep(min(3, at.left_s))
+                return
+            async with asyncio.timeout(min(10, at.left_s)):
+                while part := await reader.read(_MIB):
+                    read["bytes"] += len(part)
+        finally:
+            writer.transport.abort()
+
+    await side_by_side(at, 300, once)
+    return f"{read['requests']} requests, {read['bytes'] // _MIB} MiB read"
 
 
 async def _hold(at: Address, sources: list[str]) -> str:
