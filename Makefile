@@ -6,8 +6,8 @@ NATIVE := PYTHONPATH=deploy $(PYTHON) -m native
 UPKEEP = PYTHONPATH=deploy $(PYTHON) -m upkeep $(if $(WAY),--way $(WAY))
 SIGNING := PYTHONPATH=deploy $(PYTHON) -m upkeep.signing
 SETUP := deploy/native/setup.sh
-# Processes that run tests: make test WORKERS=3. Two of them at most have a whole stack (tests/support/scheduling.py).
-WORKERS ?= 2
+# Processes that run tests: make test WORKERS=2. Two of them at most have servers (tests/support/scheduling.py).
+WORKERS ?= 3
 LONG_TESTS = $(sort $(shell grep -rl --include='test_*.py' 'mark\.long' tests))
 PYPROJECTS := $(wildcard services/*/pyproject.toml)
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \

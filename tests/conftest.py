@@ -61,6 +61,13 @@ for _name in ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS"):
     os.environ.pop(_name, None)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a worker without servers have what the others leave of the processors."""
+    worker: str = getattr(config, "workerinput", {}).get("workerid", "gw0")
+    if int(worker.removeprefix("gw")) >= scheduling.MOST_WITH_SERVERS:
+        os.nice(5)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
     """Return the scheduler that divides the tests among several workers."""
     return GroupScheduling(config, log)

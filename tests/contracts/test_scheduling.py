@@ -53,16 +53,18 @@ def finish_one(scheduling: GroupScheduling, worker: FakeWorker) -> None:
     worker.done += 1
 
 
-def test_whole_stacks_are_tested_two_at_a_time_by_the_first_workers() -> None:
+def test_two_workers_have_the_servers_and_the_others_the_tests_without() -> None:
     scheduling, (first, second, third) = started("gw2", "gw0", "gw1")
     assert first.groups == ["deploy", "deploy/compose"]
     assert second.groups == ["faults"]
-    assert third.groups == ["integration/gateway", "integration/gateway/webhooks"]
+    assert third.groups == ["unit/chassis"]
     for _ in range(6):
         finish_one(scheduling, first)
-        finish_one(scheduling, third)
     assert first.groups[2:] == ["e2e"]
-    assert third.groups[2:] == ["unit/chassis"]
+    while third.done < len(third.given):
+        finish_one(scheduling, third)
+    assert third.groups == ["unit/chassis", "unit/chassis/egress"]
+    assert third.shutting_down
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
@@ -73,11 +75,3 @@ def test_every_test_is_run_once(number: int) -> None:
             if worker.done < len(worker.given):
                 finish_one(scheduling, worker)
     assert sorted(one for worker in workers for one in worker.given) == sorted(TESTS)
-
-
-def test_a_worker_without_other_tests_takes_a_whole_stack() -> None:
-    scheduling, (first, second, third) = started("gw0", "gw1", "gw2")
-    while third.done < len(third.given):
-        finish_one(scheduling, third)
-    assert third.groups[-2:] == ["e2e", "integration/native"]
-    assert (first.done, second.done) == (0, 0)
