@@ -1,7 +1,7 @@
 """Writes the OpenAPI and the AsyncAPI document of this release: `python -m gateway.documents`.
 
 Building them takes a second of a processor. A gateway that did so itself, in a thread beside its event loop,
-answered everybody slowly meanwhile; it serves these files as they are.
+would answer everybody slowly meanwhile; it serves these files as they are.
 """
 
 from __future__ import annotations
