@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Collection
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from faults import audit, load
@@ -22,9 +23,11 @@ _BEFORE_S = 1.0
 class Scenario:
     """A fault (`strike`) that happens while work is sent evenly over `seconds`.
 
-    `prepare` sees the work before it is sent, and can script the relay by its recipients. `parks` is how
-    many messages the scenario itself makes unreadable. `answers` are what senders may be told besides 202,
-    and in any case within `matrix.CAP_S`. `is_quick` scenarios run with the tests.
+    `prepare` sees the work before it is sent, and can script the relay by its recipients. `around` holds from
+    before the first piece of work until all is settled: what takes a busy machine seconds to set up must not
+    find the work done. `parks` is how many messages the scenario itself makes unreadable. `answers` are what
+    senders may be told besides 202, and in any case within `matrix.CAP_S`. `is_quick` scenarios run with the
+    tests.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Scenario:
     seconds: float
     counts: WorkCounts = field(default_factory=WorkCounts)
     prepare: Callable[[Rig, list[LoadRequest], random.Random], None] = lambda *_: None
+    around: Callable[[Rig], AbstractAsyncContextManager[None]] = lambda _: nullcontext()
     parks: int = 0
     recovery_s: float = 60
     answers: Collection[str] = ()
@@ -75,18 +79,19 @@ async def run(rig: Rig, scenario: Scenario, *, seed: int) -> Row:
     work = load.plan(scenario.counts, ledger, rng)
     scenario.prepare(rig, work, rng)
     loading = EvenLoad(rig, work, ledger, seconds=scenario.seconds)
-    task = asyncio.create_task(loading.run())
-    try:
-        await asyncio.sleep(_BEFORE_S)
-        await scenario.strike(rig, rng)
-        recovery_s = await rig.recovered(timeout_s=scenario.recovery_s)
-        ended = time.monotonic()
-        await task
-        await audit.settle(rig, ledger)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await rig.calm()
+    async with scenario.around(rig):
+        task = asyncio.create_task(loading.run())
+        try:
+            await asyncio.sleep(_BEFORE_S)
+            await scenario.strike(rig, rng)
+            recovery_s = await rig.recovered(timeout_s=scenario.recovery_s)
+            ended = time.monotonic()
+            await task
+            await audit.settle(rig, ledger)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await rig.calm()
     balance = ledger.balance()
     complaints = (
         *balance.complaints,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 from faults import harm
 from faults.load import LoadRequest, WorkCounts
@@ -161,8 +162,9 @@ SCENARIOS = (
     Scenario(
         "full-queue",
         "queue of mails full, its owner away",
-        harm.full_queue("email.send", "email", 4, most=10),
+        harm.full_queue("email", 4),
         12,
+        around=harm.limited("email.send", most=10),
     ),
     Scenario("hanging-consumer", "email service hangs for 8 s", harm.frozen("email", 8), 9),
     Scenario(
@@ -170,6 +172,7 @@ SCENARIOS = (
         "every mail fails for 2 s and climbs the ladder",
         harm.climb_the_ladder,
         5,
+        around=partial(harm.short_ladder, delay_ms=700),
         counts=WorkCounts(mails=250, tasks=50, batches=5),
     ),
 )
