@@ -98,7 +98,10 @@ def _html_scanner() -> None:
 
     def from_html(document: str) -> str:
         parts.clear()
-        Reader().feed(document)
+        reader = Reader()
+        reader.feed(document)
+        # What was begun and never ended is read again from each of its beginnings.
+        reader.close()
         return "".join(parts) + "\n"
 
     # Longer HTML is read elsewhere.
