@@ -13,8 +13,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from batch_processor.operations import email_send
 from contracts import addresses
-from contracts.addresses import ParsedAddress
 from contracts.mail import Mail, MailItem
+from contracts.parsed_addresses import ParsedAddress
 from gateway.aliases.inputs import MailInput
 
 WRITTEN = {

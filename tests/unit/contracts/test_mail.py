@@ -17,7 +17,8 @@ from contracts import mail_headers
 from contracts.emails import SendEmail
 from contracts.mail import MOST_UPLOAD_BYTES, Mail
 from emailer.errors import UnsendableMail
-from emailer.mails import letters
+from emailer.mails import composing
+from emailer.mails.letters import Letter
 
 MAIL: dict[str, Any] = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
 SEPARATORS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
@@ -294,9 +295,9 @@ def test_a_mail_that_the_api_takes_can_be_sent(
     except ValidationError:
         return
     command = as_command(taken)
-    addressees = letters.addressees(command)
+    addressees = composing.addressees(command)
     assert [addressee.refusal for addressee in addressees] == [None]
-    letters.write(command, default_sender="from@example.com", recipients=addressees)
+    composing.write(command, default_sender="from@example.com", recipients=addressees)
 
 
 @given(st.text(st.characters(max_codepoint=0x7F), max_size=80))
@@ -306,7 +307,7 @@ def test_a_header_or_type_that_the_api_accepts_can_be_sent(text: str) -> None:
             command = as_command(mail(**change))
         except ValidationError:
             continue
-        letters.write(command, default_sender="f@example.com", recipients=letters.addressees(command))
+        composing.write(command, default_sender="f@example.com", recipients=composing.addressees(command))
 
 
 def as_command(mail: Mail) -> SendEmail:
@@ -344,10 +345,12 @@ def test_a_mail_with_uploads_of_another_owner_or_too_many_bytes_cannot_be_sent()
     one, other = UUID(int=1), UUID(int=2)
     asked = mail(attachments=[{**UPLOADED, "upload_id": str(each)} for each in (one, other)])
     command = SendEmail.of(asked, email_id=UUID(int=3), owner_id="7", accepted_at=datetime.now(UTC))
-    recipients = letters.addressees(command)
+    recipients = composing.addressees(command)
 
-    def write(uploads: dict[tuple[UUID, str], int]) -> letters.Letter:
-        return letters.write(command, default_sender="f@example.com", recipients=recipients, uploads=uploads)
+    def write(uploads: dict[tuple[UUID, str], int]) -> Letter:
+        return composing.write(
+            command, default_sender="f@example.com", recipients=recipients, uploads=uploads
+        )
 
     with pytest.raises(UnsendableMail, match=f"attachments.1.upload_id: there is no upload {other}"):
         write({(one, "7"): 5, (other, "8"): 5})

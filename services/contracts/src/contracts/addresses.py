@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 from pydantic import AfterValidator, Field
 
 from contracts.mail_headers import one_line
+from contracts.parsed_addresses import ParsedAddress
 
 # Enough for the longest name with every character escaped, and the longest address (254 octets).
 MOST_CHARACTERS = 1000
@@ -50,34 +50,6 @@ def refuse_domains(names: Iterable[str]) -> None:
     email_validator.SPECIAL_USE_DOMAIN_NAMES[:] = [name.strip().lower() for name in names if name.strip()]
     parse.cache_clear()
     _domain.cache_clear()
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedAddress:
-    """A display name (may be empty) and an address, which is ASCII unless its local part cannot be."""
-
-    name: str
-    address: str
-
-    @property
-    def domain(self) -> str:
-        """The part after the @."""
-        return self.address.rpartition("@")[2]
-
-    @property
-    def comparable(self) -> str:
-        """The form in which addresses are compared, see `comparable`."""
-        return comparable(self.address)
-
-    @property
-    def written(self) -> str:
-        """The address as people write it, to be shown to them; a header needs further encoding."""
-        return f"{self.name} <{self.address}>" if self.name else self.address
-
-    @property
-    def needs_utf8(self) -> bool:
-        """Return whether this address needs a relay with SMTPUTF8."""
-        return not self.address.isascii()
 
 
 @lru_cache(maxsize=4096)
@@ -159,11 +131,6 @@ def foreign_domains(texts: Iterable[object]) -> set[str]:
         if not domain.isascii() or ".xn--" in f".{domain.lower()}":
             found.add(domain if _PLAIN.fullmatch(address) else address)
     return found
-
-
-def comparable(address: str) -> str:
-    """Return the form of a parsed address for comparisons, which ignore case."""
-    return address.lower()
 
 
 def named_address(text: str) -> str:

@@ -24,7 +24,7 @@ from pydantic import (
 
 from contracts.addresses import Address
 from contracts.json_values import exact
-from contracts.mail_headers import Headers, OneLine, one_line
+from contracts.mail_headers import MOST_HEADERS, MOST_VALUE, one_line, sender_headers
 from contracts.message import Json
 from contracts.schema_rules import has_all, lacks_all, most_together
 from contracts.templates import TemplateUse
@@ -107,6 +107,8 @@ ReplyTo = Annotated[
         json_schema_input_type=Address | _Few | None,
     ),
 ]
+OneLine = Annotated[str, Field(max_length=MOST_VALUE), AfterValidator(one_line)]
+Headers = Annotated[dict[str, OneLine], Field(max_length=MOST_HEADERS), AfterValidator(sender_headers)]
 Subject = OneLine
 Body = Annotated[str, AfterValidator(exact)]
 Tag = Annotated[str, Field(max_length=64), AfterValidator(one_line)]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
-
-from pydantic import AfterValidator, Field
 
 # With the longest name, the colon and a space this stays below the limit of 998 octets a line.
 MOST_VALUE = 900
@@ -62,7 +59,3 @@ def sender_headers(headers: dict[str, str]) -> dict[str, str]:
             raise ValueError(f"the header {name} must be ASCII")
         seen.add(lower)
     return headers
-
-
-OneLine = Annotated[str, Field(max_length=MOST_VALUE), AfterValidator(one_line)]
-Headers = Annotated[dict[str, OneLine], Field(max_length=MOST_HEADERS), AfterValidator(sender_headers)]

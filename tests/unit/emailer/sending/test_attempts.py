@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from contracts.addresses import ParsedAddress
 from contracts.emails import RecipientStatus
+from contracts.parsed_addresses import ParsedAddress
 from emailer.mails.letters import Letter
 from emailer.mails.stored_mail import AttemptRecord, StoredMail
 from emailer.sending import attempts

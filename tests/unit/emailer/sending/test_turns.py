@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from contracts.addresses import ParsedAddress
 from contracts.mail import Stream
+from contracts.parsed_addresses import ParsedAddress
 from emailer.mails.letters import File, FilledTemplate, Letter
 from emailer.mails.stored_mail import StoredMail
 from emailer.sending.attempts import Job

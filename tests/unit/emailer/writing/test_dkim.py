@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.addresses import ParsedAddress
+from contracts.parsed_addresses import ParsedAddress
 from emailer.domains import keys
 from emailer.domains.keys import KeySafe
 from emailer.mails.letters import File, Letter
 from emailer.mails.stored_mail import Signer
 from emailer.writing import rendering
-from emailer.writing.dkim import body_digest, sign
+from emailer.writing.digests import body_digest
+from emailer.writing.dkim import sign
 
 AT = datetime(2026, 11, 27, 12, 30, tzinfo=UTC)
 SAFE = KeySafe("a secret for the tests")

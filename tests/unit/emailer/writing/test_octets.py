@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contracts.addresses import ParsedAddress
+from contracts.parsed_addresses import ParsedAddress
 from emailer.mails.letters import Letter
 from emailer.writing import rendering
 from support.world_mails import Written, mails

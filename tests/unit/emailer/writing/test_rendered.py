@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from chassis.errors import DatabaseUnavailable, Overloaded
-from contracts.addresses import ParsedAddress
+from contracts.parsed_addresses import ParsedAddress
 from emailer.errors import TemplateFailed
 from emailer.mails.letters import File, FilledTemplate, Letter
 from emailer.mails.stored_mail import Signer, StoredMail

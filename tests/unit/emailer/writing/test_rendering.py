@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.addresses import ParsedAddress
+from contracts.parsed_addresses import ParsedAddress
 from emailer.mails import letters
 from emailer.mails.letters import File, Letter
 from emailer.writing import rendering

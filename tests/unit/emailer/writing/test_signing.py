@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from chassis.errors import Overloaded
 from emailer.mails.stored_mail import Signer
-from emailer.writing import dkim
+from emailer.writing import digests, dkim
 from emailer.writing.signing import MailSigner
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
@@ -34,12 +34,12 @@ def content(number: int) -> bytes:
 
 
 def signed(number: int) -> bytes:
-    digest = dkim.body_digest(content(number))
+    digest = digests.body_digest(content(number))
     return dkim.sign(content(number), SIGNERS, at=NOW, body_digest=digest)
 
 
 async def sign(signer: MailSigner, number: int, signers: tuple[Signer, ...] = SIGNERS) -> bytes:
-    digest = dkim.body_digest(content(number))
+    digest = digests.body_digest(content(number))
     return await signer.sign(content(number), signers, at=NOW, body_digest=digest)
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from chassis.errors import Overloaded
-from contracts.addresses import ParsedAddress
+from contracts.parsed_addresses import ParsedAddress
 from emailer import plain_text
 from emailer.errors import UnwritableMail
 from emailer.mails.letters import File, Letter

@@ -12,11 +12,12 @@ import pytest
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput
 from contracts import addresses
-from contracts.addresses import MOST_FOREIGN_DOMAINS, ParsedAddress
+from contracts.addresses import MOST_FOREIGN_DOMAINS
 from contracts.domains import AllowedSenders
 from contracts.emails import SendEmail
 from contracts.mail import Mail
 from contracts.message import FieldError
+from contracts.parsed_addresses import ParsedAddress
 from contracts.scopes import Scope
 from gateway.domains.senders import VerifiedSenders
 from gateway.emails import several

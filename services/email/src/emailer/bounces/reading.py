@@ -13,12 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
 from email.policy import compat32
+from typing import TYPE_CHECKING
 
 from flufl.bounce import all_failures
 
-from contracts.emails import BounceKind
 from emailer.suppression import faults
 from emailer.suppression.faults import Fault
+
+if TYPE_CHECKING:
+    # It brings pydantic, which the process that reads bounces does not need.
+    from contracts.emails import BounceKind
 
 # It logs every format that a message does not match.
 logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)

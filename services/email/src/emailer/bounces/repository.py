@@ -7,7 +7,7 @@ from uuid import UUID
 
 from chassis import queries
 from chassis.postgres import Connection
-from contracts import addresses
+from contracts import parsed_addresses
 from contracts.emails import BounceKind
 from contracts.mail import Stream
 from emailer.bounces.reading import Bounce
@@ -33,7 +33,7 @@ class BouncedRecipient:
     @property
     def target(self) -> Target:
         """The address, owner and stream that a suppression would apply to."""
-        return Target(self.owner_id, self.stream, addresses.comparable(self.address))
+        return Target(self.owner_id, self.stream, parsed_addresses.comparable(self.address))
 
     @property
     def domain(self) -> str:

@@ -15,8 +15,9 @@ from contracts.emails import EmailStatus, RecipientStatus, SendEmail
 from contracts.mail_headers import replace_unsafe
 from contracts.times import FURTHEST
 from emailer.errors import UnsendableMail
-from emailer.mails import letters, states
-from emailer.mails.letters import Addressee, Letter
+from emailer.mails import composing, letters, states
+from emailer.mails.composing import Addressee
+from emailer.mails.letters import Letter
 from emailer.templates.wanted import Versions, Wanted
 
 
@@ -136,13 +137,13 @@ def accept(
     A mail that was answered with 202 must not vanish into the parked messages: one that cannot be sent is
     stored as failed, with the reason as each recipient's only attempt, so that its owner can see it.
     """
-    recipients = letters.addressees(command)
+    recipients = composing.addressees(command)
     due_at = max(command.accepted_at, command.send_at or command.accepted_at)
     letter = refusal = None
     try:
         if due_at - command.accepted_at > FURTHEST:
             raise UnsendableMail(f"send_at: must be at most {FURTHEST.days} days ahead")
-        letter = letters.write(
+        letter = composing.write(
             _unpacked(command, there.parcels),
             default_sender=default_sender,
             recipients=recipients,

@@ -9,10 +9,10 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from chassis.postgres import Row
-from contracts.addresses import ParsedAddress
 from contracts.emails import Attempt as AttemptShown
 from contracts.emails import Recipient
 from contracts.mail_headers import replace_unsafe
+from contracts.parsed_addresses import ParsedAddress
 from emailer.mails import promises
 from emailer.mails.domain_limits import DomainLimits
 from emailer.mails.intake import PreparedMail

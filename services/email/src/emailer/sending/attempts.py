@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-from contracts import addresses
+from contracts import parsed_addresses
 from contracts.emails import RecipientStatus
 from contracts.mail import Stream
 from contracts.mail_headers import replace_unsafe
@@ -53,7 +53,7 @@ class Job:
     @property
     def target(self) -> Target:
         """The address, owner and stream that a suppression would apply to."""
-        return Target(self.mail.owner_id, self.stream, addresses.comparable(self.address))
+        return Target(self.mail.owner_id, self.stream, parsed_addresses.comparable(self.address))
 
     @property
     def sender(self) -> tuple[str, str]:

@@ -27,18 +27,9 @@ SIGNED = (
 OVERSIGNED = ("From", "Subject")
 
 _LINE = 76
-DIGEST_BYTES = hashlib.sha256().digest_size
 _MOST_KEYS_READ = 512
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 _SPACES = re.compile(rb"[ \t]++")
-
-
-def body_digest(message: bytes) -> bytes:
-    """Return the SHA-256 digest of the body of `message` in its relaxed form, which signatures cover."""
-    body = message.partition(b"\r\n\r\n")[2]
-    ended = body if body.endswith(b"\r\n") else body + b"\r\n"
-    kept = _SPACES.sub(b" ", ended).replace(b" \r\n", b"\r\n").rstrip(b"\r\n")
-    return hashlib.sha256(kept + b"\r\n" if kept else b"").digest()
 
 
 def sign(message: bytes, signers: Sequence[Signer], *, at: datetime, body_digest: bytes) -> bytes:

@@ -14,8 +14,8 @@ from email.utils import format_datetime, quote
 from functools import lru_cache
 from typing import Any
 
-from contracts.addresses import ParsedAddress
 from contracts.mail_headers import STRUCTURED
+from contracts.parsed_addresses import ParsedAddress
 from emailer import plain_text
 from emailer.mails.letters import File, Letter
 

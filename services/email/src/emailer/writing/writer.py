@@ -17,7 +17,7 @@ from emailer.mails.letters import Letter
 from emailer.mails.stored_mail import StoredMail
 from emailer.templates.recent import RecentCounts
 from emailer.workers.processes import FrameTooLarge, ProcessEnded, WorkerProcesses
-from emailer.writing import dkim, rendering, worker
+from emailer.writing import digests, rendering, worker
 from emailer.writing.signing import MailSigner
 
 log = logging.get(__name__)
@@ -76,7 +76,7 @@ class MailWriter:
             _LIGHT.inc()
             if not mail.signers:
                 return content
-            digest = dkim.body_digest(content)
+            digest = digests.body_digest(content)
         else:
             signs = bool(mail.signers)
             request = worker.request_to_write(letter, identity=identity, at=mail.dated, with_digest=signs)
@@ -84,7 +84,7 @@ class MailWriter:
             metrics.EMAIL_WRITTEN.labels("heavy").inc()
             if not signs:
                 return content
-            digest, content = content[: dkim.DIGEST_BYTES], content[dkim.DIGEST_BYTES :]
+            digest, content = content[: digests.DIGEST_BYTES], content[digests.DIGEST_BYTES :]
         return await self._signer.sign(content, mail.signers, at=mail.dated, body_digest=digest)
 
     async def close(self) -> None:
