@@ -90,9 +90,13 @@ def test_a_report_about_an_international_address_is_read_however_it_is_encoded(
         (("Action: failed", "Status: 5.0.0", "Diagnostic-Code: smtp; 550 mailbox is full"), "soft", "soft"),
         (("Action: failed", "Status: 4.4.7", "Diagnostic-Code: X-Postfix; timed out"), "soft", "soft"),
         (("Action: failed (no such mailbox)", "Status: 5.1.1"), "hard", "gone"),
+        # As OpenSMTPD writes it, and as others do.
+        (("Action: error", "Status: 5.1.1"), "hard", "gone"),
+        (("Action: failure", "Status: 5.2.2"), "soft", "soft"),
         (("Action: failed",), "refused", "refused"),
         (("Action: delayed", "Status: 4.4.1"), "delayed", None),
         (("Action: relayed", "Status: 2.0.0"), "delivered", None),
+        (("Action: expanded", "Status: 2.0.0"), "delivered", None),
         (("Action: whatever",), "other", None),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -116,6 +120,22 @@ def test_the_words_of_the_server_are_kept_on_one_line() -> None:
     assert found.detail == "5.1.1 550 5.1.1 <ann@example.com>: unknown user (mx.example.com)"
 
 
+@pytest.mark.parametrize("charset", ["utf-8", "latin-1"])
+def test_the_words_of_the_server_are_shown_in_the_letters_of_its_language(charset: str) -> None:
+    words = "550 5.1.1 Empfänger unbekannt"
+    found = reading.read(
+        report("Action: failed", "Status: 5.1.1", "Diagnostic-Code: smtp; " + words).replace(
+            words.encode(), words.encode(charset)
+        )
+    )
+    assert found.detail == f"5.1.1 {words}"
+
+
+def test_a_report_needs_no_recipient_because_the_return_path_names_it() -> None:
+    content = report(*FAILED).replace(b"Final-Recipient: rfc822; ann@example.com\r\n", b"")
+    assert reading.read(content).kind == "hard"
+
+
 def test_the_worst_of_several_recipients_counts() -> None:
     extra = "\r\nFinal-Recipient: rfc822; bob@example.com\r\nAction: failed\r\nStatus: 5.1.1\r\n"
     assert reading.read(report("Action: delayed", "Status: 4.0.0", extra=extra)).kind == "hard"
@@ -136,10 +156,38 @@ def test_the_worst_of_several_recipients_counts() -> None:
             b"ann@example.com\n 550 5.7.1 listed on a block list\n",
             "refused",
         ),
+        (
+            b"Received: from mail by mx.example with local (Exim 4.2.2)\nFrom: postmaster@mx.example\n"
+            b"X-Failed-Recipients: ann@example.com\n\n"
+            b"  ann@example.com\n    host mx.example: 550 no such user\n\n"
+            b"------ This is a copy of your message, including all the headers. ------\n\n"
+            b"Received: from a.example by b.example (Postfix 2.2.2) id 4.2.2\n",
+            "hard",
+        ),
+        (
+            b"From: MAILER-DAEMON@mail.example\n\nHi. This is the qmail-send program at mail.example.\n\n"
+            b"<ann@example.com>:\nRemote host said: 550 rejected as spam\n\n--- Below this line is a copy\n",
+            "refused",
+        ),
+        (
+            b"From: postmaster@mail.example\nSubject: Warning: message delayed 24 hours\n\n"
+            b"A message that you sent has not yet been delivered to all of its recipients.\n"
+            b"  <ann@example.com>\n    host mx.example: 451 4.7.1 greylisted\n\n"
+            b"No action is required on your part.\n",
+            "delayed",
+        ),
         (b"From: ann@example.com\nSubject: On holiday\n\nI am away. Ring 550 5551.\n", "other"),
         (b"", "other"),
     ],
-    ids=["qmail", "Exim", "an answer of a person", "nothing"],
+    ids=[
+        "qmail",
+        "Exim",
+        "versions of servers",
+        "a policy without a status",
+        "a warning",
+        "an answer of a person",
+        "nothing",
+    ],
 )
 def test_a_bounce_without_a_report_is_recognized_by_its_form(content: bytes, kind: BounceKind) -> None:
     assert reading.read(content).kind == kind
@@ -256,9 +304,9 @@ def encoded_report(blocks: int) -> bytes:
         (lambda size: report("X: " + "y" * size, *FAILED), 32_000, 33_000),
         (lambda blocks: report(*("Action: delayed", "") * (blocks - 3), *FAILED), 99, 101),
         (encoded_report, 98, 101),
-        (lambda parts: report(*FAILED) + b"\r\nboundary" * (parts - 2), 40, 41),
+        (lambda parts: report(*FAILED) + b"\r\nboundary=" * (parts - 2), 40, 41),
         (lambda size: report(*FAILED).replace(b"report;", b"report; x=%b;" % (b"y" * size), 1), 4000, 4100),
-        (lambda parts: old_report(b"boundary\n" * parts), 10, 11),
+        (lambda parts: old_report(b"Boundary*0 =\n" * parts), 10, 11),
         (lambda lines: old_report(b"x\n" * lines), 980, 1000),
         (lambda size: old_report((b"y" * 900 + b"\n") * (size // 901)), 64_000, 66_000),
         (lambda size: old_report(b"").replace(b"<ann", b" " * size + b"<ann"), 900, 1000),
@@ -282,8 +330,12 @@ def test_what_is_beyond_a_limit_is_not_read(message: Callable[[int], bytes], rea
 
 
 def test_only_the_beginning_of_a_long_message_is_read() -> None:
-    returned = b"y" * reading.MOST_BYTES + b"\r\nboundary" * 50
+    returned = b"y" * reading.MOST_BYTES + b"\r\nboundary=" * 50
     assert reading.read(report(*FAILED) + returned).kind == "hard"
+
+
+def test_a_returned_mail_may_speak_of_boundaries() -> None:
+    assert reading.read(report(*FAILED) + b"\r\nThe boundary of the land." * 100).kind == "hard"
 
 
 def test_an_invalid_report_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -48,8 +48,10 @@ _MOST_HEURISTIC_BYTES = 64 * 1024
 _MOST_HEURISTIC_LINES = 1000
 _LONGEST_LINE = 998
 _LONGEST_TEXT = 1000
+_LONGEST_WORDS = 300
 
-_PART = re.compile(rb"boundary|message/(?:rfc822|delivery-status|partial|global)", re.IGNORECASE)
+# A returned mail may speak of boundaries; the parameter alone makes parts.
+_PART = re.compile(rb"boundary[*0-9]*+\s*+=|message/(?:rfc822|delivery-status|partial|global)", re.IGNORECASE)
 _CONTENT_TYPE = re.compile(rb"^content-type:[^\n]*(?:\n[ \t][^\n]*)*", re.IGNORECASE | re.MULTILINE)
 _REPORT = re.compile(rb"^content-type:\s*message/(?:global-)?delivery-status", re.IGNORECASE | re.MULTILINE)
 _AS_TEXT = "text/delivery-status"
@@ -57,6 +59,13 @@ _LINE_END = re.compile(rb"\r\n?")
 _EMPTY_LINES = re.compile(rb"\n(?:[ \t]*+\n)+")
 _CODE = re.compile(r"(?<![\d.])([245]\d\d)(?=[ -])")
 _DELIVERED = ("delivered", "relayed", "expanded")
+# OpenSMTPD says `error`, others leave off or change the end of the standard's word.
+_FAILED = ("failed", "failure", "fail", "error")
+# The line before the mail that a bounce of an older format returns.
+_RETURNED = re.compile(
+    r"^[ \t]*+-{2,}+[^\n]*?\b(?:copy|original|returned|unsent|undelivered|(?:message|mail) follows)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
 _KINDS: dict[Fault, BounceKind] = {"gone": "hard", "hard": "hard", "soft": "soft", "refused": "refused"}
 
 
@@ -112,7 +121,7 @@ def _blocks(message: Message) -> Iterator[Message]:
         assert isinstance(decoded, bytes)
         texts = _EMPTY_LINES.split(_LINE_END.sub(b"\n", decoded).strip(b"\n"))[:left]
         left -= len(texts)
-        blocks = (email.message_from_bytes(text, policy=compat32) for text in texts)
+        blocks = (email.message_from_string(_decoded(text), policy=compat32) for text in texts)
         yield from (block for block in blocks if block["Action"] is not None)
 
 
@@ -128,7 +137,7 @@ def _judged(block: Message) -> Bounce:
         return Bounce("delivered", None, detail)
     if action == "delayed":
         return Bounce("delayed", None, detail)
-    if action != "failed":
+    if action not in _FAILED:
         return OTHER
     # Exchange Online quotes the server that refused the mail behind its own words.
     quoted = diagnostic.rpartition("->")[2]
@@ -147,19 +156,44 @@ def _read_old(content: bytes) -> Bounce:
     try:
         message = email.message_from_bytes(cut, policy=compat32)
         temporary, permanent = all_failures(message)
+        # The headers and the returned mail name versions of servers, which look like codes.
+        said = _RETURNED.split("\n".join(_texts(message)), maxsplit=1)[0]
     except Exception:
         return OTHER
     if not temporary and not permanent:
         return OTHER
-    text = cut.decode("utf-8", "replace")
-    status = faults.status_in(text)
-    at = text.find(status) if status else -1
-    words = text[max(0, at - 4) : at + 300].split("\n")[0] if status else ""
+    status, code = faults.status_in(said), _CODE.search(said)
+    at = said.find(status) if status else code.start() if code else len(said)
+    # From the code before the status, if there is one, to the end of the line.
+    begin = max(at - 4, said.rfind("\n", 0, at) + 1)
+    words = said[begin : at + _LONGEST_WORDS].partition("\n")[0] if status or code else ""
     if not permanent:
-        return Bounce("soft", "soft", _plain(words))
-    code = _CODE.search(text)
+        # The warnings that are known say of each that the server goes on trying.
+        return Bounce("delayed", None, _plain(words))
     fault = faults.judge(int(code[1]) if code else 550, words, status=status, at_recipient=True)
     return Bounce(_KINDS[fault], fault, _plain(words))
+
+
+def _texts(message: Message) -> Iterator[str]:
+    """Yield the texts of a message, without those of mails that are attached to it."""
+    if message.get_content_maintype() == "message":
+        return
+    if message.is_multipart():
+        for part in message.get_payload():
+            assert isinstance(part, Message)
+            yield from _texts(part)
+    elif message.get_content_maintype() != "application":
+        decoded = message.get_payload(decode=True)
+        assert isinstance(decoded, bytes)
+        yield _decoded(decoded)
+
+
+def _decoded(octets: bytes) -> str:
+    """Return a text of a bounce, in UTF-8 as reports are (RFC 6533), or in whatever else as Latin-1."""
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        return octets.decode("latin-1")
 
 
 def _plain(text: str) -> str:

@@ -9,8 +9,9 @@ from typing import Literal
 # `refused`: the mail or its sender was refused, by policy or for its content; says nothing about the address.
 Fault = Literal["gone", "hard", "soft", "refused"]
 
-# Not a part of an IP address; a full stop may follow.
-_STATUS = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)")
+# Not a part of an IP address, nor the version of a server ("Exim 4.96.2": in all codes that there are the
+# second part has one digit); a full stop may follow.
+_STATUS = re.compile(r"(?<![\d.])([245])\.(\d)\.(\d{1,3})(?!\.?\d)")
 # Words in replies that have no enhanced status code, or an unspecific one.
 _POLICY = re.compile(
     r"spam|policy|policies|reputation|black\s*-?list|block\s*-?list|\bblocked\b|\bdns[bw]l\b|\brbl\b|\bspf\b|dkim|dmarc"
