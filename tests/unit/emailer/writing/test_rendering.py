@@ -123,7 +123,33 @@ def test_an_invitation_stands_beside_the_text_and_an_attached_mail_is_not_encode
         identity="<1@example.com>",
         at=AT,
     )
-    assert inner.replace(b"\n", b"\r\n") in written
+    # Its last line end is not the one before the boundary: another mail's signature may cover it.
+    assert b"\r\n\r\n" + inner.replace(b"\n", b"\r\n") + b"\r\n--" in written
+
+
+@pytest.mark.parametrize(
+    ("content_type", "charset"),
+    [
+        ("text/calendar; method=REQUEST", "utf-8"),
+        ("text/calendar", "utf-8"),
+        ("text/calendar;charset=us-ascii", "us-ascii"),
+        ("text/csv", None),
+    ],
+)
+def test_a_calendar_names_its_charset_as_its_standard_requires(
+    content_type: str, charset: str | None
+) -> None:
+    files = (File("a.ics", content_type, "SUMMARY:Grüße\r\n".encode()),)
+    message = read(Letter(SENDER, "Hello", (READER,), text="Hi", files=files))
+    (part,) = [part for part in message.walk() if part.get_content_subtype() in ("calendar", "csv")]
+    assert part.get_param("charset") == charset
+
+
+def test_pictures_inside_the_html_name_its_type_as_their_standard_requires() -> None:
+    files = (File("logo.png", "image/png", b"\x89PNG", "logo"),)
+    message = read(Letter(SENDER, "Hello", (READER,), html="<img src='cid:logo'>", files=files))
+    (related,) = [part for part in message.walk() if part.get_content_type() == "multipart/related"]
+    assert related.get_param("type") == "text/html"
 
 
 def test_an_inline_file_without_html_is_an_ordinary_attachment() -> None:

@@ -27,6 +27,7 @@ _LONGEST_PLAIN = 60
 # This many octets make a base64 line of 76 characters.
 _LINE_OF_BASE64 = 57
 _ENCODED_AT_ONCE = 4096 * _LINE_OF_BASE64
+_CHARSET = re.compile(r"\s*charset=", re.IGNORECASE)
 _PLAIN_OCTETS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -56,6 +57,7 @@ class _WrittenHeaders(EmailPolicy):
 # Many mails have the same second.
 _date = lru_cache(maxsize=64)(format_datetime)
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_LINE_END_OCTETS = re.compile(rb"\r\n|\r|\n")
 # The MIME headers of a mail that is a single text of short ASCII lines.
 _PLAIN_HEADERS = (
     ("Content-Type", 'text/plain; charset="utf-8"'),
@@ -172,6 +174,8 @@ def _add_parts(message: EmailMessage, letter: Letter, mark: str) -> None:
         html = message.get_payload(1)
         assert isinstance(html, EmailMessage)
         html.make_related()
+        # RFC 2387 requires it.
+        html.replace_header("Content-Type", 'multipart/related; type="text/html"')
         for file in inline:
             html.attach(_part(file, "inline", f"{mark}-{letter.files.index(file)}"))
     if invitations and letter.html is None:
@@ -191,9 +195,14 @@ def _part(file: File, disposition: str, place: str) -> EmailMessage:
     part = EmailMessage(policy=_POLICY)
     kind, *parameters = file.content_type.split(";")
     main, _, sub = kind.partition("/")
+    if kind.lower() == "text/calendar" and not any(_CHARSET.match(each) for each in parameters):
+        # RFC 5545 requires it of mails; without it, programs take the text for ASCII.
+        parameters.append("charset=utf-8")
     if main.lower() == "message":
-        # Must not be encoded (RFC 2046); it has been checked to be 7-bit.
-        part.set_content(b"\r\n".join(file.content.splitlines()), maintype=main, subtype=sub, cte="7bit")
+        # Must not be encoded (RFC 2046); it has been checked to be 7-bit. Its last line keeps its end: the
+        # one before a boundary is not of the part.
+        lines = _LINE_END_OCTETS.split(file.content)
+        part.set_content(b"\r\n".join(lines), maintype=main, subtype=sub, cte="7bit")
     else:
         part.set_content(b"", maintype=main, subtype=sub)
         part.set_payload(place)
