@@ -25,6 +25,14 @@ from emailer import plain_text
         ("<a href='https://x.example'>one<a href='https://y.example'>two", "one (https://x.example)two"),
         ("<head><title>T</title><style>p{}</style></head><body>Hi</body>", "Hi\n"),
         ("<head><meta charset=utf-8><body>Open head", "Open head\n"),
+        # The end of a head may be left out, and so may the beginning of a body.
+        ("<html><head><title>T</title><meta charset=utf-8><p>Open head", "Open head\n"),
+        ("<pre>\n  a\r\n    b <b>c</b>  d\n\n\n\ne</pre> f\n g", "  a\n    b c d\n\ne\n\nf g\n"),
+        ("a <pre>b\nc", "a\n\nb\nc\n"),
+        (
+            "<a href=' HTTPS://x.example '>x</a> <a href=MailTo:a@x.example>y</a>",
+            "x (HTTPS://x.example) y (a@x.example)\n",
+        ),
         ("<script>if (a<b) {} '</p>'</script>Hi", "Hi\n"),
         ("<SCRIPT></SCRIPT >Hi<style></style>", "Hi\n"),
         ("a &amp; b &euro; 5 &#65;&#x42;", "a & b € 5 AB\n"),

@@ -20,7 +20,8 @@ MOST_TOKENS = 100_000
 # A document up to this length is converted in a few milliseconds at most, whatever it contains.
 LIGHT_CHARACTERS = 8 * 1024
 
-_UNSEEN = frozenset(("head", "script", "style", "title", "template"))
+# A head is none of them: its end may be left out, and what may be in it is unseen by itself.
+_UNSEEN = frozenset(("script", "style", "title", "template"))
 # Nothing inside these is markup, up to the end tag.
 _RAW = frozenset(("script", "style", "title", "textarea", "xmp", "iframe", "noembed", "noframes"))
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
@@ -32,6 +33,7 @@ _LINES = frozenset(
     )
 )
 _LINKS = ("http://", "https://", "mailto:")
+_MAILTO = re.compile("^mailto:", re.IGNORECASE)
 
 # All quantifiers are possessive, so that no match backtracks.
 _TEXT = re.compile(r"[^<]++")
@@ -40,7 +42,9 @@ _REST_OF_TAG = re.compile(r"""(?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+>""")
 _ATTRIBUTE = re.compile(r"""([^\s=>/]++)\s*+(?:=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>]*+)))?+""")
 _COMMENT_END = re.compile(r"--!?>")
 _RAW_END = {name: re.compile(rf"(?=</{name}[\s/>])", re.IGNORECASE) for name in _RAW}
-_SPACE = re.compile(r"[ \t\r\n\f]++")
+_BLANKS = " \t\r\n\f"
+_SPACE = re.compile(rf"[{_BLANKS}]++")
+_LINE_END = re.compile(r"\r\n|\r|\n")
 # Python refuses to parse integers of thousands of digits, and none of these is a character.
 _LONG_REFERENCE = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{7,});?")
 
@@ -104,6 +108,7 @@ class _Reader:
         self._breaks = 0
         self._space = False
         self._unseen = 0
+        self._preformatted = 0
         self._link = ""
         self._link_start = 0
         self.length = 0
@@ -120,6 +125,8 @@ class _Reader:
                 self._unseen = max(0, self._unseen - 1)
             elif token.name == "a":
                 self._close_link()
+            elif token.name == "pre":
+                self._preformatted = max(0, self._preformatted - 1)
             self._break(token.name)
         elif token.kind == "text" or (token.kind == "raw" and token.name == "textarea"):
             self._show(_unescaped(self._document[token.start : token.end]))
@@ -129,9 +136,8 @@ class _Reader:
         self._break(name)
         if name in _UNSEEN:
             self._unseen += 1
-        elif name == "body":
-            # Its head may have been left open.
-            self._unseen = 0
+        elif name == "pre":
+            self._preformatted += 1
         elif name == "br":
             self._breaks += 1
         elif name in ("td", "th"):
@@ -142,8 +148,8 @@ class _Reader:
             self._show(self._attribute(token, "alt"))
         elif name == "a":
             self._close_link()
-            href = self._attribute(token, "href")
-            self._link = href if href.startswith(_LINKS) else ""
+            href = self._attribute(token, "href").strip(_BLANKS)
+            self._link = href if href[:8].lower().startswith(_LINKS) else ""
             self._link_start = len(self._parts)
 
     def _break(self, name: str) -> None:
@@ -153,7 +159,7 @@ class _Reader:
             self._breaks = max(self._breaks, 1)
 
     def _close_link(self) -> None:
-        address, self._link = self._link.removeprefix("mailto:"), ""
+        address, self._link = _MAILTO.sub("", self._link), ""
         # Links are not nested, so each part is joined only once.
         if address and address not in "".join(self._parts[self._link_start :]):
             self._space = True
@@ -162,18 +168,28 @@ class _Reader:
     def _show(self, text: str) -> None:
         if self._unseen:
             return
-        text = _SPACE.sub(" ", text)
-        self._space = self._space or text.startswith(" ")
-        words = text.strip(" ")
+        lines = _LINE_END.split(text) if self._preformatted else (_SPACE.sub(" ", text),)
+        for number, line in enumerate(lines):
+            if number:
+                self._breaks += 1
+            self._add(line)
+
+    def _add(self, line: str) -> None:
+        words = line.strip(_BLANKS)
+        begins_line = self._breaks or not self._parts
+        if words and self._preformatted and begins_line:
+            # Its indentation is part of what is shown.
+            words = line.rstrip(_BLANKS)
+        self._space = self._space or line[:1] in _BLANKS
         if not words:
             return
-        if self._breaks and self._parts:
+        if self._parts and self._breaks:
             self._parts.append("\n" * min(self._breaks, 2))
-        elif self._space and self._parts:
+        elif self._parts and self._space:
             self._parts.append(" ")
         self._parts.append(words)
         self.length += len(words)
-        self._breaks, self._space = 0, text.endswith(" ")
+        self._breaks, self._space = 0, line[-1] in _BLANKS
 
     def _attribute(self, token: Token, wanted: str) -> str:
         inside = self._document[token.start + 1 + len(token.name) : token.end - 1]
