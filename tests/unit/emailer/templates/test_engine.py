@@ -88,6 +88,11 @@ def test_an_error_says_which_part_and_line_is_wrong(source: str, code: str, line
 
 def test_a_subject_is_one_line_of_bounded_length() -> None:
     assert rendered({"name": "a\n b"}, subject="For\n{{ name }}", text="x")["subject"] == "For a b"
+    # Spaces that mean something stay: of Japanese, and of French before a sign.
+    assert (
+        rendered({}, subject=" 東京\u3000駅\n n°\xa05\u202f! ", text="x")["subject"]
+        == "東京\u3000駅 n°\xa05\u202f!"
+    )
     assert failure(subject="a{{ x }}", text="x", data={"x": "\x07"}).part == "subject"
     assert failure(subject="{{ x }}", text="x", data={"x": "a" * 901}).code == "template-too-large"
 

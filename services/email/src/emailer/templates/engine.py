@@ -26,6 +26,8 @@ PARTS: tuple[Part, ...] = get_args(Part)
 # Style sheets are never loaded, neither from files nor over the network.
 _INLINER = css_inline.CSSInliner(load_remote_stylesheets=False, keep_style_tags=True, keep_at_rules=True)
 _CACHED = 64
+# A subject may be written over several lines. Spaces of other scripts, and those that do not break, stay.
+_BREAKS = re.compile("[ \t-\r\x1c-\x1f\x85\u2028\u2029]+")
 # Neither the database nor a mail can have these characters.
 _UNKEEPABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -88,7 +90,7 @@ def render(source: Mapping[str, str | None], data: Mapping[str, Any]) -> dict[st
 
 
 def _subject(value: str) -> str:
-    subject = " ".join(value.split())
+    subject = _BREAKS.sub(" ", value).strip(" ")
     try:
         one_line(subject)
     except ValueError as error:
