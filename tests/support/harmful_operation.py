@@ -7,6 +7,7 @@ import ctypes
 import faulthandler
 import io
 import locale
+import mmap
 import os
 import re
 import resource
@@ -74,6 +75,18 @@ def _use_up_files() -> None:
         _kept.append(os.open(os.devnull, os.O_RDONLY))
 
 
+def _keep_shared(mib: int) -> None:
+    for _ in range(mib):
+        _kept.append(mmap.mmap(-1, 1 << 20))
+        _kept[-1].write(b"x" * (1 << 20))
+
+
+def _share() -> None:
+    while True:
+        _keep_shared(8)
+        time.sleep(0.01)
+
+
 def _print_without_end() -> None:
     for _ in range(512):
         os.write(1, b"x" * 65_535 + b"\n")
@@ -106,6 +119,10 @@ CHANGES: dict[str, Callable[[], Any]] = {
     "functions in threads": lambda: _kept.append(
         asyncio.get_running_loop().run_in_executor(None, time.sleep, 600)
     ),
+    "timers of the event loop": lambda: asyncio.get_running_loop().call_later(600, print),
+    "signals of the event loop": lambda: asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, print),
+    "hooks of the event loop": lambda: asyncio.get_running_loop().set_exception_handler(print),
+    "shared memory": lambda: _keep_shared(100),
     "a copy of the process": os.fork,
     "processes": lambda: _kept.append(subprocess.Popen(["sleep", "600"])),
 }
@@ -125,6 +142,7 @@ WAYS: dict[str, Callable[[], Any]] = {
     "end the loop": lambda: asyncio.get_running_loop().stop(),
     "leave a thread and exit": _leave_thread,
     "hunger": _hunger,
+    "shared hunger": _share,
     "recursion": _recur,
     "print": _print_without_end,
 }
@@ -208,7 +226,23 @@ async def change(payload: str | None, _: Context) -> int:
     return os.getpid()
 
 
+def _copy() -> int:
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        time.sleep(600)
+    return pid
+
+
+async def leave_daemons(payload: str, _: Context) -> None:
+    """Leave a daemon and a copy of the process behind, noted in the file that the payload names, and exit."""
+    for pid in (_start_daemon(), _copy()):
+        _note(payload, pid)
+    os._exit(7)
+
+
 CHANGING = Operation("changing", "for tests", payload=None, run=change, retry=_ONCE)
+LEAVING = Operation("leaving", "for tests", payload=None, run=leave_daemons, retry=_ONCE)
 HOARDING = Operation("hoarding", "for tests", payload=None, run=keep_or_need, retry=_ONCE)
 CURIOUS = Operation("curious", "for tests", payload=None, run=ask_often, retry=_ONCE)
 SLEEPY = Operation("sleepy", "for tests", payload=None, run=sleep_or_exit, retry=_ONCE, concurrency=1)
@@ -218,6 +252,7 @@ harmful.patient = support.harmful_operation:PATIENT
 harmful.texts = support.harmful_operation:OF_TEXTS
 changing = support.harmful_operation:CHANGING
 curious = support.harmful_operation:CURIOUS
+leaving = support.harmful_operation:LEAVING
 hoarding = support.harmful_operation:HOARDING
 sleepy = support.harmful_operation:SLEEPY
 """

@@ -57,7 +57,7 @@ async def test_only_the_item_that_harms_its_process_fails(
     assert bench.results == {n: str(n) for n in range(20) if n != POISON}
     failure = bench.failures[POISON]
     late = dict.fromkeys(("loop", "expression", "stop", "print"), "timeout")
-    expected = late | {"hunger": "out-of-memory"}
+    expected = late | {"hunger": "out-of-memory", "shared hunger": "worker-died"}
     assert failure.code == expected.get(way, failure.code)
     assert failure.code in ("worker-died", "timeout", "out-of-memory", "operation-failed")
     runs = Counter(map(int, notes.read_text().split()))

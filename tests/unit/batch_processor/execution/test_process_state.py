@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from support.chunk_bench import ChunkBench
-from support.harmful_operation import CHANGES, CHANGING, DAEMON, OPERATION, WATCHDOG
+from support.harmful_operation import CHANGES, CHANGING, DAEMON, LEAVING, OPERATION, WATCHDOG
 from support.waiting import until
 
 
@@ -44,6 +44,15 @@ async def test_a_daemon_that_an_item_starts_ends_with_its_chunk(bench: ChunkBenc
     with suppress(psutil.NoSuchProcess):
         daemon = psutil.Process(int(bench.results[0]))
         await until(lambda: not daemon.is_running() or daemon.status() == psutil.STATUS_ZOMBIE)
+
+
+async def test_what_an_item_starts_ends_with_a_process_that_dies(bench: ChunkBench, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    await bench.finish(LEAVING, [json.dumps(str(notes))])
+    assert bench.failures[0].code == "worker-died"
+    started = list(map(int, notes.read_text().split()))
+    assert len(started) == 6
+    assert not list(filter(psutil.pid_exists, started))
 
 
 async def test_what_items_print_is_passed_on_slowly(

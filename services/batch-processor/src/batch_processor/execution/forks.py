@@ -6,12 +6,23 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
+import signal
+import threading
+import time
+import warnings
 from functools import partial
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PRELOADED = ["batch_processor.execution.preloaded"]
+_EXIT_S = 5
+# Between two looks at what is left behind: the server has to hear of each death.
+_LOOK_S = 0.01
+# The processes that the server has forked for this one, by their ids, with the id of the server. Its other
+# children were left behind by processes that are gone.
+_forked: dict[int, int] = {}
+_forking = threading.Lock()
 
 
 def context() -> ForkServerContext:
@@ -19,6 +30,35 @@ def context() -> ForkServerContext:
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(_PRELOADED)
     return found
+
+
+def start(process: ForkServerProcess) -> None:
+    """Fork a process, which must be buried. This blocks: call it in a thread."""
+    with _forking:
+        process.start()
+        assert process.pid, "it was started"
+        _forked[process.pid] = _parent_of(process.pid)
+
+
+def bury(process: ForkServerProcess) -> None:
+    """Wait until a process is gone, and kill what it has left behind. This blocks: call it in a thread."""
+    process.join(_EXIT_S)
+    with _forking:
+        server = _forked.pop(process.pid or 0, 0)
+    until = time.monotonic() + _EXIT_S
+    # The children of one that was killed come next.
+    while time.monotonic() < until and (orphans := _orphans_of(server)):
+        for pid in orphans:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_LOOK_S)
+
+
+def serve() -> None:
+    """Prepare this process, the server: it adopts the orphans of processes that it has forked."""
+    adopt_orphans()
+    # It says so of each of them.
+    warnings.filterwarnings("ignore", "forkserver: waitpid returned unexpected pid")
 
 
 def die_first() -> None:
@@ -39,3 +79,22 @@ def mute_copies(connection: int) -> None:
     """
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.register_at_fork(after_in_child=partial(os.dup2, nowhere, connection))
+
+
+def _parent_of(pid: int) -> int:
+    try:
+        # The name before the bracket may have spaces.
+        _, _, rest = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
+    except OSError:
+        return 0
+    return int(rest.split()[1])
+
+
+def _orphans_of(server: int) -> list[int]:
+    # None is forked meanwhile, as it would not be known yet.
+    with _forking:
+        try:
+            children = Path(f"/proc/{server}/task/{server}/children").read_text()
+        except OSError:
+            return []
+        return [pid for pid in map(int, children.split()) if pid not in _forked]

@@ -10,14 +10,13 @@ import signal
 import socket
 import time
 from asyncio import StreamWriter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-import uvloop
 from pydantic import BaseModel
 
 from batch_processor import operations
@@ -27,6 +26,7 @@ from batch_processor.execution.chunks import ChunkRun, Watch
 from batch_processor.execution.contexts import ContextFactory
 from batch_processor.execution.deadlines import ItemDeadline
 from batch_processor.execution.failures import cause_of
+from batch_processor.execution.item_loop import ItemLoop, LoopState
 from batch_processor.execution.marks import Marks
 from batch_processor.execution.process_state import CountedThreads, ProcessState, data_bytes, left_since
 from batch_processor.execution.running_chunk import ItemFailure, Origin, Outcomes, StoredItem
@@ -90,7 +90,7 @@ def serve(connection: socket.socket, options: Options) -> None:
         os.close(descriptor)
         os.close(output)
         forks.mute_copies(connection.fileno())
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=ItemLoop) as runner:
             runner.run(_serve(connection, marks, options))
     finally:
         # Threads that an operation has left behind do not keep the process alive.
@@ -122,7 +122,10 @@ class _Chunks:
         # With the operations that are loaded, without their items.
         self._data_bytes = data_bytes()
         self._threads = CountedThreads()
-        asyncio.get_running_loop().set_default_executor(self._threads)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, ItemLoop), "the process has made it"
+        loop.set_default_executor(self._threads)
+        self._loop = loop
         self._calls = _Calls(writer)
         self._operations: dict[str, Operation] = {}
         self._run: ChunkRun | None = None
@@ -158,7 +161,7 @@ class _Chunks:
     ) -> None:
         items = list(map(StoredItem, positions, payloads))
         origin = Origin(UUID(batch_id), owner_id, datetime.fromisoformat(accepted_at), attempt)
-        before = asyncio.all_tasks()
+        of_loop = self._loop.state()
         with tracing.during(traceparent, request_id):
             try:
                 operation = self._load(name)
@@ -189,14 +192,12 @@ class _Chunks:
                 self._run = None
         watch.report()
         # The next chunk, perhaps of another owner, must not find what items of this one have left behind.
-        is_clean = self._is_as_before(state, before | {asyncio.current_task()}, name)
+        is_clean = self._is_as_before(state, of_loop, name)
         self._writer.write(frames.write("done", is_clean))
 
-    def _is_as_before(
-        self, state: ProcessState, tasks: Set[asyncio.Task[Any] | None], operation: str
-    ) -> bool:
+    def _is_as_before(self, state: ProcessState, of_loop: LoopState, operation: str) -> bool:
         left = left_since(state, own_bytes=self._data_bytes, limit_bytes=self._memory_bytes)
-        left += ["tasks"] if asyncio.all_tasks() - tasks else []
+        left += self._loop.left_since(of_loop)
         left += ["functions in threads"] if self._threads.at_work else []
         if left:
             log.info(

@@ -9,7 +9,7 @@ from chassis import lean
 # As in the service itself.
 with lean.without("pygments", "rich"):
     from batch_processor import operations
-    from batch_processor.execution import item_process
+    from batch_processor.execution import forks, item_process
     from chassis import allocator
 
 __all__ = ["item_process"]
@@ -22,3 +22,4 @@ gc.collect()
 gc.freeze()
 # The forks inherit this, too.
 allocator.limit_arenas()
+forks.serve()

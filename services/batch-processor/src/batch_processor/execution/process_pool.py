@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from typing import Any, Self
 
-from batch_processor.execution import forks, frames, item_process, marks
+from batch_processor.execution import forks, frames, item_process, marks, process_state
 from batch_processor.execution.item_process import Options
 from batch_processor.execution.marks import Marks
 from batch_processor.execution.process_output import ProcessOutput
@@ -36,7 +36,6 @@ _IDLE_LOOK_S = 0.5
 # Consecutive looks after the deadline: so a process can end the item itself, even after both were suspended.
 _LATE_LOOKS = 4
 _PAUSE_S = 1
-_EXIT_S = 5
 
 
 class ItemProcess:
@@ -54,6 +53,8 @@ class ItemProcess:
         self.output = output
         self.idle_since = 0.0
         self.late_looks = 0
+        # Whether it has more shared memory than it may use of its own.
+        self.is_greedy = False
         self.has_worked = False
         self._process = process
         self._reader = reader
@@ -74,7 +75,7 @@ class ItemProcess:
                 process = forks.context().Process(
                     target=item_process.serve, args=(theirs, options), name="items", daemon=True
                 )
-                process.start()
+                forks.start(process)
             return process
 
         try:
@@ -119,12 +120,17 @@ class ItemProcess:
         self._process.kill()
 
     def bury(self) -> str:
-        """Wait until the process is gone, and return how it ended. This blocks: call it in a thread."""
-        self._process.join(_EXIT_S)
+        """Wait until the process is gone with what it has started; return how it ended.
+
+        This blocks: call it in a thread.
+        """
+        forks.bury(self._process)
         code = self._process.exitcode
         self.marks.close()
         if self.is_late:
             return "killed, as it was still at work after its deadline"
+        if self.is_greedy:
+            return "killed, as its shared memory exceeded the limit"
         if code is None or code >= 0:
             return f"ended with {code}"
         names = {each.value: each.name for each in signal.Signals}
@@ -231,12 +237,14 @@ class ProcessPool:
                 self.give_back(await self.take())
 
     async def watch_forever(self) -> None:
-        """Kill late processes, end idle ones, and measure, until cancelled."""
+        """Kill processes that are late or greedy, end idle ones, and measure, until cancelled."""
         while True:
             now = time.monotonic()
             for process in self._busy:
                 process.late_looks = process.late_looks + 1 if now > process.marks.due else 0
-                if process.is_late:
+                # The kernel counts only what is not shared.
+                process.is_greedy |= process_state.shared_bytes(process.pid) > self._options.memory_bytes
+                if process.is_late or process.is_greedy:
                     process.kill()
             # Except the one that was used last.
             for process in self._idle[:-1]:

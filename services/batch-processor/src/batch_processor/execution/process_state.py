@@ -62,6 +62,7 @@ class ProcessState:
     threads: frozenset[int | None]
     files: int
     has_children: bool
+    shared_bytes: int
 
     @classmethod
     def now(cls) -> Self:
@@ -73,6 +74,7 @@ class ProcessState:
             threads=frozenset(thread.ident for thread in threads),
             files=sum(1 for _ in Path("/proc/self/fd").iterdir()),
             has_children=_has_children(),
+            shared_bytes=shared_bytes(),
         )
 
 
@@ -86,6 +88,7 @@ def left_since(before: ProcessState, *, own_bytes: int, limit_bytes: int) -> lis
     try:
         faulthandler.cancel_dump_traceback_later()
         now, kept_bytes = ProcessState.now(), data_bytes() - own_bytes
+        kept_bytes += max(0, now.shared_bytes - before.shared_bytes)
         found = {
             **{name: value != before.settings[name] for name, value in now.settings.items()},
             "modules": not before.modules.items() <= now.modules.items(),
@@ -105,6 +108,19 @@ def left_since(before: ProcessState, *, own_bytes: int, limit_bytes: int) -> lis
 def data_bytes() -> int:
     """Return the memory of this process that counts under its limit."""
     return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+
+
+def shared_bytes(pid: int | None = None) -> int:
+    """Return the memory that a process, by default this one, uses and shares, which counts under no limit.
+
+    It is 0 for a process that is gone.
+    """
+    try:
+        status = Path(f"/proc/{pid or 'self'}/status").read_bytes()
+    except OSError:
+        return 0
+    _, _, found = status.partition(b"RssShmem:")
+    return int(found.split(None, 1)[0]) * 1024 if found else 0
 
 
 def _settings() -> dict[str, object]:

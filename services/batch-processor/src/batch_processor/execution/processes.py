@@ -32,7 +32,6 @@ _FORKS = forks.context()
 _START_S = 60
 # Calls of one owner; each is that of a running item.
 _MOST_WAITING = 10_000
-_EXIT_S = 5
 # The most memory of a process, unless it is chosen. An answer passes through the service, and must fit into a
 # frame, which has four bytes for three of it.
 _MEMORY_BYTES = 256 * 1024 * 1024
@@ -177,7 +176,7 @@ class _Child:
         self.is_clean = True
         self._connection, theirs = _FORKS.Pipe()
         self._process = _FORKS.Process(target=_serve, args=(theirs, memory_bytes), daemon=True)
-        self._process.start()
+        forks.start(self._process)
         # The only other end is in the process, so its death ends every wait for it.
         theirs.close()
         if not self._connection.poll(_START_S):
@@ -209,8 +208,8 @@ class _Child:
         self._process.kill()
 
     def wait(self) -> None:
-        """Wait until the process is gone."""
-        self._process.join(_EXIT_S)
+        """Wait until the process is gone with what it has started."""
+        forks.bury(self._process)
 
 
 def _serve(connection: Connection, memory_bytes: int) -> None:

@@ -1,0 +1,65 @@
+"""The event loop of an item process, which knows what items have left there for later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Set
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Any, TypeVarTuple
+from weakref import WeakSet
+
+import uvloop
+
+Arguments = TypeVarTuple("Arguments")
+
+
+@dataclass(frozen=True, slots=True)
+class LoopState:
+    """The tasks, timers and hooks of an event loop at a moment."""
+
+    tasks: Set[asyncio.Task[Any]]
+    timers: Set[asyncio.TimerHandle]
+    hooks: tuple[object, ...]
+
+
+class ItemLoop(uvloop.Loop):
+    """An event loop that knows its timers: it would call what items have set, beside those of the next chunk.
+
+    What is called again and again without a pause, and the files that it watches, are not known.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._timers: WeakSet[asyncio.TimerHandle] = WeakSet()
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*Arguments], object],
+        *args: *Arguments,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Call `callback` in `delay` seconds, unless the returned timer is cancelled."""
+        timer = super().call_later(delay, callback, *args, context=context)
+        # What is due at once has no time.
+        if hasattr(timer, "when"):
+            self._timers.add(timer)
+        return timer
+
+    def state(self) -> LoopState:
+        """Return the state of this moment."""
+        now = self.time()
+        timers = {timer for timer in self._timers if not timer.cancelled() and timer.when() > now}
+        hooks = self.get_exception_handler(), self.get_task_factory(), self.get_debug()
+        return LoopState(asyncio.all_tasks(self), timers, hooks)
+
+    def left_since(self, before: LoopState) -> list[str]:
+        """Return what the code that ran since `before` has left here, in words."""
+        now = self.state()
+        found = {
+            "tasks": bool(now.tasks - before.tasks),
+            "timers of the event loop": bool(now.timers - before.timers),
+            "hooks of the event loop": now.hooks != before.hooks,
+        }
+        return [name for name, is_left in found.items() if is_left]
