@@ -16,6 +16,7 @@ from batch_processor.errors import ProcessDied
 from batch_processor.execution.running_chunk import ItemFailure, Outcomes
 from batch_processor.items.item_values import MOST_RESULT_BYTES
 from chassis.broker.envelope import Outgoing
+from contracts.topology import COMMANDS
 
 # A chunk in memory has at most 4 MiB, each byte of which may be written as six.
 _MOST_FRAME = 32 * 1024 * 1024
@@ -96,6 +97,8 @@ def read_outcomes(parts: Sequence[Any], allowed: set[int]) -> Outcomes:
             len(positions) == len(results)
             and all(isinstance(result, str) and len(result) <= MOST_RESULT_BYTES for result in results)
             and all(isinstance(t.code, str) and isinstance(t.detail, str) for t in troubles)
+            # The broker lets this service publish more.
+            and all(one.exchange == COMMANDS for one in outcomes.commands)
             and len(set(named)) == len(named)
             and allowed.issuperset(named)
         )
