@@ -164,6 +164,13 @@ def test_an_expired_upload_skips_what_had_arrived() -> None:
     assert (expired.status, expired.total, expired.skipped) == ("expired", 5, 5)
 
 
+def test_an_upload_to_which_something_was_appended_meanwhile_does_not_expire() -> None:
+    described = life_cycle.describe(NEW, DESCRIPTION, now=NOW - timedelta(hours=30))
+    grown = life_cycle.receive(described, 5, now=NOW)
+    assert life_cycle.expire(grown, silent_s=86_400, now=NOW) == grown
+    assert life_cycle.expire(described, silent_s=86_400, now=NOW).status == "expired"
+
+
 @pytest.mark.parametrize("status", ["queued", "running", "completed"])
 def test_a_batch_that_has_started_is_not_abandoned_expired_or_failed(status: Status) -> None:
     batch = replace(started(2), status=status)

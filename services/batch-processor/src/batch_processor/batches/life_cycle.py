@@ -276,9 +276,14 @@ def abandon(batch: StoredBatch, *, now: datetime) -> StoredBatch:
     return batch if batch.status != "open" else end(batch, "abandoned", now=now)
 
 
-def expire(batch: StoredBatch, *, now: datetime) -> StoredBatch:
-    """End a batch whose upload was never sealed; what has arrived is not run."""
+def expire(batch: StoredBatch, *, silent_s: float = 0, now: datetime) -> StoredBatch:
+    """End a batch whose upload was never sealed; what has arrived is not run.
+
+    It goes on if something was appended within the last `silent_s` seconds, perhaps since it was looked at.
+    """
     if batch.status != "open":
+        return batch
+    if batch.appended_at is not None and (now - batch.appended_at).total_seconds() < silent_s:
         return batch
     detail = "The upload was not finished in time; none of its items were run. Send it again."
     expired = changed(batch, error_code="upload-expired", error_detail=detail)

@@ -261,8 +261,9 @@ class Coordinator:
                 await self._intake.expire(connection, {batch_id: owners[batch_id]}, step)
             return False
 
+        expire_upload = partial(life_cycle.expire, silent_s=self._windows.upload_expires_s)
         for circle, owners, step in (
-            (self._uploads_to_end, open_ones, life_cycle.expire),
+            (self._uploads_to_end, open_ones, expire_upload),
             (self._batches_to_end, late_ones, steering.lapse),
         ):
             if await circle.take(owners, partial(end, owners, step)):
