@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from contracts.scopes import Scope
 from gateway.http.endpoints import Answer, Endpoint
+from gateway.http.filters import BulkResult
 from support import declared_gateway
 
 ENDPOINTS = declared_gateway.create().server.endpoints
@@ -75,6 +76,17 @@ def shows_too_much(endpoint: Endpoint, answer: Answer) -> bool:
 def test_a_change_shows_what_a_read_shows_only_to_a_key_that_may_read_it() -> None:
     open_ = {e.name for e in CHANGES for answer in e.answers.values() if shows_too_much(e, answer)}
     assert open_ == WHOLE.keys()
+
+
+def test_a_bulk_action_counts_what_matches_only_for_a_key_that_may_read_it() -> None:
+    # Nothing is read of webhooks and parked messages with another scope than they are changed with.
+    open_ = {
+        endpoint.scope
+        for endpoint in CHANGES
+        for answer in endpoint.answers.values()
+        if BulkResult in getattr(answer.model, "__mro__", ()) and answer.excerpt is None
+    }
+    assert open_ == {Scope.WEBHOOKS_WRITE, Scope.ADMIN}
 
 
 @pytest.mark.parametrize("answer", EXCERPTS)

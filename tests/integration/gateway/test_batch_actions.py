@@ -83,6 +83,27 @@ async def test_all_batches_with_some_errors_are_retried_for_these_errors_only(ho
     assert_problem(await listener.api.post("/v1/batches/cancel?code=timeout"), 422, "invalid-input", "/code")
 
 
+async def test_what_matches_is_counted_only_for_a_key_that_may_read_batches(house: House) -> None:
+    double = LateBatches()
+    await house.double(
+        BATCH_PROCESSOR,
+        {CountBatches: double.count, ListBatches: double.list_guarded, GetBatch: double.get},
+    )
+    listener = await house.open()
+    await house.purge(INTAKE)
+    one = f"/v1/batches/{FAILED[0]}/retry"
+    async with listener.client(await listener.new_key("batches:write")) as writer:
+        for way in (one, "/v1/batches/retry", "/v1/batches/cancel", "/v1/tasks/pause"):
+            query = {} if way == one else {"operation": "guarded"}
+            refused = await writer.post(way, params={**query, "dry_run": "true"})
+            assert_problem(refused, 403, "forbidden")
+            assert "batches:read" in refused.headers["www-authenticate"]
+            done = (await writer.post(way, params=query)).json()
+            assert done == {"changed": 1, "dry_run": False, "complete": True} | (
+                {} if way == one else {"next_cursor": None}
+            )
+
+
 async def test_an_error_that_a_batch_does_not_list_is_retried(house: House) -> None:
     """A batch lists its most frequent errors only."""
 
@@ -169,7 +190,8 @@ async def test_a_retry_needs_the_scopes_of_the_operation_whoever_made_the_batch(
             assert (await client.post(way)).json()["changed"] == 1
     messages = await house.take(INTAKE, 4)
     # What follows the end has the rights of whoever retried.
-    assert [message["scopes"] for message in messages] == [["batches:write", "emails:send"]] * 4
+    scopes = ["batches:read", "batches:write", "emails:send"]
+    assert [message["scopes"] for message in messages] == [scopes] * 4
     assert await house.depth(INTAKE) == 0
 
 
@@ -323,6 +345,6 @@ async def _with_guarded_operation(house: House, double: LateBatches) -> tuple[Ru
     )
     await house.purge(INTAKE)
     user = await listener.new_user()
-    lesser = await listener.new_key("batches:write", user_id=user)
-    whole = await listener.new_key("batches:write", "emails:send", user_id=user)
+    lesser = await listener.new_key("batches:read", "batches:write", user_id=user)
+    whole = await listener.new_key("batches:read", "batches:write", "emails:send", user_id=user)
     return listener, lesser, whole

@@ -112,6 +112,19 @@ async def test_an_export_can_be_imported_and_a_filter_lifts_suppressions(suppres
             assert {one["origin"] for one in found} == {"import"}
 
 
+async def test_a_key_that_only_sends_lifts_suppressions_but_does_not_count_them(
+    suppressing: RunningGateway,
+) -> None:
+    async with suppressing.client(await suppressing.new_key("emails:send")) as api:
+        await add(api, "ann@example.com")
+        lift = {"address": "ann@example.com"}
+        refused = await api.post("/v1/suppressions/lift", params={**lift, "dry_run": "true"})
+        assert_problem(refused, 403, "forbidden")
+        assert "emails:read" in refused.headers["www-authenticate"]
+        done = await api.post("/v1/suppressions/lift", params=lift)
+        assert done.json() == {"changed": 1, "dry_run": False, "complete": True}
+
+
 async def test_an_import_takes_all_lines_or_only_the_valid_ones_that_fit(
     suppressing: RunningGateway,
 ) -> None:

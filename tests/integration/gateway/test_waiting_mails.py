@@ -9,7 +9,7 @@ import pytest
 
 from chassis.deadlines import Deadline
 from chassis.errors import Overloaded
-from contracts.emails import CancelEmails, EmailsChanged
+from contracts.emails import CancelEmails, EmailsChanged, RetryEmails
 from contracts.uploads import OpenedUpload, OpenParcel
 from gateway.emails import repository as parcels
 from gateway.emails import waiting_mails
@@ -58,7 +58,7 @@ async def test_mails_that_wait_match_as_those_of_email_do_and_both_are_counted(
     ):
         assert await cancelled(**nothing) == (0, 0, True), nothing
     assert await cancelled(created_after="2026-01-01T00:00:00Z", dry_run="true") == (3, 3, True)
-    async with listener.client(await listener.new_key("emails:send")) as other:
+    async with listener.client(await listener.new_key("emails:send", "emails:read")) as other:
         answer = await other.post("/v1/emails/cancel", params={"status": "queued"})
         assert answer.json()["matched"] == 5, answer.text
     assert await cancelled(to="ann@example.com") == (1, 1, True)
@@ -70,6 +70,21 @@ async def test_mails_that_wait_match_as_those_of_email_do_and_both_are_counted(
     for identifier in ids:
         assert (await listener.api.get(f"/v1/emails/{identifier}")).json()["status"] == "cancelled"
     assert asked[-1].wanted.status == ["queued"]
+
+
+async def test_a_key_that_only_sends_does_not_learn_how_many_mails_match(house: House) -> None:
+    async def change(_: CancelEmails | RetryEmails, __: Deadline) -> EmailsChanged:
+        return EmailsChanged(matched=5, changed=4, complete=True)
+
+    listener = await house.open()
+    await house.double("email", {CancelEmails: change, RetryEmails: change})
+    async with listener.client(await listener.new_key("emails:send")) as sender:
+        for way in ("/v1/emails/cancel", "/v1/emails/retry"):
+            refused = await sender.post(way, params={"to": "ann@example.com", "dry_run": "true"})
+            assert_problem(refused, 403, "forbidden")
+            assert "emails:read" in refused.headers["www-authenticate"]
+            done = await sender.post(way, params={"to": "ann@example.com"})
+            assert done.json() == {"changed": 4, "dry_run": False, "complete": True, "next_cursor": None}
 
 
 @pytest.mark.parametrize("bound", ["MOST_CHANGED", "MOST_EXAMINED"])

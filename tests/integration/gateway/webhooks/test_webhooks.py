@@ -156,7 +156,13 @@ async def test_an_event_needs_the_scope_of_its_object_to_be_chosen_delivered_and
         webhook_id = await created(wide, hook.url)
         await hooks_house.publish([mail(str(user))])
         await hook.received(1)
-        (delivery,) = await deliveries(narrow, webhook_id)
+        (delivery,) = await deliveries(wide, webhook_id)
+        assert await deliveries(narrow, webhook_id) == []
+        assert await deliveries(wide, webhook_id, type="email.failed") == []
+        refused = await narrow.get(
+            f"/v1/webhooks/{webhook_id}/deliveries", params={"type": "email.delivered"}
+        )
+        assert_problem(refused, 403, "forbidden")
         path = f"/v1/webhooks/{webhook_id}/deliveries/{delivery['id']}"
         assert_problem(await narrow.get(path), 403, "forbidden")
         assert_problem(await narrow.post(f"{path}/replay"), 403, "forbidden")
@@ -178,7 +184,8 @@ async def test_an_event_needs_the_scope_of_its_object_to_be_chosen_delivered_and
         await hooks_house.publish([mail(await admin_id(hooks))])
         await hook.received(2)
         assert len(await deliveries(hooks.api, other)) == 1
-        assert len(await deliveries(narrow, webhook_id)) == 1
+    async with hooks.client(await hooks.new_key(*READS_MAIL, user_id=user)) as reader:
+        assert len(await deliveries(reader, webhook_id)) == 1
 
 
 async def test_an_owner_has_a_limited_number_of_webhooks_and_repeats_are_harmless(

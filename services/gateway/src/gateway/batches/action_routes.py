@@ -9,7 +9,7 @@ from chassis.errors import Conflict, DatabaseUnavailable, NotFound, Overloaded, 
 from contracts import problems
 from contracts.scopes import Scope
 from gateway.batches.actions import BatchActions
-from gateway.batches.inputs import CHANGED_BATCH, BatchView
+from gateway.batches.inputs import CHANGED_BATCH, CHANGED_BATCHES, RETRIED_ITEMS, BatchView
 from gateway.errors import PreconditionFailed, UnknownOperation
 from gateway.http.endpoints import Endpoint, Handler, Idempotency, Precondition, json, patch, post
 from gateway.http.filters import BulkResult, SteppedResult
@@ -70,7 +70,8 @@ def _one(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
 
 
 def _retry(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
-    answers = {200: json(BulkResult, description="The number of failed items and of retried ones.")}
+    description = "The number of failed items and of retried ones."
+    answers = {200: json(BulkResult, description=description, excerpt=RETRIED_ITEMS)}
     return post(
         path,
         handler,
@@ -88,7 +89,7 @@ def _all(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
         handler,
         name=name,
         summary=summary,
-        answers={200: json(SteppedResult)},
+        answers={200: json(SteppedResult, excerpt=CHANGED_BATCHES)},
         errors=(*_ALL, *_runs(path)),
         **_about(path),
     )

@@ -27,7 +27,16 @@ from contracts.operations import Operation
 from contracts.scopes import Scope
 from contracts.times import Instant
 from gateway.http.excerpts import Excerpt
-from gateway.http.filters import CreatedWithin, Filter, PageQuery, Several, SteppedBulk, YesOrNo
+from gateway.http.filters import (
+    BulkOutline,
+    CreatedWithin,
+    Filter,
+    PageQuery,
+    Several,
+    SteppedBulk,
+    SteppedOutline,
+    YesOrNo,
+)
 from gateway.http.replies import TableFormat
 
 # The error code of an item, as in results.
@@ -300,6 +309,8 @@ class BatchOutline(BaseModel):
 
 
 CHANGED_BATCH = Excerpt(Scope.BATCHES_READ, BatchOutline)
+CHANGED_BATCHES = Excerpt(Scope.BATCHES_READ, SteppedOutline)
+RETRIED_ITEMS = Excerpt(Scope.BATCHES_READ, BulkOutline)
 
 
 class OperationList(BaseModel):

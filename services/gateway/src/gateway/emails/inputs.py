@@ -18,7 +18,7 @@ from contracts.times import PlannedTime
 from gateway.acceptance.inputs import ACCEPTED, AcceptedWork
 from gateway.http.endpoints import json
 from gateway.http.excerpts import Excerpt
-from gateway.http.filters import CreatedWithin, PageQuery, Several, SteppedBulk, YesOrNo
+from gateway.http.filters import CreatedWithin, PageQuery, Several, SteppedBulk, SteppedOutline, YesOrNo
 
 MOST_EMAILS = 500
 
@@ -66,6 +66,7 @@ class EmailOutline(BaseModel):
 
 
 CHANGED_EMAIL = Excerpt(Scope.EMAILS_READ, EmailOutline)
+CHANGED_EMAILS = Excerpt(Scope.EMAILS_READ, SteppedOutline)
 
 
 class AcceptedEmail(AcceptedWork):

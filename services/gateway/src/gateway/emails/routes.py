@@ -17,7 +17,14 @@ from contracts.scopes import Scope
 from gateway.acceptance.inputs import EXAMPLE_ID
 from gateway.emails import several
 from gateway.emails.bulk import BulkChanges
-from gateway.emails.inputs import ACCEPTED_EMAIL, CHANGED_EMAIL, EmailList, EmailResults, EmailView
+from gateway.emails.inputs import (
+    ACCEPTED_EMAIL,
+    CHANGED_EMAIL,
+    CHANGED_EMAILS,
+    EmailList,
+    EmailResults,
+    EmailView,
+)
 from gateway.emails.service import EmailService
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch, PreconditionFailed
 from gateway.http.endpoints import (
@@ -104,7 +111,7 @@ def _bulk(bulk: BulkChanges) -> Iterator[Endpoint]:
         summary="Cancel the mails that match a filter, except recipients already handed to the relay",
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
-        answers={200: json(SteppedResult)},
+        answers={200: json(SteppedResult, excerpt=CHANGED_EMAILS)},
         errors=(Unavailable,),
         examples={"status": "queued", "dry_run": "true"},
     )
@@ -115,7 +122,7 @@ def _bulk(bulk: BulkChanges) -> Iterator[Endpoint]:
         summary="Retry at once the deferred, held, failed, suppressed or expired mails that match a filter",
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
-        answers={200: json(SteppedResult)},
+        answers={200: json(SteppedResult, excerpt=CHANGED_EMAILS)},
         errors=(Unavailable,),
         examples={"status": "held,failed", "dry_run": "true"},
     )

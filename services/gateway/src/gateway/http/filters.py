@@ -134,3 +134,17 @@ class SteppedResult(BulkResult):
 
     next_cursor: str | None = None
     exact: bool = True
+
+
+class BulkOutline(BaseModel):
+    """The effect of a bulk action, for a key that may not read the objects: what matched is not counted."""
+
+    changed: int
+    dry_run: bool
+    complete: bool
+
+
+class SteppedOutline(BulkOutline):
+    """The effect of one step of a bulk action, for a key that may not read the objects."""
+
+    next_cursor: str | None

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from contracts.addresses import BareAddress
 from contracts.message import FieldError
+from contracts.scopes import Scope
 from contracts.suppressions import (
     Reason,
     SuppressedStream,
@@ -18,7 +19,8 @@ from contracts.suppressions import (
     SuppressionOrigin,
 )
 from contracts.times import Instant, require_future
-from gateway.http.filters import Bulk, CreatedWithin, PageQuery, Several
+from gateway.http.excerpts import Excerpt
+from gateway.http.filters import Bulk, BulkOutline, CreatedWithin, PageQuery, Several
 from gateway.http.replies import TableFormat
 
 # The most lines of one import; its bytes are limited like those of any body.
@@ -100,6 +102,9 @@ class SuppressionsQuery(SuppressionChoice, PageQuery):
 
 class SuppressionsBulk(SuppressionChoice, Bulk):
     """The query of a bulk action on suppressions."""
+
+
+LIFTED = Excerpt(Scope.EMAILS_READ, BulkOutline)
 
 
 class SuppressionList(BaseModel):

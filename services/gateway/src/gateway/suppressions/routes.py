@@ -12,7 +12,7 @@ from gateway.acceptance.inputs import EXAMPLE_ID
 from gateway.http.endpoints import CONTENT_TAG, Endpoint, delete, get, json, nothing, post, rows
 from gateway.http.filters import BulkResult
 from gateway.http.replies import CSV, NDJSON
-from gateway.suppressions.inputs import ImportResult, SuppressionList
+from gateway.suppressions.inputs import LIFTED, ImportResult, SuppressionList
 from gateway.suppressions.service import SuppressionService
 
 _FULL = problems.of("too-many-suppressions")
@@ -91,7 +91,7 @@ def _many(service: SuppressionService) -> Iterator[Endpoint]:
         summary="Lift the suppressions that match a filter",
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
-        answers={200: json(BulkResult)},
+        answers={200: json(BulkResult, excerpt=LIFTED)},
         errors=(DatabaseUnavailable, Unavailable),
         examples={"origin": "reply", "dry_run": "true"},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,7 @@ from chassis.postgres import Connection, Postgres, Row
 from contracts.message import Next
 from gateway.http.calls import Call
 from gateway.http.filters import SteppedResult
+from gateway.http.principal import Principal
 from gateway.http.replies import HttpReply, document
 from gateway.webhooks import delivery_repository, events, service
 from gateway.webhooks.delivery_repository import NewDelivery, ReplayChoice
@@ -29,6 +30,7 @@ from gateway.webhooks.inputs import (
 from gateway.webhooks.promises import MOST_PENDING, body_of
 
 MOST_REPLAYED = 1000
+_ALL = (*events.TYPES, events.TEST)
 
 
 class DeliveryService:
@@ -39,7 +41,13 @@ class DeliveryService:
         self._wake = wake
 
     async def list(self, call: Call, webhook_id: UUID, query: DeliveriesQuery) -> DeliveryPage:
-        """Return a page of the deliveries of a webhook, newest first."""
+        """Return a page of the deliveries of a webhook, newest first.
+
+        Without types, those of all events that the caller may read.
+        """
+        readable = _readable(call.principal, query.type)
+        if len(readable) < len(_ALL):
+            query = query.model_copy(update={"type": readable})
         async with self._postgres.connection() as connection:
             await service.find(connection, call.principal, webhook_id)
             page, following = await delivery_repository.page(connection, webhook_id, query)
@@ -84,12 +92,11 @@ class DeliveryService:
         """
         caller, connection = call.principal, call.connection
         webhook = await service.hold(connection, caller, webhook_id)
-        caller.require(*{events.scope_of(name) for name in query.type or ()})
-        readable = [name for name in (*events.TYPES, events.TEST) if caller.may(events.scope_of(name))]
+        readable = _readable(caller, query.type)
         choice = ReplayChoice(
             webhook_id,
             query.status or ["failed", "withdrawn"],
-            query.type or readable,
+            readable,
             query.created_after,
             query.created_before,
         )
@@ -134,6 +141,12 @@ async def _find(connection: Connection, call: Call, webhook_id: UUID, delivery_i
         raise NotFound(f"The webhook has no delivery {delivery_id}.")
     call.principal.require(events.scope_of(row["type"]))
     return row
+
+
+def _readable(caller: Principal, wanted: Sequence[str] | None) -> Sequence[str]:
+    """Return the `wanted` types of events, or all that the caller may read. Raise `Forbidden` for others."""
+    caller.require(*{events.scope_of(name) for name in wanted or ()})
+    return wanted or [name for name in _ALL if caller.may(events.scope_of(name))]
 
 
 def _view(row: Row) -> dict[str, Any]:
