@@ -117,6 +117,7 @@ def made_and_read() -> list[Endpoint]:
             scope=Scope.CHAT_WRITE,
             answers={202: endpoints.json(Things)},
             upload=NDJSON,
+            codings=("gzip",),
             idempotency=Idempotency.ACCEPTANCE,
         ),
         endpoints.get(

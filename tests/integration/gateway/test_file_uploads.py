@@ -157,9 +157,10 @@ async def test_the_concurrent_uploads_of_an_owner_are_limited(
 
 
 async def test_a_packed_upload_and_another_media_type_are_refused(listener: RunningGateway) -> None:
-    assert_problem(
-        await uploaded(listener.api, b"x", **{"content-encoding": "gzip"}), 415, "unsupported-media-type"
-    )
+    for coding in ("gzip", "br"):
+        refused = await uploaded(listener.api, b"x", **{"content-encoding": coding})
+        assert_problem(refused, 415, "unsupported-media-type")
+        assert refused.headers["accept-encoding"] == "identity"
     assert_problem(await listener.api.post("/v1/uploads", json={}), 415, "unsupported-media-type")
 
 

@@ -80,10 +80,20 @@ async def test_a_request_that_is_not_http_gets_a_problem_document(
     assert problem["type"] == f"/problems/{code}"
     assert lines[0].startswith(b"HTTP/1.1 %d " % problem["status"])
     assert b"content-type: application/problem+json" in lines
-    assert b"connection: close" in lines
+    upgrade = b", upgrade" if code == "upgrade-required" else b""
+    assert b"connection: close" + upgrade in lines
     assert b"x-content-type-options: nosniff" in lines
     assert b"x-request-id: %b" % problem["instance"].encode() in lines
     assert body.endswith(b"}\n")
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime", "/ws"])
+async def test_a_request_without_an_upgrade_learns_which_one_is_required(
+    listener: RunningGateway, path: str
+) -> None:
+    answer = await listener.api.get(path)
+    assert_problem(answer, 426, "upgrade-required")
+    assert (answer.headers["upgrade"], answer.headers["connection"]) == ("websocket", "upgrade")
 
 
 async def test_an_encoded_slash_is_not_found(listener: RunningGateway) -> None:

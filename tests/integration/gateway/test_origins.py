@@ -17,7 +17,7 @@ from support.gateway_stack import House, RunningGateway
 LISTED, FOREIGN = "https://app.example.com", "https://evil.example.com"
 PREFLIGHT = {
     "access-control-request-method": "POST",
-    "access-control-request-headers": "authorization,content-type,idempotency-key",
+    "access-control-request-headers": "authorization,content-encoding,content-type,idempotency-key",
 }
 SiteOpener = Callable[[], Awaitable[str]]
 

@@ -86,6 +86,11 @@ async def test_options_lists_the_methods_of_a_path(client: httpx.AsyncClient) ->
     assert "content-length" not in answer.headers
 
 
+@pytest.mark.parametrize("path", ["//things", "/thing%73"])
+async def test_options_knows_a_path_in_its_one_spelling_only(client: httpx.AsyncClient, path: str) -> None:
+    assert_problem(await client.options(path), 404, "not-found")
+
+
 async def test_the_parts_of_a_path_have_the_declared_types(client: httpx.AsyncClient) -> None:
     id_ = "0197b1f0-5a1c-7c3e-9f0e-2f5b1c9d7a11"
     assert (await client.get(f"/things/{id_}/abc")).json() == {"id": id_, "part": "abc"}

@@ -93,10 +93,9 @@ def test_a_body_has_its_media_types_and_its_example() -> None:
     content = operation("createThing")["requestBody"]["content"]
     assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/ThingInput"}
     assert content["application/json"]["examples"]["a cup"]["value"]["name"] == "cup"
-    assert set(operation("uploadThings")["requestBody"]["content"]) == {
-        "application/json",
-        "application/x-ndjson",
-    }
+    body = operation("uploadThings")["requestBody"]
+    assert set(body["content"]) == {"application/json", "application/x-ndjson"}
+    assert body["description"] == "`application/x-ndjson` may be compressed: `Content-Encoding` `gzip`."
 
 
 def test_an_answer_has_its_own_headers_and_those_that_follow_from_the_declaration() -> None:

@@ -189,7 +189,7 @@ class HttpExchange:
             elif name == b"connection" and b"close" in value.lower():
                 self.keep_alive = False
                 continue
-            elif name in (b"transfer-encoding", b"connection"):
+            elif name == b"transfer-encoding" or (name == b"connection" and value.lower() != b"upgrade"):
                 # Only this server decides on the framing of the answer.
                 continue
             parts += (name, b": ", value, b"\r\n")

@@ -113,7 +113,8 @@ def response(
             "content-length": str(len(body)),
             "x-request-id": trace.request_id,
             "traceparent": trace.traceparent,
-            "connection": "close",
+            # Whoever names a protocol in Upgrade must say so here (RFC 9110, section 7.8).
+            "connection": "close, upgrade" if "upgrade" in error.headers else "close",
             **SECURITY_HEADERS,
         }
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())

@@ -59,6 +59,7 @@ def endpoints(service: BatchService) -> Iterator[Endpoint]:
         answers={202: _BATCH_ACCEPTED, 200: json(Checked, description="Valid; nothing was accepted.")},
         errors=(*_REFUSALS, Conflict, Unavailable, UploadStalled),
         upload=NDJSON,
+        codings=("gzip",),
         idempotency=Idempotency.ACCEPTANCE,
         rate=RateClass.BATCH,
         examples={"three items": {"operation": "echo", "items": [1, 2, {"custom_id": "c", "payload": 3}]}},
@@ -104,6 +105,7 @@ def _appending(service: OpenUploads) -> Iterator[Endpoint]:
             UploadStalled, Unavailable, UnknownOperation,
         ),
         upload=NDJSON,
+        codings=("gzip",),
         rate=RateClass.BATCH,
     )  # fmt: skip
     yield post(

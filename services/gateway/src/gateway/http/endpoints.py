@@ -92,6 +92,8 @@ class Endpoint:
     upload: str | None = None
     # The limit of its size, if it differs from the general one.
     upload_limit: int | None = None
+    # The content codings that it may have.
+    codings: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     idempotency: Idempotency = Idempotency.NONE
     after_repeat: AfterRepeat | None = None

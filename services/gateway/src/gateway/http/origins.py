@@ -21,8 +21,8 @@ _USUAL_PORT = re.compile(r"http:.*:80|https:.*:443")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 # The headers that a page may send besides the CORS-safelisted ones.
 _REQUEST_HEADERS = (
-    "Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID",
-    "Prefer", "Request-Timeout", "Traceparent", "X-API-Key", "X-Request-Id",
+    "Authorization", "Content-Encoding", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match",
+    "Last-Event-ID", "Prefer", "Request-Timeout", "Traceparent", "X-API-Key", "X-Request-Id",
 )  # fmt: skip
 _ANSWER_HEADERS = (
     "Location", "ETag", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id", "Idempotent-Replayed",

@@ -89,7 +89,7 @@ def credential(endpoint: Endpoint, request: IncomingRequest) -> str | None:
         raise Unauthenticated(
             "Proxies and browsers record URLs, so an API key must not be in one: "
             "create a token with POST /v1/realtime/tokens.",
-            headers={"www-authenticate": "Bearer"},
+            headers={"www-authenticate": 'Bearer realm="tickwire"'},
         )
     return found
 
@@ -241,28 +241,30 @@ def parse(adapter: TypeAdapter[Any], data: bytes) -> Any:
         raise misfit("The body does not match its schema; see errors.", error) from None
 
 
-def require_media_type(request: IncomingRequest, *accepted: str, stream: str | None = None) -> str:
+def require_media_type(request: IncomingRequest, *accepted: str) -> str:
     """Return the media type of the body. Raise `UnsupportedMediaType` if it is not among `accepted`.
 
-    A body of the media type `stream` may be compressed with gzip. Raise `MalformedInput` for a
-    part of a body.
+    Raise `MalformedInput` for a part of a body.
     """
     if b"content-range" in request.headers:
         # The part would be taken for the whole (RFC 9110, section 14.5).
         raise MalformedInput("Content-Range is not supported: send the whole body, without this header.")
     given, charset = _read_content_type(request.short_header(b"content-type"))
-    codings = ("identity", "gzip") if given == stream else ("identity",)
-    coding = _coding(request)
-    if coding not in codings:
-        raise UnsupportedMediaType(
-            f"The content coding {coding[:50]!r} is not supported here: send the body without it.",
-            headers={"accept-encoding": ", ".join(codings)},
-        )
     if given not in accepted:
         raise UnsupportedMediaType(f"Send the body as {' or '.join(accepted)}, not as {given or 'nothing'}.")
     if charset.lower() != "utf-8":
         raise UnsupportedMediaType(f"The body must be in UTF-8, not in {charset[:50]!r}.")
     return given
+
+
+def require_coding(request: IncomingRequest, *codings: str) -> None:
+    """Raise `UnsupportedMediaType` for a body with a content coding that is not among `codings`."""
+    coding, accepted = _coding(request), ("identity", *codings)
+    if coding not in accepted:
+        raise UnsupportedMediaType(
+            f"The content coding {coding[:50]!r} is not supported here: send the body without it.",
+            headers={"accept-encoding": ", ".join(accepted)},
+        )
 
 
 @lru_cache(maxsize=256)

@@ -33,8 +33,10 @@ class Routes:
         # Matching takes longer than authentication, and most paths come again and again.
         self._remembered = lru_cache(maxsize=_MOST_PATHS)(self._find)
 
-    def methods_of(self, path: str) -> set[str]:
-        """Return the methods of a path. Raise `NotFound` if there is nothing at it."""
+    def methods_of(self, scope: MutableMapping[str, Any]) -> set[str]:
+        """Return the methods of a request's path. Raise `NotFound` if there is nothing at it."""
+        _require_plain(scope)
+        path = scope["path"]
         # `*` stands for the server as a whole.
         methods = set(METHODS) if path == "*" else set(self._routes.allowed_methods(path))
         if not methods:
@@ -47,12 +49,7 @@ class Routes:
         Raise `NotFound`, `MethodNotAllowed` or `NotImplementedMethod`.
         """
         method, path = scope["method"], scope["path"]
-        # A proxy in front might read such a path differently, and let a forbidden request pass.
-        if _DISGUISED.search(scope.get("raw_path", b"")) or path.startswith("//"):
-            raise NotFound(
-                "A path must not begin with two slashes, or encode a slash, a letter, a digit or one of "
-                "'-._~'."
-            )
+        _require_plain(scope)
         if method not in METHODS and method not in _NEVER:
             known = ", ".join(METHODS)
             raise NotImplementedMethod(f"The method {method[:20]!r} is not supported; use one of {known}.")
@@ -71,3 +68,14 @@ class Routes:
         except HTTPException:
             raise NotFound(_NOTHING_THERE) from None
         return str(rule), found
+
+
+def _require_plain(scope: MutableMapping[str, Any]) -> None:
+    """Raise `NotFound` for a path in another spelling than its only one.
+
+    A proxy in front might read such a path differently, and let a forbidden request pass.
+    """
+    if _DISGUISED.search(scope.get("raw_path", b"")) or scope["path"].startswith("//"):
+        raise NotFound(
+            "A path must not begin with two slashes, or encode a slash, a letter, a digit or one of '-._~'."
+        )

@@ -150,7 +150,7 @@ class Server:
         """Return the answer to a request; every error becomes a problem document."""
         try:
             if request.scope["method"] == "OPTIONS":
-                allowed = self._routes.methods_of(request.scope["path"])
+                allowed = self._routes.methods_of(request.scope)
                 return HttpReply(None, 204, headers={"allow": ", ".join(sorted(allowed))})
             rule, found = self._routes.match(request.scope)
             return await self._call(self._bound[rule], request, found)
@@ -226,7 +226,8 @@ class Server:
             await reading.require_no_body(request, arrives_by)
             call.idempotency_key = reading.key_of(request, key, b"")
             return await self._run(endpoint, call, arguments, until)
-        given = reading.require_media_type(request, *bound.allowed_types, stream=endpoint.upload)
+        given = reading.require_media_type(request, *bound.allowed_types)
+        reading.require_coding(request, *(endpoint.codings if given == endpoint.upload else ()))
         if given == endpoint.upload:
             call.idempotency_key = reading.key_of(request, key, b"")
             if not reading.limits_time(request):

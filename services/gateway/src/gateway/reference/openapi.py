@@ -101,6 +101,11 @@ def _operation(endpoint: Endpoint, found: Schemas) -> Json:
                 name: {"value": value} for name, value in examples.items()
             }
         operation["requestBody"] = {"required": True, "content": content}
+        if endpoint.codings:
+            codings = " or ".join(f"`{coding}`" for coding in endpoint.codings)
+            operation["requestBody"]["description"] = (
+                f"`{endpoint.upload}` may be compressed: `Content-Encoding` {codings}."
+            )
     if endpoint.is_public:
         return {**operation, "security": []}
     scopes = [] if endpoint.scope is None else [endpoint.scope.value]

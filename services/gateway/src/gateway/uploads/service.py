@@ -18,7 +18,6 @@ from chassis.errors import (
     InvalidInput,
     NotFound,
     Unavailable,
-    UnsupportedMediaType,
 )
 from chassis.postgres import Postgres
 from contracts.mail import MOST_UPLOAD_BYTES, Mail
@@ -85,8 +84,6 @@ class FileUploadService:
 
     async def create(self, call: Call, body: Upload) -> HttpReply:
         """Store a file; if the upload fails, all of it is removed."""
-        if body.is_gzip:
-            raise UnsupportedMediaType("Send the file without a content coding: none is supported here.")
         upload_id, owner_id = envelope.new_id(), call.principal.owner_id
         key, claim = call.idempotency_key, upload_id.bytes
         with self._room.hold(owner_id):
