@@ -18,14 +18,20 @@ Written by `make bench ARGS="--write --scale {scale:g}"` on {day}: {cores} cores
 a load average of {before:.1f} before and {after:.1f} at the end.
 
 Every figure stands beside a peer that was measured in the same run, so that the noise of the machine falls on
-both: look at the ratios. Where there are turns it is the median of them. What could not be measured says why.
-A rate that is asked for as such was set on a machine on which a bare Quart route gives {there:,.0f}/s. That
-route is measured before and after each part; its rate beside the one there is the pace, and the wanted rate
-is named at that pace, too (docs/decisions/0036-rates-at-the-pace-of-the-machine.md).
+both: compare the ratios, which are the first rate divided by that of the peer. What was measured in turns is
+their median. CPU is processor time for each request, mail, task, item or row, in microseconds; "How it is
+measured" says of which processes. What could not be measured says why.
+
+What is expected is a ratio (≥ 1 x), or a rate (≥ 1,200/s). The rates were set on another machine, on which a
+bare Quart route answers {there:,.0f} requests a second. Here the same route is measured before and after each
+part: its rate divided by the one there is the pace of this machine in these minutes, and what was measured is
+also compared with the expected rate times that pace
+([why](decisions/0036-rates-at-the-pace-of-the-machine.md)).
 
 """
 _WAITS = """
-Where time matters, in place of a rate, the longest is what is asked for, or that within which a share lies:
+Of waits, in place of rates, the longest is compared with what is expected, or the one that a named share does
+not exceed:
 
 """
 _BY_ITSELF = """### Measured by itself: {parts}

@@ -26,7 +26,7 @@ _NOISY = ("aio_pika", "aiormq", "httpx", "httpcore")
 _TALKATIVE = ("uvicorn", "websockets", "urllib3", "asyncpg", "hpack")
 # Enough for a traceback with several causes; more would add nothing.
 _LONGEST_TEXT = 100_000
-# Warnings and errors of one event in ten seconds: a guest, or a server outside, may cause any number of them.
+# Warnings and errors of one event in ten seconds: callers, and servers outside, may cause any number.
 MOST_LINES = 100
 LINES_PERIOD_S = 10.0
 _BELOW_WARNING = ("debug", "info")

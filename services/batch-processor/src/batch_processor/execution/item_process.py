@@ -84,7 +84,7 @@ def serve(connection: socket.socket, options: Options) -> None:
         logging.configure(service=options.service, level=options.log_level, style=options.log_format)
         _, [descriptor, output], _, _ = socket.recv_fds(connection, 1, 2)
         marks = Marks(descriptor)
-        # A pipe that is read slowly, in place of the service's own: nobody fills logs from here.
+        # A pipe that is read slowly, in place of the service's own: items must not be able to fill logs.
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(descriptor)

@@ -225,7 +225,7 @@ def _serve(connection: Connection, memory_bytes: int) -> None:
     # numpy reserves 40 MiB for each further thread, before it computes anything.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    # Nobody fills logs from here; what has to be said is returned or raised.
+    # Functions must not be able to fill logs: what they have to say is returned or raised.
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
