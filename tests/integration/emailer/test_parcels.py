@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from uuid import UUID
 
 import pytest
@@ -132,6 +134,26 @@ async def test_parcels_that_wait_for_their_mails_are_bounded_by_owner_and_in_tot
         await open_(owner)
     with pytest.raises(Overloaded):
         await open_("e")
+
+
+async def test_parcels_that_are_opened_at_the_same_time_share_the_room(post_office: PostOffice) -> None:
+    least = LEAST_COUNTED_BYTES
+    service = UploadReceiver(post_office.postgres, UploadLimits(owner_bytes=2 * least, total_bytes=5 * least))
+    async with AsyncExitStack() as opened:
+        # One for each, or they would take turns at the connection that there is.
+        for _ in range(4):
+            await opened.enter_async_context(post_office.postgres.connection())
+    found = await asyncio.gather(
+        *(
+            service.open_parcel(
+                OpenParcel(parcel_id=new_id(), owner_id=OWNER, size_bytes=1, mail_count=1), Deadline.after(30)
+            )
+            for _ in range(4)
+        ),
+        return_exceptions=True,
+    )
+    assert [type(each) for each in found if isinstance(each, Exception)] == [TooManyAtOnce] * 2
+    assert await count(post_office, "uploads") == 2
 
 
 async def test_mails_may_not_name_a_parcel_as_an_upload(post_office: PostOffice) -> None:

@@ -111,6 +111,7 @@ class UploadReceiver:
                     expires_at=known["expires_at"],
                 )
                 return OpenedUpload(token="", stored=stored)
+            await repository.lock_room(connection)
             own, total = await repository.measure_parcels(connection, request.owner_id)
             most = self._limits.total_bytes
             counted = max(request.size_bytes, repository.LEAST_COUNTED_BYTES)
