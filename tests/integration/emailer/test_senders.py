@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import cast
 from uuid import UUID
 
 import pytest
 
 from chassis.broker.envelope import new_id
+from chassis.postgres import Connection
 from contracts import addresses
 from emailer.domains import senders as rights
 from emailer.mails.letters import Letter
@@ -37,3 +39,17 @@ async def test_what_is_forgotten_for_other_mails_is_still_known_to_those_that_as
         asked.append(asyncio.create_task(looked_up.identify(another, mails_of("bob", "bob.example"))))
         found, _ = await asyncio.gather(*asked)
     assert found == known | unknown
+
+
+async def test_however_many_domains_an_owner_sends_from_those_of_others_stay_known(
+    post_office: PostOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rights, "MOST_KNOWN", 10)
+    monkeypatch.setattr(rights, "MOST_OF_OWNER", 5)
+    looked_up, known = senders(), mails_of("ann", "known.example")
+    async with post_office.postgres.connection() as connection:
+        await looked_up.identify(connection, known)
+        for number in range(20):
+            await looked_up.identify(connection, mails_of("bob", f"d{number}.example"))
+    # Nothing has to be asked for.
+    assert await looked_up.identify(cast(Connection, None), known) == known

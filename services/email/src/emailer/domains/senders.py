@@ -9,6 +9,7 @@ from typing import cast
 from uuid import UUID
 
 from chassis import logging
+from chassis.owner_cache import OwnerCache
 from chassis.postgres import Connection, Row
 from contracts import addresses
 from contracts.domains import AllowedSenders, KeyAlgorithm
@@ -21,7 +22,9 @@ log = logging.get(__name__)
 
 # Seconds for which a positive answer is cached.
 _FRESH_S = 5.0
+# In all, and of one owner: where anybody may send as anybody, one may use any number of domains.
 MOST_KNOWN = 10_000
+MOST_OF_OWNER = 500
 
 Key = tuple[str, str]
 
@@ -47,7 +50,8 @@ class Senders:
         self._allowed = allowed
         self._default = addresses.parse(default_sender)
         self._safe = safe
-        self._known: dict[Key, tuple[float, SendingRight]] = {}
+        # The time until which an answer is used comes first.
+        self._known = OwnerCache[str, tuple[float, SendingRight]](most=MOST_KNOWN, of_owner=MOST_OF_OWNER)
 
     async def identify(
         self, connection: Connection, mails: Mapping[UUID, StoredMail]
@@ -80,13 +84,11 @@ class Senders:
     async def _learn(self, connection: Connection, wanted: Collection[Key]) -> dict[Key, SendingRight]:
         now = time.monotonic()
         # What is known may be forgotten while others are looked up.
-        cached = {key: self._known[key] for key in wanted if key in self._known}
+        cached = {key: known for key in wanted if (known := self._known.get(*key)) is not None}
         rights = {key: authority for key, (until, authority) in cached.items() if until > now}
         unknown = [key for key in wanted if key not in rights]
         if not unknown:
             return rights
-        if len(self._known) + len(unknown) > MOST_KNOWN:
-            self._known = {key: known for key, known in self._known.items() if key in wanted}
         # The keys of a domain that the operator has allowed by name sign for everybody who may send from it.
         names = {name for _, name in unknown}
         shared = set(self._allowed.named(names)) | (names & {self._default.domain.lower()})
@@ -105,8 +107,8 @@ class Senders:
                 if row["selector"] is not None:
                     authority = self._with(authority, name, row)
             # A refusal is final for a mail, so it is never cached.
-            is_sure = authority.is_verified or self._allowed.allows(name)
-            self._known[owner_id, name] = now + _FRESH_S if is_sure else now, authority
+            if authority.is_verified or self._allowed.allows(name):
+                self._known.store(owner_id, name, (now + _FRESH_S, authority))
             rights[owner_id, name] = authority
         return rights
 

@@ -29,7 +29,8 @@ TURN_WITHIN_S = 20.0
 # A template that was too slow this often with the same data is not tried with it again for a while.
 MOST_TOO_SLOW = 3
 _NOT_TRIED_S = 600.0
-_MOST_NOTED = 1000
+_MOST_NOTED = 10_000
+_NOTED_OF_OWNER = 300
 # A template that is interrupted repeatedly is tried at longer and longer intervals.
 _LONGEST_WAIT_S = 300.0
 _MOST_FRAME = 8 << 20
@@ -50,8 +51,10 @@ class TemplateRenderer:
         self._turns = asyncio.Semaphore(size)
         self._processes = WorkerProcesses("emailer.templates.worker")
         self._owners: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._too_slow = RecentCounts(most=_MOST_NOTED, age_s=_NOT_TRIED_S)
-        self._interrupted = RecentCounts(most=_MOST_NOTED, age_s=2 * _LONGEST_WAIT_S)
+        self._too_slow = RecentCounts(most=_MOST_NOTED, of_owner=_NOTED_OF_OWNER, age_s=_NOT_TRIED_S)
+        self._interrupted = RecentCounts(
+            most=_MOST_NOTED, of_owner=_NOTED_OF_OWNER, age_s=2 * _LONGEST_WAIT_S
+        )
         # Series that alerts use must exist from the start: `rate` does not see a series that begins at 1.
         for outcome in ("rendered", "interrupted", "template-too-slow", "template-too-large"):
             metrics.EMAIL_TEMPLATES.labels(outcome)
@@ -82,7 +85,7 @@ class TemplateRenderer:
             lambda: hashlib.sha256(json.dumps([owner_id, source.model_dump(), data]).encode()).digest(),
             owner_id=owner_id,
         )
-        count = self._too_slow.count(key)
+        count = self._too_slow.count(key, owner_id=owner_id)
         if count >= MOST_TOO_SLOW:
             detail = f"it was too slow {count} times, and is not tried again for a while"
             raise TemplateFailed("template-too-slow", detail)
@@ -90,9 +93,9 @@ class TemplateRenderer:
             answer = await self._ask(source, data, owner_id=owner_id, key=key)
         except TemplateFailed as error:
             if error.code == "template-too-slow":
-                self._too_slow.note(key)
+                self._too_slow.note(key, owner_id=owner_id)
             raise
-        self._too_slow.forget(key)
+        self._too_slow.forget(key, owner_id=owner_id)
         return RenderedTemplate.model_validate(answer["rendered"])
 
     async def close(self) -> None:
@@ -126,7 +129,8 @@ class TemplateRenderer:
             raise _too_many() from None
         except _InterruptedError as error:
             metrics.EMAIL_TEMPLATES.labels("interrupted").inc()
-            wait_s = min(_LONGEST_WAIT_S, 2.0 ** (1 if key is None else self._interrupted.note(key)))
+            count = 1 if key is None else self._interrupted.note(key, owner_id=owner_id)
+            wait_s = min(_LONGEST_WAIT_S, 2.0**count)
             log.warning(
                 "template could not be rendered", owner_id=owner_id, reason=str(error), retry_after_s=wait_s
             )
@@ -134,7 +138,7 @@ class TemplateRenderer:
                 f"The template was not rendered, because {error}; try again.", retry_after_s=wait_s
             ) from None
         if key is not None:
-            self._interrupted.forget(key)
+            self._interrupted.forget(key, owner_id=owner_id)
         code = answer.get("code")
         metrics.EMAIL_TEMPLATES.labels(code or "rendered").inc()
         if code:

@@ -29,7 +29,8 @@ ANSWER_WITHIN_S = 30.0
 TURN_WITHIN_S = 60.0
 # A mail that is interrupted repeatedly is tried at longer and longer intervals.
 _LONGEST_WAIT_S = 300.0
-_MOST_NOTED = 1000
+_MOST_NOTED = 10_000
+_NOTED_OF_OWNER = 300
 _MOST_FRAME = 64 << 20
 _LIGHT = metrics.EMAIL_WRITTEN.labels("light")
 
@@ -48,7 +49,9 @@ class MailWriter:
         self._turns = OwnerTurns(most=size, of_owner=max(1, size - 1), most_waiting=sys.maxsize)
         self._signer = MailSigner()
         self._processes = WorkerProcesses("emailer.writing.worker")
-        self._interrupted = RecentCounts(most=_MOST_NOTED, age_s=2 * _LONGEST_WAIT_S)
+        self._interrupted = RecentCounts(
+            most=_MOST_NOTED, of_owner=_NOTED_OF_OWNER, age_s=2 * _LONGEST_WAIT_S
+        )
 
     @property
     def processes(self) -> tuple[asyncio.subprocess.Process, ...]:
@@ -105,7 +108,7 @@ class MailWriter:
                     answer = await self._processes.ask(
                         *pieces, within_s=ANSWER_WITHIN_S, most_bytes=_MOST_FRAME
                     )
-            self._interrupted.forget(key)
+            self._interrupted.forget(key, owner_id=mail.owner_id)
             return answer
         except FrameTooLarge:
             raise UnwritableMail("it is too large") from None
@@ -116,7 +119,7 @@ class MailWriter:
         except (OSError, TooManyAtOnce) as error:
             # A time-out is an `OSError` without words.
             reason = str(error) or reason
-        wait_s = min(_LONGEST_WAIT_S, 2.0 ** self._interrupted.note(key))
+        wait_s = min(_LONGEST_WAIT_S, 2.0 ** self._interrupted.note(key, owner_id=mail.owner_id))
         metrics.EMAIL_WRITTEN.labels("interrupted").inc()
         log.warning("mail not written", email_id=str(mail.id), reason=reason, retry_after_s=wait_s)
         raise Overloaded(f"The mail was not written, because {reason}; try again.", retry_after_s=wait_s)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from chassis import metrics
 from chassis.broker.envelope import Delivery
+from chassis.owner_cache import OwnerCache
 from chassis.postgres import Connection, Postgres
 from contracts import addresses
 from contracts.domains import AllowedSenders, DomainChanged
@@ -15,6 +16,7 @@ from gateway.domains import repository
 # Verified domains are cached for a moment; domains that are not verified are looked up each time.
 _FRESH_S = 5.0
 _MOST_KNOWN = 10_000
+_MOST_OF_OWNER = 500
 
 
 def domains_of(senders: Iterable[str | None]) -> dict[str, str]:
@@ -31,19 +33,19 @@ class VerifiedSenders:
     def __init__(self, postgres: Postgres, allowed: AllowedSenders) -> None:
         self._postgres = postgres
         self._allowed = allowed
-        self._known: dict[tuple[str, str], float] = {}
+        # The time until which each is used.
+        self._known = OwnerCache[str, float](most=_MOST_KNOWN, of_owner=_MOST_OF_OWNER)
 
     async def refusals(self, owner_id: str, domains: Mapping[str, str]) -> dict[str, str]:
         """Return why the owner may not send as some of the senders in `domains`, by sender."""
         doubtful = {domain for domain in domains.values() if not self._allowed.allows(domain)}
         now = time.monotonic()
-        known = {name for name in doubtful if self._known.get((owner_id, name), 0.0) > now}
+        known = {name for name in doubtful if (self._known.get(owner_id, name) or 0.0) > now}
         if unknown := doubtful - known:
             async with self._postgres.connection() as connection:
                 verified = await repository.verified(connection, owner_id, unknown)
-            if len(self._known) + len(verified) > _MOST_KNOWN:
-                self._known.clear()
-            self._known |= {(owner_id, name): now + _FRESH_S for name in verified}
+            for name in verified:
+                self._known.store(owner_id, name, now + _FRESH_S)
             known |= verified
         refused = doubtful - known
         found = {
@@ -69,4 +71,4 @@ class VerifiedSenders:
 
     def forget(self, owner_id: str, name: str) -> None:
         """Remove a domain from the cache: the next mail from it is checked against the database."""
-        self._known.pop((owner_id, name), None)
+        self._known.forget(owner_id, name)
