@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 import logging as stdlib
 import sys
@@ -150,3 +152,38 @@ def test_a_flood_of_warnings_does_not_fill_the_log(lines: LogStream) -> None:
     for number in range(2 * logging.MOST_LINES):
         logging.get("test").warning("an answer was cut", number=number)
     assert len(lines.getvalue().splitlines()) == logging.MOST_LINES
+
+
+def test_what_a_flood_has_left_out_is_told_though_no_line_of_it_follows(lines: LogStream) -> None:
+    clock = Clock()
+    limit = logging.LineLimit(clock=clock)
+    for number in range(2 * logging.MOST_LINES):
+        with contextlib.suppress(structlog.DropEvent):
+            limit(None, "warning", {"module": "test", "event": "an answer was cut", "number": number})
+    limit.report()
+    assert lines.getvalue() == ""
+    clock.now += logging.LINES_PERIOD_S
+    limit.report()
+    limit.report()
+    [told] = map(orjson.loads, lines.getvalue().splitlines())
+    assert (told["module"], told["of"], told["left_out"]) == ("test", "an answer was cut", 100)
+
+
+def test_a_library_that_warns_without_end_does_not_fill_the_log(lines: LogStream) -> None:
+    for number in range(2 * logging.MOST_LINES):
+        stdlib.getLogger("a.library").warning("socket.send() raised exception %d", number)
+        stdlib.getLogger("a.library").info("connected")
+    logging.Verbosity.limit.report(at_end=True)
+    levels = [orjson.loads(line)["level"] for line in lines.getvalue().splitlines()]
+    assert (levels.count("info"), levels.count("warning")) == (2 * logging.MOST_LINES, logging.MOST_LINES + 1)
+    assert (lines.last["module"], lines.last["left_out"]) == ("a.library", logging.MOST_LINES)
+
+
+async def test_what_was_left_out_is_told_at_the_latest_when_the_process_ends(lines: LogStream) -> None:
+    telling = asyncio.create_task(logging.report_left_out())
+    await asyncio.sleep(0)
+    for _ in range(logging.MOST_LINES + 1):
+        logging.get("test").warning("an answer was cut")
+    telling.cancel()
+    await asyncio.wait([telling])
+    assert lines.last["left_out"] == 1

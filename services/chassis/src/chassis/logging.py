@@ -15,7 +15,7 @@ from typing import Any, Literal, TextIO, TypeAlias
 import orjson
 import structlog
 
-from chassis import plain, redaction, tracing
+from chassis import beats, plain, redaction, tracing
 
 # `auto` is `pretty` on a terminal, and otherwise `json`.
 Style: TypeAlias = Literal["auto", "json", "pretty"]
@@ -30,6 +30,7 @@ _LONGEST_TEXT = 100_000
 MOST_LINES = 100
 LINES_PERIOD_S = 10.0
 _BELOW_WARNING = ("debug", "info")
+_OF_LIBRARY = "any of the library"
 
 
 class Lines(structlog.WriteLogger):
@@ -53,15 +54,74 @@ class _Handler(logging.StreamHandler[TextIO]):
         get(record.name).error("log record cannot be written", line=record.lineno, failure=failure)
 
 
+class LineLimit:
+    """Leaves out warnings and errors beyond `MOST_LINES` of an event in ten seconds (a processor).
+
+    The first line of the event after them says in `left_out` how many there were, or `report` does.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        # The end of the period and the lines in it, by module and event, which are constants of the code.
+        self._periods: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def __call__(self, _: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Return the event, or raise `DropEvent`."""
+        if method in _BELOW_WARNING:
+            return event
+        left_out = self._count(str(event.get("module")), str(event["event"]))
+        if left_out is None:
+            raise structlog.DropEvent
+        if left_out:
+            event["left_out"] = left_out
+        return event
+
+    def has_room(self, record: logging.LogRecord) -> bool:
+        """Return whether a line of a library is written; all warnings of one of its loggers are one event."""
+        if record.levelno < logging.WARNING:
+            return True
+        left_out = self._count(record.name, _OF_LIBRARY)
+        if left_out:
+            self._tell(record.name, _OF_LIBRARY, left_out)
+        return left_out is not None
+
+    def report(self, *, at_end: bool = False) -> None:
+        """Log how many lines of each event were left out in periods that have ended; `at_end`, in all."""
+        now = self._clock()
+        # Of a copy, and as it is by then, because threads log, too.
+        for name, (ends_at, _) in self._periods.copy().items():
+            if ends_at > now and not at_end:
+                continue
+            _, lines = self._periods.pop(name, (0.0, 0))
+            if lines > MOST_LINES:
+                self._tell(*name, lines - MOST_LINES)
+
+    def _count(self, module: str, event: str) -> int | None:
+        """Return None for a line too many; otherwise how many were left out that nothing has told yet."""
+        name, now = (module, event), self._clock()
+        ends_at, lines = self._periods.get(name, (0.0, 0))
+        if now < ends_at:
+            self._periods[name] = ends_at, lines + 1
+            return None if lines >= MOST_LINES else 0
+        self._periods[name] = now + LINES_PERIOD_S, 1
+        return max(0, lines - MOST_LINES)
+
+    @staticmethod
+    def _tell(module: str, event: str, left_out: int) -> None:
+        get(module).warning("lines of an event were left out", of=event, left_out=left_out)
+
+
 class Verbosity:
     """Whether lines for single messages are logged: checking this is cheaper than a suppressed line.
 
-    `brief_lines` is where `write_brief` writes, None where no line is written in this way.
+    `brief_lines` is where `write_brief` writes, None where no line is written in this way. `limit` counts the
+    warnings and errors.
     """
 
     is_debug: bool = False
     brief_lines: Lines | None = None
     service: str = ""
+    limit = LineLimit()
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
@@ -117,13 +177,15 @@ def configure(*, service: str, level: str, style: Style) -> None:
     renderer: Any = structlog.dev.ConsoleRenderer() if pretty else render_json
     has_info = logging.getLevelNamesMapping()[level] <= logging.INFO
     Verbosity.brief_lines = Lines(output) if has_info and not pretty else None
+    Verbosity.limit = LineLimit()
     structlog.configure(
-        processors=[LineLimit(), *shared, renderer],
+        processors=[Verbosity.limit, *shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         logger_factory=lambda *_: Lines(output),
         cache_logger_on_first_use=True,
     )
     handler = _Handler(output)
+    handler.addFilter(Verbosity.limit.has_room)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
@@ -146,32 +208,14 @@ def _log_end(kind: type[BaseException], error: BaseException, trace_back: Traceb
     get(__name__).critical("the process failed", exc_info=error)
 
 
-class LineLimit:
-    """Leaves out warnings and errors beyond `MOST_LINES` of an event in ten seconds (a processor).
-
-    The first line of the event after them says in `left_out` how many there were.
-    """
-
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        # The end of the period and the lines in it, by module and event, which are constants of the code.
-        self._periods: dict[tuple[str, str], tuple[float, int]] = {}
-
-    def __call__(self, _: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        """Return the event, or raise `DropEvent`."""
-        if method in _BELOW_WARNING:
-            return event
-        name, now = (str(event.get("module")), str(event["event"])), self._clock()
-        ends_at, lines = self._periods.get(name, (0.0, 0))
-        if now < ends_at:
-            self._periods[name] = ends_at, lines + 1
-            if lines >= MOST_LINES:
-                raise structlog.DropEvent
-            return event
-        self._periods[name] = now + LINES_PERIOD_S, 1
-        if lines > MOST_LINES:
-            event["left_out"] = lines - MOST_LINES
-        return event
+async def report_left_out() -> None:
+    """Log once in ten seconds how many lines were left out, until cancelled; then those that are left."""
+    try:
+        while True:
+            await beats.following(LINES_PERIOD_S)
+            Verbosity.limit.report()
+    finally:
+        Verbosity.limit.report(at_end=True)
 
 
 def add_context(service: str) -> structlog.types.Processor:

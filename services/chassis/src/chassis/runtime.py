@@ -139,6 +139,7 @@ class ServiceRuntime:
         self.tasks.start("drain", drain_at_stop())
         self.tasks.supervise("loop watchdog", self._watchdog.run)
         self.tasks.supervise("unused memory", allocator.give_back_forever)
+        self.tasks.supervise("lines left out", logging.report_left_out)
 
     async def close(self) -> None:
         """Report not ready, stop consuming, settle the messages at work, empty the outbox, close.
