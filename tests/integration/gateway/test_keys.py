@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from gateway import resources
-from gateway.identity import keyring, keys
+from gateway.identity import key_service, keyring, keys
 from gateway.identity.keys import ApiKey
 from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
@@ -69,6 +69,15 @@ async def test_a_missing_or_wrong_key_is_401(listener: RunningGateway, headers: 
     challenge = answer.headers["www-authenticate"]
     assert challenge.startswith('Bearer realm="tickwire"')
     assert ('error="invalid_token"' in challenge) is has_credential
+
+
+async def test_requests_at_once_make_no_more_keys_than_a_user_may_have(
+    listener: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_service, "MOST_KEYS", 3)
+    wanted = {"name": "x", "scopes": ["quotes:read"], "user_id": await listener.new_user()}
+    answers = await asyncio.gather(*(listener.api.post("/v1/api-keys", json=wanted) for _ in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [201] * 3 + [409] * 5
 
 
 async def test_the_right_id_with_a_wrong_secret_is_401(listener: RunningGateway) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from gateway.chat import repository as chat_repository
+from gateway.chat import room_service
 from gateway.chat.inputs import RoomsQuery
 from gateway.identity import keys
 from support.explained import Explained, buffers
@@ -254,6 +256,16 @@ async def test_a_room_has_a_bounded_number_of_members(
     await let_in(people, room, people.reader, "writer")
     assert (await people.manager.api.delete(f"{path}/{people.writer.id}")).status_code == 204
     await let_in(people, room, people.stranger, "reader")
+
+
+async def test_requests_at_once_create_no_more_rooms_than_a_user_may_have(
+    two: tuple[RunningGateway, RunningGateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room_service, "MOST_ROOMS", 2)
+    async with two[0].client(await two[0].new_key("chat:write")) as api:
+        names = [f"room-{uuid4().hex[:8]}" for _ in range(8)]
+        answers = await asyncio.gather(*(api.post("/v1/rooms", json={"name": name}) for name in names))
+    assert sorted(answer.status_code for answer in answers) == [201] * 2 + [409] * 6
 
 
 async def test_a_user_creates_a_bounded_number_of_rooms_and_slows_no_list_of_another(

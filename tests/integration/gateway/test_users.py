@@ -58,6 +58,20 @@ async def test_a_change_is_seen_at_once_on_every_gateway(house: House) -> None:
     assert (await other.api.get(f"/v1/users/{id_}")).json()["name"] == "After"
 
 
+async def test_a_change_of_a_user_has_no_keys_of_others_looked_up_again(
+    listener: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring, forgotten = listener.gateway.resources.keyring, list[int | None]()
+
+    async def note(user_id: int | None = None) -> None:
+        forgotten.append(user_id)
+
+    monkeypatch.setattr(ring, "forget", note)
+    id_ = await listener.new_user("Before")
+    await listener.change_user(id_, role="admin")
+    assert forgotten == [id_]
+
+
 async def test_a_change_needs_the_version_that_the_caller_has_read(listener: RunningGateway) -> None:
     path = f"/v1/users/{await listener.new_user('One')}"
     etag = (await listener.api.get(path)).headers["etag"]

@@ -69,6 +69,11 @@ async def create(connection: Connection, name: str, *, created_by: int, is_priva
     return Room(**row) if row else None
 
 
+async def lock_rooms_of(connection: Connection, user_id: int) -> None:
+    """Lock the creation of rooms by a user until the transaction ends."""
+    await connection.execute(_SQL["lock_rooms_of"], user_id)
+
+
 async def count_rooms_of(connection: Connection, user_id: int, *, most: int) -> int:
     """Return how many rooms a user has created, or `most` if there are more."""
     return int(await connection.fetchval(_SQL["count_rooms_of"], user_id, most))

@@ -56,6 +56,7 @@ class RoomService:
         """Create a room. Raise `Conflict` when the name is taken, or the caller has created enough."""
         call.principal.require(Scope.CHAT_WRITE)
         user_id = call.principal.user_id
+        await repository.lock_rooms_of(call.connection, user_id)
         if await repository.count_rooms_of(call.connection, user_id, most=MOST_ROOMS) >= MOST_ROOMS:
             raise Conflict(f"You have created {MOST_ROOMS} rooms, which is the limit; use one of them.")
         room = await repository.create(

@@ -37,7 +37,7 @@ from gateway.identity.keys import ApiKey
 from gateway.identity.refusals import unknown_key
 
 _MOST_ANCESTORS = 8
-_MOST_KEYS = 1000
+MOST_KEYS = 1000
 
 
 class KeyService:
@@ -263,7 +263,8 @@ class KeyService:
 
         A key for another administrator, who may have more rights, is made by an administrator only.
         """
-        owner = await user_repository.get(connection, user_id)
+        # Locked, so that requests at once cannot make more keys than there may be.
+        owner = await user_repository.lock(connection, user_id)
         if owner is None:
             raise invalid("/user_id", f"There is no user {user_id}.")
         if owner["role"] == "admin" and user_id != parent.user_id:
@@ -276,8 +277,8 @@ class KeyService:
                 "/scopes",
                 f"The user {user_id} is not an administrator, so the key cannot have {', '.join(beyond)}.",
             )
-        if await key_repository.count_live(connection, user_id) >= _MOST_KEYS:
-            raise Conflict(f"The user {user_id} has {_MOST_KEYS} keys; revoke some that are not needed.")
+        if await key_repository.count_live(connection, user_id) >= MOST_KEYS:
+            raise Conflict(f"The user {user_id} has {MOST_KEYS} keys; revoke some that are not needed.")
 
 
 def _view(row: Row) -> KeyView:

@@ -124,7 +124,8 @@ class UserService:
                 before={name: user[name] for name in changes},
                 after=changes,
             )
-        await self._keyring.forget()
+        # A key's state depends on those that it comes from, and on its own user, whoever made it.
+        await self._keyring.forget(user_id)
         return _reply(changed)
 
 

@@ -44,6 +44,10 @@ SELECT * FROM (
 ) AS visible
 ORDER BY name LIMIT $2
 
+-- name: lock_rooms_of
+-- So that two requests at once cannot make one room too many.
+SELECT pg_advisory_xact_lock(hashtextextended('rooms of ' || $1::bigint, 0))
+
 -- name: count_rooms_of
 -- How many rooms a user has created, up to $2.
 SELECT count(*) FROM (SELECT FROM rooms WHERE created_by = $1::bigint::text LIMIT $2) AS own
