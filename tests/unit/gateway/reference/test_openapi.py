@@ -82,7 +82,7 @@ def test_a_query_parameter_cannot_be_null_and_keeps_its_bounds_and_example() -> 
         ("renameThing", {"If-Match-Required", "Request-Timeout", "Prefer"}),
         ("endSlot", {"If-Match", "Request-Timeout", "Prefer"}),
         ("watchThing", {"Last-Event-ID", "Request-Timeout", "Prefer"}),
-        ("ping", set()),
+        ("ping", {"Request-Timeout", "Prefer"}),
     ],
 )
 def test_an_operation_lists_the_headers_that_mean_something_to_it(name: str, headers: set[str]) -> None:
@@ -131,6 +131,11 @@ def test_an_operation_lists_each_problem_type_under_its_status() -> None:
             content = response["content"]["application/problem+json"]
             assert f"/problems/{problem.code}" in content["schema"]["allOf"][1]["properties"]["type"]["enum"]
             assert content["examples"][problem.code]["value"]["status"] == problem.status
+
+
+def test_a_refused_content_coding_is_answered_with_those_that_are_taken() -> None:
+    reference = operation("uploadThings")["responses"]["415"]["$ref"].rpartition("/")[2]
+    assert "Accept-Encoding" in DOCUMENT["components"]["responses"][reference]["headers"]
 
 
 @pytest.mark.parametrize(

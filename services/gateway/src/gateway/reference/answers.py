@@ -54,7 +54,8 @@ HEADERS: Mapping[str, Json] = {
         "schema": {"type": "string"},
     },
     "traceparent": {
-        "description": "The trace of the request (W3C Trace Context), unless the request was refused unread.",
+        "description": "The trace of the request (W3C Trace Context).",
+        "required": True,
         "schema": {"type": "string"},
     },
     "Idempotent-Replayed": {
@@ -76,6 +77,10 @@ HEADERS: Mapping[str, Json] = {
     },
     "WWW-Authenticate": {
         "description": "Why the credentials are insufficient (RFC 6750), with the missing scope.",
+        "schema": {"type": "string"},
+    },
+    "Accept-Encoding": {
+        "description": "The content codings that a body may have here, if it was sent in another one.",
         "schema": {"type": "string"},
     },
     "Upload-Offset": {
@@ -162,6 +167,8 @@ def _problem_response(status: int, types: Sequence[ProblemType]) -> Json:
         names.append("Retry-After")
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         names.append("WWW-Authenticate")
+    if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+        names.append("Accept-Encoding")
     if any(problem.code == UploadOffsetMismatch.code for problem in types):
         names.append("Upload-Offset")
     lines = [f"- `{problem.code}`: {problem.meaning}" for problem in types]

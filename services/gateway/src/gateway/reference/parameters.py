@@ -118,8 +118,8 @@ def of(endpoint: Endpoint, schemas: Schemas) -> list[Json]:
         "If-Match-Of-Read": has_entity_tag(endpoint),
         "If-None-Match": has_entity_tag(endpoint),
         "Last-Event-ID": endpoint.is_stream,
-        "Request-Timeout": not endpoint.is_public,
-        "Prefer": not endpoint.is_public,
+        "Request-Timeout": True,
+        "Prefer": True,
         "traceparent": True,
         "X-Request-Id": True,
     }
