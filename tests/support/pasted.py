@@ -27,10 +27,11 @@ set -x
 _END = '\nset +x\nprintf "FAILED: %s\\n" "${failed[@]}" >&2; [ ${#failed[@]} = 0 ]\n'
 
 
-def blocks(page: str, *, below: str) -> list[str]:
-    """Return the shell blocks of `page` in the part whose heading is `below`."""
+def blocks(page: str, *, below: str = "") -> list[str]:
+    """Return the shell blocks of `page` in the part whose heading is `below`, or before all headings."""
     text = (REPOSITORY / page).read_text(encoding="utf-8")
-    part = re.split(r"^## ", text.split(f"\n## {below}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    begun = text.split(f"\n## {below}\n", 1)[1] if below else text
+    part = re.split(r"^## ", begun, maxsplit=1, flags=re.MULTILINE)[0]
     return re.findall(r"^```sh\n(.*?)^```", part, re.MULTILINE | re.DOTALL)
 
 

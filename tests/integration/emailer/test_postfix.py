@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,8 @@ from support.waiting import until
 from support.world_mails import Written, mails
 
 pytestmark = pytest.mark.root
+
+GUIDE = Path(__file__).parents[3] / "docs/guides/email.md"
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +76,26 @@ async def test_postfix_takes_a_mail_as_large_as_it_says(
     assert (answer.reply.code, too_big.reply.code) == (250, 552)
     await until(lambda: next_hop.received)
     assert next_hop.received[0].content.endswith(content[1000:])
+
+
+@pytest.mark.parametrize(("block", "domain"), [(0, "bounces.example.com"), (1, "bounces.acme.example")])
+def test_the_lines_of_the_guide_lead_bounces_to_the_program_that_submits_them(
+    tmp_path: Path, block: int, domain: str
+) -> None:
+    texts = [text for _, text in re.findall(r"^```(\w*)\n(.*?)^```$", GUIDE.read_text(), re.M | re.S)]
+    master, _, main = [text for text in texts if "# main.cf\n" in text][block].partition("# main.cf\n")
+    (tmp_path / "master.cf").write_text(master)
+    (tmp_path / "main.cf").write_text(f"compatibility_level = 3.6\n{main}")
+
+    def said(program: str, *words: str) -> str:
+        command = (f"/usr/sbin/{program}", "-c", str(tmp_path), *words)
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    domains, table = (said("postconf", "-h", "-x", name) for name in ("relay_domains", "transport_maps"))
+    if block == 0:
+        assert domains == domain
+        assert said("postmap", "-q", domain, table) == "tickwire"
+        assert said("postconf", "-M", "tickwire/unix").startswith("tickwire")
+    else:
+        assert said("postmap", "-q", domain, domains)
+        assert said("postmap", "-q", f"b+x@{domain}", table) == "tickwire:"
