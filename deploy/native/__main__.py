@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from chassis import allocator
-from native import footprint, runner
+from native import footprint, leftovers, runner
 from native.cluster import Cluster
 from native.directories import RunDirectory
 from native.errors import NativeError, SettingError
@@ -75,7 +75,9 @@ def stop(options: argparse.Namespace) -> int:
     directory = RunDirectory(options.run_dir.resolve())
     pid = runner.owner(directory)
     if pid is None:
-        print(f"Nothing runs from {directory.root}.")
+        ended = asyncio.run(leftovers.stop(directory.root, patience_s=leftovers.PATIENCE_S))
+        left = f"; ended what a runner that was killed had left: {', '.join(ended)}" if ended else ""
+        print(f"Nothing runs from {directory.root}{left}.")
         return 0
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_PATIENCE_S
@@ -101,6 +103,7 @@ def reset(options: argparse.Namespace) -> int:
     """Remove the data, the logs and the secrets of the stopped stack."""
     directory = RunDirectory.at(options.run_dir)
     with runner.ownership(directory):
+        asyncio.run(leftovers.stop(directory.root, patience_s=leftovers.PATIENCE_S))
         Cluster(directory).remove()
         shutil.rmtree(directory.root)
     print(f"Removed {directory.root}.")

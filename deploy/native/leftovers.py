@@ -10,6 +10,9 @@ import psutil
 from native.directories import MARKER
 from native.process import kill
 
+# For servers to store what they have in memory.
+PATIENCE_S = 5.0
+
 
 def find(root: Path) -> list[psutil.Process]:
     """Return the processes with the marker of the run directory `root`, except this one and its parents."""

@@ -23,7 +23,6 @@ from native.settings import NativeSettings
 from native.stack import Blueprint, Stack
 from native.supervisor import ProgramEvent
 
-_LEFTOVER_PATIENCE_S = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -32,7 +31,7 @@ async def run(root: Path, settings: NativeSettings, progress: Progress) -> None:
     directory = RunDirectory.at(root)
     with ownership(directory):
         directory.ready.unlink(missing_ok=True)
-        stopped = await leftovers.stop(directory.root, patience_s=_LEFTOVER_PATIENCE_S)
+        stopped = await leftovers.stop(directory.root, patience_s=leftovers.PATIENCE_S)
         if stopped:
             progress.say(f"  cleaned  left over from a runner that was killed: {', '.join(stopped)}")
         if not settings.problems:

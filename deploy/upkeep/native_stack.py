@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from native import probes, runner, stack
+from native import leftovers, probes, runner, stack
 from native.directories import RunDirectory, write_private
 from native.errors import NotReadyError
 from native.ports import HOST
@@ -157,6 +157,8 @@ class NativeStack:
         )
         loop = asyncio.new_event_loop()
         with runner.ownership(self.run):
+            # Servers of a runner that was killed have the data and the ports.
+            loop.run_until_complete(leftovers.stop(self.run.root, patience_s=leftovers.PATIENCE_S))
             servers = stack.running(blueprint)
             try:
                 loop.run_until_complete(servers.__aenter__())
