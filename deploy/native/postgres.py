@@ -14,14 +14,17 @@ import asyncpg
 
 from native import supervisor
 from native.cluster import Cluster
-from native.directories import RunDirectory
+from native.directories import RunDirectory, write_private
 from native.errors import NotReadyError, SettingError
 from native.ports import HOST, Ports
 from native.probes import Probe
 from native.process import Program
 
+_CONNECT_S = 3
 SUPERUSER = "postgres"
 METRICS = "metrics"
+# The secret in which a rotation writes down the superuser's next password before the server gets it.
+NEXT_OF_SUPERUSER = "next-postgres-password"
 DATABASES = ("gateway", "stock_data", "emailer", "batch_processor")
 
 _SETTINGS = {
@@ -98,6 +101,10 @@ class PostgresServer:
     def _password(self, role: str) -> str:
         return self.run.secret(f"postgres-{role}")
 
+    @property
+    def _superusers_password(self) -> Path:
+        return self.run.secrets / f"postgres-{SUPERUSER}"
+
     def _server(self) -> Program:
         cluster = self.cluster
         return Program(
@@ -124,7 +131,7 @@ class PostgresServer:
 
     async def _provision(self) -> None:
         try:
-            connection = await asyncpg.connect(self.url, timeout=3)
+            connection = await self._connect_as_superuser()
         except asyncpg.PostgresError as error:
             raise NotReadyError(str(error)) from error
         try:
@@ -137,6 +144,19 @@ class PostgresServer:
             await connection.execute(f"GRANT CONNECT ON DATABASE postgres TO {METRICS}")
         finally:
             await connection.close()
+
+    async def _connect_as_superuser(self) -> asyncpg.Connection[asyncpg.Record]:
+        """Connect with the password of the file; where a rotation was killed before it wrote it, write it."""
+        try:
+            return await asyncpg.connect(self.url, timeout=_CONNECT_S)
+        except asyncpg.InvalidPasswordError:
+            pending = self.run.secrets / NEXT_OF_SUPERUSER
+            text = pending.read_text().strip() if pending.exists() else ""
+            if not text:
+                raise
+            connection = await asyncpg.connect(self.url, password=text, timeout=_CONNECT_S)
+            write_private(self._superusers_password, text)
+            return connection
 
     async def _create_role(self, connection: asyncpg.Connection[asyncpg.Record], name: str) -> None:
         """Create the role if missing, and set its password; names and passwords contain no quotes."""

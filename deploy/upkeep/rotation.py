@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from native.postgres import NEXT_OF_SUPERUSER
 from upkeep.errors import NOTHING_RUNS, UpkeepError, variable_wins
 from upkeep.installation import DATABASES, SERVICES, Installation, query
 
@@ -26,7 +27,7 @@ _SECRETS_KEY, _BEFORE = "email-secrets-key", "email-previous-secrets-key"
 _NEXT = "next-pepper"
 # Of the logins, only this one cannot be set again by another: its new password is written down before the
 # server gets it, in a secret of its own, because until then the old one is in force.
-_SUPERUSER, _NEXT_OF_SUPERUSER = "postgres-postgres", "next-postgres-password"
+_SUPERUSER = "postgres-postgres"
 # The secret in which a rotation keeps the old one.
 _OLD = {"pepper": ("previous-pepper",), _SECRETS_KEY: (_BEFORE,)}
 # Mail servers give up after five days at most (RFC 5321 4.5.4.1), and then the mail bounces.
@@ -241,13 +242,13 @@ def _sealed_otherwise(installation: Installation) -> int:
 def _rotate_login(installation: Installation, name: str, say: Say) -> None:
     kind, _, user = name.partition("-")
     if name == _SUPERUSER:
-        pending = installation.secret(_NEXT_OF_SUPERUSER)
+        pending = installation.secret(NEXT_OF_SUPERUSER)
         if pending and _may_log_in(installation, kind, user, pending):
             # An earlier rotation ended before it had written the file.
             installation.put({name: pending})
     old, new = installation.secret(name), secrets.token_urlsafe(24)
     if name == _SUPERUSER:
-        installation.put({_NEXT_OF_SUPERUSER: new})
+        installation.put({NEXT_OF_SUPERUSER: new})
     if kind == "postgres":
         # The server must not log the statement with the password.
         quiet = "SET log_min_duration_statement = -1; SET log_statement = 'none';"
@@ -259,7 +260,7 @@ def _rotate_login(installation: Installation, name: str, say: Say) -> None:
     # Only now: a process that starts at this moment must find a password that the server accepts.
     installation.put({name: new})
     if name == _SUPERUSER:
-        installation.put({_NEXT_OF_SUPERUSER: ""})
+        installation.put({NEXT_OF_SUPERUSER: ""})
     if process is not None:
         installation.restart(process)
     elif user == "metrics":

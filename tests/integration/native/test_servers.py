@@ -22,7 +22,7 @@ from native.directories import RunDirectory
 from native.errors import NativeError
 from native.mailbox import server as mailbox
 from native.ports import Ports
-from native.postgres import PostgresServer
+from native.postgres import NEXT_OF_SUPERUSER, PostgresServer
 from native.rabbitmq import RabbitMQ
 
 
@@ -73,6 +73,21 @@ async def test_a_second_start_finds_the_data_of_the_first(tmp_path: Path) -> Non
             connection = await asyncpg.connect(again.dsn("emailer"))
             assert await connection.fetchval("SELECT 1 FROM kept") == 1
             await connection.close()
+    finally:
+        server.cluster.remove()
+
+
+async def test_the_password_of_a_rotation_that_was_killed_is_found_at_the_next_start(tmp_path: Path) -> None:
+    server = PostgresServer(RunDirectory.at(tmp_path), Ports.free(), fast=True)
+    try:
+        async with supervisor.running(server.run.root, server.stages):
+            connection = await asyncpg.connect(server.url)
+            await connection.execute("ALTER ROLE postgres PASSWORD 'the next one'")
+            await connection.close()
+        (server.run.secrets / NEXT_OF_SUPERUSER).write_text("the next one")
+        async with postgres.start(tmp_path, server.ports) as again:
+            await (await asyncpg.connect(again.url)).close()
+        assert (server.run.secrets / "postgres-postgres").read_text() == "the next one"
     finally:
         server.cluster.remove()
 
