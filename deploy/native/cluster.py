@@ -24,6 +24,8 @@ _INCLUDE = "\ninclude 'tickwire.conf'\n"
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - what is in it has a name that nobody else takes
 _ROOMY_BYTES = 8 << 30
 _ACCESS = "host all all 127.0.0.1/32 scram-sha-256\n"
+# In the run directory, where the cluster is outside it: the path of the run directory that it was made for.
+_MADE_FOR = "postgres-made-for"
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,21 @@ class Cluster:
 
     @cached_property
     def home(self) -> Path:
-        """The folder of the cluster: below the run directory, or elsewhere if its user has no access."""
+        """The folder of the cluster: below the run directory, or elsewhere if its user has no access.
+
+        One that has data stays where it is. Raise `NativeError` if its user may not enter it any more.
+        """
         wanted = self.run.data / "postgres"
-        may_enter = ("test", "-x", str(wanted.parent))
-        if self.user is None or subprocess.run(self._as_user(*may_enter)).returncode == 0:
+        if self.user is None:
             return wanted
-        return self._elsewhere
+        may_enter = subprocess.run(self._as_user("test", "-x", str(wanted.parent))).returncode == 0
+        if _has_data(wanted) and not may_enter:
+            raise NativeError(
+                f"The data of PostgreSQL is in {wanted}, which its user {self.user!r} cannot enter any more: "
+                "let others pass through each folder above it (chmod o+x)."
+            )
+        is_elsewhere = _has_data(self._elsewhere) and not _has_data(wanted)
+        return wanted if may_enter and not is_elsewhere else self._elsewhere
 
     @property
     def data(self) -> Path:
@@ -75,6 +86,27 @@ class Cluster:
                 f"{self.data} was created by PostgreSQL {made_by}: install that version, or remove the folder"
             )
         raise MissingProgramError("postgresql is not installed: run `make setup`")
+
+    def settle(self, *, is_first: bool) -> str | None:
+        """Have the folder elsewhere belong to this run directory; return what was set aside for that.
+
+        The folder has its name from the path of the run directory, and follows one that was moved. What is
+        there at the `is_first` start of a run directory is of a removed one, and nobody knows its password.
+        """
+        if self.user is None:
+            return None
+        note, root, here = self.run.data / _MADE_FOR, self.run.root, self._elsewhere
+        before = Path(note.read_text()) if note.exists() else root
+        is_moved = before != root and not before.exists()
+        aside = None
+        if _has_data(here) and (is_first or is_moved):
+            aside = here.with_name(f"{here.name}-{int(here.stat().st_mtime)}")
+            here.rename(aside)
+        if is_moved and _has_data(self._named_after(before)):
+            self._named_after(before).rename(here)
+        if self.moved:
+            note.write_text(str(root))
+        return None if aside is None else str(aside)
 
     def create(self, *, superuser: str, password: str) -> None:
         """Create the cluster unless it exists; one left incomplete by a killed start is created again."""
@@ -121,7 +153,10 @@ class Cluster:
 
     @property
     def _elsewhere(self) -> Path:
-        name = f"tickwire-{sha256(str(self.run.root).encode()).hexdigest()[:10]}"
+        return self._named_after(self.run.root)
+
+    def _named_after(self, root: Path) -> Path:
+        name = f"tickwire-{sha256(str(root).encode()).hexdigest()[:10]}"
         if not self.temporary:
             return Path("/var/lib") / name
         # Not by its free space: the answer must stay the same.
@@ -155,3 +190,7 @@ class Cluster:
             return list(command)
         group = str(pwd.getpwnam(self.user).pw_gid)
         return ["setpriv", "--reuid", self.user, "--regid", group, "--init-groups", "--", *command]
+
+
+def _has_data(home: Path) -> bool:
+    return (home / "cluster" / "PG_VERSION").exists()

@@ -84,6 +84,10 @@ class PostgresServer:
         """The programs to run."""
         return [[self._server()]]
 
+    def settle(self) -> str | None:
+        """Have data outside the run directory belong to it, as `Cluster.settle` does, before a start."""
+        return self.cluster.settle(is_first=not self._superusers_password.exists())
+
     async def create_database(self, name: str) -> str:
         """Create a database and the role that owns it, unless they exist; return the URL."""
         if not name.isidentifier():

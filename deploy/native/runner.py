@@ -100,6 +100,8 @@ def ports(run: RunDirectory) -> Ports | None:
 
 async def _run(blueprint: Blueprint, progress: Progress) -> None:
     diary = _Diary(blueprint.run, progress)
+    if aside := blueprint.postgres.settle():
+        progress.say(f"  note     PostgreSQL's data of a run directory that was removed is now in {aside}")
     if blueprint.postgres.cluster.moved:
         home = blueprint.postgres.cluster.home
         progress.say(f"  note     PostgreSQL's user cannot enter {blueprint.run.root}: its data is in {home}")

@@ -159,6 +159,7 @@ class NativeStack:
         with runner.ownership(self.run):
             # Servers of a runner that was killed have the data and the ports.
             loop.run_until_complete(leftovers.stop(self.run.root, patience_s=leftovers.PATIENCE_S))
+            blueprint.postgres.settle()
             servers = stack.running(blueprint)
             try:
                 loop.run_until_complete(servers.__aenter__())
