@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from contracts.topology import TOPOLOGIES
-from upkeep import archive, sealing
+from upkeep import archive, sealing, upgrades
 from upkeep.commands import Session
 from upkeep.errors import NOTHING_RUNS, UpkeepError, variable_wins
 from upkeep.installation import DATABASES, Installation, query, session
@@ -38,11 +38,14 @@ _KEPT = (
     *("previous-pepper", "pepper", "next-pepper"),
     *("email-previous-secrets-key", "email-secrets-key", "api-key"),
 )
+_REPOSITORY = Path(__file__).resolve().parents[2]
 _MESSAGES = Path(__file__).with_name("broker_messages.py")
 _VHOST = "tickwire"
 # The variables that the commands read, from the environment or from `.env`.
 VARIABLES = ("BACKUP_FOLDER", "BACKUP_KEEP", "BACKUP_KEY", "BACKUP_KEY_FILE")
 _DRAFT = ".making-"
+# The end of the name of a database while it is being restored.
+_BESIDE = "_restoring"
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,20 @@ def restore(installation: Installation, file: Path, *, passphrase: str | None, s
     """
     with TemporaryDirectory(prefix="tickwire-restore-") as name:
         work = Path(name)
-        clear = _opened(file, work, passphrase)
-        manifest = archive.unpack(clear, work)
+        try:
+            manifest = archive.unpack(_opened(file, work, passphrase), work)
+        except OSError as error:
+            if error.filename == str(file):
+                raise
+            raise UpkeepError(
+                f"{file} could not be unpacked into {work}: {error.strerror}. "
+                "TMPDIR=<folder> chooses another place."
+            ) from error
         say(f"backup of {manifest['made_at']}: all checksums match")
+        for database in DATABASES.values():
+            known = set(upgrades.migrations(_REPOSITORY, database))
+            if later := [name for name in manifest["schema"].get(database, ()) if name not in known]:
+                say(f"{database}: of a later release, and this must be the one before it: {' '.join(later)}")
         secrets = json.loads((work / "secrets.json").read_text())
         for name, text in secrets.items():
             if text != installation.secret(name) and (variable := installation.set_by_hand(name)):
@@ -164,9 +178,20 @@ def _why_unreadable(installation: Installation, work: Path) -> str | None:
 
 def _put_back(installation: Installation, work: Path, secrets: Mapping[str, str], *, say: Say) -> None:
     """Fill the databases and the broker's queues from the files in `work`, and store the secrets."""
+    try:
+        for database in DATABASES.values():
+            _restore_beside(installation, database, work / f"{database}.dump")
+            say(f"{database}: restored")
+    except UpkeepError as error:
+        raise UpkeepError(f"The databases are as they were before: {error}") from error
+    # Only now, so that a failure or an interruption before leaves the present state as it is.
     for database in DATABASES.values():
-        _restore_database(installation, database, work / f"{database}.dump")
-        say(f"{database}: restored")
+        query(
+            installation,
+            "postgres",
+            f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE);\n'
+            f'ALTER DATABASE "{database}{_BESIDE}" RENAME TO "{database}";',
+        )
     lines = (work / "messages.ndjson").read_text().splitlines()
     _ask_broker(installation, messages=[json.loads(line) for line in lines])
     say(f"messages that waited for a retry: {len(lines)}")
@@ -174,13 +199,15 @@ def _put_back(installation: Installation, work: Path, secrets: Mapping[str, str]
     installation.put({"next-pepper": "", **secrets})
 
 
-def _restore_database(installation: Installation, database: str, dump: Path) -> None:
+def _restore_beside(installation: Installation, database: str, dump: Path) -> None:
+    """Restore `database` under another name; what an earlier restore has left there is removed."""
+    beside = f"{database}{_BESIDE}"
     query(
         installation,
         "postgres",
-        f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE);\n'
-        f'CREATE DATABASE "{database}" OWNER "{database}";\n'
-        f'REVOKE ALL ON DATABASE "{database}" FROM PUBLIC;',
+        f'DROP DATABASE IF EXISTS "{beside}" WITH (FORCE);\n'
+        f'CREATE DATABASE "{beside}" OWNER "{database}";\n'
+        f'REVOKE ALL ON DATABASE "{beside}" FROM PUBLIC;',
     )
     options = (
         "--no-owner",
@@ -189,8 +216,8 @@ def _restore_database(installation: Installation, database: str, dump: Path) -> 
         "--exit-on-error",
         "--single-transaction",
     )
-    installation.postgres("pg_restore", *options, database=database).read(dump)
-    query(installation, database, "ANALYZE;")
+    installation.postgres("pg_restore", *options, database=beside).read(dump)
+    query(installation, beside, "ANALYZE;")
 
 
 @contextmanager
