@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tarfile
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,7 +15,7 @@ from upkeep.errors import UpkeepError
 
 _MANIFEST = "manifest.json"
 _FORMAT = 1
-_PATTERN = "tickwire-*.tar*"
+_NAME = re.compile(r"tickwire-\d{8}T\d{6}Z\.tar(\.sealed)?")
 
 
 def pack(work: Path, folder: Path, *, began: datetime, schema: Mapping[str, list[str]]) -> Path:
@@ -38,24 +39,28 @@ def pack(work: Path, folder: Path, *, began: datetime, schema: Mapping[str, list
 
 
 def unpack(file: Path, work: Path) -> dict[str, Any]:
-    """Unpack an archive into `work` and return its manifest. Raise `UpkeepError` if it is damaged."""
+    """Unpack an archive into `work` and return its manifest. Raise `UpkeepError` if it is damaged.
+
+    An `OSError` is one of the disk.
+    """
     try:
         with tarfile.open(file) as found:
             found.extractall(work, filter="data")
         manifest: dict[str, Any] = json.loads((work / _MANIFEST).read_text())
-    except (tarfile.TarError, OSError, ValueError) as error:
+        format_, files = manifest["format"], manifest["files"]
+    except (tarfile.TarError, FileNotFoundError, ValueError, LookupError, TypeError) as error:
         raise UpkeepError(f"{file} is not a backup, or is damaged: {error}") from error
-    if manifest["format"] != _FORMAT:
-        raise UpkeepError(f"{file} was made by another release, in the unknown format {manifest['format']}.")
-    for name, about in manifest["files"].items():
+    if format_ != _FORMAT:
+        raise UpkeepError(f"{file} was made by another release, in the unknown format {format_}.")
+    for name, about in files.items():
         if not (work / name).exists() or _digest(work / name) != about["sha256"]:
             raise UpkeepError(f"{file} is damaged: the checksum of {name} is wrong. Use another backup.")
     return manifest
 
 
 def listed(folder: Path) -> list[Path]:
-    """Return the backups in `folder`, the newest first."""
-    return sorted(folder.glob(_PATTERN), key=lambda file: file.name, reverse=True)
+    """Return the backups in `folder`, the newest first; what else a person has put there is none of them."""
+    return sorted((file for file in folder.iterdir() if _NAME.fullmatch(file.name)), reverse=True)
 
 
 def _digest(file: Path) -> str:

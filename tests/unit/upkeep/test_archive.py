@@ -49,8 +49,19 @@ def test_a_file_that_is_no_backup_is_refused(tmp_path: Path) -> None:
         archive.unpack(tmp_path / "other.tar", tmp_path)
 
 
-def test_backups_are_listed_from_the_newest_sealed_ones_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("manifest", ["[]", "{}", '{"format": 1}', "7", "no JSON"])
+def test_an_archive_of_something_else_is_refused(tmp_path: Path, manifest: str) -> None:
+    (tmp_path / "manifest.json").write_text(manifest)
+    with tarfile.open(tmp_path / "other.tar", "w") as made:
+        made.add(tmp_path / "manifest.json", "manifest.json")
+    with pytest.raises(UpkeepError, match="is not a backup"):
+        archive.unpack(tmp_path / "other.tar", tmp_path / "work")
+
+
+def test_backups_are_listed_from_the_newest_sealed_ones_too_and_nothing_else(tmp_path: Path) -> None:
     files = [packed(tmp_path, BEGAN + timedelta(hours=hours)) for hours in range(3)]
     files[1] = files[1].rename(f"{files[1]}.sealed")
-    (tmp_path / "notes.txt").touch()
+    others = "tickwire-0.9.tar", "tickwire-20261126T031500Z.tar.part", "tickwire-before-the-move.tar"
+    for other in ("notes.txt", *others):
+        (tmp_path / other).touch()
     assert archive.listed(tmp_path) == files[::-1]
