@@ -17,7 +17,7 @@ from card import asking
 from native.directories import RunDirectory
 from native.errors import NativeError
 from native.settings import NativeSettings, given, run_directory
-from upkeep import agent, backups, bundles, compose_stack, kubernetes_stack, rotation, upgrades
+from upkeep import agent, backups, bundles, compose_stack, kubernetes_stack, rotation, turns, upgrades
 from upkeep.backups import BackupOptions
 from upkeep.errors import NOTHING_RUNS, UpkeepError, variable_wins
 from upkeep.installation import Installation
@@ -50,14 +50,15 @@ def rotate(installation: Installation, options: argparse.Namespace) -> int:
     if options.secret is None:
         print("make rotate SECRET=…, one of:", *rotation.names(installation), sep="\n  ")
         return 0
-    rotation.rotate(
-        installation,
-        options.secret,
-        new=os.environ.get("NEW_SECRET"),
-        finish=options.finish,
-        now=options.now,
-        say=print,
-    )
+    with turns.changing(installation):
+        rotation.rotate(
+            installation,
+            options.secret,
+            new=os.environ.get("NEW_SECRET"),
+            finish=options.finish,
+            now=options.now,
+            say=print,
+        )
     return 0
 
 
@@ -90,7 +91,8 @@ def restore(installation: Installation, options: argparse.Namespace) -> int:
     if options.file is None:
         print("FILE is missing: make restore FILE=backups/tickwire-….tar", file=sys.stderr)
         return 2
-    backups.restore(installation, options.file, passphrase=_passphrase(_variables()), say=print)
+    with turns.changing(installation):
+        backups.restore(installation, options.file, passphrase=_passphrase(_variables()), say=print)
     if installation.kind == "native run":
         print("Restored. Start it: make run")
     return 0
@@ -172,12 +174,13 @@ def keys_reset(installation: Installation, options: argparse.Namespace) -> int:
     if variable := installation.set_by_hand("api-key"):
         raise variable_wins(variable)
     others = ("--revoke-others",) if options.revoke_others else ()
-    made = installation.gateway_program("-m", "gateway.identity.reset", *others).attempt()
-    print(made.stderr, end="", file=sys.stderr)
-    if made.returncode:
-        raise UpkeepError("No key was made; see the reason above.")
-    key = made.stdout.split()[-1]
-    installation.put({"api-key": key})
+    with turns.changing(installation):
+        made = installation.gateway_program("-m", "gateway.identity.reset", *others).attempt()
+        print(made.stderr, end="", file=sys.stderr)
+        if made.returncode:
+            raise UpkeepError("No key was made; see the reason above.")
+        key = made.stdout.split()[-1]
+        installation.put({"api-key": key})
     print(f"{key}\nIt is also in {installation.key_file}.")
     return 0
 
@@ -255,7 +258,9 @@ def _parser() -> argparse.ArgumentParser:
         )
     once = "make the backup that is asked for now, if there is one, and end"
     made["backup-agent"].add_argument("--once", action="store_true", help=once)
-    made["restore"].add_argument("file", nargs="?", type=Path, help="the backup")
+    made["restore"].add_argument(
+        "file", nargs="?", type=lambda text: Path(text).expanduser(), help="the backup"
+    )
     made["login"].add_argument("--url", help="the gateway's address (default: that of the running stack)")
     made["login"].add_argument("--key-file", type=Path, help="file of an administrator's key (.run/api-key)")
     made["demo"].add_argument("--url", help="the gateway's address (default: that of the running stack)")

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from contracts.topology import TOPOLOGIES
-from upkeep import archive, sealing, upgrades
+from upkeep import archive, sealing, turns, upgrades
 from upkeep.commands import Session
 from upkeep.errors import NOTHING_RUNS, UpkeepError, variable_wins
 from upkeep.installation import DATABASES, Installation, query, session
@@ -77,7 +77,8 @@ def write(installation: Installation, options: BackupOptions, *, say: Say) -> Pa
     for unfinished in folder.glob(f"{_DRAFT}*"):
         shutil.rmtree(unfinished)
     began = datetime.now(UTC)
-    with TemporaryDirectory(prefix=_DRAFT, dir=folder) as name:
+    # A pepper that was replaced meanwhile would not be that of the keys in the snapshots.
+    with turns.reading(installation), TemporaryDirectory(prefix=_DRAFT, dir=folder) as name:
         work = Path(name)
         with ExitStack() as held:
             sessions = {

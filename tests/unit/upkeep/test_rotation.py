@@ -16,8 +16,8 @@ import pytest
 from containers import make_secrets
 from native.directories import RunDirectory
 from native.settings import NativeSettings
-from upkeep import rotation
-from upkeep.__main__ import keys_reset
+from upkeep import rotation, turns
+from upkeep.__main__ import keys_reset, rotate
 from upkeep.commands import CommandLine
 from upkeep.compose_stack import ComposeStack
 from upkeep.errors import UpkeepError
@@ -132,6 +132,21 @@ def test_a_superuser_has_a_password_in_a_file_wherever_a_rotation_is_killed(
     rotation.rotate(found, name, new=None, finish=False, say=print)
     assert found.server.read_text().strip() == found.secret(name) != old
     assert found.secret("next-postgres-password") == ""
+
+
+def test_two_commands_do_not_change_secrets_at_once(tmp_path: Path) -> None:
+    found = stack(tmp_path)
+    options = argparse.Namespace(secret="smtp-password", finish=False, now=False, revoke_others=False)
+    with turns.changing(found):
+        for command in (rotate, keys_reset):
+            with pytest.raises(UpkeepError, match="Another command changes this installation"):
+                command(found, options)
+    with turns.reading(found), pytest.raises(UpkeepError, match="or makes a backup of it"):
+        rotate(found, options)
+    with turns.reading(found), turns.reading(found):
+        pass
+    with pytest.raises(UpkeepError, match="NEW_SECRET"):
+        rotate(found, options)
 
 
 def test_a_key_that_the_next_start_would_replace_is_not_made(tmp_path: Path) -> None:
