@@ -13,6 +13,9 @@ PYPROJECTS := $(wildcard services/*/pyproject.toml)
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
 	--no-emit-package tickwire-chassis --no-emit-package tickwire-contracts
 
+# A word of a recipe, whatever characters it has.
+quoted = '$(subst ','\'',$(1))'
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run stop status footprint demo login keys-reset rotate backup backup-agent restore support-bundle upgrade-check reset test test-long lint style types e2e bench faults lock up down images images-sign images-verify k8s-local k8s-check
 
@@ -54,7 +57,7 @@ keys-reset: ## Make a new administrator's key for the running stack (ARGS=--revo
 	@$(UPKEEP) keys-reset $(ARGS)
 
 rotate: ## Change a secret everywhere at once: make rotate SECRET=api-key (none: they are listed)
-	@$(UPKEEP) rotate $(SECRET) $(ARGS)
+	@$(UPKEEP) rotate $(if $(SECRET),$(call quoted,$(SECRET))) $(ARGS)
 
 backup: ## Write a backup of the running stack (BACKUP_KEY encrypts it; ARGS=--help)
 	@$(UPKEEP) backup $(ARGS)
@@ -63,7 +66,7 @@ backup-agent: ## Make the backups that tasks ask for, until Ctrl-C (containers, 
 	@$(UPKEEP) backup-agent $(ARGS)
 
 restore: ## Put back a backup: make restore FILE=backups/tickwire-….tar
-	@$(UPKEEP) restore $(FILE) $(ARGS)
+	@$(UPKEEP) restore $(if $(FILE),$(call quoted,$(FILE))) $(ARGS)
 
 support-bundle: ## Gather what somebody who helps needs to see, without secrets
 	@if [ -x $(PYTHON) ]; then $(UPKEEP) support-bundle $(ARGS); else deploy/containers/upkeep support-bundle $(WAY); fi
@@ -130,12 +133,12 @@ images: ## Build the four images
 images-sign: ## Sign the four images: make images-sign KEY=release.pem (docs/guides/images.md)
 	$(if $(KEY),,$(error KEY is missing: make images-sign KEY=release.pem))
 	@$(SETUP)
-	@$(SIGNING) sign --key $(KEY) $(IMAGES)
+	@$(SIGNING) sign --key $(call quoted,$(KEY)) $(IMAGES)
 
 images-verify: ## Verify the four images without a network: make images-verify KEY=release.pub
 	$(if $(KEY),,$(error KEY is missing: make images-verify KEY=release.pub))
 	@$(SETUP)
-	@$(SIGNING) verify --key $(KEY) $(IMAGES)
+	@$(SIGNING) verify --key $(call quoted,$(KEY)) $(IMAGES)
 
 k8s-local: ## Everything on the small cluster that kubectl points at (kind, minikube, k3d …)
 	@deploy/containers/k8s-local

@@ -91,6 +91,24 @@ def test_metrics_are_on_unless_the_command_or_the_file_names_profiles(
     assert make(tmp_path, "up", *words) == (0, [f"profiles [{profiles}]"])
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("restore", "FILE=my backups/it's one.tar"), "<-m> <upkeep> <restore> <my backups/it's one.tar>"),
+        (("restore",), "<-m> <upkeep> <restore>"),
+        (("rotate", "SECRET=a;b"), "<-m> <upkeep> <rotate> <a;b>"),
+    ],
+)
+def test_a_name_reaches_its_command_whatever_characters_it_has(
+    tmp_path: Path, words: tuple[str, ...], told: str
+) -> None:
+    program = tmp_path / ".venv/bin/python"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\nprintf '<%s> ' \"$@\"\necho\n")
+    program.chmod(0o755)
+    assert make(tmp_path, *words) == (0, [f"{told} "])
+
+
 def test_every_long_test_is_run_by_one_of_the_targets() -> None:
     planned = subprocess.run(
         ["make", "-n", "test-long"], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=True
