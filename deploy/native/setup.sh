@@ -40,6 +40,15 @@ case "${1:-}" in
     *) usage >&2; exit 2 ;;
 esac
 
+# Of two calls at once, both would write into the same virtual environment. The kernel ends the lock with this script.
+if command -v flock >/dev/null 2>&1; then
+    exec 9<deploy/native/setup.sh
+    flock --nonblock 9 || {
+        say 'Waiting for another installation in this folder'
+        flock 9
+    }
+fi
+
 # ── servers ──────────────────────────────────────────────────────────────────────────────────────
 
 present() { command -v "$1" >/dev/null 2>&1; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -71,6 +72,18 @@ def test_where_all_servers_are_there_their_installation_touches_nothing() -> Non
         done = subprocess.run(words, cwd=clone, env=environment, capture_output=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
         assert {file.name for file in clone.iterdir()} == {"deploy", "requirements.lock"}
+
+
+def test_a_second_installation_waits_for_the_first() -> None:
+    with clone_of_nobody() as (clone, environment), (clone / "deploy/native/setup.sh").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        words = ["sh", "deploy/native/setup.sh", "--servers"]
+        with subprocess.Popen(words, cwd=clone, env=environment, stdout=subprocess.PIPE, text=True) as second:
+            assert second.stdout is not None
+            assert second.stdout.readline() == "Waiting for another installation in this folder\n"
+            assert second.poll() is None
+            fcntl.flock(held, fcntl.LOCK_UN)
+            assert second.wait(60) == 0
 
 
 def test_a_folder_that_cannot_be_written_is_named_with_the_way_out() -> None:
