@@ -46,8 +46,19 @@ class NativeSettings:
 
 def given(environment: Mapping[str, str], dotenv: Path) -> dict[str, str]:
     """Return the variables of the environment, and of the file those that the environment does not have."""
-    from_file = parse(dotenv.read_text(encoding="utf-8"), dotenv) if dotenv.is_file() else {}
-    return from_file | dict(environment)
+    try:
+        # Some editors begin the file with a byte order mark.
+        text = dotenv.read_text(encoding="utf-8-sig") if dotenv.is_file() else ""
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SettingError(
+            f"{dotenv}, line {line} is not text in UTF-8: save the file in that form"
+        ) from error
+    except PermissionError as error:
+        raise SettingError(
+            f"{dotenv} cannot be read by this user: give it the right to, or move it"
+        ) from error
+    return parse(text, dotenv) | dict(environment)
 
 
 def run_directory(environment: Mapping[str, str], dotenv: Path) -> Path:

@@ -55,6 +55,19 @@ def test_an_open_quote_is_refused(line: str) -> None:
         settings.parse(line, FILE)
 
 
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_bytes(b"\xef\xbb\xbfGATEWAY_PORT=9001\r\n")
+    assert settings.given({}, dotenv) == {"GATEWAY_PORT": "9001"}
+
+
+def test_a_file_that_is_no_text_is_refused_with_the_place(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_bytes("A=1\nEMAIL_DEFAULT_SENDER=Jürgen <j@tickwire.example>\n".encode("latin-1"))
+    with pytest.raises(SettingError, match=r"\.env, line 2 is not text in UTF-8"):
+        settings.given({}, dotenv)
+
+
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     dotenv = tmp_path / ".env"
     dotenv.write_text("GATEWAY_PORT=9001\nLOG_LEVEL=DEBUG\n")
