@@ -69,6 +69,18 @@ def test_settings_are_checked_after_the_build_and_before_anything_is_replaced(tm
     ]
 
 
+def test_servers_may_read_their_files_also_in_a_clone_that_was_made_for_its_owner_alone(
+    tmp_path: Path,
+) -> None:
+    rules = tmp_path / "deploy/prometheus/rules"
+    rules.mkdir(parents=True)
+    (rules / "causes.yml").touch(mode=0o600)
+    rules.chmod(0o700)
+    gateway, mailbox = map(str, free_ports(2))
+    assert up(tmp_path, GATEWAY_PORT=gateway, MAILPIT_PORT=mailbox)[:2] == (0, "")
+    assert [file.stat().st_mode & 0o777 for file in (rules, rules / "causes.yml")] == [0o755, 0o644]
+
+
 def test_every_busy_port_is_named_before_anything_is_built(tmp_path: Path) -> None:
     with socket.create_server((HOST, 0)) as one, socket.create_server((HOST, 0)) as two:
         gateway, mailbox = (str(other.getsockname()[1]) for other in (one, two))
