@@ -103,7 +103,8 @@ class Feed:
         loop = asyncio.get_running_loop()
         interval_s = day.seconds / day.count
         together = max(1, round(_SHORTEST_SLEEP_S / interval_s))
-        due = loop.time()
+        # In one wake with the other work that is due each second. The first step is played at once.
+        due = loop.time() - loop.time() % interval_s
         gathered: list[Quote] = []
         last = day.left
         for number, step in enumerate(day.quotes(offsets), start=1):
