@@ -18,12 +18,13 @@ from native.process import Program
 
 RULES = Path(__file__).resolve().parents[1] / "prometheus" / "rules"
 
-# Each scrape takes the whole stack 0.15 s of processor time. An alert compares the age of quotes with 30 s.
-SCRAPE_EVERY_S = 20
+# Each scrape takes the whole stack 0.15 s of processor time. An alert compares the age of quotes with 30 s,
+# and the shortest range of a rate has four scrapes in it.
+SCRAPE_EVERY_S = 30
 
 _DETAILED = ("queue_coarse_metrics", "queue_metrics")
-# A pass over all rules takes half as long as a scrape, and most alerts wait for a minute or more.
-EVALUATE_EVERY_S = 2 * SCRAPE_EVERY_S
+# With the rules of the objectives, which have an interval of their own, an evaluation costs half a scrape.
+EVALUATE_EVERY_S = SCRAPE_EVERY_S
 
 # The metrics of servers that panels, rules and the status page read, and what belongs to them. A third of all
 # series is left out, each of which takes memory, and time at each scrape. Whether a target is `up` is kept.

@@ -30,7 +30,7 @@ _ALL = ".*"
 
 _PIPE_ENDS_S = 5.0
 # As often as Prometheus scrapes: statistics in between would not be read.
-_STATISTICS_EVERY_MS = 20_000
+_STATISTICS_EVERY_MS = 30_000
 # At shutdown this handler calls a process that waits for the handler, and both block for 5 s. Without its
 # collector it has nothing to do, so the node removes it after its start; `rabbitmqctl` would be another VM.
 _UNHOOK_STATISTICS = (

@@ -160,7 +160,7 @@ def rules() -> str:
 
 
 def _group(name: str, entries: Iterator[str]) -> str:
-    return f"  - name: {name}\n    interval: 30s\n    rules:\n" + "".join(entries)
+    return f"  - name: {name}\n    interval: 60s\n    rules:\n" + "".join(entries)
 
 
 def _indicators(objective: Objective) -> Iterator[str]:

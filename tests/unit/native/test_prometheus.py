@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import yaml
 
+from gateway.administration.signals import CHARTS, Period, WindowName
 from native.directories import RunDirectory
 from native.ports import Ports
 from native.prometheus import EVALUATE_EVERY_S, SCRAPE_EVERY_S, PrometheusServer
@@ -57,6 +59,19 @@ def test_targets_are_scraped_as_often_in_every_way_of_running_and_the_broker_cou
     statistics = f"collect_statistics_interval = {SCRAPE_EVERY_S}000\n"
     assert statistics in broker
     assert statistics in RabbitMQ(RunDirectory.at(tmp_path), Ports()).configuration()
+
+
+def test_every_rate_of_a_rule_and_of_the_status_page_has_four_scrapes_in_its_range() -> None:
+    expressions = [rule.expr for rule in monitored.rules()]
+    for window in get_args(WindowName):
+        expressions += [Period(window).expression(line.query) for chart in CHARTS for line in chart.lines]
+    ranges = {
+        int(number) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[unit]
+        for expression in expressions
+        for number, unit in re.findall(r"(?:rate|increase)\([^()\[\]]+\[(\d+)([smhd])\]\)", expression)
+    }
+    assert len(ranges) > 3
+    assert min(ranges) >= 4 * SCRAPE_EVERY_S
 
 
 def test_of_the_metrics_of_servers_those_are_kept_that_a_panel_or_a_rule_reads(tmp_path: Path) -> None:

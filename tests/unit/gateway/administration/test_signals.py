@@ -66,7 +66,7 @@ def test_a_window_is_drawn_by_sixty_steps_up_to_now(window: Period) -> None:
 def test_a_rate_covers_all_the_time_between_two_points(window: Period) -> None:
     seconds = re.fullmatch(r"rate\(x\[(\d+)s\]\)", window.expression("rate(x[$range])"))
     assert seconds is not None
-    assert int(seconds[1]) >= max(window.step_s, 60)
+    assert int(seconds[1]) >= max(window.step_s, 120)
 
 
 def test_no_query_keeps_its_placeholder() -> None:

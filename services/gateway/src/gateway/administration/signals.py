@@ -14,8 +14,8 @@ WindowName = Literal["5m", "15m", "1h", "6h", "24h"]
 
 _SECONDS: dict[WindowName, int] = {"5m": 300, "15m": 900, "1h": 3600, "6h": 21_600, "24h": 86_400}
 _STEPS = 60
-# A rate needs two samples: this is enough for the usual scrape intervals of up to 30 s.
-_LEAST_RANGE_S = 60
+# Four times the scrape interval: a rate needs two samples, and a scrape may be missed.
+_LEAST_RANGE_S = 120
 _RANGE = "$range"
 _NOT_STREAMS = 'route!~".*/events"'
 
