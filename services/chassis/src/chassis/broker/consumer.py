@@ -125,16 +125,20 @@ class Consumer:
             return "the broker has no consumer of this process on the queue"
         return self._reason
 
-    def on_consumer_count(self, consumers: int) -> None:
-        """Reconnect when the broker has twice listed no consumer, although this one should be there."""
+    def is_missing_among(self, consumers: int) -> bool:
+        """Return whether the broker lists no consumer, although this one should be there.
+
+        Reconnect at the second time in a row.
+        """
         if consumers or self._channel is None or self._stopping.is_set():
             self._missed_counts = 0
-            return
+            return False
         self._missed_counts += 1
         if self._missed_counts == _MOST_MISSED_COUNTS:
             self._reason = "the broker lists no consumer on this queue"
             log.error("the broker lists no consumer, reconnecting", queue=self.queue)
             self._link.interrupt()
+        return True
 
     def stuck(self) -> str | None:
         """Return which worker hangs, for liveness: busy for twice the deadline of a handling."""

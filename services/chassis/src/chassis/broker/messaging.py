@@ -9,7 +9,7 @@ from typing import Protocol
 
 from aiormq.channel import Channel
 
-from chassis import logging, metrics, redaction
+from chassis import beats, logging, metrics, redaction
 from chassis.broker import topology as declaring
 from chassis.broker.answering import RpcServer
 from chassis.broker.consumer import Consumer
@@ -23,7 +23,11 @@ from contracts.topology import Topology, own_exchange
 
 log = logging.get(__name__)
 
-_COUNT_EVERY_S = 5
+_PROBE_EVERY_S = 5
+# Each count costs the broker and the process a wake for each queue. Where a consumer is missing, the next one
+# comes sooner, so that its loss is noticed within ten seconds.
+_COUNT_EVERY_S = 8
+_COUNT_AGAIN_S = 2
 _COUNT_WITHIN_S = 5
 
 
@@ -85,6 +89,7 @@ class Messaging:
         for server in self._servers:
             health.add("rpc", server.check)
         tasks.supervise("queue statistics", self._count_queues)
+        tasks.supervise("look for alarms", self._probe)
         tasks.supervise("link publish", self.publisher.link.run)
         tasks.supervise("link consume", self.link.run)
 
@@ -115,11 +120,17 @@ class Messaging:
         # Set last: counting a queue that is not declared yet would close the channel.
         self._statistics = channel
 
+    async def _probe(self) -> None:
+        while True:
+            await beats.following(_PROBE_EVERY_S)
+            await self.publisher.probe(own_exchange(self.topology.service))
+
     async def _count_queues(self) -> None:
         """Read periodically how many consumers and messages the service's own queues have."""
+        is_missing = False
         while True:
-            await asyncio.sleep(_COUNT_EVERY_S)
-            await self.publisher.probe(own_exchange(self.topology.service))
+            await beats.following(_COUNT_AGAIN_S if is_missing else _COUNT_EVERY_S)
+            is_missing = False
             # A request queue exists only while a consumer answers.
             for queue in self.topology.queues if self._servers else self.topology.durable_queues:
                 depth = await self.measure(queue.name)
@@ -128,7 +139,7 @@ class Messaging:
                 metrics.QUEUE_CONSUMERS.labels(queue.name).set(depth.consumers)
                 metrics.QUEUE_MESSAGES.labels(queue.name).set(depth.messages)
                 for consumer in (c for c in self._consumers if c.queue == queue.name):
-                    consumer.on_consumer_count(depth.consumers)
+                    is_missing |= consumer.is_missing_among(depth.consumers)
 
     async def measure(self, queue: str) -> Depth | None:
         """Return the depth of a queue that exists; None when the broker does not answer in time."""
