@@ -309,7 +309,7 @@ class Dispatcher:
         """Renew the leases, close idle sessions and measure what is due, each at its own interval."""
         measured_at = renewed_at = time.monotonic()
         while True:
-            await asyncio.sleep(min(1.0, self._lease_s / 6))
+            await beats.following(min(1.0, self._lease_s / 6))
             self._route.close_idle()
             now = time.monotonic()
             try:
