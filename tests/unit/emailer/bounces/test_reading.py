@@ -177,6 +177,11 @@ def test_the_worst_of_several_recipients_counts() -> None:
             "delayed",
         ),
         (b"From: ann@example.com\nSubject: On holiday\n\nI am away. Ring 550 5551.\n", "other"),
+        (
+            b"From: Ann <ann@mailer.example>\nAuto-Submitted: auto-replied\n\nI am away, until Monday.\n"
+            b"Please write to my colleagues, bob@example.com, or Eve.\n",
+            "other",
+        ),
         (b"", "other"),
     ],
     ids=[
@@ -186,6 +191,7 @@ def test_the_worst_of_several_recipients_counts() -> None:
         "a policy without a status",
         "a warning",
         "an answer of a person",
+        "an answer with an address",
         "nothing",
     ],
 )

@@ -66,6 +66,10 @@ _RETURNED = re.compile(
     r"^[ \t]*+-{2,}+[^\n]*?\b(?:copy|original|returned|unsent|undelivered|(?:message|mail) follows)\b",
     re.IGNORECASE | re.MULTILINE,
 )
+# Words in the names and local parts of programs that send bounces; persons and help desks have none of them.
+_PROGRAM = re.compile(
+    r"daemon|postmaster|deliver|mailer|bounce|smtp|virus|system administrator", re.IGNORECASE
+)
 _KINDS: dict[Fault, BounceKind] = {"gone": "hard", "hard": "hard", "soft": "soft", "refused": "refused"}
 
 
@@ -155,6 +159,10 @@ def _read_old(content: bytes) -> Bounce:
     cut = b"\n".join(line[:_LONGEST_LINE] for line in lines[:_MOST_HEURISTIC_LINES])
     try:
         message = email.message_from_bytes(cut, policy=compat32)
+        name, at_sign, _ = str(message["From"] or "").rpartition("@")
+        if at_sign and not _PROGRAM.search(name) and message["X-Failed-Recipients"] is None:
+            # The forms are loose: "write to my colleagues, ann@example.com, or bob" has one of them.
+            return OTHER
         temporary, permanent = all_failures(message)
         # The headers and the returned mail name versions of servers, which look like codes.
         said = _RETURNED.split("\n".join(_texts(message)), maxsplit=1)[0]
