@@ -35,6 +35,10 @@ async def stored(_: Call) -> bytes:
     return b'{\n "metadata": {"rate": 1.10,\r\n "note": "a\\nb"}}\n'
 
 
+async def numbered(_: Call, number: int) -> Echo:
+    return Echo(room="", symbols=[], limit=number)
+
+
 async def echo(_: Call, room: str, query: ReadQuery) -> Echo:
     return Echo(room=room, symbols=query.symbols, limit=query.limit)
 
@@ -51,6 +55,15 @@ def operations() -> ReadingOperations:
                 summary="Echo",
                 tag="Test",
                 scope=Scope.QUOTES_READ,
+                answers={200: json(Echo)},
+            ),
+            get(
+                "/v1/numbers/<int:number>",
+                numbered,
+                name="numbered",
+                summary="Numbered",
+                tag="Test",
+                scope=None,
                 answers={200: json(Echo)},
             ),
             get(
@@ -86,13 +99,23 @@ async def test_an_answer_is_passed_on_as_it_is_written_in_one_line(operations: R
 
 
 @pytest.mark.parametrize(
-    "given", [{"symbols": "A"}, {"room": "a", "symbols": "A", "limit": True}, {"room": "a", "moon": 1}]
+    "given",
+    [
+        {"symbols": "A"},
+        {"room": "a", "symbols": "A", "limit": True},
+        {"room": "a", "symbols": "A", "limit": "1_0"},
+        {"room": "a", "symbols": "A", "limit": 3.0},
+        {"room": "a", "symbols": "A\0"},
+        {"room": "a", "moon": 1},
+        {"number": "1_0"},
+        {"number": 1.0},
+    ],
 )
 async def test_parameters_that_do_not_fit_are_refused(
     operations: ReadingOperations, given: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidInput):
-        await operations.call(ANN, "echo", given)
+        await operations.call(ANN, "numbered" if "number" in given else "echo", given)
 
 
 async def test_an_operation_that_is_not_offered_is_not_found(operations: ReadingOperations) -> None:

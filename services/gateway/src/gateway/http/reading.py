@@ -140,22 +140,32 @@ def query(endpoint: Endpoint, request: IncomingRequest) -> Any:
     for name, value in given:
         if name in values:
             raise invalid(pointer((name,)), "The parameter must not be repeated.")
-        if "\0" in value:
-            raise invalid(pointer((name,)), "The character U+0000 is not allowed.")
         values[name] = value
     if model is None:
         if values:
             name = next(iter(values))
             raise invalid(pointer((name,)), "This route has no query parameters.")
         return None
+    return query_of(model, values)
+
+
+def query_of(model: type[BaseModel], values: Mapping[str, str]) -> Any:
+    """Return parameters, written as in a query string, as `model`. Raise `InvalidInput` if they misfit."""
+    for name, value in values.items():
+        if "\0" in value:
+            raise invalid(pointer((name,)), "The character U+0000 is not allowed.")
     for name in _whole_numbers(model) & values.keys():
-        # pydantic would also accept `1_0`, ` 1` and `1.0`.
-        if not _WHOLE.fullmatch(values[name]):
-            raise invalid(f"/{name}", f"{name} must be a whole number in decimal digits.")
+        require_whole(name, values[name])
     try:
         return model.model_validate_strings(values)
     except ValidationError as error:
         raise misfit("The query does not match its schema; see errors.", error) from None
+
+
+def require_whole(name: str, text: str) -> None:
+    """Raise `InvalidInput` for a number not written in digits; pydantic accepts `1_0` and `1.0`, too."""
+    if not _WHOLE.fullmatch(text):
+        raise invalid(f"/{name}", f"{name} must be a whole number in decimal digits.")
 
 
 @lru_cache

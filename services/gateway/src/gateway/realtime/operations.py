@@ -9,7 +9,7 @@ import orjson
 from pydantic import ValidationError
 
 from chassis.deadlines import Deadline
-from gateway.http import replies
+from gateway.http import reading, replies
 from gateway.http.calls import Call
 from gateway.http.endpoints import Endpoint
 from gateway.http.principal import Principal
@@ -58,14 +58,17 @@ def _arguments(endpoint: Endpoint, params: Any) -> dict[str, Any]:
     # Written as in a query string, so that validation and errors are the same.
     given = {name: _as_parameter(value) for name, value in (params or {}).items()}
     arguments: dict[str, Any] = {}
-    try:
-        for name, (_, adapter) in endpoint.path_parameters.items():
-            arguments[name] = adapter.validate_python(given.pop(name, None))
-        if endpoint.query is not None:
-            arguments["query"] = endpoint.query.model_validate_strings(given)
-            given = {}
-    except ValidationError as error:
-        raise misfit("The parameters are not valid for the operation; see errors.", error) from None
+    for name, (converter, adapter) in endpoint.path_parameters.items():
+        part = given.pop(name, None)
+        if converter == "int" and part is not None:
+            reading.require_whole(name, part)
+        try:
+            arguments[name] = adapter.validate_python(part)
+        except ValidationError as error:
+            detail = "The parameters are not valid for the operation; see errors."
+            raise misfit(detail, error, at=f"/{name}") from None
+    if endpoint.query is not None:
+        return {**arguments, "query": reading.query_of(endpoint.query, given)}
     if given:
         raise CommandError(ErrorCode.BAD_REQUEST, f"{endpoint.name} has no parameter {next(iter(given))!r}.")
     return arguments
