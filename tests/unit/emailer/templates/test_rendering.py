@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 import pytest
 
-from chassis.errors import Overloaded
-from contracts.templates import TemplateSource
+from chassis.deadlines import Deadline
+from chassis.errors import Overloaded, TooManyAtOnce
+from contracts.templates import RenderedTemplate, TemplateSource
 from emailer.errors import TemplateFailed
 from emailer.templates.rendering import TemplateRenderer
 from support.busy_threads import busy_threads
@@ -87,9 +89,12 @@ async def test_owners_that_wait_for_their_threads_keep_no_process_from_others(
     renderer: TemplateRenderer,
 ) -> None:
     async with busy_threads("a", "b"):
-        waiting = [asyncio.create_task(renderer.check(GOOD, owner_id=owner)) for owner in "ab"]
+        waiting = [
+            asyncio.create_task(renderer.check(GOOD, owner_id=owner, until=Deadline.after(30)))
+            for owner in "ab"
+        ]
         await asyncio.sleep(0)
-        await renderer.check(GOOD, owner_id="c")
+        await renderer.check(GOOD, owner_id="c", until=Deadline.after(30))
         assert not any(task.done() for task in waiting)
     await asyncio.gather(*waiting)
 
@@ -196,9 +201,24 @@ async def test_previews_have_no_effect_on_mails(
 ) -> None:
     monkeypatch.setattr("emailer.templates.rendering.MOST_TOO_SLOW", 1)
     with pytest.raises(TemplateFailed):
-        await brief.preview(LOOPS, {}, owner_id="bad")
+        await brief.preview(LOOPS, {}, owner_id="bad", until=Deadline.after(30))
     with pytest.raises(TemplateFailed, match=r"more than 0\.1 s"):
         await brief.render(LOOPS, {}, owner_id="bad")
+
+
+async def test_a_preview_behind_other_templates_of_its_owner_is_told_so_before_its_deadline(
+    half: TemplateRenderer,
+) -> None:
+    def preview(source: TemplateSource, *, within_s: float) -> Coroutine[Any, Any, RenderedTemplate]:
+        deadline = Deadline.after(within_s)
+        return half.preview(source, {"name": "Ann"}, owner_id="a", until=deadline)
+
+    slow = asyncio.create_task(preview(LOOPS, within_s=30))
+    await until(lambda: len(half.processes) == 1)
+    with pytest.raises(TooManyAtOnce, match="of yours"):
+        await preview(GOOD, within_s=0.1)
+    slow.cancel()
+    assert (await preview(GOOD, within_s=30)).subject == "For Ann"
 
 
 async def test_an_error_has_its_part_and_line(renderer: TemplateRenderer) -> None:
@@ -207,4 +227,6 @@ async def test_an_error_has_its_part_and_line(renderer: TemplateRenderer) -> Non
     assert (failed.value.part, failed.value.line) == ("html", 2)
     assert failed.value.described == "html: template-undefined: line 2: 'dict object' has no attribute 'b'"
     with pytest.raises(TemplateFailed):
-        await renderer.check(TemplateSource(subject="{% x %}", text="a"), owner_id="a")
+        await renderer.check(
+            TemplateSource(subject="{% x %}", text="a"), owner_id="a", until=Deadline.after(30)
+        )

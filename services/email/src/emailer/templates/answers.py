@@ -52,7 +52,7 @@ class TemplateAnswers:
             PreviewTemplate: self.preview,
         }
 
-    async def save(self, request: SaveTemplate, _: Deadline) -> Template:
+    async def save(self, request: SaveTemplate, deadline: Deadline) -> Template:
         """Store a template, or its next version, after checking that each of its parts is valid."""
         owner_id, name, key = request.owner_id, request.name, request.request_key
         if key is not None:
@@ -61,7 +61,7 @@ class TemplateAnswers:
             if earlier is not None:
                 return earlier
         try:
-            await self._renderer.check(request.source, owner_id=owner_id)
+            await self._renderer.check(request.source, owner_id=owner_id, until=deadline)
         except TemplateFailed as error:
             raise _invalid(error, "") from None
         async with self._postgres.transaction() as connection:
@@ -129,7 +129,9 @@ class TemplateAnswers:
             wanted = GetTemplate(owner_id=request.owner_id, name=request.name or "", version=request.version)
             source, place = (await self.get(wanted, deadline)).source, ""
         try:
-            found = await self._renderer.preview(source, request.data, owner_id=request.owner_id)
+            found = await self._renderer.preview(
+                source, request.data, owner_id=request.owner_id, until=deadline
+            )
         except TemplateFailed as error:
             raise _invalid(error, place) from None
         if len(found.model_dump_json().encode()) > MOST_SHOWN_BYTES:

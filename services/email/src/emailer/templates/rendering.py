@@ -26,6 +26,8 @@ CPU_S = 2.0
 # A process ends a template itself once its CPU time is used up; if there is no answer by now, it was starved.
 ANSWER_WITHIN_S = 10.0
 TURN_WITHIN_S = 20.0
+# Of the time of a request: its owner hears what it waits for, and not that nobody has answered in time.
+_SHARE_FOR_TURN = 0.5
 # A template that was too slow this often with the same data is not tried with it again for a while.
 MOST_TOO_SLOW = 3
 _NOT_TRIED_S = 600.0
@@ -64,15 +66,19 @@ class TemplateRenderer:
         """The processes that are running now."""
         return self._processes.processes
 
-    async def check(self, source: TemplateSource, *, owner_id: str) -> None:
-        """Raise `TemplateFailed` unless each part of `source` is a valid template."""
-        await self._ask(source, None, owner_id=owner_id)
+    async def check(self, source: TemplateSource, *, owner_id: str, until: Deadline) -> None:
+        """Raise `TemplateFailed` unless each part of `source` is a valid template, else as `preview` does."""
+        await self._ask(source, None, owner_id=owner_id, until=until)
 
     async def preview(
-        self, source: TemplateSource, data: Mapping[str, Any], *, owner_id: str
+        self, source: TemplateSource, data: Mapping[str, Any], *, owner_id: str, until: Deadline
     ) -> RenderedTemplate:
-        """Return `source` rendered with `data` like `render`, without any effect on later mails."""
-        return RenderedTemplate.model_validate((await self._ask(source, data, owner_id=owner_id))["rendered"])
+        """Return `source` rendered with `data` like `render`, without any effect on later mails.
+
+        Raise `TooManyAtOnce` when other templates of the owner leave too little of the time `until` then.
+        """
+        answer = await self._ask(source, data, owner_id=owner_id, until=until)
+        return RenderedTemplate.model_validate(answer["rendered"])
 
     async def render(
         self, source: TemplateSource, data: Mapping[str, Any], *, owner_id: str
@@ -109,12 +115,16 @@ class TemplateRenderer:
         *,
         owner_id: str,
         key: bytes | None = None,
+        until: Deadline | None = None,
     ) -> dict[str, Any]:
         own = self._owners.get(owner_id)
         if own is None:
             own = self._owners[owner_id] = asyncio.Lock()
+        within_s = TURN_WITHIN_S if until is None else _SHARE_FOR_TURN * until.remaining_s()
+        has_own = False
         try:
-            async with asyncio.timeout(TURN_WITHIN_S) as waiting, own:
+            async with asyncio.timeout(within_s) as waiting, own:
+                has_own = True
                 # Before the turn, so that no other owner waits for this one's thread.
                 frame = await _in_thread(
                     lambda: json.dumps(
@@ -126,6 +136,10 @@ class TemplateRenderer:
                     waiting.reschedule(None)
                     answer = await self._answer(frame)
         except TimeoutError:
+            if until is not None and not has_own:
+                raise TooManyAtOnce(
+                    "Other templates of yours are being rendered; wait for them to end.", retry_after_s=2
+                ) from None
             raise _too_many() from None
         except _InterruptedError as error:
             metrics.EMAIL_TEMPLATES.labels("interrupted").inc()
