@@ -16,6 +16,7 @@ from benchmarks.letters import PLAIN, SIGNED, BenchLetter
 from benchmarks.load import LoadResult
 from benchmarks.programs import answering, cpu_s, python, sink
 from benchmarks.servers import broker, database, publishing
+from chassis import queries
 from chassis.broker import envelope
 from chassis.broker.messaging import Messaging
 from contracts.domains import CreateDomain
@@ -148,6 +149,7 @@ async def _main(count: int, processes: int, domain: str) -> LoadResult:
 
 
 if __name__ == "__main__":
+    queries.load("emailer")
     name = SIGNED if "signed" in sys.argv[3:] else PLAIN
     found = asyncio.run(_main(int(sys.argv[1]), int(sys.argv[2]), name))
     print(f"{found.per_second:,.0f} mails/s, {found.cpu_us:,.0f} µs of CPU each")
