@@ -64,6 +64,11 @@ def test_a_wrong_line_is_named_and_its_neighbours_are_read() -> None:
     assert found.refused == 5
 
 
+def test_a_line_that_is_a_text_is_not_taken_for_the_reason_why_it_is_refused() -> None:
+    (error,) = read('"all is well"\n', NDJSON).errors
+    assert (error.pointer, error.detail) == ("/1", "must be an object")
+
+
 def test_a_row_of_a_table_needs_the_cells_of_its_head() -> None:
     found = read(
         "address,reason\na@example.com\nb@example.com,no,1\nc@example.com,\x00\nd@example.com,\n", CSV

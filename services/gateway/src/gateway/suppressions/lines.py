@@ -55,8 +55,8 @@ def read(body: RawBody) -> ReadLines:
     for count, (number, line) in enumerate(lines, start=1):
         if count > MOST_LINES:
             raise PayloadTooLarge(f"An import may have at most {MOST_LINES} lines; split it.")
-        if isinstance(line, str):
-            found.refuse(number, [FieldError(pointer="", detail=line)])
+        if isinstance(line, FieldError):
+            found.refuse(number, [line])
             continue
         foreign |= addresses.foreign_domains([line.get("address")] if isinstance(line, dict) else [])
         if len(foreign) > MOST_FOREIGN_DOMAINS:
@@ -82,7 +82,7 @@ def _documents(content: bytes) -> Iterator[tuple[int, Any]]:
         try:
             yield number, strict_json.load(line)
         except (MalformedInput, InvalidInput) as error:
-            yield number, error.detail
+            yield number, FieldError(pointer="", detail=error.detail)
 
 
 def _cells(content: bytes) -> Iterator[tuple[int, Any]]:
@@ -116,10 +116,11 @@ def _head(row: list[str]) -> list[str]:
     return head
 
 
-def _row(head: list[str], row: list[str]) -> dict[str, str] | str:
+def _row(head: list[str], row: list[str]) -> dict[str, str] | FieldError:
     if len(row) != len(head):
-        return f"must have {len(head)} cells like the first line"
+        return FieldError(pointer="", detail=f"must have {len(head)} cells like the first line")
     if any(len(cell) > _LONGEST_CELL or "\0" in cell for cell in row):
-        return f"must have cells of at most {_LONGEST_CELL} characters, without U+0000"
+        detail = f"must have cells of at most {_LONGEST_CELL} characters, without U+0000"
+        return FieldError(pointer="", detail=detail)
     # An empty cell stands for an absent field.
     return {name: tables.unguarded(cell) for name, cell in zip(head, row, strict=True) if cell}
