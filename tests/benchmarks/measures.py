@@ -116,13 +116,14 @@ class Wait:
     def cells(self) -> tuple[str, ...]:
         """The line as cells of `WAIT_HEADINGS`."""
         shown = (
-            f"{1000 * each:,.0f}"
+            _milliseconds(each)
             for found in (self.times, self.alone)
             for each in (statistics.median(found), within_s(found, 0.99), max(found))
         )
         whose = "" if self.share == 1 else f"{100 * self.share:g} % "
         verdict = "met" if within_s(self.times, self.share) < self.most_s else "MISSED"
-        return (self.name, *shown, f"{whose}< {self.most_s:g} s {verdict}")
+        most = f"{self.most_s:g} s" if self.most_s >= 1 else f"{1000 * self.most_s:g} ms"
+        return (self.name, *shown, f"{whose}< {most} {verdict}")
 
 
 def within_s(times: Sequence[float], share: float) -> float:
@@ -139,6 +140,10 @@ def table(headings: Sequence[str], lines: Iterable[Measure | Wait]) -> str:
 def has_failed(measures: Iterable[Measure]) -> bool:
     """Return whether something was not measured."""
     return any(isinstance(side, Failed) for one in measures for side in (one.ours, one.theirs))
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:,.{1 if seconds < 0.01 else 0}f}"
 
 
 def _cells(side: LoadResult | Failed) -> tuple[str, str]:

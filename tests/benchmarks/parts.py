@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks import (
     acceptances,
     batches,
+    dispatch,
     emails,
     fan_out,
     peer_queues,
@@ -134,6 +135,13 @@ async def measure_uploads(scale: float, report: Report) -> None:
     report.add(Measure(name, large.load, peer, small.load, 0.7, 80_000, mib=mib, most_mib=200))
 
 
+async def measure_dispatch(scale: float, report: Report) -> None:
+    """Find and claim chunks of very many that wait."""
+    found = await dispatch.compare(scale=scale)
+    name = f"dispatch of a chunk, at {found.batches:,} batches and {10 * found.batches:,} chunks"
+    report.add(Wait(name, found.many, found.few, 0.005, share=0.5))
+
+
 async def measure_turns(scale: float, report: Report) -> None:
     """Wait for ten items beside what another owner has at work."""
     with tempfile.TemporaryDirectory(prefix="tickwire-bench-") as folder:
@@ -230,6 +238,7 @@ PARTS: dict[str, Callable[[float, Report], Awaitable[None]]] = {
     "tasks": measure_tasks,
     "batches": measure_batches,
     "uploads": measure_uploads,
+    "dispatch": measure_dispatch,
     "turns": measure_turns,
     "emails": measure_emails,
     "urgent-mails": measure_urgent_mails,

@@ -94,6 +94,11 @@ def test_a_wait_is_judged_by_its_longest_time_and_shown_beside_the_same_alone() 
     assert Wait("ten items", [0.1, 1.0], [0.1], 1).cells[-1] == "< 1 s MISSED"
 
 
+def test_a_wait_of_some_milliseconds_has_tenths_of_them() -> None:
+    one = Wait("a claim", [0.0042, 0.0048, 0.021], [0.001], 0.005, share=0.5)
+    assert one.cells == ("a claim", "4.8", "21", "21", "1.0", "1.0", "1.0", "50 % < 5 ms met")
+
+
 def test_a_wait_of_which_a_share_is_asked_for_may_be_longer_in_few_cases() -> None:
     times = [each / 1000 for each in range(1, 201)]
     one = Wait("a mail", [*times[:-2], 5, 9], times, 1, share=0.99)

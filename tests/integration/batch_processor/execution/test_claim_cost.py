@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -16,24 +15,10 @@ from batch_processor.execution.lanes import Lanes
 from chassis import queries
 from support import explained
 from support.batch_stack import BatchProcessors
+from support.waiting_chunks import plant
 
 _SQL = queries.of("batch_processor")
 _OWNERS = 64
-
-_PLANT = (
-    """
-    INSERT INTO batches (id, owner_id, operation, status, accepted_at, total, received, chunk_count)
-    SELECT md5(n::text)::uuid, 'owner' || n % 100, 'echo', 'queued', now(), 10, 10, 10
-    FROM generate_series($1::int, $2::int - 1) AS n
-    """,
-    """
-    INSERT INTO chunks (
-        batch_id, number, state, first_position, last_position, remaining, due_at, owner_id, priority
-    )
-    SELECT md5(n::text)::uuid, number, 'ready', number, number, 1, now(), 'owner' || n % 100, 5
-    FROM generate_series($1::int, $2::int - 1) AS n CROSS JOIN generate_series(0, 9) AS number
-    """,
-)
 
 
 @pytest.fixture
@@ -43,11 +28,6 @@ async def database(house: BatchProcessors, dsn: str) -> AsyncIterator[asyncpg.Co
     connection = await asyncpg.connect(dsn)
     yield connection
     await connection.close()
-
-
-async def plant(database: asyncpg.Connection, first: int, end: int) -> None:
-    for statement in _PLANT:
-        await database.execute(statement, first, end)
 
 
 async def plant_tasks(database: asyncpg.Connection, count: int) -> None:
@@ -74,9 +54,10 @@ async def plant_tasks(database: asyncpg.Connection, count: int) -> None:
 async def buffers_of_claim(database: asyncpg.Connection, lanes: Lanes) -> int:
     """Return the buffers that a look for lanes and a claim of 16 chunks read; the claim is taken back."""
     found = await lanes.look(database, most=_OWNERS)
-    columns = [list(column) for column in zip(*map(dataclasses.astuple, found), strict=True)]
+    columns = [list(column) for column in zip(*found, strict=True)]
     looks = (
-        ("follow_lanes", (*columns, *lanes.seen)),
+        ("follow_lanes", (*columns, lanes.seen[0])),
+        ("lanes_of_stamps", (lanes.seen[1],)),
         (
             "claim_chunks",
             (

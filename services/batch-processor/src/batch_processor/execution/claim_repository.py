@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import astuple, fields
+from dataclasses import fields
 from uuid import UUID
 
 from batch_processor.execution.claims import ChunkKey, Claim, Loaded, RemainingItems
@@ -40,7 +40,7 @@ async def claim(
     """
     if not lanes:
         return []
-    columns = [list(column) for column in zip(*map(astuple, lanes), strict=True)]
+    columns = [list(column) for column in zip(*lanes, strict=True)]
     bounds = most, for_any, lease_s, in_flight_from
     arguments = *bounds, list(light), MOST_RIDERS, list(paused), MOST_RIDER_BYTES
     rows = await connection.fetch(_SQL["claim_chunks"], *columns, *arguments)

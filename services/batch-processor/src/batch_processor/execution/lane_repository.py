@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from chassis import queries
-from chassis.postgres import Connection
+from chassis.postgres import Connection, Row
 
 _SQL = queries.of("batch_processor")
 
@@ -20,10 +19,10 @@ Snapshot: TypeAlias = tuple[int, Sequence[int]]
 Places: TypeAlias = dict[str, dict[int, Place]]
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
+class Lane(NamedTuple):
     """Ready chunks of an owner; none comes before this `stamp`, `batch_id` and `number`."""
 
+    # A tuple: a look makes one for each of many owners, and a claim takes their columns.
     owner_id: str
     lane: int
     stamp: int
@@ -45,7 +44,12 @@ async def follow(
     snapshot that shows it.
     """
     columns = [list(column) for column in zip(*known, strict=True)] or [[]] * 5
-    return await _read(connection, "follow_lanes", *columns, *seen)
+    ends_at, at_work = seen
+    found, now = await _read(connection, "follow_lanes", *columns, ends_at)
+    if at_work:
+        # After it: what ends in between is found now, and belongs to those at work then, too.
+        _add(found, await connection.fetch(_SQL["lanes_of_stamps"], at_work))
+    return found, now
 
 
 async def first_in_flight(connection: Connection, stamp: int) -> int:
@@ -56,7 +60,11 @@ async def first_in_flight(connection: Connection, stamp: int) -> int:
 async def _read(connection: Connection, statement: str, *arguments: object) -> tuple[Places, Snapshot]:
     rows = await connection.fetch(_SQL[statement], *arguments)
     found: Places = {}
-    for owner, lane, *place in (row[:5] for row in rows if row["owner_id"] is not None):
+    _add(found, (row for row in rows if row["owner_id"] is not None))
+    return found, (rows[0]["ends_at"], rows[0]["at_work"])
+
+
+def _add(found: Places, rows: Iterable[Row]) -> None:
+    for owner, lane, *place in (row[:5] for row in rows):
         lanes, first = found.setdefault(owner, {}), tuple(place)
         lanes[lane] = min(first, lanes.get(lane, first))
-    return found, (rows[0]["ends_at"], rows[0]["at_work"])

@@ -33,7 +33,8 @@ WITH busy AS MATERIALIZED (
         FROM next JOIN batches AS b ON b.id = next.batch_id
         WHERE b.status IN ('queued', 'running') AND b.operation <> ALL($12::text[])
     ) AS ranked
-    WHERE place <= $7 OR (turn = 1 AND place <= $6)
+    -- The first condition alone ends the search: batches of chunks beyond it are not looked up.
+    WHERE place <= $6 AND (place <= $7 OR turn = 1)
 ), hosts AS MATERIALIZED (
     -- The last claimed chunk of each lane, if it is such a task.
     SELECT last.*, b.operation FROM (

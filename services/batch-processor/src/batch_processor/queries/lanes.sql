@@ -21,8 +21,8 @@ FROM (SELECT pg_current_snapshot() AS seen) AS snapshot LEFT JOIN found ON true
 
 -- name: follow_lanes
 -- The first chunk of each lane of $1 and $2, from the stamps $3 and the chunks $4 and $5 on; the lanes in which
--- chunks became ready since the previous snapshot, which ended at $6 while $7 were active, with a place that is not
--- after their first chunk; and the snapshot of this statement.
+-- chunks became ready since the previous snapshot, which ended at $6, with a place that is not after their first
+-- chunk; and the snapshot of this statement.
 WITH RECURSIVE later (stamp, owner_id, lane) AS (
     (
         SELECT stamp, owner_id, lane_of(priority, run) FROM chunks
@@ -39,9 +39,6 @@ WITH RECURSIVE later (stamp, owner_id, lane) AS (
 ), found (owner_id, lane, stamp, batch_id, number) AS (
     SELECT owner_id, lane, stamp, '00000000-0000-0000-0000-000000000000'::uuid, 0 FROM later
     UNION ALL
-    SELECT owner_id, lane_of(priority, run), stamp, batch_id, number FROM chunks
-    WHERE state = 'ready' AND stamp = ANY($7::bigint[]) AND owner_id IS NOT NULL
-    UNION ALL
     SELECT known.owner_id, known.lane, first.stamp, first.batch_id, first.number
     FROM unnest($1::text[], $2::smallint[], $3::bigint[], $4::uuid[], $5::int[])
         AS known (owner_id, lane, stamp, batch_id, number)
@@ -56,6 +53,25 @@ SELECT
     found.*, pg_snapshot_xmax(seen)::text::bigint AS ends_at,
     ARRAY(SELECT pg_snapshot_xip(seen)::text::bigint) AS at_work
 FROM (SELECT pg_current_snapshot() AS seen) AS snapshot LEFT JOIN found ON true
+
+-- name: lanes_of_stamps
+-- The lanes in which the transactions $1 have made chunks ready, with a place that is not after the first of them.
+-- Apart from `follow_lanes`, which would be planned for each look: very many chunks may have one of several stamps.
+WITH RECURSIVE found (stamp, owner_id, lane) AS (
+    SELECT first.* FROM unnest($1::bigint[]) AS wanted (stamp) CROSS JOIN LATERAL (
+        SELECT stamp, owner_id, lane_of(priority, run) FROM chunks
+        WHERE state = 'ready' AND stamp = wanted.stamp AND owner_id IS NOT NULL
+        ORDER BY owner_id, lane_of(priority, run) LIMIT 1
+    ) AS first
+    UNION ALL
+    SELECT following.* FROM found CROSS JOIN LATERAL (
+        SELECT stamp, owner_id, lane_of(priority, run) FROM chunks
+        WHERE state = 'ready' AND stamp = found.stamp AND (owner_id, lane_of(priority, run)) > (found.owner_id, found.lane)
+            AND owner_id IS NOT NULL
+        ORDER BY owner_id, lane_of(priority, run) LIMIT 1
+    ) AS following
+)
+SELECT owner_id, lane, stamp, '00000000-0000-0000-0000-000000000000'::uuid AS batch_id, 0 AS number FROM found
 
 -- name: first_in_flight
 -- The stamp, from $1 on, before which no chunk is running, now or later.
