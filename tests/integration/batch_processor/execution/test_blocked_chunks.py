@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from batch_processor.execution.worker import Worker
+from batch_processor.operations.echo import OPERATION as ECHO
 from chassis.deadlines import Deadline
 from contracts.batches import CancelBatch, PauseBatch
 from contracts.pauses import PauseWork
 from support.batch_engine import BatchEngine
+from support.waiting_chunks import plant
 
 
 @pytest.mark.parametrize("order", [PauseBatch, CancelBatch])
@@ -29,3 +34,15 @@ async def test_work_of_a_paused_operation_leaves_the_only_free_slot_to_others(en
     await engine.execute("UPDATE batches SET operation = 'other' WHERE id = $1", await engine.give("bob"))
     [claimed] = await engine.claim(most=1, for_any=0)
     assert claimed.claim.owner_id == "bob"
+
+
+async def test_a_worker_looks_once_at_each_of_many_owners_of_whom_none_has_anything_to_claim(
+    engine: BatchEngine,
+) -> None:
+    async with engine.postgres.connection() as connection:
+        await plant(connection, 0, 100)
+    await engine.execute("INSERT INTO pauses (kind, name, paused_by) VALUES ('operation', 'echo', 'key')")
+    runs: Any = None
+    worker = Worker(engine.postgres, engine.settlement, {"echo": ECHO}, runs=runs, slots=1)
+    # Sixty-four at a time; the next wake-up looks at all again.
+    assert [await worker.pull() for _ in range(4)] == [True, False, True, False]

@@ -19,7 +19,7 @@ _TOGETHER_S = 0.1
 BEHIND_S = 0.25
 
 
-async def attempt(what: str, action: Callable[[], Awaitable[None]]) -> bool:
+async def attempt(what: str, action: Callable[[], Awaitable[object]]) -> bool:
     """Run `action` and return whether it succeeded; a failure of the database is left to the next round."""
     try:
         await action()

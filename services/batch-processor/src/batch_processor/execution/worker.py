@@ -111,6 +111,8 @@ class Worker:
         self._light = [name for name, operation in operations.items() if operation.run_texts is not None]
         self._reports: asyncio.Queue[ChunkReport] = asyncio.Queue()
         self._not_run: list[Claim] = []
+        # Owners that were looked at since the last claim, or the last time that all were.
+        self._passed = 0
         self._wake = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._freed = asyncio.Event()
@@ -159,12 +161,15 @@ class Worker:
             await beats.following(self.timing.checkpoint_s)
             await rounds.attempt("renew", self.checkpoint)
 
-    async def pull(self) -> None:
-        """Claim chunks of the next owners for the free slots, and begin them."""
+    async def pull(self) -> bool:
+        """Claim chunks of the next owners for the free slots, and begin them.
+
+        Return whether the owners behind them are to be looked at soon: not if none has anything to claim.
+        """
         async with self._claiming:
             free = self._slots - (len(self._works) - len(self._riding))
             if self._is_stopping or not free:
-                return
+                return False
             claimed: list[Claim] = []
             try:
                 async with self._postgres.connection() as connection:
@@ -188,8 +193,13 @@ class Worker:
                 raise
             for chunk in loaded:
                 self._begin(chunk)
-        if lanes and len(self._lanes) > _OWNERS:
-            self._wake.set()
+        # All may have paused chunks, or some at work elsewhere while these slots are kept for owners without.
+        self._passed = _OWNERS + (0 if claimed else self._passed)
+        if not lanes or len(self._lanes) <= self._passed:
+            self._passed = 0
+            return False
+        self._wake.set()
+        return True
 
     def _begin(self, chunk: Loaded) -> None:
         claim, operation = chunk.claim, self._operations.get(chunk.claim.operation)
