@@ -26,7 +26,6 @@ EXCERPTS = [
 SENT = "the caller has just sent what it shows"
 # Answers that are whole for every caller, and the reason.
 WHOLE = {
-    "addSuppression": SENT,
     "createAlert": SENT,
     "createApiKey": SENT,
     "createDomain": "it says what to publish in DNS",

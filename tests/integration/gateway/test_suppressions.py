@@ -125,6 +125,23 @@ async def test_a_key_that_only_sends_lifts_suppressions_but_does_not_count_them(
         assert done.json() == {"changed": 1, "dry_run": False, "complete": True}
 
 
+async def test_a_key_that_only_sends_is_not_told_whether_an_address_was_suppressed_before(
+    suppressing: RunningGateway,
+) -> None:
+    known = {"address": "ann@example.com"}
+    async with suppressing.client(await suppressing.new_key("emails:send")) as api:
+        first, second = [await api.post("/v1/suppressions", json=known) for _ in range(2)]
+        imported = await api.post(
+            "/v1/suppressions/import",
+            content=b'{"address":"ann@example.com"}\n{"address":"bob@example.com"}\n',
+            headers={"Content-Type": "application/x-ndjson"},
+        )
+    assert first.status_code == second.status_code == 201
+    assert first.json() == second.json()
+    assert first.json().keys() == {"id", "address", "stream", "origin", "reason", "expires_at"}
+    assert imported.json() == {"skipped": 0, "refused": 0, "errors": []}
+
+
 async def test_an_import_takes_all_lines_or_only_the_valid_ones_that_fit(
     suppressing: RunningGateway,
 ) -> None:

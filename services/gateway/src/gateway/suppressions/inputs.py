@@ -104,6 +104,27 @@ class SuppressionsBulk(SuppressionChoice, Bulk):
     """The query of a bulk action on suppressions."""
 
 
+class SuppressionOutline(BaseModel):
+    """A suppression that was added, for a key without `emails:read`: not whether there was one before."""
+
+    id: UUID
+    address: str
+    stream: SuppressedStream
+    origin: SuppressionOrigin
+    reason: str
+    expires_at: Instant | None
+
+
+class ImportOutline(BaseModel):
+    """The outcome of an import, for a key without `emails:read`: not how many were suppressed before."""
+
+    skipped: int
+    refused: int
+    errors: list[FieldError]
+
+
+ADDED = Excerpt(Scope.EMAILS_READ, SuppressionOutline)
+IMPORTED = Excerpt(Scope.EMAILS_READ, ImportOutline)
 LIFTED = Excerpt(Scope.EMAILS_READ, BulkOutline)
 
 

@@ -12,7 +12,7 @@ from gateway.acceptance.inputs import EXAMPLE_ID
 from gateway.http.endpoints import CONTENT_TAG, Endpoint, delete, get, json, nothing, post, rows
 from gateway.http.filters import BulkResult
 from gateway.http.replies import CSV, NDJSON
-from gateway.suppressions.inputs import LIFTED, ImportResult, SuppressionList
+from gateway.suppressions.inputs import ADDED, IMPORTED, LIFTED, ImportResult, SuppressionList
 from gateway.suppressions.service import SuppressionService
 
 _FULL = problems.of("too-many-suppressions")
@@ -27,7 +27,7 @@ def endpoints(service: SuppressionService) -> Iterator[Endpoint]:
         summary="Suppress an address: no more mail is sent to it",
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
-        answers={201: json(Suppression, headers={"Location": "the suppression"})},
+        answers={201: json(Suppression, headers={"Location": "the suppression"}, excerpt=ADDED)},
         errors=(DatabaseUnavailable, Unavailable, _FULL),
         examples={
             "an address": {"address": "ann@example.com", "reason": "asked on the phone"},
@@ -78,7 +78,7 @@ def _many(service: SuppressionService) -> Iterator[Endpoint]:
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
         takes=(NDJSON, CSV),
-        answers={200: json(ImportResult)},
+        answers={200: json(ImportResult, excerpt=IMPORTED)},
         errors=(DatabaseUnavailable, Unavailable, _FULL),
         examples={
             "two addresses": '{"address":"ann@example.com"}\n{"address":"bob@example.com","stream":"bulk"}\n'
