@@ -1,4 +1,4 @@
-"""Commands after a runner was killed, whose servers may run under another user, and so outlive it."""
+"""Commands after a runner was killed, some of whose processes take a while to end, or hang."""
 
 from __future__ import annotations
 
