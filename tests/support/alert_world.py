@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -40,12 +40,18 @@ class AlertWorld:
         self.postgres = postgres
         self.board = Board(stale_after_s=10)
         self.index = InstrumentIndex()
+        self.changed: Callable[[], None] = lambda: None
         self.answers = self.answering()
         self.offset = 0
 
     def answering(self, *, has_feed: bool = True, most: int = 5) -> AlertAnswers:
         return AlertAnswers(
-            self.postgres, index=self.index, board=self.board, has_feed=has_feed, most_of_owner=most
+            self.postgres,
+            index=self.index,
+            board=self.board,
+            has_feed=has_feed,
+            most_of_owner=most,
+            changed=lambda: self.changed(),
         )
 
     def show(self, price: int, **changes: Any) -> Quote:

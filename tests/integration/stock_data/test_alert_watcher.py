@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chassis import metrics
+from chassis import beats, metrics
 from chassis.errors import DatabaseUnavailable, InvalidInput, NotFound
 from contracts import addresses
 from contracts.alerts import DeleteAlert, ListFirings
@@ -287,6 +287,19 @@ async def test_an_alert_that_repeats_fires_on_the_next_crossing_after_its_cooldo
             return await world.firings() == [(1, 11), (2, 9)]
 
         await until(fires)
+
+
+async def test_alerts_that_this_process_stores_or_ends_wake_the_watcher(
+    world: AlertWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It would look again after an hour only.
+    monkeypatch.setattr(beats, "due_in_s", lambda *_, **__: 3600)
+    async with watching(world) as watcher:
+        world.changed = watcher.wake
+        alert = await world.create(above=10)
+        await until(lambda: watcher.armed == 1)
+        await world.answers.delete(DeleteAlert(alert_id=alert.id, owner_id="7"), SOON)
+        await until(lambda: watcher.armed == 0)
 
 
 async def test_an_alert_is_watched_soon_after_it_was_made_and_no_more_once_it_is_deleted(

@@ -106,6 +106,7 @@ class Resources:
             board=self.board,
             has_feed=settings.replays,
             most_of_owner=settings.alerts_per_owner,
+            changed=self.alerts.wake,
         )
         self.runtime.answer(consumers.answers(self.market, alert_answers))
 

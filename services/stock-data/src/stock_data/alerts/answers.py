@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from chassis.deadlines import Deadline
@@ -41,12 +42,15 @@ class AlertAnswers:
         board: Board,
         has_feed: bool,
         most_of_owner: int,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._postgres = postgres
         self._index = index
         self._board = board
         self._has_feed = has_feed
         self._most_of_owner = most_of_owner
+        # Called when an alert was stored or deleted.
+        self._changed = changed
 
     async def create(self, request: CreateAlert, _: Deadline) -> Alert:
         """Store an alert, which is watched within a second.
@@ -75,7 +79,9 @@ class AlertAnswers:
             if await repository.count_armed(connection, request.owner_id) >= self._most_of_owner:
                 raise TooManyAlerts(self._most_of_owner)
             day = None if quote is None else day_of(quote)
-            return await repository.insert(connection, wanted, side=side, day=day)
+            made = await repository.insert(connection, wanted, side=side, day=day)
+        self._changed()
+        return made
 
     async def get(self, request: GetAlert, _: Deadline) -> Alert:
         """Return an alert. Raise `NotFound`."""
@@ -91,6 +97,7 @@ class AlertAnswers:
             found = await repository.delete(connection, request.alert_id, request.owner_id)
         if found is None:
             raise NotFound(f"There is no alert {request.alert_id}.")
+        self._changed()
         return found
 
     async def list(self, request: ListAlerts, _: Deadline) -> Alerts:

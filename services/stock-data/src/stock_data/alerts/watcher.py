@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ import asyncpg
 
 from chassis import beats, logging, metrics, redaction
 from chassis.postgres import DATABASE_FAILURES
+from chassis.waits import until_set
 from contracts.stocks import Quote
 from stock_data.alerts.comparisons import Comparisons
 from stock_data.alerts.crossings import Crossing, CrossingQueue
@@ -36,7 +38,8 @@ Item = TypeVar("Item")
 # An alert that fires on every crossing does so at most once in this time.
 REST = timedelta(seconds=60)
 
-LOOK_EVERY_S = 0.5
+# For alerts that another replica has stored or ended: this one wakes the watcher, up to four times as often.
+LOOK_EVERY_S = 1.0
 PAUSE_S = 1.0
 _WRITTEN_AT_ONCE = 200
 _ALERTS_OF_A_PASS = 200
@@ -60,6 +63,7 @@ class AlertWatcher:
         self._wake_relay = wake_relay
         self._term = 0
         self._numbers = count()
+        self._has_changes = asyncio.Event()
         self._forget_all()
         metrics.ALERTS_OLDEST_CROSSING.set_function(lambda: self.oldest_crossing_s)
 
@@ -95,6 +99,10 @@ class AlertWatcher:
         for quote in quotes:
             self._comparisons.take(quote)
         self._comparisons.raise_fault()
+
+    def wake(self) -> None:
+        """Read new and ended alerts soon: this process has stored or ended some."""
+        self._has_changes.set()
 
     async def run(self) -> None:
         """Read the alerts, then follow new, ended and crossed ones for as long as the term lasts."""
@@ -152,10 +160,13 @@ class AlertWatcher:
             yield heapq.heappop(self._resting)[2]
 
     async def _follow(self, horizon: Horizon) -> None:
-        """Read new and ended alerts periodically, until cancelled."""
-        is_away = False
+        """Read new and ended alerts periodically, and soon after each wake, until cancelled."""
+        is_away, looked_at = False, 0.0
         while True:
-            await beats.following(LOOK_EVERY_S)
+            await until_set(self._has_changes, beats.due_in_s(LOOK_EVERY_S))
+            await asyncio.sleep(max(0.0, looked_at + LOOK_EVERY_S / 4 - time.monotonic()))
+            self._has_changes.clear()
+            looked_at = time.monotonic()
             try:
                 horizon, made, ended = await self._alerts.changed(horizon)
             except DATABASE_FAILURES as error:
