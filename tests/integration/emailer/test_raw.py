@@ -68,6 +68,18 @@ async def test_a_template_that_takes_long_keeps_no_other_owner_waiting(
     assert (await mails.part(reading(other))).size > 0
 
 
+async def test_a_request_behind_another_one_of_its_owner_is_told_so_before_its_deadline(
+    post_office: PostOffice, mails: RawMails
+) -> None:
+    slow = await stored(post_office, LOOPS, owner_id="slow")
+    first = asyncio.create_task(mails.part(reading(slow)))
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyAtOnce, match="Other mails of yours"):
+        await mails.part(reading(slow), Deadline.after(0.1))
+    first.cancel()
+    await ended([first])
+
+
 async def ended(tasks: list[asyncio.Task[Any]]) -> list[Any]:
     return await asyncio.gather(*tasks, return_exceptions=True)
 

@@ -136,15 +136,21 @@ async def test_work_of_a_caller_that_leaves_never_begins_or_keeps_its_turn_until
     assert work.begun == ["a", "a"]
 
 
-@pytest.mark.parametrize("turn_is_taken", [True, False])
-async def test_what_has_no_result_by_its_deadline_fails_at_once(turn_is_taken: bool) -> None:
+@pytest.mark.parametrize(
+    ("at_work", "error"),
+    [("", DeadlineExceeded), ("bc", DeadlineExceeded), ("a", TooManyAtOnce)],
+    ids=["is slow", "waits for others", "waits for its own"],
+)
+async def test_what_has_no_result_by_its_deadline_fails_at_once_and_says_for_whom_it_waited(
+    at_work: str, error: type[Exception]
+) -> None:
     pool = Threads(most=2, of_owner=1)
     async with working() as work:
-        others = [start(pool, work, "a")] if turn_is_taken else []
-        await begins(work, *"a" * turn_is_taken)
-        with pytest.raises(DeadlineExceeded):
+        others = [start(pool, work, owner) for owner in at_work]
+        await begins(work, *at_work)
+        with pytest.raises(error):
             await pool.run(lambda: work.do("late"), until=Deadline.after(0.02), owner_id="a")
-        assert ("late" in work.begun) is not turn_is_taken
+        assert ("late" in work.begun) is not bool(at_work)
         work.end()
         await asyncio.gather(*others)
 
@@ -163,7 +169,7 @@ async def test_waits_that_end_without_a_thread_are_counted() -> None:
     async with working() as work:
         running = start(pool, work, "a")
         await begins(work, "a")
-        with pytest.raises(DeadlineExceeded):
+        with pytest.raises(TooManyAtOnce, match="Other requests"):
             await pool.run(lambda: None, until=Deadline.after(0.02), owner_id="a")
         waiting = start(pool, work, "a")
         await until(lambda: pool.turns.held_by("a") == 2)

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from chassis import metrics, shares
 from chassis.deadlines import Deadline
-from chassis.errors import DeadlineExceeded
+from chassis.errors import DeadlineExceeded, TooManyAtOnce
 from chassis.turns import OwnerTurns
 
 T = TypeVar("T")
@@ -50,17 +50,20 @@ class Threads:
         """Return the result of `work`, which runs in a thread when its owner has a turn.
 
         The owner is that of the present request (`shares.current`) unless another one is named. Raise
-        `TooManyAtOnce` when too much work of the owner waits, and `DeadlineExceeded` when there is no result
-        by `until`. No connection or lock that others need may be held meanwhile.
+        `TooManyAtOnce` when too much work of the owner waits, or when this waited for other work of the owner
+        until `until`, and `DeadlineExceeded` when there is no result by then for another reason. No
+        connection or lock that others need may be held meanwhile.
 
         A caller that is cancelled leaves at once. Work that has begun goes on, and keeps its turn until the
         end.
         """
         owner = shares.current.get() if owner_id is None else owner_id
+        has_turn = False
         try:
             async with asyncio.timeout(None if until is None else until.remaining_s()) as waiting:
                 with metrics.THREAD_WAIT_SECONDS.time():
                     await self.turns.take(owner)
+                has_turn = True
                 if until is not None and not until.remaining_s():
                     self.turns.give_back(owner)
                     raise _too_late()
@@ -77,6 +80,11 @@ class Threads:
         except TimeoutError as error:
             if not waiting.expired():
                 raise
+            if not has_turn and self.turns.taken_by(owner):
+                # No failure of the service, and not to be counted as one.
+                raise TooManyAtOnce(
+                    "Other requests of yours are being processed; wait for them to end.", retry_after_s=2
+                ) from error
             raise _too_late() from error
 
 

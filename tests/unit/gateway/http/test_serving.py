@@ -189,7 +189,7 @@ async def test_a_body_without_a_key_has_little_time_however_much_the_request_all
     assert_problem(answer, 408, "request-timeout")
 
 
-async def test_a_body_that_is_not_read_in_time_is_504_and_a_neighbour_has_an_answer() -> None:
+async def test_a_body_that_waits_for_others_of_its_owner_is_429_and_a_neighbour_has_an_answer() -> None:
     begun, end = threading.Event(), threading.Event()
 
     def compute() -> None:
@@ -207,7 +207,7 @@ async def test_a_body_that_is_not_read_in_time_is_504_and_a_neighbour_has_an_ans
         thing = {"name": "ü@" * 6}
         async with serving(endpoints(), identify=identify) as client:
             answer = await client.post("/things", json=thing, headers={"request-timeout": "0.05"})
-            assert_problem(answer, 504, "deadline-exceeded")
+            assert_problem(answer, 429, "too-many-at-once")
             answer = await client.post("/things", json=thing, headers={"authorization": "Bearer other"})
             assert answer.status_code == 201
     finally:

@@ -13,7 +13,7 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from chassis.deadlines import Deadline
-from chassis.errors import Conflict, NotFound, Overloaded
+from chassis.errors import Conflict, NotFound, Overloaded, ServiceError, TooManyAtOnce
 from chassis.places import Places
 from chassis.postgres import Postgres
 from contracts.emails import GetRawEmail, RawEmail
@@ -29,6 +29,8 @@ _MOST_KEPT_BYTES = 32 * 1024 * 1024
 # Of one owner at a time: one request is being answered, the others wait.
 MOST_OF_OWNER = 4
 _TURN_WITHIN_S = 10.0
+# Of the time of a request: its owner hears what it waits for, and not that nobody has answered in time.
+_SHARE_FOR_TURN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,14 @@ class RawMails:
         self._owners: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._writing = asyncio.Lock()
 
-    async def part(self, request: GetRawEmail, _: Deadline | None = None) -> RawEmail:
+    async def part(self, request: GetRawEmail, deadline: Deadline | None = None) -> RawEmail:
         """Return the requested part.
 
         Raise `NotFound` for another owner's mail, or one without content, `Conflict` when its template cannot
         be rendered or the mail cannot be built, `TooManyAtOnce` when its owner has several requests open
-        already, and `Overloaded` when the owner's turn does not come soon.
+        already, or the others leave too little time, and `Overloaded` when those of other owners do.
         """
-        async with self._turn_of(request.owner_id):
+        async with self._turn_of(request.owner_id, deadline):
             async with self._postgres.connection() as connection, repository.snapshot(connection):
                 found = await repository.find(connection, request.email_id, owner_id=request.owner_id)
             if found is None:
@@ -91,12 +93,18 @@ class RawMails:
         return RawEmail(content=base64.b64encode(part).decode(), size=len(content))
 
     @asynccontextmanager
-    async def _turn_of(self, owner_id: str) -> AsyncIterator[None]:
+    async def _turn_of(self, owner_id: str, deadline: Deadline | None) -> AsyncIterator[None]:
+        within_s = _TURN_WITHIN_S
+        if deadline is not None:
+            within_s = min(within_s, _SHARE_FOR_TURN * deadline.remaining_s())
+        refusal = TooManyAtOnce(
+            "Other mails of yours are being written for display; wait for them to end.", retry_after_s=2
+        )
         with self._places.hold(owner_id):
             own = self._owners.get(owner_id)
             if own is None:
                 own = self._owners[owner_id] = asyncio.Lock()
-            async with _within_turn(own):
+            async with _within_turn(own, within_s=within_s, refusal=refusal):
                 yield
 
     async def _fill(self, request: GetRawEmail) -> None:
@@ -113,7 +121,8 @@ class RawMails:
 
     async def _written(self, request: GetRawEmail) -> bytes:
         # One after the other: each may have 27 MB.
-        async with _within_turn(self._writing):
+        refusal = Overloaded("Too many mails are being written for display; try again.", retry_after_s=2)
+        async with _within_turn(self._writing, within_s=_TURN_WITHIN_S, refusal=refusal):
             async with self._postgres.connection() as connection:
                 mails = await repository.read_mails(connection, [request.email_id])
                 mail = (await self._senders.identify(connection, mails))[request.email_id]
@@ -127,15 +136,13 @@ class RawMails:
 
 
 @asynccontextmanager
-async def _within_turn(lock: asyncio.Lock) -> AsyncIterator[None]:
-    """Hold `lock`. Raise `Overloaded` when it cannot be acquired in time."""
+async def _within_turn(lock: asyncio.Lock, *, within_s: float, refusal: ServiceError) -> AsyncIterator[None]:
+    """Hold `lock`. Raise `refusal` when it cannot be acquired in time."""
     try:
-        async with asyncio.timeout(_TURN_WITHIN_S):
+        async with asyncio.timeout(within_s):
             await lock.acquire()
     except TimeoutError:
-        raise Overloaded(
-            "Too many mails are being written for display; try again.", retry_after_s=2
-        ) from None
+        raise refusal from None
     try:
         yield
     finally:
