@@ -194,3 +194,10 @@ async def test_a_result_that_no_message_could_carry_fails_the_item(world: Operat
     outcomes = (await executed(run)).take()
     assert [failure.code for failure in outcomes.failures] == ["result-too-large"]
     assert outcomes.results == ['"xxx"']
+
+
+async def test_a_payload_that_is_too_large_for_a_result_fails_its_item_alone(world: OperationWorld) -> None:
+    texts = '"%s"' % ("x" * 300_000), '"%s"' % ("ü" * 200_000), '"%s"' % ("ü" * 100_000), "3"
+    outcomes = (await executed(ChunkRun(ECHO, items(*texts), attempt=1, context=world.context))).take()
+    assert [failure.code for failure in outcomes.failures] == ["result-too-large"] * 2
+    assert outcomes.results == list(texts[2:])

@@ -22,6 +22,9 @@ log = logging.get(__name__)
 
 # The time that a cancelled item has for its `finally` blocks; after that nothing waits for it.
 _UNWIND_S = 1
+# A payload of so many characters is valid and small enough as a result, without being looked at: a character
+# has at most four bytes.
+_SURELY_KEPT = item_values.MOST_RESULT_BYTES // 4
 
 Texts = Callable[[Sequence[str]], Sequence[str]]
 Post = Callable[[Outgoing], None]
@@ -105,7 +108,7 @@ class ChunkRun(RunningChunk):
                 self._run_texts(run_texts, [indexed])
             return
         outcomes = [
-            item.payload if result is item.payload else self._checked(result)
+            result if result is item.payload and len(result) <= _SURELY_KEPT else self._checked(result)
             for (_, item), result in zip(items, results, strict=True)
         ]
         texts = [outcome for outcome in outcomes if isinstance(outcome, str)]
