@@ -39,7 +39,8 @@ def up(folder: Path, **variables: str) -> tuple[int, str, list[str]]:
     shutil.copytree(DEPLOY / "native", folder / "deploy/native")
     for name in ("up", "__init__.py", "published.py"):
         shutil.copy(DEPLOY / "containers" / name, scripts)
-    shutil.copy(DEPLOY.with_name(".env.example"), folder)
+    for name in (".env.example", "compose.yaml"):
+        shutil.copy(DEPLOY.with_name(name), folder)
     for script, text in (
         *((scripts / name, STEP) for name in ("check", "replace", "card")),
         (folder / "docker", DOCKER),
@@ -76,9 +77,12 @@ def test_servers_may_read_their_files_also_in_a_clone_that_was_made_for_its_owne
     rules.mkdir(parents=True)
     (rules / "causes.yml").touch(mode=0o600)
     rules.chmod(0o700)
+    own = tmp_path / "deploy/notes"
+    own.touch(mode=0o600)
     gateway, mailbox = map(str, free_ports(2))
     assert up(tmp_path, GATEWAY_PORT=gateway, MAILPIT_PORT=mailbox)[:2] == (0, "")
-    assert [file.stat().st_mode & 0o777 for file in (rules, rules / "causes.yml")] == [0o755, 0o644]
+    modes = [file.stat().st_mode & 0o777 for file in (rules, rules / "causes.yml", own)]
+    assert modes == [0o755, 0o644, 0o600]
 
 
 def test_every_busy_port_is_named_before_anything_is_built(tmp_path: Path) -> None:
