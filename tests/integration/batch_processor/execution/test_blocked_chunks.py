@@ -40,9 +40,9 @@ async def test_a_worker_looks_once_at_each_of_many_owners_of_whom_none_has_anyth
     engine: BatchEngine,
 ) -> None:
     async with engine.postgres.connection() as connection:
-        await plant(connection, 0, 100)
+        await plant(connection, 0, 50)
     await engine.execute("INSERT INTO pauses (kind, name, paused_by) VALUES ('operation', 'echo', 'key')")
     runs: Any = None
     worker = Worker(engine.postgres, engine.settlement, {"echo": ECHO}, runs=runs, slots=1)
-    # Sixty-four at a time; the next wake-up looks at all again.
+    # Thirty-two at a time; the next wake-up looks at all again.
     assert [await worker.pull() for _ in range(4)] == [True, False, True, False]

@@ -24,8 +24,8 @@ from chassis.postgres import TRANSACTION_CONFLICTS, Postgres
 
 log = logging.get(__name__)
 
-# Owners that one search considers; the next one begins after them.
-_OWNERS = 64
+# Owners that one search considers, at least and for each slot; the next one begins after them.
+_OWNERS, _OWNERS_OF_A_SLOT = 32, 2
 # The most chunks whose results share a transaction: those that ran together, and others that have ended.
 _GROUP = 128
 # Another process stores work without notice to this one. Where a lookout wakes the worker, it polls less.
@@ -99,6 +99,7 @@ class Worker:
         self._runs = runs
         self._slots = slots
         self._reserved = slots // 4
+        self._owners = max(_OWNERS, _OWNERS_OF_A_SLOT * slots)
         self.timing = timing or ChunkTiming()
         self._poll_s = poll_s
         self._has_room = has_room
@@ -173,7 +174,7 @@ class Worker:
             claimed: list[Claim] = []
             try:
                 async with self._postgres.connection() as connection:
-                    lanes = await self._lanes.look(connection, most=_OWNERS)
+                    lanes = await self._lanes.look(connection, most=self._owners)
                     # Without work nobody needs to know what is paused.
                     paused = await self._paused.refresh(connection) if lanes else self._paused.now
                     claimed = await claim_repository.claim(
@@ -194,7 +195,7 @@ class Worker:
             for chunk in loaded:
                 self._begin(chunk)
         # All may have paused chunks, or some at work elsewhere while these slots are kept for owners without.
-        self._passed = _OWNERS + (0 if claimed else self._passed)
+        self._passed = self._owners + (0 if claimed else self._passed)
         if not lanes or len(self._lanes) <= self._passed:
             self._passed = 0
             return False
