@@ -29,8 +29,9 @@ _MOST_KEPT_BYTES = 32 * 1024 * 1024
 # Of one owner at a time: one request is being answered, the others wait.
 MOST_OF_OWNER = 4
 _TURN_WITHIN_S = 10.0
-# Of the time of a request: its owner hears what it waits for, and not that nobody has answered in time.
-_SHARE_FOR_TURN = 0.5
+# Of the time of a request, the rest of which is for its own work: its owner hears what it waits for, and not
+# that nobody has answered in time.
+_SHARE_FOR_TURN = 0.25
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,9 @@ CPU_S = 2.0
 # A process ends a template itself once its CPU time is used up; if there is no answer by now, it was starved.
 ANSWER_WITHIN_S = 10.0
 TURN_WITHIN_S = 20.0
-# Of the time of a request: its owner hears what it waits for, and not that nobody has answered in time.
-_SHARE_FOR_TURN = 0.5
+# Of the time of a request, the rest of which is for its own work: its owner hears what it waits for, and not
+# that nobody has answered in time.
+_SHARE_FOR_TURN = 0.25
 # A template that was too slow this often with the same data is not tried with it again for a while.
 MOST_TOO_SLOW = 3
 _NOT_TRIED_S = 600.0
