@@ -63,6 +63,30 @@ async def test_a_message_is_received_on_both_gateways_once_and_in_order(
     assert len({push["data"]["text"] for push in heard_here}) == 40
 
 
+async def test_old_messages_are_removed_and_a_position_before_them_is_not_recovered(
+    two: tuple[RunningGateway, RunningGateway], room: str, talk: OpenTalk
+) -> None:
+    first, _ = two
+    # More than one step removes.
+    await say(first, room, *(str(number) for number in range(1, 121)))
+    await first.database.execute(
+        "UPDATE chat_messages SET created_at = now() - make_interval(days => $2)"
+        ' WHERE room = $1 AND "offset" < 118',
+        *(room, first.settings.chat_retention_days + 1),
+    )
+    await first.gateway.resources.chat_upkeep.remove_old()
+    left = (await first.api.get(f"/v1/rooms/{room}/messages")).json()["data"]
+    assert sorted(message["offset"] for message in left) == [118, 119, 120]
+    async with talk(first) as client:
+        epoch = (await client.ask(subscribe={"channel": f"chat:{room}"}))["epoch"]
+    for offset, is_recovered in ((116, False), (117, True)):
+        async with talk(first) as client:
+            recover = {"recover": True, "epoch": epoch, "offset": offset}
+            again = await client.ask(subscribe={"channel": f"chat:{room}", **recover})
+            assert again["recovered"] is is_recovered
+            assert [one["offset"] for one in again["publications"]] == [118, 119, 120][: 3 * is_recovered]
+
+
 async def test_a_client_that_comes_back_to_another_gateway_recovers_the_messages_that_it_missed(
     two: tuple[RunningGateway, RunningGateway], room: str, talk: OpenTalk
 ) -> None:

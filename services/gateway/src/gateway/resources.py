@@ -31,6 +31,7 @@ from gateway.batches.service import BatchService
 from gateway.batches.upload_service import BatchUploadService
 from gateway.batches.upload_turns import UploadTurns
 from gateway.chat.service import ChatService
+from gateway.chat.upkeep import ChatUpkeep
 from gateway.domains.senders import VerifiedSenders
 from gateway.emails.bulk import BulkChanges
 from gateway.emails.listing import EmailListing
@@ -85,6 +86,7 @@ log = logging.get(__name__)
 
 REMOVE_EVERY_S = 60
 _REMOVE_AUDIT_EVERY_S = 600
+_REMOVE_MESSAGES_EVERY_S = 3600
 _LOOK_FOR_BACKUP_EVERY_S = 60
 _RESEAL_EVERY_S = 600
 _LOOK_AT_KEY_EVERY_S = 30
@@ -103,6 +105,7 @@ class Resources:
         self.rpc = self.runtime.messaging.rpc
         self.once = Once(postgres)
         self.audit = AuditTrail(postgres, retention_days=settings.audit_retention_days)
+        self.chat_upkeep = ChatUpkeep(postgres, retention_days=settings.chat_retention_days)
         self._wire_identity()
         policies = read_policies(settings.rate_limits)
         self.limit_exchange = LeaseExchange(limit_exchange.asking(postgres, policies))
@@ -147,6 +150,7 @@ class Resources:
         repeat("removal of old uploads", self.uploads.remove_expired, every_s=REMOVE_EVERY_S)
         repeat("removal of old windows of limits", self.limits.remove_old, every_s=REMOVE_EVERY_S)
         repeat("removal of old audit entries", self.audit.remove_old, every_s=_REMOVE_AUDIT_EVERY_S)
+        repeat("removal of old messages", self.chat_upkeep.remove_old, every_s=_REMOVE_MESSAGES_EVERY_S)
         repeat("size of waiting parcels", self.waiting_parcels.measure, every_s=_MEASURE_PARCELS_EVERY_S)
         repeat("age of the last backup", self.backups.look, every_s=_LOOK_FOR_BACKUP_EVERY_S)
         repeat("removal of old deliveries", self.webhook_upkeep.remove_old, every_s=REMOVE_EVERY_S)

@@ -204,6 +204,12 @@ class GatewaySettings(Settings):
         description="days for which audit entries are kept",
         examples=["365"],
     )
+    chat_retention_days: int = Field(
+        default=365,
+        ge=1,
+        description="days for which the messages of chat rooms are kept",
+        examples=["365"],
+    )
     webhook_internal_targets: Annotated[str, readable_by(InternalTargets.parse)] = Field(
         default="",
         description="non-public addresses that webhooks may reach, separated by commas: an "

@@ -23,6 +23,8 @@ _SQL = queries.of("gateway")
 MOST_BYTES = 512 * 1024
 # Public rooms, and those of its reader, that one page compares with times.
 MOST_EXAMINED = 2000
+_ROOMS_CLEANED_AT_ONCE = 100
+_REMOVED_OF_ROOM = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,20 @@ async def list_messages_before(
     """Return messages with lower offsets, newest first: at most `limit`, and `MOST_BYTES` together."""
     rows = await connection.fetch(_SQL["list_messages_before"], room, offset, limit, MOST_BYTES)
     return [_message(room, row) for row in rows]
+
+
+async def remove_old_messages(
+    connection: Connection, *, after: str, keep_days: int
+) -> tuple[str | None, int]:
+    """Remove some messages older than `keep_days` of some rooms behind the name `after`.
+
+    Return the name of the last of these rooms, None if there are none, and the number of messages removed.
+    """
+    row = await connection.fetchrow(
+        _SQL["remove_old_messages"], after, _ROOMS_CLEANED_AT_ONCE, keep_days, _REMOVED_OF_ROOM
+    )
+    assert row is not None, "an aggregate returns one row"
+    return row["last"], row["removed"]
 
 
 def _message(room: str, row: Row) -> ChatMessage:

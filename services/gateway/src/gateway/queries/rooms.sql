@@ -128,3 +128,20 @@ SELECT "offset", user_id, user_name, data, created_at, client FROM (
         FROM chat_messages WHERE room = $1 AND "offset" < $2 ORDER BY "offset" DESC LIMIT $3
     ) AS found
 ) AS counted WHERE bytes <= $4 ORDER BY "offset" DESC
+
+-- name: remove_old_messages
+-- Of each of the next $2 rooms behind the name $1, up to $4 messages that are older than $3 days, the oldest first. Returns
+-- the name of the last of these rooms, null without any, and how many messages there were.
+WITH next_rooms AS (
+    SELECT name FROM rooms WHERE name > $1 ORDER BY name LIMIT $2
+), old AS (
+    SELECT oldest.room, oldest."offset" FROM next_rooms CROSS JOIN LATERAL (
+        SELECT room, "offset", created_at FROM chat_messages WHERE room = next_rooms.name ORDER BY "offset" LIMIT $4
+    ) AS oldest
+    WHERE oldest.created_at < now() - make_interval(days => $3)
+), removed AS (
+    DELETE FROM chat_messages AS message USING old
+    WHERE message.room = old.room AND message."offset" = old."offset"
+    RETURNING message.room
+)
+SELECT (SELECT max(name) FROM next_rooms) AS last, (SELECT count(*) FROM removed) AS removed

@@ -260,15 +260,12 @@ class Channels:
             return Joined(position)
         if not since.offset <= position.offset <= since.offset + MOST_RECOVERED:
             return Joined(position)
-        missed = await self._chat.after(room, since.offset, MOST_RECOVERED)
-        # Messages that are too large together cannot be recovered completely.
-        if missed and missed[-1].offset < position.offset:
-            return Joined(position)
+        found = await self._chat.after(room, since.offset, MOST_RECOVERED)
         # Newer publications are pushed, and must not be sent twice.
-        publications = [
-            publication(message, position.epoch) for message in missed if message.offset <= position.offset
-        ]
-        return Joined(position, publications, is_recovered=True)
+        missed = [publication(one, position.epoch) for one in found if one.offset <= position.offset]
+        # Messages that are too large together, or too old, cannot be recovered completely.
+        is_whole = len(missed) == position.offset - since.offset
+        return Joined(position, missed, is_recovered=True) if is_whole else Joined(position)
 
 
 def _require_epoch(channel: Channel, position: ChannelPosition, since: ChannelPosition | None) -> None:
