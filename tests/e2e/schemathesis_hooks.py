@@ -53,6 +53,7 @@ BEYOND_A_SCHEMA = re.compile(
     "end must not be before start|html and mjml must not be given together|must be nested at most|"
     "the header .* (is given twice|is reserved|must be ASCII)|must have at most .* bytes|"
     "must not repeat a parameter|"
+    "is not a valid DNS name|Port [0-9]+ is refused|must be four decimal numbers|"
     "The upload has no items|The first line must name the columns|There is no user |The user .* is disabled"
 )
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from batch_processor.operation import Context, Operation
 from chassis import plain
 from chassis.egress.client import HttpAnswer, HttpRequest
+from chassis.egress.destinations import MOST_CHARACTERS, URL_PATTERN
 from chassis.errors import ServiceError
 from contracts.message import Json
 from contracts.scopes import Scope
@@ -63,9 +64,7 @@ class HttpRequestPayload(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
-    url: str = Field(
-        pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[\x21-\x7e]{1,2040}$", examples=["https://example.com/"]
-    )
+    url: str = Field(pattern=URL_PATTERN, max_length=MOST_CHARACTERS, examples=["https://example.com/"])
     headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, max_length=MOST_HEADERS)
     body: str | None = Field(default=None, max_length=MOST_BODY)
     content: Any = Field(default=None, description="sent as JSON, with its content type; null sends nothing")

@@ -11,7 +11,7 @@ from typing import Self
 from chassis.egress.addresses import Address, Network, is_public
 from chassis.errors import ServiceError
 
-_MOST_CHARACTERS = 2048
+MOST_CHARACTERS = 2048
 _PORTS = {"http": 80, "https": 443}
 # Lower ports, except 80 and 443, belong to mail, name and file servers and the like, which are protected.
 _FIRST_FREE_PORT = 1024
@@ -21,6 +21,8 @@ _URL = re.compile(
     r"(?P<target>(?:[/?][^#]*)?)(?:#.*)?",
     re.IGNORECASE,
 )
+# What JSON Schema can say of them. Ports and names of servers have more rules.
+URL_PATTERN = r"^[Hh][Tt][Tt][Pp][Ss]?://(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z_.-]{1,254})(:[0-9]{1,5})?([/?#][\x21-\x7e]*)?$"
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
 _NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
@@ -53,9 +55,9 @@ class Destination:
     @classmethod
     def of(cls, url: str) -> Self:
         """Return the destination of `url`. Raise `DestinationRefused` if parsers may differ on it."""
-        if len(url) > _MOST_CHARACTERS or not _PRINTABLE.fullmatch(url):
+        if len(url) > MOST_CHARACTERS or not _PRINTABLE.fullmatch(url):
             raise DestinationRefused(
-                f"The URL must have 1 to {_MOST_CHARACTERS} ASCII characters without spaces; "
+                f"The URL must have 1 to {MOST_CHARACTERS} ASCII characters without spaces; "
                 "others are written as %xx, and in the name of the server as xn--…"
             )
         found = _URL.fullmatch(url)

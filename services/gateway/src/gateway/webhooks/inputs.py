@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from chassis.egress.destinations import MOST_CHARACTERS, URL_PATTERN
 from contracts.message import Next
 from gateway.http.filters import CreatedWithin, PageQuery, Several, YesOrNo
 from gateway.webhooks.events import TEST, TYPES
@@ -35,7 +36,9 @@ EventNames = Annotated[
 Url = Annotated[
     str,
     Field(
-        pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[\x21-\x7e]{1,2040}$",
+        max_length=MOST_CHARACTERS,
+        # Told, not checked here: what refuses a destination says what is wrong with it.
+        json_schema_extra={"pattern": URL_PATTERN},
         examples=["https://example.com/tickwire"],
         description="a public server that answers within 15 s; redirects are not followed",
     ),
