@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from chassis.egress.destinations import MOST_CHARACTERS, URL_PATTERN
+from chassis.egress.destinations import MOST_CHARACTERS, URL_PATTERN, Destination, DestinationRefused
 from contracts.message import Next
 from gateway.http.filters import CreatedWithin, PageQuery, Several, YesOrNo
 from gateway.webhooks.events import TEST, TYPES
@@ -27,6 +27,14 @@ def _distinct(names: list[str]) -> list[str]:
     return names
 
 
+def _of_a_destination(url: str) -> str:
+    try:
+        Destination.of(url)
+    except DestinationRefused as error:
+        raise ValueError(error.detail) from None
+    return url
+
+
 EventName = Literal[TYPES]  # type: ignore[valid-type]  # made of the states of what they tell of
 EventNames = Annotated[
     list[EventName],
@@ -37,11 +45,12 @@ Url = Annotated[
     str,
     Field(
         max_length=MOST_CHARACTERS,
-        # Told, not checked here: what refuses a destination says what is wrong with it.
+        # Told, and not checked by itself: `Destination` says what is wrong with a URL.
         json_schema_extra={"pattern": URL_PATTERN},
         examples=["https://example.com/tickwire"],
         description="a public server that answers within 15 s; redirects are not followed",
     ),
+    AfterValidator(_of_a_destination),
 ]
 Description = Annotated[str, Field(max_length=200)]
 
