@@ -44,8 +44,10 @@ Loop = Callable[[], Awaitable[None]]
 _SHARED = {
     "database watch",
     "inbox cleaning",
+    "lines left out",
     "link consume",
     "link publish",
+    "look for alarms",
     "loop watchdog",
     "outbox relay",
     "outbox retries",
@@ -67,6 +69,7 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
             "presence",
             "removal of old acceptances",
             "removal of old audit entries",
+            "removal of old messages",
             "removal of old uploads",
             "who joins and leaves",
             "freshness of bars",
