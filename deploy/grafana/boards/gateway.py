@@ -97,6 +97,12 @@ BOARD = Dashboard(
             "ops",
             rate("tickwire_accepted_total", "kind"),
         ),
+        stack(
+            "Removed after their retention",
+            "Rows removed per second: recorded answers, acceptances, audit entries, messages and others.",
+            "ops",
+            rate("tickwire_gateway_removed_total", "kind"),
+        ),
         panel(
             "Repeated answers",
             "Requests that were answered with the stored answer of an earlier one.",

@@ -7,6 +7,7 @@ import json
 from uuid import uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
 from gateway.identity import keys
 from support.gateway_stack import Connect, House, OpenTalk, RunningGateway
@@ -74,7 +75,10 @@ async def test_old_messages_are_removed_and_a_position_before_them_is_not_recove
         ' WHERE room = $1 AND "offset" < 118',
         *(room, first.settings.chat_retention_days + 1),
     )
+    counted = REGISTRY.get_sample_value("tickwire_gateway_removed_total", {"kind": "message"}) or 0
     await first.gateway.resources.chat_upkeep.remove_old()
+    counted -= REGISTRY.get_sample_value("tickwire_gateway_removed_total", {"kind": "message"}) or 0
+    assert counted == -117
     left = (await first.api.get(f"/v1/rooms/{room}/messages")).json()["data"]
     assert sorted(message["offset"] for message in left) == [118, 119, 120]
     async with talk(first) as client:

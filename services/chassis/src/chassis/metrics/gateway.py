@@ -14,6 +14,12 @@ LAST_BACKUP = Gauge(
     "tickwire_last_backup_timestamp_seconds", "When the last complete backup began; 0: never."
 )
 ACCEPTED = Counter("tickwire_accepted", "Requests accepted with 202.", ("kind",))
+REMOVED = Counter(
+    "tickwire_gateway_removed",
+    "Rows removed after their retention: recorded answers, acceptances, windows of limits, audit entries, "
+    "chat messages, deliveries of webhooks.",
+    ("kind",),
+)
 REPEATED_ANSWERS = Counter(
     "tickwire_idempotent_replays", "Requests answered with the stored answer to an earlier request."
 )

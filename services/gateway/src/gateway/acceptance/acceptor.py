@@ -188,12 +188,14 @@ class Acceptor:
         while removed == _MOST_REMOVED:
             async with self._postgres.connection() as connection:
                 removed = await repository.remove_idempotency(connection, most=_MOST_REMOVED)
+            metrics.REMOVED.labels("recorded answer").inc(removed)
         removed = _MOST_REMOVED
         while removed == _MOST_REMOVED:
             async with self._postgres.connection() as connection:
                 removed = await repository.remove_ended(
                     connection, keep_days=self._retention_days, most=_MOST_REMOVED
                 )
+            metrics.REMOVED.labels("acceptance").inc(removed)
 
     async def _wake(self) -> None:
         self._relay.wake()

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from chassis import logging, tracing
+from chassis import logging, metrics, tracing
 from chassis.paging import page_of
 from chassis.postgres import Connection, Postgres
 from gateway.audit import repository
@@ -107,3 +107,4 @@ class AuditTrail:
         while removed == _STEP:
             async with self._postgres.connection() as connection:
                 removed = await repository.clean(connection, keep_days=self._retention_days, most=_STEP)
+            metrics.REMOVED.labels("audit entry").inc(removed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chassis import metrics
 from chassis.postgres import Postgres
 from gateway.chat import repository
 
@@ -21,5 +22,6 @@ class ChatUpkeep:
                 last, removed = await repository.remove_old_messages(
                     connection, after=after, keep_days=self._retention_days
                 )
+            metrics.REMOVED.labels("message").inc(removed)
             # The same rooms again while they have old messages.
             after = after if removed else last

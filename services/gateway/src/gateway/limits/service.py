@@ -210,6 +210,7 @@ class LimitService:
                 removed = await repository.remove_old(
                     connection, int(time.time()) - _KEPT_FOR_S, _REMOVED_AT_ONCE
                 )
+            metrics.REMOVED.labels("window").inc(removed)
 
     async def _charge_slowly(self, limit: _Limit, principal: Principal, cost: int) -> LimitHeaders:
         """Get tokens from the database, and from other gateways that have some left.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from chassis import logging
+from chassis import logging, metrics
 from chassis.postgres import Connection, Postgres, Row
 from gateway.webhooks import delivery_repository, repository, withdrawing
 from gateway.webhooks.secret_safe import SealedSecret, SecretSafe, UnreadableSecret
@@ -47,6 +47,7 @@ class WebhookUpkeep:
                 removed = await delivery_repository.remove_finished(
                     connection, keep_days=KEEP_DAYS, most=_STEP
                 )
+            metrics.REMOVED.labels("delivery").inc(removed)
         are_left = True
         while are_left:
             async with self._postgres.transaction() as connection:
