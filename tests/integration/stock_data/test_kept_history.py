@@ -208,6 +208,37 @@ async def test_no_more_bars_are_kept_than_are_allowed(postgres: Postgres, histor
     assert (await fill(full, "2024-01-01", "2024-01-31")).bars == 23
 
 
+class TogetherUpstream(ListedUpstream):
+    """An upstream that answers once so many have asked."""
+
+    def __init__(self, parties: int) -> None:
+        super().__init__()
+        self._barrier = asyncio.Barrier(parties)
+
+    async def bars(self, query: DailyBarsQuery, deadline: Deadline) -> BarsPage:
+        await self._barrier.wait()
+        return await super().bars(query, deadline)
+
+
+@pytest.mark.parametrize(("owners", "most"), [(("8", "9", "10"), 60), (("8", "8"), 60)], ids=["all", "one"])
+async def test_fetches_at_the_same_time_store_no_more_bars_than_are_allowed(
+    postgres: Postgres, history: KeptHistory, owners: tuple[str, ...], most: int
+) -> None:
+    full = KeptHistory(TogetherUpstream(len(owners)), KeptBars(postgres, most=most), clock=lambda: NOW)
+    days, deadline = (date(2024, 1, 1), date(2024, 1, 31)), Deadline.after(10)
+    fetches = [
+        full.backfill(f"SYM{number}", *days, deadline, owner_id=owner) for number, owner in enumerate(owners)
+    ]
+    ends = await asyncio.gather(*fetches, return_exceptions=True)
+    refused = [end for end in ends if isinstance(end, HistoryFull)]
+    assert (len(refused), "bars would be stored" in refused[0].detail) == (1, True)
+    async with postgres.connection() as connection:
+        stored = await connection.fetchval("SELECT count(*) FROM kept_bars")
+        assert (
+            stored == await connection.fetchval("SELECT sum(bars) FROM kept_ranges") == 23 * (len(ends) - 1)
+        )
+
+
 async def test_one_owner_fills_half_of_the_room_at_most(postgres: Postgres, history: KeptHistory) -> None:
     await fill(history, "2024-01-01", "2024-01-31")
     half_full = KeptHistory(ListedUpstream(), KeptBars(postgres, most=46), clock=lambda: NOW)

@@ -144,8 +144,7 @@ class HistoryFull(ServiceError):
 
     code = "history-full"
 
-    def __init__(self, kept: int, of_owner: int) -> None:
+    def __init__(self, detail: str) -> None:
         super().__init__(
-            f"{kept} bars are already stored, {of_owner} of them for you. STOCK_DATA_KEPT_BARS limits the"
-            " total, and one owner may have half of it."
+            f"{detail} STOCK_DATA_KEPT_BARS limits the total, and one owner may have half of it."
         )

@@ -41,6 +41,11 @@ async def count_all(connection: Connection, *, owner_id: str) -> tuple[int, int]
     return kept, await connection.fetchval(_SQL["count_bars_of_owner"], owner_id) or 0
 
 
+async def lock_count(connection: Connection) -> None:
+    """Let nobody else count and store bars until the end of the caller's transaction."""
+    await connection.execute(_SQL["lock_sum_of_bars"])
+
+
 async def store(
     connection: Connection,
     source: str,

@@ -88,7 +88,7 @@ class KeptBars:
         async with self._postgres.connection() as connection:
             kept, of_owner = await repository.count_all(connection, owner_id=owner_id)
         if kept >= self._most or of_owner >= self._most // _SHARE:
-            raise HistoryFull(kept, of_owner)
+            raise HistoryFull(f"{kept} bars are already stored, {of_owner} of them for you.")
 
     async def keep(
         self,
@@ -103,13 +103,22 @@ class KeptBars:
     ) -> int:
         """Store `bars`, all those from the first to the last of `days`; return their number.
 
-        Store nothing and return 0 when the days do not adjoin the stored range.
+        Store nothing and return 0 when the days do not adjoin the stored range, or raise `HistoryFull` when
+        there would be more bars than the limit: others may have been stored since `require_room`.
         """
         kept = [(bar.t.date(), bar.o, bar.h, bar.l, bar.c, bar.v, bar.t.date() in repeated) for bar in bars]
         async with self._postgres.transaction() as connection:
             is_stored = await repository.store(
                 connection, source, symbol, days, kept, currency=currency, owner_id=owner_id
             )
+            # Locked last: nobody waits while the bars of another one are copied.
+            await repository.lock_count(connection)
+            total, of_owner = await repository.count_all(connection, owner_id=owner_id)
+            if is_stored and (total > self._most or of_owner > self._most // _SHARE):
+                raise HistoryFull(
+                    f"With the {len(kept)} bars of {symbol}, {total} bars would be stored, {of_owner} of them"
+                    " for you."
+                )
         if not is_stored:
             return 0
         metrics.BARS_IMPORTED.labels(source).inc(len(kept))

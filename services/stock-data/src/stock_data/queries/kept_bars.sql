@@ -28,6 +28,10 @@ ON CONFLICT (owner_id) DO UPDATE SET bars = o.bars + excluded.bars
 -- Writers of the same symbol take turns.
 SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0))
 
+-- name: lock_sum_of_bars
+-- Until the end of the transaction, so that what one writer counts is what all have stored before it.
+SELECT pg_advisory_xact_lock(hashtextextended('sum of kept bars', 0))
+
 -- name: drop_kept_days
 -- Bars of these days that another writer has stored meanwhile, or that do not adjoin the range.
 DELETE FROM kept_bars WHERE source = $1 AND symbol = $2 AND day BETWEEN $3 AND $4
