@@ -150,6 +150,10 @@ class TooManyAtOnce(ServiceError):
     code = "too-many-at-once"
 
 
+class NotBegun(TooManyAtOnce):
+    """The time of a request passed before its turn: others of its owner were worked at meanwhile."""
+
+
 class DeadlineExceeded(ServiceError):
     """The answer did not come before the caller's deadline."""
 

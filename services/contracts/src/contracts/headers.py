@@ -18,3 +18,4 @@ UNKNOWN_WAITS = "x-unknown-waits"
 
 REPLY_OK = "ok"
 REPLY_FAILED = "failed"
+REPLY_NOT_BEGUN = "not-begun"

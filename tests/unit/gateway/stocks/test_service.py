@@ -14,7 +14,14 @@ from pydantic import ValidationError
 
 from chassis import shares
 from chassis.deadlines import Deadline
-from chassis.errors import BrokerUnavailable, DeadlineExceeded, InvalidInput, RemoteFailure, ServiceError
+from chassis.errors import (
+    BrokerUnavailable,
+    DeadlineExceeded,
+    InvalidInput,
+    NotBegun,
+    RemoteFailure,
+    ServiceError,
+)
 from contracts.message import Failure
 from contracts.scopes import Scope
 from contracts.stocks import GetQuotes
@@ -201,7 +208,11 @@ def call() -> Call:
 OVER_SHARE = RemoteFailure(Failure(code="provider-share", status=429, title="Share", detail="used up"))
 
 
-@pytest.mark.parametrize("error", [BrokerUnavailable("away"), OVER_SHARE], ids=["away", "over its share"])
+@pytest.mark.parametrize(
+    "error",
+    [BrokerUnavailable("away"), OVER_SHARE, NotBegun("others of yours")],
+    ids=["away", "over its share", "behind its own"],
+)
 async def test_while_stock_data_gives_no_answer_the_last_pushed_quote_is_returned_as_stale(
     rpc: StockDataAnswers, error: ServiceError
 ) -> None:

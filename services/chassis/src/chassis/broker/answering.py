@@ -22,6 +22,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import (
     DeadlineExceeded,
     InvalidInput,
+    NotBegun,
     Overloaded,
     ServiceError,
     TooManyAtOnce,
@@ -42,14 +43,18 @@ MOST_OF_OWNER = 5
 MOST_WAITING_OF_OWNER = 512
 MOST_IN_FLIGHT = 2048
 _DEFAULT_DEADLINE_S = 30.0
+# Of the time of a request: its caller hears in time what it waits for, and not that nobody has answered.
+_SHARE_FOR_TURN = 0.5
 _LAST_WORDS_S = 1
 
 
 class RpcServer:
     """Answers the requests of one queue: a limited number at once, and fewer of one owner.
 
-    Further ones wait until their deadline, and owners take turns; beyond `most_in_flight` they are refused,
-    and beyond its share of these an owner's. A request without an owner counts in no owner's share.
+    Further ones wait, and owners take turns: those that wait for others of their owner for half of their
+    time, then they are refused with `NotBegun`; the rest until their deadline. Beyond `most_in_flight` they
+    are refused, and beyond its share of these an owner's. A request without an owner counts in no owner's
+    share.
     """
 
     def __init__(
@@ -201,13 +206,28 @@ class RpcServer:
             async with asyncio.timeout(deadline.remaining_s()) as running, AsyncExitStack() as stack:
                 self._running.add(running)
                 stack.callback(self._running.discard, running)
-                await stack.enter_async_context(self._turns.turn(share))
+                await self._take_turn(share, deadline)
+                stack.callback(self._turns.give_back, share)
                 return await answer(request, deadline)
         except TimeoutError as error:
             if self._stopping and deadline.remaining_s():
                 raise Unavailable("The service is stopping; repeat the request.", retry_after_s=1) from error
             raise DeadlineExceeded("The service did not answer before the caller's deadline.") from error
 
+    async def _take_turn(self, share: str, deadline: Deadline) -> None:
+        try:
+            async with asyncio.timeout(_SHARE_FOR_TURN * deadline.remaining_s()):
+                await self._turns.take(share)
+        except TimeoutError:
+            if self._turns.taken_by(share):
+                # No failure of the service, and not to be counted as one.
+                raise NotBegun(
+                    "Your other requests took the time of this one; send fewer at once.", retry_after_s=1
+                ) from None
+            # All turns are taken by other owners.
+            await self._turns.take(share)
+
 
 def _refused(error: ServiceError) -> tuple[str, bytes, str]:
-    return names.REPLY_FAILED, error.failure().model_dump_json().encode(), error.code
+    status = names.REPLY_NOT_BEGUN if isinstance(error, NotBegun) else names.REPLY_FAILED
+    return status, error.failure().model_dump_json().encode(), error.code

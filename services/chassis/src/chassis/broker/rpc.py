@@ -23,6 +23,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import (
     BrokerUnavailable,
     DeadlineExceeded,
+    NotBegun,
     Overloaded,
     RemoteFailure,
     ServiceError,
@@ -49,11 +50,7 @@ WEIGHT = 3
 MOST_SENT_OF_OWNER = 2
 # A call that was given less says nothing about the service: its caller was in a hurry.
 LEAST_WAIT_S = 1.0
-_NOT_SENT = "not-sent"
-
-
-class NotSent(TooManyAtOnce):
-    """The time of a request passed before its turn: others of its owner were answered meanwhile."""
+_NOT_BEGUN = "not-begun"
 
 
 @dataclass
@@ -109,7 +106,7 @@ class _Target:
         if outcome == DeadlineExceeded.code:
             if given_s >= LEAST_WAIT_S and self.answered_at < began_at:
                 self.breaker.failed(share)
-        elif outcome not in ("cancelled", _NOT_SENT):
+        elif outcome not in ("cancelled", _NOT_BEGUN):
             self.answered_at = time.perf_counter()
             self.breaker.succeeded()
         metrics.RPC_BREAKER_OPEN.labels(self.service).set(self.breaker.is_open)
@@ -187,8 +184,8 @@ class RpcClient:
         """Send a request and return the answer's JSON unparsed; `service` is for requests that name none.
 
         Raise `RemoteFailure` with the service's own error, `Unavailable` when the service or the broker is
-        down, `Overloaded` or `TooManyAtOnce` when too many requests wait already, `NotSent` when others of
-        the owner took all of its time, `DeadlineExceeded` when no answer came.
+        down, `Overloaded` or `TooManyAtOnce` when too many requests wait already, `NotBegun` when others of
+        the owner took its time, here or at the service, `DeadlineExceeded` when no answer came.
         """
         body = request.model_dump_json(exclude_none=True).encode()
         return await self.forward(request.message_type, body, deadline, service=service or request.service)
@@ -206,7 +203,7 @@ class RpcClient:
             outcome = "ok"
             return answer
         except ServiceError as error:
-            outcome = _NOT_SENT if isinstance(error, NotSent) else error.code
+            outcome = _NOT_BEGUN if isinstance(error, NotBegun) else error.code
             raise
         finally:
             target.finish(share, outcome, began_at=started, given_s=given_s)
@@ -247,7 +244,7 @@ class RpcClient:
         except TimeoutError:
             if not is_sent and target.answered_at >= began_at:
                 # An owner must not be able to spend the error budget by what its requests do to each other.
-                raise NotSent(
+                raise NotBegun(
                     f"Your other requests to {target.service} took the time of this one; send fewer at once.",
                     retry_after_s=1,
                 ) from None
@@ -258,7 +255,10 @@ class RpcClient:
             del future
         if status == names.REPLY_OK:
             return answer
-        raise RemoteFailure(Failure.model_validate_json(answer))
+        failure = Failure.model_validate_json(answer)
+        if status == names.REPLY_NOT_BEGUN:
+            raise NotBegun(failure.detail, retry_after_s=failure.retry_after_s)
+        raise RemoteFailure(failure)
 
     def _publish(
         self, message: Outgoing, future: asyncio.Future[tuple[str, bytes]], timeout_s: float

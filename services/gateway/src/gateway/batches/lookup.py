@@ -10,9 +10,9 @@ from uuid import UUID
 
 import orjson
 
-from chassis.broker.rpc import NotSent, RpcClient
+from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
-from chassis.errors import NotFound, ServiceError, Unavailable
+from chassis.errors import NotBegun, NotFound, ServiceError, Unavailable
 from contracts import batches as contract
 from gateway.acceptance.acceptor import Acceptor
 from gateway.acceptance.repository import Acceptance
@@ -49,7 +49,7 @@ class BatchLookup:
         try:
             return await self._rpc.ask(question, deadline)
         except ServiceError as error:
-            is_silent = isinstance(error, (Unavailable, NotSent)) or error.status == 504
+            is_silent = isinstance(error, (Unavailable, NotBegun)) or error.status == 504
             if accepted is None or not (is_silent or error.status == 404):
                 raise NotFound(f"There is no {kind} {id_}.") if error.status == 404 else error from None
             return _summary(accepted)

@@ -12,9 +12,16 @@ from uuid import UUID
 
 from chassis import logging, threads
 from chassis.broker.envelope import new_id
-from chassis.broker.rpc import NotSent, RpcClient
+from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
-from chassis.errors import DeadlineExceeded, NotFound, ServiceError, TooManyAtOnce, Unavailable
+from chassis.errors import (
+    DeadlineExceeded,
+    NotBegun,
+    NotFound,
+    ServiceError,
+    TooManyAtOnce,
+    Unavailable,
+)
 from contracts.emails import ParcelPart, SendEmail, SendPackedEmail
 from contracts.uploads import OpenedUpload, OpenParcel
 from gateway.uploads.transfer import Transfer
@@ -58,7 +65,7 @@ class Parcels:
         try:
             await self.send(parcel, within_s=min(_AHEAD_WITHIN_S, deadline.remaining_s() / 2))
         except ServiceError as error:
-            is_over_share = isinstance(error, TooManyAtOnce) and not isinstance(error, NotSent)
+            is_over_share = isinstance(error, TooManyAtOnce) and not isinstance(error, NotBegun)
             if not error.retryable or is_over_share:
                 raise
             log.warning("attachments could not be sent ahead", parcel_id=str(parcel.id), reason=error.detail)

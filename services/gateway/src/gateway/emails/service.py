@@ -15,9 +15,9 @@ import orjson
 from chassis import threads
 from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
-from chassis.broker.rpc import NotSent, RpcClient
+from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
-from chassis.errors import Conflict, InvalidInput, NotFound, ServiceError, Unavailable
+from chassis.errors import Conflict, InvalidInput, NotBegun, NotFound, ServiceError, Unavailable
 from contracts import addresses
 from contracts.emails import (
     CancelEmails,
@@ -208,7 +208,7 @@ class EmailService:
         try:
             found = await self._ask(GetEmail(email_id=email_id, owner_id=principal.owner_id), deadline)
         except ServiceError as error:
-            is_silent = isinstance(error, NotSent) or error.status in (503, 504)
+            is_silent = isinstance(error, NotBegun) or error.status in (503, 504)
             if accepted is None or not (is_silent or error.status == 404):
                 raise
             # Accepted here, but email does not know it or cannot be reached: the last reported status holds.

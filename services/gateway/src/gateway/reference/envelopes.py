@@ -32,8 +32,11 @@ _TYPES: Mapping[str, Json] = {
     },
     headers.REPLY_STATUS: {
         "type": "string",
-        "enum": [headers.REPLY_OK, headers.REPLY_FAILED],
-        "description": f"`{headers.REPLY_FAILED}`: the reply is a `Failure`.",
+        "enum": [headers.REPLY_OK, headers.REPLY_FAILED, headers.REPLY_NOT_BEGUN],
+        "description": (
+            f"`{headers.REPLY_FAILED}`: the reply is a `Failure`; `{headers.REPLY_NOT_BEGUN}`: it is one, and"
+            " the request waited for others of its owner only."
+        ),
     },
     headers.ERROR: {"type": "string", "description": "Why the last attempt failed."},
     headers.FIRST_ERROR: {"type": "string", "description": "Why the first attempt failed."},

@@ -14,7 +14,7 @@ from chassis import metrics, shares, threads
 from chassis.broker.coalescing import Coalescer
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
-from chassis.errors import RemoteFailure, ServiceError
+from chassis.errors import NotBegun, RemoteFailure, ServiceError
 from contracts.message import Failure
 from contracts.scopes import Scope
 from contracts.stocks import GetBars, GetQuotes, SearchSymbols, Symbol, freshness
@@ -67,8 +67,8 @@ class StockService:
             return HttpReply(asked, etag=entity_tag(asked))
         except ServiceError as error:
             known = self._book.last(symbol)
-            cannot_answer = error.status in (503, 504) or error.code == "provider-share"
-            if known is None or not cannot_answer:
+            is_silent = isinstance(error, NotBegun) or error.status in (503, 504)
+            if known is None or not (is_silent or error.code == "provider-share"):
                 raise
             metrics.QUOTES_ANSWERED.labels("last known").inc()
             as_of = datetime.fromisoformat(known.quote["as_of"])
