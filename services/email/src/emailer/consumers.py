@@ -33,7 +33,6 @@ from contracts.emails import (
     SendPackedEmail,
 )
 from contracts.message import Message, Request
-from emailer.domains.senders import Senders
 from emailer.mails import announcing, choosing, intake, marking, repository
 from emailer.mails.announcing import StatusChange
 from emailer.mails.domain_limits import DomainLimits
@@ -42,7 +41,6 @@ from emailer.settings import EmailSettings
 from emailer.suppression.answers import SuppressionAnswers
 from emailer.templates import repository as templates
 from emailer.uploads import repository as uploads
-from emailer.writing.preparing import MailPreparation
 
 GROUP = 60
 # Of mails whose attachments came ahead of them: each may have nearly a megabyte beyond its message.
@@ -108,8 +106,7 @@ def _trace_of(delivery: Delivery[Any]) -> tuple[str | None, str | None]:
 def answers(
     settings: EmailSettings,
     postgres: Postgres,
-    senders: Senders,
-    preparation: MailPreparation,
+    raw_mails: RawMails,
     *,
     changed: Callable[[], None],
 ) -> dict[type[Request], Answer]:
@@ -143,7 +140,7 @@ def answers(
 
     return {
         GetEmail: get,
-        GetRawEmail: RawMails(postgres, senders, preparation).part,
+        GetRawEmail: raw_mails.part,
         CountEmails: count,
         ListEmails: list_,
         CancelEmails: decide,

@@ -29,6 +29,7 @@ from emailer.sending import hosts, outcomes, own_rules
 from emailer.sending.attempts import Patience
 from emailer.sending.dispatcher import Dispatcher
 from emailer.sending.guard import RecipientGuard
+from emailer.sending.raw import RawMails
 from emailer.sending.route import Route
 from emailer.sending.smtp import SmtpRelay
 from emailer.settings import EmailSettings
@@ -84,6 +85,7 @@ class Resources:
             changed=self._stored,
         )
         self.dispatcher = self._dispatcher(settings, senders, preparation)
+        self.raw_mails = RawMails(postgres, senders, preparation)
         handlers = consumers.handlers(settings, committed=self._stored)
         self.runtime.consume(f"{EMAIL}.send", handlers, prefetch=_PREFETCH, most_of_owner=_MOST_OF_OWNER)
         # Handled at the same time: what waits in one queue delays nothing in the other.
@@ -91,7 +93,7 @@ class Resources:
         self.runtime.consume(f"{EMAIL}.bulk", handlers, prefetch=_BULK_PREFETCH)
         self.runtime.answer(
             {
-                **consumers.answers(settings, postgres, senders, preparation, changed=self._stored),
+                **consumers.answers(settings, postgres, self.raw_mails, changed=self._stored),
                 **domains.table,
                 **RetentionAnswers(postgres, self._retention).table,
                 OpenUpload: self.uploads.open,
@@ -169,6 +171,7 @@ class Resources:
     async def _start_delivery(self) -> None:
         tasks, postgres = self.runtime.tasks, self.runtime.postgres
         tasks.start("delivery", self.dispatcher.run())
+        tasks.start("raw mails", self.raw_mails.run())
         tasks.supervise("removal of old mails", partial(keep_removing, postgres, self._retention))
         tasks.supervise("counts of mails", partial(keep_counting, postgres))
         tasks.supervise("removal of old uploads", self.uploads.keep_removing)
