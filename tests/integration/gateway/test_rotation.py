@@ -86,6 +86,22 @@ async def test_a_key_is_rotated_by_itself_or_by_a_key_that_made_it_and_by_no_oth
     assert_problem(await listener.api.post(path, json={}), 409, "conflict")
 
 
+async def test_a_key_that_may_not_manage_keys_does_not_learn_which_others_there_are(
+    listener: RunningGateway,
+) -> None:
+    user = await listener.new_user()
+    other = await listener.new_key("quotes:read", user_id=user)
+    async with listener.client(await listener.new_key("emails:send", user_id=user)) as client:
+        for key_id in (other[8:24], "0" * 16):
+            path = f"/v1/api-keys/{key_id}"
+            for answer in (
+                await client.get(path),
+                await client.post(f"{path}/rotate", json={}),
+                await client.delete(path),
+            ):
+                assert_problem(answer, 403, "forbidden")
+
+
 async def test_the_children_of_a_key_outlive_its_rotation(listener: RunningGateway) -> None:
     parent = await listener.new_key("quotes:read", "keys:write")
     async with listener.client(parent) as client:

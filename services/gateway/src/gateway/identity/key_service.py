@@ -148,11 +148,13 @@ class KeyService:
         A key may rotate itself and the keys that it created: rotating another key would grant its rights.
         """
         caller, connection = call.principal, call.connection
-        row = await self._find_locked(connection, caller, key_id)
-        if key_id != caller.key_id:
+        is_own = key_id == caller.key_id
+        if not is_own:
+            # First: without it, a key does not learn which others there are.
             caller.require(Scope.KEYS_WRITE)
-            if not await key_repository.has_ancestor(connection, key_id, caller.key_id):
-                raise Forbidden("A key can be rotated only by itself or by one of its ancestors.")
+        row = await self._find_locked(connection, caller, key_id)
+        if not is_own and not await key_repository.has_ancestor(connection, key_id, caller.key_id):
+            raise Forbidden("A key can be rotated only by itself or by one of its ancestors.")
         if caller.expires_at and (row["expires_at"] is None or row["expires_at"] > caller.expires_at):
             # Only a previous secret expires before its own key, and before the keys created with it.
             raise Forbidden("The secret that you use was rotated: use the new one.")
