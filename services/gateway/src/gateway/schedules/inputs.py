@@ -182,8 +182,12 @@ class ScheduleChange(Change):
     jitter_s: Jitter | None = None
 
 
-class ScheduleOutline(BaseModel):
-    """A schedule that was changed, for a key without `schedules:read`."""
+class ScheduleView(BaseModel):
+    """A schedule. `next_runs` are its next due times, in UTC and without jitter; none while it is paused.
+
+    Its `ETag` identifies this answer, but `If-Match` compares only the fields that requests change, so that
+    an intermediate run does not count as a change.
+    """
 
     id: UUID
     name: str
@@ -201,16 +205,16 @@ class ScheduleOutline(BaseModel):
     next_runs: list[Moment]
     last_run: ScheduleRun | None
     next: Next | None
-
-
-class ScheduleView(ScheduleOutline):
-    """A schedule. `next_runs` are its next due times, in UTC and without jitter; none while it is paused.
-
-    Its `ETag` identifies this answer, but `If-Match` compares only the fields that requests change, so that
-    an intermediate run does not count as a change.
-    """
-
     template: TemplateInput
+
+
+class ScheduleOutline(BaseModel):
+    """A schedule that was changed, for a key without `schedules:read`."""
+
+    id: UUID
+    status: ScheduleStatus
+    changed_at: Moment
+    next: Next | None
 
 
 CHANGED_SCHEDULE = Excerpt(Scope.SCHEDULES_READ, ScheduleOutline)
