@@ -116,8 +116,8 @@ async def test_a_key_that_only_sends_lifts_suppressions_but_does_not_count_them(
     suppressing: RunningGateway,
 ) -> None:
     async with suppressing.client(await suppressing.new_key("emails:send")) as api:
-        await add(api, "ann@example.com")
         lift = {"address": "ann@example.com"}
+        await api.post("/v1/suppressions", json=lift)
         refused = await api.post("/v1/suppressions/lift", params={**lift, "dry_run": "true"})
         assert_problem(refused, 403, "forbidden")
         assert "emails:read" in refused.headers["www-authenticate"]
@@ -138,7 +138,9 @@ async def test_a_key_that_only_sends_is_not_told_whether_an_address_was_suppress
         )
     assert first.status_code == second.status_code == 201
     assert first.json() == second.json()
-    assert first.json().keys() == {"id", "address", "stream", "origin", "reason", "expires_at"}
+    # The id of an earlier one has the time of its creation in it.
+    assert first.json().keys() == {"address", "stream", "origin", "reason", "expires_at"}
+    assert "location" not in first.headers
     assert imported.json() == {"skipped": 0, "refused": 0, "errors": []}
 
 

@@ -15,11 +15,17 @@ from gateway.http.replies import document
 class Excerpt:
     """The answer to callers without `scope`: the fields of `model`, and no others.
 
-    A field that has a default in the model always has it.
+    A field that has a default in the model always has it. Without an `id` the answer has no `Location`, which
+    would tell it.
     """
 
     scope: Scope
     model: type[BaseModel]
+
+    @property
+    def has_location(self) -> bool:
+        """Return whether the excerpt may say where the object is."""
+        return "id" in self.model.model_fields
 
     def of(self, body: bytes) -> bytes:
         """Return the excerpt of a whole answer, which is a JSON object."""

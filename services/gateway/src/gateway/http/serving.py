@@ -17,7 +17,7 @@ from collections.abc import (
     MutableMapping,
 )
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -304,6 +304,7 @@ class Server:
         if answer is not None and answer.excerpt is not None and not principal.may(answer.excerpt.scope):
             assert isinstance(body, bytes), "an excerpt is made of one JSON object"
             body = answer.excerpt.of(body)
+            reply = reply if answer.excerpt.has_location else replace(reply, location=None)
         if len(endpoint.media_types) > 1:
             headers["vary"] = "accept"
         if reply.is_repeat:

@@ -105,9 +105,12 @@ class SuppressionsBulk(SuppressionChoice, Bulk):
 
 
 class SuppressionOutline(BaseModel):
-    """A suppression that was added, for a key without `emails:read`: not whether there was one before."""
+    """A suppression that was added, for a key without `emails:read`: not whether there was one before.
 
-    id: UUID
+    Such a key lifts it by its address, with `POST /v1/suppressions/lift`.
+    """
+
+    # Not the id of an earlier one, which has the time of its creation in it.
     address: str
     stream: SuppressedStream
     origin: SuppressionOrigin

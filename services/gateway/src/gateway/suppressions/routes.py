@@ -27,7 +27,7 @@ def endpoints(service: SuppressionService) -> Iterator[Endpoint]:
         summary="Suppress an address: no more mail is sent to it",
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
-        answers={201: json(Suppression, headers={"Location": "the suppression"}, excerpt=ADDED)},
+        answers={201: json(Suppression, optional={"Location": "the suppression"}, excerpt=ADDED)},
         errors=(DatabaseUnavailable, Unavailable, _FULL),
         examples={
             "an address": {"address": "ann@example.com", "reason": "asked on the phone"},
