@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, get_args
+from uuid import uuid4
 
+import httpx
 import pytest
 from pydantic import BaseModel
 
 from contracts.scopes import Scope
+from gateway.http.calls import Call
 from gateway.http.endpoints import Answer, Endpoint
-from gateway.http.filters import BulkResult
+from gateway.http.filters import BulkResult, CreatedWithin, DryRun
+from gateway.http.principal import Principal
+from gateway.http.replies import HttpReply, document
+from gateway.http.serving import Effect
 from support import declared_gateway
+from support.problems import assert_problem
+from support.served import MEMBER, serving
 
 ENDPOINTS = declared_gateway.create().server.endpoints
 CHANGES = [endpoint for endpoint in ENDPOINTS if endpoint.method != "GET"]
@@ -21,6 +30,13 @@ EXCERPTS = [
     for endpoint in ENDPOINTS
     for status, answer in endpoint.answers.items()
     if answer.excerpt is not None
+]
+DRY_RUNS = [
+    endpoint
+    for endpoint in CHANGES
+    if endpoint.query is not None
+    and issubclass(endpoint.query, DryRun)
+    and endpoint.answers[endpoint.status].excerpt is not None
 ]
 
 SENT = "the caller has just sent what it shows"
@@ -78,7 +94,8 @@ def test_a_change_shows_what_a_read_shows_only_to_a_key_that_may_read_it() -> No
 
 
 def test_a_bulk_action_counts_what_matches_only_for_a_key_that_may_read_it() -> None:
-    # Nothing is read of webhooks and parked messages with another scope than they are changed with.
+    # Nothing is read of parked messages with another scope than they are changed with. Of deliveries the
+    # handler chooses those that the key may read.
     open_ = {
         endpoint.scope
         for endpoint in CHANGES
@@ -86,6 +103,38 @@ def test_a_bulk_action_counts_what_matches_only_for_a_key_that_may_read_it() -> 
         if BulkResult in getattr(answer.model, "__mro__", ()) and answer.excerpt is None
     }
     assert open_ == {Scope.WEBHOOKS_WRITE, Scope.ADMIN}
+
+
+def test_every_action_that_can_be_tried_lets_the_server_ask_for_the_right_to_read() -> None:
+    tried = [endpoint for endpoint in CHANGES if "dry_run" in getattr(endpoint.query, "model_fields", ())]
+    assert all(issubclass(endpoint.query or object, DryRun) for endpoint in tried)
+    assert {e.scope for e in tried if e not in DRY_RUNS} == {Scope.WEBHOOKS_WRITE, Scope.ADMIN}
+
+
+@pytest.mark.parametrize("endpoint", DRY_RUNS, ids=lambda endpoint: endpoint.name)
+async def test_a_dry_run_that_was_recorded_is_answered_only_to_a_key_that_may_read(
+    endpoint: Endpoint,
+) -> None:
+    async def recorded(_: Call, __: Endpoint, ___: Effect) -> HttpReply:
+        return HttpReply(document({"matched": 3, "changed": 2, "dry_run": True}), is_repeat=True)
+
+    async def repeat(*scopes: Scope) -> httpx.Response:
+        async def identify(_: str | None, __: str | None) -> Principal:
+            return replace(MEMBER, scopes=frozenset(scopes))
+
+        query = {"dry_run": "true"}
+        if issubclass(endpoint.query or object, CreatedWithin):
+            query["created_after"] = "2026-01-01T00:00:00Z"
+        path = endpoint.template.format(**{name: uuid4() for name in endpoint.path_parameters})
+        async with serving([endpoint], identify=identify, once=recorded) as client:
+            return await client.post(path, params=query, headers={"idempotency-key": '"tried before"'})
+
+    excerpt = endpoint.answers[endpoint.status].excerpt
+    assert endpoint.scope is not None
+    assert excerpt is not None
+    refused = await repeat(endpoint.scope)
+    assert excerpt.scope in assert_problem(refused, 403, "forbidden")["detail"]
+    assert (await repeat(endpoint.scope, excerpt.scope)).json()["changed"] == 2
 
 
 @pytest.mark.parametrize("answer", EXCERPTS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from gateway.http.endpoints import Endpoint
 from gateway.http.principal import Principal
 from gateway.http.rates import Charge, charge_nothing
 from gateway.http.replies import HttpReply
-from gateway.http.serving import Authenticate, Server
+from gateway.http.serving import Authenticate, Effect, Once, Server
 
 MEMBER = Principal(7, "Ann", "member", "k", frozenset({Scope.QUOTES_READ}))
 
@@ -31,7 +31,7 @@ async def authenticate(text: str | None, _: str | None) -> Principal:
     return MEMBER
 
 
-async def without_database(_: Call, __: Endpoint, effect: Callable[[], Awaitable[HttpReply]]) -> HttpReply:
+async def without_database(_: Call, __: Endpoint, effect: Effect) -> HttpReply:
     """Run an effect outside of any transaction."""
     return await effect()
 
@@ -43,11 +43,12 @@ async def serving(
     body_limit: int = 200,
     timeout_s: float = 5,
     identify: Authenticate = authenticate,
+    once: Once = without_database,
     charge: Charge = charge_nothing,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Serve `endpoints` to a client that has a key."""
-    app = application(endpoints, timeout_s=timeout_s, identify=identify, charge=charge)
+    app = application(endpoints, timeout_s=timeout_s, identify=identify, once=once, charge=charge)
     edge = Edge(cast(Application, app), body_limit=body_limit, clock=clock)
     transport = httpx.ASGITransport(cast(Any, edge))
     headers = {"authorization": "Bearer good"}
@@ -60,6 +61,7 @@ def application(
     *,
     timeout_s: float = 5,
     identify: Authenticate = authenticate,
+    once: Once = without_database,
     charge: Charge = charge_nothing,
     turns: LoopTurns | None = None,
 ) -> GatewayApp:
@@ -67,7 +69,7 @@ def application(
     app = GatewayApp("test", static_folder=None)
     app.server = Server(
         identify,
-        without_database,
+        once,
         charge=charge,
         routes=app.url_map.bind("gateway"),
         timeout_s=timeout_s,

@@ -188,6 +188,27 @@ async def test_an_event_needs_the_scope_of_its_object_to_be_chosen_delivered_and
         assert len(await deliveries(reader, webhook_id)) == 1
 
 
+async def test_a_repeated_replay_is_answered_only_to_a_key_that_may_read_the_events(
+    hooks: RunningGateway, hooks_house: House, hook: RequestReceiver
+) -> None:
+    user = await hooks.new_user()
+    reads, narrow = [await hooks.new_key(*scopes, user_id=user) for scopes in (READS_MAIL, READS_MAIL[:1])]
+    async with hooks.client(reads) as reader, hooks.client(narrow) as other:
+        webhook_id = await created(reader, hook.url)
+        await hooks_house.publish([mail(str(user))])
+        await hook.received(1)
+        (delivery,) = await deliveries(reader, webhook_id)
+        await until_status(reader, webhook_id, delivery["id"], "succeeded")
+        path = f"/v1/webhooks/{webhook_id}/deliveries"
+        for way in (f"{path}/replay?status=succeeded&dry_run=true", f"{path}/{delivery['id']}/replay"):
+            headers = {"idempotency-key": f'"{way}"'}
+            first = await reader.post(way, headers=headers)
+            assert_problem(await other.post(way, headers=headers), 403, "forbidden")
+            again = await reader.post(way, headers=headers)
+            assert (again.content, again.headers["idempotent-replayed"]) == (first.content, "true")
+        assert first.json()["type"] == "email.delivered"
+
+
 async def test_an_owner_has_a_limited_number_of_webhooks_and_repeats_are_harmless(
     hooks: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

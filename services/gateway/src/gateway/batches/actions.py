@@ -169,7 +169,6 @@ class BatchActions:
         return batch
 
     async def _retry(self, call: Call, id_: UUID, kind: contract.Kind, query: RetryQuery) -> BulkResult:
-        _require_readable(call, query)
         batch = await self._lookup.find(call.principal, id_, kind, call.deadline)
         if batch["counts"] is None or batch["status"] not in RETRY.possible:
             raise _refusal(id_, kind, batch, RETRY)
@@ -192,7 +191,6 @@ class BatchActions:
     async def _act_on_all(
         self, call: Call, query: CancelQuery | RetryAllQuery, kind: contract.Kind, action: BatchAction
     ) -> SteppedResult:
-        _require_readable(call, query)
         owner_id, wanted = call.principal.owner_id, query.wanted()
         statuses = [status for status in action.possible if status in (wanted.statuses or action.possible)]
         changes = {"statuses": statuses, "with_failures": wanted.with_failures or action.needs_failures}
@@ -243,12 +241,6 @@ class BatchActions:
         owner_id = call.principal.owner_id
         messages = [envelope.command(command, tenant=owner_id) for command in commands]
         call.writes.append(lambda connection: self._acceptor.promise(connection, call, messages))
-
-
-def _require_readable(call: Call, query: CancelQuery | RetryAllQuery | RetryQuery) -> None:
-    """Raise `Forbidden` for a dry run, which only reads, if the caller may not read batches."""
-    if query.dry_run:
-        call.principal.require(Scope.BATCHES_READ)
 
 
 def _retry_of(codes: Sequence[str] | None, call: Call) -> BatchAction:

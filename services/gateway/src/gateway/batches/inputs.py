@@ -30,12 +30,12 @@ from gateway.http.excerpts import Excerpt
 from gateway.http.filters import (
     BulkOutline,
     CreatedWithin,
+    DryRun,
     Filter,
     PageQuery,
     Several,
     SteppedBulk,
     SteppedOutline,
-    YesOrNo,
 )
 from gateway.http.replies import TableFormat
 
@@ -221,13 +221,12 @@ class RetryAllQuery(BatchChoice, SteppedBulk):
         return super().wanted().model_copy(update={"failure_codes": self.code or []})
 
 
-class RetryQuery(Filter):
+class RetryQuery(DryRun):
     """The query of `POST /v1/batches/{id}/retry` and `POST /v1/tasks/{id}/retry`."""
 
     code: Several[ErrorCode] | None = Field(
         default=None, description="only items that failed with one of these errors", examples=["timeout"]
     )
-    dry_run: YesOrNo = Field(default=False, description="count the items, and change nothing")
 
 
 class ItemsQuery(Filter):

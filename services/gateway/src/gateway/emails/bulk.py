@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from chassis.broker.rpc import RpcClient
 from contracts.emails import CancelEmails, EmailsChanged, RetryEmails
-from contracts.scopes import Scope
 from gateway.emails.inputs import EmailsBulk
 from gateway.emails.waiting_mails import WaitingMails
 from gateway.http.calls import Call
@@ -20,7 +19,6 @@ class BulkChanges:
 
     async def cancel(self, call: Call, query: EmailsBulk) -> SteppedResult:
         """Cancel the caller's mails that match, except recipients already handed to the relay."""
-        _require_readable(call, query)
         owner_id, wanted, dry_run = call.principal.owner_id, query.wanted(), query.dry_run
         waiting = stored = EmailsChanged(matched=0, changed=0, complete=True)
         at_waiting, before = query.position
@@ -46,7 +44,6 @@ class BulkChanges:
 
     async def retry(self, call: Call, query: EmailsBulk) -> SteppedResult:
         """Retry at once the caller's mails that match."""
-        _require_readable(call, query)
         if query.waiting:
             # None of them has been tried yet.
             return SteppedResult(matched=0, changed=0, complete=True, dry_run=query.dry_run)
@@ -61,9 +58,3 @@ class BulkChanges:
         return SteppedResult(
             **found.model_dump(exclude={"next_cursor"}), next_cursor=cursor, dry_run=query.dry_run
         )
-
-
-def _require_readable(call: Call, query: EmailsBulk) -> None:
-    """Raise `Forbidden` for a dry run, which only reads, if the caller may not read mails."""
-    if query.dry_run:
-        call.principal.require(Scope.EMAILS_READ)

@@ -20,6 +20,8 @@ from contracts.problems import ProblemType
 from contracts.scopes import Scope
 from gateway.http.calls import Call, RawBody, Upload
 from gateway.http.excerpts import Excerpt
+from gateway.http.filters import DryRun
+from gateway.http.principal import Principal
 from gateway.http.rates import RateClass
 from gateway.http.replies import CSV, EVENT_STREAM, JSON, NDJSON, HttpReply
 
@@ -143,6 +145,12 @@ class Endpoint:
             return None
         others = tuple(kind for kind in get_args(declared) if kind is not Upload)
         return Union[others] if Upload in get_args(declared) else declared  # noqa: UP007 - made at run time
+
+    def require_readable(self, principal: Principal, query: BaseModel | None) -> None:
+        """Raise `Forbidden` for a dry run, which only reads, if the caller may not read the whole answer."""
+        excerpt = self.answers[self.status].excerpt
+        if excerpt is not None and isinstance(query, DryRun) and query.dry_run:
+            principal.require(excerpt.scope)
 
     @property
     def takes_body(self) -> bool:

@@ -91,10 +91,20 @@ class PageById(Filter):
     cursor: int | None = Field(default=None, ge=0, le=MOST_ID, description="`next_cursor` of the page before")
 
 
-class Bulk(Filter):
-    """The parameters of a bulk action besides its filter; a request without criteria is refused."""
+class DryRun(Filter):
+    """The parameters of an action that can be tried without an effect.
 
-    dry_run: YesOrNo = Field(default=False, description="report what would be changed, and change nothing")
+    A dry run only reads: the server asks for the scope of the `excerpt` that the answer declares.
+    """
+
+    dry_run: YesOrNo = Field(
+        default=False,
+        description="report what would be changed, and change nothing; needs the scope that reads it, too",
+    )
+
+
+class Bulk(DryRun):
+    """The parameters of a bulk action besides its filter; a request without criteria is refused."""
 
     @model_validator(mode="after")
     def _something_is_chosen(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -85,7 +86,7 @@ class DeliveryService:
             raise Conflict("The delivery has not ended: it waits for its next attempt.")
         return await self._accepted(call, webhook_id, delivery_id)
 
-    async def replay_matching(self, call: Call, webhook_id: UUID, query: DeliveryReplay) -> SteppedResult:
+    async def replay_matching(self, call: Call, webhook_id: UUID, query: DeliveryReplay) -> HttpReply:
         """Begin the deliveries again that match and have ended, the oldest first.
 
         Without types, those of all events that the caller may read.
@@ -108,13 +109,27 @@ class DeliveryService:
             await self._require_room(connection, webhook)
             changed = await delivery_repository.replay_each(connection, found)
             call.after_commit.append(self._look)
-        return SteppedResult(
+        result = SteppedResult(
             matched=len(found),
             changed=changed,
             dry_run=query.dry_run,
             complete=following is None,
             next_cursor=None if following is None else str(following),
         )
+        recorded = {**result.model_dump(), "types": readable}
+        return HttpReply(document(result), recorded=document(recorded))
+
+    def show_again(self, call: Call, reply: HttpReply) -> HttpReply:
+        """Return the recorded answer of a replay. Raise `Forbidden` for events that the caller may not read.
+
+        Another key of the owner may have made the first request, with scopes that this one does not have.
+        """
+        assert isinstance(reply.body, bytes)
+        recorded = orjson.loads(reply.body)
+        # The answer about one delivery has its type; the previous release recorded no types of many.
+        types = recorded.pop("types", [recorded["type"]] if "type" in recorded else _ALL)
+        call.principal.require(*{events.scope_of(name) for name in types})
+        return replace(reply, body=document(recorded))
 
     async def _require_room(self, connection: Connection, webhook: Row) -> None:
         if webhook["status"] != "active":

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from chassis.egress.destinations import MOST_CHARACTERS, URL_PATTERN, Destination, DestinationRefused
 from contracts.message import Next
-from gateway.http.filters import CreatedWithin, PageQuery, Several, YesOrNo
+from gateway.http.filters import CreatedWithin, DryRun, PageQuery, Several
 from gateway.webhooks.events import TEST, TYPES
 
 WebhookStatus = Literal["active", "disabled"]
@@ -184,10 +184,9 @@ class DeliveriesQuery(DeliveryFilter, PageQuery):
     cursor: UUID | None = Field(default=None, description="`next_cursor` of the page before")  # type: ignore[assignment]  # an id, not any text
 
 
-class DeliveryReplay(DeliveryFilter):
+class DeliveryReplay(DeliveryFilter, DryRun):
     """The query of `POST /v1/webhooks/{webhook_id}/deliveries/replay`; without a filter all are chosen."""
 
-    dry_run: YesOrNo = Field(default=False, description="report what would be replayed, and replay nothing")
     status: Several[EndedStatus] | None = Field(
         default=None, description="failed and withdrawn ones, if it is not given"
     )

@@ -169,6 +169,7 @@ def _deliveries(service: DeliveryService) -> Iterator[Endpoint]:
         idempotency=Idempotency.TRANSACTION,
         answers={200: json(SteppedResult)},
         errors=(Forbidden, NotFound, Conflict, DatabaseUnavailable),
+        after_repeat=service.show_again,
         examples={"webhook_id": EXAMPLE_ID},
     )
 
@@ -195,5 +196,6 @@ def _one_delivery(service: DeliveryService) -> Iterator[Endpoint]:
         idempotency=Idempotency.TRANSACTION,
         answers={202: json(WebhookDelivery, headers={"Location": "the delivery"})},
         errors=(Forbidden, NotFound, Conflict, DatabaseUnavailable),
+        after_repeat=service.show_again,
         examples={"webhook_id": EXAMPLE_ID, "delivery_id": EXAMPLE_ID},
     )
