@@ -169,11 +169,11 @@ class Edge:
                 "request failed", method=method, route=route, status=status, elapsed_s=round(elapsed_s, 4)
             )
         elif status >= 400 or method not in _READING:
-            told: dict[str, str | float] = {
+            fields: dict[str, str | float] = {
                 "method": method, "route": route, "status": status, "elapsed_s": round(elapsed_s, 4),
             }  # fmt: skip
-            if not logging.write_brief("request", module=__name__, trace=trace, **told):
-                log.info("request", **told)
+            if not logging.write_brief("request", module=__name__, trace=trace, **fields):
+                log.info("request", **fields)
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         names = {name for name, _ in scope["headers"]}

@@ -140,8 +140,8 @@ class StockService:
         }
         for error in reply["errors"]:
             title = error["code"].replace("-", " ").capitalize()
-            told = {name: error.get(name) for name in ("code", "status", "detail", "retry_after_s")}
-            found[error["symbol"]] = RemoteFailure(Failure(title=title, **told))
+            known = {name: error.get(name) for name in ("code", "status", "detail", "retry_after_s")}
+            found[error["symbol"]] = RemoteFailure(Failure(title=title, **known))
         missing = Failure(
             code="not-found",
             status=404,

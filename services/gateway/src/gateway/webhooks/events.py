@@ -69,12 +69,12 @@ def of_mail(changed: EmailStatusChanged) -> WebhookEvent | None:
 def of_batch(finished: BatchFinished, *, now: datetime) -> WebhookEvent:
     """Return the event of the end of a batch or task; its results are read with its id."""
     batch = finished.batch
-    told = {"id", "status", "operation", "counts", "errors", "metadata", "finished_at"}
+    shown = {"id", "status", "operation", "counts", "errors", "metadata", "finished_at"}
     return WebhookEvent(
         finished.owner_id,
         f"{batch.kind}.{batch.status}",
         batch.finished_at or now,
-        lambda: batch.model_dump(mode="json", include=told),
+        lambda: batch.model_dump(mode="json", include=shown),
     )
 
 
