@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC
+from functools import cached_property
 from uuid import UUID
 
 from chassis import logging, metrics
@@ -28,6 +29,21 @@ MOST_PENDING = 20_000
 # not done again with each event: as many more may wait as other gateways promise in this time.
 COUNTED_FOR_S = 5.0
 _MOST_COUNTED = 1_000
+# What one statement stores: the deliveries of a group of events have its bytes once for each webhook.
+MOST_STORED_AT_ONCE = 500
+MOST_CHARACTERS_AT_ONCE = 256 * 1024
+
+
+class _ToldEvent:
+    """An event, and the body of the requests that deliver it, written once for all webhooks."""
+
+    def __init__(self, event: WebhookEvent) -> None:
+        self.event = event
+
+    @cached_property
+    def body(self) -> str:
+        """The body, written when the first webhook needs it."""
+        return body_of(self.event)
 
 
 class PendingCounts:
@@ -93,21 +109,29 @@ class Promises:
         makers = {row["id"]: _maker(row) for row in found}
         principals = await authority.principals(connection, set(makers.values()))
         pending = await self._counts.of(connection, makers.keys())
+        told: defaultdict[str, list[_ToldEvent]] = defaultdict(list)
+        for event in happened:
+            told[event.owner_id].append(_ToldEvent(event))
         deliveries: list[NewDelivery] = []
+        characters = 0
         for row in found:
             wanted = [
-                event
-                for event in happened
-                if event.owner_id == row["owner_id"]
-                and (event.type in row["events"] or row["id"] in event.named)
+                one
+                for one in told[row["owner_id"]]
+                if one.event.type in row["events"] or row["id"] in one.event.named
             ]
             room = max(0, MOST_PENDING - pending[row["id"]])
-            made = _deliveries(row["id"], wanted, principals.get(makers[row["id"]]), room)
-            self._counts.add(row["id"], len(made))
-            deliveries += made
+            kept = _kept(row["id"], wanted, principals.get(makers[row["id"]]), room)
+            self._counts.add(row["id"], len(kept))
+            for one in kept:
+                deliveries.append(_delivery(row["id"], one))
+                characters += len(one.body)
+                if len(deliveries) == MOST_STORED_AT_ONCE or characters >= MOST_CHARACTERS_AT_ONCE:
+                    await delivery_repository.insert(connection, deliveries)
+                    deliveries, characters = [], 0
+            self._has_promised |= bool(kept)
         if deliveries:
             await delivery_repository.insert(connection, deliveries)
-            self._has_promised = True
 
 
 def body_of(event: WebhookEvent) -> str:
@@ -120,11 +144,11 @@ def _maker(row: Row) -> Maker:
     return Maker(row["owner_id"], row["made_by"], known_scopes(row["maker_scopes"]))
 
 
-def _deliveries(
-    webhook_id: UUID, wanted: Sequence[WebhookEvent], maker: Principal | None, room: int
-) -> list[NewDelivery]:
-    """Return the deliveries of those events that the maker may learn of and for which there is room."""
-    allowed = [event for event in wanted if maker is not None and maker.may(events.scope_of(event.type))]
+def _kept(
+    webhook_id: UUID, wanted: Sequence[_ToldEvent], maker: Principal | None, room: int
+) -> Sequence[_ToldEvent]:
+    """Return those events that the maker may learn of and for which there is room."""
+    allowed = [one for one in wanted if maker is not None and maker.may(events.scope_of(one.event.type))]
     if forbidden := len(wanted) - len(allowed):
         log.warning("events not delivered: the maker of the webhook lacks a scope", webhook=str(webhook_id))
         metrics.WEBHOOK_EVENTS.labels("forbidden").inc(forbidden)
@@ -133,4 +157,8 @@ def _deliveries(
         metrics.WEBHOOK_EVENTS.labels("dropped").inc(dropped)
     kept = allowed[:room]
     metrics.WEBHOOK_EVENTS.labels("promised").inc(len(kept))
-    return [NewDelivery(new_id(), webhook_id, event.owner_id, event.type, body_of(event)) for event in kept]
+    return kept
+
+
+def _delivery(webhook_id: UUID, told: _ToldEvent) -> NewDelivery:
+    return NewDelivery(new_id(), webhook_id, told.event.owner_id, told.event.type, told.body)
