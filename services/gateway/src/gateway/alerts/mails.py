@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from uuid import uuid5
@@ -44,6 +45,8 @@ async def promise(connection: Connection, deliveries: Sequence[Delivery[AlertFir
     for fired in notifying:
         if _maker(fired) in holders:
             works += _mails(fired)
+            # One tick may fire very many alerts.
+            await asyncio.sleep(0)
         else:
             log.warning(
                 "alert mail not sent: its owner may no longer send mail", alert=str(fired.firing.alert_id)
