@@ -10,9 +10,12 @@ import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
-from gateway.batches.results import cells_of, split_page
+from chassis.deadlines import Deadline
+from gateway.batches.results import cells_of, split_page, written_as
 from gateway.http import tables
+from gateway.http.replies import CSV, NDJSON
 
 
 def line(**changes: Any) -> bytes:
@@ -45,6 +48,20 @@ def test_the_last_page_has_no_cursor_and_maybe_no_rows() -> None:
 def test_a_page_of_the_previous_release_is_still_parsed() -> None:
     page = b'{"data":[' + line() + b"," + line() + b'],"next_cursor":null,"complete":true}'
     assert split_page(page) == ((line() + b"\n") * 2, None)
+
+
+async def test_a_page_with_very_many_values_is_written_as_a_table_in_a_thread() -> None:
+    def threads() -> float:
+        return REGISTRY.get_sample_value("tickwire_thread_wait_seconds_count") or 0
+
+    few, many = line() + b"\n", line(result=[[]] * 50_000) + b"\n"
+    found: list[tuple[float, bool]] = []
+    for media_type, lines in ((CSV, few), (CSV, many), (NDJSON, many)):
+        before = threads()
+        written = await written_as(media_type, lines, Deadline.after(20), is_first=False)
+        table = tables.written(map(cells_of, lines.splitlines()))
+        found.append((threads() - before, written == (table if media_type == CSV else lines)))
+    assert found == [(0, True), (1, True), (0, True)]
 
 
 @pytest.mark.parametrize("formula", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1"])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from uuid import UUID
 
 import orjson
 
+from chassis import threads
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import Conflict, ServiceError
@@ -26,6 +28,8 @@ _PAGE = 1000
 # The rows of a page of small results; the size of a page is bounded by that of its message.
 _MOST_ROWS = 4000
 _PAGE_S = 15
+# The most bytes of rows that are written as a table at once, in about a millisecond.
+_SHORT_BYTES = 8 * 1024
 # Around the rows of a page with one row per line; see `contracts.batches.ListResults`.
 _LINES_BEGIN, _LINES_END = b'{"data":[\n', b"\n],"
 _COLUMNS = ("position", "custom_id", "status", "attempts", "error_code", "error_detail", "result")
@@ -60,7 +64,7 @@ class ResultReader:
         lines, cursor = split_page(page)
         if cursor is not None:
             headers["x-next-cursor"] = cursor
-        body = _written_as(call.media_type, lines, is_first=True)
+        body = await written_as(call.media_type, lines, call.deadline, is_first=True)
         return HttpReply(body, media_type=call.media_type, headers=headers)
 
     async def items(self, call: Call, batch_id: UUID, query: ItemsQuery) -> bytes:
@@ -128,7 +132,8 @@ class ResultReader:
                 raise Conflict(f"Batch {batch_id} was retried while its results were read; read them again.")
             lines, cursor = split_page(page)
             rows = lines.count(b"\n")
-            part, is_first = _written_as(call.media_type, lines, is_first=is_first), False
+            part = await written_as(call.media_type, lines, Deadline.after(_PAGE_S), is_first=is_first)
+            is_first = False
             # A slow client keeps only this part and the next page in memory, without copies.
             del page, lines
             if cursor is None:
@@ -185,10 +190,18 @@ def _is_complete(page: bytes) -> bool:
     return page.endswith(b'"complete":true}')
 
 
-def _written_as(media_type: str, lines: bytes, *, is_first: bool) -> bytes:
-    """Return rows, one per line, in CSV or as they are; the first ones of a table follow its head."""
+async def written_as(media_type: str, lines: bytes, deadline: Deadline, *, is_first: bool) -> bytes:
+    """Return rows, one per line, in CSV or as they are; the first ones of a table follow its head.
+
+    Many rows of a table are written in a thread: results may have very many values.
+    """
     if media_type != CSV:
         return lines
+    write = partial(_table_of, lines, is_first=is_first)
+    return write() if len(lines) <= _SHORT_BYTES else await threads.run(write, until=deadline)
+
+
+def _table_of(lines: bytes, *, is_first: bool) -> bytes:
     rows = map(cells_of, lines.splitlines())
     return tables.written([_COLUMNS, *rows] if is_first else rows)
 
