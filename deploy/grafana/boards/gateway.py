@@ -99,7 +99,7 @@ BOARD = Dashboard(
         ),
         stack(
             "Removed after their retention",
-            "Rows removed per second: recorded answers, acceptances, audit entries, messages and others.",
+            "Rows removed per second: recorded answers, acceptances, audit entries, keys, messages, others.",
             "ops",
             rate("tickwire_gateway_removed_total", "kind"),
         ),

@@ -50,6 +50,7 @@ from gateway.identity.keyring import KeyRing
 from gateway.identity.login_service import LoginService
 from gateway.identity.scope_rules import read_rules
 from gateway.identity.subjects import Subjects
+from gateway.identity.upkeep import KeyUpkeep
 from gateway.identity.user_service import UserService
 from gateway.limits import exchange as limit_exchange
 from gateway.limits.exchange import LeaseExchange
@@ -86,6 +87,7 @@ log = logging.get(__name__)
 
 REMOVE_EVERY_S = 60
 _REMOVE_AUDIT_EVERY_S = 600
+_REMOVE_KEYS_EVERY_S = 600
 _REMOVE_MESSAGES_EVERY_S = 3600
 _LOOK_FOR_BACKUP_EVERY_S = 60
 _RESEAL_EVERY_S = 600
@@ -150,6 +152,7 @@ class Resources:
         repeat("removal of old uploads", self.uploads.remove_expired, every_s=REMOVE_EVERY_S)
         repeat("removal of old windows of limits", self.limits.remove_old, every_s=REMOVE_EVERY_S)
         repeat("removal of old audit entries", self.audit.remove_old, every_s=_REMOVE_AUDIT_EVERY_S)
+        repeat("removal of old API keys", self.key_upkeep.remove_old, every_s=_REMOVE_KEYS_EVERY_S)
         repeat("removal of old messages", self.chat_upkeep.remove_old, every_s=_REMOVE_MESSAGES_EVERY_S)
         repeat("size of waiting parcels", self.waiting_parcels.measure, every_s=_MEASURE_PARCELS_EVERY_S)
         repeat("age of the last backup", self.backups.look, every_s=_LOOK_FOR_BACKUP_EVERY_S)
@@ -322,6 +325,7 @@ class Resources:
         self.users = UserService(postgres, **guarded)
         peppers: dict[str, Any] = {"pepper": pepper, "previous_pepper": previous}
         self.keys = KeyService(postgres, **peppers, **guarded)
+        self.key_upkeep = KeyUpkeep(postgres, retention_days=self.settings.key_retention_days)
         self.logins = LoginService(postgres, key_service=self.keys, **peppers)
         configured = self.settings.bootstrap_key
         key = None if configured is None else keys.parse(configured.get_secret_value())

@@ -204,6 +204,12 @@ class GatewaySettings(Settings):
         description="days for which audit entries are kept",
         examples=["365"],
     )
+    key_retention_days: int = Field(
+        default=90,
+        ge=1,
+        description="days for which API keys are listed that were revoked or have expired",
+        examples=["90"],
+    )
     chat_retention_days: int = Field(
         default=365,
         ge=1,

@@ -17,7 +17,7 @@ ACCEPTED = Counter("tickwire_accepted", "Requests accepted with 202.", ("kind",)
 REMOVED = Counter(
     "tickwire_gateway_removed",
     "Rows removed after their retention: recorded answers, acceptances, windows of limits, audit entries, "
-    "chat messages, deliveries of webhooks.",
+    "API keys, chat messages, deliveries of webhooks.",
     ("kind",),
 )
 REPEATED_ANSWERS = Counter(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from chassis import queries
-from chassis.postgres import Connection, Row
+from chassis.postgres import Connection, Row, affected_rows
 from contracts.scopes import Scope, allowed
 from gateway.http.principal import Principal
 from gateway.identity.inputs import KeysQuery
@@ -78,6 +78,19 @@ async def insert(
 async def count_live(connection: Connection, user_id: int) -> int:
     """Return how many keys of a user are neither revoked nor expired."""
     return int(await connection.fetchval(_SQL["count_live_keys"], user_id))
+
+
+async def remove_ended(connection: Connection, *, keep_days: int, most: int) -> int:
+    """Remove up to `most` keys that ended more than `keep_days` ago; return how many there were.
+
+    Keys that have made others stay until those are removed, and keys that were made on the host stay.
+    """
+    return affected_rows(await connection.execute(_SQL["remove_ended_keys"], keep_days, most))
+
+
+async def remove_surplus(connection: Connection, user_id: int, *, keep: int, most: int) -> int:
+    """Remove up to `most` keys of a user that ended before the newest `keep`; return how many there were."""
+    return affected_rows(await connection.execute(_SQL["remove_surplus_keys"], user_id, keep, most))
 
 
 async def get(connection: Connection, key_id: str) -> Row | None:

@@ -38,6 +38,9 @@ from gateway.identity.refusals import unknown_key
 
 _MOST_ANCESTORS = 8
 MOST_KEYS = 1000
+# Of a user, whatever the retention: one could create and revoke them without end.
+MOST_ENDED_KEYS = 1000
+_SURPLUS_STEP = 100
 
 
 class KeyService:
@@ -263,7 +266,8 @@ class KeyService:
     ) -> None:
         """Raise an error if the user does not exist or may not have a key with these scopes.
 
-        A key for another administrator, who may have more rights, is made by an administrator only.
+        A key for another administrator, who may have more rights, is made by an administrator only. Of the
+        user's keys that have ended, the oldest of too many are removed.
         """
         # Locked, so that requests at once cannot make more keys than there may be.
         owner = await user_repository.lock(connection, user_id)
@@ -281,6 +285,8 @@ class KeyService:
             )
         if await key_repository.count_live(connection, user_id) >= MOST_KEYS:
             raise Conflict(f"The user {user_id} has {MOST_KEYS} keys; revoke some that are not needed.")
+        # Here, and not in the background, so that no rate of requests gets ahead of it.
+        await key_repository.remove_surplus(connection, user_id, keep=MOST_ENDED_KEYS, most=_SURPLUS_STEP)
 
 
 def _view(row: Row) -> KeyView:

@@ -24,6 +24,35 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)
 SELECT count(*) FROM api_keys
 WHERE user_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 
+-- name: remove_ended_keys
+-- Up to $2 keys that ended more than $1 days ago, by themselves or with one that made them. A key stays until those
+-- that it made are gone. Keys without a parent stay: a bootstrap key that was revoked would be made anew.
+WITH RECURSIVE ended AS (
+    (
+        SELECT id, parent_id FROM api_keys AS k
+        WHERE least(revoked_at, expires_at) < now() - make_interval(days => $1)
+            AND (parent_id IS NOT NULL OR EXISTS (SELECT FROM api_keys AS child WHERE child.parent_id = k.id))
+        ORDER BY least(revoked_at, expires_at) LIMIT $2
+    )
+    UNION
+    SELECT child.id, child.parent_id FROM ended JOIN api_keys AS child ON child.parent_id = ended.id
+)
+DELETE FROM api_keys WHERE id IN (
+    SELECT k.id FROM api_keys AS k JOIN ended ON ended.id = k.id
+    WHERE k.parent_id IS NOT NULL AND NOT EXISTS (SELECT FROM api_keys AS child WHERE child.parent_id = k.id)
+    LIMIT $2 FOR UPDATE OF k SKIP LOCKED
+)
+
+-- name: remove_surplus_keys
+-- Up to $3 keys of a user that ended before the newest $2 that did; again only those without children, but a parent.
+DELETE FROM api_keys WHERE id IN (
+    SELECT id FROM api_keys AS k
+    WHERE user_id = $1 AND parent_id IS NOT NULL AND least(revoked_at, expires_at) <= now()
+        AND NOT EXISTS (SELECT FROM api_keys AS child WHERE child.parent_id = k.id)
+    ORDER BY least(revoked_at, expires_at) DESC, id OFFSET $2 LIMIT $3
+    FOR UPDATE SKIP LOCKED
+)
+
 -- name: get_key
 SELECT id, user_id, name, scopes, parent_id, created_at, rotated_at, previous_until, revoked_at, last_used_at,
     expires_at, ancestors, role, status
