@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -23,6 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from batch_processor.execution import forks
 from batch_processor.operation import Context, Operation, RetryPolicy
 from contracts.stocks import GetQuotes, Quotes
 
@@ -87,6 +89,28 @@ def _share() -> None:
         time.sleep(0.01)
 
 
+def _share_among_processes() -> None:
+    for _ in range(4):
+        if os.fork() == 0:
+            _kept.append(b"x" * (50 << 20))
+            time.sleep(600)
+    time.sleep(600)
+
+
+def _write_a_file() -> None:
+    with tempfile.TemporaryFile() as file:
+        file.truncate(forks.MOST_FILE_BYTES + 1)
+
+
+def _share_as_system_v() -> None:
+    if ctypes.CDLL(None, use_errno=True).shmget(0, 1 << 20, 0o600) < 0:
+        raise OSError(ctypes.get_errno(), "no segment")
+
+
+def _call_again() -> None:
+    asyncio.get_running_loop().call_soon(_call_again)
+
+
 def _print_without_end() -> None:
     for _ in range(512):
         os.write(1, b"x" * 65_535 + b"\n")
@@ -143,6 +167,10 @@ WAYS: dict[str, Callable[[], Any]] = {
     "leave a thread and exit": _leave_thread,
     "hunger": _hunger,
     "shared hunger": _share,
+    "hunger of many": _share_among_processes,
+    "memory without a file": lambda: os.memfd_create("hoard"),
+    "segment that outlives it": _share_as_system_v,
+    "large file": _write_a_file,
     "recursion": _recur,
     "print": _print_without_end,
 }
@@ -234,11 +262,14 @@ def _copy() -> int:
     return pid
 
 
-async def leave_daemons(payload: str, _: Context) -> None:
-    """Leave a daemon and a copy of the process behind, noted in the file that the payload names, and exit."""
+async def leave_daemons(payload: dict[str, str], _: Context) -> None:
+    """Leave a daemon and a copy of the process behind, noted in the file that the payload names.
+
+    Then do the harm that it names.
+    """
     for pid in (_start_daemon(), _copy()):
-        _note(payload, pid)
-    os._exit(7)
+        _note(payload["notes"], pid)
+    WAYS[payload["way"]]()
 
 
 CHANGING = Operation("changing", "for tests", payload=None, run=change, retry=_ONCE)

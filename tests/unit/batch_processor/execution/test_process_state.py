@@ -48,7 +48,7 @@ async def test_a_daemon_that_an_item_starts_ends_with_its_chunk(bench: ChunkBenc
 
 async def test_what_an_item_starts_ends_with_a_process_that_dies(bench: ChunkBench, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
-    await bench.finish(LEAVING, [json.dumps(str(notes))])
+    await bench.finish(LEAVING, [json.dumps({"notes": str(notes), "way": "exit"})])
     assert bench.failures[0].code == "worker-died"
     started = list(map(int, notes.read_text().split()))
     assert len(started) == 6

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import decimal
+import mmap
 import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-import support.operation_world as support
 from batch_processor.errors import ProcessDied
 from batch_processor.execution.chunks import ChunkRun
 from batch_processor.execution.processes import MOST_ANSWER_BYTES, Processes
@@ -53,6 +54,13 @@ def keep(megabytes: int) -> None:
     kept.append(bytearray(megabytes << 20))
 
 
+def share_without_end() -> None:
+    while True:
+        shared.append(mmap.mmap(-1, 8 << 20))
+        shared[-1].write(bytes(8 << 20))
+        time.sleep(0.01)
+
+
 def set_precision() -> None:
     decimal.getcontext().prec = 3
 
@@ -66,6 +74,7 @@ def print_much() -> int:
 
 
 kept: list[bytearray] = []
+shared: list[mmap.mmap] = []
 
 
 @pytest.fixture
@@ -171,6 +180,14 @@ async def test_a_function_that_needs_more_memory_than_it_may_use_fails_alone() -
     await processes.close()
 
 
+async def test_a_function_that_shares_more_memory_than_it_may_use_ends_with_its_process() -> None:
+    processes = Processes(1, memory_bytes=128 << 20)
+    with pytest.raises(ProcessDied, match="shared memory"):
+        await processes.compute(share_without_end)
+    assert await processes.compute(len, "ab") == 2
+    await processes.close()
+
+
 async def test_a_result_that_is_too_large_for_the_service_stays_where_it_was_computed(
     processes: Processes,
 ) -> None:
@@ -252,7 +269,8 @@ if __name__ == "__main__":
 async def test_processes_do_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(_PARENT)
-    environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:{Path(support.__file__).parents[1]}"}
+    path = [Path(__file__).parent, *sys.path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
     parent = await asyncio.create_subprocess_exec(
         sys.executable, str(script), env=environment, stdout=asyncio.subprocess.PIPE
     )

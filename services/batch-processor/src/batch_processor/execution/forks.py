@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import time
 import warnings
 from functools import partial
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
+from batch_processor.execution import descendants, system_calls
+
+# The largest file that operations write, unless they raise this limit for themselves: one that grows without
+# end would fill a disk, or the memory of `/dev/shm`.
+MOST_FILE_BYTES = 1 << 30
 _PR_SET_CHILD_SUBREAPER = 36
 _PRELOADED = ["batch_processor.execution.preloaded"]
 _EXIT_S = 5
@@ -55,21 +63,37 @@ def bury(process: ForkServerProcess) -> None:
 
 
 def serve() -> None:
-    """Prepare this process, the server: it adopts the orphans of processes that it has forked."""
-    adopt_orphans()
+    """Prepare this process, the server: it adopts the orphans of processes that it has forked.
+
+    They end with it, and it ends with the service.
+    """
+    _adopt_orphans()
     # It says so of each of them.
     warnings.filterwarnings("ignore", "forkserver: waitpid returned unexpected pid")
+    system_calls.deny()
+    atexit.register(_end_all, os.getpid())
 
 
-def die_first() -> None:
-    """Let the kernel end this process before others when machine or container has no memory left."""
+def settle(memory_bytes: int) -> None:
+    """Prepare this process, a forked one, to run operations, with so much memory of its own at most."""
+    # A process group of its own, so that processes that an operation starts end with it.
+    os.setsid()
+    # The process that answers and acknowledges has priority.
+    os.nice(5)
+    # The kernel ends it before others when machine or container has no memory left.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-
-
-def adopt_orphans() -> None:
-    """Make this process the parent of processes that those which it has started leave behind."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _adopt_orphans()
+    # The server waits for the service and, with this copy, for all processes that would hold it.
+    os.close(vars(forkserver._forkserver)["_forkserver_alive_fd"])  # noqa: SLF001 - it has no other name
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # numpy reserves 40 MiB for each further thread, before it computes anything.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    most = MOST_FILE_BYTES if hard == resource.RLIM_INFINITY else min(MOST_FILE_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
 
 
 def mute_copies(connection: int) -> None:
@@ -79,6 +103,11 @@ def mute_copies(connection: int) -> None:
     """
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.register_at_fork(after_in_child=partial(os.dup2, nowhere, connection))
+
+
+def _adopt_orphans() -> None:
+    """Make this process the parent of processes that those which it has started leave behind."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _parent_of(pid: int) -> int:
@@ -93,8 +122,19 @@ def _parent_of(pid: int) -> int:
 def _orphans_of(server: int) -> list[int]:
     # None is forked meanwhile, as it would not be known yet.
     with _forking:
-        try:
-            children = Path(f"/proc/{server}/task/{server}/children").read_text()
-        except OSError:
-            return []
-        return [pid for pid in map(int, children.split()) if pid not in _forked]
+        return [pid for pid in descendants.children_of(server) if pid not in _forked]
+
+
+def _end_all(server: int) -> None:
+    """Kill what is left of the processes that this one, the server, has forked."""
+    if os.getpid() != server:
+        # A copy that ends has inherited this.
+        return
+    until = time.monotonic() + _EXIT_S
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < until:
+            descendants.kill_those_of(server)
+            # The children of one that was killed come next.
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+            time.sleep(_LOOK_S)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import resource
 import signal
 import socket
 import time
@@ -71,16 +70,7 @@ class Options:
 def serve(connection: socket.socket, options: Options) -> None:
     """Run chunks until the service closes the connection or dies."""
     try:
-        # A process group of its own, so that processes that an operation starts end with it.
-        os.setsid()
-        os.nice(5)
-        forks.die_first()
-        forks.adopt_orphans()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        # numpy reserves 40 MiB for each further thread, before it computes anything.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        resource.setrlimit(resource.RLIMIT_DATA, (options.memory_bytes, options.memory_bytes))
+        forks.settle(options.memory_bytes)
         logging.configure(service=options.service, level=options.log_level, style=options.log_format)
         _, [descriptor, output], _, _ = socket.recv_fds(connection, 1, 2)
         marks = Marks(descriptor)

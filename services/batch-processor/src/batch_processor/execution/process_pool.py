@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from typing import Any, Self
 
-from batch_processor.execution import forks, frames, item_process, marks, process_state
+from batch_processor.execution import forks, frames, item_process, marks, process_memory
 from batch_processor.execution.item_process import Options
 from batch_processor.execution.marks import Marks
 from batch_processor.execution.process_output import ProcessOutput
@@ -53,7 +53,7 @@ class ItemProcess:
         self.output = output
         self.idle_since = 0.0
         self.late_looks = 0
-        # Whether it has more shared memory than it may use of its own.
+        # Whether what it shares, and what it has started, has more memory than it may use of its own.
         self.is_greedy = False
         self.has_worked = False
         self._process = process
@@ -130,7 +130,7 @@ class ItemProcess:
         if self.is_late:
             return "killed, as it was still at work after its deadline"
         if self.is_greedy:
-            return "killed, as its shared memory exceeded the limit"
+            return f"killed, as {process_memory.EXCEEDED}"
         if code is None or code >= 0:
             return f"ended with {code}"
         names = {each.value: each.name for each in signal.Signals}
@@ -242,8 +242,7 @@ class ProcessPool:
             now = time.monotonic()
             for process in self._busy:
                 process.late_looks = process.late_looks + 1 if now > process.marks.due else 0
-                # The kernel counts only what is not shared.
-                process.is_greedy |= process_state.shared_bytes(process.pid) > self._options.memory_bytes
+                process.is_greedy |= process_memory.exceeds(process.pid, self._options.memory_bytes)
                 if process.is_late or process.is_greedy:
                     process.kill()
             # Except the one that was used last.

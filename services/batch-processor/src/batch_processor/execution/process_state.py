@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import gc
 import locale
@@ -21,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ParamSpec, Self, TypeVar
+
+from batch_processor.execution import descendants, process_memory
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,7 +75,7 @@ class ProcessState:
             threads=frozenset(thread.ident for thread in threads),
             files=sum(1 for _ in Path("/proc/self/fd").iterdir()),
             has_children=_has_children(),
-            shared_bytes=shared_bytes(),
+            shared_bytes=process_memory.shared_bytes(os.getpid()),
         )
 
 
@@ -98,7 +99,7 @@ def left_since(before: ProcessState, *, own_bytes: int, limit_bytes: int) -> lis
             "memory": kept_bytes > (limit_bytes - own_bytes) / 2,
         }
         if now.has_children:
-            _end_descendants()
+            descendants.kill_those_of(os.getpid())
     except Exception as error:
         # Such as no descriptor for looking.
         return [f"a process that cannot be looked at ({type(error).__name__})"]
@@ -108,19 +109,6 @@ def left_since(before: ProcessState, *, own_bytes: int, limit_bytes: int) -> lis
 def data_bytes() -> int:
     """Return the memory of this process that counts under its limit."""
     return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
-
-
-def shared_bytes(pid: int | None = None) -> int:
-    """Return the memory that a process, by default this one, uses and shares, which counts under no limit.
-
-    It is 0 for a process that is gone.
-    """
-    try:
-        status = Path(f"/proc/{pid or 'self'}/status").read_bytes()
-    except OSError:
-        return 0
-    _, _, found = status.partition(b"RssShmem:")
-    return int(found.split(None, 1)[0]) * 1024 if found else 0
 
 
 def _settings() -> dict[str, object]:
@@ -161,23 +149,6 @@ def _file_at(descriptor: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _end_descendants() -> None:
-    """Kill the processes that this one has started, and those that they have started."""
-    children: dict[int, list[int]] = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        # Others may end meanwhile.
-        with contextlib.suppress(OSError):
-            # The name before the bracket may have spaces.
-            _, _, rest = status.read_text(errors="replace").rpartition(")")
-            children.setdefault(int(rest.split()[1]), []).append(int(status.parent.name))
-    found = [os.getpid()]
-    for pid in found:
-        found += children.get(pid, ())
-    for pid in found[1:]:
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def _has_children() -> bool:

@@ -8,7 +8,6 @@ import contextvars
 import multiprocessing
 import os
 import pickle
-import resource
 import signal
 import threading
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from batch_processor.errors import ProcessDied
-from batch_processor.execution import deadlines, forks
+from batch_processor.execution import deadlines, forks, process_memory
 from batch_processor.execution.process_state import ProcessState, data_bytes, left_since
 from chassis import logging, plain, shares
 from chassis.turns import OwnerTurns
@@ -38,6 +37,8 @@ _MEMORY_BYTES = 256 * 1024 * 1024
 MOST_ANSWER_BYTES = 16 * 1024 * 1024
 # A process that was idle for this long is ended: what it has imported takes 10 MiB and more.
 _IDLE_S = 60
+# Between two looks at the memory of a process at work.
+_LOOK_S = 0.1
 # The first byte of an answer: whether the function has left nothing behind in its process.
 _CLEAN, _CHANGED = b"\1", b"\0"
 
@@ -174,6 +175,7 @@ class _Child:
 
     def __init__(self, memory_bytes: int) -> None:
         self.is_clean = True
+        self._memory_bytes = memory_bytes
         self._connection, theirs = _FORKS.Pipe()
         self._process = _FORKS.Process(target=_serve, args=(theirs, memory_bytes), daemon=True)
         forks.start(self._process)
@@ -193,11 +195,16 @@ class _Child:
         return answer[len(_CLEAN) :]
 
     def _receive(self) -> bytes:
+        how = ""
         try:
+            while not self._connection.poll(_LOOK_S):
+                if process_memory.exceeds(self._process.pid or 0, self._memory_bytes):
+                    how = f", as {process_memory.EXCEEDED}"
+                    self.kill()
             return self._connection.recv_bytes()
         except (EOFError, OSError) as error:
             self.wait()
-            raise ProcessDied(f"The computing process ended with {self._process.exitcode}.") from error
+            raise ProcessDied(f"The computing process ended with {self._process.exitcode}{how}.") from error
 
     def kill(self) -> None:
         """Kill the process and those that it has started."""
@@ -214,17 +221,8 @@ class _Child:
 
 def _serve(connection: Connection, memory_bytes: int) -> None:
     """Answer calls until the parent closes the connection or dies."""
-    # A process group of its own, so that processes that a function starts end with it.
-    os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    forks.settle(memory_bytes)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # The process that answers and acknowledges has priority.
-    os.nice(5)
-    forks.die_first()
-    forks.adopt_orphans()
-    # numpy reserves 40 MiB for each further thread, before it computes anything.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     # Functions must not be able to fill logs: what they have to say is returned or raised.
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
