@@ -13,6 +13,9 @@ import uvloop
 
 Arguments = TypeVarTuple("Arguments")
 
+# What has ended calls some of what waits for it, but not in so many consecutive turns.
+_RESTLESS_TURNS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class LoopState:
@@ -26,12 +29,13 @@ class LoopState:
 class ItemLoop(uvloop.Loop):
     """An event loop that knows its timers: it would call what items have set, beside those of the next chunk.
 
-    What is called again and again without a pause, and the files that it watches, are not known.
+    The files that it watches are not known.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._timers: WeakSet[asyncio.TimerHandle] = WeakSet()
+        self._soon = 0
 
     def call_later(
         self,
@@ -45,7 +49,42 @@ class ItemLoop(uvloop.Loop):
         # What is due at once has no time.
         if hasattr(timer, "when"):
             self._timers.add(timer)
+        else:
+            self._soon += 1
         return timer
+
+    async def is_restless(self) -> bool:
+        """Return whether something is called for the next turn of the loop in each of a few turns.
+
+        A caller that has kept `call_soon` itself, as a bound method, is not noticed.
+        """
+        call_soon = super().call_soon
+        rested: asyncio.Future[bool] = self.create_future()
+        turns = 0
+
+        def count(
+            callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
+        ) -> asyncio.Handle:
+            self._soon += 1
+            return call_soon(callback, *args, context=context)
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            calls, self._soon = self._soon, 0
+            if calls and turns < _RESTLESS_TURNS:
+                call_soon(turn)
+            elif not rested.done():
+                rested.set_result(calls > 0)
+
+        # Only for now: it would make each step of each task slower.
+        vars(self)["call_soon"] = count
+        self._soon = 0
+        call_soon(turn)
+        try:
+            return await rested
+        finally:
+            del vars(self)["call_soon"]
 
     def state(self) -> LoopState:
         """Return the state of this moment."""

@@ -181,14 +181,18 @@ class _Chunks:
                 watch.close()
                 self._run = None
         watch.report()
+        # There is nothing to cancel any more.
+        self._task = None
         # The next chunk, perhaps of another owner, must not find what items of this one have left behind.
-        is_clean = self._is_as_before(state, of_loop, name)
+        is_clean = await self._is_as_before(state, of_loop, name)
         self._writer.write(frames.write("done", is_clean))
 
-    def _is_as_before(self, state: ProcessState, of_loop: LoopState, operation: str) -> bool:
+    async def _is_as_before(self, state: ProcessState, of_loop: LoopState, operation: str) -> bool:
         left = left_since(state, own_bytes=self._data_bytes, limit_bytes=self._memory_bytes)
         left += self._loop.left_since(of_loop)
         left += ["functions in threads"] if self._threads.at_work else []
+        if not left and await self._loop.is_restless():
+            left = ["calls of the event loop"]
         if left:
             log.info(
                 "item process is replaced: items have left something behind", operation=operation, left=left
