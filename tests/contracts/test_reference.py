@@ -55,6 +55,9 @@ ENDED_ANYHOW = {
     "liftSuppression": "an address gets mail again, for whatever reason it got none",
 }
 
+# A POST whose object has a name of its caller's choice in place of an id.
+NAMED = {"createRoom", "createTemplate", "putMember"}
+
 # HEAD comes with GET, and OPTIONS answers for itself.
 IMPLIED = {"HEAD", "OPTIONS"}
 
@@ -183,3 +186,14 @@ def test_every_path_parameter_has_an_example(endpoint: Endpoint) -> None:
     for parameter in parameters:
         if parameter.get("in") == "path":
             assert "example" in parameter, parameter["name"]
+
+
+def test_an_operation_that_creates_something_leads_to_all_that_are_about_it() -> None:
+    unlinked = set()
+    for maker in (endpoint for endpoint in ENDPOINTS if endpoint.method == "POST"):
+        below = re.compile(re.escape(maker.template) + r"/\{")
+        about = {endpoint.name for endpoint in ENDPOINTS if below.match(endpoint.template)}
+        answer = OPENAPI["paths"][maker.template]["post"]["responses"][str(maker.status)]
+        if not about <= answer.get("links", {}).keys():
+            unlinked.add(maker.name)
+    assert unlinked == NAMED

@@ -35,7 +35,9 @@ class Schemas:
 
     def properties(self, place: str) -> tuple[Mapping[str, Json], frozenset[str]]:
         """Return the fields of the model at `place`, and the names of the required ones."""
+        # Of an answer with an excerpt the whole one comes first.
         schema = self.by_place[place]
+        schema = schema.get("anyOf", [schema])[0]
         if "$ref" in schema:
             schema = self.models[schema["$ref"].removeprefix(_REFERENCE)]
         return schema.get("properties", {}), frozenset(schema.get("required", ()))
