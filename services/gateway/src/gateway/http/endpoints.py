@@ -21,7 +21,6 @@ from contracts.scopes import Scope
 from gateway.http.calls import Call, RawBody, Upload
 from gateway.http.excerpts import Excerpt
 from gateway.http.filters import DryRun
-from gateway.http.principal import Principal
 from gateway.http.rates import RateClass
 from gateway.http.replies import CSV, EVENT_STREAM, JSON, NDJSON, HttpReply
 
@@ -112,6 +111,8 @@ class Endpoint:
     # The status of a successful answer, and its media types, the default first.
     status: int = field(init=False)
     media_types: tuple[str, ...] = field(init=False)
+    # The scope that a dry run needs, too, as it only reads: that of the whole answer.
+    dry_run_scope: Scope | None = field(init=False)
     # Whether the answer has an entity tag, so that a caller can make conditional requests.
     is_tagged: bool = field(init=False)
 
@@ -121,13 +122,16 @@ class Endpoint:
         # Of one that only leads elsewhere, the status of the redirect.
         redirect = next(iter(self.answers))
         status = next((status for status in self.answers if 200 <= status < 300), redirect)
+        answer = self.answers[status]
+        can_be_tried = issubclass(hints.get("query", object), DryRun)
         made = {
             # The first parameter is the call itself.
             "parameters": {name: hints[name] for name in names[1:]},
             "template": _PART.sub(lambda part: "{" + part["name"] + "}", self.path),
             "status": status,
-            "media_types": self.answers[status].media_types,
-            "is_tagged": "ETag" in {**self.answers[status].headers, **self.answers[status].optional},
+            "media_types": answer.media_types,
+            "dry_run_scope": answer.excerpt.scope if can_be_tried and answer.excerpt else None,
+            "is_tagged": "ETag" in {**answer.headers, **answer.optional},
         }
         for name, value in made.items():
             object.__setattr__(self, name, value)
@@ -145,12 +149,6 @@ class Endpoint:
             return None
         others = tuple(kind for kind in get_args(declared) if kind is not Upload)
         return Union[others] if Upload in get_args(declared) else declared  # noqa: UP007 - made at run time
-
-    def require_readable(self, principal: Principal, query: BaseModel | None) -> None:
-        """Raise `Forbidden` for a dry run, which only reads, if the caller may not read the whole answer."""
-        excerpt = self.answers[self.status].excerpt
-        if excerpt is not None and isinstance(query, DryRun) and query.dry_run:
-            principal.require(excerpt.scope)
 
     @property
     def takes_body(self) -> bool:

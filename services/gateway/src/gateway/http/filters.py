@@ -97,10 +97,7 @@ class DryRun(Filter):
     A dry run only reads: the server asks for the scope of the `excerpt` that the answer declares.
     """
 
-    dry_run: YesOrNo = Field(
-        default=False,
-        description="report what would be changed, and change nothing; needs the scope that reads it, too",
-    )
+    dry_run: YesOrNo = Field(default=False, description="report what would be changed, and change nothing")
 
 
 class Bulk(DryRun):

@@ -185,8 +185,9 @@ class Server:
             request.limit_headers = await self._charge(principal, endpoint.rate, 1)
         key = reading.idempotency_key(endpoint, request)
         query = reading.query(endpoint, request)
-        # Before a recorded answer is looked for: the key that repeats a request may have fewer rights.
-        endpoint.require_readable(principal, query)
+        if endpoint.dry_run_scope is not None and query.dry_run:
+            # Before a recorded answer is looked for: the key that repeats a request may have fewer rights.
+            principal.require(endpoint.dry_run_scope)
         arguments = reading.path(bound.path, found) if found else {}
         if query is not None:
             arguments["query"] = query

@@ -109,10 +109,12 @@ def _operation(endpoint: Endpoint, found: Schemas) -> Json:
     if endpoint.is_public:
         return {**operation, "security": []}
     scopes = [] if endpoint.scope is None else [endpoint.scope.value]
-    needs = [f"Needs the scope `{endpoint.scope}`."] if endpoint.scope else ["Needs a key with any scopes."]
+    needs = f"Needs the scope `{endpoint.scope}`." if endpoint.scope else "Needs a key with any scopes."
+    if endpoint.dry_run_scope is not None:
+        needs += f" A dry run needs `{endpoint.dry_run_scope}`, too."
     return {
         **operation,
-        "description": needs[0],
+        "description": needs,
         "security": [{"bearer": scopes}, {"key": scopes}],
         "x-required-scopes": scopes,
     }
