@@ -45,6 +45,14 @@ async def test_a_batch_with_its_items_runs_to_its_end(service: Resources, caller
     assert (event.batch.id, event.owner_id, event.batch.counts.succeeded) == (batch_id, "ann", 3)
 
 
+async def test_the_news_of_the_end_of_a_task_has_no_result(service: Resources, caller: Caller) -> None:
+    task_id = await caller.submit("echo", ["x" * 1000], kind="task")
+    task = await caller.reach(task_id)
+    [event] = await caller.finished_events()
+    assert (event.batch.id, event.batch.status, event.batch.result) == (task_id, "completed", None)
+    assert task.result == "x" * 1000
+
+
 async def test_a_batch_without_items_is_completed(service: Resources, caller: Caller) -> None:
     batch = await caller.reach(await caller.submit("echo", []))
     assert (batch.status, batch.counts.total) == ("completed", 0)

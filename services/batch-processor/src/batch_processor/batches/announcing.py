@@ -7,17 +7,14 @@ from contextlib import nullcontext
 from types import MappingProxyType
 from uuid import UUID
 
-from pydantic_core import from_json
-
 from batch_processor.batches import batch_repository
 from batch_processor.batches.batch_repository import Trace
 from batch_processor.batches.following import follow_up
 from batch_processor.batches.life_cycle import StoredBatch
-from batch_processor.batches.views import Surroundings, show
+from batch_processor.batches.views import ShownBatch, Surroundings, show
 from chassis import metrics, outbox, tracing
 from chassis.broker.envelope import Outgoing, event
 from chassis.postgres import Connection
-from contracts.batches import Batch as View
 from contracts.batches import BatchFinished, FollowUp
 
 
@@ -27,30 +24,31 @@ async def announce_finished(
     *,
     results: Mapping[UUID, str] = MappingProxyType({}),
     traces: Mapping[UUID, Trace] = MappingProxyType({}),
-) -> dict[UUID, View]:
-    """Write a `BatchFinished` to the outbox for each finished batch, and return their views.
+) -> dict[UUID, ShownBatch]:
+    """Write a `BatchFinished` to the outbox for each finished batch, and return them as they are shown.
 
     Abandoned batches have no listener. `results` of tasks and `traces` that the caller knows are not queried.
+    The events have no results: hundreds of them would fill the memory of the service that hears of the ends.
     """
     finished = [batch for batch in candidates if batch.is_finished and batch.status != "abandoned"]
     if not finished:
         return {}
     known = {
-        b.id: Surroundings(result=from_json(results[b.id]), result_text=results[b.id])
+        b.id: Surroundings(result_text=results[b.id])
         for b in finished
         if b.kind == "task" and b.succeeded and b.id in results
     }
     around = known | await batch_repository.surroundings(
         connection, [b for b in finished if b.id not in known]
     )
-    views = {batch.id: show(batch, around[batch.id]) for batch in finished}
+    views = {b.id: ShownBatch(show(b, around[b.id]), around[b.id].result_text) for b in finished}
     if not traces.keys() >= views.keys():
         traces = await batch_repository.traces_of(connection, list(views))
     messages: list[Outgoing] = []
     for batch in finished:
         # In the trace of the request that created the batch, whichever message ended it.
         with tracing.during(*traces[batch.id]) if traces[batch.id][0] else nullcontext():
-            ended = BatchFinished(batch=views[batch.id], owner_id=batch.owner_id)
+            ended = BatchFinished(batch=views[batch.id].batch, owner_id=batch.owner_id)
             messages.append(event(ended, tenant=batch.owner_id))
             if batch.on_finished is not None:
                 messages.append(follow_up(batch, FollowUp.model_validate_json(batch.on_finished)))

@@ -9,7 +9,6 @@ from typing import TypeAlias
 from uuid import UUID
 
 import orjson
-from pydantic_core import from_json
 
 from batch_processor.batches.life_cycle import StoredBatch
 from batch_processor.batches.views import Surroundings
@@ -95,7 +94,6 @@ async def surroundings(connection: Connection, batches: Sequence[StoredBatch]) -
             next_attempt_at=at_work[batch.id][0]["due_at"] if batch.id in at_work else None,
             failed_attempts=[FailedAttempt.model_validate(dict(row)) for row in attempts.get(batch.id, ())],
             failures={row["code"]: row["items"] for row in failures.get(batch.id, ())},
-            result=from_json(only["result"]) if only and only["result"] is not None else None,
             result_text=only["result"] if only else None,
             error=error,
         )

@@ -6,18 +6,18 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from batch_processor.batches import batch_repository
 from batch_processor.batches.life_cycle import StoredBatch
-from batch_processor.batches.views import show
+from batch_processor.batches.views import ShownBatch, show
 from chassis import logging
 from chassis.broker import bundles
 from chassis.broker.envelope import Outgoing, live
 from chassis.broker.publisher import Publisher
 from chassis.errors import Unavailable
 from chassis.postgres import DATABASE_FAILURES, Postgres
-from contracts.batches import Batch as View
 from contracts.batches import BatchProgressed
 
 log = logging.get(__name__)
@@ -49,11 +49,11 @@ class ProgressPublisher:
         self._publisher = publisher
         self._upload_expires_s = upload_expires_s
         self._interval_s = interval_s
-        self._changed: dict[UUID, tuple[StoredBatch, View | None]] = {}
+        self._changed: dict[UUID, tuple[StoredBatch, ShownBatch | None]] = {}
         self._pushed_at: OrderedDict[UUID, float] = OrderedDict()
         self._wake = asyncio.Event()
 
-    def note(self, batch: StoredBatch, view: View | None = None) -> None:
+    def note(self, batch: StoredBatch, view: ShownBatch | None = None) -> None:
         """Push a batch soon; call this after a commit. Without `view`, its data is read when it is pushed."""
         known = self._changed.get(batch.id)
         if known is None or known[0].revision < batch.revision:
@@ -90,24 +90,17 @@ class ProgressPublisher:
                 await asyncio.sleep(self._interval_s / 5)
                 self._wake.set()
 
-    async def _push(self, due: Sequence[tuple[StoredBatch, View | None]]) -> None:
+    async def _push(self, due: Sequence[tuple[StoredBatch, ShownBatch | None]]) -> None:
         views = {batch.id: view for batch, view in due if view is not None}
         unknown = [batch for batch, view in due if view is None]
         try:
             if unknown:
                 async with self._postgres.connection() as connection:
                     around = await batch_repository.surroundings(connection, unknown)
-                views |= {
-                    batch.id: show(batch, around[batch.id], upload_expires_s=self._upload_expires_s)
-                    for batch in unknown
-                }
-            pushes = [
-                live(
-                    BatchProgressed(batch=views[batch.id], owner_id=batch.owner_id, offset=batch.revision),
-                    f"batch.{batch.id}",
-                )
-                for batch, _ in due
-            ]
+                for batch in unknown:
+                    view = show(batch, around[batch.id], upload_expires_s=self._upload_expires_s)
+                    views[batch.id] = ShownBatch(view, around[batch.id].result_text)
+            pushes = [_push_of(batch, views[batch.id]) for batch, _ in due]
             together: list[list[Outgoing]] = []
             size = 0
             for push in pushes:
@@ -122,3 +115,14 @@ class ProgressPublisher:
         except (*DATABASE_FAILURES, Unavailable) as error:
             # Progress may be lost: a client that reconnects requests the batch itself.
             log.debug("progress dropped", batches=len(due), reason=str(error))
+
+
+def _push_of(batch: StoredBatch, shown: ShownBatch) -> Outgoing:
+    """Return the push of a batch, with the result of a task as it was stored."""
+    progressed = BatchProgressed(batch=shown.batch, owner_id=batch.owner_id, offset=batch.revision)
+    push = live(progressed, f"batch.{batch.id}")
+    if shown.result_text is None:
+        return push
+    # Within a string its quotes would be escaped, and no other member of a batch has this name and is null.
+    body = push.body.replace(b'"result":null', b'"result":' + shown.result_text.encode(), 1)
+    return replace(push, body=body)

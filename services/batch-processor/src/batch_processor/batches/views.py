@@ -27,7 +27,7 @@ class Surroundings:
 
     running: int = 0
     failures: dict[str, int] = field(default_factory=dict)
-    result: Json = None
+    # As it was stored: to parse it would hold up the loop for every task that ends.
     result_text: str | None = None
     error: ItemError | None = None
     is_limited: bool = False
@@ -37,8 +37,16 @@ class Surroundings:
     paused: PauseKind | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ShownBatch:
+    """A batch as an event tells of it, without a result, and the JSON text of the result of a task."""
+
+    batch: Batch
+    result_text: str | None = None
+
+
 def show(batch: life_cycle.StoredBatch, around: Surroundings, *, upload_expires_s: float = 0) -> Batch:
-    """Return `batch` as an answer, an event or a push.
+    """Return `batch` as an answer, an event or a push, without its result.
 
     One that has not ended needs `upload_expires_s`, for how long an upload waits for its next items.
     """
@@ -78,7 +86,6 @@ def show(batch: life_cycle.StoredBatch, around: Surroundings, *, upload_expires_
         errors=around.failures,
         metadata=orjson.loads(batch.metadata),
         failed_attempts=list(around.failed_attempts),
-        result=around.result,
         error=error,
         revision=batch.revision,
     )
