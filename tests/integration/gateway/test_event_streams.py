@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from chassis.broker import envelope
+from chassis.broker.envelope import Outgoing
 from chassis.deadlines import Deadline
 from contracts import batches, emails
 from contracts.topology import BATCH_PROCESSOR
@@ -64,29 +68,45 @@ async def test_a_batch_that_has_already_ended_ends_the_stream(listener: RunningG
         assert [line async for line in lines if line] == []
 
 
-async def test_the_events_of_a_batch_continue_on_another_gateway(house: House) -> None:
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("batch", {"operation": "echo", "items": [1]}),
+        ("task", {"operation": "echo", "payload": 1}),
+    ],
+)
+async def test_the_events_of_a_batch_or_task_continue_on_another_gateway(
+    house: House, kind: str, body: dict[str, Any]
+) -> None:
+    collection = {"batch": "batches", "task": "tasks"}[kind]
     dsn, key = await house.database(), str(keys.new_key())
     listeners = [await house.open(dsn=dsn, bootstrap_key=key) for _ in range(2)]
-    body = {"operation": "echo", "items": [1]}
-    id_ = (await listeners[0].api.post("/v1/batches", json=body)).json()["id"]
-    stored = batch(id_, "running", revision=1)
+    id_ = (await listeners[0].api.post(f"/v1/{collection}", json=body)).json()["id"]
+
+    def state(status: str, revision: int) -> batches.Batch:
+        return batch(id_, status, kind=kind, revision=revision)
+
+    def news(status: str, *offsets: int) -> list[Outgoing]:
+        return [progress(id_, offset, status, kind=kind) for offset in offsets]
+
+    stored = state("running", 1)
 
     async def get(request: batches.GetBatch, _: Deadline) -> batches.Batch:
         return stored
 
     await house.double(BATCH_PROCESSOR, {batches.GetBatch: get})
-    path, seen = f"/v1/batches/{id_}/events", []
+    path, seen = f"/v1/{collection}/{id_}/events", []
     async with listeners[0].api.stream("GET", path) as stream:
         seen += await events_of(stream, 1)
     # What happens while the reader is away is in the state that it finds.
-    stored = batch(id_, "paused", revision=3)
+    stored = state("paused", 3)
     async with listeners[1].api.stream("GET", path, headers={"last-event-id": seen[-1][0]}) as stream:
         # Late pushes, and those that say what the state has said, are left out.
-        await house.publish([progress(id_, offset, "running") for offset in (2, 3, 4)])
+        await house.publish(news("running", 2, 3, 4))
         seen += await events_of(stream, 2)
-    stored = batch(id_, "running", revision=4)
+    stored = state("running", 4)
     async with listeners[0].api.stream("GET", path, headers={"last-event-id": seen[-1][0]}) as stream:
-        await house.publish([progress(id_, offset, "completed") for offset in (4, 5)])
+        await house.publish(news("completed", 4, 5))
         seen += await events_of(stream, 3)
     assert [(event, data["status"]) for event, data in seen] == [
         (f"{id_}:1", "running"),
