@@ -7,8 +7,9 @@ import re
 
 import pytest
 
-from contracts import message
+from contracts import emails, message
 from contracts.topology import (
+    BATCH_PROCESSOR,
     COMMANDS,
     EVENTS,
     GATEWAY,
@@ -41,6 +42,17 @@ def test_every_command_goes_to_a_queue_that_exists() -> None:
     assert commands
     for command in commands:
         assert command.queue in queues
+
+
+def test_batch_processor_may_send_no_command_to_others_that_its_operations_do_not_send() -> None:
+    """A direct exchange has no rights by key: a command that it must not send needs another exchange."""
+    foreign = {
+        route.key
+        for topology in TOPOLOGIES.values()
+        for route in topology.routes
+        if route.source == COMMANDS and topology.service != BATCH_PROCESSOR
+    }
+    assert foreign == {emails.SendEmail.queue, emails.SendEmail.bulk_queue}
 
 
 def test_every_request_goes_to_a_service_that_answers() -> None:
