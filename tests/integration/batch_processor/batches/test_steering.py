@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from batch_processor.coordination import repository
 from batch_processor.resources import Resources
 from contracts.batches import (
     CancelBatch,
@@ -98,6 +99,20 @@ async def test_only_the_failed_items_run_again_and_their_errors_are_kept(
     assert len(await caller.finished_events()) == 2
 
 
+async def test_a_batch_that_is_retried_without_end_keeps_the_newest_failed_attempts_of_each_item(
+    service: Resources, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository, "MOST_ATTEMPTS", 2)
+    batch_id = await caller.submit("grumpy", list(range(4)))
+    failed = (await caller.reach(batch_id)).counts.failed
+    for retry in range(1, 5):
+        await caller.send(RetryBatch(batch_id=batch_id, owner_id="ann"))
+        await until(lambda: _is_retried(caller, retry))  # noqa: B023 - awaited at once
+        assert (await caller.reach(batch_id)).counts.failed == failed
+    rows = await caller.database.fetch("SELECT nth FROM attempts ORDER BY nth")
+    assert [row["nth"] for row in rows] == [nth for nth in (3, 4) for _ in range(failed)]
+
+
 async def test_a_large_retry_goes_in_steps_and_takes_each_failed_item_once(
     house: BatchProcessors, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +195,10 @@ async def test_a_follow_up_task_without_the_scopes_that_it_needs_fails_visibly(
 async def _chunks(caller: Caller, batch_id: UUID, states: set[str]) -> bool:
     rows = await caller.database.fetch("SELECT DISTINCT state FROM chunks WHERE batch_id = $1", batch_id)
     return {row["state"] for row in rows} == states
+
+
+async def _is_retried(caller: Caller, times: int) -> bool:
+    return bool(await caller.database.fetchval("SELECT max(nth) = $1 FROM attempts", times))
 
 
 async def _failures_kept(caller: Caller, count: int) -> bool:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
 
+from batch_processor.batches.batch_repository import MOST_ATTEMPTS
 from chassis import queries
 from chassis.postgres import Connection, affected_rows
 
@@ -199,8 +200,11 @@ async def lock_failures(connection: Connection, batch_id: UUID) -> None:
 async def take_failed(
     connection: Connection, batch_id: UUID, *, after: int, codes: Sequence[str], most: int
 ) -> list[int]:
-    """Remove the results of up to `most` failed items after `after`; return their positions."""
-    rows = await connection.fetch(_SQL["take_failed"], batch_id, after, codes, most)
+    """Remove the results of up to `most` failed items after `after`; return their positions.
+
+    Of the failed attempts of each item, the newest `MOST_ATTEMPTS` are kept.
+    """
+    rows = await connection.fetch(_SQL["take_failed"], batch_id, after, codes, most, MOST_ATTEMPTS)
     return [row["position"] for row in rows]
 
 

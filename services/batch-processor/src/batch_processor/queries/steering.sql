@@ -112,7 +112,8 @@ ORDER BY turn, lap, owner_id, id LIMIT $2
 SELECT FROM failures WHERE batch_id = $1 ORDER BY code FOR UPDATE
 
 -- name: take_failed
--- Removes the results of up to $4 failed items after the position $2; the error of each is kept.
+-- Removes the results of up to $4 failed items after the position $2; the error of each is kept, and the newest $5 of
+-- each item: a batch can be retried without end.
 WITH failed AS (
     SELECT position FROM results
     WHERE batch_id = $1 AND status = 'failed' AND position > $2
@@ -130,6 +131,10 @@ WITH failed AS (
         ), 0),
         error_code, coalesce(error_detail, '')
     FROM taken
+    RETURNING position, nth
+), forgotten AS (
+    DELETE FROM attempts AS a USING kept
+    WHERE a.batch_id = $1 AND a.position = kept.position AND a.nth <= kept.nth - $5
 ), uncounted AS (
     UPDATE failures AS f SET items = f.items - gone.items
     FROM (SELECT error_code, count(*)::int AS items FROM taken GROUP BY error_code) AS gone
