@@ -240,6 +240,15 @@ async def test_a_removed_domain_is_announced_and_signs_nothing(registrar: Regist
         assert await connection.fetchval("SELECT count(*) FROM domain_keys") == 0
 
 
+async def test_the_end_of_a_domain_that_was_never_verified_is_announced_to_nobody(
+    registrar: Registrar,
+) -> None:
+    domain = await registrar.create()
+    request = DeleteDomain(domain_id=domain.id, owner_id=OWNER, version=domain.version)
+    assert (await registrar.answers.delete(request, LATER)).id == domain.id
+    assert await registrar.office.events() == []
+
+
 async def test_dns_checks_are_counted_by_their_result(registrar: Registrar) -> None:
     def count(outcome: str) -> float:
         return value_of(metrics.EMAIL_DOMAIN_CHECKS.labels(outcome))

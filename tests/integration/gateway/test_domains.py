@@ -67,7 +67,10 @@ class Registry:
         self.asked.append(request)
         before = await self.get(GetDomain(domain_id=request.domain_id, owner_id=request.owner_id), deadline)
         status = self.status if isinstance(request, VerifyDomain) else before.status
-        changed = before.model_copy(update={"version": before.version + 1, "status": status})
+        verified_at = datetime.now(UTC) if status == "verified" else before.verified_at
+        changed = before.model_copy(
+            update={"version": before.version + 1, "status": status, "verified_at": verified_at}
+        )
         self.domains[before.id] = changed
         return changed
 
@@ -189,6 +192,14 @@ async def test_a_mail_goes_out_from_a_domain_as_long_as_it_is_verified(
         assert answer.status_code == 202
     await strict.api.delete(path, headers={"if-match": "*"})
     assert await sent(strict, "a@acme.example") == 422
+
+
+async def test_domains_that_were_never_verified_leave_nothing_behind(strict: RunningGateway) -> None:
+    before = await strict.database.fetchval("SELECT count(*) FROM sender_domains")
+    for number in range(3):
+        path = f"/v1/domains/{(await created(strict, f'never-{number}.example'))['id']}"
+        assert (await strict.api.delete(path, headers={"if-match": "*"})).status_code == 204
+    assert await strict.database.fetchval("SELECT count(*) FROM sender_domains") == before
 
 
 async def test_a_mail_without_a_sender_or_from_a_named_domain_is_taken(strict: RunningGateway) -> None:

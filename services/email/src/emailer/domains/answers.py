@@ -159,13 +159,17 @@ class DomainAnswers:
         return self._shown(await self._find(request.domain_id, request.owner_id))
 
     async def delete(self, request: DeleteDomain, _: Deadline) -> Domain:
-        """Remove a domain, and return it as it was."""
+        """Remove a domain, and return it as it was.
+
+        The end of one that was never verified is announced to nobody: a gateway would keep a record of each.
+        """
         async with self._postgres.transaction() as connection:
             domain = await self._lock(connection, request.domain_id, request.owner_id)
             _require(domain, request.version)
             await repository.delete(connection, domain.id)
-            gone = replace(domain, version=domain.version + 1)
-            await repository.announce(connection, gone, is_verified=False)
+            if domain.verified_at is not None:
+                gone = replace(domain, version=domain.version + 1)
+                await repository.announce(connection, gone, is_verified=False)
         self._announced()
         return self._shown(domain)
 

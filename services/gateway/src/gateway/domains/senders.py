@@ -62,12 +62,16 @@ class VerifiedSenders:
         for delivery in deliveries:
             await repository.note(connection, delivery.message)
 
-    async def store(self, change: DomainChanged, also: Callable[[Connection], Awaitable[None]]) -> None:
-        """Store a domain as returned by email, in one transaction with the writes of `also`."""
+    async def store(
+        self, change: DomainChanged | None, also: Callable[[Connection], Awaitable[None]]
+    ) -> None:
+        """Store a domain as returned by email, if it has changed, in one transaction with `also`."""
         async with self._postgres.transaction() as connection:
-            await repository.note(connection, change)
+            if change is not None:
+                await repository.note(connection, change)
             await also(connection)
-        self.forget(change.owner_id, change.name)
+        if change is not None:
+            self.forget(change.owner_id, change.name)
 
     def forget(self, owner_id: str, name: str) -> None:
         """Remove a domain from the cache: the next mail from it is checked against the database."""

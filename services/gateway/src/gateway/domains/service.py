@@ -131,8 +131,14 @@ def _audited(domain: Domain) -> dict[str, Any]:
     }
 
 
-def _change(call: Call, domain: Domain, *, is_verified: bool) -> DomainChanged:
-    """Return the reply of email as the event that email also publishes: the reply may arrive first."""
+def _change(call: Call, domain: Domain, *, is_verified: bool) -> DomainChanged | None:
+    """Return the reply of email as the event that email also publishes: the reply may arrive first.
+
+    Return None for a domain that was never verified: nothing has to be known of it here, and any number of
+    them can be made and deleted.
+    """
+    if domain.verified_at is None:
+        return None
     return DomainChanged(
         domain_id=domain.id,
         owner_id=call.principal.owner_id,
