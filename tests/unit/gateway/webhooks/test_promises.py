@@ -59,7 +59,7 @@ def ends(count: int, data: Any, *, owner: str = "1") -> list[WebhookEvent]:
     ]
 
 
-async def promise(database: Hooks, happened: list[WebhookEvent]) -> None:
+async def promise(database: Hooks, happened: Sequence[WebhookEvent]) -> None:
     connection: Any = AnsweredConnection(database)
     await promises.Promises(lambda: None).promise(connection, happened)
 
