@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from prometheus_client import REGISTRY
 
+from chassis.broker.consumer import GROUP_BYTES
 from chassis.broker.envelope import Delivery, Outgoing, command
 from chassis.broker.handlers import InTransaction
 from chassis.broker.incoming import Incoming
@@ -68,7 +69,8 @@ async def test_the_event_loop_is_not_held_up_while_a_group_of_large_messages_is_
     assert len(set(reads)) == len(reads) == 20
 
 
-async def test_a_group_of_large_messages_is_smaller(bench: Bench) -> None:
+@pytest.mark.parametrize(("group_bytes", "size"), [(GROUP_BYTES, 1_500_000), (250_000, 100_000)])
+async def test_a_group_of_large_messages_is_smaller(bench: Bench, group_bytes: int, size: int) -> None:
     groups: list[int] = []
 
     async def note(_: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
@@ -76,12 +78,12 @@ async def test_a_group_of_large_messages_is_smaller(bench: Bench) -> None:
         await asyncio.sleep(0.1)
 
     worker = await bench.build(BATCH_PROCESSOR)
-    worker.consume(QUEUE, {CancelBatch: InTransaction(note, group=50)})
+    worker.consume(QUEUE, {CancelBatch: InTransaction(note, group=50)}, group_bytes=group_bytes)
     await bench.run(worker)
     for _ in range(12):
-        await worker.messaging.publisher.publish(large(1_500_000))
+        await worker.messaging.publisher.publish(large(size))
     await until(lambda: sum(groups) == 12)
-    # Of 4 MiB, and the message that goes beyond.
+    # Two, and the message that goes beyond.
     assert max(groups) <= 3
 
 

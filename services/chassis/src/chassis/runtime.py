@@ -11,7 +11,7 @@ from typing import Self, TypeAlias
 from chassis import allocator, inbox, logging, metrics, migrations, queries, redaction, spans
 from chassis.broker import bundles
 from chassis.broker.answering import Answer, RpcServer
-from chassis.broker.consumer import Consumer
+from chassis.broker.consumer import GROUP_BYTES, Consumer
 from chassis.broker.excess import ExcessTraffic
 from chassis.broker.handlers import Handler
 from chassis.broker.messaging import Messaging
@@ -96,6 +96,7 @@ class ServiceRuntime:
         prefetch: int = 200,
         deadline_s: float = 60,
         most_of_owner: int | None = None,
+        group_bytes: int = GROUP_BYTES,
     ) -> None:
         """Handle the messages of `queue`, as `Consumer` does; call this before `open`."""
         self.parked.expect(queue)
@@ -111,6 +112,7 @@ class ServiceRuntime:
                 deadline_s=deadline_s,
                 most_of_owner=most_of_owner,
                 traffic=self._traffic,
+                group_bytes=group_bytes,
             )
         )
 

@@ -93,6 +93,11 @@ _LOOK_FOR_BACKUP_EVERY_S = 60
 _RESEAL_EVERY_S = 600
 _LOOK_AT_KEY_EVERY_S = 30
 _MEASURE_PARCELS_EVERY_S = 5
+# Messages with events that have arrived and are not handled yet: bundles, and single ones up to 130 KB.
+EVENTS_PREFETCH = 200
+# Each event may be stored for each webhook of its owner. Meanwhile these are locked, and the events of others
+# wait.
+EVENTS_TOGETHER_BYTES = 256 * 1024
 # Of a stop, for what waits for a turn at the event loop.
 _LAST_TURNS_S = 1.0
 
@@ -143,7 +148,9 @@ class Resources:
             Promises(self.deliverer.wake),
             committed=self.runtime.relay.wake,
         )
-        self.runtime.consume(consumers.EVENTS, events, prefetch=400)
+        self.runtime.consume(
+            consumers.EVENTS, events, prefetch=EVENTS_PREFETCH, group_bytes=EVENTS_TOGETHER_BYTES
+        )
         self._repeat_upkeep()
 
     def _repeat_upkeep(self) -> None:

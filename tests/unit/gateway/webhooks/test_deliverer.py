@@ -10,9 +10,11 @@ import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, cast
+from uuid import UUID
 
 import pytest
 
+from chassis import shares
 from chassis.egress.client import GuardedClient, HttpRequest
 from chassis.egress.destinations import InternalTargets
 from chassis.errors import ServiceError
@@ -21,6 +23,7 @@ from chassis.postgres import Postgres
 from gateway.webhooks.deliverer import ATTEMPT_BYTES, MOST_ANSWER_BYTES, MOST_AT_ONCE, Deliverer
 from gateway.webhooks.secret_safe import SecretSafe
 from support.background import in_background
+from support.doubles.statements import AnsweredConnection
 from support.waiting import until
 
 
@@ -90,6 +93,66 @@ async def test_a_deliverer_that_is_closed_looks_no_more_and_runs_until_it_is_can
     ended, _ = await asyncio.wait({running}, timeout=0.3)
     running.cancel()
     assert (ended, database.looks) == (set(), 2)
+
+
+class OneDelivery:
+    """A database with one delivery that is due; notes the share in which its outcome is stored."""
+
+    def __init__(self, safe: SecretSafe) -> None:
+        sealed = safe.new()
+        self.stored_in: list[str] = []
+        self._claimed: list[dict[str, Any]] = [
+            {
+                "id": UUID(int=2),
+                "webhook_id": UUID(int=1),
+                "owner_id": "7",
+                "type": "email.failed",
+                "attempts": 1,
+                "made_by": "key",
+                "maker_scopes": [],
+                "url": "http://127.0.0.1:9/",
+                "payload": "{}",
+                "secret": sealed.content,
+                "previous_secret": None,
+                "sealed_with": sealed.sealed_with,
+            }
+        ]
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AnsweredConnection]:
+        yield AnsweredConnection(self)
+
+    transaction = connection
+
+    async def find_due_webhooks(self, *_: Any) -> list[dict[str, Any]]:
+        webhook = {"id": UUID(int=1), "owner_id": "7", "is_failing": False, "due_in_s": 0.0}
+        return [webhook] if self._claimed else []
+
+    async def claim_deliveries(self, *_: Any) -> list[dict[str, Any]]:
+        claimed, self._claimed = self._claimed, []
+        return claimed
+
+    async def find_usable_keys(self, key_ids: list[str]) -> list[dict[str, Any]]:
+        user = {"user_id": 7, "user_name": "Ann", "role": "member", "scopes": ["emails:read"]}
+        digests = {"digest": b"", "previous_digest": None, "previous_until": None}
+        return [{"id": key_id, "expires_at": None, **user, **digests} for key_id in key_ids]
+
+    async def note_failure(self, *_: Any) -> None:
+        """Nothing is kept of it."""
+
+    async def record_attempt(self, *_: Any) -> None:
+        self.stored_in.append(shares.current.get())
+
+
+async def test_outcomes_are_stored_in_the_share_of_their_owner() -> None:
+    safe = SecretSafe("a pepper")
+    database = OneDelivery(safe)
+    client = GuardedClient(InternalTargets())
+    deliverer = Deliverer(cast("Postgres", database), safe, client, turns=LoopTurns())
+    await deliverer.begin()
+    async with in_background(deliverer.run()):
+        await until(lambda: database.stored_in)
+    assert database.stored_in == ["7"]
 
 
 @contextmanager

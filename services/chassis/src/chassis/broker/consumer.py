@@ -42,7 +42,7 @@ _PING_EVERY_S = 0.5
 # A single count can be older than the consumer.
 _MOST_MISSED_COUNTS = 2
 # A message that is being handled takes several times its bytes of memory.
-_GROUP_BYTES = 4 << 20
+GROUP_BYTES = 4 << 20
 # The bytes of a group that are read before others have their turn of the loop; about a millisecond.
 _READ_AT_ONCE_BYTES = 16 * 1024
 
@@ -50,7 +50,8 @@ _READ_AT_ONCE_BYTES = 16 * 1024
 class Consumer:
     """Consumes one queue and settles each message: acknowledged, retried on the ladder, or parked.
 
-    `concurrency` groups are handled concurrently, each within `deadline_s` seconds. While the database is
+    `concurrency` groups are handled concurrently, each within `deadline_s` seconds, and none grows beyond the
+    message with which it has `group_bytes`. While the database is
     down, messages are kept and not failed: nothing is wrong with them. At a stop they are returned.
 
     When `most_of_owner` messages of an owner wait here, its further commands go on to their excess queue, if
@@ -72,6 +73,7 @@ class Consumer:
         deadline_s: float = 60,
         most_of_owner: int | None = None,
         traffic: ExcessTraffic | None = None,
+        group_bytes: int = GROUP_BYTES,
     ) -> None:
         self.queue = queue
         self._handlers = {message.message_type: (message, handler) for message, handler in handlers.items()}
@@ -82,6 +84,7 @@ class Consumer:
         self._concurrency = concurrency
         self._prefetch = prefetch
         self._deadline_s = deadline_s
+        self._group_bytes = group_bytes
         self._arrived = Arrivals()
         contracts = {message.message_type: message for message in handlers}
         self._excess = Excess(self._arrived, contracts, most=most_of_owner)
@@ -217,7 +220,7 @@ class Consumer:
             group = [await self._arrived.get()]
             most, size = self._most_with(group[0]), len(group[0].body)
             # Messages that have arrived meanwhile are handled with it, up to a number and a size.
-            while len(group) < most and size < _GROUP_BYTES and not self._arrived.empty():
+            while len(group) < most and size < self._group_bytes and not self._arrived.empty():
                 group.append(self._arrived.get_nowait())
                 most = min(most, self._most_with(group[-1]))
                 size += len(group[-1].body)

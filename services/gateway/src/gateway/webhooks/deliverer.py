@@ -187,6 +187,8 @@ class Deliverer:
 
     async def _attempt(self, delivery: ClaimedDelivery) -> None:
         """Send one request, and store its outcome."""
+        # Outcomes may wait for the locks of a webhook: only as many of an owner as its share of connections.
+        shares.current.set(delivery.owner_id)
         await self._turns.take(delivery.owner_id, weight=_WEIGHT)
         at, began = datetime.now(UTC), time.monotonic()
         outcome = await self._send(delivery, at)
