@@ -30,9 +30,10 @@ _PART_BYTES = 256 * 1024
 MOST_OF_OWNER = 4
 # Mails whose writing has begun, one of each owner: they are prepared, wait for their turn, or have it.
 MOST_BEGUN = 64
-# Those that have a turn. With uploads, a mail may have 27 MB.
+# Those that have a turn: two, so that no owner alone keeps another one waiting.
 MOST_AT_ONCE = 2
-MOST_WITH_UPLOADS = 1
+# These may have 27 MB each.
+MOST_WITH_UPLOADS = 2
 _TURN_S = 30.0
 # For which the reason of a failure is kept for the next request.
 _FAILURE_KEPT_S = 30.0
