@@ -131,6 +131,7 @@ CHANGES: dict[str, Callable[[], Any]] = {
     "warnings that raise": lambda: warnings.simplefilter("error"),
     "digits of integers": lambda: sys.set_int_max_str_digits(700),
     "standard output": lambda: os.close(1),
+    "stack size of threads": lambda: threading.stack_size(1 << 20),
     "recursion limit": lambda: sys.setrecursionlimit(sys.getrecursionlimit() // 2),
     "limits": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)),
     "modules": lambda: sys.modules.update(json=sys),
@@ -273,7 +274,18 @@ async def leave_daemons(payload: dict[str, str], _: Context) -> None:
     WAYS[payload["way"]]()
 
 
+async def be_many(payload: int, _: Context) -> int:
+    """Have so many threads at work at a time."""
+    all_there = threading.Barrier(payload + 1, timeout=20)
+    threads = [threading.Thread(target=all_there.wait) for _ in range(payload)]
+    for thread in threads:
+        thread.start()
+    all_there.wait()
+    return len(threads)
+
+
 CHANGING = Operation("changing", "for tests", payload=None, run=change, retry=_ONCE)
+CROWDED = Operation("crowded", "for tests", payload=None, run=be_many, retry=_ONCE)
 LEAVING = Operation("leaving", "for tests", payload=None, run=leave_daemons, retry=_ONCE)
 HOARDING = Operation("hoarding", "for tests", payload=None, run=keep_or_need, retry=_ONCE)
 CURIOUS = Operation("curious", "for tests", payload=None, run=ask_often, retry=_ONCE)
@@ -283,6 +295,7 @@ harmful = support.harmful_operation:OPERATION
 harmful.patient = support.harmful_operation:PATIENT
 harmful.texts = support.harmful_operation:OF_TEXTS
 changing = support.harmful_operation:CHANGING
+crowded = support.harmful_operation:CROWDED
 curious = support.harmful_operation:CURIOUS
 leaving = support.harmful_operation:LEAVING
 hoarding = support.harmful_operation:HOARDING

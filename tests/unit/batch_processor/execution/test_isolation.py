@@ -31,6 +31,7 @@ from chassis.broker.rpc import RpcClient
 from chassis.errors import Unavailable
 from support.chunk_bench import OPTIONS, ChunkBench, claim, of
 from support.harmful_operation import (
+    CROWDED,
     CURIOUS,
     HOARDING,
     OF_TEXTS,
@@ -136,6 +137,11 @@ async def test_what_items_keep_in_memory_is_not_missed_by_those_of_the_next_chun
         pids.append(bench.results.pop(0))
     # A little is kept without harm.
     assert pids[0] == pids[1] == pids[2] != pids[3]
+
+
+async def test_an_item_may_have_many_threads_within_the_memory_of_its_process(bench: ChunkBench) -> None:
+    await bench.finish(CROWDED, ["20"])
+    assert bench.results == {0: "20"}
 
 
 async def test_texts_that_kill_their_process_are_found_one_by_one(bench: ChunkBench) -> None:

@@ -22,6 +22,8 @@ from batch_processor.execution import descendants, system_calls
 # The largest file that operations write, unless they raise this limit for themselves: one that grows without
 # end would fill a disk, or the memory of `/dev/shm`.
 MOST_FILE_BYTES = 1 << 30
+# Of a thread, which counts in full for the memory of its process, however little of it is used.
+_STACK_BYTES = 2 << 20
 _PR_SET_CHILD_SUBREAPER = 36
 _PRELOADED = ["batch_processor.execution.preloaded"]
 _EXIT_S = 5
@@ -91,6 +93,8 @@ def settle(memory_bytes: int) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    # By default it has 8 MiB: thirty threads would have all the memory.
+    threading.stack_size(_STACK_BYTES)
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     most = MOST_FILE_BYTES if hard == resource.RLIM_INFINITY else min(MOST_FILE_BYTES, hard)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))

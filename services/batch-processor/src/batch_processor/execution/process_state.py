@@ -114,6 +114,9 @@ def data_bytes() -> int:
 def _settings() -> dict[str, object]:
     mask = os.umask(0o077)
     os.umask(mask)
+    # To read it is to set it, too.
+    stack_bytes = threading.stack_size()
+    threading.stack_size(stack_bytes)
     try:
         folder = Path.cwd()
     except OSError:
@@ -131,6 +134,7 @@ def _settings() -> dict[str, object]:
         "limits": [resource.getrlimit(limit) for limit in _LIMITS],
         "priority": os.getpriority(os.PRIO_PROCESS, 0),
         "processors": os.sched_getaffinity(0),
+        "stack size of threads": stack_bytes,
         "recursion limit": sys.getrecursionlimit(),
         "import path": (list(sys.path), list(sys.meta_path)),
         "standard streams": (sys.stdin, sys.stdout, sys.stderr, *map(_file_at, range(3))),
