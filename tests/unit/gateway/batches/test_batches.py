@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from chassis.problems import pointer
+from chassis.validation import errors_in, words
 from gateway.batches.inputs import BatchInput, ResultsQuery, TaskInput
 
 
@@ -14,6 +16,21 @@ def test_the_same_custom_id_twice_is_refused() -> None:
     items = [{"custom_id": "a", "payload": 1}, 5, {"custom_id": "a", "payload": 2}]
     with pytest.raises(ValidationError, match="'a' is used twice"):
         BatchInput(operation="echo", items=items)
+
+
+@pytest.mark.parametrize(
+    ("named", "detail"),
+    [("a", "the custom_id 'a' is used twice"), ("{0}", "'{0}' is used twice"), (5, "1 to 255 characters")],
+)
+def test_the_error_of_a_custom_id_has_its_place(named: object, detail: str) -> None:
+    items = [{"custom_id": "a", "payload": 1}, {"custom_id": "{0}", "payload": 1}, 5]
+    with pytest.raises(ValidationError) as caught:
+        BatchInput.model_validate(
+            {"operation": "echo", "items": [*items, {"custom_id": named, "payload": 2}]}
+        )
+    (error,) = errors_in(caught.value)
+    assert pointer(error["loc"]) == "/items/3/custom_id"
+    assert words(error).endswith(detail)
 
 
 def test_a_repetition_at_the_end_of_a_large_batch_is_found_at_once() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from chassis.errors import InvalidInput
 from contracts.mail import Mail
 from gateway.aliases.inputs import BatchesInput, DataInput, MailInput
 from gateway.batches.inputs import BatchInput, TaskInput
@@ -35,7 +36,15 @@ class AliasService:
 
     async def process_batch(self, call: Call, body: BatchesInput) -> HttpReply:
         """Accept a batch of the operation `echo`."""
-        batch = await call.compute(lambda: build(BatchInput, operation="echo", items=body.batches))
+        try:
+            batch = await call.compute(lambda: build(BatchInput, operation="echo", items=body.batches))
+        except InvalidInput as error:
+            # Its items have another name in this body.
+            error.errors = [
+                one.model_copy(update={"pointer": one.pointer.replace("/items", "/batches", 1)})
+                for one in error.errors
+            ]
+            raise
         return taken(BATCH_STARTED, await self._batches.accept(call, batch, name="batches"))
 
     async def process_data(self, call: Call, body: DataInput) -> HttpReply:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from contracts import json_texts
 from contracts.batch_options import BatchOptions
@@ -89,20 +90,32 @@ class BatchInput(BatchTerms):
     items: list[Any] = Field(default_factory=list, min_length=1, max_length=MOST_ITEMS_OF_DOCUMENT)
     source: SourceInput | None = None
 
-    @model_validator(mode="after")
-    def _custom_ids_differ(self) -> BatchInput:
+    @field_validator("items")
+    @classmethod
+    def _custom_ids_differ(cls, items: list[Any]) -> list[Any]:
         known: set[str] = set()
-        for custom_id in map(custom_id_of, self.items):
-            if custom_id in known:
-                raise ValueError(f"the custom_id {custom_id!r} is used twice")
+        for index, item in enumerate(items):
+            try:
+                custom_id = custom_id_of(item)
+                if custom_id in known:
+                    raise ValueError(f"the custom_id {custom_id!r} is used twice")
+            except ValueError as error:
+                raise _misnamed(index, str(error)) from None
             if custom_id is not None:
                 known.add(custom_id)
-        return self
+        return items
 
     def payloads(self, name: str) -> Iterator[tuple[str, Any]]:
         """Yield the payloads with their JSON pointers in a document with the items in its member `name`."""
         for index, item in enumerate(self.items):
             yield f"/{name}/{index}/payload" if is_wrapped(item) else f"/{name}/{index}", payload_of(item)
+
+
+def _misnamed(index: int, detail: str) -> ValidationError:
+    """Return the error of the custom id of an item; only such an error has a place within the items."""
+    error = PydanticCustomError("value_error", detail)
+    found = InitErrorDetails(type=error, loc=(index, "custom_id"), input=None)
+    return ValidationError.from_exception_data("items", [found])
 
 
 def payload_texts(items: list[Any], written: bytes) -> Iterator[bytes]:
