@@ -169,6 +169,21 @@ async def test_what_is_past_its_deadline_is_not_retried(house: House) -> None:
     assert await house.depth(INTAKE) == 0
 
 
+async def test_a_validation_counts_the_items_of_a_source(house: House) -> None:
+    class Ended(LateBatches):
+        async def get(self, request: GetBatch, deadline: Deadline) -> Batch:
+            found = await super().get(request, deadline)
+            return found.model_copy(update={"counts": Counts(total=7, succeeded=4, failed=3)})
+
+    double = Ended()
+    await house.double(BATCH_PROCESSOR, {GetBatch: double.get})
+    listener = await house.open()
+    for status, items in (("succeeded", 4), ("failed", 3), ("cancelled", 0)):
+        body = {"operation": "echo", "source": {"batch_id": str(FAILED[0]), "status": status}}
+        checked = await listener.api.post("/v1/batches?validate=only", json=body)
+        assert (checked.status_code, checked.json()["items"]) == (200, items)
+
+
 async def test_a_retry_needs_the_scopes_of_the_operation_whoever_made_the_batch(house: House) -> None:
     listener, lesser, whole = await _with_guarded_operation(house, LateBatches())
     ways = [

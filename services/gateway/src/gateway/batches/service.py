@@ -10,7 +10,7 @@ from uuid import UUID
 from chassis.broker import envelope
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
-from chassis.errors import Conflict, InvalidInput, NotFound
+from chassis.errors import Conflict, InvalidInput, NotFound, Unavailable
 from contracts import batches as contract
 from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
@@ -84,8 +84,9 @@ class BatchService:
         query.require_nothing_of_uploads()
         if [query.open, bool(body.items), body.source is not None].count(True) != 1:
             raise invalid("/items", "Send items or a source; with open=true the items follow later.")
+        items: int | None = len(body.items)
         if body.source is not None:
-            await self._require_source(call, body.source)
+            items = await self._require_source(call, body.source)
         if query.open:
             await self._permit(call.principal, body)
             acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", body.operation)
@@ -94,10 +95,15 @@ class BatchService:
             return await self.open_uploads.open(call, replace(acceptance, status="open"), create)
         if query.only_check:
             await self._permit(call.principal, body)
-            return _checked(body.operation, len(body.items), is_upload=False)
+            if items is None:
+                raise Unavailable(
+                    "The items of the source cannot be counted now; try again.", retry_after_s=5
+                )
+            return _checked(body.operation, items, is_upload=False)
         return await self.accept(call, body)
 
-    async def _require_source(self, call: Call, source: SourceInput) -> None:
+    async def _require_source(self, call: Call, source: SourceInput) -> int | None:
+        """Return how many items the source has; None while batch-processor cannot be reached."""
         call.principal.require(Scope.BATCHES_READ)
         try:
             found = await self.lookup.find(call.principal, source.batch_id, "batch", call.deadline)
@@ -107,6 +113,7 @@ class BatchService:
             raise Conflict(
                 f"Batch {source.batch_id} is {found['status']}: wait until it has ended.", retry_after_s=5
             )
+        return None if found["counts"] is None else int(found["counts"][source.status])
 
     async def accept(self, call: Call, batch: BatchInput, *, name: str = "items") -> HttpReply:
         """Accept a batch that was sent as one document with the items in its member `name`."""
