@@ -169,6 +169,18 @@ async def test_what_is_past_its_deadline_is_not_retried(house: House) -> None:
     assert await house.depth(INTAKE) == 0
 
 
+async def test_an_action_on_a_task_says_whether_it_is_stored_later_or_never(listener: RunningGateway) -> None:
+    accepted = await listener.api.post("/v1/tasks", json={"operation": "echo", "delay_s": 60})
+    path, move = accepted.headers["location"], {"run_at": "2099-01-01T00:00:00Z"}
+    for answer in (await listener.api.patch(path, json=move), await listener.api.post(f"{path}/pause")):
+        assert "is not stored yet" in assert_problem(answer, 409, "conflict")["detail"]
+        assert answer.headers["retry-after"] == "2"
+    parked = "UPDATE acceptances SET status = 'parked' WHERE id = $1"
+    await listener.database.execute(parked, UUID(accepted.json()["id"]))
+    for answer in (await listener.api.patch(path, json=move), await listener.api.post(f"{path}/pause")):
+        assert " is parked" in assert_problem(answer, 409, "conflict")["detail"]
+
+
 async def test_a_validation_counts_the_items_of_a_source(house: House) -> None:
     class Ended(LateBatches):
         async def get(self, request: GetBatch, deadline: Deadline) -> Batch:

@@ -107,10 +107,10 @@ class BatchActions:
     async def move_task(self, call: Call, task_id: UUID, body: Moving) -> dict[str, Any]:
         """Reschedule a task that has not started."""
         task = await self._lookup.find(call.principal, task_id, "task", call.deadline)
-        if task["status"] not in ("queued", "paused") or task.get("started_at") or task["counts"] is None:
-            raise Conflict(
-                f"Task {task_id} is {task['status']}: only a stored task that has not started can move."
-            )
+        if task["counts"] is None and task["status"] == "queued":
+            raise _not_stored(task_id, "task")
+        if task["status"] not in ("queued", "paused") or task.get("started_at"):
+            raise Conflict(f"Task {task_id} is {task['status']}: only a task that has not started can move.")
         await self._catalogue.require(task["operation"], call.principal)
         call.require_revision(revision_of(task), etag=f'"{revision_of(task)}"')
         owner_id = call.principal.owner_id
@@ -252,10 +252,14 @@ def _retry_of(codes: Sequence[str] | None, call: Call) -> BatchAction:
 
 
 def _refusal(id_: UUID, kind: contract.Kind, batch: dict[str, Any], action: BatchAction) -> Conflict:
-    if batch["counts"] is None:
-        detail = f"The {kind} {id_} is not stored yet, or batch-processor cannot be reached; try again."
-        return Conflict(detail, retry_after_s=2)
+    if batch["counts"] is None and batch["status"] != "parked":
+        return _not_stored(id_, kind)
     states = ", ".join(action.possible)
     return Conflict(
         f"The {kind} {id_} is {batch['status']}; to be {action.name} it must be one of: {states}."
     )
+
+
+def _not_stored(id_: UUID, kind: contract.Kind) -> Conflict:
+    detail = f"The {kind} {id_} is not stored yet, or batch-processor cannot be reached; try again."
+    return Conflict(detail, retry_after_s=2)
