@@ -196,6 +196,19 @@ async def test_a_schedule_that_could_not_run_is_refused(
     assert pointer is None or pointer in [error["pointer"] for error in answer.json()["errors"]]
 
 
+async def test_a_cron_or_time_zone_that_is_refused_says_what_it_must_be(site: ScheduleSite) -> None:
+    fields = "cron must be five fields, minute hour day-of-month month day-of-week"
+    for change, detail in (
+        ({"cron": "@daily"}, fields),
+        ({"cron": "0 * * *"}, fields),
+        ({"time_zone": "Mars/Base"}, "time_zone 'Mars/Base' is not a time zone in the IANA database."),
+    ):
+        refused = assert_problem(
+            await site.listener.api.post("/v1/schedules", json={**HOURLY, **change}), 422, "invalid-input"
+        )
+        assert refused["detail"].startswith(detail)
+
+
 async def test_runs_are_listed_in_pages_and_by_filters(site: ScheduleSite) -> None:
     made = await site.create({**HOURLY, "overlap": "queue"})
     path = made.headers["location"]

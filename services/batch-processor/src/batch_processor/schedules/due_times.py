@@ -54,7 +54,7 @@ class DueTimes:
     def of(cls, cron: str, time_zone: str) -> DueTimes:
         """Return the due times. Raise `InvalidCron` or `UnknownTimeZone`."""
         if time_zone not in time_zones():
-            raise UnknownTimeZone(f"There is no time zone {time_zone!r} in the IANA database.")
+            raise UnknownTimeZone(f"{time_zone!r} is not a time zone in the IANA database.")
         if len(cron) > MOST_CRON or len(cron.split()) != 5:
             raise InvalidCron(
                 "must be five fields, minute hour day-of-month month day-of-week, like '30 9 * * MON-FRI'"

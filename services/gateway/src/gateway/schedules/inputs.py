@@ -43,7 +43,6 @@ Name = Annotated[str, Field(min_length=1, max_length=MOST_NAME, pattern=r"^[^\x0
 Cron = Annotated[
     str,
     Field(
-        min_length=9,
         max_length=MOST_CRON,
         description="five fields: minute hour day-of-month month day-of-week",
         examples=["30 9 * * MON-FRI"],
