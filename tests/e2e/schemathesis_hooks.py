@@ -35,7 +35,7 @@ OF_THE_STATE = {
 BEYOND_A_SCHEMA = re.compile(
     "must be in the future|must be at most .* days ahead|"
     "ids and a cursor belong to one service|must be a decimal number|the header name '.*' must be|"
-    "give at least one of|must be later than send_at|must be base64|"
+    "give at least one of|must be later than (send_at|run_at)|must be earlier than expires_at|must be base64|"
     "to, cc and bcc together must name|"
     "text, html or both must be given|template-|"
     "must not contain control characters|"

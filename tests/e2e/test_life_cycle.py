@@ -129,12 +129,15 @@ async def test_a_caller_waits_for_the_result_of_a_task(api: httpx.AsyncClient) -
     assert (late.status_code, late.json()["status"]) == (202, "queued")
 
 
-async def test_a_task_expires_and_another_follows_it(api: httpx.AsyncClient) -> None:
-    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+async def test_a_batch_expires_and_a_task_follows_it(api: httpx.AsyncClient) -> None:
+    soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
     mark = str(uuid4())
     following = {"operation": "echo", "payload": {"mark": mark}}
-    path = await task(api, payload=1, expires_at=soon, on_finished=following, **LATER)
-    expired = await reached(api, path)
+    # One of its items waits for longer than until then.
+    options = {"rate_limit": {"items": 1, "per_s": 3600}}
+    sent = {"operation": "echo", "items": [1, 2], "options": options, "expires_at": soon}
+    accepted = await api.post("/v1/batches", json={**sent, "on_finished": following})
+    expired = await reached(api, accepted.headers["location"])
     assert (expired["status"], expired["error"]["code"]) == ("expired", "deadline-exceeded")
 
     async def followed() -> Any:

@@ -169,6 +169,23 @@ async def test_what_is_past_its_deadline_is_not_retried(house: House) -> None:
     assert await house.depth(INTAKE) == 0
 
 
+async def test_a_waiting_task_moves_to_a_time_before_it_expires_only(house: House) -> None:
+    class Waiting(LateBatches):
+        async def get(self, request: GetBatch, deadline: Deadline) -> Batch:
+            found = await super().get(request, deadline)
+            times = {"run_at": found.accepted_at, "expires_at": found.accepted_at + timedelta(hours=2)}
+            return found.model_copy(update={"operation": "echo", "status": "queued", **times})
+
+    double = Waiting()
+    await house.double(BATCH_PROCESSOR, {GetBatch: double.get})
+    listener = await house.open()
+    now, path = datetime.now(UTC), f"/v1/tasks/{FAILED[0]}"
+    late = await listener.api.patch(path, json={"run_at": f"{now + timedelta(hours=3)}"})
+    assert_problem(late, 422, "invalid-input", "/run_at")
+    moved = await listener.api.patch(path, json={"run_at": f"{now + timedelta(hours=1)}"})
+    assert moved.status_code == 202, moved.text
+
+
 async def test_an_action_on_a_task_says_whether_it_is_stored_later_or_never(listener: RunningGateway) -> None:
     accepted = await listener.api.post("/v1/tasks", json={"operation": "echo", "delay_s": 60})
     path, move = accepted.headers["location"], {"run_at": "2099-01-01T00:00:00Z"}

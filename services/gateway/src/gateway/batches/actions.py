@@ -24,6 +24,7 @@ from gateway.batches.operations import OperationCatalogue
 from gateway.errors import UnknownOperation
 from gateway.http.calls import Call
 from gateway.http.filters import BulkResult, SteppedResult
+from gateway.http.problems import invalid
 
 # The most that one call changes; as many pages are read, which may be shorter.
 _MOST_CHANGED = 1000
@@ -111,6 +112,8 @@ class BatchActions:
             raise _not_stored(task_id, "task")
         if task["status"] not in ("queued", "paused") or task.get("started_at"):
             raise Conflict(f"Task {task_id} is {task['status']}: only a task that has not started can move.")
+        if (expires_at := task.get("expires_at")) and datetime.fromisoformat(expires_at) <= body.run_at:
+            raise invalid("/run_at", f"run_at must be earlier than expires_at of the task, {expires_at}.")
         await self._catalogue.require(task["operation"], call.principal)
         call.require_revision(revision_of(task), etag=f'"{revision_of(task)}"')
         owner_id = call.principal.owner_id

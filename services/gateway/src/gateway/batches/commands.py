@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -16,8 +16,19 @@ from gateway.acceptance.repository import Acceptance
 from gateway.batches import uploads
 from gateway.batches.inputs import BatchInput, BatchTerms, FollowUpInput, TaskInput, payload_texts
 from gateway.http.principal import Principal
+from gateway.http.problems import invalid
 
 _RUN_ITEMS = 1000
+
+
+def require_time(expires_at: datetime | None, *, begins_at: datetime | None = None) -> None:
+    """Raise `InvalidInput` for work that expires before it begins: now, or at `begins_at`."""
+    if expires_at is None:
+        return
+    if expires_at <= datetime.now(UTC):
+        raise invalid("/expires_at", "expires_at must be in the future: nothing of it could run.")
+    if begins_at is not None and expires_at <= begins_at:
+        raise invalid("/expires_at", "expires_at must be later than run_at or the end of delay_s.")
 
 
 def of_batch(

@@ -47,7 +47,7 @@ Metadata = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=40)], Annotated[str, Field(max_length=500)]],
     Field(max_length=20, examples=[{"order": "4711"}]),
 ]
-_EXPIRES = "items that have not ended by then are stopped, and the batch or task is `expired`"
+_EXPIRES = "in the future; items that have not ended by then are stopped, and the batch or task is `expired`"
 
 
 class FollowUpInput(BaseModel):
@@ -177,7 +177,7 @@ class Moving(BaseModel):
     """The body of `PATCH /v1/tasks/{id}`."""
 
     model_config = ConfigDict(extra="forbid")
-    run_at: Instant = Field(description="a time in the past means at once")
+    run_at: Instant = Field(description="a time in the past means at once; earlier than `expires_at`")
 
 
 class AcceptedBatch(BaseModel):

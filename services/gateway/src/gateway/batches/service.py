@@ -72,6 +72,7 @@ class BatchService:
             terms, written = query.read_terms()
             try:
                 await self._catalogue.permit(call.principal, terms.operation, following=terms.on_finished)
+                commands.require_time(terms.expires_at)
             except (InvalidInput, UnknownOperation):
                 # Its body must be read to know whether it is the upload that was accepted then.
                 if (again := await self._uploads.answer_again(call, body, terms.operation)) is None:
@@ -84,6 +85,7 @@ class BatchService:
         query.require_nothing_of_uploads()
         if [query.open, bool(body.items), body.source is not None].count(True) != 1:
             raise invalid("/items", "Send items or a source; with open=true the items follow later.")
+        commands.require_time(body.expires_at)
         items: int | None = len(body.items)
         if body.source is not None:
             items = await self._require_source(call, body.source)

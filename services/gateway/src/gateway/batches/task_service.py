@@ -74,6 +74,8 @@ class TaskService:
         await self._catalogue.permit(
             call.principal, body.operation, lambda: [(pointer, body.payload)], following=body.on_finished
         )
+        begins_at = body.run_at or datetime.now(UTC) + timedelta(seconds=body.delay_s)
+        commands.require_time(body.expires_at, begins_at=begins_at)
         if body.unique is not None:
             attempt = partial(self._accept_unique, call, body, body.unique, payload)
         elif body.unique_key is not None:

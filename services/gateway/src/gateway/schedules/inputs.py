@@ -78,8 +78,8 @@ Jitter = Annotated[
 class TemplateInput(BaseModel):
     """The template of each run: a task with one `payload`, or a batch of `items`.
 
-    Its metadata also get `schedule_id` and `due_at`. Work that has not ended `expires_in_s` seconds after the
-    start of the run is cancelled.
+    Its metadata also get `schedule_id` and `due_at`. Items that have not ended `expires_in_s` seconds after
+    the start of the run are stopped, and the batch or task is `expired`.
     """
 
     model_config = ConfigDict(extra="forbid")
