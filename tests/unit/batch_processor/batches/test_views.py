@@ -124,3 +124,19 @@ def test_a_wait_for_others_ends_when_the_batch_expires() -> None:
             waits = show(replace(batch, expires_at=expires_at), around).next
             assert waits is not None
             assert waits.by == expires_at
+
+
+def test_no_step_is_promised_for_later_than_the_batch_expires() -> None:
+    expires = START + timedelta(minutes=5)
+    batch = replace(DONE, succeeded=0, failed=0, finished_at=None, expires_at=expires)
+    running, queued = replace(batch, status="running"), replace(batch, status="queued", started_at=None)
+    for late, around in (
+        (queued, Surroundings()),
+        (replace(queued, not_before=START + timedelta(hours=1)), Surroundings()),
+        (replace(batch, status="validating", validating_since=START), Surroundings()),
+        (running, Surroundings(next_attempt=2, next_attempt_at=START)),
+        (replace(running, succeeded=50), Surroundings(running=5)),
+    ):
+        step = show(late, around).next
+        assert step is not None
+        assert step.by == expires, step

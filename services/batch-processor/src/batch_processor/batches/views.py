@@ -96,28 +96,37 @@ def _next(
 ) -> Next | None:
     """Return the next step of the batch; steps past their time show in `tickwire_batches_overdue`.
 
-    A wait for people or limits ends when the batch expires, if it ever does.
+    Whatever the batch waits for, the wait ends when it expires, if it ever does.
     """
+    step = _step(batch, around, ends_at=ends_at, upload_expires_s=upload_expires_s)
+    if step is None or batch.expires_at is None or batch.status == "cancelling":
+        return step
+    return Next(what=step.what, by=min(step.by or batch.expires_at, batch.expires_at))
+
+
+def _step(
+    batch: life_cycle.StoredBatch, around: Surroundings, *, ends_at: datetime | None, upload_expires_s: float
+) -> Next | None:
+    """Return the next step of the batch as if it did not expire."""
     if batch.status == "open":
         since = batch.appended_at or batch.accepted_at
-        ends = [] if since is None else [since + timedelta(seconds=upload_expires_s)]
-        ends += [] if batch.expires_at is None else [batch.expires_at]
-        return Next(what="the rest of its items, or it expires", by=min(ends, default=None))
+        by = None if since is None else since + timedelta(seconds=upload_expires_s)
+        return Next(what="the rest of its items, or it expires", by=by)
     if batch.status == "validating":
         since = batch.validating_since
         by = None if since is None else since + timedelta(seconds=VALIDATED_WITHIN_S)
         return Next(what="the comparison of its custom ids", by=by)
     if batch.status == "paused":
-        return Next(what="its owner resumes it", by=batch.expires_at)
+        return Next(what="its owner resumes it", by=None)
     if batch.status == "cancelling":
         since = batch.cancelling_since
         by = None if since is None else since + timedelta(seconds=CANCELLED_WITHIN_S)
         return Next(what="the end of its running items", by=by)
     if around.paused is not None and batch.status in ("queued", "running"):
         paused = f"the operation {batch.operation}" if around.paused == "operation" else "its owner's work"
-        return Next(what=f"an administrator resumes {paused}", by=batch.expires_at)
+        return Next(what=f"an administrator resumes {paused}", by=None)
     if around.is_limited and not around.running:
-        return Next(what="its limits let more items begin", by=batch.expires_at)
+        return Next(what="its limits let more items begin", by=None)
     if around.next_attempt_at is not None:
         by = around.next_attempt_at + timedelta(seconds=BEGUN_WITHIN_S)
         return Next(what=f"attempt {around.next_attempt}", by=by)
@@ -125,7 +134,7 @@ def _next(
         due_at = max(batch.accepted_at, batch.not_before or batch.accepted_at)
         return Next(what="its first item", by=due_at + timedelta(seconds=BEGUN_WITHIN_S))
     if batch.status == "running" and ends_at is None:
-        return Next(what="its first result", by=batch.expires_at)
+        return Next(what="its first result", by=None)
     if batch.status == "running":
         return Next(what="its last item (an estimate)", by=ends_at)
     return None
