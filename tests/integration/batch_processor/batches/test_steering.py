@@ -38,6 +38,7 @@ async def test_a_paused_batch_begins_nothing_until_it_is_resumed(
     paused = await caller.reach(batch_id, "paused")
     assert paused.next is not None
     assert paused.next.what == "its owner resumes it"
+    assert (paused.counts.pending, paused.counts.running) == (50, 10)
     # Those at work may finish, and everything else is put aside.
     stage.go.set()
     await until(lambda: _chunks(caller, batch_id, {"held"}))

@@ -72,7 +72,8 @@ async def get_batch(connection: Connection, batch_id: UUID) -> StoredBatch | Non
 
 async def surroundings(connection: Connection, batches: Sequence[StoredBatch]) -> dict[UUID, Surroundings]:
     """Return the data of these batches that is not in their rows; query only data that can exist."""
-    active = [b.id for b in batches if b.status in ("queued", "running", "cancelling")]
+    # Of a paused batch, items at work finish.
+    active = [b.id for b in batches if b.status in ("queued", "running", "paused", "cancelling")]
     failed = [b.id for b in batches if b.failed]
     tasks = [b.id for b in batches if b.kind == "task" and b.succeeded + b.failed]
     at_work = await _by_batch(connection, "work_of", active)
