@@ -13,6 +13,7 @@ from batch_processor.schedules.answers import MOST_PAGE_BYTES
 from chassis.broker.envelope import Delivery, new_id
 from chassis.errors import InvalidInput
 from chassis.metrics import SCHEDULES_LATE
+from contracts.message import Next
 from contracts.schedules import (
     DeleteSchedule,
     ListSchedules,
@@ -86,6 +87,7 @@ async def test_runs_report_the_outcome_of_the_work_that_they_made(world: Schedul
     for _ in range(2):
         [ended] = await world.runs(schedule, status=["ended"])
         assert (ended.status, ended.outcome, ended.next) == ("ended", "failed", None)
+        assert ended.ended_at is not None
         # The batch itself is removed one day.
         await world.firing.follow()
         await world.rows("DELETE FROM batches")
@@ -159,6 +161,27 @@ async def test_runs_that_are_due_while_a_schedule_is_paused_do_not_happen(world:
     assert resumed.next_runs[0] > datetime.now(UTC)
     await world.firing.fire()
     assert reported(await world.runs(schedule)) == [("manual", "fired")]
+
+
+async def test_runs_that_wait_do_not_begin_while_their_schedule_is_paused(world: ScheduleWorld) -> None:
+    schedule = await world.create(overlap="queue")
+
+    async def next_after(run: ScheduleRun) -> list[UUID]:
+        await world.begin(run)
+        await world.end(run)
+        await world.firing.follow()
+        return [one.id for one in await world.runs(schedule, status=["fired"])]
+
+    first, due = await world.run(schedule), await world.fire(schedule)
+    asked = await world.run(await world.pause(schedule))
+    # What somebody asks for begins in a pause, too.
+    assert await next_after(first) == [asked.id]
+    [held] = await world.runs(schedule, status=["waiting"])
+    assert (held.id, held.next) == (due.id, Next(what="its owner resumes the schedule", by=None))
+    assert await next_after(asked) == []
+    await world.pause(schedule, paused=False)
+    await world.firing.follow()
+    assert [one.id for one in await world.runs(schedule, status=["fired"])] == [due.id]
 
 
 async def test_the_same_request_makes_one_schedule_and_one_run(world: ScheduleWorld) -> None:

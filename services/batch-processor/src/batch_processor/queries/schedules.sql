@@ -122,12 +122,15 @@ WHERE r.id IN (
 
 -- name: list_next_waiting
 -- Schedules with a waiting run and no active one, except those in $1: the first of each owner, then the second of
--- each, and so on.
+-- each, and so on. While an owner has paused one, only runs that were asked for begin.
 SELECT schedule_id AS id FROM (
     SELECT schedule_id, id, row_number() OVER (PARTITION BY owner_id ORDER BY id) AS turn
     FROM (
-        SELECT DISTINCT ON (schedule_id) schedule_id, id, owner_id FROM schedule_runs
-        WHERE status = 'waiting' AND schedule_id <> ALL($1::uuid[]) ORDER BY schedule_id, id
+        SELECT DISTINCT ON (w.schedule_id) w.schedule_id, w.id, w.owner_id
+        FROM schedule_runs AS w JOIN schedules AS s ON s.id = w.schedule_id
+        WHERE w.status = 'waiting' AND w.schedule_id <> ALL($1::uuid[])
+            AND (w.trigger = 'manual' OR NOT s.is_paused OR s.paused_reason IS NOT NULL)
+        ORDER BY w.schedule_id, w.id
     ) AS oldest
     WHERE NOT EXISTS (
         SELECT FROM schedule_runs AS r LEFT JOIN batches AS b ON b.id = r.id
@@ -137,11 +140,14 @@ SELECT schedule_id AS id FROM (
 ORDER BY turn, id LIMIT $2
 
 -- name: lock_next_waiting
--- The oldest waiting run of each of the schedules without an active one, with the schedule.
+-- The oldest waiting run that may begin of each of the schedules without an active one, with the schedule.
 SELECT s.*, first.id AS run_id, first.due_at AS run_due_at
 FROM schedules AS s
 CROSS JOIN LATERAL (
-    SELECT id, due_at FROM schedule_runs WHERE schedule_id = s.id AND status = 'waiting' ORDER BY id LIMIT 1
+    SELECT id, due_at FROM schedule_runs
+    WHERE schedule_id = s.id AND status = 'waiting'
+        AND (trigger = 'manual' OR NOT s.is_paused OR s.paused_reason IS NOT NULL)
+    ORDER BY id LIMIT 1
 ) AS first
 WHERE s.id = ANY($1::uuid[])
     AND NOT EXISTS (
@@ -169,8 +175,10 @@ SELECT id FROM schedule_runs WHERE schedule_id = $1 AND request_key = $2
 -- everything.
 SELECT run.* FROM unnest($1::uuid[]) AS wanted (schedule_id)
 CROSS JOIN LATERAL (
-    SELECT r.*, b.status AS batch_status, now_is.status AS shown_status
-    FROM schedule_runs AS r
+    SELECT
+        r.*, b.status AS batch_status, b.finished_at AS batch_finished_at, now_is.status AS shown_status,
+        r.trigger <> 'manual' AND s.is_paused AND s.paused_reason IS NULL AS is_held
+    FROM schedule_runs AS r JOIN schedules AS s ON s.id = r.schedule_id
     LEFT JOIN batches AS b ON b.id = r.id AND b.operation IS NOT NULL
     CROSS JOIN LATERAL (
         SELECT CASE

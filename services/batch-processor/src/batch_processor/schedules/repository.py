@@ -211,7 +211,7 @@ async def give_up(connection: Connection) -> int:
 
 
 async def list_next_waiting(connection: Connection, but: Collection[UUID], most: int) -> list[UUID]:
-    """Return schedules with a waiting run and no active one, except those in `but`, by owner in turn."""
+    """Return schedules with a run that may begin now, except those in `but`, by owner in turn."""
     return [row["id"] for row in await connection.fetch(_SQL["list_next_waiting"], list(but), most)]
 
 
@@ -306,18 +306,20 @@ def _run(row: asyncpg.Record) -> ScheduleRun:
         status=status,
         created_at=row["created_at"],
         fired_at=row["fired_at"],
-        ended_at=row["ended_at"],
+        # Its end is noted within a second.
+        ended_at=row["ended_at"] or row["batch_finished_at"],
         # A retried batch may have ended with another status since.
         outcome=row["batch_status"] or row["outcome"],
         code=row["code"],
         detail=row["detail"],
-        next=_next_of(status, row["fired_at"]),
+        next=_next_of(status, row["fired_at"], is_held=row["is_held"]),
     )
 
 
-def _next_of(status: RunStatus, fired_at: datetime | None) -> Next | None:
+def _next_of(status: RunStatus, fired_at: datetime | None, *, is_held: bool) -> Next | None:
     if status == "waiting":
-        return Next(what="the end of the previous run", by=None)
+        what = "its owner resumes the schedule" if is_held else "the end of the previous run"
+        return Next(what=what, by=None)
     if status == "fired" and fired_at is not None:
         return Next(what="its batch or task is accepted", by=fired_at + timedelta(seconds=ON_TIME_S))
     if status == "accepted":
