@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from gateway.http import reading
+from gateway.http import permitted, reading
 from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 from support.upload_site import UploadSite, uploaded
@@ -39,13 +39,14 @@ async def trickle(
     key: str = "",
     part: bytes = b"a",
     request_timeout: str = "",
+    credential: str = "",
 ) -> bytes:
     """Send `part` every 20 ms as a body without an end; return everything that comes back."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(listener.url.rsplit(":", 1)[1]))
     fields = [
         f"{method} {path} HTTP/1.1",
         "Host: gateway",
-        f"Authorization: Bearer {listener.admin_key}",
+        f"Authorization: Bearer {credential or listener.admin_key}",
         f"Content-Type: {media_type}",
         "Transfer-Encoding: chunked",
         *([f"Idempotency-Key: {key}"] if key else []),
@@ -168,6 +169,37 @@ async def test_an_upload_ends_when_the_time_has_passed_that_its_caller_allows(
     await until(lambda: is_free(usual_listener, key))
     await until(site.is_idle)
     assert not usual_listener.gateway.resources.uploads.at_work
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "media_type", "scope"),
+    [
+        ("POST", "/v1/uploads", FILE, "emails:send"),
+        ("POST", "/v1/batches?operation=echo", LINES, "batches:write"),
+        ("PUT", "open", LINES, "batches:write"),
+    ],
+)
+async def test_an_upload_ends_when_its_key_is_revoked(
+    usual_listener: RunningGateway,
+    site: UploadSite,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    path: str,
+    media_type: str,
+    scope: str,
+) -> None:
+    monkeypatch.setattr(permitted, "CHECK_EVERY_S", 0.05)
+    where = f"{await opened(usual_listener)}/items?offset=0" if path == "open" else path
+    key = await usual_listener.new_key(scope, user_id=1)
+    part = b" " * 1023 + b"\n"
+    sending = asyncio.create_task(
+        trickle(usual_listener, method, where, media_type, part=part, credential=key)
+    )
+    resources = usual_listener.gateway.resources
+    await until(lambda: resources.uploads.at_work + resources.upload_turns.at_work)
+    await usual_listener.api.delete(f"/v1/api-keys/{key[8:24]}")
+    assert (await sending).startswith(b"HTTP/1.1 401 ")
+    await until(site.is_idle)
 
 
 async def test_an_upload_refuses_a_time_that_is_none(usual_listener: RunningGateway) -> None:

@@ -18,6 +18,7 @@ from contracts.batches import INTAKE
 from gateway.batches import upload_claims
 from gateway.batches.backlog import MOST_QUEUED
 from gateway.batches.upload_turns import MOST_OF_AN_OWNER
+from gateway.http import permitted
 from native.rabbitmq import VHOST, RabbitMQ
 from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
@@ -212,6 +213,22 @@ async def test_an_upload_keeps_its_idempotency_key_while_its_lines_arrive_slowly
     assert (await first).status_code == 202
     repeated = await listener.api.post(PATH, content=lines(3), headers=headers)
     assert repeated.headers["idempotent-replayed"] == "true"
+
+
+async def test_an_upload_whose_key_was_revoked_before_its_end_leaves_nothing(
+    listener: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(permitted, "CHECK_EVERY_S", 0.0)
+    before, key = await accepted(listener), await listener.new_key("batches:write")
+
+    async def body() -> AsyncIterator[bytes]:
+        yield lines(3)
+        await until(lambda: listener.gateway.resources.upload_turns.at_work)
+        await listener.api.delete(f"/v1/api-keys/{key[8:24]}")
+
+    async with listener.client(key) as client:
+        assert_problem(await client.post(PATH, content=body(), headers=NDJSON), 401, "unauthenticated")
+    assert await accepted(listener) == before
 
 
 async def test_an_upload_over_the_limit_is_413_by_its_length_and_by_counting(house: House) -> None:

@@ -113,6 +113,7 @@ def create_quart(settings: GatewaySettings, resources: Resources) -> GatewayApp:
         timeout_s=settings.request_timeout_s,
         upload_limit=settings.upload_limit_bytes,
         authenticate_stream=resources.tokens.authenticate_stream,
+        renew=resources.keyring.require,
         shared=resources.shared_bytes,
         turns=resources.loop_turns,
     )

@@ -35,6 +35,7 @@ from gateway.http.bodies import LARGE_BYTES, LIGHT_BYTES, SMALL_BYTES, BodyRooms
 from gateway.http.byte_room import MOST_FOR_ROOM_S
 from gateway.http.calls import Call, IncomingRequest, RawBody
 from gateway.http.endpoints import Endpoint, Idempotency
+from gateway.http.permitted import Renew, always_valid, while_permitted
 from gateway.http.principal import Principal
 from gateway.http.rates import Charge, charge_nothing
 from gateway.http.readers import Send
@@ -108,8 +109,9 @@ class Server:
     """Serves declared endpoints to callers with the required scopes.
 
     `once` runs an effect in its transaction and makes repetitions harmless; `charge` counts a request in the
-    limits of its caller; `routes` matches paths to rules; `timeout_s` is the default time-out of a request.
-    Bodies and answers take of the bytes that are `shared`.
+    limits of its caller; `renew` looks up the rights of one whose upload takes long; `routes` matches paths
+    to rules; `timeout_s` is the default time-out of a request. Bodies and answers take of the bytes that are
+    `shared`.
     """
 
     def __init__(
@@ -121,12 +123,14 @@ class Server:
         timeout_s: float,
         upload_limit: int,
         authenticate_stream: Authenticate | None = None,
+        renew: Renew = always_valid,
         charge: Charge = charge_nothing,
         shared: SharedBytes | None = None,
         turns: LoopTurns | None = None,
     ) -> None:
         self._authenticate = authenticate
         self._authenticate_stream = authenticate_stream or authenticate
+        self._renew = renew
         self._charge = charge
         self._once = once
         self._routes = Routes(routes)
@@ -235,7 +239,9 @@ class Server:
             call.idempotency_key = reading.key_of(request, key, b"")
             if not reading.limits_time(request):
                 call.deadline = until = _UNLIMITED
-            arguments["body"] = reading.upload(request, endpoint.upload_limit or self._upload_limit)
+            upload = reading.upload(request, endpoint.upload_limit or self._upload_limit)
+            upload.parts = while_permitted(upload.parts, call.principal, endpoint.scope, self._renew)
+            arguments["body"] = upload
             return await self._run(endpoint, call, arguments, until)
         size = reading.largest_size(request)
         room = self._rooms.large if size > LARGE_BYTES else self._rooms.smaller

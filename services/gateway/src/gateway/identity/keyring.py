@@ -135,6 +135,13 @@ class KeyRing:
         async with self._postgres.connection() as connection:
             return await self._subjects.renew(connection, principal)
 
+    async def require(self, principal: Principal) -> Principal:
+        """Return a caller with its current rights. Raise `Unauthenticated` where `renew` returns None."""
+        renewed = await self.renew(principal)
+        if renewed is None:
+            raise unknown_key()
+        return renewed
+
     async def forget(self, user_id: int | None = None) -> None:
         """Look up the credentials of a user, or all, again before their next use: they were changed here."""
         self._changes += 1
