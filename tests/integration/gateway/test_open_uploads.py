@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from contracts.batches import INTAKE
-from gateway.batches import upload_claims
+from gateway.batches import open_uploads, upload_claims
 from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
 from support.waiting import until
@@ -199,6 +199,31 @@ async def test_an_upload_belongs_to_its_owner_and_ends_with_its_batch(listener: 
     expired = "UPDATE acceptances SET status = 'expired', changed_at = $2 WHERE id = $1"
     await listener.database.execute(expired, path.rpartition("/")[2], datetime.now(UTC))
     assert_problem(await append(listener, path, 0, lines(1)), 409, "conflict")
+
+
+async def test_an_owner_has_a_bounded_number_of_uploads_open_at_a_time(
+    listener: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_uploads, "MOST_OPEN_OF_OWNER", 3)
+    key = await listener.new_key("batches:write", user_id=await listener.new_user())
+    wanted = "/v1/batches?open=true", {"operation": "echo"}
+    async with listener.client(key) as client:
+        answers = await asyncio.gather(*(client.post(wanted[0], json=wanted[1]) for _ in range(6)))
+        assert sorted(answer.status_code for answer in answers) == [202] * 3 + [429] * 3
+        refused = next(answer for answer in answers if answer.status_code == 429)
+        assert_problem(refused, 429, "too-many-at-once")
+        accepted = [answer.json()["id"] for answer in answers if answer.status_code == 202]
+        # One ends with its batch; another one was never accepted, as of a request that was repeated.
+        await listener.database.execute(
+            "UPDATE acceptances SET status = 'expired' WHERE id = $1", accepted[0]
+        )
+        await listener.database.execute(
+            "WITH old AS (UPDATE open_uploads SET appended_at = now() - interval '6 minutes')"
+            " DELETE FROM acceptances WHERE id = $1",
+            accepted[1],
+        )
+        for status in (202, 202, 429):
+            assert (await client.post(wanted[0], json=wanted[1])).status_code == status
 
 
 async def test_all_parts_together_have_the_limit_of_an_upload(house: House) -> None:

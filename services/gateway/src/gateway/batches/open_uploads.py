@@ -11,7 +11,7 @@ from uuid import UUID
 from chassis import logging
 from chassis.broker import envelope
 from chassis.broker.publisher import Publisher
-from chassis.errors import Conflict, DatabaseUnavailable, NotFound, PayloadTooLarge
+from chassis.errors import Conflict, DatabaseUnavailable, NotFound, PayloadTooLarge, TooManyAtOnce
 from chassis.postgres import Connection, Postgres
 from contracts import batches as contract
 from gateway.acceptance.acceptor import Acceptor
@@ -32,6 +32,8 @@ from gateway.http.replies import HttpReply, document
 
 log = logging.get(__name__)
 
+# Each keeps its last line, if that is incomplete, until it is sealed or its batch ends.
+MOST_OPEN_OF_OWNER = 100
 # How often the offset is saved from which an interrupted upload continues.
 _SAVE_EVERY_S = 1.0
 
@@ -57,10 +59,15 @@ class OpenUploads:
         self._backlog = backlog
 
     async def open(self, call: Call, acceptance: Acceptance, create: contract.CreateBatch) -> HttpReply:
-        """Promise a batch whose items follow."""
+        """Promise a batch whose items follow. Raise `TooManyAtOnce` when the owner has too many open."""
         seal = contract.SealBatch(total=0, **create.model_dump(exclude={"not_before", "priority", "items"}))
         # Before the acceptance: an upload without one cannot be found by anybody, and is removed in time.
-        async with self._postgres.connection() as connection:
+        async with self._postgres.transaction() as connection:
+            if await repository.count_uploads(connection, acceptance.owner_id) >= MOST_OPEN_OF_OWNER:
+                raise TooManyAtOnce(
+                    f"You have {MOST_OPEN_OF_OWNER} uploads open; seal or cancel some of them.",
+                    retry_after_s=60,
+                )
             await repository.create_upload(
                 connection, acceptance.id, acceptance.owner_id, seal.model_dump_json()
             )

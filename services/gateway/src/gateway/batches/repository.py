@@ -11,6 +11,7 @@ import orjson
 
 from chassis import queries
 from chassis.postgres import Connection
+from contracts.batches import FINISHED
 from contracts.operations import Operation
 
 _SQL = queries.of("gateway")
@@ -43,6 +44,12 @@ async def list_operations(connection: Connection) -> list[dict[str, Any]]:
     """Return the catalogue of operations, in the order of their names."""
     rows = await connection.fetch(_SQL["list_operations"])
     return [{**row, "item_schema": orjson.loads(row["item_schema"])} for row in rows]
+
+
+async def count_uploads(connection: Connection, owner_id: str) -> int:
+    """Return how many uploads the owner has open; no other one is opened until the transaction ends."""
+    await connection.execute(_SQL["lock_uploads_of_owner"], owner_id)
+    return int(await connection.fetchval(_SQL["count_open_uploads"], owner_id, list(FINISHED)))
 
 
 async def create_upload(connection: Connection, batch_id: UUID, owner_id: str, about: str) -> None:

@@ -7,6 +7,23 @@ WITH old AS (
 )
 INSERT INTO open_uploads (batch_id, owner_id, about) VALUES ($1, $2, $3)
 
+-- name: lock_uploads_of_owner
+-- Requests of an owner that open uploads at the same time take turns.
+SELECT pg_advisory_xact_lock(hashtextextended('open uploads of ' || $1, 0))
+
+-- name: count_open_uploads
+-- Those of an owner, except what this removes: uploads whose batches have ended ($2), and those that were not accepted
+-- within minutes, because the request was a repetition or has failed.
+WITH gone AS (
+    DELETE FROM open_uploads WHERE batch_id IN (
+        SELECT u.batch_id FROM open_uploads AS u LEFT JOIN acceptances AS a ON a.id = u.batch_id
+        WHERE u.owner_id = $1
+            AND (a.status = ANY($2::text[]) OR (a.id IS NULL AND u.appended_at < now() - interval '5 minutes'))
+    )
+    RETURNING batch_id
+)
+SELECT count(*) FROM open_uploads WHERE owner_id = $1 AND batch_id NOT IN (SELECT batch_id FROM gone)
+
 -- name: find_open_upload
 SELECT bytes, items, lines, rest, writer IS NOT NULL AND appended_at > now() - interval '90 s' AS is_written
 FROM open_uploads WHERE batch_id = $1 AND owner_id = $2
