@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from contracts.scopes import Scope
 from gateway.http.calls import Call
+from gateway.http.changes import Change
 from gateway.http.endpoints import Answer, Endpoint
 from gateway.http.filters import BulkResult, CreatedWithin, DryRun
 from gateway.http.principal import Principal
@@ -85,6 +86,13 @@ def shows_too_much(endpoint: Endpoint, answer: Answer) -> bool:
 def test_a_change_shows_what_a_read_shows_only_to_a_key_that_may_read_it() -> None:
     open_ = {e.name for e in CHANGES for answer in e.answers.values() if shows_too_much(e, answer)}
     assert open_ == WHOLE.keys()
+
+
+def test_a_null_in_a_change_is_refused_wherever_a_field_may_be_left_out() -> None:
+    bodies = [endpoint.body for endpoint in CHANGES if endpoint.method == "PATCH"]
+    optional = [body for body in bodies if not all(f.is_required() for f in body.model_fields.values())]
+    assert len(optional) > 3
+    assert [body for body in optional if not issubclass(body, Change)] == []
 
 
 def test_a_bulk_action_counts_what_matches_only_for_a_key_that_may_read_it() -> None:

@@ -15,6 +15,13 @@ class LampChange(Change):
     name: str | None = Field(default=None, max_length=10)
 
 
+class ShadeChange(Change):
+    """A change of a shade, which always has a colour."""
+
+    thing = "shade"
+    colour: str
+
+
 def test_an_absent_field_is_read_as_none() -> None:
     assert LampChange.model_validate({}).name is None
 
@@ -27,3 +34,5 @@ def test_null_is_refused_with_the_name_of_the_thing() -> None:
 def test_the_schema_has_neither_null_nor_a_default() -> None:
     [field] = LampChange.model_json_schema()["properties"].values()
     assert field == {"maxLength": 10, "title": "Name", "type": "string"}
+    [field] = ShadeChange.model_json_schema()["properties"].values()
+    assert field == {"title": "Colour", "type": "string"}

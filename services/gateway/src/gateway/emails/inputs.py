@@ -16,6 +16,7 @@ from contracts.message import FieldError, Moment, Next
 from contracts.scopes import Scope
 from contracts.times import PlannedTime
 from gateway.acceptance.inputs import ACCEPTED, AcceptedWork
+from gateway.http.changes import Change
 from gateway.http.endpoints import json
 from gateway.http.excerpts import Excerpt
 from gateway.http.filters import CreatedWithin, PageQuery, Several, SteppedBulk, SteppedOutline, YesOrNo
@@ -185,11 +186,11 @@ class EmailList(BaseModel):
     next_cursor: str | None
 
 
-class Rescheduling(BaseModel):
+class Rescheduling(Change):
     """The new time of a mail and, optionally, the time at which the service gives up sending it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+    model_config = ConfigDict(frozen=True)
+    thing = "mail"
     send_at: PlannedTime
     expires_at: PlannedTime | None = None
 

@@ -28,7 +28,8 @@ class Change(BaseModel):
         """Describe the fields without null, which is only their default."""
         found = handler(core_schema)
         for field in handler.resolve_ref_schema(found).get("properties", {}).values():
-            [kind] = [one for one in field.pop("anyOf") if one != {"type": "null"}]
-            del field["default"]
-            field.update({**kind, **field})
+            if "anyOf" in field:
+                [kind] = [one for one in field.pop("anyOf") if one != {"type": "null"}]
+                del field["default"]
+                field.update({**kind, **field})
         return found

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from chassis.egress.destinations import MOST_CHARACTERS, URL_PATTERN, Destination, DestinationRefused
 from contracts.message import Next
+from gateway.http.changes import Change
 from gateway.http.filters import CreatedWithin, DryRun, PageQuery, Several
 from gateway.webhooks.events import TEST, TYPES
 
@@ -64,13 +65,14 @@ class WebhookInput(BaseModel):
     description: Description = ""
 
 
-class WebhookChange(BaseModel):
+class WebhookChange(Change):
     """The body of `PATCH /v1/webhooks/{webhook_id}`: what is given replaces what was.
 
     A webhook that becomes `disabled` gets no events, and what waits for it is withdrawn.
     """
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"minProperties": 1})
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+    thing = "webhook"
     url: Url | None = None
     events: EventNames | None = None
     description: Description | None = None

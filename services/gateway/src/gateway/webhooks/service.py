@@ -88,7 +88,7 @@ class WebhookService:
         )
 
     async def change(self, call: Call, webhook_id: UUID, body: WebhookChange) -> HttpReply:
-        """Change a webhook at the version that the caller has read. A null changes nothing.
+        """Change a webhook at the version that the caller has read.
 
         From then on the webhook gets what the caller's credential may read.
         """
@@ -98,8 +98,6 @@ class WebhookService:
             await withdrawing.withdraw_all(self._postgres, webhook_id)
         async with self._postgres.transaction() as connection:
             row = await _locked(connection, call, webhook_id)
-            if not body.model_dump(exclude_none=True):
-                return _reply(row)
             wanted = {
                 name: row[name] if (value := getattr(body, name)) is None else value
                 for name in ("url", "events", "description", "status")
