@@ -122,9 +122,9 @@ class BatchEngine:
         async with self.postgres.connection() as connection:
             return list(await connection.fetch(statement, *arguments))
 
-    async def handle(self, message: Command, *, attempt: int = 1) -> None:
-        """Handle a message as the consumer does."""
-        delivery = Delivery(message, message_id=new_id(), attempt=attempt, tenant="", headers={})
+    async def handle(self, message: Command, *, attempt: int = 1, body: bytes = b"") -> None:
+        """Handle a message as the consumer does; `body` is what it was read from."""
+        delivery = Delivery(message, new_id(), attempt, tenant="", headers={}, body=body)
         async with self.postgres.transaction() as connection:
             await self._handlers[type(message)](connection, [delivery])
 
@@ -133,7 +133,7 @@ class BatchEngine:
         taken = "DELETE FROM outbox WHERE message_type = $1 RETURNING body"
         while rows := await self.fetch(taken, kind.message_type):
             for row in rows:
-                await self.handle(kind.read(row["body"]))
+                await self.handle(kind.read(row["body"]), body=row["body"])
 
     async def create_in(self, connection: Connection, creation: CreateBatch) -> None:
         """Create a batch in a transaction of the test."""

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from contracts.batch_options import RateLimit
 from contracts.items import Item as Item
+from contracts.json_texts import before_placed_items
 from contracts.message import Command, Contract, Event, Json, LiveMessage, Moment, Next, Reply, Request
 from contracts.topology import BATCH_PROCESSOR
 
@@ -76,7 +77,7 @@ class CreateBatch(BatchDescription):
     """Open a batch. With `items` it is sealed at once; otherwise the items follow, and `SealBatch` closes it.
 
     With a `source` its items are taken from another batch that has ended. The owner had the `scopes` at
-    `scoped_at`, or at the acceptance.
+    `scoped_at`, or at the acceptance. With `payloads_at`, as in `AppendItems`, `items` are the last member.
     """
 
     message_type: ClassVar[str] = "batch.create.v1"
@@ -86,6 +87,19 @@ class CreateBatch(BatchDescription):
     items: list[Item] | None = None
     source: Source | None = None
     scoped_at: Moment | None = None
+    payloads_at: list[int] | None = None
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        """Return the message, without `items` if they have places: a payload may have very many values."""
+        head = before_placed_items(body)
+        return cls.model_validate_json(body if head is None else head + b"}")
+
+    @property
+    def size(self) -> int | None:
+        """The number of items; None if they follow."""
+        found = self.items if self.payloads_at is None else self.payloads_at[::2]
+        return None if found is None else len(found)
 
 
 class AppendItems(Command):
@@ -93,8 +107,7 @@ class AppendItems(Command):
 
     `lines` are the line numbers of the items in the upload, from 1; they are present only if empty lines make
     them differ from the positions. `payloads_at` has the start and the end of each payload, including spaces
-    around it, in bytes after the opening bracket of `items`: a reader finds the original texts without
-    parsing.
+    around it, in bytes after the opening bracket of `items`: readers find the texts without parsing.
     """
 
     message_type: ClassVar[str] = "batch.append.v1"
@@ -109,27 +122,12 @@ class AppendItems(Command):
     @classmethod
     def read(cls, body: bytes) -> Self:
         """Return the message, without `items` if they have places: making them would be most of the work."""
-        placed = _PlacedItems.model_validate_json(body)
-        if placed.payloads_at is None:
-            return cls.model_validate_json(body)
-        return cls.model_construct(items=[], **dict(placed))
-
-
-class _PlacedItems(Contract):
-    """The fields of `AppendItems` other than `items`."""
-
-    batch_id: UUID
-    owner_id: str
-    offset: int
-    lines: list[int] | None = None
-    payloads_at: list[int] | None = None
+        head = before_placed_items(body)
+        return cls.model_validate_json(body if head is None else head + b',"items":[]}')
 
 
 class SealBatch(BatchDescription):
-    """Seal a batch: all `total` items were sent.
-
-    It repeats the description of the batch, so that it may arrive before the items.
-    """
+    """Seal a batch of `total` items; it repeats the description, so that it may arrive before them."""
 
     message_type: ClassVar[str] = "batch.seal.v1"
     total: int

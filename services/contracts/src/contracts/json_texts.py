@@ -66,6 +66,13 @@ def payloads(command: bytes, compact: Sequence[bytes]) -> list[bytes]:
     return list(compact)
 
 
+def before_placed_items(command: bytes) -> bytes | None:
+    """Return `command` up to its items, without a brace; None if it does not say where payloads are."""
+    # Within a string the quotes would be escaped, and no other list has one of these names.
+    head, _, _ = command.partition(b"," + _ITEMS)
+    return head if b',"payloads_at":[' in head else None
+
+
 def payloads_at(command: bytes, places: Sequence[int]) -> list[bytes]:
     """Return the texts of the payloads of the items in `command`.
 

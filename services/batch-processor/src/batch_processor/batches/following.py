@@ -14,12 +14,14 @@ from chassis.broker.envelope import Outgoing, command
 from contracts.batches import CreateBatch, FollowUp
 
 _FOLLOWING = UUID("0b3f6d1e-5f0a-4c84-9a52-9e0d5a6f7c21")
+_BEGIN = b'{"payload":'
 
 
 def follow_up(batch: StoredBatch, wanted: FollowUp) -> Outgoing:
     """Return the command that creates the task; its id is the same for the same end of the batch."""
     # A task that is made again under its unique key has the same id and the same revisions.
     id_ = uuid5(_FOLLOWING, f"{batch.id}:{batch.accepted_at}:{batch.revision}")
+    payload = wanted.payload.encode()
     create = CreateBatch(
         batch_id=id_,
         owner_id=batch.owner_id,
@@ -31,8 +33,9 @@ def follow_up(batch: StoredBatch, wanted: FollowUp) -> Outgoing:
         # Rights that the owner loses while this is on its way are compared with this time.
         scoped_at=batch.scoped_at or batch.accepted_at,
         metadata={"finished_id": str(batch.id), "finished_status": batch.status},
+        payloads_at=[len(_BEGIN), len(_BEGIN) + len(payload)],
     )
     outgoing = command(create, message_id=id_, tenant=batch.owner_id)
     # The payload as the caller has written it.
-    item = b'[{"payload":' + wanted.payload.encode() + b"}]"
+    item = b"[" + _BEGIN + payload + b"}]"
     return replace(outgoing, body=outgoing.body[:-1] + b',"items":' + item + b"}")

@@ -60,9 +60,15 @@ def opening(message: CreateBatch | SealBatch, body: bytes = b"") -> BatchChange:
     if isinstance(message, SealBatch):
         step = partial(_described, description=describing(message), total=message.total)
         return BatchChange(message.batch_id, message.owner_id, step)
-    total = None if message.items is None else len(message.items)
-    step = partial(_described, description=describing(message), total=total)
-    return BatchChange(message.batch_id, message.owner_id, step, message.items or (), body)
+    step = partial(_described, description=describing(message), total=message.size)
+    return BatchChange(
+        message.batch_id,
+        message.owner_id,
+        step,
+        message.items or (),
+        body,
+        payloads_at=message.payloads_at if message.items is None else None,
+    )
 
 
 def describing(message: CreateBatch | SealBatch) -> Description:

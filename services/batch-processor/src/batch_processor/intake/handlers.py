@@ -242,7 +242,7 @@ class Intake:
         found: dict[UUID, tuple[Delivery[CreateBatch], StoredBatch]] = {}
         for delivery in deliveries:
             message = delivery.message
-            if message.kind == "task" and message.items is not None and len(message.items) == 1:
+            if message.kind == "task" and message.size == 1:
                 task = life_cycle.queue_task(message.batch_id, message.owner_id, describing(message), now=now)
                 if self._find_refusal(task) is None and task.source is None:
                     found.setdefault(task.id, (delivery, task))
@@ -251,8 +251,7 @@ class Intake:
             runs = []
             for id_ in added:
                 delivery, task = found[id_]
-                items = delivery.message.items or ()
-                runs += runs_of(BatchChange(id_, task.owner_id, items=items, body=delivery.body))
+                runs += runs_of(opening(delivery.message, delivery.body))
             await repository.add_items(connection, runs)
             tasks = [found[id_][1] for id_ in added]
             starts = [Start(task.id, 1, 1, task.not_before, self.limits.gate_of(task)) for task in tasks]

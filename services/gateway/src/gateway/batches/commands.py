@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,22 +43,27 @@ def of_batch(
         )
         return [envelope.command(create, message_id=acceptance.id, tenant=acceptance.owner_id)]
     written = member(document, name, orjson.dumps(batch.items))
+    texts = list(payload_texts(batch.items, written))
     items = [
         b'{"payload":' + text + b"}"
         if custom_id is None
         else b'{"custom_id":' + orjson.dumps(custom_id) + b',"payload":' + text + b"}"
-        for custom_id, text in zip(
-            map(custom_id_of, batch.items), payload_texts(batch.items, written), strict=True
-        )
+        for custom_id, text in zip(map(custom_id_of, batch.items), texts, strict=True)
     ]
     owner = acceptance.owner_id
     about = description(acceptance, batch, principal, document)
     if len(items) <= _RUN_ITEMS:
-        create = contract.CreateBatch(**about)
+        create = contract.CreateBatch(**about, payloads_at=_places(items, texts))
         whole = b"[" + b",".join(items) + b"]"
         return [with_items(envelope.command(create, message_id=acceptance.id, tenant=owner), whole)]
     runs = [
-        uploads.message(acceptance.id, owner, start, items[start : start + _RUN_ITEMS])
+        uploads.message(
+            acceptance.id,
+            owner,
+            start,
+            items[start : start + _RUN_ITEMS],
+            payloads_at=_places(items[start : start + _RUN_ITEMS], texts[start : start + _RUN_ITEMS]),
+        )
         for start in range(0, len(items), _RUN_ITEMS)
     ]
     return [*runs, envelope.command(contract.SealBatch(**about, total=len(items)), tenant=owner)]
@@ -80,6 +86,7 @@ def of_task(
         metadata=task.metadata,
         expires_at=task.expires_at,
         on_finished=follow_up(task.on_finished, document),
+        payloads_at=_places([b'{"payload":' + payload + b"}"], [payload]),
     )
     command = envelope.command(create, message_id=acceptance.id, tenant=acceptance.owner_id)
     return with_items(command, b'[{"payload":' + payload + b"}]")
@@ -121,3 +128,15 @@ def with_items(command: Outgoing, items: bytes) -> Outgoing:
         command.message_id,
         command.headers,
     )
+
+
+def _places(items: Sequence[bytes], payloads: Sequence[bytes]) -> list[int]:
+    """Return the start and the end of each payload in the list of these items, each of which ends with it."""
+    places: list[int] = []
+    begin = 0
+    for item, payload in zip(items, payloads, strict=True):
+        end = begin + len(item) - 1
+        places += (end - len(payload), end)
+        # Behind the brace and the comma.
+        begin = end + 2
+    return places
