@@ -15,6 +15,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import Overloaded, TooManyAtOnce
 from contracts.templates import RenderedTemplate, TemplateSource
 from emailer.errors import TemplateFailed
+from emailer.templates import rendering
 from emailer.templates.rendering import TemplateRenderer
 from support.busy_threads import busy_threads
 from support.waiting import until
@@ -83,6 +84,20 @@ async def test_an_endless_template_is_ended_while_another_owner_is_served(half: 
         await asyncio.sleep(0.02)
     assert not bad[1].done()
     assert set(await asyncio.gather(*bad)) == {"template-too-slow"}
+
+
+@pytest.mark.parametrize(("slow_cpu_s", "error"), [(0.01, TemplateFailed), (1000.0, Overloaded)])
+async def test_a_preview_that_is_not_ready_in_time_is_slow_if_it_has_had_the_processor(
+    monkeypatch: pytest.MonkeyPatch, slow_cpu_s: float, error: type[Exception]
+) -> None:
+    monkeypatch.setattr(rendering, "SLOW_CPU_S", slow_cpu_s)
+    patient = TemplateRenderer(cpu_s=30)
+    # Its process is there, so that all of the time is for the template.
+    await patient.render(GOOD, {"name": "Ann"}, owner_id="a")
+    async with asyncio.timeout(20):
+        with pytest.raises(error):
+            await patient.preview(LOOPS, {}, owner_id="a", until=Deadline.after(1))
+    await patient.close()
 
 
 async def test_owners_that_wait_for_their_threads_keep_no_process_from_others(

@@ -15,7 +15,7 @@ from chassis.errors import DeadlineExceeded, Overloaded, TooManyAtOnce
 from contracts.templates import RenderedTemplate, TemplateSource
 from emailer.errors import TemplateFailed
 from emailer.templates.recent import RecentCounts
-from emailer.workers.processes import FrameTooLarge, ProcessEnded, WorkerProcesses
+from emailer.workers.processes import FrameTooLarge, NoAnswer, ProcessEnded, WorkerProcesses
 
 log = logging.get(__name__)
 T = TypeVar("T")
@@ -29,6 +29,11 @@ TURN_WITHIN_S = 20.0
 # Of the time of a request, the rest of which is for its own work: its owner hears what it waits for, and not
 # that nobody has answered in time.
 _SHARE_FOR_TURN = 0.25
+# Of what is left of it then: a preview must be answered within the time of its request.
+_SHARE_FOR_ANSWER = 0.8
+# A preview that has had so much processor time by then is slow by itself, however busy the machine is. Of a new
+# process, 0.2 s are its start.
+SLOW_CPU_S = 0.5
 # A template that was too slow this often with the same data is not tried with it again for a while.
 MOST_TOO_SLOW = 3
 _NOT_TRIED_S = 600.0
@@ -135,7 +140,7 @@ class TemplateRenderer:
                 )
                 async with self._turns:
                     waiting.reschedule(None)
-                    answer = await self._answer(frame)
+                    answer = await self._answer(frame, until)
         except TimeoutError:
             if until is not None and not has_own:
                 raise TooManyAtOnce(
@@ -160,12 +165,18 @@ class TemplateRenderer:
             raise TemplateFailed(code, answer["detail"], part=answer["part"], line=answer["line"])
         return answer
 
-    async def _answer(self, frame: bytes) -> dict[str, Any]:
+    async def _answer(self, frame: bytes, until: Deadline | None) -> dict[str, Any]:
+        within_s = ANSWER_WITHIN_S
+        if until is not None:
+            within_s = min(within_s, _SHARE_FOR_ANSWER * until.remaining_s())
         try:
-            found = await self._processes.ask(frame, within_s=ANSWER_WITHIN_S, most_bytes=_MOST_FRAME)
+            found = await self._processes.ask(frame, within_s=within_s, most_bytes=_MOST_FRAME)
         except FrameTooLarge:
             return _failure("template-too-large", "it is too large")
-        except TimeoutError:
+        except NoAnswer as late:
+            if until is not None and late.cpu_s >= SLOW_CPU_S:
+                taken = f"it has taken {late.cpu_s:.1f} s"
+                return _failure("template-too-slow", f"{taken}, and is not ready in the time of the request")
             reason = f"its process did not get {self._cpu_s:g} s of CPU time in time"
             raise _InterruptedError(reason) from None
         except ProcessEnded as error:
