@@ -31,8 +31,8 @@ TURN_WITHIN_S = 20.0
 _SHARE_FOR_TURN = 0.25
 # Of what is left of it then: a preview must be answered within the time of its request.
 _SHARE_FOR_ANSWER = 0.8
-# A preview that has had so much processor time by then is slow by itself, however busy the machine is. Of a new
-# process, 0.2 s are its start.
+# A preview that has had so much processor time by then is slow by itself, however busy the machine is. A new
+# process needs 0.2 s to start.
 SLOW_CPU_S = 0.5
 # A template that was too slow this often with the same data is not tried with it again for a while.
 MOST_TOO_SLOW = 3
