@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from batch_processor.operations.stock_indicators import OPERATION, IndicatorsPayload
 from contracts.stocks import Bar, Bars
+from gateway.batches.payload_checks import PayloadCheck
 from support.operation_world import OperationWorld
 
 FIRST = datetime(2010, 1, 4, tzinfo=UTC)
@@ -78,10 +79,21 @@ async def test_a_symbol_without_bars_has_no_values(world: OperationWorld) -> Non
     assert (result["as_of"], result["values"]) == (None, {"sma:2": None})
 
 
-@pytest.mark.parametrize("name", ["sma", "sma:0", "rsi:1", "ema:3", "sma:1000", "sma:-1"])
-def test_an_indicator_that_does_not_exist_is_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match="must be sma"):
+@pytest.mark.parametrize("name", ["sma", "sma:0", "rsi:1", "ema:3", "sma:1000", "sma:-1", "sma:2\n"])
+def test_an_indicator_that_does_not_exist_is_refused_when_it_is_sent_and_when_it_runs(name: str) -> None:
+    with pytest.raises(ValidationError, match="pattern"):
         IndicatorsPayload(symbol="AAPL", indicators=[name])
+    refused = PayloadCheck(OPERATION.item_schema).find({"symbol": "AAPL", "indicators": ["sma:999", name]})
+    assert refused is not None
+    assert refused.pointer == "/indicators/1"
+    assert refused.detail.endswith(": must be sma:<days> or rsi:<days>, for example sma:20")
+
+
+@pytest.mark.parametrize("name", ["sma:1", "sma:999", "rsi:2", "rsi:10", "rsi:999"])
+def test_an_indicator_that_exists_is_accepted(name: str) -> None:
+    item = {"symbol": "AAPL", "indicators": [name]}
+    assert PayloadCheck(OPERATION.item_schema).find(item) is None
+    assert IndicatorsPayload.model_validate(item).indicators == [name]
 
 
 def test_a_start_after_the_end_is_refused() -> None:

@@ -64,7 +64,12 @@ class HttpRequestPayload(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
-    url: str = Field(pattern=URL_PATTERN, max_length=MOST_CHARACTERS, examples=["https://example.com/"])
+    url: str = Field(
+        pattern=URL_PATTERN,
+        max_length=MOST_CHARACTERS,
+        description="an http or https URL in ASCII, without a user or a password",
+        examples=["https://example.com/"],
+    )
     headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, max_length=MOST_HEADERS)
     body: str | None = Field(default=None, max_length=MOST_BODY)
     content: Any = Field(default=None, description="sent as JSON, with its content type; null sends nothing")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-KINDS = ("rsi", "sma")
-
 
 def compute(closes: Sequence[float], names: Sequence[str]) -> dict[str, list[float | None]]:
     """Return each indicator of `names` (`sma:20`, `rsi:14`) for each close; None before enough closes."""

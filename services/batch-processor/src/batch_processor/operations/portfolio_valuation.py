@@ -50,7 +50,7 @@ Quantity = Annotated[
     BeforeValidator(
         _quantity,
         json_schema_input_type=Annotated[float, Field(gt=-_TOO_MANY, lt=_TOO_MANY)]
-        | Annotated[str, Field(pattern=_NUMBER)],
+        | Annotated[str, Field(pattern=_NUMBER, description="up to 12 digits and up to 8 decimal places")],
     ),
 ]
 

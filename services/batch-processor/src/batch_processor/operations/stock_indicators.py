@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date, timedelta
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from batch_processor.operation import Context, Operation
 from batch_processor.operations import indicators
@@ -14,17 +13,21 @@ from contracts.message import Json
 from contracts.scopes import Scope
 from contracts.stocks import Adjustment, Bar, Bars, Day, GetBars, Symbol
 
-_NAME = re.compile(rf"^({'|'.join(indicators.KINDS)}):([1-9]\d{{0,2}})$")
 _PAGE = 10_000
 _PAGES = 5
 _TIMEOUT_S = 10
 
 
-def _known(name: str) -> str:
-    match = _NAME.match(name)
-    if match is None or (match[1] == "rsi" and int(match[2]) < 2):
-        raise ValueError("must be sma:<days> or rsi:<days>, for example sma:20")
-    return name
+# A moving average of one day is the close; relative strength compares two days at least.
+NAME = r"^(sma:[1-9][0-9]{0,2}|rsi:([2-9]|[1-9][0-9]{1,2}))$"
+Indicator = Annotated[
+    str,
+    Field(
+        pattern=NAME,
+        description="must be sma:<days> or rsi:<days>, for example sma:20",
+        examples=["sma:20"],
+    ),
+]
 
 
 class IndicatorsPayload(BaseModel):
@@ -33,7 +36,7 @@ class IndicatorsPayload(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     symbol: Symbol
-    indicators: list[Annotated[str, AfterValidator(_known)]] = Field(min_length=1, max_length=20)
+    indicators: list[Indicator] = Field(min_length=1, max_length=20)
     start: Day | None = None
     end: Day | None = None
     adjustment: Adjustment = "split"

@@ -22,7 +22,7 @@ _TURN, _TURN_S = 200, 0.001
 _MOST_CHARACTERS = 300
 _MOST_VALUES = 2_000
 # The description beside these keywords can say what they mean, or what to do with a longer value.
-_DESCRIBED = ("maxLength", "anyOf", "not")
+_DESCRIBED = ("maxLength", "anyOf", "not", "pattern")
 
 
 class PayloadCheck:
