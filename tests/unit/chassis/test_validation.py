@@ -38,6 +38,12 @@ def error_of(kind: Any, value: object, *, strict: bool = False) -> ValidationErr
         (StrictPart, {"size": 1.5}, "size: must be an integer"),
         (StrictPart, [], "must be an object"),
         (list[StrictPart], [{"size": 1}, {"size": None}], "1.size: must be an integer"),
+        (
+            dict[Annotated[str, Field(max_length=2)], int],
+            {"abc": 1},
+            "abc: its name must have at most 2 characters",
+        ),
+        (dict[Annotated[str, Field(max_length=2)], int], {"ab": "x"}, "ab: must be an integer"),
         (list[int], 5, "must be a list"),
         (dict[str, int], 5, "must be an object"),
         (str, 5, "must be a string"),

@@ -40,6 +40,8 @@ _WORDS: Mapping[str, str] = {
     "model_type": _OBJECT,
     "model_attributes_type": _OBJECT,
 }
+# At the end of pydantic's place of a name in an object.
+_OF_NAME = ("[key]",)
 _SUBJECT = re.compile(
     r"^(Input|Value|String|List|Tuple|Set|Dictionary|Data|Decimal input|URL|Date|Time) should "
 )
@@ -47,10 +49,11 @@ _SUBJECT = re.compile(
 
 def words(problem: Mapping[str, Any]) -> str:
     """Return the description of one of pydantic's errors, for example "must be at most 5"."""
-    if (found := _WORDS.get(problem.get("type", ""))) is not None:
-        return found
-    text = plain.text(problem["msg"]).removeprefix("Value error, ").replace(" after validation,", ",")
-    return _SUBJECT.sub("must ", text)
+    text = _WORDS.get(problem.get("type", ""))
+    if text is None:
+        text = plain.text(problem["msg"]).removeprefix("Value error, ").replace(" after validation,", ",")
+        text = _SUBJECT.sub("must ", text)
+    return f"its name {text}" if problem.get("is_of_name") else text
 
 
 def errors_in(error: ValidationError) -> list[Any]:
@@ -61,7 +64,13 @@ def errors_in(error: ValidationError) -> list[Any]:
     count = error.error_count()
     if count > _MOST_MADE:
         return [{"loc": (), "msg": f"There are {count} errors, too many to name."}]
-    return list(error.errors(include_url=False, include_context=False, include_input=False))
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return [_of_name(one) if one["loc"][-1:] == _OF_NAME else one for one in found]
+
+
+def _of_name(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the error of a name in an object at the place of the name, which is that of its value."""
+    return {**problem, "loc": problem["loc"][:-1], "is_of_name": True}
 
 
 def first(error: ValidationError) -> str:
