@@ -89,6 +89,20 @@ def test_the_deadline_is_the_time_that_the_caller_asks_for(
 
 
 @pytest.mark.parametrize(
+    ("prefer", "waits"),
+    [
+        ("wait=3", True),
+        ("respond-async, wait=0.5", True),
+        ("wait=0", False),
+        ("wait=soon", False),
+        ("", False),
+    ],
+)
+def test_a_caller_that_prefers_to_wait_says_for_how_long(prefer: str, waits: bool) -> None:
+    assert reading.prefers_wait(request({"prefer": prefer})) == waits
+
+
+@pytest.mark.parametrize(
     "asked", ["0", "-1", "soon", "nan", "", "5s", "²", "5e-324", "1e999", "0.049", "1_0"]
 )
 def test_a_request_timeout_that_is_not_a_usable_time_is_invalid(asked: str) -> None:

@@ -113,7 +113,8 @@ def deadline(request: IncomingRequest, default_s: float, *, since: float) -> Dea
 def prefers_wait(request: IncomingRequest) -> bool:
     """Return whether the caller prefers to wait for the outcome instead of an immediate 202."""
     prefer = request.short_header(b"prefer")
-    return prefer is not None and _WAIT.search(prefer) is not None
+    match = _WAIT.search(prefer) if prefer else None
+    return match is not None and float(match[1]) > 0
 
 
 def limits_time(request: IncomingRequest) -> bool:
