@@ -222,4 +222,5 @@ def _not_open(batch_id: UUID) -> Conflict:
 
 
 def _written(batch_id: UUID) -> Conflict:
-    return Conflict(f"Another request is appending to batch {batch_id}; try again.", retry_after_s=5)
+    detail = f"Another request is appending to batch {batch_id}, or was until its gateway died; try again."
+    return Conflict(detail, retry_after_s=5)
