@@ -128,9 +128,9 @@ class ItemProcess:
         code = self._process.exitcode
         self.marks.close()
         if self.is_late:
-            return "killed, as it was still at work after its deadline"
+            return "was killed, as it was still at work after its deadline"
         if self.is_greedy:
-            return f"killed, as {process_memory.EXCEEDED}"
+            return f"was killed, as {process_memory.EXCEEDED}"
         if code is None or code >= 0:
             return f"ended with {code}"
         names = {each.value: each.name for each in signal.Signals}
