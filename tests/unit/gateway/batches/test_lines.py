@@ -18,7 +18,7 @@ from contracts.batches import AppendItems
 from contracts.json_texts import members, names_at, payloads_at
 from gateway.batches import uploads
 from gateway.batches.cutting import Cutter, Run
-from gateway.batches.lines import read_together, why_refused
+from gateway.batches.lines import read_alone, read_together
 from gateway.batches.payload_checks import PayloadCheck
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
@@ -69,8 +69,7 @@ def cut(*parts: bytes) -> list[Run]:
 def test_lines_are_taken_together_only_if_each_would_be_taken_alone(lines: list[bytes]) -> None:
     items = read_together(lines, None)
     if items is not None:
-        assert [why_refused(line, None) for line in lines] == [None] * len(lines)
-        assert items == [orjson.loads(line) for line in lines]
+        assert items == [read_alone(line, None) for line in lines] == [orjson.loads(line) for line in lines]
 
 
 @pytest.mark.parametrize("write", [orjson.dumps, lambda item: json.dumps(item).encode()])
@@ -100,6 +99,20 @@ def test_usual_lines_have_places() -> None:
         [run] = cut(b"\n".join(lines) + b"\n")
         assert run.places is not None
         assert len(run.places) == 2 * len(lines)
+
+
+def test_lines_that_are_too_long_to_be_taken_together_have_places_too() -> None:
+    long = [
+        orjson.dumps({"payload": [[]] * 30_000}),
+        orjson.dumps({"custom_id": "z", "payload": "x" * 80_000}),
+    ]
+    [run] = cut(b"\n".join([*long, b"", b'{"payload":1}', long[0]]) + b"\n")
+    body = uploads.append(new_id(), "owner", run).body
+    assert run.places is not None
+    assert AppendItems.read(body).items == []
+    wanted = [long[0][len(b'{"payload":') : -1], b'"' + b"x" * 80_000 + b'"', b"1"]
+    assert payloads_at(body, run.places) == [*wanted, wanted[0]]
+    assert names_at(body, run.places) == [None, "z", None, None]
 
 
 def test_a_payload_that_does_not_fit_its_operation_is_refused_by_its_own_line() -> None:

@@ -266,11 +266,11 @@ async def test_an_upload_that_stalls_is_given_up() -> None:
 async def test_long_lines_are_read_in_a_thread_and_short_ones_not(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[tuple[bytes, bool]] = []
 
-    def note(line: bytes, check: PayloadCheck | None) -> tuple[str, str] | None:
+    def note(line: bytes, check: PayloadCheck | None) -> dict[str, Any] | tuple[str, str]:
         read.append((line, threading.current_thread() is threading.main_thread()))
-        return lines.why_refused(line, check)
+        return lines.read_alone(line, check)
 
-    monkeypatch.setattr(cutting, "why_refused", note)
+    monkeypatch.setattr(cutting, "read_alone", note)
     short, long = b'{"payload":0e000}', b'{"payload":[0e000,' + b"{}," * 6000 + b"0]}"
     source, cutter = parts(short + b"\n", long + b"\n", short + b"\n" + long), Cutter()
     assert [run async for run in uploads.cut(source, cutter, UploadTurns(), owner_id="7")] == []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from chassis.errors import InvalidInput, PayloadTooLarge
 from contracts.items import MOST_ITEMS, MOST_LINE_BYTES
 from contracts.message import FieldError
-from gateway.batches.lines import places_of_payloads, read_together, why_refused
+from gateway.batches.lines import places_of_payloads, read_alone, read_together
 from gateway.batches.payload_checks import PayloadCheck
 
 CHUNK_ITEMS = 500
@@ -126,9 +126,9 @@ class Cutter:
             return
         if len(line) > MOST_LINE_BYTES:
             raise PayloadTooLarge(f"Line {self.line_number} is longer than {MOST_LINE_BYTES} bytes.")
-        why = why_refused(line, self.check)
-        if why is not None:
-            pointer, detail = why
+        item = read_alone(line, self.check)
+        if isinstance(item, tuple):
+            pointer, detail = item
             if not self._bad:
                 self._first_bad = self.line_number
                 self._items.clear()
@@ -138,12 +138,15 @@ class Cutter:
             self._bad.append(FieldError(pointer=at, detail=f"Line {self.line_number} {detail}."))
             if len(self._bad) == MOST_BAD_LINES:
                 raise self._refusal()
-        if self._bad:
+        if self._bad or isinstance(item, tuple):
             # The upload will be refused: the remaining lines are read only to report their errors.
             if self.line_number - self._first_bad >= LINES_LOOKED_AT:
                 raise self._refusal()
             return
-        self._places = None
+        if self._places is not None:
+            # A long line may have very many values, which nobody should have to parse again.
+            places = places_of_payloads([line], [item], start=self._size + len(self._items))
+            self._places = None if places is None else self._places + places
         self._items.append(line)
         self._numbers.append(self.line_number)
         self._size += len(line)

@@ -53,8 +53,8 @@ def read_together(lines: Sequence[bytes], check: PayloadCheck | None) -> list[di
     return items
 
 
-def why_refused(line: bytes, check: PayloadCheck | None) -> tuple[str, str] | None:
-    """Return a pointer into a line that is not an item and the reason; None for a valid item."""
+def read_alone(line: bytes, check: PayloadCheck | None) -> dict[str, Any] | tuple[str, str]:
+    """Return the item in a line; of one that is no valid item a pointer into it and the reason."""
     try:
         item = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -71,7 +71,8 @@ def why_refused(line: bytes, check: PayloadCheck | None) -> tuple[str, str] | No
     misfit = check.find(item["payload"]) if check is not None else None
     if misfit is not None:
         return f"/payload{misfit.pointer}", f"does not fit the operation: {misfit.detail}"
-    return None
+    found: dict[str, Any] = item
+    return found
 
 
 def places_of_payloads(
