@@ -147,6 +147,7 @@ CHANGES: dict[str, Callable[[], Any]] = {
     "timers of the event loop": lambda: asyncio.get_running_loop().call_later(600, print),
     "signals of the event loop": lambda: asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, print),
     "calls of the event loop": _call_again,
+    "files that the event loop watches": lambda: asyncio.get_running_loop().add_reader(os.pipe()[0], print),
     "hooks of the event loop": lambda: asyncio.get_running_loop().set_exception_handler(print),
     "shared memory": lambda: _keep_shared(100),
     "a copy of the process": os.fork,

@@ -19,23 +19,45 @@ _RESTLESS_TURNS = 5
 
 @dataclass(frozen=True, slots=True)
 class LoopState:
-    """The tasks, timers and hooks of an event loop at a moment."""
+    """The tasks, timers, watched files and hooks of an event loop at a moment."""
 
     tasks: Set[asyncio.Task[Any]]
     timers: Set[asyncio.TimerHandle]
+    watched: Set[tuple[str, int]]
     hooks: tuple[object, ...]
 
 
 class ItemLoop(uvloop.Loop):
     """An event loop that knows its timers: it would call what items have set, beside those of the next chunk.
 
-    The files that it watches are not known.
+    It knows the files that it watches, too, but not those of its connections.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._timers: WeakSet[asyncio.TimerHandle] = WeakSet()
+        self._watched: set[tuple[str, int]] = set()
         self._soon = 0
+
+    def add_reader(self, fd: Any, callback: Callable[[*Arguments], Any], *args: *Arguments) -> None:
+        """Call `callback` whenever the file can be read."""
+        super().add_reader(fd, callback, *args)
+        self._watched.add(("read", _number_of(fd)))
+
+    def remove_reader(self, fd: Any) -> Any:
+        """Stop that."""
+        self._watched.discard(("read", _number_of(fd)))
+        return super().remove_reader(fd)
+
+    def add_writer(self, fd: Any, callback: Callable[[*Arguments], Any], *args: *Arguments) -> None:
+        """Call `callback` whenever the file can be written."""
+        super().add_writer(fd, callback, *args)
+        self._watched.add(("write", _number_of(fd)))
+
+    def remove_writer(self, fd: Any) -> Any:
+        """Stop that."""
+        self._watched.discard(("write", _number_of(fd)))
+        return super().remove_writer(fd)
 
     def call_later(
         self,
@@ -91,7 +113,7 @@ class ItemLoop(uvloop.Loop):
         now = self.time()
         timers = {timer for timer in self._timers if not timer.cancelled() and timer.when() > now}
         hooks = self.get_exception_handler(), self.get_task_factory(), self.get_debug()
-        return LoopState(asyncio.all_tasks(self), timers, hooks)
+        return LoopState(asyncio.all_tasks(self), timers, frozenset(self._watched), hooks)
 
     def left_since(self, before: LoopState) -> list[str]:
         """Return what the code that ran since `before` has left here, in words."""
@@ -99,6 +121,11 @@ class ItemLoop(uvloop.Loop):
         found = {
             "tasks": bool(now.tasks - before.tasks),
             "timers of the event loop": bool(now.timers - before.timers),
+            "files that the event loop watches": bool(now.watched - before.watched),
             "hooks of the event loop": now.hooks != before.hooks,
         }
         return [name for name, is_left in found.items() if is_left]
+
+
+def _number_of(file: Any) -> int:
+    return file if isinstance(file, int) else int(file.fileno())
