@@ -83,6 +83,18 @@ async def test_all_batches_with_some_errors_are_retried_for_these_errors_only(ho
     assert_problem(await listener.api.post("/v1/batches/cancel?code=timeout"), 422, "invalid-input", "/code")
 
 
+async def test_what_is_changed_has_matched_also_if_it_moves_on_while_it_is_counted(house: House) -> None:
+    class Hasty(LateBatches):
+        async def count(self, request: CountBatches, _: Deadline) -> BatchCounts:
+            return BatchCounts(counts={})
+
+    double = Hasty()
+    await house.double(BATCH_PROCESSOR, {CountBatches: double.count, ListBatches: double.list})
+    listener = await house.open()
+    done = (await listener.api.post("/v1/batches/retry?code=timeout")).json()
+    assert (done["matched"], done["changed"]) == (2, 2)
+
+
 async def test_what_matches_is_counted_only_for_a_key_that_may_read_batches(house: House) -> None:
     double = LateBatches()
     await house.double(
@@ -184,18 +196,6 @@ async def test_a_waiting_task_moves_to_a_time_before_it_expires_only(house: Hous
     assert_problem(late, 422, "invalid-input", "/run_at")
     moved = await listener.api.patch(path, json={"run_at": f"{now + timedelta(hours=1)}"})
     assert moved.status_code == 202, moved.text
-
-
-async def test_an_action_on_a_task_says_whether_it_is_stored_later_or_never(listener: RunningGateway) -> None:
-    accepted = await listener.api.post("/v1/tasks", json={"operation": "echo", "delay_s": 60})
-    path, move = accepted.headers["location"], {"run_at": "2099-01-01T00:00:00Z"}
-    for answer in (await listener.api.patch(path, json=move), await listener.api.post(f"{path}/pause")):
-        assert "is not stored yet" in assert_problem(answer, 409, "conflict")["detail"]
-        assert answer.headers["retry-after"] == "2"
-    parked = "UPDATE acceptances SET status = 'parked' WHERE id = $1"
-    await listener.database.execute(parked, UUID(accepted.json()["id"]))
-    for answer in (await listener.api.patch(path, json=move), await listener.api.post(f"{path}/pause")):
-        assert " is parked" in assert_problem(answer, 409, "conflict")["detail"]
 
 
 async def test_a_validation_counts_the_items_of_a_source(house: House) -> None:

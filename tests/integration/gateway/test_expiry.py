@@ -1,9 +1,10 @@
-"""Batches and tasks that could not run in time are refused."""
+"""What could not run in time is refused, and so are actions on what is not stored."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from support.gateway_stack import House, RunningGateway
 from support.problems import assert_problem
@@ -32,3 +33,15 @@ async def test_work_that_would_expire_before_it_begins_is_refused(
         answer = await listener.api.post(path, **body)
         assert_problem(answer, 422, "invalid-input", "/expires_at")
     assert await house.depth("batch-processor.intake") == 0
+
+
+async def test_an_action_on_a_task_says_whether_it_is_stored_later_or_never(listener: RunningGateway) -> None:
+    accepted = await listener.api.post("/v1/tasks", json={"operation": "echo", "delay_s": 60})
+    path, move = accepted.headers["location"], {"run_at": "2099-01-01T00:00:00Z"}
+    for answer in (await listener.api.patch(path, json=move), await listener.api.post(f"{path}/pause")):
+        assert "is not stored yet" in assert_problem(answer, 409, "conflict")["detail"]
+        assert answer.headers["retry-after"] == "2"
+    parked = "UPDATE acceptances SET status = 'parked' WHERE id = $1"
+    await listener.database.execute(parked, UUID(accepted.json()["id"]))
+    for answer in (await listener.api.patch(path, json=move), await listener.api.post(f"{path}/pause")):
+        assert " is parked" in assert_problem(answer, 409, "conflict")["detail"]

@@ -232,7 +232,8 @@ class BatchActions:
         if not query.dry_run:
             self._promise(call, [action.command(batch_id=id_, owner_id=owner_id) for id_ in ids])
         return SteppedResult(
-            matched=sum(counted.counts.values()),
+            # They were counted after they were listed, when some may not have matched any more.
+            matched=max(sum(counted.counts.values()), len(ids)),
             changed=len(ids),
             dry_run=query.dry_run,
             complete=page.cursor is None,
