@@ -119,7 +119,9 @@ def _one(service: ScheduleService) -> Iterator[Endpoint]:
         service.run,
         name="runSchedule",
         summary="Run a schedule now, whatever its cron says",
-        answers={202: json(ScheduleRun, headers={"Location": "the task or batch that it makes"})},
+        answers={
+            202: json(ScheduleRun, headers={"Location": "the task or batch that it makes, once it exists"})
+        },
         errors=(*_OF_CHANGES, _NOT_FOUND, Conflict, problems.of("schedule-busy")),
         examples=_EXAMPLE,
         **_WRITE,
