@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -24,6 +24,7 @@ from gateway.batches.operations import OperationCatalogue
 from gateway.errors import UnknownOperation
 from gateway.http.calls import Call
 from gateway.http.filters import BulkResult, SteppedResult
+from gateway.http.principal import Principal
 from gateway.http.problems import invalid
 
 # The most that one call changes; as many pages are read, which may be shorter.
@@ -195,6 +196,11 @@ class BatchActions:
         self, call: Call, query: CancelQuery | RetryAllQuery, kind: contract.Kind, action: BatchAction
     ) -> SteppedResult:
         owner_id, wanted = call.principal.owner_id, query.wanted()
+        if action.runs and not call.principal.may(Scope.BATCHES_READ):
+            # Before anything is looked for: a refusal because of what matches would tell what there is.
+            if not wanted.operations:
+                call.principal.require(Scope.BATCHES_READ)
+            await self._require_each(wanted.operations, call.principal, action)
         statuses = [status for status in action.possible if status in (wanted.statuses or action.possible)]
         changes = {"statuses": statuses, "with_failures": wanted.with_failures or action.needs_failures}
         page = contract.ListBatches(
@@ -208,14 +214,9 @@ class BatchActions:
         ids: list[UUID] = []
         for _ in range(_MOST_CHANGED // _PAGE if statuses else 0):
             found = await self._rpc.call(page, contract.Batches, call.deadline)
-            for operation in {batch.operation for batch in found.data if batch.operation and action.runs}:
-                try:
-                    await self._catalogue.require(operation, call.principal)
-                except (UnknownOperation, Forbidden) as error:
-                    detail = (
-                        f"{error.detail} None was {action.name}: choose others with the parameter operation."
-                    )
-                    raise type(error)(detail, errors=error.errors, headers=error.headers) from error
+            if action.runs:
+                operations = {batch.operation for batch in found.data if batch.operation}
+                await self._require_each(operations, call.principal, action)
             now = datetime.now(UTC)
             # What is past its deadline would be stopped at once.
             late = {
@@ -240,6 +241,17 @@ class BatchActions:
             next_cursor=page.cursor,
             exact=counted.exact,
         )
+
+    async def _require_each(
+        self, operations: Iterable[str], principal: Principal, action: BatchAction
+    ) -> None:
+        """Raise the error of the first operation that is gone, or that the caller may not run."""
+        for operation in operations:
+            try:
+                await self._catalogue.require(operation, principal)
+            except (UnknownOperation, Forbidden) as error:
+                detail = f"{error.detail} None was {action.name}: choose others with the parameter operation."
+                raise type(error)(detail, errors=error.errors, headers=error.headers) from error
 
     def _promise(self, call: Call, commands: Sequence[Command]) -> None:
         owner_id = call.principal.owner_id
