@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from chassis.broker.publisher import Publisher
@@ -68,3 +69,38 @@ async def test_outcomes_that_arrive_while_others_are_written_are_gathered_into_o
     finally:
         running.cancel()
     assert noting.groups == [1, 15]
+
+
+class DamagedRecorder(NotingRecorder):
+    """Cannot write one of the outcomes, because its row is on a damaged page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.damaged = outcome()
+        self.written: list[RecipientOutcome] = []
+
+    async def write(self, group: Sequence[RecipientOutcome]) -> None:
+        if self.damaged in group:
+            raise asyncpg.DataCorruptedError("invalid page in block 7")
+        self.written += group
+
+    def _noted(self, group: Sequence[RecipientOutcome]) -> None:
+        self.all_written.set()
+
+
+async def test_an_outcome_whose_row_is_damaged_keeps_no_other_from_being_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recorder, "_PAUSE_S", 0.001)
+    broken = DamagedRecorder()
+    others = [outcome(), outcome()]
+    for one in (others[0], broken.damaged, others[1]):
+        broken.add(one)
+    running = asyncio.create_task(broken.run())
+    try:
+        async with asyncio.timeout(30):
+            await broken.all_written.wait()
+            await broken.wait_writable()
+    finally:
+        running.cancel()
+    assert broken.written == others

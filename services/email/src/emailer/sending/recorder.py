@@ -28,11 +28,15 @@ GATHER_S = 0.01
 _MANY = 8
 _PAUSE_S = 0.5
 _MOST_EXPIRED = 1000
+# Attempts to write outcomes that PostgreSQL refuses for a fault of its own, such as a damaged page, before
+# they count as such that can never be stored.
+_MOST_FAULTS = 5
 _DATA = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
 )
+_FAULTS = (asyncpg.InternalServerError, asyncpg.CardinalityViolationError, asyncpg.PLPGSQLError)
 
 
 class OutcomeRecorder:
@@ -94,8 +98,11 @@ class OutcomeRecorder:
                 return
 
     async def _write_patiently(self, group: list[RecipientOutcome]) -> None:
-        error = await self._try(group)
+        error, faults = await self._try(group), 0
         while error is not None and not _lies_in_data(error):
+            faults += isinstance(error, _FAULTS)
+            if faults == _MOST_FAULTS:
+                break
             self._writable.clear()
             log.warning(
                 "outcomes cannot be written", waiting=len(self._waiting), reason=redaction.safe_message(error)
