@@ -10,8 +10,9 @@ import httpx
 from support.waiting import until
 
 _GOOD = {"symbol": "AAPL", "indicators": ["rsi:14"]}
-# They fail at once, with `invalid-item` and with `unknown-symbol`.
-_INVALID, _UNKNOWN = {**_GOOD, "indicators": ["none:1"]}, {**_GOOD, "symbol": "NOT.KNOWN"}
+# They fail at once, with `invalid-item`, as only the operation sees it, and with `unknown-symbol`.
+_INVALID = {**_GOOD, "start": "2006-02-01", "end": "2006-01-01"}
+_UNKNOWN = {**_GOOD, "symbol": "NOT.KNOWN"}
 
 
 async def _delayed(api: httpx.AsyncClient, count: int) -> tuple[set[str], str]:

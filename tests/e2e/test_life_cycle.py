@@ -78,8 +78,9 @@ async def _has_version(api: httpx.AsyncClient, path: str, *, other_than: str = "
 
 
 async def test_a_failed_task_is_retried_and_shows_how_often(api: httpx.AsyncClient) -> None:
-    # An indicator that does not exist fails at once, and again.
-    path = await task(api, operation="stock.indicators", payload={"symbol": "AAPL", "indicators": ["none:1"]})
+    # What only the operation can check fails at once, and again.
+    backwards = {"symbol": "AAPL", "indicators": ["rsi:14"], "start": "2006-02-01", "end": "2006-01-01"}
+    path = await task(api, operation="stock.indicators", payload=backwards)
     failed = await reached(api, path)
     assert failed["status"] == "failed"
     (code,) = failed["errors"]
