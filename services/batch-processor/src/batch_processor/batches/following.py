@@ -19,15 +19,16 @@ _BEGIN = b'{"payload":'
 
 def follow_up(batch: StoredBatch, wanted: FollowUp) -> Outgoing:
     """Return the command that creates the task; its id is the same for the same end of the batch."""
+    ended_at = batch.finished_at or datetime.now(UTC)
     # A task that is made again under its unique key has the same id and the same revisions.
-    id_ = uuid5(_FOLLOWING, f"{batch.id}:{batch.accepted_at}:{batch.revision}")
+    id_ = _ordered(uuid5(_FOLLOWING, f"{batch.id}:{batch.accepted_at}:{batch.revision}"), ended_at)
     payload = wanted.payload.encode()
     create = CreateBatch(
         batch_id=id_,
         owner_id=batch.owner_id,
         kind="task",
         operation=wanted.operation,
-        accepted_at=batch.finished_at or datetime.now(UTC),
+        accepted_at=ended_at,
         priority=batch.priority,
         scopes=None if batch.scopes is None else list(batch.scopes),
         # Rights that the owner loses while this is on its way are compared with this time.
@@ -39,3 +40,10 @@ def follow_up(batch: StoredBatch, wanted: FollowUp) -> Outgoing:
     # The payload as the caller has written it.
     item = b"[" + _BEGIN + payload + b"}]"
     return replace(outgoing, body=outgoing.body[:-1] + b',"items":' + item + b"}")
+
+
+def _ordered(name: UUID, moment: datetime) -> UUID:
+    """Return `name` as a UUIDv7 of `moment`: lists are in the order of ids, the newest first."""
+    milliseconds = int(moment.timestamp() * 1000)
+    low = name.int & (1 << 76) - 1
+    return UUID(int=milliseconds << 80 | 7 << 76 | low)
