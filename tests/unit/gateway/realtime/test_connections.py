@@ -136,6 +136,24 @@ async def test_a_connection_that_fails_takes_nothing_from_the_others(monkeypatch
     assert [one.reported for one in others] == [[None]] * 20
 
 
+async def test_a_key_whose_check_fails_takes_no_time_from_the_checks_of_others() -> None:
+    keys = CheckedKeys()
+
+    async def renew(caller: Principal) -> Principal | None:
+        if caller.key_id.startswith("odd"):
+            raise ValueError("a row that cannot be read")
+        return await keys.renew(caller)
+
+    connections = Connections(renew)
+    odd = [Open(Access(principal(f"odd{number}"))) for number in range(20)]
+    ended = [Open(Access(principal(f"k{number}"))) for number in range(20)]
+    for one in [*ended, *odd]:
+        connections.add(one)
+    await connections.check_keys()
+    assert [one.reported for one in ended] == [[None]] * 20
+    assert [one.reported for one in odd] == [[]] * 20
+
+
 async def test_a_connection_with_a_new_token_is_not_judged_by_its_old_key() -> None:
     one = Open(Access(principal("k1")))
 

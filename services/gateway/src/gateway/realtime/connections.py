@@ -95,6 +95,9 @@ class Connections:
                     # The rights are unknown for now: the connections continue until they are known.
                     log.debug("key could not be checked", key_id=caller.key_id, reason=str(error))
                     continue
+                except Exception as error:  # of one key: the others are checked in their time, too
+                    log.error("key could not be checked", key_id=caller.key_id, exc_info=error)
+                    continue
                 for connection in by_key[caller.key_id]:
                     # One owner may have thousands, each with hundreds of subscriptions.
                     await asyncio.sleep(0)
