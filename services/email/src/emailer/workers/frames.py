@@ -25,8 +25,12 @@ def pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
             yield part[start : start + _PIECE_BYTES]
 
 
-def serve(answer: Callable[[bytes], Iterable[bytes]], *, memory_bytes: int) -> None:
+def serve(
+    answer: Callable[[bytes], Iterable[bytes]], *, memory_bytes: int, cpu_s: float | None = None
+) -> None:
     """Answer each frame with another one, within `memory_bytes`, until the input ends.
+
+    One that takes more than `cpu_s` seconds of processor time ends the process.
 
     Return, too, once an answer took more than half of the memory: part of it stays in use, and what a tenant
     left behind must not be missing for the work of another.
@@ -39,7 +43,10 @@ def serve(answer: Callable[[bytes], Iterable[bytes]], *, memory_bytes: int) -> N
     incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
     while len(head := incoming.read(LENGTH.size)) == LENGTH.size:
         [length] = LENGTH.unpack(head)
-        parts = list(answer(incoming.read(length)))
+        frame = incoming.read(length)
+        if cpu_s is not None:
+            limit_cpu(cpu_s)
+        parts = list(answer(frame))
         outgoing.write(LENGTH.pack(sum(map(len, parts))))
         for part in parts:
             outgoing.write(part)

@@ -22,6 +22,8 @@ from emailer.writing import digests, rendering
 
 # Enough for a few copies of a mail with 20 MB of files.
 MEMORY_BYTES = 384 << 20
+# Seconds of a processor for one mail.
+CPU_S = 30
 
 
 def request_to_read(html: str) -> Iterator[bytes]:
@@ -91,4 +93,4 @@ def _letter(described: dict[str, Any], files: Sequence[File]) -> Letter:
 
 
 if __name__ == "__main__":
-    frames.serve(answer, memory_bytes=MEMORY_BYTES)
+    frames.serve(answer, memory_bytes=MEMORY_BYTES, cpu_s=CPU_S)

@@ -24,8 +24,9 @@ log = logging.get(__name__)
 
 # Below this, writing a mail takes less time (0.02 to 1 ms) than handing it to a process and back.
 LIGHT_BYTES = 16 * 1024
-# Generous, because the processes have low priority, and large mails wait for one another.
-ANSWER_WITHIN_S = 30.0
+# Several times what the process may take of a processor: at low priority it gets little of a busy machine,
+# and what it has done would be lost, each time.
+ANSWER_WITHIN_S = 180.0
 TURN_WITHIN_S = 60.0
 # A mail that is interrupted repeatedly is tried at longer and longer intervals.
 _LONGEST_WAIT_S = 300.0
