@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -65,10 +66,13 @@ def bury(process: ForkServerProcess) -> None:
 
 
 def serve() -> None:
-    """Prepare this process, the server: it adopts the orphans of processes that it has forked.
+    """Prepare this process, if it is the server: it adopts the orphans of processes that it has forked.
 
     They end with it, and it ends with the service.
     """
+    if not any(forkserver.__name__ in word for word in sys.orig_argv):
+        # Whoever imports all modules, and must keep its own children and all system calls.
+        return
     _adopt_orphans()
     # It says so of each of them.
     warnings.filterwarnings("ignore", "forkserver: waitpid returned unexpected pid")
