@@ -91,7 +91,7 @@ class DamagedRecorder(NotingRecorder):
 async def test_an_outcome_whose_row_is_damaged_keeps_no_other_from_being_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recorder, "_PAUSE_S", 0.001)
+    monkeypatch.setattr(recorder, "PAUSE_S", 0.001)
     broken = DamagedRecorder()
     others = [outcome(), outcome()]
     for one in (others[0], broken.damaged, others[1]):

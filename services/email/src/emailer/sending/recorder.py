@@ -26,7 +26,7 @@ _GROUP = 200
 GATHER_S = 0.01
 # If this many arrive within that time, more will follow: waiting twice as long halves the commits.
 _MANY = 8
-_PAUSE_S = 0.5
+PAUSE_S = 0.5
 _MOST_EXPIRED = 1000
 # Attempts to write outcomes that PostgreSQL refuses for a fault of its own, such as a damaged page, before
 # they count as such that can never be stored.
@@ -107,7 +107,7 @@ class OutcomeRecorder:
             log.warning(
                 "outcomes cannot be written", waiting=len(self._waiting), reason=redaction.safe_message(error)
             )
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(PAUSE_S)
             error = await self._try(group)
         self._writable.set()
         if error is not None and len(group) > 1:

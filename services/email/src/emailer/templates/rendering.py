@@ -15,7 +15,7 @@ from chassis.errors import DeadlineExceeded, Overloaded, TooManyAtOnce
 from contracts.templates import RenderedTemplate, TemplateSource
 from emailer.errors import TemplateFailed
 from emailer.templates.recent import RecentCounts
-from emailer.workers.processes import FrameTooLarge, NoAnswer, ProcessEnded, WorkerProcesses
+from emailer.workers.processes import FrameTooLarge, NotAnswered, ProcessEnded, WorkerProcesses
 
 log = logging.get(__name__)
 T = TypeVar("T")
@@ -173,7 +173,7 @@ class TemplateRenderer:
             found = await self._processes.ask(frame, within_s=within_s, most_bytes=_MOST_FRAME)
         except FrameTooLarge:
             return _failure("template-too-large", "it is too large")
-        except NoAnswer as late:
+        except NotAnswered as late:
             if until is not None and late.cpu_s >= SLOW_CPU_S:
                 taken = f"it has taken {late.cpu_s:.1f} s"
                 return _failure("template-too-slow", f"{taken}, and is not ready in the time of the request")

@@ -45,7 +45,7 @@ class ProcessEnded(Exception):
         return self._signal < 0
 
 
-class NoAnswer(TimeoutError):
+class NotAnswered(TimeoutError):
     """The process did not answer in time; `cpu_s` is the processor time that it took meanwhile."""
 
     def __init__(self, cpu_s: float) -> None:
@@ -79,7 +79,7 @@ class WorkerProcesses:
     async def ask(self, *parts: bytes, within_s: float, most_bytes: int) -> bytes:
         """Send a frame made of `parts` to a process, and return its answer.
 
-        Raise `ProcessEnded`, `NoAnswer`, `FrameTooLarge`, or `OSError` when no process can be started. In
+        Raise `ProcessEnded`, `NotAnswered`, `FrameTooLarge`, or `OSError` when no process can be started. In
         each case the process is ended.
         """
         try:
@@ -119,7 +119,7 @@ class WorkerProcesses:
         except TimeoutError:
             if not waiting.expired():
                 raise
-            raise NoAnswer(_cpu_s(process) - cpu_before_s) from None
+            raise NotAnswered(_cpu_s(process) - cpu_before_s) from None
         except (asyncio.IncompleteReadError, ConnectionError):
             # Its output is closed: it has ended, or is about to.
             async with asyncio.timeout(_GONE_WITHIN_S):
