@@ -175,8 +175,8 @@ class TemplateRenderer:
             return _failure("template-too-large", "it is too large")
         except NotAnswered as late:
             if until is not None and late.cpu_s >= SLOW_CPU_S:
-                taken = f"it has taken {late.cpu_s:.1f} s"
-                return _failure("template-too-slow", f"{taken}, and is not ready in the time of the request")
+                taken = f"it took {late.cpu_s:.1f} s of CPU time"
+                return _failure("template-too-slow", f"{taken} and was not ready in the time of the request")
             reason = f"its process did not get {self._cpu_s:g} s of CPU time in time"
             raise _InterruptedError(reason) from None
         except ProcessEnded as error:

@@ -27,7 +27,7 @@ def require_time(expires_at: datetime | None, *, begins_at: datetime | None = No
     if expires_at is None:
         return
     if expires_at <= datetime.now(UTC):
-        raise invalid("/expires_at", "expires_at must be in the future: nothing of it could run.")
+        raise invalid("/expires_at", "expires_at must be in the future, or nothing would run.")
     if begins_at is not None and expires_at <= begins_at:
         raise invalid("/expires_at", "expires_at must be later than run_at or the end of delay_s.")
 
